@@ -1,0 +1,74 @@
+# `make` alone prints what there is. Everything runs in .venv, which `make setup` builds from the lock files.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+PYTEST := $(BIN)/python -m pytest
+# The real index's hashes only: a local wheel folder would put its own files' hashes into the locks.
+COMPILE := env -u UV_FIND_LINKS -u UV_EXTRA_INDEX_URL -u UV_INDEX $(BIN)/uv pip compile --quiet --universal \
+	--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links $(LOCK_OPTIONS)
+# What builds the project; hatchling asks for editables when the project is installed from its own folder.
+BUILD_REQUIRES = import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
+	print(*project["build-system"]["requires"], "editables>=0.5", sep="\n")
+# Files that hold tests which need more than Python and make.
+EXTRA_TESTS = $(wildcard tests/browser/test_*.py) \
+	$(shell grep -rlE --include='test_*.py' 'mark\.(browser|node)\b' tests | grep -v '^tests/browser/')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup run migrate test test-all check bench bench-quick lock clean
+
+help: ## print this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+setup: $(STAMP) ## build .venv from the lock files (PYTHON=python3.13 takes another Python)
+
+$(STAMP): pyproject.toml requirements-dev.lock requirements-build.lock
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Waylink needs Python 3.11 or newer, \
+	this is " + sys.version.split()[0] + ": name another one, as in make setup PYTHON=python3.13")'
+	@test -x $(BIN)/python || { echo "Creating $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing the locked dependencies ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes \
+		-r requirements-build.lock -r requirements-dev.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## start Waylink with everything it needs (waylink up)
+	@exec $(BIN)/waylink up
+
+migrate: setup ## bring the database's schema up to date
+	@$(BIN)/waylink migrate
+
+test: setup ## unit, integration and acceptance tests: needs Python and make only
+	$(PYTEST) -m "not browser and not node" tests
+
+test-all: test ## the same, and the tests that need Chromium or Node.js
+ifneq ($(strip $(EXTRA_TESTS)),)
+	$(PYTEST) -m "browser or node" $(EXTRA_TESTS)
+else
+	@echo "There are no tests yet that need a browser or Node.js."
+endif
+
+check: setup ## format, lint, types, import rules, and that the locks fit pyproject.toml
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pip --disable-pip-version-check check
+
+bench: setup ## the benchmarks, in full
+	$(BIN)/python -m bench
+
+bench-quick: setup ## the benchmarks, in a minute
+	$(BIN)/python -m bench --quick
+
+lock: setup ## renew the lock files after a change of pyproject.toml (LOCK_OPTIONS=--upgrade takes newer releases)
+	$(COMPILE) --extra embedded pyproject.toml --output-file requirements.lock
+	$(COMPILE) --all-extras --constraints requirements.lock pyproject.toml --output-file requirements-dev.lock
+	$(BIN)/python -c '$(BUILD_REQUIRES)' | \
+		$(COMPILE) --constraints requirements-dev.lock --output-file requirements-build.lock -
+
+clean: ## remove .venv and everything that was built; the data folder .waylink stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,103 @@
+"""`waylink check`: is the configuration right, and is everything it names there?"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import click
+import httpx
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.broker import Broker
+from app.cli.output import print_rows
+from app.db.engine import connect
+from app.db.schema import require_current
+from app.environments import Environment
+from app.errors import BrokerUnavailable, DatabaseNotMigrated, WaylinkError
+from app.services.confirming import clients_for
+from app.settings import Settings, load
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: `ok`, `note` (works, but know it) or `bad`."""
+
+    what: str
+    result: str
+    detail: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(*, as_json: bool) -> None:
+    """Check configuration, database, brokers and each Nango environment. Exit 1 if anything is bad."""
+    settings = load()
+    findings = [*_findings(settings)]
+    rows = [{"what": one.what, "result": one.result, "detail": one.detail} for one in findings]
+    print_rows(rows, ("what", "result", "detail"), as_json=as_json)
+    sys.exit(1 if any(one.result == "bad" for one in findings) else 0)
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    yield from _unknown_variables()
+    yield _database(settings)
+    yield _broker("internal broker", settings.broker)
+    yield _broker("team broker", settings.team_broker)
+    if not settings.environments:
+        detail = "none yet: `waylink up` starts a sandbox, or set WAYLINK_NANGO_SIGNING_KEYS"
+        yield Finding("environments", "note", detail)
+    for name, environment in settings.environments.items():
+        yield _environment(name, environment)
+    for team, owner in settings.file.teams.items():
+        for name, entry in owner.destinations.items():
+            yield Finding(f"destination {team}/{name}", "ok", f"{entry.kind} queue {entry.queue} on the team broker")
+
+
+def _unknown_variables() -> Iterator[Finding]:
+    """A misspelt variable is ignored in silence by everything else."""
+    known = {f"WAYLINK_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith("WAYLINK_") and name not in known and not name.startswith("WAYLINK_SANDBOX_"):
+            yield Finding(name, "note", "not a setting of Waylink; misspelt? (fine if waylink.toml names it)")
+
+
+def _database(settings: Settings) -> Finding:
+    with closing(connect(settings.database)) as database:
+        kind = database.engine.dialect.name
+        try:
+            require_current(database)
+        except DatabaseNotMigrated as behind:
+            return Finding("database", "bad", str(behind))
+        except SQLAlchemyError as away:
+            return Finding("database", "bad", f"{kind} does not answer: {type(away).__name__}")
+    return Finding("database", "ok", f"{kind}, schema up to date")
+
+
+def _broker(name: str, url: str) -> Finding:
+    broker = Broker.at(name, url)
+    try:
+        broker.ping()
+    except BrokerUnavailable as away:
+        return Finding(name, "bad", str(away))
+    finally:
+        broker.close()
+    return Finding(name, "ok", "answers")
+
+
+def _environment(name: str, environment: Environment) -> Finding:
+    what = f"environment {name}"
+    keys = len(environment.signing_keys.live())
+    if not environment.has_api:
+        detail = f"{keys} signing key(s), no API key: nothing is confirmed with Nango, no token is refreshed"
+        return Finding(what, "note", detail)
+    with clients_for({name: environment}) as clients:
+        client = clients.of(name)
+        try:
+            if client is not None:
+                client.list_connections(limit=1, timeout=10)
+        except (WaylinkError, httpx.HTTPError) as refused:
+            return Finding(what, "bad", f"{environment.base_url}: {refused}")
+    sandbox = " (the sandbox)" if environment.sandboxed else ""
+    return Finding(what, "ok", f"{environment.base_url}{sandbox} answers, {keys} signing key(s)")

@@ -1,0 +1,44 @@
+"""The `waylink` command. Exit 0: done; 1: the answer is no; 2: wrong use or bad input. Never a traceback."""
+
+import sys
+
+import click
+from sqlalchemy.exc import OperationalError
+
+from app.cli.check import check
+from app.cli.listings import connections, events, jobs
+from app.cli.running import beat, migrate, web, worker
+from app.cli.sandbox import sandbox
+from app.cli.send import send
+from app.cli.up import up
+from app.errors import BrokerUnavailable, WaylinkError, refuse
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="waylink")
+def waylink() -> None:
+    """Turns Nango's webhooks into linked connections, routed jobs and fresh tokens."""
+
+
+for command in (up, web, worker, beat, migrate, check, sandbox, send, events, connections, jobs):
+    waylink.add_command(command)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    try:
+        sys.exit(waylink.main(standalone_mode=False))
+    except click.ClickException as wrong:
+        wrong.show()
+        sys.exit(wrong.exit_code if isinstance(wrong, click.UsageError) else 2)
+    except click.Abort:
+        sys.exit(130)
+    except BrokerUnavailable as away:
+        click.echo(f"error: {away}", err=True)
+        sys.exit(1)
+    except WaylinkError as refused:
+        sys.exit(refuse(refused))
+    except OperationalError as away:
+        reason = str(away.orig).strip().splitlines()[0] if away.orig else "no answer"
+        click.echo(f"error: the database does not answer: {reason}", err=True)
+        sys.exit(1)

@@ -1,0 +1,58 @@
+"""How commands print: tables for people, JSON for programs. Text from outside cannot steer the terminal."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from app.telemetry import escape_control
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """A listing: an array of objects with all members, or a table of the named columns."""
+    if as_json:
+        click.echo(json.dumps(list(rows), ensure_ascii=False, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(column))) for column in columns))
+    _console().print(table if rows else "nothing yet")
+
+
+def print_one(row: Mapping[str, Any], *, as_json: bool) -> None:
+    """One object: as JSON, or a line per member."""
+    if as_json:
+        click.echo(json.dumps(row, ensure_ascii=False, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in row.items():
+        table.add_row(name.replace("_", " "), Text(_cell(value, indent=2)))
+    _console().print(table)
+
+
+def _console() -> Console:
+    """As wide as the terminal; into a pipe as wide as it takes, so that a row stays a line."""
+    return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
+
+
+def _cell(value: Any, *, indent: int | None = None) -> str:
+    if value is None:
+        return "—"
+    if isinstance(value, dict | list):
+        if not value:
+            return "—"
+        if isinstance(value, dict) and indent is None:
+            return escape_control(" ".join(f"{key}={item}" for key, item in value.items()))
+        return escape_control(json.dumps(value, ensure_ascii=False, indent=indent))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return escape_control(str(value))

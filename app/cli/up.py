@@ -1,0 +1,180 @@
+"""`waylink up`: everything in one command. Brings its own broker and, without keys, its own Nango."""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import httpx
+
+from app import embedded
+from app.cli.running import prepare
+from app.db.engine import connect
+from app.errors import ConfigurationError, Problem
+from app.sandbox.scenario import play
+from app.settings import SANDBOX_FILE, Settings, load
+from app.supervisor import Child, Supervisor, take_lock
+from app.telemetry import configure_logs, get_logger
+
+READY_SECONDS: Final = 20.0
+
+log = get_logger("up")
+
+
+@click.command()
+@click.option("--no-scenario", is_flag=True, help="In sandbox mode: do not play the small scenario.")
+def up(*, no_scenario: bool) -> None:
+    """Run web, workers and Beat together; by default with SQLite and a bundled Valkey in the data folder."""
+    settings = load()
+    configure_logs(style=settings.log_format, level=settings.log_level)
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with take_lock(settings.data_dir):
+        _require_free(settings.host, settings.port, "WAYLINK_PORT")
+        if settings.uses_sandbox:
+            _prepare_sandbox(settings)
+            settings = load()
+        with closing(connect(settings.database)) as database:
+            prepare(database, settings)
+        supervisor = Supervisor(
+            _children(settings), log=log, on_started=lambda: _started(settings, scenario=not no_scenario)
+        )
+        code = supervisor.run()
+        if settings.broker_url is None:
+            embedded.remove_socket_dir(settings.data_dir)
+    sys.exit(code)
+
+
+def _children(settings: Settings) -> list[Child]:
+    children = []
+    if settings.broker_url is None:
+        data_dir = settings.data_dir
+        children.append(Child("broker", embedded.valkey_argv(data_dir), ready=lambda: embedded.broker_ready(data_dir)))
+    if settings.uses_sandbox:
+        children.append(_sandbox(settings))
+    style = settings.log_format
+    if style == "auto" and sys.stderr.isatty():
+        style = "console"
+    for name, arguments in (
+        ("web", ("web",)),
+        ("events", ("worker", "events")),
+        ("io", ("worker", "io")),
+        ("beat", ("beat",)),
+    ):
+        # Their output comes through us: whether a person reads it is ours to tell.
+        children.append(Child(name, [sys.executable, "-m", "app.cli", *arguments], env={"WAYLINK_LOG_FORMAT": style}))
+    return children
+
+
+def _sandbox(settings: Settings) -> Child:
+    known = _read(settings.data_dir / SANDBOX_FILE)
+    base_url = known["base_url"]
+    return Child(
+        "sandbox",
+        [sys.executable, "-m", "app.cli", "sandbox"],
+        # Keys go by environment: a command line is everybody's to read.
+        env={
+            "WAYLINK_SANDBOX_PORT": base_url.rpartition(":")[2],
+            "WAYLINK_SANDBOX_API_KEY": known["api_key"],
+            "WAYLINK_SANDBOX_SIGNING_KEY": known["signing_key"],
+            "WAYLINK_SANDBOX_WEBHOOK_URL": webhook_url(settings),
+            "WAYLINK_SANDBOX_STATE_FILE": str(settings.data_dir / "sandbox-state.json"),
+        },
+        ready=lambda: _answers(base_url),
+    )
+
+
+def webhook_url(settings: Settings) -> str:
+    """Where this machine reaches the web process."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", "localhost"} else settings.host  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/webhooks/nango"
+
+
+def _prepare_sandbox(settings: Settings) -> None:
+    """Make up the sandbox's keys once, and find it a free port."""
+    file = settings.data_dir / SANDBOX_FILE
+    known = _read(file)
+    port = settings.sandbox_port
+    if not _is_free("127.0.0.1", port):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+    known = {
+        "base_url": f"http://127.0.0.1:{port}",
+        "api_key": known.get("api_key") or str(uuid.uuid4()),
+        "signing_key": known.get("signing_key") or str(uuid.uuid4()),
+    }
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as opened:
+        json.dump(known, opened)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _started(settings: Settings, *, scenario: bool) -> None:
+    """Say where everything is as soon as it answers, then play the scenario."""
+    threading.Thread(target=_announce, args=(settings, scenario), daemon=True).start()
+
+
+def _announce(settings: Settings, scenario: bool) -> None:
+    url = webhook_url(settings)
+    origin = url.removesuffix("/webhooks/nango")
+    ends_at = time.monotonic() + READY_SECONDS
+    while not _answers(f"{origin}/healthz"):
+        if time.monotonic() > ends_at:
+            log.warning("web_not_ready", url=origin)
+            return
+        time.sleep(0.1)
+    environment = next(iter(settings.environments.values()))
+    mode = "the sandbox" if settings.uses_sandbox else environment.base_url
+    if not settings.uses_sandbox and not environment.has_api:
+        mode = "signing keys only: nothing is confirmed with Nango, no token is refreshed"
+    for line in (
+        "",
+        f"  Waylink is up.          Nango: {mode}",
+        f"  Webhook URL             {url}",
+        f"  Console                 {origin}/console",
+        "  Try, in another window  waylink send auth_creation_success_tags",
+        "                          waylink events",
+        "",
+    ):
+        click.echo(line)
+    if settings.uses_sandbox and scenario and environment.api_key is not None:
+        try:
+            play(environment.base_url, environment.api_key.get_secret_value(), log=log.info)
+        except httpx.HTTPError as failed:
+            log.warning("scenario_stopped", problem=str(failed))
+
+
+def _answers(url: str) -> bool:
+    try:
+        httpx.get(url, timeout=1.0, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family):
+            return True
+    except OSError:
+        return False
+
+
+def _require_free(host: str, port: int, variable: str) -> None:
+    if not _is_free(host, port):
+        what = f"{host}:{port} is in use by another program, or not an address of this machine"
+        raise ConfigurationError([Problem(variable, what, str(port + 1))])

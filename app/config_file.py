@@ -1,0 +1,147 @@
+"""The shape of `waylink.toml`: environments, teams, destinations, routes and policies as reviewed code."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from app.domain.linking import TagKeys
+from app.domain.patterns import compile_pattern
+from app.errors import InvalidPattern
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+JobName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")]
+_DURATION: Final = re.compile(r"(\d+)\s*([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class EnvironmentEntry(_Strict):
+    """`[environments.<name>]`. Secrets are named by variable or file, never written here."""
+
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(:\d+)?(/\S*)?$")] = "https://api.nango.dev"
+    account: str | None = None
+    api_key_env: str | None = None
+    api_key_file: Path | None = None
+    signing_keys_env: str | None = None
+    signing_keys_file: Path | None = None
+
+
+class DestinationEntry(_Strict):
+    """`[teams.<team>.destinations.<name>]`."""
+
+    kind: Literal["celery"]
+    queue: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
+
+
+class TeamEntry(_Strict):
+    """`[teams.<team>]`."""
+
+    destinations: dict[Name, DestinationEntry] = Field(default_factory=dict)
+
+
+class RouteEntry(_Strict):
+    """`[[routes]]`. `pattern` is an EventBridge event pattern, as a JSON string or a table."""
+
+    name: Name
+    team: Name
+    destination: Name
+    job: JobName
+    pattern: str | dict[str, Any]
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str | dict[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(compile_pattern(value).source)
+        except InvalidPattern as refused:
+            raise ValueError(str(refused)) from None
+
+    @field_validator("job")
+    @classmethod
+    def _not_ours(cls, value: str) -> str:
+        if value.startswith(("waylink.", "celery.")):
+            raise ValueError("job names starting with `waylink.` or `celery.` are reserved")
+        return value
+
+
+class DirectoryEntry(_Strict):
+    """`[directory]`: which tags name the owner."""
+
+    user_id_tag: str = TagKeys().user_id
+    user_email_tag: str = TagKeys().user_email
+    user_name_tag: str = TagKeys().user_name
+    organization_id_tag: str = TagKeys().organization_id
+    organization_name_tag: str = TagKeys().organization_name
+
+    @property
+    def tag_keys(self) -> TagKeys:
+        """Nango lower-cases tag keys (CONTRACT 2.1)."""
+        return TagKeys(
+            user_id=self.user_id_tag.lower(),
+            user_email=self.user_email_tag.lower(),
+            user_name=self.user_name_tag.lower(),
+            organization_id=self.organization_id_tag.lower(),
+            organization_name=self.organization_name_tag.lower(),
+        )
+
+
+class RefreshEntry(_Strict):
+    """`[refresh.<integration>]`: how its tokens are kept fresh; `[refresh."*"]` is for all others."""
+
+    enabled: bool = True
+    force_every: timedelta | None = None
+
+    @field_validator("force_every", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            raise ValueError("expected a duration such as 12h or 7d")
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+    @field_validator("force_every")
+    @classmethod
+    def _not_too_often(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and value < timedelta(minutes=15):
+            raise ValueError("at least 15m: every forced call reaches the provider")
+        return value
+
+
+class ConfigFile(_Strict):
+    """The whole of `waylink.toml`."""
+
+    environments: dict[Name, EnvironmentEntry] = Field(default_factory=dict)
+    teams: dict[Name, TeamEntry] = Field(default_factory=dict)
+    routes: tuple[RouteEntry, ...] = ()
+    directory: DirectoryEntry = Field(default_factory=DirectoryEntry)
+    refresh: dict[str, RefreshEntry] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ConfigFile":
+        faults = [
+            f"teams.{team}.destinations.{name}.queue: {entry.queue!r} has to start with team.{team}."
+            for team, owner in self.teams.items()
+            for name, entry in owner.destinations.items()
+            if not entry.queue.startswith(f"team.{team}.")
+        ]
+        seen: set[str] = set()
+        for route in self.routes:
+            if route.name in seen:
+                faults.append(f"routes: {route.name!r} is defined twice")
+            seen.add(route.name)
+            team = self.teams.get(route.team)
+            if team is None:
+                faults.append(f"routes.{route.name}: there is no team {route.team!r}")
+            elif route.destination not in team.destinations:
+                faults.append(f"routes.{route.name}: team {route.team!r} has no destination {route.destination!r}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self

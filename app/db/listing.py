@@ -1,0 +1,240 @@
+"""Reading for people: events, connections and jobs as plain objects, newest first, filtered and bounded."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from app.db.models import Attempt, Connection, Decision, Event, Job, Link, Organization, Refresh, User
+from app.errors import NotFound
+from app.ids import CONNECTION, EVENT, JOB, show
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Exact matches; None is any. `before` continues a listing after the row with that id."""
+
+    limit: int = 50
+    before: UUID | None = None
+    state: str | None = None
+    type: str | None = None
+    origin: str | None = None
+    environment: str | None = None
+    integration: str | None = None
+    connection_id: str | None = None
+    status: str | None = None
+    team: str | None = None
+    event_id: UUID | None = None
+    unlinked: bool = False
+
+
+def events(session: Session, filters: Filters) -> list[dict[str, Any]]:
+    statement = _equal(
+        select(Event),
+        (Event.state, filters.state),
+        (Event.type, filters.type),
+        (Event.origin, filters.origin),
+        (Event.environment, filters.environment),
+        (Event.integration, filters.integration),
+        (Event.connection_id, filters.connection_id),
+    )
+    return [_event(one) for one in session.scalars(_page(statement, Event.id, filters))]
+
+
+def event(session: Session, event_id: UUID) -> dict[str, Any]:
+    """One event with its document, decisions and jobs. Raises NotFound."""
+    one = session.get(Event, event_id)
+    if one is None:
+        raise NotFound("event", show(EVENT, event_id))
+    decisions = session.scalars(select(Decision).where(Decision.event_id == event_id).order_by(Decision.route))
+    return _event(one) | {
+        "last_seen_at": _time(one.last_seen_at),
+        "processed_at": _time(one.processed_at),
+        "next_look_at": _time(one.next_at) if one.state == "received" else None,
+        "attempts": one.attempts,
+        "looks": one.looks,
+        "body": one.body.decode("utf-8", "replace") if one.body is not None else None,
+        "document": one.document,
+        "route_set": one.route_set,
+        "decisions": [
+            {"route": each.route, "route_version": each.route_version, "conditions": each.conditions}
+            for each in decisions
+        ],
+        "jobs": jobs(session, Filters(limit=1000, event_id=event_id)),
+    }
+
+
+def connections(session: Session, filters: Filters) -> list[dict[str, Any]]:
+    statement = _equal(
+        _connection_rows(),
+        (Connection.status, filters.status),
+        (Connection.environment, filters.environment),
+        (Connection.integration, filters.integration),
+        (Connection.connection_id, filters.connection_id),
+    )
+    if filters.unlinked:
+        statement = statement.where(Connection.unlinked_reason.is_not(None))
+    return [_connection(*row) for row in session.execute(_page(statement, Connection.id, filters))]
+
+
+def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
+    """One connection with the history of its links and refreshes. Raises NotFound."""
+    row = session.execute(_connection_rows().where(Connection.id == connection_ref)).first()
+    if row is None:
+        raise NotFound("connection", show(CONNECTION, connection_ref))
+    links = session.scalars(select(Link).where(Link.connection_ref == connection_ref).order_by(Link.id.desc()))
+    refreshes = session.scalars(
+        select(Refresh).where(Refresh.connection_ref == connection_ref).order_by(Refresh.id.desc()).limit(20)
+    )
+    one: Connection = row[0]
+    return _connection(*row) | {
+        "nango_id": one.nango_id,
+        "drift": one.drift,
+        "tags_disagree": one.tags_disagree,
+        "last_error_type": one.last_error_type,
+        "last_error_at": _time(one.last_error_at),
+        "observed_at": _time(one.observed_at),
+        "links": [
+            {
+                "linked_by": each.linked_by,
+                "opened_at": _time(each.opened_at),
+                "closed_at": _time(each.closed_at),
+                "close_reason": each.close_reason,
+            }
+            for each in links
+        ],
+        "refreshes": [
+            {
+                "refresh_at": _time(each.refresh_at),
+                "reason": each.reason,
+                "forced": each.forced,
+                "finished_at": _time(each.finished_at),
+                "outcome": each.outcome,
+                "error": each.error,
+            }
+            for each in refreshes
+        ],
+    }
+
+
+def find_connection(session: Session, connection_id: str) -> UUID:
+    """Our id of the one connection with this id of Nango's. Raises NotFound, also when several integrations have it."""
+    found = session.scalars(select(Connection.id).where(Connection.connection_id == connection_id).limit(2)).all()
+    if len(found) != 1:
+        kind = "connection" if not found else "single connection (several integrations have this id; use our con_… id)"
+        raise NotFound(kind, connection_id)
+    return found[0]
+
+
+def jobs(session: Session, filters: Filters) -> list[dict[str, Any]]:
+    statement = _equal(
+        select(Job), (Job.state, filters.state), (Job.team, filters.team), (Job.event_id, filters.event_id)
+    )
+    return [_job(one) for one in session.scalars(_page(statement, Job.id, filters))]
+
+
+def job(session: Session, job_id: UUID) -> dict[str, Any]:
+    """One job with its attempts. Raises NotFound."""
+    one = session.get(Job, job_id)
+    if one is None:
+        raise NotFound("job", show(JOB, job_id))
+    attempts = session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number))
+    return _job(one) | {
+        "attempt_log": [
+            {
+                "number": each.number,
+                "started_at": _time(each.started_at),
+                "latency_ms": round(each.latency_ms, 1),
+                "outcome": each.outcome,
+                "error": each.error,
+            }
+            for each in attempts
+        ]
+    }
+
+
+def _equal(statement: Select[Any], *pairs: tuple[Any, Any]) -> Select[Any]:
+    for column, value in pairs:
+        if value is not None:
+            statement = statement.where(column == value)
+    return statement
+
+
+def _page(statement: Select[Any], key: Any, filters: Filters) -> Select[Any]:
+    if filters.before is not None:
+        statement = statement.where(key < filters.before)
+    return statement.order_by(key.desc()).limit(filters.limit)
+
+
+def _connection_rows() -> Select[Any]:
+    statement: Any = (
+        select(Connection, Link, User, Organization, Refresh)
+        .outerjoin(Link, (Link.connection_ref == Connection.id) & Link.closed_at.is_(None))
+        .outerjoin(User, User.id == Link.user_id)
+        .outerjoin(Organization, Organization.id == Link.organization_id)
+        .outerjoin(Refresh, (Refresh.connection_ref == Connection.id) & Refresh.finished_at.is_(None))
+    )
+    return cast("Select[Any]", statement)
+
+
+def _event(one: Event) -> dict[str, Any]:
+    return {
+        "id": show(EVENT, one.id),
+        "type": one.type,
+        "origin": one.origin,
+        "environment": one.environment,
+        "integration": one.integration,
+        "connection_id": one.connection_id,
+        "state": one.state,
+        "confirmed": one.confirmed,
+        "duplicates": one.duplicates,
+        "tags": one.tags,
+        "failure": one.failure,
+        "problem": one.problem,
+        "received_at": _time(one.received_at),
+    }
+
+
+def _connection(
+    one: Connection, link: Link | None, user: User | None, organization: Organization | None, refresh: Refresh | None
+) -> dict[str, Any]:
+    return {
+        "id": show(CONNECTION, one.id),
+        "environment": one.environment,
+        "integration": one.integration,
+        "connection_id": one.connection_id,
+        "provider": one.provider,
+        "auth_mode": one.auth_mode,
+        "status": one.status,
+        "tags": one.tags,
+        "user": user.external_id if user else None,
+        "organization": organization.external_id if organization else None,
+        "linked_by": link.linked_by if link else None,
+        "unlinked_reason": one.unlinked_reason,
+        "expires_at": _time(one.expires_at),
+        "refresh_at": _time(refresh.refresh_at) if refresh else None,
+    }
+
+
+def _job(one: Job) -> dict[str, Any]:
+    return {
+        "id": show(JOB, one.id),
+        "name": one.name,
+        "team": one.team,
+        "destination": one.destination,
+        "state": one.state,
+        "attempts": one.attempts,
+        "event_id": show(EVENT, one.event_id),
+        "route": one.route,
+        "route_version": one.route_version,
+        "problem": one.problem,
+        "created_at": _time(one.created_at),
+        "finished_at": _time(one.finished_at),
+    }
+
+
+def _time(value: datetime | None) -> str | None:
+    return value.isoformat() if value else None

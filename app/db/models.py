@@ -1,0 +1,315 @@
+"""The tables of DESIGN 1. What a promise rests on is a constraint here, not a habit of the code.
+
+One idea for all due work: `next_at` says when a row may be taken, and taking it pushes `next_at` to the end of the
+lease and counts the attempt. A lease that ran out is a row that is due again.
+"""
+
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.db.engine import UtcDateTime
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+BigInt = BigInteger()
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcDateTime(),
+        UUID: Uuid(),
+        str: Text(),
+        bytes: LargeBinary(),
+        dict[str, Any]: Json,
+        list[Any]: Json,
+    }
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index over the rows that are still of interest, so that it stays small however large the table grows."""
+    return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
+
+
+class Delivery(Base):
+    """The duplicate window: one row per (environment, fingerprint) of the last minutes (promise 4)."""
+
+    __tablename__ = "deliveries"
+
+    environment: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes] = mapped_column(primary_key=True)
+    event_id: Mapped[UUID]
+    first_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Event(Base):
+    __tablename__ = "events"
+    __table_args__ = (
+        CheckConstraint("state IN ('received', 'processed', 'failed')", name="state"),
+        CheckConstraint("origin IN ('webhook', 'reconcile', 'refresh', 'operator', 'system')", name="origin"),
+        _partial("ix_events_due", "next_at", where="state = 'received'"),
+        Index("ix_events_connection", "connection_ref", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    environment: Mapped[str]
+    origin: Mapped[str]
+    state: Mapped[str]
+    received_at: Mapped[datetime] = mapped_column(index=True)
+    last_seen_at: Mapped[datetime]
+    duplicates: Mapped[int]
+    body: Mapped[bytes | None]  # the webhook as it came; None for events of our own
+    next_at: Mapped[datetime]
+    attempts: Mapped[int]  # claims without a result; five of them and the event is given up
+    looks: Mapped[int]  # successful look-ups at Nango that did not settle it yet
+    # Filled when the event is processed.
+    type: Mapped[str | None]
+    integration: Mapped[str | None]
+    connection_id: Mapped[str | None]
+    connection_ref: Mapped[UUID | None] = mapped_column(ForeignKey("connections.id", ondelete="SET NULL"))
+    confirmed: Mapped[bool | None]
+    tags: Mapped[dict[str, Any] | None]
+    document: Mapped[dict[str, Any] | None]  # as judged against the routes of `route_set`
+    route_set: Mapped[int | None] = mapped_column(BigInt)
+    failure: Mapped[str | None]  # one word: crashed, error, not_confirmed
+    problem: Mapped[str | None]  # why it waits or failed, with the traceback of a fault of ours
+    processed_at: Mapped[datetime | None]
+
+
+class Connection(Base):
+    """Our record of Nango's connection; `nango_id` is its generation (CONTRACT 0, DESIGN 1)."""
+
+    __tablename__ = "connections"
+    __table_args__ = (
+        UniqueConstraint("environment", "integration", "connection_id"),
+        CheckConstraint("status IN ('unconfirmed', 'active', 'needs_reconnect', 'deleted')", name="status"),
+        Index("ix_connections_connection_id", "connection_id"),
+        _partial("ix_connections_wanted_user", "wanted_user", where="unlinked_reason IS NOT NULL"),
+        _partial("ix_connections_wanted_email", "wanted_email", where="unlinked_reason IS NOT NULL"),
+        _partial("ix_connections_wanted_organization", "wanted_organization", where="unlinked_reason IS NOT NULL"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    environment: Mapped[str]
+    integration: Mapped[str]
+    connection_id: Mapped[str]
+    nango_id: Mapped[int | None] = mapped_column(BigInt)
+    announced_nango_id: Mapped[int | None] = mapped_column(BigInt)  # the generation whose creation was routed
+    provider: Mapped[str | None]
+    auth_mode: Mapped[str | None]
+    status: Mapped[str]
+    tags: Mapped[dict[str, Any]]
+    tags_disagree: Mapped[bool]
+    drift: Mapped[str | None]
+    unlinked_reason: Mapped[str | None]
+    # The owner the tags name, in the application's own ids, so that late users find their connections.
+    wanted_user: Mapped[str | None]
+    wanted_email: Mapped[str | None]
+    wanted_organization: Mapped[str | None]
+    expires_at: Mapped[datetime | None]  # of the credentials, as last read; the only thing kept of them
+    last_error_type: Mapped[str | None]
+    last_error_at: Mapped[datetime | None]
+    observed_at: Mapped[datetime | None]  # when the newest view of Nango's that shaped this row was asked for
+    absences: Mapped[int]  # look-ups in a row that did not find it
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class User(Base):
+    __tablename__ = "users"
+    __table_args__ = (Index("ix_users_email", text("lower(email)")),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    external_id: Mapped[str] = mapped_column(unique=True)
+    email: Mapped[str | None]
+    display_name: Mapped[str | None]
+    organization_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"), index=True)
+    created_at: Mapped[datetime]
+
+
+class Organization(Base):
+    __tablename__ = "organizations"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    external_id: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str | None]
+    created_at: Mapped[datetime]
+
+
+class Link(Base):
+    """The dated fact that a connection belongs to somebody. Closed, never deleted."""
+
+    __tablename__ = "links"
+    __table_args__ = (
+        CheckConstraint("user_id IS NOT NULL OR organization_id IS NOT NULL", name="owner"),
+        _partial("uq_links_open", "connection_ref", where="closed_at IS NULL", unique=True),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    connection_ref: Mapped[UUID] = mapped_column(ForeignKey("connections.id"), index=True)
+    nango_id: Mapped[int | None] = mapped_column(BigInt)
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"), index=True)
+    organization_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"), index=True)
+    linked_by: Mapped[str]
+    event_id: Mapped[UUID | None]
+    opened_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+    close_reason: Mapped[str | None]
+
+
+class Team(Base):
+    __tablename__ = "teams"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]  # `file` (read-only elsewhere) or `api`
+    created_at: Mapped[datetime]
+
+
+class Destination(Base):
+    __tablename__ = "destinations"
+    __table_args__ = (CheckConstraint("kind IN ('celery', 'http')", name="kind"),)
+
+    team: Mapped[str] = mapped_column(ForeignKey("teams.name"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    queue: Mapped[str | None]
+    source: Mapped[str]
+    created_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+
+
+class RouteSetVersion(Base):
+    """One row, one number: it grows with every change of any route, so workers see a change by one cheap read."""
+
+    __tablename__ = "route_set"
+    __table_args__ = (CheckConstraint("id = 1", name="single"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(BigInt)
+
+
+class RouteVersion(Base):
+    """A route as it stood from route set `since_set` up to, not including, `until_set`.
+
+    The routes of any past set are the rows whose span holds it, so every old decision can be given again.
+    """
+
+    __tablename__ = "routes"
+    __table_args__ = (
+        ForeignKeyConstraint(["team", "destination"], ["destinations.team", "destinations.name"]),
+        _partial("uq_routes_live", "name", where="until_set IS NULL", unique=True),
+    )
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    team: Mapped[str]
+    destination: Mapped[str]
+    job: Mapped[str]
+    pattern: Mapped[dict[str, Any]]
+    source: Mapped[str]
+    since_set: Mapped[int] = mapped_column(BigInt)
+    until_set: Mapped[int | None] = mapped_column(BigInt)
+    created_at: Mapped[datetime]
+
+
+class Decision(Base):
+    """Why a route matched an event."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (ForeignKeyConstraint(["event_id"], ["events.id"], ondelete="CASCADE"),)
+
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    route_version: Mapped[int]
+    conditions: Mapped[list[Any]]
+    created_at: Mapped[datetime]
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("event_id", "route"),
+        ForeignKeyConstraint(["team", "destination"], ["destinations.team", "destinations.name"]),
+        CheckConstraint(
+            "state IN ('available', 'running', 'retryable', 'completed', 'discarded', 'cancelled')", name="state"
+        ),
+        _partial("ix_jobs_due", "next_at", where="state IN ('available', 'running', 'retryable')"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(ForeignKey("events.id"))
+    route: Mapped[str]
+    route_version: Mapped[int]
+    team: Mapped[str]
+    destination: Mapped[str]
+    name: Mapped[str]
+    state: Mapped[str]
+    attempts: Mapped[int]  # hand-overs begun, shown to the team
+    crashes: Mapped[int]  # claims in a row without a result
+    next_at: Mapped[datetime]
+    blocked_by: Mapped[str | None]
+    problem: Mapped[str | None]
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class Attempt(Base):
+    __tablename__ = "attempts"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime]
+    latency_ms: Mapped[float]
+    outcome: Mapped[str]  # completed, retryable, discarded
+    status: Mapped[int | None]  # HTTP destinations: the answer's status
+    error: Mapped[str | None]
+    response_excerpt: Mapped[str | None]
+
+
+class Refresh(Base):
+    """One planned renewal. Open while `finished_at` is null; at most one open plan per connection."""
+
+    __tablename__ = "refreshes"
+    __table_args__ = (
+        _partial("uq_refreshes_open", "connection_ref", where="finished_at IS NULL", unique=True),
+        _partial("ix_refreshes_due", "next_at", where="finished_at IS NULL"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    connection_ref: Mapped[UUID] = mapped_column(ForeignKey("connections.id"), index=True)
+    refresh_at: Mapped[datetime]  # as planned
+    next_at: Mapped[datetime]  # due, or the end of the lease
+    forced: Mapped[bool]
+    reason: Mapped[str]
+    attempts: Mapped[int]
+    failures: Mapped[int]  # failed plans in a row before this one
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    error: Mapped[str | None]
+    expires_at: Mapped[datetime | None]  # as read by this refresh

@@ -1,0 +1,90 @@
+"""Statements on planned token refreshes."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.db.models import Connection, Refresh
+from app.domain.refresh import Plan
+from app.domain.states import ConnectionStatus, RefreshOutcome
+from app.ids import new_id
+
+
+def plan(session: Session, connection: Connection, plan: Plan, *, failures: int, now: datetime) -> None:
+    """Open a plan. The caller has closed the one before: the schema allows one open plan per connection."""
+    session.add(
+        Refresh(
+            id=new_id(),
+            connection_ref=connection.id,
+            refresh_at=plan.due_at,
+            next_at=plan.due_at,
+            forced=plan.forced,
+            reason=plan.reason,
+            attempts=0,
+            failures=failures,
+            created_at=now,
+        )
+    )
+
+
+def supersede(session: Session, connection_refs: Collection[UUID], *, now: datetime) -> None:
+    """Close the open plans of these connections, because something made them pointless."""
+    if connection_refs:
+        session.execute(
+            update(Refresh)
+            .where(Refresh.connection_ref.in_(connection_refs), Refresh.finished_at.is_(None))
+            .values(finished_at=now, outcome=RefreshOutcome.SUPERSEDED)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def claim(session: Session, *, limit: int, now: datetime, lease: timedelta) -> list[tuple[Refresh, Connection]]:
+    """Take up to `limit` due plans of living connections."""
+    statement = (
+        select(Refresh, Connection)
+        .join(Connection, Connection.id == Refresh.connection_ref)
+        .where(
+            Refresh.finished_at.is_(None),
+            Refresh.next_at <= now,
+            Connection.status != ConnectionStatus.DELETED,
+        )
+        .order_by(Refresh.next_at)
+        .limit(limit)
+        .with_for_update(of=Refresh, skip_locked=True)
+    )
+    taken = [(refresh, connection) for refresh, connection in session.execute(statement)]
+    if taken:
+        session.execute(
+            update(Refresh)
+            .where(Refresh.id.in_([refresh.id for refresh, _ in taken]))
+            .values(attempts=Refresh.attempts + 1, next_at=now + lease)
+            .execution_options(synchronize_session="evaluate")
+        )
+    return taken
+
+
+def lock(session: Session, refresh_id: UUID) -> tuple[Refresh, Connection] | None:
+    """An open plan and its connection, locked: the connection first, as everywhere."""
+    connection_ref = session.scalar(select(Refresh.connection_ref).where(Refresh.id == refresh_id))
+    connection = session.scalar(
+        select(Connection)
+        .where(Connection.id == connection_ref)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    refresh = session.scalar(
+        select(Refresh)
+        .where(Refresh.id == refresh_id, Refresh.finished_at.is_(None))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return (refresh, connection) if refresh and connection else None
+
+
+def count_due(session: Session, *, now: datetime, at_most: int) -> int:
+    """How many plans are due, counted up to a bound."""
+    due = select(Refresh.id).where(Refresh.finished_at.is_(None), Refresh.next_at <= now).limit(at_most)
+    return session.scalar(select(func.count()).select_from(due.subquery())) or 0

@@ -1,0 +1,60 @@
+"""The schema's release: bring it up to date, or say that it is not."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from app.db.engine import Database
+from app.errors import DatabaseNotMigrated
+
+# Any number will do, so long as it is always the same: two hosts that deploy at once migrate one after the other.
+_ADVISORY_LOCK = 0x5761796C696E6B
+
+
+def upgrade(database: Database) -> str:
+    """Run the missing migrations, one process at a time. Returns the revision reached."""
+    with database.engine.connect() as connection:
+        if database.is_sqlite:
+            # SQLite's own write lock serializes: the whole upgrade is one BEGIN IMMEDIATE.
+            with connection.begin():
+                return _upgrade(connection)
+        with connection.begin():
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            return _upgrade(connection)
+
+
+def head() -> str:
+    """The revision this release needs."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None  # noqa: S101 - the package always ships migrations
+    return revision
+
+
+def current(database: Database) -> str | None:
+    """The revision the database is at; None without a Waylink schema."""
+    with database.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def require_current(database: Database) -> None:
+    """Raises DatabaseNotMigrated, which names the command to run."""
+    found, expected = current(database), head()
+    if found != expected:
+        raise DatabaseNotMigrated(found=found, expected=expected)
+
+
+def _upgrade(connection: Connection) -> str:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return head()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config

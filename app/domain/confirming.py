@@ -1,0 +1,130 @@
+"""Is it true what the webhook says? Judged from what Nango's API answered (promise 3, CONTRACT 1.7).
+
+A valid signature does not prove an auth event: forwarded provider bodies carry one too. And the API's list may lag
+behind (CONTRACT 3.2). So a disagreement changes nothing yet; it is looked at again on a schedule, then the API holds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from app.domain.event import EventType, Notice
+from app.domain.linking import EndUser
+
+LOOK_AGAIN_AFTER: Final = (2.0, 5.0, 15.0, 60.0)  # seconds; successful look-ups only are counted
+NANGO_DOWN_WAIT: Final = 5.0  # seconds until the next try when Nango could not be asked
+
+LINKING_TYPES: Final = frozenset({EventType.CONNECTION_CREATED, EventType.CONNECTION_REAUTHORIZED})
+CONFIRMABLE_TYPES: Final = LINKING_TYPES | {
+    EventType.CONNECTION_REFRESH_FAILED,
+    EventType.CONNECTION_RECOVERED,
+    EventType.CONNECTION_DELETED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A connection as Nango's list showed it. `observed_at` is when the request was sent."""
+
+    nango_id: int
+    tags: Mapping[str, str]
+    end_user: EndUser | None
+    provider: str | None
+    auth_failing: bool
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Nango answered and did not show the connection."""
+
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Nango could not be asked: nothing was learnt."""
+
+    why: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked:
+    """The environment has no API key, or the event is of a kind the API cannot tell about."""
+
+
+Look = View | Absent | Unavailable | NotAsked
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Act on the event. `view` is what the API showed; None means the body is all there is."""
+
+    confirmed: bool
+    view: View | None = None
+    tags_disagree: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Nothing changes yet. `counts` is False when nothing was learnt."""
+
+    seconds: float
+    why: str
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Looked at as often as the schedule says; Nango never showed it. `failed: not_confirmed`."""
+
+    why: str
+
+
+Verdict = Accept | LookAgain | Reject
+
+
+def settle(notice: Notice, look: Look, *, looks: int, absences: int, known_nango_id: int | None) -> Verdict:
+    """What to do about an event. `looks` and `absences` count the successful look-ups before this one."""
+    if isinstance(look, NotAsked):
+        return Accept(confirmed=False)
+    if isinstance(look, Unavailable):
+        wait = NANGO_DOWN_WAIT if look.retry_after is None else max(look.retry_after, 1.0)
+        return LookAgain(wait, look.why, counts=False)
+    if notice.type is EventType.CONNECTION_DELETED:
+        return _settle_deletion(look, looks=looks, absences=absences, known_nango_id=known_nango_id)
+    if isinstance(look, Absent):
+        return _again(looks, "Nango's list does not show the connection")
+    if known_nango_id is not None and look.nango_id < known_nango_id:
+        return _again(looks, "Nango's list still shows the connection's previous generation")
+    if notice.type is EventType.CONNECTION_REFRESH_FAILED:
+        return Accept(confirmed=True, view=look) if look.auth_failing else _again(looks, "Nango shows no auth error")
+    if notice.type is EventType.CONNECTION_RECOVERED:
+        return _again(looks, "Nango still shows an auth error") if look.auth_failing else Accept(True, look)
+    return _settle_tags(notice, look, looks=looks)
+
+
+def _settle_tags(notice: Notice, view: View, *, looks: int) -> Verdict:
+    if notice.tags is None or dict(notice.tags) == dict(view.tags):
+        return Accept(confirmed=True, view=view)
+    if looks < len(LOOK_AGAIN_AFTER):
+        return LookAgain(LOOK_AGAIN_AFTER[looks], "Nango's list and the webhook carry different tags", counts=True)
+    return Accept(confirmed=True, view=view, tags_disagree=True)
+
+
+def _settle_deletion(look: View | Absent, *, looks: int, absences: int, known_nango_id: int | None) -> Verdict:
+    if known_nango_id is None:
+        return Accept(confirmed=False)  # we never knew it: there is nothing to undo
+    if isinstance(look, Absent):
+        if absences >= 1:
+            return Accept(confirmed=True)
+        return LookAgain(LOOK_AGAIN_AFTER[0], "not in Nango's list once; looked at again", counts=True)
+    return _again(looks, "Nango's list still shows the connection")
+
+
+def _again(looks: int, why: str) -> Verdict:
+    if looks < len(LOOK_AGAIN_AFTER):
+        return LookAgain(LOOK_AGAIN_AFTER[looks], why, counts=True)
+    return Reject(why)

@@ -1,0 +1,259 @@
+"""What a webhook body says, and the document that patterns are matched against.
+
+Bodies are judged leniently: whatever cannot be understood is an `nango.unhandled` event, never an error, because
+Nango does not send a refused webhook again (CONTRACT 1.6) and announces new types without notice (CONTRACT 1.1).
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from app.domain.linking import EndUser
+from app.domain.scrub import replace_unstorable, scrub
+
+MAX_NAME: Final = 255  # CONTRACT 0: connection ids and integration ids
+
+
+class EventType(StrEnum):
+    CONNECTION_CREATED = "connection.created"
+    CONNECTION_REAUTHORIZED = "connection.reauthorized"
+    CONNECTION_CREATION_FAILED = "connection.creation_failed"
+    CONNECTION_REAUTHORIZATION_FAILED = "connection.reauthorization_failed"
+    CONNECTION_REFRESH_FAILED = "connection.refresh_failed"
+    CONNECTION_RECOVERED = "connection.recovered"
+    CONNECTION_DELETED = "connection.deleted"
+    CONNECTION_LINKED = "connection.linked"
+    CONNECTION_TAGS_CHANGED = "connection.tags_changed"
+    CONNECTION_NEEDS_RECONNECT = "connection.needs_reconnect"
+    TOKEN_EXPIRING = "token.expiring"  # noqa: S105 - an event type
+    NANGO_SYNC = "nango.sync"
+    NANGO_FORWARD = "nango.forward"
+    NANGO_ASYNC_ACTION = "nango.async_action"
+    NANGO_UNHANDLED = "nango.unhandled"
+
+
+_AUTH_TYPES: Final = {
+    ("creation", True): EventType.CONNECTION_CREATED,
+    ("override", True): EventType.CONNECTION_REAUTHORIZED,
+    ("creation", False): EventType.CONNECTION_CREATION_FAILED,
+    ("override", False): EventType.CONNECTION_REAUTHORIZATION_FAILED,
+    ("refresh", False): EventType.CONNECTION_REFRESH_FAILED,
+    ("refresh", True): EventType.CONNECTION_RECOVERED,
+    ("deletion", True): EventType.CONNECTION_DELETED,
+}
+_OTHER_TYPES: Final = {
+    "sync": EventType.NANGO_SYNC,
+    "forward": EventType.NANGO_FORWARD,
+    "async_action": EventType.NANGO_ASYNC_ACTION,
+}
+_ENVELOPE: Final = frozenset({"from", "type", "connectionId", "providerConfigKey", "success", "error"})
+
+
+@dataclass(frozen=True, slots=True)
+class EventError:
+    """Why something failed at Nango; `description` is scrubbed and still untrusted text."""
+
+    type: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A webhook body as far as it is understood. Members Nango left out are None (CONTRACT 1.2)."""
+
+    type: EventType
+    connection_id: str | None = None
+    integration: str | None = None
+    provider: str | None = None
+    auth_mode: str | None = None
+    environment: str | None = None
+    operation: str | None = None
+    success: bool | None = None
+    tags: Mapping[str, str] | None = None
+    end_user: EndUser | None = None
+    error: EventError | None = None
+    payload: object = None
+    problem: str | None = field(default=None)  # why the body was not understood, for nango.unhandled
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """(integration, connection id), when the body names a connection."""
+        if self.integration is None or self.connection_id is None:
+            return None
+        return self.integration, self.connection_id
+
+
+def read(body: bytes) -> Notice:
+    """Judge raw webhook bytes (CONTRACT 1). Never raises."""
+    try:
+        parsed = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as problem:
+        return _unhandled(f"not readable as JSON: {type(problem).__name__}")
+    if not isinstance(parsed, dict):
+        return _unhandled("not a JSON object")
+    if b"\\u" in body:
+        parsed = _storable(parsed)
+    kind = parsed.get("type")
+    if kind == "auth":
+        return _read_auth(parsed)
+    if isinstance(kind, str) and kind in _OTHER_TYPES:
+        return _read_other(_OTHER_TYPES[kind], parsed)
+    return _unhandled("a body of no known type")
+
+
+def settle_failure_type(notice: Notice, *, known: bool) -> EventType:
+    """A failed re-authorization is always labelled `creation` (CONTRACT 1.3): what we know tells them apart."""
+    if notice.type is EventType.CONNECTION_CREATION_FAILED and known:
+        return EventType.CONNECTION_REAUTHORIZATION_FAILED
+    return notice.type
+
+
+def _read_auth(body: Mapping[str, object]) -> Notice:
+    operation, success = body.get("operation"), body.get("success")
+    integration, connection_id = _name(body.get("providerConfigKey")), _name(body.get("connectionId"))
+    if body.get("from") != "nango" or integration is None or connection_id is None:
+        return _unhandled("shaped like an auth event, but its envelope is not Nango's")
+    if not isinstance(operation, str) or not isinstance(success, bool) or (operation, success) not in _AUTH_TYPES:
+        return _unhandled("an auth event of no known operation")
+    return Notice(
+        type=_AUTH_TYPES[operation, success],
+        connection_id=connection_id,
+        integration=integration,
+        provider=_provider(body.get("provider")),
+        auth_mode=_name(body.get("authMode")),
+        environment=_name(body.get("environment")),
+        operation=operation,
+        success=success,
+        tags=_tags(body.get("tags")),
+        end_user=_end_user(body.get("endUser")),
+        error=None if success else _error(body.get("error")),
+    )
+
+
+def _read_other(kind: EventType, body: Mapping[str, object]) -> Notice:
+    integration, connection_id = _name(body.get("providerConfigKey")), _name(body.get("connectionId"))
+    wrapped = kind is EventType.NANGO_FORWARD
+    # A forward names its provider in `from` and may come without a connection (CONTRACT 10).
+    if integration is None or (connection_id is None and not wrapped) or (body.get("from") != "nango" and not wrapped):
+        return _unhandled(f"shaped like a {body['type']} event, but its envelope is not Nango's")
+    success = body.get("success")
+    rest = {name: value for name, value in body.items() if name not in _ENVELOPE}
+    return Notice(
+        type=kind,
+        connection_id=connection_id,
+        integration=integration,
+        provider=_provider(body.get("from")) if wrapped else None,
+        success=success if isinstance(success, bool) else None,
+        error=_error(body.get("error")) if success is False else None,
+        payload=rest if kind is EventType.NANGO_SYNC else body.get("payload"),
+    )
+
+
+def _unhandled(problem: str) -> Notice:
+    return Notice(type=EventType.NANGO_UNHANDLED, problem=problem)
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME else None
+
+
+def _provider(value: object) -> str | None:
+    # Nango writes the literal "unknown" when it had no integration at hand (CONTRACT 1.2).
+    return None if value == "unknown" else _name(value)
+
+
+def _tags(value: object) -> dict[str, str] | None:
+    """The tags a body carries; members that are not strings cannot come from Nango and are dropped."""
+    if not isinstance(value, dict):
+        return None
+    return {key: text for key, text in value.items() if isinstance(text, str)}
+
+
+def _end_user(value: object) -> EndUser | None:
+    if not isinstance(value, dict):
+        return None
+    found = EndUser(
+        id=_name(value.get("endUserId")),
+        email=_name(value.get("endUserEmail")),
+        organization_id=_name(value.get("organizationId")),
+    )
+    return found if found.id or found.email or found.organization_id else None
+
+
+def _error(value: object) -> EventError | None:
+    if not isinstance(value, dict):
+        return None
+    kind, description = value.get("type"), value.get("description")
+    return EventError(
+        type=scrub(kind, limit=100) if isinstance(kind, str) else "unknown",
+        description=scrub(description) if isinstance(description, str) else "",
+    )
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number beyond the range of a double")
+    return number
+
+
+def _storable(value: object) -> object:
+    """The same JSON value with text that every database takes (DESIGN 6)."""
+    if isinstance(value, str):
+        return replace_unstorable(value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {replace_unstorable(key): _storable(item) for key, item in value.items()}
+    return value
+
+
+def document(
+    *,
+    event_id: str,
+    type: str,  # noqa: A002 - the member's name in the public contract
+    origin: str,
+    occurred_at: datetime,
+    environment: str,
+    confirmed: bool,
+    notice: Notice | None = None,
+    integration: str | None = None,
+    connection_id: str | None = None,
+    provider: str | None = None,
+    auth_mode: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    user: Mapping[str, object] | None = None,
+    organization: Mapping[str, object] | None = None,
+    previous_owner: Mapping[str, object] | None = None,
+    error: EventError | None = None,
+) -> dict[str, object]:
+    """The event document of DESIGN 5: what routes are matched against and what teams receive. JSON-able."""
+    problem = error or (notice.error if notice else None)
+    return {
+        "id": event_id,
+        "type": str(type),
+        "origin": str(origin),
+        "occurred_at": occurred_at.isoformat(),
+        "environment": environment,
+        "integration": integration,
+        "provider": provider,
+        "auth_mode": auth_mode,
+        "operation": notice.operation if notice else None,
+        "success": notice.success if notice else None,
+        "confirmed": confirmed,
+        "connection_id": connection_id,
+        "tags": dict(tags or {}),
+        "user": dict(user) if user else None,
+        "organization": dict(organization) if organization else None,
+        "previous_owner": dict(previous_owner) if previous_owner else None,
+        "error": {"type": problem.type, "description": problem.description} if problem else None,
+        "payload": notice.payload if notice else None,
+    }

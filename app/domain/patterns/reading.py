@@ -1,0 +1,82 @@
+"""Pattern text to plain JSON values, refusing what JSON itself or the bounds below do not allow."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+from app.errors import InvalidPattern
+
+MAX_CHARACTERS: Final = 65_536
+MAX_DEPTH: Final = 32
+
+_NAMES: Final = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+
+
+class RepeatedKey(dict[str, object]):
+    """An object in which one key stood twice; kept so that the error can name the path."""
+
+    def __init__(self, pairs: list[tuple[str, object]], *, repeated: str) -> None:
+        super().__init__(pairs)
+        self.repeated = repeated
+
+
+def read(source: str | Mapping[str, object]) -> dict[str, object]:
+    """The pattern as a JSON object; `InvalidPattern` says at which line and column it stops being JSON."""
+    text = source if isinstance(source, str) else _written(source)
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidPattern(path="", reason=f"longer than {MAX_CHARACTERS} characters")
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidPattern(path="", reason=f"not JSON: {error.msg} at {where}") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
+        raise InvalidPattern(path="", reason=reason) from error
+    if not isinstance(value, dict):
+        raise InvalidPattern(path="", reason=f"a pattern is an object, not {kind(value)}")
+    return value
+
+
+def kind(value: object) -> str:
+    """What a JSON value is, for people."""
+    return _NAMES.get(dict if isinstance(value, dict) else type(value), "a number")
+
+
+def dotted(path: tuple[str, ...]) -> str:
+    """`tags.plan`; a name that itself contains a dot is shown as `tags["a.b"]`."""
+    shown = ""
+    for name in path:
+        if "." in name or not name:
+            shown += f"[{json.dumps(name, ensure_ascii=False)}]"
+        else:
+            shown += f".{name}" if shown else name
+    return shown
+
+
+def _written(source: Mapping[str, object]) -> str:
+    try:
+        return json.dumps(dict(source), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidPattern(path="", reason=f"cannot be written as JSON: {error}") from error
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return RepeatedKey(pairs, repeated=key)
+        seen.add(key)
+    return dict(pairs)
+
+
+def _constant(name: str) -> NoReturn:
+    raise InvalidPattern(path="", reason=f"{name} is not JSON")
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise InvalidPattern(path="", reason=f"the number {digits[:40]} is too large")
+    return value

@@ -1,0 +1,114 @@
+"""What a pattern asks, as a tree over the event document: leaves test fields, nodes descend into objects."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from app.domain.patterns.operators import Test, exact_key
+
+Path: TypeAlias = tuple[str, ...]
+MISSING: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One field's list: any of its entries may accept any of the field's values."""
+
+    expected: list[object]  # as written, for people
+    exact: frozenset[object]
+    tests: tuple[Test, ...]
+    absent: bool  # `{"exists": false}` is among the entries
+
+    def matches(self, value: object) -> bool:
+        if isinstance(value, list | tuple):
+            scalars = [item for item in flat(value) if not isinstance(item, dict)]
+            return any(self._accepts(scalar) for scalar in scalars) if scalars else self.absent
+        # EventBridge knows fields only: an object where a value is asked for counts as a missing field.
+        if value is MISSING or isinstance(value, dict):
+            return self.absent
+        return self._accepts(value)
+
+    @property
+    def only_absent(self) -> bool:
+        return self.absent and not self.exact and not self.tests
+
+    @property
+    def only_exact(self) -> bool:
+        return not self.absent and not self.tests
+
+    def _accepts(self, scalar: object) -> bool:
+        return exact_key(scalar) in self.exact or any(test(scalar) for test in self.tests)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A `$or`: at least one option holds."""
+
+    expected: list[object]
+    options: tuple["Node", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An object of the pattern: every field and every choice must hold, all in the same element of an array."""
+
+    fields: dict[str, "Node | Leaf"]
+    choices: tuple[Choice, ...] = ()
+    only_absent: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts: list[Node | Leaf] = [*self.fields.values()]
+        parts += [option for choice in self.choices for option in choice.options]
+        object.__setattr__(self, "only_absent", all(part.only_absent for part in parts))
+
+    def matches(self, value: object) -> bool:
+        """For a node without choices, which is what `branches` returns."""
+        if isinstance(value, dict):
+            return all(part.matches(value.get(name, MISSING)) for name, part in self.fields.items())
+        elements = objects(value)
+        if not elements:
+            return all(part.matches(MISSING) for part in self.fields.values())
+        # "The field is missing" is about all elements; everything else asks for one that fits.
+        quantifier = all if self.only_absent else any
+        return quantifier(self.matches(element) for element in elements)
+
+
+def flat(value: list[object] | tuple[object, ...]) -> Iterator[object]:
+    """The items of nested arrays in order; EventBridge does not look at how they are nested."""
+    pending: list[object] = [*reversed(value)]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list | tuple):
+            pending.extend(reversed(item))
+        else:
+            yield item
+
+
+def objects(value: object) -> list[dict[str, object]]:
+    """The objects at a place where the pattern descends: the value itself or the elements of an array."""
+    if isinstance(value, dict):
+        return [value]
+    return [item for item in flat(value) if isinstance(item, dict)] if isinstance(value, list | tuple) else []
+
+
+def leaves(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
+    """Every field a branch tests, with its path."""
+    for name, part in node.fields.items():
+        if isinstance(part, Leaf):
+            yield (*path, name), part
+        else:
+            yield from leaves(part, (*path, name))
+
+
+def exact_keys_at(document: object, path: Path) -> set[object]:
+    """What an exact entry at `path` could meet in the document: the keys for an index built from `Pattern.anchors`."""
+    places = objects(document)
+    for name in path[:-1]:
+        places = [found for place in places for found in objects(place.get(name))]
+    keys: set[object] = set()
+    for place in places:
+        value = place.get(path[-1], MISSING)
+        for item in flat(value) if isinstance(value, list | tuple) else (value,):
+            if item is not MISSING and not isinstance(item, dict):
+                keys.add(exact_key(item))
+    return keys

@@ -1,0 +1,206 @@
+"""When a connection's token is renewed next: plain arithmetic over what Nango said, without clock or I/O.
+
+Nango refreshes on a plain GET only within 15 minutes of the expiry (CONTRACT 4), so renewing means asking at the right
+moment. Times are aware datetimes; jitter comes from a hash of the connection's identity, so a plan is stable.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from app.domain.states import RefreshOutcome
+
+# CONTRACT 4: a GET does nothing for these. The set of modes is open: one not listed here gets a look.
+MODES_WITHOUT_REFRESH: Final = frozenset({"API_KEY", "BASIC", "TBA", "OAUTH1", "CUSTOM", "NONE", "INSTALL_PLUGIN"})
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshPolicy:
+    """`margin` minus a share of `spread` is how long before the expiry we ask.
+
+    margin: stays below Nango's 15 minutes, so that the GET is never too early to refresh (CONTRACT 4).
+    spread: how far connections with one expiry are spread; the latest of them asks margin - spread before it.
+    first_look: the delay before the first look at a connection whose expiry is unknown, again spread.
+    force_every: force a refresh this often where nothing else renews, such as grants that lapse of disuse.
+    min_interval: two looks at one connection are never closer.
+    failure_delays: waits after the 1st, 2nd … failure in a row, the last one for all further ones; each is
+        lengthened by up to a quarter. All exceed Nango's 30 s cooldown, and a day holds only a few.
+    """
+
+    margin: timedelta = timedelta(minutes=14)
+    spread: timedelta = timedelta(minutes=4)
+    first_look: timedelta = timedelta(seconds=30)
+    force_every: timedelta | None = None
+    min_interval: timedelta = timedelta(seconds=30)
+    failure_delays: tuple[timedelta, ...] = (
+        timedelta(seconds=90),
+        timedelta(minutes=15),
+        timedelta(hours=2),
+        timedelta(hours=8),
+    )
+    default_wait: timedelta = timedelta(minutes=1)  # Nango's rate limit counts in windows of 60 s (CONTRACT 3.1)
+    longest_wait: timedelta = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`forced` asks with force_refresh=true; `reason` is for people."""
+
+    due_at: datetime
+    forced: bool
+    reason: str
+
+
+def classify(*, previous_expires_at: datetime | None, expires_at: datetime | None) -> RefreshOutcome:
+    """What a successful GET did. Nango's reply has no "refreshed" flag, only the expiry tells (CONTRACT 4).
+
+    An expiry seen for the first time is UNCHANGED: nothing shows that this GET moved it.
+    """
+    if expires_at is None:
+        return RefreshOutcome.NO_EXPIRY
+    if previous_expires_at is None or previous_expires_at == expires_at:
+        return RefreshOutcome.UNCHANGED
+    return RefreshOutcome.RENEWED
+
+
+def first_plan(*, now: datetime, auth_mode: str, identity: str, policy: RefreshPolicy) -> Plan | None:
+    """For a new or re-authorized connection: only a GET tells the expiry (CONTRACT 1.2, 3.2)."""
+    if auth_mode in MODES_WITHOUT_REFRESH:
+        return None
+    due_at = now + policy.first_look + policy.spread * _share(identity, "first")
+    return Plan(due_at, forced=False, reason="first look at the expiry")
+
+
+def next_plan(
+    *,
+    now: datetime,
+    outcome: RefreshOutcome,
+    expires_at: datetime | None,
+    previous_expires_at: datetime | None,
+    consecutive_failures: int,
+    retry_after: float | None,
+    auth_mode: str,
+    identity: str,
+    policy: RefreshPolicy,
+    was_forced: bool = False,
+) -> Plan | None:
+    """The plan after an attempt, or None when nothing is left to plan until something else happens.
+
+    retry_after: seconds Nango asked us to wait, None where it did not answer with a rate limit.
+    was_forced: whether the attempt asked with force_refresh=true.
+    """
+    if auth_mode in MODES_WITHOUT_REFRESH:
+        return None
+    match outcome:
+        case RefreshOutcome.EXHAUSTED | RefreshOutcome.GONE | RefreshOutcome.SUPERSEDED:
+            # CONTRACT 4: exhausted is final until a re-auth, and force is no way to recover; both start anew elsewhere.
+            return None
+        case RefreshOutcome.FAILED:
+            return _after_failure(now, consecutive_failures, retry_after, identity, policy)
+        case RefreshOutcome.WAITED:
+            return _after_wait(now, retry_after, identity, policy, was_forced=was_forced)
+        case RefreshOutcome.NO_EXPIRY:
+            plan = None  # CONTRACT 4: without an expiry nothing is refreshed unless forced
+        case RefreshOutcome.RENEWED | RefreshOutcome.UNCHANGED:
+            plan = _towards_expiry(
+                now,
+                outcome,
+                expires_at=expires_at,
+                previous_expires_at=previous_expires_at,
+                identity=identity,
+                policy=policy,
+            )
+    return _or_forced(plan, now, identity, policy)
+
+
+def _towards_expiry(
+    now: datetime,
+    outcome: RefreshOutcome,
+    *,
+    expires_at: datetime | None,
+    previous_expires_at: datetime | None,
+    identity: str,
+    policy: RefreshPolicy,
+) -> Plan | None:
+    if expires_at is None:
+        return None
+    remaining = expires_at - now
+    soonest = now + policy.min_interval
+    # CONTRACT 4: a GET within 15 minutes of the expiry refreshes, an earlier one does nothing.
+    if remaining > policy.margin + policy.min_interval:
+        due_at = expires_at - policy.margin + policy.spread * _share(identity, "expiry")
+        return Plan(max(due_at, soonest), forced=False, reason="before the token expires")
+    if outcome is RefreshOutcome.UNCHANGED:
+        return _last_looks(
+            now, expires_at=expires_at, previous_expires_at=previous_expires_at, identity=identity, policy=policy
+        )
+    if remaining > timedelta(0):
+        # CONTRACT 4: a token that lives less than the margin is refreshed by every GET.
+        due_at = now + remaining * (0.5 + 0.2 * _share(identity, "short"))
+        return Plan(max(due_at, soonest), forced=False, reason="short-lived token")
+    # Renewed into the past: a clock is wrong or the provider is; asking at once again would only hammer it.
+    due_at = now + policy.failure_delays[-1] * (1 + _share(identity, "past") / 4)
+    return Plan(due_at, forced=False, reason="renewed, but already past its expiry")
+
+
+def _last_looks(
+    now: datetime, *, expires_at: datetime, previous_expires_at: datetime | None, identity: str, policy: RefreshPolicy
+) -> Plan | None:
+    """Few looks towards the expiry, one after it, then none.
+
+    CONTRACT 4: without a refresh token Nango answers 200 with the old token and no error; but providers with their own
+    margin (30 s, 60 s) refresh only in the last moments, and at the latest once the token has expired.
+    """
+    remaining = expires_at - now
+    if remaining > 4 * policy.min_interval:
+        due_at = now + remaining * (0.6 + 0.1 * _share(identity, "last"))
+        return Plan(due_at, forced=False, reason="not renewed within Nango's margin; looking again")
+    if remaining > timedelta(0) or previous_expires_at != expires_at:
+        due_at = max(expires_at, now + policy.min_interval) + policy.min_interval * _share(identity, "last")
+        return Plan(due_at, forced=False, reason="not renewed; the last look, after the expiry")
+    return None
+
+
+def _after_failure(
+    now: datetime, failures: int, retry_after: float | None, identity: str, policy: RefreshPolicy
+) -> Plan:
+    # CONTRACT 4: for 30 s after a failure calls fail at once, and exhaustion comes on the 4th failing day: few tries.
+    position = min(max(failures, 1), len(policy.failure_delays)) - 1
+    delay = policy.failure_delays[position] * (1 + _share(identity, f"failure {failures}") / 4)
+    delay = max(delay, _wait(retry_after, policy), policy.min_interval)
+    # Plain, whatever failed: a forced call is no way to recover, and hits the provider again each time (CONTRACT 4).
+    return Plan(now + delay, forced=False, reason=f"after {max(failures, 1)} failed attempt(s) in a row")
+
+
+def _after_wait(
+    now: datetime, retry_after: float | None, identity: str, policy: RefreshPolicy, *, was_forced: bool
+) -> Plan:
+    # CONTRACT 3.1: Retry-After is floored and may be 0, so one second more, spread lest all come back together.
+    delay = policy.default_wait if retry_after is None else _wait(retry_after, policy)
+    due_at = now + delay + timedelta(seconds=1) + policy.min_interval * _share(identity, "wait")
+    # A rate-limited call reached nobody and may be forced again; after a time-out the outcome is unknown (promise 1).
+    forced = was_forced and retry_after is not None
+    return Plan(due_at, forced=forced, reason="Nango was busy or away")
+
+
+def _or_forced(plan: Plan | None, now: datetime, identity: str, policy: RefreshPolicy) -> Plan | None:
+    # CONTRACT 4: sliding grants, tokens without expiry and facebook-like providers are renewed by force only.
+    if policy.force_every is None:
+        return plan
+    # Jitter shortens: a grant that lapses after `force_every` must not be used later than that.
+    due_at = now + max(policy.force_every * (1 - 0.1 * _share(identity, "force")), policy.min_interval)
+    if plan is not None and plan.due_at <= due_at:
+        return plan
+    return Plan(due_at, forced=True, reason="forced on the policy's cadence")
+
+
+def _wait(retry_after: float | None, policy: RefreshPolicy) -> timedelta:
+    seconds = min(max(retry_after or 0.0, 0.0), policy.longest_wait.total_seconds())
+    return timedelta(seconds=seconds)
+
+
+def _share(identity: str, purpose: str) -> float:
+    """A stable number in [0, 1), another one for each purpose."""
+    digest = hashlib.blake2b(f"{purpose}\0{identity}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

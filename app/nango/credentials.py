@@ -1,0 +1,269 @@
+"""The credentials of a connection, typed by `credentials.type` (CONTRACT 3.2).
+
+They are for callers allowed to see them and pass through memory only: no repr shows anything but type and expiry.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from app.errors import NangoUnexpected
+from app.nango.types import parse_timestamp
+
+JsonObject = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Credentials:
+    """`type` as Nango names it, empty where there is none; `expires_at` None where Nango knows no expiry."""
+
+    type: str
+    expires_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        expiry = f", expires_at={self.expires_at.isoformat()}" if self.expires_at else ""
+        return f"<{type(self).__name__} {self.type or 'none'}{expiry}, secrets hidden>"
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class NoCredentials(Credentials):
+    """Auth mode NONE, or an API key without the scope read_credentials: Nango sends `{}` for both."""
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class OAuth2Credentials(Credentials):
+    """`refresh_token` only where it was asked for; Nango strips it from `raw` as well."""
+
+    access_token: str
+    refresh_token: str | None
+    config_override: JsonObject
+    raw: JsonObject
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class ClientCredentials(Credentials):
+    """OAUTH2_CC."""
+
+    token: str
+    client_id: str
+    client_secret: str
+    client_certificate: str | None
+    client_private_key: str | None
+    raw: JsonObject
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class OAuth1Credentials(Credentials):
+    oauth_token: str
+    oauth_token_secret: str
+    raw: JsonObject
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class ApiKeyCredentials(Credentials):
+    api_key: str
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class BasicCredentials(Credentials):
+    """Either part may be empty; providers put API keys into both."""
+
+    username: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class TbaCredentials(Credentials):
+    token_id: str
+    token_secret: str
+    config_override: JsonObject
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class AppCredentials(Credentials):
+    access_token: str
+    jwt_token: str | None
+    raw: JsonObject
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class CustomCredentials(Credentials):
+    """`app` and `user` for GitHub App OAuth, else None."""
+
+    app: Credentials | None
+    user: Credentials | None
+    raw: JsonObject
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class AwsCredentials(Credentials):
+    role_arn: str
+    region: str
+    service: str
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    external_id: str | None
+    raw: JsonObject
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class TokenCredentials(Credentials):
+    """JWT, TWO_STEP, BILL, SIGNATURE and every type not known here; `fields` has what is the provider's own.
+
+    `token` is the short-lived one (BILL calls it session_id), None while there is none.
+    """
+
+    token: str | None
+    refresh_token: str | None
+    fields: JsonObject
+
+
+def parse_credentials(sent: JsonObject) -> Credentials:
+    """`credentials` of a connection. Raises NangoUnexpected, which names the field and never a value."""
+    mode = sent.get("type", "")
+    if not isinstance(mode, str):
+        raise NangoUnexpected(detail="credentials have no readable type")
+    if not mode or mode == "NONE":
+        return NoCredentials(type=mode)
+    return _READERS.get(mode, _token)(mode, sent)
+
+
+def _oauth2(mode: str, sent: JsonObject) -> Credentials:
+    return OAuth2Credentials(
+        type=mode,
+        expires_at=_expiry(sent),
+        access_token=_text(sent, "access_token"),
+        refresh_token=_optional(sent, "refresh_token"),
+        config_override=_object(sent, "config_override"),
+        raw=_object(sent, "raw"),
+    )
+
+
+def _client_credentials(mode: str, sent: JsonObject) -> Credentials:
+    return ClientCredentials(
+        type=mode,
+        expires_at=_expiry(sent),
+        token=_text(sent, "token"),
+        client_id=_text(sent, "client_id"),
+        client_secret=_text(sent, "client_secret"),
+        client_certificate=_optional(sent, "client_certificate"),
+        client_private_key=_optional(sent, "client_private_key"),
+        raw=_object(sent, "raw"),
+    )
+
+
+def _oauth1(mode: str, sent: JsonObject) -> Credentials:
+    return OAuth1Credentials(
+        type=mode,
+        oauth_token=_text(sent, "oauth_token"),
+        oauth_token_secret=_text(sent, "oauth_token_secret"),
+        raw=_object(sent, "raw"),
+    )
+
+
+def _api_key(mode: str, sent: JsonObject) -> Credentials:
+    return ApiKeyCredentials(type=mode, api_key=_text(sent, "apiKey"))
+
+
+def _basic(mode: str, sent: JsonObject) -> Credentials:
+    return BasicCredentials(
+        type=mode, username=_optional(sent, "username") or "", password=_optional(sent, "password") or ""
+    )
+
+
+def _tba(mode: str, sent: JsonObject) -> Credentials:
+    return TbaCredentials(
+        type=mode,
+        token_id=_text(sent, "token_id"),
+        token_secret=_text(sent, "token_secret"),
+        config_override=_object(sent, "config_override"),
+    )
+
+
+def _app(mode: str, sent: JsonObject) -> Credentials:
+    return AppCredentials(
+        type=mode,
+        expires_at=_expiry(sent),
+        access_token=_text(sent, "access_token"),
+        jwt_token=_optional(sent, "jwtToken"),
+        raw=_object(sent, "raw"),
+    )
+
+
+def _custom(mode: str, sent: JsonObject) -> Credentials:
+    app, user = _object(sent, "app"), _object(sent, "user")
+    return CustomCredentials(
+        type=mode,
+        app=parse_credentials(app) if app else None,
+        user=parse_credentials(user) if user else None,
+        raw=_object(sent, "raw"),
+    )
+
+
+def _aws(mode: str, sent: JsonObject) -> Credentials:
+    return AwsCredentials(
+        type=mode,
+        expires_at=_expiry(sent),
+        role_arn=_text(sent, "role_arn"),
+        region=_text(sent, "region"),
+        service=_text(sent, "service"),
+        access_key_id=_text(sent, "access_key_id"),
+        secret_access_key=_text(sent, "secret_access_key"),
+        session_token=_text(sent, "session_token"),
+        external_id=_optional(sent, "external_id"),
+        raw=_object(sent, "raw"),
+    )
+
+
+def _token(mode: str, sent: JsonObject) -> Credentials:
+    # Some providers send a structure as token; only a string is one, everything else stays among the fields.
+    named = {"token", "session_id", "refresh_token"} & {name for name, value in sent.items() if isinstance(value, str)}
+    return TokenCredentials(
+        type=mode,
+        expires_at=_expiry(sent),
+        token=_optional(sent, "token") or _optional(sent, "session_id"),
+        refresh_token=_optional(sent, "refresh_token"),
+        fields={name: value for name, value in sent.items() if name not in named | {"type", "expires_at"}},
+    )
+
+
+_READERS: Final[dict[str, Callable[[str, JsonObject], Credentials]]] = {
+    "OAUTH2": _oauth2,
+    "OAUTH2_CC": _client_credentials,
+    "OAUTH1": _oauth1,
+    "API_KEY": _api_key,
+    "BASIC": _basic,
+    "TBA": _tba,
+    "APP": _app,
+    "CUSTOM": _custom,
+    "AWS_SIGV4": _aws,
+}
+
+
+def _text(sent: JsonObject, name: str) -> str:
+    value = sent.get(name)
+    if not isinstance(value, str):
+        raise NangoUnexpected(detail=f"{sent.get('type')} credentials without {name}")
+    return value
+
+
+def _optional(sent: JsonObject, name: str) -> str | None:
+    value = sent.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _object(sent: JsonObject, name: str) -> JsonObject:
+    value = sent.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _expiry(sent: JsonObject) -> datetime | None:
+    """Absent when unknown (CONTRACT 3.2)."""
+    value = sent.get("expires_at")
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise NangoUnexpected(detail=f"{sent.get('type')} credentials with an unreadable expires_at")
+    return parse_timestamp(value, "expires_at")

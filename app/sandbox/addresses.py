@@ -1,0 +1,20 @@
+"""Which hosts a webhook override may name (CONTRACT 1.4)."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+
+def is_public(url: str) -> bool:
+    """False for Nango's own hosts, loopback and private addresses. Names are not resolved, as Nango's check is none."""
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    except ValueError:
+        return False
+    if not host or host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+        return False
+    if host == "nango.dev" or host.endswith(".nango.dev"):
+        return False
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return True

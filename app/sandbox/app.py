@@ -1,0 +1,145 @@
+"""The sandbox as an ASGI application: routes and lifespan."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from app.sandbox import connections, controls, flows, integrations, sessions, statefile
+from app.sandbox.config import SandboxConfig
+from app.sandbox.context import Handler, Sandbox, utc_now
+from app.sandbox.faults import Faults
+from app.sandbox.guard import Guard, api_key, endpoint, session_bearer, session_query
+from app.sandbox.limits import RateLimit
+from app.sandbox.listing import list_connections
+from app.sandbox.state import Store
+from app.sandbox.values import Snapshot
+from app.sandbox.webhooks import Courier
+
+__all__ = ["SandboxConfig", "create_sandbox"]
+
+
+def create_sandbox(config: SandboxConfig) -> Starlette:
+    """A sandbox for one environment. It keeps its state in this process: run it with one worker.
+
+    Raises ConfigurationError when `config.state_file` cannot be used.
+    """
+    sandbox = Sandbox(
+        config=config,
+        store=_open_store(config),
+        courier=Courier(
+            signing_key=config.signing_key, retry_waits=config.retry_waits, timeout=config.delivery_timeout
+        ),
+        faults=Faults(),
+        limit=RateLimit(per_minute=config.rate_limit_per_minute),
+        token_lifetime=config.token_lifetime,
+        recovery_events=config.recovery_events,
+        deletion_events=config.deletion_events,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with sandbox.courier, _kept_state(sandbox):
+            yield
+
+    routes = [Route("/health", _health), *_nango_routes(sandbox), *_flow_routes(sandbox), *_control_routes(sandbox)]
+    handlers = {HTTPException: _no_such_route, Exception: _unhandled}
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+
+
+def _nango_routes(sandbox: Sandbox) -> list[Route]:
+    def route(method: str, path: str, handler: Handler, guard: Guard = api_key) -> Route:
+        return Route(path, endpoint(sandbox, handler, guard), methods=[method])
+
+    return [
+        route("POST", "/connect/sessions", sessions.create_session),
+        route("POST", "/connect/sessions/reconnect", sessions.create_reconnect_session),
+        route("GET", "/connect/session", sessions.get_session, session_bearer),
+        route("DELETE", "/connect/session", sessions.delete_session, session_bearer),
+        route("GET", "/connections", list_connections),
+        route("GET", "/connection", list_connections),  # deprecated, still mounted (CONTRACT 3.2)
+        route("POST", "/connections", connections.import_connection),
+        route("POST", "/connections/metadata", connections.set_metadata),
+        route("PATCH", "/connections/metadata", connections.merge_metadata),
+        # An imported id may hold slashes (CONTRACT 0), and the server sees the path decoded.
+        route("GET", "/connections/{connection_id:path}", connections.get_connection),
+        route("GET", "/connection/{connection_id:path}", connections.get_connection),
+        route("PATCH", "/connections/{connection_id:path}", connections.patch_connection),
+        route("DELETE", "/connections/{connection_id:path}", connections.delete_connection),
+        route("GET", "/integrations", integrations.list_integrations),
+        route("POST", "/integrations", integrations.create_integration),
+        route("GET", "/integrations/{integration}", integrations.get_integration),
+        route("DELETE", "/integrations/{integration}", integrations.delete_integration),
+        route("GET", "/providers/{provider}", integrations.get_provider),
+    ]
+
+
+def _flow_routes(sandbox: Sandbox) -> list[Route]:
+    def route(path: str, handler: Handler) -> Route:
+        return Route(path, endpoint(sandbox, handler, session_query), methods=["POST"])
+
+    return [
+        route("/api-auth/api-key/{integration}", flows.api_key),
+        route("/api-auth/basic/{integration}", flows.basic),
+        route("/auth/unauthenticated/{integration}", flows.unauthenticated),
+        route("/oauth2/auth/{integration}", flows.client_credentials),
+        route("/sandbox/oauth/{integration}", flows.oauth),
+    ]
+
+
+def _control_routes(sandbox: Sandbox) -> list[Route]:
+    def route(method: str, path: str, handler: Handler) -> Route:
+        return Route(path, endpoint(sandbox, handler, limited=False), methods=[method])
+
+    return [
+        route("POST", "/sandbox/connections", controls.register_connection),
+        route("PATCH", "/sandbox/connections/{connection_id:path}", controls.change_connection),
+        route("GET", "/sandbox/deliveries", controls.list_deliveries),
+        route("GET", "/sandbox/faults", controls.list_faults),
+        route("POST", "/sandbox/faults", controls.add_fault),
+        route("DELETE", "/sandbox/faults", controls.clear_faults),
+        route("GET", "/sandbox/settings", controls.get_settings),
+        route("PATCH", "/sandbox/settings", controls.change_settings),
+    ]
+
+
+def _open_store(config: SandboxConfig) -> Store:
+    kept = statefile.load(config.state_file) if config.state_file else None
+    snapshot = kept or Snapshot(integrations=integrations.at_start(utc_now()))
+    return Store(snapshot, replica_lag=config.replica_lag)
+
+
+@contextlib.asynccontextmanager
+async def _kept_state(sandbox: Sandbox) -> AsyncIterator[None]:
+    if sandbox.config.state_file is None:
+        yield
+        return
+    stopping = asyncio.Event()
+    keeper = asyncio.create_task(statefile.keep(sandbox.config.state_file, sandbox.store, stopping=stopping))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await keeper
+
+
+async def _health(_: Request) -> Response:
+    return JSONResponse({"result": "ok"})
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    message = f"No such endpoint: {request.method} {request.url.path}"
+    return JSONResponse({"error": {"code": "not_found", "message": message}}, status_code=status)
+
+
+async def _unhandled(_request: Request, _error: Exception) -> Response:
+    """Nango's answer to a fault of its own; uvicorn logs the trace."""
+    payload = {"id": str(uuid.uuid4())}
+    return JSONResponse({"error": {"code": "generic_error_support", "payload": payload}}, status_code=500)

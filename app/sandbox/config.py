@@ -1,0 +1,27 @@
+"""What a sandbox is started with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxConfig:
+    """All durations are seconds. `api_key` and `signing_key` are UUIDv4 texts, as Nango's are (CONTRACT 1.5, 3.1).
+
+    `recovery_events` and `deletion_events` are what newer Nango releases send (CONTRACT 1.3); off, the sandbox is an
+    older one.
+    """
+
+    api_key: str
+    signing_key: str
+    webhook_url: str | None = None
+    environment: str = "dev"
+    public_url: str = "http://127.0.0.1:3003"
+    token_lifetime: float = 3600.0
+    replica_lag: float = 0.0
+    rate_limit_per_minute: int = 100_000
+    retry_waits: tuple[float, ...] = (3.0, 6.0)
+    delivery_timeout: float = 20.0
+    recovery_events: bool = True
+    deletion_events: bool = True
+    state_file: Path | None = None

@@ -1,0 +1,101 @@
+"""What every handler of the sandbox works with: the parts of one sandbox, and one call to it."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.sandbox.config import SandboxConfig
+from app.sandbox.faults import Faults
+from app.sandbox.limits import RateLimit
+from app.sandbox.state import Store
+from app.sandbox.values import Connection, EndUser, Integration, Session
+from app.sandbox.webhooks import Courier, Event, auth_body
+from app.sandbox.wire import RefusedError, answer
+
+
+@dataclass(slots=True, kw_only=True)
+class Sandbox:
+    """One Nango environment. `token_lifetime` and the event switches start from the config and may change."""
+
+    config: SandboxConfig
+    store: Store
+    courier: Courier
+    faults: Faults
+    limit: RateLimit
+    token_lifetime: float
+    recovery_events: bool
+    deletion_events: bool
+
+    def integration(self, unique_key: str, *, status: int = 400) -> Integration:
+        """Raises RefusedError with Nango's `unknown_provider_config`."""
+        found = self.store.integrations.get(unique_key)
+        if found is None:
+            raise RefusedError(status, "unknown_provider_config", "Provider does not exists")
+        return found
+
+    def event(
+        self,
+        connection: Connection,
+        operation: str,
+        *,
+        error: Mapping[str, str] | None = None,
+        end_user: EndUser | None = None,
+    ) -> Event:
+        """An auth webhook about a connection that exists, with its tags."""
+        body = auth_body(
+            environment=self.config.environment,
+            connection_id=connection.connection_id,
+            integration=connection.integration,
+            provider=connection.provider,
+            auth_mode=connection.auth_mode,
+            operation=operation,
+            tags=connection.tags,
+            end_user=end_user_member(end_user) if end_user else None,
+            error=error,
+        )
+        return Event(url=connection.webhook_url_override or self.config.webhook_url, body=body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request, its body and query already read. `session` is set where a connect session authenticates."""
+
+    sandbox: Sandbox
+    request: Request
+    body: object
+    query: Mapping[str, Any]
+    now: datetime
+    session: Session | None = None
+
+    def path(self, name: str) -> str:
+        return str(self.request.path_params[name])
+
+    def answer(self, content: object, *, status: int = 200, events: Sequence[Event] = ()) -> Response:
+        return answer(self.sandbox.courier, content, status=status, events=events)
+
+    def live_session(self) -> Session:
+        if self.session is None:
+            raise RuntimeError("this route is not guarded by a connect session")
+        return self.session
+
+
+Handler = Callable[[Call], Response]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def end_user_member(end_user: EndUser) -> dict[str, Any]:
+    """The `endUser` member of a webhook: the e-mail may be null, an unknown organization is absent (CONTRACT 1.2)."""
+    member: dict[str, Any] = {"endUserId": end_user.id, "endUserEmail": end_user.email, "tags": end_user.tags or {}}
+    if end_user.organization:
+        member["organizationId"] = end_user.organization.id
+    return member
+
+
+def utc_now() -> datetime:
+    """Now, to the millisecond, which is all that Nango's timestamps carry."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)

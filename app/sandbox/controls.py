@@ -1,0 +1,196 @@
+"""What a real Nango does not have: the calls under /sandbox that set a scene and look behind it."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from app.sandbox import refreshing
+from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
+from app.sandbox.connections import path_connection_id, query_integration, shown, upsert
+from app.sandbox.context import Call
+from app.sandbox.credentials import mint, with_expiry
+from app.sandbox.faults import Operation, Rule
+from app.sandbox.formats import iso_z
+from app.sandbox.integrations import new
+from app.sandbox.owners import from_webhook
+from app.sandbox.values import Connection, Trouble
+from app.sandbox.webhooks import Delivery
+from app.sandbox.wire import RefusedError, refuse_unstorable
+
+SHOWN_DELIVERIES: Final = 100
+
+
+def register_connection(call: Call) -> Response:
+    """POST /sandbox/connections: the body of an auth webhook becomes a connection, and no webhook is sent.
+
+    Integration and connection are made when unknown; a known connection takes the tags. 201, the GET body.
+    """
+    checks = Checks(call.body, code="invalid_body")
+    connection_id = checks.text("connectionId", pattern=CONNECTION_ID)
+    key = checks.text("providerConfigKey", pattern=INTEGRATION)
+    auth_mode, provider = checks.optional_text("authMode"), checks.optional_text("provider")
+    tags = (checks.tags() or {}) if checks.raw("tags") is not None else None
+    end_user = from_webhook(checks.raw("endUser"))
+    if checks.issues:
+        raise RefusedError(400, "invalid_body", issues=checks.issues)
+    refuse_unstorable(call.body, "Failed to create connection")
+    store = call.sandbox.store
+    integration = store.integrations.get(key) or store.put_integration(
+        new(key, provider or key, now=call.now, auth_mode=auth_mode)
+    )
+    changes: dict[str, Any] = {}
+    if tags is not None:
+        changes["tags"] = tags
+    if end_user is not None:
+        changes["end_user"] = end_user
+    if store.find(key, connection_id) is None:
+        credentials = mint(integration.auth_mode, now=call.now, lifetime=call.sandbox.token_lifetime)
+        metadata: dict[str, Any] | None = None if integration.auth_mode == "OAUTH2" else {}
+        changes = {"tags": {}, "credentials": credentials, "metadata": metadata} | changes
+    connection, _ = upsert(call, integration, connection_id, **changes)
+    return call.answer(shown(connection), status=201)
+
+
+def change_connection(call: Call) -> Response:
+    """PATCH /sandbox/connections/{id}?provider_config_key=: set the state of its token; all members are optional.
+
+    `expires_in`: seconds from now, 0 expires it, null takes the expiry away. `exhausted`: true makes Nango have given
+    it up, false clears the error. `backing_off`: false ends the 30 s after a failure at once.
+    """
+    connection_id, key = path_connection_id(call), query_integration(call)
+    checks = Checks(call.body, code="invalid_body")
+    moves = checks.has("expires_in")
+    lifetime = checks.number("expires_in", minimum=-(10**9), maximum=10**9)
+    exhausted = checks.flag("exhausted") if checks.has("exhausted") else None
+    cools = checks.has("backing_off") and not checks.flag("backing_off")
+    checks.done()
+    connection = call.sandbox.store.find(key, connection_id)
+    if connection is None:
+        raise RefusedError(404, "not_found", "Failed to find connection")
+    if moves:
+        expiry = None if lifetime is None else call.now + timedelta(seconds=lifetime)
+        connection = replace(connection, credentials=with_expiry(connection.credentials, expiry))
+    if exhausted is not None:
+        connection = _exhausted(call, connection) if exhausted else replace(connection, trouble=None)
+    if cools and connection.trouble:
+        earlier = call.now - refreshing.COOL_DOWN
+        connection = replace(connection, trouble=replace(connection.trouble, failed_at=earlier))
+    return call.answer(shown(call.sandbox.store.put(connection, now=call.now)))
+
+
+def list_deliveries(call: Call) -> Response:
+    """GET /sandbox/deliveries?limit=&connectionId=: the newest first."""
+    checks = Checks(call.query, code="invalid_query_params")
+    limit = int(checks.number("limit", minimum=1, maximum=5000) or SHOWN_DELIVERIES)
+    connection_id = checks.optional_text("connectionId")
+    checks.done()
+    newest = reversed(call.sandbox.courier.deliveries)
+    found = [each for each in newest if connection_id in {None, each.body["connectionId"]}]
+    return call.answer({"deliveries": [_delivery(each) for each in found[:limit]]})
+
+
+def list_faults(call: Call) -> Response:
+    return call.answer({"faults": [_rule(rule) for rule in call.sandbox.faults.rules]})
+
+
+def add_fault(call: Call) -> Response:
+    """POST /sandbox/faults: `operation` (refresh or authorize), and, to narrow it, `provider_config_key`,
+    `connection_id` and `times`."""
+    checks = Checks(call.body, code="invalid_body")
+    operation = _operation(checks, checks.text("operation"))
+    integration, connection_id = _narrowing(checks)
+    times = checks.number("times", minimum=1, maximum=10**6)
+    checks.done()
+    rule = Rule(
+        operation=operation or Operation.REFRESH,
+        integration=integration,
+        connection_id=connection_id,
+        times=None if times is None else int(times),
+    )
+    call.sandbox.faults.add(rule)
+    return call.answer({"fault": _rule(rule)}, status=201)
+
+
+def clear_faults(call: Call) -> Response:
+    """DELETE /sandbox/faults: all of them, or those of `operation`, `provider_config_key`, `connection_id`."""
+    checks = Checks(call.query, code="invalid_query_params")
+    word = checks.optional_text("operation")
+    operation = _operation(checks, word) if word else None
+    integration, connection_id = _narrowing(checks)
+    checks.done()
+    cleared = call.sandbox.faults.clear(operation=operation, integration=integration, connection_id=connection_id)
+    return call.answer({"cleared": cleared})
+
+
+def get_settings(call: Call) -> Response:
+    sandbox = call.sandbox
+    return call.answer(
+        {
+            "environment": sandbox.config.environment,
+            "webhook_url": sandbox.config.webhook_url,
+            "replica_lag": sandbox.store.replica.lag,
+            "token_lifetime": sandbox.token_lifetime,
+            "rate_limit_per_minute": sandbox.limit.per_minute,
+            "recovery_events": sandbox.recovery_events,
+            "deletion_events": sandbox.deletion_events,
+        }
+    )
+
+
+def change_settings(call: Call) -> Response:
+    """PATCH /sandbox/settings: any of `replica_lag`, `token_lifetime` (seconds), `rate_limit_per_minute`,
+    `recovery_events`, `deletion_events`. Answers all settings."""
+    sandbox = call.sandbox
+    checks = Checks(call.body, code="invalid_body")
+    lag = checks.number("replica_lag", default=sandbox.store.replica.lag, minimum=0, maximum=86_400)
+    lifetime = checks.number("token_lifetime", default=sandbox.token_lifetime, minimum=0, maximum=10**9)
+    limit = checks.number("rate_limit_per_minute", default=sandbox.limit.per_minute, minimum=0, maximum=10**9)
+    recovery = checks.flag("recovery_events", default=sandbox.recovery_events)
+    deletion = checks.flag("deletion_events", default=sandbox.deletion_events)
+    checks.done()
+    if lag is not None and lifetime is not None and limit is not None:
+        sandbox.store.replica.lag, sandbox.token_lifetime, sandbox.limit.per_minute = lag, lifetime, int(limit)
+    sandbox.recovery_events, sandbox.deletion_events = recovery, deletion
+    return get_settings(call)
+
+
+def _exhausted(call: Call, connection: Connection) -> Connection:
+    days = refreshing.FAILING_DAYS
+    log_id = refreshing.log_id()
+    return replace(connection, trouble=Trouble(failed_at=call.now, attempts=days, exhausted=True, log_id=log_id))
+
+
+def _operation(checks: Checks, word: str) -> Operation | None:
+    try:
+        return Operation(word)
+    except ValueError:
+        checks.custom(f"Expected one of {', '.join(Operation)}", "operation")
+        return None
+
+
+def _narrowing(checks: Checks) -> tuple[str | None, str | None]:
+    return checks.optional_text("provider_config_key"), checks.optional_text("connection_id")
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {
+        "operation": rule.operation,
+        "provider_config_key": rule.integration,
+        "connection_id": rule.connection_id,
+        "times": rule.times,
+    }
+
+
+def _delivery(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "id": delivery.id,
+        "url": delivery.url,
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "last_status": delivery.last_status,
+        "last_error": delivery.last_error,
+        "attempted_at": [iso_z(moment) for moment in delivery.attempted_at],
+        "body": delivery.body,
+    }

@@ -1,0 +1,29 @@
+"""Nango's rate limit: one bucket per account, a fixed window of 60 seconds (CONTRACT 3.1)."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+WINDOW: Final = timedelta(seconds=60)
+
+
+@dataclass(slots=True, kw_only=True)
+class RateLimit:
+    per_minute: int
+    _used: int = 0
+    _until: datetime | None = None
+
+    def take(self, now: datetime) -> tuple[bool, dict[str, str]]:
+        """Count one call: whether it may pass, and the headers every authenticated reply carries."""
+        if self._until is None or now >= self._until:
+            self._used, self._until = 0, now + WINDOW
+        self._used += 1
+        headers = {
+            "X-RateLimit-Limit": str(self.per_minute),
+            "X-RateLimit-Remaining": str(max(self.per_minute - self._used, 0)),
+            "X-RateLimit-Reset": str(int(self._until.timestamp())),
+        }
+        if self._used > self.per_minute:
+            # Floored, so it may be 0.
+            return False, headers | {"Retry-After": str(int((self._until - now).total_seconds()))}
+        return True, headers

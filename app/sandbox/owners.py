@@ -1,0 +1,66 @@
+"""The deprecated `end_user` and `organization` members, and the tags they turn into (CONTRACT 2.3, 3.2)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.domain.tags import derive, is_email
+from app.sandbox.checks import Checks
+from app.sandbox.values import EndUser, Organization
+
+
+def read_end_user(checks: Checks) -> EndUser | None:
+    """`end_user` with `organization` beside it, as sessions take them."""
+    organization = _read_organization(checks)
+    member = checks.child("end_user")
+    if member is None:
+        return None
+    if not member.is_object:
+        return EndUser(id="")
+    identity = member.text("id")
+    email = member.optional_text("email", nullable=True)
+    if email and not is_email(email):
+        member.custom("Invalid email address", "email")
+    name = member.optional_text("display_name", nullable=True)
+    tags = member.record("tags")
+    for key, value in (tags or {}).items():
+        if not isinstance(value, str):
+            member.custom("Invalid input: expected string", "tags", key)
+    member.strict()
+    return EndUser(id=identity, email=email, display_name=name, tags=tags, organization=organization)
+
+
+def derived_tags(end_user: EndUser | None) -> dict[str, str]:
+    if end_user is None:
+        return {}
+    organization = end_user.organization
+    facts: Mapping[str, Any] = {
+        "id": end_user.id,
+        "email": end_user.email,
+        "display_name": end_user.display_name,
+        "tags": end_user.tags,
+    }
+    return derive(facts, {"id": organization.id, "display_name": organization.display_name} if organization else None)
+
+
+def from_webhook(member: object) -> EndUser | None:
+    """The owner as the `endUser` member of a webhook shows it."""
+    if not isinstance(member, Mapping) or not isinstance(member.get("endUserId"), str):
+        return None
+    organization, tags = member.get("organizationId"), member.get("tags")
+    return EndUser(
+        id=member["endUserId"],
+        email=member.get("endUserEmail"),
+        tags=dict(tags) if isinstance(tags, Mapping) else None,
+        organization=Organization(id=organization) if isinstance(organization, str) else None,
+    )
+
+
+def _read_organization(checks: Checks) -> Organization | None:
+    member = checks.child("organization")
+    if member is None:
+        return None
+    if not member.is_object:
+        return Organization(id="")
+    found = Organization(id=member.text("id"), display_name=member.optional_text("display_name", nullable=True))
+    member.strict()
+    return found

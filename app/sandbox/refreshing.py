@@ -1,0 +1,83 @@
+"""Reading credentials, which is where Nango refreshes them (CONTRACT 4)."""
+
+import secrets
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from app.sandbox import credentials, formats
+from app.sandbox.context import Sandbox
+from app.sandbox.faults import Operation
+from app.sandbox.values import Connection, Trouble
+from app.sandbox.webhooks import Event
+from app.sandbox.wire import RefusedError
+
+MARGIN: Final = timedelta(minutes=15)
+COOL_DOWN: Final = timedelta(seconds=30)
+FAILING_DAYS: Final = 4
+
+_PROVIDER_ERROR: Final = "The external API returned an error when trying to refresh the access token."
+_FAILURES: Final = {"OAUTH2_CC": ("client_credentials_fetch_error", "Failed to fetch client credentials token")}
+_FAILURE: Final = ("refresh_token_external_error", f"{_PROVIDER_ERROR} Please try again later.")
+
+
+def read(
+    sandbox: Sandbox, connection: Connection, *, force: bool, now: datetime
+) -> tuple[Connection, tuple[Event, ...]]:
+    """The connection as a GET finds it, refreshed if that was due or forced, and the webhooks this causes.
+
+    Raises RefusedError `invalid_credentials`: 424 within 30 s of a failure and once given up, unless forced; 400 for a
+    refresh that failed now.
+    """
+    connection = sandbox.store.touch(connection, now=now)
+    if not force and (trouble := connection.trouble):
+        if trouble.exhausted:
+            raise _refused(connection, 424, "The refresh limit has been reached for this connection.")
+        if now - trouble.failed_at < COOL_DOWN:
+            raise _refused(connection, 424, "A recent refresh attempt failed. Backing off before retrying.")
+    if not credentials.can_refresh(connection.credentials) or not (force or _is_due(connection, now)):
+        return connection, ()
+    integration, connection_id = connection.integration, connection.connection_id
+    if sandbox.faults.strikes(Operation.REFRESH, integration=integration, connection_id=connection_id):
+        raise _failed(sandbox, connection, now=now)
+    return _renewed(sandbox, connection, now=now)
+
+
+def log_id() -> str:
+    return secrets.token_hex(10)
+
+
+def _is_due(connection: Connection, now: datetime) -> bool:
+    """Without an expiry a token is never refreshed unless forced; one living under 15 minutes always is."""
+    expiry = credentials.expires_at(connection.credentials)
+    return expiry is not None and expiry - now < MARGIN
+
+
+def _renewed(sandbox: Sandbox, connection: Connection, *, now: datetime) -> tuple[Connection, tuple[Event, ...]]:
+    fresh = credentials.mint(
+        connection.auth_mode, now=now, lifetime=sandbox.token_lifetime, given=connection.credentials
+    )
+    renewed = sandbox.store.put(replace(connection, credentials=fresh, trouble=None, updated_at=now), now=now)
+    # Newer Nango tells once that an active auth error went away, and nothing of routine refreshes (CONTRACT 1.3).
+    recovered = connection.trouble is not None and sandbox.recovery_events
+    return renewed, (sandbox.event(renewed, "refresh"),) if recovered else ()
+
+
+def _failed(sandbox: Sandbox, connection: Connection, *, now: datetime) -> RefusedError:
+    kind, message = _FAILURES.get(connection.auth_mode, _FAILURE)
+    failing = sandbox.store.put(replace(connection, trouble=_worse(connection.trouble, now)), now=now)
+    event = sandbox.event(failing, "refresh", error={"type": kind, "description": message})
+    return _refused(failing, 400, message, event)
+
+
+def _worse(trouble: Trouble | None, now: datetime) -> Trouble:
+    """Attempts count calendar days with a failure; the fourth ends it (CONTRACT 4)."""
+    if trouble is None:
+        return Trouble(failed_at=now, attempts=1, exhausted=False, log_id=log_id())
+    attempts = max(trouble.attempts, 1) + (trouble.failed_at.date() < now.date())
+    return replace(trouble, failed_at=now, attempts=attempts, exhausted=trouble.exhausted or attempts >= FAILING_DAYS)
+
+
+def _refused(connection: Connection, status: int, message: str, *events: Event) -> RefusedError:
+    payload = {"connection": formats.full(connection, {})}
+    return RefusedError(status, "invalid_credentials", message, payload=payload, events=events)

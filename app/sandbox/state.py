@@ -1,0 +1,89 @@
+"""All state of a sandbox, in memory, behind the few writes that happen to it."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from app.sandbox.replica import Replica
+from app.sandbox.values import Connection, Integration, Session, Snapshot
+
+
+class Store:
+    """`version` grows with every change worth keeping."""
+
+    def __init__(self, snapshot: Snapshot, *, replica_lag: float) -> None:
+        self.version = 0
+        self.replica = Replica(lag=replica_lag)
+        self.integrations = {integration.unique_key: integration for integration in snapshot.integrations}
+        self._next_id = snapshot.next_id
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._sessions = {session.token: session for session in snapshot.sessions}
+        for connection in sorted(snapshot.connections, key=lambda kept: kept.id):
+            self._connections[connection.integration, connection.connection_id] = connection
+            self.replica.record(connection, id=connection.id, at=connection.created_at)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            next_id=self._next_id,
+            integrations=tuple(self.integrations.values()),
+            connections=tuple(self._connections.values()),
+            sessions=tuple(self._sessions.values()),
+        )
+
+    def next_id(self) -> int:
+        """Ids only grow: a deleted connection made again under the same key gets another one (CONTRACT 0)."""
+        self._next_id += 1
+        return self._next_id - 1
+
+    def find(self, integration: str, connection_id: str) -> Connection | None:
+        return self._connections.get((integration, connection_id))
+
+    def connections_of(self, integration: str) -> list[Connection]:
+        return [connection for connection in self._connections.values() if connection.integration == integration]
+
+    def put(self, connection: Connection, *, now: datetime) -> Connection:
+        self.version += 1
+        self._connections[connection.integration, connection.connection_id] = connection
+        self.replica.record(connection, id=connection.id, at=now)
+        return connection
+
+    def touch(self, connection: Connection, *, now: datetime) -> Connection:
+        """Stamp a read. Neither the list nor the state file is worth an update for it."""
+        touched = replace(connection, last_fetched_at=now)
+        self._connections[connection.integration, connection.connection_id] = touched
+        return touched
+
+    def delete(self, connections: Iterable[Connection], *, now: datetime) -> None:
+        for connection in connections:
+            self.version += 1
+            del self._connections[connection.integration, connection.connection_id]
+            self.replica.record(None, id=connection.id, at=now)
+
+    def put_integration(self, integration: Integration) -> Integration:
+        self.version += 1
+        self.integrations[integration.unique_key] = integration
+        return integration
+
+    def delete_integration(self, unique_key: str, *, now: datetime) -> None:
+        self.delete(self.connections_of(unique_key), now=now)
+        del self.integrations[unique_key]
+
+    def put_session(self, session: Session, *, now: datetime) -> Session:
+        self.version += 1
+        self._drop_expired_sessions(now)
+        self._sessions[session.token] = session
+        return session
+
+    def session(self, token: str, *, now: datetime) -> Session | None:
+        """A live session. A successful connect does not use it up (CONTRACT 3.2)."""
+        session = self._sessions.get(token)
+        return session if session and session.expires_at > now else None
+
+    def delete_session(self, session: Session) -> None:
+        self.version += 1
+        del self._sessions[session.token]
+
+    def _drop_expired_sessions(self, now: datetime) -> None:
+        """All sessions live equally long, so the oldest stand first."""
+        while (oldest := next(iter(self._sessions.values()), None)) and oldest.expires_at <= now:
+            del self._sessions[oldest.token]

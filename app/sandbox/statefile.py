@@ -1,0 +1,57 @@
+"""The state file: how a sandbox survives a restart."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from app.errors import ConfigurationError, Problem
+from app.sandbox.state import Store
+from app.sandbox.values import Snapshot
+
+INTERVAL: Final = 0.25  # seconds between two looks; a burst of changes is one write
+
+
+def load(path: Path) -> Snapshot | None:
+    """The kept state, None when there is none. Raises ConfigurationError when the file cannot be used."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Snapshot)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        what = f"cannot be read ({type(error).__name__}): move it away to start with an empty sandbox"
+        raise ConfigurationError([Problem(f"sandbox state file {path}", what)]) from error
+
+
+def write(path: Path, snapshot: Snapshot) -> None:
+    """Replace the file in one step. It holds tokens, so nobody else may read it; they are fakes, habits are not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(snapshot))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+async def keep(path: Path, store: Store, *, stopping: asyncio.Event) -> None:
+    """Write the state whenever it changed, until `stopping` is set; then once more if it changed since."""
+    written = -1
+    while True:
+        last = stopping.is_set()
+        if store.version != written:
+            # The values are frozen, so the copy taken here is whole although the writing happens in a thread.
+            version, snapshot = store.version, store.snapshot()
+            await asyncio.to_thread(write, path, snapshot)
+            written = version
+        if last:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), INTERVAL)

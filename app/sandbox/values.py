@@ -1,0 +1,88 @@
+"""The values a sandbox keeps: integrations, connect sessions and connections. Frozen: a change replaces one."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+SESSION_LIFETIME: Final = timedelta(minutes=30)  # CONTRACT 3.2, POST /connect/sessions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integration:
+    unique_key: str
+    provider: str
+    auth_mode: str
+    display_name: str
+    forward_webhooks: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organization:
+    id: str
+    display_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndUser:
+    """The deprecated owner record. Its tags keep the caller's case, unlike the connection's (CONTRACT 1.2)."""
+
+    id: str
+    email: str | None = None
+    display_name: str | None = None
+    tags: dict[str, str] | None = None
+    organization: Organization | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """An active auth error: failing refreshes, or a refused re-authorization."""
+
+    failed_at: datetime
+    attempts: int
+    exhausted: bool
+    log_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    id: int
+    connection_id: str
+    integration: str
+    provider: str
+    auth_mode: str
+    tags: dict[str, str]
+    created_at: datetime
+    updated_at: datetime
+    last_fetched_at: datetime
+    end_user: EndUser | None = None
+    metadata: dict[str, Any] | None = None
+    connection_config: dict[str, Any]
+    webhook_url_override: str | None = None
+    credentials: dict[str, Any]
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A connect session. `reconnects` is the connection id it re-authorizes, under the one allowed integration."""
+
+    token: str
+    expires_at: datetime
+    tags: dict[str, str]
+    end_user: EndUser | None = None
+    allowed_integrations: tuple[str, ...] = ()
+    reconnects: str | None = None
+    webhook_url_override: str | None = None
+    defaults: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All that survives a restart."""
+
+    next_id: int = 1
+    integrations: tuple[Integration, ...] = ()
+    connections: tuple[Connection, ...] = ()
+    sessions: tuple[Session, ...] = ()

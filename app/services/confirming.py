@@ -1,0 +1,131 @@
+"""Ask Nango whether what its webhooks say is true: no transaction is open, and no credentials are read.
+
+The list serves (CONTRACT 3.2): it refreshes nothing and returns no credentials. A few connections are asked for by id;
+a burst of new ones is found together on the newest-first page.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import httpx
+
+from app.db.connections import Key
+from app.deadlines import CONFIRM_DEADLINE, REFRESH_DEADLINE
+from app.domain.confirming import Absent, Look, Unavailable, View
+from app.domain.linking import EndUser
+from app.environments import Environment
+from app.errors import NangoError, NangoRateLimited
+from app.nango.client import MAX_LIMIT, NangoClient
+from app.nango.types import ConnectionPage, ListedConnection
+from app.telemetry import get_logger
+
+CONNECT_SECONDS: Final = 5.0
+ONE_BY_ONE: Final = 3  # up to this many connections are asked for by id without trying the newest page first
+
+log = get_logger(__name__)
+
+
+class NangoClients:
+    """One pooled client per environment that has an API key, made on first use."""
+
+    def __init__(self, environments: Mapping[str, Environment]) -> None:
+        self._environments = environments
+        self._clients: dict[str, NangoClient] = {}
+
+    def of(self, name: str) -> NangoClient | None:
+        """The environment's client; None where it has no API key or is not configured any more."""
+        environment = self._environments.get(name)
+        if environment is None or environment.api_key is None:
+            return None
+        if name not in self._clients:
+            self._clients[name] = NangoClient(
+                base_url=environment.base_url,
+                api_key=environment.api_key.get_secret_value(),
+                read_timeout=REFRESH_DEADLINE.total_seconds() - CONNECT_SECONDS,
+                connect_timeout=CONNECT_SECONDS,
+            )
+        return self._clients[name]
+
+    def knows(self, name: str) -> bool:
+        return name in self._environments
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+
+@contextmanager
+def clients_for(environments: Mapping[str, Environment]) -> Iterator[NangoClients]:
+    clients = NangoClients(environments)
+    try:
+        yield clients
+    finally:
+        clients.close()
+
+
+def look_up(
+    client: NangoClient, environment: str, keys: Collection[Key], *, deadline: timedelta = CONFIRM_DEADLINE
+) -> dict[Key, Look]:
+    """What Nango's list shows of each connection. Never raises: what could not be asked is Unavailable."""
+    ends_at = time.monotonic() + deadline.total_seconds()
+    looks: dict[Key, Look] = {}
+    missing = sorted(keys)
+    if len(missing) > ONE_BY_ONE:
+        size = min(MAX_LIMIT, 50 + 2 * len(missing))
+        newest = _ask(partial(client.list_connections, limit=size), ends_at)
+        if isinstance(newest, Unavailable):
+            return dict.fromkeys(missing, newest)
+        shown = {(environment, one.integration, one.connection_id): one for one in newest.connections}
+        looks = {key: _view(shown[key], newest.observed_at) for key in missing if key in shown}
+        missing = [key for key in missing if key not in looks]
+    for position, key in enumerate(missing):
+        page = _ask(partial(client.list_connections, connection_id=key[2]), ends_at)
+        if isinstance(page, Unavailable):
+            looks.update(dict.fromkeys(missing[position:], page))
+            break
+        found = [one for one in page.connections if one.integration == key[1]]
+        looks[key] = _view(found[0], page.observed_at) if found else Absent(page.observed_at)
+    return looks
+
+
+def _ask(call: Callable[..., ConnectionPage], ends_at: float) -> ConnectionPage | Unavailable:
+    remaining = ends_at - time.monotonic()
+    if remaining < 1:
+        return Unavailable("no time left in this batch to ask Nango")
+    try:
+        return call(timeout=remaining)
+    except NangoRateLimited as limited:
+        return Unavailable(str(limited), retry_after=limited.retry_after)
+    except (NangoError, httpx.HTTPError) as failed:
+        log.warning("nango_not_asked", problem=str(failed))
+        return Unavailable(str(failed))
+
+
+def _view(one: ListedConnection, observed_at: datetime) -> View:
+    return View(
+        nango_id=one.id,
+        tags=one.tags,
+        end_user=_end_user(one),
+        provider=one.provider,
+        auth_failing=one.auth_errors,
+        observed_at=observed_at,
+    )
+
+
+def _end_user(one: ListedConnection) -> EndUser | None:
+    end_user = one.end_user
+    if end_user is None:
+        return None
+    organization = end_user.organization
+    return EndUser(
+        id=end_user.id,
+        email=end_user.email,
+        display_name=end_user.display_name,
+        organization_id=organization.id if organization else None,
+        organization_name=organization.display_name if organization else None,
+    )

@@ -1,0 +1,26 @@
+"""What the services need to know of the configuration, as one value handed to them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from app.domain.linking import DirectoryPolicy, OwnerChangePolicy, TagKeys
+from app.domain.refresh import RefreshPolicy
+from app.environments import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The configuration as the services see it."""
+
+    environments: Mapping[str, Environment]
+    directory: DirectoryPolicy = DirectoryPolicy.CREATE
+    owner_change: OwnerChangePolicy = OwnerChangePolicy.REASSIGN
+    tag_keys: TagKeys = field(default_factory=TagKeys)
+    refresh: Mapping[str, RefreshPolicy | None] = field(default_factory=dict)
+
+    def refresh_of(self, environment: str, integration: str) -> RefreshPolicy | None:
+        """How this integration's tokens are kept fresh; None where they are not."""
+        known = self.environments.get(environment)
+        if known is None or not known.has_api:
+            return None
+        return self.refresh.get(integration, self.refresh.get("*", RefreshPolicy()))

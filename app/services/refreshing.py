@@ -1,0 +1,199 @@
+"""Keep tokens fresh: claim due plans, GET the connection, record what it said of the expiry and forget the rest.
+
+No transaction is open while Nango is asked, and no credential outlives the call (promises 7 and 8).
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import httpx
+from sqlalchemy.orm import Session
+
+from app.db import refreshes as refresh_rows
+from app.db.engine import Database
+from app.db.models import Connection, Refresh
+from app.deadlines import MAX_CLAIMS, REFRESH_LEASE
+from app.domain.event import EventError, EventType
+from app.domain.refresh import Plan, classify, next_plan
+from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
+from app.errors import (
+    InvalidInput,
+    NangoConnectionNotFound,
+    NangoError,
+    NangoRateLimited,
+    NangoRefreshBackingOff,
+    NangoRefreshExhausted,
+    NangoRefreshFailed,
+    NangoUnknownIntegration,
+    WaylinkError,
+)
+from app.ids import CONNECTION, show
+from app.services.confirming import NangoClients
+from app.services.directory import Directory
+from app.services.judging import Judge
+from app.services.links import Links
+from app.services.policy import Policy
+from app.services.processing import RouteCache
+from app.telemetry import REFRESHES, get_logger
+
+WAVE: Final = 8  # GETs at the same time in one process
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A due plan, as it was when taken."""
+
+    refresh: Refresh
+    connection: Connection
+
+    @property
+    def forced(self) -> bool:
+        """A forced call is never repeated blindly: after a crash a plain GET tells what became of it (promise 1)."""
+        return self.refresh.forced and self.refresh.attempts == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All that is kept of a GET."""
+
+    outcome: RefreshOutcome
+    expires_at: datetime | None = None
+    error: str | None = None
+    error_type: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refresher:
+    """What a worker needs to carry out refreshes; made once per process."""
+
+    database: Database
+    policy: Policy
+    clients: NangoClients
+    clock: Callable[[], datetime]
+    routes: RouteCache
+
+    def refresh_due(self, *, limit: int = WAVE) -> int:
+        """Carry out up to `limit` due plans at the same time. Returns how many were taken."""
+        with self.database.write() as session:
+            taken = refresh_rows.claim(session, limit=limit, now=self.clock(), lease=REFRESH_LEASE)
+        claimed = [Claimed(refresh, connection) for refresh, connection in taken]
+        if claimed:
+            with ThreadPoolExecutor(len(claimed), thread_name_prefix="refresh") as pool:
+                list(pool.map(self._carry_out, claimed))
+        return len(claimed)
+
+    def _carry_out(self, claimed: Claimed) -> None:
+        answer = self._ask(claimed)
+        REFRESHES.labels(answer.outcome).inc()
+        with self.database.write() as session:
+            self._record(session, claimed, answer)
+
+    def _ask(self, claimed: Claimed) -> Answer:
+        connection = claimed.connection
+        client = self.clients.of(connection.environment)
+        if claimed.refresh.attempts > MAX_CLAIMS:
+            return Answer(RefreshOutcome.FAILED, error=f"claimed {MAX_CLAIMS} times without a result")
+        if client is None:
+            return Answer(RefreshOutcome.WAITED, error="its environment has no API key any more")
+        try:
+            detail = client.get_connection(
+                connection.integration, connection.connection_id, force_refresh=claimed.forced
+            )
+        except (NangoError, InvalidInput, httpx.HTTPError) as failed:
+            return _failed(failed)
+        outcome = classify(previous_expires_at=connection.expires_at, expires_at=detail.expires_at)
+        return Answer(outcome, expires_at=detail.expires_at)
+
+    def _record(self, session: Session, claimed: Claimed, answer: Answer) -> None:
+        now = self.clock()
+        locked = refresh_rows.lock(session, claimed.refresh.id)
+        if locked is None or locked[0].attempts != claimed.refresh.attempts:
+            return  # superseded, or our lease ran out: what happened since is newer
+        refresh, connection = locked
+        plan = self._plan(claimed, answer, now)
+        if answer.outcome is RefreshOutcome.WAITED and plan is not None:
+            # Nothing was learnt: the same plan stays open, and waiting is a result.
+            refresh.next_at, refresh.forced, refresh.attempts = plan.due_at, plan.forced, 0
+            refresh.outcome, refresh.error = answer.outcome, answer.error
+            return
+        refresh.finished_at, refresh.outcome, refresh.error = now, answer.outcome, answer.error
+        refresh.expires_at = answer.expires_at
+        session.flush()
+        self._show(session, connection, answer, now)
+        if plan is not None:
+            failures = refresh.failures + 1 if answer.outcome is RefreshOutcome.FAILED else 0
+            refresh_rows.plan(session, connection, plan, failures=failures, now=now)
+
+    def _plan(self, claimed: Claimed, answer: Answer, now: datetime) -> Plan | None:
+        connection = claimed.connection
+        policy = self.policy.refresh_of(connection.environment, connection.integration)
+        if policy is None:
+            return None
+        return next_plan(
+            now=now,
+            outcome=answer.outcome,
+            expires_at=answer.expires_at,
+            previous_expires_at=connection.expires_at,
+            consecutive_failures=claimed.refresh.failures + 1,
+            retry_after=answer.retry_after,
+            auth_mode=connection.auth_mode or "",
+            identity=connection.id.hex,
+            policy=policy,
+            was_forced=claimed.forced,
+        )
+
+    def _show(self, session: Session, connection: Connection, answer: Answer, now: datetime) -> None:
+        """What the answer means for the connection."""
+        connection.updated_at = now
+        if answer.expires_at is not None or answer.outcome is RefreshOutcome.NO_EXPIRY:
+            connection.expires_at = answer.expires_at
+        if answer.outcome in {RefreshOutcome.RENEWED, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY}:
+            connection.last_error_type = connection.last_error_at = None
+            return
+        if answer.outcome is RefreshOutcome.GONE:
+            connection.absences += 1
+        connection.last_error_type, connection.last_error_at = answer.error_type, now
+        log.warning("refresh_failed", connection=show(CONNECTION, connection.id), problem=answer.error)
+        if answer.outcome is RefreshOutcome.EXHAUSTED and connection.status != ConnectionStatus.NEEDS_RECONNECT:
+            connection.status = ConnectionStatus.NEEDS_RECONNECT
+            self._tell(session, connection, answer, now)
+
+    def _tell(self, session: Session, connection: Connection, answer: Answer, now: datetime) -> None:
+        links = Links(session, [connection], now=now)
+        directory = Directory(session, [], policy=self.policy.directory, now=now)
+        directory.remember_owners(links.all())
+        judge = Judge(self.routes.current(self.database), directory, now=now)
+        judge.conclude(
+            EventType.CONNECTION_NEEDS_RECONNECT,
+            connection,
+            owner=links.of(connection),
+            confirmed=True,
+            origin=Origin.REFRESH,
+            error=EventError(answer.error_type, answer.error or ""),
+        )
+        judge.write(session)
+
+
+_OUTCOMES: Final[Sequence[tuple[type[WaylinkError], RefreshOutcome]]] = (
+    (NangoRefreshExhausted, RefreshOutcome.EXHAUSTED),
+    (NangoRefreshFailed, RefreshOutcome.FAILED),
+    (NangoRefreshBackingOff, RefreshOutcome.FAILED),
+    (NangoConnectionNotFound, RefreshOutcome.GONE),
+    (NangoUnknownIntegration, RefreshOutcome.GONE),
+    (InvalidInput, RefreshOutcome.GONE),  # an id that no URL can name: nobody can GET it
+)
+
+
+def _failed(error: NangoError | InvalidInput | httpx.HTTPError) -> Answer:
+    """An outage, a rate limit or a wrong API key says nothing of the connection: wait."""
+    for kind, outcome in _OUTCOMES:
+        if isinstance(error, kind):
+            return Answer(outcome, error=str(error), error_type=kind.__name__)
+    retry_after = error.retry_after if isinstance(error, NangoRateLimited) else None
+    return Answer(RefreshOutcome.WAITED, error=str(error), error_type=type(error).__name__, retry_after=retry_after)

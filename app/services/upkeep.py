@@ -1,0 +1,43 @@
+"""What Beat asks for: hints for work that nobody announced, and forgetting what is over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from app.db import events as event_rows
+from app.db import jobs as job_rows
+from app.db.engine import Database
+from app.deadlines import BATCH
+
+MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
+PRUNE_CHUNK: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many batches of due work there are, up to MAX_HINTS of each kind."""
+
+    events: int
+    jobs: int
+
+
+def due_batches(database: Database, *, now: datetime) -> Backlog:
+    """Count what is due, in batches. Bounded: a large backlog is not counted to its end."""
+    with database.read() as session:
+        events = event_rows.count_due(session, now=now, at_most=BATCH * MAX_HINTS)
+        jobs = job_rows.count_due(session, now=now, at_most=BATCH * MAX_HINTS)
+    return Backlog(-(-events // BATCH), -(-jobs // BATCH))
+
+
+def prune(database: Database, *, window: timedelta, clock: Callable[[], datetime]) -> int:
+    """Forget ended duplicate windows, in chunks of short transactions. Returns how many rows went."""
+    # Twice the window: a clock that is a little behind on another host must still find its window.
+    before = clock() - 2 * window
+    total = 0
+    while True:
+        with database.write() as session:
+            gone = event_rows.prune_deliveries(session, before=before, limit=PRUNE_CHUNK)
+        total += gone
+        if gone < PRUNE_CHUNK:
+            return total

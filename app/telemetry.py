@@ -1,0 +1,84 @@
+"""Structured logs and metrics. What looks like a secret never gets through (promise 7)."""
+
+import logging
+import re
+import sys
+from typing import Any, Final
+
+import structlog
+from prometheus_client import Counter, Histogram
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_SECRET_NAMES: Final = re.compile(r"token|secret|password|api_key|apikey|authorization|credential|signing_key", re.I)
+_URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^@\s/]+@")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+WEBHOOKS = Counter("waylink_webhooks_total", "Webhook requests by environment and answer.", ["environment", "answer"])
+STORE_SECONDS = Histogram("waylink_store_seconds", "From verified to committed, seconds.")
+EVENTS = Counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
+JOBS = Counter("waylink_jobs_total", "Hand-overs by team and outcome.", ["team", "outcome"])
+REFRESHES = Counter("waylink_refreshes_total", "Token refreshes by outcome.", ["outcome"])
+HINTS_LOST = Counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger that takes an event name and facts: `log.info("event_stored", event="evt_…")`."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def configure_logs(*, style: str, level: str) -> None:
+    """Send everything, the libraries' logs too, to standard error in one form."""
+    text = style == "console" or (style == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if text else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # A line per request to Nango, per task or per tick would bury the rest, and httpx's carry tag filters.
+    for chatty in ("httpx", "httpcore", "alembic", "celery.beat", "celery.worker", "celery.app.trace", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def redact(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """Hide values under telling names, passwords in URLs, and control characters that could forge a line."""
+    return {name: _redacted(name, value) for name, value in fields.items()}
+
+
+def _redacted(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        if _SECRET_NAMES.search(name):
+            return "[hidden]"
+        return escape_control(_URL_PASSWORD.sub(r"\1:[hidden]@", value))
+    if isinstance(value, dict):
+        return {str(key): _redacted(str(key), item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(name, item) for item in value]
+    return value
+
+
+def escape_control(text: str) -> str:
+    """Control and direction-changing characters as visible escapes; new lines and tabs stay."""
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)

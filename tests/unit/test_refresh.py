@@ -1,0 +1,209 @@
+"""Refresh plans: renewals fall where Nango renews, and nothing is ever hammered."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.refresh import Plan, RefreshPolicy, classify, first_plan, next_plan
+from app.domain.states import RefreshOutcome
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+NANGO_MARGIN = timedelta(minutes=15)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+POLICY = RefreshPolicy()
+FORCING = RefreshPolicy(force_every=7 * DAY)
+HERD = [f"default/google/{number}" for number in range(400)]
+
+
+def plan_after(outcome: RefreshOutcome, **given_facts: object) -> Plan | None:
+    facts: dict = {
+        "now": NOW,
+        "outcome": outcome,
+        "expires_at": None,
+        "previous_expires_at": None,
+        "consecutive_failures": 0,
+        "retry_after": None,
+        "auth_mode": "OAUTH2",
+        "identity": "default/google/1",
+        "policy": POLICY,
+    }
+    return next_plan(**(facts | given_facts))
+
+
+@pytest.mark.parametrize("life", [15 * MINUTE, 20 * MINUTE, HOUR, 8 * HOUR, 60 * DAY])
+@pytest.mark.parametrize("outcome", [RefreshOutcome.RENEWED, RefreshOutcome.UNCHANGED])
+def test_a_renewal_falls_inside_nangos_margin_and_ten_minutes_before_the_expiry(life: timedelta, outcome):
+    for identity in HERD:
+        plan = plan_after(outcome, expires_at=NOW + life, identity=identity)
+        assert 10 * MINUTE <= NOW + life - plan.due_at < NANGO_MARGIN
+        assert plan.due_at >= NOW + POLICY.min_interval
+        assert not plan.forced
+
+
+def test_no_minute_carries_a_herd():
+    due = [plan_after(RefreshOutcome.RENEWED, expires_at=NOW + HOUR, identity=identity).due_at for identity in HERD]
+    minutes = [each.replace(second=0, microsecond=0) for each in due]
+    assert max(minutes.count(minute) for minute in minutes) < len(HERD) * 0.4
+    assert len(set(due)) > len(HERD) * 0.95
+
+
+def test_a_plan_is_the_same_each_time_it_is_made():
+    assert plan_after(RefreshOutcome.RENEWED, expires_at=NOW + HOUR) == plan_after(
+        RefreshOutcome.RENEWED, expires_at=NOW + HOUR
+    )
+    assert plan_after(RefreshOutcome.RENEWED, expires_at=NOW + HOUR) != plan_after(
+        RefreshOutcome.RENEWED, expires_at=NOW + HOUR, identity="default/google/2"
+    )
+
+
+@pytest.mark.parametrize("life", [2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 14 * MINUTE])
+def test_a_token_shorter_than_the_margin_is_renewed_in_the_middle_of_its_life(life: timedelta):
+    for identity in HERD:
+        plan = plan_after(RefreshOutcome.RENEWED, expires_at=NOW + life, identity=identity)
+        assert NOW + life * 0.49 <= plan.due_at <= NOW + life * 0.71
+
+
+@pytest.mark.parametrize("life", [timedelta(0), SECOND, 20 * SECOND, 45 * SECOND])
+def test_even_the_shortest_token_is_not_asked_for_more_often_than_the_minimum(life: timedelta):
+    assert plan_after(RefreshOutcome.RENEWED, expires_at=NOW + life).due_at >= NOW + POLICY.min_interval
+
+
+def test_a_token_renewed_into_the_past_is_left_alone_for_hours():
+    assert plan_after(RefreshOutcome.RENEWED, expires_at=NOW - HOUR).due_at >= NOW + HOUR
+
+
+@pytest.mark.parametrize("identity", HERD[:20])
+def test_a_token_that_is_not_renewed_gets_a_few_more_looks_and_then_none(identity: str):
+    expires_at, now, looks = NOW + 14 * MINUTE, NOW, []
+    plan = plan_after(
+        RefreshOutcome.UNCHANGED, expires_at=expires_at, previous_expires_at=expires_at, identity=identity
+    )
+    while plan is not None:
+        assert plan.due_at - now >= POLICY.min_interval
+        now = plan.due_at
+        looks.append(now)
+        plan = plan_after(
+            RefreshOutcome.UNCHANGED, now=now, expires_at=expires_at, previous_expires_at=expires_at, identity=identity
+        )
+    assert 2 <= len(looks) <= 5
+    assert expires_at <= looks[-1] <= expires_at + 2 * POLICY.min_interval  # then every provider's margin has passed
+
+
+def test_an_expired_token_seen_for_the_first_time_gets_one_more_look():
+    expired = NOW - HOUR
+    assert plan_after(RefreshOutcome.UNCHANGED, expires_at=expired).due_at > NOW
+    assert plan_after(RefreshOutcome.UNCHANGED, expires_at=expired, previous_expires_at=expired) is None
+
+
+def test_failures_back_off_from_beyond_the_cooldown_to_hours():
+    delays = [plan_after(RefreshOutcome.FAILED, consecutive_failures=n).due_at - NOW for n in range(1, 8)]
+    assert delays[0] > 30 * SECOND
+    assert delays[:4] == sorted(delays[:4])
+    assert min(delays[3:]) >= 8 * HOUR
+    assert max(delays) <= DAY  # at least one try on each day, or exhaustion would never show
+
+
+def test_a_failing_connection_is_tried_a_few_times_a_day():
+    now, tries = NOW, 0
+    while now < NOW + DAY:
+        tries += 1
+        now = plan_after(RefreshOutcome.FAILED, now=now, consecutive_failures=tries).due_at
+    assert tries <= 6
+
+
+def test_failures_at_one_moment_do_not_come_back_at_one_moment():
+    due = {plan_after(RefreshOutcome.FAILED, consecutive_failures=4, identity=identity).due_at for identity in HERD}
+    assert max(due) - min(due) > HOUR
+
+
+def test_nothing_is_forced_after_a_failure():
+    assert not plan_after(RefreshOutcome.FAILED, consecutive_failures=1, policy=FORCING, was_forced=True).forced
+
+
+@pytest.mark.parametrize("outcome", [RefreshOutcome.EXHAUSTED, RefreshOutcome.GONE, RefreshOutcome.SUPERSEDED])
+@pytest.mark.parametrize("policy", [POLICY, FORCING], ids=["plain", "forcing"])
+def test_what_is_over_is_never_asked_again(outcome: RefreshOutcome, policy: RefreshPolicy):
+    assert plan_after(outcome, expires_at=NOW + HOUR, policy=policy) is None
+
+
+def test_a_token_without_expiry_is_left_alone_unless_the_policy_forces():
+    assert plan_after(RefreshOutcome.NO_EXPIRY) is None
+    plan = plan_after(RefreshOutcome.NO_EXPIRY, policy=FORCING)
+    assert plan.forced
+    assert 6 * DAY < plan.due_at - NOW <= 7 * DAY
+
+
+def test_forced_plans_are_spread():
+    due = {plan_after(RefreshOutcome.NO_EXPIRY, policy=FORCING, identity=identity).due_at for identity in HERD}
+    assert max(due) - min(due) > 10 * HOUR
+
+
+def test_force_is_used_only_where_the_ordinary_renewal_comes_later():
+    hourly = plan_after(RefreshOutcome.RENEWED, expires_at=NOW + HOUR, policy=FORCING)
+    monthly = plan_after(RefreshOutcome.RENEWED, expires_at=NOW + 30 * DAY, policy=FORCING)
+    stopped = plan_after(
+        RefreshOutcome.UNCHANGED, expires_at=NOW - HOUR, previous_expires_at=NOW - HOUR, policy=FORCING
+    )
+    assert (hourly.forced, monthly.forced, stopped.forced) == (False, True, True)
+    assert monthly.due_at <= NOW + 7 * DAY
+
+
+@pytest.mark.parametrize(("retry_after", "at_least"), [(0.0, SECOND), (17.0, 18 * SECOND), (None, MINUTE)])
+def test_after_a_wait_we_come_back_soon_but_not_before_we_may(retry_after: float | None, at_least: timedelta):
+    delays = [plan_after(RefreshOutcome.WAITED, retry_after=retry_after, identity=each).due_at - NOW for each in HERD]
+    assert min(delays) >= at_least
+    assert max(delays) <= at_least + MINUTE
+    assert max(delays) - min(delays) > 20 * SECOND
+
+
+def test_an_absurd_retry_after_is_bounded():
+    assert plan_after(RefreshOutcome.WAITED, retry_after=1e12).due_at < NOW + 2 * HOUR
+
+
+def test_a_forced_call_repeats_only_where_nango_surely_refused_it():
+    assert plan_after(RefreshOutcome.WAITED, retry_after=5.0, was_forced=True).forced
+    assert not plan_after(RefreshOutcome.WAITED, retry_after=None, was_forced=True).forced
+    assert not plan_after(RefreshOutcome.WAITED, retry_after=5.0).forced
+
+
+@pytest.mark.parametrize("auth_mode", ["API_KEY", "BASIC", "TBA", "OAUTH1", "CUSTOM", "NONE", "INSTALL_PLUGIN"])
+def test_auth_modes_without_a_refresh_are_never_planned(auth_mode: str):
+    assert first_plan(now=NOW, auth_mode=auth_mode, identity="x", policy=FORCING) is None
+    assert plan_after(RefreshOutcome.NO_EXPIRY, auth_mode=auth_mode, policy=FORCING) is None
+
+
+@pytest.mark.parametrize("auth_mode", ["OAUTH2", "OAUTH2_CC", "APP", "JWT", "AWS_SIGV4", "MCP_OAUTH2", "", "FUTURE"])
+def test_every_other_auth_mode_gets_a_first_look_soon(auth_mode: str):
+    plans = [first_plan(now=NOW, auth_mode=auth_mode, identity=identity, policy=POLICY) for identity in HERD]
+    due = [plan.due_at - NOW for plan in plans]
+    assert min(due) >= POLICY.first_look
+    assert max(due) <= 5 * MINUTE
+    assert max(due) - min(due) > 3 * MINUTE
+    assert not any(plan.forced for plan in plans)
+
+
+def test_only_a_moved_expiry_counts_as_renewed():
+    later = NOW + HOUR
+    assert classify(previous_expires_at=NOW, expires_at=later) is RefreshOutcome.RENEWED
+    assert classify(previous_expires_at=NOW, expires_at=NOW) is RefreshOutcome.UNCHANGED
+    assert classify(previous_expires_at=None, expires_at=later) is RefreshOutcome.UNCHANGED
+    assert classify(previous_expires_at=NOW, expires_at=None) is RefreshOutcome.NO_EXPIRY
+
+
+moments = st.none() | st.timedeltas(min_value=-DAY, max_value=90 * DAY).map(lambda delta: NOW + delta)
+
+
+@given(
+    outcome=st.sampled_from(RefreshOutcome),
+    expires_at=moments,
+    previous_expires_at=moments,
+    consecutive_failures=st.integers(min_value=0, max_value=50),
+    retry_after=st.none() | st.floats(min_value=0, max_value=1e9),
+    identity=st.text(),
+    policy=st.sampled_from([POLICY, FORCING]),
+)
+def test_no_plan_is_ever_due_at_once(**facts: object):
+    plan = plan_after(**facts)
+    assert plan is None or plan.due_at >= NOW + (SECOND if facts["outcome"] is RefreshOutcome.WAITED else 30 * SECOND)

@@ -1,0 +1,113 @@
+"""Routing: the index answers what checking every route would, and says why."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.patterns import Pattern, compile_pattern
+from app.domain.routing import Route, RouteSet
+
+
+def route(name: str, pattern: dict, version: int = 1) -> Route:
+    return Route(
+        name=name, version=version, team="crm", destination="jobs", job="crm.do", pattern=compile_pattern(pattern)
+    )
+
+
+def names(decisions: list) -> list[str]:
+    return [decision.route.name for decision in decisions]
+
+
+CREATED = {"type": "connection.created", "tags": {"plan": "pro", "a.b": "x"}, "scopes": ["mail", "calendar"]}
+
+
+def test_matches_come_ordered_by_route_name():
+    routes = RouteSet(
+        7,
+        [
+            route("zebra", {"type": ["connection.created"]}),
+            route("ant", {"tags": {"plan": ["pro", "free"]}}),
+            route("never", {"type": ["connection.deleted"]}),
+            route("mouse", {"tags": {"plan": [{"exists": True}]}}),
+        ],
+    )
+    assert routes.version == 7
+    assert names(routes.match(CREATED)) == ["ant", "mouse", "zebra"]
+    assert all(decision.matched for decision in routes.match(CREATED))
+
+
+def test_explaining_covers_routes_that_do_not_match():
+    routes = RouteSet(1, [route("b", {"type": ["other"]}), route("a", {"tags": {"plan": ["pro"]}})])
+    explained = routes.explain(CREATED)
+    assert [(decision.route.name, decision.matched) for decision in explained] == [("a", True), ("b", False)]
+    (condition,) = explained[1].conditions
+    assert (condition.path, condition.expected, condition.actual) == ("type", ["other"], "connection.created")
+
+
+def test_a_match_carries_its_conditions():
+    (decision,) = RouteSet(1, [route("a", {"type": ["connection.created"]})]).match(CREATED)
+    assert decision.conditions == decision.route.pattern.explain(CREATED)
+    assert decision.conditions[0].matched
+
+
+def test_routes_are_found_by_keys_with_dots_and_by_any_value_of_an_array():
+    routes = RouteSet(1, [route("dots", {"tags": {"a.b": ["x"]}}), route("array", {"scopes": ["calendar"]})])
+    assert names(routes.match(CREATED)) == ["array", "dots"]
+
+
+def test_a_route_with_an_or_is_found_through_any_option():
+    options = [{"tags": {"plan": ["pro"]}}, {"tags": {"vip": ["yes"]}}]
+    routes = RouteSet(
+        1, [route("or", {"$or": options}), route("and-or", {"type": ["connection.created"], "$or": options})]
+    )
+    assert names(routes.match(CREATED)) == ["and-or", "or"]
+    assert names(routes.match({**CREATED, "tags": {"vip": "yes"}})) == ["and-or", "or"]
+    assert names(routes.match({**CREATED, "tags": {}})) == []
+
+
+def test_no_routes_match_nothing():
+    assert RouteSet(1, []).match(CREATED) == []
+
+
+def test_only_the_routes_filed_under_the_events_rarest_value_are_checked(monkeypatch: pytest.MonkeyPatch):
+    many = [
+        route(f"r{number:03}", {"type": ["connection.created"], "tags": {"org": [f"org-{number}"]}})
+        for number in range(500)
+    ]
+    routes = RouteSet(1, many)
+    checked = []
+    matches = Pattern.matches
+    monkeypatch.setattr(Pattern, "matches", lambda pattern, event: checked.append(pattern) or matches(pattern, event))
+    assert names(routes.match({"type": "connection.created", "tags": {"org": "org-17"}})) == ["r017"]
+    assert set(checked) == {many[17].pattern}
+
+
+keys = st.sampled_from(["a", "b", "a.b"])
+scalars = st.sampled_from(["x", "y", 1, True, None])
+documents = st.dictionaries(
+    keys,
+    st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=3,
+)
+operators = st.sampled_from([{"exists": False}, {"exists": True}, {"prefix": "x"}, {"anything-but": "x"}])
+fields = st.lists(scalars, min_size=1, max_size=3) | st.lists(scalars | operators, min_size=1, max_size=2)
+objects = st.dictionaries(keys, fields | st.dictionaries(keys, fields, min_size=1, max_size=2), min_size=1, max_size=3)
+patterns = objects | st.builds(
+    lambda rest, options: {**rest, "$or": [{"either": option} for option in options]},
+    objects,
+    st.lists(objects, min_size=2, max_size=3),
+)
+
+
+@given(sources=st.lists(patterns, max_size=12), document=documents, either=documents)
+def test_the_index_finds_exactly_what_checking_every_route_finds(sources: list, document: dict, either: dict):
+    document = {**document, "either": either}
+    routes = [route(f"r{position:02}", source) for position, source in enumerate(sources)]
+    naive = [each.name for each in routes if each.pattern.matches(document)]
+    routing = RouteSet(1, reversed(routes))
+    assert names(routing.match(document)) == naive
+    assert [decision.route.name for decision in routing.explain(document) if decision.matched] == naive

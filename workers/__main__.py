@@ -1,0 +1,46 @@
+"""`python -m workers events|io|beat`: one background process. `waylink worker` and `waylink beat` end up here."""
+
+import os
+import sys
+from typing import Final
+
+from app.broker import EVENTS_QUEUE, IO_QUEUE
+from app.errors import WaylinkError, refuse
+from app.settings import load
+from app.telemetry import configure_logs
+from workers.celery import make_beat, make_worker
+
+# Measured: one process with one thread beats any pool for the database work; run more processes for more.
+# The io kind mostly waits for others, so threads serve it.
+_WORKERS: Final = {
+    "events": [f"--queues={EVENTS_QUEUE}", "--pool=solo"],
+    "io": [f"--queues={IO_QUEUE}", "--pool=threads", "--concurrency=8"],
+}
+
+
+def run(kind: str) -> None:
+    """Run one background process in the foreground until it is told to stop. Raises WaylinkError."""
+    settings = load()
+    configure_logs(style=settings.log_format, level=settings.log_level)
+    if kind == "beat":
+        make_beat(settings).Beat(quiet=True, loglevel=settings.log_level.upper()).run()
+        return
+    make_worker(settings).worker_main(
+        [
+            "--quiet",
+            "worker",
+            *_WORKERS[kind],
+            f"--hostname={kind}-{os.getpid()}@%h",
+            f"--loglevel={settings.log_level}",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    try:
+        run(sys.argv[1])
+    except WaylinkError as refused:
+        sys.exit(refuse(refused))

@@ -1,0 +1,22 @@
+"""What Beat sends and how often. Messages expire soon: after an outage nobody needs a hundred old ticks."""
+
+from datetime import timedelta
+from typing import Any
+
+from app.broker import PRUNE, QUEUE_OF, REFRESH_DUE, SWEEP
+
+
+def beat_schedule() -> dict[str, dict[str, Any]]:
+    """Celery's `beat_schedule`."""
+    return {
+        name: {
+            "task": task,
+            "schedule": every,
+            "options": {"queue": QUEUE_OF[task], "expires": expires.total_seconds()},
+        }
+        for name, task, every, expires in (
+            ("sweep", SWEEP, timedelta(seconds=1), timedelta(seconds=3)),
+            ("refresh-due", REFRESH_DUE, timedelta(seconds=5), timedelta(seconds=10)),
+            ("prune", PRUNE, timedelta(seconds=60), timedelta(seconds=60)),
+        )
+    }

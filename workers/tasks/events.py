@@ -1,0 +1,31 @@
+"""`waylink.process_events`: process the hinted events, then announce the jobs that came of them."""
+
+from collections.abc import Sequence
+
+from celery import Celery
+
+from app.broker import DELIVER_JOBS, PROCESS_EVENTS, Broker, hint
+from app.deadlines import BATCH
+from app.errors import BrokerUnavailable
+from app.ids import EVENT, JOB, new_id, parse, show
+from app.services.processing import Processor
+from app.telemetry import HINTS_LOST, get_logger
+
+log = get_logger(__name__)
+
+
+def register(app: Celery, processor: Processor, internal: Broker) -> None:
+    @app.task(name=PROCESS_EVENTS)
+    def process_events(ids: Sequence[str] = ()) -> None:
+        applied = processor.process([parse(EVENT, one) for one in ids])
+        if applied.settled or applied.waiting:
+            log.info("events_processed", settled=applied.settled, waiting=applied.waiting, jobs=len(applied.job_ids))
+        # After the commit: a message about a job that was rolled back would be a lie.
+        jobs = [show(JOB, one) for one in applied.job_ids]
+        try:
+            internal.send(
+                [hint(DELIVER_JOBS, new_id().hex, jobs[start : start + BATCH]) for start in range(0, len(jobs), BATCH)]
+            )
+        except BrokerUnavailable as away:
+            HINTS_LOST.inc()
+            log.warning("hints_lost", jobs=len(jobs), problem=str(away), then="the sweep sends them")

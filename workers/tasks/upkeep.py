@@ -1,0 +1,34 @@
+"""`waylink.sweep` and `waylink.prune`: what nobody announced, and what is over."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from celery import Celery
+
+from app.broker import DELIVER_JOBS, EVENTS_QUEUE, IO_QUEUE, PROCESS_EVENTS, PRUNE, SWEEP, Broker, hint
+from app.clock import utc_now
+from app.db.engine import Database
+from app.ids import new_id
+from app.services import upkeep
+from app.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+def register(app: Celery, database: Database, internal: Broker, *, window: timedelta) -> None:
+    @app.task(name=SWEEP)
+    def sweep(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
+        backlog = upkeep.due_batches(database, now=utc_now())
+        for task, queue, batches in (
+            (PROCESS_EVENTS, EVENTS_QUEUE, backlog.events),
+            (DELIVER_JOBS, IO_QUEUE, backlog.jobs),
+        ):
+            # While the queue still holds messages the work is announced already: more would only pile up.
+            if batches and internal.queue_length(queue) == 0:
+                internal.send([hint(task, new_id().hex) for _ in range(batches)])
+
+    @app.task(name=PRUNE)
+    def prune(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
+        gone = upkeep.prune(database, window=window, clock=utc_now)
+        if gone:
+            log.info("windows_pruned", rows=gone)
