@@ -16,7 +16,7 @@ EXTRA_TESTS = $(wildcard tests/browser/test_*.py) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run migrate test test-all check bench bench-quick lock clean
+.PHONY: help setup run migrate test test-all check bench bench-quick docs lock clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -35,6 +35,8 @@ $(STAMP): pyproject.toml requirements-dev.lock requirements-build.lock
 	@touch $@
 
 run: setup ## start Waylink with everything it needs (waylink up)
+	@test -n "$$WAYLINK_CONFIG" -o -e waylink.toml || { cp examples/waylink.toml waylink.toml; \
+		echo "waylink.toml written, with two example teams: it is yours to change"; }
 	@exec $(BIN)/waylink up
 
 migrate: setup ## bring the database's schema up to date
@@ -60,8 +62,11 @@ check: setup ## format, lint, types, import rules, and that the locks fit pyproj
 bench: setup ## the benchmarks, in full
 	$(BIN)/python -m bench
 
-bench-quick: setup ## the benchmarks, in a minute
+bench-quick: setup ## the benchmarks, reduced
 	$(BIN)/python -m bench --quick
+
+docs: setup ## write docs/settings.md and docs/cli.md again, from the code
+	$(BIN)/python docs/generate.py
 
 lock: setup ## renew the lock files after a change of pyproject.toml (LOCK_OPTIONS=--upgrade takes newer releases)
 	$(COMPILE) --extra embedded pyproject.toml --output-file requirements.lock

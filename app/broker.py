@@ -22,6 +22,7 @@ PROCESS_EVENTS: Final = "waylink.process_events"
 DELIVER_JOBS: Final = "waylink.deliver_jobs"
 REFRESH_DUE: Final = "waylink.refresh_due"
 SWEEP: Final = "waylink.sweep"
+LINK_WAITING: Final = "waylink.link_waiting"
 PRUNE: Final = "waylink.prune"
 
 QUEUE_OF: Final = {
@@ -29,6 +30,7 @@ QUEUE_OF: Final = {
     DELIVER_JOBS: IO_QUEUE,
     REFRESH_DUE: IO_QUEUE,
     SWEEP: IO_QUEUE,
+    LINK_WAITING: IO_QUEUE,
     PRUNE: IO_QUEUE,
 }
 _REPR: Final = "(…)"  # instead of saferepr: it costs more than the rest, and would put tags into broker messages
@@ -129,7 +131,7 @@ class Broker:
                     )
         except Exception as failed:
             # kombu and redis-py raise a dozen unrelated classes for "not reachable"; all mean the same here.
-            self.app.pool.force_close_all()  # type: ignore[attr-defined]  # missing in celery-types
+            # The pool stays open: redis-py connects anew by itself, while a pool once closed by force never serves again.
             raise BrokerUnavailable(self.name, failed) from failed
 
     def queue_length(self, queue: str) -> int:

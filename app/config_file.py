@@ -31,6 +31,13 @@ class EnvironmentEntry(_Strict):
     signing_keys_env: str | None = None
     signing_keys_file: Path | None = None
 
+    @model_validator(mode="after")
+    def _one_source_each(self) -> "EnvironmentEntry":
+        for name in ("api_key", "signing_keys"):
+            if getattr(self, f"{name}_env") is not None and getattr(self, f"{name}_file") is not None:
+                raise ValueError(f"has both {name}_env and {name}_file: keep one")
+        return self
+
 
 class DestinationEntry(_Strict):
     """`[teams.<team>.destinations.<name>]`."""
@@ -105,7 +112,10 @@ class RefreshEntry(_Strict):
         match = _DURATION.fullmatch(value.strip())
         if match is None:
             raise ValueError("expected a duration such as 12h or 7d")
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+        try:
+            return timedelta(**{_UNITS[match[2]]: int(match[1])})
+        except OverflowError:
+            raise ValueError("too long") from None
 
     @field_validator("force_every")
     @classmethod

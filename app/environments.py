@@ -43,7 +43,7 @@ class SigningKeys:
             if stamp == self._stamp:
                 return
             keys = split_keys(file.read_text())
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return
         if keys:
             self._plain, self._stamp = keys, stamp

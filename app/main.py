@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/webhooks/nango", webhooks),
             Route("/webhooks/nango/", webhooks),
             Route("/webhooks/nango/{environment}", webhooks),
+            Route("/webhooks/nango/{environment}/", webhooks),
             Route("/healthz", health.healthz),
             Route("/readyz", health.readyz),
             Route("/metrics", health.metrics),
@@ -69,7 +70,8 @@ def create_app(settings: Settings) -> Starlette:
 
 async def _http_problem(_request: Request, raised: Exception) -> Response:
     assert isinstance(raised, HTTPException)  # noqa: S101 - Starlette calls it for this class only
-    return problem(raised.status_code, raised.detail, "There is nothing here of that path and method.")
+    detail = "There is nothing here of that path and method."
+    return problem(raised.status_code, raised.detail, detail, headers=raised.headers)
 
 
 async def _fault(_request: Request, raised: Exception) -> Response:

@@ -9,9 +9,12 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from app.config_file import ConfigFile, EnvironmentEntry
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
@@ -27,7 +30,10 @@ SANDBOX_FILE: Final = "sandbox.json"  # what `waylink up` writes for the other c
 class Settings(BaseSettings):
     """One field per `WAYLINK_*` variable; `description` is the help text shown in docs/settings.md."""
 
-    model_config = SettingsConfigDict(env_prefix="WAYLINK_", frozen=True, extra="ignore", hide_input_in_errors=True)
+    # An empty variable is an unset one: compose files and unit files pass on what was never given.
+    model_config = SettingsConfigDict(
+        env_prefix="WAYLINK_", env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     database_url: SecretStr | None = Field(
         None,
@@ -158,28 +164,31 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     problems: list[Problem] = []
     settings = _read_variables(problems)
     config = _read_file(settings, problems)
-    environments = _environments(settings, config, environ, problems) if settings else {}
-    if settings is not None:
-        problems.extend(_broker_problems(settings))
-    if problems or settings is None:
+    environments = _environments(settings, config, environ, problems)
+    problems.extend(_database_problems(settings))
+    problems.extend(_broker_problems(settings))
+    if problems:
         raise ConfigurationError(problems)
     settings._file, settings._environments = config, environments
     return settings
 
 
-def _read_variables(problems: list[Problem]) -> Settings | None:
+def _read_variables(problems: list[Problem]) -> Settings:
+    """The settings; a wrong variable is a problem and, so that the rest can be judged, counts as unset."""
     try:
         return Settings()
     except ValidationError as invalid:
+        unset = {}
         for error in invalid.errors(include_url=False, include_input=False, include_context=False):
             name = str(error["loc"][0])
-            examples = Settings.model_fields[name].examples if name in Settings.model_fields else None
-            problems.append(Problem(f"WAYLINK_{name.upper()}", error["msg"], f"{(examples or [''])[0]}"))
-        return None
+            field = Settings.model_fields[name]
+            unset[name] = field.default
+            problems.append(Problem(f"WAYLINK_{name.upper()}", error["msg"], f"{(field.examples or [''])[0]}"))
+        return Settings(**unset)
 
 
-def _read_file(settings: Settings | None, problems: list[Problem]) -> ConfigFile:
-    path = settings.config if settings else None
+def _read_file(settings: Settings, problems: list[Problem]) -> ConfigFile:
+    path = settings.config
     if path is None:
         path = DEFAULT_CONFIG
         if not path.exists():
@@ -187,13 +196,15 @@ def _read_file(settings: Settings | None, problems: list[Problem]) -> ConfigFile
     try:
         return ConfigFile.model_validate(tomllib.loads(path.read_text()))
     except OSError as unreadable:
-        problems.append(Problem("WAYLINK_CONFIG", f"{path} cannot be read: {unreadable.strerror}"))
+        what = f"{path} cannot be read: {unreadable.strerror}"
+        problems.append(Problem("WAYLINK_CONFIG", what, "/etc/waylink/waylink.toml"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as broken:
         problems.append(Problem(str(path), f"not valid TOML: {broken}"))
     except ValidationError as invalid:
         problems.extend(
             Problem(
-                f"{path}: {'.'.join(str(part) for part in error['loc'])}", error["msg"].removeprefix("Value error, ")
+                ": ".join([str(path), *([".".join(map(str, error["loc"]))] if error["loc"] else [])]),
+                error["msg"].removeprefix("Value error, "),
             )
             for error in invalid.errors(include_url=False, include_input=False, include_context=False)
         )
@@ -210,6 +221,7 @@ def _environments(
                 Problem(
                     "WAYLINK_NANGO_SIGNING_KEYS",
                     "the environment `default` is defined both by WAYLINK_NANGO_* variables and by the file: keep one",
+                    "signing_keys_env in the file, and no WAYLINK_NANGO_* variable",
                 )
             )
         found["default"] = _plain_environment(settings, problems)
@@ -252,7 +264,7 @@ def _environment_of_file(
         text = _secret(f"{where}.signing_keys", entry.signing_keys_env, None, environ, problems)
         plain = split_keys(text.get_secret_value()) if text else ()
         keys = SigningKeys(tuple(SecretStr(key) for key in plain))
-        if not plain and entry.signing_keys_env is None:
+        if not plain and (text or entry.signing_keys_env is None):
             problems.append(
                 Problem(where, "has no signing keys: every webhook would be refused", 'signing_keys_env = "NANGO_KEYS"')
             )
@@ -270,10 +282,14 @@ def _secret(
 ) -> SecretStr | None:
     if file is not None:
         try:
-            return SecretStr(file.read_text().strip())
-        except OSError as unreadable:
-            problems.append(Problem(f"{where}_file", f"{file} cannot be read: {unreadable.strerror}"))
+            value = file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as unreadable:
+            why = unreadable.strerror if isinstance(unreadable, OSError) else "not UTF-8"
+            problems.append(Problem(f"{where}_file", f"{file} cannot be read: {why}"))
             return None
+        if not value:
+            problems.append(Problem(f"{where}_file", f"{file} is empty"))
+        return SecretStr(value)
     if variable is None:
         return None
     value = environ.get(variable, "").strip()
@@ -299,17 +315,33 @@ def _sandbox_environment(file: Path) -> Environment | None:
         return None
 
 
+def _database_problems(settings: Settings) -> list[Problem]:
+    """Never with the URL or a part of it: its password may be what makes it unreadable."""
+    try:
+        known = make_url(settings.database).drivername in {"postgresql+psycopg", "sqlite"}
+    except (ArgumentError, ValueError):
+        known = False
+    if known:
+        return []
+    what = "is not the URL of a PostgreSQL or SQLite database (a password with : / @ has to be percent-encoded)"
+    return [Problem("WAYLINK_DATABASE_URL", what, "postgresql://waylink:…@db.example/waylink")]
+
+
 def _broker_problems(settings: Settings) -> list[Problem]:
     """Internal queues never share a Redis database with teams (DESIGN 3)."""
     problems = []
-    for name, value in (
-        ("WAYLINK_BROKER_URL", settings.broker_url),
-        ("WAYLINK_TEAM_BROKER_URL", settings.team_broker_url),
+    places = []
+    for name, value, url in (
+        ("WAYLINK_BROKER_URL", settings.broker_url, settings.broker),
+        ("WAYLINK_TEAM_BROKER_URL", settings.team_broker_url, settings.team_broker),
     ):
-        scheme = value.get_secret_value().partition("://")[0] if value else "redis"
-        if scheme not in {"redis", "rediss", "redis+socket"}:
-            problems.append(Problem(name, f"scheme {scheme!r} is not a Redis URL", "redis://redis.example:6379/0"))
-    if not problems and settings.team_broker == settings.broker:
+        try:
+            places.append(_redis_place(url))
+        except ValueError:
+            if value is not None:
+                what = "is not a Redis URL with the number of a database (redis, rediss or redis+socket)"
+                problems.append(Problem(name, what, "redis://redis.example:6379/0"))
+    if not problems and len(set(places)) == 1:
         problems.append(
             Problem(
                 "WAYLINK_TEAM_BROKER_URL",
@@ -319,6 +351,19 @@ def _broker_problems(settings: Settings) -> list[Problem]:
             )
         )
     return problems
+
+
+def _redis_place(url: str) -> tuple[str, int, int]:
+    """Socket or host, port and database, so that one place in two spellings is seen as one. Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket":
+        database = parse_qs(parts.query).get("virtual_host", ["0"])[-1]
+        return str(Path(unquote(parts.netloc + parts.path)).resolve()), 0, int(database.removeprefix("/"))
+    if parts.scheme not in {"redis", "rediss"}:
+        raise ValueError(parts.scheme)
+    host = parts.hostname or "localhost"
+    host = "localhost" if host in {"127.0.0.1", "::1"} else host
+    return host, parts.port or 6379, int(parts.path.strip("/") or 0)
 
 
 def _database_one(url: str) -> str:

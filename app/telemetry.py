@@ -9,9 +9,11 @@ import structlog
 from prometheus_client import Counter, Histogram
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-_SECRET_NAMES: Final = re.compile(r"token|secret|password|api_key|apikey|authorization|credential|signing_key", re.I)
-_URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^@\s/]+@")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_SECRET_NAMES: Final = re.compile(
+    r"token|secret|passw|authorization|cookie|credential|(api|signing|private)[_-]?key", re.I
+)
+_URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^\s/]+@")  # up to the last @: some passwords hold one
+CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 WEBHOOKS = Counter("waylink_webhooks_total", "Webhook requests by environment and answer.", ["environment", "answer"])
 STORE_SECONDS = Histogram("waylink_store_seconds", "From verified to committed, seconds.")
@@ -39,7 +41,9 @@ def configure_logs(*, style: str, level: str) -> None:
         redact,
     ]
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if text else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        if text
+        else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -64,21 +68,22 @@ def configure_logs(*, style: str, level: str) -> None:
 
 def redact(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
     """Hide values under telling names, passwords in URLs, and control characters that could forge a line."""
-    return {name: _redacted(name, value) for name, value in fields.items()}
+    # Names with an underscore in front are structlog's own and never printed.
+    return {name: value if name.startswith("_") else _redacted(name, value) for name, value in fields.items()}
 
 
 def _redacted(name: str, value: Any) -> Any:
-    if isinstance(value, str):
-        if _SECRET_NAMES.search(name):
-            return "[hidden]"
-        return escape_control(_URL_PASSWORD.sub(r"\1:[hidden]@", value))
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if _SECRET_NAMES.search(name):
+        return "[hidden]"
     if isinstance(value, dict):
-        return {str(key): _redacted(str(key), item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+        return {escape_control(str(key)): _redacted(str(key), item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
         return [_redacted(name, item) for item in value]
-    return value
+    return escape_control(_URL_PASSWORD.sub(r"\1:[hidden]@", str(value)))
 
 
 def escape_control(text: str) -> str:
     """Control and direction-changing characters as visible escapes; new lines and tabs stay."""
-    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+    return CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)

@@ -4,6 +4,8 @@ import os
 import sys
 from typing import Final
 
+from sqlalchemy.exc import DBAPIError
+
 from app.broker import EVENTS_QUEUE, IO_QUEUE
 from app.errors import WaylinkError, refuse
 from app.settings import load
@@ -44,3 +46,6 @@ if __name__ == "__main__":
         run(sys.argv[1])
     except WaylinkError as refused:
         sys.exit(refuse(refused))
+    except DBAPIError as away:
+        reason = str(away.orig).strip().partition("\n")[0] if away.orig else "no answer"
+        sys.exit(f"error: the database cannot be used: {reason}")

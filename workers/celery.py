@@ -1,13 +1,13 @@
-"""The worker side: a Celery app with our tasks, and what they need, made once per process."""
+"""The worker side: Celery apps whose tasks call the services, made once per process."""
 
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import timedelta
 
 from celery import Celery
 
 from app.broker import Broker, make_celery
 from app.clock import utc_now
-from app.db.engine import Database, connect
+from app.db.engine import connect
 from app.db.schema import require_current
 from app.deadlines import assert_nested
 from app.services.confirming import NangoClients
@@ -20,49 +20,26 @@ from workers.schedule import beat_schedule
 from workers.tasks import events, jobs, refreshes, upkeep
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """One process's connections and services."""
-
-    database: Database
-    internal: Broker
-    processor: Processor
-    deliverer: Deliverer
-    refresher: Refresher
-    dedupe_window: timedelta
-
-
-def make_runtime(settings: Settings) -> Runtime:
-    """Open what the tasks need. Raises DatabaseNotMigrated."""
+def make_worker(settings: Settings) -> Celery:
+    """The Celery app of a worker process, its tasks bound to services of this process. Raises DatabaseNotMigrated."""
     assert_nested()
     database = connect(settings.database)
     require_current(database)
-    policy = policy_of(settings)
-    clients = NangoClients(settings.environments)
-    routes = RouteCache()
-    return Runtime(
-        database=database,
-        internal=Broker.at("internal", settings.broker),
-        processor=Processor(database, policy, clients, utc_now, routes),
-        deliverer=Deliverer(database, Broker.at("teams", settings.team_broker), utc_now),
-        refresher=Refresher(database, policy, clients, utc_now, routes),
-        dedupe_window=timedelta(seconds=settings.dedupe_window_seconds),
-    )
-
-
-def make_worker(settings: Settings) -> Celery:
-    """The Celery app of a worker process, with its tasks bound to this process's runtime."""
+    policy, routes, clients = policy_of(settings), RouteCache(), NangoClients(settings.environments)
+    internal, teams = Broker.at("internal", settings.broker), Broker.at("teams", settings.team_broker)
     app = make_celery(settings.broker)
-    runtime = make_runtime(settings)
-    events.register(app, runtime.processor, runtime.internal)
-    jobs.register(app, runtime.deliverer)
-    refreshes.register(app, runtime.refresher)
-    upkeep.register(app, runtime.database, runtime.internal, window=runtime.dedupe_window)
+    events.register(app, Processor(database, policy, clients, utc_now, routes), internal)
+    jobs.register(app, Deliverer(database, teams, utc_now))
+    refreshes.register(app, Refresher(database, policy, clients, utc_now, routes))
+    window = timedelta(seconds=settings.dedupe_window_seconds)
+    upkeep.register(app, database, internal, routes, keys=policy.tag_keys, window=window)
     return app
 
 
 def make_beat(settings: Settings) -> Celery:
-    """The Celery app of Beat: it only sends."""
+    """The Celery app of Beat: it only sends. Raises DatabaseNotMigrated, as every process does at its start."""
+    with closing(connect(settings.database)) as database:
+        require_current(database)
     app = make_celery(settings.broker)
     app.conf.beat_schedule = beat_schedule()
     # Every entry is idempotent and short-spaced: there is no state worth a file.

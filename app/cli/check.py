@@ -57,7 +57,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 def _unknown_variables() -> Iterator[Finding]:
     """A misspelt variable is ignored in silence by everything else."""
-    known = {f"WAYLINK_{name.upper()}" for name in Settings.model_fields}
+    known = {f"WAYLINK_{name.upper()}" for name in Settings.model_fields} | {"WAYLINK_SEND_KEY"}
     for name in sorted(os.environ):
         if name.startswith("WAYLINK_") and name not in known and not name.startswith("WAYLINK_SANDBOX_"):
             yield Finding(name, "note", "not a setting of Waylink; misspelt? (fine if waylink.toml names it)")

@@ -3,7 +3,7 @@
 import sys
 
 import click
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from app.cli.check import check
 from app.cli.listings import connections, events, jobs
@@ -38,7 +38,10 @@ def main() -> None:
         sys.exit(1)
     except WaylinkError as refused:
         sys.exit(refuse(refused))
-    except OperationalError as away:
-        reason = str(away.orig).strip().splitlines()[0] if away.orig else "no answer"
-        click.echo(f"error: the database does not answer: {reason}", err=True)
+    except DBAPIError as away:
+        reason = str(away.orig).strip().partition("\n")[0] if away.orig else "no answer"
+        click.echo(f"error: the database cannot be used: {reason}", err=True)
+        sys.exit(1)
+    except OSError as failed:
+        click.echo(f"error: {failed}", err=True)
         sys.exit(1)

@@ -3,33 +3,35 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.telemetry import escape_control
+from app.telemetry import CONTROL, escape_control
+
+_LINE_BREAKS: Final = str.maketrans({"\n": "\\n", "\t": "\\t"})
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
     """A listing: an array of objects with all members, or a table of the named columns."""
     if as_json:
-        click.echo(json.dumps(list(rows), ensure_ascii=False, indent=2))
+        click.echo(_json(list(rows)))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(row.get(column))) for column in columns))
+        table.add_row(*(Text(_cell(row.get(column)).translate(_LINE_BREAKS)) for column in columns))
     _console().print(table if rows else "nothing yet")
 
 
 def print_one(row: Mapping[str, Any], *, as_json: bool) -> None:
     """One object: as JSON, or a line per member."""
     if as_json:
-        click.echo(json.dumps(row, ensure_ascii=False, indent=2))
+        click.echo(_json(row))
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
@@ -37,6 +39,12 @@ def print_one(row: Mapping[str, Any], *, as_json: bool) -> None:
     for name, value in row.items():
         table.add_row(name.replace("_", " "), Text(_cell(value, indent=2)))
     _console().print(table)
+
+
+def _json(value: Any) -> str:
+    """JSON escapes the old control characters only; the others and those that turn the text round are left to us."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def _console() -> Console:

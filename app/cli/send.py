@@ -15,6 +15,7 @@ from app.domain.signature import HEADER, sign
 from app.environments import Environment
 from app.errors import ConfigurationError, InvalidInput, Problem
 from app.settings import Settings, load
+from app.telemetry import escape_control
 
 _SAMPLES: Final = files("app.cli") / "samples"
 
@@ -47,7 +48,7 @@ def send(*, body: str, environment: str, key: str | None, url: str | None, tags:
     except (httpx.HTTPError, httpx.InvalidURL) as failed:
         click.echo(f"error: {target} does not answer: {type(failed).__name__}", err=True)
         sys.exit(1)
-    click.echo(f"{answer.status_code} {answer.text}")
+    click.echo(f"{answer.status_code} {escape_control(answer.text)}")
     sys.exit(0 if answer.status_code == 202 else 1)
 
 
@@ -66,15 +67,18 @@ def _body(name: str, tags: dict[str, str]) -> bytes:
     else:
         raise InvalidInput(f"{name!r} is neither a file nor a sample; samples: {', '.join(sample_names())}")
     if tags:
-        parsed["tags"] = {**(parsed.get("tags") or {}), **tags}
+        before = parsed.get("tags") or {}
+        if not isinstance(before, dict):
+            raise InvalidInput(f"{name}: its `tags` is not an object, so none can be added")
+        parsed["tags"] = {**before, **tags}
     # The way Nango serialises (CONTRACT 1.5).
-    return json.dumps(parsed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(parsed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _object(content: bytes, name: str) -> dict[str, Any]:
     try:
         parsed = json.loads(content)
-    except ValueError as broken:
+    except (ValueError, RecursionError) as broken:
         raise InvalidInput(f"{name}: not JSON: {broken}") from None
     if not isinstance(parsed, dict):
         raise InvalidInput(f"{name}: not a JSON object, so it cannot carry tags")
@@ -104,7 +108,7 @@ def _register(environment: Environment, content: bytes) -> None:
     """Let the sandbox know the connection, as Nango would before it sends."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if not isinstance(body, dict) or body.get("type") != "auth" or not body.get("success"):
         return
@@ -112,8 +116,8 @@ def _register(environment: Environment, content: bytes) -> None:
     try:
         httpx.post(
             f"{environment.base_url}/sandbox/connections",
-            json=body,
-            headers={"authorization": f"Bearer {key}"},
+            content=content,
+            headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
             timeout=5.0,
             trust_env=False,
         ).raise_for_status()

@@ -92,7 +92,8 @@ def _sandbox(settings: Settings) -> Child:
 
 def webhook_url(settings: Settings) -> str:
     """Where this machine reaches the web process."""
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", "localhost"} else settings.host  # noqa: S104
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}  # noqa: S104
+    host = reached.get(settings.host, settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/webhooks/nango"
 
 

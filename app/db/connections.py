@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import and_, exists, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.db.events import insert_for
 from app.db.models import Connection, Link, Organization, User
+from app.domain.linking import UnlinkedReason
 from app.domain.states import ConnectionStatus
 from app.ids import new_id
 
@@ -47,6 +48,26 @@ def ensure(session: Session, keys: Collection[Key], *, now: datetime) -> dict[Ke
     ]
     session.execute(insert_for(session, Connection).on_conflict_do_nothing(), fresh)
     return lock(session, keys)
+
+
+def lock_waiting(session: Session, *, limit: int) -> list[Connection]:
+    """Unlinked connections for which whom they miss exists by now, locked in sorted order."""
+    user = exists().where(User.external_id == Connection.wanted_user)
+    email = exists().where(func.lower(User.email) == Connection.wanted_email)
+    organization = exists().where(Organization.external_id == Connection.wanted_organization)
+    missed_exists = or_(
+        and_(Connection.unlinked_reason == UnlinkedReason.UNKNOWN_USER, user),
+        and_(Connection.unlinked_reason == UnlinkedReason.UNKNOWN_EMAIL, email),
+        and_(Connection.unlinked_reason == UnlinkedReason.UNKNOWN_ORGANIZATION, organization),
+    )
+    statement = (
+        select(Connection)
+        .where(Connection.status != ConnectionStatus.DELETED, missed_exists)
+        .order_by(Connection.environment, Connection.integration, Connection.connection_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return list(session.scalars(statement))
 
 
 def open_links(session: Session, connections: Iterable[Connection]) -> dict[UUID, Link]:

@@ -1,7 +1,6 @@
 """Statements on events and on the duplicate window."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,18 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.db.models import Delivery, Event
-from app.domain.states import EventState, Origin
-
-
-@dataclass(frozen=True, slots=True)
-class NewDelivery:
-    """A verified request, ready to be stored. `event_id` is used if it turns out to be a new event."""
-
-    event_id: UUID
-    environment: str
-    fingerprint: bytes
-    body: bytes
-    received_at: datetime
+from app.domain.states import EventState
 
 
 def insert_for(session: Session, model: type[Any]) -> Any:
@@ -31,40 +19,6 @@ def insert_for(session: Session, model: type[Any]) -> Any:
     if session.get_bind().dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
-
-
-def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime) -> list[UUID]:
-    """Store each delivery once; answer the event id of each, in order.
-
-    The same keys must not occur twice in `deliveries`: PostgreSQL refuses that in one upsert (21000). They are taken
-    in sorted order, or two processes could deadlock. The database decides about duplicates, by the first receipt.
-    """
-    rows = sorted(deliveries, key=lambda one: (one.environment, one.fingerprint))
-    statement = insert_for(session, Delivery).values(
-        [
-            {
-                "environment": one.environment,
-                "fingerprint": one.fingerprint,
-                "event_id": one.event_id,
-                "first_at": one.received_at,
-            }
-            for one in rows
-        ]
-    )
-    in_window = Delivery.first_at > now - window
-    statement = statement.on_conflict_do_update(
-        index_elements=["environment", "fingerprint"],
-        set_={
-            "event_id": case((in_window, Delivery.event_id), else_=statement.excluded.event_id),
-            "first_at": case((in_window, Delivery.first_at), else_=statement.excluded.first_at),
-        },
-    ).returning(Delivery.environment, Delivery.fingerprint, Delivery.event_id)
-    known = {(environment, fingerprint): event_id for environment, fingerprint, event_id in session.execute(statement)}
-    stored = [known[one.environment, one.fingerprint] for one in deliveries]
-    fresh = [one for one, event_id in zip(deliveries, stored, strict=True) if one.event_id == event_id]
-    if fresh:
-        session.execute(insert_for(session, Event), [_new_row(one) for one in fresh])
-    return stored
 
 
 def count_duplicates(session: Session, seen: Sequence[tuple[UUID, int]], *, now: datetime) -> None:
@@ -136,19 +90,3 @@ def prune_deliveries(session: Session, *, before: datetime, limit: int) -> int:
             )
         )
     return len(rows)
-
-
-def _new_row(one: NewDelivery) -> dict[str, Any]:
-    return {
-        "id": one.event_id,
-        "environment": one.environment,
-        "origin": Origin.WEBHOOK,
-        "state": EventState.RECEIVED,
-        "received_at": one.received_at,
-        "last_seen_at": one.received_at,
-        "duplicates": 0,
-        "body": one.body,
-        "next_at": one.received_at,
-        "attempts": 0,
-        "looks": 0,
-    }

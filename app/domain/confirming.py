@@ -86,15 +86,20 @@ class Reject:
 Verdict = Accept | LookAgain | Reject
 
 
-def settle(notice: Notice, look: Look, *, looks: int, absences: int, known_nango_id: int | None) -> Verdict:
-    """What to do about an event. `looks` and `absences` count the successful look-ups before this one."""
+def settle(
+    notice: Notice, look: Look, *, looks: int, absences: int, known: bool, known_nango_id: int | None
+) -> Verdict:
+    """What to do about an event. `looks` and `absences` count the successful look-ups before this one.
+
+    known: whether we have the connection; without a `known_nango_id` where only a webhook told of it.
+    """
     if isinstance(look, NotAsked):
         return Accept(confirmed=False)
     if isinstance(look, Unavailable):
         wait = NANGO_DOWN_WAIT if look.retry_after is None else max(look.retry_after, 1.0)
         return LookAgain(wait, look.why, counts=False)
     if notice.type is EventType.CONNECTION_DELETED:
-        return _settle_deletion(look, looks=looks, absences=absences, known_nango_id=known_nango_id)
+        return _settle_deletion(look, looks=looks, absences=absences, known=known)
     if isinstance(look, Absent):
         return _again(looks, "Nango's list does not show the connection")
     if known_nango_id is not None and look.nango_id < known_nango_id:
@@ -114,8 +119,8 @@ def _settle_tags(notice: Notice, view: View, *, looks: int) -> Verdict:
     return Accept(confirmed=True, view=view, tags_disagree=True)
 
 
-def _settle_deletion(look: View | Absent, *, looks: int, absences: int, known_nango_id: int | None) -> Verdict:
-    if known_nango_id is None:
+def _settle_deletion(look: View | Absent, *, looks: int, absences: int, known: bool) -> Verdict:
+    if not known:
         return Accept(confirmed=False)  # we never knew it: there is nothing to undo
     if isinstance(look, Absent):
         if absences >= 1:

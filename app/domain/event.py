@@ -91,12 +91,12 @@ def read(body: bytes) -> Notice:
     """Judge raw webhook bytes (CONTRACT 1). Never raises."""
     try:
         parsed = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
+        if b"\\u" in body:
+            parsed = _storable(parsed)
     except (ValueError, RecursionError) as problem:
         return _unhandled(f"not readable as JSON: {type(problem).__name__}")
     if not isinstance(parsed, dict):
         return _unhandled("not a JSON object")
-    if b"\\u" in body:
-        parsed = _storable(parsed)
     kind = parsed.get("type")
     if kind == "auth":
         return _read_auth(parsed)

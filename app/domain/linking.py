@@ -25,7 +25,6 @@ class UnlinkedReason(StrEnum):
     UNKNOWN_ORGANIZATION = "unknown_organization"  # the organization id names none (policy require)
     UNKNOWN_EMAIL = "unknown_email"  # no user with that e-mail
     AMBIGUOUS_EMAIL = "ambiguous_email"  # several users with that e-mail
-    OTHER_ORGANIZATION = "other_organization"  # the e-mail names a user of another organization
 
 
 class Drift(StrEnum):
@@ -160,7 +159,7 @@ def resolve(
     if organization_id is not None:
         return Owner(None, organization_id)
     if with_email:
-        return Unlinked(UnlinkedReason.AMBIGUOUS_EMAIL if reachable else UnlinkedReason.OTHER_ORGANIZATION)
+        return Unlinked(UnlinkedReason.AMBIGUOUS_EMAIL)
     return Unlinked(UnlinkedReason.UNKNOWN_EMAIL)
 
 

@@ -128,6 +128,7 @@ class Batch:
             judged.look,
             looks=event.looks,
             absences=connection.absences if connection else 0,
+            known=connection is not None,
             known_nango_id=connection.nango_id if connection else None,
         )
 
@@ -204,6 +205,8 @@ class Batch:
         if kind in LINKING_TYPES:
             self._absorb(item, verdict, connection)
             return _is_news(kind, verdict.view, connection)
+        if verdict.view and connection.observed_at and verdict.view.observed_at < connection.observed_at:
+            return True  # re-authorized since: the older view changes nothing
         if kind is EventType.CONNECTION_REFRESH_FAILED:
             error = item.judged.notice.error
             connection.last_error_type, connection.last_error_at = error.type if error else "unknown", self._now

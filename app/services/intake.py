@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import events as event_rows
-from app.db.events import NewDelivery
+from app.db.storing import NewDelivery
+from app.db.storing import store as write
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timede
     for one in deliveries:
         first.setdefault((one.environment, one.fingerprint), one)
     distinct = list(first.values())
-    stored = event_rows.store(session, distinct, window=window, now=now)
+    stored = write(session, distinct, window=window, now=now)
     ids = {(one.environment, one.fingerprint): event_id for one, event_id in zip(distinct, stored, strict=True)}
     receipts = []
     repeats: dict[UUID, int] = {}

@@ -40,7 +40,7 @@ class Links:
             if row["id"] == link.id:  # opened in this very batch: not written yet
                 row["closed_at"], row["close_reason"] = self._now, reason
 
-    def open(self, connection: Connection, owner: Owner, *, linked_by: str, event_id: UUID) -> None:
+    def open(self, connection: Connection, owner: Owner, *, linked_by: str, event_id: UUID | None) -> None:
         """Begin a link. The caller has closed the one before."""
         row = {
             "id": new_id(),

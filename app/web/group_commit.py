@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from app.broker import PROCESS_EVENTS, Broker, hint
 from app.db.engine import Database
-from app.db.events import NewDelivery
+from app.db.storing import NewDelivery
 from app.deadlines import BATCH
 from app.errors import BrokerUnavailable
 from app.ids import EVENT, new_id, show
@@ -30,6 +30,7 @@ HOLD_SECONDS: Final = 12.0  # Nango waits 20 s for an answer
 MAX_WAITING: Final = 4000  # requests
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 RETRY_SECONDS: Final = 0.25
+OVERDUE_SECONDS: Final = 1.0  # between two looks for requests that a stuck commit keeps too long
 
 log = get_logger(__name__)
 
@@ -97,7 +98,6 @@ class GroupCommit:
             self._bytes -= len(delivery.body)
 
     async def _commit_loop(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting or not self._stopping:
             if not self._waiting:
                 self._work.clear()
@@ -105,7 +105,7 @@ class GroupCommit:
                 continue
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
             try:
-                receipts = await loop.run_in_executor(self._writer, self._commit, [one.delivery for one in batch])
+                receipts = await self._committed(batch)
             except (OperationalError, InterfaceError) as away:
                 await self._hold(batch, away)
             except Exception:
@@ -113,6 +113,19 @@ class GroupCommit:
                 await self._commit_each(batch)
             else:
                 self._answer(batch, receipts)
+
+    async def _committed(self, batch: Sequence[_Waiting]) -> list[Receipt]:
+        """Commit in the writer's thread. A frozen database may never answer; nobody is kept waiting for it."""
+        loop = asyncio.get_running_loop()
+        commit = loop.run_in_executor(self._writer, self._commit, [one.delivery for one in batch])
+        while not (await asyncio.wait([commit], timeout=OVERDUE_SECONDS))[0]:
+            now = loop.time()
+            for one in (*batch, *self._waiting):
+                if now >= one.give_up_at and not one.receipt.done():
+                    one.receipt.set_exception(StoreUnavailable())
+            while self._waiting and self._waiting[0].receipt.done():  # the oldest stand first
+                self._waiting.popleft()
+        return commit.result()
 
     async def _hold(self, batch: Sequence[_Waiting], away: DBAPIError) -> None:
         """The database is away: those who may wait longer go back to the head of the queue."""
@@ -131,10 +144,9 @@ class GroupCommit:
 
     async def _commit_each(self, batch: Sequence[_Waiting]) -> None:
         """One bad row must not fail the others of its commit."""
-        loop = asyncio.get_running_loop()
         for one in batch:
             try:
-                receipts = await loop.run_in_executor(self._writer, self._commit, [one.delivery])
+                receipts = await self._committed([one])
             except Exception as failed:
                 log.exception("delivery_not_stored")
                 if not one.receipt.done():
@@ -173,6 +185,9 @@ class GroupCommit:
             except BrokerUnavailable as away:
                 HINTS_LOST.inc()
                 log.warning("hints_lost", events=len(ids), problem=str(away), then="the sweep sends them")
+            except Exception:  # this loop has to outlive whatever a broker's client comes up with
+                HINTS_LOST.inc()
+                log.exception("hints_lost", events=len(ids), then="the sweep sends them")
 
     def _send(self, ids: Sequence[UUID]) -> None:
         self.broker.send(

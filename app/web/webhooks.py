@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
-from app.db.events import NewDelivery
+from app.db.storing import NewDelivery
 from app.domain.signature import HEADER, fingerprint, matching_key
 from app.environments import Environment, Environments
 from app.ids import EVENT, new_id, show
@@ -28,12 +28,20 @@ _SIGNATURE: Final = HEADER.encode()
 log = get_logger(__name__)
 
 
-class _Refused(Exception):
+@dataclass(frozen=True, slots=True)
+class _Refusal:
     """An answer other than 202; `cause` is its label in metrics and logs."""
 
+    status: int
+    cause: str
+    title: str
+    detail: str
+
+
+class _Refused(Exception):
     def __init__(self, status: int, cause: str, title: str, detail: str) -> None:
         super().__init__(cause)
-        self.status, self.cause, self.title, self.detail = status, cause, title, detail
+        self.refusal = _Refusal(status, cause, title, detail)
 
 
 @dataclass(slots=True)
@@ -52,10 +60,17 @@ class WebhookEndpoint:
         try:
             receipt = await self._take(name, scope, receive)
         except _Refused as refused:
-            await self._refuse(name, refused, scope, receive, send)
-            return
+            refusal = refused.refusal
         except _ClientGone:
+            WEBHOOKS.labels(name, "client_gone").inc()
             return
+        else:
+            await self._accept(name, receipt, send)
+            return
+        # Out of the `except`: its traceback would keep the body in memory for as long as the refusal waits.
+        await self._refuse(name, refusal, scope, receive, send)
+
+    async def _accept(self, name: str, receipt: tuple[str, bool], send: Send) -> None:
         event_id, duplicate = receipt
         WEBHOOKS.labels(name, "duplicate" if duplicate else "stored").inc()
         body = b'{"event_id":"%b","duplicate":%b}' % (event_id.encode(), b"true" if duplicate else b"false")
@@ -86,11 +101,13 @@ class WebhookEndpoint:
         return show(EVENT, receipt.event_id), receipt.duplicate
 
     def _verify(self, environment: Environment, scope: Scope, body: bytes) -> None:
-        signature = next((value for name, value in scope["headers"] if name == _SIGNATURE), None)
-        if signature is None:
+        signatures = [value for name, value in scope["headers"] if name == _SIGNATURE]
+        if not signatures:
             detail = f"The header {HEADER} is missing. Waylink does not accept the legacy X-Nango-Signature."
             raise _Refused(401, "no_signature", "Not signed", detail)
-        if matching_key(body, signature.decode("latin-1"), environment.signing_keys.live()) is None:
+        # Nango sends one; with several, what we verified might not be what somebody in front of us did.
+        signature = signatures[0].decode("latin-1") if len(signatures) == 1 else None
+        if matching_key(body, signature, environment.signing_keys.live()) is None:
             detail = (
                 f"The signature in {HEADER} was not made with a live signing key of this environment. "
                 "Compare the webhook signing key in Nango's environment settings with Waylink's."
@@ -128,7 +145,7 @@ class WebhookEndpoint:
         detail = f"A webhook body may have {self.body_limit} bytes (WAYLINK_BODY_LIMIT_BYTES)."
         return _Refused(413, "too_large", "Body too large", detail)
 
-    async def _refuse(self, name: str, refused: _Refused, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, name: str, refused: _Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         # An unknown name is the sender's choice: as a label it would let anybody fill the metrics.
         WEBHOOKS.labels(name if name in self.environments else "", refused.cause).inc()
         client = scope.get("client") or ("", 0)

@@ -5,17 +5,31 @@ from datetime import timedelta
 
 from celery import Celery
 
-from app.broker import DELIVER_JOBS, EVENTS_QUEUE, IO_QUEUE, PROCESS_EVENTS, PRUNE, SWEEP, Broker, hint
+from app.broker import (
+    DELIVER_JOBS,
+    EVENTS_QUEUE,
+    IO_QUEUE,
+    LINK_WAITING,
+    PROCESS_EVENTS,
+    PRUNE,
+    SWEEP,
+    Broker,
+    hint,
+)
 from app.clock import utc_now
 from app.db.engine import Database
+from app.domain.linking import TagKeys
 from app.ids import new_id
 from app.services import upkeep
+from app.services.processing import RouteCache
 from app.telemetry import get_logger
 
 log = get_logger(__name__)
 
 
-def register(app: Celery, database: Database, internal: Broker, *, window: timedelta) -> None:
+def register(
+    app: Celery, database: Database, internal: Broker, routes: RouteCache, *, keys: TagKeys, window: timedelta
+) -> None:
     @app.task(name=SWEEP)
     def sweep(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
         backlog = upkeep.due_batches(database, now=utc_now())
@@ -26,6 +40,12 @@ def register(app: Celery, database: Database, internal: Broker, *, window: timed
             # While the queue still holds messages the work is announced already: more would only pile up.
             if batches and internal.queue_length(queue) == 0:
                 internal.send([hint(task, new_id().hex) for _ in range(batches)])
+
+    @app.task(name=LINK_WAITING)
+    def link_waiting(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
+        looked_at = upkeep.link_waiting(database, routes, keys, clock=utc_now)
+        if looked_at:
+            log.info("waiting_connections_looked_at", connections=looked_at)
 
     @app.task(name=PRUNE)
     def prune(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints

@@ -1,0 +1,1 @@
+"""Reproducible measurements. `make bench` prints one table; ratios within one run are what counts."""
