@@ -5,7 +5,7 @@ Celery itself but without its per-call bookkeeping, and sent in batches: measure
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -96,7 +96,6 @@ class Broker:
 
     name: str
     app: Celery
-    _closed: bool = field(default=False, init=False)
 
     @classmethod
     def at(cls, name: str, url: str) -> "Broker":
@@ -104,10 +103,12 @@ class Broker:
 
     def send(self, messages: Sequence[Message]) -> None:
         """All or an error; after an error some may have gone out, so receivers go by the task id."""
+        if not messages:
+            return
         try:
             with (
                 self.app.producer_pool.acquire(block=True, timeout=5) as producer,
-                producer.batch(max_size=max(len(messages), 1)),  # type: ignore[attr-defined]  # new in kombu 5.7
+                producer.batch(max_size=len(messages)),  # type: ignore[attr-defined]  # new in kombu 5.7
             ):
                 for message in messages:
                     built = self.app.amqp.create_task_message(
@@ -131,7 +132,7 @@ class Broker:
                     )
         except Exception as failed:
             # kombu and redis-py raise a dozen unrelated classes for "not reachable"; all mean the same here.
-            # The pool stays open: redis-py connects anew by itself, while a pool once closed by force never serves again.
+            # The pool stays: redis-py connects anew by itself, and a pool closed by force would never serve again.
             raise BrokerUnavailable(self.name, failed) from failed
 
     def queue_length(self, queue: str) -> int:

@@ -4,22 +4,23 @@ from datetime import timedelta
 from typing import Final
 
 # Deadlines of outside work, leases and the broker's patience have to nest (DESIGN 3): what runs longer than its lease
-# would be done twice. `assert_nested` checks it at the start of every worker.
-CONFIRM_DEADLINE: Final = timedelta(seconds=20)  # all look-ups of one batch together
-EVENT_LEASE: Final = timedelta(seconds=60)
-HANDOVER_DEADLINE: Final = timedelta(seconds=30)  # one batch to a team's broker
-JOB_LEASE: Final = timedelta(seconds=90)
+# would be done twice. A lease is also how long the work of a killed worker lies still, so none is longer than needed.
+CONFIRM_DEADLINE: Final = timedelta(seconds=10)  # all look-ups of one batch together
+EVENT_LEASE: Final = timedelta(seconds=30)
+HANDOVER_DEADLINE: Final = timedelta(seconds=15)  # one batch to a team's broker
+JOB_LEASE: Final = timedelta(seconds=30)
 REFRESH_DEADLINE: Final = timedelta(seconds=45)  # one GET; a refresh can take 12 s and more at Nango (CONTRACT 4)
-REFRESH_LEASE: Final = timedelta(seconds=120)
+REFRESH_LEASE: Final = timedelta(seconds=75)
 VISIBILITY_TIMEOUT: Final = timedelta(seconds=300)
-DATABASE_SHARE: Final = timedelta(seconds=15)  # waiting for locks and commits around the outside call
+DATABASE_SHARE: Final = timedelta(seconds=10)  # waiting for locks and commits around the outside call
 
 MAX_CLAIMS: Final = 5  # a row claimed this often without a result is given up: poison cannot loop
 BATCH: Final = 200  # events or jobs in one claim; 1,000 was measured no better
+SUSPECTS_SECONDS: Final = 2.0  # for rows whose last claim brought no result, per call; fresh work waits meanwhile
 
 
 def assert_nested() -> None:
-    """Sum of deadlines < lease < visibility timeout, for each kind of work."""
+    """Sum of deadlines < lease < visibility timeout, for each kind of work; every worker asserts it at its start."""
     for name, deadline, lease in (
         ("events", CONFIRM_DEADLINE, EVENT_LEASE),
         ("jobs", HANDOVER_DEADLINE, JOB_LEASE),

@@ -7,7 +7,7 @@
     │   ├── InvalidTags           one entry per broken rule of CONTRACT 2.1
     │   └── InvalidPattern        position and reason
     ├── NotFound                  no row of ours has that id
-    ├── BrokerUnavailable         Redis or a team's broker did not take a message
+    ├── BrokerUnavailable         the internal or a team's broker does not answer
     └── NangoError                Nango answered, or failed to
         ├── NangoConnectionNotFound
         ├── NangoUnknownIntegration
@@ -100,7 +100,7 @@ class NotFound(WaylinkError):
 class BrokerUnavailable(WaylinkError):
     def __init__(self, name: str, cause: BaseException) -> None:
         self.name = name
-        super().__init__(f"the {name} broker did not take the message: {type(cause).__name__}")
+        super().__init__(f"the {name} broker does not answer: {type(cause).__name__}")
 
 
 class NangoError(WaylinkError):

@@ -311,7 +311,7 @@ def _sandbox_environment(file: Path) -> Environment | None:
             api_key=SecretStr(known["api_key"]),
             sandboxed=True,
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -10,7 +10,7 @@ from prometheus_client import Counter, Histogram
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _SECRET_NAMES: Final = re.compile(
-    r"token|secret|passw|authorization|cookie|credential|(api|signing|private)[_-]?key", re.I
+    r"token|secret|passw|passphrase|authorization|cookie|credential|(api|signing|private)[_-]?key", re.I
 )
 _URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^\s/]+@")  # up to the last @: some passwords hold one
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError
@@ -24,6 +25,8 @@ def run(kind: str) -> None:
     """Run one background process in the foreground until it is told to stop. Raises WaylinkError."""
     settings = load()
     configure_logs(style=settings.log_format, level=settings.log_level)
+    # Celery warns of root because of pickle; these workers take JSON only.
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     if kind == "beat":
         make_beat(settings).Beat(quiet=True, loglevel=settings.log_level.upper()).run()
         return

@@ -43,8 +43,8 @@ def check(*, as_json: bool) -> None:
 def _findings(settings: Settings) -> Iterator[Finding]:
     yield from _unknown_variables()
     yield _database(settings)
-    yield _broker("internal broker", settings.broker)
-    yield _broker("team broker", settings.team_broker)
+    yield _broker("internal", settings.broker)
+    yield _broker("team", settings.team_broker)
     if not settings.environments:
         detail = "none yet: `waylink up` starts a sandbox, or set WAYLINK_NANGO_SIGNING_KEYS"
         yield Finding("environments", "note", detail)
@@ -80,10 +80,10 @@ def _broker(name: str, url: str) -> Finding:
     try:
         broker.ping()
     except BrokerUnavailable as away:
-        return Finding(name, "bad", str(away))
+        return Finding(f"{name} broker", "bad", str(away))
     finally:
         broker.close()
-    return Finding(name, "ok", "answers")
+    return Finding(f"{name} broker", "ok", "answers")
 
 
 def _environment(name: str, environment: Environment) -> Finding:

@@ -110,7 +110,10 @@ def _register(environment: Environment, content: bytes) -> None:
         body = json.loads(content)
     except (ValueError, RecursionError):
         return
+    # What is told as deleted or failed is not made to exist by telling it.
     if not isinstance(body, dict) or body.get("type") != "auth" or not body.get("success"):
+        return
+    if body.get("operation") == "deletion":
         return
     key = environment.api_key.get_secret_value() if environment.api_key else ""
     try:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Table, case, delete, func, or_, select, update
+from sqlalchemy import Table, case, delete, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -84,9 +84,11 @@ def prune_deliveries(session: Session, *, before: datetime, limit: int) -> int:
     old = select(Delivery.environment, Delivery.fingerprint).where(Delivery.first_at < before).limit(limit)
     rows = session.execute(old).all()
     if rows:
+        keys = tuple_(Delivery.environment, Delivery.fingerprint)
+        # The time again: a delivery may have begun a new window meanwhile.
         session.execute(
-            delete(Delivery).where(
-                or_(*((Delivery.environment == one) & (Delivery.fingerprint == two) for one, two in rows))
-            )
+            delete(Delivery)
+            .where(keys.in_([tuple(row) for row in rows]), Delivery.first_at < before)
+            .execution_options(synchronize_session=False)
         )
     return len(rows)

@@ -36,8 +36,8 @@ def head() -> str:
 
 def current(database: Database) -> str | None:
     """The revision the database is at; None without a Waylink schema."""
-    with database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    with database.read() as session:  # on SQLite any other transaction would wait for the write lock
+        return MigrationContext.configure(session.connection()).get_current_revision()
 
 
 def require_current(database: Database) -> None:

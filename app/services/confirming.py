@@ -7,14 +7,14 @@ a burst of new ones is found together on the newest-first page.
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 
 import httpx
 
 from app.db.connections import Key
-from app.deadlines import CONFIRM_DEADLINE, REFRESH_DEADLINE
+from app.deadlines import REFRESH_DEADLINE
 from app.domain.confirming import Absent, Look, Unavailable, View
 from app.domain.linking import EndUser
 from app.environments import Environment
@@ -68,11 +68,11 @@ def clients_for(environments: Mapping[str, Environment]) -> Iterator[NangoClient
         clients.close()
 
 
-def look_up(
-    client: NangoClient, environment: str, keys: Collection[Key], *, deadline: timedelta = CONFIRM_DEADLINE
-) -> dict[Key, Look]:
-    """What Nango's list shows of each connection. Never raises: what could not be asked is Unavailable."""
-    ends_at = time.monotonic() + deadline.total_seconds()
+def look_up(client: NangoClient, environment: str, keys: Collection[Key], *, ends_at: float) -> dict[Key, Look]:
+    """What Nango's list shows of each connection. Never raises: what could not be asked is Unavailable.
+
+    ends_at: on the monotonic clock; the environments of one batch share one deadline.
+    """
     looks: dict[Key, Look] = {}
     missing = sorted(keys)
     if len(missing) > ONE_BY_ONE:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
 from app.broker import Broker, Message
@@ -13,15 +12,13 @@ from app.db import jobs as job_rows
 from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.models import Attempt, Job
-from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
+from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS, SUSPECTS_SECONDS
 from app.domain.retrying import GiveUp, after_failure
 from app.domain.states import JobState
 from app.errors import BrokerUnavailable
 from app.ids import JOB, show
 from app.services.judging import job_document
 from app.telemetry import JOBS, get_logger
-
-SUSPECTS_PER_CALL: Final = 20
 
 log = get_logger(__name__)
 
@@ -55,7 +52,8 @@ class Deliverer:
     def deliver(self, ids: Collection[UUID], *, limit: int = BATCH) -> Delivered:
         """Hand over the hinted jobs that are due, and other due ones, up to `limit`; suspects one at a time."""
         done = [self._deliver(ids, limit, suspects=False)]
-        for _ in range(SUSPECTS_PER_CALL):
+        ends_at = time.monotonic() + SUSPECTS_SECONDS
+        while time.monotonic() < ends_at:
             suspect = self._deliver((), 1, suspects=True)
             if suspect == Delivered():
                 break

@@ -1,10 +1,10 @@
 """Events from received to processed: claim, ask Nango, apply. Short transactions, none open while Nango is asked."""
 
+import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
 from sqlalchemy.exc import OperationalError
@@ -14,7 +14,7 @@ from app.db import routes as route_rows
 from app.db.connections import Key
 from app.db.engine import Database
 from app.db.models import Event
-from app.deadlines import BATCH, EVENT_LEASE, MAX_CLAIMS
+from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS, SUSPECTS_SECONDS
 from app.domain.confirming import CONFIRMABLE_TYPES, Look, NotAsked, Unavailable
 from app.domain.event import Notice, read
 from app.domain.patterns import compile_pattern
@@ -26,8 +26,6 @@ from app.services.applying import Applied, Batch, Judged
 from app.services.confirming import NangoClients, look_up
 from app.services.policy import Policy
 from app.telemetry import EVENTS, get_logger
-
-SUSPECTS_PER_CALL: Final = 20
 
 log = get_logger(__name__)
 
@@ -76,7 +74,8 @@ class Processor:
         does not use up its neighbours' attempts.
         """
         done = [self._process(self._claim(ids, limit))]
-        for _ in range(SUSPECTS_PER_CALL):
+        ends_at = time.monotonic() + SUSPECTS_SECONDS
+        while time.monotonic() < ends_at:
             claimed = self._claim((), 1, suspects=True)
             if not claimed:
                 break
@@ -121,10 +120,11 @@ class Processor:
             if notice.type in CONFIRMABLE_TYPES and notice.key:
                 wanted.setdefault(event.environment, set()).add((event.environment, *notice.key))
         looks: dict[Key, Look] = {}
+        ends_at = time.monotonic() + CONFIRM_DEADLINE.total_seconds()
         for environment, keys in sorted(wanted.items()):
             client = self.clients.of(environment)
             if client is not None:
-                looks.update(look_up(client, environment, keys))
+                looks.update(look_up(client, environment, keys, ends_at=ends_at))
             elif not self.clients.knows(environment):
                 gone = Unavailable("its environment is not configured any more")
                 looks.update(dict.fromkeys(keys, gone))

@@ -14,16 +14,16 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import inspect, select, text
 
 from app.broker import Broker
-from app.db.storing import NewDelivery
 from app.db.models import Connection, Event, Job, Link, Organization, Refresh, User
 from app.db.routes import RouteRow
+from app.db.storing import NewDelivery
 from app.domain.signature import fingerprint
 from app.environments import Environment, SigningKeys
 from app.ids import new_id
 from app.sandbox.webhooks import auth_body, serialize
 from app.services import configuring, intake
-from app.services.confirming import NangoClients
 from app.services.configuring import DestinationRow
+from app.services.confirming import NangoClients
 from app.services.delivery import Deliverer
 from app.services.policy import Policy
 from app.services.processing import Processor

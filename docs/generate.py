@@ -1,0 +1,215 @@
+"""Writes settings.md and cli.md from the code: `make docs`. A test holds that they are up to date."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from app import config_file
+from app.cli.main import waylink
+from app.settings import Settings
+
+FOLDER = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py from the code: change the code, then run `make docs`. -->"
+
+# The tables of waylink.toml in the order of the page: heading, model, and what each key means.
+TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
+    (
+        "[environments.<name>]",
+        config_file.EnvironmentEntry,
+        {
+            "base_url": "Nango's API origin.",
+            "account": "The Nango account the environment belongs to. Unset: the environment's own name.",
+            "api_key_env": "Name of the variable that holds the API key. "
+            "With neither this nor `api_key_file`, nothing is confirmed or refreshed.",
+            "api_key_file": "File that holds the API key. Read at the start. Not beside `api_key_env`.",
+            "signing_keys_env": "Name of the variable that holds the webhook signing keys, "
+            "newest first, separated by commas or blanks.",
+            "signing_keys_file": "File that holds the signing keys in the same form. "
+            "A change is noticed within a second, without a restart. Not beside `signing_keys_env`.",
+        },
+    ),
+    (
+        "[teams.<team>.destinations.<name>]",
+        config_file.DestinationEntry,
+        {
+            "kind": "How jobs are handed over. `celery` is the one kind in this release.",
+            "queue": "The team's queue on the team broker. Starts with `team.<team>.`.",
+        },
+    ),
+    (
+        "[[routes]]",
+        config_file.RouteEntry,
+        {
+            "name": "Unique name of the route.",
+            "team": "The team that takes the jobs.",
+            "destination": "One of the team's destinations.",
+            "job": "Name of the job, which is the name of the team's Celery task. "
+            "Names that start with `waylink.` or `celery.` are reserved.",
+            "pattern": "[Pattern](routes.md#patterns) over the event document: a string of JSON, or a TOML table.",
+        },
+    ),
+    (
+        "[directory]",
+        config_file.DirectoryEntry,
+        {
+            "user_id_tag": "Tag with the user's id in your application.",
+            "user_email_tag": "Tag with the user's e-mail address.",
+            "user_name_tag": "Tag with the user's display name.",
+            "organization_id_tag": "Tag with the organization's id in your application.",
+            "organization_name_tag": "Tag with the organization's display name.",
+        },
+    ),
+    (
+        "[refresh.<integration>]",
+        config_file.RefreshEntry,
+        {
+            "enabled": "`false`: connections of this integration are never refreshed.",
+            "force_every": "Force a renewal at least this often: a number and `s`, `m`, `h` or `d`, "
+            "such as `12h`. At least `15m`.",
+        },
+    ),
+)
+
+
+def settings_page() -> str:
+    lines = [
+        "# Settings",
+        "",
+        NOTE,
+        "",
+        "Waylink reads `WAYLINK_*` environment variables and one optional file, `waylink.toml`. Both are read when a",
+        "process starts. Every mistake is reported at once, with the variable or key, what is wrong, and an example.",
+        "A variable that is set but empty counts as unset. Secrets come from variables or files and never stand in",
+        "`waylink.toml`.",
+        "",
+        "## Variables",
+        "",
+        *_table(("variable", "meaning", "default", "example"), _variables()),
+        "",
+        "These belong to one command each; an option on the command line goes before them.",
+        "",
+        *_table(("variable", "command and option", "meaning"), _command_variables(waylink, "waylink")),
+        "",
+        "## waylink.toml",
+        "",
+        "Unknown keys are refused. Names of environments, teams, destinations and routes have lower-case letters,",
+        "digits, `_` and `-`, start with a letter or digit, and are at most 63 characters long.",
+        "`waylink migrate` and `waylink up` record teams, destinations and routes in the database; workers then use",
+        "the new routes at once. For a change of anything else, restart the processes.",
+    ]
+    for heading, model, meanings in TABLES:
+        if meanings.keys() != model.model_fields.keys():
+            raise SystemExit(f"{heading}: say in docs/generate.py what each of its keys means")
+        keys = [(f"`{name}`", meaning, _default(model.model_fields[name])) for name, meaning in meanings.items()]
+        lines += ["", f"### `{heading}`", "", *_table(("key", "meaning", "default"), keys)]
+        if heading.startswith("[refresh"):
+            lines += ["", '`[refresh."*"]` stands for all integrations that have no table of their own.']
+    return "\n".join(lines) + "\n"
+
+
+def cli_page() -> str:
+    lines = [
+        "# Commands",
+        "",
+        NOTE,
+        "",
+        "Exit codes: 0 done, 1 the answer is no, 2 wrong use or bad input. Every listing takes `--json` and then",
+        "prints an array of objects. In tables, control characters of text from outside are escaped.",
+        "",
+        "```text",
+        _help(waylink, None),
+        "```",
+    ]
+    for path, context in _commands(waylink, click.Context(waylink, info_name="waylink")):
+        lines += ["", f"## {path}", "", "```text", _help(context.command, context), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    (FOLDER / "settings.md").write_text(settings_page())
+    (FOLDER / "cli.md").write_text(cli_page())
+
+
+def _variables() -> Iterator[tuple[str, ...]]:
+    for name, field in Settings.model_fields.items():
+        meaning = f"{field.description}{_bounds(field)}"
+        example = f"`{field.examples[0]}`" if field.examples else ""
+        yield f"`WAYLINK_{name.upper()}`", meaning, _default(field), example
+
+
+def _command_variables(command: click.Command, path: str) -> Iterator[tuple[str, ...]]:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.envvar:
+            yield f"`{parameter.envvar}`", f"`{path} {parameter.opts[0]}`", parameter.help or ""
+    if isinstance(command, click.Group):
+        for name, below in sorted(command.commands.items()):
+            yield from _command_variables(below, f"{path} {name}")
+
+
+def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Context]]:
+    for name, command in sorted(group.commands.items()):
+        below = click.Context(command, info_name=name, parent=context)
+        yield below.command_path, below
+        if isinstance(command, click.Group):
+            yield from _commands(command, below)
+
+
+def _help(command: click.Command, context: click.Context | None) -> str:
+    parent = context.parent if context else None
+    name = context.info_name if context else "waylink"
+    own = {**waylink.context_settings, "terminal_width": 110, "max_content_width": 110}
+    wide = click.Context(command, info_name=name, parent=parent, **own)
+    return "\n".join(line.rstrip() for line in command.get_help(wide).splitlines())
+
+
+def _bounds(field: FieldInfo) -> str:
+    """What is allowed, where the type says it: ` One of …` or ` From … to …`."""
+    choices = [choice for one in _types(field.annotation) for choice in _choices(one)]
+    if choices:
+        return f" One of {', '.join(f'`{choice}`' for choice in choices)}."
+    limits = {kind: getattr(rule, kind) for rule in field.metadata for kind in ("ge", "le") if hasattr(rule, kind)}
+    if "ge" in limits and "le" in limits:
+        return f" From {limits['ge']} to {limits['le']}."
+    return ""
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) in {Union, UnionType}:
+        return tuple(one for one in get_args(annotation) if one is not NoneType)
+    return (annotation,)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    if get_origin(annotation) is Literal:
+        return tuple(map(str, get_args(annotation)))
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return tuple(map(str, annotation))
+    return ()
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is None:
+        return "unset"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _table(columns: tuple[str, ...], rows: Any) -> list[str]:
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return [
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {' | '.join(row)} |" for row in cells),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""`waylink up` with nothing configured: what a newcomer sees, and what the supervisor promises."""
+
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.acceptance.harness import Process, Waylink, installation, until
+
+TEN_SECONDS = 10.0
+STARTS = 3  # of a machine that others load, the best of a few tells how fast we are
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Waylink, Process]]:
+    """One installation in sandbox mode for the tests that leave it as it was."""
+    with installation(example=True) as waylink:
+        process = waylink.up("--no-scenario")
+        yield waylink, process
+
+
+def test_within_ten_seconds_a_newcomer_sees_events_flow() -> None:
+    seconds = []
+    for _ in range(STARTS):
+        with installation(example=True) as waylink:
+            seconds.append(_first_minute(waylink))
+        if seconds[-1] <= TEN_SECONDS:
+            return
+    pytest.fail(f"from the start to the last completed job: {seconds} s")
+
+
+def _first_minute(waylink: Waylink) -> float:
+    """Start in an empty folder, check everything the scenario should bring; the seconds it took."""
+    process = waylink.spawn("up")
+    process.says("ada of acme reconnected")
+    for line in ("Webhook URL", f"{waylink.origin}/webhooks/nango", f"{waylink.origin}/console", "waylink send auth_"):
+        assert line in process.output
+    until("the scenario is over", lambda: _is_settled(waylink))
+
+    jobs = waylink.listing("jobs", "--state", "completed")
+    assert sorted(job["name"] for job in jobs) == ["crm.import_contacts"] * 3 + ["support.connection_trouble"]
+    events = waylink.listing("events")
+    assert {event["state"] for event in events} == {"processed"}
+    assert sorted(event["type"] for event in events if event["origin"] == "webhook") == [
+        *["connection.created"] * 3,
+        "connection.creation_failed",
+        "connection.reauthorized",
+    ]
+    assert all(event["confirmed"] for event in events if event["type"] != "connection.creation_failed")
+
+    connections = {one["user"]: one for one in waylink.listing("connections")}
+    assert {user: one["organization"] for user, one in connections.items()} == {
+        "ada": "acme",
+        "grace": "acme",
+        "linus": "globex",
+    }
+    assert {one["status"] for one in connections.values()} == {"active"}
+    assert {one["linked_by"] for one in connections.values()} == {"end_user_id"}
+    planned = {user for user, one in connections.items() if one["refresh_at"]}
+    assert planned == {"ada", "linus"}  # an API key does not expire
+    return max(datetime.fromisoformat(job["finished_at"]).timestamp() for job in jobs) - process.started_at
+
+
+def _is_settled(waylink: Waylink) -> bool:
+    """Four jobs completed and five webhooks processed, asked of the database: a command takes a second itself."""
+    (jobs,) = waylink.sql("SELECT count(*) FROM jobs WHERE state = 'completed'")[0]
+    (events,) = waylink.sql("SELECT count(*) FROM events WHERE state = 'processed' AND origin = 'webhook'")[0]
+    return (jobs, events) == (4, 5)
+
+
+def test_check_finds_nothing_bad(running: tuple[Waylink, Process]) -> None:
+    waylink, _ = running
+    done = waylink.run("check")
+    assert done.returncode == 0, done.stdout
+    for line in ("database", "internal broker", "team broker", "environment default", "destination crm/jobs"):
+        assert re.search(rf"^{line} +ok ", done.stdout, re.M), done.stdout
+    assert waylink.status("/healthz") == waylink.status("/readyz") == waylink.status("/console") == 200
+
+
+def test_a_sample_that_is_sent_is_linked_within_moments(running: tuple[Waylink, Process]) -> None:
+    waylink, _ = running
+    started = time.time()
+    done = waylink.run("send", "auth_creation_success_tags", "--tag", "end_user_id=mary", "--tag", "plan=pro")
+    assert done.returncode == 0, done.stderr
+    event_id = re.search(r'^202 {"event_id":"(evt_\w+)","duplicate":false}$', done.stdout.strip())[1]
+    event = until("processed", lambda: _processed(waylink, event_id), every=0.2)
+    connection = waylink.show("connections", event["connection_id"])
+    assert (connection["user"], connection["organization"]) == ("mary", "o-navy")
+    assert connection["refresh_at"]
+    assert event["document"]["user"]["external_id"] == "mary"
+    assert [job["route"] for job in event["jobs"]] == ["import-contacts"]
+    taken = datetime.fromisoformat(event["processed_at"]) - datetime.fromisoformat(event["received_at"])
+    assert taken.total_seconds() < 5  # well under one when the machine is idle
+    assert datetime.fromisoformat(event["received_at"]).timestamp() >= started - 1
+
+
+def _processed(waylink: Waylink, event_id: str) -> dict | None:
+    event = waylink.show("events", event_id)
+    return event if event["state"] == "processed" else None
+
+
+def test_a_second_up_on_the_same_folder_refuses_in_one_line(running: tuple[Waylink, Process]) -> None:
+    waylink, process = running
+    done = waylink.run("up")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert f"process {process.pid}" in done.stderr
+    assert process.running()
+
+
+def test_a_port_in_use_is_refused_in_one_line() -> None:
+    with installation() as waylink, socket.create_server(("127.0.0.1", waylink.port)):
+        done = waylink.run("up")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert f"WAYLINK_PORT: 127.0.0.1:{waylink.port} is in use" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["web", "events", "io", "beat", "sandbox", "valkey-server"])
+def test_a_killed_child_comes_back_and_the_log_says_so(running: tuple[Waylink, Process], name: str) -> None:
+    waylink, process = running
+    victim = until(f"{name} runs", lambda: process.child(name))
+    said = process.output.count("process restarted")
+    os.kill(victim, signal.SIGKILL)
+    until("the log says so", lambda: process.output.count("process restarted") > said)
+    assert "signal SIGKILL" in process.output
+    successor = until("a successor", lambda: process.child(name))
+    assert successor != victim
+    until("it is ready again", lambda: waylink.status("/readyz") == 200)
+    done = until("a webhook gets through", lambda: _sent(waylink), every=0.5)
+    event_id = re.search(r"evt_\w+", done)[0]
+    until("and is processed", lambda: _processed(waylink, event_id), every=0.5)
+
+
+def _sent(waylink: Waylink) -> str:
+    done = waylink.run("send", "auth_creation_success_api_key")
+    return done.stdout if done.returncode == 0 and "note:" not in done.stderr else ""
+
+
+def test_whatever_ends_it_nobody_is_left_behind_and_the_next_start_goes_on() -> None:
+    with installation() as waylink:
+        first = waylink.up("--no-scenario")
+        assert len(first.descendants()) >= 6
+        sent = waylink.run("send", "auth_creation_success_tags")
+        event_id = re.search(r"evt_\w+", sent.stdout)[0]
+        first.send(signal.SIGINT)
+        assert first.ends() == 0
+        assert first.orphans() == {}
+        assert waylink.status("/healthz") == 0
+        assert "Traceback" not in first.output
+
+        second = waylink.up("--no-scenario")
+        event = until("processed", lambda: _processed(waylink, event_id), every=0.5)
+        assert waylink.show("connections", event["connection_id"])["user"] == "u-grace"
+        if sys.platform == "linux":  # only its kernel can promise it (app/supervisor.py)
+            second.kill()
+            until("all gone", lambda: not second.orphans())
+        else:
+            second.send(signal.SIGTERM)
+            assert second.ends() == 0
+
+        third = waylink.up("--no-scenario")
+        assert waylink.run("check").returncode == 0
+        third.send(signal.SIGTERM)
+        assert third.ends() == 0
+        assert third.orphans() == {}

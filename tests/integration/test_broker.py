@@ -1,0 +1,143 @@
+"""The only producer: what its messages hold, that it never hangs, and that it recovers by itself."""
+
+import base64
+import json
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from app.broker import EVENTS_QUEUE, IO_QUEUE, PROCESS_EVENTS, QUEUE_OF, SWEEP, Broker, Message, hint, make_celery
+from app.deadlines import VISIBILITY_TIMEOUT
+from app.errors import BrokerUnavailable
+from tests.servers import ValkeyServer
+
+WITHIN = 15.0  # seconds, for every failure
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Iterator[Broker]:
+    broker = Broker.at("internal", broker_url)
+    yield broker
+    broker.close()
+
+
+def waiting(valkey: ValkeyServer, queue: str) -> list[dict]:
+    client = valkey._client()
+    try:
+        return [json.loads(one) for one in client.lrange(queue, 0, -1)]
+    finally:
+        client.close()
+
+
+def test_a_hint_is_a_plain_protocol_2_message_with_ids_alone(broker: Broker, valkey: ValkeyServer) -> None:
+    broker.send([hint(PROCESS_EVENTS, "a1", ["evt_1", "evt_2"])])
+    (message,) = waiting(valkey, EVENTS_QUEUE)
+    headers = message["headers"]
+    assert (headers["task"], headers["id"], headers["lang"]) == (PROCESS_EVENTS, "a1", "py")
+    assert headers["ignore_result"] is True
+    assert "evt_" not in json.dumps(headers)
+    args, kwargs, _ = json.loads(base64.b64decode(message["body"]))
+    assert (args, kwargs) == ([], {"ids": ["evt_1", "evt_2"]})
+
+
+def test_each_message_goes_to_its_own_queue_and_lasts_over_a_restart(broker: Broker, valkey: ValkeyServer) -> None:
+    broker.send([hint(PROCESS_EVENTS, "a"), hint(SWEEP, "b"), Message("team.crm.jobs", "crm.go", "c", {"job": {}})])
+    assert [len(waiting(valkey, queue)) for queue in (EVENTS_QUEUE, IO_QUEUE, "team.crm.jobs")] == [1, 1, 1]
+    (message,) = waiting(valkey, "team.crm.jobs")
+    assert message["properties"]["delivery_mode"] == 2
+    assert (message["headers"]["task"], message["headers"]["id"]) == ("crm.go", "c")
+    assert broker.queue_length("team.crm.jobs") == 1
+    assert broker.queue_length("team.nobody.jobs") == 0
+
+
+def test_what_a_job_says_of_people_is_not_repeated_in_its_headers(broker: Broker, valkey: ValkeyServer) -> None:
+    broker.send([Message("team.crm.jobs", "crm.go", "c", {"job": {"email": "person@example.test"}})])
+    (message,) = waiting(valkey, "team.crm.jobs")
+    assert "person@example.test" not in json.dumps(message["headers"]) + json.dumps(message["properties"])
+
+
+def test_ticks_expire(broker: Broker, valkey: ValkeyServer) -> None:
+    broker.send([hint(SWEEP, "a", expires=timedelta(seconds=30)), hint(SWEEP, "b")])
+    assert sorted(bool(one["headers"]["expires"]) for one in waiting(valkey, IO_QUEUE)) == [False, True]
+
+
+def test_nothing_to_send_is_no_error(broker: Broker) -> None:
+    broker.send([])
+
+
+def test_it_sends_again_after_the_broker_was_away(broker: Broker, valkey: ValkeyServer) -> None:
+    broker.send([hint(SWEEP, "before")])
+    valkey.stop()
+    try:
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(BrokerUnavailable):
+                broker.send([hint(SWEEP, "away")])
+            assert time.monotonic() - started < WITHIN
+    finally:
+        valkey.start()
+    broker.send([hint(SWEEP, "after")])
+    broker.ping()
+    assert {one["headers"]["id"] for one in waiting(valkey, IO_QUEUE)} == {"before", "after"}
+
+
+def test_it_sends_again_after_a_restart_that_it_did_not_notice(broker: Broker, valkey: ValkeyServer) -> None:
+    broker.send([hint(SWEEP, "before")])
+    valkey.restart()
+    try:
+        broker.send([hint(SWEEP, "after")])
+    except BrokerUnavailable:
+        broker.send([hint(SWEEP, "after")])
+    assert "after" in {one["headers"]["id"] for one in waiting(valkey, IO_QUEUE)}
+
+
+def test_a_frozen_broker_is_given_up_within_seconds(broker: Broker, valkey: ValkeyServer) -> None:
+    broker.send([hint(SWEEP, "before")])
+    valkey._process.send_signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(BrokerUnavailable):
+            broker.send([hint(SWEEP, "frozen")])
+        assert time.monotonic() - started < WITHIN
+    finally:
+        valkey._process.send_signal(signal.SIGCONT)
+    broker.send([hint(SWEEP, "after")])
+
+
+def test_failures_do_not_use_the_connections_up(broker: Broker, valkey: ValkeyServer) -> None:
+    for _ in range(30):
+        with pytest.raises(BrokerUnavailable):
+            broker.send([hint(SWEEP, "good"), Message(IO_QUEUE, "bad", "bad", {"no": object()})])
+    broker.send([hint(SWEEP, "after")])
+    assert "after" in {one["headers"]["id"] for one in waiting(valkey, IO_QUEUE)}
+
+
+def test_an_error_names_the_broker_and_never_its_password() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    broker = Broker.at("team", f"redis://:hunter2@127.0.0.1:{port}/0")
+    with pytest.raises(BrokerUnavailable) as failed:
+        broker.ping()
+    broker.close()
+    assert "the team broker" in str(failed.value)
+    causes = [failed.value, failed.value.__cause__]
+    assert not any("hunter2" in repr(one) for one in causes)
+
+
+def test_what_was_measured_to_keep_messages_whole_is_set() -> None:
+    app = make_celery("redis://127.0.0.1:1/0")
+    options = app.conf.broker_transport_options
+    assert options["visibility_timeout"] == VISIBILITY_TIMEOUT.total_seconds()
+    assert 0 < options["socket_connect_timeout"] <= options["socket_timeout"] <= 10
+    assert app.conf.task_acks_late is True
+    assert app.conf.task_reject_on_worker_lost is True
+    assert app.conf.task_ignore_result is True
+    assert app.conf.accept_content == ["json"]
+    assert app.conf.worker_enable_remote_control is False
+    assert {route["queue"] for route in app.conf.task_routes.values()} == {EVENTS_QUEUE, IO_QUEUE}
+    assert QUEUE_OF[PROCESS_EVENTS] == EVENTS_QUEUE
+    app.close()

@@ -1,0 +1,115 @@
+"""Promise 9: every decision can be given again, so no version of a route is ever lost."""
+
+import pytest
+from sqlalchemy import select
+
+from app.db import routes as route_rows
+from app.db.models import Destination, Event, RouteVersion, Team
+from app.db.routes import RouteRow
+from app.domain.patterns import compile_pattern
+from app.domain.routing import Route, RouteSet
+from app.services import configuring
+from app.services.configuring import Changes, DestinationRow
+from tests.integration.world import DANA, auth
+
+CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked"]}
+
+
+def versions(world):
+    with world.database.read() as session:
+        found = session.scalars(select(RouteVersion).order_by(RouteVersion.name, RouteVersion.version))
+        return [(one.name, one.version, one.since_set, one.until_set) for one in found]
+
+
+def current(world):
+    with world.database.read() as session:
+        return route_rows.current_version(session)
+
+
+def test_a_first_file_makes_team_destination_and_first_versions(world):
+    assert world.route(a=CREATED, b=LINKED) == Changes(added=("a", "b"))
+    assert versions(world) == [("a", 1, 1, None), ("b", 1, 1, None)]
+    with world.database.read() as session:
+        assert session.scalars(select(Team.name)).all() == ["crm"]
+        [destination] = session.scalars(select(Destination))
+        assert (destination.queue, destination.source, destination.retired_at) == ("team.crm.jobs", "file", None)
+
+
+def test_an_unchanged_file_changes_nothing(world, clock):
+    world.route(a=CREATED)
+    before = current(world)
+    clock.move(60)
+    assert not world.route(a=dict(CREATED))
+    assert (current(world), versions(world)) == (before, [("a", 1, 1, None)])
+
+
+def test_a_changed_route_gets_a_version_and_the_others_stay(world):
+    world.route(a=CREATED, b=CREATED)
+    assert world.route(a=LINKED, b=CREATED) == Changes(changed=("a",))
+    assert versions(world) == [("a", 1, 1, 2), ("a", 2, 2, None), ("b", 1, 1, None)]
+
+
+def test_a_removed_route_stays_on_record_and_a_returning_name_goes_on_counting(world):
+    world.route(a=CREATED)
+    assert world.route() == Changes(removed=("a",))
+    assert versions(world) == [("a", 1, 1, 2)]
+    assert world.route(a=CREATED) == Changes(added=("a",))
+    assert versions(world) == [("a", 1, 1, 2), ("a", 2, 3, None)]
+
+
+@pytest.mark.parametrize("member", ["team", "destination", "job"])
+def test_every_member_of_a_route_counts_as_a_change(world, clock, member):
+    keys = [("crm", "jobs"), ("erp", "jobs"), ("crm", "other")]
+    destinations = {key: DestinationRow("celery", f"team.{key[0]}.{key[1]}") for key in keys}
+    rows = {"team": "crm", "destination": "jobs", "job": "j"}
+    other = rows | {"team": "erp"} if member == "team" else rows | {member: "other"}
+    for facts, count in ((rows, 1), (other, 2)):
+        with world.database.write() as session:
+            routes = [RouteRow("a", pattern=CREATED, **facts)]
+            configuring.apply_file(session, destinations=destinations, routes=routes, now=clock.now)
+        assert len(versions(world)) == count
+
+
+def test_a_destination_that_left_the_file_is_retired_and_lives_again_when_it_returns(world, clock):
+    world.route(a=CREATED)
+    for destinations, retired in (({}, True), ({("crm", "jobs"): DestinationRow("celery", "team.crm.new")}, False)):
+        with world.database.write() as session:
+            configuring.apply_file(session, destinations=destinations, routes=[], now=clock.now)
+        with world.database.read() as session:
+            [destination] = session.scalars(select(Destination))
+        assert (destination.retired_at is not None) is retired
+    assert destination.queue == "team.crm.new"
+
+
+def test_a_file_that_is_refused_halfway_changes_nothing(world):
+    world.route(a=CREATED)
+    bad = RouteRow("b", "crm", "nowhere", "crm.b", CREATED)
+    with pytest.raises(Exception, match=r"(?i)foreign key"), world.database.write() as session:
+        configuring.apply_file(session, destinations={}, routes=[bad], now=world.clock.now)
+    assert (current(world), versions(world)) == (1, [("a", 1, 1, None)])
+
+
+def test_the_decisions_of_any_old_set_can_be_given_again(world):
+    """Non-matches are not kept: the event's document and its route set give them back (DESIGN 1)."""
+    patterns = [{"a": CREATED, "b": LINKED}, {"a": LINKED}, {"a": LINKED, "b": CREATED, "c": CREATED}, {}]
+    judged = []
+    for number, routes in enumerate(patterns):
+        world.route(**routes)
+        judged.append(world.settle(auth(connection_id=f"c-{number}", tags=DANA)))
+    for event_id, routes in zip(judged, patterns, strict=True):
+        event = world.event(event_id)
+        again = {one.route.name: one.matched for one in _set_of(world, event.route_set).explain(event.document)}
+        assert again == {name: pattern is CREATED for name, pattern in routes.items()}
+        assert {job.route for job in world.jobs() if job.event_id == event_id} == {n for n, m in again.items() if m}
+    assert len({event.route_set for event in world.all(Event)}) == 4
+
+
+def _set_of(world, number):
+    spans = (RouteVersion.since_set <= number, RouteVersion.until_set.is_(None) | (RouteVersion.until_set > number))
+    with world.database.read() as session:
+        rows = session.scalars(select(RouteVersion).where(*spans)).all()
+    facts = ("name", "version", "team", "destination", "job")
+    return RouteSet(
+        number,
+        [Route(**{name: getattr(row, name) for name in facts}, pattern=compile_pattern(row.pattern)) for row in rows],
+    )

@@ -1,0 +1,246 @@
+"""Promise 10: at least once, with a stable id, on a published schedule, ending completed or discarded with a reason."""
+
+import base64
+import json
+from datetime import timedelta
+
+import pytest
+import redis
+
+from app.broker import DELIVER_JOBS, IO_QUEUE, PROCESS_EVENTS, Broker, hint
+from app.db import jobs as job_rows
+from app.db.models import Attempt, Event, Job
+from app.deadlines import JOB_LEASE, MAX_CLAIMS
+from app.domain.retrying import JITTER, SCHEDULE
+from app.domain.states import JobState
+from app.ids import EVENT, JOB, new_id, show
+from tests.integration.world import DANA, KilledError, auth, closed_port, dying_at, in_threads
+
+LEASE = JOB_LEASE.total_seconds() + 1
+QUEUE = "team.crm.jobs"
+
+
+@pytest.fixture
+def teams_url(broker_url, valkey):
+    return valkey.url(1)
+
+
+@pytest.fixture
+def world(open_world, teams_url):
+    made = open_world(teams_url=teams_url)
+    made.route(created={"type": ["connection.created"]})
+    return made
+
+
+@pytest.fixture
+def down(open_world):
+    """The same workers while the teams' broker is away."""
+    return open_world(teams_url=f"redis://127.0.0.1:{closed_port()}/1")
+
+
+def messages(url, queue=QUEUE):
+    """What lies in a queue, raw, oldest first."""
+    client = redis.Redis.from_url(url)
+    try:
+        return [json.loads(raw) for raw in reversed(client.lrange(queue, 0, -1))]
+    finally:
+        client.close()
+
+
+def body_of(message):
+    return json.loads(base64.b64decode(message["body"]))
+
+
+def attempts(world, job):
+    with world.database.read() as session:
+        return session.query(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number).all()
+
+
+def test_a_job_arrives_as_a_plain_celery_message_of_protocol_2(world, teams_url):
+    world.settle(auth(tags=DANA))
+    [job] = world.jobs()
+    assert world.deliverer.deliver([job.id]).completed == 1
+    [message] = messages(teams_url)
+    assert message["content-type"] == "application/json"
+    assert message["headers"]["task"] == "crm.created"
+    assert message["headers"]["id"] == message["properties"]["correlation_id"] == show(JOB, job.id)
+    assert message["headers"]["lang"] == "py"
+    assert message["properties"]["delivery_info"]["routing_key"] == QUEUE
+    assert not message["properties"].get("reply_to")
+    args, kwargs, embed = body_of(message)
+    assert (args, list(kwargs)) == ([], ["job"])
+    assert set(embed) == {"callbacks", "errbacks", "chain", "chord"}
+
+
+def test_the_job_document_is_that_of_the_contract(world, teams_url):
+    event_id = world.settle(auth(tags=DANA | {"name": "Žofie 😀"}))
+    world.deliverer.deliver(())
+    [job] = world.jobs()
+    document = body_of(messages(teams_url)[0])[1]["job"]
+    assert document == {
+        "id": show(JOB, job.id),
+        "name": "crm.created",
+        "attempt": 1,
+        "created_at": job.created_at.isoformat(),
+        "route": {"name": "created", "version": 1},
+        "event": world.event(event_id).document,
+    }
+    assert document["event"]["id"] == show(EVENT, event_id)
+    assert document["event"]["tags"]["name"] == "Žofie 😀"
+    assert document["event"]["user"]["external_id"] == "usr_1042"
+
+
+def test_nothing_of_the_message_shows_tags_outside_its_body(world, teams_url):
+    world.settle(auth(tags={"end_user_id": "very-private"}))
+    world.deliverer.deliver(())
+    [message] = messages(teams_url)
+    assert "very-private" in json.dumps(body_of(message))
+    assert "very-private" not in json.dumps({name: part for name, part in message.items() if name != "body"})
+
+
+def test_a_handed_over_job_is_completed_with_its_attempt_and_never_sent_again(world, clock, teams_url):
+    world.settle(auth(tags=DANA))
+    world.deliverer.deliver(())
+    [job] = world.jobs()
+    assert (job.state, job.attempts, job.crashes, job.problem) == (JobState.COMPLETED, 1, 0, None)
+    assert job.finished_at == clock.now
+    [attempt] = attempts(world, job)
+    assert (attempt.number, attempt.outcome, attempt.error, attempt.started_at) == (1, "completed", None, clock.now)
+    assert attempt.latency_ms > 0
+    clock.move(LEASE)
+    world.deliverer.deliver([job.id])
+    assert len(messages(teams_url)) == 1
+
+
+def test_a_team_whose_broker_is_down_gets_the_same_job_later(world, clock, valkey, teams_url):
+    world.settle(auth(tags=DANA))
+    [before] = world.jobs()
+    valkey.stop()
+    try:
+        assert world.deliverer.deliver(()).failed == 1
+    finally:
+        valkey.start()
+    [job] = world.jobs()
+    assert (job.state, job.attempts, job.crashes) == (JobState.RETRYABLE, 1, 0)
+    assert clock.now + SCHEDULE[0] <= job.next_at <= clock.now + SCHEDULE[0] * (1 + JITTER)
+    assert "teams broker" in job.problem
+    clock.move(4.9)
+    assert world.deliverer.deliver([job.id]).completed == 0
+    clock.move(1.2)
+    assert world.deliverer.deliver(()).completed == 1
+    [message] = messages(teams_url)
+    assert message["headers"]["id"] == show(JOB, before.id)
+    assert body_of(message)[1]["job"]["attempt"] == 2
+    assert [one.outcome for one in attempts(world, job)] == ["retryable", "completed"]
+
+
+def test_a_job_that_nobody_takes_is_discarded_after_the_schedule_with_the_reason(world, down, clock):
+    world.settle(auth(tags=DANA))
+    [job] = world.jobs()
+    with world.database.write() as session:  # the waits between are the domain's, and tested there
+        session.get(Job, job.id).attempts = len(SCHEDULE)
+    assert down.deliverer.deliver(()).failed == 1
+    [job] = world.jobs()
+    assert (job.state, job.attempts, job.finished_at) == (JobState.DISCARDED, len(SCHEDULE) + 1, clock.now)
+    assert f"{len(SCHEDULE) + 1} attempts failed" in job.problem
+    assert "teams broker" in job.problem
+    [attempt] = attempts(world, job)
+    assert (attempt.number, attempt.outcome) == (len(SCHEDULE) + 1, "discarded")
+    assert attempt.error
+    clock.move(timedelta(days=2).total_seconds())
+    assert world.deliverer.deliver([job.id]).completed == 0
+
+
+def test_a_job_claimed_five_times_without_a_result_is_discarded(world, clock, teams_url):
+    world.settle(auth(tags=DANA))
+    for number in range(MAX_CLAIMS):
+        with world.database.write() as session:
+            assert job_rows.claim(session, (), limit=9, now=clock.now, lease=JOB_LEASE, suspects=number > 0)
+        clock.move(LEASE)
+    world.deliverer.deliver(())
+    [job] = world.jobs()
+    assert job.state == JobState.DISCARDED
+    assert job.problem == f"claimed {MAX_CLAIMS} times without a result"
+    assert messages(teams_url) == []
+
+
+def test_a_worker_killed_after_the_hand_over_sends_again_with_the_same_id(world, clock, teams_url):
+    world.settle(auth(tags=DANA))
+    with dying_at(world.database, "INSERT INTO attempts"), pytest.raises(KilledError):
+        world.deliverer.deliver(())
+    assert world.jobs()[0].state == JobState.RUNNING
+    assert world.deliverer.deliver(()).completed == 0
+    clock.move(LEASE)
+    assert world.deliverer.deliver(()).completed == 1
+    first, second = messages(teams_url)
+    assert first["headers"]["id"] == second["headers"]["id"]
+
+
+def test_a_worker_whose_lease_ran_out_does_not_record(world, open_world, clock, teams_url):
+    world.settle(auth(tags=DANA))
+    [job] = world.jobs()
+    with world.database.write() as session:
+        [stale] = job_rows.claim(session, (), limit=1, now=clock.now, lease=JOB_LEASE)
+    clock.move(LEASE)
+    with world.database.write() as session:
+        job_rows.claim(session, (), limit=1, now=clock.now, lease=JOB_LEASE, suspects=True)
+    delivered = world.deliverer._record(world.deliverer._hand_over([stale], []))
+    assert (delivered.completed, delivered.failed) == (0, 0)
+    assert world.all(Job)[0].state == JobState.RUNNING
+    assert attempts(world, job) == []
+
+
+def test_two_workers_on_one_backlog_send_each_job_once(world, open_world, teams_url):
+    world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(40)])
+    world.process()
+    other = open_world(teams_url=teams_url)
+
+    def drain(worker):
+        while worker.deliverer.deliver((), limit=7).completed:
+            pass
+
+    in_threads(lambda: drain(world), lambda: drain(other))
+    sent = [message["headers"]["id"] for message in messages(teams_url)]
+    assert len(sent) == len(set(sent)) == 40
+    assert {job.state for job in world.jobs()} == {JobState.COMPLETED}
+
+
+def test_parked_and_cancelled_jobs_are_left_alone(world, teams_url):
+    world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(2)])
+    world.process()
+    parked, cancelled = world.jobs()
+    with world.database.write() as session:
+        session.get(Job, parked.id).blocked_by = "operator"
+        session.get(Job, cancelled.id).state = JobState.CANCELLED
+    world.deliverer.deliver([parked.id, cancelled.id])
+    assert messages(teams_url) == []
+
+
+def test_jobs_of_a_route_that_is_gone_are_still_handed_over(world, teams_url):
+    world.settle(auth(tags=DANA))
+    world.route()
+    assert world.deliverer.deliver(()).completed == 1
+    assert len(messages(teams_url)) == 1
+
+
+def test_internal_messages_carry_nothing_but_ids(broker_url):
+    ids = [show(EVENT, new_id()) for _ in range(3)]
+    broker = Broker.at("internal", broker_url)
+    try:
+        broker.send([hint(PROCESS_EVENTS, "t-1", ids), hint(DELIVER_JOBS, "t-2", expires=timedelta(seconds=30))])
+        assert (broker.queue_length("waylink.events"), broker.queue_length(IO_QUEUE)) == (1, 1)
+    finally:
+        broker.close()
+    [message] = messages(broker_url, "waylink.events")
+    assert body_of(message)[:2] == [[], {"ids": ids}]
+    assert message["headers"]["kwargsrepr"] == message["headers"]["argsrepr"] == "(…)"
+    assert messages(broker_url, IO_QUEUE)[0]["headers"]["expires"] is not None
+
+
+def test_deliveries_leave_the_events_as_they_were(world):
+    event_id = world.settle(auth(tags=DANA))
+    before = world.event(event_id)
+    world.deliverer.deliver(())
+    after = world.event(event_id)
+    columns = Event.__table__.columns.keys()
+    assert [getattr(after, name) for name in columns] == [getattr(before, name) for name in columns]

@@ -1,0 +1,304 @@
+"""Group commit: who is answered is committed, who cannot be committed hurts nobody else, and memory has bounds."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select, text
+
+from app.broker import PROCESS_EVENTS, Message
+from app.db.engine import Database, connect
+from app.db.models import Event
+from app.db.schema import upgrade
+from app.db.storing import NewDelivery
+from app.deadlines import BATCH
+from app.domain.signature import fingerprint
+from app.errors import BrokerUnavailable
+from app.ids import EVENT, new_id, parse
+from app.web import group_commit
+from app.web.group_commit import GroupCommit, StoreUnavailable
+
+NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
+
+
+class Announcements:
+    """Stands in for the broker: keeps what is sent, and asks the database at that moment."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.sent: list[Message] = []
+        self.known_when_sent: list[bool] = []
+        self.fails: list[Exception] = []
+
+    def send(self, messages: Sequence[Message]) -> None:
+        if self.fails:
+            raise self.fails.pop(0)
+        stored = {one.hex for one in stored_ids(self.database)}
+        for message in messages:
+            self.sent.append(message)
+            self.known_when_sent += [one.removeprefix("evt_") in stored for one in message.kwargs["ids"]]
+
+    @property
+    def ids(self) -> list[str]:
+        return [one for message in self.sent for one in message.kwargs["ids"]]
+
+
+def stored_ids(database: Database):
+    with database.read() as session:
+        return list(session.scalars(select(Event.id)))
+
+
+def stored_bodies(database: Database) -> dict[bytes, int]:
+    with database.read() as session:
+        return {bytes(body): count for body, count in session.execute(text("SELECT body, duplicates FROM events"))}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    kind = request.param
+    url = f"sqlite:///{tmp_path}/waylink.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    with closing(connect(url)) as database:
+        upgrade(database)
+        yield database
+
+
+@pytest.fixture
+def broker(database: Database) -> Announcements:
+    return Announcements(database)
+
+
+def delivery(body: bytes, *, received_at: datetime = NOW) -> NewDelivery:
+    return NewDelivery(
+        event_id=new_id(),
+        environment="default",
+        fingerprint=fingerprint("default", body),
+        body=body,
+        received_at=received_at,
+    )
+
+
+def run(database: Database, broker, scenario, *, hold: float = 5.0):
+    """Run `scenario(commit)` against a started GroupCommit, which is stopped afterwards."""
+
+    async def whole():
+        commit = GroupCommit(database, broker, timedelta(seconds=150), lambda: NOW, hold_seconds=hold)
+        commit.start()
+        try:
+            return await scenario(commit)
+        finally:
+            await asyncio.wait_for(commit.stop(), 10)
+
+    return asyncio.run(whole())
+
+
+def test_who_is_answered_is_committed_before_it_is_announced(database: Database, broker: Announcements) -> None:
+    bodies = [b"body %d" % number for number in range(BATCH + 50)]
+
+    async def scenario(commit: GroupCommit):
+        return await asyncio.gather(*(commit.store(delivery(body)) for body in bodies))
+
+    receipts = run(database, broker, scenario)
+    assert stored_bodies(database) == dict.fromkeys(bodies, 0)
+    assert not any(receipt.duplicate for receipt in receipts)
+    assert sorted(parse(EVENT, one) for one in broker.ids) == sorted(receipt.event_id for receipt in receipts)
+    assert all(broker.known_when_sent)
+
+
+def test_an_announcement_is_a_bounded_list_of_ids_and_nothing_else(database: Database, broker: Announcements) -> None:
+    async def scenario(commit: GroupCommit):
+        await asyncio.gather(*(commit.store(delivery(b"secret %d" % number)) for number in range(2 * BATCH + 1)))
+
+    run(database, broker, scenario)
+    for message in broker.sent:
+        assert message.task == PROCESS_EVENTS
+        assert list(message.kwargs) == ["ids"]
+        assert 0 < len(message.kwargs["ids"]) <= BATCH
+        assert all(parse(EVENT, one) for one in message.kwargs["ids"])
+
+
+def test_equal_bodies_of_one_commit_are_one_event_announced_once(database: Database, broker: Announcements) -> None:
+    async def scenario(commit: GroupCommit):
+        return await asyncio.gather(*(commit.store(delivery(b"same")) for _ in range(5)))
+
+    receipts = run(database, broker, scenario)
+    assert sorted(receipt.duplicate for receipt in receipts) == [False, True, True, True, True]
+    assert stored_bodies(database) == {b"same": 4}
+    assert len(set(broker.ids)) == 1
+
+
+def test_one_row_that_cannot_be_stored_does_not_fail_its_mates(database: Database, broker: Announcements) -> None:
+    poison = replace(delivery(b"poison"), body=_Unstorable())
+
+    async def scenario(commit: GroupCommit):
+        mates = [delivery(b"before"), poison, delivery(b"after")]
+        return await asyncio.gather(*(commit.store(one) for one in mates), return_exceptions=True)
+
+    before, refused, after = run(database, broker, scenario)
+    assert isinstance(refused, StoreUnavailable)
+    assert not before.duplicate
+    assert not after.duplicate
+    assert stored_bodies(database) == {b"before": 0, b"after": 0}
+
+
+class _Unstorable:
+    """Neither driver knows what to do with it."""
+
+    def __len__(self) -> int:
+        return 6
+
+
+def test_a_request_whose_client_has_gone_is_stored_all_the_same(database: Database, broker: Announcements) -> None:
+    async def scenario(commit: GroupCommit):
+        gone = asyncio.ensure_future(commit.store(delivery(b"gone")))
+        stays = asyncio.ensure_future(commit.store(delivery(b"stays")))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await stays
+
+    run(database, broker, scenario)
+    assert stored_bodies(database) == {b"gone": 0, b"stays": 0}
+
+
+class _Stuck:
+    """A database whose commits wait for `go`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.go = database, threading.Event()
+
+    def write(self):
+        self.go.wait(10)
+        return self.database.write()
+
+
+def test_waiting_requests_are_bounded_in_number(database: Database, broker: Announcements, monkeypatch) -> None:
+    monkeypatch.setattr(group_commit, "MAX_WAITING", 10)
+    stuck = _Stuck(database)
+
+    async def scenario(commit: GroupCommit):
+        first = asyncio.ensure_future(commit.store(delivery(b"in flight")))
+        await asyncio.sleep(0.02)
+        waiting = [asyncio.ensure_future(commit.store(delivery(b"%d" % number))) for number in range(10)]
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailable):
+            await commit.store(delivery(b"one too many"))
+        stuck.go.set()
+        await asyncio.gather(first, *waiting)
+        await commit.store(delivery(b"later"))
+
+    run(stuck, broker, scenario)
+    assert b"one too many" not in stored_bodies(database)
+    assert len(stored_bodies(database)) == 12
+
+
+def test_waiting_requests_are_bounded_in_bytes(database: Database, broker: Announcements, monkeypatch) -> None:
+    monkeypatch.setattr(group_commit, "MAX_WAITING_BYTES", 1000)
+    stuck = _Stuck(database)
+
+    async def scenario(commit: GroupCommit):
+        first = asyncio.ensure_future(commit.store(delivery(b"x" * 600)))
+        await asyncio.sleep(0.02)  # in flight counts too
+        with pytest.raises(StoreUnavailable):
+            await commit.store(delivery(b"y" * 401))
+        second = asyncio.ensure_future(commit.store(delivery(b"z" * 400)))
+        await asyncio.sleep(0)
+        stuck.go.set()
+        await asyncio.gather(first, second)
+        assert commit._bytes == 0
+        await commit.store(delivery(b"y" * 401))
+
+    run(stuck, broker, scenario)
+
+
+def test_nobody_waits_longer_than_the_hold_for_a_stuck_commit(
+    database: Database, broker: Announcements, monkeypatch
+) -> None:
+    monkeypatch.setattr(group_commit, "OVERDUE_SECONDS", 0.02)
+    stuck = _Stuck(database)
+
+    async def scenario(commit: GroupCommit):
+        first = asyncio.ensure_future(commit.store(delivery(b"in flight")))
+        await asyncio.sleep(0.05)
+        behind = asyncio.ensure_future(commit.store(delivery(b"behind")))
+        outcomes = await asyncio.wait_for(asyncio.gather(first, behind, return_exceptions=True), 3)
+        assert [type(one) for one in outcomes] == [StoreUnavailable, StoreUnavailable]
+        assert not commit._waiting
+        assert commit._bytes == 0
+        stuck.go.set()
+        # Nango sends again: the event that was stored after all is recognised.
+        assert (await commit.store(delivery(b"in flight"))).duplicate
+        assert not (await commit.store(delivery(b"behind"))).duplicate
+
+    run(stuck, broker, scenario, hold=0.2)
+
+
+def test_stopping_commits_and_announces_what_waits(database: Database, broker: Announcements) -> None:
+    stuck = _Stuck(database)
+    answers = []
+
+    async def scenario(commit: GroupCommit):
+        for number in range(5):
+            waiting = asyncio.ensure_future(commit.store(delivery(b"%d" % number)))
+            waiting.add_done_callback(answers.append)
+        await asyncio.sleep(0.02)
+        asyncio.get_running_loop().call_later(0.1, stuck.go.set)
+
+    run(stuck, broker, scenario)
+    assert len(stored_bodies(database)) == 5
+    assert len(broker.ids) == 5
+    assert sorted(one.result().event_id for one in answers) == sorted(stored_ids(database))
+
+
+def test_after_stopping_nothing_is_taken(database: Database, broker: Announcements) -> None:
+    async def scenario(commit: GroupCommit):
+        await commit.stop()
+        with pytest.raises(StoreUnavailable):
+            await commit.store(delivery(b"late"))
+
+    run(database, broker, scenario)
+    assert stored_bodies(database) == {}
+
+
+@pytest.mark.parametrize("failure", [BrokerUnavailable("internal", OSError()), RuntimeError("of some client")])
+def test_a_broker_that_fails_loses_one_announcement_and_not_the_next(
+    database: Database, broker: Announcements, failure: Exception
+) -> None:
+    broker.fails.append(failure)
+
+    async def scenario(commit: GroupCommit):
+        await commit.store(delivery(b"first"))
+        while broker.fails:
+            await asyncio.sleep(0.01)
+        return await commit.store(delivery(b"second"))
+
+    second = asyncio.run(asyncio.wait_for(_as_coroutine(database, broker, scenario), 10))
+    assert [parse(EVENT, one) for one in broker.ids] == [second.event_id]
+    assert len(stored_bodies(database)) == 2
+
+
+async def _as_coroutine(database: Database, broker: Announcements, scenario):
+    commit = GroupCommit(database, broker, timedelta(seconds=150), lambda: NOW)
+    commit.start()
+    try:
+        return await scenario(commit)
+    finally:
+        await commit.stop()
+
+
+def test_the_window_starts_at_the_first_receipt_and_never_slides(database: Database, broker: Announcements) -> None:
+    times = [NOW, NOW + timedelta(seconds=149), NOW + timedelta(seconds=151), NOW + timedelta(seconds=160)]
+    clock = iter(times)
+
+    async def whole():
+        commit = GroupCommit(database, broker, timedelta(seconds=150), lambda: next(clock))
+        commit.start()
+        receipts = [await commit.store(delivery(b"same", received_at=moment)) for moment in times]
+        await commit.stop()
+        return receipts
+
+    first, inside, later, again = asyncio.run(whole())
+    assert [one.duplicate for one in (first, inside, later, again)] == [False, True, False, True]
+    assert first.event_id == inside.event_id != later.event_id == again.event_id

@@ -1,0 +1,109 @@
+"""`/healthz`, `/readyz` and `/metrics`: the process, its work, its numbers."""
+
+import sqlite3
+import time
+
+import pytest
+from sqlalchemy import text
+
+from tests.integration.web_server import KEY, WEBHOOK, WebServer, body_of, serve
+from tests.servers import PostgresServer, ValkeyServer
+
+
+@pytest.fixture
+def web(broker_url, tmp_path):
+    with serve(database_url=f"sqlite:///{tmp_path}/waylink.db", broker_url=broker_url, folder=tmp_path) as server:
+        yield server
+
+
+def test_a_living_process_says_ok(web: WebServer) -> None:
+    answer = web.client.get("/healthz")
+    assert (answer.status_code, answer.text) == (200, "ok\n")
+    assert web.client.head("/healthz").status_code == 200
+
+
+def test_ready_names_each_part(web: WebServer) -> None:
+    answer = web.client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"ready": True, "database": "ok", "broker": "ok"}
+
+
+def test_without_its_broker_it_is_not_ready_but_lives_and_recovers(web: WebServer, valkey: ValkeyServer) -> None:
+    valkey.stop()
+    try:
+        answer = web.client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json() == {"ready": False, "database": "ok", "broker": "unreachable"}
+        assert web.client.get("/healthz").status_code == 200
+    finally:
+        valkey.start()
+    assert web.client.get("/readyz").status_code == 200
+
+
+def test_a_schema_of_another_release_is_not_ready(web: WebServer) -> None:
+    with web.database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'other'"))
+    answer = web.client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["database"] == "not migrated"
+
+
+def test_without_its_database_it_is_not_ready_and_recovers(
+    postgres: PostgresServer, postgres_url: str, broker_url: str, tmp_path
+) -> None:
+    with serve(database_url=postgres_url, broker_url=broker_url, folder=tmp_path) as web:
+        postgres.stop()
+        try:
+            answer = web.client.get("/readyz")
+            assert answer.status_code == 503
+            assert answer.json() == {"ready": False, "database": "unreachable", "broker": "ok"}
+            assert web.client.get("/healthz").status_code == 200
+        finally:
+            postgres.start()
+        assert web.client.get("/readyz").status_code == 200
+
+
+def test_asking_whether_it_is_ready_needs_no_write_lock(web: WebServer) -> None:
+    other = sqlite3.connect(web.database.engine.url.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        started = time.monotonic()
+        assert web.client.get("/readyz").status_code == 200
+        assert time.monotonic() - started < 2
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+def test_metrics_count_each_answer(web: WebServer) -> None:
+    web.post(body_of(1))
+    web.post(body_of(1))
+    web.post(body_of(1), key="wrong")
+    web.post(body_of(1), path=f"{WEBHOOK}/stranger")
+    shown = web.client.get("/metrics").text
+    for environment, answer in (
+        ("default", "stored"),
+        ("default", "duplicate"),
+        ("default", "bad_signature"),
+        ("", "unknown_environment"),
+    ):
+        assert f'waylink_webhooks_total{{answer="{answer}",environment="{environment}"}}' in shown
+    assert "stranger" not in shown, "a sender's words are no labels"
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
+def test_metrics_are_not_served_through_a_proxy(web: WebServer, header: str) -> None:
+    answer = web.client.get("/metrics", headers={header: "for=203.0.113.7"})
+    assert answer.status_code == 403
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/", "/console"])
+def test_the_pages_run_no_script_and_stay_out_of_frames(web: WebServer, path: str) -> None:
+    answer = web.client.get(path)
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "script" not in answer.text

@@ -1,0 +1,156 @@
+"""What a promise rests on is a constraint of the schema, on both databases."""
+
+import warnings
+from datetime import timedelta
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import insert, inspect, text
+from sqlalchemy.exc import IntegrityError, SAWarning
+
+from app.db import engine, schema
+from app.db.models import Base, Connection, Event, Job, Link, Organization, Refresh, RouteVersion, User
+from app.errors import DatabaseNotMigrated
+from app.ids import new_id
+from tests.integration.world import DANA, auth, in_threads
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request, tmp_path):
+    url = f"sqlite:///{tmp_path / 'new.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    database = engine.connect(url)
+    yield database
+    database.close()
+
+
+def test_models_and_migrations_agree(database):
+    with database.engine.connect() as connection, warnings.catch_warnings():
+        # SQLite's expression index cannot be compared; the next test looks for it by name.
+        warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based index", SAWarning)
+        warnings.filterwarnings("ignore", "autogenerate skipping metadata-specified expression-based index")
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_every_partial_index_and_check_of_the_models_is_in_the_database(database):
+    with database.engine.connect() as connection:
+        inspector = inspect(connection)
+        for table in Base.metadata.sorted_tables:
+            checks = {one["name"] for one in inspector.get_check_constraints(table.name)}
+            assert checks == {one.name for one in table.constraints if type(one).__name__ == "CheckConstraint"}
+        kept = _index_definitions(connection)
+    for table in Base.metadata.sorted_tables:
+        for index in table.indexes:
+            where = index.dialect_options["postgresql"]["where"]
+            definition = kept[index.name]
+            assert ("UNIQUE" in definition) is bool(index.unique)
+            assert (" WHERE " in definition) is (where is not None)
+
+
+def _index_definitions(connection):
+    if connection.dialect.name == "sqlite":
+        rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"))
+    else:
+        rows = connection.execute(text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"))
+    return dict(tuple(row) for row in rows)
+
+
+def test_a_database_without_schema_is_refused_with_the_command_to_run(empty):
+    with pytest.raises(DatabaseNotMigrated, match="waylink migrate"):
+        schema.require_current(empty)
+
+
+def test_a_database_of_another_release_is_refused_with_both_revisions(database):
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseNotMigrated, match=r"9999.*needs.*waylink migrate"):
+        schema.require_current(database)
+
+
+def test_migrating_twice_and_by_two_at_once_is_migrating_once(empty):
+    in_threads(lambda: schema.upgrade(empty), lambda: schema.upgrade(empty))
+    assert schema.upgrade(empty) == schema.current(empty) == schema.head()
+    schema.require_current(empty)
+
+
+def test_sqlite_is_set_up_to_lose_nothing(tmp_path):
+    database = engine.connect(f"sqlite:///{tmp_path / 'new.db'}")
+    with database.engine.connect() as connection:
+        pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        found = {name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in pragmas}
+    database.close()
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
+
+
+def test_a_time_without_zone_is_refused_and_others_come_back_as_utc(world, clock):
+    event_id = world.settle(b"A")
+    with world.database.write() as session:
+        session.get(Event, event_id).received_at = clock.now.astimezone(tz=None)
+    assert world.event(event_id).received_at == clock.now
+    assert world.event(event_id).received_at.utcoffset() == timedelta(0)
+    with pytest.raises(Exception, match="without zone"), world.database.write() as session:
+        session.get(Event, event_id).received_at = clock.now.replace(tzinfo=None)
+
+
+@pytest.fixture
+def filled(world):
+    """One row of everything, made by the services."""
+    world.route(created={"type": ["connection.created"]})
+    world.settle(auth(tags=DANA))
+    connection = world.connection("c-1")
+    now = world.clock.now
+    plan = {"refresh_at": now, "next_at": now, "forced": False, "reason": "", "attempts": 0, "failures": 0}
+    world.add(Refresh(id=new_id(), connection_ref=connection.id, created_at=now, **plan))
+    return world
+
+
+def copy_of(row, **changes):
+    """The values of a row, under a new id."""
+    return {column.name: getattr(row, column.name) for column in row.__table__.columns} | {"id": new_id()} | changes
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        pytest.param(Link, {}, id="a second open link of a connection"),
+        pytest.param(Link, {"closed_at": None, "user_id": None, "organization_id": None}, id="a link to nobody"),
+        pytest.param(Job, {}, id="a second job of an event and a route"),
+        pytest.param(Job, {"route": "other", "state": "lost"}, id="a job in a state that does not exist"),
+        pytest.param(Connection, {}, id="a second connection under a key"),
+        pytest.param(Connection, {"connection_id": "c-2", "status": "odd"}, id="a connection of an unknown status"),
+        pytest.param(Refresh, {}, id="a second open plan of a connection"),
+        pytest.param(Event, {"state": "lost"}, id="an event in a state that does not exist"),
+        pytest.param(Event, {"origin": "nowhere"}, id="an event of an unknown origin"),
+        pytest.param(User, {}, id="a second user of an external id"),
+        pytest.param(Organization, {}, id="a second organization of an external id"),
+    ],
+)
+def test_the_schema_refuses(filled, model, changes):
+    row = filled.all(model)[0]
+    with pytest.raises(IntegrityError), filled.database.write() as session:
+        session.execute(insert(model).values(**copy_of(row, **changes)))
+
+
+def test_the_schema_refuses_a_second_living_version_of_a_route(filled):
+    with filled.database.read() as session:
+        row = session.query(RouteVersion).one()
+    values = copy_of(row, version=2)
+    del values["id"]
+    with pytest.raises(IntegrityError), filled.database.write() as session:
+        session.execute(insert(RouteVersion).values(**values))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        pytest.param(Link, {"closed": "closed_at"}, id="closed links"),
+        pytest.param(Refresh, {"closed": "finished_at"}, id="finished plans"),
+    ],
+)
+def test_the_schema_keeps_any_number_of_past_ones(filled, model, changes):
+    row = filled.all(model)[0]
+    with filled.database.write() as session:
+        for _ in range(2):
+            session.execute(insert(model).values(**copy_of(row, **{changes["closed"]: filled.clock.now})))
+    assert len(filled.all(model)) == 3

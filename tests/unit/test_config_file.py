@@ -1,0 +1,124 @@
+import tomllib
+from datetime import timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from app.config_file import ConfigFile
+from app.domain.linking import TagKeys
+
+TEAM = '[teams.crm.destinations.jobs]\nkind = "celery"\nqueue = "team.crm.jobs"\n'
+ROUTE = """
+[[routes]]
+name = "import"
+team = "crm"
+destination = "jobs"
+job = "crm.import_contacts"
+pattern = '{"type": ["connection.created"]}'
+"""
+
+
+def read(text: str) -> ConfigFile:
+    return ConfigFile.model_validate(tomllib.loads(text))
+
+
+def refusals(text: str) -> str:
+    with pytest.raises(ValidationError) as refused:
+        read(text)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in refused.value.errors())
+
+
+def test_an_empty_file_is_a_good_file() -> None:
+    assert read("") == ConfigFile()
+
+
+def test_a_pattern_is_the_same_as_json_and_as_a_table() -> None:
+    table = ROUTE.replace("""'{"type": ["connection.created"]}'""", '{type = ["connection.created"]}')
+    assert read(TEAM + ROUTE).routes == read(TEAM + table).routes
+    assert read(TEAM + ROUTE).routes[0].pattern == {"type": ["connection.created"]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('name = "import"', 'name = "Import All"', "routes.0.name"),
+        ('team = "crm"', 'team = "sales"', "there is no team 'sales'"),
+        ('destination = "jobs"', 'destination = "mail"', "team 'crm' has no destination 'mail'"),
+        ('"crm.import_contacts"', '"waylink.sweep"', "reserved"),
+        ('"crm.import_contacts"', '"celery.backend_cleanup"', "reserved"),
+        ('"crm.import_contacts"', '"1 job"', "routes.0.job"),
+        ('"crm.import_contacts"', '"job\\nforged"', "routes.0.job"),
+        ("""'{"type": ["connection.created"]}'""", "'{'", "routes.0.pattern"),
+        ("""'{"type": ["connection.created"]}'""", "'[]'", "routes.0.pattern"),
+        ("""'{"type": ["connection.created"]}'""", "{}", "routes.0.pattern"),
+        ('job = "crm', 'color = "red"\njob = "crm', "routes.0.color"),
+    ],
+)
+def test_a_wrong_route_is_refused_where_it_is_wrong(old: str, new: str, expected: str) -> None:
+    assert old in ROUTE
+    assert expected in refusals(TEAM + ROUTE.replace(old, new))
+
+
+def test_two_routes_of_one_name_are_refused() -> None:
+    assert "'import' is defined twice" in refusals(TEAM + ROUTE + ROUTE)
+
+
+@pytest.mark.parametrize(
+    "queue", ["waylink.events", "celery", "team.sales.jobs", "team.crmjobs", "Team.crm.jobs", "team.crm.a b", ""]
+)
+def test_a_team_has_its_own_queues_only(queue: str) -> None:
+    assert "queue" in refusals(TEAM.replace('"team.crm.jobs"', f'"{queue}"'))
+
+
+@pytest.mark.parametrize("kind", ["http", "kafka", ""])
+def test_an_unknown_kind_of_destination_is_refused(kind: str) -> None:
+    assert "teams.crm.destinations.jobs.kind" in refusals(TEAM.replace("celery", kind))
+
+
+@pytest.mark.parametrize("name", ["Prod", "a.b", "a/b", "", "-a", "a" * 64, "é"])
+def test_names_are_such_as_fit_into_a_url(name: str) -> None:
+    assert "environments" in refusals(f'[environments."{name}"]\nsigning_keys_env = "K"\n')
+
+
+@pytest.mark.parametrize("url", ["api.nango.dev", "ftp://nango", "https://", "https://a b", "javascript:alert(1)"])
+def test_a_base_url_that_is_none_is_refused(url: str) -> None:
+    assert "base_url" in refusals(f'[environments.prod]\nbase_url = "{url}"\n')
+
+
+@pytest.mark.parametrize("key", ["api_key", "signing_keys", "signing_key", "secret"])
+def test_secrets_have_no_place_in_the_file_and_are_not_shown(key: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        read(f'[environments.prod]\n{key} = "hunter2"\n')
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('"900s"', timedelta(minutes=15)),
+        ('"15m"', timedelta(minutes=15)),
+        ('" 12 h "', timedelta(hours=12)),
+        ('"7d"', timedelta(days=7)),
+        ("900", timedelta(minutes=15)),
+    ],
+)
+def test_durations_are_read(text: str, value: timedelta) -> None:
+    assert read(f"[refresh.github]\nforce_every = {text}\n").refresh["github"].force_every == value
+
+
+@pytest.mark.parametrize(
+    "text", ['"14m"', '"0s"', '""', '"soon"', '"-1h"', '"1.5h"', '"1w"', "-900", "inf", '"99999999999999d"', "true"]
+)
+def test_a_duration_that_is_none_or_too_short_is_refused(text: str) -> None:
+    assert "refresh.github.force_every" in refusals(f"[refresh.github]\nforce_every = {text}\n")
+
+
+def test_tag_names_are_compared_as_nango_keeps_them() -> None:
+    keys = read('[directory]\nuser_id_tag = "Member_ID"\n').directory.tag_keys
+    assert keys.user_id == "member_id"
+    assert keys.user_email == TagKeys().user_email
+
+
+def test_what_is_misspelt_is_refused_everywhere() -> None:
+    for text in ("[enviroments.prod]\n", "[directory]\nuser_tag = 'x'\n", "[refresh.a]\nforced = true\n"):
+        assert "Extra inputs are not permitted" in refusals(text)

@@ -1,0 +1,124 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from app.domain.confirming import (
+    CONFIRMABLE_TYPES,
+    LOOK_AGAIN_AFTER,
+    NANGO_DOWN_WAIT,
+    Absent,
+    Accept,
+    LookAgain,
+    NotAsked,
+    Reject,
+    Unavailable,
+    View,
+    settle,
+)
+from app.domain.event import EventType, Notice
+
+NOW = datetime(2026, 8, 21, 9, 0, tzinfo=UTC)
+ABSENT = Absent(NOW)
+TAGS = {"end_user_id": "u-1"}
+
+
+def notice(kind=EventType.CONNECTION_CREATED, tags=TAGS):
+    return Notice(type=kind, integration="i", connection_id="c", tags=tags)
+
+
+def view(tags=TAGS, *, nango_id=7, failing=False):
+    return View(nango_id, tags, None, "provider", failing, NOW)
+
+
+def judge(told, look, *, looks=0, absences=0, known=True, known_nango_id=7):
+    return settle(told, look, looks=looks, absences=absences, known=known, known_nango_id=known_nango_id)
+
+
+def test_the_schedule_is_the_published_one():
+    assert LOOK_AGAIN_AFTER == (2, 5, 15, 60)
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIRMABLE_TYPES))
+def test_where_the_api_cannot_be_asked_the_body_holds_unconfirmed(kind):
+    assert judge(notice(kind), NotAsked()) == Accept(confirmed=False)
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIRMABLE_TYPES))
+@pytest.mark.parametrize(("retry_after", "seconds"), [(None, NANGO_DOWN_WAIT), (0.0, 1.0), (0.4, 1.0), (37.0, 37.0)])
+def test_what_could_not_be_asked_waits_without_counting_however_often(kind, retry_after, seconds):
+    for looks in (0, 4, 1000):
+        verdict = judge(notice(kind), Unavailable("down", retry_after), looks=looks)
+        assert verdict == LookAgain(seconds, "down", counts=False)
+
+
+@pytest.mark.parametrize("kind", [EventType.CONNECTION_CREATED, EventType.CONNECTION_REAUTHORIZED])
+@pytest.mark.parametrize("tags", [TAGS, None])
+def test_tags_that_agree_or_are_not_told_are_accepted_with_the_apis_view(kind, tags):
+    assert judge(notice(kind, tags), view()) == Accept(confirmed=True, view=view())
+
+
+@pytest.mark.parametrize("told", [{}, {"end_user_id": "u-2"}, {**TAGS, "more": "x"}])
+def test_tags_that_disagree_wait_on_the_schedule_then_the_api_holds(told):
+    verdicts = [judge(notice(tags=told), view(), looks=looks) for looks in range(5)]
+    assert [(one.seconds, one.counts) for one in verdicts[:4]] == [(seconds, True) for seconds in (2, 5, 15, 60)]
+    assert verdicts[4] == Accept(confirmed=True, view=view(), tags_disagree=True)
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIRMABLE_TYPES - {EventType.CONNECTION_DELETED}))
+def test_what_nango_does_not_show_is_rejected_after_the_schedule(kind):
+    verdicts = [judge(notice(kind), ABSENT, looks=looks) for looks in range(5)]
+    assert [one.seconds for one in verdicts[:4]] == [2, 5, 15, 60]
+    assert all(one.counts for one in verdicts[:4])
+    assert isinstance(verdicts[4], Reject)
+
+
+def test_an_older_generation_in_the_list_is_a_lag_and_never_accepted():
+    old = view(nango_id=6)
+    assert isinstance(judge(notice(), old, looks=3), LookAgain)
+    assert isinstance(judge(notice(), old, looks=4), Reject)
+
+
+def test_a_newer_generation_and_a_first_sight_are_accepted():
+    assert judge(notice(), view(nango_id=8)) == Accept(confirmed=True, view=view(nango_id=8))
+    assert isinstance(judge(notice(), view(), known=False, known_nango_id=None), Accept)
+
+
+@pytest.mark.parametrize(
+    ("kind", "failing", "accepted"),
+    [
+        (EventType.CONNECTION_REFRESH_FAILED, True, True),
+        (EventType.CONNECTION_REFRESH_FAILED, False, False),
+        (EventType.CONNECTION_RECOVERED, False, True),
+        (EventType.CONNECTION_RECOVERED, True, False),
+    ],
+)
+def test_failures_and_recoveries_are_believed_when_errors_show_them(kind, failing, accepted):
+    first, last = (judge(notice(kind), view(failing=failing), looks=looks) for looks in (0, 4))
+    if accepted:
+        assert first == last == Accept(confirmed=True, view=view(failing=failing))
+    else:
+        assert isinstance(first, LookAgain)
+        assert isinstance(last, Reject)
+
+
+DELETED = notice(EventType.CONNECTION_DELETED)
+
+
+def test_a_deletion_is_believed_after_two_absences():
+    first = judge(DELETED, ABSENT)
+    assert (first.seconds, first.counts) == (2, True)
+    assert judge(DELETED, ABSENT, looks=1, absences=1) == Accept(confirmed=True)
+
+
+def test_a_deletion_of_what_is_still_shown_is_rejected_after_the_schedule():
+    assert isinstance(judge(DELETED, view(), looks=3), LookAgain)
+    assert isinstance(judge(DELETED, view(), looks=4), Reject)
+
+
+def test_a_deletion_of_an_unknown_connection_has_nothing_to_undo():
+    assert judge(DELETED, ABSENT, known=False, known_nango_id=None) == Accept(confirmed=False)
+
+
+def test_a_deletion_of_what_only_a_webhook_told_of_is_asked_about_too():
+    assert isinstance(judge(DELETED, view(), known_nango_id=None), LookAgain)
+    assert isinstance(judge(DELETED, ABSENT, known_nango_id=None), LookAgain)

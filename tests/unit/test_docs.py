@@ -1,0 +1,193 @@
+"""Documentation that cannot rot: what the code has is in the docs, and what the docs name is there."""
+
+import importlib.util
+import re
+import tomllib
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+import click
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic import BaseModel
+
+from app import config_file, telemetry
+from app.cli.main import waylink
+from app.cli.send import sample_names
+from app.domain.event import EventType
+from app.domain.linking import Drift, UnlinkedReason
+from app.domain.states import ConnectionStatus, EventState, JobState, Origin, RefreshOutcome
+from app.sandbox.faults import Operation
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob("tests/**/*.md")])
+WRITTEN = {path: path.read_text() for path in PAGES}
+GENERATED = ("settings.md", "cli.md")
+# What people wrote about it counts, not the tables made from the code.
+PROSE = "\n".join(text for path, text in WRITTEN.items() if path.parent == DOCS and path.name not in GENERATED)
+WORDS: tuple[type[StrEnum], ...] = (
+    EventType,
+    EventState,
+    Origin,
+    ConnectionStatus,
+    JobState,
+    RefreshOutcome,
+    UnlinkedReason,
+    Drift,
+    Operation,
+)
+# Split, so that this file does not name them itself.
+PRIVATE = ("/work" + "/", "/home" + "/", "/root" + "/", "/Users" + "/", ".." + "/shared", "DESIGN" + ".md")
+REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "registry.npmjs" + ".org")
+
+
+def _generator():
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from _commands(below, f"{path} {name}")
+
+
+COMMANDS = dict(_commands(waylink, "waylink"))
+METRICS = [
+    metric.describe()[0].name + ("_total" if metric.describe()[0].type == "counter" else "")
+    for metric in vars(telemetry).values()
+    if isinstance(metric, MetricWrapperBase)
+]
+MODELS = [model for model in vars(config_file).values() if isinstance(model, type) and issubclass(model, BaseModel)]
+
+
+@pytest.mark.parametrize(("page", "make"), [("settings.md", "settings_page"), ("cli.md", "cli_page")])
+def test_generated_pages_are_what_the_code_says_now(page, make):
+    assert (DOCS / page).read_text() == getattr(_generator(), make)(), "run `make docs`"
+
+
+def test_every_setting_is_documented_with_its_help():
+    page = WRITTEN[DOCS / "settings.md"]
+    for name, field in Settings.model_fields.items():
+        assert f"`WAYLINK_{name.upper()}`" in page
+        assert field.description, name
+        assert field.description in page
+        assert field.examples, name
+
+
+def test_every_key_of_the_file_is_documented():
+    page = WRITTEN[DOCS / "settings.md"]
+    assert config_file.RouteEntry in MODELS
+    tables = {"environments", "teams", "destinations", "routes", "directory", "refresh"}
+    for model in MODELS:
+        for name in model.model_fields:
+            assert (f"[{name}" in page or f".{name}." in page) if name in tables else f"`{name}`" in page, name
+
+
+@pytest.mark.parametrize("path", [path for path in COMMANDS if path != "waylink"])
+def test_every_command_is_documented(path):
+    assert f"\n## {path}\n" in WRITTEN[DOCS / "cli.md"]
+    assert COMMANDS[path].help
+
+
+def test_every_metric_is_documented():
+    assert len(METRICS) >= 6
+    for name in METRICS:
+        assert f"`{name}`" in WRITTEN[DOCS / "operations.md"], name
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: words.__name__)
+def test_every_word_of_the_public_contract_is_explained(words):
+    for word in words:
+        assert f"`{word}`" in PROSE or f'"{word}"' in PROSE, word
+
+
+def test_every_sample_is_explained():
+    for name in sample_names():
+        assert f"`{name}`" in WRITTEN[DOCS / "webhooks.md"], name
+
+
+def test_every_answer_that_is_counted_is_documented():
+    code = (ROOT / "app" / "web" / "webhooks.py").read_text()
+    causes = set(re.findall(r'_Refus(?:ed|al)\(\d+, "(\w+)"', code)) | set(re.findall(r'labels\(name, "(\w+)"', code))
+    assert {"bad_signature", "too_large", "overload"} <= causes
+    for cause in causes:
+        assert f"`{cause}`" in WRITTEN[DOCS / "operations.md"], cause
+
+
+def test_every_dependency_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
+    page = WRITTEN[ROOT / "ARCHITECTURE.md"]
+    for requirement in [*project["dependencies"], *extras]:
+        name = re.match(r"[A-Za-z0-9_.-]+", requirement).group()
+        assert re.search(rf"\| [^|]*`{re.escape(name)}(\[\w+\])?`", page), name
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", _without_code(WRITTEN[path])):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        file, _, anchor = target.partition("#")
+        goal = (path.parent / file).resolve() if file else path
+        assert goal.exists(), target
+        if anchor:
+            assert anchor in _anchors(WRITTEN.get(goal) or goal.read_text()), target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_that_are_quoted_exist(path):
+    names = {path.removeprefix("waylink ").split(" ")[0] for path in COMMANDS}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = WRITTEN[path]
+    for quoted in re.findall(r"(?:`|^|&& )waylink ([a-z]+)", text, re.MULTILINE):
+        assert quoted in names, quoted
+    for quoted in re.findall(r"(?:`|^|&& )make ([a-z-]+)", text, re.MULTILINE):
+        assert quoted in targets, quoted
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_page_names_somebodys_machine_or_a_package_registry(path):
+    for private in (*PRIVATE, *REGISTRIES):
+        assert private not in WRITTEN[path], private
+
+
+def test_every_promise_names_tests_that_exist():
+    named = re.findall(r"`((?:unit|integration|acceptance|browser)/\w+\.py)`", WRITTEN[ROOT / "ARCHITECTURE.md"])
+    assert len(named) >= 20
+    for name in named:
+        assert (ROOT / "tests" / name).exists(), name
+
+
+def test_every_variable_that_is_named_is_one():
+    known = {f"WAYLINK_{name.upper()}" for name in Settings.model_fields}
+    options = [option for command in COMMANDS.values() for option in command.params]
+    known |= {option.envvar for option in options if option.envvar}
+    known |= {"WAYLINK_PUBLISH", "WAYLINK_NO_SKIPS"}  # docker-compose.yml, tests/conftest.py
+    for path, text in WRITTEN.items():
+        for name in re.findall(r"\bWAYLINK_[A-Z0-9_]*[A-Z0-9](?!\*)\b", text):
+            assert name in known or f"{name}_*" in text, f"{path.name}: {name}"
+
+
+def test_the_picture_has_words_for_those_who_cannot_see_it():
+    picture = (DOCS / "flow.svg").read_text()
+    assert "<title" in picture
+    assert "<desc" in picture
+    assert "prefers-color-scheme: dark" in picture
+
+
+def _without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives headings."""
+    headings = re.findall(r"^#+ (.+)$", _without_code(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,0 +1,333 @@
+"""Settings: every problem at once, each with its variable, cause and example; never a secret."""
+
+import os
+import traceback
+from pathlib import Path
+
+import pytest
+
+from app.errors import ConfigurationError
+from app.settings import Settings, load
+
+SECRET = "hunter2"
+
+
+@pytest.fixture
+def given(monkeypatch, tmp_path):
+    """`given(WAYLINK_PORT="8081")`: settings from these variables alone, `toml` being waylink.toml."""
+    for name in [name for name in os.environ if name.startswith("WAYLINK_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+    def read(*, toml: str | None = None, **variables: str) -> Settings:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        if toml is not None:
+            Path("waylink.toml").write_text(toml)
+        return load()
+
+    return read
+
+
+def problems(given, **variables: str) -> dict[str, str]:
+    """What is refused: variable or place to the whole line."""
+    with pytest.raises(ConfigurationError) as refused:
+        given(**variables)
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
+    assert SECRET not in repr(refused.value.problems)
+    return {problem.where: str(problem) for problem in refused.value.problems}
+
+
+def test_nothing_given_is_the_embedded_default(given, tmp_path) -> None:
+    settings = given()
+    assert settings.database == f"sqlite:///{tmp_path}/.waylink/waylink.db"
+    assert settings.broker.startswith("redis+socket://")
+    assert settings.broker != settings.team_broker
+    assert (settings.host, settings.port) == ("127.0.0.1", 8080)
+    assert settings.uses_sandbox
+    assert settings.environments == {}
+
+
+def test_every_problem_is_reported_at_once(given) -> None:
+    found = problems(
+        given,
+        WAYLINK_PORT="abc",
+        WAYLINK_LOG_FORMAT="xml",
+        WAYLINK_BODY_LIMIT_BYTES="1",
+        WAYLINK_CONFIG="/nowhere/waylink.toml",
+        WAYLINK_BROKER_URL="amqp://broker",
+        WAYLINK_DATABASE_URL="mysql://database/waylink",
+        WAYLINK_NANGO_API_KEY=SECRET,
+        WAYLINK_NANGO_BASE_URL="ftp://nango",
+    )
+    assert found.keys() == {
+        "WAYLINK_PORT",
+        "WAYLINK_LOG_FORMAT",
+        "WAYLINK_BODY_LIMIT_BYTES",
+        "WAYLINK_CONFIG",
+        "WAYLINK_BROKER_URL",
+        "WAYLINK_DATABASE_URL",
+        "WAYLINK_NANGO_SIGNING_KEYS",
+        "WAYLINK_NANGO_BASE_URL",
+    }
+    for name, line in found.items():
+        assert line.startswith(f"{name}: ")
+        assert "(for example " in line
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_variable_has_help_and_an_example(name: str) -> None:
+    field = Settings.model_fields[name]
+    assert field.description
+    assert field.description.endswith(".")
+    assert field.examples
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"WAYLINK_BROKER_URL": SECRET},
+        {"WAYLINK_BROKER_URL": f"{SECRET}://host/0"},
+        {"WAYLINK_BROKER_URL": f"redis://:{SECRET}@host:{SECRET}/0"},
+        {"WAYLINK_BROKER_URL": f"redis://:{SECRET}@host/{SECRET}"},
+        {"WAYLINK_TEAM_BROKER_URL": f"amqp://u:{SECRET}@host"},
+        {"WAYLINK_DATABASE_URL": SECRET},
+        {"WAYLINK_DATABASE_URL": f"postgresql://u:{SECRET}@h:{SECRET}/d"},
+        {"WAYLINK_DATABASE_URL": f"mysql://u:{SECRET}@h/d"},
+        {"WAYLINK_NANGO_API_KEY": SECRET},
+        {"WAYLINK_NANGO_SIGNING_KEYS": SECRET, "WAYLINK_PORT": "0"},
+        {"WAYLINK_NANGO_BASE_URL": f"{SECRET}"},
+    ],
+    ids=str,
+)
+def test_a_refusal_never_shows_a_secret(given, variables: dict[str, str]) -> None:
+    assert problems(given, **variables)
+
+
+def test_settings_never_show_a_secret(given) -> None:
+    settings = given(
+        WAYLINK_NANGO_API_KEY=f"api-{SECRET}",
+        WAYLINK_NANGO_SIGNING_KEYS=f"one-{SECRET},two-{SECRET}",
+        WAYLINK_DATABASE_URL=f"postgresql://u:{SECRET}@h/d",
+        WAYLINK_BROKER_URL=f"redis://:{SECRET}@h/0",
+        WAYLINK_TEAM_BROKER_URL=f"redis://:{SECRET}@h/1",
+    )
+    environment = settings.environments["default"]
+    environment.signing_keys.live()
+    shown = [
+        repr(settings),
+        str(settings),
+        str(settings.model_dump()),
+        settings.model_dump_json(),
+        repr(settings.environments),
+        str(environment),
+        repr(environment.signing_keys),
+        f"{environment.api_key}",
+    ]
+    assert not [one for one in shown if SECRET in one]
+
+
+def test_settings_do_not_change_once_loaded(given) -> None:
+    settings = given()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1
+
+
+# The three modes
+
+
+def test_signing_keys_alone_confirm_nothing_and_bring_no_sandbox(given) -> None:
+    settings = given(WAYLINK_NANGO_SIGNING_KEYS="new, old,,new")
+    assert not settings.uses_sandbox
+    assert not settings.environments["default"].has_api
+    assert settings.environments["default"].signing_keys.live() == ("new", "old")
+
+
+def test_both_turn_everything_on(given) -> None:
+    settings = given(
+        WAYLINK_NANGO_SIGNING_KEYS="key", WAYLINK_NANGO_API_KEY="api", WAYLINK_NANGO_BASE_URL="http://nango.test/"
+    )
+    environment = settings.environments["default"]
+    assert environment.has_api
+    assert environment.base_url == "http://nango.test"
+    assert not settings.uses_sandbox
+
+
+@pytest.mark.parametrize("keys", [None, ",", " , "])
+def test_an_api_key_without_signing_keys_is_refused(given, keys: str | None) -> None:
+    variables = {"WAYLINK_NANGO_API_KEY": "api"} | ({"WAYLINK_NANGO_SIGNING_KEYS": keys} if keys else {})
+    assert "every webhook would be refused" in problems(given, **variables)["WAYLINK_NANGO_SIGNING_KEYS"]
+
+
+def test_empty_variables_count_as_unset(given) -> None:
+    settings = given(**{f"WAYLINK_{name.upper()}": "" for name in Settings.model_fields})
+    assert settings.uses_sandbox
+    assert settings.port == 8080
+
+
+def test_the_sandbox_that_up_started_is_found(given) -> None:
+    Path(".waylink").mkdir()
+    Path(".waylink/sandbox.json").write_text(
+        '{"base_url": "http://127.0.0.1:3003", "api_key": "a", "signing_key": "k"}'
+    )
+    settings = given()
+    assert settings.uses_sandbox
+    assert settings.environments["default"].sandboxed
+    assert settings.environments["default"].signing_keys.live() == ("k",)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", "\x00", '{"base_url": "x"}'])
+def test_a_damaged_sandbox_file_is_as_none(given, text: str) -> None:
+    Path(".waylink").mkdir()
+    Path(".waylink/sandbox.json").write_text(text)
+    assert given().environments == {}
+
+
+# waylink.toml
+
+ENVIRONMENT = '[environments.{name}]\nsigning_keys_env = "KEYS"\n'
+
+
+def test_environments_of_the_file_take_their_secrets_from_variables_and_files(given, tmp_path) -> None:
+    (tmp_path / "api").write_text("api-key\n")
+    toml = (
+        '[environments.prod]\nbase_url = "https://nango.test/"\naccount = "acme"\n'
+        f'api_key_file = "{tmp_path}/api"\nsigning_keys_env = "KEYS"\n'
+    )
+    environment = given(toml=toml, KEYS="one,two").environments["prod"]
+    assert (environment.base_url, environment.account) == ("https://nango.test", "acme")
+    assert environment.api_key.get_secret_value() == "api-key"
+    assert environment.signing_keys.live() == ("one", "two")
+
+
+def test_default_in_the_file_and_in_variables_is_a_conflict(given) -> None:
+    found = problems(given, toml=ENVIRONMENT.format(name="default"), KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="k")
+    assert "keep one" in found["WAYLINK_NANGO_SIGNING_KEYS"]
+
+
+def test_other_environments_of_the_file_stand_beside_the_variables(given) -> None:
+    settings = given(toml=ENVIRONMENT.format(name="prod"), KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="d")
+    assert settings.environments.keys() == {"prod", "default"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "variables", "expected"),
+    [
+        ("", {}, "has no signing keys"),
+        ('signing_keys_env = "KEYS"', {}, "the variable KEYS is not set"),
+        ('signing_keys_env = "KEYS"', {"KEYS": " , "}, "has no signing keys"),
+        ('signing_keys_file = "/nowhere"', {}, "/nowhere holds no readable key"),
+        ('signing_keys_env = "KEYS"\napi_key_env = "API"', {"KEYS": "k"}, "the variable API is not set"),
+        ('signing_keys_env = "KEYS"\napi_key_file = "/nowhere"', {"KEYS": "k"}, "/nowhere cannot be read"),
+        ('signing_keys_env = "KEYS"\napi_key_file = "empty"', {"KEYS": "k"}, "empty is empty"),
+        ('signing_keys_env = "KEYS"\napi_key_file = "binary"', {"KEYS": "k"}, "binary cannot be read: not UTF-8"),
+        ('signing_keys_file = "binary"', {}, "binary holds no readable key"),
+        ('signing_keys_env = "KEYS"\nsigning_keys_file = "empty"', {"KEYS": "k"}, "keep one"),
+        ('signing_keys_env = "KEYS"\napi_key_env = "A"\napi_key_file = "empty"', {"KEYS": "k", "A": "a"}, "keep one"),
+    ],
+)
+def test_a_secret_that_cannot_be_had_is_refused(given, lines: str, variables, expected: str) -> None:
+    Path("empty").write_text("\n")
+    Path("binary").write_bytes(b"\xff\xfe")
+    found = problems(given, toml=f"[environments.prod]\n{lines}\n", **variables)
+    assert any(expected in line and "environments.prod" in line for line in found.values()), found
+
+
+def test_a_secret_written_into_the_file_is_refused_without_being_shown(given) -> None:
+    toml = f'[environments.prod]\nsigning_keys_env = "KEYS"\napi_key = "{SECRET}"\nsigning_keys = ["{SECRET}"]\n'
+    found = problems(given, toml=toml, KEYS="k")
+    assert {where.rpartition(".")[2] for where in found} == {"api_key", "signing_keys"}
+
+
+def test_a_file_that_is_not_toml_is_one_problem(given) -> None:
+    found = problems(given, toml="[environments\n")
+    assert "not valid TOML" in found["waylink.toml"]
+
+
+def test_problems_of_file_and_variables_come_together(given, tmp_path) -> None:
+    (tmp_path / "other.toml").write_text("[nonsense]\n")
+    found = problems(given, WAYLINK_PORT="x", WAYLINK_CONFIG=str(tmp_path / "other.toml"))
+    assert found.keys() == {"WAYLINK_PORT", f"{tmp_path}/other.toml: nonsense"}
+
+
+# Database and brokers
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_every_way_to_write_postgresql_means_our_driver(given, scheme: str) -> None:
+    settings = given(WAYLINK_DATABASE_URL=f"{scheme}://u:p%40x@db.test:5432/waylink?sslmode=require")
+    assert settings.database == "postgresql+psycopg://u:p%40x@db.test:5432/waylink?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://h/d", "postgresql+asyncpg://h/d", "postgresql+psycopg2://h/d", "waylink.db", "://", "postgresql:"]
+)
+def test_a_database_of_another_kind_is_refused(given, url: str) -> None:
+    assert problems(given, WAYLINK_DATABASE_URL=url).keys() == {"WAYLINK_DATABASE_URL"}
+
+
+@pytest.mark.parametrize(
+    ("internal", "team"),
+    [
+        ("redis://h:6379/0", "redis://h:6379/1"),
+        ("redis://h", "redis://h/1"),
+        ("redis://h/", "redis://h/1"),
+        ("redis://u:p%2F@h:7000/3?ssl_cert_reqs=none", "redis://u:p%2F@h:7000/1?ssl_cert_reqs=none"),
+        ("rediss://h/0", "rediss://h/1"),
+        ("redis+socket:///run/redis.sock", "redis+socket:///run/redis.sock?virtual_host=1"),
+        ("redis+socket:///run/redis.sock?virtual_host=0", "redis+socket:///run/redis.sock?virtual_host=1"),
+        ("redis+socket:///r.sock?virtual_host=0&password=x", "redis+socket:///r.sock?password=x&virtual_host=1"),
+    ],
+)
+def test_teams_default_to_database_one_of_the_same_server(given, internal: str, team: str) -> None:
+    assert given(WAYLINK_BROKER_URL=internal).team_broker == team
+
+
+SOCKET = "redis+socket:///run/redis.sock"
+
+
+@pytest.mark.parametrize(
+    ("internal", "team"),
+    [
+        ("redis://h/0", "redis://h/0"),
+        ("redis://h", "redis://h/0"),
+        ("redis://h/", "redis://h"),
+        ("redis://h:6379/0", "redis://h/0"),
+        ("redis://localhost/0", "redis://127.0.0.1/0"),
+        ("redis://localhost/0", "redis://[::1]:6379"),
+        ("redis://H.example/2", "redis://h.example/2"),
+        ("redis://a:b@h/0", "redis://c:d@h/0"),
+        ("redis://h/0", "rediss://h/0"),
+        ("redis://h/0?socket_timeout=3", "redis://h/0"),
+        ("redis://h/1", None),
+        (SOCKET, f"{SOCKET}?virtual_host=0"),
+        (SOCKET, "redis+socket:///run/../run/redis.sock?virtual_host=0"),
+        (f"{SOCKET}?virtual_host=1", None),
+        (f"{SOCKET}?password=x&virtual_host=1", None),
+        (f"{SOCKET}?virtual_host=1&password=x", f"{SOCKET}?password=y&virtual_host=1"),
+    ],
+)
+def test_teams_never_share_the_internal_database_however_it_is_written(given, internal: str, team: str | None) -> None:
+    variables = {"WAYLINK_BROKER_URL": internal} | ({"WAYLINK_TEAM_BROKER_URL": team} if team else {})
+    found = problems(given, **variables)
+    assert "visibility timeout" in found["WAYLINK_TEAM_BROKER_URL"]
+
+
+@pytest.mark.parametrize(
+    ("internal", "team"),
+    [
+        ("redis://h/0", "redis://h/1"),
+        ("redis://h/0", "redis://other/0"),
+        ("redis://h:6379/0", "redis://h:6380/0"),
+        (SOCKET, "redis+socket:///run/other.sock"),
+        (SOCKET, "redis://localhost/0"),
+    ],
+)
+def test_other_databases_and_servers_are_other_places(given, internal: str, team: str) -> None:
+    assert given(WAYLINK_BROKER_URL=internal, WAYLINK_TEAM_BROKER_URL=team).team_broker == team
+
+
+@pytest.mark.parametrize("url", ["amqp://h", "redis", "redis://h/abc", "redis://h:port/0", "http://h/0", "memory://"])
+@pytest.mark.parametrize("name", ["WAYLINK_BROKER_URL", "WAYLINK_TEAM_BROKER_URL"])
+def test_what_is_no_redis_database_is_refused(given, name: str, url: str) -> None:
+    assert name in problems(given, **{name: url})
