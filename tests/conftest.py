@@ -11,6 +11,13 @@ from tests.servers import PostgresServer, ValkeyServer
 BROWSER_TESTS = Path(__file__).parent / "browser"
 
 
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer's own Waylink is set to must not decide a test."""
+    for name in [one for one in os.environ if one.startswith("WAYLINK_") and one != "WAYLINK_NO_SKIPS"]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """One server for the whole run. A test that stops or kills it starts it again, whatever happens."""

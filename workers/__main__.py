@@ -8,8 +8,8 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError
 
 from app.broker import EVENTS_QUEUE, IO_QUEUE
+from app.configuration import load
 from app.errors import WaylinkError, refuse
-from app.settings import load
 from app.telemetry import configure_logs
 from workers.celery import make_beat, make_worker
 

@@ -12,8 +12,9 @@ from app.db.schema import require_current
 from app.deadlines import assert_nested
 from app.services.confirming import NangoClients
 from app.services.delivery import Deliverer
-from app.services.processing import Processor, RouteCache
+from app.services.processing import Processor
 from app.services.refreshing import Refresher
+from app.services.route_cache import RouteCache
 from app.settings import Settings
 from app.wiring import policy_of
 from workers.schedule import beat_schedule

@@ -12,12 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.broker import Broker
 from app.cli.output import print_rows
+from app.configuration import load
 from app.db.engine import connect
 from app.db.schema import require_current
 from app.environments import Environment
 from app.errors import BrokerUnavailable, DatabaseNotMigrated, WaylinkError
 from app.services.confirming import clients_for
-from app.settings import Settings, load
+from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from app.cli.output import print_one, print_rows
+from app.configuration import load
 from app.db import listing
 from app.db.engine import Database, connect
 from app.db.listing import Filters
@@ -14,7 +15,6 @@ from app.db.schema import require_current
 from app.domain.event import EventType
 from app.domain.states import ConnectionStatus, EventState, JobState, Origin
 from app.ids import CONNECTION, EVENT, JOB, parse
-from app.settings import load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -11,7 +11,7 @@ from app.cli.running import beat, migrate, web, worker
 from app.cli.sandbox import sandbox
 from app.cli.send import send
 from app.cli.up import up
-from app.errors import BrokerUnavailable, WaylinkError, refuse
+from app.errors import BrokerUnavailable, NotFound, WaylinkError, refuse
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -35,6 +35,9 @@ def main() -> None:
         sys.exit(130)
     except BrokerUnavailable as away:
         click.echo(f"error: {away}", err=True)
+        sys.exit(1)
+    except NotFound as missing:
+        refuse(missing)
         sys.exit(1)
     except WaylinkError as refused:
         sys.exit(refuse(refused))

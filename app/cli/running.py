@@ -7,13 +7,15 @@ from contextlib import closing
 import click
 import uvicorn
 
+from app.cli.places import require_free
 from app.clock import utc_now
+from app.configuration import load
 from app.db import schema
 from app.db.engine import Database, connect
 from app.errors import ConfigurationError, Problem
 from app.main import create_app
 from app.services.configuring import Changes, apply_file
-from app.settings import Settings, load
+from app.settings import Settings
 from app.telemetry import configure_logs
 from app.wiring import destinations_of, routes_of
 
@@ -28,6 +30,7 @@ def web() -> None:
         raise ConfigurationError([Problem("WAYLINK_NANGO_SIGNING_KEYS", missing, "new-key,old-key")])
     with closing(connect(settings.database)) as database:
         schema.require_current(database)
+    require_free(settings.host, settings.port)
     uvicorn.run(
         create_app(settings),
         host=settings.host,

@@ -10,11 +10,12 @@ from typing import Any, Final
 import click
 import httpx
 
-from app.cli.up import webhook_url
+from app.cli.places import webhook_url
+from app.configuration import load
 from app.domain.signature import HEADER, sign
 from app.environments import Environment
 from app.errors import ConfigurationError, InvalidInput, Problem
-from app.settings import Settings, load
+from app.settings import Settings
 from app.telemetry import escape_control
 
 _SAMPLES: Final = files("app.cli") / "samples"
@@ -41,7 +42,7 @@ def send(*, body: str, environment: str, key: str | None, url: str | None, tags:
     content = _body(body, _pairs(tags))
     if known is not None and known.sandboxed:
         _register(known, content)
-    target = url or (webhook_url(settings) + ("" if environment == "default" else f"/{environment}"))
+    target = url or webhook_url(settings, environment)
     headers = {"content-type": "application/json", HEADER: sign(content, key or _newest_key(settings, environment))}
     try:
         answer = httpx.post(target, content=content, headers=headers, timeout=25.0, trust_env=False)

@@ -15,11 +15,13 @@ import click
 import httpx
 
 from app import embedded
+from app.cli.places import is_free, require_free, web_origin, webhook_url
 from app.cli.running import prepare
+from app.configuration import SANDBOX_FILE, load
 from app.db.engine import connect
-from app.errors import ConfigurationError, Problem
+from app.environments import Environment
 from app.sandbox.scenario import play
-from app.settings import SANDBOX_FILE, Settings, load
+from app.settings import Settings
 from app.supervisor import Child, Supervisor, take_lock
 from app.telemetry import configure_logs, get_logger
 
@@ -36,7 +38,7 @@ def up(*, no_scenario: bool) -> None:
     configure_logs(style=settings.log_format, level=settings.log_level)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with take_lock(settings.data_dir):
-        _require_free(settings.host, settings.port, "WAYLINK_PORT")
+        require_free(settings.host, settings.port)
         if settings.uses_sandbox:
             _prepare_sandbox(settings)
             settings = load()
@@ -83,18 +85,11 @@ def _sandbox(settings: Settings) -> Child:
             "WAYLINK_SANDBOX_PORT": base_url.rpartition(":")[2],
             "WAYLINK_SANDBOX_API_KEY": known["api_key"],
             "WAYLINK_SANDBOX_SIGNING_KEY": known["signing_key"],
-            "WAYLINK_SANDBOX_WEBHOOK_URL": webhook_url(settings),
+            "WAYLINK_SANDBOX_WEBHOOK_URL": webhook_url(settings, "default"),
             "WAYLINK_SANDBOX_STATE_FILE": str(settings.data_dir / "sandbox-state.json"),
         },
         ready=lambda: _answers(base_url),
     )
-
-
-def webhook_url(settings: Settings) -> str:
-    """Where this machine reaches the web process."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}  # noqa: S104
-    host = reached.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/webhooks/nango"
 
 
 def _prepare_sandbox(settings: Settings) -> None:
@@ -102,7 +97,7 @@ def _prepare_sandbox(settings: Settings) -> None:
     file = settings.data_dir / SANDBOX_FILE
     known = _read(file)
     port = settings.sandbox_port
-    if not _is_free("127.0.0.1", port):
+    if not is_free("127.0.0.1", port):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
     known = {
@@ -129,33 +124,40 @@ def _started(settings: Settings, *, scenario: bool) -> None:
 
 
 def _announce(settings: Settings, scenario: bool) -> None:
-    url = webhook_url(settings)
-    origin = url.removesuffix("/webhooks/nango")
+    origin = web_origin(settings)
     ends_at = time.monotonic() + READY_SECONDS
     while not _answers(f"{origin}/healthz"):
         if time.monotonic() > ends_at:
             log.warning("web_not_ready", url=origin)
             return
         time.sleep(0.1)
-    environment = next(iter(settings.environments.values()))
-    mode = "the sandbox" if settings.uses_sandbox else environment.base_url
-    if not settings.uses_sandbox and not environment.has_api:
-        mode = "signing keys only: nothing is confirmed with Nango, no token is refreshed"
-    for line in (
-        "",
-        f"  Waylink is up.          Nango: {mode}",
-        f"  Webhook URL             {url}",
-        f"  Console                 {origin}/console",
-        "  Try, in another window  waylink send auth_creation_success_tags",
-        "                          waylink events",
-        "",
-    ):
-        click.echo(line)
-    if settings.uses_sandbox and scenario and environment.api_key is not None:
-        try:
-            play(environment.base_url, environment.api_key.get_secret_value(), log=log.info)
-        except httpx.HTTPError as failed:
-            log.warning("scenario_stopped", problem=str(failed))
+    click.echo("\n  Waylink is up.")
+    for environment in settings.environments.values():
+        click.echo(f"  Webhook URL             {webhook_url(settings, environment.name)}")
+        click.echo(f"  Nango                   {_mode(environment)}")
+    click.echo(f"  Console                 {origin}/console")
+    first = next(iter(settings.environments))
+    named = "" if "default" in settings.environments else f" --environment {first}"
+    click.echo(f"  Try, in another window  waylink send auth_creation_success_tags{named}")
+    click.echo("                          waylink events\n")
+    if scenario and settings.uses_sandbox:
+        _play(settings.environments["default"])
+
+
+def _mode(environment: Environment) -> str:
+    if environment.sandboxed:
+        return f"the sandbox at {environment.base_url}"
+    if not environment.has_api:
+        return "signing keys only: nothing is confirmed with Nango, no token is refreshed"
+    return environment.base_url
+
+
+def _play(environment: Environment) -> None:
+    key = environment.api_key.get_secret_value() if environment.api_key else ""
+    try:
+        play(environment.base_url, key, log=log.info)
+    except httpx.HTTPError as failed:
+        log.warning("scenario_stopped", problem=str(failed))
 
 
 def _answers(url: str) -> bool:
@@ -164,18 +166,3 @@ def _answers(url: str) -> bool:
     except httpx.HTTPError:
         return False
     return True
-
-
-def _is_free(host: str, port: int) -> bool:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.create_server((host, port), family=family):
-            return True
-    except OSError:
-        return False
-
-
-def _require_free(host: str, port: int, variable: str) -> None:
-    if not _is_free(host, port):
-        what = f"{host}:{port} is in use by another program, or not an address of this machine"
-        raise ConfigurationError([Problem(variable, what, str(port + 1))])

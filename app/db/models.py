@@ -134,6 +134,7 @@ class Connection(Base):
     expires_at: Mapped[datetime | None]  # of the credentials, as last read; the only thing kept of them
     last_error_type: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
+    errors_seen_at: Mapped[datetime | None]  # when the newest view that told of errors, or of none, was asked for
     observed_at: Mapped[datetime | None]  # when the newest view of Nango's that shaped this row was asked for
     absences: Mapped[int]  # look-ups in a row that did not find it
     created_at: Mapped[datetime]

@@ -105,6 +105,28 @@ def read(body: bytes) -> Notice:
     return _unhandled("a body of no known type")
 
 
+def without_secrets(body: bytes) -> bytes:
+    """The body with its error text scrubbed, where it has one; otherwise the very same bytes.
+
+    An error may embed what the provider answered, tokens included (CONTRACT 1.3), and no token may rest with us. What
+    identifies the delivery is its fingerprint, which is kept apart.
+    """
+    if b'"error"' not in body:
+        return body
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("error"), dict):
+        return body
+    error = _error(parsed["error"])
+    kept = {"type": error.type, "description": error.description} if error else {}
+    if kept == parsed["error"]:
+        return body
+    text = json.dumps({**parsed, "error": kept}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "replace")
+
+
 def settle_failure_type(notice: Notice, *, known: bool) -> EventType:
     """A failed re-authorization is always labelled `creation` (CONTRACT 1.3): what we know tells them apart."""
     if notice.type is EventType.CONNECTION_CREATION_FAILED and known:

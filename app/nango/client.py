@@ -85,6 +85,10 @@ class NangoClient:
     def close(self) -> None:
         self._http.close()
 
+    def now(self) -> datetime:
+        """The clock that `observed_at` is taken from."""
+        return self._clock()
+
     @property
     def rate_limit(self) -> RateLimit | None:
         """The account's bucket as of the latest answer, errors included; None before the first."""

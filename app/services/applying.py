@@ -16,7 +16,7 @@ from app.db import refreshes as refresh_rows
 from app.db.connections import Key
 from app.db.models import Connection, Event
 from app.domain.confirming import LINKING_TYPES, Absent, Accept, Look, LookAgain, Reject, Verdict, View, settle
-from app.domain.event import EventType, Notice, settle_failure_type
+from app.domain.event import EventType, Notice, settle_failure_type, without_secrets
 from app.domain.linking import Claim, EndUser, Keep, Open, Unlinked, decide, read_claim
 from app.domain.refresh import Plan, first_plan
 from app.domain.routing import RouteSet
@@ -45,6 +45,11 @@ class Judged:
     @property
     def key(self) -> Key | None:
         return (self.environment, *self.notice.key) if self.notice.key else None
+
+    @property
+    def observed_at(self) -> datetime:
+        """When what we go by was true: Nango's answer, or the receipt where Nango was not asked."""
+        return self.look.observed_at if isinstance(self.look, View | Absent) else self.seen_at
 
     @property
     def evidence(self) -> tuple[Mapping[str, str] | None, EndUser | None]:
@@ -142,6 +147,7 @@ class Batch:
         event.type = event.type or str(notice.type)
         event.integration, event.connection_id = notice.integration, notice.connection_id
         event.tags = dict(notice.tags) if notice.tags is not None else None
+        event.body = without_secrets(event.body) if event.body is not None else None
         connection = self._connection(item)
         if connection is not None:
             event.connection_ref = connection.id
@@ -201,27 +207,27 @@ class Batch:
 
     def _act(self, item: _Item, verdict: Accept, connection: Connection) -> bool:
         """Change the connection as the event says. False when the teams have been told of it before."""
-        kind = item.judged.notice.type
-        if kind in LINKING_TYPES:
+        kind, observed_at = item.judged.notice.type, item.judged.observed_at
+        if connection.observed_at is not None and observed_at < connection.observed_at:
+            pass  # an older view never overwrites a newer one
+        elif kind in LINKING_TYPES:
             self._absorb(item, verdict, connection)
-            return _is_news(kind, verdict.view, connection)
-        if verdict.view and connection.observed_at and verdict.view.observed_at < connection.observed_at:
-            return True  # re-authorized since: the older view changes nothing
-        if kind is EventType.CONNECTION_REFRESH_FAILED:
-            error = item.judged.notice.error
-            connection.last_error_type, connection.last_error_at = error.type if error else "unknown", self._now
-        elif kind is EventType.CONNECTION_RECOVERED:
-            self._recover(connection)
         elif kind is EventType.CONNECTION_DELETED:
             self._delete(connection)
-        return True
+        elif connection.errors_seen_at is not None and observed_at < connection.errors_seen_at:
+            pass  # nor does an older failure hide a newer recovery
+        elif kind is EventType.CONNECTION_REFRESH_FAILED:
+            error = item.judged.notice.error
+            connection.last_error_type, connection.last_error_at = error.type if error else "unknown", self._now
+            connection.errors_seen_at = observed_at
+        elif kind is EventType.CONNECTION_RECOVERED:
+            self._recover(connection)
+            connection.errors_seen_at = observed_at
+        return _is_news(kind, verdict.view, connection)
 
     def _absorb(self, item: _Item, verdict: Accept, connection: Connection) -> None:
-        """A connection was made or re-authorized: take over what is known of it, unless we know something newer."""
+        """A connection was made or re-authorized: take over what is known of it."""
         view, notice = verdict.view, item.judged.notice
-        observed_at = view.observed_at if view else item.judged.seen_at
-        if connection.observed_at is not None and observed_at < connection.observed_at:
-            return
         if view and connection.nango_id is not None and connection.nango_id != view.nango_id:
             self._links.close(connection, "new_generation")
         tags, end_user = item.judged.evidence
@@ -230,8 +236,9 @@ class Batch:
         connection.auth_mode = notice.auth_mode or connection.auth_mode
         connection.tags = dict(tags) if tags is not None else connection.tags
         connection.tags_disagree = verdict.tags_disagree
-        connection.observed_at, connection.updated_at = observed_at, self._now
+        connection.observed_at = connection.errors_seen_at = item.judged.observed_at
         connection.last_error_type = connection.last_error_at = None
+        connection.updated_at = self._now
         if view is not None:
             connection.status = ConnectionStatus.ACTIVE
         elif connection.status != ConnectionStatus.ACTIVE:

@@ -10,51 +10,23 @@ from uuid import UUID
 from sqlalchemy.exc import OperationalError
 
 from app.db import events as event_rows
-from app.db import routes as route_rows
 from app.db.connections import Key
 from app.db.engine import Database
 from app.db.models import Event
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS, SUSPECTS_SECONDS
 from app.domain.confirming import CONFIRMABLE_TYPES, Look, NotAsked, Unavailable
 from app.domain.event import Notice, read
-from app.domain.patterns import compile_pattern
-from app.domain.routing import Route, RouteSet
+from app.domain.routing import RouteSet
 from app.domain.scrub import scrub
 from app.domain.states import EventState
 from app.ids import EVENT, show
 from app.services.applying import Applied, Batch, Judged
 from app.services.confirming import NangoClients, look_up
 from app.services.policy import Policy
+from app.services.route_cache import RouteCache
 from app.telemetry import EVENTS, get_logger
 
 log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class RouteCache:
-    """The live routes, compiled once per route set."""
-
-    _routes: RouteSet = field(default_factory=lambda: RouteSet(-1, ()))
-
-    def current(self, database: Database) -> RouteSet:
-        with database.read() as session:
-            version = route_rows.current_version(session)
-            if version != self._routes.version:
-                self._routes = RouteSet(
-                    version,
-                    [
-                        Route(
-                            name=row.name,
-                            version=row.version,
-                            team=row.team,
-                            destination=row.destination,
-                            job=row.job,
-                            pattern=compile_pattern(row.pattern),
-                        )
-                        for row in route_rows.live(session)
-                    ],
-                )
-        return self._routes
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ No transaction is open while Nango is asked, and no credential outlives the call
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -31,12 +31,13 @@ from app.errors import (
     WaylinkError,
 )
 from app.ids import CONNECTION, show
+from app.nango.client import NangoClient
 from app.services.confirming import NangoClients
 from app.services.directory import Directory
 from app.services.judging import Judge
 from app.services.links import Links
 from app.services.policy import Policy
-from app.services.processing import RouteCache
+from app.services.route_cache import RouteCache
 from app.telemetry import REFRESHES, get_logger
 
 WAVE: Final = 8  # GETs at the same time in one process
@@ -65,6 +66,7 @@ class Answer:
     expires_at: datetime | None = None
     error: str | None = None
     error_type: str = ""
+    asked_at: datetime | None = None
     retry_after: float | None = None
 
 
@@ -89,18 +91,21 @@ class Refresher:
         return len(claimed)
 
     def _carry_out(self, claimed: Claimed) -> None:
-        answer = self._ask(claimed)
+        client = self.clients.of(claimed.connection.environment)
+        if claimed.refresh.attempts > MAX_CLAIMS:
+            reason = f"claimed {MAX_CLAIMS} times without a result"
+            answer = Answer(RefreshOutcome.FAILED, error=reason, error_type="crashed")
+        elif client is None:
+            answer = Answer(RefreshOutcome.WAITED, error="its environment has no API key any more")
+        else:
+            asked_at = client.now()
+            answer = replace(self._ask(client, claimed), asked_at=asked_at)
         REFRESHES.labels(answer.outcome).inc()
         with self.database.write() as session:
             self._record(session, claimed, answer)
 
-    def _ask(self, claimed: Claimed) -> Answer:
+    def _ask(self, client: NangoClient, claimed: Claimed) -> Answer:
         connection = claimed.connection
-        client = self.clients.of(connection.environment)
-        if claimed.refresh.attempts > MAX_CLAIMS:
-            return Answer(RefreshOutcome.FAILED, error=f"claimed {MAX_CLAIMS} times without a result")
-        if client is None:
-            return Answer(RefreshOutcome.WAITED, error="its environment has no API key any more")
         try:
             detail = client.get_connection(
                 connection.integration, connection.connection_id, force_refresh=claimed.forced
@@ -153,11 +158,14 @@ class Refresher:
         connection.updated_at = now
         if answer.expires_at is not None or answer.outcome is RefreshOutcome.NO_EXPIRY:
             connection.expires_at = answer.expires_at
+        if answer.outcome is RefreshOutcome.GONE:
+            connection.absences += 1
+        if connection.errors_seen_at and answer.asked_at and answer.asked_at < connection.errors_seen_at:
+            return  # something newer was seen of its errors while Nango was asked
+        connection.errors_seen_at = answer.asked_at
         if answer.outcome in {RefreshOutcome.RENEWED, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY}:
             connection.last_error_type = connection.last_error_at = None
             return
-        if answer.outcome is RefreshOutcome.GONE:
-            connection.absences += 1
         connection.last_error_type, connection.last_error_at = answer.error_type, now
         log.warning("refresh_failed", connection=show(CONNECTION, connection.id), problem=answer.error)
         if answer.outcome is RefreshOutcome.EXHAUSTED and connection.status != ConnectionStatus.NEEDS_RECONNECT:

@@ -11,7 +11,7 @@ from app.db.engine import Database
 from app.deadlines import BATCH
 from app.domain.linking import TagKeys
 from app.services import waiting
-from app.services.processing import RouteCache
+from app.services.route_cache import RouteCache
 
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
 PRUNE_CHUNK: Final = 1000

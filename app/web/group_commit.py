@@ -82,13 +82,17 @@ class GroupCommit:
         self._writer.shutdown()
         self._sender.shutdown()
 
-    async def store(self, delivery: NewDelivery) -> Receipt:
-        """Return once the delivery is committed. Raises StoreUnavailable."""
+    async def store(self, delivery: NewDelivery, *, arrived: float | None = None) -> Receipt:
+        """Return once the delivery is committed. Raises StoreUnavailable.
+
+        arrived: on the loop's clock; whoever took long to read has that much less to be held.
+        """
         if self._stopping or len(self._waiting) >= MAX_WAITING or self._bytes + len(delivery.body) > MAX_WAITING_BYTES:
             raise StoreUnavailable
         loop = asyncio.get_running_loop()
         now = loop.time()
-        one = _Waiting(delivery, loop.create_future(), now, now + self.hold_seconds)
+        give_up_at = (now if arrived is None else arrived) + self.hold_seconds
+        one = _Waiting(delivery, loop.create_future(), now, give_up_at)
         self._waiting.append(one)
         self._bytes += len(delivery.body)
         self._work.set()
@@ -147,6 +151,8 @@ class GroupCommit:
         for one in batch:
             try:
                 receipts = await self._committed([one])
+            except (OperationalError, InterfaceError) as away:
+                await self._hold([one], away)
             except Exception as failed:
                 log.exception("delivery_not_stored")
                 if not one.receipt.done():

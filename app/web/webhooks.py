@@ -57,8 +57,9 @@ class WebhookEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path_params"].get("environment", "default")
+        arrived = asyncio.get_running_loop().time()
         try:
-            receipt = await self._take(name, scope, receive)
+            receipt = await self._take(name, scope, receive, arrived)
         except _Refused as refused:
             refusal = refused.refusal
         except _ClientGone:
@@ -68,6 +69,9 @@ class WebhookEndpoint:
             await self._accept(name, receipt, send)
             return
         # Out of the `except`: its traceback would keep the body in memory for as long as the refusal waits.
+        if refusal.status == 503:
+            held = asyncio.get_running_loop().time() - arrived
+            await asyncio.sleep(max(0.0, self.slow_refusal_seconds - held))
         await self._refuse(name, refusal, scope, receive, send)
 
     async def _accept(self, name: str, receipt: tuple[str, bool], send: Send) -> None:
@@ -77,7 +81,7 @@ class WebhookEndpoint:
         await send(_start(202, len(body)))
         await send({"type": "http.response.body", "body": body})
 
-    async def _take(self, name: str, scope: Scope, receive: Receive) -> tuple[str, bool]:
+    async def _take(self, name: str, scope: Scope, receive: Receive, arrived: float) -> tuple[str, bool]:
         """Store one request. Returns the event's shown id and whether it was there before."""
         if scope["method"] != "POST":
             raise _Refused(405, "method", "Method not allowed", "Nango's webhooks are POST requests.")
@@ -95,7 +99,7 @@ class WebhookEndpoint:
             received_at=self.clock(),
         )
         try:
-            receipt = await self.store.store(delivery)
+            receipt = await self.store.store(delivery, arrived=arrived)
         except StoreUnavailable:
             raise _Refused(503, "overload", "Not stored", "The webhook could not be stored. Send it again.") from None
         return show(EVENT, receipt.event_id), receipt.duplicate
@@ -152,8 +156,6 @@ class WebhookEndpoint:
         log.warning(
             "webhook_refused", environment=name[:100], status=refused.status, cause=refused.cause, peer=client[0]
         )
-        if refused.status == 503:
-            await asyncio.sleep(self.slow_refusal_seconds)
         headers = {"allow": "POST"} if refused.status == 405 else {}
         if refused.status == 413:
             headers["connection"] = "close"  # the rest of the body is not read

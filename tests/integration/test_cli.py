@@ -218,7 +218,7 @@ def test_a_tag_cannot_steer_the_terminal_or_forge_a_row(migrated: Command, argum
 
 @pytest.mark.parametrize(("kind", "prefix"), [("events", EVENT), ("connections", CONNECTION), ("jobs", JOB)])
 def test_what_is_not_there_is_said_in_one_line(migrated: Command, kind: str, prefix: str) -> None:
-    assert "no " in one_line_error(migrated.inside(kind, "show", show(prefix, new_id())), 2)
+    assert "no " in one_line_error(migrated.inside(kind, "show", show(prefix, new_id())), 1)
 
 
 @pytest.mark.parametrize(
@@ -460,5 +460,4 @@ def test_a_port_in_use_is_refused_without_a_traceback(waylink: Command) -> None:
     assert waylink("migrate").returncode == 0
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = waylink("web", WAYLINK_PORT=str(taken.getsockname()[1]), WAYLINK_LOG_FORMAT="json")
-    assert done.returncode not in {0, None}
-    assert "address already in use" in done.stderr
+    assert "WAYLINK_PORT" in one_line_error(done, 2)

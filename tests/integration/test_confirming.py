@@ -313,3 +313,19 @@ def test_a_deletion_of_a_connection_nobody_knows_is_kept_and_changes_nothing(wor
     event = world.event(world.settle(auth("deletion", connection_id=connection_id, tags=DANA)))
     assert (event.state, event.confirmed) == (EventState.PROCESSED, False)
     assert world.connection(connection_id) is None
+
+
+def test_an_older_failure_does_not_hide_a_newer_recovery(open_world, world, nango, gate, connection_id):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    world.settle(auth(connection_id=connection_id, tags=DANA))
+    control(nango, connection_id, "oauth2", exhausted=True)
+    slow = open_world(base_url=gate.url)
+
+    def meanwhile():
+        control(nango, connection_id, "oauth2", exhausted=False)
+        world.settle(auth("refresh", connection_id=connection_id, tags=DANA))
+
+    gate.after = meanwhile
+    event_id = slow.settle(failure("refresh", connection_id=connection_id, tags=DANA))
+    assert world.event(event_id).state == EventState.PROCESSED
+    assert world.connection(connection_id).last_error_type is None

@@ -16,11 +16,12 @@ import uvicorn
 from sqlalchemy import text
 from starlette.applications import Starlette
 
+from app.configuration import load
 from app.db.engine import Database, connect
 from app.db.schema import upgrade
 from app.domain.signature import HEADER, sign
 from app.main import create_app
-from app.settings import Settings, load
+from app.settings import Settings
 from app.web.group_commit import GroupCommit
 from app.web.webhooks import WebhookEndpoint
 

@@ -229,7 +229,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 MEMBERS = st.sampled_from(
-    ["from", "type", "connectionId", "providerConfigKey", "operation", "success", "tags", "error"]
+    ["from", "type", "connectionId", "providerConfigKey", "operation", "success", "tags", "endUser", "error"]
 )
 
 

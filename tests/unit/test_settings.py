@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from app.configuration import load
 from app.errors import ConfigurationError
-from app.settings import Settings, load
+from app.settings import Settings
 
 SECRET = "hunter2"
 

@@ -21,7 +21,7 @@ from app.db.engine import Database
 from app.domain.linking import TagKeys
 from app.ids import new_id
 from app.services import upkeep
-from app.services.processing import RouteCache
+from app.services.route_cache import RouteCache
 from app.telemetry import get_logger
 
 log = get_logger(__name__)

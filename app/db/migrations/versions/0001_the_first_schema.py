@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("expires_at", TIME, nullable=True),
         sa.Column("last_error_type", sa.Text(), nullable=True),
         sa.Column("last_error_at", TIME, nullable=True),
+        sa.Column("errors_seen_at", TIME, nullable=True),
         sa.Column("observed_at", TIME, nullable=True),
         sa.Column("absences", sa.Integer(), nullable=False),
         sa.Column("created_at", TIME, nullable=False),

@@ -1,0 +1,35 @@
+"""Where the web process is, as seen from this machine, and whether its place is free."""
+
+import socket
+
+from app.errors import ConfigurationError, Problem
+from app.settings import Settings
+
+
+def web_origin(settings: Settings) -> str:
+    """The origin of the web process; an address that means "all" is reached over loopback."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}  # noqa: S104
+    host = reached.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def webhook_url(settings: Settings, environment: str) -> str:
+    """Where Nango's webhooks of this environment go."""
+    return f"{web_origin(settings)}/webhooks/nango" + ("" if environment == "default" else f"/{environment}")
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family):
+            return True
+    except OSError:
+        return False
+
+
+def require_free(host: str, port: int) -> None:
+    """Raises ConfigurationError when the web process could not listen there."""
+    if not is_free(host, port):
+        what = f"{host}:{port} is in use by another program, or not an address of this machine"
+        raise ConfigurationError([Problem("WAYLINK_PORT", what, str(port + 1))])

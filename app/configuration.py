@@ -1,0 +1,232 @@
+"""Loading the configuration: variables, waylink.toml and key files. Every problem is reported at once.
+
+Called by the edges (main, cli, workers) only; what it returns is passed on as values.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pydantic import SecretStr, ValidationError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.config_file import ConfigFile, EnvironmentEntry
+from app.environments import Environment, SigningKeys, split_keys
+from app.errors import ConfigurationError, Problem
+from app.settings import Settings
+
+DEFAULT_CONFIG: Final = Path("waylink.toml")
+SANDBOX_FILE: Final = "sandbox.json"  # what `waylink up` writes for the other commands
+
+
+def load() -> Settings:
+    """Read variables and file. Raises ConfigurationError with every problem."""
+    environ = os.environ
+    problems: list[Problem] = []
+    settings = _read_variables(problems)
+    config = _read_file(settings, problems)
+    environments = _environments(settings, config, environ, problems)
+    problems.extend(_database_problems(settings))
+    problems.extend(_broker_problems(settings))
+    if problems:
+        raise ConfigurationError(problems)
+    settings.complete(config, environments)
+    return settings
+
+
+def _read_variables(problems: list[Problem]) -> Settings:
+    """The settings; a wrong variable is a problem and, so that the rest can be judged, counts as unset."""
+    try:
+        return Settings()
+    except ValidationError as invalid:
+        unset = {}
+        for error in invalid.errors(include_url=False, include_input=False, include_context=False):
+            name = str(error["loc"][0])
+            field = Settings.model_fields[name]
+            unset[name] = field.default
+            problems.append(Problem(f"WAYLINK_{name.upper()}", error["msg"], f"{(field.examples or [''])[0]}"))
+        return Settings(**unset)
+
+
+def _read_file(settings: Settings, problems: list[Problem]) -> ConfigFile:
+    path = settings.config
+    if path is None:
+        path = DEFAULT_CONFIG
+        if not path.exists():
+            return ConfigFile()
+    try:
+        return ConfigFile.model_validate(tomllib.loads(path.read_text()))
+    except OSError as unreadable:
+        what = f"{path} cannot be read: {unreadable.strerror}"
+        problems.append(Problem("WAYLINK_CONFIG", what, "/etc/waylink/waylink.toml"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as broken:
+        problems.append(Problem(str(path), f"not valid TOML: {broken}"))
+    except ValidationError as invalid:
+        problems.extend(
+            Problem(
+                ": ".join([str(path), *([".".join(map(str, error["loc"]))] if error["loc"] else [])]),
+                error["msg"].removeprefix("Value error, "),
+            )
+            for error in invalid.errors(include_url=False, include_input=False, include_context=False)
+        )
+    return ConfigFile()
+
+
+def _environments(
+    settings: Settings, config: ConfigFile, environ: Mapping[str, str], problems: list[Problem]
+) -> dict[str, Environment]:
+    found = {name: _environment_of_file(name, entry, environ, problems) for name, entry in config.environments.items()}
+    if settings.nango_api_key or settings.nango_signing_keys:
+        if "default" in found:
+            problems.append(
+                Problem(
+                    "WAYLINK_NANGO_SIGNING_KEYS",
+                    "the environment `default` is defined both by WAYLINK_NANGO_* variables and by the file: keep one",
+                    "signing_keys_env in the file, and no WAYLINK_NANGO_* variable",
+                )
+            )
+        found["default"] = _plain_environment(settings, problems)
+    elif not found:
+        sandbox = _sandbox_environment(settings.data_dir / SANDBOX_FILE)
+        if sandbox is not None:
+            found["default"] = sandbox
+    return found
+
+
+def _plain_environment(settings: Settings, problems: list[Problem]) -> Environment:
+    keys = split_keys(settings.nango_signing_keys.get_secret_value()) if settings.nango_signing_keys else ()
+    if not keys:
+        problems.append(
+            Problem(
+                "WAYLINK_NANGO_SIGNING_KEYS",
+                "missing while WAYLINK_NANGO_API_KEY is set: every webhook would be refused",
+                "new-key,old-key",
+            )
+        )
+    return Environment(
+        name="default",
+        base_url=settings.nango_base_url.rstrip("/"),
+        account="default",
+        signing_keys=SigningKeys(tuple(SecretStr(key) for key in keys)),
+        api_key=settings.nango_api_key,
+    )
+
+
+def _environment_of_file(
+    name: str, entry: EnvironmentEntry, environ: Mapping[str, str], problems: list[Problem]
+) -> Environment:
+    where = f"environments.{name}"
+    api_key = _secret(f"{where}.api_key", entry.api_key_env, entry.api_key_file, environ, problems)
+    if entry.signing_keys_file is not None:
+        keys = SigningKeys(file=entry.signing_keys_file)
+        if not keys.live():
+            problems.append(Problem(f"{where}.signing_keys_file", f"{entry.signing_keys_file} holds no readable key"))
+    else:
+        text = _secret(f"{where}.signing_keys", entry.signing_keys_env, None, environ, problems)
+        plain = split_keys(text.get_secret_value()) if text else ()
+        keys = SigningKeys(tuple(SecretStr(key) for key in plain))
+        if not plain and (text or entry.signing_keys_env is None):
+            problems.append(
+                Problem(where, "has no signing keys: every webhook would be refused", 'signing_keys_env = "NANGO_KEYS"')
+            )
+    return Environment(
+        name=name,
+        base_url=entry.base_url.rstrip("/"),
+        account=entry.account or name,
+        signing_keys=keys,
+        api_key=api_key,
+    )
+
+
+def _secret(
+    where: str, variable: str | None, file: Path | None, environ: Mapping[str, str], problems: list[Problem]
+) -> SecretStr | None:
+    if file is not None:
+        try:
+            value = file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as unreadable:
+            why = unreadable.strerror if isinstance(unreadable, OSError) else "not UTF-8"
+            problems.append(Problem(f"{where}_file", f"{file} cannot be read: {why}"))
+            return None
+        if not value:
+            problems.append(Problem(f"{where}_file", f"{file} is empty"))
+        return SecretStr(value)
+    if variable is None:
+        return None
+    value = environ.get(variable, "").strip()
+    if not value:
+        problems.append(Problem(f"{where}_env", f"the variable {variable} is not set"))
+        return None
+    return SecretStr(value)
+
+
+def _sandbox_environment(file: Path) -> Environment | None:
+    """The sandbox that `waylink up` runs, so that its other commands find it from a second terminal."""
+    try:
+        known: dict[str, Any] = json.loads(file.read_text())
+        return Environment(
+            name="default",
+            base_url=known["base_url"],
+            account="sandbox",
+            signing_keys=SigningKeys((SecretStr(known["signing_key"]),)),
+            api_key=SecretStr(known["api_key"]),
+            sandboxed=True,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _database_problems(settings: Settings) -> list[Problem]:
+    """Never with the URL or a part of it: its password may be what makes it unreadable."""
+    try:
+        known = make_url(settings.database).drivername in {"postgresql+psycopg", "sqlite"}
+    except (ArgumentError, ValueError):
+        known = False
+    if known:
+        return []
+    what = "is not the URL of a PostgreSQL or SQLite database (a password with : / @ has to be percent-encoded)"
+    return [Problem("WAYLINK_DATABASE_URL", what, "postgresql://waylink:…@db.example/waylink")]
+
+
+def _broker_problems(settings: Settings) -> list[Problem]:
+    """Internal queues never share a Redis database with teams (DESIGN 3)."""
+    problems = []
+    places = []
+    for name, value, url in (
+        ("WAYLINK_BROKER_URL", settings.broker_url, settings.broker),
+        ("WAYLINK_TEAM_BROKER_URL", settings.team_broker_url, settings.team_broker),
+    ):
+        try:
+            places.append(_redis_place(url))
+        except ValueError:
+            if value is not None:
+                what = "is not a Redis URL with the number of a database (redis, rediss or redis+socket)"
+                problems.append(Problem(name, what, "redis://redis.example:6379/0"))
+    if not problems and len(set(places)) == 1:
+        problems.append(
+            Problem(
+                "WAYLINK_TEAM_BROKER_URL",
+                "is the internal broker's database: the shortest visibility timeout of any application on a database "
+                "applies to all of it, so teams need another one",
+                "redis://redis.example:6379/1",
+            )
+        )
+    return problems
+
+
+def _redis_place(url: str) -> tuple[str, int, int]:
+    """Socket or host, port and database, so that one place in two spellings is seen as one. Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket":
+        database = parse_qs(parts.query).get("virtual_host", ["0"])[-1]
+        return str(Path(unquote(parts.netloc + parts.path)).resolve()), 0, int(database.removeprefix("/"))
+    if parts.scheme not in {"redis", "rediss"}:
+        raise ValueError(parts.scheme)
+    host = parts.hostname or "localhost"
+    host = "localhost" if host in {"127.0.0.1", "::1"} else host
+    return host, parts.port or 6379, int(parts.path.strip("/") or 0)

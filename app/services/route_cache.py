@@ -1,0 +1,40 @@
+"""The live routes, compiled once per route set and process."""
+
+from dataclasses import dataclass, field
+
+from app.db import routes as route_rows
+from app.db.engine import Database
+from app.db.models import RouteVersion
+from app.domain.patterns import compile_pattern
+from app.domain.routing import Route, RouteSet
+from app.errors import InvalidPattern
+from app.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class RouteCache:
+    """Compares one number per batch; a change of routes is in force with the next batch."""
+
+    _routes: RouteSet = field(default_factory=lambda: RouteSet(-1, ()))
+
+    def current(self, database: Database) -> RouteSet:
+        with database.read() as session:
+            version = route_rows.current_version(session)
+            if version != self._routes.version:
+                compiled = [_compile(row) for row in route_rows.live(session)]
+                self._routes = RouteSet(version, [route for route in compiled if route])
+        return self._routes
+
+
+def _compile(row: RouteVersion) -> Route | None:
+    """None for a pattern that another release took and this one does not: one route must not stop all events."""
+    try:
+        pattern = compile_pattern(row.pattern)
+    except InvalidPattern as refused:
+        log.error("route_unusable", route=row.name, version=row.version, problem=str(refused))
+        return None
+    return Route(
+        name=row.name, version=row.version, team=row.team, destination=row.destination, job=row.job, pattern=pattern
+    )
