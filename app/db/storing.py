@@ -1,7 +1,7 @@
 """The one hot write: a batch of deliveries, stored in one statement.
 
 Straight to the driver on both databases. Measured against the same upsert through SQLAlchemy, whose multi-row VALUES
-are compiled anew for every batch size: docs/operations.md has the figures.
+are compiled anew for every batch size: ARCHITECTURE.md has the figures.
 """
 
 from collections.abc import Sequence
