@@ -4,7 +4,7 @@ Everything is loaded in bulk with rows locked in sorted order, decided in memory
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -80,13 +80,6 @@ class _Item:
         return isinstance(self.verdict, Accept) and self.judged.notice.type in LINKING_TYPES
 
 
-@dataclass(slots=True)
-class _Counts:
-    settled: int = 0
-    waiting: int = 0
-    plans: dict[UUID, tuple[Connection, Plan | None]] = field(default_factory=dict)
-
-
 class Batch:
     """One transaction's worth of events. Use once: `Batch(…).apply()`."""
 
@@ -94,7 +87,8 @@ class Batch:
         self, session: Session, policy: Policy, routes: RouteSet, judged: Sequence[Judged], *, now: datetime
     ) -> None:
         self._session, self._policy, self._now = session, policy, now
-        self._counts = _Counts()
+        self._settled = self._waiting = 0
+        self._plans: dict[UUID, tuple[Connection, Plan | None]] = {}
         claimed = {one.event_id: one for one in judged}
         events = [
             event
@@ -124,7 +118,7 @@ class Batch:
                 case Accept():
                     self._accept(item, item.verdict)
         self._write()
-        return Applied(self._judge.job_ids, self._counts.settled, self._counts.waiting)
+        return Applied(self._judge.job_ids, self._settled, self._waiting)
 
     def _settle(self, event: Event, judged: Judged) -> Verdict:
         connection = self._connections.get(judged.key) if judged.key else None
@@ -168,14 +162,14 @@ class Batch:
             event.looks += 1
         if connection is not None and isinstance(item.judged.look, Absent):
             connection.absences += 1
-        self._counts.waiting += 1
+        self._waiting += 1
 
     def _give_up(self, item: _Item, verdict: Reject) -> None:
         event = item.event
         event.state, event.failure, event.problem = EventState.FAILED, "not_confirmed", verdict.why
         event.confirmed, event.processed_at = False, self._now
         EVENTS.labels(event.type, EventState.FAILED).inc()
-        self._counts.settled += 1
+        self._settled += 1
 
     def _accept(self, item: _Item, verdict: Accept) -> None:
         event, notice, connection = item.event, item.judged.notice, self._connection(item)
@@ -201,7 +195,7 @@ class Batch:
         else:
             event.next_at = self._now  # the same delivery came while this one was worked on: look once more
         EVENTS.labels(event.type, EventState.PROCESSED).inc()
-        self._counts.settled += 1
+        self._settled += 1
 
     # What an accepted event does to its connection
 
@@ -257,7 +251,7 @@ class Batch:
         connection.status, connection.updated_at = ConnectionStatus.DELETED, self._now
         connection.expires_at = connection.drift = connection.unlinked_reason = None
         self._links.close(connection, "deleted")
-        self._counts.plans[connection.id] = (connection, None)
+        self._plans[connection.id] = (connection, None)
 
     def _link(self, item: _Item, connection: Connection, claim: Claim | None) -> None:
         connection.wanted_user = claim.user_id if claim else None
@@ -290,13 +284,13 @@ class Batch:
         if policy is not None:
             mode = connection.auth_mode or ""
             planned = first_plan(now=self._now, auth_mode=mode, identity=connection.id.hex, policy=policy)
-        self._counts.plans[connection.id] = (connection, planned)
+        self._plans[connection.id] = (connection, planned)
 
     def _write(self) -> None:
         self._links.write()
         self._judge.write(self._session)
-        refresh_rows.supersede(self._session, list(self._counts.plans), now=self._now)
-        for connection, planned in self._counts.plans.values():
+        refresh_rows.supersede(self._session, list(self._plans), now=self._now)
+        for connection, planned in self._plans.values():
             if planned is not None:
                 refresh_rows.plan(self._session, connection, planned, failures=0, now=self._now)
         self._session.flush()
