@@ -164,6 +164,7 @@ def _help(command: click.Command, context: click.Context | None) -> str:
     parent = context.parent if context else None
     name = context.info_name if context else "waylink"
     own = {**waylink.context_settings, "terminal_width": 110, "max_content_width": 110}
+    command._help_option = None  # click keeps the one of its first use, which may have been another context's
     wide = click.Context(command, info_name=name, parent=parent, **own)
     return "\n".join(line.rstrip() for line in command.get_help(wide).splitlines())
 

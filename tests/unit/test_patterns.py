@@ -32,14 +32,19 @@ def matches(pattern: object, document: object) -> bool:
     return matched
 
 
-@pytest.mark.parametrize("path", KNOWN_CASES, ids=lambda path: path.stem)
-def test_eventbridge_and_we_give_the_same_answer(path: Path):
-    case = read_json5(path.read_text(encoding="utf-8"))
-    if path.stem.endswith("_EXC"):
-        with pytest.raises(InvalidPattern):
-            compile_pattern(case["EventPattern"])
-    else:
-        assert matches(case["EventPattern"], case["Event"]) is not path.stem.endswith("_NEG")
+def answer(case: dict) -> str:
+    """`EXC`, `NEG` or a match, as the names of the known cases say."""
+    try:
+        return "" if matches(case["EventPattern"], case["Event"]) else "NEG"
+    except InvalidPattern:
+        return "EXC"
+
+
+def test_eventbridge_and_we_give_the_same_answer():
+    """Over the cases that lie beside the repository, where they do; ours below stand for themselves."""
+    ours = {path.stem: answer(read_json5(path.read_text(encoding="utf-8"))) for path in KNOWN_CASES}
+    theirs = {stem: stem.rpartition("_")[2] if stem.endswith(("_EXC", "_NEG")) else "" for stem in ours}
+    assert ours == theirs
 
 
 def test_the_json5_reader_leaves_strings_alone():
