@@ -53,10 +53,10 @@ SELECT environment, fingerprint, event_id FROM seen
 """  # noqa: S608 - nothing but constants of ours is put in
 
 _SQLITE_SEEN: Final = f"""
-INSERT INTO deliveries (environment, fingerprint, event_id, first_at) VALUES (?, ?, ?, ?)
+INSERT INTO deliveries (environment, fingerprint, event_id, first_at) VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT (environment, fingerprint) DO UPDATE SET {_WINDOW.format(cutoff="?5")}
 RETURNING event_id
-""".replace("(?, ?, ?, ?)", "(?1, ?2, ?3, ?4)")  # noqa: S608 - nothing but constants of ours is put in
+"""  # noqa: S608 - nothing but constants of ours is put in
 _SQLITE_STORED: Final = f"""
 INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body,
                     origin, state, duplicates, attempts, looks)

@@ -141,7 +141,8 @@ class Batch:
         event.type = event.type or str(notice.type)
         event.integration, event.connection_id = notice.integration, notice.connection_id
         event.tags = dict(notice.tags) if notice.tags is not None else None
-        event.body = without_secrets(event.body) if event.body is not None else None
+        if notice.error is not None and event.body is not None:
+            event.body = without_secrets(event.body)
         connection = self._connection(item)
         if connection is not None:
             event.connection_ref = connection.id
@@ -207,7 +208,7 @@ class Batch:
         elif kind in LINKING_TYPES:
             self._absorb(item, verdict, connection)
         elif kind is EventType.CONNECTION_DELETED:
-            self._delete(connection)
+            self._delete(connection, observed_at)
         elif connection.errors_seen_at is not None and observed_at < connection.errors_seen_at:
             pass  # nor does an older failure hide a newer recovery
         elif kind is EventType.CONNECTION_REFRESH_FAILED:
@@ -247,8 +248,9 @@ class Batch:
             connection.status = ConnectionStatus.ACTIVE
         self._replan(connection)
 
-    def _delete(self, connection: Connection) -> None:
+    def _delete(self, connection: Connection, observed_at: datetime) -> None:
         connection.status, connection.updated_at = ConnectionStatus.DELETED, self._now
+        connection.observed_at = observed_at  # an older view must not revive it
         connection.expires_at = connection.drift = connection.unlinked_reason = None
         self._links.close(connection, "deleted")
         self._plans[connection.id] = (connection, None)

@@ -162,7 +162,7 @@ class Refresher:
             connection.absences += 1
         if connection.errors_seen_at and answer.asked_at and answer.asked_at < connection.errors_seen_at:
             return  # something newer was seen of its errors while Nango was asked
-        connection.errors_seen_at = answer.asked_at
+        connection.errors_seen_at = answer.asked_at or connection.errors_seen_at
         if answer.outcome in {RefreshOutcome.RENEWED, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY}:
             connection.last_error_type = connection.last_error_at = None
             return

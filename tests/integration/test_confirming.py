@@ -19,6 +19,17 @@ def world(open_world, base_url):
     return open_world(base_url=base_url)
 
 
+@pytest.fixture
+def settle_slowly(open_world, gate):
+    """Another worker, and what happens between Nango's answer to it and its recording of that."""
+
+    def settle(body, *, meanwhile):
+        gate.after = meanwhile
+        return open_world(base_url=gate.url).settle(body)
+
+    return settle
+
+
 def look_again(world, event_id, seconds):
     """The event waits just so long; then it is looked at again."""
     event = world.event(event_id)
@@ -238,18 +249,17 @@ def test_a_recovery_is_believed_when_the_api_shows_no_error(world, nango, connec
     assert world.connection(connection_id).last_error_type is None
 
 
-def test_an_older_view_of_a_failure_does_not_hide_a_reauthorization(open_world, world, nango, gate, connection_id):
+@pytest.mark.parametrize("ended_by", ["override", "refresh"])
+def test_an_older_failure_does_not_hide_what_ended_it(world, nango, settle_slowly, connection_id, ended_by):
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", exhausted=True)
-    slow = open_world(base_url=gate.url)
 
     def meanwhile():
         control(nango, connection_id, "oauth2", exhausted=False)
-        world.settle(auth("override", connection_id=connection_id, tags=DANA))
+        world.settle(auth(ended_by, connection_id=connection_id, tags=DANA))
 
-    gate.after = meanwhile
-    event_id = slow.settle(failure("refresh", connection_id=connection_id, tags=DANA))
+    event_id = settle_slowly(failure("refresh", connection_id=connection_id, tags=DANA), meanwhile=meanwhile)
     assert world.event(event_id).state == EventState.PROCESSED
     assert world.connection(connection_id).last_error_type is None
 
@@ -315,17 +325,18 @@ def test_a_deletion_of_a_connection_nobody_knows_is_kept_and_changes_nothing(wor
     assert world.connection(connection_id) is None
 
 
-def test_an_older_failure_does_not_hide_a_newer_recovery(open_world, world, nango, gate, connection_id):
+def test_an_older_view_does_not_revive_what_was_deleted(world, nango, settle_slowly, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
-    control(nango, connection_id, "oauth2", exhausted=True)
-    slow = open_world(base_url=gate.url)
 
     def meanwhile():
-        control(nango, connection_id, "oauth2", exhausted=False)
-        world.settle(auth("refresh", connection_id=connection_id, tags=DANA))
+        query = {"provider_config_key": "oauth2"}
+        nango.delete(f"/connections/{connection_id}", params=query).raise_for_status()
+        event_id = world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
+        clock.move(2)
+        world.process()
+        assert world.event(event_id).state == EventState.PROCESSED
 
-    gate.after = meanwhile
-    event_id = slow.settle(failure("refresh", connection_id=connection_id, tags=DANA))
-    assert world.event(event_id).state == EventState.PROCESSED
-    assert world.connection(connection_id).last_error_type is None
+    settle_slowly(auth("override", connection_id=connection_id, tags=DANA), meanwhile=meanwhile)
+    assert world.connection(connection_id).status == ConnectionStatus.DELETED
+    assert world.owner(connection_id) is None

@@ -361,3 +361,10 @@ def test_a_route_that_no_longer_compiles_does_not_stop_the_others(world):
         session.execute(update(RouteVersion).where(RouteVersion.name == "bad").values(pattern={}))
     world.settle(auth(tags=DANA))
     assert [job.route for job in world.jobs()] == ["good"]
+
+
+def test_what_a_provider_calls_an_error_stays_as_it_came(world):
+    """Forwarded raw, such a body is nobody's failure of Nango's, and we hold the only copy."""
+    body = b'{"error": {"code": 7, "details": ["a", "b"]}, "id": 1}'
+    event = world.event(world.settle(body))
+    assert (event.type, event.body) == ("nango.unhandled", body)

@@ -244,12 +244,14 @@ def test_a_forced_call_that_timed_out_is_followed_by_a_plain_one(forced, gate, c
 
 
 def test_a_plan_claimed_five_times_without_a_result_counts_as_a_failure(world, gate, clock, planned):
+    seen_at = world.connection(planned).errors_seen_at
     for _ in range(MAX_CLAIMS):
         with world.database.write() as session:
             assert refresh_rows.claim(session, limit=1, now=clock.now, lease=REFRESH_LEASE)
         clock.move(LEASE)
     refresh(world)
     assert gate.requests == []
+    assert world.connection(planned).errors_seen_at == seen_at is not None  # nothing was seen, nothing forgotten
     assert world.plans(planned)[0].outcome == RefreshOutcome.FAILED
     assert world.open_plan(planned).failures == 1
 
