@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+import msgspec
 from celery import Celery
 from kombu import Queue
 
@@ -124,10 +125,12 @@ class Broker:
                         kwargsrepr=_REPR,
                     )
                     producer.publish(
-                        built.body,
+                        # kombu's own encoder is five times slower, and does not know JSON that is ready.
+                        msgspec.json.encode(built.body),
                         exchange="",
                         routing_key=message.queue,
-                        serializer="json",
+                        content_type="application/json",
+                        content_encoding="utf-8",
                         delivery_mode=2,
                         headers=built.headers,
                         retry=False,

@@ -1,16 +1,50 @@
 """Statements on events and on the duplicate window."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Table, case, delete, func, select, tuple_, update
+from sqlalchemy import Select, Table, bindparam, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
+from app.db import bulk
 from app.db.models import Delivery, Event
 from app.domain.states import EventState
+
+_events: Final = bulk.table(Event)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedEvent:
+    """What a worker gets to work on. `attempts` is the claim's number."""
+
+    id: UUID
+    environment: str
+    attempts: int
+    duplicates: int
+    last_seen_at: datetime
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class LockedEvent:
+    """What applying an event has to know of its row."""
+
+    id: UUID
+    environment: str
+    origin: str
+    state: str
+    received_at: datetime
+    attempts: int
+    duplicates: int
+    looks: int
+    type: str | None
+    route_set: int | None
 
 
 def insert_for(session: Session, model: type[Any]) -> Any:
@@ -21,56 +55,86 @@ def insert_for(session: Session, model: type[Any]) -> Any:
     return sqlite.insert(table)
 
 
-def count_duplicates(session: Session, seen: Sequence[tuple[UUID, int]], *, now: datetime) -> None:
-    """Note repeated deliveries. A settled event becomes due again, so that its connection is looked at once more."""
-    settled = Event.state != EventState.RECEIVED
-    for event_id, times in sorted(seen):
-        session.execute(
-            update(Event)
-            .where(Event.id == event_id)
-            .values(
-                duplicates=Event.duplicates + times,
-                last_seen_at=now,
-                state=EventState.RECEIVED,
-                attempts=case((settled, 0), else_=Event.attempts),
-                looks=case((settled, 0), else_=Event.looks),
-                next_at=case((settled, now), else_=Event.next_at),
-                failure=None,
-            )
-        )
-
-
 def claim(
     session: Session, ids: Collection[UUID], *, limit: int, now: datetime, lease: timedelta, suspects: bool = False
-) -> list[Event]:
+) -> list[ClaimedEvent]:
     """Take up to `limit` due events: the hinted ones, then any others. Each is counted and leased.
 
     `suspects` are those whose last claim brought no result; they are kept apart from the others.
     """
-    due = (
-        select(Event)
-        .where(Event.state == EventState.RECEIVED, Event.next_at <= now)
-        .where(Event.attempts > 0 if suspects else Event.attempts == 0)
-        .with_for_update(skip_locked=True)
-    )
-    taken = list(session.scalars(due.where(Event.id.in_(ids)).order_by(Event.id).limit(limit))) if ids else []
-    if len(taken) < limit:
-        others = due.where(Event.id.not_in([event.id for event in taken])) if taken else due
-        taken += session.scalars(others.order_by(Event.next_at).limit(limit - len(taken)))
-    if taken:
-        session.execute(
-            update(Event)
-            .where(Event.id.in_([event.id for event in taken]))
-            .values(attempts=Event.attempts + 1, next_at=now + lease)
-            .execution_options(synchronize_session="evaluate")
-        )
+    kind = bulk.dialect(session)
+    times = {"now": now, "until": now + lease}
+    taken: list[ClaimedEvent] = []
+    if ids:
+        hinted = _claiming(kind, suspects=suspects, hinted=True)
+        found = session.execute(hinted, {**times, **bulk.keys(ids), "most": limit})
+        taken += [ClaimedEvent(*row) for row in found]
+    if len(taken) < limit:  # what was just taken is not due any more
+        found = session.execute(_claiming(kind, suspects=suspects), {**times, "most": limit - len(taken)})
+        taken += [ClaimedEvent(*row) for row in found]
     return sorted(taken, key=lambda event: event.id)
 
 
-def lock(session: Session, ids: Collection[UUID]) -> list[Event]:
+@cache
+def _claiming(dialect: str, *, suspects: bool, hinted: bool = False) -> ReturningUpdate[Any]:
+    due = (
+        select(_events.c.id)
+        # Spelled out, not parameters: so that the partial indexes are seen to hold these rows.
+        .where(text("state = 'received'"), text("attempts > 0" if suspects else "attempts = 0"))
+        .where(_events.c.next_at <= bindparam("now"))
+        .limit(bindparam("most"))
+        .with_for_update(skip_locked=True)
+    )
+    if hinted:
+        chosen = due.where(bulk.among(dialect, _events.c.id)).order_by(_events.c.id).cte("chosen")
+    else:
+        chosen = due.order_by(_events.c.next_at).cte("chosen")
+    return (
+        update(_events)
+        .where(_events.c.id == chosen.c.id)
+        .values(attempts=_events.c.attempts + 1, next_at=bindparam("until"))
+        .returning(*bulk.columns(Event, ClaimedEvent))
+    )
+
+
+def lock(session: Session, ids: Collection[UUID]) -> list[LockedEvent]:
     """The events with these ids, locked, oldest first."""
-    statement = select(Event).where(Event.id.in_(ids)).order_by(Event.id).with_for_update()
-    return list(session.scalars(statement.execution_options(populate_existing=True)))
+    return [LockedEvent(*row) for row in session.execute(_locking(bulk.dialect(session)), bulk.keys(ids))]
+
+
+@cache
+def _locking(dialect: str) -> Select[Any]:
+    chosen = select(*bulk.columns(Event, LockedEvent)).where(bulk.among(dialect, _events.c.id))
+    return chosen.order_by(_events.c.id).with_for_update()
+
+
+def replace_bodies(session: Session, bodies: Mapping[UUID, bytes]) -> None:
+    """Keep these bodies instead of what came."""
+    for event_id, body in bodies.items():
+        session.execute(update(_events).where(_events.c.id == event_id).values(body=body))
+
+
+def give_up(session: Session, ids: Collection[UUID], *, problem: str, now: datetime) -> None:
+    """These were claimed too often without a result."""
+    failed = {"state": EventState.FAILED, "failure": "crashed", "problem": problem, "processed_at": now}
+    bulk.update(session, Event, [{"id": one, **failed} for one in ids])
+
+
+def fail(session: Session, event_id: UUID, *, attempts: int, kind: str, problem: str, now: datetime) -> str | None:
+    """Give up an event that could not be applied, while it is still ours by `attempts`. Returns its type."""
+    kind_now: str | None = session.scalar(
+        update(_events)
+        .where(_events.c.id == event_id, _events.c.state == EventState.RECEIVED, _events.c.attempts == attempts)
+        .values(
+            state=EventState.FAILED,
+            failure="error",
+            problem=problem,
+            type=func.coalesce(_events.c.type, kind),
+            processed_at=now,
+        )
+        .returning(_events.c.type)
+    )
+    return kind_now
 
 
 def count_due(session: Session, *, now: datetime, at_most: int) -> int:

@@ -1,60 +1,109 @@
 """Statements on jobs and their attempts."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from msgspec import Raw
+from sqlalchemy import Select, Text, bindparam, cast, func, select, text, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
+from app.db import bulk
 from app.db.models import Event, Job
 from app.domain.states import UNFINISHED_JOBS, JobState
+
+_jobs: Final = bulk.table(Job)
+# In the statement itself: SQLite does not use a partial index for states that come as parameters.
+UNFINISHED: Final = _jobs.c.state.in_(bindparam("states", UNFINISHED_JOBS, expanding=True, literal_execute=True))
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """What a worker gets to hand over. `attempts` and `crashes` count this claim."""
+
+    id: UUID
+    event_id: UUID
+    route: str
+    route_version: int
+    team: str
+    destination: str
+    name: str
+    attempts: int
+    crashes: int
+    created_at: datetime
 
 
 def claim(
     session: Session, ids: Collection[UUID], *, limit: int, now: datetime, lease: timedelta, suspects: bool = False
-) -> list[Job]:
+) -> list[ClaimedJob]:
     """Take up to `limit` due jobs: the hinted ones, then any others. Each is counted and leased.
 
     `suspects` are those whose last claim brought no result; they are kept apart from the others.
     """
-    due = (
-        select(Job)
-        .where(Job.state.in_(UNFINISHED_JOBS), Job.next_at <= now, Job.blocked_by.is_(None))
-        .where(Job.crashes > 0 if suspects else Job.crashes == 0)
-        .with_for_update(skip_locked=True)
-    )
-    taken = list(session.scalars(due.where(Job.id.in_(ids)).order_by(Job.id).limit(limit))) if ids else []
-    if len(taken) < limit:
-        others = due.where(Job.id.not_in([job.id for job in taken])) if taken else due
-        taken += session.scalars(others.order_by(Job.next_at).limit(limit - len(taken)))
-    if taken:
-        session.execute(
-            update(Job)
-            .where(Job.id.in_([job.id for job in taken]))
-            .values(state=JobState.RUNNING, attempts=Job.attempts + 1, crashes=Job.crashes + 1, next_at=now + lease)
-            .execution_options(synchronize_session="evaluate")
-        )
+    kind = bulk.dialect(session)
+    times = {"now": now, "until": now + lease}
+    taken: list[ClaimedJob] = []
+    if ids:
+        hinted = _claiming(kind, suspects=suspects, hinted=True)
+        found = session.execute(hinted, {**times, **bulk.keys(ids), "most": limit})
+        taken += [ClaimedJob(*row) for row in found]
+    if len(taken) < limit:  # what was just taken is not due any more
+        found = session.execute(_claiming(kind, suspects=suspects), {**times, "most": limit - len(taken)})
+        taken += [ClaimedJob(*row) for row in found]
     return sorted(taken, key=lambda job: job.id)
 
 
-def lock(session: Session, ids: Collection[UUID]) -> list[Job]:
-    """The jobs with these ids, locked in order."""
-    statement = select(Job).where(Job.id.in_(ids)).order_by(Job.id).with_for_update()
-    return list(session.scalars(statement.execution_options(populate_existing=True)))
+@cache
+def _claiming(dialect: str, *, suspects: bool, hinted: bool = False) -> ReturningUpdate[Any]:
+    due = (
+        select(_jobs.c.id)
+        .where(UNFINISHED, _jobs.c.next_at <= bindparam("now"), _jobs.c.blocked_by.is_(None))
+        .where(text("crashes > 0" if suspects else "crashes = 0"))
+        .limit(bindparam("most"))
+        .with_for_update(skip_locked=True)
+    )
+    if hinted:
+        chosen = due.where(bulk.among(dialect, _jobs.c.id)).order_by(_jobs.c.id).cte("chosen")
+    else:
+        chosen = due.order_by(_jobs.c.next_at).cte("chosen")
+    counted = {"attempts": _jobs.c.attempts + 1, "crashes": _jobs.c.crashes + 1}
+    return (
+        update(_jobs)
+        .where(_jobs.c.id == chosen.c.id)
+        .values(state=JobState.RUNNING, next_at=bindparam("until"), **counted)
+        .returning(*bulk.columns(Job, ClaimedJob))
+    )
 
 
-def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, dict[str, object]]:
-    """The judged document of each event."""
-    rows = session.execute(select(Event.id, Event.document).where(Event.id.in_(event_ids)))
-    return {event_id: document or {} for event_id, document in rows}
+def lock_running(session: Session, ids: Collection[UUID]) -> dict[UUID, int]:
+    """Those of these jobs that are running, locked in order, and the number of the attempt each is at."""
+    found = session.execute(_locking(bulk.dialect(session)), bulk.keys(ids))
+    return {job_id: attempts for job_id, attempts in found}  # noqa: C416 - dict() would ask the result for its keys
+
+
+@cache
+def _locking(dialect: str) -> Select[Any]:
+    running = select(_jobs.c.id, _jobs.c.attempts).where(_jobs.c.state == JobState.RUNNING)
+    return running.where(bulk.among(dialect, _jobs.c.id)).order_by(_jobs.c.id).with_for_update()
+
+
+def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, Raw]:
+    """The judged document of each event, as the JSON text that it is: it is passed on, not looked at."""
+    found = session.execute(_documents(bulk.dialect(session)), bulk.keys(event_ids))
+    return {event_id: Raw((document or "{}").encode()) for event_id, document in found}
+
+
+@cache
+def _documents(dialect: str) -> Select[Any]:
+    events = bulk.table(Event)
+    return select(events.c.id, cast(events.c.document, Text)).where(bulk.among(dialect, events.c.id))
 
 
 def count_due(session: Session, *, now: datetime, at_most: int) -> int:
     """How many jobs are due, counted up to a bound."""
-    due = (
-        select(Job.id)
-        .where(Job.state.in_(UNFINISHED_JOBS), Job.next_at <= now, Job.blocked_by.is_(None))
-        .limit(at_most)
-    )
+    due = select(_jobs.c.id).where(UNFINISHED, _jobs.c.next_at <= now, _jobs.c.blocked_by.is_(None)).limit(at_most)
     return session.scalar(select(func.count()).select_from(due.subquery())) or 0

@@ -73,14 +73,16 @@ class Event(Base):
         CheckConstraint("state IN ('received', 'processed', 'failed')", name="state"),
         CheckConstraint("origin IN ('webhook', 'reconcile', 'refresh', 'operator', 'system')", name="origin"),
         _partial("ix_events_due", "next_at", where="state = 'received'"),
-        Index("ix_events_connection", "connection_ref", "id"),
+        _partial("ix_events_suspects", "next_at", where="state = 'received' AND attempts > 0"),
+        _partial("ix_events_failed", "id", where="state = 'failed'"),
+        _partial("ix_events_of_connection", "connection_ref", "id", where="connection_ref IS NOT NULL"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     environment: Mapped[str]
     origin: Mapped[str]
     state: Mapped[str]
-    received_at: Mapped[datetime] = mapped_column(index=True)
+    received_at: Mapped[datetime]  # ids are in the same order: whoever looks for a time looks for ids
     last_seen_at: Mapped[datetime]
     duplicates: Mapped[int]
     body: Mapped[bytes | None]  # the webhook as it came; None for events of our own
@@ -260,6 +262,8 @@ class Job(Base):
             "state IN ('available', 'running', 'retryable', 'completed', 'discarded', 'cancelled')", name="state"
         ),
         _partial("ix_jobs_due", "next_at", where="state IN ('available', 'running', 'retryable')"),
+        _partial("ix_jobs_suspects", "next_at", where="state IN ('available', 'running', 'retryable') AND crashes > 0"),
+        _partial("ix_jobs_discarded", "id", where="state = 'discarded'"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -314,3 +318,38 @@ class Refresh(Base):
     outcome: Mapped[str | None]
     error: Mapped[str | None]
     expires_at: Mapped[datetime | None]  # as read by this refresh
+
+
+class Rejection(Base):
+    """What web refused, a row per minute, environment and cause: a flood costs a handful of rows, however long.
+
+    `environment` is empty where the one that was asked for is not configured.
+    """
+
+    __tablename__ = "rejections"
+
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    environment: Mapped[str] = mapped_column(primary_key=True)
+    cause: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[int]
+    count: Mapped[int] = mapped_column(BigInt)
+    # Nango's breaker counts within ten seconds: the newest ten with their count, and the most that any ten had.
+    peak: Mapped[int] = mapped_column(BigInt)
+    window_at: Mapped[datetime]
+    window_count: Mapped[int] = mapped_column(BigInt)
+    last_at: Mapped[datetime]
+    last_peer: Mapped[str]
+    last_detail: Mapped[str]
+
+
+class SigningKeyUse(Base):
+    """How often webhooks were signed with a key. The key itself is not here: `key` is its name (`key_name`)."""
+
+    __tablename__ = "signing_key_uses"
+
+    environment: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(BigInt)
+    first_at: Mapped[datetime]  # when a web process first knew it as live
+    live_at: Mapped[datetime]  # when one last did; noted once an hour
+    last_at: Mapped[datetime | None]  # when it last signed a webhook

@@ -1,43 +1,50 @@
 """Statements on planned token refreshes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from app.db import bulk
+from app.db import connections as connection_rows
+from app.db.connections import ConnectionRow
 from app.db.models import Connection, Refresh
 from app.domain.refresh import Plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.ids import new_id
 
 
-def plan(session: Session, connection: Connection, plan: Plan, *, failures: int, now: datetime) -> None:
-    """Open a plan. The caller has closed the one before: the schema allows one open plan per connection."""
-    session.add(
-        Refresh(
-            id=new_id(),
-            connection_ref=connection.id,
-            refresh_at=plan.due_at,
-            next_at=plan.due_at,
-            forced=plan.forced,
-            reason=plan.reason,
-            attempts=0,
-            failures=failures,
-            created_at=now,
-        )
-    )
+def plan(session: Session, plans: Mapping[UUID, Plan], *, now: datetime, failures: int = 0) -> None:
+    """Open plans, by connection. The caller has closed the ones before: the schema allows one per connection."""
+    rows = [
+        {
+            "id": new_id(),
+            "connection_ref": connection_ref,
+            "refresh_at": plan.due_at,
+            "next_at": plan.due_at,
+            "forced": plan.forced,
+            "reason": plan.reason,
+            "attempts": 0,
+            "failures": failures,
+            "created_at": now,
+        }
+        for connection_ref, plan in plans.items()
+    ]
+    bulk.insert(session, Refresh, rows)
 
 
 def supersede(session: Session, connection_refs: Collection[UUID], *, now: datetime) -> None:
     """Close the open plans of these connections, because something made them pointless."""
     if connection_refs:
+        refreshes = bulk.table(Refresh)
         session.execute(
-            update(Refresh)
-            .where(Refresh.connection_ref.in_(connection_refs), Refresh.finished_at.is_(None))
-            .values(finished_at=now, outcome=RefreshOutcome.SUPERSEDED)
-            .execution_options(synchronize_session=False)
+            update(refreshes)
+            .where(bulk.among(bulk.dialect(session), refreshes.c.connection_ref))
+            .where(refreshes.c.finished_at.is_(None))
+            .values(finished_at=now, outcome=RefreshOutcome.SUPERSEDED),
+            bulk.keys(connection_refs),
         )
 
 
@@ -66,15 +73,10 @@ def claim(session: Session, *, limit: int, now: datetime, lease: timedelta) -> l
     return taken
 
 
-def lock(session: Session, refresh_id: UUID) -> tuple[Refresh, Connection] | None:
+def lock(session: Session, refresh_id: UUID) -> tuple[Refresh, ConnectionRow] | None:
     """An open plan and its connection, locked: the connection first, as everywhere."""
     connection_ref = session.scalar(select(Refresh.connection_ref).where(Refresh.id == refresh_id))
-    connection = session.scalar(
-        select(Connection)
-        .where(Connection.id == connection_ref)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
+    connection = connection_rows.lock_one(session, connection_ref) if connection_ref else None
     refresh = session.scalar(
         select(Refresh)
         .where(Refresh.id == refresh_id, Refresh.finished_at.is_(None))

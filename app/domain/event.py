@@ -90,7 +90,7 @@ class Notice:
 def read(body: bytes) -> Notice:
     """Judge raw webhook bytes (CONTRACT 1). Never raises."""
     try:
-        parsed = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
+        parsed = _STRICT.decode(body.decode("utf-8"))
         if b"\\u" in body:
             parsed = _storable(parsed)
     except (ValueError, RecursionError) as problem:
@@ -223,6 +223,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number beyond the range of a double")
     return number
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _storable(value: object) -> object:

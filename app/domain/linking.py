@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from app.domain.tags import MAX_VALUE
+
 
 class DirectoryPolicy(StrEnum):
     CREATE = "create"  # users and organizations named by tags are made when they are new
@@ -109,11 +111,11 @@ class Open:
 def read_claim(tags: Mapping[str, str], end_user: EndUser | None, keys: TagKeys) -> Claim | None:
     """The owner that is named; tags win over the legacy end user, for user and organization each on its own."""
     legacy = end_user or EndUser()
-    user_id, email = tags.get(keys.user_id), tags.get(keys.user_email)
+    user_id, email = _named(tags.get(keys.user_id)), _named(tags.get(keys.user_email))
     from_tags = user_id is not None or email is not None
     if not from_tags:
-        user_id, email = legacy.id, legacy.email
-    organization_id = tags.get(keys.organization_id, legacy.organization_id)
+        user_id, email = _named(legacy.id), _named(legacy.email)
+    organization_id = _named(tags.get(keys.organization_id, legacy.organization_id))
     if not (user_id or email or organization_id):
         return None
     proof_of_user = (
@@ -130,6 +132,11 @@ def read_claim(tags: Mapping[str, str], end_user: EndUser | None, keys: TagKeys)
         organization_name=tags.get(keys.organization_name, legacy.organization_name),
         linked_by=proof_of_user if user_id or email else proof_of_organization,
     )
+
+
+def _named(value: str | None) -> str | None:
+    """An id as somebody may have one. Nango takes none that is longer, and no index of ours would."""
+    return value if value is not None and len(value) <= MAX_VALUE else None
 
 
 def resolve(

@@ -44,7 +44,8 @@ class RouteSet:
     def match(self, document: object) -> list[Decision]:
         """A decision for each route that matches, ordered by route name."""
         matched = [position for position in self._candidates(document) if self._at(position).matches(document)]
-        return [_decision(self.routes[position], document) for position in sorted(matched)]
+        routes = [self.routes[position] for position in sorted(matched)]
+        return [Decision(route, matched=True, conditions=route.pattern.conditions(document)) for route in routes]
 
     def explain(self, document: object) -> list[Decision]:
         """A decision for every route, ordered by route name."""

@@ -15,7 +15,7 @@ HEADER: Final = "x-nango-hmac-sha256"
 
 def sign(body: bytes, key: str) -> str:
     """Lower-case hex HMAC-SHA256 of the exact body, keyed with the UTF-8 bytes of the signing key (CONTRACT 1.5)."""
-    return hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+    return hmac.digest(key.encode(), body, "sha256").hex()
 
 
 def matching_key(body: bytes, signature: str | None, keys: Sequence[str]) -> int | None:

@@ -7,27 +7,27 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import connections as rows
-from app.db.models import Link, Organization, User
+from app.db import owners as rows
+from app.db.connections import LinkRow
+from app.db.owners import OrganizationRow, UserRow
 from app.domain.linking import Claim, DirectoryPolicy, Owner, Person, Unlinked, resolve
-from app.ids import ORGANIZATION, USER, show
+from app.ids import ORGANIZATION, USER, new_id, show
 
 
 class Directory:
     """Answers who a claim means. With the policy `create`, whom the claims name is made first."""
 
     def __init__(self, session: Session, claims: Collection[Claim], *, policy: DirectoryPolicy, now: datetime) -> None:
-        self._session = session
-        if policy is DirectoryPolicy.CREATE:
-            self._make(claims, now)
-        self._organizations = rows.organizations_by_external_id(
-            session, {claim.organization_id for claim in claims if claim.organization_id}
-        )
+        self._session, self._now = session, now
+        external_ids = {claim.organization_id for claim in claims if claim.organization_id}
+        self._organizations = rows.organizations_by_external_id(session, external_ids)
         self._users = rows.users_by_external_id(session, {claim.user_id for claim in claims if claim.user_id})
-        emails = {claim.email for claim in claims if claim.email and not claim.user_id}
-        self._by_email = rows.users_by_email(session, emails) if emails else {}
         if policy is DirectoryPolicy.CREATE:
+            self._make_organizations(claims)
+            self._make_users(claims)
             self._complete(claims)
+        emails = {claim.email for claim in claims if claim.email and not claim.user_id}
+        self._by_email = rows.users_by_email(session, emails)
         self._users_by_id = {user.id: user for user in self._users.values()}
         self._users_by_id.update({user.id: user for users in self._by_email.values() for user in users})
         self._organizations_by_id = {one.id: one for one in self._organizations.values()}
@@ -43,11 +43,13 @@ class Directory:
             organization_id=organization.id if organization else None,
         )
 
-    def remember_owners(self, links: Sequence[Link]) -> None:
+    def remember_owners(self, links: Sequence[LinkRow]) -> None:
         """Load whom these links point to, so that `user` and `organization` can show them."""
-        users, organizations = rows.owners_of(self._session, links)
-        self._users_by_id.update(users)
-        self._organizations_by_id.update(organizations)
+        users = {link.user_id for link in links if link.user_id} - self._users_by_id.keys()
+        organizations = {link.organization_id for link in links if link.organization_id}
+        self._users_by_id.update(rows.users_by_id(self._session, users))
+        missing = organizations - self._organizations_by_id.keys()
+        self._organizations_by_id.update(rows.organizations_by_id(self._session, missing))
 
     def user(self, user_id: UUID | None) -> dict[str, Any] | None:
         """The user as the event document shows it."""
@@ -68,45 +70,60 @@ class Directory:
             return None
         return {"id": show(ORGANIZATION, one.id), "external_id": one.external_id, "name": one.name}
 
-    def _make(self, claims: Collection[Claim], now: datetime) -> None:
-        organizations = {
-            claim.organization_id: {
-                "external_id": claim.organization_id,
-                "name": claim.organization_name,
-                "created_at": now,
-            }
+    def _make_organizations(self, claims: Collection[Claim]) -> None:
+        new = {
+            claim.organization_id: OrganizationRow(new_id(), claim.organization_id, claim.organization_name)
             for claim in claims
-            if claim.organization_id
+            if claim.organization_id and claim.organization_id not in self._organizations
         }
-        rows.add_organizations(self._session, organizations)
-        ids = {
-            external_id: one.id
-            for external_id, one in rows.organizations_by_external_id(self._session, list(organizations)).items()
-        }
-        users = {
-            claim.user_id: {
-                "external_id": claim.user_id,
-                "email": claim.email,
-                "display_name": claim.user_name,
-                "organization_id": ids.get(claim.organization_id or ""),
-                "created_at": now,
-            }
+        values = [
+            {"id": one.id, "external_id": one.external_id, "name": one.name, "created_at": self._now}
+            for one in new.values()
+        ]
+        ours = rows.add_organizations(self._session, values)
+        self._organizations.update(new if ours else rows.organizations_by_external_id(self._session, list(new)))
+
+    def _make_users(self, claims: Collection[Claim]) -> None:
+        new = {
+            claim.user_id: self._new_user(claim, claim.user_id)
             for claim in claims
-            if claim.user_id
+            if claim.user_id and claim.user_id not in self._users
         }
-        rows.add_users(self._session, users)
+        values = [
+            {
+                "id": one.id,
+                "external_id": one.external_id,
+                "email": one.email,
+                "display_name": one.display_name,
+                "organization_id": one.organization_id,
+                "created_at": self._now,
+            }
+            for one in new.values()
+        ]
+        ours = rows.add_users(self._session, values)
+        self._users.update(new if ours else rows.users_by_external_id(self._session, list(new)))
+
+    def _new_user(self, claim: Claim, external_id: str) -> UserRow:
+        organization = self._organizations.get(claim.organization_id or "")
+        return UserRow(new_id(), external_id, claim.email, claim.user_name, organization.id if organization else None)
 
     def _complete(self, claims: Collection[Claim]) -> None:
         """Fill what was missing; what the directory already says is not overwritten by a tag."""
+        users: dict[UUID, UserRow] = {}
+        organizations: dict[UUID, OrganizationRow] = {}
         for claim in claims:
-            user: User | None = self._users.get(claim.user_id or "")
-            if user is not None:
+            user = self._users.get(claim.user_id or "")
+            if user and ((claim.email and not user.email) or (claim.user_name and not user.display_name)):
                 user.email = user.email or claim.email
                 user.display_name = user.display_name or claim.user_name
-            organization: Organization | None = self._organizations.get(claim.organization_id or "")
-            if organization is not None:
-                organization.name = organization.name or claim.organization_name
+                users[user.id] = user
+            organization = self._organizations.get(claim.organization_id or "")
+            if organization and claim.organization_name and not organization.name:
+                organization.name = claim.organization_name
+                organizations[organization.id] = organization
+        rows.complete_organizations(self._session, organizations.values())
+        rows.complete_users(self._session, users.values())
 
 
-def _person(user: User) -> Person:
+def _person(user: UserRow) -> Person:
     return Person(id=user.id, external_id=user.external_id, organization_id=user.organization_id)

@@ -6,15 +6,17 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db.events import insert_for
-from app.db.models import Connection, Decision, Event, Job
+from app.db import bulk
+from app.db.connections import ConnectionRow
+from app.db.events import LockedEvent
+from app.db.models import Decision, Event, Job
 from app.domain.event import EventError, EventType, Notice, document
 from app.domain.linking import Owner
 from app.domain.patterns import Condition
 from app.domain.routing import Decision as RouteDecision
 from app.domain.routing import RouteSet
 from app.domain.states import EventState, JobState, Origin
-from app.ids import EVENT, JOB, new_id, show
+from app.ids import EVENT, new_id, show
 from app.services.directory import Directory
 
 
@@ -31,20 +33,25 @@ class Judge:
     def job_ids(self) -> list[UUID]:
         return [row["id"] for row in self._jobs]
 
+    @property
+    def route_set(self) -> int:
+        return self._routes.version
+
     def judge(
         self,
-        event: Event,
+        event: LockedEvent,
+        kind: str,
         *,
         notice: Notice,
-        connection: Connection | None,
+        connection: ConnectionRow | None,
         owner: Owner | None,
         confirmed: bool,
         announce: bool,
-    ) -> None:
-        """Fix the event's document for good and route it, unless the teams were told of it before."""
-        event.document = self._document(
+    ) -> dict[str, Any]:
+        """The event's document, fixed for good. It is routed, unless the teams were told of it before."""
+        judged = self._document(
             show(EVENT, event.id),
-            event.type or str(notice.type),
+            kind,
             environment=event.environment,
             connection=connection,
             owner=owner,
@@ -53,14 +60,14 @@ class Judge:
             occurred_at=event.received_at,
             notice=notice,
         )
-        event.route_set = self._routes.version
         if announce:
-            self._route(event.id, event.document)
+            self._route(event.id, judged)
+        return judged
 
     def conclude(
         self,
         kind: EventType,
-        connection: Connection,
+        connection: ConnectionRow,
         *,
         owner: Owner | None,
         confirmed: bool,
@@ -87,9 +94,9 @@ class Judge:
 
     def write(self, session: Session) -> None:
         """Events before decisions and jobs, which refer to them."""
-        for model, rows in ((Event, self._events), (Decision, self._decisions), (Job, self._jobs)):
-            if rows:
-                session.execute(insert_for(session, model), rows)
+        bulk.insert(session, Event, self._events)
+        bulk.insert(session, Decision, self._decisions)
+        bulk.insert(session, Job, self._jobs)
 
     def _document(
         self,
@@ -97,7 +104,7 @@ class Judge:
         kind: str,
         *,
         environment: str,
-        connection: Connection | None,
+        connection: ConnectionRow | None,
         owner: Owner | None,
         confirmed: bool,
         origin: str,
@@ -107,7 +114,7 @@ class Judge:
         error: EventError | None = None,
     ) -> dict[str, Any]:
         # What we know of the connection is better than what the body says; a body may stand alone.
-        best: Connection | Notice | None = connection or notice
+        best: ConnectionRow | Notice | None = connection or notice
         return document(
             event_id=event_id,
             type=kind,
@@ -168,7 +175,7 @@ class Judge:
         self,
         event_id: UUID,
         kind: EventType,
-        connection: Connection,
+        connection: ConnectionRow,
         judged: dict[str, Any],
         *,
         origin: Origin,
@@ -200,15 +207,3 @@ class Judge:
 def _shown(condition: Condition) -> dict[str, Any]:
     """A condition as it is kept. Of an `$or`, the alternatives that held are named in `actual`."""
     return {"path": condition.path, "expected": condition.expected, "actual": condition.actual}
-
-
-def job_document(job: Job, event_document: dict[str, Any]) -> dict[str, Any]:
-    """A job as teams receive it (DESIGN 5)."""
-    return {
-        "id": show(JOB, job.id),
-        "name": job.name,
-        "attempt": job.attempts,
-        "created_at": job.created_at.isoformat(),
-        "route": {"name": job.route, "version": job.route_version},
-        "event": event_document,
-    }

@@ -2,26 +2,28 @@
 
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.db import events as event_rows
 from app.db.connections import Key
 from app.db.engine import Database
-from app.db.models import Event
+from app.db.events import ClaimedEvent
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS, SUSPECTS_SECONDS
 from app.domain.confirming import CONFIRMABLE_TYPES, Look, NotAsked, Unavailable
-from app.domain.event import Notice, read
+from app.domain.event import Notice, read, without_secrets
 from app.domain.routing import RouteSet
 from app.domain.scrub import scrub
 from app.domain.states import EventState
 from app.ids import EVENT, show
-from app.services.applying import Applied, Batch, Judged
+from app.services.applying import Applied, Batch
 from app.services.confirming import NangoClients, look_up
+from app.services.judged import Judged
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
 from app.telemetry import EVENTS, get_logger
@@ -52,39 +54,27 @@ class Processor:
             if not claimed:
                 break
             done.append(self._process(claimed))
-        return Applied(
-            [job_id for one in done for job_id in one.job_ids],
-            sum(one.settled for one in done),
-            sum(one.waiting for one in done),
-        )
+        return _sum(done)
 
-    def _process(self, claimed: Sequence[Event]) -> Applied:
-        claimed = [event for event in claimed if event.attempts <= MAX_CLAIMS]
+    def _process(self, claimed: Sequence[ClaimedEvent]) -> Applied:
         if not claimed:
             return Applied()
         notices = {event.id: read(event.body or b"") for event in claimed}
         looks = self._look(claimed, notices)
         judged = [_judged(event, notices[event.id], looks) for event in claimed]
-        routes = self.routes.current(self.database)
-        try:
-            return self._apply(judged, routes)
-        except Exception:
-            log.exception("batch_failed", events=len(judged), then="each event is tried alone")
-        return self._apply_each(judged, routes)
+        return self._apply_or_split(judged, self.routes.current(self.database))
 
-    def _claim(self, ids: Collection[UUID], limit: int, *, suspects: bool = False) -> list[Event]:
+    def _claim(self, ids: Collection[UUID], limit: int, *, suspects: bool = False) -> list[ClaimedEvent]:
         with self.database.write() as session:
             now = self.clock()
             claimed = event_rows.claim(session, ids, limit=limit, now=now, lease=EVENT_LEASE, suspects=suspects)
-            crashed = [event for event in claimed if event.attempts > MAX_CLAIMS]
-            for event in crashed:
-                event.state, event.failure = EventState.FAILED, "crashed"
-                event.problem = f"claimed {MAX_CLAIMS} times without a result"
-                event.processed_at = now
-                log.error("event_given_up", event_id=show(EVENT, event.id), failure="crashed")
-        return claimed
+            crashed = [event.id for event in claimed if event.attempts > MAX_CLAIMS]
+            event_rows.give_up(session, crashed, problem=f"claimed {MAX_CLAIMS} times without a result", now=now)
+        for event_id in crashed:
+            log.error("event_given_up", event_id=show(EVENT, event_id), failure="crashed")
+        return [event for event in claimed if event.attempts <= MAX_CLAIMS]
 
-    def _look(self, claimed: Sequence[Event], notices: dict[UUID, Notice]) -> dict[Key, Look]:
+    def _look(self, claimed: Sequence[ClaimedEvent], notices: dict[UUID, Notice]) -> dict[Key, Look]:
         """Ask each environment's Nango once for all connections of the batch that have something to confirm."""
         wanted: dict[str, set[Key]] = {}
         for event in claimed:
@@ -102,50 +92,72 @@ class Processor:
                 looks.update(dict.fromkeys(keys, gone))
         return looks
 
+    def _apply_or_split(self, judged: Sequence[Judged], routes: RouteSet) -> Applied:
+        """A poison event fails alone: a batch that fails is tried in halves, each in its own short transaction."""
+        try:
+            return self._apply(judged, routes)
+        except Exception as problem:
+            if len(judged) == 1:
+                return self._end(judged[0], problem)
+            log.exception("batch_failed", events=len(judged), then="each half is tried alone")
+        half = len(judged) // 2
+        return _sum([self._apply_or_split(part, routes) for part in (judged[:half], judged[half:])])
+
     def _apply(self, judged: Sequence[Judged], routes: RouteSet) -> Applied:
+        try:
+            applied = self._apply_once(judged, routes)
+        except IntegrityError:
+            # Another worker made one of the batch's new connections meanwhile; now it is there to be locked.
+            applied = self._apply_once(judged, routes)
+        for (kind, state), count in applied.outcomes.items():
+            EVENTS.labels(kind, state).inc(count)
+        return applied
+
+    def _apply_once(self, judged: Sequence[Judged], routes: RouteSet) -> Applied:
         with self.database.write() as session:
             return Batch(session, self.policy, routes, judged, now=self.clock()).apply()
 
-    def _apply_each(self, judged: Sequence[Judged], routes: RouteSet) -> Applied:
-        """A poison event fails alone, not its batch."""
-        job_ids: list[UUID] = []
-        settled = waiting = 0
-        for one in judged:
-            try:
-                applied = self._apply([one], routes)
-            except OperationalError:
-                # The database, not the event: it stays claimed and comes back when its lease has ended.
-                log.exception("event_left", event_id=show(EVENT, one.event_id))
-            except Exception:  # noqa: BLE001 - whatever it is, it ends on the event, with its traceback
-                self._fail(one, traceback.format_exc())
-                settled += 1
-            else:
-                job_ids += applied.job_ids
-                settled, waiting = settled + applied.settled, waiting + applied.waiting
-        return Applied(job_ids, settled, waiting)
-
-    def _fail(self, judged: Judged, trace: str) -> None:
+    def _end(self, judged: Judged, problem: Exception) -> Applied:
+        """What an event came to that could not be applied."""
+        event_id = show(EVENT, judged.event_id)
+        if isinstance(problem, OperationalError):
+            # The database, not the event: it stays claimed and comes back when its lease has ended.
+            log.error("event_left", event_id=event_id, exc_info=problem)
+            return Applied()
+        trace = "".join(traceback.format_exception(problem))
+        log.error("event_failed", event_id=event_id, problem=trace)
         with self.database.write() as session:
-            for event in event_rows.lock(session, [judged.event_id]):
-                if event.state == EventState.RECEIVED and event.attempts == judged.attempts:
-                    event.state, event.failure = EventState.FAILED, "error"
-                    event.problem = scrub(trace, limit=8000)
-                    event.type = event.type or str(judged.notice.type)
-                    event.processed_at = self.clock()
-                    EVENTS.labels(event.type, EventState.FAILED).inc()
-        log.error("event_failed", event_id=show(EVENT, judged.event_id), problem=trace)
+            kind = event_rows.fail(
+                session,
+                judged.event_id,
+                attempts=judged.attempts,
+                kind=str(judged.notice.type),
+                problem=scrub(trace, limit=8000),
+                now=self.clock(),
+            )
+        if kind is not None:
+            EVENTS.labels(kind, EventState.FAILED).inc()
+        return Applied(outcomes=Counter({(kind or "", EventState.FAILED): 1}))
 
 
-def _judged(event: Event, notice: Notice, looks: dict[Key, Look]) -> Judged:
-    look: Look = NotAsked()
-    if notice.type in CONFIRMABLE_TYPES and notice.key:
-        look = looks.get((event.environment, *notice.key), NotAsked())
+def _judged(event: ClaimedEvent, notice: Notice, looks: dict[Key, Look]) -> Judged:
+    key = (event.environment, *notice.key) if notice.key else None
+    clean = without_secrets(event.body) if notice.error is not None and event.body is not None else None
     return Judged(
         event_id=event.id,
         attempts=event.attempts,
         duplicates=event.duplicates,
-        environment=event.environment,
+        key=key,
         seen_at=event.last_seen_at,
         notice=notice,
-        look=look,
+        look=looks.get(key, NotAsked()) if key and notice.type in CONFIRMABLE_TYPES else NotAsked(),
+        scrubbed_body=None if clean == event.body else clean,
+    )
+
+
+def _sum(parts: Sequence[Applied]) -> Applied:
+    return Applied(
+        [job_id for one in parts for job_id in one.job_ids],
+        sum((one.outcomes for one in parts), Counter()),
+        sum(one.waiting for one in parts),
     )

@@ -12,7 +12,9 @@ from typing import Final
 import httpx
 from sqlalchemy.orm import Session
 
+from app.db import connections as connection_rows
 from app.db import refreshes as refresh_rows
+from app.db.connections import ConnectionRow
 from app.db.engine import Database
 from app.db.models import Connection, Refresh
 from app.deadlines import MAX_CLAIMS, REFRESH_LEASE
@@ -131,9 +133,10 @@ class Refresher:
         refresh.expires_at = answer.expires_at
         session.flush()
         self._show(session, connection, answer, now)
+        connection_rows.update(session, [connection])
         if plan is not None:
             failures = refresh.failures + 1 if answer.outcome is RefreshOutcome.FAILED else 0
-            refresh_rows.plan(session, connection, plan, failures=failures, now=now)
+            refresh_rows.plan(session, {connection.id: plan}, failures=failures, now=now)
 
     def _plan(self, claimed: Claimed, answer: Answer, now: datetime) -> Plan | None:
         connection = claimed.connection
@@ -153,7 +156,7 @@ class Refresher:
             was_forced=claimed.forced,
         )
 
-    def _show(self, session: Session, connection: Connection, answer: Answer, now: datetime) -> None:
+    def _show(self, session: Session, connection: ConnectionRow, answer: Answer, now: datetime) -> None:
         """What the answer means for the connection."""
         connection.updated_at = now
         if answer.expires_at is not None or answer.outcome is RefreshOutcome.NO_EXPIRY:
@@ -172,8 +175,8 @@ class Refresher:
             connection.status = ConnectionStatus.NEEDS_RECONNECT
             self._tell(session, connection, answer, now)
 
-    def _tell(self, session: Session, connection: Connection, answer: Answer, now: datetime) -> None:
-        links = Links(session, [connection], now=now)
+    def _tell(self, session: Session, connection: ConnectionRow, answer: Answer, now: datetime) -> None:
+        links = Links(session, [connection.id], now=now)
         directory = Directory(session, [], policy=self.policy.directory, now=now)
         directory.remember_owners(links.all())
         judge = Judge(self.routes.current(self.database), directory, now=now)

@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
-from app.db.models import Connection
+from app.db.connections import ConnectionRow
 from app.domain.event import EventType
 from app.domain.linking import Claim, DirectoryPolicy, TagKeys, Unlinked
 from app.domain.routing import RouteSet
@@ -25,7 +25,7 @@ def link_waiting(session: Session, routes: RouteSet, keys: TagKeys, *, now: date
     """
     waiting = connection_rows.lock_waiting(session, limit=CHUNK)
     claims = {one.id: _claim(one, keys) for one in waiting}
-    links = Links(session, waiting, now=now)
+    links = Links(session, [one.id for one in waiting], now=now)
     # Nobody is made here: with the policy `create` the event has made whom it could.
     directory = Directory(session, list(claims.values()), policy=DirectoryPolicy.REQUIRE, now=now)
     judge = Judge(routes, directory, now=now)
@@ -40,12 +40,13 @@ def link_waiting(session: Session, routes: RouteSet, keys: TagKeys, *, now: date
         links.open(connection, found, linked_by=claim.linked_by, event_id=None)
         confirmed = connection.status == ConnectionStatus.ACTIVE
         judge.conclude(EventType.CONNECTION_LINKED, connection, owner=found, confirmed=confirmed)
+    connection_rows.update(session, waiting)
     links.write()
     judge.write(session)
     return len(waiting)
 
 
-def _claim(connection: Connection, keys: TagKeys) -> Claim:
+def _claim(connection: ConnectionRow, keys: TagKeys) -> Claim:
     """What the connection's last event claimed, as it was kept."""
     user, email, organization = connection.wanted_user, connection.wanted_email, connection.wanted_organization
     tag, legacy = (

@@ -342,7 +342,7 @@ def test_the_schema_allows_a_next_plan_only_after_the_one_before(world, clock, p
     connection = world.connection(planned)
     with world.database.write() as session:
         refresh_rows.supersede(session, [connection.id], now=clock.now)
-        refresh_rows.plan(session, connection, Plan(clock.now, forced=False, reason="test"), failures=0, now=clock.now)
+        refresh_rows.plan(session, {connection.id: Plan(clock.now, forced=False, reason="test")}, now=clock.now)
     assert len(world.plans(planned)) == 2
 
 

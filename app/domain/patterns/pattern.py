@@ -45,9 +45,13 @@ class Pattern:
     def matches(self, document: object) -> bool:
         return any(branch.matches(document) for branch in self._branches)
 
-    def explain(self, document: object) -> tuple[Condition, ...]:
+    def conditions(self, document: object) -> tuple[Condition, ...]:
         """Every condition; where the document has an array of objects, for the element that comes closest."""
-        conditions = tuple(_explained(self._root, document, ()))
+        return tuple(_explained(self._root, document, ()))
+
+    def explain(self, document: object) -> tuple[Condition, ...]:
+        """The same, and why the pattern does not match where each condition on its own is met."""
+        conditions = self.conditions(document)
         if all(condition.matched for condition in conditions) and not self.matches(document):
             # Each part fits some element of an array, but no single element fits them all.
             together = "one element of the array that meets all conditions"
@@ -84,6 +88,8 @@ def _anchors(alternatives: tuple[Node, ...]) -> tuple[tuple[Path, frozenset[obje
 
 
 def _explained(node: Node, value: object, path: Path) -> list[Condition]:
+    if isinstance(value, dict):
+        return _explained_in(node, value, path)
     elements: list[object] = [*objects(value)]
     tried = [_explained_in(node, element, path) for element in elements or [MISSING]]
     closest = min if node.only_absent else max  # "missing" fails by the element that has the field

@@ -20,6 +20,8 @@ class Leaf:
     absent: bool  # `{"exists": false}` is among the entries
 
     def matches(self, value: object) -> bool:
+        if isinstance(value, str):  # nearly always
+            return self._accepts(value)
         if isinstance(value, list | tuple):
             scalars = [item for item in flat(value) if not isinstance(item, dict)]
             return any(self._accepts(scalar) for scalar in scalars) if scalars else self.absent
@@ -37,7 +39,9 @@ class Leaf:
         return not self.absent and not self.tests
 
     def _accepts(self, scalar: object) -> bool:
-        return exact_key(scalar) in self.exact or any(test(scalar) for test in self.tests)
+        if exact_key(scalar) in self.exact:
+            return True
+        return bool(self.tests) and any(test(scalar) for test in self.tests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,10 @@ class Node:
     def matches(self, value: object) -> bool:
         """For a node without choices, which is what `branches` returns."""
         if isinstance(value, dict):
-            return all(part.matches(value.get(name, MISSING)) for name, part in self.fields.items())
+            for name, part in self.fields.items():  # noqa: SIM110 - routing's hottest line: `all` takes twice as long
+                if not part.matches(value.get(name, MISSING)):
+                    return False
+            return True
         elements = objects(value)
         if not elements:
             return all(part.matches(MISSING) for part in self.fields.values())
@@ -102,13 +109,21 @@ def leaves(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
 
 def exact_keys_at(document: object, path: Path) -> set[object]:
     """What an exact entry at `path` could meet in the document: the keys for an index built from `Pattern.anchors`."""
+    value = document
+    for name in path:
+        if not isinstance(value, dict):
+            return _keys_within(document, path)
+        value = value.get(name, MISSING)
+    if isinstance(value, list | tuple):
+        return _keys_within(document, path)
+    return set() if value is MISSING or isinstance(value, dict) else {exact_key(value)}
+
+
+def _keys_within(document: object, path: Path) -> set[object]:
+    """The same where arrays stand on the way."""
     places = objects(document)
     for name in path[:-1]:
         places = [found for place in places for found in objects(place.get(name))]
-    keys: set[object] = set()
-    for place in places:
-        value = place.get(path[-1], MISSING)
-        for item in flat(value) if isinstance(value, list | tuple) else (value,):
-            if item is not MISSING and not isinstance(item, dict):
-                keys.add(exact_key(item))
-    return keys
+    values = [place.get(path[-1], MISSING) for place in places]
+    scalars = [item for item in flat(values) if item is not MISSING and not isinstance(item, dict)]
+    return {exact_key(item) for item in scalars}

@@ -1,0 +1,128 @@
+"""A batch's rows in one statement with one parameter, however many rows there are.
+
+Writing goes straight to the driver on both databases. PostgreSQL takes all rows as one JSON value and gives them their
+types, so that a statement's text never changes and is prepared once. SQLite, which is no round trip away, takes the
+rows one after the other. ARCHITECTURE.md has the figures.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from functools import cache
+from operator import itemgetter
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Column, ColumnElement, Dialect, Table, cast, literal_column, select, text, tuple_
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+
+Row = Mapping[str, Any]  # a value for each column's name
+
+MAX_JSON: Final = 32 * 1024 * 1024  # PostgreSQL's limit for one JSON value is eight times that
+
+_POSTGRESQL: Final[Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
+_encode: Final = msgspec.json.Encoder(uuid_format="hex").encode
+_AS_SQLITE: Final[Mapping[type, Callable[[Any], object]]] = {
+    UUID: lambda value: value.hex,
+    # As SQLAlchemy writes it: text whose order is the order of the moments.
+    datetime: lambda value: value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
+    dict: lambda value: _encode(value).decode(),
+    list: lambda value: _encode(value).decode(),
+}
+
+
+def insert(session: Session, model: type[Any], rows: Sequence[Row], *, skip_existing: bool = False) -> int:
+    """Add rows that all have the same columns, in their order; those whose key is taken can be left out.
+
+    Returns how many were added.
+    """
+    if not rows:
+        return 0
+    columns = tuple(rows[0])
+    statement = _insert(dialect(session), table(model), columns)
+    return _run(session, f"{statement} ON CONFLICT DO NOTHING" if skip_existing else statement, columns, rows)
+
+
+def update(session: Session, model: type[Any], rows: Sequence[Row]) -> None:
+    """Change the rows of these ids. Each holds its `id`, and the columns to change with their new values."""
+    shapes: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        shapes.setdefault(tuple(row), []).append(row)
+    for columns, alike in shapes.items():
+        _run(session, _update(dialect(session), table(model), columns), columns, alike)
+
+
+def table(model: type[Any]) -> Table:
+    """The model's table, for statements that go past the ORM."""
+    found: Table = model.__table__
+    return found
+
+
+def columns(model: type[Any], record: type[Any]) -> list[Column[Any]]:
+    """The columns that fill a record, a dataclass whose fields are named like them, in its order."""
+    return [table(model).c[field.name] for field in fields(record)]
+
+
+def keys(values: Iterable[object]) -> dict[str, str]:
+    """The parameter of `among`. With several columns, each value is a tuple."""
+    return {"keys": _encode([value if isinstance(value, tuple) else (value,) for value in values]).decode()}
+
+
+def among(dialect: str, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
+    """The condition that the columns hold one of `keys`: one parameter, so that a statement can be made once."""
+    if dialect == "postgresql":
+        source = text("jsonb_array_elements(CAST(:keys AS jsonb)) AS keys (value)")
+        typed = [cast(literal_column(f"value->>{place}"), column.type) for place, column in enumerate(columns)]
+        wanted = select(*typed).select_from(source)
+    else:
+        places: list[ColumnElement[Any]] = [literal_column(f"value->>{place}") for place in range(len(columns))]
+        wanted = select(*places).select_from(text("json_each(:keys) AS keys"))
+    return columns[0].in_(wanted) if len(columns) == 1 else tuple_(*columns).in_(wanted)
+
+
+def dialect(session: Session) -> str:
+    """`postgresql` or `sqlite`: what a statement that is made once is kept under."""
+    return session.get_bind().dialect.name
+
+
+def _run(session: Session, statement: str, columns: Sequence[str], rows: Sequence[Row]) -> int:
+    connection = session.connection()
+    if connection.dialect.name != "postgresql":
+        pick = itemgetter(*columns)
+        return connection.exec_driver_sql(statement, [tuple(map(_as_sqlite, pick(row))) for row in rows]).rowcount
+    encoded = _encode(rows)
+    if len(encoded) > MAX_JSON and len(rows) > 1:
+        half = len(rows) // 2
+        return sum(_run(session, statement, columns, part) for part in (rows[:half], rows[half:]))
+    return connection.exec_driver_sql(statement, {"rows": encoded.decode()}).rowcount
+
+
+@cache
+def _insert(dialect: str, into: Table, columns: tuple[str, ...]) -> str:
+    names = ", ".join(columns)
+    if dialect == "postgresql":
+        return f"INSERT INTO {into.name} ({names}) SELECT {names} FROM {_input(into, columns)}"  # noqa: S608 - ours
+    return f"INSERT INTO {into.name} ({names}) VALUES ({', '.join('?' for _ in columns)})"  # noqa: S608 - ours
+
+
+@cache
+def _update(dialect: str, changed: Table, columns: tuple[str, ...]) -> str:
+    if dialect == "postgresql":
+        changes = ", ".join(f"{name} = input.{name}" for name in columns if name != "id")
+        source = _input(changed, columns)
+        return f"UPDATE {changed.name} SET {changes} FROM {source} WHERE {changed.name}.id = input.id"  # noqa: S608 - ours
+    changes = ", ".join(f"{name} = ?{place}" for place, name in enumerate(columns, 1) if name != "id")
+    return f"UPDATE {changed.name} SET {changes} WHERE id = ?{columns.index('id') + 1}"  # noqa: S608 - ours
+
+
+def _input(into: Table, columns: Sequence[str]) -> str:
+    """The parameter `rows` as a table, typed like the columns."""
+    typed = ", ".join(f"{name} {into.c[name].type.compile(_POSTGRESQL)}" for name in columns)
+    return f"jsonb_to_recordset(%(rows)s::jsonb) AS input ({typed})"
+
+
+def _as_sqlite(value: object) -> object:
+    convert = _AS_SQLITE.get(type(value))
+    return convert(value) if convert else value

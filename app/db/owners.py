@@ -1,0 +1,120 @@
+"""Statements on the local users and organizations."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, Text, func, select
+from sqlalchemy.orm import Session
+
+from app.db import bulk
+from app.db.models import Organization, User
+
+_users: Final = bulk.table(User)
+_lower_email: Final = func.lower(_users.c.email, type_=Text())
+_organizations: Final = bulk.table(Organization)
+
+
+@dataclass(slots=True)
+class UserRow:
+    """A user as the database has it. Changes in memory are written by `complete_users`."""
+
+    id: UUID
+    external_id: str
+    email: str | None
+    display_name: str | None
+    organization_id: UUID | None
+
+
+@dataclass(slots=True)
+class OrganizationRow:
+    """An organization as the database has it. Changes in memory are written by `complete_organizations`."""
+
+    id: UUID
+    external_id: str
+    name: str | None
+
+
+_user: Final = bulk.columns(User, UserRow)
+_organization: Final = bulk.columns(Organization, OrganizationRow)
+
+
+def users_by_external_id(session: Session, external_ids: Collection[str]) -> dict[str, UserRow]:
+    return {user.external_id: user for user in _find_users(session, _users.c.external_id, external_ids)}
+
+
+def users_by_email(session: Session, emails: Collection[str]) -> dict[str, list[UserRow]]:
+    """Users by lower-cased e-mail; several may share one."""
+    found: dict[str, list[UserRow]] = {}
+    for user in _find_users(session, _lower_email, {email.lower() for email in emails}):
+        found.setdefault((user.email or "").lower(), []).append(user)
+    return found
+
+
+def users_by_id(session: Session, ids: Collection[UUID]) -> dict[UUID, UserRow]:
+    return {user.id: user for user in _find_users(session, _users.c.id, ids)}
+
+
+def organizations_by_external_id(session: Session, external_ids: Collection[str]) -> dict[str, OrganizationRow]:
+    found = _find_organizations(session, _organizations.c.external_id, external_ids)
+    return {organization.external_id: organization for organization in found}
+
+
+def organizations_by_id(session: Session, ids: Collection[UUID]) -> dict[UUID, OrganizationRow]:
+    return {one.id: one for one in _find_organizations(session, _organizations.c.id, ids)}
+
+
+def add_users(session: Session, rows: Sequence[bulk.Row]) -> bool:
+    """Make users. False when somebody else has made one of them meanwhile: theirs holds."""
+    ordered = sorted(rows, key=lambda row: str(row["external_id"]))
+    return bulk.insert(session, User, ordered, skip_existing=True) == len(rows)
+
+
+def add_organizations(session: Session, rows: Sequence[bulk.Row]) -> bool:
+    """Make organizations. False when somebody else has made one of them meanwhile: theirs holds."""
+    ordered = sorted(rows, key=lambda row: str(row["external_id"]))
+    return bulk.insert(session, Organization, ordered, skip_existing=True) == len(rows)
+
+
+def complete_users(session: Session, users: Collection[UserRow]) -> None:
+    """Write e-mail and display name, with the rows locked in sorted order."""
+    if users:
+        _lock(session, User, [user.id for user in users])
+        rows = [{"id": one.id, "email": one.email, "display_name": one.display_name} for one in users]
+        bulk.update(session, User, rows)
+
+
+def complete_organizations(session: Session, organizations: Collection[OrganizationRow]) -> None:
+    """Write the names, with the rows locked in sorted order."""
+    if organizations:
+        _lock(session, Organization, [one.id for one in organizations])
+        bulk.update(session, Organization, [{"id": one.id, "name": one.name} for one in organizations])
+
+
+def _find_users(session: Session, column: ColumnElement[Any], values: Collection[object]) -> list[UserRow]:
+    if not values:
+        return []
+    found = session.execute(_finding(bulk.dialect(session), column, *_user), bulk.keys(values))
+    return [UserRow(*row) for row in found]
+
+
+def _find_organizations(
+    session: Session, column: ColumnElement[Any], values: Collection[object]
+) -> list[OrganizationRow]:
+    if not values:
+        return []
+    found = session.execute(_finding(bulk.dialect(session), column, *_organization), bulk.keys(values))
+    return [OrganizationRow(*row) for row in found]
+
+
+@cache
+def _finding(dialect: str, column: ColumnElement[Any], *shown: ColumnElement[Any]) -> Select[Any]:
+    return select(*shown).where(bulk.among(dialect, column))
+
+
+def _lock(session: Session, model: type[User] | type[Organization], ids: Collection[UUID]) -> None:
+    column = bulk.table(model).c.id
+    locking = select(column).where(bulk.among(bulk.dialect(session), column)).order_by(column).with_for_update()
+    session.execute(locking, bulk.keys(ids)).all()

@@ -1,0 +1,36 @@
+"""Nango's circuit breaker, seen from the side of whom it posts to (CONTRACT 1.6).
+
+More than five failed attempts to one URL within ten seconds open it, and Nango drops every delivery for a minute. Each
+attempt that is not answered 2xx counts, 4xx included; three of them are one webhook, tried to its end.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+WINDOW: Final = timedelta(seconds=10)
+OPENS_AT: Final = 6  # failures within the window
+NEAR_AT: Final = 3
+
+
+class Breaker(StrEnum):
+    """What our failures suggest. Nango does not tell, and not all that we refuse comes from Nango."""
+
+    CLOSED = "closed"
+    NEAR = "near"
+    OPEN_LIKELY = "open_likely"
+
+
+def judge(failures: int) -> Breaker:
+    """The breaker's likely state after that many failures within the window."""
+    if failures >= OPENS_AT:
+        return Breaker.OPEN_LIKELY
+    return Breaker.NEAR if failures >= NEAR_AT else Breaker.CLOSED
+
+
+def counts(environment: str, cause: str) -> bool:
+    """Whether a refusal may have been an attempt of Nango's to a URL that is ours.
+
+    `environment` is empty for an unknown one: nothing but refusals ever comes of that URL. Nango only sends POST.
+    """
+    return bool(environment) and cause != "method"
