@@ -1,5 +1,6 @@
 """A Nango environment as the rest of the program sees it: a value, with its keys behind it."""
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +9,11 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from app.telemetry import get_logger
+
 _LOOK_AGAIN_AFTER: Final = 1.0  # seconds between two looks at a key file
+
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -24,6 +29,7 @@ class SigningKeys:
     _plain: tuple[str, ...] = field(default=(), init=False, repr=False)
     _looked_at: float = field(default=float("-inf"), init=False, repr=False)
     _stamp: tuple[int, int] | None = field(default=None, init=False, repr=False)
+    _unusable: bool = field(default=False, init=False, repr=False)
 
     def live(self) -> tuple[str, ...]:
         """The keys in plain text, for verification only. An unreadable file leaves the last known keys in force."""
@@ -43,15 +49,36 @@ class SigningKeys:
             if stamp == self._stamp:
                 return
             keys = split_keys(file.read_text())
-        except (OSError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError) as failed:
+            self._keep_known(file, type(failed).__name__)
             return
-        if keys:
-            self._plain, self._stamp = keys, stamp
+        if not keys:
+            self._keep_known(file, "no key in it")
+            return
+        self._plain, self._stamp, self._unusable = keys, stamp, False
+
+    def _keep_known(self, file: Path, problem: str) -> None:
+        if not self._unusable:
+            log.warning("key_file_unusable", file=str(file), problem=problem, then="the last known keys stay in force")
+        self._unusable = True
 
 
 def split_keys(text: str) -> tuple[str, ...]:
-    """Keys separated by commas or white space, as in WAYLINK_NANGO_SIGNING_KEYS or a key file."""
-    return tuple(dict.fromkeys(text.replace(",", " ").split()))
+    """Keys separated by commas or white space, as in WAYLINK_NANGO_SIGNING_KEYS or a key file.
+
+    Lines that begin with `#` are comments.
+    """
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return tuple(dict.fromkeys(" ".join(lines).replace(",", " ").split()))
+
+
+def key_name(key: str) -> str:
+    """What a signing key is called where people and metrics look: 8 hex digits that do not give it away.
+
+    Nango's keys are random UUIDs of 122 bits (CONTRACT 1.5): who knows these 32 bits of a hash still has 90 to guess.
+    The prefix keeps the name apart from every other hash of the key, so that nothing can be looked up by it.
+    """
+    return hashlib.sha256(b"waylink signing key name\0" + key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ The prefix tells a person what an id names; the 32 hex digits are the UUID in th
 searched for. Text order of ids is the order in which they were made.
 """
 
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -23,6 +24,11 @@ REFRESH: Final = "ref"
 def new_id() -> UUID:
     """A fresh UUIDv7."""
     return uuid7()
+
+
+def first_id(since: datetime) -> UUID:
+    """No id that was made at `since` or later is smaller (RFC 9562: milliseconds since 1970 stand in front)."""
+    return UUID(int=int(since.timestamp() * 1000) << 80)
 
 
 def show(prefix: str, value: UUID) -> str:

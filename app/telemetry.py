@@ -6,7 +6,7 @@ import sys
 from typing import Any, Final
 
 import structlog
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _SECRET_NAMES: Final = re.compile(
@@ -16,10 +16,19 @@ _URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^\s/]+@")  # up to the la
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 WEBHOOKS = Counter("waylink_webhooks_total", "Webhook requests by environment and answer.", ["environment", "answer"])
-STORE_SECONDS = Histogram("waylink_store_seconds", "From verified to committed, seconds.")
+SENDER_FAILURES = Gauge(
+    "waylink_sender_failures", "Refusals of the last 10 s that Nango's breaker may count.", ["environment"]
+)
+WEBHOOK_KEYS = Counter(
+    "waylink_webhook_keys_total", "Verified webhooks by the name of the key that signed them.", ["environment", "key"]
+)
+STORE_SECONDS = Histogram(
+    "waylink_store_seconds", "From verified to committed, seconds, of the oldest request of each commit."
+)
 EVENTS = Counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
 JOBS = Counter("waylink_jobs_total", "Hand-overs by team and outcome.", ["team", "outcome"])
 REFRESHES = Counter("waylink_refreshes_total", "Token refreshes by outcome.", ["outcome"])
+CONNECTIONS_CLOSED = Counter("waylink_connections_closed_total", "Connections that web closed, by cause.", ["cause"])
 HINTS_LOST = Counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
 
 

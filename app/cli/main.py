@@ -7,9 +7,11 @@ from sqlalchemy.exc import DBAPIError
 
 from app.cli.check import check
 from app.cli.listings import connections, events, jobs
+from app.cli.rejections import rejections
 from app.cli.running import beat, migrate, web, worker
 from app.cli.sandbox import sandbox
 from app.cli.send import send
+from app.cli.status import status
 from app.cli.up import up
 from app.errors import BrokerUnavailable, NotFound, WaylinkError, refuse
 
@@ -20,7 +22,7 @@ def waylink() -> None:
     """Turns Nango's webhooks into linked connections, routed jobs and fresh tokens."""
 
 
-for command in (up, web, worker, beat, migrate, check, sandbox, send, events, connections, jobs):
+for command in (up, web, worker, beat, migrate, check, sandbox, send, events, connections, jobs, rejections, status):
     waylink.add_command(command)
 
 

@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
+
+from sqlalchemy.orm import Session
 
 from app.db import events as event_rows
 from app.db import jobs as job_rows
+from app.db import key_uses, rejections
 from app.db.engine import Database
 from app.deadlines import BATCH
 from app.domain.linking import TagKeys
@@ -15,6 +19,7 @@ from app.services.route_cache import RouteCache
 
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
 PRUNE_CHUNK: Final = 1000
+RECORD_KEPT: Final = timedelta(days=7)  # what was refused, and keys that are live no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,22 @@ def link_waiting(database: Database, routes: RouteCache, keys: TagKeys, *, clock
 
 
 def prune(database: Database, *, window: timedelta, clock: Callable[[], datetime]) -> int:
-    """Forget ended duplicate windows, in chunks of short transactions. Returns how many rows went."""
+    """Forget what is over, in chunks of short transactions. Returns how many rows went."""
+    now = clock()
     # Twice the window: a clock that is a little behind on another host must still find its window.
-    before = clock() - 2 * window
+    ended = now - 2 * window
+    windows = _in_chunks(database, partial(event_rows.prune_deliveries, before=ended, limit=PRUNE_CHUNK))
+    old = now - RECORD_KEPT
+    refused = _in_chunks(database, partial(rejections.prune, before=old, limit=PRUNE_CHUNK))
+    keys = _in_chunks(database, partial(key_uses.prune, before=old, limit=PRUNE_CHUNK))
+    return windows + refused + keys
+
+
+def _in_chunks(database: Database, forget: Callable[[Session], int]) -> int:
     total = 0
     while True:
         with database.write() as session:
-            gone = event_rows.prune_deliveries(session, before=before, limit=PRUNE_CHUNK)
+            gone = forget(session)
         total += gone
         if gone < PRUNE_CHUNK:
             return total

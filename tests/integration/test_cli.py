@@ -109,7 +109,8 @@ def one_line_error(done: subprocess.CompletedProcess[str], code: int) -> str:
 def test_help_and_version_are_answers(waylink: Command) -> None:
     shown = waylink("--help")
     assert shown.returncode == 0
-    for name in ["up", "web", "worker", "beat", "migrate", "check", "sandbox", "send", "events", "connections", "jobs"]:
+    names = "up web worker beat migrate check sandbox send events connections jobs rejections status"
+    for name in names.split():
         assert f"\n  {name} " in shown.stdout
     assert waylink("--version").returncode == 0
 
@@ -134,7 +135,7 @@ def test_bad_settings_are_2_with_a_line_each_and_no_secret(waylink: Command) -> 
         assert SECRET not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["events"], ["connections"], ["jobs"], ["web"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["events"], ["connections"], ["jobs"], ["rejections"], ["web"]], ids=" ".join)
 def test_an_unmigrated_database_is_refused_with_the_command_that_helps(waylink: Command, arguments: list[str]) -> None:
     assert "`waylink migrate`" in one_line_error(waylink(*arguments), 2)
 

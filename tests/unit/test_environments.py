@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from app import environments
 from app.environments import Environment, SigningKeys, split_keys
@@ -23,6 +24,8 @@ def file(tmp_path, monkeypatch) -> Path:
         ("one,two", ("one", "two")),
         ("one\ntwo\r\n", ("one", "two")),
         (" two , one , two ", ("two", "one")),
+        ("# none\n", ()),
+        ("# since May\none\n  # the old one\ntwo", ("one", "two")),
     ],
 )
 def test_keys_are_separated_by_commas_or_white_space_and_keep_their_order(text: str, keys: tuple[str, ...]) -> None:
@@ -60,6 +63,25 @@ def test_an_unreadable_file_leaves_the_last_keys_in_force(file: Path, content: b
     assert keys.live() == ("one",)
     file.write_text("two")
     assert keys.live() == ("two",)
+
+
+def test_a_file_that_cannot_be_used_any_more_is_told_of_once(file: Path) -> None:
+    file.write_text("one")
+    keys = SigningKeys(file=file)
+    keys.live()
+    with capture_logs() as lines:
+        file.write_text("# none\n")
+        assert [keys.live(), keys.live()] == [("one",), ("one",)]
+        file.unlink()
+        keys.live()
+        file.write_text("two")
+        assert keys.live() == ("two",)
+        file.unlink()
+        keys.live()
+    assert [(line["event"], line["problem"]) for line in lines] == [
+        ("key_file_unusable", "no key in it"),
+        ("key_file_unusable", "FileNotFoundError"),
+    ]
 
 
 def test_the_file_is_not_looked_at_for_every_request(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
 
@@ -5,12 +6,18 @@ import pytest
 
 from app import ids
 from app.errors import InvalidInput
-from app.ids import EVENT, JOB, new_id, parse, show
+from app.ids import EVENT, JOB, first_id, new_id, parse, show
 
 
 def test_text_order_is_the_order_of_making() -> None:
     made = [show(EVENT, new_id()) for _ in range(5_000)]
     assert all(earlier < later for earlier, later in pairwise(made))
+
+
+def test_ids_made_since_a_moment_are_those_from_the_first_one_on() -> None:
+    before, now = new_id(), datetime.now(UTC)
+    assert first_id(now) <= new_id() < first_id(now + timedelta(seconds=60))
+    assert first_id(now - timedelta(seconds=60)) < before < first_id(now + timedelta(seconds=1))
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:

@@ -51,4 +51,4 @@ def register(
     def prune(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
         gone = upkeep.prune(database, window=window, clock=utc_now)
         if gone:
-            log.info("windows_pruned", rows=gone)
+            log.info("rows_pruned", rows=gone)

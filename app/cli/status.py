@@ -1,0 +1,176 @@
+"""`waylink status`: does anything need a person? From database and brokers alone, whether web runs or not."""
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import click
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.broker import EVENTS_QUEUE, IO_QUEUE, Broker
+from app.cli.output import print_rows
+from app.clock import utc_now
+from app.configuration import load
+from app.db import figures, key_uses, rejections
+from app.db.engine import connect
+from app.db.models import Rejection, SigningKeyUse
+from app.db.schema import require_current
+from app.deadlines import EVENT_LEASE
+from app.domain import breaker
+from app.domain.breaker import Breaker
+from app.environments import Environment, Environments, key_name
+from app.errors import BrokerUnavailable, DatabaseNotMigrated
+from app.settings import Settings
+
+OVERDUE: Final = timedelta(seconds=60)  # due work that nobody took for so long
+RECENT: Final = timedelta(hours=24)  # of failed events and discarded jobs
+HOUR: Final = timedelta(hours=1)  # of rejections
+BREAKER_OPEN: Final = timedelta(seconds=60)  # how long Nango's breaker stays open (CONTRACT 1.6)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. `ok` is False where a person is needed."""
+
+    check: str
+    ok: bool
+    value: str | int
+    detail: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(*, as_json: bool) -> None:
+    """Show how Waylink is doing. Exit 1 if anything needs a person."""
+    settings = load()
+    checks = [*_database_checks(settings, utc_now()), *_broker_checks(settings)]
+    rows = [{"check": one.check, "ok": one.ok, "value": one.value, "detail": one.detail} for one in checks]
+    print_rows(rows, ("check", "ok", "value", "detail"), as_json=as_json)
+    sys.exit(0 if all(one.ok for one in checks) else 1)
+
+
+def _broker_checks(settings: Settings) -> Iterator[Check]:
+    for name, url, queues in (
+        ("internal", settings.broker, (EVENTS_QUEUE, IO_QUEUE)),
+        ("team", settings.team_broker, ()),
+    ):
+        with closing(Broker.at(name, url)) as broker:
+            try:
+                broker.ping()
+                lengths = {queue: broker.queue_length(queue) for queue in queues}
+            except BrokerUnavailable as away:
+                yield Check(f"{name} broker", False, "away", str(away))
+                continue
+        yield Check(f"{name} broker", True, "answers")
+        for queue, length in lengths.items():
+            yield Check(f"queue {queue}", True, length, "messages")
+
+
+def _database_checks(settings: Settings, now: datetime) -> list[Check]:
+    with closing(connect(settings.database)) as database:
+        kind = database.engine.dialect.name
+        try:
+            require_current(database)
+            with database.read() as session:
+                return [
+                    Check("database", True, "answers", kind),
+                    *_event_checks(session, now),
+                    *_job_checks(session, now),
+                    *_sender_checks(session, settings.environments, now),
+                    *_environment_checks(session, settings.environments),
+                ]
+        except DatabaseNotMigrated as behind:
+            return [Check("database", False, "not migrated", str(behind))]
+        except SQLAlchemyError as away:
+            return [Check("database", False, "away", f"{kind} does not answer: {type(away).__name__}")]
+
+
+def _event_checks(session: Session, now: datetime) -> Iterator[Check]:
+    found = figures.events(session, now=now, lease=EVENT_LEASE, since=now - RECENT)
+    late = now - found.oldest_due if found.oldest_due else timedelta(0)
+    yield Check("events waiting", late <= OVERDUE, _bounded(found.waiting), _due(found.oldest_due, now))
+    # Whoever works holds leases. A worker that was killed leaves its own behind, for as long as they last.
+    stands_still = late > EVENT_LEASE and not found.leased
+    hint = "due events lie still: does `waylink worker events` run, and does Beat?" if stands_still else ""
+    working = "stands still" if stands_still else "working" if found.leased else "nothing to do"
+    yield Check("events worker", not stands_still, working, hint)
+    yield Check("events failed", True, _bounded(found.failed), "of those received in the last 24 h")
+
+
+def _job_checks(session: Session, now: datetime) -> Iterator[Check]:
+    found = figures.jobs(session, now=now, since=now - RECENT)
+    late = now - found.oldest_due if found.oldest_due else timedelta(0)
+    capped = sum(found.unfinished.values()) > figures.AT_MOST
+    for state in ("available", "running", "retryable"):
+        count = found.unfinished.get(state, 0)
+        detail = _due(found.oldest_due, now) if state == "available" else ""
+        yield Check(f"jobs {state}", state != "available" or late <= OVERDUE, f"{count}+" if capped else count, detail)
+    yield Check("jobs discarded", True, _bounded(found.discarded), "of those made in the last 24 h")
+
+
+def _sender_checks(session: Session, environments: Environments, now: datetime) -> Iterator[Check]:
+    hour = rejections.newest(session, since=rejections.minute_of(now - HOUR))
+    for name in environments:
+        peak = _peak([one for one in hour if one.environment == name and one.last_at >= now - BREAKER_OPEN])
+        state = breaker.judge(peak)
+        words = f"{peak} refusals within ten seconds of the last minute; Nango opens it at {breaker.OPENS_AT}"
+        yield Check(f"breaker {name}", state is Breaker.CLOSED, state, "" if state is Breaker.CLOSED else words)
+    counts: Counter[str] = Counter()
+    where: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in hour:
+        counts[one.cause] += one.count
+        where[one.cause][one.environment or "(unknown)"] += one.count
+    yield Check("rejections", True, counts.total(), "in the last hour")
+    for cause, count in sorted(counts.items()):
+        yield Check(f"rejections {cause}", True, count, ", ".join(f"{name} {n}" for name, n in where[cause].items()))
+
+
+def _peak(rows: Sequence[Rejection]) -> int:
+    """The most refusals within ten seconds that Nango's breaker may have counted: all causes of a minute together."""
+    minutes: Counter[datetime] = Counter()
+    for one in rows:
+        if breaker.counts(one.environment, one.cause):
+            minutes[one.minute] += one.peak
+    return max(minutes.values(), default=0)
+
+
+def _environment_checks(session: Session, environments: Environments) -> Iterator[Check]:
+    uses = {(one.environment, one.key): one for one in key_uses.all_uses(session)}
+    for name, environment in environments.items():
+        yield Check(f"environment {name}", True, _mode(environment), environment.base_url)
+        for position, key in enumerate(environment.signing_keys.live(), start=1):
+            use = uses.pop((name, key_name(key)), None)
+            yield Check(f"key {name} {position}", True, key_name(key), _usage(use))
+    for one in uses.values():
+        yield Check(f"retired key {one.environment} {one.key}", True, one.key, f"no longer live; {_usage(one)}")
+
+
+def _mode(environment: Environment) -> str:
+    if environment.sandboxed:
+        return "sandbox"
+    return "everything on" if environment.has_api else "signing keys only"
+
+
+def _usage(use: SigningKeyUse | None) -> str:
+    if use is None:
+        return "no web process has run with it yet"
+    if use.last_at is None:
+        return f"never used since {_time(use.first_at)}"
+    return f"last used {_time(use.last_at)}, {use.count} webhooks since {_time(use.first_at)}"
+
+
+def _due(oldest: datetime | None, now: datetime) -> str:
+    return f"the oldest is due since {_time(oldest)}, {(now - oldest).total_seconds():.0f} s" if oldest else ""
+
+
+def _bounded(count: int) -> str | int:
+    return count if count <= figures.AT_MOST else f"{figures.AT_MOST}+"
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")

@@ -1,0 +1,75 @@
+"""Figures about the whole, each read from an index and bounded, so that ten million rows cost no more than ten."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from app.db.jobs import UNFINISHED
+from app.db.models import Event, Job
+from app.domain.states import EventState, JobState
+from app.ids import first_id
+
+AT_MOST: Final = 10_000  # rows that are looked at for one figure
+
+
+@dataclass(frozen=True, slots=True)
+class EventFigures:
+    """`waiting` and `failed` are counted up to AT_MOST + 1."""
+
+    waiting: int  # received and not settled
+    oldest_due: datetime | None  # when the one that is due longest became due
+    leased: bool  # a worker holds one
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobFigures:
+    """`unfinished` are counted up to AT_MOST + 1 in all, by state; `discarded` up to as many."""
+
+    unfinished: dict[str, int]
+    oldest_due: datetime | None
+    discarded: int
+
+
+def events(session: Session, *, now: datetime, lease: timedelta, since: datetime) -> EventFigures:
+    """`since`: from when on events that failed are counted, by their arrival."""
+    # In the order of the index over received events, or PostgreSQL might take its statistics' word and read the table.
+    waiting = select(Event.id).where(Event.state == EventState.RECEIVED).order_by(Event.next_at)
+    held = select(Event.attempts).where(
+        Event.state == EventState.RECEIVED, Event.next_at > now, Event.next_at <= now + lease
+    )
+    # Those that wait for a second look are due in the future too, but count no attempt meanwhile.
+    soonest = held.order_by(Event.next_at).limit(AT_MOST).subquery()
+    return EventFigures(
+        waiting=_count(session, waiting),
+        oldest_due=_oldest_due(session, select(Event.next_at).where(Event.state == EventState.RECEIVED), now),
+        leased=session.scalar(select(soonest.c.attempts).where(soonest.c.attempts > 0).limit(1)) is not None,
+        failed=_count(session, select(Event.id).where(Event.state == EventState.FAILED, Event.id >= first_id(since))),
+    )
+
+
+def jobs(session: Session, *, now: datetime, since: datetime) -> JobFigures:
+    """`since`: from when on jobs that were discarded are counted, by their making."""
+    unfinished = select(Job.state, Job.next_at).where(UNFINISHED).order_by(Job.next_at)
+    states = session.scalars(select(unfinished.limit(AT_MOST + 1).subquery().c.state))
+    due = select(Job.next_at).where(UNFINISHED, Job.blocked_by.is_(None))
+    discarded = select(Job.id).where(Job.state == JobState.DISCARDED, Job.id >= first_id(since))
+    return JobFigures(
+        unfinished=dict(Counter(states)),
+        oldest_due=_oldest_due(session, due, now),
+        discarded=_count(session, discarded),
+    )
+
+
+def _oldest_due(session: Session, due: Select[Any], now: datetime) -> datetime | None:
+    next_at = due.selected_columns[0]
+    found: datetime | None = session.scalar(due.where(next_at <= now).order_by(next_at).limit(1))
+    return found
+
+
+def _count(session: Session, ids: Select[Any]) -> int:
+    return session.scalar(select(func.count()).select_from(ids.limit(AT_MOST + 1).subquery())) or 0

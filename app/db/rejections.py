@@ -1,0 +1,108 @@
+"""Statements on what web refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import case, delete, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.db.events import insert_for
+from app.db.models import Rejection
+from app.domain.breaker import WINDOW
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalCount:
+    """`count` requests of one environment refused for one cause; the rest tells of the last of them."""
+
+    environment: str
+    cause: str
+    status: int
+    count: int
+    at: datetime
+    peer: str
+    detail: str
+
+
+def add(session: Session, refused: Sequence[RefusalCount]) -> None:
+    """Add to the row of each minute, environment and cause. A pair of the latter two must not occur twice.
+
+    The database adds up and finds the peak, so that several web processes make one sum. The rows are taken in sorted
+    order, or two of them could deadlock. Windows are fixed tens of seconds; a burst across two of them shows as less.
+    """
+    if not refused:
+        return
+    statement = insert_for(session, Rejection).values(sorted(map(_row, refused), key=_key))
+    new = statement.excluded
+    same = Rejection.window_at == new.window_at
+    window_count = case((same, Rejection.window_count + new.window_count), else_=new.window_count)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["minute", "environment", "cause"],
+            set_={
+                "status": new.status,
+                "count": Rejection.count + new.count,
+                "peak": case((window_count > Rejection.peak, window_count), else_=Rejection.peak),
+                "window_at": new.window_at,
+                "window_count": window_count,
+                "last_at": new.last_at,
+                "last_peer": new.last_peer,
+                "last_detail": new.last_detail,
+            },
+        )
+    )
+
+
+def newest(
+    session: Session,
+    *,
+    since: datetime,
+    environment: str | None = None,
+    cause: str | None = None,
+    limit: int | None = None,
+) -> list[Rejection]:
+    """The rows of minutes from `since` on, newest first."""
+    statement = select(Rejection).where(Rejection.minute >= since)
+    if environment is not None:
+        statement = statement.where(Rejection.environment == environment)
+    if cause is not None:
+        statement = statement.where(Rejection.cause == cause)
+    order = (Rejection.minute.desc(), Rejection.environment.desc(), Rejection.cause.desc())
+    return list(session.scalars(statement.order_by(*order).limit(limit)))
+
+
+def prune(session: Session, *, before: datetime, limit: int) -> int:
+    """Forget minutes before that, at most `limit` rows."""
+    key = tuple_(Rejection.minute, Rejection.environment, Rejection.cause)
+    old = select(Rejection.minute, Rejection.environment, Rejection.cause).where(Rejection.minute < before).limit(limit)
+    rows = [tuple(row) for row in session.execute(old)]
+    if rows:
+        session.execute(delete(Rejection).where(key.in_(rows)).execution_options(synchronize_session=False))
+    return len(rows)
+
+
+def minute_of(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
+
+
+def _row(one: RefusalCount) -> dict[str, Any]:
+    tens = int(WINDOW.total_seconds())
+    return {
+        "minute": minute_of(one.at),
+        "environment": one.environment,
+        "cause": one.cause,
+        "status": one.status,
+        "count": one.count,
+        "peak": one.count,
+        "window_at": one.at.replace(second=one.at.second // tens * tens, microsecond=0),
+        "window_count": one.count,
+        "last_at": one.at,
+        "last_peer": one.peer,
+        "last_detail": one.detail,
+    }
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["minute"], row["environment"], row["cause"]
