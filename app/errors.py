@@ -8,6 +8,7 @@
     │   └── InvalidPattern        position and reason
     ├── NotFound                  no row of ours has that id
     ├── BrokerUnavailable         the internal or a team's broker does not answer
+    ├── DatabaseUnavailable       the database does not take a commit now; it may later
     └── NangoError                Nango answered, or failed to
         ├── NangoConnectionNotFound
         ├── NangoUnknownIntegration
@@ -101,6 +102,15 @@ class BrokerUnavailable(WaylinkError):
     def __init__(self, name: str, cause: BaseException) -> None:
         self.name = name
         super().__init__(f"the {name} broker does not answer: {type(cause).__name__}")
+
+
+class DatabaseUnavailable(WaylinkError):
+    """`answered`: the server is there and refused, so what was asked of it may be the reason after all."""
+
+    def __init__(self, cause: BaseException, *, answered: bool = False) -> None:
+        self.answered = answered
+        self.cause = type(getattr(cause, "orig", None) or cause).__name__
+        super().__init__(f"the database does not take commits: {self.cause}")
 
 
 class NangoError(WaylinkError):

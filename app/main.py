@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from importlib.resources import files
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,48 +12,71 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from app.broker import Broker
 from app.clock import utc_now
 from app.db.engine import connect
-from app.db.schema import require_current
+from app.db.schema import require_current_unless_away
 from app.settings import Settings
 from app.telemetry import get_logger
 from app.web import console
+from app.web.announcing import Announcer
+from app.web.bodies import BodyReader
 from app.web.group_commit import GroupCommit
 from app.web.health import Health
 from app.web.problems import problem
-from app.web.webhooks import WebhookEndpoint
+from app.web.proxies import behind_proxies
+from app.web.record import IngestRecord
+from app.web.webhooks import PATH, WebhookEndpoint
+from app.web.writers import writer_for
 
 log = get_logger(__name__)
 
 
-def create_app(settings: Settings) -> Starlette:
+class Waylink(Starlette):
+    """Starlette, with the webhooks taken out before its middleware and router: those cost as much as the rest of it."""
+
+    def __init__(self, webhooks: WebhookEndpoint, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.webhooks = webhooks
+        self._others = behind_proxies(super().__call__)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (scope["path"] == PATH or scope["path"].startswith(f"{PATH}/")):
+            await self.webhooks(scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
+
+
+def create_app(settings: Settings) -> Waylink:
     """The whole web side for these settings. Nothing is connected before the lifespan starts."""
     database = connect(settings.database)
     broker = Broker.at("internal", settings.broker)
-    store = GroupCommit(database, broker, timedelta(seconds=settings.dedupe_window_seconds), utc_now)
-    webhooks = WebhookEndpoint(settings.environments, store, settings.body_limit_bytes, utc_now)
+    window = timedelta(seconds=settings.dedupe_window_seconds)
+    store = GroupCommit(writer_for(database, window, utc_now), Announcer(broker))
+    record = IngestRecord(database, settings.environments, utc_now)
+    webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     health = Health(database, broker)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        require_current(database)
+        if (away := require_current_unless_away(database)) is not None:
+            log.error("database_away", problem=away, then="webhooks are held as long as may be, until it is back")
         store.start()
+        record.start()
         log.info("web_started", environments=sorted(settings.environments), database=database.engine.dialect.name)
         try:
             yield
         finally:
             await store.stop()
+            await record.stop()
             broker.close()
             database.close()
 
-    app = Starlette(
+    app = Waylink(
+        webhooks,
         routes=[
-            Route("/webhooks/nango", webhooks),
-            Route("/webhooks/nango/", webhooks),
-            Route("/webhooks/nango/{environment}", webhooks),
-            Route("/webhooks/nango/{environment}/", webhooks),
             Route("/healthz", health.healthz),
             Route("/readyz", health.readyz),
             Route("/metrics", health.metrics),

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the web process listens on.", examples=["0.0.0.0"])  # noqa: S104
     port: int = Field(8080, ge=1, le=65535, description="Port the web process listens on.", examples=["8080"])
+    web_processes: int = Field(
+        1, ge=1, le=64, description="How many processes serve the web side, on one port.", examples=["2"]
+    )
     config: Path | None = Field(
         None,
         description="The configuration file. Unset: waylink.toml in the working folder, if there is one.",

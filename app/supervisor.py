@@ -1,4 +1,5 @@
-"""Runs the processes of `waylink up`: starts them in order, restarts what dies, stops all of them together.
+"""Runs the processes of `waylink up`, and those of a `waylink web` with several: starts them in order, restarts what
+dies, stops all of them together.
 
 On Linux the kernel kills a child as soon as the supervisor is gone, however it went. Elsewhere a supervisor ended by
 `kill -9` leaves its children running; they have to be stopped by hand.
@@ -55,12 +56,15 @@ class Child:
     """One process. `env` is added to the supervisor's own environment.
 
     With `ready`, the children after it start once it returns true, and it is stopped only after they have gone.
+    `inherits` are file descriptors that it gets. Its output is passed on with its name in front; `plain`: untouched.
     """
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], bool] | None = None
+    inherits: Sequence[int] = ()
+    plain: bool = False
 
 
 class _Running:
@@ -69,6 +73,7 @@ class _Running:
     def __init__(self, child: Child, prefix: str) -> None:
         self.child, self.prefix = child, prefix
         self.process: subprocess.Popen[bytes] | None = None
+        self.pump: threading.Thread | None = None
         self.started_at, self.restart_at, self.delay = 0.0, 0.0, FIRST_DELAY
 
     def start(self) -> None:
@@ -77,20 +82,23 @@ class _Running:
             [sys.executable, "-I", "-S", "-c", EXEC, str(os.getpid()), *self.child.argv],
             env={"PYTHONUNBUFFERED": "1", **os.environ, **self.child.env},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=None if self.child.plain else subprocess.PIPE,
+            stderr=None if self.child.plain else subprocess.STDOUT,
+            pass_fds=self.child.inherits,
             start_new_session=True,  # a terminal's Ctrl-C and hang-up are for the supervisor alone
         )
         self.started_at = time.monotonic()
-        self.pump = threading.Thread(target=_pass_on, args=(self.process.stdout, self.prefix), daemon=True)
-        self.pump.start()
+        if self.process.stdout is not None:
+            self.pump = threading.Thread(target=_pass_on, args=(self.process.stdout, self.prefix), daemon=True)
+            self.pump.start()
 
     def reap(self) -> int | None:
         """The exit code of a process that has just ended; None while it runs or when none was started."""
         if self.process is None or (code := self.process.poll()) is None:
             return None
         self.kill_group()  # what the child started and left behind
-        self.pump.join(timeout=1)
+        if self.pump is not None:
+            self.pump.join(timeout=1)
         self.process = None
         return code
 

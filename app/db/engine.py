@@ -7,14 +7,25 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Dialect, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.types import DateTime, TypeDecorator
 
 SQLITE_BUSY_SECONDS: Final = 10
 # A dead server must show within the hold time of a webhook, not after the kernel's minutes.
-POSTGRES_OPTIONS: Final = "-c synchronous_commit=on -c timezone=UTC -c lock_timeout=10s -c statement_timeout=60s"
+POSTGRES_OPTIONS: Final = (
+    "-c synchronous_commit=on -c timezone=UTC -c lock_timeout=10s -c statement_timeout=60s"
+    " -c idle_in_transaction_session_timeout=60s"
+)
+
+POSTGRES_ARGUMENTS: Final = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -47,6 +58,11 @@ class Database:
     @property
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
+
+    @property
+    def driver_arguments(self) -> dict[str, Any]:
+        """What psycopg connects with, for the one statement that goes past SQLAlchemy."""
+        return {**self.engine.dialect.create_connect_args(self.engine.url)[1], **_postgres_arguments(self.engine.url)}
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -85,10 +101,16 @@ def connect(url: str, *, pool_size: int = 5) -> Database:
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "options": POSTGRES_OPTIONS, "tcp_user_timeout": 10_000},
+        connect_args=_postgres_arguments(parsed),
         **common,
     )
     return Database(engine)
+
+
+def _postgres_arguments(url: URL) -> dict[str, Any]:
+    """Ours, and what the operator's URL says instead or beside them."""
+    theirs = {name: value for name, value in url.query.items() if name in POSTGRES_ARGUMENTS}
+    return {**POSTGRES_ARGUMENTS, **theirs, "options": f"{POSTGRES_OPTIONS} {url.query.get('options', '')}".strip()}
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -1,5 +1,6 @@
 """The schema's release: bring it up to date, or say that it is not."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -7,6 +8,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from app.db.engine import Database
 from app.errors import DatabaseNotMigrated
@@ -23,10 +25,14 @@ def upgrade(database: Database) -> str:
             with connection.begin():
                 return _upgrade(connection)
         with connection.begin():
+            # An index on a large table takes its time, and so does another host's upgrade.
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
             return _upgrade(connection)
 
 
+@cache
 def head() -> str:
     """The revision this release needs."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()
@@ -45,6 +51,16 @@ def require_current(database: Database) -> None:
     found, expected = current(database), head()
     if found != expected:
         raise DatabaseNotMigrated(found=found, expected=expected)
+
+
+def require_current_unless_away(database: Database) -> str | None:
+    """The same for a process that can wait for its database: why it does not answer, or None. Who starts while the
+    database restarts would otherwise end, and nobody would hold the requests that come meanwhile."""
+    try:
+        require_current(database)
+    except DBAPIError as away:
+        return str(away.orig).strip().partition("\n")[0]
+    return None
 
 
 def _upgrade(connection: Connection) -> str:

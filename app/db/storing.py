@@ -1,23 +1,28 @@
 """The one hot write: a batch of deliveries, stored in one statement.
 
-Straight to the driver on both databases. Measured against the same upsert through SQLAlchemy, whose multi-row VALUES
-are compiled anew for every batch size: ARCHITECTURE.md has the figures.
+Straight to the driver on both databases. Through SQLAlchemy a multi-row VALUES is compiled anew for every batch size;
+on PostgreSQL the arrays go in binary, which cost a third of the CPU of their text form (ARCHITECTURE.md has figures).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.domain.states import EventState, Origin
 
+Key = tuple[str, bytes]  # environment, fingerprint
 
-@dataclass(frozen=True, slots=True)
-class NewDelivery:
+
+class NewDelivery(NamedTuple):
     """A verified request, ready to be stored. `event_id` is used if it turns out to be a new event."""
 
     event_id: UUID
@@ -27,91 +32,200 @@ class NewDelivery:
     received_at: datetime
 
 
-_WINDOW: Final = """
-  event_id = CASE WHEN deliveries.first_at > {cutoff} THEN deliveries.event_id ELSE excluded.event_id END,
-  first_at = CASE WHEN deliveries.first_at > {cutoff} THEN deliveries.first_at ELSE excluded.first_at END
-"""
+_sorted_key = attrgetter("environment", "fingerprint")
 _NEW_EVENT: Final = f"'{Origin.WEBHOOK}', '{EventState.RECEIVED}', 0, 0, 0"
+_SETTLED: Final = f"state <> '{EventState.RECEIVED}'"
+# A settled event becomes due again, so that its connection is looked at once more.
+_SEEN_AGAIN: Final = f"""
+  state = '{EventState.RECEIVED}', failure = NULL,
+  attempts = CASE WHEN {_SETTLED} THEN 0 ELSE attempts END,
+  looks = CASE WHEN {_SETTLED} THEN 0 ELSE looks END
+"""
 
-_POSTGRESQL: Final = f"""
+_POSTGRESQL_STORE: Final = f"""
 WITH input AS (
   SELECT * FROM unnest(
-    %(ids)s::uuid[], %(environments)s::text[], %(fingerprints)s::bytea[], %(times)s::timestamptz[], %(bodies)s::bytea[]
+    %(ids)b::uuid[], %(environments)b::text[], %(fingerprints)b::bytea[], %(times)b::timestamptz[], %(bodies)b::bytea[]
   ) AS input (id, environment, fingerprint, received_at, body)
 ), seen AS (
   INSERT INTO deliveries (environment, fingerprint, event_id, first_at)
-  SELECT environment, fingerprint, id, received_at FROM input ORDER BY environment, fingerprint
-  ON CONFLICT (environment, fingerprint) DO UPDATE SET {_WINDOW.format(cutoff="%(cutoff)s")}
+  SELECT environment, fingerprint, id, received_at FROM input
+  ON CONFLICT (environment, fingerprint) DO UPDATE SET
+    event_id = CASE WHEN deliveries.first_at > %(cutoff)b THEN deliveries.event_id ELSE excluded.event_id END,
+    first_at = CASE WHEN deliveries.first_at > %(cutoff)b THEN deliveries.first_at ELSE excluded.first_at END
   RETURNING environment, fingerprint, event_id
 ), stored AS (
   INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body,
                       origin, state, duplicates, attempts, looks)
   SELECT input.id, input.environment, received_at, received_at, received_at, body, {_NEW_EVENT}
   FROM input JOIN seen ON seen.event_id = input.id
+  ON CONFLICT (id) DO NOTHING
 )
-SELECT environment, fingerprint, event_id FROM seen
+SELECT seen.environment, seen.fingerprint, event_id
+FROM seen LEFT JOIN input ON input.id = event_id WHERE input.id IS NULL
+"""  # noqa: S608 - nothing but constants of ours is put in
+_POSTGRESQL_REPEAT: Final = f"""
+WITH input AS (
+  SELECT * FROM unnest(%(ids)b::uuid[], %(times)b::int[]) AS input (id, times)
+), locked AS (
+  SELECT events.id, input.times FROM events JOIN input ON events.id = input.id ORDER BY events.id FOR UPDATE OF events
+)
+UPDATE events SET duplicates = duplicates + times, last_seen_at = %(now)b,
+  next_at = CASE WHEN {_SETTLED} THEN %(now)b ELSE next_at END, {_SEEN_AGAIN}
+FROM locked WHERE events.id = locked.id
 """  # noqa: S608 - nothing but constants of ours is put in
 
-_SQLITE_SEEN: Final = f"""
-INSERT INTO deliveries (environment, fingerprint, event_id, first_at) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (environment, fingerprint) DO UPDATE SET {_WINDOW.format(cutoff="?5")}
-RETURNING event_id
-"""  # noqa: S608 - nothing but constants of ours is put in
-_SQLITE_STORED: Final = f"""
+_SQLITE_KNOWN: Final = """
+WITH input (environment, fingerprint) AS (VALUES {rows})
+SELECT environment, fingerprint, event_id FROM input JOIN deliveries USING (environment, fingerprint)
+WHERE first_at > ?
+"""
+_SQLITE_SEEN: Final = """
+INSERT INTO deliveries (environment, fingerprint, event_id, first_at) VALUES {rows}
+ON CONFLICT (environment, fingerprint) DO UPDATE SET event_id = excluded.event_id, first_at = excluded.first_at
+"""
+_SQLITE_STORED: Final = """
 INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body,
-                    origin, state, duplicates, attempts, looks)
-VALUES (?1, ?2, ?3, ?3, ?3, ?4, {_NEW_EVENT})
+                    origin, state, duplicates, attempts, looks) VALUES {rows}
+ON CONFLICT (id) DO NOTHING
+"""
+_SQLITE_REPEAT: Final = f"""
+UPDATE events SET duplicates = duplicates + ?1, last_seen_at = ?2,
+  next_at = CASE WHEN {_SETTLED} THEN ?2 ELSE next_at END, {_SEEN_AGAIN}
+WHERE id = ?3
 """  # noqa: S608 - nothing but constants of ours is put in
 
 
-def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime) -> list[UUID]:
-    """Store each delivery once; answer the event id of each, in order.
+def store(session: Session, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, UUID]:
+    """Store each delivery once; answer the events that were there before, for those whose window is still open.
 
-    The same keys must not occur twice in `deliveries`: PostgreSQL refuses that in one upsert (21000). They are taken
-    in sorted order, or two processes could deadlock. The database decides about duplicates, by the first receipt.
+    The same key must not occur twice in `deliveries`: PostgreSQL refuses that in one upsert (21000). They are taken
+    in sorted order, or two processes could deadlock. The database decides about duplicates, by the first receipt;
+    storing the same deliveries again, because nobody knows whether the first commit succeeded, changes nothing.
     """
     connection = session.connection()
-    rows = sorted(deliveries, key=lambda one: (one.environment, one.fingerprint))
-    write = _write_postgresql if connection.dialect.name == "postgresql" else _write_sqlite
-    known = write(connection, rows, now - window)
-    return [known[one.environment, one.fingerprint] for one in deliveries]
+    rows = sorted(deliveries, key=_sorted_key)
+    if connection.dialect.name == "postgresql":
+        return _known(connection.exec_driver_sql(_POSTGRESQL_STORE, _columns(rows, cutoff)))
+    return _store_sqlite(_cursor(connection), rows, cutoff)
 
 
-def _write_postgresql(
-    connection: Connection, rows: Sequence[NewDelivery], cutoff: datetime
-) -> dict[tuple[str, bytes], UUID]:
-    answers = connection.exec_driver_sql(
-        _POSTGRESQL,
-        {
-            "ids": [one.event_id for one in rows],
-            "environments": [one.environment for one in rows],
-            "fingerprints": [one.fingerprint for one in rows],
-            "times": [one.received_at for one in rows],
-            "bodies": [one.body for one in rows],
-            "cutoff": cutoff,
-        },
-    )
+def repeat(session: Session, times: Mapping[UUID, int], *, now: datetime) -> None:
+    """Note repeated deliveries of these events."""
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(_POSTGRESQL_REPEAT, _repeats(times, now))
+    else:
+        _cursor(connection).executemany(
+            _SQLITE_REPEAT, [(count, _text(now), event_id.hex) for event_id, count in times.items()]
+        )
+
+
+async def store_at_once(
+    connection: psycopg.AsyncConnection, deliveries: Sequence[NewDelivery], *, cutoff: datetime
+) -> dict[Key, UUID]:
+    """`store` for PostgreSQL from the event loop: one round trip and no thread. The connection commits by itself."""
+    rows = sorted(deliveries, key=_sorted_key)
+    cursor = await connection.execute(_POSTGRESQL_STORE, _columns(rows, cutoff), prepare=True, binary=True)
+    return _known(await cursor.fetchall())
+
+
+async def repeat_at_once(connection: psycopg.AsyncConnection, times: Mapping[UUID, int], *, now: datetime) -> None:
+    await connection.execute(_POSTGRESQL_REPEAT, _repeats(times, now))
+
+
+def is_away(failed: Exception) -> bool:
+    """Whether an error is the database's and will pass: trying again may help. Else it is a row's."""
+    cause = failed.orig if isinstance(failed, DBAPIError) else failed
+    if isinstance(cause, psycopg.Error):
+        if cause.sqlstate is None:
+            return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+        # Connection, read-only after a fail-over, rollback, resources, lock not available, intervention, I/O.
+        return cause.sqlstate[:2] in {"08", "25", "40", "53", "55", "57", "58"}
+    if isinstance(cause, sqlite3.Error):
+        return (getattr(cause, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_AWAY
+    return False
+
+
+def has_answered(failed: Exception) -> bool:
+    """Whether an error that may pass came from a server that goes on serving."""
+    sqlstate = getattr(failed, "sqlstate", None)
+    return sqlstate is not None and sqlstate[:2] not in {"08", "25", "57"}
+
+
+_SQLITE_AWAY: Final = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+def _columns(rows: Sequence[NewDelivery], cutoff: datetime) -> dict[str, Any]:
+    ids, environments, fingerprints, bodies, times = map(list, zip(*rows, strict=True))
+    return {
+        "ids": ids,
+        "environments": environments,
+        "fingerprints": fingerprints,
+        "bodies": bodies,
+        "times": times,
+        "cutoff": cutoff,
+    }
+
+
+def _repeats(times: Mapping[UUID, int], now: datetime) -> dict[str, Any]:
+    return {"ids": list(times), "times": list(times.values()), "now": now}
+
+
+def _known(answers: Any) -> dict[Key, UUID]:
     return {(environment, bytes(fingerprint)): event_id for environment, fingerprint, event_id in answers}
 
 
-def _write_sqlite(
-    connection: Connection, rows: Sequence[NewDelivery], cutoff: datetime
-) -> dict[tuple[str, bytes], UUID]:
-    cursor: Any = connection.connection.cursor()
-    try:
-        known = {}
-        for one in rows:
-            values = (one.environment, one.fingerprint, one.event_id.hex, _text(one.received_at), _text(cutoff))
-            known[one.environment, one.fingerprint] = UUID(cursor.execute(_SQLITE_SEEN, values).fetchone()[0])
-        fresh = [one for one in rows if known[one.environment, one.fingerprint] == one.event_id]
-        cursor.executemany(
-            _SQLITE_STORED, [(one.event_id.hex, one.environment, _text(one.received_at), one.body) for one in fresh]
+def _cursor(connection: Connection) -> Any:
+    return connection.connection.cursor()
+
+
+def _store_sqlite(cursor: Any, rows: Sequence[NewDelivery], cutoff: datetime) -> dict[Key, UUID]:
+    """Three statements under the write lock, however many rows: what is known, the windows, the events.
+
+    Python's lock is handed over and taken back at every step of the driver, and the event loop wants it too.
+    """
+    rows = _filled_up(rows)
+    pairs = chain.from_iterable((one.environment, one.fingerprint) for one in rows)
+    cursor.execute(_statement(_SQLITE_KNOWN, "(?,?)", len(rows)), [*pairs, _text(cutoff)])
+    known = {(environment, fingerprint): UUID(found) for environment, fingerprint, found in cursor}
+    fresh = _filled_up([one for one in rows if (one.environment, one.fingerprint) not in known])
+    if fresh:
+        windows = chain.from_iterable(
+            (one.environment, one.fingerprint, one.event_id.hex, _text(one.received_at)) for one in fresh
         )
-    finally:
-        cursor.close()
-    return known
+        cursor.execute(_statement(_SQLITE_SEEN, "(?,?,?,?)", len(fresh)), list(windows))
+        events = chain.from_iterable(
+            (one.event_id.hex, one.environment, at := _text(one.received_at), at, at, one.body) for one in fresh
+        )
+        cursor.execute(_statement(_SQLITE_STORED, f"(?,?,?,?,?,?,{_NEW_EVENT})", len(fresh)), list(events))
+    return {
+        (one.environment, one.fingerprint): event_id
+        for one in rows
+        if (event_id := known.get((one.environment, one.fingerprint))) and event_id != one.event_id
+    }
+
+
+def _filled_up(rows: Sequence[NewDelivery]) -> Sequence[NewDelivery]:
+    """Up to a multiple of eight, by storing the last one again, which changes nothing.
+
+    So there are few different statements, and the driver's cache holds them all.
+    """
+    return [*rows, *[rows[-1]] * (-len(rows) % 8)] if rows else rows
+
+
+def _statement(template: str, row: str, count: int) -> str:
+    return template.format(rows=",".join([row] * count))
 
 
 def _text(moment: datetime) -> str:
     """A point in time as SQLAlchemy writes it on SQLite."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")

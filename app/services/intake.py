@@ -1,19 +1,19 @@
 """Store verified deliveries, each once."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
+import psycopg
 from sqlalchemy.orm import Session
 
-from app.db import events as event_rows
-from app.db.storing import NewDelivery
-from app.db.storing import store as write
+from app.db import storing
+from app.db.storing import Key, NewDelivery
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What a stored delivery is answered with. `duplicate` means that the event was there before."""
 
     event_id: UUID
@@ -21,23 +21,51 @@ class Receipt:
 
 
 def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime) -> list[Receipt]:
-    """Store all in one insert; answer each, in order (promise 4).
+    """Store all in one insert; answer each, in order (promise 4)."""
+    first = _first_of_each(deliveries)
+    known = storing.store(session, list(first.values()), cutoff=now - window)
+    receipts = _receipts(deliveries, first, known)
+    if repeats := _repeats(receipts):
+        storing.repeat(session, repeats, now=now)
+    return receipts
 
-    Equal deliveries within the call are collapsed first: one upsert may not touch a row twice.
+
+async def store_at_once(
+    connection: psycopg.AsyncConnection, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime
+) -> list[Receipt]:
+    """The same on PostgreSQL from the event loop.
+
+    Duplicates are counted in a commit of their own. Nobody is answered before both, so a crash in between makes the
+    sender repeat what was not counted yet.
     """
-    first: dict[tuple[str, bytes], NewDelivery] = {}
+    first = _first_of_each(deliveries)
+    known = await storing.store_at_once(connection, list(first.values()), cutoff=now - window)
+    receipts = _receipts(deliveries, first, known)
+    if repeats := _repeats(receipts):
+        await storing.repeat_at_once(connection, repeats, now=now)
+    return receipts
+
+
+def _first_of_each(deliveries: Sequence[NewDelivery]) -> dict[Key, NewDelivery]:
+    """Equal deliveries are collapsed: one upsert may not touch a row twice."""
+    first: dict[Key, NewDelivery] = {}
     for one in deliveries:
         first.setdefault((one.environment, one.fingerprint), one)
-    distinct = list(first.values())
-    stored = write(session, distinct, window=window, now=now)
-    ids = {(one.environment, one.fingerprint): event_id for one, event_id in zip(distinct, stored, strict=True)}
+    return first
+
+
+def _receipts(
+    deliveries: Sequence[NewDelivery], first: Mapping[Key, NewDelivery], known: Mapping[Key, UUID]
+) -> list[Receipt]:
+    if not known and len(first) == len(deliveries):
+        return [Receipt(one.event_id, False) for one in deliveries]
+    stored = {key: known.get(key, one.event_id) for key, one in first.items()}
     receipts = []
-    repeats: dict[UUID, int] = {}
     for one in deliveries:
-        event_id = ids[one.environment, one.fingerprint]
-        duplicate = one.event_id != event_id
-        receipts.append(Receipt(event_id, duplicate))
-        if duplicate:
-            repeats[event_id] = repeats.get(event_id, 0) + 1
-    event_rows.count_duplicates(session, list(repeats.items()), now=now)
+        event_id = stored[one.environment, one.fingerprint]
+        receipts.append(Receipt(event_id, event_id != one.event_id))
     return receipts
+
+
+def _repeats(receipts: Sequence[Receipt]) -> Counter[UUID]:
+    return Counter(receipt.event_id for receipt in receipts if receipt.duplicate)

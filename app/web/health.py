@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +17,8 @@ from app.db.schema import require_current
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
 from app.web.problems import problem
 
+CHECK_SECONDS: Final = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -22,6 +26,8 @@ class Health:
 
     database: Database
     broker: Broker
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="health"))
+    _looking: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
     async def healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -29,9 +35,10 @@ class Health:
     async def readyz(self, _request: Request) -> Response:
         """200 when database, schema and broker are there; otherwise 503. Webhooks are stored without the broker."""
         database, broker = await asyncio.gather(
-            asyncio.to_thread(self._check_database), asyncio.to_thread(self._check_broker)
+            self._checked("database", lambda: require_current(self.database)),
+            self._checked("broker", self.broker.ping),
         )
-        ready = database == "ok" and broker == "ok"
+        ready = database in {"ok", "newer"} and broker == "ok"
         return JSONResponse({"ready": ready, "database": database, "broker": broker}, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
@@ -40,18 +47,23 @@ class Health:
             return problem(403, "Not from here", "Metrics are served to this machine only.")
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    def _check_database(self) -> str:
-        return _word(lambda: require_current(self.database))
-
-    def _check_broker(self) -> str:
-        return _word(self.broker.ping)
+    async def _checked(self, what: str, check: Callable[[], None]) -> str:
+        """One look at a time, shared by all who ask meanwhile: whoever is frozen keeps one thread, and no more."""
+        looking = self._looking.get(what)
+        if looking is None or looking.done():
+            looking = asyncio.get_running_loop().run_in_executor(self._threads, _word, check)
+            self._looking[what] = looking
+        done, _ = await asyncio.wait([looking], timeout=CHECK_SECONDS)
+        return looking.result() if done else "unreachable"
 
 
 def _word(check: Callable[[], None]) -> str:
     try:
         check()
-    except DatabaseNotMigrated:
-        return "not migrated"
+    except DatabaseNotMigrated as other:
+        # While an upgrade is under way the old processes serve on, on a schema that is ahead of them.
+        found = other.found or ""
+        return "newer" if found.isdigit() and int(found) > int(other.expected) else "not migrated"
     except (SQLAlchemyError, BrokerUnavailable):
         return "unreachable"
     return "ok"

@@ -5,10 +5,13 @@ whatever is signed is stored, and judged by a worker.
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
+from uuid import UUID
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -16,32 +19,19 @@ from app.db.storing import NewDelivery
 from app.domain.signature import HEADER, fingerprint, matching_key
 from app.environments import Environment, Environments
 from app.ids import EVENT, new_id, show
+from app.services.intake import Receipt
 from app.telemetry import WEBHOOKS, get_logger
+from app.web.bodies import BodyReader, ClientGone, Refusal, Refused
 from app.web.group_commit import GroupCommit, StoreUnavailable
 from app.web.problems import problem
+from app.web.proxies import behind_proxies
+from app.web.record import IngestRecord
 
-READ_SECONDS: Final = 12.0  # for the whole body; Nango gives up after 20 s
-MAX_UNVERIFIED_BYTES: Final = 64 * 1024 * 1024  # of all requests whose signature is not known yet
+PATH: Final = "/webhooks/nango"
 SLOW_REFUSAL_SECONDS: Final = 6.0  # fast 503s would open Nango's breaker: six failures in 10 s (CONTRACT 1.6)
 _SIGNATURE: Final = HEADER.encode()
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """An answer other than 202; `cause` is its label in metrics and logs."""
-
-    status: int
-    cause: str
-    title: str
-    detail: str
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, cause: str, title: str, detail: str) -> None:
-        super().__init__(cause)
-        self.refusal = _Refusal(status, cause, title, detail)
 
 
 @dataclass(slots=True)
@@ -50,111 +40,75 @@ class WebhookEndpoint:
 
     environments: Environments
     store: GroupCommit
-    body_limit: int
+    record: IngestRecord
+    bodies: BodyReader
     clock: Callable[[], datetime]
     slow_refusal_seconds: float = SLOW_REFUSAL_SECONDS
-    _unverified: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["path_params"].get("environment", "default")
+        name = scope["path"][len(PATH) :].strip("/") or "default"
         arrived = asyncio.get_running_loop().time()
         try:
             receipt = await self._take(name, scope, receive, arrived)
-        except _Refused as refused:
+        except Refused as refused:
             refusal = refused.refusal
-        except _ClientGone:
+        except ClientGone:
             WEBHOOKS.labels(name, "client_gone").inc()
+            self.record.refused(name, "client_gone", status=0, peer=_peer(scope))
             return
+        except Exception:
+            # A fault of ours must not cost the webhook: Nango sends again what is answered so.
+            log.exception("webhook_fault", environment=name[:100])
+            refusal = Refusal(503, "fault", "A fault of ours", "It is logged. Send the webhook again.")
         else:
-            await self._accept(name, receipt, send)
+            start, body = _DUPLICATE if receipt.duplicate else _STORED
+            await send(start)
+            await send({"type": "http.response.body", "body": body % show(EVENT, receipt.event_id).encode()})
             return
         # Out of the `except`: its traceback would keep the body in memory for as long as the refusal waits.
         if refusal.status == 503:
-            held = asyncio.get_running_loop().time() - arrived
-            await asyncio.sleep(max(0.0, self.slow_refusal_seconds - held))
-        await self._refuse(name, refusal, scope, receive, send)
+            await _let_pass(receive, until=arrived + self.slow_refusal_seconds)
+        # Whom a proxy names as its client is looked up here and not for every request.
+        await behind_proxies(partial(self._refuse, name, refusal))(scope, receive, send)
 
-    async def _accept(self, name: str, receipt: tuple[str, bool], send: Send) -> None:
-        event_id, duplicate = receipt
-        WEBHOOKS.labels(name, "duplicate" if duplicate else "stored").inc()
-        body = b'{"event_id":"%b","duplicate":%b}' % (event_id.encode(), b"true" if duplicate else b"false")
-        await send(_start(202, len(body)))
-        await send({"type": "http.response.body", "body": body})
-
-    async def _take(self, name: str, scope: Scope, receive: Receive, arrived: float) -> tuple[str, bool]:
-        """Store one request. Returns the event's shown id and whether it was there before."""
+    async def _take(self, name: str, scope: Scope, receive: Receive, arrived: float) -> Receipt:
+        """Store one request."""
         if scope["method"] != "POST":
-            raise _Refused(405, "method", "Method not allowed", "Nango's webhooks are POST requests.")
+            raise Refused(405, "method", "Method not allowed", "Nango's webhooks are POST requests.")
         environment = self.environments.get(name)
         if environment is None:
             detail = "No Nango environment of this name is configured here. Check the webhook URL in Nango's settings."
-            raise _Refused(404, "unknown_environment", "Unknown environment", detail)
-        body = await self._read(scope, receive)
-        self._verify(environment, scope, body)
-        delivery = NewDelivery(
-            event_id=new_id(),
-            environment=name,
-            fingerprint=fingerprint(name, body),
-            body=body,
-            received_at=self.clock(),
-        )
+            raise Refused(404, "unknown_environment", "Unknown environment", detail)
+        declared, signatures = _told(scope)
+        body = await self.bodies.read(receive, declared=declared)
+        self._verify(environment, signatures, body)
+        delivery = NewDelivery(new_id(), name, fingerprint(name, body), body, self.clock())
         try:
-            receipt = await self.store.store(delivery, arrived=arrived)
+            return await self.store.store(delivery, arrived=arrived)
         except StoreUnavailable:
-            raise _Refused(503, "overload", "Not stored", "The webhook could not be stored. Send it again.") from None
-        return show(EVENT, receipt.event_id), receipt.duplicate
+            raise Refused(503, "overload", "Not stored", "The webhook could not be stored. Send it again.") from None
 
-    def _verify(self, environment: Environment, scope: Scope, body: bytes) -> None:
-        signatures = [value for name, value in scope["headers"] if name == _SIGNATURE]
+    def _verify(self, environment: Environment, signatures: Sequence[bytes], body: bytes) -> None:
         if not signatures:
             detail = f"The header {HEADER} is missing. Waylink does not accept the legacy X-Nango-Signature."
-            raise _Refused(401, "no_signature", "Not signed", detail)
+            raise Refused(401, "no_signature", "Not signed", detail)
         # Nango sends one; with several, what we verified might not be what somebody in front of us did.
         signature = signatures[0].decode("latin-1") if len(signatures) == 1 else None
-        if matching_key(body, signature, environment.signing_keys.live()) is None:
+        keys = environment.signing_keys.live()
+        matched = matching_key(body, signature, keys)
+        if matched is None:
             detail = (
                 f"The signature in {HEADER} was not made with a live signing key of this environment. "
                 "Compare the webhook signing key in Nango's environment settings with Waylink's."
             )
-            raise _Refused(401, "bad_signature", "Wrong signature", detail)
+            raise Refused(401, "bad_signature", "Wrong signature", detail)
+        self.record.signed_with(environment.name, keys[matched])
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if declared.isdigit() and int(declared) > self.body_limit:
-            raise self._too_large()
-        taken = 0
-        chunks = []
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _ClientGone
-                    chunk = message.get("body", b"")
-                    taken += len(chunk)
-                    self._unverified += len(chunk)
-                    if taken > self.body_limit:
-                        raise self._too_large()
-                    if self._unverified > MAX_UNVERIFIED_BYTES:
-                        raise _Refused(503, "overload", "Busy", "Too many requests are being read. Send it again.")
-                    chunks.append(chunk)
-                    if not message.get("more_body", False):
-                        return b"".join(chunks)
-        except TimeoutError:
-            raise _Refused(503, "slow_body", "Too slow", "The body did not arrive in time. Send it again.") from None
-        finally:
-            self._unverified -= taken
-
-    def _too_large(self) -> _Refused:
-        detail = f"A webhook body may have {self.body_limit} bytes (WAYLINK_BODY_LIMIT_BYTES)."
-        return _Refused(413, "too_large", "Body too large", detail)
-
-    async def _refuse(self, name: str, refused: _Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, name: str, refused: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         # An unknown name is the sender's choice: as a label it would let anybody fill the metrics.
         WEBHOOKS.labels(name if name in self.environments else "", refused.cause).inc()
-        client = scope.get("client") or ("", 0)
-        log.warning(
-            "webhook_refused", environment=name[:100], status=refused.status, cause=refused.cause, peer=client[0]
+        self.record.refused(
+            name, refused.cause, status=refused.status, peer=_peer(scope), detail=_asked(refused, scope)
         )
         headers = {"allow": "POST"} if refused.status == 405 else {}
         if refused.status == 413:
@@ -162,10 +116,46 @@ class WebhookEndpoint:
         await problem(refused.status, refused.title, refused.detail, headers=headers)(scope, receive, send)
 
 
-class _ClientGone(Exception):
-    """The peer hung up before its body had arrived: nobody is there to be answered."""
+async def _let_pass(receive: Receive, *, until: float) -> None:
+    """Wait, or for the client to leave; what still arrives is thrown away, so that nobody keeps it in memory."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(until):
+            while (await receive())["type"] != "http.disconnect":
+                pass
 
 
-def _start(status: int, length: int) -> Message:
+def _told(scope: Scope) -> tuple[bytes, list[bytes]]:
+    """The headers we go by: the declared length, and every signature."""
+    declared, signatures = b"", []
+    for name, value in scope["headers"]:
+        if name == _SIGNATURE:
+            signatures.append(value)
+        elif name == b"content-length":
+            declared = value
+    return declared, signatures
+
+
+def _peer(scope: Scope) -> str:
+    host, _ = scope.get("client") or ("", 0)
+    return str(host)
+
+
+def _asked(refused: Refusal, scope: Scope) -> str:
+    """What the request asked for that it was refused, where the cause alone does not tell."""
+    if refused.cause == "method":
+        return str(scope["method"])
+    if refused.status == 413:
+        declared, _ = _told(scope)
+        return f"{declared.decode('latin-1') or '?'} bytes declared"
+    return ""
+
+
+def _answer(body: bytes) -> tuple[Message, bytes]:
+    """The start and the body of a 202, made once. `%b` in the body stands for the event's id."""
+    length = len(body % show(EVENT, UUID(int=0)).encode())
     headers = [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
-    return {"type": "http.response.start", "status": status, "headers": headers}
+    return {"type": "http.response.start", "status": 202, "headers": headers}, body
+
+
+_STORED: Final = _answer(b'{"event_id":"%b","duplicate":false}')
+_DUPLICATE: Final = _answer(b'{"event_id":"%b","duplicate":true}')

@@ -1,10 +1,8 @@
 """Group commit: who is answered is committed, who cannot be committed hurts nobody else, and memory has bounds."""
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,10 +15,12 @@ from app.db.schema import upgrade
 from app.db.storing import NewDelivery
 from app.deadlines import BATCH
 from app.domain.signature import fingerprint
-from app.errors import BrokerUnavailable
+from app.errors import BrokerUnavailable, DatabaseUnavailable
 from app.ids import EVENT, new_id, parse
-from app.web import group_commit
+from app.web import group_commit as group_commit_module
+from app.web.announcing import Announcer
 from app.web.group_commit import GroupCommit, StoreUnavailable
+from app.web.writers import Writer, writer_for
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
 
@@ -81,11 +81,16 @@ def delivery(body: bytes, *, received_at: datetime = NOW) -> NewDelivery:
     )
 
 
-def run(database: Database, broker, scenario, *, hold: float = 5.0):
+def group_commit(database: Database, broker, *, hold: float = 5.0, clock=lambda: NOW, wrapped=None) -> GroupCommit:
+    writer = writer_for(database, timedelta(seconds=150), clock)
+    return GroupCommit(wrapped(writer) if wrapped else writer, Announcer(broker), hold_seconds=hold)
+
+
+def run(database: Database, broker, scenario, *, hold: float = 5.0, wrapped=None):
     """Run `scenario(commit)` against a started GroupCommit, which is stopped afterwards."""
 
     async def whole():
-        commit = GroupCommit(database, broker, timedelta(seconds=150), lambda: NOW, hold_seconds=hold)
+        commit = group_commit(database, broker, hold=hold, wrapped=wrapped)
         commit.start()
         try:
             return await scenario(commit)
@@ -131,7 +136,7 @@ def test_equal_bodies_of_one_commit_are_one_event_announced_once(database: Datab
 
 
 def test_one_row_that_cannot_be_stored_does_not_fail_its_mates(database: Database, broker: Announcements) -> None:
-    poison = replace(delivery(b"poison"), body=_Unstorable())
+    poison = delivery(b"poison")._replace(body=_Unstorable())
 
     async def scenario(commit: GroupCommit):
         mates = [delivery(b"before"), poison, delivery(b"after")]
@@ -164,19 +169,30 @@ def test_a_request_whose_client_has_gone_is_stored_all_the_same(database: Databa
 
 
 class _Stuck:
-    """A database whose commits wait for `go`."""
+    """A writer whose commits wait for `go`."""
 
-    def __init__(self, database: Database) -> None:
-        self.database, self.go = database, threading.Event()
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.writer: Writer | None = None
 
-    def write(self):
-        self.go.wait(10)
-        return self.database.write()
+    def __call__(self, writer: Writer) -> "_Stuck":
+        self.writer = writer
+        return self
+
+    async def store(self, deliveries):
+        await self.go.wait()
+        return await self.writer.store(deliveries)
+
+    def cut(self) -> None:
+        self.go.set()
+
+    async def close(self) -> None:
+        await self.writer.close()
 
 
 def test_waiting_requests_are_bounded_in_number(database: Database, broker: Announcements, monkeypatch) -> None:
-    monkeypatch.setattr(group_commit, "MAX_WAITING", 10)
-    stuck = _Stuck(database)
+    monkeypatch.setattr(group_commit_module, "MAX_WAITING", 10)
+    stuck = _Stuck()
 
     async def scenario(commit: GroupCommit):
         first = asyncio.ensure_future(commit.store(delivery(b"in flight")))
@@ -189,14 +205,14 @@ def test_waiting_requests_are_bounded_in_number(database: Database, broker: Anno
         await asyncio.gather(first, *waiting)
         await commit.store(delivery(b"later"))
 
-    run(stuck, broker, scenario)
+    run(database, broker, scenario, wrapped=stuck)
     assert b"one too many" not in stored_bodies(database)
     assert len(stored_bodies(database)) == 12
 
 
 def test_waiting_requests_are_bounded_in_bytes(database: Database, broker: Announcements, monkeypatch) -> None:
-    monkeypatch.setattr(group_commit, "MAX_WAITING_BYTES", 1000)
-    stuck = _Stuck(database)
+    monkeypatch.setattr(group_commit_module, "MAX_WAITING_BYTES", 1000)
+    stuck = _Stuck()
 
     async def scenario(commit: GroupCommit):
         first = asyncio.ensure_future(commit.store(delivery(b"x" * 600)))
@@ -210,14 +226,14 @@ def test_waiting_requests_are_bounded_in_bytes(database: Database, broker: Annou
         assert commit._bytes == 0
         await commit.store(delivery(b"y" * 401))
 
-    run(stuck, broker, scenario)
+    run(database, broker, scenario, wrapped=stuck)
 
 
 def test_nobody_waits_longer_than_the_hold_for_a_stuck_commit(
     database: Database, broker: Announcements, monkeypatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "OVERDUE_SECONDS", 0.02)
-    stuck = _Stuck(database)
+    monkeypatch.setattr(group_commit_module, "OVERDUE_SECONDS", 0.02)
+    stuck = _Stuck()
 
     async def scenario(commit: GroupCommit):
         first = asyncio.ensure_future(commit.store(delivery(b"in flight")))
@@ -232,11 +248,11 @@ def test_nobody_waits_longer_than_the_hold_for_a_stuck_commit(
         assert (await commit.store(delivery(b"in flight"))).duplicate
         assert not (await commit.store(delivery(b"behind"))).duplicate
 
-    run(stuck, broker, scenario, hold=0.2)
+    run(database, broker, scenario, hold=0.2, wrapped=stuck)
 
 
 def test_stopping_commits_and_announces_what_waits(database: Database, broker: Announcements) -> None:
-    stuck = _Stuck(database)
+    stuck = _Stuck()
     answers = []
 
     async def scenario(commit: GroupCommit):
@@ -246,7 +262,7 @@ def test_stopping_commits_and_announces_what_waits(database: Database, broker: A
         await asyncio.sleep(0.02)
         asyncio.get_running_loop().call_later(0.1, stuck.go.set)
 
-    run(stuck, broker, scenario)
+    run(database, broker, scenario, wrapped=stuck)
     assert len(stored_bodies(database)) == 5
     assert len(broker.ids) == 5
     assert sorted(one.result().event_id for one in answers) == sorted(stored_ids(database))
@@ -280,7 +296,7 @@ def test_a_broker_that_fails_loses_one_announcement_and_not_the_next(
 
 
 async def _as_coroutine(database: Database, broker: Announcements, scenario):
-    commit = GroupCommit(database, broker, timedelta(seconds=150), lambda: NOW)
+    commit = group_commit(database, broker)
     commit.start()
     try:
         return await scenario(commit)
@@ -293,7 +309,7 @@ def test_the_window_starts_at_the_first_receipt_and_never_slides(database: Datab
     clock = iter(times)
 
     async def whole():
-        commit = GroupCommit(database, broker, timedelta(seconds=150), lambda: next(clock))
+        commit = group_commit(database, broker, clock=lambda: next(clock))
         commit.start()
         receipts = [await commit.store(delivery(b"same", received_at=moment)) for moment in times]
         await commit.stop()
@@ -302,3 +318,94 @@ def test_the_window_starts_at_the_first_receipt_and_never_slides(database: Datab
     first, inside, later, again = asyncio.run(whole())
     assert [one.duplicate for one in (first, inside, later, again)] == [False, True, False, True]
     assert first.event_id == inside.event_id != later.event_id == again.event_id
+
+
+class _Refusing:
+    """A writer of a database that refuses one delivery with an error that looks as if it will pass."""
+
+    def __init__(self, refused: bytes, *, answered: bool = True) -> None:
+        self.refused, self.answered = refused, answered
+        self.writer: Writer | None = None
+
+    def __call__(self, writer: Writer) -> "_Refusing":
+        self.writer = writer
+        return self
+
+    async def store(self, deliveries):
+        if any(one.body == self.refused for one in deliveries):
+            raise DatabaseUnavailable(OSError("of one row"), answered=self.answered)
+        return await self.writer.store(deliveries)
+
+    def cut(self) -> None:
+        self.writer.cut()
+
+    async def close(self) -> None:
+        await self.writer.close()
+
+
+def test_a_row_that_is_refused_as_if_the_database_were_away_does_not_hold_its_mates(
+    database: Database, broker: Announcements, monkeypatch
+) -> None:
+    monkeypatch.setattr(group_commit_module, "RETRY_SECONDS", 0.01)
+    bodies = [b"%d" % number for number in range(BATCH)]
+
+    async def scenario(commit: GroupCommit):
+        tasks = {
+            body: asyncio.ensure_future(commit.store(delivery(body))) for body in [*bodies[:7], b"bad", *bodies[7:]]
+        }
+        bad = tasks.pop(b"bad")
+        await asyncio.wait_for(asyncio.gather(*tasks.values()), 3)
+        assert not bad.done(), "it is held, in case the database was the reason"
+        await commit.store(delivery(b"later"))
+        with pytest.raises(StoreUnavailable):
+            await bad
+
+    run(database, broker, scenario, hold=4.0, wrapped=_Refusing(b"bad"))
+    assert stored_bodies(database).keys() == {*bodies, b"later"}
+
+
+def test_while_the_database_is_away_no_row_is_tried_alone(
+    database: Database, broker: Announcements, monkeypatch
+) -> None:
+    monkeypatch.setattr(group_commit_module, "RETRY_SECONDS", 0.01)
+    writer = _Refusing(b"any", answered=False)
+    sizes = []
+
+    async def counted(deliveries):
+        sizes.append(len(deliveries))
+        raise DatabaseUnavailable(OSError("away"))
+
+    writer.store = counted
+
+    async def scenario(commit: GroupCommit):
+        waiting = [asyncio.ensure_future(commit.store(delivery(b"%d" % number))) for number in range(5)]
+        assert all(isinstance(one, StoreUnavailable) for one in await asyncio.gather(*waiting, return_exceptions=True))
+
+    run(database, broker, scenario, hold=0.3, wrapped=writer)
+    assert len(sizes) > 5
+    assert set(sizes) == {5}
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_nobody_is_held_longer_than_the_hold_however_many_wait(
+    database: Database, broker: Announcements, monkeypatch, answered: bool
+) -> None:
+    monkeypatch.setattr(group_commit_module, "RETRY_SECONDS", 0.1)
+    refusing = _Refusing(b"", answered=answered)
+
+    async def refuse(_deliveries):
+        await asyncio.sleep(0.1)
+        raise DatabaseUnavailable(OSError("away"), answered=answered)
+
+    refusing.store = refuse
+
+    async def scenario(commit: GroupCommit):
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        waiting = [asyncio.ensure_future(commit.store(delivery(b"%d" % number))) for number in range(10 * BATCH)]
+        await asyncio.wait(waiting)
+        assert all(isinstance(one.exception(), StoreUnavailable) for one in waiting)
+        # A batch at a time, the last would have been held ten times as long.
+        assert loop.time() - begun < 3 * 0.5
+
+    run(database, broker, scenario, hold=0.5, wrapped=refusing)

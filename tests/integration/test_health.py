@@ -1,11 +1,15 @@
 """`/healthz`, `/readyz` and `/metrics`: the process, its work, its numbers."""
 
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
 
+from app.broker import Broker
+from app.web import health
 from tests.integration.web_server import KEY, WEBHOOK, WebServer, body_of, serve
 from tests.servers import PostgresServer, ValkeyServer
 
@@ -46,6 +50,24 @@ def test_a_schema_of_another_release_is_not_ready(web: WebServer) -> None:
     answer = web.client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["database"] == "not migrated"
+
+
+def test_a_schema_of_a_later_release_is_served_on(web: WebServer) -> None:
+    with web.database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    answer = web.client.get("/readyz")
+    assert (answer.status_code, answer.json()["database"]) == (200, "newer")
+
+
+def test_who_asks_while_a_look_is_under_way_shares_it(web: WebServer, monkeypatch) -> None:
+    looks, go = [], threading.Event()
+    monkeypatch.setattr(health, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(Broker, "ping", lambda _self: looks.append(1) or go.wait(10))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: web.client.get("/readyz").json(), range(8)))
+    go.set()
+    assert answers == [{"ready": False, "database": "ok", "broker": "unreachable"}] * 8
+    assert len(looks) == 1
 
 
 def test_without_its_database_it_is_not_ready_and_recovers(

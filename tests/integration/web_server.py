@@ -12,17 +12,16 @@ from pathlib import Path
 from unittest import mock
 
 import httpx
-import uvicorn
 from sqlalchemy import text
-from starlette.applications import Starlette
 
 from app.configuration import load
 from app.db.engine import Database, connect
 from app.db.schema import upgrade
 from app.domain.signature import HEADER, sign
-from app.main import create_app
+from app.main import Waylink, create_app
 from app.settings import Settings
 from app.web.group_commit import GroupCommit
+from app.web.server import Server
 from app.web.webhooks import WebhookEndpoint
 
 KEY = "3f0c7f0e-new-key"
@@ -45,16 +44,16 @@ class WebServer:
     """A running web side. `webhooks` and `store` are its own, for shorter patience."""
 
     settings: Settings
-    app: Starlette
+    app: Waylink
     client: httpx.Client
     port: int
     database: Database
-    server: uvicorn.Server
+    server: Server
     thread: threading.Thread
 
     @property
     def webhooks(self) -> WebhookEndpoint:
-        return next(route.endpoint for route in self.app.routes if isinstance(route.endpoint, WebhookEndpoint))
+        return self.app.webhooks
 
     @property
     def store(self) -> GroupCommit:
@@ -140,11 +139,7 @@ def serve(
         app = create_app(settings)
         with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
             port = listener.getsockname()[1]
-            # As `waylink web` does it, but for the port.
-            options = uvicorn.Config(
-                app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=20
-            )
-            server = uvicorn.Server(options)
+            server = Server(app)
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
             thread.start()
             limits = httpx.Limits(max_connections=200)

@@ -1,11 +1,15 @@
+import inspect
 from datetime import timedelta
 
 import pytest
 
 from app import deadlines
 from app.deadlines import DATABASE_SHARE, assert_nested
-from app.web.group_commit import HOLD_SECONDS
-from app.web.webhooks import READ_SECONDS, SLOW_REFUSAL_SECONDS
+from app.supervisor import Supervisor
+from app.web.bodies import READ_SECONDS
+from app.web.group_commit import HOLD_SECONDS, OVERDUE_SECONDS
+from app.web.server import GRACE_SECONDS, STOP_SECONDS
+from app.web.webhooks import SLOW_REFUSAL_SECONDS
 
 
 def test_the_deadlines_as_shipped_nest() -> None:
@@ -35,3 +39,9 @@ def test_deadlines_that_do_not_nest_stop_a_worker(monkeypatch, name: str, value:
 def test_nango_gets_its_503_before_it_gives_up(wait: float) -> None:
     nango_waits = 20  # CONTRACT 1.6
     assert wait + SLOW_REFUSAL_SECONDS < nango_waits
+
+
+def test_whoever_is_held_is_answered_before_the_end_and_the_end_comes_before_the_kill() -> None:
+    killed_after = inspect.signature(Supervisor).parameters["grace"].default
+    assert HOLD_SECONDS + OVERDUE_SECONDS < GRACE_SECONDS < STOP_SECONDS
+    assert killed_after > STOP_SECONDS + 1  # the grace of several web processes, within that of `waylink up`

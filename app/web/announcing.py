@@ -1,0 +1,78 @@
+"""Tell the workers of committed events, off the request path. What is lost here, the sweep makes up for."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from app.broker import PROCESS_EVENTS, Broker, hint
+from app.deadlines import BATCH
+from app.errors import BrokerUnavailable
+from app.ids import EVENT, new_id, show
+from app.telemetry import HINTS_LOST, get_logger
+from app.web.watching import watched
+
+# A message costs the price of a few stored events, here and in the worker. The first goes out at once; under load
+# those of the next moments share one.
+PAUSE_SECONDS: Final = 0.02
+STOP_SECONDS: Final = 3.0
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Announcer:
+    """Collects the ids of committed events and sends them in batches, from a thread of its own."""
+
+    broker: Broker
+    _ids: dict[UUID, None] = field(default_factory=dict, init=False)
+    _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="announce"), init=False
+    )
+
+    def start(self) -> None:
+        self._task = watched(asyncio.create_task(self._loop(), name="announce"))
+
+    def announce(self, ids: Iterable[UUID]) -> None:
+        self._ids.update(dict.fromkeys(ids))
+        self._news.set()
+
+    async def stop(self) -> None:
+        """Announce what is left; a broker that does not answer is not waited for."""
+        self._stopping = True
+        self._news.set()
+        if self._task is not None and not (await asyncio.wait([self._task], timeout=STOP_SECONDS))[0]:
+            self._task.cancel()
+        self._thread.shutdown(wait=False)
+
+    async def _loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._ids or not self._stopping:
+            if not self._ids:
+                self._news.clear()
+                await self._news.wait()
+                continue
+            ids, self._ids = list(self._ids), {}
+            try:
+                await loop.run_in_executor(self._thread, self._send, ids)
+            except BrokerUnavailable as away:
+                HINTS_LOST.inc()
+                log.warning("hints_lost", events=len(ids), problem=str(away), then="the sweep sends them")
+            except Exception:  # this loop has to outlive whatever a broker's client comes up with
+                HINTS_LOST.inc()
+                log.exception("hints_lost", events=len(ids), then="the sweep sends them")
+            if not self._stopping:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    def _send(self, ids: Sequence[UUID]) -> None:
+        self.broker.send(
+            [
+                hint(PROCESS_EVENTS, new_id().hex, [show(EVENT, one) for one in ids[start : start + BATCH]])
+                for start in range(0, len(ids), BATCH)
+            ]
+        )

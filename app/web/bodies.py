@@ -1,0 +1,102 @@
+"""Reading a request's body within bounds on its size, its time, and the memory of all bodies not verified yet."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.types import Receive
+
+READ_SECONDS: Final = 12.0  # for the whole body; Nango gives up after 20 s
+MAX_UNVERIFIED_BYTES: Final = 64 * 1024 * 1024  # of all requests whose signature is not known yet
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer other than 202; `cause` is its label in metrics and logs."""
+
+    status: int
+    cause: str
+    title: str
+    detail: str
+
+
+class Refused(Exception):
+    def __init__(self, status: int, cause: str, title: str, detail: str) -> None:
+        super().__init__(cause)
+        self.refusal = Refusal(status, cause, title, detail)
+
+
+class ClientGone(Exception):
+    """The peer hung up before its body had arrived: nobody is there to be answered."""
+
+
+@dataclass(slots=True)
+class BodyReader:
+    """Reads bodies of up to `limit` bytes."""
+
+    limit: int
+    _unverified: int = field(default=0, init=False)
+    _reading: dict[asyncio.Task[Any], float] = field(default_factory=dict, init=False)  # until when
+    _sweep: asyncio.Task[None] | None = field(default=None, init=False)
+
+    async def read(self, receive: Receive, *, declared: bytes = b"") -> bytes:
+        """The whole body; `declared` is its Content-Length. Raises Refused or ClientGone."""
+        if declared.isdigit() and int(declared) > self.limit:
+            raise self._too_large()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - every coroutine runs in one
+        self._reading[task] = asyncio.get_running_loop().time() + READ_SECONDS
+        if self._sweep is None:
+            self._sweep = asyncio.create_task(self._end_slow_reads())
+        try:
+            message = await receive()
+            if message.get("more_body", False) or message["type"] == "http.disconnect":
+                return await self._read_on(message, receive)
+            body: bytes = message.get("body", b"")
+            self._check(len(body), 0)  # whole already, and verified before anybody else gets a turn
+            return body
+        except asyncio.CancelledError:
+            if task in self._reading:
+                raise
+            task.uncancel()  # it was us
+            raise Refused(503, "slow_body", "Too slow", "The body did not arrive in time. Send it again.") from None
+        finally:
+            self._reading.pop(task, None)
+
+    async def _read_on(self, message: Any, receive: Receive) -> bytes:
+        """A body of several parts, which take memory while they arrive."""
+        chunks: list[bytes] = []
+        taken = 0
+        try:
+            while message["type"] != "http.disconnect":
+                chunk = message.get("body", b"")
+                chunks.append(chunk)
+                taken += len(chunk)
+                self._unverified += len(chunk)
+                self._check(taken, self._unverified)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+                message = await receive()
+            raise ClientGone
+        finally:
+            self._unverified -= taken
+
+    def _check(self, size: int, unverified: int) -> None:
+        if size > self.limit:
+            raise self._too_large()
+        if unverified > MAX_UNVERIFIED_BYTES:
+            raise Refused(503, "overload", "Busy", "Too many requests are being read. Send it again.")
+
+    async def _end_slow_reads(self) -> None:
+        """One look a second at all that read: a timer for each request was measured at a tenth of its cost."""
+        while self._reading:
+            await asyncio.sleep(1.0)
+            now = asyncio.get_running_loop().time()
+            for task in [task for task, give_up_at in self._reading.items() if now >= give_up_at]:
+                del self._reading[task]
+                task.cancel()
+        self._sweep = None
+
+    def _too_large(self) -> Refused:
+        detail = f"A webhook body may have {self.limit} bytes (WAYLINK_BODY_LIMIT_BYTES)."
+        return Refused(413, "too_large", "Body too large", detail)

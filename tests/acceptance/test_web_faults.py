@@ -1,0 +1,326 @@
+"""The web side under load while its database, its disk or itself goes away: nothing acknowledged is lost (promise 1),
+and nobody is refused faster than Nango's breaker bears (promise 2)."""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.domain.signature import HEADER, sign
+from app.web.server import STOP_SECONDS, raise_file_limit
+from tests.acceptance.harness import Process, Waylink, creation, descendants, installation, until
+from tests.servers import PostgresServer, ValkeyServer, _free_port
+
+KEY = "a-signing-key"
+FASTEST_REFUSAL, NANGO_WAITS = 5.9, 20.0  # seconds
+RATE = 50  # webhooks per second
+OUTAGE = 10.0
+
+
+@dataclass
+class Answer:
+    """`status` is 0 when the connection ended without one."""
+
+    body: bytes
+    status: int
+    seconds: float
+
+
+class Load(threading.Thread):
+    """Posts unique webhooks at a steady rate, whatever becomes of the earlier ones, each on its own connection."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.port, self.answers, self.begun = port, list[Answer](), 0
+        self._enough = threading.Event()
+
+    def run(self) -> None:
+        asyncio.run(self._post())
+
+    async def _post(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            while not self._enough.is_set():
+                group.create_task(self.one(creation(self.begun, group="load"), self.port))
+                self.begun += 1
+                await asyncio.sleep(1 / RATE)
+
+    async def one(self, body: bytes, port: int) -> None:
+        started, status = time.monotonic(), 0
+        with suppress(ConnectionError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(request(body))
+                head = await reader.read(12)
+                status = int(head[9:12] or 0)
+            finally:
+                writer.close()
+        self.answers.append(Answer(body, status, time.monotonic() - started))
+
+    def settle(self) -> list[Answer]:
+        """Send no more, wait for all answers."""
+        self._enough.set()
+        self.join(60)
+        assert not self.is_alive()
+        return self.answers
+
+
+def request(body: bytes) -> bytes:
+    head = f"POST /webhooks/nango HTTP/1.1\r\nhost: x\r\n{HEADER}: {sign(body, KEY)}\r\ncontent-length: {len(body)}"
+    return head.encode() + b"\r\n\r\n" + body
+
+
+@contextmanager
+def load(port: int) -> Iterator[Load]:
+    """Runs within the block, and for a moment before it and after it."""
+    one = Load(port)
+    one.start()
+    try:
+        until("answers come in", lambda: len(one.answers) > RATE // 2)
+        yield one
+        enough = len(one.answers) + RATE // 2
+        until("answers come in again", lambda: len(one.answers) > enough)
+    finally:
+        one.settle()
+
+
+@contextmanager
+def web(valkey: ValkeyServer, **variables: str) -> Iterator[tuple[Waylink, Process]]:
+    valkey.start()
+    with installation(WAYLINK_NANGO_SIGNING_KEYS=KEY, WAYLINK_BROKER_URL=valkey.url(0), **variables) as waylink:
+        assert waylink.run("migrate").returncode == 0
+        process = waylink.spawn("web")
+        until("it answers", lambda: waylink.status("/healthz") == 200)
+        yield waylink, process
+
+
+@pytest.fixture(scope="module")
+def on_postgresql(valkey: ValkeyServer, postgres: PostgresServer) -> Iterator[tuple[Waylink, Process]]:
+    postgres.start()
+    url = postgres.create_database()
+    with web(valkey, WAYLINK_DATABASE_URL=url) as running:
+        yield running
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(valkey: ValkeyServer) -> Iterator[tuple[Waylink, Process]]:
+    with web(valkey) as running:
+        yield running
+
+
+def another(waylink: Waylink, *options: str) -> tuple[Process, int]:
+    """One more `waylink web` on the same database, and its port."""
+    port = _free_port()
+    before, waylink.env["WAYLINK_PORT"] = waylink.env["WAYLINK_PORT"], str(port)
+    process = waylink.spawn("web", *options)
+    waylink.env["WAYLINK_PORT"] = before
+    until("it answers", lambda: _status(port) == 200)
+    return process, port
+
+
+@contextmanager
+def frozen(postgres: PostgresServer) -> Iterator[None]:
+    """Every process of the server stands still, and keeps its connections."""
+    pid = postgres._process.pid
+    everyone = {pid, *descendants(pid)}
+    for one in everyone:
+        os.kill(one, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for one in everyone:
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGCONT)
+
+
+def stored(waylink: Waylink) -> list[bytes]:
+    return [bytes(body) for (body,) in waylink.sql("SELECT body FROM events")]
+
+
+def audit(waylink: Waylink, answers: list[Answer]) -> None:
+    """Who was acknowledged is stored, nobody twice; who was refused was refused late, and is taken when sent again."""
+    refused = [one for one in answers if one.status != 202]
+    assert {one.status for one in refused} <= {503}
+    assert all(FASTEST_REFUSAL < one.seconds < NANGO_WAITS for one in refused), refused
+    assert max(one.seconds for one in answers) < NANGO_WAITS
+    for one in refused:
+        assert waylink.post(one.body, KEY).status_code == 202
+    bodies = stored(waylink)
+    assert len(bodies) == len(set(bodies))
+    assert set(bodies) >= {one.body for one in answers}
+
+
+def test_ten_seconds_without_a_database_cost_no_webhook(
+    on_postgresql: tuple[Waylink, Process], on_sqlite: tuple[Waylink, Process], postgres: PostgresServer
+) -> None:
+    """PostgreSQL is stopped, and the SQLite file locked by another program. Who starts meanwhile holds requests too."""
+    (one, process), (two, _) = on_postgresql, on_sqlite
+    with (
+        load(one.port) as sent,
+        load(two.port) as sent_too,
+        closing(sqlite3.connect(two.data / "waylink.db", isolation_level=None, timeout=10)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            postgres.stop()
+            ends_at = time.monotonic() + OUTAGE
+            late, port = another(one)
+            held = threading.Thread(target=lambda: asyncio.run(sent.one(creation(0, group="late"), port)))
+            held.start()
+            time.sleep(max(0.0, ends_at - time.monotonic()))
+        finally:
+            postgres.start()
+            other.execute("ROLLBACK")
+    held.join(30)
+    late.close()
+    audit(one, sent.answers)
+    audit(two, sent_too.answers)
+    assert process.running()
+    assert "Traceback" not in process.output
+
+
+def test_a_postgresql_that_stands_still_costs_no_webhook(
+    on_postgresql: tuple[Waylink, Process], postgres: PostgresServer
+) -> None:
+    waylink, _ = on_postgresql
+    with load(waylink.port) as sent, frozen(postgres):
+        until("many are held", lambda: sent.begun - len(sent.answers) > 3 * RATE)
+        assert waylink.status("/healthz") == 200
+    audit(waylink, sent.answers)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
+def test_a_full_disk_is_503_in_good_time_and_then_forgotten(on_sqlite: tuple[Waylink, Process]) -> None:
+    waylink, process = on_sqlite
+    body, later = creation(1), creation(2)
+    assert waylink.post(creation(0), KEY).status_code == 202
+    unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, unlimited[1]))
+    sent = Load(waylink.port)
+    asyncio.run(sent.one(body, waylink.port))
+    [refused] = sent.answers
+    assert refused.status == 503
+    assert FASTEST_REFUSAL < refused.seconds < NANGO_WAITS
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
+    for one in (body, later):
+        assert waylink.post(one, KEY).status_code == 202
+    assert {body, later} < set(stored(waylink))
+
+
+def serving(process: Process) -> set[int]:
+    """The processes that serve on the socket of this one."""
+    commands = process.descendants()
+    return {pid for pid, command in commands.items() if " web --listener " in command and "prctl" not in command}
+
+
+def test_processes_that_are_killed_are_replaced_and_lose_nothing(on_postgresql: tuple[Waylink, Process]) -> None:
+    waylink, _ = on_postgresql
+    parent, port = another(waylink, "--processes", "2")
+    until("two serve", lambda: len(serving(parent)) == 2)
+    sent = Load(port)
+    sent.start()
+    for _ in range(3):
+        enough = len(sent.answers) + RATE // 2
+        until("answers come in", lambda enough=enough: len(sent.answers) > enough)
+        victim = min(serving(parent))
+        os.kill(victim, signal.SIGKILL)
+        until("it is replaced", lambda gone=victim: len(serving(parent) - {gone}) == 2)
+    parent.send(signal.SIGTERM)
+    assert parent.ends(seconds=STOP_SECONDS + 8) == 0
+    answers = sent.settle()
+    assert parent.orphans() == {}
+    assert {one.status for one in answers} <= {0, 202, 503}
+    bodies = stored(waylink)
+    assert len(bodies) == len(set(bodies))
+    assert {one.body for one in answers if one.status == 202} <= set(bodies)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only its kernel ends children with their parent")
+def test_a_killed_parent_takes_its_processes_with_it(on_sqlite: tuple[Waylink, Process]) -> None:
+    waylink, _ = on_sqlite
+    parent, port = another(waylink, "--processes", "2")
+    until("two serve", lambda: len(serving(parent)) == 2)
+    parent.kill()
+    until("nobody is left", lambda: not parent.orphans())
+    assert _status(port) == 0
+
+
+def test_the_same_bytes_to_two_processes_at_once_are_one_event(on_postgresql: tuple[Waylink, Process]) -> None:
+    waylink, _ = on_postgresql
+    process, other = another(waylink)
+    bodies = [creation(number) for number in range(20)]
+    sent = Load(waylink.port)
+
+    async def at_once() -> None:
+        await asyncio.gather(*(sent.one(body, port) for body in bodies for port in (waylink.port, other) * 3))
+
+    asyncio.run(at_once())
+    assert [one.status for one in sent.answers] == [202] * 120
+    rows = [(bytes(body), count) for body, count in waylink.sql("SELECT body, duplicates FROM events")]
+    assert sorted(row for row in rows if row[0] in bodies) == sorted((body, 5) for body in bodies)
+    process.close()
+
+
+def test_an_end_in_the_middle_of_a_standstill_is_bounded_and_acknowledges_nothing(
+    on_postgresql: tuple[Waylink, Process], postgres: PostgresServer
+) -> None:
+    waylink, _ = on_postgresql
+    process, port = another(waylink)
+    sent = Load(port)
+    sent.start()
+    until("answers come in", lambda: len(sent.answers) > RATE // 2)
+    with frozen(postgres):
+        until("many are held", lambda: sent.begun - len(sent.answers) > RATE)
+        process.send(signal.SIGTERM)
+        process.ends(seconds=STOP_SECONDS + 8)
+        answers = sent.settle()
+    assert {one.status for one in answers} <= {0, 202, 503}
+    assert {one.body for one in answers if one.status == 202} <= set(stored(waylink))
+
+
+def test_ten_thousand_idle_connections_stop_no_webhook_and_go_away(on_sqlite: tuple[Waylink, Process]) -> None:
+    waylink, process = on_sqlite
+    limit = raise_file_limit()
+    count = min(10_000, limit - 1_000)
+    before = memory(process)
+    with ExitStack() as stack:
+        for number in range(count):
+            idle = stack.enter_context(socket.create_connection(("127.0.0.1", waylink.port)))
+            if number % 2:
+                idle.sendall(request(b"{}")[:40])
+        until("all are open", lambda: len(files(process)) > count)
+        started = time.monotonic()
+        assert waylink.post(creation(1), KEY).status_code == 202
+        assert time.monotonic() - started < 6, "held by nobody"
+        assert memory(process) - before < 20 * count // 1024, "under 20 kB each"
+        until("they are hung up on", lambda: len(files(process)) < 200)
+    assert waylink.post(creation(2), KEY).status_code == 202
+
+
+def memory(process: Process) -> int:
+    """Resident, in MiB."""
+    [line] = [one for one in Path(f"/proc/{process.pid}/status").read_text().splitlines() if one.startswith("VmRSS")]
+    return int(line.split()[1]) // 1024
+
+
+def files(process: Process) -> list[Path]:
+    return list(Path(f"/proc/{process.pid}/fd").iterdir())
+
+
+def _status(port: int) -> int:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code
+    except httpx.TransportError:
+        return 0
