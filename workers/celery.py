@@ -29,6 +29,8 @@ def make_worker(settings: Settings) -> Celery:
     policy, routes, clients = policy_of(settings), RouteCache(), NangoClients(settings.environments)
     internal, teams = Broker.at("internal", settings.broker), Broker.at("teams", settings.team_broker)
     app = make_celery(settings.broker)
+    app.task_cls = "workers.patience:PatientTask"
+    app.conf.worker_consumer = "workers.consumer:Consumer"
     events.register(app, Processor(database, policy, clients, utc_now, routes), internal)
     jobs.register(app, Deliverer(database, teams, utc_now))
     refreshes.register(app, Refresher(database, policy, clients, utc_now, routes))
