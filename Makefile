@@ -59,11 +59,11 @@ check: setup ## format, lint, types, import rules, and that the locks fit pyproj
 	$(BIN)/lint-imports
 	$(BIN)/python -m pip --disable-pip-version-check check
 
-bench: setup ## the benchmarks, in full
-	$(BIN)/python -m bench
+bench: setup ## the benchmarks, in full (PARTS="ladder soak" takes single parts)
+	$(BIN)/python -m bench $(PARTS)
 
-bench-quick: setup ## the benchmarks, reduced
-	$(BIN)/python -m bench --quick
+bench-quick: setup ## the benchmarks, reduced, in under five minutes
+	$(BIN)/python -m bench --quick $(PARTS)
 
 docs: setup ## write docs/settings.md and docs/cli.md again, from the code
 	$(BIN)/python docs/generate.py

@@ -1,72 +1,137 @@
-"""How fast stored events become jobs: the processor on a backlog, one process, confirm off, 20 routes.
+"""How fast stored events become jobs in a team's queue: one process, 20 routes, of which one matches each event.
 
-`python -m bench.pipeline DATABASE_URL COUNT` fills the database and prints events per second as JSON.
+`python -m bench.pipeline DATABASE_URL COUNT [--teams BROKER_URL] [--sandbox URL]` stores COUNT webhooks, works them off
+and prints one JSON object: events per second, the jobs that came of them, and processor time per event of this process.
+Without --teams the jobs are made and not handed over. With --sandbox each event is confirmed over HTTP; it is
+registered there first, just before, since Nango tells of what has just happened.
 """
 
+import argparse
 import json
-import sys
 import time
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
+import httpx
 from pydantic import SecretStr
 
+from app.broker import Broker
+from app.clock import utc_now
 from app.db import schema
-from app.db.engine import connect
+from app.db.engine import Database, connect
 from app.db.routes import RouteRow
 from app.db.storing import NewDelivery
+from app.deadlines import BATCH
 from app.domain.signature import fingerprint
 from app.environments import Environment, SigningKeys
 from app.ids import new_id
 from app.services.configuring import DestinationRow, apply_file
 from app.services.confirming import NangoClients
+from app.services.delivery import Deliverer
 from app.services.intake import store
 from app.services.policy import Policy
 from app.services.processing import Processor
-from bench.load import KEY, request
+from bench.load import KEY, body
+
+ROUTES: Final = 20
+TEAM: Final = "bench"
+QUEUE: Final = "team.bench.jobs"
+API_KEY: Final = "4d70f328-6b39-451e-b92f-21969323b448"  # of the sandbox: Nango's are UUIDs
+WINDOW: Final = timedelta(seconds=150)
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Both halves of the work. Without a deliverer the jobs stay where they are."""
+
+    processor: Processor
+    deliverer: Deliverer | None
+
+    def work_off(self) -> int:
+        """Process all that is due and hand the jobs over; how many there were."""
+        jobs = 0
+        while (done := self.processor.process(())).settled:
+            if self.deliverer is None:
+                jobs += len(done.job_ids)
+                continue
+            for start in range(0, len(done.job_ids), BATCH):
+                jobs += self.deliverer.deliver(done.job_ids[start : start + BATCH]).completed
+        return jobs
 
 
-def main() -> None:
-    database = connect(sys.argv[1])
-    count = int(sys.argv[2])
+def prepare(database: Database) -> None:
+    """The schema, and the routes: by plan, of which one is what the generator sends."""
     schema.upgrade(database)
-    environments = {"default": Environment("default", "", "bench", SigningKeys((SecretStr(KEY),)))}
+    plans = ["pro", *(f"plan-{number}" for number in range(1, ROUTES))]
     with database.write() as session:
         apply_file(
             session,
-            destinations={("bench", "jobs"): DestinationRow("celery", "team.bench.jobs")},
+            destinations={(TEAM, "jobs"): DestinationRow("celery", QUEUE)},
             routes=[
-                RouteRow(
-                    f"route-{number:02}",
-                    "bench",
-                    "jobs",
-                    "bench.job",
-                    {"type": ["connection.created"], "tags": {"plan": ["pro" if number < 1 else f"plan-{number}"]}},
-                )
-                for number in range(20)
+                RouteRow(plan, TEAM, "jobs", "bench.job", {"type": ["connection.created"], "tags": {"plan": [plan]}})
+                for plan in plans
             ],
-            now=now(),
+            now=utc_now(),
         )
-    bodies = [request(str(uuid.uuid4())).partition(b"\r\n\r\n")[2] for _ in range(count)]
-    for start in range(0, count, 500):
-        with database.write() as session:
-            deliveries = [
-                NewDelivery(new_id(), "default", fingerprint("default", body), body, now())
-                for body in bodies[start : start + 500]
-            ]
-            store(session, deliveries, window=timedelta(seconds=150), now=now())
-    processor = Processor(database, Policy(environments), NangoClients(environments), now)
+
+
+def pipeline(database: Database, *, teams: str | None = None, sandbox: str | None = None) -> Pipeline:
+    api_key = SecretStr(API_KEY) if sandbox else None
+    default = Environment("default", sandbox or "", "bench", SigningKeys((SecretStr(KEY),)), api_key)
+    environments = {"default": default}
+    processor = Processor(database, Policy(environments), NangoClients(environments), utc_now)
+    deliverer = Deliverer(database, Broker.at("teams", teams), utc_now) if teams else None
+    return Pipeline(processor, deliverer)
+
+
+def receive(database: Database, bodies: Sequence[bytes]) -> float:
+    """Store webhooks as the web process does; the seconds each took."""
     started = time.perf_counter()
-    jobs = 0
-    while done := processor.process(()):
-        if not done.settled:
-            break
-        jobs += len(done.job_ids)
-    print(json.dumps({"per_second": count / (time.perf_counter() - started), "jobs": jobs}))
+    for start in range(0, len(bodies), BATCH):
+        now = datetime.now(UTC)
+        deliveries = [
+            NewDelivery(new_id(), "default", fingerprint("default", one), one, now)
+            for one in bodies[start : start + BATCH]
+        ]
+        with database.write() as session:
+            store(session, deliveries, window=WINDOW, now=now)
+    return (time.perf_counter() - started) / len(bodies)
+
+
+def register(sandbox: str, bodies: Sequence[bytes]) -> None:
+    """Let the sandbox know the connections that the webhooks tell of."""
+    headers = {"authorization": f"Bearer {API_KEY}", "content-type": "application/json"}
+    with httpx.Client(base_url=sandbox, headers=headers, timeout=10, trust_env=False) as client:
+        for one in bodies:
+            client.post("/sandbox/connections", content=one).raise_for_status()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench.pipeline", description="Measure the pipeline.")
+    parser.add_argument("database")
+    parser.add_argument("count", type=int)
+    parser.add_argument("--teams", help="broker URL of the teams; jobs are handed over there")
+    parser.add_argument("--sandbox", help="URL of a sandbox that confirms")
+    options = parser.parse_args()
+    database = connect(options.database)
+    prepare(database)
+    work = pipeline(database, teams=options.teams, sandbox=options.sandbox)
+    # Confirmed events come as they happen; otherwise it is one backlog.
+    at_once = BATCH if options.sandbox else options.count
+    jobs, seconds, cpu = 0, 0.0, 0.0
+    for start in range(0, options.count, at_once):
+        bodies = [body(str(uuid.uuid4())) for _ in range(min(at_once, options.count - start))]
+        if options.sandbox:
+            register(options.sandbox, bodies)
+        receive(database, bodies)
+        began, began_cpu = time.perf_counter(), time.process_time()
+        jobs += work.work_off()
+        seconds, cpu = seconds + time.perf_counter() - began, cpu + time.process_time() - began_cpu
+    answer = {"per_second": options.count / seconds, "jobs": jobs, "cpu_us": cpu / options.count * 1e6}
+    print(json.dumps(answer))
     database.close()
 
 

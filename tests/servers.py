@@ -215,6 +215,10 @@ class ValkeyServer(_Server):
         finally:
             client.close()
 
+    def forget(self) -> None:
+        """Take away what it would find at its next start; only while it is stopped."""
+        shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
+
     def _client(self) -> redis.Redis:
         return redis.Redis(port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 

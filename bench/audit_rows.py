@@ -1,0 +1,78 @@
+"""What the audit counts: rows of the database, and the messages in the team's queue."""
+
+import json
+from collections import Counter
+from contextlib import closing
+from datetime import timedelta
+from typing import Final
+
+import redis
+from sqlalchemy import func, select, update
+
+from app.clock import utc_now
+from app.db.engine import Database
+from app.db.models import Connection, Event, Job, Link
+from app.deadlines import EVENT_LEASE, JOB_LEASE
+from app.domain.states import UNFINISHED_JOBS, EventState, JobState
+from app.ids import EVENT, JOB, show
+from bench.audit_ledger import EventRow, JobRow, Rows
+from bench.audit_sender import digest
+from tests.servers import ValkeyServer
+
+MOMENT: Final = timedelta(milliseconds=500)
+
+
+def unsettled(database: Database) -> int:
+    """How many events and jobs still have something to come."""
+    with database.read() as session:
+        events = select(func.count()).where(Event.state == EventState.RECEIVED)
+        jobs = select(func.count()).where(Job.state.in_(UNFINISHED_JOBS))
+        return session.scalars(events).one() + session.scalars(jobs).one()
+
+
+def at_work(database: Database, kind: str) -> bool:
+    """A worker of this kind, `events` or `io`, has claimed something a moment ago and is not through with it."""
+    now = utc_now()
+    if kind == "events":
+        claimed = select(Event.id).where(
+            Event.state == EventState.RECEIVED, Event.attempts > 0, Event.next_at > now + EVENT_LEASE - MOMENT
+        )
+    else:
+        claimed = select(Job.id).where(Job.state == JobState.RUNNING, Job.next_at > now + JOB_LEASE - MOMENT)
+    with database.read() as session:
+        return session.scalar(claimed.limit(1)) is not None
+
+
+def expire_leases(database: Database) -> None:
+    """As if the half-minute had passed after which a dead worker's claims are taken over."""
+    with database.write() as session:
+        claimed = update(Event).where(Event.state == EventState.RECEIVED, Event.attempts > 0)
+        session.execute(claimed.values(next_at=Event.received_at))
+        session.execute(update(Job).where(Job.state == JobState.RUNNING).values(next_at=Job.created_at))
+
+
+def read_rows(database: Database, teams: ValkeyServer, queue: str) -> Rows:
+    """Everything there is; the team's queue is empty afterwards."""
+    with database.read() as session:
+        events = session.execute(select(Event.id, Event.state, Event.type, Event.connection_id, Event.body)).all()
+        jobs = session.execute(select(Job.id, Job.event_id, Job.route, Job.state, Job.attempts)).all()
+        links = select(Connection.connection_id).join(Link, Link.connection_ref == Connection.id)
+        open_links = list(session.scalars(links.where(Link.closed_at.is_(None))))
+    digests = {one.id: digest(one.body) for one in events if one.body is not None}
+    return Rows(
+        events=[
+            EventRow(show(EVENT, one.id), one.state, one.type, one.connection_id, digests.get(one.id)) for one in events
+        ],
+        open_links=open_links,
+        jobs=[JobRow(show(JOB, one.id), show(EVENT, one.event_id), one.route, one.state, one.attempts) for one in jobs],
+        queue=_taken(teams, queue),
+    )
+
+
+def _taken(teams: ValkeyServer, queue: str) -> Counter[str]:
+    """The job ids that the team gets, each with how often."""
+    with closing(redis.Redis.from_url(teams.url(1))) as client:
+        ids: Counter[str] = Counter()
+        while messages := client.rpop(queue, 1000):
+            ids.update(json.loads(str(one, "utf-8") if isinstance(one, bytes) else str(one))["headers"]["id"] for one in messages)
+        return ids

@@ -1,0 +1,112 @@
+"""Webhook to job handed over: Waylink's pipeline against the tutorial's, on the same servers, in turn.
+
+`python -m bench.handover [--quick]` runs it alone.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import create_engine, text
+
+from bench.ladder import Bench, bench
+from bench.load import KEY
+from bench.pipeline import API_KEY
+from bench.processes import Failed, free_port, python, run, run_json, running, serving
+from bench.report import Report, figure, progress, ratio
+
+POSTGRES, SQLITE, TUTORIAL = "pipeline, postgresql", "pipeline, sqlite", "pipeline, tutorial"
+CONFIRMED: Final = "pipeline, postgresql, confirmed by the sandbox"
+GOAL: Final = 50  # times the tutorial
+TUTORIAL_WITHIN: Final = 120.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Numbers of events, so chosen that each takes some seconds."""
+
+    rounds: int
+    events: int
+    tutorial: int
+    confirmed: int
+
+
+FULL, QUICK = Size(5, 20_000, 500, 2_000), Size(1, 5_000, 200, 600)
+
+
+def measure(report: Report, size: Size) -> None:
+    """Events per second of each, `size.rounds` times in turn."""
+    rates: dict[str, list[float]] = {}
+    with bench() as on:
+        ways: dict[str, Callable[[], float]] = {
+            TUTORIAL: lambda: _tutorial(on, size.tutorial),
+            POSTGRES: lambda: _waylink(on, on.postgres.create_database(), size.events),
+            SQLITE: lambda: _waylink(on, f"sqlite:///{on.folder}/{time.monotonic_ns()}.db", size.events),
+            CONFIRMED: lambda: _confirmed(on, size.confirmed),
+        }
+        for number in range(1, size.rounds + 1):
+            for name, way in ways.items():
+                with report.part(name):
+                    on.valkey.flush()
+                    rate = way()
+                    rates.setdefault(name, []).append(rate)
+                    progress(f"round {number}  {name:46} {rate:8.0f}/s")
+    for name, values in rates.items():
+        report.figures[name] = figure(statistics.median(values), "events/s")
+    if POSTGRES in rates and TUTORIAL in rates:
+        times = ratio(rates[POSTGRES], rates[TUTORIAL])
+        report.figures[f"{POSTGRES} / tutorial"] = figure(times, "ratio", at_least=GOAL)
+
+
+def _waylink(on: Bench, database: str, count: int, *options: str) -> float:
+    answer = run_json(python("bench.pipeline", database, count, "--teams", on.valkey.url(1), *options))
+    if answer["jobs"] != count:
+        raise Failed(f"{answer['jobs']} jobs were handed over for {count} events")
+    return float(answer["per_second"])
+
+
+def _confirmed(on: Bench, count: int) -> float:
+    port = free_port()
+    sandbox = python("app.cli", "sandbox", "--port", port, "--api-key", API_KEY, "--signing-key", KEY)
+    with serving(sandbox, {}, port, on.folder):
+        return _waylink(on, on.postgres.create_database(), count, "--sandbox", f"http://127.0.0.1:{port}")
+
+
+def _tutorial(on: Bench, count: int) -> float:
+    """From the first job to the last, so that the worker's start does not count."""
+    url = on.postgres.create_database()
+    variables = {"TUTORIAL_DATABASE_URL": url, "TUTORIAL_BROKER_URL": on.valkey.url(3)}
+    for step in (("create",), ("enqueue", count)):
+        run(python("bench.tutorial", *step), variables)
+    with running(python("bench.tutorial", "worker"), variables, on.folder / "tutorial.log") as worker:
+        give_up = time.monotonic() + TUTORIAL_WITHIN
+        while (progressed := _jobs(url))[0] < count:
+            if time.monotonic() > give_up or worker.poll() is not None:
+                raise Failed(f"the tutorial's worker did {progressed[0]} of {count}")
+            time.sleep(0.2)
+    return (count - 1) / progressed[1]
+
+
+def _jobs(url: str) -> tuple[int, float]:
+    """How many there are, and the seconds between the first and the last."""
+    statement = text("SELECT count(*), coalesce(extract(epoch FROM max(created_at) - min(created_at)), 0) FROM jobs")
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        count, seconds = connection.execute(statement).one()
+    engine.dispose()
+    return int(count), float(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench.handover", description="Measure the pipelines.")
+    parser.add_argument("--quick", action="store_true", help="one round of small runs")
+    report = Report()
+    measure(report, QUICK if parser.parse_args().quick else FULL)
+    report.print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Servers under measurement: started, waited for, ended, and what they cost by the kernel's own accounts (Linux)."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from tests.servers import PostgresServer
+
+ROOT: Final = Path(__file__).parent.parent
+START_WITHIN, STOP_WITHIN, RUN_WITHIN = 30.0, 30.0, 600.0  # seconds
+_TICK: Final = 1 / os.sysconf("SC_CLK_TCK")  # seconds
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # bytes
+
+
+class DurablePostgres(PostgresServer):
+    """A commit waits for the disk, as it does in production; the tests' server does without."""
+
+    settings: ClassVar[Mapping[str, str]] = {"fsync": "on"}
+
+    def argv(self) -> list[str]:
+        return [*super().argv(), *(part for name, value in self.settings.items() for part in ("-c", f"{name}={value}"))]
+
+
+class Failed(Exception):
+    """A part of the suite could not be measured; the others go on."""
+
+
+@contextmanager
+def running(argv: Sequence[str], variables: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that is told to stop at the end; its folder is the log's."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(argv, cwd=log.parent, env=environment(variables), stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def serving(
+    argv: Sequence[str], variables: Mapping[str, str], port: int, folder: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """The same for a server, from when it answers on `port`. Raises Failed with its last words."""
+    log = folder / f"server-{port}.log"
+    with running(argv, variables, log) as process:
+        give_up = time.monotonic() + START_WITHIN
+        while not _answers(port):
+            if time.monotonic() > give_up or process.poll() is not None:
+                raise Failed(f"did not start: {_last_words(log.read_text(errors='replace'))}")
+            time.sleep(0.02)
+        yield process
+
+
+def python(*arguments: object) -> list[str]:
+    """The command that runs a module of ours."""
+    return [sys.executable, "-m", *(str(one) for one in arguments)]
+
+
+def run(argv: Sequence[str], variables: Mapping[str, str] | None = None, folder: Path = ROOT) -> str:
+    """What a command that ends by itself prints. Raises Failed with its last words."""
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=folder,
+            env=environment(variables or {}),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=RUN_WITHIN,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{argv[2:4]}: not done within {RUN_WITHIN:.0f} s") from None
+    if done.returncode:
+        raise Failed(f"{argv[2:4]}: {_last_words(done.stderr)}")
+    return done.stdout
+
+
+def run_json(argv: Sequence[str], variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The JSON object in the last line that a command prints."""
+    answer: dict[str, Any] = json.loads(run(argv, variables).strip().rpartition("\n")[2])
+    return answer
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's variables without the developer's own Waylink, and those given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WAYLINK_", "NANGO_"))}
+    return {**kept, "PYTHONPATH": str(ROOT), **variables}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def cpu_seconds(pids: Collection[int]) -> float:
+    """Processor time of these processes and everything below them, children that have ended included."""
+    below = _below(pids)
+    return sum(sum(int(value) for value in fields[11:15]) for pid, fields in _stats() if pid in below) * _TICK
+
+
+def settled_cpu_seconds(pids: Collection[int]) -> float:
+    """The same once it has stopped growing: what is done after the answers belongs to the requests, too."""
+    before = cpu_seconds(pids)
+    give_up = time.monotonic() + 3
+    while time.monotonic() < give_up:
+        time.sleep(0.1)
+        now = cpu_seconds(pids)
+        if now - before <= _TICK:
+            return now
+        before = now
+    return before
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of this process and everything below it; shared pages count in each."""
+    below = _below([pid])
+    return sum(int(fields[21]) for one, fields in _stats() if one in below) * _PAGE
+
+
+def _below(pids: Collection[int]) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for pid, fields in _stats():
+        children.setdefault(int(fields[1]), []).append(pid)
+    found, todo = set(), list(pids)
+    while todo:
+        pid = todo.pop()
+        if pid not in found:
+            found.add(pid)
+            todo += children.get(pid, ())
+    return found
+
+
+def _stats() -> Iterator[tuple[int, list[str]]]:
+    """Every process with the fields of its `stat` from the third on; the second, its name, may hold blanks."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                text = (folder / "stat").read_text()
+            except OSError:  # it has ended meanwhile
+                continue
+            yield int(folder.name), text.rpartition(")")[2].split()
+
+
+def _last_words(output: str) -> str:
+    """The last line, which names the error; all of it goes to standard error."""
+    print(output.strip(), file=sys.stderr)
+    return output.strip().rpartition("\n")[2]
+
+
+def _answers(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1)
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""The whole product on private servers: the processes that production has, kept running as a process manager does."""
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from bench.load import KEY
+from bench.processes import DurablePostgres
+from tests.acceptance.harness import Process, Sandbox, Waylink, installation, until
+from tests.servers import PostgresServer, ValkeyServer
+
+API_KEY: Final = "4d70f328-6b39-451e-b92f-21969323b448"  # of the sandbox: Nango's are UUIDs
+TEAM: Final = "bench"
+QUEUE: Final = "team.bench.jobs"
+LOOK_EVERY, PAUSE = 0.1, 0.5  # seconds: how soon a dead process is seen, how long until it is started again
+
+
+@dataclass(slots=True)
+class Product:
+    """A running installation. Its internal broker is its own; the team's is a server apart."""
+
+    waylink: Waylink
+    broker: ValkeyServer
+    teams: ValkeyServer
+    postgres: PostgresServer | None
+    processes: dict[str, Process] = field(default_factory=dict)
+    deaths: int = 0  # processes that ended without having been killed
+    _back_at: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def sandbox(self) -> Sandbox:
+        url = f"http://127.0.0.1:{self.waylink.sandbox_port}"
+        return Sandbox(base_url=url, api_key=API_KEY, signing_key=KEY)
+
+    @property
+    def database_url(self) -> str:
+        return self.waylink.env["WAYLINK_DATABASE_URL"]
+
+    def start(self, name: str) -> None:
+        """`web`, `beat`, `sandbox`, or a worker's kind with a number, as in `events-1`."""
+        kind = name.partition("-")[0]
+        self.processes[name] = self.waylink.spawn(*(("worker", kind) if kind in {"events", "io"} else (kind,)))
+
+    def kill(self, name: str, *, away: float) -> None:
+        """`kill -9`; it is started again `away` seconds later."""
+        with self._lock:
+            self._back_at[name] = time.monotonic() + away
+            process = self.processes[name]
+            if process.running():
+                process.send(signal.SIGKILL)  # at once: looking for its children first would let it end its work
+            process.kill()
+
+    def ready(self) -> None:
+        """Returns once webhooks are taken and every worker takes work."""
+        until("web answers", lambda: self.waylink.status("/readyz") == 200)
+        for name, process in self.processes.items():
+            kind = name.partition("-")[0]
+            if kind in {"events", "io"}:
+                process.says(f"{kind}-{process.pid}@")
+            elif kind == "sandbox":
+                process.says("Nango sandbox at")
+
+    @contextmanager
+    def kept_up(self) -> Iterator[None]:
+        """What ends meanwhile is started again."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._keep_up, args=(done,))
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def keep_logs(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for process in self.waylink.processes:
+            shutil.copy2(process.log, folder)
+
+    def stop(self) -> None:
+        """Nothing of it is needed any more, so nobody waits for an orderly end."""
+        for process in self.processes.values():
+            if process.running():
+                process.kill()
+
+    def _keep_up(self, done: threading.Event) -> None:
+        while not done.wait(LOOK_EVERY):
+            with self._lock:
+                for name, process in list(self.processes.items()):
+                    self._revive(name, process)
+
+    def _revive(self, name: str, process: Process) -> None:
+        if process.running():
+            self._back_at.pop(name, None)
+        elif name not in self._back_at:
+            # Whoever starts while the database is away ends with an error.
+            self.deaths += 1
+            self._back_at[name] = time.monotonic() + PAUSE
+        elif time.monotonic() >= self._back_at[name]:
+            del self._back_at[name]
+            self.start(name)
+
+
+def configuration(routes: Mapping[str, Sequence[str]]) -> str:
+    """A waylink.toml with one team; `routes` gives the event types that each route matches."""
+    head = f'[teams.{TEAM}.destinations.jobs]\nkind = "celery"\nqueue = "{QUEUE}"\n'
+    parts = []
+    for name, types in routes.items():
+        listed = ", ".join(f'"{one}"' for one in types)
+        parts.append(
+            f'\n[[routes]]\nname = "{name}"\nteam = "{TEAM}"\ndestination = "jobs"\n'
+            f'job = "{TEAM}.{name}"\npattern = \'{{"type": [{listed}]}}\'\n'
+        )
+    return head + "".join(parts)
+
+
+@contextmanager
+def product(
+    names: Sequence[str], routes: Mapping[str, Sequence[str]], *, sqlite: bool = False, **variables: str
+) -> Iterator[Product]:
+    """The product on fresh servers with these processes, ready; with a process `sandbox` it confirms there."""
+    with ExitStack() as stack:
+        broker, teams = ValkeyServer(), ValkeyServer()
+        postgres = None if sqlite else DurablePostgres()
+        for server in (broker, teams, *([postgres] if postgres else [])):
+            stack.callback(server.close)
+            server.start()
+        waylink = stack.enter_context(installation(config=configuration(routes)))
+        waylink.env |= {
+            "WAYLINK_DATABASE_URL": postgres.create_database() if postgres else f"sqlite:///{waylink.data}/waylink.db",
+            "WAYLINK_BROKER_URL": broker.url(0),
+            "WAYLINK_TEAM_BROKER_URL": teams.url(1),
+            "WAYLINK_NANGO_SIGNING_KEYS": KEY,
+            **(_confirming(waylink) if "sandbox" in names else {}),
+            **variables,
+        }
+        running = Product(waylink, broker, teams, postgres)
+        stack.callback(running.stop)
+        migrated = waylink.run("migrate")
+        if migrated.returncode:
+            raise RuntimeError(f"migrate: {migrated.stderr}")
+        for name in names:
+            running.start(name)
+        running.ready()
+        yield running
+
+
+def _confirming(waylink: Waylink) -> dict[str, str]:
+    return {
+        "WAYLINK_NANGO_BASE_URL": f"http://127.0.0.1:{waylink.sandbox_port}",
+        "WAYLINK_NANGO_API_KEY": API_KEY,
+        "WAYLINK_SANDBOX_API_KEY": API_KEY,
+        "WAYLINK_SANDBOX_SIGNING_KEY": KEY,
+    }

@@ -1,0 +1,131 @@
+"""The benchmarks' own arithmetic: what is a ratio, what meets a goal, what is written when something fails."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bench.fastify import FOLDER
+from bench.ladder import DELAY, ENDPOINT, INSERT, NOTHING, POSTGRES, Run, figures, table
+from bench.load import percentiles
+from bench.processes import cpu_seconds
+from bench.report import Report, figure, ratio
+from bench.scale import Tables, _connection_id, _webhooks
+from bench.scale import figures as scale_figures
+from bench.soak import growth
+
+
+def runs(*rates, cpu=100.0):
+    return [Run(rate, 5.0, 20.0, cpu, 50.0, 8.0) for rate in rates]
+
+
+def test_a_goal_is_met_from_its_side_only():
+    assert figure(0.55, "ratio", at_least=0.55)["met"] is True
+    assert figure(0.5499, "ratio", at_least=0.55)["met"] is False
+    assert figure(1.5, "ratio", at_most=1.5) == {"value": 1.5, "unit": "ratio", "goal": 1.5, "met": True}
+    assert figure(1.6, "ratio", at_most=1.5)["met"] is False
+    assert figure(123_456.7, "requests/s") == {"value": 123_457, "unit": "requests/s", "goal": None, "met": None}
+
+
+def test_a_figure_is_judged_before_it_is_rounded():
+    assert figure(0.549_999, "ratio", at_least=0.55) == {"value": 0.55, "unit": "ratio", "goal": 0.55, "met": False}
+
+
+def test_what_is_no_number_meets_no_goal():
+    assert figure(math.nan, "ratio", at_least=1) == {"value": None, "unit": "ratio", "goal": 1, "met": False}
+    assert figure(math.nan, "ratio", at_most=1)["met"] is False
+
+
+def test_ratios_are_taken_within_a_round():
+    # The third round was slow for both: between the medians it would be 8 / 10.
+    assert ratio([8.0, 9.0, 1.0], [10.0, 18.0, 2.0]) == 0.5
+    assert ratio([8.0], [10.0, 20.0]) == 0.8
+    assert math.isnan(ratio([], [1.0]))
+
+
+def test_the_ladder_gives_medians_and_every_ratio_that_has_a_goal():
+    found = figures(
+        {
+            NOTHING: runs(10_000, 20_000, 30_000),
+            ENDPOINT: runs(9000, 9000, 9000),
+            POSTGRES: runs(6000, 8000, 18_000),
+            DELAY: runs(500, 500, 500),
+            INSERT: runs(400, 400, 400, cpu=2000.0),
+        }
+    )
+    assert found[f"ingest, {POSTGRES}"]["value"] == 8000
+    assert found[f"ingest, {POSTGRES} / {NOTHING}"] == {"value": 0.6, "unit": "ratio", "goal": 0.55, "met": True}
+    assert found[f"ingest, {POSTGRES} / {ENDPOINT}"]["met"] is False
+    assert found[f"ingest, {POSTGRES} / {INSERT}"]["value"] == 20
+    assert found[f"ingest, {POSTGRES} / {DELAY}"]["goal"] == 10
+    assert found[f"CPU per event, {INSERT} / {POSTGRES}"]["value"] == 20
+
+
+def test_a_missing_rung_takes_only_its_own_figures_away():
+    found = figures({NOTHING: runs(10_000), POSTGRES: runs(6000)})
+    assert f"ingest, {POSTGRES} / {NOTHING}" in found
+    assert not [name for name in found if INSERT in name or ENDPOINT in name]
+    assert POSTGRES in table({POSTGRES: runs(6000)})
+
+
+def test_a_part_that_fails_is_named_and_loses_nothing_else(tmp_path, capsys):
+    report = Report()
+    report.figures["before"] = figure(1, "ratio")
+    with report.part("broken"):
+        report.figures["half"] = figure(math.inf, "ms")
+        raise RuntimeError("no such server")
+    report.write(tmp_path / "results.json")
+    report.print()
+    assert report.failures == ["broken: no such server"]
+    assert "FAILED broken: no such server" in capsys.readouterr().out
+    assert json.loads((tmp_path / "results.json").read_text()) == {
+        "figures": {
+            "before": {"value": 1.0, "unit": "ratio", "goal": None, "met": None},
+            "half": {"value": None, "unit": "ms", "goal": None, "met": None},
+        }
+    }
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_growth_is_counted_from_a_fifth_of_the_time():
+    assert growth([1, 2, 10, 10, 10, 10, 10, 10, 10, 12]) == 1.2
+
+
+def test_percentiles_of_what_was_answered():
+    assert percentiles([one / 1000 for one in range(100, 0, -1)]) == {"p50_ms": 51.0, "p99_ms": 100.0}
+    assert math.isnan(percentiles([])["p99_ms"])
+
+
+def test_processor_time_counts_children_that_have_ended():
+    before = cpu_seconds([os.getpid()])
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True)
+    assert cpu_seconds([os.getpid()]) - before >= 0.25
+
+
+@pytest.mark.parametrize("connections", [1000, 100_000])
+def test_webhooks_for_known_connections_are_spread_and_never_twice(connections):
+    sent = [json.loads(one) for batch in range(20) for one in _webhooks(batch, connections)]
+    known = [one["connectionId"] for one in sent if one["operation"] == "override"]
+    assert len(known) == len(set(known)) == 1000
+    assert known[0] == _connection_id(0) == "cfcd2084-95d5-65ef-66e7-dff9f98764da"
+    assert known[-1] == _connection_id(999 * connections // 1000)
+
+
+def test_one_size_alone_is_not_flat():
+    small, large = (Tables(None, None, 1000, 1.0, [10.0, 30.0, one], [100.0, 100.0, 100.0]) for one in (20.0, 40.0))
+    assert "flatness, largest table" not in scale_figures({10_000: small})
+    found = scale_figures({10_000: small, 1_000_000: large})
+    assert found["flatness, largest table"]["value"] == 1_000_000
+    assert found["flatness, ingest statement: largest / smallest table"]["value"] == 1.0
+    assert found["ingest statement with 1 million events"]["value"] == 30.0
+
+
+def test_the_node_lock_names_no_place_to_load_from():
+    locked = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
+    assert {"node_modules/fastify", "node_modules/bullmq"} <= set(locked)
+    assert not [name for name, package in locked.items() if "resolved" in package]
+    assert not [name for name, package in locked.items() if name and "integrity" not in package]
