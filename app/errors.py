@@ -57,6 +57,13 @@ class ConfigurationError(WaylinkError):
 
 
 class DatabaseNotMigrated(ConfigurationError):
+    """`newer`: the schema is ahead of this process, as while an upgrade is under way."""
+
+    @property
+    def newer(self) -> bool:
+        found = self.found or ""
+        return found.isdigit() and int(found) > int(self.expected)
+
     def __init__(self, *, found: str | None, expected: str) -> None:
         self.found, self.expected = found, expected
         what = f"the schema is at revision {found}" if found else "the database has no Waylink schema"

@@ -88,6 +88,7 @@ def connect(url: str, *, pool_size: int = 5) -> Database:
     common: dict[str, Any] = {
         "json_serializer": lambda value: msgspec.json.encode(value).decode(),
         "json_deserializer": msgspec.json.decode,
+        "hide_parameters": True,  # an error's text goes to logs, and to the event it belongs to
     }
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:

@@ -54,10 +54,16 @@ def require_current(database: Database) -> None:
 
 
 def require_current_unless_away(database: Database) -> str | None:
-    """The same for a process that can wait for its database: why it does not answer, or None. Who starts while the
-    database restarts would otherwise end, and nobody would hold the requests that come meanwhile."""
+    """The same for web: why the database does not answer, or None.
+
+    Who starts while the database restarts would otherwise end, and nobody would hold the requests that come meanwhile.
+    And who starts while an upgrade is under way can store webhooks in a schema that is ahead of it.
+    """
     try:
         require_current(database)
+    except DatabaseNotMigrated as other:
+        if not other.newer:
+            raise
     except DBAPIError as away:
         return str(away.orig).strip().partition("\n")[0]
     return None

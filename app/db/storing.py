@@ -149,7 +149,7 @@ def is_away(failed: Exception) -> bool:
 
 def has_answered(failed: Exception) -> bool:
     """Whether an error that may pass came from a server that goes on serving."""
-    sqlstate = getattr(failed, "sqlstate", None)
+    sqlstate = getattr(failed.orig if isinstance(failed, DBAPIError) else failed, "sqlstate", None)
     return sqlstate is not None and sqlstate[:2] not in {"08", "25", "57"}
 
 

@@ -14,6 +14,7 @@ from app.db import events as event_rows
 from app.db.connections import Key
 from app.db.engine import Database
 from app.db.events import ClaimedEvent
+from app.db.storing import has_answered, is_away
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS, SUSPECTS_SECONDS
 from app.domain.confirming import CONFIRMABLE_TYPES, Look, NotAsked, Unavailable
 from app.domain.event import Notice, read, without_secrets
@@ -97,6 +98,8 @@ class Processor:
         try:
             return self._apply(judged, routes)
         except Exception as problem:
+            if is_away(problem) and not has_answered(problem):
+                raise  # nothing of this batch is the reason; when the leases have ended it comes back
             if len(judged) == 1:
                 return self._end(judged[0], problem)
             log.exception("batch_failed", events=len(judged), then="each half is tried alone")

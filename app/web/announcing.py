@@ -27,7 +27,7 @@ class Announcer:
     """Collects the ids of committed events and sends them in batches, from a thread of its own."""
 
     broker: Broker
-    _ids: dict[UUID, None] = field(default_factory=dict, init=False)
+    _ids: list[UUID] = field(default_factory=list, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _stopping: bool = field(default=False, init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
@@ -39,7 +39,7 @@ class Announcer:
         self._task = watched(asyncio.create_task(self._loop(), name="announce"))
 
     def announce(self, ids: Iterable[UUID]) -> None:
-        self._ids.update(dict.fromkeys(ids))
+        self._ids.extend(ids)
         self._news.set()
 
     async def stop(self) -> None:
@@ -57,7 +57,7 @@ class Announcer:
                 self._news.clear()
                 await self._news.wait()
                 continue
-            ids, self._ids = list(self._ids), {}
+            ids, self._ids = self._ids, []
             try:
                 await loop.run_in_executor(self._thread, self._send, ids)
             except BrokerUnavailable as away:
@@ -70,9 +70,6 @@ class Announcer:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     def _send(self, ids: Sequence[UUID]) -> None:
-        self.broker.send(
-            [
-                hint(PROCESS_EVENTS, new_id().hex, [show(EVENT, one) for one in ids[start : start + BATCH]])
-                for start in range(0, len(ids), BATCH)
-            ]
-        )
+        shown = list(dict.fromkeys(show(EVENT, one) for one in ids))
+        starts = range(0, len(shown), BATCH)
+        self.broker.send([hint(PROCESS_EVENTS, new_id().hex, shown[start : start + BATCH]) for start in starts])

@@ -62,8 +62,7 @@ def _word(check: Callable[[], None]) -> str:
         check()
     except DatabaseNotMigrated as other:
         # While an upgrade is under way the old processes serve on, on a schema that is ahead of them.
-        found = other.found or ""
-        return "newer" if found.isdigit() and int(found) > int(other.expected) else "not migrated"
+        return "newer" if other.newer else "not migrated"
     except (SQLAlchemyError, BrokerUnavailable):
         return "unreachable"
     return "ok"

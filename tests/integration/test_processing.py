@@ -2,17 +2,23 @@
 
 import base64
 import json
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
+import psycopg
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from app.db import events as event_rows
 from app.db.models import Connection, Decision, Event, Job, Link, RouteVersion, User
 from app.deadlines import EVENT_LEASE, MAX_CLAIMS
 from app.domain.states import ConnectionStatus, EventState
 from app.ids import EVENT, show
+from app.services import processing
 from tests.integration.sandbox_server import register
 from tests.integration.world import DANA, OMAR, KilledError, auth, dying_at, failure, in_threads, refusing, sync
 
@@ -171,15 +177,25 @@ def test_a_poison_event_fails_alone_with_its_traceback(world):
 
 def test_a_database_that_goes_away_is_no_fault_of_the_event(world, clock):
     receipts = world.receive(auth(connection_id="one", tags=DANA), auth(connection_id="two", tags=DANA))
-    with refusing(world.database, "connections", "connection_id", "two", away=True):
+    with refusing(world.database, "connections", "connection_id", "two", away=True), suppress(OperationalError):
         world.process(*receipts)
     left = world.event(receipts[1].event_id)
     assert (left.state, left.failure, left.attempts) == (EventState.RECEIVED, None, 1)
-    assert world.event(receipts[0].event_id).state == EventState.PROCESSED
     assert world.process().settled == 0  # its lease runs still
     clock.move(LEASE)
-    assert world.process().settled == 1
-    assert world.owner("two") == ("usr_1042", "org_77")
+    world.process()
+    for name in ("one", "two"):
+        assert world.owner(name) == ("usr_1042", "org_77")
+
+
+def test_a_lost_connection_is_told_once_and_not_for_each_event(world):
+    receipts = world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(20)])
+    lost = OperationalError("INSERT", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
+    failing = mock.patch.object(processing.Batch, "apply", side_effect=lost)
+    with capture_logs() as lines, failing, pytest.raises(OperationalError):
+        world.process(*receipts)
+    assert lines == []
+    assert {world.event(one.event_id).state for one in receipts} == {EventState.RECEIVED}
 
 
 def test_an_event_that_kills_its_worker_is_given_up_after_five_claims_and_its_neighbours_are_done(world, clock):

@@ -114,8 +114,8 @@ def test_every_sample_is_explained():
 
 
 def test_every_answer_that_is_counted_is_documented():
-    code = (ROOT / "app" / "web" / "webhooks.py").read_text()
-    causes = set(re.findall(r'_Refus(?:ed|al)\(\d+, "(\w+)"', code)) | set(re.findall(r'labels\(name, "(\w+)"', code))
+    code = "".join((ROOT / "app" / "web" / f"{name}.py").read_text() for name in ("webhooks", "bodies"))
+    causes = set(re.findall(r'Refus(?:ed|al)\(\d+, "(\w+)"', code)) | set(re.findall(r'labels\(name, "(\w+)"', code))
     assert {"bad_signature", "too_large", "overload"} <= causes
     for cause in causes:
         assert f"`{cause}`" in WRITTEN[DOCS / "operations.md"], cause
