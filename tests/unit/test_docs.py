@@ -121,6 +121,14 @@ def test_every_answer_that_is_counted_is_documented():
         assert f"`{cause}`" in WRITTEN[DOCS / "operations.md"], cause
 
 
+def test_every_warning_is_in_the_runbook():
+    code = "".join(file.read_text() for part in ("app", "workers") for file in sorted((ROOT / part).rglob("*.py")))
+    events = set(re.findall(r'log\.(?:warning|error|exception|critical)\(\s*"(\w+)"', code))
+    assert {"database_away", "webhook_refused", "loop_died"} <= events
+    for event in events:
+        assert f"`{event}`" in WRITTEN[DOCS / "operations.md"], event
+
+
 def test_every_dependency_has_its_reason():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
