@@ -4,7 +4,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,11 +19,12 @@ from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.jobs import ClaimedJob
 from app.db.models import Attempt, Job
-from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS, SUSPECTS_SECONDS
+from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
 from app.domain.retrying import GiveUp, after_failure
 from app.domain.states import JobState
 from app.errors import BrokerUnavailable
 from app.ids import JOB, show
+from app.services.suspects import Suspects
 from app.telemetry import JOBS, get_logger
 
 log = get_logger(__name__)
@@ -47,24 +48,26 @@ class _Handover:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deliverer:
     """What a worker needs to deliver jobs; made once per process."""
 
     database: Database
     teams: Broker
     clock: Callable[[], datetime]
+    _suspects: Suspects = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._suspects = Suspects(self.clock)
 
     def deliver(self, ids: Collection[UUID], *, limit: int = BATCH) -> Delivered:
         """Hand over the hinted jobs that are due, and other due ones, up to `limit`; suspects one at a time."""
-        done = [self._deliver(ids, limit, suspects=False)]
-        ends_at = time.monotonic() + SUSPECTS_SECONDS
-        while time.monotonic() < ends_at:
-            suspect = self._deliver((), 1, suspects=True)
-            if suspect == Delivered():
-                break
-            done.append(suspect)
+        done = [self._deliver(ids, limit, suspects=False), *self._suspects.each(self._deliver_suspect)]
         return Delivered(sum(one.completed for one in done), sum(one.failed for one in done))
+
+    def _deliver_suspect(self) -> Delivered | None:
+        delivered = self._deliver((), 1, suspects=True)
+        return None if delivered == Delivered() else delivered
 
     def _deliver(self, ids: Collection[UUID], limit: int, *, suspects: bool) -> Delivered:
         with self.database.write() as session:

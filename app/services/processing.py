@@ -15,7 +15,7 @@ from app.db.connections import Key
 from app.db.engine import Database
 from app.db.events import ClaimedEvent
 from app.db.storing import has_answered, is_away
-from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS, SUSPECTS_SECONDS
+from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS
 from app.domain.confirming import CONFIRMABLE_TYPES, Look, NotAsked, Unavailable
 from app.domain.event import Notice, read, without_secrets
 from app.domain.routing import RouteSet
@@ -27,12 +27,13 @@ from app.services.confirming import NangoClients, look_up
 from app.services.judged import Judged
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
+from app.services.suspects import Suspects
 from app.telemetry import EVENTS, get_logger
 
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Processor:
     """What a worker needs to process events; made once per process."""
 
@@ -41,6 +42,10 @@ class Processor:
     clients: NangoClients
     clock: Callable[[], datetime]
     routes: RouteCache = field(default_factory=RouteCache)
+    _suspects: Suspects = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._suspects = Suspects(self.clock)
 
     def process(self, ids: Collection[UUID], *, limit: int = BATCH) -> Applied:
         """Process the hinted events that are due, and other due ones, up to `limit`.
@@ -48,14 +53,11 @@ class Processor:
         An event whose last claim brought no result may have killed its worker: such go one at a time, so that poison
         does not use up its neighbours' attempts.
         """
-        done = [self._process(self._claim(ids, limit))]
-        ends_at = time.monotonic() + SUSPECTS_SECONDS
-        while time.monotonic() < ends_at:
-            claimed = self._claim((), 1, suspects=True)
-            if not claimed:
-                break
-            done.append(self._process(claimed))
-        return _sum(done)
+        return _sum([self._process(self._claim(ids, limit)), *self._suspects.each(self._process_suspect)])
+
+    def _process_suspect(self) -> Applied | None:
+        claimed = self._claim((), 1, suspects=True)
+        return self._process(claimed) if claimed else None
 
     def _process(self, claimed: Sequence[ClaimedEvent]) -> Applied:
         if not claimed:
