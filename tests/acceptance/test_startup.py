@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.harness import Waylink, installation
+from tests.acceptance.harness import Waylink, installation, until
 
 SECRETS = ("hunter2", "key-nobody-may-see", "4d70f328-6b39-451e-b92f-21969323b448")
 TEAM = """
@@ -44,13 +44,24 @@ def test_an_unmigrated_database_is_refused_by_name_of_the_command(waylink: Wayli
     assert re.match(r"error: database: .* run `waylink migrate`", line)
 
 
-@pytest.mark.parametrize("command", ["web", "worker events", "beat", "migrate"])
+@pytest.mark.parametrize("command", ["worker events", "beat", "migrate"])
 def test_a_database_that_is_away_is_told_in_one_line(waylink: Waylink, command: str) -> None:
     url = f"postgresql://waylink:{SECRETS[0]}@/waylink?host={waylink.folder}"
     done = waylink.run(*command.split(), WAYLINK_DATABASE_URL=url)
     assert done.returncode == 1
     assert re.fullmatch(r"error: the database .+: .+\n", done.stderr)
     assert SECRETS[0] not in done.stderr
+
+
+def test_web_starts_without_its_database_and_says_so(waylink: Waylink) -> None:
+    waylink.env["WAYLINK_DATABASE_URL"] = f"postgresql://waylink:{SECRETS[0]}@/waylink?host={waylink.folder}"
+    process = waylink.spawn("web")
+    process.says("database_away")
+    until("it answers", lambda: waylink.status("/healthz") == 200)
+    assert waylink.status("/readyz") == 503
+    assert process.running()
+    assert "Traceback" not in process.output
+    assert SECRETS[0] not in process.output
 
 
 def test_a_database_of_another_release_is_refused(waylink: Waylink) -> None:
