@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bulk
+from app.db import bulk, claiming
 from app.db.models import Delivery, Event
 from app.domain.states import EventState
 
@@ -62,16 +62,8 @@ def claim(
 
     `suspects` are those whose last claim brought no result; they are kept apart from the others.
     """
-    kind = bulk.dialect(session)
-    times = {"now": now, "until": now + lease}
-    taken: list[ClaimedEvent] = []
-    if ids:
-        hinted = _claiming(kind, suspects=suspects, hinted=True)
-        found = session.execute(hinted, {**times, **bulk.keys(ids), "most": limit})
-        taken += [ClaimedEvent(*row) for row in found]
-    if len(taken) < limit:  # what was just taken is not due any more
-        found = session.execute(_claiming(kind, suspects=suspects), {**times, "most": limit - len(taken)})
-        taken += [ClaimedEvent(*row) for row in found]
+    statement = partial(_claiming, suspects=suspects)
+    taken = claiming.take(session, statement, ClaimedEvent, ids, limit=limit, now=now, lease=lease)
     return sorted(taken, key=lambda event: event.id)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from sqlalchemy import Select, Text, bindparam, cast, func, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bulk
+from app.db import bulk, claiming
 from app.db.models import Event, Job
 from app.domain.states import UNFINISHED_JOBS, JobState
 
@@ -44,16 +44,8 @@ def claim(
 
     `suspects` are those whose last claim brought no result; they are kept apart from the others.
     """
-    kind = bulk.dialect(session)
-    times = {"now": now, "until": now + lease}
-    taken: list[ClaimedJob] = []
-    if ids:
-        hinted = _claiming(kind, suspects=suspects, hinted=True)
-        found = session.execute(hinted, {**times, **bulk.keys(ids), "most": limit})
-        taken += [ClaimedJob(*row) for row in found]
-    if len(taken) < limit:  # what was just taken is not due any more
-        found = session.execute(_claiming(kind, suspects=suspects), {**times, "most": limit - len(taken)})
-        taken += [ClaimedJob(*row) for row in found]
+    statement = partial(_claiming, suspects=suspects)
+    taken = claiming.take(session, statement, ClaimedJob, ids, limit=limit, now=now, lease=lease)
     return sorted(taken, key=lambda job: job.id)
 
 

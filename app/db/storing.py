@@ -1,4 +1,4 @@
-"""The one hot write: a batch of deliveries, stored in one statement.
+"""The one hot write: a batch of deliveries, stored in one statement (on SQLite three) whatever its size.
 
 Straight to the driver on both databases. Through SQLAlchemy a multi-row VALUES is compiled anew for every batch size;
 on PostgreSQL the arrays go in binary, which cost a third of the CPU of their text form (ARCHITECTURE.md has figures).

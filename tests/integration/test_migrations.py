@@ -1,6 +1,8 @@
 """What a promise rests on is a constraint of the schema, on both databases."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -154,3 +156,19 @@ def test_the_schema_keeps_any_number_of_past_ones(filled, model, changes):
         for _ in range(2):
             session.execute(insert(model).values(**copy_of(row, **{changes["closed"]: filled.clock.now})))
     assert len(filled.all(model)) == 3
+
+
+def test_an_upgrade_waits_for_another_host_however_long_it_takes(postgres_url):
+    impatient = f"{postgres_url}{'&' if '?' in postgres_url else '?'}options=-c%20lock_timeout%3D100ms"
+    with (
+        closing(engine.connect(postgres_url)) as other,
+        closing(engine.connect(impatient)) as database,
+        ThreadPoolExecutor(1) as pool,
+        other.engine.connect() as connection,
+    ):
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema._ADVISORY_LOCK})
+        upgrade = pool.submit(schema.upgrade, database)
+        with pytest.raises(TimeoutError):
+            upgrade.result(1)
+        connection.rollback()
+        assert upgrade.result(20) == schema.head()

@@ -1,5 +1,6 @@
 """The webhook endpoint as Nango and strangers see it (promises 1, 2 and 4), on both databases."""
 
+import asyncio
 import base64
 import gc
 import gzip
@@ -613,3 +614,31 @@ def test_the_announcement_carries_ids_and_nothing_of_the_body(own_web, valkey: V
 
 def _decoded(message: bytes) -> str:
     return base64.b64decode(json.loads(message)["body"]).decode()
+
+
+async def _chunks_then_silence(count: int, *, hangs_up: bool):
+    for _ in range(count):
+        yield {"type": "http.request", "body": b"x" * 1000, "more_body": True}
+    if hangs_up:
+        yield {"type": "http.disconnect"}
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_what_arrives_while_a_refusal_waits_is_taken_and_thrown_away(hangs_up: bool) -> None:
+    async def wait() -> float:
+        loop = asyncio.get_running_loop()
+        arriving, begun = _chunks_then_silence(100, hangs_up=hangs_up), loop.time()
+        taken.append(0)
+
+        async def receive():
+            taken[0] += 1
+            return await anext(arriving)
+
+        await webhooks_module._let_pass(receive, until=begun + (30 if hangs_up else 0.3))
+        return loop.time() - begun
+
+    taken: list[int] = []
+    waited = asyncio.run(asyncio.wait_for(wait(), 10))
+    assert taken == [101]
+    assert hangs_up or waited >= 0.3

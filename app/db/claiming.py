@@ -1,0 +1,39 @@
+"""Claiming due rows, the same for events and jobs: the hinted ones, then any others, each counted and leased."""
+
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from app.db import bulk
+
+Record = TypeVar("Record")
+
+
+def take(
+    session: Session,
+    claiming: Callable[..., ReturningUpdate[Any]],
+    record: Callable[..., Record],
+    ids: Collection[UUID],
+    *,
+    limit: int,
+    now: datetime,
+    lease: timedelta,
+) -> list[Record]:
+    """Up to `limit` rows, as records. `claiming(dialect, hinted=…)` makes the statement, for hinted rows or for any.
+
+    Its parameters are `now`, `until`, `most` and, for hinted rows, `keys`.
+    """
+    kind = bulk.dialect(session)
+    times = {"now": now, "until": now + lease}
+    taken: list[Record] = []
+    if ids:
+        found = session.execute(claiming(kind, hinted=True), {**times, **bulk.keys(ids), "most": limit})
+        taken += [record(*row) for row in found]
+    if len(taken) < limit:  # what was just taken is not due any more
+        found = session.execute(claiming(kind, hinted=False), {**times, "most": limit - len(taken)})
+        taken += [record(*row) for row in found]
+    return taken
