@@ -1,20 +1,21 @@
 """Statements on events and on the duplicate window."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, Table, bindparam, delete, func, select, text, tuple_, update
+from sqlalchemy import Select, Table, bindparam, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bulk, claiming
 from app.db.models import Delivery, Event
-from app.domain.states import EventState
+from app.domain.states import EventState, Origin
+from app.ids import new_id
 
 _events: Final = bulk.table(Event)
 
@@ -25,7 +26,9 @@ class ClaimedEvent:
 
     id: UUID
     environment: str
+    origin: str
     attempts: int
+    looks: int
     duplicates: int
     last_seen_at: datetime
     body: bytes | None
@@ -53,6 +56,31 @@ def insert_for(session: Session, model: type[Any]) -> Any:
     if session.get_bind().dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
+
+
+def insert_own(
+    session: Session, bodies: Sequence[bytes], *, environment: str, origin: Origin, now: datetime
+) -> list[UUID]:
+    """Add events of our own, received and due; their ids, in order. `bodies` are in the form of `write_own`."""
+    rows: list[dict[str, Any]] = [
+        {
+            "id": new_id(),
+            "environment": environment,
+            "origin": origin,
+            "state": EventState.RECEIVED,
+            "received_at": now,
+            "last_seen_at": now,
+            "duplicates": 0,
+            "next_at": now,
+            "attempts": 0,
+            "looks": 0,
+            "body": body,
+        }
+        for body in bodies
+    ]
+    if rows:
+        session.execute(insert(_events), rows)  # `bulk` has no form for bytes
+    return [row["id"] for row in rows]
 
 
 def claim(

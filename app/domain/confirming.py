@@ -37,9 +37,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Nango answered and did not show the connection."""
+    """Nango answered and did not show the connection. `again`: neither did an earlier answer, a minute before."""
 
     observed_at: datetime
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _settle_deletion(look: View | Absent, *, looks: int, absences: int, known: b
     if not known:
         return Accept(confirmed=False)  # we never knew it: there is nothing to undo
     if isinstance(look, Absent):
-        if absences >= 1:
+        if look.again or absences >= 1:
             return Accept(confirmed=True)
         return LookAgain(LOOK_AGAIN_AFTER[0], "not in Nango's list once; looked at again", counts=True)
     return _again(looks, "Nango's list still shows the connection")

@@ -45,6 +45,7 @@ _AUTH_TYPES: Final = {
     ("refresh", True): EventType.CONNECTION_RECOVERED,
     ("deletion", True): EventType.CONNECTION_DELETED,
 }
+OPERATIONS: Final = {kind: told for told, kind in _AUTH_TYPES.items()}  # how Nango's webhook tells of each type
 _OTHER_TYPES: Final = {
     "sync": EventType.NANGO_SYNC,
     "forward": EventType.NANGO_FORWARD,
@@ -94,15 +95,15 @@ def read(body: bytes) -> Notice:
         if b"\\u" in body:
             parsed = _storable(parsed)
     except (ValueError, RecursionError) as problem:
-        return _unhandled(f"not readable as JSON: {type(problem).__name__}")
+        return unhandled(f"not readable as JSON: {type(problem).__name__}")
     if not isinstance(parsed, dict):
-        return _unhandled("not a JSON object")
+        return unhandled("not a JSON object")
     kind = parsed.get("type")
     if kind == "auth":
         return _read_auth(parsed)
     if isinstance(kind, str) and kind in _OTHER_TYPES:
         return _read_other(_OTHER_TYPES[kind], parsed)
-    return _unhandled("a body of no known type")
+    return unhandled("a body of no known type")
 
 
 def without_secrets(body: bytes) -> bytes:
@@ -136,9 +137,9 @@ def _read_auth(body: Mapping[str, object]) -> Notice:
     operation, success = body.get("operation"), body.get("success")
     integration, connection_id = _name(body.get("providerConfigKey")), _name(body.get("connectionId"))
     if body.get("from") != "nango" or integration is None or connection_id is None:
-        return _unhandled("shaped like an auth event, but its envelope is not Nango's")
+        return unhandled("shaped like an auth event, but its envelope is not Nango's")
     if not isinstance(operation, str) or not isinstance(success, bool) or (operation, success) not in _AUTH_TYPES:
-        return _unhandled("an auth event of no known operation")
+        return unhandled("an auth event of no known operation")
     return Notice(
         type=_AUTH_TYPES[operation, success],
         connection_id=connection_id,
@@ -159,7 +160,7 @@ def _read_other(kind: EventType, body: Mapping[str, object]) -> Notice:
     wrapped = kind is EventType.NANGO_FORWARD
     # A forward names its provider in `from` and may come without a connection (CONTRACT 10).
     if integration is None or (connection_id is None and not wrapped) or (body.get("from") != "nango" and not wrapped):
-        return _unhandled(f"shaped like a {body['type']} event, but its envelope is not Nango's")
+        return unhandled(f"shaped like a {body['type']} event, but its envelope is not Nango's")
     success = body.get("success")
     rest = {name: value for name, value in body.items() if name not in _ENVELOPE}
     return Notice(
@@ -173,7 +174,8 @@ def _read_other(kind: EventType, body: Mapping[str, object]) -> Notice:
     )
 
 
-def _unhandled(problem: str) -> Notice:
+def unhandled(problem: str) -> Notice:
+    """A body that nobody can act on; it is stored and shown all the same."""
     return Notice(type=EventType.NANGO_UNHANDLED, problem=problem)
 
 

@@ -16,11 +16,12 @@ from app.db.engine import Database
 from app.db.events import ClaimedEvent
 from app.db.storing import has_answered, is_away
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS
-from app.domain.confirming import CONFIRMABLE_TYPES, Look, NotAsked, Unavailable
-from app.domain.event import Notice, read, without_secrets
+from app.domain.confirming import CONFIRMABLE_TYPES, Absent, Look, NotAsked, Unavailable, View
+from app.domain.event import Notice, read, unhandled, without_secrets
+from app.domain.own_event import read_own
 from app.domain.routing import RouteSet
 from app.domain.scrub import scrub
-from app.domain.states import EventState
+from app.domain.states import EventState, Origin
 from app.ids import EVENT, show
 from app.services.applying import Applied, Batch
 from app.services.confirming import NangoClients, look_up
@@ -31,6 +32,24 @@ from app.services.suspects import Suspects
 from app.telemetry import EVENTS, get_logger
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A claimed event with what its body says, and for one of our own what it was found by."""
+
+    event: ClaimedEvent
+    notice: Notice
+    look: View | Absent | None = None
+
+    @property
+    def key(self) -> Key | None:
+        return (self.event.environment, *self.notice.key) if self.notice.key else None
+
+    @property
+    def asks(self) -> bool:
+        """Whether Nango has to be asked."""
+        return self.look is None and self.notice.type in CONFIRMABLE_TYPES
 
 
 @dataclass(slots=True)
@@ -62,9 +81,9 @@ class Processor:
     def _process(self, claimed: Sequence[ClaimedEvent]) -> Applied:
         if not claimed:
             return Applied()
-        notices = {event.id: read(event.body or b"") for event in claimed}
-        looks = self._look(claimed, notices)
-        judged = [_judged(event, notices[event.id], looks) for event in claimed]
+        told = [_read(event) for event in claimed]
+        looks = self._look(told)
+        judged = [_judged(one, looks) for one in told]
         return self._apply_or_split(judged, self.routes.current(self.database))
 
     def _claim(self, ids: Collection[UUID], limit: int, *, suspects: bool = False) -> list[ClaimedEvent]:
@@ -77,13 +96,12 @@ class Processor:
             log.error("event_given_up", event_id=show(EVENT, event_id), failure="crashed")
         return [event for event in claimed if event.attempts <= MAX_CLAIMS]
 
-    def _look(self, claimed: Sequence[ClaimedEvent], notices: dict[UUID, Notice]) -> dict[Key, Look]:
+    def _look(self, told: Sequence[_Told]) -> dict[Key, Look]:
         """Ask each environment's Nango once for all connections of the batch that have something to confirm."""
         wanted: dict[str, set[Key]] = {}
-        for event in claimed:
-            notice = notices[event.id]
-            if notice.type in CONFIRMABLE_TYPES and notice.key:
-                wanted.setdefault(event.environment, set()).add((event.environment, *notice.key))
+        for one in told:
+            if one.asks and one.key:
+                wanted.setdefault(one.event.environment, set()).add(one.key)
         looks: dict[Key, Look] = {}
         ends_at = time.monotonic() + CONFIRM_DEADLINE.total_seconds()
         for environment, keys in sorted(wanted.items()):
@@ -145,17 +163,32 @@ class Processor:
         return Applied(outcomes=Counter({(kind or "", EventState.FAILED): 1}))
 
 
-def _judged(event: ClaimedEvent, notice: Notice, looks: dict[Key, Look]) -> Judged:
-    key = (event.environment, *notice.key) if notice.key else None
+def _read(event: ClaimedEvent) -> _Told:
+    """A webhook's body is never read in our own form: anybody can have one signed (CONTRACT 1.7)."""
+    body = event.body or b""
+    if event.origin == Origin.WEBHOOK:
+        return _Told(event, read(body))
+    try:
+        own = read_own(body)
+    except ValueError as problem:
+        log.error("own_event_unreadable", event_id=show(EVENT, event.id), problem=str(problem))
+        return _Told(event, unhandled(str(problem)))
+    # What it was found by is its first look. If that settled nothing, Nango is asked anew.
+    return _Told(event, own.notice, look=None if event.looks else own.look)
+
+
+def _judged(told: _Told, looks: dict[Key, Look]) -> Judged:
+    event, notice = told.event, told.notice
+    look = told.look or (looks.get(told.key) if told.asks and told.key else None)
     clean = without_secrets(event.body) if notice.error is not None and event.body is not None else None
     return Judged(
         event_id=event.id,
         attempts=event.attempts,
         duplicates=event.duplicates,
-        key=key,
+        key=told.key,
         seen_at=event.last_seen_at,
         notice=notice,
-        look=looks.get(key, NotAsked()) if key and notice.type in CONFIRMABLE_TYPES else NotAsked(),
+        look=look or NotAsked(),
         scrubbed_body=None if clean == event.body else clean,
     )
 

@@ -1,0 +1,110 @@
+"""The stored form of an event that Waylink itself found, or that an operator caused: who stores it, and who reads it.
+
+A webhook's body is never read in this form, whatever it looks like: it would be believed, and anybody can have a body
+signed by Nango (CONTRACT 1.7). What tells them apart is the event's origin, a column that only we write.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from app.domain.confirming import Absent, View
+from app.domain.event import OPERATIONS, EventError, EventType, Notice
+from app.domain.linking import EndUser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnEvent:
+    """What is known of an event of our own.
+
+    look: what Nango's API showed when it was found; it stands for the event's first look-up. None: Nango is asked, as
+    for a webhook. error: for failures; of Nango's log, never of a provider's answer.
+    """
+
+    type: EventType
+    integration: str
+    connection_id: str
+    error: EventError | None = None
+    look: View | Absent | None = None
+
+    @property
+    def notice(self) -> Notice:
+        """Operation and success are those of the webhook that would have told of it, so that routes match alike."""
+        operation, success = OPERATIONS.get(self.type, (None, None))
+        view = self.look if isinstance(self.look, View) else None
+        return Notice(
+            type=self.type,
+            integration=self.integration,
+            connection_id=self.connection_id,
+            provider=view.provider if view else None,
+            operation=operation,
+            success=success,
+            tags=view.tags if view else None,
+            end_user=view.end_user if view else None,
+            error=self.error,
+        )
+
+
+def write_own(event: OwnEvent) -> bytes:
+    """The body to store: JSON, UTF-8."""
+    body: dict[str, Any] = {
+        "type": str(event.type),
+        "integration": event.integration,
+        "connection_id": event.connection_id,
+    }
+    if event.error is not None:
+        body["error"] = {"type": event.error.type, "description": event.error.description}
+    if isinstance(event.look, View):
+        body["view"] = _write_view(event.look)
+    elif isinstance(event.look, Absent):
+        body["absent"] = {"observed_at": event.look.observed_at.isoformat(), "again": event.look.again}
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def read_own(body: bytes) -> OwnEvent:
+    """What `write_own` wrote. Raises ValueError for anything else: a fault of ours."""
+    try:
+        read: dict[str, Any] = json.loads(body)
+        error, view, absent = read.get("error"), read.get("view"), read.get("absent")
+        look = _read_view(view) if view is not None else _read_absent(absent) if absent is not None else None
+        return OwnEvent(
+            type=EventType(read["type"]),
+            integration=read["integration"],
+            connection_id=read["connection_id"],
+            error=EventError(error["type"], error["description"]) if error is not None else None,
+            look=look,
+        )
+    except (KeyError, TypeError, AttributeError, RecursionError) as problem:
+        raise ValueError(f"not an event of our own: {type(problem).__name__}") from None
+
+
+_END_USER: Final = ("id", "email", "display_name", "organization_id", "organization_name")
+
+
+def _write_view(view: View) -> dict[str, Any]:
+    owner = view.end_user
+    return {
+        "nango_id": view.nango_id,
+        "tags": dict(view.tags),
+        "end_user": {name: getattr(owner, name) for name in _END_USER} if owner else None,
+        "provider": view.provider,
+        "auth_failing": view.auth_failing,
+        "observed_at": view.observed_at.isoformat(),
+    }
+
+
+def _read_view(view: Mapping[str, Any]) -> View:
+    return View(
+        nango_id=view["nango_id"],
+        tags=view["tags"],
+        end_user=EndUser(**view["end_user"]) if view["end_user"] else None,
+        provider=view["provider"],
+        auth_failing=view["auth_failing"],
+        observed_at=datetime.fromisoformat(view["observed_at"]),
+    )
+
+
+def _read_absent(absent: Mapping[str, Any]) -> Absent:
+    return Absent(datetime.fromisoformat(absent["observed_at"]), again=absent["again"])
