@@ -15,6 +15,8 @@
         ├── NangoUnauthorized     the API key is wrong (401)
         ├── NangoForbidden        the API key lacks a scope (403)
         ├── NangoInvalidRequest   Nango refused body or query (400, 415)
+        │   ├── NangoCredentialsRefused  the credentials of an import were tried and are no good
+        │   └── NangoPlanLimit    the account's plan allows no more of these
         ├── NangoRateLimited      429; `retry_after` seconds
         ├── NangoRefreshFailed    tried now, the provider refused (400 invalid_credentials)
         ├── NangoRefreshBackingOff  within 30 s of a failure (424)
@@ -149,6 +151,14 @@ class NangoForbidden(NangoError):
 
 class NangoInvalidRequest(NangoError):
     what = "Nango refused the request as invalid"
+
+
+class NangoCredentialsRefused(NangoInvalidRequest):
+    what = "the provider or the integration's own check refused the credentials"
+
+
+class NangoPlanLimit(NangoInvalidRequest):
+    what = "the Nango account's plan allows no more of these"
 
 
 class NangoRateLimited(NangoError):

@@ -12,9 +12,11 @@ import msgspec
 from app.domain.scrub import scrub
 from app.errors import (
     NangoConnectionNotFound,
+    NangoCredentialsRefused,
     NangoError,
     NangoForbidden,
     NangoInvalidRequest,
+    NangoPlanLimit,
     NangoRateLimited,
     NangoRefreshBackingOff,
     NangoRefreshExhausted,
@@ -27,6 +29,7 @@ from app.errors import (
 from app.nango.types import RateLimit
 
 DETAIL_LENGTH: Final = 200
+PLACE_LENGTH: Final = 80
 DEFAULT_RETRY_AFTER: Final = 60.0  # CONTRACT 3.1: the window of the rate limit
 LONGEST_RETRY_AFTER: Final = 3600.0
 
@@ -63,10 +66,17 @@ class _Envelope(msgspec.Struct):
     error: _Fault
 
 
-def error_for(answer: Answer, *, not_found: type[NangoError] = NangoUnexpected, secret: str = "") -> NangoError | None:
+def error_for(
+    answer: Answer,
+    *,
+    not_found: type[NangoError] = NangoUnexpected,
+    phrases: Mapping[str, type[NangoError]] | None = None,
+    secret: str = "",
+) -> NangoError | None:
     """The error of an answer, None for a success.
 
-    not_found: what code `not_found` means for the operation. secret: the API key, taken out of what is told.
+    not_found: what code `not_found` means for the operation. phrases: what a 400 means whose message has these words,
+    in small letters, for where Nango has no code of its own. secret: the API key, taken out of what is told.
     """
     status = answer.status
     if 200 <= status < 300:
@@ -76,8 +86,9 @@ def error_for(answer: Answer, *, not_found: type[NangoError] = NangoUnexpected, 
     if 300 <= status < 400:
         return NangoUnexpected(status=status, detail="a redirect; is the base URL right?")
     fault = _fault(answer.body)
-    kind = _kind(status, fault, not_found)
     detail = _detail(fault).replace(secret, "[hidden]") if secret else _detail(fault)
+    said = [kind for words, kind in (phrases or {}).items() if status == 400 and words in detail.lower()]
+    kind = said[0] if said else _kind(status, fault, not_found)
     return kind(status=status, code=_short(fault.code or "", 60), detail=detail)
 
 
@@ -95,7 +106,10 @@ def retry_after(answer: Answer) -> float:
 def _kind(status: int, fault: _Fault, not_found: type[NangoError]) -> type[NangoError]:
     if fault.code == "invalid_credentials":
         return _refresh_kind(status, fault.message or "")
-    by_code = {
+    by_code: dict[str, type[NangoError]] = {
+        "connection_test_failed": NangoCredentialsRefused,
+        "connection_validation_failed": NangoCredentialsRefused,
+        "resource_capped": NangoPlanLimit,
         "unknown_connection": NangoConnectionNotFound,
         "unknown_provider_config": NangoUnknownIntegration,
     }
@@ -135,17 +149,23 @@ def _detail(fault: _Fault) -> str:
         # What follows a brace is a serialised payload of the provider's (CONTRACT 1.3).
         return _short(fault.message.split("{", 1)[0].rstrip(' :"\\'), DETAIL_LENGTH)
     faults = fault.errors if isinstance(fault.errors, list) else []
-    return _short("; ".join(_field_fault(each) for each in faults[:5] if isinstance(each, dict)), DETAIL_LENGTH)
+    return "; ".join(_field_fault(each) for each in faults[:5] if isinstance(each, dict))[: 2 * DETAIL_LENGTH]
 
 
 def _field_fault(fault: dict[str, Any]) -> str:
     path, message = fault.get("path"), fault.get("message")
-    place = ".".join(map(str, path)) if isinstance(path, list) else ""
-    return f"{place}: {message}" if place else str(message)
+    # Names of fields and keys of tags, which no scrubbing needs to hide; what they hold is never in it.
+    place = _printable(".".join(map(str, path)))[:PLACE_LENGTH] if isinstance(path, list) else ""
+    told = _short(str(message), DETAIL_LENGTH)
+    return f"{place}: {told}" if place else told
 
 
 def _short(text: str, limit: int) -> str:
-    return scrub("".join(character if character.isprintable() else " " for character in text), limit=limit)
+    return scrub(_printable(text), limit=limit)
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _seconds(sent: str, now: datetime) -> float | None:

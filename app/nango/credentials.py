@@ -3,23 +3,26 @@
 They are for callers allowed to see them and pass through memory only: no repr shows anything but type and expiry.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from app.domain.json_values import JsonObject
 from app.errors import NangoUnexpected
 from app.nango.types import parse_timestamp
-
-JsonObject = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Credentials:
-    """`type` as Nango names it, empty where there is none; `expires_at` None where Nango knows no expiry."""
+    """`type` as Nango names it, empty where there is none; `expires_at` None where Nango knows no expiry.
+
+    `raw` is the provider's own answer, where Nango keeps one, else empty.
+    """
 
     type: str
     expires_at: datetime | None = None
+    raw: JsonObject = field(default_factory=dict)
 
     def __repr__(self) -> str:
         expiry = f", expires_at={self.expires_at.isoformat()}" if self.expires_at else ""
@@ -38,7 +41,6 @@ class OAuth2Credentials(Credentials):
     access_token: str
     refresh_token: str | None
     config_override: JsonObject
-    raw: JsonObject
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -50,14 +52,12 @@ class ClientCredentials(Credentials):
     client_secret: str
     client_certificate: str | None
     client_private_key: str | None
-    raw: JsonObject
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class OAuth1Credentials(Credentials):
     oauth_token: str
     oauth_token_secret: str
-    raw: JsonObject
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -84,7 +84,6 @@ class TbaCredentials(Credentials):
 class AppCredentials(Credentials):
     access_token: str
     jwt_token: str | None
-    raw: JsonObject
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -93,7 +92,6 @@ class CustomCredentials(Credentials):
 
     app: Credentials | None
     user: Credentials | None
-    raw: JsonObject
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -105,14 +103,34 @@ class AwsCredentials(Credentials):
     secret_access_key: str
     session_token: str
     external_id: str | None
-    raw: JsonObject
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class BillCredentials(Credentials):
+    """`session_id` is the short-lived token, None while there is none."""
+
+    username: str
+    password: str
+    organization_id: str
+    dev_key: str
+    session_id: str | None
+    user_id: str | None
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class SignatureCredentials(Credentials):
+    """`token` is the short-lived one, None while there is none."""
+
+    username: str
+    password: str
+    token: str | None
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class TokenCredentials(Credentials):
-    """JWT, TWO_STEP, BILL, SIGNATURE and every type not known here; `fields` has what is the provider's own.
+    """JWT, TWO_STEP and every type not known here; `fields` has what is the provider's own.
 
-    `token` is the short-lived one (BILL calls it session_id), None while there is none.
+    `token` is the short-lived one, None while there is none.
     """
 
     token: str | None
@@ -217,15 +235,41 @@ def _aws(mode: str, sent: JsonObject) -> Credentials:
     )
 
 
+def _bill(mode: str, sent: JsonObject) -> Credentials:
+    return BillCredentials(
+        type=mode,
+        expires_at=_expiry(sent),
+        username=_text(sent, "username"),
+        password=_text(sent, "password"),
+        organization_id=_text(sent, "organization_id"),
+        dev_key=_text(sent, "dev_key"),
+        session_id=_optional(sent, "session_id"),
+        user_id=_optional(sent, "user_id"),
+        raw=_object(sent, "raw"),
+    )
+
+
+def _signature(mode: str, sent: JsonObject) -> Credentials:
+    return SignatureCredentials(
+        type=mode,
+        expires_at=_expiry(sent),
+        username=_text(sent, "username"),
+        password=_text(sent, "password"),
+        token=_optional(sent, "token"),
+    )
+
+
 def _token(mode: str, sent: JsonObject) -> Credentials:
     # Some providers send a structure as token; only a string is one, everything else stays among the fields.
-    named = {"token", "session_id", "refresh_token"} & {name for name, value in sent.items() if isinstance(value, str)}
+    named = {"token", "refresh_token"} & {name for name, value in sent.items() if isinstance(value, str)}
+    named |= {"raw"} & {name for name, value in sent.items() if isinstance(value, dict)}
     return TokenCredentials(
         type=mode,
         expires_at=_expiry(sent),
-        token=_optional(sent, "token") or _optional(sent, "session_id"),
+        token=_optional(sent, "token"),
         refresh_token=_optional(sent, "refresh_token"),
         fields={name: value for name, value in sent.items() if name not in named | {"type", "expires_at"}},
+        raw=_object(sent, "raw"),
     )
 
 
@@ -235,10 +279,13 @@ _READERS: Final[dict[str, Callable[[str, JsonObject], Credentials]]] = {
     "OAUTH1": _oauth1,
     "API_KEY": _api_key,
     "BASIC": _basic,
+    "INSTALL_PLUGIN": _basic,
     "TBA": _tba,
     "APP": _app,
     "CUSTOM": _custom,
     "AWS_SIGV4": _aws,
+    "BILL": _bill,
+    "SIGNATURE": _signature,
 }
 
 

@@ -31,7 +31,7 @@ class LoggedError:
 @dataclass(frozen=True, slots=True)
 class EndUserOrganization:
     id: str
-    display_name: str | None
+    display_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class EndUser:
     """Nango's deprecated end user; `tags` keep the caller's key case, unlike a connection's (CONTRACT 1.2)."""
 
     id: str
-    display_name: str | None
-    email: str | None
-    tags: Mapping[str, str]
-    organization: EndUserOrganization | None
+    display_name: str | None = None
+    email: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    organization: EndUserOrganization | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,15 @@ class ConnectionDetail:
     def expires_at(self) -> datetime | None:
         """The only expiry Nango exposes."""
         return self.credentials.expires_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectSession:
+    """Whoever has the token or the link can connect in the end user's name until `expires_at`: no repr shows them."""
+
+    token: str = field(repr=False)
+    connect_link: str = field(repr=False)
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,10 @@ import msgspec
 
 from app.errors import NangoUnexpected
 from app.nango.answers import Answer
-from app.nango.credentials import parse_credentials
+from app.nango.credentials import NoCredentials, parse_credentials
 from app.nango.types import (
     ConnectionDetail,
+    ConnectSession,
     EndUser,
     EndUserOrganization,
     Integration,
@@ -91,6 +92,23 @@ class WireOneIntegration(msgspec.Struct):
     data: WireIntegration
 
 
+class WireSession(msgspec.Struct):
+    token: str
+    connect_link: str
+    expires_at: str
+
+    def __repr__(self) -> str:
+        return "<WireSession, secrets hidden>"
+
+
+class WireOneSession(msgspec.Struct):
+    data: WireSession
+
+
+class WireSuccess(msgspec.Struct):
+    success: bool
+
+
 def decode(answer: Answer, shape: type[T]) -> T:
     """The body as `shape`. Raises NangoUnexpected with the place that does not fit, never with what stands there."""
     problem = ""
@@ -119,7 +137,7 @@ def listed(row: WireListed, observed_at: datetime) -> ListedConnection:
     )
 
 
-def detail(row: WireDetail, answer: Answer) -> ConnectionDetail:
+def detail(row: WireDetail, answer: Answer, *, credentials: bool = True) -> ConnectionDetail:
     fetched = row.last_fetched_at
     return ConnectionDetail(
         id=row.id,
@@ -135,7 +153,7 @@ def detail(row: WireDetail, answer: Answer) -> ConnectionDetail:
         created_at=parse_timestamp(row.created_at, "created_at"),
         updated_at=parse_timestamp(row.updated_at, "updated_at"),
         last_fetched_at=parse_timestamp(fetched, "last_fetched_at") if fetched else None,
-        credentials=parse_credentials(row.credentials),
+        credentials=parse_credentials(row.credentials) if credentials else NoCredentials(type=""),
         observed_at=answer.observed_at,
         rate_limit=answer.rate_limit,
     )
@@ -153,6 +171,11 @@ def integration(row: WireIntegration, observed_at: datetime) -> Integration:
         updated_at=parse_timestamp(row.updated_at, "updated_at"),
         observed_at=observed_at,
     )
+
+
+def session(row: WireSession) -> ConnectSession:
+    expires_at = parse_timestamp(row.expires_at, "expires_at")
+    return ConnectSession(token=row.token, connect_link=row.connect_link, expires_at=expires_at)
 
 
 def _errors(row: WireRow) -> tuple[LoggedError, ...]:

@@ -1,6 +1,7 @@
 """Documentation that cannot rot: what the code has is in the docs, and what the docs name is there."""
 
 import importlib.util
+import inspect
 import re
 import tomllib
 from collections.abc import Iterator
@@ -12,12 +13,16 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
-from app import config_file, telemetry
+from app import config_file, errors, telemetry
 from app.cli.main import waylink
 from app.cli.send import sample_names
 from app.domain.event import EventType
 from app.domain.linking import Drift, UnlinkedReason
 from app.domain.states import ConnectionStatus, EventState, JobState, Origin, RefreshOutcome
+from app.nango import credentials
+from app.nango.reading import Reading
+from app.nango.sessions import Sessions
+from app.nango.writing import Writing
 from app.sandbox.faults import Operation
 from app.settings import Settings
 
@@ -127,6 +132,22 @@ def test_every_warning_is_in_the_runbook():
     assert {"database_away", "webhook_refused", "loop_died"} <= events
     for event in events:
         assert f"`{event}`" in WRITTEN[DOCS / "operations.md"], event
+
+
+def test_every_operation_and_error_of_the_client_is_documented():
+    page = WRITTEN[DOCS / "client.md"]
+    operations = [name for part in (Reading, Writing, Sessions) for name in vars(part) if not name.startswith("_")]
+    kinds = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.NangoError)}
+    assert len(operations) >= 16
+    for name in operations:
+        assert f"`{name}(" in page, name
+    for name in {kind.__name__ for kind in kinds - {errors.NangoError}} | {"InvalidTags", "InvalidInput"}:
+        assert f"`{name}`" in page, name
+    for name, kind in inspect.getmembers(credentials, inspect.isclass):
+        if issubclass(kind, credentials.Credentials) and kind is not credentials.Credentials:
+            assert f"`{name}`" in page, name
+            for field in set(kind.__dataclass_fields__) - {"type", "expires_at", "raw"}:
+                assert f"`{field}`" in page, field
 
 
 def test_every_dependency_has_its_reason():

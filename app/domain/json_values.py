@@ -1,0 +1,57 @@
+"""Values that are about to travel as JSON: copied into plain ones, and refused where Nango could not keep them."""
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from app.domain.tags import is_storable
+from app.errors import InvalidInput
+
+MAX_DEPTH: Final = 100
+MAX_SHOWN: Final = 64
+
+JsonObject = Mapping[str, object]
+
+
+def json_object(value: object, name: str) -> dict[str, object]:
+    """A copy of one object, of plain dicts and lists. `name` is what messages call it, such as `metadata`.
+
+    Raises InvalidInput with the place and the reason, never the value, which may be secret: a value or a key that JSON
+    does not have, a number that is not finite, a NUL or a lone surrogate (Nango answers 500 for these), or a nesting
+    past 100 levels.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{name} must be an object, not {type(value).__name__}")
+    return {key: _plain(inner, place, 1) for key, inner, place in _members(value, name)}
+
+
+def _plain(value: object, place: str, depth: int) -> object:
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"{place[:MAX_SHOWN]}...: nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, str):
+        if not is_storable(value):
+            raise InvalidInput(f"{place} holds a NUL or a lone surrogate ({len(value)} characters)")
+        return str(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidInput(f"{place} is a number that JSON cannot carry")
+        return value
+    if isinstance(value, Mapping):
+        return {key: _plain(inner, inner_place, depth + 1) for key, inner, inner_place in _members(value, place)}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, f"{place}[{index}]", depth + 1) for index, inner in enumerate(value)]
+    raise InvalidInput(f"{place} is a {type(value).__name__}, which JSON does not have")
+
+
+def _members(value: Mapping[object, object], place: str) -> list[tuple[str, object, str]]:
+    members = []
+    for key, inner in value.items():
+        if not isinstance(key, str):
+            raise InvalidInput(f"{place} has a key that is a {type(key).__name__}, and JSON's are strings")
+        if not is_storable(key):
+            raise InvalidInput(f"{place} has a key with a NUL or a lone surrogate ({len(key)} characters)")
+        shown = ascii(key)[1:-1] if len(key) <= MAX_SHOWN else ascii(key[:MAX_SHOWN])[1:-1] + "..."
+        members.append((key, inner, f"{place}.{shown}"))
+    return members

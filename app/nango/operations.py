@@ -1,0 +1,99 @@
+"""What the operations of Nango's API share: a way out, and arguments that can be sent."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import quote
+
+from app.domain import tags as tag_rules
+from app.domain.tags import is_storable, utf16_length
+from app.errors import InvalidInput, InvalidTags, TagFault
+from app.nango.answers import Answer
+from app.nango.transport import Call, Gate, Transport
+from app.nango.types import EndUser, EndUserOrganization
+
+MAX_ID: Final = 255  # CONTRACT 0
+
+
+class Operations:
+    """Base of the operations: one environment's transport, and the gate that its calls pass, if any."""
+
+    def __init__(self, transport: Transport, gate: Gate | None = None) -> None:
+        self._transport, self._gate = transport, gate
+
+    def _call(self, call: Call, *, timeout: float | None) -> Answer:
+        return self._transport.call(call, timeout=timeout, gate=self._gate)
+
+
+def text(value: object, name: str) -> str:
+    """An id as Nango could have given it out. Raises InvalidInput, which tells field, rule and length."""
+    if not isinstance(value, str) or not value:
+        raise InvalidInput(f"{name} must be a text that is not empty")
+    if (length := utf16_length(value)) > MAX_ID:
+        raise InvalidInput(f"{name} has {length} characters, at most {MAX_ID}")
+    if not is_storable(value):
+        raise InvalidInput(f"{name} holds a NUL or a lone surrogate ({length} characters)")
+    return value
+
+
+def segment(identity: str, name: str) -> str:
+    """An id as exactly one path segment: imported ids may hold `/`, quotes, blanks and `+` (CONTRACT 0)."""
+    if text(identity, name) in {".", ".."}:
+        # Clients and proxies resolve these away, and the request would reach another operation.
+        raise InvalidInput(f"{name} {identity!r} cannot be asked for: no path can name it")
+    return quote(identity, safe="")
+
+
+def connection_path(connection_id: str) -> str:
+    return f"/connections/{segment(connection_id, 'connection_id')}"
+
+
+def of_integration(integration: str) -> dict[str, str]:
+    """The query that names the integration of one connection."""
+    return {"provider_config_key": text(integration, "integration")}
+
+
+def texts(values: Sequence[str], name: str) -> list[str]:
+    """Several ids. A single string would be taken for its letters, so it is refused."""
+    if isinstance(values, str):
+        raise InvalidInput(f"{name} must be a list, not one text")
+    return [text(value, f"{name}[{index}]") for index, value in enumerate(values)]
+
+
+def session_tags(
+    tags: Mapping[str, str], end_user: EndUser | None, organization: EndUserOrganization | None = None
+) -> dict[str, str]:
+    """Tags in lower case. Raises InvalidTags, also where they are too many once Nango has merged `end_user`'s into
+    them, which it answers with a 500 (CONTRACT 2.2)."""
+    own = tag_rules.normalize(tags)
+    if end_user is not None:
+        merged = tag_rules.derive(end_user_body(end_user), _organization_body(organization)) | own
+        if len(merged) > tag_rules.MAX_TAGS:
+            words = f"there are {len(merged)} tags with those of end_user, at most {tag_rules.MAX_TAGS}"
+            raise InvalidTags([TagFault("too_many", "", words)])
+    return own
+
+
+def end_user_body(end_user: EndUser) -> dict[str, object]:
+    """The deprecated `end_user` as Nango takes it; its organization stands beside it, not in it."""
+    facts = {"email": end_user.email, "display_name": end_user.display_name, "tags": dict(end_user.tags) or None}
+    named: dict[str, object] = {"id": text(end_user.id, "end_user.id")}
+    return named | {name: value for name, value in facts.items() if value is not None}
+
+
+def owner_body(end_user: EndUser | None, organization: EndUserOrganization | None) -> dict[str, object]:
+    """The deprecated members of a session."""
+    body: dict[str, object] = {}
+    if end_user is not None:
+        body["end_user"] = end_user_body(end_user)
+    if organization is not None:
+        body["organization"] = _organization_body(organization)
+    return body
+
+
+def _organization_body(organization: EndUserOrganization | None) -> dict[str, object] | None:
+    if organization is None:
+        return None
+    body: dict[str, object] = {"id": text(organization.id, "organization.id")}
+    if organization.display_name is not None:
+        body["display_name"] = organization.display_name
+    return body

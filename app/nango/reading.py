@@ -1,0 +1,168 @@
+"""Operations that read connections and integrations."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from app.domain import tags as tag_rules
+from app.domain.json_values import JsonObject
+from app.errors import InvalidInput, NangoConnectionNotFound, NangoUnexpected, NangoUnknownIntegration
+from app.nango import wire
+from app.nango.credentials import Credentials, OAuth2Credentials
+from app.nango.operations import Operations, connection_path, of_integration, segment, text, texts
+from app.nango.transport import Call
+from app.nango.types import ConnectionDetail, ConnectionPage, Integration, IntegrationList, ListedConnection
+
+MAX_LIMIT: Final = 2000  # CONTRACT 3.2
+MAX_REPEATED_PAGES: Final = 3
+
+
+class Reading(Operations):
+    def list_connections(
+        self,
+        *,
+        connection_id: str | None = None,
+        search: str | None = None,
+        integrations: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+        limit: int = 100,
+        page: int = 0,
+        timeout: float | None = None,
+    ) -> ConnectionPage:
+        """One page, newest first, without credentials. Scope environment:connections:list.
+
+        connection_id: exact, and may name connections of several integrations (CONTRACT 0). search: a substring of id
+        or end user. tags: all must match exactly, values with their case (CONTRACT 2.4). page: counted from 0.
+        Raises InvalidTags for tags that no connection can have.
+        """
+        if not 1 <= limit <= MAX_LIMIT or page < 0:
+            raise InvalidInput(f"a page has 1 to {MAX_LIMIT} connections and is counted from 0")
+        query = {"limit": str(limit), "page": str(page)}
+        if connection_id is not None:
+            query["connectionId"] = text(connection_id, "connection_id")
+        if search:
+            query["search"] = text(search, "search")
+        if integrations:
+            query["integrationId"] = ",".join(texts(integrations, "integrations"))
+        query |= {f"tags[{key}]": value for key, value in tag_rules.normalize(tags or {}).items()}
+        answer = self._call(Call(path="/connections", query=query, repeatable=True), timeout=timeout)
+        rows = wire.decode(answer, wire.WirePage).connections
+        connections = tuple(wire.listed(row, answer.observed_at) for row in rows)
+        return ConnectionPage(connections=connections, observed_at=answer.observed_at, rate_limit=answer.rate_limit)
+
+    def iterate_connections(
+        self,
+        *,
+        search: str | None = None,
+        integrations: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+        limit: int = 1000,
+        timeout: float | None = None,
+    ) -> Iterator[ListedConnection]:
+        """All connections, each once by Nango's id, page after page as they are taken.
+
+        Rows inserted meanwhile shift others to the next page, where they are recognised; a row deleted meanwhile hides
+        one other (CONTRACT 3.2: offset paging), so one absence from this is no proof of a deletion.
+        """
+        seen: set[int] = set()
+        page, repeated = 0, 0
+        while True:
+            rows = self.list_connections(
+                search=search, integrations=integrations, tags=tags, limit=limit, page=page, timeout=timeout
+            ).connections
+            known = len(seen)
+            for row in rows:
+                if row.id not in seen:
+                    seen.add(row.id)
+                    yield row
+            if len(rows) < limit:
+                return
+            page += 1
+            repeated = repeated + 1 if len(seen) == known else 0
+            if repeated >= MAX_REPEATED_PAGES:
+                raise NangoUnexpected(detail="the list of connections repeats itself instead of ending")
+
+    def get_connection(
+        self,
+        integration: str,
+        connection_id: str,
+        *,
+        credentials: bool = True,
+        force_refresh: bool = False,
+        refresh_token: bool = False,
+        timeout: float | None = None,
+    ) -> ConnectionDetail:
+        """One connection with its credentials; Nango refreshes them first where due (CONTRACT 4).
+
+        force_refresh: refresh in any case; each call reaches the provider. refresh_token: include refresh tokens.
+        credentials: False drops them unread, so that nothing of them can be passed on by mistake. It is the API key
+        that decides whether Nango sends them and refreshes: with scope …:read_credentials always; with only …:read
+        never, and both flags are forbidden. `list_connections(connection_id=…)` refreshes nothing in any case.
+        Raises, beside the common ones, NangoConnectionNotFound, NangoUnknownIntegration and the three of refreshing:
+        NangoRefreshFailed, NangoRefreshBackingOff, NangoRefreshExhausted.
+        """
+        if not credentials and (force_refresh or refresh_token):
+            raise InvalidInput("force_refresh and refresh_token ask for credentials: they need credentials=True")
+        flags = {"force_refresh": force_refresh, "refresh_token": refresh_token}
+        query = of_integration(integration) | {name: "true" for name, wanted in flags.items() if wanted}
+        call = Call(
+            path=connection_path(connection_id),
+            query=query,
+            repeatable=not force_refresh,
+            not_found=NangoConnectionNotFound,
+        )
+        answer = self._call(call, timeout=timeout)
+        found = wire.detail(wire.decode(answer, wire.WireDetail), answer, credentials=credentials)
+        if (found.integration, found.connection_id) != (integration, connection_id):
+            raise NangoUnexpected(status=answer.status, detail="the answer is about another connection")
+        return found
+
+    def get_token(
+        self, integration: str, connection_id: str, *, force_refresh: bool = False, timeout: float | None = None
+    ) -> str | Credentials:
+        """What to sign calls to the provider with: the access token of OAUTH2, else the whole credentials.
+
+        Raises what `get_connection` raises.
+        """
+        found = self.get_connection(integration, connection_id, force_refresh=force_refresh, timeout=timeout)
+        credentials = found.credentials
+        return credentials.access_token if isinstance(credentials, OAuth2Credentials) else credentials
+
+    def get_raw_token_response(
+        self, integration: str, connection_id: str, *, force_refresh: bool = False, timeout: float | None = None
+    ) -> JsonObject:
+        """The provider's own answer as Nango keeps it, without refresh tokens; empty where the type has none.
+
+        Raises what `get_connection` raises.
+        """
+        found = self.get_connection(integration, connection_id, force_refresh=force_refresh, timeout=timeout)
+        return found.credentials.raw
+
+    def get_metadata(self, integration: str, connection_id: str, *, timeout: float | None = None) -> JsonObject:
+        """The metadata, empty where there is none. It is read from the connection, so a refresh may come with it.
+
+        Raises what `get_connection` raises.
+        """
+        return self.get_connection(integration, connection_id, credentials=False, timeout=timeout).metadata or {}
+
+    def list_integrations(self, *, timeout: float | None = None) -> IntegrationList:
+        """All integrations of the environment; Nango does not page them. Scope environment:integrations:list."""
+        answer = self._call(Call(path="/integrations", repeatable=True), timeout=timeout)
+        rows = wire.decode(answer, wire.WireIntegrations).data
+        integrations = tuple(wire.integration(row, answer.observed_at) for row in rows)
+        return IntegrationList(integrations=integrations, observed_at=answer.observed_at, rate_limit=answer.rate_limit)
+
+    def get_integration(
+        self, integration: str, *, webhook_url: bool = False, timeout: float | None = None
+    ) -> Integration:
+        """One integration, with the URL for its provider's webhooks where asked for.
+
+        Scope environment:integrations:read. Raises NangoUnknownIntegration.
+        """
+        call = Call(
+            path=f"/integrations/{segment(integration, 'integration')}",
+            query={"include": "webhook"} if webhook_url else {},
+            repeatable=True,
+            not_found=NangoUnknownIntegration,
+        )
+        answer = self._call(call, timeout=timeout)
+        return wire.integration(wire.decode(answer, wire.WireOneIntegration).data, answer.observed_at)

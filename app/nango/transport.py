@@ -1,0 +1,160 @@
+"""One call to Nango over HTTP: a deadline for all of it, a second try where that is safe, one error per failure."""
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import httpx
+import msgspec
+
+from app.errors import NangoError, NangoRateLimited, NangoUnavailable, NangoUnexpected
+from app.nango.answers import Answer, error_for
+from app.nango.types import RateLimit
+
+MAX_BODY: Final = 64 * 1024 * 1024
+KEEP_ALIVE: Final = 4.0  # Node servers close an idle connection after 5 s; reusing it just then would lose the call
+FIRST_WAIT: Final = 0.5  # seconds before the second try of a read that got no answer; doubled for each further one
+SHORTEST_WAIT: Final = 1.0  # Retry-After is floored and may be 0 (CONTRACT 3.1)
+
+
+class Gate(Protocol):
+    """Who decides whether a call may leave now, such as the budget that many processes share."""
+
+    def enter(self) -> None:
+        """Raises NangoRateLimited, with the seconds until it is worth to come back."""
+
+    def learn(self, rate_limit: RateLimit | None, *, retry_after: float | None, observed_at: datetime) -> None:
+        """What an answer said of the account's bucket. `retry_after` is in seconds, None unless Nango refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request. `repeatable`: a read, which may be sent again when nobody knows what became of it.
+
+    not_found: what code `not_found` means for the operation. phrases: what part of a message means where Nango has no
+    code of its own for it.
+    """
+
+    path: str
+    method: str = "GET"
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: Mapping[str, object] | None = field(default=None, repr=False)
+    repeatable: bool = False
+    not_found: type[NangoError] = NangoUnexpected
+    phrases: Mapping[str, type[NangoError]] = field(default_factory=dict)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Transport:
+    """The pooled connections to one Nango; safe to share between threads.
+
+    Time-outs are in seconds: `connect_timeout` for a connection, `read_timeout` between two reads; their sum bounds a
+    call with all its tries. retries: how often a call may be sent again, see `NangoClient`.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        connect_timeout: float,
+        read_timeout: float,
+        retries: int,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], None],
+        http: httpx.BaseTransport | None,
+    ) -> None:
+        self._connect_timeout, self._read_timeout, self._retries = connect_timeout, read_timeout, retries
+        self._clock, self._sleep = clock, sleep
+        self._api_key = api_key
+        self.rate_limit: RateLimit | None = None
+        self._http = httpx.Client(
+            base_url=base_url,
+            headers={"authorization": f"Bearer {api_key}", "accept": "application/json", "user-agent": "waylink"},
+            limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=KEEP_ALIVE),
+            transport=http,
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Transport {self.host}>"
+
+    @property
+    def host(self) -> str:
+        return self._http.base_url.host
+
+    def close(self) -> None:
+        self._http.close()
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    def call(self, call: Call, *, timeout: float | None, gate: Gate | None) -> Answer:
+        """The one way out: every operation sends through here and gets a success or an error."""
+        ends_at = time.monotonic() + (self._connect_timeout + self._read_timeout if timeout is None else timeout)
+        failure: NangoError
+        for attempt in itertools.count():
+            try:
+                return self._once(call, ends_at, gate)
+            except NangoRateLimited as limited:  # nothing was done, so anything may be sent again
+                failure, wait = limited, max(limited.retry_after, SHORTEST_WAIT)
+            except NangoUnavailable as unavailable:
+                if not call.repeatable:
+                    raise
+                failure, wait = unavailable, FIRST_WAIT * 2**attempt
+            if attempt >= self._retries or time.monotonic() + wait >= ends_at:
+                raise failure
+            self._sleep(wait)
+        raise AssertionError("not reached")
+
+    def _once(self, call: Call, ends_at: float, gate: Gate | None) -> Answer:
+        if gate is not None:
+            gate.enter()
+        answer = self._send(call, ends_at)
+        self.rate_limit = answer.rate_limit or self.rate_limit
+        error = error_for(answer, not_found=call.not_found, phrases=call.phrases, secret=self._api_key)
+        if gate is not None:
+            refused = error.retry_after if isinstance(error, NangoRateLimited) else None
+            gate.learn(answer.rate_limit, retry_after=refused, observed_at=answer.observed_at)
+        if error is not None:
+            raise error
+        return answer
+
+    def _send(self, call: Call, ends_at: float) -> Answer:
+        observed_at = self._clock()
+        try:
+            return self._exchange(call, ends_at, observed_at)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            failure = type(error).__name__
+        # Raised out here: a chained cause would carry the request, and with it the API key, into crash reports.
+        raise NangoUnavailable(detail=f"no usable answer ({failure})")
+
+    def _exchange(self, call: Call, ends_at: float, observed_at: datetime) -> Answer:
+        left = max(ends_at - time.monotonic(), 0.001)
+        connect, read = min(self._connect_timeout, left), min(self._read_timeout, left)
+        content = None if call.body is None else msgspec.json.encode(call.body)
+        headers = {} if content is None else {"content-type": "application/json"}
+        body = bytearray()
+        with self._http.stream(
+            call.method,
+            call.path,
+            params=dict(call.query),
+            content=content,
+            headers=headers,
+            timeout=httpx.Timeout(read, connect=connect, pool=connect),
+        ) as response:
+            for chunk in response.iter_bytes():
+                body += chunk
+                # httpx bounds each read, not their sum: a server that sends a byte now and then would hold us for ever.
+                if time.monotonic() > ends_at:
+                    raise NangoUnavailable(status=response.status_code, detail="the answer took too long")
+                if len(body) > MAX_BODY:
+                    raise NangoUnexpected(status=response.status_code, detail="the answer is too large")
+            return Answer(response.status_code, response.headers, bytes(body), observed_at)

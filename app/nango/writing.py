@@ -1,0 +1,180 @@
+"""Operations that change connections. None is sent a second time unless Nango refused it for its rate limit."""
+
+from collections.abc import Mapping, Sequence
+
+from app.domain import tags as tag_rules
+from app.domain.json_values import JsonObject, json_object
+from app.errors import (
+    InvalidInput,
+    NangoConnectionNotFound,
+    NangoUnexpected,
+    NangoUnknownIntegration,
+)
+from app.nango import wire
+from app.nango.answers import Answer
+from app.nango.operations import (
+    Operations,
+    connection_path,
+    end_user_body,
+    of_integration,
+    session_tags,
+    text,
+    texts,
+)
+from app.nango.transport import Call
+from app.nango.types import ConnectionDetail, EndUser
+
+
+class Writing(Operations):
+    def delete_connection(self, integration: str, connection_id: str, *, timeout: float | None = None) -> None:
+        """Delete it at Nango, which does not revoke anything at the provider. Scope environment:connections:delete.
+
+        It may take long: a function of the integration's can run before (CONTRACT 3.2). Raises NangoConnectionNotFound,
+        also for an integration that Nango does not know.
+        """
+        call = Call(method="DELETE", path=connection_path(connection_id), query=of_integration(integration))
+        _succeeded(self._call(call, timeout=timeout))
+
+    def set_tags(
+        self, integration: str, connection_id: str, tags: Mapping[str, str], *, timeout: float | None = None
+    ) -> None:
+        """Replace all tags; `{}` clears them. Scope environment:connections:update.
+
+        Nango has no call for a single tag and no version to compare: between reading and writing, somebody else's
+        change is lost. Raises InvalidTags before anything is sent, NangoConnectionNotFound, NangoUnknownIntegration.
+        """
+        self.patch_connection(integration, connection_id, tags=tags, timeout=timeout)
+
+    def patch_connection(
+        self,
+        integration: str,
+        connection_id: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        end_user: EndUser | None = None,
+        webhook_url_override: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Change what is given and leave the rest. Scope environment:connections:update.
+
+        tags: replace all. end_user: deprecated; without tags, Nango replaces all tags by those it derives from it
+        (CONTRACT 2.3). webhook_url_override: where this connection's webhooks go instead; an empty text clears it.
+        Raises InvalidTags before anything is sent, NangoConnectionNotFound, NangoUnknownIntegration.
+        """
+        body: dict[str, object] = {}
+        if tags is not None:
+            body["tags"] = session_tags(tags, end_user)
+        if end_user is not None:
+            body["end_user"] = json_object(_without_organization(end_user), "end_user")
+        if webhook_url_override is not None:
+            body["webhook_url_override"] = webhook_url_override and text(webhook_url_override, "webhook_url_override")
+        if not body:
+            raise InvalidInput("nothing to change: give tags, end_user or webhook_url_override")
+        call = Call(
+            method="PATCH",
+            path=connection_path(connection_id),
+            query=of_integration(integration),
+            body=body,
+            not_found=NangoConnectionNotFound,
+        )
+        _succeeded(self._call(call, timeout=timeout))
+
+    def set_metadata(
+        self,
+        integration: str,
+        connection_ids: str | Sequence[str],
+        metadata: JsonObject,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Replace the whole metadata of one connection or of several, of all or of none of them.
+
+        Scope environment:connections:update. Raises NangoConnectionNotFound when one is unknown, also for an
+        integration that Nango does not know; InvalidInput for metadata that Nango could not keep.
+        """
+        self._write_metadata("POST", integration, connection_ids, metadata, timeout)
+
+    def update_metadata(
+        self,
+        integration: str,
+        connection_ids: str | Sequence[str],
+        metadata: JsonObject,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Merge into the metadata, on its first level: a key given replaces the one there, null included.
+
+        Nango reads and then writes, so of two at the same time the last one wins. A key is taken away by
+        `set_metadata` with all others. Scope and errors are those of `set_metadata`.
+        """
+        self._write_metadata("PATCH", integration, connection_ids, metadata, timeout)
+
+    def import_connection(
+        self,
+        integration: str,
+        credentials: JsonObject,
+        *,
+        tags: Mapping[str, str],
+        metadata: JsonObject,
+        connection_id: str | None = None,
+        connection_config: JsonObject | None = None,
+        webhook_url_override: str | None = None,
+        end_user: EndUser | None = None,
+        timeout: float | None = None,
+    ) -> ConnectionDetail:
+        """Make a connection of credentials from elsewhere, or replace one. Scope environment:connections:create.
+
+        credentials: `{"type": …}` as CONTRACT 3.2 lists them; the type has to be the integration's. connection_id:
+        Nango makes one up when absent. tags and metadata are asked for because Nango takes what is left out for empty,
+        and wipes what an existing connection has (CONTRACT 2.3). Raises InvalidTags and InvalidInput before anything is
+        sent, NangoUnknownIntegration, NangoCredentialsRefused, NangoPlanLimit.
+        """
+        body: dict[str, object] = {
+            "provider_config_key": text(integration, "integration"),
+            "credentials": json_object(credentials, "credentials"),
+            "metadata": json_object(metadata, "metadata"),
+            "tags": tag_rules.normalize(tags),
+        }
+        if connection_id is not None:
+            body["connection_id"] = text(connection_id, "connection_id")
+        if connection_config is not None:
+            body["connection_config"] = json_object(connection_config, "connection_config")
+        if webhook_url_override:
+            body["webhook_url_override"] = text(webhook_url_override, "webhook_url_override")
+        if end_user is not None:
+            body["end_user"] = json_object(_without_organization(end_user), "end_user")
+        call = Call(method="POST", path="/connections", body=body, not_found=NangoUnknownIntegration)
+        answer = self._call(call, timeout=timeout)
+        return wire.detail(wire.decode(answer, wire.WireDetail), answer)
+
+    def _write_metadata(
+        self,
+        method: str,
+        integration: str,
+        connection_ids: str | Sequence[str],
+        metadata: JsonObject,
+        timeout: float | None,
+    ) -> None:
+        one = isinstance(connection_ids, str)
+        ids = [text(connection_ids, "connection_id")] if one else texts(connection_ids, "connection_ids")
+        if not ids:
+            raise InvalidInput("connection_ids is empty: name at least one connection")
+        body: dict[str, object] = {
+            "connection_id": ids[0] if one else ids,
+            "provider_config_key": text(integration, "integration"),
+            "metadata": json_object(metadata, "metadata"),
+        }
+        call = Call(method=method, path="/connections/metadata", body=body, not_found=NangoConnectionNotFound)
+        self._call(call, timeout=timeout)
+
+
+def _without_organization(end_user: EndUser) -> dict[str, object]:
+    if end_user.organization is not None:
+        raise InvalidInput("end_user.organization is taken by connect sessions only")
+    return end_user_body(end_user)
+
+
+def _succeeded(answer: Answer) -> None:
+    """Nango says so itself: `{"success": false}` comes with status 200 too (CONTRACT 3.2)."""
+    if not wire.decode(answer, wire.WireSuccess).success:
+        raise NangoUnexpected(status=answer.status, detail="Nango says that it was not done")

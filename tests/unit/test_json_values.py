@@ -1,0 +1,42 @@
+"""What may travel as JSON: copied as it is, or refused with its place and without its value."""
+
+from types import MappingProxyType
+
+import pytest
+
+from app.domain.json_values import json_object
+from app.errors import InvalidInput
+
+
+def test_what_json_has_comes_through_as_plain_values():
+    given = MappingProxyType({"a": [1, 2.5, None, True, "ü😀"], "b": MappingProxyType({"c": ("x",)}), "": {}})
+    assert json_object(given, "metadata") == {"a": [1, 2.5, None, True, "ü😀"], "b": {"c": ["x"]}, "": {}}
+
+
+NESTED: dict = {}
+for _ in range(200):
+    NESTED = {"n": NESTED}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"a": {"b": ["ok", "s3cret\0"]}}, r"^metadata\.a\.b\[1\] holds a NUL or a lone surrogate \(7 characters\)$"),
+        ({"a": "s3cret\ud800"}, r"^metadata\.a holds a NUL or a lone surrogate \(7 characters\)$"),
+        ({"s3cret\0": 1}, r"^metadata has a key with a NUL or a lone surrogate \(7 characters\)$"),
+        ({"a": float("nan")}, r"^metadata\.a is a number that JSON cannot carry$"),
+        ({"a": float("-inf")}, r"^metadata\.a is a number that JSON cannot carry$"),
+        ({"a": {1: "s3cret"}}, r"^metadata\.a has a key that is a int, and JSON's are strings$"),
+        ({"a": b"s3cret"}, r"^metadata\.a is a bytes, which JSON does not have$"),
+        ({"a": {"s3cret"}}, r"^metadata\.a is a set, which JSON does not have$"),
+        (["s3cret"], r"^metadata must be an object, not list$"),
+        (None, r"^metadata must be an object, not NoneType$"),
+        (NESTED, r"nested deeper than 100 levels$"),
+        ({"a\x1b[2J": "\0"}, r"^metadata\.a\\x1b\[2J holds"),
+    ],
+)
+def test_what_nango_could_not_keep_is_refused_by_place_and_reason(value: object, message: str):
+    with pytest.raises(InvalidInput, match=message) as raised:
+        json_object(value, "metadata")
+    assert "s3cret" not in str(raised.value)
+    assert len(str(raised.value)) < 200
