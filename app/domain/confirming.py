@@ -15,7 +15,9 @@ from app.domain.linking import EndUser
 LOOK_AGAIN_AFTER: Final = (2.0, 5.0, 15.0, 60.0)  # seconds; successful look-ups only are counted
 NANGO_DOWN_WAIT: Final = 5.0  # seconds until the next try when Nango could not be asked
 
-LINKING_TYPES: Final = frozenset({EventType.CONNECTION_CREATED, EventType.CONNECTION_REAUTHORIZED})
+LINKING_TYPES: Final = frozenset(
+    {EventType.CONNECTION_CREATED, EventType.CONNECTION_REAUTHORIZED, EventType.CONNECTION_TAGS_CHANGED}
+)
 CONFIRMABLE_TYPES: Final = LINKING_TYPES | {
     EventType.CONNECTION_REFRESH_FAILED,
     EventType.CONNECTION_RECOVERED,
@@ -87,12 +89,24 @@ class Reject:
 Verdict = Accept | LookAgain | Reject
 
 
-def settle(
-    notice: Notice, look: Look, *, looks: int, absences: int, known: bool, known_nango_id: int | None
-) -> Verdict:
-    """What to do about an event. `looks` and `absences` count the successful look-ups before this one.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What we know of a connection.
 
-    known: whether we have the connection; without a `known_nango_id` where only a webhook told of it.
+    nango_id: its generation; None where only webhooks told of it. observed_at: when it was last seen.
+    absences: successful look-ups in a row that did not find it.
+    """
+
+    nango_id: int | None
+    observed_at: datetime | None
+    absences: int = 0
+    deleted: bool = False
+
+
+def settle(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Verdict:
+    """What to do about an event. `looks` counts its successful look-ups before this one.
+
+    known: None for a connection that we do not have.
     """
     if isinstance(look, NotAsked):
         return Accept(confirmed=False)
@@ -100,10 +114,10 @@ def settle(
         wait = NANGO_DOWN_WAIT if look.retry_after is None else max(look.retry_after, 1.0)
         return LookAgain(wait, look.why, counts=False)
     if notice.type is EventType.CONNECTION_DELETED:
-        return _settle_deletion(look, looks=looks, absences=absences, known=known)
+        return _settle_deletion(look, looks=looks, known=known)
     if isinstance(look, Absent):
         return _again(looks, "Nango's list does not show the connection")
-    if known_nango_id is not None and look.nango_id < known_nango_id:
+    if known is not None and known.nango_id is not None and look.nango_id < known.nango_id:
         return _again(looks, "Nango's list still shows the connection's previous generation")
     if notice.type is EventType.CONNECTION_REFRESH_FAILED:
         return Accept(confirmed=True, view=look) if look.auth_failing else _again(looks, "Nango shows no auth error")
@@ -120,14 +134,18 @@ def _settle_tags(notice: Notice, view: View, *, looks: int) -> Verdict:
     return Accept(confirmed=True, view=view, tags_disagree=True)
 
 
-def _settle_deletion(look: View | Absent, *, looks: int, absences: int, known: bool) -> Verdict:
-    if not known:
+def _settle_deletion(look: View | Absent, *, looks: int, known: Known | None) -> Verdict:
+    if known is None:
         return Accept(confirmed=False)  # we never knew it: there is nothing to undo
-    if isinstance(look, Absent):
-        if look.again or absences >= 1:
-            return Accept(confirmed=True)
-        return LookAgain(LOOK_AGAIN_AFTER[0], "not in Nango's list once; looked at again", counts=True)
-    return _again(looks, "Nango's list still shows the connection")
+    if isinstance(look, View):
+        return _again(looks, "Nango's list still shows the connection")
+    if known.deleted:
+        return Accept(confirmed=True)
+    if known.observed_at is not None and look.observed_at < known.observed_at:
+        return _again(looks, "the connection was seen after it was missed")
+    if look.again or known.absences >= 1:
+        return Accept(confirmed=True)
+    return LookAgain(LOOK_AGAIN_AFTER[0], "not in Nango's list once; looked at again", counts=True)
 
 
 def _again(looks: int, why: str) -> Verdict:

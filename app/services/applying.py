@@ -20,7 +20,7 @@ from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
 from app.db.models import Event
-from app.domain.confirming import LINKING_TYPES, Absent, Accept, LookAgain, Reject, Verdict, View, settle
+from app.domain.confirming import LINKING_TYPES, Absent, Accept, Known, LookAgain, Reject, Verdict, View, settle
 from app.domain.event import settle_failure_type
 from app.domain.linking import Claim, read_claim
 from app.domain.routing import RouteSet
@@ -31,8 +31,6 @@ from app.services.judged import Judged
 from app.services.judging import Judge
 from app.services.links import Links
 from app.services.policy import Policy
-
-TOLD_BEFORE = "the creation of this generation was routed before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +99,8 @@ class Batch:
 
     def _settle(self, event: LockedEvent, judged: Judged) -> Verdict:
         connection = self._connection(judged)
-        return settle(
-            judged.notice,
-            judged.look,
-            looks=event.looks,
-            absences=connection.absences if connection else 0,
-            known=connection is not None,
-            known_nango_id=connection.nango_id if connection else None,
-        )
+        known = _known(connection) if connection else None
+        return settle(judged.notice, judged.look, looks=event.looks, known=known)
 
     def _claim(self, judged: Judged) -> Claim | None:
         tags, end_user = judged.evidence
@@ -117,7 +109,7 @@ class Batch:
     def _describe(self, item: _Item) -> bulk.Row:
         """What the body says, for lists and filters, even while the event waits."""
         notice, connection = item.judged.notice, item.connection
-        if connection is not None and isinstance(item.judged.look, View):
+        if connection is not None and isinstance(item.judged.look, View) and _is_newest(connection, item.judged):
             connection.absences = 0
         return {
             "id": item.event.id,
@@ -132,7 +124,7 @@ class Batch:
 
     def _wait(self, item: _Item, verdict: LookAgain) -> bulk.Row:
         connection = item.connection
-        if connection is not None and isinstance(item.judged.look, Absent):
+        if connection is not None and isinstance(item.judged.look, Absent) and _is_newest(connection, item.judged):
             connection.absences += 1
         self._waiting += 1
         return {
@@ -143,6 +135,10 @@ class Batch:
         }
 
     def _give_up(self, item: _Item, verdict: Reject) -> bulk.Row:
+        if item.event.route_set is not None:
+            # A second look, for a duplicate: what was confirmed before stays so, and its jobs stand.
+            self._outcomes[item.event.type or str(item.judged.notice.type), EventState.PROCESSED] += 1
+            return {"state": EventState.PROCESSED, "problem": verdict.why, "attempts": 0, "looks": 0}
         self._outcomes[item.event.type or str(item.judged.notice.type), EventState.FAILED] += 1
         return {
             "state": EventState.FAILED,
@@ -156,10 +152,10 @@ class Batch:
         event, connection = item.event, item.connection
         first_time = event.route_set is None
         kind = _kind(item) if first_time else event.type or str(item.judged.notice.type)
-        announce = connection is None or self._effects.act(connection, item.judged, verdict)
+        untold = self._effects.act(connection, event, item.judged, verdict) if connection else None
         changes: dict[str, Any] = {
             "confirmed": verdict.confirmed,
-            "problem": TOLD_BEFORE if first_time and not announce else None,
+            "problem": untold if first_time else None,
             "attempts": 0,
             "looks": 0,
             "processed_at": self._now,
@@ -173,7 +169,7 @@ class Batch:
                 connection=connection,
                 owner=self._links.of(connection),
                 confirmed=verdict.confirmed,
-                announce=announce,
+                announce=untold is None,
             )
             changes |= {"type": kind, "document": document, "route_set": self._judge.route_set}
         if event.duplicates != item.judged.duplicates:
@@ -206,6 +202,20 @@ def _still_ours(session: Session, judged: Sequence[Judged]) -> list[tuple[Locked
     return [
         (event, one) for event, one in locked if event.state == EventState.RECEIVED and event.attempts == one.attempts
     ]
+
+
+def _known(connection: ConnectionRow) -> Known:
+    return Known(
+        nango_id=connection.nango_id,
+        observed_at=connection.observed_at,
+        absences=connection.absences,
+        deleted=connection.status == ConnectionStatus.DELETED,
+    )
+
+
+def _is_newest(connection: ConnectionRow, judged: Judged) -> bool:
+    """Nothing we know of the connection was seen after what was seen now."""
+    return connection.observed_at is None or judged.observed_at >= connection.observed_at
 
 
 def _will_link(judged: Judged, verdict: Verdict) -> bool:

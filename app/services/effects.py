@@ -1,19 +1,34 @@
 """What an accepted event does to its connection: status and tags, whose it is, when its token is renewed."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from app.db.connections import ConnectionRow
+from app.db.events import LockedEvent
 from app.domain.confirming import LINKING_TYPES, Accept, View
 from app.domain.event import EventType
 from app.domain.linking import Claim, Keep, Open, Unlinked, decide, read_claim
 from app.domain.refresh import Plan, first_plan
-from app.domain.states import ConnectionStatus
+from app.domain.states import ConnectionStatus, Origin
 from app.services.directory import Directory
 from app.services.judged import Judged
 from app.services.judging import Judge
 from app.services.links import Links
 from app.services.policy import Policy
+
+TOLD_BEFORE: Final = "the creation of this generation was routed before"
+KNOWN_BEFORE: Final = "nothing was new in it: this was known before"
+
+
+class _Before(NamedTuple):
+    """What a connection was before an event."""
+
+    nango_id: int | None
+    tags: Mapping[str, Any]
+    status: str
+    failing: bool
 
 
 class Effects:
@@ -23,13 +38,27 @@ class Effects:
         self._policy, self._links, self._directory, self._judge, self._now = policy, links, directory, judge, now
         self.plans: dict[UUID, Plan | None] = {}
 
-    def act(self, connection: ConnectionRow, judged: Judged, verdict: Accept) -> bool:
-        """Change the connection as the event says. False when the teams have been told of it before."""
+    def act(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> str | None:
+        """Change the connection as the event says. None when the teams are to be told of it, or why they are not."""
+        before = _Before(connection.nango_id, connection.tags, connection.status, _is_failing(connection))
+        self._change(connection, event, judged, verdict)
+        untold = _untold(judged.notice.type, event.origin, verdict.view, connection, before)
+        same = connection.nango_id is not None and connection.nango_id == before.nango_id
+        first_told = event.route_set is None and untold is None and judged.notice.type in LINKING_TYPES
+        if same and connection.tags != before.tags and not first_told:
+            # Found by looking once more: no other event tells of it.
+            owner = self._links.of(connection)
+            self._judge.conclude(EventType.CONNECTION_TAGS_CHANGED, connection, owner=owner, confirmed=True)
+        return untold
+
+    def _change(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> None:
         kind, observed_at = judged.notice.type, judged.observed_at
         if connection.observed_at is not None and observed_at < connection.observed_at:
             pass  # an older view never overwrites a newer one
+        elif kind is EventType.CONNECTION_TAGS_CHANGED and _is_alive(connection, verdict.view):
+            self._retag(connection, judged, verdict)
         elif kind in LINKING_TYPES:
-            self._absorb(connection, judged, verdict)
+            self._absorb(connection, event, judged, verdict)
         elif kind is EventType.CONNECTION_DELETED:
             self._delete(connection, observed_at)
         elif connection.errors_seen_at is not None and observed_at < connection.errors_seen_at:
@@ -41,30 +70,42 @@ class Effects:
         elif kind is EventType.CONNECTION_RECOVERED:
             self._recover(connection)
             connection.errors_seen_at = observed_at
-        return _is_news(kind, verdict.view, connection)
 
-    def _absorb(self, connection: ConnectionRow, judged: Judged, verdict: Accept) -> None:
+    def _absorb(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> None:
         """A connection was made or re-authorized: take over what is known of it."""
         view, notice = verdict.view, judged.notice
         if view and connection.nango_id is not None and connection.nango_id != view.nango_id:
             self._links.close(connection, "new_generation")
-        tags, end_user = judged.evidence
         connection.nango_id = view.nango_id if view else connection.nango_id
         connection.provider = notice.provider or (view.provider if view else None) or connection.provider
         connection.auth_mode = notice.auth_mode or connection.auth_mode
-        connection.tags = dict(tags) if tags is not None else connection.tags
-        connection.tags_disagree = verdict.tags_disagree
-        connection.observed_at = connection.errors_seen_at = judged.observed_at
+        # At a second look the flow is long over: errors that Nango shows came after it.
+        broken = event.route_set is not None and view is not None and view.auth_failing and _is_failing(connection)
+        if not broken or connection.status == ConnectionStatus.DELETED:
+            self._revive(connection, judged, view)
+        self._retag(connection, judged, verdict)
+
+    def _revive(self, connection: ConnectionRow, judged: Judged, view: View | None) -> None:
+        """Its credentials are new: earlier errors are over."""
+        connection.errors_seen_at = judged.observed_at
         connection.last_error_type = connection.last_error_at = None
-        connection.updated_at = self._now
         if view is not None:
             connection.status = ConnectionStatus.ACTIVE
         elif connection.status != ConnectionStatus.ACTIVE:
             connection.status = ConnectionStatus.UNCONFIRMED
-        self._link(connection, judged, read_claim(connection.tags, end_user, self._policy.tag_keys))
         self._replan(connection)
 
+    def _retag(self, connection: ConnectionRow, judged: Judged, verdict: Accept) -> None:
+        """Take over the tags, and whom they name."""
+        tags, end_user = judged.evidence
+        connection.tags = dict(tags) if tags is not None else connection.tags
+        connection.tags_disagree = verdict.tags_disagree
+        connection.observed_at, connection.updated_at = judged.observed_at, self._now
+        self._link(connection, judged, read_claim(connection.tags, end_user, self._policy.tag_keys))
+
     def _recover(self, connection: ConnectionRow) -> None:
+        if not _is_failing(connection):
+            return  # whoever says so: there is nothing to plan anew
         connection.last_error_type = connection.last_error_at = None
         connection.updated_at = self._now
         if connection.status == ConnectionStatus.NEEDS_RECONNECT:
@@ -100,7 +141,7 @@ class Effects:
                 connection,
                 owner=decision.owner,
                 previous=current,
-                confirmed=connection.status == ConnectionStatus.ACTIVE,
+                confirmed=connection.status != ConnectionStatus.UNCONFIRMED,
             )
 
     def _replan(self, connection: ConnectionRow) -> None:
@@ -112,11 +153,27 @@ class Effects:
         self.plans[connection.id] = planned
 
 
-def _is_news(kind: EventType, view: View | None, connection: ConnectionRow) -> bool:
-    """`connection.created` goes out once per generation, whoever told of it (promise 4)."""
-    if kind is not EventType.CONNECTION_CREATED or view is None:
-        return True
-    if connection.announced_nango_id == view.nango_id:
-        return False
-    connection.announced_nango_id = view.nango_id
-    return True
+def _is_failing(connection: ConnectionRow) -> bool:
+    return connection.last_error_type is not None or connection.status == ConnectionStatus.NEEDS_RECONNECT
+
+
+def _is_alive(connection: ConnectionRow, view: View | None) -> bool:
+    """We hold it for living, and it is the generation that Nango showed: nothing but its tags can be news."""
+    dead = connection.status in {ConnectionStatus.DELETED, ConnectionStatus.UNCONFIRMED}
+    return not dead and view is not None and connection.nango_id == view.nango_id
+
+
+def _untold(kind: EventType, origin: str, view: View | None, connection: ConnectionRow, before: _Before) -> str | None:
+    """Why the teams need not be told of an event. What somebody compared may be known by the time it is acted on."""
+    if kind is EventType.CONNECTION_CREATED and view is not None:
+        # Once per generation, whoever told of it (promise 4).
+        if connection.announced_nango_id == view.nango_id:
+            return TOLD_BEFORE
+        connection.announced_nango_id = view.nango_id
+    elif kind is EventType.CONNECTION_DELETED:
+        return KNOWN_BEFORE if before.status == ConnectionStatus.DELETED else None
+    elif kind is EventType.CONNECTION_TAGS_CHANGED:
+        return KNOWN_BEFORE if connection.tags == before.tags else None
+    elif origin != Origin.WEBHOOK and kind in {EventType.CONNECTION_REFRESH_FAILED, EventType.CONNECTION_RECOVERED}:
+        return KNOWN_BEFORE if _is_failing(connection) == before.failing else None
+    return None

@@ -1,13 +1,16 @@
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from app.domain.confirming import (
     CONFIRMABLE_TYPES,
+    LINKING_TYPES,
     LOOK_AGAIN_AFTER,
     NANGO_DOWN_WAIT,
     Absent,
     Accept,
+    Known,
     LookAgain,
     NotAsked,
     Reject,
@@ -30,8 +33,11 @@ def view(tags=TAGS, *, nango_id=7, failing=False):
     return View(nango_id, tags, None, "provider", failing, NOW)
 
 
-def judge(told, look, *, looks=0, absences=0, known=True, known_nango_id=7):
-    return settle(told, look, looks=looks, absences=absences, known=known, known_nango_id=known_nango_id)
+KNOWN = Known(nango_id=7, observed_at=NOW)
+
+
+def judge(told, look, *, looks=0, known=KNOWN):
+    return settle(told, look, looks=looks, known=known)
 
 
 def test_the_schedule_is_the_published_one():
@@ -51,7 +57,7 @@ def test_what_could_not_be_asked_waits_without_counting_however_often(kind, retr
         assert verdict == LookAgain(seconds, "down", counts=False)
 
 
-@pytest.mark.parametrize("kind", [EventType.CONNECTION_CREATED, EventType.CONNECTION_REAUTHORIZED])
+@pytest.mark.parametrize("kind", sorted(LINKING_TYPES))
 @pytest.mark.parametrize("tags", [TAGS, None])
 def test_tags_that_agree_or_are_not_told_are_accepted_with_the_apis_view(kind, tags):
     assert judge(notice(kind, tags), view()) == Accept(confirmed=True, view=view())
@@ -80,7 +86,7 @@ def test_an_older_generation_in_the_list_is_a_lag_and_never_accepted():
 
 def test_a_newer_generation_and_a_first_sight_are_accepted():
     assert judge(notice(), view(nango_id=8)) == Accept(confirmed=True, view=view(nango_id=8))
-    assert isinstance(judge(notice(), view(), known=False, known_nango_id=None), Accept)
+    assert isinstance(judge(notice(), view(), known=None), Accept)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +108,25 @@ def test_failures_and_recoveries_are_believed_when_errors_show_them(kind, failin
 
 
 DELETED = notice(EventType.CONNECTION_DELETED)
+MISSED = replace(KNOWN, absences=1)
+TOLD_OF = replace(KNOWN, nango_id=None)
 
 
 def test_a_deletion_is_believed_after_two_absences():
     first = judge(DELETED, ABSENT)
     assert (first.seconds, first.counts) == (2, True)
-    assert judge(DELETED, ABSENT, looks=1, absences=1) == Accept(confirmed=True)
+    assert judge(DELETED, ABSENT, looks=1, known=MISSED) == Accept(confirmed=True)
+
+
+def test_an_absence_that_is_older_than_a_sighting_proves_nothing():
+    known = replace(MISSED, observed_at=NOW + timedelta(microseconds=1))
+    assert isinstance(judge(DELETED, ABSENT, looks=1, known=known), LookAgain)
+    assert isinstance(judge(DELETED, ABSENT, looks=4, known=known), Reject)
+
+
+def test_a_deletion_of_what_is_deleted_needs_no_second_absence():
+    assert judge(DELETED, ABSENT, known=replace(KNOWN, deleted=True)) == Accept(confirmed=True)
+    assert isinstance(judge(DELETED, view(), known=replace(KNOWN, deleted=True)), LookAgain)
 
 
 def test_a_deletion_of_what_is_still_shown_is_rejected_after_the_schedule():
@@ -116,9 +135,9 @@ def test_a_deletion_of_what_is_still_shown_is_rejected_after_the_schedule():
 
 
 def test_a_deletion_of_an_unknown_connection_has_nothing_to_undo():
-    assert judge(DELETED, ABSENT, known=False, known_nango_id=None) == Accept(confirmed=False)
+    assert judge(DELETED, ABSENT, known=None) == Accept(confirmed=False)
 
 
 def test_a_deletion_of_what_only_a_webhook_told_of_is_asked_about_too():
-    assert isinstance(judge(DELETED, view(), known_nango_id=None), LookAgain)
-    assert isinstance(judge(DELETED, ABSENT, known_nango_id=None), LookAgain)
+    assert isinstance(judge(DELETED, view(), known=TOLD_OF), LookAgain)
+    assert isinstance(judge(DELETED, ABSENT, known=TOLD_OF), LookAgain)
