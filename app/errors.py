@@ -4,9 +4,11 @@
     ├── ConfigurationError        settings or waylink.toml are wrong; lists every problem at once
     │   └── DatabaseNotMigrated   the schema is missing or of another release
     ├── InvalidInput              what a caller gave us cannot be used
+    │   ├── InvalidFields         one entry per field and broken rule
     │   ├── InvalidTags           one entry per broken rule of CONTRACT 2.1
     │   └── InvalidPattern        position and reason
     ├── NotFound                  no row of ours has that id
+    ├── Conflict                  what is there does not allow it; `found` says what that is
     ├── BrokerUnavailable         the internal or a team's broker does not answer
     ├── DatabaseUnavailable       the database does not take a commit now; it may later
     └── NangoError                Nango answered, or failed to
@@ -29,7 +31,7 @@ No message ever holds a credential, a signing key or an API key.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -79,6 +81,21 @@ class InvalidInput(WaylinkError):
 
 
 @dataclass(frozen=True, slots=True)
+class FieldFault:
+    """What is wrong with one field: its dotted path, a stable word for the rule, and a sentence without the value."""
+
+    field: str
+    rule: str
+    message: str
+
+
+class InvalidFields(InvalidInput):
+    def __init__(self, faults: Sequence[FieldFault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in self.faults))
+
+
+@dataclass(frozen=True, slots=True)
 class TagFault:
     """One broken rule of CONTRACT 2.1. `rule` is a stable word; `key` is empty for rules about the whole object."""
 
@@ -105,6 +122,16 @@ class NotFound(WaylinkError):
     def __init__(self, kind: str, identity: str) -> None:
         self.kind, self.identity = kind, identity
         super().__init__(f"no {kind} {identity!r}")
+
+
+class Conflict(WaylinkError):
+    """`found` is what stands in the way, for programs; it never holds a secret. `retry_after` in seconds: it may go."""
+
+    def __init__(
+        self, message: str, *, found: Mapping[str, object] | None = None, retry_after: float | None = None
+    ) -> None:
+        self.found, self.retry_after = dict(found or {}), retry_after
+        super().__init__(message)
 
 
 class BrokerUnavailable(WaylinkError):

@@ -19,6 +19,8 @@ ORGANIZATION: Final = "org"
 LINK: Final = "lnk"
 JOB: Final = "job"
 REFRESH: Final = "ref"
+TOKEN: Final = "tok"  # noqa: S105 - a prefix
+AUDIT: Final = "aud"
 
 
 def new_id() -> UUID:

@@ -18,18 +18,24 @@ from app.broker import Broker
 from app.clock import utc_now
 from app.db.engine import connect
 from app.db.schema import require_current_unless_away
+from app.services.confirming import NangoClients
 from app.settings import Settings
 from app.telemetry import get_logger
 from app.web import console
 from app.web.announcing import Announcer
+from app.web.api.endpoint import Context
+from app.web.api.routes import ENDPOINTS
+from app.web.api.serving import Api
 from app.web.bodies import BodyReader
 from app.web.group_commit import GroupCommit
 from app.web.health import Health
+from app.web.hosts import allowed_hosts
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
 from app.web.record import IngestRecord
 from app.web.webhooks import PATH, WebhookEndpoint
 from app.web.writers import writer_for
+from app.wiring import policy_of
 
 log = get_logger(__name__)
 
@@ -58,6 +64,7 @@ def create_app(settings: Settings) -> Waylink:
     record = IngestRecord(database, settings.environments, utc_now)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     health = Health(database, broker)
+    api = _api(settings)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -71,6 +78,7 @@ def create_app(settings: Settings) -> Waylink:
         finally:
             await store.stop()
             await record.stop()
+            api.close()
             broker.close()
             database.close()
 
@@ -80,6 +88,7 @@ def create_app(settings: Settings) -> Waylink:
             Route("/healthz", health.healthz),
             Route("/readyz", health.readyz),
             Route("/metrics", health.metrics),
+            *api.routes(),
             Route("/", console.page),
             Route("/console", console.page),
             Mount("/static", StaticFiles(directory=str(files("app.web") / "static"))),
@@ -90,6 +99,18 @@ def create_app(settings: Settings) -> Waylink:
     # Nango follows a redirect with a GET and never retries one (CONTRACT 1.6): a slash too many must not cause it.
     app.router.redirect_slashes = False
     return app
+
+
+def _api(settings: Settings) -> Api:
+    """With a database pool of its own: however many calls there are, webhooks do not wait for their connections."""
+    context = Context(
+        database=connect(settings.database),
+        policy=policy_of(settings),
+        clients=NangoClients(settings.environments),
+        clock=utc_now,
+    )
+    listed = [name for name in settings.allowed_hosts.split(",") if name.strip()]
+    return Api(context, ENDPOINTS, allowed_hosts(listed, listening_on=settings.host))
 
 
 async def _http_problem(_request: Request, raised: Exception) -> Response:

@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         description="Nango's API origin for the environment `default`.",
         examples=[DEFAULT_BASE_URL],
     )
+    allowed_hosts: str = Field(
+        "",
+        description="Host names the API is served under, comma separated, beside loopback and WAYLINK_HOST. "
+        "`*` allows any.",
+        examples=["waylink.example,waylink.internal"],
+    )
     dedupe_window_seconds: float = Field(
         150.0,
         ge=0,

@@ -28,6 +28,7 @@ STORE_SECONDS = Histogram(
 EVENTS = Counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
 JOBS = Counter("waylink_jobs_total", "Hand-overs by team and outcome.", ["team", "outcome"])
 REFRESHES = Counter("waylink_refreshes_total", "Token refreshes by outcome.", ["outcome"])
+API_REQUESTS = Counter("waylink_api_requests_total", "Calls of the REST API.", ["method", "path", "status"])
 CONNECTIONS_CLOSED = Counter("waylink_connections_closed_total", "Connections that web closed, by cause.", ["cause"])
 HINTS_LOST = Counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
 

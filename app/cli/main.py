@@ -5,6 +5,7 @@ import sys
 import click
 from sqlalchemy.exc import DBAPIError
 
+from app.cli.audit import audit
 from app.cli.check import check
 from app.cli.listings import connections, events, jobs
 from app.cli.rejections import rejections
@@ -12,8 +13,9 @@ from app.cli.running import beat, migrate, web, worker
 from app.cli.sandbox import sandbox
 from app.cli.send import send
 from app.cli.status import status
+from app.cli.tokens import token
 from app.cli.up import up
-from app.errors import BrokerUnavailable, NotFound, WaylinkError, refuse
+from app.errors import BrokerUnavailable, Conflict, NotFound, WaylinkError, refuse
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -22,7 +24,11 @@ def waylink() -> None:
     """Turns Nango's webhooks into linked connections, routed jobs and fresh tokens."""
 
 
-for command in (up, web, worker, beat, migrate, check, sandbox, send, events, connections, jobs, rejections, status):
+COMMANDS = (
+    *(up, web, worker, beat, migrate, check, sandbox, send),
+    *(events, connections, jobs, rejections, status, token, audit),
+)
+for command in COMMANDS:
     waylink.add_command(command)
 
 
@@ -38,7 +44,7 @@ def main() -> None:
     except BrokerUnavailable as away:
         click.echo(f"error: {away}", err=True)
         sys.exit(1)
-    except NotFound as missing:
+    except (NotFound, Conflict) as missing:
         refuse(missing)
         sys.exit(1)
     except WaylinkError as refused:

@@ -2,33 +2,24 @@
 
 from contextlib import closing
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import click
 
+from app.cli.durations import duration_option
 from app.cli.output import print_rows
 from app.clock import utc_now
-from app.config_file import duration
 from app.configuration import load
 from app.db import rejections as rows
 from app.db.engine import connect
 from app.db.models import Rejection
 from app.db.schema import require_current
 
-_LONGEST: Final = timedelta(days=3650)
-
-
-def _duration(_context: click.Context, _option: click.Parameter, value: str) -> timedelta:
-    try:
-        return min(duration(value), _LONGEST)
-    except ValueError as wrong:
-        raise click.BadParameter(str(wrong)) from None
-
 
 @click.command()
 @click.option("--environment", help="Of this environment; '' is those that are not configured.")
 @click.option("--cause", help="For this cause.")
-@click.option("--since", callback=_duration, default="7d", show_default=True, help="Not longer ago.")
+@click.option("--since", callback=duration_option, default="7d", show_default=True, help="Not longer ago.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def rejections(*, environment: str | None, cause: str | None, since: timedelta, limit: int, as_json: bool) -> None:

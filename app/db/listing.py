@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from app.db.models import Attempt, Connection, Decision, Event, Job, Link, Organization, Refresh, User
+from app.db.models import Attempt, Audit, Connection, Decision, Event, Job, Link, Organization, Refresh, User
 from app.errors import NotFound
-from app.ids import CONNECTION, EVENT, JOB, show
+from app.ids import AUDIT, CONNECTION, EVENT, JOB, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,19 @@ def job(session: Session, job_id: UUID) -> dict[str, Any]:
             }
             for each in attempts
         ]
+    }
+
+
+def audited(one: Audit) -> dict[str, Any]:
+    """A row of the audit as people see it."""
+    return {
+        "id": show(AUDIT, one.id),
+        "at": one.at.isoformat(),
+        "actor": one.actor,
+        "action": one.action,
+        "subject": one.subject,
+        "outcome": one.outcome,
+        "detail": one.detail,
     }
 
 

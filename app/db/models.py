@@ -353,3 +353,48 @@ class SigningKeyUse(Base):
     first_at: Mapped[datetime]  # when a web process first knew it as live
     live_at: Mapped[datetime]  # when one last did; noted once an hour
     last_at: Mapped[datetime | None]  # when it last signed a webhook
+
+
+class ApiToken(Base):
+    """Who may call the API. Revoked tokens stay, so that the audit's names can be looked up."""
+
+    __tablename__ = "api_tokens"
+    __table_args__ = (_partial("uq_api_tokens_live", "name", where="revoked_at IS NULL", unique=True),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(unique=True)  # SHA-256; ARCHITECTURE.md says why not a slow one
+    scopes: Mapped[list[Any]]
+    team: Mapped[str | None] = mapped_column(ForeignKey("teams.name"))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]  # to some minutes
+    revoked_at: Mapped[datetime | None]
+
+
+class Audit(Base):
+    """What somebody did through Waylink. `detail` never holds a secret."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        CheckConstraint("outcome IN ('begun', 'done', 'failed')", name="outcome"),
+        Index("ix_audit_subject", "subject", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    outcome: Mapped[str]
+
+
+class Lease(Base):
+    """Who works alone on something across calls to others, where no transaction may be open. Ends by itself."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[UUID]
+    until_at: Mapped[datetime]

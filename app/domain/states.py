@@ -49,3 +49,9 @@ class RefreshOutcome(StrEnum):
     GONE = "gone"  # Nango does not know the connection
     WAITED = "waited"  # rate limit or Nango down: nothing was learnt, tried again later
     SUPERSEDED = "superseded"  # a re-authorization or deletion made this plan pointless
+
+
+class AuditOutcome(StrEnum):
+    BEGUN = "begun"  # Nango was to be asked; where this stays, the process died and nobody knows
+    DONE = "done"  # it was done
+    FAILED = "failed"  # it was not, or not wholly; the detail says why

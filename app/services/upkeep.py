@@ -8,9 +8,9 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from app.db import audit, key_uses, rejections
 from app.db import events as event_rows
 from app.db import jobs as job_rows
-from app.db import key_uses, rejections
 from app.db.engine import Database
 from app.deadlines import BATCH
 from app.domain.linking import TagKeys
@@ -19,6 +19,7 @@ from app.services.route_cache import RouteCache
 
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
 PRUNE_CHUNK: Final = 1000
+AUDIT_KEPT: Final = timedelta(days=365)
 RECORD_KEPT: Final = timedelta(days=7)  # what was refused, and keys that are live no more
 
 
@@ -59,7 +60,8 @@ def prune(database: Database, *, window: timedelta, clock: Callable[[], datetime
     old = now - RECORD_KEPT
     refused = _in_chunks(database, partial(rejections.prune, before=old, limit=PRUNE_CHUNK))
     keys = _in_chunks(database, partial(key_uses.prune, before=old, limit=PRUNE_CHUNK))
-    return windows + refused + keys
+    acts = _in_chunks(database, partial(audit.prune, before=now - AUDIT_KEPT, limit=PRUNE_CHUNK))
+    return windows + refused + keys + acts
 
 
 def _in_chunks(database: Database, forget: Callable[[Session], int]) -> int:

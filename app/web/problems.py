@@ -1,14 +1,24 @@
 """Problem details (RFC 9457): every refusal says what happened, why, and what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from starlette.responses import Response
 
+MEDIA_TYPE = "application/problem+json"
+
 
 def problem(
-    status: int, title: str, detail: str, *, kind: str = "about:blank", headers: Mapping[str, str] | None = None
+    status: int,
+    title: str,
+    detail: str,
+    *,
+    kind: str = "about:blank",
+    errors: Sequence[Mapping[str, object]] = (),
+    headers: Mapping[str, str] | None = None,
+    **members: object,
 ) -> Response:
-    """An `application/problem+json` answer."""
-    body = msgspec.json.encode({"type": kind, "title": title, "status": status, "detail": detail})
-    return Response(body, status, dict(headers or {}), media_type="application/problem+json")
+    """An `application/problem+json` answer. `errors` has an entry per field and rule; `members` are of its type."""
+    body = {"type": kind, "title": title, "status": status, "detail": detail}
+    listed = {"errors": list(errors)} if errors else {}
+    return Response(msgspec.json.encode(body | listed | members), status, dict(headers or {}), media_type=MEDIA_TYPE)

@@ -109,7 +109,7 @@ def one_line_error(done: subprocess.CompletedProcess[str], code: int) -> str:
 def test_help_and_version_are_answers(waylink: Command) -> None:
     shown = waylink("--help")
     assert shown.returncode == 0
-    names = "up web worker beat migrate check sandbox send events connections jobs rejections status"
+    names = "up web worker beat migrate check sandbox send events connections jobs rejections status token audit"
     for name in names.split():
         assert f"\n  {name} " in shown.stdout
     assert waylink("--version").returncode == 0

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from app import config_file, errors, telemetry
 from app.cli.main import waylink
 from app.cli.send import sample_names
+from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.linking import Drift, UnlinkedReason
-from app.domain.states import ConnectionStatus, EventState, JobState, Origin, RefreshOutcome
+from app.domain.states import AuditOutcome, ConnectionStatus, EventState, JobState, Origin, RefreshOutcome
 from app.nango import credentials
 from app.nango.reading import Reading
 from app.nango.sessions import Sessions
@@ -40,6 +41,8 @@ WORDS: tuple[type[StrEnum], ...] = (
     ConnectionStatus,
     JobState,
     RefreshOutcome,
+    AuditOutcome,
+    Scope,
     UnlinkedReason,
     Drift,
     Operation,

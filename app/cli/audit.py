@@ -1,0 +1,51 @@
+"""`waylink audit`: what people and programs did through Waylink."""
+
+from contextlib import closing
+from datetime import timedelta
+
+import click
+
+from app.cli.durations import duration_option
+from app.cli.output import print_rows
+from app.clock import utc_now
+from app.configuration import load
+from app.db import audit as rows
+from app.db import listing
+from app.db.audit import AuditFilters
+from app.db.engine import connect
+from app.db.schema import require_current
+from app.ids import AUDIT, parse
+
+
+@click.command()
+@click.option("--actor", help="By this one: token:NAME or cli:USER.")
+@click.option("--action", help="Of this kind, such as token.created.")
+@click.option("--subject", help="On what has this id.")
+@click.option("--since", callback=duration_option, default="365d", show_default=True, help="Not longer ago.")
+@click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def audit(
+    *,
+    actor: str | None,
+    action: str | None,
+    subject: str | None,
+    since: timedelta,
+    before: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List who did what, newest first. It is kept for a year."""
+    filters = AuditFilters(
+        limit=limit,
+        before=parse(AUDIT, before) if before else None,
+        actor=actor,
+        action=action,
+        subject=subject,
+        since=utc_now() - since,
+    )
+    with closing(connect(load().database)) as database:
+        require_current(database)
+        with database.read() as session:
+            found = [listing.audited(one) for one in rows.newest(session, filters)]
+    print_rows(found, ("at", "actor", "action", "subject", "outcome", "detail"), as_json=as_json)

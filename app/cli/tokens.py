@@ -1,0 +1,105 @@
+"""`waylink token`: make, list and revoke tokens for the API."""
+
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from app.cli.actors import cli_actor
+from app.cli.durations import duration_option
+from app.cli.output import print_one, print_rows
+from app.clock import utc_now
+from app.configuration import load
+from app.db import tokens as rows
+from app.db.engine import Database, connect
+from app.db.models import ApiToken
+from app.db.schema import require_current
+from app.domain.access import Scope
+from app.ids import TOKEN, show
+from app.services import tokens
+
+_SCOPE = click.Choice([str(one) for one in Scope])
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke tokens for the REST API."""
+
+
+@token.command("create")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice([str(one) for one in Scope]),
+    help="What it may do; repeatable.",
+)
+@click.option("--team", help="Instead of scopes: this team's events and jobs, and nothing else.")
+@click.option("--expires", callback=duration_option, default="90d", show_default=True, help="How long it lives.")
+@_JSON
+def create_token(name: str, *, scopes: tuple[str, ...], team: str | None, expires: timedelta, as_json: bool) -> None:
+    """Make a token. It is shown this once and kept nowhere: what is stored cannot be turned back into it.
+
+    `viewer` reads everything but credentials, `operator` also changes things, `credentials` may read the live
+    credentials of connections.
+    """
+    wanted = {Scope(one) for one in scopes}
+    with closing(_open()) as database, database.write() as session:
+        made = tokens.issue(session, name, scopes=wanted, team=team, lifetime=expires, actor=cli_actor(), now=utc_now())
+    shown = {
+        "id": show(TOKEN, made.row.id),
+        "name": made.row.name,
+        "scopes": list(made.row.scopes),
+        "team": made.row.team,
+        "expires_at": made.row.expires_at.isoformat(timespec="seconds"),
+        "token": made.secret,
+    }
+    print_one(shown, as_json=as_json)
+
+
+@token.command("list")
+@click.option("--revoked", is_flag=True, help="Those that were revoked, too.")
+@_JSON
+def list_tokens(*, revoked: bool, as_json: bool) -> None:
+    """List tokens, newest first. When one was last used is known to ten minutes."""
+    with closing(_open()) as database, database.read() as session:
+        found = [_shown(one) for one in rows.all_tokens(session, revoked=revoked)]
+    columns = ("id", "name", "scopes", "team", "expires_at", "last_used_at", *(("revoked_at",) if revoked else ()))
+    print_rows(found, columns, as_json=as_json)
+
+
+@token.command("revoke")
+@click.argument("name")
+@_JSON
+def revoke_token(name: str, *, as_json: bool) -> None:
+    """End a token at once, by its name or its tok_… id."""
+    with closing(_open()) as database, database.write() as session:
+        ended = tokens.revoke(session, name, actor=cli_actor(), now=utc_now())
+    if as_json:
+        print_one({"id": show(TOKEN, ended.id), "name": ended.name, "revoked": True}, as_json=True)
+    else:
+        click.echo(f"{show(TOKEN, ended.id)} {ended.name}: revoked")
+
+
+def _open() -> Database:
+    database = connect(load().database)
+    require_current(database)
+    return database
+
+
+def _shown(one: ApiToken) -> dict[str, Any]:
+    now = utc_now()
+    return {
+        "id": show(TOKEN, one.id),
+        "name": one.name,
+        "scopes": one.scopes,
+        "team": one.team,
+        "created_at": one.created_at.isoformat(timespec="seconds"),
+        "expires_at": one.expires_at.isoformat(timespec="seconds"),
+        "expired": one.expires_at <= now,
+        "last_used_at": one.last_used_at.isoformat(timespec="minutes") if one.last_used_at else None,
+        "revoked_at": one.revoked_at.isoformat(timespec="seconds") if one.revoked_at else None,
+    }

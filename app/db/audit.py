@@ -1,0 +1,87 @@
+"""Statements on the audit: what people and programs did through Waylink."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from app.db.models import Audit
+from app.domain.states import AuditOutcome
+from app.ids import first_id, new_id
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilters:
+    """Exact matches; None is any. `before` continues a listing after the row with that id."""
+
+    limit: int = 50
+    before: UUID | None = None
+    actor: str | None = None
+    action: str | None = None
+    subject: str | None = None
+    since: datetime | None = None
+
+
+def record(
+    session: Session,
+    *,
+    actor: str,
+    action: str,
+    subject: str,
+    now: datetime,
+    detail: Mapping[str, Any] | None = None,
+    outcome: AuditOutcome = AuditOutcome.DONE,
+) -> UUID:
+    """Note an act, in the transaction of the act itself where it has one. Returns the row's id.
+
+    action: `<noun>.<past participle>`, such as `token.created`. subject: an id as people see it. detail: JSON without
+    secrets. outcome: `begun` where somebody outside is asked, until `conclude` says what came of it.
+    """
+    row_id = new_id()
+    session.execute(
+        insert(Audit).values(
+            id=row_id,
+            at=now,
+            actor=actor,
+            action=action,
+            subject=subject,
+            detail=dict(detail or {}),
+            outcome=outcome,
+        )
+    )
+    return row_id
+
+
+def conclude(session: Session, row_id: UUID, outcome: AuditOutcome, detail: Mapping[str, Any] | None = None) -> None:
+    """What came of an act that was begun; `detail`, where given, replaces the one from then."""
+    values = {"outcome": outcome} | ({"detail": dict(detail)} if detail is not None else {})
+    session.execute(update(Audit).where(Audit.id == row_id).values(**values))
+
+
+def newest(session: Session, filters: AuditFilters) -> list[Audit]:
+    """Rows, newest first."""
+    statement = select(Audit).order_by(Audit.id.desc()).limit(filters.limit)
+    for column, value in (
+        (Audit.actor, filters.actor),
+        (Audit.action, filters.action),
+        (Audit.subject, filters.subject),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    if filters.since is not None:
+        statement = statement.where(Audit.id >= first_id(filters.since))
+    if filters.before is not None:
+        statement = statement.where(Audit.id < filters.before)
+    return list(session.scalars(statement))
+
+
+def prune(session: Session, *, before: datetime, limit: int) -> int:
+    """Forget acts before that, at most `limit` rows."""
+    old = list(session.scalars(select(Audit.id).where(Audit.id < first_id(before)).limit(limit)))
+    if old:
+        session.execute(delete(Audit).where(Audit.id.in_(old)).execution_options(synchronize_session=False))
+    return len(old)

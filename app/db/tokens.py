@@ -1,0 +1,65 @@
+"""Statements on API tokens. The secret itself is never here, only its SHA-256."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.db.models import ApiToken
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """`hash` is the SHA-256 of the whole secret. Either `scopes` or `team`."""
+
+    id: UUID
+    name: str
+    hash: bytes
+    scopes: tuple[str, ...]
+    team: str | None
+    expires_at: datetime
+
+
+def add(session: Session, token: NewToken, *, now: datetime) -> bool:
+    """Add a token. False where a live one has that name."""
+    row = ApiToken(
+        id=token.id,
+        name=token.name,
+        hash=token.hash,
+        scopes=list(token.scopes),
+        team=token.team,
+        created_at=now,
+        expires_at=token.expires_at,
+    )
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        return False
+    return True
+
+
+def live_by_hash(session: Session, digest: bytes) -> ApiToken | None:
+    """The token of this hash, unless it was revoked. Whether it has expired is for the caller to say."""
+    return session.scalar(select(ApiToken).where(ApiToken.hash == digest, ApiToken.revoked_at.is_(None)))
+
+
+def live_by_name(session: Session, name: str) -> ApiToken | None:
+    return session.scalar(select(ApiToken).where(ApiToken.name == name, ApiToken.revoked_at.is_(None)))
+
+
+def all_tokens(session: Session, *, revoked: bool) -> list[ApiToken]:
+    """Newest first; with those that were revoked, if wanted."""
+    statement = select(ApiToken).order_by(ApiToken.id.desc())
+    return list(session.scalars(statement if revoked else statement.where(ApiToken.revoked_at.is_(None))))
+
+
+def note_use(session: Session, token_id: UUID, *, now: datetime) -> None:
+    session.execute(update(ApiToken).where(ApiToken.id == token_id).values(last_used_at=now))
+
+
+def revoke(session: Session, token_id: UUID, *, now: datetime) -> None:
+    session.execute(update(ApiToken).where(ApiToken.id == token_id).values(revoked_at=now))

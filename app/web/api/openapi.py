@@ -1,0 +1,190 @@
+"""The OpenAPI 3.1 document, made from the endpoints and their types."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+
+from app.domain.access import Scope
+from app.web.api.endpoint import Endpoint
+from app.web.api.problems import (
+    BUSY,
+    DATABASE_AWAY,
+    FAULT,
+    FORBIDDEN,
+    INVALID_INPUT,
+    INVALID_REQUEST,
+    INVALID_TAGS,
+    MISDIRECTED,
+    NANGO_CONNECTION_NOT_FOUND,
+    NANGO_FORBIDDEN,
+    NANGO_INVALID_REQUEST,
+    NANGO_RATE_LIMITED,
+    NANGO_UNAUTHORIZED,
+    NANGO_UNAVAILABLE,
+    NANGO_UNEXPECTED,
+    NANGO_UNKNOWN_INTEGRATION,
+    NOT_FOUND,
+    REFRESH_BACKING_OFF,
+    REFRESH_EXHAUSTED,
+    REFRESH_FAILED,
+    TOO_LARGE,
+    UNAUTHENTICATED,
+    UNSUPPORTED_MEDIA_TYPE,
+    Kind,
+)
+
+_ALWAYS: Final = (INVALID_REQUEST, UNAUTHENTICATED, FORBIDDEN, MISDIRECTED, FAULT, BUSY, DATABASE_AWAY)
+_WITH_BODY: Final = (TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, INVALID_TAGS)
+_OF_NANGO: Final = (
+    NANGO_CONNECTION_NOT_FOUND,
+    NANGO_UNKNOWN_INTEGRATION,
+    NANGO_INVALID_REQUEST,
+    REFRESH_FAILED,
+    REFRESH_BACKING_OFF,
+    REFRESH_EXHAUSTED,
+    NANGO_UNAUTHORIZED,
+    NANGO_FORBIDDEN,
+    NANGO_UNEXPECTED,
+    NANGO_RATE_LIMITED,
+    NANGO_UNAVAILABLE,
+)
+_REF: Final = "#/components/schemas/{name}"
+
+_PROBLEM: Final[Mapping[str, Any]] = {
+    "title": "Problem",
+    "description": "Problem details (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "Which kind of problem: stable, to be compared as text."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What happened, and what to do."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "rule", "detail"],
+                "properties": {"field": {"type": "string"}, "rule": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+        "found": {"type": "object", "description": "What stands in the way of a conflict."},
+    },
+}
+
+
+def document(endpoints: Sequence[Endpoint], *, prefix: str) -> dict[str, Any]:
+    """The document as a JSON-able object."""
+    shapes = _shapes(endpoints)
+    _, schemas = msgspec.json.schema_components(shapes, ref_template=_REF)
+    # Queries are shapes like the others up to here; in the document they are single parameters.
+    queries = {one.query: schemas.pop(one.query.__name__) for one in endpoints if one.query and one.query in shapes}
+    paths: dict[str, dict[str, Any]] = {}
+    for one in endpoints:
+        query = queries[one.query] if one.query else None
+        paths.setdefault(one.template, {})[one.method.lower()] = _operation(one, query)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Waylink",
+            "version": version("waylink"),
+            "summary": "Nango's connections, confirmed, linked and kept fresh.",
+        },
+        "servers": [{"url": prefix}],
+        "security": [{"token": []}],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": {**schemas, "Problem": _PROBLEM},
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API token, made by `waylink token create`. Scopes: " + ", ".join(Scope) + ".",
+                }
+            },
+        },
+    }
+
+
+def problems_of(one: Endpoint) -> dict[int, list[Kind]]:
+    """Every problem an endpoint can answer with, by status."""
+    kinds = [*_ALWAYS, *one.problems]
+    if one.parameters or one.teams:
+        kinds.append(NOT_FOUND)
+    if one.body is not None:
+        kinds += _WITH_BODY
+    if one.asks_nango:
+        kinds += _OF_NANGO
+    found: dict[int, list[Kind]] = {}
+    for kind in sorted(dict.fromkeys(kinds), key=lambda kind: kind.status):
+        found.setdefault(kind.status, []).append(kind)
+    return found
+
+
+def _shapes(endpoints: Sequence[Endpoint]) -> list[Any]:
+    found = [shape for one in endpoints for shape in (one.query, one.body, one.answer)]
+    return [shape for shape in dict.fromkeys(found) if shape is not None and shape is not type(None)]
+
+
+def _operation(one: Endpoint, query: Mapping[str, Any] | None) -> dict[str, Any]:
+    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in one.parameters]
+    operation: dict[str, Any] = {
+        "operationId": one.name,
+        "summary": one.summary,
+        "description": "\n\n".join(part for part in (one.description, _needs(one)) if part),
+        "parameters": [*path, *_parameters(query or {})],
+        "responses": {str(one.status): _success(one), **_refusals(one)},
+    }
+    if one.body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _schema(one.body)}}}
+    return operation
+
+
+def _needs(one: Endpoint) -> str:
+    team = ", or of one team, which sees its own rows only" if one.teams else ""
+    return f"Needs a token of the scope `{one.scope}`{team}."
+
+
+def _parameters(query: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for name, shape in query.get("properties", {}).items():
+        schema = {key: value for key, value in _without_null(shape).items() if value is not None}
+        parameter = {"name": name, "in": "query", "required": name in query.get("required", ()), "schema": schema}
+        if description := schema.pop("description", None):
+            parameter["description"] = description
+        if schema.get("type") == "object":
+            # `tags[plan]=pro`, as Nango has it.
+            parameter |= {"style": "deepObject", "explode": True}
+        found.append(parameter)
+    return found
+
+
+def _without_null(shape: Mapping[str, Any]) -> dict[str, Any]:
+    """A query string has no null: what is not wanted is left out."""
+    kinds = [one for one in shape.get("anyOf", ()) if one != {"type": "null"}]
+    rest = {key: value for key, value in shape.items() if key != "anyOf"}
+    return {**rest, **kinds[0]} if len(kinds) == 1 else dict(shape)
+
+
+def _success(one: Endpoint) -> dict[str, Any]:
+    if one.status == 204:
+        return {"description": "Done."}
+    return {"description": "Done.", "content": {"application/json": {"schema": _schema(one.answer)}}}
+
+
+def _refusals(one: Endpoint) -> dict[str, Any]:
+    schema = {"$ref": _REF.format(name="Problem")}
+    return {
+        str(status): {
+            "description": " ".join(f"`{kind.type}`: {kind.title}." for kind in kinds),
+            "content": {"application/problem+json": {"schema": schema}},
+        }
+        for status, kinds in problems_of(one).items()
+    }
+
+
+def _schema(shape: Any) -> dict[str, Any]:
+    (found,), _ = msgspec.json.schema_components([shape], ref_template=_REF)
+    return found

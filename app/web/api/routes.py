@@ -1,0 +1,8 @@
+"""Every endpoint of the API."""
+
+from typing import Final
+
+from app.web.api import records
+from app.web.api.endpoint import Endpoint
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (*records.ENDPOINTS,)

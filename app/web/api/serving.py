@@ -1,0 +1,190 @@
+"""The API as an ASGI application: host, token, scope and body first, then the endpoint in a thread of a small pool."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from app.db.storing import is_away
+from app.domain.access import Access
+from app.errors import WaylinkError
+from app.services import tokens
+from app.telemetry import API_REQUESTS, get_logger
+from app.web.api import openapi
+from app.web.api.endpoint import Call, Context, Endpoint
+from app.web.api.problems import (
+    BUSY,
+    DATABASE_AWAY,
+    FAULT,
+    FORBIDDEN,
+    MISDIRECTED,
+    UNAUTHENTICATED,
+    Refusal,
+    refusal_for,
+)
+from app.web.api.reading import check_content_type, read_body, read_content, read_query
+from app.web.hosts import host_of
+
+PREFIX: Final = "/api/v1"
+DATABASE_THREADS: Final = 6
+NANGO_THREADS: Final = 16  # each may wait for half a minute
+MAX_WAITING: Final = 64  # calls that wait for a thread; those beyond are told to come back
+HEADERS: Final = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Pool:
+    """Threads for endpoints, and a bound on how many calls wait for one: nobody else's work waits for theirs."""
+
+    threads: int
+    name: str
+    _executor: ThreadPoolExecutor = field(init=False)
+    _under_way: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix=self.name)
+
+    async def run(self, work: Callable[[], Any]) -> Any:
+        """What the work returns. Raises Refusal where too many wait."""
+        if self._under_way >= self.threads + MAX_WAITING:
+            raise Refusal(BUSY, "Too many calls are under way. Try again.", headers={"retry-after": "1"})
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        finally:
+            self._under_way -= 1
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class Api:
+    """Serves endpoints. `hosts` are the names it may be called under."""
+
+    def __init__(self, context: Context, endpoints: Sequence[Endpoint], hosts: Collection[str]) -> None:
+        self._context, self._endpoints, self._hosts = context, endpoints, frozenset(hosts)
+        self._database_pool = Pool(DATABASE_THREADS, "api")
+        self._nango_pool = Pool(NANGO_THREADS, "api-nango")
+        self._document: bytes | None = None
+
+    def routes(self) -> list[BaseRoute]:
+        """For Starlette's router. One route per path: an unknown method of a known path is a 405."""
+        paths: dict[str, dict[str, Endpoint]] = {}
+        for one in self._endpoints:
+            paths.setdefault(one.path, {})[one.method] = one
+        found: list[BaseRoute] = [
+            Route(f"{PREFIX}{path}", partial(self._serve, methods), methods=list(methods))
+            for path, methods in sorted(paths.items(), key=_literal_first)
+        ]
+        return [Route(f"{PREFIX}/openapi.json", self._describe, methods=["GET"]), *found]
+
+    def close(self) -> None:
+        self._database_pool.close()
+        self._nango_pool.close()
+        self._context.clients.close()
+        self._context.database.close()
+
+    async def _serve(self, methods: Mapping[str, Endpoint], request: Request) -> Response:
+        wanted = methods["GET" if request.method == "HEAD" else request.method]
+        return await self._answer(request, wanted.method, wanted.path, partial(self._carry_out, wanted))
+
+    async def _describe(self, request: Request) -> Response:
+        async def answer(request: Request) -> Response:
+            await self._access(request)
+            if self._document is None:
+                self._document = msgspec.json.encode(openapi.document(self._endpoints, prefix=PREFIX))
+            return Response(self._document, media_type="application/json")
+
+        return await self._answer(request, "GET", "/openapi.json", answer)
+
+    async def _answer(
+        self, request: Request, method: str, path: str, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        """Any answer: a success, or the problem details of whatever was raised."""
+        try:
+            self._check_host(request)
+            response = await answer(request)
+        except Refusal as refused:
+            response = refused.response()
+        except Exception as failed:  # noqa: BLE001 - answered and logged: the connection is not to be dropped
+            response = _refused(failed, path)
+        API_REQUESTS.labels(method, path, response.status_code).inc()
+        response.headers.update(HEADERS)
+        return response
+
+    async def _carry_out(self, wanted: Endpoint, request: Request) -> Response:
+        access = await self._access(request)
+        _check_scope(access, wanted)
+        given: dict[str, Any] = {name: request.path_params[name] for name in wanted.parameters}
+        query = read_query(request.scope["query_string"], wanted.query)
+        if wanted.query is not None:
+            given["query"] = query
+        if wanted.body is not None:
+            check_content_type(request.headers.get("content-type", ""))
+            given["body"] = read_body(await read_content(request, wanted.body_limit), wanted.body)
+        call = Call(access, self._context)
+        pool = self._nango_pool if wanted.asks_nango else self._database_pool
+        found = await pool.run(lambda: _encoded(wanted, wanted.run(call, **given)))
+        return Response(found, wanted.status, media_type=None if wanted.status == 204 else "application/json")
+
+    async def _access(self, request: Request) -> Access:
+        """Who calls. Raises Refusal."""
+        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not secret.strip():
+            detail = "Send an API token as `Authorization: Bearer wl_…`; `waylink token create` makes one."
+            raise Refusal(UNAUTHENTICATED, detail, headers={"www-authenticate": "Bearer"})
+        authenticate = partial(tokens.authenticate, self._context.database, secret.strip(), now=self._context.clock())
+        access: Access | None = await self._database_pool.run(authenticate)
+        if access is None:
+            detail = "The token is unknown, revoked or expired. `waylink token list` shows which there are."
+            headers = {"www-authenticate": 'Bearer error="invalid_token"'}
+            raise Refusal(UNAUTHENTICATED, detail, headers=headers)
+        return access
+
+    def _check_host(self, request: Request) -> None:
+        host = host_of(request.headers.get("host", ""))
+        if host not in self._hosts and "*" not in self._hosts:
+            detail = "The API is not served under this host name; WAYLINK_ALLOWED_HOSTS lists those it is."
+            raise Refusal(MISDIRECTED, detail)
+
+
+def _check_scope(access: Access, wanted: Endpoint) -> None:
+    if access.allows(wanted.scope) or (access.team is not None and wanted.teams):
+        return
+    # RFC 6750, section 3.1.
+    headers = {"www-authenticate": f'Bearer error="insufficient_scope", scope="{wanted.scope}"'}
+    raise Refusal(FORBIDDEN, f"This needs a token of the scope `{wanted.scope}`.", headers=headers)
+
+
+def _encoded(wanted: Endpoint, found: Any) -> bytes:
+    return b"" if wanted.status == 204 else msgspec.json.encode(found)
+
+
+def _refused(failed: Exception, path: str) -> Response:
+    refusal = refusal_for(failed) if isinstance(failed, WaylinkError) else None
+    if refusal is None and is_away(failed):
+        log.warning("api_database_away", path=path, problem=type(getattr(failed, "orig", None) or failed).__name__)
+        refusal = Refusal(DATABASE_AWAY, "The call came to nothing. Try again.", headers={"retry-after": "5"})
+    if refusal is None:
+        log.error("api_fault", path=path, exc_info=failed)
+        refusal = Refusal(FAULT, "It is logged. Try again; if it stays, look at the log of the web process.")
+    return refusal.response()
+
+
+def _literal_first(item: tuple[str, Any]) -> tuple[str, ...]:
+    """`/users/import` goes before `/users/{user_id}`."""
+    return tuple(f"~{part}" if part.startswith("{") else part for part in item[0].split("/"))
