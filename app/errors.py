@@ -9,6 +9,9 @@
     │   └── InvalidPattern        position and reason
     ├── NotFound                  no row of ours has that id
     ├── Conflict                  what is there does not allow it; `found` says what that is
+    │   ├── AlreadyExists         a user or an organization has that external id
+    │   └── StillOwns             somebody who is to be removed has connections or users
+    ├── OwnerRemoved              an owner was removed while a connection was being linked to it; decide anew
     ├── BrokerUnavailable         the internal or a team's broker does not answer
     ├── DatabaseUnavailable       the database does not take a commit now; it may later
     └── NangoError                Nango answered, or failed to
@@ -132,6 +135,32 @@ class Conflict(WaylinkError):
     ) -> None:
         self.found, self.retry_after = dict(found or {}), retry_after
         super().__init__(message)
+
+
+class AlreadyExists(Conflict):
+    """`existing` is the shown id of who has the external id."""
+
+    def __init__(self, kind: str, *, existing: str) -> None:
+        self.existing = existing
+        message = f"another {kind} has this external id: {existing}; change that one instead"
+        super().__init__(message, found={"id": existing})
+
+
+class StillOwns(Conflict):
+    """`links` connections and `users` belong to whom somebody wanted to remove."""
+
+    def __init__(self, kind: str, identity: str, *, links: int, users: int = 0) -> None:
+        members = f" and has {users} user(s)" if users else ""
+        super().__init__(
+            f"{kind} {identity} owns {links} connection(s){members}: with `force` the links are closed; nothing is"
+            " deleted in Nango",
+            found={"connections": links, "users": users},
+        )
+
+
+class OwnerRemoved(WaylinkError):
+    def __init__(self) -> None:
+        super().__init__("an owner was removed while a connection was being linked to it")
 
 
 class BrokerUnavailable(WaylinkError):

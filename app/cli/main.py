@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from app.cli.audit import audit
 from app.cli.check import check
 from app.cli.listings import connections, events, jobs
+from app.cli.people import orgs, users
 from app.cli.rejections import rejections
 from app.cli.running import beat, migrate, web, worker
 from app.cli.sandbox import sandbox
@@ -26,7 +27,7 @@ def waylink() -> None:
 
 COMMANDS = (
     *(up, web, worker, beat, migrate, check, sandbox, send),
-    *(events, connections, jobs, rejections, status, token, audit),
+    *(events, connections, users, orgs, jobs, rejections, status, token, audit),
 )
 for command in COMMANDS:
     waylink.add_command(command)

@@ -1,14 +1,14 @@
 """Statements on connections and their links."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cache
 from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.db import bulk
@@ -40,6 +40,7 @@ class ConnectionRow:
     wanted_user: str | None
     wanted_email: str | None
     wanted_organization: str | None
+    owner_look_at: datetime | None
     expires_at: datetime | None
     last_error_type: str | None
     last_error_at: datetime | None
@@ -64,7 +65,19 @@ class LinkRow:
     organization_id: UUID | None
 
 
-_FIELDS: Final = [field.name for field in fields(ConnectionRow)]
+@dataclass(slots=True)
+class Appeared:
+    """By what connections may know users and organizations that were just added or changed: external ids, e-mails."""
+
+    users: set[str] = field(default_factory=set)
+    emails: set[str] = field(default_factory=set)  # in lower case
+    organizations: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.users or self.emails or self.organizations)
+
+
+_FIELDS: Final = [one.name for one in fields(ConnectionRow)]
 _connections: Final = bulk.table(Connection)
 _key: Final = [_connections.c.environment, _connections.c.integration, _connections.c.connection_id]
 values: Final = attrgetter(*_FIELDS)  # of a ConnectionRow, to see later whether it was changed
@@ -105,20 +118,51 @@ def lock_one(session: Session, connection_ref: UUID) -> ConnectionRow | None:
     return found[0] if found else None
 
 
-def lock_waiting(session: Session, *, limit: int) -> list[ConnectionRow]:
-    """Unlinked connections for which whom they miss exists by now, locked in sorted order."""
+def lock_waiting(
+    session: Session, *, limit: int, appeared: Appeared | None = None, after: Key | None = None
+) -> list[ConnectionRow]:
+    """Unlinked connections for which whom they miss exists by now, locked in sorted order.
+
+    appeared: only those that miss one of these. after: only those with a greater key.
+    """
+    missed_exists = _missed_exists() if appeared is None else _misses(appeared)
+    waiting = select(*bulk.columns(Connection, ConnectionRow)).where(
+        _connections.c.status != ConnectionStatus.DELETED, missed_exists
+    )
+    if after is not None:
+        waiting = waiting.where(tuple_(*_key) > tuple_(*(literal(part) for part in after)))
+    return _found(session, waiting.order_by(*_key).limit(limit).with_for_update(skip_locked=True))
+
+
+def _missed_exists() -> ColumnElement[bool]:
     row = _connections.c
-    user = exists().where(User.external_id == row.wanted_user)
-    email = exists().where(func.lower(User.email) == row.wanted_email)
-    organization = exists().where(Organization.external_id == row.wanted_organization)
-    missed_exists = or_(
+    user = exists().where(User.external_id == row.wanted_user, User.removed_at.is_(None))
+    email = exists().where(func.lower(User.email) == row.wanted_email, User.removed_at.is_(None))
+    organization = exists().where(
+        Organization.external_id == row.wanted_organization, Organization.removed_at.is_(None)
+    )
+    return or_(
         and_(row.unlinked_reason == UnlinkedReason.UNKNOWN_USER, user),
         and_(row.unlinked_reason == UnlinkedReason.UNKNOWN_EMAIL, email),
         and_(row.unlinked_reason == UnlinkedReason.UNKNOWN_ORGANIZATION, organization),
     )
-    waiting = select(*bulk.columns(Connection, ConnectionRow)).where(row.status != ConnectionStatus.DELETED)
-    statement = waiting.where(missed_exists).order_by(*_key).limit(limit).with_for_update(skip_locked=True)
-    return _found(session, statement)
+
+
+def _misses(appeared: Appeared) -> ColumnElement[bool]:
+    """An e-mail that named several may name one by now, where somebody gave it up."""
+    row = _connections.c
+    by_email = (UnlinkedReason.UNKNOWN_EMAIL, UnlinkedReason.AMBIGUOUS_EMAIL)
+    return and_(
+        row.unlinked_reason.is_not(None),  # said once more, so that the partial indexes are seen to hold these rows
+        or_(
+            and_(row.unlinked_reason == UnlinkedReason.UNKNOWN_USER, row.wanted_user.in_(appeared.users)),
+            and_(row.unlinked_reason.in_(by_email), row.wanted_email.in_(appeared.emails)),
+            and_(
+                row.unlinked_reason == UnlinkedReason.UNKNOWN_ORGANIZATION,
+                row.wanted_organization.in_(appeared.organizations),
+            ),
+        ),
+    )
 
 
 def insert(session: Session, connections: Iterable[ConnectionRow]) -> None:

@@ -114,6 +114,7 @@ class Connection(Base):
         _partial("ix_connections_wanted_user", "wanted_user", where="unlinked_reason IS NOT NULL"),
         _partial("ix_connections_wanted_email", "wanted_email", where="unlinked_reason IS NOT NULL"),
         _partial("ix_connections_wanted_organization", "wanted_organization", where="unlinked_reason IS NOT NULL"),
+        _partial("ix_connections_owner_look_at", "owner_look_at", where="owner_look_at IS NOT NULL"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -133,6 +134,7 @@ class Connection(Base):
     wanted_user: Mapped[str | None]
     wanted_email: Mapped[str | None]
     wanted_organization: Mapped[str | None]
+    owner_look_at: Mapped[datetime | None]  # when the application's database is asked again (policy `sql`)
     expires_at: Mapped[datetime | None]  # of the credentials, as last read; the only thing kept of them
     last_error_type: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
@@ -153,6 +155,10 @@ class User(Base):
     display_name: Mapped[str | None]
     organization_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"), index=True)
     created_at: Mapped[datetime]
+    updated_at: Mapped[datetime | None]
+    # A removed user whose links are history stays as a row, under an external id that nobody can claim.
+    removed_at: Mapped[datetime | None]
+    former_external_id: Mapped[str | None]
 
 
 class Organization(Base):
@@ -162,6 +168,9 @@ class Organization(Base):
     external_id: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str | None]
     created_at: Mapped[datetime]
+    updated_at: Mapped[datetime | None]
+    removed_at: Mapped[datetime | None]  # as a user's
+    former_external_id: Mapped[str | None]
 
 
 class Link(Base):

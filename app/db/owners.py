@@ -42,6 +42,7 @@ _organization: Final = bulk.columns(Organization, OrganizationRow)
 
 
 def users_by_external_id(session: Session, external_ids: Collection[str]) -> dict[str, UserRow]:
+    """Of those who were not removed, as in all that is looked up by what others call them."""
     return {user.external_id: user for user in _find_users(session, _users.c.external_id, external_ids)}
 
 
@@ -93,6 +94,21 @@ def complete_organizations(session: Session, organizations: Collection[Organizat
         bulk.update(session, Organization, [{"id": one.id, "name": one.name} for one in organizations])
 
 
+def removed_among(session: Session, users: Collection[UUID], organizations: Collection[UUID]) -> bool:
+    """Whether one of them was removed by now.
+
+    On SQLite nobody else writes during a transaction that writes, so that what was read before still holds.
+    """
+    if bulk.dialect(session) == "sqlite":
+        return False
+    for model, ids in ((User, users), (Organization, organizations)):
+        table = bulk.table(model)
+        gone = select(table.c.id).where(bulk.among("postgresql", table.c.id), table.c.removed_at.is_not(None))
+        if ids and session.execute(gone.limit(1), bulk.keys(ids)).first() is not None:
+            return True
+    return False
+
+
 def _find_users(session: Session, column: ColumnElement[Any], values: Collection[object]) -> list[UserRow]:
     if not values:
         return []
@@ -111,7 +127,11 @@ def _find_organizations(
 
 @cache
 def _finding(dialect: str, column: ColumnElement[Any], *shown: ColumnElement[Any]) -> Select[Any]:
-    return select(*shown).where(bulk.among(dialect, column))
+    found = select(*shown).where(bulk.among(dialect, column))
+    if column is _users.c.id or column is _organizations.c.id:
+        return found  # past links show whom they belonged to
+    removed_at = shown[0].table.c.removed_at
+    return found.where(removed_at.is_(None))
 
 
 def _lock(session: Session, model: type[User] | type[Organization], ids: Collection[UUID]) -> None:

@@ -8,8 +8,10 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import connections as rows
+from app.db import owners
 from app.db.connections import ConnectionRow, LinkRow
 from app.domain.linking import Owner
+from app.errors import OwnerRemoved
 from app.ids import new_id
 
 
@@ -59,4 +61,11 @@ class Links:
         }
 
     def write(self) -> None:
-        rows.write_links(self._session, closed=self._closed, opened=list(self._new.values()))
+        """Raises OwnerRemoved where one of the new owners was removed since they were looked up."""
+        opened = list(self._new.values())
+        rows.write_links(self._session, closed=self._closed, opened=opened)
+        # From here on the foreign keys hold the owners: who removes one later waits for us, and sees these links.
+        users = {one["user_id"] for one in opened if one["user_id"]}
+        organizations = {one["organization_id"] for one in opened if one["organization_id"]}
+        if opened and owners.removed_among(self._session, users, organizations):
+            raise OwnerRemoved

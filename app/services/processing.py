@@ -22,6 +22,7 @@ from app.domain.own_event import read_own
 from app.domain.routing import RouteSet
 from app.domain.scrub import scrub
 from app.domain.states import EventState, Origin
+from app.errors import OwnerRemoved
 from app.ids import EVENT, show
 from app.services.applying import Applied, Batch
 from app.services.confirming import NangoClients, look_up
@@ -129,8 +130,9 @@ class Processor:
     def _apply(self, judged: Sequence[Judged], routes: RouteSet) -> Applied:
         try:
             applied = self._apply_once(judged, routes)
-        except IntegrityError:
+        except (IntegrityError, OwnerRemoved):
             # Another worker made one of the batch's new connections meanwhile; now it is there to be locked.
+            # Or a person removed an owner; now they are not found any more.
             applied = self._apply_once(judged, routes)
         for (kind, state), count in applied.outcomes.items():
             EVENTS.labels(kind, state).inc(count)

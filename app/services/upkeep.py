@@ -13,9 +13,6 @@ from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db.engine import Database
 from app.deadlines import BATCH
-from app.domain.linking import TagKeys
-from app.services import waiting
-from app.services.route_cache import RouteCache
 
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
 PRUNE_CHUNK: Final = 1000
@@ -37,18 +34,6 @@ def due_batches(database: Database, *, now: datetime) -> Backlog:
         events = event_rows.count_due(session, now=now, at_most=BATCH * MAX_HINTS)
         jobs = job_rows.count_due(session, now=now, at_most=BATCH * MAX_HINTS)
     return Backlog(-(-events // BATCH), -(-jobs // BATCH))
-
-
-def link_waiting(database: Database, routes: RouteCache, keys: TagKeys, *, clock: Callable[[], datetime]) -> int:
-    """Link waiting connections, a chunk per transaction. The sweep announces the jobs that come of it."""
-    total = 0
-    while True:
-        current = routes.current(database)
-        with database.write() as session:
-            looked_at = waiting.link_waiting(session, current, keys, now=clock())
-        total += looked_at
-        if looked_at < waiting.CHUNK:
-            return total
 
 
 def prune(database: Database, *, window: timedelta, clock: Callable[[], datetime]) -> int:

@@ -1,34 +1,94 @@
 """Connections that wait for their owner are linked once the user or organization appears (promise 5)."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
-from app.db.connections import ConnectionRow
+from app.db.connections import Appeared, ConnectionRow, Key
+from app.db.engine import Database
 from app.domain.event import EventType
 from app.domain.linking import Claim, DirectoryPolicy, TagKeys, Unlinked
 from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus
+from app.errors import OwnerRemoved
 from app.services.directory import Directory
 from app.services.judging import Judge
 from app.services.links import Links
+from app.services.policy import Policy
+from app.services.route_cache import RouteCache
 
 CHUNK: Final = 200
+MAX_CHUNKS: Final = 25  # of one call, which a person waits for
 
 
-def link_waiting(session: Session, routes: RouteSet, keys: TagKeys, *, now: datetime) -> int:
-    """Link up to CHUNK waiting connections whose owner exists by now. Returns how many were looked at.
+def link_waiting(database: Database, routes: RouteCache, keys: TagKeys, *, clock: Callable[[], datetime]) -> int:
+    """Link whatever can be linked by now, a chunk per transaction. The sweep announces the jobs that come of it."""
+    total = 0
+    while True:
+        looked_at, _ = _in_one_transaction(database, routes, keys, clock=clock)
+        total += len(looked_at)
+        if len(looked_at) < CHUNK:
+            return total
 
-    Whoever still cannot be linked gets the reason that holds now, so nobody is looked at over and over.
+
+def link_appeared(
+    database: Database, routes: RouteCache, policy: Policy, appeared: Appeared, *, clock: Callable[[], datetime]
+) -> int:
+    """Link the connections that wait for somebody who was just added or changed, up to MAX_CHUNKS of them.
+
+    Whoever made the change calls it after the commit. What is left, and what an event is making wait at this very
+    moment, is found by Beat's next look. Returns how many were linked.
     """
-    waiting = connection_rows.lock_waiting(session, limit=CHUNK)
+    if not appeared:
+        return 0
+    total, after = 0, None
+    for _ in range(MAX_CHUNKS):
+        looked_at, linked = _in_one_transaction(
+            database, routes, policy.tag_keys, clock=clock, appeared=appeared, after=after
+        )
+        total += linked
+        if len(looked_at) < CHUNK:
+            break
+        after = looked_at[-1]
+    return total
+
+
+def _in_one_transaction(
+    database: Database,
+    routes: RouteCache,
+    keys: TagKeys,
+    *,
+    clock: Callable[[], datetime],
+    appeared: Appeared | None = None,
+    after: Key | None = None,
+) -> tuple[list[Key], int]:
+    """Whom it looked at, and how many of them are linked now."""
+    current = routes.current(database)
+    try:
+        with database.write() as session:
+            waiting = connection_rows.lock_waiting(session, limit=CHUNK, appeared=appeared, after=after)
+            linked = _link(session, waiting, current, keys, now=clock())
+    except (OwnerRemoved, IntegrityError):
+        # Removed between the look and the commit: who they waited for is gone again.
+        return [], 0
+    return [one.key for one in waiting], linked
+
+
+def _link(session: Session, waiting: Sequence[ConnectionRow], routes: RouteSet, keys: TagKeys, *, now: datetime) -> int:
+    """Whoever still cannot be linked gets the reason that holds now, so nobody is looked at over and over.
+
+    Returns how many were linked.
+    """
     claims = {one.id: _claim(one, keys) for one in waiting}
     links = Links(session, [one.id for one in waiting], now=now)
     # Nobody is made here: with the policy `create` the event has made whom it could.
     directory = Directory(session, list(claims.values()), policy=DirectoryPolicy.REQUIRE, now=now)
     judge = Judge(routes, directory, now=now)
+    linked = 0
     for connection in waiting:
         claim = claims[connection.id]
         found = directory.resolve(claim)
@@ -37,13 +97,14 @@ def link_waiting(session: Session, routes: RouteSet, keys: TagKeys, *, now: date
             connection.unlinked_reason = found.reason
             continue
         connection.unlinked_reason = None
+        linked += 1
         links.open(connection, found, linked_by=claim.linked_by, event_id=None)
         confirmed = connection.status == ConnectionStatus.ACTIVE
         judge.conclude(EventType.CONNECTION_LINKED, connection, owner=found, confirmed=confirmed)
     connection_rows.update(session, waiting)
     links.write()
     judge.write(session)
-    return len(waiting)
+    return linked
 
 
 def _claim(connection: ConnectionRow, keys: TagKeys) -> Claim:

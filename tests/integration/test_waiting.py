@@ -5,7 +5,7 @@ import pytest
 from app.db.models import Organization, User
 from app.domain.linking import DirectoryPolicy
 from app.ids import new_id
-from app.services import upkeep
+from app.services import waiting
 from tests.integration.world import DANA, auth
 
 
@@ -24,7 +24,7 @@ def add_organization(world, external_id):
 
 def look(world):
     keys, routes = world.policy.tag_keys, world.processor.routes
-    return upkeep.link_waiting(world.database, routes, keys, clock=world.clock)
+    return waiting.link_waiting(world.database, routes, keys, clock=world.clock)
 
 
 def test_a_connection_is_linked_once_its_user_and_organization_appear(world):

@@ -20,7 +20,7 @@ from app.clock import utc_now
 from app.db.engine import Database
 from app.domain.linking import TagKeys
 from app.ids import new_id
-from app.services import upkeep
+from app.services import upkeep, waiting
 from app.services.route_cache import RouteCache
 from app.telemetry import get_logger
 
@@ -43,7 +43,7 @@ def register(
 
     @app.task(name=LINK_WAITING)
     def link_waiting(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
-        looked_at = upkeep.link_waiting(database, routes, keys, clock=utc_now)
+        looked_at = waiting.link_waiting(database, routes, keys, clock=utc_now)
         if looked_at:
             log.info("waiting_connections_looked_at", connections=looked_at)
 

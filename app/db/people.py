@@ -1,0 +1,274 @@
+"""Statements on users and organizations as people manage them: list, find, write, remove."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Select, func, select, update
+from sqlalchemy.orm import Session
+
+from app.db import bulk
+from app.db.models import Connection, Link, Organization, User
+from app.domain.people import Kind
+from app.errors import NotFound
+from app.ids import CONNECTION, ORGANIZATION, USER, new_id, show
+
+PREFIX: Final = {Kind.USER: USER, Kind.ORGANIZATION: ORGANIZATION}
+MODEL: Final[Mapping[Kind, type[User] | type[Organization]]] = {Kind.USER: User, Kind.ORGANIZATION: Organization}
+_OWNER: Final = {Kind.USER: Link.user_id, Kind.ORGANIZATION: Link.organization_id}
+LINKS_SHOWN: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Exact matches, the e-mail in any case; None is any. `before` continues a listing after that id."""
+
+    limit: int = 50
+    before: UUID | None = None
+    external_id: str | None = None
+    email: str | None = None
+    organization: str | None = None  # users: of the organization with this external id
+    removed: bool = False  # those who were removed, instead of those who were not
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Somebody as the database has them: the fields, with the organization by its external id."""
+
+    id: UUID
+    fields: Mapping[str, str | None]
+
+
+def shown_id(kind: Kind, id_: UUID) -> str:
+    """`usr_…` or `org_…`."""
+    return show(PREFIX[kind], id_)
+
+
+def listing(session: Session, kind: Kind, filters: Filters) -> list[dict[str, Any]]:
+    """Newest first."""
+    model = MODEL[kind]
+    removed = model.removed_at.is_not(None) if filters.removed else model.removed_at.is_(None)
+    statement = _shown(kind).where(removed).order_by(model.id.desc()).limit(filters.limit)
+    if filters.before is not None:
+        statement = statement.where(model.id < filters.before)
+    if filters.external_id is not None:
+        column = model.former_external_id if filters.removed else model.external_id
+        statement = statement.where(column == filters.external_id)
+    if filters.email is not None:
+        statement = statement.where(func.lower(User.email) == filters.email.lower())
+    if filters.organization is not None:
+        statement = statement.where(Organization.external_id == filters.organization)
+    return [_row(kind, *row) for row in session.execute(statement)]
+
+
+def one(session: Session, kind: Kind, id_: UUID) -> dict[str, Any]:
+    """One with the links of now and before, newest first, LINKS_SHOWN of them. Raises NotFound."""
+    found = session.execute(_shown(kind).where(MODEL[kind].id == id_)).first()
+    if found is None:
+        raise NotFound(kind, shown_id(kind, id_))
+    links = session.execute(
+        select(Link, Connection)
+        .join(Connection, Connection.id == Link.connection_ref)
+        .where(_OWNER[kind] == id_)
+        .order_by(Link.id.desc())
+        .limit(LINKS_SHOWN)
+    )
+    return _row(kind, *found) | {"links": [_link(*row) for row in links]}
+
+
+def find(session: Session, kind: Kind, external_id: str) -> UUID:
+    """Our id of who has this external id now. Raises NotFound."""
+    model = MODEL[kind]
+    id_: UUID | None = session.scalar(
+        select(model.id).where(model.external_id == external_id, model.removed_at.is_(None))
+    )
+    if id_ is None:
+        raise NotFound(kind, external_id)
+    return id_
+
+
+def lock(session: Session, kind: Kind, external_ids: Collection[str]) -> dict[str, Stored]:
+    """Those with these external ids, locked in sorted order."""
+    column = bulk.table(MODEL[kind]).c.external_id
+    return _locked(session, kind, column, external_ids)
+
+
+def lock_by_id(session: Session, kind: Kind, id_: UUID) -> Stored:
+    """Raises NotFound, also of who was removed."""
+    found = _locked(session, kind, bulk.table(MODEL[kind]).c.id, [id_])
+    if not found:
+        raise NotFound(kind, shown_id(kind, id_))
+    return next(iter(found.values()))
+
+
+def organization_ids(session: Session, external_ids: Collection[str]) -> dict[str, UUID]:
+    """Our ids of the organizations with these external ids."""
+    if not external_ids:
+        return {}
+    columns = bulk.table(Organization).c
+    wanted = select(columns.external_id, columns.id).where(
+        bulk.among(bulk.dialect(session), columns.external_id), columns.removed_at.is_(None)
+    )
+    return {row.external_id: row.id for row in session.execute(wanted, bulk.keys(external_ids))}
+
+
+def add(session: Session, kind: Kind, rows: Collection[bulk.Row]) -> bool:
+    """False when somebody else has made one of them meanwhile: theirs holds."""
+    ordered = sorted(rows, key=lambda row: str(row["external_id"]))
+    return bulk.insert(session, MODEL[kind], ordered, skip_existing=True) == len(rows)
+
+
+def change(session: Session, kind: Kind, rows: Collection[bulk.Row]) -> None:
+    """Write these columns of rows that are locked; each row holds its `id`."""
+    bulk.update(session, MODEL[kind], list(rows))
+
+
+def new_row(kind: Kind, *, now: datetime) -> dict[str, Any]:
+    """A row without any field yet."""
+    row: dict[str, Any] = {"id": new_id(), "external_id": "", "created_at": now}
+    return row | (
+        {"email": None, "display_name": None, "organization_id": None} if kind is Kind.USER else {"name": None}
+    )
+
+
+def open_links(session: Session, kind: Kind, id_: UUID) -> int:
+    """How many connections belong to them."""
+    owned = select(func.count()).select_from(Link).where(_OWNER[kind] == id_, Link.closed_at.is_(None))
+    return session.scalar(owned) or 0
+
+
+def owned_connections(session: Session, kind: Kind, id_: UUID, *, limit: int) -> list[tuple[str, str, str]]:
+    """The keys of up to `limit` connections that belong to them."""
+    owned = (
+        select(Connection.environment, Connection.integration, Connection.connection_id)
+        .join(Link, Link.connection_ref == Connection.id)
+        .where(_OWNER[kind] == id_, Link.closed_at.is_(None))
+        .limit(limit)
+    )
+    return [(row[0], row[1], row[2]) for row in session.execute(owned)]
+
+
+def count_users(session: Session, kind: Kind, id_: UUID) -> int:
+    """How many users belong to an organization."""
+    if kind is Kind.USER:
+        return 0
+    return session.scalar(select(func.count()).select_from(User).where(User.organization_id == id_)) or 0
+
+
+def release_users(session: Session, kind: Kind, id_: UUID, *, limit: int) -> int:
+    """Let up to `limit` users of an organization belong to none. Returns how many."""
+    if kind is Kind.USER:
+        return 0
+    columns = bulk.table(User).c
+    members = select(columns.id).where(columns.organization_id == id_).order_by(columns.external_id).limit(limit)
+    found = session.scalars(members.with_for_update()).all()
+    bulk.update(session, User, [{"id": user_id, "organization_id": None} for user_id in found])
+    return len(found)
+
+
+def has_history(session: Session, kind: Kind, id_: UUID) -> bool:
+    """Whether links refer to them, closed ones too."""
+    return session.scalar(select(Link.id).where(_OWNER[kind] == id_).limit(1)) is not None
+
+
+def delete(session: Session, kind: Kind, id_: UUID) -> None:
+    """Forget somebody whom nothing refers to."""
+    session.execute(bulk.table(MODEL[kind]).delete().where(bulk.table(MODEL[kind]).c.id == id_))
+
+
+def retire(session: Session, kind: Kind, stored: Stored, *, now: datetime) -> None:
+    """Keep the row for the history, under an external id that no tag can name; a new one may take the old."""
+    table = bulk.table(MODEL[kind])
+    former = stored.fields["external_id"]
+    values = {"external_id": tombstone(stored.id), "former_external_id": former, "removed_at": now}
+    session.execute(update(table).where(table.c.id == stored.id).values(values))
+
+
+def tombstone(id_: UUID) -> str:
+    """The external id of who was removed. Blanks at its ends are refused of everybody else."""
+    return f" removed {id_.hex} "
+
+
+def _locked(session: Session, kind: Kind, column: Any, values: Collection[object]) -> dict[str, Stored]:
+    if not values:
+        return {}
+    table = bulk.table(MODEL[kind])
+    shown = [table.c[name] for name in ("id", "external_id", *_plain(kind))]
+    locking = select(*shown).where(bulk.among(bulk.dialect(session), column), table.c.removed_at.is_(None))
+    rows = session.execute(locking.order_by(table.c.external_id).with_for_update(), bulk.keys(values)).all()
+    names = _organization_names(session, kind, rows)
+    found = {}
+    for row in rows:
+        fields = dict(zip(("external_id", *_plain(kind)), row[1:], strict=True))
+        if kind is Kind.USER:
+            fields["organization"] = names.get(fields.pop("organization_id"))
+        found[row[1]] = Stored(row[0], fields)
+    return found
+
+
+def _plain(kind: Kind) -> tuple[str, ...]:
+    return ("email", "display_name", "organization_id") if kind is Kind.USER else ("name",)
+
+
+def _organization_names(session: Session, kind: Kind, rows: Collection[Any]) -> dict[UUID, str]:
+    """External ids of the organizations of these users."""
+    ids = {row.organization_id for row in rows if row.organization_id} if kind is Kind.USER else set()
+    if not ids:
+        return {}
+    columns = bulk.table(Organization).c
+    wanted = select(columns.id, columns.external_id).where(bulk.among(bulk.dialect(session), columns.id))
+    return {row.id: row.external_id for row in session.execute(wanted, bulk.keys(ids))}
+
+
+def _shown(kind: Kind) -> Select[Any]:
+    model = MODEL[kind]
+    owned = (
+        select(func.count())
+        .select_from(Link)
+        .where(_OWNER[kind] == model.id, Link.closed_at.is_(None))
+        .correlate(model)
+        .scalar_subquery()
+    )
+    if kind is Kind.ORGANIZATION:
+        users = select(func.count()).select_from(User).where(User.organization_id == Organization.id)
+        present = users.where(User.removed_at.is_(None)).correlate(Organization).scalar_subquery()
+        return select(Organization, owned, present)
+    return select(User, owned, Organization.external_id).outerjoin(
+        Organization, Organization.id == User.organization_id
+    )
+
+
+def _row(kind: Kind, who: Any, owned: int, other: Any) -> dict[str, Any]:
+    """`other`: a user's organization by external id; an organization's number of users."""
+    own = (
+        {"email": who.email, "display_name": who.display_name, "organization": other}
+        if kind is Kind.USER
+        else {"name": who.name, "users": other}
+    )
+    return {
+        "id": shown_id(kind, who.id),
+        "external_id": who.former_external_id if who.removed_at else who.external_id,
+        **own,
+        "connections": owned,
+        "created_at": _time(who.created_at),
+        "updated_at": _time(who.updated_at),
+        "removed_at": _time(who.removed_at),
+    }
+
+
+def _link(link: Link, connection: Connection) -> dict[str, Any]:
+    return {
+        "connection": show(CONNECTION, connection.id),
+        "integration": connection.integration,
+        "connection_id": connection.connection_id,
+        "linked_by": link.linked_by,
+        "opened_at": _time(link.opened_at),
+        "closed_at": _time(link.closed_at),
+        "close_reason": link.close_reason,
+    }
+
+
+def _time(value: datetime | None) -> str | None:
+    return value.isoformat() if value else None

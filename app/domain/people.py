@@ -1,0 +1,82 @@
+"""Users and organizations as people give them: the rules of their fields, and what a write would change.
+
+Fields are a mapping: a field that is absent stays as it is, and None clears it. So nothing is overwritten in silence.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Final
+
+from app.domain.tags import is_email, is_storable, utf16_length
+from app.errors import FieldFault
+
+Fields = Mapping[str, str | None]
+
+MAX_ID: Final = 255  # what a tag can carry (CONTRACT 2.1): a longer one would never be found
+MAX_NAME: Final = 255
+MAX_EMAIL: Final = 254  # RFC 5321
+
+
+class Kind(StrEnum):
+    USER = "user"
+    ORGANIZATION = "organization"
+
+
+FIELDS: Final[Mapping[Kind, Sequence[str]]] = {
+    Kind.USER: ("external_id", "email", "display_name", "organization"),
+    Kind.ORGANIZATION: ("external_id", "name"),
+}
+
+
+def check(kind: Kind, given: Mapping[str, object]) -> list[FieldFault]:
+    """Every broken rule, in the order of the fields given; empty when they can be taken.
+
+    Rules: `unknown_field`, `type`, `required`, `empty`, `too_long`, `unstorable`, `blanks`, `email`.
+    Messages tell of the length, never of the value: it may be somebody's address.
+    """
+    return [fault for field, value in given.items() if (fault := _fault(kind, field, value))]
+
+
+def required(given: Mapping[str, object]) -> list[FieldFault]:
+    """The fault of fields that do not say whom they are about."""
+    if given.get("external_id"):
+        return []
+    return [FieldFault("external_id", "required", "is missing")]
+
+
+def changed(current: Fields, given: Fields) -> dict[str, str | None]:
+    """The fields whose value becomes another."""
+    return {field: value for field, value in given.items() if current.get(field) != value}
+
+
+def _fault(kind: Kind, field: str, value: object) -> FieldFault | None:
+    if field not in FIELDS[kind]:
+        return FieldFault(_shown(field), "unknown_field", f"is not a field; fields are {', '.join(FIELDS[kind])}")
+    if value is None:
+        if field == "external_id":
+            return FieldFault(field, "required", "cannot be cleared")
+        return None
+    if not isinstance(value, str):
+        return FieldFault(field, "type", "must be a string or null")
+    return _text_fault(field, value)
+
+
+def _text_fault(field: str, value: str) -> FieldFault | None:
+    most = MAX_EMAIL if field == "email" else MAX_NAME if field in {"name", "display_name"} else MAX_ID
+    length = utf16_length(value)
+    if not value:
+        return FieldFault(field, "empty", "is empty: leave it out to keep it, or give null to clear it")
+    if length > most:
+        return FieldFault(field, "too_long", f"has {length} UTF-16 code units, at most {most}")
+    if not is_storable(value):
+        return FieldFault(field, "unstorable", "holds a NUL, or bytes that are not UTF-8")
+    if value != value.strip():
+        return FieldFault(field, "blanks", "begins or ends with blanks")
+    if field == "email" and not is_email(value):
+        return FieldFault(field, "email", f"is not an address that Nango takes ({length} characters)")
+    return None
+
+
+def _shown(field: str) -> str:
+    """A name from outside as it may stand in a message."""
+    return ascii(field if len(field) <= 64 else f"{field[:64]}...")[1:-1]

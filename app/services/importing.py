@@ -1,0 +1,91 @@
+"""Bring in users or organizations from a file, a chunk per transaction. Again with the same file: nothing changes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+from uuid import UUID
+
+from app.db import audit
+from app.db.engine import Database
+from app.domain.people import Kind
+from app.domain.people_files import Line
+from app.domain.states import AuditOutcome
+from app.services import people, waiting
+from app.services.people import Merged, Outcome, Result
+from app.services.policy import Policy
+from app.services.route_cache import RouteCache
+
+REFUSED_SHOWN: Final = 1000  # the others are counted
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of a file. `refused_lines` names the first REFUSED_SHOWN of those that were refused."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    linked: int = 0  # connections that had waited
+    refused_lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def count(self, line: Line, outcome: Outcome) -> None:
+        setattr(self, outcome.result, getattr(self, outcome.result) + 1)
+        for fault in outcome.faults if len(self.refused_lines) < REFUSED_SHOWN else ():
+            self.refused_lines.append(
+                {"line": line.number, "field": fault.field or None, "rule": fault.rule, "reason": fault.message}
+            )
+
+
+def run(
+    database: Database,
+    policy: Policy,
+    routes: RouteCache,
+    kind: Kind,
+    lines: Iterable[Line],
+    *,
+    dry_run: bool = False,
+    actor: str,
+    clock: Callable[[], datetime],
+) -> Summary:
+    """Write the good lines and say which were refused, and why. Raises InvalidInput for a file that cannot be read.
+
+    dry_run: writes nothing, and says what would come of it.
+    """
+    summary = Summary()
+    remaining = iter(lines)
+    begun = None if dry_run else _begin(database, kind, actor=actor, now=clock())
+    while chunk := list(islice(remaining, people.CHUNK)):
+        merged = _merge(database, kind, chunk, dry_run=dry_run, clock=clock)
+        for line, outcome in zip(chunk, merged.outcomes, strict=True):
+            summary.count(line, outcome)
+        if not dry_run:
+            summary.linked += waiting.link_appeared(database, routes, policy, merged.appeared, clock=clock)
+    if begun is not None:
+        detail = {"added": summary.added, "changed": summary.changed, "refused": summary.refused}
+        with database.write() as session:
+            audit.conclude(session, begun, AuditOutcome.DONE, detail)
+    return summary
+
+
+def _begin(database: Database, kind: Kind, *, actor: str, now: datetime) -> UUID:
+    """Where the audit says `begun` for good, the import was broken off: what it had written by then stays."""
+    with database.write() as session:
+        return audit.record(
+            session, actor=actor, action=f"{kind}.imported", subject=f"{kind}s", now=now, outcome=AuditOutcome.BEGUN
+        )
+
+
+def _merge(
+    database: Database, kind: Kind, chunk: Sequence[Line], *, dry_run: bool, clock: Callable[[], datetime]
+) -> Merged:
+    readable = [line for line in chunk if not line.faults]
+    with database.read() if dry_run else database.write() as session:
+        merged = people.merge(session, kind, [line.fields for line in readable], now=clock(), dry_run=dry_run)
+    outcomes = iter(merged.outcomes)
+    return Merged(
+        [Outcome(Result.REFUSED, faults=line.faults) if line.faults else next(outcomes) for line in chunk],
+        merged.appeared,
+    )

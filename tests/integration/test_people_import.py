@@ -1,0 +1,154 @@
+"""Files of users and organizations: good lines are written, bad ones named, and a second time changes nothing."""
+
+import pytest
+
+from app.db import audit
+from app.db import people as rows
+from app.db.models import Organization, User
+from app.domain.linking import DirectoryPolicy
+from app.domain.people import Kind
+from app.domain.people_files import Format, read
+from app.services import importing, people
+from app.services.importing import REFUSED_SHOWN
+from tests.integration.world import auth
+
+
+@pytest.fixture
+def world(open_world):
+    return open_world(directory=DirectoryPolicy.REQUIRE)
+
+
+def bring(world, text, kind=Kind.USER, format_=Format.CSV, **options):
+    lines = read(kind, format_, text.splitlines(keepends=True))
+    return importing.run(
+        world.database,
+        world.policy,
+        world.processor.routes,
+        kind,
+        lines,
+        actor="cli:test",
+        clock=world.clock,
+        **options,
+    )
+
+
+def counts(summary):
+    return summary.added, summary.changed, summary.unchanged, summary.refused
+
+
+def users(world):
+    with world.database.read() as session:
+        return {
+            one["external_id"]: (one["email"], one["display_name"], one["organization"])
+            for one in rows.listing(session, Kind.USER, rows.Filters(limit=1000))
+        }
+
+
+FILE = """external_id,email,display_name,organization
+u1,u1@acme.example,One,org_1
+u2,,Two,
+u3,nobody,Three,
+,u4@acme.example,Four,
+u5,,,org_404
+"""
+
+
+@pytest.fixture
+def organizations(world):
+    assert counts(bring(world, "external_id,name\norg_1,Acme\n", Kind.ORGANIZATION)) == (1, 0, 0, 0)
+
+
+def test_bad_lines_are_named_with_line_field_and_reason_and_do_not_stop_the_good_ones(world, organizations):
+    summary = bring(world, FILE)
+    assert counts(summary) == (2, 0, 0, 3)
+    assert [(one["line"], one["field"], one["rule"]) for one in summary.refused_lines] == [
+        (4, "email", "email"),
+        (5, "external_id", "required"),
+        (6, "organization", "unknown"),
+    ]
+    assert users(world) == {"u1": ("u1@acme.example", "One", "org_1"), "u2": (None, "Two", None)}
+
+
+def test_the_same_file_again_changes_nothing(world, organizations):
+    bring(world, FILE)
+    before = {one.id: (one.external_id, one.updated_at) for one in world.all(User)}
+    world.clock.move(60)
+    assert counts(bring(world, FILE)) == (0, 0, 2, 3)
+    assert {one.id: (one.external_id, one.updated_at) for one in world.all(User)} == before
+
+
+@pytest.mark.parametrize(
+    ("format_", "text"),
+    [
+        (Format.CSV, "external_id,email,display_name\nu1,,\\N\nu2,u2@acme.example,\n"),
+        (
+            Format.JSON_LINES,
+            '{"external_id":"u1","display_name":null}\n{"external_id":"u2","email":"u2@acme.example"}\n',
+        ),
+    ],
+)
+def test_what_is_empty_or_absent_stays_and_what_is_marked_is_cleared(world, organizations, format_, text):
+    bring(world, FILE)
+    assert counts(bring(world, text, format_=format_)) == (0, 2, 0, 0)
+    assert users(world) == {
+        "u1": ("u1@acme.example", None, "org_1"),
+        "u2": ("u2@acme.example", "Two", None),
+    }
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(world, organizations):
+    assert counts(bring(world, FILE, dry_run=True)) == (2, 0, 0, 3)
+    assert world.all(User) == []
+    bring(world, "external_id,display_name\nu1,Other\n")
+    assert counts(bring(world, FILE, dry_run=True)) == (1, 1, 0, 3)
+    assert users(world)["u1"] == (None, "Other", None)
+
+
+def test_an_id_that_comes_twice_is_one_user_with_what_the_later_line_says(world, monkeypatch):
+    text = "external_id,display_name,email\nu1,One,\nu1,,u1@acme.example\nu1,One,\nu2,,\n"
+    assert counts(bring(world, text)) == (2, 1, 1, 0)
+    assert users(world)["u1"] == ("u1@acme.example", "One", None)
+    monkeypatch.setattr(people, "CHUNK", 1)
+    assert counts(bring(world, text.replace("u1", "v1"))) == (1, 1, 2, 0)
+    assert users(world)["v1"] == ("v1@acme.example", "One", None)
+
+
+def test_who_waits_is_linked_by_the_import(world):
+    bodies = [auth(connection_id=f"c-{number}", tags={"end_user_id": f"u{number}"}) for number in range(3)]
+    world.process(*world.receive(*bodies))
+    assert bring(world, "external_id\nu0\nu1\nu7\n").linked == 2
+    assert [world.owner(f"c-{number}") for number in range(3)] == [("u0", None), ("u1", None), None]
+
+
+def test_of_thousands_of_bad_lines_all_are_counted_and_the_first_are_named(world):
+    summary = bring(world, "external_id,email\n" + "u,nobody\n" * (REFUSED_SHOWN + 50))
+    assert (summary.refused, len(summary.refused_lines)) == (REFUSED_SHOWN + 50, REFUSED_SHOWN)
+
+
+def test_text_that_no_database_takes_is_refused_alone(world):
+    text = '{"external_id":"a\\u0000b"}\n{"external_id":"\\ud800"}\n{"external_id":["u"]}\n{"external_id":"u1"}\n'
+    summary = bring(world, text, format_=Format.JSON_LINES)
+    assert counts(summary) == (1, 0, 0, 3)
+    assert [one["rule"] for one in summary.refused_lines] == ["unstorable", "unstorable", "type"]
+    assert [one.external_id for one in world.all(User)] == ["u1"]
+    assert world.all(Organization) == []
+
+
+def test_an_import_is_audited_with_its_counts_and_a_broken_one_stays_begun(world):
+    bring(world, "external_id\nu1\n", dry_run=True)
+    bring(world, "external_id\nu1\n")
+
+    def broken():
+        yield from read(Kind.USER, Format.CSV, ["external_id\n", "u2\n"])
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="disk"):
+        importing.run(
+            world.database, world.policy, world.processor.routes, Kind.USER, broken(), actor="cli:b", clock=world.clock
+        )
+    with world.database.read() as session:
+        told = [(one.action, one.outcome, one.detail) for one in audit.newest(session, audit.AuditFilters())]
+    assert told == [
+        ("user.imported", "begun", {}),
+        ("user.imported", "done", {"added": 1, "changed": 0, "refused": 0}),
+    ]
