@@ -23,6 +23,7 @@ PROCESS_EVENTS: Final = "waylink.process_events"
 DELIVER_JOBS: Final = "waylink.deliver_jobs"
 REFRESH_DUE: Final = "waylink.refresh_due"
 SWEEP: Final = "waylink.sweep"
+RECONCILE: Final = "waylink.reconcile"
 LINK_WAITING: Final = "waylink.link_waiting"
 PRUNE: Final = "waylink.prune"
 
@@ -31,6 +32,7 @@ QUEUE_OF: Final = {
     DELIVER_JOBS: IO_QUEUE,
     REFRESH_DUE: IO_QUEUE,
     SWEEP: IO_QUEUE,
+    RECONCILE: IO_QUEUE,
     LINK_WAITING: IO_QUEUE,
     PRUNE: IO_QUEUE,
 }

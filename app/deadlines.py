@@ -11,6 +11,8 @@ HANDOVER_DEADLINE: Final = timedelta(seconds=15)  # one batch to a team's broker
 JOB_LEASE: Final = timedelta(seconds=30)
 REFRESH_DEADLINE: Final = timedelta(seconds=45)  # one GET; a refresh can take 12 s and more at Nango (CONTRACT 4)
 REFRESH_LEASE: Final = timedelta(seconds=75)
+RECONCILE_DEADLINE: Final = timedelta(seconds=45)  # one call
+RECONCILE_LEASE: Final = timedelta(seconds=75)
 VISIBILITY_TIMEOUT: Final = timedelta(seconds=300)
 DATABASE_SHARE: Final = timedelta(seconds=10)  # waiting for locks and commits around the outside call
 
@@ -25,6 +27,7 @@ def assert_nested() -> None:
         ("events", CONFIRM_DEADLINE, EVENT_LEASE),
         ("jobs", HANDOVER_DEADLINE, JOB_LEASE),
         ("refreshes", REFRESH_DEADLINE, REFRESH_LEASE),
+        ("reconciliations", RECONCILE_DEADLINE, RECONCILE_LEASE),
     ):
         if not deadline + DATABASE_SHARE < lease < VISIBILITY_TIMEOUT:
             raise AssertionError(f"{name}: deadline {deadline}, lease {lease} and visibility timeout do not nest")

@@ -21,6 +21,7 @@ JOB: Final = "job"
 REFRESH: Final = "ref"
 TOKEN: Final = "tok"  # noqa: S105 - a prefix
 AUDIT: Final = "aud"
+RECONCILIATION: Final = "rec"
 
 
 def new_id() -> UUID:

@@ -4,18 +4,20 @@
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.config_file import ConfigFile
+from app.config_file import ConfigFile, duration
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
 from app.embedded import broker_url as embedded_broker_url
 from app.environments import Environment
 
 DEFAULT_BASE_URL: Final = "https://api.nango.dev"
+SHORTEST_PERIOD: Final = timedelta(minutes=5)  # between two reconciliations
 
 
 class Settings(BaseSettings):
@@ -103,6 +105,12 @@ class Settings(BaseSettings):
         description="A confirmed different owner: `reassign` moves the link, `hold` waits for an operator.",
         examples=["hold"],
     )
+    reconcile_every: timedelta = Field(
+        timedelta(hours=1),
+        description="How often Nango's list of connections is compared with ours, such as `15m`; `0` turns it off. "
+        "2,000 connections cost a call.",
+        examples=["15m"],
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="`json` lines, `console` text, or `auto`: text on a terminal.", examples=["json"]
     )
@@ -116,6 +124,20 @@ class Settings(BaseSettings):
     # Private, so that no variable can fill them: `complete` does.
     _file: ConfigFile = PrivateAttr(default_factory=ConfigFile)
     _environments: Mapping[str, Environment] = PrivateAttr(default_factory=dict)
+
+    @field_validator("reconcile_every", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return timedelta(0) if value.strip() == "0" else duration(value)
+
+    @field_validator("reconcile_every")
+    @classmethod
+    def _not_too_often(cls, value: timedelta) -> timedelta:
+        if value and value < SHORTEST_PERIOD:
+            raise ValueError("at least 5m, or 0: connections younger than five minutes are left to their webhook")
+        return value
 
     @property
     def file(self) -> ConfigFile:

@@ -29,6 +29,19 @@ EVENTS = Counter("waylink_events_total", "Events processed, by type and state.",
 JOBS = Counter("waylink_jobs_total", "Hand-overs by team and outcome.", ["team", "outcome"])
 REFRESHES = Counter("waylink_refreshes_total", "Token refreshes by outcome.", ["outcome"])
 API_REQUESTS = Counter("waylink_api_requests_total", "Calls of the REST API.", ["method", "path", "status"])
+RECONCILIATIONS = Counter(
+    "waylink_reconciliations_total",
+    "Comparisons with Nango's list, by environment and outcome.",
+    ["environment", "outcome"],
+)
+RECONCILED = Counter(
+    "waylink_reconciled_total", "Differences that became events, by environment and type.", ["environment", "type"]
+)
+HEAL_SECONDS = Histogram(
+    "waylink_heal_seconds",
+    "From Nango's creation of a connection whose webhook was missed to its event being processed, seconds.",
+    buckets=(60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 43_200, 86_400),
+)
 CONNECTIONS_CLOSED = Counter("waylink_connections_closed_total", "Connections that web closed, by cause.", ["cause"])
 HINTS_LOST = Counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
 

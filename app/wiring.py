@@ -1,10 +1,14 @@
 """From settings to the values that services take."""
 
+from app.clock import utc_now
 from app.config_file import RefreshEntry
+from app.db.engine import Database
 from app.db.routes import RouteRow
 from app.domain.refresh import RefreshPolicy
 from app.services.configuring import DestinationRow
+from app.services.confirming import NangoClients
 from app.services.policy import Policy
+from app.services.reconciling import Reconciler
 from app.settings import Settings
 
 
@@ -17,6 +21,12 @@ def policy_of(settings: Settings) -> Policy:
         tag_keys=settings.file.directory.tag_keys,
         refresh={name: _refresh_policy(entry) for name, entry in settings.file.refresh.items()},
     )
+
+
+def reconciler_of(settings: Settings, database: Database, clients: NangoClients) -> Reconciler:
+    """Of the environments that have an API key; the others have no list to compare with."""
+    environments = [name for name, one in settings.environments.items() if one.has_api]
+    return Reconciler(database, clients, environments, utc_now, every=settings.reconcile_every)
 
 
 def destinations_of(settings: Settings) -> dict[tuple[str, str], DestinationRow]:

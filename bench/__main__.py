@@ -41,6 +41,7 @@ PARTS: Final[dict[str, Callable[[Report, bool], None]]] = {
     "latency": partial(_figures, "bench.latency"),
     "pipeline": _pipeline,
     "scale": _scale,
+    "reconcile": partial(_figures, "bench.reconcile"),
     "audit": partial(_figures, "bench.audit"),
     "soak": _soak,
 }

@@ -16,9 +16,9 @@ from app.services.processing import Processor
 from app.services.refreshing import Refresher
 from app.services.route_cache import RouteCache
 from app.settings import Settings
-from app.wiring import policy_of
+from app.wiring import policy_of, reconciler_of
 from workers.schedule import beat_schedule
-from workers.tasks import events, jobs, refreshes, upkeep
+from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
 
 
 def make_worker(settings: Settings) -> Celery:
@@ -34,6 +34,7 @@ def make_worker(settings: Settings) -> Celery:
     events.register(app, Processor(database, policy, clients, utc_now, routes), internal)
     jobs.register(app, Deliverer(database, teams, utc_now))
     refreshes.register(app, Refresher(database, policy, clients, utc_now, routes))
+    reconciliations.register(app, reconciler_of(settings, database, clients), internal)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     upkeep.register(app, database, internal, routes, keys=policy.tag_keys, window=window)
     return app

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from app.broker import LINK_WAITING, PRUNE, QUEUE_OF, REFRESH_DUE, SWEEP
+from app.broker import LINK_WAITING, PRUNE, QUEUE_OF, RECONCILE, REFRESH_DUE, SWEEP
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:
@@ -17,6 +17,7 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
         for name, task, every, expires in (
             ("sweep", SWEEP, timedelta(seconds=1), timedelta(seconds=3)),
             ("refresh-due", REFRESH_DUE, timedelta(seconds=5), timedelta(seconds=10)),
+            ("reconcile", RECONCILE, timedelta(seconds=5), timedelta(seconds=10)),
             ("link-waiting", LINK_WAITING, timedelta(seconds=10), timedelta(seconds=20)),
             ("prune", PRUNE, timedelta(seconds=60), timedelta(seconds=60)),
         )

@@ -9,6 +9,7 @@ from app.cli.audit import audit
 from app.cli.check import check
 from app.cli.listings import connections, events, jobs
 from app.cli.people import orgs, users
+from app.cli.reconcile import reconcile
 from app.cli.rejections import rejections
 from app.cli.running import beat, migrate, web, worker
 from app.cli.sandbox import sandbox
@@ -27,7 +28,7 @@ def waylink() -> None:
 
 COMMANDS = (
     *(up, web, worker, beat, migrate, check, sandbox, send),
-    *(events, connections, users, orgs, jobs, rejections, status, token, audit),
+    *(events, connections, users, orgs, jobs, reconcile, rejections, status, token, audit),
 )
 for command in COMMANDS:
     waylink.add_command(command)

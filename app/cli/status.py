@@ -16,19 +16,22 @@ from app.broker import EVENTS_QUEUE, IO_QUEUE, Broker
 from app.cli.output import print_rows
 from app.clock import utc_now
 from app.configuration import load
-from app.db import figures, key_uses, rejections
+from app.db import figures, key_uses, reconciliations, rejections
 from app.db.engine import connect
 from app.db.models import Rejection, SigningKeyUse
+from app.db.reconciliations import Run
 from app.db.schema import require_current
 from app.deadlines import EVENT_LEASE
 from app.domain import breaker
 from app.domain.breaker import Breaker
+from app.domain.reconciling import RunOutcome
 from app.environments import Environment, Environments, key_name
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
 from app.settings import Settings
 
 OVERDUE: Final = timedelta(seconds=60)  # due work that nobody took for so long
 RECENT: Final = timedelta(hours=24)  # of failed events and discarded jobs
+PERIODS: Final = 3  # of reconciling, without a run that completed
 HOUR: Final = timedelta(hours=1)  # of rejections
 BREAKER_OPEN: Final = timedelta(seconds=60)  # how long Nango's breaker stays open (CONTRACT 1.6)
 
@@ -83,6 +86,7 @@ def _database_checks(settings: Settings, now: datetime) -> list[Check]:
                     *_job_checks(session, now),
                     *_sender_checks(session, settings.environments, now),
                     *_environment_checks(session, settings.environments),
+                    *_reconcile_checks(session, settings, now),
                 ]
         except DatabaseNotMigrated as behind:
             return [Check("database", False, "not migrated", str(behind))]
@@ -148,6 +152,25 @@ def _environment_checks(session: Session, environments: Environments) -> Iterato
             yield Check(f"key {name} {position}", True, key_name(key), _usage(use))
     for one in uses.values():
         yield Check(f"retired key {one.environment} {one.key}", True, one.key, f"no longer live; {_usage(one)}")
+
+
+def _reconcile_checks(session: Session, settings: Settings, now: datetime) -> Iterator[Check]:
+    for name, environment in settings.environments.items():
+        if environment.has_api and settings.reconcile_every:
+            last, done = (reconciliations.last(session, name, completed=only) for only in (False, True))
+            yield _reconcile_check(name, last, done, late=now - PERIODS * settings.reconcile_every)
+
+
+def _reconcile_check(name: str, last: Run | None, done: Run | None, *, late: datetime) -> Check:
+    what = f"reconcile {name}"
+    if last is None:
+        return Check(what, True, "never", "the first run begins when an io worker and Beat run")
+    problem = last.problem or ""
+    if last.outcome == RunOutcome.FAILED:
+        return Check(what, False, "failed", problem)
+    since = done.created_at if done else last.created_at
+    words = f"last completed run began {_time(since)}" if done else f"the first run began {_time(since)}"
+    return Check(what, since >= late, last.outcome or last.stage, f"{words}; {problem}" if problem else words)
 
 
 def _mode(environment: Environment) -> str:

@@ -115,6 +115,8 @@ class Connection(Base):
         _partial("ix_connections_wanted_email", "wanted_email", where="unlinked_reason IS NOT NULL"),
         _partial("ix_connections_wanted_organization", "wanted_organization", where="unlinked_reason IS NOT NULL"),
         _partial("ix_connections_owner_look_at", "owner_look_at", where="owner_look_at IS NOT NULL"),
+        # Nango lists its newest first: a page of its list is a span of ours.
+        _partial("ix_connections_generation", "environment", "nango_id", where="status <> 'deleted'"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -407,3 +409,67 @@ class Lease(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     holder: Mapped[UUID]
     until_at: Mapped[datetime]
+
+
+class Reconciliation(Base):
+    """One comparison of an environment's list at Nango with ours, and its report. One at a time per environment."""
+
+    __tablename__ = "reconciliations"
+    __table_args__ = (
+        CheckConstraint("trigger IN ('schedule', 'demand', 'import')", name="trigger"),
+        CheckConstraint("stage IN ('listing', 'checking', 'settling', 'done')", name="stage"),
+        _partial("uq_reconciliations_open", "environment", where="finished_at IS NULL", unique=True),
+        Index("ix_reconciliations_environment", "environment", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    environment: Mapped[str]
+    trigger: Mapped[str]
+    dry_run: Mapped[bool]
+    accept_deletions: Mapped[bool]  # an operator said that absences are to be believed, however many
+    stage: Mapped[str]
+    stage_since: Mapped[datetime]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    next_at: Mapped[datetime]  # due, or the end of the lease
+    attempts: Mapped[int]  # claims without a result
+    failures: Mapped[int]  # calls in a row that Nango did not answer
+    holder: Mapped[UUID | None]  # who holds the lease
+    page: Mapped[int]  # the next page of the listing that is under way
+    below: Mapped[int | None] = mapped_column(BigInt)  # the lowest of Nango's ids that it has shown so far
+    relist: Mapped[bool]  # the second look is a listing, being cheaper than looking up each
+    pages: Mapped[int]
+    calls: Mapped[int]
+    seen: Mapped[int] = mapped_column(BigInt)  # connections that Nango's list showed
+    found: Mapped[dict[str, Any]]  # differences at the first look, by type
+    counted: Mapped[dict[str, Any]]  # those still there at the second, each of which became an event
+    samples: Mapped[dict[str, Any]]  # a few of the found, by type
+    missed_by_webhook: Mapped[int]  # of the counted, those that a webhook should have told of
+    healed: Mapped[int]  # their events processed
+    unhealed: Mapped[int]  # their events failed
+    heal_seconds_sum: Mapped[float]  # from Nango's `created` to processed, of connections whose webhook was missed
+    heal_seconds_max: Mapped[float]
+    heal_count: Mapped[int]
+    outcome: Mapped[str | None]
+    problem: Mapped[str | None]
+
+
+class Difference(Base):
+    """Something that Nango's list showed otherwise than we know it, from its first sight until its event is settled."""
+
+    __tablename__ = "differences"
+    __table_args__ = (
+        UniqueConstraint("environment", "integration", "connection_id", "type"),
+        _partial("ix_differences_told", "environment", "event_id", where="event_id IS NOT NULL"),
+        _partial("ix_differences_open", "environment", "id", where="event_id IS NULL"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    environment: Mapped[str]
+    integration: Mapped[str]
+    connection_id: Mapped[str]
+    type: Mapped[str]
+    first_seen_at: Mapped[datetime]
+    since: Mapped[datetime | None]  # Nango's `created`, for connections we did not know
+    event_id: Mapped[UUID | None]  # once it was seen twice

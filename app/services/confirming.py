@@ -81,7 +81,7 @@ def look_up(client: NangoClient, environment: str, keys: Collection[Key], *, end
         if isinstance(newest, Unavailable):
             return dict.fromkeys(missing, newest)
         shown = {(environment, one.integration, one.connection_id): one for one in newest.connections}
-        looks = {key: _view(shown[key], newest.observed_at) for key in missing if key in shown}
+        looks = {key: view_of(shown[key], newest.observed_at) for key in missing if key in shown}
         missing = [key for key in missing if key not in looks]
     for position, key in enumerate(missing):
         page = _ask(partial(client.list_connections, connection_id=key[2]), ends_at)
@@ -89,7 +89,7 @@ def look_up(client: NangoClient, environment: str, keys: Collection[Key], *, end
             looks.update(dict.fromkeys(missing[position:], page))
             break
         found = [one for one in page.connections if one.integration == key[1]]
-        looks[key] = _view(found[0], page.observed_at) if found else Absent(page.observed_at)
+        looks[key] = view_of(found[0], page.observed_at) if found else Absent(page.observed_at)
     return looks
 
 
@@ -106,7 +106,8 @@ def _ask(call: Callable[..., ConnectionPage], ends_at: float) -> ConnectionPage 
         return Unavailable(str(failed))
 
 
-def _view(one: ListedConnection, observed_at: datetime) -> View:
+def view_of(one: ListedConnection, observed_at: datetime) -> View:
+    """What Nango's list showed, as judgement takes it."""
     return View(
         nango_id=one.id,
         tags=one.tags,

@@ -29,6 +29,12 @@ class _Before(NamedTuple):
     tags: Mapping[str, Any]
     status: str
     failing: bool
+    observed_at: datetime | None
+
+    @property
+    def told_by_webhook_alone(self) -> bool:
+        """A webhook told of it while there was no API key, so that nobody knew its generation."""
+        return self.observed_at is not None and self.nango_id is None
 
 
 class Effects:
@@ -40,7 +46,13 @@ class Effects:
 
     def act(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> str | None:
         """Change the connection as the event says. None when the teams are to be told of it, or why they are not."""
-        before = _Before(connection.nango_id, connection.tags, connection.status, _is_failing(connection))
+        before = _Before(
+            connection.nango_id,
+            connection.tags,
+            connection.status,
+            _is_failing(connection),
+            connection.observed_at,
+        )
         self._change(connection, event, judged, verdict)
         untold = _untold(judged.notice.type, event.origin, verdict.view, connection, before)
         same = connection.nango_id is not None and connection.nango_id == before.nango_id
@@ -170,10 +182,11 @@ def _untold(kind: EventType, origin: str, view: View | None, connection: Connect
         if connection.announced_nango_id == view.nango_id:
             return TOLD_BEFORE
         connection.announced_nango_id = view.nango_id
-    elif kind is EventType.CONNECTION_DELETED:
+        return TOLD_BEFORE if origin != Origin.WEBHOOK and before.told_by_webhook_alone else None
+    if kind is EventType.CONNECTION_DELETED:
         return KNOWN_BEFORE if before.status == ConnectionStatus.DELETED else None
-    elif kind is EventType.CONNECTION_TAGS_CHANGED:
+    if kind is EventType.CONNECTION_TAGS_CHANGED:
         return KNOWN_BEFORE if connection.tags == before.tags else None
-    elif origin != Origin.WEBHOOK and kind in {EventType.CONNECTION_REFRESH_FAILED, EventType.CONNECTION_RECOVERED}:
+    if origin != Origin.WEBHOOK and kind in {EventType.CONNECTION_REFRESH_FAILED, EventType.CONNECTION_RECOVERED}:
         return KNOWN_BEFORE if _is_failing(connection) == before.failing else None
     return None

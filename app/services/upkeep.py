@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from app.db import audit, key_uses, rejections
+from app.db import audit, key_uses, reconciliations, rejections
 from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db.engine import Database
@@ -17,6 +17,7 @@ from app.deadlines import BATCH
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
 PRUNE_CHUNK: Final = 1000
 AUDIT_KEPT: Final = timedelta(days=365)
+REPORTS_KEPT: Final = timedelta(days=30)  # of reconciliations
 RECORD_KEPT: Final = timedelta(days=7)  # what was refused, and keys that are live no more
 
 
@@ -46,7 +47,8 @@ def prune(database: Database, *, window: timedelta, clock: Callable[[], datetime
     refused = _in_chunks(database, partial(rejections.prune, before=old, limit=PRUNE_CHUNK))
     keys = _in_chunks(database, partial(key_uses.prune, before=old, limit=PRUNE_CHUNK))
     acts = _in_chunks(database, partial(audit.prune, before=now - AUDIT_KEPT, limit=PRUNE_CHUNK))
-    return windows + refused + keys + acts
+    reports = _in_chunks(database, partial(reconciliations.prune, before=now - REPORTS_KEPT, limit=PRUNE_CHUNK))
+    return windows + refused + keys + acts + reports
 
 
 def _in_chunks(database: Database, forget: Callable[[Session], int]) -> int:

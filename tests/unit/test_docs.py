@@ -19,6 +19,7 @@ from app.cli.send import sample_names
 from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.linking import Drift, UnlinkedReason
+from app.domain.reconciling import RunOutcome, Stage, Trigger
 from app.domain.states import AuditOutcome, ConnectionStatus, EventState, JobState, Origin, RefreshOutcome
 from app.nango import credentials
 from app.nango.reading import Reading
@@ -46,6 +47,9 @@ WORDS: tuple[type[StrEnum], ...] = (
     UnlinkedReason,
     Drift,
     Operation,
+    Trigger,
+    Stage,
+    RunOutcome,
 )
 # Split, so that this file does not name them itself.
 PRIVATE = ("/work" + "/", "/home" + "/", "/root" + "/", "/Users" + "/", ".." + "/shared", "DESIGN" + ".md")

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from uuid import UUID
 
 from celery import Celery
 
@@ -26,11 +27,17 @@ def register(app: Celery, processor: Processor, internal: Broker) -> None:
         if applied.settled or applied.waiting:
             log.info("events_processed", settled=applied.settled, waiting=applied.waiting, jobs=len(applied.job_ids))
         # After the commit: a message about a job that was rolled back would be a lie.
-        jobs = [show(JOB, one) for one in applied.job_ids]
-        try:
-            internal.send(
-                [hint(DELIVER_JOBS, new_id().hex, jobs[start : start + BATCH]) for start in range(0, len(jobs), BATCH)]
-            )
-        except BrokerUnavailable as away:
-            HINTS_LOST.inc()
-            log.warning("hints_lost", jobs=len(jobs), problem=str(away), then="the sweep sends them")
+        _send(internal, DELIVER_JOBS, [show(JOB, one) for one in applied.job_ids], what="jobs")
+
+
+def announce(internal: Broker, events: Sequence[UUID]) -> None:
+    """Tell the events workers of events of our own."""
+    _send(internal, PROCESS_EVENTS, [show(EVENT, one) for one in events], what="events")
+
+
+def _send(internal: Broker, task: str, ids: Sequence[str], *, what: str) -> None:
+    try:
+        internal.send([hint(task, new_id().hex, ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)])
+    except BrokerUnavailable as away:
+        HINTS_LOST.inc()
+        log.warning("hints_lost", **{what: len(ids)}, problem=str(away), then="the sweep sends them")

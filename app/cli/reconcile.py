@@ -1,0 +1,183 @@
+"""`waylink reconcile`: compare Nango's list with ours now, and read the reports of earlier runs."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import click
+
+from app.broker import RECONCILE, Broker, hint
+from app.cli.output import print_one, print_rows
+from app.clock import utc_now
+from app.configuration import load
+from app.db import reconciliations as rows
+from app.db.engine import Database, connect
+from app.db.reconciliations import Run, shown
+from app.db.schema import require_current
+from app.domain.reconciling import RunOutcome, Stage, Trigger
+from app.errors import BrokerUnavailable, ConfigurationError, InvalidInput, NotFound, Problem
+from app.ids import RECONCILIATION, new_id, parse, show
+from app.services.confirming import clients_for
+from app.services.reconciling import Reconciler
+from app.settings import Settings
+from app.telemetry import configure_logs
+from app.wiring import reconciler_of
+
+LOOK_EVERY: Final = 0.5  # seconds between two looks at a run that is waited for
+UNCLAIMED: Final = timedelta(seconds=8)  # Beat comes every five: no worker takes it, so this command does
+COLUMNS: Final = (
+    *("id", "environment", "trigger", "dry_run", "stage", "outcome", "seen", "found", "counted"),
+    *("missed_by_webhook", "healed", "started_at", "problem"),
+)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--environment", "environments", multiple=True, help="This one only; may be repeated. Else all.")
+@click.option("--dry-run", is_flag=True, help="Say what differs at a first look, and change nothing. Waits.")
+@click.option(
+    "--accept-deletions",
+    is_flag=True,
+    help="Believe that connections are gone, even when most of them are absent from Nango's list.",
+)
+@click.option("--wait", is_flag=True, help="Follow the runs to their end, and do the work where no worker does.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def reconcile(
+    context: click.Context,
+    /,
+    *,
+    environments: Sequence[str],
+    dry_run: bool,
+    accept_deletions: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Compare Nango's list of connections with ours now. Exit 1 if a run fails."""
+    if context.invoked_subcommand:
+        return
+    settings = load()
+    configure_logs(style=settings.log_format, level="error")
+    chosen = _chosen(settings, environments)
+    with _reconciler(settings) as reconciler:
+        runs = [_request(reconciler, name, dry_run=dry_run, accept_deletions=accept_deletions) for name in chosen]
+        _announce(settings)
+        if wait or dry_run:
+            runs = [_follow(reconciler, run) for run in runs]
+    if as_json or len(runs) > 1 or not (wait or dry_run):
+        print_rows([shown(run) for run in runs], COLUMNS, as_json=as_json)
+    else:
+        print_one(shown(runs[0]), as_json=False)
+    sys.exit(1 if any(run.outcome == RunOutcome.FAILED for run in runs) else 0)
+
+
+@reconcile.command("list")
+@click.option("--environment", help="Of this environment.")
+@click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_runs(*, environment: str | None, before: str | None, limit: int, as_json: bool) -> None:
+    """List runs, newest first."""
+    cursor = parse(RECONCILIATION, before) if before else None
+    with _database(load()) as database, database.read() as session:
+        runs = rows.newest(session, environment=environment, before=cursor, limit=limit)
+    print_rows([shown(run) for run in runs], COLUMNS, as_json=as_json)
+
+
+@reconcile.command("show")
+@click.argument("run_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show_run(run_id: str, *, as_json: bool) -> None:
+    """All about one run: what differed, with samples, and what became of it."""
+    with _database(load()) as database:
+        print_one(shown(_get(database, parse(RECONCILIATION, run_id))), as_json=as_json)
+
+
+def _chosen(settings: Settings, named: Sequence[str]) -> list[str]:
+    """The environments to compare. Raises InvalidInput, and ConfigurationError where there is none."""
+    able = [name for name, one in settings.environments.items() if one.has_api]
+    for name in named:
+        if name not in settings.environments:
+            raise InvalidInput(f"no environment {name!r} is configured; there are {', '.join(settings.environments)}")
+        if name not in able:
+            raise InvalidInput(f"environment {name!r} has no API key, so there is no list to compare with")
+    if not able:
+        missing = "no environment has an API key, so there is no list to compare with"
+        raise ConfigurationError([Problem("WAYLINK_NANGO_API_KEY", missing)])
+    return list(dict.fromkeys(named)) or able
+
+
+def _request(reconciler: Reconciler, environment: str, *, dry_run: bool, accept_deletions: bool) -> Run:
+    """A new run, or the one that is under way. Raises InvalidInput where that is of another kind."""
+    trigger = Trigger.DEMAND
+    run = reconciler.request(environment, trigger=trigger, dry_run=dry_run, accept_deletions=accept_deletions)
+    if run is not None:
+        return run
+    with reconciler.database.read() as session:
+        found = rows.under_way(session, environment)
+    if found is None:  # it has just ended
+        return _request(reconciler, environment, dry_run=dry_run, accept_deletions=accept_deletions)
+    name = show(RECONCILIATION, found.id)
+    if (found.dry_run, found.accept_deletions) != (dry_run, accept_deletions):
+        raise InvalidInput(f"{name} of environment {environment} is under way: try again when it is over")
+    click.echo(f"{name} of environment {environment} is under way already", err=True)
+    return found
+
+
+def _announce(settings: Settings) -> None:
+    """Workers need not wait for Beat's next tick; they come by themselves where the broker is away."""
+    with closing(Broker.at("internal", settings.broker)) as broker:
+        try:
+            broker.send([hint(RECONCILE, new_id().hex)])
+        except BrokerUnavailable:
+            return
+
+
+def _follow(reconciler: Reconciler, run: Run) -> Run:
+    """Wait for the end of a run, telling how far it is."""
+    told = ""
+    while run.finished_at is None:
+        if (line := _progress(run)) != told:
+            click.echo(line, err=True)
+            told = line
+        if run.next_at + UNCLAIMED < utc_now():
+            reconciler.work(run_id=run.id)
+        else:
+            time.sleep(LOOK_EVERY)
+        run = _get(reconciler.database, run.id)
+    return run
+
+
+def _progress(run: Run) -> str:
+    differ, counted = sum(run.found.values()), sum(run.counted.values())
+    words = {
+        Stage.LISTING: f"{run.seen} connections seen, {differ} differ",
+        Stage.CHECKING: f"second look at what differs, {counted} of {differ} counted",
+        Stage.SETTLING: f"{run.healed + run.unhealed} of {counted} events processed",
+    }
+    waits = f"; waits: {run.problem}" if run.failures and run.problem else ""
+    return f"{run.environment}: {words.get(Stage(run.stage), 'queued')}{waits}"
+
+
+def _get(database: Database, run_id: UUID) -> Run:
+    with database.read() as session:
+        run = rows.get(session, run_id)
+    if run is None:
+        raise NotFound("reconciliation", show(RECONCILIATION, run_id))
+    return run
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Database]:
+    with closing(connect(settings.database)) as database:
+        require_current(database)
+        yield database
+
+
+@contextmanager
+def _reconciler(settings: Settings) -> Iterator[Reconciler]:
+    with _database(settings) as database, clients_for(settings.environments) as clients:
+        yield reconciler_of(settings, database, clients)

@@ -1,0 +1,619 @@
+"""Promise 6: what the webhooks missed heals, within the period, counted, and never from one partial listing."""
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select
+
+from app.db import reconciliations
+from app.db.models import Connection, Difference, Event, Reconciliation
+from app.domain.reconciling import APART, YOUNG, RunOutcome, Stage, Trigger
+from app.domain.states import ConnectionStatus, EventState
+from app.services import reconciling
+from app.services.reconciling import Reconciler
+from tests.integration import world as worlds
+from tests.integration.sandbox_server import control, register, serve
+from tests.integration.world import DANA, OMAR, KilledError, auth, dying_at, in_threads
+
+MINUTE = APART.total_seconds()
+
+
+@pytest.fixture
+def nango():
+    """A sandbox of its own: its list holds what the test put there, and no webhook ever leaves it."""
+    with serve() as client:
+        yield client
+
+
+@pytest.fixture
+def gate(nango):
+    with worlds.gate(str(nango.base_url).rstrip("/")) as door:
+        yield door
+
+
+@pytest.fixture
+def world(open_world, gate):
+    made = open_world(base_url=gate.url)
+    made.route(all={"environment": ["default"]})
+    return made
+
+
+@pytest.fixture
+def reconciler(world):
+    return reconciler_of(world)
+
+
+def reconciler_of(world, **changes):
+    return Reconciler(world.database, world.clients, ["default"], world.clock, **{"page_size": 5, **changes})
+
+
+def age(world):
+    """What was just made is not young any more."""
+    world.clock.move(YOUNG.total_seconds() + 5)
+
+
+def delete(nango, connection_id):
+    nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
+
+
+def report(world, run):
+    with world.database.read() as session:
+        return reconciliations.get(session, run.id)
+
+
+def request(reconciler, trigger=Trigger.DEMAND, **options):
+    run = reconciler.request("default", trigger=trigger, **options)
+    assert run is not None
+    return run
+
+
+def first_look(world, reconciler, **options):
+    """Run up to the minute's pause."""
+    run = request(reconciler, **options)
+    reconciler.work()
+    return report(world, run)
+
+
+def finish(world, reconciler, run):
+    """Let time pass and both workers work until the run is over."""
+    for _ in range(200):
+        found = report(world, run)
+        if found.finished_at is not None:
+            return found
+        world.clock.now = max(world.clock.now, found.next_at)
+        reconciler.work()
+        world.process()
+    raise AssertionError(f"does not end: {found}")
+
+
+def reconcile(world, reconciler, **options):
+    return finish(world, reconciler, request(reconciler, **options))
+
+
+def count(world, model):
+    with world.database.read() as session:
+        return session.scalar(select(func.count()).select_from(model))
+
+
+def known(world, nango, *names, tags=DANA):
+    """Connections that both sides know."""
+    for name in names:
+        register(nango, name, "oauth2", tags=tags)
+        world.settle(auth(connection_id=name, tags=tags))
+    age(world)
+
+
+# What it finds
+
+
+def test_a_connection_whose_webhook_was_missed_is_linked_and_routed(world, nango, reconciler):
+    reconcile(world, reconciler)  # the environment's first run is its import
+    nango_id = register(nango, "lost", "oauth2", tags=DANA)["id"]
+    age(world)
+    run = reconcile(world, reconciler)
+    assert (run.outcome, run.problem, run.trigger) == (RunOutcome.COMPLETED, None, Trigger.DEMAND)
+    assert (run.found, run.counted, run.healed) == ({"connection.created": 1}, {"connection.created": 1}, 1)
+    assert run.missed_by_webhook == 1
+    connection = world.connection("lost")
+    assert (connection.status, connection.nango_id, connection.tags) == (ConnectionStatus.ACTIVE, nango_id, DANA)
+    assert world.owner("lost") == ("usr_1042", "org_77")
+    [event] = world.events("connection.created")
+    assert (event.origin, event.confirmed, event.state) == ("reconcile", True, EventState.PROCESSED)
+    assert event.document["origin"] == "reconcile"
+    assert [job.event_id for job in world.jobs("all")].count(event.id) == 1
+    assert world.open_plan("lost") is not None
+    assert run.heal_count == 1
+    assert run.heal_seconds_max == pytest.approx(YOUNG.total_seconds() + MINUTE, abs=10)
+
+
+def test_what_is_the_same_on_both_sides_makes_nothing(world, nango, gate, reconciler):
+    known(world, nango, *[f"same-{number}" for number in range(12)])
+    before, jobs = count(world, Event), len(world.jobs())
+    gate.requests.clear()
+    run = reconcile(world, reconciler)
+    assert (run.found, run.counted, run.seen, run.pages, run.calls) == ({}, {}, 12, 3, 3)
+    assert len(gate.requests) == 3
+    assert (count(world, Event), len(world.jobs()), count(world, Difference)) == (before, jobs, 0)
+
+
+def test_changed_tags_move_the_connection_to_its_new_owner(world, nango, reconciler):
+    known(world, nango, "moved", "stays")
+    register(nango, "moved", "oauth2", tags=OMAR)
+    run = reconcile(world, reconciler)
+    assert run.counted == {"connection.tags_changed": 1}
+    assert run.missed_by_webhook == 0  # Nango announces no change of tags
+    [event] = world.events("connection.tags_changed")
+    assert (event.origin, event.state, event.confirmed) == ("reconcile", EventState.PROCESSED, True)
+    assert run.samples == {
+        "connection.tags_changed": [
+            {
+                "integration": "oauth2",
+                "connection_id": "moved",
+                "why": "tags that differ: end_user_id, organization_id",
+            }
+        ]
+    }
+
+
+def test_a_broken_connection_and_its_recovery_are_found(world, nango, reconciler):
+    known(world, nango, "breaks")
+    reconcile(world, reconciler)  # the first is an import
+    control(nango, "breaks", "oauth2", exhausted=True)
+    run = reconcile(world, reconciler)
+    assert (run.counted, run.missed_by_webhook) == ({"connection.refresh_failed": 1}, 1)
+    assert world.connection("breaks").last_error_type == "auth"
+    assert world.owner("breaks") == ("usr_1042", "org_77")
+    assert reconcile(world, reconciler).counted == {}
+    control(nango, "breaks", "oauth2", exhausted=False)
+    run = reconcile(world, reconciler)
+    assert (run.counted, run.missed_by_webhook) == ({"connection.recovered": 1}, 1)
+    assert world.connection("breaks").last_error_type is None
+
+
+def test_a_deleted_connection_is_found(world, nango, reconciler):
+    known(world, nango, "goes", "stays")
+    reconcile(world, reconciler)  # the first is an import
+    delete(nango, "goes")
+    run = reconcile(world, reconciler)
+    assert (run.counted, run.missed_by_webhook, run.healed) == ({"connection.deleted": 1}, 1, 1)
+    assert world.connection("goes").status == ConnectionStatus.DELETED
+    assert (world.owner("goes"), world.owner("stays")) == (None, ("usr_1042", "org_77"))
+    assert reconcile(world, reconciler).found == {}
+
+
+def test_another_generation_under_the_same_key_is_a_new_connection(world, nango, reconciler):
+    known(world, nango, "again")
+    delete(nango, "again")
+    nango_id = register(nango, "again", "oauth2", tags=OMAR)["id"]
+    age(world)
+    run = reconcile(world, reconciler)
+    assert run.counted == {"connection.created": 1}
+    connection = world.connection("again")
+    assert (connection.nango_id, world.owner("again")) == (nango_id, ("usr_2001", "org_88"))
+    assert "new_generation" in {link.close_reason for link in world.links("again")}
+
+
+def test_who_came_back_after_a_deletion_that_we_believed_is_linked_again(world, nango, reconciler):
+    known(world, nango, "back")
+    delete(nango, "back")
+    reconcile(world, reconciler)
+    register(nango, "back", "oauth2", tags=DANA)
+    age(world)
+    assert reconcile(world, reconciler).counted == {"connection.created": 1}
+    assert world.owner("back") == ("usr_1042", "org_77")
+
+
+# When a difference counts
+
+
+def test_a_difference_counts_at_the_second_look_a_minute_later(world, nango, reconciler):
+    register(nango, "lost", "oauth2", tags=DANA)
+    age(world)
+    run = first_look(world, reconciler)
+    assert (run.stage, run.found, run.counted) == (Stage.CHECKING, {"connection.created": 1}, {})
+    assert run.next_at - world.clock.now == APART
+    world.clock.move(MINUTE - 1)
+    assert reconciler.work() == []
+    world.clock.move(1)
+    [event_id] = reconciler.work()
+    assert world.event(event_id).state == EventState.RECEIVED
+
+
+def test_what_healed_meanwhile_does_not_count(world, nango, reconciler):
+    known(world, nango, "late", "moved")
+    register(nango, "late-2", "oauth2", tags=DANA)
+    register(nango, "moved", "oauth2", tags=OMAR)
+    delete(nango, "late")
+    age(world)
+    run = first_look(world, reconciler)
+    assert sum(run.found.values()) == 3
+    world.settle(auth(connection_id="late-2", tags=DANA))  # the webhook came after all
+    register(nango, "moved", "oauth2", tags=DANA)  # somebody put them back
+    register(nango, "late", "oauth2", tags=DANA)
+    events = count(world, Event)
+    run = finish(world, reconciler, run)
+    assert (run.counted, run.healed) == ({}, 0)
+    assert (count(world, Event), count(world, Difference)) == (events, 0)
+
+
+def test_young_connections_are_left_to_their_webhook(world, nango, clock, reconciler):
+    register(nango, "young", "oauth2", tags=DANA)
+    clock.move(YOUNG.total_seconds() - 10)
+    assert reconcile(world, reconciler).found == {}
+    clock.move(20)
+    assert reconcile(world, reconciler).counted == {"connection.created": 1}
+
+
+def test_a_lagging_replica_changes_nothing(world, nango, clock, reconciler):
+    known(world, nango, "owned", "gone")
+    nango.patch("/sandbox/settings", json={"replica_lag": 3600}).raise_for_status()
+    register(nango, "owned", "oauth2", tags=OMAR)
+    nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
+    world.settle(auth("override", connection_id="owned", tags=OMAR))
+    nango.patch("/sandbox/settings", json={"replica_lag": 3600}).raise_for_status()
+    register(nango, "new", "oauth2", tags=DANA)
+    jobs = len(world.jobs())
+    age(world)
+    run = reconcile(world, reconciler)
+    assert run.outcome == RunOutcome.COMPLETED
+    assert world.owner("owned") == ("usr_2001", "org_88")
+    assert len(world.jobs()) == jobs
+    nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
+    assert reconcile(world, reconciler).counted == {"connection.created": 1}
+    assert world.owner("new") == ("usr_1042", "org_77")
+
+
+# One event, one job
+
+
+def test_two_runs_make_one_event_while_the_first_is_unprocessed(world, nango, clock, monkeypatch, reconciler):
+    register(nango, "lost", "oauth2", tags=DANA)
+    age(world)
+    run = first_look(world, reconciler)
+    clock.move(MINUTE)
+    assert len(reconciler.work()) == 1
+    clock.move(reconciling.SETTLE_WITHIN.total_seconds())
+    reconciler.work()
+    run = report(world, run)
+    assert (run.outcome, run.healed) == (RunOutcome.COMPLETED, 0)
+    assert "1 events still wait" in run.problem
+    again = first_look(world, reconciler)
+    clock.move(MINUTE)
+    assert reconciler.work() == []
+    assert (again.found, count(world, Event)) == ({"connection.created": 1}, 1)
+    again = finish(world, reconciler, again)
+    assert (again.counted, again.healed) == ({}, 1)
+    assert world.owner("lost") == ("usr_1042", "org_77")
+
+
+def test_a_late_webhook_does_not_route_the_creation_again(world, nango, reconciler):
+    world.route(new={"type": ["connection.created"]})
+    register(nango, "lost", "oauth2", tags=DANA)
+    age(world)
+    reconcile(world, reconciler)
+    event_id = world.settle(auth(connection_id="lost", tags=DANA))
+    assert world.event(event_id).state == EventState.PROCESSED
+    assert len(world.jobs("new")) == 1
+    assert len(world.links("lost")) == 1
+
+
+def test_a_connection_that_only_a_webhook_told_of_is_confirmed_and_not_announced_again(
+    open_world, world, nango, reconciler
+):
+    world.route(new={"type": ["connection.created"]})
+    register(nango, "told", "oauth2", tags=DANA)
+    open_world().settle(auth(connection_id="told", tags=DANA))  # before the environment had an API key
+    assert (world.connection("told").status, len(world.jobs("new"))) == (ConnectionStatus.UNCONFIRMED, 1)
+    age(world)
+    assert reconcile(world, reconciler).counted == {"connection.created": 1}
+    assert (world.connection("told").status, len(world.jobs("new"))) == (ConnectionStatus.ACTIVE, 1)
+    world.settle(auth(connection_id="told", tags=DANA))
+    assert len(world.jobs("new")) == 1
+
+
+def test_a_connection_that_only_a_webhook_told_of_and_nango_never_shows_is_deleted(
+    open_world, world, nango, reconciler
+):
+    open_world().settle(auth(connection_id="forged", tags=DANA))
+    known(world, nango, "stays")
+    assert reconcile(world, reconciler).counted == {"connection.deleted": 1}
+    assert world.connection("forged").status == ConnectionStatus.DELETED
+
+
+# Paging
+
+
+def names(count, prefix="c"):
+    return [f"{prefix}-{number:02}" for number in range(count)]
+
+
+def test_rows_that_move_while_the_list_is_read_are_not_taken_for_deleted(world, nango, gate, reconciler):
+    known(world, nango, *names(14))
+    gate.after = lambda: delete(nango, "c-13")  # of the first page: the others move up, and one is on no page
+    run = first_look(world, reconciler)
+    assert run.found == {"connection.deleted": 1}  # the one that hid
+    run = finish(world, reconciler, run)
+    assert run.counted == {}
+    assert all(world.owner(name) == ("usr_1042", "org_77") for name in names(13))
+    assert reconcile(world, reconciler).counted == {"connection.deleted": 1}
+    assert world.connection("c-13").status == ConnectionStatus.DELETED
+
+
+def test_rows_that_come_while_the_list_is_read_are_neither_lost_nor_counted_twice(world, nango, gate, reconciler):
+    known(world, nango, *names(12))
+    register(nango, "lost", "oauth2", tags=DANA)
+    age(world)
+
+    def three_more():
+        for name in names(3, "new"):
+            register(nango, name, "oauth2", tags=DANA)
+
+    gate.after = three_more
+    run = first_look(world, reconciler)
+    assert (run.found, run.seen) == ({"connection.created": 1}, 13)
+    world.clock.now -= YOUNG  # the new ones are young still
+    run = finish(world, reconciler, replace(run))
+    assert run.counted == {"connection.created": 1}
+
+
+def test_a_second_listing_serves_where_it_takes_fewer_calls(world, nango, gate, reconciler):
+    for name in names(12):
+        register(nango, name, "oauth2", tags=DANA)
+    age(world)
+    gate.requests.clear()
+    run = reconcile(world, reconciler)
+    assert (run.counted, run.calls, len(gate.requests)) == ({"connection.created": 12}, 6, 6)
+    assert {world.owner(name) for name in names(12)} == {("usr_1042", "org_77")}
+
+
+def test_a_deletion_is_looked_up_by_its_id_even_when_the_rest_is_listed_again(world, nango, gate, reconciler):
+    known(world, nango, "goes", *names(3))
+    delete(nango, "goes")
+    for name in names(8, "lost"):
+        register(nango, name, "oauth2", tags=DANA)
+    age(world)
+    gate.requests.clear()
+    run = reconcile(world, reconciler)
+    assert run.counted == {"connection.created": 8, "connection.deleted": 1}
+    assert sum("connectionId=goes" in path for path in gate.requests) == 1
+
+
+def test_an_empty_list_says_nothing_of_many(world, nango, reconciler):
+    known(world, nango, *names(25))
+    for name in names(25):
+        delete(nango, name)
+    run = reconcile(world, reconciler)
+    assert (run.outcome, run.found, run.counted) == (RunOutcome.COMPLETED, {"connection.deleted": 25}, {})
+    assert "not believed" in run.problem
+    assert world.owner("c-03") == ("usr_1042", "org_77")
+    run = reconcile(world, reconciler, accept_deletions=True)
+    assert (run.counted, run.problem) == ({"connection.deleted": 25}, None)
+    assert {one.status for one in world.all(Connection)} == {ConnectionStatus.DELETED}
+
+
+# Dry runs, import, bounds
+
+
+def test_a_dry_run_writes_nothing_but_its_report(world, nango, reconciler):
+    known(world, nango, "goes", "moved")
+    delete(nango, "goes")
+    register(nango, "moved", "oauth2", tags=OMAR)
+    register(nango, "lost", "oauth2", tags=DANA)
+    age(world)
+    events, jobs = count(world, Event), len(world.jobs())
+    run = reconcile(world, reconciler, dry_run=True)
+    assert (run.outcome, run.calls, run.counted) == (RunOutcome.COMPLETED, 1, {})
+    assert run.found == {"connection.created": 1, "connection.tags_changed": 1, "connection.deleted": 1}
+    assert {kind: some[0]["connection_id"] for kind, some in run.samples.items()} == {
+        "connection.created": "lost",
+        "connection.tags_changed": "moved",
+        "connection.deleted": "goes",
+    }
+    assert (count(world, Event), len(world.jobs()), count(world, Difference)) == (events, jobs, 0)
+    assert "usr_" not in str(run.samples)  # a report names connections, and nobody's data
+
+
+def test_the_first_run_imports_what_there_is_and_misses_no_webhook(world, nango, clock, monkeypatch, reconciler):
+    monkeypatch.setattr(reconciling, "MOST_WAITING", 20)
+    world.route(new={"type": ["connection.created"]})
+    for number, name in enumerate(names(120)):
+        register(nango, name, "oauth2", tags=DANA if number % 2 else OMAR)
+    age(world)
+    run = request(reconciler, trigger=Trigger.SCHEDULE)
+    reconciler.work()
+    clock.move(MINUTE)
+    most = 0
+    while report(world, run).finished_at is None:
+        reconciler.work()
+        most = max(most, len([one for one in world.all(Event) if one.state == EventState.RECEIVED]))
+        world.process()
+        clock.move(1)
+    run = report(world, run)
+    assert (run.trigger, run.outcome, run.counted) == (
+        Trigger.IMPORT,
+        RunOutcome.COMPLETED,
+        {"connection.created": 120},
+    )
+    assert (run.missed_by_webhook, run.heal_count, run.healed) == (0, 0, 120)
+    assert most < 20 + reconciler.page_size  # bounded, however large the account
+    owners = [world.owner(name) for name in names(120)]
+    assert owners.count(("usr_1042", "org_77")) == owners.count(("usr_2001", "org_88")) == 60
+    assert len(world.jobs("new")) == 120
+    assert request(reconciler).trigger == Trigger.DEMAND
+
+
+def test_one_run_at_a_time_per_environment(world, nango, reconciler):
+    run = request(reconciler)
+    assert reconciler.request("default", trigger=Trigger.DEMAND) is None
+    assert reconciler.request("default", trigger=Trigger.DEMAND, dry_run=True) is None
+    assert reconciler.request("other", trigger=Trigger.DEMAND) is not None
+    finish(world, reconciler, run)
+    request(reconciler)
+
+
+def test_two_requests_at_the_same_moment_open_one_run(world, nango):
+    made = in_threads(*[lambda: reconciler_of(world).request("default", trigger=Trigger.DEMAND)] * 4)
+    assert sum(one is not None for one in made) == 1
+
+
+# The schedule
+
+
+def test_runs_open_by_themselves_once_in_a_period(world, nango, clock):
+    reconciler = reconciler_of(world, every=timedelta(hours=1))
+    reconciler.plan()
+    reconciler.plan()
+    [run] = world.all(Reconciliation)
+    finish(world, reconciler, run)
+    clock.move(3600 - (clock.now - run.created_at).total_seconds() - 1)
+    reconciler.plan()
+    assert count(world, Reconciliation) == 1
+    clock.move(1)
+    reconciler.plan()
+    assert [one.trigger for one in world.all(Reconciliation)] == ["import", "schedule"]
+
+
+def test_a_period_of_zero_opens_none(world, nango, reconciler):
+    reconciler.plan()
+    assert count(world, Reconciliation) == 0
+
+
+# Faults
+
+
+def test_a_rate_limit_in_the_middle_is_waited_out(world, nango, clock, reconciler):
+    known(world, nango, *names(12))
+    run = request(reconciler)
+    nango.patch("/sandbox/settings", json={"rate_limit_per_minute": 1}).raise_for_status()
+    reconciler.work()
+    found = report(world, run)
+    assert (found.holder, found.outcome, found.attempts, found.failures) == (None, None, 0, 0)
+    assert timedelta(seconds=1) <= found.next_at - clock.now <= timedelta(seconds=60)
+    nango.patch("/sandbox/settings", json={"rate_limit_per_minute": 100_000}).raise_for_status()
+    assert (finish(world, reconciler, run).outcome, report(world, run).seen) == (RunOutcome.COMPLETED, 12)
+
+
+def test_an_outage_is_waited_out_and_given_up_in_the_end(open_world, world, nango, gate, clock):
+    known(world, nango, *names(3))
+    reconciler = reconciler_of(world)
+    run = request(reconciler)
+    gate.status = 502
+    for _ in range(5):
+        reconciler.work()
+        clock.now = report(world, run).next_at
+    assert "HTTP 502" in report(world, run).problem
+    gate.status = None
+    found = finish(world, reconciler, run)
+    assert (found.outcome, found.problem, found.seen) == (RunOutcome.COMPLETED, None, 3)
+    gate.status = 502
+    found = reconcile(world, reconciler)
+    assert (found.outcome, found.calls) == (RunOutcome.FAILED, 0)
+    assert world.owner("c-01") == ("usr_1042", "org_77")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 302])
+def test_a_refusal_fails_the_run_with_its_reason(world, nango, gate, reconciler, status):
+    gate.status = status
+    run = reconcile(world, reconciler)
+    assert (run.outcome, count(world, Difference)) == (RunOutcome.FAILED, 0)
+    assert str(status) in run.problem
+
+
+def test_an_environment_that_lost_its_key_fails_its_run(world, open_world, nango, reconciler):
+    run = request(reconciler)
+    other = Reconciler(world.database, open_world().clients, [], world.clock)
+    other.work()
+    assert (report(world, run).outcome, "no API key" in report(world, run).problem) == (RunOutcome.FAILED, True)
+
+
+def test_what_was_looked_up_before_a_fault_is_kept(world, nango, gate, reconciler):
+    known(world, nango, *names(12))
+    for name in names(3):
+        delete(nango, name)
+    run = first_look(world, reconciler)
+    world.clock.move(MINUTE)
+
+    def fail():
+        gate.status = 500
+
+    gate.after = fail
+    assert len(reconciler.work()) == 1
+    gate.status = None
+    assert finish(world, reconciler, run).counted == {"connection.deleted": 3}
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO differences", "UPDATE reconciliations", "INSERT INTO events"])
+def test_whoever_is_killed_is_followed_where_he_was(world, nango, clock, statement):
+    """Killed at every statement that writes, first look and second."""
+    for name in names(12):
+        register(nango, name, "oauth2", tags=DANA)
+    age(world)
+    run = request(reconciler_of(world))
+    deaths = 0
+    for _ in range(300):
+        found = report(world, run)
+        if found.finished_at is not None:
+            break
+        clock.now = max(clock.now, found.next_at)
+        try:
+            if deaths < 3:
+                with dying_at(world.database, statement):
+                    reconciler_of(world).work()
+            else:
+                reconciler_of(world).work()
+        except KilledError:
+            deaths += 1
+        world.process()
+    assert deaths == 3
+    assert (found.outcome, found.counted, found.healed) == (RunOutcome.COMPLETED, {"connection.created": 12}, 12)
+    assert len(world.events("connection.created")) == 12
+    assert count(world, Difference) == 0
+    assert {world.owner(name) for name in names(12)} == {("usr_1042", "org_77")}
+
+
+def test_a_run_that_never_brings_a_result_is_given_up(world, nango, clock, reconciler):
+    run = request(reconciler)
+    for _ in range(6):
+        with dying_at(world.database, "UPDATE reconciliations SET stage"), suppress(KilledError):
+            reconciler_of(world).work()
+        clock.now = report(world, run).next_at
+    run = finish(world, reconciler, run)
+    assert (run.outcome, "without a result" in run.problem) == (RunOutcome.FAILED, True)
+
+
+def test_who_lost_the_lease_writes_nothing(world, nango, gate, clock, reconciler):
+    register(nango, "lost", "oauth2", tags=DANA)
+    age(world)
+    run = request(reconciler)
+    other = reconciler_of(world)
+
+    def meanwhile():
+        clock.move(reconciling.RECONCILE_LEASE.total_seconds())
+        other.work()
+
+    gate.after = meanwhile
+    reconciler.work()
+    found = report(world, run)
+    assert (found.pages, found.stage, count(world, Difference)) == (1, Stage.CHECKING, 1)
+    assert finish(world, other, run).counted == {"connection.created": 1}
+
+
+def test_no_transaction_is_open_while_nango_is_asked(world, nango, gate, reconciler):
+    """On SQLite the store would wait ten seconds for it and fail."""
+    known(world, nango, *names(3))
+    gate.before = lambda: world.receive(b"A")
+    run = request(reconciler)
+    reconciler.work()
+    assert report(world, run).pages == 1
+
+
+def test_a_process_works_on_one_run_at_a_time(world, nango, gate, reconciler):
+    request(reconciler)
+    reconciler.request("other", trigger=Trigger.DEMAND)
+    meanwhile = []
+    gate.after = lambda: meanwhile.append(reconciler.work())
+    reconciler.work()
+    assert meanwhile == [[]]
+    assert [one.started_at is not None for one in world.all(Reconciliation)] == [True, True]
