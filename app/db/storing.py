@@ -2,6 +2,11 @@
 
 Straight to the driver on both databases. Through SQLAlchemy a multi-row VALUES is compiled anew for every batch size;
 on PostgreSQL the arrays go in binary, which cost a third of the CPU of their text form (ARCHITECTURE.md has figures).
+
+Deliveries are stored once each. The same key must not occur twice in a batch: PostgreSQL refuses that in one upsert
+(21000). They are taken in sorted order, or two processes could deadlock. The database decides about duplicates, by the
+first receipt; storing the same deliveries again, because nobody knows whether the first commit succeeded, changes
+nothing.
 """
 
 import sqlite3
@@ -17,6 +22,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from app.db.at_once import BYTES, COUNTS, TEXTS, TIMES, UUIDS, Statement, array, moment
 from app.domain.states import EventState, Origin
 
 Key = tuple[str, bytes]  # environment, fingerprint
@@ -44,15 +50,14 @@ _SEEN_AGAIN: Final = f"""
 
 _POSTGRESQL_STORE: Final = f"""
 WITH input AS (
-  SELECT * FROM unnest(
-    %(ids)b::uuid[], %(environments)b::text[], %(fingerprints)b::bytea[], %(times)b::timestamptz[], %(bodies)b::bytea[]
-  ) AS input (id, environment, fingerprint, received_at, body)
+  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[], $5::bytea[])
+  AS input (id, environment, fingerprint, received_at, body)
 ), seen AS (
   INSERT INTO deliveries (environment, fingerprint, event_id, first_at)
   SELECT environment, fingerprint, id, received_at FROM input
   ON CONFLICT (environment, fingerprint) DO UPDATE SET
-    event_id = CASE WHEN deliveries.first_at > %(cutoff)b THEN deliveries.event_id ELSE excluded.event_id END,
-    first_at = CASE WHEN deliveries.first_at > %(cutoff)b THEN deliveries.first_at ELSE excluded.first_at END
+    event_id = CASE WHEN deliveries.first_at > $6::timestamptz THEN deliveries.event_id ELSE excluded.event_id END,
+    first_at = CASE WHEN deliveries.first_at > $6::timestamptz THEN deliveries.first_at ELSE excluded.first_at END
   RETURNING environment, fingerprint, event_id
 ), stored AS (
   INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body,
@@ -66,12 +71,12 @@ FROM seen LEFT JOIN input ON input.id = event_id WHERE input.id IS NULL
 """  # noqa: S608 - nothing but constants of ours is put in
 _POSTGRESQL_REPEAT: Final = f"""
 WITH input AS (
-  SELECT * FROM unnest(%(ids)b::uuid[], %(times)b::int[]) AS input (id, times)
+  SELECT * FROM unnest($1::uuid[], $2::int[]) AS input (id, times)
 ), locked AS (
   SELECT events.id, input.times FROM events JOIN input ON events.id = input.id ORDER BY events.id FOR UPDATE OF events
 )
-UPDATE events SET duplicates = duplicates + times, last_seen_at = %(now)b,
-  next_at = CASE WHEN {_SETTLED} THEN %(now)b ELSE next_at END, {_SEEN_AGAIN}
+UPDATE events SET duplicates = duplicates + times, last_seen_at = $3::timestamptz,
+  next_at = CASE WHEN {_SETTLED} THEN $3::timestamptz ELSE next_at END, {_SEEN_AGAIN}
 FROM locked WHERE events.id = locked.id
 """  # noqa: S608 - nothing but constants of ours is put in
 
@@ -96,42 +101,42 @@ WHERE id = ?3
 """  # noqa: S608 - nothing but constants of ours is put in
 
 
-def store(session: Session, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, UUID]:
-    """Store each delivery once; answer the events that were there before, for those whose window is still open.
+class PostgresStore:
+    """The statements on one connection, for the event loop: one round trip each, no thread, committed at once."""
 
-    The same key must not occur twice in `deliveries`: PostgreSQL refuses that in one upsert (21000). They are taken
-    in sorted order, or two processes could deadlock. The database decides about duplicates, by the first receipt;
-    storing the same deliveries again, because nobody knows whether the first commit succeeded, changes nothing.
-    """
-    connection = session.connection()
-    rows = sorted(deliveries, key=_sorted_key)
-    if connection.dialect.name == "postgresql":
-        return _known(connection.exec_driver_sql(_POSTGRESQL_STORE, _columns(rows, cutoff)))
-    return _store_sqlite(_cursor(connection), rows, cutoff)
+    def __init__(self, connection: psycopg.AsyncConnection) -> None:
+        self._store = Statement(connection, b"waylink_store", _POSTGRESQL_STORE.encode())
+        self._repeat = Statement(connection, b"waylink_repeat", _POSTGRESQL_REPEAT.encode())
+
+    async def store(self, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, UUID]:
+        """Answers the events that were there before, for those whose window is still open. Raises psycopg.Error."""
+        ids, environments, fingerprints, bodies, times = zip(*sorted(deliveries, key=_sorted_key), strict=True)
+        answer = await self._store.run(
+            array(UUIDS, [one.bytes for one in ids]),
+            array(TEXTS, [one.encode() for one in environments]),
+            array(BYTES, fingerprints),
+            array(TIMES, [moment(one) for one in times]),
+            array(BYTES, bodies),
+            moment(cutoff),
+        )
+        return {(environment.decode(), fingerprint): UUID(bytes=found) for environment, fingerprint, found in answer}
+
+    async def repeat(self, times: Mapping[UUID, int], *, now: datetime) -> None:
+        """Note repeated deliveries of these events."""
+        ids, counts = array(UUIDS, [one.bytes for one in times]), [count.to_bytes(4) for count in times.values()]
+        await self._repeat.run(ids, array(COUNTS, counts), moment(now))
+
+
+def store(session: Session, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, UUID]:
+    """The same on SQLite, in the session's transaction."""
+    return _store_sqlite(_cursor(session.connection()), sorted(deliveries, key=_sorted_key), cutoff)
 
 
 def repeat(session: Session, times: Mapping[UUID, int], *, now: datetime) -> None:
-    """Note repeated deliveries of these events."""
-    connection = session.connection()
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(_POSTGRESQL_REPEAT, _repeats(times, now))
-    else:
-        _cursor(connection).executemany(
-            _SQLITE_REPEAT, [(count, _text(now), event_id.hex) for event_id, count in times.items()]
-        )
-
-
-async def store_at_once(
-    connection: psycopg.AsyncConnection, deliveries: Sequence[NewDelivery], *, cutoff: datetime
-) -> dict[Key, UUID]:
-    """`store` for PostgreSQL from the event loop: one round trip and no thread. The connection commits by itself."""
-    rows = sorted(deliveries, key=_sorted_key)
-    cursor = await connection.execute(_POSTGRESQL_STORE, _columns(rows, cutoff), prepare=True, binary=True)
-    return _known(await cursor.fetchall())
-
-
-async def repeat_at_once(connection: psycopg.AsyncConnection, times: Mapping[UUID, int], *, now: datetime) -> None:
-    await connection.execute(_POSTGRESQL_REPEAT, _repeats(times, now))
+    """Note repeated deliveries of these events, on SQLite."""
+    _cursor(session.connection()).executemany(
+        _SQLITE_REPEAT, [(count, _text(now), event_id.hex) for event_id, count in times.items()]
+    )
 
 
 def is_away(failed: Exception) -> bool:
@@ -162,26 +167,6 @@ _SQLITE_AWAY: Final = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 }
-
-
-def _columns(rows: Sequence[NewDelivery], cutoff: datetime) -> dict[str, Any]:
-    ids, environments, fingerprints, bodies, times = map(list, zip(*rows, strict=True))
-    return {
-        "ids": ids,
-        "environments": environments,
-        "fingerprints": fingerprints,
-        "bodies": bodies,
-        "times": times,
-        "cutoff": cutoff,
-    }
-
-
-def _repeats(times: Mapping[UUID, int], now: datetime) -> dict[str, Any]:
-    return {"ids": list(times), "times": list(times.values()), "now": now}
-
-
-def _known(answers: Any) -> dict[Key, UUID]:
-    return {(environment, bytes(fingerprint)): event_id for environment, fingerprint, event_id in answers}
 
 
 def _cursor(connection: Connection) -> Any:

@@ -6,11 +6,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-import psycopg
 from sqlalchemy.orm import Session
 
 from app.db import storing
-from app.db.storing import Key, NewDelivery
+from app.db.storing import Key, NewDelivery, PostgresStore
 
 
 class Receipt(NamedTuple):
@@ -21,7 +20,7 @@ class Receipt(NamedTuple):
 
 
 def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime) -> list[Receipt]:
-    """Store all in one insert; answer each, in order (promise 4)."""
+    """Store all in one transaction of SQLite's; answer each, in order (promise 4)."""
     first = _first_of_each(deliveries)
     known = storing.store(session, list(first.values()), cutoff=now - window)
     receipts = _receipts(deliveries, first, known)
@@ -31,7 +30,7 @@ def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timede
 
 
 async def store_at_once(
-    connection: psycopg.AsyncConnection, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime
+    database: PostgresStore, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime
 ) -> list[Receipt]:
     """The same on PostgreSQL from the event loop.
 
@@ -39,10 +38,10 @@ async def store_at_once(
     sender repeat what was not counted yet.
     """
     first = _first_of_each(deliveries)
-    known = await storing.store_at_once(connection, list(first.values()), cutoff=now - window)
+    known = await database.store(list(first.values()), cutoff=now - window)
     receipts = _receipts(deliveries, first, known)
     if repeats := _repeats(receipts):
-        await storing.repeat_at_once(connection, repeats, now=now)
+        await database.repeat(repeats, now=now)
     return receipts
 
 

@@ -7,7 +7,7 @@ six quick failures (CONTRACT 1.6).
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,10 +35,13 @@ class StoreUnavailable(Exception):
     """Storing stayed impossible for as long as the request may be held, or too many wait already."""
 
 
+Tell = Callable[[Receipt | None], None]  # None: it could not be stored for as long as it may be held
+
+
 @dataclass(slots=True)
 class _Waiting:
     delivery: NewDelivery
-    receipt: asyncio.Future[Receipt]
+    tell: Tell | None  # None once told
     since: float
     give_up_at: float
 
@@ -54,6 +57,7 @@ class GroupCommit:
     _taken: list[_Waiting] = field(default_factory=list, init=False)  # the batch that is being committed
     _bytes: int = field(default=0, init=False)
     _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _busy: bool = field(default=False, init=False)  # the loop looks by itself whether more came
     _task: asyncio.Task[None] | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
     _away_since: float | None = field(default=None, init=False)
@@ -77,26 +81,47 @@ class GroupCommit:
 
         arrived: on the loop's clock; whoever took long to read has that much less to be held.
         """
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[Receipt | None] = loop.create_future()
+
+        def tell(receipt: Receipt | None) -> None:
+            if not told.done():  # the client may have gone away; its event is stored all the same
+                told.set_result(receipt)
+
+        now = loop.time()
+        self.take(delivery, tell, now=now, arrived=now if arrived is None else arrived)
+        receipt = await told
+        if receipt is None:
+            raise StoreUnavailable
+        return receipt
+
+    def take(self, delivery: NewDelivery, tell: Tell, *, now: float, arrived: float) -> None:
+        """Line up; `tell` is called later, once, with what became of it. Raises StoreUnavailable when too many wait."""
         size = len(delivery.body)
         if self._stopping or len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             raise StoreUnavailable
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        one = _Waiting(delivery, loop.create_future(), now, (now if arrived is None else arrived) + self.hold_seconds)
-        self._waiting.append(one)
         self._bytes += size
-        self._work.set()
-        try:
-            return await one.receipt
-        finally:
-            self._bytes -= size
+        self._waiting.append(_Waiting(delivery, tell, now, arrived + self.hold_seconds))
+        if not self._busy:
+            self._work.set()
+
+    def _settle(self, one: _Waiting, receipt: Receipt | None) -> None:
+        if one.tell is not None:
+            tell, one.tell = one.tell, None
+            self._bytes -= len(one.delivery.body)
+            try:
+                tell(receipt)
+            except Exception:  # one connection's fault must not end the loop that answers all others
+                log.exception("webhook_fault", then="it is stored, and its sender not told")
 
     async def _commit_loop(self) -> None:
         refusals = 0  # in a row, by a database that is there
         while self._waiting or not self._stopping:
             if not self._waiting:
                 self._work.clear()
+                self._busy = False
                 await self._work.wait()
+                self._busy = True
                 continue
             self._taken = batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
             try:
@@ -124,9 +149,9 @@ class GroupCommit:
     def _give_up_overdue(self) -> None:
         now = asyncio.get_running_loop().time()
         for one in (*self._taken, *self._waiting):
-            if now >= one.give_up_at and not one.receipt.done():
-                one.receipt.set_exception(StoreUnavailable())
-        while self._waiting and self._waiting[0].receipt.done():  # the oldest stand first
+            if now >= one.give_up_at:
+                self._settle(one, None)
+        while self._waiting and self._waiting[0].tell is None:  # the oldest stand first
             self._waiting.popleft()
 
     async def _hold(self, batch: Sequence[_Waiting], away: DatabaseUnavailable) -> None:
@@ -138,10 +163,10 @@ class GroupCommit:
             await asyncio.sleep(RETRY_SECONDS)
         self._give_up_overdue()
         for one in reversed(batch):
-            if one.receipt.done():
+            if one.tell is None:
                 continue
             if self._stopping:
-                one.receipt.set_exception(StoreUnavailable())
+                self._settle(one, None)
             else:
                 self._waiting.appendleft(one)
 
@@ -156,10 +181,9 @@ class GroupCommit:
                 if len(held) == SUSPICIOUS or not away.answered:  # not the rows, after all
                     await self._hold([*held, *batch[place + 1 :]], away)
                     return
-            except Exception as failed:
+            except Exception:
                 log.exception("delivery_not_stored")
-                if not one.receipt.done():
-                    one.receipt.set_exception(StoreUnavailable(str(type(failed))))
+                self._settle(one, None)
             else:
                 self._answer([one], receipts)
         if held:
@@ -172,8 +196,7 @@ class GroupCommit:
             self._away_since = None
         answers: Counter[tuple[str, bool]] = Counter()
         for one, receipt in zip(batch, receipts, strict=True):
-            if not one.receipt.done():  # the client may have gone away; its event is stored all the same
-                one.receipt.set_result(receipt)
+            self._settle(one, receipt)
             answers[one.delivery.environment, receipt.duplicate] += 1
         for (environment, duplicate), count in answers.items():
             WEBHOOKS.labels(environment, "duplicate" if duplicate else "stored").inc(count)

@@ -7,7 +7,7 @@ whatever is signed is stored, and judged by a worker.
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -22,16 +22,56 @@ from app.ids import EVENT, new_id, show
 from app.services.intake import Receipt
 from app.telemetry import WEBHOOKS, get_logger
 from app.web.bodies import BodyReader, ClientGone, Refusal, Refused
-from app.web.group_commit import GroupCommit, StoreUnavailable
+from app.web.group_commit import GroupCommit, StoreUnavailable, Tell
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
 from app.web.record import IngestRecord
 
 PATH: Final = "/webhooks/nango"
+GIVEN_UP: Final = "waylink.given_up"  # in a scope: it could not be stored, and waited since then on the loop's clock
 SLOW_REFUSAL_SECONDS: Final = 6.0  # fast 503s would open Nango's breaker: six failures in 10 s (CONTRACT 1.6)
 _SIGNATURE: Final = HEADER.encode()
+_TARGET: Final = PATH.encode()
+_DEFAULT: Final = "default"
+
+Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 
 log = get_logger(__name__)
+
+
+_BODIES: Final = b'{"event_id":"%b","duplicate":false}', b'{"event_id":"%b","duplicate":true}'
+_LENGTHS: Final = [len(body % show(EVENT, UUID(int=0)).encode()) for body in _BODIES]
+_STARTS: Final[list[Message]] = [
+    {
+        "type": "http.response.start",
+        "status": 202,
+        "headers": [(b"content-type", b"application/json"), (b"content-length", str(length).encode())],
+    }
+    for length in _LENGTHS
+]
+
+
+class Answers:
+    """A 202 as it goes over the wire. Its head is made once a second, when the server's `date` changes."""
+
+    __slots__ = ("_defaults", "_heads")
+
+    def __init__(self) -> None:
+        self._defaults: Headers | None = None
+        self._heads: list[bytes] = []
+
+    def of(self, receipt: Receipt, defaults: Headers, *, keep_alive: bool) -> bytes:
+        """`defaults`: the server's own headers."""
+        if defaults is not self._defaults:
+            self._defaults = defaults
+            start = b"".join([b"HTTP/1.1 202 Accepted\r\n", *(b"%b: %b\r\n" % header for header in defaults)])
+            self._heads = [
+                b"%bcontent-type: application/json\r\ncontent-length: %d\r\n" % (start, length) for length in _LENGTHS
+            ]
+        event_id, duplicate = receipt
+        shown = show(EVENT, event_id).encode()
+        end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
+        return b"".join((self._heads[duplicate], end, _BODIES[duplicate] % shown))
 
 
 @dataclass(slots=True)
@@ -44,11 +84,14 @@ class WebhookEndpoint:
     bodies: BodyReader
     clock: Callable[[], datetime]
     slow_refusal_seconds: float = SLOW_REFUSAL_SECONDS
+    answers: Answers = field(default_factory=Answers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["path"][len(PATH) :].strip("/") or "default"
-        arrived = asyncio.get_running_loop().time()
+        name = scope["path"][len(PATH) :].strip("/") or _DEFAULT
+        arrived = scope.get(GIVEN_UP) or asyncio.get_running_loop().time()
         try:
+            if GIVEN_UP in scope:
+                raise _not_stored()
             receipt = await self._take(name, scope, receive, arrived)
         except Refused as refused:
             refusal = refused.refusal
@@ -61,15 +104,38 @@ class WebhookEndpoint:
             log.exception("webhook_fault", environment=name[:100])
             refusal = Refusal(503, "fault", "A fault of ours", "It is logged. Send the webhook again.")
         else:
-            start, body = _DUPLICATE if receipt.duplicate else _STORED
-            await send(start)
-            await send({"type": "http.response.body", "body": body % show(EVENT, receipt.event_id).encode()})
+            await send(_STARTS[receipt.duplicate])
+            body = _BODIES[receipt.duplicate] % show(EVENT, receipt.event_id).encode()
+            await send({"type": "http.response.body", "body": body})
             return
         # Out of the `except`: its traceback would keep the body in memory for as long as the refusal waits.
         if refusal.status == 503:
             await _let_pass(receive, until=arrived + self.slow_refusal_seconds)
         # Whom a proxy names as its client is looked up here and not for every request.
         await behind_proxies(partial(self._refuse, name, refusal))(scope, receive, send)
+
+    def take(self, target: bytes, headers: Headers, body: bytes, tell: Tell, *, now: float) -> bool:
+        """Take a POST that is here as a whole, if it will be stored; `tell` is called when it was.
+
+        False: nothing was done, and it has to come as a request, to be refused or read in its unusual form.
+        """
+        name = _plain_name(target)
+        environment = self.environments.get(name)
+        if environment is None or len(body) > self.bodies.limit:
+            return False
+        try:
+            keys = environment.signing_keys.live()
+            matched = _matched(body, _told(headers)[1], keys)
+            if matched is None:
+                return False
+            self.store.take(self._delivery(name, body), tell, now=now, arrived=now)
+        except StoreUnavailable:
+            return False
+        except Exception:
+            log.exception("webhook_fault", environment=name[:100])
+            return False
+        self.record.signed_with(name, keys[matched])
+        return True
 
     async def _take(self, name: str, scope: Scope, receive: Receive, arrived: float) -> Receipt:
         """Store one request."""
@@ -79,23 +145,23 @@ class WebhookEndpoint:
         if environment is None:
             detail = "No Nango environment of this name is configured here. Check the webhook URL in Nango's settings."
             raise Refused(404, "unknown_environment", "Unknown environment", detail)
-        declared, signatures = _told(scope)
+        declared, signatures = _told(scope["headers"])
         body = await self.bodies.read(receive, declared=declared)
         self._verify(environment, signatures, body)
-        delivery = NewDelivery(new_id(), name, fingerprint(name, body), body, self.clock())
         try:
-            return await self.store.store(delivery, arrived=arrived)
+            return await self.store.store(self._delivery(name, body), arrived=arrived)
         except StoreUnavailable:
-            raise Refused(503, "overload", "Not stored", "The webhook could not be stored. Send it again.") from None
+            raise _not_stored() from None
+
+    def _delivery(self, name: str, body: bytes) -> NewDelivery:
+        return NewDelivery(new_id(), name, fingerprint(name, body), body, self.clock())
 
     def _verify(self, environment: Environment, signatures: Sequence[bytes], body: bytes) -> None:
         if not signatures:
             detail = f"The header {HEADER} is missing. Waylink does not accept the legacy X-Nango-Signature."
             raise Refused(401, "no_signature", "Not signed", detail)
-        # Nango sends one; with several, what we verified might not be what somebody in front of us did.
-        signature = signatures[0].decode("latin-1") if len(signatures) == 1 else None
         keys = environment.signing_keys.live()
-        matched = matching_key(body, signature, keys)
+        matched = _matched(body, signatures, keys)
         if matched is None:
             detail = (
                 f"The signature in {HEADER} was not made with a live signing key of this environment. "
@@ -116,6 +182,24 @@ class WebhookEndpoint:
         await problem(refused.status, refused.title, refused.detail, headers=headers)(scope, receive, send)
 
 
+def _not_stored() -> Refused:
+    return Refused(503, "overload", "Not stored", "The webhook could not be stored. Send it again.")
+
+
+def _plain_name(target: bytes) -> str:
+    """The environment in a request's target as it stands there; of none where that has to be made out first."""
+    if target == _TARGET:
+        return _DEFAULT
+    return target[len(_TARGET) + 1 :].decode("latin-1") if target.startswith(_TARGET + b"/") else ""
+
+
+def _matched(body: bytes, signatures: Sequence[bytes], keys: Sequence[str]) -> int | None:
+    """The key that signed. With several signatures, of which Nango sends one, whoever stands in front of us may have
+    verified another.
+    """
+    return matching_key(body, signatures[0].decode("latin-1"), keys) if len(signatures) == 1 else None
+
+
 async def _let_pass(receive: Receive, *, until: float) -> None:
     """Wait, or for the client to leave; what still arrives is thrown away, so that nobody keeps it in memory."""
     with contextlib.suppress(TimeoutError):
@@ -124,10 +208,10 @@ async def _let_pass(receive: Receive, *, until: float) -> None:
                 pass
 
 
-def _told(scope: Scope) -> tuple[bytes, list[bytes]]:
+def _told(headers: Headers) -> tuple[bytes, list[bytes]]:
     """The headers we go by: the declared length, and every signature."""
     declared, signatures = b"", []
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == _SIGNATURE:
             signatures.append(value)
         elif name == b"content-length":
@@ -145,17 +229,6 @@ def _asked(refused: Refusal, scope: Scope) -> str:
     if refused.cause == "method":
         return str(scope["method"])
     if refused.status == 413:
-        declared, _ = _told(scope)
+        declared, _ = _told(scope["headers"])
         return f"{declared.decode('latin-1') or '?'} bytes declared"
     return ""
-
-
-def _answer(body: bytes) -> tuple[Message, bytes]:
-    """The start and the body of a 202, made once. `%b` in the body stands for the event's id."""
-    length = len(body % show(EVENT, UUID(int=0)).encode())
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
-    return {"type": "http.response.start", "status": 202, "headers": headers}, body
-
-
-_STORED: Final = _answer(b'{"event_id":"%b","duplicate":false}')
-_DUPLICATE: Final = _answer(b'{"event_id":"%b","duplicate":true}')

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import psycopg
 
 from app.db.engine import Database
-from app.db.storing import NewDelivery, has_answered, is_away
+from app.db.storing import NewDelivery, PostgresStore, has_answered, is_away
 from app.errors import DatabaseUnavailable
 from app.services import intake
 from app.services.intake import Receipt
@@ -79,13 +79,15 @@ class LoopWriter:
     window: timedelta
     clock: Callable[[], datetime]
     _connection: psycopg.AsyncConnection | None = field(default=None, init=False)
+    _store: PostgresStore | None = field(default=None, init=False)
 
     async def store(self, deliveries: Sequence[NewDelivery]) -> list[Receipt]:
         stuck = asyncio.get_running_loop().call_later(STUCK_SECONDS, self.cut)
         try:
-            if self._connection is None:
+            if self._store is None:
                 self._connection = await self._connect()
-            return await intake.store_at_once(self._connection, deliveries, window=self.window, now=self.clock())
+                self._store = PostgresStore(self._connection)
+            return await intake.store_at_once(self._store, deliveries, window=self.window, now=self.clock())
         except psycopg.Error as failed:
             await self.close()  # a new connection knows nothing of what went wrong with this one
             if not is_away(failed):
@@ -107,6 +109,6 @@ class LoopWriter:
                 same.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._store = self._connection, None, None
         if connection is not None:
             await connection.close()

@@ -1,5 +1,6 @@
 """One Waylink without its processes: a database, the services on it, a clock that only tests move, Nango over HTTP."""
 
+import asyncio
 import json
 import re
 import socket
@@ -21,13 +22,14 @@ from app.domain.signature import fingerprint
 from app.environments import Environment, SigningKeys
 from app.ids import new_id
 from app.sandbox.webhooks import auth_body, serialize
-from app.services import configuring, intake
+from app.services import configuring
 from app.services.configuring import DestinationRow
 from app.services.confirming import NangoClients
 from app.services.delivery import Deliverer
 from app.services.policy import Policy
 from app.services.processing import Processor
 from app.services.refreshing import Refresher
+from app.web.writers import writer_for
 from tests.integration.sandbox_server import API_KEY, SIGNING_KEY
 
 WINDOW = timedelta(seconds=150)
@@ -77,8 +79,14 @@ class World:
         """Store the bodies as one group commit does; the receipts, in order."""
         now = self.clock()
         new = [NewDelivery(new_id(), environment, fingerprint(environment, body), body, now) for body in bodies]
-        with self.database.write() as session:
-            return intake.store(session, new, window=WINDOW, now=now)
+        return asyncio.run(self._store(new))
+
+    async def _store(self, new):
+        writer = writer_for(self.database, WINDOW, self.clock)
+        try:
+            return await writer.store(new)
+        finally:
+            await writer.close()
 
     def process(self, *receipts):
         return self.processor.process([receipt.event_id for receipt in receipts])

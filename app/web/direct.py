@@ -1,0 +1,147 @@
+"""A webhook that is here as a whole is taken straight from its connection, and answered by the commit itself.
+
+uvicorn makes a task and two events for each request, and an answer passes through three coroutines: that was measured
+to cost more than verifying and storing. Only what will be answered 202 is spared it. Whatever is refused, comes in
+parts or is unusual in its form is handed on to uvicorn as if nothing had been, and the ASGI endpoint decides.
+"""
+
+import asyncio
+from typing import Any, Final, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.services.intake import Receipt
+from app.web.connection import Connection
+from app.web.webhooks import GIVEN_UP, PATH, WebhookEndpoint
+
+_TARGET: Final = PATH.encode()
+
+
+class _Nobody:
+    """Instead of an event that nobody waits for."""
+
+    def set(self) -> None: ...
+
+
+class Taken:
+    """A webhook on its way to the commit: to uvicorn a cycle like others, so whatever follows it waits in line."""
+
+    __slots__ = ("_arrived", "_connection", "_scope", "_webhooks", "disconnected", "keep_alive", "response_complete")
+    more_body: Final = False
+    message_event: Final = _Nobody()
+
+    def __init__(self, connection: "WebhookConnection", webhooks: WebhookEndpoint, scope: Any, arrived: float) -> None:
+        self._connection, self._webhooks, self._scope, self._arrived = connection, webhooks, scope, arrived
+        self.keep_alive, self.response_complete, self.disconnected = True, False, False
+
+    def tell(self, receipt: Receipt | None) -> None:
+        """The commit's answer; None when it could not be stored for as long as it may be held."""
+        connection = self._connection
+        if receipt is None and not connection.transport.is_closing():
+            connection.refuse(self, {**self._scope, GIVEN_UP: self._arrived})
+            return
+        self.response_complete = True
+        if receipt is not None and not connection.transport.is_closing():
+            defaults = connection.server_state.default_headers
+            answer = self._webhooks.answers.of(receipt, defaults, keep_alive=self.keep_alive)
+            cast("Any", connection.transport).write_at_once(answer)
+            connection.answered(self)
+
+
+class WebhookConnection(Connection):
+    """Gives whole webhooks to the application's endpoint, if it has one."""
+
+    __slots__ = ("_parts", "_webhooks")
+
+    def connection_made(self, transport: object) -> None:
+        self._webhooks: WebhookEndpoint | None = getattr(self.app, "webhooks", None)
+        self._parts: list[bytes] | None = None  # the body, while a request is being read that may be taken
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        Connection.data_received(self, data)
+        if self._parts is not None:
+            self._hand_on()  # the rest is still to come
+
+    def on_headers_complete(self) -> None:
+        if self._webhooks is not None and self._may_be_taken():
+            self._parts = []
+        else:
+            HttpToolsProtocol.on_headers_complete(self)
+
+    def on_body(self, body: bytes) -> None:
+        if self._parts is None:
+            Connection.on_body(self, body)
+        else:
+            self._overhead -= len(body)
+            self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._parts is not None:
+            if self._take(self._parts):
+                self._overhead, self._parts = 0, None
+                return
+            self._hand_on()
+        Connection.on_message_complete(self)
+
+    def _may_be_taken(self) -> bool:
+        parser = self.parser
+        return (
+            self.url.startswith(_TARGET)
+            and parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self.expect_100_continue
+            and (self.cycle is None or self.cycle.response_complete)
+        )
+
+    def _take(self, parts: list[bytes]) -> bool:
+        assert self._webhooks is not None  # noqa: S101 - or nothing would have been put aside
+        now = self.loop.time()
+        taken = Taken(self, self._webhooks, self.scope, now)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        if not self._webhooks.take(self.url, self.headers, body, taken.tell, now=now):
+            return False
+        scope: dict[str, Any] = cast("Any", self.scope)
+        scope.update(method="POST", path=self.url.decode(), raw_path=self.url, query_string=b"")  # for a late refusal
+        self.cycle = cast("RequestResponseCycle", taken)
+        return True
+
+    def _hand_on(self) -> None:
+        """To uvicorn, what the parser has found of this request so far."""
+        parts, self._parts = self._parts, None
+        if self.transport.is_closing():
+            return
+        HttpToolsProtocol.on_headers_complete(self)
+        for part in parts or ():
+            HttpToolsProtocol.on_body(self, part)
+
+    def answered(self, taken: Taken) -> None:
+        """What uvicorn does after an answer, without its timer: the sweep sees to idle connections."""
+        if not taken.keep_alive:
+            self.transport.close()
+        if self.pipeline:
+            HttpToolsProtocol.on_response_complete(self)
+        else:
+            self.server_state.total_requests += 1
+
+    def refuse(self, taken: Taken, scope: Any) -> None:
+        """Have the endpoint refuse what could not be stored; the connection ends with that answer."""
+        cycle = RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=False,
+            on_response=self.on_response_complete,
+        )
+        cycle.more_body = False
+        if cast("Any", self.cycle) is taken:
+            self.cycle = cycle
+        self._start_asgi_task(cycle, self.app)
