@@ -5,13 +5,16 @@
 
 import argparse
 import statistics
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import create_engine, text
 
+from app.deadlines import BATCH
 from bench.ladder import Bench, bench
 from bench.load import KEY
 from bench.pipeline import API_KEY
@@ -19,9 +22,13 @@ from bench.processes import Failed, free_port, python, run, run_json, running, s
 from bench.report import Report, figure, progress, ratio
 
 POSTGRES, SQLITE, TUTORIAL = "pipeline, postgresql", "pipeline, sqlite", "pipeline, tutorial"
+WORKERS: Final = "pipeline, postgresql, a worker of each kind"
 CONFIRMED: Final = "pipeline, postgresql, confirmed by the sandbox"
 GOAL: Final = 50  # times the tutorial
-TUTORIAL_WITHIN: Final = 120.0  # seconds
+DONE_WITHIN: Final = 120.0  # seconds
+_BETWEEN: Final = "SELECT count(*), coalesce(extract(epoch FROM max({last}) - min(created_at)), 0) FROM jobs"
+TUTORIAL_DONE: Final = _BETWEEN.format(last="created_at")
+WORKERS_DONE: Final = _BETWEEN.format(last="finished_at") + " WHERE state = 'completed'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ def measure(report: Report, size: Size) -> None:
         ways: dict[str, Callable[[], float]] = {
             TUTORIAL: lambda: _tutorial(on, size.tutorial),
             POSTGRES: lambda: _waylink(on, on.postgres.create_database(), size.events),
+            WORKERS: lambda: _workers(on, size.events),
             SQLITE: lambda: _waylink(on, f"sqlite:///{on.folder}/{time.monotonic_ns()}.db", size.events),
             CONFIRMED: lambda: _confirmed(on, size.confirmed),
         }
@@ -59,6 +67,8 @@ def measure(report: Report, size: Size) -> None:
     if POSTGRES in rates and TUTORIAL in rates:
         times = ratio(rates[POSTGRES], rates[TUTORIAL])
         report.figures[f"{POSTGRES} / tutorial"] = figure(times, "ratio", at_least=GOAL)
+    if WORKERS in rates and TUTORIAL in rates:
+        report.figures[f"{WORKERS} / tutorial"] = figure(ratio(rates[WORKERS], rates[TUTORIAL]), "ratio")
 
 
 def _waylink(on: Bench, database: str, count: int, *options: str) -> float:
@@ -66,6 +76,28 @@ def _waylink(on: Bench, database: str, count: int, *options: str) -> float:
     if answer["jobs"] != count:
         raise Failed(f"{answer['jobs']} jobs were handed over for {count} events")
     return float(answer["per_second"])
+
+
+def _workers(on: Bench, count: int) -> float:
+    """As it is run: a backlog, worked off by the two Celery workers side by side."""
+    url = on.postgres.create_database()
+    variables = {
+        "WAYLINK_DATABASE_URL": url,
+        "WAYLINK_BROKER_URL": on.valkey.url(4),
+        "WAYLINK_TEAM_BROKER_URL": on.valkey.url(1),
+        "WAYLINK_NANGO_SIGNING_KEYS": KEY,
+        "WAYLINK_LOG_LEVEL": "error",
+    }
+    run(python("bench.pipeline", url, count, "--announce", on.valkey.url(4)))
+    with ExitStack() as stack:
+        kinds = ("events", "io")
+        workers = [
+            stack.enter_context(running(python("app.cli", "worker", kind), variables, on.folder / f"{kind}.log"))
+            for kind in kinds
+        ]
+        done, seconds = _until_done(url, count, workers, WORKERS_DONE)
+    # The first batch was made before the first of these moments.
+    return (done - BATCH) / seconds
 
 
 def _confirmed(on: Bench, count: int) -> float:
@@ -82,22 +114,27 @@ def _tutorial(on: Bench, count: int) -> float:
     for step in (("create",), ("enqueue", count)):
         run(python("bench.tutorial", *step), variables)
     with running(python("bench.tutorial", "worker"), variables, on.folder / "tutorial.log") as worker:
-        give_up = time.monotonic() + TUTORIAL_WITHIN
-        while (progressed := _jobs(url))[0] < count:
-            if time.monotonic() > give_up or worker.poll() is not None:
-                raise Failed(f"the tutorial's worker did {progressed[0]} of {count}")
-            time.sleep(0.2)
-    return (count - 1) / progressed[1]
+        done, seconds = _until_done(url, count, [worker], TUTORIAL_DONE)
+    return (done - 1) / seconds
 
 
-def _jobs(url: str) -> tuple[int, float]:
-    """How many there are, and the seconds between the first and the last."""
-    statement = text("SELECT count(*), coalesce(extract(epoch FROM max(created_at) - min(created_at)), 0) FROM jobs")
+def _until_done(
+    url: str, count: int, workers: Sequence["subprocess.Popen[bytes]"], looked_at: str
+) -> tuple[int, float]:
+    """How many jobs there are in the end, and the seconds between the first and the last. Raises Failed."""
+    give_up = time.monotonic() + DONE_WITHIN
     engine = create_engine(url)
-    with engine.connect() as connection:
-        count, seconds = connection.execute(statement).one()
-    engine.dispose()
-    return int(count), float(seconds)
+    try:
+        while True:
+            with engine.connect() as connection:
+                done, seconds = connection.execute(text(looked_at)).one()
+            if done >= count:
+                return int(done), float(seconds)
+            if time.monotonic() > give_up or any(worker.poll() is not None for worker in workers):
+                raise Failed(f"the workers did {done} of {count}")
+            time.sleep(0.2)
+    finally:
+        engine.dispose()
 
 
 def main() -> None:

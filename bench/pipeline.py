@@ -3,7 +3,8 @@
 `python -m bench.pipeline DATABASE_URL COUNT [--teams BROKER_URL] [--sandbox URL]` stores COUNT webhooks, works them off
 and prints one JSON object: events per second, the jobs that came of them, and processor time per event of this process.
 Without --teams the jobs are made and not handed over. With --sandbox each event is confirmed over HTTP; it is
-registered there first, just before, since Nango tells of what has just happened.
+registered there first, just before, since Nango tells of what has just happened. With --announce BROKER_URL they are
+stored and announced there, and left to workers.
 """
 
 import argparse
@@ -12,28 +13,31 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import httpx
+import uvloop
 from pydantic import SecretStr
+from sqlalchemy import select
 
-from app.broker import Broker
+from app.broker import PROCESS_EVENTS, Broker, hint
 from app.clock import utc_now
 from app.db import schema
 from app.db.engine import Database, connect
+from app.db.models import Event
 from app.db.routes import RouteRow
 from app.db.storing import NewDelivery
 from app.deadlines import BATCH
 from app.domain.signature import fingerprint
 from app.environments import Environment, SigningKeys
-from app.ids import new_id
+from app.ids import EVENT, new_id, show
 from app.services.configuring import DestinationRow, apply_file
 from app.services.confirming import NangoClients
 from app.services.delivery import Deliverer
-from app.services.intake import store
 from app.services.policy import Policy
 from app.services.processing import Processor
+from app.web.writers import writer_for
 from bench.load import KEY, body
 
 ROUTES: Final = 20
@@ -89,16 +93,30 @@ def pipeline(database: Database, *, teams: str | None = None, sandbox: str | Non
 
 def receive(database: Database, bodies: Sequence[bytes]) -> float:
     """Store webhooks as the web process does; the seconds each took."""
+    return uvloop.run(_receive(database, bodies))
+
+
+def announce(database: Database, broker: Broker) -> None:
+    """Tell workers of all that is stored, as the web process does."""
+    with database.read() as session:
+        ids = [show(EVENT, one) for one in session.scalars(select(Event.id).order_by(Event.id))]
+    starts = range(0, len(ids), BATCH)
+    broker.send([hint(PROCESS_EVENTS, new_id().hex, ids[start : start + BATCH]) for start in starts])
+
+
+async def _receive(database: Database, bodies: Sequence[bytes]) -> float:
+    writer = writer_for(database, WINDOW, utc_now)
+    await writer.store([_delivery(bodies[0])])  # to connect; what is stored again changes nothing
     started = time.perf_counter()
     for start in range(0, len(bodies), BATCH):
-        now = datetime.now(UTC)
-        deliveries = [
-            NewDelivery(new_id(), "default", fingerprint("default", one), one, now)
-            for one in bodies[start : start + BATCH]
-        ]
-        with database.write() as session:
-            store(session, deliveries, window=WINDOW, now=now)
-    return (time.perf_counter() - started) / len(bodies)
+        await writer.store([_delivery(one) for one in bodies[start : start + BATCH]])
+    took = time.perf_counter() - started
+    await writer.close()
+    return took / len(bodies)
+
+
+def _delivery(content: bytes) -> NewDelivery:
+    return NewDelivery(new_id(), "default", fingerprint("default", content), content, utc_now())
 
 
 def register(sandbox: str, bodies: Sequence[bytes]) -> None:
@@ -114,10 +132,15 @@ def main() -> None:
     parser.add_argument("database")
     parser.add_argument("count", type=int)
     parser.add_argument("--teams", help="broker URL of the teams; jobs are handed over there")
+    parser.add_argument("--announce", metavar="BROKER", help="store and announce only")
     parser.add_argument("--sandbox", help="URL of a sandbox that confirms")
     options = parser.parse_args()
     database = connect(options.database)
     prepare(database)
+    if options.announce:
+        receive(database, [body(str(uuid.uuid4())) for _ in range(options.count)])
+        announce(database, Broker.at("internal", options.announce))
+        return
     work = pipeline(database, teams=options.teams, sandbox=options.sandbox)
     # Confirmed events come as they happen; otherwise it is one backlog.
     at_once = BATCH if options.sandbox else options.count
