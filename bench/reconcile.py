@@ -28,6 +28,7 @@ from app.services.confirming import NangoClients
 from app.services.policy import Policy
 from app.services.processing import Processor
 from app.services.reconciling import Reconciler
+from app.services.run_requests import open_run
 from bench.ladder import bench
 from bench.load import KEY
 from bench.pipeline import API_KEY, prepare
@@ -137,7 +138,8 @@ def compare(database: Database, sandbox: str) -> dict[str, Any]:
     clients = NangoClients(environments)
     reconciler = Reconciler(database, clients, ["default"], clock)
     processor = Processor(database, Policy(environments), clients, clock)
-    run = reconciler.request("default", trigger=Trigger.DEMAND)
+    with database.write() as session:
+        run = open_run(session, "default", trigger=Trigger.DEMAND, now=clock())
     began, cpu, pipeline_cpu = time.monotonic(), 0.0, 0.0
     while run is not None and run.finished_at is None:
         if run.next_at > clock():

@@ -11,6 +11,7 @@ from uuid import UUID
 import click
 
 from app.broker import RECONCILE, Broker, hint
+from app.cli.actors import cli_actor
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.configuration import load
@@ -18,11 +19,12 @@ from app.db import reconciliations as rows
 from app.db.engine import Database, connect
 from app.db.reconciliations import Run, shown
 from app.db.schema import require_current
-from app.domain.reconciling import RunOutcome, Stage, Trigger
-from app.errors import BrokerUnavailable, ConfigurationError, InvalidInput, NotFound, Problem
+from app.domain.reconciling import RunOutcome, Stage
+from app.errors import BrokerUnavailable, ConfigurationError, Conflict, NotFound, Problem
 from app.ids import RECONCILIATION, new_id, parse, show
 from app.services.confirming import clients_for
 from app.services.reconciling import Reconciler
+from app.services.run_requests import ask_for_run
 from app.settings import Settings
 from app.telemetry import configure_logs
 from app.wiring import reconciler_of
@@ -63,7 +65,8 @@ def reconcile(
     configure_logs(style=settings.log_format, level="error")
     chosen = _chosen(settings, environments)
     with _reconciler(settings) as reconciler:
-        runs = [_request(reconciler, name, dry_run=dry_run, accept_deletions=accept_deletions) for name in chosen]
+        database = reconciler.database
+        runs = [_ask(database, settings, name, dry_run=dry_run, accept_deletions=accept_deletions) for name in chosen]
         _announce(settings)
         if wait or dry_run:
             runs = [_follow(reconciler, run) for run in runs]
@@ -97,34 +100,34 @@ def show_run(run_id: str, *, as_json: bool) -> None:
 
 
 def _chosen(settings: Settings, named: Sequence[str]) -> list[str]:
-    """The environments to compare. Raises InvalidInput, and ConfigurationError where there is none."""
+    """The environments to compare. Raises ConfigurationError where there is none."""
     able = [name for name, one in settings.environments.items() if one.has_api]
-    for name in named:
-        if name not in settings.environments:
-            raise InvalidInput(f"no environment {name!r} is configured; there are {', '.join(settings.environments)}")
-        if name not in able:
-            raise InvalidInput(f"environment {name!r} has no API key, so there is no list to compare with")
     if not able:
         missing = "no environment has an API key, so there is no list to compare with"
         raise ConfigurationError([Problem("WAYLINK_NANGO_API_KEY", missing)])
     return list(dict.fromkeys(named)) or able
 
 
-def _request(reconciler: Reconciler, environment: str, *, dry_run: bool, accept_deletions: bool) -> Run:
-    """A new run, or the one that is under way. Raises InvalidInput where that is of another kind."""
-    trigger = Trigger.DEMAND
-    run = reconciler.request(environment, trigger=trigger, dry_run=dry_run, accept_deletions=accept_deletions)
-    if run is not None:
-        return run
-    with reconciler.database.read() as session:
-        found = rows.under_way(session, environment)
-    if found is None:  # it has just ended
-        return _request(reconciler, environment, dry_run=dry_run, accept_deletions=accept_deletions)
-    name = show(RECONCILIATION, found.id)
-    if (found.dry_run, found.accept_deletions) != (dry_run, accept_deletions):
-        raise InvalidInput(f"{name} of environment {environment} is under way: try again when it is over")
-    click.echo(f"{name} of environment {environment} is under way already", err=True)
-    return found
+def _ask(database: Database, settings: Settings, environment: str, *, dry_run: bool, accept_deletions: bool) -> Run:
+    """A new run, or the one like it that is under way."""
+    try:
+        with database.write() as session:
+            return ask_for_run(
+                session,
+                settings.environments,
+                environment,
+                dry_run=dry_run,
+                accept_deletions=accept_deletions,
+                actor=cli_actor(),
+                now=utc_now(),
+            )
+    except Conflict as conflict:
+        with database.read() as session:
+            found = rows.under_way(session, environment)
+        if found is None or (found.dry_run, found.accept_deletions) != (dry_run, accept_deletions):
+            raise
+        click.echo(f"{conflict}: following that one", err=True)
+        return found
 
 
 def _announce(settings: Settings) -> None:

@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, Table, bindparam, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Select, Table, bindparam, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -62,6 +62,7 @@ def insert_own(
     session: Session, bodies: Sequence[bytes], *, environment: str, origin: Origin, now: datetime
 ) -> list[UUID]:
     """Add events of our own, received and due; their ids, in order. `bodies` are in the form of `write_own`."""
+    is_sqlite = bulk.dialect(session) == "sqlite"
     rows: list[dict[str, Any]] = [
         {
             "id": new_id(),
@@ -74,12 +75,12 @@ def insert_own(
             "next_at": now,
             "attempts": 0,
             "looks": 0,
-            "body": body,
+            # PostgreSQL takes rows as JSON, in which bytes are text in its own hex form.
+            "body": body if is_sqlite else f"\\x{body.hex()}",
         }
         for body in bodies
     ]
-    if rows:
-        session.execute(insert(_events), rows)  # `bulk` has no form for bytes
+    bulk.insert(session, Event, rows)
     return [row["id"] for row in rows]
 
 

@@ -15,6 +15,9 @@ from app.domain.states import RefreshOutcome
 MODES_WITHOUT_REFRESH: Final = frozenset({"API_KEY", "BASIC", "TBA", "OAUTH1", "CUSTOM", "NONE", "INSTALL_PLUGIN"})
 
 
+FOUND_SPREAD: Final = timedelta(hours=1)  # first looks at what an import brought are no herd
+
+
 @dataclass(frozen=True, slots=True)
 class RefreshPolicy:
     """`margin` minus a share of `spread` is how long before the expiry we ask.
@@ -64,11 +67,17 @@ def classify(*, previous_expires_at: datetime | None, expires_at: datetime | Non
     return RefreshOutcome.RENEWED
 
 
-def first_plan(*, now: datetime, auth_mode: str, identity: str, policy: RefreshPolicy) -> Plan | None:
-    """For a new or re-authorized connection: only a GET tells the expiry (CONTRACT 1.2, 3.2)."""
+def first_plan(
+    *, now: datetime, auth_mode: str, identity: str, policy: RefreshPolicy, found: bool = False
+) -> Plan | None:
+    """For a new or re-authorized connection: only a GET tells the expiry (CONTRACT 1.2, 3.2).
+
+    found: by comparing lists, maybe with a hundred thousand others.
+    """
     if auth_mode in MODES_WITHOUT_REFRESH:
         return None
-    due_at = now + policy.first_look + policy.spread * _share(identity, "first")
+    spread = FOUND_SPREAD if found else policy.spread
+    due_at = now + policy.first_look + spread * _share(identity, "first")
     return Plan(due_at, forced=False, reason="first look at the expiry")
 
 

@@ -80,7 +80,7 @@ class Effects:
             connection.last_error_type, connection.last_error_at = error.type if error else "unknown", self._now
             connection.errors_seen_at = observed_at
         elif kind is EventType.CONNECTION_RECOVERED:
-            self._recover(connection)
+            self._recover(connection, judged)
             connection.errors_seen_at = observed_at
 
     def _absorb(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> None:
@@ -105,7 +105,7 @@ class Effects:
             connection.status = ConnectionStatus.ACTIVE
         elif connection.status != ConnectionStatus.ACTIVE:
             connection.status = ConnectionStatus.UNCONFIRMED
-        self._replan(connection)
+        self._replan(connection, judged)
 
     def _retag(self, connection: ConnectionRow, judged: Judged, verdict: Accept) -> None:
         """Take over the tags, and whom they name."""
@@ -115,14 +115,14 @@ class Effects:
         connection.observed_at, connection.updated_at = judged.observed_at, self._now
         self._link(connection, judged, read_claim(connection.tags, end_user, self._policy.tag_keys))
 
-    def _recover(self, connection: ConnectionRow) -> None:
+    def _recover(self, connection: ConnectionRow, judged: Judged) -> None:
         if not _is_failing(connection):
             return  # whoever says so: there is nothing to plan anew
         connection.last_error_type = connection.last_error_at = None
         connection.updated_at = self._now
         if connection.status == ConnectionStatus.NEEDS_RECONNECT:
             connection.status = ConnectionStatus.ACTIVE
-        self._replan(connection)
+        self._replan(connection, judged)
 
     def _delete(self, connection: ConnectionRow, observed_at: datetime) -> None:
         connection.status, connection.updated_at = ConnectionStatus.DELETED, self._now
@@ -156,12 +156,14 @@ class Effects:
                 confirmed=connection.status != ConnectionStatus.UNCONFIRMED,
             )
 
-    def _replan(self, connection: ConnectionRow) -> None:
+    def _replan(self, connection: ConnectionRow, judged: Judged) -> None:
         policy = self._policy.refresh_of(connection.environment, connection.integration)
         planned = None
         if policy is not None:
             mode = connection.auth_mode or ""
-            planned = first_plan(now=self._now, auth_mode=mode, identity=connection.id.hex, policy=policy)
+            planned = first_plan(
+                now=self._now, auth_mode=mode, identity=connection.id.hex, policy=policy, found=judged.found
+            )
         self.plans[connection.id] = planned
 
 

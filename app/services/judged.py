@@ -15,7 +15,7 @@ from app.domain.linking import EndUser
 class Judged:
     """A claimed event with what its body says and what Nango answered. `attempts` is the claim's number.
 
-    scrubbed_body: what is kept of a body whose error text had to be scrubbed.
+    found: by comparing Nango's list with ours. scrubbed_body: what is kept of a body whose error text was not clean.
     """
 
     event_id: UUID
@@ -25,6 +25,7 @@ class Judged:
     seen_at: datetime
     notice: Notice
     look: Look
+    found: bool = False
     scrubbed_body: bytes | None = None
 
     @property

@@ -191,6 +191,7 @@ def _judged(told: _Told, looks: dict[Key, Look]) -> Judged:
         seen_at=event.last_seen_at,
         notice=notice,
         look=look or NotAsked(),
+        found=event.origin == Origin.RECONCILE,
         scrubbed_body=None if clean == event.body else clean,
     )
 

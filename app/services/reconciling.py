@@ -29,6 +29,7 @@ from app.nango.types import ConnectionPage, ListedConnection
 from app.services.comparing import first_look, never_shown, second_look, shown_by
 from app.services.confirming import NangoClients
 from app.services.run_records import LeaseLostError, RunRecords, add_up, sampled
+from app.services.run_requests import open_run
 from app.telemetry import RECONCILIATIONS, get_logger
 
 WORK_SECONDS: Final = 30.0  # of one call of `work`; then another tick goes on, so that a shutdown need not wait long
@@ -71,24 +72,8 @@ class Reconciler:
                 last = reconciliations.last(session, environment)
                 running = reconciliations.under_way(session, environment)
             if running is None and (last is None or last.created_at + self.every <= now):
-                self.request(environment, trigger=Trigger.SCHEDULE)
-
-    def request(
-        self, environment: str, *, trigger: Trigger, dry_run: bool = False, accept_deletions: bool = False
-    ) -> Run | None:
-        """Open a run now. None where one is under way."""
-        with self.database.write() as session:
-            if not dry_run and reconciliations.last(session, environment, completed=True) is None:
-                trigger = Trigger.IMPORT
-            run_id = reconciliations.request(
-                session,
-                environment,
-                trigger=trigger,
-                dry_run=dry_run,
-                accept_deletions=accept_deletions,
-                now=self.clock(),
-            )
-            return reconciliations.get(session, run_id) if run_id else None
+                with self.database.write() as session:
+                    open_run(session, environment, trigger=Trigger.SCHEDULE, now=now)
 
     def work(self, *, seconds: float = WORK_SECONDS, run_id: UUID | None = None) -> list[UUID]:
         """Take due runs on, or that one, for so long. Returns the events that came of it, to be announced."""

@@ -15,7 +15,7 @@ from app.db import differences, reconciliations
 from app.db.differences import OpenDifference, Settled, Sighting
 from app.db.engine import Database
 from app.db.reconciliations import Run
-from app.deadlines import RECONCILE_LEASE
+from app.deadlines import BATCH, RECONCILE_LEASE
 from app.domain.own_event import OwnEvent
 from app.domain.reconciling import DIFFERENCES, TOLD_BY_WEBHOOK, Stage, Trigger
 from app.domain.states import EventState, Origin
@@ -25,7 +25,7 @@ from app.telemetry import HEAL_SECONDS, RECONCILED
 
 Value = TypeVar("Value")
 
-CHUNK: Final = 500  # rows in one transaction: on SQLite it has to stay under 100 ms
+CHUNK: Final = BATCH  # rows in one transaction: on SQLite it has to stay under 100 ms
 SAMPLES: Final = 10  # of each type that a report names
 
 

@@ -13,6 +13,7 @@ from app.domain.reconciling import APART, YOUNG, RunOutcome, Stage, Trigger
 from app.domain.states import ConnectionStatus, EventState
 from app.services import reconciling
 from app.services.reconciling import Reconciler
+from app.services.run_requests import open_run
 from tests.integration import world as worlds
 from tests.integration.sandbox_server import control, register, serve
 from tests.integration.world import DANA, OMAR, KilledError, auth, dying_at, in_threads
@@ -64,9 +65,14 @@ def report(world, run):
 
 
 def request(reconciler, trigger=Trigger.DEMAND, **options):
-    run = reconciler.request("default", trigger=trigger, **options)
+    run = open_one(reconciler, trigger=trigger, **options)
     assert run is not None
     return run
+
+
+def open_one(reconciler, environment="default", *, trigger=Trigger.DEMAND, **options):
+    with reconciler.database.write() as session:
+        return open_run(session, environment, trigger=trigger, now=reconciler.clock(), **options)
 
 
 def first_look(world, reconciler, **options):
@@ -446,15 +452,15 @@ def test_the_first_run_imports_what_there_is_and_misses_no_webhook(world, nango,
 
 def test_one_run_at_a_time_per_environment(world, nango, reconciler):
     run = request(reconciler)
-    assert reconciler.request("default", trigger=Trigger.DEMAND) is None
-    assert reconciler.request("default", trigger=Trigger.DEMAND, dry_run=True) is None
-    assert reconciler.request("other", trigger=Trigger.DEMAND) is not None
+    assert open_one(reconciler) is None
+    assert open_one(reconciler, dry_run=True) is None
+    assert open_one(reconciler, "other") is not None
     finish(world, reconciler, run)
     request(reconciler)
 
 
 def test_two_requests_at_the_same_moment_open_one_run(world, nango):
-    made = in_threads(*[lambda: reconciler_of(world).request("default", trigger=Trigger.DEMAND)] * 4)
+    made = in_threads(*[lambda: open_one(reconciler_of(world))] * 4)
     assert sum(one is not None for one in made) == 1
 
 
@@ -611,7 +617,7 @@ def test_no_transaction_is_open_while_nango_is_asked(world, nango, gate, reconci
 
 def test_a_process_works_on_one_run_at_a_time(world, nango, gate, reconciler):
     request(reconciler)
-    reconciler.request("other", trigger=Trigger.DEMAND)
+    open_one(reconciler, "other")
     meanwhile = []
     gate.after = lambda: meanwhile.append(reconciler.work())
     reconciler.work()

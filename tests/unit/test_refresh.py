@@ -184,6 +184,14 @@ def test_every_other_auth_mode_gets_a_first_look_soon(auth_mode: str):
     assert not any(plan.forced for plan in plans)
 
 
+def test_what_an_import_brought_is_looked_at_over_an_hour():
+    plans = [first_plan(now=NOW, auth_mode="", identity=identity, policy=POLICY, found=True) for identity in HERD]
+    due = [plan.due_at - NOW for plan in plans]
+    assert min(due) >= POLICY.first_look
+    assert max(due) <= HOUR + POLICY.first_look
+    assert max(due) - min(due) > 45 * MINUTE
+
+
 def test_only_a_moved_expiry_counts_as_renewed():
     later = NOW + HOUR
     assert classify(previous_expires_at=NOW, expires_at=later) is RefreshOutcome.RENEWED

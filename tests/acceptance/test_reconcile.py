@@ -1,0 +1,116 @@
+"""What the webhooks missed heals by itself, whoever is killed meanwhile (promise 6)."""
+
+import os
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from app.sandbox import statefile
+from app.sandbox.values import Connection, Integration, Snapshot
+from tests.acceptance.harness import Waylink, installation, until
+
+COUNT = 16_000  # eight pages: long enough to be killed in the middle of
+
+
+@pytest.fixture
+def waylink() -> Iterator[Waylink]:
+    """A Nango account that is a month old, of which no webhook ever told us."""
+    config = """
+        [teams.crm.destinations.jobs]
+        kind = "celery"
+        queue = "team.crm.jobs"
+        [[routes]]
+        name = "new"
+        team = "crm"
+        destination = "jobs"
+        job = "crm.new"
+        pattern = '{"type": ["connection.created"], "connection_id": [{"prefix": "0000000"}]}'
+    """
+    with installation(config=config) as waylink:
+        statefile.write(waylink.data / "sandbox-state.json", _account())
+        waylink.up("--no-scenario")
+        yield waylink
+
+
+@pytest.mark.timeout(400)
+def test_an_account_is_imported_although_its_worker_is_killed_in_the_middle(waylink: Waylink) -> None:
+    """The first run begins by itself. Killed at both looks, another process goes on where it was."""
+    up = waylink.processes[0]
+    run = until("the first run is under way", lambda: _run(waylink, pages=3), every=0.02)
+    _kill(up.child("io"))
+    assert 3 <= waylink.sql("SELECT pages FROM reconciliations")[0][0] < COUNT / 2000  # in the middle
+    _pass_time(waylink)
+    until("the first look is over", lambda: _run(waylink, stage="checking"), every=0.1)
+    assert waylink.sql("SELECT count(*) FROM differences")[0][0] == COUNT
+    _pass_time(waylink)
+    until("the second look is under way", lambda: _run(waylink, pages=11), every=0.02)
+    _kill(up.child("io"))
+    _pass_time(waylink)
+    until("the run is over", lambda: _run(waylink, stage="done"), seconds=180, every=0.5)
+
+    report = waylink.show("reconcile", f"rec_{run['id']}")
+    assert (report["trigger"], report["outcome"], report["problem"]) == ("import", "completed", None)
+    assert (report["seen"], report["counted"]) == (COUNT, {"connection.created": COUNT})
+    assert (report["healed"], report["unhealed"], report["missed_by_webhook"]) == (COUNT, 0, 0)
+    assert waylink.sql("SELECT count(*) FROM events WHERE type = 'connection.created'")[0][0] == COUNT
+    assert waylink.sql("SELECT count(*) FROM links WHERE closed_at IS NULL")[0][0] == COUNT
+    assert waylink.sql("SELECT count(*), count(DISTINCT event_id) FROM jobs")[0] == (15, 15)
+    assert waylink.sql("SELECT count(*) FROM differences")[0][0] == 0
+    assert len(waylink.listing("reconcile", "list")) == 1
+
+    # Nothing differs any more, as a person is told.
+    dry = waylink.run("reconcile", "--dry-run", "--json")
+    assert (dry.returncode, dry.stderr.count("Traceback")) == (0, 0)
+    assert '"found": {}' in dry.stdout
+
+
+def _run(waylink: Waylink, *, pages: int = 0, stage: str = "") -> dict[str, Any] | None:
+    """The run, once it is so far."""
+    rows = waylink.sql("SELECT id, pages, stage FROM reconciliations")
+    found = [{"id": one[0], "pages": one[1], "stage": one[2]} for one in rows]
+    return next((one for one in found if one["pages"] >= pages and stage in {"", one["stage"]}), None)
+
+
+def _pass_time(waylink: Waylink) -> None:
+    """The minute between two looks, or the lease of whoever was killed, is over: only the time is moved."""
+    past = (datetime.now(UTC) - timedelta(seconds=1)).replace(tzinfo=None).isoformat(" ")
+    waylink.sql("UPDATE reconciliations SET next_at = :past WHERE finished_at IS NULL", past=past)
+
+
+def _kill(pid: int | None) -> None:
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def _account() -> Snapshot:
+    made = datetime.now(UTC) - timedelta(days=30)
+    integration = Integration(
+        unique_key="oauth2",
+        provider="local-oauth2",
+        auth_mode="OAUTH2",
+        display_name="oauth2",
+        forward_webhooks=True,
+        created_at=made,
+        updated_at=made,
+    )
+    connections = [_connection(number, made + timedelta(seconds=number)) for number in range(1, COUNT + 1)]
+    return Snapshot(next_id=COUNT + 1, integrations=(integration,), connections=tuple(connections))
+
+
+def _connection(number: int, at: datetime) -> Connection:
+    return Connection(
+        id=number,
+        connection_id=f"{number:08x}-imported",
+        integration="oauth2",
+        provider="local-oauth2",
+        auth_mode="OAUTH2",
+        tags={"end_user_id": f"user-{number}", "organization_id": f"organization-{number % 50}"},
+        created_at=at,
+        updated_at=at,
+        last_fetched_at=at,
+        connection_config={},
+        credentials={"type": "OAUTH2", "access_token": "t", "raw": {}},
+    )
