@@ -23,6 +23,7 @@
         │   ├── NangoCredentialsRefused  the credentials of an import were tried and are no good
         │   └── NangoPlanLimit    the account's plan allows no more of these
         ├── NangoRateLimited      429; `retry_after` seconds
+        │   └── NangoBudgetSpent  we held the call back ourselves, for more urgent ones
         ├── NangoRefreshFailed    tried now, the provider refused (400 invalid_credentials)
         ├── NangoRefreshBackingOff  within 30 s of a failure (424)
         ├── NangoRefreshExhausted   final until re-auth or a forced success (424)
@@ -225,6 +226,15 @@ class NangoRateLimited(NangoError):
     def __init__(self, *, retry_after: float, status: int | None = 429, code: str = "too_many_request") -> None:
         self.retry_after = retry_after
         super().__init__(status=status, code=code, detail=f"retry after {retry_after:.0f} s")
+
+
+class NangoBudgetSpent(NangoRateLimited):
+    """Nothing was sent: what is left of the account's rate limit is kept for more urgent calls."""
+
+    what = "Waylink's request budget for Nango is used up for now"
+
+    def __init__(self, *, retry_after: float) -> None:
+        super().__init__(retry_after=retry_after, status=None, code="")
 
 
 class NangoRefreshFailed(NangoError):

@@ -18,7 +18,6 @@ from app.broker import Broker
 from app.clock import utc_now
 from app.db.engine import connect
 from app.db.schema import require_current_unless_away
-from app.services.confirming import NangoClients
 from app.settings import Settings
 from app.telemetry import get_logger
 from app.web import console
@@ -35,7 +34,7 @@ from app.web.proxies import behind_proxies
 from app.web.record import IngestRecord
 from app.web.webhooks import PATH, WebhookEndpoint
 from app.web.writers import writer_for
-from app.wiring import policy_of
+from app.wiring import clients_of, policy_of
 
 log = get_logger(__name__)
 
@@ -106,7 +105,7 @@ def _api(settings: Settings) -> Api:
     context = Context(
         database=connect(settings.database),
         policy=policy_of(settings),
-        clients=NangoClients(settings.environments),
+        clients=clients_of(settings),
         clock=utc_now,
     )
     listed = [name for name in settings.allowed_hosts.split(",") if name.strip()]

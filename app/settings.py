@@ -81,6 +81,13 @@ class Settings(BaseSettings):
         "`*` allows any.",
         examples=["waylink.example,waylink.internal"],
     )
+    nango_requests_per_minute: int = Field(
+        200,
+        ge=1,
+        le=10_000_000,
+        description="The rate limit of a Nango account, until one of Nango's answers has told it.",
+        examples=["2000"],
+    )
     dedupe_window_seconds: float = Field(
         150.0,
         ge=0,

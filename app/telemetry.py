@@ -42,6 +42,9 @@ HEAL_SECONDS = Histogram(
     "From Nango's creation of a connection whose webhook was missed to its event being processed, seconds.",
     buckets=(60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 43_200, 86_400),
 )
+NANGO_CALLS = Counter(
+    "waylink_nango_calls_total", "Calls to Nango by account, priority and outcome.", ["account", "priority", "outcome"]
+)
 CONNECTIONS_CLOSED = Counter("waylink_connections_closed_total", "Connections that web closed, by cause.", ["cause"])
 HINTS_LOST = Counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
 

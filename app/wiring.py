@@ -1,10 +1,14 @@
 """From settings to the values that services take."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from app.clock import utc_now
 from app.config_file import RefreshEntry
 from app.db.engine import Database
 from app.db.routes import RouteRow
 from app.domain.refresh import RefreshPolicy
+from app.services.budget import Budget
 from app.services.configuring import DestinationRow
 from app.services.confirming import NangoClients
 from app.services.policy import Policy
@@ -27,6 +31,26 @@ def reconciler_of(settings: Settings, database: Database, clients: NangoClients)
     """Of the environments that have an API key; the others have no list to compare with."""
     environments = [name for name, one in settings.environments.items() if one.has_api]
     return Reconciler(database, clients, environments, utc_now, every=settings.reconcile_every)
+
+
+def clients_of(settings: Settings) -> NangoClients:
+    """The clients of every environment, behind the budget that all processes share. Close them."""
+    return NangoClients(settings.environments, budget_of(settings))
+
+
+def budget_of(settings: Settings) -> Budget:
+    """The budget that all processes share. Close it."""
+    return Budget(settings.broker, default_limit=settings.nango_requests_per_minute)
+
+
+@contextmanager
+def open_clients(settings: Settings) -> Iterator[NangoClients]:
+    """The same, for one command."""
+    clients = clients_of(settings)
+    try:
+        yield clients
+    finally:
+        clients.close()
 
 
 def destinations_of(settings: Settings) -> dict[tuple[str, str], DestinationRow]:

@@ -10,13 +10,12 @@ from app.clock import utc_now
 from app.db.engine import connect
 from app.db.schema import require_current
 from app.deadlines import assert_nested
-from app.services.confirming import NangoClients
 from app.services.delivery import Deliverer
 from app.services.processing import Processor
 from app.services.refreshing import Refresher
 from app.services.route_cache import RouteCache
 from app.settings import Settings
-from app.wiring import policy_of, reconciler_of
+from app.wiring import clients_of, policy_of, reconciler_of
 from workers.schedule import beat_schedule
 from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
 
@@ -26,7 +25,7 @@ def make_worker(settings: Settings) -> Celery:
     assert_nested()
     database = connect(settings.database)
     require_current(database)
-    policy, routes, clients = policy_of(settings), RouteCache(), NangoClients(settings.environments)
+    policy, routes, clients = policy_of(settings), RouteCache(), clients_of(settings)
     internal, teams = Broker.at("internal", settings.broker), Broker.at("teams", settings.team_broker)
     app = make_celery(settings.broker)
     app.task_cls = "workers.patience:PatientTask"

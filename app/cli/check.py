@@ -15,10 +15,11 @@ from app.cli.output import print_rows
 from app.configuration import load
 from app.db.engine import connect
 from app.db.schema import require_current
+from app.domain.budget import Priority
 from app.environments import Environment
 from app.errors import BrokerUnavailable, DatabaseNotMigrated, WaylinkError
-from app.services.confirming import clients_for
 from app.settings import Settings
+from app.wiring import open_clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         detail = "none yet: `waylink up` starts a sandbox, or set WAYLINK_NANGO_SIGNING_KEYS"
         yield Finding("environments", "note", detail)
     for name, environment in settings.environments.items():
-        yield _environment(name, environment)
+        yield _environment(settings, name, environment)
     for team, owner in settings.file.teams.items():
         for name, entry in owner.destinations.items():
             yield Finding(f"destination {team}/{name}", "ok", f"{entry.kind} queue {entry.queue} on the team broker")
@@ -87,14 +88,14 @@ def _broker(name: str, url: str) -> Finding:
     return Finding(f"{name} broker", "ok", "answers")
 
 
-def _environment(name: str, environment: Environment) -> Finding:
+def _environment(settings: Settings, name: str, environment: Environment) -> Finding:
     what = f"environment {name}"
     keys = len(environment.signing_keys.live())
     if not environment.has_api:
         detail = f"{keys} signing key(s), no API key: nothing is confirmed with Nango, no token is refreshed"
         return Finding(what, "note", detail)
-    with clients_for({name: environment}) as clients:
-        client = clients.of(name)
+    with open_clients(settings) as clients:
+        client = clients.of(name, Priority.PEOPLE)
         try:
             if client is not None:
                 client.list_connections(limit=1, timeout=10)

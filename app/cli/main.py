@@ -18,6 +18,7 @@ from app.cli.status import status
 from app.cli.tokens import token
 from app.cli.up import up
 from app.errors import BrokerUnavailable, Conflict, NotFound, WaylinkError, refuse
+from app.telemetry import configure_logs
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -36,6 +37,8 @@ for command in COMMANDS:
 
 def main() -> None:
     """Entry point of the command."""
+    # Standard output is the command's answer; what services warn of meanwhile goes to standard error.
+    configure_logs(style="auto", level="warning")
     try:
         sys.exit(waylink.main(standalone_mode=False))
     except click.ClickException as wrong:

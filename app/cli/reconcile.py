@@ -22,12 +22,11 @@ from app.db.schema import require_current
 from app.domain.reconciling import RunOutcome, Stage
 from app.errors import BrokerUnavailable, ConfigurationError, Conflict, NotFound, Problem
 from app.ids import RECONCILIATION, new_id, parse, show
-from app.services.confirming import clients_for
 from app.services.reconciling import Reconciler
 from app.services.run_requests import ask_for_run
 from app.settings import Settings
 from app.telemetry import configure_logs
-from app.wiring import reconciler_of
+from app.wiring import open_clients, reconciler_of
 
 LOOK_EVERY: Final = 0.5  # seconds between two looks at a run that is waited for
 UNCLAIMED: Final = timedelta(seconds=8)  # Beat comes every five: no worker takes it, so this command does
@@ -182,5 +181,5 @@ def _database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def _reconciler(settings: Settings) -> Iterator[Reconciler]:
-    with _database(settings) as database, clients_for(settings.environments) as clients:
+    with _database(settings) as database, open_clients(settings) as clients:
         yield reconciler_of(settings, database, clients)

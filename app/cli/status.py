@@ -28,6 +28,7 @@ from app.domain.reconciling import RunOutcome
 from app.environments import Environment, Environments, key_name
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
 from app.settings import Settings
+from app.wiring import budget_of
 
 OVERDUE: Final = timedelta(seconds=60)  # due work that nobody took for so long
 RECENT: Final = timedelta(hours=24)  # of failed events and discarded jobs
@@ -51,7 +52,7 @@ class Check:
 def status(*, as_json: bool) -> None:
     """Show how Waylink is doing. Exit 1 if anything needs a person."""
     settings = load()
-    checks = [*_database_checks(settings, utc_now()), *_broker_checks(settings)]
+    checks = [*_database_checks(settings, utc_now()), *_broker_checks(settings), *_budget_checks(settings)]
     rows = [{"check": one.check, "ok": one.ok, "value": one.value, "detail": one.detail} for one in checks]
     print_rows(rows, ("check", "ok", "value", "detail"), as_json=as_json)
     sys.exit(0 if all(one.ok for one in checks) else 1)
@@ -92,6 +93,15 @@ def _database_checks(settings: Settings, now: datetime) -> list[Check]:
             return [Check("database", False, "not migrated", str(behind))]
         except SQLAlchemyError as away:
             return [Check("database", False, "away", f"{kind} does not answer: {type(away).__name__}")]
+
+
+def _budget_checks(settings: Settings) -> Iterator[Check]:
+    accounts = {environment.account for environment in settings.environments.values() if environment.has_api}
+    with closing(budget_of(settings)) as budget:
+        for account in sorted(accounts):
+            if (bucket := budget.bucket(account)) is not None:
+                words = f"of {bucket.limit} calls to Nango this minute, {bucket.background} by background work"
+                yield Check(f"budget {account}", True, bucket.used, words)
 
 
 def _event_checks(session: Session, now: datetime) -> Iterator[Check]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import httpx
 import msgspec
@@ -20,14 +20,11 @@ FIRST_WAIT: Final = 0.5  # seconds before the second try of a read that got no a
 SHORTEST_WAIT: Final = 1.0  # Retry-After is floored and may be 0 (CONTRACT 3.1)
 
 
-class Gate(Protocol):
-    """Who decides whether a call may leave now, such as the budget that many processes share."""
-
-    def enter(self) -> None:
-        """Raises NangoRateLimited, with the seconds until it is worth to come back."""
-
-    def learn(self, rate_limit: RateLimit | None, *, retry_after: float | None, observed_at: datetime) -> None:
-        """What an answer said of the account's bucket. `retry_after` is in seconds, None unless Nango refused."""
+# What an answer said of the account's bucket, and the seconds of its Retry-After where it was a 429.
+Tell = Callable[[RateLimit | None, float | None], None]
+# Asked before each call, such as a budget that many processes share. Raises NangoRateLimited to hold the call back;
+# what it returns is told of the answer, if one comes.
+Gate = Callable[[], Tell]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,14 +112,12 @@ class Transport:
         raise AssertionError("not reached")
 
     def _once(self, call: Call, ends_at: float, gate: Gate | None) -> Answer:
-        if gate is not None:
-            gate.enter()
+        tell = gate() if gate is not None else None
         answer = self._send(call, ends_at)
         self.rate_limit = answer.rate_limit or self.rate_limit
         error = error_for(answer, not_found=call.not_found, phrases=call.phrases, secret=self._api_key)
-        if gate is not None:
-            refused = error.retry_after if isinstance(error, NangoRateLimited) else None
-            gate.learn(answer.rate_limit, retry_after=refused, observed_at=answer.observed_at)
+        if tell is not None:
+            tell(answer.rate_limit, error.retry_after if isinstance(error, NangoRateLimited) else None)
         if error is not None:
             raise error
         return answer

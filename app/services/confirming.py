@@ -4,23 +4,26 @@ The list serves (CONTRACT 3.2): it refreshes nothing and returns no credentials.
 a burst of new ones is found together on the newest-first page.
 """
 
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 import httpx
+from pydantic import SecretStr
 
 from app.db.connections import Key
 from app.deadlines import REFRESH_DEADLINE
+from app.domain.budget import Priority
 from app.domain.confirming import Absent, Look, Unavailable, View
 from app.domain.linking import EndUser
 from app.environments import Environment
 from app.errors import NangoError, NangoRateLimited
 from app.nango.client import MAX_LIMIT, NangoClient
 from app.nango.types import ConnectionPage, ListedConnection
+from app.services.budget import Budget
 from app.telemetry import get_logger
 
 CONNECT_SECONDS: Final = 5.0
@@ -30,25 +33,32 @@ log = get_logger(__name__)
 
 
 class NangoClients:
-    """One pooled client per environment that has an API key, made on first use."""
+    """One pooled client per environment that has an API key, made on first use. Without a budget nothing is counted."""
 
-    def __init__(self, environments: Mapping[str, Environment]) -> None:
-        self._environments = environments
+    def __init__(self, environments: Mapping[str, Environment], budget: Budget | None = None) -> None:
+        self._environments, self._budget = environments, budget
         self._clients: dict[str, NangoClient] = {}
+        self._making = threading.Lock()
 
-    def of(self, name: str) -> NangoClient | None:
-        """The environment's client; None where it has no API key or is not configured any more."""
+    def of(self, name: str, priority: Priority) -> NangoClient | None:
+        """The environment's client, for calls of this priority; None without an API key, or when it is not configured
+        any more. What the budget holds back raises NangoBudgetSpent, which is a NangoRateLimited."""
         environment = self._environments.get(name)
         if environment is None or environment.api_key is None:
             return None
-        if name not in self._clients:
-            self._clients[name] = NangoClient(
-                base_url=environment.base_url,
-                api_key=environment.api_key.get_secret_value(),
-                read_timeout=REFRESH_DEADLINE.total_seconds() - CONNECT_SECONDS,
-                connect_timeout=CONNECT_SECONDS,
-            )
-        return self._clients[name]
+        client = self._pooled(name, environment, environment.api_key)
+        return client if self._budget is None else client.behind(self._budget.gate(environment.account, priority))
+
+    def _pooled(self, name: str, environment: Environment, api_key: SecretStr) -> NangoClient:
+        with self._making:  # eight threads of a wave ask at once, and a second client would never be closed
+            if name not in self._clients:
+                self._clients[name] = NangoClient(
+                    base_url=environment.base_url,
+                    api_key=api_key.get_secret_value(),
+                    read_timeout=REFRESH_DEADLINE.total_seconds() - CONNECT_SECONDS,
+                    connect_timeout=CONNECT_SECONDS,
+                )
+            return self._clients[name]
 
     def knows(self, name: str) -> bool:
         return name in self._environments
@@ -57,15 +67,8 @@ class NangoClients:
         for client in self._clients.values():
             client.close()
         self._clients.clear()
-
-
-@contextmanager
-def clients_for(environments: Mapping[str, Environment]) -> Iterator[NangoClients]:
-    clients = NangoClients(environments)
-    try:
-        yield clients
-    finally:
-        clients.close()
+        if self._budget is not None:
+            self._budget.close()
 
 
 def look_up(client: NangoClient, environment: str, keys: Collection[Key], *, ends_at: float) -> dict[Key, Look]:

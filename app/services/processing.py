@@ -16,6 +16,7 @@ from app.db.engine import Database
 from app.db.events import ClaimedEvent
 from app.db.storing import has_answered, is_away
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS
+from app.domain.budget import Priority
 from app.domain.confirming import CONFIRMABLE_TYPES, Absent, Look, NotAsked, Unavailable, View
 from app.domain.event import Notice, read, unhandled, without_secrets
 from app.domain.own_event import read_own
@@ -106,7 +107,7 @@ class Processor:
         looks: dict[Key, Look] = {}
         ends_at = time.monotonic() + CONFIRM_DEADLINE.total_seconds()
         for environment, keys in sorted(wanted.items()):
-            client = self.clients.of(environment)
+            client = self.clients.of(environment, Priority.CONFIRM)
             if client is not None:
                 looks.update(look_up(client, environment, keys, ends_at=ends_at))
             elif not self.clients.knows(environment):

@@ -20,6 +20,7 @@ from app.db.differences import ConnectionKey, OpenDifference
 from app.db.engine import Database
 from app.db.reconciliations import Run
 from app.deadlines import MAX_CLAIMS, RECONCILE_DEADLINE, RECONCILE_LEASE
+from app.domain.budget import Priority
 from app.domain.event import EventType
 from app.domain.reconciling import APART, RunOutcome, Stage, Trigger, too_many
 from app.errors import InvalidInput, NangoError, NangoRateLimited, NangoUnavailable
@@ -111,7 +112,7 @@ class Reconciler:
             return self._fail(run, f"claimed {MAX_CLAIMS} times without a result")
         if run.stage == Stage.SETTLING:
             return self._settle(run)
-        client = self.clients.of(run.environment)
+        client = self.clients.of(run.environment, Priority.RECONCILE)
         if client is None:
             return self._fail(run, "its environment has no API key, or is not configured any more")
         try:

@@ -6,7 +6,7 @@ No transaction is open while Nango is asked, and no credential outlives the call
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import httpx
@@ -18,6 +18,7 @@ from app.db.connections import ConnectionRow
 from app.db.engine import Database
 from app.db.models import Connection, Refresh
 from app.deadlines import MAX_CLAIMS, REFRESH_LEASE
+from app.domain.budget import SOON, Priority
 from app.domain.event import EventError, EventType
 from app.domain.refresh import Plan, classify, next_plan
 from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
@@ -59,6 +60,11 @@ class Claimed:
         """A forced call is never repeated blindly: after a crash a plain GET tells what became of it (promise 1)."""
         return self.refresh.forced and self.refresh.attempts == 1
 
+    def priority(self, *, now: datetime) -> Priority:
+        expires_at = self.connection.expires_at
+        soon = expires_at is not None and expires_at <= now + timedelta(seconds=SOON)
+        return Priority.REFRESH_SOON if soon else Priority.REFRESH
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -83,17 +89,19 @@ class Refresher:
     routes: RouteCache
 
     def refresh_due(self, *, limit: int = WAVE) -> int:
-        """Carry out up to `limit` due plans at the same time. Returns how many were taken."""
+        """Carry out up to `limit` due plans at the same time. Returns how many were taken, or 0 when Nango could be
+        asked about none of them now: then there is no use in going on with the next ones at once."""
         with self.database.write() as session:
             taken = refresh_rows.claim(session, limit=limit, now=self.clock(), lease=REFRESH_LEASE)
         claimed = [Claimed(refresh, connection) for refresh, connection in taken]
-        if claimed:
-            with ThreadPoolExecutor(len(claimed), thread_name_prefix="refresh") as pool:
-                list(pool.map(self._carry_out, claimed))
-        return len(claimed)
+        if not claimed:
+            return 0
+        with ThreadPoolExecutor(len(claimed), thread_name_prefix="refresh") as pool:
+            outcomes = set(pool.map(self._carry_out, claimed))
+        return 0 if outcomes == {RefreshOutcome.WAITED} else len(claimed)
 
-    def _carry_out(self, claimed: Claimed) -> None:
-        client = self.clients.of(claimed.connection.environment)
+    def _carry_out(self, claimed: Claimed) -> RefreshOutcome:
+        client = self.clients.of(claimed.connection.environment, claimed.priority(now=self.clock()))
         if claimed.refresh.attempts > MAX_CLAIMS:
             reason = f"claimed {MAX_CLAIMS} times without a result"
             answer = Answer(RefreshOutcome.FAILED, error=reason, error_type="crashed")
@@ -105,6 +113,7 @@ class Refresher:
         REFRESHES.labels(answer.outcome).inc()
         with self.database.write() as session:
             self._record(session, claimed, answer)
+        return answer.outcome
 
     def _ask(self, client: NangoClient, claimed: Claimed) -> Answer:
         connection = claimed.connection

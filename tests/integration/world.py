@@ -56,13 +56,13 @@ class Clock:
 class World:
     """`base_url` None is an environment with signing keys only."""
 
-    def __init__(self, database, clock, *, base_url=None, teams_url=None, **policy):
+    def __init__(self, database, clock, *, base_url=None, teams_url=None, budget=None, **policy):
         key = SecretStr(API_KEY) if base_url else None
         signing_keys = SigningKeys((SecretStr(SIGNING_KEY),))
         environment = Environment("default", base_url or "http://127.0.0.1:1", "acme", signing_keys, api_key=key)
         self.database, self.clock = database, clock
         self.policy = Policy({"default": environment}, **policy)
-        self.clients = NangoClients(self.policy.environments)
+        self.clients = NangoClients(self.policy.environments, budget)
         self.processor = Processor(database, self.policy, self.clients, clock)
         self.refresher = Refresher(database, self.policy, self.clients, clock, self.processor.routes)
         self.broker = Broker.at("teams", teams_url) if teams_url else None

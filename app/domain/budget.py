@@ -1,0 +1,113 @@
+"""Who may call Nango now: one bucket per Nango account, whose rate limit the application spends from too (DESIGN 5).
+
+Nango counts an account's requests in fixed windows of 60 s (CONTRACT 3.1). `Bucket` is our view of its window: what
+went out through us, raised to what the headers of its answers say. Times are unix seconds, as in those headers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+WINDOW: Final = 60.0  # seconds
+FLOORED: Final = 1.0  # X-RateLimit-Reset and Retry-After are floored: a second later it is certain
+
+
+class Priority(StrEnum):
+    """Whose call it is, the most urgent first."""
+
+    PEOPLE = "people"  # a person or an application waits for the answer
+    CONFIRM = "confirm"  # an event waits for it
+    REFRESH_SOON = "refresh_soon"  # a token expires within five minutes
+    RECONCILE = "reconcile"
+    REFRESH = "refresh"
+
+
+SOON: Final = 300.0  # seconds to the expiry, for REFRESH_SOON
+
+# Of the account's limit, how much may be spent by anybody before a call of this kind is held back. The steps between
+# them are what is kept for those above.
+SHARES: Final[Mapping[Priority, float]] = {
+    Priority.PEOPLE: 1.0,
+    Priority.CONFIRM: 0.95,
+    Priority.REFRESH_SOON: 0.85,
+    Priority.RECONCILE: 0.75,
+    Priority.REFRESH: 0.65,
+}
+# Of the account's limit, how much all background calls together may take: at most half (DESIGN 5).
+BACKGROUND_SHARES: Final[Mapping[Priority, float]] = {Priority.RECONCILE: 0.5, Priority.REFRESH: 0.4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """`used` counts everybody's calls of this window as far as known, `background` those of our background work.
+
+    `ends_at`: when the window ends. `held_until`: after a 429, whose Retry-After holds for everybody.
+    """
+
+    limit: int
+    used: int = 0
+    background: int = 0
+    ends_at: float = 0.0
+    held_until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What an answer of Nango said of its bucket; `retry_after` is in seconds, None unless it was a 429."""
+
+    limit: int | None = None
+    used: int = 0
+    ends_at: float = 0.0
+    retry_after: float | None = None
+
+
+def wait(bucket: Bucket, priority: Priority, *, now: float) -> float | None:
+    """Seconds until it is worth to come back, None for go. The bucket has counted the call already.
+
+    Every priority has at least one call of a window, however small the limit is.
+    """
+    if bucket.held_until > now:
+        return bucket.held_until - now
+    whole = bucket.used <= max(1, int(bucket.limit * SHARES[priority]))
+    share = BACKGROUND_SHARES.get(priority)
+    if whole and (share is None or bucket.background <= max(1, int(bucket.limit * share))):
+        return None
+    return max(bucket.ends_at - now, 0.0)
+
+
+def is_background(priority: Priority) -> bool:
+    return priority in BACKGROUND_SHARES
+
+
+def count(bucket: Bucket, calls: int, *, background: bool, now: float) -> Bucket:
+    """The bucket after so many calls, in a new window where the old one has ended. Negative numbers take them back."""
+    current = _current(bucket, now)
+    added = calls if background else 0
+    return replace(current, used=max(current.used + calls, 0), background=max(current.background + added, 0))
+
+
+def learn(bucket: Bucket, seen: Seen, *, now: float) -> Bucket:
+    """The bucket after an answer. What others spent only ever raises `used`: an answer that overtook another, or was
+    long under way, knows of fewer calls than went out."""
+    current = _current(bucket, now)
+    if seen.limit is not None and seen.ends_at + FLOORED > now:
+        current = replace(current, limit=seen.limit, used=max(current.used, seen.used), ends_at=seen.ends_at + FLOORED)
+    if seen.retry_after is not None:
+        current = replace(current, held_until=max(current.held_until, now + max(seen.retry_after, FLOORED)))
+    return current
+
+
+def is_news(bucket: Bucket, seen: Seen) -> bool:
+    """Whether an answer says anything that the bucket, as it was when its call was counted, did not know."""
+    return seen.retry_after is not None or (
+        seen.limit is not None
+        and (seen.limit != bucket.limit or seen.used > bucket.used or abs(seen.ends_at + FLOORED - bucket.ends_at) > 1)
+    )
+
+
+def _current(bucket: Bucket, now: float) -> Bucket:
+    """Nango's window begins with its first call, so ours does too."""
+    if bucket.ends_at > now:
+        return bucket
+    return replace(bucket, used=0, background=0, ends_at=now + WINDOW)
