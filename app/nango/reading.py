@@ -9,11 +9,12 @@ from app.errors import InvalidInput, NangoConnectionNotFound, NangoUnexpected, N
 from app.nango import wire
 from app.nango.credentials import Credentials, OAuth2Credentials
 from app.nango.operations import Operations, connection_path, of_integration, segment, text, texts
+from app.nango.paging import Window, next_window
 from app.nango.transport import Call
 from app.nango.types import ConnectionDetail, ConnectionPage, Integration, IntegrationList, ListedConnection
 
 MAX_LIMIT: Final = 2000  # CONTRACT 3.2
-MAX_REPEATED_PAGES: Final = 3
+MAX_REPEATED_PAGES: Final = 20  # so many full pages without a new row, as after a burst of new ones, are borne
 
 
 class Reading(Operations):
@@ -60,23 +61,34 @@ class Reading(Operations):
     ) -> Iterator[ListedConnection]:
         """All connections, each once by Nango's id, page after page as they are taken.
 
-        Rows inserted meanwhile shift others to the next page, where they are recognised; a row deleted meanwhile hides
-        one other (CONTRACT 3.2: offset paging), so one absence from this is no proof of a deletion.
+        Whatever was there all the time comes exactly once, though others come and go meanwhile: pages overlap, and
+        where the overlap is gone, since more rows were deleted than it has, an earlier page is read again
+        (`app.nango.paging`). What was deleted, made or re-tagged meanwhile may be there or not. With a limit under
+        100 pages may not overlap, and a deletion can hide a row. Raises NangoUnexpected for a list that never ends.
         """
         seen: set[int] = set()
-        page, repeated = 0, 0
+        covered, repeated = 0, 0
         while True:
+            window = next_window(covered, limit=limit) if covered else Window(0, limit)
             rows = self.list_connections(
-                search=search, integrations=integrations, tags=tags, limit=limit, page=page, timeout=timeout
+                search=search,
+                integrations=integrations,
+                tags=tags,
+                limit=window.limit,
+                page=window.page,
+                timeout=timeout,
             ).connections
+            if 0 < window.start < covered and not (rows and rows[0].id in seen):
+                covered = max(window.start - limit, 0)  # rows were deleted: some that came after may be in front now
+                continue
             known = len(seen)
             for row in rows:
                 if row.id not in seen:
                     seen.add(row.id)
                     yield row
-            if len(rows) < limit:
+            if len(rows) < window.limit:
                 return
-            page += 1
+            covered = window.end
             repeated = repeated + 1 if len(seen) == known else 0
             if repeated >= MAX_REPEATED_PAGES:
                 raise NangoUnexpected(detail="the list of connections repeats itself instead of ending")
