@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from app.domain.linking import TagKeys
 from app.domain.patterns import compile_pattern
+from app.domain.select import check_select, parameters
 from app.errors import InvalidPattern
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 JobName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")]
+MAX_QUERY_TIME: Final = timedelta(seconds=3)
 _DURATION: Final = re.compile(r"(\d+)\s*([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -88,6 +90,46 @@ class RouteEntry(_Strict):
         return value
 
 
+class SqlDirectoryEntry(_Strict):
+    """`[directory.sql]`: the application's own database and the SELECTs that say whom tags name."""
+
+    url_env: str | None = None
+    url_file: Path | None = None
+    user_query: str | None = None
+    organization_query: str | None = None
+    timeout: timedelta = timedelta(seconds=2)
+    pool_size: Annotated[int, Field(ge=1, le=10)] = 2
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        return duration(value) if isinstance(value, str) else value
+
+    @field_validator("timeout")
+    @classmethod
+    def _short(cls, value: timedelta) -> timedelta:
+        if not timedelta(0) < value <= MAX_QUERY_TIME:
+            raise ValueError("from 1s to 3s: events wait meanwhile")
+        return value
+
+    @field_validator("user_query", "organization_query")
+    @classmethod
+    def _is_select(cls, value: str | None) -> str | None:
+        if value is not None and (wrong := check_select(value)):
+            raise ValueError(wrong)
+        if value is not None and not parameters(value):
+            raise ValueError("takes no tag: it would name the same for everybody; write for example :end_user_id")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SqlDirectoryEntry":
+        if (self.url_env is None) == (self.url_file is None):
+            raise ValueError("needs url_env or url_file, and not both")
+        if self.user_query is None and self.organization_query is None:
+            raise ValueError("needs user_query, organization_query or both")
+        return self
+
+
 class DirectoryEntry(_Strict):
     """`[directory]`: which tags name the owner."""
 
@@ -96,6 +138,7 @@ class DirectoryEntry(_Strict):
     user_name_tag: str = TagKeys().user_name
     organization_id_tag: str = TagKeys().organization_id
     organization_name_tag: str = TagKeys().organization_name
+    sql: SqlDirectoryEntry | None = None
 
     @property
     def tag_keys(self) -> TagKeys:

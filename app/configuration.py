@@ -16,6 +16,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.config_file import ConfigFile, EnvironmentEntry
+from app.db import application
+from app.domain.linking import DirectoryPolicy
 from app.environments import Environment, SigningKeys, split_keys
 from app.errors import ConfigurationError, Problem
 from app.settings import Settings
@@ -33,9 +35,10 @@ def load() -> Settings:
     environments = _environments(settings, config, environ, problems)
     problems.extend(_database_problems(settings))
     problems.extend(_broker_problems(settings))
+    directory_url = _directory_url(settings, config, environ, problems)
     if problems:
         raise ConfigurationError(problems)
-    settings.complete(config, environments)
+    settings.complete(config, environments, directory_url)
     return settings
 
 
@@ -163,6 +166,24 @@ def _secret(
         problems.append(Problem(f"{where}_env", f"the variable {variable} is not set"))
         return None
     return SecretStr(value)
+
+
+def _directory_url(
+    settings: Settings, config: ConfigFile, environ: Mapping[str, str], problems: list[Problem]
+) -> SecretStr | None:
+    """Never with the URL or a part of it in a problem, as for our own database."""
+    if settings.directory_policy is not DirectoryPolicy.SQL:
+        return None
+    entry = config.directory.sql
+    if entry is None:
+        what = "`sql` needs [directory.sql] in waylink.toml, with the database and the queries"
+        problems.append(Problem("WAYLINK_DIRECTORY_POLICY", what))
+        return None
+    url = _secret("directory.sql.url", entry.url_env, entry.url_file, environ, problems)
+    if url is not None and url.get_secret_value().partition(":")[0] not in application.DRIVERS:
+        what = f"is the URL of none of the databases that can be asked: {', '.join(application.DRIVERS)}"
+        problems.append(Problem("directory.sql.url", what, "postgresql://reader:…@db.example/app"))
+    return url
 
 
 def _sandbox_environment(file: Path) -> Environment | None:

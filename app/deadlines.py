@@ -6,7 +6,9 @@ from typing import Final
 # Deadlines of outside work, leases and the broker's patience have to nest (DESIGN 3): what runs longer than its lease
 # would be done twice. A lease is also how long the work of a killed worker lies still, so none is longer than needed.
 CONFIRM_DEADLINE: Final = timedelta(seconds=10)  # all look-ups of one batch together
+DIRECTORY_DEADLINE: Final = timedelta(seconds=5)  # all questions of one batch to the application's database
 EVENT_LEASE: Final = timedelta(seconds=30)
+OWNER_LOOK_LEASE: Final = timedelta(seconds=60)
 HANDOVER_DEADLINE: Final = timedelta(seconds=15)  # one batch to a team's broker
 JOB_LEASE: Final = timedelta(seconds=30)
 REFRESH_DEADLINE: Final = timedelta(seconds=45)  # one GET; a refresh can take 12 s and more at Nango (CONTRACT 4)
@@ -24,7 +26,8 @@ SUSPECTS_SECONDS: Final = 2.0  # for rows whose last claim brought no result, pe
 def assert_nested() -> None:
     """Sum of deadlines < lease < visibility timeout, for each kind of work; every worker asserts it at its start."""
     for name, deadline, lease in (
-        ("events", CONFIRM_DEADLINE, EVENT_LEASE),
+        ("events", CONFIRM_DEADLINE + DIRECTORY_DEADLINE, EVENT_LEASE),
+        ("owner looks", DIRECTORY_DEADLINE, OWNER_LOOK_LEASE),
         ("jobs", HANDOVER_DEADLINE, JOB_LEASE),
         ("refreshes", REFRESH_DEADLINE, REFRESH_LEASE),
         ("reconciliations", RECONCILE_DEADLINE, RECONCILE_LEASE),

@@ -104,7 +104,8 @@ class Settings(BaseSettings):
     )
     directory_policy: DirectoryPolicy = Field(
         DirectoryPolicy.CREATE,
-        description="`create` makes users and organizations that tags name; `require` waits until they exist.",
+        description="`create` makes users and organizations that tags name; `require` waits until they exist; "
+        "`sql` asks your application's database (`[directory.sql]`).",
         examples=["require"],
     )
     owner_change_policy: OwnerChangePolicy = Field(
@@ -131,6 +132,7 @@ class Settings(BaseSettings):
     # Private, so that no variable can fill them: `complete` does.
     _file: ConfigFile = PrivateAttr(default_factory=ConfigFile)
     _environments: Mapping[str, Environment] = PrivateAttr(default_factory=dict)
+    _directory_url: SecretStr | None = PrivateAttr(default=None)
 
     @field_validator("reconcile_every", mode="before")
     @classmethod
@@ -155,6 +157,11 @@ class Settings(BaseSettings):
     def environments(self) -> Mapping[str, Environment]:
         """Every Nango environment, by name."""
         return self._environments
+
+    @property
+    def directory_url(self) -> SecretStr | None:
+        """SQLAlchemy URL of the application's own database; None unless the directory policy is `sql`."""
+        return self._directory_url
 
     @property
     def database(self) -> str:
@@ -186,9 +193,11 @@ class Settings(BaseSettings):
         """Neither API key nor signing keys are given anywhere: `waylink up` brings its own Nango."""
         return self.nango_api_key is None and self.nango_signing_keys is None and not self.file.environments
 
-    def complete(self, file: ConfigFile, environments: Mapping[str, Environment]) -> None:
+    def complete(
+        self, file: ConfigFile, environments: Mapping[str, Environment], directory_url: SecretStr | None
+    ) -> None:
         """Add what variables cannot say; once, before anybody else sees these settings."""
-        self._file, self._environments = file, environments
+        self._file, self._environments, self._directory_url = file, environments, directory_url
 
 
 def _database_one(url: str) -> str:

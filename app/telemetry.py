@@ -27,6 +27,9 @@ STORE_SECONDS = Histogram(
 )
 EVENTS = Counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
 JOBS = Counter("waylink_jobs_total", "Hand-overs by team and outcome.", ["team", "outcome"])
+DIRECTORY_QUERIES = Counter(
+    "waylink_directory_queries_total", "Questions to the application's database, by outcome.", ["query", "outcome"]
+)
 REFRESHES = Counter("waylink_refreshes_total", "Token refreshes by outcome.", ["outcome"])
 API_REQUESTS = Counter("waylink_api_requests_total", "Calls of the REST API.", ["method", "path", "status"])
 RECONCILIATIONS = Counter(

@@ -5,14 +5,17 @@ from contextlib import contextmanager
 
 from app.clock import utc_now
 from app.config_file import RefreshEntry
+from app.db.application import ApplicationDatabase
 from app.db.engine import Database
 from app.db.routes import RouteRow
+from app.domain.people import Kind
 from app.domain.refresh import RefreshPolicy
 from app.services.budget import Budget
 from app.services.configuring import DestinationRow
 from app.services.confirming import NangoClients
 from app.services.policy import Policy
 from app.services.reconciling import Reconciler
+from app.services.sql_directory import SqlDirectory
 from app.settings import Settings
 
 
@@ -51,6 +54,18 @@ def open_clients(settings: Settings) -> Iterator[NangoClients]:
         yield clients
     finally:
         clients.close()
+
+
+def directory_of(settings: Settings) -> SqlDirectory | None:
+    """What asks the application's own database; None unless the directory policy is `sql`."""
+    entry, url = settings.file.directory.sql, settings.directory_url
+    if entry is None or url is None:
+        return None
+    timeout = entry.timeout.total_seconds()
+    database = ApplicationDatabase(url.get_secret_value(), timeout=timeout, pool_size=entry.pool_size)
+    given = {Kind.USER: entry.user_query, Kind.ORGANIZATION: entry.organization_query}
+    queries = {kind: query for kind, query in given.items() if query is not None}
+    return SqlDirectory(database, queries, settings.file.directory.tag_keys)
 
 
 def destinations_of(settings: Settings) -> dict[tuple[str, str], DestinationRow]:

@@ -1,6 +1,7 @@
 """Writes settings.md and cli.md from the code: `make docs`. A test holds that they are up to date."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -63,6 +64,21 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "user_name_tag": "Tag with the user's display name.",
             "organization_id_tag": "Tag with the organization's id in your application.",
             "organization_name_tag": "Tag with the organization's display name.",
+            "sql": "A table of its own: `[directory.sql]`.",
+        },
+    ),
+    (
+        "[directory.sql]",
+        config_file.SqlDirectoryEntry,
+        {
+            "url_env": "Name of the variable that holds the URL of your application's database, for a user who may "
+            "only read. PostgreSQL or SQLite.",
+            "url_file": "File that holds it. Read at the start. Not beside `url_env`.",
+            "user_query": "The [SELECT](people.md#ask-your-own-database) that names the user: `external_id`, `email`, "
+            "`display_name`.",
+            "organization_query": "The one that names the organization: `external_id`, `name`.",
+            "timeout": "How long one of them may take, from `1s` to `3s`.",
+            "pool_size": "Connections of a worker process, from 1 to 10.",
         },
     ),
     (
@@ -200,6 +216,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None:
         return "unset"
+    if isinstance(value, timedelta):
+        return f"`{value.total_seconds():.0f}s`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 
 from celery import Celery
 
@@ -10,12 +11,14 @@ from app.clock import utc_now
 from app.db.engine import connect
 from app.db.schema import require_current
 from app.deadlines import assert_nested
+from app.services.asking_again import ask_again
 from app.services.delivery import Deliverer
 from app.services.processing import Processor
 from app.services.refreshing import Refresher
 from app.services.route_cache import RouteCache
+from app.services.waiting import link_waiting
 from app.settings import Settings
-from app.wiring import clients_of, policy_of, reconciler_of
+from app.wiring import clients_of, directory_of, policy_of, reconciler_of
 from workers.schedule import beat_schedule
 from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
 
@@ -30,12 +33,18 @@ def make_worker(settings: Settings) -> Celery:
     app = make_celery(settings.broker)
     app.task_cls = "workers.patience:PatientTask"
     app.conf.worker_consumer = "workers.consumer:Consumer"
-    events.register(app, Processor(database, policy, clients, utc_now, routes), internal)
+    directory = directory_of(settings)
+    events.register(app, Processor(database, policy, clients, utc_now, routes, directory), internal)
     jobs.register(app, Deliverer(database, teams, utc_now))
     refreshes.register(app, Refresher(database, policy, clients, utc_now, routes))
     reconciliations.register(app, reconciler_of(settings, database, clients), internal)
     window = timedelta(seconds=settings.dedupe_window_seconds)
-    upkeep.register(app, database, internal, routes, keys=policy.tag_keys, window=window)
+    link = (
+        partial(ask_again, database, policy, routes, directory, clock=utc_now)
+        if directory
+        else partial(link_waiting, database, routes, policy.tag_keys, clock=utc_now)
+    )
+    upkeep.register(app, database, internal, link=link, window=window)
     return app
 
 

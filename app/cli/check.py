@@ -13,13 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.broker import Broker
 from app.cli.output import print_rows
 from app.configuration import load
+from app.db.application import reason
 from app.db.engine import connect
 from app.db.schema import require_current
+from app.domain.answering import COLUMNS
 from app.domain.budget import Priority
 from app.environments import Environment
 from app.errors import BrokerUnavailable, DatabaseNotMigrated, WaylinkError
 from app.settings import Settings
-from app.wiring import open_clients
+from app.wiring import directory_of, open_clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _database(settings)
     yield _broker("internal", settings.broker)
     yield _broker("team", settings.team_broker)
+    yield from _directory(settings)
     if not settings.environments:
         detail = "none yet: `waylink up` starts a sandbox, or set WAYLINK_NANGO_SIGNING_KEYS"
         yield Finding("environments", "note", detail)
@@ -75,6 +78,29 @@ def _database(settings: Settings) -> Finding:
         except SQLAlchemyError as away:
             return Finding("database", "bad", f"{kind} does not answer: {type(away).__name__}")
     return Finding("database", "ok", f"{kind}, schema up to date")
+
+
+def _directory(settings: Settings) -> Iterator[Finding]:
+    """The application's own database: does each query run, with NULL for every tag, and answer what is needed?"""
+    directory = directory_of(settings)
+    if directory is None:
+        if settings.file.directory.sql is not None:
+            yield Finding("directory.sql", "note", "not asked: WAYLINK_DIRECTORY_POLICY is not `sql`")
+        return
+    with closing(directory):
+        for kind, query in directory.queries.items():
+            what = f"directory.sql {kind}_query"
+            try:
+                columns = directory.database.columns(query)
+            except SQLAlchemyError as failed:
+                yield Finding(what, "bad", reason(failed))
+                continue
+            if "external_id" not in columns:
+                yield Finding(what, "bad", f"has no column external_id; its columns: {', '.join(columns)}")
+                continue
+            ignored = [name for name in columns if name not in COLUMNS[kind]]
+            detail = f"runs, read-only; not read: {', '.join(ignored)}" if ignored else "runs, read-only"
+            yield Finding(what, "note" if ignored else "ok", detail)
 
 
 def _broker(name: str, url: str) -> Finding:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from operator import attrgetter
 from typing import Any, Final
@@ -132,6 +132,18 @@ def lock_waiting(
     if after is not None:
         waiting = waiting.where(tuple_(*_key) > tuple_(*(literal(part) for part in after)))
     return _found(session, waiting.order_by(*_key).limit(limit).with_for_update(skip_locked=True))
+
+
+def claim_owner_looks(session: Session, *, limit: int, now: datetime, lease: timedelta) -> list[ConnectionRow]:
+    """Take up to `limit` unlinked connections about which the application's database is to be asked again."""
+    due = select(*bulk.columns(Connection, ConnectionRow)).where(
+        _connections.c.owner_look_at <= now, _connections.c.unlinked_reason.is_not(None)
+    )
+    taken = _found(session, due.order_by(_connections.c.owner_look_at).limit(limit).with_for_update(skip_locked=True))
+    for one in taken:
+        one.owner_look_at = now + lease
+    bulk.update(session, Connection, [{"id": one.id, "owner_look_at": one.owner_look_at} for one in taken])
+    return taken
 
 
 def _missed_exists() -> ColumnElement[bool]:

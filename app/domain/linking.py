@@ -14,6 +14,7 @@ from app.domain.tags import MAX_VALUE
 class DirectoryPolicy(StrEnum):
     CREATE = "create"  # users and organizations named by tags are made when they are new
     REQUIRE = "require"  # they have to exist; until then the connection waits unlinked
+    SQL = "sql"  # the application's own database says who they are; whom it names is made
 
 
 class OwnerChangePolicy(StrEnum):
@@ -27,6 +28,8 @@ class UnlinkedReason(StrEnum):
     UNKNOWN_ORGANIZATION = "unknown_organization"  # the organization id names none (policy require)
     UNKNOWN_EMAIL = "unknown_email"  # no user with that e-mail
     AMBIGUOUS_EMAIL = "ambiguous_email"  # several users with that e-mail
+    AMBIGUOUS_USER = "ambiguous_user"  # the application's database answered several users (policy sql)
+    AMBIGUOUS_ORGANIZATION = "ambiguous_organization"  # the same of organizations
 
 
 class Drift(StrEnum):

@@ -22,7 +22,7 @@ from app.db.events import LockedEvent
 from app.db.models import Event
 from app.domain.confirming import LINKING_TYPES, Absent, Accept, Known, LookAgain, Reject, Verdict, View, settle
 from app.domain.event import settle_failure_type
-from app.domain.linking import Claim, read_claim
+from app.domain.linking import Claim, DirectoryPolicy, read_claim
 from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus, EventState
 from app.services.directory import Directory
@@ -103,6 +103,9 @@ class Batch:
         return settle(judged.notice, judged.look, looks=event.looks, known=known)
 
     def _claim(self, judged: Judged) -> Claim | None:
+        if self._policy.directory is DirectoryPolicy.SQL:
+            claim = judged.named.claim if judged.named else None
+            return claim if isinstance(claim, Claim) else None
         tags, end_user = judged.evidence
         return read_claim(tags or {}, end_user, self._policy.tag_keys)
 

@@ -15,14 +15,18 @@ from app.ids import ORGANIZATION, USER, new_id, show
 
 
 class Directory:
-    """Answers who a claim means. With the policy `create`, whom the claims name is made first."""
+    """Answers who a claim means. With the policies `create` and `sql`, whom the claims name is made first.
+
+    With `sql` the claims are what the application's database answered, and what it says of them holds.
+    """
 
     def __init__(self, session: Session, claims: Collection[Claim], *, policy: DirectoryPolicy, now: datetime) -> None:
         self._session, self._now = session, now
         external_ids = {claim.organization_id for claim in claims if claim.organization_id}
         self._organizations = rows.organizations_by_external_id(session, external_ids)
         self._users = rows.users_by_external_id(session, {claim.user_id for claim in claims if claim.user_id})
-        if policy is DirectoryPolicy.CREATE:
+        self._authoritative = policy is DirectoryPolicy.SQL
+        if policy is not DirectoryPolicy.REQUIRE:
             self._make_organizations(claims)
             self._make_users(claims)
             self._complete(claims)
@@ -108,21 +112,26 @@ class Directory:
         return UserRow(new_id(), external_id, claim.email, claim.user_name, organization.id if organization else None)
 
     def _complete(self, claims: Collection[Claim]) -> None:
-        """Fill what was missing; what the directory already says is not overwritten by a tag."""
+        """Fill what was missing; what the directory already says is overwritten by the application, not by a tag."""
         users: dict[UUID, UserRow] = {}
         organizations: dict[UUID, OrganizationRow] = {}
         for claim in claims:
             user = self._users.get(claim.user_id or "")
-            if user and ((claim.email and not user.email) or (claim.user_name and not user.display_name)):
-                user.email = user.email or claim.email
-                user.display_name = user.display_name or claim.user_name
-                users[user.id] = user
+            if user:
+                known = user.email, user.display_name
+                user.email = self._better(user.email, claim.email)
+                user.display_name = self._better(user.display_name, claim.user_name)
+                if known != (user.email, user.display_name):
+                    users[user.id] = user
             organization = self._organizations.get(claim.organization_id or "")
-            if organization and claim.organization_name and not organization.name:
+            if organization and organization.name != self._better(organization.name, claim.organization_name):
                 organization.name = claim.organization_name
                 organizations[organization.id] = organization
         rows.complete_organizations(self._session, organizations.values())
         rows.complete_users(self._session, users.values())
+
+    def _better(self, known: str | None, said: str | None) -> str | None:
+        return said or known if self._authoritative else known or said
 
 
 def _person(user: UserRow) -> Person:

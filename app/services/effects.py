@@ -7,6 +7,7 @@ from uuid import UUID
 
 from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
+from app.domain.answering import next_owner_look
 from app.domain.confirming import LINKING_TYPES, Accept, View
 from app.domain.event import EventType
 from app.domain.linking import Claim, Keep, Open, Unlinked, decide, read_claim
@@ -127,7 +128,7 @@ class Effects:
     def _delete(self, connection: ConnectionRow, observed_at: datetime) -> None:
         connection.status, connection.updated_at = ConnectionStatus.DELETED, self._now
         connection.observed_at = observed_at  # an older view must not revive it
-        connection.expires_at = connection.drift = connection.unlinked_reason = None
+        connection.expires_at = connection.drift = connection.unlinked_reason = connection.owner_look_at = None
         self._links.close(connection, "deleted")
         self.plans[connection.id] = None
 
@@ -135,18 +136,21 @@ class Effects:
         connection.wanted_user = claim.user_id if claim else None
         connection.wanted_email = claim.email.lower() if claim and claim.email else None
         connection.wanted_organization = claim.organization_id if claim else None
+        answer = judged.named.claim if judged.named else claim
         current = self._links.of(connection)
         decision = decide(
             current=current,
-            found=self._directory.resolve(claim) if claim else None,
+            found=self._directory.resolve(answer) if isinstance(answer, Claim) else answer,
             tags_empty=not connection.tags,
             policy=self._policy.owner_change,
         )
         connection.drift = decision.drift if isinstance(decision, Keep) else None
         connection.unlinked_reason = decision.reason if isinstance(decision, Unlinked) else None
+        asks_again = judged.named is not None and isinstance(decision, Unlinked)
+        connection.owner_look_at = next_owner_look(now=self._now, since=self._now) if asks_again else None
         if isinstance(decision, Open):
             self._links.close(connection, "reassigned")
-            linked_by = claim.linked_by if claim else ""
+            linked_by = answer.linked_by if isinstance(answer, Claim) else ""
             self._links.open(connection, decision.owner, linked_by=linked_by, event_id=judged.event_id)
             self._judge.conclude(
                 EventType.CONNECTION_LINKED,

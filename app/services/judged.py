@@ -1,12 +1,13 @@
 """An event on its way from its claim to its end."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from app.db.connections import Key
-from app.domain.confirming import Absent, Look, View
+from app.domain.answering import Named
+from app.domain.confirming import Absent, Look, Unavailable, View
 from app.domain.event import Notice
 from app.domain.linking import EndUser
 
@@ -16,6 +17,7 @@ class Judged:
     """A claimed event with what its body says and what Nango answered. `attempts` is the claim's number.
 
     found: by comparing Nango's list with ours. scrubbed_body: what is kept of a body whose error text was not clean.
+    named: whom the application's database names; None where it is not asked (every policy but `sql`).
     """
 
     event_id: UUID
@@ -27,6 +29,7 @@ class Judged:
     look: Look
     found: bool = False
     scrubbed_body: bytes | None = None
+    named: Named | None = None
 
     @property
     def observed_at(self) -> datetime:
@@ -39,3 +42,7 @@ class Judged:
         if isinstance(self.look, View):
             return self.look.tags, self.look.end_user
         return self.notice.tags, self.notice.end_user
+
+    def answered(self, answer: Named | Unavailable) -> "Judged":
+        """With what the application's database said. Where it could not, the whole event is looked at again."""
+        return replace(self, look=answer) if isinstance(answer, Unavailable) else replace(self, named=answer)

@@ -1,4 +1,4 @@
-"""Events from received to processed: claim, ask Nango, apply. Short transactions, none open while Nango is asked."""
+"""Events from received to processed: claim, ask Nango, apply. Short transactions, none open while others are asked."""
 
 import time
 import traceback
@@ -17,8 +17,9 @@ from app.db.events import ClaimedEvent
 from app.db.storing import has_answered, is_away
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS
 from app.domain.budget import Priority
-from app.domain.confirming import CONFIRMABLE_TYPES, Absent, Look, NotAsked, Unavailable, View
+from app.domain.confirming import CONFIRMABLE_TYPES, LINKING_TYPES, Absent, Look, NotAsked, Unavailable, View
 from app.domain.event import Notice, read, unhandled, without_secrets
+from app.domain.linking import TagKeys, read_claim
 from app.domain.own_event import read_own
 from app.domain.routing import RouteSet
 from app.domain.scrub import scrub
@@ -30,6 +31,7 @@ from app.services.confirming import NangoClients, look_up
 from app.services.judged import Judged
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
+from app.services.sql_directory import Question, SqlDirectory
 from app.services.suspects import Suspects
 from app.telemetry import EVENTS, get_logger
 
@@ -63,6 +65,7 @@ class Processor:
     clients: NangoClients
     clock: Callable[[], datetime]
     routes: RouteCache = field(default_factory=RouteCache)
+    directory: SqlDirectory | None = None  # with the directory policy `sql`
     _suspects: Suspects = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,7 +88,7 @@ class Processor:
             return Applied()
         told = [_read(event) for event in claimed]
         looks = self._look(told)
-        judged = [_judged(one, looks) for one in told]
+        judged = self._name([_judged(one, looks) for one in told])
         return self._apply_or_split(judged, self.routes.current(self.database))
 
     def _claim(self, ids: Collection[UUID], limit: int, *, suspects: bool = False) -> list[ClaimedEvent]:
@@ -114,6 +117,15 @@ class Processor:
                 gone = Unavailable("its environment is not configured any more")
                 looks.update(dict.fromkeys(keys, gone))
         return looks
+
+    def _name(self, judged: Sequence[Judged]) -> Sequence[Judged]:
+        """Ask the application's database whom the tags name, where it is the one that says so."""
+        if self.directory is None:
+            return judged
+        asking = [one for one in judged if one.notice.type in LINKING_TYPES and isinstance(one.look, View | NotAsked)]
+        answers = self.directory.ask(_question(one, self.policy.tag_keys) for one in asking)
+        changed = {one.event_id: one.answered(answer) for one, answer in zip(asking, answers, strict=True)}
+        return [changed.get(one.event_id, one) for one in judged]
 
     def _apply_or_split(self, judged: Sequence[Judged], routes: RouteSet) -> Applied:
         """A poison event fails alone: a batch that fails is tried in halves, each in its own short transaction."""
@@ -195,6 +207,11 @@ def _judged(told: _Told, looks: dict[Key, Look]) -> Judged:
         found=event.origin == Origin.RECONCILE,
         scrubbed_body=None if clean == event.body else clean,
     )
+
+
+def _question(judged: Judged, keys: TagKeys) -> Question:
+    tags, end_user = judged.evidence
+    return Question(tags or {}, read_claim(tags or {}, end_user, keys))
 
 
 def _sum(parts: Sequence[Applied]) -> Applied:

@@ -11,7 +11,7 @@ from app.db import connections as connection_rows
 from app.db.connections import Appeared, ConnectionRow, Key
 from app.db.engine import Database
 from app.domain.event import EventType
-from app.domain.linking import Claim, DirectoryPolicy, TagKeys, Unlinked
+from app.domain.linking import Claim, DirectoryPolicy, Owner, TagKeys, Unlinked
 from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus
 from app.errors import OwnerRemoved
@@ -43,8 +43,8 @@ def link_appeared(
     Whoever made the change calls it after the commit. What is left, and what an event is making wait at this very
     moment, is found by Beat's next look. Returns how many were linked.
     """
-    if not appeared:
-        return 0
+    if not appeared or policy.directory is DirectoryPolicy.SQL:
+        return 0  # with `sql`, the application's database alone says who somebody is
     total, after = 0, None
     for _ in range(MAX_CHUNKS):
         looked_at, linked = _in_one_transaction(
@@ -83,7 +83,7 @@ def _link(session: Session, waiting: Sequence[ConnectionRow], routes: RouteSet, 
 
     Returns how many were linked.
     """
-    claims = {one.id: _claim(one, keys) for one in waiting}
+    claims = {one.id: claim_of(one, keys) for one in waiting}
     links = Links(session, [one.id for one in waiting], now=now)
     # Nobody is made here: with the policy `create` the event has made whom it could.
     directory = Directory(session, list(claims.values()), policy=DirectoryPolicy.REQUIRE, now=now)
@@ -96,18 +96,25 @@ def _link(session: Session, waiting: Sequence[ConnectionRow], routes: RouteSet, 
         if isinstance(found, Unlinked):
             connection.unlinked_reason = found.reason
             continue
-        connection.unlinked_reason = None
         linked += 1
-        links.open(connection, found, linked_by=claim.linked_by, event_id=None)
-        confirmed = connection.status == ConnectionStatus.ACTIVE
-        judge.conclude(EventType.CONNECTION_LINKED, connection, owner=found, confirmed=confirmed)
+        open_link(connection, found, links, judge, linked_by=claim.linked_by, now=now)
     connection_rows.update(session, waiting)
     links.write()
     judge.write(session)
     return linked
 
 
-def _claim(connection: ConnectionRow, keys: TagKeys) -> Claim:
+def open_link(
+    connection: ConnectionRow, owner: Owner, links: Links, judge: Judge, *, linked_by: str, now: datetime
+) -> None:
+    """It waits no more; the teams are told."""
+    connection.unlinked_reason, connection.updated_at = None, now
+    links.open(connection, owner, linked_by=linked_by, event_id=None)
+    confirmed = connection.status != ConnectionStatus.UNCONFIRMED
+    judge.conclude(EventType.CONNECTION_LINKED, connection, owner=owner, confirmed=confirmed)
+
+
+def claim_of(connection: ConnectionRow, keys: TagKeys) -> Claim:
     """What the connection's last event claimed, as it was kept."""
     user, email, organization = connection.wanted_user, connection.wanted_email, connection.wanted_organization
     tag, legacy = (

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from app.db.engine import connect
 from app.db.models import Connection, Event, Job
 from app.domain.signature import HEADER, sign
 from app.ids import CONNECTION, EVENT, JOB, new_id, show
+from tests.integration.world import closed_port
 from tests.servers import ValkeyServer
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
@@ -462,3 +464,42 @@ def test_a_port_in_use_is_refused_without_a_traceback(waylink: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = waylink("web", WAYLINK_PORT=str(taken.getsockname()[1]), WAYLINK_LOG_FORMAT="json")
     assert "WAYLINK_PORT" in one_line_error(done, 2)
+
+
+# the application's own database
+
+DIRECTORY = """[directory.sql]
+url_env = "APP_URL"
+user_query = "SELECT id AS external_id, {extra} FROM people WHERE id = :end_user_id"
+"""
+
+
+@pytest.mark.parametrize(
+    ("extra", "result", "says"),
+    [
+        ("mail AS email", "ok", "runs, read-only"),
+        ("mail", "note", "not read: mail"),
+        ("mail AS external_id2, id AS external", "note", "external_id2, external"),
+        ("nowhere", "bad", "no such column: nowhere"),
+    ],
+)
+def test_check_runs_each_query_with_nulls_and_says_what_is_wrong(waylink, extra, result, says) -> None:
+    with closing(sqlite3.connect(waylink.folder / "app.db")) as application:
+        application.execute("CREATE TABLE people (id TEXT, mail TEXT)")
+    (waylink.folder / "waylink.toml").write_text(DIRECTORY.format(extra=extra))
+    waylink.variables |= {
+        "WAYLINK_DIRECTORY_POLICY": "sql",
+        "APP_URL": f"sqlite:///{waylink.folder}/app.db",
+    }
+    rows = json.loads(waylink.inside("check", "--json").stdout)
+    found = finding(rows, "directory.sql user_query")
+    assert (found["result"], says in found["detail"]) == (result, True), found
+
+
+def test_check_says_when_the_applications_database_is_away_and_not_with_its_password(waylink) -> None:
+    (waylink.folder / "waylink.toml").write_text(DIRECTORY.format(extra="1 AS email"))
+    url = f"postgresql://reader:{SECRET}@127.0.0.1:{closed_port()}/app"
+    waylink.variables |= {"WAYLINK_DIRECTORY_POLICY": "sql", "APP_URL": url}
+    done = waylink.inside("check", "--json")
+    assert finding(json.loads(done.stdout), "directory.sql user_query")["result"] == "bad"
+    assert SECRET not in done.stdout + done.stderr

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from app.configuration import load
+from app.domain.people import Kind
 from app.errors import ConfigurationError
 from app.settings import Settings
+from app.wiring import directory_of
 
 SECRET = "hunter2"
 
@@ -332,3 +334,46 @@ def test_other_databases_and_servers_are_other_places(given, internal: str, team
 @pytest.mark.parametrize("name", ["WAYLINK_BROKER_URL", "WAYLINK_TEAM_BROKER_URL"])
 def test_what_is_no_redis_database_is_refused(given, name: str, url: str) -> None:
     assert name in problems(given, **{name: url})
+
+
+SQL = """[directory.sql]
+url_env = "APP_URL"
+user_query = "SELECT id AS external_id FROM people WHERE id = :end_user_id"
+"""
+
+
+def test_the_policy_sql_has_its_database_from_a_variable_or_a_file(given, tmp_path) -> None:
+    url = f"postgresql://reader:{SECRET}@db.example/app"
+    settings = given(toml=SQL, WAYLINK_DIRECTORY_POLICY="sql", APP_URL=url)
+    assert settings.directory_url.get_secret_value() == url
+    assert SECRET not in repr(settings)
+    (tmp_path / "url").write_text(f"{url}\n")
+    settings = given(toml=SQL.replace('url_env = "APP_URL"', 'url_file = "url"'))
+    assert settings.directory_url.get_secret_value() == url
+    assert directory_of(settings).queries.keys() == {Kind.USER}
+
+
+def test_the_table_alone_asks_nobody(given) -> None:
+    settings = given(toml=SQL)
+    assert (settings.directory_url, directory_of(settings)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("toml", "where", "says"),
+    [
+        ("", "WAYLINK_DIRECTORY_POLICY", "needs [directory.sql]"),
+        (SQL, "directory.sql.url_env", "APP_URL is not set"),
+        (SQL.replace("APP_URL", "MYSQL_URL"), "directory.sql.url", "postgresql, postgres, sqlite"),
+        (SQL.replace('url_env = "APP_URL"', ""), "waylink.toml: directory.sql", "needs url_env or url_file"),
+        (SQL.replace("user_query", "# "), "waylink.toml: directory.sql", "needs user_query, organization_query"),
+        (SQL.replace("SELECT id", "DELETE"), "waylink.toml: directory.sql.user_query", "is not a SELECT"),
+        (SQL.replace(":end_user_id", "1"), "waylink.toml: directory.sql.user_query", "takes no tag"),
+        (SQL + 'timeout = "10s"\n', "waylink.toml: directory.sql.timeout", "from 1s to 3s"),
+        (SQL + "pool_size = 50\n", "waylink.toml: directory.sql.pool_size", "less than or equal to 10"),
+    ],
+)
+def test_a_directory_that_cannot_be_asked_is_refused(given, toml, where, says) -> None:
+    found = problems(
+        given, toml=toml, WAYLINK_DIRECTORY_POLICY="sql", MYSQL_URL=f"mysql://reader:{SECRET}@db.example/app"
+    )
+    assert says in found[where]

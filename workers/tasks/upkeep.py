@@ -1,6 +1,6 @@
 """`waylink.sweep` and `waylink.prune`: what nobody announced, and what is over."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from celery import Celery
@@ -18,18 +18,16 @@ from app.broker import (
 )
 from app.clock import utc_now
 from app.db.engine import Database
-from app.domain.linking import TagKeys
 from app.ids import new_id
-from app.services import upkeep, waiting
-from app.services.route_cache import RouteCache
+from app.services import upkeep
 from app.telemetry import get_logger
 
 log = get_logger(__name__)
 
 
-def register(
-    app: Celery, database: Database, internal: Broker, routes: RouteCache, *, keys: TagKeys, window: timedelta
-) -> None:
+def register(app: Celery, database: Database, internal: Broker, *, link: Callable[[], int], window: timedelta) -> None:
+    """`link`: links the connections that wait, as the directory policy has it; returns how many it looked at."""
+
     @app.task(name=SWEEP)
     def sweep(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
         backlog = upkeep.due_batches(database, now=utc_now())
@@ -43,7 +41,7 @@ def register(
 
     @app.task(name=LINK_WAITING)
     def link_waiting(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
-        looked_at = waiting.link_waiting(database, routes, keys, clock=utc_now)
+        looked_at = link()
         if looked_at:
             log.info("waiting_connections_looked_at", connections=looked_at)
 

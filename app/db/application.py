@@ -1,0 +1,145 @@
+"""The application's own database, asked by the operator's two SELECTs: read-only, within a time-out, its own pool."""
+
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Final
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from app.db.engine import POSTGRES_ARGUMENTS
+from app.domain.select import bare, parameters
+
+CONNECT_SECONDS: Final = 2
+DRIVERS: Final = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
+_STEPS: Final = 1000  # of SQLite's machine between two looks at the clock
+
+
+class ApplicationDatabase:
+    """Answers one query at a time; threads may share it. Every transaction is read-only and rolled back."""
+
+    def __init__(self, url: str, *, timeout: float, pool_size: int) -> None:
+        self.timeout = timeout
+        parsed = make_url(url)
+        self._engine = (
+            _sqlite(parsed, pool_size)
+            if parsed.get_backend_name() == "sqlite"
+            else _postgres(parsed, timeout, pool_size)
+        )
+
+    def ask(self, query: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Up to two rows, for two are as ambiguous as a thousand. A tag that is not there is NULL.
+
+        A value that the database cannot compare (text where it has numbers) names nobody: no row. Raises
+        SQLAlchemyError for everything else, the time-out included.
+        """
+        bound = {name: tags.get(name) for name in parameters(query)}
+        # Around the operator's text, so that it cannot be two statements, and nobody sends a million rows.
+        statement = text(f"SELECT * FROM (\n{bare(query)}\n) AS answered LIMIT 2")  # noqa: S608 - the operator's own
+        with self._engine.connect() as connection, _within(connection, self.timeout):
+            try:
+                return [dict(row) for row in connection.execute(statement, bound).mappings()]
+            except DataError:
+                return []
+
+    def columns(self, query: str) -> Sequence[str]:
+        """The columns it answers with, found by running it with NULL for every tag. Raises SQLAlchemyError."""
+        statement = text(f"SELECT * FROM (\n{bare(query)}\n) AS answered LIMIT 2")  # noqa: S608 - the operator's own
+        with self._engine.connect() as connection, _within(connection, self.timeout):
+            return list(connection.execute(statement, dict.fromkeys(parameters(query))).keys())
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def reason(failed: SQLAlchemyError) -> str:
+    """One line of the driver's, without the query and its values."""
+    original = getattr(failed, "orig", None)
+    said = str(original).strip().partition("\n")[0] if original else ""
+    return f"{type(original or failed).__name__}: {said}"[:300] if said else type(original or failed).__name__
+
+
+def _postgres(url: URL, timeout: float, pool_size: int) -> Engine:
+    milliseconds = round(timeout * 1000)
+    options = (
+        f"-c default_transaction_read_only=on -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+        " -c idle_in_transaction_session_timeout=60s -c application_name=waylink"
+    )
+    given = str(url.query.get("options", ""))
+    engine = create_engine(
+        url.set(drivername=DRIVERS["postgresql"]),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
+        pool_pre_ping=False,  # a connection that died shows with the query, which is asked again anyway
+        pool_recycle=300,
+        hide_parameters=True,
+        connect_args={
+            **POSTGRES_ARGUMENTS,
+            "connect_timeout": CONNECT_SECONDS,
+            "prepare_threshold": None,  # poolers between us and the server need not know of prepared statements
+            "options": f"{given} {options}".strip(),
+        },
+    )
+    return engine.execution_options(postgresql_readonly=True)
+
+
+def _sqlite(url: URL, pool_size: int) -> Engine:
+    def connect() -> sqlite3.Connection:
+        # Opened read-only by SQLite itself: a file that is missing is an error, and none can be changed.
+        return sqlite3.connect(
+            f"file:{quote(url.database or '')}?mode=ro", uri=True, timeout=1, check_same_thread=False
+        )
+
+    engine = create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", _query_only)
+    return engine
+
+
+def _query_only(connection: sqlite3.Connection, _record: object) -> None:
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("PRAGMA query_only=ON")
+
+
+@contextmanager
+def _within(connection: Connection, seconds: float) -> Iterator[None]:
+    """End what takes longer: PostgreSQL does so itself, unless it stands still; SQLite has to be told."""
+    driver: Any = connection.connection.dbapi_connection
+    if isinstance(driver, sqlite3.Connection):
+        ends_at = time.monotonic() + seconds
+        driver.set_progress_handler(lambda: time.monotonic() > ends_at, _STEPS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+        return
+    cut = threading.Timer(seconds + 1, _cut, [driver])
+    cut.daemon = True
+    cut.start()
+    try:
+        yield
+    finally:
+        cut.cancel()
+
+
+def _cut(driver: Any) -> None:
+    """Wake whoever waits for an answer on this connection; nobody else would."""
+    if not driver.closed:
+        with socket.socket(fileno=os.dup(driver.fileno())) as same:
+            same.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,99 @@
+"""What the application's own database says about whom tags name (policy `sql`)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from app.domain.linking import Claim, TagKeys, Unlinked, UnlinkedReason
+from app.domain.people import Kind, check
+from app.errors import InvalidFields
+
+BY_QUERY: Final = "sql"  # what proves a link where no tag of the owner's is there
+COLUMNS: Final[Mapping[Kind, Sequence[str]]] = {
+    Kind.USER: ("external_id", "email", "display_name"),
+    Kind.ORGANIZATION: ("external_id", "name"),
+}
+_NOT_A_NAME: Final = re.compile(r"\W", re.ASCII)
+
+FIRST_LOOK: Final = timedelta(minutes=1)
+LONGEST_WAIT: Final = timedelta(hours=6)
+LOOKS_END: Final = timedelta(days=30)  # after that only another event has the database asked again
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Whom the database names: an owner in the application's ids, why there is none, or None for nobody at all."""
+
+    claim: Claim | Unlinked | None
+
+
+def parameters(tags: Mapping[str, str], claim: Claim | None, keys: TagKeys) -> dict[str, str]:
+    """What queries may ask by: every tag, and what the legacy end user says under the tags' names.
+
+    What cannot stand in a parameter's name becomes `_`: the tag `crm.account-id` is `:crm_account_id`.
+    """
+    legacy = {
+        keys.user_id: claim.user_id,
+        keys.user_email: claim.email,
+        keys.user_name: claim.user_name,
+        keys.organization_id: claim.organization_id,
+        keys.organization_name: claim.organization_name,
+    } if claim else {}  # fmt: skip
+    given = {name: value for name, value in legacy.items() if value is not None} | dict(tags)
+    return {_NOT_A_NAME.sub("_", name): value for name, value in given.items()}
+
+
+def named(claim: Claim | None, users: Sequence[Row] | None, organizations: Sequence[Row] | None) -> Named:
+    """Whom the answers name. None is a query that was not asked: there is none, or no tag that it goes by.
+
+    claim: what the tags themselves say. Raises InvalidFields for a row that no user or organization can be made of.
+    """
+    if users and len(users) > 1:
+        return Named(Unlinked(UnlinkedReason.AMBIGUOUS_USER))
+    if organizations and len(organizations) > 1:
+        return Named(Unlinked(UnlinkedReason.AMBIGUOUS_ORGANIZATION))
+    user = _fields(Kind.USER, users[0]) if users else {}
+    organization = _fields(Kind.ORGANIZATION, organizations[0]) if organizations else {}
+    if organizations is not None and not organizations and claim and claim.organization_id:
+        return Named(Unlinked(UnlinkedReason.UNKNOWN_ORGANIZATION))
+    if users is not None and not users and claim and (claim.user_id or claim.email):
+        return Named(Unlinked(UnlinkedReason.UNKNOWN_USER if claim.user_id else UnlinkedReason.UNKNOWN_EMAIL))
+    if not user and not organization:
+        return Named(None if claim is None else _unknown(claim))
+    found = Claim(
+        user_id=user.get("external_id"),
+        email=user.get("email"),
+        user_name=user.get("display_name"),
+        organization_id=organization.get("external_id"),
+        organization_name=organization.get("name"),
+    )
+    return Named(replace(found, linked_by=claim.linked_by if claim else BY_QUERY))
+
+
+def next_owner_look(*, now: datetime, since: datetime) -> datetime | None:
+    """When the database is asked again about a connection that waits since then: when it has waited as long again."""
+    waited = now - since
+    return None if waited > LOOKS_END else now + min(max(waited, FIRST_LOOK), LONGEST_WAIT)
+
+
+def _unknown(claim: Claim) -> Unlinked:
+    """The tags name somebody, but no query goes by what they say."""
+    if claim.user_id:
+        return Unlinked(UnlinkedReason.UNKNOWN_USER)
+    return Unlinked(UnlinkedReason.UNKNOWN_EMAIL if claim.email else UnlinkedReason.UNKNOWN_ORGANIZATION)
+
+
+def _fields(kind: Kind, row: Row) -> dict[str, str]:
+    """A row's columns as fields. Numbers and UUIDs are ids as well as text; an e-mail that is none is left out."""
+    values = {name: row.get(name) for name in COLUMNS[kind]}
+    given = {
+        name: value if isinstance(value, str) else str(value) for name, value in values.items() if value is not None
+    }
+    faults = [*check(kind, {"external_id": given.get("external_id")})]
+    if faults:
+        raise InvalidFields(faults)
+    return {name: value for name, value in given.items() if not check(kind, {name: value})}

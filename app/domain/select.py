@@ -1,0 +1,34 @@
+"""Is a text one SELECT, as far as that can be told without the database? And which parameters does it name?"""
+
+import re
+from typing import Final
+
+# What may hold a semicolon, or a word, that is not SQL: literals, quoted names, comments, PostgreSQL's dollar quotes.
+_ASIDE: Final = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$""", re.DOTALL
+)
+_FIRST: Final = re.compile(r"\s*\(*\s*(select|with)\b", re.IGNORECASE)
+_CHANGES: Final = re.compile(r"\b(insert|update|delete|merge|truncate|into|for\s+share)\b", re.IGNORECASE)
+_PARAMETER: Final = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
+
+
+def check_select(text: str) -> str | None:
+    """What is wrong with it; None when nothing is seen to be. The database has the last word: it is read-only."""
+    plain = _ASIDE.sub(" ", text).strip().removesuffix(";")
+    if ";" in plain:
+        return "has more than one statement"
+    if _FIRST.match(plain) is None:
+        return "is not a SELECT"
+    if found := _CHANGES.search(plain):
+        return f"says {found[1].upper()}: it has to be a plain SELECT (write a name like that in double quotes)"
+    return None
+
+
+def bare(text: str) -> str:
+    """Without the semicolon at its end."""
+    return text.strip().removesuffix(";").rstrip()
+
+
+def parameters(text: str) -> frozenset[str]:
+    """The names it takes, such as `end_user_id` of `:end_user_id`."""
+    return frozenset(_PARAMETER.findall(_ASIDE.sub(" ", text)))

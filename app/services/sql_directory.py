@@ -1,0 +1,109 @@
+"""The directory policy `sql`: ask the application's own database whom tags name. No transaction of ours is open."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from app.db.application import CONNECT_SECONDS, ApplicationDatabase, reason
+from app.deadlines import DIRECTORY_DEADLINE
+from app.domain.answering import Named, named, parameters
+from app.domain.confirming import Unavailable
+from app.domain.linking import Claim, TagKeys
+from app.domain.people import Kind
+from app.domain.select import parameters as names_in
+from app.errors import InvalidFields
+from app.telemetry import DIRECTORY_QUERIES, get_logger
+
+FIRST_WAIT: Final = 5.0  # seconds until it is asked again after a failure; doubled with each one in a row
+LONGEST_WAIT: Final = 60.0
+ROW_WAIT: Final = 60.0  # after a row that nobody can be made of: the query or the data has to be repaired
+
+log = get_logger(__name__)
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One connection's tags, and what they say by themselves."""
+
+    tags: Mapping[str, str]
+    claim: Claim | None
+
+
+@dataclass(slots=True)
+class SqlDirectory:
+    """Asks each query once per batch and distinct parameters. While the database fails it is left alone for a while."""
+
+    database: ApplicationDatabase
+    queries: Mapping[Kind, str]
+    keys: TagKeys
+    _failures: int = field(default=0, init=False)
+    _closed_until: float = field(default=0.0, init=False)
+
+    def ask(self, questions: Iterable[Question]) -> list[Named | Unavailable]:
+        """Whom each names, in order. Never raises: what could not be asked is Unavailable, and nothing is lost."""
+        known: dict[tuple[Kind, tuple[str | None, ...]], Rows] = {}
+        ends_at = time.monotonic() + DIRECTORY_DEADLINE.total_seconds()
+        return [self._answer(one, known, ends_at=ends_at) for one in questions]
+
+    def close(self) -> None:
+        self.database.close()
+
+    def _answer(self, question: Question, known: dict[Any, Rows], *, ends_at: float) -> Named | Unavailable:
+        tags = parameters(question.tags, question.claim, self.keys)
+        found: dict[Kind, Rows | None] = {}
+        for kind in Kind:
+            rows = self._rows(kind, tags, known, ends_at=ends_at)
+            if isinstance(rows, Unavailable):
+                return rows
+            found[kind] = rows
+        try:
+            return named(question.claim, found[Kind.USER], found[Kind.ORGANIZATION])
+        except InvalidFields as unusable:
+            log.error("directory_row_unusable", problem=str(unusable))
+            return Unavailable(f"the application's database answered a row of no use: {unusable}", ROW_WAIT)
+
+    def _rows(
+        self, kind: Kind, tags: Mapping[str, str], known: dict[Any, Rows], *, ends_at: float
+    ) -> Rows | Unavailable | None:
+        """None where there is no such query, or none of the tags it goes by."""
+        query = self.queries.get(kind)
+        values = tuple(tags.get(name) for name in sorted(names_in(query))) if query else ()
+        if query is None or not any(value is not None for value in values):
+            return None
+        if (kind, values) not in known:
+            rows = self._query(kind, query, tags, ends_at=ends_at)
+            if isinstance(rows, Unavailable):
+                return rows
+            known[kind, values] = rows
+        return known[kind, values]
+
+    def _query(self, kind: Kind, query: str, tags: Mapping[str, str], *, ends_at: float) -> Rows | Unavailable:
+        now = time.monotonic()
+        if now < self._closed_until:
+            return Unavailable("the application's database failed just now; it is left alone", self._closed_until - now)
+        if ends_at - now < CONNECT_SECONDS + self.database.timeout:
+            return Unavailable("no time left in this batch to ask the application's database", 1.0)
+        try:
+            rows = self.database.ask(query, tags)
+        except SQLAlchemyError as failed:
+            return self._failed(kind, failed)
+        if self._failures:
+            log.info("directory_back", failures=self._failures)
+        self._failures = 0
+        DIRECTORY_QUERIES.labels(str(kind), "answered").inc()
+        return rows
+
+    def _failed(self, kind: Kind, failed: SQLAlchemyError) -> Unavailable:
+        wait = min(FIRST_WAIT * 2**self._failures, LONGEST_WAIT)
+        self._failures = min(self._failures + 1, 10)
+        self._closed_until = time.monotonic() + wait
+        said = reason(failed)
+        outcome = "failed" if isinstance(failed, DBAPIError) else "busy"
+        DIRECTORY_QUERIES.labels(str(kind), outcome).inc()
+        log.warning("directory_failed", query=f"{kind}_query", problem=said, asked_again_in=f"{wait:.0f} s")
+        return Unavailable(f"{kind}_query at the application's database: {said}", wait)
