@@ -142,7 +142,7 @@ class Connection(Base):
     last_error_at: Mapped[datetime | None]
     errors_seen_at: Mapped[datetime | None]  # when the newest view that told of errors, or of none, was asked for
     observed_at: Mapped[datetime | None]  # when the newest view of Nango's that shaped this row was asked for
-    absences: Mapped[int]  # look-ups in a row that did not find it
+    absences: Mapped[int]  # looks for a deletion in a row that did not find it
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

@@ -94,7 +94,7 @@ class Known:
     """What we know of a connection.
 
     nango_id: its generation; None where only webhooks told of it. observed_at: when it was last seen.
-    absences: successful look-ups in a row that did not find it.
+    absences: successful looks for a deletion in a row that did not find it.
     """
 
     nango_id: int | None

@@ -21,7 +21,7 @@ from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
 from app.db.models import Event
 from app.domain.confirming import LINKING_TYPES, Absent, Accept, Known, LookAgain, Reject, Verdict, View, settle
-from app.domain.event import settle_failure_type
+from app.domain.event import EventType, settle_failure_type
 from app.domain.linking import Claim, DirectoryPolicy, read_claim
 from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus, EventState
@@ -127,8 +127,9 @@ class Batch:
 
     def _wait(self, item: _Item, verdict: LookAgain) -> bulk.Row:
         connection = item.connection
-        if connection is not None and isinstance(item.judged.look, Absent) and _is_newest(connection, item.judged):
-            connection.absences += 1
+        deletion = item.judged.notice.type is EventType.CONNECTION_DELETED
+        if deletion and connection is not None and isinstance(item.judged.look, Absent):
+            connection.absences += _is_newest(connection, item.judged)
         self._waiting += 1
         return {
             "attempts": 0,  # waiting is a result: it does not count as a crash

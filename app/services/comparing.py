@@ -13,7 +13,7 @@ from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
 from app.domain.reconciling import Known, compare, describe, is_missing
 from app.nango.types import ConnectionPage, ListedConnection
-from app.services.confirming import view_of
+from app.services.looking import view_of
 
 CHUNK: Final = 2000  # of our connections read at once: a page that shows few may stand beside many of ours
 
@@ -56,7 +56,7 @@ def first_look(
         ours |= rows.known(session, environment, shown.keys() - ours.keys())
     found: list[Found] = []
     for key, one in shown.items():
-        view, known = view_of(one, page.observed_at), ours.get(key)
+        view, known = view_of(one), ours.get(key)
         for kind in compare(view, known, created_at=one.created_at, now=now):
             since = one.created_at if kind is EventType.CONNECTION_CREATED else None
             found.append(Found(key, kind, describe(kind, view, known), since))
@@ -106,7 +106,7 @@ def _still(
             return None
         gone = Absent(observed_at, again=True)
         return OwnEvent(type=kind, integration=integration, connection_id=connection_id, look=gone)
-    view = view_of(listed, observed_at)
+    view = view_of(listed)
     if kind not in compare(view, known, created_at=listed.created_at, now=now):
         return None
     error = None

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -18,7 +19,7 @@ from app.db.storing import has_answered, is_away
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS
 from app.domain.budget import Priority
 from app.domain.confirming import CONFIRMABLE_TYPES, LINKING_TYPES, Absent, Look, NotAsked, Unavailable, View
-from app.domain.event import Notice, read, unhandled, without_secrets
+from app.domain.event import EventType, Notice, read, unhandled, without_secrets
 from app.domain.linking import TagKeys, read_claim
 from app.domain.own_event import read_own
 from app.domain.routing import RouteSet
@@ -27,13 +28,16 @@ from app.domain.states import EventState, Origin
 from app.errors import OwnerRemoved
 from app.ids import EVENT, show
 from app.services.applying import Applied, Batch
-from app.services.confirming import NangoClients, look_up
+from app.services.confirming import NangoClients
 from app.services.judged import Judged
+from app.services.looking import Lookups, Wanted
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
 from app.services.sql_directory import Question, SqlDirectory
 from app.services.suspects import Suspects
 from app.telemetry import EVENTS, get_logger
+
+PATIENT_LOOKS: Final = 2  # a connection that two looks at the newest pages did not show is asked for by its id
 
 log = get_logger(__name__)
 
@@ -55,6 +59,14 @@ class _Told:
         """Whether Nango has to be asked."""
         return self.look is None and self.notice.type in CONFIRMABLE_TYPES
 
+    @property
+    def wanted(self) -> Wanted:
+        """What to look for. A duplicate, and what was looked for twice in vain, need a look of their own."""
+        event, notice = self.event, self.notice
+        fresh = notice.type is not EventType.CONNECTION_CREATED or event.duplicates
+        created_tags = None if fresh else notice.tags
+        return Wanted(event.last_seen_at, created_tags, patient=event.looks < PATIENT_LOOKS)
+
 
 @dataclass(slots=True)
 class Processor:
@@ -66,6 +78,7 @@ class Processor:
     clock: Callable[[], datetime]
     routes: RouteCache = field(default_factory=RouteCache)
     directory: SqlDirectory | None = None  # with the directory policy `sql`
+    _lookups: Lookups = field(default_factory=Lookups, init=False)
     _suspects: Suspects = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,19 +116,21 @@ class Processor:
 
     def _look(self, told: Sequence[_Told]) -> dict[Key, Look]:
         """Ask each environment's Nango once for all connections of the batch that have something to confirm."""
-        wanted: dict[str, set[Key]] = {}
+        wanted: dict[str, dict[Key, Wanted]] = {}
         for one in told:
             if one.asks and one.key:
-                wanted.setdefault(one.event.environment, set()).add(one.key)
+                ours = wanted.setdefault(one.event.environment, {})
+                # Two events of one connection in a batch: only a fresh look can serve both.
+                ours[one.key] = Wanted(one.event.last_seen_at) if one.key in ours else one.wanted
         looks: dict[Key, Look] = {}
         ends_at = time.monotonic() + CONFIRM_DEADLINE.total_seconds()
-        for environment, keys in sorted(wanted.items()):
+        for environment, ours in sorted(wanted.items()):
             client = self.clients.of(environment, Priority.CONFIRM)
             if client is not None:
-                looks.update(look_up(client, environment, keys, ends_at=ends_at))
+                looks.update(self._lookups.look_up(client, environment, ours, ends_at=ends_at))
             elif not self.clients.knows(environment):
                 gone = Unavailable("its environment is not configured any more")
-                looks.update(dict.fromkeys(keys, gone))
+                looks.update(dict.fromkeys(ours, gone))
         return looks
 
     def _name(self, judged: Sequence[Judged]) -> Sequence[Judged]:

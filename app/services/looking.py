@@ -1,0 +1,191 @@
+"""Look the connections of a batch up in Nango's list, in as few calls as will do: no transaction is open meanwhile.
+
+The list serves (CONTRACT 3.2): it refreshes nothing and returns no credentials. A few connections are asked for by id.
+Those of a burst of creations are found together on its newest pages, which serve the batches that follow, too.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import httpx
+
+from app.db.connections import Key
+from app.domain.confirming import Absent, Look, Unavailable, View
+from app.domain.linking import EndUser
+from app.errors import NangoError, NangoRateLimited
+from app.nango.client import MAX_LIMIT, NangoClient
+from app.nango.types import ConnectionPage, ListedConnection
+from app.telemetry import get_logger
+
+ONE_BY_ONE: Final = 3  # up to this many connections are asked for by id without trying the newest page first
+WORTH_A_PAGE: Final = 100  # so many creations are never kept waiting for more of them
+PAGE_EVERY: Final = 1.0  # seconds; fewer creations than that wait so long after a page for the next one
+BURST: Final = 5.0  # seconds after a page; a few creations, too, are sought on a page then
+MAX_PAGES: Final = 5  # large ones for one batch: a backlog of 10,000 creations is seen
+PAGE_SERVES: Final = 10.0  # seconds for which a page confirms what it agrees with
+SLACK: Final = timedelta(seconds=10)  # between a creation in Nango and the receipt of its webhook, clocks included
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A connection to look up.
+
+    created_tags: what its creation's webhook carries, where that is all there is to confirm; else None. Only such a
+    connection is sought among the newest, and an earlier page that shows just these tags confirms it: whatever
+    happens to it later has an event of its own, with a fresh look.
+    patient: it was looked for rarely enough that its absence from the newest pages may pass for a lag.
+    """
+
+    received_at: datetime
+    created_tags: Mapping[str, str] | None = None
+    patient: bool = False
+
+
+@dataclass(slots=True)
+class _Newest:
+    """What one environment's newest pages showed within the last moments; times are on the monotonic clock."""
+
+    rows: dict[Key, tuple[float, ListedConnection]] = field(default_factory=dict)
+    asked_at: float = float("-inf")
+    waited: set[Key] = field(default_factory=set)
+
+    @property
+    def age(self) -> float:
+        return time.monotonic() - self.asked_at
+
+    def has_to_wait(self, created: Sequence[Key]) -> bool:
+        """Few of a burst wait, once, for more to come: the next page will show them all."""
+        if self.age >= PAGE_EVERY or len(created) >= WORTH_A_PAGE or not self.waited.isdisjoint(created):
+            self.waited.difference_update(created)
+            return False
+        self.waited.update(created)
+        return True
+
+    def keep(self, environment: str, page: ConnectionPage) -> None:
+        now = self.asked_at = time.monotonic()
+        self.rows = {key: kept for key, kept in self.rows.items() if now - kept[0] < PAGE_SERVES}
+        self.rows |= {(environment, one.integration, one.connection_id): (now, one) for one in page.connections}
+
+    def take(self, wanted: Mapping[Key, Wanted]) -> dict[Key, Look]:
+        """Those that an earlier page confirms. It does so once: the next one to ask may mean a new generation."""
+        now = time.monotonic()
+        taken = {key: self.rows.pop(key) for key in wanted if key in self.rows}
+        self.waited.difference_update(taken)
+        return {
+            key: view_of(one)
+            for key, (asked_at, one) in taken.items()
+            if now - asked_at < PAGE_SERVES and one.tags == wanted[key].created_tags
+        }
+
+
+class Lookups:
+    """Looks connections up for one process, which remembers the newest pages of each environment."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, _Newest] = {}
+
+    def look_up(
+        self, client: NangoClient, environment: str, wanted: Mapping[Key, Wanted], *, ends_at: float
+    ) -> dict[Key, Look]:
+        """What Nango's list shows of each connection. Never raises: what could not be asked is Unavailable.
+
+        ends_at: on the monotonic clock; the environments of one batch share one deadline.
+        """
+        newest = self._newest.setdefault(environment, _Newest())
+        looks = newest.take(wanted)
+        missing = {key: one for key, one in sorted(wanted.items()) if key not in looks}
+        created = [key for key, one in missing.items() if one.created_tags is not None]
+        if newest.has_to_wait(created):
+            together = Unavailable("one of many new connections, which are asked for together", retry_after=PAGE_EVERY)
+            looks |= dict.fromkeys(created, together)
+            missing = {key: one for key, one in missing.items() if key not in looks}
+            created = []
+        if len(missing) > ONE_BY_ONE or (created and newest.age < BURST):
+            looks |= _on_pages(client, environment, missing, newest, ends_at)
+            newest.take(missing)
+            missing = {key: one for key, one in missing.items() if key not in looks}
+        return looks | _by_id(client, list(missing), ends_at)
+
+
+def _on_pages(
+    client: NangoClient, environment: str, wanted: Mapping[Key, Wanted], newest: _Newest, ends_at: float
+) -> dict[Key, Look]:
+    """What the newest pages show, the first one small. Leaves out what has to be asked for by id."""
+    looks: dict[Key, Look] = {}
+    asked: list[ConnectionPage] = []
+    size = min(MAX_LIMIT, 50 + 2 * len(wanted))
+    while True:
+        number = max(len(asked) - 1, 0)  # the small page is the beginning of the first large one
+        page = _ask(partial(client.list_connections, limit=size, page=number), ends_at)
+        if isinstance(page, Unavailable):
+            return looks | dict.fromkeys(wanted.keys() - looks.keys(), page)
+        asked.append(page)
+        newest.keep(environment, page)
+        shown = {(environment, one.integration, one.connection_id): one for one in page.connections}
+        looks |= {key: view_of(shown[key]) for key in wanted.keys() & shown.keys()}
+        created = {key: one for key, one in wanted.items() if key not in looks and one.created_tags is not None}
+        if len(created) <= ONE_BY_ONE or len(page.connections) < size or len(asked) > MAX_PAGES:
+            break
+        if page.connections[-1].created_at < min(one.received_at for one in created.values()) - SLACK:
+            break  # further pages are older than all of them
+        size = MAX_LIMIT
+    if len(created) <= ONE_BY_ONE:
+        return looks
+    # So many at once are a lagging replica's: the next look will find them. The later ones ask for each by its id.
+    return looks | {key: Absent(asked[-1].observed_at) for key, one in created.items() if one.patient}
+
+
+def _by_id(client: NangoClient, keys: Sequence[Key], ends_at: float) -> dict[Key, Look]:
+    looks: dict[Key, Look] = {}
+    for position, key in enumerate(keys):
+        page = _ask(partial(client.list_connections, connection_id=key[2]), ends_at)
+        if isinstance(page, Unavailable):
+            return looks | dict.fromkeys(keys[position:], page)
+        found = [one for one in page.connections if one.integration == key[1]]
+        looks[key] = view_of(found[0]) if found else Absent(page.observed_at)
+    return looks
+
+
+def _ask(call: Callable[..., ConnectionPage], ends_at: float) -> ConnectionPage | Unavailable:
+    remaining = ends_at - time.monotonic()
+    if remaining < 1:
+        return Unavailable("no time left in this batch to ask Nango")
+    try:
+        return call(timeout=remaining)
+    except NangoRateLimited as limited:
+        return Unavailable(str(limited), retry_after=limited.retry_after)
+    except (NangoError, httpx.HTTPError) as failed:
+        log.warning("nango_not_asked", problem=str(failed))
+        return Unavailable(str(failed))
+
+
+def view_of(one: ListedConnection) -> View:
+    """What Nango's list showed, as judgement takes it."""
+    return View(
+        nango_id=one.id,
+        tags=one.tags,
+        end_user=_end_user(one),
+        provider=one.provider,
+        auth_failing=one.auth_errors,
+        observed_at=one.observed_at,
+    )
+
+
+def _end_user(one: ListedConnection) -> EndUser | None:
+    end_user = one.end_user
+    if end_user is None:
+        return None
+    organization = end_user.organization
+    return EndUser(
+        id=end_user.id,
+        email=end_user.email,
+        display_name=end_user.display_name,
+        organization_id=organization.id if organization else None,
+        organization_name=organization.display_name if organization else None,
+    )
