@@ -7,10 +7,12 @@ from sqlalchemy.exc import DBAPIError
 
 from app.cli.audit import audit
 from app.cli.check import check
+from app.cli.explaining import explain_event, test_pattern
 from app.cli.listings import connections, events, jobs
 from app.cli.people import orgs, users
 from app.cli.reconcile import reconcile
 from app.cli.rejections import rejections
+from app.cli.routes import destinations, routes
 from app.cli.running import beat, migrate, web, worker
 from app.cli.sandbox import sandbox
 from app.cli.send import send
@@ -29,10 +31,12 @@ def waylink() -> None:
 
 COMMANDS = (
     *(up, web, worker, beat, migrate, check, sandbox, send),
-    *(events, connections, users, orgs, jobs, reconcile, rejections, status, token, audit),
+    *(events, connections, users, orgs, routes, destinations, jobs, reconcile, rejections, status, token, audit),
 )
 for command in COMMANDS:
     waylink.add_command(command)
+for command in (explain_event, test_pattern):
+    routes.add_command(command)
 
 
 def main() -> None:

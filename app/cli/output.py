@@ -58,7 +58,11 @@ def _cell(value: Any, *, indent: int | None = None) -> str:
     if isinstance(value, dict | list):
         if not value:
             return "—"
-        if isinstance(value, dict) and indent is None:
+        if (
+            isinstance(value, dict)
+            and indent is None
+            and not any(isinstance(one, dict | list) for one in value.values())
+        ):
             return escape_control(" ".join(f"{key}={item}" for key, item in value.items()))
         return escape_control(json.dumps(value, ensure_ascii=False, indent=indent))
     if isinstance(value, bool):

@@ -81,9 +81,10 @@ def migrate() -> None:
     with closing(connect(settings.database)) as database:
         revision, changes = prepare(database, settings)
     click.echo(f"database at revision {revision}")
-    for verb, names in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
-        if names:
-            click.echo(f"routes {verb}: {', '.join(names)}")
+    for kind, parts in (("destinations", changes.of_destinations), ("routes", changes.of_routes)):
+        for verb, names in zip(("added", "changed", "removed"), parts, strict=True):
+            if names:
+                click.echo(f"{kind} {verb}: {', '.join(names)}")
 
 
 def prepare(database: Database, settings: Settings) -> tuple[str, Changes]:

@@ -129,6 +129,23 @@ def _locking(dialect: str) -> Select[Any]:
     return chosen.order_by(_events.c.id).with_for_update()
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedEvent:
+    """An event as it was judged."""
+
+    id: UUID
+    document: dict[str, Any]
+    received_at: datetime
+
+
+def judged(session: Session, *, since: UUID, before: UUID | None, limit: int) -> list[JudgedEvent]:
+    """Events with a document, newest first, by their ids, which are in the order of time. None of them locked."""
+    chosen = select(*bulk.columns(Event, JudgedEvent)).where(_events.c.id >= since, _events.c.document.is_not(None))
+    if before is not None:
+        chosen = chosen.where(_events.c.id < before)
+    return [JudgedEvent(*row) for row in session.execute(chosen.order_by(_events.c.id.desc()).limit(limit))]
+
+
 def replace_bodies(session: Session, bodies: Mapping[UUID, bytes]) -> None:
     """Keep these bodies instead of what came."""
     for event_id, body in bodies.items():

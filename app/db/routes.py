@@ -37,6 +37,19 @@ def live(session: Session) -> list[RouteVersion]:
     )
 
 
+def of_set(session: Session, version: int) -> list[RouteVersion]:
+    """The routes of a set, past or present, by name."""
+    until = RouteVersion.until_set
+    held = (RouteVersion.since_set <= version) & (until.is_(None) | (until > version))
+    return list(session.scalars(select(RouteVersion).where(held).order_by(RouteVersion.name)))
+
+
+def versions(session: Session, name: str) -> list[RouteVersion]:
+    """All versions of a route, newest first."""
+    found = select(RouteVersion).where(RouteVersion.name == name).order_by(RouteVersion.version.desc())
+    return list(session.scalars(found))
+
+
 def destinations(session: Session) -> dict[tuple[str, str], Destination]:
     """Every destination by (team, name), retired ones too: old jobs point at them."""
     return {(one.team, one.name): one for one in session.scalars(select(Destination))}

@@ -1,6 +1,6 @@
 """Record the teams, destinations and routes of waylink.toml; an unchanged file changes nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,14 +21,67 @@ class DestinationRow:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What applying a file did, by name."""
+    """What applying a file does, by name; destinations as `team/name`. A removed one is kept for what points to it."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    destinations_added: tuple[str, ...] = ()
+    destinations_changed: tuple[str, ...] = ()
+    destinations_removed: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.changed or self.removed)
+        return any((*self.of_routes, *self.of_destinations))
+
+    @property
+    def of_routes(self) -> tuple[tuple[str, ...], ...]:
+        """Added, changed and removed."""
+        return self.added, self.changed, self.removed
+
+    @property
+    def of_destinations(self) -> tuple[tuple[str, ...], ...]:
+        """Added, changed and removed."""
+        return self.destinations_added, self.destinations_changed, self.destinations_removed
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The destinations, by team and name, and the routes of waylink.toml."""
+
+    destinations: Mapping[tuple[str, str], DestinationRow]
+    routes: Mapping[str, RouteRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is in force of the file's, as rows of the session's."""
+
+    destinations: Mapping[tuple[str, str], Destination]  # of the file or not, retired or not
+    routes: Mapping[str, RouteVersion]
+
+
+def recorded(session: Session) -> Recorded:
+    routes = {row.name: row for row in route_rows.live(session) if row.source == FILE}
+    return Recorded(route_rows.destinations(session), routes)
+
+
+def plan(before: Recorded, wanted: Wanted) -> Changes:
+    """What applying the file would do."""
+    routes, destinations = wanted.routes, wanted.destinations
+    in_force = {key: one for key, one in before.destinations.items() if one.retired_at is None}
+    same = {key for key in destinations.keys() & in_force.keys() if _same_destination(in_force[key], destinations[key])}
+    return Changes(
+        added=_names(routes.keys() - before.routes.keys()),
+        changed=_names(
+            name for name in routes.keys() & before.routes.keys() if not _same(before.routes[name], routes[name])
+        ),
+        removed=_names(before.routes.keys() - routes.keys()),
+        destinations_added=_names("/".join(key) for key in destinations.keys() - in_force.keys()),
+        destinations_changed=_names("/".join(key) for key in (destinations.keys() & in_force.keys()) - same),
+        destinations_removed=_names(
+            "/".join(key) for key, one in in_force.items() if one.source == FILE and key not in destinations
+        ),
+    )
 
 
 def apply_file(
@@ -39,16 +92,22 @@ def apply_file(
     now: datetime,
 ) -> Changes:
     """Make the recorded routes those of the file. A changed or removed route keeps its old version for explanations."""
-    _apply_destinations(session, destinations, now)
-    live = {row.name: row for row in route_rows.live(session) if row.source == FILE}
-    wanted = {row.name: row for row in routes}
-    changes = Changes(
-        added=tuple(sorted(wanted.keys() - live.keys())),
-        changed=tuple(sorted(name for name in wanted.keys() & live.keys() if not _same(live[name], wanted[name]))),
-        removed=tuple(sorted(live.keys() - wanted.keys())),
-    )
-    if not changes:
-        return changes
+    wanted = Wanted(destinations, {row.name: row for row in routes})
+    before = recorded(session)
+    changes = plan(before, wanted)
+    _apply_destinations(session, before.destinations, wanted.destinations, now)
+    if any(changes.of_routes):
+        _apply_routes(session, before.routes, wanted.routes, changes, now)
+    return changes
+
+
+def _apply_routes(
+    session: Session,
+    live: Mapping[str, RouteVersion],
+    wanted: Mapping[str, RouteRow],
+    changes: Changes,
+    now: datetime,
+) -> None:
     route_set = route_rows.bump(session)
     for name in (*changes.changed, *changes.removed):
         live[name].until_set = route_set
@@ -70,12 +129,15 @@ def apply_file(
             )
         )
     session.flush()
-    return changes
 
 
-def _apply_destinations(session: Session, wanted: Mapping[tuple[str, str], DestinationRow], now: datetime) -> None:
+def _apply_destinations(
+    session: Session,
+    known: Mapping[tuple[str, str], Destination],
+    wanted: Mapping[tuple[str, str], DestinationRow],
+    now: datetime,
+) -> None:
     route_rows.ensure_teams(session, {team for team, _ in wanted}, now=now)
-    known = route_rows.destinations(session)
     for key, row in wanted.items():
         if key not in known:
             team, name = key
@@ -86,6 +148,14 @@ def _apply_destinations(session: Session, wanted: Mapping[tuple[str, str], Desti
         if key not in wanted and one.source == FILE and one.retired_at is None:
             one.retired_at = now
     session.flush()
+
+
+def _names(found: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(found))
+
+
+def _same_destination(one: Destination, wanted: DestinationRow) -> bool:
+    return (one.kind, one.queue) == (wanted.kind, wanted.queue)
 
 
 def _same(live: RouteVersion, wanted: RouteRow) -> bool:

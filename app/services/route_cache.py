@@ -1,5 +1,6 @@
 """The live routes, compiled once per route set and process."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from app.db import routes as route_rows
@@ -23,9 +24,13 @@ class RouteCache:
         with database.read() as session:
             version = route_rows.current_version(session)
             if version != self._routes.version:
-                compiled = [_compile(row) for row in route_rows.live(session)]
-                self._routes = RouteSet(version, [route for route in compiled if route])
+                self._routes = compiled(version, route_rows.live(session))
         return self._routes
+
+
+def compiled(version: int, rows: Iterable[RouteVersion]) -> RouteSet:
+    """A route set from its rows."""
+    return RouteSet(version, [route for route in map(_compile, rows) if route])
 
 
 def _compile(row: RouteVersion) -> Route | None:

@@ -27,7 +27,7 @@ def current(world):
 
 
 def test_a_first_file_makes_team_destination_and_first_versions(world):
-    assert world.route(a=CREATED, b=LINKED) == Changes(added=("a", "b"))
+    assert world.route(a=CREATED, b=LINKED) == Changes(added=("a", "b"), destinations_added=("crm/jobs",))
     assert versions(world) == [("a", 1, 1, None), ("b", 1, 1, None)]
     with world.database.read() as session:
         assert session.scalars(select(Team.name)).all() == ["crm"]

@@ -1,0 +1,209 @@
+"""`waylink routes explain` and `waylink routes test`: the judgement given again, and tried before it is live."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from app.cli.durations import duration_option
+from app.cli.output import print_one, print_rows
+from app.cli.routes import open_current
+from app.clock import utc_now
+from app.configuration import load
+from app.db.events import JudgedEvent
+from app.domain.patterns import Condition, Pattern, compile_pattern
+from app.domain.routing import Decision
+from app.errors import InvalidInput, InvalidPattern
+from app.ids import EVENT, parse, show
+from app.services.explaining import Explanation, Trial, document_of, explain, pattern_of, try_on_history
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+MAX_EVENTS: Final = 10_000_000
+
+
+@click.command("explain")
+@click.argument("event_id", metavar="EVENT")
+@click.option("--now", is_flag=True, help="By the routes in force now, instead of those of its time.")
+@click.option("--route", help="This route alone.")
+@click.option("--team", help="The routes of this team.")
+@_JSON
+def explain_event(event_id: str, *, now: bool, route: str | None, team: str | None, as_json: bool) -> None:
+    """Why each route matched an event or did not: every condition, what it expected and what it found."""
+    with closing(open_current(load())) as database, database.read() as session:
+        found = explain(session, parse(EVENT, event_id), now=now)
+    decisions = [one for one in found.decisions if route in {None, one.route.name} and team in {None, one.route.team}]
+    if as_json:
+        print_one(_explained(found, decisions, now=now), as_json=True)
+        return
+    click.echo(_headline(found, now=now))
+    columns = ("route", "version", "team", "job", "matched", "why")
+    print_rows([_summary(one) for one in decisions], columns, as_json=False)
+
+
+@click.command("test")
+@click.argument("pattern")
+@click.option("--event", "event", metavar="FILE", help="An event document: a file, `-`, or the id of a stored event.")
+@click.option("--since", metavar="DURATION", help="The stored events of so long, such as 7d.")
+@click.option("--against", metavar="ROUTE", help="With --since: what changes against this route.")
+@click.option("--limit", type=click.IntRange(1, MAX_EVENTS), default=100_000, show_default=True, help="Events at most.")
+@_JSON
+@click.pass_context
+def test_pattern(
+    context: click.Context,
+    /,
+    *,
+    pattern: str,
+    event: str | None,
+    since: str | None,
+    against: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Try a pattern: JSON, or a file of it. Exit 0: it matches; 1: it does not; 2: it cannot be used, and why."""
+    if (event is None) == (since is None):
+        raise click.UsageError("give either --event or --since")
+    if against is not None and since is None:
+        raise click.UsageError("--against goes with --since")
+    compiled = _pattern(pattern)
+    if event is not None:
+        conditions, matched = _on_event(compiled, event)
+        answer = {"matched": matched, "conditions": conditions}
+        if as_json:
+            print_one(answer, as_json=True)
+        else:
+            click.echo("matches" if matched else "does not match")
+            print_rows(conditions, ("path", "expected", "actual", "matched"), as_json=False)
+    else:
+        past = duration_option(context, context.command.params[0], since or "")
+        matched = _on_history(compiled, past, against, limit, as_json=as_json)
+    context.exit(0 if matched else 1)
+
+
+def _pattern(given: str) -> Pattern:
+    """JSON begins with a brace; everything else is the name of a file."""
+    if not given.lstrip().startswith("{"):
+        given = _text(given)
+    try:
+        return compile_pattern(given)
+    except InvalidPattern as refused:
+        raise InvalidInput(f"the pattern is refused: {refused}") from None
+
+
+def _text(name: str) -> str:
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as failed:
+        reason = failed.strerror if isinstance(failed, OSError) else "not UTF-8"
+        raise InvalidInput(f"{name}: cannot be read: {reason}") from None
+
+
+def _on_event(pattern: Pattern, event: str) -> tuple[list[dict[str, Any]], bool]:
+    document = _document(event)
+    conditions = pattern.explain(document)
+    return [_condition(one) for one in conditions], all(one.matched for one in conditions)
+
+
+def _document(event: str) -> Mapping[str, Any]:
+    if event.startswith(f"{EVENT}_"):
+        with closing(open_current(load())) as database, database.read() as session:
+            return document_of(session, parse(EVENT, event))
+    try:
+        document = json.loads(_text(event))
+    except json.JSONDecodeError as wrong:
+        raise InvalidInput(f"{event}: not JSON: {wrong.msg} at line {wrong.lineno}, column {wrong.colno}") from None
+    except (ValueError, RecursionError):
+        raise InvalidInput(f"{event}: not usable JSON: a number or a nesting beyond all bounds") from None
+    if not isinstance(document, dict):
+        raise InvalidInput(f"{event}: an event document is an object")
+    return document
+
+
+def _on_history(pattern: Pattern, since: timedelta, against: str | None, limit: int, *, as_json: bool) -> bool:
+    trial, stopped = Trial(), False
+    shows_progress = sys.stderr.isatty()
+    with closing(open_current(load())) as database:
+        route = None
+        if against is not None:
+            with database.read() as session:
+                route = pattern_of(session, against)
+        try:
+            for trial in try_on_history(database, pattern, now=utc_now(), since=since, against=route, at_most=limit):
+                if shows_progress:
+                    click.echo(f"\r{trial.looked_at} events, {trial.matched} match", err=True, nl=False)
+        except KeyboardInterrupt:
+            stopped = True
+    if shows_progress:
+        click.echo(err=True)
+    _print_trial(trial, against, stopped=stopped, limit=limit, as_json=as_json)
+    return trial.matched > 0
+
+
+def _print_trial(trial: Trial, against: str | None, *, stopped: bool, limit: int, as_json: bool) -> None:
+    counts: dict[str, Any] = {"looked_at": trial.looked_at, "matched": trial.matched}
+    if against is not None:
+        counts |= {"against": against, "gained": trial.gained, "lost": trial.lost, "unchanged": trial.unchanged}
+    counts |= {"oldest": trial.oldest.isoformat() if trial.oldest else None, "complete": trial.complete}
+    samples = [_sample(kind, event) for kind, events in sorted(trial.samples.items()) for event in events]
+    if as_json:
+        print_one({**counts, "samples": samples}, as_json=True)
+        return
+    print_one(counts, as_json=False)
+    if not trial.complete:
+        click.echo("stopped by you" if stopped else f"stopped after --limit {limit} events")
+    if samples:
+        print_rows(samples, ("sample", "id", "type", "integration", "connection_id", "tags"), as_json=False)
+
+
+def _sample(kind: str, event: JudgedEvent) -> dict[str, Any]:
+    named = {name: event.document.get(name) for name in ("type", "integration", "connection_id", "tags")}
+    return {"sample": kind, "id": show(EVENT, event.id), **named, "received_at": event.received_at.isoformat()}
+
+
+def _headline(found: Explanation, *, now: bool) -> str:
+    matched = sum(one.matched for one in found.decisions)
+    by = "the routes in force now" if now else "the routes of its time"
+    line = f"{show(EVENT, found.event_id)}  {found.type}  {matched} of {len(found.decisions)} routes match, by {by}"
+    return f"{line} (set {found.route_set})" + (f"\nnot routed: {found.untold}" if found.untold else "")
+
+
+def _explained(found: Explanation, decisions: Sequence[Decision], *, now: bool) -> dict[str, Any]:
+    return {
+        "event_id": show(EVENT, found.event_id),
+        "type": found.type,
+        "route_set": found.route_set,
+        "by": "now" if now else "then",
+        "untold": found.untold,
+        "document": found.document,
+        "routes": [_decided(one) for one in decisions],
+    }
+
+
+def _decided(one: Decision) -> dict[str, Any]:
+    route = one.route
+    named = {"route": route.name, "version": route.version, "team": route.team, "destination": route.destination}
+    conditions = [_condition(each) for each in one.conditions]
+    return {**named, "job": route.job, "matched": one.matched, "conditions": conditions}
+
+
+def _summary(one: Decision) -> dict[str, Any]:
+    failing = [each for each in one.conditions if not each.matched]
+    return {**_decided(one), "why": "; ".join(map(_said, failing or one.conditions))}
+
+
+def _said(one: Condition) -> str:
+    expected = json.dumps(one.expected, ensure_ascii=False)
+    found = json.dumps(one.actual, ensure_ascii=False) if one.present else "not there"
+    return f"{one.path or 'the whole'}: {'is' if one.matched else 'expected'} {found if one.matched else expected}" + (
+        "" if one.matched else f", found {found}"
+    )
+
+
+def _condition(one: Condition) -> dict[str, Any]:
+    shown = {"path": one.path, "expected": one.expected, "actual": one.actual, "present": one.present}
+    alternatives = [[_condition(each) for each in option] for option in one.alternatives]
+    return {**shown, "matched": one.matched, **({"alternatives": alternatives} if alternatives else {})}

@@ -1,0 +1,143 @@
+"""Why an event went where, and where a pattern would have had it go: the judgement itself, given again (promise 9).
+
+Nothing is stored for routes that did not match. They are judged again, from the document that was judged then and the
+routes of the set it was judged by, by the same function.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.db import events as event_rows
+from app.db import routes as route_rows
+from app.db.engine import Database
+from app.db.events import JudgedEvent
+from app.db.models import Event, Job
+from app.domain.patterns import Pattern, compile_pattern
+from app.domain.routing import Decision
+from app.domain.states import EventState
+from app.errors import Conflict, NotFound
+from app.ids import EVENT, first_id, show
+from app.services.route_cache import compiled
+
+SAMPLES: Final = 5  # events shown of each kind
+CHUNK: Final = 500  # events of one short read
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """An event with a decision for every route.
+
+    route_set: the one the decisions are of. untold: why the event was not routed although routes match it.
+    """
+
+    event_id: UUID
+    type: str
+    route_set: int
+    document: dict[str, Any]
+    decisions: tuple[Decision, ...]
+    untold: str | None
+
+
+@dataclass(slots=True)
+class Trial:
+    """What a pattern would have matched among the events that were looked at, newest first.
+
+    With a route to compare with, a match is `gained` or `unchanged`, and `lost` are those the route alone matches.
+    complete: all events of the time were looked at. oldest: when the last one looked at was received.
+    """
+
+    looked_at: int = 0
+    matched: int = 0
+    gained: int = 0
+    lost: int = 0
+    unchanged: int = 0
+    oldest: datetime | None = None
+    complete: bool = False
+    samples: dict[str, list[JudgedEvent]] = field(default_factory=dict)
+
+    def note(self, event: JudgedEvent, *, matched: bool, before: bool | None) -> None:
+        self.looked_at += 1
+        self.matched += matched
+        self.oldest = event.received_at
+        if before is None:
+            kind = "matched" if matched else ""
+        else:
+            self.gained += matched and not before
+            self.lost += before and not matched
+            self.unchanged += matched and before
+            kind = "gained" if matched > before else "lost" if before > matched else ""
+        if kind and len(shown := self.samples.setdefault(kind, [])) < SAMPLES:
+            shown.append(event)
+
+
+def explain(session: Session, event_id: UUID, *, now: bool = False) -> Explanation:
+    """Every route's decision on an event: by the routes of its time, or by those in force now.
+
+    Raises NotFound, and Conflict for an event that was not judged.
+    """
+    event = session.get(Event, event_id)
+    if event is None:
+        raise NotFound("event", show(EVENT, event_id))
+    if event.document is None or event.route_set is None:
+        why = "it waits to be processed" if event.state == EventState.RECEIVED else f"it failed: {event.failure}"
+        raise Conflict(f"{show(EVENT, event_id)} was never judged by routes: {why}")
+    version = route_rows.current_version(session) if now else event.route_set
+    decisions = tuple(compiled(version, route_rows.of_set(session, version)).explain(event.document))
+    routed = session.query(Job.id).filter(Job.event_id == event_id).limit(1).first() is not None
+    untold = event.problem if not now and not routed and any(one.matched for one in decisions) else None
+    return Explanation(event_id, event.type or "", version, event.document, decisions, untold)
+
+
+def document_of(session: Session, event_id: UUID) -> dict[str, Any]:
+    """The document of an event as it was judged. Raises NotFound and Conflict."""
+    return explain(session, event_id).document
+
+
+def pattern_of(session: Session, route: str) -> Pattern:
+    """The pattern of a route's newest version. Raises NotFound and InvalidPattern."""
+    versions = route_rows.versions(session, route)
+    if not versions:
+        raise NotFound("route", route)
+    return compile_pattern(versions[0].pattern)
+
+
+def try_on_history(
+    database: Database,
+    pattern: Pattern,
+    *,
+    now: datetime,
+    since: timedelta,
+    against: Pattern | None = None,
+    at_most: int,
+) -> Iterator[Trial]:
+    """Judge the stored events of the last `since`, newest first and at most so many; nothing is changed.
+
+    Yields the one trial after each chunk, so that whoever asks can show it, or stop.
+    """
+    trial = Trial()
+    for chunk in _judged(database, first_id(now - since), at_most):
+        for event in chunk:
+            before = against.matches(event.document) if against is not None else None
+            trial.note(event, matched=pattern.matches(event.document), before=before)
+        yield trial
+    trial.complete = trial.looked_at < at_most
+    yield trial
+
+
+def _judged(database: Database, since: UUID, at_most: int) -> Iterator[list[JudgedEvent]]:
+    """In short reads: a long one would keep the database from forgetting old rows."""
+    before: UUID | None = None
+    left = at_most
+    while left > 0:
+        with database.read() as session:
+            chunk = event_rows.judged(session, since=since, before=before, limit=min(CHUNK, left))
+        if not chunk:
+            return
+        yield chunk
+        left -= len(chunk)
+        before = chunk[-1].id
