@@ -11,10 +11,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.sandbox import connections, controls, flows, integrations, sessions, statefile
+from app.sandbox import (
+    connections,
+    controls,
+    fault_controls,
+    flows,
+    integrations,
+    keys,
+    scopes,
+    sessions,
+    statefile,
+)
 from app.sandbox.config import SandboxConfig
 from app.sandbox.context import Handler, Sandbox, utc_now
-from app.sandbox.faults import Faults
+from app.sandbox.faults import Faults, Operation
 from app.sandbox.guard import Guard, api_key, endpoint, session_bearer, session_query
 from app.sandbox.limits import RateLimit
 from app.sandbox.listing import list_connections
@@ -54,29 +64,49 @@ def create_sandbox(config: SandboxConfig) -> Starlette:
 
 
 def _nango_routes(sandbox: Sandbox) -> list[Route]:
-    def route(method: str, path: str, handler: Handler, guard: Guard = api_key) -> Route:
+    def call(method: str, path: str, handler: Handler, operation: Operation, needs: tuple[str, ...]) -> Route:
+        return Route(path, endpoint(sandbox, handler, needs=needs, operation=operation), methods=[method])
+
+    def plain(method: str, path: str, handler: Handler, guard: Guard = api_key) -> Route:
         return Route(path, endpoint(sandbox, handler, guard), methods=[method])
 
+    session, again = Operation.CREATE_CONNECT_SESSION, Operation.CREATE_RECONNECT_SESSION
+    read, write = (Operation.GET_CONNECTION, scopes.READ), (Operation.PATCH_CONNECTION, scopes.UPDATE)
+    listing = (Operation.LIST_CONNECTIONS, scopes.LIST)
+    one = "{connection_id:path}"  # an imported id may hold slashes (CONTRACT 0), and the server sees the path decoded
     return [
-        route("POST", "/connect/sessions", sessions.create_session),
-        route("POST", "/connect/sessions/reconnect", sessions.create_reconnect_session),
-        route("GET", "/connect/session", sessions.get_session, session_bearer),
-        route("DELETE", "/connect/session", sessions.delete_session, session_bearer),
-        route("GET", "/connections", list_connections),
-        route("GET", "/connection", list_connections),  # deprecated, still mounted (CONTRACT 3.2)
-        route("POST", "/connections", connections.import_connection),
-        route("POST", "/connections/metadata", connections.set_metadata),
-        route("PATCH", "/connections/metadata", connections.merge_metadata),
-        # An imported id may hold slashes (CONTRACT 0), and the server sees the path decoded.
-        route("GET", "/connections/{connection_id:path}", connections.get_connection),
-        route("GET", "/connection/{connection_id:path}", connections.get_connection),
-        route("PATCH", "/connections/{connection_id:path}", connections.patch_connection),
-        route("DELETE", "/connections/{connection_id:path}", connections.delete_connection),
-        route("GET", "/integrations", integrations.list_integrations),
-        route("POST", "/integrations", integrations.create_integration),
-        route("GET", "/integrations/{integration}", integrations.get_integration),
-        route("DELETE", "/integrations/{integration}", integrations.delete_integration),
-        route("GET", "/providers/{provider}", integrations.get_provider),
+        call("POST", "/connect/sessions", sessions.create_session, session, scopes.SESSIONS),
+        call("POST", "/connect/sessions/reconnect", sessions.create_reconnect_session, again, scopes.SESSIONS),
+        plain("GET", "/connect/session", sessions.get_session, session_bearer),
+        plain("DELETE", "/connect/session", sessions.delete_session, session_bearer),
+        call("GET", "/connections", list_connections, *listing),
+        call("GET", "/connection", list_connections, *listing),  # deprecated, still mounted (CONTRACT 3.2)
+        call("POST", "/connections", connections.import_connection, Operation.IMPORT_CONNECTION, scopes.CREATE),
+        call("POST", "/connections/metadata", connections.set_metadata, Operation.SET_METADATA, scopes.UPDATE),
+        call("PATCH", "/connections/metadata", connections.merge_metadata, Operation.UPDATE_METADATA, scopes.UPDATE),
+        call("GET", f"/connections/{one}", connections.get_connection, *read),
+        call("GET", f"/connection/{one}", connections.get_connection, *read),
+        call("PATCH", f"/connections/{one}", connections.patch_connection, *write),
+        call(
+            "DELETE", f"/connections/{one}", connections.delete_connection, Operation.DELETE_CONNECTION, scopes.DELETE
+        ),
+        call(
+            "GET",
+            "/integrations",
+            integrations.list_integrations,
+            Operation.LIST_INTEGRATIONS,
+            scopes.INTEGRATIONS_LIST,
+        ),
+        plain("POST", "/integrations", integrations.create_integration),
+        call(
+            "GET",
+            "/integrations/{integration}",
+            integrations.get_integration,
+            Operation.GET_INTEGRATION,
+            scopes.INTEGRATIONS_READ,
+        ),
+        plain("DELETE", "/integrations/{integration}", integrations.delete_integration),
+        plain("GET", "/providers/{provider}", integrations.get_provider),
     ]
 
 
@@ -95,15 +125,18 @@ def _flow_routes(sandbox: Sandbox) -> list[Route]:
 
 def _control_routes(sandbox: Sandbox) -> list[Route]:
     def route(method: str, path: str, handler: Handler) -> Route:
-        return Route(path, endpoint(sandbox, handler, limited=False), methods=[method])
+        return Route(path, endpoint(sandbox, handler, needs=(scopes.ALL,), limited=False), methods=[method])
 
     return [
         route("POST", "/sandbox/connections", controls.register_connection),
         route("PATCH", "/sandbox/connections/{connection_id:path}", controls.change_connection),
         route("GET", "/sandbox/deliveries", controls.list_deliveries),
-        route("GET", "/sandbox/faults", controls.list_faults),
-        route("POST", "/sandbox/faults", controls.add_fault),
-        route("DELETE", "/sandbox/faults", controls.clear_faults),
+        route("GET", "/sandbox/faults", fault_controls.list_faults),
+        route("POST", "/sandbox/faults", fault_controls.add_fault),
+        route("DELETE", "/sandbox/faults", fault_controls.clear_faults),
+        route("GET", "/sandbox/keys", keys.list_keys),
+        route("POST", "/sandbox/keys", keys.create_key),
+        route("DELETE", "/sandbox/keys", keys.delete_keys),
         route("GET", "/sandbox/settings", controls.get_settings),
         route("PATCH", "/sandbox/settings", controls.change_settings),
     ]

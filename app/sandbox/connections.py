@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from app.domain.tags import MAX_TAGS
 from app.sandbox import credentials as credential_rules
-from app.sandbox import refreshing
+from app.sandbox import refreshing, scopes
 from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
 from app.sandbox.context import Call
 from app.sandbox.formats import full
@@ -24,10 +25,16 @@ def get_connection(call: Call) -> Response:
     integration = checks.text("provider_config_key", pattern=INTEGRATION)
     force = checks.flag("force_refresh")
     with_refresh_token = checks.flag("refresh_token")
-    checks.flag("refresh_github_app_jwt_token")
+    of_github = checks.flag("refresh_github_app_jwt_token")
     checks.done()
+    readable = scopes.allows(call.scopes, scopes.CREDENTIALS)
+    if not readable and (force or with_refresh_token or of_github):
+        words = f"Credential and refresh options require the {scopes.CREDENTIALS[0]} scope"
+        raise RefusedError(403, "forbidden", words)
     call.sandbox.integration(integration)
     connection = _existing(call, integration, connection_id)
+    if not readable:
+        return call.answer(full(connection, {}))  # not refreshed either, and no read of credentials to stamp
     connection, events = refreshing.read(call.sandbox, connection, force=force, now=call.now)
     return call.answer(shown(connection, with_refresh_token=with_refresh_token), events=events)
 
@@ -58,8 +65,10 @@ def patch_connection(call: Call) -> Response:
     call.sandbox.integration(integration)
     connection = _existing(call, integration, connection_id)
     refuse_unstorable(call.body, "Failed to update connection")
-    if tags is None and end_user is not None:
-        tags = derived_tags(end_user)
+    if end_user is not None:
+        tags = derived_tags(end_user) | (tags or {})
+        if len(tags) > MAX_TAGS:
+            raise RefusedError(400, "invalid_body", f"Tags cannot contain more than {MAX_TAGS} keys")
     patched = replace(
         connection,
         tags=connection.tags if tags is None else tags,

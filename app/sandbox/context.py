@@ -62,7 +62,8 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request, its body and query already read. `session` is set where a connect session authenticates."""
+    """One request, its body and query already read. `session` is set where a connect session authenticates, `scopes`
+    has what an API key may do."""
 
     sandbox: Sandbox
     request: Request
@@ -70,6 +71,7 @@ class Call:
     query: Mapping[str, Any]
     now: datetime
     session: Session | None = None
+    scopes: tuple[str, ...] = ()
 
     def path(self, name: str) -> str:
         return str(self.request.path_params[name])
@@ -81,6 +83,14 @@ class Call:
         if self.session is None:
             raise RuntimeError("this route is not guarded by a connect session")
         return self.session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who sent a request: a connect session, or an API key with these scopes."""
+
+    session: Session | None = None
+    scopes: tuple[str, ...] = ()
 
 
 Handler = Callable[[Call], Response]

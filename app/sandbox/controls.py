@@ -11,7 +11,6 @@ from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
 from app.sandbox.connections import path_connection_id, query_integration, shown, upsert
 from app.sandbox.context import Call
 from app.sandbox.credentials import mint, with_expiry
-from app.sandbox.faults import Operation, Rule
 from app.sandbox.formats import iso_z
 from app.sandbox.integrations import new
 from app.sandbox.owners import from_webhook
@@ -91,39 +90,6 @@ def list_deliveries(call: Call) -> Response:
     return call.answer({"deliveries": [_delivery(each) for each in found[:limit]]})
 
 
-def list_faults(call: Call) -> Response:
-    return call.answer({"faults": [_rule(rule) for rule in call.sandbox.faults.rules]})
-
-
-def add_fault(call: Call) -> Response:
-    """POST /sandbox/faults: `operation` (refresh or authorize), and, to narrow it, `provider_config_key`,
-    `connection_id` and `times`."""
-    checks = Checks(call.body, code="invalid_body")
-    operation = _operation(checks, checks.text("operation"))
-    integration, connection_id = _narrowing(checks)
-    times = checks.number("times", minimum=1, maximum=10**6)
-    checks.done()
-    rule = Rule(
-        operation=operation or Operation.REFRESH,
-        integration=integration,
-        connection_id=connection_id,
-        times=None if times is None else int(times),
-    )
-    call.sandbox.faults.add(rule)
-    return call.answer({"fault": _rule(rule)}, status=201)
-
-
-def clear_faults(call: Call) -> Response:
-    """DELETE /sandbox/faults: all of them, or those of `operation`, `provider_config_key`, `connection_id`."""
-    checks = Checks(call.query, code="invalid_query_params")
-    word = checks.optional_text("operation")
-    operation = _operation(checks, word) if word else None
-    integration, connection_id = _narrowing(checks)
-    checks.done()
-    cleared = call.sandbox.faults.clear(operation=operation, integration=integration, connection_id=connection_id)
-    return call.answer({"cleared": cleared})
-
-
 def get_settings(call: Call) -> Response:
     sandbox = call.sandbox
     return call.answer(
@@ -160,27 +126,6 @@ def _exhausted(call: Call, connection: Connection) -> Connection:
     days = refreshing.FAILING_DAYS
     log_id = refreshing.log_id()
     return replace(connection, trouble=Trouble(failed_at=call.now, attempts=days, exhausted=True, log_id=log_id))
-
-
-def _operation(checks: Checks, word: str) -> Operation | None:
-    try:
-        return Operation(word)
-    except ValueError:
-        checks.custom(f"Expected one of {', '.join(Operation)}", "operation")
-        return None
-
-
-def _narrowing(checks: Checks) -> tuple[str | None, str | None]:
-    return checks.optional_text("provider_config_key"), checks.optional_text("connection_id")
-
-
-def _rule(rule: Rule) -> dict[str, Any]:
-    return {
-        "operation": rule.operation,
-        "provider_config_key": rule.integration,
-        "connection_id": rule.connection_id,
-        "times": rule.times,
-    }
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:

@@ -1,38 +1,71 @@
 """What is made to go wrong on purpose, decided in one place.
 
-A rule names an operation and, if it likes, an integration and a connection; it strikes every matching call, or the
-next `times` of them. Handlers ask `strikes` at the moment where a provider would answer.
+A rule names an operation and, if it likes, an integration and a connection; it strikes every matching call, the next
+`times` of them, or a share of them. AUTHORIZE and REFRESH are asked at the moment where a provider would answer, the
+others when a call has passed the checks of key, rate limit and scope.
 """
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 
 class Operation(StrEnum):
     AUTHORIZE = "authorize"  # the provider refuses the end user's credentials or code
     REFRESH = "refresh"  # the provider refuses to renew a token
+    ANY_CALL = "any_call"  # each of the following
+    LIST_CONNECTIONS = "list_connections"
+    GET_CONNECTION = "get_connection"
+    DELETE_CONNECTION = "delete_connection"
+    PATCH_CONNECTION = "patch_connection"
+    IMPORT_CONNECTION = "import_connection"
+    SET_METADATA = "set_metadata"
+    UPDATE_METADATA = "update_metadata"
+    CREATE_CONNECT_SESSION = "create_connect_session"
+    CREATE_RECONNECT_SESSION = "create_reconnect_session"
+    LIST_INTEGRATIONS = "list_integrations"
+    GET_INTEGRATION = "get_integration"
+
+
+OF_PROVIDERS: Final = frozenset({Operation.AUTHORIZE, Operation.REFRESH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
+    """`rate` is the share of matching calls that it strikes. `delay` is in seconds, before the answer.
+
+    status, code, message: what a struck call is answered; a rule of a call with a delay and no status only slows it
+    down. retry_after: seconds, for 429. For providers, `message` is what the provider said.
+    """
+
     operation: Operation
     integration: str | None = None
     connection_id: str | None = None
     times: int | None = None
+    rate: float = 1.0
+    status: int | None = None
+    code: str | None = None
+    message: str | None = None
+    retry_after: int | None = None
+    delay: float = 0.0
 
-    def covers(self, operation: Operation, *, integration: str, connection_id: str) -> bool:
+    def covers(self, operation: Operation, *, integration: str | None, connection_id: str | None) -> bool:
+        any_call = self.operation is Operation.ANY_CALL and operation not in OF_PROVIDERS
         return (
-            self.operation == operation
+            (any_call or self.operation == operation)
             and self.integration in {None, integration}
             and self.connection_id in {None, connection_id}
         )
 
 
 class Faults:
-    """The live rules, oldest first; the first that covers a call strikes."""
+    """The live rules, oldest first; the first that covers a call strikes. `chance` gives numbers in [0, 1)."""
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self.rules: tuple[Rule, ...] = ()
+        self._chance = chance
 
     def add(self, rule: Rule) -> None:
         self.rules = (*self.rules, rule)
@@ -51,12 +84,14 @@ class Faults:
         self.rules = tuple(rule for rule in self.rules if not meant(rule))
         return before - len(self.rules)
 
-    def strikes(self, operation: Operation, *, integration: str, connection_id: str) -> bool:
+    def strikes(self, operation: Operation, *, integration: str | None, connection_id: str | None) -> Rule | None:
+        """The rule that strikes this call, if any does; it counts as used."""
         for index, rule in enumerate(self.rules):
-            if rule.covers(operation, integration=integration, connection_id=connection_id):
+            covered = rule.covers(operation, integration=integration, connection_id=connection_id)
+            if covered and (rule.rate >= 1 or self._chance() < rule.rate):
                 self._use(index)
-                return True
-        return False
+                return rule
+        return None
 
     def _use(self, index: int) -> None:
         rule = self.rules[index]

@@ -11,7 +11,7 @@ from app.sandbox.checks import Checks
 from app.sandbox.connections import upsert
 from app.sandbox.context import Call
 from app.sandbox.credentials import mint
-from app.sandbox.faults import Operation
+from app.sandbox.faults import Operation, Rule
 from app.sandbox.values import Integration
 from app.sandbox.webhooks import Event, auth_body
 from app.sandbox.wire import RefusedError, refuse_unstorable
@@ -72,8 +72,9 @@ def oauth(call: Call) -> Response:
     fails, refreshable = checks.flag("fail"), checks.flag("refresh_token", default=True)
     lifetime = checks.number("expires_in", default=call.sandbox.token_lifetime, minimum=0, maximum=10**9)
     checks.done()
-    if fails or _struck(call, integration, connection_id):
-        raise _oauth_failure(call, integration, connection_id)
+    rule = _struck(call, integration, connection_id)
+    if fails or rule:
+        raise _oauth_failure(call, integration, connection_id, message=rule.message if rule else None)
     return _complete(call, integration, connection_id, {}, lifetime=lifetime, refreshable=refreshable)
 
 
@@ -90,7 +91,7 @@ def _start(call: Call, auth_mode: str) -> tuple[Integration, str]:
     return integration, session.reconnects or str(uuid.uuid4())
 
 
-def _struck(call: Call, integration: Integration, connection_id: str) -> bool:
+def _struck(call: Call, integration: Integration, connection_id: str) -> Rule | None:
     return call.sandbox.faults.strikes(
         Operation.AUTHORIZE, integration=integration.unique_key, connection_id=connection_id
     )
@@ -136,11 +137,13 @@ def _connection_config(defaults: Mapping[str, Any] | None, integration: str) -> 
     return dict(config) if isinstance(config, Mapping) else {}
 
 
-def _oauth_failure(call: Call, integration: Integration, connection_id: str) -> RefusedError:
+def _oauth_failure(
+    call: Call, integration: Integration, connection_id: str, *, message: str | None = None
+) -> RefusedError:
     """Always labelled `creation` and without tags, also when an existing connection failed (CONTRACT 1.2, 1.3)."""
     thrown = {
         "name": "Error",
-        "message": "Response Error: 400 Bad Request",
+        "message": message or "Response Error: 400 Bad Request",
         "provider_error_payload": _PROVIDER_REFUSAL,
     }
     body = auth_body(

@@ -3,51 +3,68 @@
 Body and caller come before the limiter, so their refusals carry no rate limit headers (seen in recordings).
 """
 
+import asyncio
 import hmac
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.sandbox.context import Call, Endpoint, Handler, Sandbox, utc_now
+from app.sandbox import scopes
+from app.sandbox.context import Call, Caller, Endpoint, Handler, Sandbox, utc_now
+from app.sandbox.faults import Operation, Rule
 from app.sandbox.values import Session
 from app.sandbox.wire import RefusedError, answer, read_json, read_query
 
-Guard = Callable[[Sandbox, Request, datetime], Session | None]
+Guard = Callable[[Sandbox, Request, datetime], Caller]
 
+_CODES: Final = {401: "unknown_account", 403: "forbidden", 404: "not_found", 429: "too_many_request"}
 _UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def api_key(sandbox: Sandbox, request: Request, now: datetime) -> None:  # noqa: ARG001  # one signature for all guards
-    """The environment's API key as Bearer token."""
+def api_key(sandbox: Sandbox, request: Request, now: datetime) -> Caller:  # noqa: ARG001  # one signature for all guards
+    """One of the environment's API keys as Bearer token. The sandbox's own may do everything."""
     key = _bearer(request)
     if not is_uuid4(key):
         raise _unauthorized("invalid_secret_key_format", "The provided secret key is not a UUID v4.")
-    if not hmac.compare_digest(key.lower().encode(), sandbox.config.api_key.lower().encode()):
+    if hmac.compare_digest(key.lower().encode(), sandbox.config.api_key.lower().encode()):
+        return Caller(scopes=(scopes.ALL,))
+    known = sandbox.store.keys.get(key.lower())
+    if known is None:
         raise _unauthorized("unknown_account", "The provided authorization header does not match any account.")
+    return Caller(scopes=known.scopes)
 
 
-def session_bearer(sandbox: Sandbox, request: Request, now: datetime) -> Session:
+def session_bearer(sandbox: Sandbox, request: Request, now: datetime) -> Caller:
     """A connect session's token as Bearer token."""
-    return _session(sandbox, _bearer(request), now)
+    return Caller(session=_session(sandbox, _bearer(request), now))
 
 
-def session_query(sandbox: Sandbox, request: Request, now: datetime) -> Session:
+def session_query(sandbox: Sandbox, request: Request, now: datetime) -> Caller:
     """A connect session's token in the query, where the auth flows carry it."""
-    return _session(sandbox, request.query_params.get("connect_session_token", ""), now)
+    return Caller(session=_session(sandbox, request.query_params.get("connect_session_token", ""), now))
 
 
-def endpoint(sandbox: Sandbox, handler: Handler, guard: Guard = api_key, *, limited: bool = True) -> Endpoint:
-    """A Starlette endpoint. `limited=False` is for the sandbox's own controls, which spend no budget."""
+def endpoint(
+    sandbox: Sandbox,
+    handler: Handler,
+    guard: Guard = api_key,
+    *,
+    needs: tuple[str, ...] = (),
+    operation: Operation | None = None,
+    limited: bool = True,
+) -> Endpoint:
+    """A Starlette endpoint. needs: the scopes of which an API key needs one. operation: what a fault calls it.
+    `limited=False` is for the sandbox's own controls, which spend no budget."""
 
     async def serve(request: Request) -> Response:
         now = utc_now()
         try:
             body = await read_json(request)
-            session = guard(sandbox, request, now)
+            caller = guard(sandbox, request, now)
         except RefusedError as refused:
             return refused.response(sandbox.courier)
         passed, headers = sandbox.limit.take(now) if limited else (True, {})
@@ -56,9 +73,15 @@ def endpoint(sandbox: Sandbox, handler: Handler, guard: Guard = api_key, *, limi
             response = answer(sandbox.courier, {"error": error}, status=429)
         else:
             call = Call(
-                sandbox=sandbox, request=request, body=body, query=read_query(request), now=now, session=session
+                sandbox=sandbox,
+                request=request,
+                body=body,
+                query=read_query(request),
+                now=now,
+                session=caller.session,
+                scopes=caller.scopes,
             )
-            response = _handled(handler, call)
+            response = await _answered(handler, call, needs, operation)
         response.headers.update(headers)
         return response
 
@@ -69,11 +92,43 @@ def is_uuid4(text: str) -> bool:
     return _UUID4.fullmatch(text) is not None
 
 
-def _handled(handler: Handler, call: Call) -> Response:
+async def _answered(handler: Handler, call: Call, needs: tuple[str, ...], operation: Operation | None) -> Response:
     try:
+        if call.session is None:
+            scopes.require(call.scopes, needs)
+        rule = _fault(call, operation) if operation else None
+        if rule is not None and rule.delay:
+            await asyncio.sleep(rule.delay)
+        if rule is not None and (rule.status or not rule.delay):
+            return _struck(call, rule)
         return handler(call)
     except RefusedError as refused:
         return refused.response(call.sandbox.courier)
+
+
+def _fault(call: Call, operation: Operation) -> Rule | None:
+    """The rule that strikes, by what the call names wherever it names it."""
+    body = call.body if isinstance(call.body, dict) else {}
+    named = {**body, **call.query, **call.request.path_params}
+    integration = named.get("provider_config_key") or named.get("integration_id") or named.get("integration")
+    found = named.get("connection_id") or named.get("connectionId")
+    ids: list[Any] = found if isinstance(found, list) and found else [found]
+    for connection_id in ids:
+        rule = call.sandbox.faults.strikes(operation, integration=integration, connection_id=connection_id)
+        if rule is not None:
+            return rule
+    return None
+
+
+def _struck(call: Call, rule: Rule) -> Response:
+    status = rule.status or 500
+    code = rule.code or _CODES.get(status, "server_error" if status >= 500 else "invalid_body")
+    if status == 429:
+        where = {"method": call.request.method, "path": call.request.url.path}
+        response = answer(call.sandbox.courier, {"error": {"code": code, **where}}, status=status)
+        response.headers["Retry-After"] = str(1 if rule.retry_after is None else rule.retry_after)
+        return response
+    return RefusedError(status, code, rule.message or "A fault of the sandbox's").response(call.sandbox.courier)
 
 
 def _bearer(request: Request) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from app.sandbox import credentials, formats
 from app.sandbox.context import Sandbox
-from app.sandbox.faults import Operation
+from app.sandbox.faults import Operation, Rule
 from app.sandbox.values import Connection, Trouble
 from app.sandbox.webhooks import Event
 from app.sandbox.wire import RefusedError
@@ -38,8 +38,8 @@ def read(
     if not credentials.can_refresh(connection.credentials) or not (force or _is_due(connection, now)):
         return connection, ()
     integration, connection_id = connection.integration, connection.connection_id
-    if sandbox.faults.strikes(Operation.REFRESH, integration=integration, connection_id=connection_id):
-        raise _failed(sandbox, connection, now=now)
+    if rule := sandbox.faults.strikes(Operation.REFRESH, integration=integration, connection_id=connection_id):
+        raise _failed(sandbox, connection, rule, now=now)
     return _renewed(sandbox, connection, now=now)
 
 
@@ -63,11 +63,12 @@ def _renewed(sandbox: Sandbox, connection: Connection, *, now: datetime) -> tupl
     return renewed, (sandbox.event(renewed, "refresh"),) if recovered else ()
 
 
-def _failed(sandbox: Sandbox, connection: Connection, *, now: datetime) -> RefusedError:
+def _failed(sandbox: Sandbox, connection: Connection, rule: Rule, *, now: datetime) -> RefusedError:
     kind, message = _FAILURES.get(connection.auth_mode, _FAILURE)
+    message = rule.message or message
     failing = sandbox.store.put(replace(connection, trouble=_worse(connection.trouble, now)), now=now)
     event = sandbox.event(failing, "refresh", error={"type": kind, "description": message})
-    return _refused(failing, 400, message, event)
+    return _refused(failing, rule.status or 400, message, event)
 
 
 def _worse(trouble: Trouble | None, now: datetime) -> Trouble:

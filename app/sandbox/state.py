@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from app.sandbox.replica import Replica
-from app.sandbox.values import Connection, Integration, Session, Snapshot
+from app.sandbox.values import ApiKey, Connection, Integration, Session, Snapshot
 
 
 class Store:
@@ -18,6 +18,7 @@ class Store:
         self._next_id = snapshot.next_id
         self._connections: dict[tuple[str, str], Connection] = {}
         self._sessions = {session.token: session for session in snapshot.sessions}
+        self.keys = {key.key: key for key in snapshot.keys}
         for connection in sorted(snapshot.connections, key=lambda kept: kept.id):
             self._connections[connection.integration, connection.connection_id] = connection
             self.replica.record(connection, id=connection.id, at=connection.created_at)
@@ -28,6 +29,7 @@ class Store:
             integrations=tuple(self.integrations.values()),
             connections=tuple(self._connections.values()),
             sessions=tuple(self._sessions.values()),
+            keys=tuple(self.keys.values()),
         )
 
     def next_id(self) -> int:
@@ -67,6 +69,17 @@ class Store:
     def delete_integration(self, unique_key: str, *, now: datetime) -> None:
         self.delete(self.connections_of(unique_key), now=now)
         del self.integrations[unique_key]
+
+    def put_key(self, key: ApiKey) -> ApiKey:
+        self.version += 1
+        self.keys[key.key] = key
+        return key
+
+    def delete_keys(self) -> int:
+        self.version += 1
+        count = len(self.keys)
+        self.keys.clear()
+        return count
 
     def put_session(self, session: Session, *, now: datetime) -> Session:
         self.version += 1

@@ -79,6 +79,14 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """One beside the sandbox's own, which may do everything."""
+
+    key: str
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """All that survives a restart."""
 
@@ -86,3 +94,4 @@ class Snapshot:
     integrations: tuple[Integration, ...] = ()
     connections: tuple[Connection, ...] = ()
     sessions: tuple[Session, ...] = ()
+    keys: tuple[ApiKey, ...] = ()

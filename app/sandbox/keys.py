@@ -1,0 +1,37 @@
+"""API keys with fewer scopes than the sandbox's own: /sandbox/keys (CONTRACT 3.1)."""
+
+import uuid
+
+from starlette.responses import Response
+
+from app.sandbox import scopes
+from app.sandbox.checks import Checks
+from app.sandbox.context import Call
+from app.sandbox.values import ApiKey
+
+
+def list_keys(call: Call) -> Response:
+    return call.answer({"keys": [_shown(key) for key in call.sandbox.store.keys.values()]})
+
+
+def create_key(call: Call) -> Response:
+    """POST /sandbox/keys: `scopes`, a list. 201, with the new key."""
+    checks = Checks(call.body, code="invalid_body")
+    given = checks.raw("scopes")
+    if not isinstance(given, list):
+        checks.missing("array", "scopes")
+    for index, scope in enumerate(given if isinstance(given, list) else ()):
+        if scope not in scopes.KNOWN:
+            checks.custom(f"Expected one of {', '.join(sorted(scopes.KNOWN))}", "scopes", str(index))
+    checks.done()
+    key = call.sandbox.store.put_key(ApiKey(key=str(uuid.uuid4()), scopes=tuple(given)))
+    return call.answer({"key": _shown(key)}, status=201)
+
+
+def delete_keys(call: Call) -> Response:
+    """DELETE /sandbox/keys: all but the sandbox's own."""
+    return call.answer({"deleted": call.sandbox.store.delete_keys()})
+
+
+def _shown(key: ApiKey) -> dict[str, object]:
+    return {"api_key": key.key, "scopes": list(key.scopes)}

@@ -1,0 +1,39 @@
+"""What an API key may do (CONTRACT 3.1)."""
+
+from collections.abc import Collection
+from typing import Final
+
+from app.sandbox.wire import RefusedError
+
+ALL: Final = "environment:*"
+LIST: Final = ("environment:connections:list", "environment:connections:list_credentials")
+READ: Final = ("environment:connections:read", "environment:connections:read_credentials")
+CREDENTIALS: Final = ("environment:connections:read_credentials",)
+CREATE: Final = ("environment:connections:create",)
+UPDATE: Final = ("environment:connections:update",)
+DELETE: Final = ("environment:connections:delete",)
+SESSIONS: Final = ("environment:connect_sessions:write",)
+INTEGRATIONS_LIST: Final = ("environment:integrations:list",)
+INTEGRATIONS_READ: Final = ("environment:integrations:read", "environment:integrations:read_credentials")
+WILDCARDS: Final = (ALL, "environment:connections:*", "environment:connect_sessions:*", "environment:integrations:*")
+KNOWN: Final = frozenset(
+    {
+        *(LIST + READ + CREATE + UPDATE + DELETE + SESSIONS + INTEGRATIONS_LIST + INTEGRATIONS_READ),
+        *WILDCARDS,
+    }
+)
+
+
+def allows(granted: Collection[str], needed: Collection[str]) -> bool:
+    """Whether a key with the granted scopes has one of the needed ones."""
+    return any(_covers(one, scope) for one in granted for scope in needed)
+
+
+def require(granted: Collection[str], needed: Collection[str]) -> None:
+    """Raises RefusedError, 403."""
+    if needed and not allows(granted, needed):
+        raise RefusedError(403, "forbidden", f"Insufficient scope. Required one of: {' or '.join(needed)}")
+
+
+def _covers(granted: str, scope: str) -> bool:
+    return granted == scope or (granted.endswith(":*") and scope.startswith(granted[:-1]))
