@@ -15,6 +15,8 @@ REFRESH_DEADLINE: Final = timedelta(seconds=45)  # one GET; a refresh can take 1
 REFRESH_LEASE: Final = timedelta(seconds=75)
 RECONCILE_DEADLINE: Final = timedelta(seconds=45)  # one call
 RECONCILE_LEASE: Final = timedelta(seconds=75)
+EDIT_DEADLINE: Final = timedelta(seconds=45)  # all calls to Nango of one operation; web closes a request after 60 s
+EDIT_LEASE: Final = timedelta(seconds=60)
 VISIBILITY_TIMEOUT: Final = timedelta(seconds=300)
 DATABASE_SHARE: Final = timedelta(seconds=10)  # waiting for locks and commits around the outside call
 
@@ -31,6 +33,7 @@ def assert_nested() -> None:
         ("jobs", HANDOVER_DEADLINE, JOB_LEASE),
         ("refreshes", REFRESH_DEADLINE, REFRESH_LEASE),
         ("reconciliations", RECONCILE_DEADLINE, RECONCILE_LEASE),
+        ("edits", EDIT_DEADLINE, EDIT_LEASE),
     ):
         if not deadline + DATABASE_SHARE < lease < VISIBILITY_TIMEOUT:
             raise AssertionError(f"{name}: deadline {deadline}, lease {lease} and visibility timeout do not nest")

@@ -1,4 +1,4 @@
-"""`waylink events|connections|jobs`: list and show."""
+"""`waylink events|jobs`: list and show."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -13,27 +13,27 @@ from app.db.engine import Database, connect
 from app.db.listing import Filters
 from app.db.schema import require_current
 from app.domain.event import EventType
-from app.domain.states import ConnectionStatus, EventState, JobState, Origin
-from app.ids import CONNECTION, EVENT, JOB, parse
+from app.domain.states import EventState, JobState, Origin
+from app.ids import EVENT, JOB, parse
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_LIMIT = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
-_BEFORE = click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+LIMIT = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
+BEFORE = click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
 
 
-def _choice(values: type[Any]) -> click.Choice[str]:
+def choice(values: type[Any]) -> click.Choice[str]:
     return click.Choice([str(value) for value in values])
 
 
-def _open() -> Database:
+def open_database() -> Database:
     database = connect(load().database)
     require_current(database)
     return database
 
 
-def _connection_filters(command: Command) -> Command:
+def connection_filters(command: Command) -> Command:
     for option in (
         click.option("--environment", help="Of this environment."),
         click.option("--integration", help="Of this integration."),
@@ -44,13 +44,13 @@ def _connection_filters(command: Command) -> Command:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--state", type=_choice(EventState), help="In this state.")
-@click.option("--type", "type_", type=_choice(EventType), help="Of this type.")
-@click.option("--origin", type=_choice(Origin), help="From here.")
-@_connection_filters
-@_BEFORE
-@_LIMIT
-@_JSON
+@click.option("--state", type=choice(EventState), help="In this state.")
+@click.option("--type", "type_", type=choice(EventType), help="Of this type.")
+@click.option("--origin", type=choice(Origin), help="From here.")
+@connection_filters
+@BEFORE
+@LIMIT
+@AS_JSON
 @click.pass_context
 def events(
     context: click.Context, /, *, as_json: bool, limit: int, before: str | None, type_: str | None, **filters: Any
@@ -59,7 +59,7 @@ def events(
     if context.invoked_subcommand:
         return
     cursor = parse(EVENT, before) if before else None
-    with closing(_open()) as database, database.read() as session:
+    with closing(open_database()) as database, database.read() as session:
         rows = listing.events(session, Filters(limit=limit, before=cursor, type=type_, **filters))
     columns = ("id", "type", "state", "integration", "connection_id", "duplicates", "tags", "received_at")
     print_rows(rows, columns, as_json=as_json)
@@ -67,50 +67,20 @@ def events(
 
 @events.command("show")
 @click.argument("event_id")
-@_JSON
+@AS_JSON
 def show_event(event_id: str, *, as_json: bool) -> None:
     """All about one event: body, document, decisions, jobs."""
-    with closing(_open()) as database, database.read() as session:
+    with closing(open_database()) as database, database.read() as session:
         print_one(listing.event(session, parse(EVENT, event_id)), as_json=as_json)
 
 
 @click.group(invoke_without_command=True)
-@click.option("--status", type=_choice(ConnectionStatus), help="In this status.")
-@click.option("--unlinked", is_flag=True, help="Only those without an owner.")
-@_connection_filters
-@_BEFORE
-@_LIMIT
-@_JSON
-@click.pass_context
-def connections(context: click.Context, /, *, as_json: bool, limit: int, before: str | None, **filters: Any) -> None:
-    """List connections, newest first; `waylink connections show ID` tells all about one."""
-    if context.invoked_subcommand:
-        return
-    cursor = parse(CONNECTION, before) if before else None
-    with closing(_open()) as database, database.read() as session:
-        rows = listing.connections(session, Filters(limit=limit, before=cursor, **filters))
-    columns = ("integration", "connection_id", "status", "user", "organization", "linked_by", "tags", "refresh_at")
-    print_rows(rows, columns, as_json=as_json)
-
-
-@connections.command("show")
-@click.argument("connection_id")
-@_JSON
-def show_connection(connection_id: str, *, as_json: bool) -> None:
-    """All about one connection, by our `con_…` id or by Nango's: links, refreshes, errors."""
-    with closing(_open()) as database, database.read() as session:
-        ours = connection_id.startswith(f"{CONNECTION}_")
-        ref = parse(CONNECTION, connection_id) if ours else listing.find_connection(session, connection_id)
-        print_one(listing.connection(session, ref), as_json=as_json)
-
-
-@click.group(invoke_without_command=True)
-@click.option("--state", type=_choice(JobState), help="In this state.")
+@click.option("--state", type=choice(JobState), help="In this state.")
 @click.option("--team", help="Of this team.")
 @click.option("--event", "event_id", metavar="ID", help="Of this event.")
-@_BEFORE
-@_LIMIT
-@_JSON
+@BEFORE
+@LIMIT
+@AS_JSON
 @click.pass_context
 def jobs(
     context: click.Context, /, *, as_json: bool, limit: int, before: str | None, event_id: str | None, **filters: Any
@@ -120,7 +90,7 @@ def jobs(
         return
     cursor = parse(JOB, before) if before else None
     event = parse(EVENT, event_id) if event_id else None
-    with closing(_open()) as database, database.read() as session:
+    with closing(open_database()) as database, database.read() as session:
         rows = listing.jobs(session, Filters(limit=limit, before=cursor, event_id=event, **filters))
     columns = ("id", "name", "team", "state", "attempts", "route", "event_id")
     print_rows(rows, columns, as_json=as_json)
@@ -128,8 +98,8 @@ def jobs(
 
 @jobs.command("show")
 @click.argument("job_id")
-@_JSON
+@AS_JSON
 def show_job(job_id: str, *, as_json: bool) -> None:
     """All about one job, its attempts included."""
-    with closing(_open()) as database, database.read() as session:
+    with closing(open_database()) as database, database.read() as session:
         print_one(listing.job(session, parse(JOB, job_id)), as_json=as_json)

@@ -7,8 +7,9 @@ from sqlalchemy.exc import DBAPIError
 
 from app.cli.audit import audit
 from app.cli.check import check
+from app.cli.connections import connections
 from app.cli.explaining import explain_event, test_pattern
-from app.cli.listings import connections, events, jobs
+from app.cli.listings import events, jobs
 from app.cli.people import orgs, users
 from app.cli.reconcile import reconcile
 from app.cli.rejections import rejections
@@ -19,7 +20,7 @@ from app.cli.send import send
 from app.cli.status import status
 from app.cli.tokens import token
 from app.cli.up import up
-from app.errors import BrokerUnavailable, Conflict, NotFound, WaylinkError, refuse
+from app.errors import BrokerUnavailable, Conflict, NangoError, NotFound, WaylinkError, refuse
 from app.telemetry import configure_logs
 
 
@@ -53,7 +54,7 @@ def main() -> None:
     except BrokerUnavailable as away:
         click.echo(f"error: {away}", err=True)
         sys.exit(1)
-    except (NotFound, Conflict) as missing:
+    except (NotFound, Conflict, NangoError) as missing:
         refuse(missing)
         sys.exit(1)
     except WaylinkError as refused:

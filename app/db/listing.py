@@ -1,16 +1,19 @@
 """Reading for people: events, connections and jobs as plain objects, newest first, filtered and bounded."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, exists, func, select, type_coerce
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from app.db import bulk
 from app.db.models import Attempt, Audit, Connection, Decision, Event, Job, Link, Organization, Refresh, User
 from app.errors import NotFound
-from app.ids import AUDIT, CONNECTION, EVENT, JOB, show
+from app.ids import AUDIT, CONNECTION, EVENT, JOB, REFRESH, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,10 @@ class Filters:
     team: str | None = None
     event_id: UUID | None = None
     unlinked: bool = False
+    drift: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)  # each of them, with exactly this value
+    user: str | None = None  # the owner's external id
+    organization: str | None = None
 
 
 def events(session: Session, filters: Filters) -> list[dict[str, Any]]:
@@ -41,29 +48,38 @@ def events(session: Session, filters: Filters) -> list[dict[str, Any]]:
         (Event.integration, filters.integration),
         (Event.connection_id, filters.connection_id),
     )
+    if filters.team is not None:
+        statement = statement.where(_concerns(filters.team))
     return [_event(one) for one in session.scalars(_page(statement, Event.id, filters))]
 
 
-def event(session: Session, event_id: UUID) -> dict[str, Any]:
-    """One event with its document, decisions and jobs. Raises NotFound."""
-    one = session.get(Event, event_id)
+def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[str, Any]:
+    """One event with its document, decisions and jobs. Raises NotFound.
+
+    team: only what concerns this team, and no raw body; an event without a job of its is not found.
+    """
+    mine = [_concerns(team)] if team is not None else []
+    one = session.scalar(select(Event).where(Event.id == event_id, *mine))
     if one is None:
         raise NotFound("event", show(EVENT, event_id))
+    found_jobs = jobs(session, Filters(limit=1000, event_id=event_id, team=team))
     decisions = session.scalars(select(Decision).where(Decision.event_id == event_id).order_by(Decision.route))
+    routes = {each["route"] for each in found_jobs}
     return _event(one) | {
         "last_seen_at": _time(one.last_seen_at),
         "processed_at": _time(one.processed_at),
         "next_look_at": _time(one.next_at) if one.state == "received" else None,
         "attempts": one.attempts,
         "looks": one.looks,
-        "body": one.body.decode("utf-8", "replace") if one.body is not None else None,
+        "body": one.body.decode("utf-8", "replace") if one.body is not None and team is None else None,
         "document": one.document,
         "route_set": one.route_set,
         "decisions": [
             {"route": each.route, "route_version": each.route_version, "conditions": each.conditions}
             for each in decisions
+            if team is None or each.route in routes
         ],
-        "jobs": jobs(session, Filters(limit=1000, event_id=event_id)),
+        "jobs": found_jobs,
     }
 
 
@@ -74,9 +90,15 @@ def connections(session: Session, filters: Filters) -> list[dict[str, Any]]:
         (Connection.environment, filters.environment),
         (Connection.integration, filters.integration),
         (Connection.connection_id, filters.connection_id),
+        (User.external_id, filters.user),
+        (Organization.external_id, filters.organization),
     )
     if filters.unlinked:
         statement = statement.where(Connection.unlinked_reason.is_not(None))
+    if filters.drift:
+        statement = statement.where(Connection.drift.is_not(None))
+    if filters.tags:
+        statement = statement.where(*_tagged(bulk.dialect(session), filters.tags))
     return [_connection(*row) for row in session.execute(_page(statement, Connection.id, filters))]
 
 
@@ -92,7 +114,6 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
     one: Connection = row[0]
     return _connection(*row) | {
         "nango_id": one.nango_id,
-        "drift": one.drift,
         "tags_disagree": one.tags_disagree,
         "last_error_type": one.last_error_type,
         "last_error_at": _time(one.last_error_at),
@@ -120,13 +141,20 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
     }
 
 
-def find_connection(session: Session, connection_id: str) -> UUID:
-    """Our id of the one connection with this id of Nango's. Raises NotFound, also when several integrations have it."""
-    found = session.scalars(select(Connection.id).where(Connection.connection_id == connection_id).limit(2)).all()
+def find_connection(
+    session: Session, connection_id: str, *, integration: str | None = None, environment: str | None = None
+) -> UUID:
+    """Our id of the one connection with this id of Nango's. Raises NotFound, also when there are several."""
+    statement = _equal(
+        select(Connection.id).where(Connection.connection_id == connection_id),
+        (Connection.integration, integration),
+        (Connection.environment, environment),
+    )
+    found = session.scalars(statement.limit(2)).all()
     if len(found) != 1:
-        kind = "connection" if not found else "single connection (several integrations have this id; use our con_… id)"
-        raise NotFound(kind, connection_id)
-    return found[0]
+        several = "single connection (there are several; name integration and environment, or use our con_… id)"
+        raise NotFound("connection" if not found else several, connection_id)
+    return cast("UUID", found[0])
 
 
 def jobs(session: Session, filters: Filters) -> list[dict[str, Any]]:
@@ -136,10 +164,25 @@ def jobs(session: Session, filters: Filters) -> list[dict[str, Any]]:
     return [_job(one) for one in session.scalars(_page(statement, Job.id, filters))]
 
 
-def job(session: Session, job_id: UUID) -> dict[str, Any]:
-    """One job with its attempts. Raises NotFound."""
+def refreshes(session: Session, filters: Filters) -> list[dict[str, Any]]:
+    """Planned and past refreshes, those that were made last first. `state`: `open` or `finished`."""
+    statement: Any = select(Refresh, Connection).join(Connection, Connection.id == Refresh.connection_ref)
+    statement = _equal(
+        statement,
+        (Connection.environment, filters.environment),
+        (Connection.integration, filters.integration),
+        (Connection.connection_id, filters.connection_id),
+    )
+    if filters.state is not None:
+        over = Refresh.finished_at.is_not(None)
+        statement = statement.where(over if filters.state == "finished" else ~over)
+    return [_refresh(*row) for row in session.execute(_page(statement, Refresh.id, filters))]
+
+
+def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str, Any]:
+    """One job with its attempts. Raises NotFound, also for one of another team than `team`."""
     one = session.get(Job, job_id)
-    if one is None:
+    if one is None or team not in {None, one.team}:
         raise NotFound("job", show(JOB, job_id))
     attempts = session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number))
     return _job(one) | {
@@ -174,6 +217,18 @@ def _equal(statement: Select[Any], *pairs: tuple[Any, Any]) -> Select[Any]:
         if value is not None:
             statement = statement.where(column == value)
     return statement
+
+
+def _concerns(team: str) -> ColumnElement[bool]:
+    """An event that became a job of this team."""
+    return exists().where(Job.event_id == Event.id, Job.team == team)
+
+
+def _tagged(dialect: str, tags: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    if dialect == "postgresql":
+        return [type_coerce(Connection.tags, JSONB).contains(dict(tags))]
+    each = func.json_each(Connection.tags).table_valued("key", "value")
+    return [exists().select_from(each).where(each.c.key == key, each.c.value == tags[key]) for key in tags]
 
 
 def _page(statement: Select[Any], key: Any, filters: Filters) -> Select[Any]:
@@ -227,6 +282,7 @@ def _connection(
         "organization": organization.external_id if organization else None,
         "linked_by": link.linked_by if link else None,
         "unlinked_reason": one.unlinked_reason,
+        "drift": one.drift,
         "expires_at": _time(one.expires_at),
         "refresh_at": _time(refresh.refresh_at) if refresh else None,
     }
@@ -246,6 +302,24 @@ def _job(one: Job) -> dict[str, Any]:
         "problem": one.problem,
         "created_at": _time(one.created_at),
         "finished_at": _time(one.finished_at),
+    }
+
+
+def _refresh(one: Refresh, connection: Connection) -> dict[str, Any]:
+    return {
+        "id": show(REFRESH, one.id),
+        "connection": show(CONNECTION, connection.id),
+        "environment": connection.environment,
+        "integration": connection.integration,
+        "connection_id": connection.connection_id,
+        "refresh_at": _time(one.refresh_at),
+        "forced": one.forced,
+        "reason": one.reason,
+        "attempts": one.attempts,
+        "finished_at": _time(one.finished_at),
+        "outcome": one.outcome,
+        "error": one.error,
+        "expires_at": _time(one.expires_at),
     }
 
 

@@ -8,11 +8,11 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from app.db import audit, key_uses, reconciliations, rejections
+from app.db import audit, key_uses, leases, reconciliations, rejections
 from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db.engine import Database
-from app.deadlines import BATCH
+from app.deadlines import BATCH, EDIT_LEASE
 
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
 PRUNE_CHUNK: Final = 1000
@@ -48,7 +48,8 @@ def prune(database: Database, *, window: timedelta, clock: Callable[[], datetime
     keys = _in_chunks(database, partial(key_uses.prune, before=old, limit=PRUNE_CHUNK))
     acts = _in_chunks(database, partial(audit.prune, before=now - AUDIT_KEPT, limit=PRUNE_CHUNK))
     reports = _in_chunks(database, partial(reconciliations.prune, before=now - REPORTS_KEPT, limit=PRUNE_CHUNK))
-    return windows + refused + keys + acts + reports
+    held = _in_chunks(database, partial(leases.prune, before=now - EDIT_LEASE, limit=PRUNE_CHUNK))
+    return windows + refused + keys + acts + reports + held
 
 
 def _in_chunks(database: Database, forget: Callable[[Session], int]) -> int:

@@ -10,10 +10,10 @@ from sqlalchemy import select, text, update
 from app.db import audit
 from app.db.models import ApiToken, Audit
 from app.domain.access import Scope
-from app.ids import AUDIT, first_id, show
+from app.ids import first_id
 from app.services import tokens, upkeep
 from app.web.api import serving
-from tests.integration.api_client import PREFIX, issue, open_api, problem_of
+from tests.integration.api_client import issue, open_api, problem_of
 from tests.integration.web_server import body_of
 from tests.integration.world import WINDOW
 
@@ -170,7 +170,6 @@ def test_the_audit_is_kept_for_a_year(api):
     upkeep.prune(api.database, window=WINDOW, clock=lambda: datetime.now(UTC))
     assert api.json("/audit?action=old.done")["data"] == []
     assert len(api.json("/audit?action=test.done")["data"]) == 1
-    assert show(AUDIT, row)
 
 
 def test_an_unknown_path_or_method_is_a_problem_too(api):
@@ -226,4 +225,3 @@ def test_every_answer_forbids_keeping_and_guessing(api):
     for answer in (api.get("/audit"), api.get("/audit", who=None), api.get("/openapi.json")):
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert PREFIX == "/api/v1"

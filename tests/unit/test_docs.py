@@ -3,12 +3,15 @@
 import importlib.util
 import inspect
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
+import msgspec
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
@@ -27,6 +30,9 @@ from app.nango.sessions import Sessions
 from app.nango.writing import Writing
 from app.sandbox.faults import Operation
 from app.settings import Settings
+from app.web.api import problems
+from app.web.api.reading import read_query
+from app.web.api.routes import ENDPOINTS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -118,6 +124,48 @@ def test_every_metric_is_documented():
 def test_every_word_of_the_public_contract_is_explained(words):
     for word in words:
         assert f"`{word}`" in PROSE or f'"{word}"' in PROSE, word
+
+
+def test_every_endpoint_and_every_kind_of_problem_of_the_api_is_documented():
+    page = WRITTEN[DOCS / "api.md"]
+    for one in ENDPOINTS:
+        assert re.search(rf"`[^`]*\b{one.method}[^`]* {re.escape(one.template)}`", page), (one.method, one.template)
+    for kind in vars(problems).values():
+        if isinstance(kind, problems.Kind):
+            assert f"`{kind.word}`" in page, kind.word
+
+
+def test_every_call_that_the_api_page_shows_is_one():
+    """Method, path, query and body of each curl line are in the OpenAPI document."""
+    shown = set()
+    for words in _curl_lines(WRITTEN[DOCS / "api.md"]):
+        url = urlsplit(next(word for word in words if "/api/v1" in word).replace("[", "%5B").replace("]", "%5D"))
+        body = words[words.index("-d") + 1] if "-d" in words else None
+        method = words[words.index("-X") + 1] if "-X" in words else "POST" if body else "GET"
+        path = url.path.partition("/api/v1")[2]
+        found = [one for one in ENDPOINTS if one.method == method and _fits(one.template, path)]
+        if path == "/openapi.json":
+            continue
+        assert len(found) == 1, words
+        assert (body is None) == (found[0].body is None), words
+        if found[0].body is not None and body is not None:
+            msgspec.json.decode(body, type=found[0].body)
+        read_query(url.query.encode(), found[0].query)
+        shown.add(found[0].name)
+    assert shown == {one.name for one in ENDPOINTS}
+
+
+def _curl_lines(text: str) -> Iterator[list[str]]:
+    """The words of each curl command, wherever its lines are broken."""
+    text = text.replace("$API", "http://127.0.0.1:8080/api/v1")
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for command in re.split(r"^(?=curl )", block, flags=re.MULTILINE):
+            if command.startswith("curl "):
+                yield shlex.split(command)
+
+
+def _fits(template: str, path: str) -> bool:
+    return re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path) is not None
 
 
 def test_every_sample_is_explained():

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from app.db.engine import Database
 from app.domain.access import Access, Scope
 from app.services.confirming import NangoClients
+from app.services.operations.desk import Desk
 from app.services.policy import Policy
 from app.web.api.problems import CONFLICT, Kind
 
@@ -45,6 +46,12 @@ class Call:
     def actor(self) -> str:
         """What the audit calls the caller."""
         return self.access.actor
+
+    @property
+    def desk(self) -> Desk:
+        """What operations on connections need."""
+        context = self.context
+        return Desk(context.database, context.policy, context.clients, context.clock)
 
     @property
     def team(self) -> str | None:
@@ -144,7 +151,12 @@ def endpoint(
     return declare
 
 
+def record(row: Mapping[str, Any], shape: type[Row]) -> Row:
+    """One row in its shape."""
+    return msgspec.convert(row, shape)
+
+
 def page(rows: Sequence[Mapping[str, Any]], limit: int, shape: type[Row]) -> Page[Row]:
     """A page of rows that were asked for with one more than `limit`: that one tells whether there are others."""
-    shown = [msgspec.convert(row, shape) for row in rows[:limit]]
+    shown = [record(row, shape) for row in rows[:limit]]
     return Page(data=shown, next_cursor=rows[limit - 1]["id"] if len(rows) > limit else None)

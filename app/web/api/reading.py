@@ -12,7 +12,7 @@ from msgspec import Struct
 from starlette.requests import ClientDisconnect, Request
 
 from app.domain.tags import is_storable
-from app.errors import InvalidInput
+from app.errors import InvalidInput, NotFound
 from app.ids import parse
 from app.web.api.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Refusal, fault
 
@@ -89,6 +89,14 @@ def after(prefix: str, cursor: str | None) -> UUID | None:
         return parse(prefix, cursor)
     except InvalidInput:
         raise _refused("cursor", "invalid", "not a cursor of this list: pass `next_cursor` as it came") from None
+
+
+def identity(prefix: str, text: str) -> UUID:
+    """An id as it stands in a path or query. Raises NotFound: whatever is not one names nothing."""
+    try:
+        return parse(prefix, text)
+    except InvalidInput:
+        raise NotFound(f"{prefix}_… id", text[:100]) from None
 
 
 def _pairs(text: bytes) -> list[tuple[str, str]]:

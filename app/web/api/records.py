@@ -1,4 +1,4 @@
-"""Read-only lists: what was done, received, concluded and handed over."""
+"""Read-only lists: what was done, received, handed over and renewed."""
 
 from typing import Annotated, Final
 
@@ -6,17 +6,46 @@ from msgspec import Meta
 
 from app.db import audit, listing
 from app.db.audit import AuditFilters
+from app.db.listing import Filters
 from app.domain.access import Scope
-from app.ids import AUDIT
-from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page
-from app.web.api.reading import after
-from app.web.api.shapes import AuditEntry
+from app.domain.event import EventType
+from app.domain.states import EventState, JobState, Origin
+from app.ids import AUDIT, EVENT, JOB, REFRESH
+from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
+from app.web.api.reading import after, identity
+from app.web.api.shapes import AuditEntry, EventRecord, EventRow, JobRecord, JobRow, RefreshRow
+
+Environment = Annotated[str | None, Meta(description="Of this environment.")]
+Integration = Annotated[str | None, Meta(description="Of this integration.")]
+ConnectionId = Annotated[str | None, Meta(description="Of the connection with this id of Nango's.")]
 
 
 class AuditQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     actor: Annotated[str | None, Meta(description="By this one, such as `token:deploy` or `cli:root`.")] = None
     action: Annotated[str | None, Meta(description="Of this kind, such as `token.created`.")] = None
     subject: Annotated[str | None, Meta(description="On what has this id.")] = None
+
+
+class EventQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    state: Annotated[EventState | None, Meta(description="In this state.")] = None
+    type: Annotated[EventType | None, Meta(description="Of this type.")] = None
+    origin: Annotated[Origin | None, Meta(description="From here.")] = None
+    environment: Environment = None
+    integration: Integration = None
+    connection_id: ConnectionId = None
+
+
+class JobQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    state: Annotated[JobState | None, Meta(description="In this state.")] = None
+    team: Annotated[str | None, Meta(description="Of this team; a team's token sees its own only.")] = None
+    event: Annotated[str | None, Meta(description="Of the event with this `evt_…` id.")] = None
+
+
+class RefreshQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    open: Annotated[bool | None, Meta(description="Planned ones (true) or past ones (false).")] = None
+    environment: Environment = None
+    integration: Integration = None
+    connection_id: ConnectionId = None
 
 
 @endpoint("GET /audit", scope=Scope.OPERATOR)
@@ -34,4 +63,78 @@ def list_audit(call: Call, query: AuditQuery) -> Page[AuditEntry]:
     return page(rows, query.limit, AuditEntry)
 
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (list_audit,)
+@endpoint("GET /events", scope=Scope.VIEWER, teams=True)
+def list_events(call: Call, query: EventQuery) -> Page[EventRow]:
+    """List events, newest first.
+
+    A team's token sees the events that became jobs of that team.
+    """
+    filters = Filters(
+        limit=query.limit + 1,
+        before=after(EVENT, query.cursor),
+        state=query.state,
+        type=query.type,
+        origin=query.origin,
+        environment=query.environment,
+        integration=query.integration,
+        connection_id=query.connection_id,
+        team=call.team,
+    )
+    with call.context.database.read() as session:
+        return page(listing.events(session, filters), query.limit, EventRow)
+
+
+@endpoint("GET /events/{event_id}", scope=Scope.VIEWER, teams=True)
+def get_event(call: Call, event_id: str) -> EventRecord:
+    """Show all about one event: body, document, decisions, jobs."""
+    with call.context.database.read() as session:
+        return record(listing.event(session, identity(EVENT, event_id), team=call.team), EventRecord)
+
+
+@endpoint("GET /jobs", scope=Scope.VIEWER, teams=True)
+def list_jobs(call: Call, query: JobQuery) -> Page[JobRow]:
+    """List jobs, newest first."""
+    if call.team is not None and query.team not in {None, call.team}:
+        return page([], query.limit, JobRow)
+    filters = Filters(
+        limit=query.limit + 1,
+        before=after(JOB, query.cursor),
+        state=query.state,
+        team=call.team or query.team,
+        event_id=identity(EVENT, query.event) if query.event else None,
+    )
+    with call.context.database.read() as session:
+        return page(listing.jobs(session, filters), query.limit, JobRow)
+
+
+@endpoint("GET /jobs/{job_id}", scope=Scope.VIEWER, teams=True)
+def get_job(call: Call, job_id: str) -> JobRecord:
+    """Show one job with its attempts."""
+    with call.context.database.read() as session:
+        return record(listing.job(session, identity(JOB, job_id), team=call.team), JobRecord)
+
+
+@endpoint("GET /refreshes", scope=Scope.VIEWER)
+def list_refreshes(call: Call, query: RefreshQuery) -> Page[RefreshRow]:
+    """List planned and past renewals of credentials, newest first."""
+    states = {None: None, True: "open", False: "finished"}
+    filters = Filters(
+        limit=query.limit + 1,
+        before=after(REFRESH, query.cursor),
+        state=states[query.open],
+        environment=query.environment,
+        integration=query.integration,
+        connection_id=query.connection_id,
+    )
+    with call.context.database.read() as session:
+        return page(listing.refreshes(session, filters), query.limit, RefreshRow)
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    list_audit,
+    list_events,
+    get_event,
+    list_jobs,
+    get_job,
+    list_refreshes,
+)

@@ -2,7 +2,12 @@
 
 from typing import Final
 
-from app.web.api import reconciliations, records
+from app.web.api import connection_edits, connections, reconciliations, records
 from app.web.api.endpoint import Endpoint
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (*records.ENDPOINTS, *reconciliations.ENDPOINTS)
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *connections.ENDPOINTS,
+    *connection_edits.ENDPOINTS,
+    *records.ENDPOINTS,
+    *reconciliations.ENDPOINTS,
+)

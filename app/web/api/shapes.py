@@ -1,4 +1,4 @@
-"""What the API takes and answers, as types; where a listing of the command has the same rows, so do these."""
+"""What lists and records look like: the rows of app/db/listing.py, which the commands print too."""
 
 from typing import Any
 
@@ -15,3 +15,139 @@ class AuditEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     subject: str
     outcome: str
     detail: dict[str, Any]
+
+
+class ConnectionRow(Struct, frozen=True, kw_only=True):
+    """A connection as Waylink knows it. `user` and `organization` are the owner's external ids."""
+
+    id: str
+    environment: str
+    integration: str
+    connection_id: str
+    provider: str | None
+    auth_mode: str | None
+    status: str
+    tags: dict[str, str]
+    user: str | None
+    organization: str | None
+    linked_by: str | None
+    unlinked_reason: str | None
+    drift: str | None
+    expires_at: str | None
+    refresh_at: str | None
+
+
+class LinkRow(Struct, frozen=True, kw_only=True):
+    """A link, open while `closed_at` is null."""
+
+    linked_by: str
+    opened_at: str
+    closed_at: str | None
+    close_reason: str | None
+
+
+class RefreshOfConnection(Struct, frozen=True, kw_only=True):
+    refresh_at: str
+    reason: str
+    forced: bool
+    finished_at: str | None
+    outcome: str | None
+    error: str | None
+
+
+class ConnectionRecord(ConnectionRow, frozen=True, kw_only=True):
+    """All that Waylink knows of a connection."""
+
+    nango_id: int | None
+    tags_disagree: bool
+    last_error_type: str | None
+    last_error_at: str | None
+    observed_at: str | None
+    links: list[LinkRow]
+    refreshes: list[RefreshOfConnection]
+
+
+class EventRow(Struct, frozen=True, kw_only=True):
+    id: str
+    type: str | None
+    origin: str
+    environment: str
+    integration: str | None
+    connection_id: str | None
+    state: str
+    confirmed: bool | None
+    duplicates: int
+    tags: dict[str, str] | None
+    failure: str | None
+    problem: str | None
+    received_at: str
+
+
+class JobRow(Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    team: str
+    destination: str
+    state: str
+    attempts: int
+    event_id: str
+    route: str
+    route_version: int
+    problem: str | None
+    created_at: str
+    finished_at: str | None
+
+
+class DecisionRow(Struct, frozen=True, kw_only=True):
+    """Why a route matched: each condition with what it expected and what was there."""
+
+    route: str
+    route_version: int
+    conditions: list[Any]
+
+
+class EventRecord(EventRow, frozen=True, kw_only=True):
+    """An event with its document, the routes that matched, and its jobs. A team sees its own of them, and no `body`."""
+
+    last_seen_at: str
+    processed_at: str | None
+    next_look_at: str | None
+    attempts: int
+    looks: int
+    body: str | None
+    document: dict[str, Any] | None
+    route_set: int | None
+    decisions: list[DecisionRow]
+    jobs: list[JobRow]
+
+
+class AttemptRow(Struct, frozen=True, kw_only=True):
+    number: int
+    started_at: str
+    latency_ms: float
+    outcome: str
+    error: str | None
+
+
+class JobRecord(JobRow, frozen=True, kw_only=True):
+    """A job with every attempt to hand it over."""
+
+    attempt_log: list[AttemptRow]
+
+
+class RefreshRow(Struct, frozen=True, kw_only=True):
+    """A planned renewal, open while `finished_at` is null. `connection` is our `con_…` id."""
+
+    id: str
+    connection: str
+    environment: str
+    integration: str
+    connection_id: str
+    refresh_at: str
+    forced: bool
+    reason: str
+    attempts: int
+    finished_at: str | None
+    outcome: str | None
+    error: str | None
+    expires_at: str | None

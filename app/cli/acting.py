@@ -1,0 +1,76 @@
+"""What commands that act on a connection share: which one is meant, and the desk to act from."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+import click
+
+from app.cli.actors import cli_actor
+from app.clock import utc_now
+from app.configuration import load
+from app.db import listing
+from app.db.engine import connect
+from app.db.schema import require_current
+from app.errors import InvalidInput
+from app.ids import CONNECTION, parse
+from app.services.confirming import clients_for
+from app.services.operations.desk import Desk
+from app.wiring import policy_of
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The connection that a command names, as `con_…` or by Nango's id."""
+
+    connection: str
+    integration: str | None
+    environment: str | None
+
+    def find(self, desk: Desk) -> UUID:
+        """Our id of it. Raises NotFound, also when Nango's id means several."""
+        if self.connection.startswith(f"{CONNECTION}_"):
+            return parse(CONNECTION, self.connection)
+        with desk.database.read() as session:
+            return listing.find_connection(
+                session, self.connection, integration=self.integration, environment=self.environment
+            )
+
+
+def on_connection(command: Command) -> Command:
+    """The argument and options that name a connection."""
+    for option in (
+        click.option("--environment", help="Of this environment, where Nango's id is given."),
+        click.option("--integration", help="Of this integration, where Nango's id is given."),
+        click.argument("connection", metavar="ID"),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def desk_for_acting() -> Iterator[tuple[Desk, str]]:
+    """What operations need, and who acts."""
+    settings = load()
+    with closing(connect(settings.database)) as database, clients_for(settings.environments) as clients:
+        require_current(database)
+        yield Desk(database, policy_of(settings), clients, utc_now), cli_actor()
+
+
+def pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """`key=value` each. Raises InvalidInput, also for a key that is there twice."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise InvalidInput(f"{one!r}: expected key=value")
+        if name in found:
+            raise InvalidInput(f"{name!r} is given twice")
+        found[name] = value
+    return found

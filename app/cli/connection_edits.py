@@ -1,0 +1,172 @@
+"""`waylink connections tags|metadata|connect|reconnect`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.cli.acting import AS_JSON, Target, desk_for_acting, on_connection, pairs
+from app.cli.output import print_one
+from app.errors import InvalidInput
+from app.services.operations import metadata as metadata_operations
+from app.services.operations import sessions
+from app.services.operations import tags as tag_operations
+from app.services.operations.sessions import Opened, Options, Owner
+from app.services.operations.tags import TagChange
+
+
+@click.group()
+def tags() -> None:
+    """Set, add and remove tags of a connection, at Nango and then here."""
+
+
+@tags.command("set")
+@on_connection
+@click.argument("tags", nargs=-1, metavar="[K=V]...")
+@AS_JSON
+def set_tags(*, tags: tuple[str, ...], as_json: bool, **target: Any) -> None:
+    """Replace all tags by these; by none, if there are none."""
+    wanted = pairs(tags)
+    with desk_for_acting() as (desk, actor):
+        done = tag_operations.set_tags(desk, Target(**target).find(desk), wanted, actor=actor)
+    _print_tags(done, as_json=as_json)
+
+
+@tags.command("add")
+@on_connection
+@click.argument("tags", nargs=-1, required=True, metavar="K=V...")
+@AS_JSON
+def add_tags(*, tags: tuple[str, ...], as_json: bool, **target: Any) -> None:
+    """Add or change these tags, and leave the others."""
+    wanted = pairs(tags)
+    with desk_for_acting() as (desk, actor):
+        done = tag_operations.add_tags(desk, Target(**target).find(desk), wanted, actor=actor)
+    _print_tags(done, as_json=as_json)
+
+
+@tags.command("remove")
+@on_connection
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@AS_JSON
+def remove_tags(*, keys: tuple[str, ...], as_json: bool, **target: Any) -> None:
+    """Remove these tags, and leave the others."""
+    with desk_for_acting() as (desk, actor):
+        done = tag_operations.remove_tags(desk, Target(**target).find(desk), keys, actor=actor)
+    _print_tags(done, as_json=as_json)
+
+
+@click.group()
+def metadata() -> None:
+    """Get, set and update a connection's metadata, which is at Nango alone."""
+
+
+@metadata.command("get")
+@on_connection
+@AS_JSON
+def get_metadata(*, as_json: bool, **target: Any) -> None:
+    """Print the metadata."""
+    with desk_for_acting() as (desk, _):
+        print_one(metadata_operations.get_metadata(desk, Target(**target).find(desk)), as_json=as_json)
+
+
+@metadata.command("set")
+@on_connection
+@click.argument("metadata", metavar="JSON|FILE|-")
+def set_metadata(*, metadata: str, **target: Any) -> None:
+    """Replace the metadata by this object: JSON, a file with it, or `-` for standard input."""
+    wanted = _object(metadata)
+    with desk_for_acting() as (desk, actor):
+        metadata_operations.set_metadata(desk, Target(**target).find(desk), wanted, actor=actor)
+    click.echo("metadata replaced")
+
+
+@metadata.command("update")
+@on_connection
+@click.argument("metadata", metavar="JSON|FILE|-")
+def update_metadata(*, metadata: str, **target: Any) -> None:
+    """Merge this object into the metadata, on its first level."""
+    wanted = _object(metadata)
+    with desk_for_acting() as (desk, actor):
+        metadata_operations.update_metadata(desk, Target(**target).find(desk), wanted, actor=actor)
+    click.echo("metadata updated")
+
+
+@click.command("connect")
+@click.option("--environment", default="default", show_default=True, help="In this environment.")
+@click.option("--integration", "integrations", multiple=True, help="To choose from; may be repeated. None: all.")
+@click.option("--tag", "tagged", multiple=True, metavar="K=V", help="A tag of the connection; may be repeated.")
+@click.option("--user", metavar="ID", help="Whom it will belong to, by the application's own id.")
+@click.option("--user-email", help="The user's e-mail.")
+@click.option("--organization", metavar="ID", help="The organization, by the application's own id.")
+@AS_JSON
+def connect(
+    *,
+    environment: str,
+    integrations: tuple[str, ...],
+    tagged: tuple[str, ...],
+    user: str | None,
+    user_email: str | None,
+    organization: str | None,
+    as_json: bool,
+) -> None:
+    """Open a session with which an end user connects. Its link is a secret for 30 minutes."""
+    owner = Owner(user_id=user, user_email=user_email, organization_id=organization)
+    wanted = pairs(tagged)
+    with desk_for_acting() as (desk, actor):
+        made = sessions.connect(
+            desk,
+            environment,
+            tags=wanted,
+            owner=owner,
+            allowed_integrations=integrations,
+            options=Options(),
+            actor=actor,
+        )
+    _print_session(made, as_json=as_json)
+
+
+@click.command("reconnect")
+@on_connection
+@click.option("--tag", "tagged", multiple=True, metavar="K=V", help="Instead of its own tags; may be repeated.")
+@AS_JSON
+def reconnect(*, tagged: tuple[str, ...], as_json: bool, **target: Any) -> None:
+    """Open a session with which an end user authorizes a connection again. It keeps its tags."""
+    wanted = pairs(tagged) if tagged else None
+    with desk_for_acting() as (desk, actor):
+        made = sessions.reconnect(desk, Target(**target).find(desk), tags=wanted, options=Options(), actor=actor)
+    _print_session(made, as_json=as_json)
+
+
+def _print_tags(done: TagChange, *, as_json: bool) -> None:
+    shown = {"tags": dict(done.tags), "changed": done.changed, "changed_elsewhere": done.elsewhere}
+    print_one(shown, as_json=as_json)
+
+
+def _print_session(made: Opened, *, as_json: bool) -> None:
+    shown = {
+        "connect_link": made.connect_link,
+        "token": made.token,
+        "expires_at": made.expires_at.isoformat(),
+        "tags": dict(made.tags),
+    }
+    print_one(shown, as_json=as_json)
+
+
+def _object(given: str) -> dict[str, object]:
+    """A JSON object from the argument, a file or standard input. Raises InvalidInput without its values."""
+    text = sys.stdin.read() if given == "-" else given
+    if not text.lstrip().startswith("{"):
+        file = Path(given)
+        if not file.is_file():
+            raise InvalidInput("metadata is neither a JSON object nor a file with one")
+        text = file.read_text()
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as broken:
+        place = f" at line {broken.lineno}, column {broken.colno}" if isinstance(broken, json.JSONDecodeError) else ""
+        raise InvalidInput(f"metadata is not JSON{place}") from None
+    if not isinstance(found, dict):
+        raise InvalidInput("metadata is not a JSON object")
+    return found

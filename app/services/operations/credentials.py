@@ -1,0 +1,126 @@
+"""Live credentials: from Nango through memory to a caller who may have them. They rest nowhere (promise 7)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+
+from app.db import connections as connection_rows
+from app.db.models import Refresh
+from app.domain.refresh import classify
+from app.domain.states import RefreshOutcome
+from app.errors import Conflict, NangoError, NangoRefreshExhausted, NangoRefreshFailed
+from app.nango.client import NangoClient
+from app.nango.credentials import Credentials
+from app.nango.types import ConnectionDetail
+from app.services.operations.desk import Act, Desk, Subject, remaining, require_not_deleted
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a forced refresh came to: `renewed`, `unchanged` or `no_expiry`."""
+
+    outcome: RefreshOutcome
+    expires_at: datetime | None
+
+
+def get_credentials(
+    desk: Desk, connection_ref: UUID, *, actor: str, force_refresh: bool = False, refresh_token: bool = False
+) -> Credentials:
+    """The credentials as they are now; Nango renews them first where they are due, or in any case.
+
+    Noted before they are handed out: who, when, which connection. Raises NotFound, Conflict and NangoError, those of
+    refreshing among them.
+    """
+    subject = desk.subject(connection_ref)
+    require_not_deleted(subject)
+
+    client = desk.client(subject.environment)
+    flags = {"force_refresh": force_refresh, "refresh_token": refresh_token}
+    with desk.audited(actor=actor, action="credentials.read", subject=subject.shown, **flags) as act:
+        if not force_refresh:
+            return _ask(desk, client, subject, act, refresh_token=refresh_token, ends_at=desk.ends_at()).credentials
+        with _single_flight(desk, subject) as ends_at:
+            found = _ask(desk, client, subject, act, force=True, refresh_token=refresh_token, ends_at=ends_at)
+            return found.credentials
+
+
+def refresh(desk: Desk, connection_ref: UUID, *, actor: str) -> Refreshed:
+    """Let Nango renew the credentials now, whenever they expire. Raises what `get_credentials` raises."""
+    subject = desk.subject(connection_ref)
+    require_not_deleted(subject)
+    client = desk.client(subject.environment)
+    with (
+        desk.audited(actor=actor, action="connection.refreshed", subject=subject.shown) as act,
+        _single_flight(desk, subject) as ends_at,
+    ):
+        found = _ask(desk, client, subject, act, force=True, ends_at=ends_at)
+    outcome = classify(previous_expires_at=subject.expires_at, expires_at=found.expires_at)
+    return Refreshed(outcome, found.expires_at)
+
+
+@contextmanager
+def _single_flight(desk: Desk, subject: Subject) -> Iterator[float]:
+    """One forced call at a time for a connection, a planned one included (promise 8)."""
+    with desk.alone(f"refresh:{subject.shown}") as ends_at:
+        with desk.database.read() as session:
+            plan = session.scalar(
+                select(Refresh).where(Refresh.connection_ref == subject.ref, Refresh.finished_at.is_(None))
+            )
+        if plan is not None and plan.attempts > 0 and plan.next_at > desk.clock():
+            raise Conflict("its planned refresh is under way just now: try again", retry_after=5)
+        yield ends_at
+
+
+def _ask(
+    desk: Desk,
+    client: NangoClient,
+    subject: Subject,
+    act: Act,
+    *,
+    ends_at: float,
+    force: bool = False,
+    refresh_token: bool = False,
+) -> ConnectionDetail:
+    """Ask, and keep what the answer says of expiry and errors, as a planned refresh does."""
+    asked_at = client.now()
+    try:
+        found = client.get_connection(
+            subject.integration,
+            subject.connection_id,
+            force_refresh=force,
+            refresh_token=refresh_token,
+            timeout=remaining(ends_at),
+        )
+    except (NangoRefreshFailed, NangoRefreshExhausted) as failed:
+        _keep(desk, subject, asked_at, failure=failed)
+        raise
+    _keep(desk, subject, asked_at, expires_at=found.expires_at, act=act)
+    return found
+
+
+def _keep(
+    desk: Desk,
+    subject: Subject,
+    asked_at: datetime,
+    *,
+    expires_at: datetime | None = None,
+    failure: NangoError | None = None,
+    act: Act | None = None,
+) -> None:
+    with desk.database.write() as session:
+        row = connection_rows.lock_one(session, subject.ref)
+        if row is not None and row.nango_id == subject.nango_id:
+            if failure is None:
+                row.expires_at = expires_at
+            if row.errors_seen_at is None or row.errors_seen_at <= asked_at:
+                row.errors_seen_at = asked_at
+                row.last_error_type = type(failure).__name__ if failure else None
+                row.last_error_at = desk.clock() if failure else None
+            row.updated_at = desk.clock()
+            connection_rows.update(session, [row])
+        if act is not None:
+            act.conclude(session)

@@ -1,0 +1,192 @@
+"""A connection's tags and metadata, and the sessions that end users connect and reconnect with."""
+
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Struct
+
+from app.domain.access import Scope
+from app.ids import CONNECTION
+from app.services.operations import metadata, sessions, tags
+from app.services.operations.sessions import Opened, Options, Owner
+from app.services.operations.tags import TagChange
+from app.web.api.endpoint import Call, Endpoint, endpoint
+from app.web.api.reading import identity
+
+_INTEGRATIONS: Final = Meta(description="Integrations the end user may choose from; all, if empty.")
+_DEFAULTS: Final = Meta(description="By integration; see Nango's documentation.")
+_OVERRIDE: Final = Meta(description="Where the connection's webhooks go instead. Waylink gets none of them then.")
+
+
+class TagsBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`expected`: refuse (409) where Nango has other tags than these by now."""
+
+    tags: dict[str, str]
+    expected: dict[str, str] | None = None
+
+
+class TagBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    value: str
+
+
+class Tags(Struct, frozen=True, kw_only=True):
+    """The tags as Nango has them. `changed_elsewhere`: somebody had changed them there without telling Waylink."""
+
+    tags: dict[str, str]
+    changed: bool
+    changed_elsewhere: bool
+
+
+class MetadataBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    metadata: dict[str, Any]
+
+
+class Metadata(Struct, frozen=True, kw_only=True):
+    metadata: dict[str, Any]
+
+
+class SessionUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: str
+    email: str | None = None
+    display_name: str | None = None
+
+
+class SessionOrganization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: str
+    display_name: str | None = None
+
+
+class SessionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    integrations_config_defaults: Annotated[dict[str, Any] | None, _DEFAULTS] = None
+    overrides: Annotated[dict[str, Any] | None, _DEFAULTS] = None
+    webhook_url_override: Annotated[str | None, _OVERRIDE] = None
+
+    def options(self) -> Options:
+        return Options(self.integrations_config_defaults, self.overrides, self.webhook_url_override)
+
+
+class ConnectBody(SessionOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`user` and `organization` fill in the tags by which Waylink will link the connection."""
+
+    environment: str = "default"
+    tags: dict[str, str] = {}
+    user: SessionUser | None = None
+    organization: SessionOrganization | None = None
+    allowed_integrations: Annotated[list[str], _INTEGRATIONS] = []
+
+    def owner(self) -> Owner:
+        user, organization = self.user, self.organization
+        return Owner(
+            user_id=user.id if user else None,
+            user_email=user.email if user else None,
+            user_name=user.display_name if user else None,
+            organization_id=organization.id if organization else None,
+            organization_name=organization.display_name if organization else None,
+        )
+
+
+class ReconnectBody(SessionOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`tags`: all that the connection shall have afterwards. Left out, it keeps those it has."""
+
+    tags: dict[str, str] | None = None
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """A secret until it expires: whoever has it can connect in the end user's name. `tags`: what it will set."""
+
+    token: str
+    connect_link: str
+    expires_at: str
+    tags: dict[str, str]
+
+
+@endpoint("PUT /connections/{con_id}/tags", scope=Scope.OPERATOR, asks_nango=True)
+def set_tags(call: Call, con_id: str, body: TagsBody) -> Tags:
+    """Replace all tags of a connection.
+
+    They are read back from Nango; record and link follow within about a second, as after `connection.tags_changed`.
+    """
+    ref = identity(CONNECTION, con_id)
+    return _tags(tags.set_tags(call.desk, ref, body.tags, expected=body.expected, actor=call.actor))
+
+
+@endpoint("PUT /connections/{con_id}/tags/{key:path}", scope=Scope.OPERATOR, asks_nango=True)
+def put_tag(call: Call, con_id: str, key: str, body: TagBody) -> Tags:
+    """Add or change one tag, and leave the others."""
+    return _tags(tags.add_tags(call.desk, identity(CONNECTION, con_id), {key: body.value}, actor=call.actor))
+
+
+@endpoint("DELETE /connections/{con_id}/tags/{key:path}", scope=Scope.OPERATOR, asks_nango=True)
+def remove_tag(call: Call, con_id: str, key: str) -> Tags:
+    """Remove one tag, and leave the others."""
+    return _tags(tags.remove_tags(call.desk, identity(CONNECTION, con_id), [key], actor=call.actor))
+
+
+@endpoint("GET /connections/{con_id}/metadata", scope=Scope.VIEWER, asks_nango=True)
+def get_metadata(call: Call, con_id: str) -> Metadata:
+    """Get a connection's metadata from Nango, which alone has it."""
+    return Metadata(metadata=dict(metadata.get_metadata(call.desk, identity(CONNECTION, con_id))))
+
+
+@endpoint("PUT /connections/{con_id}/metadata", scope=Scope.OPERATOR, asks_nango=True)
+def set_metadata(call: Call, con_id: str, body: MetadataBody) -> None:
+    """Replace a connection's metadata."""
+    metadata.set_metadata(call.desk, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
+
+
+@endpoint("PATCH /connections/{con_id}/metadata", scope=Scope.OPERATOR, asks_nango=True)
+def update_metadata(call: Call, con_id: str, body: MetadataBody) -> None:
+    """Merge into a connection's metadata, on its first level."""
+    metadata.update_metadata(call.desk, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
+
+
+@endpoint("POST /connect-sessions", scope=Scope.OPERATOR, asks_nango=True, status=201)
+def create_connect_session(call: Call, body: ConnectBody) -> Session:
+    """Open a session with which an end user connects.
+
+    Hand `token` or `connect_link` to the end user's browser. Until it expires it can make several connections.
+    """
+    made = sessions.connect(
+        call.desk,
+        body.environment,
+        tags=body.tags,
+        owner=body.owner(),
+        allowed_integrations=body.allowed_integrations,
+        options=body.options(),
+        actor=call.actor,
+    )
+    return _session(made)
+
+
+@endpoint("POST /connections/{con_id}/reconnect-sessions", scope=Scope.OPERATOR, asks_nango=True, status=201)
+def create_reconnect_session(call: Call, con_id: str, body: ReconnectBody) -> Session:
+    """Open a session with which an end user authorizes a connection again.
+
+    Nango would wipe the connection's tags; Waylink sends them along.
+    """
+    ref = identity(CONNECTION, con_id)
+    return _session(sessions.reconnect(call.desk, ref, tags=body.tags, options=body.options(), actor=call.actor))
+
+
+def _tags(change: TagChange) -> Tags:
+    return Tags(tags=dict(change.tags), changed=change.changed, changed_elsewhere=change.elsewhere)
+
+
+def _session(made: Opened) -> Session:
+    return Session(
+        token=made.token,
+        connect_link=made.connect_link,
+        expires_at=made.expires_at.isoformat(),
+        tags=dict(made.tags),
+    )
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    set_tags,
+    put_tag,
+    remove_tag,
+    get_metadata,
+    set_metadata,
+    update_metadata,
+    create_connect_session,
+    create_reconnect_session,
+)

@@ -1,0 +1,150 @@
+"""Connections: what Waylink knows of them, their credentials, and what can be done with them as a whole."""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from app.db import listing
+from app.db.listing import Filters
+from app.domain import tags as tag_rules
+from app.domain.access import Scope
+from app.domain.states import ConnectionStatus
+from app.ids import CONNECTION
+from app.services.operations import credentials, deleting
+from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
+from app.web.api.problems import INVALID_TAGS
+from app.web.api.reading import after, identity
+from app.web.api.shapes import ConnectionRecord, ConnectionRow
+
+
+class ConnectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    environment: Annotated[str | None, Meta(description="Of this environment.")] = None
+    integration: Annotated[str | None, Meta(description="Of this integration.")] = None
+    connection_id: Annotated[str | None, Meta(description="With this id of Nango's.")] = None
+    status: Annotated[ConnectionStatus | None, Meta(description="In this status.")] = None
+    user: Annotated[str | None, Meta(description="Of the user with this id of the application's.")] = None
+    organization: Annotated[str | None, Meta(description="Of the organization with this id of the application's.")] = (
+        None
+    )
+    unlinked: Annotated[bool, Meta(description="Only those that belong to nobody.")] = False
+    needs_reconnect: Annotated[bool, Meta(description="Only those whose end user has to reconnect.")] = False
+    drift: Annotated[bool, Meta(description="Only those whose tags no longer carry their link.")] = False
+    tags: Annotated[dict[str, str], Meta(description="With each of these tags, `tags[plan]=pro`.")] = field(
+        default_factory=dict
+    )
+
+
+class CredentialsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    force_refresh: Annotated[bool, Meta(description="Renew them first, however long they last.")] = False
+    refresh_token: Annotated[bool, Meta(description="With refresh tokens, which Nango leaves out else.")] = False
+
+
+class LiveCredentials(Struct, frozen=True, kw_only=True):
+    """What Nango has now. The members of `credentials` depend on its `type`, as Nango's documentation has them."""
+
+    id: str
+    integration: str
+    connection_id: str
+    credentials: dict[str, Any]
+
+
+class RefreshAnswer(Struct, frozen=True, kw_only=True):
+    """`outcome`: `renewed`; `unchanged`, as where nothing can be renewed; `no_expiry`."""
+
+    outcome: str
+    expires_at: str | None
+
+
+class Deletion(Struct, frozen=True, kw_only=True):
+    """`was_gone`: Nango did not have it any more."""
+
+    id: str
+    deleted: bool
+    was_gone: bool
+
+
+@endpoint("GET /connections", scope=Scope.VIEWER, problems=(INVALID_TAGS,))
+def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
+    """List connections as Waylink knows them, newest first.
+
+    `integration` and `connection_id` together name one: Nango's ids are unique within an integration only.
+    """
+    status = ConnectionStatus.NEEDS_RECONNECT if query.needs_reconnect else query.status
+    if query.needs_reconnect and query.status not in {None, ConnectionStatus.NEEDS_RECONNECT}:
+        return page([], query.limit, ConnectionRow)
+    filters = Filters(
+        limit=query.limit + 1,
+        before=after(CONNECTION, query.cursor),
+        environment=query.environment,
+        integration=query.integration,
+        connection_id=query.connection_id,
+        status=status,
+        user=query.user,
+        organization=query.organization,
+        unlinked=query.unlinked,
+        drift=query.drift,
+        tags=tag_rules.normalize(query.tags),
+    )
+    with call.context.database.read() as session:
+        return page(listing.connections(session, filters), query.limit, ConnectionRow)
+
+
+@endpoint("GET /connections/{con_id}", scope=Scope.VIEWER)
+def get_connection(call: Call, con_id: str) -> ConnectionRecord:
+    """Show all that Waylink knows of one connection.
+
+    Nango is not asked. Its links and its last twenty refreshes are there, newest first.
+    """
+    with call.context.database.read() as session:
+        return record(listing.connection(session, identity(CONNECTION, con_id)), ConnectionRecord)
+
+
+@endpoint("GET /connections/{con_id}/credentials", scope=Scope.CREDENTIALS, asks_nango=True)
+def get_credentials(call: Call, con_id: str, query: CredentialsQuery) -> LiveCredentials:
+    """Get the live credentials of a connection from Nango.
+
+    Nango renews them first where they are due. They pass through Waylink's memory only; who asked, when and for which
+    connection is in the audit.
+    """
+    ref = identity(CONNECTION, con_id)
+    subject = call.desk.subject(ref)
+    found = credentials.get_credentials(
+        call.desk, ref, actor=call.actor, force_refresh=query.force_refresh, refresh_token=query.refresh_token
+    )
+    return LiveCredentials(
+        id=subject.shown,
+        integration=subject.integration,
+        connection_id=subject.connection_id,
+        credentials=msgspec.to_builtins(found, builtin_types=()),
+    )
+
+
+@endpoint("POST /connections/{con_id}/refresh", scope=Scope.OPERATOR, asks_nango=True)
+def refresh_connection(call: Call, con_id: str) -> RefreshAnswer:
+    """Let Nango renew the credentials now, whenever they expire.
+
+    One at a time for a connection. The credentials themselves are not in the answer.
+    """
+    done = credentials.refresh(call.desk, identity(CONNECTION, con_id), actor=call.actor)
+    return RefreshAnswer(outcome=done.outcome, expires_at=done.expires_at.isoformat() if done.expires_at else None)
+
+
+@endpoint("DELETE /connections/{con_id}", scope=Scope.OPERATOR, asks_nango=True)
+def delete_connection(call: Call, con_id: str) -> Deletion:
+    """Delete a connection in Nango and here.
+
+    Nothing is revoked at the provider. Its link is closed and `connection.deleted` routed within about a second.
+    """
+    ref = identity(CONNECTION, con_id)
+    done = deleting.delete(call.desk, ref, actor=call.actor)
+    return Deletion(id=call.desk.subject(ref).shown, deleted=True, was_gone=done.was_gone)
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    list_connections,
+    get_connection,
+    get_credentials,
+    refresh_connection,
+    delete_connection,
+)

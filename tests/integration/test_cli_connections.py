@@ -1,0 +1,134 @@
+"""`waylink connections …`: what operators do to connections, as commands with exit codes and JSON."""
+
+import json
+import uuid
+from contextlib import closing
+
+import pytest
+
+from app.clock import utc_now
+from app.db.engine import connect
+from app.db.storing import NewDelivery
+from app.domain.signature import fingerprint
+from app.ids import new_id
+from app.services import intake
+from app.services.confirming import NangoClients
+from app.services.processing import Processor
+from app.wiring import policy_of
+from tests.integration.sandbox_server import API_KEY, SIGNING_KEY, fetch, register
+from tests.integration.test_cli import Command, one_line_error
+from tests.integration.web_server import settings_of
+from tests.integration.world import DANA, OMAR, TOKEN, WINDOW, auth
+
+
+@pytest.fixture
+def command(tmp_path, base_url) -> Command:
+    variables = {
+        "WAYLINK_NANGO_API_KEY": API_KEY,
+        "WAYLINK_NANGO_SIGNING_KEYS": SIGNING_KEY,
+        "WAYLINK_NANGO_BASE_URL": base_url,
+    }
+    made = Command(tmp_path, variables)
+    assert made.inside("migrate").returncode == 0
+    return made
+
+
+def work(command: Command, *bodies: bytes) -> None:
+    """What web and a worker would do."""
+    settings = settings_of(command.variables, folder=command.folder)
+    with closing(connect(command.database_url)) as database:
+        now = utc_now()
+        new = [NewDelivery(new_id(), "default", fingerprint("default", body), body, now) for body in bodies]
+        if new:
+            with database.write() as session:
+                intake.store(session, new, window=WINDOW, now=now)
+        clients = NangoClients(settings.environments)
+        Processor(database, policy_of(settings), clients, utc_now).process(())
+        clients.close()
+
+
+@pytest.fixture
+def known(command, nango, connection_id) -> str:
+    """A linked connection, by Nango's id."""
+    register(nango, connection_id, "oauth2", tags=DANA)
+    work(command, auth(connection_id=connection_id, tags=DANA))
+    return connection_id
+
+
+def test_a_connection_is_found_shown_and_its_credentials_only_on_request(command, known):
+    [row] = command.json("connections", "--tag", "end_user_id=usr_1042", "--organization", "org_77")
+    assert (row["connection_id"], row["user"]) == (known, "usr_1042")
+    assert command.json("connections", "--tag", "plan=pro") == []
+    assert command.json("connections", "--drift") == command.json("connections", "--needs-reconnect") == []
+    for name in (row["id"], known):
+        shown = command.json("connections", "show", name)
+        assert (shown["id"], "credentials" in shown) == (row["id"], False)
+    live = command.json("connections", "get", known, "--credentials", "--force-refresh", "--refresh-token")
+    assert TOKEN.fullmatch(live["credentials"]["access_token"])
+    assert TOKEN.fullmatch(live["credentials"]["refresh_token"])
+    [act] = command.json("audit", "--subject", row["id"])
+    assert (act["action"], act["outcome"]) == ("credentials.read", "done")
+    assert act["actor"].startswith("cli:")
+    assert TOKEN.search(json.dumps(act)) is None
+    assert command.json("connections", "refresh", known)["outcome"] in {"renewed", "unchanged"}
+
+
+def test_the_same_id_under_two_integrations_asks_for_the_integration(command, nango, known):
+    register(nango, known, "apikey", tags=OMAR)
+    work(command, auth(connection_id=known, integration="apikey", tags=OMAR))
+    assert "name integration" in one_line_error(command.inside("connections", "show", known), 1)
+    assert command.json("connections", "show", known, "--integration", "apikey")["user"] == "usr_2001"
+
+
+def test_tags_are_set_added_and_removed(command, nango, known):
+    added = command.json("connections", "tags", "add", known, "Plan=pro", "seats=5")
+    assert added == {"tags": {**DANA, "plan": "pro", "seats": "5"}, "changed": True, "changed_elsewhere": False}
+    assert command.json("connections", "tags", "remove", known, "SEATS")["tags"] == {**DANA, "plan": "pro"}
+    assert command.json("connections", "tags", "set", known, "end_user_id=usr_2001")["changed"]
+    assert fetch(nango, known, "oauth2").json()["tags"] == {"end_user_id": "usr_2001"}
+    work(command)
+    assert command.json("connections", "show", known)["user"] == "usr_2001"
+    assert "expected key=value" in one_line_error(command.inside("connections", "tags", "add", known, "plan"), 2)
+    assert "1bad" in one_line_error(command.inside("connections", "tags", "add", known, "1bad=x"), 2)
+    assert "twice" in one_line_error(command.inside("connections", "tags", "add", known, "a=1", "a=2"), 2)
+
+
+def test_metadata_comes_as_json_from_the_command_line_or_a_file(command, known, tmp_path):
+    assert command.inside("connections", "metadata", "set", known, '{"a": 1}').returncode == 0
+    (tmp_path / "more.json").write_text('{"b": {"c": 2}}')
+    assert command.inside("connections", "metadata", "update", known, "more.json").returncode == 0
+    assert command.json("connections", "metadata", "get", known) == {"a": 1, "b": {"c": 2}}
+    for bad in ("nothing", '{"canary": ', '{"canary"}'):
+        assert "canary" not in one_line_error(command.inside("connections", "metadata", "set", known, bad), 2)
+
+
+def test_sessions_are_opened_and_a_reconnect_keeps_the_tags(command, known):
+    made = command.json("connections", "connect", "--user", "usr_1", "--tag", "plan=pro", "--integration", "oauth2")
+    assert made["tags"] == {"end_user_id": "usr_1", "plan": "pro"}
+    assert made["connect_link"].endswith(made["token"])
+    assert command.json("connections", "reconnect", known)["tags"] == DANA
+    assert command.json("connections", "reconnect", known, "--tag", "plan=x")["tags"] == {"plan": "x"}
+    one_line_error(command.inside("connections", "connect", "--integration", "none"), 1)
+
+
+def test_a_deletion_asks_first_and_a_refusal_deletes_nothing(command, nango, known):
+    refused = command("connections", "delete", known)
+    assert refused.returncode == 130
+    assert "oauth2" in refused.stderr
+    assert fetch(nango, known, "oauth2").status_code == 200
+    assert command.json("connections", "delete", known, "--yes")["deleted"]
+    work(command)
+    assert command.json("connections", "show", known)["status"] == "deleted"
+    assert "is deleted" in one_line_error(command.inside("connections", "delete", known, "--yes"), 1)
+
+
+def test_what_cannot_be_done_is_one_line_and_its_exit_code(command, known):
+    one_line_error(command.inside("connections", "show", str(uuid.uuid4())), 1)
+    one_line_error(command.inside("connections", "show", "con_nonsense"), 2)
+    one_line_error(command.inside("connections", "show", known, "--force-refresh"), 2)
+    done = command.inside("connections", "--needs-reconnect", "--status", "active")
+    assert done.returncode == 2
+    away = command.variables["WAYLINK_NANGO_BASE_URL"]
+    command.variables["WAYLINK_NANGO_BASE_URL"] = "http://127.0.0.1:1"
+    assert "reached" in one_line_error(command.inside("connections", "tags", "set", known), 1)
+    command.variables["WAYLINK_NANGO_BASE_URL"] = away

@@ -1,0 +1,48 @@
+"""What the API answers and what listings give are the same rows: none has a member that the other lacks."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from msgspec.structs import fields
+
+from app import errors
+from app.db import listing
+from app.db.models import Audit, Connection, Event, Job, Refresh
+from app.web.api import problems, shapes
+from app.web.api.problems import Kind, refusal_for
+
+NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
+ID = UUID(int=1)
+EVENT = Event(id=ID, received_at=NOW)
+CONNECTION = Connection(id=ID)
+
+
+@pytest.mark.parametrize(
+    ("row", "shape"),
+    [
+        (listing.audited(Audit(id=ID, at=NOW)), shapes.AuditEntry),
+        (listing._event(EVENT), shapes.EventRow),
+        (listing._connection(CONNECTION, None, None, None, None), shapes.ConnectionRow),
+        (listing._job(Job(id=ID, event_id=ID, created_at=NOW)), shapes.JobRow),
+        (listing._refresh(Refresh(id=ID, refresh_at=NOW), CONNECTION), shapes.RefreshRow),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_rows_and_shapes_have_the_same_members(row, shape):
+    assert set(row) == {field.name for field in fields(shape)}
+
+
+def test_every_error_a_caller_can_cause_has_a_problem():
+    ours = {errors.ConfigurationError, errors.DatabaseNotMigrated, errors.BrokerUnavailable, errors.DatabaseUnavailable}
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.WaylinkError):
+            if kind in ours or kind in {errors.WaylinkError, errors.NangoError}:
+                continue
+            assert any(issubclass(kind, one) for one, _ in problems._KINDS), kind
+    assert refusal_for(errors.BrokerUnavailable("internal", ValueError())) is None
+
+
+def test_the_words_of_problems_are_unique():
+    kinds = [one for one in vars(problems).values() if isinstance(one, Kind)]
+    assert len({one.word for one in kinds}) == len(kinds) > 20
