@@ -16,9 +16,8 @@ from app.db.engine import connect
 from app.db.schema import require_current
 from app.errors import InvalidInput
 from app.ids import CONNECTION, parse
-from app.services.confirming import clients_for
 from app.services.operations.desk import Desk
-from app.wiring import policy_of
+from app.wiring import open_clients, policy_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -58,7 +57,7 @@ def on_connection(command: Command) -> Command:
 def desk_for_acting() -> Iterator[tuple[Desk, str]]:
     """What operations need, and who acts."""
     settings = load()
-    with closing(connect(settings.database)) as database, clients_for(settings.environments) as clients:
+    with closing(connect(settings.database)) as database, open_clients(settings) as clients:
         require_current(database)
         yield Desk(database, policy_of(settings), clients, utc_now), cli_actor()
 

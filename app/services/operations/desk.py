@@ -15,6 +15,7 @@ from app.db import audit, leases
 from app.db.engine import Database
 from app.db.models import Connection
 from app.deadlines import EDIT_DEADLINE, EDIT_LEASE
+from app.domain.budget import Priority
 from app.domain.confirming import View
 from app.domain.linking import EndUser
 from app.domain.states import AuditOutcome, ConnectionStatus
@@ -100,7 +101,7 @@ class Desk:
         """Raises NotFound for an environment that is not configured, Conflict for one without an API key."""
         if not self.clients.knows(environment):
             raise NotFound("environment", environment)
-        client = self.clients.of(environment)
+        client = self.clients.of(environment, Priority.PEOPLE)
         if client is None:
             raise Conflict(f"the environment {environment!r} has no API key, so Nango cannot be asked")
         return client
