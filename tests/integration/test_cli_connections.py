@@ -22,8 +22,9 @@ from tests.integration.world import DANA, OMAR, TOKEN, WINDOW, auth
 
 
 @pytest.fixture
-def command(tmp_path, base_url) -> Command:
+def command(tmp_path, base_url, broker_url) -> Command:
     variables = {
+        "WAYLINK_BROKER_URL": broker_url,
         "WAYLINK_NANGO_API_KEY": API_KEY,
         "WAYLINK_NANGO_SIGNING_KEYS": SIGNING_KEY,
         "WAYLINK_NANGO_BASE_URL": base_url,
