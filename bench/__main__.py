@@ -40,6 +40,7 @@ PARTS: Final[dict[str, Callable[[Report, bool], None]]] = {
     "ladder": _ladder,
     "latency": partial(_figures, "bench.latency"),
     "pipeline": _pipeline,
+    "routing": partial(_figures, "bench.routing"),
     "scale": _scale,
     "reconcile": partial(_figures, "bench.reconcile"),
     "audit": partial(_figures, "bench.audit"),

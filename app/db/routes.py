@@ -44,6 +44,12 @@ def of_set(session: Session, version: int) -> list[RouteVersion]:
     return list(session.scalars(select(RouteVersion).where(held).order_by(RouteVersion.name)))
 
 
+def changed_since(session: Session, version: int) -> list[RouteVersion]:
+    """What began or ended after a set: the living rows, and those that ended."""
+    since, until = RouteVersion.since_set, RouteVersion.until_set
+    return list(session.scalars(select(RouteVersion).where((since > version) | (until > version))))
+
+
 def versions(session: Session, name: str) -> list[RouteVersion]:
     """All versions of a route, newest first."""
     found = select(RouteVersion).where(RouteVersion.name == name).order_by(RouteVersion.version.desc())

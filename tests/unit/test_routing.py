@@ -111,3 +111,33 @@ def test_the_index_finds_exactly_what_checking_every_route_finds(sources: list, 
     routing = RouteSet(1, reversed(routes))
     assert names(routing.match(document)) == naive
     assert [decision.route.name for decision in routing.explain(document) if decision.matched] == naive
+
+
+changes = st.lists(st.tuples(st.sampled_from("abcdef"), st.none() | patterns), min_size=1, max_size=4)
+
+
+@given(
+    first=st.dictionaries(st.sampled_from("abcdef"), patterns), steps=st.lists(changes, max_size=4), document=documents
+)
+def test_a_set_that_changed_finds_what_one_made_anew_finds(first: dict, steps: list, document: dict):
+    """None removes a route; a pattern adds one or takes the place of an older version."""
+    known, sets = dict(first), [RouteSet(1, [route(name, source) for name, source in first.items()])]
+    before = names(sets[0].match(document))
+    for number, step in enumerate(steps, start=2):
+        latest = dict(step)
+        known = {name: source for name, source in (known | latest).items() if source is not None}
+        added = [route(name, source, number) for name, source in latest.items() if source is not None]
+        sets.append(sets[-1].changed(number, removed=latest, added=added))
+        fresh = RouteSet(number, [route(name, source, number) for name, source in known.items()])
+        assert names(sets[-1].match(document)) == names(fresh.match(document))
+        assert [one.name for one in sets[-1].routes] == sorted(known)
+    assert names(sets[0].match(document)) == before, "who still reads the old set sees it unchanged"
+
+
+def test_a_changed_set_compiles_and_files_only_what_changed():
+    many = [route(f"r{number}", {"tags": {"org": [f"org-{number}"]}}) for number in range(100)]
+    first = RouteSet(1, many)
+    second = first.changed(2, removed=["r7"], added=[route("new", {"tags": {"org": ["org-7"]}})])
+    event = {"tags": {"org": "org-7"}}
+    assert (names(first.match(event)), names(second.match(event))) == (["r7"], ["new"])
+    assert second.match({"tags": {"org": "org-8"}})[0].route is many[8]

@@ -105,25 +105,3 @@ def leaves(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
             yield (*path, name), part
         else:
             yield from leaves(part, (*path, name))
-
-
-def exact_keys_at(document: object, path: Path) -> set[object]:
-    """What an exact entry at `path` could meet in the document: the keys for an index built from `Pattern.anchors`."""
-    value = document
-    for name in path:
-        if not isinstance(value, dict):
-            return _keys_within(document, path)
-        value = value.get(name, MISSING)
-    if isinstance(value, list | tuple):
-        return _keys_within(document, path)
-    return set() if value is MISSING or isinstance(value, dict) else {exact_key(value)}
-
-
-def _keys_within(document: object, path: Path) -> set[object]:
-    """The same where arrays stand on the way."""
-    places = objects(document)
-    for name in path[:-1]:
-        places = [found for place in places for found in objects(place.get(name))]
-    values = [place.get(path[-1], MISSING) for place in places]
-    scalars = [item for item in flat(values) if item is not MISSING and not isinstance(item, dict)]
-    return {exact_key(item) for item in scalars}
