@@ -436,7 +436,7 @@ class Reconciliation(Base):
     attempts: Mapped[int]  # claims without a result
     failures: Mapped[int]  # calls in a row that Nango did not answer
     holder: Mapped[UUID | None]  # who holds the lease
-    page: Mapped[int]  # the next page of the listing that is under way
+    covered: Mapped[int] = mapped_column(BigInt)  # rows of the listing that is under way
     below: Mapped[int | None] = mapped_column(BigInt)  # the lowest of Nango's ids that it has shown so far
     relist: Mapped[bool]  # the second look is a listing, being cheaper than looking up each
     pages: Mapped[int]

@@ -36,7 +36,7 @@ class Run:
     attempts: int = 0
     failures: int = 0
     holder: UUID | None = None
-    page: int = 0
+    covered: int = 0
     below: int | None = None
     relist: bool = False
     pages: int = 0

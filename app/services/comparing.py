@@ -41,7 +41,7 @@ def first_look(
     The list goes by `created` (CONTRACT 3.2), which is the order of the ids but for moments; whoever is taken for
     missing because of that is shown by another page, and found again at the second look at the latest.
     """
-    shown = shown_by(page)
+    shown, first = shown_by(page), below
     ours: dict[ConnectionKey, Known] = {}
     while True:
         with database.read() as session:
@@ -56,6 +56,8 @@ def first_look(
         ours |= rows.known(session, environment, shown.keys() - ours.keys())
     found: list[Found] = []
     for key, one in shown.items():
+        if first is not None and one.id >= first:
+            continue  # of an earlier page, which this one overlaps, or newer than the run
         view, known = view_of(one), ours.get(key)
         for kind in compare(view, known, created_at=one.created_at, now=now):
             since = one.created_at if kind is EventType.CONNECTION_CREATED else None

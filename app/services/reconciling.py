@@ -26,6 +26,7 @@ from app.domain.reconciling import APART, RunOutcome, Stage, Trigger, too_many
 from app.errors import InvalidInput, NangoError, NangoRateLimited, NangoUnavailable
 from app.ids import RECONCILIATION, show
 from app.nango.client import MAX_LIMIT, NangoClient
+from app.nango.paging import Window, next_window
 from app.nango.types import ConnectionPage, ListedConnection
 from app.services.comparing import first_look, never_shown, second_look, shown_by
 from app.services.confirming import NangoClients
@@ -127,33 +128,35 @@ class Reconciler:
     # The first look: page by page
 
     def _list(self, run: Run, client: NangoClient) -> Run:
-        page = self._page(run, client)
-        ids = [one.id for one in page.connections]
-        is_last = len(ids) < self.page_size
-        least = None if is_last else min(ids)
-        found, samples = self._compare(run, page, least=least, is_last=is_last)
-        listed = self._records.going_on(
-            run,
-            page=run.page + 1,
-            below=least if run.below is None or least is None else min(least, run.below),
-            pages=run.pages + 1,
-            calls=run.calls + 1,
-            # New connections shift the others to the next page, which shows them again (CONTRACT 3.2).
-            seen=run.seen + sum(run.below is None or one < run.below for one in ids),
-            found=add_up(run.found, found),
-            samples=samples,
-        )
+        window, page = self._page(run, client)
+        if _has_slipped(run, window, page):
+            return self._step_back(run, window)
+        is_last = len(page.connections) < window.limit
+        found, samples = self._compare(run, page, is_last=is_last)
+        listed = self._covered(run, window, page, seen=run.seen + len(_unread(run, page)))
+        listed = replace(listed, found=add_up(run.found, found), samples=samples)
         return self._listed(run, listed) if is_last else self._records.record(run, listed)
 
-    def _page(self, run: Run, client: NangoClient) -> ConnectionPage:
+    def _page(self, run: Run, client: NangoClient) -> tuple[Window, ConnectionPage]:
+        """The next page. It begins some rows before the end of the last one, so that deletions hide nobody."""
+        window = next_window(run.covered, limit=self.page_size) if run.covered else Window(0, self.page_size)
         timeout = RECONCILE_DEADLINE.total_seconds()
-        return client.list_connections(limit=self.page_size, page=run.page, timeout=timeout)
+        return window, client.list_connections(limit=window.limit, page=window.page, timeout=timeout)
 
-    def _compare(
-        self, run: Run, page: ConnectionPage, *, least: int | None, is_last: bool
-    ) -> tuple[Counter[str], dict[str, list[Any]]]:
+    def _step_back(self, run: Run, window: Window) -> Run:
+        back = max(window.start - self.page_size, 0)
+        return self._records.record(run, self._records.going_on(run, covered=back, calls=run.calls + 1))
+
+    def _covered(self, run: Run, window: Window, page: ConnectionPage, **changes: Any) -> Run:
+        ids = [one.id for one in page.connections]
+        lowest = min([*ids, *([] if run.below is None else [run.below])], default=None)
+        counts = {"pages": run.pages + 1, "calls": run.calls + 1}
+        return self._records.going_on(run, covered=window.end, below=lowest, **counts, **changes)
+
+    def _compare(self, run: Run, page: ConnectionPage, *, is_last: bool) -> tuple[Counter[str], dict[str, list[Any]]]:
         """Note what differs; how much of each type, and the report's samples with it."""
         now = self.clock()
+        least = None if is_last else min(one.id for one in page.connections)
         if run.found.get(EventType.CONNECTION_DELETED) and page.connections and not run.dry_run:
             self._records.drop_absences(run, shown_by(page))
         looks = first_look(self.database, run.environment, page, least=least, below=run.below, now=now)
@@ -182,7 +185,7 @@ class Reconciler:
         if not opened:
             return self._records.record(before, self._records.entered(run, Stage.SETTLING))
         others = opened.total() - opened[EventType.CONNECTION_DELETED]
-        entered = self._records.entered(run, Stage.CHECKING, page=0, relist=others > run.pages)
+        entered = self._records.entered(run, Stage.CHECKING, covered=0, below=None, relist=others > run.pages)
         return self._records.record(before, self._records.paused(entered, APART.total_seconds()))
 
     # The second look: by another listing where that takes fewer calls, else by id
@@ -199,18 +202,17 @@ class Reconciler:
         return self._list_again(run, client, events) if run.relist else self._look_up(run, client, opened, events)
 
     def _list_again(self, run: Run, client: NangoClient, events: list[UUID]) -> Run:
-        page = self._page(run, client)
+        window, page = self._page(run, client)
+        if _has_slipped(run, window, page):
+            return self._step_back(run, window)
         shown = shown_by(page)
         with self.database.read() as session:
             opened = differences.among(session, run.environment, shown.keys())
         run = self._tell(run, opened, shown, dict.fromkeys(shown, page.observed_at), events)
-        is_last = len(page.connections) < self.page_size
-        if is_last:  # who was not shown again was deleted meanwhile, or is found by the next run
+        is_last = len(page.connections) < window.limit
+        if is_last:  # who was not shown again was deleted meanwhile
             self._records.forget(run, absences=False, others=True)
-        after = self._records.going_on(
-            run, page=run.page + 1, calls=run.calls + 1, pages=run.pages + 1, relist=not is_last
-        )
-        return self._records.record(run, after)
+        return self._records.record(run, self._covered(run, window, page, relist=not is_last))
 
     def _look_up(self, run: Run, client: NangoClient, opened: Sequence[OpenDifference], events: list[UUID]) -> Run:
         shown: dict[ConnectionKey, ListedConnection] = {}
@@ -292,6 +294,17 @@ class Reconciler:
             healed=run.healed,
         )
         return over
+
+
+def _has_slipped(run: Run, window: Window, page: ConnectionPage) -> bool:
+    """Rows that were read are gone: those that came after them may be in front of this page by now."""
+    overlaps = page.connections and run.below is not None and page.connections[0].id >= run.below
+    return 0 < window.start < run.covered and not overlaps
+
+
+def _unread(run: Run, page: ConnectionPage) -> list[ListedConnection]:
+    """Without those of earlier pages, and those that are newer than this run."""
+    return [one for one in page.connections if run.below is None or one.id < run.below]
 
 
 def _not_believed(missing: int, shown: int) -> str:

@@ -37,7 +37,7 @@ def _reconciliations() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("holder", sa.Uuid(), nullable=True),
-        sa.Column("page", sa.Integer(), nullable=False),
+        sa.Column("covered", sa.BigInteger(), nullable=False),
         sa.Column("below", sa.BigInteger(), nullable=True),
         sa.Column("relist", sa.Boolean(), nullable=False),
         sa.Column("pages", sa.Integer(), nullable=False),
