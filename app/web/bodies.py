@@ -36,7 +36,8 @@ class BodyReader:
 
     limit: int
     _unverified: int = field(default=0, init=False)
-    _reading: dict[asyncio.Task[Any], float] = field(default_factory=dict, init=False)  # until when
+    _reading: dict[asyncio.Task[Any], float] = field(default_factory=dict, init=False)  # until when; oldest first
+    _taken: dict[asyncio.Task[Any], int] = field(default_factory=dict, init=False)  # bytes of bodies in parts
     _sweep: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def read(self, receive: Receive, *, declared: bytes = b"") -> bytes:
@@ -51,10 +52,11 @@ class BodyReader:
         try:
             message = await receive()
             if message.get("more_body", False) or message["type"] == "http.disconnect":
-                return await self._read_on(message, receive)
+                return await self._read_on(message, receive, task)
             body: bytes = message.get("body", b"")
-            self._check(len(body), 0)  # whole already, and verified before anybody else gets a turn
-            return body
+            if len(body) > self.limit:
+                raise self._too_large()
+            return body  # whole already, and verified before anybody else gets a turn
         except asyncio.CancelledError:
             if task in self._reading:
                 raise
@@ -63,29 +65,44 @@ class BodyReader:
         finally:
             self._reading.pop(task, None)
 
-    async def _read_on(self, message: Any, receive: Receive) -> bytes:
+    async def _read_on(self, message: Any, receive: Receive, task: asyncio.Task[Any]) -> bytes:
         """A body of several parts, which take memory while they arrive."""
         chunks: list[bytes] = []
-        taken = 0
+        self._taken[task] = 0
         try:
             while message["type"] != "http.disconnect":
                 chunk = message.get("body", b"")
                 chunks.append(chunk)
-                taken += len(chunk)
+                self._taken[task] += len(chunk)
                 self._unverified += len(chunk)
-                self._check(taken, self._unverified)
+                if self._taken[task] > self.limit:
+                    raise self._too_large()
+                self._make_room(task)
                 if not message.get("more_body", False):
                     return b"".join(chunks)
                 message = await receive()
             raise ClientGone
         finally:
-            self._unverified -= taken
+            self._forget(task)
 
-    def _check(self, size: int, unverified: int) -> None:
-        if size > self.limit:
-            raise self._too_large()
-        if unverified > MAX_UNVERIFIED_BYTES:
-            raise Refused(503, "overload", "Busy", "Too many requests are being read. Send it again.")
+    def _make_room(self, task: asyncio.Task[Any]) -> None:
+        """End the oldest reads while all bodies together are too large.
+
+        Whoever stands still would otherwise have those refused who come after; a genuine body is there within moments.
+        """
+        while self._unverified > MAX_UNVERIFIED_BYTES:
+            oldest = next((one for one in self._taken if one is not task and one in self._reading), None)
+            if oldest is None:
+                raise Refused(503, "overload", "Busy", "Too many requests are being read. Send it again.")
+            self._forget(oldest)
+            self._end(oldest)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._unverified -= self._taken.pop(task, 0)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        del self._reading[task]
+        task.cancel()
 
     async def _end_slow_reads(self) -> None:
         """One look a second at all that read: a timer for each request was measured at a tenth of its cost."""
@@ -93,8 +110,7 @@ class BodyReader:
             await asyncio.sleep(1.0)
             now = asyncio.get_running_loop().time()
             for task in [task for task, give_up_at in self._reading.items() if now >= give_up_at]:
-                del self._reading[task]
-                task.cancel()
+                self._end(task)
         self._sweep = None
 
     def _too_large(self) -> Refused:

@@ -423,21 +423,27 @@ def test_five_hundred_idle_connections_and_half_requests_do_not_stop_the_next_we
         assert time.monotonic() - started < 2
 
 
-def test_no_one_can_fill_the_memory_with_unsigned_bytes(web: WebServer, monkeypatch) -> None:
+def test_no_one_can_fill_the_memory_with_unsigned_bytes_or_have_others_refused(web: WebServer, monkeypatch) -> None:
     monkeypatch.setattr(bodies, "MAX_UNVERIFIED_BYTES", 3 * LIMIT)
     body = sized(LIMIT)
     with ExitStack() as stack:
-        for _ in range(3):
-            raw = stack.enter_context(web.connect())
+        stalled = [stack.enter_context(web.connect()) for _ in range(3)]
+        for raw in stalled:
             raw.sendall(signed(body)[:-1])
+            time.sleep(0.05)
         give_up = time.monotonic() + 5
         while web.webhooks.bodies._unverified < 3 * (LIMIT - 1):
             assert time.monotonic() < give_up
             time.sleep(0.01)
         one_more = stack.enter_context(web.connect())
         one_more.sendall(signed(body)[:-1])
-        assert read_answer(one_more)[0] == 503
+        assert read_answer(stalled[0])[0] == 503, "whoever has stood still for longest makes room"
+        assert web.webhooks.bodies._unverified <= 3 * LIMIT
+        one_more.sendall(signed(body)[-1:])
+        assert read_answer(one_more)[0] == 202
         assert web.post(fresh()).status_code == 202, "a whole body takes no part in it"
+        stalled[1].sendall(signed(body)[-1:])
+        assert read_answer(stalled[1])[0] == 202, "nobody was ended without need"
     give_up = time.monotonic() + 5
     while web.webhooks.bodies._unverified:
         assert time.monotonic() < give_up, "bytes of those who left are still counted"
