@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from app.domain.linking import TagKeys
+from app.domain.linking import DuplicatesPolicy, TagKeys
 from app.domain.patterns import compile_pattern
 from app.domain.select import check_select, parameters
 from app.errors import InvalidPattern
@@ -179,6 +179,7 @@ class ConfigFile(_Strict):
     routes: tuple[RouteEntry, ...] = ()
     directory: DirectoryEntry = Field(default_factory=DirectoryEntry)
     refresh: dict[str, RefreshEntry] = Field(default_factory=dict)
+    duplicates: dict[str, DuplicatesPolicy] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> "ConfigFile":

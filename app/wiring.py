@@ -27,6 +27,7 @@ def policy_of(settings: Settings) -> Policy:
         owner_change=settings.owner_change_policy,
         tag_keys=settings.file.directory.tag_keys,
         refresh={name: _refresh_policy(entry) for name, entry in settings.file.refresh.items()},
+        duplicates=settings.file.duplicates,
     )
 
 

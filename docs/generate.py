@@ -126,6 +126,18 @@ def settings_page() -> str:
         lines += ["", f"### `{heading}`", "", *_table(("key", "meaning", "default"), keys)]
         if heading.startswith("[refresh"):
             lines += ["", '`[refresh."*"]` stands for all integrations that have no table of their own.']
+    lines += [
+        "",
+        "### `[duplicates]`",
+        "",
+        "What becomes of [several connections of one owner](concepts.md#several-connections-of-one-owner): `keep` or",
+        '`supersede`, by integration, and under `"*"` for all others. `keep` if nothing is said.',
+        "",
+        "```toml",
+        "[duplicates]",
+        'slack = "supersede"',
+        "```",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, User
-from app.domain.linking import UnlinkedReason
+from app.domain.linking import Owner, UnlinkedReason
 from app.domain.states import ConnectionStatus
 from app.ids import new_id
 
@@ -36,7 +36,9 @@ class ConnectionRow:
     tags: dict[str, Any]
     tags_disagree: bool
     drift: str | None
+    known_tags: dict[str, Any] | None
     unlinked_reason: str | None
+    superseded_by: UUID | None
     wanted_user: str | None
     wanted_email: str | None
     wanted_organization: str | None
@@ -79,6 +81,8 @@ class Appeared:
 
 _FIELDS: Final = [one.name for one in fields(ConnectionRow)]
 _connections: Final = bulk.table(Connection)
+_links: Final = bulk.table(Link)
+_turn: Final = select(func.pg_advisory_xact_lock(literal(0x7761796C696E6B03)))
 _key: Final = [_connections.c.environment, _connections.c.integration, _connections.c.connection_id]
 values: Final = attrgetter(*_FIELDS)  # of a ConnectionRow, to see later whether it was changed
 
@@ -177,6 +181,39 @@ def _misses(appeared: Appeared) -> ColumnElement[bool]:
     )
 
 
+def wait_for_turn(session: Session) -> None:
+    """One transaction at a time decides which of an owner's connections keeps its link; ask before any row is locked.
+
+    Without it, two workers that make one connection each of the same owner would not see each other's.
+    """
+    if bulk.dialect(session) == "postgresql":  # on SQLite whoever writes is alone anyway
+        session.execute(_turn)
+
+
+def lock_linked(session: Session, owners: Collection[tuple[str, str, Owner]]) -> list[ConnectionRow]:
+    """The live connections that are linked to just these owners, by (environment, integration, owner), locked."""
+    found: dict[UUID, ConnectionRow] = {}
+    of_users = {(place[0], place[1], place[2].user_id) for place in owners if place[2].user_id}
+    of_organizations = {(place[0], place[1], place[2].organization_id) for place in owners if not place[2].user_id}
+    for column, wanted in ((_links.c.user_id, of_users), (_links.c.organization_id, of_organizations)):
+        if wanted:
+            statement = _linked(bulk.dialect(session), column)
+            found |= {one.id: one for one in _found(session, statement, bulk.keys(wanted))}
+    return list(found.values())
+
+
+def lock_superseded(session: Session, links: Collection[UUID]) -> list[ConnectionRow]:
+    """The live connections whose place these links took, locked in sorted order."""
+    if not links:
+        return []
+    statement = select(*bulk.columns(Connection, ConnectionRow)).where(
+        bulk.among(bulk.dialect(session), _connections.c.superseded_by),
+        _connections.c.superseded_by.is_not(None),  # said once more, so that the partial index is seen to hold them
+        _connections.c.status != ConnectionStatus.DELETED,
+    )
+    return _found(session, statement.order_by(*_key).with_for_update(), bulk.keys(links))
+
+
 def insert(session: Session, connections: Iterable[ConnectionRow]) -> None:
     """Add connections, in sorted order. Raises IntegrityError where another worker made one of them meanwhile."""
     bulk.insert(session, Connection, [_row(one) for one in sorted(connections, key=lambda one: one.key)])
@@ -205,6 +242,14 @@ def write_links(session: Session, *, closed: Sequence[bulk.Row], opened: Sequenc
 def _locking(dialect: str) -> Select[Any]:
     chosen = select(*bulk.columns(Connection, ConnectionRow)).where(bulk.among(dialect, *_key))
     return chosen.order_by(*_key).with_for_update()
+
+
+@cache
+def _linked(dialect: str, column: ColumnElement[Any]) -> Select[Any]:
+    chosen = select(*bulk.columns(Connection, ConnectionRow)).join(_links, _links.c.connection_ref == _connections.c.id)
+    wanted = bulk.among(dialect, _connections.c.environment, _connections.c.integration, column)
+    living = chosen.where(wanted, _links.c.closed_at.is_(None), _connections.c.status != ConnectionStatus.DELETED)
+    return living.order_by(*_key).with_for_update(of=_connections)
 
 
 @cache

@@ -114,6 +114,7 @@ class Connection(Base):
         _partial("ix_connections_wanted_user", "wanted_user", where="unlinked_reason IS NOT NULL"),
         _partial("ix_connections_wanted_email", "wanted_email", where="unlinked_reason IS NOT NULL"),
         _partial("ix_connections_wanted_organization", "wanted_organization", where="unlinked_reason IS NOT NULL"),
+        _partial("ix_connections_superseded", "superseded_by", where="superseded_by IS NOT NULL"),
         _partial("ix_connections_owner_look_at", "owner_look_at", where="owner_look_at IS NOT NULL"),
         # Nango lists its newest first: a page of its list is a span of ours.
         _partial("ix_connections_generation", "environment", "nango_id", where="status <> 'deleted'"),
@@ -131,7 +132,9 @@ class Connection(Base):
     tags: Mapped[dict[str, Any]]
     tags_disagree: Mapped[bool]
     drift: Mapped[str | None]
+    known_tags: Mapped[dict[str, Any] | None]  # the last that carried the link, kept for as long as there is drift
     unlinked_reason: Mapped[str | None]
+    superseded_by: Mapped[UUID | None]  # the link of the same owner's newer connection that took the place of its own
     # The owner the tags name, in the application's own ids, so that late users find their connections.
     wanted_user: Mapped[str | None]
     wanted_email: Mapped[str | None]

@@ -22,6 +22,13 @@ class OwnerChangePolicy(StrEnum):
     HOLD = "hold"  # an operator decides; the link stays
 
 
+class DuplicatesPolicy(StrEnum):
+    """Of several live connections of one owner to one integration (CONTRACT 3.2: a session token serves twice)."""
+
+    KEEP = "keep"  # each has its link
+    SUPERSEDE = "supersede"  # the newest has it, the others lose theirs; nothing is deleted in Nango
+
+
 class UnlinkedReason(StrEnum):
     NO_OWNER_TAGS = "no_owner_tags"  # neither tags nor end user name an owner
     UNKNOWN_USER = "unknown_user"  # the user id names nobody (policy require)
@@ -30,6 +37,7 @@ class UnlinkedReason(StrEnum):
     AMBIGUOUS_EMAIL = "ambiguous_email"  # several users with that e-mail
     AMBIGUOUS_USER = "ambiguous_user"  # the application's database answered several users (policy sql)
     AMBIGUOUS_ORGANIZATION = "ambiguous_organization"  # the same of organizations
+    SUPERSEDED = "superseded"  # its owner has a newer connection to the integration (duplicates policy supersede)
 
 
 class Drift(StrEnum):
@@ -196,6 +204,14 @@ def decide(
     if policy is OwnerChangePolicy.HOLD and not _is_less_of(found, current):
         return Keep(Drift.OWNER_CHANGE_HELD)
     return Open(found)
+
+
+def newest(generations: Mapping[UUID, int]) -> UUID | None:
+    """Which of an owner's live connections to an integration keeps its link with the policy `supersede`.
+
+    By Nango's ids, which only grow: so the order in which webhooks come does not matter. None of none.
+    """
+    return max(generations, key=lambda one: (generations[one], one), default=None)
 
 
 def _is_less_of(whole: Owner, part: Owner) -> bool:

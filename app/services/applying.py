@@ -22,7 +22,7 @@ from app.db.events import LockedEvent
 from app.db.models import Event
 from app.domain.confirming import LINKING_TYPES, Absent, Accept, Known, LookAgain, Reject, Verdict, View, settle
 from app.domain.event import EventType, settle_failure_type
-from app.domain.linking import Claim, DirectoryPolicy, read_claim
+from app.domain.linking import Claim, DirectoryPolicy, Owner, read_claim
 from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus, EventState
 from app.services.directory import Directory
@@ -30,7 +30,9 @@ from app.services.effects import Effects
 from app.services.judged import Judged
 from app.services.judging import Judge
 from app.services.links import Links
+from app.services.owning import Owning
 from app.services.policy import Policy
+from app.services.superseding import Superseding
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ class Batch:
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._waiting = 0
         self._changes: list[bulk.Row] = []
+        superseding = any(one.key and policy.supersedes(one.key[1]) for one in judged)
+        if superseding:
+            connection_rows.wait_for_turn(session)
         ours = _still_ours(session, judged)
         self._connections = connection_rows.lock(session, {one.key for one in judged if one.key})
         self._before = {one.id: connection_rows.values(one) for one in self._connections.values()}
@@ -74,11 +79,13 @@ class Batch:
                 self._connections[one.key] = connection_rows.new(one.key, now=now)
         self._items = [_Item(event, one, verdict, self._connection(one)) for event, one, verdict in settled]
         self._links = Links(session, self._before, now=now)
-        claims = [claim for claim in map(self._claim, linking) if claim]
-        directory = Directory(session, claims, policy=policy.directory, now=now)
+        claims = [(one, claim) for one in linking if (claim := self._claim(one))]
+        directory = Directory(session, [claim for _, claim in claims], policy=policy.directory, now=now)
+        self._superseding = self._others(directory, claims) if superseding else None
         directory.remember_owners(self._links.all())
         self._judge = Judge(routes, directory, now=now)
-        self._effects = Effects(policy, self._links, directory, self._judge, now=now)
+        owning = Owning(policy, self._links, directory, self._judge, self._superseding, now=now)
+        self._effects = Effects(policy, self._links, owning, self._judge, now=now)
 
     def apply(self) -> Applied:
         for item in self._items:
@@ -91,6 +98,8 @@ class Batch:
                 case Accept():
                     outcome = self._accept(item, item.verdict)
             self._changes.append({**described, **outcome})
+        if self._superseding:
+            self._superseding.hand_back(self._judge)
         self._write()
         return Applied(self._judge.job_ids, self._outcomes, self._waiting)
 
@@ -108,6 +117,20 @@ class Batch:
             return claim if isinstance(claim, Claim) else None
         tags, end_user = judged.evidence
         return read_claim(tags or {}, end_user, self._policy.tag_keys)
+
+    def _others(self, directory: Directory, claims: Sequence[tuple[Judged, Claim]]) -> Superseding:
+        """The other connections of whom these will belong to."""
+        superseding = Superseding(
+            self._session,
+            self._policy,
+            self._links,
+            connections=self._connections,
+            before=self._before,
+            now=self._now,
+        )
+        found = [(one.key, directory.resolve(claim)) for one, claim in claims]
+        superseding.load([(key, owner) for key, owner in found if key and isinstance(owner, Owner)])
+        return superseding
 
     def _describe(self, item: _Item) -> bulk.Row:
         """What the body says, for lists and filters, even while the event waits."""

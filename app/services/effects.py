@@ -7,16 +7,14 @@ from uuid import UUID
 
 from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
-from app.domain.answering import next_owner_look
 from app.domain.confirming import LINKING_TYPES, Accept, View
 from app.domain.event import EventType
-from app.domain.linking import Claim, Keep, Open, Unlinked, decide, read_claim
 from app.domain.refresh import Plan, first_plan
 from app.domain.states import ConnectionStatus, Origin
-from app.services.directory import Directory
 from app.services.judged import Judged
 from app.services.judging import Judge
 from app.services.links import Links
+from app.services.owning import Owning
 from app.services.policy import Policy
 
 TOLD_BEFORE: Final = "the creation of this generation was routed before"
@@ -41,8 +39,8 @@ class _Before(NamedTuple):
 class Effects:
     """Changes a batch's connections in memory. `plans` holds each changed connection's next plan, or None for none."""
 
-    def __init__(self, policy: Policy, links: Links, directory: Directory, judge: Judge, *, now: datetime) -> None:
-        self._policy, self._links, self._directory, self._judge, self._now = policy, links, directory, judge, now
+    def __init__(self, policy: Policy, links: Links, owning: Owning, judge: Judge, *, now: datetime) -> None:
+        self._policy, self._links, self._owning, self._judge, self._now = policy, links, owning, judge, now
         self.plans: dict[UUID, Plan | None] = {}
 
     def act(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> str | None:
@@ -111,10 +109,10 @@ class Effects:
     def _retag(self, connection: ConnectionRow, judged: Judged, verdict: Accept) -> None:
         """Take over the tags, and whom they name."""
         tags, end_user = judged.evidence
-        connection.tags = dict(tags) if tags is not None else connection.tags
+        before, connection.tags = connection.tags, dict(tags) if tags is not None else connection.tags
         connection.tags_disagree = verdict.tags_disagree
         connection.observed_at, connection.updated_at = judged.observed_at, self._now
-        self._link(connection, judged, read_claim(connection.tags, end_user, self._policy.tag_keys))
+        self._owning.settle(connection, judged, end_user, tags_before=before)
 
     def _recover(self, connection: ConnectionRow, judged: Judged) -> None:
         if not _is_failing(connection):
@@ -129,36 +127,9 @@ class Effects:
         connection.status, connection.updated_at = ConnectionStatus.DELETED, self._now
         connection.observed_at = observed_at  # an older view must not revive it
         connection.expires_at = connection.drift = connection.unlinked_reason = connection.owner_look_at = None
+        connection.known_tags = connection.superseded_by = None
         self._links.close(connection, "deleted")
         self.plans[connection.id] = None
-
-    def _link(self, connection: ConnectionRow, judged: Judged, claim: Claim | None) -> None:
-        connection.wanted_user = claim.user_id if claim else None
-        connection.wanted_email = claim.email.lower() if claim and claim.email else None
-        connection.wanted_organization = claim.organization_id if claim else None
-        answer = judged.named.claim if judged.named else claim
-        current = self._links.of(connection)
-        decision = decide(
-            current=current,
-            found=self._directory.resolve(answer) if isinstance(answer, Claim) else answer,
-            tags_empty=not connection.tags,
-            policy=self._policy.owner_change,
-        )
-        connection.drift = decision.drift if isinstance(decision, Keep) else None
-        connection.unlinked_reason = decision.reason if isinstance(decision, Unlinked) else None
-        asks_again = judged.named is not None and isinstance(decision, Unlinked)
-        connection.owner_look_at = next_owner_look(now=self._now, since=self._now) if asks_again else None
-        if isinstance(decision, Open):
-            self._links.close(connection, "reassigned")
-            linked_by = answer.linked_by if isinstance(answer, Claim) else ""
-            self._links.open(connection, decision.owner, linked_by=linked_by, event_id=judged.event_id)
-            self._judge.conclude(
-                EventType.CONNECTION_LINKED,
-                connection,
-                owner=decision.owner,
-                previous=current,
-                confirmed=connection.status != ConnectionStatus.UNCONFIRMED,
-            )
 
     def _replan(self, connection: ConnectionRow, judged: Judged) -> None:
         policy = self._policy.refresh_of(connection.environment, connection.integration)

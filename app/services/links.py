@@ -22,7 +22,17 @@ class Links:
         self._session, self._now = session, now
         self._open = rows.open_links(session, connection_refs)
         self._closed: list[dict[str, Any]] = []
+        self.ended: list[LinkRow] = []  # what was open and is not any more
         self._new: dict[UUID, dict[str, Any]] = {}
+
+    def load(self, connection_refs: Collection[UUID]) -> None:
+        """Further connections, whose links may have to be closed."""
+        self._open |= rows.open_links(self._session, connection_refs)
+
+    def id_of(self, connection: ConnectionRow) -> UUID | None:
+        """The connection's open link."""
+        link = self._open.get(connection.id)
+        return link.id if link else None
 
     def all(self) -> list[LinkRow]:
         return list(self._open.values())
@@ -37,6 +47,7 @@ class Links:
         link = self._open.pop(connection.id, None)
         if link is None:
             return
+        self.ended.append(link)
         end = {"closed_at": self._now, "close_reason": reason}
         if link.id in self._new:  # opened in this very batch: not written yet
             self._new[link.id].update(end)

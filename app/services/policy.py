@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.domain.linking import DirectoryPolicy, OwnerChangePolicy, TagKeys
+from app.domain.linking import DirectoryPolicy, DuplicatesPolicy, OwnerChangePolicy, TagKeys
 from app.domain.refresh import RefreshPolicy
 from app.environments import Environment
 
@@ -17,6 +17,7 @@ class Policy:
     owner_change: OwnerChangePolicy = OwnerChangePolicy.REASSIGN
     tag_keys: TagKeys = field(default_factory=TagKeys)
     refresh: Mapping[str, RefreshPolicy | None] = field(default_factory=dict)
+    duplicates: Mapping[str, DuplicatesPolicy] = field(default_factory=dict)  # by integration; `*` is all others
 
     def refresh_of(self, environment: str, integration: str) -> RefreshPolicy | None:
         """How this integration's tokens are kept fresh; None where they are not."""
@@ -24,3 +25,8 @@ class Policy:
         if known is None or not known.has_api:
             return None
         return self.refresh.get(integration, self.refresh.get("*", RefreshPolicy()))
+
+    def supersedes(self, integration: str) -> bool:
+        """Whether an owner's newest connection to this integration takes the place of the older ones."""
+        chosen = self.duplicates.get(integration, self.duplicates.get("*", DuplicatesPolicy.KEEP))
+        return chosen is DuplicatesPolicy.SUPERSEDE

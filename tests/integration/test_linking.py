@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import func, select
 
-from app.db.models import Event, Organization, User
+from app.db.models import Connection, Event, Organization, User
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy, TagKeys
 from app.domain.states import ConnectionStatus, EventState
 from app.ids import new_id
@@ -303,3 +303,47 @@ def test_a_real_flow_through_the_sandbox_is_linked_by_its_sessions_tags(world, n
     assert world.owner(connection_id) == DANA_OWNS
     with world.database.read() as session:
         assert session.scalar(select(func.count()).where(Event.state == EventState.PROCESSED)) == 2
+
+
+def test_drift_keeps_the_last_tags_that_carried_the_link_until_tags_carry_it_again(world, nango, linked):
+    reauthorize(world, nango, linked, DANA | {"plan": "pro"})
+    assert world.connection(linked).known_tags is None
+    for tags in ({}, {"plan": "free"}, {}):
+        world.clock.move(1)
+        reauthorize(world, nango, linked, tags)
+        connection = world.connection(linked)
+        assert (connection.known_tags, connection.tags) == (DANA | {"plan": "pro"}, tags)
+        assert world.owner(linked) == DANA_OWNS
+    reauthorize(world, nango, linked, DANA)
+    assert (world.connection(linked).known_tags, world.connection(linked).drift) == (None, None)
+
+
+def test_a_held_change_keeps_the_tags_of_the_link_that_stands(open_world, base_url, nango, linked):
+    world = open_world(base_url=base_url, owner_change=OwnerChangePolicy.HOLD)
+    reauthorize(world, nango, linked, OMAR)
+    assert (world.connection(linked).drift, world.connection(linked).known_tags) == ("owner_change_held", DANA)
+
+
+def test_a_link_that_no_tag_carried_leaves_no_tags_to_write_back(world, nango, connection_id):
+    end_user = {"endUserId": "usr_2001", "organizationId": "org_88", "tags": {}}
+    register(nango, connection_id, "oauth2", endUser=end_user)
+    world.settle(auth(connection_id=connection_id, end_user=end_user))
+    with world.database.write() as session:
+        session.query(Connection).update({"tags": {"plan": "pro"}})
+    nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
+    register(nango, connection_id, "oauth2")
+    known = world.connection(connection_id)
+    with world.database.write() as session:
+        session.query(Connection).update({"nango_id": known.nango_id + 1})
+    world.settle(auth("override", connection_id=connection_id, tags={}))
+    assert (world.owner(connection_id), world.connection(connection_id).drift) == (OMAR_OWNS, "tags_wiped")
+    assert world.connection(connection_id).known_tags is None
+
+
+def test_a_deletion_and_a_new_generation_forget_the_tags_that_were_kept(world, nango, clock, linked):
+    reauthorize(world, nango, linked, {})
+    nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
+    register(nango, linked, "oauth2")
+    clock.move(WINDOW.total_seconds())
+    world.settle(auth(connection_id=linked, tags={}))
+    assert world.connection(linked).known_tags is None
