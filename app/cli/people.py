@@ -21,7 +21,8 @@ from app.domain.people import Kind
 from app.domain.people_files import ENDINGS, Format, read
 from app.errors import InvalidInput
 from app.ids import parse
-from app.services import importing, people, waiting
+from app.services import erasing, importing, people, waiting
+from app.services.erasing import Report
 from app.services.importing import REFUSED_SHOWN, Summary
 from app.services.people import Merged
 from app.services.policy import Policy
@@ -142,6 +143,32 @@ def change_user(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str
 def remove_user(who: str, *, force: bool, as_json: bool) -> None:
     """Remove a user. Past links stay, and nothing is deleted in Nango. ID: usr_… or the external id."""
     _remove(Kind.USER, who, force=force, as_json=as_json)
+
+
+@users.command("erase")
+@_WHO
+@click.option("--dry-run", is_flag=True, help="Only say what names them.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Even while their connections live in Nango.")
+@_JSON
+def erase_user(who: str, *, dry_run: bool, yes: bool, force: bool, as_json: bool) -> None:
+    """Remove a person's data from all that is stored, after saying how much names them. ID: usr_… or the external id.
+
+    Delete their connections first: while they live in Nango, the next event brings their tags back. What teams were
+    handed, logs and backups are out of reach.
+    """
+    with opened() as (database, _):
+        with database.read() as session:
+            id_ = people.find(session, Kind.USER, who)
+        found = erasing.preview(database, id_)
+        if dry_run:
+            print_one(_report(found, erased=False), as_json=as_json)
+            return
+        rows_named = ", ".join(f"{count} {table}" for table, count in sorted(found.named.items()) if count)
+        if not yes and not click.confirm(f"Erase {found.user} from {rows_named or 'its own row alone'}?", err=True):
+            sys.exit(1)
+        report = erasing.erase(database, id_, force=force, actor=cli_actor(), clock=utc_now)
+    print_one(_report(report, erased=True), as_json=as_json)
 
 
 @users.command("import")
@@ -304,6 +331,16 @@ def _import(kind: Kind, file: str, *, format_: str | None, dry_run: bool, strict
             summary = run(dry_run=False)
     _print_summary(summary, written=written, as_json=as_json)
     sys.exit(1 if summary.refused else 0)
+
+
+def _report(report: Report, *, erased: bool) -> dict[str, Any]:
+    return {
+        "user": report.user,
+        "erased": erased,
+        "rows": {table: count for table, count in sorted(report.named.items()) if count},
+        "links_closed": report.links_closed,
+        "stays": {what: count for what, count in sorted(report.stays.items()) if count},
+    }
 
 
 def _print_summary(summary: Summary, *, written: bool, as_json: bool) -> None:

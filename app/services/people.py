@@ -137,11 +137,20 @@ def merge(
 
 
 def remove(
-    database: Database, kind: Kind, id_: UUID, *, force: bool, actor: str, clock: Callable[[], datetime]
+    database: Database,
+    kind: Kind,
+    id_: UUID,
+    *,
+    force: bool,
+    keep: bool = False,
+    reason: str | None = None,
+    actor: str,
+    clock: Callable[[], datetime],
 ) -> Removed:
     """Remove one. Raises NotFound, and StillOwns while connections or users belong to them and `force` is not given.
 
     With `force` their links are closed, a chunk per transaction; nothing is deleted in Nango. Past links stay.
+    keep: the row stays even where nothing refers to it. reason: why links are closed, else `<kind>_removed`.
     """
     closed = released = 0
     while True:
@@ -149,7 +158,7 @@ def remove(
             stored = rows.lock_by_id(session, kind, id_)
             owned, users = rows.open_links(session, kind, id_), rows.count_users(session, kind, id_)
             if not owned and not users:
-                kept = rows.has_history(session, kind, id_)
+                kept = keep or rows.has_history(session, kind, id_)
                 if kept:
                     rows.retire(session, kind, stored, now=clock())
                 else:
@@ -160,7 +169,7 @@ def remove(
             raise StillOwns(kind, rows.shown_id(kind, id_), links=owned, users=users)
         with database.write() as session:
             now = clock()
-            links = _close_links(session, kind, id_, reason=f"{kind}_removed", now=now)
+            links = _close_links(session, kind, id_, reason=reason or f"{kind}_removed", now=now)
             gone = rows.release_users(session, kind, id_, limit=CHUNK)
             detail = {"links_closed": links, "users_released": gone}
             _record(session, kind, id_, "released", detail, actor=actor, now=now)
@@ -186,6 +195,7 @@ def _record(
 
 def _close_links(session: Session, kind: Kind, id_: UUID, *, reason: str, now: datetime) -> int:
     """Close a chunk of their open links. Connections are locked first, as everybody else does."""
+    connection_rows.wait_for_turn(session)
     keys = rows.owned_connections(session, kind, id_, limit=CHUNK)
     connections = {one.id: one for one in connection_rows.lock(session, keys).values()}
     links = Links(session, list(connections), now=now)
@@ -196,7 +206,12 @@ def _close_links(session: Session, kind: Kind, id_: UUID, *, reason: str, now: d
             links.close(connection, reason)
             connection.unlinked_reason, connection.drift, connection.updated_at = _missing(connection), None, now
             closed.append(connection)
-    connection_rows.update(session, closed)
+    # Connections that had given way to these wait like them.
+    behind = connection_rows.lock_superseded(session, [link.id for link in links.ended])
+    for connection in behind:
+        connection.unlinked_reason, connection.superseded_by = _missing(connection), None
+        connection.updated_at = now
+    connection_rows.update(session, [*closed, *behind])
     links.write()
     return len(closed)
 

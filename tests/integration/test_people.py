@@ -9,11 +9,12 @@ from app.db import people as rows
 from app.db.audit import AuditFilters
 from app.db.models import Connection, Link, User
 from app.db.people import Filters
-from app.domain.linking import DirectoryPolicy
+from app.domain.linking import DirectoryPolicy, DuplicatesPolicy
 from app.domain.people import Kind
 from app.errors import AlreadyExists, InvalidFields, NotFound, StillOwns
 from app.services import applying, people, waiting
 from app.services.people import Result
+from tests.integration.sandbox_server import register
 from tests.integration.world import DANA, auth, in_threads
 
 USER, ORGANIZATION = Kind.USER, Kind.ORGANIZATION
@@ -288,6 +289,19 @@ def test_an_organization_is_removed_with_its_links_and_lets_its_users_go(world):
     assert (done.links_closed, done.users_released, done.kept) == (1, 1, True)
     assert shown(world, user)["organization"] is None
     assert world.links("c-1")[0].close_reason == "organization_removed"
+
+
+def test_connections_that_gave_way_wait_like_those_they_gave_way_to(open_world, nango, base_url, connection_id):
+    world = open_world(
+        base_url=base_url, directory=DirectoryPolicy.REQUIRE, duplicates={"oauth2": DuplicatesPolicy.SUPERSEDE}
+    )
+    user, _ = add(world, external_id="usr_1")
+    for name in (connection_id, f"{connection_id}-newer"):
+        register(nango, name, "oauth2", tags={"end_user_id": "usr_1"})
+        world.settle(auth(connection_id=name, tags={"end_user_id": "usr_1"}))
+    assert world.connection(connection_id).unlinked_reason == "superseded"
+    assert remove(world, user, force=True).links_closed == 1
+    assert {one.unlinked_reason for one in world.all(Connection)} == {"unknown_user"}
 
 
 def test_many_links_are_closed_a_chunk_at_a_time(world, monkeypatch):

@@ -19,6 +19,9 @@ VALUES: dict[str, Any] = {
     "connections.status": "active",
     "destinations.kind": "celery",
     "jobs.state": "discarded",
+    "audit.outcome": "done",
+    "reconciliations.trigger": "demand",
+    "reconciliations.stage": "done",
 }
 
 
