@@ -10,7 +10,6 @@ from app.cli.output import print_rows
 from app.clock import utc_now
 from app.configuration import load
 from app.db import audit as rows
-from app.db import listing
 from app.db.audit import AuditFilters
 from app.db.engine import connect
 from app.db.schema import require_current
@@ -47,5 +46,5 @@ def audit(
     with closing(connect(load().database)) as database:
         require_current(database)
         with database.read() as session:
-            found = [listing.audited(one) for one in rows.newest(session, filters)]
+            found = [rows.shown(one) for one in rows.newest(session, filters)]
     print_rows(found, ("at", "actor", "action", "subject", "outcome", "detail"), as_json=as_json)

@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from datetime import timedelta
-from typing import Any
 
 import click
 
@@ -12,7 +11,6 @@ from app.clock import utc_now
 from app.configuration import load
 from app.db import rejections as rows
 from app.db.engine import connect
-from app.db.models import Rejection
 from app.db.schema import require_current
 
 
@@ -30,18 +28,4 @@ def rejections(*, environment: str | None, cause: str | None, since: timedelta, 
             start = rows.minute_of(utc_now() - since)
             found = rows.newest(session, since=start, environment=environment, cause=cause, limit=limit)
     columns = ("minute", "environment", "cause", "status", "count", "peak", "last_peer", "last_detail")
-    print_rows([_shown(one) for one in found], columns, as_json=as_json)
-
-
-def _shown(one: Rejection) -> dict[str, Any]:
-    return {
-        "minute": one.minute.isoformat(),
-        "environment": one.environment or None,
-        "cause": one.cause,
-        "status": one.status,
-        "count": one.count,
-        "peak": one.peak,
-        "last_at": one.last_at.isoformat(),
-        "last_peer": one.last_peer,
-        "last_detail": one.last_detail,
-    }
+    print_rows([rows.shown(one) for one in found], columns, as_json=as_json)

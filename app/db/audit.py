@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db.models import Audit
 from app.domain.states import AuditOutcome
-from app.ids import first_id, new_id
+from app.ids import AUDIT, first_id, new_id, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,19 @@ def newest(session: Session, filters: AuditFilters) -> list[Audit]:
     if filters.before is not None:
         statement = statement.where(Audit.id < filters.before)
     return list(session.scalars(statement))
+
+
+def shown(one: Audit) -> dict[str, Any]:
+    """A row of the audit as people see it."""
+    return {
+        "id": show(AUDIT, one.id),
+        "at": one.at.isoformat(),
+        "actor": one.actor,
+        "action": one.action,
+        "subject": one.subject,
+        "outcome": one.outcome,
+        "detail": one.detail,
+    }
 
 
 def prune(session: Session, *, before: datetime, limit: int) -> int:

@@ -11,9 +11,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.db import bulk
-from app.db.models import Attempt, Audit, Connection, Decision, Event, Job, Link, Organization, Refresh, User
+from app.db.models import Attempt, Connection, Decision, Event, Job, Link, Organization, Refresh, User
 from app.errors import NotFound
-from app.ids import AUDIT, CONNECTION, EVENT, JOB, REFRESH, show
+from app.ids import CONNECTION, EVENT, JOB, REFRESH, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,19 +196,6 @@ def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str,
             }
             for each in attempts
         ]
-    }
-
-
-def audited(one: Audit) -> dict[str, Any]:
-    """A row of the audit as people see it."""
-    return {
-        "id": show(AUDIT, one.id),
-        "at": one.at.isoformat(),
-        "actor": one.actor,
-        "action": one.action,
-        "subject": one.subject,
-        "outcome": one.outcome,
-        "detail": one.detail,
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import case, delete, select, tuple_
 from sqlalchemy.orm import Session
@@ -11,6 +11,9 @@ from sqlalchemy.orm import Session
 from app.db.events import insert_for
 from app.db.models import Rejection
 from app.domain.breaker import WINDOW
+
+Key = tuple[datetime, str, str]  # minute, environment, cause
+_row_key: Final = tuple_(Rejection.minute, Rejection.environment, Rejection.cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +65,41 @@ def newest(
     environment: str | None = None,
     cause: str | None = None,
     limit: int | None = None,
+    before: Key | None = None,
 ) -> list[Rejection]:
-    """The rows of minutes from `since` on, newest first."""
+    """The rows of minutes from `since` on, newest first; after the row with the key `before`, where it is given."""
     statement = select(Rejection).where(Rejection.minute >= since)
     if environment is not None:
         statement = statement.where(Rejection.environment == environment)
     if cause is not None:
         statement = statement.where(Rejection.cause == cause)
+    if before is not None:
+        statement = statement.where(_row_key < before)
     order = (Rejection.minute.desc(), Rejection.environment.desc(), Rejection.cause.desc())
     return list(session.scalars(statement.order_by(*order).limit(limit)))
 
 
+def shown(one: Rejection) -> dict[str, Any]:
+    """Refused webhooks as people see them: those of a minute, an environment and a cause."""
+    return {
+        "minute": one.minute.isoformat(),
+        "environment": one.environment or None,
+        "cause": one.cause,
+        "status": one.status,
+        "count": one.count,
+        "peak": one.peak,
+        "last_at": one.last_at.isoformat(),
+        "last_peer": one.last_peer,
+        "last_detail": one.last_detail,
+    }
+
+
 def prune(session: Session, *, before: datetime, limit: int) -> int:
     """Forget minutes before that, at most `limit` rows."""
-    key = tuple_(Rejection.minute, Rejection.environment, Rejection.cause)
     old = select(Rejection.minute, Rejection.environment, Rejection.cause).where(Rejection.minute < before).limit(limit)
     rows = [tuple(row) for row in session.execute(old)]
     if rows:
-        session.execute(delete(Rejection).where(key.in_(rows)).execution_options(synchronize_session=False))
+        session.execute(delete(Rejection).where(_row_key.in_(rows)).execution_options(synchronize_session=False))
     return len(rows)
 
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, text, update
 
-from app.db import audit
+from app.db import audit, rejections
 from app.db.models import ApiToken, Audit
+from app.db.rejections import RefusalCount
 from app.domain.access import Scope
 from app.ids import first_id
 from app.services import tokens, upkeep
@@ -170,6 +171,20 @@ def test_the_audit_is_kept_for_a_year(api):
     upkeep.prune(api.database, window=WINDOW, clock=lambda: datetime.now(UTC))
     assert api.json("/audit?action=old.done")["data"] == []
     assert len(api.json("/audit?action=test.done")["data"]) == 1
+
+
+def test_refused_webhooks_are_listed_and_paged_without_ids(api):
+    now = datetime.now(UTC)
+    refused = [("default", "no_signature"), ("default", "bad_signature"), ("", "unknown_environment")]
+    with api.database.write() as session:
+        rejections.add(session, [RefusalCount(one, cause, 401, 1, now, "peer", "") for one, cause in refused])
+    first = api.json("/rejections?limit=1")
+    second = api.json("/rejections", params={"limit": 2, "cursor": first["next_cursor"]})
+    shown = [(row["environment"] or "", row["cause"]) for row in first["data"] + second["data"]]
+    assert shown == refused
+    assert second["next_cursor"] is None
+    assert len(api.json("/rejections?cause=no_signature")["data"]) == 1
+    problem_of(api.get("/rejections?cursor=a~b~c"), 400, "invalid_request")
 
 
 def test_an_unknown_path_or_method_is_a_problem_too(api):

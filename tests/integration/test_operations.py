@@ -4,18 +4,21 @@ import logging
 from unittest import mock
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select
 
 from app.db import leases
 from app.db.models import Audit
 from app.deadlines import EDIT_LEASE
 from app.domain.states import ConnectionStatus, RefreshOutcome
+from app.environments import Environment, SigningKeys
 from app.errors import (
     Conflict,
     InvalidFields,
     InvalidInput,
     InvalidTags,
     NangoConnectionNotFound,
+    NangoForbidden,
     NangoRefreshExhausted,
     NangoRefreshFailed,
     NangoUnavailable,
@@ -24,11 +27,12 @@ from app.errors import (
 )
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
+from app.services.confirming import NangoClients
 from app.services.operations import credentials, deleting, desk, metadata, sessions, tags
 from app.services.operations.desk import Desk
 from app.services.operations.sessions import Options, Owner
 from tests.integration.sandbox_server import control, fetch, register, run_flow
-from tests.integration.world import DANA, OMAR, TOKEN, auth, closed_port, dump, in_threads
+from tests.integration.world import DANA, OMAR, TOKEN, KilledError, auth, closed_port, dump, in_threads
 
 WHO = "token:tester"
 
@@ -334,3 +338,50 @@ def test_one_that_nango_does_not_know_fails_as_what_it_is(world, at, nango, know
     with pytest.raises(NangoConnectionNotFound):
         tags.add_tags(at, known, {"a": "b"}, actor=WHO)
     assert audited(world)[-1].detail["error"] == "NangoConnectionNotFound"
+
+
+@pytest.fixture
+def desk_of(world, nango, base_url):
+    """Desks whose API key has these scopes only."""
+    opened = []
+
+    def make(*scopes):
+        answer = nango.post("/sandbox/keys", json={"scopes": list(scopes)}).raise_for_status().json()
+        key = SecretStr(answer["key"]["api_key"])
+        environment = Environment("default", base_url, "acme", SigningKeys(), api_key=key)
+        opened.append(NangoClients({"default": environment}))
+        return Desk(world.database, world.policy, opened[-1], world.clock)
+
+    yield make
+    for clients in opened:
+        clients.close()
+    nango.delete("/sandbox/keys").raise_for_status()
+
+
+def test_a_key_that_lacks_a_scope_is_named_as_the_reason(known, desk_of):
+    reader = desk_of("environment:connections:read", "environment:connections:list")
+    for act in (
+        lambda: tags.add_tags(reader, known, {"a": "b"}, actor=WHO),
+        lambda: deleting.delete(reader, known, actor=WHO),
+        lambda: metadata.set_metadata(reader, known, {}, actor=WHO),
+        lambda: sessions.reconnect(reader, known, tags=None, options=Options(), actor=WHO),
+        lambda: credentials.refresh(reader, known, actor=WHO),
+    ):
+        with pytest.raises(NangoForbidden, match="environment:connect"):
+            act()
+
+
+def test_credentials_that_the_key_may_not_read_are_not_taken_for_none(known, desk_of, world):
+    reader = desk_of("environment:connections:read", "environment:connections:list")
+    with pytest.raises(NangoForbidden, match="read_credentials"):
+        credentials.get_credentials(reader, known, actor=WHO)
+    assert [act.outcome for act in audited(world)] == ["failed"]
+
+
+def test_an_act_whose_process_died_stays_begun(world, at, known):
+    def die(*_arguments, **_options):
+        raise KilledError
+
+    with mock.patch.object(NangoClient, "set_tags", die), pytest.raises(KilledError):
+        tags.add_tags(at, known, {"plan": "pro"}, actor=WHO)
+    assert [(act.action, act.outcome) for act in audited(world)] == [("tags.added", "begun")]

@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import fields
 
 from app import errors
-from app.db import listing
-from app.db.models import Audit, Connection, Event, Job, Refresh
+from app.db import audit, listing, rejections
+from app.db.models import Audit, Connection, Event, Job, Refresh, Rejection
 from app.web.api import problems, shapes
 from app.web.api.problems import Kind, refusal_for
 
@@ -21,10 +21,11 @@ CONNECTION = Connection(id=ID)
 @pytest.mark.parametrize(
     ("row", "shape"),
     [
-        (listing.audited(Audit(id=ID, at=NOW)), shapes.AuditEntry),
+        (audit.shown(Audit(id=ID, at=NOW)), shapes.AuditEntry),
         (listing._event(EVENT), shapes.EventRow),
         (listing._connection(CONNECTION, None, None, None, None), shapes.ConnectionRow),
         (listing._job(Job(id=ID, event_id=ID, created_at=NOW)), shapes.JobRow),
+        (rejections.shown(Rejection(minute=NOW, last_at=NOW)), shapes.RejectionRow),
         (listing._refresh(Refresh(id=ID, refresh_at=NOW), CONNECTION), shapes.RefreshRow),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -12,9 +12,9 @@ from app.db import connections as connection_rows
 from app.db.models import Refresh
 from app.domain.refresh import classify
 from app.domain.states import RefreshOutcome
-from app.errors import Conflict, NangoError, NangoRefreshExhausted, NangoRefreshFailed
+from app.errors import Conflict, NangoError, NangoForbidden, NangoRefreshExhausted, NangoRefreshFailed
 from app.nango.client import NangoClient
-from app.nango.credentials import Credentials
+from app.nango.credentials import Credentials, NoCredentials
 from app.nango.types import ConnectionDetail
 from app.services.operations.desk import Act, Desk, Subject, remaining, require_not_deleted
 
@@ -98,6 +98,9 @@ def _ask(
     except (NangoRefreshFailed, NangoRefreshExhausted) as failed:
         _keep(desk, subject, asked_at, failure=failed)
         raise
+    if isinstance(found.credentials, NoCredentials) and subject.auth_mode != "NONE":
+        # Nango leaves them out without a word (CONTRACT 3.2), and who asked would take that for their being gone.
+        raise NangoForbidden(detail="getting credentials requires the scope environment:connections:read_credentials")
     _keep(desk, subject, asked_at, expires_at=found.expires_at, act=act)
     return found
 

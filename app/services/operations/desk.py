@@ -49,6 +49,7 @@ class Subject:
     connection_id: str
     nango_id: int | None
     status: str
+    auth_mode: str | None
     tags: Mapping[str, str]
     expires_at: datetime | None
 
@@ -93,6 +94,7 @@ class Desk:
             one.connection_id,
             one.nango_id,
             one.status,
+            one.auth_mode,
             one.tags,
             one.expires_at,
         )

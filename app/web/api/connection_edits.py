@@ -98,6 +98,9 @@ class Session(Struct, frozen=True, kw_only=True):
     expires_at: str
     tags: dict[str, str]
 
+    def __repr__(self) -> str:
+        return f"Session(secret hidden, expires_at={self.expires_at})"
+
 
 @endpoint("PUT /connections/{con_id}/tags", scope=Scope.OPERATOR, asks_nango=True)
 def set_tags(call: Call, con_id: str, body: TagsBody) -> Tags:

@@ -48,6 +48,9 @@ class LiveCredentials(Struct, frozen=True, kw_only=True):
     connection_id: str
     credentials: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"LiveCredentials({self.id!r}, secrets hidden)"
+
 
 class RefreshAnswer(Struct, frozen=True, kw_only=True):
     """`outcome`: `renewed`; `unchanged`, as where nothing can be renewed; `no_expiry`."""

@@ -88,7 +88,11 @@ def after(prefix: str, cursor: str | None) -> UUID | None:
     try:
         return parse(prefix, cursor)
     except InvalidInput:
-        raise _refused("cursor", "invalid", "not a cursor of this list: pass `next_cursor` as it came") from None
+        raise not_a_cursor() from None
+
+
+def not_a_cursor() -> Refusal:
+    return _refused("cursor", "invalid", "not a cursor of this list: pass `next_cursor` as it came")
 
 
 def identity(prefix: str, text: str) -> UUID:

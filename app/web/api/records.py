@@ -1,19 +1,22 @@
 """Read-only lists: what was done, received, handed over and renewed."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from msgspec import Meta
 
-from app.db import audit, listing
+from app.db import audit, listing, rejections
 from app.db.audit import AuditFilters
 from app.db.listing import Filters
+from app.db.rejections import Key
 from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.states import EventState, JobState, Origin
 from app.ids import AUDIT, EVENT, JOB, REFRESH
+from app.services.upkeep import RECORD_KEPT
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
-from app.web.api.reading import after, identity
-from app.web.api.shapes import AuditEntry, EventRecord, EventRow, JobRecord, JobRow, RefreshRow
+from app.web.api.reading import after, identity, not_a_cursor
+from app.web.api.shapes import AuditEntry, EventRecord, EventRow, JobRecord, JobRow, RefreshRow, RejectionRow
 
 Environment = Annotated[str | None, Meta(description="Of this environment.")]
 Integration = Annotated[str | None, Meta(description="Of this integration.")]
@@ -41,6 +44,11 @@ class JobQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True)
     event: Annotated[str | None, Meta(description="Of the event with this `evt_…` id.")] = None
 
 
+class RejectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    environment: Annotated[str | None, Meta(description="Of this environment; empty for unknown ones.")] = None
+    cause: Annotated[str | None, Meta(description="For this cause, such as `bad_signature`.")] = None
+
+
 class RefreshQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     open: Annotated[bool | None, Meta(description="Planned ones (true) or past ones (false).")] = None
     environment: Environment = None
@@ -59,7 +67,7 @@ def list_audit(call: Call, query: AuditQuery) -> Page[AuditEntry]:
         subject=query.subject,
     )
     with call.context.database.read() as session:
-        rows = [listing.audited(one) for one in audit.newest(session, filters)]
+        rows = [audit.shown(one) for one in audit.newest(session, filters)]
     return page(rows, query.limit, AuditEntry)
 
 
@@ -114,6 +122,36 @@ def get_job(call: Call, job_id: str) -> JobRecord:
         return record(listing.job(session, identity(JOB, job_id), team=call.team), JobRecord)
 
 
+@endpoint("GET /rejections", scope=Scope.VIEWER)
+def list_rejections(call: Call, query: RejectionQuery) -> Page[RejectionRow]:
+    """List refused webhooks, newest first: a row per minute, environment and cause."""
+    with call.context.database.read() as session:
+        found = rejections.newest(
+            session,
+            since=call.context.clock() - RECORD_KEPT,
+            environment=query.environment,
+            cause=query.cause,
+            limit=query.limit + 1,
+            before=_after_minute(query.cursor),
+        )
+    rows = [rejections.shown(one) for one in found[: query.limit]]
+    last = found[query.limit - 1] if len(found) > query.limit else None
+    cursor = f"{last.minute:%Y-%m-%dT%H:%MZ}~{last.environment}~{last.cause}" if last else None
+    return Page(data=[record(row, RejectionRow) for row in rows], next_cursor=cursor)
+
+
+def _after_minute(cursor: str | None) -> Key | None:
+    """The row that a page of rejections goes on after: they have no ids. Raises Refusal."""
+    if cursor is None:
+        return None
+    try:
+        minute, environment, cause = cursor.split("~")
+        at = datetime.fromisoformat(minute)
+        return at.astimezone(UTC), environment, cause
+    except (ValueError, OverflowError):
+        raise not_a_cursor() from None
+
+
 @endpoint("GET /refreshes", scope=Scope.VIEWER)
 def list_refreshes(call: Call, query: RefreshQuery) -> Page[RefreshRow]:
     """List planned and past renewals of credentials, newest first."""
@@ -136,5 +174,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     get_event,
     list_jobs,
     get_job,
+    list_rejections,
     list_refreshes,
 )

@@ -135,6 +135,20 @@ class JobRecord(JobRow, frozen=True, kw_only=True):
     attempt_log: list[AttemptRow]
 
 
+class RejectionRow(Struct, frozen=True, kw_only=True):
+    """Webhooks refused within a minute for one cause. `environment` is null where the one asked for does not exist."""
+
+    minute: str
+    environment: str | None
+    cause: str
+    status: int
+    count: int
+    peak: int
+    last_at: str
+    last_peer: str
+    last_detail: str
+
+
 class RefreshRow(Struct, frozen=True, kw_only=True):
     """A planned renewal, open while `finished_at` is null. `connection` is our `con_…` id."""
 
