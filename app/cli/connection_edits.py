@@ -57,6 +57,16 @@ def remove_tags(*, keys: tuple[str, ...], as_json: bool, **target: Any) -> None:
     _print_tags(done, as_json=as_json)
 
 
+@click.command("restore-tags")
+@on_connection
+@AS_JSON
+def restore_tags(*, as_json: bool, **target: Any) -> None:
+    """Put the tags back that carried the link of a connection in drift."""
+    with desk_for_acting() as (desk, actor):
+        done = tag_operations.restore_tags(desk, Target(**target).find(desk), actor=actor)
+    _print_tags(done, as_json=as_json)
+
+
 @click.group()
 def metadata() -> None:
     """Get, set and update a connection's metadata, which is at Nango alone."""

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from app.cli.acting import Target, desk_for_acting, on_connection, pairs
-from app.cli.connection_edits import connect, metadata, reconnect, tags
+from app.cli.connection_edits import connect, metadata, reconnect, restore_tags, tags
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, choice, connection_filters, open_database
 from app.cli.output import print_one, print_rows
 from app.db import listing
@@ -24,6 +24,9 @@ from app.services.operations import credentials, deleting
 @click.option("--unlinked", is_flag=True, help="Only those without an owner.")
 @click.option("--needs-reconnect", is_flag=True, help="Only those whose end user has to reconnect.")
 @click.option("--drift", is_flag=True, help="Only those whose tags no longer carry their link.")
+@click.option(
+    "--duplicates", is_flag=True, help="Only those whose owner has several live connections to the integration."
+)
 @click.option("--user", help="Of the user with this id of the application's.")
 @click.option("--organization", help="Of the organization with this id of the application's.")
 @click.option("--tag", "tagged", multiple=True, metavar="K=V", help="With this tag; may be repeated, all must match.")
@@ -116,6 +119,6 @@ def delete_connection(*, yes: bool, as_json: bool, **target: Any) -> None:
     print_one({"id": subject.shown, "deleted": True, "was_gone": done.was_gone}, as_json=as_json)
 
 
-for command in (tags, metadata, connect, reconnect):
+for command in (tags, restore_tags, metadata, connect, reconnect):
     connections.add_command(command)
 connections.add_command(show_connection, "get")

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, exists, func, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from app.db import bulk
+from app.db import bulk, duplicates
 from app.db.models import Attempt, Connection, Decision, Event, Job, Link, Organization, Refresh, User
 from app.errors import NotFound
 from app.ids import CONNECTION, EVENT, JOB, REFRESH, show
@@ -33,6 +33,7 @@ class Filters:
     event_id: UUID | None = None
     unlinked: bool = False
     drift: bool = False
+    duplicates: bool = False  # connections that are one of several of their owner's
     tags: Mapping[str, str] = field(default_factory=dict)  # each of them, with exactly this value
     user: str | None = None  # the owner's external id
     organization: str | None = None
@@ -97,6 +98,8 @@ def connections(session: Session, filters: Filters) -> list[dict[str, Any]]:
         statement = statement.where(Connection.unlinked_reason.is_not(None))
     if filters.drift:
         statement = statement.where(Connection.drift.is_not(None))
+    if filters.duplicates:
+        statement = statement.where(duplicates.is_one_of_several())
     if filters.tags:
         statement = statement.where(*_tagged(bulk.dialect(session), filters.tags))
     return [_connection(*row) for row in session.execute(_page(statement, Connection.id, filters))]
@@ -115,6 +118,8 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
     return _connection(*row) | {
         "nango_id": one.nango_id,
         "tags_disagree": one.tags_disagree,
+        "known_tags": one.known_tags,
+        "siblings": duplicates.siblings(session, connection_ref),
         "last_error_type": one.last_error_type,
         "last_error_at": _time(one.last_error_at),
         "observed_at": _time(one.observed_at),

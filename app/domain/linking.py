@@ -4,7 +4,7 @@ Promise 5: a failure, a wiped override or a missing tag never unlinks; a confirm
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from uuid import UUID
 
@@ -204,6 +204,12 @@ def decide(
     if policy is OwnerChangePolicy.HOLD and not _is_less_of(found, current):
         return Keep(Drift.OWNER_CHANGE_HELD)
     return Open(found)
+
+
+def put_back(known: Mapping[str, str], present: Mapping[str, str], keys: TagKeys) -> dict[str, str]:
+    """The tags that end a drift: `known` carried the link, and of the present ones those that name no owner stay."""
+    naming = set(astuple(keys))
+    return {**known, **{key: value for key, value in present.items() if key not in naming}}
 
 
 def newest(generations: Mapping[UUID, int]) -> UUID | None:

@@ -326,3 +326,17 @@ def test_no_secret_is_in_the_audit_the_database_or_an_error(waylink, con, connec
     assert TOKEN.findall(held) == []
     for secret in (*secrets.values(), "nango_connect_session_", "canary"):
         assert secret not in held
+
+
+def test_a_drift_is_shown_with_its_tags_and_ended_by_one_call(waylink, nango, connection_id):
+    api, con_id = waylink.api, waylink.connect(connection_id, **DANA)
+    register(nango, connection_id, "oauth2", tags={})
+    assert api.web.post(auth("override", connection_id=connection_id, tags={}), key=SIGNING_KEY).status_code == 202
+    waylink.work()
+    shown = api.json(f"/connections/{con_id}")
+    assert (shown["drift"], shown["known_tags"], shown["siblings"]) == ("tags_wiped", DANA, [])
+    assert api.json("/connections?duplicates=true")["data"] == []
+    assert api("POST", f"/connections/{con_id}/restore-tags").json()["tags"] == DANA
+    waylink.work()
+    assert api.json(f"/connections/{con_id}")["drift"] is None
+    assert api("POST", f"/connections/{con_id}/restore-tags").status_code == 409

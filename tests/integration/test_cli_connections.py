@@ -133,3 +133,16 @@ def test_what_cannot_be_done_is_one_line_and_its_exit_code(command, known):
     command.variables["WAYLINK_NANGO_BASE_URL"] = "http://127.0.0.1:1"
     assert "reached" in one_line_error(command.inside("connections", "tags", "set", known), 1)
     command.variables["WAYLINK_NANGO_BASE_URL"] = away
+
+
+def test_the_tags_of_a_drifting_connection_are_put_back_by_one_command(command, nango, known):
+    assert "no tags to put back" in one_line_error(command.inside("connections", "restore-tags", known), 1)
+    register(nango, known, "oauth2", tags={})
+    work(command, auth("override", connection_id=known, tags={}))
+    [row] = command.json("connections", "--drift")
+    assert (row["drift"], command.json("connections", "show", known)["known_tags"]) == ("tags_wiped", DANA)
+    assert command.json("connections", "restore-tags", known)["tags"] == DANA
+    work(command)
+    assert command.json("connections", "--drift") == []
+    assert fetch(nango, known, "oauth2").json()["tags"] == DANA
+    assert command.json("connections", "--duplicates") == []

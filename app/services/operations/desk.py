@@ -41,7 +41,10 @@ _LOOK_EVERY: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Our record of the connection that is acted on, as it was when found."""
+    """Our record of the connection that is acted on, as it was when found.
+
+    known_tags: in a drift, the last ones that carried its link.
+    """
 
     ref: UUID
     environment: str
@@ -51,6 +54,7 @@ class Subject:
     status: str
     auth_mode: str | None
     tags: Mapping[str, str]
+    known_tags: Mapping[str, str] | None
     expires_at: datetime | None
 
     @property
@@ -96,6 +100,7 @@ class Desk:
             one.status,
             one.auth_mode,
             one.tags,
+            one.known_tags,
             one.expires_at,
         )
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from app.domain import tags as tag_rules
 from app.domain.json_values import JsonObject
-from app.domain.linking import TagKeys
+from app.domain.linking import TagKeys, put_back
 from app.errors import FieldFault, InvalidFields
 from app.nango.types import ConnectSession
 from app.services.operations.desk import Desk, read, remaining, require_not_deleted, require_same
@@ -77,6 +77,8 @@ def reconnect(
 ) -> Opened:
     """Open a session to authorize a connection again. Without `tags` it keeps those it has.
 
+    In a drift it gets those back that carried its link.
+
     Nango takes a session's tags for the connection's, and one without any wipes them (CONTRACT 2.3): they are always
     sent. Raises what `connect` raises, NotFound and Conflict.
     """
@@ -90,6 +92,8 @@ def reconnect(
             require_same(subject, seen)
             # The list lags: where only that can be read, what was confirmed here is the better answer.
             given = dict(seen.view.tags if seen.exact else subject.tags or seen.view.tags)
+            if subject.known_tags is not None:
+                given = put_back(subject.known_tags, given, desk.policy.tag_keys)
         act.detail["keys"] = sorted(given)
         made = client.create_reconnect_session(
             subject.integration,

@@ -7,9 +7,11 @@ from uuid import UUID
 from app.domain import tags as tag_rules
 from app.domain.confirming import View
 from app.domain.event import EventType
+from app.domain.linking import put_back
 from app.domain.own_event import OwnEvent
 from app.domain.states import Origin
 from app.errors import Conflict, InvalidTags, TagFault
+from app.ids import CONNECTION, show
 from app.nango.client import NangoClient
 from app.services import own_events
 from app.services.operations.desk import Act, Desk, Seen, Subject, read, remaining, require_not_deleted, require_same
@@ -55,6 +57,23 @@ def remove_tags(desk: Desk, connection_ref: UUID, keys: Collection[str], *, acto
         return {key: value for key, value in found.items() if key not in gone}
 
     return _edit(desk, connection_ref, without, actor=actor, action="tags.removed")
+
+
+def restore_tags(desk: Desk, connection_ref: UUID, *, actor: str) -> TagChange:
+    """End a drift: put back the tags that carried the link. Tags of today that name no owner stay as they are.
+
+    Raises Conflict where there is no drift, or none whose tags are known; else what `set_tags` raises.
+    """
+    known = desk.subject(connection_ref).known_tags
+    if known is None:
+        raise Conflict(
+            f"{show(CONNECTION, connection_ref)} has no tags to put back: they carry its link, or no tags ever did"
+        )
+
+    def restored(found: Mapping[str, str]) -> dict[str, str]:
+        return put_back(known, found, desk.policy.tag_keys)
+
+    return _edit(desk, connection_ref, restored, actor=actor, action="tags.restored")
 
 
 def _edit(

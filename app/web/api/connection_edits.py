@@ -124,6 +124,15 @@ def remove_tag(call: Call, con_id: str, key: str) -> Tags:
     return _tags(tags.remove_tags(call.desk, identity(CONNECTION, con_id), [key], actor=call.actor))
 
 
+@endpoint("POST /connections/{con_id}/restore-tags", scope=Scope.OPERATOR, asks_nango=True)
+def restore_tags(call: Call, con_id: str) -> Tags:
+    """Put the tags back that carried the link of a connection in drift.
+
+    Tags of today that name no owner stay as they are. Without a drift, or with one whose tags are not known, it is 409.
+    """
+    return _tags(tags.restore_tags(call.desk, identity(CONNECTION, con_id), actor=call.actor))
+
+
 @endpoint("GET /connections/{con_id}/metadata", scope=Scope.VIEWER, asks_nango=True)
 def get_metadata(call: Call, con_id: str) -> Metadata:
     """Get a connection's metadata from Nango, which alone has it."""
@@ -187,6 +196,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     set_tags,
     put_tag,
     remove_tag,
+    restore_tags,
     get_metadata,
     set_metadata,
     update_metadata,

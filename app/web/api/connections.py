@@ -30,6 +30,9 @@ class ConnectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_field
     unlinked: Annotated[bool, Meta(description="Only those that belong to nobody.")] = False
     needs_reconnect: Annotated[bool, Meta(description="Only those whose end user has to reconnect.")] = False
     drift: Annotated[bool, Meta(description="Only those whose tags no longer carry their link.")] = False
+    duplicates: Annotated[
+        bool, Meta(description="Only those whose owner has several live connections to the integration.")
+    ] = False
     tags: Annotated[dict[str, str], Meta(description="With each of these tags, `tags[plan]=pro`.")] = field(
         default_factory=dict
     )
@@ -87,6 +90,7 @@ def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
         organization=query.organization,
         unlinked=query.unlinked,
         drift=query.drift,
+        duplicates=query.duplicates,
         tags=tag_rules.normalize(query.tags),
     )
     with call.context.database.read() as session:

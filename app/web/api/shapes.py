@@ -55,11 +55,22 @@ class RefreshOfConnection(Struct, frozen=True, kw_only=True):
     error: str | None
 
 
+class Sibling(Struct, frozen=True, kw_only=True):
+    """Another live connection of the same owner to the same integration. Not `linked`: it gave way to a newer one."""
+
+    id: str
+    connection_id: str
+    status: str
+    linked: bool
+
+
 class ConnectionRecord(ConnectionRow, frozen=True, kw_only=True):
-    """All that Waylink knows of a connection."""
+    """All that Waylink knows of a connection. `known_tags`: in a drift, the last tags that carried its link."""
 
     nango_id: int | None
     tags_disagree: bool
+    known_tags: dict[str, str] | None
+    siblings: list[Sibling]
     last_error_type: str | None
     last_error_at: str | None
     observed_at: str | None

@@ -1,0 +1,81 @@
+"""Several live connections of one owner to one integration, for people: which connections have such siblings."""
+
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from app.db.models import Connection, Link
+from app.domain.states import ConnectionStatus
+from app.ids import CONNECTION, show
+
+SHOWN: Final = 50
+
+
+def is_one_of_several() -> ColumnElement[bool]:
+    """A condition on `Connection`, outer-joined with its open `Link`: another one is linked to the same owner, had to
+    give way to this one, or the other way round."""
+    other, link = aliased(Connection), aliased(Link)
+    shares = exists().where(*_same_place(other), link.connection_ref == other.id, *_same_owner(link, Link))
+    gave_way = exists().where(other.superseded_by == Link.id, other.status != ConnectionStatus.DELETED)
+    one_of_them = or_(Connection.superseded_by.is_not(None), gave_way, shares)
+    return and_(Connection.status != ConnectionStatus.DELETED, one_of_them)
+
+
+def siblings(session: Session, connection_ref: UUID) -> list[dict[str, Any]]:
+    """The owner's other live connections to the integration, newest first, up to SHOWN.
+
+    `linked` is False for those that gave way to a newer one (policy `supersede`).
+    """
+    one = session.get_one(Connection, connection_ref)
+    if one.status == ConnectionStatus.DELETED:
+        return []
+    own = select(Link).where(Link.connection_ref == one.id, Link.closed_at.is_(None))
+    link = session.scalar(own if one.superseded_by is None else select(Link).where(Link.id == one.superseded_by))
+    if link is None:
+        return []
+    statement = _living(one).outerjoin(Link, and_(Link.connection_ref == Connection.id, Link.closed_at.is_(None)))
+    # Compared with None, SQLAlchemy says IS NULL.
+    owned = and_(Link.id.is_not(None), Link.user_id == link.user_id, Link.organization_id == link.organization_id)
+    statement = statement.where(or_(owned, Connection.superseded_by == link.id))
+    found = session.execute(statement.order_by(Connection.nango_id.desc(), Connection.id.desc()).limit(SHOWN))
+    return [
+        {
+            "id": show(CONNECTION, other.id),
+            "connection_id": other.connection_id,
+            "status": other.status,
+            "linked": other.superseded_by is None,
+        }
+        for (other,) in found
+    ]
+
+
+def _living(one: Connection) -> Select[Any]:
+    return select(Connection).where(
+        Connection.environment == one.environment,
+        Connection.integration == one.integration,
+        Connection.status != ConnectionStatus.DELETED,
+        Connection.id != one.id,
+    )
+
+
+def _same_place(other: Any) -> tuple[ColumnElement[bool], ...]:
+    return (
+        other.environment == Connection.environment,
+        other.integration == Connection.integration,
+        other.id != Connection.id,
+        other.status != ConnectionStatus.DELETED,
+    )
+
+
+def _same_owner(link: Any, ours: Any) -> tuple[ColumnElement[bool], ...]:
+    """User and organization together, either of which may be nobody."""
+    return (
+        link.closed_at.is_(None),
+        or_(link.user_id == ours.user_id, and_(link.user_id.is_(None), ours.user_id.is_(None))),
+        or_(
+            link.organization_id == ours.organization_id,
+            and_(link.organization_id.is_(None), ours.organization_id.is_(None)),
+        ),
+    )
