@@ -1,5 +1,6 @@
 """`waylink connections`: list and show what is known, and act on connections at Nango."""
 
+import sys
 from contextlib import closing
 from typing import Any
 
@@ -114,7 +115,9 @@ def delete_connection(*, yes: bool, as_json: bool, **target: Any) -> None:
         if not yes:
             owner = shown["user"] or shown["organization"] or "nobody"
             what = f"{subject.integration} connection {subject.connection_id!a} of {owner!a}"
-            click.confirm(f"Delete the {what}, in Nango too?", abort=True, err=True)
+            if not click.confirm(f"Delete the {what}, in Nango too?", err=True):
+                click.echo("nothing was deleted", err=True)
+                sys.exit(1)
         done = deleting.delete(desk, ref, actor=actor)
     print_one({"id": subject.shown, "deleted": True, "was_gone": done.was_gone}, as_json=as_json)
 

@@ -1,8 +1,10 @@
 """`waylink connections …`: what operators do to connections, as commands with exit codes and JSON."""
 
+import io
 import json
 import uuid
 from contextlib import closing
+from unittest import mock
 
 import pytest
 
@@ -113,9 +115,11 @@ def test_sessions_are_opened_and_a_reconnect_keeps_the_tags(command, known):
 
 
 def test_a_deletion_asks_first_and_a_refusal_deletes_nothing(command, nango, known):
-    refused = command("connections", "delete", known)
-    assert refused.returncode == 130
-    assert "oauth2" in refused.stderr
+    with mock.patch("sys.stdin", io.StringIO("n\n")):
+        refused = command.inside("connections", "delete", known)
+    assert (refused.returncode, "oauth2" in refused.stderr, "nothing was deleted" in refused.stderr) == (1, True, True)
+    with mock.patch("sys.stdin", io.StringIO()):  # nobody there to be asked
+        assert command.inside("connections", "delete", known).returncode == 130
     assert fetch(nango, known, "oauth2").status_code == 200
     assert command.json("connections", "delete", known, "--yes")["deleted"]
     work(command)

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from app.db import leases
 from app.db.models import Audit
 from app.deadlines import EDIT_LEASE
+from app.domain.linking import Drift
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.environments import Environment, SigningKeys
 from app.errors import (
@@ -31,7 +32,7 @@ from app.services.confirming import NangoClients
 from app.services.operations import credentials, deleting, desk, metadata, sessions, tags
 from app.services.operations.desk import Desk
 from app.services.operations.sessions import Options, Owner
-from tests.integration.sandbox_server import control, fetch, register, run_flow
+from tests.integration.sandbox_server import control, fetch, open_session, register, run_flow
 from tests.integration.world import DANA, OMAR, TOKEN, KilledError, auth, closed_port, dump, in_threads
 
 WHO = "token:tester"
@@ -318,6 +319,19 @@ def test_a_reconnect_keeps_the_tags(at, nango, known, connection_id, broken):
     run_flow(nango, "/sandbox/oauth/oauth2", made.token).raise_for_status()
     assert at_nango(nango, connection_id) == DANA
     assert sessions.reconnect(at, known, tags=OMAR, options=Options(), actor=WHO).tags == OMAR
+
+
+def test_a_reconnect_brings_back_the_tags_that_an_earlier_one_wiped(world, at, nango, known, connection_id):
+    wiping = open_session(nango, connection_id=connection_id, integration_id="oauth2")
+    run_flow(nango, "/sandbox/oauth/oauth2", wiping).raise_for_status()
+    world.settle(auth("override", connection_id=connection_id, tags={}))
+    assert (world.connection(connection_id).drift, at_nango(nango, connection_id)) == (Drift.TAGS_WIPED, {})
+    made = sessions.reconnect(at, known, tags=None, options=Options(), actor=WHO)
+    assert made.tags == DANA
+    run_flow(nango, "/sandbox/oauth/oauth2", made.token).raise_for_status()
+    world.settle(auth("override", connection_id=connection_id, tags=DANA))
+    assert world.connection(connection_id).drift is None
+    assert world.owner(connection_id) == ("usr_1042", "org_77")
 
 
 def test_what_is_not_there_or_cannot_be_asked_is_said(world, open_world, known, at):

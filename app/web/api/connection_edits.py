@@ -85,7 +85,7 @@ class ConnectBody(SessionOptions, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ReconnectBody(SessionOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`tags`: all that the connection shall have afterwards. Left out, it keeps those it has."""
+    """`tags`: all that the connection shall have afterwards. Left out, it keeps its own, wiped ones included."""
 
     tags: dict[str, str] | None = None
 
