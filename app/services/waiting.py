@@ -36,9 +36,15 @@ def link_waiting(database: Database, routes: RouteCache, keys: TagKeys, *, clock
 
 
 def link_appeared(
-    database: Database, routes: RouteCache, policy: Policy, appeared: Appeared, *, clock: Callable[[], datetime]
+    database: Database,
+    routes: RouteCache,
+    policy: Policy,
+    appeared: Appeared,
+    *,
+    clock: Callable[[], datetime],
+    chunks: int = MAX_CHUNKS,
 ) -> int:
-    """Link the connections that wait for somebody who was just added or changed, up to MAX_CHUNKS of them.
+    """Link the connections that wait for somebody who was just added or changed, up to so many chunks of them.
 
     Whoever made the change calls it after the commit. What is left, and what an event is making wait at this very
     moment, is found by Beat's next look. Returns how many were linked.
@@ -46,7 +52,7 @@ def link_appeared(
     if not appeared or policy.directory is DirectoryPolicy.SQL:
         return 0  # with `sql`, the application's database alone says who somebody is
     total, after = 0, None
-    for _ in range(MAX_CHUNKS):
+    for _ in range(chunks):
         looked_at, linked = _in_one_transaction(
             database, routes, policy.tag_keys, clock=clock, appeared=appeared, after=after
         )

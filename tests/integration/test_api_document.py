@@ -17,6 +17,11 @@ EXAMPLES = 12
 ELSEWHERE = [schemathesis.checks.ignored_auth, schemathesis.checks.positive_data_acceptance]
 
 
+@schemathesis.serializer("application/x-ndjson")
+def lines(_context, value):
+    return value.encode() if isinstance(value, str) else value
+
+
 @pytest.fixture(scope="module")
 def api(valkey, tmp_path_factory):
     folder = tmp_path_factory.mktemp("document")

@@ -25,11 +25,11 @@ def world(open_world):
     return open_world(directory=DirectoryPolicy.REQUIRE)
 
 
-def add(world, kind=USER, /, **fields):
+def add(world, kind=USER, /, chunks=waiting.MAX_CHUNKS, **fields):
     """As the edges do: write, then link who waited. The id, and how many were linked."""
     with world.database.write() as session:
         merged = people.add(session, kind, fields, actor="cli:test", now=world.clock())
-    return merged.outcomes[0].id, link(world, merged)
+    return merged.outcomes[0].id, link(world, merged, chunks=chunks)
 
 
 def change(world, id_, kind=USER, /, **fields):
@@ -38,10 +38,9 @@ def change(world, id_, kind=USER, /, **fields):
     return merged.outcomes[0].result, link(world, merged)
 
 
-def link(world, merged):
-    return waiting.link_appeared(
-        world.database, world.processor.routes, world.policy, merged.appeared, clock=world.clock
-    )
+def link(world, merged, **bounds):
+    routes = world.processor.routes
+    return waiting.link_appeared(world.database, routes, world.policy, merged.appeared, clock=world.clock, **bounds)
 
 
 def remove(world, id_, kind=USER, /, *, force=False):
@@ -192,10 +191,9 @@ def test_an_email_that_named_two_links_once_one_of_them_gives_it_up(world):
 
 def test_many_that_wait_are_linked_in_bounded_batches_and_the_rest_is_left_to_beat(world, monkeypatch):
     monkeypatch.setattr(waiting, "CHUNK", 3)
-    monkeypatch.setattr(waiting, "MAX_CHUNKS", 2)
     bodies = [auth(connection_id=f"c-{number}", tags={"end_user_id": "usr_1"}) for number in range(8)]
     world.process(*world.receive(*bodies))
-    assert add(world, external_id="usr_1")[1] == 6
+    assert add(world, external_id="usr_1", chunks=2)[1] == 6
     keys, routes = world.policy.tag_keys, world.processor.routes
     assert waiting.link_waiting(world.database, routes, keys, clock=world.clock) == 2
     assert len(world.all(Link)) == 8

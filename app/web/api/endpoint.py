@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar, get_type_hints
 
@@ -15,6 +15,7 @@ from app.domain.access import Access, Scope
 from app.services.confirming import NangoClients
 from app.services.operations.desk import Desk
 from app.services.policy import Policy
+from app.services.route_cache import RouteCache
 from app.web.api.problems import CONFLICT, Kind
 
 BODY_LIMIT: Final = 1024 * 1024
@@ -33,6 +34,7 @@ class Context:
     policy: Policy
     clients: NangoClients
     clock: Callable[[], datetime]
+    routes: RouteCache = field(default_factory=RouteCache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Endpoint:
     problems: tuple[Kind, ...]
     query: type[Struct] | None
     body: type[Struct] | None
+    lines: bool  # instead of a body: JSON lines, as they come
     answer: Any
     run: Callable[..., Any]
 
@@ -117,7 +120,8 @@ def endpoint(
     """Make an endpoint of a function.
 
     operation: such as `GET /connections/{con_id}`; what stands in braces is passed by name, as text. The function
-    takes `call`, and where it has them `query` and `body`, msgspec Structs; what it returns is the answer (None: 204).
+    takes `call`, and where it has them `query` and `body`, msgspec Structs, or instead of a body `lines`, the bytes of
+    JSON lines; what it returns is the answer (None: 204).
     Its docstring's first line is the summary. scope: what a token needs. teams: tokens of one team may call, too, and
     the function minds `call.team`. asks_nango: it waits for Nango, in a pool of its own. problems: beside those that
     every such endpoint can have.
@@ -144,6 +148,7 @@ def endpoint(
             problems=(*changes, *problems),
             query=hints.get("query"),
             body=hints.get("body"),
+            lines="lines" in hints,
             answer=answer,
             run=run,
         )

@@ -34,6 +34,7 @@ from app.web.api.problems import (
     UNSUPPORTED_MEDIA_TYPE,
     Kind,
 )
+from app.web.api.reading import JSON, JSON_LINES
 
 _ALWAYS: Final = (INVALID_REQUEST, UNAUTHENTICATED, FORBIDDEN, MISDIRECTED, FAULT, BUSY, DATABASE_AWAY)
 _WITH_BODY: Final = (TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, INVALID_TAGS)
@@ -80,7 +81,7 @@ def document(endpoints: Sequence[Endpoint], *, prefix: str) -> dict[str, Any]:
     shapes = _shapes(endpoints)
     _, schemas = msgspec.json.schema_components(shapes, ref_template=_REF)
     # Queries are shapes like the others up to here; in the document they are single parameters.
-    queries = {one.query: schemas.pop(one.query.__name__) for one in endpoints if one.query and one.query in shapes}
+    queries = {query: schemas.pop(query.__name__) for query in {one.query for one in endpoints} if query is not None}
     paths: dict[str, dict[str, Any]] = {}
     for one in endpoints:
         query = queries[one.query] if one.query else None
@@ -113,7 +114,7 @@ def problems_of(one: Endpoint) -> dict[int, list[Kind]]:
     kinds = [*_ALWAYS, *one.problems]
     if one.parameters or one.teams:
         kinds.append(NOT_FOUND)
-    if one.body is not None:
+    if one.body is not None or one.lines:
         kinds += _WITH_BODY
     if one.asks_nango:
         kinds += _OF_NANGO
@@ -138,7 +139,9 @@ def _operation(one: Endpoint, query: Mapping[str, Any] | None) -> dict[str, Any]
         "responses": {str(one.status): _success(one), **_refusals(one)},
     }
     if one.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _schema(one.body)}}}
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _schema(one.body)}}}
+    if one.lines:
+        operation["requestBody"] = {"required": True, "content": {JSON_LINES: {"schema": {"type": "string"}}}}
     return operation
 
 

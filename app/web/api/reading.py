@@ -16,6 +16,8 @@ from app.errors import InvalidInput, NotFound
 from app.ids import parse
 from app.web.api.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Refusal, fault
 
+JSON: Final = "application/json"
+JSON_LINES: Final = "application/x-ndjson"
 READ_SECONDS: Final = 12.0  # for a whole body
 _MEMBER: Final = re.compile(r"(\w+)\[([^\[\]]+)\]")
 _PLACE: Final = re.compile(r" - at `(?:key in )?\$\.?(.*?)`$")
@@ -55,12 +57,12 @@ def read_body(content: bytes, shape: type[Read]) -> Read:
         raise Refusal(INVALID_REQUEST, f"The body is not JSON: {why}") from None
 
 
-def check_content_type(declared: str) -> None:
-    """Raises Refusal for anything but JSON: a form of some other site's page could not send that."""
+def check_content_type(declared: str, wanted: str = JSON) -> None:
+    """Raises Refusal for anything but that: a form of some other site's page could not send it."""
     media_type = declared.partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type != wanted:
         shown = _shown(media_type) if media_type else "nothing"
-        raise Refusal(UNSUPPORTED_MEDIA_TYPE, f"Send application/json; content-type says {shown}.")
+        raise Refusal(UNSUPPORTED_MEDIA_TYPE, f"Send {wanted}; content-type says {shown}.")
 
 
 async def read_content(request: Request, limit: int) -> bytes:

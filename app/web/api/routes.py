@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from app.web.api import connection_edits, connections, reconciliations, records
+from app.web.api import connection_edits, connections, people, reconciliations, records
 from app.web.api.endpoint import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -10,4 +10,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *connection_edits.ENDPOINTS,
     *records.ENDPOINTS,
     *reconciliations.ENDPOINTS,
+    *people.ENDPOINTS,
 )

@@ -29,7 +29,7 @@ from app.web.api.problems import (
     Refusal,
     refusal_for,
 )
-from app.web.api.reading import check_content_type, read_body, read_content, read_query
+from app.web.api.reading import JSON_LINES, check_content_type, read_body, read_content, read_query
 from app.web.hosts import host_of
 
 PREFIX: Final = "/api/v1"
@@ -136,6 +136,9 @@ class Api:
         if wanted.body is not None:
             check_content_type(request.headers.get("content-type", ""))
             given["body"] = read_body(await read_content(request, wanted.body_limit), wanted.body)
+        if wanted.lines:
+            check_content_type(request.headers.get("content-type", ""), JSON_LINES)
+            given["lines"] = await read_content(request, wanted.body_limit)
         call = Call(access, self._context)
         pool = self._nango_pool if wanted.asks_nango else self._database_pool
         found = await pool.run(lambda: _encoded(wanted, wanted.run(call, **given)))

@@ -1,0 +1,326 @@
+"""Users and organizations: the owners of connections."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
+
+from app.db import people as rows
+from app.db.people import Filters
+from app.domain.access import Scope
+from app.domain.people import Kind
+from app.domain.people_files import Format, read
+from app.errors import InvalidInput
+from app.ids import ORGANIZATION, USER
+from app.services import importing, people, waiting
+from app.services.people import Merged
+from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
+from app.web.api.reading import after, identity
+
+LINKED_AT_ONCE: Final = 1  # chunk of waiting connections that a call links; the others follow within ten seconds
+
+Text = str | None | UnsetType
+
+
+class UserRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`external_id` is the application's id, null once the person was erased; `organization` is one, too."""
+
+    id: str
+    external_id: str | None
+    email: str | None
+    display_name: str | None
+    organization: str | None
+    connections: int
+    created_at: str
+    updated_at: str | None
+    removed_at: str | None
+
+
+class OrganizationRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`external_id` is the application's id."""
+
+    id: str
+    external_id: str | None
+    name: str | None
+    users: int
+    connections: int
+    created_at: str
+    updated_at: str | None
+    removed_at: str | None
+
+
+class OwnedLink(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A connection that is or was theirs."""
+
+    connection: str
+    integration: str
+    connection_id: str
+    linked_by: str
+    opened_at: str
+    closed_at: str | None
+    close_reason: str | None
+
+
+class UserRecord(UserRow, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With the newest links, of now and before. `linked`: connections that had waited for this very call."""
+
+    links: list[OwnedLink]
+    linked: int = 0
+
+
+class OrganizationRecord(OrganizationRow, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With the newest links, of now and before. `linked`: connections that had waited for this very call."""
+
+    links: list[OwnedLink]
+    linked: int = 0
+
+
+class OrganizationQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    external_id: Annotated[str | None, Meta(description="With this id of the application's.")] = None
+    removed: Annotated[bool, Meta(description="Those who were removed, instead of those who were not.")] = False
+
+
+class UserQuery(OrganizationQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    email: Annotated[str | None, Meta(description="With this address, in any case.")] = None
+    organization: Annotated[str | None, Meta(description="Of the organization with this external id.")] = None
+
+
+class UserChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is left out stays as it is; null clears."""
+
+    external_id: str | UnsetType = UNSET
+    email: Text = UNSET
+    display_name: Text = UNSET
+    organization: Text = UNSET
+
+
+class NewUser(UserChange, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`organization` is an external id."""
+
+    external_id: str
+
+
+class OrganizationChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is left out stays as it is; null clears."""
+
+    external_id: str | UnsetType = UNSET
+    name: Text = UNSET
+
+
+class NewOrganization(OrganizationChange, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`external_id` is the application's id."""
+
+    external_id: str
+
+
+class RemovalQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    force: Annotated[bool, Meta(description="Close the links of their connections. Nothing is deleted in Nango.")] = (
+        False
+    )
+
+
+class Removal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`history_kept`: links refer to them, so a row stays, which no tag finds any more."""
+
+    id: str
+    links_closed: int
+    users_released: int
+    history_kept: bool
+
+
+class ImportQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    dry_run: Annotated[bool, Meta(description="Write nothing, say what would happen.")] = False
+
+
+class RefusedLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    line: int
+    field: str | None
+    rule: str
+    reason: str
+
+
+class Imported(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What came of the lines. `linked`: connections that had waited. `refused_lines`: the first thousand faults."""
+
+    added: int
+    changed: int
+    unchanged: int
+    refused: int
+    linked: int
+    refused_lines: list[RefusedLine]
+
+
+@endpoint("GET /users", scope=Scope.VIEWER)
+def list_users(call: Call, query: UserQuery) -> Page[UserRow]:
+    """List users, newest first."""
+    filters = Filters(
+        limit=query.limit + 1,
+        before=after(USER, query.cursor),
+        external_id=query.external_id,
+        email=query.email,
+        organization=query.organization,
+        removed=query.removed,
+    )
+    with call.context.database.read() as session:
+        return page(rows.listing(session, Kind.USER, filters), query.limit, UserRow)
+
+
+@endpoint("POST /users", scope=Scope.OPERATOR, status=201)
+def add_user(call: Call, body: NewUser) -> UserRecord:
+    """Add a user. Connections that wait for them are linked.
+
+    An external id that somebody has is a conflict, whose `found.id` names them.
+    """
+    return record(_add(call, Kind.USER, body), UserRecord)
+
+
+@endpoint("POST /users/import", scope=Scope.OPERATOR)
+def import_users(call: Call, query: ImportQuery, lines: bytes) -> Imported:
+    """Add and change users by external id, a JSON object per line.
+
+    What a line leaves out stays as it is; null clears. Bad lines are refused with their number, the others written.
+    """
+    return _import(call, Kind.USER, lines, dry_run=query.dry_run)
+
+
+@endpoint("GET /users/{user_id}", scope=Scope.VIEWER)
+def get_user(call: Call, user_id: str) -> UserRecord:
+    """One user with their links, by `usr_…` id."""
+    return record(_one(call, Kind.USER, user_id), UserRecord)
+
+
+@endpoint("PATCH /users/{user_id}", scope=Scope.OPERATOR)
+def change_user(call: Call, user_id: str, body: UserChange) -> UserRecord:
+    """Change a user. Connections that wait for the new id or address are linked."""
+    return record(_change(call, Kind.USER, user_id, body), UserRecord)
+
+
+@endpoint("DELETE /users/{user_id}", scope=Scope.OPERATOR)
+def remove_user(call: Call, user_id: str, query: RemovalQuery) -> Removal:
+    """Remove a user. While connections belong to them, that is a conflict unless forced."""
+    return _remove(call, Kind.USER, user_id, force=query.force)
+
+
+@endpoint("GET /organizations", scope=Scope.VIEWER)
+def list_organizations(call: Call, query: OrganizationQuery) -> Page[OrganizationRow]:
+    """List organizations, newest first."""
+    filters = Filters(
+        limit=query.limit + 1,
+        before=after(ORGANIZATION, query.cursor),
+        external_id=query.external_id,
+        removed=query.removed,
+    )
+    with call.context.database.read() as session:
+        return page(rows.listing(session, Kind.ORGANIZATION, filters), query.limit, OrganizationRow)
+
+
+@endpoint("POST /organizations", scope=Scope.OPERATOR, status=201)
+def add_organization(call: Call, body: NewOrganization) -> OrganizationRecord:
+    """Add an organization. Connections that wait for it are linked."""
+    return record(_add(call, Kind.ORGANIZATION, body), OrganizationRecord)
+
+
+@endpoint("POST /organizations/import", scope=Scope.OPERATOR)
+def import_organizations(call: Call, query: ImportQuery, lines: bytes) -> Imported:
+    """Add and change organizations by external id, a JSON object per line."""
+    return _import(call, Kind.ORGANIZATION, lines, dry_run=query.dry_run)
+
+
+@endpoint("GET /organizations/{organization_id}", scope=Scope.VIEWER)
+def get_organization(call: Call, organization_id: str) -> OrganizationRecord:
+    """One organization with its links, by `org_…` id."""
+    return record(_one(call, Kind.ORGANIZATION, organization_id), OrganizationRecord)
+
+
+@endpoint("PATCH /organizations/{organization_id}", scope=Scope.OPERATOR)
+def change_organization(call: Call, organization_id: str, body: OrganizationChange) -> OrganizationRecord:
+    """Change an organization. Connections that wait for the new id are linked."""
+    return record(_change(call, Kind.ORGANIZATION, organization_id, body), OrganizationRecord)
+
+
+@endpoint("DELETE /organizations/{organization_id}", scope=Scope.OPERATOR)
+def remove_organization(call: Call, organization_id: str, query: RemovalQuery) -> Removal:
+    """Remove an organization. While connections or users belong to it, that is a conflict unless forced."""
+    return _remove(call, Kind.ORGANIZATION, organization_id, force=query.force)
+
+
+def _one(call: Call, kind: Kind, shown: str) -> Mapping[str, Any]:
+    with call.context.database.read() as session:
+        return rows.one(session, kind, identity(rows.PREFIX[kind], shown))
+
+
+def _add(call: Call, kind: Kind, body: Struct) -> Mapping[str, Any]:
+    with call.context.database.write() as session:
+        merged = people.add(session, kind, _given(body), actor=call.actor, now=call.context.clock())
+    return _finish(call, kind, merged)
+
+
+def _change(call: Call, kind: Kind, shown: str, body: Struct) -> Mapping[str, Any]:
+    id_ = identity(rows.PREFIX[kind], shown)
+    with call.context.database.write() as session:
+        merged = people.change(session, kind, id_, _given(body), actor=call.actor, now=call.context.clock())
+    return _finish(call, kind, merged)
+
+
+def _finish(call: Call, kind: Kind, merged: Merged) -> Mapping[str, Any]:
+    """After the commit: link who waited, then show what stands."""
+    context = call.context
+    linked = waiting.link_appeared(
+        context.database, context.routes, context.policy, merged.appeared, clock=context.clock, chunks=LINKED_AT_ONCE
+    )
+    id_ = merged.outcomes[0].id
+    assert id_ is not None  # noqa: S101 - whoever was refused has raised
+    with context.database.read() as session:
+        return {**rows.one(session, kind, id_), "linked": linked}
+
+
+def _remove(call: Call, kind: Kind, shown: str, *, force: bool) -> Removal:
+    id_ = identity(rows.PREFIX[kind], shown)
+    context = call.context
+    removed = people.remove(context.database, kind, id_, force=force, actor=call.actor, clock=context.clock)
+    return Removal(
+        id=rows.shown_id(kind, id_),
+        links_closed=removed.links_closed,
+        users_released=removed.users_released,
+        history_kept=removed.kept,
+    )
+
+
+def _import(call: Call, kind: Kind, lines: bytes, *, dry_run: bool) -> Imported:
+    try:
+        text = lines.decode()
+    except UnicodeDecodeError as broken:
+        raise InvalidInput(f"the body is not UTF-8 at byte {broken.start}") from None
+    context = call.context
+    summary = importing.run(
+        context.database,
+        context.policy,
+        context.routes,
+        kind,
+        read(kind, Format.JSON_LINES, text.split("\n")),
+        dry_run=dry_run,
+        actor=call.actor,
+        clock=context.clock,
+    )
+    return record(asdict(summary), Imported)
+
+
+def _given(body: Struct) -> dict[str, str | None]:
+    return {name: value for name, value in structs.asdict(body).items() if value is not UNSET}
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    list_users,
+    add_user,
+    import_users,
+    get_user,
+    change_user,
+    remove_user,
+    list_organizations,
+    add_organization,
+    import_organizations,
+    get_organization,
+    change_organization,
+    remove_organization,
+)
