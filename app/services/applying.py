@@ -167,6 +167,8 @@ class Batch:
             self._outcomes[item.event.type or str(item.judged.notice.type), EventState.PROCESSED] += 1
             return {"state": EventState.PROCESSED, "problem": verdict.why, "attempts": 0, "looks": 0}
         self._outcomes[item.event.type or str(item.judged.notice.type), EventState.FAILED] += 1
+        if item.connection is not None:
+            self._effects.stay(item.connection, item.event, item.judged)
         return {
             "state": EventState.FAILED,
             "failure": "not_confirmed",

@@ -62,6 +62,11 @@ class Effects:
             self._judge.conclude(EventType.CONNECTION_TAGS_CHANGED, connection, owner=owner, confirmed=True)
         return untold
 
+    def stay(self, connection: ConnectionRow, event: LockedEvent, judged: Judged) -> None:
+        """Nango still shows what a refresh could not find: there is a token to keep fresh."""
+        if event.origin == Origin.REFRESH and judged.notice.type is EventType.CONNECTION_DELETED:
+            self._replan(connection, judged)
+
     def _change(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> None:
         kind, observed_at = judged.notice.type, judged.observed_at
         if connection.observed_at is not None and observed_at < connection.observed_at:
@@ -79,7 +84,7 @@ class Effects:
             connection.last_error_type, connection.last_error_at = error.type if error else "unknown", self._now
             connection.errors_seen_at = observed_at
         elif kind is EventType.CONNECTION_RECOVERED:
-            self._recover(connection, judged)
+            self._recover(connection, event, judged)
             connection.errors_seen_at = observed_at
 
     def _absorb(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> None:
@@ -114,14 +119,15 @@ class Effects:
         connection.observed_at, connection.updated_at = judged.observed_at, self._now
         self._owning.settle(connection, judged, end_user, tags_before=before)
 
-    def _recover(self, connection: ConnectionRow, judged: Judged) -> None:
+    def _recover(self, connection: ConnectionRow, event: LockedEvent, judged: Judged) -> None:
         if not _is_failing(connection):
             return  # whoever says so: there is nothing to plan anew
         connection.last_error_type = connection.last_error_at = None
         connection.updated_at = self._now
         if connection.status == ConnectionStatus.NEEDS_RECONNECT:
             connection.status = ConnectionStatus.ACTIVE
-        self._replan(connection, judged)
+        if event.origin != Origin.REFRESH:  # a refresh that found it has planned the next one
+            self._replan(connection, judged)
 
     def _delete(self, connection: ConnectionRow, observed_at: datetime) -> None:
         connection.status, connection.updated_at = ConnectionStatus.DELETED, self._now

@@ -18,7 +18,7 @@ from app.domain.confirming import Absent, Look, Unavailable, View
 from app.domain.linking import EndUser
 from app.errors import NangoError, NangoRateLimited
 from app.nango.client import MAX_LIMIT, NangoClient
-from app.nango.types import ConnectionPage, ListedConnection
+from app.nango.types import ConnectionDetail, ConnectionPage, ListedConnection
 from app.telemetry import get_logger
 
 ONE_BY_ONE: Final = 3  # up to this many connections are asked for by id without trying the newest page first
@@ -165,8 +165,8 @@ def _ask(call: Callable[..., ConnectionPage], ends_at: float) -> ConnectionPage 
         return Unavailable(str(failed))
 
 
-def view_of(one: ListedConnection) -> View:
-    """What Nango's list showed, as judgement takes it."""
+def view_of(one: ListedConnection | ConnectionDetail) -> View:
+    """What Nango showed, as judgement takes it: nothing of credentials."""
     return View(
         nango_id=one.id,
         tags=one.tags,
@@ -177,7 +177,7 @@ def view_of(one: ListedConnection) -> View:
     )
 
 
-def _end_user(one: ListedConnection) -> EndUser | None:
+def _end_user(one: ListedConnection | ConnectionDetail) -> EndUser | None:
     end_user = one.end_user
     if end_user is None:
         return None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import httpx
@@ -19,7 +20,9 @@ from app.db.engine import Database
 from app.db.models import Connection, Refresh
 from app.deadlines import MAX_CLAIMS, REFRESH_LEASE
 from app.domain.budget import SOON, Priority
+from app.domain.confirming import Absent, View
 from app.domain.event import EventError, EventType
+from app.domain.own_event import OwnEvent
 from app.domain.refresh import Plan, classify, next_plan
 from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
 from app.errors import (
@@ -35,15 +38,20 @@ from app.errors import (
 )
 from app.ids import CONNECTION, show
 from app.nango.client import NangoClient
+from app.services import own_events
 from app.services.confirming import NangoClients
 from app.services.directory import Directory
 from app.services.judging import Judge
 from app.services.links import Links
+from app.services.looking import view_of
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
 from app.telemetry import REFRESHES, get_logger
 
 WAVE: Final = 8  # GETs at the same time in one process
+
+CRASHED: Final = "crashed"  # an error of ours, not of Nango's
+SUCCESSES: Final = frozenset({RefreshOutcome.RENEWED, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY})
 
 log = get_logger(__name__)
 
@@ -76,6 +84,8 @@ class Answer:
     error_type: str = ""
     asked_at: datetime | None = None
     retry_after: float | None = None
+    view: View | None = None
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ class Refresher:
         client = self.clients.of(claimed.connection.environment, claimed.priority(now=self.clock()))
         if claimed.refresh.attempts > MAX_CLAIMS:
             reason = f"claimed {MAX_CLAIMS} times without a result"
-            answer = Answer(RefreshOutcome.FAILED, error=reason, error_type="crashed")
+            answer = Answer(RefreshOutcome.FAILED, error=reason, error_type=CRASHED)
         elif client is None:
             answer = Answer(RefreshOutcome.WAITED, error="its environment has no API key any more")
         else:
@@ -124,7 +134,7 @@ class Refresher:
         except (NangoError, InvalidInput, httpx.HTTPError) as failed:
             return _failed(failed)
         outcome = classify(previous_expires_at=connection.expires_at, expires_at=detail.expires_at)
-        return Answer(outcome, expires_at=detail.expires_at)
+        return Answer(outcome, expires_at=detail.expires_at, view=view_of(detail))
 
     def _record(self, session: Session, claimed: Claimed, answer: Answer) -> None:
         now = self.clock()
@@ -141,8 +151,10 @@ class Refresher:
         refresh.finished_at, refresh.outcome, refresh.error = now, answer.outcome, answer.error
         refresh.expires_at = answer.expires_at
         session.flush()
+        found = _found(connection, answer)
         self._show(session, connection, answer, now)
         connection_rows.update(session, [connection])
+        own_events.store(session, found, environment=connection.environment, origin=Origin.REFRESH, now=now)
         if plan is not None:
             failures = refresh.failures + 1 if answer.outcome is RefreshOutcome.FAILED else 0
             refresh_rows.plan(session, {connection.id: plan}, failures=failures, now=now)
@@ -170,14 +182,13 @@ class Refresher:
         connection.updated_at = now
         if answer.expires_at is not None or answer.outcome is RefreshOutcome.NO_EXPIRY:
             connection.expires_at = answer.expires_at
-        if answer.outcome is RefreshOutcome.GONE:
-            connection.absences += 1
         if connection.errors_seen_at and answer.asked_at and answer.asked_at < connection.errors_seen_at:
             return  # something newer was seen of its errors while Nango was asked
         connection.errors_seen_at = answer.asked_at or connection.errors_seen_at
-        if answer.outcome in {RefreshOutcome.RENEWED, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY}:
-            connection.last_error_type = connection.last_error_at = None
-            return
+        if answer.outcome in SUCCESSES:
+            if connection.last_error_type == CRASHED:
+                connection.last_error_type = connection.last_error_at = None
+            return  # that Nango's error is gone is an event, which clears it
         connection.last_error_type, connection.last_error_at = answer.error_type, now
         log.warning("refresh_failed", connection=show(CONNECTION, connection.id), problem=answer.error)
         if answer.outcome is RefreshOutcome.EXHAUSTED and connection.status != ConnectionStatus.NEEDS_RECONNECT:
@@ -200,6 +211,26 @@ class Refresher:
         judge.write(session)
 
 
+def _found(connection: ConnectionRow, answer: Answer) -> list[OwnEvent]:
+    """What the answer shows that our record does not: it goes the way of all events, and is confirmed like them."""
+    view, asked_at = answer.view, answer.asked_at
+    if asked_at is None or (connection.observed_at is not None and asked_at < connection.observed_at):
+        return []  # something newer was seen while Nango was asked
+    event = partial(OwnEvent, integration=connection.integration, connection_id=connection.connection_id)
+    if answer.is_gone:
+        return [event(type=EventType.CONNECTION_DELETED, look=Absent(asked_at))]
+    if view is None:
+        return []
+    if connection.nango_id != view.nango_id:
+        return [event(type=EventType.CONNECTION_CREATED, look=view)]
+    found = []
+    if dict(view.tags) != connection.tags:
+        found.append(event(type=EventType.CONNECTION_TAGS_CHANGED, look=view))
+    if connection.last_error_type not in {None, CRASHED} and not view.auth_failing:
+        found.append(event(type=EventType.CONNECTION_RECOVERED, look=view))
+    return found
+
+
 _OUTCOMES: Final[Sequence[tuple[type[WaylinkError], RefreshOutcome]]] = (
     (NangoRefreshExhausted, RefreshOutcome.EXHAUSTED),
     (NangoRefreshFailed, RefreshOutcome.FAILED),
@@ -214,6 +245,7 @@ def _failed(error: NangoError | InvalidInput | httpx.HTTPError) -> Answer:
     """An outage, a rate limit or a wrong API key says nothing of the connection: wait."""
     for kind, outcome in _OUTCOMES:
         if isinstance(error, kind):
-            return Answer(outcome, error=str(error), error_type=kind.__name__)
+            gone = isinstance(error, NangoConnectionNotFound | NangoUnknownIntegration)
+            return Answer(outcome, error=str(error), error_type=kind.__name__, is_gone=gone)
     retry_after = error.retry_after if isinstance(error, NangoRateLimited) else None
     return Answer(RefreshOutcome.WAITED, error=str(error), error_type=type(error).__name__, retry_after=retry_after)

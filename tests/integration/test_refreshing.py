@@ -9,7 +9,18 @@ from app.deadlines import MAX_CLAIMS, REFRESH_LEASE
 from app.domain.refresh import Plan, RefreshPolicy
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from tests.integration.sandbox_server import control, fetch, register
-from tests.integration.world import DANA, TOKEN, KilledError, auth, closed_port, dump, dying_at, failure, in_threads
+from tests.integration.world import (
+    DANA,
+    OMAR,
+    TOKEN,
+    KilledError,
+    auth,
+    closed_port,
+    dump,
+    dying_at,
+    failure,
+    in_threads,
+)
 
 LEASE = REFRESH_LEASE.total_seconds() + 1
 
@@ -106,8 +117,10 @@ def test_a_failure_is_tried_again_later_and_is_not_the_end(world, nango, clock, 
     control(nango, planned, "oauth2", backing_off=False)
     clock.now = world.open_plan(planned).next_at
     refresh(world)
+    plan = world.open_plan(planned)
+    world.process()
     assert world.connection(planned).last_error_type is None
-    assert world.open_plan(planned).failures == 0
+    assert (world.open_plan(planned).id, plan.failures) == (plan.id, 0)
 
 
 def test_a_webhook_of_a_failed_refresh_never_leads_to_a_call(world, nango, gate, planned):
@@ -155,14 +168,89 @@ def test_a_recovery_ends_the_need_to_reconnect_and_plans_anew(world, nango, plan
     assert world.open_plan(planned) is not None
 
 
-def test_a_connection_that_nango_does_not_know_is_one_absence_and_no_deletion(world, nango, planned):
-    nango.delete(f"/connections/{planned}", params={"provider_config_key": "oauth2"}).raise_for_status()
+@pytest.fixture
+def routed(world):
+    """Every event of a connection is routed; the documents by type, of those that a refresh found."""
+    world.route(all={"origin": ["refresh"]})
+
+    def documents():
+        found = [world.event(job.event_id).document for job in world.jobs()]
+        return {document["type"]: document for document in found}
+
+    return documents
+
+
+def delete(nango, connection_id):
+    nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
+
+
+def test_a_connection_that_nango_does_not_know_is_deleted_once_its_list_agrees(world, nango, clock, planned, routed):
+    delete(nango, planned)
     refresh(world)
-    connection = world.connection(planned)
+    world.process()
     assert world.plans(planned)[0].outcome == RefreshOutcome.GONE
-    assert (connection.status, connection.absences) == (ConnectionStatus.ACTIVE, 1)
+    assert (world.connection(planned).status, world.connection(planned).absences) == (ConnectionStatus.ACTIVE, 1)
     assert world.owner(planned) == ("usr_1042", "org_77")
+    clock.move(2)
+    world.process()
+    assert (world.connection(planned).status, world.owner(planned)) == (ConnectionStatus.DELETED, None)
+    assert routed()["connection.deleted"]["origin"] == "refresh"
+    assert len(world.jobs()) == 1
+
+
+def test_one_that_the_list_still_shows_is_not_deleted_and_is_kept_fresh(world, nango, clock, planned, routed):
+    nango.patch("/sandbox/settings", json={"replica_lag": 3600}).raise_for_status()
+    delete(nango, planned)
+    refresh(world)
     assert world.open_plan(planned) is None
+    for seconds in (0, 2, 2, 5, 15, 60, 60):
+        clock.move(seconds)
+        world.process()
+    assert [event.failure for event in world.events("connection.deleted")] == ["not_confirmed"]
+    assert world.connection(planned).status == ConnectionStatus.ACTIVE
+    assert world.open_plan(planned) is not None
+    assert routed() == {}
+
+
+def test_other_tags_that_a_refresh_sees_move_the_link_and_not_the_plan(world, nango, planned, routed):
+    register(nango, planned, "oauth2", tags=OMAR)
+    refresh(world)
+    plan = world.open_plan(planned)
+    assert world.owner(planned) == ("usr_1042", "org_77")
+    world.process()
+    assert world.owner(planned) == ("usr_2001", "org_88")
+    assert routed()["connection.tags_changed"]["tags"] == OMAR
+    assert world.open_plan(planned).id == plan.id
+
+
+def test_an_error_that_is_gone_is_told_once(world, nango, clock, planned, routed):
+    nango.post("/sandbox/faults", json={"operation": "refresh", "connection_id": planned}).raise_for_status()
+    refresh(world)
+    nango.delete("/sandbox/faults").raise_for_status()
+    control(nango, planned, "oauth2", backing_off=False)
+    for _ in range(2):
+        clock.now = world.open_plan(planned).next_at
+        refresh(world)
+        world.process()
+    assert world.connection(planned).last_error_type is None
+    assert list(routed()) == ["connection.recovered"]
+    assert len(world.jobs()) == 1
+
+
+def test_a_generation_nobody_told_of_is_found_by_its_refresh(world, nango, planned, routed):
+    delete(nango, planned)
+    made = register(nango, planned, "oauth2", tags=OMAR)["id"]
+    refresh(world)
+    world.process()
+    assert (world.connection(planned).nango_id, world.owner(planned)) == (made, ("usr_2001", "org_88"))
+    assert "connection.created" in routed()
+    assert world.open_plan(planned) is not None
+
+
+def test_what_a_refresh_sees_as_it_was_known_is_no_event(world, planned, routed):
+    refresh(world)
+    world.process()
+    assert routed() == {}
 
 
 def test_a_rate_limit_keeps_the_plan_open_and_says_nothing_of_the_connection(world, nango, clock, planned):

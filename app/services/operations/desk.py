@@ -17,7 +17,6 @@ from app.db.models import Connection
 from app.deadlines import EDIT_DEADLINE, EDIT_LEASE
 from app.domain.budget import Priority
 from app.domain.confirming import View
-from app.domain.linking import EndUser
 from app.domain.states import AuditOutcome, ConnectionStatus
 from app.errors import (
     Conflict,
@@ -31,8 +30,8 @@ from app.errors import (
 )
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
-from app.nango.types import ConnectionDetail, ListedConnection
 from app.services.confirming import NangoClients
+from app.services.looking import view_of
 from app.services.policy import Policy
 
 WAIT_SECONDS: Final = 6.0  # for another edit of the same connection; most take less than one
@@ -179,7 +178,7 @@ def read(client: NangoClient, subject: Subject, *, ends_at: float) -> Seen:
         found = client.get_connection(
             subject.integration, subject.connection_id, credentials=False, timeout=remaining(ends_at)
         )
-        return Seen(_view(found), found.metadata or {}, exact=True)
+        return Seen(view_of(found), found.metadata or {}, exact=True)
     except (NangoRefreshFailed, NangoRefreshBackingOff, NangoRefreshExhausted):
         # Reading by the id may renew the credentials first. Tags and metadata are there, however broken those are.
         return listed(client, subject, ends_at=ends_at)
@@ -191,7 +190,7 @@ def listed(client: NangoClient, subject: Subject, *, ends_at: float) -> Seen:
     found = next((one for one in rows if one.integration == subject.integration), None)
     if found is None:
         raise NangoConnectionNotFound(detail=subject.connection_id)
-    return Seen(_view(found), found.metadata or {}, exact=False)
+    return Seen(view_of(found), found.metadata or {}, exact=False)
 
 
 def require_same(subject: Subject, seen: Seen) -> None:
@@ -215,24 +214,3 @@ def remaining(ends_at: float) -> float:
     if left < 0.1:
         raise NangoUnavailable(detail="it took too long")
     return left
-
-
-def _view(found: ConnectionDetail | ListedConnection) -> View:
-    end_user = found.end_user
-    organization = end_user.organization if end_user else None
-    return View(
-        nango_id=found.id,
-        tags=found.tags,
-        end_user=EndUser(
-            id=end_user.id,
-            email=end_user.email,
-            display_name=end_user.display_name,
-            organization_id=organization.id if organization else None,
-            organization_name=organization.display_name if organization else None,
-        )
-        if end_user
-        else None,
-        provider=found.provider,
-        auth_failing=found.auth_errors,
-        observed_at=found.observed_at,
-    )
