@@ -126,6 +126,16 @@ def without_secrets(body: bytes) -> bytes:
     return text.encode("utf-8", "replace")
 
 
+def at_rest(body: bytes) -> bytes:
+    """The body as it may be stored: that of a failure without the secrets its error text may hold.
+
+    Called for every webhook before it is written, so what Nango's own form rules out is not parsed at all.
+    """
+    if b'"success":false' not in body or read(body).error is None:
+        return body
+    return without_secrets(body)
+
+
 def settle_failure_type(notice: Notice, *, known: bool) -> EventType:
     """A failed re-authorization is always labelled `creation` (CONTRACT 1.3): what we know tells them apart."""
     if notice.type is EventType.CONNECTION_CREATION_FAILED and known:

@@ -24,7 +24,8 @@ SHOWN_DELIVERIES: Final = 100
 def register_connection(call: Call) -> Response:
     """POST /sandbox/connections: the body of an auth webhook becomes a connection, and no webhook is sent.
 
-    Integration and connection are made when unknown; a known connection takes the tags. 201, the GET body.
+    Integration and connection are made when unknown; a known connection takes the tags. Beside the webhook's members,
+    `credentials` may say what a GET shows; without it they are made up. 201, the GET body.
     """
     checks = Checks(call.body, code="invalid_body")
     connection_id = checks.text("connectionId", pattern=CONNECTION_ID)
@@ -32,6 +33,7 @@ def register_connection(call: Call) -> Response:
     auth_mode, provider = checks.optional_text("authMode"), checks.optional_text("provider")
     tags = (checks.tags() or {}) if checks.raw("tags") is not None else None
     end_user = from_webhook(checks.raw("endUser"))
+    given = checks.record("credentials")
     if checks.issues:
         raise RefusedError(400, "invalid_body", issues=checks.issues)
     refuse_unstorable(call.body, "Failed to create connection")
@@ -44,6 +46,8 @@ def register_connection(call: Call) -> Response:
         changes["tags"] = tags
     if end_user is not None:
         changes["end_user"] = end_user
+    if given is not None:
+        changes["credentials"] = given
     if store.find(key, connection_id) is None:
         credentials = mint(integration.auth_mode, now=call.now, lifetime=call.sandbox.token_lifetime)
         metadata: dict[str, Any] | None = None if integration.auth_mode == "OAUTH2" else {}

@@ -16,6 +16,7 @@ from uuid import UUID
 from starlette.types import Message, Receive, Scope, Send
 
 from app.db.storing import NewDelivery
+from app.domain.event import at_rest
 from app.domain.signature import HEADER, fingerprint, matching_key
 from app.environments import Environment, Environments
 from app.ids import EVENT, new_id, show
@@ -154,7 +155,7 @@ class WebhookEndpoint:
             raise _not_stored() from None
 
     def _delivery(self, name: str, body: bytes) -> NewDelivery:
-        return NewDelivery(new_id(), name, fingerprint(name, body), body, self.clock())
+        return NewDelivery(new_id(), name, fingerprint(name, body), at_rest(body), self.clock())
 
     def _verify(self, environment: Environment, signatures: Sequence[bytes], body: bytes) -> None:
         if not signatures:

@@ -1,0 +1,325 @@
+"""Promise 7: secrets are planted in Nango, everything happens to them that can, and then all that rests is searched.
+
+Every planted value holds one marker, made anew for each run. It is looked for as it is and in the forms in which it
+would hide: base64, as in Celery's messages, hex, and percent-encoded.
+"""
+
+import base64
+import json
+import secrets
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from app import errors
+from app.broker import Broker, Message
+from app.nango import NangoClient
+from tests.acceptance.harness import Sandbox, Waylink, creation, installation, until
+
+NANGO_ITSELF = {"sandbox.json", "sandbox-state.json"}  # the sandbox's own files: it is Nango's side
+EXPIRING = {"OAUTH2", "OAUTH2_CC", "APP", "JWT", "BILL", "TWO_STEP", "SIGNATURE", "AWS_SIGV4"}
+
+
+class Canary:
+    """Makes secret values, and finds them again."""
+
+    def __init__(self) -> None:
+        self.marker = f"canary{secrets.token_hex(10)}"
+        plain = self.marker.encode()
+        # Base64 has three forms of a text, by where it stands; the ends mix with the neighbours and are cut off.
+        shifted = [base64.b64encode(b"\0" * shift + plain)[4 if shift else 0 : -4] for shift in range(3)]
+        self.forms = [plain, *shifted, plain.hex().encode(), "".join(f"%{one:02X}" for one in plain).encode()]
+
+    def plant(self, name: str) -> str:
+        return f"{name}-{self.marker}-{secrets.token_hex(8)}"
+
+    def found_in(self, content: bytes | str) -> bool:
+        text = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+        return any(form in text for form in self.forms)
+
+
+def credentials_of_every_type(canary: Canary) -> dict[str, dict[str, Any]]:
+    """As a GET shows them (CONTRACT 3.2), refresh tokens and raw included."""
+    plant = canary.plant
+
+    def fields(*names: str) -> dict[str, Any]:
+        return {name: plant(name) for name in names}
+
+    raw = {"access_token": plant("raw"), "refresh_token": plant("raw-refresh"), "deep": [{"id_token": plant("deep")}]}
+    oauth2 = {"type": "OAUTH2", **fields("access_token", "refresh_token"), "raw": raw, "config_override": fields("id")}
+    app = {"type": "APP", **fields("access_token", "jwtToken"), "raw": raw}
+    found: dict[str, dict[str, Any]] = {
+        "OAUTH2": oauth2,
+        "OAUTH2_CC": fields("token", "client_id", "client_secret", "client_certificate", "client_private_key")
+        | {"raw": raw},
+        "OAUTH1": fields("oauth_token", "oauth_token_secret") | {"raw": raw},
+        "API_KEY": fields("apiKey"),
+        "BASIC": fields("username", "password"),
+        "INSTALL_PLUGIN": fields("username", "password"),
+        "TBA": fields("token_id", "token_secret") | {"config_override": fields("client_id", "client_secret")},
+        "APP": app,
+        "CUSTOM": {"raw": raw, "app": app, "user": oauth2},
+        "JWT": fields("token", "privateKeyId", "issuerId") | {"privateKey": fields("id", "secret")},
+        "BILL": fields("username", "password", "organization_id", "dev_key", "session_id", "user_id") | {"raw": raw},
+        "TWO_STEP": fields("token", "refresh_token", "password") | {"raw": raw},
+        "SIGNATURE": fields("username", "password", "token"),
+        "AWS_SIGV4": fields(
+            "role_arn", "region", "service", "access_key_id", "secret_access_key", "session_token", "external_id"
+        )
+        | {"raw": raw},
+    }
+    return {mode: {"type": mode, **values} for mode, values in found.items()}
+
+
+@pytest.fixture
+def waylink() -> Iterator[Waylink]:
+    with installation(example=True, WAYLINK_LOG_LEVEL="debug") as waylink:
+        waylink.up("--no-scenario")
+        yield waylink
+
+
+@pytest.mark.timeout(600)  # some thirty commands and ten waits, on a machine that may be busy
+def test_no_credential_rests_anywhere_whatever_was_done_with_it(waylink: Waylink) -> None:
+    canary, sandbox = Canary(), waylink.sandbox()
+    planted = credentials_of_every_type(canary)
+    connections = {mode: connect(waylink, sandbox, mode, values) for mode, values in planted.items()}
+    by_hand = authorize(sandbox, canary)
+    until("all are linked", lambda: len(linked(waylink)) == len(planted) + 1, every=0.5)
+
+    told = read_as_an_application_does(sandbox, connections, canary)
+    assert canary.found_in(read_through_waylink(waylink)), "whoever may read them does"
+    refuse_an_authorization(waylink, sandbox, canary)
+    renew(waylink, EXPIRING)
+    fail_to_renew(waylink, sandbox, canary)
+    replace_credentials(sandbox, by_hand, canary)
+    until("all events are settled", lambda: settled(waylink), every=0.5)
+
+    assert canary.found_in((waylink.data / "sandbox-state.json").read_bytes()), "nothing was planted"
+    assert not [words for words in told if canary.found_in(words)]
+    assert leaks(waylink, canary) == []
+    assert not [name for name, output in said(waylink).items() if canary.found_in(output)]
+
+
+def connect(waylink: Waylink, sandbox: Sandbox, mode: str, values: dict[str, Any]) -> str:
+    """A connection of this type, whose webhook comes to Waylink. Its token expires within Nango's margin."""
+    integration = f"every-{mode.lower()}"
+    body = json.loads(creation(1, group=mode.lower(), integration=integration)) | {"authMode": mode}
+    sandbox.call("POST", "/sandbox/connections", json=body | {"credentials": values})
+    if mode in EXPIRING:
+        place = f"/sandbox/connections/{body['connectionId']}?provider_config_key={integration}"
+        sandbox.call("PATCH", place, json={"expires_in": 300})
+    content = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    assert waylink.post(content, sandbox.signing_key).status_code == 202
+    return str(body["connectionId"])
+
+
+def authorize(sandbox: Sandbox, canary: Canary) -> str:
+    """An end user types in an API key; the sandbox sends the webhook."""
+    body = {"tags": {"end_user_id": "typist", "organization_id": "acme"}}
+    token = sandbox.call("POST", "/connect/sessions", json=body)["data"]["token"]
+    path = f"/api-auth/api-key/apikey?connect_session_token={token}"
+    return str(sandbox.call("POST", path, json={"apiKey": canary.plant("typed")})["connectionId"])
+
+
+def read_as_an_application_does(sandbox: Sandbox, connections: dict[str, str], canary: Canary) -> list[str]:
+    """Every type with its credentials; what reprs, errors and their contexts say of it."""
+    told = []
+    with NangoClient(base_url=sandbox.base_url, api_key=sandbox.api_key) as nango:
+        for mode, connection_id in connections.items():
+            found = nango.get_connection(f"every-{mode.lower()}", connection_id, refresh_token=mode == "OAUTH2")
+            assert found.credentials.type == mode
+            token = nango.get_token(f"every-{mode.lower()}", connection_id)
+            told += [repr(found), str(found.credentials), "" if isinstance(token, str) else repr(token)]
+        fault = {"operation": "get_connection", "times": 1, "status": 500, "message": f"Bearer {canary.plant('t')}"}
+        sandbox.call("POST", "/sandbox/faults", json=fault)
+        with pytest.raises(errors.NangoUnavailable) as failed:
+            nango.get_connection("every-oauth2", connections["OAUTH2"])
+        told += [str(failed.value), repr(vars(failed.value)), repr(failed.value.__context__)]
+    return told
+
+
+def read_through_waylink(waylink: Waylink) -> str:
+    """Every connection with its credentials, over REST and by command, for those who may; all that was answered."""
+    made = waylink.run("token", "create", "reader", "--scope", "credentials", "--json")
+    token = json.loads(made.stdout)["token"]
+    answers = []
+    for one in linked(waylink):
+        path = f"/api/v1/connections/{one['id']}/credentials"
+        answer = waylink.http.get(path, headers={"authorization": f"Bearer {token}"})
+        assert answer.headers["cache-control"] == "no-store"
+        answers.append(answer.raise_for_status().text)
+    answers.append(waylink.run("connections", "show", linked(waylink)[0]["id"], "--credentials", "--json").stdout)
+    return "".join(answers)
+
+
+def refuse_an_authorization(waylink: Waylink, sandbox: Sandbox, canary: Canary) -> None:
+    """The provider answers with a token in its error, which Nango passes on in a webhook (CONTRACT 1.3)."""
+    said_so = f'400 {{"access_token": "{canary.plant("refused")}"}} Authorization: Bearer {canary.plant("refused")}'
+    sandbox.call("POST", "/sandbox/faults", json={"operation": "authorize", "times": 1, "message": said_so})
+    token = sandbox.call("POST", "/connect/sessions", json={"tags": {}})["data"]["token"]
+    with pytest.raises(httpx.HTTPStatusError):
+        sandbox.call("POST", f"/sandbox/oauth/oauth2?connect_session_token={token}", json={})
+    failures = ("--type", "connection.creation_failed")
+    until("the failure was told", lambda: waylink.listing("events", *failures), every=0.3)
+
+
+def renew(waylink: Waylink, modes: set[str]) -> None:
+    """Let all plans fall due, until each of these types was asked for."""
+    due_now(waylink)
+    until("all were looked at", lambda: refreshed(waylink) >= len(modes), every=0.5)
+
+
+def fail_to_renew(waylink: Waylink, sandbox: Sandbox, canary: Canary) -> None:
+    """The provider refuses with a token in its words: an answer of the API, and a webhook."""
+    words = f'invalid_grant for refresh_token={canary.plant("grant")} {{"token": "{canary.plant("grant")}"}}'
+    sandbox.call("POST", "/sandbox/faults", json={"operation": "refresh", "message": words})
+    for one in linked(waylink):
+        if one["integration"].startswith("every-"):
+            place = f"/sandbox/connections/{one['connection_id']}?provider_config_key={one['integration']}"
+            sandbox.call("PATCH", place, json={"expires_in": 300})
+    before = refreshed(waylink)
+    due_now(waylink)
+    until("the refusals are recorded", lambda: refreshed(waylink) > before and failures(waylink), every=0.5)
+    sandbox.call("DELETE", "/sandbox/faults")
+
+
+def replace_credentials(sandbox: Sandbox, connection_id: str, canary: Canary) -> None:
+    """An import over a connection that is known: an override, with credentials from elsewhere."""
+    with NangoClient(base_url=sandbox.base_url, api_key=sandbox.api_key) as nango:
+        key = {"type": "API_KEY", "apiKey": canary.plant("imported")}
+        tags = {"end_user_id": "typist", "organization_id": "acme"}
+        nango.import_connection("apikey", key, tags=tags, metadata={}, connection_id=connection_id)
+
+
+def linked(waylink: Waylink) -> list[dict[str, Any]]:
+    return [one for one in waylink.listing("connections", "--limit", "100") if one["user"]]
+
+
+def settled(waylink: Waylink) -> bool:
+    return waylink.sql("SELECT count(*) FROM events WHERE state = 'received'")[0][0] == 0
+
+
+def refreshed(waylink: Waylink) -> int:
+    return int(waylink.sql("SELECT count(*) FROM refreshes WHERE finished_at IS NOT NULL")[0][0])
+
+
+def failures(waylink: Waylink) -> int:
+    return int(waylink.sql("SELECT count(*) FROM refreshes WHERE outcome = 'failed'")[0][0])
+
+
+def due_now(waylink: Waylink) -> None:
+    """By hand, because plans lie minutes to hours ahead: only the time is moved."""
+    waylink.sql("UPDATE refreshes SET next_at = '2020-01-01 00:00:00' WHERE finished_at IS NULL")
+
+
+# The search
+
+
+def leaks(waylink: Waylink, canary: Canary) -> list[str]:
+    """Every place where a canary rests: files with logs, columns of tables, keys of the broker."""
+    files = [one for one in waylink.folder.rglob("*") if one.is_file() and one.name not in NANGO_ITSELF]
+    assert {"waylink.db", "0-up.log"} <= {one.name for one in files}
+    found = [one.name for one in files if canary.found_in(one.read_bytes())]
+    found += leaking_columns(waylink.data / "waylink.db", canary)
+    return found + leaking_keys(waylink.data / "broker" / "valkey.sock", canary)
+
+
+def leaking_columns(database: Path, canary: Canary) -> list[str]:
+    """Every value of every table; a file's search alone would miss what a page or the log of writes splits."""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        assert len(tables) > 10
+        found = []
+        for table in tables:
+            rows = connection.execute(f'SELECT * FROM "{table}"')
+            names = [column[0] for column in rows.description]
+            for row in rows:
+                values = zip(names, row, strict=True)
+                found += [f"{table}.{name}" for name, value in values if canary.found_in(_bytes(value))]
+    connection.close()
+    return found
+
+
+def leaking_keys(socket: Path, canary: Canary) -> list[str]:
+    """Every key of the internal and of the teams' broker, with all it holds."""
+    found = []
+    for number in (0, 1):
+        with redis.Redis(unix_socket_path=str(socket), db=number) as client:
+            found += [f"{number}/{key!r}" for key in client.scan_iter() if canary.found_in(_held(client, key))]
+    return found
+
+
+def _held(client: redis.Redis, key: bytes) -> bytes:
+    readers = {
+        b"string": lambda: client.get(key),
+        b"list": lambda: client.lrange(key, 0, -1),
+        b"hash": lambda: client.hgetall(key),
+        b"set": lambda: client.smembers(key),
+        b"zset": lambda: client.zrange(key, 0, -1, withscores=True),
+    }
+    # A list's repr keeps printable bytes as they are, which all forms of a canary are.
+    return key + repr(readers[client.type(key)]()).encode()
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
+def said(waylink: Waylink) -> dict[str, str]:
+    """What commands and the API show of connections, events and all else, to those who may not read credentials."""
+    listings = ("connections", "events", "jobs", "rejections", "status", "audit")
+    output = {noun: _output(waylink.run(noun, "--json")) for noun in listings}
+    [failed] = waylink.listing("events", "--type", "connection.creation_failed")
+    output["event"] = _output(waylink.run("events", "show", failed["id"]))
+    made = waylink.run("token", "create", "viewer", "--scope", "viewer", "--json")
+    headers = {"authorization": f"Bearer {json.loads(made.stdout)['token']}"}
+    for one in linked(waylink):
+        for path in (f"/api/v1/connections/{one['id']}", f"/api/v1/connections/{one['id']}/credentials"):
+            output[path] = waylink.http.get(path, headers=headers).text
+    return output
+
+
+def _output(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout + done.stderr
+
+
+# The search itself can fail
+
+
+@pytest.mark.parametrize("shift", range(3))
+def test_a_canary_is_found_in_every_form(shift: int) -> None:
+    canary = Canary()
+    text = "x" * shift + canary.plant("secret")
+    assert canary.found_in(text)
+    assert canary.found_in(json.dumps({"body": base64.b64encode(text.encode()).decode()}))
+    assert canary.found_in(text.encode().hex())
+    assert canary.found_in("".join(f"%{one:02X}" for one in text.encode()))
+    assert not canary.found_in("x" * shift + Canary().plant("secret"))
+
+
+def test_a_canary_is_found_in_a_column_and_in_a_message(tmp_path: Path) -> None:
+    canary = Canary()
+    with sqlite3.connect(tmp_path / "w.db") as connection:
+        for number in range(12):
+            connection.execute(f"CREATE TABLE t{number} (a TEXT, b BLOB)")
+        connection.execute("INSERT INTO t3 VALUES (?, ?)", (canary.plant("a"), b"\0" + canary.plant("b").encode()))
+    connection.close()
+    assert leaking_columns(tmp_path / "w.db", canary) == ["t3.a", "t3.b"]
+
+
+def test_a_canary_is_found_in_the_broker() -> None:
+    canary = Canary()
+    with installation() as waylink:
+        waylink.up("--no-scenario")
+        socket = waylink.data / "broker" / "valkey.sock"
+        broker = Broker.at("teams", f"redis+socket://{socket}?virtual_host=1")
+        assert leaking_keys(socket, canary) == []
+        broker.send([Message("team.crm.jobs", "crm.job", "id-1", {"job": {"token": canary.plant("job")}})])
+        broker.close()
+        assert leaking_keys(socket, canary) == ["1/b'team.crm.jobs'"]
