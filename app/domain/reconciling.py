@@ -32,6 +32,9 @@ TOLD_BY_WEBHOOK: Final = frozenset(DIFFERENCES) - {EventType.CONNECTION_TAGS_CHA
 FEW_ABSENCES: Final = 20
 
 
+NOT_LIVING: Final = frozenset({ConnectionStatus.UNCONFIRMED, ConnectionStatus.DELETED})
+
+
 class Trigger(StrEnum):
     """What made a run start."""
 
@@ -61,6 +64,7 @@ class Known:
     integration: str
     connection_id: str
     nango_id: int | None
+    announced_nango_id: int | None
     status: str
     tags: Mapping[str, str]
     last_error_type: str | None
@@ -85,7 +89,9 @@ def compare(view: View, known: Known | None, *, created_at: datetime, now: datet
         return (EventType.CONNECTION_CREATED,)
     if _is_older(view, known, now=now):
         return ()
-    if known.nango_id != view.nango_id or known.status in {ConnectionStatus.UNCONFIRMED, ConnectionStatus.DELETED}:
+    if not known.nango_id == known.announced_nango_id == view.nango_id:
+        return (EventType.CONNECTION_CREATED,)  # a new generation, or one of which only a re-authorization was told
+    if known.status in NOT_LIVING:
         return (EventType.CONNECTION_CREATED,)
     found = []
     if dict(view.tags) != dict(known.tags):
@@ -117,8 +123,10 @@ def describe(kind: EventType, view: View | None, known: Known | None) -> str:
             return "we know no such connection"
         case EventType.CONNECTION_CREATED, View(), Known() if known.nango_id != view.nango_id:
             return f"Nango's id is {view.nango_id}, ours {known.nango_id}"
-        case EventType.CONNECTION_CREATED, View(), Known():
+        case EventType.CONNECTION_CREATED, View(), Known() if known.status in NOT_LIVING:
             return f"ours is {known.status}"
+        case EventType.CONNECTION_CREATED, View(), Known():
+            return "we were told of a re-authorization, and never of the creation"
         case EventType.CONNECTION_TAGS_CHANGED, View(), Known():
             keys = sorted(view.tags.keys() | known.tags.keys())
             return "tags that differ: " + ", ".join(key for key in keys if view.tags.get(key) != known.tags.get(key))

@@ -166,6 +166,8 @@ def _untold(kind: EventType, origin: str, view: View | None, connection: Connect
             return TOLD_BEFORE
         connection.announced_nango_id = view.nango_id
         return TOLD_BEFORE if origin != Origin.WEBHOOK and before.told_by_webhook_alone else None
+    if kind in LINKING_TYPES and view is not None and before.told_by_webhook_alone:
+        connection.announced_nango_id = view.nango_id  # its creation was told while nobody knew its generation
     if kind is EventType.CONNECTION_DELETED:
         return KNOWN_BEFORE if before.status == ConnectionStatus.DELETED else None
     if kind is EventType.CONNECTION_TAGS_CHANGED:

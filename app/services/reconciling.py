@@ -111,6 +111,8 @@ class Reconciler:
     def _one_unit(self, run: Run, events: list[UUID]) -> Run:
         if run.attempts > MAX_CLAIMS:
             return self._fail(run, f"claimed {MAX_CLAIMS} times without a result")
+        if run.stage != Stage.LISTING:
+            run = self._records.account(run)
         if run.stage == Stage.SETTLING:
             return self._settle(run)
         client = self.clients.of(run.environment, Priority.RECONCILE)
@@ -191,7 +193,6 @@ class Reconciler:
     # The second look: by another listing where that takes fewer calls, else by id
 
     def _check(self, run: Run, client: NangoClient, events: list[UUID]) -> Run:
-        run = self._records.account(run)
         with self.database.read() as session:
             waiting = differences.count_waiting(session, run.environment)
             opened = differences.oldest(session, run.environment, limit=LOOK_UPS)
@@ -256,7 +257,6 @@ class Reconciler:
     # The end: what became of the events
 
     def _settle(self, run: Run) -> Run:
-        run = self._records.account(run)
         with self.database.read() as session:
             waiting = differences.count_waiting(session, run.environment)
         if not waiting:

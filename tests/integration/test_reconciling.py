@@ -1,8 +1,10 @@
 """Promise 6: what the webhooks missed heals, within the period, counted, and never from one partial listing."""
 
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from random import Random
 
 import pytest
 from sqlalchemy import func, select
@@ -319,6 +321,26 @@ def test_a_connection_that_only_a_webhook_told_of_is_confirmed_and_not_announced
     assert len(world.jobs("new")) == 1
 
 
+def test_a_connection_that_is_known_by_its_reauthorization_alone_has_its_creation_told_once(world, nango, reconciler):
+    world.route(new={"type": ["connection.created"]})
+    register(nango, "known", "oauth2", tags=DANA)
+    world.settle(auth("override", connection_id="known", tags=DANA))  # the webhook of its creation was lost
+    assert (world.owner("known"), world.jobs("new")) == (("usr_1042", "org_77"), [])
+    age(world)
+    assert reconcile(world, reconciler).counted == {"connection.created": 1}
+    assert len(world.jobs("new")) == 1
+    assert (reconcile(world, reconciler).found, len(world.links("known"))) == ({}, 1)
+
+
+def test_a_reauthorization_confirms_what_a_webhook_alone_told_of(open_world, world, nango, reconciler):
+    world.route(new={"type": ["connection.created"]})
+    register(nango, "told", "oauth2", tags=DANA)
+    open_world().settle(auth(connection_id="told", tags=DANA))  # before the environment had an API key
+    world.settle(auth("override", connection_id="told", tags=DANA))
+    age(world)
+    assert (reconcile(world, reconciler).found, len(world.jobs("new"))) == ({}, 1)
+
+
 def test_a_connection_that_only_a_webhook_told_of_and_nango_never_shows_is_deleted(
     open_world, world, nango, reconciler
 ):
@@ -519,6 +541,26 @@ def test_a_rate_limit_in_the_middle_is_waited_out(world, nango, clock, reconcile
     assert (finish(world, reconciler, run).outcome, report(world, run).seen) == (RunOutcome.COMPLETED, 12)
 
 
+def test_a_rate_limit_between_two_pages_of_the_second_look_loses_no_count(world, nango, gate, reconciler):
+    for name in names(12):
+        register(nango, name, "oauth2", tags=DANA)
+    age(world)
+    run = first_look(world, reconciler)
+    world.clock.move(MINUTE)
+
+    def limit():
+        nango.patch("/sandbox/settings", json={"rate_limit_per_minute": 0}).raise_for_status()
+
+    gate.after = limit
+    assert 0 < len(reconciler.work()) < 12
+    world.process()  # what was told before the limit has come to its end
+    world.clock.now = report(world, run).next_at
+    reconciler.work()
+    nango.patch("/sandbox/settings", json={"rate_limit_per_minute": 100_000}).raise_for_status()
+    run = finish(world, reconciler, run)
+    assert (run.counted, run.healed) == ({"connection.created": 12}, 12)
+
+
 def test_an_outage_is_waited_out_and_given_up_in_the_end(open_world, world, nango, gate, clock):
     known(world, nango, *names(3))
     reconciler = reconciler_of(world)
@@ -641,3 +683,58 @@ def test_a_process_works_on_one_run_at_a_time(world, nango, gate, reconciler):
     reconciler.work()
     assert meanwhile == [[]]
     assert [one.started_at is not None for one in world.all(Reconciliation)] == [True, True]
+
+
+# All of it together
+
+
+def what_nango_has(nango):
+    found = nango.get("/connections", params={"limit": 1000}).raise_for_status().json()["connections"]
+    return {one["connection_id"]: (one["id"], one["tags"], bool(one["errors"])) for one in found}
+
+
+def what_we_have(world):
+    living = world.all(Connection, Connection.status != ConnectionStatus.DELETED)
+    return {one.connection_id: (one.nango_id, one.tags, one.last_error_type is not None) for one in living}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_and_whatever_webhook_is_lost_one_period_later_all_is_as_nango_has_it(world, nango, seed):
+    """Connections are made, re-tagged, broken, repaired, deleted and made again; most webhooks never come."""
+    random = Random(seed)
+    reconciler = reconciler_of(world)
+    world.route(new={"type": ["connection.created"]})
+    generations = defaultdict(set)
+    for _ in range(3):
+        for _ in range(30):
+            name, tags = f"c-{random.randrange(12)}", random.choice((DANA, OMAR, {}, {"plan": "pro"}))
+            there = what_nango_has(nango)
+            action = random.choice(("make", "retag", "break", "repair", "delete"))
+            told = None
+            if action in {"make", "retag"}:
+                generations[name].add(register(nango, name, "oauth2", tags=tags)["id"])
+                told = auth("override" if name in there else "creation", connection_id=name, tags=tags)
+            elif name in there and action == "delete":
+                delete(nango, name)
+                told = auth("deletion", connection_id=name)
+            elif name in there:
+                control(nango, name, "oauth2", exhausted=action == "break")
+                told = auth("refresh", connection_id=name) if action == "repair" else None
+            if told is not None and random.random() < 0.3:
+                world.settle(told)
+        age(world)
+        run = reconcile(world, reconciler)
+        assert run.outcome == RunOutcome.COMPLETED
+        if any(failing for _, _, failing in what_nango_has(nango).values()):
+            age(world)
+            reconcile(world, reconciler)  # whoever was found broken was found as new first
+        assert what_we_have(world) == what_nango_has(nango)
+    owners = {name: world.owner(name) for name in what_nango_has(nango)}
+    named = {name: tags.get("end_user_id") for name, (_, tags, _) in what_nango_has(nango).items()}
+    assert all(owners[name] is not None and owners[name][0] == user for name, user in named.items() if user)
+    routed = Counter(world.event(job.event_id).connection_id for job in world.jobs("new"))
+    assert all(times <= len(generations[name]) for name, times in routed.items())  # once per generation
+    assert routed.keys() >= what_nango_has(nango).keys()
+    events = count(world, Event)
+    assert reconcile(world, reconciler).found == {}
+    assert count(world, Event) == events

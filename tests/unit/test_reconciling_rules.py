@@ -24,8 +24,9 @@ def view(*, nango_id=7, tags=TAGS, failing=False, observed_at=NOW):
     return View(nango_id, tags, None, "provider", failing, observed_at)
 
 
-def known(*, nango_id=7, status=ConnectionStatus.ACTIVE, tags=TAGS, error=None, seen=OLD, errors_seen=OLD, created=OLD):
-    return Known("i", "c", nango_id, status, tags, error, seen, errors_seen, created)
+def known(*, nango_id=7, status=ConnectionStatus.ACTIVE, tags=TAGS, error=None, seen=OLD, errors_seen=OLD, **facts):
+    announced, created = facts.get("announced", nango_id), facts.get("created", OLD)
+    return Known("i", "c", nango_id, announced, status, tags, error, seen, errors_seen, created)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,8 @@ def known(*, nango_id=7, status=ConnectionStatus.ACTIVE, tags=TAGS, error=None, 
         (view(), known(), ()),
         (view(nango_id=8), known(), (CREATED,)),
         (view(nango_id=8, tags={}, failing=True), known(), (CREATED,)),  # one event brings all of it
+        (view(), known(announced=None), (CREATED,)),  # only a re-authorization was told
+        (view(), known(announced=6), (CREATED,)),
         (view(nango_id=6), known(), ()),  # the list lags: an older generation
         (view(), known(nango_id=None, status=ConnectionStatus.UNCONFIRMED), (CREATED,)),
         (view(), known(status=ConnectionStatus.UNCONFIRMED), (CREATED,)),
