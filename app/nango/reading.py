@@ -164,15 +164,17 @@ class Reading(Operations):
         return IntegrationList(integrations=integrations, observed_at=answer.observed_at, rate_limit=answer.rate_limit)
 
     def get_integration(
-        self, integration: str, *, webhook_url: bool = False, timeout: float | None = None
+        self, integration: str, *, webhook_url: bool = False, credentials: bool = False, timeout: float | None = None
     ) -> Integration:
-        """One integration, with the URL for its provider's webhooks where asked for.
+        """One integration; where asked for with the URL for its provider's webhooks, and with the credentials of the
+        application at its provider, such as client id and secret.
 
-        Scope environment:integrations:read. Raises NangoUnknownIntegration.
+        Scope environment:integrations:read, for credentials …:read_credentials. Raises NangoUnknownIntegration.
         """
+        wanted = [name for name, asked in (("webhook", webhook_url), ("credentials", credentials)) if asked]
         call = Call(
             path=f"/integrations/{segment(integration, 'integration')}",
-            query={"include": "webhook"} if webhook_url else {},
+            query={"include": wanted} if wanted else {},
             repeatable=True,
             not_found=NangoUnknownIntegration,
         )

@@ -37,7 +37,7 @@ class Call:
 
     path: str
     method: str = "GET"
-    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str | list[str]] = field(default_factory=dict, repr=False)
     body: Mapping[str, object] | None = field(default=None, repr=False)
     repeatable: bool = False
     not_found: type[NangoError] = NangoUnexpected

@@ -115,7 +115,7 @@ class ConnectSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Integration:
-    """`key` is Nango's unique_key, elsewhere called provider_config_key."""
+    """`key` is Nango's unique_key, elsewhere called provider_config_key; `credentials` only where asked for."""
 
     key: str
     provider: str
@@ -123,6 +123,7 @@ class Integration:
     logo: str
     forward_webhooks: bool
     webhook_url: str | None
+    credentials: Mapping[str, object] | None = field(repr=False)
     created_at: datetime
     updated_at: datetime
     observed_at: datetime

@@ -82,6 +82,10 @@ class WireIntegration(msgspec.Struct):
     logo: str | None = None
     forward_webhooks: bool | None = None
     webhook_url: str | None = None
+    credentials: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<WireIntegration {self.unique_key}, secrets hidden>"
 
 
 class WireIntegrations(msgspec.Struct):
@@ -167,6 +171,7 @@ def integration(row: WireIntegration, observed_at: datetime) -> Integration:
         logo=row.logo or "",
         forward_webhooks=bool(row.forward_webhooks),
         webhook_url=row.webhook_url,
+        credentials=row.credentials,
         created_at=parse_timestamp(row.created_at, "created_at"),
         updated_at=parse_timestamp(row.updated_at, "updated_at"),
         observed_at=observed_at,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from app.sandbox import formats
+from app.sandbox import formats, scopes
 from app.sandbox.checks import INTEGRATION, Checks
 from app.sandbox.context import Call
 from app.sandbox.values import Integration
@@ -33,6 +33,7 @@ _AT_START: Final = {
     "oauth2": "local-oauth2",
     "oauth2-cc": "local-oauth2-cc",
 }
+_INCLUDABLE: Final = ("webhook", "credentials")
 _DOCS: Final = "https://nango.dev/docs/integrations/all"
 
 
@@ -62,11 +63,18 @@ def list_integrations(call: Call) -> Response:
 
 def get_integration(call: Call) -> Response:
     checks = Checks(call.query, code="invalid_query_params")
-    included = checks.raw("include")
+    named = checks.raw("include")
+    included = named if isinstance(named, list) else [named] if named is not None else []
+    if unknown := [name for name in included if name not in _INCLUDABLE]:
+        checks.custom(f"Expected one of {', '.join(_INCLUDABLE)}, not {len(unknown)} other", "include")
     checks.done()
+    if "credentials" in included:
+        scopes.require(call.scopes, scopes.INTEGRATIONS_CREDENTIALS)
     integration = _existing(call)
     shown = _shown(call, integration)
-    if "webhook" in (included or ()):
+    if "credentials" in included:
+        shown["credentials"] = _credentials(integration)
+    if "webhook" in included:
         shown["webhook_url"] = f"{call.sandbox.config.public_url}/webhook/sandbox/{integration.unique_key}"
     return call.answer({"data": shown})
 
@@ -111,6 +119,15 @@ def get_provider(call: Call) -> Response:
     if provider.auth_mode != "API_KEY":
         del data["proxy"], data["credentials"]
     return call.answer({"data": data})
+
+
+def _credentials(integration: Integration) -> dict[str, str] | None:
+    """The application's own at the provider: fake, and the same each time."""
+    if integration.auth_mode not in {"OAUTH1", "OAUTH2"}:
+        return None
+    name = integration.unique_key
+    facts = {"client_id": f"sandbox-client-{name}", "client_secret": f"sandbox-secret-{name}", "scopes": ""}
+    return {"type": integration.auth_mode, **facts}
 
 
 def _existing(call: Call) -> Integration:

@@ -15,6 +15,7 @@ DELETE: Final = ("environment:connections:delete",)
 SESSIONS: Final = ("environment:connect_sessions:write",)
 INTEGRATIONS_LIST: Final = ("environment:integrations:list",)
 INTEGRATIONS_READ: Final = ("environment:integrations:read", "environment:integrations:read_credentials")
+INTEGRATIONS_CREDENTIALS: Final = ("environment:integrations:read_credentials",)
 WILDCARDS: Final = (ALL, "environment:connections:*", "environment:connect_sessions:*", "environment:integrations:*")
 KNOWN: Final = frozenset(
     {

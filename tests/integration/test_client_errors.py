@@ -137,6 +137,18 @@ def test_a_key_that_may_not_read_credentials_gets_none_and_refreshes_nothing(san
     assert found.credentials.access_token != shown["credentials"]["access_token"]
 
 
+def test_an_integrations_credentials_need_their_own_scope_and_show_in_no_repr(open_client, nango):
+    found = nango.get_integration("oauth2", webhook_url=True, credentials=True)
+    assert found.credentials["client_secret"] == "sandbox-secret-oauth2"
+    assert "sandbox-secret" not in repr(found)
+    assert found.webhook_url
+    assert nango.get_integration("oauth2").credentials is None
+    reader = open_client("environment:integrations:read")
+    assert reader.get_integration("oauth2").key == "oauth2"
+    with pytest.raises(errors.NangoForbidden, match="environment:integrations:read_credentials"):
+        reader.get_integration("oauth2", credentials=True)
+
+
 def test_a_key_of_few_scopes_cannot_make_itself_others(sandbox, open_client):
     key = sandbox.post("/sandbox/keys", json={"scopes": ["environment:connections:*"]}).json()["key"]["api_key"]
     answer = sandbox.post(

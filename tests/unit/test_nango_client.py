@@ -1,6 +1,8 @@
 """The Nango client against the contract's samples and a real server's recordings."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -600,3 +602,11 @@ def test_leaving_the_client_closes_it():
         client.list_connections()
     with pytest.raises(RuntimeError):
         client.list_connections()
+
+
+def test_the_client_needs_nothing_else_of_waylink():
+    """Applications import it on its own."""
+    code = "import sys, app.nango; print(*sorted(name.partition('.')[0] for name in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "httpx" in loaded
+    assert not {"sqlalchemy", "celery", "redis", "pydantic", "starlette", "structlog"} & set(loaded)
