@@ -14,6 +14,7 @@ from app.db.models import Connection, Difference, Event, Reconciliation
 from app.domain.reconciling import APART, YOUNG, RunOutcome, Stage, Trigger
 from app.domain.states import ConnectionStatus, EventState
 from app.services import reconciling
+from app.services.confirming import NangoClients
 from app.services.reconciling import Reconciler
 from app.services.run_requests import open_run
 from tests.integration import world as worlds
@@ -49,7 +50,8 @@ def reconciler(world):
 
 
 def reconciler_of(world, **changes):
-    return Reconciler(world.database, world.clients, ["default"], world.clock, **{"page_size": 5, **changes})
+    facts = {"clients": world.clients, "environments": ["default"], "clock": world.clock, "page_size": 5}
+    return Reconciler(world.database, **facts | changes)
 
 
 def age(world):
@@ -502,6 +504,18 @@ def test_one_run_at_a_time_per_environment(world, nango, reconciler):
 def test_two_requests_at_the_same_moment_open_one_run(world, nango):
     made = in_threads(*[lambda: open_one(reconciler_of(world))] * 4)
     assert sum(one is not None for one in made) == 1
+
+
+def test_reports_go_after_a_while_but_for_the_newest_completed_of_each_environment(world, nango, clock, reconciler):
+    old = [reconcile(world, reconciler) for _ in range(3)]
+    clock.move(3600)
+    failed = finish(world, reconciler_of(world, clients=NangoClients({})), request(reconciler))
+    assert failed.outcome == RunOutcome.FAILED
+    with world.database.write() as session:
+        assert reconciliations.prune(session, before=clock.now - timedelta(days=1), limit=10) == 0
+        assert reconciliations.prune(session, before=clock.now + timedelta(days=1), limit=10) == 2
+    assert [one.id for one in world.all(Reconciliation)] == [old[-1].id, failed.id]
+    assert request(reconciler).trigger == Trigger.DEMAND  # it was imported once
 
 
 # The schedule
