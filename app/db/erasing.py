@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     cast,
+    delete,
     func,
     literal,
     or_,
@@ -25,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.db import bulk
-from app.db.models import Attempt, Base, Connection, Decision, Event, Job, Link, User
+from app.db.models import Attempt, Base, Connection, Decision, Delivery, Event, Job, Link, User
 from app.domain.erasing import SHORTEST_WORD, Identity
 
 STEP: Final = 1000  # rows that one statement looks through
@@ -132,6 +133,13 @@ def forget_answers(session: Session, events: Collection[UUID]) -> None:
         sent = select(jobs.c.id).where(bulk.among(bulk.dialect(session), jobs.c.event_id))
         forgotten = update(attempts).where(attempts.c.job_id.in_(sent), attempts.c.response_excerpt.is_not(None))
         session.execute(forgotten.values(response_excerpt=None), bulk.keys(events))
+
+
+def end_windows(session: Session, events: Collection[UUID]) -> None:
+    """A repeated delivery of these is a new event: they have no body any more that could be looked at again."""
+    if events:
+        table = bulk.table(Delivery)
+        session.execute(delete(table).where(bulk.among(bulk.dialect(session), table.c.event_id)), bulk.keys(events))
 
 
 def shares_email(session: Session, user_id: UUID, email: str) -> bool:

@@ -201,4 +201,5 @@ def _erase_what_came_of(session: Session, who: Identity, changes: list[_Change])
     for decision in erasing.decisions_of(session, own):
         conditions = who.erased_conditions(decision["conditions"], own=own[decision["event_id"]])
         erasing.change(session, erasing.DECISIONS, decision, {"conditions": conditions})
+    erasing.end_windows(session, own)
     erasing.forget_answers(session, [event_id for event_id, theirs in own.items() if theirs])

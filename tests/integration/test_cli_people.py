@@ -9,7 +9,7 @@ import pytest
 from app.db.engine import connect
 from app.domain.linking import DirectoryPolicy
 from tests.integration.test_cli import SECRET, Command, one_line_error
-from tests.integration.world import Clock, World, auth
+from tests.integration.world import Clock, World, auth, dump
 
 
 @pytest.fixture
@@ -153,3 +153,22 @@ def test_a_list_comes_by_a_pipe_where_its_form_is_said(waylink):
     text = b"external_id\nu1\n"
     done = subprocess.run(argv, cwd=waylink.folder, env=waylink.environ(), input=text, capture_output=True, check=True)
     assert json.loads(done.stdout)["added"] == 1
+
+
+def test_an_erasure_says_first_what_it_will_do_asks_and_then_says_what_stays(waylink, world):
+    waylink.json("users", "add", "canary-1", "--email", "canary@acme.example")
+    world.settle(auth(tags={"end_user_id": "canary-1", "end_user_email": "canary@acme.example"}))
+    preview = waylink.json("users", "erase", "canary-1", "--dry-run")
+    assert (preview["erased"], preview["rows"]) == (False, {"connections": 1, "events": 2})
+    assert "owns 1 connection(s)" in refusal(waylink.inside("users", "erase", "canary-1", "--yes"), 1)
+    argv = [sys.executable, "-m", "app.cli", "users", "erase", "canary-1", "--force"]
+    asked = subprocess.run(
+        argv, cwd=waylink.folder, env=waylink.environ(), input="n\n", capture_output=True, text=True, check=False
+    )
+    assert (asked.returncode, "from 1 connections, 2 events?" in asked.stderr) == (1, True), asked.stderr
+    assert world.owner("c-1") == ("canary-1", None)
+    done = waylink.json("users", "erase", "canary-1", "--yes", "--force")
+    assert (done["erased"], done["links_closed"], done["rows"]["users"]) == (True, 1, 1)
+    assert [what for what in done["stays"] if "live on in Nango" in what]
+    assert "canary" not in dump(world.database)
+    assert refusal(waylink.inside("users", "erase", "canary-1", "--yes"), 1) == "error: no user 'canary-1'"

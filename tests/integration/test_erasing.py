@@ -181,6 +181,16 @@ def test_an_event_that_is_not_processed_yet_is_left_and_told(world):
     assert EMAIL.encode() in world.event(receipt.event_id).body
 
 
+def test_the_same_delivery_again_is_a_new_event_and_leaves_the_erased_one_alone(world):
+    first = world.settle(auth(tags=TAGS))
+    erase(world, user_id(world))
+    before = world.event(first)
+    again = world.settle(auth(tags=TAGS))
+    assert again != first
+    assert (world.event(first).state, world.event(first).connection_id) == (before.state, "c-1")
+    assert world.owner("c-1") == (EXTERNAL, None)  # Nango still says so: a new user
+
+
 def test_an_address_that_two_have_names_neither(world):
     world.settle(auth(tags={"end_user_id": "twin-1", "end_user_email": "both@acme.example"}))
     world.settle(auth(connection_id="c-2", tags={"end_user_id": "twin-2", "end_user_email": "both@acme.example"}))

@@ -1,0 +1,168 @@
+"""What the commands on users and organizations do, the same for both."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from app.cli.actors import cli_actor
+from app.cli.output import print_one, print_rows
+from app.clock import utc_now
+from app.configuration import load
+from app.db import people as rows
+from app.db.engine import Database, connect
+from app.db.people import Filters
+from app.db.schema import require_current
+from app.domain.people import Kind
+from app.domain.people_files import ENDINGS, Format, read
+from app.errors import InvalidInput
+from app.ids import parse
+from app.services import erasing, importing, people, waiting
+from app.services.erasing import Report
+from app.services.importing import REFUSED_SHOWN, Summary
+from app.services.people import Merged
+from app.services.policy import Policy
+from app.services.route_cache import RouteCache
+from app.telemetry import escape_control
+from app.wiring import policy_of
+
+REFUSED_PRINTED: Final = 50
+COLUMNS: Final = {
+    Kind.USER: ("id", "external_id", "email", "display_name", "organization", "connections"),
+    Kind.ORGANIZATION: ("id", "external_id", "name", "users", "connections"),
+}
+
+
+@contextmanager
+def opened() -> Iterator[tuple[Database, Policy]]:
+    """The database, up to date, and what the configuration says."""
+    settings = load()
+    with closing(connect(settings.database)) as database:
+        require_current(database)
+        yield database, policy_of(settings)
+
+
+def list_them(kind: Kind, *, as_json: bool, before: str | None, **filters: Any) -> None:
+    cursor = parse(rows.PREFIX[kind], before) if before else None
+    with opened() as (database, _), database.read() as session:
+        found = rows.listing(session, kind, Filters(before=cursor, **filters))
+    print_rows(found, COLUMNS[kind], as_json=as_json)
+
+
+def show_one(kind: Kind, who: str, *, as_json: bool) -> None:
+    with opened() as (database, _), database.read() as session:
+        print_one(rows.one(session, kind, people.find(session, kind, who)), as_json=as_json)
+
+
+def add_one(kind: Kind, given: dict[str, str | None], *, as_json: bool) -> None:
+    fields = {name: value for name, value in given.items() if value is not None}
+    with opened() as (database, policy):
+        with database.write() as session:
+            merged = people.add(session, kind, fields, actor=cli_actor(), now=utc_now())
+        _finish(database, policy, kind, merged, as_json=as_json)
+
+
+def change_one(kind: Kind, who: str, given: dict[str, str | None], clear: Sequence[str], *, as_json: bool) -> None:
+    fields = {name: value for name, value in given.items() if value is not None}
+    if both := fields.keys() & set(clear):
+        raise click.UsageError(f"{', '.join(sorted(both))}: either a new value or --clear")
+    if not fields and not clear:
+        raise click.UsageError("nothing to change: give an option")
+    with opened() as (database, policy):
+        with database.write() as session:
+            id_ = people.find(session, kind, who)
+            merged = people.change(session, kind, id_, fields | dict.fromkeys(clear), actor=cli_actor(), now=utc_now())
+        _finish(database, policy, kind, merged, as_json=as_json)
+
+
+def _finish(database: Database, policy: Policy, kind: Kind, merged: Merged, *, as_json: bool) -> None:
+    """After the commit: link who waited, then show what stands."""
+    linked = waiting.link_appeared(database, RouteCache(), policy, merged.appeared, clock=utc_now)
+    [outcome] = merged.outcomes
+    if outcome.id is None:
+        raise InvalidInput("nobody was written")
+    with database.read() as session:
+        shown = rows.one(session, kind, outcome.id)
+    print_one({"result": outcome.result, **shown, "linked": linked}, as_json=as_json)
+
+
+def remove_one(kind: Kind, who: str, *, force: bool, as_json: bool) -> None:
+    with opened() as (database, _):
+        with database.read() as session:
+            id_ = people.find(session, kind, who)
+        removed = people.remove(database, kind, id_, force=force, actor=cli_actor(), clock=utc_now)
+    print_one(
+        {
+            "removed": rows.shown_id(kind, removed.id),
+            "links_closed": removed.links_closed,
+            "users_released": removed.users_released,
+            "history_kept": removed.kept,
+        },
+        as_json=as_json,
+    )
+
+
+def erase_one(who: str, *, dry_run: bool, yes: bool, force: bool, as_json: bool) -> None:
+    with opened() as (database, _):
+        with database.read() as session:
+            id_ = people.find(session, Kind.USER, who)
+        found = erasing.preview(database, id_)
+        if dry_run:
+            print_one(shown_report(found, erased=False), as_json=as_json)
+            return
+        rows_named = ", ".join(f"{count} {table}" for table, count in sorted(found.named.items()) if count)
+        if not yes and not click.confirm(f"Erase {found.user} from {rows_named or 'its own row alone'}?", err=True):
+            sys.exit(1)
+        report = erasing.erase(database, id_, force=force, actor=cli_actor(), clock=utc_now)
+    print_one(shown_report(report, erased=True), as_json=as_json)
+
+
+def import_file(kind: Kind, file: str, *, format_: str | None, dry_run: bool, strict: bool, as_json: bool) -> None:
+    chosen = Format(format_) if format_ else ENDINGS.get(Path(file).suffix.lower())
+    if chosen is None:
+        raise click.UsageError(f"{file}: say by --format what it is; endings: {', '.join(ENDINGS)}")
+    if strict and file == "-":
+        raise click.UsageError("--strict reads the input twice, so it needs a file")
+    with opened() as (database, policy):
+
+        def run(*, dry_run: bool) -> Summary:
+            # What is not UTF-8 is refused with its line, not with the whole file.
+            with click.open_file(file, encoding="utf-8-sig", errors="surrogateescape") as text:
+                lines = read(kind, chosen, text)
+                return importing.run(
+                    database, policy, RouteCache(), kind, lines, dry_run=dry_run, actor=cli_actor(), clock=utc_now
+                )
+
+        summary = run(dry_run=dry_run or strict)
+        written = not dry_run and not (strict and summary.refused)
+        if strict and written:
+            summary = run(dry_run=False)
+    _print_summary(summary, written=written, as_json=as_json)
+    sys.exit(1 if summary.refused else 0)
+
+
+def shown_report(report: Report, *, erased: bool) -> dict[str, Any]:
+    return {
+        "user": report.user,
+        "erased": erased,
+        "rows": {table: count for table, count in sorted(report.named.items()) if count},
+        "links_closed": report.links_closed,
+        "stays": {what: count for what, count in sorted(report.stays.items()) if count},
+    }
+
+
+def _print_summary(summary: Summary, *, written: bool, as_json: bool) -> None:
+    if as_json:
+        print_one({"written": written, **asdict(summary)}, as_json=True)
+        return
+    for refused in summary.refused_lines[:REFUSED_PRINTED]:
+        field = f"{refused['field']}: " if refused["field"] else ""
+        click.echo(escape_control(f"line {refused['line']}: {field}{refused['reason']}"), err=True)
+    if summary.refused > REFUSED_PRINTED:
+        click.echo(f"and more: {summary.refused} lines were refused; --json names {REFUSED_SHOWN} faults", err=True)
+    counts = {"added": summary.added, "changed": summary.changed, "unchanged": summary.unchanged}
+    print_one({"written": written, **counts, "refused": summary.refused, "linked": summary.linked}, as_json=False)

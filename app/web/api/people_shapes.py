@@ -1,0 +1,137 @@
+"""Users and organizations as the API takes and answers them. Rows are as the commands list them."""
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from app.web.api.endpoint import PageQuery
+
+Text = str | None | UnsetType
+
+
+class UserRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`external_id` is the application's id, null once the person was erased; `organization` is one, too."""
+
+    id: str
+    external_id: str | None
+    email: str | None
+    display_name: str | None
+    organization: str | None
+    connections: int
+    created_at: str
+    updated_at: str | None
+    removed_at: str | None
+
+
+class OrganizationRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`external_id` is the application's id."""
+
+    id: str
+    external_id: str | None
+    name: str | None
+    users: int
+    connections: int
+    created_at: str
+    updated_at: str | None
+    removed_at: str | None
+
+
+class OwnedLink(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A connection that is or was theirs."""
+
+    connection: str
+    integration: str
+    connection_id: str
+    linked_by: str
+    opened_at: str
+    closed_at: str | None
+    close_reason: str | None
+
+
+class UserRecord(UserRow, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With the newest links, of now and before. `linked`: connections that had waited for this very call."""
+
+    links: list[OwnedLink]
+    linked: int = 0
+
+
+class OrganizationRecord(OrganizationRow, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With the newest links, of now and before. `linked`: connections that had waited for this very call."""
+
+    links: list[OwnedLink]
+    linked: int = 0
+
+
+class OrganizationQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    external_id: Annotated[str | None, Meta(description="With this id of the application's.")] = None
+    removed: Annotated[bool, Meta(description="Those who were removed, instead of those who were not.")] = False
+
+
+class UserQuery(OrganizationQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    email: Annotated[str | None, Meta(description="With this address, in any case.")] = None
+    organization: Annotated[str | None, Meta(description="Of the organization with this external id.")] = None
+
+
+class UserChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is left out stays as it is; null clears."""
+
+    external_id: str | UnsetType = UNSET
+    email: Text = UNSET
+    display_name: Text = UNSET
+    organization: Text = UNSET
+
+
+class NewUser(UserChange, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`organization` is an external id."""
+
+    external_id: str
+
+
+class OrganizationChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is left out stays as it is; null clears."""
+
+    external_id: str | UnsetType = UNSET
+    name: Text = UNSET
+
+
+class NewOrganization(OrganizationChange, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`external_id` is the application's id."""
+
+    external_id: str
+
+
+class RemovalQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    force: Annotated[bool, Meta(description="Close the links of their connections. Nothing is deleted in Nango.")] = (
+        False
+    )
+
+
+class Removal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`history_kept`: links refer to them, so a row stays, which no tag finds any more."""
+
+    id: str
+    links_closed: int
+    users_released: int
+    history_kept: bool
+
+
+class ImportQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    dry_run: Annotated[bool, Meta(description="Write nothing, say what would happen.")] = False
+
+
+class RefusedLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    line: int
+    field: str | None
+    rule: str
+    reason: str
+
+
+class Imported(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What came of the lines. `linked`: connections that had waited. `refused_lines`: the first thousand faults."""
+
+    added: int
+    changed: int
+    unchanged: int
+    refused: int
+    linked: int
+    refused_lines: list[RefusedLine]
