@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import redis
@@ -126,7 +126,7 @@ class Budget:
         now = self._clock()
         if self._script is not None and time.monotonic() >= self._away_until:
             try:
-                return self._shared(account, calls, seen, background=background, now=now)
+                return self._shared(self._script, account, calls, seen, background=background, now=now)
             except (redis.RedisError, OSError, ValueError) as away:
                 if self._away_until == float("-inf"):
                     then = "each process counts for itself; Nango's headers hold"
@@ -138,13 +138,13 @@ class Budget:
             self._own[account] = rules.learn(counted, seen, now=now)
             return self._own[account]
 
-    def _shared(self, account: str, calls: int, seen: Seen, *, background: bool, now: float) -> Bucket:
-        if self._script is None:
-            raise ValueError("no Redis")
+    def _shared(
+        self, script: Callable[..., Any], account: str, calls: int, seen: Seen, *, background: bool, now: float
+    ) -> Bucket:
         held = 0.0 if seen.retry_after is None else now + max(seen.retry_after, rules.FLOORED)
         learnt = ("", 0, 0) if seen.limit is None else (seen.limit, seen.used, seen.ends_at + rules.FLOORED)
         sent = (now, self._default_limit, calls, calls if background else 0, *learnt, held)
-        limit, used, in_background, ends_at, held_until = self._script(keys=[_key(account)], args=sent)
+        limit, used, in_background, ends_at, held_until = script(keys=[_key(account)], args=sent)
         bucket = Bucket(
             limit=int(limit),
             used=int(used),
@@ -152,6 +152,7 @@ class Budget:
             ends_at=float(ends_at),
             held_until=float(held_until),
         )
+        self._own[account] = bucket  # from where this process goes on alone, should Redis go away
         if self._away_until != float("-inf"):
             self._away_until = float("-inf")
             log.info("budget_shared_again")
