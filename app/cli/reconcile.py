@@ -72,7 +72,7 @@ def reconcile(
     if as_json or len(runs) > 1 or not (wait or dry_run):
         print_rows([shown(run) for run in runs], COLUMNS, as_json=as_json)
     else:
-        print_one(shown(runs[0]), as_json=False)
+        _print(runs[0], as_json=False)
     sys.exit(1 if any(run.outcome == RunOutcome.FAILED for run in runs) else 0)
 
 
@@ -95,7 +95,19 @@ def list_runs(*, environment: str | None, before: str | None, limit: int, as_jso
 def show_run(run_id: str, *, as_json: bool) -> None:
     """All about one run: what differed, with samples, and what became of it."""
     with _database(load()) as database:
-        print_one(shown(_get(database, parse(RECONCILIATION, run_id))), as_json=as_json)
+        _print(_get(database, parse(RECONCILIATION, run_id)), as_json=as_json)
+
+
+def _print(run: Run, *, as_json: bool) -> None:
+    """The whole report; for people a sample is a line."""
+    report = shown(run)
+    if not as_json:
+        lines = {
+            kind: [f"{one['integration']} {one['connection_id']}: {one['why']}" for one in some]
+            for kind, some in report["samples"].items()
+        }
+        report = {**report, "samples": lines}
+    print_one(report, as_json=as_json)
 
 
 def _chosen(settings: Settings, named: Sequence[str]) -> list[str]:
