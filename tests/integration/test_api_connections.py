@@ -240,6 +240,9 @@ def test_a_deletion_is_nangos_and_ours(waylink, con, connection_id):
     assert fetch(waylink.nango, connection_id, "oauth2").status_code == 404
     refused = problem_of(api("DELETE", f"/connections/{con}"), 409, "conflict")
     assert refused["found"] == {"status": "deleted"}
+    for path in ("credentials", "metadata"):
+        problem_of(api.get(f"/connections/{con}/{path}", who="everything"), 409, "conflict")
+    problem_of(api("DELETE", f"/connections/{con}/tags/1bad"), 422, "invalid_tags")
 
 
 def test_a_refresh_is_forced_and_what_stands_in_its_way_is_named(waylink, con, connection_id):

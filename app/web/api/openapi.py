@@ -10,6 +10,7 @@ from app.domain.access import Scope
 from app.web.api.endpoint import Endpoint
 from app.web.api.problems import (
     BUSY,
+    CONFLICT,
     DATABASE_AWAY,
     FAULT,
     FORBIDDEN,
@@ -41,6 +42,9 @@ _WITH_BODY: Final = (TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_INPUT, INVALID_T
 _OF_NANGO: Final = (
     NANGO_CONNECTION_NOT_FOUND,
     NANGO_UNKNOWN_INTEGRATION,
+    CONFLICT,
+    INVALID_INPUT,
+    INVALID_TAGS,
     NANGO_INVALID_REQUEST,
     REFRESH_FAILED,
     REFRESH_BACKING_OFF,
