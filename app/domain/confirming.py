@@ -94,13 +94,14 @@ class Known:
     """What we know of a connection.
 
     nango_id: its generation; None where only webhooks told of it. observed_at: when it was last seen.
-    absences: successful looks for a deletion in a row that did not find it.
+    absences: successful looks for a deletion in a row that did not find it. failing: Nango could not renew its token.
     """
 
     nango_id: int | None
     observed_at: datetime | None
     absences: int = 0
     deleted: bool = False
+    failing: bool = False
 
 
 def settle(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Verdict:
@@ -123,15 +124,17 @@ def settle(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Ve
         return Accept(confirmed=True, view=look) if look.auth_failing else _again(looks, "Nango shows no auth error")
     if notice.type is EventType.CONNECTION_RECOVERED:
         return _again(looks, "Nango still shows an auth error") if look.auth_failing else Accept(True, look)
-    return _settle_tags(notice, look, looks=looks)
+    return _settle_flow(notice, look, looks=looks, failing=known is not None and known.failing)
 
 
-def _settle_tags(notice: Notice, view: View, *, looks: int) -> Verdict:
-    if notice.tags is None or dict(notice.tags) == dict(view.tags):
-        return Accept(confirmed=True, view=view)
-    if looks < len(LOOK_AGAIN_AFTER):
-        return LookAgain(LOOK_AGAIN_AFTER[looks], "Nango's list and the webhook carry different tags", counts=True)
-    return Accept(confirmed=True, view=view, tags_disagree=True)
+def _settle_flow(notice: Notice, view: View, *, looks: int, failing: bool) -> Verdict:
+    """Other tags, and an error that a finished flow should have ended, may be a lag's. At the end the API holds."""
+    disagree = notice.tags is not None and dict(notice.tags) != dict(view.tags)
+    broken = failing and view.auth_failing and notice.type is not EventType.CONNECTION_TAGS_CHANGED
+    if (disagree or broken) and looks < len(LOOK_AGAIN_AFTER):
+        what = "and the webhook carry different tags" if disagree else "still shows an auth error"
+        return LookAgain(LOOK_AGAIN_AFTER[looks], f"Nango's list {what}", counts=True)
+    return Accept(confirmed=True, view=view, tags_disagree=disagree)
 
 
 def _settle_deletion(look: View | Absent, *, looks: int, known: Known | None) -> Verdict:

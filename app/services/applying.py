@@ -26,7 +26,7 @@ from app.domain.linking import Claim, DirectoryPolicy, Owner, read_claim
 from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus, EventState
 from app.services.directory import Directory
-from app.services.effects import Effects
+from app.services.effects import Effects, is_failing
 from app.services.judged import Judged
 from app.services.judging import Judge
 from app.services.links import Links
@@ -239,6 +239,7 @@ def _known(connection: ConnectionRow) -> Known:
         observed_at=connection.observed_at,
         absences=connection.absences,
         deleted=connection.status == ConnectionStatus.DELETED,
+        failing=is_failing(connection),
     )
 
 

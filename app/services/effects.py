@@ -49,7 +49,7 @@ class Effects:
             connection.nango_id,
             connection.tags,
             connection.status,
-            _is_failing(connection),
+            is_failing(connection),
             connection.observed_at,
         )
         self._change(connection, event, judged, verdict)
@@ -95,8 +95,8 @@ class Effects:
         connection.nango_id = view.nango_id if view else connection.nango_id
         connection.provider = notice.provider or (view.provider if view else None) or connection.provider
         connection.auth_mode = notice.auth_mode or connection.auth_mode
-        # At a second look the flow is long over: errors that Nango shows came after it.
-        broken = event.route_set is not None and view is not None and view.auth_failing and _is_failing(connection)
+        # What the list shows still after the schedule is no lag: the flow is long over, or there was none.
+        broken = view is not None and view.auth_failing and is_failing(connection)
         if not broken or connection.status == ConnectionStatus.DELETED:
             self._revive(connection, judged, view)
         self._retag(connection, judged, verdict)
@@ -120,7 +120,7 @@ class Effects:
         self._owning.settle(connection, judged, end_user, tags_before=before)
 
     def _recover(self, connection: ConnectionRow, event: LockedEvent, judged: Judged) -> None:
-        if not _is_failing(connection):
+        if not is_failing(connection):
             return  # whoever says so: there is nothing to plan anew
         connection.last_error_type = connection.last_error_at = None
         connection.updated_at = self._now
@@ -148,7 +148,8 @@ class Effects:
         self.plans[connection.id] = planned
 
 
-def _is_failing(connection: ConnectionRow) -> bool:
+def is_failing(connection: ConnectionRow) -> bool:
+    """Nango could not renew its token, as far as we know."""
     return connection.last_error_type is not None or connection.status == ConnectionStatus.NEEDS_RECONNECT
 
 
@@ -173,5 +174,5 @@ def _untold(kind: EventType, origin: str, view: View | None, connection: Connect
     if kind is EventType.CONNECTION_TAGS_CHANGED:
         return KNOWN_BEFORE if connection.tags == before.tags else None
     if origin != Origin.WEBHOOK and kind in {EventType.CONNECTION_REFRESH_FAILED, EventType.CONNECTION_RECOVERED}:
-        return KNOWN_BEFORE if _is_failing(connection) == before.failing else None
+        return KNOWN_BEFORE if is_failing(connection) == before.failing else None
     return None

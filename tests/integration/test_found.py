@@ -184,12 +184,33 @@ def test_a_second_look_does_not_hide_that_the_connection_broke_since(world, nang
     assert world.open_plan(linked).id == plan.id
 
 
-def test_a_reauthorization_ends_what_was_broken_although_the_list_lags(world, nango, linked):
+def test_a_reauthorization_ends_what_was_broken_once_the_list_shows_it(world, nango, linked):
     control(nango, linked, "oauth2", exhausted=True)
     world.settle(failure("refresh", connection_id=linked, tags=DANA))
-    world.settle(auth("override", connection_id=linked, tags=DANA))
+    event_id = world.settle(auth("override", connection_id=linked, tags=DANA))
+    assert "still shows an auth error" in world.event(event_id).problem
+    assert world.connection(linked).last_error_type == "unknown"
+    control(nango, linked, "oauth2", exhausted=False)
+    world.clock.move(2)
+    world.process()
     connection = world.connection(linked)
     assert (connection.status, connection.last_error_type) == (ConnectionStatus.ACTIVE, None)
+
+
+def test_a_spoofed_reauthorization_does_not_make_a_broken_connection_whole(world, nango, linked):
+    control(nango, linked, "oauth2", exhausted=True)
+    world.settle(failure("refresh", connection_id=linked, tags=DANA))
+    with world.database.write() as session:
+        session.execute(update(Connection).values(status=ConnectionStatus.NEEDS_RECONNECT))
+    plan = world.open_plan(linked)
+    event_id = world.settle(auth("override", connection_id=linked, tags=DANA))
+    for seconds in (2, 5, 15, 60):
+        world.clock.move(seconds)
+        world.process()
+    assert world.event(event_id).state == EventState.PROCESSED
+    connection = world.connection(linked)
+    assert (connection.status, connection.last_error_type) == (ConnectionStatus.NEEDS_RECONNECT, "unknown")
+    assert world.open_plan(linked).id == plan.id
 
 
 def test_a_deletion_that_was_found_is_told_once_whoever_else_tells_of_it(world, nango, linked):

@@ -141,3 +141,12 @@ def test_a_deletion_of_an_unknown_connection_has_nothing_to_undo():
 def test_a_deletion_of_what_only_a_webhook_told_of_is_asked_about_too():
     assert isinstance(judge(DELETED, view(), known=TOLD_OF), LookAgain)
     assert isinstance(judge(DELETED, ABSENT, known=TOLD_OF), LookAgain)
+
+
+def test_an_error_that_a_flow_should_have_ended_is_waited_out_then_the_api_holds():
+    broken, failing = view(failing=True), replace(KNOWN, failing=True)
+    verdicts = [judge(notice(), broken, looks=looks, known=failing) for looks in range(5)]
+    assert [one.seconds for one in verdicts[:4]] == [2, 5, 15, 60]
+    assert verdicts[4] == Accept(confirmed=True, view=broken)
+    assert isinstance(judge(notice(), broken), Accept)  # nothing was known to be broken
+    assert isinstance(judge(notice(EventType.CONNECTION_TAGS_CHANGED), broken, known=failing), Accept)
