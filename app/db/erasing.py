@@ -81,13 +81,13 @@ def suspects(
     return [tuple(row) for row in session.execute(step.where(or_(*wanted)))] if wanted else []
 
 
-def locked(session: Session, table: Table, keys: Sequence[Key]) -> list[Row]:
-    """These rows, in the order in which everybody locks them."""
+def these(session: Session, table: Table, keys: Sequence[Key], *, lock: bool) -> list[Row]:
+    """These rows; where they are to be locked, in the order in which everybody does it."""
     order = _CONNECTION_KEY if table.name == "connections" else [one.name for one in key_of(table)]
     key = key_of(table)
     wanted = tuple_(*key).in_([tuple_(*_values(key, one)) for one in keys])
-    chosen = select(table).where(wanted).order_by(*(table.c[name] for name in order)).with_for_update()
-    return [dict(row) for row in session.execute(chosen).mappings()]
+    chosen = select(table).where(wanted).order_by(*(table.c[name] for name in order))
+    return [dict(row) for row in session.execute(chosen.with_for_update() if lock else chosen).mappings()]
 
 
 def change(session: Session, table: Table, row: Row, values: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ _ASIDE: Final = re.compile(
 )
 _FIRST: Final = re.compile(r"\s*\(*\s*(select|with)\b", re.IGNORECASE)
 _CHANGES: Final = re.compile(r"\b(insert|update|delete|merge|truncate|into|for\s+share)\b", re.IGNORECASE)
+_COLON: Final = re.compile(r"(?<!\\):")
 _PARAMETER: Final = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 
 
@@ -25,8 +26,9 @@ def check_select(text: str) -> str | None:
 
 
 def bare(text: str) -> str:
-    """Without the semicolon at its end."""
-    return text.strip().removesuffix(";").rstrip()
+    """Without the semicolon at its end, and with the colons of literals escaped: they begin no parameter."""
+    escaped = _ASIDE.sub(lambda aside: _COLON.sub(r"\\:", aside[0]), text)
+    return escaped.strip().removesuffix(";").rstrip()
 
 
 def parameters(text: str) -> frozenset[str]:

@@ -130,7 +130,7 @@ def _walk(database: Database, person: _Person, *, apply: bool) -> Report:
 
 def _take(database: Database, person: _Person, table: Table, keys: list[Key], report: Report, *, apply: bool) -> None:
     with database.write() if apply else database.read() as session:
-        found = erasing.locked(session, table, keys)
+        found = erasing.these(session, table, keys, lock=apply)
         changes = _changes(session, person, table, found, report)
         report.named[table.name] += len(changes)
         if not apply:

@@ -204,7 +204,8 @@ def _close_links(session: Session, kind: Kind, id_: UUID, *, reason: str, now: d
         connection = connections[link.connection_ref]
         if id_ in {link.user_id, link.organization_id}:  # or it got another owner meanwhile
             links.close(connection, reason)
-            connection.unlinked_reason, connection.drift, connection.updated_at = _missing(connection), None, now
+            connection.unlinked_reason, connection.updated_at = _missing(connection), now
+            connection.drift = connection.known_tags = None
             closed.append(connection)
     # Connections that had given way to these wait like them.
     behind = connection_rows.lock_superseded(session, [link.id for link in links.ended])

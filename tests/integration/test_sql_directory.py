@@ -137,6 +137,13 @@ def test_any_tag_can_name_the_owner(world, application):
     assert world.links("c-1")[0].linked_by == "sql"
 
 
+def test_a_colon_in_a_literal_is_no_parameter(world, application):
+    query = "SELECT id || ':v2' AS external_id FROM people WHERE id = :end_user_id -- not :this"
+    use(world, application.open(), query, None)
+    world.settle(auth(tags=DANA))
+    assert world.owner("c-1") == ("usr_1042:v2", None)
+
+
 def test_a_value_that_it_cannot_compare_names_nobody_and_stops_nobody(world, application):
     query = "SELECT id AS external_id FROM people WHERE number = :end_user_id"
     use(world, application.open(), query, None)

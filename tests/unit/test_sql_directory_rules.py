@@ -50,6 +50,7 @@ def test_names_are_found_outside_of_literals_casts_and_comments():
     text = "SELECT a::text, ':no', \"x:y\" FROM t -- :nor\nWHERE a = :end_user_id AND b = :plan_2 /* :neither */;"
     assert names_in(text) == {"end_user_id", "plan_2"}
     assert bare("SELECT 1 ;\n") == "SELECT 1"
+    assert bare(r"SELECT ':no' || :yes, ':2\:3' /* :nor */") == r"SELECT '\:no' || :yes, '\:2\:3' /* \:nor */"
 
 
 def test_every_tag_is_a_parameter_and_the_legacy_end_user_fills_what_tags_do_not_say():
