@@ -33,7 +33,7 @@ from app.web.api.reading import JSON_LINES, check_content_type, read_body, read_
 from app.web.hosts import host_of
 
 PREFIX: Final = "/api/v1"
-DATABASE_THREADS: Final = 6
+DATABASE_THREADS: Final = 3  # they share Python's lock with the loop that takes webhooks
 NANGO_THREADS: Final = 16  # each may wait for half a minute
 MAX_WAITING: Final = 64  # calls that wait for a thread; those beyond are told to come back
 HEADERS: Final = {
