@@ -262,6 +262,7 @@ def _held(client: redis.Redis, key: bytes) -> bytes:
         b"hash": lambda: client.hgetall(key),
         b"set": lambda: client.smembers(key),
         b"zset": lambda: client.zrange(key, 0, -1, withscores=True),
+        b"none": lambda: "gone since it was listed, as kombu's locks are",
     }
     # A list's repr keeps printable bytes as they are, which all forms of a canary are.
     return key + repr(readers[client.type(key)]()).encode()
