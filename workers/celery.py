@@ -42,7 +42,7 @@ def make_worker(settings: Settings) -> Celery:
     link = (
         partial(ask_again, database, policy, routes, directory, clock=utc_now)
         if directory
-        else partial(link_waiting, database, routes, policy.tag_keys, clock=utc_now)
+        else partial(link_waiting, database, routes, policy, clock=utc_now)
     )
     upkeep.register(app, database, internal, link=link, window=window)
     return app

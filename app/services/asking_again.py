@@ -12,16 +12,15 @@ from app.db.connections import ConnectionRow
 from app.db.engine import Database
 from app.deadlines import OWNER_LOOK_LEASE
 from app.domain.answering import Named, next_owner_look
-from app.domain.linking import Claim, DirectoryPolicy, TagKeys, Unlinked, UnlinkedReason
+from app.domain.linking import Claim, DirectoryPolicy, Owner, TagKeys, Unlinked, UnlinkedReason
 from app.domain.routing import RouteSet
 from app.errors import OwnerRemoved
-from app.services.directory import Directory
-from app.services.judging import Judge
-from app.services.links import Links
+from app.services.directory import Directory, claim_of
+from app.services.late_links import LateLinks, take_turn
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
 from app.services.sql_directory import Question, SqlDirectory
-from app.services.waiting import CHUNK, claim_of, open_link
+from app.services.waiting import CHUNK
 
 
 def ask_again(
@@ -39,7 +38,7 @@ def ask_again(
         answers = directory.ask(_question(one, policy.tag_keys) for one in due)
         named = {one.id: answer for one, answer in zip(due, answers, strict=True) if isinstance(answer, Named)}
         if named:
-            _record(database, due, named, routes.current(database), clock=clock)
+            _record(database, policy, due, named, routes.current(database), clock=clock)
         total += len(named)
         if len(due) < CHUNK or not named:
             return total
@@ -52,6 +51,7 @@ def _question(connection: ConnectionRow, keys: TagKeys) -> Question:
 
 def _record(
     database: Database,
+    policy: Policy,
     asked: Sequence[ConnectionRow],
     named: Mapping[UUID, Named],
     routes: RouteSet,
@@ -60,39 +60,39 @@ def _record(
 ) -> None:
     try:
         with database.write() as session:
-            _link(session, asked, named, routes, now=clock())
+            _link(session, policy, asked, named, routes, now=clock())
     except (OwnerRemoved, IntegrityError):
         return  # whom it named was removed at this very moment, or made by somebody else: after the lease, once more
 
 
 def _link(
     session: Session,
+    policy: Policy,
     asked: Sequence[ConnectionRow],
     named: Mapping[UUID, Named],
     routes: RouteSet,
     *,
     now: datetime,
 ) -> None:
+    take_turn(session, policy)
     known = {one.id: one for one in asked}
     locked = connection_rows.lock(session, [one.key for one in asked if one.id in named]).values()
     # What an event has changed meanwhile was asked about anew by that event.
     waiting = [one for one in locked if one.id in named and _is_as_asked(one, known[one.id])]
     claims = [claim for one in waiting if isinstance(claim := named[one.id].claim, Claim)]
-    links = Links(session, [one.id for one in waiting], now=now)
     directory = Directory(session, claims, policy=DirectoryPolicy.SQL, now=now)
-    judge = Judge(routes, directory, now=now)
-    for connection in waiting:
-        claim = named[connection.id].claim
-        found = directory.resolve(claim) if isinstance(claim, Claim) else claim
-        if isinstance(claim, Claim) and found is not None and not isinstance(found, Unlinked):
+    late = LateLinks(session, policy, routes, directory, waiting, now=now)
+    answers = [(one, named[one.id].claim) for one in waiting]
+    found = [(one, claim, directory.resolve(claim) if isinstance(claim, Claim) else claim) for one, claim in answers]
+    late.expect((one.key, owner) for one, _, owner in found if isinstance(owner, Owner))
+    for connection, claim, owner in found:
+        if isinstance(claim, Claim) and isinstance(owner, Owner):
             connection.owner_look_at = None
-            open_link(connection, found, links, judge, linked_by=claim.linked_by, now=now)
+            late.open(connection, owner, linked_by=claim.linked_by)
             continue
-        connection.unlinked_reason = found.reason if isinstance(found, Unlinked) else UnlinkedReason.NO_OWNER_TAGS
+        connection.unlinked_reason = owner.reason if isinstance(owner, Unlinked) else UnlinkedReason.NO_OWNER_TAGS
         connection.owner_look_at = next_owner_look(now=now, since=connection.updated_at)
-    connection_rows.update(session, waiting)
-    links.write()
-    judge.write(session)
+    late.write()
 
 
 def _is_as_asked(now: ConnectionRow, then: ConnectionRow) -> bool:

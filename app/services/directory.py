@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import owners as rows
-from app.db.connections import LinkRow
+from app.db.connections import ConnectionRow, LinkRow
 from app.db.owners import OrganizationRow, UserRow
-from app.domain.linking import Claim, DirectoryPolicy, Owner, Person, Unlinked, resolve
+from app.domain.linking import Claim, DirectoryPolicy, Owner, Person, TagKeys, Unlinked, resolve
 from app.ids import ORGANIZATION, USER, new_id, show
 
 
@@ -136,3 +136,17 @@ class Directory:
 
 def _person(user: UserRow) -> Person:
     return Person(id=user.id, external_id=user.external_id, organization_id=user.organization_id)
+
+
+def claim_of(connection: ConnectionRow, keys: TagKeys) -> Claim:
+    """What the connection's last event claimed, as it was kept."""
+    user, email, organization = connection.wanted_user, connection.wanted_email, connection.wanted_organization
+    tag, legacy = (
+        (keys.user_id, "endUser.endUserId")
+        if user
+        else (keys.user_email, "endUser.endUserEmail")
+        if email
+        else (keys.organization_id, "endUser.organizationId")
+    )
+    linked_by = tag if tag in connection.tags else legacy
+    return Claim(user_id=user, email=email, organization_id=organization, linked_by=linked_by)

@@ -30,3 +30,8 @@ class Policy:
         """Whether an owner's newest connection to this integration takes the place of the older ones."""
         chosen = self.duplicates.get(integration, self.duplicates.get("*", DuplicatesPolicy.KEEP))
         return chosen is DuplicatesPolicy.SUPERSEDE
+
+    @property
+    def supersedes_any(self) -> bool:
+        """Whether any integration's policy is `supersede`."""
+        return DuplicatesPolicy.SUPERSEDE in self.duplicates.values()

@@ -16,10 +16,10 @@ from app.db.connections import ConnectionRow, Key
 from app.domain.event import EventType
 from app.domain.linking import Owner, UnlinkedReason, newest
 from app.domain.states import ConnectionStatus
+from app.services.directory import claim_of
 from app.services.judging import Judge
 from app.services.links import Links
 from app.services.policy import Policy
-from app.services.waiting import claim_of
 
 
 class Superseding:

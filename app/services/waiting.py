@@ -10,14 +10,11 @@ from sqlalchemy.orm import Session
 from app.db import connections as connection_rows
 from app.db.connections import Appeared, ConnectionRow, Key
 from app.db.engine import Database
-from app.domain.event import EventType
-from app.domain.linking import Claim, DirectoryPolicy, Owner, TagKeys, Unlinked
+from app.domain.linking import DirectoryPolicy, Owner, Unlinked
 from app.domain.routing import RouteSet
-from app.domain.states import ConnectionStatus
 from app.errors import OwnerRemoved
-from app.services.directory import Directory
-from app.services.judging import Judge
-from app.services.links import Links
+from app.services.directory import Directory, claim_of
+from app.services.late_links import LateLinks, take_turn
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
 
@@ -25,11 +22,11 @@ CHUNK: Final = 200
 MAX_CHUNKS: Final = 25  # of one call, which a person waits for
 
 
-def link_waiting(database: Database, routes: RouteCache, keys: TagKeys, *, clock: Callable[[], datetime]) -> int:
+def link_waiting(database: Database, routes: RouteCache, policy: Policy, *, clock: Callable[[], datetime]) -> int:
     """Link whatever can be linked by now, a chunk per transaction. The sweep announces the jobs that come of it."""
     total = 0
     while True:
-        looked_at, _ = _in_one_transaction(database, routes, keys, clock=clock)
+        looked_at, _ = _in_one_transaction(database, routes, policy, clock=clock)
         total += len(looked_at)
         if len(looked_at) < CHUNK:
             return total
@@ -53,9 +50,7 @@ def link_appeared(
         return 0  # with `sql`, the application's database alone says who somebody is
     total, after = 0, None
     for _ in range(chunks):
-        looked_at, linked = _in_one_transaction(
-            database, routes, policy.tag_keys, clock=clock, appeared=appeared, after=after
-        )
+        looked_at, linked = _in_one_transaction(database, routes, policy, clock=clock, appeared=appeared, after=after)
         total += linked
         if len(looked_at) < CHUNK:
             break
@@ -66,7 +61,7 @@ def link_appeared(
 def _in_one_transaction(
     database: Database,
     routes: RouteCache,
-    keys: TagKeys,
+    policy: Policy,
     *,
     clock: Callable[[], datetime],
     appeared: Appeared | None = None,
@@ -76,59 +71,35 @@ def _in_one_transaction(
     current = routes.current(database)
     try:
         with database.write() as session:
+            take_turn(session, policy)
             waiting = connection_rows.lock_waiting(session, limit=CHUNK, appeared=appeared, after=after)
-            linked = _link(session, waiting, current, keys, now=clock())
+            linked = _link(session, waiting, current, policy, now=clock())
     except (OwnerRemoved, IntegrityError):
         # Removed between the look and the commit: who they waited for is gone again.
         return [], 0
     return [one.key for one in waiting], linked
 
 
-def _link(session: Session, waiting: Sequence[ConnectionRow], routes: RouteSet, keys: TagKeys, *, now: datetime) -> int:
+def _link(
+    session: Session, waiting: Sequence[ConnectionRow], routes: RouteSet, policy: Policy, *, now: datetime
+) -> int:
     """Whoever still cannot be linked gets the reason that holds now, so nobody is looked at over and over.
 
     Returns how many were linked.
     """
-    claims = {one.id: claim_of(one, keys) for one in waiting}
-    links = Links(session, [one.id for one in waiting], now=now)
+    claims = {one.id: claim_of(one, policy.tag_keys) for one in waiting}
     # Nobody is made here: with the policy `create` the event has made whom it could.
     directory = Directory(session, list(claims.values()), policy=DirectoryPolicy.REQUIRE, now=now)
-    judge = Judge(routes, directory, now=now)
+    late = LateLinks(session, policy, routes, directory, waiting, now=now)
+    found = {one.id: directory.resolve(claims[one.id]) for one in waiting}
+    late.expect((one.key, owner) for one in waiting if isinstance(owner := found[one.id], Owner))
     linked = 0
     for connection in waiting:
-        claim = claims[connection.id]
-        found = directory.resolve(claim)
+        owner = found[connection.id]
         connection.updated_at = now
-        if isinstance(found, Unlinked):
-            connection.unlinked_reason = found.reason
-            continue
-        linked += 1
-        open_link(connection, found, links, judge, linked_by=claim.linked_by, now=now)
-    connection_rows.update(session, waiting)
-    links.write()
-    judge.write(session)
+        if isinstance(owner, Unlinked):
+            connection.unlinked_reason = owner.reason
+        else:
+            linked += late.open(connection, owner, linked_by=claims[connection.id].linked_by)
+    late.write()
     return linked
-
-
-def open_link(
-    connection: ConnectionRow, owner: Owner, links: Links, judge: Judge, *, linked_by: str, now: datetime
-) -> None:
-    """It waits no more; the teams are told."""
-    connection.unlinked_reason, connection.updated_at = None, now
-    links.open(connection, owner, linked_by=linked_by, event_id=None)
-    confirmed = connection.status != ConnectionStatus.UNCONFIRMED
-    judge.conclude(EventType.CONNECTION_LINKED, connection, owner=owner, confirmed=confirmed)
-
-
-def claim_of(connection: ConnectionRow, keys: TagKeys) -> Claim:
-    """What the connection's last event claimed, as it was kept."""
-    user, email, organization = connection.wanted_user, connection.wanted_email, connection.wanted_organization
-    tag, legacy = (
-        (keys.user_id, "endUser.endUserId")
-        if user
-        else (keys.user_email, "endUser.endUserEmail")
-        if email
-        else (keys.organization_id, "endUser.organizationId")
-    )
-    linked_by = tag if tag in connection.tags else legacy
-    return Claim(user_id=user, email=email, organization_id=organization, linked_by=linked_by)

@@ -194,8 +194,7 @@ def test_many_that_wait_are_linked_in_bounded_batches_and_the_rest_is_left_to_be
     bodies = [auth(connection_id=f"c-{number}", tags={"end_user_id": "usr_1"}) for number in range(8)]
     world.process(*world.receive(*bodies))
     assert add(world, external_id="usr_1", chunks=2)[1] == 6
-    keys, routes = world.policy.tag_keys, world.processor.routes
-    assert waiting.link_waiting(world.database, routes, keys, clock=world.clock) == 2
+    assert waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 2
     assert len(world.all(Link)) == 8
 
 
@@ -227,7 +226,7 @@ def test_who_is_added_while_a_batch_makes_a_connection_wait_is_found_by_beat(wor
         world.settle(auth(tags={"end_user_id": "usr_1"}))
         assert people_added[1] == 0
         assert world.owner("c-1") is None
-    waiting.link_waiting(world.database, world.processor.routes, world.policy.tag_keys, clock=world.clock)
+    waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
     assert world.owner("c-1") == ("usr_1", None)
     assert len(world.links("c-1")) == 1
 
@@ -267,7 +266,7 @@ def test_a_removed_user_is_found_neither_by_id_nor_by_email(world):
     remove(world, user, force=True)
     world.settle(auth(connection_id="c-2", tags={"end_user_email": "a@b.example"}))
     assert world.connection("c-2").unlinked_reason == "unknown_email"
-    waiting.link_waiting(world.database, world.processor.routes, world.policy.tag_keys, clock=world.clock)
+    waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
     assert (world.owner("c-1"), world.owner("c-2")) == (None, None)
 
 

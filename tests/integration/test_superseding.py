@@ -4,9 +4,13 @@ from itertools import permutations, product
 
 import pytest
 from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy import update
 
-from app.domain.linking import DuplicatesPolicy, OwnerChangePolicy
+from app.db.models import Connection, Link, Organization, User
+from app.domain.linking import DirectoryPolicy, DuplicatesPolicy, OwnerChangePolicy
 from app.domain.states import ConnectionStatus, EventState
+from app.ids import new_id
+from app.services import waiting
 from tests.integration.sandbox_server import register
 from tests.integration.world import DANA, OMAR, WINDOW, auth, in_threads
 
@@ -223,3 +227,38 @@ def test_a_chain_in_batches_of_any_size_hands_back_in_order(world, nango, three,
     world.clock.move(2)
     world.process()
     assert owners(world, three) == [DANA_OWNS, None, None]
+
+
+@pytest.mark.parametrize("linked_before", [False, True])
+def test_connections_that_waited_for_their_owner_are_no_exception(open_world, nango, base_url, three, linked_before):
+    world = open_world(base_url=base_url, duplicates=SUPERSEDE, directory=DirectoryPolicy.REQUIRE)
+    world.route(linked={"type": ["connection.linked"]})
+    for one in three:
+        world.settle(auth(connection_id=one, tags=DANA))
+    assert owners(world, three) == [None] * 3
+    at = world.clock()
+    acme = Organization(id=new_id(), external_id=DANA["organization_id"], created_at=at)
+    dana = User(id=new_id(), external_id=DANA["end_user_id"], created_at=at)
+    world.add(acme, dana)
+    if linked_before:  # the middle one has the link already
+        world.add(
+            Link(
+                id=new_id(),
+                connection_ref=world.connection(three[1]).id,
+                nango_id=world.connection(three[1]).nango_id,
+                user_id=dana.id,
+                organization_id=acme.id,
+                linked_by="end_user_id",
+                opened_at=at,
+            )
+        )
+        with world.database.write() as session:
+            settled = update(Connection).where(Connection.connection_id == three[1])
+            session.execute(settled.values(unlinked_reason=None))
+    looked_at = waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
+    assert looked_at == (2 if linked_before else 3)
+    assert owners(world, three) == [None, None, DANA_OWNS]
+    assert [world.connection(one).unlinked_reason for one in three] == ["superseded", "superseded", None]
+    assert waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 0
+    settle_deletion(world, nango, three[2])
+    assert owners(world, three) == [None, DANA_OWNS, None], "the next one has it when the newest is gone"

@@ -23,8 +23,7 @@ def add_organization(world, external_id):
 
 
 def look(world):
-    keys, routes = world.policy.tag_keys, world.processor.routes
-    return waiting.link_waiting(world.database, routes, keys, clock=world.clock)
+    return waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
 
 
 def test_a_connection_is_linked_once_its_user_and_organization_appear(world):
