@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final
 
 import httpx
@@ -50,7 +49,6 @@ from app.telemetry import REFRESHES, get_logger
 
 WAVE: Final = 8  # GETs at the same time in one process
 
-CRASHED: Final = "crashed"  # an error of ours, not of Nango's
 SUCCESSES: Final = frozenset({RefreshOutcome.RENEWED, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY})
 
 log = get_logger(__name__)
@@ -114,7 +112,7 @@ class Refresher:
         client = self.clients.of(claimed.connection.environment, claimed.priority(now=self.clock()))
         if claimed.refresh.attempts > MAX_CLAIMS:
             reason = f"claimed {MAX_CLAIMS} times without a result"
-            answer = Answer(RefreshOutcome.FAILED, error=reason, error_type=CRASHED)
+            answer = Answer(RefreshOutcome.FAILED, error=reason, error_type=own_events.CRASHED)
         elif client is None:
             answer = Answer(RefreshOutcome.WAITED, error="its environment has no API key any more")
         else:
@@ -186,7 +184,7 @@ class Refresher:
             return  # something newer was seen of its errors while Nango was asked
         connection.errors_seen_at = answer.asked_at or connection.errors_seen_at
         if answer.outcome in SUCCESSES:
-            if connection.last_error_type == CRASHED:
+            if connection.last_error_type == own_events.CRASHED:
                 connection.last_error_type = connection.last_error_at = None
             return  # that Nango's error is gone is an event, which clears it
         connection.last_error_type, connection.last_error_at = answer.error_type, now
@@ -212,23 +210,10 @@ class Refresher:
 
 
 def _found(connection: ConnectionRow, answer: Answer) -> list[OwnEvent]:
-    """What the answer shows that our record does not: it goes the way of all events, and is confirmed like them."""
-    view, asked_at = answer.view, answer.asked_at
-    if asked_at is None or (connection.observed_at is not None and asked_at < connection.observed_at):
-        return []  # something newer was seen while Nango was asked
-    event = partial(OwnEvent, integration=connection.integration, connection_id=connection.connection_id)
-    if answer.is_gone:
-        return [event(type=EventType.CONNECTION_DELETED, look=Absent(asked_at))]
-    if view is None:
+    if answer.asked_at is None:
         return []
-    if connection.nango_id != view.nango_id:
-        return [event(type=EventType.CONNECTION_CREATED, look=view)]
-    found = []
-    if dict(view.tags) != connection.tags:
-        found.append(event(type=EventType.CONNECTION_TAGS_CHANGED, look=view))
-    if connection.last_error_type not in {None, CRASHED} and not view.auth_failing:
-        found.append(event(type=EventType.CONNECTION_RECOVERED, look=view))
-    return found
+    look = Absent(answer.asked_at) if answer.is_gone else answer.view
+    return own_events.news_in(connection, look, asked_at=answer.asked_at) if look else []
 
 
 _OUTCOMES: Final[Sequence[tuple[type[WaylinkError], RefreshOutcome]]] = (

@@ -225,6 +225,9 @@ def test_a_forced_refresh_renews_and_what_it_tells_is_kept(world, at, nango, kno
     assert world.connection(connection_id).last_error_type == "NangoRefreshFailed"
     nango.delete("/sandbox/faults").raise_for_status()
     credentials.refresh(at, known, actor=WHO)
+    world.process()
+    [recovered] = world.events("connection.recovered")
+    assert (recovered.origin, recovered.state) == ("operator", "processed"), "the teams are told as of any recovery"
     assert world.connection(connection_id).last_error_type is None
     assert [act.outcome for act in audited(world)] == ["done", "done", "failed", "done"]
 

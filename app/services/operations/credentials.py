@@ -7,15 +7,18 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
 from app.db.models import Refresh
 from app.domain.refresh import classify
-from app.domain.states import RefreshOutcome
+from app.domain.states import Origin, RefreshOutcome
 from app.errors import Conflict, NangoError, NangoForbidden, NangoRefreshExhausted, NangoRefreshFailed
 from app.nango.client import NangoClient
 from app.nango.credentials import Credentials, NoCredentials
 from app.nango.types import ConnectionDetail
+from app.services import own_events
+from app.services.looking import view_of
 from app.services.operations.desk import Act, Desk, Subject, remaining, require_not_deleted
 
 
@@ -96,34 +99,35 @@ def _ask(
             timeout=remaining(ends_at),
         )
     except (NangoRefreshFailed, NangoRefreshExhausted) as failed:
-        _keep(desk, subject, asked_at, failure=failed)
+        with desk.database.write() as session:
+            _keep_failure(session, subject, asked_at, failed, now=desk.clock())
         raise
     if isinstance(found.credentials, NoCredentials) and subject.auth_mode != "NONE":
         # Nango leaves them out without a word (CONTRACT 3.2), and who asked would take that for their being gone.
         raise NangoForbidden(detail="getting credentials requires the scope environment:connections:read_credentials")
-    _keep(desk, subject, asked_at, expires_at=found.expires_at, act=act)
+    with desk.database.write() as session:
+        _keep(session, subject, asked_at, found, now=desk.clock())
+        act.conclude(session)
     return found
 
 
-def _keep(
-    desk: Desk,
-    subject: Subject,
-    asked_at: datetime,
-    *,
-    expires_at: datetime | None = None,
-    failure: NangoError | None = None,
-    act: Act | None = None,
-) -> None:
-    with desk.database.write() as session:
-        row = connection_rows.lock_one(session, subject.ref)
-        if row is not None and row.nango_id == subject.nango_id:
-            if failure is None:
-                row.expires_at = expires_at
-            if row.errors_seen_at is None or row.errors_seen_at <= asked_at:
-                row.errors_seen_at = asked_at
-                row.last_error_type = type(failure).__name__ if failure else None
-                row.last_error_at = desk.clock() if failure else None
-            row.updated_at = desk.clock()
-            connection_rows.update(session, [row])
-        if act is not None:
-            act.conclude(session)
+def _keep_failure(session: Session, subject: Subject, asked_at: datetime, failed: NangoError, *, now: datetime) -> None:
+    row = connection_rows.lock_one(session, subject.ref)
+    if row is None or row.nango_id != subject.nango_id:
+        return
+    if row.errors_seen_at is None or row.errors_seen_at <= asked_at:
+        row.errors_seen_at, row.last_error_type, row.last_error_at = asked_at, type(failed).__name__, now
+    row.updated_at = now
+    connection_rows.update(session, [row])
+
+
+def _keep(session: Session, subject: Subject, asked_at: datetime, found: ConnectionDetail, *, now: datetime) -> None:
+    """The expiry here; what else is new, such as that an error is over, by an event, which the teams are told of."""
+    row = connection_rows.lock_one(session, subject.ref)
+    if row is None:
+        return
+    news = own_events.news_in(row, view_of(found), asked_at=asked_at)
+    if row.nango_id == subject.nango_id:
+        row.expires_at, row.updated_at = found.expires_at, now
+        connection_rows.update(session, [row])
+    own_events.store(session, news, environment=row.environment, origin=Origin.OPERATOR, now=now)
