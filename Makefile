@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
-PYTEST := $(BIN)/python -m pytest
+# Most of a test's time is waiting for servers. A file's tests stay together, and each process has servers of its own.
+TEST_PROCESSES ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 # The real index's hashes only: a local wheel folder would put its own files' hashes into the locks.
 COMPILE := env -u UV_FIND_LINKS -u UV_EXTRA_INDEX_URL -u UV_INDEX $(BIN)/uv pip compile --quiet --universal \
 	--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links $(LOCK_OPTIONS)
