@@ -28,7 +28,7 @@ TOKEN = f"sandbox-access-token-{secrets.token_hex(32)}"
         f"?code={SECRET}&state=1",
         f"client_assertion={SECRET}",
         f"connect failed: https://host/cb?token={SECRET}",
-        f"the provider said {secrets.token_hex(20)}{SECRET}",
+        f"the provider said 95a3c750a2b2d5d44988df3bee60783c8260473e{SECRET}",
         f"{TOKEN}{SECRET}",
         f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.sig0",
     ],
