@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 # Most of a test's time is waiting for servers. A file's tests stay together, and each process has servers of its own.
+# Acceptance tests start all of Waylink's processes: they have the machine for themselves.
 TEST_PROCESSES ?= 3
-PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+PYTEST := $(BIN)/python -m pytest
 # The real index's hashes only: a local wheel folder would put its own files' hashes into the locks.
 COMPILE := env -u UV_FIND_LINKS -u UV_EXTRA_INDEX_URL -u UV_INDEX $(BIN)/uv pip compile --quiet --universal \
 	--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links $(LOCK_OPTIONS)
@@ -45,7 +46,8 @@ migrate: setup ## bring the database's schema up to date
 	@$(BIN)/waylink migrate
 
 test: setup ## unit, integration and acceptance tests: needs Python and make only
-	$(PYTEST) -m "not browser and not node" tests
+	$(PYTEST) -m "not browser and not node" -n $(TEST_PROCESSES) --dist loadfile tests/unit tests/integration
+	$(PYTEST) -m "not browser and not node" tests/acceptance
 
 test-all: test ## the same, and the tests that need Chromium or Node.js
 ifneq ($(strip $(EXTRA_TESTS)),)
