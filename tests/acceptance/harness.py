@@ -40,7 +40,7 @@ class Process:
     """A command that keeps running, in a process group of its own, with its output in a file."""
 
     def __init__(self, argv: Sequence[str], *, folder: Path, env: dict[str, str], log: Path) -> None:
-        self.log, self.started_at = log, time.time()
+        self.log = log
         self._seen: dict[int, str] = {}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
