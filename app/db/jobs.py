@@ -95,6 +95,11 @@ def _documents(dialect: str) -> Select[Any]:
     return select(events.c.id, cast(events.c.document, Text)).where(bulk.among(dialect, events.c.id))
 
 
+def any_of(session: Session, event_id: UUID) -> bool:
+    """Whether any job came of an event."""
+    return session.scalar(select(_jobs.c.id).where(_jobs.c.event_id == event_id).limit(1)) is not None
+
+
 def count_due(session: Session, *, now: datetime, at_most: int) -> int:
     """How many jobs are due, counted up to a bound."""
     due = select(_jobs.c.id).where(UNFINISHED, _jobs.c.next_at <= now, _jobs.c.blocked_by.is_(None)).limit(at_most)

@@ -13,10 +13,11 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import events as event_rows
+from app.db import jobs as job_rows
 from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.events import JudgedEvent
-from app.db.models import Event, Job
+from app.db.models import Event
 from app.domain.patterns import Pattern, compile_pattern
 from app.domain.routing import Decision
 from app.domain.states import EventState
@@ -80,22 +81,28 @@ def explain(session: Session, event_id: UUID, *, now: bool = False) -> Explanati
 
     Raises NotFound, and Conflict for an event that was not judged.
     """
+    event, document, route_set = _judged_event(session, event_id)
+    version = route_rows.current_version(session) if now else route_set
+    decisions = tuple(compiled(version, route_rows.of_set(session, version)).explain(document))
+    matched = any(one.matched for one in decisions)
+    untold = event.problem if not now and matched and not job_rows.any_of(session, event_id) else None
+    return Explanation(event_id, event.type or "", version, document, decisions, untold)
+
+
+def document_of(session: Session, event_id: UUID) -> dict[str, Any]:
+    """The document of an event as it was judged. Raises NotFound and Conflict."""
+    return _judged_event(session, event_id)[1]
+
+
+def _judged_event(session: Session, event_id: UUID) -> tuple[Event, dict[str, Any], int]:
+    """An event with the document and the route set it was judged by. Raises NotFound and Conflict."""
     event = session.get(Event, event_id)
     if event is None:
         raise NotFound("event", show(EVENT, event_id))
     if event.document is None or event.route_set is None:
         why = "it waits to be processed" if event.state == EventState.RECEIVED else f"it failed: {event.failure}"
         raise Conflict(f"{show(EVENT, event_id)} was never judged by routes: {why}")
-    version = route_rows.current_version(session) if now else event.route_set
-    decisions = tuple(compiled(version, route_rows.of_set(session, version)).explain(event.document))
-    routed = session.query(Job.id).filter(Job.event_id == event_id).limit(1).first() is not None
-    untold = event.problem if not now and not routed and any(one.matched for one in decisions) else None
-    return Explanation(event_id, event.type or "", version, event.document, decisions, untold)
-
-
-def document_of(session: Session, event_id: UUID) -> dict[str, Any]:
-    """The document of an event as it was judged. Raises NotFound and Conflict."""
-    return explain(session, event_id).document
+    return event, event.document, event.route_set
 
 
 def pattern_of(session: Session, route: str) -> Pattern:
