@@ -229,7 +229,7 @@ def test_a_chain_in_batches_of_any_size_hands_back_in_order(world, nango, three,
     assert owners(world, three) == [DANA_OWNS, None, None]
 
 
-@pytest.mark.parametrize("linked_before", [False, True])
+@pytest.mark.parametrize("linked_before", [None, 1, 2])
 def test_connections_that_waited_for_their_owner_are_no_exception(open_world, nango, base_url, three, linked_before):
     world = open_world(base_url=base_url, duplicates=SUPERSEDE, directory=DirectoryPolicy.REQUIRE)
     world.route(linked={"type": ["connection.linked"]})
@@ -240,12 +240,12 @@ def test_connections_that_waited_for_their_owner_are_no_exception(open_world, na
     acme = Organization(id=new_id(), external_id=DANA["organization_id"], created_at=at)
     dana = User(id=new_id(), external_id=DANA["end_user_id"], created_at=at)
     world.add(acme, dana)
-    if linked_before:  # the middle one has the link already
+    if linked_before is not None:  # this one has the link already
         world.add(
             Link(
                 id=new_id(),
-                connection_ref=world.connection(three[1]).id,
-                nango_id=world.connection(three[1]).nango_id,
+                connection_ref=world.connection(three[linked_before]).id,
+                nango_id=world.connection(three[linked_before]).nango_id,
                 user_id=dana.id,
                 organization_id=acme.id,
                 linked_by="end_user_id",
@@ -253,10 +253,12 @@ def test_connections_that_waited_for_their_owner_are_no_exception(open_world, na
             )
         )
         with world.database.write() as session:
-            settled = update(Connection).where(Connection.connection_id == three[1])
+            settled = update(Connection).where(Connection.connection_id == three[linked_before])
             session.execute(settled.values(unlinked_reason=None))
     looked_at = waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
-    assert looked_at == (2 if linked_before else 3)
+    assert looked_at == (3 if linked_before is None else 2)
+    if linked_before == 2:
+        assert world.events("connection.linked") == [], "whoever gives way was never linked, and nobody is told"
     assert owners(world, three) == [None, None, DANA_OWNS]
     assert [world.connection(one).unlinked_reason for one in three] == ["superseded", "superseded", None]
     assert waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 0

@@ -141,3 +141,10 @@ def test_a_changed_set_compiles_and_files_only_what_changed():
     event = {"tags": {"org": "org-7"}}
     assert (names(first.match(event)), names(second.match(event))) == (["r7"], ["new"])
     assert second.match({"tags": {"org": "org-8"}})[0].route is many[8]
+
+
+def test_a_route_added_beside_others_is_not_in_the_set_before():
+    first = RouteSet(1, [route("a", {"tags": {"org": ["org-7"]}})])
+    second = first.changed(2, added=[route("b", {"tags": {"org": ["org-7"]}})])
+    event = {"tags": {"org": "org-7"}}
+    assert (names(first.match(event)), names(second.match(event))) == (["a"], ["a", "b"])
