@@ -124,6 +124,8 @@ def _job_checks(session: Session, now: datetime) -> Iterator[Check]:
         count = found.unfinished.get(state, 0)
         detail = _due(found.oldest_due, now) if state == "available" else ""
         yield Check(f"jobs {state}", state != "available" or late <= OVERDUE, f"{count}+" if capped else count, detail)
+    for reason, count in sorted(found.parked.items()):
+        yield Check(f"jobs parked: {reason}", True, _bounded(count), "they wait, and no attempt is counted")
     yield Check("jobs discarded", True, _bounded(found.discarded), "of those made in the last 24 h")
 
 

@@ -28,9 +28,10 @@ class EventFigures:
 
 @dataclass(frozen=True, slots=True)
 class JobFigures:
-    """`unfinished` are counted up to AT_MOST + 1 in all, by state; `discarded` up to as many."""
+    """`unfinished`, of those that are not parked, are counted up to AT_MOST + 1 in all, by state; the others alike."""
 
     unfinished: dict[str, int]
+    parked: dict[str, int]  # by what they wait for
     oldest_due: datetime | None
     discarded: int
 
@@ -54,12 +55,14 @@ def events(session: Session, *, now: datetime, lease: timedelta, since: datetime
 
 def jobs(session: Session, *, now: datetime, since: datetime) -> JobFigures:
     """`since`: from when on jobs that were discarded are counted, by their making."""
-    unfinished = select(Job.state, Job.next_at).where(UNFINISHED).order_by(Job.next_at)
-    states = session.scalars(select(unfinished.limit(AT_MOST + 1).subquery().c.state))
+    ready = select(Job.state, Job.next_at).where(UNFINISHED, Job.blocked_by.is_(None)).order_by(Job.next_at)
+    states = session.scalars(select(ready.limit(AT_MOST + 1).subquery().c.state))
+    parked = select(Job.blocked_by).where(UNFINISHED, Job.blocked_by.is_not(None)).order_by(Job.team, Job.destination)
     due = select(Job.next_at).where(UNFINISHED, Job.blocked_by.is_(None))
     discarded = select(Job.id).where(Job.state == JobState.DISCARDED, Job.id >= first_id(since))
     return JobFigures(
         unfinished=dict(Counter(states)),
+        parked=dict(Counter(session.scalars(parked.limit(AT_MOST + 1)))),
         oldest_due=_oldest_due(session, due, now),
         discarded=_count(session, discarded),
     )

@@ -5,7 +5,7 @@ lease and counts the attempt. A lease that ran out is a row that is due again.
 """
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -20,7 +20,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -29,6 +31,7 @@ from app.db.engine import UtcDateTime
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 BigInt = BigInteger()
+UNFINISHED: Final = "state IN ('available', 'running', 'retryable')"  # of jobs
 
 
 class Base(DeclarativeBase):
@@ -215,9 +218,52 @@ class Destination(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
     queue: Mapped[str | None]
+    url: Mapped[str | None]  # HTTP
+    broker_sealed: Mapped[bytes | None]  # the URL of a Celery team's own broker, encrypted; None: the default one
+    timeout_seconds: Mapped[float | None]  # HTTP; None: the default
+    rate_per_second: Mapped[float | None]  # jobs at most; None: no limit
     source: Mapped[str]
     created_at: Mapped[datetime]
+    updated_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]  # its jobs are parked
+    disabled_reason: Mapped[str | None]
     retired_at: Mapped[datetime | None]
+
+
+class DestinationSecret(Base):
+    """A signing secret of an HTTP destination, encrypted. Several are live during a rotation."""
+
+    __tablename__ = "destination_secrets"
+    __table_args__ = (
+        ForeignKeyConstraint(["team", "destination"], ["destinations.team", "destinations.name"]),
+        Index("ix_destination_secrets_team", "team", "destination"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    team: Mapped[str]
+    destination: Mapped[str]
+    sealed: Mapped[bytes]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]  # None: until it is rotated
+
+
+class DestinationHealth(Base):
+    """How a destination does: the circuit breaker's state, apart from the definition, which hardly changes."""
+
+    __tablename__ = "destination_health"
+    __table_args__ = (ForeignKeyConstraint(["team", "destination"], ["destinations.team", "destinations.name"]),)
+
+    team: Mapped[str] = mapped_column(primary_key=True)
+    destination: Mapped[str] = mapped_column(primary_key=True)
+    window_at: Mapped[datetime]  # since when the two are counted
+    succeeded: Mapped[int]
+    failed: Mapped[int]
+    failing_since: Mapped[datetime | None]  # the breaker is open
+    probe_at: Mapped[datetime | None]  # when one job tries again
+    probes: Mapped[int]  # those that failed in a row
+    last_succeeded_at: Mapped[datetime | None]
+    last_failed_at: Mapped[datetime | None]
+    last_error: Mapped[str | None]
 
 
 class RouteSetVersion(Base):
@@ -248,6 +294,7 @@ class RouteVersion(Base):
     destination: Mapped[str]
     job: Mapped[str]
     pattern: Mapped[dict[str, Any]]
+    enabled: Mapped[bool] = mapped_column(server_default=true())
     source: Mapped[str]
     since_set: Mapped[int] = mapped_column(BigInt)
     until_set: Mapped[int | None] = mapped_column(BigInt)
@@ -275,8 +322,10 @@ class Job(Base):
         CheckConstraint(
             "state IN ('available', 'running', 'retryable', 'completed', 'discarded', 'cancelled')", name="state"
         ),
-        _partial("ix_jobs_due", "next_at", where="state IN ('available', 'running', 'retryable')"),
-        _partial("ix_jobs_suspects", "next_at", where="state IN ('available', 'running', 'retryable') AND crashes > 0"),
+        # Parked jobs are in neither: a dead destination's backlog must not be read by each claim.
+        _partial("ix_jobs_ready", "next_at", where=f"{UNFINISHED} AND blocked_by IS NULL"),
+        _partial("ix_jobs_ready_suspects", "next_at", where=f"{UNFINISHED} AND blocked_by IS NULL AND crashes > 0"),
+        _partial("ix_jobs_parked", "team", "destination", "next_at", where=f"{UNFINISHED} AND blocked_by IS NOT NULL"),
         _partial("ix_jobs_discarded", "id", where="state = 'discarded'"),
     )
 
@@ -291,8 +340,11 @@ class Job(Base):
     attempts: Mapped[int]  # hand-overs begun, shown to the team
     crashes: Mapped[int]  # claims in a row without a result
     next_at: Mapped[datetime]
-    blocked_by: Mapped[str | None]
+    blocked_by: Mapped[str | None]  # why it is parked
     problem: Mapped[str | None]
+    fault: Mapped[str | None]  # of a discarded one: whose, `team` or `ours`
+    backfill: Mapped[bool] = mapped_column(server_default=false())  # made from history, for a newer route
+    schedule_from: Mapped[int] = mapped_column(server_default=text("0"))  # attempts before somebody had it tried again
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
 

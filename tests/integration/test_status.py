@@ -74,7 +74,7 @@ def job_figures(database, now):
 
 def test_an_empty_database_has_nothing_to_tell(database, clock):
     assert event_figures(database, clock.now) == figures.EventFigures(0, None, False, 0)
-    assert job_figures(database, clock.now) == figures.JobFigures({}, None, 0)
+    assert job_figures(database, clock.now) == figures.JobFigures({}, {}, None, 0)
 
 
 def test_events_are_counted_by_what_they_wait_for(database, clock):
@@ -115,7 +115,7 @@ def test_jobs_are_counted_by_state_and_parked_ones_are_not_due(database, clock):
     add(database, a_job(now, source.id, next_at=now - DAY, blocked_by="operator"))
     add(database, a_job(now, source.id, state="discarded", id=old_id(DAY + HOUR)))
     found = job_figures(database, now)
-    assert found == figures.JobFigures({"available": 3, "running": 1, "retryable": 1}, now - HOUR, 1)
+    assert found == figures.JobFigures({"available": 2, "running": 1, "retryable": 1}, {"operator": 1}, now - HOUR, 1)
 
 
 def test_counting_ends_at_a_bound(database, clock, monkeypatch):
@@ -140,7 +140,7 @@ def test_every_figure_is_read_from_a_small_index(database, clock):
     job_figures(database, clock.now)
     event.remove(database.engine, "before_cursor_execute", note)
     statements = [(sql, values) for sql, values in statements if sql.startswith("SELECT")]
-    assert len(statements) == 7
+    assert len(statements) == 8
     with database.engine.connect() as connection:
         if not database.is_sqlite:
             # The tables are empty, and then PostgreSQL reads them as a whole.
@@ -148,7 +148,7 @@ def test_every_figure_is_read_from_a_small_index(database, clock):
         explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
         for sql, values in statements:
             plan = "\n".join(str(row) for row in connection.exec_driver_sql(explain + sql, values))
-            indexes = ("ix_events_due", "ix_events_failed", "ix_jobs_due", "ix_jobs_discarded")
+            indexes = ("ix_events_due", "ix_events_failed", "ix_jobs_ready", "ix_jobs_parked", "ix_jobs_discarded")
             assert any(name in plan for name in indexes), f"{sql}\n{plan}"
 
 
