@@ -176,16 +176,25 @@ def _command_variables(command: click.Command, path: str) -> Iterator[tuple[str,
         if isinstance(parameter, click.Option) and parameter.envvar:
             yield f"`{parameter.envvar}`", f"`{path} {parameter.opts[0]}`", parameter.help or ""
     if isinstance(command, click.Group):
-        for name, below in sorted(command.commands.items()):
+        for name, below in _below(command):
             yield from _command_variables(below, f"{path} {name}")
 
 
 def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Context]]:
-    for name, command in sorted(group.commands.items()):
+    for name, command in _below(group):
         below = click.Context(command, info_name=name, parent=context)
         yield below.command_path, below
         if isinstance(command, click.Group):
             yield from _commands(command, below)
+
+
+def _below(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    """The commands of a group, whichever way it finds them."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None  # noqa: S101 - it was listed
+        yield name, command
 
 
 def _help(command: click.Command, context: click.Context | None) -> str:

@@ -11,8 +11,8 @@ from typing import Any, Final
 import click
 
 from app.cli.durations import duration_option
+from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
-from app.cli.routes import open_current
 from app.clock import utc_now
 from app.configuration import load
 from app.db.events import JudgedEvent

@@ -1,43 +1,56 @@
 """The `waylink` command. Exit 0: done; 1: the answer is no; 2: wrong use or bad input. Never a traceback."""
 
 import sys
+from importlib import import_module
+from typing import Final
 
 import click
 from sqlalchemy.exc import DBAPIError
 
-from app.cli.audit import audit
-from app.cli.check import check
-from app.cli.connections import connections
-from app.cli.explaining import explain_event, test_pattern
-from app.cli.listings import events, jobs
-from app.cli.people import orgs, users
-from app.cli.reconcile import reconcile
-from app.cli.rejections import rejections
-from app.cli.routes import destinations, routes
-from app.cli.running import beat, migrate, web, worker
-from app.cli.sandbox import sandbox
-from app.cli.send import send
-from app.cli.status import status
-from app.cli.tokens import token
-from app.cli.up import up
 from app.errors import BrokerUnavailable, Conflict, NangoError, NotFound, WaylinkError, refuse
 from app.telemetry import configure_logs
 
+# Where each command is. A module is loaded with its command: all of them together would take a second at every start.
+COMMANDS: Final = {
+    "audit": "app.cli.audit:audit",
+    "beat": "app.cli.background:beat",
+    "check": "app.cli.check:check",
+    "connections": "app.cli.connections:connections",
+    "destinations": "app.cli.routes:destinations",
+    "events": "app.cli.listings:events",
+    "jobs": "app.cli.listings:jobs",
+    "migrate": "app.cli.migrating:migrate",
+    "orgs": "app.cli.people:orgs",
+    "reconcile": "app.cli.reconcile:reconcile",
+    "rejections": "app.cli.rejections:rejections",
+    "routes": "app.cli.routes:routes",
+    "sandbox": "app.cli.sandbox:sandbox",
+    "send": "app.cli.send:send",
+    "status": "app.cli.status:status",
+    "token": "app.cli.tokens:token",
+    "up": "app.cli.up:up",
+    "users": "app.cli.people:users",
+    "web": "app.cli.web:web",
+    "worker": "app.cli.background:worker",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        found: click.Command = getattr(import_module(module), name)
+        return found
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="waylink")
 def waylink() -> None:
     """Turns Nango's webhooks into linked connections, routed jobs and fresh tokens."""
-
-
-COMMANDS = (
-    *(up, web, worker, beat, migrate, check, sandbox, send),
-    *(events, connections, users, orgs, routes, destinations, jobs, reconcile, rejections, status, token, audit),
-)
-for command in COMMANDS:
-    waylink.add_command(command)
-for command in (explain_event, test_pattern):
-    routes.add_command(command)
 
 
 def main() -> None:

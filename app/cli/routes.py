@@ -7,14 +7,14 @@ import click
 from sqlalchemy.orm import Session
 
 from app.cli.actors import cli_actor
+from app.cli.explaining import explain_event, test_pattern
+from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.configuration import load
 from app.db import audit
 from app.db import routes as route_rows
-from app.db.engine import Database, connect
 from app.db.models import Destination, RouteVersion
-from app.db.schema import require_current
 from app.errors import NotFound
 from app.services import configuring
 from app.services.configuring import Changes, Wanted
@@ -22,13 +22,6 @@ from app.settings import Settings
 from app.wiring import destinations_of, routes_of
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def open_current(settings: Settings) -> Database:
-    """The database, at this release's schema."""
-    database = connect(settings.database)
-    require_current(database)
-    return database
 
 
 @click.group(invoke_without_command=True)
@@ -42,6 +35,10 @@ def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> Non
     with closing(open_current(load())) as database, database.read() as session:
         rows = [_shown(one) for one in route_rows.live(session) if team in {None, one.team}]
     print_rows(rows, ("name", "version", "team", "destination", "job", "pattern", "source"), as_json=as_json)
+
+
+routes.add_command(explain_event)
+routes.add_command(test_pattern)
 
 
 @routes.command("show")

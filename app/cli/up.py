@@ -15,8 +15,8 @@ import click
 import httpx
 
 from app import embedded
+from app.cli.migrating import prepare
 from app.cli.places import is_free, require_free, web_origin, webhook_url
-from app.cli.running import prepare
 from app.configuration import SANDBOX_FILE, load
 from app.db.engine import connect
 from app.environments import Environment
@@ -64,13 +64,13 @@ def _children(settings: Settings) -> list[Child]:
     if style == "auto" and sys.stderr.isatty():
         style = "console"
     for name, arguments in (
-        ("web", ("web",)),
-        ("events", ("worker", "events")),
-        ("io", ("worker", "io")),
-        ("beat", ("beat",)),
+        ("web", ("app.cli", "web")),
+        ("events", ("workers", "events")),
+        ("io", ("workers", "io")),
+        ("beat", ("workers", "beat")),
     ):
         # Their output comes through us: whether a person reads it is ours to tell.
-        children.append(Child(name, [sys.executable, "-m", "app.cli", *arguments], env={"WAYLINK_LOG_FORMAT": style}))
+        children.append(Child(name, [sys.executable, "-m", *arguments], env={"WAYLINK_LOG_FORMAT": style}))
     return children
 
 

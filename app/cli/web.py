@@ -1,6 +1,5 @@
-"""`waylink web|worker|beat|migrate`: one process each, for machines with a process manager of their own."""
+"""`waylink web`: serve, in one process or in several on one socket."""
 
-import os
 import socket
 import sys
 from contextlib import closing
@@ -8,18 +7,14 @@ from contextlib import closing
 import click
 
 from app.cli.places import require_free
-from app.clock import utc_now
 from app.configuration import load
 from app.db import schema
-from app.db.engine import Database, connect
+from app.db.engine import connect
 from app.errors import ConfigurationError, Problem
 from app.main import create_app
-from app.services.configuring import Changes, apply_file
-from app.settings import Settings
 from app.supervisor import Child, Supervisor
 from app.telemetry import configure_logs, get_logger
 from app.web.server import BACKLOG, STOP_SECONDS, serve
-from app.wiring import destinations_of, routes_of
 
 log = get_logger("web")
 
@@ -59,43 +54,3 @@ def _serve_together(host: str, port: int, count: int) -> int:
             Child(f"web {number}", argv, inherits=(listener.fileno(),), plain=True) for number in range(1, count + 1)
         ]
         return Supervisor(children, log=log, grace=STOP_SECONDS + 1).run()
-
-
-@click.command()
-@click.argument("kind", type=click.Choice(["events", "io"]))
-def worker(kind: str) -> None:
-    """Run background work: `events` (the database) or `io` (deliveries, refreshes, upkeep). Run several for more."""
-    _become("workers", kind)
-
-
-@click.command()
-def beat() -> None:
-    """Send the ticks for sweep, refreshes and pruning. Run exactly one."""
-    _become("workers", "beat")
-
-
-@click.command()
-def migrate() -> None:
-    """Bring the database up to date, then record the teams and routes of waylink.toml."""
-    settings = load()
-    with closing(connect(settings.database)) as database:
-        revision, changes = prepare(database, settings)
-    click.echo(f"database at revision {revision}")
-    for kind, parts in (("destinations", changes.of_destinations), ("routes", changes.of_routes)):
-        for verb, names in zip(("added", "changed", "removed"), parts, strict=True):
-            if names:
-                click.echo(f"{kind} {verb}: {', '.join(names)}")
-
-
-def prepare(database: Database, settings: Settings) -> tuple[str, Changes]:
-    """Migrate and apply the configuration file."""
-    revision = schema.upgrade(database)
-    with database.write() as session:
-        changes = apply_file(session, destinations=destinations_of(settings), routes=routes_of(settings), now=utc_now())
-    return revision, changes
-
-
-def _become(module: str, *arguments: str) -> None:
-    """Replace this process. Nothing in app imports workers; and a process manager's signals reach the right one."""
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606

@@ -1,0 +1,12 @@
+"""The database, as a command needs it."""
+
+from app.db.engine import Database, connect
+from app.db.schema import require_current
+from app.settings import Settings
+
+
+def open_current(settings: Settings) -> Database:
+    """The database, at this release's schema. Raises DatabaseNotMigrated."""
+    database = connect(settings.database)
+    require_current(database)
+    return database
