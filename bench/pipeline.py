@@ -23,11 +23,11 @@ from sqlalchemy import select
 
 from app.broker import PROCESS_EVENTS, Broker, hint
 from app.clock import utc_now
-from app.db import schema
 from app.db.engine import Database, connect
 from app.db.models import Event
 from app.db.routes import RouteRow
 from app.db.storing import NewDelivery
+from app.db.upgrading import upgrade
 from app.deadlines import BATCH
 from app.domain.signature import fingerprint
 from app.environments import Environment, SigningKeys
@@ -68,7 +68,7 @@ class Pipeline:
 
 def prepare(database: Database) -> None:
     """The schema, and the routes: by plan, of which one is what the generator sends."""
-    schema.upgrade(database)
+    upgrade(database)
     plans = ["pro", *(f"plan-{number}" for number in range(1, ROUTES))]
     with database.write() as session:
         apply_file(

@@ -6,8 +6,8 @@ import click
 
 from app.clock import utc_now
 from app.configuration import load
-from app.db import schema
 from app.db.engine import Database, connect
+from app.db.upgrading import upgrade
 from app.services.configuring import Changes, apply_file
 from app.settings import Settings
 from app.wiring import destinations_of, routes_of
@@ -28,7 +28,7 @@ def migrate() -> None:
 
 def prepare(database: Database, settings: Settings) -> tuple[str, Changes]:
     """Migrate and apply the configuration file."""
-    revision = schema.upgrade(database)
+    revision = upgrade(database)
     with database.write() as session:
         changes = apply_file(session, destinations=destinations_of(settings), routes=routes_of(settings), now=utc_now())
     return revision, changes

@@ -6,7 +6,7 @@ import uuid
 import pytest
 import structlog
 
-from app.db import engine, schema
+from app.db import engine, upgrading
 from tests.integration import world as worlds
 from tests.integration.sandbox_server import serve
 
@@ -114,7 +114,7 @@ def gate(base_url):
 
 def _migrate(url):
     database = engine.connect(url)
-    schema.upgrade(database)
+    upgrading.upgrade(database)
     database.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 from alembic import command
 from sqlalchemy import MetaData, Table, insert, inspect, select
 
-from app.db import engine, schema
+from app.db import engine, schema, upgrading
 
 NOW = datetime(2026, 8, 21, 12, 0, 1, 234567, tzinfo=UTC)
 # What a column needs that a value of its type alone would not meet: checks, keys and references.
@@ -33,9 +33,9 @@ def database(request, tmp_path):
 
 
 def upgrade_to(database, revision):
-    """As `schema.upgrade`, but not to the end."""
+    """As `upgrading.upgrade`, but not to the end."""
     with database.engine.begin() as connection:
-        config = schema._config()
+        config = upgrading._config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 
@@ -97,7 +97,7 @@ def test_an_upgrade_from_the_first_schema_keeps_every_row_of_every_table(databas
     before = rows_of(database, tables)
     assert len(before) >= 14
     assert all(len(rows) == 1 for rows in before.values()), before
-    assert schema.upgrade(database) == schema.head()
+    assert upgrading.upgrade(database) == schema.head()
     assert rows_of(database, tables) == before
     schema.require_current(database)
 
@@ -109,4 +109,4 @@ def test_an_index_that_was_made_beforehand_by_hand_is_taken_as_it_is(database):
         for table, state in (("events", "failed"), ("jobs", "discarded")):
             statement = f"CREATE INDEX CONCURRENTLY ix_{table}_{state} ON {table} (id) WHERE state = '{state}'"
             connection.exec_driver_sql(statement)
-    assert schema.upgrade(database) == schema.head()
+    assert upgrading.upgrade(database) == schema.head()

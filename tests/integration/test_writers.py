@@ -11,8 +11,8 @@ from sqlalchemy import select, text
 
 from app.db.engine import Database, connect
 from app.db.models import Event
-from app.db.schema import upgrade
 from app.db.storing import NewDelivery, is_away
+from app.db.upgrading import upgrade
 from app.domain.signature import fingerprint
 from app.domain.states import EventState
 from app.errors import DatabaseUnavailable

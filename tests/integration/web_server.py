@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from app.configuration import load
 from app.db.engine import Database, connect
-from app.db.schema import upgrade
+from app.db.upgrading import upgrade
 from app.domain.signature import HEADER, sign
 from app.main import Waylink, create_app
 from app.settings import Settings

@@ -1,0 +1,41 @@
+"""Bring the schema up to date. Apart from `schema`, since Alembic takes its time to load, at each start."""
+
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+
+from app.db.engine import Database
+from app.db.schema import MIGRATIONS, head
+
+# Any number will do, so long as it is always the same: two hosts that deploy at once migrate one after the other.
+_ADVISORY_LOCK: Final = 0x5761796C696E6B
+
+
+def upgrade(database: Database) -> str:
+    """Run the missing migrations, one process at a time. Returns the revision reached."""
+    with database.engine.connect() as connection:
+        if database.is_sqlite:
+            # SQLite's own write lock serializes: the whole upgrade is one BEGIN IMMEDIATE.
+            with connection.begin():
+                return _upgrade(connection)
+        with connection.begin():
+            # An index on a large table takes its time, and so does another host's upgrade.
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            return _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> str:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return head()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
