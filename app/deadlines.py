@@ -10,7 +10,9 @@ DIRECTORY_DEADLINE: Final = timedelta(seconds=5)  # all questions of one batch t
 EVENT_LEASE: Final = timedelta(seconds=30)
 OWNER_LOOK_LEASE: Final = timedelta(seconds=60)
 HANDOVER_DEADLINE: Final = timedelta(seconds=15)  # one batch to a team's broker
-JOB_LEASE: Final = timedelta(seconds=30)
+HTTP_TIMEOUT: Final = timedelta(seconds=15)  # one job to a team's endpoint, all in all, unless its destination says so
+MAX_HTTP_TIMEOUT: Final = timedelta(seconds=30)
+JOB_LEASE: Final = timedelta(seconds=30)  # and by how much a destination's time-out is longer than HTTP_TIMEOUT
 REFRESH_DEADLINE: Final = timedelta(seconds=45)  # one GET; a refresh can take 12 s and more at Nango (CONTRACT 4)
 REFRESH_LEASE: Final = timedelta(seconds=75)
 RECONCILE_DEADLINE: Final = timedelta(seconds=45)  # one call
@@ -31,6 +33,8 @@ def assert_nested() -> None:
         ("events", CONFIRM_DEADLINE + DIRECTORY_DEADLINE, EVENT_LEASE),
         ("owner looks", DIRECTORY_DEADLINE, OWNER_LOOK_LEASE),
         ("jobs", HANDOVER_DEADLINE, JOB_LEASE),
+        ("jobs over HTTP", HTTP_TIMEOUT, JOB_LEASE),
+        ("slow jobs over HTTP", MAX_HTTP_TIMEOUT, JOB_LEASE + MAX_HTTP_TIMEOUT - HTTP_TIMEOUT),
         ("refreshes", REFRESH_DEADLINE, REFRESH_LEASE),
         ("reconciliations", RECONCILE_DEADLINE, RECONCILE_LEASE),
         ("edits", EDIT_DEADLINE, EDIT_LEASE),

@@ -27,6 +27,16 @@ STORE_SECONDS = Histogram(
 )
 EVENTS = Counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
 JOBS = Counter("waylink_jobs_total", "Hand-overs by team and outcome.", ["team", "outcome"])
+DESTINATION_CHANGES = Counter(
+    "waylink_destination_changes_total",
+    "Changes of a destination's state: failing, recovered, disabled.",
+    ["team", "destination", "change"],
+)
+JOBS_DISCARDED = Counter(
+    "waylink_jobs_discarded_total",
+    "Jobs given up, by team, destination and whose fault.",
+    ["team", "destination", "fault"],
+)
 DIRECTORY_QUERIES = Counter(
     "waylink_directory_queries_total", "Questions to the application's database, by outcome.", ["query", "outcome"]
 )

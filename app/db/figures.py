@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
-from app.db.jobs import UNFINISHED
-from app.db.models import Event, Job
+from app.db.jobs import HELD, READY, UNFINISHED
+from app.db.models import Destination, Event, Job
 from app.domain.states import EventState, JobState
 from app.ids import first_id
 
@@ -55,17 +55,27 @@ def events(session: Session, *, now: datetime, lease: timedelta, since: datetime
 
 def jobs(session: Session, *, now: datetime, since: datetime) -> JobFigures:
     """`since`: from when on jobs that were discarded are counted, by their making."""
-    ready = select(Job.state, Job.next_at).where(UNFINISHED, Job.blocked_by.is_(None)).order_by(Job.next_at)
-    states = session.scalars(select(ready.limit(AT_MOST + 1).subquery().c.state))
+    # In the order of the indexes, of which each has one kind.
+    ready, held = (select(Job.state).where(one).order_by(Job.team, Job.destination) for one in (READY, HELD))
     parked = select(Job.blocked_by).where(UNFINISHED, Job.blocked_by.is_not(None)).order_by(Job.team, Job.destination)
-    due = select(Job.next_at).where(UNFINISHED, Job.blocked_by.is_(None))
+    states = [state for one in (ready, held) for state in session.scalars(one.limit(AT_MOST + 1))]
     discarded = select(Job.id).where(Job.state == JobState.DISCARDED, Job.id >= first_id(since))
     return JobFigures(
-        unfinished=dict(Counter(states)),
+        unfinished=dict(Counter(states[: AT_MOST + 1])),
         parked=dict(Counter(session.scalars(parked.limit(AT_MOST + 1)))),
-        oldest_due=_oldest_due(session, due, now),
+        oldest_due=min(filter(None, (_longest_due(session, one, now) for one in (READY, HELD))), default=None),
         discarded=_count(session, discarded),
     )
+
+
+def _longest_due(session: Session, which: ColumnElement[bool], now: datetime) -> datetime | None:
+    """One look into the line of each destination. Where a rate limit is set, waiting is what was asked for."""
+    mine = (Job.team == Destination.team, Job.destination == Destination.name)
+    first = select(Job.next_at).where(which, *mine, Job.next_at <= now).order_by(Job.next_at).limit(1)
+    found: datetime | None = session.scalar(
+        select(func.min(first.correlate(Destination).scalar_subquery())).where(Destination.rate_per_second.is_(None))
+    )
+    return found
 
 
 def _oldest_due(session: Session, due: Select[Any], now: datetime) -> datetime | None:

@@ -19,6 +19,8 @@ from app.domain.states import UNFINISHED_JOBS, JobState
 _jobs: Final = bulk.table(Job)
 # In the statement itself: SQLite does not use a partial index for states that come as parameters.
 UNFINISHED: Final = _jobs.c.state.in_(bindparam("states", UNFINISHED_JOBS, expanding=True, literal_execute=True))
+READY: Final = UNFINISHED & _jobs.c.blocked_by.is_(None) & text("crashes = 0")
+HELD: Final = UNFINISHED & _jobs.c.blocked_by.is_(None) & text("crashes > 0")  # running, or its worker was killed
 
 
 @dataclass(frozen=True, slots=True)

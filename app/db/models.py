@@ -32,6 +32,7 @@ from app.db.engine import UtcDateTime
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 BigInt = BigInteger()
 UNFINISHED: Final = "state IN ('available', 'running', 'retryable')"  # of jobs
+_LINE: Final = ("team", "destination", "next_at")  # in which a destination's jobs wait
 
 
 class Base(DeclarativeBase):
@@ -264,6 +265,7 @@ class DestinationHealth(Base):
     last_succeeded_at: Mapped[datetime | None]
     last_failed_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
+    paced_to: Mapped[datetime | None]  # with a rate limit: the moment up to which jobs were let through
 
 
 class RouteSetVersion(Base):
@@ -322,10 +324,11 @@ class Job(Base):
         CheckConstraint(
             "state IN ('available', 'running', 'retryable', 'completed', 'discarded', 'cancelled')", name="state"
         ),
-        # Parked jobs are in neither: a dead destination's backlog must not be read by each claim.
-        _partial("ix_jobs_ready", "next_at", where=f"{UNFINISHED} AND blocked_by IS NULL"),
-        _partial("ix_jobs_ready_suspects", "next_at", where=f"{UNFINISHED} AND blocked_by IS NULL AND crashes > 0"),
-        _partial("ix_jobs_parked", "team", "destination", "next_at", where=f"{UNFINISHED} AND blocked_by IS NOT NULL"),
+        # A claim reads the jobs of one destination, so that no backlog stands before another's. `held` are those that
+        # run, and those whose worker was killed; parked jobs are in neither.
+        _partial("ix_jobs_ready", *_LINE, where=f"{UNFINISHED} AND blocked_by IS NULL AND crashes = 0"),
+        _partial("ix_jobs_held", *_LINE, where=f"{UNFINISHED} AND blocked_by IS NULL AND crashes > 0"),
+        _partial("ix_jobs_parked", *_LINE, where=f"{UNFINISHED} AND blocked_by IS NOT NULL"),
         _partial("ix_jobs_discarded", "id", where="state = 'discarded'"),
     )
 

@@ -40,6 +40,22 @@ class JobState(StrEnum):
 UNFINISHED_JOBS: Final = (JobState.AVAILABLE, JobState.RUNNING, JobState.RETRYABLE)
 
 
+class Block(StrEnum):
+    BREAKER = "breaker"  # its destination is failing; released when a probe succeeds
+    DISABLED = "disabled"  # its destination is disabled; released when somebody enables it
+
+
+class Fault(StrEnum):
+    TEAM = "team"  # their endpoint or broker refused it, or did not answer
+    OURS = "ours"  # a fault of Waylink's, or of its configuration
+
+
+class DestinationChange(StrEnum):
+    FAILING = "failing"  # its breaker opened: jobs are parked, a probe goes out now and then
+    RECOVERED = "recovered"  # a probe succeeded: its jobs are released
+    DISABLED = "disabled"  # it answered 410, or somebody disabled it: jobs are parked until it is enabled
+
+
 class RefreshOutcome(StrEnum):
     RENEWED = "renewed"  # the token's expiry moved
     UNCHANGED = "unchanged"  # Nango answered, the expiry is where it was (not due yet, or cannot be renewed)

@@ -55,6 +55,7 @@ def _destinations() -> None:
         sa.Column("last_succeeded_at", TIME, nullable=True),
         sa.Column("last_failed_at", TIME, nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("paced_to", TIME, nullable=True),
         sa.ForeignKeyConstraint(*owner, name=op.f("fk_destination_health_team_destination")),
         sa.PrimaryKeyConstraint("team", "destination", name=op.f("pk_destination_health")),
     )
@@ -64,15 +65,17 @@ def _jobs() -> None:
     op.add_column("jobs", sa.Column("backfill", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("jobs", sa.Column("fault", sa.Text(), nullable=True))
     op.add_column("jobs", sa.Column("schedule_from", sa.Integer(), nullable=False, server_default=sa.text("0")))
-    # As in 0003: where jobs are many, make these beforehand by hand, with CONCURRENTLY. Parked jobs are in no index
-    # that a claim reads: a dead destination's backlog would be read by each.
+    # As in 0003: where jobs are many, make these beforehand by hand, with CONCURRENTLY. Each destination's jobs stand
+    # in a line of their own, and parked ones in neither that a claim reads: a dead destination's backlog would be read
+    # by each.
     op.drop_index("ix_jobs_due", "jobs")
     op.drop_index("ix_jobs_suspects", "jobs")
-    _partial("ix_jobs_ready", ["next_at"], f"{UNFINISHED} AND blocked_by IS NULL")
-    _partial("ix_jobs_ready_suspects", ["next_at"], f"{UNFINISHED} AND blocked_by IS NULL AND crashes > 0")
-    _partial("ix_jobs_parked", ["team", "destination", "next_at"], f"{UNFINISHED} AND blocked_by IS NOT NULL")
+    _line("ix_jobs_ready", "blocked_by IS NULL AND crashes = 0")
+    _line("ix_jobs_held", "blocked_by IS NULL AND crashes > 0")
+    _line("ix_jobs_parked", "blocked_by IS NOT NULL")
 
 
-def _partial(name: str, columns: list[str], condition: str) -> None:
-    where = sa.text(condition)
+def _line(name: str, condition: str) -> None:
+    where = sa.text(f"{UNFINISHED} AND {condition}")
+    columns = ["team", "destination", "next_at"]
     op.create_index(name, "jobs", columns, postgresql_where=where, sqlite_where=where, if_not_exists=True)
