@@ -1,4 +1,4 @@
-"""A team's own program takes its jobs: `examples/subscriber`, with its own code base and a plain Celery worker."""
+"""A team's own program takes its jobs: `examples/celery-team`, with its own code base and a plain Celery worker."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class Team:
 
     def __init__(self, waylink: Waylink) -> None:
         self.folder = waylink.folder / "crm"
-        shutil.copytree(REPOSITORY / "examples" / "subscriber", self.folder, ignore=shutil.ignore_patterns("__*"))
+        shutil.copytree(REPOSITORY / "examples" / "celery-team", self.folder, ignore=shutil.ignore_patterns("__*"))
         (self.folder / "witness.py").write_text(WITNESS)
         self._seen = self.folder / "seen.jsonl"
         kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
@@ -129,7 +129,7 @@ def _job(waylink: Waylink, event_id: str) -> dict[str, Any]:
 
 def test_the_teams_code_needs_nothing_of_ours() -> None:
     """With an interpreter that sees the team's folder and Celery, and neither our packages nor our variables."""
-    folder = REPOSITORY / "examples" / "subscriber"
+    folder = REPOSITORY / "examples" / "celery-team"
     blind = (
         "import sys\n"
         f"sys.path.insert(0, {str(folder)!r})\n"
