@@ -33,7 +33,7 @@ from app.web.problems import problem
 from app.web.proxies import behind_proxies
 from app.web.record import IngestRecord
 from app.web.webhooks import PATH, WebhookEndpoint
-from app.web.writers import writer_for
+from app.web.writers import writers_for
 from app.wiring import clients_of, policy_of
 
 log = get_logger(__name__)
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> Waylink:
     database = connect(settings.database)
     broker = Broker.at("internal", settings.broker)
     window = timedelta(seconds=settings.dedupe_window_seconds)
-    store = GroupCommit(writer_for(database, window, utc_now), Announcer(broker))
+    store = GroupCommit(writers_for(database, window, utc_now), Announcer(broker))
     record = IngestRecord(database, settings.environments, utc_now)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     health = Health(database, broker)

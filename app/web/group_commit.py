@@ -1,14 +1,16 @@
 """One commit for all requests that wait: the disk's flush is shared, and 202 still means stored (promise 1).
 
-A flush starts as soon as the one before has ended, without a timer: a 2 ms linger was measured slower. While the
-database is away, requests are held for a while instead of refused, because Nango drops everything for a minute after
-six quick failures (CONTRACT 1.6).
+A commit starts as soon as the one before has ended, without a timer: a 2 ms linger was measured slower. A second one
+starts beside it once as many requests wait as the first has: a slow disk is not waited for by everybody, and on a fast
+one no batch becomes smaller. While the database is away, requests are held for a while instead of refused, because Nango
+drops everything for a minute after six quick failures (CONTRACT 1.6).
 """
 
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from app.db.storing import NewDelivery
@@ -47,33 +49,48 @@ class _Waiting:
 
 
 @dataclass(slots=True)
-class GroupCommit:
-    """Takes verified deliveries and answers each once it is committed."""
+class _Lane:
+    """One commit at a time."""
 
     writer: Writer
+    taken: list[_Waiting] = field(default_factory=list)  # the batch that is under way
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class GroupCommit:
+    """Takes verified deliveries and answers each once it is committed. Each writer commits one batch at a time."""
+
+    writers: Sequence[Writer]
     announcer: Announcer
     hold_seconds: float = HOLD_SECONDS
     _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
-    _taken: list[_Waiting] = field(default_factory=list, init=False)  # the batch that is being committed
+    _lanes: list[_Lane] = field(default_factory=list, init=False)
+    _under_way: int = field(default=0, init=False)  # requests that are being committed
+    _idle: int = field(default=0, init=False)  # lanes
     _bytes: int = field(default=0, init=False)
     _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _busy: bool = field(default=False, init=False)  # the loop looks by itself whether more came
-    _task: asyncio.Task[None] | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
     _away_since: float | None = field(default=None, init=False)
 
     def start(self) -> None:
         self.announcer.start()
-        self._task = watched(asyncio.create_task(self._commit_loop(), name="commit"))
+        for writer in self.writers:
+            lane = _Lane(writer)
+            lane.task = watched(asyncio.create_task(self._commit_loop(lane), name="commit"))
+            self._lanes.append(lane)
 
     async def stop(self) -> None:
         """Commit what waits, announce what was committed, end. A frozen database is not waited for."""
         self._stopping = True
         self._work.set()
-        if self._task is not None and not (await asyncio.wait([self._task], timeout=STOP_SECONDS))[0]:
-            self.writer.cut()
-            await self._task
-        await self.writer.close()
+        tasks = [lane.task for lane in self._lanes if lane.task is not None]
+        if tasks and (await asyncio.wait(tasks, timeout=STOP_SECONDS))[1]:
+            for lane in self._lanes:
+                lane.writer.cut()
+            await asyncio.gather(*tasks)
+        for lane in self._lanes:
+            await lane.writer.close()
         await self.announcer.stop()
 
     async def store(self, delivery: NewDelivery, *, arrived: float | None = None) -> Receipt:
@@ -102,8 +119,12 @@ class GroupCommit:
             raise StoreUnavailable
         self._bytes += size
         self._waiting.append(_Waiting(delivery, tell, now, arrived + self.hold_seconds))
-        if not self._busy:
+        if self._idle and self._may_begin():
             self._work.set()
+
+    def _may_begin(self) -> bool:
+        """Whether a commit is to begin: the first at once, a further one when as many wait as are under way."""
+        return len(self._waiting) >= max(1, self._under_way)
 
     def _settle(self, one: _Waiting, receipt: Receipt | None) -> None:
         if one.tell is not None:
@@ -114,41 +135,47 @@ class GroupCommit:
             except Exception:  # one connection's fault must not end the loop that answers all others
                 log.exception("webhook_fault", then="it is stored, and its sender not told")
 
-    async def _commit_loop(self) -> None:
+    async def _commit_loop(self, lane: _Lane) -> None:
         refusals = 0  # in a row, by a database that is there
-        while self._waiting or not self._stopping:
-            if not self._waiting:
+        while True:
+            if not self._may_begin():
+                if self._stopping:
+                    return  # whoever is at work takes the rest
                 self._work.clear()
-                self._busy = False
+                self._idle += 1
                 await self._work.wait()
-                self._busy = True
+                self._idle -= 1
                 continue
-            self._taken = batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
+            lane.taken = batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
+            self._under_way += len(batch)
             try:
-                receipts = await self._committed(batch)
+                receipts = await self._committed(lane, batch)
             except DatabaseUnavailable as away:
                 refusals = refusals + 1 if away.answered else 0
                 if refusals < SUSPICIOUS:
                     await self._hold(batch, away)
                 else:
-                    await self._commit_each(batch)
+                    await self._commit_each(lane, batch)
             except Exception:
                 log.exception("batch_not_stored", requests=len(batch), then="each is stored alone")
-                await self._commit_each(batch)
+                await self._commit_each(lane, batch)
             else:
                 refusals = 0
                 self._answer(batch, receipts)
+            finally:
+                self._under_way -= len(batch)
+                lane.taken = []
 
-    async def _committed(self, batch: Sequence[_Waiting]) -> list[Receipt]:
+    async def _committed(self, lane: _Lane, batch: Sequence[_Waiting]) -> list[Receipt]:
         """Commit. A frozen database may not answer for long; nobody is kept waiting for it."""
-        commit = asyncio.ensure_future(self.writer.store([one.delivery for one in batch]))
+        commit = asyncio.ensure_future(lane.writer.store([one.delivery for one in batch]))
         while not (await asyncio.wait([commit], timeout=OVERDUE_SECONDS))[0]:
             self._give_up_overdue()
         return commit.result()
 
     def _give_up_overdue(self) -> None:
         now = asyncio.get_running_loop().time()
-        for one in (*self._taken, *self._waiting):
+        for one in (*chain.from_iterable(lane.taken for lane in self._lanes), *self._waiting):
             if now >= one.give_up_at:
                 self._settle(one, None)
         while self._waiting and self._waiting[0].tell is None:  # the oldest stand first
@@ -170,12 +197,12 @@ class GroupCommit:
             else:
                 self._waiting.appendleft(one)
 
-    async def _commit_each(self, batch: Sequence[_Waiting]) -> None:
+    async def _commit_each(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
         """One bad row must not fail the others of its commit."""
         held: list[_Waiting] = []
         for place, one in enumerate(batch):
             try:
-                receipts = await self._committed([one])
+                receipts = await self._committed(lane, [one])
             except DatabaseUnavailable as away:
                 held.append(one)
                 if len(held) == SUSPICIOUS or not away.answered:  # not the rows, after all

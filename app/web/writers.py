@@ -35,6 +35,11 @@ class Writer(Protocol):
     async def close(self) -> None: ...
 
 
+def writers_for(database: Database, window: timedelta, clock: Callable[[], datetime]) -> list[Writer]:
+    """As many as can commit side by side: SQLite has one write lock, and a third brought nothing on PostgreSQL."""
+    return [writer_for(database, window, clock) for _ in range(1 if database.is_sqlite else 2)]
+
+
 def writer_for(database: Database, window: timedelta, clock: Callable[[], datetime]) -> Writer:
     if database.is_sqlite:
         return ThreadWriter(database, window, clock)

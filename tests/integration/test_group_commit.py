@@ -20,7 +20,7 @@ from app.ids import EVENT, new_id, parse
 from app.web import group_commit as group_commit_module
 from app.web.announcing import Announcer
 from app.web.group_commit import GroupCommit, StoreUnavailable
-from app.web.writers import Writer, writer_for
+from app.web.writers import Writer, writer_for, writers_for
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
 
@@ -82,8 +82,9 @@ def delivery(body: bytes, *, received_at: datetime = NOW) -> NewDelivery:
 
 
 def group_commit(database: Database, broker, *, hold: float = 5.0, clock=lambda: NOW, wrapped=None) -> GroupCommit:
-    writer = writer_for(database, timedelta(seconds=150), clock)
-    return GroupCommit(wrapped(writer) if wrapped else writer, Announcer(broker), hold_seconds=hold)
+    window = timedelta(seconds=150)
+    writers = [wrapped(writer_for(database, window, clock))] if wrapped else writers_for(database, window, clock)
+    return GroupCommit(writers, Announcer(broker), hold_seconds=hold)
 
 
 def run(database: Database, broker, scenario, *, hold: float = 5.0, wrapped=None):
@@ -249,6 +250,85 @@ def test_nobody_waits_longer_than_the_hold_for_a_stuck_commit(
         assert not (await commit.store(delivery(b"behind"))).duplicate
 
     run(database, broker, scenario, hold=0.2, wrapped=stuck)
+
+
+class _Lanes:
+    """Two writers whose commits wait for `go`; `sizes` are those of the batches, as they began."""
+
+    def __init__(self, database: Database) -> None:
+        self.go, self.sizes = asyncio.Event(), []
+        self.writers = [_Lane(self, writer_for(database, timedelta(seconds=150), lambda: NOW)) for _ in range(2)]
+
+
+class _Lane:
+    def __init__(self, lanes: _Lanes, writer: Writer) -> None:
+        self.lanes, self.writer = lanes, writer
+
+    async def store(self, deliveries):
+        self.lanes.sizes.append(len(deliveries))
+        await self.lanes.go.wait()
+        return await self.writer.store(deliveries)
+
+    def cut(self) -> None:
+        self.lanes.go.set()
+
+    async def close(self) -> None:
+        await self.writer.close()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_second_commit_begins_when_as_many_wait_as_are_under_way(postgres_url: str, stopped: bool) -> None:
+    async def whole(database: Database, broker: Announcements):
+        lanes = _Lanes(database)
+        commit = GroupCommit(lanes.writers, Announcer(broker))
+        commit.start()
+        tasks = []
+
+        async def arrive(count: int) -> None:
+            for _ in range(count):
+                tasks.append(asyncio.ensure_future(commit.store(delivery(b"%d" % len(tasks)))))
+            await asyncio.sleep(0.02)
+
+        await arrive(3)
+        await arrive(2)
+        assert lanes.sizes == [3], "two wait, three are under way"
+        await arrive(1)
+        assert lanes.sizes == [3, 3]
+        await arrive(50)
+        assert lanes.sizes == [3, 3], "there are two writers"
+        lanes.go.set()
+        if stopped:
+            await commit.stop()
+        await asyncio.gather(*tasks)
+        if not stopped:
+            await commit.stop()
+        assert sum(lanes.sizes) == len(tasks)
+
+    with closing(connect(postgres_url)) as database:
+        upgrade(database)
+        broker = Announcements(database)
+        asyncio.run(asyncio.wait_for(whole(database, broker), 20))
+        assert len(stored_bodies(database)) == 56
+        assert len(broker.ids) == 56
+
+
+def test_the_same_bytes_in_two_commits_at_once_are_one_event(postgres_url: str) -> None:
+    async def whole(database: Database, broker: Announcements):
+        commit = GroupCommit(writers_for(database, timedelta(seconds=150), lambda: NOW), Announcer(broker))
+        commit.start()
+        tasks = []
+        for _ in range(20):
+            tasks += [asyncio.ensure_future(commit.store(delivery(b"%d" % number))) for number in range(30)]
+            await asyncio.sleep(0)
+        receipts = await asyncio.gather(*tasks)
+        await commit.stop()
+        return receipts
+
+    with closing(connect(postgres_url)) as database:
+        upgrade(database)
+        receipts = asyncio.run(asyncio.wait_for(whole(database, Announcements(database)), 20))
+        assert sum(not receipt.duplicate for receipt in receipts) == 30
+        assert stored_bodies(database) == {b"%d" % number: 19 for number in range(30)}
 
 
 def test_stopping_commits_and_announces_what_waits(database: Database, broker: Announcements) -> None:
