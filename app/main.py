@@ -18,6 +18,7 @@ from app.broker import Broker
 from app.clock import utc_now
 from app.db.engine import connect
 from app.db.schema import require_current_unless_away
+from app.hints import Hints
 from app.settings import Settings
 from app.telemetry import get_logger
 from app.web import console
@@ -63,7 +64,7 @@ def create_app(settings: Settings) -> Waylink:
     record = IngestRecord(database, settings.environments, utc_now)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     health = Health(database, broker)
-    api = _api(settings)
+    api = _api(settings, broker)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -100,13 +101,14 @@ def create_app(settings: Settings) -> Waylink:
     return app
 
 
-def _api(settings: Settings) -> Api:
+def _api(settings: Settings, internal: Broker) -> Api:
     """With a database pool of its own: however many calls there are, webhooks do not wait for their connections."""
     context = Context(
         database=connect(settings.database),
         policy=policy_of(settings),
         clients=clients_of(settings),
         clock=utc_now,
+        hints=Hints(internal),
     )
     listed = [name for name in settings.allowed_hosts.split(",") if name.strip()]
     return Api(context, ENDPOINTS, allowed_hosts(listed, listening_on=settings.host))

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk, duplicates
 from app.db.models import Attempt, Connection, Decision, Event, Job, Link, Organization, Refresh, User
+from app.domain.states import UNFINISHED_JOBS
 from app.errors import NotFound
 from app.ids import CONNECTION, EVENT, JOB, REFRESH, show
 
@@ -30,6 +31,10 @@ class Filters:
     connection_id: str | None = None
     status: str | None = None
     team: str | None = None
+    destination: str | None = None
+    route: str | None = None
+    name: str | None = None
+    fault: str | None = None
     event_id: UUID | None = None
     unlinked: bool = False
     drift: bool = False
@@ -164,7 +169,14 @@ def find_connection(
 
 def jobs(session: Session, filters: Filters) -> list[dict[str, Any]]:
     statement = _equal(
-        select(Job), (Job.state, filters.state), (Job.team, filters.team), (Job.event_id, filters.event_id)
+        select(Job),
+        (Job.state, filters.state),
+        (Job.team, filters.team),
+        (Job.destination, filters.destination),
+        (Job.route, filters.route),
+        (Job.name, filters.name),
+        (Job.fault, filters.fault),
+        (Job.event_id, filters.event_id),
     )
     return [_job(one) for one in session.scalars(_page(statement, Job.id, filters))]
 
@@ -291,7 +303,11 @@ def _job(one: Job) -> dict[str, Any]:
         "event_id": show(EVENT, one.event_id),
         "route": one.route,
         "route_version": one.route_version,
+        "backfill": one.backfill,
+        "blocked_by": one.blocked_by,
+        "fault": one.fault,
         "problem": one.problem,
+        "next_at": _time(one.next_at) if one.state in UNFINISHED_JOBS else None,
         "created_at": _time(one.created_at),
         "finished_at": _time(one.finished_at),
     }

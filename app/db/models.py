@@ -330,6 +330,9 @@ class Job(Base):
         _partial("ix_jobs_held", *_LINE, where=f"{UNFINISHED} AND blocked_by IS NULL AND crashes > 0"),
         _partial("ix_jobs_parked", *_LINE, where=f"{UNFINISHED} AND blocked_by IS NOT NULL"),
         _partial("ix_jobs_discarded", "id", where="state = 'discarded'"),
+        _partial("ix_jobs_cancelled", "id", where="state = 'cancelled'"),
+        # What a team's broker lost is looked for by the time of its hand-over.
+        _partial("ix_jobs_completed", "team", "destination", "finished_at", where="state = 'completed'"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -7,7 +7,8 @@ from typing import Final
 
 
 class Scope(StrEnum):
-    """What a token may do. A token of one team has none of these: it reads that team's events and jobs."""
+    """What a token may do. A token of one team has none of these: it reads that team's events and jobs, and
+    retries, cancels and redelivers those jobs."""
 
     VIEWER = "viewer"  # read everything but live credentials
     OPERATOR = "operator"  # the same, and change things

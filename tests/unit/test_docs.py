@@ -21,9 +21,10 @@ from app.cli.main import waylink
 from app.cli.send import sample_names
 from app.domain.access import Scope
 from app.domain.event import EventType
+from app.domain.job_acts import JobAct
 from app.domain.linking import Drift, UnlinkedReason
 from app.domain.reconciling import RunOutcome, Stage, Trigger
-from app.domain.states import AuditOutcome, ConnectionStatus, EventState, JobState, Origin, RefreshOutcome
+from app.domain.states import AuditOutcome, ConnectionStatus, EventState, Fault, JobState, Origin, RefreshOutcome
 from app.nango import credentials
 from app.nango.reading import Reading
 from app.nango.sessions import Sessions
@@ -47,6 +48,8 @@ WORDS: tuple[type[StrEnum], ...] = (
     Origin,
     ConnectionStatus,
     JobState,
+    JobAct,
+    Fault,
     RefreshOutcome,
     AuditOutcome,
     Scope,

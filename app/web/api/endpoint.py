@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from app.db.engine import Database
 from app.domain.access import Access, Scope
+from app.hints import Hints
 from app.services.confirming import NangoClients
 from app.services.operations.desk import Desk
 from app.services.policy import Policy
@@ -34,6 +35,7 @@ class Context:
     policy: Policy
     clients: NangoClients
     clock: Callable[[], datetime]
+    hints: Hints
     routes: RouteCache = field(default_factory=RouteCache)
 
 

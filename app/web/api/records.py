@@ -11,10 +11,12 @@ from app.db.listing import Filters
 from app.db.rejections import Key
 from app.domain.access import Scope
 from app.domain.event import EventType
-from app.domain.states import EventState, JobState, Origin
+from app.domain.states import EventState, Fault, JobState, Origin
 from app.ids import AUDIT, EVENT, JOB, REFRESH
 from app.services.upkeep import RECORD_KEPT
+from app.targets import split_target
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
+from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import after, identity, not_a_cursor
 from app.web.api.shapes import AuditEntry, EventRecord, EventRow, JobRecord, JobRow, RefreshRow, RejectionRow
 
@@ -41,6 +43,10 @@ class EventQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class JobQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state: Annotated[JobState | None, Meta(description="In this state.")] = None
     team: Annotated[str | None, Meta(description="Of this team; a team's token sees its own only.")] = None
+    destination: Annotated[str | None, Meta(description="For this destination, `TEAM/NAME`.")] = None
+    route: Annotated[str | None, Meta(description="Of this route.")] = None
+    name: Annotated[str | None, Meta(description="Of this name, such as `crm.import_contacts`.")] = None
+    fault: Annotated[Fault | None, Meta(description="Discarded, and whose fault it is.")] = None
     event: Annotated[str | None, Meta(description="Of the event with this `evt_…` id.")] = None
 
 
@@ -99,16 +105,21 @@ def get_event(call: Call, event_id: str) -> EventRecord:
         return record(listing.event(session, identity(EVENT, event_id), team=call.team), EventRecord)
 
 
-@endpoint("GET /jobs", scope=Scope.VIEWER, teams=True)
+@endpoint("GET /jobs", scope=Scope.VIEWER, teams=True, problems=(INVALID_INPUT,))
 def list_jobs(call: Call, query: JobQuery) -> Page[JobRow]:
     """List jobs, newest first."""
-    if call.team is not None and query.team not in {None, call.team}:
+    team, destination = split_target(query.team, query.destination)
+    if call.team is not None and team not in {None, call.team}:
         return page([], query.limit, JobRow)
     filters = Filters(
         limit=query.limit + 1,
         before=after(JOB, query.cursor),
         state=query.state,
-        team=call.team or query.team,
+        team=call.team or team,
+        destination=destination,
+        route=query.route,
+        name=query.name,
+        fault=query.fault,
         event_id=identity(EVENT, query.event) if query.event else None,
     )
     with call.context.database.read() as session:

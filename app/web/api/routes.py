@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from app.web.api import connection_edits, connections, people, reconciliations, records
+from app.web.api import connection_edits, connections, job_acts, people, reconciliations, records
 from app.web.api.endpoint import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *connections.ENDPOINTS,
     *connection_edits.ENDPOINTS,
     *records.ENDPOINTS,
+    *job_acts.ENDPOINTS,
     *reconciliations.ENDPOINTS,
     *people.ENDPOINTS,
 )

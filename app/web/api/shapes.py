@@ -95,6 +95,9 @@ class EventRow(Struct, frozen=True, kw_only=True):
 
 
 class JobRow(Struct, frozen=True, kw_only=True):
+    """A job. `next_at`: when it is due, or its worker's lease ends. `blocked_by`: why it is parked. `fault`: whose it
+    is that it was discarded. `backfill`: it was made from history."""
+
     id: str
     name: str
     team: str
@@ -104,7 +107,11 @@ class JobRow(Struct, frozen=True, kw_only=True):
     event_id: str
     route: str
     route_version: int
+    backfill: bool
+    blocked_by: str | None
+    fault: str | None
     problem: str | None
+    next_at: str | None
     created_at: str
     finished_at: str | None
 

@@ -73,9 +73,14 @@ def _jobs() -> None:
     _line("ix_jobs_ready", "blocked_by IS NULL AND crashes = 0")
     _line("ix_jobs_held", "blocked_by IS NULL AND crashes > 0")
     _line("ix_jobs_parked", "blocked_by IS NOT NULL")
+    _partial("ix_jobs_cancelled", ["id"], "state = 'cancelled'")
+    _partial("ix_jobs_completed", ["team", "destination", "finished_at"], "state = 'completed'")
 
 
 def _line(name: str, condition: str) -> None:
-    where = sa.text(f"{UNFINISHED} AND {condition}")
-    columns = ["team", "destination", "next_at"]
+    _partial(name, ["team", "destination", "next_at"], f"{UNFINISHED} AND {condition}")
+
+
+def _partial(name: str, columns: list[str], condition: str) -> None:
+    where = sa.text(condition)
     op.create_index(name, "jobs", columns, postgresql_where=where, sqlite_where=where, if_not_exists=True)

@@ -1,0 +1,45 @@
+"""`waylink events`: list and show."""
+
+from contextlib import closing
+from typing import Any
+
+import click
+
+from app.cli.listings import AS_JSON, BEFORE, LIMIT, choice, connection_filters, open_database
+from app.cli.output import print_one, print_rows
+from app.db import listing
+from app.db.listing import Filters
+from app.domain.event import EventType
+from app.domain.states import EventState, Origin
+from app.ids import EVENT, parse
+
+
+@click.group(invoke_without_command=True)
+@click.option("--state", type=choice(EventState), help="In this state.")
+@click.option("--type", "type_", type=choice(EventType), help="Of this type.")
+@click.option("--origin", type=choice(Origin), help="From here.")
+@connection_filters
+@BEFORE
+@LIMIT
+@AS_JSON
+@click.pass_context
+def events(
+    context: click.Context, /, *, as_json: bool, limit: int, before: str | None, type_: str | None, **filters: Any
+) -> None:
+    """List events, newest first; `waylink events show ID` tells all about one."""
+    if context.invoked_subcommand:
+        return
+    cursor = parse(EVENT, before) if before else None
+    with closing(open_database()) as database, database.read() as session:
+        rows = listing.events(session, Filters(limit=limit, before=cursor, type=type_, **filters))
+    columns = ("id", "type", "state", "integration", "connection_id", "duplicates", "tags", "received_at")
+    print_rows(rows, columns, as_json=as_json)
+
+
+@events.command("show")
+@click.argument("event_id")
+@AS_JSON
+def show_event(event_id: str, *, as_json: bool) -> None:
+    """All about one event: body, document, decisions, jobs."""
+    with closing(open_database()) as database, database.read() as session:
+        print_one(listing.event(session, parse(EVENT, event_id)), as_json=as_json)

@@ -1,0 +1,66 @@
+"""`waylink jobs`: list and show, and what can be done with them."""
+
+from contextlib import closing
+from typing import Any
+
+import click
+
+from app.cli.job_acts import cancel, redeliver, retry
+from app.cli.listings import AS_JSON, BEFORE, LIMIT, choice, open_database
+from app.cli.output import print_one, print_rows
+from app.db import listing
+from app.db.listing import Filters
+from app.domain.states import Fault, JobState
+from app.ids import EVENT, JOB, parse
+from app.targets import split_target
+
+
+@click.group(invoke_without_command=True)
+@click.option("--state", type=choice(JobState), help="In this state.")
+@click.option("--team", help="Of this team.")
+@click.option("--destination", metavar="TEAM/NAME", help="For this destination.")
+@click.option("--route", help="Of this route.")
+@click.option("--name", help="Of this name, such as crm.import_contacts.")
+@click.option("--fault", type=choice(Fault), help="Discarded, and whose fault it is.")
+@click.option("--event", "event_id", metavar="ID", help="Of this event.")
+@BEFORE
+@LIMIT
+@AS_JSON
+@click.pass_context
+def jobs(
+    context: click.Context,
+    /,
+    *,
+    as_json: bool,
+    limit: int,
+    before: str | None,
+    event_id: str | None,
+    team: str | None,
+    destination: str | None,
+    **filters: Any,
+) -> None:
+    """List jobs, newest first; `waylink jobs show ID` tells all about one."""
+    if context.invoked_subcommand:
+        return
+    owner, target = split_target(team, destination)
+    cursor = parse(JOB, before) if before else None
+    event = parse(EVENT, event_id) if event_id else None
+    with closing(open_database()) as database, database.read() as session:
+        rows = listing.jobs(
+            session, Filters(limit=limit, before=cursor, event_id=event, team=owner, destination=target, **filters)
+        )
+    columns = ("id", "name", "team", "destination", "state", "fault", "attempts", "route", "event_id", "problem")
+    print_rows(rows, columns, as_json=as_json)
+
+
+@jobs.command("show")
+@click.argument("job_id")
+@AS_JSON
+def show_job(job_id: str, *, as_json: bool) -> None:
+    """All about one job, its attempts included."""
+    with closing(open_database()) as database, database.read() as session:
+        print_one(listing.job(session, parse(JOB, job_id)), as_json=as_json)
+
+
+for command in (retry, cancel, redeliver):
+    jobs.add_command(command)

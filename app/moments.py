@@ -1,0 +1,24 @@
+"""Points in time as people write them, at the edges."""
+
+from datetime import UTC, datetime, timedelta
+
+from app.config_file import duration
+from app.errors import InvalidInput
+
+LONGEST = timedelta(days=3650)
+
+
+def moment(text: str, *, now: datetime) -> datetime:
+    """`2026-11-25T22:00:00Z`, or how long ago it was, such as `7d`. Raises InvalidInput."""
+    try:
+        return now - min(duration(text), LONGEST)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text.strip())
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    wrong = f"{text[:60]!a}: expected how long ago, such as 7d, or a time with its zone, such as 2026-11-25T22:00:00Z"
+    raise InvalidInput(wrong)

@@ -1,0 +1,89 @@
+"""Acts on many rows: a chunk per short transaction, with the audit in the same one.
+
+Whoever carries such an act out gets the rows of each chunk after its commit, to tell the workers of them, and may stop
+there. Killed at any moment, the audit still has how many rows were changed.
+"""
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.db import audit
+from app.db.engine import Database
+from app.deadlines import BATCH
+from app.domain.states import AuditOutcome
+
+CHUNK: Final = BATCH  # rows of one transaction: on SQLite it has to stay under 100 ms
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Who does what to what, and what was asked for."""
+
+    actor: str
+    action: str
+    subject: str
+    asked: Mapping[str, Any]
+
+
+def in_chunks(
+    database: Database,
+    ids: Sequence[UUID],
+    take: Callable[[Session, Sequence[UUID], datetime], list[UUID]],
+    audited: Audited,
+    *,
+    clock: Callable[[], datetime],
+) -> Generator[list[UUID], None, None]:
+    """Yields the rows that `take` changed, a chunk at a time, each after its commit.
+
+    The audit's row is `begun` until the last chunk, and `failed` where the act was stopped; it has the count so far.
+    """
+    row_id: UUID | None = None
+    count, is_over = 0, False
+    try:
+        for start in range(0, len(ids), CHUNK):
+            is_last = start + CHUNK >= len(ids)
+            began = time.monotonic()
+            with database.write() as session:
+                now = clock()
+                taken = take(session, ids[start : start + CHUNK], now)
+                count += len(taken)
+                outcome = AuditOutcome.DONE if is_last else AuditOutcome.BEGUN
+                row_id = _note(session, row_id, audited, count=count, outcome=outcome, now=now)
+            is_over = is_last
+            yield taken
+            if not is_last:
+                breathe(database, time.monotonic() - began)
+    finally:
+        if row_id is not None and not is_over:
+            with database.write() as session:
+                _note(session, row_id, audited, count=count, outcome=AuditOutcome.FAILED, now=clock())
+
+
+def breathe(database: Database, seconds: float) -> None:
+    """On SQLite, where all write through one lock and wait for it with pauses: leave as much time as was taken."""
+    if database.is_sqlite:
+        time.sleep(min(seconds, 0.1))
+
+
+def _note(
+    session: Session, row_id: UUID | None, audited: Audited, *, count: int, outcome: AuditOutcome, now: datetime
+) -> UUID:
+    detail = {**audited.asked, "count": count}
+    if row_id is not None:
+        audit.conclude(session, row_id, outcome, detail)
+        return row_id
+    return audit.record(
+        session,
+        actor=audited.actor,
+        action=audited.action,
+        subject=audited.subject,
+        detail=detail,
+        outcome=outcome,
+        now=now,
+    )

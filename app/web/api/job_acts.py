@@ -1,0 +1,282 @@
+"""Retry, cancel and redeliver jobs: one by its path, many by their ids, or all that a filter means."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from app.db import job_acts as rows
+from app.db.job_acts import ChosenJob, JobFilters
+from app.domain.access import Scope
+from app.domain.event import EventType
+from app.domain.job_acts import TAKES, JobAct, is_as_wanted, why_left_alone
+from app.domain.states import Fault, JobState
+from app.errors import Conflict, InvalidInput, NotFound
+from app.ids import EVENT, JOB, show
+from app.moments import moment
+from app.services import job_acts
+from app.targets import split_target
+from app.web.api.endpoint import Call, Endpoint, endpoint
+from app.web.api.problems import INVALID_INPUT
+from app.web.api.reading import identity
+
+MOST: Final = 10_000  # jobs of one call
+SAMPLES: Final = 10
+When = Annotated[str, Meta(description="A time with its zone, or how long ago: `7d`.", max_length=64)]
+Text = Annotated[str, Meta(max_length=255)]
+
+
+class JobFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs: all that is given has to hold. A team's token means its own only."""
+
+    state: Annotated[JobState | None, Meta(description="One that the act takes; else those it takes by itself.")] = None
+    team: Text | None = None
+    destination: Annotated[Text, Meta(description="`TEAM/NAME`.")] | None = None
+    route: Text | None = None
+    name: Text | None = None
+    fault: Fault | None = None
+    event: Annotated[Text, Meta(description="The `evt_…` id.")] | None = None
+    event_type: EventType | None = None
+    created_since: When | None = None
+    created_until: When | None = None
+    ended_since: Annotated[When, Meta(description="Completed or discarded since then.")] | None = None
+    ended_until: When | None = None
+
+
+class JobsToActOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Either `ids` or `filter`. A filter is looked at by `dry_run` first; the act says in `expected` what that saw."""
+
+    ids: Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None = None
+    filter: JobFilter | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST, description="Jobs at most.")] = 1000
+    dry_run: Annotated[bool, Meta(description="Count, show samples, and change nothing.")] = False
+    expected: (
+        Annotated[
+            int, Meta(ge=0, le=MOST, description="The `count` of the dry run: where more are meant by now, a 409.")
+        ]
+        | None
+    ) = None
+
+
+class JobLeftAlone(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: str
+    state: str
+    why: str
+
+
+class JobGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    team: str
+    destination: str
+    state: str
+    fault: str | None
+    count: int
+
+
+class JobSample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: str
+    name: str
+    route: str
+    state: str
+    attempts: int
+    event_id: str
+    problem: str | None
+    created_at: str
+
+
+class JobsActedOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an act is about, and what it did. `count` jobs are meant, in `groups`, with some as samples; `more`: beyond
+    the limit there are others. `changed` of them were touched. `ended_until`: of a redelivery, to go on with."""
+
+    act: str
+    dry_run: bool
+    count: int
+    more: bool
+    changed: int
+    left_alone: list[JobLeftAlone]
+    groups: list[JobGroup]
+    samples: list[JobSample]
+    ended_until: str | None
+
+
+class JobActedOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`changed` is false where the job was like that already; `why` says so."""
+
+    id: str
+    changed: bool
+    state: str
+    why: str | None
+
+
+@endpoint("POST /jobs/{job_id}/retry", scope=Scope.OPERATOR, teams=True)
+def retry_job(call: Call, job_id: str) -> JobActedOn:
+    """Hand a job over again that was discarded or cancelled, or that waits for its next try.
+
+    It keeps its id, and its schedule begins anew.
+    """
+    return _one(call, JobAct.RETRY, job_id)
+
+
+@endpoint("POST /jobs/{job_id}/cancel", scope=Scope.OPERATOR, teams=True)
+def cancel_job(call: Call, job_id: str) -> JobActedOn:
+    """Stop a job that is not handed over yet. One that a worker is handing over cannot be called back: a 409."""
+    return _one(call, JobAct.CANCEL, job_id)
+
+
+@endpoint("POST /jobs/{job_id}/redeliver", scope=Scope.OPERATOR, teams=True)
+def redeliver_job(call: Call, job_id: str) -> JobActedOn:
+    """Hand a completed job over again, with the same id."""
+    return _one(call, JobAct.REDELIVER, job_id)
+
+
+@endpoint("POST /jobs/retry", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,))
+def retry_jobs(call: Call, body: JobsToActOn) -> JobsActedOn:
+    """Hand jobs over again that were discarded or cancelled, or that wait for their next try.
+
+    A filter means discarded ones unless it names another state.
+    """
+    return _many(call, JobAct.RETRY, body)
+
+
+@endpoint("POST /jobs/cancel", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,))
+def cancel_jobs(call: Call, body: JobsToActOn) -> JobsActedOn:
+    """Stop jobs that are not handed over yet; those that a worker is handing over are left alone."""
+    return _many(call, JobAct.CANCEL, body)
+
+
+@endpoint("POST /jobs/redeliver", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,))
+def redeliver_jobs(call: Call, body: JobsToActOn) -> JobsActedOn:
+    """Hand completed jobs over again, with the same ids: what a team's broker lost.
+
+    A filter needs `destination` and `ended_since`. Where a call was broken off, repeat it with `ended_until` as it was
+    answered, and nothing goes out a third time.
+    """
+    return _many(call, JobAct.REDELIVER, body)
+
+
+def _one(call: Call, act: JobAct, job_id: str) -> JobActedOn:
+    [job] = _named(call, [job_id])
+    changed = _carry_out(call, act, [job], {"id": show(JOB, job.id)})
+    [job] = _named(call, [job_id])
+    why = None if changed else why_left_alone(act, JobState(job.state))
+    if not changed and not is_as_wanted(act, JobState(job.state)):
+        raise Conflict(f"{show(JOB, job.id)} is {job.state}: {why}", found={"state": job.state})
+    return JobActedOn(id=show(JOB, job.id), changed=bool(changed), state=job.state, why=why)
+
+
+def _many(call: Call, act: JobAct, body: JobsToActOn) -> JobsActedOn:
+    if (body.ids is None) is (body.filter is None):
+        raise InvalidInput("give either `ids` or a `filter`")
+    if body.ids is not None:
+        jobs = _named(call, body.ids)
+        return _acted(call, act, body, jobs, asked={"ids": body.ids[:100]})
+    filters = job_acts.completed_filters(act, _filters(call, act, body.filter), now=call.context.clock())
+    with call.context.database.read() as session:
+        found = job_acts.preview(session, filters, limit=body.limit)
+    if not body.dry_run:
+        if body.expected is None:
+            raise InvalidInput("a filter needs `expected`: the `count` that the same call answered with `dry_run`")
+        job_acts.require_expected(found, body.expected)
+    asked = job_acts.described(filters)
+    return _acted(call, act, body, found.jobs, asked=asked, more=found.more, until=filters.ended_until)
+
+
+def _acted(
+    call: Call,
+    act: JobAct,
+    body: JobsToActOn,
+    jobs: Sequence[ChosenJob],
+    *,
+    asked: dict[str, Any],
+    more: bool = False,
+    until: datetime | None = None,
+) -> JobsActedOn:
+    taken = [one for one in jobs if one.state in TAKES[act]]
+    left = [one for one in jobs if one.state not in TAKES[act]]
+    changed = [] if body.dry_run else _carry_out(call, act, taken, asked)
+    groups = job_acts.Preview(taken, more=more).groups()
+    return JobsActedOn(
+        act=act,
+        dry_run=body.dry_run,
+        count=len(taken),
+        more=more,
+        changed=len(changed),
+        left_alone=[_left_alone(act, one) for one in left],
+        groups=[JobGroup(**one) for one in groups],
+        samples=[_sample(one) for one in taken[:SAMPLES]],
+        ended_until=until.isoformat() if until and act is JobAct.REDELIVER else None,
+    )
+
+
+def _carry_out(call: Call, act: JobAct, jobs: Sequence[ChosenJob], asked: dict[str, Any]) -> list[UUID]:
+    """The jobs that were touched, told to the workers after each commit."""
+    context, changed = call.context, list[UUID]()
+    if not jobs:
+        return changed
+    for some in job_acts.carry_out(context.database, act, jobs, asked=asked, actor=call.actor, clock=context.clock):
+        changed += some
+        if act is not JobAct.CANCEL:
+            context.hints.of_jobs(some)
+    return changed
+
+
+def _named(call: Call, ids: Sequence[str]) -> list[ChosenJob]:
+    """The jobs with these ids. Raises NotFound for the first that is none, or not the caller's."""
+    wanted = list(dict.fromkeys(identity(JOB, one) for one in ids))
+    with call.context.database.read() as session:
+        found = [one for one in rows.these(session, wanted) if call.team in {None, one.team}]
+    known = {one.id for one in found}
+    for one in wanted:
+        if one not in known:
+            raise NotFound("job", show(JOB, one))
+    return found
+
+
+def _filters(call: Call, act: JobAct, given: JobFilter | None) -> JobFilters:
+    assert given is not None  # noqa: S101 - the caller has looked
+    if act is JobAct.REDELIVER and (given.destination is None or given.ended_since is None):
+        raise InvalidInput("a redelivery needs `destination` and `ended_since`: what lost the jobs, and since when")
+    team, destination = split_target(given.team, given.destination)
+    if call.team is not None and team not in {None, call.team}:
+        raise NotFound("team", str(team))
+    now = call.context.clock()
+    times = ("created_since", "created_until", "ended_since", "ended_until")
+    return JobFilters(
+        states=[given.state] if given.state else [],
+        team=call.team or team,
+        destination=destination,
+        route=given.route,
+        name=given.name,
+        fault=given.fault,
+        event_type=given.event_type,
+        event_id=identity(EVENT, given.event) if given.event else None,
+        **{name: moment(text, now=now) if (text := getattr(given, name)) else None for name in times},
+    )
+
+
+def _left_alone(act: JobAct, job: ChosenJob) -> JobLeftAlone:
+    return JobLeftAlone(id=show(JOB, job.id), state=job.state, why=why_left_alone(act, JobState(job.state)))
+
+
+def _sample(job: ChosenJob) -> JobSample:
+    return JobSample(
+        id=show(JOB, job.id),
+        name=job.name,
+        route=job.route,
+        state=job.state,
+        attempts=job.attempts,
+        event_id=show(EVENT, job.event_id),
+        problem=job.problem,
+        created_at=job.created_at.isoformat(),
+    )
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    retry_job,
+    cancel_job,
+    redeliver_job,
+    retry_jobs,
+    cancel_jobs,
+    redeliver_jobs,
+)
