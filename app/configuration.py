@@ -5,6 +5,7 @@ Called by the edges (main, cli, workers) only; what it returns is passed on as v
 
 import json
 import os
+import ssl
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from app.db import application
 from app.domain.linking import DirectoryPolicy
 from app.environments import Environment, SigningKeys, split_keys
 from app.errors import ConfigurationError, Problem
+from app.sealing import sealer_of_file
 from app.settings import Settings
 
 DEFAULT_CONFIG: Final = Path("waylink.toml")
@@ -35,6 +37,8 @@ def load() -> Settings:
     environments = _environments(settings, config, environ, problems)
     problems.extend(_database_problems(settings))
     problems.extend(_broker_problems(settings))
+    problems.extend(_secret_key_problems(settings))
+    problems.extend(_authority_problems(settings))
     directory_url = _directory_url(settings, config, environ, problems)
     if problems:
         raise ConfigurationError(problems)
@@ -212,6 +216,33 @@ def _database_problems(settings: Settings) -> list[Problem]:
         return []
     what = "is not the URL of a PostgreSQL or SQLite database (a password with : / @ has to be percent-encoded)"
     return [Problem("WAYLINK_DATABASE_URL", what, "postgresql://waylink:…@db.example/waylink")]
+
+
+def _secret_key_problems(settings: Settings) -> list[Problem]:
+    if settings.secret_key_file is None:
+        return []
+    if settings.secret_key is not None:
+        return [Problem("WAYLINK_SECRET_KEY_FILE", "is set beside WAYLINK_SECRET_KEY: keep one")]
+    try:
+        sealer_of_file(settings.secret_key_file).check()
+    except ConfigurationError as unusable:
+        return list(unusable.problems)
+    return []
+
+
+def _authority_problems(settings: Settings) -> list[Problem]:
+    file = settings.destination_ca_file
+    if file is None:
+        return []
+    try:
+        ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        what = f"{file} holds no certificates in PEM"
+    except OSError as unreadable:
+        what = f"{file} cannot be read: {unreadable.strerror}"
+    else:
+        return []
+    return [Problem("WAYLINK_DESTINATION_CA_FILE", what, "/etc/waylink/internal-ca.pem")]
 
 
 def _broker_problems(settings: Settings) -> list[Problem]:

@@ -14,6 +14,8 @@
     ├── OwnerRemoved              an owner was removed while a connection was being linked to it; decide anew
     ├── BrokerUnavailable         the internal or a team's broker does not answer
     ├── DatabaseUnavailable       the database does not take a commit now; it may later
+    ├── Unreachable               nothing takes connections where a team's jobs go; `failure` says of what kind
+    ├── Sealed                    what is stored encrypted cannot be opened with the keys there are
     └── NangoError                Nango answered, or failed to
         ├── NangoConnectionNotFound
         ├── NangoUnknownIntegration
@@ -168,6 +170,25 @@ class BrokerUnavailable(WaylinkError):
     def __init__(self, name: str, cause: BaseException) -> None:
         self.name = name
         super().__init__(f"the {name} broker does not answer: {type(cause).__name__}")
+
+
+class Unreachable(WaylinkError):
+    """`failure` is one of `app.domain.answers.Failure`. The message names no address of ours."""
+
+    def __init__(self, failure: str, message: str) -> None:
+        self.failure = failure
+        super().__init__(message)
+
+
+class Sealed(WaylinkError):
+    """`what` names the value, such as `the signing secret of crm/hook`."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what} cannot be decrypted with WAYLINK_SECRET_KEY: give the key it was encrypted with beside the newest"
+            " one, or set the value anew"
+        )
 
 
 class DatabaseUnavailable(WaylinkError):

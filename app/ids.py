@@ -20,6 +20,7 @@ LINK: Final = "lnk"
 JOB: Final = "job"
 REFRESH: Final = "ref"
 TOKEN: Final = "tok"  # noqa: S105 - a prefix
+SECRET: Final = "sec"  # noqa: S105 - a prefix
 AUDIT: Final = "aud"
 RECONCILIATION: Final = "rec"
 

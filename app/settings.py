@@ -12,9 +12,11 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.config_file import ConfigFile, duration
+from app.domain.addresses import Network, read_networks
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
 from app.embedded import broker_url as embedded_broker_url
 from app.environments import Environment
+from app.sealing import read_keys
 
 DEFAULT_BASE_URL: Final = "https://api.nango.dev"
 SHORTEST_PERIOD: Final = timedelta(minutes=5)  # between two reconciliations
@@ -119,6 +121,28 @@ class Settings(BaseSettings):
         "2,000 connections cost a call.",
         examples=["15m"],
     )
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Encrypts signing secrets and teams' broker URLs in the database: keys, comma separated, newest "
+        "first. Unset: made once in the data folder, as long as the database is there.",
+        examples=["new-key,old-key"],
+    )
+    secret_key_file: Path | None = Field(
+        None,
+        description="File that holds the keys instead; a change is noticed without a restart.",
+        examples=["/run/secrets/waylink_secret_key"],
+    )
+    allowed_destination_ranges: str = Field(
+        "",
+        description="Networks, comma separated, in which destinations may be, though they are private, loopback or "
+        "reserved. A cloud's metadata service has to be named by its own address.",
+        examples=["10.20.0.0/16,fd12:3456::/32"],
+    )
+    destination_ca_file: Path | None = Field(
+        None,
+        description="PEM file of authorities whose certificates HTTP destinations may have, beside the public ones.",
+        examples=["/etc/waylink/internal-ca.pem"],
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="`json` lines, `console` text, or `auto`: text on a terminal.", examples=["json"]
     )
@@ -146,6 +170,19 @@ class Settings(BaseSettings):
     def _not_too_often(cls, value: timedelta) -> timedelta:
         if value and value < SHORTEST_PERIOD:
             raise ValueError("at least 5m, or 0: connections younger than five minutes are left to their webhook")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            read_keys(value.get_secret_value())
+        return value
+
+    @field_validator("allowed_destination_ranges")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        read_networks(value)
         return value
 
     @property
@@ -187,6 +224,11 @@ class Settings(BaseSettings):
         if self.broker_url is None:
             return embedded_broker_url(self.data_dir, 1)
         return _database_one(self.broker_url.get_secret_value())
+
+    @property
+    def destination_ranges(self) -> tuple[Network, ...]:
+        """The networks that the operator opened for destinations."""
+        return read_networks(self.allowed_destination_ranges)
 
     @property
     def uses_sandbox(self) -> bool:

@@ -10,6 +10,9 @@ from app.db.engine import Database
 from app.db.routes import RouteRow
 from app.domain.people import Kind
 from app.domain.refresh import RefreshPolicy
+from app.outbound.network import trusting
+from app.outbound.sending import HttpSender
+from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
 from app.services.budget import Budget
 from app.services.configuring import DestinationRow
 from app.services.confirming import NangoClients
@@ -55,6 +58,20 @@ def open_clients(settings: Settings) -> Iterator[NangoClients]:
         yield clients
     finally:
         clients.close()
+
+
+def sealer_of(settings: Settings) -> Sealer:
+    """What encrypts secrets at rest. It complains of a missing key when it is needed first."""
+    if settings.secret_key is not None:
+        return sealer_with(settings.secret_key.get_secret_value())
+    if settings.secret_key_file is not None:
+        return sealer_of_file(settings.secret_key_file)
+    return sealer_of_folder(settings.data_dir) if settings.database_url is None else sealer_without_key()
+
+
+def sender_of(settings: Settings) -> HttpSender:
+    """What hands jobs over by HTTP; belongs to the event loop it is first used in. Close it there."""
+    return HttpSender(allowed=settings.destination_ranges, tls=trusting(settings.destination_ca_file))
 
 
 def directory_of(settings: Settings) -> SqlDirectory | None:

@@ -1,0 +1,62 @@
+"""Statements on what is stored encrypted: signing secrets of HTTP destinations, and URLs of teams' own brokers."""
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, delete, or_, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from app.db.models import Destination, DestinationSecret
+
+Key = tuple[str, str]  # team, destination
+
+
+def of_destination(session: Session, *, team: str, destination: str) -> list[DestinationSecret]:
+    """All that are kept, newest first, those that ended too."""
+    named = (DestinationSecret.team == team, DestinationSecret.destination == destination)
+    return list(session.scalars(select(DestinationSecret).where(*named).order_by(DestinationSecret.id.desc())))
+
+
+def live(session: Session, keys: Collection[Key], *, now: datetime) -> list[DestinationSecret]:
+    """Those in force of some destinations, newest first."""
+    if not keys:
+        return []
+    columns = tuple_(DestinationSecret.team, DestinationSecret.destination)
+    found = select(DestinationSecret).where(columns.in_(sorted(keys)), _in_force(now))
+    return list(session.scalars(found.order_by(DestinationSecret.id.desc())))
+
+
+def end(session: Session, ids: Collection[UUID], *, at: datetime) -> None:
+    """Let these end at a moment, those that end earlier excepted."""
+    ending = update(DestinationSecret).where(DestinationSecret.id.in_(list(ids)), _in_force(at))
+    session.execute(ending.values(expires_at=at))
+
+
+def forget_ended(session: Session, *, team: str, destination: str, before: datetime) -> None:
+    named = (DestinationSecret.team == team, DestinationSecret.destination == destination)
+    session.execute(delete(DestinationSecret).where(*named, DestinationSecret.expires_at <= before))
+
+
+def all_signing(session: Session, *, after: UUID | None, limit: int) -> list[DestinationSecret]:
+    """Every secret, in the order of ids, locked so that nobody ends or forgets one meanwhile."""
+    statement = select(DestinationSecret).order_by(DestinationSecret.id).limit(limit).with_for_update()
+    if after is not None:
+        statement = statement.where(DestinationSecret.id > after)
+    return list(session.scalars(statement))
+
+
+def all_brokers(session: Session) -> list[Destination]:
+    """Every destination with a broker of its own, locked, in order."""
+    own = select(Destination).where(Destination.broker_sealed.is_not(None))
+    return list(session.scalars(own.order_by(Destination.team, Destination.name).with_for_update()))
+
+
+def lock_destination(session: Session, *, team: str, destination: str) -> Destination | None:
+    """So that two who rotate its secret wait for each other."""
+    named = (Destination.team == team, Destination.name == destination)
+    return session.scalar(select(Destination).where(*named).with_for_update())
+
+
+def _in_force(now: datetime) -> ColumnElement[bool]:
+    return or_(DestinationSecret.expires_at.is_(None), DestinationSecret.expires_at > now)

@@ -1,0 +1,187 @@
+"""Hand one job over by signed HTTP: a POST, its answer's status and the beginning of its body; bounded in every way."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, cast
+
+import httpcore
+
+from app.domain.addresses import Network, Place, read_url
+from app.domain.answers import Answer, Failure
+from app.domain.retry_after import read_retry_after
+from app.domain.standard_webhooks import signed_headers
+from app.errors import InvalidInput, Unreachable
+from app.outbound.network import Connector, Resolve, Resolver, trusting
+from app.outbound.pool import Kept, Pool
+from app.telemetry import escape_control
+
+TIMEOUT: Final = 15.0  # seconds for the whole of a try, where a destination says nothing else
+EXCERPT: Final = 1024  # bytes of an answer that are kept
+DRAINED: Final = 64 * 1024  # an answer is read this far, so that its connection can be used again
+BODY_SECONDS: Final = 2.0  # for an answer's body: its status is what counts
+
+_Exchange = tuple[Kept, httpcore.Response]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTarget:
+    """Where a team takes jobs over HTTP. keys: signing keys, several during a rotation. timeout: seconds for a try."""
+
+    url: str
+    keys: Sequence[bytes] = field(repr=False)
+    timeout: float = TIMEOUT
+
+
+class HttpSender:
+    """Sends from one event loop, over kept connections; any number of `send` may be under way at the same time.
+
+    allowed: networks the operator opened. Each try is bounded by its target's time-out, connecting included. To one
+    place go at most `pool.PER_PLACE` at a time, the others wait, and their time does not run yet: who sends bounds how
+    many those are.
+    """
+
+    def __init__(
+        self,
+        *,
+        allowed: Sequence[Network] = (),
+        tls: ssl.SSLContext | None = None,
+        resolve: Resolve | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._resolver = Resolver()
+        self._connector = Connector(resolve or self._resolver, tls or trusting(), tuple(allowed))
+        self._pool = Pool(self._connector)
+        self._clock = clock
+        self._place = lru_cache(4096)(lambda url: read_url(url, self._connector.allowed))
+
+    async def send(self, target: HttpTarget, *, message_id: str, body: bytes) -> Answer:
+        """POST a body, signed at this moment. Whatever happens is an Answer; only cancelling raises.
+
+        It takes the target's time-out and BODY_SECONDS at most, once it is its turn.
+        """
+        started = time.monotonic()
+        try:
+            place = self._place(target.url)
+        except InvalidInput as refused:
+            return _failed(Failure.REFUSED, str(refused), started)
+        async with self._pool.turn(place):
+            started = time.monotonic()
+            request = self._request(place, target, message_id, body)
+            try:
+                async with asyncio.timeout(target.timeout):
+                    kept, response = await self._exchange(place, request)
+            except TimeoutError:
+                return _failed(Failure.TIMED_OUT, f"no answer within {target.timeout:g} s", started)
+            except Unreachable as unreachable:
+                return _failed(Failure(unreachable.failure), str(unreachable), started)
+            latency = _milliseconds_since(started)
+            excerpt = await _beginning(response)
+            self._pool.put_back(place, kept)
+        return self._answer(response, latency, excerpt)
+
+    async def reach(self, url: str) -> None:
+        """Connect, TLS included, and hang up. Raises Unreachable or InvalidInput."""
+        stream = await self._connector.connect(read_url(url, self._connector.allowed))
+        stream.abort()
+
+    async def aclose(self) -> None:
+        self._pool.close()
+        self._resolver.close()
+
+    def _request(self, place: Place, target: HttpTarget, message_id: str, body: bytes) -> httpcore.Request:
+        signed = signed_headers(body, message_id=message_id, timestamp=int(self._clock()), keys=target.keys)
+        headers = {
+            "host": place.authority,
+            "user-agent": "waylink",
+            "accept": "*/*",
+            "accept-encoding": "identity",  # nothing is unpacked here, so nothing can swell
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            **signed,
+        }
+        return httpcore.Request("POST", _url(place), headers=list(headers.items()), content=body)
+
+    async def _exchange(self, place: Place, request: httpcore.Request) -> _Exchange:
+        kept = await self._pool.take(place)
+        try:
+            return await _ask(kept, request)
+        except _HungUp:
+            if not kept.used:
+                raise Unreachable(Failure.BROKEN, "it hung up without an answer") from None
+        # The peer closed a kept connection just when it was used again. Whether it read the request nobody knows: the
+        # id is the same, and receivers go by it.
+        try:
+            return await _ask(await self._pool.take(place, fresh=True), request)
+        except _HungUp:
+            raise Unreachable(Failure.BROKEN, "it hung up without an answer") from None
+
+    def _answer(self, response: httpcore.Response, latency: float, excerpt: bytes) -> Answer:
+        headers = {name.lower(): value for name, value in response.headers}
+        return Answer(
+            status=response.status,
+            latency_ms=latency,
+            retry_after=read_retry_after(headers.get(b"retry-after", b"").decode("latin-1"), now=self._clock()),
+            excerpt=_shown(excerpt, headers.get(b"content-encoding", b"")),
+        )
+
+
+class _HungUp(Exception):
+    """The connection ended before the answer began."""
+
+
+async def _ask(kept: Kept, request: httpcore.Request) -> _Exchange:
+    """One exchange on one connection, up to the answer's head. Raises _HungUp, Unreachable."""
+    try:
+        return kept, await kept.http.handle_async_request(request)
+    except (httpcore.ReadError, httpcore.WriteError):
+        raise _HungUp from None
+    except httpcore.RemoteProtocolError as wrong:
+        if "without sending a response" in str(wrong):
+            raise _HungUp from None
+        raise Unreachable(Failure.INVALID, f"its answer is not HTTP: {escape_control(str(wrong))[:200]}") from None
+    except httpcore.LocalProtocolError as wrong:
+        raise Unreachable(Failure.REFUSED, f"the URL makes no valid request: {str(wrong)[:200]}") from None
+
+
+async def _beginning(response: httpcore.Response) -> bytes:
+    """The first EXCERPT bytes of a body. What is longer than DRAINED, slow or broken is not read to its end."""
+    stream = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
+    body = bytearray()
+    length = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS), aclosing(stream) as chunks:
+            async for chunk in chunks:
+                body += chunk[: EXCERPT - len(body)]
+                length += len(chunk)
+                if length > DRAINED:
+                    break
+    except (TimeoutError, httpcore.ProtocolError, httpcore.NetworkError):
+        pass  # the status came, and it is what counts
+    await response.aclose()  # ready for the next one, if all of it was read; else this hangs up
+    return bytes(body)
+
+
+def _shown(excerpt: bytes, encoding: bytes) -> str:
+    if excerpt and encoding.strip().lower() not in {b"", b"identity"}:
+        return f"(not shown: its encoding is {escape_control(encoding.decode('latin-1'))[:40]})"
+    return escape_control(excerpt.decode("utf-8", "replace"))
+
+
+def _failed(failure: Failure, error: str, started: float) -> Answer:
+    return Answer(None, _milliseconds_since(started), failure=failure, error=error)
+
+
+def _milliseconds_since(started: float) -> float:
+    return (time.monotonic() - started) * 1000
+
+
+@lru_cache(4096)
+def _url(place: Place) -> httpcore.URL:
+    return httpcore.URL(
+        scheme=place.scheme.encode(), host=place.host.encode(), port=place.port, target=place.target.encode()
+    )

@@ -1,0 +1,160 @@
+"""Waylink's own secrets at rest: encrypted with WAYLINK_SECRET_KEY, which is not in the database (promise 7).
+
+A sealed value says what it is for, so a row of the table that was put in another's place does not open.
+"""
+
+import base64
+import binascii
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from app.environments import split_keys
+from app.errors import ConfigurationError, Problem, Sealed
+
+KEY_BYTES: Final = 32
+KEY_FILE: Final = "secret.key"  # in the data folder, for the embedded default
+EXAMPLE: Final = "what `waylink secrets new-key` prints"
+
+
+def new_key() -> str:
+    """A key as WAYLINK_SECRET_KEY takes it."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+
+def read_keys(text: str) -> tuple[bytes, ...]:
+    """Keys separated by commas or white space, newest first, in either alphabet of base64.
+
+    Raises ValueError, which holds no part of a key.
+    """
+    keys = []
+    for number, part in enumerate(split_keys(text), 1):
+        try:
+            key = base64.b64decode(part.translate(_STANDARD), validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"key {number} is not the base64 of {KEY_BYTES} bytes")
+        keys.append(base64.urlsafe_b64encode(key))
+    if not keys:
+        raise ValueError("holds no key")
+    return tuple(keys)
+
+
+_STANDARD: Final = str.maketrans("-_", "+/")
+
+
+@dataclass(slots=True)
+class Sealer:
+    """Seals with the newest key and opens with any. Safe to share between threads.
+
+    read: gives the keys, newest first; asked again when a value does not open or one is sealed, so that a key file may
+    change without a restart. Raises ConfigurationError where there are none.
+    """
+
+    read: Callable[[], Sequence[bytes]] = field(repr=False)
+    _known: tuple[bytes, ...] = field(default=(), init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def seal(self, value: str, *, purpose: str) -> bytes:
+        """Encrypt a value for one purpose, such as `broker crm/jobs`."""
+        return Fernet(self._keys(anew=True)[0]).encrypt(f"{purpose}\0{value}".encode())
+
+    def open(self, sealed: bytes, *, purpose: str) -> str:
+        """The value again. Raises Sealed, which names the purpose: no key fits, or it was sealed for another one."""
+        for anew in (False, True):
+            keys = self._keys(anew=anew)
+            with suppress(InvalidToken):
+                found, _, value = MultiFernet([Fernet(key) for key in keys]).decrypt(sealed).decode().partition("\0")
+                if found == purpose:
+                    return value
+                break
+        raise Sealed(f"the {purpose}")
+
+    def with_newest(self, sealed: bytes, *, purpose: str) -> bytes | None:
+        """The same value sealed with the newest key; None where it is already. Raises Sealed."""
+        value = self.open(sealed, purpose=purpose)
+        with suppress(InvalidToken):
+            Fernet(self._keys(anew=True)[0]).decrypt(sealed)
+            return None
+        return self.seal(value, purpose=purpose)
+
+    def check(self) -> int:
+        """How many keys there are. Raises ConfigurationError where there is none."""
+        return len(self._keys(anew=True))
+
+    def _keys(self, *, anew: bool) -> tuple[bytes, ...]:
+        with self._lock:
+            if anew or not self._known:
+                self._known = tuple(self.read())
+            return self._known
+
+
+def sealer_with(text: str) -> Sealer:
+    """Of keys that are given. Raises ValueError, which holds no part of them."""
+    keys = read_keys(text)
+    return Sealer(lambda: keys)
+
+
+def sealer_of_file(file: Path) -> Sealer:
+    """Of a file that whoever runs Waylink keeps."""
+
+    def read() -> tuple[bytes, ...]:
+        try:
+            return read_keys(file.read_text())
+        except OSError as unreadable:
+            what = f"{file} cannot be read: {unreadable.strerror}"
+        except ValueError as wrong:  # UnicodeDecodeError is one, and holds what could not be decoded
+            what = f"{file}: {'not UTF-8' if isinstance(wrong, UnicodeError) else wrong}"
+        raise ConfigurationError([Problem("WAYLINK_SECRET_KEY_FILE", what, EXAMPLE)])
+
+    return Sealer(read)
+
+
+def sealer_of_folder(data_dir: Path) -> Sealer:
+    """Of the embedded default: the key is made when it is needed first, readable by this user alone."""
+    file = data_dir / KEY_FILE
+    kept = sealer_of_file(file)
+
+    def read() -> Sequence[bytes]:
+        _make(file)
+        return kept.read()
+
+    return Sealer(read)
+
+
+def sealer_without_key() -> Sealer:
+    """Where a database of one's own is used and no key is given: nothing can be sealed, and it is said."""
+
+    def read() -> Sequence[bytes]:
+        what = "is needed to keep signing secrets and broker URLs: set it for every process, the same"
+        raise ConfigurationError([Problem("WAYLINK_SECRET_KEY", what, EXAMPLE)])
+
+    return Sealer(read)
+
+
+def _make(file: Path) -> None:
+    """Several processes may come here at once: the first one's key is everybody's, and nobody reads half of it."""
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as opened:
+            opened.write(
+                f"# Decrypts what Waylink keeps in its database. Keep a copy, not beside the database's.\n{new_key()}\n"
+            )
+            opened.flush()
+            os.fsync(opened.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, file)
+    finally:
+        draft.unlink()

@@ -1,0 +1,167 @@
+"""Signing secrets of HTTP destinations: made here, shown once, kept encrypted, rotated with an overlap (promise 10).
+
+During a rotation every hand-over is signed with the new and with the old secrets, so a team changes its own side
+whenever it likes within the overlap.
+"""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.db import audit
+from app.db import secrets as rows
+from app.db.models import Destination, DestinationSecret
+from app.db.secrets import Key
+from app.domain.standard_webhooks import SECRET_BYTES, read_secret, write_secret
+from app.errors import Conflict, InvalidInput, NotFound, Sealed
+from app.ids import SECRET, new_id, parse, show
+from app.sealing import Sealer
+from app.telemetry import get_logger
+
+OVERLAP: Final = timedelta(hours=24)
+LONGEST_OVERLAP: Final = timedelta(days=30)
+MOST_LIVE: Final = 5  # each signs every hand-over
+ENDED_KEPT: Final = timedelta(days=30)
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new secret. `value` (`whsec_…`) is in memory only; `replaced` end when the overlap does."""
+
+    id: UUID
+    value: str = field(repr=False)
+    replaced: tuple[UUID, ...] = ()
+    overlap_ends_at: datetime | None = None
+
+
+def rotate(
+    session: Session,
+    sealer: Sealer,
+    *,
+    team: str,
+    destination: str,
+    actor: str,
+    now: datetime,
+    overlap: timedelta = OVERLAP,
+    value: str | None = None,
+) -> Issued:
+    """Give an HTTP destination a new secret, its first one too; those it has sign on until the overlap ends.
+
+    value: a `whsec_…` that somebody else made; else one is made here. Raises NotFound, Conflict where it takes no HTTP
+    or too many are in force, InvalidInput.
+    """
+    _require_http(session, team=team, destination=destination)
+    if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
+        raise InvalidInput(f"an overlap takes at most {LONGEST_OVERLAP.days} days")
+    secret = write_secret(secrets.token_bytes(SECRET_BYTES) if value is None else read_secret(value))
+    rows.forget_ended(session, team=team, destination=destination, before=now - ENDED_KEPT)
+    before = tuple(one.id for one in rows.live(session, [(team, destination)], now=now))
+    ends_at = now + overlap if before else None
+    if overlap and len(before) >= MOST_LIVE:
+        raise Conflict(
+            f"{team}/{destination} has {len(before)} secrets in force: end one first, or rotate without an overlap",
+            found={"secrets": [show(SECRET, one) for one in before]},
+        )
+    rows.end(session, before, at=now + overlap)
+    row = DestinationSecret(id=new_id(), team=team, destination=destination, created_at=now)
+    row.sealed = sealer.seal(secret, purpose=signing_purpose((team, destination)))
+    session.add(row)
+    session.flush()
+    detail = {"id": show(SECRET, row.id), "overlap_ends_at": ends_at.isoformat() if ends_at else None}
+    action = "destination.secret_rotated" if before else "destination.secret_made"
+    audit.record(session, actor=actor, action=action, subject=f"{team}/{destination}", now=now, detail=detail)
+    return Issued(row.id, secret, before, ends_at)
+
+
+def adopt(session: Session, sealer: Sealer, value: str, *, key: Key, actor: str, now: datetime) -> bool:
+    """Make a given secret the newest one of a destination; False where it is already."""
+    known = rows.live(session, [key], now=now)
+    if known and known[0].expires_at is None and _opens_to(sealer, known[0], value):
+        return False
+    rotate(session, sealer, team=key[0], destination=key[1], actor=actor, now=now, value=value)
+    return True
+
+
+def expire(session: Session, secret_id: str, *, team: str, destination: str, actor: str, now: datetime) -> UUID:
+    """End a secret at once, such as one that leaked. Raises NotFound; Conflict for the only one in force."""
+    _require_http(session, team=team, destination=destination)
+    wanted = parse(SECRET, secret_id)
+    known = [one.id for one in rows.live(session, [(team, destination)], now=now)]
+    if wanted not in known:
+        raise NotFound(f"secret in force of {team}/{destination}", secret_id)
+    if known == [wanted]:
+        raise Conflict(f"it is the only secret of {team}/{destination}: rotate it with an overlap of 0 instead")
+    rows.end(session, [wanted], at=now)
+    detail = {"id": show(SECRET, wanted)}
+    audit.record(
+        session,
+        actor=actor,
+        action="destination.secret_expired",
+        subject=f"{team}/{destination}",
+        now=now,
+        detail=detail,
+    )
+    return wanted
+
+
+def listed(session: Session, *, team: str, destination: str) -> list[DestinationSecret]:
+    """Ids and times, newest first, and never what they are. Raises NotFound, Conflict."""
+    _require_http(session, team=team, destination=destination)
+    return rows.of_destination(session, team=team, destination=destination)
+
+
+@dataclass(slots=True)
+class Keyring:
+    """The signing keys of destinations, opened once per process and secret."""
+
+    sealer: Sealer
+    _opened: dict[UUID, bytes] = field(default_factory=dict, init=False, repr=False)
+
+    def of(self, session: Session, keys: Collection[Key], *, now: datetime) -> Mapping[Key, tuple[bytes, ...]]:
+        """The keys in force of these destinations, newest first; none for one that has none, or none that opens."""
+        found: dict[Key, list[bytes]] = defaultdict(list)
+        for row in rows.live(session, keys, now=now):
+            key = self._open(row)
+            if key is not None:
+                found[row.team, row.destination].append(key)
+        return {key: tuple(found[key]) for key in keys}
+
+    def _open(self, row: DestinationSecret) -> bytes | None:
+        if row.id not in self._opened:
+            try:
+                text = self.sealer.open(row.sealed, purpose=signing_purpose((row.team, row.destination)))
+            except Sealed as closed:
+                log.error("secret_unreadable", id=show(SECRET, row.id), problem=str(closed))
+                return None
+            self._opened[row.id] = read_secret(text)
+        return self._opened[row.id]
+
+
+def signing_purpose(key: Key) -> str:
+    """What a signing secret is sealed for."""
+    return f"signing secret of {key[0]}/{key[1]}"
+
+
+def _opens_to(sealer: Sealer, row: DestinationSecret, value: str) -> bool:
+    try:
+        text = sealer.open(row.sealed, purpose=signing_purpose((row.team, row.destination)))
+    except Sealed:
+        return False
+    return secrets.compare_digest(read_secret(text), read_secret(value))
+
+
+def _require_http(session: Session, *, team: str, destination: str) -> Destination:
+    found = rows.lock_destination(session, team=team, destination=destination)
+    if found is None or found.retired_at is not None:
+        raise NotFound("destination in force", f"{team}/{destination}")
+    if found.kind != "http":
+        raise Conflict(f"{team}/{destination} takes jobs over Celery, which are not signed")
+    return found
