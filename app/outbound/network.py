@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,13 +21,25 @@ import httpcore
 import httpx
 
 from app.domain.addresses import Address, Network, Place, judge
-from app.domain.answers import Failure
 from app.errors import Unreachable
 
 CONNECT_SECONDS: Final = 5.0  # resolving, TCP and TLS together
 MOST_TRIED: Final = 3  # addresses of one name; more would only divide the time further
 RESOLVERS: Final = 16  # threads; a name server that hangs holds one for each name
 READ_AHEAD: Final = 64 * 1024
+
+
+class Failure(StrEnum):
+    """Why there is no answer, not even a bad one."""
+
+    REFUSED = "refused"  # we do not connect there: the address or the URL is not allowed
+    UNRESOLVED = "unresolved"  # the name has no address
+    UNREACHABLE = "unreachable"  # nobody takes connections there
+    TLS = "tls"  # no trusted connection: the certificate is not the name's, or not signed by anybody we trust
+    TIMED_OUT = "timed_out"
+    BROKEN = "broken"  # the connection ended before an answer
+    INVALID = "invalid"  # what came is no HTTP answer, or its head has no end
+
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 

@@ -12,15 +12,15 @@ from typing import Final, cast
 import httpcore
 
 from app.domain.addresses import Network, Place, read_url
-from app.domain.answers import Answer, Failure
-from app.domain.retry_after import read_retry_after
+from app.domain.answer import Answer
 from app.domain.standard_webhooks import signed_headers
 from app.errors import InvalidInput, Unreachable
-from app.outbound.network import Connector, Resolve, Resolver, trusting
+from app.outbound.network import Connector, Failure, Resolve, Resolver, trusting
 from app.outbound.pool import Kept, Pool
 from app.telemetry import escape_control
 
 TIMEOUT: Final = 15.0  # seconds for the whole of a try, where a destination says nothing else
+MAX_RETRY_AFTER: Final = 64  # characters; dates have 29
 EXCERPT: Final = 1024  # bytes of an answer that are kept
 DRAINED: Final = 64 * 1024  # an answer is read this far, so that its connection can be used again
 BODY_SECONDS: Final = 2.0  # for an answer's body: its status is what counts
@@ -65,6 +65,10 @@ class HttpSender:
         It takes the target's time-out and BODY_SECONDS at most, once it is its turn.
         """
         started = time.monotonic()
+        if not target.keys:
+            return _failed(
+                Failure.REFUSED, "it has no signing secret that can be read, and nothing leaves unsigned", started
+            )
         try:
             place = self._place(target.url)
         except InvalidInput as refused:
@@ -82,7 +86,7 @@ class HttpSender:
             latency = _milliseconds_since(started)
             excerpt = await _beginning(response)
             self._pool.put_back(place, kept)
-        return self._answer(response, latency, excerpt)
+        return _answer(response, latency, excerpt)
 
     async def reach(self, url: str) -> None:
         """Connect, TLS included, and hang up. Raises Unreachable or InvalidInput."""
@@ -119,15 +123,6 @@ class HttpSender:
             return await _ask(await self._pool.take(place, fresh=True), request)
         except _HungUp:
             raise Unreachable(Failure.BROKEN, "it hung up without an answer") from None
-
-    def _answer(self, response: httpcore.Response, latency: float, excerpt: bytes) -> Answer:
-        headers = {name.lower(): value for name, value in response.headers}
-        return Answer(
-            status=response.status,
-            latency_ms=latency,
-            retry_after=read_retry_after(headers.get(b"retry-after", b"").decode("latin-1"), now=self._clock()),
-            excerpt=_shown(excerpt, headers.get(b"content-encoding", b"")),
-        )
 
 
 class _HungUp(Exception):
@@ -166,6 +161,17 @@ async def _beginning(response: httpcore.Response) -> bytes:
     return bytes(body)
 
 
+def _answer(response: httpcore.Response, latency: float, excerpt: bytes) -> Answer:
+    headers = {name.lower(): value for name, value in response.headers}
+    retry_after = headers.get(b"retry-after")
+    return Answer(
+        status=response.status,
+        latency_ms=latency,
+        retry_after=None if retry_after is None else retry_after.decode("latin-1")[:MAX_RETRY_AFTER],
+        excerpt=_shown(excerpt, headers.get(b"content-encoding", b"")),
+    )
+
+
 def _shown(excerpt: bytes, encoding: bytes) -> str:
     if excerpt and encoding.strip().lower() not in {b"", b"identity"}:
         return f"(not shown: its encoding is {escape_control(encoding.decode('latin-1'))[:40]})"
@@ -173,7 +179,7 @@ def _shown(excerpt: bytes, encoding: bytes) -> str:
 
 
 def _failed(failure: Failure, error: str, started: float) -> Answer:
-    return Answer(None, _milliseconds_since(started), failure=failure, error=error)
+    return Answer(error=error, ours=failure is Failure.REFUSED, latency_ms=_milliseconds_since(started))
 
 
 def _milliseconds_since(started: float) -> float:
