@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from app.domain.linking import DuplicatesPolicy, TagKeys
 from app.domain.patterns import compile_pattern
+from app.domain.payloads import PayloadPolicy
 from app.domain.select import check_select, parameters
 from app.errors import InvalidPattern
 
@@ -43,6 +44,7 @@ class EnvironmentEntry(_Strict):
     api_key_file: Path | None = None
     signing_keys_env: str | None = None
     signing_keys_file: Path | None = None
+    payloads: PayloadPolicy = PayloadPolicy.FULL
 
     @model_validator(mode="after")
     def _one_source_each(self) -> "EnvironmentEntry":

@@ -147,6 +147,7 @@ def _environment_of_file(
         account=entry.account or name,
         signing_keys=keys,
         api_key=api_key,
+        payloads=entry.payloads,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from app.domain.payloads import PayloadPolicy
 from app.telemetry import get_logger
 
 _LOOK_AGAIN_AFTER: Final = 1.0  # seconds between two looks at a key file
@@ -91,6 +92,7 @@ class Environment:
     signing_keys: SigningKeys
     api_key: SecretStr | None = None
     sandboxed: bool = False
+    payloads: PayloadPolicy = PayloadPolicy.FULL
 
     @property
     def has_api(self) -> bool:

@@ -33,6 +33,8 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "newest first, separated by commas or blanks.",
             "signing_keys_file": "File that holds the signing keys in the same form. "
             "A change is noticed within a second, without a restart. Not beside `signing_keys_env`.",
+            "payloads": "What is kept of the provider's webhooks that Nango forwards: `full`, `redacted` or `none` "
+            "([what that means](webhooks.md#what-is-kept-of-forwarded-webhooks)).",
         },
     ),
     (

@@ -14,6 +14,7 @@ from app.domain.linking import EndUser
 
 LOOK_AGAIN_AFTER: Final = (2.0, 5.0, 15.0, 60.0)  # seconds; successful look-ups only are counted
 NANGO_DOWN_WAIT: Final = 5.0  # seconds until the next try when Nango could not be asked
+UNASKED_LOOKS: Final = 2  # how often a connection that nobody can ask about is waited for
 
 LINKING_TYPES: Final = frozenset(
     {EventType.CONNECTION_CREATED, EventType.CONNECTION_REAUTHORIZED, EventType.CONNECTION_TAGS_CHANGED}
@@ -23,6 +24,8 @@ CONFIRMABLE_TYPES: Final = LINKING_TYPES | {
     EventType.CONNECTION_RECOVERED,
     EventType.CONNECTION_DELETED,
 }
+# What happened around a connection: it says nothing of tags and owner, and gets those of the connection.
+ABOUT_TYPES: Final = frozenset({EventType.NANGO_SYNC, EventType.NANGO_FORWARD, EventType.NANGO_ASYNC_ACTION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +66,28 @@ Look = View | Absent | Unavailable | NotAsked
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Act on the event. `view` is what the API showed; None means the body is all there is."""
+    """Act on the event. `view` is what the API showed; None means the body is all there is.
+
+    note: what people should know of it, although it is accepted.
+    """
 
     confirmed: bool
     view: View | None = None
     tags_disagree: bool = False
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """Nothing changes yet. `counts` is False when nothing was learnt."""
+    """Nothing changes yet. `counts` is False when nothing was learnt.
+
+    found: a connection, or a generation of it, that no webhook told us of.
+    """
 
     seconds: float
     why: str
     counts: bool
+    found: View | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,8 @@ Verdict = Accept | LookAgain | Reject
 class Known:
     """What we know of a connection.
 
-    nango_id: its generation; None where only webhooks told of it. observed_at: when it was last seen.
+    nango_id: its generation; None where only webhooks told of it. observed_at: when it was last seen; None for one that
+    this very batch is about to make.
     absences: successful looks for a deletion in a row that did not find it. failing: Nango could not renew its token.
     """
 
@@ -109,11 +121,12 @@ def settle(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Ve
 
     known: None for a connection that we do not have.
     """
+    if notice.type in ABOUT_TYPES:
+        return _settle_about(notice, look, looks=looks, known=known)
     if isinstance(look, NotAsked):
         return Accept(confirmed=False)
     if isinstance(look, Unavailable):
-        wait = NANGO_DOWN_WAIT if look.retry_after is None else max(look.retry_after, 1.0)
-        return LookAgain(wait, look.why, counts=False)
+        return _not_learnt(look)
     if notice.type is EventType.CONNECTION_DELETED:
         return _settle_deletion(look, looks=looks, known=known)
     if isinstance(look, Absent):
@@ -149,6 +162,30 @@ def _settle_deletion(look: View | Absent, *, looks: int, known: Known | None) ->
     if look.again or known.absences >= 1:
         return Accept(confirmed=True)
     return LookAgain(LOOK_AGAIN_AFTER[0], "not in Nango's list once; looked at again", counts=True)
+
+
+def _settle_about(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Verdict:
+    """It waits for its connection, whose creation may come later (CONTRACT 1.6).
+
+    The tags of a deleted connection or of an older generation may be another customer's: they serve only where Nango
+    shows nothing newer.
+    """
+    told = known if known is not None and known.observed_at is not None else None
+    newer = look if isinstance(look, View) and (told is None or look.nango_id > (told.nango_id or 0)) else None
+    if notice.key is None or (told is not None and not told.deleted and newer is None):
+        return Accept(confirmed=False)
+    if isinstance(look, Unavailable):
+        return _not_learnt(look)
+    gone = told is not None and isinstance(look, Absent)
+    if gone or looks >= (UNASKED_LOOKS if isinstance(look, NotAsked) else len(LOOK_AGAIN_AFTER)):
+        note = "no creation of its connection came" if told is None else "its connection was deleted before"
+        return Accept(confirmed=False, note=note)
+    return LookAgain(LOOK_AGAIN_AFTER[looks], "waits for its connection's creation", counts=True, found=newer)
+
+
+def _not_learnt(look: Unavailable) -> LookAgain:
+    wait = NANGO_DOWN_WAIT if look.retry_after is None else max(look.retry_after, 1.0)
+    return LookAgain(wait, look.why, counts=False)
 
 
 def _again(looks: int, why: str) -> Verdict:

@@ -20,11 +20,24 @@ from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
 from app.db.models import Event
-from app.domain.confirming import LINKING_TYPES, Absent, Accept, Known, LookAgain, Reject, Verdict, View, settle
+from app.domain.confirming import (
+    ABOUT_TYPES,
+    LINKING_TYPES,
+    Absent,
+    Accept,
+    Known,
+    LookAgain,
+    Reject,
+    Verdict,
+    View,
+    settle,
+)
 from app.domain.event import EventType, settle_failure_type
 from app.domain.linking import Claim, DirectoryPolicy, Owner, read_claim
+from app.domain.own_event import OwnEvent
 from app.domain.routing import RouteSet
-from app.domain.states import ConnectionStatus, EventState
+from app.domain.states import ConnectionStatus, EventState, Origin
+from app.services import own_events
 from app.services.directory import Directory
 from app.services.effects import Effects, is_failing
 from app.services.judged import Judged
@@ -66,6 +79,7 @@ class Batch:
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._waiting = 0
         self._changes: list[bulk.Row] = []
+        self._found: dict[connection_rows.Key, OwnEvent] = {}
         superseding = any(one.key and policy.supersedes(one.key[1]) for one in judged)
         if superseding:
             connection_rows.wait_for_turn(session)
@@ -88,25 +102,38 @@ class Batch:
         self._effects = Effects(policy, self._links, owning, self._judge, now=now)
 
     def apply(self) -> Applied:
+        waiting = []
         for item in self._items:
-            described = self._describe(item)
-            match item.verdict:
-                case LookAgain():
-                    outcome = self._wait(item, item.verdict)
-                case Reject():
-                    outcome = self._give_up(item, item.verdict)
-                case Accept():
-                    outcome = self._accept(item, item.verdict)
-            self._changes.append({**described, **outcome})
+            if item.judged.notice.type in ABOUT_TYPES and isinstance(self._settle(item.event, item.judged), LookAgain):
+                waiting.append(item)  # an event after it in this batch may make its connection
+            else:
+                self._apply(item)
+        for item in waiting:
+            self._apply(item)
         if self._superseding:
             self._superseding.hand_back(self._judge)
         self._write()
         return Applied(self._judge.job_ids, self._outcomes, self._waiting)
 
+    def _apply(self, item: _Item) -> None:
+        described, verdict = self._describe(item), item.verdict
+        if item.judged.notice.type in ABOUT_TYPES:  # an event before it may have made its connection
+            verdict = self._settle(item.event, item.judged)
+        match verdict:
+            case LookAgain():
+                outcome = self._wait(item, verdict)
+            case Reject():
+                outcome = self._give_up(item, verdict)
+            case Accept():
+                outcome = self._accept(item, verdict)
+        self._changes.append({**described, **outcome})
+
     def _connection(self, judged: Judged) -> ConnectionRow | None:
         return self._connections.get(judged.key) if judged.key else None
 
     def _settle(self, event: LockedEvent, judged: Judged) -> Verdict:
+        if judged.notice.type in ABOUT_TYPES and event.route_set is not None:
+            return Accept(confirmed=False)  # repeated: it was routed, and says nothing of its connection
         connection = self._connection(judged)
         known = _known(connection) if connection else None
         return settle(judged.notice, judged.look, looks=event.looks, known=known)
@@ -153,6 +180,15 @@ class Batch:
         deletion = item.judged.notice.type is EventType.CONNECTION_DELETED
         if deletion and connection is not None and isinstance(item.judged.look, Absent):
             connection.absences += _is_newest(connection, item.judged)
+        if verdict.found is not None and item.judged.key is not None:
+            _, integration, connection_id = item.judged.key
+            created = OwnEvent(
+                type=EventType.CONNECTION_CREATED,
+                integration=integration,
+                connection_id=connection_id,
+                look=verdict.found,
+            )
+            self._found[item.judged.key] = created
         self._waiting += 1
         return {
             "attempts": 0,  # waiting is a result: it does not count as a crash
@@ -184,7 +220,7 @@ class Batch:
         untold = self._effects.act(connection, event, item.judged, verdict) if connection else None
         changes: dict[str, Any] = {
             "confirmed": verdict.confirmed,
-            "problem": untold if first_time else None,
+            "problem": (untold or verdict.note) if first_time else None,
             "attempts": 0,
             "looks": 0,
             "processed_at": self._now,
@@ -217,6 +253,8 @@ class Batch:
         bulk.update(self._session, Event, self._changes)
         bodies = {item.event.id: item.judged.scrubbed_body for item in self._items if item.judged.scrubbed_body}
         event_rows.replace_bodies(self._session, bodies)
+        for (environment, *_), event in self._found.items():
+            own_events.store(self._session, [event], environment=environment, origin=Origin.SYSTEM, now=self._now)
         self._judge.write(self._session)
         plans = self._effects.plans
         refresh_rows.supersede(self._session, plans.keys() & self._before.keys(), now=self._now)

@@ -18,7 +18,16 @@ from app.db.events import ClaimedEvent
 from app.db.storing import has_answered, is_away
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS
 from app.domain.budget import Priority
-from app.domain.confirming import CONFIRMABLE_TYPES, LINKING_TYPES, Absent, Look, NotAsked, Unavailable, View
+from app.domain.confirming import (
+    ABOUT_TYPES,
+    CONFIRMABLE_TYPES,
+    LINKING_TYPES,
+    Absent,
+    Look,
+    NotAsked,
+    Unavailable,
+    View,
+)
 from app.domain.event import EventType, Notice, read, unhandled, without_secrets
 from app.domain.linking import TagKeys, read_claim
 from app.domain.own_event import read_own
@@ -56,8 +65,9 @@ class _Told:
 
     @property
     def asks(self) -> bool:
-        """Whether Nango has to be asked."""
-        return self.look is None and self.notice.type in CONFIRMABLE_TYPES
+        """Whether Nango has to be asked: of what only goes with a connection, once that was waited for."""
+        waited = self.notice.type in ABOUT_TYPES and self.event.looks > 0
+        return self.look is None and (waited or self.notice.type in CONFIRMABLE_TYPES)
 
     @property
     def wanted(self) -> Wanted:

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.db.storing import NewDelivery
 from app.domain.event import at_rest
+from app.domain.payloads import kept
 from app.domain.signature import HEADER, fingerprint, matching_key
 from app.environments import Environment, Environments
 from app.ids import EVENT, new_id, show
@@ -129,7 +130,7 @@ class WebhookEndpoint:
             matched = _matched(body, _told(headers)[1], keys)
             if matched is None:
                 return False
-            self.store.take(self._delivery(name, body), tell, now=now, arrived=now)
+            self.store.take(self._delivery(environment, body), tell, now=now, arrived=now)
         except StoreUnavailable:
             return False
         except Exception:
@@ -150,12 +151,13 @@ class WebhookEndpoint:
         body = await self.bodies.read(receive, declared=declared)
         self._verify(environment, signatures, body)
         try:
-            return await self.store.store(self._delivery(name, body), arrived=arrived)
+            return await self.store.store(self._delivery(environment, body), arrived=arrived)
         except StoreUnavailable:
             raise _not_stored() from None
 
-    def _delivery(self, name: str, body: bytes) -> NewDelivery:
-        return NewDelivery(new_id(), name, fingerprint(name, body), at_rest(body), self.clock())
+    def _delivery(self, environment: Environment, body: bytes) -> NewDelivery:
+        name, stored = environment.name, at_rest(kept(body, environment.payloads))
+        return NewDelivery(new_id(), name, fingerprint(name, body), stored, self.clock())
 
     def _verify(self, environment: Environment, signatures: Sequence[bytes], body: bytes) -> None:
         if not signatures:

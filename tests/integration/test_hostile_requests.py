@@ -96,7 +96,7 @@ def raw_auth(member: bytes) -> bytes:
 
 DEEP = 100_000
 UNHANDLED, CREATED, FORWARD, SYNC = "nango.unhandled", "connection.created", "nango.forward", "nango.sync"
-FORWARDED = b'{"from":"github","type":"forward","connectionId":"c-1","providerConfigKey":"github","payload":%b}'
+FORWARDED = b'{"from":"github","type":"forward","providerConfigKey":"github","payload":%b}'
 BODIES = {
     "nothing": (b"", UNHANDLED),
     "null": (b"null", UNHANDLED),

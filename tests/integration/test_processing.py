@@ -49,7 +49,7 @@ def test_every_sample_and_recording_is_linked_as_its_tags_say(world, clock, bodi
     owners = {}
     linked = 0
     for raw in bodies:
-        event = world.event(world.settle(raw))
+        event = world.event(world.wait_out(raw))
         clock.move(200)  # beyond the window: the recordings repeat themselves
         assert event.state == EventState.PROCESSED, event.problem
         assert event.body == raw or b'"error"' in raw  # an error text is scrubbed, nothing else is touched
@@ -68,7 +68,7 @@ def test_every_sample_and_recording_is_linked_as_its_tags_say(world, clock, bodi
 
 def test_failures_and_forwards_alone_make_no_connection(world):
     for raw in (failure(connection_id="new", operation="creation"), failure("refresh", connection_id="new"), sync()):
-        assert world.event(world.settle(raw)).state == EventState.PROCESSED
+        assert world.event(world.wait_out(raw)).state == EventState.PROCESSED
     assert world.all(Connection) == []
 
 
@@ -140,7 +140,7 @@ def test_what_nobody_understands_is_kept_as_unhandled_and_can_be_routed(world, b
 )
 def test_a_forward_of_any_json_is_stored_routed_and_read_back(world, payload):
     world.route(all={"type": ["nango.forward"]})
-    body = f'{{"from":"x","type":"forward","providerConfigKey":"oauth2","connectionId":"c","payload":{payload}}}'
+    body = f'{{"from":"x","type":"forward","providerConfigKey":"oauth2","payload":{payload}}}'
     event = world.event(world.settle(body.encode()))
     assert (event.type, event.state) == ("nango.forward", EventState.PROCESSED), event.problem
     expected = json.loads(payload.replace("\\u0000", "\\ufffd").replace("\\ud800", "\\ufffd"), strict=False)

@@ -19,6 +19,7 @@ from app.db.models import Connection, Event, Job, Link, Organization, Refresh, U
 from app.db.routes import RouteRow
 from app.db.storing import NewDelivery
 from app.domain.signature import fingerprint
+from app.domain.states import EventState
 from app.environments import Environment, SigningKeys
 from app.ids import new_id
 from app.sandbox.webhooks import auth_body, serialize
@@ -96,6 +97,14 @@ class World:
         [receipt] = self.receive(body)
         self.process(receipt)
         return receipt.event_id
+
+    def wait_out(self, body):
+        """The same, with the clock moved for as long as the event waits for something."""
+        event_id = self.settle(body)
+        while (event := self.event(event_id)).state == EventState.RECEIVED:
+            self.clock.now = max(self.clock.now, event.next_at)
+            self.process()
+        return event_id
 
     def route(self, **patterns):
         """Make these the routes of team crm: a name and a pattern each, the job called `crm.<name>`."""

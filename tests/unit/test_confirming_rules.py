@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.domain.confirming import (
+    ABOUT_TYPES,
     CONFIRMABLE_TYPES,
     LINKING_TYPES,
     LOOK_AGAIN_AFTER,
     NANGO_DOWN_WAIT,
+    UNASKED_LOOKS,
     Absent,
     Accept,
     Known,
@@ -150,3 +152,52 @@ def test_an_error_that_a_flow_should_have_ended_is_waited_out_then_the_api_holds
     assert verdicts[4] == Accept(confirmed=True, view=broken)
     assert isinstance(judge(notice(), broken), Accept)  # nothing was known to be broken
     assert isinstance(judge(notice(EventType.CONNECTION_TAGS_CHANGED), broken, known=failing), Accept)
+
+
+ABOUT = pytest.mark.parametrize("kind", sorted(ABOUT_TYPES))
+GONE = replace(KNOWN, deleted=True)
+UNTOLD = replace(KNOWN, nango_id=None, observed_at=None)
+
+
+@ABOUT
+@pytest.mark.parametrize("look", [NotAsked(), ABSENT, Unavailable("down"), view(), view(nango_id=6)])
+def test_what_goes_with_a_connection_that_we_know_needs_no_look(kind, look):
+    assert judge(notice(kind), look) == Accept(confirmed=False)
+
+
+@ABOUT
+def test_what_names_no_connection_waits_for_none(kind):
+    assert judge(Notice(type=kind, integration="i"), NotAsked(), known=None) == Accept(confirmed=False)
+
+
+@ABOUT
+@pytest.mark.parametrize("known", [None, UNTOLD])
+def test_what_goes_with_an_unknown_connection_waits_on_the_schedule_then_goes_without(kind, known):
+    verdicts = [judge(notice(kind), ABSENT, looks=looks, known=known) for looks in range(5)]
+    assert [(one.seconds, one.counts, one.found) for one in verdicts[:4]] == [(s, True, None) for s in LOOK_AGAIN_AFTER]
+    assert isinstance(verdicts[4], Accept)
+    assert verdicts[4].note
+
+
+@ABOUT
+@pytest.mark.parametrize("known", [None, GONE])
+def test_where_nobody_can_be_asked_it_waits_twice(kind, known):
+    verdicts = [judge(notice(kind), NotAsked(), looks=looks, known=known) for looks in range(3)]
+    assert [one.seconds for one in verdicts[:UNASKED_LOOKS]] == [2, 5]
+    assert isinstance(verdicts[UNASKED_LOOKS], Accept)
+
+
+@ABOUT
+@pytest.mark.parametrize(("known", "nango_id"), [(None, 7), (UNTOLD, 7), (GONE, 8), (KNOWN, 8)])
+def test_a_connection_that_no_webhook_told_of_is_found_and_waited_for(kind, known, nango_id):
+    verdict = judge(notice(kind), view(nango_id=nango_id), looks=1, known=known)
+    assert (verdict.seconds, verdict.found) == (5, view(nango_id=nango_id))
+    assert isinstance(judge(notice(kind), view(nango_id=nango_id), looks=4, known=known), Accept)
+
+
+@ABOUT
+def test_what_goes_with_a_deleted_connection_waits_until_nango_shows_nothing_newer(kind):
+    assert judge(notice(kind), NotAsked(), known=GONE).seconds == 2
+    assert judge(notice(kind), view(), looks=1, known=GONE).found is None  # a lagging list shows the old generation
+    assert judge(notice(kind), Unavailable("down"), looks=1, known=GONE).counts is False
+    assert isinstance(judge(notice(kind), ABSENT, looks=1, known=GONE), Accept)

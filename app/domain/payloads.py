@@ -1,0 +1,72 @@
+"""What is kept of a provider's webhook that Nango forwards: all of it, its shape, or nothing (promise 7).
+
+Decided before a body is stored: a database keeps what was once written in its log and in dead rows. Sync and async
+action bodies are Nango's own and hold names, counts and times; they are kept whole.
+"""
+
+import json
+import re
+from enum import StrEnum
+from typing import Final
+
+from app.domain.event import MAX_NAME, EventType, read
+
+REDACTED: Final = "[redacted]"
+_NOTHING: Final = b"{}"  # of a body that is not understood; it is read as one of no known type
+_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")  # a name; others may be data, such as addresses
+_ENVELOPE: Final = ("from", "type", "providerConfigKey", "connectionId")
+
+
+class PayloadPolicy(StrEnum):
+    FULL = "full"  # as it came
+    REDACTED = "redacted"  # its shape: names of members, lengths of lists, and where there is null
+    NONE = "none"  # nothing of it
+
+
+_FULL: Final = PayloadPolicy.FULL  # a member of an enumeration is looked up each time
+
+
+def kept(body: bytes, policy: PayloadPolicy) -> bytes:
+    """The body as it may be stored. With `full`, which every webhook pays for, it is the same bytes, unread.
+
+    A body that is not understood may be a provider's, relayed without an envelope (CONTRACT 1.7), and is treated as
+    one. The body that is kept is understood as the original was.
+    """
+    if policy is _FULL:
+        return body
+    kind = read(body).type
+    if kind not in {EventType.NANGO_FORWARD, EventType.NANGO_UNHANDLED}:
+        return body
+    try:
+        came = json.loads(body)
+    except (ValueError, RecursionError):
+        return _NOTHING
+    if kind is EventType.NANGO_UNHANDLED:
+        return _written(_redacted(came)) if policy is PayloadPolicy.REDACTED else _NOTHING
+    envelope = {name: came[name] for name in _ENVELOPE if _is_name(came.get(name))}
+    if policy is PayloadPolicy.REDACTED:
+        envelope["payload"] = _redacted(came.get("payload"))
+    return _written(envelope)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_NAME
+
+
+def _redacted(value: object) -> object:
+    try:
+        return _shape(value)
+    except RecursionError:
+        return REDACTED
+
+
+def _shape(value: object) -> object:
+    if isinstance(value, dict):
+        return {name if _MEMBER.fullmatch(name) else REDACTED: _shape(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_shape(item) for item in value]
+    return None if value is None else REDACTED
+
+
+def _written(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

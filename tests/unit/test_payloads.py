@@ -1,0 +1,103 @@
+"""What is kept of forwarded webhooks (promise 7)."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.event import EventType, read
+from app.domain.payloads import PayloadPolicy, kept
+
+SAMPLES = sorted((Path(__file__).parent.parent / "data" / "nango" / "samples" / "webhooks").glob("*.json"))
+PAYLOAD = {"email": "dana@acme.example", "amount": 12.5, "paid": True, "note": None, "items": [{"id": 7}, "x"]}
+FORWARD = {"from": "stripe", "type": "forward", "providerConfigKey": "i", "connectionId": "c", "payload": PAYLOAD}
+LESS = [PayloadPolicy.REDACTED, PayloadPolicy.NONE]
+
+
+def raw(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_with_full_every_body_rests_as_it_came(path):
+    body = path.read_bytes()
+    assert kept(body, PayloadPolicy.FULL) is body
+
+
+@pytest.mark.parametrize("policy", LESS)
+@pytest.mark.parametrize(
+    "path", [one for one in SAMPLES if not one.stem.startswith("forward")], ids=lambda path: path.stem
+)
+def test_nangos_own_webhooks_rest_whole_with_every_policy(path, policy):
+    body = path.read_bytes()
+    if read(body).type != EventType.NANGO_UNHANDLED:
+        assert kept(body, policy) == body
+
+
+def test_redacted_keeps_the_shape_and_no_value():
+    payload = read(kept(raw(FORWARD), PayloadPolicy.REDACTED)).payload
+    hidden = "[redacted]"
+    assert payload == {
+        "email": hidden,
+        "amount": hidden,
+        "paid": hidden,
+        "note": None,
+        "items": [{"id": hidden}, hidden],
+    }
+
+
+def test_names_of_members_that_may_be_data_are_redacted_too():
+    body = raw({**FORWARD, "payload": {"dana@acme.example": 1, "1042": 2, "plan_name": 3, "x" * 65: 4}})
+    assert read(kept(body, PayloadPolicy.REDACTED)).payload.keys() == {"[redacted]", "plan_name"}
+
+
+def test_none_keeps_what_the_event_is_about_and_nothing_else():
+    body = raw({**FORWARD, "more": "secret", "from": {"who": "dana"}})
+    stored = kept(body, PayloadPolicy.NONE)
+    assert json.loads(stored) == {"type": "forward", "providerConfigKey": "i", "connectionId": "c"}
+
+
+@pytest.mark.parametrize("policy", LESS)
+@pytest.mark.parametrize(
+    "body",
+    [raw(PAYLOAD), raw([PAYLOAD]), raw("dana@acme.example"), b"dana@acme.example", raw({**PAYLOAD, "type": "x"})],
+)
+def test_a_body_without_an_envelope_counts_as_forwarded(body, policy):
+    stored = kept(body, policy)
+    assert b"dana" not in stored
+    assert read(stored).type == EventType.NANGO_UNHANDLED
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text().map("§".__add__),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text().map("§".__add__), inner),
+    max_leaves=10,
+)
+ENVELOPE = {"type": "forward", "providerConfigKey": "i"}
+
+
+@pytest.mark.parametrize("policy", LESS)
+@settings(deadline=None)
+@given(payload=JSON, names=st.fixed_dictionaries({}, optional={"connectionId": JSON, "from": JSON, "other": JSON}))
+def test_what_is_kept_is_understood_as_the_original_and_holds_no_text_of_it(policy, payload, names):
+    body = raw({**names, **ENVELOPE, "payload": payload})
+    notice, stored = read(body), kept(body, policy)
+    again = read(stored)
+    assert (again.type, again.key, again.provider) == (notice.type, notice.key, notice.provider)
+    allowed = [
+        one for one in (names.get("connectionId"), names.get("from")) if isinstance(one, str) and len(one) <= 255
+    ]
+    assert stored.count(b"\\u00a7") == raw(allowed).count(b"\\u00a7")
+
+
+@pytest.mark.parametrize("policy", LESS)
+@pytest.mark.parametrize("depth", [100, 400, 600, 900, 990, 50_000])
+def test_no_depth_is_an_error(policy, depth):
+    body = (
+        b'{"from":"x","type":"forward","providerConfigKey":"i","payload":' + b"[" * depth + b"7" + b"]" * depth + b"}"
+    )
+    stored = kept(body, policy)
+    assert b"7" not in stored
+    assert read(stored).payload != 7
