@@ -11,7 +11,7 @@ import click
 from app.cli.actors import cli_actor
 from app.clock import utc_now
 from app.configuration import load
-from app.db import listing
+from app.db import connection_listing
 from app.db.engine import connect
 from app.db.schema import require_current
 from app.errors import InvalidInput
@@ -37,7 +37,7 @@ class Target:
         if self.connection.startswith(f"{CONNECTION}_"):
             return parse(CONNECTION, self.connection)
         with desk.database.read() as session:
-            return listing.find_connection(
+            return connection_listing.find_connection(
                 session, self.connection, integration=self.integration, environment=self.environment
             )
 

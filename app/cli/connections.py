@@ -11,7 +11,7 @@ from app.cli.acting import Target, desk_for_acting, on_connection, pairs
 from app.cli.connection_edits import connect, metadata, reconnect, restore_tags, tags
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, choice, connection_filters, open_database
 from app.cli.output import print_one, print_rows
-from app.db import listing
+from app.db import connection_listing
 from app.db.listing import Filters
 from app.domain import tags as tag_rules
 from app.domain.states import ConnectionStatus
@@ -61,7 +61,7 @@ def connections(
         **filters,
     )
     with closing(open_database()) as database, database.read() as session:
-        rows = listing.connections(session, wanted)
+        rows = connection_listing.connections(session, wanted)
     columns = ("integration", "connection_id", "status", "user", "organization", "linked_by", "tags", "refresh_at")
     print_rows(rows, columns, as_json=as_json)
 
@@ -87,7 +87,7 @@ def show_connection(
             )
             live = {"credentials": msgspec.to_builtins(found)}
         with desk.database.read() as session:
-            print_one(listing.connection(session, ref) | live, as_json=as_json)
+            print_one(connection_listing.connection(session, ref) | live, as_json=as_json)
 
 
 @connections.command("refresh")
@@ -111,7 +111,7 @@ def delete_connection(*, yes: bool, as_json: bool, **target: Any) -> None:
         ref = Target(**target).find(desk)
         subject = desk.subject(ref)
         with desk.database.read() as session:
-            shown = listing.connection(session, ref)
+            shown = connection_listing.connection(session, ref)
         if not yes:
             owner = shown["user"] or shown["organization"] or "nobody"
             what = f"{subject.integration} connection {subject.connection_id!a} of {owner!a}"

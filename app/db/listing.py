@@ -1,17 +1,15 @@
-"""Reading for people: events, connections and jobs as plain objects, newest first, filtered and bounded."""
+"""Reading for people: events, jobs and refreshes as plain objects, newest first, filtered and bounded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, func, select, type_coerce
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 
-from app.db import bulk, duplicates
-from app.db.models import Attempt, Connection, Decision, Event, Job, Link, Organization, Refresh, User
+from app.db.models import Attempt, Connection, Decision, Event, Job, Refresh
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import NotFound
 from app.ids import CONNECTION, EVENT, JOB, REFRESH, show
@@ -45,7 +43,7 @@ class Filters:
 
 
 def events(session: Session, filters: Filters) -> list[dict[str, Any]]:
-    statement = _equal(
+    statement = equal(
         select(Event),
         (Event.state, filters.state),
         (Event.type, filters.type),
@@ -56,7 +54,7 @@ def events(session: Session, filters: Filters) -> list[dict[str, Any]]:
     )
     if filters.team is not None:
         statement = statement.where(_concerns(filters.team))
-    return [_event(one) for one in session.scalars(_page(statement, Event.id, filters))]
+    return [_event(one) for one in session.scalars(page(statement, Event.id, filters))]
 
 
 def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[str, Any]:
@@ -72,9 +70,9 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
     decisions = session.scalars(select(Decision).where(Decision.event_id == event_id).order_by(Decision.route))
     routes = {each["route"] for each in found_jobs}
     return _event(one) | {
-        "last_seen_at": _time(one.last_seen_at),
-        "processed_at": _time(one.processed_at),
-        "next_look_at": _time(one.next_at) if one.state == "received" else None,
+        "last_seen_at": shown_time(one.last_seen_at),
+        "processed_at": shown_time(one.processed_at),
+        "next_look_at": shown_time(one.next_at) if one.state == "received" else None,
         "attempts": one.attempts,
         "looks": one.looks,
         "body": one.body.decode("utf-8", "replace") if one.body is not None and team is None else None,
@@ -89,86 +87,8 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
     }
 
 
-def connections(session: Session, filters: Filters) -> list[dict[str, Any]]:
-    statement = _equal(
-        _connection_rows(),
-        (Connection.status, filters.status),
-        (Connection.environment, filters.environment),
-        (Connection.integration, filters.integration),
-        (Connection.connection_id, filters.connection_id),
-        (User.external_id, filters.user),
-        (Organization.external_id, filters.organization),
-    )
-    if filters.unlinked:
-        statement = statement.where(Connection.unlinked_reason.is_not(None))
-    if filters.drift:
-        statement = statement.where(Connection.drift.is_not(None))
-    if filters.duplicates:
-        statement = statement.where(duplicates.is_one_of_several())
-    if filters.tags:
-        statement = statement.where(*_tagged(bulk.dialect(session), filters.tags))
-    return [_connection(*row) for row in session.execute(_page(statement, Connection.id, filters))]
-
-
-def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
-    """One connection with the history of its links and refreshes. Raises NotFound."""
-    row = session.execute(_connection_rows().where(Connection.id == connection_ref)).first()
-    if row is None:
-        raise NotFound("connection", show(CONNECTION, connection_ref))
-    links = session.scalars(select(Link).where(Link.connection_ref == connection_ref).order_by(Link.id.desc()))
-    refreshes = session.scalars(
-        select(Refresh).where(Refresh.connection_ref == connection_ref).order_by(Refresh.id.desc()).limit(20)
-    )
-    one: Connection = row[0]
-    return _connection(*row) | {
-        "nango_id": one.nango_id,
-        "tags_disagree": one.tags_disagree,
-        "known_tags": one.known_tags,
-        "siblings": duplicates.siblings(session, connection_ref),
-        "last_error_type": one.last_error_type,
-        "last_error_at": _time(one.last_error_at),
-        "observed_at": _time(one.observed_at),
-        "links": [
-            {
-                "linked_by": each.linked_by,
-                "opened_at": _time(each.opened_at),
-                "closed_at": _time(each.closed_at),
-                "close_reason": each.close_reason,
-            }
-            for each in links
-        ],
-        "refreshes": [
-            {
-                "refresh_at": _time(each.refresh_at),
-                "reason": each.reason,
-                "forced": each.forced,
-                "finished_at": _time(each.finished_at),
-                "outcome": each.outcome,
-                "error": each.error,
-            }
-            for each in refreshes
-        ],
-    }
-
-
-def find_connection(
-    session: Session, connection_id: str, *, integration: str | None = None, environment: str | None = None
-) -> UUID:
-    """Our id of the one connection with this id of Nango's. Raises NotFound, also when there are several."""
-    statement = _equal(
-        select(Connection.id).where(Connection.connection_id == connection_id),
-        (Connection.integration, integration),
-        (Connection.environment, environment),
-    )
-    found = session.scalars(statement.limit(2)).all()
-    if len(found) != 1:
-        several = "single connection (there are several; name integration and environment, or use our con_… id)"
-        raise NotFound("connection" if not found else several, connection_id)
-    return cast("UUID", found[0])
-
-
 def jobs(session: Session, filters: Filters) -> list[dict[str, Any]]:
-    statement = _equal(
+    statement = equal(
         select(Job),
         (Job.state, filters.state),
         (Job.team, filters.team),
@@ -178,13 +98,13 @@ def jobs(session: Session, filters: Filters) -> list[dict[str, Any]]:
         (Job.fault, filters.fault),
         (Job.event_id, filters.event_id),
     )
-    return [_job(one) for one in session.scalars(_page(statement, Job.id, filters))]
+    return [_job(one) for one in session.scalars(page(statement, Job.id, filters))]
 
 
 def refreshes(session: Session, filters: Filters) -> list[dict[str, Any]]:
     """Planned and past refreshes, those that were made last first. `state`: `open` or `finished`."""
     statement: Any = select(Refresh, Connection).join(Connection, Connection.id == Refresh.connection_ref)
-    statement = _equal(
+    statement = equal(
         statement,
         (Connection.environment, filters.environment),
         (Connection.integration, filters.integration),
@@ -193,7 +113,7 @@ def refreshes(session: Session, filters: Filters) -> list[dict[str, Any]]:
     if filters.state is not None:
         over = Refresh.finished_at.is_not(None)
         statement = statement.where(over if filters.state == "finished" else ~over)
-    return [_refresh(*row) for row in session.execute(_page(statement, Refresh.id, filters))]
+    return [_refresh(*row) for row in session.execute(page(statement, Refresh.id, filters))]
 
 
 def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str, Any]:
@@ -206,7 +126,7 @@ def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str,
         "attempt_log": [
             {
                 "number": each.number,
-                "started_at": _time(each.started_at),
+                "started_at": shown_time(each.started_at),
                 "latency_ms": round(each.latency_ms, 1),
                 "outcome": each.outcome,
                 "error": each.error,
@@ -216,7 +136,7 @@ def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str,
     }
 
 
-def _equal(statement: Select[Any], *pairs: tuple[Any, Any]) -> Select[Any]:
+def equal(statement: Select[Any], *pairs: tuple[Any, Any]) -> Select[Any]:
     for column, value in pairs:
         if value is not None:
             statement = statement.where(column == value)
@@ -228,28 +148,10 @@ def _concerns(team: str) -> ColumnElement[bool]:
     return exists().where(Job.event_id == Event.id, Job.team == team)
 
 
-def _tagged(dialect: str, tags: Mapping[str, str]) -> list[ColumnElement[bool]]:
-    if dialect == "postgresql":
-        return [type_coerce(Connection.tags, JSONB).contains(dict(tags))]
-    each = func.json_each(Connection.tags).table_valued("key", "value")
-    return [exists().select_from(each).where(each.c.key == key, each.c.value == tags[key]) for key in tags]
-
-
-def _page(statement: Select[Any], key: Any, filters: Filters) -> Select[Any]:
+def page(statement: Select[Any], key: Any, filters: Filters) -> Select[Any]:
     if filters.before is not None:
         statement = statement.where(key < filters.before)
     return statement.order_by(key.desc()).limit(filters.limit)
-
-
-def _connection_rows() -> Select[Any]:
-    statement: Any = (
-        select(Connection, Link, User, Organization, Refresh)
-        .outerjoin(Link, (Link.connection_ref == Connection.id) & Link.closed_at.is_(None))
-        .outerjoin(User, User.id == Link.user_id)
-        .outerjoin(Organization, Organization.id == Link.organization_id)
-        .outerjoin(Refresh, (Refresh.connection_ref == Connection.id) & Refresh.finished_at.is_(None))
-    )
-    return cast("Select[Any]", statement)
 
 
 def _event(one: Event) -> dict[str, Any]:
@@ -266,29 +168,7 @@ def _event(one: Event) -> dict[str, Any]:
         "tags": one.tags,
         "failure": one.failure,
         "problem": one.problem,
-        "received_at": _time(one.received_at),
-    }
-
-
-def _connection(
-    one: Connection, link: Link | None, user: User | None, organization: Organization | None, refresh: Refresh | None
-) -> dict[str, Any]:
-    return {
-        "id": show(CONNECTION, one.id),
-        "environment": one.environment,
-        "integration": one.integration,
-        "connection_id": one.connection_id,
-        "provider": one.provider,
-        "auth_mode": one.auth_mode,
-        "status": one.status,
-        "tags": one.tags,
-        "user": user.external_id if user else None,
-        "organization": organization.external_id if organization else None,
-        "linked_by": link.linked_by if link else None,
-        "unlinked_reason": one.unlinked_reason,
-        "drift": one.drift,
-        "expires_at": _time(one.expires_at),
-        "refresh_at": _time(refresh.refresh_at) if refresh else None,
+        "received_at": shown_time(one.received_at),
     }
 
 
@@ -307,9 +187,9 @@ def _job(one: Job) -> dict[str, Any]:
         "blocked_by": one.blocked_by,
         "fault": one.fault,
         "problem": one.problem,
-        "next_at": _time(one.next_at) if one.state in UNFINISHED_JOBS else None,
-        "created_at": _time(one.created_at),
-        "finished_at": _time(one.finished_at),
+        "next_at": shown_time(one.next_at) if one.state in UNFINISHED_JOBS else None,
+        "created_at": shown_time(one.created_at),
+        "finished_at": shown_time(one.finished_at),
     }
 
 
@@ -320,16 +200,16 @@ def _refresh(one: Refresh, connection: Connection) -> dict[str, Any]:
         "environment": connection.environment,
         "integration": connection.integration,
         "connection_id": connection.connection_id,
-        "refresh_at": _time(one.refresh_at),
+        "refresh_at": shown_time(one.refresh_at),
         "forced": one.forced,
         "reason": one.reason,
         "attempts": one.attempts,
-        "finished_at": _time(one.finished_at),
+        "finished_at": shown_time(one.finished_at),
         "outcome": one.outcome,
         "error": one.error,
-        "expires_at": _time(one.expires_at),
+        "expires_at": shown_time(one.expires_at),
     }
 
 
-def _time(value: datetime | None) -> str | None:
+def shown_time(value: datetime | None) -> str | None:
     return value.isoformat() if value else None

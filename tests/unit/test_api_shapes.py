@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import fields
 
 from app import errors
-from app.db import audit, listing, rejections
+from app.db import audit, connection_listing, listing, rejections
 from app.db.models import Audit, Connection, Event, Job, Refresh, Rejection
 from app.web.api import problems, shapes
 from app.web.api.problems import Kind, refusal_for
@@ -23,7 +23,7 @@ CONNECTION = Connection(id=ID)
     [
         (audit.shown(Audit(id=ID, at=NOW)), shapes.AuditEntry),
         (listing._event(EVENT), shapes.EventRow),
-        (listing._connection(CONNECTION, None, None, None, None), shapes.ConnectionRow),
+        (connection_listing._connection(CONNECTION, None, None, None, None), shapes.ConnectionRow),
         (listing._job(Job(id=ID, event_id=ID, created_at=NOW)), shapes.JobRow),
         (rejections.shown(Rejection(minute=NOW, last_at=NOW)), shapes.RejectionRow),
         (listing._refresh(Refresh(id=ID, refresh_at=NOW), CONNECTION), shapes.RefreshRow),

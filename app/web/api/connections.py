@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct, field
 
-from app.db import listing
+from app.db import connection_listing
 from app.db.listing import Filters
 from app.domain import tags as tag_rules
 from app.domain.access import Scope
@@ -44,7 +44,7 @@ class CredentialsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class LiveCredentials(Struct, frozen=True, kw_only=True):
-    """What Nango has now. The members of `credentials` depend on its `type`, as Nango's documentation has them."""
+    """What Nango has now. The members of `credentials` depend on its `type`; docs/client.md has them for each."""
 
     id: str
     integration: str
@@ -94,7 +94,7 @@ def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
         tags=tag_rules.normalize(query.tags),
     )
     with call.context.database.read() as session:
-        return page(listing.connections(session, filters), query.limit, ConnectionRow)
+        return page(connection_listing.connections(session, filters), query.limit, ConnectionRow)
 
 
 @endpoint("GET /connections/{con_id}", scope=Scope.VIEWER)
@@ -104,7 +104,7 @@ def get_connection(call: Call, con_id: str) -> ConnectionRecord:
     Nango is not asked. Its links and its last twenty refreshes are there, newest first.
     """
     with call.context.database.read() as session:
-        return record(listing.connection(session, identity(CONNECTION, con_id)), ConnectionRecord)
+        return record(connection_listing.connection(session, identity(CONNECTION, con_id)), ConnectionRecord)
 
 
 @endpoint("GET /connections/{con_id}/credentials", scope=Scope.CREDENTIALS, asks_nango=True)
