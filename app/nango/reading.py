@@ -101,21 +101,28 @@ class Reading(Operations):
         credentials: bool = True,
         force_refresh: bool = False,
         refresh_token: bool = False,
+        refresh_github_app_jwt_token: bool = False,
         timeout: float | None = None,
     ) -> ConnectionDetail:
         """One connection with its credentials; Nango refreshes them first where due (CONTRACT 4).
 
         force_refresh: refresh in any case; each call reaches the provider. refresh_token: include refresh tokens.
+        refresh_github_app_jwt_token: renew the application's own token (`jwt_token`) of a GitHub App.
         credentials: False drops them unread, so that nothing of them can be passed on by mistake. It is the API key
         that decides whether Nango sends them and refreshes: with scope …:read_credentials always; with only …:read
-        never, and both flags are forbidden. `list_connections(connection_id=…)` refreshes nothing in any case.
+        never, and the three flags are forbidden. `list_connections(connection_id=…)` refreshes nothing in any case.
         Raises, beside the common ones, NangoConnectionNotFound, NangoUnknownIntegration and the three of refreshing:
         NangoRefreshFailed, NangoRefreshBackingOff, NangoRefreshExhausted.
         """
-        if not credentials and (force_refresh or refresh_token):
-            raise InvalidInput("force_refresh and refresh_token ask for credentials: they need credentials=True")
-        flags = {"force_refresh": force_refresh, "refresh_token": refresh_token}
-        query = of_integration(integration) | {name: "true" for name, wanted in flags.items() if wanted}
+        flags = {
+            "force_refresh": force_refresh,
+            "refresh_token": refresh_token,
+            "refresh_github_app_jwt_token": refresh_github_app_jwt_token,
+        }
+        wanted = [name for name, asked in flags.items() if asked]
+        if wanted and not credentials:
+            raise InvalidInput(f"{' and '.join(wanted)} ask for credentials: they need credentials=True")
+        query = of_integration(integration) | dict.fromkeys(wanted, "true")
         call = Call(
             path=connection_path(connection_id),
             query=query,

@@ -7,7 +7,7 @@ import msgspec
 
 from app.errors import NangoUnexpected
 from app.nango.answers import Answer
-from app.nango.credentials import NoCredentials, parse_credentials
+from app.nango.credentials import NoCredentials
 from app.nango.types import (
     ConnectionDetail,
     ConnectSession,
@@ -18,6 +18,7 @@ from app.nango.types import (
     LoggedError,
     parse_timestamp,
 )
+from app.nango.wire_credentials import parse_credentials
 
 T = TypeVar("T")
 

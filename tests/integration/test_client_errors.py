@@ -128,7 +128,7 @@ def test_a_key_that_may_not_read_credentials_gets_none_and_refreshes_nothing(san
     control(sandbox, "known", "oauth2", expires_in=60)
     assert reader.get_connection("oauth2", "known").credentials == NoCredentials(type="")
     assert reader.get_connection("oauth2", "known").tags == {"team": "red"}
-    for flag in ("force_refresh", "refresh_token"):
+    for flag in ("force_refresh", "refresh_token", "refresh_github_app_jwt_token"):
         with pytest.raises(errors.NangoForbidden, match="read_credentials"):
             reader.get_connection("oauth2", "known", **{flag: True})
     shown = control(sandbox, "known", "oauth2")

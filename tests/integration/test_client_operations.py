@@ -1,6 +1,8 @@
 """The client's operations against the sandbox, over real HTTP: what they do, and what they refuse before sending it."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from app import errors
 from app.nango import NangoClient
 from app.nango.credentials import ApiKeyCredentials, NoCredentials, OAuth1Credentials
 from app.nango.types import EndUser, EndUserOrganization
-from tests.integration.sandbox_server import API_KEY, register, run_flow, serve
+from tests.integration.sandbox_server import API_KEY, control, register, run_flow, serve
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,28 @@ def calls(sandbox, nango):
         return before - nango.rate_limit.remaining - 1
 
     return count
+
+
+def test_the_example_in_the_documentation_works(sandbox, made):
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    [example] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    code = example.replace("https://api.nango.dev", str(sandbox.base_url))
+    assert code != example
+    links, asked = [], []
+
+    def run(connection_id):
+        names = {"api_key": API_KEY, "connection_id": connection_id, "redirect_to": links.append}
+        exec(code, names | {"ask_to_reconnect": lambda: asked.append(connection_id)}, found := {})
+        return found
+
+    connection_id = made("google-mail", authMode="OAUTH2")
+    assert run(connection_id)["token"].startswith("sandbox-")
+    assert "session_token=nango_connect_session_" in links[0]
+    assert asked == []
+    control(sandbox, connection_id, "google-mail", exhausted=True)
+    run(connection_id)
+    run("nobody")
+    assert asked == [connection_id, "nobody"]
 
 
 def test_a_deleted_connection_is_gone_and_deleting_it_again_says_so(nango, made):
@@ -236,8 +260,10 @@ def test_credentials_that_were_not_asked_for_are_not_handed_out(nango, made):
     assert nango.get_connection("oauth2", connection_id, credentials=False).credentials == NoCredentials(type="")
     assert nango.get_connection("oauth2", connection_id).credentials.refresh_token is None
     assert nango.get_connection("oauth2", connection_id, refresh_token=True).credentials.refresh_token
-    with pytest.raises(errors.InvalidInput, match="credentials=True"):
-        nango.get_connection("oauth2", connection_id, credentials=False, force_refresh=True)
+    for flag in ("force_refresh", "refresh_token", "refresh_github_app_jwt_token"):
+        assert nango.get_connection("oauth2", connection_id, **{flag: True}).credentials.access_token
+        with pytest.raises(errors.InvalidInput, match=f"{flag} .*credentials=True"):
+            nango.get_connection("oauth2", connection_id, credentials=False, **{flag: True})
 
 
 # Each rule of CONTRACT 2.1: what breaks it, and what the message says beside the rule.

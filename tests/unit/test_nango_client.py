@@ -15,6 +15,7 @@ from app import errors
 from app.nango import credentials
 from app.nango.client import NangoClient
 from app.nango.types import ListedConnection, RateLimit, parse_timestamp
+from app.nango.wire_credentials import parse_credentials
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "nango"
 SAMPLES = {path.stem: json.loads(path.read_text("utf-8")) for path in (DATA / "samples" / "rest").glob("*.json")}
@@ -302,7 +303,7 @@ AWS = dict.fromkeys(["role_arn", "region", "service", "access_key_id", "secret_a
     ],
 )
 def test_every_type_of_the_contract_is_read(sent: dict, kind: type, fields: dict):
-    read = credentials.parse_credentials(sent)
+    read = parse_credentials(sent)
     assert type(read) is kind
     assert {name: getattr(read, name) for name in fields} == fields
     assert "s3cret" not in repr(read)
@@ -310,7 +311,7 @@ def test_every_type_of_the_contract_is_read(sent: dict, kind: type, fields: dict
 
 def test_github_app_credentials_hold_both_parts():
     user = {"type": "OAUTH2", "access_token": "u", "raw": {}}
-    custom = credentials.parse_credentials({"type": "CUSTOM", "user": user, "app": None, "raw": {"x": "s3cret"}})
+    custom = parse_credentials({"type": "CUSTOM", "user": user, "app": None, "raw": {"x": "s3cret"}})
     assert custom.user.access_token == "u"
     assert custom.app is None
     assert "s3cret" not in repr(custom)
@@ -321,7 +322,7 @@ def test_github_app_credentials_hold_both_parts():
 )
 def test_unreadable_credentials_are_named_without_their_values(sent: dict):
     with pytest.raises(errors.NangoUnexpected) as raised:
-        credentials.parse_credentials(sent)
+        parse_credentials(sent)
     assert "s3cret" not in str(raised.value)
 
 
