@@ -6,6 +6,7 @@ from datetime import timedelta
 import click
 
 from app.cli.durations import duration_option
+from app.cli.listings import choice
 from app.cli.output import print_rows
 from app.clock import utc_now
 from app.configuration import load
@@ -13,6 +14,7 @@ from app.db import audit as rows
 from app.db.audit import AuditFilters
 from app.db.engine import connect
 from app.db.schema import require_current
+from app.domain.states import AuditOutcome
 from app.ids import AUDIT, parse
 
 
@@ -20,6 +22,7 @@ from app.ids import AUDIT, parse
 @click.option("--actor", help="By this one: token:NAME or cli:USER.")
 @click.option("--action", help="Of this kind, such as token.created.")
 @click.option("--subject", help="On what has this id.")
+@click.option("--outcome", type=choice(AuditOutcome), help="With this outcome.")
 @click.option("--since", callback=duration_option, default="365d", show_default=True, help="Not longer ago.")
 @click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
@@ -29,6 +32,7 @@ def audit(
     actor: str | None,
     action: str | None,
     subject: str | None,
+    outcome: str | None,
     since: timedelta,
     before: str | None,
     limit: int,
@@ -41,6 +45,7 @@ def audit(
         actor=actor,
         action=action,
         subject=subject,
+        outcome=AuditOutcome(outcome) if outcome else None,
         since=utc_now() - since,
     )
     with closing(connect(load().database)) as database:

@@ -21,7 +21,7 @@ from app.db.engine import connect
 from app.db.models import Rejection, SigningKeyUse
 from app.db.reconciliations import Run
 from app.db.schema import require_current
-from app.deadlines import EVENT_LEASE
+from app.deadlines import EDIT_LEASE, EVENT_LEASE
 from app.domain import breaker
 from app.domain.breaker import Breaker
 from app.domain.reconciling import RunOutcome
@@ -88,6 +88,7 @@ def _database_checks(settings: Settings, now: datetime) -> list[Check]:
                     *_sender_checks(session, settings.environments, now),
                     *_environment_checks(session, settings.environments),
                     *_reconcile_checks(session, settings, now),
+                    _audit_check(session, now),
                 ]
         except DatabaseNotMigrated as behind:
             return [Check("database", False, "not migrated", str(behind))]
@@ -183,6 +184,12 @@ def _reconcile_check(name: str, last: Run | None, done: Run | None, *, late: dat
     since = done.created_at if done else last.created_at
     words = f"last completed run began {_time(since)}" if done else f"the first run began {_time(since)}"
     return Check(what, since >= late, last.outcome or last.stage, f"{words}; {problem}" if problem else words)
+
+
+def _audit_check(session: Session, now: datetime) -> Check:
+    found = figures.acts_begun(session, since=now - RECENT, before=now - EDIT_LEASE)
+    hint = "of the last 24 h: see `waylink audit --outcome begun`, and repeat what is missing" if found else ""
+    return Check("acts without an end", True, _bounded(found), hint)
 
 
 def _mode(environment: Environment) -> str:

@@ -23,6 +23,7 @@ class AuditFilters:
     actor: str | None = None
     action: str | None = None
     subject: str | None = None
+    outcome: AuditOutcome | None = None
     since: datetime | None = None
 
 
@@ -69,6 +70,7 @@ def newest(session: Session, filters: AuditFilters) -> list[Audit]:
         (Audit.actor, filters.actor),
         (Audit.action, filters.action),
         (Audit.subject, filters.subject),
+        (Audit.outcome, filters.outcome),
     ):
         if value is not None:
             statement = statement.where(column == value)

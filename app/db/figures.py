@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from app.db.jobs import HELD, READY, UNFINISHED
-from app.db.models import Destination, Event, Job
-from app.domain.states import EventState, JobState
+from app.db.models import Audit, Destination, Event, Job
+from app.domain.states import AuditOutcome, EventState, JobState
 from app.ids import first_id
 
 AT_MOST: Final = 10_000  # rows that are looked at for one figure
@@ -66,6 +66,14 @@ def jobs(session: Session, *, now: datetime, since: datetime) -> JobFigures:
         oldest_due=min(filter(None, (_longest_due(session, one, now) for one in (READY, HELD))), default=None),
         discarded=_count(session, discarded),
     )
+
+
+def acts_begun(session: Session, *, since: datetime, before: datetime) -> int:
+    """How many acts of the audit were begun in that time and have no end, counted up to AT_MOST + 1."""
+    begun = select(Audit.id).where(
+        Audit.outcome == AuditOutcome.BEGUN, Audit.id >= first_id(since), Audit.id < first_id(before)
+    )
+    return _count(session, begun)
 
 
 def _longest_due(session: Session, which: ColumnElement[bool], now: datetime) -> datetime | None:

@@ -451,6 +451,7 @@ class Audit(Base):
     __table_args__ = (
         CheckConstraint("outcome IN ('begun', 'done', 'failed')", name="outcome"),
         Index("ix_audit_subject", "subject", "id"),
+        _partial("ix_audit_begun", "id", where="outcome = 'begun'"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

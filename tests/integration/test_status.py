@@ -3,6 +3,7 @@
 import json
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import event, text
@@ -11,9 +12,9 @@ from app.clock import utc_now
 from app.db import figures, key_uses, rejections
 from app.db.engine import connect
 from app.db.key_uses import KeyUse
-from app.db.models import Destination, Event, Job, Team
+from app.db.models import Audit, Destination, Event, Job, Team
 from app.db.rejections import RefusalCount
-from app.deadlines import EVENT_LEASE
+from app.deadlines import EDIT_LEASE, EVENT_LEASE
 from app.environments import key_name
 from app.ids import first_id, new_id
 from tests.integration.test_cli import Command
@@ -38,6 +39,12 @@ def a_job(now, event_id, **changes):
         "created_at": now,
     }  # fmt: skip
     return Job(**(facts | changes))
+
+
+def an_act(at, *, outcome="begun"):
+    made_then = UUID(int=first_id(at).int | new_id().int & (1 << 62) - 1)
+    facts = {"actor": "token:deploy", "action": "tags.added", "subject": "con_1", "detail": {}}
+    return Audit(id=made_then, at=at, outcome=outcome, **facts)
 
 
 def add(database, *rows):
@@ -118,6 +125,19 @@ def test_jobs_are_counted_by_state_and_parked_ones_are_not_due(database, clock):
     assert found == figures.JobFigures({"available": 2, "running": 1, "retryable": 1}, {"operator": 1}, now - HOUR, 1)
 
 
+def begun(database, now):
+    with database.read() as session:
+        return figures.acts_begun(session, since=now - DAY, before=now - EDIT_LEASE)
+
+
+def test_acts_are_counted_that_began_a_while_ago_and_have_no_end(database, clock):
+    now, minutes = clock.now, timedelta(minutes=1)
+    old = [an_act(now - age) for age in (2 * minutes, HOUR, DAY + HOUR)]
+    ended = [an_act(now - 2 * minutes, outcome=outcome) for outcome in ("done", "failed")]
+    add(database, *old, *ended, an_act(now - EDIT_LEASE / 2))
+    assert begun(database, now) == 2
+
+
 def test_counting_ends_at_a_bound(database, clock, monkeypatch):
     monkeypatch.setattr(figures, "AT_MOST", 3)
     now = clock.now
@@ -138,9 +158,10 @@ def test_every_figure_is_read_from_a_small_index(database, clock):
     event.listen(database.engine, "before_cursor_execute", note)
     event_figures(database, clock.now)
     job_figures(database, clock.now)
+    begun(database, clock.now)
     event.remove(database.engine, "before_cursor_execute", note)
     statements = [(sql, values) for sql, values in statements if sql.startswith("SELECT")]
-    assert len(statements) == 10
+    assert len(statements) == 11
     with database.engine.connect() as connection:
         if not database.is_sqlite:
             # The tables are empty, and then PostgreSQL reads them as a whole.
@@ -149,7 +170,7 @@ def test_every_figure_is_read_from_a_small_index(database, clock):
         for sql, values in statements:
             plan = "\n".join(str(row) for row in connection.exec_driver_sql(explain + sql, values))
             indexes = ("ix_events_due", "ix_events_failed", "ix_jobs_ready", "ix_jobs_held", "ix_jobs_parked")
-            indexes += ("ix_jobs_discarded",)
+            indexes += ("ix_jobs_discarded", "ix_audit_begun")
             assert any(name in plan for name in indexes), f"{sql}\n{plan}"
 
 
@@ -217,6 +238,17 @@ def test_jobs_that_nobody_hands_over_are_an_alarm(waylink: Command) -> None:
         add(database, source, a_job(utc_now(), source.id, next_at=utc_now() - timedelta(seconds=90)))
     found = status(waylink, 1)
     assert (found["jobs available"]["ok"], found["jobs available"]["value"]) == (False, 1)
+
+
+def test_acts_that_were_broken_off_are_shown_and_where_to_look(waylink: Command) -> None:
+    assert status(waylink, 0)["acts without an end"]["value"] == 0
+    with opened(waylink) as database:
+        add(database, an_act(utc_now() - HOUR), an_act(utc_now() - HOUR, outcome="done"))
+    shown = status(waylink, 0)["acts without an end"]
+    assert (shown["value"], "waylink audit --outcome begun" in shown["detail"]) == (1, True)
+    [act] = waylink.json("audit", "--outcome", "begun")
+    assert (act["action"], act["outcome"]) == ("tags.added", "begun")
+    assert waylink.inside("audit", "--outcome", "odd").returncode == 2
 
 
 def test_failed_events_and_discarded_jobs_are_shown(waylink: Command) -> None:

@@ -11,7 +11,7 @@ from app.db.listing import Filters
 from app.db.rejections import Key
 from app.domain.access import Scope
 from app.domain.event import EventType
-from app.domain.states import EventState, Fault, JobState, Origin
+from app.domain.states import AuditOutcome, EventState, Fault, JobState, Origin
 from app.ids import AUDIT, EVENT, JOB, REFRESH
 from app.services.upkeep import RECORD_KEPT
 from app.targets import split_target
@@ -29,6 +29,7 @@ class AuditQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     actor: Annotated[str | None, Meta(description="By this one, such as `token:deploy` or `cli:root`.")] = None
     action: Annotated[str | None, Meta(description="Of this kind, such as `token.created`.")] = None
     subject: Annotated[str | None, Meta(description="On what has this id.")] = None
+    outcome: Annotated[AuditOutcome | None, Meta(description="With this outcome.")] = None
 
 
 class EventQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +72,7 @@ def list_audit(call: Call, query: AuditQuery) -> Page[AuditEntry]:
         actor=query.actor,
         action=query.action,
         subject=query.subject,
+        outcome=query.outcome,
     )
     with call.context.database.read() as session:
         rows = [audit.shown(one) for one in audit.newest(session, filters)]

@@ -1,4 +1,7 @@
-"""What delivery needs: HTTP destinations with sealed secrets, their health, routes that can be off, parked jobs."""
+"""What delivery needs: HTTP destinations with sealed secrets, their health, routes that can be off, parked jobs.
+
+And an index of acts that the audit has as begun.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +19,7 @@ def upgrade() -> None:
     _destinations()
     _jobs()
     op.add_column("routes", sa.Column("enabled", sa.Boolean(), nullable=False, server_default=sa.true()))
+    _partial("ix_audit_begun", ["id"], "outcome = 'begun'", table="audit")
 
 
 def _destinations() -> None:
@@ -81,6 +85,6 @@ def _line(name: str, condition: str) -> None:
     _partial(name, ["team", "destination", "next_at"], f"{UNFINISHED} AND {condition}")
 
 
-def _partial(name: str, columns: list[str], condition: str) -> None:
+def _partial(name: str, columns: list[str], condition: str, *, table: str = "jobs") -> None:
     where = sa.text(condition)
-    op.create_index(name, "jobs", columns, postgresql_where=where, sqlite_where=where, if_not_exists=True)
+    op.create_index(name, table, columns, postgresql_where=where, sqlite_where=where, if_not_exists=True)
