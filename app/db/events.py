@@ -15,7 +15,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from app.db import bulk, claiming
 from app.db.models import Delivery, Event
 from app.domain.states import EventState, Origin
-from app.ids import new_id
+from app.ids import first_id, new_id
 
 _events: Final = bulk.table(Event)
 
@@ -59,9 +59,18 @@ def insert_for(session: Session, model: type[Any]) -> Any:
 
 
 def insert_own(
-    session: Session, bodies: Sequence[bytes], *, environment: str, origin: Origin, now: datetime
+    session: Session,
+    bodies: Sequence[bytes],
+    *,
+    environment: str,
+    origin: Origin,
+    now: datetime,
+    connection_ref: UUID | None = None,
 ) -> list[UUID]:
-    """Add events of our own, received and due; their ids, in order. `bodies` are in the form of `write_own`."""
+    """Add events of our own, received and due; their ids, in order. `bodies` are in the form of `write_own`.
+
+    connection_ref: the one connection that all are about; else it is found when they are processed.
+    """
     is_sqlite = bulk.dialect(session) == "sqlite"
     rows: list[dict[str, Any]] = [
         {
@@ -75,6 +84,7 @@ def insert_own(
             "next_at": now,
             "attempts": 0,
             "looks": 0,
+            "connection_ref": connection_ref,
             # PostgreSQL takes rows as JSON, in which bytes are text in its own hex form.
             "body": body if is_sqlite else f"\\x{body.hex()}",
         }
@@ -82,6 +92,17 @@ def insert_own(
     ]
     bulk.insert(session, Event, rows)
     return [row["id"] for row in rows]
+
+
+def own_waiting(session: Session, connection_ref: UUID, *, origin: Origin, since: datetime) -> list[bytes]:
+    """Bodies of our own events of one connection that were stored since then and are not settled, the newest first."""
+    waiting = select(Event.body).where(
+        Event.connection_ref == connection_ref,
+        Event.id >= first_id(since),
+        Event.state == EventState.RECEIVED,
+        Event.origin == origin,
+    )
+    return [body for body in session.scalars(waiting.order_by(Event.id.desc())) if body is not None]
 
 
 def claim(

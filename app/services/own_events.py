@@ -19,16 +19,26 @@ CRASHED: Final = "crashed"  # the error of a refresh that came to nothing: ours,
 
 
 def store(
-    session: Session, found: Sequence[OwnEvent], *, environment: str, origin: Origin, now: datetime
+    session: Session,
+    found: Sequence[OwnEvent],
+    *,
+    environment: str,
+    origin: Origin,
+    now: datetime,
+    connection_ref: UUID | None = None,
 ) -> list[UUID]:
     """Their ids, in order. After the commit they may be announced as a webhook's are; the sweep does it else.
+
+    connection_ref: the one connection that all are about, where it is known.
 
     Raises ValueError for the origin webhook, which is for what Nango posted.
     """
     if origin is Origin.WEBHOOK:
         raise ValueError("an event of our own has an origin of our own")
     bodies = [write_own(one) for one in found]
-    return event_rows.insert_own(session, bodies, environment=environment, origin=origin, now=now)
+    return event_rows.insert_own(
+        session, bodies, environment=environment, origin=origin, now=now, connection_ref=connection_ref
+    )
 
 
 def news_in(connection: ConnectionRow, look: View | Absent, *, asked_at: datetime) -> list[OwnEvent]:

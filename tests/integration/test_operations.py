@@ -1,14 +1,15 @@
 """Operations on connections: done at Nango, verified there, audited, and followed here by the one pipeline."""
 
 import logging
+from datetime import timedelta
 from unittest import mock
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.db import leases
-from app.db.models import Audit
+from app.db.models import Audit, Connection
 from app.deadlines import EDIT_LEASE
 from app.domain.linking import Drift
 from app.domain.states import ConnectionStatus, RefreshOutcome
@@ -28,6 +29,7 @@ from app.errors import (
 )
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
+from app.nango.credentials import NoCredentials
 from app.services.confirming import NangoClients
 from app.services.operations import credentials, deleting, desk, metadata, sessions, tags
 from app.services.operations.desk import Desk
@@ -89,7 +91,12 @@ def test_set_tags_end_at_nango_and_record_link_and_routes_follow(world, at, nang
 
 def test_one_tag_is_added_changed_and_removed_and_the_others_stay(world, at, nango, known, connection_id):
     assert tags.add_tags(at, known, {"PLAN": "pro"}, actor=WHO).tags == {**DANA, "plan": "pro"}
-    assert tags.add_tags(at, known, {"plan": "ent"}, actor=WHO).tags == {**DANA, "plan": "ent"}
+    again = tags.add_tags(at, known, {"plan": "ent"}, actor=WHO)
+    assert (again.tags, again.elsewhere) == ({**DANA, "plan": "ent"}, False), (
+        "an edit of ours, though not processed yet"
+    )
+    patch(nango, connection_id, tags={**DANA, "plan": "theirs"})
+    assert tags.add_tags(at, known, {"plan": "ent"}, actor=WHO).elsewhere
     assert at_nango(nango, connection_id) == {**DANA, "plan": "ent"}
     assert tags.remove_tags(at, known, ["Plan"], actor=WHO).tags == DANA
     assert not tags.remove_tags(at, known, ["plan"], actor=WHO).changed
@@ -155,6 +162,32 @@ def test_tags_can_be_set_however_broken_the_credentials_are(world, at, nango, kn
     assert done.tags == {**DANA, "plan": "pro"}
     world.process()
     assert world.connection(connection_id).tags == {**DANA, "plan": "pro"}
+
+
+def test_edits_do_not_undo_each_other_where_only_the_lagging_list_can_be_read(world, at, nango, known, connection_id):
+    control(nango, connection_id, "oauth2", exhausted=True)
+    nango.patch("/sandbox/settings", json={"replica_lag": 50}).raise_for_status()
+    tags.add_tags(at, known, {"t1": "1"}, actor=WHO)
+    second = tags.add_tags(at, known, {"t2": "2"}, actor=WHO)
+    assert (second.tags, second.elsewhere) == ({**DANA, "t1": "1", "t2": "2"}, False)
+    assert sessions.reconnect(at, known, tags=None, options=Options(), actor=WHO).tags == second.tags
+    world.process()
+    third = tags.remove_tags(at, known, ["t1"], actor=WHO)
+    assert (third.tags, third.elsewhere) == ({**DANA, "t2": "2"}, False)
+    nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
+    [row] = nango.get("/connections", params={"connectionId": connection_id}).json()["connections"]
+    assert row["tags"] == third.tags
+
+
+def test_what_somebody_else_changed_a_while_ago_is_kept_where_only_the_list_can_be_read(
+    world, at, nango, known, connection_id
+):
+    control(nango, connection_id, "oauth2", exhausted=True)
+    patch(nango, connection_id, tags={**DANA, "theirs": "1"})
+    with world.database.write() as session:
+        session.execute(update(Connection).values(observed_at=world.clock.now - timedelta(minutes=2)))
+    done = tags.add_tags(at, known, {"ours": "1"}, actor=WHO)
+    assert (done.tags, done.elsewhere) == ({**DANA, "theirs": "1", "ours": "1"}, True)
 
 
 @pytest.mark.parametrize(
@@ -393,6 +426,17 @@ def test_credentials_that_the_key_may_not_read_are_not_taken_for_none(known, des
     with pytest.raises(NangoForbidden, match="read_credentials"):
         credentials.get_credentials(reader, known, actor=WHO)
     assert [act.outcome for act in audited(world)] == ["failed"]
+
+
+def test_a_connection_without_credentials_is_not_taken_for_a_key_without_a_scope(world, at, nango, connection_id):
+    register(nango, connection_id, "unauth", tags=DANA)
+    world.settle(auth(connection_id=connection_id, integration="unauth", tags=DANA, mode="NONE"))
+    con = world.connection(connection_id).id
+    for known_mode in ("NONE", None):  # a reconciliation does not learn of it: the list has no auth mode
+        with world.database.write() as session:
+            session.execute(update(Connection).values(auth_mode=known_mode))
+        assert isinstance(credentials.get_credentials(at, con, actor=WHO), NoCredentials)
+        assert credentials.refresh(at, con, actor=WHO).outcome == RefreshOutcome.NO_EXPIRY
 
 
 def test_an_act_whose_process_died_stays_begun(world, at, known):

@@ -51,6 +51,13 @@ def delete(desk: Desk, connection_ref: UUID, *, actor: str) -> Deleted:
         )
         act.detail["was_gone"] = was_gone
         with desk.database.write() as session:
-            own_events.store(session, [gone], environment=subject.environment, origin=Origin.OPERATOR, now=desk.clock())
+            own_events.store(
+                session,
+                [gone],
+                environment=subject.environment,
+                origin=Origin.OPERATOR,
+                now=desk.clock(),
+                connection_ref=subject.ref,
+            )
             act.conclude(session)
     return Deleted(was_gone)

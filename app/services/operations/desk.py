@@ -55,6 +55,7 @@ class Subject:
     tags: Mapping[str, str]
     known_tags: Mapping[str, str] | None
     expires_at: datetime | None
+    observed_at: datetime | None
 
     @property
     def shown(self) -> str:
@@ -101,6 +102,7 @@ class Desk:
             one.tags,
             one.known_tags,
             one.expires_at,
+            one.observed_at,
         )
 
     def client(self, environment: str) -> NangoClient:

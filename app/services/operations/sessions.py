@@ -11,6 +11,7 @@ from app.domain.linking import TagKeys, put_back
 from app.errors import FieldFault, InvalidFields
 from app.nango.types import ConnectSession
 from app.services.operations.desk import Desk, read, remaining, require_not_deleted, require_same
+from app.services.operations.tag_views import known
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,8 @@ def reconnect(
         if given is None:
             seen = read(client, subject, ends_at=ends_at)
             require_same(subject, seen)
-            # The list lags: where only that can be read, what was confirmed here is the better answer.
-            given = dict(seen.view.tags if seen.exact else subject.tags or seen.view.tags)
+            # The list lags: where only that can be read, what is known here is the better answer.
+            given = dict(seen.view.tags if seen.exact else known(desk, subject).tags or seen.view.tags)
             if subject.known_tags is not None:
                 given = put_back(subject.known_tags, given, desk.policy.tag_keys)
         act.detail["keys"] = sorted(given)

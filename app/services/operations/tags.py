@@ -15,6 +15,7 @@ from app.ids import CONNECTION, show
 from app.nango.client import NangoClient
 from app.services import own_events
 from app.services.operations.desk import Act, Desk, Seen, Subject, read, remaining, require_not_deleted, require_same
+from app.services.operations.tag_views import current, known
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,14 @@ def restore_tags(desk: Desk, connection_ref: UUID, *, actor: str) -> TagChange:
 
     Raises Conflict where there is no drift, or none whose tags are known; else what `set_tags` raises.
     """
-    known = desk.subject(connection_ref).known_tags
-    if known is None:
+    lost = desk.subject(connection_ref).known_tags
+    if lost is None:
         raise Conflict(
             f"{show(CONNECTION, connection_ref)} has no tags to put back: they carry its link, or no tags ever did"
         )
 
     def restored(found: Mapping[str, str]) -> dict[str, str]:
-        return put_back(known, found, desk.policy.tag_keys)
+        return put_back(lost, found, desk.policy.tag_keys)
 
     return _edit(desk, connection_ref, restored, actor=actor, action="tags.restored")
 
@@ -92,13 +93,13 @@ def _edit(
         desk.alone(f"edit:{subject.shown}") as ends_at,
         desk.audited(actor=actor, action=action, subject=subject.shown) as act,
     ):
-        before = read(client, subject, ends_at=ends_at)
+        before = current(desk, client, subject, ends_at=ends_at)
         require_same(subject, before)
         if expected is not None and before.view.tags != expected:
             raise Conflict("Nango has other tags than expected", found={"tags": dict(before.view.tags)})
         wanted = _checked(change(before.view.tags))
         act.detail |= _difference(before.view.tags, wanted)
-        elsewhere = before.view.tags != desk.subject(connection_ref).tags
+        elsewhere = before.view.tags != known(desk, subject).tags
         if wanted == before.view.tags:
             _record(desk, subject, before.view, act)
             return TagChange(wanted, changed=False, elsewhere=elsewhere)
@@ -134,7 +135,12 @@ def _record(desk: Desk, subject: Subject, view: View, act: Act) -> None:
     with desk.database.write() as session:
         if view.tags != subject.tags or act.detail["keys"]:
             own_events.store(
-                session, [found], environment=subject.environment, origin=Origin.OPERATOR, now=desk.clock()
+                session,
+                [found],
+                environment=subject.environment,
+                origin=Origin.OPERATOR,
+                now=desk.clock(),
+                connection_ref=subject.ref,
             )
         act.conclude(session)
 
