@@ -115,7 +115,9 @@ class Budget:
         NANGO_CALLS.labels(account, priority, "sent" if retry_after is None else "refused").inc()
         seen = Seen(retry_after=retry_after)
         if rate_limit is not None:
-            used, ends_at = rate_limit.limit - rate_limit.remaining, rate_limit.reset_at.timestamp()
+            # No window ends later than that, but Nango's clock may be ahead of ours.
+            ends_at = min(rate_limit.reset_at.timestamp(), self._clock() + rules.WINDOW)
+            used = rate_limit.limit - rate_limit.remaining
             seen = Seen(limit=rate_limit.limit, used=used, ends_at=ends_at, retry_after=retry_after)
         if retry_after is not None:
             log.warning("nango_rate_limited", account=account, priority=priority, retry_after=retry_after)

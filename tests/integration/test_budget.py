@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import SecretStr
@@ -15,10 +16,11 @@ from app.domain import budget as rules
 from app.domain.budget import Bucket, Priority, Seen
 from app.domain.states import EventState, RefreshOutcome
 from app.environments import Environment, SigningKeys
+from app.nango.types import RateLimit
 from app.services.budget import PROCESSES, Budget, _connect
 from app.services.confirming import NangoClients
 from tests.integration.sandbox_server import API_KEY, register, serve
-from tests.integration.world import DANA, auth
+from tests.integration.world import DANA, auth, closed_port
 
 
 class Seconds:
@@ -153,6 +155,20 @@ def test_a_new_window_is_open_to_all_again(open_budget, seconds):
     assert [passes(budget, Priority.PEOPLE) for _ in range(3)] == [True, True, False]
     seconds.now += 61
     assert passes(budget, Priority.REFRESH)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_clock_of_nangos_that_is_ahead_holds_nobody_for_longer_than_a_window(open_budget, seconds, shared):
+    budget = (
+        open_budget(clock=seconds) if shared else open_budget(url=f"redis://127.0.0.1:{closed_port()}/0", clock=seconds)
+    )
+    ahead = RateLimit(limit=100, remaining=0, reset_at=datetime.fromtimestamp(seconds.now + 3600, UTC))
+    budget.gate("acme", Priority.PEOPLE)()(ahead, None)
+    with pytest.raises(errors.NangoBudgetSpent) as held:
+        budget.gate("acme", Priority.PEOPLE)()
+    assert held.value.retry_after < 61.1
+    seconds.now += 62
+    budget.gate("acme", Priority.PEOPLE)()
 
 
 def test_what_the_application_spends_is_seen_in_the_headers(nango, open_budget, clients_of):
