@@ -166,17 +166,24 @@ def _print_session(made: Opened, *, as_json: bool) -> None:
 
 def _object(given: str) -> dict[str, object]:
     """A JSON object from the argument, a file or standard input. Raises InvalidInput without its values."""
-    text = sys.stdin.read() if given == "-" else given
-    if not text.lstrip().startswith("{"):
-        file = Path(given)
-        if not file.is_file():
-            raise InvalidInput("metadata is neither a JSON object nor a file with one")
-        text = file.read_text()
     try:
-        found = json.loads(text)
+        found = json.loads(_text(given))
     except (ValueError, RecursionError) as broken:
         place = f" at line {broken.lineno}, column {broken.colno}" if isinstance(broken, json.JSONDecodeError) else ""
         raise InvalidInput(f"metadata is not JSON{place}") from None
     if not isinstance(found, dict):
         raise InvalidInput("metadata is not a JSON object")
     return found
+
+
+def _text(given: str) -> str:
+    if given.lstrip().startswith("{"):
+        return given
+    try:
+        # Read as bytes: standard input may be set up for another encoding.
+        return (sys.stdin.buffer.read() if given == "-" else Path(given).read_bytes()).decode()
+    except UnicodeDecodeError:
+        raise InvalidInput("metadata is not JSON: it is not UTF-8") from None
+    except (OSError, ValueError):
+        # What was meant for JSON may hold secrets, and the error would name it as a path.
+        raise InvalidInput("metadata is neither a JSON object nor a file that can be read") from None

@@ -101,8 +101,24 @@ def test_metadata_comes_as_json_from_the_command_line_or_a_file(command, known, 
     (tmp_path / "more.json").write_text('{"b": {"c": 2}}')
     assert command.inside("connections", "metadata", "update", known, "more.json").returncode == 0
     assert command.json("connections", "metadata", "get", known) == {"a": 1, "b": {"c": 2}}
-    for bad in ("nothing", '{"canary": ', '{"canary"}'):
+    with mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO('{"d": "é"}'.encode()), "ascii")):
+        assert command.inside("connections", "metadata", "set", known, "-").returncode == 0
+    assert command.json("connections", "metadata", "get", known) == {"d": "é"}
+    (tmp_path / "latin.json").write_bytes('{"canary": "é"}'.encode("latin-1"))
+    for bad in (
+        "nothing",
+        '{"canary": ',
+        '{"canary"}',
+        '["canary"]' + " " * 5000,
+        "latin.json",
+        ".",
+        "canary\0",
+        "[1]",
+    ):
         assert "canary" not in one_line_error(command.inside("connections", "metadata", "set", known, bad), 2)
+    for piped in (b'["canary"]', b"\xff", b""):
+        with mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(piped))):
+            one_line_error(command.inside("connections", "metadata", "set", known, "-"), 2)
 
 
 def test_sessions_are_opened_and_a_reconnect_keeps_the_tags(command, known):
