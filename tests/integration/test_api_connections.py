@@ -198,6 +198,22 @@ def test_a_body_that_is_not_understood_is_refused_by_the_name_of_its_part(waylin
         assert [one["field"] for one in answer.json()["errors"]] == [field]
 
 
+@pytest.mark.parametrize(
+    ("value", "place", "why"),
+    [
+        (b'{"tags": {"a": "\\ud800"}}', "body.tags.a", "lone surrogate"),
+        (b'{"tags": {"a": NaN}}', "body.tags.a", "JSON cannot carry"),
+    ],
+)
+def test_what_json_readers_disagree_about_is_named_with_its_place(waylink, con, value, place, why):
+    headers = {"content-type": "application/json"}
+    refused = problem_of(
+        waylink.api("PUT", f"/connections/{con}/tags", content=value, headers=headers), 400, "invalid_request"
+    )
+    assert place in refused["detail"]
+    assert why in refused["detail"]
+
+
 @pytest.mark.parametrize("declared", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_only_json_is_taken(waylink, con, declared):
     headers = {"content-type": declared}

@@ -1,6 +1,8 @@
 """The API's door: tokens, hosts, strict reading, paging, and answers that always say what is wrong."""
 
+import asyncio
 import hashlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +13,7 @@ from app.db import audit, rejections
 from app.db.models import ApiToken, Audit
 from app.db.rejections import RefusalCount
 from app.domain.access import Scope
+from app.domain.states import AuditOutcome
 from app.ids import first_id
 from app.services import tokens, upkeep
 from app.web.api import serving
@@ -160,6 +163,10 @@ def test_what_is_asked_of_the_audit_is_what_comes(api):
     made = api.json("/audit?action=token.created")["data"]
     assert {row["detail"]["name"] for row in made} == {"viewer", "operator", "credentials", "team", "everything"}
     assert api.json("/audit?actor=token:nobody")["data"] == []
+    with api.database.write() as session:
+        audit.record(session, actor="a", action="b.c", subject="s", now=datetime.now(UTC), outcome=AuditOutcome.BEGUN)
+    assert [row["subject"] for row in api.json("/audit?outcome=begun")["data"]] == ["s"]
+    problem_of(api.get("/audit?outcome=odd"), 400, "invalid_request")
 
 
 def test_the_audit_is_kept_for_a_year(api):
@@ -234,6 +241,24 @@ def test_more_calls_than_can_wait_are_told_to_come_back_and_webhooks_are_taken_m
             problem_of(answer, 503, "busy")
             assert answer.headers["retry-after"] == "1"
     assert api.web.post(body_of(2)).status_code == 202
+
+
+def test_a_call_that_waited_too_long_is_not_begun(monkeypatch):
+    monkeypatch.setattr(serving, "LONGEST_WAIT", 0.05)
+    pool, done = serving.Pool(1, "test"), []
+
+    async def call():
+        first = asyncio.create_task(pool.run(lambda: done.append("first") or time.sleep(0.3)))
+        await asyncio.sleep(0.1)
+        with pytest.raises(serving.Refusal) as refused:
+            await pool.run(lambda: done.append("second"))
+        await first
+        await pool.run(lambda: done.append("third"))
+        return refused.value
+
+    refused = asyncio.run(call())
+    pool.close()
+    assert (refused.kind.word, refused.headers, done) == ("busy", {"retry-after": "1"}, ["first", "third"])
 
 
 def test_every_answer_forbids_keeping_and_guessing(api):

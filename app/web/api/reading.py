@@ -1,6 +1,7 @@
 """Reading a call strictly: what is not known, of another type or twice is refused, by its name."""
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Struct
 from starlette.requests import ClientDisconnect, Request
 
+from app.domain.json_values import json_object
 from app.domain.tags import is_storable
 from app.errors import InvalidInput, NotFound
 from app.ids import parse
@@ -53,8 +55,19 @@ def read_body(content: bytes, shape: type[Read]) -> Read:
     except msgspec.ValidationError as wrong:
         raise _wrong(wrong, "field") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
-        why = str(broken) if isinstance(broken, msgspec.DecodeError) else "it is not UTF-8, or nested too deeply"
-        raise Refusal(INVALID_REQUEST, f"The body is not JSON: {why}") from None
+        raise _not_json(content, broken) from None
+
+
+def _not_json(content: bytes, broken: Exception) -> Refusal:
+    """Python's own reader takes a lone surrogate and NaN; then the place can be named, and the reason."""
+    try:
+        json_object(json.loads(content), "body")
+    except InvalidInput as unusable:
+        return Refusal(INVALID_REQUEST, str(unusable))
+    except (ValueError, RecursionError):
+        pass
+    why = str(broken) if isinstance(broken, msgspec.DecodeError) else "it is not UTF-8, or nested too deeply"
+    return Refusal(INVALID_REQUEST, f"The body is not JSON: {why}")
 
 
 def check_content_type(declared: str, wanted: str = JSON) -> None:

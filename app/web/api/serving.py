@@ -1,6 +1,7 @@
 """The API as an ASGI application: host, token, scope and body first, then the endpoint in a thread of a small pool."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ PREFIX: Final = "/api/v1"
 DATABASE_THREADS: Final = 3  # they share Python's lock with the loop that takes webhooks
 NANGO_THREADS: Final = 16  # each may wait for half a minute
 MAX_WAITING: Final = 64  # calls that wait for a thread; those beyond are told to come back
+# Seconds for a thread. Web closes a connection after 60 s, and an operation takes 51 at most: nothing is begun of whose
+# end nobody would hear.
+LONGEST_WAIT: Final = 5.0
 HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -59,12 +63,19 @@ class Pool:
         self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix=self.name)
 
     async def run(self, work: Callable[[], Any]) -> Any:
-        """What the work returns. Raises Refusal where too many wait."""
+        """What the work returns. Raises Refusal where too many wait, or it did not get its turn in time."""
         if self._under_way >= self.threads + MAX_WAITING:
-            raise Refusal(BUSY, "Too many calls are under way. Try again.", headers={"retry-after": "1"})
+            raise _busy()
+        give_up_at = time.monotonic() + LONGEST_WAIT
+
+        def in_time() -> Any:
+            if time.monotonic() > give_up_at:
+                raise _busy()
+            return work()
+
         self._under_way += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, in_time)
         finally:
             self._under_way -= 1
 
@@ -163,6 +174,10 @@ class Api:
         if host not in self._hosts and "*" not in self._hosts:
             detail = "The API is not served under this host name; WAYLINK_ALLOWED_HOSTS lists those it is."
             raise Refusal(MISDIRECTED, detail)
+
+
+def _busy() -> Refusal:
+    return Refusal(BUSY, "Too many calls are under way, and nothing was done. Try again.", headers={"retry-after": "1"})
 
 
 def _check_scope(access: Access, wanted: Endpoint) -> None:
