@@ -1,20 +1,32 @@
 """The shape of `waylink.toml`: environments, teams, destinations, routes and policies as reviewed code."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from app.domain.definitions import wrong_job, wrong_name, wrong_queue
 from app.domain.linking import DuplicatesPolicy, TagKeys
 from app.domain.patterns import compile_pattern
 from app.domain.payloads import PayloadPolicy
 from app.domain.select import check_select, parameters
 from app.errors import InvalidPattern
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-JobName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")]
+
+def _refusing(wrong: Callable[[str], str | None]) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if reason := wrong(value):
+            raise ValueError(reason)
+        return value
+
+    return check
+
+
+Name = Annotated[str, AfterValidator(_refusing(wrong_name))]
+JobName = Annotated[str, AfterValidator(_refusing(wrong_job))]
 MAX_QUERY_TIME: Final = timedelta(seconds=3)
 _DURATION: Final = re.compile(r"(\d+)\s*([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -58,7 +70,7 @@ class DestinationEntry(_Strict):
     """`[teams.<team>.destinations.<name>]`."""
 
     kind: Literal["celery"]
-    queue: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")]
+    queue: str
 
 
 class TeamEntry(_Strict):
@@ -75,6 +87,7 @@ class RouteEntry(_Strict):
     destination: Name
     job: JobName
     pattern: str | dict[str, Any]
+    enabled: bool = True
 
     @field_validator("pattern")
     @classmethod
@@ -83,13 +96,6 @@ class RouteEntry(_Strict):
             return dict(compile_pattern(value).source)
         except InvalidPattern as refused:
             raise ValueError(str(refused)) from None
-
-    @field_validator("job")
-    @classmethod
-    def _not_ours(cls, value: str) -> str:
-        if value.startswith(("waylink.", "celery.")):
-            raise ValueError("job names starting with `waylink.` or `celery.` are reserved")
-        return value
 
 
 class SqlDirectoryEntry(_Strict):
@@ -186,10 +192,10 @@ class ConfigFile(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> "ConfigFile":
         faults = [
-            f"teams.{team}.destinations.{name}.queue: {entry.queue!r} has to start with team.{team}."
+            f"teams.{team}.destinations.{name}.queue: {wrong}"
             for team, owner in self.teams.items()
             for name, entry in owner.destinations.items()
-            if not entry.queue.startswith(f"team.{team}.")
+            if (wrong := wrong_queue(entry.queue, team=team))
         ]
         seen: set[str] = set()
         for route in self.routes:

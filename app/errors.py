@@ -10,7 +10,11 @@
     ├── NotFound                  no row of ours has that id
     ├── Conflict                  what is there does not allow it; `found` says what that is
     │   ├── AlreadyExists         a user or an organization has that external id
-    │   └── StillOwns             somebody who is to be removed has connections or users
+    │   ├── StillOwns             somebody who is to be removed has connections or users
+    │   ├── NameTaken             a team, a destination or a route has that name
+    │   ├── ReadOnly              waylink.toml defines it
+    │   ├── Stale                 somebody changed it after the caller had read it
+    │   └── StillUsed             something in force belongs to what is to be removed
     ├── OwnerRemoved              an owner was removed while a connection was being linked to it; decide anew
     ├── BrokerUnavailable         the internal or a team's broker does not answer
     ├── DatabaseUnavailable       the database does not take a commit now; it may later
@@ -159,6 +163,34 @@ class StillOwns(Conflict):
             " deleted in Nango",
             found={"connections": links, "users": users},
         )
+
+
+class NameTaken(Conflict):
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"there is a {kind} {name!r} already: change that one, or take another name")
+
+
+class ReadOnly(Conflict):
+    def __init__(self, kind: str, name: str) -> None:
+        what = f"the {kind} {name!r} is defined in waylink.toml: change it there, then run `waylink routes apply`"
+        super().__init__(what, found={"source": "file"})
+
+
+class Stale(Conflict):
+    """`version` is the one that is there, `expected` the one that the caller had read."""
+
+    def __init__(self, kind: str, name: str, *, version: int, expected: int) -> None:
+        what = f"the {kind} {name!r} is at version {version}, no longer at {expected}: look at it again"
+        super().__init__(what, found={"version": version})
+
+
+class StillUsed(Conflict):
+    """`by` names what has to go first, by what it is, such as `routes`; some of them, where they are many."""
+
+    def __init__(self, kind: str, name: str, by: Mapping[str, Sequence[str]]) -> None:
+        names = "; ".join(f"{what} {', '.join(found)}" for what, found in by.items() if found)
+        found = {what: list(names) for what, names in by.items() if names}
+        super().__init__(f"the {kind} {name!r} is in use: remove or change first {names}", found=found)
 
 
 class OwnerRemoved(WaylinkError):

@@ -104,6 +104,7 @@ def routes_of(settings: Settings) -> list[RouteRow]:
             destination=route.destination,
             job=route.job,
             pattern=route.pattern if isinstance(route.pattern, dict) else {},
+            enabled=route.enabled,
         )
         for route in settings.file.routes
     ]

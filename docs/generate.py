@@ -55,6 +55,7 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "job": "Name of the job, which is the name of the team's Celery task. "
             "Names that start with `waylink.` or `celery.` are reserved.",
             "pattern": "[Pattern](routes.md#patterns) over the event document: a string of JSON, or a TOML table.",
+            "enabled": "`false`: it stays known and makes no jobs.",
         },
     ),
     (

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +15,23 @@ from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.configuration import load
-from app.db.events import JudgedEvent
 from app.domain.patterns import Condition, Pattern, compile_pattern
 from app.domain.routing import Decision
 from app.errors import InvalidInput, InvalidPattern
 from app.ids import EVENT, parse, show
-from app.services.explaining import Explanation, Trial, document_of, explain, pattern_of, try_on_history
+from app.services.explaining import (
+    Asked,
+    Explanation,
+    Trial,
+    document_of,
+    explain,
+    pattern_of,
+    shown,
+    shown_condition,
+    shown_decision,
+    shown_sample,
+    try_on_history,
+)
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 MAX_EVENTS: Final = 10_000_000
@@ -35,14 +46,13 @@ MAX_EVENTS: Final = 10_000_000
 def explain_event(event_id: str, *, now: bool, route: str | None, team: str | None, as_json: bool) -> None:
     """Why each route matched an event or did not: every condition, what it expected and what it found."""
     with closing(open_current(load())) as database, database.read() as session:
-        found = explain(session, parse(EVENT, event_id), now=now)
-    decisions = [one for one in found.decisions if route in {None, one.route.name} and team in {None, one.route.team}]
+        found = explain(session, parse(EVENT, event_id), now=now, asked=Asked(team=team, route=route))
     if as_json:
-        print_one(_explained(found, decisions, now=now), as_json=True)
+        print_one(shown(found, now=now), as_json=True)
         return
     click.echo(_headline(found, now=now))
     columns = ("route", "version", "team", "job", "matched", "why")
-    print_rows([_summary(one) for one in decisions], columns, as_json=False)
+    print_rows([_summary(one) for one in found.decisions], columns, as_json=False)
 
 
 @click.command("test")
@@ -84,12 +94,14 @@ def test_pattern(
     context.exit(0 if matched else 1)
 
 
+def pattern_text(given: str) -> str:
+    """JSON begins with a brace; everything else is the name of a file. Raises InvalidInput."""
+    return given if given.lstrip().startswith("{") else _text(given)
+
+
 def _pattern(given: str) -> Pattern:
-    """JSON begins with a brace; everything else is the name of a file."""
-    if not given.lstrip().startswith("{"):
-        given = _text(given)
     try:
-        return compile_pattern(given)
+        return compile_pattern(pattern_text(given))
     except InvalidPattern as refused:
         raise InvalidInput(f"the pattern is refused: {refused}") from None
 
@@ -105,7 +117,7 @@ def _text(name: str) -> str:
 def _on_event(pattern: Pattern, event: str) -> tuple[list[dict[str, Any]], bool]:
     document = _document(event)
     conditions = pattern.explain(document)
-    return [_condition(one) for one in conditions], all(one.matched for one in conditions)
+    return [shown_condition(one) for one in conditions], all(one.matched for one in conditions)
 
 
 def _document(event: str) -> Mapping[str, Any]:
@@ -148,7 +160,7 @@ def _print_trial(trial: Trial, against: str | None, *, stopped: bool, limit: int
     if against is not None:
         counts |= {"against": against, "gained": trial.gained, "lost": trial.lost, "unchanged": trial.unchanged}
     counts |= {"oldest": trial.oldest.isoformat() if trial.oldest else None, "complete": trial.complete}
-    samples = [_sample(kind, event) for kind, events in sorted(trial.samples.items()) for event in events]
+    samples = [shown_sample(kind, event) for kind, events in sorted(trial.samples.items()) for event in events]
     if as_json:
         print_one({**counts, "samples": samples}, as_json=True)
         return
@@ -159,11 +171,6 @@ def _print_trial(trial: Trial, against: str | None, *, stopped: bool, limit: int
         print_rows(samples, ("sample", "id", "type", "integration", "connection_id", "tags"), as_json=False)
 
 
-def _sample(kind: str, event: JudgedEvent) -> dict[str, Any]:
-    named = {name: event.document.get(name) for name in ("type", "integration", "connection_id", "tags")}
-    return {"sample": kind, "id": show(EVENT, event.id), **named, "received_at": event.received_at.isoformat()}
-
-
 def _headline(found: Explanation, *, now: bool) -> str:
     matched = sum(one.matched for one in found.decisions)
     by = "the routes in force now" if now else "the routes of its time"
@@ -171,28 +178,10 @@ def _headline(found: Explanation, *, now: bool) -> str:
     return f"{line} (set {found.route_set})" + (f"\nnot routed: {found.untold}" if found.untold else "")
 
 
-def _explained(found: Explanation, decisions: Sequence[Decision], *, now: bool) -> dict[str, Any]:
-    return {
-        "event_id": show(EVENT, found.event_id),
-        "type": found.type,
-        "route_set": found.route_set,
-        "by": "now" if now else "then",
-        "untold": found.untold,
-        "document": found.document,
-        "routes": [_decided(one) for one in decisions],
-    }
-
-
-def _decided(one: Decision) -> dict[str, Any]:
-    route = one.route
-    named = {"route": route.name, "version": route.version, "team": route.team, "destination": route.destination}
-    conditions = [_condition(each) for each in one.conditions]
-    return {**named, "job": route.job, "matched": one.matched, "conditions": conditions}
-
-
 def _summary(one: Decision) -> dict[str, Any]:
     failing = [each for each in one.conditions if not each.matched]
-    return {**_decided(one), "why": "; ".join(map(_said, failing or one.conditions))}
+    why = "; ".join(map(_said, failing or one.conditions))
+    return {**shown_decision(one), "why": why if one.route.enabled else f"disabled; {why}"}
 
 
 def _said(one: Condition) -> str:
@@ -201,9 +190,3 @@ def _said(one: Condition) -> str:
     return f"{one.path or 'the whole'}: {'is' if one.matched else 'expected'} {found if one.matched else expected}" + (
         "" if one.matched else f", found {found}"
     )
-
-
-def _condition(one: Condition) -> dict[str, Any]:
-    shown = {"path": one.path, "expected": one.expected, "actual": one.actual, "present": one.present}
-    alternatives = [[_condition(each) for each in option] for option in one.alternatives]
-    return {**shown, "matched": one.matched, **({"alternatives": alternatives} if alternatives else {})}

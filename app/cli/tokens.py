@@ -37,14 +37,14 @@ def token() -> None:
     type=click.Choice([str(one) for one in Scope]),
     help="What it may do; repeatable.",
 )
-@click.option("--team", help="Instead of scopes: this team's events and jobs, and nothing else.")
+@click.option("--team", help="For this team's own routes, destinations, events and jobs alone.")
 @click.option("--expires", callback=duration_option, default="90d", show_default=True, help="How long it lives.")
 @_JSON
 def create_token(name: str, *, scopes: tuple[str, ...], team: str | None, expires: timedelta, as_json: bool) -> None:
     """Make a token. It is shown this once and kept nowhere: what is stored cannot be turned back into it.
 
     `viewer` reads everything but credentials, `operator` also changes things, `credentials` may read the live
-    credentials of connections.
+    credentials of connections. A team's token reads what is the team's; with `--scope operator` it changes that, too.
     """
     wanted = {Scope(one) for one in scopes}
     with closing(_open()) as database, database.write() as session:

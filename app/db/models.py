@@ -209,6 +209,7 @@ class Team(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     source: Mapped[str]  # `file` (read-only elsewhere) or `api`
     created_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
 
 
 class Destination(Base):
@@ -224,6 +225,7 @@ class Destination(Base):
     timeout_seconds: Mapped[float | None]  # HTTP; None: the default
     rate_per_second: Mapped[float | None]  # jobs at most; None: no limit
     source: Mapped[str]
+    version: Mapped[int] = mapped_column(server_default=text("1"))  # of the definition: two who edit it see each other
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime | None]
     disabled_at: Mapped[datetime | None]  # its jobs are parked

@@ -1,17 +1,17 @@
 """Statements on teams, destinations and routes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.db.events import insert_for
 from app.db.models import Destination, RouteSetVersion, RouteVersion, Team
 
-FILE = "file"  # the source of what waylink.toml defines
+FILE: Final = "file"  # the source of what waylink.toml defines
+API: Final = "api"  # and of what the API and the commands do
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,12 @@ class RouteRow:
     destination: str
     job: str
     pattern: Mapping[str, Any]
+    enabled: bool = True
+
+
+def lock_definitions(session: Session) -> int:
+    """Wait for whoever changes teams, destinations or routes, so that one is done at a time; the route set's number."""
+    return session.scalar(select(RouteSetVersion.version).with_for_update()) or 0
 
 
 def current_version(session: Session) -> int:
@@ -37,11 +43,24 @@ def live(session: Session) -> list[RouteVersion]:
     )
 
 
-def of_set(session: Session, version: int) -> list[RouteVersion]:
-    """The routes of a set, past or present, by name."""
+def of_set(
+    session: Session,
+    version: int,
+    *,
+    team: str | None = None,
+    name: str | None = None,
+    after: str | None = None,
+    limit: int | None = None,
+) -> list[RouteVersion]:
+    """The routes of a set, past or present, by name: all, or those of a team, of a name, behind a name."""
     until = RouteVersion.until_set
-    held = (RouteVersion.since_set <= version) & (until.is_(None) | (until > version))
-    return list(session.scalars(select(RouteVersion).where(held).order_by(RouteVersion.name)))
+    found = select(RouteVersion).where(RouteVersion.since_set <= version, until.is_(None) | (until > version))
+    for column, wanted in ((RouteVersion.team, team), (RouteVersion.name, name)):
+        if wanted is not None:
+            found = found.where(column == wanted)
+    if after is not None:
+        found = found.where(RouteVersion.name > after)
+    return list(session.scalars(found.order_by(RouteVersion.name).limit(limit)))
 
 
 def changed_since(session: Session, version: int) -> list[RouteVersion]:
@@ -56,21 +75,78 @@ def versions(session: Session, name: str) -> list[RouteVersion]:
     return list(session.scalars(found))
 
 
+def live_route(session: Session, name: str) -> RouteVersion | None:
+    """The version in force."""
+    return session.scalar(select(RouteVersion).where(RouteVersion.name == name, RouteVersion.until_set.is_(None)))
+
+
+def live_names(session: Session, *, team: str, destination: str | None = None, limit: int = 5) -> list[str]:
+    """Some of the routes in force of a team, or into one of its destinations."""
+    found = select(RouteVersion.name).where(RouteVersion.team == team, RouteVersion.until_set.is_(None))
+    if destination is not None:
+        found = found.where(RouteVersion.destination == destination)
+    return list(session.scalars(found.order_by(RouteVersion.name).limit(limit)))
+
+
 def destinations(session: Session) -> dict[tuple[str, str], Destination]:
     """Every destination by (team, name), retired ones too: old jobs point at them."""
     return {(one.team, one.name): one for one in session.scalars(select(Destination))}
 
 
-def ensure_teams(session: Session, names: Iterable[str], *, now: datetime) -> None:
-    rows = [{"name": name, "source": FILE, "created_at": now} for name in sorted(names)]
-    if rows:
-        session.execute(insert_for(session, Team).on_conflict_do_nothing(), rows)
+def destination_in_force(session: Session, *, team: str, name: str) -> Destination | None:
+    one = session.get(Destination, (team, name))
+    return one if one is not None and one.retired_at is None else None
+
+
+def destination_names(session: Session, *, team: str, limit: int = 5) -> list[str]:
+    """Some of the destinations in force of a team."""
+    found = select(Destination.name).where(Destination.team == team, Destination.retired_at.is_(None))
+    return list(session.scalars(found.order_by(Destination.name).limit(limit)))
+
+
+def teams(session: Session, names: Collection[str] | None = None) -> dict[str, Team]:
+    """Teams by name, all or those, retired ones too."""
+    found = select(Team) if names is None else select(Team).where(Team.name.in_(names))
+    return {one.name: one for one in session.scalars(found)}
+
+
+def asked(row: RouteVersion) -> RouteRow:
+    """A recorded version as somebody defined it."""
+    return RouteRow(
+        name=row.name,
+        team=row.team,
+        destination=row.destination,
+        job=row.job,
+        pattern=row.pattern,
+        enabled=row.enabled,
+    )
+
+
+def version_of(route: RouteRow, *, number: int, source: str, since_set: int, now: datetime) -> RouteVersion:
+    """A new version of a route, in force from that set on."""
+    return RouteVersion(
+        name=route.name,
+        version=number,
+        team=route.team,
+        destination=route.destination,
+        job=route.job,
+        pattern=dict(route.pattern),
+        enabled=route.enabled,
+        source=source,
+        since_set=since_set,
+        created_at=now,
+    )
 
 
 def bump(session: Session) -> int:
     """Begin a new route set and return its number. The row lock makes concurrent changes wait for each other."""
     session.execute(update(RouteSetVersion).values(version=RouteSetVersion.version + 1))
     return current_version(session)
+
+
+def highest_version(session: Session, name: str) -> int:
+    """The newest version ever given to a route's name; 0 for one that is new."""
+    return session.scalar(select(func.max(RouteVersion.version)).where(RouteVersion.name == name)) or 0
 
 
 def highest_versions(session: Session) -> dict[str, int]:

@@ -13,7 +13,7 @@ from app.db.models import ApiToken
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """`hash` is the SHA-256 of the whole secret. Either `scopes` or `team`."""
+    """`hash` is the SHA-256 of the whole secret. Of a team, it is for that team's rows alone."""
 
     id: UUID
     name: str
@@ -55,6 +55,12 @@ def all_tokens(session: Session, *, revoked: bool) -> list[ApiToken]:
     """Newest first; with those that were revoked, if wanted."""
     statement = select(ApiToken).order_by(ApiToken.id.desc())
     return list(session.scalars(statement if revoked else statement.where(ApiToken.revoked_at.is_(None))))
+
+
+def live_names_of(session: Session, *, team: str, now: datetime, limit: int = 5) -> list[str]:
+    """Some of a team's tokens that are neither revoked nor expired."""
+    live = (ApiToken.team == team) & ApiToken.revoked_at.is_(None) & (ApiToken.expires_at > now)
+    return list(session.scalars(select(ApiToken.name).where(live).order_by(ApiToken.name).limit(limit)))
 
 
 def note_use(session: Session, token_id: UUID, *, now: datetime) -> None:

@@ -7,8 +7,7 @@ from typing import Final
 
 
 class Scope(StrEnum):
-    """What a token may do. A token of one team has none of these: it reads that team's events and jobs, and
-    retries, cancels and redelivers those jobs."""
+    """What a token may do. One of a team reads that team's own rows, and as an operator it changes them, too."""
 
     VIEWER = "viewer"  # read everything but live credentials
     OPERATOR = "operator"  # the same, and change things
@@ -20,6 +19,7 @@ _INCLUDED: Final[Mapping[Scope, frozenset[Scope]]] = {
     Scope.OPERATOR: frozenset({Scope.OPERATOR, Scope.VIEWER}),
     Scope.CREDENTIALS: frozenset({Scope.CREDENTIALS, Scope.VIEWER}),
 }
+OF_TEAMS: Final = frozenset({Scope.OPERATOR})  # those that a team's token may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,5 +30,8 @@ class Access:
     scopes: frozenset[Scope]
     team: str | None = None
 
-    def allows(self, wanted: Scope) -> bool:
-        return any(wanted in _INCLUDED[scope] for scope in self.scopes)
+    def allows(self, wanted: Scope, *, teams: bool = False) -> bool:
+        """Whether they may call what needs that scope. teams: it minds whose rows are a team's."""
+        if self.team is None:
+            return any(wanted in _INCLUDED[scope] for scope in self.scopes)
+        return teams and (wanted is Scope.VIEWER or wanted in self.scopes & OF_TEAMS)

@@ -18,10 +18,13 @@ class Route:
     destination: str
     job: str
     pattern: Pattern
+    enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
+    """Whether a route takes an event. One that is disabled takes none, whatever its conditions say."""
+
     route: Route
     matched: bool
     conditions: tuple[Condition, ...]
@@ -45,15 +48,17 @@ class RouteSet:
 
     def match(self, document: object) -> list[Decision]:
         """A decision for each route that matches, ordered by route name."""
-        matched = [route for route in self._index.candidates(document) if route.pattern.matches(document)]
+        candidates = self._index.candidates(document)
+        matched = [route for route in candidates if route.enabled and route.pattern.matches(document)]
         matched.sort(key=attrgetter("name"))
         return [Decision(route, matched=True, conditions=route.pattern.conditions(document)) for route in matched]
 
     def explain(self, document: object) -> list[Decision]:
-        """A decision for every route, ordered by route name."""
+        """A decision for every route, disabled ones too, ordered by route name."""
         return [_decision(route, document) for route in self.routes]
 
 
 def _decision(route: Route, document: object) -> Decision:
     conditions = route.pattern.explain(document)
-    return Decision(route, all(condition.matched for condition in conditions), conditions)
+    matched = route.enabled and all(condition.matched for condition in conditions)
+    return Decision(route, matched, conditions)

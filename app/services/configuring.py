@@ -1,27 +1,32 @@
 """Record the teams, destinations and routes of waylink.toml; an unchanged file changes nothing."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from app.db import audit
 from app.db import routes as route_rows
-from app.db.models import Destination, RouteVersion
-from app.db.routes import FILE, RouteRow
+from app.db.models import Destination, RouteVersion, Team
+from app.db.routes import API, FILE, RouteRow
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationRow:
-    """A destination as the file defines it."""
+    """A destination as the file defines it: its columns."""
 
     kind: str
-    queue: str
+    queue: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What applying a file does, by name; destinations as `team/name`. A removed one is kept for what points to it."""
+    """What applying a file does, by name; destinations as `team/name`.
+
+    A removed one is kept for what points to it. A released one is no longer the file's, and stays for routes or
+    destinations that are managed by the API.
+    """
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -29,58 +34,76 @@ class Changes:
     destinations_added: tuple[str, ...] = ()
     destinations_changed: tuple[str, ...] = ()
     destinations_removed: tuple[str, ...] = ()
+    destinations_released: tuple[str, ...] = ()
+    teams_added: tuple[str, ...] = ()
+    teams_removed: tuple[str, ...] = ()
+    teams_released: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return any((*self.of_routes, *self.of_destinations))
+        return any(True for _ in self.parts())
 
-    @property
-    def of_routes(self) -> tuple[tuple[str, ...], ...]:
-        """Added, changed and removed."""
-        return self.added, self.changed, self.removed
-
-    @property
-    def of_destinations(self) -> tuple[tuple[str, ...], ...]:
-        """Added, changed and removed."""
-        return self.destinations_added, self.destinations_changed, self.destinations_removed
+    def parts(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Kind, verb and names of each part that changes something: teams, destinations, routes."""
+        for kind, prefix in (("teams", "teams_"), ("destinations", "destinations_"), ("routes", "")):
+            for verb in ("added", "changed", "removed", "released"):
+                if names := getattr(self, f"{prefix}{verb}", ()):
+                    yield kind, verb, names
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The destinations, by team and name, and the routes of waylink.toml."""
+    """The destinations, by team and name, and the routes of waylink.toml, and its teams."""
 
     destinations: Mapping[tuple[str, str], DestinationRow]
     routes: Mapping[str, RouteRow]
+    teams: Collection[str] = ()
+
+    @property
+    def all_teams(self) -> set[str]:
+        return {*self.teams, *(team for team, _ in self.destinations)}
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What is in force of the file's, as rows of the session's."""
+    """What is there, of the file or not, as rows of the session's: routes in force, the others retired or not."""
 
-    destinations: Mapping[tuple[str, str], Destination]  # of the file or not, retired or not
+    teams: Mapping[str, Team]
+    destinations: Mapping[tuple[str, str], Destination]
     routes: Mapping[str, RouteVersion]
 
 
 def recorded(session: Session) -> Recorded:
-    routes = {row.name: row for row in route_rows.live(session) if row.source == FILE}
-    return Recorded(route_rows.destinations(session), routes)
+    routes = {row.name: row for row in route_rows.live(session)}
+    return Recorded(route_rows.teams(session), route_rows.destinations(session), routes)
 
 
 def plan(before: Recorded, wanted: Wanted) -> Changes:
-    """What applying the file would do."""
-    routes, destinations = wanted.routes, wanted.destinations
-    in_force = {key: one for key, one in before.destinations.items() if one.retired_at is None}
-    same = {key for key in destinations.keys() & in_force.keys() if _same_destination(in_force[key], destinations[key])}
+    """What applying the file would do. What the API manages is taken over where the file names it."""
+    routes, destinations, teams = wanted.routes, wanted.destinations, wanted.all_teams
+    known_teams = {name: one for name, one in before.teams.items() if one.retired_at is None}
+    known = {key: one for key, one in before.destinations.items() if one.retired_at is None}
+    others = [one for name, one in before.routes.items() if one.source != FILE and name not in routes]
+    used = {(one.team, one.destination) for one in others}
+    left = {key for key, one in known.items() if one.source == FILE and key not in destinations}
+    busy = {team for team, _ in used} | {key[0] for key, one in known.items() if one.source != FILE}
+    left_teams = {name for name, one in known_teams.items() if one.source == FILE and name not in teams}
     return Changes(
         added=_names(routes.keys() - before.routes.keys()),
         changed=_names(
             name for name in routes.keys() & before.routes.keys() if not _same(before.routes[name], routes[name])
         ),
-        removed=_names(before.routes.keys() - routes.keys()),
-        destinations_added=_names("/".join(key) for key in destinations.keys() - in_force.keys()),
-        destinations_changed=_names("/".join(key) for key in (destinations.keys() & in_force.keys()) - same),
-        destinations_removed=_names(
-            "/".join(key) for key, one in in_force.items() if one.source == FILE and key not in destinations
+        removed=_names(name for name, one in before.routes.items() if one.source == FILE and name not in routes),
+        destinations_added=_names("/".join(key) for key in destinations.keys() - known.keys()),
+        destinations_changed=_names(
+            "/".join(key)
+            for key in destinations.keys() & known.keys()
+            if not _same_destination(known[key], destinations[key])
         ),
+        destinations_removed=_names("/".join(key) for key in left - used),
+        destinations_released=_names("/".join(key) for key in left & used),
+        teams_added=_names(teams - known_teams.keys()),
+        teams_removed=_names(left_teams - busy),
+        teams_released=_names(left_teams & busy),
     )
 
 
@@ -89,16 +112,64 @@ def apply_file(
     *,
     destinations: Mapping[tuple[str, str], DestinationRow],
     routes: Sequence[RouteRow],
+    teams: Collection[str] = (),
     now: datetime,
 ) -> Changes:
     """Make the recorded routes those of the file. A changed or removed route keeps its old version for explanations."""
-    wanted = Wanted(destinations, {row.name: row for row in routes})
+    wanted = Wanted(destinations, {row.name: row for row in routes}, teams)
+    route_rows.lock_definitions(session)
     before = recorded(session)
     changes = plan(before, wanted)
-    _apply_destinations(session, before.destinations, wanted.destinations, now)
-    if any(changes.of_routes):
+    _apply_teams(session, before.teams, wanted, changes, now)
+    _apply_destinations(session, before.destinations, wanted.destinations, changes, now)
+    if changes.added or changes.changed or changes.removed:
         _apply_routes(session, before.routes, wanted.routes, changes, now)
     return changes
+
+
+def record_applied(session: Session, changes: Changes, *, actor: str, now: datetime) -> None:
+    """Note for the audit what was applied, if anything was."""
+    if changes:
+        detail = {f"{kind}_{verb}": list(names) for kind, verb, names in changes.parts()}
+        subject = str(route_rows.current_version(session))
+        audit.record(session, actor=actor, action="routes.applied", subject=subject, now=now, detail=detail)
+
+
+def _apply_teams(session: Session, known: Mapping[str, Team], wanted: Wanted, changes: Changes, now: datetime) -> None:
+    for name in sorted(wanted.all_teams):
+        if name not in known:
+            session.add(Team(name=name, source=FILE, created_at=now))
+        else:
+            known[name].source, known[name].retired_at = FILE, None
+    for name in changes.teams_removed:
+        known[name].retired_at = now
+    for name in changes.teams_released:
+        known[name].source = API
+    session.flush()
+
+
+def _apply_destinations(
+    session: Session,
+    known: Mapping[tuple[str, str], Destination],
+    wanted: Mapping[tuple[str, str], DestinationRow],
+    changes: Changes,
+    now: datetime,
+) -> None:
+    for key, row in wanted.items():
+        team, name = key
+        one = known.get(key)
+        if one is None:
+            session.add(Destination(team=team, name=name, **asdict(row), source=FILE, created_at=now))
+        elif one.retired_at is not None or not _same_destination(one, row):
+            for column, value in asdict(row).items():
+                setattr(one, column, value)
+            one.source, one.retired_at, one.version, one.updated_at = FILE, None, one.version + 1, now
+    for key, one in known.items():
+        if "/".join(key) in changes.destinations_removed:
+            one.retired_at = now
+        if "/".join(key) in changes.destinations_released:
+            one.source = API
+    session.flush()
 
 
 def _apply_routes(
@@ -114,39 +185,8 @@ def _apply_routes(
     session.flush()  # the schema allows one living version per name
     versions = route_rows.highest_versions(session)
     for name in (*changes.added, *changes.changed):
-        row = wanted[name]
-        session.add(
-            RouteVersion(
-                name=name,
-                version=versions.get(name, 0) + 1,
-                team=row.team,
-                destination=row.destination,
-                job=row.job,
-                pattern=dict(row.pattern),
-                source=FILE,
-                since_set=route_set,
-                created_at=now,
-            )
-        )
-    session.flush()
-
-
-def _apply_destinations(
-    session: Session,
-    known: Mapping[tuple[str, str], Destination],
-    wanted: Mapping[tuple[str, str], DestinationRow],
-    now: datetime,
-) -> None:
-    route_rows.ensure_teams(session, {team for team, _ in wanted}, now=now)
-    for key, row in wanted.items():
-        if key not in known:
-            team, name = key
-            session.add(Destination(team=team, name=name, kind=row.kind, queue=row.queue, source=FILE, created_at=now))
-        else:
-            known[key].kind, known[key].queue, known[key].retired_at = row.kind, row.queue, None
-    for key, one in known.items():
-        if key not in wanted and one.source == FILE and one.retired_at is None:
-            one.retired_at = now
+        number = versions.get(name, 0) + 1
+        session.add(route_rows.version_of(wanted[name], number=number, source=FILE, since_set=route_set, now=now))
     session.flush()
 
 
@@ -155,13 +195,8 @@ def _names(found: Iterable[str]) -> tuple[str, ...]:
 
 
 def _same_destination(one: Destination, wanted: DestinationRow) -> bool:
-    return (one.kind, one.queue) == (wanted.kind, wanted.queue)
+    return one.source == FILE and all(getattr(one, column) == value for column, value in asdict(wanted).items())
 
 
 def _same(live: RouteVersion, wanted: RouteRow) -> bool:
-    return (live.team, live.destination, live.job, live.pattern) == (
-        wanted.team,
-        wanted.destination,
-        wanted.job,
-        dict(wanted.pattern),
-    )
+    return live.source == FILE and route_rows.asked(live) == wanted

@@ -18,7 +18,7 @@ from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.events import JudgedEvent
 from app.db.models import Event
-from app.domain.patterns import Pattern, compile_pattern
+from app.domain.patterns import Condition, Pattern, compile_pattern
 from app.domain.routing import Decision
 from app.domain.states import EventState
 from app.errors import Conflict, NotFound
@@ -31,9 +31,9 @@ CHUNK: Final = 500  # events of one short read
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """An event with a decision for every route.
+    """An event with a decision for every route, or for those that were asked for.
 
-    route_set: the one the decisions are of. untold: why the event was not routed although routes match it.
+    route_set: the one the decisions are of. untold: why the event was not routed, whatever matches it.
     """
 
     event_id: UUID
@@ -42,6 +42,7 @@ class Explanation:
     document: dict[str, Any]
     decisions: tuple[Decision, ...]
     untold: str | None
+    next_after: str | None = None  # there are more routes, behind this name
 
 
 @dataclass(slots=True)
@@ -49,7 +50,8 @@ class Trial:
     """What a pattern would have matched among the events that were looked at, newest first.
 
     With a route to compare with, a match is `gained` or `unchanged`, and `lost` are those the route alone matches.
-    complete: all events of the time were looked at. oldest: when the last one looked at was received.
+    complete: all events of the time were looked at. oldest and last: when the last one looked at was received, and
+    its id, behind which another trial can go on.
     """
 
     looked_at: int = 0
@@ -58,13 +60,14 @@ class Trial:
     lost: int = 0
     unchanged: int = 0
     oldest: datetime | None = None
+    last: UUID | None = None
     complete: bool = False
     samples: dict[str, list[JudgedEvent]] = field(default_factory=dict)
 
     def note(self, event: JudgedEvent, *, matched: bool, before: bool | None) -> None:
         self.looked_at += 1
         self.matched += matched
-        self.oldest = event.received_at
+        self.oldest, self.last = event.received_at, event.id
         if before is None:
             kind = "matched" if matched else ""
         else:
@@ -76,17 +79,79 @@ class Trial:
             shown.append(event)
 
 
-def explain(session: Session, event_id: UUID, *, now: bool = False) -> Explanation:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which routes are explained, by name: of a team, one alone, those after a name, and at most so many."""
+
+    team: str | None = None
+    route: str | None = None
+    after: str | None = None
+    limit: int | None = None
+
+
+def explain(session: Session, event_id: UUID, *, now: bool = False, asked: Asked | None = None) -> Explanation:
     """Every route's decision on an event: by the routes of its time, or by those in force now.
 
-    Raises NotFound, and Conflict for an event that was not judged.
+    Raises NotFound, also for a route that was asked for, and Conflict for an event that was not judged.
     """
+    asked = asked or Asked()
     event, document, route_set = _judged_event(session, event_id)
     version = route_rows.current_version(session) if now else route_set
-    decisions = tuple(compiled(version, route_rows.of_set(session, version)).explain(document))
-    matched = any(one.matched for one in decisions)
-    untold = event.problem if not now and matched and not job_rows.any_of(session, event_id) else None
-    return Explanation(event_id, event.type or "", version, document, decisions, untold)
+    rows = route_rows.of_set(
+        session,
+        version,
+        team=asked.team,
+        name=asked.route,
+        after=asked.after,
+        limit=None if asked.limit is None else asked.limit + 1,
+    )
+    next_after = rows[asked.limit - 1].name if asked.limit is not None and len(rows) > asked.limit else None
+    rows = rows[: asked.limit]
+    if asked.route is not None and not rows:
+        raise NotFound("route of that time" if not now else "route in force", asked.route)
+    decisions = tuple(compiled(version, rows).explain(document))
+    untold = event.problem if not now and not job_rows.any_of(session, event_id) else None
+    return Explanation(event_id, event.type or "", version, document, decisions, untold, next_after)
+
+
+def shown(found: Explanation, *, now: bool) -> dict[str, Any]:
+    """An explanation as people and programs see it."""
+    return {
+        "event_id": show(EVENT, found.event_id),
+        "type": found.type,
+        "route_set": found.route_set,
+        "by": "now" if now else "then",
+        "untold": found.untold,
+        "document": found.document,
+        "routes": [shown_decision(one) for one in found.decisions],
+    }
+
+
+def shown_decision(one: Decision) -> dict[str, Any]:
+    route = one.route
+    return {
+        "route": route.name,
+        "version": route.version,
+        "team": route.team,
+        "destination": route.destination,
+        "job": route.job,
+        "enabled": route.enabled,
+        "matched": one.matched,
+        "conditions": [shown_condition(each) for each in one.conditions],
+    }
+
+
+def shown_condition(one: Condition) -> dict[str, Any]:
+    """`alternatives` are there for a `$or` only: the conditions of each of its options."""
+    told = {"path": one.path, "expected": one.expected, "actual": one.actual, "present": one.present}
+    alternatives = [[shown_condition(each) for each in option] for option in one.alternatives]
+    return {**told, "matched": one.matched, **({"alternatives": alternatives} if alternatives else {})}
+
+
+def shown_sample(kind: str, event: JudgedEvent) -> dict[str, Any]:
+    """An event of a trial: `kind` is matched, gained or lost."""
+    named = {name: event.document.get(name) for name in ("type", "integration", "connection_id", "tags")}
+    return {"sample": kind, "id": show(EVENT, event.id), **named, "received_at": event.received_at.isoformat()}
 
 
 def document_of(session: Session, event_id: UUID) -> dict[str, Any]:
@@ -120,25 +185,27 @@ def try_on_history(
     now: datetime,
     since: timedelta,
     against: Pattern | None = None,
+    before: UUID | None = None,
     at_most: int,
 ) -> Iterator[Trial]:
     """Judge the stored events of the last `since`, newest first and at most so many; nothing is changed.
 
+    before: go on after the event with this id.
+
     Yields the one trial after each chunk, so that whoever asks can show it, or stop.
     """
     trial = Trial()
-    for chunk in _judged(database, first_id(now - since), at_most):
+    for chunk in _judged(database, first_id(now - since), before, at_most):
         for event in chunk:
-            before = against.matches(event.document) if against is not None else None
-            trial.note(event, matched=pattern.matches(event.document), before=before)
+            then = against.matches(event.document) if against is not None else None
+            trial.note(event, matched=pattern.matches(event.document), before=then)
         yield trial
     trial.complete = trial.looked_at < at_most
     yield trial
 
 
-def _judged(database: Database, since: UUID, at_most: int) -> Iterator[list[JudgedEvent]]:
+def _judged(database: Database, since: UUID, before: UUID | None, at_most: int) -> Iterator[list[JudgedEvent]]:
     """In short reads: a long one would keep the database from forgetting old rows."""
-    before: UUID | None = None
     left = at_most
     while left > 0:
         with database.read() as session:

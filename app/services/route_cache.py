@@ -16,7 +16,7 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class RouteCache:
-    """Compares one number per batch; a change of routes is in force with the next batch.
+    """The enabled routes. Compares one number per batch; a change of routes is in force with the next batch.
 
     Only what changed is read and compiled: among 100,000 routes, all of them would take seconds.
     """
@@ -28,16 +28,16 @@ class RouteCache:
             version, known = route_rows.current_version(session), self._routes
             if version > known.version >= 0:
                 rows = route_rows.changed_since(session, known.version)
-                living = (_compile(row) for row in rows if row.until_set is None)
+                living = (_compile(row) for row in rows if row.until_set is None and row.enabled)
                 removed = {row.name for row in rows}
                 self._routes = known.changed(version, removed=removed, added=[one for one in living if one])
             elif version != known.version:  # the first look, or a database that was restored
-                self._routes = compiled(version, route_rows.live(session))
+                self._routes = compiled(version, (row for row in route_rows.live(session) if row.enabled))
         return self._routes
 
 
 def compiled(version: int, rows: Iterable[RouteVersion]) -> RouteSet:
-    """A route set from its rows."""
+    """A route set from its rows, disabled ones too: they are explained, and match nothing."""
     return RouteSet(version, [route for route in map(_compile, rows) if route])
 
 
@@ -49,5 +49,11 @@ def _compile(row: RouteVersion) -> Route | None:
         log.error("route_unusable", route=row.name, version=row.version, problem=str(refused))
         return None
     return Route(
-        name=row.name, version=row.version, team=row.team, destination=row.destination, job=row.job, pattern=pattern
+        name=row.name,
+        version=row.version,
+        team=row.team,
+        destination=row.destination,
+        job=row.job,
+        pattern=pattern,
+        enabled=row.enabled,
     )

@@ -15,7 +15,7 @@ from app.db import tokens as rows
 from app.db.engine import Database
 from app.db.models import ApiToken, Team
 from app.db.tokens import NewToken
-from app.domain.access import Access, Scope
+from app.domain.access import OF_TEAMS, Access, Scope
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import TOKEN, new_id, parse, show
 
@@ -48,10 +48,12 @@ def issue(
     actor: str,
     now: datetime,
 ) -> Issued:
-    """Make a token of these scopes, or of this team. Raises InvalidInput, NotFound for the team, Conflict."""
+    """Make a token of these scopes; with a team for its own rows alone. Raises InvalidInput, NotFound, Conflict."""
     _check(name, scopes, team, lifetime)
-    if team is not None and session.get(Team, team) is None:
-        raise NotFound("team", team)
+    if team is not None:
+        owner = session.get(Team, team)
+        if owner is None or owner.retired_at is not None:
+            raise NotFound("team", team)
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     row = NewToken(new_id(), name, digest(secret), tuple(sorted(scopes)), team, now + lifetime)
     if not rows.add(session, row, now=now):
@@ -99,7 +101,9 @@ def digest(secret: str) -> bytes:
 def _check(name: str, scopes: Collection[Scope], team: str | None, lifetime: timedelta) -> None:
     if not name.isprintable() or not 0 < len(name.strip()) == len(name) <= MAX_NAME:
         raise InvalidInput(f"a token's name has 1 to {MAX_NAME} printable characters, without blanks around it")
-    if bool(scopes) == (team is not None):
-        raise InvalidInput("a token has scopes or belongs to one team: give --scope or --team, not both")
+    if team is None and not scopes:
+        raise InvalidInput("a token has scopes or belongs to one team: give --scope, --team or both")
+    if team is not None and not set(scopes) <= OF_TEAMS:
+        raise InvalidInput(f"a team's token reads anyway, and may have one scope beside: {', '.join(OF_TEAMS)}")
     if not timedelta(0) < lifetime <= LONGEST:
         raise InvalidInput(f"a token lives for at least a second and at most {LONGEST.days} days")

@@ -23,7 +23,7 @@ DOCUMENT = document(ENDPOINTS, prefix=PREFIX)
 
 @dataclass
 class ApiClient:
-    """Calls the API as whoever is named: a scope, or `team` for the team crm."""
+    """Calls the API as whoever is named: a scope, or for the team crm `team`, its operator, and `team-viewer`."""
 
     web: WebServer
     secrets: dict[str, str] = field(default_factory=dict)
@@ -85,7 +85,8 @@ def open_api(*, database_url: str, broker_url: str, folder, **variables: str):
         with web.database.write() as session:
             session.add(Team(name="crm", source="file", created_at=datetime.now(UTC)))
         client.secrets = {str(one): issue(web.database, str(one), one) for one in Scope}
-        client.secrets["team"] = issue(web.database, "team", team="crm")
+        client.secrets["team"] = issue(web.database, "team", Scope.OPERATOR, team="crm")
+        client.secrets["team-viewer"] = issue(web.database, "team-viewer", team="crm")
         client.secrets["everything"] = issue(web.database, "everything", *Scope)
         yield client
 

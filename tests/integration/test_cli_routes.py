@@ -66,7 +66,7 @@ def test_a_plan_shows_what_would_change_and_changes_nothing_until_it_is_applied(
     assert waylink.inside("routes", "plan", "--check").returncode == 1
     assert waylink.json("routes", "apply") == planned
     assert waylink.inside("routes", "plan", "--check").returncode == 0
-    (act,) = waylink.json("audit")
+    act, _first = waylink.json("audit")
     assert act["action"] == "routes.applied"
     assert act["detail"]["routes_added"] == ["more"]
 

@@ -10,6 +10,8 @@ from app.domain.patterns import compile_pattern
 from app.domain.routing import Route, RouteSet
 from app.services import configuring
 from app.services.configuring import Changes, DestinationRow
+from app.services.defining import routes as defining
+from app.services.defining.editor import Editor
 from tests.integration.world import DANA, auth
 
 CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked"]}
@@ -27,7 +29,9 @@ def current(world):
 
 
 def test_a_first_file_makes_team_destination_and_first_versions(world):
-    assert world.route(a=CREATED, b=LINKED) == Changes(added=("a", "b"), destinations_added=("crm/jobs",))
+    assert world.route(a=CREATED, b=LINKED) == Changes(
+        added=("a", "b"), destinations_added=("crm/jobs",), teams_added=("crm",)
+    )
     assert versions(world) == [("a", 1, 1, None), ("b", 1, 1, None)]
     with world.database.read() as session:
         assert session.scalars(select(Team.name)).all() == ["crm"]
@@ -79,6 +83,79 @@ def test_a_destination_that_left_the_file_is_retired_and_lives_again_when_it_ret
             [destination] = session.scalars(select(Destination))
         assert (destination.retired_at is not None) is retired
     assert destination.queue == "team.crm.new"
+
+
+def apply(world, *, destinations=None, routes=(), teams=()):
+    with world.database.write() as session:
+        return configuring.apply_file(
+            session, destinations=destinations or {}, routes=routes, teams=teams, now=world.clock()
+        )
+
+
+def managed_elsewhere(world, name="b"):
+    """A route that the API put beside those of the file."""
+    fields = {"name": name, "team": "crm", "destination": "jobs", "job": f"crm.{name}", "pattern": CREATED}
+    with world.database.write() as session:
+        return defining.add(session, fields, editor=Editor("cli:test"), now=world.clock())
+
+
+def destination(world):
+    with world.database.read() as session:
+        return session.get(Destination, ("crm", "jobs"))
+
+
+def team(world):
+    with world.database.read() as session:
+        return session.get(Team, "crm")
+
+
+def test_what_the_file_no_longer_has_stays_for_routes_that_the_api_manages(world):
+    """Whoever edits the file may not know of them, and nothing may stop a start."""
+    world.route(a=CREATED)
+    managed_elsewhere(world)
+    assert apply(world) == Changes(removed=("a",), destinations_released=("crm/jobs",), teams_released=("crm",))
+    assert (destination(world).source, destination(world).retired_at) == ("api", None)
+    assert (team(world).source, team(world).retired_at) == ("api", None)
+    assert not apply(world)
+    assert versions(world)[-1] == ("b", 1, 2, None)
+
+
+def test_the_file_takes_over_what_it_names(world):
+    world.route(a=CREATED)
+    managed_elsewhere(world)
+    apply(world)
+    assert world.route(b=CREATED) == Changes(changed=("b",), destinations_changed=("crm/jobs",))
+    assert (destination(world).source, team(world).source) == ("file", "file")
+    with world.database.read() as session:
+        [live] = route_rows.live(session)
+    assert (live.name, live.version, live.source) == ("b", 2, "file")
+    assert not world.route(b=CREATED)
+
+
+def test_a_team_that_left_the_file_is_removed_and_comes_back_with_it(world):
+    assert apply(world, teams=["crm"]) == Changes(teams_added=("crm",))
+    assert apply(world) == Changes(teams_removed=("crm",))
+    assert team(world).retired_at is not None
+    assert apply(world, teams=["crm"]) == Changes(teams_added=("crm",))
+    assert (team(world).source, team(world).retired_at) == ("file", None)
+
+
+def test_each_change_of_a_destination_counts_its_version(world):
+    world.route(a=CREATED)
+    assert destination(world).version == 1
+    world.route(a=LINKED)
+    assert destination(world).version == 1
+    apply(world, destinations={("crm", "jobs"): DestinationRow("celery", "team.crm.other")})
+    assert (destination(world).version, destination(world).queue) == (2, "team.crm.other")
+
+
+def test_a_disabled_route_of_the_file_is_kept_and_matches_nothing(world):
+    world.route(a=CREATED)
+    rows = RouteRow("a", "crm", "jobs", "crm.a", CREATED, enabled=False)
+    changes = apply(world, destinations={("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")}, routes=[rows])
+    assert changes == Changes(changed=("a",))
+    world.settle(auth(connection_id="c-1", tags=DANA))
+    assert world.jobs() == []
 
 
 def test_a_file_that_is_refused_halfway_changes_nothing(world):

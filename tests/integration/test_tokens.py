@@ -59,6 +59,7 @@ def test_a_token_is_revoked_by_name_or_id_and_the_name_is_free_again(command: Co
     [
         (["x"], 2),
         (["x", "--scope", "viewer", "--team", "crm"], 2),
+        (["x", "--scope", "credentials", "--team", "crm"], 2),
         (["x", "--scope", "root"], 2),
         (["x", "--scope", "viewer", "--expires", "0s"], 2),
         (["x", "--scope", "viewer", "--expires", "soon"], 2),
@@ -84,6 +85,25 @@ def test_a_team_token_belongs_to_a_team_that_is_there(world):
     access = tokens.authenticate(world.database, secret, now=world.clock())
     assert (access.actor, access.team, access.scopes) == ("token:t", "crm", frozenset())
     assert not any(access.allows(scope) for scope in Scope)
+    assert {scope for scope in Scope if access.allows(scope, teams=True)} == {Scope.VIEWER}
+
+
+def test_a_team_token_changes_what_is_the_teams_where_it_is_its_operator(world):
+    with world.database.write() as session:
+        session.execute(insert(Team).values(name="crm", source="file", created_at=world.clock()))
+    access = tokens.authenticate(
+        world.database, issue(world, "t", Scope.OPERATOR, team="crm").secret, now=world.clock()
+    )
+    assert not any(access.allows(scope) for scope in Scope), "what is not about teams is not for them"
+    assert {scope for scope in Scope if access.allows(scope, teams=True)} == {Scope.VIEWER, Scope.OPERATOR}
+
+
+def test_a_team_that_is_gone_gets_no_token(world):
+    with world.database.write() as session:
+        gone = {"created_at": world.clock(), "retired_at": world.clock()}
+        session.execute(insert(Team).values(name="crm", source="file", **gone))
+    with pytest.raises(NotFound, match="crm"):
+        issue(world, "t", team="crm")
 
 
 def test_two_who_make_the_same_token_make_one(world):

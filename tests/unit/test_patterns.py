@@ -216,6 +216,8 @@ REFUSED = [
     ('{"$or": [{"a": [1]}, {"b": {"c": 1}}]}', "$or[1].b.c", "must be a list"),
     ('{"$or": [{"a": [1]}, {"prefix": ["x"]}]}', "$or[1].prefix", "inside $or"),
     ('{"a": [1], "$or": [{"a": [2]}, {"b": [1]}]}', "a", "twice"),
+    ('{"a": ["x\\u0000"]}', "", "NUL"),
+    ('{"a\\ud800": ["x"]}', "", "half of a character"),
     ('{"a": [1], "a": [2]}', "a", "twice"),
     ('{"x": {"a": [1], "a": [2]}}', "x.a", "twice"),
     ('{"x": {"a": [{"prefix": "1", "prefix": "2"}]}}', "x.a", "twice"),

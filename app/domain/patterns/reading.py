@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, NoReturn
 
+from app.domain.tags import is_storable
 from app.errors import InvalidPattern
 
 MAX_CHARACTERS: Final = 65_536
@@ -36,6 +37,8 @@ def read(source: str | Mapping[str, object]) -> dict[str, object]:
         raise InvalidPattern(path="", reason=reason) from error
     if not isinstance(value, dict):
         raise InvalidPattern(path="", reason=f"a pattern is an object, not {kind(value)}")
+    if not all(is_storable(string) for string in _strings(value)):
+        raise InvalidPattern(path="", reason="holds a NUL or half of a character, which no event document has")
     return value
 
 
@@ -53,6 +56,19 @@ def dotted(path: tuple[str, ...]) -> str:
         else:
             shown += f".{name}" if shown else name
     return shown
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Every name and every text, however deep."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            pending += [*item, *item.values()]
+        elif isinstance(item, list):
+            pending += item
 
 
 def _written(source: Mapping[str, object]) -> str:

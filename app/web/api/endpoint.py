@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from app.db.engine import Database
 from app.domain.access import Access, Scope
 from app.hints import Hints
+from app.services.alerting import Alerts
 from app.services.confirming import NangoClients
 from app.services.operations.desk import Desk
 from app.services.policy import Policy
@@ -37,6 +38,11 @@ class Context:
     clock: Callable[[], datetime]
     hints: Hints
     routes: RouteCache = field(default_factory=RouteCache)
+
+    @property
+    def alerts(self) -> Alerts:
+        """What tells of changes that somebody made to a destination."""
+        return Alerts(self.routes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +130,9 @@ def endpoint(
     operation: such as `GET /connections/{con_id}`; what stands in braces is passed by name, as text. The function
     takes `call`, and where it has them `query` and `body`, msgspec Structs, or instead of a body `lines`, the bytes of
     JSON lines; what it returns is the answer (None: 204).
-    Its docstring's first line is the summary. scope: what a token needs. teams: tokens of one team may call, too, and
-    the function minds `call.team`. asks_nango: it waits for Nango, in a pool of its own. problems: beside those that
-    every such endpoint can have.
+    Its docstring's first line is the summary. scope: what a token needs. teams: tokens of one team may call, too (to
+    change something those with the scope operator), and the function minds `call.team`. asks_nango: it waits for Nango,
+    in a pool of its own. problems: beside those that every such endpoint can have.
     """
     method, _, path = operation.partition(" ")
 

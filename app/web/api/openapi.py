@@ -150,7 +150,7 @@ def _operation(one: Endpoint, query: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def _needs(one: Endpoint) -> str:
-    team = ", or of one team, which sees its own rows only" if one.teams else ""
+    team = ", which may be a team's and then minds its own rows only" if one.teams else ""
     return f"Needs a token of the scope `{one.scope}`{team}."
 
 

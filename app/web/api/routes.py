@@ -2,7 +2,16 @@
 
 from typing import Final
 
-from app.web.api import connection_edits, connections, job_acts, people, reconciliations, records
+from app.web.api import (
+    connection_edits,
+    connections,
+    definitions,
+    job_acts,
+    people,
+    reconciliations,
+    records,
+    trying,
+)
 from app.web.api.endpoint import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -12,4 +21,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *job_acts.ENDPOINTS,
     *reconciliations.ENDPOINTS,
     *people.ENDPOINTS,
+    *definitions.ENDPOINTS,
+    *trying.ENDPOINTS,
 )

@@ -181,7 +181,7 @@ def _busy() -> Refusal:
 
 
 def _check_scope(access: Access, wanted: Endpoint) -> None:
-    if access.allows(wanted.scope) or (access.team is not None and wanted.teams):
+    if access.allows(wanted.scope, teams=wanted.teams):
         return
     # RFC 6750, section 3.1.
     headers = {"www-authenticate": f'Bearer error="insufficient_scope", scope="{wanted.scope}"'}

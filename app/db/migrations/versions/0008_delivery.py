@@ -20,6 +20,7 @@ def upgrade() -> None:
     _jobs()
     op.add_column("routes", sa.Column("enabled", sa.Boolean(), nullable=False, server_default=sa.true()))
     _partial("ix_audit_begun", ["id"], "outcome = 'begun'", table="audit")
+    op.add_column("teams", sa.Column("retired_at", TIME, nullable=True))
 
 
 def _destinations() -> None:
@@ -28,6 +29,7 @@ def _destinations() -> None:
         sa.Column("broker_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("timeout_seconds", sa.Double(), nullable=True),
         sa.Column("rate_per_second", sa.Double(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False, server_default=sa.text("1")),
         sa.Column("updated_at", TIME, nullable=True),
         sa.Column("disabled_at", TIME, nullable=True),
         sa.Column("disabled_reason", sa.Text(), nullable=True),

@@ -1,0 +1,66 @@
+"""What waylink.toml would change, and changing it."""
+
+from dataclasses import asdict, fields
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
+
+from app.cli.actors import cli_actor
+from app.clock import utc_now
+from app.db.routes import FILE, RouteRow, asked
+from app.services import configuring
+from app.services.configuring import Changes, DestinationRow, Recorded, Wanted
+from app.settings import Settings
+from app.wiring import destinations_of, routes_of
+
+_CHANGES: Final = {"added": "add", "changed": "change", "removed": "remove", "released": "release"}
+_DESTINATION: Final = tuple(one.name for one in fields(DestinationRow))
+
+
+def apply(session: Session, settings: Settings) -> Changes:
+    """Make the teams, destinations and routes of waylink.toml those in force; an audited act."""
+    now = utc_now()
+    destinations, routes = destinations_of(settings), routes_of(settings)
+    teams = settings.file.teams
+    changes = configuring.apply_file(session, destinations=destinations, routes=routes, teams=teams, now=now)
+    configuring.record_applied(session, changes, actor=cli_actor(), now=now)
+    return changes
+
+
+def planned(session: Session, settings: Settings) -> list[dict[str, Any]]:
+    """A row per change: what is in force, and what the file says."""
+    wanted = Wanted(destinations_of(settings), {one.name: one for one in routes_of(settings)}, settings.file.teams)
+    before = configuring.recorded(session)
+    rows: list[dict[str, Any]] = []
+    for kind, verb, names in configuring.plan(before, wanted).parts():
+        for name in names:
+            was, will = _compared(kind, name, before, wanted)
+            rows.append(_row(_CHANGES[verb], kind.removesuffix("s"), name, None if verb == "added" else was, will))
+    return rows
+
+
+def _compared(kind: str, name: str, before: Recorded, wanted: Wanted) -> tuple[Any, Any]:
+    """What is recorded and what is wanted, as far as a change is about it."""
+    if kind == "routes":
+        old, new = before.routes.get(name), wanted.routes.get(name)
+        was = {**_asks(asked(old)), "source": old.source} if old else None
+        return was, {**_asks(new), "source": FILE} if new else None
+    if kind == "destinations":
+        team, _, place = name.partition("/")
+        one, row = before.destinations.get((team, place)), wanted.destinations.get((team, place))
+        held = {column: getattr(one, column) for column in _DESTINATION} | {"source": one.source} if one else None
+        return held, asdict(row) | {"source": FILE} if row else None
+    return None, None
+
+
+def _row(change: str, kind: str, name: str, before: Any, after: Any) -> dict[str, Any]:
+    """Of what changes, the members that do."""
+    if before and after:
+        differing = [member for member in after if before[member] != after[member]]
+        before, after = ({member: one[member] for member in differing} for one in (before, after))
+    return {"change": change, "kind": kind, "name": name, "before": before, "after": after}
+
+
+def _asks(route: RouteRow) -> dict[str, Any]:
+    """What a change of a route is about."""
+    return {member: value for member, value in asdict(route).items() if member != "name"}

@@ -1,0 +1,125 @@
+"""`waylink destinations`: where teams take their jobs."""
+
+import sys
+from contextlib import closing
+
+import click
+
+from app.cli.actors import cli_actor
+from app.cli.opening import open_current
+from app.cli.output import print_one, print_rows
+from app.clock import utc_now
+from app.configuration import load
+from app.db import definitions
+from app.db.definitions import DefinitionFilters, shown_destination
+from app.errors import InvalidInput
+from app.services.alerting import Alerts
+from app.services.defining import destinations as defining
+from app.services.defining.editor import Editor
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_PLACE = click.argument("place", metavar="TEAM/NAME")
+
+
+def parted(place: str) -> tuple[str, str]:
+    """Team and name. Raises InvalidInput."""
+    team, slash, name = place.partition("/")
+    if not slash or not team or not name:
+        raise InvalidInput(f"{place!r}: a destination is named TEAM/NAME")
+    return team, name
+
+
+@click.group(invoke_without_command=True)
+@click.option("--team", help="Of this team.")
+@_JSON
+@click.pass_context
+def destinations(context: click.Context, /, *, team: str | None, as_json: bool) -> None:
+    """List where teams take their jobs; add, change and remove those that waylink.toml does not define.
+
+    A retired destination is in no route any more.
+    """
+    if context.invoked_subcommand:
+        return
+    with closing(open_current(load())) as database, database.read() as session:
+        rows = definitions.destinations(session, DefinitionFilters(limit=10_000, team=team, in_force=None))
+    print_rows(rows, ("team", "name", "kind", "queue", "source", "disabled_at", "retired_at"), as_json=as_json)
+
+
+@destinations.command("add")
+@_PLACE
+@click.option("--queue", required=True, help="The team's queue on the team broker. Starts with `team.<team>.`.")
+@_JSON
+def add_destination(place: str, *, queue: str, as_json: bool) -> None:
+    """Add a destination of a team."""
+    team, name = parted(place)
+    fields = {"kind": "celery", "queue": queue}
+    with closing(open_current(load())) as database, database.write() as session:
+        made = defining.add(session, fields, team=team, name=name, editor=Editor(cli_actor()), now=utc_now())
+        shown = shown_destination(made)
+    print_one(shown, as_json=as_json)
+
+
+@destinations.command("change")
+@_PLACE
+@click.option("--queue", help="Its new queue.")
+@click.option(
+    "--version", type=click.IntRange(min=1), help="The version this is about: refused where another is there by now."
+)
+@_JSON
+def change_destination(place: str, *, queue: str | None, version: int | None, as_json: bool) -> None:
+    """Change a destination. Jobs that wait go where it says from then on."""
+    team, name = parted(place)
+    if queue is None:
+        raise click.UsageError("nothing to change: give an option")
+    editor = Editor(cli_actor())
+    with closing(open_current(load())) as database, database.write() as session:
+        changed = defining.change(
+            session, {"queue": queue}, team=team, name=name, version=version, editor=editor, now=utc_now()
+        )
+        shown = shown_destination(changed)
+    print_one(shown, as_json=as_json)
+
+
+@destinations.command("enable")
+@_PLACE
+@_JSON
+def enable_destination(place: str, *, as_json: bool) -> None:
+    """Let the jobs of a destination go out again, parked ones too."""
+    team, name = parted(place)
+    with closing(open_current(load())) as database, database.write() as session:
+        one = defining.enable(session, team=team, name=name, editor=Editor(cli_actor()), now=utc_now())
+        shown = shown_destination(one)
+    print_one(shown, as_json=as_json)
+
+
+@destinations.command("disable")
+@_PLACE
+@click.option("--reason", help="Why, for whoever reads it later.")
+@_JSON
+def disable_destination(place: str, *, reason: str | None, as_json: bool) -> None:
+    """Park the jobs of a destination until it is enabled. None is lost, and no attempt is used up."""
+    team, name = parted(place)
+    editor = Editor(cli_actor())
+    with closing(open_current(load())) as database, database.write() as session:
+        one = defining.disable(session, Alerts(), team=team, name=name, reason=reason, editor=editor, now=utc_now())
+        shown = shown_destination(one)
+    print_one(shown, as_json=as_json)
+
+
+@destinations.command("remove")
+@_PLACE
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_JSON
+def remove_destination(place: str, *, yes: bool, as_json: bool) -> None:
+    """Retire a destination that no route in force feeds. Jobs that are there are still handed over."""
+    team, name = parted(place)
+    editor = Editor(cli_actor())
+    with closing(open_current(load())) as database:
+        with database.read() as session:
+            found = defining.get(session, team=team, name=name, editor=editor)
+        if not yes and not click.confirm(f"Retire {place} ({found.kind}, version {found.version})?", err=True):
+            sys.exit(1)
+        with database.write() as session:
+            gone = defining.remove(session, team=team, name=name, version=found.version, editor=editor, now=utc_now())
+            shown = shown_destination(gone)
+    print_one(shown, as_json=as_json)

@@ -1,0 +1,52 @@
+"""`waylink teams`: who subscribes."""
+
+from contextlib import closing
+
+import click
+
+from app.cli.actors import cli_actor
+from app.cli.opening import open_current
+from app.cli.output import print_one, print_rows
+from app.clock import utc_now
+from app.configuration import load
+from app.db import definitions
+from app.db.definitions import DefinitionFilters, shown_team
+from app.services.defining import teams as defining
+from app.services.defining.editor import Editor
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(invoke_without_command=True)
+@click.option("--removed", is_flag=True, help="Those that were removed, instead of those that are there.")
+@_JSON
+@click.pass_context
+def teams(context: click.Context, /, *, removed: bool, as_json: bool) -> None:
+    """List teams; add and remove those that waylink.toml does not define."""
+    if context.invoked_subcommand:
+        return
+    with closing(open_current(load())) as database, database.read() as session:
+        rows = definitions.teams(session, DefinitionFilters(limit=10_000, in_force=not removed))
+    print_rows(rows, ("name", "source", "created_at", "retired_at"), as_json=as_json)
+
+
+@teams.command("add")
+@click.argument("name")
+@_JSON
+def add_team(name: str, *, as_json: bool) -> None:
+    """Add a team; then give it destinations and routes."""
+    with closing(open_current(load())) as database, database.write() as session:
+        made = defining.add(session, name, editor=Editor(cli_actor()), now=utc_now())
+        shown = shown_team(made)
+    print_one(shown, as_json=as_json)
+
+
+@teams.command("remove")
+@click.argument("name")
+@_JSON
+def remove_team(name: str, *, as_json: bool) -> None:
+    """Remove a team that has no routes, destinations or tokens any more. Its jobs stay on record."""
+    with closing(open_current(load())) as database, database.write() as session:
+        gone = defining.remove(session, name, editor=Editor(cli_actor()), now=utc_now())
+        shown = shown_team(gone)
+    print_one(shown, as_json=as_json)

@@ -1,0 +1,132 @@
+"""Routes as people manage them: each change is a new version, so that old decisions can be given again."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.db import routes as rows
+from app.db.models import RouteVersion
+from app.db.routes import API, RouteRow
+from app.domain.definitions import wrong_job, wrong_name
+from app.domain.patterns import compile_pattern
+from app.errors import FieldFault, InvalidFields, InvalidPattern, NameTaken, NotFound
+from app.services.defining.editor import Editor, require_editable, team_in_force
+
+
+def get(session: Session, name: str, editor: Editor) -> RouteVersion:
+    """The newest version of a route, in force or not. Raises NotFound."""
+    return history(session, name, editor)[0]
+
+
+def history(session: Session, name: str, editor: Editor) -> list[RouteVersion]:
+    """All versions, newest first; of a name that was another team's before, the editor's own. Raises NotFound."""
+    found = [] if wrong_name(name) else rows.versions(session, name)
+    if not found or not editor.may_see(found[0].team):
+        raise NotFound("route", name)
+    return [one for one in found if editor.may_see(one.team)]
+
+
+def add(session: Session, fields: Mapping[str, Any], *, editor: Editor, now: datetime) -> RouteVersion:
+    """Put a route in force, of the members of RouteRow; the pattern as JSON text or read already.
+
+    A name that was there before goes on counting. Raises InvalidFields, NameTaken.
+    """
+    rows.lock_definitions(session)
+    route = _checked(session, fields, editor)
+    if rows.live_route(session, route.name) is not None:
+        raise NameTaken("route", route.name)
+    return _begin(session, route, "added", {"team": route.team}, editor=editor, now=now)
+
+
+def change(
+    session: Session,
+    name: str,
+    fields: Mapping[str, Any],
+    *,
+    version: int | None = None,
+    editor: Editor,
+    now: datetime,
+) -> RouteVersion:
+    """Change the given fields of a route. What says the same makes no version.
+
+    version: the one it was made on, so that nobody's change in between is lost. Raises NotFound, ReadOnly, Stale,
+    InvalidFields.
+    """
+    rows.lock_definitions(session)
+    live = _editable(session, name, version, editor)
+    was = asdict(rows.asked(live))
+    # What cannot be used any more can still be taken out of use.
+    off = fields.keys() == {"enabled"} and not fields["enabled"]
+    after = RouteRow(**{**was, **fields}) if off else _checked(session, {**was, **fields}, editor)
+    will = asdict(after)
+    changed = sorted(field for field in will if was[field] != will[field])
+    if not changed:
+        return live
+    done = "changed" if changed != ["enabled"] else "enabled" if after.enabled else "disabled"
+    return _begin(session, after, done, {"changed": changed}, editor=editor, now=now, instead_of=live)
+
+
+def remove(session: Session, name: str, *, version: int | None = None, editor: Editor, now: datetime) -> RouteVersion:
+    """End a route; its versions stay. Raises NotFound, ReadOnly, Stale."""
+    rows.lock_definitions(session)
+    live = _editable(session, name, version, editor)
+    live.until_set = rows.bump(session)
+    session.flush()
+    editor.record(session, "route.removed", name, {"version": live.version}, now=now)
+    return live
+
+
+def _editable(session: Session, name: str, version: int | None, editor: Editor) -> RouteVersion:
+    live = None if wrong_name(name) else rows.live_route(session, name)
+    if live is None or not editor.may_see(live.team):
+        raise NotFound("route", name)
+    require_editable("route", name, live, version=version)
+    return live
+
+
+def _begin(
+    session: Session,
+    route: RouteRow,
+    done: str,
+    detail: Mapping[str, Any],
+    *,
+    editor: Editor,
+    now: datetime,
+    instead_of: RouteVersion | None = None,
+) -> RouteVersion:
+    """A new version in a new route set, in the place of the one before."""
+    since_set = rows.bump(session)
+    if instead_of is not None:
+        instead_of.until_set = since_set
+        session.flush()  # the schema allows one living version per name
+    number = rows.highest_version(session, route.name) + 1
+    made = rows.version_of(route, number=number, source=API, since_set=since_set, now=now)
+    session.add(made)
+    session.flush()
+    editor.record(session, f"route.{done}", route.name, {"version": number, **detail}, now=now)
+    return made
+
+
+def _checked(session: Session, fields: Mapping[str, Any], editor: Editor) -> RouteRow:
+    """The route with its pattern as it is kept. Raises InvalidFields with all that is wrong."""
+    wrong = (("name", wrong_name(fields["name"])), ("job", wrong_job(fields["job"])))
+    faults = [FieldFault(field, "invalid", reason) for field, reason in wrong if reason]
+    pattern: dict[str, Any] = {}
+    try:
+        pattern = compile_pattern(fields["pattern"]).source
+    except InvalidPattern as refused:
+        place = f"pattern.{refused.path}" if refused.path else "pattern"
+        faults.append(FieldFault(place, "invalid_pattern", refused.reason))
+    team, destination = fields["team"], fields["destination"]
+    if not editor.may_see(team):
+        faults.append(FieldFault("team", "foreign", f"this token defines routes of the team {editor.team} only"))
+    elif team_in_force(session, team, editor) is None:
+        faults.append(FieldFault("team", "unknown", "names none that is there: add it first"))
+    elif wrong_name(destination) or not rows.destination_in_force(session, team=team, name=destination):
+        faults.append(FieldFault("destination", "unknown", f"names none of the team {team}: add it first"))
+    if faults:
+        raise InvalidFields(faults)
+    return RouteRow(**{**fields, "pattern": pattern})

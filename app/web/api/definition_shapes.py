@@ -1,0 +1,152 @@
+"""Teams, destinations and routes as the API takes and answers them. Rows are as the commands list them."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from app.web.api.endpoint import PageQuery
+
+Source = Annotated[Literal["file", "api"] | None, Meta(description="Defined in waylink.toml (`file`) or here (`api`).")]
+OfTeam = Annotated[str | None, Meta(description="Of this team; a team's token sees its own only.")]
+Pattern = Annotated[
+    dict[str, Any] | str,
+    Meta(description="An event pattern: an object, or JSON text, of which a mistake is told with line and column."),
+]
+
+
+class TeamRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`source`: `file` for what waylink.toml defines, which is read-only here; else `api`."""
+
+    name: str
+    source: str
+    created_at: str
+    retired_at: str | None
+
+
+class NewTeam(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+
+
+class RouteRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A version of a route: in force from the route set `since_set` up to `until_set`, null for the one that is."""
+
+    name: str
+    version: int
+    team: str
+    destination: str
+    job: str
+    pattern: dict[str, Any]
+    enabled: bool
+    source: str
+    since_set: int
+    until_set: int | None
+    created_at: str
+
+
+class NewRoute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`team` may be left out with a team's token. `job`: the name of the team's Celery task."""
+
+    name: str
+    destination: str
+    job: str
+    pattern: Pattern
+    team: str | UnsetType = UNSET
+    enabled: bool = True
+
+
+class RouteChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is left out stays as it is."""
+
+    team: str | UnsetType = UNSET
+    destination: str | UnsetType = UNSET
+    job: str | UnsetType = UNSET
+    pattern: Pattern | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class Versions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All versions of a route, newest first."""
+
+    data: list[RouteRow]
+
+
+class DestinationRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a team takes jobs. `own_broker`: on a broker of the team's, whose URL is a secret. `disabled_at`: its jobs
+    are parked. `retired_at`: it was removed, and only jobs of before still go there."""
+
+    team: str
+    name: str
+    kind: str
+    queue: str | None
+    own_broker: bool
+    url: str | None
+    timeout_seconds: float | None
+    rate_per_second: float | None
+    source: str
+    version: int
+    created_at: str
+    updated_at: str | None
+    disabled_at: str | None
+    disabled_reason: str | None
+    retired_at: str | None
+
+
+class Health(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`failing_since`: its jobs are parked, and one tries again at `probe_at`."""
+
+    failing_since: str | None
+    probe_at: str | None
+    last_succeeded_at: str | None
+    last_failed_at: str | None
+    last_error: str | None
+
+
+class DestinationRecord(DestinationRow, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With how it does; null for one that was never tried."""
+
+    health: Health | None
+
+
+class NewDestination(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`team` may be left out with a team's token."""
+
+    name: str
+    kind: Literal["celery"]
+    queue: str
+    team: str | UnsetType = UNSET
+
+
+class DestinationChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is left out stays as it is."""
+
+    queue: str | UnsetType = UNSET
+
+
+class TeamQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    source: Source = None
+
+
+class RouteQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    team: OfTeam = None
+    destination: Annotated[str | None, Meta(description="Into this destination.")] = None
+    enabled: Annotated[bool | None, Meta(description="Those that make jobs (true) or do not (false).")] = None
+    source: Source = None
+
+
+class DestinationQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    team: OfTeam = None
+    kind: Annotated[Literal["celery", "http"] | None, Meta(description="Of this kind.")] = None
+    enabled: Annotated[bool | None, Meta(description="Those whose jobs go out (true) or are parked (false).")] = None
+    source: Source = None
+    retired: Annotated[bool, Meta(description="Those that were removed, instead of those in force.")] = False
+
+
+class EditQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    version: (
+        Annotated[int, Meta(ge=1, description="The version this is about: a conflict where another is there by now.")]
+        | None
+    ) = None
+
+
+class DisableQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    reason: Annotated[str, Meta(min_length=1, max_length=200, description="Why, for later readers.")] | None = None

@@ -1,0 +1,246 @@
+"""Why an event went where, and what a pattern would match: the judgement over REST. Nothing is changed."""
+
+import time
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from msgspec import Meta, Struct, field
+
+from app.config_file import duration
+from app.db import listing
+from app.domain.access import Scope
+from app.domain.patterns import Pattern, compile_pattern
+from app.errors import FieldFault, InvalidFields
+from app.ids import EVENT, show
+from app.services.defining import routes
+from app.services.defining.editor import Editor
+from app.services.explaining import (
+    Asked,
+    Trial,
+    document_of,
+    explain,
+    shown,
+    shown_condition,
+    shown_sample,
+    try_on_history,
+)
+from app.web.api.definition_shapes import Pattern as GivenPattern
+from app.web.api.endpoint import MAX_LIMIT, Call, Endpoint, endpoint, record
+from app.web.api.problems import CONFLICT, FORBIDDEN, Refusal
+from app.web.api.reading import after, identity
+
+SECONDS: Final = 3.0  # of one call over history: its thread is one of few
+MAX_EVENTS: Final = 100_000
+LONGEST: Final = timedelta(days=3650)
+
+
+class ExplainQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    now: Annotated[bool, Meta(description="By the routes in force now, instead of those of its time.")] = False
+    route: Annotated[str | None, Meta(description="This route alone.")] = None
+    team: Annotated[str | None, Meta(description="The routes of this team.")] = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="Routes at most.")] = 50
+    cursor: Annotated[str, Meta(description="`next_cursor` of the answer before.", min_length=1)] | None = None
+
+
+class ConditionRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One thing that a pattern asks. `actual` is null with `present` false where the document lacks the field. For a
+    `$or`, `actual` has the positions of the options that hold, and `alternatives` the conditions of each."""
+
+    path: str
+    expected: Any
+    actual: Any
+    present: bool
+    matched: bool
+    alternatives: list[list["ConditionRow"]] = field(default_factory=list)
+
+
+class RouteDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a route took the event. One that is disabled takes none, whatever its conditions say."""
+
+    route: str
+    version: int
+    team: str
+    destination: str
+    job: str
+    enabled: bool
+    matched: bool
+    conditions: list[ConditionRow]
+
+
+class EventExplanation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Decisions by name of the route, by the routes of the event's time (`then`) or of `now`. `untold`: why it was not
+    routed, whatever matches it."""
+
+    event_id: str
+    type: str
+    route_set: int
+    by: str
+    untold: str | None
+    document: dict[str, Any]
+    routes: list[RouteDecision]
+    next_cursor: str | None
+
+
+class PatternTrial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pattern, and one of: `document`, `event` (an `evt_…` id), `since` (a duration such as `7d`).
+
+    With `since`: `against` names a route to compare with, `limit` bounds the events of one call, and `cursor` goes on
+    where another call ended.
+    """
+
+    pattern: GivenPattern
+    document: dict[str, Any] | None = None
+    event: str | None = None
+    since: str | None = None
+    against: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_EVENTS)] = 10_000
+    cursor: str | None = None
+
+
+class Sample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An event that is matched, or gained or lost against a route."""
+
+    sample: str
+    id: str
+    type: Any
+    integration: Any
+    connection_id: Any
+    tags: Any
+    received_at: str
+
+
+class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What would have matched among the events looked at, newest first. `complete`: all of the time; otherwise
+    `next_cursor` goes on behind the `oldest`, and the counts of both calls add up."""
+
+    looked_at: int
+    matched: int
+    gained: int
+    lost: int
+    unchanged: int
+    oldest: str | None
+    complete: bool
+    next_cursor: str | None
+    samples: list[Sample]
+
+
+class TrialAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`matched`: the document does, or some stored event. `conditions` are of the document, `history` of the others."""
+
+    matched: bool
+    conditions: list[ConditionRow] | None
+    history: History | None
+
+
+@endpoint("GET /events/{event_id}/explain", scope=Scope.VIEWER, teams=True, problems=(CONFLICT,))
+def explain_event(call: Call, event_id: str, query: ExplainQuery) -> EventExplanation:
+    """Why each route matched an event or did not: every condition, what it expected and what it found.
+
+    The decision is given again from the document that was judged, and the routes of that time. A team's token sees its
+    own routes, for events that became jobs of that team.
+    """
+    wanted = _visible(call, event_id)
+    asked = Asked(team=call.team or query.team, route=query.route, after=query.cursor, limit=query.limit)
+    with call.context.database.read() as session:
+        found = explain(session, wanted, now=query.now, asked=asked)
+    return record(shown(found, now=query.now) | {"next_cursor": found.next_after}, EventExplanation)
+
+
+@endpoint("POST /routes/test", scope=Scope.VIEWER, teams=True)
+def try_pattern(call: Call, body: PatternTrial) -> TrialAnswer:
+    """Try a pattern before it is a route: on a document, on a stored event, or on all of the last days.
+
+    History is read for some seconds at most; `next_cursor` goes on. A team's token tries history where it is that
+    team's operator, who could make a route of the pattern anyway.
+    """
+    _check(body)
+    pattern = compile_pattern(body.pattern)
+    if body.since is not None:
+        history = _on_history(call, pattern, body, body.since)
+        return TrialAnswer(matched=history.matched > 0, conditions=None, history=history)
+    conditions = pattern.explain(_document(call, body))
+    matched = all(one.matched for one in conditions)
+    rows = [record(shown_condition(one), ConditionRow) for one in conditions]
+    return TrialAnswer(matched=matched, conditions=rows, history=None)
+
+
+def _check(body: PatternTrial) -> None:
+    """Raises InvalidFields where what is given does not go together."""
+    if sum(one is not None for one in (body.document, body.event, body.since)) != 1:
+        raise InvalidFields([FieldFault("since", "one_of", "give one of document, event and since")])
+    alone = [name for name in ("against", "cursor") if getattr(body, name) is not None and body.since is None]
+    if alone:
+        raise InvalidFields([FieldFault(name, "goes_with", "goes with since") for name in alone])
+
+
+def _document(call: Call, body: PatternTrial) -> dict[str, Any]:
+    if body.document is not None:
+        return body.document
+    wanted = _visible(call, body.event or "")
+    with call.context.database.read() as session:
+        return document_of(session, wanted)
+
+
+def _visible(call: Call, event_id: str) -> UUID:
+    """Our id of an event that the caller may see. Raises NotFound."""
+    wanted = identity(EVENT, event_id)
+    if call.team is not None:
+        with call.context.database.read() as session:
+            listing.event(session, wanted, team=call.team)
+    return wanted
+
+
+def _on_history(call: Call, pattern: Pattern, body: PatternTrial, since: str) -> History:
+    if not call.access.allows(Scope.OPERATOR, teams=True) and call.team is not None:
+        raise Refusal(FORBIDDEN, "Trying a pattern on history needs a team's token with the scope `operator`.")
+    past = _duration(since)
+    context = call.context
+    with context.database.read() as session:
+        against = _compared_with(call, session, body.against)
+    trial, ends_at = Trial(), time.monotonic() + SECONDS
+    trials = try_on_history(
+        context.database,
+        pattern,
+        now=context.clock(),
+        since=past,
+        against=against,
+        before=after(EVENT, body.cursor),
+        at_most=body.limit,
+    )
+    for so_far in trials:
+        trial = so_far
+        if time.monotonic() > ends_at:
+            break
+    return _history(trial)
+
+
+def _compared_with(call: Call, session: Any, route: str | None) -> Pattern | None:
+    if route is None:
+        return None
+    return compile_pattern(routes.get(session, route, Editor(call.actor, call.team)).pattern)
+
+
+def _history(trial: Trial) -> History:
+    samples = [shown_sample(kind, event) for kind, events in sorted(trial.samples.items()) for event in events]
+    return History(
+        looked_at=trial.looked_at,
+        matched=trial.matched,
+        gained=trial.gained,
+        lost=trial.lost,
+        unchanged=trial.unchanged,
+        oldest=trial.oldest.isoformat() if trial.oldest else None,
+        complete=trial.complete,
+        next_cursor=show(EVENT, trial.last) if trial.last and not trial.complete else None,
+        samples=[record(one, Sample) for one in samples],
+    )
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        return min(duration(text), LONGEST)
+    except ValueError as wrong:
+        raise InvalidFields([FieldFault("since", "duration", str(wrong))]) from None
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (explain_event, try_pattern)

@@ -1,0 +1,263 @@
+"""Teams, destinations and routes over REST, and the judgement given again: who sees what, and who may change it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import update
+
+from app.db import routes as route_rows
+from app.db.models import Event, Job
+from app.ids import EVENT, first_id, new_id, show
+from app.web.api import trying
+from tests.integration.api_client import open_api, problem_of
+
+CREATED = {"type": ["connection.created"]}
+DOCUMENT = {"type": "connection.created", "integration": "github", "connection_id": "c-1", "tags": {"plan": "free"}}
+ROUTE = {"name": "contacts", "team": "crm", "destination": "jobs", "job": "crm.contacts", "pattern": CREATED}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def api(request, broker_url, tmp_path):
+    sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/waylink.db" if sqlite else request.getfixturevalue("postgres_url")
+    with open_api(database_url=url, broker_url=broker_url, folder=tmp_path) as client:
+        made(client, "/destinations", {"team": "crm", "name": "jobs", "kind": "celery", "queue": "team.crm.jobs"})
+        made(client, "/teams", {"name": "erp"})
+        made(client, "/destinations", {"team": "erp", "name": "jobs", "kind": "celery", "queue": "team.erp.jobs"})
+        yield client
+
+
+def made(api, path, body, **options):
+    answer = api("POST", path, json=body, **options)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def judged(api, *documents, before=timedelta(minutes=1), team=None, route_set=None):
+    """Stored events with these documents, a second apart, the newest last; with `team`, each became a job of its."""
+    ids = []
+    with api.database.write() as session:
+        current = route_rows.current_version(session)
+        for number, document in enumerate(documents):
+            at = datetime.now(UTC) - before + timedelta(seconds=number)
+            one = Event(
+                id=first_id(at), environment="default", origin="webhook", state="processed", type=document["type"],
+                received_at=at, last_seen_at=at, duplicates=0, body=b"{}", next_at=at, attempts=0, looks=0,
+                document=document, route_set=current if route_set is None else route_set,
+            )  # fmt: skip
+            session.add(one)
+            session.flush()
+            if team is not None:
+                session.add(Job(
+                    id=new_id(), event_id=one.id, route="contacts", route_version=1, team=team, destination="jobs",
+                    name="crm.contacts", state="completed", attempts=1, crashes=0, next_at=at, created_at=at,
+                ))  # fmt: skip
+            ids.append(show(EVENT, one.id))
+    return ids
+
+
+def test_a_route_is_made_changed_paused_and_ended_and_its_versions_stay(api):
+    assert made(api, "/routes", ROUTE)["version"] == 1
+    changed = api("PATCH", "/routes/contacts?version=1", json={"pattern": '{"type": ["connection.linked"]}'}).json()
+    assert (changed["version"], changed["pattern"]) == (2, {"type": ["connection.linked"]})
+    assert api("POST", "/routes/contacts/disable").json()["enabled"] is False
+    assert api.json("/routes?enabled=false")["data"][0]["version"] == 3
+    assert api("POST", "/routes/contacts/enable?version=3").json()["version"] == 4
+    assert api("DELETE", "/routes/contacts").json()["until_set"] is not None
+    assert api.json("/routes")["data"] == []
+    assert api.json("/routes/contacts")["until_set"] is not None
+    assert [one["version"] for one in api.json("/routes/contacts/versions")["data"]] == [4, 3, 2, 1]
+    assert made(api, "/routes", ROUTE)["version"] == 5
+    acts = [one["action"] for one in api.json("/audit?subject=contacts")["data"]]
+    assert acts == ["route.added", "route.removed", "route.enabled", "route.disabled", "route.changed", "route.added"]
+    assert {one["actor"] for one in api.json("/audit?subject=contacts")["data"]} == {"token:operator"}
+
+
+def test_what_cannot_be_a_route_is_refused_with_each_reason(api):
+    body = problem_of(
+        api("POST", "/routes", json=ROUTE | {"name": "No", "job": "celery.x", "pattern": {"tags": {"plan": []}}}),
+        422,
+        "invalid_input",
+    )
+    assert [one["field"] for one in body["errors"]] == ["name", "job", "pattern.tags.plan"]
+    text = problem_of(api("POST", "/routes", json=ROUTE | {"pattern": '{"type":\n [1,]}'}), 422, "invalid_input")
+    assert "line 2, column" in text["errors"][0]["detail"]
+    nul = problem_of(api("POST", "/routes", json=ROUTE | {"pattern": {"type": ["\0"]}}), 422, "invalid_input")
+    assert nul["errors"][0]["field"].startswith("pattern")
+    missing = {name: value for name, value in ROUTE.items() if name != "team"}
+    problem_of(api("POST", "/routes", json=missing), 422, "invalid_input")
+    problem_of(api("POST", "/routes", json=ROUTE | {"color": "red"}), 400, "invalid_request")
+
+
+def test_conflicts_say_what_stands_in_the_way(api):
+    made(api, "/routes", ROUTE)
+    problem_of(api("POST", "/routes", json=ROUTE), 409, "conflict")
+    stale = problem_of(api("PATCH", "/routes/contacts?version=9", json={"job": "crm.x"}), 409, "conflict")
+    assert stale["found"] == {"version": 1}
+    used = problem_of(api("DELETE", "/destinations/crm/jobs"), 409, "conflict")
+    assert used["found"] == {"routes": ["contacts"]}
+    used = problem_of(api("DELETE", "/teams/crm"), 409, "conflict")
+    assert used["found"]["source"] == "file"
+    assert set(problem_of(api("DELETE", "/teams/erp"), 409, "conflict")["found"]) == {"destinations"}
+
+
+def test_destinations_are_changed_disabled_enabled_and_retired(api):
+    changed = api("PATCH", "/destinations/erp/jobs?version=1", json={"queue": "team.erp.new"}).json()
+    assert (changed["version"], changed["queue"], changed["health"]) == (2, "team.erp.new", None)
+    off = api("POST", "/destinations/erp/jobs/disable?reason=down+for+today").json()
+    assert (off["disabled_reason"], off["disabled_at"] is None) == ("down for today", False)
+    assert [one["name"] for one in api.json("/destinations?enabled=false")["data"]] == ["jobs"]
+    assert api("POST", "/destinations/erp/jobs/enable").json()["disabled_at"] is None
+    assert api("DELETE", "/destinations/erp/jobs?version=2").json()["retired_at"] is not None
+    assert [one["team"] for one in api.json("/destinations")["data"]] == ["crm"]
+    assert [one["team"] for one in api.json("/destinations?retired=true")["data"]] == ["erp"]
+    assert api("DELETE", "/teams/erp").json()["retired_at"] is not None
+    assert [one["name"] for one in api.json("/teams")["data"]] == ["crm"]
+    problem_of(api("POST", "/destinations/erp/jobs/enable"), 404, "not_found")
+
+
+def test_lists_go_on_behind_a_name_whatever_comes_and_goes(api):
+    for number in range(5):
+        made(api, "/routes", ROUTE | {"name": f"r{number}"})
+        made(api, "/destinations", {"team": "erp", "name": f"d{number}", "kind": "celery", "queue": "team.erp.d"})
+    for path, shown, key in (("/routes", 5, "name"), ("/destinations?team=erp", 6, "name"), ("/teams", 2, "name")):
+        names, cursor = [], ""
+        while cursor is not None:
+            mark = "&" if "?" in path else "?"
+            page = api.json(f"{path}{mark}limit=2" + (f"&cursor={cursor}" if cursor else ""))
+            names += [one[key] for one in page["data"]]
+            cursor = page["next_cursor"]
+        assert names == sorted(names)
+        assert len(names) == len(set(names)) == shown
+
+
+def test_a_teams_token_sees_and_changes_its_own_and_nothing_else(api):
+    made(api, "/routes", ROUTE | {"name": "theirs", "team": "erp", "job": "erp.do"})
+    own = {name: value for name, value in ROUTE.items() if name != "team"}
+    assert made(api, "/routes", own, who="team")["team"] == "crm"
+    made(api, "/destinations", {"name": "more", "kind": "celery", "queue": "team.crm.more"}, who="team")
+    for who in ("team", "team-viewer"):
+        assert [one["name"] for one in api.json("/routes", who=who)["data"]] == ["contacts"]
+        assert api.json("/routes?team=erp", who=who)["data"] == []
+        assert {one["team"] for one in api.json("/destinations", who=who)["data"]} == {"crm"}
+        assert [one["name"] for one in api.json("/teams", who=who)["data"]] == ["crm"]
+        for path in ("/routes/theirs", "/routes/theirs/versions", "/destinations/erp/jobs", "/teams/erp"):
+            problem_of(api.get(path, who=who), 404, "not_found")
+    problem_of(api("PATCH", "/routes/theirs", json={"job": "x"}, who="team"), 404, "not_found")
+    problem_of(api("POST", "/destinations/erp/jobs/disable", who="team"), 404, "not_found")
+    problem_of(api("POST", "/routes", json=ROUTE | {"name": "b", "team": "erp"}, who="team"), 422, "invalid_input")
+    problem_of(api("POST", "/routes", json=own | {"name": "b"}, who="team-viewer"), 403, "forbidden")
+    problem_of(api("DELETE", "/routes/contacts", who="team-viewer"), 403, "forbidden")
+    problem_of(api("POST", "/teams", json={"name": "mine"}, who="team"), 403, "forbidden")
+    assert api("DELETE", "/routes/contacts", who="team").status_code == 200
+
+
+def test_an_event_is_explained_route_by_route_and_page_by_page(api):
+    for number in range(3):
+        made(
+            api, "/routes", ROUTE | {"name": f"r{number}", "pattern": {"tags": {"plan": ["pro", "free"][number % 2 :]}}}
+        )
+    api("POST", "/routes/r1/disable")
+    [event] = judged(api, DOCUMENT)
+    first = api.json(f"/events/{event}/explain?limit=2")
+    assert [(one["route"], one["matched"], one["enabled"]) for one in first["routes"]] == [
+        ("r0", True, True),
+        ("r1", False, False),
+    ]
+    [condition] = first["routes"][0]["conditions"]
+    assert condition == {
+        "path": "tags.plan", "expected": ["pro", "free"], "actual": "free", "present": True, "matched": True,
+    }  # fmt: skip
+    rest = api.json(f"/events/{event}/explain?limit=2&cursor={first['next_cursor']}")
+    assert ([one["route"] for one in rest["routes"]], rest["next_cursor"]) == (["r2"], None)
+    api("PATCH", "/routes/r2", json={"pattern": {"tags": {"plan": ["none"]}}})
+    assert [one["matched"] for one in api.json(f"/events/{event}/explain?route=r2")["routes"]] == [True]
+    now = api.json(f"/events/{event}/explain?now=true&route=r2")
+    assert ([one["matched"] for one in now["routes"]], now["by"]) == ([False], "now")
+    assert api.json(f"/events/{event}/explain?team=erp")["routes"] == []
+    problem_of(api.get(f"/events/{event}/explain?route=nobody"), 404, "not_found")
+    problem_of(api.get(f"/events/{show(EVENT, new_id())}/explain"), 404, "not_found")
+
+
+def test_an_or_is_explained_with_its_options(api):
+    options = [{"tags": {"plan": ["pro"]}}, {"integration": ["github"]}]
+    made(api, "/routes", ROUTE | {"pattern": {"$or": options}})
+    [event] = judged(api, DOCUMENT)
+    [route] = api.json(f"/events/{event}/explain")["routes"]
+    [condition] = route["conditions"]
+    assert (condition["actual"], condition["matched"]) == ([1], True)
+    assert [[one["matched"] for one in option] for option in condition["alternatives"]] == [[False], [True]]
+
+
+def test_a_team_is_explained_its_own_routes_for_its_own_events(api):
+    made(api, "/routes", ROUTE)
+    made(api, "/routes", ROUTE | {"name": "theirs", "team": "erp"})
+    [mine] = judged(api, DOCUMENT, team="crm")
+    [theirs] = judged(api, DOCUMENT, before=timedelta(minutes=5))
+    for who in ("team", "team-viewer"):
+        assert [one["route"] for one in api.json(f"/events/{mine}/explain?team=erp", who=who)["routes"]] == ["contacts"]
+        problem_of(api.get(f"/events/{theirs}/explain", who=who), 404, "not_found")
+        tried = {"pattern": CREATED, "event": theirs}
+        problem_of(api("POST", "/routes/test", json=tried, who=who), 404, "not_found")
+        assert api("POST", "/routes/test", json=tried | {"event": mine}, who=who).json()["matched"] is True
+
+
+def test_a_pattern_is_tried_on_a_document_and_on_a_stored_event(api):
+    [event] = judged(api, DOCUMENT)
+    for plan, matched in (("free", True), ("pro", False)):
+        pattern = {"tags": {"plan": [plan]}}
+        for given in ({"document": DOCUMENT}, {"event": event}):
+            for written in (pattern, json.dumps(pattern)):
+                answer = api("POST", "/routes/test", json={"pattern": written, **given}, who="viewer").json()
+                assert (answer["matched"], answer["history"]) == (matched, None)
+                assert [one["actual"] for one in answer["conditions"]] == ["free"]
+
+
+def test_a_pattern_is_tried_on_history_page_by_page_and_against_a_route(api, monkeypatch):
+    made(api, "/routes", ROUTE | {"pattern": {"tags": {"plan": ["pro", "free"]}}})
+    plans = ["pro", "free", "ent", "ent", "pro"]
+    ids = judged(api, *({**DOCUMENT, "tags": {"plan": plan}} for plan in plans))
+    tried = {"pattern": {"tags": {"plan": ["ent", "pro"]}}, "since": "1h", "against": "contacts"}
+    whole = api("POST", "/routes/test", json=tried, who="viewer").json()["history"]
+    counts = ("looked_at", "matched", "gained", "lost", "unchanged")
+    assert [whole[name] for name in counts] == [5, 4, 2, 1, 2]
+    assert (whole["complete"], whole["next_cursor"]) == (True, None)
+    assert {one["sample"] for one in whole["samples"]} == {"gained", "lost"}
+    assert [one["id"] for one in whole["samples"] if one["sample"] == "lost"] == [ids[1]]
+    sums, cursor = dict.fromkeys(counts, 0), None
+    for _ in range(4):
+        part = api("POST", "/routes/test", json=tried | {"limit": 2, "cursor": cursor}).json()["history"]
+        sums = {name: sums[name] + part[name] for name in counts}
+        cursor = part["next_cursor"]
+        if part["complete"]:
+            break
+    assert sums == {name: whole[name] for name in counts}
+    monkeypatch.setattr(trying, "SECONDS", 0.0)
+    short = api("POST", "/routes/test", json=tried, who="team").json()["history"]
+    assert (short["complete"], short["next_cursor"] is None) == (False, False)
+    problem_of(api("POST", "/routes/test", json=tried, who="team-viewer"), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"pattern": CREATED}, "since"),
+        ({"pattern": CREATED, "since": "1h", "document": {}}, "since"),
+        ({"pattern": CREATED, "document": {}, "against": "x"}, "against"),
+        ({"pattern": CREATED, "since": "soon"}, "since"),
+        ({"pattern": {"type": "x"}, "document": {}}, "type"),
+        ({"pattern": "{", "document": {}}, "pattern"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_by_the_name_of_its_part(api, given, field):
+    body = problem_of(api("POST", "/routes/test", json=given), 422, "invalid_input")
+    assert [one["field"] for one in body["errors"]] == [field]
+
+
+def test_an_event_that_was_not_judged_cannot_be_explained(api):
+    [event] = judged(api, DOCUMENT)
+    with api.database.write() as session:
+        session.execute(update(Event).values(document=None, route_set=None, state="received"))
+    problem_of(api.get(f"/events/{event}/explain"), 409, "conflict")
+    problem_of(api("POST", "/routes/test", json={"pattern": CREATED, "event": event}), 409, "conflict")

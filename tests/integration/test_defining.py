@@ -1,0 +1,289 @@
+"""Teams, destinations and routes that people manage: versions, ends, returns, and two editors at once."""
+
+from datetime import timedelta
+
+import pytest
+
+from app.db import audit
+from app.db import routes as route_rows
+from app.db.audit import AuditFilters
+from app.db.models import Destination
+from app.errors import InvalidFields, NameTaken, NotFound, ReadOnly, Stale, StillUsed
+from app.services import tokens
+from app.services.alerting import Alerts
+from app.services.defining import destinations, routes, teams
+from app.services.defining.editor import Editor
+from app.services.explaining import explain
+from app.services.route_cache import RouteCache
+from tests.integration.world import DANA, auth, in_threads
+
+CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked"]}
+OPERATOR, CRM, ERP = Editor("cli:test"), Editor("token:crm", "crm"), Editor("token:erp", "erp")
+ROUTE = {"name": "a", "team": "crm", "destination": "jobs", "job": "crm.a", "pattern": CREATED, "enabled": True}
+
+
+@pytest.fixture
+def place(world):
+    """The team crm with its destination jobs, made by hand."""
+    do(world, teams.add, "crm")
+    do(world, destinations.add, {"kind": "celery", "queue": "team.crm.jobs"}, team="crm", name="jobs")
+    return world
+
+
+def do(world, verb, *given, editor=OPERATOR, **options):
+    with world.database.write() as session:
+        return verb(session, *given, editor=editor, now=world.clock(), **options)
+
+
+def live(world):
+    with world.database.read() as session:
+        return {one.name: (one.version, one.enabled, one.source) for one in route_rows.live(session)}
+
+
+def acts(world):
+    with world.database.read() as session:
+        return [(one.action, one.subject) for one in reversed(audit.newest(session, AuditFilters(limit=100)))]
+
+
+def test_a_route_that_was_added_is_routed_by_from_the_next_batch_on_and_until_it_is_removed(place):
+    """Every worker has a cache that was there before, and is asked for nothing."""
+    before = place.settle(auth(connection_id="c-0", tags=DANA))
+    do(place, routes.add, ROUTE)
+    first = place.settle(auth(connection_id="c-1", tags=DANA))
+    do(place, routes.change, "a", {"enabled": False})
+    paused = place.settle(auth(connection_id="c-2", tags=DANA))
+    do(place, routes.change, "a", {"enabled": True})
+    again = place.settle(auth(connection_id="c-3", tags=DANA))
+    do(place, routes.remove, "a")
+    place.settle(auth(connection_id="c-4", tags=DANA))
+    assert [(job.event_id, job.route_version) for job in place.jobs()] == [(first, 1), (again, 3)]
+    assert paused != before
+    done = ["added", "disabled", "enabled", "removed"]
+    assert acts(place)[2:] == [(f"route.{one}", "a") for one in done]
+
+
+def test_a_disabled_route_is_explained_as_such_and_takes_nothing(place):
+    do(place, routes.add, ROUTE)
+    do(place, routes.change, "a", {"enabled": False})
+    assert RouteCache().current(place.database).routes == ()
+    event_id = place.settle(auth(connection_id="c-1", tags=DANA))
+    for now in (False, True):
+        with place.database.read() as session:
+            [decision] = explain(session, event_id, now=now).decisions
+        assert (decision.route.enabled, decision.matched) == (False, False)
+        assert all(one.matched for one in decision.conditions)
+
+
+def test_each_change_is_a_version_and_saying_the_same_is_none(place):
+    do(place, routes.add, ROUTE)
+    for fields, version in (({"job": "crm.b"}, 2), ({"job": "crm.b"}, 2), ({"pattern": LINKED, "job": "crm.b"}, 3)):
+        assert do(place, routes.change, "a", fields).version == version
+    with place.database.read() as session:
+        history = routes.history(session, "a", OPERATOR)
+    assert [(one.version, one.job, one.pattern) for one in history] == [
+        (3, "crm.b", LINKED),
+        (2, "crm.b", CREATED),
+        (1, "crm.a", CREATED),
+    ]
+    spans = [(one.since_set, one.until_set) for one in history]
+    assert [until for _, until in spans] == [None, spans[0][0], spans[1][0]]
+
+
+def test_a_name_that_returns_goes_on_counting(place):
+    do(place, routes.add, ROUTE)
+    do(place, routes.remove, "a")
+    assert live(place) == {}
+    assert do(place, routes.add, ROUTE).version == 2
+
+
+def test_what_the_file_defines_is_read_only_here_and_says_what_to_do(world):
+    world.route(a=CREATED)
+    for verb, given in ((routes.change, ("a", {"job": "x"})), (routes.remove, ("a",))):
+        with pytest.raises(ReadOnly, match=r"waylink\.toml.*waylink routes apply"):
+            do(world, verb, *given)
+    with pytest.raises(ReadOnly):
+        do(world, destinations.change, {"queue": "team.crm.x"}, team="crm", name="jobs")
+    with pytest.raises(ReadOnly):
+        do(world, destinations.remove, team="crm", name="jobs")
+    with pytest.raises(ReadOnly):
+        do(world, teams.remove, "crm")
+    assert live(world) == {"a": (1, True, "file")}
+
+
+def test_a_team_of_the_file_may_have_more_by_hand(world):
+    world.route(a=CREATED)
+    do(world, routes.add, {**ROUTE, "name": "b"})
+    assert live(world) == {"a": (1, True, "file"), "b": (1, True, "api")}
+    with pytest.raises(NameTaken):
+        do(world, routes.add, ROUTE)
+
+
+def test_who_edits_what_somebody_else_has_edited_meanwhile_is_told(place):
+    do(place, routes.add, ROUTE)
+    assert do(place, routes.change, "a", {"job": "crm.b"}, version=1).version == 2
+    for verb, given in ((routes.change, ("a", {"job": "crm.c"})), (routes.remove, ("a",))):
+        with pytest.raises(Stale) as stale:
+            do(place, verb, *given, version=1)
+        assert stale.value.found == {"version": 2}
+    with pytest.raises(Stale):
+        do(place, destinations.change, {"queue": "team.crm.x"}, team="crm", name="jobs", version=7)
+    assert live(place) == {"a": (2, True, "api")}
+
+
+def test_of_two_who_edit_the_same_version_at_once_one_does(place):
+    do(place, routes.add, ROUTE)
+
+    def edit(job):
+        def run():
+            try:
+                do(place, routes.change, "a", {"job": job}, version=1)
+            except Stale:
+                return "told"
+            return "done"
+
+        return run
+
+    assert sorted(in_threads(*(edit(f"crm.{number}") for number in range(4)))) == ["done", "told", "told", "told"]
+    assert live(place)["a"][0] == 2
+
+
+def test_many_who_add_at_once_have_a_set_each(place):
+    def add(number):
+        return lambda: do(place, routes.add, {**ROUTE, "name": f"r{number}"}).since_set
+
+    sets = in_threads(*(add(number) for number in range(6)))
+    assert len(set(sets)) == 6
+    assert len(live(place)) == 6
+
+
+def test_everything_that_is_wrong_with_a_route_is_told_at_once_and_where(place):
+    wrong = {"name": "A b", "team": "nobody", "destination": "x", "job": "waylink.sweep"}
+    with pytest.raises(InvalidFields) as refused:
+        do(place, routes.add, {**wrong, "pattern": {"tags": {"plan": [{"prefix": 5}]}}, "enabled": True})
+    faults = {one.field: one.message for one in refused.value.faults}
+    assert set(faults) == {"name", "job", "pattern.tags.plan", "team"}
+    assert "reserved" in faults["job"]
+    assert "prefix takes a string" in faults["pattern.tags.plan"]
+    with pytest.raises(InvalidFields) as refused:
+        do(place, routes.add, {**ROUTE, "pattern": '{"type": [', "destination": "x\0"})
+    assert [one.field for one in refused.value.faults] == ["pattern", "destination"]
+    assert "line 1" in refused.value.faults[0].message
+
+
+@pytest.mark.parametrize("queue", ["waylink.events", "celery", "team.erp.jobs", "team.crm", "team.crm.a b", ""])
+def test_a_team_has_queues_of_its_own_only(place, queue):
+    with pytest.raises(InvalidFields, match="queue"):
+        do(place, destinations.add, {"kind": "celery", "queue": queue}, team="crm", name="other")
+    with pytest.raises(InvalidFields, match="queue"):
+        do(place, destinations.change, {"queue": queue}, team="crm", name="jobs")
+
+
+def test_a_destination_is_retired_when_nothing_feeds_it_any_more_and_can_return(place):
+    do(place, routes.add, ROUTE)
+    with pytest.raises(StillUsed, match="routes a") as used:
+        do(place, destinations.remove, team="crm", name="jobs")
+    assert used.value.found == {"routes": ["a"]}
+    do(place, routes.remove, "a")
+    assert do(place, destinations.remove, team="crm", name="jobs").retired_at is not None
+    with pytest.raises(InvalidFields, match="destination"):
+        do(place, routes.add, ROUTE)
+    with pytest.raises(NotFound):
+        do(place, destinations.change, {"queue": "team.crm.x"}, team="crm", name="jobs")
+    back = do(place, destinations.add, {"kind": "celery", "queue": "team.crm.new"}, team="crm", name="jobs")
+    assert (back.version, back.queue, back.retired_at) == (2, "team.crm.new", None)
+
+
+def test_a_route_and_the_end_of_its_destination_cannot_cross(place):
+    def add():
+        try:
+            return do(place, routes.add, ROUTE).name
+        except InvalidFields:
+            return "no destination"
+
+    def retire():
+        try:
+            return do(place, destinations.remove, team="crm", name="jobs").name
+        except StillUsed:
+            return "still used"
+
+    assert sorted(in_threads(add, retire)) in (["a", "still used"], ["jobs", "no destination"])
+
+
+def test_a_destination_of_the_file_can_be_disabled_and_enabled(world):
+    """The file says where jobs go, not whether that place is well."""
+    world.route(a=CREATED)
+    off = do(world, destinations.disable, Alerts(), team="crm", name="jobs", reason="moving house")
+    assert (off.disabled_reason, off.version) == ("moving house", 1)
+    do(world, destinations.disable, Alerts(), team="crm", name="jobs", reason="again")
+    assert not world.route(a=CREATED)
+    with world.database.read() as session:
+        assert session.get(Destination, ("crm", "jobs")).disabled_reason == "moving house"
+    assert do(world, destinations.enable, team="crm", name="jobs").disabled_at is None
+    assert [act for act, _ in acts(world)] == ["destination.disabled", "destination.enabled"]
+
+
+def test_a_team_is_removed_when_it_has_nothing_any_more(place):
+    do(place, routes.add, ROUTE)
+    with place.database.write() as session:
+        tokens.issue(
+            session, "t", scopes=[], team="crm", lifetime=timedelta(days=1), actor="cli:test", now=place.clock()
+        )
+    with pytest.raises(StillUsed) as used:
+        do(place, teams.remove, "crm")
+    assert used.value.found == {"routes": ["a"], "destinations": ["jobs"], "tokens": ["t"]}
+    do(place, routes.remove, "a")
+    do(place, destinations.remove, team="crm", name="jobs")
+    with place.database.write() as session:
+        tokens.revoke(session, "t", actor="cli:test", now=place.clock())
+    assert do(place, teams.remove, "crm").retired_at is not None
+    with pytest.raises(NotFound):
+        do(place, teams.remove, "crm")
+    with pytest.raises(InvalidFields, match="team"):
+        do(place, destinations.add, {"kind": "celery", "queue": "team.crm.jobs"}, team="crm", name="jobs")
+    assert do(place, teams.add, "crm").retired_at is None
+    with pytest.raises(NameTaken):
+        do(place, teams.add, "crm")
+
+
+def test_a_teams_editor_reaches_its_own_only(place):
+    do(place, teams.add, "erp")
+    do(place, destinations.add, {"kind": "celery", "queue": "team.erp.jobs"}, team="erp", name="jobs")
+    do(place, routes.add, {**ROUTE, "name": "theirs", "team": "erp"})
+    assert do(place, routes.add, ROUTE, editor=CRM).team == "crm"
+    with pytest.raises(InvalidFields, match="team"):
+        do(place, routes.add, {**ROUTE, "name": "b", "team": "erp"}, editor=CRM)
+    with pytest.raises(InvalidFields, match="team"):
+        do(place, routes.change, "a", {"team": "erp"}, editor=CRM)
+    for verb, given in ((routes.change, ("theirs", {"job": "x"})), (routes.remove, ("theirs",))):
+        with pytest.raises(NotFound):
+            do(place, verb, *given, editor=CRM)
+    for verb in (destinations.remove, destinations.enable):
+        with pytest.raises(NotFound):
+            do(place, verb, team="erp", name="jobs", editor=CRM)
+    with pytest.raises(InvalidFields, match="team"):
+        do(place, destinations.add, {"kind": "celery", "queue": "team.erp.x"}, team="erp", name="x", editor=CRM)
+    with place.database.read() as session, pytest.raises(NotFound):
+        routes.get(session, "a", ERP)
+
+
+def test_a_route_that_can_be_used_no_more_can_still_be_taken_out_of_use(place):
+    do(place, routes.add, ROUTE)
+    with place.database.write() as session:
+        session.get(Destination, ("crm", "jobs")).retired_at = place.clock()
+    with pytest.raises(InvalidFields):
+        do(place, routes.change, "a", {"job": "crm.b"})
+    assert do(place, routes.change, "a", {"enabled": False}).enabled is False
+    with pytest.raises(InvalidFields):
+        do(place, routes.change, "a", {"enabled": True})
+
+
+@pytest.mark.parametrize("name", ["x\0", "", "A", "a/b", "x" * 64, "nobody"])
+def test_a_name_that_nothing_can_have_is_not_found(place, name):
+    for verb in (routes.change, routes.remove):
+        with pytest.raises(NotFound):
+            do(place, verb, name, *([{"job": "x"}] if verb is routes.change else []))
+    for team, one in ((name, "jobs"), ("crm", name)):
+        with pytest.raises(NotFound):
+            do(place, destinations.remove, team=team, name=one)
+    with pytest.raises(NotFound):
+        do(place, teams.remove, name)
