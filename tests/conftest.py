@@ -5,10 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.servers import PostgresServer, ValkeyServer
 
 BROWSER_TESTS = Path(__file__).parent / "browser"
+
+# How long an example takes is the machine's business, which others may load.
+settings.register_profile("waylink", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("waylink")
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +22,15 @@ def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer's own Waylink is set to must not decide a test."""
     for name in [one for one in os.environ if one.startswith("WAYLINK_") and one != "WAYLINK_NO_SKIPS"]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loggers_stay_changeable() -> Iterator[None]:
+    """A logger that is kept from its first use speaks past whoever listens in a later test."""
+    usual = structlog.configure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", lambda **how: usual(**{**how, "cache_logger_on_first_use": False}))
+        yield
 
 
 @pytest.fixture(scope="session")
