@@ -26,7 +26,7 @@ STORE_SECONDS = Histogram(
     "waylink_store_seconds", "From verified to committed, seconds, of the oldest request of each commit."
 )
 EVENTS = Counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
-JOBS = Counter("waylink_jobs_total", "Hand-overs by team and outcome.", ["team", "outcome"])
+JOBS = Counter("waylink_jobs_total", "Hand-overs by team, destination and outcome.", ["team", "destination", "outcome"])
 DESTINATION_CHANGES = Counter(
     "waylink_destination_changes_total",
     "Changes of a destination's state: failing, recovered, disabled.",

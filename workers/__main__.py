@@ -3,13 +3,17 @@
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
+from celery.signals import worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
 from app.broker import EVENTS_QUEUE, IO_QUEUE
 from app.configuration import load
 from app.errors import WaylinkError, refuse
+from app.services.delivery_loop import DeliveryLoop
 from app.telemetry import configure_logs
 from workers.celery import make_beat, make_worker
 
@@ -30,18 +34,37 @@ def run(kind: str) -> None:
     if kind == "beat":
         make_beat(settings).Beat(quiet=True, loglevel=settings.log_level.upper()).run()
         return
-    make_worker(settings).worker_main(
-        [
-            "--quiet",
-            "worker",
-            *_WORKERS[kind],
-            f"--hostname={kind}-{os.getpid()}@%h",
-            f"--loglevel={settings.log_level}",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
-    )
+    worker = make_worker(settings)
+    with delivering(worker.deliveries) if kind == "io" else nullcontext():
+        worker.app.worker_main(
+            [
+                "--quiet",
+                "worker",
+                *_WORKERS[kind],
+                f"--hostname={kind}-{os.getpid()}@%h",
+                f"--loglevel={settings.log_level}",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+            ]
+        )
+
+
+@contextmanager
+def delivering(deliveries: DeliveryLoop) -> Iterator[None]:
+    """Jobs are delivered as long as the process lives, also while the internal broker is away. The signal that ends
+    the process ends claiming; what is on its way then is waited for beside Celery's tasks.
+    """
+
+    def stop_claiming(**_: object) -> None:
+        deliveries.ask_to_stop()
+
+    worker_shutting_down.connect(stop_claiming)
+    deliveries.start()
+    try:
+        yield
+    finally:
+        deliveries.stop()
 
 
 if __name__ == "__main__":

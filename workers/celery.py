@@ -3,6 +3,7 @@
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
+from typing import NamedTuple
 
 from celery import Celery
 
@@ -11,8 +12,10 @@ from app.clock import utc_now
 from app.db.engine import connect
 from app.db.schema import require_current
 from app.deadlines import assert_nested
+from app.services.alerting import Alerts
 from app.services.asking_again import ask_again
 from app.services.delivery import Deliverer
+from app.services.delivery_loop import DeliveryLoop
 from app.services.processing import Processor
 from app.services.refreshing import Refresher
 from app.services.route_cache import RouteCache
@@ -23,7 +26,14 @@ from workers.schedule import beat_schedule
 from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
 
 
-def make_worker(settings: Settings) -> Celery:
+class Worker(NamedTuple):
+    """A worker process: its tasks, and the loop that delivers jobs beside them, in the kind `io`."""
+
+    app: Celery
+    deliveries: DeliveryLoop
+
+
+def make_worker(settings: Settings) -> Worker:
     """The Celery app of a worker process, its tasks bound to services of this process. Raises DatabaseNotMigrated."""
     assert_nested()
     database = connect(settings.database)
@@ -35,7 +45,8 @@ def make_worker(settings: Settings) -> Celery:
     app.conf.worker_consumer = "workers.consumer:Consumer"
     directory = directory_of(settings)
     events.register(app, Processor(database, policy, clients, utc_now, routes, directory), internal)
-    jobs.register(app, Deliverer(database, teams, utc_now))
+    deliveries = DeliveryLoop(Deliverer(database, teams, utc_now, Alerts()))
+    jobs.register(app, deliveries)
     refreshes.register(app, Refresher(database, policy, clients, utc_now, routes))
     reconciliations.register(app, reconciler_of(settings, database, clients), internal)
     window = timedelta(seconds=settings.dedupe_window_seconds)
@@ -45,7 +56,7 @@ def make_worker(settings: Settings) -> Celery:
         else partial(link_waiting, database, routes, policy, clock=utc_now)
     )
     upkeep.register(app, database, internal, link=link, window=window)
-    return app
+    return Worker(app, deliveries)
 
 
 def make_beat(settings: Settings) -> Celery:

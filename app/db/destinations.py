@@ -1,36 +1,120 @@
 """Statements on the state of destinations: whether they take jobs, and how they do."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
+from app.db import bulk
+from app.db.events import insert_for
+from app.db.jobs import HELD, PARKED, READY, Key, waits
 from app.db.models import Destination, DestinationHealth
+from app.domain.destination_health import Health
+
+_destinations = bulk.table(Destination)
+_health = bulk.table(DestinationHealth)
+_judged = [_health.c[one.name] for one in fields(Health)]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A destination as who delivers needs it. `ready`, `held`, `parked`: whether such jobs wait for it, due ones."""
+
+    team: str
+    name: str
+    kind: str
+    queue: str | None
+    url: str | None
+    broker_sealed: bytes | None = field(repr=False)
+    timeout_seconds: float | None
+    rate_per_second: float | None
+    disabled_at: datetime | None
+    failing_since: datetime | None
+    probe_at: datetime | None
+    ready: bool
+    held: bool
+    parked: bool
+
+    @property
+    def key(self) -> Key:
+        return self.team, self.name
+
+
+def targets(session: Session, *, now: datetime) -> list[Target]:
+    """Every destination, retired ones too: old jobs point at them. One look into each line of each."""
+    return [Target(*row) for row in session.execute(_targets(), {"now": now})]
+
+
+@cache
+def _targets() -> Select[Any]:
+    ours = _destinations.c
+    owner = (_health.c.team == ours.team) & (_health.c.destination == ours.name)
+    described = (ours.team, ours.name, ours.kind, ours.queue, ours.url, ours.broker_sealed, ours.timeout_seconds)
+    state = (ours.rate_per_second, ours.disabled_at, _health.c.failing_since, _health.c.probe_at)
+    lines = (waits(which, team=ours.team, destination=ours.name) for which in (READY, HELD, PARKED))
+    return select(*described, *state, *lines).select_from(_destinations.outerjoin(_health, owner))
+
+
+def lock_health(session: Session, keys: Collection[Key], *, now: datetime) -> dict[Key, Health]:
+    """How these destinations do, their rows locked in order; whoever has none is given one."""
+    wanted = sorted(keys)
+    found = _locked(session, wanted)
+    missing = [key for key in wanted if key not in found]
+    if missing:
+        fresh = {"window_at": now, "succeeded": 0, "failed": 0, "probes": 0}
+        rows = [{"team": team, "destination": destination, **fresh} for team, destination in missing]
+        session.execute(insert_for(session, DestinationHealth).on_conflict_do_nothing(), rows)
+        found |= _locked(session, missing)
+    return found
+
+
+def _locked(session: Session, keys: Collection[Key]) -> dict[Key, Health]:
+    found = session.execute(_locking(bulk.dialect(session)), bulk.keys(keys))
+    names = [one.name for one in _judged]
+    return {
+        (team, destination): Health(**dict(zip(names, values, strict=True))) for team, destination, *values in found
+    }
+
+
+@cache
+def _locking(dialect: str) -> Select[Any]:
+    key = (_health.c.team, _health.c.destination)
+    return select(*key, *_judged).where(bulk.among(dialect, *key)).order_by(*key).with_for_update()
+
+
+def write_health(session: Session, changed: Mapping[Key, Health]) -> None:
+    """Of rows that were locked before."""
+    for (team, destination), health in changed.items():
+        named = (_health.c.team == team, _health.c.destination == destination)
+        session.execute(update(_health).where(*named).values(**asdict(health)))
 
 
 def disable(
     session: Session, *, team: str, destination: str, reason: str, now: datetime, url: str | None = None
 ) -> bool:
     """Whether it was enabled until now. With `url`, only while that is its address."""
-    statement = update(Destination).where(
-        Destination.team == team, Destination.name == destination, Destination.disabled_at.is_(None)
-    )
+    ours = _destinations.c
+    statement = update(_destinations).where(ours.team == team, ours.name == destination, ours.disabled_at.is_(None))
     if url is not None:
-        statement = statement.where(Destination.url == url)
-    return bool(session.execute(statement.values(disabled_at=now, disabled_reason=reason)).rowcount)  # type: ignore[attr-defined]
+        statement = statement.where(ours.url == url)
+    changed = statement.values(disabled_at=now, disabled_reason=reason).returning(ours.team)
+    return session.execute(changed).first() is not None
 
 
 def enable(session: Session, *, team: str, destination: str) -> bool:
     """Whether it was disabled until now."""
-    named = (Destination.team == team, Destination.name == destination)
-    statement = update(Destination).where(*named, Destination.disabled_at.is_not(None))
-    return bool(session.execute(statement.values(disabled_at=None, disabled_reason=None)).rowcount)  # type: ignore[attr-defined]
+    ours = _destinations.c
+    statement = update(_destinations).where(ours.team == team, ours.name == destination, ours.disabled_at.is_not(None))
+    changed = statement.values(disabled_at=None, disabled_reason=None).returning(ours.team)
+    return session.execute(changed).first() is not None
 
 
 def forget_failures(session: Session, *, team: str, destination: str) -> None:
     """As if it had never failed."""
-    health = DestinationHealth
-    named = (health.team == team, health.destination == destination)
-    session.execute(
-        update(health).where(*named).values(succeeded=0, failed=0, failing_since=None, probe_at=None, probes=0)
-    )
+    named = (_health.c.team == team, _health.c.destination == destination)
+    closed = {"succeeded": 0, "failed": 0, "failing_since": None, "probe_at": None, "probes": 0}
+    session.execute(update(_health).where(*named).values(**closed))

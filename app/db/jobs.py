@@ -1,26 +1,55 @@
-"""Statements on jobs and their attempts."""
+"""Statements on jobs and their attempts.
 
-from collections.abc import Collection
+The jobs of a destination stand in a line of their own, in the order of `next_at`. A claim takes the heads of several
+lines at once; what it costs does not depend on how long they are, nor on how many other lines there are.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import cache, partial
+from datetime import datetime
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 from msgspec import Raw
-from sqlalchemy import Select, Text, bindparam, cast, func, select, text, update
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    DateTime,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bulk, claiming
+from app.db import bulk
+from app.db.engine import UtcDateTime
 from app.db.models import Event, Job
-from app.domain.states import UNFINISHED_JOBS, JobState
+from app.domain.states import UNFINISHED_JOBS, Block, JobState
 
 _jobs: Final = bulk.table(Job)
 # In the statement itself: SQLite does not use a partial index for states that come as parameters.
 UNFINISHED: Final = _jobs.c.state.in_(bindparam("states", UNFINISHED_JOBS, expanding=True, literal_execute=True))
+# As the indexes have them, `crashes` in the text for the same reason.
 READY: Final = UNFINISHED & _jobs.c.blocked_by.is_(None) & text("crashes = 0")
 HELD: Final = UNFINISHED & _jobs.c.blocked_by.is_(None) & text("crashes > 0")  # running, or its worker was killed
+PARKED: Final = UNFINISHED & _jobs.c.blocked_by.is_not(None) & _jobs.c.blocked_by.in_(list(Block))
+
+Key = tuple[str, str]  # team, destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,41 +65,130 @@ class ClaimedJob:
     name: str
     attempts: int
     crashes: int
+    schedule_from: int
+    backfill: bool
     created_at: datetime
 
+    @property
+    def key(self) -> Key:
+        return self.team, self.destination
 
-def claim(
-    session: Session, ids: Collection[UUID], *, limit: int, now: datetime, lease: timedelta, suspects: bool = False
-) -> list[ClaimedJob]:
-    """Take up to `limit` due jobs: the hinted ones, then any others. Each is counted and leased.
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first `most` jobs of a destination's line. `until`: the end of the lease of those that are claimed."""
+
+    team: str
+    destination: str
+    most: int
+    until: datetime
+
+    @property
+    def key(self) -> Key:
+        return self.team, self.destination
+
+
+def by_line(jobs: Iterable[ClaimedJob]) -> Counter[Key]:
+    """How many of each destination."""
+    return Counter(job.key for job in jobs)
+
+
+def claim(session: Session, heads: Sequence[Head], *, now: datetime, suspects: bool = False) -> list[ClaimedJob]:
+    """Take due jobs from the heads of these lines. Each is counted and leased.
 
     `suspects` are those whose last claim brought no result; they are kept apart from the others.
     """
-    statement = partial(_claiming, suspects=suspects)
-    taken = claiming.take(session, statement, ClaimedJob, ids, limit=limit, now=now, lease=lease)
+    claiming = _claiming(bulk.dialect(session), suspects=suspects)
+    taken = [ClaimedJob(*row) for given in _parameters(session, heads, now) for row in session.execute(claiming, given)]
     return sorted(taken, key=lambda job: job.id)
 
 
+def park(session: Session, heads: Sequence[Head], *, by: Block, now: datetime, suspects: bool = False) -> Counter[Key]:
+    """Set due jobs at the heads of these lines aside, so that no claim meets them again. How many, by line."""
+    parking = _parking(bulk.dialect(session), suspects=suspects)
+    return _count(session, parking, [{**given, "by": by} for given in _parameters(session, heads, now)])
+
+
+def release(session: Session, heads: Sequence[Head], *, now: datetime) -> Counter[Key]:
+    """Put parked jobs of these lines back, those first that have waited longest. How many, by line."""
+    return _count(session, _releasing(bulk.dialect(session)), _parameters(session, heads, now))
+
+
+def _count(session: Session, statement: ReturningUpdate[Any], parameters: Sequence[Mapping[str, Any]]) -> Counter[Key]:
+    rows = (row for given in parameters for row in session.execute(statement, given))
+    return Counter((team, destination) for team, destination in rows)
+
+
+def _parameters(session: Session, heads: Sequence[Head], now: datetime) -> list[dict[str, Any]]:
+    """One set for all heads on PostgreSQL, one for each on SQLite, which is no round trip away."""
+    if bulk.dialect(session) == "postgresql":
+        return [{"heads": msgspec.json.encode(heads).decode(), "now": now}] if heads else []
+    return [
+        {"of_team": one.team, "of_destination": one.destination, "most": one.most, "until": one.until, "now": now}
+        for one in heads
+    ]
+
+
 @cache
-def _claiming(dialect: str, *, suspects: bool, hinted: bool = False) -> ReturningUpdate[Any]:
-    due = (
-        select(_jobs.c.id)
-        .where(UNFINISHED, _jobs.c.next_at <= bindparam("now"), _jobs.c.blocked_by.is_(None))
-        .where(text("crashes > 0" if suspects else "crashes = 0"))
-        .limit(bindparam("most"))
-        .with_for_update(skip_locked=True)
-    )
-    if hinted:
-        chosen = due.where(bulk.among(dialect, _jobs.c.id)).order_by(_jobs.c.id).cte("chosen")
-    else:
-        chosen = due.order_by(_jobs.c.next_at).cte("chosen")
+def _claiming(dialect: str, *, suspects: bool) -> ReturningUpdate[Any]:
+    chosen = _chosen(dialect, HELD if suspects else READY)
     counted = {"attempts": _jobs.c.attempts + 1, "crashes": _jobs.c.crashes + 1}
     return (
         update(_jobs)
         .where(_jobs.c.id == chosen.c.id)
-        .values(state=JobState.RUNNING, next_at=bindparam("until"), **counted)
+        .values(state=JobState.RUNNING, next_at=chosen.c.until, **counted)
         .returning(*bulk.columns(Job, ClaimedJob))
     )
+
+
+@cache
+def _parking(dialect: str, *, suspects: bool) -> ReturningUpdate[Any]:
+    chosen = _chosen(dialect, HELD if suspects else READY)
+    # A suspect was left in the hands of a worker that is gone.
+    state = case((_jobs.c.state == JobState.RUNNING, JobState.RETRYABLE), else_=_jobs.c.state)
+    parked = update(_jobs).where(_jobs.c.id == chosen.c.id).values(blocked_by=bindparam("by"), state=state)
+    return parked.returning(_jobs.c.team, _jobs.c.destination)
+
+
+@cache
+def _releasing(dialect: str) -> ReturningUpdate[Any]:
+    chosen = _chosen(dialect, PARKED)
+    released = update(_jobs).where(_jobs.c.id == chosen.c.id).values(blocked_by=None)
+    return released.returning(_jobs.c.team, _jobs.c.destination)
+
+
+def _chosen(dialect: str, which: ColumnElement[bool]) -> CTE:
+    """The ids of the due jobs at the heads, with the end of their lease."""
+    due = select(_jobs.c.id).where(which, _jobs.c.next_at <= bindparam("now", type_=UtcDateTime()))
+    due = due.order_by(_jobs.c.next_at).with_for_update(skip_locked=True)
+    if dialect != "postgresql":
+        line = (_jobs.c.team == bindparam("of_team"), _jobs.c.destination == bindparam("of_destination"))
+        until = bindparam("until", type_=UtcDateTime()).label("until")
+        return due.add_columns(until).where(*line).limit(bindparam("most")).cte("chosen")
+    heads = (
+        func.jsonb_to_recordset(cast(bindparam("heads"), JSONB))
+        .table_valued(
+            column("team", Text),
+            column("destination", Text),
+            column("most", Integer),
+            column("until", DateTime(timezone=True)),
+        )
+        .render_derived(name="heads", with_types=True)
+    )
+    line = (_jobs.c.team == heads.c.team, _jobs.c.destination == heads.c.destination)
+    taken = due.where(*line).limit(heads.c.most).correlate(heads).lateral("taken")
+    return select(taken.c.id, heads.c.until).select_from(heads.join(taken, true())).cte("chosen")
+
+
+def lines_of(session: Session, ids: Collection[UUID]) -> set[Key]:
+    """The destinations of these jobs: a hint says where there may be work."""
+    found = session.execute(_lines(bulk.dialect(session)), bulk.keys(ids))
+    return {(team, destination) for team, destination in found}
+
+
+@cache
+def _lines(dialect: str) -> Select[Any]:
+    return select(_jobs.c.team, _jobs.c.destination).where(bulk.among(dialect, _jobs.c.id)).distinct()
 
 
 def lock_running(session: Session, ids: Collection[UUID]) -> dict[UUID, int]:
@@ -102,7 +220,10 @@ def any_of(session: Session, event_id: UUID) -> bool:
     return session.scalar(select(_jobs.c.id).where(_jobs.c.event_id == event_id).limit(1)) is not None
 
 
-def count_due(session: Session, *, now: datetime, at_most: int) -> int:
-    """How many jobs are due, counted up to a bound."""
-    due = select(_jobs.c.id).where(UNFINISHED, _jobs.c.next_at <= now, _jobs.c.blocked_by.is_(None)).limit(at_most)
-    return session.scalar(select(func.count()).select_from(due.subquery())) or 0
+def waits(
+    which: ColumnElement[bool], *, team: ColumnElement[str], destination: ColumnElement[str]
+) -> ColumnElement[bool]:
+    """Whether any such job stands in a line, as a condition on the row of its destination; due ones by `:now`."""
+    due = _jobs.c.next_at <= bindparam("now", type_=UtcDateTime())
+    mine = (_jobs.c.team == team, _jobs.c.destination == destination)
+    return select(literal(1)).where(which, due, *mine).exists()

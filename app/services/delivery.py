@@ -1,31 +1,43 @@
-"""Hand jobs over to teams: claim, publish, record. At least once, with the job's id as the task id (promise 10)."""
+"""Hand jobs over to teams: claim, hand over, record. At least once, with the job's id as the task id (promise 10).
 
-import random
+A turn records what came of hand-overs and claims the next ones, in one short transaction, and sends those on their
+way. It never waits for a team: outcomes land while it goes on (`handing_over`), and the next turn takes all there are.
+"""
+
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Raw
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.broker import Broker, Message
-from app.db import bulk
+from app.broker import Broker
+from app.db import destinations
 from app.db import jobs as job_rows
-from app.db import routes as route_rows
+from app.db.destinations import Target
 from app.db.engine import Database
-from app.db.jobs import ClaimedJob
-from app.db.models import Attempt, Job
-from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
-from app.domain.retrying import GiveUp, after_failure
+from app.db.jobs import ClaimedJob, Key
+from app.db.storing import has_answered, is_away
+from app.deadlines import BATCH, MAX_CLAIMS
+from app.domain.destination_health import Health, Tally
+from app.domain.retrying import Verdict, judge
 from app.domain.states import JobState
 from app.errors import BrokerUnavailable
 from app.ids import JOB, show
-from app.services.suspects import Suspects
+from app.services.alerting import Alerts
+from app.services.handing_over import BrokerCarrier, Handover, Landing, Outcome
+from app.services.lines import Lines
+from app.services.recording import Recorded, give_up, judge_destinations, record
+from app.services.taking import Taken, take, wanted_rows
 from app.telemetry import JOBS, get_logger
+
+LOOK_SECONDS: Final = 1.0  # between two looks at all destinations, for what nobody hinted at and what others changed
+
+AT_ONCE: Final = 512  # jobs claimed in one turn
 
 log = get_logger(__name__)
 
@@ -37,113 +49,168 @@ class Delivered:
     completed: int = 0
     failed: int = 0
 
+    def __add__(self, other: "Delivered") -> "Delivered":
+        return Delivered(self.completed + other.completed, self.failed + other.failed)
+
 
 @dataclass(frozen=True, slots=True)
-class _Handover:
-    """One try for some jobs: it went well for all of them, or for none."""
+class _Turn:
+    """What a transaction came to."""
 
-    jobs: Sequence[ClaimedJob]
-    started_at: datetime
-    latency_ms: float
-    error: str | None
+    recorded: Recorded
+    taken: Taken
+    documents: Mapping[UUID, Raw]
+    tallies: dict[Key, Tally]  # not judged by yet
+
+
+def no_broker(target: Target) -> Broker:
+    """Where brokers of teams' own are not configured."""
+    raise BrokerUnavailable(f"{target.team}/{target.name}", RuntimeError("it has a broker of its own"))
 
 
 @dataclass(slots=True)
 class Deliverer:
-    """What a worker needs to deliver jobs; made once per process."""
+    """What a worker needs to deliver jobs; made once per process, and used by one thread."""
 
     database: Database
     teams: Broker
     clock: Callable[[], datetime]
-    _suspects: Suspects = field(init=False)
+    alerts: Alerts = field(default_factory=Alerts)
+    own_broker: Callable[[Target], Broker] = no_broker
+    landing: Landing = field(default_factory=Landing, init=False)
+    lines: Lines = field(init=False)
+    _brokers: BrokerCarrier = field(init=False)
+    _unrecorded: list[Outcome] = field(default_factory=list, init=False)
+    _tallies: dict[Key, Tally] = field(default_factory=dict, init=False)
+    _looked_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self._suspects = Suspects(self.clock)
+        self._brokers = BrokerCarrier(self.teams, self.own_broker, self.landing, self.clock)
+        self.lines = Lines(self._brokers.is_busy)
 
-    def deliver(self, ids: Collection[UUID], *, limit: int = BATCH) -> Delivered:
-        """Hand over the hinted jobs that are due, and other due ones, up to `limit`; suspects one at a time."""
-        done = [self._deliver(ids, limit, suspects=False), *self._suspects.each(self._deliver_suspect)]
-        return Delivered(sum(one.completed for one in done), sum(one.failed for one in done))
+    def deliver(self, ids: Collection[UUID] = (), *, limit: int = BATCH) -> Delivered:
+        """One round to its end: up to `limit` due jobs, those first that have waited longest; then suspects, one after
+        the other. It looks at all destinations, so `ids` need not be told.
+        """
+        self._looked_at = 0.0
+        done = self.turn(ids, limit=limit)
+        while self.landing.under_way or len(self.landing):
+            with self.landing.changed:
+                self.landing.changed.wait_for(lambda: not self.landing.under_way)
+            done += self.turn(limit=0)
+        return done
 
-    def _deliver_suspect(self) -> Delivered | None:
-        delivered = self._deliver((), 1, suspects=True)
-        return None if delivered == Delivered() else delivered
+    def turn(self, ids: Collection[UUID] = (), *, limit: int = AT_ONCE, claims: bool = True) -> Delivered:
+        """Record what has landed; with `claims`, take up to `limit` more, suspects and probes beside, and send them.
 
-    def _deliver(self, ids: Collection[UUID], limit: int, *, suspects: bool) -> Delivered:
+        `ids` are jobs that somebody says are due. Raises DBAPIError: then what has landed is recorded by the next turn.
+        """
+        self._take_landed()
+        try:
+            turn = self._transact(ids, limit, claims)
+        except Exception as problem:
+            if not self._unrecorded or (is_away(problem) and not has_answered(problem)):
+                raise
+            log.exception("outcomes_not_recorded", outcomes=len(self._unrecorded), then="each half is tried alone")
+            outcomes, self._unrecorded = self._unrecorded, []
+            return self._record_in_halves(outcomes)
+        self._unrecorded = []
+        self._tallies = turn.tallies
+        self._send_off(turn)
+        return _counted(turn.recorded)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn would find something to claim, as far as is known."""
+        return bool(self.lines.rooms(1))
+
+    def close(self) -> None:
+        """Waits for batches that are on their way to brokers."""
+        self._brokers.close()
+
+    def _take_landed(self) -> None:
+        for one in self.landing.take():
+            accepted = judge(one.answer) is Verdict.ACCEPTED
+            self.lines.landed(one.handover.job.key, suspect=one.handover.suspect, accepted=accepted)
+            self._unrecorded.append(one)
+
+    def _transact(self, ids: Collection[UUID], limit: int, claims: bool) -> _Turn:
+        looks = time.monotonic() - self._looked_at >= LOOK_SECONDS
         with self.database.write() as session:
             now = self.clock()
-            claimed = job_rows.claim(session, ids, limit=limit, now=now, lease=JOB_LEASE, suspects=suspects)
-            jobs = [job for job in claimed if job.crashes <= MAX_CLAIMS]
-            self._give_up(session, [job for job in claimed if job.crashes > MAX_CLAIMS], now)
-            documents = job_rows.documents(session, {job.event_id for job in jobs})
-            queues = {key: one.queue for key, one in route_rows.destinations(session).items()}
-        if not jobs:
-            return Delivered()
-        messages = [
-            Message(
-                queue=queues[job.team, job.destination] or "",
-                task=job.name,
-                task_id=show(JOB, job.id),
-                kwargs={"job": _document(job, documents[job.event_id])},
-            )
-            for job in jobs
-        ]
-        return self._record(self._hand_over(jobs, messages))
+            hinted = job_rows.lines_of(session, ids) if ids else set()
+            if looks or not self.lines.knows(hinted):
+                self.lines.look(destinations.targets(session, now=now))
+                self._looked_at = time.monotonic()
+                self._brokers.close_unused()
+            self.lines.hint(hinted)
+            recorded = record(session, self.alerts, self._unrecorded, now=now)
+            self.lines.disabled(recorded.gone, now=now)
+            tallies = _summed(self._tallies, recorded.tallies)
+            judges = looks or any(one.is_news for one in tallies.values())
+            before, health = self._judge(session, tallies if judges else {}, now)
+            taken = self._take(session, health, limit, now) if claims else Taken()
+            changed = {key: one for key, one in health.items() if one != before[key]}
+            destinations.write_health(session, changed)
+            documents = job_rows.documents(session, {job.event_id for job in taken.jobs}) if taken.jobs else {}
+        return _Turn(recorded, taken, documents, {} if judges else tallies)
 
-    def _hand_over(self, jobs: Sequence[ClaimedJob], messages: Sequence[Message]) -> _Handover:
-        started_at, started = self.clock(), time.monotonic()
-        error = None
+    def _judge(
+        self, session: Session, tallies: Mapping[Key, Tally], now: datetime
+    ) -> tuple[Mapping[Key, Health], dict[Key, Health]]:
+        """The health, before and now, of those judged and of those that matter for the claim. Their rows are locked
+        together, in order, so that two workers do not wait for each other.
+        """
+        keys = tallies.keys() | wanted_rows(self.lines, now=now)
+        if not keys:
+            return {}, {}
+        before = destinations.lock_health(session, keys, now=now)
+        health = judge_destinations(session, self.alerts, before, tallies, now=now)
+        for key, one in health.items():
+            self.lines.judged(key, one)
+        return before, health
+
+    def _take(self, session: Session, health: dict[Key, Health], limit: int, now: datetime) -> Taken:
+        taken = take(session, self.lines, health, limit=limit, now=now)
+        crashed = [job for job in taken.jobs if job.crashes > MAX_CLAIMS]
+        if crashed:
+            give_up(session, self.alerts, crashed, now=now)
+            taken.jobs = [job for job in taken.jobs if job.crashes <= MAX_CLAIMS]
+        return taken
+
+    def _send_off(self, turn: _Turn) -> None:
+        handovers = []
+        for job in turn.taken.jobs:
+            document = _document(job, turn.documents[job.event_id])
+            target = self.lines.of(job.key).target
+            handovers.append(Handover(job, target, document, probe=job.id in turn.taken.probes))
+            self.lines.left(job.key, suspect=job.crashes > 1)
+        self.landing.left(len(handovers))
+        self._brokers.start(handovers)
+
+    def _record_in_halves(self, outcomes: Sequence[Outcome]) -> Delivered:
+        """A poison outcome is lost alone: its job is claimed again when its lease has ended."""
         try:
-            self.teams.send(messages)
-        except BrokerUnavailable as unavailable:
-            error = str(unavailable)
-            log.warning("handover_failed", jobs=len(jobs), problem=error)
-        return _Handover(jobs, started_at, (time.monotonic() - started) * 1000, error)
-
-    def _give_up(self, session: Session, crashed: Sequence[ClaimedJob], now: datetime) -> None:
-        problem = f"claimed {MAX_CLAIMS} times without a result"
-        ended = {"state": JobState.DISCARDED, "finished_at": now, "problem": problem}
-        bulk.update(session, Job, [{"id": job.id, **ended} for job in crashed])
-        for job in crashed:
-            log.error("job_discarded", job_id=show(JOB, job.id), problem=problem)
-
-    def _record(self, handover: _Handover) -> Delivered:
-        now = self.clock()
-        with self.database.write() as session:
-            ours = job_rows.lock_running(session, [job.id for job in handover.jobs])
-            # Another attempt by now means that our lease ran out and somebody else has the job.
-            jobs = [job for job in handover.jobs if ours.get(job.id) == job.attempts]
-            results = [_result(job, handover.error, now) for job in jobs]
-            bulk.update(session, Job, results)
-            bulk.insert(session, Attempt, [_attempt(handover, *pair) for pair in zip(jobs, results, strict=True)])
-        outcomes = Counter((job.team, result["state"]) for job, result in zip(jobs, results, strict=True))
-        for (team, state), count in outcomes.items():
-            JOBS.labels(team, state).inc(count)
-        completed = sum(count for (_, state), count in outcomes.items() if state == JobState.COMPLETED)
-        return Delivered(completed, len(jobs) - completed)
+            with self.database.write() as session:
+                return _counted(record(session, self.alerts, outcomes, now=self.clock()))
+        except Exception as problem:
+            if isinstance(problem, OperationalError) or len(outcomes) == 1:
+                jobs = [show(JOB, one.handover.job.id) for one in outcomes]
+                log.error("outcomes_lost", jobs=jobs[:10], count=len(jobs), exc_info=problem)
+                return Delivered()
+        half = len(outcomes) // 2
+        return self._record_in_halves(outcomes[:half]) + self._record_in_halves(outcomes[half:])
 
 
-def _result(job: ClaimedJob, error: str | None, now: datetime) -> dict[str, Any]:
-    """What becomes of a job after a try, as its columns."""
-    tried = {"id": job.id, "crashes": 0, "problem": error}
-    if error is None:
-        return {**tried, "state": JobState.COMPLETED, "finished_at": now}
-    follows = after_failure(job.attempts, now=now, chance=random.random())
-    if isinstance(follows, GiveUp):
-        problem = f"{follows.reason}; last: {error}"
-        return {**tried, "state": JobState.DISCARDED, "finished_at": now, "problem": problem}
-    return {**tried, "state": JobState.RETRYABLE, "next_at": follows.at}
+def _summed(one: Mapping[Key, Tally], other: Mapping[Key, Tally]) -> dict[Key, Tally]:
+    return {key: one.get(key, Tally()) + other.get(key, Tally()) for key in one.keys() | other.keys()}
 
 
-def _attempt(handover: _Handover, job: ClaimedJob, result: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "job_id": job.id,
-        "number": job.attempts,
-        "started_at": handover.started_at,
-        "latency_ms": handover.latency_ms,
-        "outcome": result["state"],
-        "error": handover.error,
-    }
+def _counted(recorded: Recorded) -> Delivered:
+    for (team, destination, state), count in recorded.states.items():
+        JOBS.labels(team, destination, state).inc(count)
+    completed = recorded.states_in(JobState.COMPLETED)
+    return Delivered(completed, recorded.states.total() - completed)
 
 
 def _document(job: ClaimedJob, event: Raw) -> dict[str, Any]:

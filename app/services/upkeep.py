@@ -1,7 +1,6 @@
 """What Beat asks for: hints for work that nobody announced, and forgetting what is over."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -10,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from app.db import audit, key_uses, leases, reconciliations, rejections
 from app.db import events as event_rows
-from app.db import jobs as job_rows
 from app.db.engine import Database
 from app.deadlines import BATCH, EDIT_LEASE
 
@@ -21,20 +19,14 @@ REPORTS_KEPT: Final = timedelta(days=30)  # of reconciliations
 RECORD_KEPT: Final = timedelta(days=7)  # what was refused, and keys that are live no more
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """How many batches of due work there are, up to MAX_HINTS of each kind."""
+def due_batches(database: Database, *, now: datetime) -> int:
+    """How many batches of events are due, up to MAX_HINTS: a large backlog is not counted to its end.
 
-    events: int
-    jobs: int
-
-
-def due_batches(database: Database, *, now: datetime) -> Backlog:
-    """Count what is due, in batches. Bounded: a large backlog is not counted to its end."""
+    Jobs need no hints: who delivers them looks for due ones every second.
+    """
     with database.read() as session:
         events = event_rows.count_due(session, now=now, at_most=BATCH * MAX_HINTS)
-        jobs = job_rows.count_due(session, now=now, at_most=BATCH * MAX_HINTS)
-    return Backlog(-(-events // BATCH), -(-jobs // BATCH))
+    return -(-events // BATCH)
 
 
 def prune(database: Database, *, window: timedelta, clock: Callable[[], datetime]) -> int:

@@ -9,11 +9,13 @@ import redis
 
 from app.broker import DELIVER_JOBS, IO_QUEUE, PROCESS_EVENTS, Broker, hint
 from app.db import jobs as job_rows
+from app.db.jobs import Head
 from app.db.models import Attempt, Event, Job
 from app.deadlines import JOB_LEASE, MAX_CLAIMS
 from app.domain.retrying import JITTER, SCHEDULE
 from app.domain.states import JobState
 from app.ids import EVENT, JOB, new_id, show
+from app.services.delivery import Delivered
 from tests.integration.world import DANA, KilledError, auth, closed_port, dying_at, in_threads
 
 LEASE = JOB_LEASE.total_seconds() + 1
@@ -49,6 +51,15 @@ def messages(url, queue=QUEUE):
 
 def body_of(message):
     return json.loads(base64.b64decode(message["body"]))
+
+
+def head(clock):
+    return Head("crm", "jobs", 9, clock.now + JOB_LEASE)
+
+
+def wait_for_landing(deliverer):
+    with deliverer.landing.changed:
+        assert deliverer.landing.changed.wait_for(lambda: not deliverer.landing.under_way, 20)
 
 
 def attempts(world, job):
@@ -155,7 +166,7 @@ def test_a_job_claimed_five_times_without_a_result_is_discarded(world, clock, te
     world.settle(auth(tags=DANA))
     for number in range(MAX_CLAIMS):
         with world.database.write() as session:
-            assert job_rows.claim(session, (), limit=9, now=clock.now, lease=JOB_LEASE, suspects=number > 0)
+            assert job_rows.claim(session, [head(clock)], now=clock.now, suspects=number > 0)
         clock.move(LEASE)
     world.deliverer.deliver(())
     [job] = world.jobs()
@@ -164,28 +175,28 @@ def test_a_job_claimed_five_times_without_a_result_is_discarded(world, clock, te
     assert messages(teams_url) == []
 
 
-def test_a_worker_killed_after_the_hand_over_sends_again_with_the_same_id(world, clock, teams_url):
+def test_a_worker_killed_after_the_hand_over_sends_again_with_the_same_id(world, open_world, clock, teams_url):
     world.settle(auth(tags=DANA))
     with dying_at(world.database, "INSERT INTO attempts"), pytest.raises(KilledError):
         world.deliverer.deliver(())
     assert world.jobs()[0].state == JobState.RUNNING
-    assert world.deliverer.deliver(()).completed == 0
+    other = open_world(teams_url=teams_url)
+    assert other.deliverer.deliver(()).completed == 0
     clock.move(LEASE)
-    assert world.deliverer.deliver(()).completed == 1
+    assert other.deliverer.deliver(()).completed == 1
     first, second = messages(teams_url)
     assert first["headers"]["id"] == second["headers"]["id"]
 
 
-def test_a_worker_whose_lease_ran_out_does_not_record(world, open_world, clock, teams_url):
+def test_a_worker_whose_lease_ran_out_does_not_record(world, clock, teams_url):
     world.settle(auth(tags=DANA))
     [job] = world.jobs()
-    with world.database.write() as session:
-        [stale] = job_rows.claim(session, (), limit=1, now=clock.now, lease=JOB_LEASE)
+    world.deliverer.turn()
+    wait_for_landing(world.deliverer)
     clock.move(LEASE)
     with world.database.write() as session:
-        job_rows.claim(session, (), limit=1, now=clock.now, lease=JOB_LEASE, suspects=True)
-    delivered = world.deliverer._record(world.deliverer._hand_over([stale], []))
-    assert (delivered.completed, delivered.failed) == (0, 0)
+        assert job_rows.claim(session, [head(clock)], now=clock.now, suspects=True)
+    assert world.deliverer.turn() == Delivered()
     assert world.all(Job)[0].state == JobState.RUNNING
     assert attempts(world, job) == []
 

@@ -1,9 +1,26 @@
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from app.domain.retrying import JITTER, SCHEDULE, GiveUp, RetryAt, after_failure
+from app.domain.answer import Answer
+from app.domain.retrying import (
+    JITTER,
+    LONGEST_RETRY_AFTER,
+    SCHEDULE,
+    GiveUp,
+    RetryAt,
+    Verdict,
+    after_failure,
+    fault_of,
+    judge,
+    problem_of,
+    wish_of,
+)
+from app.domain.states import Fault
 
 NOW = datetime(2026, 8, 21, 9, 0, tzinfo=UTC)
 
@@ -29,3 +46,76 @@ def test_no_wait_overtakes_the_next_one():
     for earlier, later in pairwise(SCHEDULE):
         assert earlier * (1 + JITTER) < later
     assert sum(SCHEDULE, timedelta()) > timedelta(days=1)
+
+
+def test_a_wish_makes_a_wait_longer_and_never_shorter():
+    assert after_failure(1, now=NOW, chance=0.0, wish=timedelta(minutes=3)) == RetryAt(NOW + timedelta(minutes=3))
+    assert after_failure(4, now=NOW, chance=0.0, wish=timedelta(0)) == RetryAt(NOW + SCHEDULE[3])
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "problem"),
+    [
+        (Answer(), Verdict.ACCEPTED, None),
+        (Answer(status=200), Verdict.ACCEPTED, None),
+        (Answer(status=204), Verdict.ACCEPTED, None),
+        (Answer(status=302), Verdict.FAILED, "answered 302: redirects are not followed"),
+        (Answer(status=400), Verdict.JOB_REFUSED, "answered 400"),
+        (Answer(status=422), Verdict.JOB_REFUSED, "answered 422"),
+        (Answer(status=409), Verdict.JOB_REFUSED, "answered 409"),
+        (Answer(status=401), Verdict.FAILED, "answered 401"),
+        (Answer(status=404), Verdict.FAILED, "answered 404"),
+        (Answer(status=408), Verdict.FAILED, "answered 408"),
+        (Answer(status=410), Verdict.GONE, "answered 410"),
+        (Answer(status=429), Verdict.FAILED, "answered 429"),
+        (Answer(status=500), Verdict.FAILED, "answered 500"),
+        (Answer(status=503), Verdict.FAILED, "answered 503"),
+        (Answer(status=101), Verdict.FAILED, "answered 101"),
+        (Answer(error="no answer within 15 s"), Verdict.FAILED, "no answer within 15 s"),
+    ],
+)
+def test_what_an_answer_says(answer, verdict, problem):
+    assert judge(answer) is verdict
+    assert problem_of(answer) == problem
+
+
+@given(st.integers(100, 599))
+def test_every_status_is_judged_and_only_2xx_is_no_problem(status):
+    answer = Answer(status=status)
+    assert (judge(answer) is Verdict.ACCEPTED) == (problem_of(answer) is None) == (200 <= status < 300)
+
+
+def test_whose_fault_it_is():
+    assert fault_of(Answer(error="the address is not allowed", ours=True)) is Fault.OURS
+    assert fault_of(Answer(error="no connection")) is Fault.TEAM
+    assert fault_of(Answer(status=500)) is Fault.TEAM
+
+
+@pytest.mark.parametrize(
+    ("header", "wish"),
+    [
+        ("120", timedelta(seconds=120)),
+        (" 0 ", timedelta(0)),
+        ("99999999", LONGEST_RETRY_AFTER),
+        ("9" * 5000, None),
+        (format_datetime(NOW + timedelta(minutes=5), usegmt=True), timedelta(minutes=5)),
+        (format_datetime(NOW - timedelta(minutes=5), usegmt=True), timedelta(0)),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_RETRY_AFTER),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("٣", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms_and_bounded(header, wish):
+    assert wish_of(Answer(status=429, retry_after=header), now=NOW) == wish
+    assert wish_of(Answer(status=503, retry_after=header), now=NOW) == wish
+    assert wish_of(Answer(status=500, retry_after=header), now=NOW) is None
+
+
+@given(st.text())
+def test_no_header_breaks_anything(header):
+    wish = wish_of(Answer(status=429, retry_after=header), now=NOW)
+    assert wish is None or timedelta(0) <= wish <= LONGEST_RETRY_AFTER

@@ -1,4 +1,4 @@
-"""`waylink.deliver_jobs`: hand the hinted jobs over to their teams."""
+"""`waylink.deliver_jobs`: there are jobs to hand over. The process's delivery loop does it, this only wakes it."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,10 @@ from celery import Celery
 
 from app.broker import DELIVER_JOBS
 from app.ids import JOB, parse
-from app.services.delivery import Deliverer
-from app.telemetry import get_logger
-
-log = get_logger(__name__)
+from app.services.delivery_loop import DeliveryLoop
 
 
-def register(app: Celery, deliverer: Deliverer) -> None:
+def register(app: Celery, deliveries: DeliveryLoop) -> None:
     @app.task(name=DELIVER_JOBS)
     def deliver_jobs(ids: Sequence[str] = ()) -> None:
-        delivered = deliverer.deliver([parse(JOB, one) for one in ids])
-        if delivered.completed or delivered.failed:
-            log.info("jobs_delivered", completed=delivered.completed, failed=delivered.failed)
+        deliveries.hint([parse(JOB, one) for one in ids])

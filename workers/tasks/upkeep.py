@@ -5,17 +5,7 @@ from datetime import timedelta
 
 from celery import Celery
 
-from app.broker import (
-    DELIVER_JOBS,
-    EVENTS_QUEUE,
-    IO_QUEUE,
-    LINK_WAITING,
-    PROCESS_EVENTS,
-    PRUNE,
-    SWEEP,
-    Broker,
-    hint,
-)
+from app.broker import EVENTS_QUEUE, LINK_WAITING, PROCESS_EVENTS, PRUNE, SWEEP, Broker, hint
 from app.clock import utc_now
 from app.db.engine import Database
 from app.ids import new_id
@@ -30,14 +20,10 @@ def register(app: Celery, database: Database, internal: Broker, *, link: Callabl
 
     @app.task(name=SWEEP)
     def sweep(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
-        backlog = upkeep.due_batches(database, now=utc_now())
-        for task, queue, batches in (
-            (PROCESS_EVENTS, EVENTS_QUEUE, backlog.events),
-            (DELIVER_JOBS, IO_QUEUE, backlog.jobs),
-        ):
-            # While the queue still holds messages the work is announced already: more would only pile up.
-            if batches and internal.queue_length(queue) == 0:
-                internal.send([hint(task, new_id().hex) for _ in range(batches)])
+        batches = upkeep.due_batches(database, now=utc_now())
+        # While the queue still holds messages the work is announced already: more would only pile up.
+        if batches and internal.queue_length(EVENTS_QUEUE) == 0:
+            internal.send([hint(PROCESS_EVENTS, new_id().hex) for _ in range(batches)])
 
     @app.task(name=LINK_WAITING)
     def link_waiting(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
