@@ -15,7 +15,7 @@ from app.outbound.sending import HttpSender
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
 from app.services.budget import Budget
 from app.services.configuring import DestinationRow
-from app.services.confirming import NangoClients
+from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.reconciling import Reconciler
 from app.services.sql_directory import SqlDirectory

@@ -33,8 +33,8 @@ from app.domain.signature import fingerprint
 from app.environments import Environment, SigningKeys
 from app.ids import EVENT, new_id, show
 from app.services.configuring import DestinationRow, apply_file
-from app.services.confirming import NangoClients
 from app.services.delivery import Deliverer
+from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.processing import Processor
 from app.web.writers import writer_for

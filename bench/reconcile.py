@@ -24,7 +24,7 @@ from app.domain.reconciling import RunOutcome, Trigger
 from app.environments import Environment, SigningKeys
 from app.sandbox.statefile import write
 from app.sandbox.values import Connection, Integration, Snapshot
-from app.services.confirming import NangoClients
+from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.processing import Processor
 from app.services.reconciling import Reconciler

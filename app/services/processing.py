@@ -37,9 +37,9 @@ from app.domain.states import EventState, Origin
 from app.errors import OwnerRemoved
 from app.ids import EVENT, show
 from app.services.applying import Applied, Batch
-from app.services.confirming import NangoClients
 from app.services.judged import Judged
 from app.services.looking import Lookups, Wanted
+from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
 from app.services.sql_directory import Question, SqlDirectory

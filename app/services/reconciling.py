@@ -29,7 +29,7 @@ from app.nango.client import MAX_LIMIT, NangoClient
 from app.nango.paging import Window, next_window
 from app.nango.types import ConnectionPage, ListedConnection
 from app.services.comparing import first_look, never_shown, second_look, shown_by
-from app.services.confirming import NangoClients
+from app.services.nango_clients import NangoClients
 from app.services.run_records import LeaseLostError, RunRecords, add_up, sampled
 from app.services.run_requests import open_run
 from app.telemetry import RECONCILIATIONS, get_logger

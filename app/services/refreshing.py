@@ -38,11 +38,11 @@ from app.errors import (
 from app.ids import CONNECTION, show
 from app.nango.client import NangoClient
 from app.services import own_events
-from app.services.confirming import NangoClients
 from app.services.directory import Directory
 from app.services.judging import Judge
 from app.services.links import Links
 from app.services.looking import view_of
+from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
 from app.telemetry import REFRESHES, get_logger

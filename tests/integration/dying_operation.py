@@ -16,7 +16,7 @@ from app.db.engine import connect
 from app.environments import Environment, SigningKeys
 from app.ids import CONNECTION, parse
 from app.nango.transport import Transport
-from app.services.confirming import NangoClients
+from app.services.nango_clients import NangoClients
 from app.services.operations import credentials, deleting, metadata, tags
 from app.services.operations.desk import Desk
 from app.services.policy import Policy

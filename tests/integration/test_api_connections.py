@@ -9,7 +9,7 @@ from app.clock import utc_now
 from app.db.models import Audit, Connection
 from app.domain.access import Scope
 from app.services import configuring
-from app.services.confirming import NangoClients
+from app.services.nango_clients import NangoClients
 from app.services.processing import Processor
 from app.wiring import destinations_of, policy_of, routes_of
 from tests.integration.api_client import issue, open_api, problem_of

@@ -18,7 +18,7 @@ from app.domain.states import EventState, RefreshOutcome
 from app.environments import Environment, SigningKeys
 from app.nango.types import RateLimit
 from app.services.budget import PROCESSES, Budget, _connect
-from app.services.confirming import NangoClients
+from app.services.nango_clients import NangoClients
 from tests.integration.sandbox_server import API_KEY, register, serve
 from tests.integration.world import DANA, auth, closed_port
 

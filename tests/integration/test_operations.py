@@ -30,7 +30,7 @@ from app.errors import (
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
 from app.nango.credentials import NoCredentials
-from app.services.confirming import NangoClients
+from app.services.nango_clients import NangoClients
 from app.services.operations import credentials, deleting, desk, metadata, sessions, tags
 from app.services.operations.desk import Desk
 from app.services.operations.sessions import Options, Owner

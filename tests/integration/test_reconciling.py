@@ -14,7 +14,7 @@ from app.db.models import Connection, Difference, Event, Reconciliation
 from app.domain.reconciling import APART, YOUNG, RunOutcome, Stage, Trigger
 from app.domain.states import ConnectionStatus, EventState
 from app.services import reconciling
-from app.services.confirming import NangoClients
+from app.services.nango_clients import NangoClients
 from app.services.reconciling import Reconciler
 from app.services.run_requests import open_run
 from tests.integration import world as worlds

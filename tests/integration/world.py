@@ -25,8 +25,8 @@ from app.ids import new_id
 from app.sandbox.webhooks import auth_body, serialize
 from app.services import configuring
 from app.services.configuring import DestinationRow
-from app.services.confirming import NangoClients
 from app.services.delivery import Deliverer
+from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.processing import Processor
 from app.services.refreshing import Refresher

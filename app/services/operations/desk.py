@@ -30,8 +30,8 @@ from app.errors import (
 )
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
-from app.services.confirming import NangoClients
 from app.services.looking import view_of
+from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 
 WAIT_SECONDS: Final = 6.0  # for another edit of the same connection; most take less than one

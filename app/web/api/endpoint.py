@@ -14,7 +14,7 @@ from app.db.engine import Database
 from app.domain.access import Access, Scope
 from app.hints import Hints
 from app.services.alerting import Alerts
-from app.services.confirming import NangoClients
+from app.services.nango_clients import NangoClients
 from app.services.operations.desk import Desk
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache

@@ -1,4 +1,4 @@
-"""The clients by which Nango is asked whether what its webhooks say is true."""
+"""The clients by which Nango is asked: one per environment, for everybody in the process."""
 
 import threading
 from collections.abc import Mapping
