@@ -14,8 +14,9 @@ from typing import Final
 
 from app.domain.linking import EndUser
 from app.domain.scrub import replace_unstorable, scrub
+from app.domain.tags import utf16_length
 
-MAX_NAME: Final = 255  # CONTRACT 0: connection ids and integration ids
+MAX_NAME: Final = 255  # UTF-16 code units (CONTRACT 0: connection ids and integration ids)
 
 
 class EventType(StrEnum):
@@ -190,7 +191,8 @@ def unhandled(problem: str) -> Notice:
 
 
 def _name(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME else None
+    # Counted as Nango does: what it could not have given out, it cannot be asked about.
+    return value if isinstance(value, str) and value and utf16_length(value) <= MAX_NAME else None
 
 
 def _provider(value: object) -> str | None:

@@ -5,7 +5,7 @@ Those of a burst of creations are found together on its newest pages, which serv
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,7 +16,7 @@ import httpx
 from app.db.connections import Key
 from app.domain.confirming import Absent, Look, Unavailable, View
 from app.domain.linking import EndUser
-from app.errors import NangoError, NangoRateLimited
+from app.errors import InvalidInput, NangoError, NangoInvalidRequest, NangoRateLimited
 from app.nango.client import MAX_LIMIT, NangoClient
 from app.nango.types import ConnectionDetail, ConnectionPage, ListedConnection
 from app.telemetry import get_logger
@@ -26,8 +26,12 @@ WORTH_A_PAGE: Final = 100  # so many creations are never kept waiting for more o
 PAGE_EVERY: Final = 1.0  # seconds; fewer creations than that wait so long after a page for the next one
 BURST: Final = 5.0  # seconds after a page; a few creations, too, are sought on a page then
 MAX_PAGES: Final = 5  # large ones for one batch: a backlog of 10,000 creations is seen
+WORTH_PAGES: Final = 20  # so many others are sought on large pages, too, before each is asked for by its id
 PAGE_SERVES: Final = 10.0  # seconds for which a page confirms what it agrees with
 SLACK: Final = timedelta(seconds=10)  # between a creation in Nango and the receipt of its webhook, clocks included
+UNASKABLE: Final = 60.0  # seconds until a question that Nango refused is asked again
+HELD_UP: Final = 1.0  # seconds; a call that failed after a longer wait has kept everybody else's events waiting
+REST: Final = 4  # times as long Nango is left alone then: most of a worker's time is for what needs no look
 
 log = get_logger(__name__)
 
@@ -53,7 +57,7 @@ class _Newest:
 
     rows: dict[Key, tuple[float, ListedConnection]] = field(default_factory=dict)
     asked_at: float = float("-inf")
-    waited: set[Key] = field(default_factory=set)
+    waited: dict[Key, float] = field(default_factory=dict)
 
     @property
     def age(self) -> float:
@@ -61,27 +65,73 @@ class _Newest:
 
     def has_to_wait(self, created: Sequence[Key]) -> bool:
         """Few of a burst wait, once, for more to come: the next page will show them all."""
-        if self.age >= PAGE_EVERY or len(created) >= WORTH_A_PAGE or not self.waited.isdisjoint(created):
-            self.waited.difference_update(created)
+        if self.age >= PAGE_EVERY or len(created) >= WORTH_A_PAGE or not self.waited.keys().isdisjoint(created):
+            self._forget_waiting(created)
             return False
-        self.waited.update(created)
+        self.waited |= dict.fromkeys(created, time.monotonic())
         return True
 
     def keep(self, environment: str, page: ConnectionPage) -> None:
         now = self.asked_at = time.monotonic()
         self.rows = {key: kept for key, kept in self.rows.items() if now - kept[0] < PAGE_SERVES}
+        # Another worker may have claimed them next: they never come back to this one.
+        self.waited = {key: since for key, since in self.waited.items() if now - since < PAGE_SERVES}
         self.rows |= {(environment, one.integration, one.connection_id): (now, one) for one in page.connections}
 
     def take(self, wanted: Mapping[Key, Wanted]) -> dict[Key, Look]:
         """Those that an earlier page confirms. It does so once: the next one to ask may mean a new generation."""
         now = time.monotonic()
         taken = {key: self.rows.pop(key) for key in wanted if key in self.rows}
-        self.waited.difference_update(taken)
+        self._forget_waiting(taken)
         return {
             key: view_of(one)
             for key, (asked_at, one) in taken.items()
             if now - asked_at < PAGE_SERVES and one.tags == wanted[key].created_tags
         }
+
+    def _forget_waiting(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self.waited.pop(key, None)
+
+
+@dataclass(slots=True)
+class _Line:
+    """The way to one environment's Nango for one batch, which ends when the batch's time is over.
+
+    A call that fails after a long wait holds up whatever else the worker has to do. So Nango rests for some times as
+    long, by `rests`, and its events wait without anybody waiting for them.
+    """
+
+    client: NangoClient
+    environment: str
+    ends_at: float
+    rests: dict[str, tuple[float, str]]
+
+    @property
+    def resting(self) -> Unavailable | None:
+        until, why = self.rests.get(self.environment, (0.0, ""))
+        left = until - time.monotonic()
+        return Unavailable(f"{why}; left alone for a while", retry_after=left) if left > 0 else None
+
+    def ask(self, call: Callable[..., ConnectionPage]) -> ConnectionPage | Unavailable:
+        """Raises NangoInvalidRequest and InvalidInput: only this question is wrong, others may be answered."""
+        if (resting := self.resting) is not None:
+            return resting
+        began = time.monotonic()
+        if self.ends_at - began < 1:
+            return Unavailable("no time left in this batch to ask Nango")
+        try:
+            return call(timeout=self.ends_at - began)
+        except NangoRateLimited as limited:
+            return Unavailable(str(limited), retry_after=limited.retry_after)
+        except NangoInvalidRequest:
+            raise
+        except (NangoError, httpx.HTTPError) as failed:
+            log.warning("nango_not_asked", environment=self.environment, problem=str(failed))
+            took = time.monotonic() - began
+            if took >= HELD_UP:
+                self.rests[self.environment] = (time.monotonic() + REST * took, str(failed))
+            return Unavailable(str(failed))
 
 
 class Lookups:
@@ -89,6 +139,7 @@ class Lookups:
 
     def __init__(self) -> None:
         self._newest: dict[str, _Newest] = {}
+        self._rests: dict[str, tuple[float, str]] = {}
 
     def look_up(
         self, client: NangoClient, environment: str, wanted: Mapping[Key, Wanted], *, ends_at: float
@@ -106,34 +157,39 @@ class Lookups:
             looks |= dict.fromkeys(created, together)
             missing = {key: one for key, one in missing.items() if key not in looks}
             created = []
+        line = _Line(client, environment, ends_at, self._rests)
         if len(missing) > ONE_BY_ONE or (created and newest.age < BURST):
-            looks |= _on_pages(client, environment, missing, newest, ends_at)
+            looks |= _on_pages(line, missing, newest)
             newest.take(missing)
             missing = {key: one for key, one in missing.items() if key not in looks}
-        return looks | _by_id(client, list(missing), ends_at)
+        return looks | _by_id(line, list(missing))
 
 
-def _on_pages(
-    client: NangoClient, environment: str, wanted: Mapping[Key, Wanted], newest: _Newest, ends_at: float
-) -> dict[Key, Look]:
+def _on_pages(line: _Line, wanted: Mapping[Key, Wanted], newest: _Newest) -> dict[Key, Look]:
     """What the newest pages show, the first one small. Leaves out what has to be asked for by id."""
     looks: dict[Key, Look] = {}
     asked: list[ConnectionPage] = []
     size = min(MAX_LIMIT, 50 + 2 * len(wanted))
+    environment = line.environment
     while True:
         number = max(len(asked) - 1, 0)  # the small page is the beginning of the first large one
-        page = _ask(partial(client.list_connections, limit=size, page=number), ends_at)
+        try:
+            page = line.ask(partial(line.client.list_connections, limit=size, page=number))
+        except NangoInvalidRequest as refused:
+            page = Unavailable(str(refused))
         if isinstance(page, Unavailable):
             return looks | dict.fromkeys(wanted.keys() - looks.keys(), page)
         asked.append(page)
         newest.keep(environment, page)
         shown = {(environment, one.integration, one.connection_id): one for one in page.connections}
         looks |= {key: view_of(shown[key]) for key in wanted.keys() & shown.keys()}
-        created = {key: one for key, one in wanted.items() if key not in looks and one.created_tags is not None}
-        if len(created) <= ONE_BY_ONE or len(page.connections) < size or len(asked) > MAX_PAGES:
+        missing = {key: one for key, one in wanted.items() if key not in looks}
+        created = {key: one for key, one in missing.items() if one.created_tags is not None}
+        if len(page.connections) < size or len(asked) > MAX_PAGES:
             break
-        if page.connections[-1].created_at < min(one.received_at for one in created.values()) - SLACK:
-            break  # further pages are older than all of them
+        # An outage of a provider breaks many connections of any age; only creations are known to be new.
+        if len(missing) - len(created) < WORTH_PAGES and not _may_follow(created, page):
+            break
         size = MAX_LIMIT
     if len(created) <= ONE_BY_ONE:
         return looks
@@ -141,28 +197,28 @@ def _on_pages(
     return looks | {key: Absent(asked[-1].observed_at) for key, one in created.items() if one.patient}
 
 
-def _by_id(client: NangoClient, keys: Sequence[Key], ends_at: float) -> dict[Key, Look]:
+def _may_follow(created: Mapping[Key, Wanted], page: ConnectionPage) -> bool:
+    """Whether further pages may show enough of them: they are not older than all of them."""
+    if len(created) <= ONE_BY_ONE:
+        return False
+    return page.connections[-1].created_at >= min(one.received_at for one in created.values()) - SLACK
+
+
+def _by_id(line: _Line, keys: Sequence[Key]) -> dict[Key, Look]:
     looks: dict[Key, Look] = {}
     for position, key in enumerate(keys):
-        page = _ask(partial(client.list_connections, connection_id=key[2]), ends_at)
+        try:
+            page = line.ask(partial(line.client.list_connections, connection_id=key[2]))
+        except (InvalidInput, NangoInvalidRequest) as refused:
+            # Whoever can have a body signed (CONTRACT 1.7) can name an id that Nango will not be asked about. It must
+            # not keep those behind it from being asked about.
+            looks[key] = Unavailable(str(refused), retry_after=UNASKABLE)
+            continue
         if isinstance(page, Unavailable):
             return looks | dict.fromkeys(keys[position:], page)
         found = [one for one in page.connections if one.integration == key[1]]
         looks[key] = view_of(found[0]) if found else Absent(page.observed_at)
     return looks
-
-
-def _ask(call: Callable[..., ConnectionPage], ends_at: float) -> ConnectionPage | Unavailable:
-    remaining = ends_at - time.monotonic()
-    if remaining < 1:
-        return Unavailable("no time left in this batch to ask Nango")
-    try:
-        return call(timeout=remaining)
-    except NangoRateLimited as limited:
-        return Unavailable(str(limited), retry_after=limited.retry_after)
-    except (NangoError, httpx.HTTPError) as failed:
-        log.warning("nango_not_asked", problem=str(failed))
-        return Unavailable(str(failed))
 
 
 def view_of(one: ListedConnection | ConnectionDetail) -> View:

@@ -46,6 +46,7 @@ from app.services.sql_directory import Question, SqlDirectory
 from app.services.suspects import Suspects
 from app.telemetry import EVENTS, get_logger
 
+NOT_CONFIGURED_WAIT: Final = 60.0  # seconds; somebody has to write it into the configuration first
 PATIENT_LOOKS: Final = 2  # a connection that two looks at the newest pages did not show is asked for by its id
 
 log = get_logger(__name__)
@@ -139,7 +140,7 @@ class Processor:
             if client is not None:
                 looks.update(self._lookups.look_up(client, environment, ours, ends_at=ends_at))
             elif not self.clients.knows(environment):
-                gone = Unavailable("its environment is not configured any more")
+                gone = Unavailable("its environment is not configured any more", retry_after=NOT_CONFIGURED_WAIT)
                 looks.update(dict.fromkeys(ours, gone))
         return looks
 

@@ -1,12 +1,16 @@
 """A burst is confirmed in few calls, and not one connection by another's look."""
 
+import time
+from datetime import timedelta
+
 import pytest
 
 from app.db.models import Event
 from app.domain.states import EventState
+from app.errors import NangoInvalidRequest
 from app.services import looking
-from tests.integration.sandbox_server import register
-from tests.integration.world import DANA, OMAR, auth
+from tests.integration.sandbox_server import control, register
+from tests.integration.world import DANA, OMAR, auth, failure, sync
 
 DANA_OWNS, OMAR_OWNS = ("usr_1042", "org_77"), ("usr_2001", "org_88")
 
@@ -205,3 +209,93 @@ def test_what_no_page_shows_is_asked_for_by_its_id_before_it_is_given_up(
     failed = [event for event in world.all(Event) if event.state == EventState.FAILED]
     assert {event.failure for event in failed} == {"not_confirmed"}
     assert len(failed) == len(forged)
+
+
+def test_a_provider_that_breaks_many_connections_of_any_age_costs_a_few_pages(world, nango, gate, connection_id):
+    ours = names(connection_id, 60)
+    for one in ours:
+        register(nango, one, "oauth2", tags=DANA)
+    receive(world, *ours)
+    settle_all(world)
+    for one in ours:
+        control(nango, one, "oauth2", exhausted=True)
+    for one in names(f"{connection_id}-newer", 200):
+        register(nango, one, "oauth2", tags=OMAR)
+    gate.requests.clear()
+    world.receive(*[failure("refresh", connection_id=one, kind="refresh_token_external_error") for one in ours])
+    assert settle_all(world) == 60
+    assert len(gate.requests) <= 1 + looking.MAX_PAGES
+    assert {world.connection(one).last_error_type for one in ours} == {"refresh_token_external_error"}
+
+
+def test_who_waits_for_a_page_and_goes_to_another_worker_is_forgotten(world, gate, clock, seen, monkeypatch):
+    """Else a worker would remember every creation that it made wait and another one confirmed."""
+    other = names(f"{seen}-forged", 3)
+    receive(world, *other)
+    world.process()
+    [newest] = world.processor._lookups._newest.values()
+    assert len(newest.waited) == 3
+    monkeypatch.setattr(looking, "PAGE_SERVES", 0.0)
+    monkeypatch.setattr(looking, "PAGE_EVERY", 0.0)
+    receive(world, *names(f"{seen}-more", 4))
+    world.process()
+    assert newest.waited == {}
+
+
+def test_a_question_that_nango_refuses_keeps_nobody_else_waiting(open_world, nango, base_url, clock, connection_id):
+    first, second, third = names(connection_id, 3)
+    for one in (first, second, third):
+        register(nango, one, "oauth2", tags=DANA)
+    world = open_world(base_url=base_url)
+    asked = []
+
+    class Refusing:
+        def __init__(self, client):
+            self.client = client
+
+        def list_connections(self, *, connection_id, timeout):
+            asked.append(connection_id)
+            if connection_id == first:
+                raise NangoInvalidRequest(status=400, code="invalid_query_params")
+            return self.client.list_connections(connection_id=connection_id, timeout=timeout)
+
+    of = world.clients.of
+    world.clients.of = lambda *facts: Refusing(of(*facts))
+    receipt, *_ = receive(world, first, second, third)
+    world.process()
+    assert asked == [first, second, third]
+    assert [world.owner(one) for one in (first, second, third)] == [None, DANA_OWNS, DANA_OWNS]
+    event = world.event(receipt.event_id)
+    assert (event.state, event.looks, event.attempts) == (EventState.RECEIVED, 0, 0)
+    assert event.next_at - clock.now == timedelta(minutes=1)
+
+
+def test_while_nango_stands_still_what_needs_no_look_is_not_kept_waiting(
+    *, world, nango, gate, clock, connection_id, monkeypatch
+):
+    """A call that hangs holds up its batch. The batches after it do not ask, for some times as long."""
+    monkeypatch.setattr(looking, "HELD_UP", 0.05)
+    first, second, known = names(connection_id, 3)
+    for one in (first, second, known):
+        register(nango, one, "oauth2", tags=DANA)
+    world.settle(auth(connection_id=known, tags=DANA))
+    monkeypatch.setattr(looking, "PAGE_EVERY", 0.0)
+    gate.before = lambda: time.sleep(0.2)
+    gate.status = 503
+    receive(world, first)
+    world.process()
+    asked = len(gate.requests)
+    receipt, *_ = (*receive(world, second), *world.receive(sync(known)))
+    world.process()
+    assert len(gate.requests) == asked
+    [told] = world.events("nango.sync")
+    assert told.state == EventState.PROCESSED
+    waiting = world.event(receipt.event_id)
+    assert (waiting.state, waiting.looks, waiting.attempts) == (EventState.RECEIVED, 0, 0)
+    assert "left alone" in waiting.problem
+    assert timedelta(0) < waiting.next_at - clock.now <= timedelta(seconds=looking.REST * 5)
+    gate.status = None
+    world.processor._lookups._rests.clear()  # the rest is over
+    clock.move(60)
+    world.process()
+    assert {world.owner(one) for one in (first, second)} == {DANA_OWNS}

@@ -128,6 +128,7 @@ def test_nesting_of_any_depth_is_read_or_unhandled(depth, inner):
         {"connectionId": ""},
         {"connectionId": 7},
         {"connectionId": "c" * 256},
+        {"connectionId": "😀" * 128},  # 256 as Nango counts: it would refuse to be asked about it
         {"providerConfigKey": None},
         {"providerConfigKey": ["i"]},
         {"operation": "rotation"},
