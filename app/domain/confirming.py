@@ -6,7 +6,7 @@ behind (CONTRACT 3.2). So a disagreement changes nothing yet; it is looked at ag
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from app.domain.event import EventType, Notice
@@ -15,6 +15,8 @@ from app.domain.linking import EndUser
 LOOK_AGAIN_AFTER: Final = (2.0, 5.0, 15.0, 60.0)  # seconds; successful look-ups only are counted
 NANGO_DOWN_WAIT: Final = 5.0  # seconds until the next try when Nango could not be asked
 UNASKED_LOOKS: Final = 2  # how often a connection that nobody can ask about is waited for
+# No replica lags longer. Whoever shows a lower id than we saw so long ago was set up anew, or restored from a backup.
+LONGEST_LAG: Final = timedelta(minutes=5)
 
 LINKING_TYPES: Final = frozenset(
     {EventType.CONNECTION_CREATED, EventType.CONNECTION_REAUTHORIZED, EventType.CONNECTION_TAGS_CHANGED}
@@ -131,13 +133,23 @@ def settle(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Ve
         return _settle_deletion(look, looks=looks, known=known)
     if isinstance(look, Absent):
         return _again(looks, "Nango's list does not show the connection")
-    if known is not None and known.nango_id is not None and look.nango_id < known.nango_id:
+    if known is not None and is_previous(look, nango_id=known.nango_id, observed_at=known.observed_at):
         return _again(looks, "Nango's list still shows the connection's previous generation")
     if notice.type is EventType.CONNECTION_REFRESH_FAILED:
         return Accept(confirmed=True, view=look) if look.auth_failing else _again(looks, "Nango shows no auth error")
     if notice.type is EventType.CONNECTION_RECOVERED:
         return _again(looks, "Nango still shows an auth error") if look.auth_failing else Accept(True, look)
     return _settle_flow(notice, look, looks=looks, failing=known is not None and known.failing)
+
+
+def is_previous(view: View, *, nango_id: int | None, observed_at: datetime | None) -> bool:
+    """Whether a lagging list shows the generation before the one that we saw (`nango_id`, at `observed_at`).
+
+    Nango's ids grow, so a lower one is older; unless Nango itself began anew, as after a move under the same ids.
+    """
+    if nango_id is None or view.nango_id >= nango_id:
+        return False
+    return observed_at is None or view.observed_at - observed_at < LONGEST_LAG
 
 
 def _settle_flow(notice: Notice, view: View, *, looks: int, failing: bool) -> Verdict:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from app.domain.confirming import View
+from app.domain.confirming import View, is_previous
 from app.domain.event import EventType
 from app.domain.states import ConnectionStatus
 
@@ -143,8 +143,8 @@ def _is_older(view: View, known: Known, *, now: datetime) -> bool:
         return True
     if known.nango_id is None or view.nango_id > known.nango_id:
         return False
-    # An older generation; or one that we saw deleted, which the list's replica may go on showing for a while.
+    # One that we saw deleted, the list's replica may go on showing for a while; as the generation before.
     just_deleted = known.status == ConnectionStatus.DELETED and (
         known.observed_at is not None and now - known.observed_at < YOUNG
     )
-    return view.nango_id < known.nango_id or just_deleted
+    return just_deleted or is_previous(view, nango_id=known.nango_id, observed_at=known.observed_at)

@@ -8,7 +8,7 @@ from uuid import UUID
 from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
 from app.domain.confirming import LINKING_TYPES, Accept, View
-from app.domain.event import EventType
+from app.domain.event import EventError, EventType
 from app.domain.refresh import Plan, first_plan
 from app.domain.states import ConnectionStatus, Origin
 from app.services.judged import Judged
@@ -18,6 +18,7 @@ from app.services.owning import Owning
 from app.services.policy import Policy
 
 TOLD_BEFORE: Final = "the creation of this generation was routed before"
+SHOWN_ERROR: Final = EventError("auth", "Nango shows an auth error")
 KNOWN_BEFORE: Final = "nothing was new in it: this was known before"
 
 
@@ -53,6 +54,8 @@ class Effects:
             connection.observed_at,
         )
         self._change(connection, event, judged, verdict)
+        if _is_new_and_broken(judged, connection, before):
+            self._break(connection, judged)
         untold = _untold(judged.notice.type, event.origin, verdict.view, connection, before)
         same = connection.nango_id is not None and connection.nango_id == before.nango_id
         first_told = event.route_set is None and untold is None and judged.notice.type in LINKING_TYPES
@@ -119,6 +122,13 @@ class Effects:
         connection.observed_at, connection.updated_at = judged.observed_at, self._now
         self._owning.settle(connection, judged, end_user, tags_before=before)
 
+    def _break(self, connection: ConnectionRow, judged: Judged) -> None:
+        """The error's own webhook came before anybody knew the connection, or never."""
+        connection.last_error_type, connection.last_error_at = SHOWN_ERROR.type, self._now
+        connection.errors_seen_at = judged.observed_at
+        kind, owner = EventType.CONNECTION_REFRESH_FAILED, self._links.of(connection)
+        self._judge.conclude(kind, connection, owner=owner, confirmed=True, error=SHOWN_ERROR)
+
     def _recover(self, connection: ConnectionRow, event: LockedEvent, judged: Judged) -> None:
         if not is_failing(connection):
             return  # whoever says so: there is nothing to plan anew
@@ -151,6 +161,15 @@ class Effects:
 def is_failing(connection: ConnectionRow) -> bool:
     """Nango could not renew its token, as far as we know."""
     return connection.last_error_type is not None or connection.status == ConnectionStatus.NEEDS_RECONNECT
+
+
+def _is_new_and_broken(judged: Judged, connection: ConnectionRow, before: _Before) -> bool:
+    """Nango shows what is new to us with an error already. It is no lag's: no earlier generation's, or seen twice."""
+    view = judged.look
+    if judged.notice.type is not EventType.CONNECTION_CREATED or not isinstance(view, View) or not view.auth_failing:
+        return False
+    is_new = judged.found or before.nango_id != view.nango_id
+    return is_new and connection.nango_id == view.nango_id and not is_failing(connection)
 
 
 def _is_alive(connection: ConnectionRow, view: View | None) -> bool:

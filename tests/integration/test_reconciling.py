@@ -7,7 +7,7 @@ from datetime import timedelta
 from random import Random
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from app.db import reconciliations
 from app.db.models import Connection, Difference, Event, Reconciliation
@@ -180,6 +180,46 @@ def test_a_broken_connection_and_its_recovery_are_found(world, nango, reconciler
     run = reconcile(world, reconciler)
     assert (run.counted, run.missed_by_webhook) == ({"connection.recovered": 1}, 1)
     assert world.connection("breaks").last_error_type is None
+
+
+def test_a_connection_that_is_found_when_it_is_broken_already_is_told_so_at_once(world, nango, reconciler):
+    """An import brings in thousands, and whoever looks for the broken ones must not wait an hour for them."""
+    register(nango, "broken", "oauth2", tags=DANA)
+    register(nango, "whole", "oauth2", tags=DANA)
+    control(nango, "broken", "oauth2", exhausted=True)
+    age(world)
+    assert reconcile(world, reconciler).counted == {"connection.created": 2}
+    assert (world.connection("broken").last_error_type, world.connection("whole").last_error_type) == ("auth", None)
+    [event] = world.events("connection.refresh_failed")
+    assert (event.origin, event.confirmed, event.connection_id) == ("system", True, "broken")
+    assert event.document["error"] == {"type": "auth", "description": "Nango shows an auth error"}
+    assert event.document["user"]["external_id"] == "usr_1042"
+    assert [job.event_id for job in world.jobs("all")].count(event.id) == 1
+    assert reconcile(world, reconciler).found == {}
+    control(nango, "broken", "oauth2", exhausted=False)
+    assert reconcile(world, reconciler).counted == {"connection.recovered": 1}
+
+
+def test_nango_that_began_anew_under_the_same_ids_is_caught_up_with(world, nango, gate, reconciler):
+    """Whoever moves to a Nango of their own brings the connections along, and the numbers begin at one again."""
+    for name in names(5, "spent"):
+        register(nango, name, "oauth2", tags=OMAR)
+        delete(nango, name)
+    known(world, nango, *names(3, "moved"))
+    with world.database.write() as session:  # Nango's answers carry the time of the machine, not the test's
+        session.execute(update(Connection).values(observed_at=world.clock() - timedelta(days=1)))
+    with serve() as another:
+        for name in names(3, "moved"):
+            register(another, name, "oauth2", tags=OMAR)
+        gate.upstream = str(another.base_url).rstrip("/")
+        age(world)
+        run = reconcile(world, reconciler)
+        assert (run.counted, run.unhealed) == ({"connection.created": 3}, 0)
+        assert {world.owner(name) for name in names(3, "moved")} == {("usr_2001", "org_88")}
+        assert reconcile(world, reconciler).found == {}
+        register(another, "moved-00", "oauth2", tags=DANA)
+        world.settle(auth("override", connection_id="moved-00", tags=DANA))
+        assert world.owner("moved-00") == ("usr_1042", "org_77")
 
 
 def test_a_deleted_connection_is_found(world, nango, reconciler):
@@ -739,9 +779,6 @@ def test_whatever_happens_and_whatever_webhook_is_lost_one_period_later_all_is_a
         age(world)
         run = reconcile(world, reconciler)
         assert run.outcome == RunOutcome.COMPLETED
-        if any(failing for _, _, failing in what_nango_has(nango).values()):
-            age(world)
-            reconcile(world, reconciler)  # whoever was found broken was found as new first
         assert what_we_have(world) == what_nango_has(nango)
     owners = {name: world.owner(name) for name in what_nango_has(nango)}
     named = {name: tags.get("end_user_id") for name, (_, tags, _) in what_nango_has(nango).items()}

@@ -7,6 +7,7 @@ from app.domain.confirming import (
     ABOUT_TYPES,
     CONFIRMABLE_TYPES,
     LINKING_TYPES,
+    LONGEST_LAG,
     LOOK_AGAIN_AFTER,
     NANGO_DOWN_WAIT,
     UNASKED_LOOKS,
@@ -36,6 +37,11 @@ def view(tags=TAGS, *, nango_id=7, failing=False):
 
 
 KNOWN = Known(nango_id=7, observed_at=NOW)
+SECOND = timedelta(seconds=1)
+
+
+def seen(ago):
+    return Known(nango_id=7, observed_at=NOW - ago)
 
 
 def judge(told, look, *, looks=0, known=KNOWN):
@@ -80,10 +86,17 @@ def test_what_nango_does_not_show_is_rejected_after_the_schedule(kind):
     assert isinstance(verdicts[4], Reject)
 
 
-def test_an_older_generation_in_the_list_is_a_lag_and_never_accepted():
+def test_an_older_generation_in_the_list_is_a_lag_and_not_accepted():
     old = view(nango_id=6)
     assert isinstance(judge(notice(), old, looks=3), LookAgain)
     assert isinstance(judge(notice(), old, looks=4), Reject)
+
+
+def test_no_lag_is_so_long_that_a_lower_id_is_not_a_nango_that_began_anew():
+    anew = view(nango_id=6)
+    assert judge(notice(), anew, known=seen(LONGEST_LAG)) == Accept(confirmed=True, view=anew)
+    assert isinstance(judge(notice(), anew, known=seen(LONGEST_LAG - SECOND)), LookAgain)
+    assert isinstance(judge(notice(), anew, known=Known(nango_id=7, observed_at=None)), LookAgain)
 
 
 def test_a_newer_generation_and_a_first_sight_are_accepted():

@@ -17,6 +17,7 @@ CREATED, TAGS_CHANGED, DELETED = (
     EventType.CONNECTION_TAGS_CHANGED,
     EventType.CONNECTION_DELETED,
 )
+JUST = NOW - YOUNG + SECOND
 FAILED, RECOVERED = EventType.CONNECTION_REFRESH_FAILED, EventType.CONNECTION_RECOVERED
 
 
@@ -38,12 +39,14 @@ def known(*, nango_id=7, status=ConnectionStatus.ACTIVE, tags=TAGS, error=None, 
         (view(nango_id=8, tags={}, failing=True), known(), (CREATED,)),  # one event brings all of it
         (view(), known(announced=None), (CREATED,)),  # only a re-authorization was told
         (view(), known(announced=6), (CREATED,)),
-        (view(nango_id=6), known(), ()),  # the list lags: an older generation
+        (view(nango_id=6), known(seen=JUST), ()),  # the list lags: an older generation
+        (view(nango_id=6), known(), (CREATED,)),  # no list lags so long: Nango began anew
         (view(), known(nango_id=None, status=ConnectionStatus.UNCONFIRMED), (CREATED,)),
         (view(), known(status=ConnectionStatus.UNCONFIRMED), (CREATED,)),
         (view(), known(status=ConnectionStatus.DELETED), (CREATED,)),
         (view(nango_id=8), known(status=ConnectionStatus.DELETED), (CREATED,)),
-        (view(nango_id=6), known(status=ConnectionStatus.DELETED), ()),
+        (view(nango_id=6), known(status=ConnectionStatus.DELETED, seen=JUST), ()),
+        (view(nango_id=6), known(status=ConnectionStatus.DELETED), (CREATED,)),
         (view(tags={}), known(), (TAGS_CHANGED,)),
         (view(tags={"end_user_id": "u-2"}), known(), (TAGS_CHANGED,)),
         (view(failing=True), known(), (FAILED,)),
