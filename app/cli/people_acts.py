@@ -18,7 +18,7 @@ from app.db.engine import Database, connect
 from app.db.people import Filters
 from app.db.schema import require_current
 from app.domain.people import Kind
-from app.domain.people_files import ENDINGS, Format, read
+from app.domain.people_files import ENDINGS, Format, lines_in, read
 from app.errors import InvalidInput
 from app.ids import parse
 from app.services import erasing, importing, people, waiting
@@ -132,7 +132,7 @@ def import_file(kind: Kind, file: str, *, format_: str | None, dry_run: bool, st
         def run(*, dry_run: bool) -> Summary:
             # What is not UTF-8 is refused with its line, not with the whole file.
             with click.open_file(file, encoding="utf-8-sig", errors="surrogateescape") as text:
-                lines = read(kind, chosen, text)
+                lines = read(kind, chosen, lines_in(text))
                 return importing.run(
                     database, policy, RouteCache(), kind, lines, dry_run=dry_run, actor=cli_actor(), clock=utc_now
                 )

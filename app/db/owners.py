@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Organization, User
+from app.errors import OwnerRemoved
 
 _users: Final = bulk.table(User)
 _lower_email: Final = func.lower(_users.c.email, type_=Text())
@@ -79,18 +80,30 @@ def add_organizations(session: Session, rows: Sequence[bulk.Row]) -> bool:
     return bulk.insert(session, Organization, ordered, skip_existing=True) == len(rows)
 
 
+def lock_users(session: Session, users: Collection[UserRow]) -> None:
+    """Lock them in sorted order, and take over what they hold by now. Raises OwnerRemoved."""
+    known = {one.id: one for one in users}
+    for id_, email, display_name in _lock(session, User, known, "email", "display_name"):
+        known[id_].email, known[id_].display_name = email, display_name
+
+
+def lock_organizations(session: Session, organizations: Collection[OrganizationRow]) -> None:
+    """The same of organizations."""
+    known = {one.id: one for one in organizations}
+    for id_, name in _lock(session, Organization, known, "name"):
+        known[id_].name = name
+
+
 def complete_users(session: Session, users: Collection[UserRow]) -> None:
-    """Write e-mail and display name, with the rows locked in sorted order."""
+    """Write e-mail and display name of users that are locked."""
     if users:
-        _lock(session, User, [user.id for user in users])
         rows = [{"id": one.id, "email": one.email, "display_name": one.display_name} for one in users]
         bulk.update(session, User, rows)
 
 
 def complete_organizations(session: Session, organizations: Collection[OrganizationRow]) -> None:
-    """Write the names, with the rows locked in sorted order."""
+    """Write the names of organizations that are locked."""
     if organizations:
-        _lock(session, Organization, [one.id for one in organizations])
         bulk.update(session, Organization, [{"id": one.id, "name": one.name} for one in organizations])
 
 
@@ -134,7 +147,17 @@ def _finding(dialect: str, column: ColumnElement[Any], *shown: ColumnElement[Any
     return found.where(removed_at.is_(None))
 
 
-def _lock(session: Session, model: type[User] | type[Organization], ids: Collection[UUID]) -> None:
-    column = bulk.table(model).c.id
-    locking = select(column).where(bulk.among(bulk.dialect(session), column)).order_by(column).with_for_update()
-    session.execute(locking, bulk.keys(ids)).all()
+def _lock(
+    session: Session, model: type[User] | type[Organization], ids: Collection[UUID], *names: str
+) -> Sequence[Sequence[Any]]:
+    """In the order in which everybody locks them, an import too."""
+    if not ids:
+        return []
+    columns = bulk.table(model).c
+    wanted = bulk.among(bulk.dialect(session), columns.id), columns.removed_at.is_(None)
+    locking = select(columns.id, *(columns[name] for name in names)).where(*wanted)
+    ordered = locking.order_by(columns.external_id).with_for_update(key_share=True)
+    found = session.execute(ordered, bulk.keys(ids)).all()
+    if len(found) < len(ids):
+        raise OwnerRemoved
+    return found

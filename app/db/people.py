@@ -90,14 +90,17 @@ def find(session: Session, kind: Kind, external_id: str) -> UUID:
 
 
 def lock(session: Session, kind: Kind, external_ids: Collection[str]) -> dict[str, Stored]:
-    """Those with these external ids, locked in sorted order."""
+    """Those with these external ids, locked in sorted order, against changes alone: rows may come to refer to them.
+
+    Else whoever brings in organizations, and whoever brings in their users, could wait for each other.
+    """
     column = bulk.table(MODEL[kind]).c.external_id
-    return _locked(session, kind, column, external_ids)
+    return _locked(session, kind, column, external_ids, referable=True)
 
 
 def lock_by_id(session: Session, kind: Kind, id_: UUID) -> Stored:
-    """Raises NotFound, also of who was removed."""
-    found = _locked(session, kind, bulk.table(MODEL[kind]).c.id, [id_])
+    """Nobody else may come to refer to them meanwhile. Raises NotFound, also of who was removed."""
+    found = _locked(session, kind, bulk.table(MODEL[kind]).c.id, [id_], referable=False)
     if not found:
         raise NotFound(kind, shown_id(kind, id_))
     return next(iter(found.values()))
@@ -191,13 +194,16 @@ def tombstone(id_: UUID) -> str:
     return f" removed {id_.hex} "
 
 
-def _locked(session: Session, kind: Kind, column: Any, values: Collection[object]) -> dict[str, Stored]:
+def _locked(
+    session: Session, kind: Kind, column: Any, values: Collection[object], *, referable: bool
+) -> dict[str, Stored]:
     if not values:
         return {}
     table = bulk.table(MODEL[kind])
     shown = [table.c[name] for name in ("id", "external_id", *_plain(kind))]
     locking = select(*shown).where(bulk.among(bulk.dialect(session), column), table.c.removed_at.is_(None))
-    rows = session.execute(locking.order_by(table.c.external_id).with_for_update(), bulk.keys(values)).all()
+    ordered = locking.order_by(table.c.external_id).with_for_update(key_share=referable)
+    rows = session.execute(ordered, bulk.keys(values)).all()
     names = _organization_names(session, kind, rows)
     found = {}
     for row in rows:

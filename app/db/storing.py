@@ -158,6 +158,11 @@ def has_answered(failed: Exception) -> bool:
     return sqlstate is not None and sqlstate[:2] not in {"08", "25", "57"}
 
 
+def gave_way(failed: DBAPIError) -> bool:
+    """Whether two transactions waited for each other, and the database ended this one: again, it will go through."""
+    return getattr(failed.orig, "sqlstate", None) in {"40P01", "40001"}
+
+
 _SQLITE_AWAY: Final = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,

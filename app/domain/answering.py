@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
+from uuid import UUID
 
 from app.domain.linking import Claim, TagKeys, Unlinked, UnlinkedReason
-from app.domain.people import Kind, check
-from app.errors import InvalidFields
+from app.domain.people import Kind, check, required
+from app.errors import FieldFault, InvalidFields
 
 BY_QUERY: Final = "sql"  # what proves a link where no tag of the owner's is there
 COLUMNS: Final[Mapping[Kind, Sequence[str]]] = {
@@ -88,12 +90,25 @@ def _unknown(claim: Claim) -> Unlinked:
 
 
 def _fields(kind: Kind, row: Row) -> dict[str, str]:
-    """A row's columns as fields. Numbers and UUIDs are ids as well as text; an e-mail that is none is left out."""
-    values = {name: row.get(name) for name in COLUMNS[kind]}
-    given = {
-        name: value if isinstance(value, str) else str(value) for name, value in values.items() if value is not None
-    }
-    faults = [*check(kind, {"external_id": given.get("external_id")})]
-    if faults:
+    """A row's columns as fields. Whole numbers and UUIDs are ids as well as text; a wrong e-mail is left out."""
+    given = {name: _text(value) for name in COLUMNS[kind] if (value := row.get(name)) is not None}
+    if faults := _id_faults(kind, given):
         raise InvalidFields(faults)
-    return {name: value for name, value in given.items() if not check(kind, {name: value})}
+    return {name: text for name, text in given.items() if isinstance(text, str) and not check(kind, {name: text})}
+
+
+def _id_faults(kind: Kind, given: Mapping[str, object]) -> list[FieldFault]:
+    known = given.get("external_id")
+    if known is not None and not isinstance(known, str):
+        what = f"is a {type(known).__name__}: an id is text, a whole number or a UUID"
+        return [FieldFault("external_id", "type", what)]
+    return check(kind, {"external_id": known}) if known is not None else required({})
+
+
+def _text(value: object) -> object:
+    """As the application writes it, too. What has many forms as text, or none, would name another one each time."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return format(value.to_integral_value(), "f")
+    return str(value) if isinstance(value, int | UUID) else value

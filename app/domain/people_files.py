@@ -5,7 +5,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from functools import partial
+from typing import IO, Any, Final
 
 from app.domain.people import FIELDS, Kind
 from app.errors import FieldFault, InvalidInput
@@ -29,6 +30,11 @@ class Line:
     number: int
     fields: Mapping[str, Any]
     faults: Sequence[FieldFault] = ()
+
+
+def lines_in(file: IO[str]) -> Iterator[str]:
+    """The lines of an open file. Of one that is too long no more is read than shows it: it may be gigabytes."""
+    return iter(partial(file.readline, MAX_LINE + 1), "")
 
 
 def read(kind: Kind, format_: Format, lines: Iterable[str]) -> Iterator[Line]:

@@ -112,7 +112,21 @@ class Directory:
         return UserRow(new_id(), external_id, claim.email, claim.user_name, organization.id if organization else None)
 
     def _complete(self, claims: Collection[Claim]) -> None:
-        """Fill what was missing; what the directory already says is overwritten by the application, not by a tag."""
+        """Fill what was missing; what the directory already says is overwritten by the application, not by a tag.
+
+        Raises OwnerRemoved.
+        """
+        users, organizations = self._improve(claims)
+        if users or organizations:
+            # A person may have changed them since they were read: what holds is what they are under the lock.
+            rows.lock_organizations(self._session, organizations)
+            rows.lock_users(self._session, users)
+            users, organizations = self._improve(claims)
+            rows.complete_organizations(self._session, organizations)
+            rows.complete_users(self._session, users)
+
+    def _improve(self, claims: Collection[Claim]) -> tuple[list[UserRow], list[OrganizationRow]]:
+        """Change them in memory, by what the claims say of them. Who was changed."""
         users: dict[UUID, UserRow] = {}
         organizations: dict[UUID, OrganizationRow] = {}
         for claim in claims:
@@ -127,8 +141,7 @@ class Directory:
             if organization and organization.name != self._better(organization.name, claim.organization_name):
                 organization.name = claim.organization_name
                 organizations[organization.id] = organization
-        rows.complete_organizations(self._session, organizations.values())
-        rows.complete_users(self._session, users.values())
+        return list(users.values()), list(organizations.values())
 
     def _better(self, known: str | None, said: str | None) -> str | None:
         return said or known if self._authoritative else known or said

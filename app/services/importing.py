@@ -7,9 +7,12 @@ from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy.exc import OperationalError
+
 from app.db import audit
 from app.db.engine import Database
-from app.domain.people import Kind
+from app.db.storing import gave_way
+from app.domain.people import Fields, Kind
 from app.domain.people_files import Line
 from app.domain.states import AuditOutcome
 from app.services import people, waiting
@@ -18,6 +21,7 @@ from app.services.policy import Policy
 from app.services.route_cache import RouteCache
 
 REFUSED_SHOWN: Final = 1000  # the others are counted
+TRIES: Final = 5  # of a chunk that waits for somebody who waits for it
 
 
 @dataclass(slots=True)
@@ -81,11 +85,29 @@ def _begin(database: Database, kind: Kind, *, actor: str, now: datetime) -> UUID
 def _merge(
     database: Database, kind: Kind, chunk: Sequence[Line], *, dry_run: bool, clock: Callable[[], datetime]
 ) -> Merged:
-    readable = [line for line in chunk if not line.faults]
-    with database.read() if dry_run else database.write() as session:
-        merged = people.merge(session, kind, [line.fields for line in readable], now=clock(), dry_run=dry_run)
+    merged = _merge_readable(
+        database, kind, [line.fields for line in chunk if not line.faults], dry_run=dry_run, clock=clock
+    )
     outcomes = iter(merged.outcomes)
     return Merged(
         [Outcome(Result.REFUSED, faults=line.faults) if line.faults else next(outcomes) for line in chunk],
         merged.appeared,
     )
+
+
+def _merge_readable(
+    database: Database,
+    kind: Kind,
+    entries: Sequence[Fields],
+    *,
+    dry_run: bool,
+    clock: Callable[[], datetime],
+    tries: int = TRIES,
+) -> Merged:
+    try:
+        with database.read() if dry_run else database.write() as session:
+            return people.merge(session, kind, entries, now=clock(), dry_run=dry_run)
+    except OperationalError as failed:
+        if tries == 1 or not gave_way(failed):
+            raise
+    return _merge_readable(database, kind, entries, dry_run=dry_run, clock=clock, tries=tries - 1)

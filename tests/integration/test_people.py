@@ -12,7 +12,7 @@ from app.db.people import Filters
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy
 from app.domain.people import Kind
 from app.errors import AlreadyExists, InvalidFields, NotFound, StillOwns
-from app.services import applying, people, waiting
+from app.services import applying, directory, people, waiting
 from app.services.people import Result
 from tests.integration.sandbox_server import register
 from tests.integration.world import DANA, auth, in_threads
@@ -145,6 +145,45 @@ def test_a_change_touches_what_was_given_and_clears_what_is_none(world):
     assert shown(world, user)["updated_at"] == one["updated_at"]
     change(world, user, organization=None)
     assert shown(world, user)["organization"] is None
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # on SQLite nobody writes meanwhile
+def test_what_a_person_says_while_a_batch_is_at_it_is_not_overwritten_by_a_tag(open_world, monkeypatch):
+    world = open_world()
+    id_, _ = add(world, external_id="usr_1042")
+    locking = directory.rows.lock_users
+
+    def lock_users(session, users):
+        monkeypatch.undo()
+        assert [user.external_id for user in users] == ["usr_1042"]
+        change(world, id_, display_name="Dana Wu")
+        locking(session, users)
+
+    monkeypatch.setattr(directory.rows, "lock_users", lock_users)
+    said = {"end_user_email": "dana@acme.example", "end_user_display_name": "Dana"}
+    world.settle(auth(tags=DANA | said))
+    [user] = world.all(User)
+    assert (user.email, user.display_name) == ("dana@acme.example", "Dana Wu")
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_who_is_removed_while_a_batch_completes_them_stays_removed_and_blank(open_world, monkeypatch):
+    world = open_world()
+    id_, _ = add(world, external_id="usr_1042")
+    world.settle(auth(connection_id="old", tags={"end_user_id": "usr_1042"}))
+    locking = directory.rows.lock_users
+
+    def lock_users(session, users):
+        monkeypatch.undo()
+        remove(world, id_, force=True)
+        locking(session, users)
+
+    monkeypatch.setattr(directory.rows, "lock_users", lock_users)
+    world.settle(auth(connection_id="new", tags=DANA | {"end_user_email": "dana@acme.example"}))
+    removed, made = world.all(User)
+    assert (removed.id, removed.email) == (id_, None)
+    assert (made.external_id, made.email) == ("usr_1042", "dana@acme.example")
+    assert world.owner("new") == ("usr_1042", "org_77")
 
 
 def test_an_external_id_of_somebody_else_cannot_be_taken(world):

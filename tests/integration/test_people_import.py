@@ -1,6 +1,10 @@
 """Files of users and organizations: good lines are written, bad ones named, and a second time changes nothing."""
 
+import threading
+import time
+
 import pytest
+from sqlalchemy import text as sql
 
 from app.db import audit
 from app.db import people as rows
@@ -10,7 +14,7 @@ from app.domain.people import Kind
 from app.domain.people_files import Format, read
 from app.services import importing, people
 from app.services.importing import REFUSED_SHOWN
-from tests.integration.world import auth
+from tests.integration.world import auth, in_threads
 
 
 @pytest.fixture
@@ -152,3 +156,46 @@ def test_an_import_is_audited_with_its_counts_and_a_broken_one_stays_begun(world
         ("user.imported", "begun", {}),
         ("user.imported", "done", {"added": 1, "changed": 0, "refused": 0}),
     ]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite lets one write after the other
+def test_two_that_wait_for_each_other_are_no_end_of_an_import(world):
+    """Whoever else changes the same people may take them in another order."""
+    bring(world, "external_id\nu1\nu2\n")
+    holding = threading.Event()
+
+    def somebody():
+        with world.database.write() as session:
+            session.execute(sql("SET LOCAL deadlock_timeout = '30s'"))  # so that it is the import that is ended
+            session.execute(sql("SELECT 1 FROM users WHERE external_id = 'u2' FOR UPDATE"))
+            holding.set()
+            wait_for_a_lock(world)
+            session.execute(sql("UPDATE users SET display_name = 'theirs' WHERE external_id IN ('u1', 'u2')"))
+
+    def importer():
+        assert holding.wait(10)
+        return bring(world, "external_id,email\nu1,u1@acme.example\nu2,u2@acme.example\n")
+
+    _, summary = in_threads(somebody, importer)
+    assert counts(summary) == (0, 2, 0, 0)
+    assert users(world) == {"u1": ("u1@acme.example", "theirs", None), "u2": ("u2@acme.example", "theirs", None)}
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_whoever_brings_in_organizations_does_not_wait_for_whoever_brings_in_their_users(world, organizations):
+    """Rows that refer to an organization do not change it."""
+    with world.database.write() as session:
+        people.merge(session, Kind.USER, [{"external_id": "u1", "organization": "org_1"}], now=world.clock())
+        with world.database.write() as another:
+            another.execute(sql("SET LOCAL lock_timeout = '5s'"))
+            people.merge(another, Kind.ORGANIZATION, [{"external_id": "org_1", "name": "New"}], now=world.clock())
+
+
+def wait_for_a_lock(world):
+    """Until somebody waits for one."""
+    for _ in range(500):
+        with world.database.read() as session:
+            if session.scalar(sql("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")

@@ -1,9 +1,11 @@
 """What may stand in a user or an organization, and how files of them are read."""
 
+import io
+
 import pytest
 
 from app.domain.people import Kind, changed, check, required
-from app.domain.people_files import MAX_LINE, Format, read
+from app.domain.people_files import MAX_LINE, Format, lines_in, read
 from app.errors import InvalidInput
 
 USER, ORGANIZATION = Kind.USER, Kind.ORGANIZATION
@@ -108,3 +110,18 @@ def test_json_lines_are_objects_and_bad_ones_are_refused_alone():
     assert found[0].fields == {"external_id": "u1", "email": None}
     with pytest.raises(InvalidInput, match="line 1 has more than"):
         lines_of(Format.JSON_LINES, '"' + "x" * MAX_LINE + '"')
+
+
+def test_of_a_line_without_an_end_no_more_is_read_than_shows_it():
+    class Endless(io.StringIO):
+        read_so_far = 0
+
+        def readline(self, size=-1):
+            assert 0 < size <= MAX_LINE + 1
+            Endless.read_so_far += size
+            return "x" * size
+
+    with pytest.raises(InvalidInput, match="line 1 has more than"):
+        list(read(Kind.USER, Format.JSON_LINES, lines_in(Endless())))
+    assert Endless.read_so_far <= MAX_LINE + 1
+    assert list(lines_in(io.StringIO("a\nb"))) == ["a\n", "b"]

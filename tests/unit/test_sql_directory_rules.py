@@ -1,6 +1,8 @@
 """Policy `sql`: what counts as one SELECT, what it may ask by, and whom its answers name."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
@@ -103,6 +105,20 @@ def test_a_wrong_email_or_name_is_left_out_and_a_wrong_id_is_no_answer():
     for row in ({}, {"external_id": None}, {"external_id": ""}, {"external_id": "x" * 256}):
         with pytest.raises(InvalidFields, match="external_id"):
             named(None, [row], None)
+
+
+def test_ids_are_text_whole_numbers_or_uuids_and_nothing_whose_text_may_change():
+    key = UUID("0190b6a2-0000-7000-8000-000000000001")
+    for value, shown in ((42, "42"), (Decimal("42.00"), "42"), (Decimal("1E+3"), "1000"), (key, str(key))):
+        assert named(None, [{"external_id": value}], None).claim == Claim(shown, linked_by="sql")
+    for value in (True, 4.2, b"u-1", memoryview(b"u-1"), Decimal("4.2"), Decimal("NaN"), [1], {"id": 1}, NOW):
+        with pytest.raises(InvalidFields, match=f"external_id: is a {type(value).__name__}"):
+            named(None, [{"external_id": value}], None)
+
+
+def test_of_what_is_no_text_no_name_and_no_address_is_made():
+    row = {"external_id": "u", "email": b"a@b.example", "display_name": NOW}
+    assert named(None, [row], None).claim == Claim("u", linked_by="sql")
 
 
 def test_who_waits_is_asked_about_when_they_have_waited_as_long_again_with_an_end():
