@@ -8,16 +8,21 @@ import click
 import msgspec
 
 from app.cli.acting import Target, desk_for_acting, on_connection, pairs
+from app.cli.actors import cli_actor
 from app.cli.connection_edits import connect, metadata, reconnect, restore_tags, tags
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, choice, connection_filters, open_database
 from app.cli.output import print_one, print_rows
+from app.cli.people_acts import opened
+from app.clock import utc_now
 from app.db import connection_listing
 from app.db.listing import Filters
 from app.domain import tags as tag_rules
 from app.domain.states import ConnectionStatus
 from app.errors import InvalidInput
 from app.ids import CONNECTION, parse
+from app.services import superseding_standing as standing
 from app.services.operations import credentials, deleting
+from app.services.route_cache import RouteCache
 
 
 @click.group(invoke_without_command=True)
@@ -120,6 +125,27 @@ def delete_connection(*, yes: bool, as_json: bool, **target: Any) -> None:
                 sys.exit(1)
         done = deleting.delete(desk, ref, actor=actor)
     print_one({"id": subject.shown, "deleted": True, "was_gone": done.was_gone}, as_json=as_json)
+
+
+@connections.command("supersede")
+@click.option("--dry-run", is_flag=True, help="Change nothing, say what would be closed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@AS_JSON
+def supersede_connections(*, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Close older links of owners with several connections, where the policy of [duplicates] is `supersede`.
+
+    The policy acts whenever a link opens; this is for links that stood when it was chosen. Nothing is deleted in Nango.
+    """
+    with opened() as (database, policy):
+        found = standing.count(database, policy)
+        what = f"{found.links.total()} links of {found.owners} owners"
+        if dry_run or not found.owners:
+            done, closed = found, False
+        elif yes or click.confirm(f"Close {what}?", err=True):
+            done, closed = standing.supersede(database, policy, RouteCache(), actor=cli_actor(), clock=utc_now), True
+        else:
+            sys.exit(1)
+    print_one({"closed": closed, "owners": done.owners, "links": dict(done.links)}, as_json=as_json)
 
 
 for command in (tags, restore_tags, metadata, connect, reconnect):

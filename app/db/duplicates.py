@@ -1,12 +1,14 @@
 """Several live connections of one owner to one integration, for people: which connections have such siblings."""
 
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from app.db.models import Connection, Link
+from app.domain.linking import Owner
 from app.domain.states import ConnectionStatus
 from app.ids import CONNECTION, show
 
@@ -21,6 +23,32 @@ def is_one_of_several() -> ColumnElement[bool]:
     gave_way = exists().where(other.superseded_by == Link.id, other.status != ConnectionStatus.DELETED)
     one_of_them = or_(Connection.superseded_by.is_not(None), gave_way, shares)
     return and_(Connection.status != ConnectionStatus.DELETED, one_of_them)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An owner at one integration of an environment."""
+
+    environment: str
+    integration: str
+    owner: Owner
+
+
+def shared_places(session: Session) -> list[tuple[Place, int]]:
+    """Where an owner has several linked connections that live in Nango, and how many. Looks through all open links."""
+    place = Connection.environment, Connection.integration, Link.user_id, Link.organization_id
+    shared = (
+        select(*place, func.count())
+        .join(Link, and_(Link.connection_ref == Connection.id, Link.closed_at.is_(None)))
+        .where(Connection.status != ConnectionStatus.DELETED, Connection.nango_id.is_not(None))
+        .group_by(*place)
+        .having(func.count() > 1)
+        .order_by(*place)
+    )
+    return [
+        (Place(environment, integration, Owner(user_id, organization_id)), count)
+        for environment, integration, user_id, organization_id, count in session.execute(shared)
+    ]
 
 
 def siblings(session: Session, connection_ref: UUID) -> list[dict[str, Any]]:

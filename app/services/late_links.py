@@ -62,6 +62,10 @@ class LateLinks:
         self._judge.conclude(EventType.CONNECTION_LINKED, connection, owner=owner, confirmed=confirmed)
         return True
 
+    def supersede(self, environment: str, integration: str, owner: Owner) -> int:
+        """Of this owner's connections that are here, the newest alone keeps its link. How many lost theirs."""
+        return self._superseding.settle(environment, integration, owner) if self._superseding else 0
+
     def write(self) -> None:
         """Raises OwnerRemoved."""
         if self._superseding:

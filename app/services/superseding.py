@@ -61,6 +61,15 @@ class Superseding:
                 self._links.close(other, "superseded")
                 self._step_back(other, connection)
 
+    def settle(self, environment: str, integration: str, owner: Owner) -> int:
+        """The same for links that all stand already: the newest of these keeps its own. How many are closed."""
+        place = environment, integration
+        theirs = [one for one in self._connections.values() if self._counts(one) and self._links.of(one) == owner]
+        linked = [one for one in theirs if (one.environment, one.integration) == place]
+        if linked:
+            self.take_over(self._newest(linked), owner)
+        return max(len(linked) - 1, 0)
+
     def hand_back(self, judge: Judge) -> None:
         """Where a link ended that had taken others' place, the newest of them gets it back, and the teams are told."""
         ended = {link.id: Owner(link.user_id, link.organization_id) for link in self._links.ended}

@@ -6,10 +6,12 @@ import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import update
 
-from app.db.models import Connection, Link, Organization, User
+from app.db.models import Audit, Connection, Link, Organization, User
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy, OwnerChangePolicy
 from app.domain.states import ConnectionStatus, EventState
+from app.errors import InvalidInput
 from app.ids import new_id
+from app.services import superseding_standing as standing
 from app.services import waiting
 from tests.integration.sandbox_server import register
 from tests.integration.world import DANA, OMAR, WINDOW, auth, in_threads
@@ -264,3 +266,46 @@ def test_connections_that_waited_for_their_owner_are_no_exception(open_world, na
     assert waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 0
     settle_deletion(world, nango, three[2])
     assert owners(world, three) == [None, DANA_OWNS, None], "the next one has it when the newest is gone"
+
+
+@pytest.fixture
+def standing_links(open_world, nango, base_url, three, connection_id):
+    """Dana has three linked connections and Omar two, from when the policy was `keep`."""
+    before = open_world(base_url=base_url)
+    omars = [f"{connection_id}-omar-{number}" for number in range(2)]
+    for name in omars:
+        register(nango, name, "oauth2", tags=OMAR)
+    for name, tags in [*((one, DANA) for one in three), *((one, OMAR) for one in omars)]:
+        before.settle(auth(connection_id=name, tags=tags))
+    assert owners(before, [*three, *omars]) == [DANA_OWNS] * 3 + [OMAR_OWNS] * 2
+    return omars
+
+
+@pytest.mark.parametrize("chunk", [1, 50])
+def test_links_that_stood_before_the_policy_are_counted_and_closed_on_demand(
+    *, world, nango, three, standing_links, monkeypatch, chunk
+):
+    monkeypatch.setattr(standing, "CHUNK", chunk)
+    found = standing.count(world.database, world.policy)
+    assert (found.owners, found.links) == (2, {"oauth2": 3})
+    assert owners(world, three) == [DANA_OWNS] * 3
+    told = len(world.events("connection.linked"))
+    done = standing.supersede(world.database, world.policy, world.processor.routes, actor="cli:test", clock=world.clock)
+    assert (done.owners, done.links) == (2, {"oauth2": 3})
+    assert owners(world, three) == [None, None, DANA_OWNS]
+    assert owners(world, standing_links) == [None, OMAR_OWNS]
+    assert [world.connection(one).unlinked_reason for one in three] == ["superseded", "superseded", None]
+    assert len(world.events("connection.linked")) == told, "whoever keeps the link had it"
+    assert standing.count(world.database, world.policy) == standing.Standing()
+    [act] = world.all(Audit, Audit.action == "links.superseded")
+    assert (act.outcome, act.detail) == ("done", {"owners": 2, "links_closed": {"oauth2": 3}})
+    settle_deletion(world, nango, three[2])
+    assert owners(world, three) == [None, DANA_OWNS, None], "the next one has it when the newest is gone"
+
+
+def test_where_every_policy_is_keep_nothing_can_be_superseded(open_world, base_url, standing_links):
+    world = open_world(base_url=base_url)
+    with pytest.raises(InvalidInput, match="no integration has the policy"):
+        standing.supersede(world.database, world.policy, world.processor.routes, actor="cli:test", clock=world.clock)
+    other = open_world(base_url=base_url, duplicates={"slack": DuplicatesPolicy.SUPERSEDE})
+    assert standing.count(other.database, other.policy) == standing.Standing()
