@@ -82,10 +82,36 @@ YES_AND_NO = [
     ([{"numeric": ["=", 3.5]}], [3.5], [3, "3.5", None]),
     ([{"numeric": [">", 0, "<=", 5]}], [0.1, 5], [0, 5.1, True, "3"]),
     ([{"numeric": [">=", 1]}], [1, 10**30], [0.99]),
-    ([{"numeric": ["<", 9007199254740993]}], [9007199254740992], [9007199254740993]),
+    ([{"numeric": ["<", 5_000_000_000]}], [4999999999.5, -(10**30)], [5_000_000_000, 10**30]),
+    ([9007199254740993], [9007199254740993], [9007199254740992]),
     ([{"cidr": "10.0.0.0/24"}], ["10.0.0.0", "10.0.0.255"], ["10.0.1.0", "::1", "10.0.0", 10, None]),
     ([{"cidr": "10.0.0.7/8"}], ["10.255.0.1"], ["11.0.0.1"]),
     ([{"cidr": "2001:db8::/32"}], ["2001:db8::1", "2001:0DB8:0::2"], ["2001:db9::1", "fe80::1%eth0", "1.2.3.4"]),
+    ([{"cidr": "10.0.0.010/024"}], ["10.0.0.1", "10.0.0.001", "::ffff:0a00:0001"], ["10.0.1.1", "10.0.0.1000"]),
+    ([{"cidr": "::ffff:0a00:0/24"}], ["10.0.0.9"], ["10.0.1.9", "::ffff:0b00:1"]),
+    ([{"cidr": "10.0.0.0/0"}], ["1.2.3.4"], ["::1", "1.2.3.4.5", "01234567.0.0.1"]),
+    (["2001:DB8::1"], ["2001:DB8::1", "2001:db8:0:0::1"], ["2001:db8::2", "::1", "x", None]),
+    (["10.0.0.1"], ["10.0.0.1"], ["10.0.0.2", "::ffff:0a00:0001"]),
+    ([{"exactly": "pro"}], ["pro"], ["Pro", None, "exactly"]),
+    ([{"exactly": "::1"}], ["::1"], ["0:0::1"]),
+    ([{"equals-ignore-case": "straße"}], ["STRASSE", "Straße"], ["strasse"]),
+    ([{"equals-ignore-case": "ΟΔΟΣ"}], ["οδοσ", "ΟΔΟΣ"], ["οδος"]),
+    ([{"equals-ignore-case": "k"}], ["k", "K"], ["\u212a"]),
+    ([{"equals-ignore-case": "a.c\n"}], ["A.C\n"], ["abc\n", "a.c"]),
+    ([{"prefix": {"equals-ignore-case": "straß"}}], ["STRASSEN", "straßen"], ["strassen", "xstraß"]),
+    ([{"suffix": {"equals-ignore-case": "aß"}}], ["XASS", "xaß"], ["xass", "aßx"]),
+    ([{"suffix": {"equals-ignore-case": ""}}], ["", "x", "ß"], [None, 0]),
+    ([{"prefix": {"equals-ignore-case": ""}}], ["", "x", "ß"], [None, 0]),
+    ([{"prefix": {"equals-ignore-case": "ab"}}], ["AB", "aBß"], ["a", "", "ßab"]),
+    ([{"suffix": {"equals-ignore-case": "ab"}}], ["AB", "ßaB"], ["b", "", "abß"]),
+    ([{"suffix": ""}], ["", "x"], [None, 0]),
+    ([{"equals-ignore-case": ""}], [""], ["x", None]),
+    ([{"wildcard": ""}], [""], ["x"]),
+    ([{"wildcard": r"\**\*"}], ["**", "*x*"], ["*", "x*"]),
+    ([{"anything-but": ""}], ["x", None], [""]),
+    ([{"anything-but": {"wildcard": "*"}}], [1, None], ["", "x"]),
+    ([{"anything-but": -0.0}], [1, "0"], [0, -0.0]),
+    ([{"anything-but": ["a"]}, "a"], ["a", "b"], []),
     (["x", {"prefix": "y"}, {"numeric": [">", 5]}], ["x", "y1", 6], ["z", 5]),
 ]
 
@@ -204,6 +230,34 @@ REFUSED = [
     ('{"a": [{"numeric": ["=", true]}]}', "a", "a boolean"),
     ('{"a": [{"numeric": ["="]}]}', "a", "numeric takes"),
     ('{"a": [{"numeric": 5}]}', "a", "numeric takes"),
+    ('{"a": [{"numeric": [">", 5000000000.1]}]}', "a", "from -5,000,000,000 to 5,000,000,000"),
+    ('{"a": [{"numeric": [">", -6e9, "<", 1]}]}', "a", "from -5,000,000,000"),
+    ('{"a": [{"numeric": [">=", 1, ">", 5]}]}', "a", "lower bound first"),
+    ('{"a": [{"numeric": []}]}', "a", "numeric takes"),
+    ('{"a": [{"numeric": ["=", "5"]}]}', "a", "a string"),
+    ('{"a": [{"anything-but": [1, 6000000000]}]}', "a", "anything-but takes numbers from"),
+    ('{"a": [{"anything-but": [null]}]}', "a", "only strings or only numbers"),
+    ('{"a": [{"anything-but": [["x"]]}]}', "a", "only strings or only numbers"),
+    ('{"a": [{"anything-but": {}}]}', "a", "inside anything-but"),
+    ('{"a": [{"anything-but": {"prefix": "x", "suffix": "y"}}]}', "a", "inside anything-but"),
+    ('{"a": [{"anything-but": {"anything-but": "x"}}]}', "a", "inside anything-but"),
+    ('{"a": [{"anything-but": {"wildcard": "a**"}}]}', "a", "two wildcards"),
+    ('{"a": [{"anything-but": {"equals-ignore-case": ["x", 1]}}]}', "a", "takes a string"),
+    ('{"a": [{"exactly": 5}]}', "a", "exactly takes a string"),
+    ('{"a": [{"exactly": "x", "prefix": "x"}]}', "a", "exactly one key"),
+    ('{"a": [{"exists": null}]}', "a", "true or false"),
+    ('{"a": [{"exists": true, "prefix": "x"}]}', "a", "exactly one key"),
+    ('{"a": [{"wildcard": "***"}]}', "a", "two wildcards"),
+    ('{"a": [{"cidr": "10.0.0/8"}]}', "a", "not a block"),
+    ('{"a": [{"cidr": "10.0.0.0/-1"}]}', "a", "not a block"),
+    ('{"a": [{"cidr": "10.0.0.0/8/8"}]}', "a", "not a block"),
+    ('{"a": [{"cidr": "::ffff:10.0.0.0/100"}]}', "a", "not a block"),
+    ('{"a": [{"cidr": "::ffff:0a00:0/100"}]}', "a", "longer than 31"),
+    ('{"a": [{"cidr": "1::2::3/8"}]}', "a", "not an address"),
+    ('{"a": [{"cidr": "fe80::1%eth0/64"}]}', "a", "not a block"),
+    ('{"$or": []}', "$or", "two or more"),
+    ('{"$or": [{"a": [1]}, {"$or": [{"b": [1]}]}]}', "$or[1].$or", "two or more"),
+    ('{"$or": [{"a": [1]}, {"b": {"numeric": [1]}}]}', "$or[1].b.numeric", "inside $or"),
     ('{"a": [{"cidr": "10.0.0.0"}]}', "a", "not a block"),
     ('{"a": [{"cidr": "10.0.0.0/255.0.0.0"}]}', "a", "not a block"),
     ('{"a": [{"cidr": "10.0.0.0/32"}]}', "a", "longer than 31"),
@@ -262,6 +316,14 @@ def test_a_wildcard_takes_linear_time_on_the_worst_text():
     started = time.monotonic()
     assert not pattern.matches({"field": "a" * 200_000})
     assert time.monotonic() - started < 0.5
+
+
+def test_a_case_is_ignored_in_linear_time_on_the_worst_text():
+    letters, text = "aß" * 2000, "Aß" * 100_000
+    for entry in ({"prefix": {"equals-ignore-case": letters}}, {"suffix": {"equals-ignore-case": letters + "x"}}):
+        started = time.monotonic()
+        compile_pattern({"field": [entry]}).matches({"field": text})
+        assert time.monotonic() - started < 0.5
 
 
 def test_the_canonical_source_does_not_depend_on_the_writing():

@@ -1,7 +1,8 @@
 """Amazon EventBridge event patterns over the event document.
 
-Two things differ from EventBridge on purpose: a dot in a field name is just a character (tag keys may contain
-dots), and a field that a `$or` names a second time is refused, where EventBridge would silently drop one of the two.
+Three things differ from EventBridge on purpose: a dot in a field name is just a character (tag keys may contain dots);
+a key that stands twice, and a field that a `$or` names a second time, are refused, where EventBridge would silently
+drop one of the two.
 """
 
 from app.domain.patterns.pattern import Condition, Pattern, compile_pattern

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from app.domain.patterns.operators import Test, compile_test, exact_key
+from app.domain.patterns.operators import Test, compile_test, exact_key, same_address
 from app.domain.patterns.reading import MAX_DEPTH, RepeatedKey, dotted, kind
 from app.domain.patterns.tree import Choice, Leaf, Node, Path
 from app.errors import InvalidPattern
@@ -83,6 +83,12 @@ def _leaf(entries: list[object], path: str) -> Leaf:
             raise InvalidPattern(path=path, reason="a list inside the list; values stand in one list")
         if not isinstance(entry, dict):
             exact.add(exact_key(entry))
+            if isinstance(entry, str) and (same := same_address(entry)):
+                tests.append(same)
+        elif set(entry) == {"exactly"}:
+            if not isinstance(entry["exactly"], str):
+                raise InvalidPattern(path=path, reason=f"exactly takes a string, not {kind(entry['exactly'])}")
+            exact.add(entry["exactly"])
         elif set(entry) == {"exists"}:
             if not isinstance(entry["exists"], bool):
                 raise InvalidPattern(path=path, reason="exists takes true or false")

@@ -6,7 +6,7 @@ Rules and wording of the refusals follow EventBridge's documentation and its pub
 import operator
 import re
 from collections.abc import Callable
-from ipaddress import AddressValueError, IPv4Network, IPv6Network, NetmaskValueError, ip_address
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from app.domain.patterns.reading import RepeatedKey, kind
@@ -19,7 +19,11 @@ MAX_WILDCARDS: Final = 5
 
 _TRUE: Final = object()
 _FALSE: Final = object()
+# As EventBridge documents it. The values of events are compared whatever their size.
+LARGEST_NUMBER: Final = 5_000_000_000
+
 _ADDRESS: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3}|[0-9a-fA-F:]*:[0-9a-fA-F:]*")
+_LONGEST_IPV4: Final = 15
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
     "=": operator.eq,
     "<": operator.lt,
@@ -45,7 +49,7 @@ def compile_test(expression: dict[str, object], path: str) -> Test:
         raise InvalidPattern(path=path, reason=f"the key {operand.repeated!r} stands twice in the same object")
     build = _BUILDERS.get(name)
     if build is None:
-        known = ", ".join(sorted([*_BUILDERS, "exists"]))
+        known = ", ".join(sorted([*_BUILDERS, "exactly", "exists"]))
         raise InvalidPattern(path=path, reason=f"{name!r} is not an operator; these are: {known}")
     return build(operand, path)
 
@@ -61,24 +65,40 @@ def _text(operand: object, name: str, path: str) -> str:
 
 
 def _number(operand: object, path: str) -> float:
-    """The operand itself: an integer stays one, so that large ids compare exactly."""
+    """The operand itself: an integer stays one, so that large values compare exactly."""
     if isinstance(operand, bool) or not isinstance(operand, int | float):
         raise InvalidPattern(path=path, reason=f"numeric compares with a number, not {kind(operand)}")
-    return operand
+    return _bounded(operand, "numeric", path)
+
+
+def _bounded(number: float, name: str, path: str) -> float:
+    if abs(number) > LARGEST_NUMBER:
+        reason = f"{name} takes numbers from -{LARGEST_NUMBER:,} to {LARGEST_NUMBER:,}"
+        raise InvalidPattern(path=path, reason=reason)
+    return number
 
 
 def _prefix(operand: object, path: str) -> Test:
     if isinstance(operand, dict):
-        folded = _ignoring_case(operand, "prefix", path)
-        return lambda value: isinstance(value, str) and value.lower().startswith(folded)
+        text = _ignoring_case(operand, "prefix", path)
+        if text.isascii():
+            same, length = _same_ascii(text), len(text)
+            return lambda value: isinstance(value, str) and same(value[:length])
+        letters = _either_case(text)
+        return lambda value: isinstance(value, str) and _end_of(letters, value) is not None
     start = _text(operand, "prefix", path)
     return lambda value: isinstance(value, str) and value.startswith(start)
 
 
 def _suffix(operand: object, path: str) -> Test:
     if isinstance(operand, dict):
-        folded = _ignoring_case(operand, "suffix", path)
-        return lambda value: isinstance(value, str) and value.lower().endswith(folded)
+        text = _ignoring_case(operand, "suffix", path)
+        if text.isascii():
+            same, length = _same_ascii(text), len(text)
+            return lambda value: isinstance(value, str) and same(value[max(0, len(value) - length) :])
+        # Backwards from the end: where the suffix would begin is not known, for letters differ in length from capitals.
+        letters = [[form[::-1] for form in forms] for forms in reversed(_either_case(text))]
+        return lambda value: isinstance(value, str) and _end_of(letters, value[::-1]) is not None
     end = _text(operand, "suffix", path)
     return lambda value: isinstance(value, str) and value.endswith(end)
 
@@ -86,12 +106,41 @@ def _suffix(operand: object, path: str) -> Test:
 def _ignoring_case(operand: dict[str, object], name: str, path: str) -> str:
     if set(operand) != {"equals-ignore-case"}:
         raise InvalidPattern(path=path, reason=f'{name} takes a string or {{"equals-ignore-case": "…"}}')
-    return _text(operand["equals-ignore-case"], "equals-ignore-case", path).lower()
+    return _text(operand["equals-ignore-case"], "equals-ignore-case", path)
 
 
 def _equals_ignore_case(operand: object, path: str) -> Test:
-    folded = _text(operand, "equals-ignore-case", path).lower()
-    return lambda value: isinstance(value, str) and value.lower() == folded
+    text = _text(operand, "equals-ignore-case", path)
+    if text.isascii():
+        same = _same_ascii(text)
+        return lambda value: isinstance(value, str) and same(value)
+    letters = _either_case(text)
+    return lambda value: isinstance(value, str) and _end_of(letters, value) == len(value)
+
+
+def _same_ascii(text: str) -> Callable[[str], bool]:
+    """Nearly always, and then cheap: what is not ASCII is no form of such a letter, the sign for kelvin neither."""
+    folded = text.lower()
+    return lambda part: part.isascii() and part.lower() == folded
+
+
+def _either_case(text: str) -> list[list[str]]:
+    """The forms of each letter, as EventBridge has them: `ß` is `SS` or itself, and each sigma is its own capital."""
+    # Java, which EventBridge is written in, sees two halves beyond U+FFFF, and halves have no case.
+    return [sorted({one, one.lower(), one.upper()}) if one <= "\uffff" else [one] for one in text]
+
+
+def _end_of(letters: list[list[str]], value: str) -> int | None:
+    """Where these letters end when the value begins with them. No two forms of a letter begin alike: one fits."""
+    position = 0
+    for forms in letters:
+        for form in forms:
+            if value.startswith(form, position):
+                position += len(form)
+                break
+        else:
+            return None
+    return position
 
 
 def _wildcard(operand: object, path: str) -> Test:
@@ -171,24 +220,38 @@ def _cidr(operand: object, path: str) -> Test:
     address, slash, bits = text.partition("/")
     if not slash or not bits.isascii() or not bits.isdigit() or not _ADDRESS.fullmatch(address):
         raise InvalidPattern(path=path, reason=f"{text!r} is not a block such as 10.0.0.0/24")
-    family, longest = (IPv6Network, 127) if ":" in address else (IPv4Network, 31)
+    found = _address(address)
+    if found is None:
+        raise InvalidPattern(path=path, reason=f"{address!r} is not an address")
+    family, longest = (IPv6Network, 127) if isinstance(found, IPv6Address) else (IPv4Network, 31)
     if len(bits) > 3 or int(bits) > longest:
         reason = f"the mask of {text!r} is longer than {longest} bits; name one address as a plain string"
         raise InvalidPattern(path=path, reason=reason)
+    network = family(f"{found}/{int(bits)}", strict=False)
+    return lambda value: isinstance(value, str) and (one := _address(value)) is not None and one in network
+
+
+def same_address(text: str) -> Test | None:
+    """For a plain string that is an IPv6 address: whether a value is that one, however it is written. Else None."""
+    wanted = _address(text) if ":" in text else None
+    if wanted is None:
+        return None
+    return lambda value: isinstance(value, str) and ":" in value and _address(value) == wanted
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address as Java reads it: leading zeros are decimal, and an IPv4 address that IPv6 carries is that one."""
+    if not _ADDRESS.fullmatch(text):
+        return None
     try:
-        network = family(f"{address}/{int(bits)}", strict=False)
-    except (AddressValueError, NetmaskValueError) as error:
-        raise InvalidPattern(path=path, reason=f"{address!r} is not an address") from error
-
-    def test(value: object) -> bool:
-        if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
-            return False
-        try:
-            return ip_address(value) in network
-        except ValueError:
-            return False
-
-    return test
+        if ":" in text:
+            carrier = IPv6Address(text)
+            return carrier.ipv4_mapped or carrier
+        if len(text) > _LONGEST_IPV4:
+            return None
+        return IPv4Address(".".join(str(int(part)) for part in text.split(".")))
+    except AddressValueError:
+        return None
 
 
 def _anything_but(operand: object, path: str) -> Test:
@@ -200,6 +263,9 @@ def _anything_but(operand: object, path: str) -> Test:
     if not values or not (strings or all(is_number(value) for value in values)):
         reason = "anything-but takes a string, a number, or a list of only strings or only numbers"
         raise InvalidPattern(path=path, reason=reason)
+    for value in values:
+        if isinstance(value, int | float):
+            _bounded(value, "anything-but", path)
     refused = frozenset(values)
     return lambda value: exact_key(value) not in refused
 
