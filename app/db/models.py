@@ -122,6 +122,10 @@ class Connection(Base):
         _partial("ix_connections_owner_look_at", "owner_look_at", where="owner_look_at IS NOT NULL"),
         # Nango lists its newest first: a page of its list is a span of ours.
         _partial("ix_connections_generation", "environment", "nango_id", where="status <> 'deleted'"),
+        # Finds those with a tag; SQLite has no such index.
+        Index("ix_connections_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}).ddl_if(
+            dialect="postgresql"
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -1,6 +1,6 @@
 """What delivery needs: HTTP destinations with sealed secrets, their health, routes that can be off, parked jobs.
 
-And an index of acts that the audit has as begun.
+And indexes of acts that the audit has as begun, and of tags.
 """
 
 import sqlalchemy as sa
@@ -20,6 +20,15 @@ def upgrade() -> None:
     _jobs()
     op.add_column("routes", sa.Column("enabled", sa.Boolean(), nullable=False, server_default=sa.true()))
     _partial("ix_audit_begun", ["id"], "outcome = 'begun'", table="audit")
+    if op.get_bind().dialect.name == "postgresql":
+        op.create_index(
+            "ix_connections_tags",
+            "connections",
+            ["tags"],
+            postgresql_using="gin",
+            postgresql_ops={"tags": "jsonb_path_ops"},
+            if_not_exists=True,
+        )
     op.add_column("teams", sa.Column("retired_at", TIME, nullable=True))
 
 
