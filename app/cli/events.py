@@ -1,10 +1,11 @@
-"""`waylink events`: list and show."""
+"""`waylink events`: list and show, and what can be done with them."""
 
 from contextlib import closing
 from typing import Any
 
 import click
 
+from app.cli.event_acts import replay, retry
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, choice, connection_filters, open_database
 from app.cli.output import print_one, print_rows
 from app.db import listing
@@ -43,3 +44,7 @@ def show_event(event_id: str, *, as_json: bool) -> None:
     """All about one event: body, document, decisions, jobs."""
     with closing(open_database()) as database, database.read() as session:
         print_one(listing.event(session, parse(EVENT, event_id)), as_json=as_json)
+
+
+for command in (retry, replay):
+    events.add_command(command)

@@ -1,7 +1,7 @@
 """`waylink jobs retry|cancel|redeliver`: say first how many, ask, then do it."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from uuid import UUID
 import click
 
 from app.cli.actors import cli_actor
+from app.cli.bulk_acts import follow, require_consent
 from app.cli.hinting import open_hints
 from app.cli.listings import AS_JSON, choice
 from app.cli.moments import moment_option
@@ -142,10 +143,10 @@ def _act(
                 as_json=as_json,
             )
             return
-        if found.jobs and not yes and not click.confirm(f"{str(act).capitalize()} {len(found.jobs)} jobs?", err=True):
-            click.echo("nothing was changed", err=True)
-            sys.exit(1)
-        done, stopped = _carry_out(database, hints, act, found.jobs, asked)
+        if found.jobs:
+            require_consent(f"{str(act).capitalize()} {len(found.jobs)} jobs?", yes=yes)
+        steps = job_acts.carry_out(database, act, found.jobs, asked=asked, actor=cli_actor(), clock=utc_now)
+        done, stopped = follow(steps, len(found.jobs), None if act is JobAct.CANCEL else hints.of_jobs)
     left = len(found.jobs) - done
     print_one({PAST[act]: done, "left_alone": left, "more": found.more, "stopped": stopped}, as_json=as_json)
     sys.exit(1 if stopped else 0)
@@ -178,29 +179,6 @@ def _result(act: JobAct, job: ChosenJob, taken: set[UUID], *, dry_run: bool) -> 
     result = PAST[act] if job.id in taken else f"would be {PAST[act]}" if would else "left alone"
     why = None if job.id in taken or would else why_left_alone(act, state)
     return {"id": show(JOB, job.id), "result": result, "state": job.state, "why": why}
-
-
-def _carry_out(
-    database: Database, hints: Hints, act: JobAct, jobs: Sequence[ChosenJob], asked: Mapping[str, Any]
-) -> tuple[int, bool]:
-    """How many were touched, and whether somebody stopped it between two chunks."""
-    done = 0
-    shows_progress = sys.stderr.isatty()
-    steps = job_acts.carry_out(database, act, jobs, asked=asked, actor=cli_actor(), clock=utc_now)
-    try:
-        for changed in steps:
-            done += len(changed)
-            if act is not JobAct.CANCEL:
-                hints.of_jobs(changed)
-            if shows_progress:
-                click.echo(f"\r{done} of {len(jobs)}", err=True, nl=False)
-    except KeyboardInterrupt:
-        return done, True
-    finally:
-        steps.close()
-        if shows_progress:
-            click.echo(err=True)
-    return done, False
 
 
 def _tell(act: JobAct, found: Preview, filters: JobFilters) -> None:

@@ -5,6 +5,7 @@ from contextlib import closing
 import click
 
 from app.cli.applying import apply, planned
+from app.cli.backfilling import backfill
 from app.cli.explaining import explain_event, test_pattern
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
@@ -31,7 +32,16 @@ def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> Non
     print_rows(rows, columns, as_json=as_json)
 
 
-for command in (explain_event, test_pattern, add_route, change_route, enable_route, disable_route, remove_route):
+for command in (
+    explain_event,
+    test_pattern,
+    add_route,
+    change_route,
+    enable_route,
+    disable_route,
+    remove_route,
+    backfill,
+):
     routes.add_command(command)
 
 

@@ -104,6 +104,7 @@ class Event(Base):
     route_set: Mapped[int | None] = mapped_column(BigInt)
     failure: Mapped[str | None]  # one word: crashed, error, not_confirmed
     problem: Mapped[str | None]  # why it waits or failed, with the traceback of a fault of ours
+    untold: Mapped[str | None]  # why it was not routed: the teams had been told before
     processed_at: Mapped[datetime | None]
 
 

@@ -236,7 +236,7 @@ class Batch:
                 confirmed=verdict.confirmed,
                 announce=untold is None,
             )
-            changes |= {"type": kind, "document": document, "route_set": self._judge.route_set}
+            changes |= {"type": kind, "document": document, "route_set": self._judge.route_set, "untold": untold}
         if event.duplicates != item.judged.duplicates:
             # The same delivery came while this one was worked on: look once more.
             changes |= {"state": EventState.RECEIVED, "next_at": self._now}

@@ -214,8 +214,9 @@ def _counted(recorded: Recorded) -> Delivered:
 
 
 def _document(job: ClaimedJob, event: Raw) -> dict[str, Any]:
-    """A job as teams receive it (DESIGN 5)."""
-    return {
+    """A job as teams receive it (DESIGN 5). One from history says so; others do not have that member."""
+    history = {"backfill": True} if job.backfill else {}
+    return history | {
         "id": show(JOB, job.id),
         "name": job.name,
         "attempt": job.attempts,

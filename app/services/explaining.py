@@ -110,7 +110,7 @@ def explain(session: Session, event_id: UUID, *, now: bool = False, asked: Asked
     if asked.route is not None and not rows:
         raise NotFound("route of that time" if not now else "route in force", asked.route)
     decisions = tuple(compiled(version, rows).explain(document))
-    untold = event.problem if not now and not job_rows.any_of(session, event_id) else None
+    untold = (event.untold or event.problem) if not now and not job_rows.any_of(session, event_id) else None
     return Explanation(event_id, event.type or "", version, document, decisions, untold, next_after)
 
 

@@ -14,7 +14,7 @@ from app.domain.event import EventError, EventType, Notice, document
 from app.domain.linking import Owner
 from app.domain.patterns import Condition
 from app.domain.routing import Decision as RouteDecision
-from app.domain.routing import RouteSet
+from app.domain.routing import Route, RouteSet
 from app.domain.states import EventState, JobState, Origin
 from app.ids import EVENT, new_id, show
 from app.services.directory import Directory
@@ -142,34 +142,8 @@ class Judge:
 
     def _route(self, event_id: UUID, judged: dict[str, Any]) -> None:
         for decision in self._routes.match(judged):
-            self._decisions.append(self._decision(event_id, decision))
-            self._jobs.append(self._job(event_id, decision))
-
-    def _decision(self, event_id: UUID, decision: RouteDecision) -> dict[str, Any]:
-        return {
-            "event_id": event_id,
-            "route": decision.route.name,
-            "route_version": decision.route.version,
-            "conditions": [_shown(one) for one in decision.conditions],
-            "created_at": self._now,
-        }
-
-    def _job(self, event_id: UUID, decision: RouteDecision) -> dict[str, Any]:
-        route = decision.route
-        return {
-            "id": new_id(),
-            "event_id": event_id,
-            "route": route.name,
-            "route_version": route.version,
-            "team": route.team,
-            "destination": route.destination,
-            "name": route.job,
-            "state": JobState.AVAILABLE,
-            "attempts": 0,
-            "crashes": 0,
-            "next_at": self._now,
-            "created_at": self._now,
-        }
+            self._decisions.append(decision_row(event_id, decision, now=self._now))
+            self._jobs.append(job_row(event_id, decision.route, now=self._now))
 
     def _own_event(
         self,
@@ -202,6 +176,35 @@ class Judge:
             "route_set": self._routes.version,
             "processed_at": self._now,
         }
+
+
+def decision_row(event_id: UUID, decision: RouteDecision, *, now: datetime) -> dict[str, Any]:
+    """A matched route as it is kept."""
+    return {
+        "event_id": event_id,
+        "route": decision.route.name,
+        "route_version": decision.route.version,
+        "conditions": [_shown(one) for one in decision.conditions],
+        "created_at": now,
+    }
+
+
+def job_row(event_id: UUID, route: Route, *, now: datetime) -> dict[str, Any]:
+    """A new job, due at once."""
+    return {
+        "id": new_id(),
+        "event_id": event_id,
+        "route": route.name,
+        "route_version": route.version,
+        "team": route.team,
+        "destination": route.destination,
+        "name": route.job,
+        "state": JobState.AVAILABLE,
+        "attempts": 0,
+        "crashes": 0,
+        "next_at": now,
+        "created_at": now,
+    }
 
 
 def _shown(condition: Condition) -> dict[str, Any]:

@@ -18,6 +18,7 @@ UNFINISHED = "state IN ('available', 'running', 'retryable')"
 def upgrade() -> None:
     _destinations()
     _jobs()
+    op.add_column("events", sa.Column("untold", sa.Text(), nullable=True))
     op.add_column("routes", sa.Column("enabled", sa.Boolean(), nullable=False, server_default=sa.true()))
     _partial("ix_audit_begun", ["id"], "outcome = 'begun'", table="audit")
     if op.get_bind().dialect.name == "postgresql":

@@ -1,0 +1,175 @@
+"""Give a route the jobs of its history: stored events that match it now and have no job of it.
+
+First they are looked for, newest or oldest first, in short reads; then jobs are made for those that were found, a chunk
+per transaction. Run again, it goes on where it ended: an event that has its job is not taken again.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.db import event_acts as rows
+from app.db import routes as route_rows
+from app.db.engine import Database
+from app.db.event_acts import HistoricEvent
+from app.db.models import RouteVersion
+from app.domain.routing import Decision, Route
+from app.errors import Conflict, NotFound
+from app.ids import first_id
+from app.services.effects import KNOWN_BEFORE, TOLD_BEFORE
+from app.services.in_chunks import Audited, in_chunks
+from app.services.judging import decision_row, job_row
+from app.services.route_cache import compiled
+
+CHUNK: Final = 500  # events of one short read
+MAX_JOBS: Final = 100_000  # of one backfill
+SAMPLES: Final = 5
+PER_SECOND: Final = 20.0  # jobs that become due: live ones have to find room between them
+_UNTOLD: Final = (TOLD_BEFORE, KNOWN_BEFORE)
+
+
+@dataclass(slots=True)
+class Found:
+    """What was found so far. `complete`: all events of the time were looked at. `after`: the last one looked at."""
+
+    looked_at: int = 0
+    matched: int = 0
+    had_job: int = 0
+    event_ids: list[UUID] = field(default_factory=list)
+    samples: list[HistoricEvent] = field(default_factory=list)
+    after: UUID | None = None
+    complete: bool = False
+
+    def note(self, event: HistoricEvent, *, matched: bool) -> None:
+        self.looked_at += 1
+        self.after = event.id
+        self.matched += matched
+        self.had_job += matched and event.has_job
+        if matched and not event.has_job:
+            self.event_ids.append(event.id)
+            if len(self.samples) < SAMPLES:
+                self.samples.append(event)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which events are looked at: received from `since` up to, not including, `until`; after `after`, to go on."""
+
+    since: datetime
+    until: datetime
+    newest_first: bool = False
+    after: UUID | None = None
+
+    @property
+    def ids(self) -> tuple[UUID, UUID]:
+        """Ids are in the order of receipt: the first one, and the one behind the last."""
+        first, end = first_id(self.since), first_id(self.until)
+        if self.after is None:
+            return first, end
+        return (first, min(end, self.after)) if self.newest_first else (max(first, UUID(int=self.after.int + 1)), end)
+
+
+def live_route(session: Session, name: str) -> Route:
+    """The route in force. Raises NotFound, and Conflict for one that is off or whose pattern is refused."""
+    row = route_rows.live_route(session, name)
+    if row is None:
+        raise NotFound("route", name)
+    return _usable(row)
+
+
+def look(database: Database, route: Route, span: Span, *, limit: int, at_most: int | None = None) -> Iterator[Found]:
+    """Look for events that the route has no job of, until there are `limit`, or `at_most` were looked at.
+
+    Yields the one result after each chunk, so that whoever asks can show it, or stop.
+    """
+    found = Found(after=span.after)
+    since, until = span.ids
+    while True:
+        size = CHUNK if at_most is None else min(CHUNK, at_most - found.looked_at)
+        with database.read() as session:
+            chunk = rows.history(
+                session,
+                route.name,
+                since=since,
+                until=until,
+                newest_first=span.newest_first,
+                untold=_UNTOLD,
+                limit=size,
+            )
+        for event in chunk:
+            if len(found.event_ids) >= limit:
+                break
+            found.note(event, matched=route.pattern.matches(event.document))
+        is_full = len(found.event_ids) >= limit
+        found.complete = not is_full and len(chunk) < size
+        yield found
+        if is_full or len(chunk) < size or found.looked_at == at_most:
+            return
+        last = chunk[-1].id
+        since, until = (since, last) if span.newest_first else (UUID(int=last.int + 1), until)
+
+
+def fill(
+    database: Database,
+    route: Route,
+    found: Found,
+    *,
+    per_second: float,
+    asked: Mapping[str, Any],
+    actor: str,
+    clock: Callable[[], datetime],
+) -> Generator[list[UUID], None, None]:
+    """Make the jobs, and yield them chunk by chunk, each after its commit. They become due so many per second.
+
+    Raises Conflict where the route changes meanwhile: what was made stands.
+    """
+    filler = _Filler(route, timedelta(seconds=1 / per_second))
+    audited = Audited(actor, "route.backfilled", route.name, asked)
+    return in_chunks(database, found.event_ids, filler.take, audited, clock=clock)
+
+
+@dataclass(slots=True)
+class _Filler:
+    route: Route
+    apart: timedelta
+    _next_at: datetime | None = None
+
+    def take(self, session: Session, ids: Any, now: datetime) -> list[UUID]:
+        """The jobs that were made for these events."""
+        route = live_route(session, self.route.name)
+        if route.version != self.route.version:
+            raise Conflict(f"route {route.name!r} changed meanwhile: look again", found={"version": route.version})
+        documents = rows.documents_to_fill(session, ids, route.name, untold=_UNTOLD)
+        wanted = [one for one in ids if one in documents and route.pattern.matches(documents[one])]
+        decisions = [
+            decision_row(one, Decision(route, True, route.pattern.conditions(documents[one])), now=now)
+            for one in wanted
+        ]
+        due = self._spread(session, len(wanted), now)
+        jobs = [
+            job_row(one, route, now=now) | {"next_at": at, "backfill": True}
+            for one, at in zip(wanted, due, strict=True)
+        ]
+        return rows.add_jobs(session, decisions, jobs)
+
+    def _spread(self, session: Session, count: int, now: datetime) -> list[datetime]:
+        """When each becomes due: behind those of an earlier backfill to the same destination."""
+        if self._next_at is None:
+            last = rows.last_backfill_due(session, self.route.team, self.route.destination)
+            self._next_at = max(now, last + self.apart) if last else now
+        start = self._next_at
+        self._next_at = start + count * self.apart
+        return [start + place * self.apart for place in range(count)]
+
+
+def _usable(row: RouteVersion) -> Route:
+    if not row.enabled:
+        raise Conflict(f"route {row.name!r} is disabled: enable it first", found={"enabled": False})
+    routes = compiled(0, [row]).routes
+    if not routes:
+        raise Conflict(f"route {row.name!r} has a pattern that this release refuses")
+    return routes[0]

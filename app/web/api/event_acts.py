@@ -1,0 +1,303 @@
+"""Take failed events up again, replay a stored one, and backfill a route from history."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from app.db import event_acts as rows
+from app.db.event_acts import ChosenEvent, EventFilters
+from app.domain.access import Scope
+from app.domain.event import EventType
+from app.domain.states import EventState, Origin
+from app.errors import Conflict, InvalidInput, NotFound
+from app.ids import EVENT, JOB, show
+from app.moments import moment
+from app.services import backfilling, event_acts
+from app.services.backfilling import PER_SECOND, Found, Span
+from app.services.event_acts import Replay, Routes, Step
+from app.web.api.endpoint import Call, Endpoint, endpoint
+from app.web.api.problems import INVALID_INPUT, NOT_FOUND
+from app.web.api.reading import identity
+
+MOST: Final = 10_000  # events or jobs of one call
+LOOKED_AT: Final = 20_000  # events that one call looks at
+SAMPLES: Final = 10
+When = Annotated[str, Meta(description="A time with its zone, or how long ago: `7d`.", max_length=64)]
+Text = Annotated[str, Meta(max_length=255)]
+Count = Annotated[int, Meta(ge=0, le=MOST, description="The `count` of the dry run: more by now is a 409.")]
+
+
+class EventFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which failed events: all that is given has to hold. Times are those of receipt."""
+
+    failure: Literal["not_confirmed", "error", "crashed"] | None = None
+    type: EventType | None = None
+    origin: Origin | None = None
+    environment: Text | None = None
+    integration: Text | None = None
+    connection_id: Text | None = None
+    since: When | None = None
+    until: When | None = None
+
+
+class EventsToRetry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Either `ids` or `filter`. A filter is looked at by `dry_run` first; the act says in `expected` what that saw."""
+
+    ids: Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None = None
+    filter: EventFilter | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST, description="Events at most.")] = 1000
+    dry_run: Annotated[bool, Meta(description="Count, show samples, and change nothing.")] = False
+    expected: Count | None = None
+
+
+class EventsRetried(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`count` failed events are meant, `changed` of them were taken up again; `more`: there are others."""
+
+    dry_run: bool
+    count: int
+    more: bool
+    changed: int
+    samples: list[str]
+
+
+class EventRetried(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`changed` is false where the event waits to be processed already."""
+
+    id: str
+    changed: bool
+
+
+class ReplayWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    routes: Annotated[Routes, Meta(description="Those in force `now`, or those it was judged by `then`.")] = Routes.NOW
+    again: Annotated[bool, Meta(description="Jobs that are there already go out again, too.")] = False
+    route: Annotated[Text, Meta(description="This route alone.")] | None = None
+    dry_run: Annotated[bool, Meta(description="Say what would be done, and change nothing.")] = False
+
+
+class ReplayedRoute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A route that matches, and what becomes of its job: `new`, `retried`, `redelivered` or `left_alone`."""
+
+    route: str
+    version: int
+    team: str
+    destination: str
+    outcome: str
+    job_id: str | None
+    why: str | None
+
+
+class Replayed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`untold`: why teams were not told of the event when it came."""
+
+    event_id: str
+    routes: str
+    route_set: int
+    untold: str | None
+    dry_run: bool
+    steps: list[ReplayedRoute]
+
+
+class BackfillWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which events, and how many jobs. It is looked at by `dry_run` first; the act says in `expected` what that saw."""
+
+    since: When
+    until: When | None = None
+    after: Annotated[Text, Meta(description="Go on behind this event: `after` of the answer before.")] | None = None
+    newest_first: bool = False
+    limit: Annotated[int, Meta(ge=1, le=MOST, description="Jobs at most.")] = 1000
+    per_second: Annotated[float, Meta(gt=0, le=1000, description="Jobs that become due per second.")] = PER_SECOND
+    dry_run: Annotated[bool, Meta(description="Count, show samples, and change nothing.")] = False
+    expected: Count | None = None
+
+
+class Backfilled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of `looked_at` events `matched` match, `had_job` of which have a job already. `count` are left, and `made` of
+    them got one. `complete`: all events of the time were looked at; else go on with `after`."""
+
+    route: str
+    dry_run: bool
+    looked_at: int
+    matched: int
+    had_job: int
+    count: int
+    made: int
+    complete: bool
+    after: str | None
+    samples: list[str]
+
+
+@endpoint("POST /events/retry", scope=Scope.OPERATOR, problems=(INVALID_INPUT, NOT_FOUND))
+def retry_events(call: Call, body: EventsToRetry) -> EventsRetried:
+    """Take failed events up again, as if they had just come."""
+    if (body.ids is None) is (body.filter is None):
+        raise InvalidInput("give either `ids` or a `filter`")
+    if body.filter is None:
+        found, more, asked = _named(call, body.ids or []), False, {"ids": (body.ids or [])[:100]}
+        found = [one for one in found if one.state == EventState.FAILED]
+    else:
+        filters = _filters(call, body.filter)
+        with call.context.database.read() as session:
+            chosen = rows.choose_failed(session, filters, limit=body.limit + 1)
+        found, more, asked = chosen[: body.limit], len(chosen) > body.limit, event_acts.described(filters)
+        if not body.dry_run:
+            _require_expected(len(found), body.expected)
+    changed = [] if body.dry_run else _retry(call, found, asked)
+    samples = [show(EVENT, one.id) for one in found[:SAMPLES]]
+    return EventsRetried(dry_run=body.dry_run, count=len(found), more=more, changed=len(changed), samples=samples)
+
+
+@endpoint("POST /events/{event_id}/retry", scope=Scope.OPERATOR)
+def retry_event(call: Call, event_id: str) -> EventRetried:
+    """Take a failed event up again, as if it had just come. One that was processed is not: a 409."""
+    [event] = _named(call, [event_id])
+    changed = _retry(call, [event], {}) if event.state == EventState.FAILED else []
+    if event.state == EventState.PROCESSED:
+        shown = show(EVENT, event.id)
+        raise Conflict(f"{shown} was processed: replay gives it to the routes again", found={"state": event.state})
+    return EventRetried(id=show(EVENT, event.id), changed=bool(changed))
+
+
+@endpoint("POST /events/{event_id}/replay", scope=Scope.OPERATOR)
+def replay_event(call: Call, event_id: str, body: ReplayWanted) -> Replayed:
+    """Give a stored event to the routes once more: each that matches has one job of it in the end.
+
+    A job that is there keeps its id. It goes out again with `again`, or through the routes of then where it was
+    discarded. What was decided then stays as it was.
+    """
+    event, context, by = identity(EVENT, event_id), call.context, body.routes
+    current = context.routes.current(context.database)
+    with context.database.read() as session:
+        routes = event_acts.routes_for(session, event, by, current)
+        found = event_acts.preview(session, event, routes, by=by, again=body.again, route=body.route)
+    if not body.dry_run:
+        with context.database.write() as session:
+            found = event_acts.replay(
+                session,
+                event,
+                routes,
+                by=by,
+                again=body.again,
+                route=body.route,
+                actor=call.actor,
+                now=context.clock(),
+            )
+        context.hints.of_jobs(found.due)
+    return _replayed(found, by, dry_run=body.dry_run)
+
+
+@endpoint("POST /routes/{route}/backfill", scope=Scope.OPERATOR, problems=(INVALID_INPUT,))
+def backfill_route(call: Call, route: str, body: BackfillWanted) -> Backfilled:
+    """Make the jobs of stored events that match a route now and have no job of it.
+
+    They say `"backfill": true`, and become due so many per second. A call looks at 20,000 events; while `complete` is
+    false, call again with `after`.
+    """
+    context = call.context
+    now = context.clock()
+    until = moment(body.until, now=now) if body.until else now
+    after = identity(EVENT, body.after) if body.after else None
+    with context.database.read() as session:
+        live = backfilling.live_route(session, route)
+    span = Span(moment(body.since, now=now), until, body.newest_first, after)
+    *_, found = backfilling.look(context.database, live, span, limit=body.limit, at_most=LOOKED_AT)
+    made: list[UUID] = []
+    if not body.dry_run:
+        _require_expected(len(found.event_ids), body.expected)
+        asked = {"since": span.since.isoformat(), "until": until.isoformat(), "limit": body.limit}
+        for some in backfilling.fill(
+            context.database,
+            live,
+            found,
+            per_second=body.per_second,
+            asked=asked,
+            actor=call.actor,
+            clock=context.clock,
+        ):
+            made += some
+    return _backfilled(route, found, made, dry_run=body.dry_run)
+
+
+def _require_expected(count: int, expected: int | None) -> None:
+    if expected is None:
+        raise InvalidInput("give `expected`: the `count` that the same call answered with `dry_run`")
+    if count > expected:
+        raise Conflict(f"there are {count} by now, not {expected}: look again", found={"count": count})
+
+
+def _retry(call: Call, events: Sequence[ChosenEvent], asked: dict[str, Any]) -> list[UUID]:
+    changed: list[UUID] = []
+    context = call.context
+    for some in event_acts.retry(context.database, events, asked=asked, actor=call.actor, clock=context.clock):
+        changed += some
+        context.hints.of_events(some)
+    return changed
+
+
+def _named(call: Call, ids: Sequence[str]) -> list[ChosenEvent]:
+    """The events with these ids. Raises NotFound for the first that is none."""
+    wanted = list(dict.fromkeys(identity(EVENT, one) for one in ids))
+    with call.context.database.read() as session:
+        found = rows.these(session, wanted)
+    known = {one.id for one in found}
+    for one in wanted:
+        if one not in known:
+            raise NotFound("event", show(EVENT, one))
+    return found
+
+
+def _filters(call: Call, given: EventFilter) -> EventFilters:
+    now = call.context.clock()
+    return EventFilters(
+        failure=given.failure,
+        type=given.type,
+        origin=given.origin,
+        environment=given.environment,
+        integration=given.integration,
+        connection_id=given.connection_id,
+        since=moment(given.since, now=now) if given.since else None,
+        until=moment(given.until, now=now) if given.until else None,
+    )
+
+
+def _replayed(found: Replay, by: Routes, *, dry_run: bool) -> Replayed:
+    return Replayed(
+        event_id=show(EVENT, found.event_id),
+        routes=by,
+        route_set=found.route_set,
+        untold=found.untold,
+        dry_run=dry_run,
+        steps=[_step(one) for one in found.steps],
+    )
+
+
+def _step(one: Step) -> ReplayedRoute:
+    route = one.decision.route
+    return ReplayedRoute(
+        route=route.name,
+        version=route.version,
+        team=route.team,
+        destination=route.destination,
+        outcome=one.outcome,
+        job_id=show(JOB, one.job_id) if one.job_id else None,
+        why=one.why,
+    )
+
+
+def _backfilled(route: str, found: Found, made: Sequence[UUID], *, dry_run: bool) -> Backfilled:
+    return Backfilled(
+        route=route,
+        dry_run=dry_run,
+        looked_at=found.looked_at,
+        matched=found.matched,
+        had_job=found.had_job,
+        count=len(found.event_ids),
+        made=len(made),
+        complete=found.complete,
+        after=show(EVENT, found.after) if found.after else None,
+        samples=[show(EVENT, one.id) for one in found.samples],
+    )
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (retry_events, retry_event, replay_event, backfill_route)

@@ -1,0 +1,418 @@
+"""Events are taken up again, replayed and backfilled: never a second job of an event and a route, and ids stay."""
+
+import random
+from datetime import timedelta
+
+import pytest
+from msgspec import Raw
+from sqlalchemy import update
+
+from app.db import event_acts as rows
+from app.db import job_acts as job_rows
+from app.db.event_acts import EventFilters
+from app.db.jobs import Head, claim
+from app.db.models import Audit, Decision, Event, Job
+from app.deadlines import JOB_LEASE
+from app.domain.job_acts import JobAct
+from app.domain.states import EventState, JobState
+from app.errors import Conflict, NotFound
+from app.ids import EVENT, first_id, new_id, show
+from app.services import backfilling, event_acts, in_chunks, job_acts
+from app.services.backfilling import Span
+from app.services.delivery import _document
+from app.services.effects import TOLD_BEFORE
+from app.services.event_acts import Outcome, Routes
+from app.services.route_cache import RouteCache
+from tests.integration.world import DANA, auth, in_threads
+
+CREATED = {"type": ["connection.created"]}
+PRO = {"type": ["connection.created"], "tags": {"plan": ["pro"]}}
+LONG_AGO = timedelta(days=1)
+
+
+@pytest.fixture
+def world(world):
+    world.route(created=CREATED)
+    return world
+
+
+def settle(world, number=1, **tags):
+    """The ids of so many processed creations."""
+    return [world.settle(auth(connection_id=new_id().hex, tags=DANA | tags)) for _ in range(number)]
+
+
+def change(world, model, ids, **changes):
+    with world.database.write() as session:
+        session.execute(update(model).where(model.id.in_(ids)).values(**changes))
+
+
+def fail(world, ids, failure="error", **changes):
+    facts = {"state": "failed", "failure": failure, "problem": "it broke", "attempts": 3, "looks": 2}
+    change(world, Event, ids, **facts, processed_at=world.clock.now, **changes)
+
+
+def retry(world, ids):
+    with world.database.read() as session:
+        found = rows.these(session, ids)
+    steps = event_acts.retry(world.database, found, asked={}, actor="cli:test", clock=world.clock)
+    return [one for some in steps for one in some]
+
+
+def replay(world, event_id, *, by=Routes.NOW, again=False, route=None):
+    current = RouteCache().current(world.database)
+    with world.database.read() as session:
+        routes = event_acts.routes_for(session, event_id, by, current)
+    with world.database.write() as session:
+        return event_acts.replay(
+            session, event_id, routes, by=by, again=again, route=route, actor="cli:test", now=world.clock.now
+        )
+
+
+def outcomes(done):
+    return {one.decision.route.name: one.outcome for one in done.steps}
+
+
+def look(world, name, *, limit=1000, at_most=None, until=None, newest_first=False, after=None):
+    with world.database.read() as session:
+        route = backfilling.live_route(session, name)
+    span = Span(world.clock.now - LONG_AGO, until or world.clock.now + LONG_AGO, newest_first, after)
+    *_, found = backfilling.look(world.database, route, span, limit=limit, at_most=at_most)
+    return route, found
+
+
+def backfill(world, name, *, per_second=20.0, **options):
+    """The ids of the jobs that were made."""
+    route, found = look(world, name, **options)
+    steps = backfilling.fill(
+        world.database, route, found, per_second=per_second, asked={}, actor="cli:test", clock=world.clock
+    )
+    return [one for some in steps for one in some]
+
+
+def decisions(world, event_id):
+    with world.database.read() as session:
+        found = session.query(Decision).where(Decision.event_id == event_id).order_by(Decision.route)
+        return [(one.route, one.route_version, one.created_at) for one in found]
+
+
+# Failed events
+
+
+def test_a_failed_event_is_taken_up_as_if_it_had_just_come_and_routed_once(world, clock):
+    world.route()
+    [receipt] = world.receive(auth(tags=DANA))
+    fail(world, [receipt.event_id])
+    world.route(created=CREATED)
+    assert retry(world, [receipt.event_id]) == [receipt.event_id]
+    event = world.event(receipt.event_id)
+    assert (event.state, event.failure, event.problem, event.attempts, event.looks) == ("received", None, None, 0, 0)
+    assert (event.next_at, event.processed_at) == (clock.now, None)
+    assert retry(world, [receipt.event_id]) == []  # twice is once
+    world.process(receipt)
+    assert world.event(receipt.event_id).state == EventState.PROCESSED
+    assert [job.event_id for job in world.jobs()] == [receipt.event_id]
+
+
+def test_what_did_not_fail_is_left_alone(world):
+    [processed] = settle(world)
+    [waiting] = world.receive(auth(connection_id="c-2", tags=DANA))
+    assert retry(world, [processed, waiting.event_id]) == []
+    assert world.event(processed).state == EventState.PROCESSED
+
+
+def test_failed_events_are_chosen_by_what_is_known_of_them(world):
+    made = settle(world, 3)
+    fail(world, made[:1], "not_confirmed", connection_id="c-x")
+    fail(world, made[1:2], "crashed", type="nango.sync")
+
+    def chosen(**filters):
+        with world.database.read() as session:
+            return [one.id for one in rows.choose_failed(session, EventFilters(**filters), limit=10)]
+
+    assert chosen() == made[:2]
+    assert chosen(failure="crashed") == chosen(type="nango.sync") == made[1:2]
+    assert chosen(connection_id="c-x", origin="webhook", environment="default", integration="oauth2") == made[:1]
+    assert chosen(environment="other") == []
+    assert chosen(since=world.clock.now - LONG_AGO, until=world.clock.now + LONG_AGO) == made[:2]
+    assert chosen(until=world.clock.now - LONG_AGO) == []
+
+
+# Replay
+
+
+def test_a_route_that_is_new_gets_its_job_and_the_others_keep_theirs(world, clock):
+    [event_id] = settle(world, plan="pro")
+    [before] = world.jobs()
+    then = decisions(world, event_id)
+    world.route(created=CREATED, pro=PRO)
+    clock.move(60)
+    done = replay(world, event_id)
+    assert outcomes(done) == {"created": Outcome.LEFT_ALONE, "pro": Outcome.NEW}
+    [made] = world.jobs("pro")
+    assert done.due == [made.id]
+    assert (made.event_id, made.state, made.next_at) == (event_id, JobState.AVAILABLE, clock.now)
+    assert world.jobs("created")[0].next_at == before.next_at
+    assert decisions(world, event_id) == [*then, ("pro", 1, clock.now)]
+    again = replay(world, event_id)
+    assert set(outcomes(again).values()) == {Outcome.LEFT_ALONE}
+    assert len(world.jobs()) == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"),
+    [
+        ("discarded", Outcome.RETRIED),
+        ("cancelled", Outcome.RETRIED),
+        ("retryable", Outcome.RETRIED),
+        ("completed", Outcome.REDELIVERED),
+        ("running", Outcome.LEFT_ALONE),
+        ("available", Outcome.LEFT_ALONE),
+    ],
+)
+def test_jobs_that_are_there_go_out_again_where_that_is_wanted(world, state, outcome):
+    [event_id] = settle(world)
+    [job] = world.jobs()
+    change(world, Job, [job.id], state=state, attempts=4)
+    assert outcomes(replay(world, event_id)) == {"created": Outcome.LEFT_ALONE}
+    assert outcomes(replay(world, event_id, again=True)) == {"created": outcome}
+    [found] = world.jobs()
+    assert (found.id, found.attempts) == (job.id, 4)
+    assert found.state == (state if outcome is Outcome.LEFT_ALONE else "available")
+
+
+def test_again_goes_where_todays_route_says(world):
+    [event_id] = settle(world)
+    [job] = world.jobs()
+    change(world, Job, [job.id], state="completed")
+    then = decisions(world, event_id)
+    world.route(created=PRO)
+    world.route(created=CREATED)
+    replay(world, event_id, again=True)
+    [found] = world.jobs()
+    assert (found.id, found.route_version) == (job.id, 3)
+    assert decisions(world, event_id) == then  # what was decided then stays
+
+
+def test_a_job_does_not_change_its_team(world):
+    [event_id] = settle(world)
+    [job] = world.jobs()
+    with world.database.write() as session:
+        session.execute(update(Job).values(state="completed", team="crm"))
+    current = RouteCache().current(world.database)
+    [route] = current.routes
+    moved = type(route)(route.name, 9, "sales", "jobs", "sales.x", route.pattern)
+    routes = current.changed(current.version + 1, removed=["created"], added=[moved])
+    with world.database.write() as session:
+        done = event_acts.replay(
+            session, event_id, routes, by=Routes.NOW, again=True, actor="cli:test", now=world.clock.now
+        )
+    assert outcomes(done) == {"created": Outcome.LEFT_ALONE}
+    assert world.jobs()[0].state == JobState.COMPLETED
+    assert world.jobs()[0].id == job.id
+
+
+def test_as_then_makes_what_is_missing_and_retries_what_was_given_up(world):
+    world.route(created=CREATED, pro=PRO)
+    [event_id] = settle(world, plan="pro")
+    created, pro = world.jobs()
+    change(world, Job, [created.id], state="discarded")
+    with world.database.write() as session:
+        session.delete(session.get(Job, pro.id))
+    world.route()
+    assert outcomes(replay(world, event_id)) == {}
+    done = replay(world, event_id, by=Routes.THEN)
+    assert outcomes(done) == {"created": Outcome.RETRIED, "pro": Outcome.NEW}
+    assert {job.route: job.state for job in world.jobs()} == {"created": "available", "pro": "available"}
+    assert created.id in {job.id for job in world.jobs()}
+    change(world, Job, [created.id], state="cancelled")
+    assert outcomes(replay(world, event_id, by=Routes.THEN))["created"] == Outcome.LEFT_ALONE
+
+
+def test_one_route_alone_can_be_meant_and_a_preview_changes_nothing(world):
+    [event_id] = settle(world, plan="pro")
+    world.route(created=CREATED, pro=PRO, other=CREATED)
+    with world.database.read() as session:
+        current = RouteCache().current(world.database)
+        shown = event_acts.preview(session, event_id, current, by=Routes.NOW, again=False, route="pro")
+    assert outcomes(shown) == {"pro": Outcome.NEW}
+    assert len(world.jobs()) == 1
+    replay(world, event_id, route="pro")
+    assert sorted(job.route for job in world.jobs()) == ["created", "pro"]
+
+
+def test_what_was_never_judged_cannot_be_replayed(world):
+    [receipt] = world.receive(auth(tags=DANA))
+    for state, words in (("received", "waits"), ("failed", "retry it")):
+        change(world, Event, [receipt.event_id], state=state)
+        with pytest.raises(Conflict, match=words):
+            replay(world, receipt.event_id)
+    with pytest.raises(NotFound):
+        replay(world, new_id())
+
+
+def test_a_replay_is_audited_with_what_it_did(world):
+    [event_id] = settle(world, plan="pro")
+    world.route(created=CREATED, pro=PRO)
+    replay(world, event_id)
+    [row] = world.all(Audit, Audit.action == "event.replayed")
+    assert row.subject == show(EVENT, event_id)
+    assert row.detail == {
+        "routes": "now", "again": False, "route": None, "new": 1, "retried": 0, "redelivered": 0, "left_alone": 1,
+    }  # fmt: skip
+
+
+# Backfill
+
+
+def test_a_new_route_gets_the_jobs_of_its_history_marked_and_spread(world, clock):
+    events = settle(world, 3, plan="pro")
+    settle(world, 2)
+    world.route(created=CREATED, pro=PRO)
+    made = backfill(world, "pro", per_second=2)
+    jobs = world.jobs("pro")
+    assert [job.id for job in jobs] == made
+    assert [job.event_id for job in jobs] == events
+    assert {job.backfill for job in jobs} == {True}
+    assert [(job.next_at - clock.now).total_seconds() for job in jobs] == [0, 0.5, 1]
+    assert {job.backfill for job in world.jobs("created")} == {False}
+    assert ("pro", 1, clock.now) in decisions(world, events[0])
+    assert backfill(world, "pro") == []  # twice is once
+
+
+def test_a_team_is_told_that_a_job_is_from_history_and_of_live_ones_nothing(world, clock):
+    settle(world, plan="pro")
+    world.route(created=CREATED, pro=PRO)
+    backfill(world, "pro")
+    with world.database.write() as session:
+        claimed = claim(session, [Head("crm", "jobs", 9, clock.now + JOB_LEASE)], now=clock.now)
+    documents = {job.route: _document(job, Raw(b"{}")) for job in claimed}
+    assert documents["pro"]["backfill"] is True
+    assert "backfill" not in documents["created"]
+
+
+def test_a_second_backfill_waits_behind_the_first(world, clock):
+    settle(world, 4, plan="pro")
+    world.route(created=CREATED, pro=PRO)
+    backfill(world, "pro", per_second=1, limit=2)
+    backfill(world, "pro", per_second=1)
+    assert [(job.next_at - clock.now).total_seconds() for job in world.jobs("pro")] == [0, 1, 2, 3]
+
+
+def test_a_backfill_is_capped_and_goes_on_where_it_ended(world, monkeypatch):
+    monkeypatch.setattr(backfilling, "CHUNK", 2)
+    events = settle(world, 5, plan="pro")
+    world.route(created=CREATED, pro=PRO)
+    _, found = look(world, "pro", limit=2)
+    assert (found.event_ids, found.complete) == (events[:2], False)
+    backfill(world, "pro", limit=2)
+    backfill(world, "pro", limit=2, newest_first=True)
+    assert {job.event_id for job in world.jobs("pro")} == {*events[:2], *events[3:]}
+    _, found = look(world, "pro")
+    assert (found.matched, found.had_job, found.event_ids, found.complete) == (5, 4, events[2:3], True)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_look_can_be_broken_off_and_gone_on_with(world, monkeypatch, newest_first):
+    monkeypatch.setattr(backfilling, "CHUNK", 2)
+    events = settle(world, 7, plan="pro")
+    world.route(created=CREATED, pro=PRO)
+    seen, after = [], None
+    for _ in range(5):
+        _, found = look(world, "pro", at_most=3, newest_first=newest_first, after=after)
+        assert found.looked_at <= 3
+        seen += found.event_ids
+        after = found.after
+        if found.complete:
+            break
+    assert seen == (events[::-1] if newest_first else events)
+    assert found.complete
+
+
+def test_only_events_of_the_time_are_taken(world):
+    early, late = settle(world, 2, plan="pro")
+    old = first_id(world.clock.now - timedelta(hours=2))
+    with world.database.write() as session:
+        session.execute(update(Job).where(Job.event_id == early).values(event_id=late, route="elsewhere"))
+        session.query(Decision).where(Decision.event_id == early).delete()
+        session.execute(update(Event).where(Event.id == early).values(id=old))
+    world.route(pro=PRO)
+    _, found = look(world, "pro", until=world.clock.now - timedelta(hours=1))
+    assert found.event_ids == [old]
+
+
+def test_what_teams_were_not_told_of_then_they_are_not_told_of_by_history(world):
+    told, untold, of_earlier_release = settle(world, 3, plan="pro")
+    change(world, Event, [untold], untold=TOLD_BEFORE)
+    change(world, Event, [of_earlier_release], problem=TOLD_BEFORE)
+    world.route(pro=PRO)
+    backfill(world, "pro")
+    assert [job.event_id for job in world.jobs("pro")] == [told]
+
+
+def test_a_route_that_changes_meanwhile_stops_it_and_what_was_made_stands(world, monkeypatch):
+    monkeypatch.setattr(in_chunks, "CHUNK", 2)
+    settle(world, 4, plan="pro")
+    world.route(pro=PRO)
+    route, found = look(world, "pro")
+    steps = backfilling.fill(
+        world.database, route, found, per_second=20, asked={"x": 1}, actor="cli:test", clock=world.clock
+    )
+    assert len(next(steps)) == 2
+    world.route(pro=CREATED)
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        next(steps)
+    assert len(world.jobs("pro")) == 2
+    [row] = world.all(Audit, Audit.action == "route.backfilled")
+    assert (row.outcome, row.detail) == ("failed", {"x": 1, "count": 2})
+
+
+def test_a_route_that_is_off_or_gone_takes_no_history(world):
+    with pytest.raises(NotFound):
+        look(world, "nothing")
+
+
+def test_two_backfills_at_once_make_each_job_once(world, open_world):
+    events = settle(world, 12, plan="pro")
+    world.route(pro=PRO)
+    made = in_threads(*[lambda: backfill(world, "pro")] * 2)
+    assert sorted(made[0] + made[1]) == sorted(job.id for job in world.jobs("pro"))
+    assert sorted(job.event_id for job in world.jobs("pro")) == sorted(events)
+
+
+# Whatever people do, in any order
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_done_in_any_order_an_event_has_one_job_per_route_and_its_id_stays(world, clock, seed):
+    chance = random.Random(seed)
+    events = settle(world, 3, plan="pro")
+    ids = {}
+
+    def act_on_jobs(what):
+        jobs = chance.sample(world.jobs(), min(2, len(world.jobs())))
+        with world.database.read() as session:
+            found = job_rows.these(session, [one.id for one in jobs])
+        list(job_acts.carry_out(world.database, what, found, asked={}, actor="cli:test", clock=clock))
+
+    def end_some():
+        for job in chance.sample(world.jobs(), min(3, len(world.jobs()))):
+            change(world, Job, [job.id], state=chance.choice(list(JobState)), attempts=job.attempts + 1)
+
+    steps = [
+        lambda: act_on_jobs(JobAct.RETRY),
+        lambda: act_on_jobs(JobAct.CANCEL),
+        lambda: act_on_jobs(JobAct.REDELIVER),
+        lambda: replay(world, chance.choice(events), again=chance.random() < 0.5),
+        lambda: replay(world, chance.choice(events), by=Routes.THEN, again=chance.random() < 0.5),
+        lambda: backfill(world, "pro", limit=chance.randint(1, 3)),
+        lambda: world.route(**{name: CREATED for name in ("created", "other") if chance.random() < 0.7}, pro=PRO),
+        end_some,
+    ]
+    world.route(created=CREATED, pro=PRO)
+    for _ in range(25):
+        chance.choice(steps)()
+        clock.move(chance.random() * 100)
+        found = {(job.event_id, job.route): job.id for job in world.jobs()}
+        assert len(found) == len(world.jobs())
+        assert found.items() >= ids.items(), "an id changed, or a job is gone"
+        ids = found
