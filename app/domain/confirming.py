@@ -14,6 +14,7 @@ from app.domain.linking import EndUser
 
 LOOK_AGAIN_AFTER: Final = (2.0, 5.0, 15.0, 60.0)  # seconds; successful look-ups only are counted
 NANGO_DOWN_WAIT: Final = 5.0  # seconds until the next try when Nango could not be asked
+SHORTEST_WAIT: Final = 0.1  # seconds
 UNASKED_LOOKS: Final = 2  # how often a connection that nobody can ask about is waited for
 # No replica lags longer. Whoever shows a lower id than we saw so long ago was set up anew, or restored from a backup.
 LONGEST_LAG: Final = timedelta(minutes=5)
@@ -196,7 +197,7 @@ def _settle_about(notice: Notice, look: Look, *, looks: int, known: Known | None
 
 
 def _not_learnt(look: Unavailable) -> LookAgain:
-    wait = NANGO_DOWN_WAIT if look.retry_after is None else max(look.retry_after, 1.0)
+    wait = NANGO_DOWN_WAIT if look.retry_after is None else max(look.retry_after, SHORTEST_WAIT)
     return LookAgain(wait, look.why, counts=False)
 
 

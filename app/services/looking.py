@@ -14,6 +14,7 @@ from typing import Final
 import httpx
 
 from app.db.connections import Key
+from app.domain.budget import FLOORED
 from app.domain.confirming import Absent, Look, Unavailable, View
 from app.domain.linking import EndUser
 from app.errors import InvalidInput, NangoError, NangoInvalidRequest, NangoRateLimited
@@ -23,7 +24,7 @@ from app.telemetry import get_logger
 
 ONE_BY_ONE: Final = 3  # up to this many connections are asked for by id without trying the newest page first
 WORTH_A_PAGE: Final = 100  # so many creations are never kept waiting for more of them
-PAGE_EVERY: Final = 1.0  # seconds; fewer creations than that wait so long after a page for the next one
+PAGE_EVERY: Final = 1.5  # seconds; fewer creations than that wait until so long after a page for the next one
 BURST: Final = 5.0  # seconds after a page; a few creations, too, are sought on a page then
 MAX_PAGES: Final = 5  # large ones for one batch: a backlog of 10,000 creations is seen
 WORTH_PAGES: Final = 20  # so many others are sought on large pages, too, before each is asked for by its id
@@ -123,7 +124,7 @@ class _Line:
         try:
             return call(timeout=self.ends_at - began)
         except NangoRateLimited as limited:
-            return Unavailable(str(limited), retry_after=limited.retry_after)
+            return Unavailable(str(limited), retry_after=max(limited.retry_after, FLOORED))
         except NangoInvalidRequest:
             raise
         except (NangoError, httpx.HTTPError) as failed:
@@ -153,7 +154,9 @@ class Lookups:
         missing = {key: one for key, one in sorted(wanted.items()) if key not in looks}
         created = [key for key, one in missing.items() if one.created_tags is not None]
         if newest.has_to_wait(created):
-            together = Unavailable("one of many new connections, which are asked for together", retry_after=PAGE_EVERY)
+            # All are due with the next page, which shows them; each after a time of its own would be more pages.
+            why = "one of many new connections, which are asked for together"
+            together = Unavailable(why, retry_after=PAGE_EVERY - newest.age)
             looks |= dict.fromkeys(created, together)
             missing = {key: one for key, one in missing.items() if key not in looks}
             created = []

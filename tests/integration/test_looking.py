@@ -147,6 +147,15 @@ def test_an_earlier_page_does_not_confirm_the_next_generation(world, nango, gate
     assert len(world.jobs("created")) == 7
 
 
+def test_those_that_wait_are_due_with_the_next_page_and_not_later(world, clock, seen):
+    [newest] = world.processor._lookups._newest.values()
+    newest.asked_at -= 3000
+    [receipt] = receive(world, f"{seen}-late")
+    world.process()
+    wait = (world.event(receipt.event_id).next_at - clock.now).total_seconds()
+    assert 0 < wait <= 600, "a page an hour: the next one is due ten minutes from now"
+
+
 @pytest.mark.usefixtures("one_long_burst")
 def test_nobody_waits_twice_for_more_to_come(world, gate, clock, seen):
     [receipt] = receive(world, f"{seen}-forged")
