@@ -27,6 +27,12 @@ STORE_SECONDS = Histogram(
 )
 EVENTS = Counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
 JOBS = Counter("waylink_jobs_total", "Hand-overs by team, destination and outcome.", ["team", "destination", "outcome"])
+HANDOVER_SECONDS = Histogram(
+    "waylink_handover_seconds",
+    "From the start of a hand-over to its answer or failure, by team and destination, seconds.",
+    ["team", "destination"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30),
+)
 DESTINATION_CHANGES = Counter(
     "waylink_destination_changes_total",
     "Changes of a destination's state: failing, recovered, disabled.",

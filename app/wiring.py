@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from app.broker import Broker
 from app.clock import utc_now
 from app.config_file import RefreshEntry
 from app.db.application import ApplicationDatabase
+from app.db.destinations import Target
 from app.db.engine import Database
 from app.db.routes import RouteRow
 from app.domain.people import Kind
@@ -15,7 +18,10 @@ from app.outbound.sending import HttpSender
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
 from app.services.budget import Budget
 from app.services.configuring import DestinationRow
+from app.services.delivery import Deliverer, Http
+from app.services.destination_secrets import Keyring
 from app.services.nango_clients import NangoClients
+from app.services.own_brokers import broker_purpose
 from app.services.policy import Policy
 from app.services.reconciling import Reconciler
 from app.services.sql_directory import SqlDirectory
@@ -72,6 +78,18 @@ def sealer_of(settings: Settings) -> Sealer:
 def sender_of(settings: Settings) -> HttpSender:
     """What hands jobs over by HTTP; belongs to the event loop it is first used in. Close it there."""
     return HttpSender(allowed=settings.destination_ranges, tls=trusting(settings.destination_ca_file))
+
+
+def deliverer_of(settings: Settings, database: Database, teams: Broker) -> Deliverer:
+    """What hands jobs over to the teams' default broker, to brokers of their own, and to endpoints."""
+    sealer = sealer_of(settings)
+    http = Http(partial(sender_of, settings), Keyring(sealer))
+    return Deliverer(database, teams, utc_now, own_broker=partial(_own_broker, sealer), http=http)
+
+
+def _own_broker(sealer: Sealer, target: Target) -> Broker:
+    url = sealer.open(target.broker_sealed or b"", purpose=broker_purpose(target.key))
+    return Broker.at(f"{target.team}/{target.name}", url)
 
 
 def directory_of(settings: Settings) -> SqlDirectory | None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from app.broker import EVENTS_QUEUE, IO_QUEUE
 from app.configuration import load
 from app.errors import WaylinkError, refuse
+from app.file_limit import raise_file_limit
 from app.services.delivery_loop import DeliveryLoop
 from app.telemetry import configure_logs
 from workers.celery import make_beat, make_worker
@@ -60,6 +61,7 @@ def delivering(deliveries: DeliveryLoop) -> Iterator[None]:
         deliveries.ask_to_stop()
 
     worker_shutting_down.connect(stop_claiming)
+    raise_file_limit()  # each job that is on its way to an endpoint holds a connection
     deliveries.start()
     try:
         yield

@@ -12,16 +12,14 @@ from app.clock import utc_now
 from app.db.engine import connect
 from app.db.schema import require_current
 from app.deadlines import assert_nested
-from app.services.alerting import Alerts
 from app.services.asking_again import ask_again
-from app.services.delivery import Deliverer
 from app.services.delivery_loop import DeliveryLoop
 from app.services.processing import Processor
 from app.services.refreshing import Refresher
 from app.services.route_cache import RouteCache
 from app.services.waiting import link_waiting
 from app.settings import Settings
-from app.wiring import clients_of, directory_of, policy_of, reconciler_of
+from app.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of
 from workers.schedule import beat_schedule
 from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
 
@@ -45,7 +43,7 @@ def make_worker(settings: Settings) -> Worker:
     app.conf.worker_consumer = "workers.consumer:Consumer"
     directory = directory_of(settings)
     events.register(app, Processor(database, policy, clients, utc_now, routes, directory), internal)
-    deliveries = DeliveryLoop(Deliverer(database, teams, utc_now, Alerts()))
+    deliveries = DeliveryLoop(deliverer_of(settings, database, teams))
     jobs.register(app, deliveries)
     refreshes.register(app, Refresher(database, policy, clients, utc_now, routes))
     reconciliations.register(app, reconciler_of(settings, database, clients), internal)

@@ -1,12 +1,13 @@
 """Connections that are kept, by place. httpcore's own pool looks at every connection for every request; this does not.
 
-Who sends takes a connection out and puts it back. Nothing here waits for anybody but for a free one at the same place.
+Who sends takes a connection out and puts it back. Nothing here waits for anybody: several destinations may stand at one
+place, and one that hangs must not hold up the others. So who sends bounds how many are used.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +18,6 @@ from app.outbound.network import Connector, Stream
 
 IDLE_SECONDS: Final = 15.0  # many servers hang up after 60 s, some after 5: what they hung up is not taken
 MAX_AGE: Final = 300.0  # seconds; then the name is resolved and judged again
-PER_PLACE: Final = 128  # connections to one place at the same time
 
 
 @dataclass(slots=True)
@@ -36,7 +36,6 @@ class _Shelf:
     """What there is of one place. The newest is taken first, so that the others can expire."""
 
     idle: deque[Kept] = field(default_factory=deque)
-    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PER_PLACE))
     users: int = 0
 
 
@@ -48,14 +47,13 @@ class Pool:
         self._shelves: dict[tuple[str, str, int], _Shelf] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def turn(self, place: Place) -> AsyncIterator[None]:
-        """Wait until fewer than PER_PLACE exchanges with a place are under way. Time-outs begin after it."""
+    @contextmanager
+    def using(self, place: Place) -> Iterator[None]:
+        """While it lasts, what is kept of a place stays. How many use it at a time is bounded by who sends."""
         shelf = self._shelves.setdefault((place.scheme, place.host, place.port), _Shelf())
         shelf.users += 1
         try:
-            async with shelf.free:
-                yield
+            yield
         finally:
             shelf.users -= 1
 

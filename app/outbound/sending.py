@@ -40,9 +40,8 @@ class HttpTarget:
 class HttpSender:
     """Sends from one event loop, over kept connections; any number of `send` may be under way at the same time.
 
-    allowed: networks the operator opened. Each try is bounded by its target's time-out, connecting included. To one
-    place go at most `pool.PER_PLACE` at a time, the others wait, and their time does not run yet: who sends bounds how
-    many those are.
+    allowed: networks the operator opened. Each try is bounded by its target's time-out, connecting included. Who sends
+    bounds how many are under way.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class HttpSender:
     async def send(self, target: HttpTarget, *, message_id: str, body: bytes) -> Answer:
         """POST a body, signed at this moment. Whatever happens is an Answer; only cancelling raises.
 
-        It takes the target's time-out and BODY_SECONDS at most, once it is its turn.
+        It takes the target's time-out and BODY_SECONDS at most.
         """
         started = time.monotonic()
         if not target.keys:
@@ -73,8 +72,7 @@ class HttpSender:
             place = self._place(target.url)
         except InvalidInput as refused:
             return _failed(Failure.REFUSED, str(refused), started)
-        async with self._pool.turn(place):
-            started = time.monotonic()
+        with self._pool.using(place):
             request = self._request(place, target, message_id, body)
             try:
                 async with asyncio.timeout(target.timeout):

@@ -28,12 +28,16 @@ from app.domain.retrying import Verdict, judge
 from app.domain.states import JobState
 from app.errors import BrokerUnavailable
 from app.ids import JOB, show
+from app.outbound.sending import HttpSender
 from app.services.alerting import Alerts
-from app.services.handing_over import BrokerCarrier, Handover, Landing, Outcome
+from app.services.broker_carrier import BrokerCarrier
+from app.services.destination_secrets import Keyring
+from app.services.handing_over import Handover, Landing, Outcome
+from app.services.http_carrier import HttpCarrier
 from app.services.lines import Lines
 from app.services.recording import Recorded, give_up, judge_destinations, record
 from app.services.taking import Taken, take, wanted_rows
-from app.telemetry import JOBS, get_logger
+from app.telemetry import HANDOVER_SECONDS, JOBS, get_logger
 
 LOOK_SECONDS: Final = 1.0  # between two looks at all destinations, for what nobody hinted at and what others changed
 
@@ -60,12 +64,21 @@ class _Turn:
     recorded: Recorded
     taken: Taken
     documents: Mapping[UUID, Raw]
+    keys: Mapping[Key, Sequence[bytes]] = field(repr=False)
     tallies: dict[Key, Tally]  # not judged by yet
 
 
 def no_broker(target: Target) -> Broker:
     """Where brokers of teams' own are not configured."""
     raise BrokerUnavailable(f"{target.team}/{target.name}", RuntimeError("it has a broker of its own"))
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """What endpoints are reached by: `sender` is opened in the loop it serves, `keyring` has what signs."""
+
+    sender: Callable[[], HttpSender]
+    keyring: Keyring
 
 
 @dataclass(slots=True)
@@ -77,16 +90,20 @@ class Deliverer:
     clock: Callable[[], datetime]
     alerts: Alerts = field(default_factory=Alerts)
     own_broker: Callable[[Target], Broker] = no_broker
+    http: Http | None = None  # None: there are no endpoints
     landing: Landing = field(default_factory=Landing, init=False)
     lines: Lines = field(init=False)
     _brokers: BrokerCarrier = field(init=False)
+    _endpoints: HttpCarrier | None = field(default=None, init=False)
     _unrecorded: list[Outcome] = field(default_factory=list, init=False)
     _tallies: dict[Key, Tally] = field(default_factory=dict, init=False)
     _looked_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._brokers = BrokerCarrier(self.teams, self.own_broker, self.landing, self.clock)
-        self.lines = Lines(self._brokers.is_busy)
+        if self.http is not None:
+            self._endpoints = HttpCarrier(self.http.sender, self.landing, self.clock)
+        self.lines = Lines(self._brokers.is_busy, takes_http=self.http is not None)
 
     def deliver(self, ids: Collection[UUID] = (), *, limit: int = BATCH) -> Delivered:
         """One round to its end: up to `limit` due jobs, those first that have waited longest; then suspects, one after
@@ -125,13 +142,16 @@ class Deliverer:
         return bool(self.lines.rooms(1))
 
     def close(self) -> None:
-        """Waits for batches that are on their way to brokers."""
+        """Waits for batches on their way to brokers; what endpoints did not answer yet lands as interrupted."""
+        if self._endpoints is not None:
+            self._endpoints.close()
         self._brokers.close()
 
     def _take_landed(self) -> None:
         for one in self.landing.take():
             accepted = judge(one.answer) is Verdict.ACCEPTED
             self.lines.landed(one.handover.job.key, suspect=one.handover.suspect, accepted=accepted)
+            HANDOVER_SECONDS.labels(*one.handover.job.key).observe(one.answer.latency_ms / 1000)
             self._unrecorded.append(one)
 
     def _transact(self, ids: Collection[UUID], limit: int, claims: bool) -> _Turn:
@@ -150,10 +170,11 @@ class Deliverer:
             judges = looks or any(one.is_news for one in tallies.values())
             before, health = self._judge(session, tallies if judges else {}, now)
             taken = self._take(session, health, limit, now) if claims else Taken()
+            keys = self._keys(session, taken, now)
             changed = {key: one for key, one in health.items() if one != before[key]}
             destinations.write_health(session, changed)
             documents = job_rows.documents(session, {job.event_id for job in taken.jobs}) if taken.jobs else {}
-        return _Turn(recorded, taken, documents, {} if judges else tallies)
+        return _Turn(recorded, taken, documents, keys, {} if judges else tallies)
 
     def _judge(
         self, session: Session, tallies: Mapping[Key, Tally], now: datetime
@@ -178,15 +199,22 @@ class Deliverer:
             taken.jobs = [job for job in taken.jobs if job.crashes <= MAX_CLAIMS]
         return taken
 
+    def _keys(self, session: Session, taken: Taken, now: datetime) -> Mapping[Key, Sequence[bytes]]:
+        """What signs the jobs that go to endpoints."""
+        keys = {job.key for job in taken.jobs if self.lines.of(job.key).is_http}
+        return self.http.keyring.of(session, keys, now=now) if self.http is not None and keys else {}
+
     def _send_off(self, turn: _Turn) -> None:
         handovers = []
         for job in turn.taken.jobs:
-            document = _document(job, turn.documents[job.event_id])
-            target = self.lines.of(job.key).target
-            handovers.append(Handover(job, target, document, probe=job.id in turn.taken.probes))
+            document, target = _document(job, turn.documents[job.event_id]), self.lines.of(job.key).target
+            keys, probe = turn.keys.get(job.key, ()), job.id in turn.taken.probes
+            handovers.append(Handover(job, target, document, keys, probe))
             self.lines.left(job.key, suspect=job.crashes > 1)
         self.landing.left(len(handovers))
-        self._brokers.start(handovers)
+        self._brokers.start([one for one in handovers if one.target.kind != "http"])
+        if self._endpoints is not None:
+            self._endpoints.start([one for one in handovers if one.target.kind == "http"])
 
     def _record_in_halves(self, outcomes: Sequence[Outcome]) -> Delivered:
         """A poison outcome is lost alone: its job is claimed again when its lease has ended."""

@@ -59,11 +59,14 @@ class Lines:
     """All destinations of the database."""
 
     is_busy: Callable[[Lane], bool]  # whether a batch is on its way to that broker
+    takes_http: bool = True  # whether this process reaches endpoints
     _lines: dict[Key, Line] = field(default_factory=dict, init=False)
 
     def look(self, targets: Iterable[Target]) -> None:
         """Take over what the database says of them now."""
         for target in targets:
+            if target.kind == "http" and not self.takes_http:
+                continue
             line = self._lines.get(target.key)
             if line is None:
                 line = self._lines[target.key] = Line(target)
@@ -77,7 +80,7 @@ class Lines:
 
     def hint(self, keys: Collection[Key]) -> None:
         """There may be work for these."""
-        for key in keys:
+        for key in self._lines.keys() & set(keys):
             self._lines[key].ready = True
 
     def judged(self, key: Key, health: Health) -> None:

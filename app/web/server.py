@@ -8,7 +8,6 @@ import contextlib
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.file_limit import MIN_OPEN_FILES, raise_file_limit
 from app.telemetry import get_logger
 from app.web.connection import KEEP_ALIVE_SECONDS, Connection
 from app.web.direct import WebhookConnection
@@ -25,7 +25,6 @@ from app.web.direct import WebhookConnection
 BACKLOG: Final = 2048  # connections the kernel keeps until they are accepted
 GRACE_SECONDS: Final = 17  # for requests under way at the end: longer than any is held
 STOP_SECONDS: Final = 22  # for everything at the end; then the process goes, whatever it waits for
-MIN_OPEN_FILES: Final = 12_000  # 10,000 connections, and what we need ourselves
 _SAME_WARNING_SECONDS: Final = 10.0
 
 log = get_logger(__name__)
@@ -87,17 +86,6 @@ def _favour_throughput() -> None:
     gc.set_threshold(20_000, 20, 20)
     # A commit's or a publisher's thread takes Python's lock back many times, and the loop is always busy.
     sys.setswitchinterval(0.0005)
-
-
-def raise_file_limit() -> int:
-    """Let this process open as many files as it may; that number."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(soft, MIN_OPEN_FILES) if hard == resource.RLIM_INFINITY else hard
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (ValueError, OSError):  # macOS has another limit below an unlimited one
-        return soft
-    return wanted
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

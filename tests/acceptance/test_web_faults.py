@@ -19,7 +19,8 @@ import httpx
 import pytest
 
 from app.domain.signature import HEADER, sign
-from app.web.server import STOP_SECONDS, raise_file_limit
+from app.file_limit import raise_file_limit
+from app.web.server import STOP_SECONDS
 from tests.acceptance.harness import Process, Waylink, creation, descendants, installation, until
 from tests.servers import PostgresServer, ValkeyServer, _free_port
 

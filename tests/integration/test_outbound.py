@@ -135,22 +135,6 @@ def test_a_kept_connection_that_ends_just_when_it_is_used_costs_nothing():
     run(scenario)
 
 
-def test_at_most_so_many_go_to_one_place_and_the_waiting_have_their_whole_time_afterwards(monkeypatch):
-    monkeypatch.setattr(pool, "PER_PLACE", 2)
-
-    async def slow(request, writer):
-        await asyncio.sleep(0.4)
-        return await answer(writer, 200)
-
-    async def scenario():
-        async with endpoint(slow) as team, Sending() as sending_:
-            came = await asyncio.gather(*(sending_.to(team, timeout=0.7) for _ in range(6)))
-            assert [one.status for one in came] == [200] * 6
-            assert team.connections == 2
-
-    run(scenario)
-
-
 def test_idle_connections_are_closed_and_old_ones_replaced(monkeypatch):
     monkeypatch.setattr(pool, "IDLE_SECONDS", 0.1)
 

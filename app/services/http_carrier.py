@@ -1,0 +1,105 @@
+"""POST jobs to endpoints: hundreds at a time, in one event loop with a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import uvloop
+
+from app.domain.answer import Answer
+from app.ids import JOB, show
+from app.outbound.sending import TIMEOUT, HttpSender, HttpTarget
+from app.services.handing_over import Handover, Landing, Outcome
+from app.telemetry import get_logger
+
+GATHER_SECONDS: Final = 0.005  # outcomes land in lots: each landing wakes the thread that records them
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class HttpCarrier:
+    """Its thread begins with the first job. Who starts jobs bounds how many are under way."""
+
+    open_sender: Callable[[], HttpSender]
+    landing: Landing
+    clock: Callable[[], datetime]
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _sender: HttpSender | None = field(default=None, init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _gathered: list[Outcome] = field(default_factory=list, init=False)
+
+    def start(self, handovers: Sequence[Handover]) -> None:
+        """On their way, each by itself."""
+        if not handovers:
+            return
+        if self._loop is None:
+            self._loop = uvloop.new_event_loop()
+            self._thread = threading.Thread(target=self._serve, name="endpoints", daemon=True)
+            self._thread.start()
+        self._loop.call_soon_threadsafe(self._begin, handovers)
+
+    def close(self) -> None:
+        """Whatever is not answered yet lands as interrupted."""
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._end)
+            self._thread.join()
+            self._loop = self._thread = self._sender = None
+
+    # In the loop's thread
+
+    def _serve(self) -> None:
+        assert self._loop is not None  # noqa: S101 - `start` made it
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            if self._sender is not None:
+                self._loop.run_until_complete(self._sender.aclose())
+        finally:
+            self._loop.close()
+
+    def _begin(self, handovers: Sequence[Handover]) -> None:
+        if self._sender is None:
+            self._sender = self.open_sender()
+        for one in handovers:
+            task = asyncio.get_running_loop().create_task(self._carry(one, self._sender))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, one: Handover, sender: HttpSender) -> None:
+        started_at, interrupted = self.clock(), False
+        try:
+            answer = await self._send(one, sender)
+        except asyncio.CancelledError:
+            answer, interrupted = Answer(), True
+        except Exception as fault:
+            # A task that dies silently would leave its job under way for ever.
+            log.exception("handover_fault", job_id=show(JOB, one.job.id))
+            answer = Answer(error=f"a fault of Waylink's: {type(fault).__name__}", ours=True)
+        if not self._gathered:
+            asyncio.get_running_loop().call_later(GATHER_SECONDS, self._land)
+        self._gathered.append(Outcome(one, started_at, answer, interrupted))
+
+    async def _send(self, one: Handover, sender: HttpSender) -> Answer:
+        target = HttpTarget(one.target.url or "", one.keys, one.target.timeout_seconds or TIMEOUT)
+        body = msgspec.json.encode(one.document)
+        return await sender.send(target, message_id=show(JOB, one.job.id), body=body)
+
+    def _land(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self.landing.land(gathered)
+
+    def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        asyncio.get_running_loop().create_task(self._stop(list(self._tasks)))
+
+    async def _stop(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._land()
+        asyncio.get_running_loop().stop()
