@@ -7,6 +7,7 @@ from typing import Final
 import click
 from sqlalchemy.exc import DBAPIError
 
+from app.domain.tags import is_storable
 from app.errors import BrokerUnavailable, Conflict, NangoError, NotFound, WaylinkError, refuse
 from app.telemetry import configure_logs
 
@@ -77,6 +78,13 @@ def main() -> None:
         reason = str(away.orig).strip().partition("\n")[0] if away.orig else "no answer"
         click.echo(f"error: the database cannot be used: {reason}", err=True)
         sys.exit(1)
+    except UnicodeEncodeError:
+        # Python keeps bytes of an argument that are no text as lone surrogates, which no database takes.
+        numbers = [str(number) for number, one in enumerate(sys.argv[1:], start=1) if not is_storable(one)]
+        if not numbers:
+            raise
+        click.echo(f"error: argument {' and '.join(numbers)} is not UTF-8 text", err=True)
+        sys.exit(2)
     except OSError as failed:
         click.echo(f"error: {failed}", err=True)
         sys.exit(1)

@@ -24,13 +24,15 @@ from tests.integration.world import DANA, OMAR, TOKEN, WINDOW, auth
 
 
 @pytest.fixture
-def command(tmp_path, base_url, broker_url) -> Command:
+def command(request, tmp_path, base_url, broker_url) -> Command:
     variables = {
         "WAYLINK_BROKER_URL": broker_url,
         "WAYLINK_NANGO_API_KEY": API_KEY,
         "WAYLINK_NANGO_SIGNING_KEYS": SIGNING_KEY,
         "WAYLINK_NANGO_BASE_URL": base_url,
     }
+    if getattr(request, "param", "sqlite") == "postgresql":
+        variables["WAYLINK_DATABASE_URL"] = request.getfixturevalue("postgres_url")
     made = Command(tmp_path, variables)
     assert made.inside("migrate").returncode == 0
     return made
@@ -153,6 +155,17 @@ def test_what_cannot_be_done_is_one_line_and_its_exit_code(command, known):
     command.variables["WAYLINK_NANGO_BASE_URL"] = "http://127.0.0.1:1"
     assert "reached" in one_line_error(command.inside("connections", "tags", "set", known), 1)
     command.variables["WAYLINK_NANGO_BASE_URL"] = away
+
+
+@pytest.mark.parametrize("command", ["sqlite", "postgresql"], indirect=True)
+def test_an_argument_that_is_no_text_is_one_line(command):
+    for arguments in (
+        ("connections", "show", "\udcff"),
+        ("connections", "--user", "\udcff"),
+        ("audit", "--actor", "a\udcff"),
+    ):
+        place = arguments.index(next(one for one in arguments if "\udcff" in one)) + 1
+        assert f"argument {place} is not UTF-8" in one_line_error(command.inside(*arguments), 2)
 
 
 def test_the_tags_of_a_drifting_connection_are_put_back_by_one_command(command, nango, known):
