@@ -19,6 +19,7 @@ from app.deadlines import EVENT_LEASE, MAX_CLAIMS
 from app.domain.states import ConnectionStatus, EventState
 from app.ids import EVENT, show
 from app.services import processing
+from app.services.processing import Processor
 from tests.integration.sandbox_server import register
 from tests.integration.world import DANA, OMAR, KilledError, auth, dying_at, failure, in_threads, refusing, sync
 
@@ -196,6 +197,21 @@ def test_a_lost_connection_is_told_once_and_not_for_each_event(world):
         world.process(*receipts)
     assert lines == []
     assert {world.event(one.event_id).state for one in receipts} == {EventState.RECEIVED}
+
+
+def test_a_batch_is_several_transactions_where_everybody_else_waits_for_each(world, monkeypatch):
+    monkeypatch.setattr(processing, "SQLITE_BATCH", 2)
+    sizes = []
+    apply = Processor._apply
+
+    def counted(processor, judged, routes):
+        sizes.append(len(judged))
+        return apply(processor, judged, routes)
+
+    monkeypatch.setattr(Processor, "_apply", counted)
+    receipts = world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(5)])
+    assert world.process(*receipts).settled == 5
+    assert sizes == ([2, 2, 1] if world.database.is_sqlite else [5])
 
 
 def test_an_event_that_kills_its_worker_is_given_up_after_five_claims_and_its_neighbours_are_done(world, clock):
