@@ -35,7 +35,7 @@ from app.web.proxies import behind_proxies
 from app.web.record import IngestRecord
 from app.web.webhooks import PATH, WebhookEndpoint
 from app.web.writers import writers_for
-from app.wiring import clients_of, policy_of
+from app.wiring import clients_of, means_of, policy_of
 
 log = get_logger(__name__)
 
@@ -109,6 +109,7 @@ def _api(settings: Settings, internal: Broker) -> Api:
         clients=clients_of(settings),
         clock=utc_now,
         hints=Hints(internal),
+        means=means_of(settings),
     )
     listed = [name for name in settings.allowed_hosts.split(",") if name.strip()]
     return Api(context, ENDPOINTS, allowed_hosts(listed, listening_on=settings.host))

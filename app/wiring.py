@@ -18,6 +18,7 @@ from app.outbound.sending import HttpSender
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
 from app.services.budget import Budget
 from app.services.configuring import DestinationRow
+from app.services.defining.destinations import Means
 from app.services.delivery import Deliverer, Http
 from app.services.destination_secrets import Keyring
 from app.services.nango_clients import NangoClients
@@ -73,6 +74,11 @@ def sealer_of(settings: Settings) -> Sealer:
     if settings.secret_key_file is not None:
         return sealer_of_file(settings.secret_key_file)
     return sealer_of_folder(settings.data_dir) if settings.database_url is None else sealer_without_key()
+
+
+def means_of(settings: Settings) -> Means:
+    """What it takes to define destinations."""
+    return Means(sealer_of(settings), settings.destination_ranges)
 
 
 def sender_of(settings: Settings) -> HttpSender:

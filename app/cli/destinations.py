@@ -1,7 +1,9 @@
 """`waylink destinations`: where teams take their jobs."""
 
 import sys
+from collections.abc import Callable
 from contextlib import closing
+from typing import IO, Any, Final, TypeVar
 
 import click
 
@@ -16,8 +18,12 @@ from app.errors import InvalidInput
 from app.services.alerting import Alerts
 from app.services.defining import destinations as defining
 from app.services.defining.editor import Editor
+from app.wiring import means_of
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_CLEARED: Final = {"broker": "broker_url", "rate": "rate_per_second", "timeout": "timeout_seconds"}
 _PLACE = click.argument("place", metavar="TEAM/NAME")
 
 
@@ -42,39 +48,85 @@ def destinations(context: click.Context, /, *, team: str | None, as_json: bool) 
         return
     with closing(open_current(load())) as database, database.read() as session:
         rows = definitions.destinations(session, DefinitionFilters(limit=10_000, team=team, in_force=None))
-    print_rows(rows, ("team", "name", "kind", "queue", "source", "disabled_at", "retired_at"), as_json=as_json)
+    print_rows(rows, ("team", "name", "kind", "queue", "url", "source", "disabled_at", "retired_at"), as_json=as_json)
+
+
+def _described(command: Command) -> Command:
+    for option, kind, told in (
+        ("--rate", click.FLOAT, "Jobs per second at most."),
+        ("--timeout", click.FLOAT, "Seconds for one try, over HTTP."),
+        ("--broker-url-file", click.File(), "Of Celery: a file with the URL of a broker of the team's own, or `-`."),
+        ("--url", click.STRING, "Of HTTP: where hand-overs are posted to."),
+        ("--queue", click.STRING, "Of Celery: the team's queue. Starts with `team.<team>.`."),
+    ):
+        command = click.option(option, type=kind, help=told)(command)
+    return command
+
+
+def _fields(
+    *, queue: str | None, url: str | None, timeout: float | None, rate: float | None, broker_url_file: IO[str] | None
+) -> dict[str, Any]:
+    """What was given, as fields of a destination."""
+    given = {"queue": queue, "url": url, "timeout_seconds": timeout, "rate_per_second": rate}
+    fields = {field: value for field, value in given.items() if value is not None}
+    if broker_url_file is not None:
+        fields["broker_url"] = broker_url_file.read().strip()
+    return fields
 
 
 @destinations.command("add")
 @_PLACE
-@click.option("--queue", required=True, help="The team's queue on the team broker. Starts with `team.<team>.`.")
+@_described
 @_JSON
-def add_destination(place: str, *, queue: str, as_json: bool) -> None:
-    """Add a destination of a team."""
+def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
+    """Add a destination of a team: over Celery with --queue, over HTTP with --url.
+
+    One that takes HTTP gets the secret that its hand-overs are signed with. It is shown this once.
+    """
     team, name = parted(place)
-    fields = {"kind": "celery", "queue": queue}
-    with closing(open_current(load())) as database, database.write() as session:
-        made = defining.add(session, fields, team=team, name=name, editor=Editor(cli_actor()), now=utc_now())
-        shown = shown_destination(made)
+    fields = {"kind": "http" if options["url"] is not None else "celery", **_fields(**options)}
+    settings = load()
+    with closing(open_current(settings)) as database, database.write() as session:
+        made = defining.add(
+            session, means_of(settings), fields, team=team, name=name, editor=Editor(cli_actor()), now=utc_now()
+        )
+        shown = shown_destination(made.row) | ({"secret": made.secret} if made.secret else {})
     print_one(shown, as_json=as_json)
 
 
 @destinations.command("change")
 @_PLACE
-@click.option("--queue", help="Its new queue.")
+@_described
+@click.option(
+    "--clear", multiple=True, type=click.Choice(sorted(_CLEARED)), help="Take the default, or the team broker, again."
+)
 @click.option(
     "--version", type=click.IntRange(min=1), help="The version this is about: refused where another is there by now."
 )
 @_JSON
-def change_destination(place: str, *, queue: str | None, version: int | None, as_json: bool) -> None:
+def change_destination(
+    place: str, *, clear: tuple[str, ...], version: int | None, as_json: bool, **options: Any
+) -> None:
     """Change a destination. Jobs that wait go where it says from then on."""
     team, name = parted(place)
-    if queue is None:
+    fields = _fields(**options)
+    cleared = {_CLEARED[one] for one in clear}
+    if both := fields.keys() & cleared:
+        raise click.UsageError(f"{', '.join(sorted(both))}: either a new value or --clear")
+    fields |= dict.fromkeys(cleared)
+    if not fields:
         raise click.UsageError("nothing to change: give an option")
-    editor = Editor(cli_actor())
-    with closing(open_current(load())) as database, database.write() as session:
+    settings = load()
+    with closing(open_current(settings)) as database, database.write() as session:
         changed = defining.change(
-            session, {"queue": queue}, team=team, name=name, version=version, editor=editor, now=utc_now()
+            session,
+            means_of(settings),
+            fields,
+            team=team,
+            name=name,
+            version=version,
+            editor=Editor(cli_actor()),
+            now=utc_now(),
         )
         shown = shown_destination(changed)
     print_one(shown, as_json=as_json)

@@ -4,9 +4,16 @@ Each function says what is wrong, as the end of a sentence that begins with the 
 """
 
 import re
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from app.domain.addresses import Network, read_url
+from app.errors import InvalidInput
 
 QUEUE_PREFIX: Final = "team."  # queues that do not begin so are Waylink's own
+
+TIMEOUTS: Final = (1.0, 30.0)  # seconds for one try over HTTP: a job's lease has to be longer
+RATES: Final = (0.01, 10_000.0)  # jobs per second
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _JOB: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
@@ -37,3 +44,40 @@ def wrong_queue(queue: str, *, team: str) -> str | None:
     if _QUEUE.fullmatch(queue):
         return None
     return "takes at most 200 letters, digits, `_`, `.` and `-`"
+
+
+def wrong_url(url: str, *, allowed: Sequence[Network] | None = None) -> str | None:
+    """Of an HTTP destination. allowed: the networks that the operator opened; None does not ask where it leads."""
+    try:
+        if allowed is None:
+            read_url(url)
+        else:
+            read_url(url, allowed)
+    except InvalidInput as wrong:
+        return f"cannot be used: {wrong}"
+    return None
+
+
+def wrong_destination(
+    fields: Mapping[str, Any], *, team: str, allowed: Sequence[Network] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Each field that is wrong, and how: of `kind`, `queue`, `url`, `timeout_seconds` and `rate_per_second`."""
+    kind, queue, url = fields.get("kind"), fields.get("queue"), fields.get("url")
+    timeout, rate = fields.get("timeout_seconds"), fields.get("rate_per_second")
+    if kind == "http":
+        wrong = wrong_url(url, allowed=allowed) if url else "is missing: an HTTP destination has one"
+        if wrong:
+            yield "url", wrong
+        if queue is not None:
+            yield "queue", "is for Celery destinations only"
+        if timeout is not None and not TIMEOUTS[0] <= timeout <= TIMEOUTS[1]:
+            yield "timeout_seconds", f"takes {TIMEOUTS[0]:g} to {TIMEOUTS[1]:g} seconds"
+    else:
+        if wrong := wrong_queue(queue or "", team=team):
+            yield "queue", wrong
+        if url is not None:
+            yield "url", "is for HTTP destinations only"
+        if timeout is not None:
+            yield "timeout_seconds", "is for HTTP destinations only"
+    if rate is not None and not RATES[0] <= rate <= RATES[1]:
+        yield "rate_per_second", f"takes {RATES[0]:g} to {RATES[1]:g} jobs per second"

@@ -9,6 +9,7 @@ from sqlalchemy import update
 from app.db import routes as route_rows
 from app.db.models import Event, Job
 from app.ids import EVENT, first_id, new_id, show
+from app.sealing import new_key
 from app.web.api import trying
 from tests.integration.api_client import open_api, problem_of
 
@@ -21,7 +22,8 @@ ROUTE = {"name": "contacts", "team": "crm", "destination": "jobs", "job": "crm.c
 def api(request, broker_url, tmp_path):
     sqlite = request.param == "sqlite"
     url = f"sqlite:///{tmp_path}/waylink.db" if sqlite else request.getfixturevalue("postgres_url")
-    with open_api(database_url=url, broker_url=broker_url, folder=tmp_path) as client:
+    key = {"WAYLINK_SECRET_KEY": new_key()}
+    with open_api(database_url=url, broker_url=broker_url, folder=tmp_path, **key) as client:
         made(client, "/destinations", {"team": "crm", "name": "jobs", "kind": "celery", "queue": "team.crm.jobs"})
         made(client, "/teams", {"name": "erp"})
         made(client, "/destinations", {"team": "erp", "name": "jobs", "kind": "celery", "queue": "team.erp.jobs"})
@@ -115,6 +117,54 @@ def test_destinations_are_changed_disabled_enabled_and_retired(api):
     assert api("DELETE", "/teams/erp").json()["retired_at"] is not None
     assert [one["name"] for one in api.json("/teams")["data"]] == ["crm"]
     problem_of(api("POST", "/destinations/erp/jobs/enable"), 404, "not_found")
+
+
+HOOK = {"team": "erp", "name": "hook", "kind": "http", "url": "https://hooks.example/erp", "rate_per_second": 5}
+
+
+def test_a_destination_over_http_shows_its_secret_once_and_rotates_it(api):
+    first = made(api, "/destinations", HOOK)
+    assert first["secret"].startswith("whsec_")
+    shown = api.json("/destinations/erp/hook")
+    assert (shown["url"], shown["rate_per_second"], shown["queue"]) == (HOOK["url"], 5.0, None)
+    rotated = api("POST", "/destinations/erp/hook/rotate-secret?overlap=1h").json()
+    assert rotated["secret"] not in {first["secret"], None}
+    secrets = api.json("/destinations/erp/hook/secrets")["data"]
+    assert [one["id"] for one in secrets] == [rotated["id"], *rotated["replaced"]]
+    assert [one["expires_at"] for one in secrets] == [None, rotated["overlap_ends_at"]]
+    assert api("DELETE", f"/destinations/erp/hook/secrets/{rotated['replaced'][0]}").status_code == 204
+    problem_of(api("DELETE", f"/destinations/erp/hook/secrets/{rotated['id']}"), 409, "conflict")
+    problem_of(api("POST", "/destinations/erp/hook/rotate-secret?overlap=soon"), 422, "invalid_input")
+    problem_of(api("POST", "/destinations/crm/jobs/rotate-secret"), 409, "conflict")
+    problem_of(api.get("/destinations/crm/jobs/secrets"), 409, "conflict")
+    everything = api.get("/audit?limit=100").text + api.get("/destinations").text
+    assert first["secret"] not in everything
+    assert rotated["secret"] not in everything
+
+
+def test_a_destinations_fields_are_changed_and_cleared(api):
+    made(api, "/destinations", HOOK)
+    changed = api("PATCH", "/destinations/erp/hook", json={"timeout_seconds": 5, "rate_per_second": None}).json()
+    assert (changed["timeout_seconds"], changed["rate_per_second"], changed["version"]) == (5.0, None, 2)
+    body = problem_of(api("PATCH", "/destinations/erp/hook", json={"url": "http://10.0.0.1/"}), 422, "invalid_input")
+    assert body["errors"][0]["field"] == "url"
+    own = {"team": "erp", "name": "own", "kind": "celery", "queue": "team.erp.own"}
+    assert made(api, "/destinations", own | {"broker_url": "redis://:hunter2@queue.example:6379/3"})["own_broker"]
+    assert "hunter2" not in api.get("/destinations").text + api.get("/audit?limit=100").text
+
+
+def test_a_teams_token_gives_itself_http_and_no_broker(api):
+    own = {"name": "hook", "kind": "http", "url": "https://hooks.example/crm"}
+    assert made(api, "/destinations", own, who="team")["secret"].startswith("whsec_")
+    broker = {"name": "b", "kind": "celery", "queue": "team.crm.b", "broker_url": "redis://queue.example:6379/3"}
+    refused = problem_of(api("POST", "/destinations", json=broker, who="team"), 422, "invalid_input")
+    assert refused["errors"][0]["rule"] == "operators_only"
+    assert api("POST", "/destinations/crm/hook/rotate-secret", who="team").status_code == 200
+    problem_of(api("POST", "/destinations/crm/hook/rotate-secret", who="team-viewer"), 403, "forbidden")
+    made(api, "/destinations", HOOK)
+    for path in ("/destinations/erp/hook/rotate-secret", "/destinations/erp/hook/enable"):
+        problem_of(api("POST", path, who="team"), 404, "not_found")
+    problem_of(api.get("/destinations/erp/hook/secrets", who="team"), 404, "not_found")
 
 
 def test_lists_go_on_behind_a_name_whatever_comes_and_goes(api):

@@ -1,6 +1,7 @@
 """`waylink teams`, `routes` and `destinations`: managing what waylink.toml does not define; answers by exit code."""
 
 import io
+import json
 
 import pytest
 
@@ -63,6 +64,23 @@ def test_destinations_and_teams_live_likewise(waylink: Command) -> None:
     assert "destinations jobs" in one_line_error(waylink.inside("teams", "remove", "crm"), 1)
 
 
+def test_http_and_own_brokers_come_by_command_too(waylink: Command) -> None:
+    made = waylink.json("destinations", "add", "crm/hook", "--url", "https://hooks.example/crm", "--timeout", "5")
+    assert (made["kind"], made["timeout_seconds"], made["secret"][:6]) == ("http", 5.0, "whsec_")
+    assert made["secret"] not in waylink.inside("destinations", "--json").stdout
+    changed = waylink.json("destinations", "change", "crm/hook", "--rate", "10", "--clear", "timeout")
+    assert (changed["rate_per_second"], changed["timeout_seconds"]) == (10.0, None)
+    (waylink.folder / "broker.url").write_text("redis://:hunter2@queue.example:6379/3\n")
+    own = waylink.inside(
+        "destinations", "add", "crm/own", "--queue", "team.crm.own", "--broker-url-file", "broker.url", "--json"
+    )
+    assert json.loads(own.stdout)["own_broker"] is True
+    assert "hunter2" not in own.stdout + waylink.inside("audit", "--json").stdout
+    assert waylink.json("destinations", "change", "crm/own", "--clear", "broker")["own_broker"] is False
+    both = waylink.inside("destinations", "change", "crm/hook", "--rate", "10", "--clear", "rate")
+    assert (both.returncode, "either a new value or --clear" in both.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -74,6 +92,8 @@ def test_destinations_and_teams_live_likewise(waylink: Command) -> None:
         (["routes", "enable", "nobody"], 1, "no route 'nobody'"),
         (["routes", "remove", "nobody", "--yes"], 1, "no route 'nobody'"),
         (["destinations", "add", "crm/x", "--queue", "celery"], 2, "has to start with `team.crm.`"),
+        (["destinations", "add", "crm/x"], 2, "queue: has to start"),
+        (["destinations", "add", "crm/x", "--url", "http://10.0.0.1/"], 2, "address is refused (private)"),
         (["destinations", "add", "crm", "--queue", "team.crm.x"], 2, "TEAM/NAME"),
         (["destinations", "change", "erp/jobs", "--queue", "team.erp.x"], 1, "waylink.toml"),
         (["destinations", "disable", "erp/nothing"], 1, "no destination 'erp/nothing'"),

@@ -7,17 +7,22 @@ import pytest
 from app.db import audit
 from app.db import routes as route_rows
 from app.db.audit import AuditFilters
-from app.db.models import Destination
-from app.errors import InvalidFields, NameTaken, NotFound, ReadOnly, Stale, StillUsed
-from app.services import tokens
+from app.db.models import Destination, DestinationHealth
+from app.domain.addresses import read_networks
+from app.errors import Conflict, InvalidFields, NameTaken, NotFound, ReadOnly, Stale, StillUsed
+from app.sealing import new_key, sealer_with, sealer_without_key
+from app.services import destination_secrets, tokens
 from app.services.alerting import Alerts
 from app.services.defining import destinations, routes, teams
+from app.services.defining.destinations import Means
 from app.services.defining.editor import Editor
 from app.services.explaining import explain
 from app.services.route_cache import RouteCache
 from tests.integration.world import DANA, auth, in_threads
 
 CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked"]}
+MEANS = Means(sealer_with(new_key()), read_networks("127.0.0.0/8"))
+HOOK = {"kind": "http", "url": "https://hooks.example/crm"}
 OPERATOR, CRM, ERP = Editor("cli:test"), Editor("token:crm", "crm"), Editor("token:erp", "erp")
 ROUTE = {"name": "a", "team": "crm", "destination": "jobs", "job": "crm.a", "pattern": CREATED, "enabled": True}
 
@@ -31,6 +36,8 @@ def place(world):
 
 
 def do(world, verb, *given, editor=OPERATOR, **options):
+    if verb in {destinations.add, destinations.change}:
+        given = (MEANS, *given)
     with world.database.write() as session:
         return verb(session, *given, editor=editor, now=world.clock(), **options)
 
@@ -189,8 +196,101 @@ def test_a_destination_is_retired_when_nothing_feeds_it_any_more_and_can_return(
         do(place, routes.add, ROUTE)
     with pytest.raises(NotFound):
         do(place, destinations.change, {"queue": "team.crm.x"}, team="crm", name="jobs")
-    back = do(place, destinations.add, {"kind": "celery", "queue": "team.crm.new"}, team="crm", name="jobs")
+    back = do(place, destinations.add, {"kind": "celery", "queue": "team.crm.new"}, team="crm", name="jobs").row
     assert (back.version, back.queue, back.retired_at) == (2, "team.crm.new", None)
+
+
+def secrets_of(world, name="hook"):
+    with world.database.read() as session:
+        found = destination_secrets.listed(session, team="crm", destination=name)
+        return [(one.expires_at is None or one.expires_at > world.clock(), bytes(one.sealed)) for one in found]
+
+
+def test_a_destination_that_takes_http_gets_a_secret_that_is_told_once_and_kept_sealed(place):
+    added = do(place, destinations.add, HOOK, team="crm", name="hook")
+    assert added.secret.startswith("whsec_")
+    assert added.secret not in repr(added)
+    [(live, sealed)] = secrets_of(place)
+    assert live
+    assert added.secret.encode() not in sealed
+    assert (added.row.kind, added.row.url, added.row.queue) == ("http", HOOK["url"], None)
+    assert added.secret not in str(acts(place))
+
+
+def test_a_destination_that_returns_has_a_new_secret_and_none_of_before(place, clock):
+    first = do(place, destinations.add, HOOK, team="crm", name="hook").secret
+    do(place, destinations.remove, team="crm", name="hook")
+    clock.move(1)
+    again = do(place, destinations.add, HOOK, team="crm", name="hook").secret
+    assert again != first
+    assert [live for live, _ in secrets_of(place)] == [True, False]
+
+
+def test_without_a_key_no_secret_is_made_and_nothing_else_either(place):
+    keyless = Means(sealer_without_key())
+    for fields in (HOOK, {"kind": "celery", "queue": "team.crm.x", "broker_url": "redis://queue.example:6379/3"}):
+        with pytest.raises(Conflict, match="WAYLINK_SECRET_KEY"), place.database.write() as session:
+            destinations.add(session, keyless, fields, team="crm", name="hook", editor=OPERATOR, now=place.clock())
+    with place.database.read() as session, pytest.raises(NotFound):
+        destinations.get(session, team="crm", name="hook", editor=OPERATOR)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"kind": "http"}, "url"),
+        ({"kind": "http", "url": "ftp://hooks.example"}, "url"),
+        ({"kind": "http", "url": "https://user:hunter2@hooks.example"}, "url"),
+        ({"kind": "http", "url": "http://169.254.169.254/latest"}, "url"),
+        ({"kind": "http", "url": "https://hooks.example", "queue": "team.crm.x"}, "queue"),
+        ({"kind": "http", "url": "https://hooks.example", "timeout_seconds": 3600}, "timeout_seconds"),
+        ({"kind": "http", "url": "https://hooks.example", "rate_per_second": 0}, "rate_per_second"),
+        ({"kind": "http", "url": "https://hooks.example", "broker_url": "redis://queue.example"}, "broker_url"),
+        ({"kind": "celery", "queue": "team.crm.x", "url": "https://hooks.example"}, "url"),
+        ({"kind": "celery", "queue": "team.crm.x", "broker_url": "filesystem:///tmp"}, "broker_url"),
+        ({"kind": "celery", "queue": "team.crm.x", "broker_url": "redis://:hunter2@10.0.0.1:6379/0"}, "broker_url"),
+    ],
+)
+def test_what_no_destination_can_be_is_refused_by_field_without_its_secrets(place, fields, field):
+    with pytest.raises(InvalidFields) as refused:
+        do(place, destinations.add, fields, team="crm", name="x")
+    assert [one.field for one in refused.value.faults] == [field]
+    assert "hunter2" not in str(refused.value)
+
+
+def test_an_operator_alone_gives_a_team_a_broker_of_its_own(place):
+    own = {"kind": "celery", "queue": "team.crm.x", "broker_url": "redis://:hunter2@queue.example:6379/3"}
+    for editor, allowed in ((CRM, False), (OPERATOR, True)):
+        if allowed:
+            made = do(place, destinations.add, own, team="crm", name="x", editor=editor).row
+            assert b"hunter2" not in made.broker_sealed
+        else:
+            with pytest.raises(InvalidFields, match="operators only"):
+                do(place, destinations.add, own, team="crm", name="x", editor=editor)
+    assert "hunter2" not in str(acts(place))
+    with pytest.raises(InvalidFields, match="operators only"):
+        do(place, destinations.change, {"broker_url": None}, team="crm", name="x", editor=CRM)
+    assert do(place, destinations.change, {"queue": "team.crm.y"}, team="crm", name="x", editor=CRM).broker_sealed
+    assert do(place, destinations.change, {"broker_url": None}, team="crm", name="x").broker_sealed is None
+
+
+def test_a_new_place_is_tried_at_once_however_the_old_one_failed(place):
+    do(place, destinations.add, HOOK, team="crm", name="hook")
+    with place.database.write() as session:
+        now = place.clock()
+        session.add(DestinationHealth(
+            team="crm", destination="hook", window_at=now, succeeded=0, failed=9, failing_since=now, probe_at=now,
+            probes=4,
+        ))  # fmt: skip
+    do(place, destinations.change, {"rate_per_second": 5.0}, team="crm", name="hook")
+    assert health(place).failing_since is not None
+    do(place, destinations.change, {"url": "https://hooks.example/v2"}, team="crm", name="hook")
+    assert (health(place).failing_since, health(place).probes) == (None, 0)
+
+
+def health(world):
+    with world.database.read() as session:
+        return session.get(DestinationHealth, ("crm", "hook"))
 
 
 def test_a_route_and_the_end_of_its_destination_cannot_cross(place):

@@ -107,19 +107,58 @@ class DestinationRecord(DestinationRow, frozen=True, kw_only=True, forbid_unknow
     health: Health | None
 
 
-class NewDestination(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`team` may be left out with a team's token."""
+class DestinationMade(DestinationRecord, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`secret`: what its hand-overs are signed with, of one that takes HTTP. It is shown this once."""
 
-    name: str
-    kind: Literal["celery"]
-    queue: str
-    team: str | UnsetType = UNSET
+    secret: str | None
 
 
 class DestinationChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is left out stays as it is."""
+    """What is left out stays as it is; null takes the default. `queue` and `broker_url` are for Celery, `url` and
+    `timeout_seconds` for HTTP. `broker_url`, a broker of the team's own, is set by operators only."""
 
     queue: str | UnsetType = UNSET
+    broker_url: str | UnsetType | None = UNSET
+    url: str | UnsetType = UNSET
+    timeout_seconds: float | UnsetType | None = UNSET
+    rate_per_second: float | UnsetType | None = UNSET
+
+
+class NewDestination(DestinationChange, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`team` may be left out with a team's token. A Celery destination has a `queue`, one that takes HTTP a `url`."""
+
+    name: str
+    kind: Literal["celery", "http"]
+    team: str | UnsetType = UNSET
+
+
+class RotateQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    overlap: Annotated[str, Meta(description="How long those before still sign, such as `24h`; `0s`: no longer.")] = (
+        "24h"
+    )
+
+
+class SecretMade(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new signing secret, shown this once. Those that it `replaced` sign, too, until `overlap_ends_at`."""
+
+    id: str
+    secret: str
+    replaced: list[str]
+    overlap_ends_at: str | None
+
+
+class SecretRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A signing secret, by its id. `expires_at` is null for the one that stands."""
+
+    id: str
+    created_at: str
+    expires_at: str | None
+
+
+class Secrets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of a destination, newest first, those that ended lately, too."""
+
+    data: list[SecretRow]
 
 
 class TeamQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):

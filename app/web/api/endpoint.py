@@ -14,6 +14,7 @@ from app.db.engine import Database
 from app.domain.access import Access, Scope
 from app.hints import Hints
 from app.services.alerting import Alerts
+from app.services.defining.destinations import Means
 from app.services.nango_clients import NangoClients
 from app.services.operations.desk import Desk
 from app.services.policy import Policy
@@ -37,6 +38,7 @@ class Context:
     clients: NangoClients
     clock: Callable[[], datetime]
     hints: Hints
+    means: Means  # of keeping secrets, and where destinations may be
     routes: RouteCache = field(default_factory=RouteCache)
 
     @property

@@ -6,6 +6,7 @@ from app.web.api import (
     connection_edits,
     connections,
     definitions,
+    destinations,
     event_acts,
     job_acts,
     people,
@@ -24,5 +25,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *reconciliations.ENDPOINTS,
     *people.ENDPOINTS,
     *definitions.ENDPOINTS,
+    *destinations.ENDPOINTS,
     *trying.ENDPOINTS,
 )
