@@ -129,7 +129,9 @@ def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str,
                 "started_at": shown_time(each.started_at),
                 "latency_ms": round(each.latency_ms, 1),
                 "outcome": each.outcome,
+                "status": each.status,
                 "error": each.error,
+                "response_excerpt": each.response_excerpt,
             }
             for each in attempts
         ]

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from app.db import listing
 from app.db.models import Destination, Job
 from app.deadlines import HTTP_TIMEOUT, JOB_LEASE
 from app.domain.destination_health import MIN_FAILURES
@@ -104,6 +105,9 @@ def test_an_answer_that_accepts_nothing_is_tried_again_with_the_same_id(world, s
     assert clock.now + SCHEDULE[0] <= job.next_at <= clock.now + SCHEDULE[0] * (1 + JITTER)
     [attempt] = attempts(world, "crm")
     assert (attempt.status, attempt.response_excerpt) == (status, f"this is {status}")
+    with world.database.read() as session:
+        (told,) = listing.job(session, attempt.job_id)["attempt_log"]
+    assert (told["status"], told["response_excerpt"]) == (status, f"this is {status}")
     clock.move(6.1)
     worker.deliver()
     first, second = server.calls

@@ -144,7 +144,9 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
     started_at: str
     latency_ms: float
     outcome: str
+    status: int | None
     error: str | None
+    response_excerpt: str | None
 
 
 class JobRecord(JobRow, frozen=True, kw_only=True):
