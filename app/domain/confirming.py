@@ -164,10 +164,10 @@ def _settle_flow(notice: Notice, view: View, *, looks: int, failing: bool) -> Ve
 
 
 def _settle_deletion(look: View | Absent, *, looks: int, known: Known | None) -> Verdict:
+    if isinstance(look, View):
+        return _again(looks, "Nango's list still shows the connection")  # known or not: this batch may be making it
     if known is None:
         return Accept(confirmed=False)  # we never knew it: there is nothing to undo
-    if isinstance(look, View):
-        return _again(looks, "Nango's list still shows the connection")
     if known.deleted:
         return Accept(confirmed=True)
     if known.observed_at is not None and look.observed_at < known.observed_at:

@@ -56,7 +56,10 @@ class Effects:
         self._change(connection, event, judged, verdict)
         if _is_new_and_broken(judged, connection, before):
             self._break(connection, judged)
-        untold = _untold(judged.notice.type, event.origin, verdict.view, connection, before)
+        if event.route_set is not None and judged.notice.type is EventType.CONNECTION_CREATED:
+            untold = None  # a second look: a generation that it finds is told by its own event, or by a run
+        else:
+            untold = _untold(judged.notice.type, event.origin, verdict.view, connection, before)
         same = connection.nango_id is not None and connection.nango_id == before.nango_id
         first_told = event.route_set is None and untold is None and judged.notice.type in LINKING_TYPES
         if same and connection.tags != before.tags and not first_told:

@@ -340,3 +340,26 @@ def test_an_older_view_does_not_revive_what_was_deleted(world, nango, settle_slo
     settle_slowly(auth("override", connection_id=connection_id, tags=DANA), meanwhile=meanwhile)
     assert world.connection(connection_id).status == ConnectionStatus.DELETED
     assert world.owner(connection_id) is None
+
+
+@pytest.mark.parametrize("first", ["creation", "deletion"])
+@pytest.mark.parametrize("told", ["creation", "override"])
+def test_a_deletion_in_the_batch_that_makes_the_connection_is_not_believed_either(
+    *, world, nango, connection_id, first, told
+):
+    """Whoever knows an id can have a deletion signed just when the connection comes."""
+    world.route(all={"type": ["connection.created", "connection.reauthorized", "connection.deleted"]})
+    register(nango, connection_id, "oauth2", tags=DANA)
+    bodies = [
+        auth("deletion", connection_id=connection_id, tags=DANA),
+        auth(told, connection_id=connection_id, tags=DANA),
+    ]
+    world.process(*world.receive(*(bodies if first == "deletion" else reversed(bodies))))
+    for seconds in SCHEDULE:
+        world.clock.move(seconds)
+        world.process()
+    assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
+    assert world.owner(connection_id) == ("usr_1042", "org_77")
+    assert len(world.jobs()) == 1
+    announced = world.connection(connection_id).announced_nango_id
+    assert (announced is not None) == (told == "creation"), "what was not told is left to its webhook, or to a run"

@@ -137,6 +137,19 @@ def test_a_second_look_that_finds_other_tags_tells_of_them_and_not_of_the_creati
     assert (document["tags"], document["origin"], document["confirmed"]) == (OMAR, "system", True)
 
 
+def test_a_second_look_leaves_the_creation_of_the_next_generation_to_its_own_webhook(world, nango, linked):
+    world.receive(auth(connection_id=linked, tags=DANA))
+    world.process()
+    nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
+    newer = register(nango, linked, "oauth2", tags=DANA)["id"]
+    before = len(told(world, "connection.created"))
+    world.receive(auth(connection_id=linked, tags=DANA))  # the old delivery, once more
+    world.process()
+    assert (world.connection(linked).nango_id, len(told(world, "connection.created"))) == (newer, before)
+    world.settle(auth(connection_id=linked, tags=DANA, provider="made-again"))
+    assert len(told(world, "connection.created")) == before + 1
+
+
 def test_a_b_a_within_the_window_ends_as_a_and_tells_of_both_changes(world, nango, linked):
     first, second = auth("override", connection_id=linked, tags=DANA), auth("override", connection_id=linked, tags=OMAR)
     for body, tags in ((first, DANA), (second, OMAR), (first, DANA)):
