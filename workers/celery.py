@@ -12,6 +12,7 @@ from app.clock import utc_now
 from app.db.engine import connect
 from app.db.schema import require_current
 from app.deadlines import assert_nested
+from app.services.alerting import Alerts
 from app.services.asking_again import ask_again
 from app.services.delivery_loop import DeliveryLoop
 from app.services.processing import Processor
@@ -53,7 +54,7 @@ def make_worker(settings: Settings) -> Worker:
         if directory
         else partial(link_waiting, database, routes, policy, clock=utc_now)
     )
-    upkeep.register(app, database, internal, link=link, window=window)
+    upkeep.register(app, database, internal, link=link, window=window, alerts=Alerts())
     return Worker(app, deliveries)
 
 

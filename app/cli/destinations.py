@@ -139,7 +139,7 @@ def enable_destination(place: str, *, as_json: bool) -> None:
     """Let the jobs of a destination go out again, parked ones too."""
     team, name = parted(place)
     with closing(open_current(load())) as database, database.write() as session:
-        one = defining.enable(session, team=team, name=name, editor=Editor(cli_actor()), now=utc_now())
+        one = defining.enable(session, Alerts(), team=team, name=name, editor=Editor(cli_actor()), now=utc_now())
         shown = shown_destination(one)
     print_one(shown, as_json=as_json)
 

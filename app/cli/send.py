@@ -19,6 +19,7 @@ from app.settings import Settings
 from app.telemetry import escape_control
 
 _SAMPLES: Final = files("app.cli") / "samples"
+_AROUND: Final = ("sync", "forward", "async_action")  # webhooks that go with a connection
 
 
 def sample_names() -> list[str]:
@@ -111,10 +112,11 @@ def _register(environment: Environment, content: bytes) -> None:
         body = json.loads(content)
     except (ValueError, RecursionError):
         return
-    # What is told as deleted or failed is not made to exist by telling it.
-    if not isinstance(body, dict) or body.get("type") != "auth" or not body.get("success"):
+    if not isinstance(body, dict):
         return
-    if body.get("operation") == "deletion":
+    # What is told as deleted or failed is not made to exist by telling it.
+    made = body.get("type") == "auth" and body.get("success") and body.get("operation") != "deletion"
+    if not made and not (body.get("type") in _AROUND and "connectionId" in body):
         return
     key = environment.api_key.get_secret_value() if environment.api_key else ""
     try:

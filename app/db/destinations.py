@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
@@ -12,8 +13,10 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.events import insert_for
 from app.db.jobs import HELD, PARKED, READY, Key, waits
-from app.db.models import Destination, DestinationHealth
+from app.db.models import Destination, DestinationHealth, Job
 from app.domain.destination_health import Health
+
+COUNTED: Final = 1000  # waiting jobs are counted up to here
 
 _destinations = bulk.table(Destination)
 _health = bulk.table(DestinationHealth)
@@ -113,8 +116,28 @@ def enable(session: Session, *, team: str, destination: str) -> bool:
     return session.execute(changed).first() is not None
 
 
+def disabled_since(session: Session, *, team: str, destination: str) -> datetime | None:
+    """None for one that is enabled."""
+    named = (Destination.team == team, Destination.name == destination)
+    return session.scalar(select(Destination.disabled_at).where(*named))
+
+
 def forget_failures(session: Session, *, team: str, destination: str) -> None:
     """As if it had never failed."""
     named = (_health.c.team == team, _health.c.destination == destination)
     closed = {"succeeded": 0, "failed": 0, "failing_since": None, "probe_at": None, "probes": 0}
     session.execute(update(_health).where(*named).values(**closed))
+
+
+def kind_of(session: Session, *, team: str, destination: str) -> str | None:
+    """`celery` or `http`; None for one that does not exist."""
+    return session.scalar(select(Destination.kind).where(Destination.team == team, Destination.name == destination))
+
+
+def waiting_jobs(session: Session, *, team: str, destination: str) -> list[UUID]:
+    """Up to COUNTED jobs that wait to be handed over: those that are due first in front, then those that are parked."""
+    found: list[UUID] = []
+    for which in (READY, PARKED):  # an index has each
+        mine = select(Job.id).where(which, Job.team == team, Job.destination == destination)
+        found += session.scalars(mine.order_by(Job.next_at).limit(COUNTED - len(found)))
+    return found

@@ -151,6 +151,21 @@ def _locking(dialect: str) -> Select[Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class TypedEvent:
+    """What a processed event is, and where it belongs; an empty environment is none."""
+
+    id: UUID
+    type: str | None
+    environment: str
+
+
+def typed(session: Session, ids: Collection[UUID]) -> dict[UUID, TypedEvent]:
+    """Events by their ids."""
+    chosen = select(*bulk.columns(Event, TypedEvent)).where(bulk.among(bulk.dialect(session), _events.c.id))
+    return {row.id: TypedEvent(*row) for row in session.execute(chosen, bulk.keys(ids))}
+
+
+@dataclass(frozen=True, slots=True)
 class JudgedEvent:
     """An event as it was judged."""
 

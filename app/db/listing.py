@@ -161,7 +161,7 @@ def _event(one: Event) -> dict[str, Any]:
         "id": show(EVENT, one.id),
         "type": one.type,
         "origin": one.origin,
-        "environment": one.environment,
+        "environment": one.environment or None,
         "integration": one.integration,
         "connection_id": one.connection_id,
         "state": one.state,

@@ -275,6 +275,20 @@ class DestinationHealth(Base):
     paced_to: Mapped[datetime | None]  # with a rate limit: the moment up to which jobs were let through
 
 
+class Discards(Base):
+    """Dead letters of a destination that the teams were not told of yet, and when they may be told again."""
+
+    __tablename__ = "discards"
+
+    team: Mapped[str] = mapped_column(primary_key=True)
+    destination: Mapped[str] = mapped_column(primary_key=True)
+    environment: Mapped[str] = mapped_column(primary_key=True)
+    next_at: Mapped[datetime]
+    since: Mapped[datetime | None]  # when the first of them was discarded; None while there are none
+    count: Mapped[int]
+    facts: Mapped[dict[str, Any]]  # what is told of them
+
+
 class RouteSetVersion(Base):
     """One row, one number: it grows with every change of any route, so workers see a change by one cheap read."""
 

@@ -35,6 +35,10 @@ class EventType(StrEnum):
     NANGO_FORWARD = "nango.forward"
     NANGO_ASYNC_ACTION = "nango.async_action"
     NANGO_UNHANDLED = "nango.unhandled"
+    DESTINATION_FAILING = "waylink.destination.failing"
+    DESTINATION_DISABLED = "waylink.destination.disabled"
+    DESTINATION_RECOVERED = "waylink.destination.recovered"
+    JOB_DISCARDED = "waylink.job.discarded"
 
 
 _AUTH_TYPES: Final = {
@@ -259,7 +263,7 @@ def document(
     type: str,  # noqa: A002 - the member's name in the public contract
     origin: str,
     occurred_at: datetime,
-    environment: str,
+    environment: str | None,
     confirmed: bool,
     notice: Notice | None = None,
     integration: str | None = None,

@@ -17,17 +17,18 @@ from app.domain.linking import EndUser
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnEvent:
-    """What is known of an event of our own.
+    """What is known of an event of our own; one that is about no connection has a payload instead.
 
     look: what Nango's API showed when it was found; it stands for the event's first look-up. None: Nango is asked, as
     for a webhook. error: for failures; of Nango's log, never of a provider's answer.
     """
 
     type: EventType
-    integration: str
-    connection_id: str
+    integration: str | None = None
+    connection_id: str | None = None
     error: EventError | None = None
     look: View | Absent | None = None
+    payload: Mapping[str, object] | None = None
 
     @property
     def notice(self) -> Notice:
@@ -44,6 +45,7 @@ class OwnEvent:
             tags=view.tags if view else None,
             end_user=view.end_user if view else None,
             error=self.error,
+            payload=self.payload,
         )
 
 
@@ -54,6 +56,8 @@ def write_own(event: OwnEvent) -> bytes:
         "integration": event.integration,
         "connection_id": event.connection_id,
     }
+    if event.payload is not None:
+        body["payload"] = event.payload
     if event.error is not None:
         body["error"] = {"type": event.error.type, "description": event.error.description}
     if isinstance(event.look, View):
@@ -75,6 +79,7 @@ def read_own(body: bytes) -> OwnEvent:
             connection_id=read["connection_id"],
             error=EventError(error["type"], error["description"]) if error is not None else None,
             look=look,
+            payload=read.get("payload"),
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ValueError(f"not an event of our own: {type(problem).__name__}") from None

@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Final
 
 from app.domain.patterns.pattern import Condition, Pattern
 from app.domain.route_index import RouteIndex
+
+ALERTS: Final = "waylink."  # how the types of events begin that tell of Waylink's own trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,11 @@ class Route:
     job: str
     pattern: Pattern
     enabled: bool = True
+
+    def takes(self, document: object) -> bool:
+        """Whether it is on, and a document matches that is no alert of its own destination."""
+        own = (self.team, self.destination)
+        return self.enabled and self.pattern.matches(document) and told_of(document) != own
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +56,7 @@ class RouteSet:
 
     def match(self, document: object) -> list[Decision]:
         """A decision for each route that matches, ordered by route name."""
-        candidates = self._index.candidates(document)
-        matched = [route for route in candidates if route.enabled and route.pattern.matches(document)]
+        matched = [route for route in self._index.candidates(document) if route.takes(document)]
         matched.sort(key=attrgetter("name"))
         return [Decision(route, matched=True, conditions=route.pattern.conditions(document)) for route in matched]
 
@@ -58,7 +65,19 @@ class RouteSet:
         return [_decision(route, document) for route in self.routes]
 
 
+def told_of(document: object) -> tuple[object, object] | None:
+    """The destination that an alert tells of, by team and name. What has failed there would only fail there again."""
+    if not isinstance(document, dict) or not str(document.get("type")).startswith(ALERTS):
+        return None
+    payload = document.get("payload")
+    return (payload.get("team"), payload.get("destination")) if isinstance(payload, dict) else None
+
+
 def _decision(route: Route, document: object) -> Decision:
     conditions = route.pattern.explain(document)
+    if told_of(document) == (route.team, route.destination):
+        actual = f"{route.team}/{route.destination}"
+        other = "another destination than the one that the alert tells of"
+        conditions += (Condition(path="", expected=other, actual=actual, present=True, matched=False),)
     matched = route.enabled and all(condition.matched for condition in conditions)
     return Decision(route, matched, conditions)

@@ -52,7 +52,7 @@ class Fault(StrEnum):
 
 class DestinationChange(StrEnum):
     FAILING = "failing"  # its breaker opened: jobs are parked, a probe goes out now and then
-    RECOVERED = "recovered"  # a probe succeeded: its jobs are released
+    RECOVERED = "recovered"  # a probe succeeded, or somebody enabled it: its jobs are released
     DISABLED = "disabled"  # it answered 410, or somebody disabled it: jobs are parked until it is enabled
 
 

@@ -103,7 +103,7 @@ def look(database: Database, route: Route, span: Span, *, limit: int, at_most: i
         for event in chunk:
             if len(found.event_ids) >= limit:
                 break
-            found.note(event, matched=route.pattern.matches(event.document))
+            found.note(event, matched=route.takes(event.document))
         is_full = len(found.event_ids) >= limit
         found.complete = not is_full and len(chunk) < size
         yield found
@@ -144,7 +144,7 @@ class _Filler:
         if route.version != self.route.version:
             raise Conflict(f"route {route.name!r} changed meanwhile: look again", found={"version": route.version})
         documents = rows.documents_to_fill(session, ids, route.name, untold=_UNTOLD)
-        wanted = [one for one in ids if one in documents and route.pattern.matches(documents[one])]
+        wanted = [one for one in ids if one in documents and route.takes(documents[one])]
         decisions = [
             decision_row(one, Decision(route, True, route.pattern.conditions(documents[one])), now=now)
             for one in wanted

@@ -27,9 +27,18 @@ def disable(
     return changed
 
 
-def enable(session: Session, *, team: str, destination: str) -> bool:
+def enable(session: Session, alerts: Alerts, *, team: str, destination: str, now: datetime) -> bool:
     """Release its jobs, and forget that it failed; False if it was enabled already."""
+    since = destinations.disabled_since(session, team=team, destination=destination)
     changed = destinations.enable(session, team=team, destination=destination)
     if changed:
         destinations.forget_failures(session, team=team, destination=destination)
+        told = ChangedDestination(
+            team=team,
+            destination=destination,
+            change=DestinationChange.RECOVERED,
+            reason="somebody enabled it",
+            since=since,
+        )
+        alerts.destinations_changed(session, [told], now=now)
     return changed

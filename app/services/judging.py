@@ -120,7 +120,7 @@ class Judge:
             type=kind,
             origin=origin,
             occurred_at=occurred_at,
-            environment=environment,
+            environment=environment or None,
             confirmed=confirmed,
             notice=notice,
             integration=best.integration if best else None,

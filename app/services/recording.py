@@ -84,12 +84,14 @@ def _change(key: Key, before: Health, after: Health) -> ChangedDestination | Non
     if (before.failing_since is None) == (after.failing_since is None):
         return None
     change = DestinationChange.RECOVERED if after.failing_since is None else DestinationChange.FAILING
+    decided = {"failed": after.failed, "succeeded": after.succeeded} if after.failing_since is not None else {}
     return ChangedDestination(
         team=key[0],
         destination=key[1],
         change=change,
         reason=after.last_error or "",
         since=after.failing_since or before.failing_since,
+        counts=decided,
     )
 
 

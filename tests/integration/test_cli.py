@@ -26,6 +26,7 @@ from app.db.engine import connect
 from app.db.models import Connection, Event, Job
 from app.domain.signature import HEADER, sign
 from app.ids import CONNECTION, EVENT, JOB, new_id, show
+from tests.integration.sandbox_server import API_KEY, serve
 from tests.integration.world import closed_port
 from tests.servers import ValkeyServer
 
@@ -392,6 +393,20 @@ def test_a_sandbox_that_is_away_is_a_note_and_the_webhook_goes_out(tmp_path, end
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("note: not registered at the sandbox")
     assert len(endpoint.bodies) == 1
+
+
+def test_of_a_sync_that_is_sent_the_sandbox_gets_the_connection_with_its_tags(tmp_path, endpoint: Endpoint) -> None:
+    with serve() as sandbox:
+        waylink = Command(tmp_path)
+        (tmp_path / ".waylink").mkdir()
+        known = {"base_url": str(sandbox.base_url), "api_key": API_KEY, "signing_key": "k"}
+        (tmp_path / ".waylink/sandbox.json").write_text(json.dumps(known))
+        done = waylink("send", "sync_success", "--tag", "plan=pro", "--url", endpoint.url)
+        assert (done.returncode, done.stderr) == (0, "")
+        [one] = sandbox.get("/connections").json()["connections"]
+        [body] = endpoint.bodies
+        assert one["connection_id"] == json.loads(body)["connectionId"]
+        assert one["tags"] == {"plan": "pro"}
 
 
 # web, as a process

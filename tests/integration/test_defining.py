@@ -318,7 +318,7 @@ def test_a_destination_of_the_file_can_be_disabled_and_enabled(world):
     assert not world.route(a=CREATED)
     with world.database.read() as session:
         assert session.get(Destination, ("crm", "jobs")).disabled_reason == "moving house"
-    assert do(world, destinations.enable, team="crm", name="jobs").disabled_at is None
+    assert do(world, destinations.enable, Alerts(), team="crm", name="jobs").disabled_at is None
     assert [act for act, _ in acts(world)] == ["destination.disabled", "destination.enabled"]
 
 
@@ -357,9 +357,9 @@ def test_a_teams_editor_reaches_its_own_only(place):
     for verb, given in ((routes.change, ("theirs", {"job": "x"})), (routes.remove, ("theirs",))):
         with pytest.raises(NotFound):
             do(place, verb, *given, editor=CRM)
-    for verb in (destinations.remove, destinations.enable):
+    for verb, given in ((destinations.remove, ()), (destinations.enable, (Alerts(),))):
         with pytest.raises(NotFound):
-            do(place, verb, team="erp", name="jobs", editor=CRM)
+            do(place, verb, *given, team="erp", name="jobs", editor=CRM)
     with pytest.raises(InvalidFields, match="team"):
         do(place, destinations.add, {"kind": "celery", "queue": "team.erp.x"}, team="erp", name="x", editor=CRM)
     with place.database.read() as session, pytest.raises(NotFound):

@@ -228,10 +228,10 @@ def test_a_disabled_destination_parks_its_jobs_until_it_is_enabled(world, told):
     assert world.deliverer.deliver().completed == 0
     assert states(world, "crm") == {"disabled": 7}
     with world.database.write() as session:
-        assert destination_states.enable(session, team="crm", destination="jobs")
-        assert not destination_states.enable(session, team="crm", destination="jobs")
+        assert destination_states.enable(session, told, **named, now=world.clock())
+        assert not destination_states.enable(session, told, **named, now=world.clock())
     assert world.deliverer.deliver().completed == 7
-    assert told.changes == [("crm", "disabled")]
+    assert told.changes == [("crm", "disabled"), ("crm", "recovered")]
 
 
 def test_the_lost_job_of_a_killed_worker_is_parked_with_the_others(world, clock, told):

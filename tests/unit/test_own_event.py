@@ -22,6 +22,7 @@ KEY = {"integration": 'odd "one"', "connection_id": "a/b c"}
         OwnEvent(type=EventType.CONNECTION_DELETED, look=Absent(NOW, again=True), **KEY),
         OwnEvent(type=EventType.CONNECTION_REFRESH_FAILED, error=EventError("auth", "it broke"), **KEY),
         OwnEvent(type=EventType.CONNECTION_TAGS_CHANGED, **KEY),
+        OwnEvent(type=EventType.DESTINATION_FAILING, payload={"team": "crm", "counts": {"waiting": 3}, "jobs": ["j"]}),
     ],
 )
 def test_what_was_written_is_read(event):

@@ -1,5 +1,7 @@
 """Routing: the index answers what checking every route would, and says why."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,3 +150,25 @@ def test_a_route_added_beside_others_is_not_in_the_set_before():
     second = first.changed(2, added=[route("b", {"tags": {"org": ["org-7"]}})])
     event = {"tags": {"org": "org-7"}}
     assert (names(first.match(event)), names(second.match(event))) == (["a"], ["a", "b"])
+
+
+ALERT = {"type": "waylink.destination.failing", "payload": {"team": "crm", "destination": "jobs"}}
+ANY_ALERT = {"type": [{"prefix": "waylink."}]}
+
+
+@pytest.mark.parametrize(("team", "destination", "taken"), [("crm", "jobs", 0), ("crm", "mail", 1), ("ops", "jobs", 1)])
+def test_no_route_takes_an_alert_to_the_destination_that_it_tells_of(team, destination, taken):
+    routes = RouteSet(1, [replace(route("alerts", ANY_ALERT), team=team, destination=destination)])
+    assert len(routes.match(ALERT)) == taken
+    [decision] = routes.explain(ALERT)
+    assert decision.matched == bool(taken)
+    if not taken:
+        assert (decision.conditions[0].matched, decision.conditions[1].matched) == (True, False)
+        assert decision.conditions[1].actual == "crm/jobs"
+
+
+def test_only_events_of_waylinks_own_are_alerts():
+    """A webhook's payload may look like one: anybody can have a body signed."""
+    routes = RouteSet(1, [route("all", {"type": [{"exists": True}]})])
+    for document in ({**ALERT, "type": "nango.forward"}, {"type": "connection.created", "payload": None}):
+        assert len(routes.match(document)) == 1

@@ -10,16 +10,26 @@ from app.clock import utc_now
 from app.db.engine import Database
 from app.ids import new_id
 from app.services import upkeep
+from app.services.alerting import Alerts
 from app.telemetry import get_logger
 
 log = get_logger(__name__)
 
 
-def register(app: Celery, database: Database, internal: Broker, *, link: Callable[[], int], window: timedelta) -> None:
+def register(
+    app: Celery,
+    database: Database,
+    internal: Broker,
+    *,
+    link: Callable[[], int],
+    window: timedelta,
+    alerts: Alerts,
+) -> None:
     """`link`: links the connections that wait, as the directory policy has it; returns how many it looked at."""
 
     @app.task(name=SWEEP)
     def sweep(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
+        alerts.tell_waiting(database, clock=utc_now)
         batches = upkeep.due_batches(database, now=utc_now())
         # While the queue still holds messages the work is announced already: more would only pile up.
         if batches and internal.queue_length(EVENTS_QUEUE) == 0:

@@ -134,10 +134,10 @@ def change(
     return one
 
 
-def enable(session: Session, *, team: str, name: str, editor: Editor, now: datetime) -> Destination:
+def enable(session: Session, alerts: Alerts, *, team: str, name: str, editor: Editor, now: datetime) -> Destination:
     """Let its jobs go out again, parked ones too. Also of a destination that waylink.toml defines. Raises NotFound."""
     one = _in_force(session, team=team, name=name, editor=editor)
-    if destination_states.enable(session, team=team, destination=name):
+    if destination_states.enable(session, alerts, team=team, destination=name, now=now):
         editor.record(session, "destination.enabled", f"{team}/{name}", {}, now=now)
     session.refresh(one)
     return one

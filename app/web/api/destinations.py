@@ -101,7 +101,7 @@ def enable_destination(call: Call, team: str, destination: str) -> DestinationRe
     """Let the jobs of a destination go out again, parked ones too."""
     with call.context.database.write() as session:
         one = destinations.enable(
-            session, team=team, name=destination, editor=editor_of(call), now=call.context.clock()
+            session, call.context.alerts, team=team, name=destination, editor=editor_of(call), now=call.context.clock()
         )
         return _record(session, one)
 

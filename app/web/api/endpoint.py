@@ -40,11 +40,7 @@ class Context:
     hints: Hints
     means: Means  # of keeping secrets, and where destinations may be
     routes: RouteCache = field(default_factory=RouteCache)
-
-    @property
-    def alerts(self) -> Alerts:
-        """What tells of changes that somebody made to a destination."""
-        return Alerts(self.routes)
+    alerts: Alerts = field(default_factory=Alerts)  # of changes that somebody made to a destination
 
 
 @dataclass(frozen=True, slots=True)

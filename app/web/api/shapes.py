@@ -79,10 +79,12 @@ class ConnectionRecord(ConnectionRow, frozen=True, kw_only=True):
 
 
 class EventRow(Struct, frozen=True, kw_only=True):
+    """An event. What is about a destination belongs to no environment, and what is about no connection names none."""
+
     id: str
     type: str | None
     origin: str
-    environment: str
+    environment: str | None
     integration: str | None
     connection_id: str | None
     state: str

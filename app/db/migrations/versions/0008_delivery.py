@@ -5,6 +5,7 @@ And indexes of acts that the audit has as begun, and of tags.
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0008"
 down_revision = "0007"
@@ -12,11 +13,13 @@ branch_labels = None
 depends_on = None
 
 TIME = sa.DateTime(timezone=True)
+JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 UNFINISHED = "state IN ('available', 'running', 'retryable')"
 
 
 def upgrade() -> None:
     _destinations()
+    _discards()
     _jobs()
     op.add_column("events", sa.Column("untold", sa.Text(), nullable=True))
     op.add_column("routes", sa.Column("enabled", sa.Boolean(), nullable=False, server_default=sa.true()))
@@ -74,6 +77,20 @@ def _destinations() -> None:
         sa.Column("paced_to", TIME, nullable=True),
         sa.ForeignKeyConstraint(*owner, name=op.f("fk_destination_health_team_destination")),
         sa.PrimaryKeyConstraint("team", "destination", name=op.f("pk_destination_health")),
+    )
+
+
+def _discards() -> None:
+    op.create_table(
+        "discards",
+        sa.Column("team", sa.Text(), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("environment", sa.Text(), nullable=False),
+        sa.Column("next_at", TIME, nullable=False),
+        sa.Column("since", TIME, nullable=True),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("facts", JSON, nullable=False),
+        sa.PrimaryKeyConstraint("team", "destination", "environment", name=op.f("pk_discards")),
     )
 
 

@@ -1,0 +1,43 @@
+"""Statements on dead letters that the teams were not told of yet."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.db.events import insert_for
+from app.db.models import Discards
+
+Key = tuple[str, str, str]  # team, destination, environment of the events
+
+_KEY: Final = (Discards.team, Discards.destination, Discards.environment)
+
+
+def lock(session: Session, keys: Collection[Key], *, now: datetime) -> dict[Key, Discards]:
+    """The rows of these keys, locked in sorted order; those that are missing are made, and may be told of at once."""
+    if not keys:
+        return {}
+    names = ("team", "destination", "environment")
+    nothing: dict[str, Any] = {"next_at": now, "since": None, "count": 0, "facts": {}}
+    rows = [dict(zip(names, key, strict=True)) | nothing for key in sorted(keys)]
+    session.execute(insert_for(session, Discards).values(rows).on_conflict_do_nothing())
+    found = select(Discards).where(tuple_(*_KEY).in_(list(keys))).order_by(*_KEY).with_for_update()
+    locked = session.scalars(found, execution_options={"populate_existing": True})
+    return {(one.team, one.destination, one.environment): one for one in locked}
+
+
+def any_due(session: Session, *, now: datetime) -> bool:
+    """Whether there is something to tell whose time has come."""
+    return session.scalar(_due(now).with_only_columns(Discards.team).limit(1)) is not None
+
+
+def lock_due(session: Session, *, now: datetime, limit: int) -> list[Discards]:
+    """What there is to tell whose time has come, locked in sorted order."""
+    due = _due(now).order_by(*_KEY).limit(limit)
+    return list(session.scalars(due.with_for_update(skip_locked=True)))
+
+
+def _due(now: datetime) -> Select[Discards]:
+    return select(Discards).where(Discards.count > 0, Discards.next_at <= now)
