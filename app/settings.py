@@ -19,6 +19,7 @@ from app.environments import Environment
 from app.sealing import read_keys
 
 DEFAULT_BASE_URL: Final = "https://api.nango.dev"
+SHORTEST_RETENTION: Final = timedelta(days=1)
 SHORTEST_PERIOD: Final = timedelta(minutes=5)  # between two reconciliations
 
 
@@ -143,6 +144,15 @@ class Settings(BaseSettings):
         description="PEM file of authorities whose certificates HTTP destinations may have, beside the public ones.",
         examples=["/etc/waylink/internal-ca.pem"],
     )
+    keep_events: timedelta = Field(
+        timedelta(days=30),
+        description="How long events are kept, with their decisions and jobs, and jobs after their end, such as `90d`; "
+        "`0` keeps them for ever. Unfinished jobs never go.",
+        examples=["90d"],
+    )
+    keep_audit: timedelta = Field(
+        timedelta(days=365), description="How long the audit is kept; `0` keeps it for ever.", examples=["730d"]
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="`json` lines, `console` text, or `auto`: text on a terminal.", examples=["json"]
     )
@@ -158,7 +168,7 @@ class Settings(BaseSettings):
     _environments: Mapping[str, Environment] = PrivateAttr(default_factory=dict)
     _directory_url: SecretStr | None = PrivateAttr(default=None)
 
-    @field_validator("reconcile_every", mode="before")
+    @field_validator("reconcile_every", "keep_events", "keep_audit", mode="before")
     @classmethod
     def _duration(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -183,6 +193,13 @@ class Settings(BaseSettings):
     @classmethod
     def _networks(cls, value: str) -> str:
         read_networks(value)
+        return value
+
+    @field_validator("keep_events", "keep_audit")
+    @classmethod
+    def _not_too_short(cls, value: timedelta) -> timedelta:
+        if value and value < SHORTEST_RETENTION:
+            raise ValueError("at least 1d, or 0 to keep everything")
         return value
 
     @property

@@ -17,6 +17,7 @@ from app.services.asking_again import ask_again
 from app.services.delivery_loop import DeliveryLoop
 from app.services.processing import Processor
 from app.services.refreshing import Refresher
+from app.services.retention import Retention
 from app.services.route_cache import RouteCache
 from app.services.waiting import link_waiting
 from app.settings import Settings
@@ -54,7 +55,9 @@ def make_worker(settings: Settings) -> Worker:
         if directory
         else partial(link_waiting, database, routes, policy, clock=utc_now)
     )
-    upkeep.register(app, database, internal, link=link, window=window, alerts=Alerts())
+    history = Retention(database, settings.keep_events or None, utc_now)
+    kept = settings.keep_audit or None
+    upkeep.register(app, database, internal, history, link=link, window=window, audit_kept=kept, alerts=Alerts())
     return Worker(app, deliveries)
 
 

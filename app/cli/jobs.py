@@ -8,6 +8,7 @@ import click
 from app.cli.job_acts import cancel, redeliver, retry
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, choice, open_database
 from app.cli.output import print_one, print_rows
+from app.cli.queues import summary
 from app.db import listing
 from app.db.listing import Filters
 from app.domain.states import Fault, JobState
@@ -62,5 +63,5 @@ def show_job(job_id: str, *, as_json: bool) -> None:
         print_one(listing.job(session, parse(JOB, job_id)), as_json=as_json)
 
 
-for command in (retry, cancel, redeliver):
+for command in (retry, cancel, redeliver, summary):
     jobs.add_command(command)

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "jobs": "app.cli.jobs:jobs",
     "migrate": "app.cli.migrating:migrate",
     "orgs": "app.cli.people:orgs",
+    "queues": "app.cli.queues:queues",
     "reconcile": "app.cli.reconcile:reconcile",
     "rejections": "app.cli.rejections:rejections",
     "routes": "app.cli.routes:routes",

@@ -29,8 +29,17 @@ def due_batches(database: Database, *, now: datetime) -> int:
     return -(-events // BATCH)
 
 
-def prune(database: Database, *, window: timedelta, clock: Callable[[], datetime]) -> int:
-    """Forget what is over, in chunks of short transactions. Returns how many rows went."""
+def prune(
+    database: Database,
+    *,
+    window: timedelta,
+    audit_kept: timedelta | None = AUDIT_KEPT,
+    clock: Callable[[], datetime],
+) -> int:
+    """Forget what is over, in chunks of short transactions. Returns how many rows went. audit_kept: None is for ever.
+
+    Events and jobs are `services/retention`'s.
+    """
     now = clock()
     # Twice the window: a clock that is a little behind on another host must still find its window.
     ended = now - 2 * window
@@ -38,7 +47,9 @@ def prune(database: Database, *, window: timedelta, clock: Callable[[], datetime
     old = now - RECORD_KEPT
     refused = _in_chunks(database, partial(rejections.prune, before=old, limit=PRUNE_CHUNK))
     keys = _in_chunks(database, partial(key_uses.prune, before=old, limit=PRUNE_CHUNK))
-    acts = _in_chunks(database, partial(audit.prune, before=now - AUDIT_KEPT, limit=PRUNE_CHUNK))
+    acts = 0
+    if audit_kept is not None:
+        acts = _in_chunks(database, partial(audit.prune, before=now - audit_kept, limit=PRUNE_CHUNK))
     reports = _in_chunks(database, partial(reconciliations.prune, before=now - REPORTS_KEPT, limit=PRUNE_CHUNK))
     held = _in_chunks(database, partial(leases.prune, before=now - EDIT_LEASE, limit=PRUNE_CHUNK))
     return windows + refused + keys + acts + reports + held

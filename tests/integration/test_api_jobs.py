@@ -154,3 +154,32 @@ def test_dead_letters_are_listed_by_fault_and_destination(api):
     assert (found["id"], found["fault"], found["backfill"], found["next_at"]) == (job_id, "team", False, None)
     assert api.json("/jobs?fault=ours")["data"] == []
     problem_of(api.get("/jobs?destination=jobs"), 422, "invalid_input")
+
+
+def test_queues_say_what_waits_where_and_a_team_sees_its_own(api):
+    make(api, "available", "retryable", "running", "discarded", "completed")
+    make(api, "available", blocked_by="breaker")
+    make(api, "available", "available", team="sales")
+    found = api.json("/queues")
+    assert [one["queue"] for one in found["internal"]] == ["waylink.events", "waylink.io"]
+    crm, sales = found["destinations"]
+    counts = ("available", "retryable", "running", "parked", "discarded_by_team", "discarded_by_us")
+    assert [crm[name] for name in counts] == [1, 1, 1, 1, 1, 0]
+    assert (crm["team"], crm["disabled"], crm["capped"], bool(crm["oldest_due_at"])) == ("crm", False, False, True)
+    assert sales["available"] == 2
+    own = api.json("/queues", who="team")
+    assert (own["internal"], [one["team"] for one in own["destinations"]]) == ([], ["crm"])
+    problem_of(api.get("/queues?team=sales", who="team"), 404, "not_found")
+
+
+def test_jobs_are_summed_up_by_destination_state_and_fault(api):
+    make(api, "available", "discarded", "discarded", "completed")
+    make(api, "retryable", blocked_by="disabled", team="sales")
+    rows = api.json("/jobs/summary")["data"]
+    found = {(one["team"], one["state"], one["blocked_by"], one["fault"]): one["count"] for one in rows}
+    assert found == {
+        ("crm", "available", None, None): 1,
+        ("crm", "discarded", None, "team"): 2,
+        ("sales", "retryable", "disabled", None): 1,
+    }
+    assert {one["team"] for one in api.json("/jobs/summary", who="team")["data"]} == {"crm"}

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from app.clock import utc_now
+from app.db import backlog
 from app.db.engine import connect
 from app.db.models import Audit
 from app.ids import JOB, new_id, show
@@ -139,3 +140,20 @@ def test_the_list_can_be_asked_for_dead_letters_by_fault(waylink, jobs):
     assert [one["id"] for one in waylink.json("jobs", "--state", "discarded", "--fault", "team")] == [theirs]
     assert waylink.json("jobs", "--fault", "ours") == []
     assert [one["id"] for one in waylink.json("jobs", "--destination", "crm/jobs", "--name", "crm.x")] == [theirs]
+
+
+def test_queues_and_the_summary_are_there_for_people_and_programs(waylink, jobs):
+    jobs("available", "discarded")
+    [row] = waylink.json("queues")
+    assert (row["team"], row["available"], row["discarded_by_team"]) == ("crm", 1, 1)
+    assert "crm" in waylink.inside("queues").stdout  # the internal broker is away, and says so aside
+    rows = waylink.json("jobs", "summary", "--team", "crm")
+    assert [(one["state"], one["count"]) for one in rows] == [("available", 1), ("discarded", 1)]
+    assert waylink.json("jobs", "summary", "--team", "nobody") == []
+
+
+def test_counts_are_bounded_and_say_so(waylink, jobs, monkeypatch):
+    monkeypatch.setattr(backlog, "AT_MOST", 2)
+    jobs("available", "available", "available", "discarded")
+    available, discarded = waylink.json("jobs", "summary")
+    assert (available["count"], available["capped"], discarded["capped"]) == (3, True, False)

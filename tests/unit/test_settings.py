@@ -2,9 +2,11 @@
 
 import os
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from app.configuration import load
 from app.domain.people import Kind
@@ -377,3 +379,13 @@ def test_a_directory_that_cannot_be_asked_is_refused(given, toml, where, says) -
         given, toml=toml, WAYLINK_DIRECTORY_POLICY="sql", MYSQL_URL=f"mysql://reader:{SECRET}@db.example/app"
     )
     assert says in found[where]
+
+
+def test_history_is_kept_for_a_day_at_least_or_for_ever(monkeypatch):
+    for name, value, kept in (("EVENTS", "90d", timedelta(days=90)), ("AUDIT", "0", timedelta(0))):
+        monkeypatch.setenv(f"WAYLINK_KEEP_{name}", value)
+        assert getattr(Settings(), f"keep_{name.lower()}") == kept
+    assert Settings().keep_events == timedelta(days=90)
+    monkeypatch.setenv("WAYLINK_KEEP_EVENTS", "1h")
+    with pytest.raises(ValidationError, match="at least 1d"):
+        Settings()

@@ -11,6 +11,7 @@ from app.db.engine import Database
 from app.ids import new_id
 from app.services import upkeep
 from app.services.alerting import Alerts
+from app.services.retention import Retention
 from app.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -20,9 +21,11 @@ def register(
     app: Celery,
     database: Database,
     internal: Broker,
+    retention: Retention,
     *,
     link: Callable[[], int],
     window: timedelta,
+    audit_kept: timedelta | None,
     alerts: Alerts,
 ) -> None:
     """`link`: links the connections that wait, as the directory policy has it; returns how many it looked at."""
@@ -43,6 +46,9 @@ def register(
 
     @app.task(name=PRUNE)
     def prune(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
-        gone = upkeep.prune(database, window=window, clock=utc_now)
+        gone = upkeep.prune(database, window=window, audit_kept=audit_kept, clock=utc_now)
         if gone:
             log.info("rows_pruned", rows=gone)
+        history = retention.run()
+        if history.events or history.jobs:
+            log.info("history_pruned", events=history.events, jobs=history.jobs, never_delivered=history.discarded)

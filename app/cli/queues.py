@@ -1,0 +1,64 @@
+"""`waylink queues`: what waits, inside and for each destination."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import click
+
+from app.broker import EVENTS_QUEUE, IO_QUEUE, Broker
+from app.cli.listings import AS_JSON
+from app.cli.output import print_rows
+from app.clock import utc_now
+from app.configuration import load
+from app.db.engine import connect
+from app.db.schema import require_current
+from app.errors import BrokerUnavailable
+from app.services import queues as service
+from app.settings import Settings
+
+
+@click.command()
+@click.option("--team", help="Of this team.")
+@AS_JSON
+def queues(*, team: str | None, as_json: bool) -> None:
+    """What waits for each destination, and in the internal queues. Counted to 10,000 (`capped`)."""
+    settings = load()
+    with closing(connect(settings.database)) as database:
+        require_current(database)
+        with database.read() as session:
+            rows = service.queues(session, now=utc_now(), team=team)
+    if as_json:
+        print_rows(rows, (), as_json=True)
+        return
+    columns = (
+        *("team", "destination", "kind", "available", "running", "retryable", "parked"),
+        *("discarded_by_team", "discarded_by_us", "oldest_due_at", "disabled", "failing_since", "capped"),
+    )
+    print_rows(rows, columns, as_json=False)
+    if team is None:
+        print_rows(list(_internal(settings)), ("queue", "messages"), as_json=False)
+
+
+def _internal(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Hints that workers have not taken; what they are about is in the database."""
+    with closing(Broker.at("internal", settings.broker)) as broker:
+        for queue in (EVENTS_QUEUE, IO_QUEUE):
+            try:
+                yield {"queue": queue, "messages": broker.queue_length(queue)}
+            except BrokerUnavailable as away:
+                click.echo(f"{queue}: {away}", err=True)
+                return
+
+
+@click.command("summary")
+@click.option("--team", help="Of this team.")
+@AS_JSON
+def summary(*, team: str | None, as_json: bool) -> None:
+    """How many jobs there are unfinished and discarded, by destination, state and fault. Counted to 10,000."""
+    with closing(connect(load().database)) as database:
+        require_current(database)
+        with database.read() as session:
+            rows = service.summary(session, team=team)
+    columns = ("team", "destination", "state", "blocked_by", "fault", "count", "capped", "oldest_at")
+    print_rows(rows, columns, as_json=as_json)

@@ -1,0 +1,101 @@
+"""How many jobs wait where, and how many were given up: from indexes, and counted to a bound."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, func, select, text
+from sqlalchemy.orm import Session
+
+from app.db import bulk
+from app.db.jobs import HELD, READY, UNFINISHED
+from app.db.models import Destination, DestinationHealth, Job
+
+AT_MOST: Final = 10_000  # rows that are counted for one destination's line, and dead letters in all
+
+_jobs: Final = bulk.table(Job)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Jobs of one destination that are alike. `oldest_at`: when the first of them was due, or was discarded.
+
+    `capped`: there are more, of this destination or, of discarded ones, of all.
+    """
+
+    team: str
+    destination: str
+    state: str
+    blocked_by: str | None
+    fault: str | None
+    count: int
+    oldest_at: datetime
+    capped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A destination that is in force, or has jobs yet."""
+
+    team: str
+    destination: str
+    kind: str
+    disabled_at: datetime | None
+    failing_since: datetime | None
+    retired: bool
+
+
+def places(session: Session, *, team: str | None = None) -> list[Place]:
+    """Every destination, retired ones too, by team and name."""
+    health = DestinationHealth
+    mine = (health.team == Destination.team) & (health.destination == Destination.name)
+    found = select(Destination, health.failing_since).outerjoin(health, mine)
+    if team is not None:
+        found = found.where(Destination.team == team)
+    return [
+        Place(one.team, one.name, one.kind, one.disabled_at, failing_since, one.retired_at is not None)
+        for one, failing_since in session.execute(found.order_by(Destination.team, Destination.name))
+    ]
+
+
+def groups(session: Session, of: Sequence[Place], *, team: str | None = None) -> list[Group]:
+    """What waits for these destinations, and what was given up: the newest dead letters, of that team or of all."""
+    waiting = [one for place in of for one in _waiting(session, place)]
+    return [*waiting, *_discarded(session, team)]
+
+
+def _waiting(session: Session, place: Place) -> Iterator[Group]:
+    for line in (READY, HELD, UNFINISHED & _jobs.c.blocked_by.is_not(None)):
+        mine = (_jobs.c.team == place.team, _jobs.c.destination == place.destination)
+        first = select(_jobs.c.state, _jobs.c.blocked_by, _jobs.c.next_at).where(line, *mine)
+        counted = first.order_by(_jobs.c.next_at).limit(AT_MOST + 1).subquery()
+        rows = session.execute(
+            select(counted.c.state, counted.c.blocked_by, func.count(), func.min(counted.c.next_at))
+            .group_by(counted.c.state, counted.c.blocked_by)
+            .order_by(counted.c.state)
+        ).all()
+        capped = sum(row[2] for row in rows) > AT_MOST
+        for state, blocked_by, count, oldest_at in rows:
+            yield Group(place.team, place.destination, state, blocked_by, None, count, oldest_at, capped)
+
+
+def _discarded(session: Session, team: str | None) -> list[Group]:
+    columns: tuple[ColumnElement[Any], ...] = (_jobs.c.team, _jobs.c.destination, _jobs.c.fault, _jobs.c.finished_at)
+    newest = select(*columns).where(text("jobs.state = 'discarded'"))
+    if team is not None:
+        newest = newest.where(_jobs.c.team == team)
+    counts: Counter[tuple[str, str, str | None]] = Counter()
+    oldest: dict[tuple[str, str, str | None], datetime] = {}
+    for owner, destination, fault, finished_at in session.execute(
+        newest.order_by(_jobs.c.id.desc()).limit(AT_MOST + 1)
+    ):
+        key = (owner, destination, fault)
+        counts[key] += 1
+        oldest[key] = min(finished_at, oldest.get(key, finished_at))
+    capped = counts.total() > AT_MOST
+    return [
+        Group(owner, destination, "discarded", None, fault, count, oldest[owner, destination, fault], capped)
+        for (owner, destination, fault), count in sorted(counts.items(), key=lambda item: tuple(map(str, item[0])))
+    ]
