@@ -122,6 +122,13 @@ def disabled_since(session: Session, *, team: str, destination: str) -> datetime
     return session.scalar(select(Destination.disabled_at).where(*named))
 
 
+def try_at_once(session: Session, *, team: str, destination: str, now: datetime) -> None:
+    """Let a job go out now where jobs wait for the destination to be well: something about it was changed."""
+    named = (_health.c.team == team, _health.c.destination == destination)
+    failing = update(_health).where(*named, _health.c.failing_since.is_not(None))
+    session.execute(failing.values(probe_at=now, probes=0))
+
+
 def forget_failures(session: Session, *, team: str, destination: str) -> None:
     """As if it had never failed."""
     named = (_health.c.team == team, _health.c.destination == destination)

@@ -279,13 +279,14 @@ def test_a_new_place_is_tried_at_once_however_the_old_one_failed(place):
     with place.database.write() as session:
         now = place.clock()
         session.add(DestinationHealth(
-            team="crm", destination="hook", window_at=now, succeeded=0, failed=9, failing_since=now, probe_at=now,
-            probes=4,
+            team="crm", destination="hook", window_at=now, succeeded=0, failed=9, failing_since=now,
+            probe_at=now + timedelta(hours=1), probes=4,
         ))  # fmt: skip
     do(place, destinations.change, {"rate_per_second": 5.0}, team="crm", name="hook")
-    assert health(place).failing_since is not None
+    assert health(place).probes == 4
     do(place, destinations.change, {"url": "https://hooks.example/v2"}, team="crm", name="hook")
-    assert (health(place).failing_since, health(place).probes) == (None, 0)
+    assert (health(place).probe_at, health(place).probes) == (place.clock(), 0)
+    assert health(place).failing_since is not None, "it is not well before a job went out"
 
 
 def health(world):

@@ -128,7 +128,7 @@ def change(
         one.version, one.updated_at = one.version + 1, now
         session.flush()
         if changed & _PLACE:
-            states.forget_failures(session, team=team, destination=name)
+            states.try_at_once(session, team=team, destination=name, now=now)
         detail = {"version": one.version, "changed": sorted(changed)}
         editor.record(session, "destination.changed", f"{team}/{name}", detail, now=now)
     return one
