@@ -90,10 +90,11 @@ def deliverer_of(settings: Settings, database: Database, teams: Broker) -> Deliv
     """What hands jobs over to the teams' default broker, to brokers of their own, and to endpoints."""
     sealer = sealer_of(settings)
     http = Http(partial(sender_of, settings), Keyring(sealer))
-    return Deliverer(database, teams, utc_now, own_broker=partial(_own_broker, sealer), http=http)
+    return Deliverer(database, teams, utc_now, own_broker=partial(own_broker, sealer), http=http)
 
 
-def _own_broker(sealer: Sealer, target: Target) -> Broker:
+def own_broker(sealer: Sealer, target: Target) -> Broker:
+    """A team's own broker. Raises Sealed where its URL does not open."""
     url = sealer.open(target.broker_sealed or b"", purpose=broker_purpose(target.key))
     return Broker.at(f"{target.team}/{target.name}", url)
 

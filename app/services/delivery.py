@@ -138,8 +138,8 @@ class Deliverer:
 
     @property
     def has_work(self) -> bool:
-        """Whether a turn would find something to claim, as far as is known."""
-        return bool(self.lines.rooms(1))
+        """Whether a turn would find something, beside what has landed."""
+        return self.lines.want_turn
 
     def close(self) -> None:
         """Waits for batches on their way to brokers; what endpoints did not answer yet lands as interrupted."""

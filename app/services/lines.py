@@ -115,6 +115,11 @@ class Lines:
         if accepted and line.window < line.widest:
             line.window += 1
 
+    @property
+    def want_turn(self) -> bool:
+        """Whether there is something to claim now, or to park, as far as is known."""
+        return any(line.ready and line.blocked for line in self._lines.values()) or bool(self.rooms(1))
+
     def rooms(self, limit: int) -> list[tuple[Line, int]]:
         """The destinations that take jobs and may have some, with how many each may be given now; `limit` in all."""
         taking = [line for line in self._lines.values() if (line.ready or line.parked) and line.blocked is None]
@@ -122,14 +127,14 @@ class Lines:
         free = IN_FLIGHT - sum(line.under_way for line in self._lines.values() if line.is_http)
         rooms = []
         # Who has least under way goes first, so that none is always the one that finds nothing left.
-        for line in sorted(taking, key=lambda line: line.under_way):
+        for number, line in enumerate(sorted(taking, key=lambda line: line.under_way)):
             if line.is_http:
                 room = min(line.window, free // SHARE_OF_FREE) - line.under_way
                 room = max(room, 0 if line.under_way else 1)
             else:
                 lane = line.target.broker_sealed
                 room = 0 if self.is_busy(lane) else max(1, min(line.window, BATCH // sharing[lane]))
-            room = min(room, limit)
+            room = min(room, -(-limit // (len(taking) - number)))  # an equal share of what is left
             if room > 0:
                 limit -= room
                 free -= room if line.is_http else 0

@@ -67,15 +67,19 @@ def _park(session: Session, lines: Lines, now: datetime) -> None:
 
 def _take_probes(session: Session, lines: Lines, health: dict[Key, Health], taken: Taken, now: datetime) -> None:
     """One job of each failing destination whose time has come. Whoever takes it has until the end of its lease."""
-    due = [line for line in lines.all() if _may_probe(line, now) and health[line.target.key].probes_now(now)]
+    may = [line for line in lines.all() if _may_probe(line, now) and line.target.key in health]
+    due = [line for line in may if health[line.target.key].probes_now(now)]
     if not due:
         return
     heads = [_head(line, 1, now) for line in due]
     job_rows.release(session, heads, now=now)
     probes = job_rows.claim(session, heads, now=now)
+    found = {job.key for job in probes}
+    # Where nothing else waits, a job whose worker was killed will do.
+    probes += job_rows.claim(session, [head for head in heads if head.key not in found], now=now, suspects=True)
+    found = {job.key for job in probes}
     taken.jobs += probes
     taken.probes |= {job.id for job in probes}
-    found = {job.key for job in probes}
     for line, head in zip(due, heads, strict=True):
         if head.key in found:
             health[head.key] = replace(health[head.key], probe_at=head.until)
@@ -87,21 +91,20 @@ def _take_probes(session: Session, lines: Lines, health: dict[Key, Health], take
 def _take_ready(
     session: Session, rooms: Sequence[tuple[Line, int]], health: dict[Key, Health], taken: Taken, now: datetime
 ) -> None:
-    parked = [_head(line, room, now) for line, room in rooms if line.parked and room]
-    released = job_rows.release(session, parked, now=now)
     for line, room in rooms:
-        if line.parked and room:
-            line.parked = released[line.target.key] == room
-    heads = [_head(line, room, now) for line, room in rooms if room]
-    jobs = job_rows.claim(session, heads, now=now)
+        if not room:  # by its rate; the next look tells what waits
+            line.ready = line.parked = False
+    rooms = [(line, room) for line, room in rooms if room]
+    released = job_rows.release(session, [_head(line, room, now) for line, room in rooms if line.parked], now=now)
+    jobs = job_rows.claim(session, [_head(line, room, now) for line, room in rooms], now=now)
     taken.jobs += jobs
     counts = job_rows.by_line(jobs)
     for line, room in rooms:
-        key, count = line.target.key, counts[line.target.key]
-        line.ready = 0 < room == count
-        if line.target.rate_per_second and count:
-            paced_to = advanced(health[key].paced_to, line.target.rate_per_second, count, now=now)
-            health[key] = replace(health[key], paced_to=paced_to)
+        key, rate = line.target.key, line.target.rate_per_second
+        line.parked = line.parked and released[key] == room
+        line.ready = counts[key] == room
+        if rate and counts[key]:
+            health[key] = replace(health[key], paced_to=advanced(health[key].paced_to, rate, counts[key], now=now))
 
 
 def _take_suspects(session: Session, lines: Lines, taken: Taken, now: datetime) -> None:

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import update
@@ -15,13 +16,17 @@ from app.db.jobs import Head
 from app.db.models import Job
 from app.deadlines import BATCH, JOB_LEASE
 from app.domain.destination_health import MIN_FAILURES, PROBE_WAITS
+from app.domain.retrying import SCHEDULE
 from app.domain.states import JobState
+from app.sealing import new_key, sealer_with
 from app.services import destination_states
 from app.services.alerting import Alerts
 from app.services.delivery import Deliverer
 from app.services.delivery_loop import DeliveryLoop
+from app.services.own_brokers import broker_purpose
+from app.wiring import own_broker
 from tests.integration.destinations import add, attempts, fill, health, jobs, states
-from tests.integration.world import closed_port, in_threads
+from tests.integration.world import closed_port, dump, in_threads
 
 SOON = PROBE_WAITS[0].total_seconds() * 1.21
 
@@ -133,7 +138,7 @@ def test_a_broker_of_its_own_gets_the_jobs_and_is_let_go_when_nothing_goes_there
     fill(world, "crm", 1)
     assert deliverer.deliver().completed == 1
     assert len(opened) == 1, "one connection pool for each broker"
-    monkeypatch.setattr("app.services.handing_over.UNUSED_SECONDS", -1.0)
+    monkeypatch.setattr("app.services.broker_carrier.UNUSED_SECONDS", -1.0)
     deliverer.deliver()
     assert deliverer._brokers._opened == {}
     deliverer.close()
@@ -272,6 +277,61 @@ def test_a_slow_rate_lets_one_through_at_a_time(world, clock):
         done.append(len(jobs(world, "crm", Job.state == JobState.COMPLETED)))
         clock.move(5)
     assert done == [1, 1, 2, 2, 3]
+
+
+def test_what_has_to_wait_for_its_rate_leaves_the_worker_nothing_to_do(world, told):
+    """Not even where parked jobs were released meanwhile."""
+    add(world, "crm", rate_per_second=0.1)
+    fill(world, "crm", 5)
+    with world.database.write() as session:
+        session.execute(update(Job).values(blocked_by="disabled"))
+    world.deliverer.deliver()
+    world.deliverer.deliver()
+    assert len(jobs(world, "crm", Job.state == JobState.COMPLETED)) == 1
+    assert not world.deliverer.has_work
+
+
+def test_all_that_waits_for_a_dead_destination_is_parked_before_the_worker_rests(down):
+    add(down, "crm")
+    fail(down, "crm")
+    fill(down, "crm", 1200)
+    down.deliverer.deliver()
+    while down.deliverer.has_work:
+        down.deliverer.turn()
+    assert states(down, "crm") == {"retryable": MIN_FAILURES, "breaker": 1200}
+
+
+def test_a_lost_job_of_a_failing_destination_is_parked_and_probes_later(world, down, clock):
+    add(world, "crm")
+    [lost] = fill(world, "crm", 1)
+    with world.database.write() as session:
+        assert job_rows.claim(session, [Head("crm", "jobs", 1, clock.now + JOB_LEASE)], now=clock.now)
+    fail(down, "crm")
+    with world.database.write() as session:
+        session.execute(update(Job).where(Job.id != lost).values(state=JobState.CANCELLED))
+    clock.move(JOB_LEASE.total_seconds() + 1)
+    world.deliverer.deliver()
+    world.deliverer.deliver()
+    assert states(world, "crm") == {"completed": 1, "cancelled": MIN_FAILURES}
+
+
+def test_a_broker_whose_url_does_not_open_is_our_fault_and_keeps_the_url(world, valkey, told):
+    sealer, other = sealer_with(new_key()), sealer_with(new_key())
+    away = f"redis://:canary-password@127.0.0.1:{closed_port()}/3"
+    add(world, "crm", broker_sealed=sealer.seal(away, purpose=broker_purpose(("crm", "jobs"))))
+    add(world, "shop", broker_sealed=other.seal(valkey.url(3), purpose=broker_purpose(("shop", "jobs"))))
+    add(world, "good", broker_sealed=sealer.seal(valkey.url(3), purpose=broker_purpose(("good", "jobs"))))
+    for team in ("crm", "shop", "good"):
+        fill(world, team, 1)
+    with world.database.write() as session:
+        session.execute(update(Job).values(attempts=len(SCHEDULE)))
+    deliverer = Deliverer(world.database, world.broker, world.clock, told, partial(own_broker, sealer))
+    deliverer.deliver()
+    deliverer.close()
+    [refused], [closed], [good] = jobs(world, "crm"), jobs(world, "shop"), jobs(world, "good")
+    assert (good.state, refused.fault, closed.fault) == (JobState.COMPLETED, "team", "ours")
+    assert "broker URL of shop/jobs" in closed.problem
+    assert "canary" not in f"{dump(world.database)}{deliverer!r}"
 
 
 def test_the_loop_delivers_without_a_hint_and_records_what_is_under_way_when_it_stops(world):
