@@ -26,6 +26,7 @@ from app.services.judging import decision_row, job_row
 from app.services.route_cache import compiled
 
 CHUNK: Final = 500  # events of one short read
+FILLED: Final = 50  # events of one transaction: their documents are read and matched within it
 MAX_JOBS: Final = 100_000  # of one backfill
 SAMPLES: Final = 5
 PER_SECOND: Final = 20.0  # jobs that become due: live ones have to find room between them
@@ -129,7 +130,7 @@ def fill(
     """
     filler = _Filler(route, timedelta(seconds=1 / per_second))
     audited = Audited(actor, "route.backfilled", route.name, asked)
-    return in_chunks(database, found.event_ids, filler.take, audited, clock=clock)
+    return in_chunks(database, found.event_ids, filler.take, audited, clock=clock, size=FILLED)
 
 
 @dataclass(slots=True)

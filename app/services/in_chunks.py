@@ -38,20 +38,22 @@ def in_chunks(
     audited: Audited,
     *,
     clock: Callable[[], datetime],
+    size: int | None = None,
 ) -> Generator[list[UUID], None, None]:
-    """Yields the rows that `take` changed, a chunk at a time, each after its commit.
+    """Yields the rows that `take` changed, a chunk of `size` (CHUNK) at a time, each after its commit.
 
     The audit's row is `begun` until the last chunk, and `failed` where the act was stopped; it has the count so far.
     """
     row_id: UUID | None = None
     count, is_over = 0, False
     try:
-        for start in range(0, len(ids), CHUNK):
-            is_last = start + CHUNK >= len(ids)
+        size = size or CHUNK
+        for start in range(0, len(ids), size):
+            is_last = start + size >= len(ids)
             began = time.monotonic()
             with database.write() as session:
                 now = clock()
-                taken = take(session, ids[start : start + CHUNK], now)
+                taken = take(session, ids[start : start + size], now)
                 count += len(taken)
                 outcome = AuditOutcome.DONE if is_last else AuditOutcome.BEGUN
                 row_id = _note(session, row_id, audited, count=count, outcome=outcome, now=now)

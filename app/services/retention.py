@@ -14,7 +14,7 @@ from app.services.in_chunks import breathe
 
 SECONDS_PER_RUN: Final = 10.0  # the next tick goes on
 AIM_SECONDS: Final = 0.03  # of one transaction: on SQLite all who write wait for it
-FEWEST, FIRST, MOST = 5, 50, 500  # events of one transaction
+FEWEST, FIRST, MOST = 10, 20, 500  # events of one transaction
 AGAIN_AFTER: Final = timedelta(hours=1)  # from the oldest on: what could not go before may go by then
 
 

@@ -17,7 +17,7 @@ from app.domain.job_acts import JobAct
 from app.domain.states import EventState, JobState
 from app.errors import Conflict, NotFound
 from app.ids import EVENT, first_id, new_id, show
-from app.services import backfilling, event_acts, in_chunks, job_acts
+from app.services import backfilling, event_acts, job_acts
 from app.services.backfilling import Span
 from app.services.delivery import _document
 from app.services.effects import TOLD_BEFORE
@@ -350,7 +350,7 @@ def test_what_teams_were_not_told_of_then_they_are_not_told_of_by_history(world)
 
 
 def test_a_route_that_changes_meanwhile_stops_it_and_what_was_made_stands(world, monkeypatch):
-    monkeypatch.setattr(in_chunks, "CHUNK", 2)
+    monkeypatch.setattr(backfilling, "FILLED", 2)
     settle(world, 4, plan="pro")
     world.route(pro=PRO)
     route, found = look(world, "pro")
