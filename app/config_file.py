@@ -1,14 +1,14 @@
 """The shape of `waylink.toml`: environments, teams, destinations, routes and policies as reviewed code."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from app.domain.definitions import wrong_job, wrong_name, wrong_queue
+from app.domain.definitions import wrong_destination, wrong_job, wrong_name
 from app.domain.linking import DuplicatesPolicy, TagKeys
 from app.domain.patterns import compile_pattern
 from app.domain.payloads import PayloadPolicy
@@ -67,10 +67,41 @@ class EnvironmentEntry(_Strict):
 
 
 class DestinationEntry(_Strict):
-    """`[teams.<team>.destinations.<name>]`."""
+    """`[teams.<team>.destinations.<name>]`. Secrets are named by variable or file, never written here."""
 
-    kind: Literal["celery"]
-    queue: str
+    kind: Literal["celery", "http"]
+    queue: str | None = None
+    url: str | None = None
+    timeout: timedelta | None = None
+    rate_per_second: float | None = None
+    broker_url_env: str | None = None
+    broker_url_file: Path | None = None
+    secret_env: str | None = None
+    secret_file: Path | None = None
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        return duration(value) if isinstance(value, str) else value
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As they are recorded."""
+        seconds = None if self.timeout is None else self.timeout.total_seconds()
+        described = {"kind": self.kind, "queue": self.queue, "url": self.url}
+        return described | {"timeout_seconds": seconds, "rate_per_second": self.rate_per_second}
+
+    def faults(self, team: str) -> Iterator[tuple[str, str]]:
+        """Each key that is wrong, and how."""
+        for field, wrong in wrong_destination(self.columns, team=team):
+            yield field.removesuffix("_seconds"), wrong
+        foreign = ("secret_env", "secret_file") if self.kind == "celery" else ("broker_url_env", "broker_url_file")
+        for key in foreign:
+            if getattr(self, key) is not None:
+                yield key, f"is not for destinations of the kind {self.kind}"
+        for name in ("broker_url", "secret"):
+            if getattr(self, f"{name}_env") is not None and getattr(self, f"{name}_file") is not None:
+                yield f"{name}_env", f"is there beside {name}_file: keep one"
 
 
 class TeamEntry(_Strict):
@@ -192,10 +223,10 @@ class ConfigFile(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> "ConfigFile":
         faults = [
-            f"teams.{team}.destinations.{name}.queue: {wrong}"
+            f"teams.{team}.destinations.{name}.{key}: {wrong}"
             for team, owner in self.teams.items()
             for name, entry in owner.destinations.items()
-            if (wrong := wrong_queue(entry.queue, team=team))
+            for key, wrong in entry.faults(team)
         ]
         seen: set[str] = set()
         for route in self.routes:

@@ -10,17 +10,18 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import SecretStr, ValidationError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.config_file import ConfigFile, EnvironmentEntry
+from app.configured_destinations import destination_secrets, redis_place
 from app.db import application
 from app.domain.linking import DirectoryPolicy
 from app.environments import Environment, SigningKeys, split_keys
 from app.errors import ConfigurationError, Problem
+from app.given import given_secret
 from app.sealing import sealer_of_file
 from app.settings import Settings
 
@@ -40,9 +41,10 @@ def load() -> Settings:
     problems.extend(_secret_key_problems(settings))
     problems.extend(_authority_problems(settings))
     directory_url = _directory_url(settings, config, environ, problems)
+    secrets = destination_secrets(settings, environ, problems, file=config)
     if problems:
         raise ConfigurationError(problems)
-    settings.complete(config, environments, directory_url)
+    settings.complete(config, environments, directory_url, secrets)
     return settings
 
 
@@ -128,13 +130,13 @@ def _environment_of_file(
     name: str, entry: EnvironmentEntry, environ: Mapping[str, str], problems: list[Problem]
 ) -> Environment:
     where = f"environments.{name}"
-    api_key = _secret(f"{where}.api_key", entry.api_key_env, entry.api_key_file, environ, problems)
+    api_key = given_secret(f"{where}.api_key", entry.api_key_env, entry.api_key_file, environ, problems)
     if entry.signing_keys_file is not None:
         keys = SigningKeys(file=entry.signing_keys_file)
         if not keys.live():
             problems.append(Problem(f"{where}.signing_keys_file", f"{entry.signing_keys_file} holds no readable key"))
     else:
-        text = _secret(f"{where}.signing_keys", entry.signing_keys_env, None, environ, problems)
+        text = given_secret(f"{where}.signing_keys", entry.signing_keys_env, None, environ, problems)
         plain = split_keys(text.get_secret_value()) if text else ()
         keys = SigningKeys(tuple(SecretStr(key) for key in plain))
         if not plain and (text or entry.signing_keys_env is None):
@@ -151,28 +153,6 @@ def _environment_of_file(
     )
 
 
-def _secret(
-    where: str, variable: str | None, file: Path | None, environ: Mapping[str, str], problems: list[Problem]
-) -> SecretStr | None:
-    if file is not None:
-        try:
-            value = file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as unreadable:
-            why = unreadable.strerror if isinstance(unreadable, OSError) else "not UTF-8"
-            problems.append(Problem(f"{where}_file", f"{file} cannot be read: {why}"))
-            return None
-        if not value:
-            problems.append(Problem(f"{where}_file", f"{file} is empty"))
-        return SecretStr(value)
-    if variable is None:
-        return None
-    value = environ.get(variable, "").strip()
-    if not value:
-        problems.append(Problem(f"{where}_env", f"the variable {variable} is not set"))
-        return None
-    return SecretStr(value)
-
-
 def _directory_url(
     settings: Settings, config: ConfigFile, environ: Mapping[str, str], problems: list[Problem]
 ) -> SecretStr | None:
@@ -184,7 +164,7 @@ def _directory_url(
         what = "`sql` needs [directory.sql] in waylink.toml, with the database and the queries"
         problems.append(Problem("WAYLINK_DIRECTORY_POLICY", what))
         return None
-    url = _secret("directory.sql.url", entry.url_env, entry.url_file, environ, problems)
+    url = given_secret("directory.sql.url", entry.url_env, entry.url_file, environ, problems)
     if url is not None and url.get_secret_value().partition(":")[0] not in application.DRIVERS:
         what = f"is the URL of none of the databases that can be asked: {', '.join(application.DRIVERS)}"
         problems.append(Problem("directory.sql.url", what, "postgresql://reader:…@db.example/app"))
@@ -255,7 +235,7 @@ def _broker_problems(settings: Settings) -> list[Problem]:
         ("WAYLINK_TEAM_BROKER_URL", settings.team_broker_url, settings.team_broker),
     ):
         try:
-            places.append(_redis_place(url))
+            places.append(redis_place(url))
         except ValueError:
             if value is not None:
                 what = "is not a Redis URL with the number of a database (redis, rediss or redis+socket)"
@@ -270,16 +250,3 @@ def _broker_problems(settings: Settings) -> list[Problem]:
             )
         )
     return problems
-
-
-def _redis_place(url: str) -> tuple[str, int, int]:
-    """Socket or host, port and database, so that one place in two spellings is seen as one. Raises ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme == "redis+socket":
-        database = parse_qs(parts.query).get("virtual_host", ["0"])[-1]
-        return str(Path(unquote(parts.netloc + parts.path)).resolve()), 0, int(database.removeprefix("/"))
-    if parts.scheme not in {"redis", "rediss"}:
-        raise ValueError(parts.scheme)
-    host = parts.hostname or "localhost"
-    host = "localhost" if host in {"127.0.0.1", "::1"} else host
-    return host, parts.port or 6379, int(parts.path.strip("/") or 0)

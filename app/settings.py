@@ -16,6 +16,7 @@ from app.domain.addresses import Network, read_networks
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
 from app.embedded import broker_url as embedded_broker_url
 from app.environments import Environment
+from app.given import GivenSecrets
 from app.sealing import read_keys
 
 DEFAULT_BASE_URL: Final = "https://api.nango.dev"
@@ -167,6 +168,7 @@ class Settings(BaseSettings):
     _file: ConfigFile = PrivateAttr(default_factory=ConfigFile)
     _environments: Mapping[str, Environment] = PrivateAttr(default_factory=dict)
     _directory_url: SecretStr | None = PrivateAttr(default=None)
+    _destination_secrets: GivenSecrets = PrivateAttr(default_factory=dict)
 
     @field_validator("reconcile_every", "keep_events", "keep_audit", mode="before")
     @classmethod
@@ -218,6 +220,11 @@ class Settings(BaseSettings):
         return self._directory_url
 
     @property
+    def destination_secrets(self) -> GivenSecrets:
+        """The secrets that waylink.toml names for its destinations, by team and name."""
+        return self._destination_secrets
+
+    @property
     def database(self) -> str:
         """SQLAlchemy URL, with the driver named."""
         if self.database_url is None:
@@ -253,10 +260,15 @@ class Settings(BaseSettings):
         return self.nango_api_key is None and self.nango_signing_keys is None and not self.file.environments
 
     def complete(
-        self, file: ConfigFile, environments: Mapping[str, Environment], directory_url: SecretStr | None
+        self,
+        file: ConfigFile,
+        environments: Mapping[str, Environment],
+        directory_url: SecretStr | None,
+        destination_secrets: GivenSecrets,
     ) -> None:
         """Add what variables cannot say; once, before anybody else sees these settings."""
         self._file, self._environments, self._directory_url = file, environments, directory_url
+        self._destination_secrets = destination_secrets
 
 
 def _database_one(url: str) -> str:

@@ -8,7 +8,6 @@ from app.broker import Broker
 from app.clock import utc_now
 from app.config_file import RefreshEntry
 from app.db.application import ApplicationDatabase
-from app.db.destinations import Target
 from app.db.engine import Database
 from app.db.routes import RouteRow
 from app.domain.people import Kind
@@ -22,7 +21,7 @@ from app.services.defining.destinations import Means
 from app.services.delivery import Deliverer, Http
 from app.services.destination_secrets import Keyring
 from app.services.nango_clients import NangoClients
-from app.services.own_brokers import broker_purpose
+from app.services.own_brokers import OwnBrokers
 from app.services.policy import Policy
 from app.services.reconciling import Reconciler
 from app.services.sql_directory import SqlDirectory
@@ -88,15 +87,13 @@ def sender_of(settings: Settings) -> HttpSender:
 
 def deliverer_of(settings: Settings, database: Database, teams: Broker) -> Deliverer:
     """What hands jobs over to the teams' default broker, to brokers of their own, and to endpoints."""
-    sealer = sealer_of(settings)
-    http = Http(partial(sender_of, settings), Keyring(sealer))
-    return Deliverer(database, teams, utc_now, own_broker=partial(own_broker, sealer), http=http)
+    http = Http(partial(sender_of, settings), Keyring(sealer_of(settings)))
+    return Deliverer(database, teams, utc_now, own_broker=own_brokers_of(settings).of, http=http)
 
 
-def own_broker(sealer: Sealer, target: Target) -> Broker:
-    """A team's own broker. Raises Sealed where its URL does not open."""
-    url = sealer.open(target.broker_sealed or b"", purpose=broker_purpose(target.key))
-    return Broker.at(f"{target.team}/{target.name}", url)
+def own_brokers_of(settings: Settings) -> OwnBrokers:
+    """What opens brokers that teams have of their own."""
+    return OwnBrokers(sealer_of(settings), settings.destination_ranges, settings.destination_ca_file)
 
 
 def directory_of(settings: Settings) -> SqlDirectory | None:
@@ -114,7 +111,7 @@ def directory_of(settings: Settings) -> SqlDirectory | None:
 def destinations_of(settings: Settings) -> dict[tuple[str, str], DestinationRow]:
     """The destinations of waylink.toml by (team, name)."""
     return {
-        (team, name): DestinationRow(entry.kind, entry.queue)
+        (team, name): DestinationRow(**entry.columns)
         for team, owner in settings.file.teams.items()
         for name, entry in owner.destinations.items()
     }

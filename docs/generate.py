@@ -41,8 +41,18 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
         "[teams.<team>.destinations.<name>]",
         config_file.DestinationEntry,
         {
-            "kind": "How jobs are handed over. `celery` is the one kind in this release.",
-            "queue": "The team's queue on the team broker. Starts with `team.<team>.`.",
+            "kind": "How jobs are handed over: `celery` or `http`.",
+            "queue": "Celery: the team's queue. Starts with `team.<team>.`.",
+            "url": "HTTP: where [signed jobs](routes.md#http-destinations) are posted. `https://` or `http://`, port "
+            "80, 443 or one from 1024 on.",
+            "timeout": "HTTP: how long one try may take, connecting included, from `1s` to `30s`. Unset: `15s`.",
+            "rate_per_second": "At most so many jobs a second, from 0.01 to 10,000. Unset: no limit.",
+            "broker_url_env": "Celery: name of the variable that holds the URL of the team's "
+            "[own broker](routes.md#a-broker-of-its-own). Unset: the team broker.",
+            "broker_url_file": "File that holds it. Read by `waylink migrate`. Not beside `broker_url_env`.",
+            "secret_env": "HTTP: name of the variable that holds the signing secret (`whsec_…`). With neither this nor "
+            "`secret_file` one is made; `waylink destinations rotate-secret` shows one.",
+            "secret_file": "File that holds it. Read by `waylink migrate`. Not beside `secret_env`.",
         },
     ),
     (

@@ -8,10 +8,12 @@ from sqlalchemy.orm import Session
 from app.cli.actors import cli_actor
 from app.clock import utc_now
 from app.db.routes import FILE, RouteRow, asked
+from app.given import NOTHING
 from app.services import configuring
 from app.services.configuring import Changes, DestinationRow, Recorded, Wanted
+from app.services.given_secrets import told
 from app.settings import Settings
-from app.wiring import destinations_of, routes_of
+from app.wiring import destinations_of, routes_of, sealer_of
 
 _CHANGES: Final = {"added": "add", "changed": "change", "removed": "remove", "released": "release"}
 _DESTINATION: Final = tuple(one.name for one in fields(DestinationRow))
@@ -21,16 +23,26 @@ def apply(session: Session, settings: Settings) -> Changes:
     """Make the teams, destinations and routes of waylink.toml those in force; an audited act."""
     now = utc_now()
     destinations, routes = destinations_of(settings), routes_of(settings)
-    teams = settings.file.teams
-    changes = configuring.apply_file(session, destinations=destinations, routes=routes, teams=teams, now=now)
-    configuring.record_applied(session, changes, actor=cli_actor(), now=now)
+    actor = cli_actor()
+    changes = configuring.apply_file(
+        session,
+        destinations=destinations,
+        routes=routes,
+        teams=settings.file.teams,
+        secrets=settings.destination_secrets,
+        sealer=sealer_of(settings),
+        actor=actor,
+        now=now,
+    )
+    configuring.record_applied(session, changes, actor=actor, now=now)
     return changes
 
 
 def planned(session: Session, settings: Settings) -> list[dict[str, Any]]:
     """A row per change: what is in force, and what the file says."""
-    wanted = Wanted(destinations_of(settings), {one.name: one for one in routes_of(settings)}, settings.file.teams)
-    before = configuring.recorded(session)
+    routes = {one.name: one for one in routes_of(settings)}
+    wanted = Wanted(destinations_of(settings), routes, settings.file.teams, settings.destination_secrets)
+    before = configuring.recorded(session, sealer_of(settings))
     rows: list[dict[str, Any]] = []
     for kind, verb, names in configuring.plan(before, wanted).parts():
         for name in names:
@@ -49,7 +61,11 @@ def _compared(kind: str, name: str, before: Recorded, wanted: Wanted) -> tuple[A
         team, _, place = name.partition("/")
         one, row = before.destinations.get((team, place)), wanted.destinations.get((team, place))
         held = {column: getattr(one, column) for column in _DESTINATION} | {"source": one.source} if one else None
-        return held, asdict(row) | {"source": FILE} if row else None
+        if row is None:
+            return held, None
+        given = wanted.secrets.get((team, place), NOTHING)
+        was, will = told(before.secrets.get((team, place), NOTHING), given, kind=row.kind)
+        return held and held | was, asdict(row) | {"source": FILE} | will
     return None, None
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.broker import Broker
 from app.cli.output import print_rows
 from app.configuration import load
+from app.db import routes as route_rows
 from app.db.application import reason
 from app.db.engine import connect
 from app.db.schema import require_current
@@ -20,8 +21,10 @@ from app.domain.answering import COLUMNS
 from app.domain.budget import Priority
 from app.environments import Environment
 from app.errors import BrokerUnavailable, DatabaseNotMigrated, WaylinkError
+from app.sealing import KEY_FILE
+from app.services.reaching import reach
 from app.settings import Settings
-from app.wiring import directory_of, open_clients
+from app.wiring import directory_of, open_clients, own_brokers_of, sealer_of, sender_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,9 @@ def check(*, as_json: bool) -> None:
 
 def _findings(settings: Settings) -> Iterator[Finding]:
     yield from _unknown_variables()
-    yield _database(settings)
+    database = _database(settings)
+    yield database
+    yield _secret_key(settings)
     yield _broker("internal", settings.broker)
     yield _broker("team", settings.team_broker)
     yield from _directory(settings)
@@ -55,9 +60,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("environments", "note", detail)
     for name, environment in settings.environments.items():
         yield _environment(settings, name, environment)
-    for team, owner in settings.file.teams.items():
-        for name, entry in owner.destinations.items():
-            yield Finding(f"destination {team}/{name}", "ok", f"{entry.kind} queue {entry.queue} on the team broker")
+    if database.result == "ok":
+        yield from _destinations(settings)
 
 
 def _unknown_variables() -> Iterator[Finding]:
@@ -78,6 +82,21 @@ def _database(settings: Settings) -> Finding:
         except SQLAlchemyError as away:
             return Finding("database", "bad", f"{kind} does not answer: {type(away).__name__}")
     return Finding("database", "ok", f"{kind}, schema up to date")
+
+
+def _secret_key(settings: Settings) -> Finding:
+    if settings.secret_key is None and settings.secret_key_file is None:
+        if settings.database_url is None:
+            return Finding("secret key", "ok", f"in the data folder: {settings.data_dir / KEY_FILE}")
+        return Finding("secret key", "note", "none: needed for HTTP destinations and for teams' own brokers")
+    return Finding("secret key", "ok", f"{sealer_of(settings).check()} key(s), the newest seals")
+
+
+def _destinations(settings: Settings) -> Iterator[Finding]:
+    with closing(connect(settings.database)) as database, database.read() as session:
+        known = [one for one in route_rows.destinations(session).values() if one.retired_at is None]
+    for one in reach(known, own_brokers_of(settings), lambda: sender_of(settings)):
+        yield Finding(f"destination {one.team}/{one.name}", one.result, one.detail)
 
 
 def _directory(settings: Settings) -> Iterator[Finding]:

@@ -8,13 +8,15 @@ from typing import IO, Any, Final, TypeVar
 import click
 
 from app.cli.actors import cli_actor
+from app.cli.destination_checks import check_destinations, test_destination
+from app.cli.destination_names import JSON, PLACE, parted
+from app.cli.destination_secrets import expire_secret, list_secrets, rotate_secret
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.configuration import load
 from app.db import definitions
 from app.db.definitions import DefinitionFilters, shown_destination
-from app.errors import InvalidInput
 from app.services.alerting import Alerts
 from app.services.defining import destinations as defining
 from app.services.defining.editor import Editor
@@ -22,22 +24,12 @@ from app.wiring import means_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _CLEARED: Final = {"broker": "broker_url", "rate": "rate_per_second", "timeout": "timeout_seconds"}
-_PLACE = click.argument("place", metavar="TEAM/NAME")
-
-
-def parted(place: str) -> tuple[str, str]:
-    """Team and name. Raises InvalidInput."""
-    team, slash, name = place.partition("/")
-    if not slash or not team or not name:
-        raise InvalidInput(f"{place!r}: a destination is named TEAM/NAME")
-    return team, name
 
 
 @click.group(invoke_without_command=True)
 @click.option("--team", help="Of this team.")
-@_JSON
+@JSON
 @click.pass_context
 def destinations(context: click.Context, /, *, team: str | None, as_json: bool) -> None:
     """List where teams take their jobs; add, change and remove those that waylink.toml does not define.
@@ -49,6 +41,10 @@ def destinations(context: click.Context, /, *, team: str | None, as_json: bool) 
     with closing(open_current(load())) as database, database.read() as session:
         rows = definitions.destinations(session, DefinitionFilters(limit=10_000, team=team, in_force=None))
     print_rows(rows, ("team", "name", "kind", "queue", "url", "source", "disabled_at", "retired_at"), as_json=as_json)
+
+
+for one in (rotate_secret, list_secrets, expire_secret, check_destinations, test_destination):
+    destinations.add_command(one)
 
 
 def _described(command: Command) -> Command:
@@ -75,9 +71,9 @@ def _fields(
 
 
 @destinations.command("add")
-@_PLACE
+@PLACE
 @_described
-@_JSON
+@JSON
 def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
     """Add a destination of a team: over Celery with --queue, over HTTP with --url.
 
@@ -95,7 +91,7 @@ def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
 
 
 @destinations.command("change")
-@_PLACE
+@PLACE
 @_described
 @click.option(
     "--clear", multiple=True, type=click.Choice(sorted(_CLEARED)), help="Take the default, or the team broker, again."
@@ -103,7 +99,7 @@ def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
 @click.option(
     "--version", type=click.IntRange(min=1), help="The version this is about: refused where another is there by now."
 )
-@_JSON
+@JSON
 def change_destination(
     place: str, *, clear: tuple[str, ...], version: int | None, as_json: bool, **options: Any
 ) -> None:
@@ -133,8 +129,8 @@ def change_destination(
 
 
 @destinations.command("enable")
-@_PLACE
-@_JSON
+@PLACE
+@JSON
 def enable_destination(place: str, *, as_json: bool) -> None:
     """Let the jobs of a destination go out again, parked ones too."""
     team, name = parted(place)
@@ -145,9 +141,9 @@ def enable_destination(place: str, *, as_json: bool) -> None:
 
 
 @destinations.command("disable")
-@_PLACE
+@PLACE
 @click.option("--reason", help="Why, for whoever reads it later.")
-@_JSON
+@JSON
 def disable_destination(place: str, *, reason: str | None, as_json: bool) -> None:
     """Park the jobs of a destination until it is enabled. None is lost, and no attempt is used up."""
     team, name = parted(place)
@@ -159,9 +155,9 @@ def disable_destination(place: str, *, reason: str | None, as_json: bool) -> Non
 
 
 @destinations.command("remove")
-@_PLACE
+@PLACE
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_JSON
+@JSON
 def remove_destination(place: str, *, yes: bool, as_json: bool) -> None:
     """Retire a destination that no route in force feeds. Jobs that are there are still handed over."""
     team, name = parted(place)

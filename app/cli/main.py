@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "rejections": "app.cli.rejections:rejections",
     "routes": "app.cli.routes:routes",
     "sandbox": "app.cli.sandbox:sandbox",
+    "secrets": "app.cli.secrets:secrets",
     "send": "app.cli.send:send",
     "status": "app.cli.status:status",
     "teams": "app.cli.teams:teams",

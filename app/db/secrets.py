@@ -27,6 +27,15 @@ def live(session: Session, keys: Collection[Key], *, now: datetime) -> list[Dest
     return list(session.scalars(found.order_by(DestinationSecret.id.desc())))
 
 
+def standing(session: Session, keys: Collection[Key]) -> list[DestinationSecret]:
+    """Those that no rotation has given an end, newest first."""
+    if not keys:
+        return []
+    columns = tuple_(DestinationSecret.team, DestinationSecret.destination)
+    found = select(DestinationSecret).where(columns.in_(sorted(keys)), DestinationSecret.expires_at.is_(None))
+    return list(session.scalars(found.order_by(DestinationSecret.id.desc())))
+
+
 def end(session: Session, ids: Collection[UUID], *, at: datetime) -> None:
     """Let these end at a moment, those that end earlier excepted."""
     ending = update(DestinationSecret).where(DestinationSecret.id.in_(list(ids)), _in_force(at))
@@ -38,18 +47,19 @@ def forget_ended(session: Session, *, team: str, destination: str, before: datet
     session.execute(delete(DestinationSecret).where(*named, DestinationSecret.expires_at <= before))
 
 
-def all_signing(session: Session, *, after: UUID | None, limit: int) -> list[DestinationSecret]:
-    """Every secret, in the order of ids, locked so that nobody ends or forgets one meanwhile."""
-    statement = select(DestinationSecret).order_by(DestinationSecret.id).limit(limit).with_for_update()
+def all_signing(session: Session, *, after: UUID | None, limit: int, lock: bool) -> list[DestinationSecret]:
+    """Every secret, in the order of ids; locked, so that nobody ends or forgets one meanwhile."""
+    statement = select(DestinationSecret).order_by(DestinationSecret.id).limit(limit)
     if after is not None:
         statement = statement.where(DestinationSecret.id > after)
-    return list(session.scalars(statement))
+    return list(session.scalars(statement.with_for_update() if lock else statement))
 
 
-def all_brokers(session: Session) -> list[Destination]:
-    """Every destination with a broker of its own, locked, in order."""
+def all_brokers(session: Session, *, lock: bool) -> list[Destination]:
+    """Every destination with a broker of its own, in order."""
     own = select(Destination).where(Destination.broker_sealed.is_not(None))
-    return list(session.scalars(own.order_by(Destination.team, Destination.name).with_for_update()))
+    ordered = own.order_by(Destination.team, Destination.name)
+    return list(session.scalars(ordered.with_for_update() if lock else ordered))
 
 
 def lock_destination(session: Session, *, team: str, destination: str) -> Destination | None:

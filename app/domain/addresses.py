@@ -137,11 +137,21 @@ class Place:
         return host if self.port == HTTP_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def read_url(url: str, allowed: Sequence[Network] = ()) -> Place:
-    """Read the URL of an HTTP destination. Raises InvalidInput with what is wrong, never with a part of the URL.
+def check_url(url: str, allowed: Sequence[Network] = ()) -> Place:
+    """Where an HTTP destination is. Raises InvalidInput as `read_url` does, and for a refused address.
 
     A literal address is judged here already; a name is judged whenever it is connected to.
     """
+    place = read_url(url)
+    if (reason := literal_refusal(place.host, allowed)) is not None:
+        raise InvalidInput(
+            f"the address is refused ({reason}); an operator can allow it: WAYLINK_ALLOWED_DESTINATION_RANGES"
+        )
+    return place
+
+
+def read_url(url: str) -> Place:
+    """Where the URL of an HTTP destination leads. Raises InvalidInput with what is wrong, never a part of the URL."""
     if not 0 < len(url) <= MAX_URL:
         raise InvalidInput(f"a URL has 1 to {MAX_URL} characters")
     if not all("!" <= character <= "~" for character in url) or "\\" in url:
@@ -161,10 +171,6 @@ def read_url(url: str, allowed: Sequence[Network] = ()) -> Place:
     )
     if place.port not in HTTP_PORTS.values() and place.port not in FREE_PORTS:
         raise InvalidInput(f"port {place.port} is refused: take 80, 443 or one from {FREE_PORTS.start} on")
-    if (reason := literal_refusal(host, allowed)) is not None:
-        raise InvalidInput(
-            f"the address is refused ({reason}); an operator can allow it: WAYLINK_ALLOWED_DESTINATION_RANGES"
-        )
     return place
 
 

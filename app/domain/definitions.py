@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from app.domain.addresses import Network, read_url
+from app.domain.addresses import Network, check_url, read_url
 from app.errors import InvalidInput
 
 QUEUE_PREFIX: Final = "team."  # queues that do not begin so are Waylink's own
@@ -52,7 +52,7 @@ def wrong_url(url: str, *, allowed: Sequence[Network] | None = None) -> str | No
         if allowed is None:
             read_url(url)
         else:
-            read_url(url, allowed)
+            check_url(url, allowed)
     except InvalidInput as wrong:
         return f"cannot be used: {wrong}"
     return None

@@ -56,7 +56,6 @@ class HttpSender:
         self._connector = Connector(resolve or self._resolver, tls or trusting(), tuple(allowed))
         self._pool = Pool(self._connector)
         self._clock = clock
-        self._place = lru_cache(4096)(lambda url: read_url(url, self._connector.allowed))
 
     async def send(self, target: HttpTarget, *, message_id: str, body: bytes) -> Answer:
         """POST a body, signed at this moment. Whatever happens is an Answer; only cancelling raises.
@@ -69,7 +68,7 @@ class HttpSender:
                 Failure.REFUSED, "it has no signing secret that can be read, and nothing leaves unsigned", started
             )
         try:
-            place = self._place(target.url)
+            place = _place(target.url)
         except InvalidInput as refused:
             return _failed(Failure.REFUSED, str(refused), started)
         with self._pool.using(place):
@@ -88,7 +87,7 @@ class HttpSender:
 
     async def reach(self, url: str) -> None:
         """Connect, TLS included, and hang up. Raises Unreachable or InvalidInput."""
-        stream = await self._connector.connect(read_url(url, self._connector.allowed))
+        stream = await self._connector.connect(read_url(url))
         stream.abort()
 
     async def aclose(self) -> None:
@@ -182,6 +181,9 @@ def _failed(failure: Failure, error: str, started: float) -> Answer:
 
 def _milliseconds_since(started: float) -> float:
     return (time.monotonic() - started) * 1000
+
+
+_place = lru_cache(4096)(read_url)
 
 
 @lru_cache(4096)

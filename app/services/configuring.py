@@ -1,7 +1,7 @@
 """Record the teams, destinations and routes of waylink.toml; an unchanged file changes nothing."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -10,6 +10,9 @@ from app.db import audit
 from app.db import routes as route_rows
 from app.db.models import Destination, RouteVersion, Team
 from app.db.routes import API, FILE, RouteRow
+from app.given import NOTHING, GivenSecrets
+from app.sealing import Sealer, sealer_without_key
+from app.services import given_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,10 @@ class DestinationRow:
     """A destination as the file defines it: its columns."""
 
     kind: str
-    queue: str | None
+    queue: str | None = None
+    url: str | None = None
+    timeout_seconds: float | None = None
+    rate_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +58,12 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The destinations, by team and name, and the routes of waylink.toml, and its teams."""
+    """The destinations, by team and name, and the routes of waylink.toml, its teams, and the secrets it names."""
 
     destinations: Mapping[tuple[str, str], DestinationRow]
     routes: Mapping[str, RouteRow]
     teams: Collection[str] = ()
+    secrets: GivenSecrets = field(default_factory=dict)
 
     @property
     def all_teams(self) -> set[str]:
@@ -70,11 +77,14 @@ class Recorded:
     teams: Mapping[str, Team]
     destinations: Mapping[tuple[str, str], Destination]
     routes: Mapping[str, RouteVersion]
+    secrets: GivenSecrets = field(default_factory=dict)
 
 
-def recorded(session: Session) -> Recorded:
+def recorded(session: Session, sealer: Sealer) -> Recorded:
     routes = {row.name: row for row in route_rows.live(session)}
-    return Recorded(route_rows.teams(session), route_rows.destinations(session), routes)
+    destinations = route_rows.destinations(session)
+    secrets = given_secrets.held(session, sealer, destinations)
+    return Recorded(route_rows.teams(session), destinations, routes, secrets)
 
 
 def plan(before: Recorded, wanted: Wanted) -> Changes:
@@ -97,7 +107,7 @@ def plan(before: Recorded, wanted: Wanted) -> Changes:
         destinations_changed=_names(
             "/".join(key)
             for key in destinations.keys() & known.keys()
-            if not _same_destination(known[key], destinations[key])
+            if not (_same_destination(known[key], destinations[key]) and _same_secrets(key, before, wanted))
         ),
         destinations_removed=_names("/".join(key) for key in left - used),
         destinations_released=_names("/".join(key) for key in left & used),
@@ -113,15 +123,23 @@ def apply_file(
     destinations: Mapping[tuple[str, str], DestinationRow],
     routes: Sequence[RouteRow],
     teams: Collection[str] = (),
+    secrets: GivenSecrets | None = None,
+    sealer: Sealer | None = None,
+    actor: str = FILE,
     now: datetime,
 ) -> Changes:
-    """Make the recorded routes those of the file. A changed or removed route keeps its old version for explanations."""
-    wanted = Wanted(destinations, {row.name: row for row in routes}, teams)
+    """Make the recorded routes those of the file. A changed or removed route keeps its old version for explanations.
+
+    sealer: needed where a destination takes HTTP or has a broker of its own. Raises ConfigurationError without one.
+    """
+    sealer = sealer or sealer_without_key()
+    wanted = Wanted(destinations, {row.name: row for row in routes}, teams, secrets or {})
     route_rows.lock_definitions(session)
-    before = recorded(session)
+    before = recorded(session, sealer)
     changes = plan(before, wanted)
     _apply_teams(session, before.teams, wanted, changes, now)
     _apply_destinations(session, before.destinations, wanted.destinations, changes, now)
+    _apply_secrets(session, sealer, before, wanted, actor=actor, now=now)
     if changes.added or changes.changed or changes.removed:
         _apply_routes(session, before.routes, wanted.routes, changes, now)
     return changes
@@ -172,6 +190,15 @@ def _apply_destinations(
     session.flush()
 
 
+def _apply_secrets(
+    session: Session, sealer: Sealer, before: Recorded, wanted: Wanted, *, actor: str, now: datetime
+) -> None:
+    rows = route_rows.destinations(session)
+    for key in sorted(wanted.destinations):
+        was, given = before.secrets.get(key, NOTHING), wanted.secrets.get(key, NOTHING)
+        given_secrets.record(session, sealer, rows[key], before=was, wanted=given, actor=actor, now=now)
+
+
 def _apply_routes(
     session: Session,
     live: Mapping[str, RouteVersion],
@@ -196,6 +223,11 @@ def _names(found: Iterable[str]) -> tuple[str, ...]:
 
 def _same_destination(one: Destination, wanted: DestinationRow) -> bool:
     return one.source == FILE and all(getattr(one, column) == value for column, value in asdict(wanted).items())
+
+
+def _same_secrets(key: tuple[str, str], before: Recorded, wanted: Wanted) -> bool:
+    was, given = before.secrets.get(key, NOTHING), wanted.secrets.get(key, NOTHING)
+    return given_secrets.same(was, given, kind=wanted.destinations[key].kind)
 
 
 def _same(live: RouteVersion, wanted: RouteRow) -> bool:

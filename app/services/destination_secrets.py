@@ -81,15 +81,6 @@ def rotate(
     return Issued(row.id, secret, before, ends_at)
 
 
-def adopt(session: Session, sealer: Sealer, value: str, *, key: Key, actor: str, now: datetime) -> bool:
-    """Make a given secret the newest one of a destination; False where it is already."""
-    known = rows.live(session, [key], now=now)
-    if known and known[0].expires_at is None and _opens_to(sealer, known[0], value):
-        return False
-    rotate(session, sealer, team=key[0], destination=key[1], actor=actor, now=now, value=value)
-    return True
-
-
 def expire(session: Session, secret_id: str, *, team: str, destination: str, actor: str, now: datetime) -> UUID:
     """End a secret at once, such as one that leaked. Raises NotFound; Conflict for the only one in force."""
     _require_http(session, team=team, destination=destination)
@@ -114,7 +105,7 @@ def expire(session: Session, secret_id: str, *, team: str, destination: str, act
 
 def listed(session: Session, *, team: str, destination: str) -> list[DestinationSecret]:
     """Ids and times, newest first, and never what they are. Raises NotFound, Conflict."""
-    _require_http(session, team=team, destination=destination)
+    _check_http(session.get(Destination, (team, destination)), team=team, destination=destination)
     return rows.of_destination(session, team=team, destination=destination)
 
 
@@ -150,18 +141,14 @@ def signing_purpose(key: Key) -> str:
     return f"signing secret of {key[0]}/{key[1]}"
 
 
-def _opens_to(sealer: Sealer, row: DestinationSecret, value: str) -> bool:
-    try:
-        text = sealer.open(row.sealed, purpose=signing_purpose((row.team, row.destination)))
-    except Sealed:
-        return False
-    return secrets.compare_digest(read_secret(text), read_secret(value))
-
-
-def _require_http(session: Session, *, team: str, destination: str) -> Destination:
+def _require_http(session: Session, *, team: str, destination: str) -> None:
+    """Locks the destination, so that two who change its secrets wait for each other."""
     found = rows.lock_destination(session, team=team, destination=destination)
+    _check_http(found, team=team, destination=destination)
+
+
+def _check_http(found: Destination | None, *, team: str, destination: str) -> None:
     if found is None or found.retired_at is not None:
         raise NotFound("destination in force", f"{team}/{destination}")
     if found.kind != "http":
         raise Conflict(f"{team}/{destination} takes jobs over Celery, which are not signed")
-    return found

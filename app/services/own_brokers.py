@@ -1,13 +1,48 @@
 """Brokers that teams have of their own: their URLs hold passwords, so they are kept encrypted (promise 7)."""
 
+import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from app.broker import Broker
+from app.db.destinations import Target
 from app.db.models import Destination
 from app.db.secrets import Key
-from app.domain.addresses import Network
+from app.domain.addresses import Network, judge
 from app.domain.broker_urls import check_broker_url, read_broker_url
-from app.errors import Sealed
+from app.errors import BrokerUnavailable, Sealed, Unreachable
 from app.sealing import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class OwnBrokers:
+    """Opens them. allowed: networks the operator opened; authorities: a PEM file of further ones for TLS."""
+
+    sealer: Sealer
+    allowed: Sequence[Network] = ()
+    authorities: Path | None = None
+
+    def of(self, target: Target) -> Broker:
+        """The same, as who delivers knows a destination."""
+        return self.open(target.broker_sealed or b"", key=target.key)
+
+    def open(self, sealed: bytes, *, key: Key) -> Broker:
+        """The broker whose URL is stored so; close it. Raises BrokerUnavailable where its name has no address now,
+        and Sealed, InvalidInput or Unreachable where an operator has to change something.
+        """
+        url = self.sealer.open(sealed, purpose=broker_purpose(key))
+        place = check_broker_url(url, self.allowed)
+        name = "/".join(key)
+        try:
+            found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as unknown:
+            raise BrokerUnavailable(name, unknown) from None
+        judged = judge((str(address[0]) for *_, address in found), self.allowed)
+        # kombu resolves again and takes any: a name of which one address is refused is not used at all.
+        if judged.refused:
+            raise Unreachable("refused", f"the broker of {name}: {judged.why}")
+        return Broker.of_team(name, url, authorities=self.authorities)
 
 
 def seal_url(sealer: Sealer, url: str, *, key: Key, allowed: Sequence[Network] = ()) -> bytes:

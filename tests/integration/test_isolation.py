@@ -4,7 +4,6 @@ import socket
 import threading
 from collections import Counter
 from datetime import timedelta
-from functools import partial
 
 import pytest
 from sqlalchemy import update
@@ -15,6 +14,7 @@ from app.db import jobs as job_rows
 from app.db.jobs import Head
 from app.db.models import Job
 from app.deadlines import BATCH, JOB_LEASE
+from app.domain.addresses import read_networks
 from app.domain.destination_health import MIN_FAILURES, PROBE_WAITS
 from app.domain.retrying import SCHEDULE
 from app.domain.states import JobState
@@ -23,8 +23,7 @@ from app.services import destination_states
 from app.services.alerting import Alerts
 from app.services.delivery import Deliverer
 from app.services.delivery_loop import DeliveryLoop
-from app.services.own_brokers import broker_purpose
-from app.wiring import own_broker
+from app.services.own_brokers import OwnBrokers, broker_purpose
 from tests.integration.destinations import add, attempts, fill, health, jobs, states
 from tests.integration.world import closed_port, dump, in_threads
 
@@ -325,7 +324,9 @@ def test_a_broker_whose_url_does_not_open_is_our_fault_and_keeps_the_url(world, 
         fill(world, team, 1)
     with world.database.write() as session:
         session.execute(update(Job).values(attempts=len(SCHEDULE)))
-    deliverer = Deliverer(world.database, world.broker, world.clock, told, partial(own_broker, sealer))
+    deliverer = Deliverer(
+        world.database, world.broker, world.clock, told, OwnBrokers(sealer, read_networks("127.0.0.0/8")).of
+    )
     deliverer.deliver()
     deliverer.close()
     [refused], [closed], [good] = jobs(world, "crm"), jobs(world, "shop"), jobs(world, "good")

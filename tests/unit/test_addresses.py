@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.addresses import is_host, judge, read_networks, read_url, refusal
+from app.domain.addresses import check_url, is_host, judge, read_networks, refusal
 from app.errors import InvalidInput
 
 REFUSED = {
@@ -130,7 +130,7 @@ def test_why_a_name_is_refused_tells_no_address():
     ],
 )
 def test_a_url_is_read_into_where_it_leads(url, authority, port, target):
-    place = read_url(url)
+    place = check_url(url)
     assert (place.authority, place.port, place.target) == (authority, port, target)
 
 
@@ -175,28 +175,28 @@ def test_a_url_is_read_into_where_it_leads(url, authority, port, target):
 )
 def test_a_url_that_cannot_be_used_is_refused_with_the_reason(url, problem):
     with pytest.raises(InvalidInput, match=problem):
-        read_url(url)
+        check_url(url)
 
 
 @pytest.mark.parametrize("url", ["https://user:hunter2@h.example/", "https://h.example/hunter2 x", "x://hunter2"])
 def test_a_refusal_repeats_no_part_of_the_url(url):
     with pytest.raises(InvalidInput) as refused:
-        read_url(url)
+        check_url(url)
     assert "hunter2" not in str(refused.value)
 
 
 def test_a_literal_address_in_an_operators_range_is_taken():
-    assert read_url("http://127.0.0.1:9000/", read_networks("127.0.0.0/8")).port == 9000
+    assert check_url("http://127.0.0.1:9000/", read_networks("127.0.0.0/8")).port == 9000
 
 
 @pytest.mark.parametrize("text", ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "localhost", "xn--hks-yoa.example"])
 def test_a_host_in_an_odd_form_is_left_to_the_resolver_and_judged_by_its_answer(text):
     assert is_host(text)
-    assert read_url(f"http://{text}/").host == text
+    assert check_url(f"http://{text}/").host == text
 
 
 @given(st.text(max_size=40))
 def test_no_text_at_all_makes_reading_fail_otherwise(text):
     for url in (text, f"https://{text}", f"https://h.example:{text}/"):
         with suppress(InvalidInput):
-            read_url(url)
+            check_url(url)

@@ -70,7 +70,45 @@ def test_a_team_has_its_own_queues_only(queue: str) -> None:
     assert "queue" in refusals(TEAM.replace('"team.crm.jobs"', f'"{queue}"'))
 
 
-@pytest.mark.parametrize("kind", ["http", "kafka", ""])
+HTTP = '[teams.crm.destinations.jobs]\nkind = "http"\nurl = "https://hooks.example/in"\n'
+
+
+def test_an_http_destination_has_a_url_and_may_have_a_time_and_a_rate() -> None:
+    more = 'timeout = "20s"\nrate_per_second = 2.5\nsecret_env = "HOOK_SECRET"\n'
+    entry = read(HTTP + more).teams["crm"].destinations["jobs"]
+    assert entry.columns == {
+        "kind": "http",
+        "queue": None,
+        "url": "https://hooks.example/in",
+        "timeout_seconds": 20.0,
+        "rate_per_second": 2.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (HTTP.replace('url = "https://hooks.example/in"\n', ""), "jobs.url: is missing"),
+        (HTTP.replace("https://", "ftp://"), "jobs.url: cannot be used: a URL starts with"),
+        (HTTP.replace("hooks.example", "u:p@hooks.example"), "jobs.url: cannot be used: a URL holds no user"),
+        (HTTP + 'queue = "team.crm.jobs"\n', "jobs.queue: is for Celery"),
+        (HTTP + 'timeout = "31s"\n', "jobs.timeout: takes 1 to 30 seconds"),
+        (HTTP + 'timeout = "soon"\n', "expected a duration"),
+        (HTTP + "rate_per_second = 0\n", "jobs.rate_per_second: takes 0.01"),
+        (HTTP + 'broker_url_env = "B"\n', "jobs.broker_url_env: is not for destinations of the kind http"),
+        (HTTP + 'secret_env = "S"\nsecret_file = "s"\n', "jobs.secret_env: is there beside secret_file"),
+        (HTTP + 'secret = "whsec_x"\n', "jobs.secret: Extra inputs"),
+        (TEAM + 'url = "https://hooks.example/"\n', "jobs.url: is for HTTP"),
+        (TEAM + 'timeout = "5s"\n', "jobs.timeout: is for HTTP"),
+        (TEAM + 'secret_env = "S"\n', "jobs.secret_env: is not for destinations of the kind celery"),
+        (TEAM + 'broker_url_env = "B"\nbroker_url_file = "b"\n', "jobs.broker_url_env: is there beside"),
+    ],
+)
+def test_a_wrong_destination_is_refused_where_it_is_wrong(text: str, expected: str) -> None:
+    assert expected in refusals(text)
+
+
+@pytest.mark.parametrize("kind", ["kafka", ""])
 def test_an_unknown_kind_of_destination_is_refused(kind: str) -> None:
     assert "teams.crm.destinations.jobs.kind" in refusals(TEAM.replace("celery", kind))
 

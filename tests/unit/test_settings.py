@@ -12,7 +12,7 @@ from app.configuration import load
 from app.domain.people import Kind
 from app.errors import ConfigurationError
 from app.settings import Settings
-from app.wiring import directory_of
+from app.wiring import directory_of, sealer_of
 
 SECRET = "hunter2"
 
@@ -389,3 +389,72 @@ def test_history_is_kept_for_a_day_at_least_or_for_ever(monkeypatch):
     monkeypatch.setenv("WAYLINK_KEEP_EVENTS", "1h")
     with pytest.raises(ValidationError, match="at least 1d"):
         Settings()
+
+
+# Destinations
+
+
+KEYS = "c2VjcmV0LWtleS1vZi10aGlydHktdHdvLWJ5dGVzISE="
+BROKER = '[teams.crm.destinations.jobs]\nkind = "celery"\nqueue = "team.crm.jobs"\nbroker_url_env = "CRM_BROKER"\n'
+HOOK = '[teams.crm.destinations.hook]\nkind = "http"\nurl = "https://hooks.example/"\nsecret_env = "HOOK_SECRET"\n'
+SIGNING = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def test_a_secret_key_comes_from_a_variable_or_a_file_and_not_from_both(given, tmp_path) -> None:
+    assert sealer_of(given(WAYLINK_SECRET_KEY=KEYS)).check() == 1
+    (tmp_path / "key").write_text(f"{KEYS}\n")
+    found = problems(given, WAYLINK_SECRET_KEY_FILE="key")
+    assert "beside WAYLINK_SECRET_KEY" in found["WAYLINK_SECRET_KEY_FILE"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "where", "problem"),
+    [
+        ({"WAYLINK_SECRET_KEY": SECRET}, "WAYLINK_SECRET_KEY", "key 1 is not the base64 of 32 bytes"),
+        ({"WAYLINK_SECRET_KEY_FILE": "nowhere"}, "WAYLINK_SECRET_KEY_FILE", "cannot be read"),
+        ({"WAYLINK_ALLOWED_DESTINATION_RANGES": "10.0.0.1/8"}, "WAYLINK_ALLOWED_DESTINATION_RANGES", "10.0.0.1/8"),
+        ({"WAYLINK_DESTINATION_CA_FILE": "nowhere"}, "WAYLINK_DESTINATION_CA_FILE", "cannot be read"),
+        ({"WAYLINK_DESTINATION_CA_FILE": "waylink.toml"}, "WAYLINK_DESTINATION_CA_FILE", "no certificates"),
+    ],
+)
+def test_what_destinations_need_is_looked_at_at_the_start(given, variables, where, problem) -> None:
+    Path("waylink.toml").write_text("")
+    assert problem in problems(given, **variables)[where]
+
+
+def test_a_database_of_ones_own_needs_a_key_of_ones_own(given) -> None:
+    settings = given(WAYLINK_DATABASE_URL="postgresql://db.example/waylink")
+    with pytest.raises(ConfigurationError, match="WAYLINK_SECRET_KEY"):
+        sealer_of(settings).check()
+
+
+def test_the_file_names_secrets_of_destinations_and_their_values_show_nowhere(given) -> None:
+    settings = given(toml=BROKER + HOOK, CRM_BROKER="amqps://u:hunter2@mq.example/crm", HOOK_SECRET=SIGNING)
+    found = settings.destination_secrets
+    assert found["crm", "jobs"].broker_url.get_secret_value() == "amqps://u:hunter2@mq.example/crm"
+    assert found["crm", "hook"].signing.get_secret_value() == SIGNING
+    assert SECRET not in repr(found)
+    assert SIGNING not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("variables", "where", "problem"),
+    [
+        ({"CRM_BROKER": "filesystem:///hunter2"}, "jobs.broker_url", "starts with redis://"),
+        ({"CRM_BROKER": "redis://:hunter2@127.0.0.1/1"}, "jobs.broker_url", "refused (loopback)"),
+        ({"CRM_BROKER": "redis://:hunter2@10.1.2.3/0"}, "jobs.broker_url", "is the internal broker's database"),
+        ({"HOOK_SECRET": "hunter2"}, "hook.secret", "starts with whsec_"),
+        ({"HOOK_SECRET": ""}, "hook.secret_env", "HOOK_SECRET is not set"),
+    ],
+)
+def test_a_secret_of_a_destination_that_cannot_be_used_is_told_without_it(given, variables, where, problem) -> None:
+    Path("waylink.toml").write_text(BROKER + HOOK)
+    good = {"CRM_BROKER": "redis://redis.example/1", "HOOK_SECRET": SIGNING}
+    ours = {"WAYLINK_BROKER_URL": "redis://10.1.2.3/0", "WAYLINK_ALLOWED_DESTINATION_RANGES": "10.0.0.0/8"}
+    assert problem in problems(given, **good | ours | variables)[f"teams.crm.destinations.{where}"]
+
+
+def test_a_url_into_our_own_network_is_refused_until_an_operator_opens_it(given) -> None:
+    Path("waylink.toml").write_text(HOOK.replace("https://hooks.example/", "http://127.0.0.1:9000/"))
+    assert "refused (loopback)" in problems(given, HOOK_SECRET=SIGNING)["teams.crm.destinations.hook.url"]
+    assert given(WAYLINK_ALLOWED_DESTINATION_RANGES="127.0.0.0/8").destination_ranges

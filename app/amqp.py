@@ -1,0 +1,48 @@
+"""What a team's RabbitMQ needs besides what Redis does: its queue declared, and each message confirmed."""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from amqp.exceptions import NotFound
+from kombu import Connection, Producer
+
+# Each publish waits for the broker's word that it has the message; nothing waits for ever.
+OPTIONS: Final = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
+
+
+def make_ready(producer: Producer, queues: Collection[str]) -> None:
+    """A connection that is alive, on which every queue is there: a message for a queue that is not would be dropped.
+
+    A broker hangs up on whoever is silent for long, and only the next call shows it: so the first failure is no news.
+    """
+    connection: Any = producer.connection
+    try:
+        _declare(connection, queues)
+    except connection.recoverable_connection_errors:
+        connection.collect()
+        producer.revive(connection.default_channel)
+        _declare(connection, queues)
+
+
+def length(connection: Connection, queue: str) -> int:
+    """How many messages wait in a queue; none in one that is not there."""
+    try:
+        return int(_look(connection, queue).message_count)
+    except NotFound:
+        return 0
+
+
+def _declare(connection: Any, queues: Collection[str]) -> None:
+    for queue in sorted(queues):
+        try:
+            _look(connection, queue)
+        except NotFound:
+            # As a Celery worker of the team's would: its own declaration of the same queue has to fit ours.
+            with connection.channel() as channel:
+                channel.queue_declare(queue, durable=True, auto_delete=False)
+
+
+def _look(connection: Any, queue: str) -> Any:
+    """On a channel of its own, since the broker closes the one on which a queue is asked for that is not there."""
+    with connection.channel() as channel:
+        return channel.queue_declare(queue, passive=True)

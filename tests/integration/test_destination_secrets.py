@@ -1,0 +1,237 @@
+"""Promises 7 and 10: signing secrets are shown once, kept encrypted, and rotated without a hand-over being refused."""
+
+import time
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import select
+from standardwebhooks import Webhook
+
+from app.db import routes as route_rows
+from app.db import secrets as rows
+from app.db.models import Audit, Destination, DestinationSecret
+from app.domain.standard_webhooks import SHORTEST, read_secret, signed_headers
+from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound
+from app.given import Given
+from app.ids import SECRET, show
+from app.sealing import new_key, sealer_with, sealer_without_key
+from app.services import configuring, destination_secrets, own_brokers, resealing
+from app.services.configuring import DestinationRow
+from app.services.destination_secrets import Keyring
+from tests.integration.world import dump
+
+KEY = new_key()
+HOOK = ("crm", "hook")
+ROW = DestinationRow("http", url="https://hooks.example/in")
+DAY = 24 * 3600
+
+
+@pytest.fixture
+def sealer():
+    return sealer_with(KEY)
+
+
+@pytest.fixture
+def apply(world, sealer):
+    """Make these the destinations of waylink.toml: the row, and what the file gives of its secrets."""
+
+    def apply(destinations, secrets=None, *, sealer=sealer):
+        with world.database.write() as session:
+            return configuring.apply_file(
+                session, destinations=destinations, routes=[], secrets=secrets, sealer=sealer, now=world.clock.now
+            )
+
+    return apply
+
+
+@pytest.fixture
+def hook(apply, world):
+    """An HTTP destination of the file, with the secret it was given when it was recorded."""
+    apply({HOOK: ROW})
+    return kept(world)[0]
+
+
+@pytest.fixture
+def rotate(world, sealer):
+    def rotate(**options):
+        with world.database.write() as session:
+            return destination_secrets.rotate(
+                session, sealer, team="crm", destination="hook", actor="cli:op", now=world.clock.now, **options
+            )
+
+    return rotate
+
+
+def kept(world):
+    """Newest first."""
+    with world.database.read() as session:
+        return rows.of_destination(session, team="crm", destination="hook")
+
+
+def keys(world, sealer):
+    with world.database.read() as session:
+        return Keyring(sealer).of(session, [HOOK], now=world.clock.now)[HOOK]
+
+
+def acts(world):
+    with world.database.read() as session:
+        return [(one.action, one.subject) for one in session.scalars(select(Audit).order_by(Audit.id))]
+
+
+def test_an_http_destination_has_a_secret_from_the_start_and_an_unchanged_file_changes_nothing(apply, world, sealer):
+    assert apply({HOOK: ROW}).destinations_added == ("crm/hook",)
+    [secret] = kept(world)
+    assert len(keys(world, sealer)[0]) >= SHORTEST
+    assert not apply({HOOK: ROW})
+    assert [one.id for one in kept(world)] == [secret.id]
+
+
+def test_a_rotation_shows_the_new_secret_once_and_both_sign_for_the_overlap(hook, rotate, world, sealer, clock):
+    made = rotate()
+    assert made.replaced == (hook.id,)
+    assert made.value not in repr(made)
+    assert made.value not in dump(world.database)
+    now_signing = keys(world, sealer)
+    assert now_signing[0] == read_secret(made.value)
+    assert len(now_signing) == 2
+    headers = signed_headers(b"{}", message_id="job_1", timestamp=int(time.time()), keys=now_signing)
+    Webhook(made.value).verify(b"{}", dict(headers))
+    clock.move(DAY - 1)
+    assert len(keys(world, sealer)) == 2
+    clock.move(2)
+    assert keys(world, sealer) == (read_secret(made.value),)
+    assert acts(world) == [("destination.secret_made", "crm/hook"), ("destination.secret_rotated", "crm/hook")]
+
+
+def test_a_rotation_without_overlap_ends_the_older_ones_at_once(hook, rotate, world, sealer):
+    made = rotate(overlap=timedelta(0))
+    assert keys(world, sealer) == (read_secret(made.value),)
+
+
+def test_a_second_rotation_does_not_prolong_the_first_ones_overlap(hook, rotate, world, sealer, clock):
+    rotate()
+    clock.move(DAY / 2)
+    rotate()
+    ends = [one.expires_at for one in kept(world)]
+    assert ends[0] is None
+    assert ends[1] > ends[2]
+
+
+def test_so_many_secrets_in_force_are_refused_and_ended_ones_forgotten_in_time(hook, rotate, world, clock):
+    for _ in range(destination_secrets.MOST_LIVE - 1):
+        rotate()
+    with pytest.raises(Conflict, match="end one first"):
+        rotate()
+    clock.move(40 * DAY)
+    rotate()
+    assert len(kept(world)) == 2
+
+
+def test_a_leaked_secret_is_ended_at_once_but_never_the_last_one(hook, rotate, world, sealer, clock):
+    def expire(secret_id):
+        with world.database.write() as session:
+            return destination_secrets.expire(
+                session, secret_id, team="crm", destination="hook", actor="cli:op", now=clock.now
+            )
+
+    with pytest.raises(Conflict, match="only secret"):
+        expire(show(SECRET, hook.id))
+    made = rotate()
+    expire(show(SECRET, hook.id))
+    assert keys(world, sealer) == (read_secret(made.value),)
+    assert acts(world)[-1] == ("destination.secret_expired", "crm/hook")
+    with pytest.raises(NotFound):
+        expire(show(SECRET, hook.id))
+    with pytest.raises(InvalidInput):
+        expire("nonsense")
+
+
+def test_destinations_that_are_not_there_or_take_no_http_have_no_secrets(apply, world, sealer, clock):
+    apply({("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")})
+    for name, error in (("jobs", Conflict), ("hook", NotFound)):
+        with world.database.write() as session, pytest.raises(error):
+            destination_secrets.rotate(session, sealer, team="crm", destination=name, actor="a", now=clock.now)
+        with world.database.read() as session, pytest.raises(error):
+            destination_secrets.listed(session, team="crm", destination=name)
+
+
+# Given by the file
+
+
+def test_a_given_secret_is_the_newest_one_and_a_changed_one_rotates(apply, world, sealer):
+    first, second = (f"whsec_{letter * 43}=" for letter in "ab")
+    apply({HOOK: ROW}, {HOOK: Given(signing=SecretStr(first))})
+    assert keys(world, sealer) == (read_secret(first),)
+    assert not apply({HOOK: ROW}, {HOOK: Given(signing=SecretStr(first))})
+    changes = apply({HOOK: ROW}, {HOOK: Given(signing=SecretStr(second))})
+    assert changes.destinations_changed == ("crm/hook",)
+    assert keys(world, sealer) == (read_secret(second), read_secret(first))
+    assert first not in dump(world.database)
+
+
+def test_a_broker_of_its_own_is_recorded_encrypted_and_a_changed_or_dropped_one_is_seen(apply, world, sealer):
+    jobs = ("crm", "jobs")
+    row = {jobs: DestinationRow("celery", "team.crm.jobs", rate_per_second=5.0)}
+    first, second = "redis://:hunter2@one.example/1", "amqps://u:hunter2@two.example/crm"
+
+    def one():
+        with world.database.read() as session:
+            return route_rows.destinations(session)[jobs]
+
+    for url in (first, second):
+        assert apply(row, {jobs: Given(broker_url=SecretStr(url))})
+        assert own_brokers.url_of(sealer, one()) == url
+        assert "hunter2" not in dump(world.database)
+        assert not apply(row, {jobs: Given(broker_url=SecretStr(url))})
+    assert own_brokers.place_of(sealer, one()) == "amqps://two.example:5671/crm"
+    assert apply(row).destinations_changed == ("crm/jobs",)
+    assert one().broker_sealed is None
+    assert one().rate_per_second == 5.0
+
+
+def test_without_a_key_nothing_is_recorded_that_would_need_one(apply, world):
+    with pytest.raises(ConfigurationError, match="WAYLINK_SECRET_KEY"):
+        apply({HOOK: ROW}, sealer=sealer_without_key())
+    with world.database.read() as session:
+        assert session.scalars(select(Destination)).all() == []
+    assert apply({("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")}, sealer=sealer_without_key())
+
+
+# Keys
+
+
+def test_a_secret_that_no_key_opens_signs_nothing_and_is_told(hook, world, capsys):
+    assert keys(world, sealer_with(new_key())) == ()
+
+
+def test_resealing_moves_everything_to_the_newest_key(apply, hook, rotate, world, clock):
+    rotate()
+    jobs = ("crm", "jobs")
+    apply(
+        {HOOK: ROW, jobs: DestinationRow("celery", "team.crm.jobs")},
+        {jobs: Given(broker_url=SecretStr("redis://one.example/1"))},
+    )
+    newest = new_key()
+    both = sealer_with(f"{newest},{KEY}")
+    before = keys(world, both)
+    found = resealing.look(world.database, both)
+    assert (found.newest, found.older, found.unreadable) == (0, 3, [])
+    assert keys(world, sealer_with(newest)) == ()
+    done = resealing.reseal(world.database, both, actor="cli:op", now=clock.now)
+    assert (done.newest, done.older) == (0, 3)
+    assert keys(world, sealer_with(newest)) == before
+    assert resealing.look(world.database, sealer_with(newest)).newest == 3
+    assert acts(world)[-1] == ("secrets.resealed", "secrets")
+    stranger = resealing.look(world.database, sealer_with(new_key()))
+    assert sorted(set(stranger.unreadable)) == ["broker URL of crm/jobs", "signing secret of crm/hook"]
+
+
+def test_a_secret_moved_to_another_destination_does_not_sign_there(apply, hook, world, sealer):
+    apply({HOOK: ROW, ("erp", "hook"): ROW})
+    with world.database.write() as session:
+        session.get(DestinationSecret, hook.id).team = "erp"
+    with world.database.read() as session:
+        found = Keyring(sealer).of(session, [HOOK, ("erp", "hook")], now=world.clock.now)
+    assert found[HOOK] == ()
+    assert len(found["erp", "hook"]) == 1
