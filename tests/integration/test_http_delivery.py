@@ -137,7 +137,7 @@ def test_410_disables_the_destination_and_keeps_its_jobs(world, server, worker, 
         assert "410" in session.get(Destination, ("crm", "jobs")).disabled_reason
     with world.database.write() as session:
         session.get(Destination, ("crm", "jobs")).url = f"{server.url}/200"
-        destination_states.enable(session, team="crm", destination="jobs")
+        destination_states.enable(session, told, team="crm", destination="jobs", now=clock.now)
     while states(world, "crm") != {"completed": 300}:
         assert worker.deliver(limit=500).completed
 
