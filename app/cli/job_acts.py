@@ -138,10 +138,8 @@ def _act(
         _tell(act, found, wanted)
         asked = job_acts.described(wanted)
         if dry_run:
-            print_one(
-                {"dry_run": True, "count": len(found.jobs), "more": found.more, "groups": found.groups()},
-                as_json=as_json,
-            )
+            counted = {"dry_run": True, "count": len(found.jobs), "more": found.more}
+            print_one(counted | ({"groups": found.groups()} if as_json else {}), as_json=as_json)
             return
         if found.jobs:
             require_consent(f"{str(act).capitalize()} {len(found.jobs)} jobs?", yes=yes)
