@@ -214,9 +214,6 @@ def test_of_two_workers_one_probes(world, open_world, down, clock, valkey):
     other = open_world(teams_url=valkey.url(1))
     clock.move(SOON)
     in_threads(world.deliverer.turn, other.deliverer.turn)
-    assert world.deliverer.landing.under_way + other.deliverer.landing.under_way + len(
-        jobs(world, "crm", Job.state == JobState.COMPLETED)
-    ) in {1, 2}
     land(world.deliverer)
     land(other.deliverer)
     assert len(attempts(world, "crm")) + sum(len(one.deliverer.landing) for one in (world, other)) == MIN_FAILURES + 1
