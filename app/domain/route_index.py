@@ -72,10 +72,10 @@ class RouteIndex(Generic[R]):
                 filed[key] = [*filed.get(key, ()), route]
         return new
 
-    def candidates(self, document: object) -> Iterable[R]:
-        """Every route that could match, and few others; each once."""
+    def candidates(self, fields: object) -> Iterable[R]:
+        """Every route that could match a document that is `unfolded`, and few others; each once."""
         found = dict(self._everywhere)
-        _collect(self._root, document, found)
+        _collect(self._root, fields, found)
         return found.values()
 
     def _remove(self, name: str) -> None:

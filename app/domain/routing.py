@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
+from app.domain.patterns.fields import unfolded
 from app.domain.patterns.pattern import Condition, Pattern
 from app.domain.route_index import RouteIndex
 
@@ -25,8 +26,11 @@ class Route:
 
     def takes(self, document: object) -> bool:
         """Whether it is on, and a document matches that is no alert of its own destination."""
-        own = (self.team, self.destination)
-        return self.enabled and self.pattern.matches(document) and told_of(document) != own
+        return self.fits(unfolded(document))
+
+    def fits(self, fields: object) -> bool:
+        """The same of a document that is `unfolded` already."""
+        return self.enabled and self.pattern.fits(fields) and told_of(fields) != (self.team, self.destination)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,10 @@ class RouteSet:
 
     def match(self, document: object) -> list[Decision]:
         """A decision for each route that matches, ordered by route name."""
-        matched = [route for route in self._index.candidates(document) if route.takes(document)]
+        fields = unfolded(document)
+        matched = [route for route in self._index.candidates(fields) if route.fits(fields)]
         matched.sort(key=attrgetter("name"))
-        return [Decision(route, matched=True, conditions=route.pattern.conditions(document)) for route in matched]
+        return [Decision(route, matched=True, conditions=route.pattern.conditions_of(fields)) for route in matched]
 
     def explain(self, document: object) -> list[Decision]:
         """A decision for every route, disabled ones too, ordered by route name."""

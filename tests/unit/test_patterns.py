@@ -185,10 +185,44 @@ def test_or_nests():
     assert not matches(pattern, {"b": 1})
 
 
-def test_a_dot_in_a_tag_key_is_just_a_character():
-    assert matches({"tags": {"a.b": ["x"]}}, {"tags": {"a.b": "x"}})
-    assert not matches({"tags": {"a.b": ["x"]}}, {"tags": {"a": {"b": "x"}}})
-    assert not matches({"tags": {"a": {"b": ["x"]}}}, {"tags": {"a.b": "x"}})
+@pytest.mark.parametrize(
+    "document", [{"d": {"a.b": "x"}}, {"d": {"a": {"b": "x"}}}, {"d.a": {"b": "x"}}, {"d.a.b": "x"}]
+)
+def test_names_joined_by_dots_are_the_fields_they_lead_to(document):
+    for pattern in ({"d": {"a.b": ["x"]}}, {"d": {"a": {"b": ["x"]}}}, {"d.a": {"b": ["x"]}}, {"d.a.b": ["x"]}):
+        assert matches(pattern, document)
+    for pattern in ({"d": {"a.b": ["y"]}}, {"d": {"a": ["x"]}}, {"d": {"b": ["x"]}}, {"d.a.b.c": ["x"]}):
+        assert not matches(pattern, document)
+    assert matches({"d.a.c": [{"exists": False}], "d": {"a": {"b": [{"exists": True}]}}}, document)
+
+
+def test_a_field_that_is_there_in_both_ways_has_both_values():
+    document = {"a.b": 1, "a": {"b": 2, "c": 3}}
+    assert matches({"a": {"b": [1]}}, document)
+    assert matches({"a": {"b": [2], "c": [3]}}, document)
+    assert matches({"a.b": [{"exists": True}], "a.c": [3]}, document)
+    assert not matches({"a": {"b": [3]}}, document)
+    assert matches({"a": ["x"]}, {"a": "x", "a.b": 1})
+    assert matches({"a.b": [1]}, {"a": "x", "a.b": 1})
+
+
+def test_a_field_and_one_below_it_can_both_be_asked_for():
+    pattern = {"tags": {"plan": ["pro"], "plan.tier": ["gold", {"prefix": "si"}]}}
+    assert matches(pattern, {"tags": {"plan": "pro", "plan.tier": "silver"}})
+    assert not matches(pattern, {"tags": {"plan": "pro", "plan.tier": "iron"}})
+    assert not matches(pattern, {"tags": {"plan": "free", "plan.tier": "gold"}})
+    assert not matches(pattern, {"tags": {"plan": "pro"}})
+    either = {"a": [1], "$or": [{"a.b": [2]}, {"a.c": [3]}]}
+    assert matches(either, {"a": 1, "a.c": 3})
+    assert not matches(either, {"a": 1, "a.c": 2})
+    shown = [(one.path, one.matched) for one in compile_pattern(pattern).explain({"tags": {"plan.tier": "gold"}})]
+    assert shown == [("tags.plan", False), ("tags.plan.tier", True)]
+
+
+@pytest.mark.parametrize("name", ["." * 70_000, ".".join("a" * 40_000), ".", "", "a..b"])
+def test_names_of_nothing_but_dots_do_no_harm(name):
+    assert matches({"type": ["x"]}, {"type": "x", name: {name: [name, {name: 1}]}})
+    assert not matches({"type": ["y"]}, {"type": "x", name: 1})
 
 
 REFUSED = [
@@ -207,7 +241,9 @@ REFUSED = [
     ('{"a": [{}]}', "a", "exactly one key"),
     ('{"a": [{"prefix": "x", "suffix": "y"}]}', "a", "exactly one key"),
     ('{"a": [{"regex": "x"}]}', "a", "'regex' is not an operator"),
-    ('{"tags": {"a.b": [{"prefix": 1}]}}', 'tags["a.b"]', "prefix takes a string"),
+    ('{"tags": {"a.b": [{"prefix": 1}]}}', "tags.a.b", "prefix takes a string"),
+    ('{"a.b": [1], "a": {"b": [2]}}', "a.b", "twice"),
+    ('{"' + ".".join("a" * 40) + '": [1]}', ".".join("a" * 32), "deeper"),
     ('{"a": [{"prefix": {"suffix": "x"}}]}', "a", "equals-ignore-case"),
     ('{"a": [{"suffix": ["x"]}]}', "a", "suffix takes a string"),
     ('{"a": [{"equals-ignore-case": null}]}', "a", "not null"),
@@ -342,7 +378,7 @@ def test_each_condition_tells_expected_and_actual():
     assert pattern.explain({"type": "created", "tags": {"plan": "free"}}) == (
         Condition("type", ["created"], "created", present=True, matched=True),
         Condition("tags.plan", ["pro", {"prefix": "ent"}], "free", present=True, matched=False),
-        Condition('tags["a.b"]', ["x"], None, present=False, matched=False),
+        Condition("tags.a.b", ["x"], None, present=False, matched=False),
     )
 
 

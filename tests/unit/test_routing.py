@@ -78,8 +78,8 @@ def test_only_the_routes_filed_under_the_events_rarest_value_are_checked(monkeyp
     ]
     routes = RouteSet(1, many)
     checked = []
-    matches = Pattern.matches
-    monkeypatch.setattr(Pattern, "matches", lambda pattern, event: checked.append(pattern) or matches(pattern, event))
+    fits = Pattern.fits
+    monkeypatch.setattr(Pattern, "fits", lambda pattern, event: checked.append(pattern) or fits(pattern, event))
     assert names(routes.match({"type": "connection.created", "tags": {"org": "org-17"}})) == ["r017"]
     assert set(checked) == {many[17].pattern}
 
@@ -97,7 +97,9 @@ documents = st.dictionaries(
 )
 operators = st.sampled_from([{"exists": False}, {"exists": True}, {"prefix": "x"}, {"anything-but": "x"}])
 fields = st.lists(scalars, min_size=1, max_size=3) | st.lists(scalars | operators, min_size=1, max_size=2)
-objects = st.dictionaries(keys, fields | st.dictionaries(keys, fields, min_size=1, max_size=2), min_size=1, max_size=3)
+objects = st.dictionaries(
+    keys, fields | st.dictionaries(keys, fields, min_size=1, max_size=2), min_size=1, max_size=3
+).filter(lambda made: not {"a.b", "a"} <= made.keys() or isinstance(made["a"], list))  # else a field may be there twice
 patterns = objects | st.builds(
     lambda rest, options: {**rest, "$or": [{"either": option} for option in options]},
     objects,

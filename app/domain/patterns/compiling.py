@@ -1,10 +1,11 @@
 """From the pattern's JSON to its tree, and from a tree with `$or` to the branches that are matched."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from app.domain.patterns.operators import Test, compile_test, exact_key, same_address
 from app.domain.patterns.reading import MAX_DEPTH, RepeatedKey, dotted, kind
-from app.domain.patterns.tree import Choice, Leaf, Node, Path
+from app.domain.patterns.tree import Both, Choice, Leaf, Node, Part, Path, parted
 from app.errors import InvalidPattern
 
 # A `$or` multiplies: a pattern is matched as the alternatives it spells out, and those are bounded.
@@ -29,7 +30,7 @@ def compile_node(value: dict[str, object], path: Path = (), *, in_or: bool = Fal
         raise InvalidPattern(path=shown, reason="an empty object asks for nothing")
     if len(path) >= MAX_DEPTH:
         raise InvalidPattern(path=shown, reason=f"nested deeper than {MAX_DEPTH} levels")
-    fields: dict[str, Node | Leaf] = {}
+    fields: dict[str, Part] = {}
     choices: tuple[Choice, ...] = ()
     for name, part in value.items():
         below = (*path, name)
@@ -37,14 +38,42 @@ def compile_node(value: dict[str, object], path: Path = (), *, in_or: bool = Fal
             choices = (_choice(part, below),)
         elif in_or and name in RESERVED:
             raise InvalidPattern(path=dotted(below), reason=f"{name!r} cannot name a field inside $or")
-        elif isinstance(part, dict):
-            fields[name] = compile_node(part, below, in_or=in_or)
-        elif isinstance(part, list):
-            fields[name] = _leaf(part, dotted(below))
         else:
-            reason = f"must be a list of values or an object, not {kind(part)}"
-            raise InvalidPattern(path=dotted(below), reason=reason)
+            first, *rest = name.split(".")  # `fields` says why
+            for inner in reversed(rest):
+                part = {inner: part}  # noqa: PLW2901 - wrapped step by step
+            one = _part(part, (*path, first), in_or=in_or)
+            fields[first] = _joined(fields[first], one, (*path, first)) if first in fields else one
     return Node(fields, choices)
+
+
+def _part(part: object, path: Path, *, in_or: bool) -> Part:
+    if isinstance(part, dict):
+        return compile_node(part, path, in_or=in_or)
+    if isinstance(part, list):
+        return _leaf(part, dotted(path))
+    raise InvalidPattern(path=dotted(path), reason=f"must be a list of values or an object, not {kind(part)}")
+
+
+def _joined(one: Part, other: Part, path: Path) -> Part:
+    """Two members of an object that go into the same field, as `a.b` and `a.c` do."""
+    (leaf, node), (other_leaf, other_node) = parted(one), parted(other)
+    if leaf is not None and other_leaf is not None:
+        raise InvalidPattern(path=dotted(path), reason="the field is asked for twice, once by a name with dots")
+    if node is not None and other_node is not None:
+        fields = dict(node.fields)
+        for name, part in other_node.fields.items():
+            fields[name] = _joined(fields[name], part, (*path, name)) if name in fields else part
+        node = Node(fields, node.choices + other_node.choices)
+    return _whole(leaf or other_leaf, node or other_node)
+
+
+def _whole(leaf: Leaf | None, node: Node | None) -> Part:
+    if leaf is None or node is None:
+        found = leaf or node
+        assert found is not None  # noqa: S101 - a field is asked for one or the other
+        return found
+    return Both(leaf, node)
 
 
 def branches(node: Node) -> tuple[Node, ...]:
@@ -55,7 +84,7 @@ def branches(node: Node) -> tuple[Node, ...]:
     return tuple(_node(tree) for tree in _spelled_out(node, ()))
 
 
-_Tree = dict[str, "_Tree | Leaf"]
+_Tree = dict[str, "tuple[Leaf | None, _Tree | None]"]  # of each field, what is asked of it and of those below it
 
 
 def _choice(value: object, path: Path) -> Choice:
@@ -106,8 +135,9 @@ def _present(value: object) -> bool:  # noqa: ARG001  a test is only asked about
 def _spelled_out(node: Node, path: Path) -> list[_Tree]:
     trees: list[_Tree] = [{}]
     for name, part in node.fields.items():
-        below = [part] if isinstance(part, Leaf) else _spelled_out(part, (*path, name))
-        trees = _combined(trees, [{name: tree} for tree in below], path)
+        leaf, inner = parted(part)
+        below: Sequence[_Tree | None] = [None] if inner is None else _spelled_out(inner, (*path, name))
+        trees = _combined(trees, [{name: (leaf, tree)} for tree in below], path)
     for choice in node.choices:
         options = [tree for option in choice.options for tree in _spelled_out(option, path)]
         trees = _combined(trees, options, path)
@@ -122,19 +152,17 @@ def _combined(some: list[_Tree], others: list[_Tree], path: Path) -> list[_Tree]
 
 def _merged(one: _Tree, other: _Tree, path: Path) -> _Tree:
     merged = dict(one)
-    for name, part in other.items():
-        present = merged.get(name)
-        if present is None:
-            merged[name] = part
-        elif isinstance(present, dict) and isinstance(part, dict):
-            merged[name] = _merged(present, part, (*path, name))
-        else:
+    for name, (leaf, below) in other.items():
+        present, inner = merged.get(name, (None, None))
+        if present is not None and leaf is not None:
             reason = "the field is asked for twice, inside and outside of the same $or"
             raise InvalidPattern(path=dotted((*path, name)), reason=reason)
+        tree = _merged(inner, below, (*path, name)) if inner is not None and below is not None else inner or below
+        merged[name] = (present or leaf, tree)
     return merged
 
 
 def _node(tree: _Tree) -> Node:
+    parts = {name: _whole(leaf, None if below is None else _node(below)) for name, (leaf, below) in tree.items()}
     # Fields with only plain values first: they are the cheapest to refuse.
-    parts = sorted(tree.items(), key=lambda item: not (isinstance(item[1], Leaf) and item[1].only_exact))
-    return Node({name: part if isinstance(part, Leaf) else _node(part) for name, part in parts})
+    return Node(dict(sorted(parts.items(), key=lambda item: not (isinstance(item[1], Leaf) and item[1].only_exact))))

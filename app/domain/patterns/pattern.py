@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain.patterns.compiling import branches, compile_node
+from app.domain.patterns.fields import unfolded
 from app.domain.patterns.reading import dotted, read
-from app.domain.patterns.tree import MISSING, Leaf, Node, Path, leaves, objects
+from app.domain.patterns.tree import MISSING, Leaf, Node, Path, leaves, objects, parted
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +44,25 @@ class Pattern:
         return source
 
     def matches(self, document: object) -> bool:
-        return any(branch.matches(document) for branch in self._branches)
+        return self.fits(unfolded(document))
+
+    def fits(self, fields: object) -> bool:
+        """Whether it matches a document that is `unfolded` already: many patterns are asked about the same one."""
+        return any(branch.matches(fields) for branch in self._branches)
 
     def conditions(self, document: object) -> tuple[Condition, ...]:
         """Every condition; where the document has an array of objects, for the element that comes closest."""
-        return tuple(_explained(self._root, document, ()))
+        return self.conditions_of(unfolded(document))
+
+    def conditions_of(self, fields: object) -> tuple[Condition, ...]:
+        """The same of a document that is `unfolded` already."""
+        return tuple(_explained(self._root, fields, ()))
 
     def explain(self, document: object) -> tuple[Condition, ...]:
         """The same, and why the pattern does not match where each condition on its own is met."""
-        conditions = self.conditions(document)
-        if all(condition.matched for condition in conditions) and not self.matches(document):
+        fields = unfolded(document)
+        conditions = self.conditions_of(fields)
+        if all(condition.matched for condition in conditions) and not self.fits(fields):
             # Each part fits some element of an array, but no single element fits them all.
             together = "one element of the array that meets all conditions"
             conditions += (Condition(path="", expected=together, actual=None, present=False, matched=False),)
@@ -100,10 +110,11 @@ def _explained_in(node: Node, element: object, path: Path) -> list[Condition]:
     conditions: list[Condition] = []
     for name, part in node.fields.items():
         value = element.get(name, MISSING) if isinstance(element, dict) else MISSING
-        if isinstance(part, Node):
-            conditions += _explained(part, value, (*path, name))
-        else:
-            conditions.append(_condition(part, value, (*path, name)))
+        leaf, below = parted(part)
+        if leaf is not None:
+            conditions.append(_condition(leaf, value, (*path, name)))
+        if below is not None:
+            conditions += _explained(below, value, (*path, name))
     for choice in node.choices:
         options = tuple(tuple(_explained(option, element, path)) for option in choice.options)
         held = [position for position, option in enumerate(options) if all(each.matched for each in option)]

@@ -45,6 +45,21 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
+class Both:
+    """A field and fields below it, as names with dots can ask for: `a` and `a.b` are two fields."""
+
+    leaf: Leaf
+    node: "Node"
+
+    def matches(self, value: object) -> bool:
+        return self.leaf.matches(value) and self.node.matches(value)
+
+    @property
+    def only_absent(self) -> bool:
+        return self.leaf.only_absent and self.node.only_absent
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """A `$or`: at least one option holds."""
 
@@ -56,12 +71,12 @@ class Choice:
 class Node:
     """An object of the pattern: every field and every choice must hold, all in the same element of an array."""
 
-    fields: dict[str, "Node | Leaf"]
+    fields: dict[str, "Part"]
     choices: tuple[Choice, ...] = ()
     only_absent: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        parts: list[Node | Leaf] = [*self.fields.values()]
+        parts: list[Part] = [*self.fields.values()]
         parts += [option for choice in self.choices for option in choice.options]
         object.__setattr__(self, "only_absent", all(part.only_absent for part in parts))
 
@@ -78,6 +93,9 @@ class Node:
         # "The field is missing" is about all elements; everything else asks for one that fits.
         quantifier = all if self.only_absent else any
         return quantifier(self.matches(element) for element in elements)
+
+
+Part: TypeAlias = Leaf | Node | Both
 
 
 def flat(value: list[object] | tuple[object, ...]) -> Iterator[object]:
@@ -101,7 +119,15 @@ def objects(value: object) -> list[dict[str, object]]:
 def leaves(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
     """Every field a branch tests, with its path."""
     for name, part in node.fields.items():
-        if isinstance(part, Leaf):
-            yield (*path, name), part
-        else:
-            yield from leaves(part, (*path, name))
+        leaf, below = parted(part)
+        if leaf is not None:
+            yield (*path, name), leaf
+        if below is not None:
+            yield from leaves(below, (*path, name))
+
+
+def parted(part: Part) -> tuple[Leaf | None, Node | None]:
+    """What is asked of the field itself, and of those below it."""
+    if isinstance(part, Both):
+        return part.leaf, part.node
+    return (part, None) if isinstance(part, Leaf) else (None, part)
