@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import certifi
 import msgspec
@@ -202,3 +203,16 @@ def hint(task: str, task_id: str, ids: Sequence[str] = (), *, expires: timedelta
         kwargs={"ids": list(ids)},
         expires=expires.total_seconds() if expires else None,
     )
+
+
+def redis_place(url: str) -> tuple[str, int, int]:
+    """Socket or host, port and database, so that one place in two spellings is seen as one. Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket":
+        database = parse_qs(parts.query).get("virtual_host", ["0"])[-1]
+        return str(Path(unquote(parts.netloc + parts.path)).resolve()), 0, int(database.removeprefix("/"))
+    if parts.scheme not in {"redis", "rediss"}:
+        raise ValueError(parts.scheme)
+    host = parts.hostname or "localhost"
+    host = "localhost" if host in {"127.0.0.1", "::1"} else host
+    return host, parts.port or 6379, int(parts.path.strip("/") or 0)

@@ -15,8 +15,9 @@ from pydantic import SecretStr, ValidationError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.broker import redis_place
 from app.config_file import ConfigFile, EnvironmentEntry
-from app.configured_destinations import destination_secrets, redis_place
+from app.configured_destinations import destination_secrets
 from app.db import application
 from app.domain.linking import DirectoryPolicy
 from app.environments import Environment, SigningKeys, split_keys

@@ -1,8 +1,6 @@
 """What waylink.toml says of destinations that goes beyond its shape: their secrets, and where they lead."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from app.config_file import ConfigFile
 from app.domain.broker_urls import check_broker_url
@@ -10,6 +8,7 @@ from app.domain.definitions import wrong_url
 from app.domain.standard_webhooks import read_secret
 from app.errors import InvalidInput, Problem
 from app.given import Given, GivenSecrets, given_secret
+from app.services.own_brokers import refuse_internal
 from app.settings import Settings
 
 
@@ -27,7 +26,8 @@ def destination_secrets(
             signing = given_secret(f"{where}.secret", entry.secret_env, entry.secret_file, environ, problems)
             try:
                 if broker is not None:
-                    _check_own_broker(settings, broker.get_secret_value())
+                    check_broker_url(broker.get_secret_value(), settings.destination_ranges)
+                    refuse_internal(broker.get_secret_value(), settings.broker)
                 if signing is not None:
                     read_secret(signing.get_secret_value())
             except InvalidInput as wrong_value:
@@ -35,30 +35,3 @@ def destination_secrets(
                 problems.append(Problem(f"{where}.{part}", str(wrong_value)))
             found[team, name] = Given(broker, signing)
     return found
-
-
-def _check_own_broker(settings: Settings, url: str) -> None:
-    """Raises InvalidInput."""
-    place = check_broker_url(url, settings.destination_ranges)
-    if place.speaks_redis and _is_internal(settings, url):
-        raise InvalidInput("is the internal broker's database, whose messages are Waylink's own")
-
-
-def _is_internal(settings: Settings, url: str) -> bool:
-    try:
-        return redis_place(url) == redis_place(settings.broker)
-    except ValueError:  # the internal broker's own problem, told elsewhere
-        return False
-
-
-def redis_place(url: str) -> tuple[str, int, int]:
-    """Socket or host, port and database, so that one place in two spellings is seen as one. Raises ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme == "redis+socket":
-        database = parse_qs(parts.query).get("virtual_host", ["0"])[-1]
-        return str(Path(unquote(parts.netloc + parts.path)).resolve()), 0, int(database.removeprefix("/"))
-    if parts.scheme not in {"redis", "rediss"}:
-        raise ValueError(parts.scheme)
-    host = parts.hostname or "localhost"
-    host = "localhost" if host in {"127.0.0.1", "::1"} else host
-    return host, parts.port or 6379, int(parts.path.strip("/") or 0)

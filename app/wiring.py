@@ -77,7 +77,7 @@ def sealer_of(settings: Settings) -> Sealer:
 
 def means_of(settings: Settings) -> Means:
     """What it takes to define destinations."""
-    return Means(sealer_of(settings), settings.destination_ranges)
+    return Means(sealer_of(settings), settings.destination_ranges, settings.broker)
 
 
 def sender_of(settings: Settings) -> HttpSender:
@@ -93,7 +93,9 @@ def deliverer_of(settings: Settings, database: Database, teams: Broker) -> Deliv
 
 def own_brokers_of(settings: Settings) -> OwnBrokers:
     """What opens brokers that teams have of their own."""
-    return OwnBrokers(sealer_of(settings), settings.destination_ranges, settings.destination_ca_file)
+    return OwnBrokers(
+        sealer_of(settings), settings.destination_ranges, settings.destination_ca_file, internal=settings.broker
+    )
 
 
 def directory_of(settings: Settings) -> SqlDirectory | None:

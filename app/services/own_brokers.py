@@ -2,16 +2,16 @@
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.broker import Broker
+from app.broker import Broker, redis_place
 from app.db.destinations import Target
 from app.db.models import Destination
 from app.db.secrets import Key
 from app.domain.addresses import Network, judge
 from app.domain.broker_urls import check_broker_url, read_broker_url
-from app.errors import BrokerUnavailable, Sealed, Unreachable
+from app.errors import BrokerUnavailable, InvalidInput, Sealed, Unreachable
 from app.sealing import Sealer
 
 
@@ -22,6 +22,7 @@ class OwnBrokers:
     sealer: Sealer
     allowed: Sequence[Network] = ()
     authorities: Path | None = None
+    internal: str | None = field(default=None, repr=False)  # Waylink's own: its database is nobody else's
 
     def of(self, target: Target) -> Broker:
         """The same, as who delivers knows a destination."""
@@ -33,6 +34,7 @@ class OwnBrokers:
         """
         url = self.sealer.open(sealed, purpose=broker_purpose(key))
         place = check_broker_url(url, self.allowed)
+        refuse_internal(url, self.internal)
         name = "/".join(key)
         try:
             found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
@@ -43,6 +45,16 @@ class OwnBrokers:
         if judged.refused:
             raise Unreachable("refused", f"the broker of {name}: {judged.why}")
         return Broker.of_team(name, url, authorities=self.authorities)
+
+
+def refuse_internal(url: str, internal: str | None) -> None:
+    """Raises InvalidInput where a broker's URL leads to the internal broker's database."""
+    try:
+        same = internal is not None and redis_place(url) == redis_place(internal)
+    except ValueError:
+        return
+    if same:
+        raise InvalidInput("it is the internal broker's database, whose messages are Waylink's own")
 
 
 def seal_url(sealer: Sealer, url: str, *, key: Key, allowed: Sequence[Network] = ()) -> bytes:

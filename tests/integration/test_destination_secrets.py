@@ -11,14 +11,16 @@ from standardwebhooks import Webhook
 from app.db import routes as route_rows
 from app.db import secrets as rows
 from app.db.models import Audit, Destination, DestinationSecret
+from app.domain.addresses import read_networks
 from app.domain.standard_webhooks import SHORTEST, read_secret, signed_headers
-from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound
+from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound, Unreachable
 from app.given import Given
 from app.ids import SECRET, show
 from app.sealing import new_key, sealer_with, sealer_without_key
 from app.services import configuring, destination_secrets, own_brokers, resealing
 from app.services.configuring import DestinationRow
 from app.services.destination_secrets import Keyring
+from app.services.own_brokers import OwnBrokers
 from tests.integration.world import dump
 
 KEY = new_key()
@@ -235,3 +237,28 @@ def test_a_secret_moved_to_another_destination_does_not_sign_there(apply, hook, 
         found = Keyring(sealer).of(session, [HOOK, ("erp", "hook")], now=world.clock.now)
     assert found[HOOK] == ()
     assert len(found["erp", "hook"]) == 1
+
+
+# Brokers of teams' own
+
+
+def opened(sealer, url, **options):
+    own = OwnBrokers(sealer, read_networks("127.0.0.0/8 ::1"), **options)
+    return own.open(sealer.seal(url, purpose=own_brokers.broker_purpose(("crm", "jobs"))), key=("crm", "jobs"))
+
+
+def test_a_broker_of_a_teams_own_is_judged_when_it_is_used(sealer, valkey):
+    valkey.start()
+    broker = opened(sealer, valkey.url(3))
+    broker.ping()
+    broker.close()
+    for url, error in (("redis://localhost:6379/1", Unreachable), ("redis://127.0.0.1:6379/1", InvalidInput)):
+        sealed = sealer.seal(url, purpose=own_brokers.broker_purpose(("crm", "jobs")))
+        with pytest.raises(error, match=r"refused \(loopback"):
+            OwnBrokers(sealer).open(sealed, key=("crm", "jobs"))
+
+
+def test_the_internal_brokers_database_is_nobodys_own_in_any_spelling(sealer):
+    for url in ("redis://127.0.0.1:6379/0", "redis://localhost", "redis://:pass@localhost:6379/00"):
+        with pytest.raises(InvalidInput, match="internal broker's database"):
+            opened(sealer, url, internal="redis://localhost:6379/0")

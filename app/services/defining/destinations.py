@@ -29,7 +29,7 @@ from app.services import destination_secrets, destination_states
 from app.services.alerting import Alerts
 from app.services.defining.editor import Editor, require_editable, team_in_force
 from app.services.destination_secrets import Issued
-from app.services.own_brokers import seal_url
+from app.services.own_brokers import refuse_internal, seal_url
 
 FIELDS: Final = ("kind", "queue", "url", "timeout_seconds", "rate_per_second")
 _PLACE: Final = frozenset({"queue", "url", "broker_url"})  # what says where jobs go
@@ -41,6 +41,7 @@ class Means:
 
     sealer: Sealer
     allowed: Sequence[Network] = ()
+    internal: str | None = field(default=None, repr=False)  # the URL of Waylink's own broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,7 @@ def _broker_faults(means: Means, fields: Mapping[str, Any], editor: Editor) -> l
     try:
         if url is not None:
             check_broker_url(url, means.allowed)
+            refuse_internal(url, means.internal)
     except InvalidInput as wrong:
         return [FieldFault("broker_url", "invalid", f"cannot be used: {wrong}")]
     return []
