@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Final
 
-from bench import handover, ladder, scale, soak
+from bench import delivery, handover, ladder, scale, soak
 from bench.report import Figure, Report, progress
 
 
@@ -21,6 +21,10 @@ def _ladder(report: Report, quick: bool) -> None:
 
 def _pipeline(report: Report, quick: bool) -> None:
     handover.measure(report, handover.QUICK if quick else handover.FULL)
+
+
+def _delivery(report: Report, quick: bool) -> None:
+    delivery.measure(report, delivery.QUICK if quick else delivery.FULL)
 
 
 def _scale(report: Report, quick: bool) -> None:
@@ -40,6 +44,7 @@ PARTS: Final[dict[str, Callable[[Report, bool], None]]] = {
     "ladder": _ladder,
     "latency": partial(_figures, "bench.latency"),
     "pipeline": _pipeline,
+    "delivery": _delivery,
     "routing": partial(_figures, "bench.routing"),
     "scale": _scale,
     "reconcile": partial(_figures, "bench.reconcile"),

@@ -1,21 +1,29 @@
-"""A team's own program takes its jobs: `examples/celery-team`, with its own code base and a plain Celery worker."""
+"""The teams of `examples/`, each a program of its own beside a running Waylink, subscribed as its README says."""
 
+import base64
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
+from standardwebhooks import Webhook
 
 from app import embedded
 from tests.acceptance.harness import REPOSITORY, Process, Waylink, installation, until
+from tests.servers import _free_port
 
+EXAMPLES = REPOSITORY / "examples"
 # Loaded beside the team's code: notes each task as Celery hands it over, whatever the team does with it.
 WITNESS = """
 import json, os
@@ -26,48 +34,144 @@ def note(task_id, task, args, kwargs, **_):
     with open(os.environ["WITNESS"], "a") as file:
         print(json.dumps({"id": task_id, "task": task.name, "args": list(args), "kwargs": kwargs}), file=file)
 """
+*_secrets, UNKNOWN = ("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(3))
+SECRETS = dict(zip(("BILLING_WEBHOOK_SECRET", "PEOPLE_WEBHOOK_SECRET"), _secrets, strict=True))
+PORTS = {"9001": _free_port(), "9002": _free_port()}  # of the READMEs, and ours
+
+
+def subscriptions() -> str:
+    """The waylink.toml that the READMEs ask for, on free ports."""
+    pages = [
+        (EXAMPLES / name / "README.md").read_text() for name in ("celery-team", "http-team-python", "http-team-node")
+    ]
+    content = "".join(block for page in pages for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
+    return re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{PORTS[found[1]]}", content)
+
+
+@pytest.fixture(scope="module")
+def waylink() -> Iterator[Waylink]:
+    with installation(config=subscriptions(), WAYLINK_ALLOWED_DESTINATION_RANGES="127.0.0.0/8", **SECRETS) as waylink:
+        waylink.up("--no-scenario")
+        yield waylink
+
+
+def start(waylink: Waylink, example: str, argv: Sequence[str], **variables: str) -> Process:
+    """An example in a folder of its own, with no variable of Waylink's."""
+    folder = waylink.folder / example
+    shutil.copytree(EXAMPLES / example, folder, ignore=shutil.ignore_patterns("__*", "node_modules"))
+    (folder / "witness.py").write_text(WITNESS)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WAYLINK_", "NANGO_"))}
+    if example.endswith("-node"):
+        subprocess.run(["npm", "ci"], cwd=folder, check=True, capture_output=True, timeout=120)
+    process = Process(argv, folder=folder, env=kept | variables, log=folder / "team.log")
+    waylink.processes.append(process)
+    return process
+
+
+# HTTP
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTeam:
+    """How an example is started, and what its README has Waylink know of it."""
+
+    example: str
+    team: str
+    route: str
+    port: int
+    argv: Sequence[str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def secret(self) -> str:
+        return SECRETS[f"{self.team.upper()}_WEBHOOK_SECRET"]
+
+    def post(self, body: str, headers: Mapping[str, str]) -> int:
+        """The status of the answer; 0 when nobody answers."""
+        try:
+            url = f"http://127.0.0.1:{self.port}/waylink"
+            return httpx.post(url, content=body, headers=headers, timeout=30, trust_env=False).status_code
+        except httpx.TransportError:
+            return 0
+
+
+_PYTHON = HttpTeam(
+    "http-team-python",
+    team="billing",
+    route="count-seat",
+    port=PORTS["9001"],
+    argv=[sys.executable, "-m", "uvicorn", "team:app", "--port", str(PORTS["9001"])],
+)
+_NODE = HttpTeam(
+    "http-team-node",
+    team="people",
+    route="welcome",
+    port=PORTS["9002"],
+    argv=["npm", "start"],
+    variables={"PORT": str(PORTS["9002"])},
+)
+
+
+@pytest.mark.parametrize("team", [_PYTHON, pytest.param(_NODE, marks=pytest.mark.node)], ids=lambda one: one.example)
+def test_an_http_team_takes_what_is_signed_and_does_it_once(waylink: Waylink, team: HttpTeam) -> None:
+    before = {job["id"] for job in waylink.listing("jobs", "--team", team.team)}
+    process = start(waylink, team.example, team.argv, WEBHOOK_SECRET=team.secret, **team.variables)
+    until("it refuses what is not signed", lambda: team.post("{}", {}) == 401)
+    _send(waylink, f"of-{team.team}")
+    (job,) = until("handed over", lambda: _completed(waylink, team.team, before), every=0.3)
+    assert (job["route"], job["attempts"]) == (team.route, 1)
+    (attempt,) = waylink.show("jobs", job["id"])["attempt_log"]
+    assert (attempt["outcome"], attempt["status"]) == ("completed", 204)
+    until("the team's own line", lambda: f"{job['id']}: " in process.output)
+
+    body, now = json.dumps({"id": job["id"], "name": job["name"]}), datetime.now(UTC)
+    headers = {"webhook-id": job["id"], "webhook-timestamp": str(int(now.timestamp()))}
+    for secret, status in ((team.secret, 204), (UNKNOWN, 401)):
+        signature = Webhook(secret).sign(job["id"], now, body)
+        assert team.post(body, {**headers, "webhook-signature": signature}) == status
+    assert process.output.count(f"{job['id']}: ") == 1
+    assert "Traceback" not in process.output
+    process.close()
+    assert not process.orphans()
+
+
+def _completed(waylink: Waylink, team: str, before: Collection[str]) -> list[dict[str, Any]]:
+    return [job for job in waylink.listing("jobs", "--team", team, "--state", "completed") if job["id"] not in before]
+
+
+# Celery
 
 
 class Team:
-    """The example's worker in a folder of its own, and what it was handed."""
+    """The Celery team's worker, and what it was handed."""
 
     def __init__(self, waylink: Waylink) -> None:
-        self.folder = waylink.folder / "crm"
-        shutil.copytree(REPOSITORY / "examples" / "celery-team", self.folder, ignore=shutil.ignore_patterns("__*"))
-        (self.folder / "witness.py").write_text(WITNESS)
-        self._seen = self.folder / "seen.jsonl"
-        kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
-        self.env = kept | {"CRM_BROKER_URL": embedded.broker_url(waylink.data, 1), "WITNESS": str(self._seen)}
+        self._seen = waylink.folder / "seen.jsonl"
         argv = [sys.executable, "-m", "celery", "-A", "team", "worker", "--queues", "team.crm.jobs"]
         options = ["--pool", "solo", "--include", "witness", "--loglevel", "INFO"]
-        self.process = Process([*argv, *options], folder=self.folder, env=self.env, log=self.folder / "worker.log")
-        waylink.processes.append(self.process)
+        variables = {"CRM_BROKER_URL": embedded.broker_url(waylink.data, 1), "WITNESS": str(self._seen)}
+        self.process = start(waylink, "celery-team", [*argv, *options], **variables)
 
     def received(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._seen.read_text().split("\n") if line] if self._seen.exists() else []
 
 
-@pytest.fixture
-def waylink() -> Iterator[Waylink]:
-    with installation(example=True) as waylink:
-        waylink.up("--no-scenario")
-        yield waylink
-
-
-def test_a_team_receives_each_job_once_as_documented(waylink: Waylink) -> None:
+def test_a_celery_team_receives_each_job_once_as_documented(waylink: Waylink) -> None:
     before = _send(waylink, "before-the-worker")  # waits in the queue until the team starts
-    until("handed over", lambda: _job(waylink, before)["state"] == "completed", every=0.3)
+    until("handed over", lambda: _job(waylink, before, "crm")["state"] == "completed", every=0.3)
     team = Team(waylink)
     after = _send(waylink, "after")
-    _send(waylink, "not-for-them", plan="free")
-    until("both arrive", lambda: len(team.received()) >= 2)
+    not_theirs = _send(waylink, "not-for-them", sample="auth_creation_failure")
+    until("both arrive", lambda: {before, after} <= {one["kwargs"]["job"]["event"]["id"] for one in team.received()})
     for event_id, user in ((before, "before-the-worker"), (after, "after")):
         _check(waylink, team, event_id, user)
 
-    until("all jobs are done", lambda: {one["state"] for one in waylink.listing("jobs")} == {"completed"}, every=0.3)
     with redis.Redis.from_url(embedded.redis_url(waylink.data, 1)) as client:
         until("taken off the queue", lambda: not client.llen("team.crm.jobs") and not client.hlen("unacked"))
-    assert len(team.received()) == len(waylink.listing("jobs")) == 2  # once each, and nothing else
+    jobs = sorted(job["id"] for job in waylink.listing("jobs", "--team", "crm"))
+    assert sorted(one["id"] for one in team.received()) == jobs  # once each, and nothing else
+    until("processed", lambda: waylink.show("events", not_theirs)["state"] == "processed", every=0.3)
+    assert waylink.listing("jobs", "--event", not_theirs) == []
     team.process.close()
     assert "Traceback" not in team.process.output
     assert not team.process.orphans()
@@ -75,7 +179,7 @@ def test_a_team_receives_each_job_once_as_documented(waylink: Waylink) -> None:
 
 def _check(waylink: Waylink, team: Team, event_id: str, user: str) -> None:
     """The shape of DESIGN 5, "A job as teams receive it"."""
-    job = _job(waylink, event_id)
+    job = _job(waylink, event_id, "crm")
     (received,) = [one for one in team.received() if one["id"] == job["id"]]
     assert (received["task"], received["args"], [*received["kwargs"]]) == ("crm.import_contacts", [], ["job"])
     document = received["kwargs"]["job"]
@@ -115,15 +219,18 @@ def _check(waylink: Waylink, team: Team, event_id: str, user: str) -> None:
     assert team.process.output.count(printed) == 1
 
 
-def _send(waylink: Waylink, user: str, plan: str = "enterprise") -> str:
-    tags = ("--tag", f"end_user_id={user}", "--tag", f"end_user_email={user}@navy.example", "--tag", f"plan={plan}")
-    done = waylink.run("send", "auth_creation_success_tags", *tags)
+# All of them
+
+
+def _send(waylink: Waylink, user: str, sample: str = "auth_creation_success_tags") -> str:
+    tags = ("--tag", f"end_user_id={user}", "--tag", f"end_user_email={user}@navy.example")
+    done = waylink.run("send", sample, *tags)
     assert done.returncode == 0, done.stderr
     return re.search(r"evt_\w+", done.stdout)[0]
 
 
-def _job(waylink: Waylink, event_id: str) -> dict[str, Any]:
-    (job,) = until("a job", lambda: waylink.listing("jobs", "--event", event_id), every=0.3)
+def _job(waylink: Waylink, event_id: str, team: str) -> dict[str, Any]:
+    (job,) = until("a job", lambda: waylink.listing("jobs", "--event", event_id, "--team", team), every=0.3)
     return job
 
 

@@ -37,7 +37,7 @@ from app.web.api.routes import ENDPOINTS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob("tests/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/*/*.md"), *ROOT.glob("tests/**/*.md")])
 WRITTEN = {path: path.read_text() for path in PAGES}
 GENERATED = ("settings.md", "cli.md")
 # What people wrote about it counts, not the tables made from the code.
@@ -240,6 +240,18 @@ def test_commands_that_are_quoted_exist(path):
         assert quoted in names, quoted
     for quoted in re.findall(r"(?:`|^|&& )make ([a-z-]+)", text, re.MULTILINE):
         assert quoted in targets, quoted
+
+
+def test_code_that_pages_show_of_a_file_stands_in_it():
+    """`<!-- path -->` before a block names the file; a block may leave out what is around it."""
+    shown = [
+        (path, code)
+        for text in WRITTEN.values()
+        for path, code in re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    ]
+    assert {path for path, _ in shown} >= {"examples/celery-team/team.py", "examples/http-team-python/team.py"}
+    for path, code in shown:
+        assert code in (ROOT / path).read_text(), path
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
