@@ -84,7 +84,7 @@ def test_a_key_is_taken_in_either_alphabet_of_base64_and_with_comments():
         ("", "holds no key"),
         ("# none\n", "holds no key"),
         ("hunter2", "key 1"),
-        (f"{OLD},hunter2", "key 2"),
+        pytest.param(f"{OLD},hunter2", "key 2", id="a good one and a bad one"),
         ("ä", "key 1"),
     ],
 )
