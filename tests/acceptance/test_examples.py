@@ -23,6 +23,7 @@ from app import embedded
 from tests.acceptance.harness import REPOSITORY, Process, Waylink, installation, until
 from tests.servers import _free_port
 
+pytestmark = pytest.mark.timeout(300)  # a dozen commands and three programs, on a machine that may be busy
 EXAMPLES = REPOSITORY / "examples"
 # Loaded beside the team's code: notes each task as Celery hands it over, whatever the team does with it.
 WITNESS = """
