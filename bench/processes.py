@@ -24,6 +24,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # bytes
 class DurablePostgres(PostgresServer):
     """A commit waits for the disk, as it does in production; the tests' server does without."""
 
+    on_disk = True
     settings: ClassVar[Mapping[str, str]] = {"fsync": "on"}
 
     def argv(self) -> list[str]:

@@ -8,7 +8,11 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from tests.servers import PostgresServer, ValkeyServer
+from tests.servers import PostgresServer, ValkeyServer, in_memory
+
+# Where SQLite's files of the tests are; what passed takes its own away (pyproject.toml).
+if (memory := in_memory()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 BROWSER_TESTS = Path(__file__).parent / "browser"
 
