@@ -161,7 +161,8 @@ def test_what_is_asked_of_the_audit_is_what_comes(api):
     [row] = api.json("/audit?subject=s-1")["data"]
     assert (row["actor"], row["action"], row["outcome"], row["detail"]) == ("cli:test", "test.done", "done", {})
     made = api.json("/audit?action=token.created")["data"]
-    assert {row["detail"]["name"] for row in made} == {"viewer", "operator", "credentials", "team", "everything"}
+    names = {"viewer", "operator", "credentials", "team", "team-viewer", "everything"}
+    assert {row["detail"]["name"] for row in made} == names
     assert api.json("/audit?actor=token:nobody")["data"] == []
     with api.database.write() as session:
         audit.record(session, actor="a", action="b.c", subject="s", now=datetime.now(UTC), outcome=AuditOutcome.BEGUN)

@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from app.db import bulk
 from app.db import connections as connection_rows
 from app.db.models import Connection, Event, User
-from app.deadlines import BATCH
 from app.domain.states import EventState
 from app.ids import new_id
+from app.services.processing import SQLITE_BATCH
 from tests.integration.world import DANA, OMAR, auth, in_threads
 
 NOW = datetime(2026, 11, 22, 20, 4, 29, 120, tzinfo=UTC)
@@ -83,7 +83,7 @@ def test_a_batch_takes_the_same_few_statements_however_many_events_it_has(world)
     world.route(all={"type": ["connection.created", "connection.linked"]})
     world.settle(auth(tags=DANA))  # loads the routes
     counts = []
-    for size in (2, BATCH - 1):
+    for size in (2, SQLITE_BATCH - 1):
         receipts = world.receive(
             *[auth(connection_id=str(uuid.uuid4()), tags={"end_user_id": str(uuid.uuid4())}) for _ in range(size)]
         )
