@@ -126,7 +126,7 @@ def test_teams_may_not_share_the_internal_brokers_database(waylink: Waylink) -> 
         ("[teams.crm\n", "line 1, column", "not valid TOML"),
         ("[refresh.oauth2]\nforce_evry = '1d'\n", "refresh.oauth2.force_evry", "Extra inputs are not permitted"),
         ("{pattern}", "routes.0.pattern", "tags.plan: 'prefxi' is not an operator"),
-        ("{queue}", "teams.crm.destinations.jobs.queue", "has to start with team.crm."),
+        ("{queue}", "teams.crm.destinations.jobs.queue", "has to start with `team.crm.`"),
         ("{team}", "routes.import", "no team 'sales'"),
         ("[environments.prod]\n", "environments.prod", "signing keys"),
         ("[environments.prod]\nsigning_keys_env = 'UNSET_KEYS'\n", "environments.prod", "UNSET_KEYS is not set"),
