@@ -205,7 +205,7 @@ class BrokerUnavailable(WaylinkError):
 
 
 class Unreachable(WaylinkError):
-    """`failure` is one of `app.outbound.network.Failure`. The message names no address of ours."""
+    """`failure` is one of `app.outbound.failure.Failure`. The message names no address of ours."""
 
     def __init__(self, failure: str, message: str) -> None:
         self.failure = failure

@@ -11,34 +11,21 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
-import httpcore
 import httpx
 
 from app.domain.addresses import Address, Network, Place, judge
 from app.errors import Unreachable
+from app.outbound.failure import Failure
+from app.outbound.http import Connection
 
 CONNECT_SECONDS: Final = 5.0  # resolving, TCP and TLS together
 MOST_TRIED: Final = 3  # addresses of one name; more would only divide the time further
 RESOLVERS: Final = 16  # threads; a name server that hangs holds one for each name
-READ_AHEAD: Final = 64 * 1024
-
-
-class Failure(StrEnum):
-    """Why there is no answer, not even a bad one."""
-
-    REFUSED = "refused"  # we do not connect there: the address or the URL is not allowed
-    UNRESOLVED = "unresolved"  # the name has no address
-    UNREACHABLE = "unreachable"  # nobody takes connections there
-    TLS = "tls"  # no trusted connection: the certificate is not the name's, or not signed by anybody we trust
-    TIMED_OUT = "timed_out"
-    BROKEN = "broken"  # the connection ended before an answer
-    INVALID = "invalid"  # what came is no HTTP answer, or its head has no end
 
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -77,80 +64,6 @@ class Resolver:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
-    """One connection, as httpcore reads and writes it. What is written leaves with the next read, in one piece."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
-        self._unsent: list[bytes] = []
-        self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
-        self._problem: Exception | None = None
-
-    # asyncio's side
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if len(self._received) > READ_AHEAD and self._transport is not None:
-            self._transport.pause_reading()
-        self._wake()
-
-    def eof_received(self) -> None:
-        self._ended = True
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._ended, self._problem = True, exc
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    # httpcore's side. Its time-outs are not used: the sender bounds the whole exchange
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._flush()
-        while not self._received and not self._ended:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        if not self._received:
-            if self._problem is not None:
-                raise httpcore.ReadError(type(self._problem).__name__)
-            return b""
-        data = bytes(self._received[:max_bytes])
-        del self._received[:max_bytes]
-        if len(self._received) <= READ_AHEAD and self._transport is not None and not self._ended:
-            self._transport.resume_reading()
-        return data
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if buffer:
-            self._unsent.append(buffer)
-
-    def _flush(self) -> None:
-        if self._unsent and self._transport is not None:
-            self._transport.write(b"".join(self._unsent))
-        self._unsent.clear()
-
-    async def aclose(self) -> None:
-        self.abort()
-
-    def abort(self) -> None:
-        """At once: a peer who does not say goodbye in TLS must not hold us."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":  # while nothing is asked: the peer hung up, or speaks out of turn
-            return self._ended or bool(self._received)
-        return self._transport.get_extra_info(info) if self._transport is not None else None
-
-
 @dataclass(frozen=True, slots=True)
 class Connector:
     """Opens connections to places. `allowed`: the networks that the operator opened."""
@@ -159,7 +72,7 @@ class Connector:
     tls: ssl.SSLContext
     allowed: Sequence[Network] = ()
 
-    async def connect(self, place: Place, *, seconds: float = CONNECT_SECONDS) -> Stream:
+    async def connect(self, place: Place, *, seconds: float = CONNECT_SECONDS) -> Connection:
         """A connection, TLS included, to an address that was judged. Raises Unreachable."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
@@ -190,12 +103,14 @@ class Connector:
             raise Unreachable(Failure.REFUSED if judged.refused else Failure.UNRESOLVED, judged.why)
         return judged.allowed[:MOST_TRIED]
 
-    async def _open(self, place: Place, address: Address) -> Stream:
+    async def _open(self, place: Place, address: Address) -> Connection:
         tls, name = (self.tls, place.host) if place.scheme == "https" else (None, None)
         loop = asyncio.get_running_loop()
         # The address itself: nothing is resolved again between the judgement and this.
-        _, stream = await loop.create_connection(Stream, str(address), place.port, ssl=tls, server_hostname=name)
-        return stream
+        _, connection = await loop.create_connection(
+            Connection, str(address), place.port, ssl=tls, server_hostname=name
+        )
+        return connection
 
 
 def trusting(authorities: Path | None = None) -> ssl.SSLContext:

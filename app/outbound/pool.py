@@ -1,4 +1,4 @@
-"""Connections that are kept, by place. httpcore's own pool looks at every connection for every request; this does not.
+"""Connections that are kept, by place. No request looks at more of them than it takes.
 
 Who sends takes a connection out and puts it back. Nothing here waits for anybody: several destinations may stand at one
 place, and one that hangs must not hold up the others. So who sends bounds how many are used.
@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-import httpcore
-
 from app.domain.addresses import Place
-from app.outbound.network import Connector, Stream
+from app.outbound.http import Connection
+from app.outbound.network import Connector
 
 IDLE_SECONDS: Final = 15.0  # many servers hang up after 60 s, some after 5: what they hung up is not taken
 MAX_AGE: Final = 300.0  # seconds; then the name is resolved and judged again
@@ -24,8 +23,7 @@ MAX_AGE: Final = 300.0  # seconds; then the name is resolved and judged again
 class Kept:
     """A connection of the pool. `used`: it has served before, so its peer may have hung up just now."""
 
-    http: httpcore.AsyncHTTP11Connection
-    stream: Stream
+    connection: Connection
     opened_at: float
     idle_since: float = 0.0
     used: bool = False
@@ -65,17 +63,16 @@ class Pool:
             kept = shelf.idle.pop()
             if self._good(kept, now):
                 return kept
-            kept.stream.abort()
-        stream = await self._connector.connect(place)
-        origin = httpcore.Origin(place.scheme.encode(), place.host.encode(), place.port)
-        return Kept(httpcore.AsyncHTTP11Connection(origin, stream), stream, opened_at=now, idle_since=now)
+            kept.connection.abort()
+        return Kept(await self._connector.connect(place), opened_at=now, idle_since=now)
 
     def put_back(self, place: Place, kept: Kept) -> None:
         """After an exchange: keep it, or let it go where its last answer was not read to the end."""
         loop = asyncio.get_running_loop()
         kept.used, kept.idle_since = True, loop.time()
+        kept.connection.rest()
         if not self._good(kept, kept.idle_since):
-            kept.stream.abort()
+            kept.connection.abort()
             return
         self._shelves[place.scheme, place.host, place.port].idle.append(kept)
         if self._sweep is None:
@@ -84,7 +81,7 @@ class Pool:
     @staticmethod
     def _good(kept: Kept, now: float) -> bool:
         young = now - kept.opened_at < MAX_AGE and now - kept.idle_since < IDLE_SECONDS
-        return young and kept.http.is_idle() and not kept.http.has_expired()
+        return young and kept.connection.is_open
 
     def _expire(self) -> None:
         """Close what nobody took for a while, and forget places that nobody sends to."""
@@ -92,7 +89,7 @@ class Pool:
         self._sweep = None
         for key, shelf in list(self._shelves.items()):
             while shelf.idle and not self._good(shelf.idle[0], loop.time()):
-                shelf.idle.popleft().stream.abort()
+                shelf.idle.popleft().connection.abort()
             if not shelf.idle and not shelf.users:
                 del self._shelves[key]
         if any(shelf.idle for shelf in self._shelves.values()):
@@ -104,4 +101,4 @@ class Pool:
             self._sweep = None
         for shelf in self._shelves.values():
             while shelf.idle:
-                shelf.idle.pop().stream.abort()
+                shelf.idle.pop().connection.abort()

@@ -3,29 +3,27 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, cast
-
-import httpcore
+from typing import Final
 
 from app.domain.addresses import Network, Place, read_url
 from app.domain.answer import Answer
 from app.domain.standard_webhooks import signed_headers
 from app.errors import InvalidInput, Unreachable
-from app.outbound.network import Connector, Failure, Resolve, Resolver, trusting
+from app.outbound.failure import Failure
+from app.outbound.http import HungUp, Response
+from app.outbound.network import Connector, Resolve, Resolver, trusting
 from app.outbound.pool import Kept, Pool
 from app.telemetry import escape_control
 
 TIMEOUT: Final = 15.0  # seconds for the whole of a try, where a destination says nothing else
 MAX_RETRY_AFTER: Final = 64  # characters; dates have 29
-EXCERPT: Final = 1024  # bytes of an answer that are kept
-DRAINED: Final = 64 * 1024  # an answer is read this far, so that its connection can be used again
 BODY_SECONDS: Final = 2.0  # for an answer's body: its status is what counts
 
-_Exchange = tuple[Kept, httpcore.Response]
+_Exchange = tuple[Kept, Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +66,11 @@ class HttpSender:
                 Failure.REFUSED, "it has no signing secret that can be read, and nothing leaves unsigned", started
             )
         try:
-            place = _place(target.url)
+            place, opening = _opening(target.url)
         except InvalidInput as refused:
             return _failed(Failure.REFUSED, str(refused), started)
         with self._pool.using(place):
-            request = self._request(place, target, message_id, body)
+            request = self._request(opening, target, message_id, body)
             try:
                 async with asyncio.timeout(target.timeout):
                     kept, response = await self._exchange(place, request)
@@ -81,9 +79,9 @@ class HttpSender:
             except Unreachable as unreachable:
                 return _failed(Failure(unreachable.failure), str(unreachable), started)
             latency = _milliseconds_since(started)
-            excerpt = await _beginning(response)
+            await _finish(kept, response)
             self._pool.put_back(place, kept)
-        return _answer(response, latency, excerpt)
+        return _answer(response, latency)
 
     async def reach(self, url: str) -> None:
         """Connect, TLS included, and hang up. Raises Unreachable or InvalidInput."""
@@ -94,78 +92,43 @@ class HttpSender:
         self._pool.close()
         self._resolver.close()
 
-    def _request(self, place: Place, target: HttpTarget, message_id: str, body: bytes) -> httpcore.Request:
+    def _request(self, opening: str, target: HttpTarget, message_id: str, body: bytes) -> bytes:
         signed = signed_headers(body, message_id=message_id, timestamp=int(self._clock()), keys=target.keys)
-        headers = {
-            "host": place.authority,
-            "user-agent": "waylink",
-            "accept": "*/*",
-            "accept-encoding": "identity",  # nothing is unpacked here, so nothing can swell
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            **signed,
-        }
-        return httpcore.Request("POST", _url(place), headers=list(headers.items()), content=body)
+        rest = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
+        return f"{opening}content-length: {len(body)}\r\n{rest}\r\n".encode("ascii") + body
 
-    async def _exchange(self, place: Place, request: httpcore.Request) -> _Exchange:
+    async def _exchange(self, place: Place, request: bytes) -> _Exchange:
         kept = await self._pool.take(place)
         try:
-            return await _ask(kept, request)
-        except _HungUp:
+            return kept, await kept.connection.ask(request)
+        except HungUp:
             if not kept.used:
                 raise Unreachable(Failure.BROKEN, "it hung up without an answer") from None
         # The peer closed a kept connection just when it was used again. Whether it read the request nobody knows: the
         # id is the same, and receivers go by it.
+        kept = await self._pool.take(place, fresh=True)
         try:
-            return await _ask(await self._pool.take(place, fresh=True), request)
-        except _HungUp:
+            return kept, await kept.connection.ask(request)
+        except HungUp:
             raise Unreachable(Failure.BROKEN, "it hung up without an answer") from None
 
 
-class _HungUp(Exception):
-    """The connection ended before the answer began."""
+async def _finish(kept: Kept, response: Response) -> None:
+    """A body that is slow or long is not read to its end: the status came, and it is what counts."""
+    if not response.ended:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BODY_SECONDS):
+                await kept.connection.finish(response)
 
 
-async def _ask(kept: Kept, request: httpcore.Request) -> _Exchange:
-    """One exchange on one connection, up to the answer's head. Raises _HungUp, Unreachable."""
-    try:
-        return kept, await kept.http.handle_async_request(request)
-    except (httpcore.ReadError, httpcore.WriteError):
-        raise _HungUp from None
-    except httpcore.RemoteProtocolError as wrong:
-        if "without sending a response" in str(wrong):
-            raise _HungUp from None
-        raise Unreachable(Failure.INVALID, f"its answer is not HTTP: {escape_control(str(wrong))[:200]}") from None
-    except httpcore.LocalProtocolError as wrong:
-        raise Unreachable(Failure.REFUSED, f"the URL makes no valid request: {str(wrong)[:200]}") from None
-
-
-async def _beginning(response: httpcore.Response) -> bytes:
-    """The first EXCERPT bytes of a body. What is longer than DRAINED, slow or broken is not read to its end."""
-    stream = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
-    body = bytearray()
-    length = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS), aclosing(stream) as chunks:
-            async for chunk in chunks:
-                body += chunk[: EXCERPT - len(body)]
-                length += len(chunk)
-                if length > DRAINED:
-                    break
-    except (TimeoutError, httpcore.ProtocolError, httpcore.NetworkError):
-        pass  # the status came, and it is what counts
-    await response.aclose()  # ready for the next one, if all of it was read; else this hangs up
-    return bytes(body)
-
-
-def _answer(response: httpcore.Response, latency: float, excerpt: bytes) -> Answer:
-    headers = {name.lower(): value for name, value in response.headers}
+def _answer(response: Response, latency: float) -> Answer:
+    headers = response.headers
     retry_after = headers.get(b"retry-after")
     return Answer(
         status=response.status,
         latency_ms=latency,
         retry_after=None if retry_after is None else retry_after.decode("latin-1")[:MAX_RETRY_AFTER],
-        excerpt=_shown(excerpt, headers.get(b"content-encoding", b"")),
+        excerpt=_shown(bytes(response.excerpt), headers.get(b"content-encoding", b"")),
     )
 
 
@@ -183,11 +146,19 @@ def _milliseconds_since(started: float) -> float:
     return (time.monotonic() - started) * 1000
 
 
-_place = lru_cache(4096)(read_url)
-
-
 @lru_cache(4096)
-def _url(place: Place) -> httpcore.URL:
-    return httpcore.URL(
-        scheme=place.scheme.encode(), host=place.host.encode(), port=place.port, target=place.target.encode()
+def _opening(url: str) -> tuple[Place, str]:
+    """Where a URL leads, and how each request to it begins. Raises InvalidInput.
+
+    A URL that was read is visible ASCII only, so that it can end no line.
+    """
+    place = read_url(url)
+    lines = (
+        f"POST {place.target} HTTP/1.1",
+        f"host: {place.authority}",
+        "user-agent: waylink",
+        "accept: */*",
+        "accept-encoding: identity",  # nothing is unpacked here, so nothing can swell
+        "content-type: application/json",
     )
+    return place, "".join(f"{line}\r\n" for line in lines)

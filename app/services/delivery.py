@@ -98,6 +98,7 @@ class Deliverer:
     _unrecorded: list[Outcome] = field(default_factory=list, init=False)
     _tallies: dict[Key, Tally] = field(default_factory=dict, init=False)
     _looked_at: float = field(default=0.0, init=False)
+    _keys: dict[Key, Sequence[bytes]] = field(default_factory=dict, init=False, repr=False)  # as of the last look
 
     def __post_init__(self) -> None:
         self._brokers = BrokerCarrier(self.teams, self.own_broker, self.landing, self.clock)
@@ -162,6 +163,7 @@ class Deliverer:
             if looks or not self.lines.knows(hinted):
                 self.lines.look(destinations.targets(session, now=now))
                 self._looked_at = time.monotonic()
+                self._keys.clear()
                 self._brokers.close_unused()
             self.lines.hint(hinted)
             recorded = record(session, self.alerts, self._unrecorded, now=now)
@@ -170,7 +172,7 @@ class Deliverer:
             judges = looks or any(one.is_news for one in tallies.values())
             before, health = self._judge(session, tallies if judges else {}, now)
             taken = self._take(session, health, limit, now) if claims else Taken()
-            keys = self._keys(session, taken, now)
+            keys = self._signing_keys(session, taken, now)
             changed = {key: one for key, one in health.items() if one != before[key]}
             destinations.write_health(session, changed)
             documents = job_rows.documents(session, {job.event_id for job in taken.jobs}) if taken.jobs else {}
@@ -199,10 +201,12 @@ class Deliverer:
             taken.jobs = [job for job in taken.jobs if job.crashes <= MAX_CLAIMS]
         return taken
 
-    def _keys(self, session: Session, taken: Taken, now: datetime) -> Mapping[Key, Sequence[bytes]]:
-        """What signs the jobs that go to endpoints."""
+    def _signing_keys(self, session: Session, taken: Taken, now: datetime) -> Mapping[Key, Sequence[bytes]]:
+        """What signs the jobs that go to endpoints; a secret that was changed signs from the next look on."""
         keys = {job.key for job in taken.jobs if self.lines.of(job.key).is_http}
-        return self.http.keyring.of(session, keys, now=now) if self.http is not None and keys else {}
+        if self.http is not None and (unknown := keys - self._keys.keys()):
+            self._keys |= self.http.keyring.of(session, unknown, now=now)
+        return self._keys
 
     def _send_off(self, turn: _Turn) -> None:
         handovers = []

@@ -1,0 +1,159 @@
+"""One HTTP/1.1 connection, as a client uses it: a request, its answer's head and the beginning of its body.
+
+The parser is llhttp, Node's. A request is written as one piece of bytes; an answer that came in one piece costs one
+wake-up. Nothing here has time-outs: the sender bounds the whole exchange.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from app.errors import Unreachable
+from app.outbound.failure import Failure
+from app.telemetry import escape_control
+
+MAX_HEAD: Final = 64 * 1024  # bytes until an answer's head has ended, those of interim answers included
+EXCERPT: Final = 1024  # bytes of an answer that are kept
+DRAINED: Final = 64 * 1024  # an answer is read this far, so that its connection can be used again
+_SWITCHING: Final = 101  # no interim answer, as others below 200 are: no other follows
+
+
+class HungUp(Exception):
+    """The connection ended before the answer's head did."""
+
+
+@dataclass(slots=True)
+class Response:
+    """An answer. `headers` by their lower-case names, of several with one name the last."""
+
+    status: int = 0
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    excerpt: bytearray = field(default_factory=bytearray)
+    length: int = 0  # bytes of its body that came
+    has_head: bool = False
+    ended: bool = False
+
+
+class Connection(asyncio.Protocol):
+    """Asked one request after the other, never two at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._parser = HttpResponseParser(self)
+        self._response: Response | None = None  # to the request that is under way
+        self._received = 0  # bytes since it was asked
+        self._waiter: asyncio.Future[None] | None = None
+        self._problem: Exception | None = None
+        self.is_open = True  # may be asked; once False it stays so
+
+    # As the sender uses it
+
+    async def ask(self, request: bytes) -> Response:
+        """Write a request and wait for the head of its answer. Raises HungUp, Unreachable."""
+        response = self._response = Response()
+        self._received = 0
+        try:
+            if self._transport is not None and self.is_open:
+                self._transport.write(request)
+            while not response.has_head:
+                if self._problem is not None:
+                    raise self._problem
+                await self._change()
+        except BaseException:
+            self.abort()
+            raise
+        return response
+
+    async def finish(self, response: Response) -> None:
+        """Wait for the end of its body, or for DRAINED bytes of it."""
+        try:
+            while not response.ended:
+                await self._change()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    def rest(self) -> None:
+        """Between two requests. One whose answer was not read to its end can't be asked again."""
+        if self._response is not None and not self._response.ended:
+            self.abort()
+        self._response = None
+
+    def abort(self) -> None:
+        """At once: a peer who does not say goodbye in TLS must not hold us."""
+        self.is_open = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _change(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    # As the event loop calls it
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
+
+    def data_received(self, data: bytes) -> None:
+        response = self._response
+        if response is None or response.ended:  # it speaks out of turn
+            self.abort()
+            return
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._end()
+        except HttpParserError as wrong:
+            self._end(Unreachable(Failure.INVALID, f"its answer is not HTTP: {escape_control(str(wrong))[:200]}"))
+        if not response.has_head and self._received > MAX_HEAD:
+            self._end(Unreachable(Failure.INVALID, f"its answer is not HTTP: no end of its head in {MAX_HEAD} bytes"))
+        if response.length > DRAINED and not response.ended:
+            self._end()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(HungUp())  # with a head before it, this is how a body without a length ends
+        self._wake()
+
+    def _end(self, problem: Exception | None = None) -> None:
+        """Nothing more comes of this connection; the problem counts where no head came."""
+        self.abort()
+        self._problem = self._problem or problem
+        if self._response is not None:
+            self._response.ended = True
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # As the parser calls it
+
+    def on_message_begin(self) -> None:
+        if self._response is not None and self._response.ended:
+            self.is_open = False  # a second answer to one request
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._response is not None and not self._response.has_head:  # after it come trailers
+            self._response.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if self._response is None or self._response.has_head:
+            return
+        if 100 <= status < 200 and status != _SWITCHING:
+            self._response.headers.clear()
+            return
+        self._response.status, self._response.has_head = status, True
+
+    def on_body(self, data: bytes) -> None:
+        if self._response is not None and not self._response.ended:
+            self._response.excerpt += data[: EXCERPT - len(self._response.excerpt)]
+            self._response.length += len(data)
+
+    def on_message_complete(self) -> None:
+        if self._response is not None and self._response.has_head:
+            self._response.ended = True
+            self.is_open = self.is_open and self._parser.should_keep_alive()
