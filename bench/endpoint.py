@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import uvloop
@@ -87,7 +88,7 @@ async def serve(port: int, well: Sequence[int], hanging: Sequence[int]) -> None:
     came = {one: Came() for one in well}
     servers = [await loop.create_server(lambda: Telling(came), "127.0.0.1", port)]
     for one in well:
-        servers.append(await loop.create_server(lambda one=one: Answering(came[one]), "127.0.0.1", one, backlog=1024))
+        servers.append(await loop.create_server(partial(Answering, came[one]), "127.0.0.1", one, backlog=1024))
     for one in hanging:
         servers.append(await loop.create_server(asyncio.Protocol, "127.0.0.1", one, backlog=1024))
     await asyncio.gather(*(server.serve_forever() for server in servers))

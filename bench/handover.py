@@ -41,7 +41,7 @@ class Size:
     confirmed: int
 
 
-FULL, QUICK = Size(5, 20_000, 500, 2_000), Size(1, 5_000, 200, 600)
+FULL, QUICK = Size(5, 20_000, 500, 2_000), Size(1, 2_500, 150, 500)
 
 
 def measure(report: Report, size: Size) -> None:

@@ -33,8 +33,19 @@ RATES: Final = (200, 1000, 2000)  # webhooks per second
 PERCENTILES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 GOAL, GOAL_MS = (1000, "job", "p99"), 150.0
 PROCESSES: Final = ("web", "events-1", "io-1", "beat")
-WARM_UP, LEAD = 2.0, 0.5  # seconds of the same load before what counts; and to get ready
+LEAD: Final = 0.5  # seconds to get ready
 DRAIN: Final = 20.0  # seconds that jobs may come late
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Seconds of each rate, and of the same load before what counts."""
+
+    seconds: float
+    warm_up: float
+
+
+FULL, QUICK = Size(10.0, 2.0), Size(2.0, 1.0)
 
 
 @dataclass(slots=True)
@@ -66,7 +77,7 @@ def figures(quick: bool) -> dict[str, Figure]:
     A value is None where so many webhooks got no 202, or no job in time, that the percentile is one of them.
     """
     table: dict[str, Figure] = {}
-    for one in measure(seconds=3.0 if quick else 10.0):
+    for one in measure(QUICK if quick else FULL):
         for name, latencies in (("202", one.to_202), ("job", one.to_job)):
             for label, share in PERCENTILES.items():
                 goal = GOAL_MS if (one.rate, name, label) == GOAL else None
@@ -76,14 +87,14 @@ def figures(quick: bool) -> dict[str, Figure]:
     return table
 
 
-def measure(*, seconds: float, rates: Sequence[int] = RATES) -> list[Measured]:
+def measure(size: Size, rates: Sequence[int] = RATES) -> list[Measured]:
     """One after the other, on one installation."""
     with (
         product(PROCESSES, {"import": ["connection.created"]}) as running,
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as reader,
     ):
         reader.submit(arrivals, running.teams.url(1), 0, 0.0).result()  # its process is up before anything is timed
-        return [_measure(running, reader.submit, rate, seconds) for rate in rates]
+        return [_measure(running, reader.submit, rate, size) for rate in rates]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -108,8 +119,8 @@ def arrivals(url: str, expected: int, until: float) -> dict[str, float]:
     return first
 
 
-def _measure(running: Product, submit: Callable[..., Future[dict[str, float]]], rate: int, seconds: float) -> Measured:
-    warm_up, count = int(WARM_UP * rate), int((WARM_UP + seconds) * rate)
+def _measure(running: Product, submit: Callable[..., Future[dict[str, float]]], rate: int, size: Size) -> Measured:
+    warm_up, count = int(size.warm_up * rate), int((size.warm_up + size.seconds) * rate)
     connection_ids = [str(uuid.uuid4()) for _ in range(count)]
     requests = [request(one) for one in connection_ids]
     started = time.monotonic() + LEAD
@@ -156,12 +167,12 @@ def measured(rate: int, sending: Sending, jobs: dict[str, float], *, skip: int) 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end by `kill` cleans up like one by Ctrl-C
     parser = argparse.ArgumentParser(prog="bench.latency", description="Latency at fixed rates, of the whole product.")
-    parser.add_argument("--quick", action="store_true", help="3 seconds per rate instead of 10")
+    parser.add_argument("--quick", action="store_true", help="2 seconds per rate instead of 10")
     parser.add_argument("--rates", type=int, nargs="+", default=RATES, help="webhooks per second")
     given = parser.parse_args()
     columns = [f"{name} {label}" for name in ("202", "job") for label in PERCENTILES]
     print(f"{'rate/s':>7}{'reached':>9}" + "".join(f"{column:>11}" for column in columns))
-    for one in measure(seconds=3.0 if given.quick else 10.0, rates=given.rates):
+    for one in measure(QUICK if given.quick else FULL, given.rates):
         cells = [percentile(late, share) * 1000 for late in (one.to_202, one.to_job) for share in PERCENTILES.values()]
         print(f"{one.rate:7}{one.reached:9.0%}" + "".join(f"{cell:8.1f} ms" for cell in cells), end="")
         print(f"   answers {dict(one.answers)}, sender late p99 {one.sent_late * 1000:.1f} ms")

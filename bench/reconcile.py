@@ -35,7 +35,7 @@ from bench.pipeline import API_KEY, prepare
 from bench.processes import Failed, free_port, python, run_json, serving
 from bench.report import Figure, Report, figure, progress
 
-FULL, QUICK = 100_000, 5_000  # connections
+FULL, QUICK = 100_000, 2_000  # connections
 CPU_GOAL, MEMORY_GOAL = 60.0, 150.0  # seconds and MB, for 100,000
 SECONDS: Final = 600.0  # of one call of `work`: nobody is to be stopped here
 
