@@ -151,8 +151,9 @@ class Deliverer:
     def _take_landed(self) -> None:
         for one in self.landing.take():
             accepted = judge(one.answer) is Verdict.ACCEPTED
-            self.lines.landed(one.handover.job.key, suspect=one.handover.suspect, accepted=accepted)
-            HANDOVER_SECONDS.labels(*one.handover.job.key).observe(one.answer.latency_ms / 1000)
+            key, latency = one.handover.job.key, one.answer.latency_ms
+            self.lines.landed(key, suspect=one.handover.suspect, accepted=accepted, latency_ms=latency)
+            HANDOVER_SECONDS.labels(*key).observe(latency / 1000)
             self._unrecorded.append(one)
 
     def _transact(self, ids: Collection[UUID], limit: int, claims: bool) -> _Turn:

@@ -15,8 +15,12 @@ from app.deadlines import BATCH
 from app.domain.destination_health import Health
 from app.domain.states import Block
 
-IN_FLIGHT: Final = 512  # jobs that endpoints have not answered yet, of all destinations together
+IN_FLIGHT: Final = 1024  # jobs that endpoints have not answered yet, of all destinations together
 PER_DESTINATION: Final = 128
+# Of one whose answers come at once: most of what it has under way is being recorded or claimed here, not worked on
+# there, and twice as much is handed over in the same time.
+PER_FAST_DESTINATION: Final = 256
+FAST_MS: Final = 50.0
 # A destination may have a quarter of what is free at most. Whatever number of them hang, the next one finds room:
 # the threshold falls with what they hold, and rises when they let go.
 SHARE_OF_FREE: Final = 4
@@ -107,13 +111,20 @@ class Lines:
         line.under_way += 1
         line.suspect = line.suspect or suspect
 
-    def landed(self, key: Key, *, suspect: bool, accepted: bool) -> None:
-        """One less is; each that was accepted opens the window further."""
+    def landed(self, key: Key, *, suspect: bool, accepted: bool, latency_ms: float) -> None:
+        """One less is. Each that was accepted opens the window further: to its usual width, by fast answers beyond it,
+        and slow ones bring it back.
+        """
         line = self._lines[key]
         line.under_way -= 1
         line.suspect = line.suspect and not suspect
-        if accepted and line.window < line.widest:
+        if not accepted:
+            return
+        fast = line.is_http and latency_ms < FAST_MS
+        if line.window < (PER_FAST_DESTINATION if fast else line.widest):
             line.window += 1
+        elif not fast and line.window > line.widest:
+            line.window -= 1
 
     @property
     def want_turn(self) -> bool:
