@@ -26,11 +26,17 @@ class Route:
 
     def takes(self, document: object) -> bool:
         """Whether it is on, and a document matches that is no alert of its own destination."""
-        return self.fits(unfolded(document))
+        fields = unfolded(document)
+        return self.decided(fields, told=told_of(fields)) is not None
 
-    def fits(self, fields: object) -> bool:
-        """The same of a document that is `unfolded` already."""
-        return self.enabled and self.pattern.fits(fields) and told_of(fields) != (self.team, self.destination)
+    def decided(self, fields: object, *, told: tuple[object, object] | None) -> tuple[Condition, ...] | None:
+        """The conditions by which it takes a document that is `unfolded` already; None where it does not.
+
+        told: the destination that an alert tells of.
+        """
+        if not self.enabled or (told is not None and told == (self.team, self.destination)):
+            return None
+        return self.pattern.met(fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +67,11 @@ class RouteSet:
     def match(self, document: object) -> list[Decision]:
         """A decision for each route that matches, ordered by route name."""
         fields = unfolded(document)
-        matched = [route for route in self._index.candidates(fields) if route.fits(fields)]
-        matched.sort(key=attrgetter("name"))
-        return [Decision(route, matched=True, conditions=route.pattern.conditions_of(fields)) for route in matched]
+        told = told_of(fields)
+        decided = ((route, route.decided(fields, told=told)) for route in self._index.candidates(fields))
+        matched = [Decision(route, True, conditions) for route, conditions in decided if conditions is not None]
+        matched.sort(key=attrgetter("route.name"))
+        return matched
 
     def explain(self, document: object) -> list[Decision]:
         """A decision for every route, disabled ones too, ordered by route name."""

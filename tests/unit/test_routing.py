@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.patterns import Pattern, compile_pattern
+from app.domain.patterns.fields import unfolded
 from app.domain.routing import Route, RouteSet
 
 
@@ -78,8 +79,8 @@ def test_only_the_routes_filed_under_the_events_rarest_value_are_checked(monkeyp
     ]
     routes = RouteSet(1, many)
     checked = []
-    fits = Pattern.fits
-    monkeypatch.setattr(Pattern, "fits", lambda pattern, event: checked.append(pattern) or fits(pattern, event))
+    met = Pattern.met
+    monkeypatch.setattr(Pattern, "met", lambda pattern, event: checked.append(pattern) or met(pattern, event))
     assert names(routes.match({"type": "connection.created", "tags": {"org": "org-17"}})) == ["r017"]
     assert set(checked) == {many[17].pattern}
 
@@ -115,6 +116,14 @@ def test_the_index_finds_exactly_what_checking_every_route_finds(sources: list, 
     routing = RouteSet(1, reversed(routes))
     assert names(routing.match(document)) == naive
     assert [decision.route.name for decision in routing.explain(document) if decision.matched] == naive
+
+
+@given(source=patterns, document=documents, either=documents)
+def test_what_is_told_of_a_match_is_what_explaining_it_tells(source: dict, document: dict, either: dict):
+    document = {**document, "either": either}
+    pattern = compile_pattern(source)
+    met = pattern.met(unfolded(document))
+    assert met == (pattern.explain(document) if pattern.matches(document) else None)
 
 
 changes = st.lists(st.tuples(st.sampled_from("abcdef"), st.none() | patterns), min_size=1, max_size=4)

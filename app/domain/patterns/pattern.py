@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.domain.patterns.compiling import branches, compile_node
 from app.domain.patterns.fields import unfolded
@@ -10,8 +10,7 @@ from app.domain.patterns.reading import dotted, read
 from app.domain.patterns.tree import MISSING, Leaf, Node, Path, leaves, objects, parted
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """One thing a pattern asks and what the document has there; the pattern matches when every one is `matched`.
 
     `actual` is None with `present` False where the document lacks the field. For a `$or`, `expected` holds its options
@@ -29,12 +28,13 @@ class Condition:
 class Pattern:
     """Made by `compile_pattern`; immutable, equal to another pattern that asks the same in the same words."""
 
-    __slots__ = ("_branches", "_root", "_text", "anchors")
+    __slots__ = ("_branches", "_fields", "_root", "_text", "anchors")
 
     def __init__(self, source: dict[str, object]) -> None:
         self._text = json.dumps(source, sort_keys=True, ensure_ascii=False)
         self._root = compile_node(source)
         self._branches = branches(self._root)
+        self._fields = _fields(self._root)
         self.anchors = _anchors(self._branches)
 
     @property
@@ -49,6 +49,29 @@ class Pattern:
     def fits(self, fields: object) -> bool:
         """Whether it matches a document that is `unfolded` already: many patterns are asked about the same one."""
         return any(branch.matches(fields) for branch in self._branches)
+
+    def met(self, fields: object) -> tuple[Condition, ...] | None:
+        """Every condition where all of an `unfolded` document's are met, else None: `fits` and `conditions_of` in one
+        pass, where the pattern has no `$or` and the document no array of objects on the way.
+        """
+        if self._fields is None:
+            return self.conditions_of(fields) if self.fits(fields) else None
+        met = []
+        for parents, name, shown, leaf in self._fields:
+            place = fields
+            for parent in parents:
+                place = place.get(parent) if isinstance(place, dict) else None
+            if isinstance(place, dict):
+                value = place.get(name, MISSING)
+            elif _leads_through_array(fields, parents):
+                return self.conditions_of(fields) if self.fits(fields) else None
+            else:
+                value = MISSING
+            if not leaf.matches(value):
+                return None
+            present = value is not MISSING
+            met.append(Condition(shown, leaf.expected, value if present else None, present, matched=True))
+        return tuple(met)
 
     def conditions(self, document: object) -> tuple[Condition, ...]:
         """Every condition; where the document has an array of objects, for the element that comes closest."""
@@ -95,6 +118,26 @@ def _anchors(alternatives: tuple[Node, ...]) -> tuple[tuple[Path, frozenset[obje
         for path, leaf in first.items()
         if leaf.only_exact and all(other.get(path) is leaf for other in others)
     )
+
+
+def _fields(root: Node) -> tuple[tuple[Path, str, str, Leaf], ...] | None:
+    """The fields of a pattern without `$or`: where each is, its name, how it is shown and what is asked of it."""
+    if _has_choices(root):
+        return None
+    return tuple((path[:-1], path[-1], dotted(path), leaf) for path, leaf in leaves(root))
+
+
+def _has_choices(node: Node) -> bool:
+    below = (parted(part)[1] for part in node.fields.values())
+    return bool(node.choices) or any(one is not None and _has_choices(one) for one in below)
+
+
+def _leads_through_array(value: object, path: Path) -> bool:
+    for name in path:
+        if not isinstance(value, dict):
+            break
+        value = value.get(name)
+    return isinstance(value, list | tuple)
 
 
 def _explained(node: Node, value: object, path: Path) -> list[Condition]:

@@ -21,7 +21,7 @@ class Leaf:
 
     def matches(self, value: object) -> bool:
         if isinstance(value, str):  # nearly always
-            return self._accepts(value)
+            return value in self.exact or (bool(self.tests) and any(test(value) for test in self.tests))
         if isinstance(value, list | tuple):
             scalars = [item for item in flat(value) if not isinstance(item, dict)]
             return any(self._accepts(scalar) for scalar in scalars) if scalars else self.absent
