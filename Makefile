@@ -14,8 +14,9 @@ COMPILE := env -u UV_FIND_LINKS -u UV_EXTRA_INDEX_URL -u UV_INDEX $(BIN)/uv pip 
 BUILD_REQUIRES = import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*project["build-system"]["requires"], "editables>=0.5", sep="\n")
 # Files that hold tests which need more than Python and make.
+NEEDS_MORE = browser or node or rabbitmq
 EXTRA_TESTS = $(wildcard tests/browser/test_*.py) \
-	$(shell grep -rlE --include='test_*.py' 'mark\.(browser|node)\b' tests | grep -v '^tests/browser/')
+	$(shell grep -rlE --include='test_*.py' 'mark\.(browser|node|rabbitmq)\b' tests | grep -v '^tests/browser/')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -46,14 +47,14 @@ migrate: setup ## bring the database's schema up to date
 	@$(BIN)/waylink migrate
 
 test: setup ## unit, integration and acceptance tests: needs Python and make only
-	$(PYTEST) -m "not browser and not node" -n $(TEST_PROCESSES) --dist loadfile tests/unit tests/integration
-	$(PYTEST) -m "not browser and not node" tests/acceptance
+	$(PYTEST) -m "not ($(NEEDS_MORE))" -n $(TEST_PROCESSES) --dist loadfile tests/unit tests/integration
+	$(PYTEST) -m "not ($(NEEDS_MORE))" tests/acceptance
 
-test-all: test ## the same, and the tests that need Chromium or Node.js
+test-all: test ## the same, and the tests that need Chromium, Node.js or RabbitMQ
 ifneq ($(strip $(EXTRA_TESTS)),)
-	$(PYTEST) -m "browser or node" $(EXTRA_TESTS)
+	$(PYTEST) -m "$(NEEDS_MORE)" $(EXTRA_TESTS)
 else
-	@echo "There are no tests yet that need a browser or Node.js."
+	@echo "There are no tests that need more."
 endif
 
 check: setup ## format, lint, types, import rules, and that the locks fit pyproject.toml

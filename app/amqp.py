@@ -14,14 +14,23 @@ def make_ready(producer: Producer, queues: Collection[str]) -> None:
     """A connection that is alive, on which every queue is there: a message for a queue that is not would be dropped.
 
     A broker hangs up on whoever is silent for long, and only the next call shows it: so the first failure is no news.
+    After an error of any kind kombu closes a pooled connection and hands it out again like that.
     """
     connection: Any = producer.connection
+    if not connection.connected:
+        _connect(producer)
     try:
         _declare(connection, queues)
     except connection.recoverable_connection_errors:
-        connection.collect()
-        producer.revive(connection.default_channel)
+        _connect(producer)
         _declare(connection, queues)
+
+
+def _connect(producer: Producer) -> None:
+    connection: Any = producer.connection
+    connection.collect()
+    connection.connect()  # tried once; `default_channel` alone would try for ever
+    producer.revive(connection.default_channel)
 
 
 def length(connection: Connection, queue: str) -> int:

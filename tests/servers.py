@@ -1,4 +1,4 @@
-"""Private PostgreSQL and Valkey servers that the tests start themselves, from wheels, as root or not."""
+"""Private servers that the tests start themselves, as root or not: from wheels, but for RabbitMQ."""
 
 import os
 import pwd
@@ -10,12 +10,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import psycopg
 import redis
+from amqp.exceptions import AMQPError
+from kombu import Connection
 from psycopg import sql
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -285,3 +288,76 @@ def _free_port() -> int:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port
+
+
+class RabbitServer(_Server):
+    """Debian's RabbitMQ, on loopback ports: plain, and with TLS where it is given a certificate's folder.
+
+    What it holds survives `stop`. Its port mapper is its own, too, and ends with it.
+    """
+
+    program: ClassVar[Path] = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+    def __init__(self) -> None:
+        super().__init__("mq", {"start_new_session": True})
+        self.port, self.tls_port, self._nodes_port, self._mapper_port = (_free_port() for _ in range(4))
+        self._mapper: subprocess.Popen[bytes] | None = None
+        (self.folder / "plugins").write_text("[].")
+
+    def with_tls(self, certificate: Path, key: Path) -> None:
+        """Before the start: files in PEM."""
+        (self.folder / "rabbitmq.conf").write_text(
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+            f"ssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n"
+        )
+
+    def argv(self) -> list[str]:
+        return [str(self.program)]
+
+    def ready(self) -> bool:
+        """That it serves, not only listens: a connection is greeted."""
+        try:
+            with Connection(self.url(), connect_timeout=1) as connection:
+                connection.connect()
+        except (OSError, AMQPError):
+            return False
+        return True
+
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def close(self) -> None:
+        super().close()
+        if self._mapper is not None:
+            self._mapper.kill()
+            self._mapper.wait()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        if self._mapper is None:
+            mapper = ["epmd", "-port", str(self._mapper_port), "-address", "127.0.0.1"]
+            self._mapper = subprocess.Popen(mapper, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        variables = {
+            "HOME": self.folder,  # of the cookie
+            "ERL_EPMD_PORT": self._mapper_port,
+            "RABBITMQ_NODENAME": f"waylink-{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": self.port,
+            "RABBITMQ_DIST_PORT": self._nodes_port,
+            "RABBITMQ_MNESIA_BASE": self.folder / "data",
+            "RABBITMQ_LOG_BASE": self.folder,
+            "RABBITMQ_CONFIG_FILE": self.folder / "rabbitmq",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": self.folder / "plugins",
+        }
+        self._run_as = {**self._run_as, "env": {**os.environ, **{name: str(one) for name, one in variables.items()}}}
+        return super()._spawn()
+
+    def _end(self, number: signal.Signals) -> None:
+        """The script, and Erlang's machine below it."""
+        process, self._process = self._process, None
+        if process is not None:
+            os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_WITHIN)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -1,0 +1,175 @@
+"""A team's own RabbitMQ: jobs are confirmed, kept, and wait while it is away (DESIGN 5)."""
+
+import json
+import time
+
+import pytest
+import trustme
+from kombu import Connection
+
+from app.broker import Broker
+from app.db.models import Job
+from app.domain.states import JobState
+from app.errors import BrokerUnavailable
+from app.ids import JOB, show
+from app.services.delivery import Deliverer
+from tests.integration.destinations import add, fill, jobs, states
+from tests.servers import RabbitServer
+
+pytestmark = [
+    pytest.mark.rabbitmq,
+    pytest.mark.skipif(not RabbitServer.program.exists(), reason="needs Debian's rabbitmq-server"),
+]
+QUEUE = "team.crm.jobs"
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server(authority, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certificate")
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    made = RabbitServer()
+    made.with_tls(folder / "certificate.pem", folder / "key.pem")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def rabbit(server):
+    """It runs, and the queue is not there."""
+    server.start()
+    with Connection(server.url()) as connection:
+        connection.default_channel.queue_delete(QUEUE)
+    return server
+
+
+@pytest.fixture
+def broker(rabbit):
+    made = Broker.of_team("crm", rabbit.url())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(open_world, broker_url, valkey):
+    return open_world(teams_url=valkey.url(1))
+
+
+@pytest.fixture
+def deliverer(world, broker):
+    add(world, "crm", broker_sealed=b"own")
+    made = Deliverer(world.database, world.broker, world.clock, own_broker=lambda _target: broker)
+    yield made
+    made.close()
+
+
+def taken(url):
+    """All messages of the queue, in order."""
+    with Connection(url) as connection, connection.channel() as channel:
+        found = []
+        while (message := channel.basic_get(QUEUE, no_ack=True)) is not None:
+            found.append(message)
+        return found
+
+
+def test_a_teams_worker_finds_its_jobs_as_tasks(world, deliverer, rabbit):
+    ids = fill(world, "crm", 3)
+    assert deliverer.deliver().completed == 3
+    messages = taken(rabbit.url())
+    assert {message.headers["id"] for message in messages} == {show(JOB, one) for one in ids}
+    for message in messages:
+        _, kwargs, _ = json.loads(message.body)
+        assert kwargs["job"]["id"] == message.headers["id"]
+        assert message.properties["delivery_mode"] == 2
+
+
+def test_what_it_confirmed_survives_its_restart(world, deliverer, rabbit, broker):
+    fill(world, "crm", 5)
+    assert deliverer.deliver().completed == 5
+    rabbit.restart()
+    assert broker.queue_length(QUEUE) == 5
+
+
+def test_a_queue_as_the_team_declared_it_is_taken_as_it_is(world, deliverer, rabbit):
+    with Connection(rabbit.url()) as connection:
+        connection.default_channel.queue_declare(
+            QUEUE, durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"}
+        )
+    fill(world, "crm", 2)
+    assert deliverer.deliver().completed == 2
+    assert len(taken(rabbit.url())) == 2
+
+
+def test_what_it_refuses_is_not_taken_for_handed_over(world, deliverer, rabbit):
+    with Connection(rabbit.url()) as connection:
+        connection.default_channel.queue_declare(
+            QUEUE,
+            durable=True,
+            auto_delete=False,
+            arguments={"x-max-length": 2, "x-overflow": "reject-publish"},
+        )
+    fill(world, "crm", 5)
+    assert deliverer.deliver().completed < 5
+    assert states(world, "crm")["retryable"] >= 1
+    assert 2 <= len(taken(rabbit.url())) < 5
+
+
+def test_while_it_is_away_jobs_wait_and_the_same_connection_goes_on_after(world, deliverer, rabbit, clock):
+    fill(world, "crm", 1)
+    assert deliverer.deliver().completed == 1
+    rabbit.stop()
+    [late] = fill(world, "crm", 1)
+    began = time.monotonic()
+    assert deliverer.deliver().failed == 1
+    assert time.monotonic() - began < 10
+    [waiting] = jobs(world, "crm", Job.state == JobState.RETRYABLE)
+    assert (waiting.id, waiting.attempts) == (late, 1)
+    rabbit.start()
+    clock.now = waiting.next_at
+    assert deliverer.deliver().completed == 1
+    assert len(taken(rabbit.url())) == 2
+
+
+def test_a_connection_that_the_broker_closed_meanwhile_costs_no_attempt(world, deliverer, rabbit):
+    fill(world, "crm", 1)
+    assert deliverer.deliver().completed == 1
+    rabbit.restart()
+    fill(world, "crm", 1)
+    assert deliverer.deliver().completed == 1
+    assert {job.attempts for job in jobs(world, "crm")} == {1}
+
+
+def test_a_queue_that_is_not_there_is_empty(broker):
+    assert broker.queue_length(QUEUE) == 0
+    broker.ping()
+
+
+def test_tls_goes_by_the_name_and_an_operators_authority_is_trusted(rabbit, authority, tmp_path):
+    file = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(file)
+    url = f"amqps://guest:guest@127.0.0.1:{rabbit.tls_port}//"
+    trusted = Broker.of_team("crm", url, authorities=file)
+    trusted.ping()
+    trusted.close()
+    for host, authorities in (("127.0.0.1", None), ("127.1", file)):  # a stranger, and another name
+        stranger = Broker.of_team("crm", url.replace("127.0.0.1", host), authorities=authorities)
+        with pytest.raises(BrokerUnavailable, match="SSLCertVerificationError"):
+            stranger.ping()
+        stranger.close()
+
+
+def test_a_wrong_password_is_told_and_not_shown(rabbit):
+    wrong = Broker.of_team("crm", rabbit.url().replace("guest@", "hunter2@"))
+    with pytest.raises(BrokerUnavailable) as refused:
+        wrong.ping()
+    wrong.close()
+    assert "hunter2" not in str(refused.value)
+    assert "AccessRefused" in str(refused.value)
