@@ -6,9 +6,7 @@ place, and one that hangs must not hold up the others. So who sends bounds how m
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from app.domain.addresses import Place
@@ -21,20 +19,11 @@ MAX_AGE: Final = 300.0  # seconds; then the name is resolved and judged again
 
 @dataclass(slots=True)
 class Kept:
-    """A connection of the pool. `used`: it has served before, so its peer may have hung up just now."""
+    """A connection of the pool, and when it was opened and put back last, by the loop's clock."""
 
     connection: Connection
     opened_at: float
-    idle_since: float = 0.0
-    used: bool = False
-
-
-@dataclass(slots=True)
-class _Shelf:
-    """What there is of one place. The newest is taken first, so that the others can expire."""
-
-    idle: deque[Kept] = field(default_factory=deque)
-    users: int = 0
+    idle_since: float
 
 
 class Pool:
@@ -42,39 +31,35 @@ class Pool:
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
-        self._shelves: dict[tuple[str, str, int], _Shelf] = {}
+        # By scheme, host and port. The newest is taken first, so that the others can expire.
+        self._idle: dict[tuple[str, str, int], deque[Kept]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
-    @contextmanager
-    def using(self, place: Place) -> Iterator[None]:
-        """While it lasts, what is kept of a place stays. How many use it at a time is bounded by who sends."""
-        shelf = self._shelves.setdefault((place.scheme, place.host, place.port), _Shelf())
-        shelf.users += 1
-        try:
-            yield
-        finally:
-            shelf.users -= 1
-
-    async def take(self, place: Place, *, fresh: bool = False) -> Kept:
-        """A connection for one exchange, kept or new. Raises Unreachable."""
+    def take(self, place: Place) -> Kept | None:
+        """A kept connection for one exchange, where there is one."""
         now = asyncio.get_running_loop().time()
-        shelf = self._shelves[place.scheme, place.host, place.port]
-        while shelf.idle and not fresh:
-            kept = shelf.idle.pop()
+        idle = self._idle.get((place.scheme, place.host, place.port))
+        while idle:
+            kept = idle.pop()
             if self._good(kept, now):
                 return kept
             kept.connection.abort()
-        return Kept(await self._connector.connect(place), opened_at=now, idle_since=now)
+        return None
+
+    async def open(self, place: Place) -> Kept:
+        """A new one. Raises Unreachable."""
+        connection, now = await self._connector.connect(place), asyncio.get_running_loop().time()
+        return Kept(connection, opened_at=now, idle_since=now)
 
     def put_back(self, place: Place, kept: Kept) -> None:
         """After an exchange: keep it, or let it go where its last answer was not read to the end."""
         loop = asyncio.get_running_loop()
-        kept.used, kept.idle_since = True, loop.time()
+        kept.idle_since = loop.time()
         kept.connection.rest()
         if not self._good(kept, kept.idle_since):
             kept.connection.abort()
             return
-        self._shelves[place.scheme, place.host, place.port].idle.append(kept)
+        self._idle.setdefault((place.scheme, place.host, place.port), deque()).append(kept)
         if self._sweep is None:
             self._sweep = loop.call_later(IDLE_SECONDS, self._expire)
 
@@ -84,21 +69,21 @@ class Pool:
         return young and kept.connection.is_open
 
     def _expire(self) -> None:
-        """Close what nobody took for a while, and forget places that nobody sends to."""
+        """Close what nobody took for a while, and forget places of which nothing is left."""
         loop = asyncio.get_running_loop()
         self._sweep = None
-        for key, shelf in list(self._shelves.items()):
-            while shelf.idle and not self._good(shelf.idle[0], loop.time()):
-                shelf.idle.popleft().connection.abort()
-            if not shelf.idle and not shelf.users:
-                del self._shelves[key]
-        if any(shelf.idle for shelf in self._shelves.values()):
+        for key, idle in list(self._idle.items()):
+            while idle and not self._good(idle[0], loop.time()):
+                idle.popleft().connection.abort()
+            if not idle:
+                del self._idle[key]
+        if self._idle:
             self._sweep = loop.call_later(IDLE_SECONDS, self._expire)
 
     def close(self) -> None:
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for shelf in self._shelves.values():
-            while shelf.idle:
-                shelf.idle.pop().connection.abort()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().connection.abort()

@@ -69,18 +69,18 @@ class HttpSender:
             place, opening = _opening(target.url)
         except InvalidInput as refused:
             return _failed(Failure.REFUSED, str(refused), started)
-        with self._pool.using(place):
-            request = self._request(opening, target, message_id, body)
-            try:
-                async with asyncio.timeout(target.timeout):
-                    kept, response = await self._exchange(place, request)
-            except TimeoutError:
-                return _failed(Failure.TIMED_OUT, f"no answer within {target.timeout:g} s", started)
-            except Unreachable as unreachable:
-                return _failed(Failure(unreachable.failure), str(unreachable), started)
-            latency = _milliseconds_since(started)
-            await _finish(kept, response)
-            self._pool.put_back(place, kept)
+        request = self._request(opening, target, message_id, body)
+        loop = asyncio.get_running_loop()
+        try:
+            kept, response = await self._exchange(place, request, until=loop.time() + target.timeout)
+        except TimeoutError:
+            return _failed(Failure.TIMED_OUT, f"no answer within {target.timeout:g} s", started)
+        except Unreachable as unreachable:
+            return _failed(Failure(unreachable.failure), str(unreachable), started)
+        latency = _milliseconds_since(started)
+        if not response.ended:  # of a body that is slow or long the status counts, which came
+            await kept.connection.finish(response, until=loop.time() + BODY_SECONDS)
+        self._pool.put_back(place, kept)
         return _answer(response, latency)
 
     async def reach(self, url: str) -> None:
@@ -97,28 +97,20 @@ class HttpSender:
         rest = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
         return f"{opening}content-length: {len(body)}\r\n{rest}\r\n".encode("ascii") + body
 
-    async def _exchange(self, place: Place, request: bytes) -> _Exchange:
-        kept = await self._pool.take(place)
+    async def _exchange(self, place: Place, request: bytes, *, until: float) -> _Exchange:
+        """Raises TimeoutError, Unreachable."""
+        kept = self._pool.take(place)
+        if kept is not None:
+            with suppress(HungUp):
+                return kept, await kept.connection.ask(request, until=until)
+            # The peer closed it just when it was used again. Whether it read the request nobody knows: the id is the
+            # same, and receivers go by it.
+        async with asyncio.timeout_at(until):
+            kept = await self._pool.open(place)
         try:
-            return kept, await kept.connection.ask(request)
-        except HungUp:
-            if not kept.used:
-                raise Unreachable(Failure.BROKEN, "it hung up without an answer") from None
-        # The peer closed a kept connection just when it was used again. Whether it read the request nobody knows: the
-        # id is the same, and receivers go by it.
-        kept = await self._pool.take(place, fresh=True)
-        try:
-            return kept, await kept.connection.ask(request)
+            return kept, await kept.connection.ask(request, until=until)
         except HungUp:
             raise Unreachable(Failure.BROKEN, "it hung up without an answer") from None
-
-
-async def _finish(kept: Kept, response: Response) -> None:
-    """A body that is slow or long is not read to its end: the status came, and it is what counts."""
-    if not response.ended:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(BODY_SECONDS):
-                await kept.connection.finish(response)
 
 
 def _answer(response: Response, latency: float) -> Answer:

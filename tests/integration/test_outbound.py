@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 from app.domain.addresses import read_networks
 from app.domain.standard_webhooks import write_secret
 from app.errors import Unreachable
-from app.outbound import network, pool, sending
+from app.outbound import http, network, pool, sending
 from app.outbound.sending import HttpSender, HttpTarget
 from tests.integration.endpoint import Names, answer, endpoint, serving
 from tests.integration.world import closed_port
@@ -141,10 +141,10 @@ def test_idle_connections_are_closed_and_old_ones_replaced(monkeypatch):
     async def scenario():
         async with endpoint() as team, Sending() as sending_:
             await sending_.to(team)
-            shelves = sending_.sender._pool._shelves
-            assert len(shelves) == 1
+            idle = sending_.sender._pool._idle
+            assert len(idle) == 1
             await asyncio.sleep(0.5)
-            assert shelves == {}
+            assert idle == {}
             monkeypatch.setattr(pool, "MAX_AGE", 0.05)
             monkeypatch.setattr(pool, "IDLE_SECONDS", 60)
             await sending_.to(team)
@@ -495,7 +495,10 @@ def test_a_place_is_tried_without_a_request():
     run(scenario)
 
 
-def test_a_cancelled_send_leaves_no_connection_behind():
+def test_a_cancelled_send_leaves_no_connection_behind(monkeypatch):
+    made = []
+    monkeypatch.setattr(network, "Connection", lambda: made.append(http.Connection()) or made[-1])
+
     async def scenario():
         async with endpoint(say_nothing) as team, Sending() as sending_:
             task = asyncio.create_task(sending_.to(team))
@@ -504,8 +507,8 @@ def test_a_cancelled_send_leaves_no_connection_behind():
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            [shelf] = sending_.sender._pool._shelves.values()
-            assert (list(shelf.idle), shelf.users) == ([], 0)
+            assert sending_.sender._pool._idle == {}
+            assert [one.is_open for one in made] == [False]
 
     run(scenario)
 

@@ -33,9 +33,8 @@ def exchange(*pieces, requests=1, hang_up=False):
         async with serving(peer) as port:
             _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
             for _ in range(requests):
-                response = await connection.ask(REQUEST)
-                async with asyncio.timeout(1):
-                    await connection.finish(response)
+                response = await connection.ask(REQUEST, until=asyncio.get_running_loop().time() + 5)
+                await connection.finish(response, until=asyncio.get_running_loop().time() + 1)
                 await asyncio.sleep(0.02)
                 connection.rest()
                 found.append((response.status, bytes(response.excerpt), connection.is_open))
@@ -145,8 +144,8 @@ def test_headers_are_those_of_the_answer_itself_not_of_an_interim_one_or_of_trai
     async def scenario():
         async with serving(peer) as port:
             _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
-            response = await connection.ask(REQUEST)
-            await connection.finish(response)
+            response = await connection.ask(REQUEST, until=asyncio.get_running_loop().time() + 5)
+            await connection.finish(response, until=asyncio.get_running_loop().time() + 1)
             found.update(response.headers)
             connection.abort()
 
