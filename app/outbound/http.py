@@ -16,7 +16,8 @@ from app.telemetry import escape_control
 
 MAX_HEAD: Final = 64 * 1024  # bytes until an answer's head has ended, those of interim answers included
 EXCERPT: Final = 1024  # bytes of an answer that are kept
-DRAINED: Final = 64 * 1024  # an answer is read this far, so that its connection can be used again
+DRAINED: Final = 64 * 1024  # a body is read this far, so that its connection can be used again
+MAX_READ: Final = MAX_HEAD + DRAINED  # bytes of an answer in all: the framing of chunks and trailers have no end either
 _SWITCHING: Final = 101  # no interim answer, as others below 200 are: no other follows
 
 
@@ -119,7 +120,7 @@ class Connection(asyncio.Protocol):
             self._end(Unreachable(Failure.INVALID, f"its answer is not HTTP: {escape_control(str(wrong))[:200]}"))
         if not response.has_head and self._received > MAX_HEAD:
             self._end(Unreachable(Failure.INVALID, f"its answer is not HTTP: no end of its head in {MAX_HEAD} bytes"))
-        if response.length > DRAINED and not response.ended:
+        if (response.length > DRAINED or self._received > MAX_READ) and not response.ended:
             self._end()
         self._wake()
 

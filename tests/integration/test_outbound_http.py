@@ -107,6 +107,30 @@ def test_a_body_that_is_longer_than_one_wants_to_read_ends_the_connection():
     assert (status, len(excerpt), again) == (200, http.EXCERPT, False)
 
 
+@pytest.mark.parametrize("endless", [b"0\r\nx-sum: ", b"1;", b"0\r\n"])
+def test_what_stands_around_a_body_is_read_no_further_either(endless):
+    """A trailer, an extension of a chunk, trailers without number: they are no body, and may not have an end."""
+    head, filler = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"y" * 4096
+
+    async def peer(reader, writer):
+        await reader.readexactly(len(REQUEST))
+        writer.write(head + endless)
+        while not writer.is_closing():
+            writer.write(filler if not endless.endswith(b"\n") else b"x: " + filler + b"\r\n")
+            await writer.drain()
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        async with serving(peer) as port:
+            _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
+            response = await connection.ask(REQUEST, until=loop.time() + 5)
+            await connection.finish(response, until=loop.time() + 0.5)
+            assert connection._received < 512 * 1024
+            assert (response.status, connection.is_open) == (200, False)
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
 @pytest.mark.parametrize(
     "pieces",
     [
