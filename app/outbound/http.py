@@ -18,6 +18,7 @@ MAX_HEAD: Final = 64 * 1024  # bytes until an answer's head has ended, those of 
 EXCERPT: Final = 1024  # bytes of an answer that are kept
 DRAINED: Final = 64 * 1024  # a body is read this far, so that its connection can be used again
 MAX_READ: Final = MAX_HEAD + DRAINED  # bytes of an answer in all: the framing of chunks and trailers have no end either
+UNSENT: Final = 64 * 1024  # bytes of a request that are never held back for long: buffers of the system take them
 _SWITCHING: Final = 101  # no interim answer, as others below 200 are: no other follows
 
 
@@ -44,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = HttpResponseParser(self)
         self._response: Response | None = None  # to the request that is under way
+        self._asked = 0  # bytes of that request
         self._received = 0  # bytes since it was asked
         self._waiter: asyncio.Future[None] | None = None
         self._problem: Exception | None = None
@@ -56,7 +58,7 @@ class Connection(asyncio.Protocol):
         TimeoutError, Unreachable.
         """
         response = self._response = Response()
-        self._received = 0
+        self._asked, self._received = len(request), 0
         # A timer of its own costs a third of what cancelling this from outside would.
         timer = asyncio.get_running_loop().call_at(until, self._end, TimeoutError())
         try:
@@ -86,8 +88,11 @@ class Connection(asyncio.Protocol):
             timer.cancel()
 
     def rest(self) -> None:
-        """Between two requests. One whose answer was not read to its end can't be asked again."""
-        if self._response is not None and not self._response.ended:
+        """Between two requests. One whose answer was not read to its end can't be asked again, nor one whose peer may
+        not have read the request to its end: it could take what is left, or the next request, for the other.
+        """
+        response = self._response
+        if response is not None and not (response.ended and self._is_sent(response)):
             self.abort()
         self._response = None
 
@@ -96,6 +101,12 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
+
+    def _is_sent(self, response: Response) -> bool:
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            return False
+        # TLS does not tell what waits below it. Who accepts has read all of it, who refuses a long one maybe not.
+        return self._asked <= UNSENT or 200 <= response.status < 300
 
     async def _change(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
@@ -108,7 +119,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         response = self._response
-        if response is None or response.ended:  # it speaks out of turn
+        if response is None:
+            self._end(Unreachable(Failure.INVALID, "its answer is not HTTP: it came before the request"))
+            return
+        if response.ended:  # it speaks out of turn
             self.abort()
             return
         self._received += len(data)
@@ -123,6 +137,9 @@ class Connection(asyncio.Protocol):
         if (response.length > DRAINED or self._received > MAX_READ) and not response.ended:
             self._end()
         self._wake()
+
+    def eof_received(self) -> None:
+        self._end(HungUp())  # a transport would first wait until the peer has read all of the request
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(HungUp())  # with a head before it, this is how a body without a length ends

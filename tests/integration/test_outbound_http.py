@@ -1,8 +1,11 @@
 """What HTTP answers may look like, and when a connection may be asked again: `Connection` against a bare socket."""
 
 import asyncio
+import ssl
 
 import pytest
+import trustme
+import uvloop
 
 from app.errors import Unreachable
 from app.outbound import http
@@ -153,6 +156,77 @@ def test_what_is_no_answer_is_told_and_ends_the_connection(pieces):
 def test_a_peer_that_hangs_up_before_the_head_has_ended_is_told_apart(pieces):
     with pytest.raises(HungUp):
         exchange(*pieces, hang_up=True)
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+def trusted(authority):
+    """TLS of a server on 127.0.0.1, and of a client that trusts it."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
+LARGE = b"POST /in HTTP/1.1\r\nhost: team.example\r\ncontent-length: 9000000\r\n\r\n" + b"x" * 9_000_000
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("has_tls", [False, True])
+def test_who_answers_before_the_request_was_read_is_not_asked_again(authority, runner, has_tls):
+    """The next request would stand behind what is left of this one: read by the peer as it likes, or never."""
+    server, client = trusted(authority) if has_tls else (None, None)
+
+    async def refuse(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
+        await asyncio.sleep(5)
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        async with serving(refuse, tls=server) as port:
+            _, connection = await loop.create_connection(Connection, "127.0.0.1", port, ssl=client)
+            response = await connection.ask(LARGE, until=loop.time() + 5)
+            connection.rest()
+            assert (response.status, response.ended, connection.is_open) == (413, True, False)
+
+    runner(asyncio.wait_for(scenario(), 10))
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run])
+def test_who_ends_without_reading_the_request_hung_up(runner):
+    async def end(reader, writer):
+        writer.transport.pause_reading()
+        writer.write_eof()
+        await asyncio.sleep(5)
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        async with serving(end) as port:
+            _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
+            with pytest.raises(HungUp):
+                await connection.ask(LARGE, until=loop.time() + 2)
+
+    runner(asyncio.wait_for(scenario(), 10))
+
+
+def test_who_speaks_first_is_told_apart():
+    async def greet(reader, writer):
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await reader.read()
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        async with serving(greet) as port:
+            _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
+            await asyncio.sleep(0.1)
+            with pytest.raises(Unreachable, match="its answer is not HTTP"):
+                await connection.ask(REQUEST, until=loop.time() + 2)
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
 
 
 def test_headers_are_those_of_the_answer_itself_not_of_an_interim_one_or_of_trailers():
