@@ -29,7 +29,8 @@ def make_ready(producer: Producer, queues: Collection[str]) -> None:
 def _connect(producer: Producer) -> None:
     connection: Any = producer.connection
     connection.collect()
-    connection.connect()  # tried once; `default_channel` alone would try for ever
+    # Tried once: `default_channel` alone would try for ever, and `connect` once more after two seconds.
+    connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
     producer.revive(connection.default_channel)
 
 

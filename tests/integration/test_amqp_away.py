@@ -1,0 +1,34 @@
+"""A team's broker of AMQP that is away holds up its lane no longer than one try takes."""
+
+import socket
+import threading
+
+import pytest
+
+from app.broker import Broker, Message
+from app.errors import BrokerUnavailable
+
+
+def test_a_broker_that_is_away_is_tried_once_for_a_batch():
+    tries = []
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            tries.append(1)
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        broker = Broker.of_team("crm", f"amqp://guest:guest@127.0.0.1:{listener.getsockname()[1]}//")
+        with pytest.raises(BrokerUnavailable) as told:
+            broker.send([Message("team.crm.jobs", "handle", "job_1", {})])
+        broker.close()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert len(tries) == 1
+    assert "OperationalError" not in str(told.value)  # kombu's word for any of them
