@@ -19,8 +19,11 @@ import redis
 
 from app import errors
 from app.broker import Broker, Message
+from app.domain.standard_webhooks import read_secret, write_secret
 from app.nango import NangoClient
 from tests.acceptance.harness import Sandbox, Waylink, creation, installation, until
+from tests.integration.endpoints import endpoints
+from tests.integration.world import closed_port
 
 NANGO_ITSELF = {"sandbox.json", "sandbox-state.json"}  # the sandbox's own files: it is Nango's side
 EXPIRING = {"OAUTH2", "OAUTH2_CC", "APP", "JWT", "BILL", "TWO_STEP", "SIGNATURE", "AWS_SIGV4"}
@@ -31,10 +34,14 @@ class Canary:
 
     def __init__(self) -> None:
         self.marker = f"canary{secrets.token_hex(10)}"
-        plain = self.marker.encode()
+        self.forms: list[bytes] = []
+        self.know(self.marker.encode())
+
+    def know(self, plain: bytes) -> None:
+        """Find this, too."""
         # Base64 has three forms of a text, by where it stands; the ends mix with the neighbours and are cut off.
         shifted = [base64.b64encode(b"\0" * shift + plain)[4 if shift else 0 : -4] for shift in range(3)]
-        self.forms = [plain, *shifted, plain.hex().encode(), "".join(f"%{one:02X}" for one in plain).encode()]
+        self.forms += [plain, *shifted, plain.hex().encode(), "".join(f"%{one:02X}" for one in plain).encode()]
 
     def plant(self, name: str) -> str:
         return f"{name}-{self.marker}-{secrets.token_hex(8)}"
@@ -288,6 +295,80 @@ def said(waylink: Waylink) -> dict[str, str]:
 
 def _output(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout + done.stderr
+
+
+# Secrets of teams
+
+TEAMS = """
+[teams.crm.destinations.hook]
+kind = "http"
+url = "{url}/200"
+secret_env = "HOOK_SECRET"
+
+[teams.crm.destinations.broken]
+kind = "http"
+url = "{url}/500"
+secret_env = "HOOK_SECRET"
+
+[teams.crm.destinations.own]
+kind = "celery"
+queue = "team.crm.jobs"
+broker_url_env = "CRM_BROKER"
+
+[[routes]]
+name = "hook"
+team = "crm"
+destination = "hook"
+job = "crm.hook"
+pattern = '{{"type": ["connection.created"]}}'
+
+[[routes]]
+name = "broken"
+team = "crm"
+destination = "broken"
+job = "crm.broken"
+pattern = '{{"type": ["connection.created"]}}'
+
+[[routes]]
+name = "own"
+team = "crm"
+destination = "own"
+job = "crm.own"
+pattern = '{{"type": ["connection.created"]}}'
+"""
+
+
+@pytest.mark.timeout(300)
+def test_no_signing_secret_and_no_brokers_password_of_a_team_rests_or_is_told() -> None:
+    canary = Canary()
+    secret = write_secret(canary.marker.encode().ljust(32, b"x"))
+    own = f"redis://crm:{canary.plant('password')}@127.0.0.1:{closed_port()}/0"
+    variables = {"HOOK_SECRET": secret, "CRM_BROKER": own, "WAYLINK_ALLOWED_DESTINATION_RANGES": "127.0.0.0/8"}
+    with (
+        endpoints() as server,
+        installation(config=TEAMS.format(url=server.url), WAYLINK_LOG_LEVEL="debug", **variables) as waylink,
+    ):
+        waylink.up("--no-scenario")
+        sandbox, bodies = waylink.sandbox(), [creation(number) for number in range(6)]
+        sandbox.register(*bodies)
+        for body in bodies:  # more than it takes for two breakers to open
+            assert waylink.post(body, sandbox.signing_key).status_code == 202
+        until("the good one has all", lambda: len(server.of("/200")) == 6)
+        until("the others have failed", lambda: len(waylink.listing("jobs", "--state", "retryable")) == 12, every=0.5)
+        told = [
+            _output(waylink.run("destinations", *command, "--json"))
+            for command in ([], ["show", "crm/hook"], ["secrets", "crm/hook"], ["check"])
+        ]
+        rotated = waylink.run("destinations", "rotate-secret", "crm/broken", "--json")
+        canary.know(read_secret(json.loads(rotated.stdout)["secret"]))
+        told.append(_output(waylink.run("destinations", "test", "crm/broken", "--json")))
+        assert " " in server.of("/500")[-1].headers["webhook-signature"], "signed by both"
+        told += [_output(waylink.run(*command)) for command in (["check"], ["routes", "plan"], ["audit", "--json"])]
+        told += [_output(waylink.run(noun, "--json")) for noun in ("jobs", "events", "status")]
+        one_of_each = {one["destination"]: one["id"] for one in waylink.listing("jobs")}
+        told += [json.dumps(waylink.show("jobs", one)) for one in one_of_each.values()]
+        assert not [words for words in told if canary.found_in(words)]
+        assert leaks(waylink, canary) == []
 
 
 # The search itself can fail

@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(not RabbitServer.program.exists(), reason="needs Debian's rabbitmq-server"),
 ]
 QUEUE = "team.crm.jobs"
+on_one_database = pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # which one makes no difference here
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,7 @@ def taken(url):
         return found
 
 
+@on_one_database
 def test_a_teams_worker_finds_its_jobs_as_tasks(world, deliverer, rabbit):
     ids = fill(world, "crm", 3)
     assert deliverer.deliver().completed == 3
@@ -91,6 +93,7 @@ def test_a_teams_worker_finds_its_jobs_as_tasks(world, deliverer, rabbit):
         assert message.properties["delivery_mode"] == 2
 
 
+@on_one_database
 def test_what_it_confirmed_survives_its_restart(world, deliverer, rabbit, broker):
     fill(world, "crm", 5)
     assert deliverer.deliver().completed == 5
@@ -98,6 +101,7 @@ def test_what_it_confirmed_survives_its_restart(world, deliverer, rabbit, broker
     assert broker.queue_length(QUEUE) == 5
 
 
+@on_one_database
 def test_a_queue_as_the_team_declared_it_is_taken_as_it_is(world, deliverer, rabbit):
     with Connection(rabbit.url()) as connection:
         connection.default_channel.queue_declare(
@@ -108,6 +112,7 @@ def test_a_queue_as_the_team_declared_it_is_taken_as_it_is(world, deliverer, rab
     assert len(taken(rabbit.url())) == 2
 
 
+@on_one_database
 def test_what_it_refuses_is_not_taken_for_handed_over(world, deliverer, rabbit):
     with Connection(rabbit.url()) as connection:
         connection.default_channel.queue_declare(
@@ -122,6 +127,7 @@ def test_what_it_refuses_is_not_taken_for_handed_over(world, deliverer, rabbit):
     assert 2 <= len(taken(rabbit.url())) < 5
 
 
+@on_one_database
 def test_while_it_is_away_jobs_wait_and_the_same_connection_goes_on_after(world, deliverer, rabbit, clock):
     fill(world, "crm", 1)
     assert deliverer.deliver().completed == 1
@@ -138,6 +144,7 @@ def test_while_it_is_away_jobs_wait_and_the_same_connection_goes_on_after(world,
     assert len(taken(rabbit.url())) == 2
 
 
+@on_one_database
 def test_a_connection_that_the_broker_closed_meanwhile_costs_no_attempt(world, deliverer, rabbit):
     fill(world, "crm", 1)
     assert deliverer.deliver().completed == 1
