@@ -10,7 +10,7 @@ import msgspec
 from app.cli.acting import Target, desk_for_acting, on_connection, pairs
 from app.cli.actors import cli_actor
 from app.cli.connection_edits import connect, metadata, reconnect, restore_tags, tags
-from app.cli.listings import AS_JSON, BEFORE, LIMIT, choice, connection_filters, open_database
+from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, connection_filters, open_database
 from app.cli.output import print_one, print_rows
 from app.cli.people_acts import opened
 from app.clock import utc_now
@@ -25,7 +25,7 @@ from app.services.operations import credentials, deleting
 from app.services.route_cache import RouteCache
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Listing, invoke_without_command=True)
 @click.option("--status", type=choice(ConnectionStatus), help="In this status.")
 @click.option("--unlinked", is_flag=True, help="Only those without an owner.")
 @click.option("--needs-reconnect", is_flag=True, help="Only those whose end user has to reconnect.")

@@ -11,6 +11,7 @@ from app.cli.actors import cli_actor
 from app.cli.destination_checks import check_destinations, test_destination
 from app.cli.destination_names import JSON, PLACE, parted
 from app.cli.destination_secrets import expire_secret, list_secrets, rotate_secret
+from app.cli.listings import Listing
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
@@ -27,7 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _CLEARED: Final = {"broker": "broker_url", "rate": "rate_per_second", "timeout": "timeout_seconds"}
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Listing, invoke_without_command=True)
 @click.option("--team", help="Of this team.")
 @JSON
 @click.pass_context

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from app.cli.event_acts import replay, retry
-from app.cli.listings import AS_JSON, BEFORE, LIMIT, choice, connection_filters, open_database
+from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, connection_filters, open_database
 from app.cli.output import print_one, print_rows
 from app.db import listing
 from app.db.listing import Filters
@@ -15,7 +15,7 @@ from app.domain.states import EventState, Origin
 from app.ids import EVENT, parse
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Listing, invoke_without_command=True)
 @click.option("--state", type=choice(EventState), help="In this state.")
 @click.option("--type", "type_", type=choice(EventType), help="Of this type.")
 @click.option("--origin", type=choice(Origin), help="From here.")

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from app.cli.job_acts import cancel, redeliver, retry
-from app.cli.listings import AS_JSON, BEFORE, LIMIT, choice, open_database
+from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, open_database
 from app.cli.output import print_one, print_rows
 from app.cli.queues import summary
 from app.db import listing
@@ -16,7 +16,7 @@ from app.ids import EVENT, JOB, parse
 from app.targets import split_target
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Listing, invoke_without_command=True)
 @click.option("--state", type=choice(JobState), help="In this state.")
 @click.option("--team", help="Of this team.")
 @click.option("--destination", metavar="TEAM/NAME", help="For this destination.")

@@ -16,6 +16,13 @@ LIMIT = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show
 BEFORE = click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
 
 
+class Listing(click.Group):
+    """A noun that lists where no command is given; whoever says `list` means the same."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args[1:] if args[:1] == ["list"] else args)
+
+
 def choice(values: type[Any]) -> click.Choice[str]:
     return click.Choice([str(value) for value in values])
 

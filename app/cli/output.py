@@ -25,7 +25,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(row.get(column)).translate(_LINE_BREAKS)) for column in columns))
-    _console().print(table if rows else "nothing yet")
+    _console().print(table if rows else "nothing found")
 
 
 def print_one(row: Mapping[str, Any], *, as_json: bool) -> None:

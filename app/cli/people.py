@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from app.cli import people_acts as acts
+from app.cli.listings import Listing
 from app.domain.people import Kind
 from app.domain.people_files import Format
 
@@ -55,21 +56,15 @@ def import_options(command: Command) -> Command:
     return command
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def users(context: click.Context) -> None:
-    """The users that connections belong to. Without a command: list them."""
-    if context.invoked_subcommand is None:
-        context.invoke(list_users)
-
-
-@users.command("list")
+@click.group(cls=Listing, invoke_without_command=True)
 @listing_options
 @click.option("--email", help="With this e-mail address, in any case.")
 @click.option("--organization", metavar="EXTERNAL_ID", help="Of this organization.")
-def list_users(*, as_json: bool, **filters: Any) -> None:
-    """List users, newest first."""
-    acts.list_them(Kind.USER, as_json=as_json, **filters)
+@click.pass_context
+def users(context: click.Context, /, *, as_json: bool, **filters: Any) -> None:
+    """List users, newest first; `waylink users show ID` tells all about one."""
+    if context.invoked_subcommand is None:
+        acts.list_them(Kind.USER, as_json=as_json, **filters)
 
 
 @users.command("show")
@@ -137,19 +132,13 @@ def import_users(file: str, **options: Any) -> None:
     acts.import_file(Kind.USER, file, **options)
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def orgs(context: click.Context) -> None:
-    """The organizations that connections belong to. Without a command: list them."""
-    if context.invoked_subcommand is None:
-        context.invoke(list_orgs)
-
-
-@orgs.command("list")
+@click.group(cls=Listing, invoke_without_command=True)
 @listing_options
-def list_orgs(*, as_json: bool, **filters: Any) -> None:
-    """List organizations, newest first."""
-    acts.list_them(Kind.ORGANIZATION, as_json=as_json, **filters)
+@click.pass_context
+def orgs(context: click.Context, /, *, as_json: bool, **filters: Any) -> None:
+    """List organizations, newest first; `waylink orgs show ID` tells all about one."""
+    if context.invoked_subcommand is None:
+        acts.list_them(Kind.ORGANIZATION, as_json=as_json, **filters)
 
 
 @orgs.command("show")

@@ -7,6 +7,7 @@ import click
 from app.cli.applying import apply, planned
 from app.cli.backfilling import backfill
 from app.cli.explaining import explain_event, test_pattern
+from app.cli.listings import Listing
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.cli.route_edits import add_route, change_route, disable_route, enable_route, remove_route
@@ -18,7 +19,7 @@ from app.errors import NotFound
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Listing, invoke_without_command=True)
 @click.option("--team", help="Of this team.")
 @_JSON
 @click.pass_context

@@ -5,6 +5,7 @@ from contextlib import closing
 import click
 
 from app.cli.actors import cli_actor
+from app.cli.listings import Listing
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
@@ -17,7 +18,7 @@ from app.services.defining.editor import Editor
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Listing, invoke_without_command=True)
 @click.option("--removed", is_flag=True, help="Those that were removed, instead of those that are there.")
 @_JSON
 @click.pass_context

@@ -78,6 +78,15 @@ def test_a_connection_is_found_shown_and_its_credentials_only_on_request(command
     assert command.json("connections", "refresh", known)["outcome"] in {"renewed", "unchanged"}
 
 
+@pytest.mark.parametrize("noun", ["connections", "events", "jobs", "users", "orgs", "teams", "destinations", "routes"])
+def test_whoever_says_list_means_the_noun_alone(command, known, noun):
+    assert command.json(noun, "list") == command.json(noun)
+    if noun in {"connections", "events"}:
+        assert command.json(noun, "list", "--connection-id", known) != command.json(
+            noun, "list", "--connection-id", "x"
+        )
+
+
 def test_the_same_id_under_two_integrations_asks_for_the_integration(command, nango, known):
     register(nango, known, "apikey", tags=OMAR)
     work(command, auth(connection_id=known, integration="apikey", tags=OMAR))

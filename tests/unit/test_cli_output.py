@@ -23,7 +23,7 @@ def test_an_empty_listing_is_an_empty_array(capsys) -> None:
 
 def test_an_empty_table_says_so(capsys) -> None:
     print_rows([], ("id",), as_json=False)
-    assert capsys.readouterr().out.strip() == "nothing yet"
+    assert capsys.readouterr().out.strip() == "nothing found"
 
 
 def test_a_row_stays_one_line_in_a_pipe_whatever_is_in_it(capsys) -> None:
