@@ -27,8 +27,8 @@ DIFFERENCES: Final = (
 )
 TOLD_BY_WEBHOOK: Final = frozenset(DIFFERENCES) - {EventType.CONNECTION_TAGS_CHANGED}
 
-# More absences than this, and more than half of all, are believed only when an operator says so: an API key of another
-# environment, or a Nango that was set up anew, looks just like that.
+# More absences than this, and more than half of all that we know, are believed only when an operator says so: an API key
+# of another environment, or a Nango that was set up anew, looks just like that.
 FEW_ABSENCES: Final = 20
 
 
@@ -112,8 +112,11 @@ def is_missing(known: Known, *, observed_at: datetime, now: datetime) -> bool:
 
 
 def too_many(*, missing: int, shown: int) -> bool:
-    """Whether so many connections are absent that something else than deletions is likely."""
-    return missing > FEW_ABSENCES and missing > shown
+    """Whether so many connections are absent that something else than deletions is likely.
+
+    shown: those that we knew of and the list has. What else it has may be somebody else's, and proves nothing.
+    """
+    return missing > 1 and (not shown or (missing > FEW_ABSENCES and missing > shown))
 
 
 def describe(kind: EventType, view: View | None, known: Known | None) -> str:

@@ -176,9 +176,10 @@ class Reconciler:
     def _listed(self, before: Run, run: Run) -> Run:
         """The list is at its end: the second look is due in a minute."""
         missing = run.found.get(EventType.CONNECTION_DELETED, 0)
-        if not run.accept_deletions and too_many(missing=missing, shown=run.seen):
-            log.error("absences_not_believed", environment=run.environment, missing=missing, shown=run.seen)
-            run = replace(run, problem=_not_believed(missing, run.seen))
+        shown = run.seen - run.found.get(EventType.CONNECTION_CREATED, 0)
+        if not run.accept_deletions and too_many(missing=missing, shown=shown):
+            log.error("absences_not_believed", environment=run.environment, missing=missing, shown=shown)
+            run = replace(run, problem=_not_believed(missing, shown))
             self._records.forget(before, absences=True, others=False)
         if run.dry_run:
             return self._finish(before, run, RunOutcome.COMPLETED)
@@ -309,6 +310,6 @@ def _unread(run: Run, page: ConnectionPage) -> list[ListedConnection]:
 
 def _not_believed(missing: int, shown: int) -> str:
     return (
-        f"{missing} of our connections are not in Nango's list, which has {shown}: not believed. Is the API key that "
+        f"{missing} of our connections are not in Nango's list, and {shown} are: not believed. Is the API key that "
         "of this environment? If they are gone indeed, run `waylink reconcile --accept-deletions`"
     )

@@ -481,6 +481,20 @@ def test_an_empty_list_says_nothing_of_many(world, nango, reconciler):
     assert {one.status for one in world.all(Connection)} == {ConnectionStatus.DELETED}
 
 
+def test_the_list_of_another_environment_says_nothing_of_ours_however_long_it_is(world, nango, reconciler):
+    known(world, nango, *names(3))
+    for name in names(3):
+        delete(nango, name)
+    for name in names(30, "other"):
+        register(nango, name, "oauth2", tags=OMAR)
+    age(world)
+    run = reconcile(world, reconciler)
+    assert run.found == {"connection.created": 30, "connection.deleted": 3}
+    assert "connection.deleted" not in run.counted
+    assert "3 of our connections are not in Nango's list, and 0 are" in run.problem
+    assert world.owner("c-01") == ("usr_1042", "org_77")
+
+
 # Dry runs, import, bounds
 
 

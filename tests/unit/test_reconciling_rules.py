@@ -90,7 +90,9 @@ def test_who_is_absent_may_be_deleted_unless_we_know_better():
 
 
 def test_most_of_many_are_not_believed_to_be_gone():
-    assert not too_many(missing=FEW_ABSENCES, shown=0)
+    assert not too_many(missing=FEW_ABSENCES, shown=1)
+    assert too_many(missing=2, shown=0)
+    assert not too_many(missing=1, shown=0)
     assert too_many(missing=FEW_ABSENCES + 1, shown=FEW_ABSENCES)
     assert not too_many(missing=1000, shown=1000)
 
