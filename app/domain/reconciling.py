@@ -27,8 +27,8 @@ DIFFERENCES: Final = (
 )
 TOLD_BY_WEBHOOK: Final = frozenset(DIFFERENCES) - {EventType.CONNECTION_TAGS_CHANGED}
 
-# More absences than this, and more than half of all that we know, are believed only when an operator says so: an API key
-# of another environment, or a Nango that was set up anew, looks just like that.
+# More absences than this, and more than half of all that we know, are believed only when an operator says so: an API
+# key of another environment, or a Nango that was set up anew, looks just like that.
 FEW_ABSENCES: Final = 20
 
 

@@ -126,6 +126,19 @@ def test_what_is_told_of_a_match_is_what_explaining_it_tells(source: dict, docum
     assert met == (pattern.explain(document) if pattern.matches(document) else None)
 
 
+def test_explaining_an_or_over_an_array_agrees_with_matching():
+    other = {"a.b": {"a.b": {"b": [{"prefix": "x"}]}, "a.b.c": [{"exists": False}, {"equals-ignore-case": "X"}]}}
+    source = {
+        "$or": [{"a.b.c": [{"exists": False}]}, other],
+        "a": {"b": {"b": {"a.b.c": [{"wildcard": "*x"}, {"exists": False}]}}},
+    }
+    inner = [1, {"a.b": {"a.b.c": "y"}, "c": {"c": -1}}, [{"c": 0, "a.b": 0}, []]]
+    pattern, document = compile_pattern(source), {"a.b": [inner]}
+    conditions = pattern.explain(document)
+    assert pattern.matches(document) == all(condition.matched for condition in conditions)
+    assert pattern.matches(document)
+
+
 changes = st.lists(st.tuples(st.sampled_from("abcdef"), st.none() | patterns), min_size=1, max_size=4)
 
 

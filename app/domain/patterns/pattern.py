@@ -79,7 +79,13 @@ class Pattern:
 
     def conditions_of(self, fields: object) -> tuple[Condition, ...]:
         """The same of a document that is `unfolded` already."""
-        return tuple(_explained(self._root, fields, ()))
+        conditions = tuple(_explained(self._root, fields, ()))
+        if self._fields is None and not all(condition.matched for condition in conditions):
+            # The element that comes closest to all options of a `$or` need not be the one that meets one of them.
+            for branch in self._branches:
+                if branch.matches(fields):
+                    return tuple(_explained(branch, fields, ()))
+        return conditions
 
     def explain(self, document: object) -> tuple[Condition, ...]:
         """The same, and why the pattern does not match where each condition on its own is met."""
