@@ -16,7 +16,7 @@ from bench.report import Figure, Report, progress
 
 
 def _ladder(report: Report, quick: bool) -> None:
-    ladder.measure(report, ladder.QUICK if quick else ladder.FULL)
+    ladder.measure(report, *((ladder.QUICK, ladder.QUICK_RUNGS) if quick else (ladder.FULL,)))
 
 
 def _pipeline(report: Report, quick: bool) -> None:
