@@ -51,8 +51,8 @@ class Pattern:
         return any(branch.matches(fields) for branch in self._branches)
 
     def met(self, fields: object) -> tuple[Condition, ...] | None:
-        """Every condition where all of an `unfolded` document's are met, else None: `fits` and `conditions_of` in one
-        pass, where the pattern has no `$or` and the document no array of objects on the way.
+        """Every condition, if an `unfolded` document meets them all, else None: what `fits` and `conditions_of` say, in
+        one pass where the pattern has no `$or` and the document no array of objects on the way.
         """
         if self._fields is None:
             return self.conditions_of(fields) if self.fits(fields) else None
