@@ -40,7 +40,7 @@ class Size:
     rate: int
 
 
-FULL, QUICK = Size(5, 20_000, 2_000, 30_000, 6_000, 500), Size(1, 4_000, 600, 2_000, 2_000, 500)
+FULL, QUICK = Size(5, 20_000, 2_000, 30_000, 6_000, 500), Size(1, 3_000, 500, 1_500, 1_500, 500)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Size:
     confirmed: int
 
 
-FULL, QUICK = Size(5, 20_000, 500, 2_000), Size(1, 2_000, 150, 400)
+FULL, QUICK = Size(5, 20_000, 500, 2_000), Size(1, 1_600, 100, 400)
 
 
 def measure(report: Report, size: Size) -> None:

@@ -80,7 +80,7 @@ class Size:
     seconds: float
 
 
-FULL, QUICK = Size(5, 40_000, 6), Size(1, 5_000, 1.5)
+FULL, QUICK = Size(5, 40_000, 6), Size(1, 3_000, 1)
 COLUMNS: Final = {
     "per_second": "9.0f",
     "p50_ms": "9.1f",

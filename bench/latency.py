@@ -45,7 +45,7 @@ class Size:
     warm_up: float
 
 
-FULL, QUICK = Size(10.0, 2.0), Size(2.0, 1.0)
+FULL, QUICK = Size(10.0, 2.0), Size(1.5, 0.5)
 
 
 @dataclass(slots=True)
@@ -167,7 +167,7 @@ def measured(rate: int, sending: Sending, jobs: dict[str, float], *, skip: int) 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end by `kill` cleans up like one by Ctrl-C
     parser = argparse.ArgumentParser(prog="bench.latency", description="Latency at fixed rates, of the whole product.")
-    parser.add_argument("--quick", action="store_true", help="2 seconds per rate instead of 10")
+    parser.add_argument("--quick", action="store_true", help="1.5 seconds per rate instead of 10")
     parser.add_argument("--rates", type=int, nargs="+", default=RATES, help="webhooks per second")
     given = parser.parse_args()
     columns = [f"{name} {label}" for name in ("202", "job") for label in PERCENTILES]

@@ -35,7 +35,7 @@ TELLING: Final = 100_000  # events from which on filling takes as long as there 
 BYTES_PER_EVENT: Final = 3000  # on disk, with everything that belongs to it and some reserve
 EVENTS_PER_CONNECTION, CONNECTIONS_PER_ORGANIZATION = 10, 100
 WINDOW_ROWS: Final = 300_000  # the duplicate window keeps 150 s only: this is 2,000 events/s
-BATCHES, QUICK_BATCHES, KNOWN_PER_BATCH = 20, 8, BATCH // 4
+BATCHES, QUICK_BATCHES, KNOWN_PER_BATCH = 20, 6, BATCH // 4
 GOAL: Final = 1.5  # times the smallest
 
 

@@ -25,7 +25,7 @@ from bench.report import Report, figure, progress
 
 PROCESSES: Final = {"web": "web", "events-1": "events worker", "io-1": "io worker", "beat": "beat"}
 RATE: Final = 500  # events per second
-FULL_SECONDS, QUICK_SECONDS = 600.0, 12.0
+FULL_SECONDS, QUICK_SECONDS = 600.0, 10.0
 LOOK_EVERY: Final = 10.0  # seconds
 FILLED: Final = 0.2  # of the time
 CATCH_UP: Final = 60.0  # seconds for the workers, after the last event
