@@ -85,8 +85,8 @@ class HttpSender:
 
     async def reach(self, url: str) -> None:
         """Connect, TLS included, and hang up. Raises Unreachable or InvalidInput."""
-        stream = await self._connector.connect(read_url(url))
-        stream.abort()
+        connection = await self._connector.connect(read_url(url))
+        connection.abort()
 
     async def aclose(self) -> None:
         self._pool.close()

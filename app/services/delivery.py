@@ -64,7 +64,6 @@ class _Turn:
     recorded: Recorded
     taken: Taken
     documents: Mapping[UUID, Raw]
-    keys: Mapping[Key, Sequence[bytes]] = field(repr=False)
     tallies: dict[Key, Tally]  # not judged by yet
 
 
@@ -173,11 +172,11 @@ class Deliverer:
             judges = looks or any(one.is_news for one in tallies.values())
             before, health = self._judge(session, tallies if judges else {}, now)
             taken = self._take(session, health, limit, now) if claims else Taken()
-            keys = self._signing_keys(session, taken, now)
+            self._read_keys(session, taken, now)
             changed = {key: one for key, one in health.items() if one != before[key]}
             destinations.write_health(session, changed)
             documents = job_rows.documents(session, {job.event_id for job in taken.jobs}) if taken.jobs else {}
-        return _Turn(recorded, taken, documents, keys, {} if judges else tallies)
+        return _Turn(recorded, taken, documents, {} if judges else tallies)
 
     def _judge(
         self, session: Session, tallies: Mapping[Key, Tally], now: datetime
@@ -202,18 +201,17 @@ class Deliverer:
             taken.jobs = [job for job in taken.jobs if job.crashes <= MAX_CLAIMS]
         return taken
 
-    def _signing_keys(self, session: Session, taken: Taken, now: datetime) -> Mapping[Key, Sequence[bytes]]:
+    def _read_keys(self, session: Session, taken: Taken, now: datetime) -> None:
         """What signs the jobs that go to endpoints; a secret that was changed signs from the next look on."""
         keys = {job.key for job in taken.jobs if self.lines.of(job.key).is_http}
         if self.http is not None and (unknown := keys - self._keys.keys()):
             self._keys |= self.http.keyring.of(session, unknown, now=now)
-        return self._keys
 
     def _send_off(self, turn: _Turn) -> None:
         handovers = []
         for job in turn.taken.jobs:
             document, target = _document(job, turn.documents[job.event_id]), self.lines.of(job.key).target
-            keys, probe = turn.keys.get(job.key, ()), job.id in turn.taken.probes
+            keys, probe = self._keys.get(job.key, ()), job.id in turn.taken.probes
             handovers.append(Handover(job, target, document, keys, probe))
             self.lines.left(job.key, suspect=job.crashes > 1)
         self.landing.left(len(handovers))
