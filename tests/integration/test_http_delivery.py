@@ -77,6 +77,11 @@ def add_http(world, server, team, path, *, sealer=SEALER, **columns):
         return destination_secrets.rotate(session, sealer, **named, actor="test", now=world.clock()).value
 
 
+def signature(call, secret):
+    signed = f"{call.headers['webhook-id']}.{call.headers['webhook-timestamp']}.".encode() + call.body
+    return "v1," + base64.b64encode(hmac.digest(read_secret(secret), signed, "sha256")).decode()
+
+
 def test_a_job_arrives_signed_with_its_own_id(world, server, worker):
     secret = add_http(world, server, "crm", "/204")
     [job_id] = fill(world, "crm", 1)
@@ -85,13 +90,25 @@ def test_a_job_arrives_signed_with_its_own_id(world, server, worker):
     [job] = jobs(world, "crm")
     assert call.headers["webhook-id"] == call.job["id"] == show(JOB, job_id)
     assert (call.job["name"], call.job["attempt"], call.job["event"]["type"]) == ("crm.job", 1, "connection.created")
-    signed = f"{call.headers['webhook-id']}.{call.headers['webhook-timestamp']}.".encode() + call.body
-    expected = base64.b64encode(hmac.digest(read_secret(secret), signed, "sha256")).decode()
-    assert call.headers["webhook-signature"] == f"v1,{expected}"
+    assert call.headers["webhook-signature"] == signature(call, secret)
     assert (job.state, job.attempts, job.crashes, job.problem) == (JobState.COMPLETED, 1, 0, None)
     [attempt] = attempts(world, "crm")
     assert (attempt.outcome, attempt.status, attempt.error) == ("completed", 204, None)
     assert attempt.latency_ms > 0
+
+
+def test_a_worker_that_has_signed_with_a_secret_stops_when_it_is_replaced(world, server, worker):
+    old = add_http(world, server, "crm", "/204")
+    fill(world, "crm", 1)
+    worker.deliver()
+    named = {"team": "crm", "destination": "jobs", "actor": "test", "now": world.clock()}
+    with world.database.write() as session:
+        new = destination_secrets.rotate(session, SEALER, **named, overlap=timedelta(0)).value
+    fill(world, "crm", 1)
+    worker.deliver()
+    assert [call.headers["webhook-signature"] for call in server.calls] == [
+        signature(call, secret) for call, secret in zip(server.calls, (old, new), strict=True)
+    ]
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 422, 429, 500, 503])
