@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 # Most of a test's time is waiting for servers. A file's tests stay together, and each process has servers of its own.
-# Acceptance tests start all of Waylink's processes: they have the machine for themselves.
+# Acceptance tests start all of Waylink's processes: fewer of them at the same time.
 TEST_PROCESSES ?= 3
+ACCEPTANCE_PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest
 # The real index's hashes only: a local wheel folder would put its own files' hashes into the locks.
 COMPILE := env -u UV_FIND_LINKS -u UV_EXTRA_INDEX_URL -u UV_INDEX $(BIN)/uv pip compile --quiet --universal \
@@ -48,7 +49,7 @@ migrate: setup ## bring the database's schema up to date
 
 test: setup ## unit, integration and acceptance tests: needs Python and make only
 	$(PYTEST) -m "not ($(NEEDS_MORE))" -n $(TEST_PROCESSES) --dist loadfile tests/unit tests/integration
-	$(PYTEST) -m "not ($(NEEDS_MORE))" tests/acceptance
+	$(PYTEST) -m "not ($(NEEDS_MORE))" -n $(ACCEPTANCE_PROCESSES) --dist loadfile tests/acceptance
 
 test-all: test ## the same, and the tests that need Chromium, Node.js or RabbitMQ
 ifneq ($(strip $(EXTRA_TESTS)),)
