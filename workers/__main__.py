@@ -14,6 +14,7 @@ from app.broker import EVENTS_QUEUE, IO_QUEUE
 from app.configuration import load
 from app.errors import WaylinkError, refuse
 from app.file_limit import raise_file_limit
+from app.interpreter import collect_rarely
 from app.services.delivery_loop import DeliveryLoop
 from app.telemetry import configure_logs
 from workers.celery import make_beat, make_worker
@@ -36,6 +37,7 @@ def run(kind: str) -> None:
         make_beat(settings).Beat(quiet=True, loglevel=settings.log_level.upper()).run()
         return
     worker = make_worker(settings)
+    collect_rarely()
     with delivering(worker.deliveries) if kind == "io" else nullcontext():
         worker.app.worker_main(
             [

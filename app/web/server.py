@@ -5,7 +5,6 @@ What bounds a connection stands in `connection`; the sweep that looks at all of 
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from app.file_limit import MIN_OPEN_FILES, raise_file_limit
+from app.interpreter import collect_rarely
 from app.telemetry import get_logger
 from app.web.connection import KEEP_ALIVE_SECONDS, Connection
 from app.web.direct import WebhookConnection
@@ -80,10 +80,7 @@ def serve(app: ASGIApp, *, host: str, port: int, listener: socket.socket | None 
 
 def _favour_throughput() -> None:
     """Settings of the interpreter for a process that does one thing, measured at a tenth of a webhook's cost."""
-    # What is loaded by now stays; and a request leaves no cycles behind.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    collect_rarely()
     # A commit's or a publisher's thread takes Python's lock back many times, and the loop is always busy.
     sys.setswitchinterval(0.0005)
 

@@ -1,6 +1,5 @@
 """`waylink.process_events`: process the hinted events, then announce the jobs that came of them."""
 
-import gc
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -17,10 +16,6 @@ log = get_logger(__name__)
 
 
 def register(app: Celery, processor: Processor, internal: Broker) -> None:
-    # What stands by now stays for good. Walking over it again and again cost a batch a sixth of its time.
-    gc.collect()
-    gc.freeze()
-
     @app.task(name=PROCESS_EVENTS)
     def process_events(ids: Sequence[str] = ()) -> None:
         applied = processor.process([parse(EVENT, one) for one in ids])
