@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache
-from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -47,11 +46,30 @@ def insert(session: Session, model: type[Any], rows: Sequence[Row], *, skip_exis
 
 def update(session: Session, model: type[Any], rows: Sequence[Row]) -> None:
     """Change the rows of these ids. Each holds its `id`, and the columns to change with their new values."""
-    shapes: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        shapes.setdefault(tuple(row), []).append(row)
-    for columns, alike in shapes.items():
+    for columns, alike in _by_columns(rows):
         _run(session, _update(dialect(session), table(model), columns), columns, alike)
+
+
+def update_where(
+    session: Session, model: type[Any], rows: Sequence[Row], *, same: str, also: str
+) -> set[tuple[UUID, Any]]:
+    """Change only those rows that still hold what `rows` say of the column `same`, and fulfil the condition `also`.
+
+    Returns the ids of those, each with that value. In which order rows are locked the database decides.
+    """
+    connection, changed = session.connection(), set[tuple[UUID, Any]]()
+    for columns, alike in _by_columns(rows):
+        statement = f"{_update(dialect(session), table(model), columns, ('id', same))} AND {also}"
+        if connection.dialect.name == "postgresql":
+            name = table(model).name
+            found = connection.exec_driver_sql(
+                f"{statement} RETURNING {name}.id, {name}.{same}", {"rows": _encode(alike).decode()}
+            )
+            changed |= {(row_id, value) for row_id, value in found}
+        else:
+            one_by_one = ((row, connection.exec_driver_sql(statement, _values(columns, row))) for row in alike)
+            changed |= {(row["id"], row[same]) for row, done in one_by_one if done.rowcount}
+    return changed
 
 
 def table(model: type[Any]) -> Table:
@@ -61,8 +79,9 @@ def table(model: type[Any]) -> Table:
 
 
 def columns(model: type[Any], record: type[Any]) -> list[Column[Any]]:
-    """The columns that fill a record, a dataclass whose fields are named like them, in its order."""
-    return [table(model).c[field.name] for field in fields(record)]
+    """The columns that fill a record, a dataclass or named tuple whose fields are named like them, in its order."""
+    names = getattr(record, "_fields", None) or [field.name for field in fields(record)]
+    return [table(model).c[name] for name in names]
 
 
 def keys(values: Iterable[object]) -> dict[str, str]:
@@ -87,16 +106,28 @@ def dialect(session: Session) -> str:
     return session.get_bind().dialect.name
 
 
+def _by_columns(rows: Iterable[Row]) -> Iterable[tuple[tuple[str, ...], list[Row]]]:
+    """Those that change the same columns together."""
+    shapes: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        shapes.setdefault(tuple(row), []).append(row)
+    return shapes.items()
+
+
 def _run(session: Session, statement: str, columns: Sequence[str], rows: Sequence[Row]) -> int:
     connection = session.connection()
     if connection.dialect.name != "postgresql":
-        pick = itemgetter(*columns)
-        return connection.exec_driver_sql(statement, [tuple(map(_as_sqlite, pick(row))) for row in rows]).rowcount
+        return connection.exec_driver_sql(statement, [_values(columns, row) for row in rows]).rowcount
     encoded = _encode(rows)
     if len(encoded) > MAX_JSON and len(rows) > 1:
         half = len(rows) // 2
         return sum(_run(session, statement, columns, part) for part in (rows[:half], rows[half:]))
     return connection.exec_driver_sql(statement, {"rows": encoded.decode()}).rowcount
+
+
+def _values(columns: Sequence[str], row: Row) -> tuple[object, ...]:
+    """As SQLite takes them."""
+    return tuple(_as_sqlite(row[name]) for name in columns)
 
 
 @cache
@@ -108,13 +139,17 @@ def _insert(dialect: str, into: Table, columns: tuple[str, ...]) -> str:
 
 
 @cache
-def _update(dialect: str, changed: Table, columns: tuple[str, ...]) -> str:
+def _update(dialect: str, changed: Table, columns: tuple[str, ...], same: tuple[str, ...] = ("id",)) -> str:
+    name = changed.name
     if dialect == "postgresql":
-        changes = ", ".join(f"{name} = input.{name}" for name in columns if name != "id")
-        source = _input(changed, columns)
-        return f"UPDATE {changed.name} SET {changes} FROM {source} WHERE {changed.name}.id = input.id"  # noqa: S608 - ours
-    changes = ", ".join(f"{name} = ?{place}" for place, name in enumerate(columns, 1) if name != "id")
-    return f"UPDATE {changed.name} SET {changes} WHERE id = ?{columns.index('id') + 1}"  # noqa: S608 - ours
+        given = {column: f"input.{column}" for column in columns}
+        source = f" FROM {_input(changed, columns)}"
+    else:
+        given = {column: f"?{place}" for place, column in enumerate(columns, 1)}
+        source = ""
+    changes = ", ".join(f"{column} = {value}" for column, value in given.items() if column not in same)
+    matches = " AND ".join(f"{name}.{column} = {given[column]}" for column in same)
+    return f"UPDATE {name} SET {changes}{source} WHERE {matches}"  # noqa: S608 - ours
 
 
 def _input(into: Table, columns: Sequence[str]) -> str:

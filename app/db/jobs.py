@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -52,8 +52,7 @@ PARKED: Final = UNFINISHED & _jobs.c.blocked_by.is_not(None) & _jobs.c.blocked_b
 Key = tuple[str, str]  # team, destination
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
+class ClaimedJob(NamedTuple):
     """What a worker gets to hand over. `attempts` and `crashes` count this claim."""
 
     id: UUID
@@ -100,7 +99,7 @@ def claim(session: Session, heads: Sequence[Head], *, now: datetime, suspects: b
     """
     claiming = _claiming(bulk.dialect(session), suspects=suspects)
     taken = [ClaimedJob(*row) for given in _parameters(session, heads, now) for row in session.execute(claiming, given)]
-    return sorted(taken, key=lambda job: job.id)
+    return sorted(taken, key=lambda job: job.id.int)  # UUIDs compare in Python
 
 
 def park(session: Session, heads: Sequence[Head], *, by: Block, now: datetime, suspects: bool = False) -> Counter[Key]:
@@ -191,16 +190,13 @@ def _lines(dialect: str) -> Select[Any]:
     return select(_jobs.c.team, _jobs.c.destination).where(bulk.among(dialect, _jobs.c.id)).distinct()
 
 
-def lock_running(session: Session, ids: Collection[UUID]) -> dict[UUID, int]:
-    """Those of these jobs that are running, locked in order, and the number of the attempt each is at."""
-    found = session.execute(_locking(bulk.dialect(session)), bulk.keys(ids))
-    return {job_id: attempts for job_id, attempts in found}  # noqa: C416 - dict() would ask the result for its keys
+def settle(session: Session, changes: Sequence[bulk.Row]) -> set[tuple[UUID, int]]:
+    """What becomes of jobs, each with its `id` and the `attempts` it was claimed at. Of those that changed these two:
+    the others are ours no more, since their lease ran out and somebody else has them.
 
-
-@cache
-def _locking(dialect: str) -> Select[Any]:
-    running = select(_jobs.c.id, _jobs.c.attempts).where(_jobs.c.state == JobState.RUNNING)
-    return running.where(bulk.among(dialect, _jobs.c.id)).order_by(_jobs.c.id).with_for_update()
+    They are locked in any order: who else locks several running jobs is a claim, which waits for none.
+    """
+    return bulk.update_where(session, Job, changes, same="attempts", also="jobs.state = 'running'")
 
 
 def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, Raw]:

@@ -1,10 +1,9 @@
 """What came of handing a job over, whoever carried it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """Of one hand-over. A broker accepts by an answer without an error, an HTTP endpoint by a status of 2xx."""
 
     status: int | None = None  # HTTP: as answered

@@ -1,7 +1,8 @@
 """Hand jobs over to teams: claim, hand over, record. At least once, with the job's id as the task id (promise 10).
 
-A turn records what came of hand-overs and claims the next ones, in one short transaction, and sends those on their
-way. It never waits for a team: outcomes land while it goes on (`handing_over`), and the next turn takes all there are.
+A turn records what came of hand-overs and claims the next ones, in one short transaction or two, and sends those on
+their way. It never waits for a team: outcomes land while it goes on (`handing_over`), and the next turn takes all that
+there are.
 """
 
 import time
@@ -64,7 +65,6 @@ class _Turn:
     recorded: Recorded
     taken: Taken
     documents: Mapping[UUID, Raw]
-    tallies: dict[Key, Tally]  # not judged by yet
 
 
 def no_broker(target: Target) -> Broker:
@@ -124,7 +124,11 @@ class Deliverer:
         """
         self._take_landed()
         try:
-            turn = self._transact(ids, limit, claims)
+            if claims and self._unrecorded and not any(map(_decides, self._unrecorded)):
+                # The next ones leave first, and are on their way while these are recorded.
+                self._send_off(self._transact(ids, limit, claims=True, outcomes=()))
+                ids, claims = (), False
+            turn = self._transact(ids, limit, claims=claims, outcomes=self._unrecorded)
         except Exception as problem:
             if not self._unrecorded or (is_away(problem) and not has_answered(problem)):
                 raise
@@ -132,7 +136,6 @@ class Deliverer:
             outcomes, self._unrecorded = self._unrecorded, []
             return self._record_in_halves(outcomes)
         self._unrecorded = []
-        self._tallies = turn.tallies
         self._send_off(turn)
         return _counted(turn.recorded)
 
@@ -155,7 +158,7 @@ class Deliverer:
             HANDOVER_SECONDS.labels(*key).observe(latency / 1000)
             self._unrecorded.append(one)
 
-    def _transact(self, ids: Collection[UUID], limit: int, claims: bool) -> _Turn:
+    def _transact(self, ids: Collection[UUID], limit: int, *, claims: bool, outcomes: Sequence[Outcome]) -> _Turn:
         looks = time.monotonic() - self._looked_at >= LOOK_SECONDS
         with self.database.write() as session:
             now = self.clock()
@@ -166,7 +169,7 @@ class Deliverer:
                 self._keys.clear()
                 self._brokers.close_unused()
             self.lines.hint(hinted)
-            recorded = record(session, self.alerts, self._unrecorded, now=now)
+            recorded = record(session, self.alerts, outcomes, now=now)
             self.lines.disabled(recorded.gone, now=now)
             tallies = _summed(self._tallies, recorded.tallies)
             judges = looks or any(one.is_news for one in tallies.values())
@@ -176,7 +179,8 @@ class Deliverer:
             changed = {key: one for key, one in health.items() if one != before[key]}
             destinations.write_health(session, changed)
             documents = job_rows.documents(session, {job.event_id for job in taken.jobs}) if taken.jobs else {}
-        return _Turn(recorded, taken, documents, {} if judges else tallies)
+        self._tallies = {} if judges else tallies
+        return _Turn(recorded, taken, documents)
 
     def _judge(
         self, session: Session, tallies: Mapping[Key, Tally], now: datetime
@@ -235,6 +239,11 @@ class Deliverer:
 
 def _summed(one: Mapping[Key, Tally], other: Mapping[Key, Tally]) -> dict[Key, Tally]:
     return {key: one.get(key, Tally()) + other.get(key, Tally()) for key in one.keys() | other.keys()}
+
+
+def _decides(one: Outcome) -> bool:
+    """Whether what may leave next depends on it."""
+    return one.handover.probe or judge(one.answer) is not Verdict.ACCEPTED
 
 
 def _counted(recorded: Recorded) -> Delivered:

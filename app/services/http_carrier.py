@@ -31,7 +31,7 @@ class HttpCarrier:
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _sender: HttpSender | None = field(default=None, init=False)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _tasks: dict[asyncio.Task[Answer], tuple[Handover, datetime]] = field(default_factory=dict, init=False)
     _gathered: list[Outcome] = field(default_factory=list, init=False)
 
     def start(self, handovers: Sequence[Handover]) -> None:
@@ -66,40 +66,41 @@ class HttpCarrier:
     def _begin(self, handovers: Sequence[Handover]) -> None:
         if self._sender is None:
             self._sender = self.open_sender()
+        loop, started_at = asyncio.get_running_loop(), self.clock()
         for one in handovers:
-            task = asyncio.get_running_loop().create_task(self._carry(one, self._sender))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task = loop.create_task(self._carry(one, self._sender))
+            self._tasks[task] = one, started_at
+            task.add_done_callback(self._carried)
 
-    async def _carry(self, one: Handover, sender: HttpSender) -> None:
-        started_at, interrupted = self.clock(), False
+    async def _carry(self, one: Handover, sender: HttpSender) -> Answer:
         try:
-            answer = await self._send(one, sender)
-        except asyncio.CancelledError:
-            answer, interrupted = Answer(), True
+            target = HttpTarget(one.target.url or "", one.keys, one.target.timeout_seconds or TIMEOUT)
+            body = msgspec.json.encode(one.document)
+            return await sender.send(target, message_id=one.document["id"], body=body)
         except Exception as fault:
             # A task that dies silently would leave its job under way for ever.
             log.exception("handover_fault", job_id=show(JOB, one.job.id))
-            answer = Answer(error=f"a fault of Waylink's: {type(fault).__name__}", ours=True)
-        if not self._gathered:
-            asyncio.get_running_loop().call_later(GATHER_SECONDS, self._land)
-        self._gathered.append(Outcome(one, started_at, answer, interrupted))
+            return Answer(error=f"a fault of Waylink's: {type(fault).__name__}", ours=True)
 
-    async def _send(self, one: Handover, sender: HttpSender) -> Answer:
-        target = HttpTarget(one.target.url or "", one.keys, one.target.timeout_seconds or TIMEOUT)
-        body = msgspec.json.encode(one.document)
-        return await sender.send(target, message_id=show(JOB, one.job.id), body=body)
+    def _carried(self, task: asyncio.Task[Answer]) -> None:
+        one, started_at = self._tasks.pop(task)
+        interrupted = task.cancelled()
+        self._gathered.append(Outcome(one, started_at, Answer() if interrupted else task.result(), interrupted))
+        if not self._tasks:
+            self._land()  # nothing more comes that it could wait for
+        elif len(self._gathered) == 1:
+            asyncio.get_running_loop().call_later(GATHER_SECONDS, self._land)
 
     def _land(self) -> None:
         gathered, self._gathered = self._gathered, []
-        self.landing.land(gathered)
+        if gathered:
+            self.landing.land(gathered)
 
     def _end(self) -> None:
         for task in self._tasks:
             task.cancel()
         asyncio.get_running_loop().create_task(self._stop(list(self._tasks)))
 
-    async def _stop(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    async def _stop(self, tasks: Sequence[asyncio.Task[Answer]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._land()
         asyncio.get_running_loop().stop()

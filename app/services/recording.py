@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -45,18 +45,18 @@ def record(session: Session, alerts: Alerts, outcomes: Sequence[Outcome], *, now
     recorded = Recorded()
     if not outcomes:
         return recorded
-    held = job_rows.lock_running(session, [one.handover.job.id for one in outcomes])
-    ours = [one for one in outcomes if held.get(one.handover.job.id) == one.handover.job.attempts]
-    results = [_result(one, now) for one in ours]
-    bulk.update(session, Job, results)
-    bulk.insert(session, Attempt, [_attempt(*pair) for pair in zip(ours, results, strict=True)])
-    for one, result in zip(ours, results, strict=True):
+    told = [(one, _result(one, now)) for one in outcomes]
+    settled = job_rows.settle(session, [result for _, result in told])
+    ours = [(one, result) for one, result in told if (result["id"], result["attempts"]) in settled]
+    bulk.insert(session, Attempt, [_attempt(one, result) for one, result in ours])
+    by_line: dict[Key, list[Outcome]] = {}
+    for one, result in ours:
         recorded.states[*one.handover.job.key, result["state"]] += 1
-        key = one.handover.job.key
-        recorded.tallies[key] = recorded.tallies.get(key, Tally()) + _tally(one, now)
-    recorded.gone += _disable(session, alerts, ours, now)
-    pairs = [(one.handover.job, result) for one, result in zip(ours, results, strict=True)]
-    alerts.jobs_discarded(session, [_dead(*pair) for pair in pairs if pair[1]["state"] == JobState.DISCARDED], now=now)
+        by_line.setdefault(one.handover.job.key, []).append(one)
+    recorded.tallies |= {key: _tally(of_it, now) for key, of_it in by_line.items()}
+    recorded.gone += _disable(session, alerts, [one for one, _ in ours], now)
+    dead = [_dead(one.handover.job, result) for one, result in ours if result["state"] == JobState.DISCARDED]
+    alerts.jobs_discarded(session, dead, now=now)
     return recorded
 
 
@@ -97,37 +97,29 @@ def _change(key: Key, before: Health, after: Health) -> ChangedDestination | Non
 
 def _result(one: Outcome, now: datetime) -> dict[str, Any]:
     """What becomes of a job after a try, as its columns."""
-    job, answer, verdict = one.handover.job, one.answer, judge(one.answer)
+    job, verdict = one.handover.job, judge(one.answer)
+    problem = INTERRUPTED if one.interrupted else problem_of(one.answer)
+    result = {"id": job.id, "attempts": job.attempts, "crashes": 0, "problem": problem}
     if one.interrupted:
-        return _waiting(job, INTERRUPTED, now, block=None)
-    problem = problem_of(answer)
+        return result | _waiting(job, now, block=None)
     if verdict is Verdict.ACCEPTED:
-        return {"id": job.id, "crashes": 0, "problem": None, "state": JobState.COMPLETED, "finished_at": now}
+        return result | {"state": JobState.COMPLETED, "finished_at": now}
     if verdict is Verdict.GONE:
-        return _waiting(job, problem, now, block=Block.DISABLED)
+        return result | _waiting(job, now, block=Block.DISABLED)
     if one.handover.probe and verdict is Verdict.FAILED:
         # Last in line, so that the next probe is another job: one alone must not keep the breaker open.
-        return _waiting(job, problem, now, block=Block.BREAKER)
+        return result | _waiting(job, now, block=Block.BREAKER)
     attempts = job.attempts - job.schedule_from
-    follows = after_failure(attempts, now=now, chance=random.random(), wish=wish_of(answer, now=now))
+    follows = after_failure(attempts, now=now, chance=random.random(), wish=wish_of(one.answer, now=now))
     if isinstance(follows, GiveUp):
-        return {
-            "id": job.id,
-            "crashes": 0,
-            "problem": f"{follows.reason}; last: {problem}",
-            "state": JobState.DISCARDED,
-            "finished_at": now,
-            "fault": fault_of(answer),
-        }
-    return {"id": job.id, "crashes": 0, "problem": problem, "state": JobState.RETRYABLE, "next_at": follows.at}
+        ended = {"state": JobState.DISCARDED, "finished_at": now, "fault": fault_of(one.answer)}
+        return result | ended | {"problem": f"{follows.reason}; last: {problem}"}
+    return result | {"state": JobState.RETRYABLE, "next_at": follows.at}
 
 
-def _waiting(job: ClaimedJob, problem: str | None, now: datetime, *, block: Block | None) -> dict[str, Any]:
+def _waiting(job: ClaimedJob, now: datetime, *, block: Block | None) -> dict[str, Any]:
     """A try that does not use up the schedule: it was about the destination, or about this process."""
     return {
-        "id": job.id,
-        "crashes": 0,
-        "problem": problem,
         "state": JobState.RETRYABLE,
         "next_at": now,
         "blocked_by": block,
@@ -149,18 +141,19 @@ def _attempt(one: Outcome, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tally(one: Outcome, now: datetime) -> Tally:
-    """What an outcome says of its destination."""
-    verdict = judge(one.answer)
-    if one.interrupted or verdict is Verdict.GONE:
-        return Tally()
-    failed = verdict is Verdict.FAILED
+def _tally(outcomes: Iterable[Outcome], now: datetime) -> Tally:
+    """What outcomes say of their destination."""
+    judged = [(one, judge(one.answer)) for one in outcomes if not one.interrupted]
+    failed = [one for one, verdict in judged if verdict is Verdict.FAILED]
+    probes = [
+        verdict is not Verdict.FAILED for one, verdict in judged if one.handover.probe if verdict is not Verdict.GONE
+    ]
     return Tally(
-        succeeded=int(verdict is Verdict.ACCEPTED),
-        failed=int(failed),
-        error=problem_of(one.answer) if failed else None,
-        probe=not failed if one.handover.probe else None,
-        wish=wish_of(one.answer, now=now),
+        succeeded=sum(verdict is Verdict.ACCEPTED for _, verdict in judged),
+        failed=len(failed),
+        error=problem_of(failed[-1].answer) if failed else None,
+        probe=probes[-1] if probes else None,
+        wish=max((wish for one, _ in judged if (wish := wish_of(one.answer, now=now)) is not None), default=None),
     )
 
 

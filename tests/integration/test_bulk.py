@@ -64,6 +64,27 @@ def test_an_update_changes_the_named_columns_of_the_named_rows_only(world):
     assert found == {"one": ("a@b.example", "Dana"), "two": (None, None)}
 
 
+def test_an_update_on_conditions_leaves_rows_alone_that_changed_meanwhile(world):
+    names = ("same", "other", "twice", "renamed")
+    users = {name: user(name, email=f"{name}@a.example", display_name="Dana") for name in names}
+    users["renamed"]["display_name"] = "Omar"
+    ids = {name: one["id"] for name, one in users.items()}
+    changes = [
+        {"id": ids["same"], "email": "same@a.example", "display_name": "1"},
+        {"id": ids["other"], "email": "another@a.example", "display_name": "1"},
+        {"id": ids["twice"], "email": "before@a.example", "display_name": "1"},
+        {"id": ids["twice"], "email": "twice@a.example", "display_name": "2"},
+        {"id": ids["renamed"], "email": "renamed@a.example", "display_name": "1"},
+        {"id": new_id(), "email": "nobody@a.example", "display_name": "1"},
+    ]
+    with world.database.write() as session:
+        bulk.insert(session, User, list(users.values()))
+        changed = bulk.update_where(session, User, changes, same="email", also="users.display_name = 'Dana'")
+    assert changed == {(ids["same"], "same@a.example"), (ids["twice"], "twice@a.example")}
+    found = {one.external_id: one.display_name for one in world.all(User)}
+    assert found == {"same": "1", "other": "Dana", "twice": "2", "renamed": "Omar"}
+
+
 def test_rows_whose_key_is_taken_are_left_out_or_refused(world):
     with world.database.write() as session:
         assert bulk.insert(session, User, [user("one")]) == 1

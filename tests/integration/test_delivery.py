@@ -8,14 +8,16 @@ import pytest
 import redis
 
 from app.broker import DELIVER_JOBS, IO_QUEUE, PROCESS_EVENTS, Broker, hint
+from app.db import bulk
 from app.db import jobs as job_rows
 from app.db.jobs import Head
 from app.db.models import Attempt, Event, Job
 from app.deadlines import JOB_LEASE, MAX_CLAIMS
 from app.domain.retrying import JITTER, SCHEDULE
-from app.domain.states import JobState
+from app.domain.states import Block, JobState
 from app.ids import EVENT, JOB, new_id, show
 from app.services.delivery import Delivered
+from app.services.recording import record
 from tests.integration.world import DANA, KilledError, auth, closed_port, dying_at, in_threads
 
 LEASE = JOB_LEASE.total_seconds() + 1
@@ -199,6 +201,41 @@ def test_a_worker_whose_lease_ran_out_does_not_record(world, clock, teams_url):
     assert world.deliverer.turn() == Delivered()
     assert world.all(Job)[0].state == JobState.RUNNING
     assert attempts(world, job) == []
+
+
+def test_an_outcome_of_a_job_that_runs_no_more_changes_nothing(world, clock, teams_url):
+    """Its lease ran out and it was set aside: it is at the same attempt as ours."""
+    world.settle(auth(tags=DANA))
+    [job] = world.jobs()
+    world.deliverer.turn()
+    wait_for_landing(world.deliverer)
+    with world.database.write() as session:
+        bulk.update(session, Job, [{"id": job.id, "state": JobState.RETRYABLE, "blocked_by": Block.BREAKER}])
+    assert world.deliverer.turn() == Delivered()
+    assert world.all(Job)[0].state == JobState.RETRYABLE
+    assert attempts(world, job) == []
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_outcomes_are_recorded_after_the_next_left_only_where_all_went_well(
+    world, down, teams_url, monkeypatch, accepted
+):
+    """What failed may close the breaker, or ask for time: that has to be known before more leaves."""
+    world.process(*world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(2)]))
+    deliverer, seen = (world if accepted else down).deliverer, []
+
+    def recording(session, alerts, outcomes, *, now):
+        seen.append((len(outcomes), deliverer.lines.of(("crm", "jobs")).under_way))
+        return record(session, alerts, outcomes, now=now)
+
+    monkeypatch.setattr("app.services.delivery.record", recording)
+    deliverer.turn(limit=1)
+    wait_for_landing(deliverer)
+    deliverer.turn(limit=1)
+    wait_for_landing(deliverer)
+    assert seen == ([(0, 0), (0, 0), (1, 1)] if accepted else [(0, 0), (1, 0)])
+    deliverer.turn(claims=False)
+    assert sum(len(attempts(world, job)) for job in world.jobs()) == 2
 
 
 def test_two_workers_on_one_backlog_send_each_job_once(world, open_world, teams_url):
