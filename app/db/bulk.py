@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Dialect, Table, cast, literal_column, select, text, tuple_
+from sqlalchemy import Column, ColumnElement, Dialect, Table, any_, cast, func, literal_column, select, text, tuple_
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
@@ -95,6 +95,9 @@ def among(dialect: str, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
         source = text("jsonb_array_elements(CAST(:keys AS jsonb)) AS keys (value)")
         typed = [cast(literal_column(f"value->>{place}"), column.type) for place, column in enumerate(columns)]
         wanted = select(*typed).select_from(source)
+        if len(columns) == 1:
+            # An array is one walk along an index, from PostgreSQL 17 on; IN is one for each key, half as long again.
+            return columns[0] == any_(func.array(wanted.scalar_subquery()))
     else:
         places: list[ColumnElement[Any]] = [literal_column(f"value->>{place}") for place in range(len(columns))]
         wanted = select(*places).select_from(text("json_each(:keys) AS keys"))
