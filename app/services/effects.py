@@ -195,6 +195,8 @@ def _untold(kind: EventType, origin: str, view: View | None, connection: Connect
         return KNOWN_BEFORE if before.status == ConnectionStatus.DELETED else None
     if kind is EventType.CONNECTION_TAGS_CHANGED:
         return KNOWN_BEFORE if connection.tags == before.tags else None
-    if origin != Origin.WEBHOOK and kind in {EventType.CONNECTION_REFRESH_FAILED, EventType.CONNECTION_RECOVERED}:
+    found_failing = kind is EventType.CONNECTION_REFRESH_FAILED and origin != Origin.WEBHOOK
+    # Nango's own webhook tells of each failed try; of a recovery, which may have been found before it comes, once.
+    if kind is EventType.CONNECTION_RECOVERED or found_failing:
         return KNOWN_BEFORE if is_failing(connection) == before.failing else None
     return None

@@ -187,7 +187,9 @@ class Refresher:
             if connection.last_error_type == own_events.CRASHED:
                 connection.last_error_type = connection.last_error_at = None
             return  # that Nango's error is gone is an event, which clears it
-        connection.last_error_type, connection.last_error_at = answer.error_type, now
+        # Our crashes do not hide an error of Nango's, whose end is told.
+        if answer.error_type != own_events.CRASHED or connection.last_error_type is None:
+            connection.last_error_type, connection.last_error_at = answer.error_type, now
         log.warning("refresh_failed", connection=show(CONNECTION, connection.id), problem=answer.error)
         if answer.outcome is RefreshOutcome.EXHAUSTED and connection.status != ConnectionStatus.NEEDS_RECONNECT:
             connection.status = ConnectionStatus.NEEDS_RECONNECT

@@ -37,7 +37,7 @@ def linked(world, nango, clock, connection_id):
 def view(world, connection_id, *, tags=DANA, failing=False):
     """The connection as Nango would show it now, later than whatever was seen before."""
     known = world.connection(connection_id)
-    world.clock.now = max(world.clock.now, known.observed_at)
+    world.clock.now = max(world.clock.now, known.observed_at, known.errors_seen_at)
     world.clock.move(0.001)
     return View(known.nango_id, tags, None, "google-mail", failing, world.clock())
 
@@ -267,9 +267,30 @@ def test_an_error_and_its_end_are_told_when_they_were_not_known(world, linked):
     assert world.open_plan(linked).id != plan.id  # a plan that failures had put off
 
 
-def test_a_recovery_of_what_was_not_broken_changes_nothing(world, linked):
+@pytest.mark.parametrize("webhook_first", [True, False])
+def test_a_recovery_that_nango_tells_of_and_waylink_finds_is_told_once(world, nango, linked, webhook_first):
+    def webhook():
+        return world.settle(auth("refresh", connection_id=linked, tags=DANA))
+
+    def finding():
+        return find(world, linked, EventType.CONNECTION_RECOVERED, view(world, linked)).id
+
+    control(nango, linked, "oauth2", exhausted=True)
+    world.settle(failure("refresh", connection_id=linked, tags=DANA))
+    control(nango, linked, "oauth2", exhausted=False)
+    first, later = [tell() for tell in ((webhook, finding) if webhook_first else (finding, webhook))]
+    assert len(told(world, "connection.recovered")) == 1
+    assert (world.event(first).untold, world.event(later).untold) == (None, KNOWN_BEFORE)
+    assert world.event(later).state == EventState.PROCESSED
+    find(world, linked, EventType.CONNECTION_REFRESH_FAILED, view(world, linked, failing=True))
+    find(world, linked, EventType.CONNECTION_RECOVERED, view(world, linked))
+    assert len(told(world, "connection.recovered")) == 2, "it broke and recovered again"
+
+
+def test_a_recovery_of_what_was_not_broken_changes_nothing_and_is_not_told(world, linked):
     plan, before = world.open_plan(linked), world.connection(linked)
     world.settle(auth("refresh", connection_id=linked, tags=DANA))
     connection = world.connection(linked)
     assert (connection.status, connection.updated_at) == (before.status, before.updated_at)
     assert world.open_plan(linked).id == plan.id
+    assert told(world, "connection.recovered") == []

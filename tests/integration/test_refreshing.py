@@ -331,17 +331,37 @@ def test_a_forced_call_that_timed_out_is_followed_by_a_plain_one(forced, gate, c
     assert calls(gate) == [True, False]
 
 
-def test_a_plan_claimed_five_times_without_a_result_counts_as_a_failure(world, gate, clock, planned):
-    seen_at = world.connection(planned).errors_seen_at
+def crash(world):
+    """Have the due plan claimed by workers that die, until it is given up."""
     for _ in range(MAX_CLAIMS):
         with world.database.write() as session:
-            assert refresh_rows.claim(session, limit=1, now=clock.now, lease=REFRESH_LEASE)
-        clock.move(LEASE)
+            assert refresh_rows.claim(session, limit=1, now=world.clock.now, lease=REFRESH_LEASE)
+        world.clock.move(LEASE)
     refresh(world)
+
+
+def test_a_plan_claimed_five_times_without_a_result_counts_as_a_failure(world, gate, clock, planned):
+    seen_at = world.connection(planned).errors_seen_at
+    crash(world)
     assert gate.requests == []
     assert world.connection(planned).errors_seen_at == seen_at is not None  # nothing was seen, nothing forgotten
     assert world.plans(planned)[0].outcome == RefreshOutcome.FAILED
     assert world.open_plan(planned).failures == 1
+
+
+def test_crashes_do_not_hide_nangos_error_whose_end_is_told(world, nango, clock, planned, routed):
+    nango.post("/sandbox/faults", json={"operation": "refresh", "connection_id": planned}).raise_for_status()
+    refresh(world)
+    nango.delete("/sandbox/faults").raise_for_status()
+    control(nango, planned, "oauth2", backing_off=False)
+    clock.now = world.open_plan(planned).next_at
+    crash(world)
+    assert world.connection(planned).last_error_type == "NangoRefreshFailed"
+    clock.now = world.open_plan(planned).next_at
+    refresh(world)
+    world.process()
+    assert world.connection(planned).last_error_type is None
+    assert list(routed()) == ["connection.recovered"]
 
 
 @pytest.mark.parametrize("operation", ["override", "creation"])
