@@ -105,6 +105,20 @@ def own_waiting(session: Session, connection_ref: UUID, *, origin: Origin, since
     return [body for body in session.scalars(waiting.order_by(Event.id.desc())) if body is not None]
 
 
+def own_since(
+    session: Session, connection_refs: Collection[UUID], *, origin: Origin, since: datetime
+) -> list[tuple[UUID, bytes]]:
+    """Our own events of these connections that were stored since then: connection and body, the oldest first."""
+    stored = select(_events.c.connection_ref, _events.c.body).where(
+        bulk.among(bulk.dialect(session), _events.c.connection_ref),
+        _events.c.id >= first_id(since),
+        _events.c.origin == origin,
+        _events.c.body.is_not(None),
+    )
+    rows = session.execute(stored.order_by(_events.c.id), bulk.keys(connection_refs))
+    return [(connection_ref, body) for connection_ref, body in rows]
+
+
 def claim(
     session: Session, ids: Collection[UUID], *, limit: int, now: datetime, lease: timedelta, suspects: bool = False
 ) -> list[ClaimedEvent]:

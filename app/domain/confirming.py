@@ -18,6 +18,9 @@ SHORTEST_WAIT: Final = 0.1  # seconds
 UNASKED_LOOKS: Final = 2  # how often a connection that nobody can ask about is waited for
 # No replica lags longer. Whoever shows a lower id than we saw so long ago was set up anew, or restored from a backup.
 LONGEST_LAG: Final = timedelta(minutes=5)
+# So long after an edit of ours the list may show the tags of before. Nobody says how far its replica lags, and for as
+# long others' changes wait: for the second or third look, not the last.
+EDIT_LAG: Final = timedelta(seconds=5)
 
 LINKING_TYPES: Final = frozenset(
     {EventType.CONNECTION_CREATED, EventType.CONNECTION_REAUTHORIZED, EventType.CONNECTION_TAGS_CHANGED}
@@ -110,6 +113,7 @@ class Known:
     nango_id: its generation; None where only webhooks told of it. observed_at: when it was last seen; None for one that
     this very batch is about to make.
     absences: successful looks for a deletion in a row that did not find it. failing: Nango could not renew its token.
+    edit: what our newest edit of its tags left at Nango; None for none of the last moments.
     """
 
     nango_id: int | None
@@ -117,6 +121,7 @@ class Known:
     absences: int = 0
     deleted: bool = False
     failing: bool = False
+    edit: View | None = None
 
 
 def settle(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Verdict:
@@ -140,7 +145,7 @@ def settle(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Ve
         return Accept(confirmed=True, view=look) if look.auth_failing else _again(looks, "Nango shows no auth error")
     if notice.type is EventType.CONNECTION_RECOVERED:
         return _again(looks, "Nango still shows an auth error") if look.auth_failing else Accept(True, look)
-    return _settle_flow(notice, look, looks=looks, failing=known is not None and known.failing)
+    return _settle_flow(notice, look, looks=looks, known=known)
 
 
 def is_previous(view: View, *, nango_id: int | None, observed_at: datetime | None) -> bool:
@@ -153,14 +158,28 @@ def is_previous(view: View, *, nango_id: int | None, observed_at: datetime | Non
     return observed_at is None or view.observed_at - observed_at < LONGEST_LAG
 
 
-def _settle_flow(notice: Notice, view: View, *, looks: int, failing: bool) -> Verdict:
+def _settle_flow(notice: Notice, view: View, *, looks: int, known: Known | None) -> Verdict:
     """Other tags, and an error that a finished flow should have ended, may be a lag's. At the end the API holds."""
-    disagree = notice.tags is not None and dict(notice.tags) != dict(view.tags)
-    broken = failing and view.auth_failing and notice.type is not EventType.CONNECTION_TAGS_CHANGED
-    if (disagree or broken) and looks < len(LOOK_AGAIN_AFTER):
-        what = "and the webhook carry different tags" if disagree else "still shows an auth error"
-        return LookAgain(LOOK_AGAIN_AFTER[looks], f"Nango's list {what}", counts=True)
+    is_flow = notice.type is not EventType.CONNECTION_TAGS_CHANGED  # whose tags are those of an earlier look
+    disagree = is_flow and notice.tags is not None and dict(notice.tags) != dict(view.tags)
+    broken = is_flow and known is not None and known.failing and view.auth_failing
+    edited = known is not None and known.edit is not None and _may_precede(view, known.edit)
+    doubts = (
+        (edited, "may not show yet what Waylink wrote"),
+        (disagree, "and the webhook carry different tags"),
+        (broken, "still shows an auth error"),
+    )
+    doubt = next((what for doubted, what in doubts if doubted), None)
+    if doubt is not None and looks < len(LOOK_AGAIN_AFTER):
+        return LookAgain(LOOK_AGAIN_AFTER[looks], f"Nango's list {doubt}", counts=True)
     return Accept(confirmed=True, view=view, tags_disagree=disagree)
+
+
+def _may_precede(view: View, edit: View) -> bool:
+    """Whether a lagging list may show the tags of before an edit. What others wrote since, later looks show as well."""
+    since = view.observed_at - edit.observed_at
+    is_other = view.nango_id == edit.nango_id and dict(view.tags) != dict(edit.tags)
+    return is_other and timedelta(0) <= since < EDIT_LAG
 
 
 def _settle_deletion(look: View | Absent, *, looks: int, known: Known | None) -> Verdict:

@@ -86,6 +86,7 @@ class Batch:
         ours = _still_ours(session, judged)
         self._connections = connection_rows.lock(session, {one.key for one in judged if one.key})
         self._before = {one.id: connection_rows.values(one) for one in self._connections.values()}
+        self._edits = own_events.edits_before(session, self._retagging(ours))
         settled = [(event, one, self._settle(event, one)) for event, one in ours]
         linking = [one for _, one, verdict in settled if _will_link(one, verdict)]
         for one in linking:
@@ -131,11 +132,16 @@ class Batch:
     def _connection(self, judged: Judged) -> ConnectionRow | None:
         return self._connections.get(judged.key) if judged.key else None
 
+    def _retagging(self, ours: Sequence[tuple[LockedEvent, Judged]]) -> list[tuple[UUID, View]]:
+        """Connections that we know, with the views that may give them other tags."""
+        seen = [(self._connection(one), one.look) for _, one in ours if one.notice.type in LINKING_TYPES]
+        return [(connection.id, look) for connection, look in seen if connection and isinstance(look, View)]
+
     def _settle(self, event: LockedEvent, judged: Judged) -> Verdict:
         if judged.notice.type in ABOUT_TYPES and event.route_set is not None:
             return Accept(confirmed=False)  # repeated: it was routed, and says nothing of its connection
         connection = self._connection(judged)
-        known = _known(connection) if connection else None
+        known = _known(connection, self._edits.get(connection.id)) if connection else None
         return settle(judged.notice, judged.look, looks=event.looks, known=known)
 
     def _claim(self, judged: Judged) -> Claim | None:
@@ -271,13 +277,14 @@ def _still_ours(session: Session, judged: Sequence[Judged]) -> list[tuple[Locked
     ]
 
 
-def _known(connection: ConnectionRow) -> Known:
+def _known(connection: ConnectionRow, edit: View | None) -> Known:
     return Known(
         nango_id=connection.nango_id,
         observed_at=connection.observed_at,
         absences=connection.absences,
         deleted=connection.status == ConnectionStatus.DELETED,
         failing=is_failing(connection),
+        edit=edit,
     )
 
 

@@ -1,6 +1,6 @@
 """Store events of our own: what was found at Nango, and what an operator did. The one pipeline does the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from app.db import events as event_rows
 from app.db.connections import ConnectionRow
-from app.domain.confirming import Absent, View
+from app.domain.confirming import EDIT_LAG, Absent, View
 from app.domain.event import EventType
-from app.domain.own_event import OwnEvent, write_own
+from app.domain.own_event import OwnEvent, read_own, write_own
 from app.domain.states import Origin
 
 CRASHED: Final = "crashed"  # the error of a refresh that came to nothing: ours, not Nango's
@@ -39,6 +39,24 @@ def store(
     return event_rows.insert_own(
         session, bodies, environment=environment, origin=origin, now=now, connection_ref=connection_ref
     )
+
+
+def edits_before(session: Session, looks: Collection[tuple[UUID, View]]) -> dict[UUID, View]:
+    """What operators last wrote of the tags, or read by the id, as far as these looks may lag behind it; by connection.
+
+    looks: connections, each with a view of it that counts.
+    """
+    if not looks:
+        return {}
+    since = min(view.observed_at for _, view in looks) - EDIT_LAG
+    refs = {connection_ref for connection_ref, _ in looks}
+    stored = event_rows.own_since(session, refs, origin=Origin.OPERATOR, since=since)
+    found = [(connection_ref, read_own(body)) for connection_ref, body in stored]
+    return {
+        connection_ref: one.look
+        for connection_ref, one in found
+        if one.type is EventType.CONNECTION_TAGS_CHANGED and isinstance(one.look, View)
+    }
 
 
 def news_in(connection: ConnectionRow, look: View | Absent, *, asked_at: datetime) -> list[OwnEvent]:

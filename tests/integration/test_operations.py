@@ -11,8 +11,12 @@ from sqlalchemy import select, update
 from app.db import leases
 from app.db.models import Audit, Connection
 from app.deadlines import EDIT_LEASE
+from app.domain.budget import Priority
+from app.domain.confirming import View
+from app.domain.event import EventType
 from app.domain.linking import Drift
-from app.domain.states import ConnectionStatus, RefreshOutcome
+from app.domain.own_event import OwnEvent
+from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
 from app.environments import Environment, SigningKeys
 from app.errors import (
     Conflict,
@@ -30,6 +34,8 @@ from app.errors import (
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
 from app.nango.credentials import NoCredentials
+from app.services import own_events
+from app.services.effects import KNOWN_BEFORE
 from app.services.nango_clients import NangoClients
 from app.services.operations import credentials, deleting, desk, metadata, sessions, tags
 from app.services.operations.desk import Desk
@@ -177,6 +183,52 @@ def test_edits_do_not_undo_each_other_where_only_the_lagging_list_can_be_read(wo
     nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
     [row] = nango.get("/connections", params={"connectionId": connection_id}).json()["connections"]
     assert row["tags"] == third.tags
+
+
+@pytest.mark.parametrize("in_record", [True, False])
+def test_a_list_that_lags_behind_an_edit_does_not_undo_it(world, at, nango, known, in_record):
+    connection_id = at.subject(known).connection_id
+    nango.patch("/sandbox/settings", json={"replica_lag": 50}).raise_for_status()
+    edited = tags.add_tags(at, known, {"plan": "pro"}, actor=WHO).tags
+    if in_record:
+        world.process()
+    [receipt] = world.receive(auth("override", connection_id=connection_id, tags=DANA))
+    world.processor.process([receipt.event_id], limit=1)
+    event = world.event(receipt.event_id)
+    assert (event.state, event.problem) == ("received", "Nango's list may not show yet what Waylink wrote")
+    world.process()
+    assert world.connection(connection_id).tags == edited
+    nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
+    world.wait_for(receipt.event_id)
+    assert world.event(receipt.event_id).state == "processed"
+    assert world.connection(connection_id).tags == edited
+
+
+def test_what_a_run_found_on_a_list_that_lags_behind_an_edit_is_looked_at_again(world, at, nango, known, connection_id):
+    nango_id = world.connection(connection_id).nango_id
+    edited = tags.add_tags(at, known, {"plan": "pro"}, actor=WHO).tags
+    world.process()
+    lagging = View(nango_id, DANA, None, "google-mail", False, world.clients.of("default", Priority.CONFIRM).now())
+    found = OwnEvent(
+        type=EventType.CONNECTION_TAGS_CHANGED, integration="oauth2", connection_id=connection_id, look=lagging
+    )
+    with world.database.write() as session:
+        [event_id] = own_events.store(
+            session, [found], environment="default", origin=Origin.RECONCILE, now=world.clock()
+        )
+    world.process()
+    assert world.connection(connection_id).tags == edited
+    world.clock.move(2)
+    world.process()
+    assert (world.event(event_id).state, world.event(event_id).untold) == ("processed", KNOWN_BEFORE)
+    assert (world.connection(connection_id).tags, world.connection(connection_id).tags_disagree) == (edited, False)
+
+
+def test_what_somebody_else_changed_just_after_an_edit_is_followed(world, at, nango, known, connection_id):
+    tags.add_tags(at, known, {"plan": "pro"}, actor=WHO)
+    patch(nango, connection_id, tags=OMAR)
+    world.wait_out(auth("override", connection_id=connection_id, tags=OMAR))
+    assert (world.connection(connection_id).tags, world.owner(connection_id)) == (OMAR, ("usr_2001", "org_88"))
 
 
 def test_what_somebody_else_changed_a_while_ago_is_kept_where_only_the_list_can_be_read(

@@ -101,10 +101,14 @@ class World:
     def wait_out(self, body):
         """The same, with the clock moved for as long as the event waits for something."""
         event_id = self.settle(body)
+        self.wait_for(event_id)
+        return event_id
+
+    def wait_for(self, event_id):
+        """Process until that event is settled, with the clock moved for as long as it waits."""
         while (event := self.event(event_id)).state == EventState.RECEIVED:
             self.clock.now = max(self.clock.now, event.next_at)
             self.process()
-        return event_id
 
     def route(self, **patterns):
         """Make these the routes of team crm: a name and a pattern each, the job called `crm.<name>`."""

@@ -6,6 +6,7 @@ import pytest
 from app.domain.confirming import (
     ABOUT_TYPES,
     CONFIRMABLE_TYPES,
+    EDIT_LAG,
     LINKING_TYPES,
     LONGEST_LAG,
     LOOK_AGAIN_AFTER,
@@ -79,6 +80,37 @@ def test_tags_that_disagree_wait_on_the_schedule_then_the_api_holds(told):
     verdicts = [judge(notice(tags=told), view(), looks=looks) for looks in range(5)]
     assert [(one.seconds, one.counts) for one in verdicts[:4]] == [(seconds, True) for seconds in (2, 5, 15, 60)]
     assert verdicts[4] == Accept(confirmed=True, view=view(), tags_disagree=True)
+
+
+def edited(ago, *, tags=None, nango_id=7):
+    edit = replace(view(tags={**TAGS, "more": "x"} if tags is None else tags, nango_id=nango_id), observed_at=NOW - ago)
+    return replace(KNOWN, edit=edit)
+
+
+@pytest.mark.parametrize("kind", sorted(LINKING_TYPES))
+@pytest.mark.parametrize("ago", [timedelta(0), EDIT_LAG - SECOND])
+def test_what_a_list_shows_just_after_an_edit_of_other_tags_is_looked_at_again_on_the_schedule(kind, ago):
+    verdicts = [judge(notice(kind), view(), looks=looks, known=edited(ago)) for looks in range(5)]
+    assert [(one.seconds, one.counts) for one in verdicts[:4]] == [(seconds, True) for seconds in (2, 5, 15, 60)]
+    assert verdicts[4] == Accept(confirmed=True, view=view())
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param(edited(EDIT_LAG), id="long after it"),
+        pytest.param(edited(-SECOND), id="before it"),
+        pytest.param(edited(SECOND, tags=TAGS), id="of the same tags"),
+        pytest.param(edited(SECOND, nango_id=6), id="of an older generation"),
+    ],
+)
+def test_no_other_edit_makes_a_list_be_looked_at_again(known):
+    assert judge(notice(), view(), known=known) == Accept(confirmed=True, view=view())
+
+
+def test_changed_tags_that_were_found_disagree_with_no_later_look():
+    found = notice(EventType.CONNECTION_TAGS_CHANGED, tags={"end_user_id": "u-2"})
+    assert judge(found, view(), looks=1) == Accept(confirmed=True, view=view())
 
 
 @pytest.mark.parametrize("kind", sorted(CONFIRMABLE_TYPES - {EventType.CONNECTION_DELETED}))
