@@ -194,9 +194,10 @@ def settle(session: Session, changes: Sequence[bulk.Row]) -> set[tuple[UUID, int
     """What becomes of jobs, each with its `id` and the `attempts` it was claimed at. Of those that changed these two:
     the others are ours no more, since their lease ran out and somebody else has them.
 
-    They are locked in any order: who else locks several running jobs is a claim, which waits for none.
+    They are given in the order of their ids, in which acts on jobs and erasing lock them, too; a claim waits for none.
     """
-    return bulk.update_where(session, Job, changes, same="attempts", also="jobs.state = 'running'")
+    in_order = sorted(changes, key=lambda one: one["id"].int)
+    return bulk.update_where(session, Job, in_order, same="attempts", also="jobs.state = 'running'")
 
 
 def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, Raw]:

@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
                 await self._change()
         except BaseException:
             self.abort()
+            self._problem = None  # its traceback holds this frame, and the request with it
             raise
         finally:
             timer.cancel()

@@ -6,7 +6,7 @@ there are.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -23,7 +23,7 @@ from app.db.destinations import Target
 from app.db.engine import Database
 from app.db.jobs import ClaimedJob, Key
 from app.db.storing import has_answered, is_away
-from app.deadlines import BATCH, MAX_CLAIMS
+from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
 from app.domain.destination_health import Health, Tally
 from app.domain.retrying import Verdict, judge
 from app.domain.states import JobState
@@ -122,9 +122,10 @@ class Deliverer:
 
         `ids` are jobs that somebody says are due. Raises DBAPIError: then what has landed is recorded by the next turn.
         """
+        late = bool(self._unrecorded)  # the last turn could not record them: until that is done, nothing more leaves
         self._take_landed()
         try:
-            if claims and self._unrecorded and not any(map(_decides, self._unrecorded)):
+            if claims and self._unrecorded and not late and not self._decide(self._unrecorded):
                 # The next ones leave first, and are on their way while these are recorded.
                 self._send_off(self._transact(ids, limit, claims=True, outcomes=()))
                 ids, claims = (), False
@@ -158,6 +159,19 @@ class Deliverer:
             HANDOVER_SECONDS.labels(*key).observe(latency / 1000)
             self._unrecorded.append(one)
 
+    def _decide(self, outcomes: Iterable[Outcome]) -> bool:
+        """Whether what may leave next depends on any of these: on those, too, whose lease may soon be over, since their
+        jobs would be claimed again.
+        """
+        fresh_since = self.clock() - JOB_LEASE / 2
+        return any(
+            one.interrupted
+            or one.handover.probe
+            or one.started_at < fresh_since
+            or judge(one.answer) in {Verdict.FAILED, Verdict.GONE}
+            for one in outcomes
+        )
+
     def _transact(self, ids: Collection[UUID], limit: int, *, claims: bool, outcomes: Sequence[Outcome]) -> _Turn:
         looks = time.monotonic() - self._looked_at >= LOOK_SECONDS
         with self.database.write() as session:
@@ -173,7 +187,8 @@ class Deliverer:
             self.lines.disabled(recorded.gone, now=now)
             tallies = _summed(self._tallies, recorded.tallies)
             judges = looks or any(one.is_news for one in tallies.values())
-            before, health = self._judge(session, tallies if judges else {}, now)
+            wanted = wanted_rows(self.lines, now=now) if claims else set()
+            before, health = self._judge(session, tallies if judges else {}, wanted, now)
             taken = self._take(session, health, limit, now) if claims else Taken()
             self._read_keys(session, taken, now)
             changed = {key: one for key, one in health.items() if one != before[key]}
@@ -183,12 +198,12 @@ class Deliverer:
         return _Turn(recorded, taken, documents)
 
     def _judge(
-        self, session: Session, tallies: Mapping[Key, Tally], now: datetime
+        self, session: Session, tallies: Mapping[Key, Tally], wanted: Collection[Key], now: datetime
     ) -> tuple[Mapping[Key, Health], dict[Key, Health]]:
-        """The health, before and now, of those judged and of those that matter for the claim. Their rows are locked
+        """The health, before and now, of those judged and of those that are wanted for the claim. Their rows are locked
         together, in order, so that two workers do not wait for each other.
         """
-        keys = tallies.keys() | wanted_rows(self.lines, now=now)
+        keys = tallies.keys() | set(wanted)
         if not keys:
             return {}, {}
         before = destinations.lock_health(session, keys, now=now)
@@ -239,11 +254,6 @@ class Deliverer:
 
 def _summed(one: Mapping[Key, Tally], other: Mapping[Key, Tally]) -> dict[Key, Tally]:
     return {key: one.get(key, Tally()) + other.get(key, Tally()) for key in one.keys() | other.keys()}
-
-
-def _decides(one: Outcome) -> bool:
-    """Whether what may leave next depends on it."""
-    return one.handover.probe or judge(one.answer) is not Verdict.ACCEPTED
 
 
 def _counted(recorded: Recorded) -> Delivered:

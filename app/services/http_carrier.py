@@ -64,19 +64,19 @@ class HttpCarrier:
             self._loop.close()
 
     def _begin(self, handovers: Sequence[Handover]) -> None:
-        if self._sender is None:
-            self._sender = self.open_sender()
         loop, started_at = asyncio.get_running_loop(), self.clock()
         for one in handovers:
-            task = loop.create_task(self._carry(one, self._sender))
+            task = loop.create_task(self._carry(one))
             self._tasks[task] = one, started_at
             task.add_done_callback(self._carried)
 
-    async def _carry(self, one: Handover, sender: HttpSender) -> Answer:
+    async def _carry(self, one: Handover) -> Answer:
         try:
+            if self._sender is None:
+                self._sender = self.open_sender()
             target = HttpTarget(one.target.url or "", one.keys, one.target.timeout_seconds or TIMEOUT)
             body = msgspec.json.encode(one.document)
-            return await sender.send(target, message_id=one.document["id"], body=body)
+            return await self._sender.send(target, message_id=one.document["id"], body=body)
         except Exception as fault:
             # A task that dies silently would leave its job under way for ever.
             log.exception("handover_fault", job_id=show(JOB, one.job.id))

@@ -2,13 +2,16 @@
 
 import base64
 import json
+from contextlib import suppress
 from datetime import timedelta
 
+import psycopg
 import pytest
 import redis
+from sqlalchemy.exc import OperationalError
 
 from app.broker import DELIVER_JOBS, IO_QUEUE, PROCESS_EVENTS, Broker, hint
-from app.db import bulk
+from app.db import bulk, destinations
 from app.db import jobs as job_rows
 from app.db.jobs import Head
 from app.db.models import Attempt, Event, Job
@@ -18,7 +21,7 @@ from app.domain.states import Block, JobState
 from app.ids import EVENT, JOB, new_id, show
 from app.services.delivery import Delivered
 from app.services.recording import record
-from tests.integration.world import DANA, KilledError, auth, closed_port, dying_at, in_threads
+from tests.integration.world import DANA, KilledError, auth, closed_port, dying_at, in_threads, refusing
 
 LEASE = JOB_LEASE.total_seconds() + 1
 QUEUE = "team.crm.jobs"
@@ -214,6 +217,72 @@ def test_an_outcome_of_a_job_that_runs_no_more_changes_nothing(world, clock, tea
     assert world.deliverer.turn() == Delivered()
     assert world.all(Job)[0].state == JobState.RETRYABLE
     assert attempts(world, job) == []
+
+
+class Away:
+    """A database that is away for one transaction."""
+
+    def __init__(self, database):
+        self.database, self.answers = database, False
+
+    def __getattr__(self, name):
+        return getattr(self.database, name)
+
+    def write(self):
+        if self.answers:
+            return self.database.write()
+        self.answers = True
+        raise OperationalError("", {}, psycopg.OperationalError("server closed the connection"))
+
+
+def outcomes_kept_for_longer_than_a_lease(deliverer, clock):
+    """The database was away when they landed, and the worker comes back to it late."""
+    deliverer.turn()
+    wait_for_landing(deliverer)
+    deliverer.database = Away(deliverer.database)
+    with pytest.raises(OperationalError):
+        deliverer.turn()
+    clock.move(LEASE)
+
+
+def test_outcomes_kept_over_an_outage_are_recorded_before_their_jobs_can_be_claimed_again(world, clock, teams_url):
+    world.settle(auth(tags=DANA))
+    with world.database.write() as session:
+        bulk.update(session, Job, [{"id": world.jobs()[0].id, "crashes": MAX_CLAIMS - 1}])
+    outcomes_kept_for_longer_than_a_lease(world.deliverer, clock)
+    assert world.deliverer.deliver().completed == 1
+    [job] = world.jobs()
+    assert (len(messages(teams_url)), job.state, job.attempts) == (1, JobState.COMPLETED, 1)
+
+
+def test_jobs_accepted_before_their_destination_was_disabled_are_completed(world, clock, teams_url):
+    world.process(*world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(20)]))
+    outcomes_kept_for_longer_than_a_lease(world.deliverer, clock)
+    with world.database.write() as session:
+        destinations.disable(session, team="crm", destination="jobs", reason="by an operator", now=clock.now)
+    assert world.deliverer.deliver().completed == 20
+    assert {job.state for job in world.jobs()} == {JobState.COMPLETED}
+
+
+def test_a_process_that_slept_for_longer_than_a_lease_records_first(world, clock, teams_url):
+    world.settle(auth(tags=DANA))
+    world.deliverer.turn()
+    wait_for_landing(world.deliverer)
+    clock.move(LEASE)
+    assert world.deliverer.deliver().completed == 1
+    [job] = world.jobs()
+    assert (len(messages(teams_url)), job.state, job.attempts) == (1, JobState.COMPLETED, 1)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # only a server can be away for one statement
+def test_nothing_more_leaves_while_outcomes_cannot_be_recorded(world, teams_url):
+    world.process(*world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(40)]))
+    with refusing(world.database, "attempts", "outcome", "completed", away=True):
+        for _ in range(4):
+            with suppress(OperationalError):
+                world.deliverer.turn(limit=10)
+            wait_for_landing(world.deliverer)
+    assert len(messages(teams_url)) == 20, "ten, and ten while it was not known yet"
 
 
 @pytest.mark.parametrize("accepted", [True, False])
