@@ -3,14 +3,14 @@
 from collections.abc import Collection
 from typing import Any, Final
 
+import kombu
 from amqp.exceptions import NotFound
-from kombu import Connection, Producer
 
 # Each publish waits for the broker's word that it has the message; nothing waits for ever.
 OPTIONS: Final = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
 
 
-def make_ready(producer: Producer, queues: Collection[str]) -> None:
+def make_ready(producer: "kombu.Producer", queues: Collection[str]) -> None:
     """A connection that is alive, on which every queue is there: a message for a queue that is not would be dropped.
 
     A broker hangs up on whoever is silent for long, and only the next call shows it: so the first failure is no news.
@@ -26,7 +26,7 @@ def make_ready(producer: Producer, queues: Collection[str]) -> None:
         _declare(connection, queues)
 
 
-def _connect(producer: Producer) -> None:
+def _connect(producer: "kombu.Producer") -> None:
     connection: Any = producer.connection
     connection.collect()
     # Tried once: `default_channel` alone would try for ever, and `connect` once more after two seconds.
@@ -34,7 +34,7 @@ def _connect(producer: Producer) -> None:
     producer.revive(connection.default_channel)
 
 
-def length(connection: Connection, queue: str) -> int:
+def length(connection: "kombu.Connection", queue: str) -> int:
     """How many messages wait in a queue; none in one that is not there."""
     try:
         return int(_look(connection, queue).message_count)
