@@ -14,7 +14,6 @@ from app.configuration import load
 from app.db import connection_listing
 from app.db.engine import connect
 from app.db.schema import require_current
-from app.errors import InvalidInput
 from app.ids import CONNECTION, parse
 from app.services.operations.desk import Desk
 from app.wiring import open_clients, policy_of
@@ -60,16 +59,3 @@ def desk_for_acting() -> Iterator[tuple[Desk, str]]:
     with closing(connect(settings.database)) as database, open_clients(settings) as clients:
         require_current(database)
         yield Desk(database, policy_of(settings), clients, utc_now), cli_actor()
-
-
-def pairs(given: tuple[str, ...]) -> dict[str, str]:
-    """`key=value` each. Raises InvalidInput, also for a key that is there twice."""
-    found: dict[str, str] = {}
-    for one in given:
-        name, equals, value = one.partition("=")
-        if not equals or not name:
-            raise InvalidInput(f"{one!r}: expected key=value")
-        if name in found:
-            raise InvalidInput(f"{name!r} is given twice")
-        found[name] = value
-    return found

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from app.cli.acting import AS_JSON, Target, desk_for_acting, on_connection, pairs
+from app.cli.acting import AS_JSON, Target, desk_for_acting, on_connection
 from app.cli.output import print_one
+from app.cli.pairs import pairs
 from app.errors import InvalidInput
 from app.services.operations import metadata as metadata_operations
 from app.services.operations import sessions

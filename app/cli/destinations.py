@@ -1,34 +1,48 @@
 """`waylink destinations`: where teams take their jobs."""
 
-import sys
-from collections.abc import Callable
 from contextlib import closing
-from typing import IO, Any, Final, TypeVar
+from typing import Final
 
 import click
 
-from app.cli.actors import cli_actor
-from app.cli.destination_checks import check_destinations, test_destination
-from app.cli.destination_names import JSON, PLACE, parted
-from app.cli.destination_secrets import expire_secret, list_secrets, rotate_secret
+from app.cli.destination_names import JSON
 from app.cli.listings import Listing
 from app.cli.opening import open_current
-from app.cli.output import print_one, print_rows
-from app.clock import utc_now
+from app.cli.output import print_rows
 from app.configuration import load
 from app.db import definitions
-from app.db.definitions import DefinitionFilters, shown_destination
-from app.services.alerting import Alerts
-from app.services.defining import destinations as defining
-from app.services.defining.editor import Editor
-from app.wiring import means_of
+from app.db.definitions import DefinitionFilters
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+ACTS: Final = {
+    "add": (
+        "app.cli.destination_edits:add_destination",
+        "Add a destination of a team: over Celery with --queue, over HTTP with --url.",
+    ),
+    "change": ("app.cli.destination_edits:change_destination", "Change a destination."),
+    "check": ("app.cli.destination_checks:check_destinations", "Connect to destinations, and send nothing."),
+    "disable": ("app.cli.destination_edits:disable_destination", "Park the jobs of a destination until it is enabled."),
+    "enable": (
+        "app.cli.destination_edits:enable_destination",
+        "Let the jobs of a destination go out again, parked ones too.",
+    ),
+    "expire-secret": (
+        "app.cli.destination_secrets:expire_secret",
+        "End a signing secret at once, such as one that leaked.",
+    ),
+    "remove": ("app.cli.destination_edits:remove_destination", "Retire a destination that no route in force feeds."),
+    "rotate-secret": ("app.cli.destination_secrets:rotate_secret", "Make a new signing secret."),
+    "secrets": (
+        "app.cli.destination_secrets:list_secrets",
+        "List the signing secrets of a destination, newest first: ids and times, never what they are.",
+    ),
+    "test": (
+        "app.cli.destination_checks:test_destination",
+        "Send a signed test job over HTTP and show what is answered.",
+    ),
+}
 
-_CLEARED: Final = {"broker": "broker_url", "rate": "rate_per_second", "timeout": "timeout_seconds"}
 
-
-@click.group(cls=Listing, invoke_without_command=True)
+@click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
 @click.option("--team", help="Of this team.")
 @JSON
 @click.pass_context
@@ -42,133 +56,3 @@ def destinations(context: click.Context, /, *, team: str | None, as_json: bool) 
     with closing(open_current(load())) as database, database.read() as session:
         rows = definitions.destinations(session, DefinitionFilters(limit=10_000, team=team, in_force=None))
     print_rows(rows, ("team", "name", "kind", "queue", "url", "source", "disabled_at", "retired_at"), as_json=as_json)
-
-
-for one in (rotate_secret, list_secrets, expire_secret, check_destinations, test_destination):
-    destinations.add_command(one)
-
-
-def _described(command: Command) -> Command:
-    for option, kind, told in (
-        ("--rate", click.FLOAT, "Jobs per second at most."),
-        ("--timeout", click.FLOAT, "Seconds for one try, over HTTP."),
-        ("--broker-url-file", click.File(), "Of Celery: a file with the URL of a broker of the team's own, or `-`."),
-        ("--url", click.STRING, "Of HTTP: where hand-overs are posted to."),
-        ("--queue", click.STRING, "Of Celery: the team's queue. Starts with `team.<team>.`."),
-    ):
-        command = click.option(option, type=kind, help=told)(command)
-    return command
-
-
-def _fields(
-    *, queue: str | None, url: str | None, timeout: float | None, rate: float | None, broker_url_file: IO[str] | None
-) -> dict[str, Any]:
-    """What was given, as fields of a destination."""
-    given = {"queue": queue, "url": url, "timeout_seconds": timeout, "rate_per_second": rate}
-    fields = {field: value for field, value in given.items() if value is not None}
-    if broker_url_file is not None:
-        fields["broker_url"] = broker_url_file.read().strip()
-    return fields
-
-
-@destinations.command("add")
-@PLACE
-@_described
-@JSON
-def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
-    """Add a destination of a team: over Celery with --queue, over HTTP with --url.
-
-    One that takes HTTP gets the secret that its hand-overs are signed with. It is shown this once.
-    """
-    team, name = parted(place)
-    fields = {"kind": "http" if options["url"] is not None else "celery", **_fields(**options)}
-    settings = load()
-    with closing(open_current(settings)) as database, database.write() as session:
-        made = defining.add(
-            session, means_of(settings), fields, team=team, name=name, editor=Editor(cli_actor()), now=utc_now()
-        )
-        shown = shown_destination(made.row) | ({"secret": made.secret} if made.secret else {})
-    print_one(shown, as_json=as_json)
-
-
-@destinations.command("change")
-@PLACE
-@_described
-@click.option(
-    "--clear", multiple=True, type=click.Choice(sorted(_CLEARED)), help="Take the default, or the team broker, again."
-)
-@click.option(
-    "--version", type=click.IntRange(min=1), help="The version this is about: refused where another is there by now."
-)
-@JSON
-def change_destination(
-    place: str, *, clear: tuple[str, ...], version: int | None, as_json: bool, **options: Any
-) -> None:
-    """Change a destination. Jobs that wait go where it says from then on."""
-    team, name = parted(place)
-    fields = _fields(**options)
-    cleared = {_CLEARED[one] for one in clear}
-    if both := fields.keys() & cleared:
-        raise click.UsageError(f"{', '.join(sorted(both))}: either a new value or --clear")
-    fields |= dict.fromkeys(cleared)
-    if not fields:
-        raise click.UsageError("nothing to change: give an option")
-    settings = load()
-    with closing(open_current(settings)) as database, database.write() as session:
-        changed = defining.change(
-            session,
-            means_of(settings),
-            fields,
-            team=team,
-            name=name,
-            version=version,
-            editor=Editor(cli_actor()),
-            now=utc_now(),
-        )
-        shown = shown_destination(changed)
-    print_one(shown, as_json=as_json)
-
-
-@destinations.command("enable")
-@PLACE
-@JSON
-def enable_destination(place: str, *, as_json: bool) -> None:
-    """Let the jobs of a destination go out again, parked ones too."""
-    team, name = parted(place)
-    with closing(open_current(load())) as database, database.write() as session:
-        one = defining.enable(session, Alerts(), team=team, name=name, editor=Editor(cli_actor()), now=utc_now())
-        shown = shown_destination(one)
-    print_one(shown, as_json=as_json)
-
-
-@destinations.command("disable")
-@PLACE
-@click.option("--reason", help="Why, for whoever reads it later.")
-@JSON
-def disable_destination(place: str, *, reason: str | None, as_json: bool) -> None:
-    """Park the jobs of a destination until it is enabled. None is lost, and no attempt is used up."""
-    team, name = parted(place)
-    editor = Editor(cli_actor())
-    with closing(open_current(load())) as database, database.write() as session:
-        one = defining.disable(session, Alerts(), team=team, name=name, reason=reason, editor=editor, now=utc_now())
-        shown = shown_destination(one)
-    print_one(shown, as_json=as_json)
-
-
-@destinations.command("remove")
-@PLACE
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@JSON
-def remove_destination(place: str, *, yes: bool, as_json: bool) -> None:
-    """Retire a destination that no route in force feeds. Jobs that are there are still handed over."""
-    team, name = parted(place)
-    editor = Editor(cli_actor())
-    with closing(open_current(load())) as database:
-        with database.read() as session:
-            found = defining.get(session, team=team, name=name, editor=editor)
-        if not yes and not click.confirm(f"Retire {place} ({found.kind}, version {found.version})?", err=True):
-            sys.exit(1)
-        with database.write() as session:
-            gone = defining.remove(session, team=team, name=name, version=found.version, editor=editor, now=utc_now())
-            shown = shown_destination(gone)
-    print_one(shown, as_json=as_json)

@@ -1,11 +1,10 @@
 """`waylink events`: list and show, and what can be done with them."""
 
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from app.cli.event_acts import replay, retry
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, connection_filters, open_database
 from app.cli.output import print_one, print_rows
 from app.db import listing
@@ -14,8 +13,16 @@ from app.domain.event import EventType
 from app.domain.states import EventState, Origin
 from app.ids import EVENT, parse
 
+ACTS: Final = {
+    "replay": ("app.cli.event_acts:replay", "Give a stored event to the routes once more."),
+    "retry": (
+        "app.cli.event_acts:retry",
+        "Take failed events up again, as if they had just come: by their ids, or all that the options mean.",
+    ),
+}
 
-@click.group(cls=Listing, invoke_without_command=True)
+
+@click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
 @click.option("--state", type=choice(EventState), help="In this state.")
 @click.option("--type", "type_", type=choice(EventType), help="Of this type.")
 @click.option("--origin", type=choice(Origin), help="From here.")
@@ -44,7 +51,3 @@ def show_event(event_id: str, *, as_json: bool) -> None:
     """All about one event: body, document, decisions, jobs."""
     with closing(open_database()) as database, database.read() as session:
         print_one(listing.event(session, parse(EVENT, event_id)), as_json=as_json)
-
-
-for command in (retry, replay):
-    events.add_command(command)

@@ -1,22 +1,36 @@
 """`waylink jobs`: list and show, and what can be done with them."""
 
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from app.cli.job_acts import cancel, redeliver, retry
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, open_database
 from app.cli.output import print_one, print_rows
-from app.cli.queues import summary
 from app.db import listing
 from app.db.listing import Filters
 from app.domain.states import Fault, JobState
 from app.ids import EVENT, JOB, parse
 from app.targets import split_target
 
+ACTS: Final = {
+    "cancel": ("app.cli.job_acts:cancel", "Stop jobs that are not handed over yet."),
+    "redeliver": (
+        "app.cli.job_acts:redeliver",
+        "Hand completed jobs over again, with the same ids: what a team's broker lost.",
+    ),
+    "retry": (
+        "app.cli.job_acts:retry",
+        "Hand jobs over again that were discarded or cancelled, or that wait for their next try.",
+    ),
+    "summary": (
+        "app.cli.queues:summary",
+        "How many jobs there are unfinished and discarded, by destination, state and fault.",
+    ),
+}
 
-@click.group(cls=Listing, invoke_without_command=True)
+
+@click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
 @click.option("--state", type=choice(JobState), help="In this state.")
 @click.option("--team", help="Of this team.")
 @click.option("--destination", metavar="TEAM/NAME", help="For this destination.")
@@ -61,7 +75,3 @@ def show_job(job_id: str, *, as_json: bool) -> None:
     """All about one job, its attempts included."""
     with closing(open_database()) as database, database.read() as session:
         print_one(listing.job(session, parse(JOB, job_id)), as_json=as_json)
-
-
-for command in (retry, cancel, redeliver, summary):
-    jobs.add_command(command)

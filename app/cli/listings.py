@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from app.cli.lazy import LazyGroup
 from app.configuration import load
 from app.db.engine import Database, connect
 from app.db.schema import require_current
@@ -16,7 +17,7 @@ LIMIT = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show
 BEFORE = click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
 
 
-class Listing(click.Group):
+class Listing(LazyGroup):
     """A noun that lists where no command is given; whoever says `list` means the same."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -1,11 +1,11 @@
 """The `waylink` command. Exit 0: done; 1: the answer is no; 2: wrong use or bad input. Never a traceback."""
 
 import sys
-from importlib import import_module
 from typing import Final
 
 import click
 
+from app.cli.lazy import LazyGroup
 from app.domain.tags import is_storable
 from app.errors import BrokerUnavailable, Conflict, NangoError, NotFound, WaylinkError, refuse
 
@@ -65,24 +65,9 @@ COMMANDS: Final = {
 }
 
 
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        found: click.Command = getattr(import_module(module), name)
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands as click writes it, without loading them."""
-        listed = click.Group(commands=[click.Command(name, help=help_) for name, (_, help_) in COMMANDS.items()])
-        listed.format_commands(ctx, formatter)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="waylink")
 def waylink() -> None:
     """Turns Nango's webhooks into linked connections, routed jobs and fresh tokens."""

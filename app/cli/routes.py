@@ -1,16 +1,13 @@
 """`waylink routes`: what is in force, and what the file would change."""
 
 from contextlib import closing
+from typing import Final
 
 import click
 
-from app.cli.applying import apply, planned
-from app.cli.backfilling import backfill
-from app.cli.explaining import explain_event, test_pattern
 from app.cli.listings import Listing
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
-from app.cli.route_edits import add_route, change_route, disable_route, enable_route, remove_route
 from app.configuration import load
 from app.db import routes as route_rows
 from app.db.definitions import shown_route
@@ -19,7 +16,30 @@ from app.errors import NotFound
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(cls=Listing, invoke_without_command=True)
+ACTS: Final = {
+    "add": ("app.cli.route_edits:add_route", "Put a route in force."),
+    "apply": (
+        "app.cli.route_plans:apply_routes",
+        "Make the teams, destinations and routes of waylink.toml those in force.",
+    ),
+    "backfill": (
+        "app.cli.backfilling:backfill",
+        "Make the jobs of stored events that match a route now and have no job of it.",
+    ),
+    "change": ("app.cli.route_edits:change_route", "Change a route, by a new version."),
+    "disable": ("app.cli.route_edits:disable_route", "Keep a route from making jobs."),
+    "enable": ("app.cli.route_edits:enable_route", "Let a route make jobs again."),
+    "explain": (
+        "app.cli.explaining:explain_event",
+        "Why each route matched an event or did not: every condition, what it expected and what it found.",
+    ),
+    "plan": ("app.cli.route_plans:plan_routes", "Show what applying waylink.toml would change, and change nothing."),
+    "remove": ("app.cli.route_edits:remove_route", "End a route."),
+    "test": ("app.cli.explaining:test_pattern", "Try a pattern: JSON, or a file of it."),
+}
+
+
+@click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
 @click.option("--team", help="Of this team.")
 @_JSON
 @click.pass_context
@@ -33,19 +53,6 @@ def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> Non
     print_rows(rows, columns, as_json=as_json)
 
 
-for command in (
-    explain_event,
-    test_pattern,
-    add_route,
-    change_route,
-    enable_route,
-    disable_route,
-    remove_route,
-    backfill,
-):
-    routes.add_command(command)
-
-
 @routes.command("show")
 @click.argument("name")
 @_JSON
@@ -56,28 +63,3 @@ def show_route(name: str, *, as_json: bool) -> None:
     if not versions:
         raise NotFound("route", name)
     print_one({"name": name, "in_force": versions[0]["until_set"] is None, "versions": versions}, as_json=as_json)
-
-
-@routes.command("plan")
-@click.option("--check", is_flag=True, help="Exit with 1 if there is something to apply.")
-@_JSON
-@click.pass_context
-def plan_routes(context: click.Context, /, *, check: bool, as_json: bool) -> None:
-    """Show what applying waylink.toml would change, and change nothing."""
-    settings = load()
-    with closing(open_current(settings)) as database, database.read() as session:
-        rows = planned(session, settings)
-    print_rows(rows, ("change", "kind", "name", "before", "after"), as_json=as_json)
-    if check and rows:
-        context.exit(1)
-
-
-@routes.command("apply")
-@_JSON
-def apply_routes(*, as_json: bool) -> None:
-    """Make the teams, destinations and routes of waylink.toml those in force. `waylink migrate` does so, too."""
-    settings = load()
-    with closing(open_current(settings)) as database, database.write() as session:
-        rows = planned(session, settings)
-        apply(session, settings)
-    print_rows(rows, ("change", "kind", "name", "before", "after"), as_json=as_json)

@@ -1,0 +1,95 @@
+"""What people do with one connection; and closing the links that a new policy would."""
+
+import sys
+from typing import Any
+
+import click
+import msgspec
+
+from app.cli.acting import AS_JSON, Target, desk_for_acting, on_connection
+from app.cli.actors import cli_actor
+from app.cli.output import print_one
+from app.cli.people_acts import opened
+from app.clock import utc_now
+from app.db import connection_listing
+from app.errors import InvalidInput
+from app.services import superseding_standing as standing
+from app.services.operations import credentials, deleting
+from app.services.route_cache import RouteCache
+
+
+@click.command("show")
+@on_connection
+@click.option("--credentials", "with_credentials", is_flag=True, help="And its live credentials, from Nango. Audited.")
+@click.option("--force-refresh", is_flag=True, help="With --credentials: renew them first.")
+@click.option("--refresh-token", is_flag=True, help="With --credentials: refresh tokens, too.")
+@AS_JSON
+def show_connection(
+    *, as_json: bool, with_credentials: bool, force_refresh: bool, refresh_token: bool, **target: Any
+) -> None:
+    """All about one connection, by our `con_…` id or by Nango's: links, refreshes, errors."""
+    if (force_refresh or refresh_token) and not with_credentials:
+        raise InvalidInput("--force-refresh and --refresh-token go with --credentials")
+    with desk_for_acting() as (desk, actor):
+        ref = Target(**target).find(desk)
+        live = {}
+        if with_credentials:
+            found = credentials.get_credentials(
+                desk, ref, actor=actor, force_refresh=force_refresh, refresh_token=refresh_token
+            )
+            live = {"credentials": msgspec.to_builtins(found)}
+        with desk.database.read() as session:
+            print_one(connection_listing.connection(session, ref) | live, as_json=as_json)
+
+
+@click.command("refresh")
+@on_connection
+@AS_JSON
+def refresh_connection(*, as_json: bool, **target: Any) -> None:
+    """Let Nango renew the credentials now, whenever they expire."""
+    with desk_for_acting() as (desk, actor):
+        done = credentials.refresh(desk, Target(**target).find(desk), actor=actor)
+    expires_at = done.expires_at.isoformat() if done.expires_at else None
+    print_one({"outcome": done.outcome, "expires_at": expires_at}, as_json=as_json)
+
+
+@click.command("delete")
+@on_connection
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@AS_JSON
+def delete_connection(*, yes: bool, as_json: bool, **target: Any) -> None:
+    """Delete a connection in Nango and here. Nothing is revoked at the provider."""
+    with desk_for_acting() as (desk, actor):
+        ref = Target(**target).find(desk)
+        subject = desk.subject(ref)
+        with desk.database.read() as session:
+            shown = connection_listing.connection(session, ref)
+        if not yes:
+            owner = shown["user"] or shown["organization"] or "nobody"
+            what = f"{subject.integration} connection {subject.connection_id!a} of {owner!a}"
+            if not click.confirm(f"Delete the {what}, in Nango too?", err=True):
+                click.echo("nothing was deleted", err=True)
+                sys.exit(1)
+        done = deleting.delete(desk, ref, actor=actor)
+    print_one({"id": subject.shown, "deleted": True, "was_gone": done.was_gone}, as_json=as_json)
+
+
+@click.command("supersede")
+@click.option("--dry-run", is_flag=True, help="Change nothing, say what would be closed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@AS_JSON
+def supersede_connections(*, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Close older links of owners with several connections, where the policy of [duplicates] is `supersede`.
+
+    The policy acts whenever a link opens; this is for links that stood when it was chosen. Nothing is deleted in Nango.
+    """
+    with opened() as (database, policy):
+        found = standing.count(database, policy)
+        what = f"{found.links.total()} links of {found.owners} owners"
+        if dry_run or not found.owners:
+            done, closed = found, False
+        elif yes or click.confirm(f"Close {what}?", err=True):
+            done, closed = standing.supersede(database, policy, RouteCache(), actor=cli_actor(), clock=utc_now), True
+        else:
+            sys.exit(1)
+    print_one({"closed": closed, "owners": done.owners, "links": dict(done.links)}, as_json=as_json)

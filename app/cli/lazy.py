@@ -1,0 +1,32 @@
+"""Groups that load a command when it is called, and none of them to list them."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+Places = Mapping[str, tuple[str, str]]  # by name: `module:command`, and the first sentence of its help
+
+
+class LazyGroup(click.Group):
+    """Commands added to it are there as in any group; those of `lazy` are loaded when they are asked for."""
+
+    def __init__(self, *arguments: Any, lazy: Places | None = None, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.lazy = lazy or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*self.commands, *self.lazy])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = self.lazy[cmd_name][0].partition(":")
+        found: click.Command = getattr(import_module(module), name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands as click writes it."""
+        told = {name: click.Command(name, help=sentence) for name, (_, sentence) in self.lazy.items()}
+        click.Group(commands={**self.commands, **told}).format_commands(ctx, formatter)

@@ -1,0 +1,77 @@
+"""What a command loads: not the other commands, and no library that it has no use for."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from app.cli.lazy import LazyGroup
+from app.cli.main import waylink
+
+LIBRARIES = {
+    "celery.app",
+    "httpx",
+    "kombu.connection",
+    "prometheus_client",
+    "psycopg",
+    "redis",
+    "sqlalchemy",
+    "structlog",
+}
+# Of what prints a listing: SQLAlchemy loads psycopg for PostgreSQL, and services count what they do.
+FOR_LISTINGS = {"prometheus_client", "sqlalchemy", "structlog"}
+LISTINGS = ("audit", "connections", "destinations", "events", "jobs", "rejections", "routes")
+
+
+def _groups(command: click.Command, path: str) -> Iterator[tuple[str, LazyGroup]]:
+    if isinstance(command, click.Group):
+        if isinstance(command, LazyGroup):
+            yield path, command
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from _groups(command.get_command(context, name), f"{path} {name}")
+
+
+def _loaded(arguments: str) -> set[str]:
+    code = (
+        "import sys; from app.cli.main import waylink; waylink.main(sys.argv[1:], standalone_mode=False);"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *arguments.split()], capture_output=True, text=True, check=True)
+    return set(ran.stderr.split())
+
+
+def test_help_tells_of_a_command_what_it_tells_of_itself():
+    groups = dict(_groups(waylink, "waylink"))
+    assert {"waylink", "waylink events", "waylink routes"} < groups.keys()
+    for path, group in groups.items():
+        for name, (_, sentence) in group.lazy.items():
+            command = group.get_command(click.Context(group), name)
+            assert sentence == command.get_short_help_str(limit=1000), f"{path} {name}"
+            assert not command.hidden
+            assert not command.deprecated
+
+
+def test_help_lists_the_commands_as_if_all_were_loaded():
+    for group in dict(_groups(waylink, "waylink")).values():
+        context = click.Context(group, terminal_width=100)
+        told, known = context.make_formatter(), context.make_formatter()
+        names = group.list_commands(context)
+        group.format_commands(context, told)
+        loaded = click.Group(commands={name: group.get_command(context, name) for name in names})
+        loaded.format_commands(context, known)
+        assert told.getvalue() == known.getvalue()
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version"])
+def test_help_loads_no_command(arguments):
+    loaded = _loaded(arguments)
+    assert not LIBRARIES & loaded
+    assert {name for name in loaded if name.startswith("app.cli.")} == {"app.cli.lazy", "app.cli.main"}
+
+
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_a_listing_loads_nothing_that_only_acting_needs(listing):
+    assert not (LIBRARIES - FOR_LISTINGS) & _loaded(f"{listing} --help")
