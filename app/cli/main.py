@@ -10,7 +10,7 @@ from app.domain.tags import is_storable
 from app.errors import BrokerUnavailable, Conflict, NangoError, NotFound, WaylinkError, refuse
 
 # Where each command is, and the first sentence of its help. A module is loaded with its command only: all of them
-# together took 2.8 s at every start on a slow machine, where click and this module take 0.3 s.
+# together take 2.5 s of CPU on a slow machine, click and this module 0.1 s.
 COMMANDS: Final = {
     "audit": ("app.cli.audit:audit", "List who did what, newest first."),
     "beat": ("app.cli.background:beat", "Send the ticks for sweep, refreshes and pruning."),
