@@ -55,7 +55,7 @@ def update_where(
 ) -> set[tuple[UUID, Any]]:
     """Change only those rows that still hold what `rows` say of the column `same`, and fulfil the condition `also`.
 
-    Returns the ids of those, each with that value. In which order rows are locked the database decides.
+    Returns the ids of those, each with that value. Rows are locked as they are given, one after the other.
     """
     connection, changed = session.connection(), set[tuple[UUID, Any]]()
     for columns, alike in _by_columns(rows):

@@ -8,6 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 import redis
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from app.broker import DELIVER_JOBS, IO_QUEUE, PROCESS_EVENTS, Broker, hint
@@ -305,6 +306,23 @@ def test_outcomes_are_recorded_after_the_next_left_only_where_all_went_well(
     assert seen == ([(0, 0), (0, 0), (1, 1)] if accepted else [(0, 0), (1, 0)])
     deliverer.turn(claims=False)
     assert sum(len(attempts(world, job)) for job in world.jobs()) == 2
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_outcomes_are_settled_in_the_order_in_which_acts_lock_jobs(world):
+    """However they landed: two who lock the same rows in two orders wait for each other for ever."""
+    ids = [new_id() for _ in range(9)]
+    sent = []
+
+    def note(_connection, _cursor, sql, parameters, _context, _executemany):
+        if sql.startswith("UPDATE jobs"):
+            sent.extend(row["id"] for row in json.loads(parameters["rows"]))
+
+    event.listen(world.database.engine, "before_cursor_execute", note)
+    with world.database.write() as session:
+        changes = [{"id": one, "attempts": 1, "state": JobState.COMPLETED} for one in reversed(ids)]
+        assert job_rows.settle(session, changes) == set()
+    assert sent == [one.hex for one in ids]
 
 
 def test_two_workers_on_one_backlog_send_each_job_once(world, open_world, teams_url):

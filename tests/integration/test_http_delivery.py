@@ -82,6 +82,25 @@ def signature(call, secret):
     return "v1," + base64.b64encode(hmac.digest(read_secret(secret), signed, "sha256")).decode()
 
 
+def test_a_sender_that_cannot_be_opened_leaves_no_job_under_way(world, server, told):
+    """It is our fault, and said so; what comes later finds the sender open."""
+    add_http(world, server, "crm", "/204")
+    fill(world, "crm", 2)
+    ways = [OSError("no more files"), OSError("no more files")]
+
+    def opening():
+        if ways:
+            raise ways.pop()
+        return HttpSender(allowed=LOOPBACK)
+
+    worker = Deliverer(world.database, None, world.clock, told, http=Http(opening, Keyring(SEALER)))
+    assert worker.deliver().failed == 2
+    assert {job.problem for job in jobs(world, "crm")} == {"a fault of Waylink's: OSError"}
+    world.clock.move(SCHEDULE[0].total_seconds() * (1 + JITTER) + 1)
+    assert worker.deliver().completed == 2
+    worker.close()
+
+
 def test_a_job_arrives_signed_with_its_own_id(world, server, worker):
     secret = add_http(world, server, "crm", "/204")
     [job_id] = fill(world, "crm", 1)
@@ -279,12 +298,13 @@ def test_a_schedule_that_somebody_began_anew_is_counted_from_there(world, server
     assert job.next_at <= clock.now + SCHEDULE[0] * (1 + JITTER)
 
 
-def test_who_stops_gives_back_what_was_not_answered(world, server, open_worker, clock):
+@pytest.mark.parametrize("begun", [True, False])
+def test_who_stops_gives_back_what_was_not_answered(world, server, open_worker, clock, begun):
     add_http(world, server, "crm", "/hang/stop", timeout_seconds=PATIENT)
     fill(world, "crm", 3)
     worker = open_worker()
     worker.turn()
-    while server.waiting.get("/hang/stop", 0) < 3:
+    while begun and server.waiting.get("/hang/stop", 0) < 3:
         time.sleep(0.01)
     worker.close()
     worker.turn(claims=False)
