@@ -7,25 +7,29 @@ from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.sandbox import (
+    connect_pages,
     connections,
     controls,
     fault_controls,
     flows,
     integrations,
     keys,
+    pages,
     scopes,
     sessions,
     statefile,
 )
 from app.sandbox.config import SandboxConfig
 from app.sandbox.context import Handler, Sandbox, utc_now
+from app.sandbox.cors import Cors
 from app.sandbox.faults import Faults, Operation
-from app.sandbox.guard import Guard, api_key, endpoint, session_bearer, session_query
+from app.sandbox.guard import Guard, api_key, endpoint, public, session_bearer, session_query
 from app.sandbox.limits import RateLimit
 from app.sandbox.listing import list_connections
 from app.sandbox.state import Store
@@ -40,11 +44,14 @@ def create_sandbox(config: SandboxConfig) -> Starlette:
 
     Raises ConfigurationError when `config.state_file` cannot be used.
     """
+    store = _open_store(config)
     sandbox = Sandbox(
         config=config,
-        store=_open_store(config),
+        store=store,
         courier=Courier(
-            signing_key=config.signing_key, retry_waits=config.retry_waits, timeout=config.delivery_timeout
+            signing_key=store.signing_key or config.signing_key,
+            retry_waits=config.retry_waits,
+            timeout=config.delivery_timeout,
         ),
         faults=Faults(),
         limit=RateLimit(per_minute=config.rate_limit_per_minute),
@@ -56,11 +63,13 @@ def create_sandbox(config: SandboxConfig) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with sandbox.courier, _kept_state(sandbox):
+            for key in store.keys.values():
+                sandbox.add_environment(key.environment)
             yield
 
     routes = [Route("/health", _health), *_nango_routes(sandbox), *_flow_routes(sandbox), *_control_routes(sandbox)]
     handlers = {HTTPException: _no_such_route, Exception: _unhandled}
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=[Middleware(Cors)])
 
 
 def _nango_routes(sandbox: Sandbox) -> list[Route]:
@@ -107,6 +116,11 @@ def _nango_routes(sandbox: Sandbox) -> list[Route]:
         ),
         plain("DELETE", "/integrations/{integration}", integrations.delete_integration),
         plain("GET", "/providers/{provider}", integrations.get_provider),
+        Route(
+            "/environment/webhook-signing-key/rotate",
+            endpoint(sandbox, keys.rotate_signing_key, needs=scopes.ROTATE_SIGNING_KEY),
+            methods=["POST"],
+        ),
     ]
 
 
@@ -114,12 +128,20 @@ def _flow_routes(sandbox: Sandbox) -> list[Route]:
     def route(path: str, handler: Handler) -> Route:
         return Route(path, endpoint(sandbox, handler, session_query), methods=["POST"])
 
+    def browser(path: str, handler: Handler) -> Route:
+        return Route(path, endpoint(sandbox, handler, public, limited=False), methods=["GET"])
+
     return [
         route("/api-auth/api-key/{integration}", flows.api_key),
         route("/api-auth/basic/{integration}", flows.basic),
         route("/auth/unauthenticated/{integration}", flows.unauthenticated),
         route("/oauth2/auth/{integration}", flows.client_credentials),
         route("/sandbox/oauth/{integration}", flows.oauth),
+        Route("/oauth/connect/{integration}", endpoint(sandbox, flows.oauth_start, session_query), methods=["GET"]),
+        browser("/oauth/callback", flows.oauth_callback),
+        browser("/sandbox/provider", connect_pages.provider),
+        Route("/", connect_pages.show(sandbox), methods=["GET"]),
+        Route("/sandbox/connect/{integration}", connect_pages.submit(sandbox), methods=["POST"]),
     ]
 
 
@@ -166,10 +188,9 @@ async def _health(_: Request) -> Response:
     return JSONResponse({"result": "ok"})
 
 
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    message = f"No such endpoint: {request.method} {request.url.path}"
-    return JSONResponse({"error": {"code": "not_found", "message": message}}, status_code=status)
+async def _no_such_route(request: Request, _error: Exception) -> Response:
+    """Express's answer, for a wrong method, too."""
+    return Response(pages.not_found(request.method, request.url.path), status_code=404, headers=pages.HTML)
 
 
 async def _unhandled(_request: Request, _error: Exception) -> Response:

@@ -7,14 +7,15 @@ from typing import Any, Final, cast
 
 from app.domain import tags as tag_rules
 from app.sandbox import addresses
-from app.sandbox.wire import Issue, RefusedError
+from app.sandbox.wire import MISSING, Issue, RefusedError
 
-CONNECTION_ID: Final = re.compile(r"[a-zA-Z0-9,.;:=+~\[\]|@${}\"'\\/_ -]+")
+CONNECTION_ID: Final = re.compile(r"""[a-zA-Z0-9,.;:=+~[\]|@${}"'\\/_ -]+""")  # Nango's text of it is told
 INTEGRATION: Final = re.compile(r"[a-zA-Z0-9~:.@ _-]+")
 TRUE: Final = frozenset({"true", "1", "yes", "on", "y", "enabled"})
 FALSE: Final = frozenset({"false", "0", "no", "off", "n", "disabled"})
+# In the order of Nango's message.
+_FLAG_WORDS: Final = ("true", "1", "yes", "on", "y", "enabled", "false", "0", "no", "off", "n", "disabled")
 
-_MISSING: Final = object()
 _TAG_CODES: Final = {
     "not_object": "invalid_type",
     "invalid_key": "invalid_key",
@@ -43,7 +44,8 @@ class Checks:
         self._source: Mapping[str, Any] = source if isinstance(source, Mapping) else {}
         self.is_object = isinstance(source, Mapping)
         if not self.is_object:
-            self._issue("invalid_type", f"Invalid input: expected object, received {received(source)}")
+            message = f"Invalid input: expected object, received {received(source)}"
+            self.issues.append({"code": "invalid_type", "message": message, "path": [*path]})
 
     def has(self, name: str) -> bool:
         self._known.add(name)
@@ -67,9 +69,9 @@ class Checks:
         required: bool = False,
         nullable: bool = False,
     ) -> str | None:
-        value = self._source.get(name, _MISSING)
+        value = self._source.get(name, MISSING)
         self._known.add(name)
-        if (value is _MISSING and not required) or (value is None and nullable):
+        if (value is MISSING and not required) or (value is None and nullable):
             return None
         if not isinstance(value, str):
             self._wrong_type("string", value, name)
@@ -78,17 +80,24 @@ class Checks:
         elif len(value) > maximum:
             self._issue("too_big", f"Too big: expected string to have <={maximum} characters", name)
         elif pattern and not pattern.fullmatch(value):
-            self._issue("invalid_format", f"Invalid string: must match pattern /{pattern.pattern}/", name)
+            self._issue("invalid_format", f"Invalid string: must match pattern /^{pattern.pattern}$/", name)
         else:
             return value
         return None
 
+    def email(self, name: str) -> str | None:
+        """An e-mail address, or null. Its form and its length are two rules, both told of."""
+        value = self._source.get(name)
+        if isinstance(value, str) and not tag_rules.is_email(value):
+            self._issue("invalid_format", "Invalid email address", name)
+        return self.optional_text(name, minimum=5, nullable=True)
+
     def record(self, name: str, *, required: bool = False) -> dict[str, Any] | None:
-        value = self._source.get(name, _MISSING)
+        value = self._source.get(name, MISSING)
         self._known.add(name)
-        if value is _MISSING and not required:
+        if value is MISSING and not required:
             return None
-        if not isinstance(value, Mapping):
+        if not is_record(value):
             self._wrong_type("record", value, name)
             return {}
         return dict(value)
@@ -99,14 +108,15 @@ class Checks:
         self._known.add(name)
         word = str(value).lower() if isinstance(value, str | bool) else ""
         if word not in TRUE | FALSE:
-            self._issue("invalid_value", "Invalid input: expected a boolean", name)
+            words = "|".join(f'"{one}"' for one in _FLAG_WORDS)
+            self._issue("invalid_value", f"Invalid option: expected one of {words}", name)
         return word in TRUE
 
     def number(self, name: str, *, default: float | None = None, minimum: float, maximum: float) -> float | None:
         """A number, also from query text; JSON null reads as None."""
-        value = self._source.get(name, _MISSING)
+        value = self._source.get(name, MISSING)
         self._known.add(name)
-        if value is _MISSING:
+        if value is MISSING:
             return default
         if value is None:
             return None
@@ -129,6 +139,9 @@ class Checks:
         if not self.has(name):
             return None
         value = self._source[name]
+        if isinstance(value, Mapping) and not is_record(value):
+            self._wrong_type("record", value, name)
+            return {}
         faults = [fault for fault in tag_rules.check(value) if fault.rule != "value_unstorable"]
         for fault in faults:
             entry = (fault.key,) if _TAG_CODES[fault.rule] not in {"custom"} and fault.rule != "not_object" else ()
@@ -141,7 +154,7 @@ class Checks:
         if not value:
             return value
         if not value.startswith(("http://", "https://")):
-            self._issue("invalid_format", "Invalid URL", name)
+            self._issue("invalid_union", "Invalid input", name)
         elif not addresses.is_public(value):
             self._issue("custom", "This webhook URL is not allowed.", name)
         return value
@@ -153,7 +166,7 @@ class Checks:
         return Checks(self._source[name], code=self._code, path=(*self._path, name), issues=self.issues)
 
     def missing(self, expected: str, name: str) -> None:
-        self._wrong_type(expected, _MISSING, name)
+        self._wrong_type(expected, MISSING, name)
 
     def custom(self, message: str, *path: str) -> None:
         self._issue("custom", message, *path)
@@ -174,12 +187,18 @@ class Checks:
         self._issue("invalid_type", f"Invalid input: expected {expected}, received {received(value)}", name)
 
     def _issue(self, code: str, message: str, *path: str) -> None:
-        self.issues.append({"code": code, "message": message, "path": [*self._path, *path]})
+        if self.is_object:  # of what is no object, nothing more is told
+            self.issues.append({"code": code, "message": message, "path": [*self._path, *path]})
+
+
+def is_record(value: object) -> bool:
+    """Whether zod takes a value for a record: an object with a member `constructor` is none to it (recorded)."""
+    return isinstance(value, Mapping) and "constructor" not in value
 
 
 def received(value: object) -> str:
     """What zod calls the type of a value."""
-    if value is _MISSING:
+    if value is MISSING:
         return "undefined"
     words: dict[type, str] = {bool: "boolean", int: "number", float: "number", str: "string", type(None): "null"}
     return words.get(type(value), "array" if isinstance(value, list) else "object")

@@ -81,6 +81,7 @@ def patch_connection(call: Call) -> Response:
 
 def import_connection(call: Call) -> Response:
     """Insert or replace. Omitted tags and metadata are wiped on an existing pair (CONTRACT 2.3)."""
+    call.refuse_query()
     checks = Checks(call.body, code="invalid_body")
     key = checks.text("provider_config_key", pattern=INTEGRATION)
     given = checks.record("credentials", required=True) or {}
@@ -142,8 +143,8 @@ def upsert(call: Call, integration: Integration, connection_id: str, **changes: 
 
 
 def path_connection_id(call: Call) -> str:
-    checks = Checks(call.request.path_params, code="invalid_uri_params")
-    connection_id = checks.text("connection_id", pattern=CONNECTION_ID)
+    checks = Checks({"connectionId": call.path("connection_id")}, code="invalid_uri_params")
+    connection_id = checks.text("connectionId", pattern=CONNECTION_ID)
     checks.done()
     return connection_id
 
@@ -163,6 +164,7 @@ def _existing(call: Call, integration: str, connection_id: str) -> Connection:
 
 
 def _write_metadata(call: Call, *, merge: bool, status: int) -> Response:
+    call.refuse_query()
     checks = Checks(call.body, code="invalid_body")
     listed = isinstance(checks.raw("connection_id"), list)
     ids = [str(id_) for id_ in checks.raw("connection_id")] if listed else [checks.text("connection_id")]

@@ -1,20 +1,23 @@
 """What every handler of the sandbox works with: the parts of one sandbox, and one call to it."""
 
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.sandbox.checks import Checks
 from app.sandbox.config import SandboxConfig
 from app.sandbox.faults import Faults
 from app.sandbox.limits import RateLimit
 from app.sandbox.state import Store
-from app.sandbox.values import Connection, EndUser, Integration, Session
+from app.sandbox.values import Connection, EndUser, Integration, Session, Snapshot
 from app.sandbox.webhooks import Courier, Event, auth_body
-from app.sandbox.wire import RefusedError, answer
+from app.sandbox.wire import RefusedError, answer, page
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,12 +32,23 @@ class Sandbox:
     token_lifetime: float
     recovery_events: bool
     deletion_events: bool
+    others: dict[str, "Sandbox"] = field(default_factory=dict)  # the account's other environments, by name
+
+    def add_environment(self, name: str) -> None:
+        """Another environment of the account: empty, without a webhook URL, and not kept in the state file."""
+        if name and name not in self.others:
+            config = replace(self.config, environment=name, webhook_url=None, state_file=None)
+            courier = copy(self.courier)  # the same sender, with a signing key of the environment's own
+            courier.signing_key = str(uuid.uuid4())
+            store = Store(Snapshot(), replica_lag=0)
+            self.others[name] = replace(self, config=config, store=store, courier=courier, others={})
 
     def integration(self, unique_key: str, *, status: int = 400) -> Integration:
         """Raises RefusedError with Nango's `unknown_provider_config`."""
         found = self.store.integrations.get(unique_key)
         if found is None:
-            raise RefusedError(status, "unknown_provider_config", "Provider does not exists")
+            # The auth flows' 404 has no message (recorded).
+            raise RefusedError(status, "unknown_provider_config", "Provider does not exists" if status == 400 else None)
         return found
 
     def event(
@@ -79,6 +93,13 @@ class Call:
     def answer(self, content: object, *, status: int = 200, events: Sequence[Event] = ()) -> Response:
         return answer(self.sandbox.courier, content, status=status, events=events)
 
+    def page(self, html: str, *, status: int = 200, events: Sequence[Event] = ()) -> Response:
+        return page(self.sandbox.courier, html, status=status, events=events)
+
+    def refuse_query(self) -> None:
+        """Raises RefusedError where a call that takes no query has one."""
+        Checks(self.query, code="invalid_query_params").done()
+
     def live_session(self) -> Session:
         if self.session is None:
             raise RuntimeError("this route is not guarded by a connect session")
@@ -87,8 +108,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who sent a request: a connect session, or an API key with these scopes."""
+    """Who sent a request: a connect session, or an API key with these scopes, of this environment's sandbox."""
 
+    sandbox: "Sandbox"
     session: Session | None = None
     scopes: tuple[str, ...] = ()
 

@@ -3,62 +3,108 @@
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from app.sandbox import pages
 from app.sandbox.checks import Checks
 from app.sandbox.connections import upsert
 from app.sandbox.context import Call
 from app.sandbox.credentials import mint
 from app.sandbox.faults import Operation, Rule
-from app.sandbox.values import Integration
+from app.sandbox.values import Authorization, Integration
 from app.sandbox.webhooks import Event, auth_body
-from app.sandbox.wire import RefusedError, refuse_unstorable
+from app.sandbox.wire import MISSING, RefusedError, refuse_unstorable
 
 _PROVIDER_REFUSAL: Final = {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
+# The end user sees it, and no webhook is sent (CONTRACT 1.3).
+_TEST_FAILED: Final = "The given credentials were found to be invalid. Please check the credentials and try again."
 _QUERY: Final = ("connect_session_token", "params", "hmac", "user_scope")
 
 
 def api_key(call: Call) -> Response:
-    integration, connection_id = _start(call, "API_KEY")
+    integration, connection_id = start(call, "API_KEY")
     checks = Checks(call.body, code="invalid_body")
     given = {"apiKey": checks.text("apiKey", maximum=10_000)}
     checks.done()
-    if _struck(call, integration, connection_id):
-        # The end user sees a refusal and nobody gets a webhook (CONTRACT 1.3).
-        raise RefusedError(400, "connection_test_failed", "The given credentials were found to be invalid")
+    if struck(call, integration, connection_id):
+        raise RefusedError(400, "connection_test_failed", _TEST_FAILED)
     return _complete(call, integration, connection_id, given)
 
 
 def basic(call: Call) -> Response:
-    integration, connection_id = _start(call, "BASIC")
+    integration, connection_id = start(call, "BASIC")
     checks = Checks(call.body, code="invalid_body")
     given = {name: checks.optional_text(name, minimum=0, maximum=1024) or "" for name in ("username", "password")}
     checks.done()
-    if _struck(call, integration, connection_id):
-        raise RefusedError(400, "connection_test_failed", "The given credentials were found to be invalid")
+    if struck(call, integration, connection_id):
+        raise RefusedError(400, "connection_test_failed", _TEST_FAILED)
     return _complete(call, integration, connection_id, given)
 
 
 def unauthenticated(call: Call) -> Response:
-    integration, connection_id = _start(call, "NONE")
+    integration, connection_id = start(call, "NONE")
     return _complete(call, integration, connection_id, {})
 
 
 def client_credentials(call: Call) -> Response:
-    integration, connection_id = _start(call, "OAUTH2_CC")
+    integration, connection_id = start(call, "OAUTH2_CC")
     checks = Checks(call.body, code="invalid_body")
     given = {
         "client_id": checks.text("client_id"),
         "client_secret": checks.optional_text("client_secret", minimum=0, maximum=4096) or "",
     }
     checks.done(tolerated=("client_certificate", "client_private_key"))
-    if _struck(call, integration, connection_id):
+    if struck(call, integration, connection_id):
         refusal = json.dumps({"provider_error_payload": _PROVIDER_REFUSAL}, separators=(",", ":"))
         message = f"Failed to fetch client credentials token: {json.dumps(refusal)}"
         raise RefusedError(400, "client_credentials_fetch_error", message, payload=refusal)
     return _complete(call, integration, connection_id, given)
+
+
+def oauth_start(call: Call) -> Response:
+    """GET /oauth/connect/{integration}: a browser leaves for the provider, here the sandbox's own page."""
+    integration, connection_id = start(call, "OAUTH2")
+    state, public = str(uuid.uuid4()), call.sandbox.config.public_url
+    authorization = Authorization(
+        session=call.live_session(), integration=integration.unique_key, connection_id=connection_id
+    )
+    call.sandbox.store.begin_authorization(state, authorization, now=call.now)
+    query = {
+        "response_type": "code",
+        "client_id": f"sandbox-client-{integration.unique_key}",
+        "redirect_uri": f"{public}/oauth/callback",
+        "scope": "",
+        "state": state,
+    }
+    response = Response(status_code=302, headers={"location": f"{public}/sandbox/provider?{urlencode(query)}"})
+    response.set_cookie(f"oauth2-{state}", "1", max_age=3600, httponly=True, samesite="lax")
+    return response
+
+
+def oauth_callback(call: Call) -> Response:
+    """GET /oauth/callback: the browser is back, with a `code` or with the provider's refusal."""
+    state = call.query.get("state")
+    begun = call.sandbox.store.end_authorization(state) if isinstance(state, str) else None
+    if begun is None:
+        return call.page(pages.failed("This authorization is not known, or was finished before."), status=400)
+    call = replace(call, session=begun.session)
+    integration = call.sandbox.integration(begun.integration)
+    rule = struck(call, integration, begun.connection_id)
+    if rule or not call.query.get("code"):
+        refused = _oauth_failure(
+            call,
+            integration,
+            begun.connection_id,
+            message=rule.message if rule else None,
+            refusal=None if rule else str(call.query.get("error", "unknown")),
+        )
+        return call.page(pages.failed(str(refused.error["message"])), status=400, events=refused.events)
+    event = _connected(call, integration, begun.connection_id, {}, lifetime=call.sandbox.token_lifetime)
+    return call.page(pages.connected(begun.connection_id, integration.unique_key), events=(event,))
 
 
 def oauth(call: Call) -> Response:
@@ -67,20 +113,22 @@ def oauth(call: Call) -> Response:
     Body, all optional: `fail` (the provider refuses), `refresh_token` (false: the grant has none), `expires_in`
     (seconds; null: the token has no expiry).
     """
-    integration, connection_id = _start(call, "OAUTH2")
-    checks = Checks(call.body, code="invalid_body")
+    integration, connection_id = start(call, "OAUTH2")
+    checks = Checks({} if call.body is MISSING else call.body, code="invalid_body")
     fails, refreshable = checks.flag("fail"), checks.flag("refresh_token", default=True)
     lifetime = checks.number("expires_in", default=call.sandbox.token_lifetime, minimum=0, maximum=10**9)
     checks.done()
-    rule = _struck(call, integration, connection_id)
+    rule = struck(call, integration, connection_id)
     if fails or rule:
         raise _oauth_failure(call, integration, connection_id, message=rule.message if rule else None)
     return _complete(call, integration, connection_id, {}, lifetime=lifetime, refreshable=refreshable)
 
 
-def _start(call: Call, auth_mode: str) -> tuple[Integration, str]:
+def start(call: Call, auth_mode: str) -> tuple[Integration, str]:
     """The integration and the id the connection has or will get, which the server chooses (CONTRACT 0)."""
     checks = Checks(call.query, code="invalid_query_params")
+    if checks.has("connection_id"):
+        checks.custom("connection_id is forbidden when using session token", "connection_id")
     checks.done(tolerated=_QUERY)
     session = call.live_session()
     integration = call.sandbox.integration(call.path("integration"), status=404)
@@ -91,7 +139,7 @@ def _start(call: Call, auth_mode: str) -> tuple[Integration, str]:
     return integration, session.reconnects or str(uuid.uuid4())
 
 
-def _struck(call: Call, integration: Integration, connection_id: str) -> Rule | None:
+def struck(call: Call, integration: Integration, connection_id: str) -> Rule | None:
     return call.sandbox.faults.strikes(
         Operation.AUTHORIZE, integration=integration.unique_key, connection_id=connection_id
     )
@@ -106,6 +154,20 @@ def _complete(
     lifetime: float | None = None,
     refreshable: bool = True,
 ) -> Response:
+    event = _connected(call, integration, connection_id, given, lifetime=lifetime, refreshable=refreshable)
+    return call.answer({"connectionId": connection_id, "providerConfigKey": integration.unique_key}, events=(event,))
+
+
+def _connected(
+    call: Call,
+    integration: Integration,
+    connection_id: str,
+    given: Mapping[str, Any],
+    *,
+    lifetime: float | None = None,
+    refreshable: bool = True,
+) -> Event:
+    """Make or replace the connection; its webhook."""
     refuse_unstorable(call.body, "Failed to create connection")
     session, mode = call.live_session(), integration.auth_mode
     is_oauth = mode == "OAUTH2"
@@ -127,8 +189,7 @@ def _complete(
     if config := _connection_config(session.defaults, integration.unique_key):
         changes["connection_config"] = config
     connection, operation = upsert(call, integration, connection_id, **changes)
-    event = call.sandbox.event(connection, operation, end_user=session.end_user)
-    return call.answer({"connectionId": connection_id, "providerConfigKey": integration.unique_key}, events=(event,))
+    return call.sandbox.event(connection, operation, end_user=session.end_user)
 
 
 def _connection_config(defaults: Mapping[str, Any] | None, integration: str) -> dict[str, Any]:
@@ -138,14 +199,26 @@ def _connection_config(defaults: Mapping[str, Any] | None, integration: str) -> 
 
 
 def _oauth_failure(
-    call: Call, integration: Integration, connection_id: str, *, message: str | None = None
+    call: Call,
+    integration: Integration,
+    connection_id: str,
+    *,
+    message: str | None = None,
+    refusal: str | None = None,
 ) -> RefusedError:
-    """Always labelled `creation` and without tags, also when an existing connection failed (CONTRACT 1.2, 1.3)."""
+    """The provider refused the code, or (`refusal`, its error) gave none.
+
+    Always labelled `creation` and without tags, also when an existing connection failed (CONTRACT 1.2, 1.3).
+    """
     thrown = {
         "name": "Error",
         "message": message or "Response Error: 400 Bad Request",
         "provider_error_payload": _PROVIDER_REFUSAL,
     }
+    error = {"type": "unknown", "description": json.dumps(thrown, indent=2)}
+    if refusal is not None:
+        no_code = f"Did not get authorization code in the callback. Provider error: {refusal}"
+        error = {"type": "invalid_callback", "description": no_code}
     body = auth_body(
         environment=call.sandbox.config.environment,
         connection_id=connection_id,
@@ -153,7 +226,7 @@ def _oauth_failure(
         provider=integration.provider,
         auth_mode=integration.auth_mode,
         operation="creation",
-        error={"type": "unknown", "description": json.dumps(thrown, indent=2)},
+        error=error,
     )
     existing = call.sandbox.store.find(integration.unique_key, connection_id)
     override = call.live_session().webhook_url_override or (existing.webhook_url_override if existing else None)

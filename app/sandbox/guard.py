@@ -31,21 +31,30 @@ def api_key(sandbox: Sandbox, request: Request, now: datetime) -> Caller:  # noq
     if not is_uuid4(key):
         raise _unauthorized("invalid_secret_key_format", "The provided secret key is not a UUID v4.")
     if hmac.compare_digest(key.lower().encode(), sandbox.config.api_key.lower().encode()):
-        return Caller(scopes=(scopes.ALL,))
+        return Caller(sandbox=sandbox, scopes=(scopes.ALL,))
     known = sandbox.store.keys.get(key.lower())
     if known is None:
         raise _unauthorized("unknown_account", "The provided authorization header does not match any account.")
-    return Caller(scopes=known.scopes)
+    return Caller(sandbox=sandbox.others.get(known.environment, sandbox), scopes=known.scopes)
 
 
 def session_bearer(sandbox: Sandbox, request: Request, now: datetime) -> Caller:
     """A connect session's token as Bearer token."""
-    return Caller(session=_session(sandbox, _bearer(request), now))
+    return Caller(sandbox=sandbox, session=_session(sandbox, _bearer(request), now))
 
 
 def session_query(sandbox: Sandbox, request: Request, now: datetime) -> Caller:
     """A connect session's token in the query, where the auth flows carry it."""
-    return Caller(session=_session(sandbox, request.query_params.get("connect_session_token", ""), now))
+    token = request.query_params.get("connect_session_token")
+    if token is None and "public_key" in request.query_params:
+        words = "Public key authentication is deprecated. Please use connect session authentication instead."
+        raise RefusedError(401, "deprecated_authentication", words)
+    return Caller(sandbox=sandbox, session=_session(sandbox, token or "", now))
+
+
+def public(sandbox: Sandbox, request: Request, now: datetime) -> Caller:  # noqa: ARG001  # one signature for all guards
+    """A browser that a provider sent back: what it carries is judged by the handler."""
+    return Caller(sandbox=sandbox)
 
 
 def endpoint(
@@ -73,7 +82,7 @@ def endpoint(
             response = answer(sandbox.courier, {"error": error}, status=429)
         else:
             call = Call(
-                sandbox=sandbox,
+                sandbox=caller.sandbox,
                 request=request,
                 body=body,
                 query=read_query(request),

@@ -58,6 +58,7 @@ def new(
 
 
 def list_integrations(call: Call) -> Response:
+    call.refuse_query()
     return call.answer({"data": [_shown(call, each) for each in call.sandbox.store.integrations.values()]})
 
 

@@ -1,4 +1,4 @@
-"""API keys with fewer scopes than the sandbox's own: /sandbox/keys (CONTRACT 3.1)."""
+"""Keys: API keys beside the sandbox's own, /sandbox/keys (CONTRACT 3.1), and the signing key (CONTRACT 1.5)."""
 
 import uuid
 
@@ -15,7 +15,7 @@ def list_keys(call: Call) -> Response:
 
 
 def create_key(call: Call) -> Response:
-    """POST /sandbox/keys: `scopes`, a list. 201, with the new key."""
+    """POST /sandbox/keys: `scopes`, a list; `environment`, another one of the account, empty at first. 201."""
     checks = Checks(call.body, code="invalid_body")
     given = checks.raw("scopes")
     if not isinstance(given, list):
@@ -23,8 +23,11 @@ def create_key(call: Call) -> Response:
     for index, scope in enumerate(given if isinstance(given, list) else ()):
         if scope not in scopes.KNOWN:
             checks.custom(f"Expected one of {', '.join(sorted(scopes.KNOWN))}", "scopes", str(index))
+    environment = checks.optional_text("environment") or ""
     checks.done()
-    key = call.sandbox.store.put_key(ApiKey(key=str(uuid.uuid4()), scopes=tuple(given)))
+    call.sandbox.add_environment(environment)
+    key = ApiKey(key=str(uuid.uuid4()), scopes=tuple(given), environment=environment)
+    call.sandbox.store.put_key(key)
     return call.answer({"key": _shown(key)}, status=201)
 
 
@@ -33,5 +36,14 @@ def delete_keys(call: Call) -> Response:
     return call.answer({"deleted": call.sandbox.store.delete_keys()})
 
 
+def rotate_signing_key(call: Call) -> Response:
+    """Replaced at once and for all deliveries to come, without an overlap. A kept state keeps it."""
+    call.refuse_query()
+    key = str(uuid.uuid4())
+    call.sandbox.store.put_signing_key(key)
+    call.sandbox.courier.signing_key = key
+    return call.answer({"data": {"webhook_signing_key": key}})
+
+
 def _shown(key: ApiKey) -> dict[str, object]:
-    return {"api_key": key.key, "scopes": list(key.scopes)}
+    return {"api_key": key.key, "scopes": list(key.scopes), "environment": key.environment or None}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.tags import derive, is_email
+from app.domain.tags import derive
 from app.sandbox.checks import Checks
 from app.sandbox.values import EndUser, Organization
 
@@ -17,9 +17,7 @@ def read_end_user(checks: Checks) -> EndUser | None:
     if not member.is_object:
         return EndUser(id="")
     identity = member.text("id")
-    email = member.optional_text("email", nullable=True)
-    if email and not is_email(email):
-        member.custom("Invalid email address", "email")
+    email = member.email("email")
     name = member.optional_text("display_name", nullable=True)
     tags = member.record("tags")
     for key, value in (tags or {}).items():

@@ -16,10 +16,12 @@ SESSIONS: Final = ("environment:connect_sessions:write",)
 INTEGRATIONS_LIST: Final = ("environment:integrations:list",)
 INTEGRATIONS_READ: Final = ("environment:integrations:read", "environment:integrations:read_credentials")
 INTEGRATIONS_CREDENTIALS: Final = ("environment:integrations:read_credentials",)
+ROTATE_SIGNING_KEY: Final = ("environment:webhook_signing_key:rotate",)
 WILDCARDS: Final = (ALL, "environment:connections:*", "environment:connect_sessions:*", "environment:integrations:*")
 KNOWN: Final = frozenset(
     {
         *(LIST + READ + CREATE + UPDATE + DELETE + SESSIONS + INTEGRATIONS_LIST + INTEGRATIONS_READ),
+        *ROTATE_SIGNING_KEY,
         *WILDCARDS,
     }
 )

@@ -23,6 +23,7 @@ _UI_SETTINGS: Final = {
 
 def create_session(call: Call) -> Response:
     """Either `tags`, which may be `{}`, or `end_user` has to be there."""
+    call.refuse_query()
     checks = Checks(call.body, code="invalid_body")
     tags, end_user = checks.tags(), read_end_user(checks)
     if not checks.has("tags") and not checks.has("end_user"):
@@ -42,6 +43,7 @@ def create_session(call: Call) -> Response:
 
 def create_reconnect_session(call: Call) -> Response:
     """Without tags the session carries `{}`, which wipes the connection's on completion (CONTRACT 2.3)."""
+    call.refuse_query()
     checks = Checks(call.body, code="invalid_body")
     connection_id = checks.text("connection_id", pattern=CONNECTION_ID)
     integration = checks.text("integration_id", pattern=INTEGRATION)

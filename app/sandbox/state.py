@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from app.sandbox.replica import Replica
-from app.sandbox.values import ApiKey, Connection, Integration, Session, Snapshot
+from app.sandbox.values import ApiKey, Authorization, Connection, Integration, Session, Snapshot
 
 
 class Store:
@@ -19,6 +19,8 @@ class Store:
         self._connections: dict[tuple[str, str], Connection] = {}
         self._sessions = {session.token: session for session in snapshot.sessions}
         self.keys = {key.key: key for key in snapshot.keys}
+        self.signing_key = snapshot.signing_key
+        self._authorizations: dict[str, Authorization] = {}  # by `state`; a restart ends them
         for connection in sorted(snapshot.connections, key=lambda kept: kept.id):
             self._connections[connection.integration, connection.connection_id] = connection
             self.replica.record(connection, id=connection.id, at=connection.created_at)
@@ -30,6 +32,7 @@ class Store:
             connections=tuple(self._connections.values()),
             sessions=tuple(self._sessions.values()),
             keys=tuple(self.keys.values()),
+            signing_key=self.signing_key,
         )
 
     def next_id(self) -> int:
@@ -80,6 +83,18 @@ class Store:
         count = len(self.keys)
         self.keys.clear()
         return count
+
+    def put_signing_key(self, key: str) -> None:
+        self.version += 1
+        self.signing_key = key
+
+    def begin_authorization(self, state: str, authorization: Authorization, *, now: datetime) -> None:
+        live = {key: kept for key, kept in self._authorizations.items() if kept.session.expires_at > now}
+        self._authorizations = {**live, state: authorization}
+
+    def end_authorization(self, state: str) -> Authorization | None:
+        """The flow that began under this state, once."""
+        return self._authorizations.pop(state, None)
 
     def put_session(self, session: Session, *, now: datetime) -> Session:
         self.version += 1

@@ -80,10 +80,20 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """One beside the sandbox's own, which may do everything."""
+    """One beside the sandbox's own, which may do everything. `environment` is empty for the sandbox's own one."""
 
     key: str
     scopes: tuple[str, ...]
+    environment: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorization:
+    """An OAuth flow whose user is at the provider."""
+
+    session: Session
+    integration: str
+    connection_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,3 +105,4 @@ class Snapshot:
     connections: tuple[Connection, ...] = ()
     sessions: tuple[Session, ...] = ()
     keys: tuple[ApiKey, ...] = ()
+    signing_key: str | None = None  # once it was rotated

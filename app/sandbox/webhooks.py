@@ -50,7 +50,7 @@ class Courier:
 
     def __init__(self, *, signing_key: str, retry_waits: Iterable[float], timeout: float) -> None:
         self.deliveries: deque[Delivery] = deque(maxlen=KEPT_DELIVERIES)
-        self._signing_key, self._timeout = signing_key, timeout
+        self.signing_key, self._timeout = signing_key, timeout
         # None ends the attempts.
         self._waits: tuple[float | None, ...] = (*retry_waits, None)
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
@@ -84,7 +84,7 @@ class Courier:
 
     async def _deliver(self, delivery: Delivery) -> None:
         content = serialize(delivery.body)
-        headers = _headers(content, self._signing_key)
+        headers = _headers(content, self.signing_key)
         for wait in self._waits:
             async with self._slots:
                 again = await self._attempt(delivery, content, headers)

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from app.domain.tags import is_storable
+from app.sandbox.pages import HTML
 from app.sandbox.webhooks import Courier, Event
 
 Issue = dict[str, Any]  # zod's {code, message, path}
+MISSING: Final = object()  # JavaScript's undefined: an absent member, or no body at all
 
 
 class RefusedError(Exception):
@@ -43,11 +45,17 @@ def answer(courier: Courier, content: object, *, status: int = 200, events: Sequ
     return JSONResponse(content, status_code=status, headers=headers, background=background)
 
 
+def page(courier: Courier, html: str, *, status: int = 200, events: Sequence[Event] = ()) -> Response:
+    """An HTML response; its webhooks start after the last byte, too."""
+    background = BackgroundTask(courier.post, events) if events else None
+    return Response(html, status_code=status, headers=HTML, background=background)
+
+
 async def read_json(request: Request) -> object:
-    """The body, `{}` when there is none. Raises RefusedError: 415, or 400 for what JavaScript would not parse."""
+    """The body, MISSING when there is none. Raises RefusedError: 415, or 400 for what JavaScript would not parse."""
     raw = await request.body()
     if not raw:
-        return {}
+        return MISSING
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RefusedError(415, "invalid_content_type", "Content-Type header must be application/json")
     try:

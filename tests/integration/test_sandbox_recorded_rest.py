@@ -1,18 +1,20 @@
 """Every recorded REST exchange, asked of the sandbox: status, error, headers and the body's shape have to agree.
 
-Out of scope are the two steps of a browser's OAuth round trip, the redirect to the provider and the HTML page of the
-callback. The sandbox has one call of its own in their place, as it has no provider to redirect to.
+Of an HTML page only the status and the type are compared; the sandbox's pages are its own.
 """
 
 import json
 import re
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.integration.sandbox_server import connect, open_session, recorded, register, serve
 
-OUT_OF_SCOPE = {"connect_oauth2_auth_2_callback", "oauth2_denied_auth_1_start"}
-EXCHANGES = [exchange for exchange in recorded("rest.jsonl") if exchange["name"] not in OUT_OF_SCOPE]
+EXCHANGES = [
+    *recorded("rest.jsonl"),
+    *({**exchange, "edge": True} for exchange in recorded("rest-edges.jsonl")),
+]
 
 RED_GOLD = "cb149e7f-d92f-4c59-b40d-b5623fbaae1e"
 RED_SILVER = "e7a5834e-686f-4258-8e04-8f4f4faa915d"
@@ -101,6 +103,27 @@ def owned_oauth2_connection(client):
     register(client, "a572d48e-f760-4e31-b014-02067f8894e5", "oauth2", tags=tags, endUser=end_user)
 
 
+def at_the_provider(client):
+    """A browser was sent to the provider; the `state` it will come back with."""
+    query = {"connect_session_token": open_session(client, tags={"a": "b"})}
+    sent = client.get("/oauth/connect/oauth2", params=query, follow_redirects=False)
+    return {"state": parse_qs(urlsplit(sent.headers["location"]).query)["state"][0]}
+
+
+def refused_api_key(client):
+    if client.get("/integrations/apikey-verified").status_code == 404:
+        body = {"provider": "private-api-bearer", "unique_key": "apikey-verified"}
+        client.post("/integrations", json=body).raise_for_status()
+    rule = {"operation": "authorize", "provider_config_key": "apikey-verified", "times": 1}
+    client.post("/sandbox/faults", json=rule).raise_for_status()
+    return any_session(client)
+
+
+def other_environment(client):
+    body = {"scopes": ["environment:*"], "environment": "prod"}
+    return {"key": client.post("/sandbox/keys", json=body).raise_for_status().json()["key"]["api_key"]}
+
+
 def imported_before(client):
     body = {
         "provider_config_key": "apikey",
@@ -129,6 +152,16 @@ def reconnected_without_owner(client):
 # What has to be there before an exchange, beyond the world; returns what replaces recorded ids in the request.
 ARRANGE = {
     "connect_uppercase_tags_auth": any_session,
+    "connect_oauth2_auth_1_start": any_session,
+    "connect_oauth2_auth_2_callback": at_the_provider,
+    "oauth2_denied_auth_1_start": any_session,
+    "oauth2_denied_auth_2_callback": at_the_provider,
+    "api_key_verification_failed_auth": refused_api_key,
+    "get_oauth2_force_refresh_bad": owned_oauth2_connection,
+    "get_other_environment_key": other_environment,
+    "rotate_webhook_signing_key": other_environment,
+    "auth_unknown_integration": any_session,
+    "auth_with_connection_id": any_session,
     "connect_end_user_auth": lambda client: {"token": open_session(client, end_user={"id": "eu-1"})},
     "import_connection_same_id_again": imported_before,
     "oauth2_cc_failed_auth": failing_provider,
@@ -157,13 +190,17 @@ def send(client, request, replaced):
         path = re.sub(r"connect_session_token=\w+", f"connect_session_token={token}", path)
         if "nango_connect_session" in headers.get("Authorization", ""):
             headers["Authorization"] = f"Bearer {token}"
+    if key := replaced.get("key"):
+        headers["Authorization"] = f"Bearer {key}"
+    if state := replaced.get("state"):
+        path = re.sub(r"state=[\w-]+", f"state={state}", path)
     if connection_id := replaced.get("connection"):
         path = re.sub(r"/connections/[^?]+", f"/connections/{connection_id}", path)
     content = request["body"].encode() if request["body"] is not None else None
     built = client.build_request(request["method"], path, content=content, headers=headers)
     if "Authorization" not in headers:
         del built.headers["authorization"]
-    return client.send(built)
+    return client.send(built, follow_redirects=False)
 
 
 def shape(value):
@@ -174,9 +211,21 @@ def shape(value):
     return "number" if type(value) in {int, float} else type(value).__name__
 
 
-def notable(headers):
-    """The headers a client acts on."""
-    return {name.lower() for name in headers if name.lower().startswith(("x-ratelimit", "retry-after", "content-type"))}
+def notable(headers, *, edge):
+    """The headers a client acts on. Redirects and cookies are recorded in the second file only."""
+    acted_on = ("x-ratelimit", "retry-after", "content-type", *(("location", "set-cookie") if edge else ()))
+    return {name.lower() for name in headers if name.lower().startswith(acted_on)}
+
+
+def crossing(headers):
+    """What browsers are told about other origins."""
+    return {name.lower(): value for name, value in headers.items() if name.lower().startswith("access-control")}
+
+
+def redirect(headers):
+    """The names of the query that the provider gets, without PKCE's, which the sandbox's provider does not check."""
+    query = parse_qs(urlsplit(dict(headers)["location"]).query, keep_blank_values=True)
+    return set(query) - {"code_challenge", "code_challenge_method"}
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange["name"])
@@ -191,9 +240,18 @@ def test_the_sandbox_answers_as_nango_did(world, exchange):
     if limited:
         world.patch("/sandbox/settings", json={"rate_limit_per_minute": 100_000}).raise_for_status()
 
-    expected, body = exchange["response"], json.loads(exchange["response"]["body"])
+    expected, headers = exchange["response"], dict(exchange["response"]["headers"])
     assert response.status_code == expected["status"], response.text
-    assert notable(response.headers) == notable(dict(expected["headers"]))
+    edge = exchange.get("edge", False)
+    assert notable(response.headers, edge=edge) == notable(headers, edge=edge)
+    if edge:
+        assert crossing(response.headers) == crossing(headers)
+    if edge and expected["status"] == 302:
+        assert redirect(response.headers) == redirect({name.lower(): value for name, value in headers.items()})
+    if not headers.get("Content-Type", headers.get("content-type", "")).startswith("application/json"):
+        assert response.headers.get("content-type") == headers.get("Content-Type")
+        return
+    body = json.loads(expected["body"])
     assert response.headers["content-type"] == "application/json; charset=utf-8"
     assert shape(response.json()) == shape(body)
     if "error" in body and exchange["name"] != "session_bad_json":  # whose message is JavaScript's own

@@ -1,5 +1,6 @@
 """Nango's rules and oddities that no recording shows whole, and the sandbox's own controls."""
 
+import html
 import json
 import re
 import time
@@ -82,8 +83,15 @@ class TestWhoMayCall:
         headers = {"content-type": content_type} if content_type else {}
         assert code(sandbox.post("/connect/sessions", content=content, headers=headers)) == expected
 
-    def test_an_unknown_path_is_a_plain_404(self, sandbox):
-        assert code(sandbox.get("/nothing")) == (404, "not_found")
+    @pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("PUT", "/connections"), ("GET", "/<b>")])
+    def test_an_unknown_path_or_method_is_a_plain_404_page(self, sandbox, method, path):
+        response = sandbox.request(method, path)
+        assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert f"Cannot {method} {html.escape(path)}" in response.text
+
+    @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+    def test_every_origin_may_call(self, sandbox, method):
+        assert sandbox.request(method, "/connections").headers["access-control-allow-origin"] == "*"
 
 
 class TestSessions:

@@ -1,0 +1,86 @@
+"""The connect link's page and the stand-in provider's, for a browser (CONTRACT 3.2: `connect_link`)."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, cast
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.sandbox import flows, pages
+from app.sandbox.context import Call, Handler, Sandbox, utc_now
+from app.sandbox.guard import session_query
+from app.sandbox.wire import Issue, RefusedError, page, read_query
+
+FLOWS: Final[Mapping[str, Handler]] = {
+    "API_KEY": flows.api_key,
+    "BASIC": flows.basic,
+    "NONE": flows.unauthenticated,
+    "OAUTH2_CC": flows.client_credentials,
+}
+
+
+def show(sandbox: Sandbox) -> Callable[[Request], Response]:
+    """GET /?session_token=…: what the session may connect."""
+
+    def serve(request: Request) -> Response:
+        token = request.query_params.get("session_token", "")
+        session = sandbox.store.session(token, now=utc_now())
+        if session is None:
+            words = "This connect link is not known or has expired: a session lives for 30 minutes. Ask for a new one."
+            return page(sandbox.courier, pages.failed(words), status=401 if token else 404)
+        allowed = session.allowed_integrations
+        integrations = [one for key, one in sandbox.store.integrations.items() if not allowed or key in allowed]
+        html = pages.connect(integrations, token=token, reconnecting=session.reconnects is not None)
+        return page(sandbox.courier, html)
+
+    return serve
+
+
+def submit(sandbox: Sandbox) -> Callable[[Request], Awaitable[Response]]:
+    """POST /sandbox/connect/{integration}?connect_session_token=…: the page's form, given to the integration's flow."""
+
+    async def serve(request: Request) -> Response:
+        now, form = utc_now(), dict(parse_qsl((await request.body()).decode(errors="replace"), keep_blank_values=True))
+        try:
+            caller = session_query(sandbox, request, now)
+            call = Call(
+                sandbox=sandbox,
+                request=request,
+                body=form,
+                query=read_query(request),
+                now=now,
+                session=caller.session,
+            )
+            integration = sandbox.integration(call.path("integration"), status=404)
+            flow = FLOWS.get(integration.auth_mode)
+            if flow is None:
+                raise RefusedError(400, "invalid_auth_mode")
+            made = flow(call)
+        except RefusedError as refused:
+            words = pages.failed(_reason(refused))
+            return page(sandbox.courier, words, status=refused.status, events=refused.events)
+        connection_id = json.loads(bytes(made.body))["connectionId"]
+        response = page(sandbox.courier, pages.connected(connection_id, integration.unique_key))
+        response.background = made.background
+        return response
+
+    return serve
+
+
+def provider(call: Call) -> Response:
+    """GET /sandbox/provider: where an OAuth flow's browser is sent."""
+    told = {name: str(call.query.get(name, "")) for name in ("redirect_uri", "state", "client_id")}
+    expected = f"{call.sandbox.config.public_url}/oauth/callback"
+    if told["redirect_uri"] != expected:
+        return call.page(pages.failed("The redirect_uri is not this sandbox's callback."), status=400)
+    integration = told["client_id"].removeprefix("sandbox-client-")
+    return call.page(pages.provider(integration=integration, redirect_uri=expected, state=told["state"]))
+
+
+def _reason(refused: RefusedError) -> str:
+    """What a person is told of a refusal: its message, else each issue, else the code."""
+    issues = cast("Sequence[Issue]", refused.error.get("errors") or ())
+    told = [f"{'.'.join(issue['path'])}: {issue['message']}" for issue in issues]
+    return str(refused.error.get("message") or "; ".join(told) or refused.error["code"])
