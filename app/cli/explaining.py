@@ -17,6 +17,7 @@ from app.clock import utc_now
 from app.configuration import load
 from app.domain.patterns import Condition, Pattern, compile_pattern
 from app.domain.routing import Decision
+from app.domain.tags import in_lower_case
 from app.errors import InvalidInput, InvalidPattern
 from app.ids import EVENT, parse, show
 from app.services.explaining import (
@@ -132,7 +133,7 @@ def _document(event: str) -> Mapping[str, Any]:
         raise InvalidInput(f"{event}: not usable JSON: a number or a nesting beyond all bounds") from None
     if not isinstance(document, dict):
         raise InvalidInput(f"{event}: an event document is an object")
-    return document
+    return in_lower_case(document)
 
 
 def _on_history(pattern: Pattern, since: timedelta, against: str | None, limit: int, *, as_json: bool) -> bool:

@@ -205,10 +205,12 @@ def _provider(value: object) -> str | None:
 
 
 def _tags(value: object) -> dict[str, str] | None:
-    """The tags a body carries; members that are not strings cannot come from Nango and are dropped."""
+    """The tags a body carries, under lower-case names; members that are not strings cannot come from Nango and are
+    dropped.
+    """
     if not isinstance(value, dict):
         return None
-    return {key: text for key, text in value.items() if isinstance(text, str)}
+    return {key.lower(): text for key, text in value.items() if isinstance(text, str)}
 
 
 def _end_user(value: object) -> EndUser | None:

@@ -26,11 +26,13 @@ def check_select(text: str) -> str | None:
 
 
 def bare(text: str) -> str:
-    """Without the semicolon at its end, and with the colons of literals escaped: they begin no parameter."""
+    """Without the semicolon at its end, with the names of parameters as `parameters` has them, and with the colons of
+    literals escaped: they begin no parameter.
+    """
     escaped = _ASIDE.sub(lambda aside: _COLON.sub(r"\\:", aside[0]), text)
-    return escaped.strip().removesuffix(";").rstrip()
+    return _PARAMETER.sub(lambda one: one[0].lower(), escaped).strip().removesuffix(";").rstrip()
 
 
 def parameters(text: str) -> frozenset[str]:
-    """The names it takes, such as `end_user_id` of `:end_user_id`."""
-    return frozenset(_PARAMETER.findall(_ASIDE.sub(" ", text)))
+    """The names it takes, such as `end_user_id` of `:end_user_id`; in lower case, as tags' are (CONTRACT 2.1)."""
+    return frozenset(name.lower() for name in _PARAMETER.findall(_ASIDE.sub(" ", text)))

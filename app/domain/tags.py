@@ -5,7 +5,7 @@ Lengths count UTF-16 code units, as Nango runs on JavaScript: an emoji outside t
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from app.errors import InvalidTags, TagFault
 
@@ -40,6 +40,14 @@ def normalize(tags: object) -> dict[str, str]:
     if faults or not isinstance(tags, Mapping):
         raise InvalidTags(faults)
     return {key.lower(): value for key, value in tags.items()}
+
+
+def in_lower_case(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An event document that a person wrote, with the names of its tags as stored documents have them."""
+    tags = document.get("tags")
+    if not isinstance(tags, Mapping):
+        return document
+    return {**document, "tags": {name.lower(): value for name, value in tags.items()}}
 
 
 def derive(end_user: Mapping[str, object], organization: Mapping[str, object] | None) -> dict[str, str]:

@@ -264,6 +264,11 @@ def test_a_pattern_is_tried_on_a_document_and_on_a_stored_event(api):
                 assert [one["actual"] for one in answer["conditions"]] == ["free"]
 
 
+def test_the_case_of_a_tags_name_counts_neither_in_the_pattern_nor_in_the_document(api):
+    tried = {"pattern": {"tags": {"PLAN": ["free"]}}, "document": {**DOCUMENT, "tags": {"Plan": "free"}}}
+    assert api("POST", "/routes/test", json=tried, who="viewer").json()["matched"] is True
+
+
 def test_a_pattern_is_tried_on_history_page_by_page_and_against_a_route(api, monkeypatch):
     made(api, "/routes", ROUTE | {"pattern": {"tags": {"plan": ["pro", "free"]}}})
     plans = ["pro", "free", "ent", "ent", "pro"]

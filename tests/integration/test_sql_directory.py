@@ -137,6 +137,13 @@ def test_any_tag_can_name_the_owner(world, application):
     assert world.links("c-1")[0].linked_by == "sql"
 
 
+def test_the_case_of_a_parameter_does_not_count(world, application):
+    query = "SELECT id AS external_id FROM people WHERE id = :endUserId AND id <> ':EndUserId'"
+    use(world, application.open(), query, None)
+    world.settle(auth(tags={"enduserid": "usr_1042"}))
+    assert world.owner("c-1") == ("usr_1042", None)
+
+
 def test_a_colon_in_a_literal_is_no_parameter(world, application):
     query = "SELECT id || ':v2' AS external_id FROM people WHERE id = :end_user_id -- not :this"
     use(world, application.open(), query, None)

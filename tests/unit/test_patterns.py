@@ -196,6 +196,35 @@ def test_names_joined_by_dots_are_the_fields_they_lead_to(document):
     assert matches({"d.a.c": [{"exists": False}], "d": {"a": {"b": [{"exists": True}]}}}, document)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        {"tags": {"Plan": ["pro"]}},
+        {"tags.PLAN": ["pro"]},
+        {"tags": {"Team.Size": [5]}},
+        {"tags": {"team": {"Size": [5]}}},
+        {"$or": [{"tags": {"Plan": ["free"]}}, {"tags": {"Plan": ["pro"]}}]},
+        {"tags": {"$or": [{"Plan": ["pro"]}, {"Tier": ["gold"]}]}},
+    ],
+)
+def test_the_case_of_a_tags_name_does_not_count(pattern):
+    assert compile_pattern(pattern).matches({"tags": {"plan": "pro", "team.size": 5}})
+
+
+def test_the_case_counts_in_values_and_in_other_fields():
+    document = {"type": "a", "tags": {"plan": "pro"}, "payload": {"Tags": {"Plan": "x"}, "tags": {"Plan": "x"}}}
+    assert not compile_pattern({"tags": {"plan": ["Pro"]}}).matches(document)
+    assert not compile_pattern({"Type": ["a"]}).matches(document)
+    assert compile_pattern({"payload": {"tags": {"Plan": ["x"]}}}).matches(document)
+    assert not compile_pattern({"payload": {"tags": {"plan": ["x"]}}}).matches(document)
+
+
+def test_a_tag_asked_for_in_two_cases_is_asked_for_twice():
+    with pytest.raises(InvalidPattern, match="twice") as refused:
+        compile_pattern({"tags": {"Plan": ["pro"], "plan": ["free"]}})
+    assert refused.value.path == "tags.plan"
+
+
 def test_a_field_that_is_there_in_both_ways_has_both_values():
     document = {"a.b": 1, "a": {"b": 2, "c": 3}}
     assert matches({"a": {"b": [1]}}, document)

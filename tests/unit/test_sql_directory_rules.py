@@ -55,6 +55,12 @@ def test_names_are_found_outside_of_literals_casts_and_comments():
     assert bare(r"SELECT ':no' || :yes, ':2\:3' /* :nor */") == r"SELECT '\:no' || :yes, '\:2\:3' /* \:nor */"
 
 
+def test_the_case_of_a_parameter_does_not_count():
+    text = "SELECT id AS \"Id\" FROM Users WHERE a = :endUserId OR b = ':EndUserId' OR c = :ENDUSERID"
+    assert names_in(text) == {"enduserid"}
+    assert bare(text) == ("SELECT id AS \"Id\" FROM Users WHERE a = :enduserid OR b = '\\:EndUserId' OR c = :enduserid")
+
+
 def test_every_tag_is_a_parameter_and_the_legacy_end_user_fills_what_tags_do_not_say():
     keys = TagKeys(user_id="app.user-id")
     claim = Claim(user_id="u", organization_id="o", linked_by="x")

@@ -32,7 +32,8 @@ def compile_node(value: dict[str, object], path: Path = (), *, in_or: bool = Fal
         raise InvalidPattern(path=shown, reason=f"nested deeper than {MAX_DEPTH} levels")
     fields: dict[str, Part] = {}
     choices: tuple[Choice, ...] = ()
-    for name, part in value.items():
+    for written, part in value.items():
+        name = _field_name(written, path)
         below = (*path, name)
         if name == "$or":
             choices = (_choice(part, below),)
@@ -47,6 +48,12 @@ def compile_node(value: dict[str, object], path: Path = (), *, in_or: bool = Fal
     return Node(fields, choices)
 
 
+def _field_name(name: str, path: Path) -> str:
+    """A field's name as documents have it: tags have lower-case names there, as Nango stores them (CONTRACT 2.1)."""
+    above = [part for part in path if not part.startswith("$or[")]
+    return name.lower() if above[:1] == ["tags"] else name
+
+
 def _part(part: object, path: Path, *, in_or: bool) -> Part:
     if isinstance(part, dict):
         return compile_node(part, path, in_or=in_or)
@@ -59,7 +66,7 @@ def _joined(one: Part, other: Part, path: Path) -> Part:
     """Two members of an object that go into the same field, as `a.b` and `a.c` do."""
     (leaf, node), (other_leaf, other_node) = parted(one), parted(other)
     if leaf is not None and other_leaf is not None:
-        raise InvalidPattern(path=dotted(path), reason="the field is asked for twice, once by a name with dots")
+        raise InvalidPattern(path=dotted(path), reason="the field is asked for twice, by two ways to write its name")
     if node is not None and other_node is not None:
         fields = dict(node.fields)
         for name, part in other_node.fields.items():

@@ -1,6 +1,7 @@
 """Why an event went where, and what a pattern would match: the judgement over REST. Nothing is changed."""
 
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -11,6 +12,7 @@ from app.config_file import duration
 from app.db import listing
 from app.domain.access import Scope
 from app.domain.patterns import Pattern, compile_pattern
+from app.domain.tags import in_lower_case
 from app.errors import FieldFault, InvalidFields
 from app.ids import EVENT, show
 from app.services.defining import routes
@@ -174,9 +176,9 @@ def _check(body: PatternTrial) -> None:
         raise InvalidFields([FieldFault(name, "goes_with", "goes with since") for name in alone])
 
 
-def _document(call: Call, body: PatternTrial) -> dict[str, Any]:
+def _document(call: Call, body: PatternTrial) -> Mapping[str, Any]:
     if body.document is not None:
-        return body.document
+        return in_lower_case(body.document)
     wanted = _visible(call, body.event or "")
     with call.context.database.read() as session:
         return document_of(session, wanted)
