@@ -7,7 +7,8 @@ STAMP := $(VENV)/.setup-done
 # Acceptance tests start all of Waylink's processes: fewer of them at the same time.
 TEST_PROCESSES ?= 3
 ACCEPTANCE_PROCESSES ?= 2
-PYTEST := $(BIN)/python -m pytest
+# A set's order, too, is the same in every run.
+PYTEST := PYTHONHASHSEED=0 $(BIN)/python -m pytest
 # The real index's hashes only: a local wheel folder would put its own files' hashes into the locks.
 COMPILE := env -u UV_FIND_LINKS -u UV_EXTRA_INDEX_URL -u UV_INDEX $(BIN)/uv pip compile --quiet --universal \
 	--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links $(LOCK_OPTIONS)
@@ -21,7 +22,7 @@ EXTRA_TESTS = $(wildcard tests/browser/test_*.py) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run migrate test test-all check bench bench-quick docs lock clean
+.PHONY: help setup run migrate test test-all test-random check bench bench-quick docs lock clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -58,6 +59,9 @@ else
 	@echo "There are no tests that need more."
 endif
 
+test-random: setup ## the tests that draw at random, with new seeds for SECONDS=120 (SEED=1 repeats a run)
+	$(BIN)/python -m tests.random_run --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED))
+
 check: setup ## format, lint, types, import rules, and that the locks fit pyproject.toml
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -81,5 +85,5 @@ lock: setup ## renew the lock files after a change of pyproject.toml (LOCK_OPTIO
 		$(COMPILE) --constraints requirements-dev.lock --output-file requirements-build.lock -
 
 clean: ## remove .venv and everything that was built; the data folder .waylink stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .random-findings
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

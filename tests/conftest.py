@@ -1,13 +1,14 @@
 """Fixtures that need a server, and the rule that a skipped test is a failure where everything is to be run."""
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import HealthCheck, settings
 
+from tests.drawing import draw_by, seed_of_this_test
 from tests.servers import PostgresServer, ValkeyServer, in_memory
 
 # Where SQLite's files of the tests are; what passed takes its own away (pyproject.toml).
@@ -16,9 +17,16 @@ if (memory := in_memory()) is not None:
 
 BROWSER_TESTS = Path(__file__).parent / "browser"
 
-# How long an example takes is the machine's business, which others may load.
-settings.register_profile("waylink", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("waylink")
+
+def pytest_configure(config: pytest.Config) -> None:
+    seed = config.getoption("--hypothesis-seed")
+    draw_by(None if seed is None else int(seed))
+
+
+@pytest.fixture(autouse=True)
+def _random_starts_alike(request: pytest.FixtureRequest) -> None:
+    """What the code draws by itself, such as a wait, does not depend on the tests before."""
+    random.seed(seed_of_this_test(request.node.nodeid))
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +89,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if BROWSER_TESTS in item.path.parents:
             item.add_marker("browser")
+        if item.get_closest_marker("hypothesis"):
+            item.add_marker("draws")
 
 
 @pytest.hookimpl(trylast=True)

@@ -15,6 +15,7 @@ from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.configuration import load
+from app.domain.json_values import STRICT
 from app.domain.patterns import Condition, Pattern, compile_pattern
 from app.domain.routing import Decision
 from app.domain.tags import in_lower_case
@@ -126,7 +127,7 @@ def _document(event: str) -> Mapping[str, Any]:
         with closing(open_current(load())) as database, database.read() as session:
             return document_of(session, parse(EVENT, event))
     try:
-        document = json.loads(_text(event))
+        document = STRICT.decode(_text(event))
     except json.JSONDecodeError as wrong:
         raise InvalidInput(f"{event}: not JSON: {wrong.msg} at line {wrong.lineno}, column {wrong.colno}") from None
     except (ValueError, RecursionError):

@@ -5,13 +5,13 @@ Nango does not send a refused webhook again (CONTRACT 1.6) and announces new typ
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from app.domain.json_values import STRICT
 from app.domain.linking import EndUser
 from app.domain.scrub import replace_unstorable, scrub
 from app.domain.tags import utf16_length
@@ -96,7 +96,7 @@ class Notice:
 def read(body: bytes) -> Notice:
     """Judge raw webhook bytes (CONTRACT 1). Never raises."""
     try:
-        parsed = _STRICT.decode(body.decode("utf-8"))
+        parsed = STRICT.decode(body.decode("utf-8"))
         if b"\\u" in body:
             parsed = _storable(parsed)
     except (ValueError, RecursionError) as problem:
@@ -150,7 +150,7 @@ def settle_failure_type(notice: Notice, *, known: bool) -> EventType:
 
 def _read_auth(body: Mapping[str, object]) -> Notice:
     operation, success = body.get("operation"), body.get("success")
-    integration, connection_id = _name(body.get("providerConfigKey")), _name(body.get("connectionId"))
+    integration, connection_id = name_in(body.get("providerConfigKey")), name_in(body.get("connectionId"))
     if body.get("from") != "nango" or integration is None or connection_id is None:
         return unhandled("shaped like an auth event, but its envelope is not Nango's")
     if not isinstance(operation, str) or not isinstance(success, bool) or (operation, success) not in _AUTH_TYPES:
@@ -160,8 +160,8 @@ def _read_auth(body: Mapping[str, object]) -> Notice:
         connection_id=connection_id,
         integration=integration,
         provider=_provider(body.get("provider")),
-        auth_mode=_name(body.get("authMode")),
-        environment=_name(body.get("environment")),
+        auth_mode=name_in(body.get("authMode")),
+        environment=name_in(body.get("environment")),
         operation=operation,
         success=success,
         tags=_tags(body.get("tags")),
@@ -171,7 +171,7 @@ def _read_auth(body: Mapping[str, object]) -> Notice:
 
 
 def _read_other(kind: EventType, body: Mapping[str, object]) -> Notice:
-    integration, connection_id = _name(body.get("providerConfigKey")), _name(body.get("connectionId"))
+    integration, connection_id = name_in(body.get("providerConfigKey")), name_in(body.get("connectionId"))
     wrapped = kind is EventType.NANGO_FORWARD
     # A forward names its provider in `from` and may come without a connection (CONTRACT 10).
     if integration is None or (connection_id is None and not wrapped) or (body.get("from") != "nango" and not wrapped):
@@ -194,14 +194,14 @@ def unhandled(problem: str) -> Notice:
     return Notice(type=EventType.NANGO_UNHANDLED, problem=problem)
 
 
-def _name(value: object) -> str | None:
-    # Counted as Nango does: what it could not have given out, it cannot be asked about.
+def name_in(value: object) -> str | None:
+    """The value of a member where it can be a name, counted as Nango does: any other it cannot have given out."""
     return value if isinstance(value, str) and value and utf16_length(value) <= MAX_NAME else None
 
 
 def _provider(value: object) -> str | None:
     # Nango writes the literal "unknown" when it had no integration at hand (CONTRACT 1.2).
-    return None if value == "unknown" else _name(value)
+    return None if value == "unknown" else name_in(value)
 
 
 def _tags(value: object) -> dict[str, str] | None:
@@ -217,9 +217,9 @@ def _end_user(value: object) -> EndUser | None:
     if not isinstance(value, dict):
         return None
     found = EndUser(
-        id=_name(value.get("endUserId")),
-        email=_name(value.get("endUserEmail")),
-        organization_id=_name(value.get("organizationId")),
+        id=name_in(value.get("endUserId")),
+        email=name_in(value.get("endUserEmail")),
+        organization_id=name_in(value.get("organizationId")),
     )
     return found if found.id or found.email or found.organization_id else None
 
@@ -232,20 +232,6 @@ def _error(value: object) -> EventError | None:
         type=scrub(kind, limit=100) if isinstance(kind, str) else "unknown",
         description=scrub(description) if isinstance(description, str) else "",
     )
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number beyond the range of a double")
-    return number
-
-
-_STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _storable(value: object) -> object:

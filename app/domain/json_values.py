@@ -1,5 +1,6 @@
-"""Values that are about to travel as JSON: copied into plain ones, and refused where Nango could not keep them."""
+"""JSON by its standard: a reader that takes nothing else, and values copied for travelling that Nango can keep."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Final
@@ -11,6 +12,21 @@ MAX_DEPTH: Final = 100
 MAX_SHOWN: Final = 64
 
 JsonObject = Mapping[str, object]
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number beyond the range of a double")
+    return number
+
+
+# Python's own reader takes NaN, Infinity and 1e999, which no other system does. ValueError for these, too.
+STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def json_object(value: object, name: str) -> dict[str, object]:

@@ -9,7 +9,8 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from app.domain.event import MAX_NAME, EventType, read
+from app.domain.event import EventType, name_in, read
+from app.domain.json_values import STRICT
 
 REDACTED: Final = "[redacted]"
 _NOTHING: Final = b"{}"  # of a body that is not understood; it is read as one of no known type
@@ -38,19 +39,15 @@ def kept(body: bytes, policy: PayloadPolicy) -> bytes:
     if kind not in {EventType.NANGO_FORWARD, EventType.NANGO_UNHANDLED}:
         return body
     try:
-        came = json.loads(body)
+        came = STRICT.decode(body.decode())
     except (ValueError, RecursionError):
         return _NOTHING
     if kind is EventType.NANGO_UNHANDLED:
         return _written(_redacted(came)) if policy is PayloadPolicy.REDACTED else _NOTHING
-    envelope = {name: came[name] for name in _ENVELOPE if _is_name(came.get(name))}
+    envelope = {name: came[name] for name in _ENVELOPE if name_in(came.get(name))}
     if policy is PayloadPolicy.REDACTED:
         envelope["payload"] = _redacted(came.get("payload"))
     return _written(envelope)
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_NAME
 
 
 def _redacted(value: object) -> object:

@@ -7,14 +7,13 @@ from contextlib import nullcontext, suppress
 from itertools import pairwise
 from random import Random
 
-import pytest
-
 from app.db import reconciliations
 from app.db.models import Connection, Event, Link, User
 from app.domain.reconciling import YOUNG, RunOutcome, Trigger
 from app.domain.states import ConnectionStatus, EventState
 from app.services.reconciling import Reconciler
 from app.services.run_requests import open_run
+from tests.drawing import seeds
 from tests.integration.sandbox_server import control, register, serve
 from tests.integration.world import DANA, OMAR, KilledError, auth, dying_at, failure
 
@@ -130,7 +129,7 @@ def reconcile(world):
     assert (run.outcome, run.problem) == (RunOutcome.COMPLETED, None)
 
 
-@pytest.mark.parametrize("seed", [100, 101, 107])
+@seeds(100, 101, 107)
 def test_all_ends_as_nango_has_it_and_nothing_forged_was_ever_believed(*, open_world, monkeypatch, seed):
     monkeypatch.setattr("app.services.looking.PAGE_EVERY", 0.0)  # the clock runs faster than the burst
     with serve() as nango:

@@ -61,6 +61,7 @@ def test_every_shape_is_a_json_schema(served):
         jsonschema_rs.meta.validate(schema | {"$schema": "https://json-schema.org/draft/2020-12/schema"})
 
 
+@pytest.mark.draws
 @pytest.mark.parametrize("one", ENDPOINTS, ids=lambda one: one.name)
 def test_every_route_answers_as_the_document_says(api, served, one):
     # Whoever asks may do everything, so that it is the endpoints that answer.
@@ -69,9 +70,7 @@ def test_every_route_answers_as_the_document_says(api, served, one):
     operation = schema[one.template][one.method]
     headers = {"authorization": f"Bearer {api.secrets['everything']}"}
 
-    @hypothesis.settings(
-        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @hypothesis.settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy())
     def answers(case):
         case.call_and_validate(headers=headers, excluded_checks=ELSEWHERE)

@@ -19,6 +19,7 @@ from app.environments import Environment, SigningKeys
 from app.nango.types import RateLimit
 from app.services.budget import PROCESSES, Budget, _connect
 from app.services.nango_clients import NangoClients
+from tests.drawing import seeds
 from tests.integration.sandbox_server import API_KEY, register, serve
 from tests.integration.world import DANA, auth, closed_port
 
@@ -83,9 +84,10 @@ def clients_of():
         clients.close()
 
 
-def test_what_redis_does_is_what_the_rules_say(open_budget, seconds):
+@seeds(7)
+def test_what_redis_does_is_what_the_rules_say(open_budget, seconds, seed):
     budget, expected = open_budget(limit=50, clock=seconds), Bucket(limit=50)
-    chance = random.Random(7)
+    chance = random.Random(seed)
     for _ in range(400):
         seconds.now = round(seconds.now + chance.choice([0, 0.25, 1, 30, 61]), 3)
         calls, background = chance.choice([0, 1, 1, 3, -1, -2]), chance.random() < 0.5

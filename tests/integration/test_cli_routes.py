@@ -150,6 +150,7 @@ def test_a_pattern_is_tried_on_history(waylink: Command, event: str) -> None:
         (["test", '{"type": ["x"]}', "--event", "broken.json"], "line 1, column 8"),
         (["test", '{"type": ["x"]}', "--event", "list.json"], "is an object"),
         (["test", '{"type": ["x"]}', "--event", "deep.json"], "beyond all bounds"),
+        (["test", '{"type": ["x"]}', "--event", "infinite.json"], "beyond all bounds"),
         (["test", '{"type": ["x"]}', "--event", "evt_1"], "not an id"),
         (["explain", "nonsense"], "not an id"),
     ],
@@ -158,6 +159,7 @@ def test_what_cannot_be_used_is_2_with_the_reason(waylink: Command, arguments: l
     (waylink.folder / "broken.json").write_text('{"type"')
     (waylink.folder / "list.json").write_text("[]")
     (waylink.folder / "deep.json").write_text("[" * 100_000)
+    (waylink.folder / "infinite.json").write_text('{"type": "x", "payload": Infinity}')
     assert said in one_line_error(waylink.inside("routes", *arguments), 2)
 
 

@@ -23,6 +23,7 @@ from app.services.delivery import _document
 from app.services.effects import TOLD_BEFORE
 from app.services.event_acts import Outcome, Routes
 from app.services.route_cache import RouteCache
+from tests.drawing import seeds
 from tests.integration.world import DANA, auth, in_threads
 
 CREATED = {"type": ["connection.created"]}
@@ -382,7 +383,7 @@ def test_two_backfills_at_once_make_each_job_once(world, open_world):
 # Whatever people do, in any order
 
 
-@pytest.mark.parametrize("seed", range(6))
+@seeds(*range(6))
 def test_whatever_is_done_in_any_order_an_event_has_one_job_per_route_and_its_id_stays(world, clock, seed):
     chance = random.Random(seed)
     events = settle(world, 3, plan="pro")

@@ -17,6 +17,7 @@ from app.services import reconciling
 from app.services.nango_clients import NangoClients
 from app.services.reconciling import Reconciler
 from app.services.run_requests import open_run
+from tests.drawing import seeds
 from tests.integration import world as worlds
 from tests.integration.sandbox_server import control, register, serve
 from tests.integration.world import DANA, OMAR, KilledError, auth, dying_at, in_threads
@@ -766,7 +767,7 @@ def what_we_have(world):
     return {one.connection_id: (one.nango_id, one.tags, one.last_error_type is not None) for one in living}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@seeds(*range(4))
 def test_whatever_happens_and_whatever_webhook_is_lost_one_period_later_all_is_as_nango_has_it(world, nango, seed):
     """Connections are made, re-tagged, broken, repaired, deleted and made again; most webhooks never come."""
     random = Random(seed)

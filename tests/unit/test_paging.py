@@ -8,6 +8,7 @@ import pytest
 
 from app.nango import NangoClient
 from app.nango.paging import OVERLAP, next_window
+from tests.drawing import seeds
 
 
 class Table:
@@ -78,7 +79,7 @@ def test_a_burst_of_new_rows_is_no_list_without_an_end() -> None:
     assert set(range(1, 2001)) <= set(read(table, 1000))
 
 
-@pytest.mark.parametrize("seed", range(30))
+@seeds(*range(30))
 def test_whoever_stays_comes_exactly_once_however_the_list_changes(seed: int) -> None:
     chance = random.Random(seed)
 
