@@ -28,6 +28,7 @@ def _refusing(wrong: Callable[[str], str | None]) -> Callable[[str], str]:
 Name = Annotated[str, AfterValidator(_refusing(wrong_name))]
 JobName = Annotated[str, AfterValidator(_refusing(wrong_job))]
 MAX_QUERY_TIME: Final = timedelta(seconds=3)
+UUID_PATTERN: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _DURATION: Final = re.compile(r"(\d+)\s*([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -57,12 +58,18 @@ class EnvironmentEntry(_Strict):
     signing_keys_env: str | None = None
     signing_keys_file: Path | None = None
     payloads: PayloadPolicy = PayloadPolicy.FULL
+    account_key_env: str | None = None
+    account_key_file: Path | None = None
+    nango_id: Annotated[str, StringConstraints(pattern=UUID_PATTERN)] | None = None
 
     @model_validator(mode="after")
     def _one_source_each(self) -> "EnvironmentEntry":
-        for name in ("api_key", "signing_keys"):
+        for name in ("api_key", "signing_keys", "account_key"):
             if getattr(self, f"{name}_env") is not None and getattr(self, f"{name}_file") is not None:
                 raise ValueError(f"has both {name}_env and {name}_file: keep one")
+        given = self.account_key_env is not None or self.account_key_file is not None
+        if given != (self.nango_id is not None):
+            raise ValueError("account_key_env or account_key_file goes with nango_id, the environment's UUID at Nango")
         return self
 
 

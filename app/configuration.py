@@ -109,6 +109,9 @@ def _environments(
 
 
 def _plain_environment(settings: Settings, problems: list[Problem]) -> Environment:
+    if (settings.nango_account_key is None) != (settings.nango_environment_id is None):
+        what = "goes with WAYLINK_NANGO_ENVIRONMENT_ID, the environment's UUID at Nango: set both or none"
+        problems.append(Problem("WAYLINK_NANGO_ACCOUNT_KEY", what))
     keys = split_keys(settings.nango_signing_keys.get_secret_value()) if settings.nango_signing_keys else ()
     if not keys:
         problems.append(
@@ -124,6 +127,8 @@ def _plain_environment(settings: Settings, problems: list[Problem]) -> Environme
         account="default",
         signing_keys=SigningKeys(tuple(SecretStr(key) for key in keys)),
         api_key=settings.nango_api_key,
+        account_key=settings.nango_account_key,
+        nango_id=settings.nango_environment_id,
     )
 
 
@@ -151,6 +156,10 @@ def _environment_of_file(
         signing_keys=keys,
         api_key=api_key,
         payloads=entry.payloads,
+        account_key=given_secret(
+            f"{where}.account_key", entry.account_key_env, entry.account_key_file, environ, problems
+        ),
+        nango_id=entry.nango_id,
     )
 
 
@@ -183,6 +192,8 @@ def _sandbox_environment(file: Path) -> Environment | None:
             signing_keys=SigningKeys((SecretStr(known["signing_key"]),)),
             api_key=SecretStr(known["api_key"]),
             sandboxed=True,
+            account_key=SecretStr(known["account_key"]) if "account_key" in known else None,
+            nango_id=known.get("environment_id"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -93,6 +93,8 @@ class Environment:
     api_key: SecretStr | None = None
     sandboxed: bool = False
     payloads: PayloadPolicy = PayloadPolicy.FULL
+    account_key: SecretStr | None = None  # of the account; shows the environment's own settings
+    nango_id: str | None = None  # the environment's UUID at Nango
 
     @property
     def has_api(self) -> bool:

@@ -23,6 +23,7 @@
     └── NangoError                Nango answered, or failed to
         ├── NangoConnectionNotFound
         ├── NangoUnknownIntegration
+        ├── NangoUnknownEnvironment
         ├── NangoUnauthorized     the API key is wrong (401)
         ├── NangoForbidden        the API key lacks a scope (403)
         ├── NangoInvalidRequest   Nango refused body or query (400, 415)
@@ -249,6 +250,10 @@ class NangoConnectionNotFound(NangoError):
 
 class NangoUnknownIntegration(NangoError):
     what = "Nango knows no such integration"
+
+
+class NangoUnknownEnvironment(NangoError):
+    what = "Nango knows no environment of this UUID in the account"
 
 
 class NangoUnauthorized(NangoError):

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.config_file import ConfigFile, duration
+from app.config_file import UUID_PATTERN, ConfigFile, duration
 from app.domain.addresses import Network, read_networks
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
 from app.embedded import broker_url as embedded_broker_url
@@ -78,6 +78,25 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s/]+(:\d+)?(/\S*)?$",
         description="Nango's API origin for the environment `default`.",
         examples=[DEFAULT_BASE_URL],
+    )
+    nango_account_key: SecretStr | None = Field(
+        None,
+        description="Account API key of Nango, by which `waylink check` looks at the webhook settings of the "
+        "environment `default`; scopes account:environments:read and :read_secret.",
+        examples=["an account API key"],
+    )
+    nango_environment_id: str | None = Field(
+        None,
+        pattern=UUID_PATTERN,
+        description="UUID that the environment `default` has at Nango, for WAYLINK_NANGO_ACCOUNT_KEY.",
+        examples=["00000000-0000-4000-8000-000000000001"],
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+(/[^\s?#]*)?$",
+        description="Where Nango reaches Waylink, without the path of the webhooks. `waylink check` compares it with "
+        "the webhook URL at Nango.",
+        examples=["https://waylink.example"],
     )
     allowed_hosts: str = Field(
         "",

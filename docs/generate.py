@@ -33,6 +33,10 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "newest first, separated by commas or blanks.",
             "signing_keys_file": "File that holds the signing keys in the same form. "
             "A change is noticed within a second, without a restart. Not beside `signing_keys_env`.",
+            "account_key_env": "Name of the variable that holds an account API key of Nango, by which `waylink check` "
+            "looks at the environment's webhook settings.",
+            "account_key_file": "File that holds it instead. Not beside `account_key_env`.",
+            "nango_id": "UUID of the environment at Nango, which goes with the account API key.",
             "payloads": "What is kept of the provider's webhooks that Nango forwards: `full`, `redacted` or `none` "
             "([what that means](webhooks.md#what-is-kept-of-forwarded-webhooks)).",
         },

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.broker import Broker
 from app.cli.output import print_rows
+from app.cli.places import webhook_path
 from app.configuration import load
 from app.db import routes as route_rows
 from app.db.application import reason
@@ -19,8 +20,10 @@ from app.db.engine import connect
 from app.db.schema import require_current
 from app.domain.answering import COLUMNS
 from app.domain.budget import Priority
+from app.domain.webhook_settings import remarks
 from app.environments import Environment
-from app.errors import BrokerUnavailable, DatabaseNotMigrated, WaylinkError
+from app.errors import BrokerUnavailable, DatabaseNotMigrated, InvalidInput, NangoError, WaylinkError
+from app.nango.client import NangoClient
 from app.sealing import KEY_FILE
 from app.services.reaching import reach
 from app.settings import Settings
@@ -60,6 +63,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("environments", "note", detail)
     for name, environment in settings.environments.items():
         yield _environment(settings, name, environment)
+        yield from _webhook_settings(settings, environment)
     if database.result == "ok":
         yield from _destinations(settings)
 
@@ -148,3 +152,36 @@ def _environment(settings: Settings, name: str, environment: Environment) -> Fin
             return Finding(what, "bad", f"{environment.base_url}: {refused}")
     sandbox = " (the sandbox)" if environment.sandboxed else ""
     return Finding(what, "ok", f"{environment.base_url}{sandbox} answers, {keys} signing key(s)")
+
+
+def _webhook_settings(settings: Settings, environment: Environment) -> Iterator[Finding]:
+    """What an account API key shows of the webhook settings (CONTRACT 11): where they go, and which are sent."""
+    what = f"webhooks of {environment.name}"
+    if environment.account_key is None or environment.nango_id is None:
+        return
+    account_key = environment.account_key.get_secret_value()
+    with NangoClient(base_url=environment.base_url, api_key=account_key, read_timeout=10) as client:
+        try:
+            told = client.get_webhook_settings(environment.nango_id)
+        except (NangoError, InvalidInput) as refused:
+            yield Finding(what, "bad", f"the settings at Nango are not shown: {refused}")
+            return
+        found = [*remarks(told, path=webhook_path(environment.name), origin=settings.public_url)]
+        for one in found:
+            yield Finding(what, "bad" if one.bad else "note", one.detail)
+        if not any(one.bad for one in found):
+            yield Finding(what, "ok", "they come here, and those that Waylink needs are on")
+        yield _signing_key(client, environment, environment.nango_id)
+
+
+def _signing_key(client: NangoClient, environment: Environment, nango_id: str) -> Finding:
+    what = f"signing key of {environment.name}"
+    try:
+        key = client.get_webhook_settings(nango_id, signing_key=True).signing_key
+    except NangoError as refused:
+        return Finding(what, "note", f"not compared with Nango's: {refused}")
+    if key is None:
+        return Finding(what, "note", "not compared: Nango does not show it")
+    if key not in environment.signing_keys.live():
+        return Finding(what, "bad", "Nango signs with a key that is not live here: every webhook is refused")
+    return Finding(what, "ok", "the key that Nango signs with is live here")

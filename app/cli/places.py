@@ -15,7 +15,11 @@ def web_origin(settings: Settings) -> str:
 
 def webhook_url(settings: Settings, environment: str) -> str:
     """Where Nango's webhooks of this environment go."""
-    return f"{web_origin(settings)}/webhooks/nango" + ("" if environment == "default" else f"/{environment}")
+    return web_origin(settings) + webhook_path(environment)
+
+
+def webhook_path(environment: str) -> str:
+    return "/webhooks/nango" if environment == "default" else f"/webhooks/nango/{environment}"
 
 
 def is_free(host: str, port: int) -> bool:

@@ -8,7 +8,7 @@ import uvicorn
 
 from app.errors import WaylinkError
 from app.sandbox.app import create_sandbox
-from app.sandbox.config import SandboxConfig
+from app.sandbox.config import DEFAULT_ENVIRONMENT_ID, SandboxConfig
 from app.sandbox.guard import is_uuid4
 
 
@@ -44,6 +44,20 @@ def _uuid4(_: click.Context, parameter: click.Parameter, value: str | None) -> s
     help="Name in the webhooks.",
 )
 @click.option(
+    "--account-key",
+    callback=_uuid4,
+    envvar="WAYLINK_SANDBOX_ACCOUNT_KEY",
+    help="Account API key, a UUIDv4, that shows the environment's webhook settings.",
+)
+@click.option(
+    "--environment-id",
+    default=DEFAULT_ENVIRONMENT_ID,
+    show_default=True,
+    callback=_uuid4,
+    envvar="WAYLINK_SANDBOX_ENVIRONMENT_ID",
+    help="The environment's UUID at Nango.",
+)
+@click.option(
     "--token-lifetime",
     default=3600.0,
     show_default=True,
@@ -73,6 +87,8 @@ def sandbox(
     signing_key: str | None,
     webhook_url: str | None,
     environment: str,
+    account_key: str | None,
+    environment_id: str,
     token_lifetime: float,
     replica_lag: float,
     state_file: Path | None,
@@ -84,6 +100,8 @@ def sandbox(
         signing_key=signing_key or str(uuid.uuid4()),
         webhook_url=webhook_url,
         environment=environment,
+        account_key=account_key,
+        environment_id=environment_id.lower(),
         public_url=base_url,
         token_lifetime=token_lifetime,
         replica_lag=replica_lag,

@@ -20,6 +20,7 @@ from app.cli.places import is_free, require_free, web_origin, webhook_url
 from app.configuration import SANDBOX_FILE, load
 from app.db.engine import connect
 from app.environments import Environment
+from app.sandbox.config import DEFAULT_ENVIRONMENT_ID
 from app.sandbox.scenario import play
 from app.settings import Settings
 from app.supervisor import Child, Supervisor, take_lock
@@ -85,6 +86,7 @@ def _sandbox(settings: Settings) -> Child:
             "WAYLINK_SANDBOX_PORT": base_url.rpartition(":")[2],
             "WAYLINK_SANDBOX_API_KEY": known["api_key"],
             "WAYLINK_SANDBOX_SIGNING_KEY": known["signing_key"],
+            "WAYLINK_SANDBOX_ACCOUNT_KEY": known["account_key"],
             "WAYLINK_SANDBOX_WEBHOOK_URL": webhook_url(settings, "default"),
             "WAYLINK_SANDBOX_STATE_FILE": str(settings.data_dir / "sandbox-state.json"),
         },
@@ -104,6 +106,8 @@ def _prepare_sandbox(settings: Settings) -> None:
         "base_url": f"http://127.0.0.1:{port}",
         "api_key": known.get("api_key") or str(uuid.uuid4()),
         "signing_key": known.get("signing_key") or str(uuid.uuid4()),
+        "account_key": known.get("account_key") or str(uuid.uuid4()),
+        "environment_id": DEFAULT_ENVIRONMENT_ID,
     }
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as opened:

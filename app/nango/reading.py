@@ -5,7 +5,14 @@ from typing import Final
 
 from app.domain import tags as tag_rules
 from app.domain.json_values import JsonObject
-from app.errors import InvalidInput, NangoConnectionNotFound, NangoUnexpected, NangoUnknownIntegration
+from app.domain.webhook_settings import WebhookSettings
+from app.errors import (
+    InvalidInput,
+    NangoConnectionNotFound,
+    NangoUnexpected,
+    NangoUnknownEnvironment,
+    NangoUnknownIntegration,
+)
 from app.nango import wire
 from app.nango.credentials import Credentials, OAuth2Credentials
 from app.nango.operations import Operations, connection_path, of_integration, segment, text, texts
@@ -162,6 +169,21 @@ class Reading(Operations):
         Raises what `get_connection` raises.
         """
         return self.get_connection(integration, connection_id, credentials=False, timeout=timeout).metadata or {}
+
+    def get_webhook_settings(
+        self, environment_id: str, *, signing_key: bool = False, timeout: float | None = None
+    ) -> WebhookSettings:
+        """Where an environment's webhooks go and which are sent, by its UUID; the client's key has to be an account's.
+
+        Scope account:environments:read, for the signing key …:read_secret. Raises NangoUnknownEnvironment.
+        """
+        call = Call(
+            path=f"/environments/{segment(environment_id, 'environment_id')}",
+            query={"with_secrets": "true"} if signing_key else {},
+            repeatable=True,
+            not_found=NangoUnknownEnvironment,
+        )
+        return wire.webhook_settings(wire.decode(self._call(call, timeout=timeout), wire.WireOneEnvironment).data)
 
     def list_integrations(self, *, timeout: float | None = None) -> IntegrationList:
         """All integrations of the environment; Nango does not page them. Scope environment:integrations:list."""

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from app.domain.webhook_settings import WebhookSettings
 from app.errors import NangoUnexpected
 from app.nango.answers import Answer
 from app.nango.credentials import NoCredentials
@@ -97,6 +98,19 @@ class WireOneIntegration(msgspec.Struct):
     data: WireIntegration
 
 
+class WireEnvironment(msgspec.Struct):
+    """The members of `webhooks` that are known to be there; its switches are found by their names."""
+
+    webhooks: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return "<WireEnvironment, secrets hidden>"
+
+
+class WireOneEnvironment(msgspec.Struct):
+    data: WireEnvironment
+
+
 class WireSession(msgspec.Struct):
     token: str
     connect_link: str
@@ -176,6 +190,15 @@ def integration(row: WireIntegration, observed_at: datetime) -> Integration:
         created_at=parse_timestamp(row.created_at, "created_at"),
         updated_at=parse_timestamp(row.updated_at, "updated_at"),
         observed_at=observed_at,
+    )
+
+
+def webhook_settings(row: WireEnvironment) -> WebhookSettings:
+    webhooks = row.webhooks
+    texts = {name: webhooks.get(name) for name in ("primary_url", "secondary_url", "signing_key")}
+    return WebhookSettings(
+        **{name: value if isinstance(value, str) and value else None for name, value in texts.items()},
+        switches={name: value for name, value in webhooks.items() if name.startswith("on_") and value in {True, False}},
     )
 
 

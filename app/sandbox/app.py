@@ -16,6 +16,7 @@ from app.sandbox import (
     connect_pages,
     connections,
     controls,
+    environment,
     fault_controls,
     flows,
     integrations,
@@ -29,11 +30,11 @@ from app.sandbox.config import SandboxConfig
 from app.sandbox.context import Handler, Sandbox, utc_now
 from app.sandbox.cors import Cors
 from app.sandbox.faults import Faults, Operation
-from app.sandbox.guard import Guard, api_key, endpoint, public, session_bearer, session_query
+from app.sandbox.guard import Guard, account_key, api_key, endpoint, public, session_bearer, session_query
 from app.sandbox.limits import RateLimit
 from app.sandbox.listing import list_connections
 from app.sandbox.state import Store
-from app.sandbox.values import Snapshot
+from app.sandbox.values import Snapshot, WebhookSettings
 from app.sandbox.webhooks import Courier
 
 __all__ = ["SandboxConfig", "create_sandbox"]
@@ -57,7 +58,7 @@ def create_sandbox(config: SandboxConfig) -> Starlette:
         limit=RateLimit(per_minute=config.rate_limit_per_minute),
         token_lifetime=config.token_lifetime,
         recovery_events=config.recovery_events,
-        deletion_events=config.deletion_events,
+        webhooks=WebhookSettings(primary_url=config.webhook_url, switches=_switches(config)),
     )
 
     @contextlib.asynccontextmanager
@@ -78,6 +79,11 @@ def _nango_routes(sandbox: Sandbox) -> list[Route]:
 
     def plain(method: str, path: str, handler: Handler, guard: Guard = api_key) -> Route:
         return Route(path, endpoint(sandbox, handler, guard), methods=[method])
+
+    def account(method: str, handler: Handler, needs: tuple[str, ...]) -> Route:
+        return Route(
+            "/environments/{environment_id}", endpoint(sandbox, handler, account_key, needs=needs), methods=[method]
+        )
 
     session, again = Operation.CREATE_CONNECT_SESSION, Operation.CREATE_RECONNECT_SESSION
     read, write = (Operation.GET_CONNECTION, scopes.READ), (Operation.PATCH_CONNECTION, scopes.UPDATE)
@@ -116,6 +122,8 @@ def _nango_routes(sandbox: Sandbox) -> list[Route]:
         ),
         plain("DELETE", "/integrations/{integration}", integrations.delete_integration),
         plain("GET", "/providers/{provider}", integrations.get_provider),
+        account("GET", environment.get_environment, scopes.ACCOUNT_READ),
+        account("PATCH", environment.change_environment, scopes.ACCOUNT_UPDATE),
         Route(
             "/environment/webhook-signing-key/rotate",
             endpoint(sandbox, keys.rotate_signing_key, needs=scopes.ROTATE_SIGNING_KEY),
@@ -162,6 +170,18 @@ def _control_routes(sandbox: Sandbox) -> list[Route]:
         route("GET", "/sandbox/settings", controls.get_settings),
         route("PATCH", "/sandbox/settings", controls.change_settings),
     ]
+
+
+def _switches(config: SandboxConfig) -> dict[str, bool]:
+    """As new environments have them (CONTRACT 1.4)."""
+    return {
+        "on_auth_creation": True,
+        "on_auth_refresh_error": True,
+        "on_sync_completion_always": True,
+        "on_sync_error": True,
+        "on_async_action_completion": True,
+        "on_connection_deletion": config.deletion_events,
+    }
 
 
 def _open_store(config: SandboxConfig) -> Store:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+DEFAULT_ENVIRONMENT_ID: Final = "00000000-0000-4000-8000-000000000001"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -9,13 +12,15 @@ class SandboxConfig:
     """All durations are seconds. `api_key` and `signing_key` are UUIDv4 texts, as Nango's are (CONTRACT 1.5, 3.1).
 
     `recovery_events` and `deletion_events` are what newer Nango releases send (CONTRACT 1.3); off, the sandbox is an
-    older one.
+    older one. `account_key` opens /environments/{`environment_id`}; without it that is closed.
     """
 
     api_key: str
     signing_key: str
     webhook_url: str | None = None
     environment: str = "dev"
+    account_key: str | None = None
+    environment_id: str = DEFAULT_ENVIRONMENT_ID
     public_url: str = "http://127.0.0.1:3003"
     token_lifetime: float = 3600.0
     replica_lag: float = 0.0

@@ -51,8 +51,7 @@ def delete_connection(call: Call) -> Response:
     if connection is None:
         raise RefusedError(400, "unknown_connection")  # 400 without a message, not 404 (CONTRACT 3.2)
     call.sandbox.store.delete([connection], now=call.now)
-    events = (call.sandbox.event(connection, "deletion"),) if call.sandbox.deletion_events else ()
-    return call.answer({"success": True}, events=events)
+    return call.answer({"success": True}, events=(call.sandbox.event(connection, "deletion"),))
 
 
 def patch_connection(call: Call) -> Response:

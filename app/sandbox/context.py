@@ -15,14 +15,14 @@ from app.sandbox.config import SandboxConfig
 from app.sandbox.faults import Faults
 from app.sandbox.limits import RateLimit
 from app.sandbox.state import Store
-from app.sandbox.values import Connection, EndUser, Integration, Session, Snapshot
+from app.sandbox.values import Connection, EndUser, Integration, Session, Snapshot, WebhookSettings
 from app.sandbox.webhooks import Courier, Event, auth_body
 from app.sandbox.wire import RefusedError, answer, page
 
 
 @dataclass(slots=True, kw_only=True)
 class Sandbox:
-    """One Nango environment. `token_lifetime` and the event switches start from the config and may change."""
+    """One Nango environment. Token life, recovery events and webhook settings start from the config and may change."""
 
     config: SandboxConfig
     store: Store
@@ -31,7 +31,7 @@ class Sandbox:
     limit: RateLimit
     token_lifetime: float
     recovery_events: bool
-    deletion_events: bool
+    webhooks: WebhookSettings
     others: dict[str, "Sandbox"] = field(default_factory=dict)  # the account's other environments, by name
 
     def add_environment(self, name: str) -> None:
@@ -41,7 +41,8 @@ class Sandbox:
             courier = copy(self.courier)  # the same sender, with a signing key of the environment's own
             courier.signing_key = str(uuid.uuid4())
             store = Store(Snapshot(), replica_lag=0)
-            self.others[name] = replace(self, config=config, store=store, courier=courier, others={})
+            webhooks = WebhookSettings(primary_url=None, switches=dict(self.webhooks.switches))
+            self.others[name] = replace(self, config=config, store=store, courier=courier, webhooks=webhooks, others={})
 
     def integration(self, unique_key: str, *, status: int = 400) -> Integration:
         """Raises RefusedError with Nango's `unknown_provider_config`."""
@@ -71,7 +72,7 @@ class Sandbox:
             end_user=end_user_member(end_user) if end_user else None,
             error=error,
         )
-        return Event(url=connection.webhook_url_override or self.config.webhook_url, body=body)
+        return Event(urls=self.webhooks.urls(operation, connection.webhook_url_override), body=body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from app.sandbox.webhooks import Delivery
 from app.sandbox.wire import RefusedError, refuse_unstorable
 
 SHOWN_DELIVERIES: Final = 100
+DELETION: Final = "on_connection_deletion"
 
 
 def register_connection(call: Call) -> Response:
@@ -99,12 +100,12 @@ def get_settings(call: Call) -> Response:
     return call.answer(
         {
             "environment": sandbox.config.environment,
-            "webhook_url": sandbox.config.webhook_url,
+            "webhook_url": sandbox.webhooks.primary_url,
             "replica_lag": sandbox.store.replica.lag,
             "token_lifetime": sandbox.token_lifetime,
             "rate_limit_per_minute": sandbox.limit.per_minute,
             "recovery_events": sandbox.recovery_events,
-            "deletion_events": sandbox.deletion_events,
+            "deletion_events": sandbox.webhooks.switches[DELETION],
         }
     )
 
@@ -118,11 +119,12 @@ def change_settings(call: Call) -> Response:
     lifetime = checks.number("token_lifetime", default=sandbox.token_lifetime, minimum=0, maximum=10**9)
     limit = checks.number("rate_limit_per_minute", default=sandbox.limit.per_minute, minimum=0, maximum=10**9)
     recovery = checks.flag("recovery_events", default=sandbox.recovery_events)
-    deletion = checks.flag("deletion_events", default=sandbox.deletion_events)
+    deletion = checks.flag("deletion_events", default=sandbox.webhooks.switches[DELETION])
     checks.done()
     if lag is not None and lifetime is not None and limit is not None:
         sandbox.store.replica.lag, sandbox.token_lifetime, sandbox.limit.per_minute = lag, lifetime, int(limit)
-    sandbox.recovery_events, sandbox.deletion_events = recovery, deletion
+    sandbox.recovery_events = recovery
+    sandbox.webhooks.switches[DELETION] = deletion
     return get_settings(call)
 
 

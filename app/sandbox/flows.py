@@ -235,5 +235,5 @@ def _oauth_failure(
         "oauth_failed",
         "The provider refused the authorization",
         payload={"connectionId": connection_id, "providerConfigKey": integration.unique_key},
-        events=(Event(url=override or call.sandbox.config.webhook_url, body=body),),
+        events=(Event(urls=call.sandbox.webhooks.urls("creation", override), body=body),),
     )

@@ -38,6 +38,14 @@ def api_key(sandbox: Sandbox, request: Request, now: datetime) -> Caller:  # noq
     return Caller(sandbox=sandbox.others.get(known.environment, sandbox), scopes=known.scopes)
 
 
+def account_key(sandbox: Sandbox, request: Request, now: datetime) -> Caller:  # noqa: ARG001  # one signature for all guards
+    """The account's API key as Bearer token; an environment's is none."""
+    key, known = _bearer(request), sandbox.config.account_key
+    if known is None or not hmac.compare_digest(key.lower().encode(), known.lower().encode()):
+        raise _unauthorized("unknown_account", "The provided authorization header does not match any account.")
+    return Caller(sandbox=sandbox, scopes=scopes.ACCOUNT_ALL)
+
+
 def session_bearer(sandbox: Sandbox, request: Request, now: datetime) -> Caller:
     """A connect session's token as Bearer token."""
     return Caller(sandbox=sandbox, session=_session(sandbox, _bearer(request), now))

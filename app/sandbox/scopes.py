@@ -17,6 +17,11 @@ INTEGRATIONS_LIST: Final = ("environment:integrations:list",)
 INTEGRATIONS_READ: Final = ("environment:integrations:read", "environment:integrations:read_credentials")
 INTEGRATIONS_CREDENTIALS: Final = ("environment:integrations:read_credentials",)
 ROTATE_SIGNING_KEY: Final = ("environment:webhook_signing_key:rotate",)
+# Of an account API key, which is none of an environment's (CONTRACT 11).
+ACCOUNT_READ: Final = ("account:environments:read", "account:environments:read_secret")
+ACCOUNT_READ_SECRET: Final = ("account:environments:read_secret",)
+ACCOUNT_UPDATE: Final = ("account:environments:update",)
+ACCOUNT_ALL: Final = (*ACCOUNT_READ, *ACCOUNT_UPDATE)
 WILDCARDS: Final = (ALL, "environment:connections:*", "environment:connect_sessions:*", "environment:integrations:*")
 KNOWN: Final = frozenset(
     {

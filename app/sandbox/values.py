@@ -78,6 +78,29 @@ class Session:
     defaults: dict[str, Any] | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class WebhookSettings:
+    """Where an environment's webhooks go, and which are sent (CONTRACT 1.4, 11)."""
+
+    primary_url: str | None
+    secondary_url: str | None = None
+    switches: dict[str, bool]
+
+    def urls(self, operation: str, override: str | None) -> tuple[str, ...]:
+        """Where an auth webhook of this operation goes; an override of the connection drops both."""
+        if not self.switches.get(_SWITCHES.get(operation, ""), True):
+            return ()
+        return (override,) if override else tuple(filter(None, (self.primary_url, self.secondary_url)))
+
+
+# Overrides have no switch (CONTRACT 1.3).
+_SWITCHES: Final = {
+    "creation": "on_auth_creation",
+    "refresh": "on_auth_refresh_error",
+    "deletion": "on_connection_deletion",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
     """One beside the sandbox's own, which may do everything. `environment` is empty for the sandbox's own one."""

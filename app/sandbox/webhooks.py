@@ -25,9 +25,9 @@ KEPT_DELIVERIES: Final = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One webhook to send. `url` None means that nobody wants it."""
+    """One webhook to send, to each URL in turn: the next one after the former is through (CONTRACT 1.4)."""
 
-    url: str | None
+    urls: tuple[str, ...]
     body: Mapping[str, Any]
 
 
@@ -74,13 +74,20 @@ class Courier:
     async def post(self, events: Iterable[Event]) -> None:
         """Start sending and return at once. A coroutine, so that a response can run it after its last byte."""
         for event in events:
-            if event.url:
-                self._last_id += 1
-                delivery = Delivery(id=self._last_id, url=event.url, body=event.body)
-                self.deliveries.append(delivery)
-                task = asyncio.create_task(self._deliver(delivery))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            deliveries = [self._noted(url, event.body) for url in event.urls]
+            task = asyncio.create_task(self._deliver_all(deliveries))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _noted(self, url: str, body: Mapping[str, Any]) -> Delivery:
+        self._last_id += 1
+        delivery = Delivery(id=self._last_id, url=url, body=body)
+        self.deliveries.append(delivery)
+        return delivery
+
+    async def _deliver_all(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            await self._deliver(delivery)
 
     async def _deliver(self, delivery: Delivery) -> None:
         content = serialize(delivery.body)

@@ -210,7 +210,7 @@ class Waylink:
 class Sandbox:
     """A running sandbox: what an application asks Nango for, and the sandbox's own controls."""
 
-    def __init__(self, *, base_url: str, api_key: str, signing_key: str) -> None:
+    def __init__(self, *, base_url: str, api_key: str, signing_key: str, **_: str) -> None:
         self.base_url, self.api_key, self.signing_key = base_url, api_key, signing_key
 
     def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:

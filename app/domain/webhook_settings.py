@@ -1,0 +1,73 @@
+"""Whether an environment's webhook settings at Nango send here what Waylink lives on (CONTRACT 1.4, 11)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSettings:
+    """As Nango shows them. `switches` has what is known of them: an older release has fewer."""
+
+    primary_url: str | None
+    secondary_url: str | None
+    switches: Mapping[str, bool]
+    signing_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing about the settings. `bad`: webhooks are lost; else it works, but should be known."""
+
+    bad: bool
+    detail: str
+
+
+_LOST: Final = {
+    "on_auth_creation": "off: new connections are found by reconciliation only",
+    "on_auth_refresh_error": "off: broken connections are found by reconciliation only",
+}
+_DELETION: Final = "on_connection_deletion"
+
+
+def remarks(settings: WebhookSettings, *, path: str, origin: str | None) -> Iterator[Remark]:
+    """What is to be said of URLs and switches; nothing where all is well.
+
+    path: of the environment's webhook URL. origin: where Nango reaches it, such as `https://waylink.example`; without
+    it paths alone are compared, whatever stands before them.
+    """
+    urls = {"primary": settings.primary_url, "secondary": settings.secondary_url}
+    here = [name for name, url in urls.items() if url and _leads_here(url, path=path, origin=origin)]
+    if not here:
+        shown = ", ".join(f"{name} {_shown(url)}" for name, url in urls.items() if url) or "none is set"
+        yield Remark(True, f"no webhook URL leads to {origin or ''}{path} ({shown})")
+    if len(here) == 2:
+        yield Remark(False, "both webhook URLs lead here: Nango sends everything twice")
+    for name, what in _LOST.items():
+        if settings.switches.get(name) is False:
+            yield Remark(True, f"{name} is {what}")
+    if settings.switches.get(_DELETION) is False:
+        yield Remark(False, f"{_DELETION} is off: deletions are found by reconciliation only")
+    if _DELETION not in settings.switches:
+        yield Remark(False, f"Nango does not show {_DELETION}: deletions may be found by reconciliation only")
+
+
+def _leads_here(url: str, *, path: str, origin: str | None) -> bool:
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        return False
+    found = parts.path.rstrip("/")
+    if origin is None:
+        return found.endswith(path)
+    return f"{parts.scheme}://{parts.netloc}{found}".lower() == f"{origin.rstrip('/')}{path}".lower()
+
+
+def _shown(url: str) -> str:
+    """Without what may be a secret: user, password and query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "unreadable"
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
