@@ -29,6 +29,7 @@ Name = Annotated[str, AfterValidator(_refusing(wrong_name))]
 JobName = Annotated[str, AfterValidator(_refusing(wrong_job))]
 MAX_QUERY_TIME: Final = timedelta(seconds=3)
 UUID_PATTERN: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+LONGEST_DURATION: Final = timedelta(days=365_000)  # more or less than today, it is a date that Python can represent
 _DURATION: Final = re.compile(r"(\d+)\s*([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -39,9 +40,12 @@ def duration(text: str) -> timedelta:
     if match is None:
         raise ValueError("expected a duration such as 12h or 7d")
     try:
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+        span = timedelta(**{_UNITS[match[2]]: int(match[1])})
     except (OverflowError, ValueError):  # more digits than Python reads as a number
         raise ValueError("too long") from None
+    if span > LONGEST_DURATION:
+        raise ValueError(f"too long: at most {LONGEST_DURATION.days}d")
+    return span
 
 
 class _Strict(BaseModel):
@@ -214,6 +218,8 @@ class RefreshEntry(_Strict):
     def _not_too_often(cls, value: timedelta | None) -> timedelta | None:
         if value is not None and value < timedelta(minutes=15):
             raise ValueError("at least 15m: every forced call reaches the provider")
+        if value is not None and value > LONGEST_DURATION:
+            raise ValueError(f"too long: at most {LONGEST_DURATION.days}d")
         return value
 
 

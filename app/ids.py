@@ -32,7 +32,7 @@ def new_id() -> UUID:
 
 def first_id(since: datetime) -> UUID:
     """No id that was made at `since` or later is smaller (RFC 9562: milliseconds since 1970 stand in front)."""
-    return UUID(int=int(since.timestamp() * 1000) << 80)
+    return UUID(int=max(int(since.timestamp() * 1000), 0) << 80)
 
 
 def show(prefix: str, value: UUID) -> str:

@@ -159,7 +159,7 @@ def _print_session(made: Opened, *, as_json: bool) -> None:
     shown = {
         "connect_link": made.connect_link,
         "token": made.token,
-        "expires_at": made.expires_at.isoformat(),
+        "expires_at": made.expires_at.isoformat() if made.expires_at else None,
         "tags": dict(made.tags),
     }
     print_one(shown, as_json=as_json)

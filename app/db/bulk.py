@@ -25,8 +25,8 @@ _POSTGRESQL: Final[Dialect] = postgresql.dialect()  # type: ignore[no-untyped-ca
 _encode: Final = msgspec.json.Encoder(uuid_format="hex").encode
 _AS_SQLITE: Final[Mapping[type, Callable[[Any], object]]] = {
     UUID: lambda value: value.hex,
-    # As SQLAlchemy writes it: text whose order is the order of the moments.
-    datetime: lambda value: value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
+    # As SQLAlchemy writes it: text whose order is the order of the moments, with four digits for every year.
+    datetime: lambda value: value.astimezone(UTC).isoformat(" ", "microseconds")[:26],
     dict: lambda value: _encode(value).decode(),
     list: lambda value: _encode(value).decode(),
 }

@@ -11,9 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from app.domain.json_values import STRICT
+from app.domain.json_values import STRICT, storable
 from app.domain.linking import EndUser
-from app.domain.scrub import replace_unstorable, scrub
+from app.domain.scrub import scrub
 from app.domain.tags import utf16_length
 
 MAX_NAME: Final = 255  # UTF-16 code units (CONTRACT 0: connection ids and integration ids)
@@ -98,7 +98,7 @@ def read(body: bytes) -> Notice:
     try:
         parsed = STRICT.decode(body.decode("utf-8"))
         if b"\\u" in body:
-            parsed = _storable(parsed)
+            parsed = storable(parsed)
     except (ValueError, RecursionError) as problem:
         return unhandled(f"not readable as JSON: {type(problem).__name__}")
     if not isinstance(parsed, dict):
@@ -232,17 +232,6 @@ def _error(value: object) -> EventError | None:
         type=scrub(kind, limit=100) if isinstance(kind, str) else "unknown",
         description=scrub(description) if isinstance(description, str) else "",
     )
-
-
-def _storable(value: object) -> object:
-    """The same JSON value with text that every database takes (DESIGN 6)."""
-    if isinstance(value, str):
-        return replace_unstorable(value)
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {replace_unstorable(key): _storable(item) for key, item in value.items()}
-    return value
 
 
 def document(

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from app.domain.scrub import replace_unstorable
 from app.domain.tags import is_storable
 from app.errors import InvalidInput
 
@@ -39,6 +40,25 @@ def json_object(value: object, name: str) -> dict[str, object]:
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{name} must be an object, not {type(value).__name__}")
     return {key: _plain(inner, place, 1) for key, inner, place in _members(value, name)}
+
+
+def read_storable(text: bytes) -> object:
+    """The JSON value of `text`, its strings without the characters that no database takes: they become U+FFFD.
+
+    Raises ValueError or RecursionError for what is not JSON.
+    """
+    return storable(STRICT.decode(text.decode("utf-8")))
+
+
+def storable(value: object) -> object:
+    """The same JSON value with U+FFFD for NUL and lone surrogates (DESIGN 6)."""
+    if isinstance(value, str):
+        return replace_unstorable(value)
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    if isinstance(value, dict):
+        return {replace_unstorable(key): storable(item) for key, item in value.items()}
+    return value
 
 
 def _plain(value: object, place: str, depth: int) -> object:

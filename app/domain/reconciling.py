@@ -81,9 +81,9 @@ class Known:
         return self.last_error_type is not None or self.status == ConnectionStatus.NEEDS_RECONNECT
 
 
-def compare(view: View, known: Known | None, *, created_at: datetime, now: datetime) -> tuple[EventType, ...]:
-    """The events that our record lacks, given what Nango's list shows. `created_at`: Nango's."""
-    if now - created_at < YOUNG:
+def compare(view: View, known: Known | None, *, created_at: datetime | None, now: datetime) -> tuple[EventType, ...]:
+    """The events that our record lacks, given what Nango's list shows. `created_at`: Nango's, None where unreadable."""
+    if created_at is not None and now - created_at < YOUNG:
         return ()
     if known is None:
         return (EventType.CONNECTION_CREATED,)

@@ -175,6 +175,6 @@ def _seconds(sent: str, now: datetime) -> float | None:
         pass
     try:
         moment = parsedate_to_datetime(sent)
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()

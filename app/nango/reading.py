@@ -40,7 +40,8 @@ class Reading(Operations):
 
         connection_id: exact, and may name connections of several integrations (CONTRACT 0). search: a substring of id
         or end user. tags: all must match exactly, values with their case (CONTRACT 2.4). page: counted from 0.
-        Raises InvalidTags for tags that no connection can have.
+        A row that cannot be read is among the page's `unreadable`, and the others are there all the same. Raises
+        InvalidTags for tags that no connection can have.
         """
         if not 1 <= limit <= MAX_LIMIT or page < 0:
             raise InvalidInput(f"a page has 1 to {MAX_LIMIT} connections and is counted from 0")
@@ -53,9 +54,13 @@ class Reading(Operations):
             query["integrationId"] = ",".join(texts(integrations, "integrations"))
         query |= {f"tags[{key}]": value for key, value in tag_rules.normalize(tags or {}).items()}
         answer = self._call(Call(path="/connections", query=query, repeatable=True), timeout=timeout)
-        rows = wire.decode(answer, wire.WirePage).connections
-        connections = tuple(wire.listed(row, answer.observed_at) for row in rows)
-        return ConnectionPage(connections=connections, observed_at=answer.observed_at, rate_limit=answer.rate_limit)
+        rows, unreadable = wire.rows_of_page(answer)
+        return ConnectionPage(
+            connections=tuple(wire.listed(row, answer.observed_at) for row in rows),
+            unreadable=tuple(unreadable),
+            observed_at=answer.observed_at,
+            rate_limit=answer.rate_limit,
+        )
 
     def iterate_connections(
         self,
@@ -71,21 +76,23 @@ class Reading(Operations):
         Whatever was there all the time comes exactly once, though others come and go meanwhile: pages overlap, and
         where the overlap is gone, since more rows were deleted than it has, an earlier page is read again
         (`app.nango.paging`). What was deleted, made or re-tagged meanwhile may be there or not. With a limit under
-        100 pages may not overlap, and a deletion can hide a row. Raises NangoUnexpected for a list that never ends.
+        100 pages may not overlap, and a deletion can hide a row. Rows that cannot be read are left out. Raises
+        NangoUnexpected for a list that never ends.
         """
         seen: set[int] = set()
         covered, repeated = 0, 0
         while True:
             window = next_window(covered, limit=limit) if covered else Window(0, limit)
-            rows = self.list_connections(
+            found = self.list_connections(
                 search=search,
                 integrations=integrations,
                 tags=tags,
                 limit=window.limit,
                 page=window.page,
                 timeout=timeout,
-            ).connections
-            if 0 < window.start < covered and not (rows and rows[0].id in seen):
+            )
+            rows = found.connections
+            if 0 < window.start < covered and not (rows[0].id in seen if rows else found.unreadable):
                 covered = max(window.start - limit, 0)  # rows were deleted: some that came after may be in front now
                 continue
             known = len(seen)
@@ -93,7 +100,7 @@ class Reading(Operations):
                 if row.id not in seen:
                     seen.add(row.id)
                     yield row
-            if len(rows) < window.limit:
+            if found.size < window.limit:
                 return
             covered = window.end
             repeated = repeated + 1 if len(seen) == known else 0

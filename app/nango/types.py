@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
-
-from app.errors import NangoUnexpected
 
 if TYPE_CHECKING:
     from app.nango.credentials import Credentials
@@ -47,7 +45,10 @@ class EndUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedConnection:
-    """One row of the list; `id` is Nango's numeric id, the connection's generation."""
+    """One row of the list; `id` is Nango's numeric id, the connection's generation.
+
+    Here and below a moment is None where Nango sent none that can be read (`domain/moments.py`).
+    """
 
     id: int
     integration: str
@@ -57,7 +58,7 @@ class ListedConnection:
     end_user: EndUser | None
     tags: Mapping[str, str]
     metadata: Mapping[str, object] | None = field(repr=False)
-    created_at: datetime
+    created_at: datetime | None
     observed_at: datetime
 
     @property
@@ -67,12 +68,37 @@ class ListedConnection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableRow:
+    """A row of the list that has not the form it should have. `problem` names the place, never a value.
+
+    The connection exists: it is not absent because it cannot be read. Its names are None where those are unreadable.
+    """
+
+    integration: str | None
+    connection_id: str | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionPage:
     """`observed_at` is the moment the request was sent; the list comes from a replica and may lag behind it."""
 
     connections: tuple[ListedConnection, ...]
+    unreadable: tuple[UnreadableRow, ...] = ()
     observed_at: datetime
     rate_limit: RateLimit | None
+
+    @property
+    def size(self) -> int:
+        """How many rows Nango sent."""
+        return len(self.connections) + len(self.unreadable)
+
+    def may_hide(self, integration: str, connection_id: str) -> str | None:
+        """Why a connection that is not among `connections` need not be absent; None where no row can be it."""
+        for row in self.unreadable:
+            if row.integration in {None, integration} and row.connection_id in {None, connection_id}:
+                return row.problem
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +113,8 @@ class ConnectionDetail:
     metadata: Mapping[str, object] | None = field(repr=False)
     connection_config: Mapping[str, object] = field(repr=False)
     webhook_url_override: str | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime | None
+    updated_at: datetime | None
     last_fetched_at: datetime | None
     credentials: "Credentials"
     observed_at: datetime
@@ -110,7 +136,7 @@ class ConnectSession:
 
     token: str = field(repr=False)
     connect_link: str = field(repr=False)
-    expires_at: datetime
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +150,8 @@ class Integration:
     forward_webhooks: bool
     webhook_url: str | None
     credentials: Mapping[str, object] | None = field(repr=False)
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime | None
+    updated_at: datetime | None
     observed_at: datetime
 
 
@@ -134,14 +160,3 @@ class IntegrationList:
     integrations: tuple[Integration, ...]
     observed_at: datetime
     rate_limit: RateLimit | None
-
-
-def parse_timestamp(text: str, name: str) -> datetime:
-    """Nango's three forms: `…Z`, `…+00:00`, and PostgreSQL's own with a blank and a short offset (CONTRACT 3.2)."""
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        parsed = None
-    if parsed is None:
-        raise NangoUnexpected(detail=f"{name} is not a timestamp")
-    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)

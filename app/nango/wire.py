@@ -1,10 +1,13 @@
 """The JSON of Nango's answers, translated into values. Fields not named here are ignored: Nango adds some at times."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from app.domain.json_values import read_storable
+from app.domain.moments import read_moment
 from app.domain.webhook_settings import WebhookSettings
 from app.errors import NangoUnexpected
 from app.nango.answers import Answer
@@ -17,11 +20,13 @@ from app.nango.types import (
     Integration,
     ListedConnection,
     LoggedError,
-    parse_timestamp,
+    UnreadableRow,
 )
 from app.nango.wire_credentials import parse_credentials
 
 T = TypeVar("T")
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a column of the database holds
 
 
 class WireError(msgspec.Struct):
@@ -43,9 +48,12 @@ class WireEndUser(msgspec.Struct):
 
 
 class WireRow(msgspec.Struct):
-    """What the list and a single connection have in common."""
+    """What the list and a single connection have in common.
 
-    id: int
+    Moments are taken as they come, whatever they are: `read_moment` says what they mean.
+    """
+
+    id: Int64
     connection_id: str
     provider_config_key: str
     provider: str
@@ -56,17 +64,21 @@ class WireRow(msgspec.Struct):
 
 
 class WireListed(WireRow, kw_only=True):
-    created: str
+    created: Any = None
 
 
 class WirePage(msgspec.Struct):
     connections: list[WireListed]
 
 
+class WireAnyPage(msgspec.Struct):
+    connections: list[Any]
+
+
 class WireDetail(WireRow, kw_only=True):
-    created_at: str
-    updated_at: str
-    last_fetched_at: str | None = None
+    created_at: Any = None
+    updated_at: Any = None
+    last_fetched_at: Any = None
     connection_config: dict[str, Any] | None = None
     webhook_url_override: str | None = None
     credentials: dict[str, Any] = {}
@@ -78,8 +90,8 @@ class WireDetail(WireRow, kw_only=True):
 class WireIntegration(msgspec.Struct):
     unique_key: str
     provider: str
-    created_at: str
-    updated_at: str
+    created_at: Any = None
+    updated_at: Any = None
     display_name: str | None = None
     logo: str | None = None
     forward_webhooks: bool | None = None
@@ -114,7 +126,7 @@ class WireOneEnvironment(msgspec.Struct):
 class WireSession(msgspec.Struct):
     token: str
     connect_link: str
-    expires_at: str
+    expires_at: Any = None
 
     def __repr__(self) -> str:
         return "<WireSession, secrets hidden>"
@@ -132,13 +144,50 @@ def decode(answer: Answer, shape: type[T]) -> T:
     """The body as `shape`. Raises NangoUnexpected with the place that does not fit, never with what stands there."""
     problem = ""
     try:
-        return msgspec.json.decode(answer.body, type=shape)
+        return _decode(answer.body, shape)
     except msgspec.ValidationError as error:
         problem = str(error)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         problem = "the body is not JSON"
     # Raised out here: a chained cause would carry the body along.
     raise NangoUnexpected(status=answer.status, detail=problem)
+
+
+def rows_of_page(answer: Answer) -> tuple[Sequence[WireListed], Sequence[UnreadableRow]]:
+    """The rows of a page of connections: one that does not fit does not hide the others.
+
+    Raises NangoUnexpected where the body is no page.
+    """
+    try:
+        return _decode(answer.body, WirePage).connections, ()
+    except (ValueError, RecursionError):
+        pass  # what is wrong is said of each row below, or of the body
+    readable: list[WireListed] = []
+    unreadable: list[UnreadableRow] = []
+    for sent in decode(answer, WireAnyPage).connections:
+        try:
+            readable.append(msgspec.convert(sent, WireListed))
+        except msgspec.ValidationError as error:
+            unreadable.append(
+                UnreadableRow(
+                    integration=_name(sent, "provider_config_key"),
+                    connection_id=_name(sent, "connection_id"),
+                    problem=str(error),
+                )
+            )
+    return readable, unreadable
+
+
+def _decode(body: bytes, shape: type[T]) -> T:
+    """Raises ValidationError, another ValueError, or RecursionError."""
+    if b"\\u" in body:  # an escape may be a character that no database takes, and msgspec refuses lone surrogates
+        return msgspec.convert(read_storable(body), shape)
+    return msgspec.json.decode(body, type=shape)
+
+
+def _name(row: object, member: str) -> str | None:
+    value = row.get(member) if isinstance(row, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def listed(row: WireListed, observed_at: datetime) -> ListedConnection:
@@ -151,13 +200,12 @@ def listed(row: WireListed, observed_at: datetime) -> ListedConnection:
         end_user=_end_user(row.end_user),
         tags=row.tags or {},
         metadata=row.metadata,
-        created_at=parse_timestamp(row.created, "created"),
+        created_at=read_moment(row.created),
         observed_at=observed_at,
     )
 
 
 def detail(row: WireDetail, answer: Answer, *, credentials: bool = True) -> ConnectionDetail:
-    fetched = row.last_fetched_at
     return ConnectionDetail(
         id=row.id,
         integration=row.provider_config_key,
@@ -169,9 +217,9 @@ def detail(row: WireDetail, answer: Answer, *, credentials: bool = True) -> Conn
         metadata=row.metadata,
         connection_config=row.connection_config or {},
         webhook_url_override=row.webhook_url_override,
-        created_at=parse_timestamp(row.created_at, "created_at"),
-        updated_at=parse_timestamp(row.updated_at, "updated_at"),
-        last_fetched_at=parse_timestamp(fetched, "last_fetched_at") if fetched else None,
+        created_at=read_moment(row.created_at),
+        updated_at=read_moment(row.updated_at),
+        last_fetched_at=read_moment(row.last_fetched_at),
         credentials=parse_credentials(row.credentials) if credentials else NoCredentials(type=""),
         observed_at=answer.observed_at,
         rate_limit=answer.rate_limit,
@@ -187,8 +235,8 @@ def integration(row: WireIntegration, observed_at: datetime) -> Integration:
         forward_webhooks=bool(row.forward_webhooks),
         webhook_url=row.webhook_url,
         credentials=row.credentials,
-        created_at=parse_timestamp(row.created_at, "created_at"),
-        updated_at=parse_timestamp(row.updated_at, "updated_at"),
+        created_at=read_moment(row.created_at),
+        updated_at=read_moment(row.updated_at),
         observed_at=observed_at,
     )
 
@@ -203,8 +251,7 @@ def webhook_settings(row: WireEnvironment) -> WebhookSettings:
 
 
 def session(row: WireSession) -> ConnectSession:
-    expires_at = parse_timestamp(row.expires_at, "expires_at")
-    return ConnectSession(token=row.token, connect_link=row.connect_link, expires_at=expires_at)
+    return ConnectSession(token=row.token, connect_link=row.connect_link, expires_at=read_moment(row.expires_at))
 
 
 def _errors(row: WireRow) -> tuple[LoggedError, ...]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from app.domain.json_values import JsonObject
+from app.domain.moments import read_moment
 from app.errors import NangoUnexpected
 from app.nango.credentials import (
     ApiKeyCredentials,
@@ -22,7 +23,6 @@ from app.nango.credentials import (
     TbaCredentials,
     TokenCredentials,
 )
-from app.nango.types import parse_timestamp
 
 
 def parse_credentials(sent: JsonObject) -> Credentials:
@@ -31,7 +31,7 @@ def parse_credentials(sent: JsonObject) -> Credentials:
     if not isinstance(mode, str):
         raise NangoUnexpected(detail="credentials have no readable type")
     if not mode or mode == "NONE":
-        return NoCredentials(type=mode)
+        return NoCredentials(type=mode, expires_at=_expiry(sent))
     return _READERS.get(mode, _token)(mode, sent)
 
 
@@ -62,6 +62,7 @@ def _client_credentials(mode: str, sent: JsonObject) -> Credentials:
 def _oauth1(mode: str, sent: JsonObject) -> Credentials:
     return OAuth1Credentials(
         type=mode,
+        expires_at=_expiry(sent),
         oauth_token=_text(sent, "oauth_token"),
         oauth_token_secret=_text(sent, "oauth_token_secret"),
         raw=_object(sent, "raw"),
@@ -69,18 +70,22 @@ def _oauth1(mode: str, sent: JsonObject) -> Credentials:
 
 
 def _api_key(mode: str, sent: JsonObject) -> Credentials:
-    return ApiKeyCredentials(type=mode, api_key=_text(sent, "apiKey"))
+    return ApiKeyCredentials(type=mode, expires_at=_expiry(sent), api_key=_text(sent, "apiKey"))
 
 
 def _basic(mode: str, sent: JsonObject) -> Credentials:
     return BasicCredentials(
-        type=mode, username=_optional(sent, "username") or "", password=_optional(sent, "password") or ""
+        type=mode,
+        expires_at=_expiry(sent),
+        username=_optional(sent, "username") or "",
+        password=_optional(sent, "password") or "",
     )
 
 
 def _tba(mode: str, sent: JsonObject) -> Credentials:
     return TbaCredentials(
         type=mode,
+        expires_at=_expiry(sent),
         token_id=_text(sent, "token_id"),
         token_secret=_text(sent, "token_secret"),
         config_override=_object(sent, "config_override"),
@@ -101,6 +106,7 @@ def _custom(mode: str, sent: JsonObject) -> Credentials:
     app, user = _object(sent, "app"), _object(sent, "user")
     return CustomCredentials(
         type=mode,
+        expires_at=_expiry(sent),
         app=parse_credentials(app) if app else None,
         user=parse_credentials(user) if user else None,
         raw=_object(sent, "raw"),
@@ -194,10 +200,5 @@ def _object(sent: JsonObject, name: str) -> JsonObject:
 
 
 def _expiry(sent: JsonObject) -> datetime | None:
-    """Absent when unknown (CONTRACT 3.2)."""
-    value = sent.get("expires_at")
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise NangoUnexpected(detail=f"{sent.get('type')} credentials with an unreadable expires_at")
-    return parse_timestamp(value, "expires_at")
+    """Absent when unknown (CONTRACT 3.2). Any type may carry one."""
+    return read_moment(sent.get("expires_at"))

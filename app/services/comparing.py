@@ -47,7 +47,8 @@ def first_look(
         with database.read() as session:
             chunk = rows.span(session, environment, least=least, below=below, limit=CHUNK)
         ours |= {known.key: known for known in chunk if known.key in shown}
-        if missing := _missing([known for known in chunk if known.key not in shown], page.observed_at, now):
+        unseen = [known for known in chunk if known.key not in shown and page.may_hide(*known.key) is None]
+        if missing := _missing(unseen, page.observed_at, now):
             yield missing
         if len(chunk) < CHUNK:
             break
@@ -83,14 +84,17 @@ def second_look(
     ours: Mapping[ConnectionKey, Known],
     *,
     observed_at: Mapping[ConnectionKey, datetime],
+    hidden: Collection[ConnectionKey] = (),
     now: datetime,
 ) -> dict[OpenDifference, OwnEvent | None]:
     """The event of each difference that is still there, None for those that are gone.
 
     shown: those of Nango's that were found; who is not among them was asked for and is absent. observed_at: when each
-    was asked for.
+    was asked for. hidden: those whose rows are there and cannot be read, of which nothing is known.
     """
-    return {one: _still(one, shown.get(one.key), ours.get(one.key), observed_at[one.key], now) for one in opened}
+    readable = [one for one in opened if one.key not in hidden]
+    told = {one: _still(one, shown.get(one.key), ours.get(one.key), observed_at[one.key], now) for one in readable}
+    return dict.fromkeys(opened) | told
 
 
 def _still(

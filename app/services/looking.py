@@ -186,9 +186,11 @@ def _on_pages(line: _Line, wanted: Mapping[Key, Wanted], newest: _Newest) -> dic
         newest.keep(environment, page)
         shown = {(environment, one.integration, one.connection_id): one for one in page.connections}
         looks |= {key: view_of(shown[key]) for key in wanted.keys() & shown.keys()}
+        hidden = {(environment, row.integration, row.connection_id): row.problem for row in page.unreadable}
+        looks |= {key: _not_read(key, hidden[key]) for key in wanted.keys() & hidden.keys()}
         missing = {key: one for key, one in wanted.items() if key not in looks}
         created = {key: one for key, one in missing.items() if one.created_tags is not None}
-        if len(page.connections) < size or len(asked) > MAX_PAGES:
+        if page.size < size or len(asked) > MAX_PAGES:
             break
         # An outage of a provider breaks many connections of any age; only creations are known to be new.
         if len(missing) - len(created) < WORTH_PAGES and not _may_follow(created, page):
@@ -204,7 +206,8 @@ def _may_follow(created: Mapping[Key, Wanted], page: ConnectionPage) -> bool:
     """Whether further pages may show enough of them: they are not older than all of them."""
     if len(created) <= ONE_BY_ONE:
         return False
-    return page.connections[-1].created_at >= min(one.received_at for one in created.values()) - SLACK
+    oldest = page.connections[-1].created_at if page.connections else None
+    return oldest is None or oldest >= min(one.received_at for one in created.values()) - SLACK
 
 
 def _by_id(line: _Line, keys: Sequence[Key]) -> dict[Key, Look]:
@@ -220,8 +223,20 @@ def _by_id(line: _Line, keys: Sequence[Key]) -> dict[Key, Look]:
         if isinstance(page, Unavailable):
             return looks | dict.fromkeys(keys[position:], page)
         found = [one for one in page.connections if one.integration == key[1]]
-        looks[key] = view_of(found[0]) if found else Absent(page.observed_at)
+        if found:
+            looks[key] = view_of(found[0])
+        else:
+            problem = page.may_hide(key[1], key[2])
+            looks[key] = Absent(page.observed_at) if problem is None else _not_read(key, problem)
     return looks
+
+
+def _not_read(key: Key, problem: str) -> Unavailable:
+    """A connection whose row is there and cannot be read is not absent: nothing was learnt of it."""
+    environment, integration, connection_id = key
+    names = {"environment": environment, "integration": integration, "connection_id": connection_id}
+    log.warning("nango_row_unreadable", **names, problem=problem)
+    return Unavailable(f"Nango's list shows it in a form that cannot be read: {problem}", retry_after=UNASKABLE)
 
 
 def view_of(one: ListedConnection | ConnectionDetail) -> View:

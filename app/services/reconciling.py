@@ -133,10 +133,11 @@ class Reconciler:
         window, page = self._page(run, client)
         if _has_slipped(run, window, page):
             return self._step_back(run, window)
-        is_last = len(page.connections) < window.limit
+        is_last = page.size < window.limit
         found, samples = self._compare(run, page, is_last=is_last)
         listed = self._covered(run, window, page, seen=run.seen + len(_unread(run, page)))
-        listed = replace(listed, found=add_up(run.found, found), samples=samples)
+        problem = listed.problem or _not_read(run.environment, page)
+        listed = replace(listed, found=add_up(run.found, found), samples=samples, problem=problem)
         return self._listed(run, listed) if is_last else self._records.record(run, listed)
 
     def _page(self, run: Run, client: NangoClient) -> tuple[Window, ConnectionPage]:
@@ -158,6 +159,8 @@ class Reconciler:
     def _compare(self, run: Run, page: ConnectionPage, *, is_last: bool) -> tuple[Counter[str], dict[str, list[Any]]]:
         """Note what differs; how much of each type, and the report's samples with it."""
         now = self.clock()
+        if not is_last and not page.connections:
+            return Counter(), sampled(run.samples, ())  # no row of it can be read: it stands for no span of ids
         least = None if is_last else min(one.id for one in page.connections)
         if run.found.get(EventType.CONNECTION_DELETED) and page.connections and not run.dry_run:
             self._records.drop_absences(run, shown_by(page))
@@ -211,7 +214,7 @@ class Reconciler:
         with self.database.read() as session:
             opened = differences.among(session, run.environment, shown.keys())
         run = self._tell(run, opened, shown, dict.fromkeys(shown, page.observed_at), events)
-        is_last = len(page.connections) < window.limit
+        is_last = page.size < window.limit
         if is_last:  # who was not shown again was deleted meanwhile
             self._records.forget(run, absences=False, others=True)
         return self._records.record(run, self._covered(run, window, page, relist=not is_last))
@@ -219,6 +222,7 @@ class Reconciler:
     def _look_up(self, run: Run, client: NangoClient, opened: Sequence[OpenDifference], events: list[UUID]) -> Run:
         shown: dict[ConnectionKey, ListedConnection] = {}
         asked: dict[str, datetime] = {}
+        hidden: set[ConnectionKey] = set()
         problem: NangoError | InvalidInput | None = None
         ends_at = time.monotonic() + RECONCILE_DEADLINE.total_seconds()
         for connection_id in dict.fromkeys(one.connection_id for one in opened):
@@ -231,10 +235,12 @@ class Reconciler:
                 problem = failed
                 break
             shown |= shown_by(page)
+            here = [one.key for one in opened if one.connection_id == connection_id and one.key not in shown]
+            hidden |= {key for key in here if page.may_hide(*key) is not None}
             asked[connection_id] = page.observed_at
         looked_at = [one for one in opened if one.connection_id in asked]
         observed_at = {one.key: asked[one.connection_id] for one in looked_at}
-        run = self._tell(run, looked_at, shown, observed_at, events)
+        run = self._tell(run, looked_at, shown, observed_at, events, hidden=hidden)
         run = self._records.record(run, self._records.going_on(run, calls=run.calls + len(asked)))
         if problem is not None and not asked:
             raise problem  # after an answer, what was learnt is kept, and the next unit meets the problem
@@ -247,10 +253,12 @@ class Reconciler:
         shown: Mapping[ConnectionKey, ListedConnection],
         observed_at: Mapping[ConnectionKey, datetime],
         events: list[UUID],
+        *,
+        hidden: Collection[ConnectionKey] = (),
     ) -> Run:
         with self.database.read() as session:
             ours = differences.known(session, run.environment, {one.key for one in opened})
-        judged = second_look(opened, shown, ours, observed_at=observed_at, now=self.clock())
+        judged = second_look(opened, shown, ours, observed_at=observed_at, hidden=hidden, now=self.clock())
         run, made = self._records.tell(run, judged)
         events += made
         return run
@@ -299,6 +307,8 @@ class Reconciler:
 
 def _has_slipped(run: Run, window: Window, page: ConnectionPage) -> bool:
     """Rows that were read are gone: those that came after them may be in front of this page by now."""
+    if page.unreadable and not page.connections:
+        return False  # nothing tells, and reading the page before again would not end
     overlaps = page.connections and run.below is not None and page.connections[0].id >= run.below
     return 0 < window.start < run.covered and not overlaps
 
@@ -306,6 +316,23 @@ def _has_slipped(run: Run, window: Window, page: ConnectionPage) -> bool:
 def _unread(run: Run, page: ConnectionPage) -> list[ListedConnection]:
     """Without those of earlier pages, and those that are newer than this run."""
     return [one for one in page.connections if run.below is None or one.id < run.below]
+
+
+def _not_read(environment: str, page: ConnectionPage) -> str | None:
+    """Name the rows that cannot be read; what the report says of them."""
+    for row in page.unreadable:
+        log.warning(
+            "nango_row_unreadable",
+            environment=environment,
+            integration=row.integration,
+            connection_id=row.connection_id,
+            problem=row.problem,
+        )
+    if not page.unreadable:
+        return None
+    first = page.unreadable[0]
+    name = f"{first.integration}/{first.connection_id}"
+    return f"Nango's list has rows that cannot be read, such as {name}: {first.problem}"
 
 
 def _not_believed(missing: int, shown: int) -> str:

@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.db.models import Event
 from app.domain.states import EventState
@@ -308,3 +309,50 @@ def test_while_nango_stands_still_what_needs_no_look_is_not_kept_waiting(
     clock.move(60)
     world.process()
     assert {world.owner(one) for one in (first, second)} == {DANA_OWNS}
+
+
+def spoiled(connection_id, **wrong):
+    """What becomes of a page of the list on which this connection's row has not the form it should have."""
+
+    def edit(body):
+        rows = body["connections"]
+        return {"connections": [row | wrong if row["connection_id"] == connection_id else row for row in rows]}
+
+    return edit
+
+
+@pytest.mark.parametrize("count", [3, 8], ids=["by id", "on a page"])
+@pytest.mark.parametrize("wrong", [{"id": 2**63}, {"tags": {"plan": 5}}], ids=["id", "tags"])
+def test_a_row_that_cannot_be_read_keeps_no_other_connection_waiting(
+    *, world, nango, gate, clock, connection_id, count, wrong
+):
+    bad, *others = names(connection_id, count)
+    for one in (bad, *others):
+        register(nango, one, "oauth2", tags=DANA)
+    gate.edit = spoiled(bad, **wrong)
+    with capture_logs() as logs:
+        receipt, *_ = receive(world, bad, *others)
+        settle_all(world)
+        clock.move(10)
+        settle_all(world)
+    assert owners(world, others) == {DANA_OWNS}
+    event = world.event(receipt.event_id)
+    assert (event.state, event.looks, event.attempts) == (EventState.RECEIVED, 0, 0)
+    assert "cannot be read" in event.problem
+    assert {line["connection_id"] for line in logs if line["event"] == "nango_row_unreadable"} == {bad}
+    gate.edit = None
+    world.wait_for(event.id)
+    assert world.owner(bad) == DANA_OWNS
+
+
+@pytest.mark.parametrize("created", ["0001-01-01T00:00:00.000Z", "0001-01-01T00:00:00+14:00", None, 10**30])
+def test_a_connection_whose_creation_has_no_readable_time_is_linked_like_any_other(
+    *, world, nango, gate, connection_id, created
+):
+    ours = names(connection_id, 8)
+    for one in ours:
+        register(nango, one, "oauth2", tags=DANA)
+    gate.edit = lambda body: {"connections": [row | {"created": created} for row in body["connections"]]}
+    receive(world, *ours)
+    settle_all(world)
+    assert owners(world, ours) == {DANA_OWNS}

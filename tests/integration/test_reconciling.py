@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 from sqlalchemy import func, select, update
+from structlog.testing import capture_logs
 
 from app.db import reconciliations
 from app.db.models import Connection, Difference, Event, Reconciliation
@@ -804,3 +805,62 @@ def test_whatever_happens_and_whatever_webhook_is_lost_one_period_later_all_is_a
     events = count(world, Event)
     assert reconcile(world, reconciler).found == {}
     assert count(world, Event) == events
+
+
+# Rows of Nango's list that cannot be read
+
+
+def spoiled(name, **wrong):
+    def edit(body):
+        rows = body["connections"]
+        return {"connections": [row | wrong if row["connection_id"] == name else row for row in rows]}
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"id": 2**63}, {"tags": 5}, {"id": "x", "connection_id": 7}],
+    ids=["an id no column holds", "its tags", "its names, too"],
+)
+def test_a_row_that_cannot_be_read_is_no_deletion_and_hides_no_other_difference(world, nango, gate, reconciler, wrong):
+    known(world, nango, *[f"same-{number}" for number in range(12)])
+    register(nango, "lost", "oauth2", tags=DANA)
+    age(world)
+    for name in ("same-2", "same-7", "same-11"):
+        gate.edit = spoiled(name, **wrong)
+        with capture_logs() as logs:
+            run = reconcile(world, reconciler)
+        assert run.outcome == RunOutcome.COMPLETED
+        assert "rows that cannot be read" in run.problem
+        assert "connection.deleted" not in run.counted
+        assert world.connection(name).status == ConnectionStatus.ACTIVE
+        assert world.owner(name) == ("usr_1042", "org_77")
+        [named] = {line["connection_id"] for line in logs if line["event"] == "nango_row_unreadable"}
+        assert named == (name if "connection_id" not in wrong else None)
+    assert world.owner("lost") == ("usr_1042", "org_77")
+    gate.edit = None
+    delete(nango, "same-7")
+    run = reconcile(world, reconciler)
+    assert (run.problem, run.counted) == (None, {"connection.deleted": 1})
+
+
+def test_a_page_of_rows_that_cannot_be_read_ends_and_deletes_nothing(world, nango, gate, reconciler):
+    known(world, nango, *[f"same-{number}" for number in range(12)])
+    gate.edit = lambda body: {"connections": [row | {"id": None} for row in body["connections"]]}
+    run = reconcile(world, reconciler)
+    assert (run.outcome, run.counted, run.seen) == (RunOutcome.COMPLETED, {}, 0)
+    assert {world.connection(f"same-{number}").status for number in range(12)} == {ConnectionStatus.ACTIVE}
+
+
+@pytest.mark.parametrize("created", ["0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999999999Z", None, "soon"])
+def test_a_connection_whose_creation_has_no_readable_time_is_found_and_spoils_no_figure(
+    *, world, nango, gate, reconciler, created
+):
+    reconcile(world, reconciler)  # the environment's first run is its import
+    register(nango, "lost", "oauth2", tags=DANA)
+    gate.edit = spoiled("lost", created=created)
+    age(world)
+    run = reconcile(world, reconciler)
+    assert (run.counted, run.healed, run.heal_count) == ({"connection.created": 1}, 1, 0)
+    assert world.owner("lost") == ("usr_1042", "org_77")

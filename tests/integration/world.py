@@ -196,6 +196,7 @@ class Gate:
         self.requests = []
         self.before = self.after = None
         self.status = None  # answer this instead of asking the sandbox
+        self.edit = None  # what becomes of an answer's parsed body, in every answer from then on
         self.problem = None
         self.url = ""
 
@@ -207,7 +208,8 @@ class Gate:
         headers = {"authorization": authorization}
         answer = httpx.get(f"{self.upstream}{path}", headers=headers, timeout=10, trust_env=False)
         self._run("after")
-        return answer.status_code, answer.content
+        content = answer.content if self.edit is None else json.dumps(self.edit(answer.json())).encode()
+        return answer.status_code, content
 
     def _run(self, name):
         action = getattr(self, name)

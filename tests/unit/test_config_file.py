@@ -145,7 +145,22 @@ def test_durations_are_read(text: str, value: timedelta) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['"14m"', '"0s"', '""', '"soon"', '"-1h"', '"1.5h"', '"1w"', "-900", "inf", '"99999999999999d"', "true"]
+    "text",
+    [
+        '"14m"',
+        '"0s"',
+        '""',
+        '"soon"',
+        '"-1h"',
+        '"1.5h"',
+        '"1w"',
+        "-900",
+        "inf",
+        '"99999999999999d"',
+        '"365001d"',
+        "31536086401",
+        "true",
+    ],
 )
 def test_a_duration_that_is_none_or_too_short_is_refused(text: str) -> None:
     assert "refresh.github.force_every" in refusals(f"[refresh.github]\nforce_every = {text}\n")

@@ -20,6 +20,11 @@ def test_ids_made_since_a_moment_are_those_from_the_first_one_on() -> None:
     assert first_id(now - timedelta(seconds=60)) < before < first_id(now + timedelta(seconds=1))
 
 
+@pytest.mark.parametrize("year", [1, 1969, 1970, 9999])
+def test_ids_of_any_time_can_be_asked_for(year: int) -> None:
+    assert (first_id(datetime(year, 1, 1, tzinfo=UTC)) <= new_id()) is (year < 2026)
+
+
 def test_an_id_is_a_uuid_of_version_7() -> None:
     assert new_id().version == 7
 

@@ -14,7 +14,7 @@ import pytest
 from app import errors
 from app.nango import credentials
 from app.nango.client import NangoClient
-from app.nango.types import ListedConnection, RateLimit, parse_timestamp
+from app.nango.types import ListedConnection, RateLimit
 from app.nango.wire_credentials import parse_credentials
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "nango"
@@ -198,6 +198,13 @@ def test_a_missing_integration_is_not_a_missing_connection():
         ({"retry_after": "1e12"}, 3600.0),
         ({"retry_after": "nan"}, 60.0),
         ({"retry_after": "soon"}, 60.0),
+        ({"retry_after": "inf"}, 60.0),
+        ({"retry_after": "9" * 5000}, 60.0),
+        ({"retry_after": "Fri, 31 Dec 9999 23:59:59 -2359"}, 3600.0),
+        ({"retry_after": "Mon, 01 Jan 0001 00:00:00 +2359"}, 0.0),
+        ({"retry_after": "Mon, 32 Jan 10000 00:00:00 GMT"}, 60.0),
+        ({"x_ratelimit_reset": "9" * 30, "x_ratelimit_limit": "1", "x_ratelimit_remaining": "0"}, 60.0),
+        ({"x_ratelimit_reset": "253402300799", "x_ratelimit_limit": "1", "x_ratelimit_remaining": "0"}, 3600.0),
         ({"retry_after": "Sun, 22 Nov 2026 12:00:30 GMT"}, 30.0),
         ({}, 60.0),
     ],
@@ -317,9 +324,7 @@ def test_github_app_credentials_hold_both_parts():
     assert "s3cret" not in repr(custom)
 
 
-@pytest.mark.parametrize(
-    "sent", [{"type": "OAUTH2"}, {"type": 5}, {"type": "JWT", "expires_at": "s3cret"}, {"type": "JWT", "expires_at": 5}]
-)
+@pytest.mark.parametrize("sent", [{"type": "OAUTH2"}, {"type": 5}, {"type": "API_KEY", "apiKey": ["s3cret"]}])
 def test_unreadable_credentials_are_named_without_their_values(sent: dict):
     with pytest.raises(errors.NangoUnexpected) as raised:
         parse_credentials(sent)
@@ -384,25 +389,103 @@ def test_the_same_id_under_two_integrations_is_two_connections():
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("sent", "at"),
     [
-        "2026-11-22T12:20:53.490Z",
-        "2026-11-22T12:20:53.490+00:00",
-        "2026-11-22T12:20:53.49+00:00",
-        "2026-11-22 12:20:53.49+00",
-        "2026-11-22 12:20:53.49",
-        "2026-11-22T13:20:53.49+01:00",
+        ("2026-11-22T12:20:53.490Z", datetime(2026, 11, 22, 12, 20, 53, 490000, tzinfo=UTC)),
+        ("2026-11-22 12:20:53.49+00", datetime(2026, 11, 22, 12, 20, 53, 490000, tzinfo=UTC)),
+        ("0001-01-01T00:00:00.000Z", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("9999-12-31T23:59:59.999999999Z", None),
+        ("s3cret", None),
+        ("", None),
+        (None, None),
+        (True, None),
+        (10**400, None),
+        ({"s3cret": 1}, None),
     ],
 )
-def test_all_timestamp_forms_are_the_same_moment(text: str):
-    assert parse_timestamp(text, "created") == datetime(2026, 11, 22, 12, 20, 53, 490000, tzinfo=UTC)
+def test_a_moment_that_cannot_be_read_counts_as_none_wherever_it_stands(sent: object, at: datetime | None):
+    [listed] = answering(200, {"connections": [row(1) | {"created": sent}]}).list_connections().connections
+    assert listed.created_at == at
+    detail = SAMPLES["get_connection_oauth2"]["response"]["body"]
+    moments = dict.fromkeys(("created_at", "updated_at", "last_fetched_at"), sent)
+    body = detail | moments | {"credentials": detail["credentials"] | {"expires_at": sent}}
+    found = answering(200, body).get_connection(detail["provider_config_key"], detail["connection_id"])
+    assert [found.created_at, found.updated_at, found.last_fetched_at, found.expires_at] == [at] * 4
+    session = {"token": "t", "connect_link": "https://connect.example", "expires_at": sent}
+    assert answering(201, {"data": session}).create_connect_session(tags={}).expires_at == at
+    integration = {"unique_key": "k", "provider": "p", "created_at": sent, "updated_at": sent}
+    [one] = answering(200, {"data": [integration]}).list_integrations().integrations
+    assert (one.created_at, one.updated_at) == (at, at)
 
 
-def test_a_bad_timestamp_is_not_repeated_in_the_error():
-    with pytest.raises(errors.NangoUnexpected, match="created is not") as raised:
-        parse_timestamp("s3cret", "created")
-    assert "s3cret" not in str(raised.value)
-    assert raised.value.__context__ is None
+@pytest.mark.parametrize("mode", ["OAUTH1", "API_KEY", "BASIC", "TBA", "CUSTOM", "NONE", "", "SOMETHING_NEW"])
+def test_any_type_of_credentials_may_carry_an_expiry(mode: str):
+    needed = dict.fromkeys(("oauth_token", "oauth_token_secret", "apiKey", "token_id", "token_secret"), "s3cret")
+    sent = {"type": mode, "expires_at": "2026-11-22T13:00:00Z", **needed}
+    assert parse_credentials(sent).expires_at == NOW + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"id": 2**63}, "id"),
+        ({"id": -(2**63) - 1}, "id"),
+        ({"id": 10**400}, "id"),
+        ({"id": 1.5}, "id"),
+        ({"id": "12"}, "id"),
+        ({"id": None}, "id"),
+        ({"id": True}, "id"),
+        ({"provider": 5}, "provider"),
+        ({"errors": "many"}, "errors"),
+        ({"tags": {"plan": 5}}, "tags"),
+        ({"end_user": "usr"}, "end_user"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_and_hides_no_other(wrong: dict, problem: str):
+    rows = [row(3), row(2) | wrong | {"metadata": "s3cret"}, row(1)]
+    page = answering(200, {"connections": rows}).list_connections()
+    assert ids(page.connections) == [3, 1]
+    assert page.size == 3
+    [bad] = page.unreadable
+    assert (bad.integration, bad.connection_id) == ("google", "c2")
+    assert problem in bad.problem
+    assert "s3cret" not in bad.problem
+    assert page.may_hide("google", "c2") == bad.problem
+    assert page.may_hide("google", "c1") is None
+    assert page.may_hide("slack", "c2") is None
+
+
+@pytest.mark.parametrize("row_of_nothing", [None, 5, "text", [], {}, {"id": 2, "connection_id": 7}])
+def test_a_row_without_readable_names_may_be_any_connection(row_of_nothing: object):
+    page = answering(200, {"connections": [row(3), row_of_nothing]}).list_connections()
+    assert ids(page.connections) == [3]
+    assert page.may_hide("any", "c9") == page.unreadable[0].problem
+
+
+def test_a_page_that_is_none_is_still_an_error():
+    for body in ({"connections": {}}, {"connections": None}, {}, [], "text"):
+        with pytest.raises(errors.NangoUnexpected):
+            answering(200, body).list_connections()
+
+
+def test_paging_goes_on_past_rows_that_cannot_be_read():
+    table = [row(number) if number % 3 else row(number) | {"id": "text"} for number in range(25, 0, -1)]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        page, limit = int(request.url.params["page"]), int(request.url.params["limit"])
+        return httpx.Response(200, json={"connections": table[page * limit : (page + 1) * limit]})
+
+    found = ids(client_for(handler).iterate_connections(limit=10))
+    assert found == [number for number in range(25, 0, -1) if number % 3]
+
+
+@pytest.mark.parametrize("text", ["a\\u0000b", "a\\ud800b", "a\\udfff\\ud800b"])
+def test_characters_that_no_database_takes_are_replaced(text: str):
+    sent = json.dumps({"connections": [row(1) | {"tags": {"plan": "PLAN"}}]}).replace("PLAN", text).encode()
+    [found] = answering(200, sent).list_connections().connections
+    assert set(found.tags["plan"]) <= {"a", "b", "\ufffd"}
+    assert found.tags["plan"].startswith("a\ufffd")
 
 
 def row(number: int) -> dict:

@@ -25,6 +25,7 @@ from app.errors import (
     NangoRefreshExhausted,
     NangoRefreshFailed,
     NangoUnavailable,
+    NangoUnexpected,
     NotFound,
     WaylinkError,
 )
@@ -188,9 +189,11 @@ def read(client: NangoClient, subject: Subject, *, ends_at: float) -> Seen:
 
 def listed(client: NangoClient, subject: Subject, *, ends_at: float) -> Seen:
     """The connection as the list shows it, which touches no credentials. Raises NangoConnectionNotFound."""
-    rows = client.list_connections(connection_id=subject.connection_id, timeout=remaining(ends_at)).connections
-    found = next((one for one in rows if one.integration == subject.integration), None)
+    page = client.list_connections(connection_id=subject.connection_id, timeout=remaining(ends_at))
+    found = next((one for one in page.connections if one.integration == subject.integration), None)
     if found is None:
+        if (problem := page.may_hide(subject.integration, subject.connection_id)) is not None:
+            raise NangoUnexpected(detail=problem)
         raise NangoConnectionNotFound(detail=subject.connection_id)
     return Seen(view_of(found), found.metadata or {}, exact=False)
 

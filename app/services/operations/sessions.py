@@ -40,11 +40,11 @@ class Opened:
 
     token: str
     connect_link: str
-    expires_at: datetime
+    expires_at: datetime | None  # None where Nango's answer does not tell it
     tags: Mapping[str, str]
 
     def __repr__(self) -> str:
-        return f"Opened(secret hidden, expires_at={self.expires_at.isoformat()})"
+        return f"Opened(secret hidden, expires_at={self.expires_at})"
 
 
 def connect(

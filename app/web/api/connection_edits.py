@@ -95,7 +95,7 @@ class Session(Struct, frozen=True, kw_only=True):
 
     token: str
     connect_link: str
-    expires_at: str
+    expires_at: str | None
     tags: dict[str, str]
 
     def __repr__(self) -> str:
@@ -187,7 +187,7 @@ def _session(made: Opened) -> Session:
     return Session(
         token=made.token,
         connect_link=made.connect_link,
-        expires_at=made.expires_at.isoformat(),
+        expires_at=made.expires_at.isoformat() if made.expires_at else None,
         tags=dict(made.tags),
     )
 
