@@ -67,7 +67,7 @@ class WebhookConnection(Connection):
         if self._webhooks is not None and self._may_be_taken():
             self._parts = []
         else:
-            HttpToolsProtocol.on_headers_complete(self)
+            Connection.on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:
         if self._parts is None:
@@ -113,7 +113,7 @@ class WebhookConnection(Connection):
         parts, self._parts = self._parts, None
         if self.transport.is_closing():
             return
-        HttpToolsProtocol.on_headers_complete(self)
+        Connection.on_headers_complete(self)
         for part in parts or ():
             HttpToolsProtocol.on_body(self, part)
 
@@ -122,7 +122,7 @@ class WebhookConnection(Connection):
         if not taken.keep_alive:
             self.transport.close()
         if self.pipeline:
-            HttpToolsProtocol.on_response_complete(self)
+            self.on_response_complete()
         else:
             self.server_state.total_requests += 1
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from app.file_limit import MIN_OPEN_FILES, raise_file_limit
 from app.interpreter import collect_rarely
 from app.telemetry import get_logger
-from app.web.connection import KEEP_ALIVE_SECONDS, Connection
+from app.web.connection import KEEP_ALIVE_SECONDS, Connection, QueueingState
 from app.web.direct import WebhookConnection
 
 BACKLOG: Final = 2048  # connections the kernel keeps until they are accepted
@@ -49,6 +49,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         super().__init__(config)
+        self.server_state = QueueingState()
         logging.getLogger("uvicorn.error").addFilter(_SELDOM)
 
     async def on_tick(self, counter: int) -> bool:
