@@ -72,15 +72,15 @@ class Connector:
     tls: ssl.SSLContext
     allowed: Sequence[Network] = ()
 
-    async def connect(self, place: Place, *, seconds: float = CONNECT_SECONDS) -> Connection:
+    async def connect(self, place: Place) -> Connection:
         """A connection, TLS included, to an address that was judged. Raises Unreachable."""
         loop = asyncio.get_running_loop()
-        ends_at = loop.time() + seconds
+        ends_at = loop.time() + CONNECT_SECONDS
         try:
             async with asyncio.timeout_at(ends_at):
                 addresses = await self.addresses(place)
         except TimeoutError:
-            raise Unreachable(Failure.TIMED_OUT, f"the name was not resolved within {seconds:g} s") from None
+            raise Unreachable(Failure.TIMED_OUT, f"the name was not resolved within {CONNECT_SECONDS:g} s") from None
         for left in range(len(addresses), 0, -1):
             # The last one gets all the time that is left; none before it may use up that of the others.
             share = (ends_at - loop.time()) / left
@@ -88,7 +88,7 @@ class Connector:
                 async with asyncio.timeout(share):
                     return await self._open(place, addresses[-left])
             except (OSError, TimeoutError) as failed:
-                problem = _explain(failed, seconds)
+                problem = _explain(failed)
         raise problem
 
     async def addresses(self, place: Place) -> Sequence[Address]:
@@ -131,12 +131,12 @@ def _is_literal(host: str) -> bool:
     return True
 
 
-def _explain(failed: OSError | TimeoutError, seconds: float) -> Unreachable:
+def _explain(failed: OSError | TimeoutError) -> Unreachable:
     """Errors of the operating system and of TLS name no address of ours, but their full text may."""
     if isinstance(failed, ssl.SSLCertVerificationError):
         return Unreachable(Failure.TLS, f"its certificate is not trusted: {failed.verify_message.rstrip('.')}")
     if isinstance(failed, ssl.SSLError):
         return Unreachable(Failure.TLS, f"TLS failed: {failed.reason or type(failed).__name__}")
     if isinstance(failed, TimeoutError) and failed.errno is None:
-        return Unreachable(Failure.TIMED_OUT, f"no connection within {seconds:g} s")
+        return Unreachable(Failure.TIMED_OUT, f"no connection within {CONNECT_SECONDS:g} s")
     return Unreachable(Failure.UNREACHABLE, f"no connection: {os.strerror(failed.errno) if failed.errno else 'failed'}")

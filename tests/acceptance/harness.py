@@ -8,9 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,11 @@ from sqlalchemy import text
 from app.db.engine import connect
 from app.domain.signature import HEADER, sign
 from tests.servers import _free_port
+from tests.waiting import PATIENCE, until
 
 REPOSITORY = Path(__file__).parents[2]
 RECORDED = REPOSITORY / "tests" / "data" / "nango" / "recorded" / "webhooks.jsonl"
 COMMAND = [sys.executable, "-m", "app.cli"]
-PATIENCE = 60.0  # seconds; how long anything may take on a busy machine before a test gives up on it
-
-
-def until(what: str, look: Callable[[], Any], *, seconds: float = PATIENCE, every: float = 0.05) -> Any:
-    """Look again and again until there is a true answer; that answer."""
-    give_up = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < give_up, f"not within {seconds:.0f} s: {what}"
-        time.sleep(every)
-    return found
 
 
 class Process:

@@ -87,7 +87,7 @@ async def serving(handle, *, tls=None):
         server.close()
         for writer in writers:
             writer.transport.abort()
-        await asyncio.sleep(0.01)
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 class Names:

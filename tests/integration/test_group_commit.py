@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import pytest
 from sqlalchemy import select, text
@@ -21,8 +22,14 @@ from app.web import group_commit as group_commit_module
 from app.web.announcing import Announcer
 from app.web.group_commit import GroupCommit, StoreUnavailable
 from app.web.writers import Writer, writer_for, writers_for
+from tests.waiting import PATIENCE, soon
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _a_stop_waits_for_a_slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit_module, "STOP_SECONDS", PATIENCE)
 
 
 class Announcements:
@@ -81,22 +88,34 @@ def delivery(body: bytes, *, received_at: datetime = NOW) -> NewDelivery:
     )
 
 
-def group_commit(database: Database, broker, *, hold: float = 5.0, clock=lambda: NOW, wrapped=None) -> GroupCommit:
+def group_commit(database: Database, broker, *, clock=lambda: NOW, wrapped=None) -> GroupCommit:
     window = timedelta(seconds=150)
     writers = [wrapped(writer_for(database, window, clock))] if wrapped else writers_for(database, window, clock)
-    return GroupCommit(writers, Announcer(broker), hold_seconds=hold)
+    return GroupCommit(writers, Announcer(broker), hold_seconds=PATIENCE)
 
 
-def run(database: Database, broker, scenario, *, hold: float = 5.0, wrapped=None):
+def end_the_hold(commit: GroupCommit) -> None:
+    """As if everybody who waits had waited for as long as they may."""
+    for one in (*chain.from_iterable(lane.taken for lane in commit._lanes), *commit._waiting):
+        one.give_up_at = 0.0
+
+
+async def some_rounds() -> None:
+    """What needs nothing but the event loop has happened."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def run(database: Database, broker, scenario, *, wrapped=None):
     """Run `scenario(commit)` against a started GroupCommit, which is stopped afterwards."""
 
     async def whole():
-        commit = group_commit(database, broker, hold=hold, wrapped=wrapped)
+        commit = group_commit(database, broker, wrapped=wrapped)
         commit.start()
         try:
             return await scenario(commit)
         finally:
-            await asyncio.wait_for(commit.stop(), 10)
+            await asyncio.wait_for(commit.stop(), PATIENCE)
 
     return asyncio.run(whole())
 
@@ -197,7 +216,7 @@ def test_waiting_requests_are_bounded_in_number(database: Database, broker: Anno
 
     async def scenario(commit: GroupCommit):
         first = asyncio.ensure_future(commit.store(delivery(b"in flight")))
-        await asyncio.sleep(0.02)
+        await soon("it is under way", lambda: commit._under_way)
         waiting = [asyncio.ensure_future(commit.store(delivery(b"%d" % number))) for number in range(10)]
         await asyncio.sleep(0)
         with pytest.raises(StoreUnavailable):
@@ -217,7 +236,7 @@ def test_waiting_requests_are_bounded_in_bytes(database: Database, broker: Annou
 
     async def scenario(commit: GroupCommit):
         first = asyncio.ensure_future(commit.store(delivery(b"x" * 600)))
-        await asyncio.sleep(0.02)  # in flight counts too
+        await soon("it is under way, which counts too", lambda: commit._under_way)
         with pytest.raises(StoreUnavailable):
             await commit.store(delivery(b"y" * 401))
         second = asyncio.ensure_future(commit.store(delivery(b"z" * 400)))
@@ -238,9 +257,11 @@ def test_nobody_waits_longer_than_the_hold_for_a_stuck_commit(
 
     async def scenario(commit: GroupCommit):
         first = asyncio.ensure_future(commit.store(delivery(b"in flight")))
-        await asyncio.sleep(0.05)
+        await soon("it is under way", lambda: commit._under_way)
         behind = asyncio.ensure_future(commit.store(delivery(b"behind")))
-        outcomes = await asyncio.wait_for(asyncio.gather(first, behind, return_exceptions=True), 3)
+        await soon("it waits", lambda: commit._waiting)
+        end_the_hold(commit)
+        outcomes = await asyncio.wait_for(asyncio.gather(first, behind, return_exceptions=True), PATIENCE)
         assert [type(one) for one in outcomes] == [StoreUnavailable, StoreUnavailable]
         assert not commit._waiting
         assert commit._bytes == 0
@@ -249,7 +270,7 @@ def test_nobody_waits_longer_than_the_hold_for_a_stuck_commit(
         assert (await commit.store(delivery(b"in flight"))).duplicate
         assert not (await commit.store(delivery(b"behind"))).duplicate
 
-    run(database, broker, scenario, hold=0.2, wrapped=stuck)
+    run(database, broker, scenario, wrapped=stuck)
 
 
 class _Lanes:
@@ -280,14 +301,14 @@ class _Lane:
 def test_a_second_commit_begins_when_as_many_wait_as_are_under_way(postgres_url: str, stopped: bool) -> None:
     async def whole(database: Database, broker: Announcements):
         lanes = _Lanes(database)
-        commit = GroupCommit(lanes.writers, Announcer(broker))
+        commit = GroupCommit(lanes.writers, Announcer(broker), hold_seconds=PATIENCE)
         commit.start()
         tasks = []
 
         async def arrive(count: int) -> None:
             for _ in range(count):
                 tasks.append(asyncio.ensure_future(commit.store(delivery(b"%d" % len(tasks)))))
-            await asyncio.sleep(0.02)
+            await some_rounds()
 
         await arrive(3)
         await arrive(2)
@@ -307,14 +328,15 @@ def test_a_second_commit_begins_when_as_many_wait_as_are_under_way(postgres_url:
     with closing(connect(postgres_url)) as database:
         upgrade(database)
         broker = Announcements(database)
-        asyncio.run(asyncio.wait_for(whole(database, broker), 20))
+        asyncio.run(asyncio.wait_for(whole(database, broker), PATIENCE))
         assert len(stored_bodies(database)) == 56
         assert len(broker.ids) == 56
 
 
 def test_the_same_bytes_in_two_commits_at_once_are_one_event(postgres_url: str) -> None:
     async def whole(database: Database, broker: Announcements):
-        commit = GroupCommit(writers_for(database, timedelta(seconds=150), lambda: NOW), Announcer(broker))
+        writers = writers_for(database, timedelta(seconds=150), lambda: NOW)
+        commit = GroupCommit(writers, Announcer(broker), hold_seconds=PATIENCE)
         commit.start()
         tasks = []
         for _ in range(20):
@@ -326,7 +348,7 @@ def test_the_same_bytes_in_two_commits_at_once_are_one_event(postgres_url: str) 
 
     with closing(connect(postgres_url)) as database:
         upgrade(database)
-        receipts = asyncio.run(asyncio.wait_for(whole(database, Announcements(database)), 20))
+        receipts = asyncio.run(asyncio.wait_for(whole(database, Announcements(database)), PATIENCE))
         assert sum(not receipt.duplicate for receipt in receipts) == 30
         assert stored_bodies(database) == {b"%d" % number: 19 for number in range(30)}
 
@@ -339,8 +361,12 @@ def test_stopping_commits_and_announces_what_waits(database: Database, broker: A
         for number in range(5):
             waiting = asyncio.ensure_future(commit.store(delivery(b"%d" % number)))
             waiting.add_done_callback(answers.append)
-        await asyncio.sleep(0.02)
-        asyncio.get_running_loop().call_later(0.1, stuck.go.set)
+        await soon("they wait", lambda: commit._bytes == 5)
+        stopping = asyncio.ensure_future(commit.stop())
+        await some_rounds()
+        assert not stopping.done()
+        stuck.go.set()
+        await stopping
 
     run(database, broker, scenario, wrapped=stuck)
     assert len(stored_bodies(database)) == 5
@@ -366,11 +392,10 @@ def test_a_broker_that_fails_loses_one_announcement_and_not_the_next(
 
     async def scenario(commit: GroupCommit):
         await commit.store(delivery(b"first"))
-        while broker.fails:
-            await asyncio.sleep(0.01)
+        await soon("it has failed", lambda: not broker.fails)
         return await commit.store(delivery(b"second"))
 
-    second = asyncio.run(asyncio.wait_for(_as_coroutine(database, broker, scenario), 10))
+    second = asyncio.run(asyncio.wait_for(_as_coroutine(database, broker, scenario), PATIENCE))
     assert [parse(EVENT, one) for one in broker.ids] == [second.event_id]
     assert len(stored_bodies(database)) == 2
 
@@ -434,13 +459,14 @@ def test_a_row_that_is_refused_as_if_the_database_were_away_does_not_hold_its_ma
             body: asyncio.ensure_future(commit.store(delivery(body))) for body in [*bodies[:7], b"bad", *bodies[7:]]
         }
         bad = tasks.pop(b"bad")
-        await asyncio.wait_for(asyncio.gather(*tasks.values()), 3)
+        await asyncio.wait_for(asyncio.gather(*tasks.values()), PATIENCE)
         assert not bad.done(), "it is held, in case the database was the reason"
         await commit.store(delivery(b"later"))
+        end_the_hold(commit)
         with pytest.raises(StoreUnavailable):
             await bad
 
-    run(database, broker, scenario, hold=4.0, wrapped=_Refusing(b"bad"))
+    run(database, broker, scenario, wrapped=_Refusing(b"bad"))
     assert stored_bodies(database).keys() == {*bodies, b"later"}
 
 
@@ -459,10 +485,11 @@ def test_while_the_database_is_away_no_row_is_tried_alone(
 
     async def scenario(commit: GroupCommit):
         waiting = [asyncio.ensure_future(commit.store(delivery(b"%d" % number))) for number in range(5)]
+        await soon("they are tried again and again", lambda: len(sizes) > 5)
+        end_the_hold(commit)
         assert all(isinstance(one, StoreUnavailable) for one in await asyncio.gather(*waiting, return_exceptions=True))
 
-    run(database, broker, scenario, hold=0.3, wrapped=writer)
-    assert len(sizes) > 5
+    run(database, broker, scenario, wrapped=writer)
     assert set(sizes) == {5}
 
 
@@ -470,22 +497,25 @@ def test_while_the_database_is_away_no_row_is_tried_alone(
 def test_nobody_is_held_longer_than_the_hold_however_many_wait(
     database: Database, broker: Announcements, monkeypatch, answered: bool
 ) -> None:
-    monkeypatch.setattr(group_commit_module, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(group_commit_module, "RETRY_SECONDS", 0.01)
     refusing = _Refusing(b"", answered=answered)
+    tries = []
 
-    async def refuse(_deliveries):
-        await asyncio.sleep(0.1)
+    async def refuse(deliveries):
+        tries.append(len(deliveries))
+        await asyncio.sleep(0)
         raise DatabaseUnavailable(OSError("away"), answered=answered)
 
     refusing.store = refuse
 
     async def scenario(commit: GroupCommit):
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
         waiting = [asyncio.ensure_future(commit.store(delivery(b"%d" % number))) for number in range(10 * BATCH)]
+        await soon("they are tried", lambda: len(tries) > 2)
+        end_the_hold(commit)
+        before = len(tries)
         await asyncio.wait(waiting)
         assert all(isinstance(one.exception(), StoreUnavailable) for one in waiting)
-        # A batch at a time, the last would have been held ten times as long.
-        assert loop.time() - begun < 8 * 0.5
+        # A batch at a time, the last of the ten would have been tried after all others.
+        assert len(tries) - before < 8
 
-    run(database, broker, scenario, hold=0.5, wrapped=refusing)
+    run(database, broker, scenario, wrapped=refusing)

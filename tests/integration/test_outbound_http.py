@@ -11,6 +11,7 @@ from app.errors import Unreachable
 from app.outbound import http
 from app.outbound.http import Connection, HungUp
 from tests.integration.endpoint import serving
+from tests.waiting import PATIENCE, soon
 
 REQUEST = b"POST /in HTTP/1.1\r\nhost: team.example\r\ncontent-length: 2\r\n\r\n{}"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine"
@@ -26,7 +27,7 @@ def exchange(*pieces, requests=1, hang_up=False):
             for piece in pieces if number == 0 else [OK]:
                 writer.write(piece)
                 await writer.drain()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.001)  # so that each piece is read alone
         if hang_up:
             writer.close()
             return
@@ -35,16 +36,25 @@ def exchange(*pieces, requests=1, hang_up=False):
     async def scenario():
         async with serving(peer) as port:
             _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
-            for _ in range(requests):
-                response = await connection.ask(REQUEST, until=asyncio.get_running_loop().time() + 5)
-                await connection.finish(response, until=asyncio.get_running_loop().time() + 1)
-                await asyncio.sleep(0.02)
+            for number in range(requests):
+                response = await connection.ask(REQUEST, until=patience())
+                await connection.finish(response, until=patience())
+                sent = sum(map(len, pieces if number == 0 else [OK]))
+                await soon("all has come", lambda: not connection.is_open or connection._received == sent)  # noqa: B023
                 connection.rest()
                 found.append((response.status, bytes(response.excerpt), connection.is_open))
             connection.abort()
 
-    asyncio.run(asyncio.wait_for(scenario(), 10))
+    run(scenario())
     return found
+
+
+def patience():
+    return asyncio.get_running_loop().time() + PATIENCE
+
+
+def run(scenario, runner=asyncio.run):
+    runner(asyncio.wait_for(scenario, PATIENCE))
 
 
 def each_byte(data):
@@ -126,12 +136,12 @@ def test_what_stands_around_a_body_is_read_no_further_either(endless):
         loop = asyncio.get_running_loop()
         async with serving(peer) as port:
             _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
-            response = await connection.ask(REQUEST, until=loop.time() + 5)
-            await connection.finish(response, until=loop.time() + 0.5)
+            response = await connection.ask(REQUEST, until=patience())
+            await connection.finish(response, until=patience())
             assert connection._received < 512 * 1024
             assert (response.status, connection.is_open) == (200, False)
 
-    asyncio.run(asyncio.wait_for(scenario(), 10))
+    run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -183,17 +193,17 @@ def test_who_answers_before_the_request_was_read_is_not_asked_again(authority, r
     async def refuse(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
-        await asyncio.sleep(5)
+        await asyncio.Event().wait()
 
     async def scenario():
         loop = asyncio.get_running_loop()
         async with serving(refuse, tls=server) as port:
             _, connection = await loop.create_connection(Connection, "127.0.0.1", port, ssl=client)
-            response = await connection.ask(LARGE, until=loop.time() + 5)
+            response = await connection.ask(LARGE, until=patience())
             connection.rest()
             assert (response.status, response.ended, connection.is_open) == (413, True, False)
 
-    runner(asyncio.wait_for(scenario(), 10))
+    run(scenario(), runner)
 
 
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run])
@@ -201,16 +211,16 @@ def test_who_ends_without_reading_the_request_hung_up(runner):
     async def end(reader, writer):
         writer.transport.pause_reading()
         writer.write_eof()
-        await asyncio.sleep(5)
+        await asyncio.Event().wait()
 
     async def scenario():
         loop = asyncio.get_running_loop()
         async with serving(end) as port:
             _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
             with pytest.raises(HungUp):
-                await connection.ask(LARGE, until=loop.time() + 2)
+                await connection.ask(LARGE, until=patience())
 
-    runner(asyncio.wait_for(scenario(), 10))
+    run(scenario(), runner)
 
 
 def test_who_speaks_first_is_told_apart():
@@ -222,11 +232,11 @@ def test_who_speaks_first_is_told_apart():
         loop = asyncio.get_running_loop()
         async with serving(greet) as port:
             _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
-            await asyncio.sleep(0.1)
+            await soon("it was heard", lambda: not connection.is_open)
             with pytest.raises(Unreachable, match="its answer is not HTTP"):
-                await connection.ask(REQUEST, until=loop.time() + 2)
+                await connection.ask(REQUEST, until=patience())
 
-    asyncio.run(asyncio.wait_for(scenario(), 10))
+    run(scenario())
 
 
 def test_headers_are_those_of_the_answer_itself_not_of_an_interim_one_or_of_trailers():
@@ -242,10 +252,10 @@ def test_headers_are_those_of_the_answer_itself_not_of_an_interim_one_or_of_trai
     async def scenario():
         async with serving(peer) as port:
             _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
-            response = await connection.ask(REQUEST, until=asyncio.get_running_loop().time() + 5)
-            await connection.finish(response, until=asyncio.get_running_loop().time() + 1)
+            response = await connection.ask(REQUEST, until=patience())
+            await connection.finish(response, until=patience())
             found.update(response.headers)
             connection.abort()
 
-    asyncio.run(asyncio.wait_for(scenario(), 10))
+    run(scenario())
     assert found == {b"x-two": b"2", b"transfer-encoding": b"chunked"}

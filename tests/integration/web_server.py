@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from app.settings import Settings
 from app.web.group_commit import GroupCommit
 from app.web.server import Server
 from app.web.webhooks import WebhookEndpoint
+from tests.waiting import PATIENCE, until
 
 KEY = "3f0c7f0e-new-key"
 OLD_KEY = "9a1b2c3d-old-key"
@@ -65,7 +65,7 @@ class WebServer:
         return self.client.post(path, content=body, headers=content_type | headers)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=15)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
     def exchange(self, request: bytes) -> tuple[int, bytes]:
         """Send raw bytes and read one answer to its end: status and body."""
@@ -80,7 +80,7 @@ class WebServer:
 
     def stop(self) -> None:
         self.server.should_exit = True
-        self.thread.join(40)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive(), "the web server did not end"
 
 
@@ -144,13 +144,13 @@ def serve(
             thread.start()
             limits = httpx.Limits(max_connections=200)
             with httpx.Client(
-                base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False, limits=limits
+                base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False, limits=limits
             ) as client:
                 running = WebServer(settings, app, client, port, database, server, thread)
                 try:
-                    while not server.started:
-                        assert thread.is_alive(), "the web server did not start"
-                        time.sleep(0.005)
+                    until("it has started or failed", lambda: server.started or not thread.is_alive())
+                    assert thread.is_alive(), "the web server did not start"
+                    running.store.hold_seconds = PATIENCE  # a slow disk is no database that is away
                     yield running
                 finally:
                     client.close()
