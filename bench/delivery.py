@@ -16,9 +16,10 @@ from sqlalchemy import text
 
 from bench.ladder import Bench, bench, pid_of
 from bench.latency import percentile
-from bench.processes import Failed, cpu_seconds, free_port, python, run, running, settled_cpu_seconds
+from bench.processes import Failed, cpu_seconds, python, run, running, settled_cpu_seconds
 from bench.report import Figure, Report, figure, progress, ratio
 from bench.stand import DONE_WITHIN, Delivering, Jobs, delivering, endpoints, prepare
+from tests.ports import free_port
 
 HTTP, TUTORIAL = "delivery, http, one io worker", "delivery, requests.post in a task per job"
 WELL, HANGING = "delivery, nine of ten, all are well", "delivery, nine of ten, the tenth hangs"

@@ -25,6 +25,6 @@ def prepare() -> str | None:
     return None
 
 
-def argv(valkey_port: int, mode: str) -> Callable[[int], Sequence[str]]:
+def argv(valkey_url: str, mode: str) -> Callable[[int], Sequence[str]]:
     """mode: `add` sends each job by itself, `bulk` those of one turn of the event loop together."""
-    return lambda port: ["node", str(FOLDER / "server.mjs"), str(port), str(valkey_port), mode]
+    return lambda port: ["node", str(FOLDER / "server.mjs"), str(port), valkey_url, mode]

@@ -18,8 +18,9 @@ from app.deadlines import BATCH
 from bench.ladder import Bench, bench
 from bench.load import KEY
 from bench.pipeline import API_KEY
-from bench.processes import Failed, free_port, python, run, run_json, running, serving
+from bench.processes import Failed, python, run, run_json, running, serving
 from bench.report import Report, figure, progress, ratio
+from tests.ports import free_port
 
 POSTGRES, SQLITE, TUTORIAL = "pipeline, postgresql", "pipeline, sqlite", "pipeline, tutorial"
 WORKERS: Final = "pipeline, postgresql, a worker of each kind"

@@ -18,7 +18,6 @@ from bench.processes import (
     DurablePostgres,
     Failed,
     cpu_seconds,
-    free_port,
     python,
     run,
     run_json,
@@ -26,6 +25,7 @@ from bench.processes import (
     settled_cpu_seconds,
 )
 from bench.report import Figure, Report, figure, progress, ratio
+from tests.ports import free_port
 from tests.servers import ValkeyServer
 
 CONNECTIONS: Final = 64
@@ -162,7 +162,7 @@ def rungs(on: Bench, notes: list[str]) -> list[Rung]:
     missing = fastify.prepare()
     if missing is None:
         found += [
-            Rung(name, fastify.argv(on.valkey.port, mode), {"SIGNING_KEY": KEY})
+            Rung(name, fastify.argv(on.valkey.url(2), mode), {"SIGNING_KEY": KEY})
             for name, mode in ((BULLMQ, "add"), (BULLMQ_BULK, "bulk"))
         ]
     else:

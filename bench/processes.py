@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -100,11 +99,6 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """This process's variables without the developer's own Waylink, and those given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WAYLINK_", "NANGO_"))}
     return {**kept, "PYTHONPATH": str(ROOT), **variables}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def cpu_seconds(pids: Collection[int]) -> float:

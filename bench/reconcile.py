@@ -32,8 +32,9 @@ from app.services.run_requests import open_run
 from bench.ladder import bench
 from bench.load import KEY
 from bench.pipeline import API_KEY, prepare
-from bench.processes import Failed, free_port, python, run_json, serving
+from bench.processes import Failed, python, run_json, serving
 from bench.report import Figure, Report, figure, progress
+from tests.ports import free_port
 
 FULL, QUICK = 100_000, 2_000  # connections
 CPU_GOAL, MEMORY_GOAL = 60.0, 150.0  # seconds and MB, for 100,000

@@ -20,7 +20,8 @@ from app.ids import JOB, new_id, show
 from bench.ladder import Bench
 from bench.load import KEY, body
 from bench.pipeline import pipeline, receive
-from bench.processes import START_WITHIN, Failed, free_port, python, run, running, serving
+from bench.processes import START_WITHIN, Failed, python, run, running, serving
+from tests.ports import free_port
 
 DONE_WITHIN: Final = 120.0  # seconds
 VARIABLES: Final = {

@@ -1,4 +1,8 @@
-"""Private servers that the tests start themselves, as root or not: from wheels, but for RabbitMQ."""
+"""Private servers that the tests start themselves, as root or not: from wheels, but for RabbitMQ.
+
+They are reached as production reaches its own: over TCP, with a password, and on PostgreSQL by a role that may do no
+more than own its database.
+"""
 
 import os
 import pwd
@@ -10,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Final
@@ -24,9 +28,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.embedded import valkey_binary
+from tests.ports import free_port
 
 START_WITHIN, STOP_WITHIN = 60.0, 10.0  # seconds
-DATABASE_USER = "waylink"
+ADMIN, OWNER = "postgres", "waylink"  # PostgreSQL's roles
 
 
 MEMORY: Final = Path("/dev/shm")
@@ -50,8 +55,9 @@ class _Server:
     start_within: ClassVar[float] = START_WITHIN
 
     def __init__(self, kind: str, run_as: Mapping[str, object] | None = None) -> None:
-        # Not TMPDIR: a unix socket's path has to be short.
+        # Not TMPDIR: `nobody` has to get into it.
         self.folder = Path(tempfile.mkdtemp(prefix=f"wl-{kind}-", dir="/tmp"))
+        self.password = secrets.token_hex(16)
         self._log = self.folder / "server.log"
         self._run_as = run_as or {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,17 +120,20 @@ class _Server:
 
 
 class PostgresServer(_Server):
-    """Listens on a unix socket in its own folder only. Root gives it to `nobody`, as PostgreSQL refuses root."""
+    """Listens on a loopback port only. Root gives it to `nobody`, as PostgreSQL refuses root."""
 
     stop_signal = signal.SIGINT  # "fast": open connections are cut
     on_disk = False  # its data has to be, for whoever measures
+    owner_is: ClassVar[str] = "LOGIN"  # attributes of the role that the URLs are for
 
     def __init__(self) -> None:
         nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         run_as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []} if nobody else {}
         super().__init__("pg", {"env": {"PATH": os.defpath, "LC_ALL": "C"}, **run_as})
+        self.port = free_port()
         self._killed = False
         self._made = 0
+        self._has_owner = False
         memory = None if self.on_disk else in_memory()
         # Programs stay in the other folder: memory may be mounted without the right to run any.
         self._data = Path(tempfile.mkdtemp(prefix="wl-pg-", dir=memory or self.folder))
@@ -141,8 +150,9 @@ class PostgresServer(_Server):
 
     def argv(self) -> list[str]:
         settings = {
-            "listen_addresses": "",
-            "unix_socket_directories": str(self.folder),
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
             "synchronous_commit": "on",
             "fsync": "off",  # only the loss of the whole machine would tell the difference
             "max_connections": "200",
@@ -161,6 +171,9 @@ class PostgresServer(_Server):
     def start(self) -> None:
         super().start()
         self._killed = False
+        if not self._has_owner:
+            self.administer(f"CREATE ROLE {OWNER} {self.owner_is} PASSWORD '{self.password}'")
+            self._has_owner = True
 
     def kill(self) -> None:
         super().kill()
@@ -176,24 +189,32 @@ class PostgresServer(_Server):
         """The SQLAlchemy URL of a new database, a copy of `template` (a database's name), which nobody may be using."""
         self._made += 1
         name = f"test_{self._made}"
-        command = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        with self._admin() as connection:
-            connection.execute(command.format(sql.Identifier(name), sql.Identifier(template)))
-        return f"postgresql+psycopg://{DATABASE_USER}@/{name}?host={self.folder}"
+        command = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}")
+        self.administer(command.format(*(sql.Identifier(one) for one in (name, template, OWNER))))
+        return f"postgresql+psycopg://{OWNER}:{self.password}@127.0.0.1:{self.port}/{name}"
 
     def drop_database(self, url: str) -> None:
         name = url.partition("?")[0].rpartition("/")[2]
-        with self._admin() as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        self.administer(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def administer(self, command: str | sql.Composed) -> None:
+        """Run a statement as the superuser, outside a transaction."""
+        with closing(self._admin()) as connection:
+            connection.execute(command)
 
     def _admin(self) -> psycopg.Connection:
-        return psycopg.connect(host=str(self.folder), user=DATABASE_USER, dbname="postgres", autocommit=True)
+        whom = {"user": ADMIN, "password": self.password, "dbname": "postgres"}
+        return psycopg.connect(host="127.0.0.1", port=self.port, **whom, autocommit=True)
 
     def _initialize(self) -> None:
-        # `trust` is safe here: nobody else gets into the folder that the socket is in.
-        options = ["--username", DATABASE_USER, "--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync"]
+        secret = self.folder / "password"  # in a folder that is closed to others
+        secret.write_text(self.password)
+        secret.chmod(0o644)
+        options = ["--username", ADMIN, "--pwfile", str(secret), "--auth", "scram-sha-256"]
+        options += ["--encoding", "UTF8", "--no-locale", "--no-sync"]
         argv = [str(self._programs / "initdb"), "-D", str(self._data), *options]
         done = subprocess.run(argv, cwd=self.folder, capture_output=True, text=True, check=False, **self._run_as)
+        secret.unlink()
         if done.returncode:
             raise ServerStartError(done.stdout + done.stderr)
 
@@ -203,12 +224,13 @@ class ValkeyServer(_Server):
 
     def __init__(self) -> None:
         super().__init__("vk")
-        self.port = _free_port()
+        self.port = free_port()
 
     def argv(self) -> list[str]:
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
+            "requirepass": self.password,
             "dir": str(self.folder),
             "appendonly": "yes",
             "save": "",
@@ -226,7 +248,7 @@ class ValkeyServer(_Server):
             client.close()
 
     def url(self, database: int) -> str:
-        return f"redis://127.0.0.1:{self.port}/{database}"
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def flush(self) -> None:
         """Empty all databases."""
@@ -241,7 +263,7 @@ class ValkeyServer(_Server):
         shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
 
     def _client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        return redis.Redis(port=self.port, password=self.password, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
 
 def _programs() -> Path:
@@ -282,15 +304,6 @@ def _debian_path() -> str:
     return os.pathsep.join(str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
 
 
-def _free_port() -> int:
-    """A port below those that the kernel hands to outgoing connections, so that it is still free after `kill`."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-
-
 class RabbitServer(_Server):
     """Debian's RabbitMQ, on loopback ports: plain, and with TLS where it is given a certificate's folder.
 
@@ -302,7 +315,7 @@ class RabbitServer(_Server):
 
     def __init__(self) -> None:
         super().__init__("mq", {"start_new_session": True})
-        self.port, self.tls_port, self._nodes_port, self._mapper_port = (_free_port() for _ in range(4))
+        self.port, self.tls_port, self._nodes_port, self._mapper_port = (free_port() for _ in range(4))
         self._mapper: subprocess.Popen[bytes] | None = None
         (self.folder / "plugins").write_text("[].")
 

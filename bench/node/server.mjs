@@ -1,11 +1,12 @@
 // What Waylink's ingest is compared with: fastify verifies the webhook, BullMQ takes one job for each, 202 follows.
-// `node server.mjs PORT VALKEY_PORT add|bulk`: `bulk` sends the jobs of one turn of the event loop together.
+// `node server.mjs PORT VALKEY_URL add|bulk`: `bulk` sends the jobs of one turn of the event loop together.
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { Queue } from "bullmq";
 import Fastify from "fastify";
 
-const [port, valkeyPort, mode] = process.argv.slice(2);
-const connection = { host: "127.0.0.1", port: Number(valkeyPort), db: 2 };
+const [port, valkey, mode] = process.argv.slice(2);
+const { hostname: host, port: valkeyPort, password, pathname } = new URL(valkey);
+const connection = { host, port: Number(valkeyPort), password, db: Number(pathname.slice(1)) };
 const queue = new Queue("events", { connection });
 let waiting = [];
 

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from app.db.engine import connect
 from app.domain.signature import HEADER, sign
-from tests.servers import _free_port
+from tests.ports import free_port
 from tests.waiting import PATIENCE, until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ class Waylink:
     def __init__(self, **variables: str) -> None:
         # Not pytest's folder: a unix socket's path has to be short.
         self.folder = Path(tempfile.mkdtemp(prefix="wl-", dir="/tmp"))
-        self.port, self.sandbox_port = _free_port(), _free_port()
+        self.port, self.sandbox_port = free_port(), free_port()
         self.origin = f"http://127.0.0.1:{self.port}"
         self.data = self.folder / ".waylink"
         ours = {"WAYLINK_PORT": str(self.port), "WAYLINK_SANDBOX_PORT": str(self.sandbox_port)}

@@ -23,7 +23,7 @@ from app.domain.standard_webhooks import read_secret, write_secret
 from app.nango import NangoClient
 from tests.acceptance.harness import Sandbox, Waylink, creation, installation, until
 from tests.integration.endpoints import endpoints
-from tests.integration.world import closed_port
+from tests.ports import free_port
 
 NANGO_ITSELF = {"sandbox.json", "sandbox-state.json"}  # the sandbox's own files: it is Nango's side
 EXPIRING = {"OAUTH2", "OAUTH2_CC", "APP", "JWT", "BILL", "TWO_STEP", "SIGNATURE", "AWS_SIGV4"}
@@ -342,7 +342,7 @@ pattern = '{{"type": ["connection.created"]}}'
 def test_no_signing_secret_and_no_brokers_password_of_a_team_rests_or_is_told() -> None:
     canary = Canary()
     secret = write_secret(canary.marker.encode().ljust(32, b"x"))
-    own = f"redis://crm:{canary.plant('password')}@127.0.0.1:{closed_port()}/0"
+    own = f"redis://crm:{canary.plant('password')}@127.0.0.1:{free_port()}/0"
     variables = {"HOOK_SECRET": secret, "CRM_BROKER": own, "WAYLINK_ALLOWED_DESTINATION_RANGES": "127.0.0.0/8"}
     with (
         endpoints() as server,

@@ -21,7 +21,7 @@ from standardwebhooks import Webhook
 
 from app import embedded
 from tests.acceptance.harness import REPOSITORY, Process, Waylink, installation, until
-from tests.servers import _free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)  # a dozen commands and three programs, on a machine that may be busy
 EXAMPLES = REPOSITORY / "examples"
@@ -37,7 +37,7 @@ def note(task_id, task, args, kwargs, **_):
 """
 *_secrets, UNKNOWN = ("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(3))
 SECRETS = dict(zip(("BILLING_WEBHOOK_SECRET", "PEOPLE_WEBHOOK_SECRET"), _secrets, strict=True))
-PORTS = {"9001": _free_port(), "9002": _free_port()}  # of the READMEs, and ours
+PORTS = {"9001": free_port(), "9002": free_port()}  # of the READMEs, and ours
 
 
 def subscriptions() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.harness import Waylink, installation, until
+from tests.ports import free_port
 
 SECRETS = ("hunter2", "key-nobody-may-see", "4d70f328-6b39-451e-b92f-21969323b448")
 TEAM = """
@@ -46,7 +47,7 @@ def test_an_unmigrated_database_is_refused_by_name_of_the_command(waylink: Wayli
 
 @pytest.mark.parametrize("command", ["worker events", "beat", "migrate"])
 def test_a_database_that_is_away_is_told_in_one_line(waylink: Waylink, command: str) -> None:
-    url = f"postgresql://waylink:{SECRETS[0]}@/waylink?host={waylink.folder}"
+    url = f"postgresql://waylink:{SECRETS[0]}@127.0.0.1:{free_port()}/waylink"
     done = waylink.run(*command.split(), WAYLINK_DATABASE_URL=url)
     assert done.returncode == 1
     assert re.fullmatch(r"error: the database .+: .+\n", done.stderr)
@@ -54,7 +55,7 @@ def test_a_database_that_is_away_is_told_in_one_line(waylink: Waylink, command: 
 
 
 def test_web_starts_without_its_database_and_says_so(waylink: Waylink) -> None:
-    waylink.env["WAYLINK_DATABASE_URL"] = f"postgresql://waylink:{SECRETS[0]}@/waylink?host={waylink.folder}"
+    waylink.env["WAYLINK_DATABASE_URL"] = f"postgresql://waylink:{SECRETS[0]}@127.0.0.1:{free_port()}/waylink"
     process = waylink.spawn("web")
     process.says("database_away")
     until("it answers", lambda: waylink.status("/healthz") == 200)

@@ -22,7 +22,8 @@ from app.domain.signature import HEADER, sign
 from app.file_limit import raise_file_limit
 from app.web.server import STOP_SECONDS
 from tests.acceptance.harness import Process, Waylink, creation, descendants, installation, until
-from tests.servers import PostgresServer, ValkeyServer, _free_port
+from tests.ports import free_port
+from tests.servers import PostgresServer, ValkeyServer
 
 KEY = "a-signing-key"
 FASTEST_REFUSAL, NANGO_WAITS = 5.9, 20.0  # seconds
@@ -123,7 +124,7 @@ def on_sqlite(valkey: ValkeyServer) -> Iterator[tuple[Waylink, Process]]:
 
 def another(waylink: Waylink, *options: str) -> tuple[Process, int]:
     """One more `waylink web` on the same database, and its port."""
-    port = _free_port()
+    port = free_port()
     before, waylink.env["WAYLINK_PORT"] = waylink.env["WAYLINK_PORT"], str(port)
     process = waylink.spawn("web", *options)
     waylink.env["WAYLINK_PORT"] = before

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.ports import free_port
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
 
@@ -33,8 +34,7 @@ SCREENS = [(width, scheme) for width in (360, 1280) for scheme in ("light", "dar
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A web process of its own, on SQLite in a temporary folder. It needs no broker to serve the page."""
     folder = tmp_path_factory.mktemp("web")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WAYLINK_")}
     environment = inherited | {
         "PYTHONPATH": str(ROOT),

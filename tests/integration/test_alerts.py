@@ -16,7 +16,8 @@ from app.services import configuring, destination_states, explaining
 from app.services.alerting import DISCARDS_EVERY, Alerts, ChangedDestination, DiscardedJob
 from app.services.configuring import DestinationRow
 from tests.integration.destinations import fill
-from tests.integration.world import DANA, auth, closed_port, in_threads
+from tests.integration.world import DANA, auth, in_threads
+from tests.ports import free_port
 
 FAILING, RECOVERED, DISABLED = DestinationChange.FAILING, DestinationChange.RECOVERED, DestinationChange.DISABLED
 ANY = {"type": [{"prefix": "waylink."}]}
@@ -299,7 +300,7 @@ def test_what_crashes_before_its_commit_tells_nothing_and_counts_nothing(world):
 
 def test_a_destination_that_does_not_answer_is_told_of_when_its_breaker_opens_and_closes(open_world, valkey, clock):
     valkey.start()
-    world, down = (open_world(teams_url=url) for url in (valkey.url(1), f"redis://127.0.0.1:{closed_port()}/1"))
+    world, down = (open_world(teams_url=url) for url in (valkey.url(1), f"redis://127.0.0.1:{free_port()}/1"))
     define(world, ("alerts", "ops", ANY))
     fill(world, "crm", MIN_FAILURES + 3)
     down.deliverer.deliver()
@@ -318,7 +319,7 @@ def test_a_destination_that_does_not_answer_is_told_of_when_its_breaker_opens_an
 
 
 def test_a_job_whose_schedule_is_over_is_told_of_as_it_is_recorded(open_world, clock):
-    down = open_world(teams_url=f"redis://127.0.0.1:{closed_port()}/1")
+    down = open_world(teams_url=f"redis://127.0.0.1:{free_port()}/1")
     define(down, ("alerts", "ops", ANY))
     [job_id] = fill(down, "crm", 1)
     with down.database.write() as session:

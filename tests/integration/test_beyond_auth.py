@@ -9,7 +9,8 @@ from sqlalchemy import update
 from app.db.models import Connection
 from app.domain.states import ConnectionStatus, EventState, Origin
 from tests.integration.sandbox_server import register
-from tests.integration.world import DANA, OMAR, auth, closed_port, sync
+from tests.integration.world import DANA, OMAR, auth, sync
+from tests.ports import free_port
 
 ENTERPRISE = DANA | {"plan": "enterprise"}
 KINDS = pytest.mark.parametrize("kind", ["sync", "forward", "async_action"])
@@ -133,7 +134,7 @@ def test_what_nango_does_not_know_either_waits_on_the_schedule_then_goes_without
 
 
 def test_while_nango_is_away_it_is_waited_for_without_end(open_world, clock):
-    world = open_world(base_url=f"http://127.0.0.1:{closed_port()}")
+    world = open_world(base_url=f"http://127.0.0.1:{free_port()}")
     event_id = world.settle(webhook("sync"))
     for _ in range(8):
         clock.now = world.event(event_id).next_at

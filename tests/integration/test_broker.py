@@ -3,7 +3,6 @@
 import base64
 import json
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,6 +12,7 @@ import pytest
 from app.broker import EVENTS_QUEUE, IO_QUEUE, PROCESS_EVENTS, QUEUE_OF, SWEEP, Broker, Message, hint, make_celery
 from app.deadlines import VISIBILITY_TIMEOUT
 from app.errors import BrokerUnavailable
+from tests.ports import free_port
 from tests.servers import ValkeyServer
 
 WITHIN = 15.0  # seconds, for every failure
@@ -117,8 +117,7 @@ def test_failures_do_not_use_the_connections_up(broker: Broker, valkey: ValkeySe
 
 
 def test_an_error_names_the_broker_and_never_its_password() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     broker = Broker.at("team", f"redis://:hunter2@127.0.0.1:{port}/0")
     with pytest.raises(BrokerUnavailable) as failed:
         broker.ping()

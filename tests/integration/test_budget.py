@@ -21,7 +21,8 @@ from app.services.budget import PROCESSES, Budget, _connect
 from app.services.nango_clients import NangoClients
 from tests.drawing import seeds
 from tests.integration.sandbox_server import API_KEY, register, serve
-from tests.integration.world import DANA, auth, closed_port
+from tests.integration.world import DANA, auth
+from tests.ports import free_port
 
 
 class Seconds:
@@ -162,7 +163,7 @@ def test_a_new_window_is_open_to_all_again(open_budget, seconds):
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_clock_of_nangos_that_is_ahead_holds_nobody_for_longer_than_a_window(open_budget, seconds, shared):
     budget = (
-        open_budget(clock=seconds) if shared else open_budget(url=f"redis://127.0.0.1:{closed_port()}/0", clock=seconds)
+        open_budget(clock=seconds) if shared else open_budget(url=f"redis://127.0.0.1:{free_port()}/0", clock=seconds)
     )
     ahead = RateLimit(limit=100, remaining=0, reset_at=datetime.fromtimestamp(seconds.now + 3600, UTC))
     budget.gate("acme", Priority.PEOPLE)()(ahead, None)

@@ -27,8 +27,8 @@ from app.db.models import Connection, Event, Job
 from app.domain.signature import HEADER, sign
 from app.ids import CONNECTION, EVENT, JOB, new_id, show
 from tests.integration.sandbox_server import API_KEY, serve
-from tests.integration.world import closed_port
-from tests.servers import ValkeyServer
+from tests.ports import free_port
+from tests.servers import PostgresServer, ValkeyServer
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
 HOSTILE = "\x1b[2J\x9b\u202e\nforged"
@@ -148,8 +148,7 @@ def test_web_without_an_environment_is_refused(tmp_path) -> None:
 
 
 def test_a_database_that_does_not_answer_is_1_in_one_line_without_its_password(waylink: Command) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     url = f"postgresql://waylink:{SECRET}@127.0.0.1:{port}/waylink"
     assert SECRET not in one_line_error(waylink("events", WAYLINK_DATABASE_URL=url), 1)
 
@@ -357,8 +356,7 @@ def test_send_is_1_when_the_answer_is_not_202_and_shows_it_harmless(waylink: Com
 
 
 def test_send_is_1_when_nobody_answers(waylink: Command) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     assert "does not answer" in one_line_error(waylink("send", "unhandled", WAYLINK_PORT=str(port)), 1)
 
 
@@ -382,8 +380,7 @@ def test_send_refuses_what_it_cannot_send(waylink: Command, content, arguments: 
 
 
 def test_a_sandbox_that_is_away_is_a_note_and_the_webhook_goes_out(tmp_path, endpoint: Endpoint) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     waylink = Command(tmp_path)
     (tmp_path / ".waylink").mkdir()
     known = {"base_url": f"http://127.0.0.1:{port}", "api_key": "a", "signing_key": "k"}
@@ -415,13 +412,11 @@ def test_of_a_sync_that_is_sent_the_sandbox_gets_the_connection_with_its_tags(tm
 @pytest.fixture
 def running_web(waylink: Command, valkey: ValkeyServer, postgres_url: str):
     """Starts `waylink web`; gives its URL, and its log once it has ended."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     valkey.start()
-    database = postgres_url.replace("waylink@", f"waylink:{SECRET}-database@")
     waylink.variables |= {
-        "WAYLINK_DATABASE_URL": database,
-        "WAYLINK_BROKER_URL": f"redis://:{SECRET}-broker@127.0.0.1:{valkey.port}/0",
+        "WAYLINK_DATABASE_URL": postgres_url,
+        "WAYLINK_BROKER_URL": valkey.url(0),
         "WAYLINK_NANGO_API_KEY": f"{SECRET}-api",
         "WAYLINK_NANGO_SIGNING_KEYS": f"{SECRET}-signing",
         "WAYLINK_PORT": str(port),
@@ -458,7 +453,7 @@ def _answers(url: str) -> bool:
 
 
 def test_the_log_of_a_running_web_process_holds_no_secret(
-    running_web: tuple[str, Callable[[], str]], waylink: Command, postgres
+    running_web: tuple[str, Callable[[], str]], waylink: Command, postgres: PostgresServer, valkey: ValkeyServer
 ) -> None:
     url, end = running_web
     assert waylink("send", "auth_creation_success_tags").returncode == 0
@@ -471,7 +466,7 @@ def test_the_log_of_a_running_web_process_holds_no_secret(
     assert waylink("send", "unhandled").returncode == 0
     log = end()
     assert "webhook_refused" in log, "it does log"
-    assert SECRET not in log
+    assert not [secret for secret in (SECRET, postgres.password, valkey.password) if secret in log]
 
 
 def test_a_port_in_use_is_refused_without_a_traceback(waylink: Command) -> None:
@@ -513,7 +508,7 @@ def test_check_runs_each_query_with_nulls_and_says_what_is_wrong(waylink, extra,
 
 def test_check_says_when_the_applications_database_is_away_and_not_with_its_password(waylink) -> None:
     (waylink.folder / "waylink.toml").write_text(DIRECTORY.format(extra="1 AS email"))
-    url = f"postgresql://reader:{SECRET}@127.0.0.1:{closed_port()}/app"
+    url = f"postgresql://reader:{SECRET}@127.0.0.1:{free_port()}/app"
     waylink.variables |= {"WAYLINK_DIRECTORY_POLICY": "sql", "APP_URL": url}
     done = waylink.inside("check", "--json")
     assert finding(json.loads(done.stdout), "directory.sql user_query")["result"] == "bad"

@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 from app.sealing import new_key
 from tests.integration.endpoint import answer, endpoint
 from tests.integration.test_cli import Command, one_line_error
-from tests.integration.world import closed_port
+from tests.ports import free_port
 
 FILE = """
 [teams.crm.destinations.hook]
@@ -105,7 +105,7 @@ def test_a_check_connects_to_each_destination_and_sends_nothing(tmp_path) -> Non
 
 def test_the_key_is_changed_without_losing_a_secret(tmp_path) -> None:
     old, newest = new_key(), new_key()
-    waylink = prepared(tmp_path, closed_port(), WAYLINK_SECRET_KEY=old)
+    waylink = prepared(tmp_path, free_port(), WAYLINK_SECRET_KEY=old)
     assert not (tmp_path / ".waylink" / "secret.key").exists()
     both = Command(tmp_path, OPEN | {"WAYLINK_SECRET_KEY": f"{newest},{old}"})
     assert both.json("secrets") == {"newest_key": 0, "older_keys": 1, "unreadable": []}
@@ -118,7 +118,7 @@ def test_the_key_is_changed_without_losing_a_secret(tmp_path) -> None:
 
 
 def test_new_keys_are_printed_alone_and_are_not_the_same(tmp_path) -> None:
-    waylink = prepared(tmp_path, closed_port())
+    waylink = prepared(tmp_path, free_port())
     keys = {waylink.inside("secrets", "new-key").stdout for _ in range(2)}
     assert len(keys) == 2
     assert all(len(key.strip()) == 44 for key in keys)
@@ -126,7 +126,7 @@ def test_new_keys_are_printed_alone_and_are_not_the_same(tmp_path) -> None:
 
 @pytest.mark.parametrize("arguments", [("rotate-secret", "crm"), ("secrets", "crm/hook/x"), ("rotate-secret", "a/b")])
 def test_what_names_no_destination_is_one_line(tmp_path, arguments) -> None:
-    waylink = prepared(tmp_path, closed_port())
+    waylink = prepared(tmp_path, free_port())
     done = waylink.inside("destinations", *arguments)
     assert done.returncode in {1, 2}
     assert len(done.stderr.splitlines()) == 1

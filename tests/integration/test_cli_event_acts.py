@@ -10,7 +10,7 @@ from app.db.engine import connect
 from app.ids import EVENT, new_id, show
 from tests.integration.test_cli import Command, one_line_error
 from tests.integration.test_status import an_event
-from tests.integration.world import closed_port
+from tests.ports import free_port
 
 CONFIG = """
 [teams.crm.destinations.jobs]
@@ -29,7 +29,7 @@ pattern = '{"type": ["connection.created"]}'
 def waylink(tmp_path):
     """A migrated installation without processes, with a route."""
     (tmp_path / "waylink.toml").write_text(CONFIG)
-    broker = f"redis://127.0.0.1:{closed_port()}/0"
+    broker = f"redis://127.0.0.1:{free_port()}/0"
     command = Command(tmp_path, {"WAYLINK_NANGO_SIGNING_KEYS": "k", "WAYLINK_BROKER_URL": broker})
     assert command.inside("migrate").returncode == 0
     return command

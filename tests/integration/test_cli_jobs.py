@@ -14,7 +14,7 @@ from app.db.models import Audit
 from app.ids import JOB, new_id, show
 from tests.integration.test_cli import Command, one_line_error
 from tests.integration.test_status import a_job, add, an_event
-from tests.integration.world import closed_port
+from tests.ports import free_port
 
 HOUR = timedelta(hours=1)
 
@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
 def waylink(tmp_path):
     """A migrated installation without processes."""
     command = Command(
-        tmp_path, {"WAYLINK_NANGO_SIGNING_KEYS": "k", "WAYLINK_BROKER_URL": f"redis://127.0.0.1:{closed_port()}/0"}
+        tmp_path, {"WAYLINK_NANGO_SIGNING_KEYS": "k", "WAYLINK_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0"}
     )
     assert command.inside("migrate").returncode == 0
     return command

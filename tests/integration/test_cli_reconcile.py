@@ -17,7 +17,7 @@ from app.sandbox.values import Connection, Integration, Snapshot
 from app.services import reconciling
 from tests.integration.sandbox_server import API_KEY, SIGNING_KEY, serve
 from tests.integration.test_cli import Command, one_line_error
-from tests.integration.world import closed_port
+from tests.ports import free_port
 
 MONTH_AGO = datetime.now(UTC) - timedelta(days=30)
 
@@ -50,7 +50,7 @@ def waylink(tmp_path):
             "WAYLINK_NANGO_API_KEY": API_KEY,
             "WAYLINK_NANGO_SIGNING_KEYS": SIGNING_KEY,
             "WAYLINK_NANGO_BASE_URL": str(nango.base_url).rstrip("/"),
-            "WAYLINK_BROKER_URL": f"redis://127.0.0.1:{closed_port()}/0",
+            "WAYLINK_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0",
         }
         command = Command(tmp_path, variables)
         assert command.inside("migrate").returncode == 0

@@ -8,7 +8,8 @@ import pytest
 from app.db.models import Connection, User
 from app.domain.states import ConnectionStatus, EventState
 from tests.integration.sandbox_server import control, register
-from tests.integration.world import DANA, OMAR, auth, closed_port, failure
+from tests.integration.world import DANA, OMAR, auth, failure
+from tests.ports import free_port
 
 SAMPLES = Path(__file__).parent.parent / "data" / "nango" / "samples" / "webhooks"
 SCHEDULE = (2, 5, 15, 60)
@@ -125,7 +126,7 @@ def test_a_spoofed_override_cannot_take_a_connection_over(world, nango, connecti
 
 def test_nango_being_down_counts_for_nothing(open_world, world, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    down = open_world(base_url=f"http://127.0.0.1:{closed_port()}")
+    down = open_world(base_url=f"http://127.0.0.1:{free_port()}")
     event_id = down.settle(auth(connection_id=connection_id, tags=DANA))
     for _ in range(8):  # more often than the schedule has looks, or an event has claims
         event = down.event(event_id)

@@ -22,7 +22,8 @@ from app.domain.states import Block, JobState
 from app.ids import EVENT, JOB, new_id, show
 from app.services.delivery import Delivered
 from app.services.recording import record
-from tests.integration.world import DANA, KilledError, auth, closed_port, dying_at, in_threads, refusing
+from tests.integration.world import DANA, KilledError, auth, dying_at, in_threads, refusing
+from tests.ports import free_port
 
 LEASE = JOB_LEASE.total_seconds() + 1
 QUEUE = "team.crm.jobs"
@@ -43,7 +44,7 @@ def world(open_world, teams_url):
 @pytest.fixture
 def down(open_world):
     """The same workers while the teams' broker is away."""
-    return open_world(teams_url=f"redis://127.0.0.1:{closed_port()}/1")
+    return open_world(teams_url=f"redis://127.0.0.1:{free_port()}/1")
 
 
 def messages(url, queue=QUEUE):

@@ -25,7 +25,8 @@ from app.services.delivery import Deliverer
 from app.services.delivery_loop import DeliveryLoop
 from app.services.own_brokers import OwnBrokers, broker_purpose
 from tests.integration.destinations import add, attempts, fill, health, jobs, states
-from tests.integration.world import closed_port, dump, in_threads
+from tests.integration.world import dump, in_threads
+from tests.ports import free_port
 
 SOON = PROBE_WAITS[0].total_seconds() * 1.21
 
@@ -61,7 +62,7 @@ def world(open_world, broker_url, valkey, told):
 @pytest.fixture
 def down(open_world, told):
     """Another worker, for which the teams' broker is away."""
-    made = open_world(teams_url=f"redis://127.0.0.1:{closed_port()}/1")
+    made = open_world(teams_url=f"redis://127.0.0.1:{free_port()}/1")
     made.deliverer.alerts = told
     return made
 
@@ -313,7 +314,7 @@ def test_a_lost_job_of_a_failing_destination_is_parked_and_probes_later(world, d
 
 def test_a_broker_whose_url_does_not_open_is_our_fault_and_keeps_the_url(world, valkey, told):
     sealer, other = sealer_with(new_key()), sealer_with(new_key())
-    away = f"redis://:canary-password@127.0.0.1:{closed_port()}/3"
+    away = f"redis://:canary-password@127.0.0.1:{free_port()}/3"
     add(world, "crm", broker_sealed=sealer.seal(away, purpose=broker_purpose(("crm", "jobs"))))
     add(world, "shop", broker_sealed=other.seal(valkey.url(3), purpose=broker_purpose(("shop", "jobs"))))
     add(world, "good", broker_sealed=sealer.seal(valkey.url(3), purpose=broker_purpose(("good", "jobs"))))

@@ -41,7 +41,8 @@ from app.services.operations import credentials, deleting, desk, metadata, sessi
 from app.services.operations.desk import Desk
 from app.services.operations.sessions import Options, Owner
 from tests.integration.sandbox_server import control, fetch, open_session, register, run_flow
-from tests.integration.world import DANA, OMAR, TOKEN, KilledError, auth, closed_port, dump, in_threads
+from tests.integration.world import DANA, OMAR, TOKEN, KilledError, auth, dump, in_threads
+from tests.ports import free_port
 
 WHO = "token:tester"
 
@@ -428,7 +429,7 @@ def test_what_is_not_there_or_cannot_be_asked_is_said(world, open_world, known, 
     keyless = open_world()
     with pytest.raises(Conflict, match="API key"):
         tags.set_tags(Desk(world.database, keyless.policy, keyless.clients, world.clock), known, {}, actor=WHO)
-    away = open_world(base_url=f"http://127.0.0.1:{closed_port()}")
+    away = open_world(base_url=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(NangoUnavailable):
         tags.set_tags(Desk(world.database, away.policy, away.clients, world.clock), known, {}, actor=WHO)
     with pytest.raises(NotFound, match="environment"):

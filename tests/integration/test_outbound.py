@@ -17,7 +17,7 @@ from app.errors import Unreachable
 from app.outbound import http, network, pool, sending
 from app.outbound.sending import HttpSender, HttpTarget
 from tests.integration.endpoint import Names, answer, endpoint, serving
-from tests.integration.world import closed_port
+from tests.ports import free_port
 from tests.waiting import PATIENCE, soon
 
 KEY, OLD_KEY = bytes(range(32)), bytes(range(50, 82))
@@ -237,7 +237,7 @@ def test_each_kind_of_failure_is_told_apart_and_the_teams(act, error):
 def test_nobody_listening_is_told_apart():
     async def scenario():
         async with Sending() as sending_:
-            came = await sending_.to(closed_port())
+            came = await sending_.to(free_port())
             assert (came.ours, came.error) == (False, "no connection: Connection refused")
 
     run(scenario)
@@ -491,7 +491,7 @@ def test_a_place_is_tried_without_a_request():
             await soon("it was there and has gone", lambda: team.tasks and team.tasks[0].done())
             assert (team.connections, team.requests) == (1, [])
             with pytest.raises(Unreachable, match="Connection refused"):
-                await sending_.sender.reach(f"http://127.0.0.1:{closed_port()}/")
+                await sending_.sender.reach(f"http://127.0.0.1:{free_port()}/")
 
     run(scenario)
 

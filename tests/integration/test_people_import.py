@@ -15,6 +15,7 @@ from app.domain.people_files import Format, read
 from app.services import importing, people
 from app.services.importing import REFUSED_SHOWN
 from tests.integration.world import auth, in_threads
+from tests.servers import OWNER
 
 
 @pytest.fixture
@@ -159,8 +160,9 @@ def test_an_import_is_audited_with_its_counts_and_a_broken_one_stays_begun(world
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite lets one write after the other
-def test_two_that_wait_for_each_other_are_no_end_of_an_import(world):
-    """Whoever else changes the same people may take them in another order."""
+def test_two_that_wait_for_each_other_are_no_end_of_an_import(world, postgres):
+    """Another writer of the same people may take them in another order."""
+    postgres.administer(f"GRANT SET ON PARAMETER deadlock_timeout TO {OWNER}")
     bring(world, "external_id\nu1\nu2\n")
     holding = threading.Event()
 

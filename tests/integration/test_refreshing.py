@@ -15,12 +15,12 @@ from tests.integration.world import (
     TOKEN,
     KilledError,
     auth,
-    closed_port,
     dump,
     dying_at,
     failure,
     in_threads,
 )
+from tests.ports import free_port
 
 LEASE = REFRESH_LEASE.total_seconds() + 1
 
@@ -271,7 +271,7 @@ def test_a_rate_limit_keeps_the_plan_open_and_says_nothing_of_the_connection(wor
 
 def test_nango_being_down_keeps_the_plan_open(world, open_world, clock, planned):
     before = world.open_plan(planned)
-    down = open_world(base_url=f"http://127.0.0.1:{closed_port()}")
+    down = open_world(base_url=f"http://127.0.0.1:{free_port()}")
     for _ in range(MAX_CLAIMS + 1):
         assert refresh(down) == 0
         plan = world.open_plan(planned)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from tests.integration.sandbox_server import (
     run_flow,
     serve,
 )
+from tests.ports import free_port
 
 UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
@@ -85,11 +85,6 @@ def test_the_command_refuses_a_key_nango_would_refuse():
     result = CliRunner().invoke(command, ["--api-key", "short"])
     assert result.exit_code == 2
     assert "UUIDv4" in result.output
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.fixture

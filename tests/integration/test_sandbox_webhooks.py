@@ -3,7 +3,6 @@
 import hashlib
 import queue
 import re
-import socket
 import time
 
 import pytest
@@ -23,6 +22,7 @@ from tests.integration.sandbox_server import (
     run_flow,
     serve,
 )
+from tests.ports import free_port
 
 WEBHOOKS = {webhook["scenario"]: webhook for webhook in recorded("webhooks.jsonl")}
 SCALE = 1 / 60  # of Nango's 3 s, 6 s and 20 s
@@ -265,9 +265,7 @@ def test_retries_carry_the_same_bytes_and_signature_after_the_published_waits(de
 
 @pytest.mark.parametrize(("host", "attempts", "state"), [("127.0.0.1", 3, "given_up"), ("no.invalid", 1, "refused")])
 def test_a_refused_connection_is_tried_again_an_unknown_name_is_not(host, attempts, state):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with serve(webhook_url=f"http://{host}:{port}/hook", retry_waits=(0.01, 0.01)) as client:
+    with serve(webhook_url=f"http://{host}:{free_port()}/hook", retry_waits=(0.01, 0.01)) as client:
         connect(client)
         ended = time.monotonic() + 10
         while (record := delivered(client)[0])["state"] == "pending" and time.monotonic() < ended:

@@ -1,6 +1,10 @@
+import socket
+
 import psycopg
+import pytest
 import redis
 
+from tests.ports import free_port
 from tests.servers import PostgresServer, ValkeyServer
 
 
@@ -48,3 +52,27 @@ def test_nothing_is_left_of_a_server_that_was_killed() -> None:
     server.kill()
     server.close()
     assert not server.folder.exists()
+
+
+def test_the_database_is_reached_over_tcp_with_a_password_by_a_role_that_may_do_no_more(postgres_url: str) -> None:
+    with connect(postgres_url) as connection:
+        facts = "SELECT inet_server_addr(), rolsuper FROM pg_roles WHERE rolname = current_user"
+        [(address, is_superuser)] = connection.execute(facts)
+        assert (str(address), is_superuser) == ("127.0.0.1", False)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        connect(postgres_url.replace("@", "x@"))
+
+
+def test_the_broker_asks_for_a_password(valkey: ValkeyServer) -> None:
+    with redis.Redis(port=valkey.port) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+
+
+def test_a_port_stays_free_for_whoever_it_was_found_for() -> None:
+    port = free_port()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", port)) as server, socket.create_connection(("127.0.0.1", port)):
+            assert server.getsockname()[1] == port
+    assert port not in {free_port() for _ in range(100)}

@@ -37,6 +37,7 @@ from tests.integration.web_server import (
     read_answer,
     serve,
 )
+from tests.ports import free_port
 from tests.servers import PostgresServer, ValkeyServer
 from tests.waiting import PATIENCE, until
 
@@ -526,8 +527,7 @@ def never_told(monkeypatch) -> Iterator[None]:
 
 
 def test_with_the_broker_down_webhooks_are_stored_and_answered_at_once(own_web, never_told) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     web = own_web("sqlite", broker_url=f"redis://127.0.0.1:{port}/0")
     assert web.post(body_of(1)).status_code == 202
     assert web.events() == {body_of(1): 0}

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import socket
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -335,10 +334,3 @@ def _readable(value):
     if isinstance(value, bytes | memoryview):
         return bytes(value).decode("utf-8", "replace")
     return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def closed_port():
-    """A port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
