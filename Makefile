@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml requirements-dev.lock requirements-build.lock
 	@touch $@
 
 run: setup ## start Waylink with everything it needs (waylink up)
-	@test -n "$$WAYLINK_CONFIG" -o -e waylink.toml || { cp examples/waylink.toml waylink.toml; \
+	@test -n "$$WAYLINK_CONFIG" -o -e waylink.toml -o -L waylink.toml || { cp examples/waylink.toml waylink.toml; \
 		echo "waylink.toml written, with two example teams: it is yours to change"; }
 	@exec $(BIN)/waylink up
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from app.domain.definitions import wrong_destination, wrong_job, wrong_name
+from app.domain.definitions import Names, wrong_destination, wrong_job, wrong_name
 from app.domain.linking import DuplicatesPolicy, TagKeys
 from app.domain.patterns import compile_pattern
 from app.domain.payloads import PayloadPolicy
@@ -232,6 +232,12 @@ class ConfigFile(_Strict):
     directory: DirectoryEntry = Field(default_factory=DirectoryEntry)
     refresh: dict[str, RefreshEntry] = Field(default_factory=dict)
     duplicates: dict[str, DuplicatesPolicy] = Field(default_factory=dict)
+
+    @property
+    def names(self) -> Names:
+        """What it defines."""
+        destinations = ((team, name) for team, owner in self.teams.items() for name in owner.destinations)
+        return Names(frozenset(self.teams), frozenset(destinations), frozenset(one.name for one in self.routes))
 
     @model_validator(mode="after")
     def _consistent(self) -> "ConfigFile":

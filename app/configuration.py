@@ -35,7 +35,8 @@ def load() -> Settings:
     environ = os.environ
     problems: list[Problem] = []
     settings = _read_variables(problems)
-    config = _read_file(settings, problems)
+    path = _path_of_file(settings)
+    config = _read_file(path, problems) if path else ConfigFile()
     environments = _environments(settings, config, environ, problems)
     problems.extend(_database_problems(settings))
     problems.extend(_broker_problems(settings))
@@ -45,7 +46,7 @@ def load() -> Settings:
     secrets = destination_secrets(settings, environ, problems, file=config)
     if problems:
         raise ConfigurationError(problems)
-    settings.complete(config, environments, directory_url, secrets)
+    settings.complete(config, path, environments, directory_url, secrets)
     return settings
 
 
@@ -63,12 +64,15 @@ def _read_variables(problems: list[Problem]) -> Settings:
         return Settings(**unset)
 
 
-def _read_file(settings: Settings, problems: list[Problem]) -> ConfigFile:
-    path = settings.config
-    if path is None:
-        path = DEFAULT_CONFIG
-        if not path.exists():
-            return ConfigFile()
+def _path_of_file(settings: Settings) -> Path | None:
+    """The configuration file; None where no variable names one and there is none in the working folder."""
+    if settings.config is not None:
+        return settings.config
+    # A link that leads nowhere is a file that cannot be read, and not none.
+    return DEFAULT_CONFIG if os.path.lexists(DEFAULT_CONFIG) else None
+
+
+def _read_file(path: Path, problems: list[Problem]) -> ConfigFile:
     try:
         return ConfigFile.model_validate(tomllib.loads(path.read_text()))
     except OSError as unreadable:

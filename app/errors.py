@@ -174,6 +174,7 @@ class NameTaken(Conflict):
 class ReadOnly(Conflict):
     def __init__(self, kind: str, name: str) -> None:
         what = f"the {kind} {name!r} is defined in waylink.toml: change it there, then run `waylink routes apply`"
+        what += " (with `--keep`, what has left the file is managed here)"
         super().__init__(what, found={"source": "file"})
 
 

@@ -118,13 +118,21 @@ def sealer_of_file(file: Path) -> Sealer:
     return Sealer(read)
 
 
-def sealer_of_folder(data_dir: Path) -> Sealer:
-    """Of the embedded default: the key is made when it is needed first, readable by this user alone."""
+def sealer_of_folder(data_dir: Path, *, is_used: Callable[[], bool]) -> Sealer:
+    """Of the embedded default: the key is made when it is needed first, readable by this user alone.
+
+    is_used: whether the database holds what was sealed. Then a file that is gone is missed, and no other key made:
+    nothing that was sealed would open again.
+    """
     file = data_dir / KEY_FILE
     kept = sealer_of_file(file)
 
     def read() -> Sequence[bytes]:
-        _make(file)
+        if not file.exists():
+            if is_used():
+                what = f"{file} is gone, and the database holds secrets that were encrypted with it: put it back"
+                raise ConfigurationError([Problem("WAYLINK_SECRET_KEY", what, EXAMPLE)])
+            _make(file)
         return kept.read()
 
     return Sealer(read)
@@ -141,9 +149,7 @@ def sealer_without_key() -> Sealer:
 
 
 def _make(file: Path) -> None:
-    """Several processes may come here at once: the first one's key is everybody's, and nobody reads half of it."""
-    if file.exists():
-        return
+    """Several processes may come here at once: the first one's key is that of all, and none reads half of it."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

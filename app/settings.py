@@ -185,6 +185,7 @@ class Settings(BaseSettings):
 
     # Private, so that no variable can fill them: `complete` does.
     _file: ConfigFile = PrivateAttr(default_factory=ConfigFile)
+    _file_path: Path | None = PrivateAttr(default=None)
     _environments: Mapping[str, Environment] = PrivateAttr(default_factory=dict)
     _directory_url: SecretStr | None = PrivateAttr(default=None)
     _destination_secrets: GivenSecrets = PrivateAttr(default_factory=dict)
@@ -227,6 +228,11 @@ class Settings(BaseSettings):
     def file(self) -> ConfigFile:
         """What `waylink.toml` says; empty without one."""
         return self._file
+
+    @property
+    def file_path(self) -> Path | None:
+        """The `waylink.toml` that was read; None where there is none."""
+        return self._file_path
 
     @property
     def environments(self) -> Mapping[str, Environment]:
@@ -281,13 +287,14 @@ class Settings(BaseSettings):
     def complete(
         self,
         file: ConfigFile,
+        file_path: Path | None,
         environments: Mapping[str, Environment],
         directory_url: SecretStr | None,
         destination_secrets: GivenSecrets,
     ) -> None:
         """Add what variables cannot say; once, before anybody else sees these settings."""
-        self._file, self._environments, self._directory_url = file, environments, directory_url
-        self._destination_secrets = destination_secrets
+        self._file, self._file_path, self._environments = file, file_path, environments
+        self._directory_url, self._destination_secrets = directory_url, destination_secrets
 
 
 def _database_one(url: str) -> str:

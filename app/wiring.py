@@ -1,14 +1,15 @@
 """From settings to the values that services take."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
 from app.broker import Broker
 from app.clock import utc_now
 from app.config_file import RefreshEntry
+from app.db import secrets as secret_rows
 from app.db.application import ApplicationDatabase
-from app.db.engine import Database
+from app.db.engine import Database, connect
 from app.db.routes import RouteRow
 from app.domain.people import Kind
 from app.domain.refresh import RefreshPolicy
@@ -16,12 +17,12 @@ from app.outbound.network import trusting
 from app.outbound.sending import HttpSender
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
 from app.services.budget import Budget
-from app.services.configuring import DestinationRow
 from app.services.defining.destinations import Means
 from app.services.delivery import Deliverer, Http
 from app.services.destination_secrets import Keyring
 from app.services.nango_clients import NangoClients
 from app.services.own_brokers import OwnBrokers
+from app.services.planning import DestinationRow
 from app.services.policy import Policy
 from app.services.reconciling import Reconciler
 from app.services.sql_directory import SqlDirectory
@@ -72,7 +73,14 @@ def sealer_of(settings: Settings) -> Sealer:
         return sealer_with(settings.secret_key.get_secret_value())
     if settings.secret_key_file is not None:
         return sealer_of_file(settings.secret_key_file)
-    return sealer_of_folder(settings.data_dir) if settings.database_url is None else sealer_without_key()
+    if settings.database_url is not None:
+        return sealer_without_key()
+    return sealer_of_folder(settings.data_dir, is_used=partial(_any_sealed, settings.database))
+
+
+def _any_sealed(url: str) -> bool:
+    with closing(connect(url)) as database, database.read() as session:
+        return secret_rows.any_sealed(session)
 
 
 def means_of(settings: Settings) -> Means:

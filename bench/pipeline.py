@@ -32,9 +32,10 @@ from app.deadlines import BATCH
 from app.domain.signature import fingerprint
 from app.environments import Environment, SigningKeys
 from app.ids import EVENT, new_id, show
-from app.services.configuring import DestinationRow, apply_file
+from app.services.configuring import apply_file
 from app.services.delivery import Deliverer
 from app.services.nango_clients import NangoClients
+from app.services.planning import DestinationRow
 from app.services.policy import Policy
 from app.services.processing import Processor
 from app.web.writers import writer_for

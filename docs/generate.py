@@ -133,8 +133,8 @@ def settings_page() -> str:
         "",
         "Unknown keys are refused. Names of environments, teams, destinations and routes have lower-case letters,",
         "digits, `_` and `-`, start with a letter or digit, and are at most 63 characters long.",
-        "`waylink migrate` and `waylink up` record teams, destinations and routes in the database; workers then use",
-        "the new routes at once. For a change of anything else, restart the processes.",
+        "`waylink migrate` and `waylink up` record teams, destinations and routes in the database, and remove none;",
+        "workers then use the new routes at once. For a change of anything else, restart the processes.",
     ]
     for heading, model, meanings in TABLES:
         if meanings.keys() != model.model_fields.keys():

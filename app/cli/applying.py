@@ -1,17 +1,20 @@
 """What waylink.toml would change, and changing it."""
 
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
 from app.cli.actors import cli_actor
 from app.clock import utc_now
+from app.db import routes as route_rows
 from app.db.routes import FILE, RouteRow, asked
+from app.errors import ConfigurationError, Conflict, Problem
 from app.given import NOTHING
 from app.services import configuring
-from app.services.configuring import Changes, DestinationRow, Recorded, Wanted
 from app.services.given_secrets import told
+from app.services.planning import Changes, DestinationRow, Orphans, Recorded, Wanted, plan
 from app.settings import Settings
 from app.wiring import destinations_of, routes_of, sealer_of
 
@@ -19,18 +22,39 @@ _CHANGES: Final = {"added": "add", "changed": "change", "removed": "remove", "re
 _DESTINATION: Final = tuple(one.name for one in fields(DestinationRow))
 
 
-def apply(session: Session, settings: Settings) -> Changes:
-    """Make the teams, destinations and routes of waylink.toml those in force; an audited act."""
-    now = utc_now()
-    destinations, routes = destinations_of(settings), routes_of(settings)
-    actor = cli_actor()
+def require_file(settings: Settings) -> None:
+    """Raises ConfigurationError where there is no waylink.toml: an absent file says nothing of what is in force."""
+    if settings.file_path is None:
+        what = f"there is no waylink.toml in {Path.cwd()}, and nothing is changed for a file that is not there"
+        raise ConfigurationError([Problem("WAYLINK_CONFIG", what, "/etc/waylink/waylink.toml")])
+
+
+def apply(
+    session: Session,
+    settings: Settings,
+    *,
+    orphans: Orphans = Orphans.KEEP,
+    expected: list[dict[str, Any]] | None = None,
+) -> Changes:
+    """Record what waylink.toml defines; an audited act. Without a file nothing changes.
+
+    expected: the plan that was agreed to. Raises Conflict where it is another one by now.
+    """
+    if settings.file_path is None:
+        return Changes()
+    if expected is not None:
+        route_rows.lock_definitions(session)
+        if planned(session, settings, orphans=orphans) != expected:
+            raise Conflict("teams, destinations or routes changed meanwhile: look at the plan again")
+    now, actor = utc_now(), cli_actor()
     changes = configuring.apply_file(
         session,
-        destinations=destinations,
-        routes=routes,
+        destinations=destinations_of(settings),
+        routes=routes_of(settings),
         teams=settings.file.teams,
         secrets=settings.destination_secrets,
         sealer=sealer_of(settings),
+        orphans=orphans,
         actor=actor,
         now=now,
     )
@@ -38,13 +62,13 @@ def apply(session: Session, settings: Settings) -> Changes:
     return changes
 
 
-def planned(session: Session, settings: Settings) -> list[dict[str, Any]]:
+def planned(session: Session, settings: Settings, *, orphans: Orphans) -> list[dict[str, Any]]:
     """A row per change: what is in force, and what the file says."""
     routes = {one.name: one for one in routes_of(settings)}
     wanted = Wanted(destinations_of(settings), routes, settings.file.teams, settings.destination_secrets)
     before = configuring.recorded(session, sealer_of(settings))
     rows: list[dict[str, Any]] = []
-    for kind, verb, names in configuring.plan(before, wanted).parts():
+    for kind, verb, names in plan(before, wanted, orphans=orphans).parts():
         for name in names:
             was, will = _compared(kind, name, before, wanted)
             rows.append(_row(_CHANGES[verb], kind.removesuffix("s"), name, None if verb == "added" else was, will))

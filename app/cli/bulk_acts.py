@@ -8,9 +8,17 @@ import click
 
 
 def require_consent(question: str, *, yes: bool) -> None:
-    """Ends the command with 1 where nobody agrees."""
-    if not yes and not click.confirm(question, err=True):
-        click.echo("nothing was changed", err=True)
+    """Ends the command with 1 where that is not agreed to, as by an input that has ended."""
+    if yes:
+        return
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        agreed = False
+    if not agreed:
+        click.echo("nothing was changed; --yes agrees beforehand", err=True)
         sys.exit(1)
 
 

@@ -5,12 +5,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.broker import Broker
+from app.cli.orphans import orphans, told
 from app.cli.output import print_rows
 from app.cli.places import webhook_path
 from app.configuration import load
@@ -65,6 +67,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield _environment(settings, name, environment)
         yield from _webhook_settings(settings, environment)
     if database.result == "ok":
+        yield _file(settings)
         yield from _destinations(settings)
 
 
@@ -94,6 +97,20 @@ def _secret_key(settings: Settings) -> Finding:
             return Finding("secret key", "ok", f"in the data folder: {settings.data_dir / KEY_FILE}")
         return Finding("secret key", "note", "none: needed for HTTP destinations and for teams' own brokers")
     return Finding("secret key", "ok", f"{sealer_of(settings).check()} key(s), the newest seals")
+
+
+def _file(settings: Settings) -> Finding:
+    """What waylink.toml once defined stays in force until `waylink routes apply` removes it."""
+    with closing(connect(settings.database)) as database, database.read() as session:
+        found, defined = orphans(session, settings), route_rows.of_file(session)
+    if settings.file_path is None:
+        if not defined:
+            return Finding("waylink.toml", "ok", "there is none, and nothing in force came from one")
+        what = "; ".join(f"{kind} {', '.join(names)}" for kind, names in defined.parts())
+        return Finding("waylink.toml", "note", f"there is none in {Path.cwd()}; in force from one: {what}")
+    if found:
+        return Finding("waylink.toml", "note", told(found))
+    return Finding("waylink.toml", "ok", f"{settings.file_path} has all that is in force from it")
 
 
 def _destinations(settings: Settings) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from app.cli.acting import AS_JSON, Target, desk_for_acting, on_connection
+from app.cli.bulk_acts import require_consent
 from app.cli.output import print_one
 from app.cli.pairs import pairs
 from app.errors import InvalidInput
@@ -16,6 +17,7 @@ from app.services.operations import sessions
 from app.services.operations import tags as tag_operations
 from app.services.operations.sessions import Opened, Options, Owner
 from app.services.operations.tags import TagChange
+from app.telemetry import escape_control
 
 
 @click.group()
@@ -26,12 +28,22 @@ def tags() -> None:
 @tags.command("set")
 @on_connection
 @click.argument("tags", nargs=-1, metavar="[K=V]...")
+@click.option("--clear", is_flag=True, help="Remove all tags, instead of setting others.")
+@click.option("--yes", is_flag=True, help="With --clear: do not ask.")
 @AS_JSON
-def set_tags(*, tags: tuple[str, ...], as_json: bool, **target: Any) -> None:
-    """Replace all tags by these; by none, if there are none."""
+def set_tags(*, tags: tuple[str, ...], clear: bool, yes: bool, as_json: bool, **target: Any) -> None:
+    """Replace all tags by these. To have none, say --clear: it names what goes, and asks."""
+    if bool(tags) is clear:
+        raise click.UsageError("give the tags that it shall have as K=V, or --clear to remove all, and not both")
     wanted = pairs(tags)
     with desk_for_acting() as (desk, actor):
-        done = tag_operations.set_tags(desk, Target(**target).find(desk), wanted, actor=actor)
+        ref = Target(**target).find(desk)
+        if clear:
+            subject = desk.subject(ref)
+            named = ", ".join(f"{key}={value}" for key, value in sorted(subject.tags.items())) or "none that is known"
+            what = f"Remove all tags of {subject.shown} ({escape_control(named)}), at Nango too?"
+            require_consent(what, yes=yes)
+        done = tag_operations.set_tags(desk, ref, wanted, actor=actor)
     _print_tags(done, as_json=as_json)
 
 
@@ -84,13 +96,27 @@ def get_metadata(*, as_json: bool, **target: Any) -> None:
 
 @metadata.command("set")
 @on_connection
-@click.argument("metadata", metavar="JSON|FILE|-")
-def set_metadata(*, metadata: str, **target: Any) -> None:
-    """Replace the metadata by this object: JSON, a file with it, or `-` for standard input."""
-    wanted = _object(metadata)
+@click.argument("metadata", metavar="JSON|FILE|-", required=False)
+@click.option("--clear", is_flag=True, help="Remove all metadata, instead of setting other.")
+@click.option("--yes", is_flag=True, help="With --clear: do not ask.")
+def set_metadata(*, metadata: str | None, clear: bool, yes: bool, **target: Any) -> None:
+    """Replace the metadata by this object: JSON, a file with it, or `-` for standard input.
+
+    An object without members is refused: to have none, say --clear.
+    """
+    if (metadata is None) is not clear:
+        raise click.UsageError("give the metadata that it shall have, or --clear to remove all, and not both")
+    wanted = _object(metadata) if metadata is not None else {}
+    if not wanted and not clear:
+        raise click.UsageError("an object without members would remove all metadata: say --clear")
     with desk_for_acting() as (desk, actor):
-        metadata_operations.set_metadata(desk, Target(**target).find(desk), wanted, actor=actor)
-    click.echo("metadata replaced")
+        ref = Target(**target).find(desk)
+        if clear:
+            found = ", ".join(sorted(metadata_operations.get_metadata(desk, ref))) or "none"
+            what = f"Remove all metadata of {desk.subject(ref).shown} at Nango ({escape_control(found)})?"
+            require_consent(what, yes=yes)
+        metadata_operations.set_metadata(desk, ref, wanted, actor=actor)
+    click.echo("metadata removed" if clear else "metadata replaced")
 
 
 @metadata.command("update")

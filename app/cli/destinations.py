@@ -8,7 +8,7 @@ import click
 from app.cli.destination_names import JSON
 from app.cli.listings import Listing
 from app.cli.opening import open_current
-from app.cli.output import print_rows
+from app.cli.orphans import print_marked
 from app.configuration import load
 from app.db import definitions
 from app.db.definitions import DefinitionFilters
@@ -53,6 +53,8 @@ def destinations(context: click.Context, /, *, team: str | None, as_json: bool) 
     """
     if context.invoked_subcommand:
         return
-    with closing(open_current(load())) as database, database.read() as session:
+    settings = load()
+    with closing(open_current(settings)) as database, database.read() as session:
         rows = definitions.destinations(session, DefinitionFilters(limit=10_000, team=team, in_force=None))
-    print_rows(rows, ("team", "name", "kind", "queue", "url", "source", "disabled_at", "retired_at"), as_json=as_json)
+    columns = ("team", "name", "kind", "queue", "url", "source", "disabled_at", "retired_at")
+    print_marked(rows, columns, kind="destinations", settings=settings, as_json=as_json)

@@ -1,13 +1,14 @@
 """The `waylink` command. Exit 0: done; 1: the answer is no; 2: wrong use or bad input. Never a traceback."""
 
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import click
 
 from app.cli.lazy import LazyGroup
 from app.domain.tags import is_storable
-from app.errors import BrokerUnavailable, Conflict, NangoError, NotFound, WaylinkError, refuse
+from app.errors import BrokerUnavailable, Conflict, InvalidInput, NangoError, NotFound, WaylinkError, refuse
 
 # Where each command is, and the first sentence of its help. A module is loaded with its command only: all of them
 # together take 2.5 s of CPU on a slow machine, click and this module 0.1 s.
@@ -27,7 +28,7 @@ COMMANDS: Final = {
     "jobs": ("app.cli.jobs:jobs", "List jobs, newest first; `waylink jobs show ID` tells all about one."),
     "migrate": (
         "app.cli.migrating:migrate",
-        "Bring the database up to date, then record the teams and routes of waylink.toml.",
+        "Bring the database up to date, then add and change what waylink.toml defines.",
     ),
     "orgs": ("app.cli.people:orgs", "List organizations, newest first; `waylink orgs show ID` tells all about one."),
     "queues": ("app.cli.queues:queues", "What waits for each destination, and in the internal queues."),
@@ -81,6 +82,7 @@ def waylink() -> None:
 def main() -> None:
     """Entry point of the command."""
     try:
+        _require_no_empty(sys.argv[1:])
         sys.exit(waylink.main(standalone_mode=False))
     except click.ClickException as wrong:
         wrong.show()
@@ -111,6 +113,15 @@ def main() -> None:
             raise
         click.echo(f"error: the database cannot be used: {reason}", err=True)
         sys.exit(1)
+
+
+def _require_no_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty argument, as an unset variable of a script leaves one: it would mean all where one was meant."""
+    for number, one in enumerate(arguments, start=1):
+        option, equals, value = one.partition("=")
+        if not one.strip() or (option.startswith("--") and equals and not value.strip()):
+            named = f" ({option})" if equals else ""
+            raise InvalidInput(f"argument {number}{named} is empty: leave it out, or say what is meant")
 
 
 def _of_database(failed: Exception) -> str | None:

@@ -1,31 +1,45 @@
 """`waylink migrate`: the schema, and what waylink.toml defines."""
 
 from contextlib import closing
+from dataclasses import dataclass
 
 import click
 
 from app.cli.applying import apply
+from app.cli.orphans import orphans, told
 from app.configuration import load
 from app.db.engine import Database, connect
 from app.db.upgrading import upgrade
-from app.services.configuring import Changes
+from app.domain.definitions import Names
+from app.services.planning import Changes
 from app.settings import Settings
 
 
 @click.command()
 def migrate() -> None:
-    """Bring the database up to date, then record the teams and routes of waylink.toml."""
+    """Bring the database up to date, then add and change what waylink.toml defines. Removes nothing."""
     settings = load()
     with closing(connect(settings.database)) as database:
-        revision, changes = prepare(database, settings)
-    click.echo(f"database at revision {revision}")
-    for kind, verb, names in changes.parts():
+        prepared = prepare(database, settings)
+    click.echo(f"database at revision {prepared.revision}")
+    for kind, verb, names in prepared.changes.parts():
         click.echo(f"{kind} {verb}: {', '.join(names)}")
+    if prepared.orphaned:
+        click.echo(told(prepared.orphaned), err=True)
 
 
-def prepare(database: Database, settings: Settings) -> tuple[str, Changes]:
-    """Migrate and apply the configuration file."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was done before the processes start."""
+
+    revision: str
+    changes: Changes
+    orphaned: Names
+
+
+def prepare(database: Database, settings: Settings) -> Prepared:
+    """Migrate, and record what waylink.toml defines; what it no longer has stays in force."""
     revision = upgrade(database)
     with database.write() as session:
         changes = apply(session, settings)
-    return revision, changes
+        return Prepared(revision, changes, orphans(session, settings))

@@ -1,14 +1,20 @@
-"""What can be done with waylink.toml and the routes in force: compare, and apply."""
+"""What can be done with waylink.toml and what is in force: compare, and apply."""
 
 from contextlib import closing
+from typing import Final
 
 import click
 
-from app.cli.applying import apply, planned
+from app.cli.applying import apply, planned, require_file
+from app.cli.bulk_acts import require_consent
 from app.cli.listings import AS_JSON
 from app.cli.opening import open_current
 from app.cli.output import print_rows
 from app.configuration import load
+from app.services.planning import Orphans
+
+COLUMNS: Final = ("change", "kind", "name", "before", "after")
+NAMED: Final = 10  # removals that the question names
 
 
 @click.command("plan")
@@ -16,21 +22,45 @@ from app.configuration import load
 @AS_JSON
 @click.pass_context
 def plan_routes(context: click.Context, /, *, check: bool, as_json: bool) -> None:
-    """Show what applying waylink.toml would change, and change nothing."""
+    """Show what `waylink routes apply` would change, removals included, and change nothing."""
     settings = load()
+    require_file(settings)
     with closing(open_current(settings)) as database, database.read() as session:
-        rows = planned(session, settings)
-    print_rows(rows, ("change", "kind", "name", "before", "after"), as_json=as_json)
+        rows = planned(session, settings, orphans=Orphans.REMOVE)
+    print_rows(rows, COLUMNS, as_json=as_json)
     if check and rows:
         context.exit(1)
 
 
 @click.command("apply")
+@click.option("--yes", is_flag=True, help="Do not ask before what the file no longer has is removed.")
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Remove nothing: what the file no longer has is the API's and the commands' from now on.",
+)
 @AS_JSON
-def apply_routes(*, as_json: bool) -> None:
-    """Make the teams, destinations and routes of waylink.toml those in force. `waylink migrate` does so, too."""
+def apply_routes(*, yes: bool, keep: bool, as_json: bool) -> None:
+    """Make the teams, destinations and routes of waylink.toml those in force.
+
+    What came from the file and is no longer in it is removed, after the plan was shown and agreed to. `waylink migrate`
+    and `waylink up` only add and change.
+    """
+    if yes and keep:
+        raise click.UsageError("--yes is about removals, and --keep removes nothing: give one of them")
     settings = load()
-    with closing(open_current(settings)) as database, database.write() as session:
-        rows = planned(session, settings)
-        apply(session, settings)
-    print_rows(rows, ("change", "kind", "name", "before", "after"), as_json=as_json)
+    require_file(settings)
+    orphans = Orphans.RELEASE if keep else Orphans.REMOVE
+    with closing(open_current(settings)) as database:
+        with database.read() as session:
+            rows = planned(session, settings, orphans=orphans)
+        if not as_json:
+            print_rows(rows, COLUMNS, as_json=False)
+        removed = [f"{one['kind']} {one['name']}" for one in rows if one["change"] == "remove"]
+        if removed:
+            more = f" and {len(removed) - NAMED} more" if len(removed) > NAMED else ""
+            require_consent(f"Remove {', '.join(removed[:NAMED])}{more}?", yes=yes)
+        with database.write() as session:
+            apply(session, settings, orphans=orphans, expected=rows)
+    if as_json:
+        print_rows(rows, COLUMNS, as_json=True)

@@ -7,7 +7,8 @@ import click
 
 from app.cli.listings import Listing
 from app.cli.opening import open_current
-from app.cli.output import print_one, print_rows
+from app.cli.orphans import print_marked
+from app.cli.output import print_one
 from app.configuration import load
 from app.db import routes as route_rows
 from app.db.definitions import shown_route
@@ -33,7 +34,10 @@ ACTS: Final = {
         "app.cli.explaining:explain_event",
         "Why each route matched an event or did not: every condition, what it expected and what it found.",
     ),
-    "plan": ("app.cli.route_plans:plan_routes", "Show what applying waylink.toml would change, and change nothing."),
+    "plan": (
+        "app.cli.route_plans:plan_routes",
+        "Show what `waylink routes apply` would change, removals included, and change nothing.",
+    ),
     "remove": ("app.cli.route_edits:remove_route", "End a route."),
     "test": ("app.cli.explaining:test_pattern", "Try a pattern: JSON, or a file of it."),
 }
@@ -47,10 +51,11 @@ def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> Non
     """List the routes in force; see what the file changes, why an event matched, what a pattern would match."""
     if context.invoked_subcommand:
         return
-    with closing(open_current(load())) as database, database.read() as session:
+    settings = load()
+    with closing(open_current(settings)) as database, database.read() as session:
         rows = [shown_route(one) for one in route_rows.live(session) if team in {None, one.team}]
     columns = ("name", "version", "team", "destination", "job", "pattern", "enabled", "source")
-    print_rows(rows, columns, as_json=as_json)
+    print_marked(rows, columns, kind="routes", settings=settings, as_json=as_json)
 
 
 @routes.command("show")

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.broker import EVENTS_QUEUE, IO_QUEUE, Broker
+from app.cli.orphans import orphans, told
 from app.cli.output import print_rows
 from app.clock import utc_now
 from app.configuration import load
@@ -89,6 +90,7 @@ def _database_checks(settings: Settings, now: datetime) -> list[Check]:
                     *_environment_checks(session, settings.environments),
                     *_reconcile_checks(session, settings, now),
                     _audit_check(session, now),
+                    *_file_checks(session, settings),
                 ]
         except DatabaseNotMigrated as behind:
             return [Check("database", False, "not migrated", str(behind))]
@@ -190,6 +192,11 @@ def _audit_check(session: Session, now: datetime) -> Check:
     found = figures.acts_begun(session, since=now - RECENT, before=now - EDIT_LEASE)
     hint = "of the last 24 h: see `waylink audit --outcome begun`, and repeat what is missing" if found else ""
     return Check("acts without an end", True, _bounded(found), hint)
+
+
+def _file_checks(session: Session, settings: Settings) -> Iterator[Check]:
+    if found := orphans(session, settings):
+        yield Check("waylink.toml", True, "has less than is in force", told(found))
 
 
 def _mode(environment: Environment) -> str:

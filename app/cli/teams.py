@@ -7,7 +7,8 @@ import click
 from app.cli.actors import cli_actor
 from app.cli.listings import Listing
 from app.cli.opening import open_current
-from app.cli.output import print_one, print_rows
+from app.cli.orphans import print_marked
+from app.cli.output import print_one
 from app.clock import utc_now
 from app.configuration import load
 from app.db import definitions
@@ -26,9 +27,11 @@ def teams(context: click.Context, /, *, removed: bool, as_json: bool) -> None:
     """List teams; add and remove those that waylink.toml does not define."""
     if context.invoked_subcommand:
         return
-    with closing(open_current(load())) as database, database.read() as session:
+    settings = load()
+    with closing(open_current(settings)) as database, database.read() as session:
         rows = definitions.teams(session, DefinitionFilters(limit=10_000, in_force=not removed))
-    print_rows(rows, ("name", "source", "created_at", "retired_at"), as_json=as_json)
+    columns = ("name", "source", "created_at", "retired_at")
+    print_marked(rows, columns, kind="teams", settings=settings, as_json=as_json)
 
 
 @teams.command("add")

@@ -16,10 +16,13 @@ import httpx
 
 from app import embedded
 from app.cli.migrating import prepare
+from app.cli.orphans import told
 from app.cli.places import is_free, require_free, web_origin, webhook_url
 from app.configuration import SANDBOX_FILE, load
-from app.db.engine import connect
-from app.environments import Environment
+from app.db import key_uses
+from app.db.engine import Database, connect
+from app.environments import Environment, key_name
+from app.errors import ConfigurationError, Problem
 from app.sandbox.config import DEFAULT_ENVIRONMENT_ID
 from app.sandbox.scenario import play
 from app.settings import Settings
@@ -40,11 +43,14 @@ def up(*, no_scenario: bool) -> None:
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with take_lock(settings.data_dir):
         require_free(settings.host, settings.port)
-        if settings.uses_sandbox:
-            _prepare_sandbox(settings)
-            settings = load()
         with closing(connect(settings.database)) as database:
-            prepare(database, settings)
+            prepared = prepare(database, settings)
+            if settings.uses_sandbox:
+                _require_sandbox_data(database, settings)
+                _prepare_sandbox(settings)
+                settings = load()
+        if prepared.orphaned:
+            log.warning("not_in_file", hint=told(prepared.orphaned))
         supervisor = Supervisor(
             _children(settings), log=log, on_started=lambda: _started(settings, scenario=not no_scenario)
         )
@@ -112,6 +118,23 @@ def _prepare_sandbox(settings: Settings) -> None:
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as opened:
         json.dump(known, opened)
+
+
+def _require_sandbox_data(database: Database, settings: Settings) -> None:
+    """Keep the sandbox away from the connections of a real Nango: it knows none of them, so they would count as gone.
+
+    It would begin in their place where the keys' variables, or waylink.toml with its environments, are missing. Raises
+    ConfigurationError.
+    """
+    sandbox = {key_name(key) for one in settings.environments.values() for key in one.signing_keys.live()}
+    with database.read() as session:
+        newest = max(key_uses.all_uses(session), key=lambda one: one.live_at, default=None)
+    if newest is not None and newest.key not in sandbox:
+        what = (
+            f"not set, and the database last served a Nango that is not the sandbox (environment {newest.environment}):"
+            " set its keys again, or try the sandbox with another WAYLINK_DATA_DIR and no WAYLINK_DATABASE_URL"
+        )
+        raise ConfigurationError([Problem("WAYLINK_NANGO_SIGNING_KEYS", what, "new-key,old-key")])
 
 
 def _read(file: Path) -> dict[str, Any]:

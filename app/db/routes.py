@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.db.models import Destination, RouteSetVersion, RouteVersion, Team
+from app.domain.definitions import Names
 
 FILE: Final = "file"  # the source of what waylink.toml defines
 API: Final = "api"  # and of what the API and the commands do
@@ -108,6 +109,20 @@ def teams(session: Session, names: Collection[str] | None = None) -> dict[str, T
     """Teams by name, all or those, retired ones too."""
     found = select(Team) if names is None else select(Team).where(Team.name.in_(names))
     return {one.name: one for one in session.scalars(found)}
+
+
+def of_file(session: Session) -> Names:
+    """What is in force and came from waylink.toml."""
+    teams = select(Team.name).where(Team.source == FILE, Team.retired_at.is_(None))
+    places = select(Destination.team, Destination.name).where(
+        Destination.source == FILE, Destination.retired_at.is_(None)
+    )
+    named = select(RouteVersion.name).where(RouteVersion.source == FILE, RouteVersion.until_set.is_(None))
+    return Names(
+        frozenset(session.scalars(teams)),
+        frozenset((team, name) for team, name in session.execute(places)),
+        frozenset(session.scalars(named)),
+    )
 
 
 def asked(row: RouteVersion) -> RouteRow:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, exists, inspect, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.models import Destination, DestinationSecret
@@ -60,6 +60,14 @@ def all_brokers(session: Session, *, lock: bool) -> list[Destination]:
     own = select(Destination).where(Destination.broker_sealed.is_not(None))
     ordered = own.order_by(Destination.team, Destination.name)
     return list(session.scalars(ordered.with_for_update() if lock else ordered))
+
+
+def any_sealed(session: Session) -> bool:
+    """Whether anything is stored encrypted; not in a database without the tables for it."""
+    if not inspect(session.connection()).has_table(DestinationSecret.__tablename__):
+        return False
+    brokers = exists().where(Destination.broker_sealed.is_not(None))
+    return bool(session.scalar(select(or_(brokers, exists().select_from(DestinationSecret)))))
 
 
 def lock_destination(session: Session, *, team: str, destination: str) -> Destination | None:

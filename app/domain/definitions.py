@@ -5,6 +5,7 @@ Each function says what is wrong, as the end of a sentence that begins with the 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from app.domain.addresses import Network, check_url, read_url
@@ -19,6 +20,28 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _JOB: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _QUEUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _RESERVED_JOBS: Final = ("waylink.", "celery.")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Teams, destinations as (team, name), and routes, by what they are called."""
+
+    teams: frozenset[str] = frozenset()
+    destinations: frozenset[tuple[str, str]] = frozenset()
+    routes: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.teams or self.destinations or self.routes)
+
+    def __sub__(self, others: "Names") -> "Names":
+        return Names(self.teams - others.teams, self.destinations - others.destinations, self.routes - others.routes)
+
+    def parts(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Each kind that has some, with its names in order; a destination is `team/name`."""
+        destinations = {"/".join(key) for key in self.destinations}
+        for kind, names in (("teams", self.teams), ("destinations", destinations), ("routes", self.routes)):
+            if names:
+                yield kind, tuple(sorted(names))
 
 
 def wrong_name(name: str) -> str | None:

@@ -14,7 +14,7 @@ from app.domain.states import DestinationChange, EventState, Fault, JobState, Or
 from app.ids import EVENT, JOB, show
 from app.services import configuring, destination_states, explaining
 from app.services.alerting import DISCARDS_EVERY, Alerts, ChangedDestination, DiscardedJob
-from app.services.configuring import DestinationRow
+from app.services.planning import DestinationRow
 from tests.integration.destinations import fill
 from tests.integration.world import DANA, auth, in_threads
 from tests.ports import free_port

@@ -221,6 +221,22 @@ def test_only_json_is_taken(waylink, con, declared):
     problem_of(answer, 415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize("part", ["tags", "metadata"])
+@pytest.mark.parametrize("body", [b"", b"null", b"{}", b"[]", b'{"%s": null}'], ids=repr)
+def test_nothing_said_is_not_an_empty_set(waylink, con, part, body):
+    """Promise 14: `{}` as the member's value clears it, and only that."""
+    api, path = waylink.api, f"/connections/{con}"
+    assert api("PUT", f"{path}/metadata", json={"metadata": {"a": 1}}).status_code == 204
+    content = body.replace(b"%s", part.encode())
+    answer = api("PUT", f"{path}/{part}", content=content, headers={"content-type": "application/json"})
+    problem_of(answer, 400, "invalid_request")
+    assert api.json(f"{path}/metadata") == {"metadata": {"a": 1}}
+    assert api.json(path)["tags"] == DANA
+    key = api("DELETE", f"{path}/tags/")
+    assert key.status_code in {404, 405, 422}
+    assert api("PUT", f"{path}/{part}", json={part: {}}).status_code in {200, 204}
+
+
 def test_metadata_is_replaced_merged_and_read(waylink, con):
     api, path = waylink.api, f"/connections/{con}/metadata"
     assert api("PUT", path, json={"metadata": {"a": 1, "b": {"c": 2}}}).status_code == 204

@@ -9,7 +9,7 @@ from app.db.routes import RouteRow
 from app.domain.access import Scope
 from app.ids import EVENT, new_id, parse, show
 from app.services import configuring
-from app.services.configuring import DestinationRow
+from app.services.planning import DestinationRow
 from tests.integration.api_client import open_api, problem_of
 from tests.integration.test_status import an_event
 

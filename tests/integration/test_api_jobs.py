@@ -74,6 +74,15 @@ def test_what_was_not_seen_is_not_touched(api):
     assert (limited["changed"], limited["more"]) == (1, True)
 
 
+@pytest.mark.parametrize("member", ["event", "created_since", "ended_until", "team", "destination", "route", "name"])
+def test_an_empty_member_of_a_filter_means_nothing_and_not_everything(api, member):
+    """Promise 14."""
+    [job_id] = make(api, "discarded")
+    answer = api("POST", "/jobs/retry", json={"filter": {member: ""}, "expected": 1})
+    assert answer.status_code in {404, 422} or answer.json()["count"] == 0, answer.text
+    assert state(api, job_id) == "discarded"
+
+
 def test_jobs_named_by_id_say_why_they_are_left_alone(api):
     ids = make(api, "available", "running", "completed")
     done = api("POST", "/jobs/cancel", json={"ids": ids}).json()

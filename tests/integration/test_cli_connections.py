@@ -107,6 +107,36 @@ def test_tags_are_set_added_and_removed(command, nango, known):
     assert "twice" in one_line_error(command.inside("connections", "tags", "add", known, "a=1", "a=2"), 2)
 
 
+def test_all_tags_go_only_where_it_is_said_and_agreed_to(command, nango, known):
+    act = ("connections", "tags", "set", known)
+    for wrong in (act, (*act, "--clear", "plan=pro"), (*act, "--yes")):
+        done = command.inside(*wrong)
+        assert (done.returncode, "--clear" in done.stderr) == (2, True)
+    for answer in (b"", b"n\n"):
+        with mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(answer))):
+            asked = command.inside(*act, "--clear")
+        assert (asked.returncode, "end_user_id=usr_1042" in asked.stderr) == (1, True)
+    assert fetch(nango, known, "oauth2").json()["tags"] == DANA
+    assert command.json(*act, "--clear", "--yes")["tags"] == {}
+    assert fetch(nango, known, "oauth2").json()["tags"] == {}
+
+
+def test_all_metadata_goes_only_where_it_is_said_and_agreed_to(command, known, tmp_path):
+    act = ("connections", "metadata", "set", known)
+    assert command.inside(*act, '{"folder": "inbox"}').returncode == 0
+    (tmp_path / "empty.json").write_text("{}")
+    (tmp_path / "nothing.json").write_text("")
+    for wrong in (act, (*act, "{}"), (*act, "empty.json"), (*act, "nothing.json"), (*act, "--clear", '{"a": 1}')):
+        assert command.inside(*wrong).returncode == 2
+    with mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(b""))):
+        assert command.inside(*act, "-").returncode == 2
+        asked = command.inside(*act, "--clear")
+    assert (asked.returncode, "(folder)" in asked.stderr) == (1, True)
+    assert command.json("connections", "metadata", "get", known) == {"folder": "inbox"}
+    assert command.inside(*act, "--clear", "--yes").returncode == 0
+    assert command.json("connections", "metadata", "get", known) == {}
+
+
 def test_metadata_comes_as_json_from_the_command_line_or_a_file(command, known, tmp_path):
     assert command.inside("connections", "metadata", "set", known, '{"a": 1}').returncode == 0
     (tmp_path / "more.json").write_text('{"b": {"c": 2}}')

@@ -80,7 +80,7 @@ def test_routes_and_destinations_are_listed_with_their_history(waylink: Command)
     assert [one["version"] for one in shown["versions"]] == [2, 1]
     assert shown["in_force"] is True
     (waylink.folder / "waylink.toml").write_text("")
-    waylink.inside("routes", "apply")
+    waylink.inside("routes", "apply", "--yes")
     assert waylink.json("routes") == []
     assert waylink.json("routes", "show", "contacts")["in_force"] is False
     (destination,) = waylink.json("destinations")

@@ -9,9 +9,9 @@ from app.db.routes import RouteRow
 from app.domain.patterns import compile_pattern
 from app.domain.routing import Route, RouteSet
 from app.services import configuring
-from app.services.configuring import Changes, DestinationRow
 from app.services.defining import routes as defining
 from app.services.defining.editor import Editor
+from app.services.planning import Changes, DestinationRow, Orphans
 from tests.integration.world import DANA, auth
 
 CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked"]}
@@ -78,17 +78,22 @@ def test_a_destination_that_left_the_file_is_retired_and_lives_again_when_it_ret
     world.route(a=CREATED)
     for destinations, retired in (({}, True), ({("crm", "jobs"): DestinationRow("celery", "team.crm.new")}, False)):
         with world.database.write() as session:
-            configuring.apply_file(session, destinations=destinations, routes=[], now=clock.now)
+            configuring.apply_file(session, destinations=destinations, routes=[], orphans=Orphans.REMOVE, now=clock.now)
         with world.database.read() as session:
             [destination] = session.scalars(select(Destination))
         assert (destination.retired_at is not None) is retired
     assert destination.queue == "team.crm.new"
 
 
-def apply(world, *, destinations=None, routes=(), teams=()):
+def apply(world, *, destinations=None, routes=(), teams=(), orphans=Orphans.REMOVE):
     with world.database.write() as session:
         return configuring.apply_file(
-            session, destinations=destinations or {}, routes=routes, teams=teams, now=world.clock()
+            session,
+            destinations=destinations or {},
+            routes=routes,
+            teams=teams,
+            orphans=orphans,
+            now=world.clock(),
         )
 
 
@@ -118,6 +123,40 @@ def test_what_the_file_no_longer_has_stays_for_routes_that_the_api_manages(world
     assert (team(world).source, team(world).retired_at) == ("api", None)
     assert not apply(world)
     assert versions(world)[-1] == ("b", 1, 2, None)
+
+
+def live(world):
+    with world.database.read() as session:
+        return {row.name: row.source for row in route_rows.live(session)}
+
+
+def test_recording_a_file_that_has_less_removes_nothing_unless_it_is_asked_to(world):
+    """Promise 14: an empty file, and one of another folder, are files that have less."""
+    world.route(a=CREATED, b=CREATED)
+    before = current(world), versions(world)
+    assert not apply(world, orphans=Orphans.KEEP)
+    assert apply(world, teams=["erp"], orphans=Orphans.KEEP) == Changes(teams_added=("erp",))
+    assert (current(world), versions(world)) == before
+    assert (destination(world).retired_at, team(world).retired_at) == (None, None)
+    event_id = world.settle(auth(tags=DANA))
+    assert {job.route for job in world.jobs() if job.event_id == event_id} == {"a", "b"}
+    with world.database.read() as session:
+        assert dict(route_rows.of_file(session).parts()) == {
+            "teams": ("crm", "erp"), "destinations": ("crm/jobs",), "routes": ("a", "b")
+        }  # fmt: skip
+
+
+def test_what_the_file_no_longer_has_can_be_handed_over_to_the_api(world):
+    world.route(a=CREATED)
+    released = Changes(released=("a",), destinations_released=("crm/jobs",), teams_released=("crm",))
+    before = current(world), versions(world)
+    assert apply(world, orphans=Orphans.RELEASE) == released
+    assert (current(world), versions(world), live(world)) == (*before, {"a": "api"})
+    assert (destination(world).source, team(world).source) == ("api", "api")
+    assert not apply(world, orphans=Orphans.REMOVE)
+    with world.database.write() as session:
+        defining.change(session, "a", {"job": "crm.other"}, editor=Editor("cli:test"), now=world.clock())
+    assert versions(world)[-1] == ("a", 2, 2, None)
 
 
 def test_the_file_takes_over_what_it_names(world):

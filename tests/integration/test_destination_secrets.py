@@ -18,9 +18,9 @@ from app.given import Given
 from app.ids import SECRET, show
 from app.sealing import new_key, sealer_with, sealer_without_key
 from app.services import configuring, destination_secrets, own_brokers, resealing
-from app.services.configuring import DestinationRow
 from app.services.destination_secrets import Keyring
 from app.services.own_brokers import OwnBrokers
+from app.services.planning import DestinationRow
 from tests.integration.world import dump
 
 KEY = new_key()

@@ -53,6 +53,12 @@ def count(world, model):
         return session.scalar(select(func.count()).select_from(model))
 
 
+def test_where_history_is_kept_for_ever_none_of_it_goes(world, old):
+    kept = old(4000 * DAY, "completed")
+    Retention(world.database, None, world.clock).run()
+    assert (len(world.all(Event, Event.id == kept)), count(world, Job)) == (1, 1)
+
+
 def test_an_event_goes_with_its_decisions_jobs_and_attempts_when_its_time_is_over(world, old, clock):
     old(31 * DAY, "completed", "discarded", "cancelled")
     kept = old(29 * DAY, "completed")

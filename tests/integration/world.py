@@ -23,9 +23,9 @@ from app.environments import Environment, SigningKeys
 from app.ids import new_id
 from app.sandbox.webhooks import auth_body, serialize
 from app.services import configuring
-from app.services.configuring import DestinationRow
 from app.services.delivery import Deliverer
 from app.services.nango_clients import NangoClients
+from app.services.planning import DestinationRow, Orphans
 from app.services.policy import Policy
 from app.services.processing import Processor
 from app.services.refreshing import Refresher
@@ -114,7 +114,9 @@ class World:
         routes = [RouteRow(name, "crm", "jobs", f"crm.{name}", pattern) for name, pattern in patterns.items()]
         destinations = {("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")}
         with self.database.write() as session:
-            return configuring.apply_file(session, destinations=destinations, routes=routes, now=self.clock())
+            return configuring.apply_file(
+                session, destinations=destinations, routes=routes, orphans=Orphans.REMOVE, now=self.clock()
+            )
 
     def add(self, *rows):
         with self.database.write() as session:

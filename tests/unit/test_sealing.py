@@ -119,7 +119,7 @@ def test_an_unusable_key_file_is_told_with_its_name(tmp_path, content):
 
 def test_the_embedded_default_makes_its_own_key_once_for_its_user_alone(tmp_path):
     folder = tmp_path / "data"
-    sealers = [sealer_of_folder(folder) for _ in range(8)]
+    sealers = [sealer_of_folder(folder, is_used=lambda: False) for _ in range(8)]
     assert not folder.exists()
     with ThreadPoolExecutor(8) as threads:
         sealed = list(threads.map(lambda one: one.seal("x", purpose=PURPOSE), sealers))

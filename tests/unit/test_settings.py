@@ -386,6 +386,8 @@ def test_history_is_kept_for_a_day_at_least_or_for_ever(monkeypatch):
         monkeypatch.setenv(f"WAYLINK_KEEP_{name}", value)
         assert getattr(Settings(), f"keep_{name.lower()}") == kept
     assert Settings().keep_events == timedelta(days=90)
+    monkeypatch.setenv("WAYLINK_KEEP_EVENTS", "")  # as good as unset, and not `0`
+    assert Settings().keep_events == timedelta(days=30)
     monkeypatch.setenv("WAYLINK_KEEP_EVENTS", "1h")
     with pytest.raises(ValidationError, match="at least 1d"):
         Settings()

@@ -197,7 +197,7 @@ def backfill_route(call: Call, route: str, body: BackfillWanted) -> Backfilled:
     context = call.context
     now = context.clock()
     until = moment(body.until, now=now) if body.until else now
-    after = identity(EVENT, body.after) if body.after else None
+    after = identity(EVENT, body.after) if body.after is not None else None
     with context.database.read() as session:
         live = backfilling.live_route(session, route)
     span = Span(moment(body.since, now=now), until, body.newest_first, after)
@@ -256,8 +256,8 @@ def _filters(call: Call, given: EventFilter) -> EventFilters:
         environment=given.environment,
         integration=given.integration,
         connection_id=given.connection_id,
-        since=moment(given.since, now=now) if given.since else None,
-        until=moment(given.until, now=now) if given.until else None,
+        since=moment(given.since, now=now) if given.since is not None else None,
+        until=moment(given.until, now=now) if given.until is not None else None,
     )
 
 

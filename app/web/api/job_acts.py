@@ -250,8 +250,8 @@ def _filters(call: Call, act: JobAct, given: JobFilter | None) -> JobFilters:
         name=given.name,
         fault=given.fault,
         event_type=given.event_type,
-        event_id=identity(EVENT, given.event) if given.event else None,
-        **{name: moment(text, now=now) if (text := getattr(given, name)) else None for name in times},
+        event_id=identity(EVENT, given.event) if given.event is not None else None,
+        **{name: moment(text, now=now) for name in times if (text := getattr(given, name)) is not None},
     )
 
 

@@ -122,7 +122,7 @@ def list_jobs(call: Call, query: JobQuery) -> Page[JobRow]:
         route=query.route,
         name=query.name,
         fault=query.fault,
-        event_id=identity(EVENT, query.event) if query.event else None,
+        event_id=identity(EVENT, query.event) if query.event is not None else None,
     )
     with call.context.database.read() as session:
         return page(listing.jobs(session, filters), query.limit, JobRow)
