@@ -63,8 +63,8 @@ def create_app(settings: Settings) -> Waylink:
     store = GroupCommit(writers_for(database, window, utc_now), Announcer(broker))
     record = IngestRecord(database, settings.environments, utc_now)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
-    health = Health(database, broker)
     api = _api(settings, broker)
+    health = Health(database, broker, api.door, open_metrics=settings.open_metrics)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -104,6 +104,12 @@ class Settings(BaseSettings):
         "`*` allows any.",
         examples=["waylink.example,waylink.internal"],
     )
+    open_metrics: bool = Field(
+        False,
+        description="Serve `/metrics` without a token to requests from this machine. Not where a proxy on this machine "
+        "passes strangers' requests on.",
+        examples=["true"],
+    )
     nango_requests_per_minute: int = Field(
         200,
         ge=1,

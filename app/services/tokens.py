@@ -81,7 +81,7 @@ def authenticate(database: Database, secret: str, *, now: datetime) -> Access | 
 
     The look-up goes by a hash that nobody can choose, so its time tells nothing of the secrets there are.
     """
-    if len(secret) != SECRET_LENGTH or not secret.startswith(PREFIX):
+    if not is_token(secret):
         return None
     wanted = digest(secret)
     with database.read() as session:
@@ -92,6 +92,11 @@ def authenticate(database: Database, secret: str, *, now: datetime) -> Access | 
         with database.write() as session:
             rows.note_use(session, found.id, now=now)
     return Access(f"token:{found.name}", frozenset(Scope(one) for one in found.scopes), found.team)
+
+
+def is_token(text: str) -> bool:
+    """Whether a text has a token's form."""
+    return len(text) == SECRET_LENGTH and text.startswith(PREFIX)
 
 
 def digest(secret: str) -> bytes:

@@ -1,4 +1,4 @@
-"""`/healthz`: the process lives. `/readyz`: it can do its work. `/metrics`: for Prometheus, from loopback only."""
+"""`/healthz`: the process lives. `/readyz`: it can do its work. `/metrics`: for Prometheus, with an API token."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,18 +14,23 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from app.broker import Broker
 from app.db.engine import Database
 from app.db.schema import require_current
+from app.domain.access import Scope
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
-from app.web.problems import problem
+from app.web.api.door import Door
+from app.web.api.problems import FORBIDDEN, Refusal
 
 CHECK_SECONDS: Final = 3.0
+_PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The three endpoints; none of them needs a token."""
+    """The three endpoints. Metrics need a token of the scope viewer, or `open_metrics` and a local request."""
 
     database: Database
     broker: Broker
+    door: Door
+    open_metrics: bool = False
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="health"))
     _looking: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
@@ -42,9 +47,13 @@ class Health:
         return JSONResponse({"ready": ready, "database": database, "broker": broker}, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
-        proxied = "forwarded" in request.headers or "x-forwarded-for" in request.headers
-        if proxied or request.client is None or request.client.host not in {"127.0.0.1", "::1"}:
-            return problem(403, "Not from here", "Metrics are served to this machine only.")
+        if not (self.open_metrics and _is_local(request)):
+            try:
+                access = await self.door.access(request)
+            except Refusal as refused:
+                return refused.response()
+            if not access.allows(Scope.VIEWER):
+                return Refusal(FORBIDDEN, "This needs a token of the scope `viewer`, and not of a team.").response()
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     async def _checked(self, what: str, check: Callable[[], None]) -> str:
@@ -55,6 +64,12 @@ class Health:
             self._looking[what] = looking
         done, _ = await asyncio.wait([looking], timeout=CHECK_SECONDS)
         return looking.result() if done else "unreachable"
+
+
+def _is_local(request: Request) -> bool:
+    """Whether a request comes from this machine, as far as that can be told: a proxy here may add no header."""
+    proxied = any(name in request.headers for name in _PROXY_HEADERS)
+    return not proxied and request.client is not None and request.client.host in {"127.0.0.1", "::1"}
 
 
 def _word(check: Callable[[], None]) -> str:

@@ -123,7 +123,7 @@ def test_links_are_reached_by_keyboard_and_show_it(page):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.getAttribute('href')"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    assert reached == {"/healthz", "/readyz", "/metrics"}
+    assert reached == {"/healthz", "/readyz"}
 
 
 def test_the_page_loads_nothing_from_elsewhere(page, origin):

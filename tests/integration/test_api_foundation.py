@@ -16,7 +16,7 @@ from app.domain.access import Scope
 from app.domain.states import AuditOutcome
 from app.ids import first_id
 from app.services import tokens, upkeep
-from app.web.api import serving
+from app.web.api import pool as pool_module
 from tests.integration.api_client import issue, open_api, problem_of
 from tests.integration.web_server import body_of
 from tests.integration.world import WINDOW
@@ -226,7 +226,7 @@ def test_a_fault_of_ours_is_answered_and_tells_nothing_of_its_inside(api, monkey
 
 
 def test_more_calls_than_can_wait_are_told_to_come_back_and_webhooks_are_taken_meanwhile(api, monkeypatch):
-    monkeypatch.setattr(serving, "MAX_WAITING", 2)
+    monkeypatch.setattr(pool_module, "MAX_WAITING", 2)
     with api.database.write() as session:
         # Everybody who notes a first use waits for this lock, or on SQLite for the write lock.
         session.execute(text("UPDATE api_tokens SET name = name"))
@@ -245,13 +245,13 @@ def test_more_calls_than_can_wait_are_told_to_come_back_and_webhooks_are_taken_m
 
 
 def test_a_call_that_waited_too_long_is_not_begun(monkeypatch):
-    monkeypatch.setattr(serving, "LONGEST_WAIT", 0.05)
-    pool, done = serving.Pool(1, "test"), []
+    monkeypatch.setattr(pool_module, "LONGEST_WAIT", 0.05)
+    pool, done = pool_module.Pool(1, "test"), []
 
     async def call():
         first = asyncio.create_task(pool.run(lambda: done.append("first") or time.sleep(0.3)))
         await asyncio.sleep(0.1)
-        with pytest.raises(serving.Refusal) as refused:
+        with pytest.raises(pool_module.Refusal) as refused:
             await pool.run(lambda: done.append("second"))
         await first
         await pool.run(lambda: done.append("third"))

@@ -4,11 +4,16 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
 from app.broker import Broker
+from app.clock import utc_now
+from app.db.models import Team
+from app.domain.access import Scope
+from app.services import tokens
 from app.web import health
 from tests.integration.web_server import KEY, WEBHOOK, WebServer, body_of, serve
 from tests.servers import PostgresServer, ValkeyServer
@@ -102,7 +107,7 @@ def test_metrics_count_each_answer(web: WebServer) -> None:
     web.post(body_of(1))
     web.post(body_of(1), key="wrong")
     web.post(body_of(1), path=f"{WEBHOOK}/stranger")
-    shown = web.client.get("/metrics").text
+    shown = web.client.get("/metrics", headers=viewer(web)).text
     for environment, answer in (
         ("default", "stored"),
         ("default", "duplicate"),
@@ -114,11 +119,30 @@ def test_metrics_count_each_answer(web: WebServer) -> None:
     assert KEY not in shown
 
 
-@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
-def test_metrics_are_not_served_through_a_proxy(web: WebServer, header: str) -> None:
-    answer = web.client.get("/metrics", headers={header: "for=203.0.113.7"})
-    assert answer.status_code == 403
-    assert answer.headers["content-type"] == "application/problem+json"
+def viewer(web: WebServer, *, team: str | None = None) -> dict[str, str]:
+    """The headers of a call with a token that reads, of a team if one is named."""
+    scopes, lifetime, now = set() if team else {Scope.VIEWER}, timedelta(days=1), utc_now()
+    with web.database.write() as session:
+        if team:
+            session.add(Team(name=team, source="api", created_at=now))
+            session.flush()
+        made = tokens.issue(session, "scraper", scopes=scopes, team=team, lifetime=lifetime, actor="test", now=now)
+    return {"authorization": f"Bearer {made.secret}"}
+
+
+def test_metrics_need_a_token_from_this_machine_too(web: WebServer) -> None:
+    for headers in ({}, {"authorization": "Bearer wl_" + "x" * 43}, {"authorization": "Basic eDp5"}):
+        answer = web.client.get("/metrics", headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+    assert web.client.get("/metrics", headers=viewer(web, team="crm")).status_code == 403
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via", "x-real-ip", "x-forwarded-host"])
+def test_open_metrics_are_for_requests_of_this_machine_alone(broker_url, tmp_path, header: str) -> None:
+    url = f"sqlite:///{tmp_path}/waylink.db"
+    with serve(database_url=url, broker_url=broker_url, folder=tmp_path, WAYLINK_OPEN_METRICS="true") as web:
+        assert web.client.get("/metrics").status_code == 200
+        assert web.client.get("/metrics", headers={header: "203.0.113.7"}).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/", "/console"])

@@ -1,10 +1,6 @@
 """The API as an ASGI application: host, token, scope and body first, then the endpoint in a thread of a small pool."""
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -16,30 +12,18 @@ from starlette.routing import BaseRoute, Route
 from app.db.storing import is_away
 from app.domain.access import Access
 from app.errors import WaylinkError
-from app.services import tokens
 from app.telemetry import API_REQUESTS, get_logger
 from app.web.api import openapi
+from app.web.api.door import Door
 from app.web.api.endpoint import Call, Context, Endpoint
-from app.web.api.problems import (
-    BUSY,
-    DATABASE_AWAY,
-    FAULT,
-    FORBIDDEN,
-    MISDIRECTED,
-    UNAUTHENTICATED,
-    Refusal,
-    refusal_for,
-)
+from app.web.api.pool import Pool
+from app.web.api.problems import DATABASE_AWAY, FAULT, FORBIDDEN, MISDIRECTED, Refusal, refusal_for
 from app.web.api.reading import JSON_LINES, check_content_type, read_body, read_content, read_query
 from app.web.hosts import host_of
 
 PREFIX: Final = "/api/v1"
 DATABASE_THREADS: Final = 3  # they share Python's lock with the loop that takes webhooks
 NANGO_THREADS: Final = 16  # each may wait for half a minute
-MAX_WAITING: Final = 64  # calls that wait for a thread; those beyond are told to come back
-# Seconds for a thread. Web closes a connection after 60 s, and an operation takes 51 at most: nothing is begun of whose
-# end nobody would hear.
-LONGEST_WAIT: Final = 5.0
 HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -50,39 +34,6 @@ HEADERS: Final = {
 log = get_logger(__name__)
 
 
-@dataclass(slots=True)
-class Pool:
-    """Threads for endpoints, and a bound on how many calls wait for one: nobody else's work waits for theirs."""
-
-    threads: int
-    name: str
-    _executor: ThreadPoolExecutor = field(init=False)
-    _under_way: int = field(default=0, init=False)
-
-    def __post_init__(self) -> None:
-        self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix=self.name)
-
-    async def run(self, work: Callable[[], Any]) -> Any:
-        """What the work returns. Raises Refusal where too many wait, or it did not get its turn in time."""
-        if self._under_way >= self.threads + MAX_WAITING:
-            raise _busy()
-        give_up_at = time.monotonic() + LONGEST_WAIT
-
-        def in_time() -> Any:
-            if time.monotonic() > give_up_at:
-                raise _busy()
-            return work()
-
-        self._under_way += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, in_time)
-        finally:
-            self._under_way -= 1
-
-    def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-
 class Api:
     """Serves endpoints. `hosts` are the names it may be called under."""
 
@@ -90,6 +41,7 @@ class Api:
         self._context, self._endpoints, self._hosts = context, endpoints, frozenset(hosts)
         self._database_pool = Pool(DATABASE_THREADS, "api")
         self._nango_pool = Pool(NANGO_THREADS, "api-nango")
+        self.door = Door(context.database, context.clock)
         self._document: bytes | None = None
 
     def routes(self) -> list[BaseRoute]:
@@ -106,6 +58,7 @@ class Api:
     def close(self) -> None:
         self._database_pool.close()
         self._nango_pool.close()
+        self.door.close()
         self._context.clients.close()
         self._context.database.close()
 
@@ -115,7 +68,7 @@ class Api:
 
     async def _describe(self, request: Request) -> Response:
         async def answer(request: Request) -> Response:
-            await self._access(request)
+            await self.door.access(request)
             if self._document is None:
                 self._document = msgspec.json.encode(openapi.document(self._endpoints, prefix=PREFIX))
             return Response(self._document, media_type="application/json")
@@ -138,7 +91,7 @@ class Api:
         return response
 
     async def _carry_out(self, wanted: Endpoint, request: Request) -> Response:
-        access = await self._access(request)
+        access = await self.door.access(request)
         _check_scope(access, wanted)
         given: dict[str, Any] = {name: request.path_params[name] for name in wanted.parameters}
         query = read_query(request.scope["query_string"], wanted.query)
@@ -155,29 +108,11 @@ class Api:
         found = await pool.run(lambda: _encoded(wanted, wanted.run(call, **given)))
         return Response(found, wanted.status, media_type=None if wanted.status == 204 else "application/json")
 
-    async def _access(self, request: Request) -> Access:
-        """Who calls. Raises Refusal."""
-        kind, _, secret = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not secret.strip():
-            detail = "Send an API token as `Authorization: Bearer wl_…`; `waylink token create` makes one."
-            raise Refusal(UNAUTHENTICATED, detail, headers={"www-authenticate": "Bearer"})
-        authenticate = partial(tokens.authenticate, self._context.database, secret.strip(), now=self._context.clock())
-        access: Access | None = await self._database_pool.run(authenticate)
-        if access is None:
-            detail = "The token is unknown, revoked or expired. `waylink token list` shows which there are."
-            headers = {"www-authenticate": 'Bearer error="invalid_token"'}
-            raise Refusal(UNAUTHENTICATED, detail, headers=headers)
-        return access
-
     def _check_host(self, request: Request) -> None:
         host = host_of(request.headers.get("host", ""))
         if host not in self._hosts and "*" not in self._hosts:
             detail = "The API is not served under this host name; WAYLINK_ALLOWED_HOSTS lists those it is."
             raise Refusal(MISDIRECTED, detail)
-
-
-def _busy() -> Refusal:
-    return Refusal(BUSY, "Too many calls are under way, and nothing was done. Try again.", headers={"retry-after": "1"})
 
 
 def _check_scope(access: Access, wanted: Endpoint) -> None:
