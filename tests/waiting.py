@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 60.0  # seconds
+PATIENCE = 120.0  # seconds
 
 
 def until(what: str, look: Callable[[], Any], *, seconds: float = PATIENCE, every: float = 0.01) -> Any:

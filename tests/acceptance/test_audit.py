@@ -25,7 +25,6 @@ def test_nothing_is_lost_or_doubled_while_everything_is_killed(database: str) ->
     assert {blow.kind for blow in outcome.blows} >= {"killed", "flushed", "restarted empty"}
 
 
-@pytest.mark.timeout(120)
 def test_the_audit_finds_what_a_broken_promise_leaves_behind() -> None:
     ledger = Ledger()
     # Without a window the same bytes become two events; and the team's broker loses what it has accepted.

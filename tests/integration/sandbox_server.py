@@ -18,6 +18,7 @@ import uvicorn
 
 from app.sandbox.app import create_sandbox
 from app.sandbox.config import SandboxConfig
+from tests.waiting import PATIENCE, until
 
 RECORDED = Path(__file__).parent.parent / "data" / "nango" / "recorded"
 API_KEY = "4d70f328-6b39-451e-b92f-21969323b448"  # the one of the recordings
@@ -44,15 +45,14 @@ def serve(**config) -> Iterator[httpx.Client]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
-            while not server.started:
-                assert thread.is_alive(), "the sandbox did not start"
-                time.sleep(0.005)
+            until("it has started or failed", lambda: server.started or not thread.is_alive())
+            assert thread.is_alive(), "the sandbox did not start"
             headers = {"authorization": f"Bearer {API_KEY}"}
-            with httpx.Client(base_url=base_url, headers=headers, timeout=10, trust_env=False) as client:
+            with httpx.Client(base_url=base_url, headers=headers, timeout=PATIENCE, trust_env=False) as client:
                 yield client
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(PATIENCE)
 
 
 @dataclass
@@ -72,14 +72,17 @@ class Received:
 
 
 class Receiver:
-    """Takes webhooks and answers as the tag `receiver` says: a status, `hang`, `slow` or `reset`; 200 without it."""
+    """Takes webhooks and answers as the tag `receiver` says: a status, `hang`, `slow` or `reset`; 200 without it.
 
-    def __init__(self, *, hang=0.0, slow=0.0):
+    `hang` is not answered before `free` is set.
+    """
+
+    def __init__(self):
         self.received: queue.Queue[Received] = queue.Queue()
-        self.waits = {"hang": hang, "slow": slow}
+        self.free = threading.Event()
         self.url = ""
 
-    def take(self, timeout=5.0) -> Received:
+    def take(self, timeout=PATIENCE) -> Received:
         return self.received.get(timeout=timeout)
 
     def body(self):
@@ -87,8 +90,8 @@ class Receiver:
 
 
 @contextmanager
-def receive(**waits) -> Iterator[Receiver]:
-    receiver = Receiver(**waits)
+def receive() -> Iterator[Receiver]:
+    receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -102,7 +105,10 @@ def receive(**waits) -> Iterator[Receiver]:
                 self.connection.close()
                 self.close_connection = True
                 return
-            time.sleep(receiver.waits.get(behaviour, 0))
+            if behaviour == "hang":
+                receiver.free.wait(2 * PATIENCE)
+            elif behaviour == "slow":
+                time.sleep(0.1)
             status = int(behaviour) if behaviour.isdigit() else 200
             self.send_response(status)
             if status == 302:
@@ -131,8 +137,9 @@ def receive(**waits) -> Iterator[Receiver]:
         try:
             yield receiver
         finally:
+            receiver.free.set()
             server.shutdown()
-            thread.join(5)
+            thread.join(PATIENCE)
 
 
 def open_session(client, **body):

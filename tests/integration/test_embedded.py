@@ -4,7 +4,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from celery import Celery
 
 from app import embedded
 from app.errors import ConfigurationError
+from tests.waiting import PATIENCE, until
 
 
 class Broker:
@@ -24,15 +24,12 @@ class Broker:
 
     def start(self) -> None:
         self.process = subprocess.Popen(embedded.valkey_argv(self.data_dir), stdout=subprocess.DEVNULL)
-        give_up = time.monotonic() + 5
-        while not embedded.broker_ready(self.data_dir):
-            assert time.monotonic() < give_up
-            time.sleep(0.02)
+        until("it answers", lambda: embedded.broker_ready(self.data_dir))
 
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(5)
+            self.process.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -81,7 +78,7 @@ def test_a_publisher_and_a_consumer_go_on_after_a_restart_of_the_broker(broker: 
     ):
         outbox.put(1)
         consumed = receiving.SimpleQueue("jobs")
-        message = consumed.get(timeout=5)
+        message = consumed.get(timeout=PATIENCE)
         message.ack()
         received.append(message.payload)
         broker.stop()
@@ -90,7 +87,7 @@ def test_a_publisher_and_a_consumer_go_on_after_a_restart_of_the_broker(broker: 
         ensured(2, routing_key="jobs")
         receiving.ensure_connection(max_retries=3)
         with kombu.Connection(url) as again, again.SimpleQueue("jobs") as inbox:
-            message = inbox.get(timeout=5)
+            message = inbox.get(timeout=PATIENCE)
             message.ack()
             received.append(message.payload)
     assert received == [1, 2]
@@ -115,7 +112,7 @@ def test_a_celery_worker_goes_on_after_a_restart_of_the_broker(broker: Broker) -
     url = embedded.broker_url(broker.data_dir, 0)
     app = Celery(broker=url, set_as_current=False)
     worker = subprocess.Popen([sys.executable, "-c", WORKER, url], stdout=subprocess.PIPE, text=True)
-    stop = threading.Timer(30, worker.kill)
+    stop = threading.Timer(PATIENCE, worker.kill)
     stop.start()
     try:
         app.send_task("say", ["before"], ignore_result=True)
@@ -127,7 +124,7 @@ def test_a_celery_worker_goes_on_after_a_restart_of_the_broker(broker: Broker) -
     finally:
         stop.cancel()
         worker.terminate()
-        worker.communicate(timeout=10)
+        worker.communicate(timeout=PATIENCE)
         app.close()
 
 

@@ -1,14 +1,13 @@
 """A sandbox over its life: the state file, the command, the scenario, and load."""
 
-import json
 import os
 import re
 import signal
 import stat
 import subprocess
 import sys
-import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -30,6 +29,7 @@ from tests.integration.sandbox_server import (
     serve,
 )
 from tests.ports import free_port
+from tests.waiting import PATIENCE, until
 
 UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
@@ -60,15 +60,14 @@ def test_the_state_is_written_while_running_and_not_for_reads(tmp_path):
     path = tmp_path / "state.json"
     with serve(state_file=path) as client:
         connection_id = connect(client, integration="oauth2")
-        ended = time.monotonic() + 5
-        while connection_id not in (path.read_text() if path.exists() else "") and time.monotonic() < ended:
-            time.sleep(0.02)
+        until("it is written", lambda: path.exists() and connection_id in path.read_text())
+    before = path.stat().st_ino
+    with serve(state_file=path) as client:
+        until("it is written at the start", lambda: path.stat().st_ino != before)
         written = path.stat().st_ino
-        assert connection_id in path.read_text()
         fetch(client, connection_id, "oauth2")
         client.get("/connections")
-        time.sleep(0.3)
-        assert path.stat().st_ino == written
+    assert path.stat().st_ino == written  # at the end, too, only if it changed
 
 
 def test_a_broken_state_file_is_named(tmp_path):
@@ -87,6 +86,13 @@ def test_the_command_refuses_a_key_nango_would_refuse():
     assert "UUIDv4" in result.output
 
 
+def answers(base_url):
+    try:
+        return httpx.get(f"{base_url}/health", trust_env=False, timeout=PATIENCE).json() == {"result": "ok"}
+    except httpx.TransportError:
+        return False
+
+
 @pytest.fixture
 def started():
     """Starts the command as a process of its own; ends it and returns what it printed."""
@@ -103,14 +109,8 @@ def started():
         )
         processes.append(process)
         base_url = f"http://127.0.0.1:{port}"
-        ended = time.monotonic() + 20
-        while time.monotonic() < ended:
-            try:
-                assert httpx.get(f"{base_url}/health", trust_env=False).json() == {"result": "ok"}
-                break
-            except httpx.TransportError:
-                assert process.poll() is None, process.stdout.read()
-                time.sleep(0.02)
+        until("it answers or has ended", lambda: process.poll() is not None or answers(base_url))
+        assert process.poll() is None, process.stdout.read()
         return process, base_url
 
     yield start
@@ -121,7 +121,7 @@ def started():
 
 def stopped(process):
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=10)
+    output, _ = process.communicate(timeout=PATIENCE)
     return output
 
 
@@ -154,12 +154,12 @@ def test_keys_from_the_environment_are_used_and_not_printed(started, tmp_path):
     assert connection_id in path.read_text()
 
 
-def test_the_scenario_plays_within_five_seconds_and_again(tmp_path):
-    lines = []
+def test_the_scenario_plays_with_two_seconds_of_pauses_and_again(tmp_path, monkeypatch):
+    lines, pauses = [], []
+    monkeypatch.setattr("app.sandbox.scenario.time", SimpleNamespace(sleep=pauses.append))
     with receive() as receiver, serve(webhook_url=receiver.url) as client:
-        started_at = time.monotonic()
         play(str(client.base_url), API_KEY, log=lines.append)
-        assert time.monotonic() - started_at < 5
+        assert sum(pauses) <= 2
         first = [receiver.body() for _ in range(5)]
         play(str(client.base_url), API_KEY, log=lines.append, pause=0)
         second = [receiver.body() for _ in range(2)]
@@ -181,29 +181,18 @@ def test_a_webhook_arrives_after_the_answer_that_caused_it():
             assert receiver.body()["connectionId"] == connection_id
 
 
-def test_a_few_hundred_requests_per_second_are_no_trouble():
-    """Four clients at once; the bound is far below what it does, so that a busy machine does not fail it."""
+def test_many_at_once_each_find_what_they_ask_for_among_thousands():
     per_client, clients = 100, 4
     with serve() as client:
         for number in range(2000):
             register(client, f"bulk-{number}", "apikey", tags={"n": str(number)})
-        started_at = time.monotonic()
-        failures = []
+        headers = {"authorization": f"Bearer {API_KEY}"}
 
         def ask(offset):
-            headers = {"authorization": f"Bearer {API_KEY}"}
-            with httpx.Client(base_url=client.base_url, headers=headers, trust_env=False) as own:
-                for number in range(per_client):
-                    connection_id = f"bulk-{offset * per_client + number}"
-                    rows = own.get("/connections", params={"connectionId": connection_id}).json()["connections"]
-                    if [row["connection_id"] for row in rows] != [connection_id]:
-                        failures.append(json.dumps(rows))
+            wanted = [f"bulk-{offset * per_client + number}" for number in range(per_client)]
+            with httpx.Client(base_url=client.base_url, headers=headers, trust_env=False, timeout=PATIENCE) as own:
+                found = [own.get("/connections", params={"connectionId": one}).json()["connections"] for one in wanted]
+            return [[row["connection_id"] for row in rows] for rows in found] == [[one] for one in wanted]
 
-        threads = [threading.Thread(target=ask, args=(offset,)) for offset in range(clients)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        elapsed = time.monotonic() - started_at
-    assert failures == []
-    assert per_client * clients / elapsed > 100
+        with ThreadPoolExecutor(clients) as pool:
+            assert all(pool.map(ask, range(clients)))

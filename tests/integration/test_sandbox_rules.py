@@ -3,13 +3,13 @@
 import html
 import json
 import re
-import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
 from tests.integration.sandbox_server import connect, control, fetch, open_session, register, run_flow, serve
+from tests.waiting import until
 
 AUTH_MODES = ["APP", "JWT", "BILL", "TWO_STEP", "SIGNATURE", "AWS_SIGV4", "OAUTH1", "TBA", "CUSTOM", "NEW_ONE"]
 PRIVATE_URLS = [
@@ -166,7 +166,7 @@ class TestRefreshing:
     def test_a_get_refreshes_within_the_margin_only(self, sandbox, integration):
         connection_id = connect(sandbox, integration=integration)
         first = self.token(fetch(sandbox, connection_id, integration))
-        control(sandbox, connection_id, integration, expires_in=15 * 60 + 5)
+        control(sandbox, connection_id, integration, expires_in=16 * 60)
         assert self.token(fetch(sandbox, connection_id, integration)) == first
         control(sandbox, connection_id, integration, expires_in=15 * 60 - 1)
         renewed = fetch(sandbox, connection_id, integration)
@@ -262,24 +262,29 @@ class TestList:
             assert code(sandbox.get("/connections", params=query)) == (400, "invalid_query_params")
 
     def test_the_list_lags_while_a_get_is_current(self):
-        with serve(replica_lag=0.3) as client:
+        query = {"provider_config_key": "apikey"}
+        with serve(replica_lag=3600) as client:
+
+            def lag(seconds):
+                client.patch("/sandbox/settings", json={"replica_lag": seconds}).raise_for_status()
+
             connection_id = connect(client, tags={"v": "1"})
             assert fetch(client, connection_id, "apikey").status_code == 200
             assert listed(client) == []
-            client.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
+            lag(0)
             assert [row["tags"] for row in listed(client)] == [{"v": "1"}]
-            client.patch("/sandbox/settings", json={"replica_lag": 0.2}).raise_for_status()
-            query = {"provider_config_key": "apikey"}
+            lag(3600)
             client.patch(f"/connections/{connection_id}", params=query, json={"tags": {"v": "2"}}).raise_for_status()
             assert [row["tags"] for row in listed(client)] == [{"v": "1"}]
             assert fetch(client, connection_id, "apikey").json()["tags"] == {"v": "2"}
-            time.sleep(0.22)
-            assert [row["tags"] for row in listed(client, connectionId=connection_id)] == [{"v": "2"}]
+            lag(0.1)
+            until("it is shown", lambda: listed(client, connectionId=connection_id)[0]["tags"] == {"v": "2"})
+            lag(3600)
             client.delete(f"/connections/{connection_id}", params=query).raise_for_status()
             assert fetch(client, connection_id, "apikey").status_code == 404
             assert len(listed(client)) == 1
-            time.sleep(0.22)
-            assert listed(client) == []
+            lag(0.1)
+            until("it is no longer shown", lambda: not listed(client))
 
 
 class TestConnections:
