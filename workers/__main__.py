@@ -15,6 +15,7 @@ from app.configuration import load
 from app.errors import WaylinkError, refuse
 from app.file_limit import raise_file_limit
 from app.interpreter import collect_rarely
+from app.private_files import create_privately
 from app.services.delivery_loop import DeliveryLoop
 from app.telemetry import configure_logs
 from workers.celery import make_beat, make_worker
@@ -29,6 +30,7 @@ _WORKERS: Final = {
 
 def run(kind: str) -> None:
     """Run one background process in the foreground until it is told to stop. Raises WaylinkError."""
+    create_privately()
     settings = load()
     configure_logs(style=settings.log_format, level=settings.log_level)
     # Celery warns of root because of pickle; these workers take JSON only.

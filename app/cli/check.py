@@ -18,7 +18,7 @@ from app.cli.places import webhook_path
 from app.configuration import load
 from app.db import routes as route_rows
 from app.db.application import reason
-from app.db.engine import connect
+from app.db.engine import connect, sqlite_file
 from app.db.schema import require_current
 from app.domain.answering import COLUMNS
 from app.domain.budget import Priority
@@ -26,6 +26,7 @@ from app.domain.webhook_settings import remarks
 from app.environments import Environment
 from app.errors import BrokerUnavailable, DatabaseNotMigrated, InvalidInput, NangoError, WaylinkError
 from app.nango.client import NangoClient
+from app.private_files import exposed
 from app.sealing import KEY_FILE
 from app.services.reaching import reach
 from app.settings import Settings
@@ -56,6 +57,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield from _unknown_variables()
     database = _database(settings)
     yield database
+    for one in exposed(settings.data_dir, sqlite_file(settings.database)):
+        yield Finding("files", "bad", str(one))
     yield _secret_key(settings)
     yield _broker("internal", settings.broker)
     yield _broker("team", settings.team_broker)

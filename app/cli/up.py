@@ -20,9 +20,10 @@ from app.cli.orphans import told
 from app.cli.places import is_free, require_free, web_origin, webhook_url
 from app.configuration import SANDBOX_FILE, load
 from app.db import key_uses
-from app.db.engine import Database, connect
+from app.db.engine import Database, connect, sqlite_file
 from app.environments import Environment, key_name
 from app.errors import ConfigurationError, Problem
+from app.private_files import exposed
 from app.sandbox.config import DEFAULT_ENVIRONMENT_ID
 from app.sandbox.scenario import play
 from app.settings import Settings
@@ -41,6 +42,8 @@ def up(*, no_scenario: bool) -> None:
     settings = load()
     configure_logs(style=settings.log_format, level=settings.log_level)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for one in exposed(settings.data_dir, sqlite_file(settings.database)):
+        log.warning("open_to_others", path=str(one.path), problem=one.what)
     with take_lock(settings.data_dir):
         require_free(settings.host, settings.port)
         with closing(connect(settings.database)) as database:
@@ -115,9 +118,11 @@ def _prepare_sandbox(settings: Settings) -> None:
         "account_key": known.get("account_key") or str(uuid.uuid4()),
         "environment_id": DEFAULT_ENVIRONMENT_ID,
     }
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as opened:
+    draft = file.with_name(f".{file.name}.{os.getpid()}")  # a file that was there may be open to others
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
         json.dump(known, opened)
+    draft.replace(file)
 
 
 def _require_sandbox_data(database: Database, settings: Settings) -> None:

@@ -108,6 +108,13 @@ def connect(url: str, *, pool_size: int = 5) -> Database:
     return Database(engine)
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database; None for others, and for one in memory."""
+    parsed = make_url(url)
+    in_file = parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}
+    return Path(parsed.database or "") if in_file else None
+
+
 def _postgres_arguments(url: URL) -> dict[str, Any]:
     """Ours, and what the operator's URL says instead or beside them."""
     theirs = {name: value for name, value in url.query.items() if name in POSTGRES_ARGUMENTS}
