@@ -1,4 +1,4 @@
-FROM python:3.13-slim AS build
+FROM python:3.13.14-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY requirements.lock requirements-build.lock ./
@@ -12,7 +12,7 @@ COPY workers workers
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
     && /opt/waylink/bin/pip install --no-deps --no-index /dist/*.whl
 
-FROM python:3.13-slim
+FROM python:3.13.14-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/waylink --create-home --shell /usr/sbin/nologin waylink
 COPY --from=build /opt/waylink /opt/waylink
 # No secret is built in: they come from the environment or from mounted files.
