@@ -12,7 +12,9 @@ from typing import Final
 
 from bench.load import KEY
 from bench.processes import DurablePostgres
-from tests.acceptance.harness import Process, Sandbox, Waylink, installation, until
+from tests.acceptance.harness import Process, Sandbox, Waylink, installation, status, until
+from tests.certificates import Tls
+from tests.ports import free_port
 from tests.servers import PostgresServer, ValkeyServer
 
 API_KEY: Final = "4d70f328-6b39-451e-b92f-21969323b448"  # of the sandbox: Nango's are UUIDs
@@ -23,12 +25,16 @@ LOOK_EVERY, PAUSE = 0.1, 0.5  # seconds: how soon a dead process is seen, how lo
 
 @dataclass(slots=True)
 class Product:
-    """A running installation. Its internal broker is its own; the team's is a server apart."""
+    """A running installation. Its internal broker is its own; the team's is a server apart.
+
+    `web_ports`: where each web process listens, by its name.
+    """
 
     waylink: Waylink
     broker: ValkeyServer
     teams: ValkeyServer
     postgres: PostgresServer | None
+    web_ports: Mapping[str, int]
     processes: dict[str, Process] = field(default_factory=dict)
     deaths: int = 0  # processes that ended without having been killed
     _back_at: dict[str, float] = field(default_factory=dict)
@@ -44,9 +50,10 @@ class Product:
         return self.waylink.env["WAYLINK_DATABASE_URL"]
 
     def start(self, name: str) -> None:
-        """`web`, `beat`, `sandbox`, or a worker's kind with a number, as in `events-1`."""
+        """`beat`, `sandbox`, or a kind with a number, as in `web-1` and `events-2`."""
         kind = name.partition("-")[0]
-        self.processes[name] = self.waylink.spawn(*(("worker", kind) if kind in {"events", "io"} else (kind,)))
+        port = {"WAYLINK_PORT": str(self.web_ports[name])} if kind == "web" else {}
+        self.processes[name] = self.waylink.spawn(*(("worker", kind) if kind in {"events", "io"} else (kind,)), **port)
 
     def kill(self, name: str, *, away: float) -> None:
         """`kill -9`; it is started again `away` seconds later."""
@@ -59,7 +66,8 @@ class Product:
 
     def ready(self) -> None:
         """Returns once webhooks are taken and every worker takes work."""
-        until("web answers", lambda: self.waylink.status("/readyz") == 200)
+        for name, port in self.web_ports.items():
+            until(f"{name} is ready", lambda port=port: status(port, "/readyz") == 200)
         for name, process in self.processes.items():
             kind = name.partition("-")[0]
             if kind in {"events", "io"}:
@@ -123,16 +131,25 @@ def configuration(routes: Mapping[str, Sequence[str]]) -> str:
 
 @contextmanager
 def product(
-    names: Sequence[str], routes: Mapping[str, Sequence[str]], *, sqlite: bool = False, **variables: str
+    names: Sequence[str],
+    routes: Mapping[str, Sequence[str]],
+    *,
+    sqlite: bool = False,
+    tls: Tls | None = None,
+    config: str = "",
+    **variables: str,
 ) -> Iterator[Product]:
-    """The product on fresh servers with these processes, ready; with a process `sandbox` it confirms there."""
+    """The product on fresh servers with these processes, ready; with a process `sandbox` it confirms there.
+
+    `config` is added to its waylink.toml. With a certificate all servers are reached by TLS.
+    """
     with ExitStack() as stack:
-        broker, teams = ValkeyServer(), ValkeyServer()
-        postgres = None if sqlite else DurablePostgres()
+        broker, teams = ValkeyServer(tls), ValkeyServer(tls)
+        postgres = None if sqlite else DurablePostgres(tls)
         for server in (broker, teams, *([postgres] if postgres else [])):
             stack.callback(server.close)
             server.start()
-        waylink = stack.enter_context(installation(config=configuration(routes)))
+        waylink = stack.enter_context(installation(config=configuration(routes) + config))
         waylink.env |= {
             "WAYLINK_DATABASE_URL": postgres.create_database() if postgres else f"sqlite:///{waylink.data}/waylink.db",
             "WAYLINK_BROKER_URL": broker.url(0),
@@ -141,7 +158,9 @@ def product(
             **(_confirming(waylink) if "sandbox" in names else {}),
             **variables,
         }
-        running = Product(waylink, broker, teams, postgres)
+        webs = [name for name in names if name.partition("-")[0] == "web"]
+        ports = dict(zip(webs, [waylink.port, *(free_port() for _ in webs[1:])], strict=True))
+        running = Product(waylink, broker, teams, postgres, ports)
         stack.callback(running.stop)
         migrated = waylink.run("migrate")
         if migrated.returncode:

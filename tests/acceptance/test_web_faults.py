@@ -15,13 +15,12 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from app.domain.signature import HEADER, sign
 from app.file_limit import raise_file_limit
 from app.web.server import STOP_SECONDS
-from tests.acceptance.harness import Process, Waylink, creation, descendants, installation, until
+from tests.acceptance.harness import Process, Waylink, creation, descendants, installation, status, until
 from tests.ports import free_port
 from tests.servers import PostgresServer, ValkeyServer
 
@@ -125,10 +124,8 @@ def on_sqlite(valkey: ValkeyServer) -> Iterator[tuple[Waylink, Process]]:
 def another(waylink: Waylink, *options: str) -> tuple[Process, int]:
     """One more `waylink web` on the same database, and its port."""
     port = free_port()
-    before, waylink.env["WAYLINK_PORT"] = waylink.env["WAYLINK_PORT"], str(port)
-    process = waylink.spawn("web", *options)
-    waylink.env["WAYLINK_PORT"] = before
-    until("it answers", lambda: _status(port) == 200)
+    process = waylink.spawn("web", *options, WAYLINK_PORT=str(port))
+    until("it answers", lambda: status(port) == 200)
     return process, port
 
 
@@ -256,7 +253,7 @@ def test_a_killed_parent_takes_its_processes_with_it(on_sqlite: tuple[Waylink, P
     until("two serve", lambda: len(serving(parent)) == 2)
     parent.kill()
     until("nobody is left", lambda: not parent.orphans())
-    assert _status(port) == 0
+    assert status(port) == 0
 
 
 def test_the_same_bytes_to_two_processes_at_once_are_one_event(on_postgresql: tuple[Waylink, Process]) -> None:
@@ -319,10 +316,3 @@ def memory(process: Process) -> int:
 
 def files(process: Process) -> list[Path]:
     return list(Path(f"/proc/{process.pid}/fd").iterdir())
-
-
-def _status(port: int) -> int:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code
-    except httpx.TransportError:
-        return 0

@@ -13,8 +13,9 @@ from app.domain.states import JobState
 from app.errors import BrokerUnavailable
 from app.ids import JOB, show
 from app.services.delivery import Deliverer
+from tests.certificates import issue
 from tests.integration.destinations import add, fill, jobs, states
-from tests.servers import RabbitServer
+from tests.rabbit import RabbitServer
 
 pytestmark = [
     pytest.mark.rabbitmq,
@@ -32,12 +33,7 @@ def authority():
 
 @pytest.fixture(scope="module")
 def server(authority, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificate")
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    made = RabbitServer()
-    made.with_tls(folder / "certificate.pem", folder / "key.pem")
+    made = RabbitServer(issue(tmp_path_factory.mktemp("tls"), authority))
     try:
         yield made
     finally:
@@ -157,7 +153,7 @@ def test_a_queue_that_is_not_there_is_empty(broker):
 def test_tls_goes_by_the_name_and_an_operators_authority_is_trusted(rabbit, authority, tmp_path):
     file = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(file)
-    url = f"amqps://guest:guest@127.0.0.1:{rabbit.tls_port}//"
+    url = rabbit.tls_url()
     trusted = Broker.of_team("crm", url, authorities=file)
     trusted.ping()
     trusted.close()
