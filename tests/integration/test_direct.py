@@ -4,17 +4,19 @@ import json
 import select
 import socket
 import threading
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from unittest import mock
 
 import pytest
 
 from app.domain.signature import HEADER, sign
+from app.web.direct import WebhookConnection
 from app.web.group_commit import GroupCommit
 from app.web.webhooks import WebhookEndpoint
 from tests.integration.test_webhooks import database_of, fresh, signed
 from tests.integration.web_server import KEY, WebServer, raw_request, read_answer, serve
+from tests.waiting import PATIENCE, until
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -45,6 +47,38 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+@dataclass
+class Heard:
+    """What the server has taken from all its connections."""
+
+    bytes: int = 0
+    ends: int = 0
+    lost: int = 0
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    found = Heard()
+
+    def after(name: str, note) -> None:
+        usual = getattr(WebhookConnection, name)
+
+        def noted(self, *args):
+            result = usual(self, *args)
+            note(*args)
+            return result
+
+        monkeypatch.setattr(WebhookConnection, name, noted)
+
+    def note(name: str, count: int) -> None:
+        setattr(found, name, getattr(found, name) + count)
+
+    after("data_received", lambda data: note("bytes", len(data)))
+    after("eof_received", lambda: note("ends", 1))
+    after("connection_lost", lambda _exc: note("lost", 1))
+    return found
+
+
 @pytest.fixture
 def paused(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Commits wait until this is set."""
@@ -54,7 +88,7 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     async def waiting(self, lane, batch):
         import asyncio  # noqa: PLC0415 - in the server's thread
 
-        await asyncio.to_thread(go.wait, 20)
+        await asyncio.to_thread(go.wait, PATIENCE)
         return await usual(self, lane, batch)
 
     monkeypatch.setattr(GroupCommit, "_committed", waiting)
@@ -86,7 +120,7 @@ def test_both_ways_answer_alike(web, requests) -> None:
 
 
 @pytest.mark.parametrize("place", ["first letter", "head", "end of the head", "body", "last byte"])
-def test_a_webhook_in_two_parts_goes_the_usual_way_and_is_stored_once(web, requests, place: str) -> None:
+def test_a_webhook_in_two_parts_goes_the_usual_way_and_is_stored_once(web, requests, heard, place: str) -> None:
     body = fresh()
     request = signed(body)
     head = len(request) - len(body)
@@ -96,7 +130,7 @@ def test_a_webhook_in_two_parts_goes_the_usual_way_and_is_stored_once(web, reque
     with web.connect() as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         raw.sendall(request[:cut])
-        time.sleep(0.05)
+        until("it is read", lambda: heard.bytes == cut)
         raw.sendall(request[cut:])
         assert read_answer(raw)[0] == 202
     assert web.events()[body] == 0
@@ -128,11 +162,12 @@ def test_environments_by_name_are_taken_too(web, requests) -> None:
     assert requests == []
 
 
-def test_what_follows_on_a_connection_is_answered_in_order(web, paused) -> None:
+def test_what_follows_on_a_connection_is_answered_in_order(web, paused, heard) -> None:
     first, second = fresh(), fresh()
     with web.connect() as raw:
-        raw.sendall(signed(first) + raw_request(method="GET", path="/healthz") + signed(second))
-        time.sleep(0.1)
+        ahead = signed(first) + raw_request(method="GET", path="/healthz") + signed(second)
+        raw.sendall(ahead)
+        until("all is read", lambda: heard.bytes == len(ahead))
         raw.sendall(raw_request(method="GET", path="/nowhere"))
         paused.set()
         answers = [_answer(raw) for _ in range(4)]
@@ -140,22 +175,23 @@ def test_what_follows_on_a_connection_is_answered_in_order(web, paused) -> None:
     assert {first, second} <= web.events().keys()
 
 
-def test_who_closes_its_half_while_the_commit_runs_gets_its_answer_and_is_closed(web, paused) -> None:
+def test_who_closes_its_half_while_the_commit_runs_gets_its_answer_and_is_closed(web, paused, heard) -> None:
     body = fresh()
     with web.connect() as raw:
         raw.sendall(signed(body))
         raw.shutdown(socket.SHUT_WR)
-        time.sleep(0.1)
+        until("it is noticed", lambda: heard.ends)
         paused.set()
         assert read_answer(raw)[0] == 202
         assert raw.recv(1) == b""
 
 
-def test_who_hangs_up_while_the_commit_runs_has_its_webhook_stored_and_hurts_nobody(web, paused) -> None:
+def test_who_hangs_up_while_the_commit_runs_has_its_webhook_stored_and_hurts_nobody(web, paused, heard) -> None:
     gone, stays = fresh(), fresh()
     with web.connect() as raw:
         raw.sendall(signed(gone))
-        time.sleep(0.1)
+        until("it is read", lambda: heard.bytes == len(signed(gone)))
+    until("it is noticed", lambda: heard.lost)
     with web.connect() as raw:
         raw.sendall(signed(stays))
         paused.set()
@@ -175,7 +211,7 @@ def test_a_webhook_that_could_not_be_stored_is_503_by_the_endpoint_and_noted(web
             assert raw.recv(1) == b"", "what came behind it has to be sent again"
     assert requests == ["/webhooks/nango"]
     assert web.webhooks.record._refused["default", "overload"] >= 1
-    assert web.store._bytes == 0
+    until("nothing is left of it", lambda: web.store._bytes == 0)
 
 
 def test_a_fault_while_it_is_taken_is_the_endpoints_to_answer(web, requests, monkeypatch) -> None:
@@ -188,7 +224,7 @@ def test_a_fault_while_it_is_taken_is_the_endpoints_to_answer(web, requests, mon
     assert web.exchange(signed(fresh()))[0] == 202
 
 
-def test_a_fault_while_one_is_answered_does_not_keep_the_others_waiting(web, paused, monkeypatch) -> None:
+def test_a_fault_while_one_is_answered_does_not_keep_the_others_waiting(web, paused, heard, monkeypatch) -> None:
     usual = web.webhooks.answers.of
     faults = iter([RuntimeError("no")])
 
@@ -199,12 +235,13 @@ def test_a_fault_while_one_is_answered_does_not_keep_the_others_waiting(web, pau
 
     monkeypatch.setattr(type(web.webhooks.answers), "of", lambda _self, *args, **more: failing(*args, **more))
     with web.connect() as one, web.connect() as other:
-        one.sendall(signed(fresh()))
-        time.sleep(0.1)
-        other.sendall(signed(fresh()))
-        time.sleep(0.1)
+        sent = 0
+        for each in (one, other):
+            each.sendall(request := signed(fresh()))
+            sent += len(request)
+            until("it is read", lambda sent=sent: heard.bytes == sent)
         paused.set()
-        answered, _, _ = select.select([one, other], [], [], 10)
+        answered, _, _ = select.select([one, other], [], [], PATIENCE)
         assert [read_answer(each)[0] for each in answered] == [202]
 
 
