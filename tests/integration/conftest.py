@@ -2,6 +2,7 @@
 
 import shutil
 import uuid
+from datetime import timedelta
 
 import pytest
 import structlog
@@ -9,6 +10,7 @@ import structlog
 from app.db import engine, upgrading
 from tests.integration import world as worlds
 from tests.integration.sandbox_server import serve
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,6 +19,14 @@ def _plain_logs():
     structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()])
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _slow_is_not_away(monkeypatch):
+    """On a loaded machine all takes long: no call within the tests' own process may pass for one that hangs."""
+    for place in ("outbound.network.CONNECT_SECONDS", "services.looking.HELD_UP", "web.health.CHECK_SECONDS"):
+        monkeypatch.setattr(f"app.{place}", PATIENCE)
+    monkeypatch.setattr("app.services.processing.CONFIRM_DEADLINE", timedelta(seconds=PATIENCE))
 
 
 @pytest.fixture(scope="session")

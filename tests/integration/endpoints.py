@@ -9,6 +9,8 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests.waiting import PATIENCE
+
 
 @dataclass
 class Call:
@@ -95,9 +97,9 @@ def endpoints():
 
     thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE)
     try:
         yield made
     finally:
         made._loop.call_soon_threadsafe(made._ended.set)
-        thread.join(10)
+        thread.join(PATIENCE)

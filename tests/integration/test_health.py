@@ -19,11 +19,6 @@ from tests.servers import PostgresServer, ValkeyServer
 from tests.waiting import PATIENCE, until
 
 
-@pytest.fixture(autouse=True)
-def _a_look_may_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "CHECK_SECONDS", PATIENCE)
-
-
 @pytest.fixture
 def web(broker_url, tmp_path):
     with serve(database_url=f"sqlite:///{tmp_path}/waylink.db", broker_url=broker_url, folder=tmp_path) as server:

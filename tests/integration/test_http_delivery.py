@@ -3,7 +3,6 @@
 import base64
 import hmac
 import json
-import time
 from datetime import timedelta
 from ipaddress import ip_network
 
@@ -26,6 +25,7 @@ from app.services.lines import IN_FLIGHT, PER_DESTINATION
 from tests.integration.destinations import add, attempts, fill, health, jobs, states
 from tests.integration.endpoints import endpoints as serve
 from tests.integration.test_isolation import Told, land
+from tests.waiting import PATIENCE, until
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
 SEALER = sealer_with(new_key())
@@ -71,7 +71,7 @@ def worker(open_worker):
 
 def add_http(world, server, team, path, *, sealer=SEALER, **columns):
     """An HTTP destination; its signing secret."""
-    add(world, team, kind="http", url=f"{server.url}{path}", **columns)
+    add(world, team, kind="http", url=f"{server.url}{path}", **{"timeout_seconds": PATIENT} | columns)
     named = {"team": team, "destination": "jobs"}
     with world.database.write() as session:
         return destination_secrets.rotate(session, sealer, **named, actor="test", now=world.clock()).value
@@ -206,7 +206,7 @@ def test_what_is_about_the_endpoint_opens_its_breaker_and_what_is_about_a_job_do
 
 def test_hundreds_are_under_way_at_the_same_time(world, server, worker):
     for number in range(3):
-        add_http(world, server, f"t{number}", f"/together/60/{number}", timeout_seconds=PATIENT)
+        add_http(world, server, f"t{number}", f"/together/60/{number}")
         fill(world, f"t{number}", 60)
     worker.deliver(limit=IN_FLIGHT)
     assert [states(world, f"t{number}") for number in range(3)] == [{"completed": 60}] * 3
@@ -214,16 +214,16 @@ def test_hundreds_are_under_way_at_the_same_time(world, server, worker):
 
 
 def test_an_endpoint_that_hangs_takes_nothing_from_nine_others(world, server, worker):
-    add_http(world, server, "mute", "/hang", timeout_seconds=PATIENT)
+    add_http(world, server, "mute", "/hang")
     fill(world, "mute", 1000)
     others = [f"t{number}" for number in range(9)]
     for team in others:
-        add_http(world, server, team, f"/200/{team}", timeout_seconds=PATIENT)
+        add_http(world, server, team, f"/200/{team}")
         fill(world, team, 200)
     worker.turn()
     while any(states(world, team) != {"completed": 200} for team in others):
         with worker.landing.changed:
-            assert worker.landing.changed.wait_for(lambda: len(worker.landing), 30)
+            assert worker.landing.changed.wait_for(lambda: len(worker.landing), PATIENCE)
         worker.turn()
     assert 0 < worker.landing.under_way <= PER_DESTINATION
     assert states(world, "mute")["running"] == worker.landing.under_way, "none of them has been answered"
@@ -231,7 +231,7 @@ def test_an_endpoint_that_hangs_takes_nothing_from_nine_others(world, server, wo
 
 def test_however_many_hang_the_next_one_finds_room(world, server, worker):
     for number in range(20):
-        add_http(world, server, f"mute{number}", f"/hang/{number}", timeout_seconds=PATIENT)
+        add_http(world, server, f"mute{number}", f"/hang/{number}")
         fill(world, f"mute{number}", 200)
     for _ in range(3):
         worker.turn()
@@ -256,7 +256,7 @@ def test_a_time_out_is_a_failure_and_the_lease_covers_it(world, server, worker, 
     assert slow.next_at == clock.now + JOB_LEASE + timedelta(seconds=30) - HTTP_TIMEOUT
     assert short.next_at == clock.now + JOB_LEASE
     with worker.landing.changed:
-        assert worker.landing.changed.wait_for(lambda: len(worker.landing), 20)
+        assert worker.landing.changed.wait_for(lambda: len(worker.landing), PATIENCE)
     worker.turn()
     [job] = jobs(world, "crm")
     assert (job.state, job.problem) == (JobState.RETRYABLE, "no answer within 0.2 s")
@@ -300,12 +300,12 @@ def test_a_schedule_that_somebody_began_anew_is_counted_from_there(world, server
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_who_stops_gives_back_what_was_not_answered(world, server, open_worker, clock, begun):
-    add_http(world, server, "crm", "/hang/stop", timeout_seconds=PATIENT)
+    add_http(world, server, "crm", "/hang/stop")
     fill(world, "crm", 3)
     worker = open_worker()
     worker.turn()
-    while begun and server.waiting.get("/hang/stop", 0) < 3:
-        time.sleep(0.01)
+    if begun:
+        until("all are asked", lambda: server.waiting.get("/hang/stop", 0) == 3)
     worker.close()
     worker.turn(claims=False)
     for job in jobs(world, "crm"):

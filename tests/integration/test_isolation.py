@@ -1,7 +1,6 @@
 """Promise 10: one dead or slow destination never delays another, and burns none of its jobs' attempts."""
 
 import socket
-import threading
 from collections import Counter
 from datetime import timedelta
 
@@ -27,6 +26,7 @@ from app.services.own_brokers import OwnBrokers, broker_purpose
 from tests.integration.destinations import add, attempts, fill, health, jobs, states
 from tests.integration.world import dump, in_threads
 from tests.ports import free_port
+from tests.waiting import PATIENCE, until
 
 SOON = PROBE_WAITS[0].total_seconds() * 1.21
 
@@ -69,14 +69,14 @@ def down(open_world, told):
 
 @pytest.fixture
 def silent():
-    """A server that takes connections and never says a word."""
+    """A server that takes connections and never says a word; when it is closed, so are they."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        yield server
 
 
 def land(deliverer):
     with deliverer.landing.changed:
-        assert deliverer.landing.changed.wait_for(lambda: not deliverer.landing.under_way, 30)
+        assert deliverer.landing.changed.wait_for(lambda: not deliverer.landing.under_way, PATIENCE)
 
 
 def fail(down, team):
@@ -108,15 +108,20 @@ def test_a_broker_that_is_silent_delays_its_own_jobs_only(world, silent):
     add(world, "crm")
     fill(world, "mute", 10)
     fill(world, "crm", 3 * BATCH)
-    deliverer = Deliverer(
-        world.database, world.broker, world.clock, own_broker=lambda target: Broker.at(target.team, silent)
-    )
+
+    def own(target):
+        broker = Broker.at(target.team, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        broker.app.conf.broker_transport_options |= {"socket_timeout": PATIENCE}
+        return broker
+
+    deliverer = Deliverer(world.database, world.broker, world.clock, own_broker=own)
     deliverer.turn()
     while states(world, "crm") != {"completed": 3 * BATCH}:
         with deliverer.landing.changed:
-            assert deliverer.landing.changed.wait_for(lambda: len(deliverer.landing), 30)
+            assert deliverer.landing.changed.wait_for(lambda: len(deliverer.landing), PATIENCE)
         deliverer.turn()
-    assert deliverer.landing.under_way == 10, "the silent broker has not even timed out by now"
+    assert deliverer.landing.under_way == 10
+    silent.close()
     land(deliverer)
     deliverer.turn()
     assert states(world, "mute") == {"retryable": 10}
@@ -339,11 +344,7 @@ def test_the_loop_delivers_without_a_hint_and_records_what_is_under_way_when_it_
     loop = DeliveryLoop(deliverer)
     loop.start()
     fill(world, "crm", 3 * BATCH, late=timedelta(hours=1).total_seconds())
-    done = threading.Event()
-    for _ in range(300):
-        if states(world, "crm") == {"completed": 3 * BATCH}:
-            break
-        done.wait(0.1)
+    until("all are delivered", lambda: states(world, "crm") == {"completed": 3 * BATCH}, every=0.1)
     fill(world, "crm", 50, late=timedelta(hours=1).total_seconds())
     loop.hint(())
     loop.stop()

@@ -110,7 +110,6 @@ def test_a_duplicate_of_a_settled_event_makes_it_due_and_of_a_waiting_one_does_n
 
 
 def test_a_commit_that_is_stuck_is_given_up_and_the_next_one_succeeds(postgres_url: str, monkeypatch) -> None:
-    monkeypatch.setattr(writers, "STUCK_SECONDS", 0.3)
     with closing(connect(postgres_url)) as database:
         upgrade(database)
 
@@ -118,8 +117,10 @@ def test_a_commit_that_is_stuck_is_given_up_and_the_next_one_succeeds(postgres_u
             await writer.store([delivery(b"before")])
             with database.write() as session:
                 session.execute(text("LOCK TABLE events"))
-                with pytest.raises(DatabaseUnavailable):
-                    await writer.store([delivery(b"stuck")])
+                with monkeypatch.context() as patched:
+                    patched.setattr(writers, "STUCK_SECONDS", 0.3)
+                    with pytest.raises(DatabaseUnavailable):
+                        await writer.store([delivery(b"stuck")])
             return await writer.store([delivery(b"after")])
 
         [receipt] = run(database, scenario)
