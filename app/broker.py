@@ -21,6 +21,7 @@ import kombu
 import msgspec
 
 from app import amqp
+from app.broker_tls import verified
 from app.deadlines import VISIBILITY_TIMEOUT
 from app.errors import BrokerUnavailable
 
@@ -61,7 +62,7 @@ class Message:
 
 def make_celery(url: str, *, name: str = "waylink") -> "celery.Celery":
     """A Celery app on `url`, with what was measured to keep it whole under faults (visibility, time-outs, acks)."""
-    app = celery.Celery(name, broker=url, set_as_current=False)
+    app = celery.Celery(name, broker=verified(url), set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

@@ -8,6 +8,7 @@ import os
 import ssl
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +21,11 @@ from app.config_file import ConfigFile, EnvironmentEntry
 from app.configured_destinations import destination_secrets
 from app.db import application
 from app.domain.linking import DirectoryPolicy
-from app.environments import Environment, SigningKeys, split_keys
+from app.environments import Environment, SigningKeys, split_keys, wrong_keys
 from app.errors import ConfigurationError, Problem
+from app.forward_proxy import SCHEMES, proxy_for
 from app.given import given_secret
+from app.plain_text import read_text
 from app.sealing import sealer_of_file
 from app.settings import Settings
 
@@ -37,11 +40,15 @@ def load() -> Settings:
     settings = _read_variables(problems)
     path = _path_of_file(settings)
     config = _read_file(path, problems) if path else ConfigFile()
-    environments = _environments(settings, config, environ, problems)
+    environments = {
+        name: _through_proxy(environment, settings, problems)
+        for name, environment in _environments(settings, config, environ, problems).items()
+    }
     problems.extend(_database_problems(settings))
     problems.extend(_broker_problems(settings))
     problems.extend(_secret_key_problems(settings))
-    problems.extend(_authority_problems(settings))
+    for name in ("destination_ca_file", "broker_ca_file"):
+        problems.extend(_authority_problems(f"WAYLINK_{name.upper()}", getattr(settings, name)))
     directory_url = _directory_url(settings, config, environ, problems)
     secrets = destination_secrets(settings, environ, problems, file=config)
     if problems:
@@ -74,12 +81,10 @@ def _path_of_file(settings: Settings) -> Path | None:
 
 def _read_file(path: Path, problems: list[Problem]) -> ConfigFile:
     try:
-        return ConfigFile.model_validate(tomllib.loads(path.read_text()))
+        return ConfigFile.model_validate(tomllib.loads(read_text(path)))
     except OSError as unreadable:
         what = f"{path} cannot be read: {unreadable.strerror}"
         problems.append(Problem("WAYLINK_CONFIG", what, "/etc/waylink/waylink.toml"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as broken:
-        problems.append(Problem(str(path), f"not valid TOML: {broken}"))
     except ValidationError as invalid:
         problems.extend(
             Problem(
@@ -88,6 +93,8 @@ def _read_file(path: Path, problems: list[Problem]) -> ConfigFile:
             )
             for error in invalid.errors(include_url=False, include_input=False, include_context=False)
         )
+    except ValueError as broken:  # tomllib's, and what is no text; pydantic's above is one, too
+        problems.append(Problem(str(path), f"not valid TOML: {broken}"))
     return ConfigFile()
 
 
@@ -112,11 +119,24 @@ def _environments(
     return found
 
 
+def _through_proxy(environment: Environment, settings: Settings, problems: list[Problem]) -> Environment:
+    named = settings.nango_proxy.get_secret_value() if settings.nango_proxy else None
+    proxy = proxy_for(environment.base_url, named)
+    if proxy is None:
+        return environment
+    if proxy.partition("://")[0] not in SCHEMES:
+        what = "is unset, and the environment's proxy is neither http:// nor https://: name one, or say `none`"
+        problems.append(Problem("WAYLINK_NANGO_PROXY", what, "http://proxy.internal:3128"))
+    return replace(environment, proxy=SecretStr(proxy))
+
+
 def _plain_environment(settings: Settings, problems: list[Problem]) -> Environment:
     if (settings.nango_account_key is None) != (settings.nango_environment_id is None):
         what = "goes with WAYLINK_NANGO_ENVIRONMENT_ID, the environment's UUID at Nango: set both or none"
         problems.append(Problem("WAYLINK_NANGO_ACCOUNT_KEY", what))
     keys = split_keys(settings.nango_signing_keys.get_secret_value()) if settings.nango_signing_keys else ()
+    if keys and (wrong := wrong_keys(keys)):
+        problems.append(Problem("WAYLINK_NANGO_SIGNING_KEYS", wrong, "new-key,old-key"))
     if not keys:
         problems.append(
             Problem(
@@ -144,10 +164,13 @@ def _environment_of_file(
     if entry.signing_keys_file is not None:
         keys = SigningKeys(file=entry.signing_keys_file)
         if not keys.live():
-            problems.append(Problem(f"{where}.signing_keys_file", f"{entry.signing_keys_file} holds no readable key"))
+            what = f"{entry.signing_keys_file}: {keys.problem or 'holds no key'}"
+            problems.append(Problem(f"{where}.signing_keys_file", what))
     else:
         text = given_secret(f"{where}.signing_keys", entry.signing_keys_env, None, environ, problems)
         plain = split_keys(text.get_secret_value()) if text else ()
+        if plain and (wrong := wrong_keys(plain)):
+            problems.append(Problem(f"{where}.signing_keys_env", f"the variable {entry.signing_keys_env}: {wrong}"))
         keys = SigningKeys(tuple(SecretStr(key) for key in plain))
         if not plain and (text or entry.signing_keys_env is None):
             problems.append(
@@ -227,8 +250,7 @@ def _secret_key_problems(settings: Settings) -> list[Problem]:
     return []
 
 
-def _authority_problems(settings: Settings) -> list[Problem]:
-    file = settings.destination_ca_file
+def _authority_problems(variable: str, file: Path | None) -> list[Problem]:
     if file is None:
         return []
     try:
@@ -239,7 +261,7 @@ def _authority_problems(settings: Settings) -> list[Problem]:
         what = f"{file} cannot be read: {unreadable.strerror}"
     else:
         return []
-    return [Problem("WAYLINK_DESTINATION_CA_FILE", what, "/etc/waylink/internal-ca.pem")]
+    return [Problem(variable, what, "/etc/waylink/internal-ca.pem")]
 
 
 def _broker_problems(settings: Settings) -> list[Problem]:

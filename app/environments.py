@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from app.domain.payloads import PayloadPolicy
+from app.plain_text import misfit, read_text, unwrapped
 from app.telemetry import get_logger
 
 _LOOK_AGAIN_AFTER: Final = 1.0  # seconds between two looks at a key file
@@ -27,6 +28,7 @@ class SigningKeys:
 
     values: tuple[SecretStr, ...] = ()
     file: Path | None = None
+    problem: str | None = field(default=None, init=False)  # of the file, since it could not be used
     _plain: tuple[str, ...] = field(default=(), init=False, repr=False)
     _looked_at: float = field(default=float("-inf"), init=False, repr=False)
     _stamp: tuple[int, int] | None = field(default=None, init=False, repr=False)
@@ -49,19 +51,23 @@ class SigningKeys:
             stamp = (status.st_mtime_ns, status.st_size)
             if stamp == self._stamp:
                 return
-            keys = split_keys(file.read_text())
-        except (OSError, UnicodeDecodeError) as failed:
-            self._keep_known(file, type(failed).__name__)
+            keys = split_keys(read_text(file))
+        except OSError as failed:
+            self._keep_known(file, failed.strerror or type(failed).__name__)
             return
-        if not keys:
-            self._keep_known(file, "no key in it")
+        except ValueError as failed:
+            self._keep_known(file, str(failed))
             return
-        self._plain, self._stamp, self._unusable = keys, stamp, False
+        if (wrong := wrong_keys(keys)) is not None:
+            self._keep_known(file, wrong)
+            return
+        self._plain, self._stamp, self._unusable, self.problem = keys, stamp, False, None
 
     def _keep_known(self, file: Path, problem: str) -> None:
         if not self._unusable:
             log.warning("key_file_unusable", file=str(file), problem=problem, then="the last known keys stay in force")
         self._unusable = True
+        self.problem = problem
 
 
 def split_keys(text: str) -> tuple[str, ...]:
@@ -70,7 +76,16 @@ def split_keys(text: str) -> tuple[str, ...]:
     Lines that begin with `#` are comments.
     """
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    return tuple(dict.fromkeys(" ".join(lines).replace(",", " ").split()))
+    parts = [unwrapped(part) for part in unwrapped(" ".join(lines)).replace(",", " ").split()]
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def wrong_keys(keys: Sequence[str]) -> str | None:
+    """What is wrong with the keys of a variable or file; nothing of a key is told."""
+    if not keys:
+        return "holds no key"
+    found = ((number, misfit(key)) for number, key in enumerate(keys, 1))
+    return next((f"of key {number}, {wrong}" for number, wrong in found if wrong), None)
 
 
 def key_name(key: str) -> str:
@@ -95,6 +110,7 @@ class Environment:
     payloads: PayloadPolicy = PayloadPolicy.FULL
     account_key: SecretStr | None = None  # of the account; shows the environment's own settings
     nango_id: str | None = None  # the environment's UUID at Nango
+    proxy: SecretStr | None = None  # the forward proxy for calls to Nango; its URL may have a password
 
     @property
     def has_api(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from app.errors import Problem
+from app.plain_text import misfit_in_url, read_text, unwrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +30,20 @@ def given_secret(
     """What a variable or a file holds; what is wrong with it is added to the problems. None where neither is named."""
     if file is not None:
         try:
-            value = file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as unreadable:
-            why = unreadable.strerror if isinstance(unreadable, OSError) else "not UTF-8"
+            value = unwrapped(read_text(file))
+        except (OSError, ValueError) as unreadable:
+            why = unreadable.strerror if isinstance(unreadable, OSError) else unreadable
             problems.append(Problem(f"{where}_file", f"{file} cannot be read: {why}"))
             return None
-        if not value:
-            problems.append(Problem(f"{where}_file", f"{file} is empty"))
+        if wrong := misfit_in_url(value) if value else "is empty":
+            problems.append(Problem(f"{where}_file", f"{file}: {wrong}"))
         return SecretStr(value)
     if variable is None:
         return None
-    value = environ.get(variable, "").strip()
+    value = unwrapped(environ.get(variable, ""))
     if not value:
         problems.append(Problem(f"{where}_env", f"the variable {variable} is not set"))
         return None
+    if wrong := misfit_in_url(value):
+        problems.append(Problem(f"{where}_env", f"the variable {variable}: {wrong}"))
     return SecretStr(value)

@@ -18,6 +18,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from app.environments import split_keys
 from app.errors import ConfigurationError, Problem, Sealed
+from app.plain_text import read_text
 
 KEY_BYTES: Final = 32
 KEY_FILE: Final = "secret.key"  # in the data folder, for the embedded default
@@ -108,11 +109,11 @@ def sealer_of_file(file: Path) -> Sealer:
 
     def read() -> tuple[bytes, ...]:
         try:
-            return read_keys(file.read_text())
+            return read_keys(read_text(file))
         except OSError as unreadable:
             what = f"{file} cannot be read: {unreadable.strerror}"
-        except ValueError as wrong:  # UnicodeDecodeError is one, and holds what could not be decoded
-            what = f"{file}: {'not UTF-8' if isinstance(wrong, UnicodeError) else wrong}"
+        except ValueError as wrong:
+            what = f"{file}: {wrong}"
         raise ConfigurationError([Problem("WAYLINK_SECRET_KEY_FILE", what, EXAMPLE)])
 
     return Sealer(read)

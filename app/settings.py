@@ -8,15 +8,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field, PrivateAttr, SecretStr, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.broker_tls import verified
 from app.config_file import UUID_PATTERN, ConfigFile, duration
 from app.domain.addresses import Network, read_networks
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
 from app.embedded import broker_url as embedded_broker_url
 from app.environments import Environment
+from app.forward_proxy import DIRECT, SCHEMES
 from app.given import GivenSecrets
+from app.plain_text import misfit, misfit_in_url, unwrapped
 from app.sealing import read_keys
 
 DEFAULT_BASE_URL: Final = "https://api.nango.dev"
@@ -47,6 +50,12 @@ class Settings(BaseSettings):
         description="Where Celery destinations take their jobs; never the internal database. "
         "Unset: database 1 of the same server.",
         examples=["redis://redis.example:6379/1"],
+    )
+    broker_ca_file: Path | None = Field(
+        None,
+        description="PEM file of the authority that certificates of `rediss://` brokers are verified by. Unset: the "
+        "public ones.",
+        examples=["/etc/waylink/internal-ca.pem"],
     )
     data_dir: Path = Field(
         Path(".waylink"),
@@ -90,6 +99,13 @@ class Settings(BaseSettings):
         pattern=UUID_PATTERN,
         description="UUID that the environment `default` has at Nango, for WAYLINK_NANGO_ACCOUNT_KEY.",
         examples=["00000000-0000-4000-8000-000000000001"],
+    )
+    nango_proxy: SecretStr | None = Field(
+        None,
+        description="Forward proxy (`http://` or `https://`) for calls to Nango; `none` for none. Unset: what "
+        "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY of the environment say. Teams' endpoints and brokers are "
+        "never reached through one.",
+        examples=["http://proxy.internal:3128"],
     )
     public_url: str | None = Field(
         None,
@@ -196,6 +212,41 @@ class Settings(BaseSettings):
     _directory_url: SecretStr | None = PrivateAttr(default=None)
     _destination_secrets: GivenSecrets = PrivateAttr(default_factory=dict)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_wrapping(cls, value: object, info: ValidationInfo) -> object:
+        """A variable as it was meant: env files keep quotes, and copies bring blanks and line ends along."""
+        if not isinstance(value, str):
+            return value
+        text = unwrapped(value)
+        return text if text or info.field_name is None else cls.model_fields[info.field_name].default
+
+    @field_validator("database_url", "broker_url", "team_broker_url")
+    @classmethod
+    def _url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and (wrong := misfit_in_url(value.get_secret_value())):
+            raise ValueError(wrong)
+        return value
+
+    @field_validator("nango_proxy")
+    @classmethod
+    def _proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        text = value.get_secret_value()
+        if wrong := misfit_in_url(text):
+            raise ValueError(wrong)
+        if text != DIRECT and not text.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+            raise ValueError("has to start with http:// or https://, or be `none`")
+        return value
+
+    @field_validator("nango_api_key", "nango_account_key")
+    @classmethod
+    def _key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and (wrong := misfit(value.get_secret_value())):
+            raise ValueError(wrong)
+        return value
+
     @field_validator("reconcile_every", "keep_events", "keep_audit", mode="before")
     @classmethod
     def _duration(cls, value: object) -> object:
@@ -269,16 +320,16 @@ class Settings(BaseSettings):
         """kombu URL of the internal broker."""
         if self.broker_url is None:
             return embedded_broker_url(self.data_dir, 0)
-        return self.broker_url.get_secret_value()
+        return verified(self.broker_url.get_secret_value(), self.broker_ca_file)
 
     @property
     def team_broker(self) -> str:
         """kombu URL of the teams' default broker."""
         if self.team_broker_url is not None:
-            return self.team_broker_url.get_secret_value()
+            return verified(self.team_broker_url.get_secret_value(), self.broker_ca_file)
         if self.broker_url is None:
             return embedded_broker_url(self.data_dir, 1)
-        return _database_one(self.broker_url.get_secret_value())
+        return verified(_database_one(self.broker_url.get_secret_value()), self.broker_ca_file)
 
     @property
     def destination_ranges(self) -> tuple[Network, ...]:

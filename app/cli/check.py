@@ -18,13 +18,14 @@ from app.cli.places import webhook_path
 from app.configuration import load
 from app.db import routes as route_rows
 from app.db.application import reason
-from app.db.engine import connect, sqlite_file
+from app.db.engine import connect, sqlite_file, unverified
 from app.db.schema import require_current
 from app.domain.answering import COLUMNS
 from app.domain.budget import Priority
 from app.domain.webhook_settings import remarks
 from app.environments import Environment
 from app.errors import BrokerUnavailable, DatabaseNotMigrated, InvalidInput, NangoError, WaylinkError
+from app.forward_proxy import shown
 from app.nango.client import NangoClient
 from app.private_files import exposed
 from app.sealing import KEY_FILE
@@ -91,6 +92,8 @@ def _database(settings: Settings) -> Finding:
             return Finding("database", "bad", str(behind))
         except SQLAlchemyError as away:
             return Finding("database", "bad", f"{kind} does not answer: {type(away).__name__}")
+    if wrong := unverified(settings.database):
+        return Finding("database", "note", f"{kind}, schema up to date; {wrong}")
     return Finding("database", "ok", f"{kind}, schema up to date")
 
 
@@ -154,6 +157,8 @@ def _broker(name: str, url: str) -> Finding:
         return Finding(f"{name} broker", "bad", str(away))
     finally:
         broker.close()
+    if "ssl_cert_reqs=none" in url:
+        return Finding(f"{name} broker", "note", "answers; its URL says that its certificate is not verified")
     return Finding(f"{name} broker", "ok", "answers")
 
 
@@ -163,15 +168,16 @@ def _environment(settings: Settings, name: str, environment: Environment) -> Fin
     if not environment.has_api:
         detail = f"{keys} signing key(s), no API key: nothing is confirmed with Nango, no token is refreshed"
         return Finding(what, "note", detail)
+    through = f" through the proxy {shown(environment.proxy.get_secret_value())}" if environment.proxy else ""
     with open_clients(settings) as clients:
         client = clients.of(name, Priority.PEOPLE)
         try:
             if client is not None:
                 client.list_connections(limit=1, timeout=10)
         except (WaylinkError, httpx.HTTPError) as refused:
-            return Finding(what, "bad", f"{environment.base_url}: {refused}")
+            return Finding(what, "bad", f"{environment.base_url}{through}: {refused}")
     sandbox = " (the sandbox)" if environment.sandboxed else ""
-    return Finding(what, "ok", f"{environment.base_url}{sandbox} answers, {keys} signing key(s)")
+    return Finding(what, "ok", f"{environment.base_url}{sandbox} answers{through}, {keys} signing key(s)")
 
 
 def _webhook_settings(settings: Settings, environment: Environment) -> Iterator[Finding]:
@@ -180,7 +186,8 @@ def _webhook_settings(settings: Settings, environment: Environment) -> Iterator[
     if environment.account_key is None or environment.nango_id is None:
         return
     account_key = environment.account_key.get_secret_value()
-    with NangoClient(base_url=environment.base_url, api_key=account_key, read_timeout=10) as client:
+    proxy = environment.proxy.get_secret_value() if environment.proxy else None
+    with NangoClient(base_url=environment.base_url, api_key=account_key, read_timeout=10, proxy=proxy) as client:
         try:
             told = client.get_webhook_settings(environment.nango_id)
         except (NangoError, InvalidInput) as refused:

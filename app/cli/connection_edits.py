@@ -12,6 +12,7 @@ from app.cli.bulk_acts import require_consent
 from app.cli.output import print_one
 from app.cli.pairs import pairs
 from app.errors import InvalidInput
+from app.plain_text import decoded
 from app.services.operations import metadata as metadata_operations
 from app.services.operations import sessions
 from app.services.operations import tags as tag_operations
@@ -208,9 +209,11 @@ def _text(given: str) -> str:
         return given
     try:
         # Read as bytes: standard input may be set up for another encoding.
-        return (sys.stdin.buffer.read() if given == "-" else Path(given).read_bytes()).decode()
-    except UnicodeDecodeError:
-        raise InvalidInput("metadata is not JSON: it is not UTF-8") from None
+        content = sys.stdin.buffer.read() if given == "-" else Path(given).read_bytes()
     except (OSError, ValueError):
         # What was meant for JSON may hold secrets, and the error would name it as a path.
         raise InvalidInput("metadata is neither a JSON object nor a file that can be read") from None
+    try:
+        return decoded(content)
+    except ValueError as wrong:
+        raise InvalidInput(f"metadata is not JSON: {wrong}") from None

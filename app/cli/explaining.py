@@ -21,6 +21,7 @@ from app.domain.routing import Decision
 from app.domain.tags import in_lower_case
 from app.errors import InvalidInput, InvalidPattern
 from app.ids import EVENT, parse, show
+from app.plain_text import decoded, read_text
 from app.services.explaining import (
     Asked,
     Explanation,
@@ -110,9 +111,9 @@ def _pattern(given: str) -> Pattern:
 
 def _text(name: str) -> str:
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as failed:
-        reason = failed.strerror if isinstance(failed, OSError) else "not UTF-8"
+        return decoded(sys.stdin.buffer.read()) if name == "-" else read_text(Path(name))
+    except (OSError, ValueError) as failed:
+        reason = failed.strerror if isinstance(failed, OSError) else failed
         raise InvalidInput(f"{name}: cannot be read: {reason}") from None
 
 

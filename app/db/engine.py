@@ -28,6 +28,9 @@ POSTGRES_ARGUMENTS: Final = {
 }
 
 
+_HERE: Final = {"", "localhost", "127.0.0.1", "::1"}
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A point in time: always aware and UTC in Python; `timestamptz` on PostgreSQL, ISO text on SQLite."""
 
@@ -113,6 +116,17 @@ def sqlite_file(url: str) -> Path | None:
     parsed = make_url(url)
     in_file = parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}
     return Path(parsed.database or "") if in_file else None
+
+
+def unverified(url: str) -> str | None:
+    """Why the password of a PostgreSQL server elsewhere may go to another one; None where it can't, or stays here."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "postgresql":
+        return None
+    host = parsed.host or str(parsed.query.get("host", ""))
+    if parsed.query.get("sslmode") == "verify-full" or host in _HERE or host.startswith(("/", "@")):
+        return None
+    return "the server is not verified: sslmode=verify-full&sslrootcert=system in its URL does that"
 
 
 def _postgres_arguments(url: URL) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class NangoClient(Reading, Writing, Sessions):
     retries: how often a call may be sent again, none by default. After a 429 that is any call, once Retry-After has
     passed, as Nango has done nothing; without an answer or after a 5xx only a read that is not a forced refresh. A wait
     that would not end before the deadline is not begun: the error comes at once.
+    proxy: the URL of a forward proxy; the environment's variables are not read.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class NangoClient(Reading, Writing, Sessions):
         connect_timeout: float = 5.0,
         read_timeout: float = 35.0,
         retries: int = 0,
+        proxy: str | None = None,
         clock: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], None] = time.sleep,
         transport: httpx.BaseTransport | None = None,
@@ -48,6 +50,7 @@ class NangoClient(Reading, Writing, Sessions):
                 connect_timeout=connect_timeout,
                 read_timeout=read_timeout,
                 retries=retries,
+                proxy=proxy,
                 clock=clock,
                 sleep=sleep,
                 http=transport,

@@ -63,6 +63,7 @@ class Transport:
         connect_timeout: float,
         read_timeout: float,
         retries: int,
+        proxy: str | None,
         clock: Callable[[], datetime],
         sleep: Callable[[float], None],
         http: httpx.BaseTransport | None,
@@ -76,6 +77,7 @@ class Transport:
             headers={"authorization": f"Bearer {api_key}", "accept": "application/json", "user-agent": "waylink"},
             limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=KEEP_ALIVE),
             transport=http,
+            proxy=proxy,
             trust_env=False,
             follow_redirects=False,
         )

@@ -17,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.broker_tls import verified
 from app.domain import budget as rules
 from app.domain.budget import Bucket, Priority, Seen
 from app.errors import NangoBudgetSpent
@@ -167,7 +168,7 @@ def _key(account: str) -> str:
 
 def _connect(broker_url: str) -> "redis.Redis | None":
     """A client of the broker that kombu names so; None where only kombu understands the URL."""
-    url = broker_url
+    url = verified(broker_url)
     if broker_url.startswith("redis+socket://"):
         parts = urlsplit(broker_url)
         database = parse_qs(parts.query).get("virtual_host", ["0"])[-1].removeprefix("/")

@@ -40,6 +40,7 @@ class NangoClients:
                     api_key=api_key.get_secret_value(),
                     read_timeout=REFRESH_DEADLINE.total_seconds() - CONNECT_SECONDS,
                     connect_timeout=CONNECT_SECONDS,
+                    proxy=environment.proxy.get_secret_value() if environment.proxy else None,
                 )
             return self._clients[name]
 

@@ -192,7 +192,7 @@ def test_what_cannot_be_done_is_one_line_and_its_exit_code(command, known):
     assert done.returncode == 2
     away = command.variables["WAYLINK_NANGO_BASE_URL"]
     command.variables["WAYLINK_NANGO_BASE_URL"] = "http://127.0.0.1:1"
-    assert "reached" in one_line_error(command.inside("connections", "tags", "set", known), 1)
+    assert "reached" in one_line_error(command.inside("connections", "tags", "set", known, "a=b"), 1)
     command.variables["WAYLINK_NANGO_BASE_URL"] = away
 
 

@@ -79,8 +79,8 @@ def test_a_file_that_cannot_be_used_any_more_is_told_of_once(file: Path) -> None
         file.unlink()
         keys.live()
     assert [(line["event"], line["problem"]) for line in lines] == [
-        ("key_file_unusable", "no key in it"),
-        ("key_file_unusable", "FileNotFoundError"),
+        ("key_file_unusable", "holds no key"),
+        ("key_file_unusable", "No such file or directory"),
     ]
 
 

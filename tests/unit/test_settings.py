@@ -4,7 +4,9 @@ import os
 import traceback
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
+import certifi
 import pytest
 from pydantic import ValidationError
 
@@ -15,6 +17,9 @@ from app.settings import Settings
 from app.wiring import directory_of, sealer_of
 
 SECRET = "hunter2"
+
+
+PUBLIC = quote(certifi.where(), safe="")
 
 
 @pytest.fixture
@@ -221,19 +226,23 @@ def test_other_environments_of_the_file_stand_beside_the_variables(given) -> Non
         ("", {}, "has no signing keys"),
         ('signing_keys_env = "KEYS"', {}, "the variable KEYS is not set"),
         ('signing_keys_env = "KEYS"', {"KEYS": " , "}, "has no signing keys"),
-        ('signing_keys_file = "/nowhere"', {}, "/nowhere holds no readable key"),
+        ('signing_keys_file = "/nowhere"', {}, "/nowhere: No such file or directory"),
         ('signing_keys_env = "KEYS"\napi_key_env = "API"', {"KEYS": "k"}, "the variable API is not set"),
         ('signing_keys_env = "KEYS"\napi_key_file = "/nowhere"', {"KEYS": "k"}, "/nowhere cannot be read"),
-        ('signing_keys_env = "KEYS"\napi_key_file = "empty"', {"KEYS": "k"}, "empty is empty"),
-        ('signing_keys_env = "KEYS"\napi_key_file = "binary"', {"KEYS": "k"}, "binary cannot be read: not UTF-8"),
-        ('signing_keys_file = "binary"', {}, "binary holds no readable key"),
+        ('signing_keys_env = "KEYS"\napi_key_file = "empty"', {"KEYS": "k"}, "empty: is empty"),
+        (
+            'signing_keys_env = "KEYS"\napi_key_file = "binary"',
+            {"KEYS": "k"},
+            "binary cannot be read: byte 1 is not UTF-8",
+        ),
+        ('signing_keys_file = "binary"', {}, "binary: byte 1 is not UTF-8"),
         ('signing_keys_env = "KEYS"\nsigning_keys_file = "empty"', {"KEYS": "k"}, "keep one"),
         ('signing_keys_env = "KEYS"\napi_key_env = "A"\napi_key_file = "empty"', {"KEYS": "k", "A": "a"}, "keep one"),
     ],
 )
 def test_a_secret_that_cannot_be_had_is_refused(given, lines: str, variables, expected: str) -> None:
     Path("empty").write_text("\n")
-    Path("binary").write_bytes(b"\xff\xfe")
+    Path("binary").write_bytes(b"\xff\x80")
     found = problems(given, toml=f"[environments.prod]\n{lines}\n", **variables)
     assert any(expected in line and "environments.prod" in line for line in found.values()), found
 
@@ -278,7 +287,7 @@ def test_a_database_of_another_kind_is_refused(given, url: str) -> None:
         ("redis://h", "redis://h/1"),
         ("redis://h/", "redis://h/1"),
         ("redis://u:p%2F@h:7000/3?ssl_cert_reqs=none", "redis://u:p%2F@h:7000/1?ssl_cert_reqs=none"),
-        ("rediss://h/0", "rediss://h/1"),
+        ("rediss://h/0", f"rediss://h/1?ssl_cert_reqs=required&ssl_check_hostname=true&ssl_ca_certs={PUBLIC}"),
         ("redis+socket:///run/redis.sock", "redis+socket:///run/redis.sock?virtual_host=1"),
         ("redis+socket:///run/redis.sock?virtual_host=0", "redis+socket:///run/redis.sock?virtual_host=1"),
         ("redis+socket:///r.sock?virtual_host=0&password=x", "redis+socket:///r.sock?password=x&virtual_host=1"),
