@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from app.domain.definitions import Names, wrong_destination, wrong_job, wrong_name
 from app.domain.linking import DuplicatesPolicy, TagKeys
-from app.domain.patterns import compile_pattern
+from app.domain.patterns import KEPT, compile_pattern
 from app.domain.payloads import PayloadPolicy
 from app.domain.select import check_select, parameters
 from app.errors import InvalidPattern
@@ -135,7 +135,7 @@ class RouteEntry(_Strict):
     @classmethod
     def _compiles(cls, value: str | dict[str, Any]) -> dict[str, Any]:
         try:
-            return dict(compile_pattern(value).source)
+            return dict(compile_pattern(value, KEPT).source)
         except InvalidPattern as refused:
             raise ValueError(str(refused)) from None
 

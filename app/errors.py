@@ -6,7 +6,8 @@
     ├── InvalidInput              what a caller gave us cannot be used
     │   ├── InvalidFields         one entry per field and broken rule
     │   ├── InvalidTags           one entry per broken rule of CONTRACT 2.1
-    │   └── InvalidPattern        position and reason
+    │   ├── InvalidPattern        position and reason
+    │   └── TooMuchWork           judging a document by a pattern would take more steps than are allowed
     ├── NotFound                  no row of ours has that id
     ├── Conflict                  what is there does not allow it; `found` says what that is
     │   ├── AlreadyExists         a user or an organization has that external id
@@ -127,6 +128,16 @@ class InvalidPattern(InvalidInput):
     def __init__(self, *, path: str, reason: str) -> None:
         self.path, self.reason = path, reason
         super().__init__(f"{path or 'pattern'}: {reason}")
+
+
+class TooMuchWork(InvalidInput):
+    """No answer was reached within the steps that one pattern may take on one document."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "judging this document by this pattern takes more steps than are allowed: "
+            "ask for fewer fields of its long arrays, or search its long texts by fewer wildcards"
+        )
 
 
 class NotFound(WaylinkError):

@@ -26,6 +26,11 @@ STORE_SECONDS = Histogram(
     "waylink_store_seconds", "From verified to committed, seconds, of the oldest request of each commit."
 )
 EVENTS = Counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
+ROUTES_UNDECIDED = Counter(
+    "waylink_routes_undecided_total",
+    "Times that a route came to no decision on an event, for it would take too much work, by team.",
+    ["team"],
+)
 JOBS = Counter("waylink_jobs_total", "Hand-overs by team, destination and outcome.", ["team", "destination", "outcome"])
 HANDOVER_SECONDS = Histogram(
     "waylink_handover_seconds",

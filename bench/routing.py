@@ -107,7 +107,7 @@ def _of_size(size: int, found: dict[str, Figure]) -> float:
     filed = time.perf_counter() - began
     organizations = (size - BROAD) // MATCHES
     events = [event(random, random.randrange(organizations)) for _ in range(EVENTS)]
-    assert all(len(routing.match(one)) == MATCHES for one in events)
+    assert all(len(routing.match(one).decisions) == MATCHES for one in events)
     gc.collect()
     matched = _microseconds(routing.match, events, ROUNDS)
     naive = _microseconds(

@@ -92,6 +92,7 @@ def _facts(found: Found) -> dict[str, Any]:
     return {
         "looked_at": found.looked_at,
         "matched": found.matched,
+        "undecided": found.undecided,
         "had_job": found.had_job,
         "to_make": len(found.event_ids),
         "complete": found.complete,

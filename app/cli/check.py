@@ -30,6 +30,7 @@ from app.nango.client import NangoClient
 from app.private_files import exposed
 from app.sealing import KEY_FILE
 from app.services.reaching import reach
+from app.services.route_cache import beyond
 from app.settings import Settings
 from app.wiring import directory_of, open_clients, own_brokers_of, sealer_of, sender_of
 
@@ -72,6 +73,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield from _webhook_settings(settings, environment)
     if database.result == "ok":
         yield _file(settings)
+        yield _patterns(settings)
         yield from _destinations(settings)
 
 
@@ -117,6 +119,22 @@ def _file(settings: Settings) -> Finding:
     if found:
         return Finding("waylink.toml", "note", told(found))
     return Finding("waylink.toml", "ok", f"{settings.file_path} has all that is in force from it")
+
+
+def _patterns(settings: Settings) -> Finding:
+    """A route whose pattern cannot be used makes no jobs. One beyond a limit came before there was that limit."""
+    with closing(connect(settings.database)) as database, database.read() as session:
+        rows = route_rows.live(session)
+    unusable, kept = beyond(rows)
+    for found, result, words in (
+        (unusable, "bad", "cannot be used"),
+        (kept, "note", "is beyond a limit, and in force"),
+    ):
+        if found:
+            name, why = next(iter(found.items()))
+            others = f"; {len(found) - 1} more routes likewise" if len(found) > 1 else ""
+            return Finding("route patterns", result, f"{name}: its pattern {words}: {why}{others}")
+    return Finding("route patterns", "ok", f"{len(rows)} within all limits")
 
 
 def _destinations(settings: Settings) -> Iterator[Finding]:

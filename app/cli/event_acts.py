@@ -85,15 +85,13 @@ def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_
     settings = load()
     with closing(connect(settings.database)) as database, open_hints(settings) as hints:
         require_current(database)
-        current = RouteCache().current(database)
-        with database.read() as session:
-            routes = event_acts.routes_for(session, event, by, current)
-            found = event_acts.preview(session, event, routes, by=by, again=again, route=route)
-        if not dry_run:
+        matching = event_acts.match(database, event, by, RouteCache().current(database))
+        if dry_run:
+            with database.read() as session:
+                found = event_acts.preview(session, matching, again=again, route=route)
+        else:
             with database.write() as session:
-                found = event_acts.replay(
-                    session, event, routes, by=by, again=again, route=route, actor=cli_actor(), now=utc_now()
-                )
+                found = event_acts.replay(session, matching, again=again, route=route, actor=cli_actor(), now=utc_now())
             hints.of_jobs(found.due)
     _print(found, by, dry_run=dry_run, as_json=as_json)
     sys.exit(0 if found.steps else 1)

@@ -18,26 +18,28 @@ from app.configuration import load
 from app.domain.json_values import STRICT
 from app.domain.patterns import Condition, Pattern, compile_pattern
 from app.domain.routing import Decision
+from app.domain.shortening import shortened
 from app.domain.tags import in_lower_case
 from app.errors import InvalidInput, InvalidPattern
 from app.ids import EVENT, parse, show
 from app.plain_text import decoded, read_text
 from app.services.explaining import (
+    AGAIN,
     Asked,
     Explanation,
+    Telling,
     Trial,
     document_of,
     explain,
     pattern_of,
     shown,
-    shown_condition,
-    shown_decision,
     shown_sample,
     try_on_history,
 )
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 MAX_EVENTS: Final = 10_000_000
+MAX_SAID: Final = 20  # conditions in one line
 
 
 @click.command("explain")
@@ -48,8 +50,8 @@ MAX_EVENTS: Final = 10_000_000
 @_JSON
 def explain_event(event_id: str, *, now: bool, route: str | None, team: str | None, as_json: bool) -> None:
     """Why each route matched an event or did not: every condition, what it expected and what it found."""
-    with closing(open_current(load())) as database, database.read() as session:
-        found = explain(session, parse(EVENT, event_id), now=now, asked=Asked(team=team, route=route))
+    with closing(open_current(load())) as database:
+        found = explain(database, parse(EVENT, event_id), now=now, asked=Asked(team=team, route=route))
     if as_json:
         print_one(shown(found, now=now), as_json=True)
         return
@@ -84,13 +86,16 @@ def test_pattern(
         raise click.UsageError("--against goes with --since")
     compiled = _pattern(pattern)
     if event is not None:
-        conditions, matched = _on_event(compiled, event)
-        answer = {"matched": matched, "conditions": conditions}
+        conditions = compiled.explain(_document(event))
+        matched = all(one.matched for one in conditions)
+        told = Telling().conditions(conditions)
         if as_json:
-            print_one(answer, as_json=True)
+            print_one({"matched": matched, **told}, as_json=True)
         else:
             click.echo("matches" if matched else "does not match")
-            print_rows(conditions, ("path", "expected", "actual", "matched"), as_json=False)
+            print_rows(told["conditions"], ("path", "expected", "actual", "matched"), as_json=False)
+            if left_out := told.get("left_out"):
+                click.echo(f"and {left_out} more conditions, for which there is no room")
     else:
         past = duration_option(context, context.command.params[0], since or "")
         matched = _on_history(compiled, past, against, limit, as_json=as_json)
@@ -115,12 +120,6 @@ def _text(name: str) -> str:
     except (OSError, ValueError) as failed:
         reason = failed.strerror if isinstance(failed, OSError) else failed
         raise InvalidInput(f"{name}: cannot be read: {reason}") from None
-
-
-def _on_event(pattern: Pattern, event: str) -> tuple[list[dict[str, Any]], bool]:
-    document = _document(event)
-    conditions = pattern.explain(document)
-    return [shown_condition(one) for one in conditions], all(one.matched for one in conditions)
 
 
 def _document(event: str) -> Mapping[str, Any]:
@@ -162,6 +161,8 @@ def _print_trial(trial: Trial, against: str | None, *, stopped: bool, limit: int
     counts: dict[str, Any] = {"looked_at": trial.looked_at, "matched": trial.matched}
     if against is not None:
         counts |= {"against": against, "gained": trial.gained, "lost": trial.lost, "unchanged": trial.unchanged}
+    if trial.undecided:
+        counts["undecided"] = trial.undecided
     counts |= {"oldest": trial.oldest.isoformat() if trial.oldest else None, "complete": trial.complete}
     samples = [shown_sample(kind, event) for kind, events in sorted(trial.samples.items()) for event in events]
     if as_json:
@@ -182,14 +183,18 @@ def _headline(found: Explanation, *, now: bool) -> str:
 
 
 def _summary(one: Decision) -> dict[str, Any]:
-    failing = [each for each in one.conditions if not each.matched]
-    why = "; ".join(map(_said, failing or one.conditions))
-    return {**shown_decision(one), "why": why if one.route.enabled else f"disabled; {why}"}
+    route = one.route
+    told = [each for each in one.conditions if not each.matched] or one.conditions
+    why = "; ".join(map(_said, told[:MAX_SAID]))
+    if len(told) > MAX_SAID:
+        why += f"; and {len(told) - MAX_SAID} more"
+    row = {"route": route.name, "version": route.version, "team": route.team, "job": route.job, "matched": one.matched}
+    return {**row, "why": why if route.enabled else f"disabled; {why}"}
 
 
 def _said(one: Condition) -> str:
-    expected = json.dumps(one.expected, ensure_ascii=False)
-    found = json.dumps(one.actual, ensure_ascii=False) if one.present else "not there"
+    expected = json.dumps(shortened(one.expected, AGAIN), ensure_ascii=False)
+    found = json.dumps(shortened(one.actual, AGAIN), ensure_ascii=False) if one.present else "not there"
     return f"{one.path or 'the whole'}: {'is' if one.matched else 'expected'} {found if one.matched else expected}" + (
         "" if one.matched else f", found {found}"
     )

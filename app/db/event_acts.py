@@ -7,11 +7,12 @@ from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, bindparam, or_, select, text, update
+import msgspec
+from sqlalchemy import ColumnElement, Select, Text, bindparam, cast, func, or_, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bulk
+from app.db import bounded, bulk
 from app.db.models import Decision, Event, Job
 from app.domain.states import EventState, JobState
 from app.ids import first_id
@@ -117,28 +118,41 @@ def history(
     untold: Collection[str],
     limit: int,
 ) -> list[HistoricEvent]:
-    """Events from `since` up to, not including, `until` that teams were told of, as the route sees them.
+    """Events from `since` up to, not including, `until` that teams were told of, as the route sees them: at most
+    `limit`, and as many as fit into one read.
 
     untold: what stands as the problem of those that teams were not told of, where an earlier release judged them.
     """
     has_job = _jobs.c.id.is_not(None)
     mine = (_jobs.c.event_id == _events.c.id) & (_jobs.c.route == route)
     chosen = (
-        select(_events.c.id, _events.c.document, _events.c.received_at, has_job)
+        select(_events.c.id, cast(_events.c.document, Text), _events.c.received_at, has_job)
         .select_from(_events.outerjoin(_jobs, mine))
         .where(_events.c.id >= since, _events.c.id < until, *_told(untold))
     )
     order = _events.c.id.desc() if newest_first else _events.c.id
-    return [HistoricEvent(*row) for row in session.execute(chosen.order_by(order).limit(limit))]
+    found = bounded.rows(session, chosen.order_by(order).limit(limit), sized=1)
+    return [HistoricEvent(one, msgspec.json.decode(text), at, has_job) for one, text, at, has_job in found]
+
+
+def documents(session: Session, ids: Collection[UUID], *, newest_first: bool) -> dict[UUID, str]:
+    """The documents of these events as JSON text, in their order: as many as fit into one read."""
+    among = bulk.among(bulk.dialect(session), _events.c.id)
+    chosen = select(_events.c.id, func.coalesce(cast(_events.c.document, Text), "")).where(among)
+    ordered = chosen.order_by(_events.c.id.desc() if newest_first else _events.c.id)
+    return {row[0]: row[1] for row in bounded.rows(session, ordered.params(**bulk.keys(ids)), sized=1)}
 
 
 def documents_to_fill(
     session: Session, ids: Collection[UUID], route: str, *, untold: Collection[str]
-) -> dict[UUID, dict[str, Any]]:
-    """The documents of those of these events that are still there, and have no job of the route. They are held."""
+) -> dict[UUID, str]:
+    """The documents, as JSON text, of those of these events that are still there, and have no job of the route. They
+    are held.
+    """
     mine = select(_jobs.c.id).where(_jobs.c.event_id == _events.c.id, _jobs.c.route == route).exists()
     among = bulk.among(bulk.dialect(session), _events.c.id)
-    chosen = select(_events.c.id, _events.c.document).where(among, ~mine, *_told(untold)).order_by(_events.c.id)
+    columns = _events.c.id, cast(_events.c.document, Text).label("document")
+    chosen = select(*columns).where(among, ~mine, *_told(untold)).order_by(_events.c.id)
     held = chosen.with_for_update(read=True, key_share=True)  # a job refers to its event, which must not go meanwhile
     return {row.id: row.document for row in session.execute(held, bulk.keys(ids))}
 

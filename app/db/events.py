@@ -7,12 +7,13 @@ from functools import cache, partial
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, Table, bindparam, delete, func, select, text, tuple_, update
+import msgspec
+from sqlalchemy import Select, Table, Text, bindparam, cast, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bulk, claiming
+from app.db import bounded, bulk, claiming
 from app.db.models import Delivery, Event
 from app.domain.states import EventState, Origin
 from app.ids import first_id, new_id
@@ -189,11 +190,15 @@ class JudgedEvent:
 
 
 def judged(session: Session, *, since: UUID, before: UUID | None, limit: int) -> list[JudgedEvent]:
-    """Events with a document, newest first, by their ids, which are in the order of time. None of them locked."""
-    chosen = select(*bulk.columns(Event, JudgedEvent)).where(_events.c.id >= since, _events.c.document.is_not(None))
+    """Events with a document, newest first, by their ids, which are in the order of time: at most `limit`, and as many
+    as fit into one read. None of them locked.
+    """
+    columns = _events.c.id, cast(_events.c.document, Text), _events.c.received_at
+    chosen = select(*columns).where(_events.c.id >= since, _events.c.document.is_not(None))
     if before is not None:
         chosen = chosen.where(_events.c.id < before)
-    return [JudgedEvent(*row) for row in session.execute(chosen.order_by(_events.c.id.desc()).limit(limit))]
+    found = bounded.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), sized=1)
+    return [JudgedEvent(event_id, msgspec.json.decode(text), at) for event_id, text, at in found]
 
 
 def replace_bodies(session: Session, bodies: Mapping[UUID, bytes]) -> None:

@@ -46,30 +46,21 @@ class RouteIndex(Generic[R]):
     """Read by many, never changed: `changed` makes another, without filing anew what stays."""
 
     def __init__(self, routes: Iterable[R] = ()) -> None:
-        self.routes: dict[str, R] = {route.name: route for route in routes}
+        self.routes: dict[str, R] = {}
         self._root: _Place[R] = _Place()
         self._everywhere: dict[str, R] = {}
         self._anchors: dict[str, Anchor] = {}  # by the name of a route, under what it is filed
         self._crowd: Counter[tuple[Path, object]] = Counter()
-        for route in self.routes.values():
-            self._crowd.update(_values(route))
-        for route in self.routes.values():
-            for filed, key in self._slots(route):
-                filed.setdefault(key, []).append(route)
+        self._file(routes)
 
     def changed(self, *, removed: Iterable[str] = (), added: Iterable[R] = ()) -> Self:
         """An index without the routes of these names, and with those added."""
         new = type(self)()
         new.routes, new._root, new._everywhere = dict(self.routes), self._root.copy(), dict(self._everywhere)
         new._anchors, new._crowd = dict(self._anchors), self._crowd.copy()
-        for name in removed:
-            new._remove(name)
-        for route in added:
-            new._remove(route.name)
-            new.routes[route.name] = route
-            new._crowd.update(_values(route))
-            for filed, key in new._slots(route):
-                filed[key] = [*filed.get(key, ()), route]
+        several = {route.name: route for route in added}
+        new._remove({*removed, *several})
+        new._file(several.values())
         return new
 
     def candidates(self, fields: object) -> Iterable[R]:
@@ -78,30 +69,48 @@ class RouteIndex(Generic[R]):
         _collect(self._root, fields, found)
         return found.values()
 
-    def _remove(self, name: str) -> None:
-        route = self.routes.pop(name, None)
-        if route is None:
-            return
-        self._crowd.subtract(_values(route))
-        self._everywhere.pop(name, None)
-        anchor = self._anchors.pop(name, None)
-        if anchor is not None:
-            path, keys = anchor
+    def _file(self, several: Iterable[R]) -> None:
+        """Each route under its rarest value; one without an exact condition is noted as one for every document."""
+        added = {route.name: route for route in several}
+        self.routes |= added
+        for route in added.values():
+            self._crowd.update(_values(route))
+        copied = set[int]()  # by their identity, the lists that are this index's own: others are in use
+        for route in added.values():
+            anchors = route.pattern.anchors
+            if not anchors:
+                self._everywhere[route.name] = route
+                continue
+            path, keys = min(anchors, key=lambda one: (sum(self._crowd[one[0], key] for key in one[1]), one[0]))
+            self._anchors[route.name] = path, keys
             filed = self._place(path).filed
             for key in keys:
-                filed[key] = [one for one in filed[key] if one is not route]
+                here = filed.get(key, [])
+                if id(here) not in copied:
+                    here = filed[key] = [*here]
+                    copied.add(id(here))
+                here.append(route)
 
-    def _slots(self, route: R) -> Iterator[tuple[dict[object, list[R]], object]]:
-        """Where a route is filed; it is noted as one for every document where it has no exact condition."""
-        anchors = route.pattern.anchors
-        if not anchors:
-            self._everywhere[route.name] = route
-            return
-        path, keys = min(anchors, key=lambda one: (sum(self._crowd[one[0], key] for key in one[1]), one[0]))
-        self._anchors[route.name] = path, keys
-        filed = self._place(path).filed
-        for key in keys:
-            yield filed, key
+    def _remove(self, names: Iterable[str]) -> None:
+        emptied: dict[Path, dict[object, set[str]]] = {}
+        for name in names:
+            route = self.routes.pop(name, None)
+            if route is None:
+                continue
+            for value in _values(route):
+                self._crowd[value] -= 1
+                if not self._crowd[value]:
+                    del self._crowd[value]
+            self._everywhere.pop(name, None)
+            path, keys = self._anchors.pop(name, ((), frozenset()))
+            for key in keys:
+                emptied.setdefault(path, {}).setdefault(key, set()).add(name)
+        for path, gone in emptied.items():
+            filed = self._place(path).filed
+            for key, those in gone.items():
+                filed[key] = [one for one in filed[key] if one.name not in those]
+                if not filed[key]:
+                    del filed[key]
 
     def _place(self, path: Path) -> _Place[R]:
         place = self._root

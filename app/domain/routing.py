@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
+from app.domain.patterns import Condition, Effort, Pattern
+from app.domain.patterns.effort import MAX_STEPS
 from app.domain.patterns.fields import unfolded
-from app.domain.patterns.pattern import Condition, Pattern
 from app.domain.route_index import RouteIndex
+from app.errors import TooMuchWork
 
+TEAM_STEPS: Final = 3 * MAX_STEPS  # of all routes of a team on one event: no team takes the time of the others
+LIGHT: Final = 1_000  # steps of a route that are not counted for its team: nearly all routes take fewer
+EXPLAINED_STEPS: Final = 5 * MAX_STEPS  # of one explanation, however many routes it goes through
 ALERTS: Final = "waylink."  # how the types of events begin that tell of Waylink's own trouble
 
 
@@ -24,19 +29,20 @@ class Route:
     pattern: Pattern
     enabled: bool = True
 
-    def takes(self, document: object) -> bool:
-        """Whether it is on, and a document matches that is no alert of its own destination."""
-        fields = unfolded(document)
-        return self.decided(fields, told=told_of(fields)) is not None
-
-    def decided(self, fields: object, *, told: tuple[object, object] | None) -> tuple[Condition, ...] | None:
-        """The conditions by which it takes a document that is `unfolded` already; None where it does not.
-
-        told: the destination that an alert tells of.
+    def taken(self, document: object) -> tuple[Condition, ...] | None:
+        """The conditions by which it takes a document; None where it is off, the document does not match, or is an
+        alert of its own destination. Raises TooMuchWork.
         """
+        fields = unfolded(document)
+        return self.decided(fields, told=told_of(fields))
+
+    def decided(
+        self, fields: object, effort: Effort | None = None, *, told: tuple[object, object] | None
+    ) -> tuple[Condition, ...] | None:
+        """The same of a document that is `unfolded` already. told: the destination that an alert tells of."""
         if not self.enabled or (told is not None and told == (self.team, self.destination)):
             return None
-        return self.pattern.met(fields)
+        return self.pattern.met(fields, effort)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,16 @@ class Decision:
     route: Route
     matched: bool
     conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """A decision for each route that matches, ordered by route name, and the routes that came to no decision: it would
+    have taken more work than is allowed.
+    """
+
+    decisions: list[Decision]
+    undecided: list[Route]
 
 
 class RouteSet:
@@ -64,18 +80,38 @@ class RouteSet:
         """By name."""
         return tuple(sorted(self._index.routes.values(), key=attrgetter("name")))
 
-    def match(self, document: object) -> list[Decision]:
-        """A decision for each route that matches, ordered by route name."""
+    def match(self, document: object) -> Matched:
+        """Which routes take a document. A route's work is bounded, and so is that of all routes of a team."""
         fields = unfolded(document)
         told = told_of(fields)
-        decided = ((route, route.decided(fields, told=told)) for route in self._index.candidates(fields))
-        matched = [Decision(route, True, conditions) for route, conditions in decided if conditions is not None]
-        matched.sort(key=attrgetter("route.name"))
-        return matched
+        effort, left = Effort(), dict[str, float]()
+        decisions, undecided = list[Decision](), list[Route]()
+        for route in self._index.candidates(fields):
+            allowed = effort.left = MAX_STEPS if not left else min(MAX_STEPS, left.get(route.team, TEAM_STEPS))
+            try:
+                conditions = route.decided(fields, effort, told=told)
+            except TooMuchWork:
+                undecided.append(route)
+            else:
+                if conditions is not None:
+                    decisions.append(Decision(route, True, conditions))
+            if allowed - effort.left > LIGHT:
+                left[route.team] = left.get(route.team, TEAM_STEPS) - (allowed - max(effort.left, 0))
+        decisions.sort(key=attrgetter("route.name"))
+        undecided.sort(key=attrgetter("name"))
+        return Matched(decisions, undecided)
 
     def explain(self, document: object) -> list[Decision]:
         """A decision for every route, disabled ones too, ordered by route name."""
-        return [_decision(route, document) for route in self.routes]
+        fields = unfolded(document)
+        left = float(EXPLAINED_STEPS)
+        decisions = []
+        for route in self.routes:
+            effort = Effort(min(MAX_STEPS, left))
+            allowed = effort.left
+            decisions.append(_decision(route, fields, effort))
+            left -= allowed - max(effort.left, 0)
+        return decisions
 
 
 def told_of(document: object) -> tuple[object, object] | None:
@@ -86,9 +122,12 @@ def told_of(document: object) -> tuple[object, object] | None:
     return (payload.get("team"), payload.get("destination")) if isinstance(payload, dict) else None
 
 
-def _decision(route: Route, document: object) -> Decision:
-    conditions = route.pattern.explain(document)
-    if told_of(document) == (route.team, route.destination):
+def _decision(route: Route, fields: object, effort: Effort) -> Decision:
+    try:
+        conditions = route.pattern.explain_fields(fields, effort)
+    except TooMuchWork as undecided:
+        return Decision(route, False, (Condition("", "an answer", str(undecided), present=True, matched=False),))
+    if told_of(fields) == (route.team, route.destination):
         actual = f"{route.team}/{route.destination}"
         other = "another destination than the one that the alert tells of"
         conditions += (Condition(path="", expected=other, actual=actual, present=True, matched=False),)

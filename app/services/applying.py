@@ -233,7 +233,7 @@ class Batch:
             "state": EventState.PROCESSED,
         }
         if first_time:
-            document = self._judge.judge(
+            document, note = self._judge.judge(
                 event,
                 kind,
                 notice=item.judged.notice,
@@ -243,6 +243,7 @@ class Batch:
                 announce=untold is None,
             )
             changes |= {"type": kind, "document": document, "route_set": self._judge.route_set, "untold": untold}
+            changes["problem"] = "; ".join(filter(None, (changes["problem"], note))) or None
         if event.duplicates != item.judged.duplicates:
             # The same delivery came while this one was worked on: look once more.
             changes |= {"state": EventState.RECEIVED, "next_at": self._now}

@@ -4,12 +4,14 @@ First they are looked for, newest or oldest first, in short reads; then jobs are
 per transaction. Run again, it goes on where it ended: an event that has its job is not taken again.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 from sqlalchemy.orm import Session
 
 from app.db import event_acts as rows
@@ -17,8 +19,9 @@ from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.event_acts import HistoricEvent
 from app.db.models import RouteVersion
+from app.domain.patterns import Condition
 from app.domain.routing import Decision, Route
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, TooMuchWork
 from app.ids import first_id
 from app.services.effects import KNOWN_BEFORE, TOLD_BEFORE
 from app.services.in_chunks import Audited, in_chunks
@@ -26,7 +29,7 @@ from app.services.judging import decision_row, job_row
 from app.services.route_cache import compiled
 
 CHUNK: Final = 500  # events of one short read
-FILLED: Final = 50  # events of one transaction: their documents are read and matched within it
+FILLED: Final = 50  # events of one transaction at most: their documents are read within it
 MAX_JOBS: Final = 100_000  # of one backfill
 SAMPLES: Final = 5
 PER_SECOND: Final = 20.0  # jobs that become due: live ones have to find room between them
@@ -35,19 +38,27 @@ _UNTOLD: Final = (TOLD_BEFORE, KNOWN_BEFORE)
 
 @dataclass(slots=True)
 class Found:
-    """What was found so far. `complete`: all events of the time were looked at. `after`: the last one looked at."""
+    """What was found so far. `complete`: all events of the time were looked at. `after`: the last one looked at.
+    undecided: those that it would have taken too much work to judge.
+    """
 
     looked_at: int = 0
     matched: int = 0
+    undecided: int = 0
     had_job: int = 0
     event_ids: list[UUID] = field(default_factory=list)
     samples: list[HistoricEvent] = field(default_factory=list)
     after: UUID | None = None
     complete: bool = False
 
-    def note(self, event: HistoricEvent, *, matched: bool) -> None:
+    def note(self, event: HistoricEvent, route: Route) -> None:
         self.looked_at += 1
         self.after = event.id
+        try:
+            matched = route.taken(event.document) is not None
+        except TooMuchWork:
+            self.undecided += 1
+            return
         self.matched += matched
         self.had_job += matched and event.has_job
         if matched and not event.has_job:
@@ -104,12 +115,13 @@ def look(database: Database, route: Route, span: Span, *, limit: int, at_most: i
         for event in chunk:
             if len(found.event_ids) >= limit:
                 break
-            found.note(event, matched=route.takes(event.document))
+            found.note(event, route)
         is_full = len(found.event_ids) >= limit
-        found.complete = not is_full and len(chunk) < size
-        yield found
-        if is_full or len(chunk) < size or found.looked_at == at_most:
+        found.complete = not is_full and not chunk
+        if is_full or not chunk or found.looked_at == at_most:
+            yield found
             return
+        yield found
         last = chunk[-1].id
         since, until = (since, last) if span.newest_first else (UUID(int=last.int + 1), until)
 
@@ -130,7 +142,9 @@ def fill(
     """
     filler = _Filler(route, timedelta(seconds=1 / per_second))
     audited = Audited(actor, "route.backfilled", route.name, asked)
-    return in_chunks(database, found.event_ids, filler.take, audited, clock=clock, size=FILLED)
+    return in_chunks(
+        database, found.event_ids, filler.take, audited, clock=clock, size=FILLED, ready=partial(filler.match, database)
+    )
 
 
 @dataclass(slots=True)
@@ -138,18 +152,30 @@ class _Filler:
     route: Route
     apart: timedelta
     _next_at: datetime | None = None
+    _judged: dict[UUID, tuple[str, tuple[Condition, ...]]] = field(default_factory=dict)
+
+    def match(self, database: Database, ids: Sequence[UUID]) -> int:
+        """Judge the next of these events, with no transaction open; how many that were."""
+        with database.read() as session:
+            texts = rows.documents(session, ids, newest_first=ids[0] > ids[-1])
+        self._judged = {}
+        for event_id, text in texts.items():
+            conditions = _conditions(self.route, text)
+            if conditions is not None:
+                self._judged[event_id] = text, conditions
+        last = next(reversed(texts), ids[-1])
+        return ids.index(last) + 1
 
     def take(self, session: Session, ids: Any, now: datetime) -> list[UUID]:
         """The jobs that were made for these events."""
         route = live_route(session, self.route.name)
         if route.version != self.route.version:
             raise Conflict(f"route {route.name!r} changed meanwhile: look again", found={"version": route.version})
-        documents = rows.documents_to_fill(session, ids, route.name, untold=_UNTOLD)
-        wanted = [one for one in ids if one in documents and route.takes(documents[one])]
-        decisions = [
-            decision_row(one, Decision(route, True, route.pattern.conditions(documents[one])), now=now)
-            for one in wanted
-        ]
+        texts = rows.documents_to_fill(session, ids, route.name, untold=_UNTOLD)
+        judged = self._judged
+        # A document that changed since it was judged, as by an erasure, is left for the next run.
+        wanted = [one for one in ids if one in texts and one in judged and judged[one][0] == texts[one]]
+        decisions = [decision_row(one, Decision(route, True, judged[one][1]), now=now) for one in wanted]
         due = self._spread(session, len(wanted), now)
         jobs = [
             job_row(one, route, now=now) | {"next_at": at, "backfill": True}
@@ -165,6 +191,14 @@ class _Filler:
         start = self._next_at
         self._next_at = start + count * self.apart
         return [start + place * self.apart for place in range(count)]
+
+
+def _conditions(route: Route, text: str) -> tuple[Condition, ...] | None:
+    """By what the route takes a document; None where it does not, or it would take too much work to say."""
+    try:
+        return route.taken(msgspec.json.decode(text)) if text else None
+    except TooMuchWork:
+        return None
 
 
 def _usable(row: RouteVersion) -> Route:

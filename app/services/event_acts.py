@@ -17,7 +17,7 @@ from app.db.engine import Database
 from app.db.event_acts import ChosenEvent, EventFilters, ExistingJob
 from app.db.models import Event, Job
 from app.domain.job_acts import TAKES, JobAct, why_left_alone
-from app.domain.routing import Decision, RouteSet
+from app.domain.routing import Decision, Matched, RouteSet
 from app.domain.states import EventState, JobState
 from app.errors import Conflict, NotFound
 from app.ids import EVENT, show
@@ -26,6 +26,9 @@ from app.services.judging import decision_row, job_row
 from app.services.route_cache import compiled
 
 MAX_EVENTS: Final = 100_000  # that one act may touch; their ids are held meanwhile
+
+
+UNDECIDED: Final = "it would take too much work to decide"
 
 
 class Routes(StrEnum):
@@ -78,6 +81,17 @@ class Replay:
         return {outcome: sum(one.outcome is outcome for one in self.steps) for outcome in Outcome}
 
 
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """A stored event, and which of a set's routes take it."""
+
+    event_id: UUID
+    by: Routes
+    route_set: int
+    document: Any
+    matched: Matched
+
+
 def retry(
     database: Database,
     events: Sequence[ChosenEvent],
@@ -98,42 +112,36 @@ def described(filters: EventFilters) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}
 
 
-def routes_for(session: Session, event_id: UUID, by: Routes, current: RouteSet) -> RouteSet:
-    """The routes that a replay goes through. Raises NotFound and Conflict."""
-    if by is Routes.NOW:
-        return current
-    event = _judged(session.get(Event, event_id), event_id)
-    version = event.route_set or 0
-    return compiled(version, route_rows.of_set(session, version))
+def match(database: Database, event_id: UUID, by: Routes, current: RouteSet) -> Matching:
+    """Judge a stored event by the routes in force, which are `current`, or those of its time, with no transaction open.
+
+    Raises NotFound, and Conflict for an event that was not judged.
+    """
+    with database.read() as session:
+        event = _judged(session.get(Event, event_id), event_id)
+        version = event.route_set or 0
+        rows_then = route_rows.of_set(session, version) if by is Routes.THEN else []
+    routes = current if by is Routes.NOW else compiled(version, rows_then)
+    return Matching(event_id, by, routes.version, event.document, routes.match(event.document))
 
 
-def preview(
-    session: Session, event_id: UUID, routes: RouteSet, *, by: Routes, again: bool, route: str | None = None
-) -> Replay:
+def preview(session: Session, found: Matching, *, again: bool, route: str | None = None) -> Replay:
     """What a replay would do. Raises NotFound, and Conflict for an event that was not judged."""
-    event = _judged(session.get(Event, event_id), event_id)
-    return _plan(session, event, routes, by=by, again=again, route=route)
+    return _plan(session, _judged(session.get(Event, found.event_id), found.event_id), found, again=again, route=route)
 
 
 def replay(
-    session: Session,
-    event_id: UUID,
-    routes: RouteSet,
-    *,
-    by: Routes,
-    again: bool,
-    route: str | None = None,
-    actor: str,
-    now: datetime,
+    session: Session, found: Matching, *, again: bool, route: str | None = None, actor: str, now: datetime
 ) -> Replay:
-    """Give an event to these routes once more: each that matches has one job of it in the end.
+    """Give an event to the routes once more: each that matches has one job of it in the end.
 
     A job that is there keeps its id, and goes out again where `again` is given, or where it was discarded and the
     routes are those of then. What was decided then is not overwritten: what matches now for the first time is noted
-    beside it. Raises NotFound, and Conflict for an event that was not judged.
+    beside it. Raises NotFound, and Conflict for an event that was not judged, or that changed since it was matched.
     """
+    event_id, by = found.event_id, found.by
     event = _judged(rows.hold(session, event_id), event_id)
-    plan = _plan(session, event, routes, by=by, again=again, route=route)
+    plan = _plan(session, event, found, again=again, route=route)
     new = [one for one in plan.steps if one.outcome is Outcome.NEW]
     jobs = [job_row(event_id, one.decision.route, now=now) for one in new]
     made = set(rows.add_jobs(session, [decision_row(event_id, one.decision, now=now) for one in new], jobs))
@@ -150,11 +158,15 @@ def replay(
     return done
 
 
-def _plan(session: Session, event: Event, routes: RouteSet, *, by: Routes, again: bool, route: str | None) -> Replay:
+def _plan(session: Session, event: Event, found: Matching, *, again: bool, route: str | None) -> Replay:
+    if event.document != found.document:  # such as by an erasure
+        raise Conflict(f"{show(EVENT, event.id)} changed meanwhile: try again")
     existing = rows.jobs_of(session, event.id)
-    matched = [one for one in routes.match(event.document) if route in {None, one.route.name}]
-    steps = tuple(_step(one, existing.get(one.route.name), by=by, again=again) for one in matched)
-    return Replay(event.id, routes.version, event.untold, steps)
+    matched = [one for one in found.matched.decisions if route in {None, one.route.name}]
+    steps = [_step(one, existing.get(one.route.name), by=found.by, again=again) for one in matched]
+    undecided = [one for one in found.matched.undecided if route in {None, one.name}]
+    steps += [Step(Decision(one, False, ()), Outcome.LEFT_ALONE, None, UNDECIDED) for one in undecided]
+    return Replay(event.id, found.route_set, event.untold, tuple(steps))
 
 
 def _step(decision: Decision, job: ExistingJob | None, *, by: Routes, again: bool) -> Step:

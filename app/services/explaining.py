@@ -4,12 +4,14 @@ Nothing is stored for routes that did not match. They are judged again, from the
 routes of the set it was judged by, by the same function.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 from sqlalchemy.orm import Session
 
 from app.db import events as event_rows
@@ -18,15 +20,23 @@ from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.events import JudgedEvent
 from app.db.models import Event
-from app.domain.patterns import Condition, Pattern, compile_pattern
+from app.domain.patterns import KEPT, Condition, Pattern, compile_pattern
+from app.domain.patterns.fields import unfolded
 from app.domain.routing import Decision
+from app.domain.shortening import shortened
 from app.domain.states import EventState
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, TooMuchWork
 from app.ids import EVENT, first_id, show
 from app.services.route_cache import compiled
 
 SAMPLES: Final = 5  # events shown of each kind
 CHUNK: Final = 500  # events of one short read
+SHOW_EVERY: Final = 0.1  # seconds
+# Characters of JSON: of a value, of the same one shown again, of a condition without its values, of a whole answer.
+VALUE: Final = 1_000
+AGAIN: Final = 100
+ROW: Final = 80
+ANSWER: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +60,13 @@ class Trial:
     """What a pattern would have matched among the events that were looked at, newest first.
 
     With a route to compare with, a match is `gained` or `unchanged`, and `lost` are those the route alone matches.
-    complete: all events of the time were looked at. oldest and last: when the last one looked at was received, and
-    its id, behind which another trial can go on.
+    undecided are those that it would have taken too much work to judge. complete: all events of the time were looked
+    at. oldest and last: when the last one looked at was received, and its id, behind which another trial can go on.
     """
 
     looked_at: int = 0
     matched: int = 0
+    undecided: int = 0
     gained: int = 0
     lost: int = 0
     unchanged: int = 0
@@ -64,10 +75,17 @@ class Trial:
     complete: bool = False
     samples: dict[str, list[JudgedEvent]] = field(default_factory=dict)
 
-    def note(self, event: JudgedEvent, *, matched: bool, before: bool | None) -> None:
+    def note(self, event: JudgedEvent, pattern: Pattern, against: Pattern | None) -> None:
         self.looked_at += 1
-        self.matched += matched
         self.oldest, self.last = event.received_at, event.id
+        fields = unfolded(event.document)
+        try:
+            matched = pattern.fits(fields)
+            before = against.fits(fields) if against is not None else None
+        except TooMuchWork:
+            self.undecided += 1
+            return
+        self.matched += matched
         if before is None:
             kind = "matched" if matched else ""
         else:
@@ -89,33 +107,36 @@ class Asked:
     limit: int | None = None
 
 
-def explain(session: Session, event_id: UUID, *, now: bool = False, asked: Asked | None = None) -> Explanation:
-    """Every route's decision on an event: by the routes of its time, or by those in force now.
+def explain(database: Database, event_id: UUID, *, now: bool = False, asked: Asked | None = None) -> Explanation:
+    """Every route's decision on an event: by the routes of its time, or by those in force now. Judged with no
+    transaction open.
 
     Raises NotFound, also for a route that was asked for, and Conflict for an event that was not judged.
     """
     asked = asked or Asked()
-    event, document, route_set = _judged_event(session, event_id)
-    version = route_rows.current_version(session) if now else route_set
-    rows = route_rows.of_set(
-        session,
-        version,
-        team=asked.team,
-        name=asked.route,
-        after=asked.after,
-        limit=None if asked.limit is None else asked.limit + 1,
-    )
+    with database.read() as session:
+        event, document, route_set = _judged_event(session, event_id)
+        version = route_rows.current_version(session) if now else route_set
+        rows = route_rows.of_set(
+            session,
+            version,
+            team=asked.team,
+            name=asked.route,
+            after=asked.after,
+            limit=None if asked.limit is None else asked.limit + 1,
+        )
+        untold = (event.untold or event.problem) if not now and not job_rows.any_of(session, event_id) else None
     next_after = rows[asked.limit - 1].name if asked.limit is not None and len(rows) > asked.limit else None
     rows = rows[: asked.limit]
     if asked.route is not None and not rows:
         raise NotFound("route of that time" if not now else "route in force", asked.route)
     decisions = tuple(compiled(version, rows).explain(document))
-    untold = (event.untold or event.problem) if not now and not job_rows.any_of(session, event_id) else None
     return Explanation(event_id, event.type or "", version, document, decisions, untold, next_after)
 
 
 def shown(found: Explanation, *, now: bool) -> dict[str, Any]:
     """An explanation as people and programs see it."""
+    telling = Telling()
     return {
         "event_id": show(EVENT, found.event_id),
         "type": found.type,
@@ -123,34 +144,78 @@ def shown(found: Explanation, *, now: bool) -> dict[str, Any]:
         "by": "now" if now else "then",
         "untold": found.untold,
         "document": found.document,
-        "routes": [shown_decision(one) for one in found.decisions],
+        "routes": [telling.decision(one) for one in found.decisions],
     }
 
 
-def shown_decision(one: Decision) -> dict[str, Any]:
-    route = one.route
-    return {
-        "route": route.name,
-        "version": route.version,
-        "team": route.team,
-        "destination": route.destination,
-        "job": route.job,
-        "enabled": route.enabled,
-        "matched": one.matched,
-        "conditions": [shown_condition(each) for each in one.conditions],
-    }
+class Telling:
+    """Decisions and conditions as they are shown, all of one answer together within ANSWER.
+
+    Long values are shortened, and a value that was shown in full length before in the same decision is shortened more.
+    What there is no room for is counted as `left_out`.
+    """
+
+    def __init__(self, most: int = ANSWER) -> None:
+        self._room = most
+        self._left_out = 0
+        self._told: set[tuple[str, bool]] = set()
+
+    def decision(self, one: Decision) -> dict[str, Any]:
+        route = one.route
+        return {
+            "route": route.name,
+            "version": route.version,
+            "team": route.team,
+            "destination": route.destination,
+            "job": route.job,
+            "enabled": route.enabled,
+            "matched": one.matched,
+            **self.conditions(one.conditions),
+        }
+
+    def conditions(self, several: Sequence[Condition]) -> dict[str, Any]:
+        """`conditions`, and where some did not fit, how many were left out."""
+        self._left_out, self._told = 0, set()
+        shown = self._shown(several)
+        return {"conditions": shown, **({"left_out": self._left_out} if self._left_out else {})}
+
+    def _shown(self, several: Sequence[Condition]) -> list[dict[str, Any]]:
+        shown = []
+        for one in several:
+            if self._room > 0:
+                shown.append(self._condition(one))
+            else:
+                self._left_out += _count(one)
+        return shown
+
+    def _condition(self, one: Condition) -> dict[str, Any]:
+        """`alternatives` are there for a `$or` only: the conditions of each of its options."""
+        told = {
+            "path": one.path,
+            "expected": self._value(one.path, one.expected, expected=True),
+            "actual": self._value(one.path, one.actual, expected=False),
+            "present": one.present,
+            "matched": one.matched,
+        }
+        self._room -= len(one.path) + ROW
+        alternatives = [self._shown(option) for option in one.alternatives]
+        return {**told, **({"alternatives": alternatives} if alternatives else {})}
+
+    def _value(self, path: str, value: object, *, expected: bool) -> object:
+        again = (path, expected) in self._told
+        self._told.add((path, expected))
+        shown = shortened(value, AGAIN if again else VALUE)
+        self._room -= len(msgspec.json.encode(shown))
+        return shown
 
 
-def shown_condition(one: Condition) -> dict[str, Any]:
-    """`alternatives` are there for a `$or` only: the conditions of each of its options."""
-    told = {"path": one.path, "expected": one.expected, "actual": one.actual, "present": one.present}
-    alternatives = [[shown_condition(each) for each in option] for option in one.alternatives]
-    return {**told, "matched": one.matched, **({"alternatives": alternatives} if alternatives else {})}
+def _count(one: Condition) -> int:
+    return 1 + sum(_count(each) for option in one.alternatives for each in option)
 
 
 def shown_sample(kind: str, event: JudgedEvent) -> dict[str, Any]:
     """An event of a trial: `kind` is matched, gained or lost."""
-    named = {name: event.document.get(name) for name in ("type", "integration", "connection_id", "tags")}
+    named = {name: shortened(event.document.get(name)) for name in ("type", "integration", "connection_id", "tags")}
     return {"sample": kind, "id": show(EVENT, event.id), **named, "received_at": event.received_at.isoformat()}
 
 
@@ -175,7 +240,7 @@ def pattern_of(session: Session, route: str) -> Pattern:
     versions = route_rows.versions(session, route)
     if not versions:
         raise NotFound("route", route)
-    return compile_pattern(versions[0].pattern)
+    return compile_pattern(versions[0].pattern, KEPT)
 
 
 def try_on_history(
@@ -192,13 +257,16 @@ def try_on_history(
 
     before: go on after the event with this id.
 
-    Yields the one trial after each chunk, so that whoever asks can show it, or stop.
+    Yields the one trial several times a second, so that the caller can show it, or stop.
     """
     trial = Trial()
     for chunk in _judged(database, first_id(now - since), before, at_most):
+        shown_at = time.monotonic()
         for event in chunk:
-            then = against.matches(event.document) if against is not None else None
-            trial.note(event, matched=pattern.matches(event.document), before=then)
+            trial.note(event, pattern, against)
+            if time.monotonic() - shown_at > SHOW_EVERY:
+                yield trial
+                shown_at = time.monotonic()
         yield trial
     trial.complete = trial.looked_at < at_most
     yield trial

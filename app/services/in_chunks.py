@@ -39,8 +39,12 @@ def in_chunks(
     *,
     clock: Callable[[], datetime],
     size: int | None = None,
+    ready: Callable[[Sequence[UUID]], int] | None = None,
 ) -> Generator[list[UUID], None, None]:
     """Yields the rows that `take` changed, a chunk of `size` (CHUNK) at a time, each after its commit.
+
+    ready: called before each transaction with the rows that come next, for what can be computed outside of it; answers
+    how many of them the transaction takes, one at least.
 
     The audit's row is `begun` until the last chunk, and `failed` where the act was stopped; it has the count so far.
     """
@@ -48,12 +52,17 @@ def in_chunks(
     count, is_over = 0, False
     try:
         size = size or CHUNK
-        for start in range(0, len(ids), size):
-            is_last = start + size >= len(ids)
+        start = 0
+        while start < len(ids):
+            chunk = ids[start : start + size]
+            if ready is not None:
+                chunk = chunk[: ready(chunk)]
+            start += len(chunk)
+            is_last = start >= len(ids)
             began = time.monotonic()
             with database.write() as session:
                 now = clock()
-                taken = take(session, ids[start : start + size], now)
+                taken = take(session, chunk, now)
                 count += len(taken)
                 outcome = AuditOutcome.DONE if is_last else AuditOutcome.BEGUN
                 row_id = _note(session, row_id, audited, count=count, outcome=outcome, now=now)

@@ -1,7 +1,8 @@
 """From an event to its document, from the document to decisions and jobs."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -15,9 +16,15 @@ from app.domain.linking import Owner
 from app.domain.patterns import Condition
 from app.domain.routing import Decision as RouteDecision
 from app.domain.routing import Route, RouteSet
+from app.domain.shortening import shortened
 from app.domain.states import EventState, JobState, Origin
 from app.ids import EVENT, new_id, show
 from app.services.directory import Directory
+from app.telemetry import ROUTES_UNDECIDED, get_logger
+
+NAMED: Final = 5  # routes that a note names
+
+log = get_logger(__name__)
 
 
 class Judge:
@@ -28,6 +35,7 @@ class Judge:
         self._events: list[dict[str, Any]] = []
         self._decisions: list[dict[str, Any]] = []
         self._jobs: list[dict[str, Any]] = []
+        self._undecided: list[tuple[UUID, Route]] = []
 
     @property
     def job_ids(self) -> list[UUID]:
@@ -47,8 +55,10 @@ class Judge:
         owner: Owner | None,
         confirmed: bool,
         announce: bool,
-    ) -> dict[str, Any]:
-        """The event's document, fixed for good. It is routed, unless the teams were told of it before."""
+    ) -> tuple[dict[str, Any], str | None]:
+        """The event's document, fixed for good, and what is to be noted of its routing. It is routed, unless the teams
+        were told of it before.
+        """
         judged = self._document(
             show(EVENT, event.id),
             kind,
@@ -60,9 +70,7 @@ class Judge:
             occurred_at=event.received_at,
             notice=notice,
         )
-        if announce:
-            self._route(event.id, judged)
-        return judged
+        return judged, self._route(event.id, judged) if announce else None
 
     def conclude(
         self,
@@ -89,14 +97,17 @@ class Judge:
             previous=previous,
             error=error,
         )
-        self._events.append(self._own_event(event_id, kind, connection, judged, origin=origin, confirmed=confirmed))
-        self._route(event_id, judged)
+        own = self._own_event(event_id, kind, connection, judged, origin=origin, confirmed=confirmed)
+        self._events.append(own | {"problem": self._route(event_id, judged)})
 
     def write(self, session: Session) -> None:
         """Events before decisions and jobs, which refer to them."""
         bulk.insert(session, Event, self._events)
         bulk.insert(session, Decision, self._decisions)
         bulk.insert(session, Job, self._jobs)
+        for event_id, route in self._undecided:
+            ROUTES_UNDECIDED.labels(route.team).inc()
+            log.warning("route_undecided", route=route.name, team=route.team, event_id=show(EVENT, event_id))
 
     def _document(
         self,
@@ -140,10 +151,13 @@ class Judge:
             "organization": self._directory.organization(owner.organization_id),
         }
 
-    def _route(self, event_id: UUID, judged: dict[str, Any]) -> None:
-        for decision in self._routes.match(judged):
+    def _route(self, event_id: UUID, judged: dict[str, Any]) -> str | None:
+        matched = self._routes.match(judged)
+        for decision in matched.decisions:
             self._decisions.append(decision_row(event_id, decision, now=self._now))
             self._jobs.append(job_row(event_id, decision.route, now=self._now))
+        self._undecided += [(event_id, route) for route in matched.undecided]
+        return undecided_note(matched.undecided)
 
     def _own_event(
         self,
@@ -207,6 +221,16 @@ def job_row(event_id: UUID, route: Route, *, now: datetime) -> dict[str, Any]:
     }
 
 
+def undecided_note(routes: Sequence[Route]) -> str | None:
+    """What is told of routes that came to no decision on an event; None where there are none."""
+    if not routes:
+        return None
+    named = ", ".join(route.name for route in routes[:NAMED])
+    more = f" and {len(routes) - NAMED} more" if len(routes) > NAMED else ""
+    return f"not decided, for it would take too much work: {named}{more}"
+
+
 def _shown(condition: Condition) -> dict[str, Any]:
-    """A condition as it is kept. Of an `$or`, the alternatives that held are named in `actual`."""
-    return {"path": condition.path, "expected": condition.expected, "actual": condition.actual}
+    """A condition as it is kept, long values shortened. Of an `$or`, `actual` names the alternatives that held."""
+    expected, actual = shortened(condition.expected), shortened(condition.actual)
+    return {"path": condition.path, "expected": expected, "actual": actual}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.models import RouteVersion
-from app.domain.patterns import compile_pattern
+from app.domain.patterns import ASKED, KEPT, compile_pattern
 from app.domain.routing import Route, RouteSet
 from app.errors import InvalidPattern
 from app.telemetry import get_logger
@@ -44,7 +44,7 @@ def compiled(version: int, rows: Iterable[RouteVersion]) -> RouteSet:
 def _compile(row: RouteVersion) -> Route | None:
     """None for a pattern that another release took and this one does not: one route must not stop all events."""
     try:
-        pattern = compile_pattern(row.pattern)
+        pattern = compile_pattern(row.pattern, KEPT)
     except InvalidPattern as refused:
         log.error("route_unusable", route=row.name, version=row.version, problem=str(refused))
         return None
@@ -57,3 +57,22 @@ def _compile(row: RouteVersion) -> Route | None:
         pattern=pattern,
         enabled=row.enabled,
     )
+
+
+def beyond(rows: Iterable[RouteVersion]) -> tuple[dict[str, str], dict[str, str]]:
+    """Of these routes those whose pattern cannot be used, and those that only an earlier release would have taken and
+    that stay in force: why, by name.
+    """
+    unusable: dict[str, str] = {}
+    kept: dict[str, str] = {}
+    for row in rows:
+        try:
+            compile_pattern(row.pattern, ASKED)
+        except InvalidPattern as refused:
+            found = kept
+            try:
+                compile_pattern(row.pattern, KEPT)
+            except InvalidPattern:
+                found = unusable
+            found[row.name] = str(refused)
+    return unusable, kept

@@ -186,8 +186,7 @@ def test_an_alert_does_not_go_to_the_destination_it_tells_of_and_that_can_be_exp
     change(world, "crm", FAILING)
     [event] = alerts(world)
     assert [job.route for job in world.jobs()] == ["other"]
-    with world.database.read() as session:
-        decisions = {one.route.name: one for one in explaining.explain(session, event.id).decisions}
+    decisions = {one.route.name: one for one in explaining.explain(world.database, event.id).decisions}
     assert (decisions["own"].matched, decisions["other"].matched) == (False, True)
     assert decisions["own"].conditions[-1].actual == "crm/jobs"
 

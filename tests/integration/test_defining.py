@@ -75,8 +75,7 @@ def test_a_disabled_route_is_explained_as_such_and_takes_nothing(place):
     assert RouteCache().current(place.database).routes == ()
     event_id = place.settle(auth(connection_id="c-1", tags=DANA))
     for now in (False, True):
-        with place.database.read() as session:
-            [decision] = explain(session, event_id, now=now).decisions
+        [decision] = explain(place.database, event_id, now=now).decisions
         assert (decision.route.enabled, decision.matched) == (False, False)
         assert all(one.matched for one in decision.conditions)
 

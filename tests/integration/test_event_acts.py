@@ -61,12 +61,9 @@ def retry(world, ids):
 
 def replay(world, event_id, *, by=Routes.NOW, again=False, route=None):
     current = RouteCache().current(world.database)
-    with world.database.read() as session:
-        routes = event_acts.routes_for(session, event_id, by, current)
+    matching = event_acts.match(world.database, event_id, by, current)
     with world.database.write() as session:
-        return event_acts.replay(
-            session, event_id, routes, by=by, again=again, route=route, actor="cli:test", now=world.clock.now
-        )
+        return event_acts.replay(session, matching, again=again, route=route, actor="cli:test", now=world.clock.now)
 
 
 def outcomes(done):
@@ -203,10 +200,9 @@ def test_a_job_does_not_change_its_team(world):
     [route] = current.routes
     moved = type(route)(route.name, 9, "sales", "jobs", "sales.x", route.pattern)
     routes = current.changed(current.version + 1, removed=["created"], added=[moved])
+    matching = event_acts.match(world.database, event_id, Routes.NOW, routes)
     with world.database.write() as session:
-        done = event_acts.replay(
-            session, event_id, routes, by=Routes.NOW, again=True, actor="cli:test", now=world.clock.now
-        )
+        done = event_acts.replay(session, matching, again=True, actor="cli:test", now=world.clock.now)
     assert outcomes(done) == {"created": Outcome.LEFT_ALONE}
     assert world.jobs()[0].state == JobState.COMPLETED
     assert world.jobs()[0].id == job.id
@@ -232,9 +228,9 @@ def test_as_then_makes_what_is_missing_and_retries_what_was_given_up(world):
 def test_one_route_alone_can_be_meant_and_a_preview_changes_nothing(world):
     [event_id] = settle(world, plan="pro")
     world.route(created=CREATED, pro=PRO, other=CREATED)
+    matching = event_acts.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     with world.database.read() as session:
-        current = RouteCache().current(world.database)
-        shown = event_acts.preview(session, event_id, current, by=Routes.NOW, again=False, route="pro")
+        shown = event_acts.preview(session, matching, again=False, route="pro")
     assert outcomes(shown) == {"pro": Outcome.NEW}
     assert len(world.jobs()) == 1
     replay(world, event_id, route="pro")

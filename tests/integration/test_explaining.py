@@ -20,8 +20,7 @@ PRO, FREE = {"tags": {"plan": ["pro"]}}, {"tags": {"plan": ["free"]}}
 
 
 def decided(world, event_id, **options):
-    with world.database.read() as session:
-        found = explain(session, event_id, **options)
+    found = explain(world.database, event_id, **options)
     return {one.route.name: one.matched for one in found.decisions}
 
 
@@ -40,8 +39,7 @@ def tagged(number, plan):
 def test_every_route_is_explained_with_each_condition(world):
     world.route(match={**CREATED, **PRO}, other={**CREATED, **FREE})
     event_id = world.settle(tagged(1, "pro"))
-    with world.database.read() as session:
-        found = explain(session, event_id)
+    found = explain(world.database, event_id)
     match, other = found.decisions
     assert (match.route.name, match.matched, other.route.name, other.matched) == ("match", True, "other", False)
     plan = next(one for one in other.conditions if one.path == "tags.plan")
@@ -71,15 +69,15 @@ def test_an_event_keeps_the_document_it_was_judged_by(world):
 
 
 def test_what_was_never_judged_says_so(world):
-    with world.database.read() as session, pytest.raises(NotFound):
-        explain(session, new_id())
+    with pytest.raises(NotFound):
+        explain(world.database, new_id())
     [receipt] = world.receive(tagged(1, "pro"))
-    with world.database.read() as session, pytest.raises(Conflict, match="it waits to be processed"):
-        explain(session, receipt.event_id)
+    with pytest.raises(Conflict, match="it waits to be processed"):
+        explain(world.database, receipt.event_id)
     with world.database.write() as session:
         session.execute(update(Event).values(state="failed", failure="not_confirmed"))
-    with world.database.read() as session, pytest.raises(Conflict, match="it failed: not_confirmed"):
-        explain(session, receipt.event_id)
+    with pytest.raises(Conflict, match="it failed: not_confirmed"):
+        explain(world.database, receipt.event_id)
 
 
 def test_an_event_whose_generation_was_told_before_is_explained_as_not_routed(
@@ -91,8 +89,7 @@ def test_an_event_whose_generation_was_told_before_is_explained_as_not_routed(
     nango.post("/sandbox/connections", json=json.loads(body)).raise_for_status()
     world.settle(body)
     again = world.settle(auth(connection_id=connection_id, tags=DANA, provider="other"))
-    with world.database.read() as session:
-        found = explain(session, again)
+    found = explain(world.database, again)
     assert [one.matched for one in found.decisions] == [True]
     assert found.untold == "the creation of this generation was routed before"
     assert len(world.jobs()) == 1

@@ -4,6 +4,9 @@ Two things differ from EventBridge on purpose: a key that stands twice, and a fi
 are refused, where EventBridge would silently drop one of the two.
 """
 
-from app.domain.patterns.pattern import Condition, Pattern, compile_pattern
+from app.domain.patterns.effort import Effort
+from app.domain.patterns.explaining import Condition
+from app.domain.patterns.limits import ASKED, KEPT, Limits
+from app.domain.patterns.pattern import Pattern, compile_pattern
 
-__all__ = ["Condition", "Pattern", "compile_pattern"]
+__all__ = ["ASKED", "KEPT", "Condition", "Effort", "Limits", "Pattern", "compile_pattern"]

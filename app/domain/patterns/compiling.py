@@ -1,15 +1,16 @@
-"""From the pattern's JSON to its tree, and from a tree with `$or` to the branches that are matched."""
+"""From the pattern's JSON to its tree, in one pass: whatever is beyond a limit is refused before it costs anything."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
-from app.domain.patterns.operators import Test, compile_test, exact_key, same_address
-from app.domain.patterns.reading import MAX_DEPTH, RepeatedKey, dotted, kind
-from app.domain.patterns.tree import Both, Choice, Leaf, Node, Part, Path, parted
+from app.domain.patterns.addresses import address, is_within, network
+from app.domain.patterns.limits import ASKED, MAX_COMBINATIONS, MAX_DEPTH, Counted, Limits, dotted
+from app.domain.patterns.operators import compile_test, exact_key
+from app.domain.patterns.reading import RepeatedKey, kind, strings
+from app.domain.patterns.texts import Test
+from app.domain.patterns.tree import Choice, Leaf, Node, Part, Path, parted, whole
 from app.errors import InvalidPattern
-
-# A `$or` multiplies: a pattern is matched as the alternatives it spells out, and those are bounded.
-MAX_BRANCHES: Final = 1000
 
 # EventBridge reserves these as field names inside `$or`, some of them for operators it does not have yet.
 _OPERATORS: Final = frozenset(
@@ -21,31 +22,162 @@ _ADDRESSES: Final = frozenset({"ip-address-in-range", "ip-address-not-in-range"}
 RESERVED: Final = _OPERATORS | _COMPARISONS | _RANGES | _ADDRESSES
 
 
-def compile_node(value: dict[str, object], path: Path = (), *, in_or: bool = False) -> Node:
-    """One object of the pattern; `InvalidPattern` carries the path of what is wrong."""
-    shown = dotted(path)
-    if isinstance(value, RepeatedKey):
-        raise InvalidPattern(path=dotted((*path, value.repeated)), reason="the key stands twice in the same object")
-    if not value:
-        raise InvalidPattern(path=shown, reason="an empty object asks for nothing")
-    if len(path) >= MAX_DEPTH:
-        raise InvalidPattern(path=shown, reason=f"nested deeper than {MAX_DEPTH} levels")
-    fields: dict[str, Part] = {}
-    choices: tuple[Choice, ...] = ()
-    for written, part in value.items():
-        name = _field_name(written, path)
+@dataclass(slots=True)
+class _Object:
+    """An object of the pattern while it is read: names with dots lead several members into one."""
+
+    fields: dict[str, "_Field"] = field(default_factory=dict)
+    choices: list[Choice] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Field:
+    leaf: Leaf | None = None
+    below: _Object | None = None
+
+
+def compile_tree(source: dict[str, object], limits: Limits = ASKED) -> Node:
+    """The whole pattern; `InvalidPattern` carries the path of what is wrong."""
+    root = _Reader(Counted(limits)).node(source, (), in_or=False)
+    _check_combinations(root, ())
+    return root
+
+
+@dataclass(slots=True)
+class _Reader:
+    counted: Counted
+
+    def node(self, value: dict[str, object], path: Path, *, in_or: bool) -> Node:
+        made = _Object()
+        self._read(value, made, path, in_or=in_or)
+        return _frozen(made, path)
+
+    def _read(self, value: dict[str, object], into: _Object, path: Path, *, in_or: bool) -> None:
+        if isinstance(value, RepeatedKey):
+            raise InvalidPattern(path=dotted((*path, value.repeated)), reason="the key stands twice in the same object")
+        if not value:
+            raise InvalidPattern(path=dotted(path), reason="an empty object asks for nothing")
+        if len(path) >= MAX_DEPTH:
+            raise InvalidPattern(path=dotted(path), reason=f"nested deeper than {MAX_DEPTH} levels")
+        for written, part in value.items():
+            self.counted.check_string(written, path)
+            name = _field_name(written, path)
+            if name == "$or":
+                into.choices.append(self._choice(part, (*path, name)))
+                continue
+            if in_or and name in RESERVED:
+                raise InvalidPattern(path=dotted((*path, name)), reason=f"{name!r} cannot name a field inside $or")
+            first, dot, rest = name.partition(".")  # `fields` says why
+            self._member(first, {rest: part} if dot else part, into, path, in_or=in_or)
+
+    def _member(self, name: str, part: object, into: _Object, path: Path, *, in_or: bool) -> None:
         below = (*path, name)
-        if name == "$or":
-            choices = (_choice(part, below),)
-        elif in_or and name in RESERVED:
-            raise InvalidPattern(path=dotted(below), reason=f"{name!r} cannot name a field inside $or")
+        place = into.fields.setdefault(name, _Field())
+        if isinstance(part, dict):
+            place.below = place.below or _Object()
+            self._read(part, place.below, below, in_or=in_or)
+        elif isinstance(part, list):
+            self.counted.add("fields", dotted(below))
+            if place.leaf is not None:
+                reason = "the field is asked for twice, by two ways to write its name"
+                raise InvalidPattern(path=dotted(below), reason=reason)
+            place.leaf = self._leaf(part, dotted(below))
         else:
-            first, *rest = name.split(".")  # `fields` says why
-            for inner in reversed(rest):
-                part = {inner: part}  # noqa: PLW2901 - wrapped step by step
-            one = _part(part, (*path, first), in_or=in_or)
-            fields[first] = _joined(fields[first], one, (*path, first)) if first in fields else one
-    return Node(fields, choices)
+            raise InvalidPattern(path=dotted(below), reason=f"must be a list of values or an object, not {kind(part)}")
+
+    def _choice(self, value: object, path: Path) -> Choice:
+        shown = dotted(path)
+        if not isinstance(value, list) or len(value) < 2:
+            raise InvalidPattern(path=shown, reason="$or takes a list of two or more objects")
+        if len(value) > MAX_COMBINATIONS:
+            raise _too_many(path[:-1])
+        options: list[Node] = []
+        for position, option in enumerate(value):
+            if not isinstance(option, dict):
+                raise InvalidPattern(path=f"{shown}[{position}]", reason=f"must be an object, not {kind(option)}")
+            options.append(self.node(option, (*path[:-1], f"$or[{position}]"), in_or=True))
+        return Choice(value, tuple(options))
+
+    def _leaf(self, entries: list[object], path: str) -> Leaf:
+        if not entries:
+            raise InvalidPattern(path=path, reason="an empty list matches nothing")
+        self.counted.add("values", path, len(entries))
+        for text in strings(entries):
+            self.counted.check_string(text, path)
+        made = _Entries(self.counted, path)
+        for entry in entries:
+            made.add(entry)
+        return made.leaf(entries)
+
+
+@dataclass(slots=True)
+class _Entries:
+    """The entries of one field's list, sorted by how they are tested."""
+
+    counted: Counted
+    path: str
+    exact: set[object] = field(default_factory=set)
+    addresses: set[object] = field(default_factory=set)
+    networks: list[IPv4Network | IPv6Network] = field(default_factory=list)
+    tests: list[Test] = field(default_factory=list)
+    absent: bool = False
+
+    def add(self, entry: object) -> None:
+        if isinstance(entry, RepeatedKey):
+            raise self._wrong(f"the key {entry.repeated!r} stands twice in the same object")
+        if isinstance(entry, list):
+            raise self._wrong("a list inside the list; values stand in one list")
+        if isinstance(entry, dict):
+            self._add_operator(entry)
+            return
+        self.exact.add(exact_key(entry))
+        if isinstance(entry, str) and ":" in entry and (same := address(entry)):
+            self.addresses.add(same)  # an IPv6 address is that one however it is written
+
+    def _add_operator(self, entry: dict[str, object]) -> None:
+        if len(entry) != 1:
+            raise self._wrong("an operator object has exactly one key")
+        ((name, operand),) = entry.items()
+        if isinstance(operand, RepeatedKey):
+            raise self._wrong(f"the key {operand.repeated!r} stands twice in the same object")
+        if name == "exactly":
+            if not isinstance(operand, str):
+                raise self._wrong(f"exactly takes a string, not {kind(operand)}")
+            self.exact.add(operand)
+        elif name == "exists":
+            if not isinstance(operand, bool):
+                raise self._wrong("exists takes true or false")
+            self.absent = self.absent or not operand
+            self.tests += [_present] if operand else []
+        elif name == "cidr":
+            if not isinstance(operand, str):
+                raise self._wrong(f"cidr takes a string, not {kind(operand)}")
+            self.counted.add("operators", self.path)
+            self.networks.append(network(operand, self.path))
+        else:
+            self.tests.append(compile_test(name, operand, self.path, self.counted))
+
+    def leaf(self, entries: list[object]) -> Leaf:
+        tests, addresses, networks = self.tests, frozenset(self.addresses), tuple(self.networks)
+        if addresses:
+            tests.append(lambda value: isinstance(value, str) and ":" in value and address(value) in addresses)
+        if networks:
+            tests.append(lambda value: isinstance(value, str) and is_within(value, networks))
+        return Leaf(entries, frozenset(self.exact), tuple(tests), self.absent, scans=_wildcards(entries))
+
+    def _wrong(self, reason: str) -> InvalidPattern:
+        return InvalidPattern(path=self.path, reason=reason)
+
+
+def _wildcards(entries: list[object]) -> int:
+    """How many of the entries, those excluded by `anything-but` too, search a text."""
+    count = 0
+    for entry in entries:
+        inner = entry.get("anything-but") if isinstance(entry, dict) else None
+        asked = inner if isinstance(inner, dict) else entry
+        found = asked.get("wildcard", []) if isinstance(asked, dict) else []
+        count += len(found) if isinstance(found, list) else 1
+    return count
 
 
 def _field_name(name: str, path: Path) -> str:
@@ -54,122 +186,72 @@ def _field_name(name: str, path: Path) -> str:
     return name.lower() if above[:1] == ["tags"] else name
 
 
-def _part(part: object, path: Path, *, in_or: bool) -> Part:
-    if isinstance(part, dict):
-        return compile_node(part, path, in_or=in_or)
-    if isinstance(part, list):
-        return _leaf(part, dotted(path))
-    raise InvalidPattern(path=dotted(path), reason=f"must be a list of values or an object, not {kind(part)}")
-
-
-def _joined(one: Part, other: Part, path: Path) -> Part:
-    """Two members of an object that go into the same field, as `a.b` and `a.c` do."""
-    (leaf, node), (other_leaf, other_node) = parted(one), parted(other)
-    if leaf is not None and other_leaf is not None:
-        raise InvalidPattern(path=dotted(path), reason="the field is asked for twice, by two ways to write its name")
-    if node is not None and other_node is not None:
-        fields = dict(node.fields)
-        for name, part in other_node.fields.items():
-            fields[name] = _joined(fields[name], part, (*path, name)) if name in fields else part
-        node = Node(fields, node.choices + other_node.choices)
-    return _whole(leaf or other_leaf, node or other_node)
-
-
-def _whole(leaf: Leaf | None, node: Node | None) -> Part:
-    if leaf is None or node is None:
-        found = leaf or node
-        assert found is not None  # noqa: S101 - a field is asked for one or the other
-        return found
-    return Both(leaf, node)
-
-
-def branches(node: Node) -> tuple[Node, ...]:
-    """The `$or`-free nodes of which one has to match: fields of one array element may stand on both sides of a `$or`.
-
-    Raises `InvalidPattern` for more than MAX_BRANCHES of them, or when a branch names a field twice.
-    """
-    return tuple(_node(tree) for tree in _spelled_out(node, ()))
-
-
-_Tree = dict[str, "tuple[Leaf | None, _Tree | None]"]  # of each field, what is asked of it and of those below it
-
-
-def _choice(value: object, path: Path) -> Choice:
-    shown = dotted(path)
-    if not isinstance(value, list) or len(value) < 2:
-        raise InvalidPattern(path=shown, reason="$or takes a list of two or more objects")
-    options: list[Node] = []
-    for position, option in enumerate(value):
-        if not isinstance(option, dict):
-            raise InvalidPattern(path=f"{shown}[{position}]", reason=f"must be an object, not {kind(option)}")
-        options.append(compile_node(option, (*path[:-1], f"$or[{position}]"), in_or=True))
-    return Choice(value, tuple(options))
-
-
-def _leaf(entries: list[object], path: str) -> Leaf:
-    if not entries:
-        raise InvalidPattern(path=path, reason="an empty list matches nothing")
-    exact: set[object] = set()
-    tests: list[Test] = []
-    absent = False
-    for entry in entries:
-        if isinstance(entry, RepeatedKey):
-            raise InvalidPattern(path=path, reason=f"the key {entry.repeated!r} stands twice in the same object")
-        if isinstance(entry, list):
-            raise InvalidPattern(path=path, reason="a list inside the list; values stand in one list")
-        if not isinstance(entry, dict):
-            exact.add(exact_key(entry))
-            if isinstance(entry, str) and (same := same_address(entry)):
-                tests.append(same)
-        elif set(entry) == {"exactly"}:
-            if not isinstance(entry["exactly"], str):
-                raise InvalidPattern(path=path, reason=f"exactly takes a string, not {kind(entry['exactly'])}")
-            exact.add(entry["exactly"])
-        elif set(entry) == {"exists"}:
-            if not isinstance(entry["exists"], bool):
-                raise InvalidPattern(path=path, reason="exists takes true or false")
-            absent = absent or not entry["exists"]
-            tests += [_present] if entry["exists"] else []
-        else:
-            tests.append(compile_test(entry, path))
-    return Leaf(entries, frozenset(exact), tuple(tests), absent)
-
-
 def _present(value: object) -> bool:  # noqa: ARG001  a test is only asked about values that are there
     return True
 
 
-def _spelled_out(node: Node, path: Path) -> list[_Tree]:
-    trees: list[_Tree] = [{}]
+def _frozen(made: _Object, path: Path) -> Node:
+    fields: dict[str, Part] = {}
+    for name, place in made.fields.items():
+        below = None if place.below is None else _frozen(place.below, (*path, name))
+        fields[name] = whole(place.leaf, below)
+    choices = tuple(made.choices)
+    return Node(fields, choices, _shared(fields, choices, path) if choices else ())
+
+
+def _shared(fields: dict[str, Part], choices: tuple[Choice, ...], path: Path) -> tuple[Path, ...]:
+    """The objects that several of fields and choices ask for, the outermost left out; no two may ask for one field.
+
+    Raises InvalidPattern.
+    """
+    leaves: set[Path] = set()
+    nodes: set[Path] = set()
+    shared: set[Path] = set()
+    for part in ([Node(fields)], *(choice.options for choice in choices)):
+        asked, descended = dict[Path, None](), dict[Path, None]()
+        for node in part:
+            _collect(node, (), asked, descended)
+        for leaf in asked:
+            if leaf in leaves:
+                reason = "the field is asked for twice, inside and outside of the same $or"
+                raise InvalidPattern(path=dotted((*path, *leaf)), reason=reason)
+        shared |= nodes & descended.keys()
+        leaves |= asked.keys()
+        nodes |= descended.keys()
+    outer = {one[:-1] for one in shared}
+    return tuple(sorted(shared - outer))
+
+
+def _collect(node: Node, path: Path, leaves: dict[Path, None], nodes: dict[Path, None]) -> None:
+    """The paths of all fields that a node asks for in any combination, and of the objects that hold them."""
     for name, part in node.fields.items():
-        leaf, inner = parted(part)
-        below: Sequence[_Tree | None] = [None] if inner is None else _spelled_out(inner, (*path, name))
-        trees = _combined(trees, [{name: (leaf, tree)} for tree in below], path)
+        leaf, below = parted(part)
+        here = (*path, name)
+        if leaf is not None:
+            leaves[here] = None
+        if below is not None:
+            nodes[here] = None
+            _collect(below, here, leaves, nodes)
     for choice in node.choices:
-        options = [tree for option in choice.options for tree in _spelled_out(option, path)]
-        trees = _combined(trees, options, path)
-    return trees
+        for option in choice.options:
+            _collect(option, path, leaves, nodes)
 
 
-def _combined(some: list[_Tree], others: list[_Tree], path: Path) -> list[_Tree]:
-    if len(some) * len(others) > MAX_BRANCHES:
-        raise InvalidPattern(path=dotted(path), reason=f"$or spells out more than {MAX_BRANCHES} combinations")
-    return [_merged(one, other, path) for one in some for other in others]
+def _check_combinations(node: Node, path: Path) -> int:
+    """How many alternatives a node spells out. Raises InvalidPattern for more than MAX_COMBINATIONS."""
+    count = 1
+    for name, part in node.fields.items():
+        below = parted(part)[1]
+        if below is not None:
+            count *= _check_combinations(below, (*path, name))
+        if count > MAX_COMBINATIONS:
+            raise _too_many(path)
+    for choice in node.choices:
+        count *= sum(_check_combinations(option, path) for option in choice.options)
+        if count > MAX_COMBINATIONS:
+            raise _too_many(path)
+    return count
 
 
-def _merged(one: _Tree, other: _Tree, path: Path) -> _Tree:
-    merged = dict(one)
-    for name, (leaf, below) in other.items():
-        present, inner = merged.get(name, (None, None))
-        if present is not None and leaf is not None:
-            reason = "the field is asked for twice, inside and outside of the same $or"
-            raise InvalidPattern(path=dotted((*path, name)), reason=reason)
-        tree = _merged(inner, below, (*path, name)) if inner is not None and below is not None else inner or below
-        merged[name] = (present or leaf, tree)
-    return merged
-
-
-def _node(tree: _Tree) -> Node:
-    parts = {name: _whole(leaf, None if below is None else _node(below)) for name, (leaf, below) in tree.items()}
-    # Fields with only plain values first: they are the cheapest to refuse.
-    return Node(dict(sorted(parts.items(), key=lambda item: not (isinstance(item[1], Leaf) and item[1].only_exact))))
+def _too_many(path: Path) -> InvalidPattern:
+    return InvalidPattern(path=dotted(path), reason=f"$or spells out more than {MAX_COMBINATIONS} combinations")

@@ -1,16 +1,19 @@
 """EventBridge knows a field by its whole path, joined by dots: `{"a.b": 1}` and `{"a": {"b": 1}}` have the same."""
 
+from collections.abc import Iterable
 from typing import Final
 
-from app.domain.patterns.reading import MAX_DEPTH
+from app.domain.patterns.limits import MAX_DEPTH
 
 _DEEP: Final = (dict, list, tuple)
+
+Member = tuple[str, object]
 
 
 def unfolded(document: object) -> object:
     """The document with each dotted name as the objects it stands for; one without is answered as it is.
 
-    A field that is there in both ways has both values, as an array has.
+    A field that is there in both ways has both values, as an array has. What asks for one object there is one.
     """
     return _unfolded(document, MAX_DEPTH) if _has_dots(document, MAX_DEPTH) else document
 
@@ -28,26 +31,43 @@ def _has_dots(value: object, depth: int) -> bool:
     return False
 
 
-def _unfolded(document: object, depth: int) -> object:
+def _unfolded(value: object, depth: int) -> object:
     """No pattern asks below `depth`."""
-    if depth <= 0 or not isinstance(document, _DEEP):
-        return document
-    if not isinstance(document, dict):
-        return [_unfolded(item, depth - 1) for item in document]
-    plain = {name: _unfolded(value, depth - 1) for name, value in document.items()}
-    if not any("." in name for name in plain):
-        return plain
-    fields: dict[str, object] = {}
-    for name, value in plain.items():
-        first, *below = name.split(".", depth)
-        for inner in reversed(below):
-            value = {inner: value}  # noqa: PLW2901 - wrapped step by step
-        fields[first] = _both(fields[first], value) if first in fields else value
-    return fields
+    if depth <= 0 or not isinstance(value, _DEEP):
+        return value
+    if isinstance(value, dict):
+        return _joined(value.items(), depth)
+    return [_unfolded(item, depth - 1) for item in value]
 
 
-def _both(one: object, other: object) -> object:
-    if isinstance(one, dict) and isinstance(other, dict):
-        joined = {name: _both(one[name], value) if name in one else value for name, value in other.items()}
-        return {**one, **joined}
-    return [*(one if isinstance(one, list) else [one]), *(other if isinstance(other, list) else [other])]
+def _joined(members: Iterable[Member], depth: int) -> dict[str, object]:
+    """One object of members, of which several may lead into the same field. Each member is taken up once for each
+    name of its path: what is there already is never copied again.
+    """
+    if depth <= 0:
+        return dict(members)
+    fields: dict[str, list[tuple[str | None, object]]] = {}
+    for name, value in members:
+        first, dot, rest = name.partition(".")
+        fields.setdefault(first, []).append((rest if dot else None, value))
+    return {name: _field(several, depth - 1) for name, several in fields.items()}
+
+
+def _field(several: list[tuple[str | None, object]], depth: int) -> object:
+    """What stands in a field: values, each with the rest of the name that led there."""
+    if len(several) == 1 and several[0][0] is None:
+        return _unfolded(several[0][1], depth)
+    members: list[Member] = []
+    values: list[object] = []
+    for rest, value in several:
+        if rest is not None:
+            members.append((rest, value))
+        elif isinstance(value, dict):
+            members += value.items()
+        elif isinstance(value, list | tuple):
+            values += [_unfolded(item, depth - 1) for item in value]
+        else:
+            values.append(value)
+    if not values:
+        return _joined(members, depth)
+    return [*values, _joined(members, depth)] if members else values

@@ -5,11 +5,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Final, NoReturn
 
+from app.domain.patterns.limits import MAX_CHARACTERS
 from app.domain.tags import is_storable
 from app.errors import InvalidPattern
-
-MAX_CHARACTERS: Final = 65_536
-MAX_DEPTH: Final = 32
 
 _NAMES: Final = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
@@ -37,7 +35,7 @@ def read(source: str | Mapping[str, object]) -> dict[str, object]:
         raise InvalidPattern(path="", reason=reason) from error
     if not isinstance(value, dict):
         raise InvalidPattern(path="", reason=f"a pattern is an object, not {kind(value)}")
-    if not all(is_storable(string) for string in _strings(value)):
+    if not all(is_storable(string) for string in strings(value)):
         raise InvalidPattern(path="", reason="holds a NUL or half of a character, which no event document has")
     return value
 
@@ -47,18 +45,7 @@ def kind(value: object) -> str:
     return _NAMES.get(dict if isinstance(value, dict) else type(value), "a number")
 
 
-def dotted(path: tuple[str, ...]) -> str:
-    """`tags.plan`; a name that itself contains a dot is shown as `tags["a.b"]`."""
-    shown = ""
-    for name in path:
-        if "." in name or not name:
-            shown += f"[{json.dumps(name, ensure_ascii=False)}]"
-        else:
-            shown += f".{name}" if shown else name
-    return shown
-
-
-def _strings(value: object) -> Iterator[str]:
+def strings(value: object) -> Iterator[str]:
     """Every name and every text, however deep."""
     pending = [value]
     while pending:

@@ -1,34 +1,51 @@
-"""What a pattern asks, as a tree over the event document: leaves test fields, nodes descend into objects."""
+"""What a pattern asks, as a tree over the event document: leaves test fields, nodes descend into objects.
 
+A `$or` is matched where it stands, option by option. Only where its options and what stands beside it ask for fields of
+the same array element, or its options are about missing fields of an array, does matching go through `combinations`.
+"""
+
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Final, TypeAlias
 
-from app.domain.patterns.operators import Test, exact_key
+from app.domain.patterns.effort import Effort
+from app.domain.patterns.operators import exact_key
+from app.domain.patterns.texts import Test
+from app.errors import TooMuchWork
 
 Path: TypeAlias = tuple[str, ...]
 MISSING: Final = object()
+UNBOUNDED: Final = Effort(math.inf)  # for what goes through a document once
+
+_LONG: Final = 256  # characters: to search a shorter text costs no more than other tests
+_SEARCHED: Final = 32  # characters of one step
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One field's list: any of its entries may accept any of the field's values."""
+    """One field's list: any of its entries may accept any of the field's values.
 
-    expected: list[object]  # as written, for people
+    expected: as written, for people. absent: `{"exists": false}` is among the entries. scans: how many of the tests go
+    through the whole of a text.
+    """
+
+    expected: list[object]
     exact: frozenset[object]
     tests: tuple[Test, ...]
-    absent: bool  # `{"exists": false}` is among the entries
+    absent: bool
+    scans: int = 0
 
-    def matches(self, value: object) -> bool:
+    def matches(self, value: object, effort: Effort) -> bool:
         if isinstance(value, str):  # nearly always
-            return value in self.exact or (bool(self.tests) and any(test(value) for test in self.tests))
+            return value in self.exact or (bool(self.tests) and self._passes(value, effort))
         if isinstance(value, list | tuple):
-            scalars = [item for item in flat(value) if not isinstance(item, dict)]
-            return any(self._accepts(scalar) for scalar in scalars) if scalars else self.absent
+            return self._accepts_any(value, effort)
         # EventBridge knows fields only: an object where a value is asked for counts as a missing field.
         if value is MISSING or isinstance(value, dict):
             return self.absent
-        return self._accepts(value)
+        return self._accepts(value, effort)
 
     @property
     def only_absent(self) -> bool:
@@ -38,10 +55,28 @@ class Leaf:
     def only_exact(self) -> bool:
         return not self.absent and not self.tests
 
-    def _accepts(self, scalar: object) -> bool:
+    def _accepts_any(self, array: list[object] | tuple[object, ...], effort: Effort) -> bool:
+        found = False
+        for item in flat(array, effort):
+            if isinstance(item, dict):
+                continue
+            found = True
+            if self._accepts(item, effort):
+                return True
+        return self.absent and not found
+
+    def _accepts(self, scalar: object, effort: Effort) -> bool:
         if exact_key(scalar) in self.exact:
             return True
-        return bool(self.tests) and any(test(scalar) for test in self.tests)
+        return bool(self.tests) and self._passes(scalar, effort)
+
+    def _passes(self, scalar: object, effort: Effort) -> bool:
+        effort.left -= len(self.tests)
+        if effort.left < 0:
+            raise TooMuchWork
+        if self.scans and isinstance(scalar, str) and len(scalar) > _LONG:
+            effort.spend(self.scans * (len(scalar) // _SEARCHED))
+        return any(test(scalar) for test in self.tests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +86,13 @@ class Both:
     leaf: Leaf
     node: "Node"
 
-    def matches(self, value: object) -> bool:
-        return self.leaf.matches(value) and self.node.matches(value)
-
-    @property
-    def only_absent(self) -> bool:
-        return self.leaf.only_absent and self.node.only_absent
+    def matches(self, value: object, effort: Effort) -> bool:
+        return self.leaf.matches(value, effort) and self.node.matches(value, effort)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A `$or`: at least one option holds."""
+    """A `$or`: at least one option holds. expected: as written, for people."""
 
     expected: list[object]
     options: tuple["Node", ...]
@@ -69,55 +100,135 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An object of the pattern: every field and every choice must hold, all in the same element of an array."""
+    """An object of the pattern: every field and every choice must hold, all in the same element of an array.
+
+    shared: the objects, by their paths from here, that are asked for by more than one of the fields together and each
+    choice: where one of them is an array, the same element of it has to meet what all of these ask.
+    """
 
     fields: dict[str, "Part"]
     choices: tuple[Choice, ...] = ()
+    shared: tuple[Path, ...] = ()
+    # Whether all fields, and whether those of some combination of options, ask for nothing but missing ones.
     only_absent: bool = field(init=False)
+    may_be_absent: bool = field(init=False)
+    has_choices: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        parts: list[Part] = [*self.fields.values()]
-        parts += [option for choice in self.choices for option in choice.options]
-        object.__setattr__(self, "only_absent", all(part.only_absent for part in parts))
+        parts = [parted(part) for part in self.fields.values()]
+        leaves_absent = all(leaf is None or leaf.only_absent for leaf, _ in parts)
+        below = [node for _, node in parts if node is not None]
+        options = [option for choice in self.choices for option in choice.options]
+        only = leaves_absent and all(node.only_absent for node in (*below, *options))
+        may = leaves_absent and all(node.may_be_absent for node in below)
+        may = may and all(any(option.may_be_absent for option in choice.options) for choice in self.choices)
+        object.__setattr__(self, "only_absent", only)
+        object.__setattr__(self, "may_be_absent", may)
+        object.__setattr__(self, "has_choices", bool(self.choices) or any(node.has_choices for node in below))
 
-    def matches(self, value: object) -> bool:
-        """For a node without choices, which is what `branches` returns."""
+    def matches(self, value: object, effort: Effort) -> bool:
         if isinstance(value, dict):
-            for name, part in self.fields.items():  # noqa: SIM110 - routing's hottest line: `all` takes twice as long
-                if not part.matches(value.get(name, MISSING)):
-                    return False
-            return True
-        elements = objects(value)
+            return self._holds(value, effort)
+        elements = objects(value, effort)
         if not elements:
-            return all(part.matches(MISSING) for part in self.fields.values())
+            return self._holds({}, effort)
+        if self.has_choices and self.may_be_absent:
+            return any(each.matches(value, effort) for each in combinations(self, effort))
         # "The field is missing" is about all elements; everything else asks for one that fits.
-        quantifier = all if self.only_absent else any
-        return quantifier(self.matches(element) for element in elements)
+        for element in elements:
+            if effort.left < 0:
+                raise TooMuchWork
+            if self._holds(element, effort) is not self.only_absent:
+                return not self.only_absent
+        return self.only_absent
+
+    def _holds(self, element: dict[str, object], effort: Effort) -> bool:
+        if self.shared and any(leads_through_array(element, path) for path in self.shared):
+            return any(each.matches(element, effort) for each in combinations(self, effort))
+        for name, part in self.fields.items():
+            effort.left -= 1
+            if not part.matches(element.get(name, MISSING), effort):
+                return False
+        for choice in self.choices:  # noqa: SIM110 - as short, and with the loop above
+            if not any(option.matches(element, effort) for option in choice.options):
+                return False
+        return True
 
 
 Part: TypeAlias = Leaf | Node | Both
 
 
-def flat(value: list[object] | tuple[object, ...]) -> Iterator[object]:
+def combinations(node: Node, effort: Effort) -> Iterator[Node]:
+    """Each way to take one option of every `$or`, as a node without any: MAX_COMBINATIONS at most, made one by one."""
+    if not node.has_choices:
+        yield node
+        return
+    fixed: dict[str, Part] = {}
+    loose: list[list[dict[str, Part]]] = []
+    for name, part in node.fields.items():
+        leaf, below = parted(part)
+        if below is None or not below.has_choices:
+            fixed[name] = part
+        else:
+            loose.append([{name: whole(leaf, each)} for each in combinations(below, effort)])
+    for choice in node.choices:
+        loose.append([each.fields for option in choice.options for each in combinations(option, effort)])
+    for taken in product(*loose):
+        effort.spend(1 + len(fixed))
+        fields = dict(fixed)
+        for one in taken:
+            _put(fields, one, effort)
+        yield Node(fields)
+
+
+def _put(fields: dict[str, Part], others: dict[str, Part], effort: Effort) -> None:
+    """Ask for these fields as well; no leaf is there twice, which compiling has refused."""
+    effort.spend(len(others))
+    for name, part in others.items():
+        if name in fields:
+            (leaf, node), (other_leaf, other_node) = parted(fields[name]), parted(part)
+            if node is not None and other_node is not None:
+                effort.spend(len(node.fields))
+                joined = dict(node.fields)
+                _put(joined, other_node.fields, effort)
+                node = Node(joined)
+            part = whole(leaf or other_leaf, node or other_node)  # noqa: PLW2901 - both of them
+        fields[name] = part
+
+
+def flat(value: list[object] | tuple[object, ...], effort: Effort = UNBOUNDED) -> Iterator[object]:
     """The items of nested arrays in order; EventBridge does not look at how they are nested."""
+    effort.spend(len(value))
     pending: list[object] = [*reversed(value)]
     while pending:
         item = pending.pop()
         if isinstance(item, list | tuple):
+            effort.spend(len(item))
             pending.extend(reversed(item))
         else:
             yield item
 
 
-def objects(value: object) -> list[dict[str, object]]:
+def objects(value: object, effort: Effort) -> list[dict[str, object]]:
     """The objects at a place where the pattern descends: the value itself or the elements of an array."""
     if isinstance(value, dict):
         return [value]
-    return [item for item in flat(value) if isinstance(item, dict)] if isinstance(value, list | tuple) else []
+    if isinstance(value, list | tuple):
+        return [item for item in flat(value, effort) if isinstance(item, dict)]
+    return []
+
+
+def leads_through_array(value: object, path: Path) -> bool:
+    """Whether an array stands on the way to an object, or in its place."""
+    for name in path:
+        if not isinstance(value, dict):
+            break
+        value = value.get(name)
+    return isinstance(value, list | tuple)
 
 
 def leaves(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
-    """Every field a branch tests, with its path."""
+    """Every field that is asked for whatever the options of a `$or` say, with its path."""
     for name, part in node.fields.items():
         leaf, below = parted(part)
         if leaf is not None:
@@ -131,3 +242,12 @@ def parted(part: Part) -> tuple[Leaf | None, Node | None]:
     if isinstance(part, Both):
         return part.leaf, part.node
     return (part, None) if isinstance(part, Leaf) else (None, part)
+
+
+def whole(leaf: Leaf | None, node: Node | None) -> Part:
+    """The part of a field of which one or both are asked."""
+    if leaf is None or node is None:
+        found = leaf or node
+        assert found is not None  # noqa: S101 - a field is asked for one or the other
+        return found
+    return Both(leaf, node)

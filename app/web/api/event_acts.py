@@ -114,12 +114,14 @@ class BackfillWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class Backfilled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of `looked_at` events `matched` match, `had_job` of which have a job already. `count` are left, and `made` of
-    them got one. `complete`: all events of the time were looked at; else go on with `after`."""
+    them got one. `undecided`: those that it would have taken too much work to judge. `complete`: all events of the
+    time were looked at; else go on with `after`."""
 
     route: str
     dry_run: bool
     looked_at: int
     matched: int
+    undecided: int
     had_job: int
     count: int
     made: int
@@ -167,21 +169,14 @@ def replay_event(call: Call, event_id: str, body: ReplayWanted) -> Replayed:
     discarded. What was decided then stays as it was.
     """
     event, context, by = identity(EVENT, event_id), call.context, body.routes
-    current = context.routes.current(context.database)
-    with context.database.read() as session:
-        routes = event_acts.routes_for(session, event, by, current)
-        found = event_acts.preview(session, event, routes, by=by, again=body.again, route=body.route)
-    if not body.dry_run:
+    matching = event_acts.match(context.database, event, by, context.routes.current(context.database))
+    if body.dry_run:
+        with context.database.read() as session:
+            found = event_acts.preview(session, matching, again=body.again, route=body.route)
+    else:
         with context.database.write() as session:
             found = event_acts.replay(
-                session,
-                event,
-                routes,
-                by=by,
-                again=body.again,
-                route=body.route,
-                actor=call.actor,
-                now=context.clock(),
+                session, matching, again=body.again, route=body.route, actor=call.actor, now=context.clock()
             )
         context.hints.of_jobs(found.due)
     return _replayed(found, by, dry_run=body.dry_run)
@@ -291,6 +286,7 @@ def _backfilled(route: str, found: Found, made: Sequence[UUID], *, dry_run: bool
         dry_run=dry_run,
         looked_at=found.looked_at,
         matched=found.matched,
+        undecided=found.undecided,
         had_job=found.had_job,
         count=len(found.event_ids),
         made=len(made),

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 from app.config_file import duration
 from app.db import listing
 from app.domain.access import Scope
-from app.domain.patterns import Pattern, compile_pattern
+from app.domain.patterns import KEPT, Pattern, compile_pattern
 from app.domain.tags import in_lower_case
 from app.errors import FieldFault, InvalidFields
 from app.ids import EVENT, show
@@ -19,11 +19,11 @@ from app.services.defining import routes
 from app.services.defining.editor import Editor
 from app.services.explaining import (
     Asked,
+    Telling,
     Trial,
     document_of,
     explain,
     shown,
-    shown_condition,
     shown_sample,
     try_on_history,
 )
@@ -47,7 +47,8 @@ class ExplainQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 class ConditionRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One thing that a pattern asks. `actual` is null with `present` false where the document lacks the field. For a
-    `$or`, `actual` has the positions of the options that hold, and `alternatives` the conditions of each."""
+    `$or`, `actual` has the positions of the options that hold, and `alternatives` the conditions of each. Of a long
+    value the beginning is shown, and how long it is."""
 
     path: str
     expected: Any
@@ -57,8 +58,9 @@ class ConditionRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     alternatives: list[list["ConditionRow"]] = field(default_factory=list)
 
 
-class RouteDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whether a route took the event. One that is disabled takes none, whatever its conditions say."""
+class RouteDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Whether a route took the event. One that is disabled takes none, whatever its conditions say. `left_out`: of its
+    conditions, those that this answer has no room for; ask for the route alone."""
 
     route: str
     version: int
@@ -68,6 +70,7 @@ class RouteDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     enabled: bool
     matched: bool
     conditions: list[ConditionRow]
+    left_out: int = 0
 
 
 class EventExplanation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,10 +117,12 @@ class Sample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What would have matched among the events looked at, newest first. `complete`: all of the time; otherwise
-    `next_cursor` goes on behind the `oldest`, and the counts of both calls add up."""
+    `next_cursor` goes on behind the `oldest`, and the counts of both calls add up. `undecided`: of those looked at, the
+    ones that it would have taken too much work to judge."""
 
     looked_at: int
     matched: int
+    undecided: int
     gained: int
     lost: int
     unchanged: int
@@ -127,12 +132,14 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     samples: list[Sample]
 
 
-class TrialAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`matched`: the document does, or some stored event. `conditions` are of the document, `history` of the others."""
+class TrialAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`matched`: the document does, or some stored event. `conditions` are of the document, `history` of the others.
+    `left_out`: of the conditions, those that the answer has no room for."""
 
     matched: bool
     conditions: list[ConditionRow] | None
     history: History | None
+    left_out: int = 0
 
 
 @endpoint("GET /events/{event_id}/explain", scope=Scope.VIEWER, teams=True, problems=(CONFLICT,))
@@ -144,8 +151,7 @@ def explain_event(call: Call, event_id: str, query: ExplainQuery) -> EventExplan
     """
     wanted = _visible(call, event_id)
     asked = Asked(team=call.team or query.team, route=query.route, after=query.cursor, limit=query.limit)
-    with call.context.database.read() as session:
-        found = explain(session, wanted, now=query.now, asked=asked)
+    found = explain(call.context.database, wanted, now=query.now, asked=asked)
     return record(shown(found, now=query.now) | {"next_cursor": found.next_after}, EventExplanation)
 
 
@@ -162,9 +168,10 @@ def try_pattern(call: Call, body: PatternTrial) -> TrialAnswer:
         history = _on_history(call, pattern, body, body.since)
         return TrialAnswer(matched=history.matched > 0, conditions=None, history=history)
     conditions = pattern.explain(_document(call, body))
+    told = Telling().conditions(conditions)
+    rows = [record(one, ConditionRow) for one in told["conditions"]]
     matched = all(one.matched for one in conditions)
-    rows = [record(shown_condition(one), ConditionRow) for one in conditions]
-    return TrialAnswer(matched=matched, conditions=rows, history=None)
+    return TrialAnswer(matched=matched, conditions=rows, left_out=told.get("left_out", 0), history=None)
 
 
 def _check(body: PatternTrial) -> None:
@@ -220,7 +227,7 @@ def _on_history(call: Call, pattern: Pattern, body: PatternTrial, since: str) ->
 def _compared_with(call: Call, session: Any, route: str | None) -> Pattern | None:
     if route is None:
         return None
-    return compile_pattern(routes.get(session, route, Editor(call.actor, call.team)).pattern)
+    return compile_pattern(routes.get(session, route, Editor(call.actor, call.team)).pattern, KEPT)
 
 
 def _history(trial: Trial) -> History:
@@ -228,6 +235,7 @@ def _history(trial: Trial) -> History:
     return History(
         looked_at=trial.looked_at,
         matched=trial.matched,
+        undecided=trial.undecided,
         gained=trial.gained,
         lost=trial.lost,
         unchanged=trial.unchanged,

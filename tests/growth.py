@@ -1,0 +1,43 @@
+"""How work grows with its input, counted in steps of Python's interpreter: the same on every machine, however busy."""
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+SIZES: Final = (150, 300, 600)
+# Of twice the input as of once: linear work has 2, quadratic 4. What is sorted has a little more than linear.
+MOST: Final = 2.6
+
+
+def steps(work: Callable[[], object]) -> int:
+    """How many instructions of Python the work takes. What C code does within one is not seen."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal count
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def growth(prepare: Callable[[int], Callable[[], object]]) -> float:
+    """Steps that the last doubling of the input added, over those that the one before added.
+
+    prepare: makes an input of a size, and answers the work on it.
+    """
+    first, second, third = (steps(prepare(size)) for size in SIZES)
+    return (third - second) / max(second - first, 1) if third - second > max(SIZES) // 10 else 0.0
+
+
+def assert_linear(prepare: Callable[[int], Callable[[], object]]) -> None:
+    found = growth(prepare)
+    assert found <= MOST, f"twice the input took {found:.1f} times the steps that it took before"
