@@ -78,6 +78,7 @@ def create_app(settings: Settings) -> Waylink:
         finally:
             await store.stop()
             await record.stop()
+            webhooks.close()
             api.close()
             broker.close()
             database.close()

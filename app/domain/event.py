@@ -4,7 +4,6 @@ Bodies are judged leniently: whatever cannot be understood is an `nango.unhandle
 Nango does not send a refused webhook again (CONTRACT 1.6) and announces new types without notice (CONTRACT 1.1).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -111,36 +110,6 @@ def read(body: bytes) -> Notice:
     return unhandled("a body of no known type")
 
 
-def without_secrets(body: bytes) -> bytes:
-    """The body of a failure of Nango's with its error text scrubbed; the very same bytes where that is clean.
-
-    An error may embed what the provider answered, tokens included (CONTRACT 1.3), and no token may rest with us. What
-    identifies the delivery is its fingerprint, which is kept apart.
-    """
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
-        return body
-    if not isinstance(parsed, dict) or not isinstance(parsed.get("error"), dict):
-        return body
-    error = _error(parsed["error"])
-    kept = {"type": error.type, "description": error.description} if error else {}
-    if kept == parsed["error"]:
-        return body
-    text = json.dumps({**parsed, "error": kept}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode("utf-8", "replace")
-
-
-def at_rest(body: bytes) -> bytes:
-    """The body as it may be stored: that of a failure without the secrets its error text may hold.
-
-    Called for every webhook before it is written, so what Nango's own form rules out is not parsed at all.
-    """
-    if b'"success":false' not in body or read(body).error is None:
-        return body
-    return without_secrets(body)
-
-
 def settle_failure_type(notice: Notice, *, known: bool) -> EventType:
     """A failed re-authorization is always labelled `creation` (CONTRACT 1.3): what we know tells them apart."""
     if notice.type is EventType.CONNECTION_CREATION_FAILED and known:
@@ -225,12 +194,15 @@ def _end_user(value: object) -> EndUser | None:
 
 
 def _error(value: object) -> EventError | None:
+    if isinstance(value, str) and value:
+        return EventError("unknown", scrub(value))  # as earlier releases of Nango tell it
     if not isinstance(value, dict):
         return None
-    kind, description = value.get("type"), value.get("description")
+    texts = [text for text in (value.get("description"), value.get("message")) if isinstance(text, str)]
+    kind = value.get("type")
     return EventError(
         type=scrub(kind, limit=100) if isinstance(kind, str) else "unknown",
-        description=scrub(description) if isinstance(description, str) else "",
+        description=scrub(texts[0]) if texts else "",
     )
 
 

@@ -1,7 +1,7 @@
 """What is kept of a provider's webhook that Nango forwards: all of it, its shape, or nothing (promise 7).
 
 Decided before a body is stored: a database keeps what was once written in its log and in dead rows. Sync and async
-action bodies are Nango's own and hold names, counts and times; they are kept whole.
+action bodies are Nango's own and hold names, counts and times; they are kept, scrubbed (`at_rest`).
 """
 
 import json
@@ -11,10 +11,11 @@ from typing import Final
 
 from app.domain.event import EventType, name_in, read
 from app.domain.json_values import STRICT
+from app.domain.token_looks import is_name
 
 REDACTED: Final = "[redacted]"
 _NOTHING: Final = b"{}"  # of a body that is not understood; it is read as one of no known type
-_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")  # a name; others may be data, such as addresses
+_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _ENVELOPE: Final = ("from", "type", "providerConfigKey", "connectionId")
 
 
@@ -59,10 +60,15 @@ def _redacted(value: object) -> object:
 
 def _shape(value: object) -> object:
     if isinstance(value, dict):
-        return {name if _MEMBER.fullmatch(name) else REDACTED: _shape(inner) for name, inner in value.items()}
+        return {name if _is_member(name) else REDACTED: _shape(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_shape(item) for item in value]
     return None if value is None else REDACTED
+
+
+def _is_member(name: str) -> bool:
+    """Whether it names something. Others may be data, such as addresses and tokens."""
+    return _MEMBER.fullmatch(name) is not None and is_name(name)
 
 
 def _written(value: object) -> bytes:

@@ -1,32 +1,90 @@
-"""Text from outside made safe to keep: nothing that looks like a credential, bounded in length.
+"""Text and JSON from outside made safe to keep: nothing that looks like a credential, bounded in length.
 
-Descriptions in Nango's error events may embed a serialised exception of the provider (CONTRACT 1.3), so anything can
-stand in them. Better to hide a harmless word than to store a token.
+Error texts of Nango may embed a serialised exception of the provider (CONTRACT 1.3), so anything can stand in them, in
+any encoding. Better to hide a harmless word than to store a token. What this costs is linear in what is looked at.
 """
 
+import html
 import re
+from collections.abc import Iterable
 from typing import Final
 
-MAX_LENGTH: Final = 500
-HIDDEN: Final = "[hidden]"
+from app.domain.named_secrets import HIDDEN, Span, named_secrets
+from app.domain.secret_names import is_plain_code, is_secret_name
+from app.domain.token_looks import LONG, is_mixed, looks_random
 
-_SCHEME: Final = re.compile(r"\b(bearer|basic|token)\s+[^\s\"',;]{6,}", re.IGNORECASE)
-_NAMED: Final = re.compile(
-    r"((?:[\w-]*(?:token|secret|password|passwd|api[_-]?key|authorization|assertion|signature|credential)[\w-]*|\bcode)"
-    r"\\?[\"']?\s*[=:]\s*\\?[\"']?)(?![\[{\s])([^\s\"'\\,;&}]+)",
-    re.IGNORECASE,
+MAX_LENGTH: Final = 500
+MAX_DEPTH: Final = 40
+LEVELS: Final = 4  # of encodings inside each other
+_LOOKED_AT: Final = 4  # times the length that is kept: what is hidden makes a text shorter
+
+_SHORT_WORD: Final = re.compile(r"[A-Za-z0-9_.-]{0,19}+")  # too short for a token, and no name with its value
+_LETTERS: Final = "A-Za-z0-9_.~+/=-"
+_WORD: Final = re.compile(rf"[{_LETTERS}]{{{LONG},}}+")
+_WRAPPED: Final = re.compile(rf"(?<![{_LETTERS}])[{_LETTERS}]++(?:(?:\r?\n|\\n)[ \t]*+[{_LETTERS}]++)++")
+_BREAK: Final = re.compile(r"(?:\r?\n|\\n)[ \t]*+")
+_URL: Final = re.compile(r"""://[^\s"'<>\\`]++""")
+_ENCODED: Final = re.compile(r"%[0-7][0-9A-Fa-f]|\\u00[0-7][0-9A-Fa-f]|\\x[0-7][0-9A-Fa-f]|&#?[A-Za-z0-9]{2,8};")
+# Signs as word processors and other keyboards write them.
+_CURLY: Final = str.maketrans(
+    {**dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'), **dict.fromkeys("\u2018\u2019\u201a", "'")}
+    | {"\uff1d": "=", "\uff1a": ":"}
 )
-_WORD: Final = re.compile(r"[A-Za-z0-9_\-.~+/=]{20,}")
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_PEM_BEGINS, _PEM_ENDS = "-----BEGIN ", "-----END "
+
+_LABELS: Final = frozenset({"field", "header", "id", "k", "key", "name", "param", "parameter", "property"})
+_LABELLED: Final = frozenset({"content", "data", "v", "val", "value", "values"})
 
 
 def scrub(text: str, *, limit: int = MAX_LENGTH) -> str:
     """`text` without token-like parts and without NUL or lone surrogates, cut to `limit` characters."""
-    text = replace_unstorable(text[: limit * 4])
-    text = _SCHEME.sub(rf"\1 {HIDDEN}", text)
-    text = _NAMED.sub(rf"\1{HIDDEN}", text)
-    text = _WORD.sub(lambda match: _hide_random(match.group()), text)
+    if _SHORT_WORD.fullmatch(text):
+        return text
+    text = hide(replace_unstorable(_beginning(text, limit * _LOOKED_AT)))
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def hide(text: str) -> str:
+    """`text` without token-like parts. What only shows once it is decoded is kept decoded, and hidden."""
+    shown = level = _hide_plain(text)
+    for _ in range(LEVELS):
+        decoded = _decoded(level)
+        if decoded == level:
+            break
+        level = _hide_plain(decoded)
+        if level != decoded:
+            shown = level
+    return shown
+
+
+def scrub_object(value: dict[str, object], *, depth: int = 0) -> dict[str, object]:
+    """An object without what may be a credential, by the name it stands under and by its own looks; names, too.
+
+    Below `MAX_DEPTH` nothing is kept.
+    """
+    labelled = any(
+        name.lower() in _LABELS and isinstance(label, str) and is_secret_name(label, member=True)
+        for name, label in value.items()
+    )
+    return {
+        scrub(name): _hidden(name, inner)
+        if is_secret_name(name, member=True) or (labelled and name.lower() in _LABELLED)
+        else scrub_value(inner, depth=depth)
+        for name, inner in value.items()
+    }
+
+
+def scrub_value(value: object, *, depth: int = 0) -> object:
+    """Any JSON value without what may be a credential."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return scrub_object(value, depth=depth + 1) if depth < MAX_DEPTH else HIDDEN
+    if isinstance(value, list):
+        return _scrub_list(value, depth + 1) if depth < MAX_DEPTH else HIDDEN
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value if abs(value) < 10**LONG else HIDDEN
+    return value
 
 
 def replace_unstorable(text: str) -> str:
@@ -40,9 +98,89 @@ def replace_unstorable(text: str) -> str:
     return text
 
 
-def _hide_random(word: str) -> str:
-    """Hide long words that mix letters and digits, as tokens do and prose does not; UUIDs are ids and stay."""
-    if _UUID.fullmatch(word):
-        return word
-    mixed = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
-    return HIDDEN if mixed else word
+def hide_userinfo(text: str) -> str:
+    """Without users and passwords in URLs."""
+    return _URL.sub(lambda run: "://".join(map(_without_userinfo, run.group().split("://"))), text)
+
+
+def _scrub_list(value: list[object], depth: int) -> list[object]:
+    """Headers come as pairs, too: `["Authorization", "Bearer …"]`."""
+    return [
+        _hidden(name, inner)
+        if isinstance(inner, str) and isinstance(name, str) and is_secret_name(name)
+        else scrub_value(inner, depth=depth)
+        for name, inner in zip([None, *value], value, strict=False)
+    ]
+
+
+def _hidden(name: str, value: object) -> object:
+    nothing = value is None or isinstance(value, bool) or value in ("", [], {})
+    return value if nothing or (isinstance(value, str | int) and is_plain_code(name, str(value))) else HIDDEN
+
+
+def _beginning(text: str, length: int) -> str:
+    """The text cut to a length, and not within a word, whose beginning would look like none."""
+    if len(text) <= length:
+        return text
+    cut = max(text.rfind(" ", 0, length), text.rfind("\n", 0, length))
+    return text[: cut if cut > length // 2 else length]
+
+
+def _hide_plain(text: str) -> str:
+    if _PEM_BEGINS in text:
+        text = _replaced(text, _keys(text))
+    if "://" in text:
+        text = hide_userinfo(text)
+    text = _replaced(text, named_secrets(text))
+    if "\n" in text or "\\n" in text:
+        text = _WRAPPED.sub(_hide_wrapped, text)
+    return _WORD.sub(lambda word: HIDDEN if looks_random(word.group()) else word.group(), text)
+
+
+def _replaced(text: str, spans: Iterable[Span]) -> str:
+    parts, done = [], 0
+    for start, end in spans:
+        parts += [text[done:start], HIDDEN]
+        done = end
+    return "".join((*parts, text[done:])) if parts else text
+
+
+def _keys(text: str) -> Iterable[Span]:
+    """Keys and certificates in PEM; one without its end reaches to the end of the text."""
+    end = 0
+    while (start := text.find(_PEM_BEGINS, end)) >= 0:
+        found = text.find(_PEM_ENDS, start)
+        last = text.find("-----", found + len(_PEM_ENDS)) if found >= 0 else -1
+        end = last + 5 if last >= 0 else len(text)
+        yield start, end
+
+
+def _without_userinfo(part: str) -> str:
+    """Of the text behind a URL's scheme; a password may hold what should have been escaped."""
+    ends = [at for sign in "/?#" if (at := part.find(sign)) >= 0]
+    host = part[: min(ends)] if ends else part
+    port = host.rpartition(":")[2]
+    inside = host if "@" in host or ":" not in host or port.isdigit() else part
+    at = inside.rfind("@")
+    return part if at < 0 else f"{HIDDEN}{part[at:]}"
+
+
+def _hide_wrapped(found: re.Match[str]) -> str:
+    """A token that line breaks cut into words, each too short to be seen as one."""
+    words = _BREAK.split(found.group())
+    if len("".join(words)) < LONG or not all(len(word) >= 8 and is_mixed(word) for word in words):
+        return found.group()
+    return HIDDEN
+
+
+def _decoded(text: str) -> str:
+    if not ("%" in text or "&" in text or "\\" in text or not text.isascii()):
+        return text
+    return _ENCODED.sub(_decode, text.translate(_CURLY))
+
+
+def _decode(found: re.Match[str]) -> str:
+    code = found.group()
+    if code[0] == "&":
+        return html.unescape(code)
+    return chr(int(code[-2:], 16))

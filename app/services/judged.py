@@ -16,7 +16,7 @@ from app.domain.linking import EndUser
 class Judged:
     """A claimed event with what its body says and what Nango answered. `attempts` is the claim's number.
 
-    found: by comparing Nango's list with ours. scrubbed_body: what is kept of a body whose error text was not clean.
+    found: by comparing Nango's list with ours. scrubbed_body: what is kept of a body that was not clean.
     named: whom the application's database names; None where it is not asked (every policy but `sql`).
     """
 

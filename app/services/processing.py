@@ -17,6 +17,7 @@ from app.db.engine import Database
 from app.db.events import ClaimedEvent
 from app.db.storing import has_answered, is_away
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS
+from app.domain.at_rest import at_rest
 from app.domain.budget import Priority
 from app.domain.confirming import (
     ABOUT_TYPES,
@@ -28,7 +29,7 @@ from app.domain.confirming import (
     Unavailable,
     View,
 )
-from app.domain.event import EventType, Notice, read, unhandled, without_secrets
+from app.domain.event import EventType, Notice, read, unhandled
 from app.domain.linking import TagKeys, read_claim
 from app.domain.own_event import read_own
 from app.domain.routing import RouteSet
@@ -62,6 +63,7 @@ class _Told:
     event: ClaimedEvent
     notice: Notice
     look: View | Absent | None = None
+    scrubbed_body: bytes | None = None
 
     @property
     def key(self) -> Key | None:
@@ -193,7 +195,7 @@ class Processor:
             # The database, not the event: it stays claimed and comes back when its lease has ended.
             log.error("event_left", event_id=event_id, exc_info=problem)
             return Applied()
-        trace = "".join(traceback.format_exception(problem))
+        trace = scrub("".join(traceback.format_exception(problem)), limit=8000)
         log.error("event_failed", event_id=event_id, problem=trace)
         with self.database.write() as session:
             kind = event_rows.fail(
@@ -201,7 +203,7 @@ class Processor:
                 judged.event_id,
                 attempts=judged.attempts,
                 kind=str(judged.notice.type),
-                problem=scrub(trace, limit=8000),
+                problem=trace,
                 now=self.clock(),
             )
         if kind is not None:
@@ -213,7 +215,8 @@ def _read(event: ClaimedEvent) -> _Told:
     """A webhook's body is never read in our own form: anybody can have one signed (CONTRACT 1.7)."""
     body = event.body or b""
     if event.origin == Origin.WEBHOOK:
-        return _Told(event, read(body))
+        clean = at_rest(body)  # as every body is stored now, and an earlier release may have left it otherwise
+        return _Told(event, read(clean), scrubbed_body=None if clean == body else clean)
     try:
         own = read_own(body)
     except ValueError as problem:
@@ -226,7 +229,6 @@ def _read(event: ClaimedEvent) -> _Told:
 def _judged(told: _Told, looks: dict[Key, Look]) -> Judged:
     event, notice = told.event, told.notice
     look = told.look or (looks.get(told.key) if told.asks and told.key else None)
-    clean = without_secrets(event.body) if notice.error is not None and event.body is not None else None
     return Judged(
         event_id=event.id,
         attempts=event.attempts,
@@ -236,7 +238,7 @@ def _judged(told: _Told, looks: dict[Key, Look]) -> Judged:
         notice=notice,
         look=look or NotAsked(),
         found=event.origin == Origin.RECONCILE,
-        scrubbed_body=None if clean == event.body else clean,
+        scrubbed_body=told.scrubbed_body,
     )
 
 

@@ -1,6 +1,8 @@
 """Reading a request's body within bounds on its size, its time, and the memory of all bodies not verified yet."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -82,6 +84,19 @@ class BodyReader:
                     return b"".join(chunks)
                 message = await receive()
             raise ClientGone
+        finally:
+            self._forget(task)
+
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """A body that was read and waits to be looked at still takes memory. Raises Refused."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - every coroutine runs in one
+        self._taken[task] = size
+        self._unverified += size
+        try:
+            self._make_room(task)
+            yield
         finally:
             self._forget(task)
 

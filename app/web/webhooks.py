@@ -1,23 +1,24 @@
 """`POST /webhooks/nango[/{environment}]`: size, signature, fingerprint, store, 202 (promise 2).
 
-A raw ASGI endpoint: Starlette's Request was measured to cost a third of the throughput. The body is not parsed here;
-whatever is signed is stored, and judged by a worker.
+A raw ASGI endpoint: Starlette's Request was measured to cost a third of the throughput. Whatever is signed is stored,
+and judged by a worker. What may hold a credential is scrubbed before (promise 7): most bodies show at a glance that
+there is nothing to scrub. What takes longer than a glance is done in a thread, for one body at a time.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from starlette.types import Message, Receive, Scope, Send
 
 from app.db.storing import NewDelivery
-from app.domain.event import at_rest
-from app.domain.payloads import kept
+from app.domain.at_rest import stored, stored_at_once
 from app.domain.signature import HEADER, fingerprint, matching_key
 from app.environments import Environment, Environments
 from app.ids import EVENT, new_id, show
@@ -25,6 +26,7 @@ from app.services.intake import Receipt
 from app.telemetry import WEBHOOKS, get_logger
 from app.web.bodies import BodyReader, ClientGone, Refusal, Refused
 from app.web.group_commit import GroupCommit, StoreUnavailable, Tell
+from app.web.large_bodies import LARGE, stored_large
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
 from app.web.record import IngestRecord
@@ -37,6 +39,7 @@ _TARGET: Final = PATH.encode()
 _DEFAULT: Final = "default"
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
+_Result = TypeVar("_Result")
 
 log = get_logger(__name__)
 
@@ -87,6 +90,10 @@ class WebhookEndpoint:
     clock: Callable[[], datetime]
     slow_refusal_seconds: float = SLOW_REFUSAL_SECONDS
     answers: Answers = field(default_factory=Answers)
+    _aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "bodies"), init=False)
+
+    def close(self) -> None:
+        self._aside.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path"][len(PATH) :].strip("/") or _DEFAULT
@@ -119,18 +126,21 @@ class WebhookEndpoint:
     def take(self, target: bytes, headers: Headers, body: bytes, tell: Tell, *, now: float) -> bool:
         """Take a POST that is here as a whole, if it will be stored; `tell` is called when it was.
 
-        False: nothing was done, and it has to come as a request, to be refused or read in its unusual form.
+        False: nothing was done, and it has to come as a request: to be refused, read in its unusual form, or looked
+        into for longer than others should wait.
         """
         name = _plain_name(target)
         environment = self.environments.get(name)
-        if environment is None or len(body) > self.bodies.limit:
+        if environment is None or len(body) > min(self.bodies.limit, LARGE):
             return False
         try:
             keys = environment.signing_keys.live()
             matched = _matched(body, _told(headers)[1], keys)
-            if matched is None:
+            kept = None if matched is None else stored_at_once(body, environment.payloads)
+            if matched is None or kept is None:
                 return False
-            self.store.take(self._delivery(environment, body), tell, now=now, arrived=now)
+            delivery = self._delivery(environment, fingerprint(name, body), kept)
+            self.store.take(delivery, tell, now=now, arrived=now)
         except StoreUnavailable:
             return False
         except Exception:
@@ -149,22 +159,38 @@ class WebhookEndpoint:
             raise Refused(404, "unknown_environment", "Unknown environment", detail)
         declared, signatures = _told(scope["headers"])
         body = await self.bodies.read(receive, declared=declared)
-        self._verify(environment, signatures, body)
+        delivery = await self._verified(environment, signatures, body)
         try:
-            return await self.store.store(self._delivery(environment, body), arrived=arrived)
+            return await self.store.store(delivery, arrived=arrived)
         except StoreUnavailable:
             raise _not_stored() from None
 
-    def _delivery(self, environment: Environment, body: bytes) -> NewDelivery:
-        name, stored = environment.name, at_rest(kept(body, environment.payloads))
-        return NewDelivery(new_id(), name, fingerprint(name, body), stored, self.clock())
+    async def _verified(self, environment: Environment, signatures: Sequence[bytes], body: bytes) -> NewDelivery:
+        """What to store of a signed body. Raises Refused."""
+        keys = environment.signing_keys.live()
+        at_once = len(body) <= LARGE
+        if at_once:
+            self._signed_by(environment, signatures, keys, _matched(body, signatures, keys))
+            kept = stored_at_once(body, environment.payloads)
+            if kept is not None:
+                return self._delivery(environment, fingerprint(environment.name, body), kept)
+        with self.bodies.held(len(body)):
+            if not at_once:
+                self._signed_by(environment, signatures, keys, await self._in_thread(_matched, body, signatures, keys))
+            return self._delivery(environment, *await self._in_thread(_looked_into, environment, body))
 
-    def _verify(self, environment: Environment, signatures: Sequence[bytes], body: bytes) -> None:
+    async def _in_thread(self, work: Callable[..., _Result], *arguments: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
+
+    def _delivery(self, environment: Environment, identity: bytes, kept: bytes) -> NewDelivery:
+        return NewDelivery(new_id(), environment.name, identity, kept, self.clock())
+
+    def _signed_by(
+        self, environment: Environment, signatures: Sequence[bytes], keys: Sequence[str], matched: int | None
+    ) -> None:
         if not signatures:
             detail = f"The header {HEADER} is missing. Waylink does not accept the legacy X-Nango-Signature."
             raise Refused(401, "no_signature", "Not signed", detail)
-        keys = environment.signing_keys.live()
-        matched = _matched(body, signatures, keys)
         if matched is None:
             detail = (
                 f"The signature in {HEADER} was not made with a live signing key of this environment. "
@@ -201,6 +227,12 @@ def _matched(body: bytes, signatures: Sequence[bytes], keys: Sequence[str]) -> i
     verified another.
     """
     return matching_key(body, signatures[0].decode("latin-1"), keys) if len(signatures) == 1 else None
+
+
+def _looked_into(environment: Environment, body: bytes) -> tuple[bytes, bytes]:
+    """The fingerprint of a body, and what is stored of it."""
+    kept = stored_large(body, environment.payloads) if len(body) > LARGE else stored(body, environment.payloads)
+    return fingerprint(environment.name, body), kept
 
 
 async def _let_pass(receive: Receive, *, until: float) -> None:

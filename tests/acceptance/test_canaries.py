@@ -24,6 +24,7 @@ from app.nango import NangoClient
 from tests.acceptance.harness import Sandbox, Waylink, creation, installation, until
 from tests.integration.endpoints import endpoints
 from tests.ports import free_port
+from tests.quoted_secrets import TEXTS, places
 
 NANGO_ITSELF = {"sandbox.json", "sandbox-state.json"}  # the sandbox's own files: it is Nango's side
 EXPIRING = {"OAUTH2", "OAUTH2_CC", "APP", "JWT", "BILL", "TWO_STEP", "SIGNATURE", "AWS_SIGV4"}
@@ -102,6 +103,7 @@ def test_no_credential_rests_anywhere_whatever_was_done_with_it(waylink: Waylink
     told = read_as_an_application_does(sandbox, connections, canary)
     assert canary.found_in(read_through_waylink(waylink)), "whoever may read them does"
     refuse_an_authorization(waylink, sandbox, canary)
+    quote_in_webhooks(waylink, sandbox, connections["OAUTH2"], canary)
     renew(waylink, EXPIRING)
     fail_to_renew(waylink, sandbox, canary)
     replace_credentials(sandbox, by_hand, canary)
@@ -174,6 +176,25 @@ def refuse_an_authorization(waylink: Waylink, sandbox: Sandbox, canary: Canary) 
         sandbox.call("POST", f"/sandbox/oauth/oauth2?connect_session_token={token}", json={})
     failures = ("--type", "connection.creation_failed")
     until("the failure was told", lambda: waylink.listing("events", *failures), every=0.3)
+
+
+def quote_in_webhooks(waylink: Waylink, sandbox: Sandbox, connection_id: str, canary: Canary) -> None:
+    """Nango's own webhooks, of types known and unknown, whose members quote a credential in every form."""
+    about = {"from": "nango", "connectionId": connection_id, "providerConfigKey": "every-oauth2"}
+    kinds = [
+        {"type": "auth", "operation": "creation", "success": False, "authMode": "OAUTH2"},
+        {"type": "auth", "operation": "rotation", "success": True},
+        {"type": "sync", "syncName": "contacts", "model": "Contact", "success": False},
+        {"type": "async_action"},
+        {"type": "tomorrow"},
+    ]
+    quoted = [text.format(canary.plant("quoted")) for text in TEXTS.values()]
+    members = [one for text in quoted for one in places(text).values()]
+    sent = members[:: len(places("")) + 1] + list(places(quoted[0]).values())  # every form, and every place
+    for number, one in enumerate(sent):
+        body = about | kinds[number % len(kinds)] | one | {"number": number}
+        content = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        assert waylink.post(content, sandbox.signing_key).status_code == 202
 
 
 def renew(waylink: Waylink, modes: set[str]) -> None:
@@ -283,10 +304,14 @@ def said(waylink: Waylink) -> dict[str, str]:
     """What commands and the API show of connections, events and all else, to those who may not read credentials."""
     listings = ("connections", "events", "jobs", "rejections", "status", "audit")
     output = {noun: _output(waylink.run(noun, "--json")) for noun in listings}
-    [failed] = waylink.listing("events", "--type", "connection.creation_failed")
+    events = waylink.listing("events", "--limit", "500")
+    failed = next(one for one in events if one["type"] == "connection.creation_failed")
     output["event"] = _output(waylink.run("events", "show", failed["id"]))
     made = waylink.run("token", "create", "viewer", "--scope", "viewer", "--json")
     headers = {"authorization": f"Bearer {json.loads(made.stdout)['token']}"}
+    for one in events:
+        output[one["id"]] = waylink.http.get(f"/api/v1/events/{one['id']}", headers=headers).raise_for_status().text
+    assert sum("[hidden]" in shown for shown in output.values()) > len(TEXTS) // 2
     for one in linked(waylink):
         for path in (f"/api/v1/connections/{one['id']}", f"/api/v1/connections/{one['id']}/credentials"):
             output[path] = waylink.http.get(path, headers=headers).text

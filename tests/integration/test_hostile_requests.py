@@ -153,6 +153,13 @@ BODIES = {
 }
 
 
+# Of Nango's own, what may be a credential is not kept; nor are ids longer than Nango's, nor what cannot be read.
+NOT_AS_IT_CAME = {
+    "long number in auth", "deep member in auth", "deep tags", "id of a megabyte", "integration of a megabyte",
+    "error of a megabyte",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", BODIES)
 def test_a_signed_body_of_any_kind_is_stored_and_settled_with_all_its_neighbours(
     web: WebServer, world: World, name: str
@@ -160,7 +167,7 @@ def test_a_signed_body_of_any_kind_is_stored_and_settled_with_all_its_neighbours
     body, kind = BODIES[name]
     status, answer = burst(web, signed(body))
     assert status == 202, answer
-    assert body in web.events()
+    assert (body in web.events()) is (name not in NOT_AS_IT_CAME)
     settled = settle(world)
     assert sum(settled.values()) == GOOD + 1
     assert {state for state, _ in settled} == {"processed"}, settled

@@ -1,0 +1,179 @@
+"""A webhook's body as it may be stored (promise 7): Nango's own without what may be a credential in it.
+
+Decided before a body is written: a database keeps what was once written in its log and in dead rows. A forwarded body
+follows its environment's policy (`payloads.kept`) and is not looked into here.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from app.domain.event import MAX_NAME, EventType, read
+from app.domain.json_values import STRICT, storable
+from app.domain.payloads import PayloadPolicy, kept
+from app.domain.scrub import MAX_LENGTH, hide, scrub, scrub_object, scrub_value
+from app.domain.tags import utf16_length
+from app.domain.token_looks import is_name
+
+AT_ONCE: Final = 1024  # bytes of a body that may be looked into where others wait meanwhile
+MAX_UNREADABLE: Final = 2000  # bytes kept of one that says it is Nango's own and cannot be read
+MAX_NAMES: Final = 4000  # characters; a failed sync names all its models, one behind the other
+MAX_TYPE: Final = 100  # characters of an error's type
+
+# Nango's own serialization, where only known members stand and every value is plain: most webhooks are that, and are
+# known by it without being parsed. The order and number of members do not matter, as none can hold a credential.
+_TEXT: Final = rb'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
+_ID: Final = rb'"[^"\\\x00-\x1f]{1,255}+"'
+_WORD: Final = rb'"(?:[A-Za-z_.\x80-\xff-]{0,100}+|[A-Za-z0-9_.-]{0,19}+)"'
+_UUID: Final = rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_PLAIN: Final = re.compile(
+    rb'\{(?:"(?:'
+    rb'(?:connectionId|providerConfigKey)": ?%(ID)b'
+    rb'|(?:authMode|environment|from|model|operation|provider|syncName|syncType|syncVariant|type)": ?%(WORD)b'
+    rb'|success": ?true'
+    rb'|tags": ?(?:null|\{(?:%(TEXT)b: ?%(TEXT)b,? ?)*+\})'
+    rb'|(?:modifiedAfter|queryTimeStamp)": ?"[0-9T:.Z+-]{0,35}+"'
+    rb'|responseResults": ?\{(?:"(?:added|deleted|unchanged|updated)": ?[0-9]{1,15}+,? ?)*+\}'
+    rb'|payload": ?\{(?:"(?:id": ?"|statusUrl": ?"/action/)%(UUID)b",? ?)*+\}'
+    rb"),? ?)*+\}" % {b"ID": _ID, b"WORD": _WORD, b"TEXT": _TEXT, b"UUID": _UUID}
+)
+_NO_OBJECT: Final = re.compile(rb"[ \t\r\n]*+[^{ \t\r\n]")
+_FORWARD_ENDS: Final = b',"type":"forward"}'  # its last member, as Nango sorts them; a string can't hold these quotes
+_OWN_TYPES: Final = frozenset({"auth", "sync", "async_action"})
+_OWN_WORDS: Final = (b'"nango"', b'"auth"', b'"sync"', b'"async_action"')
+_SAYS_OWN: Final = re.compile(
+    rb'"type"[ \t\r\n]*+:[ \t\r\n]*+"(?:auth|sync|async_action)"|"from"[ \t\r\n]*+:[ \t\r\n]*+"nango"'
+)
+
+_IDS: Final = ("connectionId", "providerConfigKey")
+_NAMES: Final = {
+    **dict.fromkeys(("authMode", "environment", "from", "operation", "provider", "type"), MAX_NAME),
+    **dict.fromkeys(("model", "syncName", "syncType", "syncVariant"), MAX_NAMES),
+    **dict.fromkeys(("failedAt", "modifiedAfter", "queryTimeStamp", "startedAt"), MAX_NAME),
+}
+KNOWN: Final = frozenset({*_IDS, *_NAMES, "endUser", "error", "success", "tags"})
+_ERROR: Final = {"type": MAX_TYPE, "description": MAX_LENGTH, "message": MAX_LENGTH}
+
+
+def stored(body: bytes, policy: PayloadPolicy) -> bytes:
+    """What is stored of a webhook's body in an environment with this policy; mostly the very same bytes.
+
+    What identifies the delivery is the fingerprint of the original, which is kept apart.
+    """
+    shape = kept(body, policy)
+    return at_rest(body) if shape is body else shape
+
+
+def stored_at_once(body: bytes, policy: PayloadPolicy) -> bytes | None:
+    """The same where it takes microseconds; None where the body has to be looked into and is large."""
+    if policy is PayloadPolicy.FULL and rests_as_it_came(body):
+        return body
+    return stored(body, policy) if len(body) <= AT_ONCE else None
+
+
+def at_rest(body: bytes) -> bytes:
+    """A body of Nango's own (auth, sync, async_action, and whatever else is `from` it) without credentials.
+
+    Ids, tags, end user and names of things stay as they are. Of an error its type and text are kept, scrubbed: it may
+    embed whatever the provider answered (CONTRACT 1.3). All else is scrubbed by names and looks. The body means the
+    same to `read` as before. Others than Nango's own are returned as they came.
+    """
+    if rests_as_it_came(body):
+        return body
+    try:
+        came, repeated = _parsed(body)
+    except (ValueError, RecursionError):
+        return unreadable_at_rest(body)
+    if not isinstance(came, dict) or not is_own(came.get("from"), came.get("type")):
+        return body
+    clean = _clean(came)
+    return body if not repeated and _same(clean, came) else _written(clean)
+
+
+def rests_as_it_came(body: bytes) -> bool:
+    """Whether a glance shows that there is nothing to scrub: it is plain, a forwarded one, or no word says Nango's."""
+    if _PLAIN.fullmatch(body) or body.endswith(_FORWARD_ENDS) or _NO_OBJECT.match(body):
+        return True
+    return b"\\u" not in body and not any(word in body for word in _OWN_WORDS)
+
+
+def is_own(sender: object, kind: object) -> bool:
+    """Whether a body with this `from` and this `type` is one of Nango's own, and not a provider's."""
+    return (isinstance(kind, str) and kind in _OWN_TYPES) or (sender == "nango" and kind != "forward")
+
+
+def unreadable_at_rest(body: bytes) -> bytes:
+    """One that says it is Nango's own and that no JSON reader takes: how it begins, as text. It stays unreadable."""
+    if not _SAYS_OWN.search(body):
+        return body
+    clean = hide(body[:MAX_UNREADABLE].decode("latin-1")).encode("latin-1", "replace")
+    return clean if read(clean).type is EventType.NANGO_UNHANDLED else b"{}"
+
+
+def _parsed(body: bytes) -> tuple[object, bool]:
+    """The value, and whether a name stood twice in an object: then the bytes hold more than the value does."""
+    repeated = False
+
+    def members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal repeated
+        found = dict(pairs)
+        repeated = repeated or len(found) < len(pairs)
+        return found
+
+    strict = json.JSONDecoder(
+        object_pairs_hook=members, parse_constant=STRICT.parse_constant, parse_float=STRICT.parse_float
+    )
+    return strict.decode(body.decode()), repeated
+
+
+def _clean(came: Mapping[str, object]) -> dict[str, object]:
+    rest = scrub_object({name: value for name, value in came.items() if name not in KNOWN})
+    return rest | {name: _known(name, value) for name, value in came.items() if name in KNOWN}
+
+
+def _known(name: str, value: object) -> object:
+    """A member that Nango is known to send, as it is kept."""
+    if isinstance(value, dict) and name == "error":
+        return {one: scrub(text, limit=_ERROR[one]) for one in _ERROR if isinstance(text := value.get(one), str)}
+    if isinstance(value, dict) and name in {"endUser", "tags"}:
+        return _owner(value)
+    if not isinstance(value, str):
+        return _unless_secret(value)
+    if name == "error":
+        return scrub(value)
+    if name in _IDS:
+        return value if utf16_length(value) <= MAX_NAME else None
+    if name in _NAMES and len(value) <= _NAMES[name]:
+        return value if is_name(value) else scrub(value)
+    return _unless_secret(value)
+
+
+def _owner(value: Mapping[str, object]) -> dict[str, object]:
+    """Tags and end user say whose a connection is. Nango has texts there, nulls, and the end user's own tags."""
+    return {
+        name: inner
+        if isinstance(inner, str)
+        else _owner(inner)
+        if name == "tags" and isinstance(inner, dict)
+        else _unless_secret(inner)
+        for name, inner in value.items()
+    }
+
+
+def _unless_secret(value: object) -> object:
+    """What `read` does not take for that member either; null where something in it had to be hidden."""
+    return value if _same(scrub_value(value), value) else None
+
+
+def _same(clean: object, came: object) -> bool:
+    """Nothing was hidden; that scrubbing replaces what no database takes is not hiding."""
+    return clean == came or storable(clean) == storable(came)
+
+
+def _written(value: Mapping[str, object]) -> bytes:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry in its escaped form only
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

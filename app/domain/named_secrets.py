@@ -1,0 +1,148 @@
+"""Credentials in a text, found by the name in front of them: `access_token=…`, `"apiKey": "…"`, `Authorization: …`.
+
+A scanner in place of one regular expression: each character is passed over a fixed number of times, whatever the text.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from app.domain.secret_names import is_plain_code, is_secret_name
+
+HIDDEN: Final = "[hidden]"
+
+Span = tuple[int, int]
+
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,}+")
+# Between a name and its value. `weak`: only words stand there, as they do in prose.
+_SAYS: Final = re.compile(
+    r"""(?:\\(?![nrt])|["'`\]\[)}*])*+(?:\s++(?:id|value|string|hash)\b)?+(?:"""
+    r"""(?:\s|\\[nrt])*+(?:[=-]>|→|:?[=:|]++)|>"""
+    r"""|\s*+,?\s*+[\\"'`]*+(?:value|content)[\\"'`]*+\s*+[=:]"""
+    r"""|(?P<pair>(?<=["'`])\s*+,\s*+(?=[\\"'`]))"""
+    r"""|(?P<weak>(?:\s|\\[nrt]|\+)++(?:(?:is|was)\s++)?+))""",
+    re.IGNORECASE,
+)
+_TAG_END: Final = re.compile(r"(?:\s[^<>]{0,200}+)?>")  # of an XML element with attributes
+# What opens a value: a block of YAML, white space (also escaped), XML's CDATA, a prefix of Python's, quotes.
+_OPENS: Final = re.compile(
+    r"""(?:\s|\\[nrt]|[|>][+-]?(?=\s))*+(?:<!\[CDATA\[)?+[(]?+(?:[bBrRuU]{1,2}(?=\\*+["']))?+(\\*+)(["'`]*+)"""
+)
+_QUOTE: Final = re.compile(r"""(?<!\\)(\\*+)(["'`])""")
+_BRACKET: Final = re.compile(r"[\[\]{}]")
+_BARE: Final = re.compile(r"""[^\s"'`\\&<>]++""")
+_PIECE: Final = r"""[^\s,;"'`\\]*+(?:"[^"]*+"|'[^']*+')?+"""
+_HEADER: Final = re.compile(rf"{_PIECE}(?:[ \t]++{_PIECE})?+(?:[,;][ \t]*+{_PIECE})*+")
+_NEXT_LINE: Final = re.compile(r"(?:\r?\n|(?:\\r)?\\n)[ \t]*+([A-Za-z0-9_.~+/=-]++)(?=([ \t]*+(?:\r?\n|\\[nr]|$))?)")
+_MEMBERS_VALUE: Final = re.compile(r""".?[:=]\s?["'`]|[:=]["'`]""")  # not one of a list of names and values
+_PLAIN_WORD: Final = re.compile(r"[A-Z]?[a-z]*+(?:[-'/_][a-z]++)*+[.,:;!?)\]}]*+")
+
+_SCHEMES: Final = frozenset({"basic", "bearer", "digest", "hawk", "negotiate", "token"})
+_ENDS: Final = ",;:.)]}|"
+# Words that answer for a credential in prose and are none: "token: expired". RFC 6749, 6750 and 8628 have the codes.
+_PROSE: Final = frozenset(
+    {
+        "a", "an", "and", "are", "auth", "authentication", "authorization", "denied", "empty", "error", "expired",
+        "failed", "false", "forbidden", "for", "from", "has", "in", "invalid", "is", "missing", "must", "nil", "no",
+        "none", "not", "null", "of", "or", "required", "revoked", "scheme", "the", "this", "to", "token", "tokens",
+        "true", "unauthorized", "undefined", "unknown", "was", "with", "your", "access_denied",
+        "authorization_pending", "expired_token", "insufficient_scope", "invalid_client", "invalid_grant",
+        "invalid_request", "invalid_scope", "invalid_token", "login_required", "server_error", "slow_down",
+        "temporarily_unavailable", "unauthorized_client", "unsupported_grant_type", "unsupported_response_type",
+    }
+)  # fmt: skip
+
+
+def named_secrets(text: str) -> Iterator[Span]:
+    """Where values of telling names stand, from left to right."""
+    done = 0
+    for name in _NAME.finditer(text):
+        if name.start() >= done and (span := _after(text, name)) is not None:
+            done = span[1]
+            yield span
+
+
+def _after(text: str, name: re.Match[str]) -> Span | None:
+    word, start, end = name.group().rstrip(".-"), name.start(), name.end()
+    before = text[start - 1 : start]
+    quoted, lower = before in {'"', "'", "`"}, word.lower()
+    if lower not in _SCHEMES and not is_secret_name(word, member=quoted):
+        return None
+    if before in {"<", ":"} and (tag := _TAG_END.match(text, end)):
+        return _value(text, tag.end(), word)
+    says = _SAYS.match(text, end)
+    if says is None or (says["pair"] is not None and _MEMBERS_VALUE.match(text, max(start - 3, 0), start)):
+        return None
+    if says["weak"] is not None:
+        return None if lower == "code" else _word_after(text, says.end(), word)
+    span = _value(text, says.end(), word, container=quoted)
+    return None if span and is_plain_code(word, text[slice(*span)]) else span
+
+
+def _word_after(text: str, start: int, name: str) -> Span | None:
+    """The next word, where a name says of it without a sign: "Bearer abc", "password is hunter2"; prose is no value."""
+    opens = _OPENS.match(text, start)
+    bare = _BARE.match(text, opens.end() if opens else start)
+    if bare is None or "://" in bare.group():
+        return None
+    word = bare.group().rstrip(_ENDS)
+    plain = word.lower() in _PROSE or _PLAIN_WORD.fullmatch(word) is not None
+    if plain and not (name.lower() == "bearer" and len(word) >= 6 and word.lower() not in _PROSE):
+        return None
+    if len(word) < 6 and name.lower() not in {"basic", "bearer"} and not word.isdigit():
+        return None
+    return _over_lines(text, bare.start(), bare.start() + len(word))
+
+
+def _value(text: str, start: int, name: str, *, container: bool = False) -> Span | None:
+    """The value that begins here: a quoted one to its end, a list or an object, or the word.
+
+    container: the name was quoted, so this is data; in prose, what follows a colon may be an error's whole JSON.
+    """
+    opens = _OPENS.match(text, start)
+    if opens is None or text.startswith(HIDDEN, opens.end()):
+        return None
+    start, (slashes, quotes) = opens.end(), opens.groups()
+    following = text[start : start + 1]
+    if quotes:
+        if len(quotes) > 1 and (not following or following in " ,;)]}\n\r&<"):
+            return None  # an empty text
+        return _quoted(text, start, len(slashes), quotes[0])
+    if following in {"[", "{"}:
+        return _bracketed(text, start) if container or following == "[" else None
+    if name.lower().endswith(("authorization", "cookie")):
+        header = _HEADER.match(text, start)
+        end = header.end() if header else start
+    else:
+        bare = _BARE.match(text, start)
+        word = bare.group().rstrip(_ENDS) if bare else ""
+        end = start + len(word)
+        if word.lower() in _SCHEMES and (further := _BARE.match(text, end + 1)):
+            end = further.end()
+        elif word.lower() in _PROSE:
+            return None
+    return _over_lines(text, start, end) if end > start else None
+
+
+def _quoted(text: str, start: int, slashes: int, quote: str) -> Span:
+    """To the quote that is escaped as the opening one was; one that never closes reaches to the end of the text."""
+    for found in _QUOTE.finditer(text, start):
+        if found[2] == quote and len(found[1]) <= slashes:
+            return start, found.start()
+    return start, len(text)
+
+
+def _bracketed(text: str, start: int) -> Span:
+    depth = 0
+    for found in _BRACKET.finditer(text, start):
+        depth += 1 if found.group() in "[{" else -1
+        if depth == 0:
+            return start, found.end()
+    return start, len(text)
+
+
+def _over_lines(text: str, start: int, end: int) -> Span:
+    """With the lines on which it goes on: each a word that fills its line, or one that no prose has."""
+    while (line := _NEXT_LINE.match(text, end)) and (line[2] is not None or not _PLAIN_WORD.fullmatch(line[1])):
+        end = line.end(1)
+    return start, end

@@ -1,0 +1,316 @@
+"""What may be a credential is in no stored body of Nango's own, in whatever form and place (promise 7)."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.at_rest import AT_ONCE, at_rest, rests_as_it_came, stored, stored_at_once
+from app.domain.event import EventType, read
+from app.domain.payloads import PayloadPolicy
+from app.domain.scrub import HIDDEN
+from app.web.large_bodies import LARGE, stored_large
+from tests.quoted_secrets import TEXTS, places
+
+DATA = Path(__file__).parent.parent / "data" / "nango"
+SAMPLES = {path.stem: json.loads(path.read_bytes()) for path in sorted((DATA / "samples" / "webhooks").glob("*.json"))}
+RECORDED = [json.loads(line) for line in (DATA / "recorded" / "webhooks.jsonl").read_text().split("\n") if line]
+OWN = {name: one for name, one in SAMPLES.items() if not name.startswith("forward_unattributed_raw_")} | {
+    "shaped_like_auth": SAMPLES["forward_unattributed_raw_shaped_like_auth"]
+}
+OWN.pop("forward_attributed")
+OWN.pop("unknown_future_type")  # it has no `from`, and nobody knows its type: it counts as forwarded
+OWN["unknown_type_of_nangos"] = {"from": "nango", "type": "integration", "integrationId": "google-mail"}
+
+SHORT = "hunter2-x"  # a password: only its name tells
+UUID = "7d0b6f0e-2f0c-4a62-9f1b-1b8a5e0c9d77"
+LONG = "kq83Xz0pVt5mWc9aRb21"  # a token: its looks tell
+
+
+def written(body: Any) -> bytes:
+    """As Nango's serializer does it."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+NAMES = [
+    "token", "access_token", "refreshToken", "ID_TOKEN", "client-secret", "clientSecret", "sessionKey", "private_key",
+    "x-api-key", "apiKey", "APIKEY", "Cookie", "set-cookie", "password", "passwd", "pwd", "passphrase", "pin", "otp",
+    "credentials", "authorization", "signature", "client_assertion", "code_verifier", "device_code", "jwt", "bearer",
+    "secretAccessKey", "signing_key", "sid", "raw", "auth", "session_id", "connection_string", "key",
+]  # fmt: skip
+
+
+KINDS = {one.get("type", "") + one.get("operation", ""): one for one in OWN.values()}
+
+
+@pytest.mark.parametrize("form", TEXTS)
+def test_a_text_that_quotes_a_credential_is_stored_without_it(form: str):
+    for secret in (SHORT, LONG):
+        for place, members in places(TEXTS[form].format(secret)).items():
+            for kind, body in KINDS.items():
+                kept = at_rest(written({**body, **members}))
+                assert secret.encode() not in kept, (kind, place)
+                json.loads(kept)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [SHORT, 83_151_207, [SHORT], {"a": SHORT}, {"a": [{"b": 83_151_207}]}, 8.3151207])
+def test_whatever_stands_under_a_telling_name_is_hidden(name: str, value: object):
+    for members in ({name: value}, {"payload": {"deep": [{name: value}]}}, {"data": {name.upper(): value}}):
+        kept = at_rest(written({**OWN["auth_refresh_failure"], **members}))
+        assert not any(secret in kept for secret in (SHORT.encode(), b"83151207", b"8.3151207")), members
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"headers": ["Authorization", SHORT]},
+        {"headers": [{"name": "X-Api-Key", "value": SHORT}]},
+        {"fields": [{"key": "password", "value": SHORT}]},
+        {LONG: 1},
+        {"a": {LONG: {LONG: []}}},
+        {"a": LONG},
+        {"a": [[[[LONG]]]]},
+        {"a": int("8315120783151207831512")},
+        {"a": base64.b64encode(json.dumps({"access_token": SHORT}).encode()).decode()},
+        {"a": quote(json.dumps({"access_token": SHORT}))},
+        {"a": "\n".join([LONG[:10], LONG[10:] + "1234"])},
+        {"a": f"token={SHORT[:5]}\n{SHORT[5:]}1"},
+        {"a": f"eyJhbGciOiJub25lIn0.{base64.urlsafe_b64encode(SHORT.encode()).decode()}.x1"},
+        {"a": "https://u:pa/ss-" + SHORT + "@host"},
+        {"a": "x " * 1995 + "token=" + SHORT},
+        {"a": {"b": {"c": {"d": {"e": [{"f": f"secret: {SHORT}"}]}}}}},
+        {"syncName": "token=" + SHORT},
+        {"model": LONG},
+        {"environment": f"Bearer {SHORT}"},
+        {"authMode": LONG},
+    ],
+)
+def test_a_credential_is_found_in_any_other_form(members: dict[str, Any]):
+    for body in OWN.values():
+        kept = at_rest(written({**body, **members}))
+        assert not any(one in kept for one in (SHORT.encode(), LONG.encode(), LONG[:10].encode(), b"83151207"))
+        assert not any(SHORT.encode() in decoded for decoded in decodings(kept))
+
+
+def decodings(kept: bytes) -> list[bytes]:
+    """The words of a body that are base64."""
+    found = []
+    for word in kept.replace(b'"', b" ").replace(b".", b" ").split():
+        try:
+            found.append(base64.b64decode(word + b"=" * (-len(word) % 4), altchars=b"-_"))
+        except ValueError:
+            continue
+    return found
+
+
+def test_a_name_that_stands_twice_hides_nothing():
+    body = written({**OWN["auth_refresh_failure"], "success": True})
+    doubled = body[:-1] + b',"x":{"a":"password=' + SHORT.encode() + b'"},"x":1}'
+    assert SHORT.encode() not in at_rest(doubled)
+    nested = body[:-1] + b',"x":{"a":"password=' + SHORT.encode() + b'","a":1}}'
+    assert SHORT.encode() not in at_rest(nested)
+
+
+@pytest.mark.parametrize("junk", [b"NaN", b"1e999", b"9" * 5000, b"[" * 100_000, b"\xff", b'"\x01"', b"{"])
+def test_a_body_of_nangos_that_cannot_be_read_shows_no_credential_and_stays_unreadable(junk: bytes):
+    body = written({**OWN["auth_refresh_failure"], "error": f"password={SHORT}"})[:-1] + b',"x":' + junk + b"}"
+    kept = at_rest(body)
+    assert SHORT.encode() not in kept
+    assert read(kept).type == EventType.NANGO_UNHANDLED
+
+
+def test_escaped_letters_do_not_make_a_body_a_forwarded_one():
+    body = written({**OWN["auth_refresh_failure"], "error": f"password={SHORT}"})
+    assert SHORT.encode() not in at_rest(body.replace(b'"auth"', b'"\\u0061uth"').replace(b'"nango"', b'"n\\u0061ngo"'))
+
+
+# What the product needs stays
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_sample_means_the_same_afterwards_and_rests_as_it_came(name: str):
+    for body in (written(SAMPLES[name]), json.dumps(SAMPLES[name], indent=2).encode()):
+        kept = at_rest(body)
+        assert read(kept) == read(body)
+        error = SAMPLES[name].get("error") if isinstance(SAMPLES[name], dict) else None
+        if not (isinstance(error, dict) and error.keys() - {"type", "description"}):  # what else is in it is not kept
+            assert kept == body
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda one: one["scenario"])
+def test_every_recorded_webhook_rests_as_it_came(recorded: dict[str, Any]):
+    body = base64.b64decode(recorded["body_b64"])
+    assert at_rest(body) == body
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"tags": {"end_user_id": LONG, "license_key": SHORT, "token": LONG, "note": f"password={SHORT}"}},
+        {"endUser": {"endUserId": LONG, "endUserEmail": None, "organizationId": LONG, "tags": {"Token": SHORT}}},
+        {"connectionId": LONG},
+        {"connectionId": "token=" + SHORT},
+        {"providerConfigKey": f"google-{LONG}"},
+        {"provider": "google-drive-oauth2-2legged-v3"},
+        {"environment": "préprod-2024"},
+        {"syncName": "fetch-contacts-2024-incremental-v2"},
+        {"model": "GmailEmail2,GmailThread,B2BContact_v10"},
+        {"failedAt": "2026-08-21T09:00:07.318+00:00"},
+        {"payload": {"id": UUID, "statusUrl": f"/action/{UUID}", "url": f"https://api.nango.dev/action/{UUID}"}},
+        {"checkpoints": {"from": {"historyId": "884211", "page": 3, "at": "2026-08-21T09:00:00.000Z"}, "to": None}},
+        {"newField": {"a": 1, "token_type": "bearer", "expires_in": 3600, "code": "not_found", "key": "email"}},
+        {"error": {"type": "refresh_token_external_error", "description": "invalid_grant: Token has been revoked"}},
+        {"error": "The connection was deleted at the provider"},
+    ],
+)  # fmt: skip
+def test_ids_tags_names_and_prose_stay(members: dict[str, Any]):
+    body = written({**OWN["sync_failure"], "error": {"type": "t", "description": "d"}, **members})
+    assert at_rest(body) == body
+
+
+def test_an_error_keeps_its_type_and_its_text_and_nothing_else():
+    error = {"type": "x", "description": "gone", "payload": {"a": 1}, "additional_properties": {"status": 403}}
+    kept = json.loads(at_rest(written({**OWN["auth_refresh_failure"], "error": error})))
+    assert kept["error"] == {"type": "x", "description": "gone"}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+MEMBERS = st.sampled_from(
+    [*OWN["auth_creation_success_tags"], "error", "endUser", "payload", "syncName", "password", "x"]
+)
+WORDS = st.sampled_from(["nango", "auth", "sync", "async_action", "forward", "creation", "refresh", True, False])
+
+
+@given(st.dictionaries(MEMBERS, JSON | WORDS))
+def test_what_is_kept_means_the_same(members: dict[str, Any]):
+    body = json.dumps(members).encode()
+    before, after = read(body), read(at_rest(body))
+    for name in ("type", "key", "operation", "success", "tags", "end_user"):
+        assert getattr(before, name) == getattr(after, name), name
+    assert (before.error is None) == (after.error is None)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_are_an_error(body: bytes):
+    for policy in PayloadPolicy:
+        assert read(stored(body, policy)).type
+        assert read(stored_large(body, policy)).type
+
+
+# Forwarded bodies follow their policy
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        SAMPLES["forward_attributed"] | {"payload": {"access_token": SHORT}},
+        {"type": "INCIDENT", "success": False, "error": {"description": f"token={SHORT}"}},
+        [{"type": "auth", "from": "nango", "error": f"token={SHORT}"}],
+        f"token={SHORT}",
+    ],
+)
+def test_a_forwarded_body_follows_the_policy_of_its_environment(body: Any):
+    came = written(body)
+    assert stored(came, PayloadPolicy.FULL) == came
+    for policy in (PayloadPolicy.REDACTED, PayloadPolicy.NONE):
+        assert SHORT.encode() not in stored(came, policy)
+
+
+@pytest.mark.parametrize("policy", PayloadPolicy)
+def test_nangos_own_are_scrubbed_with_every_policy(policy: PayloadPolicy):
+    for body in OWN.values():
+        assert SHORT.encode() not in stored(written({**body, "error": f"token={SHORT}"}), policy)
+
+
+# How long it takes
+
+
+@pytest.mark.parametrize(
+    "name", [one for one in SAMPLES if ("success" in one and "legacy" not in one and "checkpoints" not in SAMPLES[one])]
+)
+def test_the_usual_bodies_are_known_at_a_glance(name: str):
+    assert rests_as_it_came(written(SAMPLES[name]))
+
+
+@pytest.mark.parametrize("name", ["forward_attributed", "forward_unattributed_raw_body", "async_action"])
+def test_so_are_forwarded_ones_and_actions(name: str):
+    assert rests_as_it_came(written(SAMPLES[name]))
+
+
+def test_what_takes_longer_is_left_to_a_thread_where_it_is_large():
+    body = written(OWN["auth_refresh_failure"])
+    larger = written({**OWN["auth_refresh_failure"], "error": {"type": "t", "description": "x" * AT_ONCE}})
+    assert stored_at_once(body, PayloadPolicy.FULL) == body
+    assert stored_at_once(larger, PayloadPolicy.FULL) is None
+    forwarded = written({**SAMPLES["forward_attributed"], "payload": "x" * AT_ONCE})
+    assert stored_at_once(forwarded, PayloadPolicy.FULL) is forwarded
+    assert stored_at_once(forwarded, PayloadPolicy.REDACTED) is None
+
+
+# Large ones
+
+HOSTILE = b"[" + b"[]," * (LARGE // 3) + b"0]"
+
+
+def large(body: dict[str, Any], name: str = "x", value: bytes = HOSTILE) -> bytes:
+    return written(body)[:-1] + b',"%b":%b}' % (name.encode(), value)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_of_a_large_body_of_nangos_the_known_members_are_kept(name: str):
+    body = large({**OWN[name], "error": f"token={SHORT} is no good"})
+    kept = stored_large(body, PayloadPolicy.FULL)
+    assert len(kept) < 2000
+    assert SHORT.encode() not in kept
+    assert read(kept).key == read(body).key
+    assert read(kept).type == read(body).type
+    assert read(kept).tags == read(body).tags
+
+
+@pytest.mark.parametrize("error", ["text", {"type": "t", "description": "text"}])
+def test_a_large_error_text_is_kept_as_far_as_any_is(error: Any):
+    said = "The provider said no. " * 10_000
+    told = said if error == "text" else {**error, "description": said, "payload": [said]}
+    kept = json.loads(stored_large(written({**OWN["auth_refresh_failure"], "error": told}), PayloadPolicy.FULL))
+    text = kept["error"] if error == "text" else kept["error"]["description"]
+    assert text.startswith("The provider said no. The")
+    assert len(text) == 500
+
+
+def test_a_large_forwarded_body_follows_the_policy_too():
+    body = large(SAMPLES["forward_attributed"], "zzz")
+    assert stored_large(body, PayloadPolicy.FULL) is body
+    assert json.loads(stored_large(body, PayloadPolicy.REDACTED))["payload"] == [
+        dict.fromkeys(SAMPLES["forward_attributed"]["payload"][0], "[redacted]")
+    ]
+    big = large({k: v for k, v in SAMPLES["forward_attributed"].items() if k != "payload"}, "payload")
+    assert json.loads(stored_large(big, PayloadPolicy.REDACTED))["payload"] == "[redacted]"
+    assert read(stored_large(big, PayloadPolicy.NONE)).key == read(big).key
+    for raw in (HOSTILE, large({"a": SHORT}), b'"' + SHORT.encode() * LARGE + b'"'):
+        assert stored_large(raw, PayloadPolicy.FULL) is raw
+        assert stored_large(raw, PayloadPolicy.REDACTED) == b'"[redacted]"'
+        assert stored_large(raw, PayloadPolicy.NONE) == b"{}"
+
+
+def test_a_large_body_that_cannot_be_read_is_cut_where_it_says_it_is_nangos():
+    body = large({**OWN["auth_refresh_failure"], "error": f"token={SHORT}"}, value=HOSTILE + b"}")
+    kept = stored_large(body, PayloadPolicy.FULL)
+    assert SHORT.encode() not in kept
+    assert len(kept) <= 2000
+    assert read(kept).type == EventType.NANGO_UNHANDLED
+    other = b'{"a":' * 50_000
+    assert stored_large(other, PayloadPolicy.FULL) is other
+
+
+def test_hidden_says_so():
+    assert HIDDEN.encode() in at_rest(written({**OWN["auth_refresh_failure"], "error": f"token={SHORT}"}))
