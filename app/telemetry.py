@@ -12,7 +12,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 _SECRET_NAMES: Final = re.compile(
     r"token|secret|passw|passphrase|authorization|cookie|credential|(api|signing|private)[_-]?key", re.I
 )
-_URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^\s/]+@")  # up to the last @: some passwords hold one
+_URL: Final = re.compile(r"://([^\s/]++)")
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 WEBHOOKS = Counter("waylink_webhooks_total", "Webhook requests by environment and answer.", ["environment", "answer"])
@@ -131,7 +131,14 @@ def _redacted(name: str, value: Any) -> Any:
         return {escape_control(str(key)): _redacted(str(key), item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_redacted(name, item) for item in value]
-    return escape_control(_URL_PASSWORD.sub(r"\1:[hidden]@", str(value)))
+    return escape_control(_URL.sub(_without_password, str(value)))
+
+
+def _without_password(url: re.Match[str]) -> str:
+    """Up to the last @: some passwords hold one."""
+    user, colon, rest = url[1].partition(":")
+    _, at, host = rest.rpartition("@")
+    return f"://{user}:[hidden]@{host}" if colon and at and "@" not in user else url[0]
 
 
 def escape_control(text: str) -> str:

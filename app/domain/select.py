@@ -7,7 +7,7 @@ from typing import Final
 _ASIDE: Final = re.compile(
     r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$""", re.DOTALL
 )
-_FIRST: Final = re.compile(r"\s*\(*\s*(select|with)\b", re.IGNORECASE)
+_FIRST: Final = re.compile(r"[\s(]*+(select|with)\b", re.IGNORECASE)
 _CHANGES: Final = re.compile(r"\b(insert|update|delete|merge|truncate|into|for\s+share)\b", re.IGNORECASE)
 _COLON: Final = re.compile(r"(?<!\\):")
 _PARAMETER: Final = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")

@@ -17,7 +17,7 @@ EMAIL_KEY: Final = "end_user_email"
 
 _KEY: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-./]*")
 _EMAIL: Final = re.compile(
-    r"[a-z0-9_'+-]+(?:\.[a-z0-9_'+-]+)*(?<!')@(?:[a-z0-9][a-z0-9-]*\.)+[a-z]{2,}", re.ASCII | re.IGNORECASE
+    r"[a-z0-9_'+-]++(?:\.[a-z0-9_'+-]++)*+(?<!')@(?:[a-z0-9][a-z0-9-]*+\.)++[a-z]{2,}+", re.ASCII | re.IGNORECASE
 )
 
 
@@ -83,7 +83,11 @@ def is_email(text: str) -> bool:
 
 def is_storable(text: str) -> bool:
     """False for NUL and lone surrogates: JSON carries them, PostgreSQL refuses them, so Nango answers 500."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _entry_fault(key: object, value: object) -> TagFault | None:

@@ -10,7 +10,7 @@ from app.errors import InvalidPattern
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_ADDRESS: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3}|[0-9a-fA-F:]*:[0-9a-fA-F:]*")
+_ADDRESS: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3}|[0-9a-fA-F]*+:[0-9a-fA-F:]*+")
 _LONGEST_IPV4: Final = 15
 _LONGEST: Final = 39  # eight groups of four digits; looked at before anything reads the text
 

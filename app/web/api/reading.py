@@ -22,9 +22,8 @@ JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
 READ_SECONDS: Final = 12.0  # for a whole body
 _MEMBER: Final = re.compile(r"(\w+)\[([^\[\]]+)\]")
-_PLACE: Final = re.compile(r" - at `(?:key in )?\$\.?(.*?)`$")
-_UNKNOWN: Final = re.compile(r"unknown field `(.*?)`")
-_MISSING: Final = re.compile(r"missing required field `(.*?)`")
+_UNKNOWN: Final = re.compile(r"unknown field `([^`]*+)`")
+_MISSING: Final = re.compile(r"missing required field `([^`]*+)`")
 
 Read = TypeVar("Read", bound=Struct)
 
@@ -136,10 +135,11 @@ def _converted(found: Mapping[str, Any], shape: type[Struct], noun: str) -> Stru
 
 def _wrong(wrong: msgspec.ValidationError, noun: str) -> Refusal:
     """msgspec's message names the place and the rule, and never the value."""
-    text = str(wrong)
-    place = _PLACE.search(text)
-    path, rule = (place[1] if place else ""), "invalid"
-    message = _PLACE.sub("", text)
+    message, _, place = str(wrong).rpartition(" - at `")
+    place = place.removeprefix("key in ")
+    if not (place.startswith("$") and place.endswith("`")):
+        message, place = str(wrong), ""
+    path, rule = place.removeprefix("$").removeprefix(".").removesuffix("`"), "invalid"
     for name, pattern in (("unknown", _UNKNOWN), ("missing", _MISSING)):
         if found := pattern.search(message):
             path, rule = ".".join(part for part in (path, found[1]) if part), name

@@ -94,18 +94,25 @@ class Api:
         access = await self.door.access(request)
         _check_scope(access, wanted)
         given: dict[str, Any] = {name: request.path_params[name] for name in wanted.parameters}
+        content = b""
         query = read_query(request.scope["query_string"], wanted.query)
         if wanted.query is not None:
             given["query"] = query
         if wanted.body is not None:
             check_content_type(request.headers.get("content-type", ""))
-            given["body"] = read_body(await read_content(request, wanted.body_limit), wanted.body)
+            content = await read_content(request, wanted.body_limit)
         if wanted.lines:
             check_content_type(request.headers.get("content-type", ""), JSON_LINES)
             given["lines"] = await read_content(request, wanted.body_limit)
         call = Call(access, self._context)
+
+        def work() -> bytes:
+            if wanted.body is not None:  # read here: a large one takes long, and the event loop takes webhooks
+                given["body"] = read_body(content, wanted.body)
+            return _encoded(wanted, wanted.run(call, **given))
+
         pool = self._nango_pool if wanted.asks_nango else self._database_pool
-        found = await pool.run(lambda: _encoded(wanted, wanted.run(call, **given)))
+        found = await pool.run(work)
         return Response(found, wanted.status, media_type=None if wanted.status == 204 else "application/json")
 
     def _check_host(self, request: Request) -> None:
