@@ -20,6 +20,7 @@ RECONCILE_LEASE: Final = timedelta(seconds=75)
 EDIT_DEADLINE: Final = timedelta(seconds=45)  # all calls to Nango of one operation; web closes a request after 60 s
 EDIT_LEASE: Final = timedelta(seconds=60)
 VISIBILITY_TIMEOUT: Final = timedelta(seconds=300)
+STATEMENT: Final = timedelta(seconds=20)  # one statement of a worker's in PostgreSQL
 DATABASE_SHARE: Final = timedelta(seconds=10)  # waiting for locks and commits around the outside call
 
 MAX_CLAIMS: Final = 5  # a row claimed this often without a result is given up: poison cannot loop

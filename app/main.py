@@ -20,7 +20,7 @@ from app.db.engine import connect
 from app.db.schema import require_current_unless_away
 from app.hints import Hints
 from app.settings import Settings
-from app.telemetry import get_logger
+from app.telemetry import STORING, get_logger
 from app.web import console
 from app.web.announcing import Announcer
 from app.web.api.endpoint import Context
@@ -34,7 +34,7 @@ from app.web.problems import problem
 from app.web.proxies import behind_proxies
 from app.web.record import IngestRecord
 from app.web.webhooks import PATH, WebhookEndpoint
-from app.web.writers import writers_for
+from app.web.writers import STATEMENT_SECONDS, writers_for
 from app.wiring import clients_of, means_of, policy_of
 
 log = get_logger(__name__)
@@ -57,14 +57,14 @@ class Waylink(Starlette):
 
 def create_app(settings: Settings) -> Waylink:
     """The whole web side for these settings. Nothing is connected before the lifespan starts."""
-    database = connect(settings.database)
+    database = connect(settings.database, statement_seconds=STATEMENT_SECONDS)
     broker = Broker.at("internal", settings.broker)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     store = GroupCommit(writers_for(database, window, utc_now), Announcer(broker))
     record = IngestRecord(database, settings.environments, utc_now)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, broker)
-    health = Health(database, broker, api.door, open_metrics=settings.open_metrics)
+    health = Health(database, broker, api.door, lambda: store.storing, open_metrics=settings.open_metrics)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -72,6 +72,7 @@ def create_app(settings: Settings) -> Waylink:
             log.error("database_away", problem=away, then="webhooks are held as long as may be, until it is back")
         store.start()
         record.start()
+        STORING.set_function(lambda: float(store.storing))
         log.info("web_started", environments=sorted(settings.environments), database=database.engine.dialect.name)
         try:
             yield

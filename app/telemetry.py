@@ -19,6 +19,7 @@ WEBHOOKS = Counter("waylink_webhooks_total", "Webhook requests by environment an
 SENDER_FAILURES = Gauge(
     "waylink_sender_failures", "Refusals of the last 10 s that Nango's breaker may count.", ["environment"]
 )
+STORING = Gauge("waylink_storing", "1 while webhooks are stored as they should be, 0 while they are held or refused.")
 WEBHOOK_KEYS = Counter(
     "waylink_webhook_keys_total", "Verified webhooks by the name of the key that signed them.", ["environment", "key"]
 )

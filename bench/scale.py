@@ -19,6 +19,7 @@ from typing import ClassVar, Final
 
 from sqlalchemy import Connection, text
 
+from app.db.driver import unbounded
 from app.db.engine import Database, connect
 from app.db.models import Base
 from app.deadlines import BATCH
@@ -171,10 +172,9 @@ def fill(database: Database, events: int) -> None:
     """Replace what the database holds by `events` events and what belongs to them."""
     tables = _copies(events)
     with database.engine.connect() as connection:
-        with connection.begin():
+        with connection.begin(), unbounded(connection):
             # Foreign keys hold by construction; checking each would take most of the time.
             connection.execute(text("SET LOCAL session_replication_role = replica"))
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
             names = ", ".join(one.table for one in tables)
             for one in tables:
                 first = f"CREATE TEMP TABLE first_{one.table} AS SELECT * FROM {one.table} ORDER BY 1 LIMIT 1"
@@ -182,7 +182,7 @@ def fill(database: Database, events: int) -> None:
             connection.execute(text(f"TRUNCATE {names} CASCADE"))
             for one in tables:
                 _copy(connection, one)
-        with connection.begin():
+        with connection.begin(), unbounded(connection):
             connection.execute(text("ANALYZE"))
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("CHECKPOINT"))

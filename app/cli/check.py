@@ -19,7 +19,7 @@ from app.configuration import load
 from app.db import routes as route_rows
 from app.db.application import reason
 from app.db.engine import connect, sqlite_file, unverified
-from app.db.schema import require_current
+from app.db.schema import require_current, takes_writes
 from app.domain.answering import COLUMNS
 from app.domain.budget import Priority
 from app.domain.webhook_settings import remarks
@@ -90,6 +90,9 @@ def _database(settings: Settings) -> Finding:
         kind = database.engine.dialect.name
         try:
             require_current(database)
+            with database.read() as session:
+                if not takes_writes(session):
+                    return Finding("database", "bad", f"{kind} takes no writes: it is read-only, or a standby")
         except DatabaseNotMigrated as behind:
             return Finding("database", "bad", str(behind))
         except SQLAlchemyError as away:

@@ -21,7 +21,7 @@ from app.db import figures, key_uses, reconciliations, rejections
 from app.db.engine import connect
 from app.db.models import Rejection, SigningKeyUse
 from app.db.reconciliations import Run
-from app.db.schema import require_current
+from app.db.schema import require_current, takes_writes
 from app.deadlines import EDIT_LEASE, EVENT_LEASE
 from app.domain import breaker
 from app.domain.breaker import Breaker
@@ -35,6 +35,8 @@ OVERDUE: Final = timedelta(seconds=60)  # due work that nobody took for so long
 RECENT: Final = timedelta(hours=24)  # of failed events and discarded jobs
 PERIODS: Final = 3  # of reconciling, without a run that completed
 HOUR: Final = timedelta(hours=1)  # of rejections
+NOT_STORED: Final = {"overload", "fault"}  # causes of rejections: a webhook was right, and is not in the database
+NEWS: Final = timedelta(minutes=2)  # of webhooks that could not be stored
 BREAKER_OPEN: Final = timedelta(seconds=60)  # how long Nango's breaker stays open (CONTRACT 1.6)
 
 
@@ -83,7 +85,7 @@ def _database_checks(settings: Settings, now: datetime) -> list[Check]:
             require_current(database)
             with database.read() as session:
                 return [
-                    Check("database", True, "answers", kind),
+                    _database_check(kind, writable=takes_writes(session)),
                     *_event_checks(session, now),
                     *_job_checks(session, now),
                     *_sender_checks(session, settings.environments, now),
@@ -96,6 +98,12 @@ def _database_checks(settings: Settings, now: datetime) -> list[Check]:
             return [Check("database", False, "not migrated", str(behind))]
         except SQLAlchemyError as away:
             return [Check("database", False, "away", f"{kind} does not answer: {type(away).__name__}")]
+
+
+def _database_check(kind: str, *, writable: bool) -> Check:
+    if writable:
+        return Check("database", True, "answers", kind)
+    return Check("database", False, "read-only", f"{kind} takes no writes: webhooks are not stored, no work is done")
 
 
 def _budget_checks(settings: Settings) -> Iterator[Check]:
@@ -134,6 +142,9 @@ def _job_checks(session: Session, now: datetime) -> Iterator[Check]:
 
 def _sender_checks(session: Session, environments: Environments, now: datetime) -> Iterator[Check]:
     hour = rejections.newest(session, since=rejections.minute_of(now - HOUR))
+    lost = [one for one in hour if one.cause in NOT_STORED and one.last_at >= now - NEWS]
+    words = "webhooks of the last minutes that could not be stored, whatever their sender did then" if lost else ""
+    yield Check("storing", not lost, sum(one.count for one in lost), words)
     for name in environments:
         peak = _peak([one for one in hour if one.environment == name and one.last_at >= now - BREAKER_OPEN])
         state = breaker.judge(peak)

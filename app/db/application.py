@@ -1,9 +1,6 @@
 """The application's own database, asked by the operator's two SELECTs: read-only, within a time-out, its own pool."""
 
-import os
-import socket
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -15,10 +12,12 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
+from app.db.driver import bound
 from app.db.engine import POSTGRES_ARGUMENTS
 from app.domain.select import bare, parameters
 
 CONNECT_SECONDS: Final = 2
+BEYOND_SERVER: Final = 1.0  # how much longer than PostgreSQL lets a query run its answer is waited for
 DRIVERS: Final = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
 _STEPS: Final = 1000  # of SQLite's machine between two looks at the clock
 
@@ -89,6 +88,7 @@ def _postgres(url: URL, timeout: float, pool_size: int) -> Engine:
             "options": f"{given} {options}".strip(),
         },
     )
+    bound(engine, seconds=timeout + BEYOND_SERVER)
     return engine.execution_options(postgresql_readonly=True)
 
 
@@ -119,27 +119,14 @@ def _query_only(connection: sqlite3.Connection, _record: object) -> None:
 
 @contextmanager
 def _within(connection: Connection, seconds: float) -> Iterator[None]:
-    """End what takes longer: PostgreSQL does so itself, unless it stands still; SQLite has to be told."""
+    """End what takes longer on SQLite, which has to be told; PostgreSQL and `driver` see to it themselves."""
     driver: Any = connection.connection.dbapi_connection
-    if isinstance(driver, sqlite3.Connection):
-        ends_at = time.monotonic() + seconds
-        driver.set_progress_handler(lambda: time.monotonic() > ends_at, _STEPS)
-        try:
-            yield
-        finally:
-            driver.set_progress_handler(None, 0)
+    if not isinstance(driver, sqlite3.Connection):
+        yield
         return
-    cut = threading.Timer(seconds + 1, _cut, [driver])
-    cut.daemon = True
-    cut.start()
+    ends_at = time.monotonic() + seconds
+    driver.set_progress_handler(lambda: time.monotonic() > ends_at, _STEPS)
     try:
         yield
     finally:
-        cut.cancel()
-
-
-def _cut(driver: Any) -> None:
-    """Wake whoever waits for an answer on this connection; nobody else would."""
-    if not driver.closed:
-        with socket.socket(fileno=os.dup(driver.fileno())) as same:
-            same.shutdown(socket.SHUT_RDWR)
+        driver.set_progress_handler(None, 0)

@@ -1,87 +1,185 @@
-"""A prepared statement of PostgreSQL's from the event loop, in one round trip, past psycopg's cursors.
+"""Prepared statements of PostgreSQL's from the event loop, in one round trip each, past psycopg's cursors.
 
 Ingest commits some hundreds of times a second, with a batch each. A cursor that adapts, prepares and waits by
 generators was measured to cost more than what it sends. What is left of psycopg here is its binding of libpq.
+
+No wait rests on one event. A loop may tell of a socket once and never again: over TCP, uvloop calls a reader a single
+time when a connection ends by a reset. So libpq is asked again every LOOK_SECONDS, a message that ends the session ends
+the wait, and a caller that gives up (by cancelling) leaves a connection that is closed.
 """
 
 import asyncio
+import os
+import socket
 import struct
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn, PGresult
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
+
+from app.db.driver import BoundedConnection
+
+LOOK_SECONDS: Final = 0.5
 
 UUIDS, TEXTS, BYTES, TIMES, COUNTS = 2950, 25, 17, 1184, 23  # PostgreSQL's numbers of the types, for arrays of them
 _BINARY: Final = 1
 _HEAD: Final = struct.Struct("!iiIii")  # dimensions, whether there are nulls, type, length, first index
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_DONE: Final = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
+_LAST_WORDS: Final = {b"FATAL", b"PANIC"}  # severities after which the server says nothing more
+
+
+class LoopConnection:
+    """A connection whose answers are awaited on the event loop, one at a time. Every statement commits."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self.libpq = driver.pgconn
+        self.lost: psycopg.Error | None = None
+        self._driver = driver
+        self._loop = asyncio.get_running_loop()
+        # A descriptor of our own: libpq closes its own when it likes, and the number would soon be another socket's.
+        self._socket = socket.socket(fileno=os.dup(self.libpq.socket))
+        self._answers: list[PGresult] = []
+        self._done: asyncio.Future[None] | None = None  # while an answer is awaited
+        self._look: asyncio.TimerHandle | None = None
+        self._writing = False
+        self._loop.add_reader(self._socket, self._read)
+
+    async def answer(self) -> PGresult:
+        """What the server says to what was sent last. Raises psycopg.Error; the connection may be `lost` then."""
+        self._answers, self._done = [], self._loop.create_future()
+        self._look = self._loop.call_later(LOOK_SECONDS, self._look_again)
+        try:
+            self._write()
+            self._collect()  # where sending failed, libpq has read what there was
+            await self._done
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        finally:
+            self._done = None
+            self._look.cancel()
+        for answer in self._answers:
+            if answer.status not in _DONE:
+                raise error_from_result(answer)
+        return self._answers[-1]
+
+    def close(self) -> None:
+        """At once, whatever its state; whoever waits for an answer is told."""
+        self._lose(psycopg.OperationalError("the connection was closed"))
+
+    def _lose(self, why: psycopg.Error) -> None:
+        if self.lost is None:
+            self.lost = why
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket.close()
+            self._driver.close()  # libpq's socket does not block: a last word that does not fit is not waited for
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(self.lost)
+
+    def _read(self) -> None:
+        if self.lost is not None:
+            return
+        try:
+            self.libpq.consume_input()
+            self._collect()
+            if self.lost is None and (self._done is None or not self._done.done()):
+                self.libpq.consume_input()  # an end behind the message that announced it, which no event may tell of
+                self._collect()
+        except psycopg.Error as failed:
+            self._lose(failed)
+
+    def _write(self) -> None:
+        try:
+            unsent = self.libpq.flush()
+        except psycopg.Error as failed:
+            self._lose(failed)
+            return
+        if unsent and not self._writing:
+            self._loop.add_writer(self._socket, self._write)
+        elif self._writing and not unsent:
+            self._loop.remove_writer(self._socket)
+        self._writing = bool(unsent)
+
+    def _collect(self) -> None:
+        """Take the answers that are complete, until the one that is awaited is."""
+        while self.lost is None and self._done is not None and not self._done.done() and not self.libpq.is_busy():
+            answer = self.libpq.get_result()
+            if answer is None:
+                self._done.set_result(None)
+                return
+            self._answers.append(answer)
+            if answer.status not in _DONE and answer.error_field(DiagnosticField.SEVERITY_NONLOCALIZED) in _LAST_WORDS:
+                self._lose(error_from_result(answer))
+
+    def _look_again(self) -> None:
+        if self.lost is None:
+            self._write()
+            self._read()
+        if self._done is not None and not self._done.done():
+            self._look = self._loop.call_later(LOOK_SECONDS, self._look_again)
+
+
+async def open_connection(arguments: Mapping[str, Any]) -> LoopConnection:
+    """Connect with libpq's parameters. Raises psycopg.Error, within `connect_timeout` for each address.
+
+    In a thread: names are resolved, certificates read and keys agreed upon there, and its waits need no event of a
+    loop. Who stops waiting gets no connection, and none is left open.
+    """
+    connected: Future[psycopg.Connection[Any]] = Future()
+
+    def connect() -> None:
+        try:
+            driver = BoundedConnection.connect(**arguments, autocommit=True)
+        except Exception as failed:  # noqa: BLE001 - of whatever class, it is the caller's
+            with suppress(InvalidStateError):
+                connected.set_exception(failed)
+            return
+        try:
+            connected.set_result(driver)
+        except InvalidStateError:  # given up meanwhile
+            driver.close()
+
+    threading.Thread(target=connect, name="connect", daemon=True).start()  # not of a pool: those are waited for at exit
+    try:
+        return LoopConnection(await asyncio.wrap_future(connected))
+    except asyncio.CancelledError:
+        if not connected.cancel() and connected.exception() is None:
+            connected.result().close()
+        raise
 
 
 @dataclass(slots=True)
 class Statement:
-    """One statement of a connection that commits each. Made anew with the connection, used by one task at a time."""
+    """One statement of a connection. Made anew with the connection, used by one task at a time."""
 
-    connection: psycopg.AsyncConnection
+    connection: LoopConnection
     name: bytes
     sql: bytes
     _prepared: bool = field(default=False, init=False)
 
     async def run(self, *parameters: bytes) -> list[list[bytes]]:
         """The rows of its answer, all in PostgreSQL's binary form, as the parameters are. Raises psycopg.Error."""
-        libpq = self.connection.pgconn
+        libpq = self.connection.libpq
         if not self._prepared:
             libpq.send_prepare(self.name, self.sql)
-            await _answer(libpq)
+            await self.connection.answer()
             self._prepared = True
         libpq.send_query_prepared(self.name, parameters, [_BINARY] * len(parameters), _BINARY)
-        answer = await _answer(libpq)
+        answer = await self.connection.answer()
         return [
             [answer.get_value(row, column) or b"" for column in range(answer.nfields)] for row in range(answer.ntuples)
         ]
-
-
-async def _answer(libpq: PGconn) -> PGresult:
-    """What the server says to what was sent last."""
-    loop, socket = asyncio.get_running_loop(), libpq.socket
-    done: asyncio.Future[None] = loop.create_future()
-    answers: list[PGresult] = []
-
-    def read() -> None:
-        try:
-            libpq.consume_input()
-            while not libpq.is_busy():
-                answer = libpq.get_result()
-                if answer is None:
-                    done.set_result(None)
-                    loop.remove_reader(socket)
-                    return
-                answers.append(answer)
-        except psycopg.Error as failed:
-            done.set_exception(failed)
-            loop.remove_reader(socket)
-
-    def write() -> None:
-        if done.done() or not libpq.flush():
-            loop.remove_writer(socket)
-
-    loop.add_reader(socket, read)
-    try:
-        if libpq.flush():
-            loop.add_writer(socket, write)
-        await done
-    finally:
-        loop.remove_reader(socket)
-        loop.remove_writer(socket)
-    for answer in answers:
-        if answer.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
-            raise error_from_result(answer)
-    return answers[-1]
 
 
 def array(kind: int, items: Sequence[bytes]) -> bytes:

@@ -12,13 +12,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.types import DateTime, TypeDecorator
 
+from app.db.driver import bound, ping_first
+
 SQLITE_BUSY_SECONDS: Final = 10
-# A dead server must show within the hold time of a webhook, not after the kernel's minutes.
+STATEMENT_SECONDS: Final = 60.0
 POSTGRES_OPTIONS: Final = (
-    "-c synchronous_commit=on -c timezone=UTC -c lock_timeout=10s -c statement_timeout=60s"
-    " -c idle_in_transaction_session_timeout=60s"
+    "-c synchronous_commit=on -c timezone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
 )
 
+# A dead server must show within the hold time of a webhook, not after the kernel's minutes.
 POSTGRES_ARGUMENTS: Final = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
@@ -54,18 +56,14 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Database:
     """Hands out short units of work. `write` commits at the end of the block or rolls back on an error."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, driver_arguments: dict[str, Any] | None = None) -> None:
         self.engine = engine
+        self.driver_arguments = driver_arguments or {}  # libpq's, for what goes past SQLAlchemy
         self._sessions = sessionmaker(engine, expire_on_commit=False)
 
     @property
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
-
-    @property
-    def driver_arguments(self) -> dict[str, Any]:
-        """What psycopg connects with, for the one statement that goes past SQLAlchemy."""
-        return {**self.engine.dialect.create_connect_args(self.engine.url)[1], **_postgres_arguments(self.engine.url)}
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -85,8 +83,12 @@ class Database:
         self.engine.dispose()
 
 
-def connect(url: str, *, pool_size: int = 5) -> Database:
-    """Open a database by SQLAlchemy URL. Nothing is connected until first use."""
+def connect(url: str, *, pool_size: int = 5, statement_seconds: float = STATEMENT_SECONDS) -> Database:
+    """Open a database by SQLAlchemy URL. Nothing is connected until first use.
+
+    statement_seconds: how long PostgreSQL lets a statement run, unless the URL says otherwise. Its answer is waited for
+    a little longer (`driver`).
+    """
     parsed = make_url(url)
     common: dict[str, Any] = {
         "json_serializer": lambda value: msgspec.json.encode(value).decode(),
@@ -100,15 +102,11 @@ def connect(url: str, *, pool_size: int = 5) -> Database:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return Database(engine)
-    engine = create_engine(
-        parsed,
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_pre_ping=True,
-        connect_args=_postgres_arguments(parsed),
-        **common,
-    )
-    return Database(engine)
+    arguments = _postgres_arguments(parsed, statement_seconds)
+    engine = create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, connect_args=arguments, **common)
+    bound(engine)
+    ping_first(engine)
+    return Database(engine, {**engine.dialect.create_connect_args(parsed)[1], **arguments})
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -129,10 +127,12 @@ def unverified(url: str) -> str | None:
     return "the server is not verified: sslmode=verify-full&sslrootcert=system in its URL does that"
 
 
-def _postgres_arguments(url: URL) -> dict[str, Any]:
+def _postgres_arguments(url: URL, statement_seconds: float) -> dict[str, Any]:
     """Ours, and what the operator's URL says instead or beside them."""
     theirs = {name: value for name, value in url.query.items() if name in POSTGRES_ARGUMENTS}
-    return {**POSTGRES_ARGUMENTS, **theirs, "options": f"{POSTGRES_OPTIONS} {url.query.get('options', '')}".strip()}
+    limit = f"-c statement_timeout={round(statement_seconds * 1000)}"
+    options = f"{POSTGRES_OPTIONS} {limit} {url.query.get('options', '')}".strip()
+    return {**POSTGRES_ARGUMENTS, **theirs, "options": options}
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from app.db.engine import Database
 from app.errors import DatabaseNotMigrated
@@ -34,6 +35,14 @@ def require_current(database: Database) -> None:
     found, expected = current(database), head()
     if found != expected:
         raise DatabaseNotMigrated(found=found, expected=expected)
+
+
+def takes_writes(session: Session) -> bool:
+    """Whether the server takes writes: not one that is read-only by its settings, or a standby."""
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        return True
+    return bool(connection.scalar(text("SHOW transaction_read_only")) == "off")
 
 
 def require_current_unless_away(database: Database) -> str | None:

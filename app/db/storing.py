@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.db.at_once import BYTES, COUNTS, TEXTS, TIMES, UUIDS, Statement, array, moment
+from app.db.at_once import BYTES, COUNTS, TEXTS, TIMES, UUIDS, LoopConnection, Statement, array, moment
 from app.domain.states import EventState, Origin
 
 Key = tuple[str, bytes]  # environment, fingerprint
@@ -101,12 +101,18 @@ WHERE id = ?3
 """  # noqa: S608 - nothing but constants of ours is put in
 
 
+# A real write and commit that changes nothing: a server that is read-only, a full disk or a lock refuses it.
+PROBE: Final = "UPDATE alembic_version SET version_num = version_num"
+
+
 class PostgresStore:
     """The statements on one connection, for the event loop: one round trip each, no thread, committed at once."""
 
-    def __init__(self, connection: psycopg.AsyncConnection) -> None:
+    def __init__(self, connection: LoopConnection) -> None:
+        self.connection = connection
         self._store = Statement(connection, b"waylink_store", _POSTGRESQL_STORE.encode())
         self._repeat = Statement(connection, b"waylink_repeat", _POSTGRESQL_REPEAT.encode())
+        self._probe = Statement(connection, b"waylink_probe", PROBE.encode())
 
     async def store(self, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, UUID]:
         """Answers the events that were there before, for those whose window is still open. Raises psycopg.Error."""
@@ -125,6 +131,10 @@ class PostgresStore:
         """Note repeated deliveries of these events."""
         ids, counts = array(UUIDS, [one.bytes for one in times]), [count.to_bytes(4) for count in times.values()]
         await self._repeat.run(ids, array(COUNTS, counts), moment(now))
+
+    async def probe(self) -> None:
+        """Commit a write that changes nothing. Raises psycopg.Error."""
+        await self._probe.run()
 
 
 def store(session: Session, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, UUID]:

@@ -6,6 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
+from app.db.driver import unbounded
 from app.db.engine import Database
 from app.db.schema import MIGRATIONS, head
 
@@ -20,10 +21,9 @@ def upgrade(database: Database) -> str:
             # SQLite's own write lock serializes: the whole upgrade is one BEGIN IMMEDIATE.
             with connection.begin():
                 return _upgrade(connection)
-        with connection.begin():
-            # An index on a large table takes its time, and so does another host's upgrade.
+        # An index on a large table takes its time, and so does another host's upgrade.
+        with connection.begin(), unbounded(connection):
             connection.execute(text("SET LOCAL lock_timeout = 0"))
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
             return _upgrade(connection)
 

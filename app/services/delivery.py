@@ -13,7 +13,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Raw
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.broker import Broker
@@ -244,7 +243,7 @@ class Deliverer:
             with self.database.write() as session:
                 return _counted(record(session, self.alerts, outcomes, now=self.clock()))
         except Exception as problem:
-            if isinstance(problem, OperationalError) or len(outcomes) == 1:
+            if is_away(problem) or len(outcomes) == 1:
                 jobs = [show(JOB, one.handover.job.id) for one in outcomes]
                 log.error("outcomes_lost", jobs=jobs[:10], count=len(jobs), exc_info=problem)
                 return Delivered()

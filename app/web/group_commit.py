@@ -7,11 +7,12 @@ Nango drops everything for a minute after six quick failures (CONTRACT 1.6).
 """
 
 import asyncio
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from app.db.storing import NewDelivery
 from app.deadlines import BATCH
@@ -28,7 +29,11 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 RETRY_SECONDS: Final = 0.25
 SUSPICIOUS: Final = 4  # refusals of a batch by a database that is there: it may be because of one row
 OVERDUE_SECONDS: Final = 1.0  # between two looks for requests that a stuck commit keeps too long
+SLOW_SECONDS: Final = 2.0  # a commit that takes longer is not storing as it should
+PROBE_SECONDS: Final = 1.0  # between two tries whether the database takes commits again, while nobody waits for one
 STOP_SECONDS: Final = 3.0  # for what is under way when the process is told to stop
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -54,6 +59,7 @@ class _Lane:
 
     writer: Writer
     taken: list[_Waiting] = field(default_factory=list)  # the batch that is under way
+    since: float | None = None  # when the writer was given what it is at, on the monotonic clock
     task: asyncio.Task[None] | None = None
 
 
@@ -72,6 +78,17 @@ class GroupCommit:
     _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _stopping: bool = field(default=False, init=False)
     _away_since: float | None = field(default=None, init=False)
+    _probing: bool = field(default=False, init=False)
+
+    @property
+    def storing(self) -> bool:
+        """Whether webhooks are stored as they should be, as far as is known: the last commit succeeded, and none has
+        been under way for long.
+        """
+        if self._away_since is not None:
+            return False
+        slow = time.monotonic() - SLOW_SECONDS
+        return all(lane.since is None or lane.since > slow for lane in self._lanes)
 
     def start(self) -> None:
         self.announcer.start()
@@ -141,15 +158,15 @@ class GroupCommit:
             if not self._may_begin():
                 if self._stopping:
                     return  # whoever is at work takes the rest
-                self._work.clear()
-                self._idle += 1
-                await self._work.wait()
-                self._idle -= 1
+                if self._away_since is None or self._waiting or self._under_way or self._probing:
+                    await self._rest()
+                else:
+                    await self._probe(lane)
                 continue
             lane.taken = batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
             self._under_way += len(batch)
             try:
-                receipts = await self._committed(lane, batch)
+                receipts = await self._within(lane, lane.writer.store([one.delivery for one in batch]))
             except DatabaseUnavailable as away:
                 refusals = refusals + 1 if away.answered else 0
                 if refusals < SUSPICIOUS:
@@ -166,12 +183,46 @@ class GroupCommit:
                 self._under_way -= len(batch)
                 lane.taken = []
 
-    async def _committed(self, lane: _Lane, batch: Sequence[_Waiting]) -> list[Receipt]:
-        """Commit. A frozen database may not answer for long; nobody is kept waiting for it."""
-        commit = asyncio.ensure_future(lane.writer.store([one.delivery for one in batch]))
-        while not (await asyncio.wait([commit], timeout=OVERDUE_SECONDS))[0]:
-            self._give_up_overdue()
-        return commit.result()
+    async def _rest(self) -> None:
+        """Until there is work."""
+        self._work.clear()
+        self._idle += 1
+        try:
+            await self._work.wait()
+        finally:
+            self._idle -= 1
+
+    async def _probe(self, lane: _Lane) -> None:
+        """Storing failed, and nobody waits any more whose webhook would show that it works again: try by ourselves."""
+        self._probing = True
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                return await self._rest()
+        except TimeoutError:
+            await self._probe_now(lane)
+        finally:
+            self._probing = False
+
+    async def _probe_now(self, lane: _Lane) -> None:
+        try:
+            await self._within(lane, lane.writer.probe())
+        except DatabaseUnavailable:
+            return
+        except Exception:  # this loop has to outlive whatever a driver comes up with
+            log.exception("probe_failed", then="it is tried again")
+            return
+        self._is_back()
+
+    async def _within(self, lane: _Lane, work: Coroutine[Any, Any, T]) -> T:
+        """What the writer answers. A frozen database may not answer for long; nobody is kept waiting for it."""
+        lane.since = time.monotonic()
+        try:
+            task = asyncio.ensure_future(work)
+            while not (await asyncio.wait([task], timeout=OVERDUE_SECONDS))[0]:
+                self._give_up_overdue()
+            return task.result()
+        finally:
+            lane.since = None
 
     def _give_up_overdue(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -202,7 +253,7 @@ class GroupCommit:
         held: list[_Waiting] = []
         for place, one in enumerate(batch):
             try:
-                receipts = await self._committed(lane, [one])
+                receipts = await self._within(lane, lane.writer.store([one.delivery]))
             except DatabaseUnavailable as away:
                 held.append(one)
                 if len(held) == SUSPICIOUS or not away.answered:  # not the rows, after all
@@ -218,9 +269,7 @@ class GroupCommit:
 
     def _answer(self, batch: Sequence[_Waiting], receipts: Sequence[Receipt]) -> None:
         now = asyncio.get_running_loop().time()
-        if self._away_since is not None:
-            log.warning("database_back", seconds=round(now - self._away_since, 1))
-            self._away_since = None
+        self._is_back()
         answers: Counter[tuple[str, bool]] = Counter()
         for one, receipt in zip(batch, receipts, strict=True):
             self._settle(one, receipt)
@@ -229,3 +278,9 @@ class GroupCommit:
             WEBHOOKS.labels(environment, "duplicate" if duplicate else "stored").inc(count)
         STORE_SECONDS.observe(now - batch[0].since)
         self.announcer.announce(receipt.event_id for receipt in receipts)
+
+    def _is_back(self) -> None:
+        if self._away_since is not None:
+            seconds = asyncio.get_running_loop().time() - self._away_since
+            log.warning("database_back", seconds=round(seconds, 1))
+            self._away_since = None

@@ -13,13 +13,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from app.broker import Broker
 from app.db.engine import Database
-from app.db.schema import require_current
+from app.db.schema import require_current, takes_writes
 from app.domain.access import Scope
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
 from app.web.api.door import Door
 from app.web.api.problems import FORBIDDEN, Refusal
 
 CHECK_SECONDS: Final = 3.0
+_READY: Final = {"ok", "newer"}
 _PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
 
@@ -30,6 +31,7 @@ class Health:
     database: Database
     broker: Broker
     door: Door
+    storing: Callable[[], bool]  # whether webhooks are being stored, as the process itself has seen
     open_metrics: bool = False
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="health"))
     _looking: dict[str, asyncio.Future[str]] = field(default_factory=dict)
@@ -38,12 +40,17 @@ class Health:
         return PlainTextResponse("ok\n")
 
     async def readyz(self, _request: Request) -> Response:
-        """200 when database, schema and broker are there; otherwise 503. Webhooks are stored without the broker."""
+        """200 when the database stores webhooks, schema and broker are there; otherwise 503.
+
+        Webhooks are stored without the broker.
+        """
         database, broker = await asyncio.gather(
-            self._checked("database", lambda: require_current(self.database)),
-            self._checked("broker", self.broker.ping),
+            self._checked("database", lambda: _database(self.database)),
+            self._checked("broker", lambda: _broker(self.broker)),
         )
-        ready = database in {"ok", "newer"} and broker == "ok"
+        if database in _READY and not self.storing():
+            database = "not storing"
+        ready = database in _READY and broker == "ok"
         return JSONResponse({"ready": ready, "database": database, "broker": broker}, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
@@ -56,11 +63,11 @@ class Health:
                 return Refusal(FORBIDDEN, "This needs a token of the scope `viewer`, and not of a team.").response()
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    async def _checked(self, what: str, check: Callable[[], None]) -> str:
+    async def _checked(self, what: str, check: Callable[[], str]) -> str:
         """One look at a time, shared by all who ask meanwhile: whoever is frozen keeps one thread, and no more."""
         looking = self._looking.get(what)
         if looking is None or looking.done():
-            looking = asyncio.get_running_loop().run_in_executor(self._threads, _word, check)
+            looking = asyncio.get_running_loop().run_in_executor(self._threads, check)
             self._looking[what] = looking
         done, _ = await asyncio.wait([looking], timeout=CHECK_SECONDS)
         return looking.result() if done else "unreachable"
@@ -72,12 +79,21 @@ def _is_local(request: Request) -> bool:
     return not proxied and request.client is not None and request.client.host in {"127.0.0.1", "::1"}
 
 
-def _word(check: Callable[[], None]) -> str:
+def _database(database: Database) -> str:
     try:
-        check()
+        require_current(database)
+        with database.read() as session:
+            return "ok" if takes_writes(session) else "read-only"
     except DatabaseNotMigrated as other:
         # While an upgrade is under way the old processes serve on, on a schema that is ahead of them.
         return "newer" if other.newer else "not migrated"
-    except (SQLAlchemyError, BrokerUnavailable):
+    except SQLAlchemyError:
+        return "unreachable"
+
+
+def _broker(broker: Broker) -> str:
+    try:
+        broker.ping()
+    except BrokerUnavailable:
         return "unreachable"
     return "ok"

@@ -5,34 +5,44 @@ took Python's lock back after each, while the event loop held it: ARCHITECTURE.m
 """
 
 import asyncio
-import os
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import psycopg
+from sqlalchemy import text
 
-from app.db.engine import Database
-from app.db.storing import NewDelivery, PostgresStore, has_answered, is_away
+from app.db.at_once import LoopConnection, open_connection
+from app.db.engine import SQLITE_BUSY_SECONDS, Database
+from app.db.storing import PROBE, NewDelivery, PostgresStore, has_answered, is_away
 from app.errors import DatabaseUnavailable
 from app.services import intake
 from app.services.intake import Receipt
 
-STUCK_SECONDS: Final = 15.0  # longer than any request is held: then nobody waits for this commit any more
+# Less than a request is held: what waited for a connection that died silently is stored over another one.
+STUCK_SECONDS: Final = 8.0
+STATEMENT_SECONDS: Final = STUCK_SECONDS - 1  # in the server: what is given up here does not go on there
+STUCK_FILE_SECONDS: Final = SQLITE_BUSY_SECONDS + 5.0  # SQLite itself gives up earlier, unless the disk stands still
+
+T = TypeVar("T")
 
 
 class Writer(Protocol):
-    """Commits one batch at a time. Raises DatabaseUnavailable when trying again later may help."""
+    """Commits one batch at a time, each within a bound. Raises DatabaseUnavailable when trying again later may help."""
 
     async def store(self, deliveries: Sequence[NewDelivery]) -> list[Receipt]: ...
 
-    def cut(self) -> None:
-        """Give up the commit that is under way, if that can be done: it ends with DatabaseUnavailable."""
+    async def probe(self) -> None:
+        """Commit a write that changes nothing, the way deliveries are committed. Raises as `store` does."""
 
-    async def close(self) -> None: ...
+    def cut(self) -> None:
+        """Give up what is under way, if anything is: it ends at once with DatabaseUnavailable. Never fails."""
+
+    async def close(self) -> None:
+        """At once, whatever the state of the database."""
 
 
 def writers_for(database: Database, window: timedelta, clock: Callable[[], datetime]) -> list[Writer]:
@@ -47,6 +57,28 @@ def writer_for(database: Database, window: timedelta, clock: Callable[[], dateti
 
 
 @dataclass(slots=True)
+class _Bound:
+    """The bound on what a writer does now. It ends the wait by itself: whatever is waited for need not notice."""
+
+    _now: asyncio.Timeout | None = field(default=None, init=False)
+
+    async def run(self, work: Awaitable[T], seconds: float) -> T:
+        """Its result. Raises DatabaseUnavailable after that many seconds, or when it is cut."""
+        try:
+            async with asyncio.timeout(seconds) as self._now:
+                return await work
+        except TimeoutError as late:
+            raise DatabaseUnavailable(late) from late
+        finally:
+            self._now = None
+
+    def cut(self) -> None:
+        if self._now is not None:
+            with suppress(RuntimeError):  # it is ending already
+                self._now.reschedule(0)
+
+
+@dataclass(slots=True)
 class ThreadWriter:
     """One transaction of the synchronous data layer in a thread of its own."""
 
@@ -56,24 +88,37 @@ class ThreadWriter:
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="commit"), init=False
     )
+    _bound: _Bound = field(default_factory=_Bound, init=False)
 
     async def store(self, deliveries: Sequence[NewDelivery]) -> list[Receipt]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._commit, deliveries)
+        return await self._run(lambda: self._commit(deliveries))
 
-    def _commit(self, deliveries: Sequence[NewDelivery]) -> list[Receipt]:
+    async def probe(self) -> None:
+        await self._run(self._probe)
+
+    def cut(self) -> None:
+        """The thread goes on, and what it commits later is stored all the same."""
+        self._bound.cut()
+
+    async def close(self) -> None:
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[], T]) -> T:
         try:
-            with self.database.write() as session:
-                return intake.store(session, deliveries, window=self.window, now=self.clock())
+            done = asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await self._bound.run(done, STUCK_FILE_SECONDS)
         except Exception as failed:
             if is_away(failed):
                 raise DatabaseUnavailable(failed) from failed
             raise
 
-    def cut(self) -> None:
-        """SQLite itself gives up when the lock stays taken (SQLITE_BUSY_SECONDS)."""
+    def _commit(self, deliveries: Sequence[NewDelivery]) -> list[Receipt]:
+        with self.database.write() as session:
+            return intake.store(session, deliveries, window=self.window, now=self.clock())
 
-    async def close(self) -> None:
-        self._thread.shutdown(wait=False)
+    def _probe(self) -> None:
+        with self.database.write() as session:
+            session.execute(text(PROBE))
 
 
 @dataclass(slots=True)
@@ -83,37 +128,41 @@ class LoopWriter:
     database: Database
     window: timedelta
     clock: Callable[[], datetime]
-    _connection: psycopg.AsyncConnection | None = field(default=None, init=False)
     _store: PostgresStore | None = field(default=None, init=False)
+    _bound: _Bound = field(default_factory=_Bound, init=False)
 
     async def store(self, deliveries: Sequence[NewDelivery]) -> list[Receipt]:
-        stuck = asyncio.get_running_loop().call_later(STUCK_SECONDS, self.cut)
+        return await self._run(
+            lambda store: intake.store_at_once(store, deliveries, window=self.window, now=self.clock())
+        )
+
+    async def probe(self) -> None:
+        await self._run(PostgresStore.probe)
+
+    def cut(self) -> None:
+        self._bound.cut()
+
+    async def close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            store.connection.close()
+
+    async def _run(self, work: Callable[[PostgresStore], Awaitable[T]]) -> T:
         try:
-            if self._store is None:
-                self._connection = await self._connect()
-                self._store = PostgresStore(self._connection)
-            return await intake.store_at_once(self._store, deliveries, window=self.window, now=self.clock())
+            return await self._bound.run(self._on_connection(work), STUCK_SECONDS)
         except psycopg.Error as failed:
             await self.close()  # a new connection knows nothing of what went wrong with this one
             if not is_away(failed):
                 raise
             raise DatabaseUnavailable(failed, answered=has_answered(failed)) from failed
-        finally:
-            stuck.cancel()
 
-    async def _connect(self) -> psycopg.AsyncConnection:
-        connection = await psycopg.AsyncConnection.connect(**self.database.driver_arguments, autocommit=True)
+    async def _on_connection(self, work: Callable[[PostgresStore], Awaitable[T]]) -> T:
+        if self._store is None or self._store.connection.lost is not None:
+            self._store = None
+            self._store = PostgresStore(await self._connect())
+        return await work(self._store)
+
+    async def _connect(self) -> LoopConnection:
         # A worker that stands still may hold a duplicate's row; the others of a commit do not wait for it.
-        await connection.execute("SET lock_timeout = '1s'")
-        return connection
-
-    def cut(self) -> None:
-        # Not a cancelled task: psycopg would ask the frozen server to cancel, and wait for its answer.
-        if self._connection is not None and not self._connection.closed:
-            with socket.socket(fileno=os.dup(self._connection.fileno())) as same:
-                same.shutdown(socket.SHUT_RDWR)
-
-    async def close(self) -> None:
-        connection, self._connection, self._store = self._connection, None, None
-        if connection is not None:
-            await connection.close()
+        options = f"{self.database.driver_arguments['options']} -c lock_timeout=1s"
+        return await open_connection({**self.database.driver_arguments, "options": options})

@@ -273,6 +273,77 @@ def test_nobody_waits_longer_than_the_hold_for_a_stuck_commit(
     run(database, broker, scenario, wrapped=stuck)
 
 
+class _Away:
+    """A writer whose commits and probes fail while it is away; `tried` are the probes."""
+
+    def __init__(self) -> None:
+        self.away, self.tried = True, 0
+        self.writer: Writer | None = None
+
+    def __call__(self, writer: Writer) -> "_Away":
+        self.writer = writer
+        return self
+
+    async def store(self, deliveries):
+        self.fail()
+        return await self.writer.store(deliveries)
+
+    async def probe(self) -> None:
+        self.tried += 1
+        self.fail()
+        await self.writer.probe()
+
+    def fail(self) -> None:
+        if self.away:
+            raise DatabaseUnavailable(OSError("away"))
+
+    def cut(self) -> None: ...
+
+    async def close(self) -> None:
+        await self.writer.close()
+
+
+def test_that_storing_fails_is_known_until_it_works_again_though_nothing_waits(
+    database: Database, broker: Announcements, monkeypatch
+) -> None:
+    monkeypatch.setattr(group_commit_module, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(group_commit_module, "RETRY_SECONDS", 0.01)
+    writer = _Away()
+
+    async def scenario(commit: GroupCommit):
+        assert commit.storing
+        commit.hold_seconds = 0.0
+        with pytest.raises(StoreUnavailable):
+            await commit.store(delivery(b"refused"))
+        await soon("it is tried", lambda: writer.tried > 2)
+        assert not commit.storing
+        writer.away = False
+        await soon("it works", lambda: commit.storing)
+        tried = writer.tried
+        await commit.store(delivery(b"later"))
+        await some_rounds()
+        assert writer.tried == tried, "nothing is probed while all is well"
+
+    run(database, broker, scenario, wrapped=writer)
+    assert stored_bodies(database) == {b"later": 0}
+
+
+def test_a_commit_that_takes_long_is_known_before_it_has_failed(
+    database: Database, broker: Announcements, monkeypatch
+) -> None:
+    monkeypatch.setattr(group_commit_module, "SLOW_SECONDS", 0.05)
+    stuck = _Stuck()
+
+    async def scenario(commit: GroupCommit):
+        first = asyncio.ensure_future(commit.store(delivery(b"slow")))
+        await soon("it takes long", lambda: not commit.storing)
+        stuck.go.set()
+        await first
+        assert commit.storing
+
+    run(database, broker, scenario, wrapped=stuck)
+
+
 class _Lanes:
     """Two writers whose commits wait for `go`; `sizes` are those of the batches, as they began."""
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from prometheus_client import REGISTRY
+from sqlalchemy import make_url, text
 
 from app.broker import Broker
 from app.clock import utc_now
@@ -103,6 +104,50 @@ def test_without_its_database_it_is_not_ready_and_recovers(
         finally:
             postgres.start()
         assert web.client.get("/readyz").status_code == 200
+
+
+def test_while_webhooks_cannot_be_stored_it_is_not_ready_though_the_database_answers(
+    postgres_url: str, broker_url: str, tmp_path
+) -> None:
+    """And ready again by itself, though no webhook comes that would show it."""
+    with serve(database_url=postgres_url, broker_url=broker_url, folder=tmp_path) as web:
+        web.store.hold_seconds = 0.1
+        web.webhooks.slow_refusal_seconds = 0.0
+        with web.database.engine.connect() as blocker:
+            blocker.exec_driver_sql("LOCK TABLE deliveries, alembic_version IN SHARE MODE")
+            assert web.post(body_of(1)).status_code == 503
+            until("the commit has failed", lambda: not web.store.storing)
+            answer = web.client.get("/readyz")
+            assert answer.status_code == 503
+            assert answer.json() == {"ready": False, "database": "not storing", "broker": "ok"}
+            assert REGISTRY.get_sample_value("waylink_storing") == 0
+            assert not web.store._waiting
+        until("it is ready", lambda: web.client.get("/readyz").status_code == 200)
+        assert REGISTRY.get_sample_value("waylink_storing") == 1
+        assert web.events() == {}
+
+
+@pytest.mark.parametrize("told", ["by the server", "by a webhook"])
+def test_with_a_read_only_server_it_is_not_ready(
+    postgres: PostgresServer, postgres_url: str, broker_url: str, tmp_path, told: str
+) -> None:
+    name = make_url(postgres_url).database
+    with serve(database_url=postgres_url, broker_url=broker_url, folder=tmp_path) as web:
+        postgres.administer(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        postgres.administer(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'")
+        held = None
+        with ThreadPoolExecutor(1) as pool:
+            if told == "by a webhook":
+                held = pool.submit(web.post, body_of(1))
+                until("it is held", lambda: not web.store.storing)
+            answer = web.client.get("/readyz")
+            assert (answer.status_code, answer.json()["database"]) == (503, "read-only")
+            postgres.administer(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+            postgres.administer(
+                f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
+            )
+            assert held is None or held.result().status_code == 202
+        until("it is ready", lambda: web.client.get("/readyz").status_code == 200)
 
 
 def test_asking_whether_it_is_ready_needs_no_write_lock(web: WebServer) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 
 from app.clock import utc_now
 from app.db import figures, key_uses, rejections
@@ -18,7 +18,7 @@ from app.deadlines import EDIT_LEASE, EVENT_LEASE
 from app.environments import key_name
 from app.ids import first_id, new_id
 from tests.integration.test_cli import Command
-from tests.servers import ValkeyServer
+from tests.servers import PostgresServer, ValkeyServer
 
 SECRET, OLD = "hunter2", "hunter1"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -274,6 +274,36 @@ def test_a_breaker_that_may_open_is_an_alarm_for_a_minute(waylink: Command, coun
     refuse(waylink, count, **changes)
     found = status(waylink, 0 if state == "closed" else 1)
     assert found["breaker default"]["value"] == state
+
+
+@pytest.mark.parametrize("cause", ["overload", "fault"])
+def test_webhooks_that_could_not_be_stored_are_an_alarm_however_few(waylink: Command, cause: str) -> None:
+    assert status(waylink, 0)["storing"]["value"] == 0
+    refuse(waylink, 1, cause=cause)
+    found = status(waylink, 1)
+    assert (found["storing"]["ok"], found["storing"]["value"]) == (False, 1)
+    assert found["breaker default"]["value"] == "closed", "so few do not open it"
+
+
+def test_webhooks_that_could_not_be_stored_a_while_ago_are_no_alarm(waylink: Command) -> None:
+    refuse(waylink, 1, cause="overload", age=timedelta(minutes=5))
+    refuse(waylink, 1, cause="bad_signature")
+    assert status(waylink, 0)["storing"]["ok"]
+
+
+@pytest.mark.parametrize("command", ["status", "check"])
+def test_a_database_that_takes_no_writes_is_an_alarm(
+    tmp_path, postgres: PostgresServer, postgres_url: str, broker_url: str, command: str
+) -> None:
+    variables = {"WAYLINK_NANGO_SIGNING_KEYS": SECRET, "WAYLINK_BROKER_URL": broker_url}
+    waylink = Command(tmp_path, {**variables, "WAYLINK_DATABASE_URL": postgres_url})
+    assert waylink.inside("migrate").returncode == 0
+    postgres.administer(f"ALTER DATABASE {make_url(postgres_url).database} SET default_transaction_read_only = on")
+    done = waylink.inside(command, "--json")
+    assert done.returncode == 1
+    [found] = [one for one in json.loads(done.stdout) if "database" in (one.get("check"), one.get("what"))]
+    assert found["ok" if command == "status" else "result"] in (False, "bad")
+    assert "takes no writes" in found["detail"]
 
 
 def test_rejections_of_the_last_hour_are_shown_by_cause(waylink: Command) -> None:

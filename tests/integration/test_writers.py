@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
+from app.db.at_once import Statement
 from app.db.engine import Database, connect
 from app.db.models import Event
 from app.db.storing import NewDelivery, is_away
@@ -186,7 +187,7 @@ def test_a_connection_that_lost_what_it_had_prepared_is_replaced(postgres_url: s
 
         async def scenario(writer: Writer):
             await writer.store([delivery(b"before")])
-            await writer._connection.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # psycopg must not see it
+            await Statement(writer._store.connection, b"forget", b"DISCARD ALL").run()
             with pytest.raises(psycopg.errors.InvalidSqlStatementName):
                 await writer.store([delivery(b"first")])
             return await writer.store([delivery(b"first")])

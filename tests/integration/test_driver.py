@@ -1,0 +1,139 @@
+"""The synchronous pool over TCP: an answer that never comes is given up, and the pool goes on."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from app.db import driver
+from app.db.application import ApplicationDatabase
+from app.db.driver import BEYOND_SERVER, LONGEST_SECONDS, unbounded
+from app.db.engine import Database, connect
+from app.db.storing import is_away
+from tests.faults import FAULTS, Fault, Place
+from tests.proxy import proxied
+from tests.servers import PostgresServer
+
+
+@pytest.fixture
+def place(postgres: PostgresServer, postgres_url: str) -> Iterator[Place]:
+    with proxied(postgres.port) as proxy:
+        yield Place(postgres, proxy, postgres_url)
+    postgres.start()
+
+
+@pytest.fixture
+def database(place: Place) -> Iterator[Database]:
+    with closing(connect(place.url)) as database:
+        yield database
+
+
+def ask(database: Database) -> int:
+    with database.read() as session:
+        return int(session.scalar(text("SELECT 7")) or 0)
+
+
+def write(database: Database) -> None:
+    with database.write() as session:
+        session.execute(text("CREATE TABLE IF NOT EXISTS things (id int)"))
+        session.execute(text("INSERT INTO things VALUES (1)"))
+
+
+def patience_of(database: Database) -> float:
+    with database.engine.connect() as connection:
+        return connection.connection.dbapi_connection.patience  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_the_pool_serves_again_after_each_fault_three_times_in_a_row(
+    place: Place, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "PING_SECONDS", 0.5)
+    with closing(connect(f"{place.url}?connect_timeout=2", statement_seconds=1)) as database:
+        for _ in range(3):
+            write(database)
+            fault.begin(place)
+            if fault.lasts:
+                with pytest.raises(DBAPIError) as failed:
+                    write(database)
+                assert is_away(failed.value)
+            fault.end(place)
+            write(database)
+
+
+@pytest.mark.parametrize("fault", [one for one in FAULTS if not one.lasts], ids=lambda fault: fault.name)
+def test_a_connection_of_the_pool_that_died_costs_its_next_user_nothing(
+    place: Place, database: Database, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "PING_SECONDS", 0.5)
+    assert ask(database) == 7
+    fault.begin(place)
+    assert ask(database) == 7
+
+
+def test_an_answer_that_never_comes_is_given_up_and_its_connection_with_it(place: Place) -> None:
+    with closing(connect(place.url, statement_seconds=1)) as database:
+        with database.engine.connect() as connection:
+            driver = connection.connection.dbapi_connection
+            assert driver is not None
+            driver.patience = 0.3  # type: ignore[attr-defined]
+            place.proxy.stop_passing()
+            with pytest.raises(OperationalError) as failed:
+                connection.execute(text("SELECT 1"))
+        assert "no answer within 0.3 s" in str(failed.value)
+        assert is_away(failed.value)
+        assert failed.value.connection_invalidated
+        assert driver.closed  # type: ignore[attr-defined]
+        place.proxy.resume()
+        assert ask(database) == 7
+
+
+@pytest.mark.parametrize(
+    ("theirs", "patience"),
+    [
+        ("", 20 + BEYOND_SERVER),
+        ("?options=-c%20statement_timeout%3D2min", 120 + BEYOND_SERVER),
+        ("?options=-c%20statement_timeout%3D0", LONGEST_SECONDS),
+    ],
+)
+def test_an_answer_is_waited_for_longer_than_the_server_lets_it_take(
+    postgres_url: str, theirs: str, patience: float
+) -> None:
+    with closing(connect(postgres_url + theirs, statement_seconds=20)) as database:
+        assert patience_of(database) == patience
+
+
+def test_what_the_server_gives_up_in_time_is_its_own_error_and_costs_no_connection(postgres_url: str) -> None:
+    with closing(connect(postgres_url, statement_seconds=0.2)) as database, database.engine.connect() as connection:
+        with pytest.raises(OperationalError) as failed:
+            connection.execute(text("SELECT pg_sleep(60)"))
+        assert isinstance(failed.value.orig, psycopg.errors.QueryCanceled)
+        assert not failed.value.connection_invalidated
+
+
+def test_a_migration_takes_as_long_as_it_takes_and_its_connection_is_bounded_afterwards(postgres_url: str) -> None:
+    with closing(connect(postgres_url, statement_seconds=0.2)) as database, database.engine.connect() as connection:
+        driver = connection.connection.dbapi_connection
+        assert driver is not None
+        driver.patience = 0.3  # type: ignore[attr-defined]
+        with connection.begin(), unbounded(connection):
+            connection.execute(text("SELECT pg_sleep(1)"))
+        assert driver.patience == 0.3  # type: ignore[attr-defined]
+        assert connection.scalar(text("SHOW statement_timeout")) == "200ms"
+
+
+def test_the_application_s_database_is_given_up_behind_a_silent_proxy(place: Place) -> None:
+    url = make_url(place.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with closing(ApplicationDatabase(url, timeout=0.3, pool_size=1)) as application:
+        asking = "SELECT 'usr_1' AS external_id"
+        assert application.ask(asking, {}) == [{"external_id": "usr_1"}]
+        place.proxy.abandon()
+        began = time.monotonic()
+        with pytest.raises(OperationalError):
+            application.ask(asking, {})
+        assert time.monotonic() - began < 60
+        assert application.ask(asking, {}) == [{"external_id": "usr_1"}]
