@@ -77,7 +77,8 @@ def make_celery(url: str, *, name: str = "waylink") -> "celery.Celery":
             "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
-            "health_check_interval": 25,
+            # A consumer whose connection died silently notices after one to two of these.
+            "health_check_interval": 5,
         },
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,

@@ -11,7 +11,7 @@ from app.broker import Broker, make_celery
 from app.clock import utc_now
 from app.db.engine import connect
 from app.db.schema import require_current
-from app.deadlines import assert_nested
+from app.deadlines import STATEMENT, assert_nested
 from app.services.alerting import Alerts
 from app.services.asking_again import ask_again
 from app.services.delivery_loop import DeliveryLoop
@@ -21,6 +21,7 @@ from app.services.retention import Retention
 from app.services.route_cache import RouteCache
 from app.services.waiting import link_waiting
 from app.settings import Settings
+from app.starting import once_it_answers
 from app.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of
 from workers.schedule import beat_schedule
 from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
@@ -34,10 +35,13 @@ class Worker(NamedTuple):
 
 
 def make_worker(settings: Settings) -> Worker:
-    """The Celery app of a worker process, its tasks bound to services of this process. Raises DatabaseNotMigrated."""
+    """The Celery app of a worker process, its tasks bound to services of this process, once the database answers.
+
+    Raises DatabaseNotMigrated.
+    """
     assert_nested()
-    database = connect(settings.database)
-    require_current(database)
+    database = connect(settings.database, statement_seconds=STATEMENT.total_seconds())
+    once_it_answers(lambda: require_current(database))
     policy, routes, clients = policy_of(settings), RouteCache(), clients_of(settings)
     internal, teams = Broker.at("internal", settings.broker), Broker.at("teams", settings.team_broker)
     app = make_celery(settings.broker)
@@ -62,12 +66,12 @@ def make_worker(settings: Settings) -> Worker:
 
 
 def make_beat(settings: Settings) -> Celery:
-    """The Celery app of Beat: it only sends. Raises DatabaseNotMigrated, as every process does at its start."""
+    """The Celery app of Beat, which only sends. Raises DatabaseNotMigrated, as every process does at its start."""
     with closing(connect(settings.database)) as database:
-        require_current(database)
+        once_it_answers(lambda: require_current(database))
     app = make_celery(settings.broker)
     app.conf.beat_schedule = beat_schedule()
-    # Every entry is idempotent and short-spaced: there is no state worth a file.
-    app.conf.beat_scheduler = "celery.beat:Scheduler"
+    app.conf.beat_scheduler = "workers.scheduler:PatientScheduler"
+    app.conf.task_publish_retry = False
     app.conf.beat_max_loop_interval = 1
     return app

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from app.private_files import exposed
 from app.sandbox.config import DEFAULT_ENVIRONMENT_ID
 from app.sandbox.scenario import play
 from app.settings import Settings
+from app.starting import once_it_answers
 from app.supervisor import Child, Supervisor, take_lock
 from app.telemetry import configure_logs, get_logger
 
@@ -47,7 +49,7 @@ def up(*, no_scenario: bool) -> None:
     with take_lock(settings.data_dir):
         require_free(settings.host, settings.port)
         with closing(connect(settings.database)) as database:
-            prepared = prepare(database, settings)
+            prepared = once_it_answers(partial(prepare, database, settings))
             if settings.uses_sandbox:
                 _require_sandbox_data(database, settings)
                 _prepare_sandbox(settings)

@@ -45,7 +45,7 @@ def test_an_unmigrated_database_is_refused_by_name_of_the_command(waylink: Wayli
     assert re.match(r"error: database: .* run `waylink migrate`", line)
 
 
-@pytest.mark.parametrize("command", ["worker events", "beat", "migrate"])
+@pytest.mark.parametrize("command", ["migrate", "events"])
 def test_a_database_that_is_away_is_told_in_one_line(waylink: Waylink, command: str) -> None:
     url = f"postgresql://waylink:{SECRETS[0]}@127.0.0.1:{free_port()}/waylink"
     done = waylink.run(*command.split(), WAYLINK_DATABASE_URL=url)

@@ -1,0 +1,64 @@
+"""What a process waits for at its start: a database that is away for now. A schema of another release ends it."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain, repeat
+from types import FrameType
+from typing import Final, NoReturn, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from app.db.storing import is_away
+from app.telemetry import get_logger
+
+FIRST_PAUSES: Final = 0.25, 0.5, 1.0, 2.0  # seconds between two tries
+LONGEST_PAUSE: Final = 5.0
+
+T = TypeVar("T")
+
+log = get_logger(__name__)
+
+
+def once_it_answers(look: Callable[[], T]) -> T:
+    """What `look` finds in the database, tried again for as long as that is away. Other errors are raised.
+
+    In a process's main thread: SIGTERM and SIGINT end the process in good order meanwhile.
+    """
+    began, away = time.monotonic(), False
+    with _signals_end_the_process():
+        for pause in chain(FIRST_PAUSES, repeat(LONGEST_PAUSE)):
+            try:
+                found = look()
+            except DBAPIError as failed:
+                if not is_away(failed):
+                    raise
+                log.warning("database_away", problem=reason(failed), then="this process waits for it", seconds=pause)
+                away = True
+                time.sleep(pause)
+            else:
+                break
+    if away:
+        log.warning("database_back", seconds=round(time.monotonic() - began, 1))
+    return found
+
+
+def reason(failed: DBAPIError) -> str:
+    """Why the database does not answer, in one line of the driver's."""
+    return str(failed.orig).strip().partition("\n")[0] or type(failed.orig).__name__
+
+
+@contextmanager
+def _signals_end_the_process() -> Iterator[None]:
+    """Also where it is the first of a container, which has no default for them."""
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
