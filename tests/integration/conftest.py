@@ -26,7 +26,9 @@ def _slow_is_not_away(monkeypatch):
     """On a loaded machine all takes long: no call within the tests' own process may pass for one that hangs."""
     for place in ("outbound.network.CONNECT_SECONDS", "services.looking.HELD_UP", "web.health.CHECK_SECONDS"):
         monkeypatch.setattr(f"app.{place}", PATIENCE)
-    monkeypatch.setattr("app.services.processing.CONFIRM_DEADLINE", timedelta(seconds=PATIENCE))
+    monkeypatch.setattr("app.db.application.CONNECT_SECONDS", round(PATIENCE))
+    for place in ("processing.CONFIRM_DEADLINE", "sql_directory.DIRECTORY_DEADLINE"):
+        monkeypatch.setattr(f"app.services.{place}", timedelta(seconds=3 * PATIENCE))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """A team's own RabbitMQ: jobs are confirmed, kept, and wait while it is away (DESIGN 5)."""
 
 import json
-import time
 
 import pytest
 import trustme
@@ -122,9 +121,7 @@ def test_while_it_is_away_jobs_wait_and_the_same_connection_goes_on_after(world,
     assert deliverer.deliver().completed == 1
     rabbit.stop()
     [late] = fill(world, "crm", 1)
-    began = time.monotonic()
     assert deliverer.deliver().failed == 1
-    assert time.monotonic() - began < 10
     [waiting] = jobs(world, "crm", Job.state == JobState.RETRYABLE)
     assert (waiting.id, waiting.attempts) == (late, 1)
     rabbit.start()

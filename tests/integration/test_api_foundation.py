@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -17,9 +17,11 @@ from app.domain.states import AuditOutcome
 from app.ids import first_id
 from app.services import tokens, upkeep
 from app.web.api import pool as pool_module
+from app.web.api.door import Door
 from tests.integration.api_client import issue, open_api, problem_of
 from tests.integration.web_server import body_of
 from tests.integration.world import WINDOW
+from tests.waiting import PATIENCE, soon, until
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -227,6 +229,8 @@ def test_a_fault_of_ours_is_answered_and_tells_nothing_of_its_inside(api, monkey
 
 def test_more_calls_than_can_wait_are_told_to_come_back_and_webhooks_are_taken_meanwhile(api, monkeypatch):
     monkeypatch.setattr(pool_module, "MAX_WAITING", 2)
+    came, access = [], Door.access
+    monkeypatch.setattr(Door, "access", lambda door, request: came.append(request) or access(door, request))
     with api.database.write() as session:
         # Everybody who notes a first use waits for this lock, or on SQLite for the write lock.
         session.execute(text("UPDATE api_tokens SET name = name"))
@@ -234,8 +238,9 @@ def test_more_calls_than_can_wait_are_told_to_come_back_and_webhooks_are_taken_m
             calls = [pool.submit(api.get, "/audit") for _ in range(24)]
             if not api.database.is_sqlite:
                 assert api.web.post(body_of(1)).status_code == 202
+            until("all are at the door", lambda: len(came) == len(calls))
             session.rollback()
-            answers = [call.result(20) for call in calls]
+            answers = [call.result(PATIENCE) for call in calls]
     assert {answer.status_code for answer in answers} == {200, 503}
     for answer in answers:
         if answer.status_code == 503:
@@ -246,13 +251,16 @@ def test_more_calls_than_can_wait_are_told_to_come_back_and_webhooks_are_taken_m
 
 def test_a_call_that_waited_too_long_is_not_begun(monkeypatch):
     monkeypatch.setattr(pool_module, "LONGEST_WAIT", 0.05)
-    pool, done = pool_module.Pool(1, "test"), []
+    pool, done, go = pool_module.Pool(1, "test"), [], threading.Event()
 
     async def call():
-        first = asyncio.create_task(pool.run(lambda: done.append("first") or time.sleep(0.3)))
+        first = asyncio.create_task(pool.run(lambda: done.append("first") or go.wait(PATIENCE)))
+        await soon("it has begun", lambda: done)
+        second = asyncio.create_task(pool.run(lambda: done.append("second")))
         await asyncio.sleep(0.1)
+        go.set()
         with pytest.raises(pool_module.Refusal) as refused:
-            await pool.run(lambda: done.append("second"))
+            await second
         await first
         await pool.run(lambda: done.append("third"))
         return refused.value

@@ -8,7 +8,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import chdir, closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from app.ids import CONNECTION, EVENT, JOB, new_id, show
 from tests.integration.sandbox_server import API_KEY, serve
 from tests.ports import free_port
 from tests.servers import PostgresServer, ValkeyServer
+from tests.waiting import PATIENCE, until
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
 HOSTILE = "\x1b[2J\x9b\u202e\nforged"
@@ -51,7 +51,7 @@ class Command:
         argv = [sys.executable, "-m", "app.cli", *arguments]
         environ = self.environ() | variables
         done = subprocess.run(
-            argv, cwd=self.folder, env=environ, capture_output=True, text=True, timeout=60, check=False
+            argv, cwd=self.folder, env=environ, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done
@@ -241,7 +241,7 @@ def test_a_reader_that_leaves_early_is_no_fault(migrated: Command) -> None:
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
-    process.wait(10)
+    process.wait(PATIENCE)
 
 
 def test_the_models_have_what_the_listings_promise() -> None:
@@ -430,15 +430,12 @@ def running_web(waylink: Command, valkey: ValkeyServer, postgres_url: str):
 
     def end() -> str:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(PATIENCE)
         return (waylink.folder / "log").read_text()
 
     try:
-        give_up = time.monotonic() + 20
-        while not _answers(url):
-            assert process.poll() is None, (waylink.folder / "log").read_text()
-            assert time.monotonic() < give_up
-            time.sleep(0.05)
+        until("it answers or has ended", lambda: process.poll() is not None or _answers(url))
+        assert process.poll() is None, (waylink.folder / "log").read_text()
         yield url, end
     finally:
         process.kill()
@@ -447,7 +444,7 @@ def running_web(waylink: Command, valkey: ValkeyServer, postgres_url: str):
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+        return httpx.get(f"{url}/healthz", trust_env=False, timeout=PATIENCE).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -460,7 +457,7 @@ def test_the_log_of_a_running_web_process_holds_no_secret(
     assert waylink("send", "unhandled", "--key", "wrong").returncode == 1
     postgres.stop()
     try:
-        assert httpx.get(f"{url}/readyz", trust_env=False, timeout=20).status_code == 503
+        assert httpx.get(f"{url}/readyz", trust_env=False, timeout=PATIENCE).status_code == 503
     finally:
         postgres.start()
     assert waylink("send", "unhandled").returncode == 0

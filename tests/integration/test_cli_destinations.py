@@ -12,6 +12,7 @@ from app.sealing import new_key
 from tests.integration.endpoint import answer, endpoint
 from tests.integration.test_cli import Command, one_line_error
 from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 FILE = """
 [teams.crm.destinations.hook]
@@ -43,7 +44,7 @@ def serving(act=None):
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    started.wait(10)
+    started.wait(PATIENCE)
     try:
         yield found[0]
     finally:

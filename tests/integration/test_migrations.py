@@ -18,6 +18,7 @@ from app.db.models import Base, Connection, Event, Job, Link, Organization, Refr
 from app.errors import DatabaseNotMigrated
 from app.ids import new_id
 from tests.integration.world import DANA, auth, in_threads
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -190,4 +191,4 @@ def test_an_upgrade_waits_for_another_host_however_long_it_takes(postgres_url):
         with pytest.raises(TimeoutError):
             upgrade.result(1)
         connection.rollback()
-        assert upgrade.result(20) == schema.head()
+        assert upgrade.result(PATIENCE) == schema.head()

@@ -18,6 +18,7 @@ from app.db.key_uses import KeyUse
 from app.db.models import DestinationSecret
 from app.domain.standard_webhooks import write_secret
 from tests.integration.test_cli import Command, finding, one_line_error
+from tests.waiting import PATIENCE
 
 TEAM = """
 [teams.crm.destinations.jobs]
@@ -332,7 +333,7 @@ def test_make_run_leaves_a_waylink_toml_that_is_there(tmp_path, link: bool) -> N
     argv = ["make", "-s", "-f", str(root / "Makefile"), "-o", "setup", "run", "BIN=bin"]
     environ = {name: value for name, value in os.environ.items() if name != "WAYLINK_CONFIG" and name[:4] != "MAKE"}
     with chdir(tmp_path):
-        done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.stdout == "started\n", done.stderr
     assert file.is_symlink() if link else file.read_text() == "mine = 1\n"
     assert not (tmp_path / "nowhere.toml").exists()

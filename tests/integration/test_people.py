@@ -15,7 +15,8 @@ from app.errors import AlreadyExists, InvalidFields, NotFound, StillOwns
 from app.services import applying, directory, people, waiting
 from app.services.people import Result
 from tests.integration.sandbox_server import register
-from tests.integration.world import DANA, auth, in_threads
+from tests.integration.world import DANA, auth, in_threads, wait_for_a_lock
+from tests.waiting import PATIENCE
 
 USER, ORGANIZATION = Kind.USER, Kind.ORGANIZATION
 
@@ -95,17 +96,16 @@ def test_of_two_that_are_added_at_once_one_wins_and_the_other_is_told(world):
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite lets one write after the other
 def test_who_finds_an_unfinished_insert_of_the_same_id_waits_and_yields(world):
-    ready, go = threading.Event(), threading.Event()
+    ready = threading.Event()
 
     def first():
         with world.database.write() as session:
             people.add(session, USER, {"external_id": "usr_1", "display_name": "A"}, actor="cli:a", now=world.clock())
             ready.set()
-            assert go.wait(10)
+            wait_for_a_lock(world)
 
     def second():
-        assert ready.wait(10)
-        threading.Timer(0.3, go.set).start()
+        assert ready.wait(PATIENCE)
         with world.database.write() as session:
             entries = [{"external_id": "usr_0"}, {"external_id": "usr_1", "email": "a@b.example"}]
             return people.merge(session, USER, entries, now=world.clock())
@@ -383,7 +383,7 @@ def test_a_removal_waits_for_a_batch_that_is_linking_and_sees_its_link(world, mo
     monkeypatch.setattr(applying.Batch, "_write", slowly)
 
     def removing():
-        assert linking.wait(10)
+        assert linking.wait(PATIENCE)
         with pytest.raises(StillOwns):
             remove(world, user)
 

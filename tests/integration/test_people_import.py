@@ -1,7 +1,6 @@
 """Files of users and organizations: good lines are written, bad ones named, and a second time changes nothing."""
 
 import threading
-import time
 
 import pytest
 from sqlalchemy import text as sql
@@ -14,8 +13,9 @@ from app.domain.people import Kind
 from app.domain.people_files import Format, read
 from app.services import importing, people
 from app.services.importing import REFUSED_SHOWN
-from tests.integration.world import auth, in_threads
+from tests.integration.world import auth, in_threads, wait_for_a_lock
 from tests.servers import OWNER
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_two_that_wait_for_each_other_are_no_end_of_an_import(world, postgres):
             session.execute(sql("UPDATE users SET display_name = 'theirs' WHERE external_id IN ('u1', 'u2')"))
 
     def importer():
-        assert holding.wait(10)
+        assert holding.wait(PATIENCE)
         return bring(world, "external_id,email\nu1,u1@acme.example\nu2,u2@acme.example\n")
 
     _, summary = in_threads(somebody, importer)
@@ -189,15 +189,5 @@ def test_whoever_brings_in_organizations_does_not_wait_for_whoever_brings_in_the
     with world.database.write() as session:
         people.merge(session, Kind.USER, [{"external_id": "u1", "organization": "org_1"}], now=world.clock())
         with world.database.write() as another:
-            another.execute(sql("SET LOCAL lock_timeout = '5s'"))
+            another.execute(sql("SET LOCAL lock_timeout = '60s'"))
             people.merge(another, Kind.ORGANIZATION, [{"external_id": "org_1", "name": "New"}], now=world.clock())
-
-
-def wait_for_a_lock(world):
-    """Until somebody waits for one."""
-    for _ in range(500):
-        with world.database.read() as session:
-            if session.scalar(sql("SELECT count(*) FROM pg_locks WHERE NOT granted")):
-                return
-        time.sleep(0.01)
-    raise AssertionError("nobody waits")

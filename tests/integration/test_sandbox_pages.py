@@ -8,6 +8,7 @@ import pytest
 
 from app.domain.signature import matching_key
 from tests.integration.sandbox_server import connect, fetch, receive, serve
+from tests.waiting import PATIENCE
 
 FORMS = {
     "apikey": {"apiKey": "k"},
@@ -32,7 +33,7 @@ def sandbox(receiver):
 @pytest.fixture
 def browser(sandbox):
     """A client without an API key."""
-    with httpx.Client(base_url=sandbox.base_url, follow_redirects=True, timeout=10, trust_env=False) as client:
+    with httpx.Client(base_url=sandbox.base_url, follow_redirects=True, timeout=PATIENCE, trust_env=False) as client:
         yield client
 
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import sqlite3
-import time
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -20,6 +19,7 @@ from app.services.processing import Processor
 from app.services.sql_directory import Question, SqlDirectory
 from tests.integration.sandbox_server import register
 from tests.integration.world import DANA, auth
+from tests.waiting import PATIENCE
 
 USERS = "SELECT id AS external_id, mail AS email, name AS display_name FROM people WHERE id = :end_user_id"
 COMPANIES = "SELECT 'co-' || id AS external_id, name FROM companies WHERE id = :organization_id"
@@ -44,7 +44,7 @@ class Application:
             for statement in statements:
                 connection.execute(text(statement))
 
-    def open(self, *, timeout=2.0, pool_size=2):
+    def open(self, *, timeout=PATIENCE, pool_size=2):
         return ApplicationDatabase(self.url, timeout=timeout, pool_size=pool_size)
 
 
@@ -236,29 +236,27 @@ def test_a_query_that_takes_too_long_is_ended_and_told(world, application):
             "SELECT count(*) AS external_id FROM n WHERE :end_user_id IS NOT NULL"
         )
     else:
-        endless = "SELECT pg_sleep(60)::text AS external_id FROM people WHERE id = :end_user_id"
+        endless = "SELECT pg_sleep(3600)::text AS external_id FROM people WHERE id = :end_user_id"
     use(world, application.open(timeout=0.3), endless, None)
-    began = time.monotonic()
     event_id = world.settle(auth(tags=DANA))
-    assert time.monotonic() - began < 10
     assert world.event(event_id).state == EventState.RECEIVED
     assert "user_query" in world.event(event_id).problem
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite runs in this process
 def test_a_server_that_stands_still_is_cut_off(world, application):
-    use(world, application.open(timeout=0.3, pool_size=1), USERS, None)
+    opened = application.open(pool_size=1)
+    use(world, opened, USERS, None)
     world.settle(auth(tags=DANA))  # connected
     with application.engine.connect() as connection:
         asking = text(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'waylink' AND datname = current_database()"
         )
         [pid] = connection.execute(asking).scalars()
+    opened.timeout = 0.3
     os.kill(pid, signal.SIGSTOP)
     try:
-        began = time.monotonic()
         [answer] = world.processor.directory.ask([Question({"end_user_id": "usr_2"}, None)])
-        assert time.monotonic() - began < 10
     finally:
         os.kill(pid, signal.SIGCONT)
     assert "application's database" in answer.why

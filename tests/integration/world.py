@@ -31,6 +31,7 @@ from app.services.processing import Processor
 from app.services.refreshing import Refresher
 from app.web.writers import writer_for
 from tests.integration.sandbox_server import API_KEY, SIGNING_KEY
+from tests.waiting import PATIENCE, until
 
 WINDOW = timedelta(seconds=150)
 DANA = {"end_user_id": "usr_1042", "organization_id": "org_77"}
@@ -207,7 +208,7 @@ class Gate:
         if self.status is not None:
             return self.status, b'{"error":{"code":"server_error"}}'
         headers = {"authorization": authorization}
-        answer = httpx.get(f"{self.upstream}{path}", headers=headers, timeout=10, trust_env=False)
+        answer = httpx.get(f"{self.upstream}{path}", headers=headers, timeout=PATIENCE, trust_env=False)
         self._run("after")
         content = answer.content if self.edit is None else json.dumps(self.edit(answer.json())).encode()
         return answer.status_code, content
@@ -308,7 +309,7 @@ def in_threads(*calls):
     results, errors = [None] * len(calls), []
 
     def run(index, call):
-        barrier.wait(10)
+        barrier.wait(PATIENCE)
         try:
             results[index] = call()
         except BaseException as error:  # noqa: BLE001 - raised below
@@ -318,10 +319,20 @@ def in_threads(*calls):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     if errors:
         raise errors[0]
     return results
+
+
+def wait_for_a_lock(world):
+    """Until another transaction waits for one, on PostgreSQL."""
+
+    def waits():
+        with world.database.read() as session:
+            return session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    until("somebody waits", waits)
 
 
 def dump(database):

@@ -13,6 +13,7 @@ from app.services import tokens
 from app.web.api import door as door_module
 from app.web.api.door import MAX_UNKNOWN, Door
 from app.web.api.problems import Refusal
+from tests.waiting import PATIENCE
 
 REAL = "wl_" + "r" * 43
 
@@ -38,7 +39,7 @@ class Tokens:
         self.looked_up.append(secret)
         if secret in self.live:
             return Access("token:real", frozenset({Scope.VIEWER}))
-        self.go.wait(30)
+        self.go.wait(PATIENCE)
         return None
 
 
