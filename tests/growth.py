@@ -1,7 +1,9 @@
 """How work grows with its input, counted in steps of Python's interpreter: the same on every machine, however busy."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
@@ -10,23 +12,36 @@ SIZES: Final = (150, 300, 600)
 MOST: Final = 2.6
 
 
-def steps(work: Callable[[], object]) -> int:
-    """How many instructions of Python the work takes. What C code does within one is not seen."""
-    count = 0
+@dataclass
+class Counted:
+    """Instructions of Python that were counted so far."""
+
+    steps: int = 0
+
+
+@contextmanager
+def counting(counted: Counted) -> Iterator[None]:
+    """Count what this thread does. What C code does within one instruction is not seen."""
 
     def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-        nonlocal count
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
-        count += event == "opcode"
+        counted.steps += event == "opcode"
         return trace
 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        work()
+        yield
     finally:
         sys.settrace(before)
-    return count
+
+
+def steps(work: Callable[[], object]) -> int:
+    """How many instructions of Python the work takes."""
+    counted = Counted()
+    with counting(counted):
+        work()
+    return counted.steps
 
 
 def growth(prepare: Callable[[int], Callable[[], object]]) -> float:

@@ -80,25 +80,21 @@ class RouteSet:
         """By name."""
         return tuple(sorted(self._index.routes.values(), key=attrgetter("name")))
 
-    def match(self, document: object) -> Matched:
-        """Which routes take a document. A route's work is bounded, and so is that of all routes of a team."""
+    def match(self, document: object, room: Effort | None = None) -> Matched:
+        """Which routes take a document. A route's work is bounded, and so is that of all routes of a team.
+
+        room: instead, for all routes together. Raises TooMuchWork where it is not enough.
+        """
         fields = unfolded(document)
         told = told_of(fields)
-        effort, left = Effort(), dict[str, float]()
-        decisions, undecided = list[Decision](), list[Route]()
-        for route in self._index.candidates(fields):
-            allowed = effort.left = MAX_STEPS if not left else min(MAX_STEPS, left.get(route.team, TEAM_STEPS))
-            try:
-                conditions = route.decided(fields, effort, told=told)
-            except TooMuchWork:
-                undecided.append(route)
-            else:
-                if conditions is not None:
-                    decisions.append(Decision(route, True, conditions))
-            if allowed - effort.left > LIGHT:
-                left[route.team] = left.get(route.team, TEAM_STEPS) - (allowed - max(effort.left, 0))
+        candidates = self._index.candidates(fields)
+        if room is not None:
+            decided = [(route, route.decided(fields, room, told=told)) for route in candidates]
+            undecided = list[Route]()
+        else:
+            decided, undecided = _decided(candidates, fields, told)
+        decisions = [Decision(route, True, conditions) for route, conditions in decided if conditions is not None]
         decisions.sort(key=attrgetter("route.name"))
-        undecided.sort(key=attrgetter("name"))
         return Matched(decisions, undecided)
 
     def explain(self, document: object) -> list[Decision]:
@@ -120,6 +116,24 @@ def told_of(document: object) -> tuple[object, object] | None:
         return None
     payload = document.get("payload")
     return (payload.get("team"), payload.get("destination")) if isinstance(payload, dict) else None
+
+
+def _decided(
+    candidates: Iterable[Route], fields: object, told: tuple[object, object] | None
+) -> tuple[list[tuple[Route, tuple[Condition, ...] | None]], list[Route]]:
+    """Each route with the conditions by which it takes a document, and the routes that come to no decision."""
+    effort, left = Effort(), dict[str, float]()
+    decided, undecided = list[tuple[Route, tuple[Condition, ...] | None]](), list[Route]()
+    for route in candidates:
+        allowed = effort.left = MAX_STEPS if not left else min(MAX_STEPS, left.get(route.team, TEAM_STEPS))
+        try:
+            decided.append((route, route.decided(fields, effort, told=told)))
+        except TooMuchWork:
+            undecided.append(route)
+        if allowed - effort.left > LIGHT:
+            left[route.team] = left.get(route.team, TEAM_STEPS) - (allowed - max(effort.left, 0))
+    undecided.sort(key=attrgetter("name"))
+    return decided, undecided
 
 
 def _decision(route: Route, fields: object, effort: Effort) -> Decision:

@@ -35,7 +35,6 @@ from app.domain.confirming import (
 from app.domain.event import EventType, settle_failure_type
 from app.domain.linking import Claim, DirectoryPolicy, Owner, read_claim
 from app.domain.own_event import OwnEvent
-from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus, EventState, Origin
 from app.services import own_events
 from app.services.directory import Directory
@@ -43,6 +42,7 @@ from app.services.effects import Effects, is_failing
 from app.services.judged import Judged
 from app.services.judging import Judge
 from app.services.links import Links
+from app.services.matching import Matches
 from app.services.owning import Owning
 from app.services.policy import Policy
 from app.services.superseding import Superseding
@@ -73,9 +73,11 @@ class Batch:
     """One transaction's worth of events. Use once: `Batch(…).apply()`."""
 
     def __init__(
-        self, session: Session, policy: Policy, routes: RouteSet, judged: Sequence[Judged], *, now: datetime
+        self, session: Session, policy: Policy, matches: Matches, judged: Sequence[Judged], *, now: datetime
     ) -> None:
         self._session, self._policy, self._now = session, policy, now
+        self._matches = matches
+        matches.begin()
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._waiting = 0
         self._changes: list[bulk.Row] = []
@@ -95,14 +97,17 @@ class Batch:
         self._items = [_Item(event, one, verdict, self._connection(one)) for event, one, verdict in settled]
         self._links = Links(session, self._before, now=now)
         claims = [(one, claim) for one in linking if (claim := self._claim(one))]
-        directory = Directory(session, [claim for _, claim in claims], policy=policy.directory, now=now)
+        directory = Directory(
+            session, [claim for _, claim in claims], policy=policy.directory, now=now, ids=matches.ids
+        )
         self._superseding = self._others(directory, claims) if superseding else None
         directory.remember_owners(self._links.all())
-        self._judge = Judge(routes, directory, now=now)
+        self._judge = Judge(matches, directory, now=now)
         owning = Owning(policy, self._links, directory, self._judge, self._superseding, now=now)
         self._effects = Effects(policy, self._links, owning, self._judge, now=now)
 
     def apply(self) -> Applied:
+        """Raises NotMatchedYet, before anything is written of what was judged."""
         waiting = []
         for item in self._items:
             if item.judged.notice.type in ABOUT_TYPES and isinstance(self._settle(item.event, item.judged), LookAgain):
@@ -113,6 +118,7 @@ class Batch:
             self._apply(item)
         if self._superseding:
             self._superseding.hand_back(self._judge)
+        self._matches.require_all()
         self._write()
         return Applied(self._judge.job_ids, self._outcomes, self._waiting)
 
@@ -241,6 +247,7 @@ class Batch:
                 owner=self._links.of(connection),
                 confirmed=verdict.confirmed,
                 announce=untold is None,
+                size=item.judged.size,
             )
             changes |= {"type": kind, "document": document, "route_set": self._judge.route_set, "untold": untold}
             changes["problem"] = "; ".join(filter(None, (changes["problem"], note))) or None

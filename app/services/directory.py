@@ -17,11 +17,21 @@ from app.ids import ORGANIZATION, USER, new_id, show
 class Directory:
     """Answers who a claim means. With the policies `create` and `sql`, whom the claims name is made first.
 
-    With `sql` the claims are what the application's database answered, and what it says of them holds.
+    With `sql` the claims are what the application's database answered, and what it says of them holds. ids: for those
+    who are made, by `user` or `organization` and external id; filled as they are given.
     """
 
-    def __init__(self, session: Session, claims: Collection[Claim], *, policy: DirectoryPolicy, now: datetime) -> None:
+    def __init__(
+        self,
+        session: Session,
+        claims: Collection[Claim],
+        *,
+        policy: DirectoryPolicy,
+        now: datetime,
+        ids: dict[tuple[str, str], UUID] | None = None,
+    ) -> None:
         self._session, self._now = session, now
+        self._ids = ids if ids is not None else {}
         external_ids = {claim.organization_id for claim in claims if claim.organization_id}
         self._organizations = rows.organizations_by_external_id(session, external_ids)
         self._users = rows.users_by_external_id(session, {claim.user_id for claim in claims if claim.user_id})
@@ -76,7 +86,9 @@ class Directory:
 
     def _make_organizations(self, claims: Collection[Claim]) -> None:
         new = {
-            claim.organization_id: OrganizationRow(new_id(), claim.organization_id, claim.organization_name)
+            claim.organization_id: OrganizationRow(
+                self._id_of("organization", claim.organization_id), claim.organization_id, claim.organization_name
+            )
             for claim in claims
             if claim.organization_id and claim.organization_id not in self._organizations
         }
@@ -107,9 +119,18 @@ class Directory:
         ours = rows.add_users(self._session, values)
         self._users.update(new if ours else rows.users_by_external_id(self._session, list(new)))
 
+    def _id_of(self, kind: str, external_id: str) -> UUID:
+        return self._ids.setdefault((kind, external_id), new_id())
+
     def _new_user(self, claim: Claim, external_id: str) -> UserRow:
         organization = self._organizations.get(claim.organization_id or "")
-        return UserRow(new_id(), external_id, claim.email, claim.user_name, organization.id if organization else None)
+        return UserRow(
+            self._id_of("user", external_id),
+            external_id,
+            claim.email,
+            claim.user_name,
+            organization.id if organization else None,
+        )
 
     def _complete(self, claims: Collection[Claim]) -> None:
         """Fill what was missing; what the directory already says is overwritten by the application, not by a tag.

@@ -18,6 +18,7 @@ class Judged:
 
     found: by comparing Nango's list with ours. scrubbed_body: what is kept of a body that was not clean.
     named: whom the application's database names; None where it is not asked (every policy but `sql`).
+    size: of the body, in bytes.
     """
 
     event_id: UUID
@@ -30,6 +31,7 @@ class Judged:
     found: bool = False
     scrubbed_body: bytes | None = None
     named: Named | None = None
+    size: int = 0
 
     @property
     def observed_at(self) -> datetime:

@@ -15,11 +15,12 @@ from app.domain.event import EventError, EventType, Notice, document
 from app.domain.linking import Owner
 from app.domain.patterns import Condition
 from app.domain.routing import Decision as RouteDecision
-from app.domain.routing import Route, RouteSet
+from app.domain.routing import Matched, Route
 from app.domain.shortening import shortened
 from app.domain.states import EventState, JobState, Origin
 from app.ids import EVENT, new_id, show
 from app.services.directory import Directory
+from app.services.matching import Matches
 from app.telemetry import ROUTES_UNDECIDED, get_logger
 
 NAMED: Final = 5  # routes that a note names
@@ -30,8 +31,8 @@ log = get_logger(__name__)
 class Judge:
     """Matches documents against one route set and collects what comes of it, to be written in bulk."""
 
-    def __init__(self, routes: RouteSet, directory: Directory, *, now: datetime) -> None:
-        self._routes, self._directory, self._now = routes, directory, now
+    def __init__(self, matches: Matches, directory: Directory, *, now: datetime) -> None:
+        self._matches, self._directory, self._now = matches, directory, now
         self._events: list[dict[str, Any]] = []
         self._decisions: list[dict[str, Any]] = []
         self._jobs: list[dict[str, Any]] = []
@@ -43,7 +44,7 @@ class Judge:
 
     @property
     def route_set(self) -> int:
-        return self._routes.version
+        return self._matches.routes.version
 
     def judge(
         self,
@@ -55,9 +56,10 @@ class Judge:
         owner: Owner | None,
         confirmed: bool,
         announce: bool,
+        size: int,
     ) -> tuple[dict[str, Any], str | None]:
         """The event's document, fixed for good, and what is to be noted of its routing. It is routed, unless the teams
-        were told of it before.
+        were told of it before. size: of its body.
         """
         judged = self._document(
             show(EVENT, event.id),
@@ -70,7 +72,8 @@ class Judge:
             occurred_at=event.received_at,
             notice=notice,
         )
-        return judged, self._route(event.id, judged) if announce else None
+        matched = self._matches.of(event.id, judged, size=size) if announce else None
+        return judged, self._take(event.id, matched) if matched is not None else None
 
     def conclude(
         self,
@@ -98,7 +101,8 @@ class Judge:
             error=error,
         )
         own = self._own_event(event_id, kind, connection, judged, origin=origin, confirmed=confirmed)
-        self._events.append(own | {"problem": self._route(event_id, judged)})
+        matched = self._matches.routes.match(judged)  # small: all that it has is of a connection and its owner
+        self._events.append(own | {"problem": self._take(event_id, matched)})
 
     def write(self, session: Session) -> None:
         """Events before decisions and jobs, which refer to them."""
@@ -151,8 +155,8 @@ class Judge:
             "organization": self._directory.organization(owner.organization_id),
         }
 
-    def _route(self, event_id: UUID, judged: dict[str, Any]) -> str | None:
-        matched = self._routes.match(judged)
+    def _take(self, event_id: UUID, matched: Matched) -> str | None:
+        """What comes of an event's routes; answers what is to be noted of them."""
         for decision in matched.decisions:
             self._decisions.append(decision_row(event_id, decision, now=self._now))
             self._jobs.append(job_row(event_id, decision.route, now=self._now))
@@ -187,7 +191,7 @@ class Judge:
             "confirmed": confirmed,
             "tags": dict(connection.tags),
             "document": judged,
-            "route_set": self._routes.version,
+            "route_set": self.route_set,
             "processed_at": self._now,
         }
 

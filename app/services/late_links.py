@@ -17,6 +17,7 @@ from app.domain.states import ConnectionStatus
 from app.services.directory import Directory
 from app.services.judging import Judge
 from app.services.links import Links
+from app.services.matching import Matches
 from app.services.policy import Policy
 from app.services.superseding import Superseding
 
@@ -38,7 +39,7 @@ class LateLinks:
         self._connections = {one.key: one for one in waiting}
         self._before = {one.id: rows.values(one) for one in waiting}
         self._links = Links(session, list(self._before), now=now)
-        self._judge = Judge(routes, directory, now=now)
+        self._judge = Judge(Matches(routes), directory, now=now)
         self._superseding: Superseding | None = None
         if any(policy.supersedes(one.integration) for one in waiting):
             self._superseding = Superseding(

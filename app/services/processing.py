@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -40,6 +40,7 @@ from app.ids import EVENT, show
 from app.services.applying import Applied, Batch
 from app.services.judged import Judged
 from app.services.looking import Lookups, Wanted
+from app.services.matching import Matches, NotMatchedYet
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
@@ -51,6 +52,7 @@ NOT_CONFIGURED_WAIT: Final = 60.0  # seconds; somebody has to write it into the 
 # In one transaction on SQLite, where everybody else waits meanwhile. Twice as many took 85 ms of CPU in the middle and
 # 200 where each brings a new owner; these take half of it, and no more of it for each event.
 SQLITE_BATCH: Final = 100
+BYTES: Final = 1024 * 1024  # of the bodies of one transaction, which writes them and what they say
 PATIENT_LOOKS: Final = 2  # a connection that two looks at the newest pages did not show is asked for by its id
 
 log = get_logger(__name__)
@@ -118,9 +120,8 @@ class Processor:
         told = [_read(event) for event in claimed]
         looks = self._look(told)
         judged = self._name([_judged(one, looks) for one in told])
-        routes, size = self.routes.current(self.database), SQLITE_BATCH if self.database.is_sqlite else BATCH
-        parts = [judged[start : start + size] for start in range(0, len(judged), size)]
-        return _sum([self._apply_or_split(part, routes) for part in parts])
+        routes, most = self.routes.current(self.database), SQLITE_BATCH if self.database.is_sqlite else BATCH
+        return _sum([self._apply_or_split(part, routes) for part in _parts(judged, most)])
 
     def _claim(self, ids: Collection[UUID], limit: int, *, suspects: bool = False) -> list[ClaimedEvent]:
         with self.database.write() as session:
@@ -174,19 +175,27 @@ class Processor:
         return _sum([self._apply_or_split(part, routes) for part in (judged[:half], judged[half:])])
 
     def _apply(self, judged: Sequence[Judged], routes: RouteSet) -> Applied:
-        try:
-            applied = self._apply_once(judged, routes)
-        except (IntegrityError, OwnerRemoved):
-            # Another worker made one of the batch's new connections meanwhile; now it is there to be locked.
-            # Or a person removed an owner; now they are not found any more.
-            applied = self._apply_once(judged, routes)
+        matches = Matches(routes)
+        raced = False
+        while True:
+            try:
+                applied = self._apply_once(judged, matches)
+                break
+            except NotMatchedYet:
+                matches.prepare()
+            except (IntegrityError, OwnerRemoved):
+                # Another worker made one of the batch's new connections meanwhile; now it is there to be locked.
+                # Or a person removed an owner; now they are not found any more.
+                if raced:
+                    raise
+                raced = True
         for (kind, state), count in applied.outcomes.items():
             EVENTS.labels(kind, state).inc(count)
         return applied
 
-    def _apply_once(self, judged: Sequence[Judged], routes: RouteSet) -> Applied:
+    def _apply_once(self, judged: Sequence[Judged], matches: Matches) -> Applied:
         with self.database.write() as session:
-            return Batch(session, self.policy, routes, judged, now=self.clock()).apply()
+            return Batch(session, self.policy, matches, judged, now=self.clock()).apply()
 
     def _end(self, judged: Judged, problem: Exception) -> Applied:
         """What an event came to that could not be applied."""
@@ -239,7 +248,22 @@ def _judged(told: _Told, looks: dict[Key, Look]) -> Judged:
         look=look or NotAsked(),
         found=event.origin == Origin.RECONCILE,
         scrubbed_body=told.scrubbed_body,
+        size=len(event.body or b""),
     )
+
+
+def _parts(judged: Sequence[Judged], most: int) -> Iterator[Sequence[Judged]]:
+    """What one transaction takes: so many events, and no more than BYTES of their bodies, but one at least."""
+    part: list[Judged] = []
+    size = 0
+    for one in judged:
+        if part and (len(part) >= most or size + one.size > BYTES):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += one.size
+    if part:
+        yield part
 
 
 def _question(judged: Judged, keys: TagKeys) -> Question:

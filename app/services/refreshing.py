@@ -42,6 +42,7 @@ from app.services.directory import Directory
 from app.services.judging import Judge
 from app.services.links import Links
 from app.services.looking import view_of
+from app.services.matching import Matches
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
@@ -199,7 +200,7 @@ class Refresher:
         links = Links(session, [connection.id], now=now)
         directory = Directory(session, [], policy=self.policy.directory, now=now)
         directory.remember_owners(links.all())
-        judge = Judge(self.routes.current(self.database), directory, now=now)
+        judge = Judge(Matches(self.routes.current(self.database)), directory, now=now)
         judge.conclude(
             EventType.CONNECTION_NEEDS_RECONNECT,
             connection,

@@ -1,0 +1,229 @@
+"""Events that are made to be costly are stored, judged and told of, and hold no write lock while they are judged."""
+
+import json
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from app.db import bounded, events
+from app.db import event_acts as event_rows
+from app.db.engine import Database
+from app.db.models import Event
+from app.domain import routing
+from app.domain.patterns import compile_pattern
+from app.domain.states import EventState
+from app.errors import Conflict
+from app.services import backfilling, event_acts, explaining, matching, processing
+from app.services.backfilling import Span
+from app.services.event_acts import Outcome, Routes
+from app.services.route_cache import RouteCache
+from app.telemetry import ROUTES_UNDECIDED
+from tests.growth import Counted, counting
+from tests.integration.world import DANA, auth, sync
+
+NUMBERED = [{"prefix": f"p{number}"} for number in range(40)]
+PATTERNS = {
+    "values": {"payload": {"items": NUMBERED}},
+    "objects": {"payload": {"items": {"id": [-1], "name": ["x"]}}},
+    "missing": {"payload": {"items": {"gone": [{"exists": False}], "away": [{"exists": False}]}}},
+    "choice": {"payload": {"items": {"id": [-1]}}, "$or": [{"payload": {"items": {"b": [1]}}}, {"tags": {"x": ["y"]}}]},
+    "dots": {"payload": {"a": {"x": [1]}}},
+    "text": {"payload": {"text": [{"wildcard": f"*{number}*z"} for number in range(40)]}},
+}
+HOSTILE = {
+    "names with dots": {f"a.{number}": 1 for number in range(6_000)},
+    "texts in an array": {"items": ["p"] * 6_000},
+    "objects in an array": {"items": [{"id": number} for number in range(3_000)]},
+    "empty objects": {"items": [{}] * 6_000},
+    "nested arrays": {"items": [[[[]]]] * 3_000},
+    "a long text": {"text": "1" * 40_000},
+}
+
+
+def forward(payload, **members):
+    return sync(type="forward", **{"from": "hubspot"}, payload=payload, **members)
+
+
+@pytest.fixture
+def world(world, monkeypatch):
+    monkeypatch.setattr(matching, "ROOM", 500)
+    world.route(**PATTERNS)
+    world.settle(auth(tags=DANA))
+    return world
+
+
+@contextmanager
+def within_writes(monkeypatch):
+    """Counts what is done in Python between the beginning of a writing transaction and its end."""
+    counted, write = Counted(), Database.write
+
+    @contextmanager
+    def counting_write(database):
+        with write(database) as session, counting(counted):
+            yield session
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "write", counting_write)
+        yield counted
+
+
+def work_within_writes(world, monkeypatch, payload):
+    receipts = world.receive(forward(payload), forward({"id": 1}, model=json.dumps(payload)[:20]))
+    with within_writes(monkeypatch) as counted:
+        world.process(*receipts)
+    assert [world.event(one.event_id).state for one in receipts] == [EventState.PROCESSED] * 2
+    return counted.steps
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_nothing_of_what_a_hostile_payload_costs_is_done_under_the_write_lock(world, monkeypatch, kind):
+    """Twice what a plain one costs, since its batch is applied twice, and the room that is tried first."""
+    work_within_writes(world, monkeypatch, {"id": 0})  # makes statements that are kept
+    plain = work_within_writes(world, monkeypatch, {"id": 7})
+    hostile = work_within_writes(world, monkeypatch, HOSTILE[kind])
+    assert hostile < 2 * plain + 500 * 100
+
+
+@pytest.mark.parametrize("payload", [{"id": 7}, *HOSTILE.values()], ids=["plain", *HOSTILE])
+def test_what_is_matched_before_its_transaction_is_decided_as_within_it(world, monkeypatch, payload):
+    before = world.settle(forward(payload))
+    monkeypatch.setattr(matching, "ROOM", 10**9)
+    within = world.settle(forward(payload, model="other"))
+    routes = [sorted(job.route for job in world.jobs() if job.event_id == one) for one in (before, within)]
+    assert routes[0] == routes[1]
+    assert routes[0] == [one.route.name for one in explaining.explain(world.database, before).decisions if one.matched]
+
+
+def test_an_owner_who_is_new_is_the_same_in_each_try(world):
+    world.route(mine={"user": {"external_id": ["usr_new"]}, "payload": {"items": [5]}}, **PATTERNS)
+    bodies = [auth(connection_id="c-2", tags={"end_user_id": "usr_new"})]
+    bodies.append(sync("c-2", type="forward", **{"from": "hubspot"}, payload={"items": [*range(3000)]}))
+    tries = []
+    begin = matching.Matches.begin
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(matching.Matches, "begin", lambda one: tries.append(one) or begin(one))
+        world.process(*world.receive(*bodies))
+    [job] = world.jobs("mine")
+    assert world.event(job.event_id).document["user"]["external_id"] == "usr_new"
+    assert len(tries) == 2
+
+
+COSTLY = {"items": ["p"] * 6_000}
+
+
+def test_an_event_that_costs_too_much_is_kept_named_and_counted_and_the_others_go_on(world, monkeypatch):
+    counter = ROUTES_UNDECIDED.labels("crm")
+    before = counter._value.get()
+    monkeypatch.setattr(routing, "MAX_STEPS", 20_000)
+    world.route(all={"type": ["nango.forward"]}, **PATTERNS)
+    receipts = world.receive(forward(COSTLY), forward({"id": 1}))
+    world.process(*receipts)
+    costly, plain = (world.event(one.event_id) for one in receipts)
+    assert (costly.state, costly.problem) == (
+        EventState.PROCESSED,
+        "not decided, for it would take too much work: values",
+    )
+    assert (plain.state, plain.problem) == (EventState.PROCESSED, None)
+    assert len(world.jobs("all")) == 2
+    assert counter._value.get() == before + 1
+
+
+def test_replaying_such_an_event_says_so_and_leaves_it_alone(world, monkeypatch):
+    monkeypatch.setattr(routing, "MAX_STEPS", 20_000)
+    event_id = world.settle(forward(COSTLY))
+    found = event_acts.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
+    with world.database.write() as session:
+        done = event_acts.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
+    [step] = [one for one in done.steps if one.decision.route.name == "values"]
+    assert (step.outcome, step.why) == (Outcome.LEFT_ALONE, "it would take too much work to decide")
+
+
+def late_route(world):
+    world.route(**PATTERNS, late={"payload": {"items": {"id": [-1]}}})
+    with world.database.read() as session:
+        route = backfilling.live_route(session, "late")
+    span = Span(world.clock.now - timedelta(days=1), world.clock.now + timedelta(days=1))
+    *_, found = backfilling.look(world.database, route, span, limit=10)
+    return route, found
+
+
+def test_replaying_matches_before_the_write_lock(world, monkeypatch):
+    ids = [world.settle(forward({"items": [{"id": 0}] * size + [{"id": -1, "name": "x"}]})) for size in (1, 1, 1_500)]
+    spent = []
+    for event_id in ids:
+        found = event_acts.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
+        with within_writes(monkeypatch) as counted, world.database.write() as session:
+            done = event_acts.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
+        assert "objects" in {one.decision.route.name for one in done.steps}
+        spent.append(counted.steps)
+    assert spent[2] < 1.5 * spent[1]
+
+
+def test_filling_matches_before_the_write_lock(world, monkeypatch):
+    spent = []
+    for size in (1, 2, 1_500):
+        world.route(**PATTERNS)
+        world.settle(forward({"items": [{"id": 0}] * size + [{"id": -1, "name": "x"}]}))
+        route, found = late_route(world)
+        with within_writes(monkeypatch) as counted:
+            [made] = backfilling.fill(
+                world.database, route, found, per_second=20, asked={}, actor="cli:test", clock=world.clock
+            )
+        assert len(made) == 1
+        spent.append(counted.steps)
+    assert spent[2] < 1.5 * spent[1]
+
+
+def test_what_changed_after_it_was_matched_gets_no_job_by_what_it_was(world, monkeypatch):
+    event_id = world.settle(forward({"items": [{"id": -1, "name": "Dana"}]}))
+    route, found = late_route(world)
+    matching_now = event_acts.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
+    erased = {**world.event(event_id).document, "payload": None}
+    documents = event_rows.documents
+
+    def erase_meanwhile(session, ids, **options):
+        texts = documents(session, ids, **options)
+        with world.database.write() as other:
+            other.execute(update(Event).where(Event.id == event_id).values(document=erased))
+        return texts
+
+    monkeypatch.setattr(event_rows, "documents", erase_meanwhile)
+    steps = backfilling.fill(world.database, route, found, per_second=20, asked={}, actor="cli:test", clock=world.clock)
+    assert list(steps) == [[]]
+    assert world.jobs("late") == []
+    with world.database.write() as session, pytest.raises(Conflict, match="changed meanwhile"):
+        event_acts.replay(session, matching_now, again=False, actor="cli:test", now=world.clock.now)
+
+
+def test_a_history_of_large_events_is_read_in_portions_of_bytes(world, monkeypatch):
+    monkeypatch.setattr(bounded, "BYTES", 30_000)
+    for number in range(5):
+        world.settle(forward({"text": f"{number}" * 20_000}))
+    read = []
+    judged = events.judged
+    monkeypatch.setattr(events, "judged", lambda *asked, **options: read.append(judged(*asked, **options)) or read[-1])
+    pattern = compile_pattern({"payload": {"text": [{"prefix": "4"}]}})
+    *_, trial = explaining.try_on_history(
+        world.database, pattern, now=world.clock.now, since=timedelta(days=1), at_most=100
+    )
+    assert [len(chunk) for chunk in read] == [2, 2, 3, 0]
+    assert (trial.looked_at, trial.matched, trial.complete) == (7, 1, True)
+    monkeypatch.setattr(bounded, "BYTES", 10**9)
+    _, found = late_route(world)
+    monkeypatch.setattr(bounded, "BYTES", 30_000)
+    assert late_route(world)[1] == found
+
+
+def test_a_batch_of_large_bodies_is_several_transactions(world, monkeypatch):
+    monkeypatch.setattr(processing, "BYTES", 50_000)
+    monkeypatch.setattr(matching, "ROOM", 10**9)
+    receipts = world.receive(*[forward({"text": "x" * size}) for size in (20_000, 20_001, 20_002, 60_000, 10, 11)])
+    sizes = []
+    batch = processing.Batch
+    monkeypatch.setattr(
+        processing, "Batch", lambda *asked, **options: sizes.append(len(asked[3])) or batch(*asked, **options)
+    )
+    world.process(*receipts)
+    assert sizes == [2, 1, 1, 2]
