@@ -25,18 +25,29 @@ MAX_TYPE: Final = 100  # characters of an error's type
 # known by it without being parsed. The order and number of members do not matter, as none can hold a credential.
 _TEXT: Final = rb'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
 _ID: Final = rb'"[^"\\\x00-\x1f]{1,255}+"'
-_WORD: Final = rb'"(?:[A-Za-z_.\x80-\xff-]{0,100}+|[A-Za-z0-9_.-]{0,19}+)"'
+_SHORT: Final = rb'"[A-Za-z0-9_.-]{0,19}+"'
+_WORD: Final = (
+    rb'(?:"[A-Za-z_.\x80-\xbf\xc3-\xdf-]{0,100}+"|%b)' % _SHORT
+)  # not in the ranges of other signs for : and =
+_TIME: Final = rb'"[0-9T:.Z+-]{0,35}+"'
 _UUID: Final = rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+# Of a checkpoint: whatever is in no name of a credential.
+_CURSOR: Final = (
+    rb'"(?![A-Za-z_]{0,40}(?i:auth|bearer|cert|code|cookie|credential|hmac|jwt|key|nonce|otp|pass|pat|pem|pin|pwd|raw|salt'
+    rb'|secret|seed|sess|sid|sig|string|token|verif|xsrf|csrf|mnemonic|assert))[A-Za-z_]{1,40}+": ?'
+    rb"(?:null|true|false|[0-9]{1,15}+|%b|%b)" % (_SHORT, _TIME)
+)
 _PLAIN: Final = re.compile(
     rb'\{(?:"(?:'
     rb'(?:connectionId|providerConfigKey)": ?%(ID)b'
     rb'|(?:authMode|environment|from|model|operation|provider|syncName|syncType|syncVariant|type)": ?%(WORD)b'
     rb'|success": ?true'
     rb'|tags": ?(?:null|\{(?:%(TEXT)b: ?%(TEXT)b,? ?)*+\})'
-    rb'|(?:modifiedAfter|queryTimeStamp)": ?"[0-9T:.Z+-]{0,35}+"'
+    rb'|(?:modifiedAfter|queryTimeStamp)": ?%(TIME)b'
     rb'|responseResults": ?\{(?:"(?:added|deleted|unchanged|updated)": ?[0-9]{1,15}+,? ?)*+\}'
+    rb'|checkpoints": ?(?:null|\{(?:"(?:from|to)": ?(?:null|\{(?:%(CURSOR)b,? ?)*+\}),? ?)*+\})'
     rb'|payload": ?\{(?:"(?:id": ?"|statusUrl": ?"/action/)%(UUID)b",? ?)*+\}'
-    rb"),? ?)*+\}" % {b"ID": _ID, b"WORD": _WORD, b"TEXT": _TEXT, b"UUID": _UUID}
+    rb"),? ?)*+\}" % {b"ID": _ID, b"WORD": _WORD, b"TEXT": _TEXT, b"TIME": _TIME, b"CURSOR": _CURSOR, b"UUID": _UUID}
 )
 _NO_OBJECT: Final = re.compile(rb"[ \t\r\n]*+[^{ \t\r\n]")
 _FORWARD_ENDS: Final = b',"type":"forward"}'  # its last member, as Nango sorts them; a string can't hold these quotes
@@ -79,8 +90,10 @@ def at_rest(body: bytes) -> bytes:
     embed whatever the provider answered (CONTRACT 1.3). All else is scrubbed by names and looks. The body means the
     same to `read` as before. Others than Nango's own are returned as they came.
     """
-    if rests_as_it_came(body):
-        return body
+    return body if rests_as_it_came(body) else _scrubbed(body)
+
+
+def _scrubbed(body: bytes) -> bytes:
     try:
         came, repeated = _parsed(body)
     except (ValueError, RecursionError):

@@ -14,19 +14,22 @@ HIDDEN: Final = "[hidden]"
 Span = tuple[int, int]
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,}+")
+# What separates without being seen: white space, also escaped, and the colours of terminals.
+_SPACE: Final = r"(?:\s|\\[nrt]|(?:\x1b|\\(?:u00|x)1b)\[[0-9;]{0,20}+m)"
 # Between a name and its value. `weak`: only words stand there, as they do in prose.
 _SAYS: Final = re.compile(
-    r"""(?:\\(?![nrt])|["'`\]\[)}*])*+(?:\s++(?:id|value|string|hash)\b)?+(?:"""
-    r"""(?:\s|\\[nrt])*+(?:[=-]>|→|:?[=:|]++)|>"""
+    r"""(?:\\(?![nrtux])|["'`\]\[)}*])*+(?:\s++(?:id|value|string|hash)\b)?+(?:"""
+    rf"""{_SPACE}*+(?:[=-]>|→|:?[=:|]++)|>"""
     r"""|\s*+,?\s*+[\\"'`]*+(?:value|content)[\\"'`]*+\s*+[=:]"""
     r"""|(?P<pair>(?<=["'`])\s*+,\s*+(?=[\\"'`]))"""
-    r"""|(?P<weak>(?:\s|\\[nrt]|\+)++(?:(?:is|was)\s++)?+))""",
+    rf"""|(?P<weak>(?:{_SPACE}|\+)++(?:(?:is|was)\s++)?+))""",
     re.IGNORECASE,
 )
 _TAG_END: Final = re.compile(r"(?:\s[^<>]{0,200}+)?>")  # of an XML element with attributes
-# What opens a value: a block of YAML, white space (also escaped), XML's CDATA, a prefix of Python's, quotes.
+# What opens a value: a block of YAML, XML's CDATA, a prefix of Python's, quotes.
 _OPENS: Final = re.compile(
-    r"""(?:\s|\\[nrt]|[|>][+-]?(?=\s))*+(?:<!\[CDATA\[)?+[(]?+(?:[bBrRuU]{1,2}(?=\\*+["']))?+(\\*+)(["'`]*+)"""
+    rf"""(?:{_SPACE}|[|>][+-]?(?=\s))*+"""
+    r"""(?:<!\[CDATA\[)?+[(]?+(?:[bBrRuU]{1,2}(?=\\*+["']))?+(\\*+)(["'`]*+)"""
 )
 _QUOTE: Final = re.compile(r"""(?<!\\)(\\*+)(["'`])""")
 _BRACKET: Final = re.compile(r"[\[\]{}]")

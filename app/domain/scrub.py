@@ -25,10 +25,10 @@ _WRAPPED: Final = re.compile(rf"(?<![{_LETTERS}])[{_LETTERS}]++(?:(?:\r?\n|\\n)[
 _BREAK: Final = re.compile(r"(?:\r?\n|\\n)[ \t]*+")
 _URL: Final = re.compile(r"""://[^\s"'<>\\`]++""")
 _ENCODED: Final = re.compile(r"%[0-7][0-9A-Fa-f]|\\u00[0-7][0-9A-Fa-f]|\\x[0-7][0-9A-Fa-f]|&#?[A-Za-z0-9]{2,8};")
-# Signs as word processors and other keyboards write them.
-_CURLY: Final = str.maketrans(
+# Signs as word processors and other keyboards write them, and those that are not seen.
+_OTHER_SIGNS: Final = str.maketrans(
     {**dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'), **dict.fromkeys("\u2018\u2019\u201a", "'")}
-    | {"\uff1d": "=", "\uff1a": ":"}
+    | {"\uff1d": "=", "\uff1a": ":", **dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff")}
 )
 _PEM_BEGINS, _PEM_ENDS = "-----BEGIN ", "-----END "
 
@@ -174,13 +174,11 @@ def _hide_wrapped(found: re.Match[str]) -> str:
 
 
 def _decoded(text: str) -> str:
-    if not ("%" in text or "&" in text or "\\" in text or not text.isascii()):
+    if text.isascii() and not ("%" in text or "&" in text or "\\" in text):
         return text
-    return _ENCODED.sub(_decode, text.translate(_CURLY))
+    return _ENCODED.sub(_decode, text.translate(_OTHER_SIGNS))
 
 
 def _decode(found: re.Match[str]) -> str:
     code = found.group()
-    if code[0] == "&":
-        return html.unescape(code)
-    return chr(int(code[-2:], 16))
+    return html.unescape(code) if code[0] == "&" else chr(int(code[-2:], 16))

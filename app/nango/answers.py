@@ -161,7 +161,7 @@ def _field_fault(fault: dict[str, Any]) -> str:
 
 
 def _short(text: str, limit: int) -> str:
-    return scrub(_printable(text), limit=limit)
+    return _printable(scrub(text, limit=limit))  # in this order: a token may go on behind a line break
 
 
 def _printable(text: str) -> str:

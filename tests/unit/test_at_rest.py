@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain import at_rest as at_rest_module
 from app.domain.at_rest import AT_ONCE, at_rest, rests_as_it_came, stored, stored_at_once
 from app.domain.event import EventType, read
 from app.domain.payloads import PayloadPolicy
@@ -235,9 +236,7 @@ def test_nangos_own_are_scrubbed_with_every_policy(policy: PayloadPolicy):
 # How long it takes
 
 
-@pytest.mark.parametrize(
-    "name", [one for one in SAMPLES if ("success" in one and "legacy" not in one and "checkpoints" not in SAMPLES[one])]
-)
+@pytest.mark.parametrize("name", [one for one in SAMPLES if "success" in one and "legacy" not in one])
 def test_the_usual_bodies_are_known_at_a_glance(name: str):
     assert rests_as_it_came(written(SAMPLES[name]))
 
@@ -245,6 +244,67 @@ def test_the_usual_bodies_are_known_at_a_glance(name: str):
 @pytest.mark.parametrize("name", ["forward_attributed", "forward_unattributed_raw_body", "async_action"])
 def test_so_are_forwarded_ones_and_actions(name: str):
     assert rests_as_it_came(written(SAMPLES[name]))
+
+
+PLAIN = st.text('aZ09_.-: /éß東\uff1a\uff1d“«\\"', max_size=24) | st.sampled_from(
+    [
+        "token",
+        "password\uff1ahunter",
+        "password:x",
+        "code",
+        LONG,
+        UUID,
+        "2026-08-21T09:00:00.000Z",
+        "Bearer abc123",
+        "oauth2",
+    ]
+)
+VALUES = PLAIN | st.none() | st.booleans() | st.integers(0, 10**17)
+NAMED = st.dictionaries(
+    st.sampled_from(["page", "refreshToken", "historyId", "PIN", "lastKeyId", "x1", "id"]) | PLAIN, VALUES
+)
+LIKELY = st.fixed_dictionaries(
+    {"type": st.sampled_from(["auth", "sync", "async_action"])},
+    optional={
+        "from": st.just("nango"),
+        "success": st.just(True),
+        "connectionId": PLAIN,
+        "environment": PLAIN,
+        "provider": PLAIN,
+        "syncName": PLAIN,
+        "model": PLAIN,
+        "modifiedAfter": PLAIN,
+        "tags": st.dictionaries(PLAIN, PLAIN),
+        "checkpoints": st.none() | st.fixed_dictionaries({}, optional={"from": NAMED, "to": NAMED}),
+        "responseResults": st.fixed_dictionaries({}, optional={"added": VALUES, "token": VALUES}),
+        "payload": st.fixed_dictionaries({}, optional={"id": PLAIN, "statusUrl": PLAIN}),
+    },
+)
+
+
+@given(LIKELY)
+def test_what_a_glance_lets_pass_a_longer_look_does_not_change(members: dict[str, Any]):
+    for body in (written(members), json.dumps(members).encode()):
+        if rests_as_it_came(body):
+            assert at_rest_module._scrubbed(body) == body
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"environment": "password\uff1ahunter"},
+        {"provider": "a token:hunter"},
+        {"checkpoints": {"from": {"pageToken": "12345"}}},
+        {"checkpoints": {"from": {"PIN": 1234}}},
+        {"checkpoints": {"to": {"apikey": "a"}}},
+        {"checkpoints": {"to": {"x": LONG}}},
+        {"payload": {"id": LONG}},
+        {"connectionId": "c" * 256},
+        {"operation": LONG},
+    ],
+)
+def test_a_glance_lets_nothing_else_pass(members: dict[str, Any]):
+    assert not rests_as_it_came(written({**OWN["sync_success_incremental"], **members}))
 
 
 def test_what_takes_longer_is_left_to_a_thread_where_it_is_large():
