@@ -400,3 +400,22 @@ def test_what_a_provider_calls_an_error_stays_as_it_came(world):
     body = b'{"error": {"code": 7, "details": ["a", "b"]}, "id": 1}'
     event = world.event(world.settle(body))
     assert (event.type, event.body) == ("nango.unhandled", body)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"type": "auth", "operation": "creation", "success": False, "error": "the answer was access_token=hunter2-x"},
+        {"type": "auth", "operation": "rotation", "success": True, "details": {"password": "hunter2-x"}},
+        {"type": "tomorrow", "message": "Authorization: Bearer hunter2-x"},
+        {"type": "sync", "success": True, "syncName": "s", "checkpoints": {"to": {"pageToken": "hunter2-x"}}},
+    ],
+    ids=lambda members: members["type"],
+)
+def test_what_an_earlier_release_stored_is_scrubbed_when_it_is_processed(world, members):
+    body = {"from": "nango", "connectionId": "c-1", "providerConfigKey": "github", **members}
+    event = world.event(world.wait_out(json.dumps(body).encode()))
+    assert event.state == EventState.PROCESSED
+    assert b"hunter2-x" not in event.body
+    assert b"[hidden]" in event.body
+    assert "hunter2-x" not in json.dumps(event.document)
