@@ -71,6 +71,9 @@ NANGO_CALLS = Counter(
     "waylink_nango_calls_total", "Calls to Nango by account, priority and outcome.", ["account", "priority", "outcome"]
 )
 CONNECTIONS_CLOSED = Counter("waylink_connections_closed_total", "Connections that web closed, by cause.", ["cause"])
+UNREADABLE_VALUES = Counter(
+    "waylink_unreadable_values_total", "Values of the database that could not be read, by column.", ["column"]
+)
 HINTS_LOST = Counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
 
 

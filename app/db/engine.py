@@ -2,22 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.types import DateTime, TypeDecorator
 
+from app.db import unreadable
 from app.db.driver import bound, ping_first
 
 SQLITE_BUSY_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 60.0
 POSTGRES_OPTIONS: Final = (
-    "-c synchronous_commit=on -c timezone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
+    "-c synchronous_commit=on -c timezone=UTC -c datestyle=ISO -c lock_timeout=10s"
+    " -c idle_in_transaction_session_timeout=60s"
 )
 
 # A dead server must show within the hold time of a webhook, not after the kernel's minutes.
@@ -33,26 +33,6 @@ POSTGRES_ARGUMENTS: Final = {
 _HERE: Final = {"", "localhost", "127.0.0.1", "::1"}
 
 
-class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time: always aware and UTC in Python; `timestamptz` on PostgreSQL, ISO text on SQLite."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without zone cannot be stored")
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
 class Database:
     """Hands out short units of work. `write` commits at the end of the block or rolls back on an error."""
 
@@ -60,6 +40,7 @@ class Database:
         self.engine = engine
         self.driver_arguments = driver_arguments or {}  # libpq's, for what goes past SQLAlchemy
         self._sessions = sessionmaker(engine, expire_on_commit=False)
+        self._unreadable = unreadable.of(engine.dialect)
 
     @property
     def is_sqlite(self) -> bool:
@@ -68,16 +49,22 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction. On SQLite it takes the write lock at once: reading first and writing later fails."""
-        with self._sessions.begin() as session:
-            yield session
+        try:
+            with self._sessions.begin() as session:
+                yield session
+        finally:
+            self._unreadable.name(self.engine)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A consistent view; nothing is kept."""
-        with self._sessions() as session:
-            if self.is_sqlite:
-                session.connection(execution_options={"waylink_read_only": True})
-            yield session
+        try:
+            with self._sessions() as session:
+                if self.is_sqlite:
+                    session.connection(execution_options={"waylink_read_only": True})
+                yield session
+        finally:
+            self._unreadable.name(self.engine)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -92,7 +79,6 @@ def connect(url: str, *, pool_size: int = 5, statement_seconds: float = STATEMEN
     parsed = make_url(url)
     common: dict[str, Any] = {
         "json_serializer": lambda value: msgspec.json.encode(value).decode(),
-        "json_deserializer": msgspec.json.decode,
         "hide_parameters": True,  # an error's text goes to logs, and to the event it belongs to
     }
     if parsed.get_backend_name() == "sqlite":
@@ -104,6 +90,7 @@ def connect(url: str, *, pool_size: int = 5, statement_seconds: float = STATEMEN
         return Database(engine)
     arguments = _postgres_arguments(parsed, statement_seconds)
     engine = create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, connect_args=arguments, **common)
+    event.listen(engine, "connect", _prepare_postgres)
     bound(engine)
     ping_first(engine)
     return Database(engine, {**engine.dialect.create_connect_args(parsed)[1], **arguments})
@@ -133,6 +120,14 @@ def _postgres_arguments(url: URL, statement_seconds: float) -> dict[str, Any]:
     limit = f"-c statement_timeout={round(statement_seconds * 1000)}"
     options = f"{POSTGRES_OPTIONS} {limit} {url.query.get('options', '')}".strip()
     return {**POSTGRES_ARGUMENTS, **theirs, "options": options}
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:
+    from psycopg.types.string import TextLoader  # noqa: PLC0415 - with SQLite the driver is not loaded
+
+    # As text, which `types` reads: the driver's own readers refuse a whole row for one value that they cannot read.
+    for kind in ("timestamptz", "jsonb"):
+        connection.adapters.register_loader(kind, TextLoader)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

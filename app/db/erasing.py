@@ -6,7 +6,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
-    JSON,
     CheckConstraint,
     Column,
     ColumnElement,
@@ -27,6 +26,7 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Attempt, Base, Connection, Decision, Delivery, Event, Job, Link, User
+from app.db.types import StoredJson
 from app.domain.erasing import SHORTEST_WORD, Identity
 
 STEP: Final = 1000  # rows that one statement looks through
@@ -152,7 +152,9 @@ def shares_email(session: Session, user_id: UUID, email: str) -> bool:
 
 def _texts(table: Table) -> list[Column[Any]]:
     return [
-        one for one in table.columns if isinstance(one.type, Text | JSON | LargeBinary) and one.name not in _NO_TEXT
+        one
+        for one in table.columns
+        if isinstance(one.type, Text | StoredJson | LargeBinary) and one.name not in _NO_TEXT
     ]
 
 

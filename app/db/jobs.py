@@ -37,8 +37,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bulk
-from app.db.engine import UtcDateTime
 from app.db.models import Event, Job
+from app.db.types import UtcDateTime
 from app.domain.states import UNFINISHED_JOBS, Block, JobState
 
 _jobs: Final = bulk.table(Job)
@@ -201,7 +201,10 @@ def settle(session: Session, changes: Sequence[bulk.Row]) -> set[tuple[UUID, int
 
 
 def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, Raw]:
-    """The judged document of each event, as the JSON text that it is: it is passed on, not looked at."""
+    """The judged document of each event, as the JSON text that it is: it is passed on, not looked at.
+
+    Those that are no JSON object are left out.
+    """
     found = session.execute(_documents(bulk.dialect(session)), bulk.keys(event_ids))
     return {event_id: Raw((document or "{}").encode()) for event_id, document in found}
 
@@ -209,7 +212,12 @@ def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, Raw]:
 @cache
 def _documents(dialect: str) -> Select[Any]:
     events = bulk.table(Event)
-    return select(events.c.id, cast(events.c.document, Text)).where(bulk.among(dialect, events.c.id))
+    if dialect == "postgresql":
+        is_object = func.jsonb_typeof(events.c.document) == "object"
+    else:  # asked in this order: the type of what is no JSON is an error
+        is_object = case((func.json_valid(events.c.document), func.json_type(events.c.document) == "object"))
+    usable = events.c.document.is_(None) | is_object
+    return select(events.c.id, cast(events.c.document, Text)).where(bulk.among(dialect, events.c.id), usable)
 
 
 def any_of(session: Session, event_id: UUID) -> bool:

@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from sqlalchemy import (
-    JSON,
-    BigInteger,
     CheckConstraint,
+    Column,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -24,13 +23,11 @@ from sqlalchemy import (
     text,
     true,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.db.engine import UtcDateTime
+from app.db.types import UNKNOWN, Readable, StoredInteger, StoredJson, UtcDateTime
 
-Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-BigInt = BigInteger()
+BigInt = StoredInteger()
 UNFINISHED: Final = "state IN ('available', 'running', 'retryable')"  # of jobs
 _LINE: Final = ("team", "destination", "next_at")  # in which a destination's jobs wait
 
@@ -50,8 +47,8 @@ class Base(DeclarativeBase):
         UUID: Uuid(),
         str: Text(),
         bytes: LargeBinary(),
-        dict[str, Any]: Json,
-        list[Any]: Json,
+        dict[str, Any]: StoredJson(dict),
+        list[Any]: StoredJson(list),
     }
 
 
@@ -556,3 +553,35 @@ class Difference(Base):
     first_seen_at: Mapped[datetime]
     since: Mapped[datetime | None]  # Nango's `created`, for connections we did not know
     event_id: Mapped[UUID | None]  # once it was seen twice
+
+
+# Where one of these cannot be read, it has happened, at a time that nobody knows: what ended does not begin again.
+_ENDS: Final = frozenset(
+    {
+        "closed_at",
+        "disabled_at",
+        "failing_since",
+        "finished_at",
+        "processed_at",
+        "removed_at",
+        "retired_at",
+        "revoked_at",
+        "destination_secrets.expires_at",
+    }
+)
+
+
+def _stand_in(column: Column[Any]) -> Any:
+    """What a value of the column that cannot be read is read as."""
+    if isinstance(column.type, UtcDateTime):
+        ends = not _ENDS.isdisjoint({column.name, str(column)})
+        return UNKNOWN if ends or not column.nullable else None
+    if column.nullable:
+        return None
+    return column.type.kind() if isinstance(column.type, StoredJson) else 0
+
+
+for _table in Base.metadata.tables.values():
+    for _column in _table.columns:
+        if isinstance(_column.type, Readable):
+            _column.type = _column.type.of(_column, _stand_in(_column))

@@ -5,7 +5,8 @@ signed by Nango (CONTRACT 1.7). What tells them apart is the event's origin, a c
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -83,6 +84,15 @@ def read_own(body: bytes) -> OwnEvent:
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ValueError(f"not an event of our own: {type(problem).__name__}") from None
+
+
+def readable(bodies: Iterable[bytes]) -> list[OwnEvent]:
+    """Those of the bodies that are in our own form; the pipeline says of each other one that it is not."""
+    found = []
+    for body in bodies:
+        with suppress(ValueError):
+            found.append(read_own(body))
+    return found
 
 
 _END_USER: Final = ("id", "email", "display_name", "organization_id", "organization_name")

@@ -11,11 +11,14 @@ from app.db.engine import Database
 from app.domain.confirming import Absent
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
-from app.domain.reconciling import Known, compare, describe, is_missing
+from app.domain.reconciling import DIFFERENCES, Known, compare, describe, is_missing
 from app.nango.types import ConnectionPage, ListedConnection
 from app.services.looking import view_of
+from app.telemetry import get_logger
 
 CHUNK: Final = 2000  # of our connections read at once: a page that shows few may stand beside many of ours
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,23 @@ class Found:
 
 def shown_by(page: ConnectionPage) -> dict[ConnectionKey, ListedConnection]:
     return {(one.integration, one.connection_id): one for one in page.connections}
+
+
+def name_unreadable(environment: str, page: ConnectionPage) -> str | None:
+    """Name the rows of a page that cannot be read, in the log; what a run's report says of them, None of none."""
+    for row in page.unreadable:
+        log.warning(
+            "nango_row_unreadable",
+            environment=environment,
+            integration=row.integration,
+            connection_id=row.connection_id,
+            problem=row.problem,
+        )
+    if not page.unreadable:
+        return None
+    first = page.unreadable[0]
+    name = f"{first.integration}/{first.connection_id}"
+    return f"Nango's list has rows that cannot be read, such as {name}: {first.problem}"
 
 
 def first_look(
@@ -104,6 +124,8 @@ def _still(
     observed_at: datetime,
     now: datetime,
 ) -> OwnEvent | None:
+    if difference.type not in DIFFERENCES:
+        return None  # another release noted it
     kind, (integration, connection_id) = EventType(difference.type), difference.key
     if listed is None:
         if kind is not EventType.CONNECTION_DELETED or known is None:

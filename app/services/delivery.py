@@ -192,7 +192,7 @@ class Deliverer:
             self._read_keys(session, taken, now)
             changed = {key: one for key, one in health.items() if one != before[key]}
             destinations.write_health(session, changed)
-            documents = job_rows.documents(session, {job.event_id for job in taken.jobs}) if taken.jobs else {}
+            documents = self._read_documents(session, taken, now)
         self._tallies = {} if judges else tallies
         return _Turn(recorded, taken, documents)
 
@@ -214,10 +214,21 @@ class Deliverer:
     def _take(self, session: Session, health: dict[Key, Health], limit: int, now: datetime) -> Taken:
         taken = take(session, self.lines, health, limit=limit, now=now)
         crashed = [job for job in taken.jobs if job.crashes > MAX_CLAIMS]
-        if crashed:
-            give_up(session, self.alerts, crashed, now=now)
+        if crashed:  # they may be what kills the workers
+            give_up(session, self.alerts, crashed, f"claimed {MAX_CLAIMS} times without a result", now=now)
             taken.jobs = [job for job in taken.jobs if job.crashes <= MAX_CLAIMS]
         return taken
+
+    def _read_documents(self, session: Session, taken: Taken, now: datetime) -> Mapping[UUID, Raw]:
+        """What the jobs tell their teams. Those of an event whose document cannot be read are given up."""
+        if not taken.jobs:
+            return {}
+        documents = job_rows.documents(session, {job.event_id for job in taken.jobs})
+        unreadable = [job for job in taken.jobs if job.event_id not in documents]
+        if unreadable:
+            give_up(session, self.alerts, unreadable, "the document of its event cannot be read", now=now)
+            taken.jobs = [job for job in taken.jobs if job.event_id in documents]
+        return documents
 
     def _read_keys(self, session: Session, taken: Taken, now: datetime) -> None:
         """What signs the jobs that go to endpoints; a secret that was changed signs from the next look on."""

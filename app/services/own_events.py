@@ -12,7 +12,7 @@ from app.db import events as event_rows
 from app.db.connections import ConnectionRow
 from app.domain.confirming import EDIT_LAG, Absent, View
 from app.domain.event import EventType
-from app.domain.own_event import OwnEvent, read_own, write_own
+from app.domain.own_event import OwnEvent, readable, write_own
 from app.domain.states import Origin
 
 CRASHED: Final = "crashed"  # the error of a refresh that came to nothing: ours, not Nango's
@@ -51,7 +51,7 @@ def edits_before(session: Session, looks: Collection[tuple[UUID, View]]) -> dict
     since = min(view.observed_at for _, view in looks) - EDIT_LAG
     refs = {connection_ref for connection_ref, _ in looks}
     stored = event_rows.own_since(session, refs, origin=Origin.OPERATOR, since=since)
-    found = [(connection_ref, read_own(body)) for connection_ref, body in stored]
+    found = [(connection_ref, one) for connection_ref, body in stored for one in readable([body])]
     return {
         connection_ref: one.look
         for connection_ref, one in found

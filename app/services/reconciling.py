@@ -28,7 +28,7 @@ from app.ids import RECONCILIATION, show
 from app.nango.client import MAX_LIMIT, NangoClient
 from app.nango.paging import Window, next_window
 from app.nango.types import ConnectionPage, ListedConnection
-from app.services.comparing import first_look, never_shown, second_look, shown_by
+from app.services.comparing import first_look, name_unreadable, never_shown, second_look, shown_by
 from app.services.nango_clients import NangoClients
 from app.services.run_records import LeaseLostError, RunRecords, add_up, sampled
 from app.services.run_requests import open_run
@@ -136,7 +136,7 @@ class Reconciler:
         is_last = page.size < window.limit
         found, samples = self._compare(run, page, is_last=is_last)
         listed = self._covered(run, window, page, seen=run.seen + len(_unread(run, page)))
-        problem = listed.problem or _not_read(run.environment, page)
+        problem = listed.problem or name_unreadable(run.environment, page)
         listed = replace(listed, found=add_up(run.found, found), samples=samples, problem=problem)
         return self._listed(run, listed) if is_last else self._records.record(run, listed)
 
@@ -316,23 +316,6 @@ def _has_slipped(run: Run, window: Window, page: ConnectionPage) -> bool:
 def _unread(run: Run, page: ConnectionPage) -> list[ListedConnection]:
     """Without those of earlier pages, and those that are newer than this run."""
     return [one for one in page.connections if run.below is None or one.id < run.below]
-
-
-def _not_read(environment: str, page: ConnectionPage) -> str | None:
-    """Name the rows that cannot be read; what the report says of them."""
-    for row in page.unreadable:
-        log.warning(
-            "nango_row_unreadable",
-            environment=environment,
-            integration=row.integration,
-            connection_id=row.connection_id,
-            problem=row.problem,
-        )
-    if not page.unreadable:
-        return None
-    first = page.unreadable[0]
-    name = f"{first.integration}/{first.connection_id}"
-    return f"Nango's list has rows that cannot be read, such as {name}: {first.problem}"
 
 
 def _not_believed(missing: int, shown: int) -> str:

@@ -14,7 +14,6 @@ from app.db import bulk
 from app.db import jobs as job_rows
 from app.db.jobs import ClaimedJob, Key
 from app.db.models import Attempt, Job
-from app.deadlines import MAX_CLAIMS
 from app.domain.destination_health import Health, Tally
 from app.domain.destination_health import judge as judge_health
 from app.domain.retrying import GiveUp, Verdict, after_failure, fault_of, judge, problem_of, wish_of
@@ -60,12 +59,11 @@ def record(session: Session, alerts: Alerts, outcomes: Sequence[Outcome], *, now
     return recorded
 
 
-def give_up(session: Session, alerts: Alerts, crashed: Sequence[ClaimedJob], *, now: datetime) -> None:
-    """End jobs that were claimed too often without a result: they may be what kills the workers."""
-    problem = f"claimed {MAX_CLAIMS} times without a result"
+def give_up(session: Session, alerts: Alerts, jobs: Sequence[ClaimedJob], problem: str, *, now: datetime) -> None:
+    """End claimed jobs that are not handed over, by a fault of ours."""
     ended = {"state": JobState.DISCARDED, "finished_at": now, "problem": problem, "fault": Fault.OURS}
-    bulk.update(session, Job, [{"id": job.id, **ended} for job in crashed])
-    alerts.jobs_discarded(session, [_dead(job, ended) for job in crashed], now=now)
+    bulk.update(session, Job, [{"id": job.id, **ended} for job in jobs])
+    alerts.jobs_discarded(session, [_dead(job, ended) for job in jobs], now=now)
 
 
 def judge_destinations(

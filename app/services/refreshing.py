@@ -17,6 +17,7 @@ from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionRow
 from app.db.engine import Database
 from app.db.models import Connection, Refresh
+from app.db.storing import is_away
 from app.deadlines import MAX_CLAIMS, REFRESH_LEASE
 from app.domain.budget import SOON, Priority
 from app.domain.confirming import Absent, View
@@ -35,7 +36,7 @@ from app.errors import (
     NangoUnknownIntegration,
     WaylinkError,
 )
-from app.ids import CONNECTION, show
+from app.ids import CONNECTION, REFRESH, show
 from app.nango.client import NangoClient
 from app.services import own_events
 from app.services.directory import Directory
@@ -106,8 +107,22 @@ class Refresher:
         if not claimed:
             return 0
         with ThreadPoolExecutor(len(claimed), thread_name_prefix="refresh") as pool:
-            outcomes = set(pool.map(self._carry_out, claimed))
+            outcomes = set(pool.map(self._carry_out_alone, claimed))
         return 0 if outcomes == {RefreshOutcome.WAITED} else len(claimed)
+
+    def _carry_out_alone(self, claimed: Claimed) -> RefreshOutcome | None:
+        """A fault ends with its own plan, which is due again when its lease ends. None for a fault."""
+        try:
+            return self._carry_out(claimed)
+        except Exception as fault:
+            if is_away(fault):
+                raise
+            names = {
+                "refresh": show(REFRESH, claimed.refresh.id),
+                "connection": show(CONNECTION, claimed.connection.id),
+            }
+            log.exception("refresh_fault", **names)
+            return None
 
     def _carry_out(self, claimed: Claimed) -> RefreshOutcome:
         client = self.clients.of(claimed.connection.environment, claimed.priority(now=self.clock()))

@@ -91,7 +91,7 @@ def authenticate(database: Database, secret: str, *, now: datetime) -> Access | 
     if found.last_used_at is None or now - found.last_used_at >= USE_NOTED_EVERY:
         with database.write() as session:
             rows.note_use(session, found.id, now=now)
-    return Access(f"token:{found.name}", frozenset(Scope(one) for one in found.scopes), found.team)
+    return Access(f"token:{found.name}", frozenset(one for one in Scope if one in found.scopes), found.team)
 
 
 def is_token(text: str) -> bool:

@@ -1,10 +1,11 @@
 """A person who is erased is in no column of any table any more; everybody else's data is as it was."""
 
 import pytest
-from sqlalchemy import JSON, select, text, update
+from sqlalchemy import select, text, update
 
 from app.db import audit, erasing
 from app.db.models import Attempt, Connection, Decision, Event, Job, User
+from app.db.types import StoredJson
 from app.domain.answering import FIRST_LOOK
 from app.domain.erasing import ERASED
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
@@ -115,7 +116,7 @@ def test_history_keeps_what_happened_without_whom(planted):
 
 
 def _canary(column):
-    if not isinstance(column.type, JSON):
+    if not isinstance(column.type, StoredJson):
         return f"a {EMAIL}!"
     deep = {"path": "x", "deep": [EXTERNAL, {"x": EMAIL}]}
     return [deep] if column.name == "conditions" else deep

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import MetaData, Table, insert, inspect, select
+from sqlalchemy import MetaData, Table, insert, inspect, select, text
 
 from app.db import engine, schema, upgrading
 
@@ -110,3 +110,45 @@ def test_an_index_that_was_made_beforehand_by_hand_is_taken_as_it_is(database):
             statement = f"CREATE INDEX CONCURRENTLY ix_{table}_{state} ON {table} (id) WHERE state = '{state}'"
             connection.exec_driver_sql(statement)
     assert upgrading.upgrade(database) == schema.head()
+
+
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+def test_dates_from_outside_that_are_none_are_forgotten_and_the_others_stay(database):
+    """An earlier release stored what Nango sent: the year 1, which Go and .NET write for "none", among it."""
+    upgrade_to(database, "0008")
+    fill(database, tables_of(database))
+    columns = [("connections", "expires_at"), ("refreshes", "expires_at"), ("differences", "since")]
+    kept = ["2026-08-21 12:00:01.234567", "2026-08-21 12:00:01", "1971-01-01 00:00:00", "2999-12-31 23:59:59.999999"]
+    wrong = ["0001-01-01 00:00:00", "1970-12-31 23:59:59.999999", "3000-01-01 00:00:00", "9999-12-31 23:59:59.999999"]
+    if database.is_sqlite:
+        wrong += ["1-01-01 00:00:00.000000", "999-01-01 00:00:00", "soon", "", "0", "1787313601"]
+    else:
+        wrong += ["infinity", "-infinity", "0044-03-15 12:00:00 BC", "12026-01-01 00:00:00"]
+    for table, column in columns:
+        copies = [one for one in tables_of(database) if one.name == table]
+        add_copies(database, copies[0], column, [*kept, *wrong])
+    with database.engine.connect() as connection:
+        before = {table: connection.scalar(text(f"SELECT count(*) FROM {table}")) for table, _ in columns}
+    upgrading.upgrade(database)
+    with database.engine.connect() as connection:
+        for table, column in columns:
+            count, present = connection.execute(text(f"SELECT count(*), count({column}) FROM {table}")).one()
+            assert (count, present) == (before[table], 1 + len(kept))
+
+
+def add_copies(database, table, column, values):
+    """The table's row once more for each value, under keys of their own."""
+    with database.engine.begin() as connection:
+        row = dict(connection.execute(select(table)).mappings().one())
+        for number, value in enumerate(values):
+            names = {"id": value_like(row["id"], number), "connection_id": f"copy-{number}"}
+            given = row | {name: mine for name, mine in names.items() if name in row}
+            connection.execute(insert(table).values(given))
+            cast = ":value" if database.is_sqlite else "CAST(:value AS timestamp) AT TIME ZONE 'UTC'"
+            statement = text(f"UPDATE {table.name} SET {column} = {cast} WHERE id = :id")
+            connection.execute(statement, {"value": value, "id": given["id"]})
+
+
+def value_like(kept, number):
+    made = uuid.uuid5(uuid.NAMESPACE_OID, f"copy {number}")
+    return made.hex if isinstance(kept, str) else made

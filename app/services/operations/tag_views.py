@@ -7,7 +7,7 @@ from typing import Final
 
 from app.db import events as event_rows
 from app.domain.confirming import View
-from app.domain.own_event import read_own
+from app.domain.own_event import readable
 from app.domain.states import Origin
 from app.nango.client import NangoClient
 from app.services.operations.desk import Desk, Seen, Subject, read
@@ -30,7 +30,7 @@ def known(desk: Desk, subject: Subject) -> Known:
         # First these: one that arrives between the two looks is in the record then.
         bodies = event_rows.own_waiting(session, subject.ref, origin=Origin.OPERATOR, since=desk.clock() - ON_ITS_WAY)
     record = desk.subject(subject.ref)
-    for look in (read_own(body).look for body in bodies):
+    for look in (one.look for one in readable(bodies)):
         if isinstance(look, View) and (record.observed_at is None or record.observed_at <= look.observed_at):
             return Known(look.tags, look.observed_at)
     return Known(record.tags, record.observed_at)
