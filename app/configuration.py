@@ -3,8 +3,10 @@
 Called by the edges (main, cli, workers) only; what it returns is passed on as values.
 """
 
+import difflib
 import json
 import os
+import re
 import ssl
 import tomllib
 from collections.abc import Mapping
@@ -28,8 +30,14 @@ from app.given import given_secret
 from app.plain_text import read_text
 from app.sealing import sealer_of_file
 from app.settings import Settings
+from app.telemetry import get_logger
+from app.validation_words import reason
+
+log = get_logger(__name__)
 
 DEFAULT_CONFIG: Final = Path("waylink.toml")
+# Of the sandbox's command, of `waylink send`, of docker-compose.yml and of the tests.
+_NOT_SETTINGS: Final = ("WAYLINK_SANDBOX_", "WAYLINK_SEND_KEY", "WAYLINK_PUBLISH", "WAYLINK_NO_SKIPS")
 SANDBOX_FILE: Final = "sandbox.json"  # what `waylink up` writes for the other commands
 
 
@@ -54,7 +62,22 @@ def load() -> Settings:
     if problems:
         raise ConfigurationError(problems)
     settings.complete(config, path, environments, directory_url, secrets)
+    for name, meant in unknown_variables(settings):
+        log.warning("unknown_variable", variable=name, meant=meant, then="it is ignored")
     return settings
+
+
+def unknown_variables(settings: Settings) -> list[tuple[str, str | None]]:
+    """Variables that look like settings and are none, each with the setting that may be meant."""
+    known = {f"WAYLINK_{name.upper()}" for name in Settings.model_fields}
+    named = set(re.findall(r'"(WAYLINK_[A-Z0-9_]+)"', settings.file.model_dump_json()))
+    found = []
+    for name in sorted(os.environ):
+        own = name.startswith("WAYLINK_") and not name.startswith(_NOT_SETTINGS)
+        if own and name not in known | named:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            found.append((name, near[0] if near else None))
+    return found
 
 
 def _read_variables(problems: list[Problem]) -> Settings:
@@ -63,11 +86,11 @@ def _read_variables(problems: list[Problem]) -> Settings:
         return Settings()
     except ValidationError as invalid:
         unset = {}
-        for error in invalid.errors(include_url=False, include_input=False, include_context=False):
+        for error in invalid.errors(include_url=False, include_input=False):
             name = str(error["loc"][0])
             field = Settings.model_fields[name]
             unset[name] = field.default
-            problems.append(Problem(f"WAYLINK_{name.upper()}", error["msg"], f"{(field.examples or [''])[0]}"))
+            problems.append(Problem(f"WAYLINK_{name.upper()}", reason(error), f"{(field.examples or [''])[0]}"))
         return Settings(**unset)
 
 
@@ -89,9 +112,9 @@ def _read_file(path: Path, problems: list[Problem]) -> ConfigFile:
         problems.extend(
             Problem(
                 ": ".join([str(path), *([".".join(map(str, error["loc"]))] if error["loc"] else [])]),
-                error["msg"].removeprefix("Value error, "),
+                reason(error),
             )
-            for error in invalid.errors(include_url=False, include_input=False, include_context=False)
+            for error in invalid.errors(include_url=False, include_input=False)
         )
     except ValueError as broken:  # tomllib's, and what is no text; pydantic's above is one, too
         problems.append(Problem(str(path), f"not valid TOML: {broken}"))

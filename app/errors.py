@@ -80,12 +80,16 @@ class DatabaseNotMigrated(ConfigurationError):
         found = self.found or ""
         return found.isdigit() and int(found) > int(self.expected)
 
-    def __init__(self, *, found: str | None, expected: str) -> None:
-        self.found, self.expected = found, expected
-        what = f"the schema is at revision {found}" if found else "the database has no Waylink schema"
-        super().__init__(
-            [Problem("database", f"{what}, this release needs {expected}: run `waylink migrate`, then start again")]
-        )
+    def __init__(self, *, found: str | None, expected: str, where: str = "") -> None:
+        self.found, self.expected, self.where = found, expected, where
+        what = f"the schema is at revision {found}" if found else "there is no Waylink schema"
+        what += f", this release needs {expected}: "
+        if self.newer:
+            what += "a later release has been here; run that one, or take a database of this one's"
+        else:
+            what += "run `waylink migrate`, then start again"
+            what += "" if found else ", or go to the folder or set WAYLINK_DATABASE_URL that is meant"
+        super().__init__([Problem(f"database {where}" if where else "database", what)])
 
 
 class InvalidInput(WaylinkError):

@@ -7,7 +7,7 @@ import click
 
 from app.cli.durations import duration_option
 from app.cli.listings import choice
-from app.cli.output import print_rows
+from app.cli.output import print_page
 from app.clock import utc_now
 from app.configuration import load
 from app.db import audit as rows
@@ -40,7 +40,7 @@ def audit(
 ) -> None:
     """List who did what, newest first. It is kept for a year."""
     filters = AuditFilters(
-        limit=limit,
+        limit=limit + 1,
         before=parse(AUDIT, before) if before else None,
         actor=actor,
         action=action,
@@ -52,4 +52,4 @@ def audit(
         require_current(database)
         with database.read() as session:
             found = [rows.shown(one) for one in rows.newest(session, filters)]
-    print_rows(found, ("at", "actor", "action", "subject", "outcome", "detail"), as_json=as_json)
+    print_page(found, ("at", "actor", "action", "subject", "outcome", "detail"), limit=limit, as_json=as_json)

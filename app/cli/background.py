@@ -7,7 +7,7 @@ import click
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["events", "io"]))
+@click.argument("kind", type=click.Choice(["events", "io"], case_sensitive=False))
 def worker(kind: str) -> None:
     """Run background work: `events` (the database) or `io` (deliveries, refreshes, upkeep). Run several for more."""
     _become(kind)

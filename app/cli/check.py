@@ -1,6 +1,5 @@
 """`waylink check`: is the configuration right, and is everything it names there?"""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,8 +14,9 @@ from app.broker import Broker
 from app.cli.orphans import orphans, told
 from app.cli.output import print_rows
 from app.cli.places import webhook_path
-from app.configuration import load
+from app.configuration import load, unknown_variables
 from app.db import routes as route_rows
+from app.db import secrets as secret_rows
 from app.db.application import reason
 from app.db.engine import connect, sqlite_file, unverified
 from app.db.schema import require_current, takes_writes
@@ -24,11 +24,19 @@ from app.domain.answering import COLUMNS
 from app.domain.budget import Priority
 from app.domain.webhook_settings import remarks
 from app.environments import Environment
-from app.errors import BrokerUnavailable, DatabaseNotMigrated, InvalidInput, NangoError, WaylinkError
+from app.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    DatabaseNotMigrated,
+    InvalidInput,
+    NangoError,
+    WaylinkError,
+)
 from app.forward_proxy import shown
 from app.nango.client import NangoClient
 from app.private_files import exposed
 from app.sealing import KEY_FILE
+from app.services import resealing
 from app.services.reaching import reach
 from app.services.route_cache import beyond
 from app.settings import Settings
@@ -56,12 +64,12 @@ def check(*, as_json: bool) -> None:
 
 
 def _findings(settings: Settings) -> Iterator[Finding]:
-    yield from _unknown_variables()
+    yield from _unknown_variables(settings)
     database = _database(settings)
     yield database
     for one in exposed(settings.data_dir, sqlite_file(settings.database)):
         yield Finding("files", "bad", str(one))
-    yield _secret_key(settings)
+    yield _secret_key(settings, database_answers=database.result != "bad")
     yield _broker("internal", settings.broker)
     yield _broker("team", settings.team_broker)
     yield from _directory(settings)
@@ -71,18 +79,15 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     for name, environment in settings.environments.items():
         yield _environment(settings, name, environment)
         yield from _webhook_settings(settings, environment)
-    if database.result == "ok":
+    if database.result != "bad":
         yield _file(settings)
         yield _patterns(settings)
         yield from _destinations(settings)
 
 
-def _unknown_variables() -> Iterator[Finding]:
-    """A misspelt variable is ignored in silence by everything else."""
-    known = {f"WAYLINK_{name.upper()}" for name in Settings.model_fields} | {"WAYLINK_SEND_KEY"}
-    for name in sorted(os.environ):
-        if name.startswith("WAYLINK_") and name not in known and not name.startswith("WAYLINK_SANDBOX_"):
-            yield Finding(name, "note", "not a setting of Waylink; misspelt? (fine if waylink.toml names it)")
+def _unknown_variables(settings: Settings) -> Iterator[Finding]:
+    for name, meant in unknown_variables(settings):
+        yield Finding(name, "note", f"not a setting of Waylink{f'; {meant} is' if meant else ''}")
 
 
 def _database(settings: Settings) -> Finding:
@@ -102,12 +107,30 @@ def _database(settings: Settings) -> Finding:
     return Finding("database", "ok", f"{kind}, schema up to date")
 
 
-def _secret_key(settings: Settings) -> Finding:
-    if settings.secret_key is None and settings.secret_key_file is None:
-        if settings.database_url is None:
-            return Finding("secret key", "ok", f"in the data folder: {settings.data_dir / KEY_FILE}")
-        return Finding("secret key", "note", "none: needed for HTTP destinations and for teams' own brokers")
-    return Finding("secret key", "ok", f"{sealer_of(settings).check()} key(s), the newest seals")
+def _secret_key(settings: Settings, *, database_answers: bool) -> Finding:
+    """Whether the key opens what is stored, not only whether there is one."""
+    what, sealer = "secret key", sealer_of(settings)
+    file = settings.data_dir / KEY_FILE
+    own = settings.secret_key is None and settings.secret_key_file is None
+    try:
+        if database_answers:
+            with closing(connect(settings.database)) as database:
+                with database.read() as session:
+                    used = secret_rows.any_sealed(session)
+                found = resealing.look(database, sealer) if used else None
+            if found is not None:
+                if found.unreadable:
+                    count = len(found.unreadable)
+                    detail = f"{count} stored secret(s) open with none of the keys: put the old one beside the new"
+                    return Finding(what, "bad", detail)
+                return Finding(what, "ok", f"opens all stored secrets, {found.newest + found.older}")
+        if own and settings.database_url is not None:
+            return Finding(what, "note", "none: needed for HTTP destinations and for teams' own brokers")
+        if own and not file.exists():
+            return Finding(what, "ok", f"none yet: made in {file} when it is needed first")
+        return Finding(what, "ok", f"{sealer.check()} key(s), the newest seals")
+    except ConfigurationError as unusable:
+        return Finding(what, "bad", "; ".join(map(str, unusable.problems)))
 
 
 def _file(settings: Settings) -> Finding:

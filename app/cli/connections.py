@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, connection_filters, open_database
-from app.cli.output import print_rows
+from app.cli.output import print_page
 from app.cli.pairs import pairs
 from app.db import connection_listing
 from app.db.listing import Filters
@@ -83,7 +83,7 @@ def connections(
     if needs_reconnect and status not in {None, ConnectionStatus.NEEDS_RECONNECT}:
         raise click.UsageError(f"--needs-reconnect and --status {status} leave nothing: give one of them")
     wanted = Filters(
-        limit=limit,
+        limit=limit + 1,
         before=parse(CONNECTION, before) if before else None,
         status=ConnectionStatus.NEEDS_RECONNECT if needs_reconnect else status,
         tags=tag_rules.normalize(pairs(tagged)),
@@ -92,4 +92,4 @@ def connections(
     with closing(open_database()) as database, database.read() as session:
         rows = connection_listing.connections(session, wanted)
     columns = ("integration", "connection_id", "status", "user", "organization", "linked_by", "tags", "refresh_at")
-    print_rows(rows, columns, as_json=as_json)
+    print_page(rows, columns, limit=limit, as_json=as_json)

@@ -9,6 +9,7 @@ import click
 
 from app.cli.actors import cli_actor
 from app.cli.destination_names import JSON, PLACE, parted
+from app.cli.listings import choice
 from app.cli.opening import open_current
 from app.cli.output import print_one
 from app.clock import utc_now
@@ -71,7 +72,7 @@ def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
 @PLACE
 @_described
 @click.option(
-    "--clear", multiple=True, type=click.Choice(sorted(_CLEARED)), help="Take the default, or the team broker, again."
+    "--clear", multiple=True, type=choice(sorted(_CLEARED)), help="Take the default, or the team broker, again."
 )
 @click.option(
     "--version", type=click.IntRange(min=1), help="The version this is about: refused where another is there by now."

@@ -27,7 +27,7 @@ from app.services import event_acts
 from app.services.event_acts import MAX_EVENTS, Replay, Routes, Step
 from app.services.route_cache import RouteCache
 
-FAILURES = click.Choice(["not_confirmed", "error", "crashed"])
+FAILURES = choice(["not_confirmed", "error", "crashed"])
 
 
 @click.command()

@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, connection_filters, open_database
-from app.cli.output import print_one, print_rows
+from app.cli.output import print_one, print_page
 from app.db import listing
 from app.db.listing import Filters
 from app.domain.event import EventType
@@ -39,9 +39,9 @@ def events(
         return
     cursor = parse(EVENT, before) if before else None
     with closing(open_database()) as database, database.read() as session:
-        rows = listing.events(session, Filters(limit=limit, before=cursor, type=type_, **filters))
+        rows = listing.events(session, Filters(limit=limit + 1, before=cursor, type=type_, **filters))
     columns = ("id", "type", "state", "integration", "connection_id", "duplicates", "tags", "received_at")
-    print_rows(rows, columns, as_json=as_json)
+    print_page(rows, columns, limit=limit, as_json=as_json)
 
 
 @events.command("show")

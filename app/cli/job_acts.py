@@ -68,7 +68,7 @@ def _acting(command: Command) -> Command:
 @click.command()
 @_acting
 @_filters
-@click.option("--state", type=click.Choice(sorted(TAKES[JobAct.RETRY])), help="In this state; else discarded.")
+@click.option("--state", type=choice(sorted(TAKES[JobAct.RETRY])), help="In this state; else discarded.")
 @click.option("--fault", type=choice(Fault), help="Discarded by this one's fault.")
 @moment_option("--ended-since", "Discarded since then.")
 @moment_option("--ended-until", "Discarded until then.")
@@ -84,7 +84,7 @@ def retry(*, state: str | None, everything: bool, **given: Any) -> None:
 @click.command()
 @_acting
 @_filters
-@click.option("--state", type=click.Choice(sorted(TAKES[JobAct.CANCEL])), help="In this state; else both.")
+@click.option("--state", type=choice(sorted(TAKES[JobAct.CANCEL])), help="In this state; else both.")
 @click.option("--all", "everything", is_flag=True, help="All that are unfinished.")
 def cancel(*, state: str | None, everything: bool, **given: Any) -> None:
     """Stop jobs that are not handed over yet. What a worker is handing over cannot be called back."""

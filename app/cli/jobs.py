@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, open_database
-from app.cli.output import print_one, print_rows
+from app.cli.output import print_one, print_page
 from app.db import listing
 from app.db.listing import Filters
 from app.domain.states import Fault, JobState
@@ -62,10 +62,10 @@ def jobs(
     event = parse(EVENT, event_id) if event_id else None
     with closing(open_database()) as database, database.read() as session:
         rows = listing.jobs(
-            session, Filters(limit=limit, before=cursor, event_id=event, team=owner, destination=target, **filters)
+            session, Filters(limit=limit + 1, before=cursor, event_id=event, team=owner, destination=target, **filters)
         )
     columns = ("id", "name", "team", "destination", "state", "fault", "attempts", "route", "event_id", "problem")
-    print_rows(rows, columns, as_json=as_json)
+    print_page(rows, columns, limit=limit, as_json=as_json)
 
 
 @jobs.command("show")

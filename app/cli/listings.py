@@ -1,6 +1,6 @@
 """What commands that list rows share: their options, and the database."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -24,8 +24,9 @@ class Listing(LazyGroup):
         return super().parse_args(ctx, args[1:] if args[:1] == ["list"] else args)
 
 
-def choice(values: type[Any]) -> click.Choice[str]:
-    return click.Choice([str(value) for value in values])
+def choice(values: Iterable[Any]) -> click.Choice[str]:
+    """One of these words, in any case; click itself would take members of an enumeration by their names in Python."""
+    return click.Choice([str(value) for value in values], case_sensitive=False)
 
 
 def open_database() -> Database:

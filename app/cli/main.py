@@ -1,5 +1,6 @@
 """The `waylink` command. Exit 0: done; 1: the answer is no; 2: wrong use or bad input. Never a traceback."""
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -83,6 +84,7 @@ def waylink() -> None:
 def main() -> None:
     """Entry point of the command."""
     create_privately()
+    _write_any_text()
     try:
         _require_no_empty(sys.argv[1:])
         sys.exit(waylink.main(standalone_mode=False))
@@ -115,6 +117,13 @@ def main() -> None:
             raise
         click.echo(f"error: the database cannot be used: {reason}", err=True)
         sys.exit(1)
+
+
+def _write_any_text() -> None:
+    """Where standard output or error takes fewer characters than there are, the others come as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _require_no_empty(arguments: Sequence[str]) -> None:

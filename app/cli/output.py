@@ -28,6 +28,19 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
     _console().print(table if rows else "nothing found")
 
 
+def print_page(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, limit: int, as_json: bool, cursor: str | None = "id"
+) -> None:
+    """A listing of `limit` rows, asked for with one more: on standard error it says whether there are more.
+
+    cursor: the member of a row that `--before` takes; None where the command has no such option.
+    """
+    print_rows(rows[:limit], columns, as_json=as_json)
+    if len(rows) > limit:
+        on = f", or --before {rows[limit - 1][cursor]} goes on" if cursor else ""
+        click.echo(f"there are more: --limit shows up to 10000{on}", err=True)
+
+
 def print_one(row: Mapping[str, Any], *, as_json: bool) -> None:
     """One object: as JSON, or a line per member."""
     if as_json:

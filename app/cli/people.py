@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from app.cli import people_acts as acts
-from app.cli.listings import Listing
+from app.cli.listings import Listing, choice
 from app.domain.people import Kind
 from app.domain.people_files import Format
 
@@ -47,7 +47,7 @@ def import_options(command: Command) -> Command:
         click.option(
             "--format",
             "format_",
-            type=click.Choice([str(one) for one in Format]),
+            type=choice(Format),
             help="Otherwise the file's ending says it.",
         ),
         click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True)),
@@ -88,7 +88,7 @@ def add_user(*, as_json: bool, **given: str | None) -> None:
 @_WHO
 @click.option("--external-id", help="Their new id in your application.")
 @user_options
-@click.option("--clear", multiple=True, type=click.Choice(["email", "name", "organization"]), help="Empty this field.")
+@click.option("--clear", multiple=True, type=choice(["email", "name", "organization"]), help="Empty this field.")
 @_JSON
 def change_user(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str | None) -> None:
     """Change a user. What is not given stays as it is. ID: usr_… or the external id."""
@@ -162,7 +162,7 @@ def add_org(*, as_json: bool, **given: str | None) -> None:
 @_WHO
 @click.option("--external-id", help="Its new id in your application.")
 @click.option("--name", help="Name.")
-@click.option("--clear", multiple=True, type=click.Choice(["name"]), help="Empty this field.")
+@click.option("--clear", multiple=True, type=choice(["name"]), help="Empty this field.")
 @_JSON
 def change_org(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str | None) -> None:
     """Change an organization. What is not given stays as it is. ID: org_… or the external id."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from app.cli.actors import cli_actor
-from app.cli.output import print_one, print_rows
+from app.cli.output import print_one, print_page
 from app.clock import utc_now
 from app.configuration import load
 from app.db import people as rows
@@ -46,11 +46,11 @@ def opened() -> Iterator[tuple[Database, Policy]]:
         yield database, policy_of(settings)
 
 
-def list_them(kind: Kind, *, as_json: bool, before: str | None, **filters: Any) -> None:
+def list_them(kind: Kind, *, as_json: bool, before: str | None, limit: int, **filters: Any) -> None:
     cursor = parse(rows.PREFIX[kind], before) if before else None
     with opened() as (database, _), database.read() as session:
-        found = rows.listing(session, kind, Filters(before=cursor, **filters))
-    print_rows(found, COLUMNS[kind], as_json=as_json)
+        found = rows.listing(session, kind, Filters(before=cursor, limit=limit + 1, **filters))
+    print_page(found, COLUMNS[kind], limit=limit, as_json=as_json)
 
 
 def show_one(kind: Kind, who: str, *, as_json: bool) -> None:

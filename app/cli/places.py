@@ -28,12 +28,15 @@ def is_free(host: str, port: int) -> bool:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family):
             return True
-    except OSError:
+    except (OSError, UnicodeError):  # a name too long for the resolver is no text to it
         return False
 
 
 def require_free(host: str, port: int) -> None:
     """Raises ConfigurationError when the web process could not listen there."""
+    if not is_free(host, 0):
+        what = f"{host} is not an address of this machine, or of a kind that it does not have"
+        raise ConfigurationError([Problem("WAYLINK_HOST", what, "127.0.0.1")])
     if not is_free(host, port):
-        what = f"{host}:{port} is in use by another program, or not an address of this machine"
+        what = f"{host}:{port} is in use by another program, or needs rights that this user does not have"
         raise ConfigurationError([Problem("WAYLINK_PORT", what, str(port + 1))])

@@ -12,7 +12,7 @@ import click
 
 from app.broker import RECONCILE, Broker, hint
 from app.cli.actors import cli_actor
-from app.cli.output import print_one, print_rows
+from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now
 from app.configuration import load
 from app.db import reconciliations as rows
@@ -85,8 +85,8 @@ def list_runs(*, environment: str | None, before: str | None, limit: int, as_jso
     """List runs, newest first."""
     cursor = parse(RECONCILIATION, before) if before else None
     with _database(load()) as database, database.read() as session:
-        runs = rows.newest(session, environment=environment, before=cursor, limit=limit)
-    print_rows([shown(run) for run in runs], COLUMNS, as_json=as_json)
+        runs = rows.newest(session, environment=environment, before=cursor, limit=limit + 1)
+    print_page([shown(run) for run in runs], COLUMNS, limit=limit, as_json=as_json)
 
 
 @reconcile.command("show")

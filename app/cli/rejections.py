@@ -6,7 +6,7 @@ from datetime import timedelta
 import click
 
 from app.cli.durations import duration_option
-from app.cli.output import print_rows
+from app.cli.output import print_page
 from app.clock import utc_now
 from app.configuration import load
 from app.db import rejections as rows
@@ -26,6 +26,6 @@ def rejections(*, environment: str | None, cause: str | None, since: timedelta, 
         require_current(database)
         with database.read() as session:
             start = rows.minute_of(utc_now() - since)
-            found = rows.newest(session, since=start, environment=environment, cause=cause, limit=limit)
+            found = rows.newest(session, since=start, environment=environment, cause=cause, limit=limit + 1)
     columns = ("minute", "environment", "cause", "status", "count", "peak", "last_peer", "last_detail")
-    print_rows([rows.shown(one) for one in found], columns, as_json=as_json)
+    print_page([rows.shown(one) for one in found], columns, limit=limit, as_json=as_json, cursor=None)

@@ -8,6 +8,7 @@ import click
 
 from app.cli.actors import cli_actor
 from app.cli.durations import duration_option
+from app.cli.listings import choice
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.configuration import load
@@ -19,7 +20,7 @@ from app.domain.access import Scope
 from app.ids import TOKEN, show
 from app.services import tokens
 
-_SCOPE = click.Choice([str(one) for one in Scope])
+_SCOPE = choice(Scope)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -34,7 +35,7 @@ def token() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice([str(one) for one in Scope]),
+    type=choice(Scope),
     help="What it may do; repeatable.",
 )
 @click.option("--team", help="For this team's own routes, destinations, events and jobs alone.")

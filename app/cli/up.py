@@ -169,7 +169,7 @@ def _announce(settings: Settings, scenario: bool) -> None:
     for environment in settings.environments.values():
         click.echo(f"  Webhook URL             {webhook_url(settings, environment.name)}")
         click.echo(f"  Nango                   {_mode(environment)}")
-    click.echo(f"  Console                 {origin}/console")
+    click.echo(f"  Start page              {origin}/  (the console is not part of this release)")
     first = next(iter(settings.environments))
     named = "" if "default" in settings.environments else f" --environment {first}"
     click.echo(f"  Try, in another window  waylink send auth_creation_success_tags{named}")

@@ -12,7 +12,6 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from app.db.driver import bound
 from app.db.engine import POSTGRES_ARGUMENTS
 from app.domain.select import bare, parameters
 
@@ -67,6 +66,8 @@ def reason(failed: SQLAlchemyError) -> str:
 
 
 def _postgres(url: URL, timeout: float, pool_size: int) -> Engine:
+    from app.db.driver import bound  # noqa: PLC0415 - loads psycopg, which SQLite has no use for
+
     milliseconds = round(timeout * 1000)
     options = (
         f"-c default_transaction_read_only=on -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"

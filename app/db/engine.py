@@ -11,7 +11,6 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.db import unreadable
-from app.db.driver import bound, ping_first
 
 SQLITE_BUSY_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 60.0
@@ -82,12 +81,12 @@ def connect(url: str, *, pool_size: int = 5, statement_seconds: float = STATEMEN
         "hide_parameters": True,  # an error's text goes to logs, and to the event it belongs to
     }
     if parsed.get_backend_name() == "sqlite":
-        if parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = create_engine(parsed, connect_args={"timeout": SQLITE_BUSY_SECONDS}, pool_size=pool_size, **common)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return Database(engine)
+    from app.db.driver import bound, ping_first  # noqa: PLC0415 - loads psycopg, which SQLite has no use for
+
     arguments = _postgres_arguments(parsed, statement_seconds)
     engine = create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, connect_args=arguments, **common)
     event.listen(engine, "connect", _prepare_postgres)

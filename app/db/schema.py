@@ -8,7 +8,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.db.engine import Database
+from app.db.engine import Database, sqlite_file
 from app.errors import DatabaseNotMigrated
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -32,9 +32,34 @@ def current(database: Database) -> str | None:
 
 def require_current(database: Database) -> None:
     """Raises DatabaseNotMigrated, which names the command to run."""
-    found, expected = current(database), head()
+    url = database.engine.url.render_as_string(hide_password=False)
+    file = sqlite_file(url)
+    # Connecting would make the file, in whatever folder the command was called.
+    found, expected = None if file and not file.exists() else current(database), head()
     if found != expected:
-        raise DatabaseNotMigrated(found=found, expected=expected)
+        raise DatabaseNotMigrated(found=found, expected=expected, where=shown(database))
+
+
+def require_not_newer(database: Database) -> None:
+    """Raises DatabaseNotMigrated where another release, later than this one, has migrated the database."""
+    found, expected = current(database), head()
+    if found is not None and found not in revisions():
+        raise DatabaseNotMigrated(found=found, expected=expected, where=shown(database))
+
+
+@cache
+def revisions() -> frozenset[str]:
+    """Those that this release knows."""
+    return frozenset(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def shown(database: Database) -> str:
+    """Which database it is, without its user and password."""
+    url = database.engine.url
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    host = url.host or str(url.query.get("host", ""))
+    return f"{url.database} at {host}{f':{url.port}' if url.port else ''}"
 
 
 def takes_writes(session: Session) -> bool:

@@ -7,15 +7,21 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 
 from app.db.driver import unbounded
-from app.db.engine import Database
-from app.db.schema import MIGRATIONS, head
+from app.db.engine import Database, sqlite_file
+from app.db.schema import MIGRATIONS, head, require_not_newer
 
 # Any number will do, so long as it is always the same: two hosts that deploy at once migrate one after the other.
 _ADVISORY_LOCK: Final = 0x5761796C696E6B
 
 
 def upgrade(database: Database) -> str:
-    """Run the missing migrations, one process at a time. Returns the revision reached."""
+    """Run the missing migrations, one process at a time; makes the folder of a SQLite database.
+
+    Returns the revision reached. Raises DatabaseNotMigrated where a later release has been here.
+    """
+    if (file := sqlite_file(database.engine.url.render_as_string(hide_password=False))) is not None:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    require_not_newer(database)
     with database.engine.connect() as connection:
         if database.is_sqlite:
             # SQLite's own write lock serializes: the whole upgrade is one BEGIN IMMEDIATE.

@@ -42,7 +42,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> list[str]:
 @pytest.mark.parametrize("command", ["web", "worker events", "worker io", "beat", "events"])
 def test_an_unmigrated_database_is_refused_by_name_of_the_command(waylink: Waylink, command: str) -> None:
     (line,) = refused(waylink.run(*command.split()))
-    assert re.match(r"error: database: .* run `waylink migrate`", line)
+    assert re.match(r"error: database \S+/waylink\.db: .* run `waylink migrate`", line)
 
 
 @pytest.mark.parametrize("command", ["migrate", "events"])
@@ -125,7 +125,7 @@ def test_teams_may_not_share_the_internal_brokers_database(waylink: Waylink) -> 
     ("config", "position", "reason"),
     [
         ("[teams.crm\n", "line 1, column", "not valid TOML"),
-        ("[refresh.oauth2]\nforce_evry = '1d'\n", "refresh.oauth2.force_evry", "Extra inputs are not permitted"),
+        ("[refresh.oauth2]\nforce_evry = '1d'\n", "refresh.oauth2.force_evry", "is no key that Waylink knows"),
         ("{pattern}", "routes.0.pattern", "tags.plan: 'prefxi' is not an operator"),
         ("{queue}", "teams.crm.destinations.jobs.queue", "has to start with `team.crm.`"),
         ("{team}", "routes.import", "no team 'sales'"),

@@ -78,7 +78,7 @@ def test_a_database_without_schema_is_refused_with_the_command_to_run(empty):
 def test_a_database_of_another_release_is_refused_with_both_revisions(database):
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(DatabaseNotMigrated, match=r"9999.*needs.*waylink migrate"):
+    with pytest.raises(DatabaseNotMigrated, match=r"9999.*needs.*later release"):
         schema.require_current(database)
 
 

@@ -380,7 +380,7 @@ def test_the_table_alone_asks_nobody(given) -> None:
         (SQL.replace("SELECT id", "DELETE"), "waylink.toml: directory.sql.user_query", "is not a SELECT"),
         (SQL.replace(":end_user_id", "1"), "waylink.toml: directory.sql.user_query", "takes no tag"),
         (SQL + 'timeout = "10s"\n', "waylink.toml: directory.sql.timeout", "from 1s to 3s"),
-        (SQL + "pool_size = 50\n", "waylink.toml: directory.sql.pool_size", "less than or equal to 10"),
+        (SQL + "pool_size = 50\n", "waylink.toml: directory.sql.pool_size", "is more than 10"),
     ],
 )
 def test_a_directory_that_cannot_be_asked_is_refused(given, toml, where, says) -> None:
