@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from tests.servers import PostgresServer
 
 ROOT: Final = Path(__file__).parent.parent
-START_WITHIN, STOP_WITHIN, RUN_WITHIN = 30.0, 30.0, 600.0  # seconds
+START_WITHIN, STOP_WITHIN, RUN_WITHIN = 120.0, 30.0, 600.0  # seconds
 _TICK: Final = 1 / os.sysconf("SC_CLK_TCK")  # seconds
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # bytes
 

@@ -95,7 +95,7 @@ class Process:
             self.send(signal.SIGCONT)
             self.send(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.ends(seconds=40)
+                self.ends()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
@@ -116,7 +116,7 @@ class Waylink:
         ours = {"WAYLINK_PORT": str(self.port), "WAYLINK_SANDBOX_PORT": str(self.sandbox_port)}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WAYLINK_", "NANGO_"))}
         self.env = inherited | ours | variables
-        self.http = httpx.Client(base_url=self.origin, timeout=30, trust_env=False)
+        self.http = httpx.Client(base_url=self.origin, timeout=PATIENCE, trust_env=False)
         self.processes: list[Process] = []
 
     # Commands
@@ -202,13 +202,15 @@ class Sandbox:
 
     def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {self.api_key}"}
-        answer = httpx.request(method, self.base_url + path, headers=headers, timeout=30, trust_env=False, **options)
+        answer = httpx.request(
+            method, self.base_url + path, headers=headers, timeout=PATIENCE, trust_env=False, **options
+        )
         return answer.raise_for_status().json()
 
     def register(self, *bodies: bytes) -> None:
         """Let the sandbox have the connections of these webhooks, as Nango has before it sends one."""
         headers = {"authorization": f"Bearer {self.api_key}", "content-type": "application/json"}
-        with httpx.Client(base_url=self.base_url, headers=headers, timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=self.base_url, headers=headers, timeout=PATIENCE, trust_env=False) as client:
             for body in bodies:
                 client.post("/sandbox/connections", content=body).raise_for_status()
 
@@ -254,7 +256,7 @@ def installation(*, example: bool = False, config: str = "", **variables: str) -
 def status(port: int, path: str = "/healthz") -> int:
     """What a web process on that loopback port answers; 0 when none does."""
     try:
-        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=30, trust_env=False).status_code
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE, trust_env=False).status_code
     except httpx.TransportError:
         return 0
 

@@ -22,6 +22,7 @@ from standardwebhooks import Webhook
 from app import embedded
 from tests.acceptance.harness import REPOSITORY, Process, Waylink, installation, until
 from tests.ports import free_port
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.timeout(300)  # a dozen commands and three programs, on a machine that may be busy
 EXAMPLES = REPOSITORY / "examples"
@@ -63,7 +64,7 @@ def start(waylink: Waylink, example: str, argv: Sequence[str], **variables: str)
     (folder / "witness.py").write_text(WITNESS)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WAYLINK_", "NANGO_"))}
     if example.endswith("-node"):
-        subprocess.run(["npm", "ci"], cwd=folder, check=True, capture_output=True, timeout=120)
+        subprocess.run(["npm", "ci"], cwd=folder, check=True, capture_output=True, timeout=2 * PATIENCE)
     process = Process(argv, folder=folder, env=kept | variables, log=folder / "team.log")
     waylink.processes.append(process)
     return process
@@ -91,7 +92,7 @@ class HttpTeam:
         """The status of the answer; 0 when nobody answers."""
         try:
             url = f"http://127.0.0.1:{self.port}/waylink"
-            return httpx.post(url, content=body, headers=headers, timeout=30, trust_env=False).status_code
+            return httpx.post(url, content=body, headers=headers, timeout=PATIENCE, trust_env=False).status_code
         except httpx.TransportError:
             return 0
 

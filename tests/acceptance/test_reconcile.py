@@ -10,7 +10,8 @@ import pytest
 
 from app.sandbox import statefile
 from app.sandbox.values import Connection, Integration, Snapshot
-from tests.acceptance.harness import Waylink, installation, until
+from tests.acceptance.harness import Sandbox, Waylink, installation, until
+from tests.waiting import PATIENCE
 
 COUNT = 16_000  # eight pages: long enough to be killed in the middle of
 
@@ -32,7 +33,16 @@ def waylink() -> Iterator[Waylink]:
     with installation(config=config) as waylink:
         statefile.write(waylink.data / "sandbox-state.json", _account())
         waylink.up("--no-scenario")
+        slow_down(waylink.sandbox(), True)
         yield waylink
+
+
+def slow_down(sandbox: Sandbox, slow: bool) -> None:
+    """Each page of Nango's list takes a second, so that a run can be met in the middle."""
+    if slow:
+        sandbox.call("POST", "/sandbox/faults", json={"operation": "list_connections", "delay": 1.0, "times": 100})
+    else:
+        sandbox.call("DELETE", "/sandbox/faults")
 
 
 @pytest.mark.timeout(400)
@@ -42,6 +52,7 @@ def test_an_account_is_imported_although_its_worker_is_killed_in_the_middle(wayl
     run = until("the first run is under way", lambda: _run(waylink, pages=3), every=0.02)
     _kill(up.child("io"))
     assert 3 <= waylink.sql("SELECT pages FROM reconciliations")[0][0] < COUNT / 2000  # in the middle
+    slow_down(waylink.sandbox(), False)
     _pass_time(waylink)
     until("the first look is over", lambda: _run(waylink, stage="checking"), every=0.1)
     assert waylink.sql("SELECT count(*) FROM differences")[0][0] == COUNT
@@ -49,7 +60,7 @@ def test_an_account_is_imported_although_its_worker_is_killed_in_the_middle(wayl
     until("the second look is under way", lambda: _run(waylink, pages=11), every=0.02)
     _kill(up.child("io"))
     _pass_time(waylink)
-    until("the run is over", lambda: _run(waylink, stage="done"), seconds=180, every=0.5)
+    until("the run is over", lambda: _run(waylink, stage="done"), seconds=2 * PATIENCE, every=0.5)
 
     report = waylink.show("reconcile", f"rec_{run['id']}")
     assert (report["trigger"], report["outcome"], report["problem"]) == ("import", "completed", None)

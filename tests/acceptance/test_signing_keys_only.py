@@ -11,6 +11,7 @@ import pytest
 
 from app.domain.signature import HEADER, sign
 from tests.acceptance.harness import RECORDED, Process, Waylink, installation, until
+from tests.waiting import PATIENCE
 
 # Not by splitlines(): bodies hold U+2028.
 WEBHOOKS = [json.loads(line) for line in RECORDED.read_text().split("\n") if line]
@@ -207,7 +208,7 @@ def _as_recorded(waylink: Waylink, webhook: dict[str, Any]) -> tuple[int, dict[s
 def _request(
     waylink: Waylink, path: str, headers: list[tuple[str, str]], body: bytes
 ) -> tuple[int, dict[str, str], dict[str, Any]]:
-    connection = http.client.HTTPConnection("127.0.0.1", waylink.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", waylink.port, timeout=PATIENCE)
     try:
         connection.putrequest("POST", path, skip_host=True, skip_accept_encoding=True)
         for name, value in headers:

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from tests.ports import free_port
+from tests.waiting import PATIENCE, until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
 
@@ -42,7 +42,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "WAYLINK_NANGO_SIGNING_KEYS": "a-key-for-this-test",
     }
     command = [sys.executable, "-m", "app.cli"]
-    subprocess.run([*command, "migrate"], cwd=folder, env=environment, check=True, timeout=60)
+    subprocess.run([*command, "migrate"], cwd=folder, env=environment, check=True, timeout=PATIENCE)
     with (folder / "web.log").open("wb") as log:
         web = subprocess.Popen([*command, "web"], cwd=folder, env=environment, stdout=log, stderr=log)
         try:
@@ -50,17 +50,17 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             web.terminate()
-            web.wait(timeout=30)
+            web.wait(timeout=PATIENCE)
 
 
 def _wait_for(url: str, web: subprocess.Popen, log: Path) -> None:
-    ends_at = time.monotonic() + 30
-    while time.monotonic() < ends_at and web.poll() is None:
+    def answers() -> bool:
         with suppress(httpx.HTTPError):
-            if httpx.get(url, trust_env=False, timeout=1).status_code == 200:
-                return
-        time.sleep(0.1)
-    pytest.fail(f"the web process does not answer:\n{log.read_text()}")
+            return httpx.get(url, trust_env=False, timeout=PATIENCE).status_code == 200
+        return False
+
+    until("it answers or has ended", lambda: web.poll() is not None or answers())
+    assert web.poll() is None, log.read_text()
 
 
 @pytest.fixture(scope="module")
