@@ -237,7 +237,9 @@ class ConfigFile(_Strict):
     def names(self) -> Names:
         """What it defines."""
         destinations = ((team, name) for team, owner in self.teams.items() for name in owner.destinations)
-        return Names(frozenset(self.teams), frozenset(destinations), frozenset(one.name for one in self.routes))
+        return Names(
+            frozenset(self.teams), frozenset(destinations), frozenset((one.team, one.name) for one in self.routes)
+        )
 
     @model_validator(mode="after")
     def _consistent(self) -> "ConfigFile":
@@ -247,16 +249,17 @@ class ConfigFile(_Strict):
             for name, entry in owner.destinations.items()
             for key, wrong in entry.faults(team)
         ]
-        seen: set[str] = set()
+        seen: set[tuple[str, str]] = set()
         for route in self.routes:
-            if route.name in seen:
-                faults.append(f"routes: {route.name!r} is defined twice")
-            seen.add(route.name)
+            where = f"routes.{route.team}/{route.name}"
+            if (route.team, route.name) in seen:
+                faults.append(f"{where}: is defined twice")
+            seen.add((route.team, route.name))
             team = self.teams.get(route.team)
             if team is None:
-                faults.append(f"routes.{route.name}: there is no team {route.team!r}")
+                faults.append(f"{where}: there is no team {route.team!r}")
             elif route.destination not in team.destinations:
-                faults.append(f"routes.{route.name}: team {route.team!r} has no destination {route.destination!r}")
+                faults.append(f"{where}: team {route.team!r} has no destination {route.destination!r}")
         if faults:
             raise ValueError("; ".join(faults))
         return self

@@ -1,15 +1,26 @@
-"""A destination as it is named at the edges: `TEAM/NAME`."""
+"""What belongs to a team, as it is named at the edges: `TEAM/NAME`, for destinations and routes."""
+
+from typing import Literal
 
 from app.errors import InvalidInput
 
+Noun = Literal["destination", "route"]
 
-def split_target(team: str | None, target: str | None) -> tuple[str | None, str | None]:
-    """The team and the destination that are asked for together. Raises InvalidInput, also where they contradict."""
-    if target is None:
+
+def split_target(noun: Noun, text: str) -> tuple[str, str]:
+    """Team and name. Raises InvalidInput."""
+    team, slash, name = text.partition("/")
+    if not (team and slash and name) or "/" in name:
+        example = "crm/jobs" if noun == "destination" else "crm/import-contacts"
+        raise InvalidInput(f"{text[:100]!a} names no {noun}: expected TEAM/NAME, such as {example}")
+    return team, name
+
+
+def within(team: str | None, noun: Noun, text: str | None) -> tuple[str | None, str | None]:
+    """The team and the name that filters ask for together. Raises InvalidInput, also where they contradict."""
+    if text is None:
         return team, None
-    owner, slash, name = target.partition("/")
-    if not (owner and slash and name) or "/" in name:
-        raise InvalidInput(f"{target[:100]!a} is no destination: expected TEAM/NAME, such as crm/jobs")
+    owner, name = split_target(noun, text)
     if team not in {None, owner}:
-        raise InvalidInput(f"the destination {target[:100]!a} is of another team than {team!a}")
+        raise InvalidInput(f"the {noun} {text[:100]!a} is of another team than {team!a}")
     return owner, name

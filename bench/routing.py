@@ -114,7 +114,7 @@ def _of_size(size: int, found: dict[str, Figure]) -> float:
         lambda document: [one for one in several if one.pattern.matches(document)], events[:NAIVE_EVENTS], 3
     )
     began = time.perf_counter()
-    routing.changed(2, removed=[one.name for one in several[-CHANGED:]], added=several[-CHANGED:])
+    routing.changed(2, removed=[one.key for one in several[-CHANGED:]], added=several[-CHANGED:])
     changed = time.perf_counter() - began
     name = f"routing, {size:,} routes"
     goal = MOST_MS if size == SIZES[-1] else None

@@ -63,7 +63,7 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
         "[[routes]]",
         config_file.RouteEntry,
         {
-            "name": "Unique name of the route.",
+            "name": "Name of the route, its team's own: another team may have one of the same name.",
             "team": "The team that takes the jobs.",
             "destination": "One of the team's destinations.",
             "job": "Name of the job, which is the name of the team's Celery task. "

@@ -64,7 +64,7 @@ def apply(
 
 def planned(session: Session, settings: Settings, *, orphans: Orphans) -> list[dict[str, Any]]:
     """A row per change: what is in force, and what the file says."""
-    routes = {one.name: one for one in routes_of(settings)}
+    routes = {one.key: one for one in routes_of(settings)}
     wanted = Wanted(destinations_of(settings), routes, settings.file.teams, settings.destination_secrets)
     before = configuring.recorded(session, sealer_of(settings))
     rows: list[dict[str, Any]] = []
@@ -77,12 +77,12 @@ def planned(session: Session, settings: Settings, *, orphans: Orphans) -> list[d
 
 def _compared(kind: str, name: str, before: Recorded, wanted: Wanted) -> tuple[Any, Any]:
     """What is recorded and what is wanted, as far as a change is about it."""
+    team, _, place = name.partition("/")
     if kind == "routes":
-        old, new = before.routes.get(name), wanted.routes.get(name)
+        old, new = before.routes.get((team, place)), wanted.routes.get((team, place))
         was = {**_asks(asked(old)), "source": old.source} if old else None
         return was, {**_asks(new), "source": FILE} if new else None
     if kind == "destinations":
-        team, _, place = name.partition("/")
         one, row = before.destinations.get((team, place)), wanted.destinations.get((team, place))
         held = {column: getattr(one, column) for column in _DESTINATION} | {"source": one.source} if one else None
         if row is None:
@@ -103,4 +103,4 @@ def _row(change: str, kind: str, name: str, before: Any, after: Any) -> dict[str
 
 def _asks(route: RouteRow) -> dict[str, Any]:
     """What a change of a route is about."""
-    return {member: value for member, value in asdict(route).items() if member != "name"}
+    return {member: value for member, value in asdict(route).items() if member not in {"team", "name"}}

@@ -9,6 +9,7 @@ import click
 
 from app.cli.actors import cli_actor
 from app.cli.bulk_acts import follow, require_consent
+from app.cli.destination_names import ROUTE
 from app.cli.moments import moment_option
 from app.cli.output import print_one
 from app.clock import utc_now
@@ -19,10 +20,11 @@ from app.domain.routing import Route
 from app.ids import EVENT, show
 from app.services import backfilling
 from app.services.backfilling import MAX_JOBS, PER_SECOND, Found, Span
+from app.targets import split_target
 
 
 @click.command("backfill")
-@click.argument("name")
+@ROUTE
 @moment_option("--since", "Events received since then: 7d ago, or a time with its zone.", required=True)
 @moment_option("--until", "Events received before then; else until now.")
 @click.option("--limit", type=click.IntRange(1, MAX_JOBS), default=1000, show_default=True, help="Jobs at most.")
@@ -38,7 +40,7 @@ from app.services.backfilling import MAX_JOBS, PER_SECOND, Found, Span
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def backfill(
-    name: str,
+    route: str,
     *,
     since: datetime,
     until: datetime | None,
@@ -53,27 +55,28 @@ def backfill(
 
     They say `"backfill": true`. Run again, it goes on with the events that are left.
     """
+    team, name = split_target("route", route)
     with closing(connect(load().database)) as database:
         require_current(database)
         with database.read() as session:
-            route = backfilling.live_route(session, name)
-        found = _look(database, route, Span(since, until or utc_now(), newest_first), limit)
+            live = backfilling.live_route(session, team=team, name=name)
+        found = _look(database, live, Span(since, until or utc_now(), newest_first), limit)
         facts = _facts(found)
         if dry_run:
-            print_one({"route": name, "dry_run": True, **facts}, as_json=as_json)
+            print_one({"route": route, "dry_run": True, **facts}, as_json=as_json)
             return
         count = len(found.event_ids)
         click.echo(f"{facts['matched']} of {facts['looked_at']} events match, {count} without a job", err=True)
         if found.event_ids:
             minutes = f"{count / per_second / 60:.0f} min" if count / per_second > 90 else f"{count / per_second:.0f} s"
-            place = f"{route.team}/{route.destination}"
-            require_consent(f"Make {count} jobs {route.job!a} for {place}, within {minutes}?", yes=yes)
+            place = f"{live.team}/{live.destination}"
+            require_consent(f"Make {count} jobs {live.job!a} for {place}, within {minutes}?", yes=yes)
         asked = {"since": since.isoformat(), "until": (until or utc_now()).isoformat(), "limit": limit}
         steps = backfilling.fill(
-            database, route, found, per_second=per_second, asked=asked, actor=cli_actor(), clock=utc_now
+            database, live, found, per_second=per_second, asked=asked, actor=cli_actor(), clock=utc_now
         )
         made, stopped = follow(steps, count, None)
-    print_one({"route": name, "made": made, "stopped": stopped, **facts}, as_json=as_json)
+    print_one({"route": route, "made": made, "stopped": stopped, **facts}, as_json=as_json)
     sys.exit(1 if stopped else 0)
 
 

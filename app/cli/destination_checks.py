@@ -7,7 +7,7 @@ from contextlib import closing
 import click
 
 from app.cli.actors import cli_actor
-from app.cli.destination_names import JSON, PLACE, parted
+from app.cli.destination_names import JSON, PLACE
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
@@ -20,6 +20,7 @@ from app.errors import Conflict, NotFound
 from app.outbound.sending import TIMEOUT, HttpTarget
 from app.services.destination_secrets import Keyring
 from app.services.reaching import reach, send_test
+from app.targets import split_target
 from app.wiring import own_brokers_of, sealer_of, sender_of
 
 
@@ -31,13 +32,10 @@ def check_destinations(place: str | None, *, as_json: bool) -> None:
     settings = load()
     with closing(open_current(settings)) as database, database.read() as session:
         known = route_rows.destinations(session)
-    if place is not None and parted(place) not in known:
-        raise NotFound("destination", place)
-    wanted = [
-        one
-        for key, one in sorted(known.items())
-        if (place is None and one.retired_at is None) or (place is not None and key == parted(place))
-    ]
+    chosen = None if place is None else split_target("destination", place)
+    if chosen is not None and chosen not in known:
+        raise NotFound("destination", f"{place}")
+    wanted = [one for key, one in sorted(known.items()) if (key == chosen if chosen else one.retired_at is None)]
     found = reach(wanted, own_brokers_of(settings), lambda: sender_of(settings))
     rows = [{"destination": f"{one.team}/{one.name}", "result": one.result, "detail": one.detail} for one in found]
     print_rows(rows, ("destination", "result", "detail"), as_json=as_json)
@@ -52,7 +50,7 @@ def test_destination(place: str, *, as_json: bool) -> None:
 
     The job's name and its event's type are `waylink.test`: the team ignores it.
     """
-    team, name = parted(place)
+    team, name = split_target("destination", place)
     settings, now = load(), utc_now()
     keyring = Keyring(sealer_of(settings))
     with closing(open_current(settings)) as database, database.write() as session:

@@ -8,7 +8,7 @@ from typing import IO, Any, Final, TypeVar
 import click
 
 from app.cli.actors import cli_actor
-from app.cli.destination_names import JSON, PLACE, parted
+from app.cli.destination_names import JSON, PLACE
 from app.cli.listings import choice
 from app.cli.opening import open_current
 from app.cli.output import print_one
@@ -18,6 +18,7 @@ from app.db.definitions import shown_destination
 from app.services.alerting import Alerts
 from app.services.defining import destinations as defining
 from app.services.defining.editor import Editor
+from app.targets import split_target
 from app.wiring import means_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -57,7 +58,7 @@ def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
 
     One that takes HTTP gets the secret that its hand-overs are signed with. It is shown this once.
     """
-    team, name = parted(place)
+    team, name = split_target("destination", place)
     fields = {"kind": "http" if options["url"] is not None else "celery", **_fields(**options)}
     settings = load()
     with closing(open_current(settings)) as database, database.write() as session:
@@ -82,7 +83,7 @@ def change_destination(
     place: str, *, clear: tuple[str, ...], version: int | None, as_json: bool, **options: Any
 ) -> None:
     """Change a destination. Jobs that wait go where it says from then on."""
-    team, name = parted(place)
+    team, name = split_target("destination", place)
     fields = _fields(**options)
     cleared = {_CLEARED[one] for one in clear}
     if both := fields.keys() & cleared:
@@ -111,7 +112,7 @@ def change_destination(
 @JSON
 def enable_destination(place: str, *, as_json: bool) -> None:
     """Let the jobs of a destination go out again, parked ones too."""
-    team, name = parted(place)
+    team, name = split_target("destination", place)
     with closing(open_current(load())) as database, database.write() as session:
         one = defining.enable(session, Alerts(), team=team, name=name, editor=Editor(cli_actor()), now=utc_now())
         shown = shown_destination(one)
@@ -124,7 +125,7 @@ def enable_destination(place: str, *, as_json: bool) -> None:
 @JSON
 def disable_destination(place: str, *, reason: str | None, as_json: bool) -> None:
     """Park the jobs of a destination until it is enabled. None is lost, and no attempt is used up."""
-    team, name = parted(place)
+    team, name = split_target("destination", place)
     editor = Editor(cli_actor())
     with closing(open_current(load())) as database, database.write() as session:
         one = defining.disable(session, Alerts(), team=team, name=name, reason=reason, editor=editor, now=utc_now())
@@ -138,7 +139,7 @@ def disable_destination(place: str, *, reason: str | None, as_json: bool) -> Non
 @JSON
 def remove_destination(place: str, *, yes: bool, as_json: bool) -> None:
     """Retire a destination that no route in force feeds. Jobs that are there are still handed over."""
-    team, name = parted(place)
+    team, name = split_target("destination", place)
     editor = Editor(cli_actor())
     with closing(open_current(load())) as database:
         with database.read() as session:

@@ -26,6 +26,7 @@ from app.ids import EVENT, JOB, parse, show
 from app.services import event_acts
 from app.services.event_acts import MAX_EVENTS, Replay, Routes, Step
 from app.services.route_cache import RouteCache
+from app.targets import split_target
 
 FAILURES = choice(["not_confirmed", "error", "crashed"])
 
@@ -72,7 +73,7 @@ def retry(
 @click.argument("event_id", metavar="EVENT")
 @click.option("--as-then", is_flag=True, help="Through the routes of its time, instead of those in force now.")
 @click.option("--again", is_flag=True, help="Jobs that are there already go out again, too.")
-@click.option("--route", help="This route alone.")
+@click.option("--route", metavar="TEAM/NAME", help="This route alone.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @AS_JSON
 def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_run: bool, as_json: bool) -> None:
@@ -82,16 +83,17 @@ def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_
     decided then stays as it was. Exit 1 if no route matches.
     """
     event, by = parse(EVENT, event_id), Routes.THEN if as_then else Routes.NOW
+    only = None if route is None else split_target("route", route)
     settings = load()
     with closing(connect(settings.database)) as database, open_hints(settings) as hints:
         require_current(database)
         matching = event_acts.match(database, event, by, RouteCache().current(database))
         if dry_run:
             with database.read() as session:
-                found = event_acts.preview(session, matching, again=again, route=route)
+                found = event_acts.preview(session, matching, again=again, route=only)
         else:
             with database.write() as session:
-                found = event_acts.replay(session, matching, again=again, route=route, actor=cli_actor(), now=utc_now())
+                found = event_acts.replay(session, matching, again=again, route=only, actor=cli_actor(), now=utc_now())
             hints.of_jobs(found.due)
     _print(found, by, dry_run=dry_run, as_json=as_json)
     sys.exit(0 if found.steps else 1)
@@ -122,11 +124,11 @@ def _print(found: Replay, by: Routes, *, dry_run: bool, as_json: bool) -> None:
         return
     if found.untold:
         click.echo(f"teams were not told of it when it came: {found.untold}", err=True)
-    print_rows(steps, ("route", "version", "team", "destination", "job", "outcome", "job_id", "why"), as_json=False)
+    print_rows(steps, ("team", "route", "version", "destination", "job", "outcome", "job_id", "why"), as_json=False)
 
 
 def _shown(step: Step) -> dict[str, Any]:
     route = step.decision.route
-    named = {"route": route.name, "version": route.version, "team": route.team, "destination": route.destination}
+    named = {"team": route.team, "route": route.name, "version": route.version, "destination": route.destination}
     job_id = show(JOB, step.job_id) if step.job_id else None
     return {**named, "job": route.job, "outcome": str(step.outcome), "job_id": job_id, "why": step.why}

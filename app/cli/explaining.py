@@ -36,6 +36,7 @@ from app.services.explaining import (
     shown_sample,
     try_on_history,
 )
+from app.targets import split_target, within
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 MAX_EVENTS: Final = 10_000_000
@@ -45,18 +46,19 @@ MAX_SAID: Final = 20  # conditions in one line
 @click.command("explain")
 @click.argument("event_id", metavar="EVENT")
 @click.option("--now", is_flag=True, help="By the routes in force now, instead of those of its time.")
-@click.option("--route", help="This route alone.")
+@click.option("--route", metavar="TEAM/NAME", help="This route alone.")
 @click.option("--team", help="The routes of this team.")
 @_JSON
 def explain_event(event_id: str, *, now: bool, route: str | None, team: str | None, as_json: bool) -> None:
     """Why each route matched an event or did not: every condition, what it expected and what it found."""
+    owner, name = within(team, "route", route)
     with closing(open_current(load())) as database:
-        found = explain(database, parse(EVENT, event_id), now=now, asked=Asked(team=team, route=route))
+        found = explain(database, parse(EVENT, event_id), now=now, asked=Asked(team=owner, route=name))
     if as_json:
         print_one(shown(found, now=now), as_json=True)
         return
     click.echo(_headline(found, now=now))
-    columns = ("route", "version", "team", "job", "matched", "why")
+    columns = ("team", "route", "version", "job", "matched", "why")
     print_rows([_summary(one) for one in found.decisions], columns, as_json=False)
 
 
@@ -64,7 +66,7 @@ def explain_event(event_id: str, *, now: bool, route: str | None, team: str | No
 @click.argument("pattern")
 @click.option("--event", "event", metavar="FILE", help="An event document: a file, `-`, or the id of a stored event.")
 @click.option("--since", metavar="DURATION", help="The stored events of so long, such as 7d.")
-@click.option("--against", metavar="ROUTE", help="With --since: what changes against this route.")
+@click.option("--against", metavar="TEAM/NAME", help="With --since: what changes against this route.")
 @click.option("--limit", type=click.IntRange(1, MAX_EVENTS), default=100_000, show_default=True, help="Events at most.")
 @_JSON
 @click.pass_context
@@ -140,11 +142,12 @@ def _document(event: str) -> Mapping[str, Any]:
 def _on_history(pattern: Pattern, since: timedelta, against: str | None, limit: int, *, as_json: bool) -> bool:
     trial, stopped = Trial(), False
     shows_progress = sys.stderr.isatty()
+    compared = None if against is None else split_target("route", against)
     with closing(open_current(load())) as database:
         route = None
-        if against is not None:
+        if compared is not None:
             with database.read() as session:
-                route = pattern_of(session, against)
+                route = pattern_of(session, team=compared[0], name=compared[1])
         try:
             for trial in try_on_history(database, pattern, now=utc_now(), since=since, against=route, at_most=limit):
                 if shows_progress:
@@ -188,7 +191,7 @@ def _summary(one: Decision) -> dict[str, Any]:
     why = "; ".join(map(_said, told[:MAX_SAID]))
     if len(told) > MAX_SAID:
         why += f"; and {len(told) - MAX_SAID} more"
-    row = {"route": route.name, "version": route.version, "team": route.team, "job": route.job, "matched": one.matched}
+    row = {"team": route.team, "route": route.name, "version": route.version, "job": route.job, "matched": one.matched}
     return {**row, "why": why if route.enabled else f"disabled; {why}"}
 
 

@@ -29,7 +29,7 @@ from app.hints import Hints
 from app.ids import EVENT, JOB, parse, show
 from app.services import job_acts
 from app.services.job_acts import MAX_JOBS, Preview
-from app.targets import split_target
+from app.targets import within
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,7 +42,7 @@ def _filters(command: Command) -> Command:
         click.option("--event", "event_id", metavar="ID", help="Of this event."),
         click.option("--event-type", type=choice(EventType), help="Of events of this type."),
         click.option("--name", help="Of this name, such as crm.import_contacts."),
-        click.option("--route", help="Of this route."),
+        click.option("--route", metavar="TEAM/NAME", help="Of this route."),
         click.option("--destination", metavar="TEAM/NAME", help="For this destination."),
         click.option("--team", help="Of this team."),
     ):
@@ -117,14 +117,16 @@ def _act(
     states: Sequence[JobState],
     team: str | None,
     destination: str | None,
+    route: str | None,
     event_id: str | None,
     everything: bool = False,
     **filters: Any,
 ) -> None:
-    owner, target = split_target(team, destination)
+    owner, target = within(team, "destination", destination)
+    owner, named = within(owner, "route", route)
     event = parse(EVENT, event_id) if event_id else None
-    wanted = JobFilters(states, team=owner, destination=target, event_id=event, **filters)
-    is_filtered = any((states, owner, target, event, *filters.values()))
+    wanted = JobFilters(states, team=owner, destination=target, route=named, event_id=event, **filters)
+    is_filtered = any((states, owner, target, named, event, *filters.values()))
     if bool(ids) + (is_filtered or everything) != 1:
         raise click.UsageError(f"{act} what? Either ids, or options that say which" + _or_all(act))
     settings = load()

@@ -11,7 +11,7 @@ from app.db import listing
 from app.db.listing import Filters
 from app.domain.states import Fault, JobState
 from app.ids import EVENT, JOB, parse
-from app.targets import split_target
+from app.targets import within
 
 ACTS: Final = {
     "cancel": ("app.cli.job_acts:cancel", "Stop jobs that are not handed over yet."),
@@ -34,7 +34,7 @@ ACTS: Final = {
 @click.option("--state", type=choice(JobState), help="In this state.")
 @click.option("--team", help="Of this team.")
 @click.option("--destination", metavar="TEAM/NAME", help="For this destination.")
-@click.option("--route", help="Of this route.")
+@click.option("--route", metavar="TEAM/NAME", help="Of this route.")
 @click.option("--name", help="Of this name, such as crm.import_contacts.")
 @click.option("--fault", type=choice(Fault), help="Discarded, and whose fault it is.")
 @click.option("--event", "event_id", metavar="ID", help="Of this event.")
@@ -52,18 +52,21 @@ def jobs(
     event_id: str | None,
     team: str | None,
     destination: str | None,
+    route: str | None,
     **filters: Any,
 ) -> None:
     """List jobs, newest first; `waylink jobs show ID` tells all about one."""
     if context.invoked_subcommand:
         return
-    owner, target = split_target(team, destination)
+    owner, target = within(team, "destination", destination)
+    owner, named = within(owner, "route", route)
     cursor = parse(JOB, before) if before else None
     event = parse(EVENT, event_id) if event_id else None
+    wanted = Filters(
+        limit=limit + 1, before=cursor, event_id=event, team=owner, destination=target, route=named, **filters
+    )
     with closing(open_database()) as database, database.read() as session:
-        rows = listing.jobs(
-            session, Filters(limit=limit + 1, before=cursor, event_id=event, team=owner, destination=target, **filters)
-        )
+        rows = listing.jobs(session, wanted)
     columns = ("id", "name", "team", "destination", "state", "fault", "attempts", "route", "event_id", "problem")
     print_page(rows, columns, limit=limit, as_json=as_json)
 

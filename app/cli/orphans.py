@@ -35,7 +35,7 @@ def print_marked(
     def in_file(row: Mapping[str, Any]) -> bool | None:
         if names is None or row["source"] != FILE or row.get("retired_at"):
             return None
-        return (row["team"], row["name"]) in names if kind == "destinations" else row["name"] in names
+        return (row["name"] if kind == "teams" else (row["team"], row["name"])) in names
 
     found = [{**row, "in_file": in_file(row)} for row in rows]
     if not as_json:

@@ -1,6 +1,5 @@
 """`waylink routes add|change|enable|disable|remove`: the routes that waylink.toml does not define."""
 
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any, TypeVar
@@ -8,6 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from app.cli.actors import cli_actor
+from app.cli.bulk_acts import require_consent
+from app.cli.destination_names import ROUTE
 from app.cli.explaining import pattern_text
 from app.cli.opening import open_current
 from app.cli.output import print_one
@@ -16,11 +17,11 @@ from app.configuration import load
 from app.db.definitions import shown_route
 from app.services.defining import routes
 from app.services.defining.editor import Editor
+from app.targets import split_target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_NAME = click.argument("name")
 _VERSION = click.option(
     "--version", type=click.IntRange(min=1), help="The version this is about: refused where another is there by now."
 )
@@ -32,7 +33,6 @@ def _facts(*, required: bool) -> Callable[[Command], Command]:
             ("--pattern", "JSON|FILE", "The events it takes: JSON, a file of it, or `-`."),
             ("--job", "NAME", "The name of the job, which is the team's Celery task."),
             ("--destination", "NAME", "Where the team takes it."),
-            ("--team", "NAME", "The team that takes the jobs."),
         ):
             command = click.option(option, metavar=metavar, required=required, help=told)(command)
         return command
@@ -41,69 +41,73 @@ def _facts(*, required: bool) -> Callable[[Command], Command]:
 
 
 @click.command("add")
-@_NAME
+@ROUTE
 @_facts(required=True)
 @click.option("--disabled", is_flag=True, help="Make no jobs yet.")
 @_JSON
-def add_route(name: str, *, pattern: str, disabled: bool, as_json: bool, **facts: str) -> None:
-    """Put a route in force. `routes test` tries its pattern before."""
-    fields = {"name": name, **facts, "pattern": pattern_text(pattern), "enabled": not disabled}
+def add_route(route: str, *, pattern: str, disabled: bool, as_json: bool, **facts: str) -> None:
+    """Put a route of a team in force. `routes test` tries its pattern before."""
+    team, name = split_target("route", route)
+    fields = {"team": team, "name": name, **facts, "pattern": pattern_text(pattern), "enabled": not disabled}
     with closing(open_current(load())) as database, database.write() as session:
         made = shown_route(routes.add(session, fields, editor=Editor(cli_actor()), now=utc_now()))
     print_one(made, as_json=as_json)
 
 
 @click.command("change")
-@_NAME
+@ROUTE
 @_facts(required=False)
 @_VERSION
 @_JSON
-def change_route(name: str, *, pattern: str | None, version: int | None, as_json: bool, **facts: str | None) -> None:
-    """Change a route, by a new version. What is not given stays as it is."""
+def change_route(route: str, *, pattern: str | None, version: int | None, as_json: bool, **facts: str | None) -> None:
+    """Change a route, by a new version. What is not given stays as it is; its team and name always do."""
     fields = {field: value for field, value in facts.items() if value is not None}
     if pattern is not None:
         fields["pattern"] = pattern_text(pattern)
     if not fields:
         raise click.UsageError("nothing to change: give an option")
-    _change(name, fields, version, as_json=as_json)
+    _change(route, fields, version, as_json=as_json)
 
 
 @click.command("enable")
-@_NAME
+@ROUTE
 @_JSON
-def enable_route(name: str, *, as_json: bool) -> None:
+def enable_route(route: str, *, as_json: bool) -> None:
     """Let a route make jobs again."""
-    _change(name, {"enabled": True}, None, as_json=as_json)
+    _change(route, {"enabled": True}, None, as_json=as_json)
 
 
 @click.command("disable")
-@_NAME
+@ROUTE
 @_JSON
-def disable_route(name: str, *, as_json: bool) -> None:
+def disable_route(route: str, *, as_json: bool) -> None:
     """Keep a route from making jobs. Jobs that are there are still handed over."""
-    _change(name, {"enabled": False}, None, as_json=as_json)
+    _change(route, {"enabled": False}, None, as_json=as_json)
 
 
 @click.command("remove")
-@_NAME
+@ROUTE
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_JSON
-def remove_route(name: str, *, yes: bool, as_json: bool) -> None:
+def remove_route(route: str, *, yes: bool, as_json: bool) -> None:
     """End a route. Its versions and jobs stay on record, and a route of its name goes on counting."""
+    team, name = split_target("route", route)
     editor = Editor(cli_actor())
     with closing(open_current(load())) as database:
         with database.read() as session:
-            found = routes.get(session, name, editor)
+            found = routes.get(session, team=team, name=name, editor=editor)
         place = f"{found.team}/{found.destination}"
-        if not yes and not click.confirm(f"End {name}, version {found.version}, which feeds {place}?", err=True):
-            sys.exit(1)
+        require_consent(f"End {route}, version {found.version}, which feeds {place}?", yes=yes)
         with database.write() as session:
-            ended = shown_route(routes.remove(session, name, version=found.version, editor=editor, now=utc_now()))
-    print_one(ended, as_json=as_json)
+            ended = routes.remove(session, team=team, name=name, version=found.version, editor=editor, now=utc_now())
+            shown = shown_route(ended)
+    print_one(shown, as_json=as_json)
 
 
-def _change(name: str, fields: dict[str, Any], version: int | None, *, as_json: bool) -> None:
+def _change(route: str, fields: dict[str, Any], version: int | None, *, as_json: bool) -> None:
+    team, name = split_target("route", route)
+    editor = Editor(cli_actor())
     with closing(open_current(load())) as database, database.write() as session:
-        changed = routes.change(session, name, fields, version=version, editor=Editor(cli_actor()), now=utc_now())
+        changed = routes.change(session, fields, team=team, name=name, version=version, editor=editor, now=utc_now())
         shown = shown_route(changed)
     print_one(shown, as_json=as_json)

@@ -5,6 +5,7 @@ from typing import Final
 
 import click
 
+from app.cli.destination_names import ROUTE
 from app.cli.listings import Listing
 from app.cli.opening import open_current
 from app.cli.orphans import print_marked
@@ -13,12 +14,13 @@ from app.configuration import load
 from app.db import routes as route_rows
 from app.db.definitions import shown_route
 from app.errors import NotFound
+from app.targets import split_target
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 ACTS: Final = {
-    "add": ("app.cli.route_edits:add_route", "Put a route in force."),
+    "add": ("app.cli.route_edits:add_route", "Put a route of a team in force."),
     "apply": (
         "app.cli.route_plans:apply_routes",
         "Make the teams, destinations and routes of waylink.toml those in force.",
@@ -54,17 +56,21 @@ def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> Non
     settings = load()
     with closing(open_current(settings)) as database, database.read() as session:
         rows = [shown_route(one) for one in route_rows.live(session) if team in {None, one.team}]
-    columns = ("name", "version", "team", "destination", "job", "pattern", "enabled", "source")
+    columns = ("team", "name", "version", "destination", "job", "pattern", "enabled", "source")
     print_marked(rows, columns, kind="routes", settings=settings, as_json=as_json)
 
 
 @routes.command("show")
-@click.argument("name")
+@ROUTE
 @_JSON
-def show_route(name: str, *, as_json: bool) -> None:
+def show_route(route: str, *, as_json: bool) -> None:
     """All versions of a route, newest first, with the route sets each was in force for."""
+    team, name = split_target("route", route)
     with closing(open_current(load())) as database, database.read() as session:
-        versions = [shown_route(one) for one in route_rows.versions(session, name)]
+        versions = [shown_route(one) for one in route_rows.versions(session, team=team, name=name)]
     if not versions:
-        raise NotFound("route", name)
-    print_one({"name": name, "in_force": versions[0]["until_set"] is None, "versions": versions}, as_json=as_json)
+        raise NotFound("route", route)
+    print_one(
+        {"team": team, "name": name, "in_force": versions[0]["until_set"] is None, "versions": versions},
+        as_json=as_json,
+    )

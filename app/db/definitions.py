@@ -13,7 +13,7 @@ from app.db.models import Destination, DestinationHealth, RouteVersion, Team
 
 @dataclass(frozen=True, slots=True)
 class DefinitionFilters:
-    """Exact matches; None is any. `after` continues a listing behind that name, a destination's as `team/name`.
+    """Exact matches; None is any. `after` continues a listing behind that name, which is `team/name` but for teams.
 
     in_force: what is, or what was removed; None for both.
     """
@@ -66,9 +66,12 @@ def routes(session: Session, filters: DefinitionFilters) -> list[dict[str, Any]]
         (RouteVersion.source, filters.source),
         (RouteVersion.enabled, filters.enabled),
     )
+    key = tuple_(RouteVersion.team, RouteVersion.name)
     if filters.after is not None:
-        found = found.where(RouteVersion.name > filters.after)
-    return [shown_route(one) for one in session.scalars(found.order_by(RouteVersion.name).limit(filters.limit))]
+        team, _, name = filters.after.partition("/")
+        found = found.where(key > tuple_(team, name))
+    ordered = found.order_by(RouteVersion.team, RouteVersion.name).limit(filters.limit)
+    return [shown_route(one) for one in session.scalars(ordered)]
 
 
 def shown_team(one: Team) -> dict[str, Any]:
@@ -117,9 +120,9 @@ def health(session: Session, *, team: str, name: str) -> Mapping[str, Any] | Non
 
 def shown_route(one: RouteVersion) -> dict[str, Any]:
     return {
+        "team": one.team,
         "name": one.name,
         "version": one.version,
-        "team": one.team,
         "destination": one.destination,
         "job": one.job,
         "pattern": one.pattern,

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bounded, bulk
+from app.db.decisions import name_teams
 from app.db.models import Decision, Event, Job
 from app.domain.states import EventState, JobState
 from app.ids import first_id
@@ -110,8 +111,9 @@ def _reviving(dialect: str) -> ReturningUpdate[Any]:
 
 def history(
     session: Session,
-    route: str,
     *,
+    team: str,
+    route: str,
     since: UUID,
     until: UUID,
     newest_first: bool,
@@ -124,7 +126,7 @@ def history(
     untold: what stands as the problem of those that teams were not told of, where an earlier release judged them.
     """
     has_job = _jobs.c.id.is_not(None)
-    mine = (_jobs.c.event_id == _events.c.id) & (_jobs.c.route == route)
+    mine = (_jobs.c.event_id == _events.c.id) & (_jobs.c.team == team) & (_jobs.c.route == route)
     chosen = (
         select(_events.c.id, cast(_events.c.document, Text), _events.c.received_at, has_job)
         .select_from(_events.outerjoin(_jobs, mine))
@@ -144,12 +146,13 @@ def documents(session: Session, ids: Collection[UUID], *, newest_first: bool) ->
 
 
 def documents_to_fill(
-    session: Session, ids: Collection[UUID], route: str, *, untold: Collection[str]
+    session: Session, ids: Collection[UUID], *, team: str, route: str, untold: Collection[str]
 ) -> dict[UUID, str]:
     """The documents, as JSON text, of those of these events that are still there, and have no job of the route. They
     are held.
     """
-    mine = select(_jobs.c.id).where(_jobs.c.event_id == _events.c.id, _jobs.c.route == route).exists()
+    named = (_jobs.c.team == team, _jobs.c.route == route)
+    mine = select(_jobs.c.id).where(_jobs.c.event_id == _events.c.id, *named).exists()
     among = bulk.among(bulk.dialect(session), _events.c.id)
     columns = _events.c.id, cast(_events.c.document, Text).label("document")
     chosen = select(*columns).where(among, ~mine, *_told(untold)).order_by(_events.c.id)
@@ -168,14 +171,15 @@ def hold(session: Session, event_id: UUID) -> Event | None:
     return session.scalar(held)
 
 
-def jobs_of(session: Session, event_id: UUID) -> dict[str, ExistingJob]:
-    """An event's jobs by route."""
+def jobs_of(session: Session, event_id: UUID) -> dict[tuple[str, str], ExistingJob]:
+    """An event's jobs by team and route."""
     found = select(*bulk.columns(Job, ExistingJob)).where(_jobs.c.event_id == event_id)
-    return {row.route: ExistingJob(*row) for row in session.execute(found)}
+    return {(row.team, row.route): ExistingJob(*row) for row in session.execute(found)}
 
 
 def add_jobs(session: Session, decisions: Sequence[bulk.Row], jobs: Sequence[bulk.Row]) -> list[UUID]:
     """Write what routes matched; the ids of the jobs. What stands for an event and a route already stays as it is."""
+    name_teams(session, [row["event_id"] for row in decisions])
     bulk.insert(session, Decision, decisions, skip_existing=True)
     bulk.insert(session, Job, jobs, skip_existing=True)
     if not jobs:

@@ -1,7 +1,7 @@
 """Reading for people: events, jobs and refreshes as plain objects, newest first, filtered and bounded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 
-from app.db.models import Attempt, Connection, Decision, Event, Job, Refresh
+from app.db import decisions
+from app.db.models import Attempt, Connection, Event, Job, Refresh
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import NotFound
 from app.ids import CONNECTION, EVENT, JOB, REFRESH, show
@@ -67,8 +68,6 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
     if one is None:
         raise NotFound("event", show(EVENT, event_id))
     found_jobs = jobs(session, Filters(limit=1000, event_id=event_id, team=team))
-    decisions = session.scalars(select(Decision).where(Decision.event_id == event_id).order_by(Decision.route))
-    routes = {each["route"] for each in found_jobs}
     return _event(one) | {
         "last_seen_at": shown_time(one.last_seen_at),
         "processed_at": shown_time(one.processed_at),
@@ -78,11 +77,7 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
         "body": one.body.decode("utf-8", "replace") if one.body is not None and team is None else None,
         "document": one.document,
         "route_set": one.route_set,
-        "decisions": [
-            {"route": each.route, "route_version": each.route_version, "conditions": each.conditions}
-            for each in decisions
-            if team is None or each.route in routes
-        ],
+        "decisions": [asdict(each) for each in decisions.of_event(session, event_id, team=team)],
         "jobs": found_jobs,
     }
 

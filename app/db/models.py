@@ -297,7 +297,7 @@ class RouteSetVersion(Base):
 
 
 class RouteVersion(Base):
-    """A route as it stood from route set `since_set` up to, not including, `until_set`.
+    """A route of a team as it stood from route set `since_set` up to, not including, `until_set`.
 
     The routes of any past set are the rows whose span holds it, so every old decision can be given again.
     """
@@ -305,12 +305,12 @@ class RouteVersion(Base):
     __tablename__ = "routes"
     __table_args__ = (
         ForeignKeyConstraint(["team", "destination"], ["destinations.team", "destinations.name"]),
-        _partial("uq_routes_live", "name", where="until_set IS NULL", unique=True),
+        _partial("uq_routes_live", "team", "name", where="until_set IS NULL", unique=True),
     )
 
+    team: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
-    team: Mapped[str]
     destination: Mapped[str]
     job: Mapped[str]
     pattern: Mapped[dict[str, Any]]
@@ -328,6 +328,7 @@ class Decision(Base):
     __table_args__ = (ForeignKeyConstraint(["event_id"], ["events.id"], ondelete="CASCADE"),)
 
     event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    team: Mapped[str] = mapped_column(primary_key=True, server_default=text("''"))  # empty in old rows: see `decisions`
     route: Mapped[str] = mapped_column(primary_key=True)
     route_version: Mapped[int]
     conditions: Mapped[list[Any]]
@@ -337,7 +338,7 @@ class Decision(Base):
 class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
-        UniqueConstraint("event_id", "route"),
+        UniqueConstraint("event_id", "team", "route"),
         ForeignKeyConstraint(["team", "destination"], ["destinations.team", "destinations.name"]),
         CheckConstraint(
             "state IN ('available', 'running', 'retryable', 'completed', 'discarded', 'cancelled')", name="state"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.models import Destination, RouteSetVersion, RouteVersion, Team
@@ -26,6 +26,10 @@ class RouteRow:
     pattern: Mapping[str, Any]
     enabled: bool = True
 
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.team, self.name
+
 
 def lock_definitions(session: Session) -> int:
     """Wait for whoever changes teams, destinations or routes, so that one is done at a time; the route set's number."""
@@ -38,10 +42,9 @@ def current_version(session: Session) -> int:
 
 
 def live(session: Session) -> list[RouteVersion]:
-    """The routes of the current set, by name."""
-    return list(
-        session.scalars(select(RouteVersion).where(RouteVersion.until_set.is_(None)).order_by(RouteVersion.name))
-    )
+    """The routes of the current set, by team and name."""
+    found = select(RouteVersion).where(RouteVersion.until_set.is_(None))
+    return list(session.scalars(found.order_by(RouteVersion.team, RouteVersion.name)))
 
 
 def of_set(
@@ -50,18 +53,18 @@ def of_set(
     *,
     team: str | None = None,
     name: str | None = None,
-    after: str | None = None,
+    after: tuple[str, str] | None = None,
     limit: int | None = None,
 ) -> list[RouteVersion]:
-    """The routes of a set, past or present, by name: all, or those of a team, of a name, behind a name."""
+    """The routes of a set, past or present, by team and name: all, or those of a team, of a name, behind another."""
     until = RouteVersion.until_set
     found = select(RouteVersion).where(RouteVersion.since_set <= version, until.is_(None) | (until > version))
     for column, wanted in ((RouteVersion.team, team), (RouteVersion.name, name)):
         if wanted is not None:
             found = found.where(column == wanted)
     if after is not None:
-        found = found.where(RouteVersion.name > after)
-    return list(session.scalars(found.order_by(RouteVersion.name).limit(limit)))
+        found = found.where(tuple_(RouteVersion.team, RouteVersion.name) > tuple_(*after))
+    return list(session.scalars(found.order_by(RouteVersion.team, RouteVersion.name).limit(limit)))
 
 
 def changed_since(session: Session, version: int) -> list[RouteVersion]:
@@ -70,15 +73,16 @@ def changed_since(session: Session, version: int) -> list[RouteVersion]:
     return list(session.scalars(select(RouteVersion).where((since > version) | (until > version))))
 
 
-def versions(session: Session, name: str) -> list[RouteVersion]:
+def versions(session: Session, *, team: str, name: str) -> list[RouteVersion]:
     """All versions of a route, newest first."""
-    found = select(RouteVersion).where(RouteVersion.name == name).order_by(RouteVersion.version.desc())
-    return list(session.scalars(found))
+    found = select(RouteVersion).where(RouteVersion.team == team, RouteVersion.name == name)
+    return list(session.scalars(found.order_by(RouteVersion.version.desc())))
 
 
-def live_route(session: Session, name: str) -> RouteVersion | None:
+def live_route(session: Session, *, team: str, name: str) -> RouteVersion | None:
     """The version in force."""
-    return session.scalar(select(RouteVersion).where(RouteVersion.name == name, RouteVersion.until_set.is_(None)))
+    named = (RouteVersion.team == team, RouteVersion.name == name)
+    return session.scalar(select(RouteVersion).where(*named, RouteVersion.until_set.is_(None)))
 
 
 def live_names(session: Session, *, team: str, destination: str | None = None, limit: int = 5) -> list[str]:
@@ -117,11 +121,13 @@ def of_file(session: Session) -> Names:
     places = select(Destination.team, Destination.name).where(
         Destination.source == FILE, Destination.retired_at.is_(None)
     )
-    named = select(RouteVersion.name).where(RouteVersion.source == FILE, RouteVersion.until_set.is_(None))
+    named = select(RouteVersion.team, RouteVersion.name).where(
+        RouteVersion.source == FILE, RouteVersion.until_set.is_(None)
+    )
     return Names(
         frozenset(session.scalars(teams)),
         frozenset((team, name) for team, name in session.execute(places)),
-        frozenset(session.scalars(named)),
+        frozenset((team, name) for team, name in session.execute(named)),
     )
 
 
@@ -159,14 +165,14 @@ def bump(session: Session) -> int:
     return current_version(session)
 
 
-def highest_version(session: Session, name: str) -> int:
-    """The newest version ever given to a route's name; 0 for one that is new."""
-    return session.scalar(select(func.max(RouteVersion.version)).where(RouteVersion.name == name)) or 0
+def highest_version(session: Session, *, team: str, name: str) -> int:
+    """The newest version ever given to a team's route of a name; 0 for one that is new."""
+    named = (RouteVersion.team == team, RouteVersion.name == name)
+    return session.scalar(select(func.max(RouteVersion.version)).where(*named)) or 0
 
 
-def highest_versions(session: Session) -> dict[str, int]:
-    """The newest version ever given to each route name, so that a returning name goes on counting."""
-    found: dict[str, int] = {}
-    for name, version in session.execute(select(RouteVersion.name, RouteVersion.version)):
-        found[name] = max(version, found.get(name, 0))
-    return found
+def highest_versions(session: Session) -> dict[tuple[str, str], int]:
+    """The newest version ever given to each route, by team and name, so that a returning one goes on counting."""
+    newest = select(RouteVersion.team, RouteVersion.name, func.max(RouteVersion.version))
+    found = session.execute(newest.group_by(RouteVersion.team, RouteVersion.name))
+    return {(team, name): version for team, name, version in found}

@@ -24,11 +24,11 @@ _RESERVED_JOBS: Final = ("waylink.", "celery.")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Teams, destinations as (team, name), and routes, by what they are called."""
+    """Teams by name; destinations and routes, whose names are their team's own, by team and name."""
 
     teams: frozenset[str] = frozenset()
     destinations: frozenset[tuple[str, str]] = frozenset()
-    routes: frozenset[str] = frozenset()
+    routes: frozenset[tuple[str, str]] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.teams or self.destinations or self.routes)
@@ -37,11 +37,11 @@ class Names:
         return Names(self.teams - others.teams, self.destinations - others.destinations, self.routes - others.routes)
 
     def parts(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Each kind that has some, with its names in order; a destination is `team/name`."""
-        destinations = {"/".join(key) for key in self.destinations}
-        for kind, names in (("teams", self.teams), ("destinations", destinations), ("routes", self.routes)):
+        """Each kind that has some, with its names in order; destinations and routes as `team/name`."""
+        destinations, routes = (sorted(map("/".join, keys)) for keys in (self.destinations, self.routes))
+        for kind, names in (("teams", sorted(self.teams)), ("destinations", destinations), ("routes", routes)):
             if names:
-                yield kind, tuple(sorted(names))
+                yield kind, tuple(names)
 
 
 def wrong_name(name: str) -> str | None:

@@ -15,13 +15,14 @@ from app.domain.patterns.pattern import Pattern
 from app.domain.patterns.tree import Path, flat
 
 Anchor = tuple[Path, frozenset[object]]
+Key = tuple[str, str]  # a team, and the name of a route of its own
 
 
 class Filed(Protocol):
-    """What can be filed; names are unique within an index."""
+    """What can be filed; keys are unique within an index."""
 
     @property
-    def name(self) -> str: ...
+    def key(self) -> Key: ...
 
     @property
     def pattern(self) -> Pattern: ...
@@ -46,19 +47,19 @@ class RouteIndex(Generic[R]):
     """Read by many, never changed: `changed` makes another, without filing anew what stays."""
 
     def __init__(self, routes: Iterable[R] = ()) -> None:
-        self.routes: dict[str, R] = {}
+        self.routes: dict[Key, R] = {}
         self._root: _Place[R] = _Place()
-        self._everywhere: dict[str, R] = {}
-        self._anchors: dict[str, Anchor] = {}  # by the name of a route, under what it is filed
+        self._everywhere: dict[Key, R] = {}
+        self._anchors: dict[Key, Anchor] = {}  # of a route, under what it is filed
         self._crowd: Counter[tuple[Path, object]] = Counter()
         self._file(routes)
 
-    def changed(self, *, removed: Iterable[str] = (), added: Iterable[R] = ()) -> Self:
-        """An index without the routes of these names, and with those added."""
+    def changed(self, *, removed: Iterable[Key] = (), added: Iterable[R] = ()) -> Self:
+        """An index without the routes of these keys, and with those added."""
         new = type(self)()
         new.routes, new._root, new._everywhere = dict(self.routes), self._root.copy(), dict(self._everywhere)
         new._anchors, new._crowd = dict(self._anchors), self._crowd.copy()
-        several = {route.name: route for route in added}
+        several = {route.key: route for route in added}
         new._remove({*removed, *several})
         new._file(several.values())
         return new
@@ -71,7 +72,7 @@ class RouteIndex(Generic[R]):
 
     def _file(self, several: Iterable[R]) -> None:
         """Each route under its rarest value; one without an exact condition is noted as one for every document."""
-        added = {route.name: route for route in several}
+        added = {route.key: route for route in several}
         self.routes |= added
         for route in added.values():
             self._crowd.update(_values(route))
@@ -79,10 +80,10 @@ class RouteIndex(Generic[R]):
         for route in added.values():
             anchors = route.pattern.anchors
             if not anchors:
-                self._everywhere[route.name] = route
+                self._everywhere[route.key] = route
                 continue
             path, keys = min(anchors, key=lambda one: (sum(self._crowd[one[0], key] for key in one[1]), one[0]))
-            self._anchors[route.name] = path, keys
+            self._anchors[route.key] = path, keys
             filed = self._place(path).filed
             for key in keys:
                 here = filed.get(key, [])
@@ -91,24 +92,24 @@ class RouteIndex(Generic[R]):
                     copied.add(id(here))
                 here.append(route)
 
-    def _remove(self, names: Iterable[str]) -> None:
-        emptied: dict[Path, dict[object, set[str]]] = {}
-        for name in names:
-            route = self.routes.pop(name, None)
+    def _remove(self, removed: Iterable[Key]) -> None:
+        emptied: dict[Path, dict[object, set[Key]]] = {}
+        for one in removed:
+            route = self.routes.pop(one, None)
             if route is None:
                 continue
             for value in _values(route):
                 self._crowd[value] -= 1
                 if not self._crowd[value]:
                     del self._crowd[value]
-            self._everywhere.pop(name, None)
-            path, keys = self._anchors.pop(name, ((), frozenset()))
+            self._everywhere.pop(one, None)
+            path, keys = self._anchors.pop(one, ((), frozenset()))
             for key in keys:
-                emptied.setdefault(path, {}).setdefault(key, set()).add(name)
+                emptied.setdefault(path, {}).setdefault(key, set()).add(one)
         for path, gone in emptied.items():
             filed = self._place(path).filed
             for key, those in gone.items():
-                filed[key] = [one for one in filed[key] if one.name not in those]
+                filed[key] = [route for route in filed[key] if route.key not in those]
                 if not filed[key]:
                     del filed[key]
 
@@ -123,7 +124,7 @@ def _values(route: Filed) -> Iterator[tuple[Path, object]]:
     return ((path, key) for path, keys in route.pattern.anchors for key in keys)
 
 
-def _collect(place: _Place[R], value: object, found: dict[str, R]) -> None:
+def _collect(place: _Place[R], value: object, found: dict[Key, R]) -> None:
     """What is filed under the values of a document, the elements of its arrays too."""
     if isinstance(value, dict):
         below = place.below
@@ -136,4 +137,4 @@ def _collect(place: _Place[R], value: object, found: dict[str, R]) -> None:
             _collect(place, item, found)
     elif place.filed:
         for route in place.filed.get(exact_key(value), ()):
-            found[route.name] = route
+            found[route.key] = route

@@ -1,7 +1,7 @@
 """Which routes an event feeds, and why: asking what matches, apart from doing anything about it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
 
@@ -19,7 +19,7 @@ ALERTS: Final = "waylink."  # how the types of events begin that tell of Waylink
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A named, versioned pattern over events, with the job and the destination it feeds."""
+    """A named, versioned pattern over events, with the job and the destination it feeds. Its name is its team's own."""
 
     name: str
     version: int
@@ -28,6 +28,10 @@ class Route:
     job: str
     pattern: Pattern
     enabled: bool = True
+    key: tuple[str, str] = field(init=False, repr=False, compare=False)  # team and name, in one for every look-up
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.team, self.name))
 
     def taken(self, document: object) -> tuple[Condition, ...] | None:
         """The conditions by which it takes a document; None where it is off, the document does not match, or is an
@@ -56,8 +60,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """A decision for each route that matches, ordered by route name, and the routes that came to no decision: it would
-    have taken more work than is allowed.
+    """A decision for each route that matches, ordered by team and name, and the routes that came to no decision: it
+    would have taken more work than is allowed.
     """
 
     decisions: list[Decision]
@@ -71,14 +75,16 @@ class RouteSet:
         self.version = version
         self._index = index or RouteIndex(routes)
 
-    def changed(self, version: int, *, removed: Iterable[str] = (), added: Iterable[Route] = ()) -> "RouteSet":
-        """The set without the routes of these names and with those added; one of a known name takes its place."""
+    def changed(
+        self, version: int, *, removed: Iterable[tuple[str, str]] = (), added: Iterable[Route] = ()
+    ) -> "RouteSet":
+        """The set without these routes, by team and name, and with those added; one that is known takes its place."""
         return RouteSet(version, index=self._index.changed(removed=removed, added=added))
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """By name."""
-        return tuple(sorted(self._index.routes.values(), key=attrgetter("name")))
+        """By team and name."""
+        return tuple(sorted(self._index.routes.values(), key=attrgetter("key")))
 
     def match(self, document: object, room: Effort | None = None) -> Matched:
         """Which routes take a document. A route's work is bounded, and so is that of all routes of a team.
@@ -94,11 +100,11 @@ class RouteSet:
         else:
             decided, undecided = _decided(candidates, fields, told)
         decisions = [Decision(route, True, conditions) for route, conditions in decided if conditions is not None]
-        decisions.sort(key=attrgetter("route.name"))
+        decisions.sort(key=attrgetter("route.key"))
         return Matched(decisions, undecided)
 
     def explain(self, document: object) -> list[Decision]:
-        """A decision for every route, disabled ones too, ordered by route name."""
+        """A decision for every route, disabled ones too, ordered by team and name."""
         fields = unfolded(document)
         left = float(EXPLAINED_STEPS)
         decisions = []
@@ -132,7 +138,7 @@ def _decided(
             undecided.append(route)
         if allowed - effort.left > LIGHT:
             left[route.team] = left.get(route.team, TEAM_STEPS) - (allowed - max(effort.left, 0))
-    undecided.sort(key=attrgetter("name"))
+    undecided.sort(key=attrgetter("key"))
     return decided, undecided
 
 

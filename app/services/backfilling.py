@@ -19,6 +19,7 @@ from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.event_acts import HistoricEvent
 from app.db.models import RouteVersion
+from app.domain.definitions import wrong_name
 from app.domain.patterns import Condition
 from app.domain.routing import Decision, Route
 from app.errors import Conflict, NotFound, TooMuchWork
@@ -85,11 +86,11 @@ class Span:
         return (first, min(end, self.after)) if self.newest_first else (max(first, UUID(int=self.after.int + 1)), end)
 
 
-def live_route(session: Session, name: str) -> Route:
+def live_route(session: Session, *, team: str, name: str) -> Route:
     """The route in force. Raises NotFound, and Conflict for one that is off or whose pattern is refused."""
-    row = route_rows.live_route(session, name)
+    row = None if wrong_name(team) or wrong_name(name) else route_rows.live_route(session, team=team, name=name)
     if row is None:
-        raise NotFound("route", name)
+        raise NotFound("route", f"{team}/{name}")
     return _usable(row)
 
 
@@ -105,7 +106,8 @@ def look(database: Database, route: Route, span: Span, *, limit: int, at_most: i
         with database.read() as session:
             chunk = rows.history(
                 session,
-                route.name,
+                team=route.team,
+                route=route.name,
                 since=since,
                 until=until,
                 newest_first=span.newest_first,
@@ -141,7 +143,7 @@ def fill(
     Raises Conflict where the route changes meanwhile: what was made stands.
     """
     filler = _Filler(route, timedelta(seconds=1 / per_second))
-    audited = Audited(actor, "route.backfilled", route.name, asked)
+    audited = Audited(actor, "route.backfilled", f"{route.team}/{route.name}", asked)
     return in_chunks(
         database, found.event_ids, filler.take, audited, clock=clock, size=FILLED, ready=partial(filler.match, database)
     )
@@ -168,10 +170,11 @@ class _Filler:
 
     def take(self, session: Session, ids: Any, now: datetime) -> list[UUID]:
         """The jobs that were made for these events."""
-        route = live_route(session, self.route.name)
+        route = live_route(session, team=self.route.team, name=self.route.name)
         if route.version != self.route.version:
-            raise Conflict(f"route {route.name!r} changed meanwhile: look again", found={"version": route.version})
-        texts = rows.documents_to_fill(session, ids, route.name, untold=_UNTOLD)
+            named, found = "/".join(route.key), {"version": route.version}
+            raise Conflict(f"route {named!r} changed meanwhile: look again", found=found)
+        texts = rows.documents_to_fill(session, ids, team=route.team, route=route.name, untold=_UNTOLD)
         judged = self._judged
         # A document that changed since it was judged, as by an erasure, is left for the next run.
         wanted = [one for one in ids if one in texts and one in judged and judged[one][0] == texts[one]]
@@ -202,9 +205,10 @@ def _conditions(route: Route, text: str) -> tuple[Condition, ...] | None:
 
 
 def _usable(row: RouteVersion) -> Route:
+    named = f"{row.team}/{row.name}"
     if not row.enabled:
-        raise Conflict(f"route {row.name!r} is disabled: enable it first", found={"enabled": False})
+        raise Conflict(f"route {named!r} is disabled: enable it first", found={"enabled": False})
     routes = compiled(0, [row]).routes
     if not routes:
-        raise Conflict(f"route {row.name!r} has a pattern that this release refuses")
+        raise Conflict(f"route {named!r} has a pattern that this release refuses")
     return routes[0]

@@ -25,7 +25,7 @@ from app.services.planning import (
 
 
 def recorded(session: Session, sealer: Sealer) -> Recorded:
-    routes = {row.name: row for row in route_rows.live(session)}
+    routes = {(row.team, row.name): row for row in route_rows.live(session)}
     destinations = route_rows.destinations(session)
     secrets = given_secrets.held(session, sealer, destinations)
     return Recorded(route_rows.teams(session), destinations, routes, route_rows.of_file(session), secrets)
@@ -48,15 +48,15 @@ def apply_file(
     sealer: needed where a destination takes HTTP or has a broker of its own. Raises ConfigurationError without one.
     """
     sealer = sealer or sealer_without_key()
-    wanted = Wanted(destinations, {row.name: row for row in routes}, teams, secrets or {})
+    wanted = Wanted(destinations, {row.key: row for row in routes}, teams, secrets or {})
     route_rows.lock_definitions(session)
     before = recorded(session, sealer)
     changes = plan(before, wanted, orphans=orphans)
     _apply_teams(session, before.teams, wanted, changes, now)
     _apply_destinations(session, before.destinations, wanted.destinations, changes, now)
     _apply_secrets(session, sealer, before, wanted, actor=actor, now=now)
-    for name in changes.released:
-        before.routes[name].source = API
+    for named in changes.released:
+        before.routes[_key(named)].source = API
     if changes.added or changes.changed or changes.removed:
         _apply_routes(session, before.routes, wanted.routes, changes, now)
     return changes
@@ -118,17 +118,23 @@ def _apply_secrets(
 
 def _apply_routes(
     session: Session,
-    live: Mapping[str, RouteVersion],
-    wanted: Mapping[str, RouteRow],
+    live: Mapping[tuple[str, str], RouteVersion],
+    wanted: Mapping[tuple[str, str], RouteRow],
     changes: Changes,
     now: datetime,
 ) -> None:
     route_set = route_rows.bump(session)
-    for name in (*changes.changed, *changes.removed):
-        live[name].until_set = route_set
-    session.flush()  # the schema allows one living version per name
+    for key in map(_key, (*changes.changed, *changes.removed)):
+        live[key].until_set = route_set
+    session.flush()  # the schema allows one living version
     versions = route_rows.highest_versions(session)
-    for name in (*changes.added, *changes.changed):
-        number = versions.get(name, 0) + 1
-        session.add(route_rows.version_of(wanted[name], number=number, source=FILE, since_set=route_set, now=now))
+    for key in map(_key, (*changes.added, *changes.changed)):
+        number = versions.get(key, 0) + 1
+        session.add(route_rows.version_of(wanted[key], number=number, source=FILE, since_set=route_set, now=now))
     session.flush()
+
+
+def _key(named: str) -> tuple[str, str]:
+    """Of what changes call `team/name`."""
+    team, _, name = named.partition("/")
+    return team, name

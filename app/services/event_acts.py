@@ -125,13 +125,22 @@ def match(database: Database, event_id: UUID, by: Routes, current: RouteSet) -> 
     return Matching(event_id, by, routes.version, event.document, routes.match(event.document))
 
 
-def preview(session: Session, found: Matching, *, again: bool, route: str | None = None) -> Replay:
-    """What a replay would do. Raises NotFound, and Conflict for an event that was not judged."""
+def preview(session: Session, found: Matching, *, again: bool, route: tuple[str, str] | None = None) -> Replay:
+    """What a replay would do, through all routes or one, by team and name.
+
+    Raises NotFound, and Conflict for an event that was not judged.
+    """
     return _plan(session, _judged(session.get(Event, found.event_id), found.event_id), found, again=again, route=route)
 
 
 def replay(
-    session: Session, found: Matching, *, again: bool, route: str | None = None, actor: str, now: datetime
+    session: Session,
+    found: Matching,
+    *,
+    again: bool,
+    route: tuple[str, str] | None = None,
+    actor: str,
+    now: datetime,
 ) -> Replay:
     """Give an event to the routes once more: each that matches has one job of it in the end.
 
@@ -145,7 +154,7 @@ def replay(
     new = [one for one in plan.steps if one.outcome is Outcome.NEW]
     jobs = [job_row(event_id, one.decision.route, now=now) for one in new]
     made = set(rows.add_jobs(session, [decision_row(event_id, one.decision, now=now) for one in new], jobs))
-    ids = {row["route"]: row["id"] for row in jobs if row["id"] in made}
+    ids = {(row["team"], row["route"]): row["id"] for row in jobs if row["id"] in made}
     for act, outcome in _OUTCOMES.items():
         job_rows.take(
             session, act, [one.job_id for one in plan.steps if one.outcome is outcome and one.job_id], now=now
@@ -153,18 +162,18 @@ def replay(
     if by is Routes.NOW:
         bulk.update(session, Job, [_as_now(one) for one in plan.steps if one.outcome in _OUTCOMES.values()])
     done = replace(plan, steps=tuple(_with_id(one, ids) for one in plan.steps))
-    detail = {"routes": str(by), "again": again, "route": route, **done.counts()}
+    detail = {"routes": str(by), "again": again, "route": "/".join(route) if route else None, **done.counts()}
     audit.record(session, actor=actor, action="event.replayed", subject=show(EVENT, event_id), detail=detail, now=now)
     return done
 
 
-def _plan(session: Session, event: Event, found: Matching, *, again: bool, route: str | None) -> Replay:
+def _plan(session: Session, event: Event, found: Matching, *, again: bool, route: tuple[str, str] | None) -> Replay:
     if event.document != found.document:  # such as by an erasure
         raise Conflict(f"{show(EVENT, event.id)} changed meanwhile: try again")
     existing = rows.jobs_of(session, event.id)
-    matched = [one for one in found.matched.decisions if route in {None, one.route.name}]
-    steps = [_step(one, existing.get(one.route.name), by=found.by, again=again) for one in matched]
-    undecided = [one for one in found.matched.undecided if route in {None, one.name}]
+    matched = [one for one in found.matched.decisions if route in {None, one.route.key}]
+    steps = [_step(one, existing.get(one.route.key), by=found.by, again=again) for one in matched]
+    undecided = [one for one in found.matched.undecided if route in {None, one.key}]
     steps += [Step(Decision(one, False, ()), Outcome.LEFT_ALONE, None, UNDECIDED) for one in undecided]
     return Replay(event.id, found.route_set, event.untold, tuple(steps))
 
@@ -175,17 +184,15 @@ def _step(decision: Decision, job: ExistingJob | None, *, by: Routes, again: boo
     state = JobState(job.state)
     if not again and not (by is Routes.THEN and state is JobState.DISCARDED):
         return Step(decision, Outcome.LEFT_ALONE, job.id, f"it has a job, which is {state}")
-    if by is Routes.NOW and job.team != decision.route.team:
-        return Step(decision, Outcome.LEFT_ALONE, job.id, f"the route was of team {job.team} then, and so is the job")
     act = JobAct.REDELIVER if state is JobState.COMPLETED else JobAct.RETRY
     if state in TAKES[act]:
         return Step(decision, _OUTCOMES[act], job.id)
     return Step(decision, Outcome.LEFT_ALONE, job.id, why_left_alone(act, state))
 
 
-def _with_id(step: Step, made: Mapping[str, UUID]) -> Step:
+def _with_id(step: Step, made: Mapping[tuple[str, str], UUID]) -> Step:
     """A job that somebody else made meanwhile is not ours to tell of."""
-    return replace(step, job_id=made.get(step.decision.route.name)) if step.outcome is Outcome.NEW else step
+    return replace(step, job_id=made.get(step.decision.route.key)) if step.outcome is Outcome.NEW else step
 
 
 def _as_now(step: Step) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Explanation:
     document: dict[str, Any]
     decisions: tuple[Decision, ...]
     untold: str | None
-    next_after: str | None = None  # there are more routes, behind this name
+    next_after: str | None = None  # there are more routes, behind this `team/name`
 
 
 @dataclass(slots=True)
@@ -99,11 +99,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which routes are explained, by name: of a team, one alone, those after a name, and at most so many."""
+    """Which routes are explained: of a team, one of its names alone, those after a team and name, at most so many."""
 
     team: str | None = None
     route: str | None = None
-    after: str | None = None
+    after: tuple[str, str] | None = None
     limit: int | None = None
 
 
@@ -126,12 +126,18 @@ def explain(database: Database, event_id: UUID, *, now: bool = False, asked: Ask
             limit=None if asked.limit is None else asked.limit + 1,
         )
         untold = (event.untold or event.problem) if not now and not job_rows.any_of(session, event_id) else None
-    next_after = rows[asked.limit - 1].name if asked.limit is not None and len(rows) > asked.limit else None
+    more = asked.limit is not None and len(rows) > asked.limit
     rows = rows[: asked.limit]
     if asked.route is not None and not rows:
-        raise NotFound("route of that time" if not now else "route in force", asked.route)
+        raise no_such_route(f"{asked.team}/{asked.route}", now=now)
+    next_after = f"{rows[-1].team}/{rows[-1].name}" if more else None
     decisions = tuple(compiled(version, rows).explain(document))
     return Explanation(event_id, event.type or "", version, document, decisions, untold, next_after)
+
+
+def no_such_route(named: str, *, now: bool) -> NotFound:
+    """The same for a route that is not there and for one that is not the caller's."""
+    return NotFound("route in force" if now else "route of that time", named)
 
 
 def shown(found: Explanation, *, now: bool) -> dict[str, Any]:
@@ -235,11 +241,11 @@ def _judged_event(session: Session, event_id: UUID) -> tuple[Event, dict[str, An
     return event, event.document, event.route_set
 
 
-def pattern_of(session: Session, route: str) -> Pattern:
+def pattern_of(session: Session, *, team: str, name: str) -> Pattern:
     """The pattern of a route's newest version. Raises NotFound and InvalidPattern."""
-    versions = route_rows.versions(session, route)
+    versions = route_rows.versions(session, team=team, name=name)
     if not versions:
-        raise NotFound("route", route)
+        raise NotFound("route", f"{team}/{name}")
     return compile_pattern(versions[0].pattern, KEPT)
 
 

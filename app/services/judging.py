@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -22,8 +22,6 @@ from app.ids import EVENT, new_id, show
 from app.services.directory import Directory
 from app.services.matching import Matches
 from app.telemetry import ROUTES_UNDECIDED, get_logger
-
-NAMED: Final = 5  # routes that a note names
 
 log = get_logger(__name__)
 
@@ -200,6 +198,7 @@ def decision_row(event_id: UUID, decision: RouteDecision, *, now: datetime) -> d
     """A matched route as it is kept."""
     return {
         "event_id": event_id,
+        "team": decision.route.team,
         "route": decision.route.name,
         "route_version": decision.route.version,
         "conditions": [_shown(one) for one in decision.conditions],
@@ -226,12 +225,13 @@ def job_row(event_id: UUID, route: Route, *, now: datetime) -> dict[str, Any]:
 
 
 def undecided_note(routes: Sequence[Route]) -> str | None:
-    """What is told of routes that came to no decision on an event; None where there are none."""
+    """What is told of routes that came to no decision on an event; None where there are none.
+
+    Without their names: every team that has a job of the event reads it, and names are their team's own.
+    """
     if not routes:
         return None
-    named = ", ".join(route.name for route in routes[:NAMED])
-    more = f" and {len(routes) - NAMED} more" if len(routes) > NAMED else ""
-    return f"not decided, for it would take too much work: {named}{more}"
+    return f"{len(routes)} route(s) not decided, for it would take too much work: explain the event to see which"
 
 
 def _shown(condition: Condition) -> dict[str, Any]:

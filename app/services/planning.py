@@ -36,7 +36,7 @@ class Orphans(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What applying a file does, by name; destinations as `team/name`.
+    """What applying a file does, by name; destinations and routes as `team/name`.
 
     A removed one is kept for what points to it. A released one is no longer the file's, and stays in force.
     """
@@ -66,10 +66,10 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The destinations, by team and name, and the routes of waylink.toml, its teams, and the secrets it names."""
+    """The destinations and routes of waylink.toml, by team and name, its teams, and the secrets it names."""
 
     destinations: Mapping[tuple[str, str], DestinationRow]
-    routes: Mapping[str, RouteRow]
+    routes: Mapping[tuple[str, str], RouteRow]
     teams: Collection[str] = ()
     secrets: GivenSecrets = field(default_factory=dict)
 
@@ -85,7 +85,7 @@ class Recorded:
 
     teams: Mapping[str, Team]
     destinations: Mapping[tuple[str, str], Destination]
-    routes: Mapping[str, RouteVersion]
+    routes: Mapping[tuple[str, str], RouteVersion]
     of_file: Names  # what of it is in force and came from the file
     secrets: GivenSecrets = field(default_factory=dict)
 
@@ -97,23 +97,23 @@ def plan(before: Recorded, wanted: Wanted, *, orphans: Orphans) -> Changes:
     known = {key: one for key, one in before.destinations.items() if one.retired_at is None}
     removed, released = _ending(before, wanted, orphans)
     return Changes(
-        added=_names(routes.keys() - before.routes.keys()),
-        changed=_names(
-            name for name in routes.keys() & before.routes.keys() if not _same(before.routes[name], routes[name])
+        added=_joined(routes.keys() - before.routes.keys()),
+        changed=_joined(
+            key for key in routes.keys() & before.routes.keys() if not _same(before.routes[key], routes[key])
         ),
-        removed=_names(removed.routes),
-        released=_names(released.routes),
-        destinations_added=_names("/".join(key) for key in destinations.keys() - known.keys()),
-        destinations_changed=_names(
-            "/".join(key)
+        removed=_joined(removed.routes),
+        released=_joined(released.routes),
+        destinations_added=_joined(destinations.keys() - known.keys()),
+        destinations_changed=_joined(
+            key
             for key in destinations.keys() & known.keys()
             if not (same_destination(known[key], destinations[key]) and _same_secrets(key, before, wanted))
         ),
-        destinations_removed=_names("/".join(key) for key in removed.destinations),
-        destinations_released=_names("/".join(key) for key in released.destinations),
-        teams_added=_names(teams - known_teams),
-        teams_removed=_names(removed.teams),
-        teams_released=_names(released.teams),
+        destinations_removed=_joined(removed.destinations),
+        destinations_released=_joined(released.destinations),
+        teams_added=tuple(sorted(teams - known_teams)),
+        teams_removed=tuple(sorted(removed.teams)),
+        teams_released=tuple(sorted(released.teams)),
     )
 
 
@@ -124,7 +124,7 @@ def _ending(before: Recorded, wanted: Wanted, orphans: Orphans) -> tuple[Names, 
         return Names(), Names()
     if orphans is Orphans.RELEASE:
         return Names(), found
-    others = [one for name, one in before.routes.items() if one.source != FILE and name not in wanted.routes]
+    others = [one for key, one in before.routes.items() if one.source != FILE and key not in wanted.routes]
     used = {(one.team, one.destination) for one in others}
     theirs = {key[0] for key, one in before.destinations.items() if one.source != FILE and one.retired_at is None}
     busy = {team for team, _ in used} | theirs
@@ -134,8 +134,8 @@ def _ending(before: Recorded, wanted: Wanted, orphans: Orphans) -> tuple[Names, 
     )
 
 
-def _names(found: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(found))
+def _joined(keys: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(sorted(map("/".join, keys)))
 
 
 def same_destination(one: Destination, wanted: DestinationRow) -> bool:

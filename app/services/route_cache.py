@@ -29,7 +29,7 @@ class RouteCache:
             if version > known.version >= 0:
                 rows = route_rows.changed_since(session, known.version)
                 living = (_compile(row) for row in rows if row.until_set is None and row.enabled)
-                removed = {row.name for row in rows}
+                removed = {(row.team, row.name) for row in rows}
                 self._routes = known.changed(version, removed=removed, added=[one for one in living if one])
             elif version != known.version:  # the first look, or a database that was restored
                 self._routes = compiled(version, (row for row in route_rows.live(session) if row.enabled))
@@ -46,7 +46,7 @@ def _compile(row: RouteVersion) -> Route | None:
     try:
         pattern = compile_pattern(row.pattern, KEPT)
     except InvalidPattern as refused:
-        log.error("route_unusable", route=row.name, version=row.version, problem=str(refused))
+        log.error("route_unusable", team=row.team, route=row.name, version=row.version, problem=str(refused))
         return None
     return Route(
         name=row.name,
@@ -61,7 +61,7 @@ def _compile(row: RouteVersion) -> Route | None:
 
 def beyond(rows: Iterable[RouteVersion]) -> tuple[dict[str, str], dict[str, str]]:
     """Of these routes those whose pattern cannot be used, and those that only an earlier release would have taken and
-    that stay in force: why, by name.
+    that stay in force: why, by `team/name`.
     """
     unusable: dict[str, str] = {}
     kept: dict[str, str] = {}
@@ -74,5 +74,5 @@ def beyond(rows: Iterable[RouteVersion]) -> tuple[dict[str, str], dict[str, str]
                 compile_pattern(row.pattern, KEPT)
             except InvalidPattern:
                 found = unusable
-            found[row.name] = str(refused)
+            found[f"{row.team}/{row.name}"] = str(refused)
     return unusable, kept

@@ -61,19 +61,19 @@ def judged(api, *documents, before=timedelta(minutes=1), team=None, route_set=No
 
 def test_a_route_is_made_changed_paused_and_ended_and_its_versions_stay(api):
     assert made(api, "/routes", ROUTE)["version"] == 1
-    changed = api("PATCH", "/routes/contacts?version=1", json={"pattern": '{"type": ["connection.linked"]}'}).json()
+    changed = api("PATCH", "/routes/crm/contacts?version=1", json={"pattern": '{"type": ["connection.linked"]}'}).json()
     assert (changed["version"], changed["pattern"]) == (2, {"type": ["connection.linked"]})
-    assert api("POST", "/routes/contacts/disable").json()["enabled"] is False
+    assert api("POST", "/routes/crm/contacts/disable").json()["enabled"] is False
     assert api.json("/routes?enabled=false")["data"][0]["version"] == 3
-    assert api("POST", "/routes/contacts/enable?version=3").json()["version"] == 4
-    assert api("DELETE", "/routes/contacts").json()["until_set"] is not None
+    assert api("POST", "/routes/crm/contacts/enable?version=3").json()["version"] == 4
+    assert api("DELETE", "/routes/crm/contacts").json()["until_set"] is not None
     assert api.json("/routes")["data"] == []
-    assert api.json("/routes/contacts")["until_set"] is not None
-    assert [one["version"] for one in api.json("/routes/contacts/versions")["data"]] == [4, 3, 2, 1]
+    assert api.json("/routes/crm/contacts")["until_set"] is not None
+    assert [one["version"] for one in api.json("/routes/crm/contacts/versions")["data"]] == [4, 3, 2, 1]
     assert made(api, "/routes", ROUTE)["version"] == 5
-    acts = [one["action"] for one in api.json("/audit?subject=contacts")["data"]]
+    acts = [one["action"] for one in api.json("/audit?subject=crm/contacts")["data"]]
     assert acts == ["route.added", "route.removed", "route.enabled", "route.disabled", "route.changed", "route.added"]
-    assert {one["actor"] for one in api.json("/audit?subject=contacts")["data"]} == {"token:operator"}
+    assert {one["actor"] for one in api.json("/audit?subject=crm/contacts")["data"]} == {"token:operator"}
 
 
 def test_what_cannot_be_a_route_is_refused_with_each_reason(api):
@@ -95,7 +95,7 @@ def test_what_cannot_be_a_route_is_refused_with_each_reason(api):
 def test_conflicts_say_what_stands_in_the_way(api):
     made(api, "/routes", ROUTE)
     problem_of(api("POST", "/routes", json=ROUTE), 409, "conflict")
-    stale = problem_of(api("PATCH", "/routes/contacts?version=9", json={"job": "crm.x"}), 409, "conflict")
+    stale = problem_of(api("PATCH", "/routes/crm/contacts?version=9", json={"job": "crm.x"}), 409, "conflict")
     assert stale["found"] == {"version": 1}
     used = problem_of(api("DELETE", "/destinations/crm/jobs"), 409, "conflict")
     assert used["found"] == {"routes": ["contacts"]}
@@ -192,15 +192,68 @@ def test_a_teams_token_sees_and_changes_its_own_and_nothing_else(api):
         assert api.json("/routes?team=erp", who=who)["data"] == []
         assert {one["team"] for one in api.json("/destinations", who=who)["data"]} == {"crm"}
         assert [one["name"] for one in api.json("/teams", who=who)["data"]] == ["crm"]
-        for path in ("/routes/theirs", "/routes/theirs/versions", "/destinations/erp/jobs", "/teams/erp"):
+        for path in ("/routes/erp/theirs", "/routes/erp/theirs/versions", "/destinations/erp/jobs", "/teams/erp"):
             problem_of(api.get(path, who=who), 404, "not_found")
-    problem_of(api("PATCH", "/routes/theirs", json={"job": "x"}, who="team"), 404, "not_found")
+    problem_of(api("PATCH", "/routes/erp/theirs", json={"job": "x"}, who="team"), 404, "not_found")
     problem_of(api("POST", "/destinations/erp/jobs/disable", who="team"), 404, "not_found")
     problem_of(api("POST", "/routes", json=ROUTE | {"name": "b", "team": "erp"}, who="team"), 422, "invalid_input")
     problem_of(api("POST", "/routes", json=own | {"name": "b"}, who="team-viewer"), 403, "forbidden")
-    problem_of(api("DELETE", "/routes/contacts", who="team-viewer"), 403, "forbidden")
+    problem_of(api("DELETE", "/routes/crm/contacts", who="team-viewer"), 403, "forbidden")
     problem_of(api("POST", "/teams", json={"name": "mine"}, who="team"), 403, "forbidden")
-    assert api("DELETE", "/routes/contacts", who="team").status_code == 200
+    assert api("DELETE", "/routes/crm/contacts", who="team").status_code == 200
+
+
+def test_another_teams_route_is_as_absent_as_one_that_is_nowhere_and_its_name_can_be_taken(api):
+    """Whoever asks for names finds out none, and takes none away."""
+    theirs = made(api, "/routes", ROUTE | {"name": "secret", "team": "erp", "job": "erp.do"})
+    api("PATCH", "/routes/erp/secret", json={"job": "erp.more"})
+    [event] = judged(api, DOCUMENT, team="crm")
+    asked = [
+        ("GET", "/routes/erp/{}", None),
+        ("GET", "/routes/erp/{}/versions", None),
+        ("PATCH", "/routes/erp/{}", {"job": "x"}),
+        ("POST", "/routes/erp/{}/disable", None),
+        ("POST", "/routes/erp/{}/enable", None),
+        ("DELETE", "/routes/erp/{}", None),
+        ("GET", f"/events/{event}/explain?route=erp/{{}}", None),
+        ("GET", f"/events/{event}/explain?now=true&route=erp/{{}}", None),
+        ("GET", "/jobs?route=erp/{}", None),
+        ("POST", "/jobs/retry", {"filter": {"route": "erp/{}"}, "dry_run": True}),
+        ("POST", "/routes/test", {"pattern": CREATED, "since": "1d", "against": "erp/{}"}),
+        ("POST", "/routes", ROUTE | {"team": "erp", "name": "{}"}),
+    ]
+    for method, path, body in asked:
+        answers = []
+        for name in ("secret", "absent"):
+            given = json.loads(json.dumps(body).replace("{}", name)) if body else None
+            answer = api(method, path.replace("{}", name), who="team", **({"json": given} if given else {}))
+            answers.append((answer.status_code, answer.text.replace(name, "{}")))
+        assert answers[0] == answers[1], (method, path)
+    own = made(api, "/routes", ROUTE | {"name": "secret"}, who="team")
+    assert (own["team"], own["version"]) == ("crm", 1)
+    assert api.json("/routes/crm/secret", who="team") == own
+    assert api("DELETE", "/routes/crm/secret", who="team").status_code == 200
+    assert api.json("/routes/erp/secret")["until_set"] is None
+    assert theirs["version"] == 1
+
+
+def test_decisions_of_an_event_are_those_of_the_team_that_asks(api):
+    for team in ("crm", "erp"):
+        made(api, "/routes", ROUTE | {"team": team, "name": "same", "job": f"{team}.do"})
+    [event] = judged(api, DOCUMENT, team="crm")
+    api("POST", f"/events/{event}/replay", json={})
+    whole = api.json(f"/events/{event}")
+    assert [(one["team"], one["route"]) for one in whole["decisions"]] == [("crm", "same"), ("erp", "same")]
+    own = api.json(f"/events/{event}", who="team")
+    assert [(one["team"], one["route"]) for one in own["decisions"]] == [("crm", "same")]
+    assert {one["team"] for one in own["jobs"]} == {"crm"}
+    explained = api.json(f"/events/{event}/explain?now=true&limit=1")
+    rest = api.json(f"/events/{event}/explain?now=true&limit=1&cursor={explained['next_cursor']}")
+    assert [one["routes"][0]["team"] for one in (explained, rest)] == ["crm", "erp"]
+    only = api("POST", f"/events/{event}/replay", json={"route": "erp/same"}).json()
+    assert [(one["team"], one["outcome"]) for one in only["steps"]] == [("erp", "left_alone")]
+    assert [one["team"] for one in api.json("/jobs?route=erp/same")["data"]] == ["erp"]
+    problem_of(api.get("/jobs?route=same"), 422, "invalid_input")
 
 
 def test_an_event_is_explained_route_by_route_and_page_by_page(api):
@@ -208,7 +261,7 @@ def test_an_event_is_explained_route_by_route_and_page_by_page(api):
         made(
             api, "/routes", ROUTE | {"name": f"r{number}", "pattern": {"tags": {"plan": ["pro", "free"][number % 2 :]}}}
         )
-    api("POST", "/routes/r1/disable")
+    api("POST", "/routes/crm/r1/disable")
     [event] = judged(api, DOCUMENT)
     first = api.json(f"/events/{event}/explain?limit=2")
     assert [(one["route"], one["matched"], one["enabled"]) for one in first["routes"]] == [
@@ -221,12 +274,12 @@ def test_an_event_is_explained_route_by_route_and_page_by_page(api):
     }  # fmt: skip
     rest = api.json(f"/events/{event}/explain?limit=2&cursor={first['next_cursor']}")
     assert ([one["route"] for one in rest["routes"]], rest["next_cursor"]) == (["r2"], None)
-    api("PATCH", "/routes/r2", json={"pattern": {"tags": {"plan": ["none"]}}})
-    assert [one["matched"] for one in api.json(f"/events/{event}/explain?route=r2")["routes"]] == [True]
-    now = api.json(f"/events/{event}/explain?now=true&route=r2")
+    api("PATCH", "/routes/crm/r2", json={"pattern": {"tags": {"plan": ["none"]}}})
+    assert [one["matched"] for one in api.json(f"/events/{event}/explain?route=crm/r2")["routes"]] == [True]
+    now = api.json(f"/events/{event}/explain?now=true&route=crm/r2")
     assert ([one["matched"] for one in now["routes"]], now["by"]) == ([False], "now")
     assert api.json(f"/events/{event}/explain?team=erp")["routes"] == []
-    problem_of(api.get(f"/events/{event}/explain?route=nobody"), 404, "not_found")
+    problem_of(api.get(f"/events/{event}/explain?route=crm/nobody"), 404, "not_found")
     problem_of(api.get(f"/events/{show(EVENT, new_id())}/explain"), 404, "not_found")
 
 
@@ -273,7 +326,7 @@ def test_a_pattern_is_tried_on_history_page_by_page_and_against_a_route(api, mon
     made(api, "/routes", ROUTE | {"pattern": {"tags": {"plan": ["pro", "free"]}}})
     plans = ["pro", "free", "ent", "ent", "pro"]
     ids = judged(api, *({**DOCUMENT, "tags": {"plan": plan}} for plan in plans))
-    tried = {"pattern": {"tags": {"plan": ["ent", "pro"]}}, "since": "1h", "against": "contacts"}
+    tried = {"pattern": {"tags": {"plan": ["ent", "pro"]}}, "since": "1h", "against": "crm/contacts"}
     whole = api("POST", "/routes/test", json=tried, who="viewer").json()["history"]
     counts = ("looked_at", "matched", "gained", "lost", "unchanged")
     assert [whole[name] for name in counts] == [5, 4, 2, 1, 2]

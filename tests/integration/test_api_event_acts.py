@@ -72,25 +72,25 @@ def test_a_processed_event_is_replayed_not_retried(api):
 
 def test_a_backfill_makes_as_many_as_were_seen(api):
     ids = make(api, 3)
-    shown = api("POST", "/routes/contacts/backfill", json={"since": "1d", "dry_run": True}).json()
+    shown = api("POST", "/routes/crm/contacts/backfill", json={"since": "1d", "dry_run": True}).json()
     assert (shown["count"], shown["made"], shown["complete"], shown["samples"]) == (3, 0, True, ids)
     body = {"since": "1d", "limit": 2}
-    problem_of(api("POST", "/routes/contacts/backfill", json=body), 422, "invalid_input")
-    problem_of(api("POST", "/routes/contacts/backfill", json=body | {"expected": 1}), 409, "conflict")
-    done = api("POST", "/routes/contacts/backfill", json=body | {"expected": 2}).json()
+    problem_of(api("POST", "/routes/crm/contacts/backfill", json=body), 422, "invalid_input")
+    problem_of(api("POST", "/routes/crm/contacts/backfill", json=body | {"expected": 1}), 409, "conflict")
+    done = api("POST", "/routes/crm/contacts/backfill", json=body | {"expected": 2}).json()
     assert (done["made"], done["complete"], done["after"]) == (2, False, ids[1])
-    rest = api("POST", "/routes/contacts/backfill", json=body | {"expected": 2, "after": done["after"]}).json()
+    rest = api("POST", "/routes/crm/contacts/backfill", json=body | {"expected": 2, "after": done["after"]}).json()
     assert (rest["made"], rest["complete"]) == (1, True)
-    jobs = api.json("/jobs?route=contacts")["data"]
+    jobs = api.json("/jobs?route=crm/contacts")["data"]
     assert sorted(one["event_id"] for one in jobs) == ids
     assert {one["backfill"] for one in jobs} == {True}
     [row] = api.json("/audit?action=route.backfilled&limit=1")["data"]
-    assert (row["subject"], row["detail"]["count"]) == ("contacts", 1)
-    problem_of(api("POST", "/routes/nothing/backfill", json={"since": "1d", "dry_run": True}), 404, "not_found")
+    assert (row["subject"], row["detail"]["count"]) == ("crm/contacts", 1)
+    problem_of(api("POST", "/routes/crm/nothing/backfill", json={"since": "1d", "dry_run": True}), 404, "not_found")
 
 
 @pytest.mark.parametrize("who", ["team", str(Scope.VIEWER)])
 def test_teams_and_viewers_do_none_of_it(api, who):
     [event] = make(api)
-    for path in ("/events/retry", f"/events/{event}/replay", "/routes/contacts/backfill"):
+    for path in ("/events/retry", f"/events/{event}/replay", "/routes/crm/contacts/backfill"):
         problem_of(api("POST", path, who=who, json={}), 403, "forbidden")

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.test_cli import Command, one_line_error
 
 PATTERN = '{"type": ["connection.created"]}'
-FACTS = ("--team", "crm", "--destination", "jobs", "--job", "crm.contacts", "--pattern", PATTERN)
+FACTS = ("--destination", "jobs", "--job", "crm.contacts", "--pattern", PATTERN)
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +30,24 @@ def test_a_route_lives_from_add_to_remove_and_each_step_is_in_the_audit(
     waylink: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (waylink.folder / "pattern.json").write_text(PATTERN)
-    assert waylink.json("routes", "add", "contacts", *FACTS)["version"] == 1
-    assert waylink.json("routes", "change", "contacts", "--job", "crm.more", "--version", "1")["job"] == "crm.more"
-    assert waylink.json("routes", "change", "contacts", "--pattern", "pattern.json")["version"] == 2
+    assert waylink.json("routes", "add", "crm/contacts", *FACTS)["version"] == 1
+    assert waylink.json("routes", "change", "crm/contacts", "--job", "crm.more", "--version", "1")["job"] == "crm.more"
+    assert waylink.json("routes", "change", "crm/contacts", "--pattern", "pattern.json")["version"] == 2
     assert "version 2" in one_line_error(
-        waylink.inside("routes", "change", "contacts", "--job", "crm.x", "--version", "1"), 1
+        waylink.inside("routes", "change", "crm/contacts", "--job", "crm.x", "--version", "1"), 1
     )
-    assert waylink.json("routes", "disable", "contacts")["enabled"] is False
+    assert waylink.json("routes", "disable", "crm/contacts")["enabled"] is False
     assert "no" in waylink.inside("routes", "--team", "crm").stdout
-    assert waylink.json("routes", "enable", "contacts")["version"] == 4
+    assert waylink.json("routes", "enable", "crm/contacts")["version"] == 4
     assert "routes contacts" in one_line_error(waylink.inside("destinations", "remove", "crm/jobs", "--yes"), 1)
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
-    asked = waylink.inside("routes", "remove", "contacts")
-    assert (asked.returncode, "End contacts, version 4, which feeds crm/jobs?" in asked.stderr) == (1, True)
+    asked = waylink.inside("routes", "remove", "crm/contacts")
+    assert (asked.returncode, "End crm/contacts, version 4, which feeds crm/jobs?" in asked.stderr) == (1, True)
     assert [one["name"] for one in waylink.json("routes", "--team", "crm")] == ["contacts"]
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
-    assert waylink.json("routes", "remove", "contacts")["version"] == 4
+    assert waylink.json("routes", "remove", "crm/contacts")["version"] == 4
     assert waylink.json("routes", "--team", "crm") == []
-    done = [one["action"] for one in waylink.json("audit") if one["subject"] == "contacts"]
+    done = [one["action"] for one in waylink.json("audit") if one["subject"] == "crm/contacts"]
     assert done == ["route.removed", "route.enabled", "route.disabled", "route.changed", "route.added"]
 
 
@@ -84,13 +84,24 @@ def test_http_and_own_brokers_come_by_command_too(waylink: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["routes", "add", "x", *FACTS[:-1], '{"type": "x"}'], 2, "pattern.type: must be a list"),
-        (["routes", "add", "x", *FACTS[:-1], "nowhere.json"], 2, "nowhere.json: cannot be read"),
-        (["routes", "add", "No", *FACTS], 2, "name: takes 1 to 63"),
-        (["routes", "change", "of-file", "--job", "x"], 1, "waylink routes apply"),
-        (["routes", "enable", "of-file"], 1, "waylink.toml"),
-        (["routes", "enable", "nobody"], 1, "no route 'nobody'"),
-        (["routes", "remove", "nobody", "--yes"], 1, "no route 'nobody'"),
+        (["routes", "add", "crm/x", *FACTS[:-1], '{"type": "x"}'], 2, "pattern.type: must be a list"),
+        (["routes", "add", "crm/x", *FACTS[:-1], "nowhere.json"], 2, "nowhere.json: cannot be read"),
+        (["routes", "add", "crm/No", *FACTS], 2, "name: takes 1 to 63"),
+        *(
+            (["routes", *act, *FACTS], 2, "names no route: expected TEAM/NAME")
+            for act in (["add", "x"], ["add", "a/b/c"])
+        ),
+        (["routes", "show", "x"], 2, "names no route: expected TEAM/NAME"),
+        (["routes", "show", "crm/"], 2, "names no route: expected TEAM/NAME"),
+        (["routes", "backfill", "x", "--since", "1d"], 2, "names no route: expected TEAM/NAME"),
+        (["jobs", "--route", "x"], 2, "names no route: expected TEAM/NAME"),
+        (["jobs", "--route", "crm/x", "--team", "erp"], 2, "the route 'crm/x' is of another team than 'erp'"),
+        (["jobs", "--route", "crm/x", "--destination", "erp/x"], 2, "is of another team"),
+        (["destinations", "secrets", "a/b/c"], 2, "names no destination: expected TEAM/NAME"),
+        (["routes", "change", "erp/of-file", "--job", "x"], 1, "waylink routes apply"),
+        (["routes", "enable", "erp/of-file"], 1, "waylink.toml"),
+        (["routes", "enable", "crm/nobody"], 1, "no route 'crm/nobody'"),
+        (["routes", "remove", "crm/nobody", "--yes"], 1, "no route 'crm/nobody'"),
         (["destinations", "add", "crm/x", "--queue", "celery"], 2, "has to start with `team.crm.`"),
         (["destinations", "add", "crm/x"], 2, "queue: has to start"),
         (["destinations", "add", "crm/x", "--url", "http://10.0.0.1/"], 2, "address is refused (private)"),
@@ -108,9 +119,22 @@ def test_what_cannot_be_done_says_why(waylink: Command, arguments: list[str], co
 
 
 def test_an_edit_of_nothing_is_wrong_use(waylink: Command) -> None:
-    for command in (("routes", "change", "contacts"), ("destinations", "change", "crm/jobs")):
+    for command in (("routes", "change", "crm/contacts"), ("destinations", "change", "crm/jobs")):
         done = waylink.inside(*command)
         assert (done.returncode, "nothing to change" in done.stderr) == (2, True)
+
+
+def test_two_teams_have_routes_of_one_name(waylink: Command) -> None:
+    waylink.json("destinations", "add", "erp/more", "--queue", "team.erp.more")
+    for team, place in (("crm", "jobs"), ("erp", "more")):
+        facts = ("--destination", place, "--job", f"{team}.do", "--pattern", PATTERN)
+        assert waylink.json("routes", "add", f"{team}/same", *facts)["version"] == 1
+    assert waylink.json("routes", "change", "erp/same", "--job", "erp.more")["version"] == 2
+    assert [one["job"] for one in waylink.json("routes", "show", "crm/same")["versions"]] == ["crm.do"]
+    waylink.json("routes", "remove", "erp/same", "--yes")
+    assert waylink.json("routes", "show", "crm/same")["in_force"] is True
+    waylink.json("routes", "remove", "crm/same", "--yes")
+    waylink.json("destinations", "remove", "erp/more", "--yes")
 
 
 def test_a_route_that_the_file_disables_is_listed_as_such(waylink: Command) -> None:

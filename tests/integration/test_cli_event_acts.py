@@ -86,19 +86,19 @@ def test_a_replay_shows_each_route_that_matches_and_what_became_of_its_job(wayli
     [job] = waylink.json("jobs")
     assert (step["job_id"], job["event_id"]) == (job["id"], event)
     assert "left_alone" in waylink.inside("events", "replay", event).stdout
-    assert waylink.inside("events", "replay", event, "--route", "nothing").returncode == 1
+    assert waylink.inside("events", "replay", event, "--route", "crm/nothing").returncode == 1
 
 
 def test_a_backfill_says_how_many_it_will_be_and_makes_them_once(waylink, events):
     ids = events(3)
-    shown = waylink.json("routes", "backfill", "contacts", "--since", "1d", "--dry-run")
+    shown = waylink.json("routes", "backfill", "crm/contacts", "--since", "1d", "--dry-run")
     assert (shown["matched"], shown["to_make"], shown["complete"]) == (3, 3, True)
-    done = waylink.inside("routes", "backfill", "contacts", "--since", "1d", "--limit", "2", "--yes", "--json")
+    done = waylink.inside("routes", "backfill", "crm/contacts", "--since", "1d", "--limit", "2", "--yes", "--json")
     assert json.loads(done.stdout)["made"] == 2
     assert "3 of 3 events match" in done.stderr or "2 of 2 events match" in done.stderr
-    assert waylink.json("routes", "backfill", "contacts", "--since", "1d", "--yes")["made"] == 1
+    assert waylink.json("routes", "backfill", "crm/contacts", "--since", "1d", "--yes")["made"] == 1
     jobs = waylink.json("jobs")
     assert sorted(one["event_id"] for one in jobs) == sorted(ids)
     assert {one["backfill"] for one in jobs} == {True}
-    assert "nothing" in one_line_error(waylink.inside("routes", "backfill", "nothing", "--since", "1d"), 1)
-    assert waylink.inside("routes", "backfill", "contacts").returncode == 2
+    assert "nothing" in one_line_error(waylink.inside("routes", "backfill", "crm/nothing", "--since", "1d"), 1)
+    assert waylink.inside("routes", "backfill", "crm/contacts").returncode == 2

@@ -58,8 +58,8 @@ def test_a_plan_shows_what_would_change_and_changes_nothing_until_it_is_applied(
         planned = waylink.json("routes", "plan")
         assert [(one["change"], one["kind"], one["name"]) for one in planned] == [
             ("change", "destination", "crm/jobs"),
-            ("add", "route", "more"),
-            ("change", "route", "contacts"),
+            ("add", "route", "crm/more"),
+            ("change", "route", "crm/contacts"),
         ]
     assert planned[0]["before"], planned[0]["after"] == ({"queue": "team.crm.jobs"}, {"queue": "team.crm.others"})
     assert planned[2]["after"] == {"pattern": {"type": ["connection.created"], "tags": {"plan": ["ent"]}}}
@@ -68,7 +68,7 @@ def test_a_plan_shows_what_would_change_and_changes_nothing_until_it_is_applied(
     assert waylink.inside("routes", "plan", "--check").returncode == 0
     act, _first = waylink.json("audit")
     assert act["action"] == "routes.applied"
-    assert act["detail"]["routes_added"] == ["more"]
+    assert act["detail"]["routes_added"] == ["crm/more"]
 
 
 def test_routes_and_destinations_are_listed_with_their_history(waylink: Command) -> None:
@@ -76,17 +76,17 @@ def test_routes_and_destinations_are_listed_with_their_history(waylink: Command)
     waylink.inside("routes", "apply")
     (route,) = waylink.json("routes")
     assert (route["name"], route["version"], route["team"]) == ("contacts", 2, "crm")
-    shown = waylink.json("routes", "show", "contacts")
+    shown = waylink.json("routes", "show", "crm/contacts")
     assert [one["version"] for one in shown["versions"]] == [2, 1]
     assert shown["in_force"] is True
     (waylink.folder / "waylink.toml").write_text("")
     waylink.inside("routes", "apply", "--yes")
     assert waylink.json("routes") == []
-    assert waylink.json("routes", "show", "contacts")["in_force"] is False
+    assert waylink.json("routes", "show", "crm/contacts")["in_force"] is False
     (destination,) = waylink.json("destinations")
     assert destination["retired_at"] is not None
     assert waylink.json("routes", "--team", "other") == []
-    assert "nobody" in one_line_error(waylink.inside("routes", "show", "nobody"), 1)
+    assert "nobody" in one_line_error(waylink.inside("routes", "show", "crm/nobody"), 1)
 
 
 def test_an_event_is_explained_route_by_route(waylink: Command, event: str) -> None:
@@ -129,13 +129,13 @@ def test_a_pattern_is_tried_on_a_document_and_the_exit_code_answers(
 
 def test_a_pattern_is_tried_on_history(waylink: Command, event: str) -> None:
     given = ("routes", "test", '{"tags": {"plan": ["free"]}}', "--since", "1h")
-    done = waylink.inside(*given, "--against", "contacts", "--json")
+    done = waylink.inside(*given, "--against", "crm/contacts", "--json")
     assert done.returncode == 0
     answer = json.loads(done.stdout)
     counts = {name: answer[name] for name in ("looked_at", "matched", "gained", "lost", "unchanged", "complete")}
     assert counts == {"looked_at": 1, "matched": 1, "gained": 1, "lost": 0, "unchanged": 0, "complete": True}
     assert [(one["sample"], one["id"]) for one in answer["samples"]] == [("gained", event)]
-    assert "gained" in waylink.inside(*given, "--against", "contacts").stdout
+    assert "gained" in waylink.inside(*given, "--against", "crm/contacts").stdout
     assert waylink.inside("routes", "test", '{"type": ["x"]}', "--since", "1h").returncode == 1
     assert "stopped after --limit 1" in waylink.inside(*given, "--limit", "1").stdout
 
@@ -177,4 +177,4 @@ def test_options_that_do_not_go_together_are_wrong_use(waylink: Command, argumen
 def test_unknown_events_and_routes_are_1(waylink: Command) -> None:
     unknown = show(EVENT, first_id(datetime.now(UTC)))
     one_line_error(waylink.inside("routes", "explain", unknown), 1)
-    one_line_error(waylink.inside("routes", "test", '{"type": ["x"]}', "--since", "1h", "--against", "nobody"), 1)
+    one_line_error(waylink.inside("routes", "test", '{"type": ["x"]}', "--since", "1h", "--against", "crm/nobody"), 1)

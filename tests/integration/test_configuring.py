@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import select
 
+from app.db import decisions
 from app.db import routes as route_rows
 from app.db.models import Destination, Event, RouteVersion, Team
 from app.db.routes import RouteRow
@@ -30,7 +31,7 @@ def current(world):
 
 def test_a_first_file_makes_team_destination_and_first_versions(world):
     assert world.route(a=CREATED, b=LINKED) == Changes(
-        added=("a", "b"), destinations_added=("crm/jobs",), teams_added=("crm",)
+        added=("crm/a", "crm/b"), destinations_added=("crm/jobs",), teams_added=("crm",)
     )
     assert versions(world) == [("a", 1, 1, None), ("b", 1, 1, None)]
     with world.database.read() as session:
@@ -49,29 +50,43 @@ def test_an_unchanged_file_changes_nothing(world, clock):
 
 def test_a_changed_route_gets_a_version_and_the_others_stay(world):
     world.route(a=CREATED, b=CREATED)
-    assert world.route(a=LINKED, b=CREATED) == Changes(changed=("a",))
+    assert world.route(a=LINKED, b=CREATED) == Changes(changed=("crm/a",))
     assert versions(world) == [("a", 1, 1, 2), ("a", 2, 2, None), ("b", 1, 1, None)]
 
 
 def test_a_removed_route_stays_on_record_and_a_returning_name_goes_on_counting(world):
     world.route(a=CREATED)
-    assert world.route() == Changes(removed=("a",))
+    assert world.route() == Changes(removed=("crm/a",))
     assert versions(world) == [("a", 1, 1, 2)]
-    assert world.route(a=CREATED) == Changes(added=("a",))
+    assert world.route(a=CREATED) == Changes(added=("crm/a",))
     assert versions(world) == [("a", 1, 1, 2), ("a", 2, 3, None)]
 
 
-@pytest.mark.parametrize("member", ["team", "destination", "job"])
+@pytest.mark.parametrize("member", ["destination", "job"])
 def test_every_member_of_a_route_counts_as_a_change(world, clock, member):
-    keys = [("crm", "jobs"), ("erp", "jobs"), ("crm", "other")]
-    destinations = {key: DestinationRow("celery", f"team.{key[0]}.{key[1]}") for key in keys}
+    destinations = {("crm", name): DestinationRow("celery", f"team.crm.{name}") for name in ("jobs", "other")}
     rows = {"team": "crm", "destination": "jobs", "job": "j"}
-    other = rows | {"team": "erp"} if member == "team" else rows | {member: "other"}
-    for facts, count in ((rows, 1), (other, 2)):
+    for facts, count in ((rows, 1), (rows | {member: "other"}, 2)):
         with world.database.write() as session:
             routes = [RouteRow("a", pattern=CREATED, **facts)]
             configuring.apply_file(session, destinations=destinations, routes=routes, now=clock.now)
         assert len(versions(world)) == count
+
+
+def test_a_route_of_another_team_is_another_route_whatever_it_is_called(world, clock):
+    """Each team names its own: neither takes the other's place, counts its versions, or loses its jobs."""
+    destinations = {(team, "jobs"): DestinationRow("celery", f"team.{team}.jobs") for team in ("crm", "erp")}
+    routes = [RouteRow("a", team, "jobs", f"{team}.a", CREATED) for team in ("crm", "erp")]
+    assert apply(world, destinations=destinations, routes=routes[:1]).added == ("crm/a",)
+    assert apply(world, destinations=destinations, routes=routes) == Changes(added=("erp/a",))
+    event_id = world.settle(auth(tags=DANA))
+    made = [(job.team, job.route, job.route_version, job.name) for job in world.jobs() if job.event_id == event_id]
+    assert sorted(made) == [("crm", "a", 1, "crm.a"), ("erp", "a", 1, "erp.a")]
+    with world.database.read() as session:
+        assert [(one.team, one.route) for one in decisions.of_event(session, event_id)] == [("crm", "a"), ("erp", "a")]
+    assert apply(world, destinations=destinations, routes=routes[1:]) == Changes(removed=("crm/a",))
+    later = world.settle(auth(connection_id="c-2", tags=DANA))
+    assert [job.team for job in world.jobs() if job.event_id == later] == ["erp"]
 
 
 def test_a_destination_that_left_the_file_is_retired_and_lives_again_when_it_returns(world, clock):
@@ -118,7 +133,7 @@ def test_what_the_file_no_longer_has_stays_for_routes_that_the_api_manages(world
     """Whoever edits the file may not know of them, and nothing may stop a start."""
     world.route(a=CREATED)
     managed_elsewhere(world)
-    assert apply(world) == Changes(removed=("a",), destinations_released=("crm/jobs",), teams_released=("crm",))
+    assert apply(world) == Changes(removed=("crm/a",), destinations_released=("crm/jobs",), teams_released=("crm",))
     assert (destination(world).source, destination(world).retired_at) == ("api", None)
     assert (team(world).source, team(world).retired_at) == ("api", None)
     assert not apply(world)
@@ -142,20 +157,22 @@ def test_recording_a_file_that_has_less_removes_nothing_unless_it_is_asked_to(wo
     assert {job.route for job in world.jobs() if job.event_id == event_id} == {"a", "b"}
     with world.database.read() as session:
         assert dict(route_rows.of_file(session).parts()) == {
-            "teams": ("crm", "erp"), "destinations": ("crm/jobs",), "routes": ("a", "b")
+            "teams": ("crm", "erp"), "destinations": ("crm/jobs",), "routes": ("crm/a", "crm/b")
         }  # fmt: skip
 
 
 def test_what_the_file_no_longer_has_can_be_handed_over_to_the_api(world):
     world.route(a=CREATED)
-    released = Changes(released=("a",), destinations_released=("crm/jobs",), teams_released=("crm",))
+    released = Changes(released=("crm/a",), destinations_released=("crm/jobs",), teams_released=("crm",))
     before = current(world), versions(world)
     assert apply(world, orphans=Orphans.RELEASE) == released
     assert (current(world), versions(world), live(world)) == (*before, {"a": "api"})
     assert (destination(world).source, team(world).source) == ("api", "api")
     assert not apply(world, orphans=Orphans.REMOVE)
     with world.database.write() as session:
-        defining.change(session, "a", {"job": "crm.other"}, editor=Editor("cli:test"), now=world.clock())
+        defining.change(
+            session, {"job": "crm.other"}, team="crm", name="a", editor=Editor("cli:test"), now=world.clock()
+        )
     assert versions(world)[-1] == ("a", 2, 2, None)
 
 
@@ -163,7 +180,7 @@ def test_the_file_takes_over_what_it_names(world):
     world.route(a=CREATED)
     managed_elsewhere(world)
     apply(world)
-    assert world.route(b=CREATED) == Changes(changed=("b",), destinations_changed=("crm/jobs",))
+    assert world.route(b=CREATED) == Changes(changed=("crm/b",), destinations_changed=("crm/jobs",))
     assert (destination(world).source, team(world).source) == ("file", "file")
     with world.database.read() as session:
         [live] = route_rows.live(session)
@@ -192,7 +209,7 @@ def test_a_disabled_route_of_the_file_is_kept_and_matches_nothing(world):
     world.route(a=CREATED)
     rows = RouteRow("a", "crm", "jobs", "crm.a", CREATED, enabled=False)
     changes = apply(world, destinations={("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")}, routes=[rows])
-    assert changes == Changes(changed=("a",))
+    assert changes == Changes(changed=("crm/a",))
     world.settle(auth(connection_id="c-1", tags=DANA))
     assert world.jobs() == []
 

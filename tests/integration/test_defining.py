@@ -24,6 +24,7 @@ CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked
 MEANS = Means(sealer_with(new_key()), read_networks("127.0.0.0/8"))
 HOOK = {"kind": "http", "url": "https://hooks.example/crm"}
 OPERATOR, CRM, ERP = Editor("cli:test"), Editor("token:crm", "crm"), Editor("token:erp", "erp")
+A = {"team": "crm", "name": "a"}
 ROUTE = {"name": "a", "team": "crm", "destination": "jobs", "job": "crm.a", "pattern": CREATED, "enabled": True}
 
 
@@ -42,6 +43,10 @@ def do(world, verb, *given, editor=OPERATOR, **options):
         return verb(session, *given, editor=editor, now=world.clock(), **options)
 
 
+def change(world, fields, **options):
+    return do(world, routes.change, fields, **A, **options)
+
+
 def live(world):
     with world.database.read() as session:
         return {one.name: (one.version, one.enabled, one.source) for one in route_rows.live(session)}
@@ -57,21 +62,21 @@ def test_a_route_that_was_added_is_routed_by_from_the_next_batch_on_and_until_it
     before = place.settle(auth(connection_id="c-0", tags=DANA))
     do(place, routes.add, ROUTE)
     first = place.settle(auth(connection_id="c-1", tags=DANA))
-    do(place, routes.change, "a", {"enabled": False})
+    change(place, {"enabled": False})
     paused = place.settle(auth(connection_id="c-2", tags=DANA))
-    do(place, routes.change, "a", {"enabled": True})
+    change(place, {"enabled": True})
     again = place.settle(auth(connection_id="c-3", tags=DANA))
-    do(place, routes.remove, "a")
+    do(place, routes.remove, **A)
     place.settle(auth(connection_id="c-4", tags=DANA))
     assert [(job.event_id, job.route_version) for job in place.jobs()] == [(first, 1), (again, 3)]
     assert paused != before
     done = ["added", "disabled", "enabled", "removed"]
-    assert acts(place)[2:] == [(f"route.{one}", "a") for one in done]
+    assert acts(place)[2:] == [(f"route.{one}", "crm/a") for one in done]
 
 
 def test_a_disabled_route_is_explained_as_such_and_takes_nothing(place):
     do(place, routes.add, ROUTE)
-    do(place, routes.change, "a", {"enabled": False})
+    change(place, {"enabled": False})
     assert RouteCache().current(place.database).routes == ()
     event_id = place.settle(auth(connection_id="c-1", tags=DANA))
     for now in (False, True):
@@ -83,9 +88,9 @@ def test_a_disabled_route_is_explained_as_such_and_takes_nothing(place):
 def test_each_change_is_a_version_and_saying_the_same_is_none(place):
     do(place, routes.add, ROUTE)
     for fields, version in (({"job": "crm.b"}, 2), ({"job": "crm.b"}, 2), ({"pattern": LINKED, "job": "crm.b"}, 3)):
-        assert do(place, routes.change, "a", fields).version == version
+        assert change(place, fields).version == version
     with place.database.read() as session:
-        history = routes.history(session, "a", OPERATOR)
+        history = routes.history(session, **A, editor=OPERATOR)
     assert [(one.version, one.job, one.pattern) for one in history] == [
         (3, "crm.b", LINKED),
         (2, "crm.b", CREATED),
@@ -97,16 +102,16 @@ def test_each_change_is_a_version_and_saying_the_same_is_none(place):
 
 def test_a_name_that_returns_goes_on_counting(place):
     do(place, routes.add, ROUTE)
-    do(place, routes.remove, "a")
+    do(place, routes.remove, **A)
     assert live(place) == {}
     assert do(place, routes.add, ROUTE).version == 2
 
 
 def test_what_the_file_defines_is_read_only_here_and_says_what_to_do(world):
     world.route(a=CREATED)
-    for verb, given in ((routes.change, ("a", {"job": "x"})), (routes.remove, ("a",))):
+    for verb, given in ((routes.change, ({"job": "x"},)), (routes.remove, ())):
         with pytest.raises(ReadOnly, match=r"waylink\.toml.*waylink routes apply"):
-            do(world, verb, *given)
+            do(world, verb, *given, **A)
     with pytest.raises(ReadOnly):
         do(world, destinations.change, {"queue": "team.crm.x"}, team="crm", name="jobs")
     with pytest.raises(ReadOnly):
@@ -126,10 +131,10 @@ def test_a_team_of_the_file_may_have_more_by_hand(world):
 
 def test_who_edits_what_somebody_else_has_edited_meanwhile_is_told(place):
     do(place, routes.add, ROUTE)
-    assert do(place, routes.change, "a", {"job": "crm.b"}, version=1).version == 2
-    for verb, given in ((routes.change, ("a", {"job": "crm.c"})), (routes.remove, ("a",))):
+    assert change(place, {"job": "crm.b"}, version=1).version == 2
+    for verb, given in ((routes.change, ({"job": "crm.c"},)), (routes.remove, ())):
         with pytest.raises(Stale) as stale:
-            do(place, verb, *given, version=1)
+            do(place, verb, *given, **A, version=1)
         assert stale.value.found == {"version": 2}
     with pytest.raises(Stale):
         do(place, destinations.change, {"queue": "team.crm.x"}, team="crm", name="jobs", version=7)
@@ -142,7 +147,7 @@ def test_of_two_who_edit_the_same_version_at_once_one_does(place):
     def edit(job):
         def run():
             try:
-                do(place, routes.change, "a", {"job": job}, version=1)
+                change(place, {"job": job}, version=1)
             except Stale:
                 return "told"
             return "done"
@@ -189,7 +194,7 @@ def test_a_destination_is_retired_when_nothing_feeds_it_any_more_and_can_return(
     with pytest.raises(StillUsed, match="routes a") as used:
         do(place, destinations.remove, team="crm", name="jobs")
     assert used.value.found == {"routes": ["a"]}
-    do(place, routes.remove, "a")
+    do(place, routes.remove, **A)
     assert do(place, destinations.remove, team="crm", name="jobs").retired_at is not None
     with pytest.raises(InvalidFields, match="destination"):
         do(place, routes.add, ROUTE)
@@ -331,7 +336,7 @@ def test_a_team_is_removed_when_it_has_nothing_any_more(place):
     with pytest.raises(StillUsed) as used:
         do(place, teams.remove, "crm")
     assert used.value.found == {"routes": ["a"], "destinations": ["jobs"], "tokens": ["t"]}
-    do(place, routes.remove, "a")
+    do(place, routes.remove, **A)
     do(place, destinations.remove, team="crm", name="jobs")
     with place.database.write() as session:
         tokens.revoke(session, "t", actor="cli:test", now=place.clock())
@@ -352,18 +357,33 @@ def test_a_teams_editor_reaches_its_own_only(place):
     assert do(place, routes.add, ROUTE, editor=CRM).team == "crm"
     with pytest.raises(InvalidFields, match="team"):
         do(place, routes.add, {**ROUTE, "name": "b", "team": "erp"}, editor=CRM)
-    with pytest.raises(InvalidFields, match="team"):
-        do(place, routes.change, "a", {"team": "erp"}, editor=CRM)
-    for verb, given in ((routes.change, ("theirs", {"job": "x"})), (routes.remove, ("theirs",))):
-        with pytest.raises(NotFound):
-            do(place, verb, *given, editor=CRM)
+    for verb, given in ((routes.change, ({"job": "x"},)), (routes.remove, ())):
+        for name in ("theirs", "nobody"):
+            with pytest.raises(NotFound, match=f"no route 'erp/{name}'"):
+                do(place, verb, *given, team="erp", name=name, editor=CRM)
     for verb, given in ((destinations.remove, ()), (destinations.enable, (Alerts(),))):
         with pytest.raises(NotFound):
             do(place, verb, *given, team="erp", name="jobs", editor=CRM)
     with pytest.raises(InvalidFields, match="team"):
         do(place, destinations.add, {"kind": "celery", "queue": "team.erp.x"}, team="erp", name="x", editor=CRM)
     with place.database.read() as session, pytest.raises(NotFound):
-        routes.get(session, "a", ERP)
+        routes.get(session, **A, editor=ERP)
+
+
+def test_a_name_that_another_team_has_tells_nothing_of_it_and_can_be_taken(place):
+    """Nobody finds out, or keeps others from, what another team calls its routes."""
+    do(place, teams.add, "erp")
+    do(place, destinations.add, {"kind": "celery", "queue": "team.erp.jobs"}, team="erp", name="jobs")
+    do(place, routes.add, ROUTE, editor=CRM)
+    change(place, {"job": "crm.b"}, editor=CRM)
+    theirs = do(place, routes.add, {**ROUTE, "team": "erp"}, editor=ERP)
+    assert (theirs.team, theirs.name, theirs.version) == ("erp", "a", 1)
+    with pytest.raises(NameTaken, match="'erp/a'"):
+        do(place, routes.add, {**ROUTE, "team": "erp"}, editor=ERP)
+    do(place, routes.remove, team="erp", name="a", editor=ERP)
+    assert live(place) == {"a": (2, True, "api")}
+    with place.database.read() as session:
+        assert [one.version for one in routes.history(session, **A, editor=CRM)] == [2, 1]
 
 
 def test_a_route_that_can_be_used_no_more_can_still_be_taken_out_of_use(place):
@@ -371,19 +391,17 @@ def test_a_route_that_can_be_used_no_more_can_still_be_taken_out_of_use(place):
     with place.database.write() as session:
         session.get(Destination, ("crm", "jobs")).retired_at = place.clock()
     with pytest.raises(InvalidFields):
-        do(place, routes.change, "a", {"job": "crm.b"})
-    assert do(place, routes.change, "a", {"enabled": False}).enabled is False
+        change(place, {"job": "crm.b"})
+    assert change(place, {"enabled": False}).enabled is False
     with pytest.raises(InvalidFields):
-        do(place, routes.change, "a", {"enabled": True})
+        change(place, {"enabled": True})
 
 
 @pytest.mark.parametrize("name", ["x\0", "", "A", "a/b", "x" * 64, "nobody"])
 def test_a_name_that_nothing_can_have_is_not_found(place, name):
-    for verb in (routes.change, routes.remove):
-        with pytest.raises(NotFound):
-            do(place, verb, name, *([{"job": "x"}] if verb is routes.change else []))
     for team, one in ((name, "jobs"), ("crm", name)):
-        with pytest.raises(NotFound):
-            do(place, destinations.remove, team=team, name=one)
+        for verb, given in ((routes.change, [{"job": "x"}]), (routes.remove, []), (destinations.remove, [])):
+            with pytest.raises(NotFound):
+                do(place, verb, *given, team=team, name=one)
     with pytest.raises(NotFound):
         do(place, teams.remove, name)

@@ -11,9 +11,10 @@ from app.db import event_acts as rows
 from app.db import job_acts as job_rows
 from app.db.event_acts import EventFilters
 from app.db.jobs import Head, claim
-from app.db.models import Audit, Decision, Event, Job
+from app.db.models import Audit, Decision, Destination, Event, Job, Team
 from app.deadlines import JOB_LEASE
 from app.domain.job_acts import JobAct
+from app.domain.routing import Route
 from app.domain.states import EventState, JobState
 from app.errors import Conflict, NotFound
 from app.ids import EVENT, first_id, new_id, show
@@ -72,7 +73,7 @@ def outcomes(done):
 
 def look(world, name, *, limit=1000, at_most=None, until=None, newest_first=False, after=None):
     with world.database.read() as session:
-        route = backfilling.live_route(session, name)
+        route = backfilling.live_route(session, team="crm", name=name)
     span = Span(world.clock.now - LONG_AGO, until or world.clock.now + LONG_AGO, newest_first, after)
     *_, found = backfilling.look(world.database, route, span, limit=limit, at_most=at_most)
     return route, found
@@ -191,20 +192,23 @@ def test_again_goes_where_todays_route_says(world):
     assert decisions(world, event_id) == then  # what was decided then stays
 
 
-def test_a_job_does_not_change_its_team(world):
+def test_a_route_of_another_team_gets_a_job_of_its_own_and_leaves_the_first(world):
     [event_id] = settle(world)
     [job] = world.jobs()
-    with world.database.write() as session:
-        session.execute(update(Job).values(state="completed", team="crm"))
+    change(world, Job, [job.id], state="completed")
+    world.add(Team(name="sales", source="api", created_at=world.clock.now))
+    place = {"name": "jobs", "kind": "celery", "queue": "team.sales.jobs", "source": "api"}
+    world.add(Destination(team="sales", created_at=world.clock.now, **place))
     current = RouteCache().current(world.database)
     [route] = current.routes
-    moved = type(route)(route.name, 9, "sales", "jobs", "sales.x", route.pattern)
-    routes = current.changed(current.version + 1, removed=["created"], added=[moved])
-    matching = event_acts.match(world.database, event_id, Routes.NOW, routes)
-    with world.database.write() as session:
-        done = event_acts.replay(session, matching, again=True, actor="cli:test", now=world.clock.now)
-    assert outcomes(done) == {"created": Outcome.LEFT_ALONE}
-    assert world.jobs()[0].state == JobState.COMPLETED
+    theirs = Route(route.name, 1, "sales", "jobs", "sales.x", route.pattern)
+    routes = current.changed(current.version + 1, removed=[("crm", "created")], added=[theirs])
+    for outcome in (Outcome.NEW, Outcome.LEFT_ALONE):
+        matching = event_acts.match(world.database, event_id, Routes.NOW, routes)
+        with world.database.write() as session:
+            done = event_acts.replay(session, matching, again=False, actor="cli:test", now=world.clock.now)
+        assert outcomes(done) == {"created": outcome}
+    assert [(one.team, one.state) for one in world.jobs()] == [("crm", "completed"), ("sales", "available")]
     assert world.jobs()[0].id == job.id
 
 
@@ -230,10 +234,10 @@ def test_one_route_alone_can_be_meant_and_a_preview_changes_nothing(world):
     world.route(created=CREATED, pro=PRO, other=CREATED)
     matching = event_acts.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     with world.database.read() as session:
-        shown = event_acts.preview(session, matching, again=False, route="pro")
+        shown = event_acts.preview(session, matching, again=False, route=("crm", "pro"))
     assert outcomes(shown) == {"pro": Outcome.NEW}
     assert len(world.jobs()) == 1
-    replay(world, event_id, route="pro")
+    replay(world, event_id, route=("crm", "pro"))
     assert sorted(job.route for job in world.jobs()) == ["created", "pro"]
 
 

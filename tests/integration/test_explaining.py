@@ -158,6 +158,6 @@ def test_the_pattern_of_a_route_is_its_newest(world):
     world.route(a=PRO)
     world.route(a=FREE)
     with world.database.read() as session:
-        assert explaining.pattern_of(session, "a").source == FREE
+        assert explaining.pattern_of(session, team="crm", name="a").source == FREE
         with pytest.raises(NotFound):
-            explaining.pattern_of(session, "nobody")
+            explaining.pattern_of(session, team="crm", name="nobody")

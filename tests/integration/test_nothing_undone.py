@@ -58,12 +58,12 @@ def in_force(waylink: Command) -> dict[str, list[str]]:
         asked = {
             "teams": "SELECT name FROM teams WHERE retired_at IS NULL",
             "destinations": "SELECT team || '/' || name FROM destinations WHERE retired_at IS NULL",
-            "routes": "SELECT name FROM routes WHERE until_set IS NULL",
+            "routes": "SELECT team || '/' || name FROM routes WHERE until_set IS NULL",
         }
         return {kind: sorted(connection.exec_driver_sql(sql).scalars()) for kind, sql in asked.items()}
 
 
-ALL = {"teams": ["crm"], "destinations": ["crm/jobs"], "routes": ["contacts"]}
+ALL = {"teams": ["crm"], "destinations": ["crm/jobs"], "routes": ["crm/contacts"]}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_file_that_has_less_or_is_not_there_removes_nothing(waylink: Command, 
     for _ in range(2):
         done = waylink.inside("migrate")
         assert (done.returncode, in_force(waylink)) == (0, ALL)
-    told = "routes contacts" in done.stderr
+    told = "routes crm/contacts" in done.stderr
     assert told is (content is not None)
     assert [one["name"] for one in waylink.json("routes")] == ["contacts"]
     assert waylink.json("routes")[0]["in_file"] is (None if content is None else False)
@@ -92,7 +92,7 @@ def test_migrating_in_another_folder_adds_what_stands_there_and_removes_nothing(
     (other.folder / "waylink.toml").write_text(OTHER)
     done = other.inside("migrate")
     assert done.returncode == 0
-    assert "not in waylink.toml: teams crm; destinations crm/jobs; routes contacts" in done.stderr
+    assert "not in waylink.toml: teams crm; destinations crm/jobs; routes crm/contacts" in done.stderr
     assert in_force(waylink) == ALL | {"teams": ["crm", "erp"], "destinations": ["crm/jobs", "erp/jobs"]}
 
 
@@ -102,7 +102,7 @@ def test_what_the_file_no_longer_has_is_marked_and_told_by_status_and_check(wayl
     assert whole["result"] == "ok"
     assert "waylink.toml" not in waylink.inside("status").stdout
     (waylink.folder / "waylink.toml").write_text(OTHER)
-    told = "teams crm; destinations crm/jobs; routes contacts"
+    told = "teams crm; destinations crm/jobs; routes crm/contacts"
     found = finding(json.loads(waylink.inside("check", "--json").stdout), "waylink.toml")
     assert (found["result"], told in found["detail"]) == ("note", True)
     shown = json.loads(waylink.inside("status", "--json").stdout)
@@ -113,20 +113,20 @@ def test_what_the_file_no_longer_has_is_marked_and_told_by_status_and_check(wayl
         assert "file, no longer in it" in waylink.inside(noun).stdout
     (waylink.folder / "waylink.toml").unlink()
     found = finding(json.loads(waylink.inside("check", "--json").stdout), "waylink.toml")
-    assert (found["result"], "routes contacts" in found["detail"]) == ("note", True)
+    assert (found["result"], "routes crm/contacts" in found["detail"]) == ("note", True)
 
 
 def test_only_applying_removes_after_its_plan_was_agreed_to(waylink: Command) -> None:
     (waylink.folder / "waylink.toml").write_text(TEAM)
     [planned] = waylink.json("routes", "plan")
-    assert (planned["change"], planned["kind"], planned["name"]) == ("remove", "route", "contacts")
+    assert (planned["change"], planned["kind"], planned["name"]) == ("remove", "route", "crm/contacts")
     assert waylink.inside("routes", "plan", "--check").returncode == 1
     for answer in (b"", b"n\n"):
         with mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(answer))):
             asked = waylink.inside("routes", "apply")
         assert (asked.returncode, in_force(waylink)) == (1, ALL)
         assert "contacts" in asked.stdout
-        assert "Remove route contacts?" in asked.stderr
+        assert "Remove route crm/contacts?" in asked.stderr
     with mock.patch("sys.stdin", yes()):
         assert waylink.inside("routes", "apply").returncode == 0
     assert in_force(waylink) == ALL | {"routes": []}
@@ -144,11 +144,11 @@ def test_what_is_only_added_and_changed_is_applied_without_a_question(waylink: C
 
 def test_what_the_file_no_longer_has_can_be_kept_and_is_then_managed_by_commands(waylink: Command) -> None:
     (waylink.folder / "waylink.toml").write_text(OTHER)
-    assert "waylink routes apply" in one_line_error(waylink.inside("routes", "disable", "contacts"), 1)
+    assert "waylink routes apply" in one_line_error(waylink.inside("routes", "disable", "crm/contacts"), 1)
     kept = waylink.json("routes", "apply", "--keep")
-    assert [(one["change"], one["name"]) for one in kept if one["kind"] == "route"] == [("release", "contacts")]
-    assert waylink.json("routes", "disable", "contacts")["enabled"] is False
-    assert in_force(waylink)["routes"] == ["contacts"]
+    assert [(one["change"], one["name"]) for one in kept if one["kind"] == "route"] == [("release", "crm/contacts")]
+    assert waylink.json("routes", "disable", "crm/contacts")["enabled"] is False
+    assert in_force(waylink)["routes"] == ["crm/contacts"]
     assert waylink.json("routes", "plan") == []
 
 
@@ -157,7 +157,7 @@ def test_a_plan_that_changed_before_it_was_agreed_to_is_not_carried_out(waylink:
 
     def meanwhile(*_: object, **__: object) -> bool:
         fields = ("--destination", "jobs", "--job", "crm.j", "--pattern", '{"type": ["x"]}')
-        argv = [sys.executable, "-m", "app.cli", "routes", "add", "more", "--team", "crm", *fields]
+        argv = [sys.executable, "-m", "app.cli", "routes", "add", "crm/more", *fields]
         subprocess.run(argv, cwd=waylink.folder, env=waylink.environ(), check=True, capture_output=True)
         (waylink.folder / "waylink.toml").write_text("")
         return True
@@ -167,7 +167,7 @@ def test_a_plan_that_changed_before_it_was_agreed_to_is_not_carried_out(waylink:
         done = waylink.inside("routes", "apply")
     assert done.returncode == 1
     assert "changed meanwhile" in done.stderr
-    assert in_force(waylink) == ALL | {"routes": ["contacts", "more"]}
+    assert in_force(waylink) == ALL | {"routes": ["crm/contacts", "crm/more"]}
 
 
 @pytest.mark.parametrize("command", [("routes", "plan"), ("routes", "apply"), ("routes", "apply", "--yes")])

@@ -1,15 +1,20 @@
 """A full database of the release before keeps every row when it is brought up to date, on both databases."""
 
+import re
 import uuid
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import MetaData, Table, insert, inspect, select, text
+from sqlalchemy import MetaData, Table, func, insert, inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
-from app.db import engine, schema, upgrading
+from app.db import bulk, decisions, engine, event_acts, listing, schema, upgrading
+from app.db.models import Attempt, Decision, Destination, Event, Job, RouteVersion, Team
+from app.ids import first_id, new_id
 
 NOW = datetime(2026, 8, 21, 12, 0, 1, 234567, tzinfo=UTC)
 # What a column needs that a value of its type alone would not meet: checks, keys and references.
@@ -89,9 +94,10 @@ def fill(database, tables):
             connection.execute(insert(table).values(row))
 
 
+@pytest.mark.parametrize("revision", ["0001", "0009"])
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
-def test_an_upgrade_from_the_first_schema_keeps_every_row_of_every_table(database):
-    upgrade_to(database, "0001")
+def test_an_upgrade_keeps_every_row_of_every_table(database, revision):
+    upgrade_to(database, revision)
     tables = tables_of(database)
     fill(database, tables)
     before = rows_of(database, tables)
@@ -152,3 +158,117 @@ def add_copies(database, table, column, values):
 def value_like(kept, number):
     made = uuid.uuid5(uuid.NAMESPACE_OID, f"copy {number}")
     return made.hex if isinstance(kept, str) else made
+
+
+# 0010: names of routes are their team's own
+
+
+PLAIN = {"attempts": 1, "crashes": 0, "next_at": NOW, "created_at": NOW}
+EVENT = first_id(NOW)
+
+
+def write(database, model, *rows):
+    """As the release before writes: straight to the tables, without the columns that it does not know."""
+    with database.write() as session:
+        for row in rows:
+            bulk.insert(session, model, [row])
+
+
+def route_row(name, version, team, *, since, until=None):
+    where = {"name": name, "version": version, "team": team, "destination": "jobs", "job": f"{team}.{name}"}
+    return where | {"pattern": {}, "source": "file", "since_set": since, "until_set": until, "created_at": NOW}
+
+
+def decision_row(route, version, **team):
+    return {"event_id": EVENT, "route": route, "route_version": version, "conditions": [], "created_at": NOW, **team}
+
+
+def job_row(route, team, version=1):
+    named = {"route": route, "route_version": version, "team": team, "destination": "jobs", "name": f"{team}.{route}"}
+    return {"id": new_id(), "event_id": EVENT, "state": "completed", **named, **PLAIN}
+
+
+@pytest.fixture
+def before(database):
+    """The release before: a route that moved to another team, another one, and an event that both matched."""
+    upgrade_to(database, "0009")
+    teams = ("crm", "erp")
+    write(database, Team, *({"name": team, "source": "file", "created_at": NOW} for team in teams))
+    place = {"name": "jobs", "kind": "celery", "source": "file", "created_at": NOW}
+    write(database, Destination, *({"team": team, "queue": f"team.{team}.jobs", **place} for team in teams))
+    write(
+        database,
+        RouteVersion,
+        route_row("import", 1, "crm", since=1, until=2),
+        route_row("import", 2, "erp", since=2),
+        route_row("mail", 1, "crm", since=1),
+    )
+    facts = {"environment": "default", "origin": "webhook", "state": "processed", "duplicates": 0, "looks": 0}
+    times = {"received_at": NOW, "last_seen_at": NOW, "next_at": NOW, "attempts": 1}
+    write(database, Event, {"id": EVENT, "document": {"type": "x"}, "route_set": 1, **facts, **times})
+    write(database, Decision, decision_row("import", 1), decision_row("mail", 1))
+    job = job_row("mail", "crm")
+    write(database, Job, job_row("import", "crm"), job)
+    tried = {"started_at": NOW, "latency_ms": 1.0, "outcome": "completed"}
+    write(database, Attempt, *({"job_id": job["id"], "number": number, **tried} for number in (1, 2)))
+    upgrading.upgrade(database)
+    return database
+
+
+def told(database):
+    with database.read() as session:
+        return [(one.team, one.route, one.route_version) for one in decisions.of_event(session, EVENT)]
+
+
+def count(database, model):
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(model))
+
+
+def test_decisions_of_before_are_still_of_their_teams(before):
+    assert told(before) == [("crm", "import", 1), ("crm", "mail", 1)]
+    assert [count(before, model) for model in (Decision, Job, Attempt, RouteVersion)] == [2, 2, 2, 3]
+    # Other teams take the names and count from one: what was noted before is theirs no more for it.
+    write(before, RouteVersion, route_row("import", 1, "erp", since=9, until=10), route_row("mail", 1, "erp", since=9))
+    assert told(before) == [("crm", "import", 1), ("crm", "mail", 1)]
+    with before.read() as session:
+        [own] = decisions.of_event(session, EVENT, team="erp") or [None]
+        assert own is None
+        found = listing.event(session, EVENT, team="crm")
+    assert [(one["team"], one["route"]) for one in found["decisions"]] == [("crm", "import"), ("crm", "mail")]
+
+
+def test_a_replay_adds_nothing_to_what_stands_from_before(before):
+    again = [{**decision_row("mail", 1), "team": "crm"}, {**decision_row("mail", 1), "team": "erp"}]
+    with before.write() as session:
+        made = event_acts.add_jobs(session, again, [job_row("mail", "crm"), job_row("mail", "erp")])
+    assert len(made) == 1
+    assert told(before) == [("crm", "import", 1), ("crm", "mail", 1), ("erp", "mail", 1)]
+    assert [count(before, model) for model in (Decision, Job)] == [3, 3]
+
+
+def test_the_release_before_goes_on_writing_and_a_job_of_both_is_one(before):
+    """While processes are replaced one after the other."""
+    write(before, RouteVersion, route_row("late", 1, "crm", since=3))
+    write(before, Decision, decision_row("late", 1))
+    write(before, Job, job_row("late", "crm"))
+    assert told(before)[1] == ("crm", "late", 1)
+    for team, refused in (("crm", True), ("erp", False)):
+        with pytest.raises(IntegrityError) if refused else nullcontext():
+            write(before, Job, job_row("late", team))
+    with pytest.raises(IntegrityError):
+        write(before, RouteVersion, route_row("late", 2, "crm", since=4))
+    write(before, RouteVersion, route_row("late", 1, "erp", since=4))
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_keys_of_large_tables_can_be_made_beforehand_by_hand(database):
+    upgrade_to(database, "0009")
+    page = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    [block] = [one for one in re.findall(r"```sql\n(.*?)```", page, re.S) if "uq_jobs_event_id_team_route" in one]
+    statements = [one for one in block.split(";") if one.strip()]
+    assert len(statements) == 3
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    assert upgrading.upgrade(database) == schema.head()

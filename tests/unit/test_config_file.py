@@ -59,8 +59,10 @@ def test_a_wrong_route_is_refused_where_it_is_wrong(old: str, new: str, expected
     assert expected in refusals(TEAM + ROUTE.replace(old, new))
 
 
-def test_two_routes_of_one_name_are_refused() -> None:
-    assert "'import' is defined twice" in refusals(TEAM + ROUTE + ROUTE)
+def test_two_routes_of_one_name_are_refused_where_they_are_of_one_team() -> None:
+    assert "routes.crm/import: is defined twice" in refusals(TEAM + ROUTE + ROUTE)
+    both = read(TEAM + TEAM.replace("crm", "erp") + ROUTE + ROUTE.replace("crm", "erp"))
+    assert both.names.routes == {("crm", "import"), ("erp", "import")}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def names(matched: Matched) -> list[str]:
 CREATED = {"type": "connection.created", "tags": {"plan": "pro", "a.b": "x"}, "scopes": ["mail", "calendar"]}
 
 
-def test_matches_come_ordered_by_route_name():
+def test_matches_come_ordered_by_team_and_route_name():
     routes = RouteSet(
         7,
         [
@@ -38,6 +38,18 @@ def test_matches_come_ordered_by_route_name():
     assert routes.version == 7
     assert names(routes.match(CREATED)) == ["ant", "mouse", "zebra"]
     assert all(decision.matched for decision in routes.match(CREATED).decisions)
+
+
+def test_two_teams_have_routes_of_one_name_and_a_change_of_one_leaves_the_other():
+    ours, theirs = route("a", {"type": ["connection.created"]}), route("a", {"tags": {"plan": ["pro"]}})
+    theirs = replace(theirs, team="erp")
+    both = RouteSet(1, [theirs, ours])
+    assert [one.route for one in both.match(CREATED).decisions] == [ours, theirs]
+    assert [one.route.key for one in both.explain(CREATED)] == [("crm", "a"), ("erp", "a")]
+    other = replace(route("a", {"type": ["other"]}, 2), team="erp")
+    changed = both.changed(2, removed=[("erp", "a")], added=[other])
+    assert [one.route for one in changed.match(CREATED).decisions] == [ours]
+    assert [one.route for one in both.changed(3, removed=[("crm", "a")]).match(CREATED).decisions] == [theirs]
 
 
 def test_explaining_covers_routes_that_do_not_match():
@@ -154,7 +166,7 @@ def test_a_set_that_changed_finds_what_one_made_anew_finds(first: dict, steps: l
         latest = dict(step)
         known = {name: source for name, source in (known | latest).items() if source is not None}
         added = [route(name, source, number) for name, source in latest.items() if source is not None]
-        sets.append(sets[-1].changed(number, removed=latest, added=added))
+        sets.append(sets[-1].changed(number, removed=[("crm", name) for name in latest], added=added))
         fresh = RouteSet(number, [route(name, source, number) for name, source in known.items()])
         assert names(sets[-1].match(document)) == names(fresh.match(document))
         assert [one.name for one in sets[-1].routes] == sorted(known)
@@ -164,7 +176,7 @@ def test_a_set_that_changed_finds_what_one_made_anew_finds(first: dict, steps: l
 def test_a_changed_set_compiles_and_files_only_what_changed():
     many = [route(f"r{number}", {"tags": {"org": [f"org-{number}"]}}) for number in range(100)]
     first = RouteSet(1, many)
-    second = first.changed(2, removed=["r7"], added=[route("new", {"tags": {"org": ["org-7"]}})])
+    second = first.changed(2, removed=[("crm", "r7")], added=[route("new", {"tags": {"org": ["org-7"]}})])
     event = {"tags": {"org": "org-7"}}
     assert (names(first.match(event)), names(second.match(event))) == (["r7"], ["new"])
     assert second.match({"tags": {"org": "org-8"}}).decisions[0].route is many[8]

@@ -16,47 +16,48 @@ from app.errors import FieldFault, InvalidFields, InvalidPattern, NameTaken, Not
 from app.services.defining.editor import Editor, require_editable, team_in_force
 
 
-def get(session: Session, name: str, editor: Editor) -> RouteVersion:
+def get(session: Session, *, team: str, name: str, editor: Editor) -> RouteVersion:
     """The newest version of a route, in force or not. Raises NotFound."""
-    return history(session, name, editor)[0]
+    return history(session, team=team, name=name, editor=editor)[0]
 
 
-def history(session: Session, name: str, editor: Editor) -> list[RouteVersion]:
-    """All versions, newest first; of a name that was another team's before, the editor's own. Raises NotFound."""
-    found = [] if wrong_name(name) else rows.versions(session, name)
-    if not found or not editor.may_see(found[0].team):
-        raise NotFound("route", name)
-    return [one for one in found if editor.may_see(one.team)]
+def history(session: Session, *, team: str, name: str, editor: Editor) -> list[RouteVersion]:
+    """All versions, newest first. Raises NotFound: another team's is as good as not there."""
+    found = rows.versions(session, team=team, name=name) if _may_be(team, name, editor) else []
+    if not found:
+        raise NotFound("route", f"{team}/{name}")
+    return found
 
 
 def add(session: Session, fields: Mapping[str, Any], *, editor: Editor, now: datetime) -> RouteVersion:
     """Put a route in force, of the members of RouteRow; the pattern as JSON text or read already.
 
-    A name that was there before goes on counting. Raises InvalidFields, NameTaken.
+    Its name is its team's own, and one that was there before goes on counting. Raises InvalidFields, NameTaken.
     """
     rows.lock_definitions(session)
     route = _checked(session, fields, editor)
-    if rows.live_route(session, route.name) is not None:
-        raise NameTaken("route", route.name)
-    return _begin(session, route, "added", {"team": route.team}, editor=editor, now=now)
+    if rows.live_route(session, team=route.team, name=route.name) is not None:
+        raise NameTaken("route", "/".join(route.key))
+    return _begin(session, route, "added", {}, editor=editor, now=now)
 
 
 def change(
     session: Session,
-    name: str,
     fields: Mapping[str, Any],
     *,
+    team: str,
+    name: str,
     version: int | None = None,
     editor: Editor,
     now: datetime,
 ) -> RouteVersion:
-    """Change the given fields of a route. What says the same makes no version.
+    """Change the given fields of a route; its team and name stay. What says the same makes no version.
 
     version: the one it was made on, so that nobody's change in between is lost. Raises NotFound, ReadOnly, Stale,
     InvalidFields.
     """
     rows.lock_definitions(session)
-    live = _editable(session, name, version, editor)
+    live = _editable(session, team=team, name=name, version=version, editor=editor)
     was = asdict(rows.asked(live))
     # What cannot be used any more can still be taken out of use.
     off = fields.keys() == {"enabled"} and not fields["enabled"]
@@ -69,21 +70,28 @@ def change(
     return _begin(session, after, done, {"changed": changed}, editor=editor, now=now, instead_of=live)
 
 
-def remove(session: Session, name: str, *, version: int | None = None, editor: Editor, now: datetime) -> RouteVersion:
+def remove(
+    session: Session, *, team: str, name: str, version: int | None = None, editor: Editor, now: datetime
+) -> RouteVersion:
     """End a route; its versions stay. Raises NotFound, ReadOnly, Stale."""
     rows.lock_definitions(session)
-    live = _editable(session, name, version, editor)
+    live = _editable(session, team=team, name=name, version=version, editor=editor)
     live.until_set = rows.bump(session)
     session.flush()
-    editor.record(session, "route.removed", name, {"version": live.version}, now=now)
+    editor.record(session, "route.removed", f"{team}/{name}", {"version": live.version}, now=now)
     return live
 
 
-def _editable(session: Session, name: str, version: int | None, editor: Editor) -> RouteVersion:
-    live = None if wrong_name(name) else rows.live_route(session, name)
-    if live is None or not editor.may_see(live.team):
-        raise NotFound("route", name)
-    require_editable("route", name, live, version=version)
+def _may_be(team: str, name: str, editor: Editor) -> bool:
+    """Whether there may be one by these names that the editor sees; the database does not even take every name."""
+    return editor.may_see(team) and not wrong_name(team) and not wrong_name(name)
+
+
+def _editable(session: Session, *, team: str, name: str, version: int | None, editor: Editor) -> RouteVersion:
+    live = rows.live_route(session, team=team, name=name) if _may_be(team, name, editor) else None
+    if live is None:
+        raise NotFound("route", f"{team}/{name}")
+    require_editable("route", f"{team}/{name}", live, version=version)
     return live
 
 
@@ -101,12 +109,12 @@ def _begin(
     since_set = rows.bump(session)
     if instead_of is not None:
         instead_of.until_set = since_set
-        session.flush()  # the schema allows one living version per name
-    number = rows.highest_version(session, route.name) + 1
+        session.flush()  # the schema allows one living version
+    number = rows.highest_version(session, team=route.team, name=route.name) + 1
     made = rows.version_of(route, number=number, source=API, since_set=since_set, now=now)
     session.add(made)
     session.flush()
-    editor.record(session, f"route.{done}", route.name, {"version": number, **detail}, now=now)
+    editor.record(session, f"route.{done}", "/".join(route.key), {"version": number, **detail}, now=now)
     return made
 
 

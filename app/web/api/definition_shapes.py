@@ -30,9 +30,9 @@ class NewTeam(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class RouteRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A version of a route: in force from the route set `since_set` up to `until_set`, null for the one that is."""
 
+    team: str
     name: str
     version: int
-    team: str
     destination: str
     job: str
     pattern: dict[str, Any]
@@ -44,7 +44,7 @@ class RouteRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class NewRoute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`team` may be left out with a team's token. `job`: the name of the team's Celery task."""
+    """`team` may be left out with a team's token. `name` is the team's own. `job`: the team's Celery task."""
 
     name: str
     destination: str
@@ -55,9 +55,8 @@ class NewRoute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RouteChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is left out stays as it is."""
+    """What is left out stays as it is. A route stays its team's, and keeps its name."""
 
-    team: str | UnsetType = UNSET
     destination: str | UnsetType = UNSET
     job: str | UnsetType = UNSET
     pattern: Pattern | UnsetType = UNSET

@@ -60,7 +60,7 @@ def remove_team(call: Call, team: str) -> TeamRow:
 
 @endpoint("GET /routes", scope=Scope.VIEWER, teams=True)
 def list_routes(call: Call, query: RouteQuery) -> Page[RouteRow]:
-    """List the routes in force, by name."""
+    """List the routes in force, by team and name."""
     filters = DefinitionFilters(
         limit=query.limit + 1,
         after=query.cursor,
@@ -72,7 +72,7 @@ def list_routes(call: Call, query: RouteQuery) -> Page[RouteRow]:
     if call.team is not None and query.team not in {None, call.team}:
         return Page(data=[], next_cursor=None)
     with call.context.database.read() as session:
-        return page_by_name(listing.routes(session, filters), query.limit, RouteRow, "name")
+        return page_by_name(listing.routes(session, filters), query.limit, RouteRow, "team", "name")
 
 
 @endpoint("POST /routes", scope=Scope.OPERATOR, teams=True, status=201)
@@ -84,44 +84,46 @@ def add_route(call: Call, body: NewRoute) -> RouteRow:
         return record(shown_route(made), RouteRow)
 
 
-@endpoint("GET /routes/{route}", scope=Scope.VIEWER, teams=True)
-def get_route(call: Call, route: str) -> RouteRow:
+@endpoint("GET /routes/{team}/{route}", scope=Scope.VIEWER, teams=True)
+def get_route(call: Call, team: str, route: str) -> RouteRow:
     """One route: its newest version. `until_set` is null while it is in force."""
     with call.context.database.read() as session:
-        return record(shown_route(routes.get(session, route, editor_of(call))), RouteRow)
+        return record(shown_route(routes.get(session, team=team, name=route, editor=editor_of(call))), RouteRow)
 
 
-@endpoint("GET /routes/{route}/versions", scope=Scope.VIEWER, teams=True)
-def list_route_versions(call: Call, route: str) -> Versions:
+@endpoint("GET /routes/{team}/{route}/versions", scope=Scope.VIEWER, teams=True)
+def list_route_versions(call: Call, team: str, route: str) -> Versions:
     """List all versions of a route, newest first."""
     with call.context.database.read() as session:
-        found = routes.history(session, route, editor_of(call))
+        found = routes.history(session, team=team, name=route, editor=editor_of(call))
     return Versions(data=[record(shown_route(one), RouteRow) for one in found])
 
 
-@endpoint("PATCH /routes/{route}", scope=Scope.OPERATOR, teams=True)
-def change_route(call: Call, route: str, query: EditQuery, body: RouteChange) -> RouteRow:
+@endpoint("PATCH /routes/{team}/{route}", scope=Scope.OPERATOR, teams=True)
+def change_route(call: Call, team: str, route: str, query: EditQuery, body: RouteChange) -> RouteRow:
     """Change a route, by a new version. What says the same makes none."""
-    return _change_route(call, route, query, given(body))
+    return _change_route(call, team, route, query, given(body))
 
 
-@endpoint("POST /routes/{route}/enable", scope=Scope.OPERATOR, teams=True)
-def enable_route(call: Call, route: str, query: EditQuery) -> RouteRow:
+@endpoint("POST /routes/{team}/{route}/enable", scope=Scope.OPERATOR, teams=True)
+def enable_route(call: Call, team: str, route: str, query: EditQuery) -> RouteRow:
     """Let a route make jobs again."""
-    return _change_route(call, route, query, {"enabled": True})
+    return _change_route(call, team, route, query, {"enabled": True})
 
 
-@endpoint("POST /routes/{route}/disable", scope=Scope.OPERATOR, teams=True)
-def disable_route(call: Call, route: str, query: EditQuery) -> RouteRow:
+@endpoint("POST /routes/{team}/{route}/disable", scope=Scope.OPERATOR, teams=True)
+def disable_route(call: Call, team: str, route: str, query: EditQuery) -> RouteRow:
     """Keep a route from making jobs. Jobs that are there are still handed over."""
-    return _change_route(call, route, query, {"enabled": False})
+    return _change_route(call, team, route, query, {"enabled": False})
 
 
-@endpoint("DELETE /routes/{route}", scope=Scope.OPERATOR, teams=True)
-def remove_route(call: Call, route: str, query: EditQuery) -> RouteRow:
+@endpoint("DELETE /routes/{team}/{route}", scope=Scope.OPERATOR, teams=True)
+def remove_route(call: Call, team: str, route: str, query: EditQuery) -> RouteRow:
     """End a route. Its versions stay, and its name goes on counting when it comes back."""
     with call.context.database.write() as session:
-        ended = routes.remove(session, route, version=query.version, editor=editor_of(call), now=call.context.clock())
+        ended = routes.remove(
+            session, team=team, name=route, version=query.version, editor=editor_of(call), now=call.context.clock()
+        )
         return record(shown_route(ended), RouteRow)
 
 
@@ -137,10 +139,16 @@ def team_of(call: Call, given: str | Any) -> str:
     return str(team)
 
 
-def _change_route(call: Call, name: str, query: EditQuery, fields: Mapping[str, Any]) -> RouteRow:
+def _change_route(call: Call, team: str, name: str, query: EditQuery, fields: Mapping[str, Any]) -> RouteRow:
     with call.context.database.write() as session:
         changed = routes.change(
-            session, name, fields, version=query.version, editor=editor_of(call), now=call.context.clock()
+            session,
+            fields,
+            team=team,
+            name=name,
+            version=query.version,
+            editor=editor_of(call),
+            now=call.context.clock(),
         )
         return record(shown_route(changed), RouteRow)
 

@@ -10,6 +10,7 @@ from app.db import event_acts as rows
 from app.db.event_acts import ChosenEvent, EventFilters
 from app.domain.access import Scope
 from app.domain.event import EventType
+from app.domain.routing import Route
 from app.domain.states import EventState, Origin
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
@@ -17,6 +18,7 @@ from app.moments import moment
 from app.services import backfilling, event_acts
 from app.services.backfilling import PER_SECOND, Found, Span
 from app.services.event_acts import Replay, Routes, Step
+from app.targets import split_target
 from app.web.api.endpoint import Call, Endpoint, endpoint
 from app.web.api.problems import INVALID_INPUT, NOT_FOUND
 from app.web.api.reading import identity
@@ -72,7 +74,7 @@ class EventRetried(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class ReplayWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     routes: Annotated[Routes, Meta(description="Those in force `now`, or those it was judged by `then`.")] = Routes.NOW
     again: Annotated[bool, Meta(description="Jobs that are there already go out again, too.")] = False
-    route: Annotated[Text, Meta(description="This route alone.")] | None = None
+    route: Annotated[Text, Meta(description="This route alone, `TEAM/NAME`.")] | None = None
     dry_run: Annotated[bool, Meta(description="Say what would be done, and change nothing.")] = False
 
 
@@ -117,6 +119,7 @@ class Backfilled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     them got one. `undecided`: those that it would have taken too much work to judge. `complete`: all events of the
     time were looked at; else go on with `after`."""
 
+    team: str
     route: str
     dry_run: bool
     looked_at: int
@@ -161,7 +164,7 @@ def retry_event(call: Call, event_id: str) -> EventRetried:
     return EventRetried(id=show(EVENT, event.id), changed=bool(changed))
 
 
-@endpoint("POST /events/{event_id}/replay", scope=Scope.OPERATOR)
+@endpoint("POST /events/{event_id}/replay", scope=Scope.OPERATOR, problems=(INVALID_INPUT,))
 def replay_event(call: Call, event_id: str, body: ReplayWanted) -> Replayed:
     """Give a stored event to the routes once more: each that matches has one job of it in the end.
 
@@ -169,21 +172,22 @@ def replay_event(call: Call, event_id: str, body: ReplayWanted) -> Replayed:
     discarded. What was decided then stays as it was.
     """
     event, context, by = identity(EVENT, event_id), call.context, body.routes
+    route = None if body.route is None else split_target("route", body.route)
     matching = event_acts.match(context.database, event, by, context.routes.current(context.database))
     if body.dry_run:
         with context.database.read() as session:
-            found = event_acts.preview(session, matching, again=body.again, route=body.route)
+            found = event_acts.preview(session, matching, again=body.again, route=route)
     else:
         with context.database.write() as session:
             found = event_acts.replay(
-                session, matching, again=body.again, route=body.route, actor=call.actor, now=context.clock()
+                session, matching, again=body.again, route=route, actor=call.actor, now=context.clock()
             )
         context.hints.of_jobs(found.due)
     return _replayed(found, by, dry_run=body.dry_run)
 
 
-@endpoint("POST /routes/{route}/backfill", scope=Scope.OPERATOR, problems=(INVALID_INPUT,))
-def backfill_route(call: Call, route: str, body: BackfillWanted) -> Backfilled:
+@endpoint("POST /routes/{team}/{route}/backfill", scope=Scope.OPERATOR, problems=(INVALID_INPUT,))
+def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> Backfilled:
     """Make the jobs of stored events that match a route now and have no job of it.
 
     They say `"backfill": true`, and become due so many per second. A call looks at 20,000 events; while `complete` is
@@ -194,7 +198,7 @@ def backfill_route(call: Call, route: str, body: BackfillWanted) -> Backfilled:
     until = moment(body.until, now=now) if body.until else now
     after = identity(EVENT, body.after) if body.after is not None else None
     with context.database.read() as session:
-        live = backfilling.live_route(session, route)
+        live = backfilling.live_route(session, team=team, name=route)
     span = Span(moment(body.since, now=now), until, body.newest_first, after)
     *_, found = backfilling.look(context.database, live, span, limit=body.limit, at_most=LOOKED_AT)
     made: list[UUID] = []
@@ -211,7 +215,7 @@ def backfill_route(call: Call, route: str, body: BackfillWanted) -> Backfilled:
             clock=context.clock,
         ):
             made += some
-    return _backfilled(route, found, made, dry_run=body.dry_run)
+    return _backfilled(live, found, made, dry_run=body.dry_run)
 
 
 def _require_expected(count: int, expected: int | None) -> None:
@@ -280,9 +284,10 @@ def _step(one: Step) -> ReplayedRoute:
     )
 
 
-def _backfilled(route: str, found: Found, made: Sequence[UUID], *, dry_run: bool) -> Backfilled:
+def _backfilled(route: Route, found: Found, made: Sequence[UUID], *, dry_run: bool) -> Backfilled:
     return Backfilled(
-        route=route,
+        team=route.team,
+        route=route.name,
         dry_run=dry_run,
         looked_at=found.looked_at,
         matched=found.matched,

@@ -17,7 +17,7 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
 from app.moments import moment
 from app.services import job_acts
-from app.targets import split_target
+from app.targets import within
 from app.web.api.endpoint import Call, Endpoint, endpoint
 from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import identity
@@ -34,7 +34,7 @@ class JobFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state: Annotated[JobState | None, Meta(description="One that the act takes; else those it takes by itself.")] = None
     team: Text | None = None
     destination: Annotated[Text, Meta(description="`TEAM/NAME`.")] | None = None
-    route: Text | None = None
+    route: Annotated[Text, Meta(description="`TEAM/NAME`.")] | None = None
     name: Text | None = None
     fault: Fault | None = None
     event: Annotated[Text, Meta(description="The `evt_…` id.")] | None = None
@@ -77,6 +77,7 @@ class JobGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class JobSample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: str
     name: str
+    team: str
     route: str
     state: str
     attempts: int
@@ -237,7 +238,8 @@ def _filters(call: Call, act: JobAct, given: JobFilter | None) -> JobFilters:
     assert given is not None  # noqa: S101 - the caller has looked
     if act is JobAct.REDELIVER and (given.destination is None or given.ended_since is None):
         raise InvalidInput("a redelivery needs `destination` and `ended_since`: what lost the jobs, and since when")
-    team, destination = split_target(given.team, given.destination)
+    team, destination = within(given.team, "destination", given.destination)
+    team, route = within(team, "route", given.route)
     if call.team is not None and team not in {None, call.team}:
         raise NotFound("team", str(team))
     now = call.context.clock()
@@ -246,7 +248,7 @@ def _filters(call: Call, act: JobAct, given: JobFilter | None) -> JobFilters:
         states=[given.state] if given.state else [],
         team=call.team or team,
         destination=destination,
-        route=given.route,
+        route=route,
         name=given.name,
         fault=given.fault,
         event_type=given.event_type,
@@ -263,6 +265,7 @@ def _sample(job: ChosenJob) -> JobSample:
     return JobSample(
         id=show(JOB, job.id),
         name=job.name,
+        team=job.team,
         route=job.route,
         state=job.state,
         attempts=job.attempts,

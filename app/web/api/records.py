@@ -14,7 +14,7 @@ from app.domain.event import EventType
 from app.domain.states import AuditOutcome, EventState, Fault, JobState, Origin
 from app.ids import AUDIT, EVENT, JOB, REFRESH
 from app.services.upkeep import RECORD_KEPT
-from app.targets import split_target
+from app.targets import within
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
 from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import after, identity, not_a_cursor
@@ -45,7 +45,7 @@ class JobQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True)
     state: Annotated[JobState | None, Meta(description="In this state.")] = None
     team: Annotated[str | None, Meta(description="Of this team; a team's token sees its own only.")] = None
     destination: Annotated[str | None, Meta(description="For this destination, `TEAM/NAME`.")] = None
-    route: Annotated[str | None, Meta(description="Of this route.")] = None
+    route: Annotated[str | None, Meta(description="Of this route, `TEAM/NAME`.")] = None
     name: Annotated[str | None, Meta(description="Of this name, such as `crm.import_contacts`.")] = None
     fault: Annotated[Fault | None, Meta(description="Discarded, and whose fault it is.")] = None
     event: Annotated[str | None, Meta(description="Of the event with this `evt_…` id.")] = None
@@ -110,7 +110,8 @@ def get_event(call: Call, event_id: str) -> EventRecord:
 @endpoint("GET /jobs", scope=Scope.VIEWER, teams=True, problems=(INVALID_INPUT,))
 def list_jobs(call: Call, query: JobQuery) -> Page[JobRow]:
     """List jobs, newest first."""
-    team, destination = split_target(query.team, query.destination)
+    team, destination = within(query.team, "destination", query.destination)
+    team, route = within(team, "route", query.route)
     if call.team is not None and team not in {None, call.team}:
         return page([], query.limit, JobRow)
     filters = Filters(
@@ -119,7 +120,7 @@ def list_jobs(call: Call, query: JobQuery) -> Page[JobRow]:
         state=query.state,
         team=call.team or team,
         destination=destination,
-        route=query.route,
+        route=route,
         name=query.name,
         fault=query.fault,
         event_id=identity(EVENT, query.event) if query.event is not None else None,

@@ -121,6 +121,7 @@ class JobRow(Struct, frozen=True, kw_only=True):
 class DecisionRow(Struct, frozen=True, kw_only=True):
     """Why a route matched: each condition with what it expected and what was there."""
 
+    team: str
     route: str
     route_version: int
     conditions: list[Any]

@@ -13,7 +13,7 @@ from app.db import listing
 from app.domain.access import Scope
 from app.domain.patterns import KEPT, Pattern, compile_pattern
 from app.domain.tags import in_lower_case
-from app.errors import FieldFault, InvalidFields
+from app.errors import FieldFault, InvalidFields, InvalidInput
 from app.ids import EVENT, show
 from app.services.defining import routes
 from app.services.defining.editor import Editor
@@ -23,14 +23,16 @@ from app.services.explaining import (
     Trial,
     document_of,
     explain,
+    no_such_route,
     shown,
     shown_sample,
     try_on_history,
 )
+from app.targets import split_target, within
 from app.web.api.definition_shapes import Pattern as GivenPattern
 from app.web.api.endpoint import MAX_LIMIT, Call, Endpoint, endpoint, record
-from app.web.api.problems import CONFLICT, FORBIDDEN, Refusal
-from app.web.api.reading import after, identity
+from app.web.api.problems import CONFLICT, FORBIDDEN, INVALID_INPUT, Refusal
+from app.web.api.reading import after, identity, not_a_cursor
 
 SECONDS: Final = 3.0  # of one call over history: its thread is one of few
 MAX_EVENTS: Final = 100_000
@@ -39,7 +41,7 @@ LONGEST: Final = timedelta(days=3650)
 
 class ExplainQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     now: Annotated[bool, Meta(description="By the routes in force now, instead of those of its time.")] = False
-    route: Annotated[str | None, Meta(description="This route alone.")] = None
+    route: Annotated[str | None, Meta(description="This route alone, `TEAM/NAME`.")] = None
     team: Annotated[str | None, Meta(description="The routes of this team.")] = None
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="Routes at most.")] = 50
     cursor: Annotated[str, Meta(description="`next_cursor` of the answer before.", min_length=1)] | None = None
@@ -74,8 +76,8 @@ class RouteDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class EventExplanation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Decisions by name of the route, by the routes of the event's time (`then`) or of `now`. `untold`: why it was not
-    routed, whatever matches it."""
+    """Decisions by team and name of the route, by the routes of the event's time (`then`) or of `now`. `untold`: why it
+    was not routed, whatever matches it."""
 
     event_id: str
     type: str
@@ -90,8 +92,8 @@ class EventExplanation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class PatternTrial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A pattern, and one of: `document`, `event` (an `evt_…` id), `since` (a duration such as `7d`).
 
-    With `since`: `against` names a route to compare with, `limit` bounds the events of one call, and `cursor` goes on
-    where another call ended.
+    With `since`: `against` names a route to compare with, as `TEAM/NAME`, `limit` bounds the events of one call, and
+    `cursor` goes on where another call ended.
     """
 
     pattern: GivenPattern
@@ -142,7 +144,7 @@ class TrialAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     left_out: int = 0
 
 
-@endpoint("GET /events/{event_id}/explain", scope=Scope.VIEWER, teams=True, problems=(CONFLICT,))
+@endpoint("GET /events/{event_id}/explain", scope=Scope.VIEWER, teams=True, problems=(CONFLICT, INVALID_INPUT))
 def explain_event(call: Call, event_id: str, query: ExplainQuery) -> EventExplanation:
     """Why each route matched an event or did not: every condition, what it expected and what it found.
 
@@ -150,7 +152,11 @@ def explain_event(call: Call, event_id: str, query: ExplainQuery) -> EventExplan
     own routes, for events that became jobs of that team.
     """
     wanted = _visible(call, event_id)
-    asked = Asked(team=call.team or query.team, route=query.route, after=query.cursor, limit=query.limit)
+    team, route = within(query.team, "route", query.route)
+    if route is not None and call.team not in {None, team}:
+        raise no_such_route(f"{team}/{route}", now=query.now)
+    behind = None if query.cursor is None else _behind(query.cursor)
+    asked = Asked(team=call.team or team, route=route, after=behind, limit=query.limit)
     found = explain(call.context.database, wanted, now=query.now, asked=asked)
     return record(shown(found, now=query.now) | {"next_cursor": found.next_after}, EventExplanation)
 
@@ -172,6 +178,14 @@ def try_pattern(call: Call, body: PatternTrial) -> TrialAnswer:
     rows = [record(one, ConditionRow) for one in told["conditions"]]
     matched = all(one.matched for one in conditions)
     return TrialAnswer(matched=matched, conditions=rows, left_out=told.get("left_out", 0), history=None)
+
+
+def _behind(cursor: str) -> tuple[str, str]:
+    """Raises Refusal."""
+    try:
+        return split_target("route", cursor)
+    except InvalidInput:
+        raise not_a_cursor() from None
 
 
 def _check(body: PatternTrial) -> None:
@@ -227,7 +241,9 @@ def _on_history(call: Call, pattern: Pattern, body: PatternTrial, since: str) ->
 def _compared_with(call: Call, session: Any, route: str | None) -> Pattern | None:
     if route is None:
         return None
-    return compile_pattern(routes.get(session, route, Editor(call.actor, call.team)).pattern, KEPT)
+    team, name = split_target("route", route)
+    found = routes.get(session, team=team, name=name, editor=Editor(call.actor, call.team))
+    return compile_pattern(found.pattern, KEPT)
 
 
 def _history(trial: Trial) -> History:
