@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
+import pytest
+from sqlalchemy.orm import Session
+
+from app.db.engine import Database
+
 SIZES: Final = (150, 300, 600)
 # Of twice the input as of once: linear work has 2, quadratic 4. What is sorted has a little more than linear.
 MOST: Final = 2.6
@@ -34,6 +39,21 @@ def counting(counted: Counted) -> Iterator[None]:
         yield
     finally:
         sys.settrace(before)
+
+
+@contextmanager
+def counting_writes() -> Iterator[Counted]:
+    """Count what is done in Python between the beginning of a writing transaction and its end."""
+    counted, write = Counted(), Database.write
+
+    @contextmanager
+    def counting_write(database: Database) -> Iterator[Session]:
+        with write(database) as session, counting(counted):
+            yield session
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Database, "write", counting_write)
+        yield counted
 
 
 def steps(work: Callable[[], object]) -> int:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from app.domain.shortening import shortened
 from app.domain.tags import in_lower_case
 from app.errors import InvalidInput, InvalidPattern
 from app.ids import EVENT, parse, show
-from app.plain_text import decoded, read_text
+from app.plain_text import decoded
 from app.services.explaining import (
     AGAIN,
     Asked,
@@ -40,6 +40,7 @@ from app.targets import split_target, within
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 MAX_EVENTS: Final = 10_000_000
+MAX_BYTES: Final = 64 * 1024 * 1024  # of a file: the largest body that can be taken
 MAX_SAID: Final = 20  # conditions in one line
 
 
@@ -118,7 +119,11 @@ def _pattern(given: str) -> Pattern:
 
 def _text(name: str) -> str:
     try:
-        return decoded(sys.stdin.buffer.read()) if name == "-" else read_text(Path(name))
+        with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InvalidInput(f"{name}: longer than {MAX_BYTES // 1024 // 1024} MiB, which no event is")
+        return decoded(content)
     except (OSError, ValueError) as failed:
         reason = failed.strerror if isinstance(failed, OSError) else failed
         raise InvalidInput(f"{name}: cannot be read: {reason}") from None

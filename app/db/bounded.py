@@ -1,6 +1,6 @@
 """Reading rows of any size: as many as fit into a bound on their bytes, and one at least."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, Final
 
@@ -11,12 +11,12 @@ BYTES: Final = 4 * 1024 * 1024  # of one read: the largest body that is taken by
 _STEP: Final = 50  # rows that come from PostgreSQL at a time
 
 
-def rows(session: Session, statement: Select[Any], *, sized: int) -> Iterator[Any]:
-    """The statement's rows, until the texts in the column `sized` have BYTES together. The rest is not fetched."""
+def rows(session: Session, statement: Select[Any], *, size: Callable[[Any], int]) -> Iterator[Any]:
+    """The statement's rows, until their sizes together are BYTES. The rest is not fetched."""
     left = BYTES
     with closing(session.execute(statement.execution_options(yield_per=_STEP))) as found:
         for row in found:
             yield row
-            left -= len(row[sized] or "")
+            left -= size(row)
             if left <= 0:
                 return

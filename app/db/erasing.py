@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     LargeBinary,
+    Select,
     Table,
     Text,
     UniqueConstraint,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from app.db import bulk
+from app.db import bounded, bulk
 from app.db.models import Attempt, Base, Connection, Decision, Delivery, Event, Job, Link, User
 from app.db.types import StoredJson
 from app.domain.erasing import SHORTEST_WORD, Identity
@@ -81,13 +82,32 @@ def suspects(
     return [tuple(row) for row in session.execute(step.where(or_(*wanted)))] if wanted else []
 
 
-def these(session: Session, table: Table, keys: Sequence[Key], *, lock: bool) -> list[Row]:
-    """These rows; where they are to be locked, in the order in which everybody does it."""
+def some_of(session: Session, table: Table, keys: Sequence[Key]) -> tuple[list[Row], list[Key]]:
+    """Rows of these keys, as many as fit into one read, and the keys that are left."""
+    body = table.c.get("body")
+    found = bounded.rows(
+        session, _chosen(table, keys), size=lambda row: len(row.body or b"") if body is not None else 0
+    )
+    some: list[Row] = [dict(row._mapping) for row in found]
+    if body is None or sum(len(row["body"] or b"") for row in some) < bounded.BYTES:
+        return some, []
+    read = {key_in(table, row) for row in some}
+    return some, [key for key in keys if key not in read]
+
+
+def these(session: Session, table: Table, keys: Sequence[Key]) -> list[Row]:
+    """These rows, locked in the order in which everybody does it."""
+    return [dict(row) for row in session.execute(_chosen(table, keys).with_for_update()).mappings()]
+
+
+def key_in(table: Table, row: Row) -> Key:
+    return tuple(row[one.name] for one in key_of(table))
+
+
+def _chosen(table: Table, keys: Sequence[Key]) -> Select[Any]:
     order = _CONNECTION_KEY if table.name == "connections" else [one.name for one in key_of(table)]
-    key = key_of(table)
-    wanted = tuple_(*key).in_([tuple_(*_values(key, one)) for one in keys])
-    chosen = select(table).where(wanted).order_by(*(table.c[name] for name in order))
-    return [dict(row) for row in session.execute(chosen.with_for_update() if lock else chosen).mappings()]
+    wanted = tuple_(*key_of(table)).in_([tuple_(*_values(key_of(table), one)) for one in keys])
+    return select(table).where(wanted).order_by(*(table.c[name] for name in order))
 
 
 def change(session: Session, table: Table, row: Row, values: Mapping[str, Any]) -> None:

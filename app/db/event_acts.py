@@ -133,7 +133,7 @@ def history(
         .where(_events.c.id >= since, _events.c.id < until, *_told(untold))
     )
     order = _events.c.id.desc() if newest_first else _events.c.id
-    found = bounded.rows(session, chosen.order_by(order).limit(limit), sized=1)
+    found = bounded.rows(session, chosen.order_by(order).limit(limit), size=lambda row: len(row[1]))
     return [HistoricEvent(one, msgspec.json.decode(text), at, has_job) for one, text, at, has_job in found]
 
 
@@ -142,7 +142,9 @@ def documents(session: Session, ids: Collection[UUID], *, newest_first: bool) ->
     among = bulk.among(bulk.dialect(session), _events.c.id)
     chosen = select(_events.c.id, func.coalesce(cast(_events.c.document, Text), "")).where(among)
     ordered = chosen.order_by(_events.c.id.desc() if newest_first else _events.c.id)
-    return {row[0]: row[1] for row in bounded.rows(session, ordered.params(**bulk.keys(ids)), sized=1)}
+    return {
+        row[0]: row[1] for row in bounded.rows(session, ordered.params(**bulk.keys(ids)), size=lambda row: len(row[1]))
+    }
 
 
 def documents_to_fill(

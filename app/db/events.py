@@ -197,7 +197,7 @@ def judged(session: Session, *, since: UUID, before: UUID | None, limit: int) ->
     chosen = select(*columns).where(_events.c.id >= since, _events.c.document.is_not(None))
     if before is not None:
         chosen = chosen.where(_events.c.id < before)
-    found = bounded.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), sized=1)
+    found = bounded.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), size=lambda row: len(row[1]))
     return [JudgedEvent(event_id, msgspec.json.decode(text), at) for event_id, text, at in found]
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from app.domain.json_values import STRICT, storable
+from app.domain.json_values import MAX_DEPTH, STRICT, nested_deeper, storable
 from app.domain.linking import EndUser
 from app.domain.scrub import scrub
 from app.domain.tags import utf16_length
@@ -96,6 +96,8 @@ def read(body: bytes) -> Notice:
     """Judge raw webhook bytes (CONTRACT 1). Never raises."""
     try:
         parsed = STRICT.decode(body.decode("utf-8"))
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH and nested_deeper(parsed, MAX_DEPTH):
+            return unhandled(f"nested deeper than {MAX_DEPTH} levels")  # the reader of a stored one might not get far
         if b"\\u" in body:
             parsed = storable(parsed)
     except (ValueError, RecursionError) as problem:

@@ -39,7 +39,7 @@ def json_object(value: object, name: str) -> dict[str, object]:
     """
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{name} must be an object, not {type(value).__name__}")
-    return {key: _plain(inner, place, 1) for key, inner, place in _members(value, name)}
+    return _copied(value, (None, name), 1)
 
 
 def read_storable(text: bytes) -> object:
@@ -61,33 +61,63 @@ def storable(value: object) -> object:
     return value
 
 
-def _plain(value: object, place: str, depth: int) -> object:
+def nested_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects stand in each other more than so many levels deep; each value is looked at once."""
+    layer = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        inner = (one.values() if isinstance(one, dict) else one for one in layer)
+        layer = [one for values in inner for one in values if isinstance(one, dict | list)]
+        if not layer:
+            return False
+    return bool(layer)
+
+
+# Where a value stands: the place around it and its own name. It is spelled out only where something is wrong, since a
+# name for each of a large body's values would be many times the body.
+_Place = tuple["_Place | None", str | int]
+
+
+def _plain(value: object, place: _Place, depth: int) -> object:
     if depth > MAX_DEPTH:
-        raise InvalidInput(f"{place[:MAX_SHOWN]}...: nested deeper than {MAX_DEPTH} levels")
+        raise InvalidInput(f"{_shown(place)[:MAX_SHOWN]}...: nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
         if not is_storable(value):
-            raise InvalidInput(f"{place} holds a NUL or a lone surrogate ({len(value)} characters)")
+            raise InvalidInput(f"{_shown(place)} holds a NUL or a lone surrogate ({len(value)} characters)")
         return str(value)
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise InvalidInput(f"{place} is a number that JSON cannot carry")
+            raise InvalidInput(f"{_shown(place)} is a number that JSON cannot carry")
         return value
     if isinstance(value, Mapping):
-        return {key: _plain(inner, inner_place, depth + 1) for key, inner, inner_place in _members(value, place)}
+        return _copied(value, place, depth + 1)
     if isinstance(value, list | tuple):
-        return [_plain(inner, f"{place}[{index}]", depth + 1) for index, inner in enumerate(value)]
-    raise InvalidInput(f"{place} is a {type(value).__name__}, which JSON does not have")
+        return [_plain(inner, (place, index), depth + 1) for index, inner in enumerate(value)]
+    raise InvalidInput(f"{_shown(place)} is a {type(value).__name__}, which JSON does not have")
 
 
-def _members(value: Mapping[object, object], place: str) -> list[tuple[str, object, str]]:
-    members = []
+def _copied(value: Mapping[object, object], place: _Place, depth: int) -> dict[str, object]:
+    copied: dict[str, object] = {}
     for key, inner in value.items():
         if not isinstance(key, str):
-            raise InvalidInput(f"{place} has a key that is a {type(key).__name__}, and JSON's are strings")
+            raise InvalidInput(f"{_shown(place)} has a key that is a {type(key).__name__}, and JSON's are strings")
         if not is_storable(key):
-            raise InvalidInput(f"{place} has a key with a NUL or a lone surrogate ({len(key)} characters)")
-        shown = ascii(key)[1:-1] if len(key) <= MAX_SHOWN else ascii(key[:MAX_SHOWN])[1:-1] + "..."
-        members.append((key, inner, f"{place}.{shown}"))
-    return members
+            raise InvalidInput(f"{_shown(place)} has a key with a NUL or a lone surrogate ({len(key)} characters)")
+        copied[key] = _plain(inner, (place, key), depth)
+    return copied
+
+
+def _shown(place: _Place) -> str:
+    """Such as `metadata.a[0]`, each name cut and without its control characters."""
+    names: list[str] = []
+    around: _Place | None = place
+    while around is not None:
+        around, name = around
+        if isinstance(name, int):
+            names.append(f"[{name}]")
+        elif around is None:
+            names.append(name)
+        else:
+            names.append(f".{ascii(name)[1:-1] if len(name) <= MAX_SHOWN else ascii(name[:MAX_SHOWN])[1:-1] + '...'}")
+    return "".join(reversed(names))

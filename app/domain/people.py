@@ -5,6 +5,7 @@ Fields are a mapping: a field that is absent stays as it is, and None clears it.
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import islice
 from typing import Final
 
 from app.domain.tags import is_email, is_storable, utf16_length
@@ -15,6 +16,7 @@ Fields = Mapping[str, str | None]
 MAX_ID: Final = 255  # what a tag can carry (CONTRACT 2.1): a longer one would never be found
 MAX_NAME: Final = 255
 MAX_EMAIL: Final = 254  # RFC 5321
+MAX_FAULTS: Final = 20  # that are told of one; a line of a file may have thousands of fields that there are not
 
 
 class Kind(StrEnum):
@@ -29,12 +31,13 @@ FIELDS: Final[Mapping[Kind, Sequence[str]]] = {
 
 
 def check(kind: Kind, given: Mapping[str, object]) -> list[FieldFault]:
-    """Every broken rule, in the order of the fields given; empty when they can be taken.
+    """Every broken rule, in the order of the fields given, MAX_FAULTS at most; empty when they can be taken.
 
     Rules: `unknown_field`, `type`, `required`, `empty`, `too_long`, `unstorable`, `blanks`, `email`.
     Messages tell of the length, never of the value: it may be somebody's address.
     """
-    return [fault for field, value in given.items() if (fault := _fault(kind, field, value))]
+    faults = (fault for field, value in given.items() if (fault := _fault(kind, field, value)))
+    return list(islice(faults, MAX_FAULTS))
 
 
 def required(given: Mapping[str, object]) -> list[FieldFault]:

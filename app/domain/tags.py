@@ -4,7 +4,8 @@ Lengths count UTF-16 code units, as Nango runs on JavaScript: an emoji outside t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from app.errors import InvalidTags, TagFault
@@ -13,6 +14,7 @@ MAX_TAGS: Final = 10
 MAX_KEY: Final = 64
 MAX_VALUE: Final = 255
 MIN_EMAIL: Final = 5
+MAX_FAULTS: Final = 50  # that are told at once; an object may have thousands
 EMAIL_KEY: Final = "end_user_email"
 
 _KEY: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-./]*")
@@ -22,7 +24,8 @@ _EMAIL: Final = re.compile(
 
 
 def check(tags: object) -> list[TagFault]:
-    """Every broken rule of CONTRACT 2.1, in the order of the entries; empty when Nango would take the tags.
+    """Every broken rule of CONTRACT 2.1, in the order of the entries, MAX_FAULTS at most; empty when Nango would take
+    the tags.
 
     Rules: `not_object`; per entry `invalid_key`, `key_too_long`, `value_type`, `value_empty`, `value_too_long`,
     `value_unstorable`; then, only when each entry is good by itself, `too_many`, `duplicate`, `invalid_email`.
@@ -30,8 +33,8 @@ def check(tags: object) -> list[TagFault]:
     """
     if not isinstance(tags, Mapping):
         return [TagFault("not_object", "", f"tags must be an object of strings, not {_kind(tags)}")]
-    entries = [fault for key, value in tags.items() if (fault := _entry_fault(key, value))]
-    return entries or _object_faults(tags)
+    entries = (fault for key, value in tags.items() if (fault := _entry_fault(key, value)))
+    return list(islice(entries, MAX_FAULTS)) or list(islice(_object_faults(tags), MAX_FAULTS))
 
 
 def normalize(tags: object) -> dict[str, str]:
@@ -110,20 +113,18 @@ def _entry_fault(key: object, value: object) -> TagFault | None:
     return None
 
 
-def _object_faults(tags: Mapping[str, str]) -> list[TagFault]:
-    faults = []
+def _object_faults(tags: Mapping[str, str]) -> Iterator[TagFault]:
     if len(tags) > MAX_TAGS:
-        faults.append(TagFault("too_many", "", f"there are {len(tags)} tags, at most {MAX_TAGS}"))
+        yield TagFault("too_many", "", f"there are {len(tags)} tags, at most {MAX_TAGS}")
     seen: set[str] = set()
     for key, value in tags.items():
         lowered = key.lower()
         if lowered in seen:
-            faults.append(TagFault("duplicate", lowered, f"tag {_shown(lowered)} is there twice: case does not count"))
+            yield TagFault("duplicate", lowered, f"tag {_shown(lowered)} is there twice: case does not count")
         seen.add(lowered)
         if lowered == EMAIL_KEY and not is_email(value):
             words = f"is not an e-mail address Nango takes ({len(value)} characters)"
-            faults.append(TagFault("invalid_email", lowered, f"tag {_shown(lowered)} {words}"))
-    return faults
+            yield TagFault("invalid_email", lowered, f"tag {_shown(lowered)} {words}")
 
 
 def _trimmed(tags: Mapping[object, object]) -> dict[str, str]:

@@ -22,7 +22,8 @@ from app.errors import StillOwns
 from app.ids import USER, show
 from app.services import people
 
-CHUNK: Final = 100  # rows of one transaction
+CHUNK: Final = 100  # rows of one transaction at most
+TRIES: Final = 5  # of rows that others change meanwhile
 WAITING: Final = "events not processed yet: run this again once they are"
 LIVING: Final = "connections that live on in Nango, whose tags still name them: the next event brings them back"
 KEYS: Final = "names in keys, such as a connection's id in Nango, which cannot be changed"
@@ -129,37 +130,69 @@ def _walk(database: Database, person: _Person, *, apply: bool) -> Report:
 
 
 def _take(database: Database, person: _Person, table: Table, keys: list[Key], report: Report, *, apply: bool) -> None:
-    with database.write() if apply else database.read() as session:
-        found = erasing.these(session, table, keys, lock=apply)
-        changes = _changes(session, person, table, found, report)
-        report.named[table.name] += len(changes)
-        if not apply:
-            return
-        for one in changes:
-            erasing.change(session, table, one.row, one.values)
-        if table.name == "events":
-            _erase_what_came_of(session, person.identity, changes)
+    """A chunk of rows, as many as fit into one read: looked through with no transaction open, then changed in one that
+    finds them as they were. What changed in between is looked at once more, at last within the transaction.
+    """
+    left, tries = keys, 0
+    while left:
+        with database.read() as session:
+            rows_now, left_now = erasing.some_of(session, table, left)
+            looked = _Looked(rows_now, _others(session, person, table, rows_now))
+        part = Report(report.user)
+        changes = _changes(person, table, looked, part)
+        if apply and changes:
+            with database.write() as session:
+                held = erasing.these(session, table, [erasing.key_in(table, row) for row in rows_now])
+                again = _Looked(held, _others(session, person, table, held))
+                if again != looked:
+                    tries += 1
+                    if tries < TRIES:
+                        continue
+                    part = Report(report.user)
+                    changes = _changes(person, table, again, part)
+                _write(session, person, table, changes)
+        report.named += part.named
+        report.stays += part.stays
+        left, tries = left_now, 0
 
 
-def _changes(session: Session, person: _Person, table: Table, found: list[Row], report: Report) -> list[_Change]:
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """Rows, and of their connections those that belong to another user."""
+
+    rows: list[Row]
+    others: set[UUID]
+
+
+def _others(session: Session, person: _Person, table: Table, found: list[Row]) -> set[UUID]:
+    reference = {"events": "connection_ref", "connections": "id"}.get(table.name)
+    refs = {row[reference] for row in found if row[reference]} if reference is not None else set()
+    return erasing.lives_of_others(session, person.id, refs)
+
+
+def _write(session: Session, person: _Person, table: Table, changes: list[_Change]) -> None:
+    for one in changes:
+        erasing.change(session, table, one.row, one.values)
+    if table.name == "events":
+        _erase_what_came_of(session, person.identity, changes)
+
+
+def _changes(person: _Person, table: Table, looked: _Looked, report: Report) -> list[_Change]:
     """Each row that names them, with the columns as they become."""
-    who, reference = person.identity, {"events": "connection_ref", "connections": "id"}.get(table.name)
-    others: set[UUID] = set()
-    if reference is not None:
-        refs = {row[reference] for row in found if row[reference]}
-        others = erasing.lives_of_others(session, person.id, refs)
+    who = person.identity
     changes = []
-    for row in found:
+    for row in looked.rows:
         if table.name == "events":
-            one = _event(who, row, report, belongs_to_another=row["connection_ref"] in others)
+            one = _event(who, row, report, belongs_to_another=row["connection_ref"] in looked.others)
         elif table.name == "connections":
-            one = _connection(who, row, report, belongs_to_another=row["id"] in others)
+            one = _connection(who, row, report, belongs_to_another=row["id"] in looked.others)
         else:
             one = _Change(row, {name.name: who.erased_from(row[name.name]) for name in erasing.free_text(table)})
         if one.values:
             changes.append(one)
         if who.is_named_in([value for name, value in row.items() if isinstance(value, str) and name not in one.values]):
             report.stays[f"{KEYS}: {table.name}"] += 1
+    report.named[table.name] += len(changes)
     return changes
 
 

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select, text, update
 
-from app.db import audit, erasing
+from app.db import audit, bounded, erasing
 from app.db.models import Attempt, Connection, Decision, Event, Job, User
 from app.db.types import StoredJson
 from app.domain.answering import FIRST_LOOK
@@ -14,6 +14,7 @@ from app.errors import NotFound, StillOwns
 from app.services import erasing as service
 from app.services import people
 from app.services.erasing import LIVING, WAITING
+from tests.growth import counting_writes
 from tests.integration.test_upgrade import fill, tables_of
 from tests.integration.world import OMAR, auth, dump, failure, sync
 
@@ -249,3 +250,44 @@ def test_a_key_that_names_them_stays_and_is_told(world):
     with world.database.read() as session:
         found = session.execute(text("SELECT connection_id FROM connections")).scalars().all()
     assert found == [f"import:{EXTERNAL}"]
+
+
+def test_what_a_row_says_is_looked_through_before_the_write_lock(world):
+    """A body may have megabytes, and everybody waits for the lock."""
+    spent = []
+    for number, items in enumerate((1, 1, 5_000)):
+        world.settle(auth(connection_id=f"c-{number}", tags={"end_user_id": f"canary-{number}"}))
+        payload = {"items": [{"id": 1, "who": "nobody"}] * items}
+        world.settle(sync(f"c-{number}", type="forward", **{"from": "github"}, payload=payload))
+        with counting_writes() as counted:
+            erase(world, user_id(world, f"canary-{number}"))
+        spent.append(counted.steps)
+    assert spent[2] < 1.5 * spent[1]
+
+
+@pytest.mark.parametrize("often", [1, 100])
+def test_a_row_that_changes_while_it_is_looked_through_is_looked_at_once_more(planted, monkeypatch, often):
+    some_of, times = erasing.some_of, []
+
+    def meanwhile(session, table, keys):
+        found = some_of(session, table, keys)
+        if table.name == "audit" and len(times) < often and found[0]:
+            times.append(table)
+            with planted.database.write() as other:
+                canary = update(audit.Audit).where(audit.Audit.actor == "cli:canary")
+                other.execute(canary.values(detail={"new": [EMAIL, len(times)]}))
+        return found
+
+    monkeypatch.setattr(erasing, "some_of", meanwhile)
+    erase(planted, user_id(planted))
+    assert times
+    assert_nowhere(planted)
+
+
+def test_large_rows_are_taken_in_several_transactions(planted, monkeypatch):
+    monkeypatch.setattr(bounded, "BYTES", 300)
+    with planted.database.write() as session:
+        canary = update(audit.Audit).where(audit.Audit.actor == "cli:canary")
+        session.execute(canary.values(detail={"tags": [EMAIL]}))
+    erase(planted, user_id(planted))
+    assert_nowhere(planted)

@@ -1,7 +1,6 @@
 """Events that are made to be costly are stored, judged and told of, and hold no write lock while they are judged."""
 
 import json
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -9,7 +8,6 @@ from sqlalchemy import update
 
 from app.db import bounded, events
 from app.db import event_acts as event_rows
-from app.db.engine import Database
 from app.db.models import Event
 from app.domain import routing
 from app.domain.patterns import compile_pattern
@@ -20,7 +18,7 @@ from app.services.backfilling import Span
 from app.services.event_acts import Outcome, Routes
 from app.services.route_cache import RouteCache
 from app.telemetry import ROUTES_UNDECIDED
-from tests.growth import Counted, counting
+from tests.growth import counting_writes
 from tests.integration.world import DANA, auth, sync
 
 NUMBERED = [{"prefix": f"p{number}"} for number in range(40)]
@@ -54,35 +52,20 @@ def world(world, monkeypatch):
     return world
 
 
-@contextmanager
-def within_writes(monkeypatch):
-    """Counts what is done in Python between the beginning of a writing transaction and its end."""
-    counted, write = Counted(), Database.write
-
-    @contextmanager
-    def counting_write(database):
-        with write(database) as session, counting(counted):
-            yield session
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Database, "write", counting_write)
-        yield counted
-
-
-def work_within_writes(world, monkeypatch, payload):
+def work_within_writes(world, payload):
     receipts = world.receive(forward(payload), forward({"id": 1}, model=json.dumps(payload)[:20]))
-    with within_writes(monkeypatch) as counted:
+    with counting_writes() as counted:
         world.process(*receipts)
     assert [world.event(one.event_id).state for one in receipts] == [EventState.PROCESSED] * 2
     return counted.steps
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_nothing_of_what_a_hostile_payload_costs_is_done_under_the_write_lock(world, monkeypatch, kind):
+def test_nothing_of_what_a_hostile_payload_costs_is_done_under_the_write_lock(world, kind):
     """Twice what a plain one costs, since its batch is applied twice, and the room that is tried first."""
-    work_within_writes(world, monkeypatch, {"id": 0})  # makes statements that are kept
-    plain = work_within_writes(world, monkeypatch, {"id": 7})
-    hostile = work_within_writes(world, monkeypatch, HOSTILE[kind])
+    work_within_writes(world, {"id": 0})  # makes statements that are kept
+    plain = work_within_writes(world, {"id": 7})
+    hostile = work_within_writes(world, HOSTILE[kind])
     assert hostile < 2 * plain + 500 * 100
 
 
@@ -149,25 +132,25 @@ def late_route(world):
     return route, found
 
 
-def test_replaying_matches_before_the_write_lock(world, monkeypatch):
+def test_replaying_matches_before_the_write_lock(world):
     ids = [world.settle(forward({"items": [{"id": 0}] * size + [{"id": -1, "name": "x"}]})) for size in (1, 1, 1_500)]
     spent = []
     for event_id in ids:
         found = event_acts.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
-        with within_writes(monkeypatch) as counted, world.database.write() as session:
+        with counting_writes() as counted, world.database.write() as session:
             done = event_acts.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
         assert "objects" in {one.decision.route.name for one in done.steps}
         spent.append(counted.steps)
     assert spent[2] < 1.5 * spent[1]
 
 
-def test_filling_matches_before_the_write_lock(world, monkeypatch):
+def test_filling_matches_before_the_write_lock(world):
     spent = []
     for size in (1, 2, 1_500):
         world.route(**PATTERNS)
         world.settle(forward({"items": [{"id": 0}] * size + [{"id": -1, "name": "x"}]}))
         route, found = late_route(world)
-        with within_writes(monkeypatch) as counted:
+        with counting_writes() as counted:
             [made] = backfilling.fill(
                 world.database, route, found, per_second=20, asked={}, actor="cli:test", clock=world.clock
             )

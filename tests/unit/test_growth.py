@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain import routing
+from app.domain import people, routing, tags
+from app.domain.event import EventType, read
+from app.domain.json_values import json_object
 from app.domain.patterns import ASKED, KEPT, Effort, Pattern, compile_pattern
 from app.domain.patterns.effort import MAX_STEPS
 from app.domain.patterns.fields import unfolded
@@ -448,3 +451,59 @@ def test_an_answer_has_a_bound_and_says_what_it_left_out():
 
 def told_in(conditions: list[dict[str, Any]]) -> int:
     return sum(1 + sum(map(told_in, one.get("alternatives", []))) for one in conditions)
+
+
+BODIES: dict[str, Callable[[int], bytes]] = {
+    "nested lists": lambda n: b'{"type":"forward","payload":[%b1]}' % (b"[[[]]]," * n),
+    "members": lambda n: json.dumps({"type": "auth", "tags": numbered(n, "x")}).encode(),
+    "escapes": lambda n: b'{"type":"forward","payload":["' + b"\\u0000" * n + b'"]}',
+    "values": lambda n: json.dumps({"type": "forward", "payload": [[1]] * n}).encode(),
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_reading_a_body_grows_with_it(kind: str):
+    assert_linear(lambda size: partial(read, BODIES[kind](size)))
+
+
+@pytest.mark.parametrize("levels", [100, 101, 400, 5_000])
+def test_a_body_that_is_nested_without_end_is_kept_and_not_understood(levels: int):
+    """Its readers have less of Python's stack left than the one that stored it."""
+    envelope = b'{"type":"forward","from":"github","providerConfigKey":"github","connectionId":"c","payload":%b}'
+    notice = read(envelope % (b"[" * (levels - 1) + b"]" * (levels - 1)))
+    assert (notice.type is EventType.NANGO_FORWARD) == (levels == 100)
+    if 100 < levels < 1_000:
+        assert notice.problem == "nested deeper than 100 levels"
+
+
+VALIDATED: dict[str, Callable[[int], Callable[[], object]]] = {
+    "a copy of a large object": lambda n: partial(json_object, {"a": {"b" * 60: numbered(n, [1])}}, "metadata"),
+    "tags that are too many": lambda n: partial(tags.check, numbered(n, "x")),
+    "tags that are all wrong": lambda n: partial(tags.check, numbered(n, [1])),
+    "tags in each other's place": lambda n: partial(
+        tags.check, {f"{'aA'[number % 2]}{number // 2}": "x" for number in range(n)}
+    ),
+    "fields that there are not": lambda n: partial(people.check, people.Kind.USER, numbered(n, "x")),
+}
+
+
+@pytest.mark.parametrize("kind", VALIDATED)
+def test_checking_what_the_api_is_given_grows_with_it(kind: str):
+    assert_linear(VALIDATED[kind])
+
+
+def test_the_faults_of_a_large_body_are_told_up_to_a_bound():
+    assert len(tags.check(numbered(5_000, [1]))) == tags.MAX_FAULTS
+    assert len(tags.check({"a": "x", **numbered(5_000, "x")})) == 1
+    assert len(people.check(people.Kind.USER, numbered(5_000, "x"))) == people.MAX_FAULTS
+
+
+def test_a_large_body_is_copied_without_a_name_for_each_of_its_values():
+    inner: Any = numbered(20_000, 1)
+    for _ in range(90):
+        inner = {"n" * 60: inner}
+    tracemalloc.start()
+    json_object(inner, "metadata")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
