@@ -24,7 +24,14 @@ def _plain_logs():
 @pytest.fixture(autouse=True)
 def _slow_is_not_away(monkeypatch):
     """On a loaded machine all takes long: no call within the tests' own process may pass for one that hangs."""
-    for place in ("outbound.network.CONNECT_SECONDS", "services.looking.HELD_UP", "web.health.CHECK_SECONDS"):
+    for place in (
+        "outbound.network.CONNECT_SECONDS",
+        "services.budget.TIMEOUT",
+        "services.looking.HELD_UP",
+        "services.operations.desk.WAIT_SECONDS",
+        "web.api.pool.LONGEST_WAIT",
+        "web.health.CHECK_SECONDS",
+    ):
         monkeypatch.setattr(f"app.{place}", PATIENCE)
     monkeypatch.setattr("app.db.application.CONNECT_SECONDS", round(PATIENCE))
     for place in ("processing.CONFIRM_DEADLINE", "sql_directory.DIRECTORY_DEADLINE"):

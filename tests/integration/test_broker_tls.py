@@ -14,6 +14,7 @@ from app.broker_tls import verified
 from app.domain.budget import Priority
 from app.errors import BrokerUnavailable, NangoBudgetSpent
 from app.services.budget import Budget
+from tests.waiting import PATIENCE
 
 PASSWORD = "hunter2-of-redis"
 
@@ -46,7 +47,7 @@ def listening(certificate):
                 try:
                     with context.wrap_socket(raw, server_side=True) as secured:
                         listener.handshakes.append(True)
-                        secured.settimeout(10)
+                        secured.settimeout(PATIENCE)
                         listener.heard.append(secured.recv(4096))
                 except OSError:
                     listener.handshakes.append(False)

@@ -42,9 +42,8 @@ def seconds():
 
 
 @pytest.fixture
-def open_budget(broker_url, monkeypatch):
+def open_budget(broker_url):
     """Makes budgets as several processes have them."""
-    monkeypatch.setattr("app.services.budget.TIMEOUT", PATIENCE)  # a slow Redis is none that is away
     opened = []
 
     def make(*, url=broker_url, limit=200, **options):

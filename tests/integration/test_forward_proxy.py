@@ -14,6 +14,7 @@ from app.errors import ConfigurationError, NangoUnavailable
 from app.services.nango_clients import NangoClients
 from tests.integration.sandbox_server import API_KEY, serve
 from tests.integration.test_cli import Command
+from tests.waiting import PATIENCE
 
 NANGO = "http://nango.invalid"  # a name that no resolver knows
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -72,7 +73,7 @@ def given(monkeypatch, tmp_path):
 def ask(settings):
     clients = NangoClients(settings.environments)
     try:
-        return clients.of("default", Priority.PEOPLE).list_connections(limit=1, timeout=10)
+        return clients.of("default", Priority.PEOPLE).list_connections(limit=1, timeout=PATIENCE)
     finally:
         clients.close()
 

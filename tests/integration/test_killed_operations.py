@@ -21,6 +21,7 @@ from app.services.operations.desk import Desk
 from tests.integration.dying_operation import WHO
 from tests.integration.sandbox_server import control, fetch, register
 from tests.integration.world import DANA, World, auth
+from tests.waiting import PATIENCE
 
 AGAIN = "token:again"
 
@@ -40,7 +41,7 @@ class Scene:
         url = self.world.database.engine.url.render_as_string(hide_password=False)
         nango_url, con_id = str(self.nango.base_url), show(CONNECTION, self.con)
         words = [sys.executable, "-m", "tests.integration.dying_operation", url, nango_url, con_id, operation]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.returncode == -signal.SIGKILL, done.stderr
         return self.at_nango()
 
