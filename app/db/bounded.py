@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, Final
 
-from sqlalchemy import Select
+from sqlalchemy import Column, Select
 from sqlalchemy.orm import Session
 
 BYTES: Final = 4 * 1024 * 1024  # of one read: the largest body that is taken by default
@@ -20,3 +20,10 @@ def rows(session: Session, statement: Select[Any], *, size: Callable[[Any], int]
             left -= size(row)
             if left <= 0:
                 return
+
+
+def reader(session: Session, column: Column[Any]) -> Callable[[str | None], Any]:
+    """What makes a column's value of its text. One that cannot be read is none, and its row is named (`types`)."""
+    read = column.type.result_processor(session.get_bind().dialect, None)
+    assert read is not None  # noqa: S101 - asked of columns whose type has one
+    return read

@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import ColumnElement, Select, Text, bindparam, cast, func, or_, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -51,10 +50,12 @@ class ChosenEvent:
 
 @dataclass(frozen=True, slots=True)
 class HistoricEvent:
-    """A judged event, and whether the route that is asked about has a job of it."""
+    """A judged event, and whether the route that is asked about has a job of it; document: None where what is stored
+    cannot be read.
+    """
 
     id: UUID
-    document: dict[str, Any]
+    document: dict[str, Any] | None
     received_at: datetime
     has_job: bool
 
@@ -134,7 +135,8 @@ def history(
     )
     order = _events.c.id.desc() if newest_first else _events.c.id
     found = bounded.rows(session, chosen.order_by(order).limit(limit), size=lambda row: len(row[1]))
-    return [HistoricEvent(one, msgspec.json.decode(text), at, has_job) for one, text, at, has_job in found]
+    read = bounded.reader(session, _events.c.document)
+    return [HistoricEvent(one, read(text), at, has_job) for one, text, at, has_job in found]
 
 
 def documents(session: Session, ids: Collection[UUID], *, newest_first: bool) -> dict[UUID, str]:

@@ -7,7 +7,6 @@ from functools import cache, partial
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Select, Table, Text, bindparam, cast, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
@@ -182,10 +181,10 @@ def typed(session: Session, ids: Collection[UUID]) -> dict[UUID, TypedEvent]:
 
 @dataclass(frozen=True, slots=True)
 class JudgedEvent:
-    """An event as it was judged."""
+    """An event as it was judged; document: None where what is stored cannot be read."""
 
     id: UUID
-    document: dict[str, Any]
+    document: dict[str, Any] | None
     received_at: datetime
 
 
@@ -198,7 +197,8 @@ def judged(session: Session, *, since: UUID, before: UUID | None, limit: int) ->
     if before is not None:
         chosen = chosen.where(_events.c.id < before)
     found = bounded.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), size=lambda row: len(row[1]))
-    return [JudgedEvent(event_id, msgspec.json.decode(text), at) for event_id, text, at in found]
+    read = bounded.reader(session, _events.c.document)
+    return [JudgedEvent(event_id, read(text), at) for event_id, text, at in found]
 
 
 def replace_bodies(session: Session, bodies: Mapping[UUID, bytes]) -> None:

@@ -40,7 +40,7 @@ _UNTOLD: Final = (TOLD_BEFORE, KNOWN_BEFORE)
 @dataclass(slots=True)
 class Found:
     """What was found so far. `complete`: all events of the time were looked at. `after`: the last one looked at.
-    undecided: those that it would have taken too much work to judge.
+    undecided: those that it would have taken too much work to judge, or whose document cannot be read.
     """
 
     looked_at: int = 0
@@ -55,6 +55,9 @@ class Found:
     def note(self, event: HistoricEvent, route: Route) -> None:
         self.looked_at += 1
         self.after = event.id
+        if event.document is None:
+            self.undecided += 1
+            return
         try:
             matched = route.taken(event.document) is not None
         except TooMuchWork:
@@ -197,10 +200,10 @@ class _Filler:
 
 
 def _conditions(route: Route, text: str) -> tuple[Condition, ...] | None:
-    """By what the route takes a document; None where it does not, or it would take too much work to say."""
+    """By what the route takes a document; None where it does not, or that cannot be said."""
     try:
         return route.taken(msgspec.json.decode(text)) if text else None
-    except TooMuchWork:
+    except (TooMuchWork, msgspec.DecodeError, RecursionError):
         return None
 
 

@@ -60,8 +60,9 @@ class Trial:
     """What a pattern would have matched among the events that were looked at, newest first.
 
     With a route to compare with, a match is `gained` or `unchanged`, and `lost` are those the route alone matches.
-    undecided are those that it would have taken too much work to judge. complete: all events of the time were looked
-    at. oldest and last: when the last one looked at was received, and its id, behind which another trial can go on.
+    undecided are those that it would have taken too much work to judge, or whose document cannot be read. complete:
+    all events of the time were looked at. oldest and last: when the last one looked at was received, and its id, behind
+    which another trial can go on.
     """
 
     looked_at: int = 0
@@ -78,6 +79,9 @@ class Trial:
     def note(self, event: JudgedEvent, pattern: Pattern, against: Pattern | None) -> None:
         self.looked_at += 1
         self.oldest, self.last = event.received_at, event.id
+        if event.document is None:
+            self.undecided += 1
+            return
         fields = unfolded(event.document)
         try:
             matched = pattern.fits(fields)
@@ -221,7 +225,8 @@ def _count(one: Condition) -> int:
 
 def shown_sample(kind: str, event: JudgedEvent) -> dict[str, Any]:
     """An event of a trial: `kind` is matched, gained or lost."""
-    named = {name: shortened(event.document.get(name)) for name in ("type", "integration", "connection_id", "tags")}
+    document = event.document or {}
+    named = {name: shortened(document.get(name)) for name in ("type", "integration", "connection_id", "tags")}
     return {"sample": kind, "id": show(EVENT, event.id), **named, "received_at": event.received_at.isoformat()}
 
 

@@ -96,7 +96,7 @@ def test_an_owner_who_is_new_is_the_same_in_each_try(world):
 COSTLY = {"items": ["p"] * 6_000}
 
 
-def test_an_event_that_costs_too_much_is_kept_named_and_counted_and_the_others_go_on(world, monkeypatch):
+def test_an_event_that_costs_too_much_is_kept_noted_and_counted_and_the_others_go_on(world, monkeypatch):
     counter = ROUTES_UNDECIDED.labels("crm")
     before = counter._value.get()
     monkeypatch.setattr(routing, "MAX_STEPS", 20_000)
@@ -106,7 +106,7 @@ def test_an_event_that_costs_too_much_is_kept_named_and_counted_and_the_others_g
     costly, plain = (world.event(one.event_id) for one in receipts)
     assert (costly.state, costly.problem) == (
         EventState.PROCESSED,
-        "not decided, for it would take too much work: values",
+        "1 route(s) not decided, for it would take too much work: explain the event to see which",
     )
     assert (plain.state, plain.problem) == (EventState.PROCESSED, None)
     assert len(world.jobs("all")) == 2
@@ -126,7 +126,7 @@ def test_replaying_such_an_event_says_so_and_leaves_it_alone(world, monkeypatch)
 def late_route(world):
     world.route(**PATTERNS, late={"payload": {"items": {"id": [-1]}}})
     with world.database.read() as session:
-        route = backfilling.live_route(session, "late")
+        route = backfilling.live_route(session, team="crm", name="late")
     span = Span(world.clock.now - timedelta(days=1), world.clock.now + timedelta(days=1))
     *_, found = backfilling.look(world.database, route, span, limit=10)
     return route, found
@@ -210,3 +210,17 @@ def test_a_batch_of_large_bodies_is_several_transactions(world, monkeypatch):
     )
     world.process(*receipts)
     assert sizes == [2, 1, 1, 2]
+
+
+def test_an_event_whose_document_cannot_be_read_stops_no_look_at_history(world):
+    good, bad = (world.settle(forward({"items": [{"id": -1, "name": "x"}]}, model=str(number))) for number in (1, 2))
+    broken = "'[1]'" if not world.database.is_sqlite else "'{'"
+    with world.database.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE events SET document = {broken} WHERE id = '{bad.hex}'")
+    _, found = late_route(world)
+    assert (found.event_ids, found.undecided) == ([good], 1)
+    pattern = compile_pattern({"payload": {"items": {"id": [-1]}}})
+    *_, trial = explaining.try_on_history(
+        world.database, pattern, now=world.clock.now, since=timedelta(days=1), at_most=100
+    )
+    assert (trial.matched, trial.undecided, trial.complete) == (1, 1, True)
