@@ -49,8 +49,9 @@ def add_route(route: str, *, pattern: str, disabled: bool, as_json: bool, **fact
     """Put a route of a team in force. `routes test` tries its pattern before."""
     team, name = split_target("route", route)
     fields = {"team": team, "name": name, **facts, "pattern": pattern_text(pattern), "enabled": not disabled}
+    draft = routes.drafted(fields)
     with closing(open_current(load())) as database, database.write() as session:
-        made = shown_route(routes.add(session, fields, editor=Editor(cli_actor()), now=utc_now()))
+        made = shown_route(routes.add(session, draft, editor=Editor(cli_actor()), now=utc_now()))
     print_one(made, as_json=as_json)
 
 
@@ -107,7 +108,9 @@ def remove_route(route: str, *, yes: bool, as_json: bool) -> None:
 def _change(route: str, fields: dict[str, Any], version: int | None, *, as_json: bool) -> None:
     team, name = split_target("route", route)
     editor = Editor(cli_actor())
-    with closing(open_current(load())) as database, database.write() as session:
-        changed = routes.change(session, fields, team=team, name=name, version=version, editor=editor, now=utc_now())
-        shown = shown_route(changed)
+    with closing(open_current(load())) as database:
+        draft = routes.drafted_change(database, fields, team=team, name=name)
+        with database.write() as session:
+            changed = routes.change(session, draft, team=team, name=name, version=version, editor=editor, now=utc_now())
+            shown = shown_route(changed)
     print_one(shown, as_json=as_json)

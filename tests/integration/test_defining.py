@@ -18,6 +18,7 @@ from app.services.defining.destinations import Means
 from app.services.defining.editor import Editor
 from app.services.explaining import explain
 from app.services.route_cache import RouteCache
+from tests.growth import counting_writes
 from tests.integration.world import DANA, auth, in_threads
 
 CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked"]}
@@ -39,6 +40,10 @@ def place(world):
 def do(world, verb, *given, editor=OPERATOR, **options):
     if verb in {destinations.add, destinations.change}:
         given = (MEANS, *given)
+    if verb is routes.add:
+        given = [routes.drafted(*given)]
+    if verb is routes.change:
+        given = [routes.drafted_change(world.database, *given, team=options["team"], name=options["name"])]
     with world.database.write() as session:
         return verb(session, *given, editor=editor, now=world.clock(), **options)
 
@@ -405,3 +410,51 @@ def test_a_name_that_nothing_can_have_is_not_found(place, name):
                 do(place, verb, *given, team=team, name=one)
     with pytest.raises(NotFound):
         do(place, teams.remove, name)
+
+
+LARGE = {"type": ["x"], "tags": {f"t{number}": [{"prefix": "a"}, {"wildcard": "*b"}] for number in range(45)}}
+BEYOND = {"tags": {"plan": ["x" * 5_000]}}  # a string longer than patterns may have
+
+
+def test_a_pattern_is_compiled_before_the_write_lock(place):
+    def spent(verb, *given, **options):
+        with counting_writes() as counted:
+            do(place, verb, *given, **options)
+        return counted.steps
+
+    do(place, routes.add, {**ROUTE, "name": "first"})  # makes statements that are kept
+    do(place, routes.change, {"job": "crm.x", "pattern": LINKED}, team="crm", name="first")
+    small, large = (
+        spent(routes.add, {**ROUTE, "name": f"r{number}", "pattern": pattern})
+        for number, pattern in enumerate((CREATED, LARGE))
+    )
+    assert large < 1.3 * small
+    small, large = (spent(routes.change, {"job": "crm.b"}, team="crm", name=f"r{number}") for number in range(2))
+    assert large < 1.3 * small
+    do(place, routes.add, ROUTE)
+    small, large = (spent(routes.change, {"pattern": pattern}, **A) for pattern in (LINKED, LARGE))
+    assert large < 1.3 * small
+
+
+def test_a_pattern_beyond_a_limit_that_came_later_stays_and_no_new_one_comes(place):
+    do(place, routes.add, ROUTE)
+    with place.database.write() as session:
+        route_rows.live_route(session, **A).pattern = BEYOND
+    assert change(place, {"job": "crm.b"}).pattern == BEYOND
+    assert change(place, {"enabled": False}).pattern == BEYOND
+    assert change(place, {"enabled": True}).pattern == BEYOND
+    for verb, given in ((routes.add, {**ROUTE, "name": "b"}), (routes.change, {})):
+        with pytest.raises(InvalidFields, match="a string of 5,000 characters"):
+            do(place, verb, {**given, "pattern": BEYOND}, **({} if verb is routes.add else A))
+    event_id = place.settle(auth(tags=DANA | {"plan": "x" * 5_000}))
+    assert [one.matched for one in explain(place.database, event_id).decisions] == [True]
+    assert event_id in {job.event_id for job in place.jobs("a")}
+
+
+def test_a_change_is_checked_by_the_pattern_that_is_there_when_it_is_made(place):
+    do(place, routes.add, ROUTE)
+    draft = routes.drafted_change(place.database, {"job": "crm.b"}, **A)
+    change(place, {"pattern": LINKED})
+    with place.database.write() as session:
+        changed = routes.change(session, draft, **A, editor=OPERATOR, now=place.clock())
+    assert (changed.job, changed.pattern) == ("crm.b", LINKED)

@@ -1,19 +1,48 @@
 """Routes as people manage them: each change is a new version, so that old decisions can be given again."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.db import routes as rows
+from app.db.engine import Database
 from app.db.models import RouteVersion
 from app.db.routes import API, RouteRow
 from app.domain.definitions import wrong_job, wrong_name
-from app.domain.patterns import compile_pattern
+from app.domain.patterns import ASKED, KEPT, Limits, compile_pattern
 from app.errors import FieldFault, InvalidFields, InvalidPattern, NameTaken, NotFound
 from app.services.defining.editor import Editor, require_editable, team_in_force
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Fields of a route, with the `pattern` that it will have compiled: before the transaction that takes them.
+
+    source: the pattern as it is kept; `fault` says what is wrong with it.
+    """
+
+    fields: Mapping[str, Any]
+    pattern: str | Mapping[str, Any] | None = None
+    source: Mapping[str, Any] | None = None
+    fault: FieldFault | None = None
+
+
+def drafted(fields: Mapping[str, Any]) -> Draft:
+    """The fields of a new route; the pattern as JSON text or read already."""
+    return _drafted(fields, fields["pattern"], ASKED)
+
+
+def drafted_change(database: Database, fields: Mapping[str, Any], *, team: str, name: str) -> Draft:
+    """The fields that a route is to have instead of its own. A pattern that stays keeps no limit that came later."""
+    if "pattern" in fields:
+        return drafted(fields)
+    with database.read() as session:
+        live = None if wrong_name(team) or wrong_name(name) else rows.live_route(session, team=team, name=name)
+    return Draft(fields) if live is None else _drafted(fields, live.pattern, KEPT)
 
 
 def get(session: Session, *, team: str, name: str, editor: Editor) -> RouteVersion:
@@ -29,13 +58,13 @@ def history(session: Session, *, team: str, name: str, editor: Editor) -> list[R
     return found
 
 
-def add(session: Session, fields: Mapping[str, Any], *, editor: Editor, now: datetime) -> RouteVersion:
-    """Put a route in force, of the members of RouteRow; the pattern as JSON text or read already.
+def add(session: Session, draft: Draft, *, editor: Editor, now: datetime) -> RouteVersion:
+    """Put a route in force, of the members of RouteRow.
 
     Its name is its team's own, and one that was there before goes on counting. Raises InvalidFields, NameTaken.
     """
     rows.lock_definitions(session)
-    route = _checked(session, fields, editor)
+    route = _checked(session, draft.fields, draft, editor)
     if rows.live_route(session, team=route.team, name=route.name) is not None:
         raise NameTaken("route", "/".join(route.key))
     return _begin(session, route, "added", {}, editor=editor, now=now)
@@ -43,7 +72,7 @@ def add(session: Session, fields: Mapping[str, Any], *, editor: Editor, now: dat
 
 def change(
     session: Session,
-    fields: Mapping[str, Any],
+    draft: Draft,
     *,
     team: str,
     name: str,
@@ -58,11 +87,13 @@ def change(
     """
     rows.lock_definitions(session)
     live = _editable(session, team=team, name=name, version=version, editor=editor)
-    was = asdict(rows.asked(live))
+    fields, was = draft.fields, _members(rows.asked(live))
+    if "pattern" not in fields and draft.pattern != live.pattern:
+        draft = _drafted(fields, live.pattern, KEPT)  # it changed since it was read: so rarely that it is done here
     # What cannot be used any more can still be taken out of use.
     off = fields.keys() == {"enabled"} and not fields["enabled"]
-    after = RouteRow(**{**was, **fields}) if off else _checked(session, {**was, **fields}, editor)
-    will = asdict(after)
+    after = RouteRow(**{**was, **fields}) if off else _checked(session, {**was, **fields}, draft, editor)
+    will = _members(after)
     changed = sorted(field for field in will if was[field] != will[field])
     if not changed:
         return live
@@ -118,16 +149,24 @@ def _begin(
     return made
 
 
-def _checked(session: Session, fields: Mapping[str, Any], editor: Editor) -> RouteRow:
+def _members(route: RouteRow) -> dict[str, Any]:
+    """As they are: `asdict` would copy the whole pattern."""
+    return {one.name: getattr(route, one.name) for one in dataclass_fields(route)}
+
+
+def _drafted(fields: Mapping[str, Any], pattern: str | Mapping[str, Any], limits: Limits) -> Draft:
+    try:
+        return Draft(fields, pattern, compile_pattern(pattern, limits).source)
+    except InvalidPattern as refused:
+        place = f"pattern.{refused.path}" if refused.path else "pattern"
+        return Draft(fields, pattern, fault=FieldFault(place, "invalid_pattern", refused.reason))
+
+
+def _checked(session: Session, fields: Mapping[str, Any], draft: Draft, editor: Editor) -> RouteRow:
     """The route with its pattern as it is kept. Raises InvalidFields with all that is wrong."""
     wrong = (("name", wrong_name(fields["name"])), ("job", wrong_job(fields["job"])))
     faults = [FieldFault(field, "invalid", reason) for field, reason in wrong if reason]
-    pattern: dict[str, Any] = {}
-    try:
-        pattern = compile_pattern(fields["pattern"]).source
-    except InvalidPattern as refused:
-        place = f"pattern.{refused.path}" if refused.path else "pattern"
-        faults.append(FieldFault(place, "invalid_pattern", refused.reason))
+    faults += [draft.fault] if draft.fault else []
     team, destination = fields["team"], fields["destination"]
     if not editor.may_see(team):
         faults.append(FieldFault("team", "foreign", f"this token defines routes of the team {editor.team} only"))
@@ -137,4 +176,4 @@ def _checked(session: Session, fields: Mapping[str, Any], editor: Editor) -> Rou
         faults.append(FieldFault("destination", "unknown", f"names none of the team {team}: add it first"))
     if faults:
         raise InvalidFields(faults)
-    return RouteRow(**{**fields, "pattern": pattern})
+    return RouteRow(**{**fields, "pattern": dict(draft.source or {})})

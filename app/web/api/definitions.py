@@ -78,9 +78,9 @@ def list_routes(call: Call, query: RouteQuery) -> Page[RouteRow]:
 @endpoint("POST /routes", scope=Scope.OPERATOR, teams=True, status=201)
 def add_route(call: Call, body: NewRoute) -> RouteRow:
     """Put a route in force. Workers route by it from their next batch on."""
-    fields = {**structs.asdict(body), "team": team_of(call, body.team)}
+    draft = routes.drafted({**structs.asdict(body), "team": team_of(call, body.team)})
     with call.context.database.write() as session:
-        made = routes.add(session, fields, editor=editor_of(call), now=call.context.clock())
+        made = routes.add(session, draft, editor=editor_of(call), now=call.context.clock())
         return record(shown_route(made), RouteRow)
 
 
@@ -140,10 +140,11 @@ def team_of(call: Call, given: str | Any) -> str:
 
 
 def _change_route(call: Call, team: str, name: str, query: EditQuery, fields: Mapping[str, Any]) -> RouteRow:
+    draft = routes.drafted_change(call.context.database, fields, team=team, name=name)
     with call.context.database.write() as session:
         changed = routes.change(
             session,
-            fields,
+            draft,
             team=team,
             name=name,
             version=query.version,
