@@ -138,7 +138,9 @@ class Broker:
             )
         if scheme == "amqps":
             context = {"check_hostname": True, "cafile": trusted["ca_certs"], "cadata": trusted["ca_data"]}
-            broker.app.conf.broker_use_ssl = {"context": context, "server_hostname": None}  # None: the URL's host
+            # None: the URL's host. A handshake while wrapping would come before py-amqp sets the socket's time-out.
+            how = {"server_hostname": None, "do_handshake_on_connect": False}
+            broker.app.conf.broker_use_ssl = {"context": context, **how}
         return broker
 
     def send(self, messages: Sequence[Message]) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from app.broker import EVENTS_QUEUE, IO_QUEUE, PROCESS_EVENTS, QUEUE_OF, SWEEP, 
 from app.deadlines import VISIBILITY_TIMEOUT
 from app.errors import BrokerUnavailable
 from tests.ports import free_port
+from tests.proxy import proxied
 from tests.servers import ValkeyServer
 
 
@@ -133,3 +135,15 @@ def test_what_was_measured_to_keep_messages_whole_is_set() -> None:
     assert {route["queue"] for route in app.conf.task_routes.values()} == {EVENTS_QUEUE, IO_QUEUE}
     assert QUEUE_OF[PROCESS_EVENTS] == EVENTS_QUEUE
     app.close()
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp", "amqps"])
+def test_a_broker_that_takes_connections_and_says_nothing_is_away(scheme: str) -> None:
+    with proxied(free_port()) as silent:
+        silent.stop_passing()
+        broker = Broker.of_team("team", f"{scheme}://127.0.0.1:{silent.port}/0")
+        with closing(broker):
+            for act in (broker.ping, lambda: broker.send([Message("q", "t", "i", {})])):
+                with pytest.raises(BrokerUnavailable):
+                    act()
+        assert silent.connections()
