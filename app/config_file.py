@@ -65,6 +65,7 @@ class EnvironmentEntry(_Strict):
     account_key_env: str | None = None
     account_key_file: Path | None = None
     nango_id: Annotated[str, StringConstraints(pattern=UUID_PATTERN)] | None = None
+    both_urls: bool = False
 
     @model_validator(mode="after")
     def _one_source_each(self) -> "EnvironmentEntry":

@@ -135,6 +135,9 @@ def _environments(
                 )
             )
         found["default"] = _plain_environment(settings, problems)
+    elif settings.nango_both_urls:
+        what = "is for the environment of the other WAYLINK_NANGO_* variables, and none is set: write it into the file"
+        problems.append(Problem("WAYLINK_NANGO_BOTH_URLS", what, "both_urls = true in [environments.default]"))
     elif not found:
         sandbox = _sandbox_environment(settings.data_dir / SANDBOX_FILE)
         if sandbox is not None:
@@ -176,6 +179,7 @@ def _plain_environment(settings: Settings, problems: list[Problem]) -> Environme
         api_key=settings.nango_api_key,
         account_key=settings.nango_account_key,
         nango_id=settings.nango_environment_id,
+        both_urls=settings.nango_both_urls,
     )
 
 
@@ -210,6 +214,7 @@ def _environment_of_file(
             f"{where}.account_key", entry.account_key_env, entry.account_key_file, environ, problems
         ),
         nango_id=entry.nango_id,
+        both_urls=entry.both_urls,
     )
 
 

@@ -111,6 +111,7 @@ class Environment:
     account_key: SecretStr | None = None  # of the account; shows the environment's own settings
     nango_id: str | None = None  # the environment's UUID at Nango
     proxy: SecretStr | None = None  # the forward proxy for calls to Nango; its URL may have a password
+    both_urls: bool = False  # Nango's primary and secondary URL both lead here: each webhook comes twice
 
     @property
     def has_api(self) -> bool:

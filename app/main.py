@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> Waylink:
     broker = Broker.at("internal", settings.broker)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     store = GroupCommit(writers_for(database, window, utc_now), Announcer(broker))
-    record = IngestRecord(database, settings.environments, utc_now)
+    record = IngestRecord(database, settings.environments, utc_now, store)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, broker)
     health = Health(database, broker, api.door, lambda: store.storing, open_metrics=settings.open_metrics)

@@ -114,6 +114,12 @@ class Settings(BaseSettings):
         "the webhook URL at Nango.",
         examples=["https://waylink.example"],
     )
+    nango_both_urls: bool = Field(
+        False,
+        description="Both webhook URLs of Nango's environment settings lead here, for the environment `default`: "
+        "identical bytes are one event, whatever their type.",
+        examples=["true"],
+    )
     allowed_hosts: str = Field(
         "",
         description="Host names the API is served under, comma separated, beside loopback and WAYLINK_HOST. "

@@ -74,6 +74,9 @@ CONNECTIONS_CLOSED = Counter("waylink_connections_closed_total", "Connections th
 UNREADABLE_VALUES = Counter(
     "waylink_unreadable_values_total", "Values of the database that could not be read, by column.", ["column"]
 )
+ANSWERS_LOST = Counter(
+    "waylink_answers_lost_total", "Webhooks whose answer was not written whole, or not 202: Nango sends them again."
+)
 HINTS_LOST = Counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
 
 

@@ -39,6 +39,8 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "nango_id": "UUID of the environment at Nango, which goes with the account API key.",
             "payloads": "What is kept of the provider's webhooks that Nango forwards: `full`, `redacted` or `none` "
             "([what that means](webhooks.md#what-is-kept-of-forwarded-webhooks)).",
+            "both_urls": "`true`: both webhook URLs of Nango's environment settings lead to this environment "
+            "([what that means](webhooks.md#duplicates)).",
         },
     ),
     (

@@ -29,7 +29,7 @@ from app.db.driver import BoundedConnection
 
 LOOK_SECONDS: Final = 0.5
 
-UUIDS, TEXTS, BYTES, TIMES, COUNTS = 2950, 25, 17, 1184, 23  # PostgreSQL's numbers of the types, for arrays of them
+UUIDS, TEXTS, BYTES, TIMES = 2950, 25, 17, 1184  # PostgreSQL's numbers of the types, for arrays of them
 _BINARY: Final = 1
 _HEAD: Final = struct.Struct("!iiIii")  # dimensions, whether there are nulls, type, length, first index
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.db import bounded, bulk
-from app.db.models import Attempt, Base, Connection, Decision, Delivery, Event, Job, Link, User
+from app.db.models import Attempt, Base, Connection, Decision, Delivery, Event, Job, Link, Repeat, User
 from app.db.types import StoredJson
 from app.domain.erasing import SHORTEST_WORD, Identity
 
@@ -34,7 +34,7 @@ STEP: Final = 1000  # rows that one statement looks through
 # Configuration, and what is other people's own: an operator's words, and users who are not meant.
 ELSEWHERE: Final = frozenset(
     {"users", "organizations", "teams", "destinations", "routes", "route_set", "api_tokens", "leases", "deliveries",
-     "signing_key_uses", "alembic_version"}
+     "repeats", "web_processes", "lost_answers", "signing_key_uses", "alembic_version"}
 )  # fmt: skip
 
 _OWNED: Final = {"connections": "id", "events": "connection_ref"}  # by which column a connection's rows are found
@@ -158,8 +158,9 @@ def forget_answers(session: Session, events: Collection[UUID]) -> None:
 def end_windows(session: Session, events: Collection[UUID]) -> None:
     """A repeated delivery of these is a new event: they have no body any more that could be looked at again."""
     if events:
-        table = bulk.table(Delivery)
-        session.execute(delete(table).where(bulk.among(bulk.dialect(session), table.c.event_id)), bulk.keys(events))
+        for table in (bulk.table(Delivery), bulk.table(Repeat)):
+            ended = delete(table).where(bulk.among(bulk.dialect(session), table.c.event_id))
+            session.execute(ended, bulk.keys(events))
 
 
 def shares_email(session: Session, user_id: UUID, email: str) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     Text,
@@ -66,6 +67,43 @@ class Delivery(Base):
     fingerprint: Mapped[bytes] = mapped_column(primary_key=True)
     event_id: Mapped[UUID]
     first_at: Mapped[datetime] = mapped_column(index=True)
+    taken_by: Mapped[UUID | None]  # the web process that took the first delivery; None: one of an earlier release
+
+
+class Repeat(Base):
+    """A delivery of bytes that came before within their window. A worker decides whether it is a duplicate.
+
+    Those of one event are numbered in the order of their commits. The last decided one is kept, since the next one is
+    judged by the end of its answer.
+    """
+
+    __tablename__ = "repeats"
+    __table_args__ = (Index("ix_repeats_event_id", "event_id", "number"),)
+
+    number: Mapped[int] = mapped_column(BigInt.with_variant(Integer(), "sqlite"), primary_key=True)
+    id: Mapped[UUID] = mapped_column(unique=True)  # that of the further event, if it is one
+    event_id: Mapped[UUID] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))  # the first of these bytes
+    first_by: Mapped[UUID]  # the web process that took the first of these bytes
+    taken_by: Mapped[UUID]  # the web process that took this one
+    received_at: Mapped[datetime]
+    belongs_to: Mapped[UUID | None]  # once decided: the event that it makes, or that it is a duplicate of
+
+
+class WebProcess(Base):
+    """How far a web process has reported on its answers: all before an id were whole, except for the lost ones."""
+
+    __tablename__ = "web_processes"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    settled_before: Mapped[UUID]  # the end of its answer is known for every delivery that it took before this id
+
+
+class LostAnswer(Base):
+    """A delivery whose answer was not written whole to its connection: Nango is expected to send it again."""
+
+    __tablename__ = "lost_answers"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
 
 
 class Event(Base):

@@ -10,7 +10,8 @@ nothing.
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from operator import attrgetter
@@ -22,19 +23,43 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.db.at_once import BYTES, COUNTS, TEXTS, TIMES, UUIDS, LoopConnection, Statement, array, moment
+from app.db.at_once import BYTES, TEXTS, TIMES, UUIDS, LoopConnection, Statement, array, moment
 from app.domain.states import EventState, Origin
 
 Key = tuple[str, bytes]  # environment, fingerprint
 
 
+NO_PROCESS: Final = UUID(int=0)  # instead of a web process that nothing is known of
+
+
 class NewDelivery(NamedTuple):
-    """A verified request, ready to be stored. `event_id` is used if it turns out to be a new event."""
+    """A verified request, ready to be stored. `event_id` is its own, and the event's if it turns out to be a new one.
+
+    taken_by: the web process.
+    """
 
     event_id: UUID
     environment: str
     fingerprint: bytes
     body: bytes
+    received_at: datetime
+    taken_by: UUID = NO_PROCESS
+
+
+class Known(NamedTuple):
+    """The event of a key whose window is open, and the web process that took its first delivery."""
+
+    event_id: UUID
+    taken_by: UUID
+
+
+class Repeated(NamedTuple):
+    """A delivery of bytes that came before: its own id, that of the event, and the web processes that took the two."""
+
+    event_id: UUID
+    id: UUID
+    first_by: UUID
+    taken_by: UUID
     received_at: datetime
 
 
@@ -53,12 +78,13 @@ WITH input AS (
   SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[], $5::bytea[])
   AS input (id, environment, fingerprint, received_at, body)
 ), seen AS (
-  INSERT INTO deliveries (environment, fingerprint, event_id, first_at)
-  SELECT environment, fingerprint, id, received_at FROM input
+  INSERT INTO deliveries (environment, fingerprint, event_id, first_at, taken_by)
+  SELECT environment, fingerprint, id, received_at, $7::uuid FROM input
   ON CONFLICT (environment, fingerprint) DO UPDATE SET
     event_id = CASE WHEN deliveries.first_at > $6::timestamptz THEN deliveries.event_id ELSE excluded.event_id END,
-    first_at = CASE WHEN deliveries.first_at > $6::timestamptz THEN deliveries.first_at ELSE excluded.first_at END
-  RETURNING environment, fingerprint, event_id
+    first_at = CASE WHEN deliveries.first_at > $6::timestamptz THEN deliveries.first_at ELSE excluded.first_at END,
+    taken_by = CASE WHEN deliveries.first_at > $6::timestamptz THEN deliveries.taken_by ELSE excluded.taken_by END
+  RETURNING environment, fingerprint, event_id, taken_by
 ), stored AS (
   INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body,
                       origin, state, duplicates, attempts, looks)
@@ -66,28 +92,36 @@ WITH input AS (
   FROM input JOIN seen ON seen.event_id = input.id
   ON CONFLICT (id) DO NOTHING
 )
-SELECT seen.environment, seen.fingerprint, event_id
+SELECT seen.environment, seen.fingerprint, event_id, coalesce(taken_by, '{NO_PROCESS}')
 FROM seen LEFT JOIN input ON input.id = event_id WHERE input.id IS NULL
 """  # noqa: S608 - nothing but constants of ours is put in
 _POSTGRESQL_REPEAT: Final = f"""
 WITH input AS (
-  SELECT * FROM unnest($1::uuid[], $2::int[]) AS input (id, times)
+  SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[]) WITH ORDINALITY
+  AS input (event_id, id, first_by, taken_by, received_at, place)
+), counted AS (
+  SELECT event_id, count(*) AS times FROM input GROUP BY event_id
 ), locked AS (
-  SELECT events.id, input.times FROM events JOIN input ON events.id = input.id ORDER BY events.id FOR UPDATE OF events
+  SELECT events.id, times FROM events JOIN counted ON events.id = event_id ORDER BY events.id FOR UPDATE OF events
+), again AS (
+  UPDATE events SET duplicates = duplicates + times, last_seen_at = $6::timestamptz,
+    next_at = CASE WHEN {_SETTLED} THEN $6::timestamptz ELSE next_at END, {_SEEN_AGAIN}
+  FROM locked WHERE events.id = locked.id RETURNING events.id
 )
-UPDATE events SET duplicates = duplicates + times, last_seen_at = $3::timestamptz,
-  next_at = CASE WHEN {_SETTLED} THEN $3::timestamptz ELSE next_at END, {_SEEN_AGAIN}
-FROM locked WHERE events.id = locked.id
+INSERT INTO repeats (event_id, id, first_by, taken_by, received_at)
+SELECT event_id, input.id, first_by, taken_by, received_at FROM input JOIN again ON again.id = event_id ORDER BY place
+ON CONFLICT (id) DO NOTHING
 """  # noqa: S608 - nothing but constants of ours is put in
 
 _SQLITE_KNOWN: Final = """
 WITH input (environment, fingerprint) AS (VALUES {rows})
-SELECT environment, fingerprint, event_id FROM input JOIN deliveries USING (environment, fingerprint)
+SELECT environment, fingerprint, event_id, taken_by FROM input JOIN deliveries USING (environment, fingerprint)
 WHERE first_at > ?
 """
 _SQLITE_SEEN: Final = """
-INSERT INTO deliveries (environment, fingerprint, event_id, first_at) VALUES {rows}
-ON CONFLICT (environment, fingerprint) DO UPDATE SET event_id = excluded.event_id, first_at = excluded.first_at
+INSERT INTO deliveries (environment, fingerprint, event_id, first_at, taken_by) VALUES {rows}
+ON CONFLICT (environment, fingerprint)
+DO UPDATE SET event_id = excluded.event_id, first_at = excluded.first_at, taken_by = excluded.taken_by
 """
 _SQLITE_STORED: Final = """
 INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body,
@@ -99,6 +133,9 @@ UPDATE events SET duplicates = duplicates + ?1, last_seen_at = ?2,
   next_at = CASE WHEN {_SETTLED} THEN ?2 ELSE next_at END, {_SEEN_AGAIN}
 WHERE id = ?3
 """  # noqa: S608 - nothing but constants of ours is put in
+_SQLITE_REPEATED: Final = """
+INSERT INTO repeats (event_id, id, first_by, taken_by, received_at) VALUES (?,?,?,?,?) ON CONFLICT (id) DO NOTHING
+"""
 
 
 # A real write and commit that changes nothing: a server that is read-only, a full disk or a lock refuses it.
@@ -114,9 +151,12 @@ class PostgresStore:
         self._repeat = Statement(connection, b"waylink_repeat", _POSTGRESQL_REPEAT.encode())
         self._probe = Statement(connection, b"waylink_probe", PROBE.encode())
 
-    async def store(self, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, UUID]:
-        """Answers the events that were there before, for those whose window is still open. Raises psycopg.Error."""
-        ids, environments, fingerprints, bodies, times = zip(*sorted(deliveries, key=_sorted_key), strict=True)
+    async def store(self, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, Known]:
+        """Answers the events that were there before, for those whose window is still open. Raises psycopg.Error.
+
+        All deliveries were taken by one process.
+        """
+        ids, environments, fingerprints, bodies, times, takers = zip(*sorted(deliveries, key=_sorted_key), strict=True)
         answer = await self._store.run(
             array(UUIDS, [one.bytes for one in ids]),
             array(TEXTS, [one.encode() for one in environments]),
@@ -124,29 +164,35 @@ class PostgresStore:
             array(TIMES, [moment(one) for one in times]),
             array(BYTES, bodies),
             moment(cutoff),
+            takers[0].bytes,
         )
-        return {(environment.decode(), fingerprint): UUID(bytes=found) for environment, fingerprint, found in answer}
+        return {
+            (environment.decode(), fingerprint): Known(UUID(bytes=found), UUID(bytes=taken_by))
+            for environment, fingerprint, found, taken_by in answer
+        }
 
-    async def repeat(self, times: Mapping[UUID, int], *, now: datetime) -> None:
-        """Note repeated deliveries of these events."""
-        ids, counts = array(UUIDS, [one.bytes for one in times]), [count.to_bytes(4) for count in times.values()]
-        await self._repeat.run(ids, array(COUNTS, counts), moment(now))
+    async def repeat(self, repeated: Sequence[Repeated], *, now: datetime) -> None:
+        """Note repeated deliveries, in their order."""
+        event_ids, ids, firsts, takers, times = zip(*repeated, strict=True)
+        ours = [array(UUIDS, [one.bytes for one in column]) for column in (event_ids, ids, firsts, takers)]
+        await self._repeat.run(*ours, array(TIMES, [moment(one) for one in times]), moment(now))
 
     async def probe(self) -> None:
         """Commit a write that changes nothing. Raises psycopg.Error."""
         await self._probe.run()
 
 
-def store(session: Session, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, UUID]:
+def store(session: Session, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, Known]:
     """The same on SQLite, in the session's transaction."""
     return _store_sqlite(_cursor(session.connection()), sorted(deliveries, key=_sorted_key), cutoff)
 
 
-def repeat(session: Session, times: Mapping[UUID, int], *, now: datetime) -> None:
-    """Note repeated deliveries of these events, on SQLite."""
-    _cursor(session.connection()).executemany(
-        _SQLITE_REPEAT, [(count, _text(now), event_id.hex) for event_id, count in times.items()]
-    )
+def repeat(session: Session, repeated: Sequence[Repeated], *, now: datetime) -> None:
+    """Note repeated deliveries, in their order, on SQLite."""
+    cursor, times = _cursor(session.connection()), Counter(one.event_id for one in repeated)
+    cursor.executemany(_SQLITE_REPEAT, [(count, _text(now), event_id.hex) for event_id, count in times.items()])
+    rows = [(*(column.hex for column in one[:4]), _text(one.received_at)) for one in repeated]
+    cursor.executemany(_SQLITE_REPEATED, rows)
 
 
 def is_away(failed: Exception) -> bool:
@@ -188,7 +234,7 @@ def _cursor(connection: Connection) -> Any:
     return connection.connection.cursor()
 
 
-def _store_sqlite(cursor: Any, rows: Sequence[NewDelivery], cutoff: datetime) -> dict[Key, UUID]:
+def _store_sqlite(cursor: Any, rows: Sequence[NewDelivery], cutoff: datetime) -> dict[Key, Known]:
     """Three statements under the write lock, however many rows: what is known, the windows, the events.
 
     Python's lock is handed over and taken back at every step of the driver, and the event loop wants it too.
@@ -196,21 +242,25 @@ def _store_sqlite(cursor: Any, rows: Sequence[NewDelivery], cutoff: datetime) ->
     rows = _filled_up(rows)
     pairs = chain.from_iterable((one.environment, one.fingerprint) for one in rows)
     cursor.execute(_statement(_SQLITE_KNOWN, "(?,?)", len(rows)), [*pairs, _text(cutoff)])
-    known = {(environment, fingerprint): UUID(found) for environment, fingerprint, found in cursor}
+    known = {
+        (environment, fingerprint): Known(UUID(found), UUID(taken_by) if taken_by else NO_PROCESS)
+        for environment, fingerprint, found, taken_by in cursor
+    }
     fresh = _filled_up([one for one in rows if (one.environment, one.fingerprint) not in known])
     if fresh:
+        taken_by = fresh[0].taken_by.hex
         windows = chain.from_iterable(
-            (one.environment, one.fingerprint, one.event_id.hex, _text(one.received_at)) for one in fresh
+            (one.environment, one.fingerprint, one.event_id.hex, _text(one.received_at), taken_by) for one in fresh
         )
-        cursor.execute(_statement(_SQLITE_SEEN, "(?,?,?,?)", len(fresh)), list(windows))
+        cursor.execute(_statement(_SQLITE_SEEN, "(?,?,?,?,?)", len(fresh)), list(windows))
         events = chain.from_iterable(
             (one.event_id.hex, one.environment, at := _text(one.received_at), at, at, one.body) for one in fresh
         )
         cursor.execute(_statement(_SQLITE_STORED, f"(?,?,?,?,?,?,{_NEW_EVENT})", len(fresh)), list(events))
     return {
-        (one.environment, one.fingerprint): event_id
+        (one.environment, one.fingerprint): found
         for one in rows
-        if (event_id := known.get((one.environment, one.fingerprint))) and event_id != one.event_id
+        if (found := known.get((one.environment, one.fingerprint))) and found.event_id != one.event_id
     }
 
 

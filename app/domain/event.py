@@ -83,6 +83,7 @@ class Notice:
     error: EventError | None = None
     payload: object = None
     problem: str | None = field(default=None)  # why the body was not understood, for nango.unhandled
+    is_auth: bool = False  # its type is `auth`, understood or not
 
     @property
     def key(self) -> tuple[str, str] | None:
@@ -123,9 +124,9 @@ def _read_auth(body: Mapping[str, object]) -> Notice:
     operation, success = body.get("operation"), body.get("success")
     integration, connection_id = name_in(body.get("providerConfigKey")), name_in(body.get("connectionId"))
     if body.get("from") != "nango" or integration is None or connection_id is None:
-        return unhandled("shaped like an auth event, but its envelope is not Nango's")
+        return unhandled("shaped like an auth event, but its envelope is not Nango's", is_auth=True)
     if not isinstance(operation, str) or not isinstance(success, bool) or (operation, success) not in _AUTH_TYPES:
-        return unhandled("an auth event of no known operation")
+        return unhandled("an auth event of no known operation", is_auth=True)
     return Notice(
         type=_AUTH_TYPES[operation, success],
         connection_id=connection_id,
@@ -138,6 +139,7 @@ def _read_auth(body: Mapping[str, object]) -> Notice:
         tags=_tags(body.get("tags")),
         end_user=_end_user(body.get("endUser")),
         error=None if success else _error(body.get("error")),
+        is_auth=True,
     )
 
 
@@ -160,9 +162,9 @@ def _read_other(kind: EventType, body: Mapping[str, object]) -> Notice:
     )
 
 
-def unhandled(problem: str) -> Notice:
+def unhandled(problem: str, *, is_auth: bool = False) -> Notice:
     """A body that nobody can act on; it is stored and shown all the same."""
-    return Notice(type=EventType.NANGO_UNHANDLED, problem=problem)
+    return Notice(type=EventType.NANGO_UNHANDLED, problem=problem, is_auth=is_auth)
 
 
 def name_in(value: object) -> str | None:

@@ -45,6 +45,7 @@ from app.services.links import Links
 from app.services.matching import Matches
 from app.services.owning import Owning
 from app.services.policy import Policy
+from app.services.repeating import Repeating
 from app.services.superseding import Superseding
 
 
@@ -88,6 +89,7 @@ class Batch:
         ours = _still_ours(session, judged)
         self._connections = connection_rows.lock(session, {one.key for one in judged if one.key})
         self._before = {one.id: connection_rows.values(one) for one in self._connections.values()}
+        self._repeating = Repeating(session, policy, [(event, one.notice) for event, one in ours], now=now)
         self._edits = own_events.edits_before(session, self._retagging(ours))
         settled = [(event, one, self._settle(event, one)) for event, one in ours]
         linking = [one for _, one, verdict in settled if _will_link(one, verdict)]
@@ -133,7 +135,8 @@ class Batch:
                 outcome = self._give_up(item, verdict)
             case Accept():
                 outcome = self._accept(item, verdict)
-        self._changes.append({**described, **outcome})
+        repeated = self._repeating.changes(item.event, settled=not isinstance(verdict, LookAgain))
+        self._changes.append({**described, **outcome, **repeated})
 
     def _connection(self, judged: Judged) -> ConnectionRow | None:
         return self._connections.get(judged.key) if judged.key else None
@@ -267,6 +270,7 @@ class Batch:
         bulk.update(self._session, Event, self._changes)
         bodies = {item.event.id: item.judged.scrubbed_body for item in self._items if item.judged.scrubbed_body}
         event_rows.replace_bodies(self._session, bodies)
+        self._repeating.write()
         for (environment, *_), event in self._found.items():
             own_events.store(self._session, [event], environment=environment, origin=Origin.SYSTEM, now=self._now)
         self._judge.write(self._session)

@@ -1,6 +1,5 @@
 """Store verified deliveries, each once."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -9,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import storing
-from app.db.storing import Key, NewDelivery, PostgresStore
+from app.db.storing import Key, Known, NewDelivery, PostgresStore, Repeated
 
 
 class Receipt(NamedTuple):
@@ -24,8 +23,8 @@ def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timede
     first = _first_of_each(deliveries)
     known = storing.store(session, list(first.values()), cutoff=now - window)
     receipts = _receipts(deliveries, first, known)
-    if repeats := _repeats(receipts):
-        storing.repeat(session, repeats, now=now)
+    if repeated := _repeated(deliveries, receipts, known):
+        storing.repeat(session, repeated, now=now)
     return receipts
 
 
@@ -40,8 +39,8 @@ async def store_at_once(
     first = _first_of_each(deliveries)
     known = await database.store(list(first.values()), cutoff=now - window)
     receipts = _receipts(deliveries, first, known)
-    if repeats := _repeats(receipts):
-        await database.repeat(repeats, now=now)
+    if repeated := _repeated(deliveries, receipts, known):
+        await database.repeat(repeated, now=now)
     return receipts
 
 
@@ -54,11 +53,11 @@ def _first_of_each(deliveries: Sequence[NewDelivery]) -> dict[Key, NewDelivery]:
 
 
 def _receipts(
-    deliveries: Sequence[NewDelivery], first: Mapping[Key, NewDelivery], known: Mapping[Key, UUID]
+    deliveries: Sequence[NewDelivery], first: Mapping[Key, NewDelivery], known: Mapping[Key, Known]
 ) -> list[Receipt]:
     if not known and len(first) == len(deliveries):
         return [Receipt(one.event_id, False) for one in deliveries]
-    stored = {key: known.get(key, one.event_id) for key, one in first.items()}
+    stored = {key: known[key].event_id if key in known else one.event_id for key, one in first.items()}
     receipts = []
     for one in deliveries:
         event_id = stored[one.environment, one.fingerprint]
@@ -66,5 +65,18 @@ def _receipts(
     return receipts
 
 
-def _repeats(receipts: Sequence[Receipt]) -> Counter[UUID]:
-    return Counter(receipt.event_id for receipt in receipts if receipt.duplicate)
+def _repeated(
+    deliveries: Sequence[NewDelivery], receipts: Sequence[Receipt], known: Mapping[Key, Known]
+) -> list[Repeated]:
+    """Those that came before, in order. Of each a worker decides whether it is an event of its own."""
+    return [
+        Repeated(receipt.event_id, one.event_id, _first_by(one, known), one.taken_by, one.received_at)
+        for one, receipt in zip(deliveries, receipts, strict=True)
+        if receipt.duplicate
+    ]
+
+
+def _first_by(one: NewDelivery, known: Mapping[Key, Known]) -> UUID:
+    """Who took the first of its bytes. Where that is none that is known, it came in the same batch."""
+    first = known.get((one.environment, one.fingerprint))
+    return first.taken_by if first else one.taken_by

@@ -7,10 +7,11 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from app.db import audit, key_uses, leases, reconciliations, rejections
+from app.db import audit, key_uses, leases, reconciliations, rejections, repeats
 from app.db import events as event_rows
 from app.db.engine import Database
 from app.deadlines import BATCH, EDIT_LEASE
+from app.domain.repeats import LATEST_REPORT
 
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
 PRUNE_CHUNK: Final = 1000
@@ -44,7 +45,9 @@ def prune(
     # Twice the window: a clock that is a little behind on another host must still find its window.
     ended = now - 2 * window
     windows = _in_chunks(database, partial(event_rows.prune_deliveries, before=ended, limit=PRUNE_CHUNK))
+    repeated = _in_chunks(database, partial(repeats.prune, before=ended, limit=PRUNE_CHUNK))
     old = now - RECORD_KEPT
+    reported = _in_chunks(database, partial(repeats.prune_answers, before=old, limit=PRUNE_CHUNK))
     refused = _in_chunks(database, partial(rejections.prune, before=old, limit=PRUNE_CHUNK))
     keys = _in_chunks(database, partial(key_uses.prune, before=old, limit=PRUNE_CHUNK))
     acts = 0
@@ -52,7 +55,13 @@ def prune(
         acts = _in_chunks(database, partial(audit.prune, before=now - audit_kept, limit=PRUNE_CHUNK))
     reports = _in_chunks(database, partial(reconciliations.prune, before=now - REPORTS_KEPT, limit=PRUNE_CHUNK))
     held = _in_chunks(database, partial(leases.prune, before=now - EDIT_LEASE, limit=PRUNE_CHUNK))
-    return windows + refused + keys + acts + reports + held
+    return windows + repeated + reported + refused + keys + acts + reports + held
+
+
+def look_at_repeats(database: Database, *, now: datetime) -> int:
+    """Make the events due whose repeats are undecided for long; how many there are."""
+    with database.write() as session:
+        return repeats.look_again(session, before=now - LATEST_REPORT, now=now)
 
 
 def _in_chunks(database: Database, forget: Callable[[Session], int]) -> int:

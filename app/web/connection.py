@@ -35,16 +35,37 @@ class QueueingState(ServerState):
 class Connection(HttpToolsProtocol):
     """One client's connection. uvicorn takes the class by its option `http`; the methods are those of the parser."""
 
-    # Slots, because five more attributes would give every connection a slower dictionary of its own.
-    __slots__ = ("_full", "_overhead", "_queued", "_seen", "_since")
+    # Slots, because nine more attributes would give every connection a slower dictionary of its own.
+    __slots__ = ("_ended_well", "_full", "_has_left", "_joined", "_overhead", "_queued", "_seen", "_since", "_socket")
     server_state: QueueingState
 
     def connection_made(self, transport: object) -> None:
         self._overhead, self._seen, self._since = 0, self._state()[1], self.loop.time()
         self._queued, self._full = 0, False
-        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]
+        self._has_left = False  # the client closed its direction before it was answered
+        self._ended_well: bool | None = None  # once it has ended: with all written that was answered
+        self._socket: Any = transport
+        self._joined = _Joined(transport, self.loop)
+        super().connection_made(self._joined)  # type: ignore[arg-type]
+
+    @property
+    def is_open(self) -> bool:
+        return not self._socket.is_closing()
+
+    def written(self) -> bool | None:
+        """Whether all that was answered so far was written whole to an open connection; None: not known yet.
+
+        A client that closes its direction before the answer counts as gone: so it looks when Nango's time-out is over.
+        """
+        if self._has_left:
+            return False
+        self._joined.flush()
+        if self._socket.is_closing():
+            return self._ended_well
+        return True if self._socket.get_write_buffer_size() == 0 else None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._ended_well = exc is None
         self._hold(0)
         self.pipeline.clear()
         super().connection_lost(exc)
@@ -112,6 +133,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         else:
             self.cycle.keep_alive = False
+            self._has_left = True
         return True  # the transport is ours to close
 
     def send_400_response(self, msg: str) -> None:
@@ -147,18 +169,18 @@ class _Joined:
 
     def write(self, data: bytes) -> None:
         if not self._pending:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._pending.append(data)
 
     def write_at_once(self, data: bytes) -> None:
-        self._flush()
+        self.flush()
         self._transport.write(data)
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         pending, self._pending = self._pending, []
         if pending and not self._transport.is_closing():
             self._transport.write(b"".join(pending))

@@ -6,13 +6,15 @@ parts or is unusual in its form is handed on to uvicorn as if nothing had been, 
 """
 
 import asyncio
+import weakref
 from typing import Any, Final, cast
+from uuid import UUID
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.services.intake import Receipt
 from app.web.connection import Connection
-from app.web.webhooks import GIVEN_UP, PATH, WebhookEndpoint
+from app.web.webhooks import CONNECTION, GIVEN_UP, PATH, WebhookEndpoint
 
 _TARGET: Final = PATH.encode()
 
@@ -26,13 +28,16 @@ class _Nobody:
 class Taken:
     """A webhook on its way to the commit: to uvicorn a cycle like others, so whatever follows it waits in line."""
 
-    __slots__ = ("_arrived", "_connection", "_scope", "_webhooks", "disconnected", "keep_alive", "response_complete")
+    __slots__ = (
+        "_arrived", "_connection", "_scope", "_webhooks", "delivery", "disconnected", "keep_alive", "response_complete"
+    )  # fmt: skip
     more_body: Final = False
     message_event: Final = _Nobody()
 
     def __init__(self, connection: "WebhookConnection", webhooks: WebhookEndpoint, scope: Any, arrived: float) -> None:
         self._connection, self._webhooks, self._scope, self._arrived = connection, webhooks, scope, arrived
         self.keep_alive, self.response_complete, self.disconnected = True, False, False
+        self.delivery: UUID | None = None  # once it is on its way
 
     def tell(self, receipt: Receipt | None) -> None:
         """The commit's answer; None when it could not be stored for as long as it may be held."""
@@ -41,11 +46,18 @@ class Taken:
             connection.refuse(self, {**self._scope, GIVEN_UP: self._arrived})
             return
         self.response_complete = True
-        if receipt is not None and not connection.transport.is_closing():
-            defaults = connection.server_state.default_headers
-            answer = self._webhooks.answers.of(receipt, defaults, keep_alive=self.keep_alive)
-            cast("Any", connection.transport).write_at_once(answer)
-            connection.answered(self)
+        if receipt is None:
+            return
+        log, delivery = self._webhooks.store.answers, self.delivery or receipt.event_id
+        if not connection.is_open:
+            log.lost(delivery)
+            return
+        defaults = connection.server_state.default_headers
+        answer = self._webhooks.answers.of(receipt, defaults, keep_alive=self.keep_alive)
+        cast("Any", connection.transport).write_at_once(answer)
+        if not connection.written():
+            log.watch(delivery, connection.written)
+        connection.answered(self)
 
 
 class WebhookConnection(Connection):
@@ -67,7 +79,7 @@ class WebhookConnection(Connection):
         if self._webhooks is not None and self._may_be_taken():
             self._parts = []
         else:
-            Connection.on_headers_complete(self)
+            self._on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         if self._parts is None:
@@ -101,7 +113,8 @@ class WebhookConnection(Connection):
         now = self.loop.time()
         taken = Taken(self, self._webhooks, self.scope, now)
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        if not self._webhooks.take(self.url, self.headers, body, taken.tell, now=now):
+        taken.delivery = self._webhooks.take(self.url, self.headers, body, taken.tell, now=now)
+        if taken.delivery is None:
             return False
         scope: dict[str, Any] = cast("Any", self.scope)
         scope.update(method="POST", path=self.url.decode(), raw_path=self.url, query_string=b"")  # for a late refusal
@@ -113,9 +126,15 @@ class WebhookConnection(Connection):
         parts, self._parts = self._parts, None
         if self.transport.is_closing():
             return
-        Connection.on_headers_complete(self)
+        self._on_headers_complete()
         for part in parts or ():
             HttpToolsProtocol.on_body(self, part)
+
+    def _on_headers_complete(self) -> None:
+        """The usual way. The endpoint has to know by which connection it answers; a scope that holds it would be one
+        of a cycle of references."""
+        cast("Any", self.scope)[CONNECTION] = weakref.ref(self)
+        Connection.on_headers_complete(self)
 
     def answered(self, taken: Taken) -> None:
         """What uvicorn does after an answer, without its timer: the sweep sees to idle connections."""

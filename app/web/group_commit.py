@@ -20,6 +20,7 @@ from app.errors import DatabaseUnavailable
 from app.services.intake import Receipt
 from app.telemetry import STORE_SECONDS, WEBHOOKS, get_logger
 from app.web.announcing import Announcer
+from app.web.answer_log import AnswerLog, AnswerReport, Written
 from app.web.watching import watched
 from app.web.writers import Writer
 
@@ -40,6 +41,10 @@ log = get_logger(__name__)
 
 class StoreUnavailable(Exception):
     """Storing stayed impossible for as long as the request may be held, or too many wait already."""
+
+
+def _never() -> bool:
+    return False
 
 
 Tell = Callable[[Receipt | None], None]  # None: it could not be stored for as long as it may be held
@@ -70,6 +75,7 @@ class GroupCommit:
     writers: Sequence[Writer]
     announcer: Announcer
     hold_seconds: float = HOLD_SECONDS
+    answers: AnswerLog = field(default_factory=AnswerLog)
     _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
     _lanes: list[_Lane] = field(default_factory=list, init=False)
     _under_way: int = field(default=0, init=False)  # requests that are being committed
@@ -110,15 +116,18 @@ class GroupCommit:
             await lane.writer.close()
         await self.announcer.stop()
 
-    async def store(self, delivery: NewDelivery, *, arrived: float | None = None) -> Receipt:
+    async def store(self, delivery: NewDelivery, *, arrived: float | None = None, written: Written = _never) -> Receipt:
         """Return once the delivery is committed. Raises StoreUnavailable.
 
         arrived: on the loop's clock; whoever took long to read has that much less to be held.
+        written: whether the answer that follows was written whole.
         """
         loop = asyncio.get_running_loop()
         told: asyncio.Future[Receipt | None] = loop.create_future()
 
         def tell(receipt: Receipt | None) -> None:
+            if receipt is not None:
+                self.answers.watch(delivery.event_id, written)
             if not told.done():  # the client may have gone away; its event is stored all the same
                 told.set_result(receipt)
 
@@ -139,6 +148,11 @@ class GroupCommit:
         if self._idle and self._may_begin():
             self._work.set()
 
+    def answer_report(self) -> AnswerReport | None:
+        """How far the answers are; None if nothing has happened since the last report."""
+        taken = chain.from_iterable(lane.taken for lane in self._lanes)
+        return self.answers.report(one.delivery.event_id for one in chain(taken, self._waiting))
+
     def _may_begin(self) -> bool:
         """Whether a commit is to begin: the first at once, a further one when as many wait as are under way."""
         return len(self._waiting) >= max(1, self._under_way)
@@ -147,9 +161,12 @@ class GroupCommit:
         if one.tell is not None:
             tell, one.tell = one.tell, None
             self._bytes -= len(one.delivery.body)
+            if receipt is None:
+                self.answers.lost(one.delivery.event_id)  # a commit whose end is not known may store it all the same
             try:
                 tell(receipt)
             except Exception:  # one connection's fault must not end the loop that answers all others
+                self.answers.lost(one.delivery.event_id)
                 log.exception("webhook_fault", then="it is stored, and its sender not told")
 
     async def _commit_loop(self, lane: _Lane) -> None:
@@ -274,6 +291,7 @@ class GroupCommit:
         for one, receipt in zip(batch, receipts, strict=True):
             self._settle(one, receipt)
             answers[one.delivery.environment, receipt.duplicate] += 1
+        self.answers.answered()
         for (environment, duplicate), count in answers.items():
             WEBHOOKS.labels(environment, "duplicate" if duplicate else "stored").inc(count)
         STORE_SECONDS.observe(now - batch[0].since)

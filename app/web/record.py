@@ -1,4 +1,4 @@
-"""What web notes beside the events: refusals, and which keys sign. Counted on the way, told and written aside.
+"""What web notes beside the events: refusals, which keys sign, which answers were whole. Told and written aside.
 
 The request path only adds to counters that never go down. Once a second the event loop logs and measures what was
 added, and a thread of its own writes it to the database. What could not be written is still in the counters and goes
@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from app.db import key_uses, rejections
+from app.db import key_uses, rejections, repeats
 from app.db.engine import Database
 from app.db.key_uses import KeyUse
 from app.db.rejections import RefusalCount
 from app.environments import Environments, key_name
 from app.telemetry import WEBHOOK_KEYS, escape_control, get_logger
+from app.web.answer_log import AnswerReport
+from app.web.group_commit import GroupCommit
 from app.web.sender_health import SenderHealth
 from app.web.watching import watched
 
@@ -51,6 +53,7 @@ class IngestRecord:
     database: Database
     environments: Environments
     clock: Callable[[], datetime]
+    store: GroupCommit | None = None  # what reports on answers
     # By environment and cause; both come from configuration and code, so these stay small whoever sends what.
     _refused: _Counts = field(default_factory=Counter, init=False)
     _last: dict[tuple[str, str], _Last] = field(default_factory=dict, init=False)
@@ -59,6 +62,8 @@ class IngestRecord:
     _logged: _Counts = field(default_factory=Counter, init=False)
     _measured: _Counts = field(default_factory=Counter, init=False)
     _written: tuple[_Counts, _Counts] = field(init=False)
+    _answer_report: AnswerReport | None = field(default=None, init=False)  # the newest, and the one written last
+    _recorded: AnswerReport | None = field(default=None, init=False)
     _live_since: dict[tuple[str, str], datetime] = field(default_factory=dict, init=False)
     _away: bool = field(default=False, init=False)
     _health: SenderHealth = field(init=False)
@@ -118,6 +123,8 @@ class IngestRecord:
         for (environment, key), count in (signed - self._measured).items():
             WEBHOOK_KEYS.labels(environment, key_name(key)).inc(count)
         self._logged, self._measured = refused, signed
+        if self.store is not None:
+            self._answer_report = self.store.answer_report() or self._answer_report
         self._health.look(refused, time.monotonic())
 
     def _write_loop(self) -> None:
@@ -128,7 +135,7 @@ class IngestRecord:
     def write(self) -> None:
         """Add to the tables what came since the last write that succeeded, and name the keys that are live."""
         try:
-            self._write_news(self._refused.copy(), self._signed.copy(), self.clock())
+            self._write_news(self._refused.copy(), self._signed.copy(), self._answer_report, self.clock())
         except Exception as failed:  # noqa: BLE001 - this thread has to outlive whatever a driver comes up with
             if not self._away:
                 log.warning("record_not_written", problem=type(failed).__name__, then="it goes with the next try")
@@ -136,14 +143,20 @@ class IngestRecord:
         else:
             self._away = False
 
-    def _write_news(self, refused: _Counts, signed: _Counts, now: datetime) -> None:
+    def _write_news(self, refused: _Counts, signed: _Counts, answers: AnswerReport | None, now: datetime) -> None:
         rows = [self._row(key, count) for key, count in (refused - self._written[0]).items()]
         uses = self._uses(signed - self._written[1], now)
-        if rows or uses:
+        new = answers if answers is not self._recorded else None
+        if rows or uses or new:
             with self.database.write() as session:
                 rejections.add(session, rows)
                 key_uses.add(session, uses, now=now)
+                if new is not None:
+                    repeats.record_answers(session, new.process, settled_before=new.settled_before, lost=new.lost)
         self._written = refused, signed
+        if new is not None and self.store is not None:
+            self.store.answers.recorded(new)
+            self._recorded = new
         self._live_since.update({(one.environment, one.key): now for one in uses})
 
     def _row(self, key: tuple[str, str], count: int) -> RefusalCount:

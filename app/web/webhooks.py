@@ -24,6 +24,7 @@ from app.environments import Environment, Environments
 from app.ids import EVENT, new_id, show
 from app.services.intake import Receipt
 from app.telemetry import WEBHOOKS, get_logger
+from app.web.answer_log import Sending
 from app.web.bodies import BodyReader, ClientGone, Refusal, Refused
 from app.web.group_commit import GroupCommit, StoreUnavailable, Tell
 from app.web.large_bodies import LARGE, stored_large
@@ -33,6 +34,7 @@ from app.web.record import IngestRecord
 
 PATH: Final = "/webhooks/nango"
 GIVEN_UP: Final = "waylink.given_up"  # in a scope: it could not be stored, and waited since then on the loop's clock
+CONNECTION: Final = "waylink.connection"  # in a scope: a weak reference to the connection that it came by
 SLOW_REFUSAL_SECONDS: Final = 6.0  # fast 503s would open Nango's breaker: six failures in 10 s (CONTRACT 1.6)
 _SIGNATURE: Final = HEADER.encode()
 _TARGET: Final = PATH.encode()
@@ -96,12 +98,17 @@ class WebhookEndpoint:
         self._aside.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = scope[CONNECTION]() if CONNECTION in scope else None
+        with Sending(connection) as sending:
+            await self._serve(scope, receive, send, sending)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, sending: Sending) -> None:
         name = scope["path"][len(PATH) :].strip("/") or _DEFAULT
         arrived = scope.get(GIVEN_UP) or asyncio.get_running_loop().time()
         try:
             if GIVEN_UP in scope:
                 raise _not_stored()
-            receipt = await self._take(name, scope, receive, arrived)
+            receipt = await self._take(name, scope, receive, arrived, sending)
         except Refused as refused:
             refusal = refused.refusal
         except ClientGone:
@@ -113,9 +120,11 @@ class WebhookEndpoint:
             log.exception("webhook_fault", environment=name[:100])
             refusal = Refusal(503, "fault", "A fault of ours", "It is logged. Send the webhook again.")
         else:
+            sending.begin()
             await send(_STARTS[receipt.duplicate])
             body = _BODIES[receipt.duplicate] % show(EVENT, receipt.event_id).encode()
             await send({"type": "http.response.body", "body": body})
+            sending.sent()
             return
         # Out of the `except`: its traceback would keep the body in memory for as long as the refusal waits.
         if refusal.status == 503:
@@ -123,33 +132,33 @@ class WebhookEndpoint:
         # Whom a proxy names as its client is looked up here and not for every request.
         await behind_proxies(partial(self._refuse, name, refusal))(scope, receive, send)
 
-    def take(self, target: bytes, headers: Headers, body: bytes, tell: Tell, *, now: float) -> bool:
-        """Take a POST that is here as a whole, if it will be stored; `tell` is called when it was.
+    def take(self, target: bytes, headers: Headers, body: bytes, tell: Tell, *, now: float) -> UUID | None:
+        """Take a POST that is here as a whole, if it will be stored; `tell` is called when it was. The delivery's id.
 
-        False: nothing was done, and it has to come as a request: to be refused, read in its unusual form, or looked
+        None: nothing was done, and it has to come as a request: to be refused, read in its unusual form, or looked
         into for longer than others should wait.
         """
         name = _plain_name(target)
         environment = self.environments.get(name)
         if environment is None or len(body) > min(self.bodies.limit, LARGE):
-            return False
+            return None
         try:
             keys = environment.signing_keys.live()
             matched = _matched(body, _told(headers)[1], keys)
             kept = None if matched is None else stored_at_once(body, environment.payloads)
             if matched is None or kept is None:
-                return False
+                return None
             delivery = self._delivery(environment, fingerprint(name, body), kept)
             self.store.take(delivery, tell, now=now, arrived=now)
         except StoreUnavailable:
-            return False
+            return None
         except Exception:
             log.exception("webhook_fault", environment=name[:100])
-            return False
+            return None
         self.record.signed_with(name, keys[matched])
-        return True
+        return delivery.event_id
 
-    async def _take(self, name: str, scope: Scope, receive: Receive, arrived: float) -> Receipt:
+    async def _take(self, name: str, scope: Scope, receive: Receive, arrived: float, sending: Sending) -> Receipt:
         """Store one request."""
         if scope["method"] != "POST":
             raise Refused(405, "method", "Method not allowed", "Nango's webhooks are POST requests.")
@@ -161,7 +170,7 @@ class WebhookEndpoint:
         body = await self.bodies.read(receive, declared=declared)
         delivery = await self._verified(environment, signatures, body)
         try:
-            return await self.store.store(delivery, arrived=arrived)
+            return await self.store.store(delivery, arrived=arrived, written=sending.written)
         except StoreUnavailable:
             raise _not_stored() from None
 
@@ -183,7 +192,7 @@ class WebhookEndpoint:
         return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
 
     def _delivery(self, environment: Environment, identity: bytes, kept: bytes) -> NewDelivery:
-        return NewDelivery(new_id(), environment.name, identity, kept, self.clock())
+        return NewDelivery(new_id(), environment.name, identity, kept, self.clock(), self.store.answers.process)
 
     def _signed_by(
         self, environment: Environment, signatures: Sequence[bytes], keys: Sequence[str], matched: int | None

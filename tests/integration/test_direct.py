@@ -83,15 +83,15 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
 def paused(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Commits wait until this is set."""
     go = threading.Event()
-    usual = GroupCommit._committed
+    usual = GroupCommit._within
 
-    async def waiting(self, lane, batch):
+    async def waiting(self, lane, work):
         import asyncio  # noqa: PLC0415 - in the server's thread
 
         await asyncio.to_thread(go.wait, PATIENCE)
-        return await usual(self, lane, batch)
+        return await usual(self, lane, work)
 
-    monkeypatch.setattr(GroupCommit, "_committed", waiting)
+    monkeypatch.setattr(GroupCommit, "_within", waiting)
     yield go
     go.set()
 
@@ -200,11 +200,12 @@ def test_who_hangs_up_while_the_commit_runs_has_its_webhook_stored_and_hurts_nob
 
 
 def test_a_webhook_that_could_not_be_stored_is_503_by_the_endpoint_and_noted(web, requests, monkeypatch) -> None:
-    async def failing(_self, _lane, _batch):
+    async def failing(_self, _lane, work):
+        work.close()
         raise RuntimeError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(GroupCommit, "_committed", failing)
+        patch.setattr(GroupCommit, "_within", failing)
         with web.connect() as raw:
             raw.sendall(signed(fresh()) + raw_request(method="GET", path="/healthz"))
             assert _answer(raw)[0] == 503

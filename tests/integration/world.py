@@ -16,7 +16,7 @@ from sqlalchemy import inspect, select, text
 from app.broker import Broker
 from app.db.models import Connection, Event, Job, Link, Organization, Refresh, User
 from app.db.routes import RouteRow
-from app.db.storing import NewDelivery
+from app.db.storing import NO_PROCESS, NewDelivery
 from app.domain.signature import fingerprint
 from app.domain.states import EventState
 from app.environments import Environment, SigningKeys
@@ -76,11 +76,16 @@ class World:
 
     # Doing
 
-    def receive(self, *bodies, environment="default"):
-        """Store the bodies as one group commit does; the receipts, in order."""
-        now = self.clock()
-        new = [NewDelivery(new_id(), environment, fingerprint(environment, body), body, now) for body in bodies]
-        return asyncio.run(self._store(new))
+    def receive(self, *bodies, environment="default", by=NO_PROCESS):
+        """Store the bodies as one group commit of a web process does; the receipts, in order."""
+        return self.deliver(*(self.delivery(body, environment=environment, by=by) for body in bodies))
+
+    def delivery(self, body, *, environment="default", by=NO_PROCESS):
+        """A delivery as it is before it is stored."""
+        return NewDelivery(new_id(), environment, fingerprint(environment, body), body, self.clock(), by)
+
+    def deliver(self, *deliveries):
+        return asyncio.run(self._store(deliveries))
 
     async def _store(self, new):
         writer = writer_for(self.database, WINDOW, self.clock)

@@ -210,6 +210,21 @@ def test_environments_of_the_file_take_their_secrets_from_variables_and_files(gi
     assert environment.signing_keys.live() == ("one", "two")
 
 
+def test_both_urls_is_a_setting_of_each_environment(given) -> None:
+    toml = ENVIRONMENT.format(name="once") + ENVIRONMENT.format(name="twice") + "both_urls = true\n"
+    settings = given(toml=toml, KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="d", WAYLINK_NANGO_BOTH_URLS="true")
+    assert {name: one.both_urls for name, one in settings.environments.items()} == {
+        "once": False,
+        "twice": True,
+        "default": True,
+    }
+
+
+def test_both_urls_without_its_environment_is_refused(given) -> None:
+    found = problems(given, toml=ENVIRONMENT.format(name="default"), KEYS="k", WAYLINK_NANGO_BOTH_URLS="true")
+    assert "write it into the file" in found["WAYLINK_NANGO_BOTH_URLS"]
+
+
 def test_default_in_the_file_and_in_variables_is_a_conflict(given) -> None:
     found = problems(given, toml=ENVIRONMENT.format(name="default"), KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="k")
     assert "keep one" in found["WAYLINK_NANGO_SIGNING_KEYS"]
