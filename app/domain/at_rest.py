@@ -49,7 +49,7 @@ _PLAIN: Final = re.compile(
     rb'|payload": ?\{(?:"(?:id": ?"|statusUrl": ?"/action/)%(UUID)b",? ?)*+\}'
     rb"),? ?)*+\}" % {b"ID": _ID, b"WORD": _WORD, b"TEXT": _TEXT, b"TIME": _TIME, b"CURSOR": _CURSOR, b"UUID": _UUID}
 )
-_NO_OBJECT: Final = re.compile(rb"[ \t\r\n]*+[^{ \t\r\n]")
+_NO_OBJECT: Final = re.compile(rb'[ \t\r\n]*+[\["]')
 _FORWARD_ENDS: Final = b',"type":"forward"}'  # its last member, as Nango sorts them; a string can't hold these quotes
 _OWN_TYPES: Final = frozenset({"auth", "sync", "async_action"})
 _OWN_WORDS: Final = (b'"nango"', b'"auth"', b'"sync"', b'"async_action"')
@@ -64,6 +64,7 @@ _NAMES: Final = {
     **dict.fromkeys(("failedAt", "modifiedAfter", "queryTimeStamp", "startedAt"), MAX_NAME),
 }
 KNOWN: Final = frozenset({*_IDS, *_NAMES, "endUser", "error", "success", "tags"})
+_END_USER: Final = frozenset({"endUserEmail", "endUserId", "organizationId", "tags"})
 _ERROR: Final = {"type": MAX_TYPE, "description": MAX_LENGTH, "message": MAX_LENGTH}
 
 
@@ -149,8 +150,11 @@ def _known(name: str, value: object) -> object:
     """A member that Nango is known to send, as it is kept."""
     if isinstance(value, dict) and name == "error":
         return {one: scrub(text, limit=_ERROR[one]) for one in _ERROR if isinstance(text := value.get(one), str)}
-    if isinstance(value, dict) and name in {"endUser", "tags"}:
-        return _owner(value)
+    if isinstance(value, dict) and name == "endUser":
+        rest = scrub_object({one: inner for one, inner in value.items() if one not in _END_USER})
+        return rest | {one: _owner(one, inner) for one, inner in value.items() if one in _END_USER}
+    if name == "tags":
+        return _owner(name, value)
     if not isinstance(value, str):
         return _unless_secret(value)
     if name == "error":
@@ -162,16 +166,11 @@ def _known(name: str, value: object) -> object:
     return _unless_secret(value)
 
 
-def _owner(value: Mapping[str, object]) -> dict[str, object]:
-    """Tags and end user say whose a connection is. Nango has texts there, nulls, and the end user's own tags."""
-    return {
-        name: inner
-        if isinstance(inner, str)
-        else _owner(inner)
-        if name == "tags" and isinstance(inner, dict)
-        else _unless_secret(inner)
-        for name, inner in value.items()
-    }
+def _owner(name: str, value: object) -> object:
+    """Tags, or one of the end user's ids: texts that say whose a connection is."""
+    if name == "tags" and isinstance(value, dict):
+        return {key: text if isinstance(text, str) else _unless_secret(text) for key, text in value.items()}
+    return value if name != "tags" and isinstance(value, str) else _unless_secret(value)
 
 
 def _unless_secret(value: object) -> object:
@@ -181,7 +180,10 @@ def _unless_secret(value: object) -> object:
 
 def _same(clean: object, came: object) -> bool:
     """Nothing was hidden; that scrubbing replaces what no database takes is not hiding."""
-    return clean == came or storable(clean) == storable(came)
+    try:
+        return clean == came or storable(clean) == storable(came)
+    except RecursionError:  # nested so deep that not all of it was kept
+        return False
 
 
 def _written(value: Mapping[str, object]) -> bytes:

@@ -90,6 +90,9 @@ def test_whatever_stands_under_a_telling_name_is_hidden(name: str, value: object
         {"model": LONG},
         {"environment": f"Bearer {SHORT}"},
         {"authMode": LONG},
+        {"endUser": {"endUserId": "u", "password": SHORT, "note": f"token={SHORT}", "tags": {"a": {"pin": SHORT}}}},
+        {"endUser": {"endUserId": {"token": SHORT}}},
+        {"tags": f"token={SHORT}"},
     ],
 )
 def test_a_credential_is_found_in_any_other_form(members: dict[str, Any]):
@@ -121,9 +124,21 @@ def test_a_name_that_stands_twice_hides_nothing():
 @pytest.mark.parametrize("junk", [b"NaN", b"1e999", b"9" * 5000, b"[" * 100_000, b"\xff", b'"\x01"', b"{"])
 def test_a_body_of_nangos_that_cannot_be_read_shows_no_credential_and_stays_unreadable(junk: bytes):
     body = written({**OWN["auth_refresh_failure"], "error": f"password={SHORT}"})[:-1] + b',"x":' + junk + b"}"
+    for came in (body, b"\xef\xbb\xbf" + body, b"while(1);" + body):
+        kept = at_rest(came)
+        assert SHORT.encode() not in kept
+        assert read(kept).type == EventType.NANGO_UNHANDLED
+
+
+@pytest.mark.parametrize("depth", [30, 50, 100, 300, 450, 600, 900, 990, 50_000])
+@pytest.mark.parametrize("inner", [b"1", b'"password=hunter2-x"', b'"\\u0000"'])
+@pytest.mark.parametrize("name", [b"x", b"tags", b"error", b"provider"])
+def test_no_depth_is_an_error_or_hides_anything(depth: int, inner: bytes, name: bytes):
+    member = b',"%b":' % name + b"[" * depth + inner + b"]" * depth
+    body = written(OWN["auth_creation_success_tags_absent"])[:-1] + member + b"}"
     kept = at_rest(body)
     assert SHORT.encode() not in kept
-    assert read(kept).type == EventType.NANGO_UNHANDLED
+    assert read(body).type in {read(kept).type, EventType.NANGO_UNHANDLED}
 
 
 def test_escaped_letters_do_not_make_a_body_a_forwarded_one():
