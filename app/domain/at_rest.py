@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from app.domain.event import MAX_NAME, EventType, read
-from app.domain.json_values import STRICT, storable
+from app.domain.json_values import STRICT
 from app.domain.payloads import PayloadPolicy, kept
-from app.domain.scrub import MAX_LENGTH, hide, scrub, scrub_object, scrub_value
+from app.domain.scrub import MAX_LENGTH, hide, replace_unstorable, scrub, scrub_object, scrub_value
 from app.domain.tags import utf16_length
 from app.domain.token_looks import is_name
 
@@ -102,7 +102,7 @@ def _scrubbed(body: bytes) -> bytes:
     if not isinstance(came, dict) or not is_own(came.get("from"), came.get("type")):
         return body
     clean = _clean(came)
-    return body if not repeated and _same(clean, came) else _written(clean)
+    return body if not repeated and (clean == came or _same(clean, came)) else _written(clean)
 
 
 def rests_as_it_came(body: bytes) -> bool:
@@ -179,16 +179,22 @@ def _unless_secret(value: object) -> object:
 
 
 def _same(clean: object, came: object) -> bool:
-    """Nothing was hidden; that scrubbing replaces what no database takes is not hiding."""
-    try:
-        return clean == came or storable(clean) == storable(came)
-    except RecursionError:  # nested so deep that not all of it was kept
-        return False
+    """Whether nothing was hidden. That scrubbing replaces what no database takes is not hiding."""
+    if isinstance(came, str):
+        return clean in (came, replace_unstorable(came))
+    if isinstance(came, list):
+        return isinstance(clean, list) and all(map(_same, clean, came))
+    if isinstance(came, dict):
+        if not isinstance(clean, dict) or len(clean) < len(came):  # two names may become one
+            return False
+        return all(_same(clean.get(name, clean.get(replace_unstorable(name))), inner) for name, inner in came.items())
+    return clean == came
 
 
 def _written(value: Mapping[str, object]) -> bytes:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    value = dict(sorted(value.items()))
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     try:
         return text.encode()
     except UnicodeEncodeError:  # a lone surrogate, which JSON can carry in its escaped form only
-        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+        return json.dumps(value, separators=(",", ":")).encode()

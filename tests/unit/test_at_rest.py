@@ -119,6 +119,11 @@ def test_a_name_that_stands_twice_hides_nothing():
     assert SHORT.encode() not in at_rest(doubled)
     nested = body[:-1] + b',"x":{"a":"password=' + SHORT.encode() + b'","a":1}}'
     assert SHORT.encode() not in at_rest(nested)
+    replaced = body[:-1] + b',"x":{"\\u0000":"password=' + SHORT.encode() + b'","\\ud800":1}}'
+    assert SHORT.encode() not in at_rest(replaced)
+    assert SHORT.encode() not in at_rest(replaced.replace(b'"x"', b'"environment"'))
+    tags = b'{"type":"auth","from":"nango","x":"pin=1","tags":{"\\ud800":{"pin":1},"\\u0000":"v"}}'
+    assert read(at_rest(tags)).tags == read(tags).tags
 
 
 @pytest.mark.parametrize("junk", [b"NaN", b"1e999", b"9" * 5000, b"[" * 100_000, b"\xff", b'"\x01"', b"{"])
