@@ -37,6 +37,7 @@ log = get_logger(__name__)
 
 DEFAULT_CONFIG: Final = Path("waylink.toml")
 # Of the sandbox's command, of `waylink send`, of docker-compose.yml and of the tests.
+_NAMED: Final = re.compile(r'"(WAYLINK_[A-Z0-9_]+)"')
 _NOT_SETTINGS: Final = ("WAYLINK_SANDBOX_", "WAYLINK_SEND_KEY", "WAYLINK_PUBLISH", "WAYLINK_NO_SKIPS")
 SANDBOX_FILE: Final = "sandbox.json"  # what `waylink up` writes for the other commands
 
@@ -70,7 +71,7 @@ def load() -> Settings:
 def unknown_variables(settings: Settings) -> list[tuple[str, str | None]]:
     """Variables that look like settings and are none, each with the setting that may be meant."""
     known = {f"WAYLINK_{name.upper()}" for name in Settings.model_fields}
-    named = set(re.findall(r'"(WAYLINK_[A-Z0-9_]+)"', settings.file.model_dump_json()))
+    named = set(_NAMED.findall(settings.file.model_dump_json()))
     found = []
     for name in sorted(os.environ):
         own = name.startswith("WAYLINK_") and not name.startswith(_NOT_SETTINGS)

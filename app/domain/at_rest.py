@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from app.domain.event import MAX_NAME, EventType, read
-from app.domain.json_values import STRICT
+from app.domain.json_values import MAX_DEPTH, STRICT, nested_deeper
 from app.domain.payloads import PayloadPolicy, kept
 from app.domain.scrub import MAX_LENGTH, hide, replace_unstorable, scrub, scrub_object, scrub_value
 from app.domain.tags import utf16_length
@@ -98,6 +98,8 @@ def _scrubbed(body: bytes) -> bytes:
     try:
         came, repeated = _parsed(body)
     except (ValueError, RecursionError):
+        return unreadable_at_rest(body)
+    if nested_deeper(came, MAX_DEPTH):  # and so not understood
         return unreadable_at_rest(body)
     if not isinstance(came, dict) or not is_own(came.get("from"), came.get("type")):
         return body

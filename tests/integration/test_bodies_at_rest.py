@@ -1,4 +1,4 @@
-"""What web stores of a body that may hold a credential, and that nobody waits while it looks (promises 7 and 12)."""
+"""What web stores of a body that may hold a credential, and that others go on while it looks (promises 7 and 12)."""
 
 import json
 import threading
@@ -83,7 +83,7 @@ def test_of_a_forwarded_body_the_shape_is_stored_whatever_the_size(web: WebServe
 
 @contextmanager
 def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, list[str]]]:
-    """Whoever looks into a body stops there, until it is let go; with the names of the threads."""
+    """Looking into a body stops until it is let go; with the names of the threads that do it."""
     looking, go_on, names, look = threading.Event(), threading.Event(), [], webhooks_module._looked_into
 
     def slow(*given: object) -> object:

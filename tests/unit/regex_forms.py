@@ -11,12 +11,14 @@ Both read the tree that `re` itself compiles. `faults` knows four forms that are
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from re import _compiler, _constants, _parser  # type: ignore[attr-defined]
 from typing import Any
 
 LIMIT = 20_000  # steps
+DEEP = 10_000  # calls inside each other
 SHORT = 300  # repeats up to so many characters cost a fixed number of steps
 ALPHABET = frozenset(map(chr, range(256))) | frozenset("→…中٣\u2028\u3000\ud800😀")
 
@@ -284,13 +286,16 @@ def faults(pattern: re.Pattern[Any], *, searched: bool) -> list[str]:
 
 def steps(pattern: re.Pattern[Any], text: str, *, searched: bool, limit: int = LIMIT) -> int:
     """How many steps a pattern takes on a text; `limit` where it takes more."""
-    matcher = Matcher(form_of(pattern), text, limit)
+    matcher, usual = Matcher(form_of(pattern), text, limit), sys.getrecursionlimit()
+    sys.setrecursionlimit(DEEP)  # each character of a text is some calls
     try:
         if searched:
             return matcher.find_all()
         matcher.match(list(matcher.form.tree), 0, lambda end: end if end == len(text) else None)
     except (TooMany, RecursionError):
         return limit
+    finally:
+        sys.setrecursionlimit(usual)
     return matcher.steps
 
 
