@@ -118,5 +118,8 @@ FAULTS: Final[Sequence[Fault]] = (
 
 def _family(pid: int) -> list[int]:
     """A process and those below it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:  # it ended between being listed and being asked, as backends do
+        return []
     return [pid, *(one for child in children for one in _family(int(child)))]

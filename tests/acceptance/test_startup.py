@@ -77,7 +77,7 @@ def test_migrate_may_run_twice(waylink: Waylink) -> None:
     (waylink.folder / "waylink.toml").write_text(_config())
     first, second = waylink.run("migrate"), waylink.run("migrate")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert "routes added: import" in first.stdout
+    assert "routes added: crm/import" in first.stdout
     assert second.stdout.splitlines() == first.stdout.splitlines()[:1]
     assert waylink.run("events").returncode == 0
 
@@ -128,7 +128,7 @@ def test_teams_may_not_share_the_internal_brokers_database(waylink: Waylink) -> 
         ("[refresh.oauth2]\nforce_evry = '1d'\n", "refresh.oauth2.force_evry", "is no key that Waylink knows"),
         ("{pattern}", "routes.0.pattern", "tags.plan: 'prefxi' is not an operator"),
         ("{queue}", "teams.crm.destinations.jobs.queue", "has to start with `team.crm.`"),
-        ("{team}", "routes.import", "no team 'sales'"),
+        ("{team}", "routes.sales/import", "no team 'sales'"),
         ("[environments.prod]\n", "environments.prod", "signing keys"),
         ("[environments.prod]\nsigning_keys_env = 'UNSET_KEYS'\n", "environments.prod", "UNSET_KEYS is not set"),
     ],

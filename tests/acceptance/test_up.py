@@ -33,7 +33,7 @@ def test_in_an_empty_folder_a_newcomer_sees_events_flow(newcomer: Waylink) -> No
     waylink = newcomer
     process = waylink.spawn("up")
     process.says("ada of acme reconnected")
-    for line in ("Webhook URL", f"{waylink.origin}/webhooks/nango", f"{waylink.origin}/console", "waylink send auth_"):
+    for line in ("Webhook URL", f"{waylink.origin}/webhooks/nango", f"{waylink.origin}/", "waylink send auth_"):
         assert line in process.output
     until("the scenario is over", lambda: _is_settled(waylink))
 

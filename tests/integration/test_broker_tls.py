@@ -14,6 +14,7 @@ from app.broker_tls import verified
 from app.domain.budget import Priority
 from app.errors import BrokerUnavailable, NangoBudgetSpent
 from app.services.budget import Budget
+from tests.acceptance.harness import until
 from tests.waiting import PATIENCE
 
 PASSWORD = "hunter2-of-redis"
@@ -95,21 +96,25 @@ class TestWhoGetsThePassword:
     def test_not_a_server_of_an_unknown_authority(self, authority, use):
         with listening(authority.issue_cert("localhost")) as server:
             use(server.url())
+            until("the handshake has failed", lambda: server.handshakes)
             assert (server.heard, set(server.handshakes)) == ([], {False})
 
     def test_not_a_server_of_another_name(self, authority, trusted, use):
         with listening(authority.issue_cert("other.example")) as server:
             use(verified(server.url(), trusted))
+            until("the handshake has failed", lambda: server.handshakes)
             assert (server.heard, set(server.handshakes)) == ([], {False})
 
     def test_a_server_that_the_named_authority_vouches_for(self, authority, trusted, use):
         with listening(authority.issue_cert("localhost")) as server:
             use(verified(server.url(), trusted))
+            until("something is said", lambda: server.heard)
             assert any(PASSWORD.encode() in said for said in server.heard)
 
     def test_any_where_the_url_says_so(self, authority, use):
         with listening(authority.issue_cert("other.example")) as server:
             use(server.url(ssl_cert_reqs="none"))
+            until("something is said", lambda: server.heard)
             assert any(PASSWORD.encode() in said for said in server.heard)
 
 

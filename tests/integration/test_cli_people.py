@@ -65,7 +65,7 @@ def test_an_add_links_who_waits(waylink, world):
     ("arguments", "code", "says"),
     [
         (("users", "show", "nobody"), 1, "no user 'nobody'"),
-        (("users", "add", ""), 2, "external_id: is missing"),
+        (("users", "add", ""), 2, "argument 3 is empty"),
         (("users", "add", "u1", "--email", "x"), 2, "email: is not an address"),
         (("users", "add", "u1", "--organization", "o"), 2, "add it first"),
         (("users", "remove", "usr_" + "0" * 32), 1, "no user 'usr_0"),

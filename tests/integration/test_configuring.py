@@ -116,7 +116,7 @@ def managed_elsewhere(world, name="b"):
     """A route that the API put beside those of the file."""
     fields = {"name": name, "team": "crm", "destination": "jobs", "job": f"crm.{name}", "pattern": CREATED}
     with world.database.write() as session:
-        return defining.add(session, fields, editor=Editor("cli:test"), now=world.clock())
+        return defining.add(session, defining.drafted(fields), editor=Editor("cli:test"), now=world.clock())
 
 
 def destination(world):
@@ -169,10 +169,9 @@ def test_what_the_file_no_longer_has_can_be_handed_over_to_the_api(world):
     assert (current(world), versions(world), live(world)) == (*before, {"a": "api"})
     assert (destination(world).source, team(world).source) == ("api", "api")
     assert not apply(world, orphans=Orphans.REMOVE)
+    draft = defining.drafted_change(world.database, {"job": "crm.other"}, team="crm", name="a")
     with world.database.write() as session:
-        defining.change(
-            session, {"job": "crm.other"}, team="crm", name="a", editor=Editor("cli:test"), now=world.clock()
-        )
+        defining.change(session, draft, team="crm", name="a", editor=Editor("cli:test"), now=world.clock())
     assert versions(world)[-1] == ("a", 2, 2, None)
 
 

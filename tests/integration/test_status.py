@@ -369,7 +369,7 @@ def test_rejections_are_listed_newest_first_and_filtered(waylink: Command) -> No
     assert second.items() >= {"environment": "default", "status": 401, "peak": 2, "last_peer": "192.0.2.7"}.items()
     for arguments, causes in (
         (["--environment", "default"], ["bad_signature"]),
-        (["--environment", ""], ["unknown_environment"]),
+        (["--unknown-environment"], ["unknown_environment"]),
         (["--cause", "bad_signature"], ["bad_signature"]),
         (["--since", "90m"], ["unknown_environment"]),
         (["--limit", "1"], ["unknown_environment"]),

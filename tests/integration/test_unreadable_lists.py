@@ -63,7 +63,7 @@ def a_value(name: str, column, part: str) -> Any:
         uuid.UUID: uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {part}"),
         str: f"{column.name}-{part}",
         bytes: part.encode(),
-        int: 1,
+        int: int.from_bytes(part.encode()[-3:]) if column.primary_key else 1,
         bool: False,
         float: 1.5,
         datetime: NOW,

@@ -6,7 +6,7 @@ import pytest
 
 from app.errors import InvalidInput
 from app.moments import moment
-from app.targets import split_target
+from app.targets import split_target, within
 
 NOW = datetime(2026, 11, 26, 2, 0, tzinfo=UTC)
 
@@ -34,9 +34,10 @@ def test_what_is_no_moment_or_has_no_zone_is_refused_with_what_to_write(text):
 
 
 def test_a_destination_is_named_by_its_team_and_its_name():
-    assert split_target(None, "crm/jobs") == ("crm", "jobs")
-    assert split_target("crm", "crm/jobs") == ("crm", "jobs")
-    assert split_target("crm", None) == ("crm", None)
+    assert split_target("destination", "crm/jobs") == ("crm", "jobs")
+    assert within(None, "destination", "crm/jobs") == ("crm", "jobs")
+    assert within("crm", "route", "crm/jobs") == ("crm", "jobs")
+    assert within("crm", "route", None) == ("crm", None)
 
 
 @pytest.mark.parametrize(
@@ -44,4 +45,4 @@ def test_a_destination_is_named_by_its_team_and_its_name():
 )
 def test_what_is_no_destination_is_refused(team, target):
     with pytest.raises(InvalidInput):
-        split_target(team, target)
+        within(team, "destination", target)

@@ -23,6 +23,7 @@ from app.errors import (
     NangoUnauthorized,
     NangoUnavailable,
     NangoUnexpected,
+    NangoUnknownEnvironment,
     NangoUnknownIntegration,
     NotFound,
     WaylinkError,
@@ -87,6 +88,7 @@ _KINDS: Final[Sequence[tuple[type[WaylinkError], Kind]]] = (
     (NangoRefreshBackingOff, REFRESH_BACKING_OFF),
     (NangoRefreshExhausted, REFRESH_EXHAUSTED),
     (NangoUnavailable, NANGO_UNAVAILABLE),
+    (NangoUnknownEnvironment, NANGO_UNEXPECTED),
     (NangoUnexpected, NANGO_UNEXPECTED),
 )
 
