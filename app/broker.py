@@ -62,7 +62,7 @@ class Message:
 
 def make_celery(url: str, *, name: str = "waylink") -> "celery.Celery":
     """A Celery app on `url`, with what was measured to keep it whole under faults (visibility, time-outs, acks)."""
-    app = celery.Celery(name, broker=verified(url), set_as_current=False)
+    app = celery.Celery(name, broker=url, set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -114,6 +114,11 @@ class Broker:
 
     @classmethod
     def at(cls, name: str, url: str) -> "Broker":
+        """One of our own brokers. TLS is verified, by the authorities that the URL names or the public ones."""
+        return cls._made(name, verified(url))
+
+    @classmethod
+    def _made(cls, name: str, url: str) -> "Broker":
         app = make_celery(url, name=name)
         # A publisher does not wait for a broker that is away: the row it tells of stays due in the database.
         app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
@@ -124,7 +129,7 @@ class Broker:
         """A broker of a team's own, Redis or AMQP. TLS is verified against its name, as in calls to Nango;
         `authorities` is a PEM file of the operator's own ones beside.
         """
-        broker = cls.at(name, url)
+        broker = cls._made(name, url)
         scheme = url.partition("://")[0]
         trusted = {"ca_certs": certifi.where(), "ca_data": authorities.read_text() if authorities else None}
         if scheme == "rediss":
