@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import click
 
 from app.cli.lazy import LazyGroup
+from app.cli.opening import open_current
 from app.configuration import load
-from app.db.engine import Database, connect
-from app.db.schema import require_current
+from app.db.engine import Database
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -30,9 +30,7 @@ def choice(values: Iterable[Any]) -> click.Choice[str]:
 
 
 def open_database() -> Database:
-    database = connect(load().database)
-    require_current(database)
-    return database
+    return open_current(load())
 
 
 def connection_filters(command: Command) -> Command:

@@ -8,5 +8,9 @@ from app.settings import Settings
 def open_current(settings: Settings) -> Database:
     """The database, at this release's schema. Raises DatabaseNotMigrated."""
     database = connect(settings.database)
-    require_current(database)
+    try:
+        require_current(database)
+    except BaseException:
+        database.close()
+        raise
     return database

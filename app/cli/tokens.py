@@ -9,13 +9,13 @@ import click
 from app.cli.actors import cli_actor
 from app.cli.durations import duration_option
 from app.cli.listings import choice
+from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.configuration import load
 from app.db import tokens as rows
-from app.db.engine import Database, connect
+from app.db.engine import Database
 from app.db.models import ApiToken
-from app.db.schema import require_current
 from app.domain.access import Scope
 from app.ids import TOKEN, show
 from app.services import tokens
@@ -86,9 +86,7 @@ def revoke_token(name: str, *, as_json: bool) -> None:
 
 
 def _open() -> Database:
-    database = connect(load().database)
-    require_current(database)
-    return database
+    return open_current(load())
 
 
 def _shown(one: ApiToken) -> dict[str, Any]:
