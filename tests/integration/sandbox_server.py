@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest import mock
 
 import httpx
 import uvicorn
 
+from app.sandbox import guard
 from app.sandbox.app import create_sandbox
 from app.sandbox.config import SandboxConfig
 from tests.waiting import PATIENCE, until
@@ -35,9 +37,12 @@ def recorded_body(webhook):
 
 
 @contextmanager
-def serve(**config) -> Iterator[httpx.Client]:
-    """A running sandbox, as a client that carries its API key."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def serve(*, clock=None, **config) -> Iterator[httpx.Client]:
+    """A running sandbox, as a client that carries its API key. `clock`: what all sandboxes go by meanwhile."""
+    with (
+        mock.patch.object(guard, "utc_now", clock or guard.utc_now),
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         facts = {"api_key": API_KEY, "signing_key": SIGNING_KEY, "public_url": base_url, **config}
         application = create_sandbox(SandboxConfig(**facts))

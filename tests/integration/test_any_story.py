@@ -135,9 +135,9 @@ def reconcile(world, **options):
 
 
 @seeds(100, 101, 107)
-def test_all_ends_as_nango_has_it_and_nothing_forged_was_ever_believed(*, open_world, monkeypatch, seed):
+def test_all_ends_as_nango_has_it_and_nothing_forged_was_ever_believed(*, open_world, clock, monkeypatch, seed):
     monkeypatch.setattr("app.services.looking.PAGE_EVERY", 0.0)  # the clock runs faster than the burst
-    with serve() as nango:
+    with serve(clock=clock) as nango:
         workers = [open_world(base_url=str(nango.base_url).rstrip("/")) for _ in range(2)]
         world = workers[0]
         world.route(new={"type": ["connection.created"]})

@@ -27,9 +27,9 @@ MINUTE = APART.total_seconds()
 
 
 @pytest.fixture
-def nango():
-    """A sandbox of its own: its list holds what the test put there, and no webhook ever leaves it."""
-    with serve() as client:
+def nango(clock):
+    """A sandbox of its own, on our clock: its list holds what the test put there, and no webhook ever leaves it."""
+    with serve(clock=clock) as client:
         yield client
 
 
