@@ -1,6 +1,6 @@
 """Which routes an event feeds, and why: asking what matches, apart from doing anything about it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
@@ -13,7 +13,6 @@ from app.errors import TooMuchWork
 
 TEAM_STEPS: Final = 3 * MAX_STEPS  # of all routes of a team on one event: no team takes the time of the others
 LIGHT: Final = 1_000  # steps of a route that are not counted for its team: nearly all routes take fewer
-EXPLAINED_STEPS: Final = 5 * MAX_STEPS  # of one explanation, however many routes it goes through
 ALERTS: Final = "waylink."  # how the types of events begin that tell of Waylink's own trouble
 
 
@@ -105,15 +104,14 @@ class RouteSet:
 
     def explain(self, document: object) -> list[Decision]:
         """A decision for every route, disabled ones too, ordered by team and name."""
-        fields = unfolded(document)
-        left = float(EXPLAINED_STEPS)
-        decisions = []
-        for route in self.routes:
-            effort = Effort(min(MAX_STEPS, left))
-            allowed = effort.left
-            decisions.append(_decision(route, fields, effort))
-            left -= allowed - max(effort.left, 0)
-        return decisions
+        return list(explained(self.routes, document))
+
+
+def explained(routes: Iterable[Route], document: object) -> Iterator[Decision]:
+    """Each route's decision on a document, one after the other."""
+    fields = unfolded(document)
+    for route in routes:
+        yield _decision(route, fields, Effort())
 
 
 def told_of(document: object) -> tuple[object, object] | None:

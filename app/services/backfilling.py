@@ -4,6 +4,7 @@ First they are looked for, newest or oldest first, in short reads; then jobs are
 per transaction. Run again, it goes on where it ended: an event that has its job is not taken again.
 """
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ from app.services.judging import decision_row, job_row
 from app.services.route_cache import compiled
 
 CHUNK: Final = 500  # events of one short read
+SHOW_EVERY: Final = 0.1  # seconds
 FILLED: Final = 50  # events of one transaction at most: their documents are read within it
 MAX_JOBS: Final = 100_000  # of one backfill
 SAMPLES: Final = 5
@@ -100,9 +102,10 @@ def live_route(session: Session, *, team: str, name: str) -> Route:
 def look(database: Database, route: Route, span: Span, *, limit: int, at_most: int | None = None) -> Iterator[Found]:
     """Look for events that the route has no job of, until there are `limit`, or `at_most` were looked at.
 
-    Yields the one result after each chunk, so that whoever asks can show it, or stop.
+    Yields the one result several times a second, so that the caller can show it, or stop.
     """
     found = Found(after=span.after)
+    shown_at = time.monotonic()
     since, until = span.ids
     while True:
         size = CHUNK if at_most is None else min(CHUNK, at_most - found.looked_at)
@@ -121,6 +124,9 @@ def look(database: Database, route: Route, span: Span, *, limit: int, at_most: i
             if len(found.event_ids) >= limit:
                 break
             found.note(event, route)
+            if time.monotonic() - shown_at > SHOW_EVERY:
+                yield found
+                shown_at = time.monotonic()
         is_full = len(found.event_ids) >= limit
         found.complete = not is_full and not chunk
         if is_full or not chunk or found.looked_at == at_most:

@@ -4,6 +4,7 @@ Nothing is stored for routes that did not match. They are judged again, from the
 routes of the set it was judged by, by the same function.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +23,12 @@ from app.db.events import JudgedEvent
 from app.db.models import Event
 from app.domain.patterns import KEPT, Condition, Pattern, compile_pattern
 from app.domain.patterns.fields import unfolded
-from app.domain.routing import Decision
+from app.domain.routing import Decision, explained
 from app.domain.shortening import shortened
 from app.domain.states import EventState
 from app.errors import Conflict, NotFound, TooMuchWork
 from app.ids import EVENT, first_id, show
-from app.services.route_cache import compiled
+from app.services.route_cache import each_compiled
 
 SAMPLES: Final = 5  # events shown of each kind
 CHUNK: Final = 500  # events of one short read
@@ -103,12 +104,16 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which routes are explained: of a team, one of its names alone, those after a team and name, at most so many."""
+    """Which routes are explained: of a team, one of its names alone, those after a team and name, at most so many.
+
+    seconds: after which no other route is begun.
+    """
 
     team: str | None = None
     route: str | None = None
     after: tuple[str, str] | None = None
     limit: int | None = None
+    seconds: float | None = None
 
 
 def explain(database: Database, event_id: UUID, *, now: bool = False, asked: Asked | None = None) -> Explanation:
@@ -134,9 +139,16 @@ def explain(database: Database, event_id: UUID, *, now: bool = False, asked: Ask
     rows = rows[: asked.limit]
     if asked.route is not None and not rows:
         raise no_such_route(f"{asked.team}/{asked.route}", now=now)
-    next_after = f"{rows[-1].team}/{rows[-1].name}" if more else None
-    decisions = tuple(compiled(version, rows).explain(document))
-    return Explanation(event_id, event.type or "", version, document, decisions, untold, next_after)
+    last = (rows[-1].team, rows[-1].name) if rows else None
+    next_after = "/".join(last) if last and more else None
+    decisions: list[Decision] = []
+    ends_at = math.inf if asked.seconds is None else time.monotonic() + asked.seconds
+    for decision in explained(each_compiled(rows), document):
+        decisions.append(decision)
+        if time.monotonic() > ends_at and decision.route.key != last:
+            next_after = "/".join(decision.route.key)
+            break
+    return Explanation(event_id, event.type or "", version, document, tuple(decisions), untold, next_after)
 
 
 def no_such_route(named: str, *, now: bool) -> NotFound:

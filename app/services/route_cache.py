@@ -1,6 +1,6 @@
 """The live routes, compiled once per route set and process."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from app.db import routes as route_rows
@@ -38,7 +38,12 @@ class RouteCache:
 
 def compiled(version: int, rows: Iterable[RouteVersion]) -> RouteSet:
     """A route set from its rows, disabled ones too: they are explained, and match nothing."""
-    return RouteSet(version, [route for route in map(_compile, rows) if route])
+    return RouteSet(version, each_compiled(rows))
+
+
+def each_compiled(rows: Iterable[RouteVersion]) -> Iterator[Route]:
+    """The routes of these rows, compiled one by one; without those whose pattern cannot be used."""
+    return (route for route in map(_compile, rows) if route)
 
 
 def _compile(row: RouteVersion) -> Route | None:

@@ -1,6 +1,8 @@
 """Teams, destinations and routes over REST, and the judgement given again: who sees what, and who may change it."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,10 +10,12 @@ from sqlalchemy import update
 
 from app.db import routes as route_rows
 from app.db.models import Event, Job
+from app.domain.patterns import Effort, compile_pattern
 from app.ids import EVENT, first_id, new_id, show
 from app.sealing import new_key
 from app.web.api import trying
 from tests.integration.api_client import open_api, problem_of
+from tests.waiting import PATIENCE, until
 
 CREATED = {"type": ["connection.created"]}
 DOCUMENT = {"type": "connection.created", "integration": "github", "connection_id": "c-1", "tags": {"plan": "free"}}
@@ -369,3 +373,79 @@ def test_an_event_that_was_not_judged_cannot_be_explained(api):
         session.execute(update(Event).values(document=None, route_set=None, state="received"))
     problem_of(api.get(f"/events/{event}/explain"), 409, "conflict")
     problem_of(api("POST", "/routes/test", json={"pattern": CREATED, "event": event}), 409, "conflict")
+
+
+def test_a_reader_who_tries_patterns_takes_no_thread_of_others(api, monkeypatch):
+    """Two calls of a team's wait; another team's pattern is tried, and rows are read, meanwhile."""
+    go, begun = threading.Event(), []
+
+    def waiting(pattern):
+        begun.append(pattern)
+        assert go.wait(PATIENCE)
+        return compile_pattern(pattern)
+
+    monkeypatch.setattr(trying, "compile_pattern", lambda one: waiting(one) if one == CREATED else compile_pattern(one))
+    tried = {"pattern": CREATED, "document": DOCUMENT}
+    other = {"pattern": {"type": ["other"]}, "document": DOCUMENT}
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(api, "POST", "/routes/test", json=tried, who="team-viewer") for _ in range(4)]
+        until("one has begun", lambda: begun)
+        assert api("POST", "/routes/test", json=other).json()["matched"] is False
+        assert api.json("/routes")["data"] == []
+        until("the others wait", lambda: api("POST", "/routes/test", json=other, who="team").status_code == 429)
+        problem_of(api("POST", "/routes/test", json=other, who="team"), 429, "too_many_calls")
+        assert len(begun) == 1
+        go.set()
+        assert {call.result(PATIENCE).status_code for call in calls} == {200}
+
+
+def test_an_explanation_that_takes_long_goes_on_with_another_call(api, monkeypatch):
+    for number in range(3):
+        made(api, "/routes", {**ROUTE, "name": f"r{number}"})
+    [event] = judged(api, DOCUMENT)
+    monkeypatch.setattr(trying, "SECONDS", -1.0)
+    names, cursor = [], ""
+    while cursor is not None:
+        found = api.json(f"/events/{event}/explain" + (f"?cursor={cursor}" if cursor else ""))
+        names += [one["route"] for one in found["routes"]]
+        cursor = found["next_cursor"]
+    assert names == ["r0", "r1", "r2"]
+
+
+def test_what_a_pattern_costs_too_much_of_is_refused_and_told(api, monkeypatch):
+    monkeypatch.setattr("app.domain.patterns.pattern.Effort", lambda: Effort(1_000))
+    monkeypatch.setattr("app.domain.routing.Effort", lambda: Effort(1_000))
+    costly = {"items": [{"prefix": f"p{number}"} for number in range(100)]}
+    document = {**DOCUMENT, "items": ["p"] * 1_000}
+    answer = api("POST", "/routes/test", json={"pattern": costly, "document": document})
+    problem_of(answer, 422, "invalid_input")
+    assert "more steps than are allowed" in answer.json()["detail"]
+    made(api, "/routes", {**ROUTE, "pattern": costly})
+    made(api, "/routes", {**ROUTE, "name": "plain"})
+    [event] = judged(api, document)
+    tried = api("POST", "/routes/test", json={"pattern": costly, "since": "1d"}).json()
+    assert (tried["history"]["looked_at"], tried["history"]["undecided"]) == (1, 1)
+    explained = api.json(f"/events/{event}/explain")["routes"]
+    assert [one["matched"] for one in explained] == [False, True]
+    assert "more steps than are allowed" in explained[0]["conditions"][0]["actual"]
+
+
+def test_what_a_pattern_may_ask_for_is_bounded_and_the_place_is_told(api):
+    beyond = {"tags": {"plan": ["x" * 5_000]}}
+    for path, body in (
+        ("/routes", {**ROUTE, "pattern": beyond}),
+        ("/routes/test", {"pattern": beyond, "document": {}}),
+    ):
+        answer = api("POST", path, json=body)
+        problem_of(answer, 422, "invalid_input")
+        assert "a string of 5,000 characters" in answer.text
+        assert "tags.plan" in answer.text
+
+
+def test_half_a_megabyte_that_is_asked_is_not_answered_many_times(api):
+    """Each condition told the whole value: 200 MB of an answer."""
+    text = "word " * 100_000
+    pattern = {"$or": [{"text": [{"prefix": str(number)}]} for number in range(400)]}
+    answer = api("POST", "/routes/test", json={"pattern": pattern, "document": {"text": text}})
+    assert answer.json()["matched"] is False
+    assert len(answer.content) < 300_000

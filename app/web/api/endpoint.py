@@ -93,6 +93,7 @@ class Endpoint:
     scope: Scope
     teams: bool
     asks_nango: bool
+    judges: bool
     status: int
     body_limit: int
     problems: tuple[Kind, ...]
@@ -119,6 +120,7 @@ def endpoint(
     scope: Scope,
     teams: bool = False,
     asks_nango: bool = False,
+    judges: bool = False,
     status: int | None = None,
     body_limit: int = BODY_LIMIT,
     problems: tuple[Kind, ...] = (),
@@ -130,7 +132,8 @@ def endpoint(
     JSON lines; what it returns is the answer (None: 204).
     Its docstring's first line is the summary. scope: what a token needs. teams: tokens of one team may call, too (to
     change something those with the scope operator), and the function minds `call.team`. asks_nango: it waits for Nango,
-    in a pool of its own. problems: beside those that every such endpoint can have.
+    in a pool of its own. judges: it matches patterns, which may take seconds, in a pool of its own, one call of a team
+    or token at a time. problems: beside those that every such endpoint can have.
     """
     method, _, path = operation.partition(" ")
 
@@ -149,6 +152,7 @@ def endpoint(
             scope=scope,
             teams=teams,
             asks_nango=asks_nango,
+            judges=judges,
             status=status or default,
             body_limit=body_limit,
             problems=(*changes, *problems),

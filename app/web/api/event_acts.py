@@ -1,5 +1,6 @@
 """Take failed events up again, replay a stored one, and backfill a route from history."""
 
+import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -24,6 +25,7 @@ from app.web.api.problems import INVALID_INPUT, NOT_FOUND
 from app.web.api.reading import identity
 
 MOST: Final = 10_000  # events or jobs of one call
+SECONDS: Final = 10.0  # of one call's look at history
 LOOKED_AT: Final = 20_000  # events that one call looks at
 SAMPLES: Final = 10
 When = Annotated[str, Meta(description="A time with its zone, or how long ago: `7d`.", max_length=64)]
@@ -186,12 +188,12 @@ def replay_event(call: Call, event_id: str, body: ReplayWanted) -> Replayed:
     return _replayed(found, by, dry_run=body.dry_run)
 
 
-@endpoint("POST /routes/{team}/{route}/backfill", scope=Scope.OPERATOR, problems=(INVALID_INPUT,))
+@endpoint("POST /routes/{team}/{route}/backfill", scope=Scope.OPERATOR, judges=True, problems=(INVALID_INPUT,))
 def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> Backfilled:
     """Make the jobs of stored events that match a route now and have no job of it.
 
-    They say `"backfill": true`, and become due so many per second. A call looks at 20,000 events; while `complete` is
-    false, call again with `after`.
+    They say `"backfill": true`, and become due so many per second. A call looks at 20,000 events, for ten seconds at
+    most; while `complete` is false, call again with `after`.
     """
     context = call.context
     now = context.clock()
@@ -200,7 +202,11 @@ def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> B
     with context.database.read() as session:
         live = backfilling.live_route(session, team=team, name=route)
     span = Span(moment(body.since, now=now), until, body.newest_first, after)
-    *_, found = backfilling.look(context.database, live, span, limit=body.limit, at_most=LOOKED_AT)
+    found, ends_at = Found(after=span.after), time.monotonic() + SECONDS
+    for so_far in backfilling.look(context.database, live, span, limit=body.limit, at_most=LOOKED_AT):
+        found = so_far
+        if time.monotonic() > ends_at:
+            break
     made: list[UUID] = []
     if not body.dry_run:
         _require_expected(len(found.event_ids), body.expected)

@@ -31,6 +31,7 @@ from app.web.api.problems import (
     REFRESH_EXHAUSTED,
     REFRESH_FAILED,
     TOO_LARGE,
+    TOO_MANY_CALLS,
     TOO_MANY_UNKNOWN_TOKENS,
     UNAUTHENTICATED,
     UNSUPPORTED_MEDIA_TYPE,
@@ -132,6 +133,8 @@ def problems_of(one: Endpoint) -> dict[int, list[Kind]]:
         kinds += _WITH_BODY
     if one.asks_nango:
         kinds += _OF_NANGO
+    if one.judges:
+        kinds.append(TOO_MANY_CALLS)
     found: dict[int, list[Kind]] = {}
     for kind in sorted(dict.fromkeys(kinds), key=lambda kind: kind.status):
         found.setdefault(kind.status, []).append(kind)

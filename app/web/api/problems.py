@@ -62,6 +62,7 @@ NANGO_INVALID_REQUEST: Final = Kind(422, "nango_invalid_request", "Nango refused
 REFRESH_FAILED: Final = Kind(424, "refresh_failed", "The provider refused the refresh")
 REFRESH_BACKING_OFF: Final = Kind(424, "refresh_backing_off", "Nango waits after a failed refresh")
 REFRESH_EXHAUSTED: Final = Kind(424, "refresh_exhausted", "The end user has to reconnect")
+TOO_MANY_CALLS: Final = Kind(429, "too_many_calls", "Too many calls of yours at once")
 TOO_MANY_UNKNOWN_TOKENS: Final = Kind(429, "too_many_unknown_tokens", "Too many unknown tokens at once")
 FAULT: Final = Kind(500, "fault", "A fault of ours")
 NANGO_UNAUTHORIZED: Final = Kind(502, "nango_unauthorized", "Nango does not accept Waylink's API key")

@@ -16,7 +16,7 @@ from app.telemetry import API_REQUESTS, get_logger
 from app.web.api import openapi
 from app.web.api.door import Door
 from app.web.api.endpoint import Call, Context, Endpoint
-from app.web.api.pool import Pool
+from app.web.api.pool import Pool, Turns
 from app.web.api.problems import DATABASE_AWAY, FAULT, FORBIDDEN, MISDIRECTED, Refusal, refusal_for
 from app.web.api.reading import JSON_LINES, check_content_type, read_body, read_content, read_query
 from app.web.hosts import host_of
@@ -24,6 +24,7 @@ from app.web.hosts import host_of
 PREFIX: Final = "/api/v1"
 DATABASE_THREADS: Final = 3  # they share Python's lock with the loop that takes webhooks
 NANGO_THREADS: Final = 16  # each may wait for half a minute
+JUDGING_THREADS: Final = 2  # each may compute for seconds, and has Python's lock meanwhile
 HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -41,6 +42,7 @@ class Api:
         self._context, self._endpoints, self._hosts = context, endpoints, frozenset(hosts)
         self._database_pool = Pool(DATABASE_THREADS, "api")
         self._nango_pool = Pool(NANGO_THREADS, "api-nango")
+        self._judging_pool, self._turns = Pool(JUDGING_THREADS, "api-judging"), Turns()
         self.door = Door(context.database, context.clock)
         self._document: bytes | None = None
 
@@ -58,6 +60,7 @@ class Api:
     def close(self) -> None:
         self._database_pool.close()
         self._nango_pool.close()
+        self._judging_pool.close()
         self.door.close()
         self._context.clients.close()
         self._context.database.close()
@@ -70,7 +73,9 @@ class Api:
         async def answer(request: Request) -> Response:
             await self.door.access(request)
             if self._document is None:
-                self._document = msgspec.json.encode(openapi.document(self._endpoints, prefix=PREFIX))
+                self._document = await self._database_pool.run(
+                    lambda: msgspec.json.encode(openapi.document(self._endpoints, prefix=PREFIX))
+                )
             return Response(self._document, media_type="application/json")
 
         return await self._answer(request, "GET", "/openapi.json", answer)
@@ -111,8 +116,11 @@ class Api:
                 given["body"] = read_body(content, wanted.body)
             return _encoded(wanted, wanted.run(call, **given))
 
-        pool = self._nango_pool if wanted.asks_nango else self._database_pool
-        found = await pool.run(work)
+        if wanted.judges:
+            async with self._turns.of(f"the team {access.team}" if access.team else access.actor):
+                found = await self._judging_pool.run(work)
+        else:
+            found = await (self._nango_pool if wanted.asks_nango else self._database_pool).run(work)
         return Response(found, wanted.status, media_type=None if wanted.status == 204 else "application/json")
 
     def _check_host(self, request: Request) -> None:

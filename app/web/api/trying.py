@@ -144,24 +144,27 @@ class TrialAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     left_out: int = 0
 
 
-@endpoint("GET /events/{event_id}/explain", scope=Scope.VIEWER, teams=True, problems=(CONFLICT, INVALID_INPUT))
+@endpoint(
+    "GET /events/{event_id}/explain", scope=Scope.VIEWER, teams=True, judges=True, problems=(CONFLICT, INVALID_INPUT)
+)
 def explain_event(call: Call, event_id: str, query: ExplainQuery) -> EventExplanation:
     """Why each route matched an event or did not: every condition, what it expected and what it found.
 
     The decision is given again from the document that was judged, and the routes of that time. A team's token sees its
-    own routes, for events that became jobs of that team.
+    own routes, for events that became jobs of that team. Routes are explained for some seconds at most; `next_cursor`
+    goes on.
     """
     wanted = _visible(call, event_id)
     team, route = within(query.team, "route", query.route)
     if route is not None and call.team not in {None, team}:
         raise no_such_route(f"{team}/{route}", now=query.now)
     behind = None if query.cursor is None else _behind(query.cursor)
-    asked = Asked(team=call.team or team, route=route, after=behind, limit=query.limit)
+    asked = Asked(team=call.team or team, route=route, after=behind, limit=query.limit, seconds=SECONDS)
     found = explain(call.context.database, wanted, now=query.now, asked=asked)
     return record(shown(found, now=query.now) | {"next_cursor": found.next_after}, EventExplanation)
 
 
-@endpoint("POST /routes/test", scope=Scope.VIEWER, teams=True)
+@endpoint("POST /routes/test", scope=Scope.VIEWER, teams=True, judges=True)
 def try_pattern(call: Call, body: PatternTrial) -> TrialAnswer:
     """Try a pattern before it is a route: on a document, on a stored event, or on all of the last days.
 
