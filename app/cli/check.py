@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 import httpx
@@ -41,6 +42,8 @@ from app.services.reaching import reach
 from app.services.route_cache import beyond
 from app.settings import Settings
 from app.wiring import directory_of, open_clients, own_brokers_of, sealer_of, sender_of
+
+NAMED: Final = 10  # routes of one kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield from _webhook_settings(settings, environment)
     if database.result != "bad":
         yield _file(settings)
-        yield _patterns(settings)
+        yield from _patterns(settings)
         yield from _destinations(settings)
 
 
@@ -147,7 +150,7 @@ def _file(settings: Settings) -> Finding:
     return Finding("waylink.toml", "ok", f"{settings.file_path} has all that is in force from it")
 
 
-def _patterns(settings: Settings) -> Finding:
+def _patterns(settings: Settings) -> Iterator[Finding]:
     """A route whose pattern cannot be used makes no jobs. One beyond a limit came before there was that limit."""
     with closing(connect(settings.database)) as database, database.read() as session:
         rows = route_rows.live(session)
@@ -156,11 +159,10 @@ def _patterns(settings: Settings) -> Finding:
         (unusable, "bad", "cannot be used"),
         (kept, "note", "is beyond a limit, and in force"),
     ):
-        if found:
-            name, why = next(iter(found.items()))
-            others = f"; {len(found) - 1} more routes likewise" if len(found) > 1 else ""
-            return Finding("route patterns", result, f"{name}: its pattern {words}: {why}{others}")
-    return Finding("route patterns", "ok", f"{len(rows)} within all limits")
+        for name, why in [*found.items()][:NAMED]:
+            yield Finding(f"route {name}", result, f"its pattern {words}: {why}")
+        if len(found) > NAMED:
+            yield Finding("routes", result, f"{len(found) - NAMED} more, whose pattern {words}")
 
 
 def _destinations(settings: Settings) -> Iterator[Finding]:

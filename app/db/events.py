@@ -1,13 +1,27 @@
 """Statements on events and on the duplicate window."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, Table, Text, bindparam, cast, delete, func, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -17,12 +31,17 @@ from app.db.models import Delivery, Event
 from app.domain.states import EventState, Origin
 from app.ids import first_id, new_id
 
+INLINE: Final = 64 * 1024  # bytes of a body that comes with its claim
+
 _events: Final = bulk.table(Event)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedEvent:
-    """What a worker gets to work on. `attempts` is the claim's number."""
+    """What a worker gets to work on. `attempts` is the claim's number.
+
+    size: of the body, in bytes; one of more than INLINE is not here yet, but read by `bodies`.
+    """
 
     id: UUID
     environment: str
@@ -31,6 +50,7 @@ class ClaimedEvent:
     looks: int
     duplicates: int
     last_seen_at: datetime
+    size: int
     body: bytes | None
 
 
@@ -149,8 +169,28 @@ def _claiming(dialect: str, *, suspects: bool, hinted: bool = False) -> Returnin
         update(_events)
         .where(_events.c.id == chosen.c.id)
         .values(attempts=_events.c.attempts + 1, next_at=bindparam("until"))
-        .returning(*bulk.columns(Event, ClaimedEvent))
+        .returning(*_claimed_columns())
     )
+
+
+def _claimed_columns() -> list[ColumnElement[Any]]:
+    size = func.coalesce(func.length(_events.c.body), 0)
+    made: dict[str, ColumnElement[Any]] = {"size": size, "body": case((size <= INLINE, _events.c.body))}
+    return [made[one.name] if one.name in made else _events.c[one.name] for one in fields(ClaimedEvent)]
+
+
+def bodies(session: Session, ids: Collection[UUID]) -> dict[UUID, bytes]:
+    """The bodies of these events."""
+    chosen = select(_events.c.id, _events.c.body).where(bulk.among(bulk.dialect(session), _events.c.id))
+    return {event_id: body for event_id, body in session.execute(chosen, bulk.keys(ids)) if body is not None}
+
+
+def release(session: Session, ids: Collection[UUID], *, now: datetime) -> None:
+    """Give back events of this transaction's claim, as if they had not been claimed."""
+    if ids:
+        mine = bulk.among(bulk.dialect(session), _events.c.id)
+        given_back = update(_events).where(mine).values(attempts=_events.c.attempts - 1, next_at=bindparam("now"))
+        session.execute(given_back, {**bulk.keys(ids), "now": now})
 
 
 def lock(session: Session, ids: Collection[UUID]) -> list[LockedEvent]:

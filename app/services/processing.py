@@ -4,9 +4,9 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -52,10 +52,13 @@ NOT_CONFIGURED_WAIT: Final = 60.0  # seconds; somebody has to write it into the 
 # In one transaction on SQLite, where everybody else waits meanwhile. Twice as many took 85 ms of CPU in the middle and
 # 200 where each brings a new owner; these take half of it, and no more of it for each event.
 SQLITE_BATCH: Final = 100
+CLAIMED_BYTES: Final = 8 * 1024 * 1024  # of the bodies that are read at once; what they say takes many times that
 BYTES: Final = 1024 * 1024  # of the bodies of one transaction, which writes them and what they say
 PATIENT_LOOKS: Final = 2  # a connection that two looks at the newest pages did not show is asked for by its id
 
 log = get_logger(__name__)
+
+Sized = TypeVar("Sized", ClaimedEvent, Judged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +111,16 @@ class Processor:
         An event whose last claim brought no result may have killed its worker: such go one at a time, so that poison
         does not use up its neighbours' attempts.
         """
-        return _sum([self._process(self._claim(ids, limit)), *self._suspects.each(self._process_suspect)])
+        done: list[Applied] = []
+        more = True
+        while more and limit > 0:
+            claimed, more = self._claim(ids, limit)
+            done.append(self._process(claimed))
+            limit -= len(claimed)
+        return _sum([*done, *self._suspects.each(self._process_suspect)])
 
     def _process_suspect(self) -> Applied | None:
-        claimed = self._claim((), 1, suspects=True)
+        claimed, _ = self._claim((), 1, suspects=True)
         return self._process(claimed) if claimed else None
 
     def _process(self, claimed: Sequence[ClaimedEvent]) -> Applied:
@@ -121,17 +130,25 @@ class Processor:
         looks = self._look(told)
         judged = self._name([_judged(one, looks) for one in told])
         routes, most = self.routes.current(self.database), SQLITE_BATCH if self.database.is_sqlite else BATCH
-        return _sum([self._apply_or_split(part, routes) for part in _parts(judged, most)])
+        return _sum([self._apply_or_split(part, routes) for part in _parts(judged, most, BYTES)])
 
-    def _claim(self, ids: Collection[UUID], limit: int, *, suspects: bool = False) -> list[ClaimedEvent]:
+    def _claim(self, ids: Collection[UUID], limit: int, *, suspects: bool = False) -> tuple[list[ClaimedEvent], bool]:
+        """Up to `limit` events, whose bodies have CLAIMED_BYTES together, and whether others were left for that."""
         with self.database.write() as session:
             now = self.clock()
-            claimed = event_rows.claim(session, ids, limit=limit, now=now, lease=EVENT_LEASE, suspects=suspects)
+            found = event_rows.claim(session, ids, limit=limit, now=now, lease=EVENT_LEASE, suspects=suspects)
+            claimed = next(_parts(found, limit, CLAIMED_BYTES), [])
+            event_rows.release(session, [event.id for event in found[len(claimed) :]], now=now)
             crashed = [event.id for event in claimed if event.attempts > MAX_CLAIMS]
             event_rows.give_up(session, crashed, problem=f"claimed {MAX_CLAIMS} times without a result", now=now)
         for event_id in crashed:
             log.error("event_given_up", event_id=show(EVENT, event_id), failure="crashed")
-        return [event for event in claimed if event.attempts <= MAX_CLAIMS]
+        alive = [event for event in claimed if event.attempts <= MAX_CLAIMS]
+        if large := [event.id for event in alive if event.size and event.body is None]:
+            with self.database.read() as session:
+                bodies = event_rows.bodies(session, large)
+            alive = [replace(event, body=bodies.get(event.id, event.body)) for event in alive]
+        return alive, len(claimed) < len(found)
 
     def _look(self, told: Sequence[_Told]) -> dict[Key, Look]:
         """Ask each environment's Nango once for all connections of the batch that have something to confirm."""
@@ -248,16 +265,16 @@ def _judged(told: _Told, looks: dict[Key, Look]) -> Judged:
         look=look or NotAsked(),
         found=event.origin == Origin.RECONCILE,
         scrubbed_body=told.scrubbed_body,
-        size=len(event.body or b""),
+        size=event.size,
     )
 
 
-def _parts(judged: Sequence[Judged], most: int) -> Iterator[Sequence[Judged]]:
-    """What one transaction takes: so many events, and no more than BYTES of their bodies, but one at least."""
-    part: list[Judged] = []
+def _parts(several: Sequence[Sized], most: int, most_bytes: int) -> Iterator[list[Sized]]:
+    """As many as `most`, in order, with no more than `most_bytes` of bodies together, but one at least."""
+    part: list[Sized] = []
     size = 0
-    for one in judged:
-        if part and (len(part) >= most or size + one.size > BYTES):
+    for one in several:
+        if part and (len(part) >= most or size + one.size > most_bytes):
             yield part
             part, size = [], 0
         part.append(one)

@@ -5,9 +5,10 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from app.db.engine import connect
-from app.db.models import Event
+from app.db.models import Event, RouteVersion
 from app.ids import EVENT, first_id, show
 from tests.integration.test_cli import Command, one_line_error
 
@@ -178,3 +179,29 @@ def test_unknown_events_and_routes_are_1(waylink: Command) -> None:
     unknown = show(EVENT, first_id(datetime.now(UTC)))
     one_line_error(waylink.inside("routes", "explain", unknown), 1)
     one_line_error(waylink.inside("routes", "test", '{"type": ["x"]}', "--since", "1h", "--against", "crm/nobody"), 1)
+
+
+def test_check_names_routes_whose_pattern_is_beyond_a_limit_or_cannot_be_used(waylink: Command) -> None:
+    """An upgrade brings limits, and keeps the routes that are in force."""
+    beyond = FILE.replace('"contacts"', '"more"').partition("[[routes]]")[2].replace('"pro"', f'"{"x" * 5_000}"')
+    (waylink.folder / "waylink.toml").write_text(f"{FILE}[[routes]]{beyond}")
+    assert waylink.inside("routes", "apply", "--yes").returncode == 0
+    rows = {row["what"]: row for row in json.loads(waylink("check", "--json").stdout)}
+    assert "route crm/contacts" not in rows
+    assert rows["route crm/more"]["result"] == "note"
+    assert "tags.plan: a string of 5,000 characters" in rows["route crm/more"]["detail"]
+    with closing(connect(waylink.database_url)) as database, database.write() as session:
+        session.execute(update(RouteVersion).where(RouteVersion.name == "contacts").values(pattern={"type": 1}))
+    rows = {row["what"]: row for row in json.loads(waylink("check", "--json").stdout)}
+    assert rows["route crm/contacts"]["result"] == "bad"
+    assert "cannot be used: type: must be a list" in rows["route crm/contacts"]["detail"]
+
+
+def test_an_explanation_of_a_long_value_is_a_short_line(waylink: Command) -> None:
+    document = waylink.folder / "long.json"
+    document.write_text(json.dumps({"text": "word " * 100_000, "type": "x"}))
+    pattern = json.dumps({"$or": [{"text": [{"prefix": str(number)}]} for number in range(200)]})
+    for options in ([], ["--json"]):
+        done = waylink("routes", "test", pattern, "--event", str(document), *options)
+        assert done.returncode == 1
+        assert len(done.stdout) < 200_000

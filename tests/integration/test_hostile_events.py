@@ -224,3 +224,23 @@ def test_an_event_whose_document_cannot_be_read_stops_no_look_at_history(world):
         world.database, pattern, now=world.clock.now, since=timedelta(days=1), at_most=100
     )
     assert (trial.matched, trial.undecided, trial.complete) == (1, 1, True)
+
+
+def test_no_more_is_claimed_than_can_be_read_at_once_and_the_rest_is_not_leased(world, monkeypatch):
+    monkeypatch.setattr(processing, "CLAIMED_BYTES", 50_000)
+    monkeypatch.setattr(events, "INLINE", 10_000)
+    monkeypatch.setattr(events, "_claiming", events._claiming.__wrapped__)
+    receipts = world.receive(*[forward({"text": f"{size}" * size}) for size in (9_000, 1_000, 12_000, 11_000, 4, 5)])
+    ids = [one.event_id for one in receipts]
+    claims, process = [], processing.Processor._process
+
+    def note(processor, claimed):
+        free = [one.id for one in world.all(Event) if one.state == EventState.RECEIVED and one.attempts == 0]
+        claims.append(([ids.index(one.id) for one in claimed], [ids.index(one) for one in free]))
+        assert all(len(one.body) == one.size for one in claimed)
+        return process(processor, claimed)
+
+    monkeypatch.setattr(processing.Processor, "_process", note)
+    world.process(*receipts)
+    assert claims == [([0, 1], [2, 3, 4, 5]), ([2], [3, 4, 5]), ([3], [4, 5]), ([4, 5], [])]
+    assert {one.state for one in world.all(Event)} == {EventState.PROCESSED}
