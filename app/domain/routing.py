@@ -111,7 +111,7 @@ def explained(routes: Iterable[Route], document: object) -> Iterator[Decision]:
     """Each route's decision on a document, one after the other."""
     fields = unfolded(document)
     for route in routes:
-        yield _decision(route, fields, Effort())
+        yield _decision(route, fields, Effort(MAX_STEPS))
 
 
 def told_of(document: object) -> tuple[object, object] | None:
