@@ -53,8 +53,10 @@ _NO_OBJECT: Final = re.compile(rb'[ \t\r\n]*+[\["]')
 _FORWARD_ENDS: Final = b',"type":"forward"}'  # its last member, as Nango sorts them; a string can't hold these quotes
 _OWN_TYPES: Final = frozenset({"auth", "sync", "async_action"})
 _OWN_WORDS: Final = (b'"nango"', b'"auth"', b'"sync"', b'"async_action"')
-_SAYS_OWN: Final = re.compile(
-    rb'"type"[ \t\r\n]*+:[ \t\r\n]*+"(?:auth|sync|async_action)"|"from"[ \t\r\n]*+:[ \t\r\n]*+"nango"'
+_OWN_TYPE: Final = rb'"type"[ \t\r\n]*+:[ \t\r\n]*+"(?:auth|sync|async_action)"'
+_SAYS_OWN: Final = re.compile(  # a type deep inside may be a provider's
+    rb'"from"[ \t\r\n]*+:[ \t\r\n]*+"nango"|\A[ \t\r\n]*+\{[ \t\r\n]*+%b|%b[ \t\r\n]*+\}[ \t\r\n]*+\Z'
+    % (_OWN_TYPE, _OWN_TYPE)
 )
 
 _IDS: Final = ("connectionId", "providerConfigKey")
@@ -99,10 +101,10 @@ def _scrubbed(body: bytes) -> bytes:
         came, repeated = _parsed(body)
     except (ValueError, RecursionError):
         return unreadable_at_rest(body)
-    if nested_deeper(came, MAX_DEPTH):  # and so not understood
-        return unreadable_at_rest(body)
     if not isinstance(came, dict) or not is_own(came.get("from"), came.get("type")):
         return body
+    if nested_deeper(came, MAX_DEPTH):  # and so not understood
+        return unreadable_at_rest(body)
     clean = _clean(came)
     return body if not repeated and (clean == came or _same(clean, came)) else _written(clean)
 

@@ -155,6 +155,8 @@ class Form:
     def _guarded(self, path: Sequence[Node]) -> Chars:
         """What must not stand before the match: no attempt begins behind it."""
         kind, value = path[0]
+        if kind is _constants.AT and value is _constants.AT_BEGINNING_STRING:
+            return ALPHABET
         return self.all(value[1]) if kind is _constants.ASSERT_NOT and value[0] == -1 else frozenset()
 
 

@@ -129,7 +129,10 @@ def test_a_name_that_stands_twice_hides_nothing():
 @pytest.mark.parametrize("junk", [b"NaN", b"1e999", b"9" * 5000, b"[" * 100_000, b"\xff", b'"\x01"', b"{"])
 def test_a_body_of_nangos_that_cannot_be_read_shows_no_credential_and_stays_unreadable(junk: bytes):
     body = written({**OWN["auth_refresh_failure"], "error": f"password={SHORT}"})[:-1] + b',"x":' + junk + b"}"
-    for came in (body, b"\xef\xbb\xbf" + body, b"while(1);" + body):
+    of_an_earlier_release = (
+        body.replace(b'"from":"nango",', b"").replace(b'"type":"auth"', b'"kind":"auth"')[:-1] + b',"type":"auth"}'
+    )
+    for came in (body, b"\xef\xbb\xbf" + body, b"while(1);" + body, of_an_earlier_release):
         kept = at_rest(came)
         assert SHORT.encode() not in kept
         assert read(kept).type == EventType.NANGO_UNHANDLED
@@ -231,6 +234,12 @@ def test_no_bytes_are_an_error(body: bytes):
 # Forwarded bodies follow their policy
 
 
+def deep(levels: int, value: Any) -> Any:
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -238,10 +247,20 @@ def test_no_bytes_are_an_error(body: bytes):
         {"type": "INCIDENT", "success": False, "error": {"description": f"token={SHORT}"}},
         [{"type": "auth", "from": "nango", "error": f"token={SHORT}"}],
         f"token={SHORT}",
+        {"payload": [{"type": "sync", "n": int("9" * 4000)}], "a": f"token={SHORT}"},
+        {"payload": deep(150, {"type": "sync"}), "a": f"token={SHORT}"},
     ],
 )
 def test_a_forwarded_body_follows_the_policy_of_its_environment(body: Any):
     came = written(body)
+    assert stored(came, PayloadPolicy.FULL) == came
+    for policy in (PayloadPolicy.REDACTED, PayloadPolicy.NONE):
+        assert SHORT.encode() not in stored(came, policy)
+
+
+@pytest.mark.parametrize("junk", [b"NaN", b"9" * 5000, b"[" * 100_000, b"\xff", b"{"])
+def test_one_that_cannot_be_read_too(junk: bytes):
+    came = b'{"payload":[{"type":"sync"}],"a":"token=%b","b":%b}' % (SHORT.encode(), junk)
     assert stored(came, PayloadPolicy.FULL) == came
     for policy in (PayloadPolicy.REDACTED, PayloadPolicy.NONE):
         assert SHORT.encode() not in stored(came, policy)

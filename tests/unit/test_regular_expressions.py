@@ -145,6 +145,7 @@ def test_slow_growth_is_counted(source: str, searched: bool):
     ("source", "searched"),
     [
         (r"(?<!\w)\w+:", True),
+        (r"\A\w+:", True),
         (r"\"[^\"]*\"", True),
         (r"[a-z]+", True),
         (r"(?:[^'\\]++|\\.)*+", False),
