@@ -1,8 +1,9 @@
-"""The loss audit: `python -m bench.audit --seconds 60` loads the whole product while everything in it is killed.
+"""The loss audit: `python -m bench.audit --seconds 60` loads the whole product while everything in it fails.
 
-Webhooks come on a schedule while web, workers and Beat are each killed with -9, the internal broker is flushed and
-restarted empty, and PostgreSQL is restarted and killed. When all has settled, the database and the team's queue are
-counted against the sender's ledger. Prints one JSON object; exits 1 when anything is lost or doubled.
+Webhooks come on a schedule while web, workers and Beat are each killed with -9 and stopped for a while, the internal
+broker is flushed and restarted empty, and PostgreSQL is restarted, killed, cut off and made read-only. When all has
+settled, each process has to work by itself, and the database and the team's queue are counted against the sender's
+ledger. Prints one JSON object; exits 1 when anything is lost, doubled or stuck.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import uvloop
@@ -26,10 +28,12 @@ import uvloop
 from app.db.engine import Database, connect
 from bench.audit_chaos import VICTIMS, Blow, plan, wreak
 from bench.audit_ledger import Finding, Ledger, Rows, redeliveries, verdict
+from bench.audit_recovery import stuck
 from bench.audit_rows import expire_leases, read_rows, unsettled
 from bench.audit_sender import Traffic, Webhook, send, webhooks
 from bench.product import QUEUE, Product, product
 from bench.report import Figure, figure, progress
+from tests.certificates import issue
 
 ROUTES: Final = {
     "import": ["connection.created"],
@@ -48,6 +52,7 @@ class Course:
     rate: float = 150.0  # new connections per second; with repetitions and re-authorizations a quarter more webhooks
     seed: int = 1
     sqlite: bool = False
+    tls: bool = False
     confirm: bool = False
     hurry: bool = False  # leases are ended by hand at the end, instead of being waited for
 
@@ -74,6 +79,7 @@ class Outcome:
             "acknowledged": len(self.ledger.acknowledged),
             "lost": self.count("lost"),
             "doubled": self.count("doubled"),
+            "stuck": self.count("stuck"),
             "findings": [asdict(one) for one in self.findings[:SHOWN]],
             "chaos": dict(Counter(f"{one.target}: {one.kind}" for one in self.blows)),
             "ended_by_themselves": self.deaths,
@@ -93,18 +99,29 @@ def audit(course: Course, *, keep: Path | None = None, **variables: str) -> Outc
     planned = webhooks(seed=course.seed, seconds=course.seconds, rate=course.rate)
     blows = plan(seed=course.seed, seconds=course.seconds, database=not course.sqlite)
     names = (*(["sandbox"] if course.confirm else []), *VICTIMS)
-    with product(names, ROUTES, sqlite=course.sqlite, **variables) as running:
+    with (
+        TemporaryDirectory(prefix="waylink-audit-tls-") as folder,
+        product(
+            names,
+            ROUTES,
+            sqlite=course.sqlite,
+            tls=issue(Path(folder)) if course.tls else None,
+            proxied=not course.sqlite,
+            **variables,
+        ) as running,
+    ):
         if course.confirm:
             running.sandbox.register(*{one.sent.connection_id: one.body for one in planned}.values())
         ledger = Ledger()
         with closing(connect(running.database_url)) as database, running.kept_up():
             traffic = _load(running, database, planned, blows, ledger)
             settled_in = settle(database, hurry=course.hurry)
+            findings = stuck(running, database, ledger)
             rows = read_rows(database, running.teams, QUEUE)
         if keep is not None:
             running.keep_logs(keep)
             _keep_ledger(ledger, keep / "ledger.jsonl")
-    findings = verdict(ledger, rows, ROUTES)
+    findings += verdict(ledger, rows, ROUTES)
     return Outcome(course, ledger, traffic, blows, running.deaths, settled_in, rows, findings)
 
 
@@ -113,7 +130,8 @@ def run(course: Course) -> Outcome:
     keep = Path(tempfile.mkdtemp(prefix="waylink-audit-"))
     outcome = audit(course, keep=keep)
     words = f"{len(outcome.ledger.acknowledged)} acknowledged, {outcome.count('lost')} lost"
-    progress(f"loss audit: {words}, {outcome.count('doubled')} doubled, seed {course.seed}")
+    words += f", {outcome.count('doubled')} doubled, {outcome.count('stuck')} stuck"
+    progress(f"loss audit: {words}, seed {course.seed}")
     for finding in outcome.findings[:SHOWN]:
         progress(f"{finding.kind}: {finding.what} {finding.id}")
     if outcome.findings:
@@ -129,6 +147,7 @@ def figures(quick: bool) -> dict[str, Figure]:
     return {
         "loss audit: lost": figure(outcome.count("lost"), "events", at_most=0),
         "loss audit: doubled": figure(outcome.count("doubled"), "events", at_most=0),
+        "loss audit: stuck": figure(outcome.count("stuck"), "processes", at_most=0),
         "loss audit: acknowledged": figure(len(outcome.ledger.acknowledged), "events"),
     }
 
@@ -138,7 +157,7 @@ def _load(
 ) -> Traffic:
     with ThreadPoolExecutor(1) as pool:
         chaos = pool.submit(wreak, running, database, blows)
-        traffic = uvloop.run(send(running.waylink.port, planned, ledger))
+        traffic = uvloop.run(send(running.web_ports.values(), planned, ledger))
         chaos.result()
     return traffic
 
@@ -169,9 +188,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=usual.rate, help="new connections per second")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="the same seed, the same plan")
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
+    parser.add_argument("--tls", action="store_true", help="with TLS to all servers, which are Debian's then")
     parser.add_argument("--confirm", action="store_true", help="confirm every event with a sandbox of Nango")
     given = parser.parse_args()
-    outcome = run(Course(given.seconds, given.rate, given.seed, given.database == "sqlite", given.confirm))
+    sqlite = given.database == "sqlite"
+    outcome = run(Course(given.seconds, given.rate, given.seed, sqlite, tls=given.tls, confirm=given.confirm))
     print(json.dumps(outcome.report(), indent=2))
     sys.exit(1 if outcome.findings else 0)
 

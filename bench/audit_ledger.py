@@ -54,9 +54,9 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is missing (`lost`) or that is there once too often (`doubled`)."""
+    """What is missing (`lost`), what is there once too often (`doubled`), or a process that works no more (`stuck`)."""
 
-    kind: Literal["lost", "doubled"]
+    kind: Literal["lost", "doubled", "stuck"]
     what: str
     id: str
 

@@ -25,9 +25,14 @@ MOMENT: Final = timedelta(milliseconds=500)
 def unsettled(database: Database) -> int:
     """How many events and jobs still have something to come."""
     with database.read() as session:
-        events = select(func.count()).where(Event.state == EventState.RECEIVED)
         jobs = select(func.count()).where(Job.state.in_(UNFINISHED_JOBS))
-        return session.scalars(events).one() + session.scalars(jobs).one()
+        return unprocessed(database) + session.scalars(jobs).one()
+
+
+def unprocessed(database: Database) -> int:
+    """How many events wait for an events worker, and may become jobs."""
+    with database.read() as session:
+        return session.scalars(select(func.count()).where(Event.state == EventState.RECEIVED)).one()
 
 
 def at_work(database: Database, kind: str) -> bool:
@@ -44,11 +49,16 @@ def at_work(database: Database, kind: str) -> bool:
 
 
 def expire_leases(database: Database) -> None:
-    """As if the half-minute had passed after which a dead worker's claims are taken over."""
+    """As if the half-minute had passed after which a dead worker's claims are taken over.
+
+    Rows that are locked are left: a connection that the network has forgotten keeps its locks for a minute.
+    """
     with database.write() as session:
-        claimed = update(Event).where(Event.state == EventState.RECEIVED, Event.attempts > 0)
-        session.execute(claimed.values(next_at=Event.received_at))
-        session.execute(update(Job).where(Job.state == JobState.RUNNING).values(next_at=Job.created_at))
+        events = select(Event.id).where(Event.state == EventState.RECEIVED, Event.attempts > 0)
+        jobs = select(Job.id).where(Job.state == JobState.RUNNING)
+        for table, claimed, due in ((Event, events, Event.received_at), (Job, jobs, Job.created_at)):
+            free = session.scalars(claimed.with_for_update(skip_locked=True)).all()
+            session.execute(update(table).where(table.id.in_(free)).values(next_at=due))
 
 
 def read_rows(database: Database, teams: ValkeyServer, queue: str) -> Rows:

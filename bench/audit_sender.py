@@ -6,9 +6,9 @@ import json
 import random
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Final
 
 from bench.audit_ledger import Ledger, Sent
@@ -60,25 +60,27 @@ def webhooks(*, seed: int, seconds: float, rate: float) -> list[Webhook]:
         at = number / rate
         at = float(int(at)) if int(at) in bursts else at
         connection_id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
-        planned.append(_webhook(at, connection_id, number, "creation"))
+        planned.append(webhook(at, connection_id, number, "creation"))
         if chance.random() < REAUTHORIZED:
-            planned.append(_webhook(at + chance.uniform(0, SOON), connection_id, number, "override"))
+            planned.append(webhook(at + chance.uniform(0, SOON), connection_id, number, "override"))
     for one in [one for one in planned if chance.random() < REPEATED]:
         planned.append(Webhook(one.at + chance.choice((0.0, chance.uniform(0, SOON))), one.body, one.sent))
     return sorted(planned, key=lambda one: one.at)
 
 
-async def send(port: int, planned: Sequence[Webhook], ledger: Ledger) -> Traffic:
-    """Send all at their times; returns when the last one is acknowledged or given up."""
+async def send(ports: Iterable[int], planned: Sequence[Webhook], ledger: Ledger) -> Traffic:
+    """Send all at their times, to each port in turn; returns when the last one is acknowledged or given up."""
     ledger.sent |= {one.digest: one.sent for one in planned}
-    sender, traffic = Sender(port), Traffic(started_at=asyncio.get_running_loop().time())
+    senders, traffic = [Sender(port) for port in ports], Traffic(started_at=asyncio.get_running_loop().time())
+    turns = cycle(senders)
 
     async def begin(number: int) -> None:
-        if not await _deliver(sender, planned[number], ledger, traffic):
+        if not await _deliver(turns, planned[number], ledger, traffic):
             traffic.given_up += 1
 
     await on_schedule([traffic.started_at + one.at for one in planned], begin)
-    sender.close()
+    for sender in senders:
+        sender.close()
     return traffic
 
 
@@ -87,11 +89,11 @@ def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-async def _deliver(sender: Sender, webhook: Webhook, ledger: Ledger, traffic: Traffic) -> bool:
+async def _deliver(turns: Iterator[Sender], webhook: Webhook, ledger: Ledger, traffic: Traffic) -> bool:
     """As Nango does: again after a 5xx or a broken connection, never after anything else."""
     request = signed_request(webhook.body, path=PATH, key=KEY)
     for wait in (*RETRY_WAITS, None):
-        status = await _attempt(sender, request, webhook, ledger, traffic)
+        status = await _attempt(next(turns), request, webhook, ledger, traffic)
         if status is not None and status < 500:
             return 200 <= status < 300
         if wait is not None:
@@ -116,7 +118,8 @@ async def _attempt(sender: Sender, request: bytes, webhook: Webhook, ledger: Led
     return answer.status
 
 
-def _webhook(at: float, connection_id: str, number: int, operation: str) -> Webhook:
+def webhook(at: float, connection_id: str, number: int, operation: str) -> Webhook:
+    """Of one of USERS, by its number."""
     user, organization = f"user-{number % USERS}", f"organization-{number % ORGANIZATIONS}"
     tags = {"end_user_id": user, "end_user_email": f"{user}@acme.example", "organization_id": organization}
     return Webhook(at, body(connection_id, operation=operation, tags=tags), Sent(connection_id, TYPES[operation]))

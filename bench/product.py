@@ -1,10 +1,11 @@
 """The whole product on private servers: the processes that production has, kept running as a process manager does."""
 
+import math
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,9 @@ from bench.load import KEY
 from bench.processes import DurablePostgres
 from tests.acceptance.harness import Process, Sandbox, Waylink, installation, status, until
 from tests.certificates import Tls
+from tests.faults import Place
 from tests.ports import free_port
+from tests.proxy import proxied as proxy_before
 from tests.servers import PostgresServer, ValkeyServer
 
 API_KEY: Final = "4d70f328-6b39-451e-b92f-21969323b448"  # of the sandbox: Nango's are UUIDs
@@ -34,6 +37,7 @@ class Product:
     broker: ValkeyServer
     teams: ValkeyServer
     postgres: PostgresServer | None
+    place: Place | None  # the database behind a proxy, where there is one
     web_ports: Mapping[str, int]
     processes: dict[str, Process] = field(default_factory=dict)
     deaths: int = 0  # processes that ended without having been killed
@@ -47,7 +51,8 @@ class Product:
 
     @property
     def database_url(self) -> str:
-        return self.waylink.env["WAYLINK_DATABASE_URL"]
+        """Past the proxy."""
+        return self.place.direct_url if self.place else self.waylink.env["WAYLINK_DATABASE_URL"]
 
     def start(self, name: str) -> None:
         """`beat`, `sandbox`, or a kind with a number, as in `web-1` and `events-2`."""
@@ -63,6 +68,17 @@ class Product:
             if process.running():
                 process.send(signal.SIGKILL)  # at once: looking for its children first would let it end its work
             process.kill()
+
+    @contextmanager
+    def without(self, names: Collection[str]) -> Iterator[None]:
+        """These are ended by `kill -9`, and started again at the end of the block."""
+        for name in names:
+            self.kill(name, away=math.inf)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._back_at |= dict.fromkeys(names, 0.0)
 
     def ready(self) -> None:
         """Returns once webhooks are taken and every worker takes work."""
@@ -136,12 +152,14 @@ def product(
     *,
     sqlite: bool = False,
     tls: Tls | None = None,
+    proxied: bool = False,
     config: str = "",
     **variables: str,
 ) -> Iterator[Product]:
     """The product on fresh servers with these processes, ready; with a process `sandbox` it confirms there.
 
-    `config` is added to its waylink.toml. With a certificate all servers are reached by TLS.
+    `config` is added to its waylink.toml. With a certificate all servers are reached by TLS. `proxied`: PostgreSQL is
+    behind a proxy, which can fail as networks do.
     """
     with ExitStack() as stack:
         broker, teams = ValkeyServer(tls), ValkeyServer(tls)
@@ -150,8 +168,14 @@ def product(
             stack.callback(server.close)
             server.start()
         waylink = stack.enter_context(installation(config=configuration(routes) + config))
+        url, place = f"sqlite:///{waylink.data}/waylink.db", None
+        if postgres:
+            url = postgres.create_database()
+        if postgres and proxied:
+            place = Place(postgres, stack.enter_context(proxy_before(postgres.port)), url)
+            url = place.url
         waylink.env |= {
-            "WAYLINK_DATABASE_URL": postgres.create_database() if postgres else f"sqlite:///{waylink.data}/waylink.db",
+            "WAYLINK_DATABASE_URL": url,
             "WAYLINK_BROKER_URL": broker.url(0),
             "WAYLINK_TEAM_BROKER_URL": teams.url(1),
             "WAYLINK_NANGO_SIGNING_KEYS": KEY,
@@ -160,7 +184,7 @@ def product(
         }
         webs = [name for name in names if name.partition("-")[0] == "web"]
         ports = dict(zip(webs, [waylink.port, *(free_port() for _ in webs[1:])], strict=True))
-        running = Product(waylink, broker, teams, postgres, ports)
+        running = Product(waylink, broker, teams, postgres, place, ports)
         stack.callback(running.stop)
         migrated = waylink.run("migrate")
         if migrated.returncode:

@@ -74,6 +74,17 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """It and what is below it keep everything and do nothing, for as long as this lasts."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGCONT)
+
     def ends(self, *, seconds: float = PATIENCE) -> int:
         return self._process.wait(seconds)
 
@@ -178,10 +189,13 @@ class Waylink:
 
     # The database, for what no command shows
 
+    @property
+    def database_url(self) -> str:
+        return self.env.get("WAYLINK_DATABASE_URL", f"sqlite:///{self.data / 'waylink.db'}")
+
     def sql(self, statement: str, **values: Any) -> list[Any]:
         """Run one statement on Waylink's own database; its rows."""
-        url = self.env.get("WAYLINK_DATABASE_URL", f"sqlite:///{self.data / 'waylink.db'}")
-        with contextlib.closing(connect(url)) as database, database.write() as session:
+        with contextlib.closing(connect(self.database_url)) as database, database.write() as session:
             result = session.execute(text(statement), values)
             return [*result] if result.returns_rows else []
 

@@ -1,0 +1,57 @@
+"""What has to work again after an audit's faults: each web process stores, each worker does its kind's work alone."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import uvloop
+
+from app.db.engine import Database
+from bench.audit_ledger import Finding, Ledger
+from bench.audit_rows import unprocessed, unsettled
+from bench.audit_sender import Traffic, send, webhook
+from bench.product import Product
+from tests.acceptance.harness import status
+
+WITHIN: Final = 60.0  # seconds; what a dead twin has claimed is taken over after thirty
+
+
+def stuck(product: Product, database: Database, ledger: Ledger, *, within: float = WITHIN) -> list[Finding]:
+    """Every process that does not do its work any more, though nothing is wrong with what it needs."""
+    return [*_webs(product, ledger, within), *_workers(product, database, ledger, within)]
+
+
+def _webs(product: Product, ledger: Ledger, within: float) -> Iterator[Finding]:
+    """A single webhook is the hardest: under load, the next one may wake what the last one left asleep."""
+    for name, port in product.web_ports.items():
+        _soon(lambda port=port: status(port) == 200, within)
+        answers = _send_one(product, port, ledger).answers
+        if answers != {"202": 1}:
+            yield Finding("stuck", f"{name} does not take a webhook: {dict(answers)}", name)
+
+
+def _workers(product: Product, database: Database, ledger: Ledger, within: float) -> Iterator[Finding]:
+    port = next(iter(product.web_ports.values()))
+    for kind, left in (("events", unprocessed), ("io", unsettled)):
+        names = [name for name in product.processes if name.startswith(kind)]
+        for name in names:
+            with product.without(set(names) - {name}):
+                _send_one(product, port, ledger)
+                if not _soon(lambda left=left: not left(database), within):
+                    yield Finding("stuck", f"{name} does no work", name)
+
+
+def _soon(holds: Callable[[], bool], within: float) -> bool:
+    give_up = time.monotonic() + within
+    while not (held := holds()) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    return held
+
+
+def _send_one(product: Product, port: int, ledger: Ledger) -> Traffic:
+    """A new connection, which a sandbox is told of, where there is one."""
+    one = webhook(0.0, str(uuid.uuid4()), 0, "creation")
+    if "sandbox" in product.processes:
+        product.sandbox.register(one.body)
+    return uvloop.run(send([port], [one], ledger))
