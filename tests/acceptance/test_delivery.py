@@ -4,6 +4,8 @@ from collections import Counter
 from contextlib import closing
 from types import SimpleNamespace
 
+import pytest
+
 from app.clock import utc_now
 from app.db.engine import connect
 from app.ids import JOB, show
@@ -16,7 +18,8 @@ from tests.integration.test_http_delivery import add_http
 JOBS, HELD = 600, 20
 
 
-def test_a_worker_killed_while_it_delivers_loses_no_job(broker_url):
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_worker_killed_while_it_delivers_loses_no_job(broker_url, kind, request):
     key = new_key()
     variables = {
         "WAYLINK_BROKER_URL": broker_url,
@@ -24,9 +27,11 @@ def test_a_worker_killed_while_it_delivers_loses_no_job(broker_url):
         "WAYLINK_SECRET_KEY": key,
         "WAYLINK_ALLOWED_DESTINATION_RANGES": "127.0.0.0/8",
     }
+    if kind == "postgresql":
+        variables["WAYLINK_DATABASE_URL"] = request.getfixturevalue("postgres_url")
     with endpoints() as server, installation(**variables) as waylink:
         assert waylink.run("migrate").returncode == 0
-        with closing(connect(f"sqlite:///{waylink.data / 'waylink.db'}")) as database:
+        with closing(connect(waylink.database_url)) as database:
             world = SimpleNamespace(database=database, clock=utc_now)
             for team, path in (("crm", "/200"), ("slow", "/hang")):
                 add_http(world, server, team, path, sealer=sealer_with(key))

@@ -18,8 +18,10 @@ import pytest
 import redis
 from kombu import Connection
 
+from app.db.engine import connect
 from app.domain.signature import HEADER, sign
 from app.sealing import new_key
+from bench.audit_rows import expire_leases
 from bench.load import KEY, PATH
 from bench.product import QUEUE, Product, product
 from tests.acceptance.harness import Waylink, creation, until
@@ -112,6 +114,8 @@ class Application:
         )
 
     def settles(self) -> None:
+        with closing(connect(self.running.database_url)) as database:
+            expire_leases(database)  # of claims whose session was ended
         until("every link and job is there", self.everything_came, seconds=100, every=0.5)
 
 
@@ -187,5 +191,7 @@ def test_servers_of_another_authority_are_not_believed(application: Application,
 
 def bad(waylink: Waylink, **variables: str) -> set[str]:
     """What `waylink check` finds fault with."""
-    found = json.loads(waylink.run("check", "--json", **variables).stdout)
+    done = waylink.run("check", "--json", **variables)
+    assert done.stdout, done.stderr
+    found = json.loads(done.stdout)
     return {row["what"] for row in found if row["result"] == "bad"}

@@ -14,8 +14,7 @@ from app.broker_tls import verified
 from app.domain.budget import Priority
 from app.errors import BrokerUnavailable, NangoBudgetSpent
 from app.services.budget import Budget
-from tests.acceptance.harness import until
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 PASSWORD = "hunter2-of-redis"
 
@@ -27,6 +26,10 @@ class Listener:
     port: int
     heard: list[bytes] = field(default_factory=list)
     handshakes: list[bool] = field(default_factory=list)
+
+    def is_not_believed(self):
+        until("a handshake has failed", lambda: self.handshakes)
+        assert (self.heard, set(self.handshakes)) == ([], {False})
 
     def url(self, host="localhost", **query):
         return f"rediss://:{PASSWORD}@{host}:{self.port}/0" + "".join(f"?{k}={v}" for k, v in query.items())
@@ -96,14 +99,12 @@ class TestWhoGetsThePassword:
     def test_not_a_server_of_an_unknown_authority(self, authority, use):
         with listening(authority.issue_cert("localhost")) as server:
             use(server.url())
-            until("the handshake has failed", lambda: server.handshakes)
-            assert (server.heard, set(server.handshakes)) == ([], {False})
+            server.is_not_believed()
 
     def test_not_a_server_of_another_name(self, authority, trusted, use):
         with listening(authority.issue_cert("other.example")) as server:
             use(verified(server.url(), trusted))
-            until("the handshake has failed", lambda: server.handshakes)
-            assert (server.heard, set(server.handshakes)) == ([], {False})
+            server.is_not_believed()
 
     def test_a_server_that_the_named_authority_vouches_for(self, authority, trusted, use):
         with listening(authority.issue_cert("localhost")) as server:
@@ -116,6 +117,24 @@ class TestWhoGetsThePassword:
             use(server.url(ssl_cert_reqs="none"))
             until("something is said", lambda: server.heard)
             assert any(PASSWORD.encode() in said for said in server.heard)
+
+
+def ping_of_team(url, authorities):
+    broker = Broker.of_team("crm", url, authorities=authorities)
+    try:
+        with pytest.raises(BrokerUnavailable):
+            broker.ping()
+    finally:
+        broker.close()
+
+
+@pytest.mark.parametrize(("name", "is_heard"), [("localhost", True), ("other.example", False)])
+def test_a_server_of_a_team_is_believed_by_its_name_and_the_operators_authorities(authority, trusted, name, is_heard):
+    with listening(authority.issue_cert(name)) as server:
+        ping_of_team(server.url(), None)
+        server.is_not_believed()
+        ping_of_team(server.url(), trusted)
+        assert any(PASSWORD.encode() in said for said in server.heard) is is_heard
 
 
 def test_urls_without_tls_stay_as_they_are(trusted):
