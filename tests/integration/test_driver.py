@@ -75,6 +75,18 @@ def test_a_connection_of_the_pool_that_died_costs_its_next_user_nothing(
     assert ask(database) == 7
 
 
+def test_a_pooled_connection_has_less_time_to_show_that_it_lives_than_a_statement_has(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience, ping = [], database.engine.dialect.do_ping
+    monkeypatch.setattr(
+        database.engine.dialect, "do_ping", lambda driver: patience.append(driver.patience) or ping(driver)
+    )
+    assert (ask(database), patience) == (7, []), "a new one has just shown it"
+    assert (ask(database), patience) == (7, [driver.PING_SECONDS])
+    assert patience_of(database) > driver.PING_SECONDS
+
+
 def test_an_answer_that_never_comes_is_given_up_and_its_connection_with_it(place: Place) -> None:
     with closing(connect(place.url, statement_seconds=1)) as database:
         with database.engine.connect() as connection:

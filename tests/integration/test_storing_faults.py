@@ -148,6 +148,42 @@ async def answer_of(connection: LoopConnection, sql: str) -> list[list[bytes]]:
     return await Statement(connection, b"", sql.encode()).run()
 
 
+@pytest.mark.parametrize("name", ["restart", "kill -9", "terminated sessions", "reset", "refused"])
+def test_a_statement_under_way_ends_with_its_connection(run: Run, place: Place, database: Database, name: str) -> None:
+    [fault] = [one for one in FAULTS if one.name == name]
+
+    async def scenario() -> None:
+        connection = await open_to(database)
+        asking = asyncio.ensure_future(answer_of(connection, "SELECT pg_sleep(3600)"))
+        while not await asyncio.to_thread(place.sleeping):
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(fault.begin, place)
+        with pytest.raises(psycopg.Error):
+            await asking
+        assert connection.lost is not None
+
+    try:
+        run(scenario())
+    finally:
+        fault.end(place)
+
+
+def test_a_statement_sent_before_the_loop_has_heard_of_the_end_is_told_of_it(
+    run: Run, place: Place, database: Database
+) -> None:
+    """The server's last message and the reset that the statement provokes come as one event, once on uvloop."""
+
+    async def scenario() -> None:
+        connection = await open_connection({**database.driver_arguments, "port": place.server.port})
+        await answer_of(connection, "SELECT 1")
+        place.server.restart()  # on the loop's own thread
+        with pytest.raises(psycopg.Error):
+            await answer_of(connection, "SELECT 1")
+        assert connection.lost is not None
+
+    run(scenario())
+
+
 class Deaf:
     """A loop that never tells of the socket: every event is lost."""
 
@@ -261,6 +297,22 @@ def test_giving_up_a_connection_that_is_being_made_leaves_none_open(run: Run, pl
                 await asyncio.sleep(0.01)
             await stored(writer, delivery("early"))
             await writer.close()
+
+    run(scenario())
+
+
+def test_giving_up_a_connection_that_has_just_been_made_closes_it(run: Run, place: Place, database: Database) -> None:
+    async def scenario() -> None:
+        with writer_of(database) as writer:
+            storing = asyncio.ensure_future(writer.store([delivery("early")]))
+            await asyncio.sleep(0)
+            [making] = [one for one in threading.enumerate() if one.name == "connect"]
+            making.join(HANGS)  # the loop has not heard of it yet
+            writer.cut()
+            with pytest.raises(DatabaseUnavailable):
+                await storing
+            while place.proxy.connections():
+                await asyncio.sleep(0.01)
 
     run(scenario())
 
