@@ -14,7 +14,9 @@ from app.configuration import load
 from app.db import connection_listing
 from app.db.engine import connect
 from app.db.schema import require_current
+from app.errors import NotFound
 from app.ids import CONNECTION, parse
+from app.services.operations import finding
 from app.services.operations.desk import Desk
 from app.wiring import open_clients, policy_of
 
@@ -32,13 +34,21 @@ class Target:
     environment: str | None
 
     def find(self, desk: Desk) -> UUID:
-        """Our id of it. Raises NotFound, also when Nango's id means several."""
+        """Our id of it.
+
+        Raises NotFound, also when Nango's id means several, Conflict where only Nango has it, and NangoError where it
+        is not known and Nango could not be asked.
+        """
         if self.connection.startswith(f"{CONNECTION}_"):
             return parse(CONNECTION, self.connection)
-        with desk.database.read() as session:
-            return connection_listing.find_connection(
-                session, self.connection, integration=self.integration, environment=self.environment
-            )
+        named = {"integration": self.integration, "environment": self.environment}
+        try:
+            with desk.database.read() as session:
+                return connection_listing.find_connection(session, self.connection, **named)
+        except NotFound as unknown:
+            if unknown.kind == "connection":  # and not that there are several
+                finding.bring_in(desk, self.connection, **named, actor=cli_actor())
+            raise
 
 
 def on_connection(command: Command) -> Command:

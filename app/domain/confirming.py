@@ -5,7 +5,7 @@ behind (CONTRACT 3.2). So a disagreement changes nothing yet; it is looked at ag
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -30,8 +30,13 @@ CONFIRMABLE_TYPES: Final = LINKING_TYPES | {
     EventType.CONNECTION_RECOVERED,
     EventType.CONNECTION_DELETED,
 }
+# The API cannot tell whether these are true, but it shows whether the connection that they name is there.
+NAMING_TYPES: Final = frozenset({EventType.CONNECTION_CREATION_FAILED, EventType.CONNECTION_REAUTHORIZATION_FAILED})
+ASKED_TYPES: Final = CONFIRMABLE_TYPES | NAMING_TYPES
 # What happened around a connection: it says nothing of tags and owner, and gets those of the connection.
-ABOUT_TYPES: Final = frozenset({EventType.NANGO_SYNC, EventType.NANGO_FORWARD, EventType.NANGO_ASYNC_ACTION})
+ABOUT_TYPES: Final = frozenset(
+    {EventType.NANGO_SYNC, EventType.NANGO_FORWARD, EventType.NANGO_ASYNC_ACTION, EventType.NANGO_UNHANDLED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +61,14 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Nango could not be asked: nothing was learnt."""
+    """Nango could not be asked: nothing was learnt.
+
+    refused: Nango does not take this question, now or later.
+    """
 
     why: str
     retry_after: float | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ class Accept:
 class LookAgain:
     """Nothing changes yet. `counts` is False when nothing was learnt.
 
-    found: a connection, or a generation of it, that no webhook told us of.
+    found: a connection, or a generation of it, that is not known here. It is made and linked first.
     """
 
     seconds: float
@@ -98,9 +107,13 @@ class LookAgain:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Looked at as often as the schedule says; Nango never showed it. `failed: not_confirmed`."""
+    """Looked at as often as the schedule says; Nango never showed it. `failed: not_confirmed`.
+
+    found: as of LookAgain.
+    """
 
     why: str
+    found: View | None = None
 
 
 Verdict = Accept | LookAgain | Reject
@@ -131,6 +144,8 @@ def settle(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Ve
     """
     if notice.type in ABOUT_TYPES:
         return _settle_about(notice, look, looks=looks, known=known)
+    if notice.type in NAMING_TYPES:
+        return _settle_naming(look, looks=looks, known=known)
     if isinstance(look, NotAsked):
         return Accept(confirmed=False)
     if isinstance(look, Unavailable):
@@ -141,6 +156,8 @@ def settle(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Ve
         return _again(looks, "Nango's list does not show the connection")
     if known is not None and is_previous(look, nango_id=known.nango_id, observed_at=known.observed_at):
         return _again(looks, "Nango's list still shows the connection's previous generation")
+    if notice.type not in LINKING_TYPES and looks < len(LOOK_AGAIN_AFTER) and _not_known(look, known) is not None:
+        return _wait_for_creation(looks, found=look)
     if notice.type is EventType.CONNECTION_REFRESH_FAILED:
         return Accept(confirmed=True, view=look) if look.auth_failing else _again(looks, "Nango shows no auth error")
     if notice.type is EventType.CONNECTION_RECOVERED:
@@ -184,7 +201,9 @@ def _may_precede(view: View, edit: View) -> bool:
 
 def _settle_deletion(look: View | Absent, *, looks: int, known: Known | None) -> Verdict:
     if isinstance(look, View):
-        return _again(looks, "Nango's list still shows the connection")  # known or not: this batch may be making it
+        verdict = _again(looks, "Nango's list still shows the connection")  # known or not: this batch may be making it
+        # A list that lags shows what is gone. Only what it shows to the end is there.
+        return replace(verdict, found=_not_known(look, known)) if isinstance(verdict, Reject) else verdict
     if known is None:
         return Accept(confirmed=False)  # we never knew it: there is nothing to undo
     if known.deleted:
@@ -202,17 +221,41 @@ def _settle_about(notice: Notice, look: Look, *, looks: int, known: Known | None
     The tags of a deleted connection or of an older generation may be another customer's: they serve only where Nango
     shows nothing newer.
     """
-    told = known if known is not None and known.observed_at is not None else None
-    newer = look if isinstance(look, View) and (told is None or look.nango_id > (told.nango_id or 0)) else None
+    told, newer = _told(known), _not_known(look, known)
     if notice.key is None or (told is not None and not told.deleted and newer is None):
         return Accept(confirmed=False)
-    if isinstance(look, Unavailable):
+    if isinstance(look, Unavailable) and not look.refused:
         return _not_learnt(look)
     gone = told is not None and isinstance(look, Absent)
     if gone or looks >= (UNASKED_LOOKS if isinstance(look, NotAsked) else len(LOOK_AGAIN_AFTER)):
         note = "no creation of its connection came" if told is None else "its connection was deleted before"
         return Accept(confirmed=False, note=note)
-    return LookAgain(LOOK_AGAIN_AFTER[looks], "waits for its connection's creation", counts=True, found=newer)
+    return _wait_for_creation(looks, found=newer)
+
+
+def _settle_naming(look: Look, *, looks: int, known: Known | None) -> Verdict:
+    """It is believed as it is, once its connection is known, or is not there."""
+    told, newer = _told(known), _not_known(look, known)
+    if isinstance(look, Unavailable) and not look.refused and (told is None or told.deleted):
+        return _not_learnt(look)
+    if newer is not None and looks < len(LOOK_AGAIN_AFTER):
+        return _wait_for_creation(looks, found=newer)
+    return Accept(confirmed=False)
+
+
+def _told(known: Known | None) -> Known | None:
+    """What was known of the connection before this batch."""
+    return known if known is not None and known.observed_at is not None else None
+
+
+def _not_known(look: Look, known: Known | None) -> View | None:
+    """What Nango showed, if it is a connection, or a generation of it, that is not known here."""
+    told = _told(known)
+    return look if isinstance(look, View) and (told is None or look.nango_id > (told.nango_id or 0)) else None
+
+
+def _wait_for_creation(looks: int, *, found: View | None) -> LookAgain:
+    return LookAgain(LOOK_AGAIN_AFTER[looks], "waits for its connection's creation", counts=True, found=found)
 
 
 def _not_learnt(look: Unavailable) -> LookAgain:

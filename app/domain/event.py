@@ -110,7 +110,7 @@ def read(body: bytes) -> Notice:
         return _read_auth(parsed)
     if isinstance(kind, str) and kind in _OTHER_TYPES:
         return _read_other(_OTHER_TYPES[kind], parsed)
-    return unhandled("a body of no known type")
+    return unhandled("a body of no known type", parsed)
 
 
 def settle_failure_type(notice: Notice, *, known: bool) -> EventType:
@@ -126,7 +126,7 @@ def _read_auth(body: Mapping[str, object]) -> Notice:
     if body.get("from") != "nango" or integration is None or connection_id is None:
         return unhandled("shaped like an auth event, but its envelope is not Nango's", is_auth=True)
     if not isinstance(operation, str) or not isinstance(success, bool) or (operation, success) not in _AUTH_TYPES:
-        return unhandled("an auth event of no known operation", is_auth=True)
+        return unhandled("an auth event of no known operation", body, is_auth=True)
     return Notice(
         type=_AUTH_TYPES[operation, success],
         connection_id=connection_id,
@@ -162,9 +162,16 @@ def _read_other(kind: EventType, body: Mapping[str, object]) -> Notice:
     )
 
 
-def unhandled(problem: str, *, is_auth: bool = False) -> Notice:
-    """A body that nobody can act on; it is stored and shown all the same."""
-    return Notice(type=EventType.NANGO_UNHANDLED, problem=problem, is_auth=is_auth)
+def unhandled(problem: str, body: Mapping[str, object] | None = None, *, is_auth: bool = False) -> Notice:
+    """A body that is not understood; it is stored and shown all the same. In Nango's envelope it names a connection."""
+    names = body if body is not None and body.get("from") == "nango" else {}
+    return Notice(
+        type=EventType.NANGO_UNHANDLED,
+        integration=name_in(names.get("providerConfigKey")),
+        connection_id=name_in(names.get("connectionId")),
+        problem=problem,
+        is_auth=is_auth,
+    )
 
 
 def name_in(value: object) -> str | None:

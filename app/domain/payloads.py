@@ -44,11 +44,21 @@ def kept(body: bytes, policy: PayloadPolicy) -> bytes:
     except (ValueError, RecursionError):
         return _NOTHING
     if kind is EventType.NANGO_UNHANDLED:
-        return _written(_redacted(came)) if policy is PayloadPolicy.REDACTED else _NOTHING
+        shape = _redacted(came) if policy is PayloadPolicy.REDACTED else {}
+        return _written({**shape, **_own_envelope(came)} if isinstance(shape, dict) else shape)
     envelope = {name: came[name] for name in _ENVELOPE if name_in(came.get(name))}
     if policy is PayloadPolicy.REDACTED:
         envelope["payload"] = _redacted(came.get("payload"))
     return _written(envelope)
+
+
+def _own_envelope(came: object) -> dict[str, object]:
+    """What Nango itself says of a webhook of no known type: that it is auth, and which connection it is about."""
+    if not isinstance(came, dict):
+        return {}
+    named = {name: came[name] for name in ("providerConfigKey", "connectionId") if name_in(came.get(name))}
+    own = {"from": "nango", **named} if came.get("from") == "nango" else {}
+    return own | ({"type": "auth"} if came.get("type") == "auth" else {})
 
 
 def _redacted(value: object) -> object:

@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from app.domain.confirming import ABOUT_TYPES
-from app.domain.event import EventType, Notice
+from app.domain.event import Notice
 
 # A web process reports once a second which answers were whole. It may be late while it cannot reach the database.
 LATEST_REPORT: Final = timedelta(seconds=60)
@@ -54,11 +54,10 @@ class Decided:
 def is_told_apart(notice: Notice) -> bool:
     """Whether identical bytes may tell of two occurrences.
 
-    Forwards, syncs and async actions. A forward may come as the provider's bare body, too, which is of no type that we
-    know (CONTRACT 1.7). Auth events tell of a state, which is looked at again.
+    What goes with a connection: syncs, async actions and forwards, which may come as the provider's bare body, of no
+    known type (CONTRACT 1.7). Auth events tell of a state, which is looked at again.
     """
-    bare = notice.type is EventType.NANGO_UNHANDLED and not notice.is_auth
-    return notice.type in ABOUT_TYPES or bare
+    return notice.type in ABOUT_TYPES and not notice.is_auth
 
 
 def decide(

@@ -6,7 +6,7 @@ a few statements, however many events there are.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -112,7 +112,7 @@ class Batch:
         """Raises NotMatchedYet, before anything is written of what was judged."""
         waiting = []
         for item in self._items:
-            if item.judged.notice.type in ABOUT_TYPES and isinstance(self._settle(item.event, item.judged), LookAgain):
+            if _waits_for_connection(item) and isinstance(self._settle(item.event, item.judged), LookAgain):
                 waiting.append(item)  # an event after it in this batch may make its connection
             else:
                 self._apply(item)
@@ -126,7 +126,7 @@ class Batch:
 
     def _apply(self, item: _Item) -> None:
         described, verdict = self._describe(item), item.verdict
-        if item.judged.notice.type in ABOUT_TYPES:  # an event before it may have made its connection
+        if _waits_for_connection(item):  # an event before it may have made its connection
             verdict = self._settle(item.event, item.judged)
         match verdict:
             case LookAgain():
@@ -195,15 +195,7 @@ class Batch:
         deletion = item.judged.notice.type is EventType.CONNECTION_DELETED
         if deletion and connection is not None and isinstance(item.judged.look, Absent):
             connection.absences += _is_newest(connection, item.judged)
-        if verdict.found is not None and item.judged.key is not None:
-            _, integration, connection_id = item.judged.key
-            created = OwnEvent(
-                type=EventType.CONNECTION_CREATED,
-                integration=integration,
-                connection_id=connection_id,
-                look=verdict.found,
-            )
-            self._found[item.judged.key] = created
+        self._find(item, verdict.found)
         self._waiting += 1
         return {
             "attempts": 0,  # waiting is a result: it does not count as a crash
@@ -212,7 +204,21 @@ class Batch:
             "looks": item.event.looks + verdict.counts,
         }
 
+    def _find(self, item: _Item, found: View | None) -> None:
+        """Have the connection made that Nango showed and that is not known here."""
+        key = item.judged.key
+        if found is None or key is None:
+            return
+        tells_of_failure = item.judged.notice.type is EventType.CONNECTION_REFRESH_FAILED
+        if tells_of_failure or key not in self._found:
+            # An error that this event tells of is not told by the creation as well.
+            look = replace(found, auth_failing=False) if tells_of_failure else found
+            _, integration, connection_id = key
+            kind = EventType.CONNECTION_CREATED
+            self._found[key] = OwnEvent(type=kind, integration=integration, connection_id=connection_id, look=look)
+
     def _give_up(self, item: _Item, verdict: Reject) -> bulk.Row:
+        self._find(item, verdict.found)
         if item.event.route_set is not None:
             # A second look, for a duplicate: what was confirmed before stays so, and its jobs stand.
             self._outcomes[item.event.type or str(item.judged.notice.type), EventState.PROCESSED] += 1
@@ -303,6 +309,12 @@ def _known(connection: ConnectionRow, edit: View | None) -> Known:
 def _is_newest(connection: ConnectionRow, judged: Judged) -> bool:
     """Nothing we know of the connection was seen after what was seen now."""
     return connection.observed_at is None or judged.observed_at >= connection.observed_at
+
+
+def _waits_for_connection(item: _Item) -> bool:
+    """It is not acted on before its connection is known, for as long as that may come."""
+    found = item.verdict.found if isinstance(item.verdict, LookAgain) else None
+    return item.judged.notice.type in ABOUT_TYPES or found is not None
 
 
 def _will_link(judged: Judged, verdict: Verdict) -> bool:

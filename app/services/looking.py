@@ -45,11 +45,13 @@ class Wanted:
     connection is sought among the newest, and an earlier page that shows just these tags confirms it: whatever
     happens to it later has an event of its own, with a fresh look.
     patient: it was looked for rarely enough that its absence from the newest pages may pass for a lag.
+    confirms: its event is not acted on before. What only might name a connection is asked about behind all that does.
     """
 
     received_at: datetime
     created_tags: Mapping[str, str] | None = None
     patient: bool = False
+    confirms: bool = True
 
 
 @dataclass(slots=True)
@@ -151,7 +153,8 @@ class Lookups:
         """
         newest = self._newest.setdefault(environment, _Newest())
         looks = newest.take(wanted)
-        missing = {key: one for key, one in sorted(wanted.items()) if key not in looks}
+        in_order = sorted(wanted.items(), key=lambda item: (not item[1].confirms, item[0]))
+        missing = {key: one for key, one in in_order if key not in looks}
         created = [key for key, one in missing.items() if one.created_tags is not None]
         if newest.has_to_wait(created):
             # All are due with the next page, which shows them; each after a time of its own would be more pages.
@@ -218,7 +221,7 @@ def _by_id(line: _Line, keys: Sequence[Key]) -> dict[Key, Look]:
         except (InvalidInput, NangoInvalidRequest) as refused:
             # Whoever can have a body signed (CONTRACT 1.7) can name an id that Nango will not be asked about. It must
             # not keep those behind it from being asked about.
-            looks[key] = Unavailable(str(refused), retry_after=UNASKABLE)
+            looks[key] = Unavailable(str(refused), retry_after=UNASKABLE, refused=True)
             continue
         if isinstance(page, Unavailable):
             return looks | dict.fromkeys(keys[position:], page)

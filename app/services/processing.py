@@ -21,8 +21,9 @@ from app.domain.at_rest import at_rest
 from app.domain.budget import Priority
 from app.domain.confirming import (
     ABOUT_TYPES,
-    CONFIRMABLE_TYPES,
+    ASKED_TYPES,
     LINKING_TYPES,
+    NAMING_TYPES,
     Absent,
     Look,
     NotAsked,
@@ -78,7 +79,7 @@ class _Told:
     def asks(self) -> bool:
         """Whether Nango has to be asked: of what only goes with a connection, once that was waited for."""
         waited = self.notice.type in ABOUT_TYPES and self.event.looks > 0
-        return self.look is None and (waited or self.notice.type in CONFIRMABLE_TYPES)
+        return self.look is None and (waited or self.notice.type in ASKED_TYPES)
 
     @property
     def wanted(self) -> Wanted:
@@ -86,7 +87,12 @@ class _Told:
         event, notice = self.event, self.notice
         fresh = notice.type is not EventType.CONNECTION_CREATED or event.duplicates
         created_tags = None if fresh else notice.tags
-        return Wanted(event.last_seen_at, created_tags, patient=event.looks < PATIENT_LOOKS)
+        return Wanted(
+            event.last_seen_at,
+            created_tags,
+            patient=event.looks < PATIENT_LOOKS,
+            confirms=notice.type not in NAMING_TYPES,
+        )
 
 
 @dataclass(slots=True)

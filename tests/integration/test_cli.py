@@ -77,7 +77,7 @@ class Command:
 
     @property
     def database_url(self) -> str:
-        return f"sqlite:///{self.folder}/.waylink/waylink.db"
+        return self.variables.get("WAYLINK_DATABASE_URL") or f"sqlite:///{self.folder}/.waylink/waylink.db"
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from tests.integration.sandbox_server import API_KEY, SIGNING_KEY, fetch, regist
 from tests.integration.test_cli import Command, one_line_error
 from tests.integration.web_server import settings_of
 from tests.integration.world import DANA, OMAR, TOKEN, WINDOW, auth
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -76,6 +77,63 @@ def test_a_connection_is_found_shown_and_its_credentials_only_on_request(command
     assert act["actor"].startswith("cli:")
     assert TOKEN.search(json.dumps(act)) is None
     assert command.json("connections", "refresh", known)["outcome"] in {"renewed", "unchanged"}
+
+
+@pytest.mark.parametrize("command", ["sqlite", "postgresql"], indirect=True)
+def test_an_operation_on_a_connection_that_only_nango_has_brings_it_in(command, nango, connection_id):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    register(nango, connection_id, "apikey", tags=OMAR)
+    told = one_line_error(command.inside("connections", "refresh", connection_id, "--integration", "oauth2"), 1)
+    assert "made and linked now" in told
+    work(command)
+    assert command.json("connections", "refresh", connection_id)["outcome"] in {"renewed", "unchanged"}
+    [row] = command.json("connections")
+    assert (row["integration"], row["user"]) == ("oauth2", "usr_1042")
+    assert [one["origin"] for one in command.json("events", "--type", "connection.created")] == ["operator"]
+    [act] = command.json("audit", "--subject", connection_id)
+    assert (act["action"], act["outcome"]) == ("connection.found", "done")
+
+
+COMMANDS = pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show",), ("refresh",), ("delete", "--yes"), ("reconnect",), ("restore-tags",),
+        ("tags", "set", "a=b"), ("tags", "add", "a=b"), ("tags", "remove", "a"),
+        ("metadata", "get"), ("metadata", "set", '{"a": 1}'), ("metadata", "update", '{"a": 1}'),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+
+
+@COMMANDS
+def test_every_command_that_names_a_connection_brings_it_in(command, nango, connection_id, arguments):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    words = 2 if arguments[0] in {"tags", "metadata"} else 1
+    done = command.inside("connections", *arguments[:words], connection_id, *arguments[words:])
+    assert "made and linked now" in one_line_error(done, 1)
+    work(command)
+    assert [one["user"] for one in command.json("connections")] == ["usr_1042"]
+
+
+@pytest.mark.parametrize("named", [(), ("--integration", "apikey"), ("--environment", "other")])
+def test_an_operation_on_a_connection_that_nango_does_not_show_finds_none(command, nango, connection_id, named):
+    if named:
+        register(nango, connection_id, "oauth2", tags=DANA)
+    told = one_line_error(command.inside("connections", "refresh", connection_id, *named), 1)
+    assert told.endswith(f"no connection '{connection_id}'")
+    assert command.json("audit", "--subject", connection_id) == command.json("events") == []
+
+
+def test_an_id_that_cannot_be_one_of_nangos_is_not_found(command):
+    assert one_line_error(command.inside("connections", "refresh", "c" * 300), 1).endswith("c'")
+
+
+def test_where_nango_cannot_be_asked_a_command_does_not_say_that_there_is_no_such_connection(command):
+    command.variables["WAYLINK_NANGO_BASE_URL"] = f"http://127.0.0.1:{free_port()}"
+    told = one_line_error(command.inside("connections", "refresh", "c-1"), 1)
+    assert "Nango" in told
+    assert "no connection" not in told
+    assert command.json("events") == []
 
 
 @pytest.mark.parametrize("noun", ["connections", "events", "jobs", "users", "orgs", "teams", "destinations", "routes"])

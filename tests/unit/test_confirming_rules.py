@@ -10,6 +10,7 @@ from app.domain.confirming import (
     LINKING_TYPES,
     LONGEST_LAG,
     LOOK_AGAIN_AFTER,
+    NAMING_TYPES,
     NANGO_DOWN_WAIT,
     SHORTEST_WAIT,
     UNASKED_LOOKS,
@@ -249,3 +250,81 @@ def test_what_goes_with_a_deleted_connection_waits_until_nango_shows_nothing_new
     assert judge(notice(kind), view(), looks=1, known=GONE).found is None  # a lagging list shows the old generation
     assert judge(notice(kind), Unavailable("down"), looks=1, known=GONE).counts is False
     assert isinstance(judge(notice(kind), ABSENT, looks=1, known=GONE), Accept)
+
+
+@ABOUT
+def test_a_question_that_nango_does_not_take_is_not_waited_for_without_end(kind):
+    refused = Unavailable("no such id can be", retry_after=60, refused=True)
+    verdicts = [judge(notice(kind), refused, looks=looks, known=None) for looks in range(5)]
+    assert [(one.seconds, one.counts) for one in verdicts[:4]] == [(s, True) for s in LOOK_AGAIN_AFTER]
+    assert isinstance(verdicts[4], Accept)
+
+
+NAMING = pytest.mark.parametrize("kind", sorted(NAMING_TYPES))
+NOT_KNOWN = pytest.mark.parametrize(("known", "nango_id"), [(None, 7), (UNTOLD, 7), (GONE, 8), (KNOWN, 8)])
+
+
+@NAMING
+@NOT_KNOWN
+def test_a_connection_that_a_failed_flow_names_is_made_first(kind, known, nango_id):
+    verdict = judge(notice(kind), view(nango_id=nango_id), known=known)
+    assert (verdict.seconds, verdict.found) == (2, view(nango_id=nango_id))
+    assert judge(notice(kind), view(nango_id=nango_id), looks=4, known=known) == Accept(confirmed=False)
+
+
+@NAMING
+@pytest.mark.parametrize(
+    ("look", "known"),
+    [
+        (ABSENT, None), (ABSENT, GONE), (NotAsked(), None), (NotAsked(), KNOWN), (view(), KNOWN), (view(), GONE),
+        (view(nango_id=6), KNOWN), (Unavailable("down"), KNOWN), (Unavailable("no such id", refused=True), None),
+    ],
+)  # fmt: skip
+def test_a_failed_flow_waits_for_nothing_else(kind, look, known):
+    assert judge(notice(kind), look, known=known) == Accept(confirmed=False)
+
+
+@NAMING
+@pytest.mark.parametrize("known", [None, UNTOLD, GONE])
+def test_a_failed_flow_waits_while_nango_cannot_say_whether_its_connection_is_there(kind, known):
+    assert judge(notice(kind), Unavailable("down"), looks=9, known=known).counts is False
+
+
+@NOT_KNOWN
+@pytest.mark.parametrize("failing", [False, True])
+@pytest.mark.parametrize("kind", [EventType.CONNECTION_REFRESH_FAILED, EventType.CONNECTION_RECOVERED])
+def test_a_connection_that_a_refresh_names_is_made_first_whatever_its_state(kind, failing, known, nango_id):
+    look = view(nango_id=nango_id, failing=failing)
+    for looks, seconds in enumerate(LOOK_AGAIN_AFTER):
+        verdict = judge(notice(kind), look, looks=looks, known=known)
+        assert (verdict.seconds, verdict.counts, verdict.found) == (seconds, True, look)
+    believed = failing is (kind is EventType.CONNECTION_REFRESH_FAILED)
+    assert isinstance(judge(notice(kind), look, looks=4, known=known), Accept if believed else Reject)
+
+
+@NOT_KNOWN
+def test_a_connection_that_a_deletion_names_is_made_when_nango_shows_it_to_the_end(known, nango_id):
+    look = view(nango_id=nango_id)
+    verdicts = [judge(notice(EventType.CONNECTION_DELETED), look, looks=looks, known=known) for looks in range(5)]
+    assert [one.found for one in verdicts] == [None, None, None, None, look]
+    assert isinstance(verdicts[4], Reject)
+
+
+@pytest.mark.parametrize("known", [KNOWN, GONE])
+def test_what_is_known_already_is_made_by_no_rejected_deletion(known):
+    assert judge(notice(EventType.CONNECTION_DELETED), view(), looks=4, known=known).found is None
+
+
+def test_every_type_that_comes_from_outside_is_asked_about_or_waits_for_its_connection():
+    """Of the others, each is concluded of a connection that is known, or is about none."""
+    sets = [CONFIRMABLE_TYPES, NAMING_TYPES, ABOUT_TYPES]
+    assert sum(map(len, sets)) == len(frozenset().union(*sets))
+    assert set(EventType) - frozenset().union(*sets) == {
+        EventType.CONNECTION_LINKED,
+        EventType.CONNECTION_NEEDS_RECONNECT,
+        EventType.TOKEN_EXPIRING,
+        EventType.DESTINATION_FAILING,
+        EventType.DESTINATION_DISABLED,
+        EventType.DESTINATION_RECOVERED,
+        EventType.JOB_DISCARDED,
+    }

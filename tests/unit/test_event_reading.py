@@ -242,3 +242,12 @@ MEMBERS = st.sampled_from(
 @given(st.dictionaries(MEMBERS, JSON | st.sampled_from(["nango", "auth", "sync", "forward", "creation", True, False])))
 def test_no_combination_of_members_is_an_error(body):
     assert read(json.dumps(body).encode()).type
+
+
+@pytest.mark.parametrize("kind", ["auth", "connection.health", None, 7])
+@pytest.mark.parametrize(("sender", "names"), [("nango", ("i", "c")), ("slack", None), (None, None)])
+def test_what_is_not_understood_names_a_connection_in_nangos_own_envelope_alone(kind, sender, names):
+    body = {"from": sender, "type": kind, "connectionId": "c", "providerConfigKey": "i", "operation": "new"}
+    notice = read(json.dumps(body).encode())
+    assert (notice.type, notice.key) == (EventType.NANGO_UNHANDLED, names)
+    assert notice.is_auth is (kind == "auth")

@@ -72,6 +72,25 @@ def test_a_body_without_an_envelope_counts_as_forwarded(body, policy):
     assert read(stored).type == EventType.NANGO_UNHANDLED
 
 
+@pytest.mark.parametrize("policy", LESS)
+@pytest.mark.parametrize("kind", ["auth", "connection.health", None])
+def test_of_what_is_not_understood_but_nangos_own_the_connection_is_kept(policy, kind):
+    body = raw(
+        {"from": "nango", "type": kind, "connectionId": "c", "providerConfigKey": "i", "note": "dana@acme.example"}
+    )
+    notice, stored = read(body), kept(body, policy)
+    again = read(stored)
+    assert (notice.type, notice.key) == (EventType.NANGO_UNHANDLED, ("i", "c"))
+    assert (again.type, again.key, again.is_auth) == (notice.type, notice.key, notice.is_auth)
+    assert b"dana" not in stored
+
+
+@pytest.mark.parametrize("policy", LESS)
+def test_of_what_a_provider_sent_in_the_form_of_nango_no_name_is_kept(policy):
+    body = raw({"from": "dana", "type": "dana", "connectionId": "dana", "providerConfigKey": "dana"})
+    assert b"dana" not in kept(body, policy)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text().map("§".__add__),
     lambda inner: st.lists(inner) | st.dictionaries(st.text().map("§".__add__), inner),
