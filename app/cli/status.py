@@ -88,6 +88,7 @@ def _database_checks(settings: Settings, now: datetime) -> list[Check]:
                     _database_check(kind, writable=takes_writes(session)),
                     *_event_checks(session, now),
                     *_job_checks(session, now),
+                    _reconnect_check(session),
                     *_sender_checks(session, settings.environments, now),
                     *_environment_checks(session, settings.environments),
                     *_reconcile_checks(session, settings, now),
@@ -138,6 +139,12 @@ def _job_checks(session: Session, now: datetime) -> Iterator[Check]:
     for reason, count in sorted(found.parked.items()):
         yield Check(f"jobs parked: {reason}", True, _bounded(count), "they wait, and no attempt is counted")
     yield Check("jobs discarded", True, _bounded(found.discarded), "of those made in the last 24 h")
+
+
+def _reconnect_check(session: Session) -> Check:
+    found = figures.needing_reconnect(session)
+    hint = "their end users have to connect again: see `waylink connections --needs-reconnect`" if found else ""
+    return Check("connections needing reconnect", True, _bounded(found), hint)
 
 
 def _sender_checks(session: Session, environments: Environments, now: datetime) -> Iterator[Check]:

@@ -67,10 +67,13 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
             {
                 "refresh_at": shown_time(each.refresh_at),
                 "reason": each.reason,
+                "requested_by": each.requested_by,
                 "forced": each.forced,
                 "finished_at": shown_time(each.finished_at),
                 "outcome": each.outcome,
                 "error": each.error,
+                "previous_expires_at": shown_time(each.previous_expires_at),
+                "expires_at": shown_time(each.expires_at),
             }
             for each in refreshes
         ],

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select, text
 from sqlalchemy.orm import Session
 
 from app.db.jobs import HELD, READY, UNFINISHED
-from app.db.models import Audit, Destination, Event, Job
+from app.db.models import Audit, Connection, Destination, Event, Job
 from app.domain.states import AuditOutcome, EventState, JobState
 from app.ids import first_id
 
@@ -66,6 +66,12 @@ def jobs(session: Session, *, now: datetime, since: datetime) -> JobFigures:
         oldest_due=min(filter(None, (_longest_due(session, one, now) for one in (READY, HELD))), default=None),
         discarded=_count(session, discarded),
     )
+
+
+def needing_reconnect(session: Session) -> int:
+    """How many connections wait for their end user to connect again, counted up to AT_MOST + 1."""
+    # Spelled out, so that the partial index is seen to hold them.
+    return _count(session, select(Connection.id).where(text("status = 'needs_reconnect'")))
 
 
 def acts_begun(session: Session, *, since: datetime, before: datetime) -> int:

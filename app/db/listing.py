@@ -200,10 +200,12 @@ def _refresh(one: Refresh, connection: Connection) -> dict[str, Any]:
         "refresh_at": shown_time(one.refresh_at),
         "forced": one.forced,
         "reason": one.reason,
+        "requested_by": one.requested_by,
         "attempts": one.attempts,
         "finished_at": shown_time(one.finished_at),
         "outcome": one.outcome,
         "error": one.error,
+        "previous_expires_at": shown_time(one.previous_expires_at),
         "expires_at": shown_time(one.expires_at),
     }
 

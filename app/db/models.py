@@ -156,6 +156,7 @@ class Connection(Base):
         _partial("ix_connections_wanted_organization", "wanted_organization", where="unlinked_reason IS NOT NULL"),
         _partial("ix_connections_superseded", "superseded_by", where="superseded_by IS NOT NULL"),
         _partial("ix_connections_owner_look_at", "owner_look_at", where="owner_look_at IS NOT NULL"),
+        _partial("ix_connections_needs_reconnect", "id", where="status = 'needs_reconnect'"),
         # Nango lists its newest first: a page of its list is a span of ours.
         _partial("ix_connections_generation", "environment", "nango_id", where="status <> 'deleted'"),
         # Finds those with a tag; SQLite has no such index.
@@ -426,7 +427,7 @@ class Attempt(Base):
 
 
 class Refresh(Base):
-    """One planned renewal. Open while `finished_at` is null; at most one open plan per connection."""
+    """One renewal, planned or by hand. A plan is open while `finished_at` is null; a connection has at most one."""
 
     __tablename__ = "refreshes"
     __table_args__ = (
@@ -440,12 +441,14 @@ class Refresh(Base):
     next_at: Mapped[datetime]  # due, or the end of the lease
     forced: Mapped[bool]
     reason: Mapped[str]
+    requested_by: Mapped[str | None]  # who asked for it by hand; None for one that was planned
     attempts: Mapped[int]
     failures: Mapped[int]  # failed plans in a row before this one
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     error: Mapped[str | None]
+    previous_expires_at: Mapped[datetime | None]  # as known before this refresh
     expires_at: Mapped[datetime | None]  # as read by this refresh
 
 

@@ -1,6 +1,7 @@
 """Statements on planned token refreshes."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -33,6 +34,34 @@ def plan(session: Session, plans: Mapping[UUID, Plan], *, now: datetime, failure
         for connection_ref, plan in plans.items()
     ]
     bulk.insert(session, Refresh, rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByHand:
+    """A refresh by hand, and what it came to."""
+
+    connection_ref: UUID
+    requested_by: str
+    forced: bool
+    reason: str
+    began_at: datetime
+    outcome: RefreshOutcome
+    error: str | None
+    previous_expires_at: datetime | None
+    expires_at: datetime | None
+
+
+def add_by_hand(session: Session, done: ByHand, *, now: datetime) -> None:
+    """Note it in the connection's history, beside the planned ones."""
+    row = {field.name: getattr(done, field.name) for field in fields(done) if field.name != "began_at"}
+    began = dict.fromkeys(("refresh_at", "next_at", "created_at"), done.began_at)
+    bulk.insert(session, Refresh, [{"id": new_id(), **row, **began, "attempts": 1, "failures": 0, "finished_at": now}])
+
+
+def open_one(session: Session, connection_ref: UUID, *, lock: bool = False) -> Refresh | None:
+    """The connection's open plan. With `lock`, the connection has to be locked before."""
+    plan = select(Refresh).where(Refresh.connection_ref == connection_ref, Refresh.finished_at.is_(None))
+    return session.scalar(plan.with_for_update() if lock else plan)
 
 
 def supersede(session: Session, connection_refs: Collection[UUID], *, now: datetime) -> None:

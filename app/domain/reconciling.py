@@ -12,6 +12,7 @@ from typing import Final
 
 from app.domain.confirming import View, is_previous
 from app.domain.event import EventType
+from app.domain.refresh import OWN_ERRORS, TOKEN_EXPIRED
 from app.domain.states import ConnectionStatus
 
 YOUNG: Final = timedelta(minutes=5)  # connections younger than this are left to their webhook
@@ -78,7 +79,10 @@ class Known:
 
     @property
     def failing(self) -> bool:
-        return self.last_error_type is not None or self.status == ConnectionStatus.NEEDS_RECONNECT
+        """With an error that Nango's list shows."""
+        if self.status == ConnectionStatus.NEEDS_RECONNECT:
+            return self.last_error_type != TOKEN_EXPIRED  # else Nango gave it up
+        return self.last_error_type not in {None, *OWN_ERRORS}
 
 
 def compare(view: View, known: Known | None, *, created_at: datetime | None, now: datetime) -> tuple[EventType, ...]:

@@ -14,6 +14,10 @@ from app.domain.states import RefreshOutcome
 # CONTRACT 4: a GET does nothing for these. The set of modes is open: one not listed here gets a look.
 MODES_WITHOUT_REFRESH: Final = frozenset({"API_KEY", "BASIC", "TBA", "OAUTH1", "CUSTOM", "NONE", "INSTALL_PLUGIN"})
 
+# Errors of a connection that are not Nango's, so that Nango's list says nothing of their end.
+CRASHED: Final = "crashed"  # a refresh that came to nothing, by a fault of ours
+TOKEN_EXPIRED: Final = "token_expired"  # noqa: S105 - an error type: its token expired, and nothing can renew it
+OWN_ERRORS: Final = frozenset({CRASHED, TOKEN_EXPIRED})
 
 FOUND_SPREAD: Final = timedelta(hours=1)  # first looks at what an import brought are no herd
 
@@ -27,6 +31,7 @@ class RefreshPolicy:
     first_look: the delay before the first look at a connection whose expiry is unknown, again spread.
     force_every: force a refresh this often where nothing else renews, such as grants that lapse of disuse.
     min_interval: two looks at one connection are never closer.
+    lapsed_every: between two looks at a connection whose token expired for good: a missed re-authorization shows.
     failure_delays: waits after the 1st, 2nd … failure in a row, the last one for all further ones; each is
         lengthened by up to a quarter. All exceed Nango's 30 s cooldown, and a day holds only a few.
     """
@@ -36,6 +41,7 @@ class RefreshPolicy:
     first_look: timedelta = timedelta(seconds=30)
     force_every: timedelta | None = None
     min_interval: timedelta = timedelta(seconds=30)
+    lapsed_every: timedelta = timedelta(days=1)
     failure_delays: tuple[timedelta, ...] = (
         timedelta(seconds=90),
         timedelta(minutes=15),
@@ -56,15 +62,27 @@ class Plan:
 
 
 def classify(*, previous_expires_at: datetime | None, expires_at: datetime | None) -> RefreshOutcome:
-    """What a successful GET did. Nango's reply has no "refreshed" flag, only the expiry tells (CONTRACT 4).
-
-    An expiry seen for the first time is UNCHANGED: nothing shows that this GET moved it.
-    """
+    """What a successful GET did. Nango's reply has no "refreshed" flag, only the expiry tells (CONTRACT 4)."""
     if expires_at is None:
         return RefreshOutcome.NO_EXPIRY
-    if previous_expires_at is None or previous_expires_at == expires_at:
-        return RefreshOutcome.UNCHANGED
-    return RefreshOutcome.RENEWED
+    if previous_expires_at is None:
+        return RefreshOutcome.FIRST_SEEN  # nothing shows whether this GET moved it
+    return RefreshOutcome.UNCHANGED if previous_expires_at == expires_at else RefreshOutcome.RENEWED
+
+
+def has_lapsed(
+    *, now: datetime, outcome: RefreshOutcome, expires_at: datetime | None, auth_mode: str, was_forced: bool
+) -> bool:
+    """Whether the token has expired for good, so that only its end user can bring another.
+
+    Nango answered 200 to a GET that renews whatever can be renewed, and the expiry stays in the past: there is nothing
+    to renew it with (CONTRACT 4: OAUTH2 without a refresh token). A plain GET does not prove it, since some providers
+    are renewed by force only. A renewal that failed is no 200: it follows Nango's exhaustion, and an outage says
+    nothing.
+    """
+    if outcome is not RefreshOutcome.UNCHANGED or expires_at is None or expires_at > now:
+        return False
+    return was_forced or auth_mode in MODES_WITHOUT_REFRESH
 
 
 def first_plan(
@@ -93,13 +111,16 @@ def next_plan(
     identity: str,
     policy: RefreshPolicy,
     was_forced: bool = False,
+    lapsed: bool = False,
 ) -> Plan | None:
     """The plan after an attempt, or None when nothing is left to plan until something else happens.
 
     retry_after: seconds Nango asked us to wait, None where it did not answer with a rate limit.
-    was_forced: whether the attempt asked with force_refresh=true.
+    was_forced: whether the attempt asked with force_refresh=true. lapsed: whether the token was known to have expired
+    for good before.
     """
-    if auth_mode in MODES_WITHOUT_REFRESH:
+    renews = auth_mode not in MODES_WITHOUT_REFRESH
+    if not renews and expires_at is None and previous_expires_at is None:
         return None
     match outcome:
         case RefreshOutcome.EXHAUSTED | RefreshOutcome.GONE | RefreshOutcome.SUPERSEDED:
@@ -111,39 +132,32 @@ def next_plan(
             return _after_wait(now, retry_after, identity, policy, was_forced=was_forced)
         case RefreshOutcome.NO_EXPIRY:
             plan = None  # CONTRACT 4: without an expiry nothing is refreshed unless forced
-        case RefreshOutcome.RENEWED | RefreshOutcome.UNCHANGED:
-            plan = _towards_expiry(
-                now,
-                outcome,
-                expires_at=expires_at,
-                previous_expires_at=previous_expires_at,
-                identity=identity,
-                policy=policy,
-            )
-    return _or_forced(plan, now, identity, policy)
+        case RefreshOutcome.RENEWED | RefreshOutcome.FIRST_SEEN | RefreshOutcome.UNCHANGED if expires_at is not None:
+            over = lapsed and outcome is RefreshOutcome.UNCHANGED and expires_at <= now
+            if over or has_lapsed(
+                now=now, outcome=outcome, expires_at=expires_at, auth_mode=auth_mode, was_forced=was_forced
+            ):
+                plan = _after_lapse(now, identity, policy)
+            elif renews:
+                plan = _towards_expiry(now, outcome, expires_at, identity, policy)
+            else:
+                plan = _at_expiry(now, expires_at, identity, policy)
+        case _:
+            plan = None
+    return _or_forced(plan, now, identity, policy) if renews else plan
 
 
 def _towards_expiry(
-    now: datetime,
-    outcome: RefreshOutcome,
-    *,
-    expires_at: datetime | None,
-    previous_expires_at: datetime | None,
-    identity: str,
-    policy: RefreshPolicy,
-) -> Plan | None:
-    if expires_at is None:
-        return None
+    now: datetime, outcome: RefreshOutcome, expires_at: datetime, identity: str, policy: RefreshPolicy
+) -> Plan:
     remaining = expires_at - now
     soonest = now + policy.min_interval
     # CONTRACT 4: a GET within 15 minutes of the expiry refreshes, an earlier one does nothing.
     if remaining > policy.margin + policy.min_interval:
         due_at = expires_at - policy.margin + policy.spread * _share(identity, "expiry")
         return Plan(max(due_at, soonest), forced=False, reason="before the token expires")
-    if outcome is RefreshOutcome.UNCHANGED:
-        return _last_looks(
-            now, expires_at=expires_at, previous_expires_at=previous_expires_at, identity=identity, policy=policy
-        )
+    if outcome is not RefreshOutcome.RENEWED:
+        return _last_looks(now, outcome, expires_at, identity, policy)
     if remaining > timedelta(0):
         # CONTRACT 4: a token that lives less than the margin is refreshed by every GET.
         due_at = now + remaining * (0.5 + 0.2 * _share(identity, "short"))
@@ -154,21 +168,35 @@ def _towards_expiry(
 
 
 def _last_looks(
-    now: datetime, *, expires_at: datetime, previous_expires_at: datetime | None, identity: str, policy: RefreshPolicy
-) -> Plan | None:
-    """Few looks towards the expiry, one after it, then none.
+    now: datetime, outcome: RefreshOutcome, expires_at: datetime, identity: str, policy: RefreshPolicy
+) -> Plan:
+    """Few looks towards the expiry, one after it, and a forced one.
 
     CONTRACT 4: without a refresh token Nango answers 200 with the old token and no error; but providers with their own
-    margin (30 s, 60 s) refresh only in the last moments, and at the latest once the token has expired.
+    margin (30 s, 60 s) refresh only in the last moments, and at the latest once the token has expired. Others, such as
+    Facebook, refresh by force only.
     """
     remaining = expires_at - now
     if remaining > 4 * policy.min_interval:
         due_at = now + remaining * (0.6 + 0.1 * _share(identity, "last"))
         return Plan(due_at, forced=False, reason="not renewed within Nango's margin; looking again")
-    if remaining > timedelta(0) or previous_expires_at != expires_at:
+    if remaining > timedelta(0) or outcome is RefreshOutcome.FIRST_SEEN:
         due_at = max(expires_at, now + policy.min_interval) + policy.min_interval * _share(identity, "last")
-        return Plan(due_at, forced=False, reason="not renewed; the last look, after the expiry")
-    return None
+        return Plan(due_at, forced=False, reason="not renewed; a look after the expiry")
+    due_at = now + policy.min_interval * (1 + _share(identity, "forced"))
+    return Plan(due_at, forced=True, reason="expired and not renewed; the last look, by force")
+
+
+def _at_expiry(now: datetime, expires_at: datetime, identity: str, policy: RefreshPolicy) -> Plan:
+    """Nothing renews it, so that one look is left: whether it has expired, or was replaced meanwhile."""
+    due_at = max(expires_at, now) + policy.min_interval * (1 + _share(identity, "expiry"))
+    return Plan(due_at, forced=False, reason="nothing renews it; a look after the expiry")
+
+
+def _after_lapse(now: datetime, identity: str, policy: RefreshPolicy) -> Plan:
+    """A re-authorization whose webhook was missed shows in no list, only by an expiry that has moved."""
+    due_at = now + policy.lapsed_every * (1 - 0.1 * _share(identity, "lapsed"))
+    return Plan(due_at, forced=False, reason="expired for good; a look whether it was re-authorized")
 
 
 def _after_failure(

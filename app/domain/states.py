@@ -24,7 +24,7 @@ class Origin(StrEnum):
 class ConnectionStatus(StrEnum):
     UNCONFIRMED = "unconfirmed"  # a webhook named it; Nango's API has not shown it
     ACTIVE = "active"  # exists in Nango, credentials believed good
-    NEEDS_RECONNECT = "needs_reconnect"  # Nango gave its credentials up; the end user has to act
+    NEEDS_RECONNECT = "needs_reconnect"  # Nango gave it up, or its token expired for good; the end user has to act
     DELETED = "deleted"  # gone from Nango
 
 
@@ -58,13 +58,14 @@ class DestinationChange(StrEnum):
 
 class RefreshOutcome(StrEnum):
     RENEWED = "renewed"  # the token's expiry moved
+    FIRST_SEEN = "first_seen"  # the expiry is known for the first time, or of new credentials
     UNCHANGED = "unchanged"  # Nango answered, the expiry is where it was (not due yet, or cannot be renewed)
     NO_EXPIRY = "no_expiry"  # the credentials carry no expiry: nothing to plan
     FAILED = "failed"  # the provider refused, or Nango backs off
     EXHAUSTED = "exhausted"  # Nango gave it up: the connection needs a reconnect
     GONE = "gone"  # Nango does not know the connection
     WAITED = "waited"  # rate limit or Nango down: nothing was learnt, tried again later
-    SUPERSEDED = "superseded"  # a re-authorization or deletion made this plan pointless
+    SUPERSEDED = "superseded"  # a re-authorization, refresh by hand, deletion or policy made it pointless
 
 
 class AuditOutcome(StrEnum):

@@ -110,7 +110,7 @@ class Effects:
     def _revive(self, connection: ConnectionRow, judged: Judged, view: View | None) -> None:
         """Its credentials are new: earlier errors are over."""
         connection.errors_seen_at = judged.observed_at
-        connection.last_error_type = connection.last_error_at = None
+        connection.last_error_type = connection.last_error_at = connection.expires_at = None
         if view is not None:
             connection.status = ConnectionStatus.ACTIVE
         elif connection.status != ConnectionStatus.ACTIVE:

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -13,9 +12,8 @@ from app.db.connections import ConnectionRow
 from app.domain.confirming import EDIT_LAG, Absent, View
 from app.domain.event import EventType
 from app.domain.own_event import OwnEvent, readable, write_own
+from app.domain.refresh import CRASHED, TOKEN_EXPIRED
 from app.domain.states import Origin
-
-CRASHED: Final = "crashed"  # the error of a refresh that came to nothing: ours, not Nango's
 
 
 def store(
@@ -59,8 +57,13 @@ def edits_before(session: Session, looks: Collection[tuple[UUID, View]]) -> dict
     }
 
 
-def news_in(connection: ConnectionRow, look: View | Absent, *, asked_at: datetime) -> list[OwnEvent]:
-    """What a GET's answer shows that our record does not: it goes the way of all events, and is confirmed like them."""
+def news_in(
+    connection: ConnectionRow, look: View | Absent, *, asked_at: datetime, token_lives: bool | None
+) -> list[OwnEvent]:
+    """What a GET's answer shows that our record does not: it goes the way of all events, and is confirmed like them.
+
+    token_lives: whether the credentials in the answer have not expired; None where it held none.
+    """
     if connection.observed_at is not None and asked_at < connection.observed_at:
         return []  # something newer was seen while Nango was asked
     event = partial(OwnEvent, integration=connection.integration, connection_id=connection.connection_id, look=look)
@@ -71,6 +74,13 @@ def news_in(connection: ConnectionRow, look: View | Absent, *, asked_at: datetim
     found = []
     if dict(look.tags) != connection.tags:
         found.append(event(type=EventType.CONNECTION_TAGS_CHANGED))
-    if connection.last_error_type not in {None, CRASHED} and not look.auth_failing:
+    if not look.auth_failing and _is_over(connection.last_error_type, token_lives=token_lives):
         found.append(event(type=EventType.CONNECTION_RECOVERED))
     return found
+
+
+def _is_over(error_type: str | None, *, token_lives: bool | None) -> bool:
+    """Whether this error is over, now that Nango shows none. An expired token is no recovery."""
+    if error_type == TOKEN_EXPIRED:
+        return token_lives is True  # Nango never showed this one: only a new token ends it
+    return error_type not in {None, CRASHED} and token_lives is not False

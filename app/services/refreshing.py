@@ -3,7 +3,7 @@
 No transaction is open while Nango is asked, and no credential outlives the call (promises 7 and 8).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,38 +20,26 @@ from app.db.models import Connection, Refresh
 from app.db.storing import is_away
 from app.deadlines import MAX_CLAIMS, REFRESH_LEASE
 from app.domain.budget import SOON, Priority
-from app.domain.confirming import Absent, View
+from app.domain.confirming import Absent
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
-from app.domain.refresh import Plan, classify, next_plan
+from app.domain.refresh import CRASHED, TOKEN_EXPIRED, Plan, RefreshPolicy, has_lapsed, next_plan
 from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
-from app.errors import (
-    InvalidInput,
-    NangoConnectionNotFound,
-    NangoError,
-    NangoRateLimited,
-    NangoRefreshBackingOff,
-    NangoRefreshExhausted,
-    NangoRefreshFailed,
-    NangoUnknownIntegration,
-    WaylinkError,
-)
+from app.errors import InvalidInput, NangoError
 from app.ids import CONNECTION, REFRESH, show
 from app.nango.client import NangoClient
 from app.services import own_events
 from app.services.directory import Directory
 from app.services.judging import Judge
 from app.services.links import Links
-from app.services.looking import view_of
 from app.services.matching import Matches
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
+from app.services.refresh_answers import SUCCESSES, Answer, failed, succeeded
 from app.services.route_cache import RouteCache
 from app.telemetry import REFRESHES, get_logger
 
 WAVE: Final = 8  # GETs at the same time in one process
-
-SUCCESSES: Final = frozenset({RefreshOutcome.RENEWED, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY})
 
 log = get_logger(__name__)
 
@@ -69,23 +57,9 @@ class Claimed:
         return self.refresh.forced and self.refresh.attempts == 1
 
     def priority(self, *, now: datetime) -> Priority:
-        expires_at = self.connection.expires_at
-        soon = expires_at is not None and expires_at <= now + timedelta(seconds=SOON)
+        expires_at, lapsed = self.connection.expires_at, self.connection.last_error_type == TOKEN_EXPIRED
+        soon = expires_at is not None and expires_at <= now + timedelta(seconds=SOON) and not lapsed
         return Priority.REFRESH_SOON if soon else Priority.REFRESH
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """All that is kept of a GET."""
-
-    outcome: RefreshOutcome
-    expires_at: datetime | None = None
-    error: str | None = None
-    error_type: str = ""
-    asked_at: datetime | None = None
-    retry_after: float | None = None
-    view: View | None = None
-    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +102,10 @@ class Refresher:
         client = self.clients.of(claimed.connection.environment, claimed.priority(now=self.clock()))
         if claimed.refresh.attempts > MAX_CLAIMS:
             reason = f"claimed {MAX_CLAIMS} times without a result"
-            answer = Answer(RefreshOutcome.FAILED, error=reason, error_type=own_events.CRASHED)
-        elif client is None:
-            answer = Answer(RefreshOutcome.WAITED, error="its environment has no API key any more")
+            answer = Answer(RefreshOutcome.FAILED, error=reason, error_type=CRASHED)
+        elif client is None or self._policy_of(claimed) is None:
+            reason = "its integration is not refreshed any more, or its environment has no API key"
+            answer = Answer(RefreshOutcome.SUPERSEDED, error=reason)
         else:
             asked_at = client.now()
             answer = replace(self._ask(client, claimed), asked_at=asked_at)
@@ -145,10 +120,9 @@ class Refresher:
             detail = client.get_connection(
                 connection.integration, connection.connection_id, force_refresh=claimed.forced
             )
-        except (NangoError, InvalidInput, httpx.HTTPError) as failed:
-            return _failed(failed)
-        outcome = classify(previous_expires_at=connection.expires_at, expires_at=detail.expires_at)
-        return Answer(outcome, expires_at=detail.expires_at, view=view_of(detail))
+        except (NangoError, InvalidInput, httpx.HTTPError) as problem:
+            return failed(problem)
+        return succeeded(detail, previous_expires_at=connection.expires_at)
 
     def _record(self, session: Session, claimed: Claimed, answer: Answer) -> None:
         now = self.clock()
@@ -163,10 +137,14 @@ class Refresher:
             refresh.outcome, refresh.error = answer.outcome, answer.error
             return
         refresh.finished_at, refresh.outcome, refresh.error = now, answer.outcome, answer.error
-        refresh.expires_at = answer.expires_at
+        if answer.outcome is RefreshOutcome.SUPERSEDED:
+            return  # Nango was not asked
+        refresh.expires_at, refresh.previous_expires_at = answer.expires_at, connection.expires_at
+        lapsed = _lapsed(claimed, answer, now)
+        refresh.error = lapsed.description if lapsed else refresh.error
         session.flush()
-        found = _found(connection, answer)
-        self._show(session, connection, answer, now)
+        found = _found(connection, answer, now)
+        self._show(session, connection, answer, now, lapsed=lapsed)
         connection_rows.update(session, [connection])
         own_events.store(session, found, environment=connection.environment, origin=Origin.REFRESH, now=now)
         if plan is not None:
@@ -174,8 +152,7 @@ class Refresher:
             refresh_rows.plan(session, {connection.id: plan}, failures=failures, now=now)
 
     def _plan(self, claimed: Claimed, answer: Answer, now: datetime) -> Plan | None:
-        connection = claimed.connection
-        policy = self.policy.refresh_of(connection.environment, connection.integration)
+        connection, policy = claimed.connection, self._policy_of(claimed)
         if policy is None:
             return None
         return next_plan(
@@ -189,9 +166,15 @@ class Refresher:
             identity=connection.id.hex,
             policy=policy,
             was_forced=claimed.forced,
+            lapsed=connection.last_error_type == TOKEN_EXPIRED,
         )
 
-    def _show(self, session: Session, connection: ConnectionRow, answer: Answer, now: datetime) -> None:
+    def _policy_of(self, claimed: Claimed) -> RefreshPolicy | None:
+        return self.policy.refresh_of(claimed.connection.environment, claimed.connection.integration)
+
+    def _show(
+        self, session: Session, connection: ConnectionRow, answer: Answer, now: datetime, *, lapsed: EventError | None
+    ) -> None:
         """What the answer means for the connection."""
         connection.updated_at = now
         if answer.expires_at is not None or answer.outcome is RefreshOutcome.NO_EXPIRY:
@@ -200,18 +183,25 @@ class Refresher:
             return  # something newer was seen of its errors while Nango was asked
         connection.errors_seen_at = answer.asked_at or connection.errors_seen_at
         if answer.outcome in SUCCESSES:
-            if connection.last_error_type == own_events.CRASHED:
+            if connection.last_error_type == CRASHED:
                 connection.last_error_type = connection.last_error_at = None
-            return  # that Nango's error is gone is an event, which clears it
+            if lapsed:
+                connection.last_error_type, connection.last_error_at = lapsed.type, now
+                log.warning("token_expired", connection=show(CONNECTION, connection.id), problem=lapsed.description)
+                self._give_up(session, connection, lapsed, now)
+            return  # that an error is gone is an event, which clears it
         # Our crashes do not hide an error of Nango's, whose end is told.
-        if answer.error_type != own_events.CRASHED or connection.last_error_type is None:
+        if answer.error_type != CRASHED or connection.last_error_type is None:
             connection.last_error_type, connection.last_error_at = answer.error_type, now
         log.warning("refresh_failed", connection=show(CONNECTION, connection.id), problem=answer.error)
-        if answer.outcome is RefreshOutcome.EXHAUSTED and connection.status != ConnectionStatus.NEEDS_RECONNECT:
-            connection.status = ConnectionStatus.NEEDS_RECONNECT
-            self._tell(session, connection, answer, now)
+        if answer.outcome is RefreshOutcome.EXHAUSTED:
+            self._give_up(session, connection, EventError(answer.error_type, answer.error or ""), now)
 
-    def _tell(self, session: Session, connection: ConnectionRow, answer: Answer, now: datetime) -> None:
+    def _give_up(self, session: Session, connection: ConnectionRow, reason: EventError, now: datetime) -> None:
+        """Its end user has to connect again; the teams are told of it once."""
+        if connection.status == ConnectionStatus.NEEDS_RECONNECT:
+            return
+        connection.status = ConnectionStatus.NEEDS_RECONNECT
         links = Links(session, [connection.id], now=now)
         directory = Directory(session, [], policy=self.policy.directory, now=now)
         directory.remember_owners(links.all())
@@ -222,33 +212,26 @@ class Refresher:
             owner=links.of(connection),
             confirmed=True,
             origin=Origin.REFRESH,
-            error=EventError(answer.error_type, answer.error or ""),
+            error=reason,
         )
         judge.write(session)
 
 
-def _found(connection: ConnectionRow, answer: Answer) -> list[OwnEvent]:
+def _lapsed(claimed: Claimed, answer: Answer, now: datetime) -> EventError | None:
+    """What is wrong, where this answer is the first to show that the token has expired for good."""
+    mode = claimed.connection.auth_mode or ""
+    if claimed.connection.last_error_type == TOKEN_EXPIRED or not has_lapsed(
+        now=now, outcome=answer.outcome, expires_at=answer.expires_at, auth_mode=mode, was_forced=claimed.forced
+    ):
+        return None
+    expired = f"{answer.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+    return EventError(TOKEN_EXPIRED, f"its token expired at {expired}, and asking Nango did not renew it")
+
+
+def _found(connection: ConnectionRow, answer: Answer, now: datetime) -> list[OwnEvent]:
     if answer.asked_at is None:
         return []
     look = Absent(answer.asked_at) if answer.is_gone else answer.view
-    return own_events.news_in(connection, look, asked_at=answer.asked_at) if look else []
-
-
-_OUTCOMES: Final[Sequence[tuple[type[WaylinkError], RefreshOutcome]]] = (
-    (NangoRefreshExhausted, RefreshOutcome.EXHAUSTED),
-    (NangoRefreshFailed, RefreshOutcome.FAILED),
-    (NangoRefreshBackingOff, RefreshOutcome.FAILED),
-    (NangoConnectionNotFound, RefreshOutcome.GONE),
-    (NangoUnknownIntegration, RefreshOutcome.GONE),
-    (InvalidInput, RefreshOutcome.GONE),  # an id that no URL can name: nobody can GET it
-)
-
-
-def _failed(error: NangoError | InvalidInput | httpx.HTTPError) -> Answer:
-    """An outage, a rate limit or a wrong API key says nothing of the connection: wait."""
-    for kind, outcome in _OUTCOMES:
-        if isinstance(error, kind):
-            gone = isinstance(error, NangoConnectionNotFound | NangoUnknownIntegration)
-            return Answer(outcome, error=str(error), error_type=kind.__name__, is_gone=gone)
-    retry_after = error.retry_after if isinstance(error, NangoRateLimited) else None
-    return Answer(RefreshOutcome.WAITED, error=str(error), error_type=type(error).__name__, retry_after=retry_after)
+    if look is None:
+        return []
+    return own_events.news_in(connection, look, asked_at=answer.asked_at, token_lives=answer.token_lives(now))

@@ -33,7 +33,7 @@ def test_a_refresh_is_carried_out_and_leaves_no_credential_behind(waylink: Wayli
     tokens = [_token(sandbox, connection)]
 
     looked = _look_now(waylink, connection, after=0)
-    assert looked["refreshes"][1]["outcome"] == "unchanged"  # an expiry seen for the first time
+    assert looked["refreshes"][1]["outcome"] == "first_seen"
     assert _seconds_left(looked) == pytest.approx(3600, abs=300)
 
     # Five minutes before the expiry: within Nango's 15, so that a plain GET renews (CONTRACT 4).

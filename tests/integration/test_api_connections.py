@@ -280,8 +280,18 @@ def test_a_deletion_is_nangos_and_ours(waylink, con, connection_id):
 def test_a_refresh_is_forced_and_what_stands_in_its_way_is_named(waylink, con, connection_id):
     api, nango = waylink.api, waylink.nango
     control(nango, connection_id, "oauth2", expires_in=600)
-    assert api("POST", f"/connections/{con}/refresh").json()["outcome"] in {"renewed", "unchanged"}
-    assert api("POST", f"/connections/{con}/refresh").json()["outcome"] == "renewed"
+    first = api("POST", f"/connections/{con}/refresh").json()
+    assert first["outcome"] == "first_seen"
+    second = api("POST", f"/connections/{con}/refresh").json()
+    assert second["outcome"] == "renewed"
+    listed = [one for one in api.json("/refreshes")["data"] if one["requested_by"]]
+    assert [(one["outcome"], one["previous_expires_at"], one["expires_at"]) for one in listed] == [
+        ("renewed", first["expires_at"], second["expires_at"]),
+        ("first_seen", None, first["expires_at"]),
+    ]
+    assert {(one["requested_by"], one["reason"], one["forced"]) for one in listed} == {
+        ("token:operator", "a refresh was asked for", True)
+    }
     nango.post("/sandbox/faults", json={"operation": "refresh", "connection_id": connection_id}).raise_for_status()
     problem_of(api("POST", f"/connections/{con}/refresh"), 424, "refresh_failed")
     waits = api.get(f"/connections/{con}/credentials", who="credentials")

@@ -76,7 +76,14 @@ def test_a_connection_is_found_shown_and_its_credentials_only_on_request(command
     assert (act["action"], act["outcome"]) == ("credentials.read", "done")
     assert act["actor"].startswith("cli:")
     assert TOKEN.search(json.dumps(act)) is None
-    assert command.json("connections", "refresh", known)["outcome"] in {"renewed", "unchanged"}
+    assert command.json("connections", "refresh", known)["outcome"] == "renewed"
+    refreshes = command.json("connections", "show", known)["refreshes"]
+    last, first = [one for one in refreshes if one["requested_by"]]
+    assert (last["outcome"], last["reason"]) == ("renewed", "a refresh was asked for")
+    assert (first["outcome"], first["reason"]) == ("first_seen", "credentials were read")
+    assert last["requested_by"] == first["requested_by"] == act["actor"]
+    assert last["previous_expires_at"] == first["expires_at"]
+    assert len(refreshes) > 2  # planned ones, too
 
 
 @pytest.mark.parametrize("command", ["sqlite", "postgresql"], indirect=True)

@@ -115,6 +115,6 @@ def test_a_forced_refresh_is_not_repeated_within_the_lease_of_who_died(scene):
         credentials.refresh(scene.desk, scene.con, actor=AGAIN)
     assert scene.at_nango().json()["credentials"]["expires_at"] == renewed
     scene.wait_for_the_lease()
-    assert credentials.refresh(scene.desk, scene.con, actor=AGAIN).outcome == RefreshOutcome.UNCHANGED
+    assert credentials.refresh(scene.desk, scene.con, actor=AGAIN).outcome == RefreshOutcome.FIRST_SEEN
     assert scene.record().expires_at is not None, "an expiry seen for the first time"
     assert [outcome for _, _, outcome in scene.acts()] == ["begun", "failed", "done"]

@@ -75,7 +75,7 @@ def test_a_get_within_the_margin_renews_and_only_the_expiry_is_kept(world, nango
 
 def test_a_renewal_is_told_from_a_look_by_the_expiry_that_moved(world, nango, clock, planned):
     refresh(world)
-    assert world.plans(planned)[0].outcome == RefreshOutcome.UNCHANGED
+    assert world.plans(planned)[0].outcome == RefreshOutcome.FIRST_SEEN
     control(nango, planned, "oauth2", expires_in=600)
     clock.now = world.open_plan(planned).next_at
     refresh(world)
@@ -468,5 +468,5 @@ def test_no_token_of_nango_ever_rests_in_the_database(world, nango, clock, conne
         refresh(world)
     world.settle(failure("override", **facts))
     outcomes = [plan.outcome for plan in world.plans(connection_id)]
-    assert outcomes == ["failed", "unchanged", "renewed", "exhausted"]
+    assert outcomes == ["failed", "first_seen", "renewed", "exhausted"]
     assert TOKEN.findall(dump(world.database)) == []

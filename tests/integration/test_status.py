@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event, make_url, text
 
 from app.clock import utc_now
-from app.db import figures, key_uses, rejections
+from app.db import connections, figures, key_uses, rejections
 from app.db.engine import connect
 from app.db.key_uses import KeyUse
 from app.db.models import Audit, Destination, Event, Job, Team
@@ -138,6 +138,26 @@ def test_acts_are_counted_that_began_a_while_ago_and_have_no_end(database, clock
     assert begun(database, now) == 2
 
 
+def reconnecting(database):
+    with database.read() as session:
+        return figures.needing_reconnect(session)
+
+
+def a_connection(now, name, status):
+    row = connections.new(("default", "oauth2", name), now=now)
+    row.status = status
+    return row
+
+
+def test_connections_whose_end_user_has_to_act_are_counted(database, clock):
+    states = ["active", "needs_reconnect", "deleted", "needs_reconnect", "unconfirmed"]
+    rows = [a_connection(clock.now, f"c-{number}", state) for number, state in enumerate(states)]
+    assert reconnecting(database) == 0
+    with database.write() as session:
+        connections.insert(session, rows)
+    assert reconnecting(database) == 2
+
+
 def test_counting_ends_at_a_bound(database, clock, monkeypatch):
     monkeypatch.setattr(figures, "AT_MOST", 3)
     now = clock.now
@@ -159,9 +179,10 @@ def test_every_figure_is_read_from_a_small_index(database, clock):
     event_figures(database, clock.now)
     job_figures(database, clock.now)
     begun(database, clock.now)
+    reconnecting(database)
     event.remove(database.engine, "before_cursor_execute", note)
     statements = [(sql, values) for sql, values in statements if sql.startswith("SELECT")]
-    assert len(statements) == 11
+    assert len(statements) == 12
     with database.engine.connect() as connection:
         if not database.is_sqlite:
             # The tables are empty, and then PostgreSQL reads them as a whole.
@@ -170,7 +191,7 @@ def test_every_figure_is_read_from_a_small_index(database, clock):
         for sql, values in statements:
             plan = "\n".join(str(row) for row in connection.exec_driver_sql(explain + sql, values))
             indexes = ("ix_events_due", "ix_events_failed", "ix_jobs_ready", "ix_jobs_held", "ix_jobs_parked")
-            indexes += ("ix_jobs_discarded", "ix_audit_begun")
+            indexes += ("ix_jobs_discarded", "ix_audit_begun", "ix_connections_needs_reconnect")
             assert any(name in plan for name in indexes), f"{sql}\n{plan}"
 
 
@@ -249,6 +270,15 @@ def test_acts_that_were_broken_off_are_shown_and_where_to_look(waylink: Command)
     [act] = waylink.json("audit", "--outcome", "begun")
     assert (act["action"], act["outcome"]) == ("tags.added", "begun")
     assert waylink.inside("audit", "--outcome", "odd").returncode == 2
+
+
+def test_connections_that_need_a_reconnect_are_shown_and_where_they_are_listed(waylink: Command) -> None:
+    assert status(waylink, 0)["connections needing reconnect"]["value"] == 0
+    with opened(waylink) as database, database.write() as session:
+        connections.insert(session, [a_connection(utc_now(), "c-1", "needs_reconnect")])
+    shown = status(waylink, 0)["connections needing reconnect"]  # for their end users, not for an operator
+    assert (shown["value"], "waylink connections --needs-reconnect" in shown["detail"]) == (1, True)
+    assert [one["connection_id"] for one in waylink.json("connections", "--needs-reconnect")] == ["c-1"]
 
 
 def test_failed_events_and_discarded_jobs_are_shown(waylink: Command) -> None:

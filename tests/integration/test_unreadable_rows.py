@@ -72,7 +72,7 @@ def test_a_refresh_wave_renews_the_connection_and_all_others(world, nango, clock
         assert world.refresher.refresh_due() == 3
     for name in names:
         done, opened = world.plans(name)
-        assert done.outcome == RefreshOutcome.UNCHANGED
+        assert done.outcome == RefreshOutcome.FIRST_SEEN
         assert opened.next_at > clock.now
         assert world.connection(name).expires_at == done.expires_at > clock.now + timedelta(minutes=30)
     named = {line["column"]: line["rows"] for line in logs if line["event"] == "value_unreadable"}

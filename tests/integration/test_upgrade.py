@@ -13,7 +13,7 @@ from sqlalchemy import MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from app.db import bulk, decisions, engine, event_acts, listing, schema, upgrading
-from app.db.models import Attempt, Decision, Destination, Event, Job, RouteVersion, Team
+from app.db.models import Attempt, Connection, Decision, Destination, Event, Job, Refresh, RouteVersion, Team
 from app.ids import first_id, new_id
 
 NOW = datetime(2026, 8, 21, 12, 0, 1, 234567, tzinfo=UTC)
@@ -21,7 +21,7 @@ NOW = datetime(2026, 8, 21, 12, 0, 1, 234567, tzinfo=UTC)
 VALUES: dict[str, Any] = {
     "events.state": "failed",
     "events.origin": "webhook",
-    "connections.status": "active",
+    "connections.status": "needs_reconnect",  # for one that is active and has expired, a look would be added
     "destinations.kind": "celery",
     "jobs.state": "discarded",
     "audit.outcome": "done",
@@ -140,6 +140,39 @@ def test_dates_from_outside_that_are_none_are_forgotten_and_the_others_stay(data
         for table, column in columns:
             count, present = connection.execute(text(f"SELECT count(*), count({column}) FROM {table}")).one()
             assert (count, present) == (before[table], 1 + len(kept))
+
+
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+@pytest.mark.parametrize(
+    ("changes", "planned"),
+    [
+        ({}, True),
+        ({"status": "deleted"}, False),
+        ({"status": "needs_reconnect"}, False),
+        ({"expires_at": "2999-01-01 00:00:00"}, False),
+        ({"expires_at": None}, False),
+        ({"auth_mode": "API_KEY"}, True),  # its expiry was learnt by a read, and nothing looked at it again
+        ({"auth_mode": None}, True),
+    ],
+    ids=str,
+)
+def test_a_connection_that_expired_unseen_is_looked_at_after_the_upgrade(database, changes, planned):
+    """An earlier release planned no more for it, and it stayed `active`."""
+    upgrade_to(database, "0008")
+    fill(database, tables_of(database))
+    facts = {"status": "active", "expires_at": "2026-01-01 00:00:00", "auth_mode": "OAUTH2"} | changes
+    with database.engine.begin() as connection:
+        for name, value in facts.items():
+            cast = "CAST(:value AS timestamptz)" if name == "expires_at" and not database.is_sqlite else ":value"
+            connection.execute(text(f"UPDATE connections SET {name} = {cast}"), {"value": value})
+    upgrading.upgrade(database)
+    with database.read() as session:
+        [connection] = session.scalars(select(Connection))
+        found = session.scalars(select(Refresh).where(Refresh.finished_at.is_(None))).all()
+        assert [(one.connection_ref, one.forced, one.attempts) for one in found] == [
+            (connection.id, False, 0)
+        ] * planned
+        assert all(one.refresh_at == one.next_at >= one.created_at for one in found)
 
 
 def add_copies(database, table, column, values):

@@ -1,12 +1,13 @@
 """Refresh plans: renewals fall where Nango renews, and nothing is ever hammered."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.refresh import Plan, RefreshPolicy, classify, first_plan, next_plan
+from app.domain.refresh import MODES_WITHOUT_REFRESH, Plan, RefreshPolicy, classify, first_plan, has_lapsed, next_plan
 from app.domain.states import RefreshOutcome
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -33,7 +34,7 @@ def plan_after(outcome: RefreshOutcome, **given_facts: object) -> Plan | None:
 
 
 @pytest.mark.parametrize("life", [15 * MINUTE, 20 * MINUTE, HOUR, 8 * HOUR, 60 * DAY])
-@pytest.mark.parametrize("outcome", [RefreshOutcome.RENEWED, RefreshOutcome.UNCHANGED])
+@pytest.mark.parametrize("outcome", [RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN, RefreshOutcome.UNCHANGED])
 def test_a_renewal_falls_inside_nangos_margin_and_ten_minutes_before_the_expiry(life: timedelta, outcome):
     for identity in HERD:
         plan = plan_after(outcome, expires_at=NOW + life, identity=identity)
@@ -75,26 +76,73 @@ def test_a_token_renewed_into_the_past_is_left_alone_for_hours():
 
 
 @pytest.mark.parametrize("identity", HERD[:20])
-def test_a_token_that_is_not_renewed_gets_a_few_more_looks_and_then_none(identity: str):
-    expires_at, now, looks = NOW + 14 * MINUTE, NOW, []
-    plan = plan_after(
-        RefreshOutcome.UNCHANGED, expires_at=expires_at, previous_expires_at=expires_at, identity=identity
-    )
-    while plan is not None:
+@pytest.mark.parametrize("seen", [RefreshOutcome.FIRST_SEEN, RefreshOutcome.UNCHANGED])
+def test_a_token_that_is_not_renewed_gets_a_few_looks_a_forced_one_and_then_one_a_day(identity: str, seen):
+    expires_at, now, looks, outcome, lapsed = NOW + 14 * MINUTE, NOW, [], seen, False
+    while now < NOW + 4 * DAY:
+        forced = bool(looks) and looks[-1].forced
+        facts = {"now": now, "outcome": outcome, "expires_at": expires_at}
+        plan = plan_after(**facts, previous_expires_at=expires_at, identity=identity, was_forced=forced, lapsed=lapsed)
+        lapsed = lapsed or has_lapsed(**facts, auth_mode="OAUTH2", was_forced=forced)
         assert plan.due_at - now >= POLICY.min_interval
-        now = plan.due_at
-        looks.append(now)
-        plan = plan_after(
-            RefreshOutcome.UNCHANGED, now=now, expires_at=expires_at, previous_expires_at=expires_at, identity=identity
-        )
-    assert 2 <= len(looks) <= 5
-    assert expires_at <= looks[-1] <= expires_at + 2 * POLICY.min_interval  # then every provider's margin has passed
+        assert lapsed == (now > expires_at and any(look.forced for look in looks))
+        looks.append(plan)
+        now, outcome = plan.due_at, RefreshOutcome.UNCHANGED
+    [last] = [position for position, look in enumerate(looks) if look.forced]
+    assert 2 <= last <= 5
+    plain, by_force, *daily = looks[last - 1 :]
+    assert expires_at <= plain.due_at <= expires_at + 2 * POLICY.min_interval  # then each provider's margin has passed
+    assert by_force.due_at - plain.due_at <= 2 * POLICY.min_interval
+    times = [by_force.due_at, *(look.due_at for look in daily)]
+    assert all(0.9 * DAY <= later - earlier <= DAY for earlier, later in pairwise(times))
 
 
-def test_an_expired_token_seen_for_the_first_time_gets_one_more_look():
+def test_an_expired_token_seen_for_the_first_time_gets_one_more_plain_look():
     expired = NOW - HOUR
-    assert plan_after(RefreshOutcome.UNCHANGED, expires_at=expired).due_at > NOW
-    assert plan_after(RefreshOutcome.UNCHANGED, expires_at=expired, previous_expires_at=expired) is None
+    first = plan_after(RefreshOutcome.FIRST_SEEN, expires_at=expired)
+    second = plan_after(RefreshOutcome.UNCHANGED, expires_at=expired, previous_expires_at=expired)
+    assert (first.forced, second.forced) == (False, True)
+    assert second.due_at > NOW
+
+
+LAPSED = {"now": NOW, "outcome": RefreshOutcome.UNCHANGED, "expires_at": NOW - SECOND, "auth_mode": "OAUTH2"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"was_forced": False},
+        {"expires_at": NOW + SECOND},
+        {"expires_at": None},
+        *({"outcome": outcome} for outcome in RefreshOutcome if outcome is not RefreshOutcome.UNCHANGED),
+        {"auth_mode": "FUTURE", "was_forced": False},
+    ],
+    ids=str,
+)
+def test_only_a_forced_get_that_renewed_nothing_shows_that_a_token_is_over(changes: dict):
+    """A failure, an outage and a rate limit say nothing of it, and no answer before the expiry does."""
+    assert has_lapsed(**(LAPSED | {"was_forced": True}))
+    assert not has_lapsed(**(LAPSED | {"was_forced": True} | changes))
+
+
+@pytest.mark.parametrize("auth_mode", sorted(MODES_WITHOUT_REFRESH))
+def test_an_expiry_that_nothing_renews_gets_one_look_after_it(auth_mode: str):
+    facts = {"expires_at": NOW + HOUR, "auth_mode": auth_mode, "policy": FORCING}
+    plan = plan_after(RefreshOutcome.FIRST_SEEN, **facts)
+    assert timedelta(0) < plan.due_at - (NOW + HOUR) <= MINUTE
+    assert not plan.forced
+    facts |= {"now": plan.due_at, "previous_expires_at": NOW + HOUR}
+    assert has_lapsed(**(LAPSED | {"auth_mode": auth_mode, "was_forced": False}))
+    daily = plan_after(RefreshOutcome.UNCHANGED, **facts)
+    assert 0.9 * DAY <= daily.due_at - plan.due_at <= DAY
+    assert not daily.forced
+    assert plan_after(RefreshOutcome.WAITED, **facts).due_at > plan.due_at
+
+
+def test_a_reauthorized_token_is_planned_like_any_other():
+    before = {"previous_expires_at": NOW - DAY, "lapsed": True}
+    again = plan_after(RefreshOutcome.RENEWED, expires_at=NOW + HOUR, **before)
+    assert again == plan_after(RefreshOutcome.RENEWED, expires_at=NOW + HOUR)
 
 
 def test_failures_back_off_from_beyond_the_cooldown_to_hours():
@@ -196,7 +244,7 @@ def test_only_a_moved_expiry_counts_as_renewed():
     later = NOW + HOUR
     assert classify(previous_expires_at=NOW, expires_at=later) is RefreshOutcome.RENEWED
     assert classify(previous_expires_at=NOW, expires_at=NOW) is RefreshOutcome.UNCHANGED
-    assert classify(previous_expires_at=None, expires_at=later) is RefreshOutcome.UNCHANGED
+    assert classify(previous_expires_at=None, expires_at=later) is RefreshOutcome.FIRST_SEEN
     assert classify(previous_expires_at=NOW, expires_at=None) is RefreshOutcome.NO_EXPIRY
 
 
@@ -211,6 +259,9 @@ moments = st.none() | st.timedeltas(min_value=-DAY, max_value=90 * DAY).map(lamb
     retry_after=st.none() | st.floats(min_value=0, max_value=1e9),
     identity=st.text(),
     policy=st.sampled_from([POLICY, FORCING]),
+    auth_mode=st.sampled_from(["OAUTH2", "API_KEY"]),
+    was_forced=st.booleans(),
+    lapsed=st.booleans(),
 )
 def test_no_plan_is_ever_due_at_once(**facts: object):
     plan = plan_after(**facts)

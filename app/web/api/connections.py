@@ -56,7 +56,9 @@ class LiveCredentials(Struct, frozen=True, kw_only=True):
 
 
 class RefreshAnswer(Struct, frozen=True, kw_only=True):
-    """`outcome`: `renewed`; `unchanged`, as where nothing can be renewed; `no_expiry`."""
+    """`outcome`: `renewed`; `first_seen`, where no expiry was known; `unchanged`, as where nothing can be renewed;
+    `no_expiry`.
+    """
 
     outcome: str
     expires_at: str | None

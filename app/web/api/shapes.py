@@ -47,12 +47,17 @@ class LinkRow(Struct, frozen=True, kw_only=True):
 
 
 class RefreshOfConnection(Struct, frozen=True, kw_only=True):
+    """A planned renewal, or one by hand: `requested_by` says whose. The expiry is as it was known before and after."""
+
     refresh_at: str
     reason: str
+    requested_by: str | None
     forced: bool
     finished_at: str | None
     outcome: str | None
     error: str | None
+    previous_expires_at: str | None
+    expires_at: str | None
 
 
 class Sibling(Struct, frozen=True, kw_only=True):
@@ -173,7 +178,9 @@ class RejectionRow(Struct, frozen=True, kw_only=True):
 
 
 class RefreshRow(Struct, frozen=True, kw_only=True):
-    """A planned renewal, open while `finished_at` is null. `connection` is our `con_…` id."""
+    """A planned renewal, open while `finished_at` is null, or one that `requested_by` asked for by hand. `connection`
+    is our `con_…` id. The expiry is as it was known before and after.
+    """
 
     id: str
     connection: str
@@ -183,8 +190,10 @@ class RefreshRow(Struct, frozen=True, kw_only=True):
     refresh_at: str
     forced: bool
     reason: str
+    requested_by: str | None
     attempts: int
     finished_at: str | None
     outcome: str | None
     error: str | None
+    previous_expires_at: str | None
     expires_at: str | None
