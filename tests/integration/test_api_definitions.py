@@ -414,7 +414,7 @@ def test_an_explanation_that_takes_long_goes_on_with_another_call(api, monkeypat
 
 def test_what_a_pattern_costs_too_much_of_is_refused_and_told(api, monkeypatch):
     monkeypatch.setattr("app.domain.patterns.pattern.Effort", lambda: Effort(1_000))
-    monkeypatch.setattr("app.domain.routing.Effort", lambda: Effort(1_000))
+    monkeypatch.setattr("app.domain.routing.MAX_STEPS", 1_000)
     costly = {"items": [{"prefix": f"p{number}"} for number in range(100)]}
     document = {**DOCUMENT, "items": ["p"] * 1_000}
     answer = api("POST", "/routes/test", json={"pattern": costly, "document": document})
