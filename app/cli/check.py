@@ -239,7 +239,15 @@ def _webhook_settings(settings: Settings, environment: Environment) -> Iterator[
         except (NangoError, InvalidInput) as refused:
             yield Finding(what, "bad", f"the settings at Nango are not shown: {refused}")
             return
-        found = [*remarks(told, path=webhook_path(environment.name), origin=settings.public_url)]
+        found = [
+            *remarks(
+                told,
+                environment=environment.name,
+                path=webhook_path(environment.name),
+                origin=settings.public_url,
+                both_urls=environment.both_urls,
+            )
+        ]
         for one in found:
             yield Finding(what, "bad" if one.bad else "note", one.detail)
         if not any(one.bad for one in found):

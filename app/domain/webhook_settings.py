@@ -31,19 +31,32 @@ _LOST: Final = {
 _DELETION: Final = "on_connection_deletion"
 
 
-def remarks(settings: WebhookSettings, *, path: str, origin: str | None) -> Iterator[Remark]:
+def remarks(
+    settings: WebhookSettings, *, environment: str, path: str, origin: str | None, both_urls: bool
+) -> Iterator[Remark]:
     """What is to be said of URLs and switches; nothing where all is well.
 
-    path: of the environment's webhook URL. origin: where Nango reaches it, such as `https://waylink.example`; without
-    it paths alone are compared, whatever stands before them.
+    environment: its name here. path: of its webhook URL. origin: where Nango reaches it, such as
+    `https://waylink.example`; without it paths alone are compared, whatever stands before them. both_urls: the setting
+    of that name.
     """
     urls = {"primary": settings.primary_url, "secondary": settings.secondary_url}
     here = [name for name, url in urls.items() if url and _leads_here(url, path=path, origin=origin)]
     if not here:
         shown = ", ".join(f"{name} {_shown(url)}" for name, url in urls.items() if url) or "none is set"
         yield Remark(True, f"no webhook URL leads to {origin or ''}{path} ({shown})")
-    if len(here) == 2:
-        yield Remark(False, "both webhook URLs lead here: Nango sends everything twice")
+    if len(here) == 2 and not both_urls:
+        yield Remark(
+            False,
+            "both webhook URLs lead here: Nango sends everything twice, and each forward, sync and async action is two "
+            f"events, unless {_says_so(environment)} says so",
+        )
+    if len(here) == 1 and both_urls:
+        yield Remark(
+            False,
+            f"one webhook URL leads here, and {_says_so(environment)} says that both do: a second forward, sync or "
+            "async action with the same bytes is lost",
+        )
     for name, what in _LOST.items():
         if settings.switches.get(name) is False:
             yield Remark(True, f"{name} is {what}")
@@ -51,6 +64,12 @@ def remarks(settings: WebhookSettings, *, path: str, origin: str | None) -> Iter
         yield Remark(False, f"{_DELETION} is off: deletions are found by reconciliation only")
     if _DELETION not in settings.switches:
         yield Remark(False, f"Nango does not show {_DELETION}: deletions may be found by reconciliation only")
+
+
+def _says_so(environment: str) -> str:
+    """The setting for it, which an environment of the variables has there, and every other one in the file."""
+    variable = "WAYLINK_NANGO_BOTH_URLS=true or " if environment == "default" else ""
+    return f"{variable}both_urls = true in [environments.{environment}]"
 
 
 def _leads_here(url: str, *, path: str, origin: str | None) -> bool:

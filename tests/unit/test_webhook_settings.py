@@ -8,9 +8,10 @@ ON = {"on_auth_creation": True, "on_auth_refresh_error": True, "on_connection_de
 HERE, PATH = "https://waylink.example/webhooks/nango", "/webhooks/nango"
 
 
-def said(primary=HERE, secondary=None, *, path=PATH, origin=None, **switches):
+def said(primary=HERE, secondary=None, *, environment="default", path=PATH, origin=None, both_urls=False, **switches):
     settings = WebhookSettings(primary_url=primary, secondary_url=secondary, switches={**ON, **switches})
-    return [(one.bad, one.detail) for one in remarks(settings, path=path, origin=origin)]
+    found = remarks(settings, environment=environment, path=path, origin=origin, both_urls=both_urls)
+    return [(one.bad, one.detail) for one in found]
 
 
 @pytest.mark.parametrize(
@@ -53,8 +54,33 @@ def test_a_url_is_shown_without_what_may_be_a_secret():
     assert "hunter" not in detail
 
 
-def test_both_urls_here_are_worth_a_note():
-    assert said(HERE, HERE) == [(False, "both webhook URLs lead here: Nango sends everything twice")]
+BOTH_URLS = pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ("default", "WAYLINK_NANGO_BOTH_URLS=true or both_urls = true in [environments.default]"),
+        ("prod", " both_urls = true in [environments.prod]"),
+    ],
+)
+
+
+@BOTH_URLS
+def test_both_urls_here_are_worth_a_note_that_names_the_setting(environment, named):
+    [(bad, detail)] = said(HERE, HERE, environment=environment)
+    assert bad is False
+    assert detail.startswith("both webhook URLs lead here: Nango sends everything twice")
+    assert f"{named} says so" in detail
+    assert ("WAYLINK" in detail) is (environment == "default")
+
+
+def test_both_urls_here_are_all_well_where_the_setting_says_so():
+    assert said(HERE, HERE, both_urls=True) == []
+
+
+@BOTH_URLS
+@pytest.mark.parametrize("urls", [(HERE, None), (None, HERE), (HERE, "https://other.example/hook")])
+def test_a_setting_that_says_both_where_one_url_leads_here_is_told(urls, environment, named):
+    [(bad, detail)] = said(*urls, environment=environment, both_urls=True)
+    assert (bad, detail.startswith("one webhook URL leads here"), named in detail) == (False, True, True)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +93,10 @@ def test_a_switch_that_is_off_is_told_by_name(switch, bad):
 
 def test_an_older_nango_does_not_show_the_switch_of_deletions():
     settings = WebhookSettings(primary_url=HERE, secondary_url=None, switches={})
-    assert ["deletions may be found" in one.detail for one in remarks(settings, path=PATH, origin=None)] == [True]
+    assert [
+        "deletions may be found" in one.detail
+        for one in remarks(settings, environment="default", path=PATH, origin=None, both_urls=False)
+    ] == [True]
 
 
 def test_the_signing_key_is_in_no_repr():
