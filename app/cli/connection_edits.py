@@ -11,6 +11,7 @@ from app.cli.acting import AS_JSON, Target, desk_for_acting, on_connection
 from app.cli.bulk_acts import require_consent
 from app.cli.output import print_one
 from app.cli.pairs import pairs
+from app.domain.json_words import why_not_json
 from app.errors import InvalidInput
 from app.plain_text import decoded
 from app.services.operations import metadata as metadata_operations
@@ -197,8 +198,8 @@ def _object(given: str) -> dict[str, object]:
     try:
         found = json.loads(_text(given))
     except (ValueError, RecursionError) as broken:
-        place = f" at line {broken.lineno}, column {broken.colno}" if isinstance(broken, json.JSONDecodeError) else ""
-        raise InvalidInput(f"metadata is not JSON{place}") from None
+        why = f": {why_not_json(broken)}" if isinstance(broken, json.JSONDecodeError) else ""
+        raise InvalidInput(f"metadata is not JSON{why}") from None
     if not isinstance(found, dict):
         raise InvalidInput("metadata is not a JSON object")
     return found

@@ -16,6 +16,7 @@ from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.configuration import load
 from app.domain.json_values import STRICT
+from app.domain.json_words import why_not_json
 from app.domain.patterns import Condition, Pattern, compile_pattern
 from app.domain.routing import Decision
 from app.domain.shortening import shortened
@@ -136,7 +137,7 @@ def _document(event: str) -> Mapping[str, Any]:
     try:
         document = STRICT.decode(_text(event))
     except json.JSONDecodeError as wrong:
-        raise InvalidInput(f"{event}: not JSON: {wrong.msg} at line {wrong.lineno}, column {wrong.colno}") from None
+        raise InvalidInput(f"{event}: not JSON: {why_not_json(wrong)}") from None
     except (ValueError, RecursionError):
         raise InvalidInput(f"{event}: not usable JSON: a number or a nesting beyond all bounds") from None
     if not isinstance(document, dict):

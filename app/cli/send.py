@@ -12,6 +12,7 @@ import httpx
 
 from app.cli.places import webhook_url
 from app.configuration import load
+from app.domain.json_words import why_not_json
 from app.domain.signature import HEADER, sign
 from app.environments import Environment
 from app.errors import ConfigurationError, InvalidInput, Problem
@@ -80,8 +81,12 @@ def _body(name: str, tags: dict[str, str]) -> bytes:
 def _object(content: bytes, name: str) -> dict[str, Any]:
     try:
         parsed = json.loads(content)
-    except (ValueError, RecursionError) as broken:
-        raise InvalidInput(f"{name}: not JSON: {broken}") from None
+    except json.JSONDecodeError as broken:
+        raise InvalidInput(f"{name}: not JSON: {why_not_json(broken)}") from None
+    except UnicodeDecodeError as broken:
+        raise InvalidInput(f"{name}: not JSON: byte {broken.start + 1} is not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise InvalidInput(f"{name}: not JSON that can be read: a number or a nesting beyond all bounds") from None
     if not isinstance(parsed, dict):
         raise InvalidInput(f"{name}: not a JSON object, so it cannot carry tags")
     return parsed

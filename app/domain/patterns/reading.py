@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Final, NoReturn
 
+from app.domain.json_words import why_not_json
 from app.domain.patterns.limits import MAX_CHARACTERS
 from app.domain.tags import is_storable
 from app.errors import InvalidPattern
@@ -28,8 +29,7 @@ def read(source: str | Mapping[str, object]) -> dict[str, object]:
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidPattern(path="", reason=f"not JSON: {error.msg} at {where}") from error
+        raise InvalidPattern(path="", reason=f"not JSON: {why_not_json(error)}") from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
         raise InvalidPattern(path="", reason=reason) from error

@@ -12,18 +12,19 @@ import msgspec
 from msgspec import Struct
 from starlette.requests import ClientDisconnect, Request
 
-from app.domain.json_values import json_object
+from app.domain.json_values import MAX_DEPTH, json_object
+from app.domain.json_words import why_not_json
 from app.domain.tags import is_storable
 from app.errors import InvalidInput, NotFound
 from app.ids import parse
-from app.web.api.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Refusal, fault
+from app.web.api.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Refusal
+from app.web.api.problems import fault as fault_entry
+from app.web.api.shape_words import Fault, fault_of, shown
 
 JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
 READ_SECONDS: Final = 12.0  # for a whole body
 _MEMBER: Final = re.compile(r"(\w+)\[([^\[\]]+)\]")
-_UNKNOWN: Final = re.compile(r"unknown field `([^`]*+)`")
-_MISSING: Final = re.compile(r"missing required field `([^`]*+)`")
 
 Read = TypeVar("Read", bound=Struct)
 
@@ -35,14 +36,14 @@ def read_query(text: bytes, shape: type[Struct] | None) -> Struct | None:
         member = _MEMBER.fullmatch(name)
         target, key = (found.setdefault(member[1], {}), member[2]) if member else (found, name)
         if not is_storable(value):
-            raise _refused(name, "unstorable", f"the value of {_shown(name)} holds a NUL")
+            raise _refused(name, "unstorable", f"the value of {shown(name)} holds a NUL")
         if not isinstance(target, dict) or key in target:
-            raise _refused(name, "repeated", f"the parameter {_shown(name)} is there twice")
+            raise _refused(name, "repeated", f"the parameter {shown(name)} is there twice")
         target[key] = value
     if shape is None:
         if found:
             name = next(iter(found))
-            raise _refused(name, "unknown", f"there is no parameter {_shown(name)} here")
+            raise _refused(name, "unknown", f"there is no parameter {shown(name)} here")
         return None
     return _converted(found, shape, "parameter")
 
@@ -52,29 +53,36 @@ def read_body(content: bytes, shape: type[Read]) -> Read:
     try:
         return msgspec.json.decode(content, type=shape)
     except msgspec.ValidationError as wrong:
-        raise _wrong(wrong, "field") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
-        raise _not_json(content, broken) from None
+        raise _wrong(fault_of(wrong, shape, "field")) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refusal(INVALID_REQUEST, _not_json(content)) from None
 
 
-def _not_json(content: bytes, broken: Exception) -> Refusal:
-    """Python's own reader takes a lone surrogate and NaN; then the place can be named, and the reason."""
+def _not_json(content: bytes) -> str:
+    """Why, and where. Python's own reader takes a lone surrogate and NaN; then the name of the place can be told."""
+    if not content.strip():
+        return "The body is empty: send a JSON object."
     try:
-        json_object(json.loads(content), "body")
+        json_object(json.loads(content.decode()), "body")
     except InvalidInput as unusable:
-        return Refusal(INVALID_REQUEST, str(unusable))
-    except (ValueError, RecursionError):
+        return str(unusable)
+    except UnicodeDecodeError as other:
+        return f"The body is not JSON: byte {other.start + 1} is not UTF-8"
+    except json.JSONDecodeError as broken:
+        return f"The body is not JSON: {why_not_json(broken)}"
+    except RecursionError:
+        return f"The body is nested deeper than {MAX_DEPTH} levels"
+    except ValueError:
         pass
-    why = str(broken) if isinstance(broken, msgspec.DecodeError) else "it is not UTF-8, or nested too deeply"
-    return Refusal(INVALID_REQUEST, f"The body is not JSON: {why}")
+    return "The body holds a number that cannot be read: it has too many digits"
 
 
 def check_content_type(declared: str, wanted: str = JSON) -> None:
     """Raises Refusal for anything but that: a form of some other site's page could not send it."""
     media_type = declared.partition(";")[0].strip().lower()
     if media_type != wanted:
-        shown = _shown(media_type) if media_type else "nothing"
-        raise Refusal(UNSUPPORTED_MEDIA_TYPE, f"Send {wanted}; content-type says {shown}.")
+        says = shown(media_type) if media_type else "nothing"
+        raise Refusal(UNSUPPORTED_MEDIA_TYPE, f"Send {wanted}; content-type says {says}.")
 
 
 async def read_content(request: Request, limit: int) -> bytes:
@@ -130,31 +138,19 @@ def _converted(found: Mapping[str, Any], shape: type[Struct], noun: str) -> Stru
     try:
         return msgspec.convert(found, shape, strict=False)
     except msgspec.ValidationError as wrong:
-        raise _wrong(wrong, noun) from None
+        raise _wrong(fault_of(wrong, shape, noun)) from None
 
 
-def _wrong(wrong: msgspec.ValidationError, noun: str) -> Refusal:
-    """msgspec's message names the place and the rule, and never the value."""
-    message, _, place = str(wrong).rpartition(" - at `")
-    place = place.removeprefix("key in ")
-    if not (place.startswith("$") and place.endswith("`")):
-        message, place = str(wrong), ""
-    path, rule = place.removeprefix("$").removeprefix(".").removesuffix("`"), "invalid"
-    for name, pattern in (("unknown", _UNKNOWN), ("missing", _MISSING)):
-        if found := pattern.search(message):
-            path, rule = ".".join(part for part in (path, found[1]) if part), name
-            message = f"there is no {noun} {_shown(found[1])} here" if name == "unknown" else f"this {noun} is required"
-    return _refused(path, rule, message)
+def _wrong(fault: Fault) -> Refusal:
+    if not fault.path:
+        return Refusal(INVALID_REQUEST, f"The body {fault.detail}", errors=[fault_entry("", fault.rule, fault.detail)])
+    return _refused(fault.path, fault.rule, fault.detail)
 
 
 def _refused(field: str, rule: str, message: str) -> Refusal:
     place = f"{_printable(field)}: " if field else ""
-    return Refusal(INVALID_REQUEST, f"{place}{message}", errors=[fault(field, rule, message)])
-
-
-def _shown(name: str) -> str:
-    return ascii(name if len(name) <= 100 else f"{name[:100]}...")
+    return Refusal(INVALID_REQUEST, f"{place}{message}", errors=[fault_entry(field, rule, message)])
 
 
 def _printable(name: str) -> str:
-    return _shown(name)[1:-1]
+    return shown(name)[1:-1]
