@@ -93,7 +93,7 @@ def test_an_operation_on_a_connection_that_only_nango_has_brings_it_in(command, 
     told = one_line_error(command.inside("connections", "refresh", connection_id, "--integration", "oauth2"), 1)
     assert "made and linked now" in told
     work(command)
-    assert command.json("connections", "refresh", connection_id)["outcome"] in {"renewed", "unchanged"}
+    assert command.json("connections", "refresh", connection_id)["outcome"] == "first_seen"
     [row] = command.json("connections")
     assert (row["integration"], row["user"]) == ("oauth2", "usr_1042")
     assert [one["origin"] for one in command.json("events", "--type", "connection.created")] == ["operator"]
