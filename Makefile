@@ -18,7 +18,7 @@ BUILD_REQUIRES = import tomllib; project = tomllib.load(open("pyproject.toml", "
 # Files that hold tests which need more than Python and make.
 NEEDS_MORE = browser or node or rabbitmq or tls
 EXTRA_TESTS = $(wildcard tests/browser/test_*.py) \
-	$(shell grep -rlE --include='test_*.py' 'mark\.(browser|node|rabbitmq|tls)\b' tests | grep -v '^tests/browser/')
+	$(shell grep -rslE --include='test_*.py' 'mark\.(browser|node|rabbitmq|tls)\b' tests | grep -v '^tests/browser/')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -1,0 +1,134 @@
+"""A terminal with a shell in it, and the blocks of a page that a reader would type there."""
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.acceptance.harness import descendants
+from tests.waiting import PATIENCE, until
+
+COLUMNS = 200
+CTRL_C = b"\x03"
+_DONE = re.compile(r"done: (\d+)\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`language` is what stands behind the fence."""
+
+    section: str
+    language: str
+    content: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """All fenced blocks of a page in their order, each with the heading that it stands under."""
+    pieces = re.findall(r"^#+ ([^\n]+)$|^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    found, section = [], ""
+    for heading, language, content in pieces:
+        section = heading or section
+        if language:
+            found.append(Block(section, language, content))
+    return found
+
+
+class Terminal:
+    """`sh` on a pseudo-terminal: what is typed runs as it stands, Ctrl-C included."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self._ours, self._theirs = pty.openpty()
+        terminal = os.ttyname(self._theirs)
+        # Opened by the leader of a session, it becomes the terminal that Ctrl-C comes from.
+        self._process = subprocess.Popen(
+            ["sh", "-c", 'exec sh <"$0" >"$0" 2>&1', terminal],
+            cwd=folder,
+            env={**env, "COLUMNS": str(COLUMNS), "ENV": ""},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.output = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        # No prompts and no echo: what is read is what the commands say.
+        self._type("PS1= PS2=; stty -echo -onlcr; echo done'': 0\n")  # the quotes: the line itself is echoed, too
+        until("a shell", lambda: _DONE.search(self.output))
+
+    def run(self, commands: str) -> str:
+        """What these commands say. Each must succeed; they may be several, and over several lines."""
+        said = []
+        for command in _commands(commands):
+            begin = len(self.output)
+            self._type(command + "; echo done: $?\n")
+            status = until(f"the end of {command!r}", lambda at=begin: _DONE.search(self.output, at))
+            assert status[1] == "0", f"{command}\n{self.output[begin:]}"
+            said.append(self.output[begin : status.start()])
+        return "".join(said)
+
+    def start(self, commands: str) -> int:
+        """Run all but the last, and begin that one, which goes on; where in the output it begins."""
+        *before, last = _commands(commands)
+        self.run("\n".join(before))
+        begin = len(self.output)
+        self._type(last + "; echo done: $?\n")
+        return begin
+
+    def says(self, words: str, *, since: int = 0) -> None:
+        def look() -> bool:
+            ended = _DONE.search(self.output, since)
+            assert words in self.output[since:] or not ended, f"it ended before it said {words!r}:\n{self.output}"
+            return words in self.output[since:]
+
+        until(f"{words!r}", look)
+
+    def below(self) -> dict[int, str]:
+        """The command line of each process that was started here and runs."""
+        return descendants(self._process.pid)
+
+    def interrupt(self) -> None:
+        """End by Ctrl-C what goes on in the foreground; the shell leaves the rest of that line, too."""
+        begin = len(self.output)
+        os.write(self._ours, CTRL_C)
+
+        def prompt() -> bool:
+            self._type("echo done'': 0\n")  # again and again: what is typed while the shell is interrupted is dropped
+            return bool(_DONE.search(self.output, begin))
+
+        until("the prompt", prompt, every=0.2)
+
+    def close(self) -> None:
+        """Leave the shell, and end whatever of it is left."""
+        below = self.below()
+        with contextlib.suppress(AssertionError, OSError):
+            self.interrupt()
+            self._type("exit\n")
+            self._process.wait(PATIENCE)
+        for pid in (*below, self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        os.close(self._theirs)
+        self._reader.join(PATIENCE)
+        os.close(self._ours)
+
+    def _type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # how a terminal ends that is open nowhere else
+            while select.select([self._ours], [], []) and (came := os.read(self._ours, 65536)):
+                self.output += came.decode(errors="replace").replace("\r\n", "\n")
+
+
+def _commands(text: str) -> Iterator[str]:
+    """Each command of a block, without its comment, its lines joined where they are continued."""
+    for line in re.sub(r"\\\n *", "", text).splitlines():
+        if command := re.sub(r"(^|\s)#.*", "", line).strip():
+            yield command
