@@ -8,12 +8,12 @@ from app.domain.definitions import wrong_url
 from app.domain.standard_webhooks import read_secret
 from app.errors import InvalidInput, Problem
 from app.given import Given, GivenSecrets, given_secret
+from app.part_settings import SealingSettings
 from app.services.own_brokers import refuse_internal
-from app.settings import Settings
 
 
 def destination_secrets(
-    settings: Settings, environ: Mapping[str, str], problems: list[Problem], *, file: ConfigFile
+    settings: SealingSettings, environ: Mapping[str, str], problems: list[Problem], *, file: ConfigFile
 ) -> GivenSecrets:
     """What the file names of destinations' secrets, each looked at; and whether their addresses are allowed."""
     found = {}

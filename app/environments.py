@@ -64,7 +64,7 @@ class SigningKeys:
         self._plain, self._stamp, self._unusable, self.problem = keys, stamp, False, None
 
     def _keep_known(self, file: Path, problem: str) -> None:
-        if not self._unusable:
+        if not self._unusable and self._plain:  # at the start it is a problem of the configuration instead
             log.warning("key_file_unusable", file=str(file), problem=problem, then="the last known keys stay in force")
         self._unusable = True
         self.problem = problem

@@ -42,7 +42,8 @@ def given_secret(
         return None
     value = unwrapped(environ.get(variable, ""))
     if not value:
-        problems.append(Problem(f"{where}_env", f"the variable {variable} is not set"))
+        what = f"the variable {variable} is not set: set it, or name a file by {where.rpartition('.')[2]}_file"
+        problems.append(Problem(f"{where}_env", what))
         return None
     if wrong := misfit_in_url(value):
         problems.append(Problem(f"{where}_env", f"the variable {variable}: {wrong}"))

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 
 from app.broker import Broker
 from app.clock import utc_now
-from app.config_file import RefreshEntry
+from app.config_file import ConfigFile, RefreshEntry
 from app.db import secrets as secret_rows
 from app.db.application import ApplicationDatabase
 from app.db.engine import Database, connect
 from app.db.routes import RouteRow
 from app.domain.people import Kind
 from app.domain.refresh import RefreshPolicy
+from app.nango_settings import NangoSettings
 from app.outbound.network import trusting
 from app.outbound.sending import HttpSender
+from app.part_settings import PolicySettings, SealingSettings
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
 from app.services.budget import Budget
 from app.services.defining.destinations import Means
@@ -29,10 +32,15 @@ from app.services.sql_directory import SqlDirectory
 from app.settings import Settings
 
 
-def policy_of(settings: Settings) -> Policy:
+def policy_of(settings: NangoSettings) -> Policy:
     """The configuration as the services see it."""
+    return replace(linking_policy_of(settings), environments=settings.environments)
+
+
+def linking_policy_of(settings: PolicySettings) -> Policy:
+    """The same without environments, for what asks no Nango."""
     return Policy(
-        environments=settings.environments,
+        environments={},
         directory=settings.directory_policy,
         owner_change=settings.owner_change_policy,
         tag_keys=settings.file.directory.tag_keys,
@@ -41,24 +49,24 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
-def reconciler_of(settings: Settings, database: Database, clients: NangoClients) -> Reconciler:
+def reconciler_of(settings: NangoSettings, database: Database, clients: NangoClients) -> Reconciler:
     """Of the environments that have an API key; the others have no list to compare with."""
     environments = [name for name, one in settings.environments.items() if one.has_api]
     return Reconciler(database, clients, environments, utc_now, every=settings.reconcile_every)
 
 
-def clients_of(settings: Settings) -> NangoClients:
+def clients_of(settings: NangoSettings) -> NangoClients:
     """The clients of every environment, behind the budget that all processes share. Close them."""
     return NangoClients(settings.environments, budget_of(settings))
 
 
-def budget_of(settings: Settings) -> Budget:
+def budget_of(settings: NangoSettings) -> Budget:
     """The budget that all processes share. Close it."""
     return Budget(settings.broker, default_limit=settings.nango_requests_per_minute)
 
 
 @contextmanager
-def open_clients(settings: Settings) -> Iterator[NangoClients]:
+def open_clients(settings: NangoSettings) -> Iterator[NangoClients]:
     """The same, for one command."""
     clients = clients_of(settings)
     try:
@@ -67,7 +75,7 @@ def open_clients(settings: Settings) -> Iterator[NangoClients]:
         clients.close()
 
 
-def sealer_of(settings: Settings) -> Sealer:
+def sealer_of(settings: SealingSettings) -> Sealer:
     """What encrypts secrets at rest. It complains of a missing key when it is needed first."""
     if settings.secret_key is not None:
         return sealer_with(settings.secret_key.get_secret_value())
@@ -83,23 +91,23 @@ def _any_sealed(url: str) -> bool:
         return secret_rows.any_sealed(session)
 
 
-def means_of(settings: Settings) -> Means:
+def means_of(settings: SealingSettings) -> Means:
     """What it takes to define destinations."""
     return Means(sealer_of(settings), settings.destination_ranges, settings.broker)
 
 
-def sender_of(settings: Settings) -> HttpSender:
+def sender_of(settings: SealingSettings) -> HttpSender:
     """What hands jobs over by HTTP; belongs to the event loop it is first used in. Close it there."""
     return HttpSender(allowed=settings.destination_ranges, tls=trusting(settings.destination_ca_file))
 
 
-def deliverer_of(settings: Settings, database: Database, teams: Broker) -> Deliverer:
+def deliverer_of(settings: SealingSettings, database: Database, teams: Broker) -> Deliverer:
     """What hands jobs over to the teams' default broker, to brokers of their own, and to endpoints."""
     http = Http(partial(sender_of, settings), Keyring(sealer_of(settings)))
     return Deliverer(database, teams, utc_now, own_broker=own_brokers_of(settings).of, http=http)
 
 
-def own_brokers_of(settings: Settings) -> OwnBrokers:
+def own_brokers_of(settings: SealingSettings) -> OwnBrokers:
     """What opens brokers that teams have of their own."""
     return OwnBrokers(
         sealer_of(settings), settings.destination_ranges, settings.destination_ca_file, internal=settings.broker
@@ -118,16 +126,16 @@ def directory_of(settings: Settings) -> SqlDirectory | None:
     return SqlDirectory(database, queries, settings.file.directory.tag_keys)
 
 
-def destinations_of(settings: Settings) -> dict[tuple[str, str], DestinationRow]:
+def destinations_of(file: ConfigFile) -> dict[tuple[str, str], DestinationRow]:
     """The destinations of waylink.toml by (team, name)."""
     return {
         (team, name): DestinationRow(**entry.columns)
-        for team, owner in settings.file.teams.items()
+        for team, owner in file.teams.items()
         for name, entry in owner.destinations.items()
     }
 
 
-def routes_of(settings: Settings) -> list[RouteRow]:
+def routes_of(file: ConfigFile) -> list[RouteRow]:
     """The routes of waylink.toml."""
     return [
         RouteRow(
@@ -138,7 +146,7 @@ def routes_of(settings: Settings) -> list[RouteRow]:
             pattern=route.pattern if isinstance(route.pattern, dict) else {},
             enabled=route.enabled,
         )
-        for route in settings.file.routes
+        for route in file.routes
     ]
 
 

@@ -11,12 +11,13 @@ from celery.signals import worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
 from app.broker import EVENTS_QUEUE, IO_QUEUE
-from app.configuration import load
+from app.configuration import load, load_beat
 from app.errors import WaylinkError, refuse
 from app.file_limit import raise_file_limit
 from app.interpreter import collect_rarely
 from app.private_files import create_privately
 from app.services.delivery_loop import DeliveryLoop
+from app.settings import Settings
 from app.telemetry import configure_logs
 from workers.celery import make_beat, make_worker
 
@@ -31,11 +32,11 @@ _WORKERS: Final = {
 def run(kind: str) -> None:
     """Run one background process in the foreground until it is told to stop. Raises WaylinkError."""
     create_privately()
-    settings = load()
+    settings = load_beat() if kind == "beat" else load()
     configure_logs(style=settings.log_format, level=settings.log_level)
     # Celery warns of root because of pickle; these workers take JSON only.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    if kind == "beat":
+    if not isinstance(settings, Settings):
         make_beat(settings).Beat(quiet=True, loglevel=settings.log_level.upper()).run()
         return
     worker = make_worker(settings)

@@ -12,6 +12,7 @@ from app.clock import utc_now
 from app.db.engine import connect
 from app.db.schema import require_current
 from app.deadlines import STATEMENT, assert_nested
+from app.part_settings import BeatSettings
 from app.services.alerting import Alerts
 from app.services.asking_again import ask_again
 from app.services.delivery_loop import DeliveryLoop
@@ -65,7 +66,7 @@ def make_worker(settings: Settings) -> Worker:
     return Worker(app, deliveries)
 
 
-def make_beat(settings: Settings) -> Celery:
+def make_beat(settings: BeatSettings) -> Celery:
     """The Celery app of Beat, which only sends. Raises DatabaseNotMigrated, as every process does at its start."""
     with closing(connect(settings.database)) as database:
         once_it_answers(lambda: require_current(database))

@@ -1,6 +1,6 @@
 """What commands that act on a connection share: which one is meant, and the desk to act from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,13 +9,14 @@ from uuid import UUID
 import click
 
 from app.cli.actors import cli_actor
+from app.cli.opening import open_current
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_environments
 from app.db import connection_listing
-from app.db.engine import connect
-from app.db.schema import require_current
-from app.errors import NotFound
+from app.db.engine import Database
+from app.errors import ConfigurationError, NotFound
 from app.ids import CONNECTION, parse
+from app.nango_settings import NangoSettings
 from app.services.operations import finding
 from app.services.operations.desk import Desk
 from app.wiring import open_clients, policy_of
@@ -33,22 +34,19 @@ class Target:
     integration: str | None
     environment: str | None
 
-    def find(self, desk: Desk) -> UUID:
-        """Our id of it.
-
-        Raises NotFound, also when Nango's id means several, Conflict where only Nango has it, and NangoError where it
-        is not known and Nango could not be asked.
-        """
+    def known(self, database: Database) -> UUID | None:
+        """Our id of it; None where Nango's id is not known here. Raises NotFound where that means several."""
         if self.connection.startswith(f"{CONNECTION}_"):
             return parse(CONNECTION, self.connection)
-        named = {"integration": self.integration, "environment": self.environment}
         try:
-            with desk.database.read() as session:
-                return connection_listing.find_connection(session, self.connection, **named)
+            with database.read() as session:
+                return connection_listing.find_connection(
+                    session, self.connection, integration=self.integration, environment=self.environment
+                )
         except NotFound as unknown:
-            if unknown.kind == "connection":  # and not that there are several
-                finding.bring_in(desk, self.connection, **named, actor=cli_actor())
-            raise
+            if unknown.kind != "connection":  # there are several
+                raise
+            return None
 
 
 def on_connection(command: Command) -> Command:
@@ -63,9 +61,47 @@ def on_connection(command: Command) -> Command:
 
 
 @contextmanager
-def desk_for_acting() -> Iterator[tuple[Desk, str]]:
-    """What operations need, and who acts."""
-    settings = load()
-    with closing(connect(settings.database)) as database, open_clients(settings) as clients:
-        require_current(database)
-        yield Desk(database, policy_of(settings), clients, utc_now), cli_actor()
+def desk_for(environment: str) -> Iterator[tuple[Desk, str]]:
+    """What operations in an environment need, no other environment's secrets among it; and the actor."""
+    with _desk(load_environments([environment])) as desk:
+        yield desk, cli_actor()
+
+
+@contextmanager
+def desk_on(target: Mapping[str, Any]) -> Iterator[tuple[Desk, UUID, str]]:
+    """The same for operations on a connection, with our id of it.
+
+    Raises NotFound, also when Nango's id means several, Conflict where only Nango has it, and NangoError where it is
+    not known and Nango could not be asked.
+    """
+    meant = Target(**target)
+    settings = load_environments([])  # the connection says which one it takes
+    with _desk(settings) as desk:
+        ref = meant.known(desk.database)
+        if ref is None:
+            _bring_in(desk, settings, meant)
+            raise NotFound("connection", meant.connection)
+        with desk.database.read() as session:
+            environment = connection_listing.connection(session, ref)["environment"]
+        _require_usable(settings, [environment])
+        yield desk, ref, cli_actor()
+
+
+def _bring_in(desk: Desk, settings: NangoSettings, meant: Target) -> None:
+    """Ask Nango for it, in each environment that may be meant."""
+    _require_usable(settings, None if meant.environment is None else [meant.environment])
+    finding.bring_in(
+        desk, meant.connection, integration=meant.integration, environment=meant.environment, actor=cli_actor()
+    )
+
+
+def _require_usable(settings: NangoSettings, environments: Collection[str] | None) -> None:
+    """Raises ConfigurationError where something is wrong with one of these, or with any."""
+    if wrong := settings.environment_problems(environments):
+        raise ConfigurationError(wrong)
+
+
+@contextmanager
+def _desk(settings: NangoSettings) -> Iterator[Desk]:
+    with closing(open_current(settings)) as database, open_clients(settings) as clients:
+        yield Desk(database, policy_of(settings), clients, utc_now)

@@ -8,30 +8,32 @@ from sqlalchemy.orm import Session
 
 from app.cli.actors import cli_actor
 from app.clock import utc_now
+from app.configuration import Definitions
 from app.db import routes as route_rows
 from app.db.routes import FILE, RouteRow, asked
 from app.errors import ConfigurationError, Conflict, Problem
 from app.given import NOTHING
+from app.part_settings import SealingSettings
 from app.services import configuring
 from app.services.given_secrets import told
 from app.services.planning import Changes, DestinationRow, Orphans, Recorded, Wanted, plan
-from app.settings import Settings
 from app.wiring import destinations_of, routes_of, sealer_of
 
 _CHANGES: Final = {"added": "add", "changed": "change", "removed": "remove", "released": "release"}
 _DESTINATION: Final = tuple(one.name for one in fields(DestinationRow))
 
 
-def require_file(settings: Settings) -> None:
+def require_file(defined: Definitions) -> None:
     """Raises ConfigurationError where there is no waylink.toml: an absent file says nothing of what is in force."""
-    if settings.file_path is None:
+    if defined.path is None:
         what = f"there is no waylink.toml in {Path.cwd()}, and nothing is changed for a file that is not there"
         raise ConfigurationError([Problem("WAYLINK_CONFIG", what, "/etc/waylink/waylink.toml")])
 
 
 def apply(
     session: Session,
-    settings: Settings,
+    settings: SealingSettings,
+    defined: Definitions,
     *,
     orphans: Orphans = Orphans.KEEP,
     expected: list[dict[str, Any]] | None = None,
@@ -40,19 +42,19 @@ def apply(
 
     expected: the plan that was agreed to. Raises Conflict where it is another one by now.
     """
-    if settings.file_path is None:
+    if defined.path is None:
         return Changes()
     if expected is not None:
         route_rows.lock_definitions(session)
-        if planned(session, settings, orphans=orphans) != expected:
+        if planned(session, settings, defined, orphans=orphans) != expected:
             raise Conflict("teams, destinations or routes changed meanwhile: look at the plan again")
     now, actor = utc_now(), cli_actor()
     changes = configuring.apply_file(
         session,
-        destinations=destinations_of(settings),
-        routes=routes_of(settings),
-        teams=settings.file.teams,
-        secrets=settings.destination_secrets,
+        destinations=destinations_of(defined.file),
+        routes=routes_of(defined.file),
+        teams=defined.file.teams,
+        secrets=defined.secrets,
         sealer=sealer_of(settings),
         orphans=orphans,
         actor=actor,
@@ -62,10 +64,12 @@ def apply(
     return changes
 
 
-def planned(session: Session, settings: Settings, *, orphans: Orphans) -> list[dict[str, Any]]:
+def planned(
+    session: Session, settings: SealingSettings, defined: Definitions, *, orphans: Orphans
+) -> list[dict[str, Any]]:
     """A row per change: what is in force, and what the file says."""
-    routes = {one.key: one for one in routes_of(settings)}
-    wanted = Wanted(destinations_of(settings), routes, settings.file.teams, settings.destination_secrets)
+    routes = {one.key: one for one in routes_of(defined.file)}
+    wanted = Wanted(destinations_of(defined.file), routes, defined.file.teams, defined.secrets)
     before = configuring.recorded(session, sealer_of(settings))
     rows: list[dict[str, Any]] = []
     for kind, verb, names in plan(before, wanted, orphans=orphans).parts():

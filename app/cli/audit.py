@@ -9,7 +9,7 @@ from app.cli.durations import duration_option
 from app.cli.listings import choice
 from app.cli.output import print_page
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_database
 from app.db import audit as rows
 from app.db.audit import AuditFilters
 from app.db.engine import connect
@@ -48,7 +48,7 @@ def audit(
         outcome=AuditOutcome(outcome) if outcome else None,
         since=utc_now() - since,
     )
-    with closing(connect(load().database)) as database:
+    with closing(connect(load_database().database)) as database:
         require_current(database)
         with database.read() as session:
             found = [rows.shown(one) for one in rows.newest(session, filters)]

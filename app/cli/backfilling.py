@@ -13,7 +13,7 @@ from app.cli.destination_names import ROUTE
 from app.cli.moments import moment_option
 from app.cli.output import print_one
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_database
 from app.db.engine import Database, connect
 from app.db.schema import require_current
 from app.domain.routing import Route
@@ -56,7 +56,7 @@ def backfill(
     They say `"backfill": true`. Run again, it goes on with the events that are left.
     """
     team, name = split_target("route", route)
-    with closing(connect(load().database)) as database:
+    with closing(connect(load_database().database)) as database:
         require_current(database)
         with database.read() as session:
             live = backfilling.live_route(session, team=team, name=name)

@@ -15,7 +15,7 @@ from app.broker import Broker
 from app.cli.orphans import orphans, told
 from app.cli.output import print_rows
 from app.cli.places import webhook_path
-from app.configuration import load, unknown_variables
+from app.configuration import Diagnosis, destination_problems, diagnose, usable
 from app.db import routes as route_rows
 from app.db import secrets as secret_rows
 from app.db.application import reason
@@ -35,11 +35,13 @@ from app.errors import (
 )
 from app.forward_proxy import shown
 from app.nango.client import NangoClient
+from app.part_settings import BrokerSettings, DatabaseSettings, SealingSettings
 from app.private_files import exposed
 from app.sealing import KEY_FILE
 from app.services import resealing
 from app.services.reaching import reach
 from app.services.route_cache import beyond
+from app.setting_checks import unknown_variables
 from app.settings import Settings
 from app.wiring import directory_of, open_clients, own_brokers_of, sealer_of, sender_of
 
@@ -59,37 +61,48 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(*, as_json: bool) -> None:
     """Check configuration, database, brokers and each Nango environment. Exit 1 if anything is bad."""
-    settings = load()
-    findings = [*_findings(settings)]
+    findings = [*_findings(diagnose())]
     rows = [{"what": one.what, "result": one.result, "detail": one.detail} for one in findings]
     print_rows(rows, ("what", "result", "detail"), as_json=as_json)
     sys.exit(1 if any(one.result == "bad" for one in findings) else 0)
 
 
-def _findings(settings: Settings) -> Iterator[Finding]:
+def _findings(diagnosis: Diagnosis) -> Iterator[Finding]:
+    """What is wrong with the configuration, and what is found of all that does not depend on it."""
+    settings, problems = diagnosis.settings, diagnosis.problems
+    brokers, sealing = usable(BrokerSettings), usable(SealingSettings)
+    named = destination_problems(sealing, settings.file) if sealing else []
+    for wrong in dict.fromkeys([*problems, *named]):
+        yield Finding(wrong.where, "bad", wrong.what)
     yield from _unknown_variables(settings)
-    database = _database(settings)
-    yield database
-    for one in exposed(settings.data_dir, sqlite_file(settings.database)):
-        yield Finding("files", "bad", str(one))
-    yield _secret_key(settings, database_answers=database.result != "bad")
-    yield _broker("internal", settings.broker)
-    yield _broker("team", settings.team_broker)
+    database = _database(settings) if usable(DatabaseSettings) else None
+    answers = database is not None and database.result != "bad"
+    if database is not None:
+        yield database
+        for one in exposed(settings.data_dir, sqlite_file(settings.database)):
+            yield Finding("files", "bad", str(one))
+    if sealing is not None:
+        yield _secret_key(sealing, database_answers=answers)
+    if brokers is not None:
+        yield _broker("internal", brokers.broker)
+        yield _broker("team", brokers.team_broker)
     yield from _directory(settings)
-    if not settings.environments:
+    if not settings.environments and not problems:
         detail = "none yet: `waylink up` starts a sandbox, or set WAYLINK_NANGO_SIGNING_KEYS"
         yield Finding("environments", "note", detail)
-    for name, environment in settings.environments.items():
+    for name, environment in settings.environments.items() if brokers else ():
         yield _environment(settings, name, environment)
         yield from _webhook_settings(settings, environment)
-    if database.result != "bad":
-        yield _file(settings)
+    if answers:
+        if diagnosis.file_read:
+            yield _file(settings)
         yield from _patterns(settings)
-        yield from _destinations(settings)
+        if sealing is not None:
+            yield from _destinations(sealing)
 
 
 def _unknown_variables(settings: Settings) -> Iterator[Finding]:
-    for name, meant in unknown_variables(settings):
+    for name, meant in unknown_variables(settings.file_path):
         yield Finding(name, "note", f"not a setting of Waylink{f'; {meant} is' if meant else ''}")
 
 
@@ -110,7 +123,7 @@ def _database(settings: Settings) -> Finding:
     return Finding("database", "ok", f"{kind}, schema up to date")
 
 
-def _secret_key(settings: Settings, *, database_answers: bool) -> Finding:
+def _secret_key(settings: SealingSettings, *, database_answers: bool) -> Finding:
     """Whether the key opens what is stored, not only whether there is one."""
     what, sealer = "secret key", sealer_of(settings)
     file = settings.data_dir / KEY_FILE
@@ -139,7 +152,7 @@ def _secret_key(settings: Settings, *, database_answers: bool) -> Finding:
 def _file(settings: Settings) -> Finding:
     """What waylink.toml once defined stays in force until `waylink routes apply` removes it."""
     with closing(connect(settings.database)) as database, database.read() as session:
-        found, defined = orphans(session, settings), route_rows.of_file(session)
+        found, defined = orphans(session, settings.file, settings.file_path), route_rows.of_file(session)
     if settings.file_path is None:
         if not defined:
             return Finding("waylink.toml", "ok", "there is none, and nothing in force came from one")
@@ -165,7 +178,7 @@ def _patterns(settings: Settings) -> Iterator[Finding]:
             yield Finding("routes", result, f"{len(found) - NAMED} more, whose pattern {words}")
 
 
-def _destinations(settings: Settings) -> Iterator[Finding]:
+def _destinations(settings: SealingSettings) -> Iterator[Finding]:
     with closing(connect(settings.database)) as database, database.read() as session:
         known = [one for one in route_rows.destinations(session).values() if one.retired_at is None]
     for one in reach(known, own_brokers_of(settings), lambda: sender_of(settings)):

@@ -1,17 +1,22 @@
 """What people do with one connection; and closing the links that a new policy would."""
 
 import sys
+from contextlib import closing
 from typing import Any
+from uuid import UUID
 
 import click
 import msgspec
 
-from app.cli.acting import AS_JSON, Target, desk_for_acting, on_connection
+from app.cli.acting import AS_JSON, Target, desk_on, on_connection
 from app.cli.actors import cli_actor
+from app.cli.opening import open_current
 from app.cli.output import print_one
 from app.cli.people_acts import opened
 from app.clock import utc_now
+from app.configuration import load_database
 from app.db import connection_listing
+from app.db.engine import Database
 from app.errors import InvalidInput
 from app.services import superseding_standing as standing
 from app.services.operations import credentials, deleting
@@ -30,16 +35,25 @@ def show_connection(
     """All about one connection, by our `con_…` id or by Nango's: links, refreshes, errors."""
     if (force_refresh or refresh_token) and not with_credentials:
         raise InvalidInput("--force-refresh and --refresh-token go with --credentials")
-    with desk_for_acting() as (desk, actor):
-        ref = Target(**target).find(desk)
+    if not with_credentials:
+        with closing(open_current(load_database())) as database:
+            ref = Target(**target).known(database)
+            if ref is not None:
+                print_one(_shown(database, ref), as_json=as_json)
+                return
+    with desk_on(target) as (desk, ref, actor):  # which asks Nango for what is not known here
         live = {}
         if with_credentials:
             found = credentials.get_credentials(
                 desk, ref, actor=actor, force_refresh=force_refresh, refresh_token=refresh_token
             )
             live = {"credentials": msgspec.to_builtins(found)}
-        with desk.database.read() as session:
-            print_one(connection_listing.connection(session, ref) | live, as_json=as_json)
+        print_one(_shown(desk.database, ref) | live, as_json=as_json)
+
+
+def _shown(database: Database, ref: UUID) -> dict[str, Any]:
+    with database.read() as session:
+        return connection_listing.connection(session, ref)
 
 
 @click.command("refresh")
@@ -47,8 +61,8 @@ def show_connection(
 @AS_JSON
 def refresh_connection(*, as_json: bool, **target: Any) -> None:
     """Let Nango renew the credentials now, whenever they expire."""
-    with desk_for_acting() as (desk, actor):
-        done = credentials.refresh(desk, Target(**target).find(desk), actor=actor)
+    with desk_on(target) as (desk, ref, actor):
+        done = credentials.refresh(desk, ref, actor=actor)
     expires_at = done.expires_at.isoformat() if done.expires_at else None
     print_one({"outcome": done.outcome, "expires_at": expires_at}, as_json=as_json)
 
@@ -59,8 +73,7 @@ def refresh_connection(*, as_json: bool, **target: Any) -> None:
 @AS_JSON
 def delete_connection(*, yes: bool, as_json: bool, **target: Any) -> None:
     """Delete a connection in Nango and here. Nothing is revoked at the provider."""
-    with desk_for_acting() as (desk, actor):
-        ref = Target(**target).find(desk)
+    with desk_on(target) as (desk, ref, actor):
         subject = desk.subject(ref)
         with desk.database.read() as session:
             shown = connection_listing.connection(session, ref)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.cli.acting import AS_JSON, Target, desk_for_acting, on_connection
+from app.cli.acting import AS_JSON, desk_for, desk_on, on_connection
 from app.cli.bulk_acts import require_consent
 from app.cli.output import print_one
 from app.cli.pairs import pairs
@@ -38,8 +38,7 @@ def set_tags(*, tags: tuple[str, ...], clear: bool, yes: bool, as_json: bool, **
     if bool(tags) is clear:
         raise click.UsageError("give the tags that it shall have as K=V, or --clear to remove all, and not both")
     wanted = pairs(tags)
-    with desk_for_acting() as (desk, actor):
-        ref = Target(**target).find(desk)
+    with desk_on(target) as (desk, ref, actor):
         if clear:
             subject = desk.subject(ref)
             named = ", ".join(f"{key}={value}" for key, value in sorted(subject.tags.items())) or "none that is known"
@@ -56,8 +55,8 @@ def set_tags(*, tags: tuple[str, ...], clear: bool, yes: bool, as_json: bool, **
 def add_tags(*, tags: tuple[str, ...], as_json: bool, **target: Any) -> None:
     """Add or change these tags, and leave the others."""
     wanted = pairs(tags)
-    with desk_for_acting() as (desk, actor):
-        done = tag_operations.add_tags(desk, Target(**target).find(desk), wanted, actor=actor)
+    with desk_on(target) as (desk, ref, actor):
+        done = tag_operations.add_tags(desk, ref, wanted, actor=actor)
     _print_tags(done, as_json=as_json)
 
 
@@ -67,8 +66,8 @@ def add_tags(*, tags: tuple[str, ...], as_json: bool, **target: Any) -> None:
 @AS_JSON
 def remove_tags(*, keys: tuple[str, ...], as_json: bool, **target: Any) -> None:
     """Remove these tags, and leave the others."""
-    with desk_for_acting() as (desk, actor):
-        done = tag_operations.remove_tags(desk, Target(**target).find(desk), keys, actor=actor)
+    with desk_on(target) as (desk, ref, actor):
+        done = tag_operations.remove_tags(desk, ref, keys, actor=actor)
     _print_tags(done, as_json=as_json)
 
 
@@ -77,8 +76,8 @@ def remove_tags(*, keys: tuple[str, ...], as_json: bool, **target: Any) -> None:
 @AS_JSON
 def restore_tags(*, as_json: bool, **target: Any) -> None:
     """Put the tags back that carried the link of a connection in drift."""
-    with desk_for_acting() as (desk, actor):
-        done = tag_operations.restore_tags(desk, Target(**target).find(desk), actor=actor)
+    with desk_on(target) as (desk, ref, actor):
+        done = tag_operations.restore_tags(desk, ref, actor=actor)
     _print_tags(done, as_json=as_json)
 
 
@@ -92,8 +91,8 @@ def metadata() -> None:
 @AS_JSON
 def get_metadata(*, as_json: bool, **target: Any) -> None:
     """Print the metadata."""
-    with desk_for_acting() as (desk, _):
-        print_one(metadata_operations.get_metadata(desk, Target(**target).find(desk)), as_json=as_json)
+    with desk_on(target) as (desk, ref, _):
+        print_one(metadata_operations.get_metadata(desk, ref), as_json=as_json)
 
 
 @metadata.command("set")
@@ -111,8 +110,7 @@ def set_metadata(*, metadata: str | None, clear: bool, yes: bool, **target: Any)
     wanted = _object(metadata) if metadata is not None else {}
     if not wanted and not clear:
         raise click.UsageError("an object without members would remove all metadata: say --clear")
-    with desk_for_acting() as (desk, actor):
-        ref = Target(**target).find(desk)
+    with desk_on(target) as (desk, ref, actor):
         if clear:
             found = ", ".join(sorted(metadata_operations.get_metadata(desk, ref))) or "none"
             what = f"Remove all metadata of {desk.subject(ref).shown} at Nango ({escape_control(found)})?"
@@ -127,8 +125,8 @@ def set_metadata(*, metadata: str | None, clear: bool, yes: bool, **target: Any)
 def update_metadata(*, metadata: str, **target: Any) -> None:
     """Merge this object into the metadata, on its first level."""
     wanted = _object(metadata)
-    with desk_for_acting() as (desk, actor):
-        metadata_operations.update_metadata(desk, Target(**target).find(desk), wanted, actor=actor)
+    with desk_on(target) as (desk, ref, actor):
+        metadata_operations.update_metadata(desk, ref, wanted, actor=actor)
     click.echo("metadata updated")
 
 
@@ -153,7 +151,7 @@ def connect(
     """Open a session with which an end user connects. Its link is a secret for 30 minutes."""
     owner = Owner(user_id=user, user_email=user_email, organization_id=organization)
     wanted = pairs(tagged)
-    with desk_for_acting() as (desk, actor):
+    with desk_for(environment) as (desk, actor):
         made = sessions.connect(
             desk,
             environment,
@@ -173,8 +171,8 @@ def connect(
 def reconnect(*, tagged: tuple[str, ...], as_json: bool, **target: Any) -> None:
     """Open a session with which an end user authorizes a connection again. It keeps its tags."""
     wanted = pairs(tagged) if tagged else None
-    with desk_for_acting() as (desk, actor):
-        made = sessions.reconnect(desk, Target(**target).find(desk), tags=wanted, options=Options(), actor=actor)
+    with desk_on(target) as (desk, ref, actor):
+        made = sessions.reconnect(desk, ref, tags=wanted, options=Options(), actor=actor)
     _print_session(made, as_json=as_json)
 
 

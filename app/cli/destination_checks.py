@@ -11,7 +11,7 @@ from app.cli.destination_names import JSON, PLACE
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_sealing
 from app.db import audit
 from app.db import routes as route_rows
 from app.db.models import Destination
@@ -29,7 +29,7 @@ from app.wiring import own_brokers_of, sealer_of, sender_of
 @JSON
 def check_destinations(place: str | None, *, as_json: bool) -> None:
     """Connect to destinations, and send nothing. Exit 1 if one cannot be reached or may not be."""
-    settings = load()
+    settings = load_sealing()
     with closing(open_current(settings)) as database, database.read() as session:
         known = route_rows.destinations(session)
     chosen = None if place is None else split_target("destination", place)
@@ -51,7 +51,7 @@ def test_destination(place: str, *, as_json: bool) -> None:
     The job's name and its event's type are `waylink.test`: the team ignores it.
     """
     team, name = split_target("destination", place)
-    settings, now = load(), utc_now()
+    settings, now = load_sealing(), utc_now()
     keyring = Keyring(sealer_of(settings))
     with closing(open_current(settings)) as database, database.write() as session:
         one = session.get(Destination, (team, name))

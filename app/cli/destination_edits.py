@@ -13,7 +13,7 @@ from app.cli.listings import choice
 from app.cli.opening import open_current
 from app.cli.output import print_one
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_database, load_sealing
 from app.db.definitions import shown_destination
 from app.services.alerting import Alerts
 from app.services.defining import destinations as defining
@@ -60,7 +60,7 @@ def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
     """
     team, name = split_target("destination", place)
     fields = {"kind": "http" if options["url"] is not None else "celery", **_fields(**options)}
-    settings = load()
+    settings = load_sealing()
     with closing(open_current(settings)) as database, database.write() as session:
         made = defining.add(
             session, means_of(settings), fields, team=team, name=name, editor=Editor(cli_actor()), now=utc_now()
@@ -91,7 +91,7 @@ def change_destination(
     fields |= dict.fromkeys(cleared)
     if not fields:
         raise click.UsageError("nothing to change: give an option")
-    settings = load()
+    settings = load_sealing()
     with closing(open_current(settings)) as database, database.write() as session:
         changed = defining.change(
             session,
@@ -113,7 +113,7 @@ def change_destination(
 def enable_destination(place: str, *, as_json: bool) -> None:
     """Let the jobs of a destination go out again, parked ones too."""
     team, name = split_target("destination", place)
-    with closing(open_current(load())) as database, database.write() as session:
+    with closing(open_current(load_database())) as database, database.write() as session:
         one = defining.enable(session, Alerts(), team=team, name=name, editor=Editor(cli_actor()), now=utc_now())
         shown = shown_destination(one)
     print_one(shown, as_json=as_json)
@@ -127,7 +127,7 @@ def disable_destination(place: str, *, reason: str | None, as_json: bool) -> Non
     """Park the jobs of a destination until it is enabled. None is lost, and no attempt is used up."""
     team, name = split_target("destination", place)
     editor = Editor(cli_actor())
-    with closing(open_current(load())) as database, database.write() as session:
+    with closing(open_current(load_database())) as database, database.write() as session:
         one = defining.disable(session, Alerts(), team=team, name=name, reason=reason, editor=editor, now=utc_now())
         shown = shown_destination(one)
     print_one(shown, as_json=as_json)
@@ -141,7 +141,7 @@ def remove_destination(place: str, *, yes: bool, as_json: bool) -> None:
     """Retire a destination that no route in force feeds. Jobs that are there are still handed over."""
     team, name = split_target("destination", place)
     editor = Editor(cli_actor())
-    with closing(open_current(load())) as database:
+    with closing(open_current(load_database())) as database:
         with database.read() as session:
             found = defining.get(session, team=team, name=name, editor=editor)
         if not yes and not click.confirm(f"Retire {place} ({found.kind}, version {found.version})?", err=True):

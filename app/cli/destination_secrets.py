@@ -12,7 +12,7 @@ from app.cli.durations import duration_option
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_database, load_sealing
 from app.db.models import DestinationSecret
 from app.ids import SECRET, show
 from app.services import destination_secrets
@@ -32,7 +32,7 @@ def rotate_secret(place: str, *, overlap: timedelta, as_json: bool) -> None:
     One that waylink.toml names is set again by the next `waylink migrate`: change it there instead.
     """
     team, name = split_target("destination", place)
-    settings = load()
+    settings = load_sealing()
     sealer = sealer_of(settings)
     with closing(open_current(settings)) as database, database.write() as session:
         made = destination_secrets.rotate(
@@ -54,7 +54,7 @@ def rotate_secret(place: str, *, overlap: timedelta, as_json: bool) -> None:
 def list_secrets(place: str, *, as_json: bool) -> None:
     """List the signing secrets of a destination, newest first: ids and times, never what they are."""
     team, name = split_target("destination", place)
-    with closing(open_current(load())) as database, database.read() as session:
+    with closing(open_current(load_database())) as database, database.read() as session:
         rows = [_shown(one) for one in destination_secrets.listed(session, team=team, destination=name)]
     print_rows(rows, ("id", "in_force", "created_at", "expires_at"), as_json=as_json)
 
@@ -66,7 +66,7 @@ def list_secrets(place: str, *, as_json: bool) -> None:
 def expire_secret(place: str, secret_id: str, *, as_json: bool) -> None:
     """End a signing secret at once, such as one that leaked."""
     team, name = split_target("destination", place)
-    with closing(open_current(load())) as database, database.write() as session:
+    with closing(open_current(load_database())) as database, database.write() as session:
         ended = destination_secrets.expire(
             session, secret_id, team=team, destination=name, actor=cli_actor(), now=utc_now()
         )

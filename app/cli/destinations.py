@@ -9,7 +9,7 @@ from app.cli.destination_names import JSON
 from app.cli.listings import Listing
 from app.cli.opening import open_current
 from app.cli.orphans import print_marked
-from app.configuration import load
+from app.configuration import load_database
 from app.db import definitions
 from app.db.definitions import DefinitionFilters
 
@@ -53,8 +53,7 @@ def destinations(context: click.Context, /, *, team: str | None, as_json: bool) 
     """
     if context.invoked_subcommand:
         return
-    settings = load()
-    with closing(open_current(settings)) as database, database.read() as session:
+    with closing(open_current(load_database())) as database, database.read() as session:
         rows = definitions.destinations(session, DefinitionFilters(limit=10_000, team=team, in_force=None))
     columns = ("team", "name", "kind", "queue", "url", "source", "disabled_at", "retired_at")
-    print_marked(rows, columns, kind="destinations", settings=settings, as_json=as_json)
+    print_marked(rows, columns, kind="destinations", as_json=as_json)

@@ -14,7 +14,7 @@ from app.cli.listings import AS_JSON, choice, connection_filters
 from app.cli.moments import moment_option
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_brokers
 from app.db import event_acts as rows
 from app.db.engine import Database, connect
 from app.db.event_acts import ChosenEvent, EventFilters
@@ -50,7 +50,7 @@ def retry(
     """Take failed events up again, as if they had just come: by their ids, or all that the options mean."""
     if bool(ids) + (any(filters.values()) or everything) != 1:
         raise click.UsageError("retry what? Either ids, or options that say which, or --all")
-    settings = load()
+    settings = load_brokers()
     with closing(connect(settings.database)) as database, open_hints(settings) as hints:
         require_current(database)
         wanted = EventFilters(**filters)
@@ -84,7 +84,7 @@ def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_
     """
     event, by = parse(EVENT, event_id), Routes.THEN if as_then else Routes.NOW
     only = None if route is None else split_target("route", route)
-    settings = load()
+    settings = load_brokers()
     with closing(connect(settings.database)) as database, open_hints(settings) as hints:
         require_current(database)
         matching = event_acts.match(database, event, by, RouteCache().current(database))

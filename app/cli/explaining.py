@@ -14,7 +14,7 @@ from app.cli.durations import duration_option
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_database
 from app.domain.json_values import STRICT
 from app.domain.json_words import why_not_json
 from app.domain.patterns import Condition, Pattern, compile_pattern
@@ -54,7 +54,7 @@ MAX_SAID: Final = 20  # conditions in one line
 def explain_event(event_id: str, *, now: bool, route: str | None, team: str | None, as_json: bool) -> None:
     """Why each route matched an event or did not: every condition, what it expected and what it found."""
     owner, name = within(team, "route", route)
-    with closing(open_current(load())) as database:
+    with closing(open_current(load_database())) as database:
         found = explain(database, parse(EVENT, event_id), now=now, asked=Asked(team=owner, route=name))
     if as_json:
         print_one(shown(found, now=now), as_json=True)
@@ -132,7 +132,7 @@ def _text(name: str) -> str:
 
 def _document(event: str) -> Mapping[str, Any]:
     if event.startswith(f"{EVENT}_"):
-        with closing(open_current(load())) as database, database.read() as session:
+        with closing(open_current(load_database())) as database, database.read() as session:
             return document_of(session, parse(EVENT, event))
     try:
         document = STRICT.decode(_text(event))
@@ -149,7 +149,7 @@ def _on_history(pattern: Pattern, since: timedelta, against: str | None, limit: 
     trial, stopped = Trial(), False
     shows_progress = sys.stderr.isatty()
     compared = None if against is None else split_target("route", against)
-    with closing(open_current(load())) as database:
+    with closing(open_current(load_database())) as database:
         route = None
         if compared is not None:
             with database.read() as session:

@@ -5,10 +5,10 @@ from contextlib import closing, contextmanager
 
 from app.broker import Broker
 from app.hints import Hints
-from app.settings import Settings
+from app.part_settings import HintSettings
 
 
 @contextmanager
-def open_hints(settings: Settings) -> Iterator[Hints]:
+def open_hints(settings: HintSettings) -> Iterator[Hints]:
     with closing(Broker.at("internal", settings.broker)) as broker:
         yield Hints(broker)

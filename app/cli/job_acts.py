@@ -16,7 +16,7 @@ from app.cli.listings import AS_JSON, choice
 from app.cli.moments import moment_option
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_brokers
 from app.db import job_acts as rows
 from app.db.engine import Database, connect
 from app.db.job_acts import ChosenJob, JobFilters
@@ -129,7 +129,7 @@ def _act(
     is_filtered = any((states, owner, target, named, event, *filters.values()))
     if bool(ids) + (is_filtered or everything) != 1:
         raise click.UsageError(f"{act} what? Either ids, or options that say which" + _or_all(act))
-    settings = load()
+    settings = load_brokers()
     with closing(connect(settings.database)) as database, open_hints(settings) as hints:
         require_current(database)
         if ids:

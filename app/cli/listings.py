@@ -7,7 +7,7 @@ import click
 
 from app.cli.lazy import LazyGroup
 from app.cli.opening import open_current
-from app.configuration import load
+from app.configuration import load_database
 from app.db.engine import Database
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -30,7 +30,7 @@ def choice(values: Iterable[Any]) -> click.Choice[str]:
 
 
 def open_database() -> Database:
-    return open_current(load())
+    return open_current(load_database())
 
 
 def connection_filters(command: Command) -> Command:

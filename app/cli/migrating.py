@@ -7,20 +7,20 @@ import click
 
 from app.cli.applying import apply
 from app.cli.orphans import orphans, told
-from app.configuration import load
+from app.configuration import Definitions, load_definitions
 from app.db.engine import Database, connect
 from app.db.upgrading import upgrade
 from app.domain.definitions import Names
+from app.part_settings import SealingSettings
 from app.services.planning import Changes
-from app.settings import Settings
 
 
 @click.command()
 def migrate() -> None:
     """Bring the database up to date, then add and change what waylink.toml defines. Removes nothing."""
-    settings = load()
+    settings, defined = load_definitions()
     with closing(connect(settings.database)) as database:
-        prepared = prepare(database, settings)
+        prepared = prepare(database, settings, defined)
     click.echo(f"database at revision {prepared.revision}")
     for kind, verb, names in prepared.changes.parts():
         click.echo(f"{kind} {verb}: {', '.join(names)}")
@@ -37,9 +37,9 @@ class Prepared:
     orphaned: Names
 
 
-def prepare(database: Database, settings: Settings) -> Prepared:
+def prepare(database: Database, settings: SealingSettings, defined: Definitions) -> Prepared:
     """Migrate, and record what waylink.toml defines; what it no longer has stays in force."""
     revision = upgrade(database)
     with database.write() as session:
-        changes = apply(session, settings)
-        return Prepared(revision, changes, orphans(session, settings))
+        changes = apply(session, settings, defined)
+        return Prepared(revision, changes, orphans(session, defined.file, defined.path))

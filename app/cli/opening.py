@@ -2,10 +2,10 @@
 
 from app.db.engine import Database, connect
 from app.db.schema import require_current
-from app.settings import Settings
+from app.part_settings import DatabaseSettings
 
 
-def open_current(settings: Settings) -> Database:
+def open_current(settings: DatabaseSettings) -> Database:
     """The database, at this release's schema. Raises DatabaseNotMigrated."""
     database = connect(settings.database)
     try:

@@ -1,20 +1,22 @@
 """What is in force, came from waylink.toml and is no longer in it: how commands find, tell and mark it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.cli.output import print_rows
+from app.config_file import ConfigFile
+from app.configuration import readable_file
 from app.db import routes as route_rows
 from app.db.routes import FILE
 from app.domain.definitions import Names
-from app.settings import Settings
 
 
-def orphans(session: Session, settings: Settings) -> Names:
+def orphans(session: Session, file: ConfigFile, path: Path | None) -> Names:
     """Nothing where there is no file: it says nothing of what is in force."""
-    return route_rows.of_file(session) - settings.file.names if settings.file_path else Names()
+    return route_rows.of_file(session) - file.names if path else Names()
 
 
 def told(found: Names) -> str:
@@ -23,14 +25,14 @@ def told(found: Names) -> str:
     return f"in force, and not in waylink.toml: {named}; see `waylink routes plan`"
 
 
-def print_marked(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, kind: str, settings: Settings, as_json: bool
-) -> None:
+def print_marked(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, kind: str, as_json: bool) -> None:
     """A listing of `teams`, `destinations` or `routes`, each saying whether the file has it.
 
-    `in_file` is null where the API manages it, and where there is no file. In the table, the source says it.
+    `in_file` is null where the API manages it, and where there is no file that can be read. In the table, the source
+    says it.
     """
-    names = getattr(settings.file.names, kind) if settings.file_path else None
+    file = readable_file()
+    names = getattr(file.names, kind) if file else None
 
     def in_file(row: Mapping[str, Any]) -> bool | None:
         if names is None or row["source"] != FILE or row.get("retired_at"):

@@ -10,13 +10,13 @@ from typing import Any, Final
 import click
 
 from app.cli.actors import cli_actor
+from app.cli.opening import open_current
 from app.cli.output import print_one, print_page
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_database, load_policy
 from app.db import people as rows
-from app.db.engine import Database, connect
+from app.db.engine import Database
 from app.db.people import Filters
-from app.db.schema import require_current
 from app.domain.people import Kind
 from app.domain.people_files import ENDINGS, Format, lines_in, read
 from app.errors import InvalidInput
@@ -28,7 +28,7 @@ from app.services.people import Merged
 from app.services.policy import Policy
 from app.services.route_cache import RouteCache
 from app.telemetry import escape_control
-from app.wiring import policy_of
+from app.wiring import linking_policy_of
 
 REFUSED_PRINTED: Final = 50
 COLUMNS: Final = {
@@ -39,22 +39,28 @@ COLUMNS: Final = {
 
 @contextmanager
 def opened() -> Iterator[tuple[Database, Policy]]:
-    """The database, up to date, and what the configuration says."""
-    settings = load()
-    with closing(connect(settings.database)) as database:
-        require_current(database)
-        yield database, policy_of(settings)
+    """The database, up to date, and what the configuration says of linking."""
+    settings = load_policy()
+    with closing(open_current(settings)) as database:
+        yield database, linking_policy_of(settings)
+
+
+@contextmanager
+def opened_alone() -> Iterator[Database]:
+    """The database alone, for what links nothing."""
+    with closing(open_current(load_database())) as database:
+        yield database
 
 
 def list_them(kind: Kind, *, as_json: bool, before: str | None, limit: int, **filters: Any) -> None:
     cursor = parse(rows.PREFIX[kind], before) if before else None
-    with opened() as (database, _), database.read() as session:
+    with opened_alone() as database, database.read() as session:
         found = rows.listing(session, kind, Filters(before=cursor, limit=limit + 1, **filters))
     print_page(found, COLUMNS[kind], limit=limit, as_json=as_json)
 
 
 def show_one(kind: Kind, who: str, *, as_json: bool) -> None:
-    with opened() as (database, _), database.read() as session:
+    with opened_alone() as database, database.read() as session:
         print_one(rows.one(session, kind, people.find(session, kind, who)), as_json=as_json)
 
 
@@ -91,7 +97,7 @@ def _finish(database: Database, policy: Policy, kind: Kind, merged: Merged, *, a
 
 
 def remove_one(kind: Kind, who: str, *, force: bool, as_json: bool) -> None:
-    with opened() as (database, _):
+    with opened_alone() as database:
         with database.read() as session:
             id_ = people.find(session, kind, who)
         removed = people.remove(database, kind, id_, force=force, actor=cli_actor(), clock=utc_now)
@@ -107,7 +113,7 @@ def remove_one(kind: Kind, who: str, *, force: bool, as_json: bool) -> None:
 
 
 def erase_one(who: str, *, dry_run: bool, yes: bool, force: bool, as_json: bool) -> None:
-    with opened() as (database, _):
+    with opened_alone() as database:
         with database.read() as session:
             id_ = people.find(session, Kind.USER, who)
         found = erasing.preview(database, id_)

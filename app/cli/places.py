@@ -3,17 +3,17 @@
 import socket
 
 from app.errors import ConfigurationError, Problem
-from app.settings import Settings
+from app.part_settings import WebSettings
 
 
-def web_origin(settings: Settings) -> str:
+def web_origin(settings: WebSettings) -> str:
     """The origin of the web process; an address that means "all" is reached over loopback."""
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}  # noqa: S104
     host = reached.get(settings.host, settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def webhook_url(settings: Settings, environment: str) -> str:
+def webhook_url(settings: WebSettings, environment: str) -> str:
     """Where Nango's webhooks of this environment go."""
     return web_origin(settings) + webhook_path(environment)
 

@@ -8,14 +8,12 @@ import click
 
 from app.broker import EVENTS_QUEUE, IO_QUEUE, Broker
 from app.cli.listings import AS_JSON
+from app.cli.opening import open_current
 from app.cli.output import print_rows
 from app.clock import utc_now
-from app.configuration import load
-from app.db.engine import connect
-from app.db.schema import require_current
+from app.configuration import load_brokers, load_database
 from app.errors import BrokerUnavailable
 from app.services import queues as service
-from app.settings import Settings
 
 
 @click.command()
@@ -23,11 +21,9 @@ from app.settings import Settings
 @AS_JSON
 def queues(*, team: str | None, as_json: bool) -> None:
     """What waits for each destination, and in the internal queues. Counted to 10,000 (`capped`)."""
-    settings = load()
-    with closing(connect(settings.database)) as database:
-        require_current(database)
-        with database.read() as session:
-            rows = service.queues(session, now=utc_now(), team=team)
+    brokers = load_brokers() if team is None and not as_json else None
+    with closing(open_current(brokers or load_database())) as database, database.read() as session:
+        rows = service.queues(session, now=utc_now(), team=team)
     if as_json:
         print_rows(rows, (), as_json=True)
         return
@@ -36,13 +32,13 @@ def queues(*, team: str | None, as_json: bool) -> None:
         *("discarded_by_team", "discarded_by_us", "oldest_due_at", "disabled", "failing_since", "capped"),
     )
     print_rows(rows, columns, as_json=False)
-    if team is None:
-        print_rows(list(_internal(settings)), ("queue", "messages"), as_json=False)
+    if brokers is not None:
+        print_rows(list(_internal(brokers.broker)), ("queue", "messages"), as_json=False)
 
 
-def _internal(settings: Settings) -> Iterator[dict[str, Any]]:
+def _internal(url: str) -> Iterator[dict[str, Any]]:
     """Hints that workers have not taken; what they are about is in the database."""
-    with closing(Broker.at("internal", settings.broker)) as broker:
+    with closing(Broker.at("internal", url)) as broker:
         for queue in (EVENTS_QUEUE, IO_QUEUE):
             try:
                 yield {"queue": queue, "messages": broker.queue_length(queue)}
@@ -56,9 +52,7 @@ def _internal(settings: Settings) -> Iterator[dict[str, Any]]:
 @AS_JSON
 def summary(*, team: str | None, as_json: bool) -> None:
     """How many jobs there are unfinished and discarded, by destination, state and fault. Counted to 10,000."""
-    with closing(connect(load().database)) as database:
-        require_current(database)
-        with database.read() as session:
-            rows = service.summary(session, team=team)
+    with closing(open_current(load_database())) as database, database.read() as session:
+        rows = service.summary(session, team=team)
     columns = ("team", "destination", "state", "blocked_by", "fault", "count", "capped", "oldest_at")
     print_rows(rows, columns, as_json=as_json)

@@ -12,19 +12,19 @@ import click
 
 from app.broker import RECONCILE, Broker, hint
 from app.cli.actors import cli_actor
+from app.cli.opening import open_current
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_database, load_environments
 from app.db import reconciliations as rows
-from app.db.engine import Database, connect
+from app.db.engine import Database
 from app.db.reconciliations import Run, shown
-from app.db.schema import require_current
 from app.domain.reconciling import RunOutcome, Stage
 from app.errors import BrokerUnavailable, ConfigurationError, Conflict, NotFound, Problem
 from app.ids import RECONCILIATION, new_id, parse, show
+from app.nango_settings import NangoSettings
 from app.services.reconciling import Reconciler
 from app.services.run_requests import ask_for_run
-from app.settings import Settings
 from app.telemetry import configure_logs
 from app.wiring import open_clients, reconciler_of
 
@@ -60,8 +60,8 @@ def reconcile(
     """Compare Nango's list of connections with ours now. Exit 1 if a run fails."""
     if context.invoked_subcommand:
         return
-    settings = load()
-    configure_logs(style=settings.log_format, level="error")
+    settings = load_environments(environments or None)
+    configure_logs(style="auto", level="error")
     chosen = _chosen(settings, environments)
     with _reconciler(settings) as reconciler:
         database = reconciler.database
@@ -84,7 +84,7 @@ def reconcile(
 def list_runs(*, environment: str | None, before: str | None, limit: int, as_json: bool) -> None:
     """List runs, newest first."""
     cursor = parse(RECONCILIATION, before) if before else None
-    with _database(load()) as database, database.read() as session:
+    with closing(open_current(load_database())) as database, database.read() as session:
         runs = rows.newest(session, environment=environment, before=cursor, limit=limit + 1)
     print_page([shown(run) for run in runs], COLUMNS, limit=limit, as_json=as_json)
 
@@ -94,7 +94,7 @@ def list_runs(*, environment: str | None, before: str | None, limit: int, as_jso
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_run(run_id: str, *, as_json: bool) -> None:
     """All about one run: what differed, with samples, and what became of it."""
-    with _database(load()) as database:
+    with closing(open_current(load_database())) as database:
         _print(_get(database, parse(RECONCILIATION, run_id)), as_json=as_json)
 
 
@@ -110,7 +110,7 @@ def _print(run: Run, *, as_json: bool) -> None:
     print_one(report, as_json=as_json)
 
 
-def _chosen(settings: Settings, named: Sequence[str]) -> list[str]:
+def _chosen(settings: NangoSettings, named: Sequence[str]) -> list[str]:
     """The environments to compare. Raises ConfigurationError where there is none."""
     able = [name for name, one in settings.environments.items() if one.has_api]
     if not able:
@@ -119,7 +119,9 @@ def _chosen(settings: Settings, named: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(named)) or able
 
 
-def _ask(database: Database, settings: Settings, environment: str, *, dry_run: bool, accept_deletions: bool) -> Run:
+def _ask(
+    database: Database, settings: NangoSettings, environment: str, *, dry_run: bool, accept_deletions: bool
+) -> Run:
     """A new run, or the one like it that is under way."""
     try:
         with database.write() as session:
@@ -141,7 +143,7 @@ def _ask(database: Database, settings: Settings, environment: str, *, dry_run: b
         return found
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: NangoSettings) -> None:
     """Workers need not wait for Beat's next tick; they come by themselves where the broker is away."""
     with closing(Broker.at("internal", settings.broker)) as broker:
         try:
@@ -185,13 +187,6 @@ def _get(database: Database, run_id: UUID) -> Run:
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[Database]:
-    with closing(connect(settings.database)) as database:
-        require_current(database)
-        yield database
-
-
-@contextmanager
-def _reconciler(settings: Settings) -> Iterator[Reconciler]:
-    with _database(settings) as database, open_clients(settings) as clients:
+def _reconciler(settings: NangoSettings) -> Iterator[Reconciler]:
+    with closing(open_current(settings)) as database, open_clients(settings) as clients:
         yield reconciler_of(settings, database, clients)

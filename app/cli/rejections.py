@@ -8,7 +8,7 @@ import click
 from app.cli.durations import duration_option
 from app.cli.output import print_page
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_database
 from app.db import rejections as rows
 from app.db.engine import connect
 from app.db.schema import require_current
@@ -27,7 +27,7 @@ def rejections(
     """List refused webhooks, newest first: a row per minute, environment and cause."""
     if unknown and environment is not None:
         raise click.UsageError("give --environment or --unknown-environment, and not both")
-    with closing(connect(load().database)) as database:
+    with closing(connect(load_database().database)) as database:
         require_current(database)
         with database.read() as session:
             start = rows.minute_of(utc_now() - since)

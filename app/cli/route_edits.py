@@ -13,7 +13,7 @@ from app.cli.explaining import pattern_text
 from app.cli.opening import open_current
 from app.cli.output import print_one
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_database
 from app.db.definitions import shown_route
 from app.services.defining import routes
 from app.services.defining.editor import Editor
@@ -50,7 +50,7 @@ def add_route(route: str, *, pattern: str, disabled: bool, as_json: bool, **fact
     team, name = split_target("route", route)
     fields = {"team": team, "name": name, **facts, "pattern": pattern_text(pattern), "enabled": not disabled}
     draft = routes.drafted(fields)
-    with closing(open_current(load())) as database, database.write() as session:
+    with closing(open_current(load_database())) as database, database.write() as session:
         made = shown_route(routes.add(session, draft, editor=Editor(cli_actor()), now=utc_now()))
     print_one(made, as_json=as_json)
 
@@ -94,7 +94,7 @@ def remove_route(route: str, *, yes: bool, as_json: bool) -> None:
     """End a route. Its versions and jobs stay on record, and a route of its name goes on counting."""
     team, name = split_target("route", route)
     editor = Editor(cli_actor())
-    with closing(open_current(load())) as database:
+    with closing(open_current(load_database())) as database:
         with database.read() as session:
             found = routes.get(session, team=team, name=name, editor=editor)
         place = f"{found.team}/{found.destination}"
@@ -108,7 +108,7 @@ def remove_route(route: str, *, yes: bool, as_json: bool) -> None:
 def _change(route: str, fields: dict[str, Any], version: int | None, *, as_json: bool) -> None:
     team, name = split_target("route", route)
     editor = Editor(cli_actor())
-    with closing(open_current(load())) as database:
+    with closing(open_current(load_database())) as database:
         draft = routes.drafted_change(database, fields, team=team, name=name)
         with database.write() as session:
             changed = routes.change(session, draft, team=team, name=name, version=version, editor=editor, now=utc_now())

@@ -10,7 +10,7 @@ from app.cli.bulk_acts import require_consent
 from app.cli.listings import AS_JSON
 from app.cli.opening import open_current
 from app.cli.output import print_rows
-from app.configuration import load
+from app.configuration import load_definitions
 from app.services.planning import Orphans
 
 COLUMNS: Final = ("change", "kind", "name", "before", "after")
@@ -23,10 +23,10 @@ NAMED: Final = 10  # removals that the question names
 @click.pass_context
 def plan_routes(context: click.Context, /, *, check: bool, as_json: bool) -> None:
     """Show what `waylink routes apply` would change, removals included, and change nothing."""
-    settings = load()
-    require_file(settings)
+    settings, defined = load_definitions()
+    require_file(defined)
     with closing(open_current(settings)) as database, database.read() as session:
-        rows = planned(session, settings, orphans=Orphans.REMOVE)
+        rows = planned(session, settings, defined, orphans=Orphans.REMOVE)
     print_rows(rows, COLUMNS, as_json=as_json)
     if check and rows:
         context.exit(1)
@@ -48,12 +48,12 @@ def apply_routes(*, yes: bool, keep: bool, as_json: bool) -> None:
     """
     if yes and keep:
         raise click.UsageError("--yes is about removals, and --keep removes nothing: give one of them")
-    settings = load()
-    require_file(settings)
+    settings, defined = load_definitions()
+    require_file(defined)
     orphans = Orphans.RELEASE if keep else Orphans.REMOVE
     with closing(open_current(settings)) as database:
         with database.read() as session:
-            rows = planned(session, settings, orphans=orphans)
+            rows = planned(session, settings, defined, orphans=orphans)
         if not as_json:
             print_rows(rows, COLUMNS, as_json=False)
         removed = [f"{one['kind']} {one['name']}" for one in rows if one["change"] == "remove"]
@@ -61,6 +61,6 @@ def apply_routes(*, yes: bool, keep: bool, as_json: bool) -> None:
             more = f" and {len(removed) - NAMED} more" if len(removed) > NAMED else ""
             require_consent(f"Remove {', '.join(removed[:NAMED])}{more}?", yes=yes)
         with database.write() as session:
-            apply(session, settings, orphans=orphans, expected=rows)
+            apply(session, settings, defined, orphans=orphans, expected=rows)
     if as_json:
         print_rows(rows, COLUMNS, as_json=True)

@@ -10,7 +10,7 @@ from app.cli.listings import Listing
 from app.cli.opening import open_current
 from app.cli.orphans import print_marked
 from app.cli.output import print_one
-from app.configuration import load
+from app.configuration import load_database
 from app.db import routes as route_rows
 from app.db.definitions import shown_route
 from app.errors import NotFound
@@ -53,11 +53,10 @@ def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> Non
     """List the routes in force; see what the file changes, why an event matched, what a pattern would match."""
     if context.invoked_subcommand:
         return
-    settings = load()
-    with closing(open_current(settings)) as database, database.read() as session:
+    with closing(open_current(load_database())) as database, database.read() as session:
         rows = [shown_route(one) for one in route_rows.live(session) if team in {None, one.team}]
     columns = ("team", "name", "version", "destination", "job", "pattern", "enabled", "source")
-    print_marked(rows, columns, kind="routes", settings=settings, as_json=as_json)
+    print_marked(rows, columns, kind="routes", as_json=as_json)
 
 
 @routes.command("show")
@@ -66,7 +65,7 @@ def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> Non
 def show_route(route: str, *, as_json: bool) -> None:
     """All versions of a route, newest first, with the route sets each was in force for."""
     team, name = split_target("route", route)
-    with closing(open_current(load())) as database, database.read() as session:
+    with closing(open_current(load_database())) as database, database.read() as session:
         versions = [shown_route(one) for one in route_rows.versions(session, team=team, name=name)]
     if not versions:
         raise NotFound("route", route)

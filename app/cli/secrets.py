@@ -8,7 +8,7 @@ from app.cli.actors import cli_actor
 from app.cli.opening import open_current
 from app.cli.output import print_one
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_sealing
 from app.sealing import new_key
 from app.services import resealing
 from app.services.resealing import SealedValues
@@ -24,7 +24,7 @@ def secrets(context: click.Context, /, *, as_json: bool) -> None:
     """Say with which of the keys in WAYLINK_SECRET_KEY teams' secrets are encrypted. Exit 1 if none opens one."""
     if context.invoked_subcommand:
         return
-    settings = load()
+    settings = load_sealing()
     sealer = sealer_of(settings)
     with closing(open_current(settings)) as database:
         found = resealing.look(database, sealer)
@@ -44,7 +44,7 @@ def make_key() -> None:
 @click.pass_context
 def reseal_values(context: click.Context, /, *, as_json: bool) -> None:
     """Encrypt everything with the newest key. Older keys can be left out of WAYLINK_SECRET_KEY afterwards."""
-    settings = load()
+    settings = load_sealing()
     sealer = sealer_of(settings)
     with closing(open_current(settings)) as database:
         done = resealing.reseal(database, sealer, actor=cli_actor(), now=utc_now())

@@ -11,12 +11,11 @@ import click
 import httpx
 
 from app.cli.places import webhook_url
-from app.configuration import load
+from app.configuration import diagnose, load_environments, load_web_place
 from app.domain.json_words import why_not_json
 from app.domain.signature import HEADER, sign
 from app.environments import Environment
 from app.errors import ConfigurationError, InvalidInput, Problem
-from app.settings import Settings
 from app.telemetry import escape_control
 
 _SAMPLES: Final = files("app.cli") / "samples"
@@ -39,13 +38,14 @@ def send(*, body: str, environment: str, key: str | None, url: str | None, tags:
 
     Where the environment is the sandbox, the connection is registered there first, so that Waylink can confirm it.
     """
-    settings = load()
+    # With a key nothing else is needed: the environment only says whether it is the sandbox.
+    settings = diagnose().settings if key else load_environments([environment])
     known = settings.environments.get(environment)
     content = _body(body, _pairs(tags))
     if known is not None and known.sandboxed:
         _register(known, content)
-    target = url or webhook_url(settings, environment)
-    headers = {"content-type": "application/json", HEADER: sign(content, key or _newest_key(settings, environment))}
+    target = url or webhook_url(load_web_place(), environment)
+    headers = {"content-type": "application/json", HEADER: sign(content, key or _newest_key(known, environment))}
     try:
         answer = httpx.post(target, content=content, headers=headers, timeout=25.0, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as failed:
@@ -102,8 +102,7 @@ def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def _newest_key(settings: Settings, environment: str) -> str:
-    known = settings.environments.get(environment)
+def _newest_key(known: Environment | None, environment: str) -> str:
     keys = known.signing_keys.live() if known else ()
     if not keys:
         what = f"no signing key for the environment {environment!r}; give --key, or start `waylink up` first"

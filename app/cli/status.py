@@ -16,7 +16,7 @@ from app.broker import EVENTS_QUEUE, IO_QUEUE, Broker
 from app.cli.orphans import orphans, told
 from app.cli.output import print_rows
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import Diagnosis, diagnose, usable
 from app.db import figures, key_uses, reconciliations, rejections
 from app.db.engine import connect
 from app.db.models import Rejection, SigningKeyUse
@@ -28,6 +28,7 @@ from app.domain.breaker import Breaker
 from app.domain.reconciling import RunOutcome
 from app.environments import Environment, Environments, key_name
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
+from app.part_settings import BrokerSettings, DatabaseSettings
 from app.settings import Settings
 from app.wiring import budget_of
 
@@ -54,8 +55,12 @@ class Check:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(*, as_json: bool) -> None:
     """Show how Waylink is doing. Exit 1 if anything needs a person."""
-    settings = load()
-    checks = [*_database_checks(settings, utc_now()), *_broker_checks(settings), *_budget_checks(settings)]
+    found = diagnose()
+    checks = [Check("configuration", False, one.where, one.what) for one in found.problems]
+    if usable(DatabaseSettings):
+        checks += _database_checks(found, utc_now())
+    if usable(BrokerSettings):
+        checks += [*_broker_checks(found.settings), *_budget_checks(found.settings)]
     rows = [{"check": one.check, "ok": one.ok, "value": one.value, "detail": one.detail} for one in checks]
     print_rows(rows, ("check", "ok", "value", "detail"), as_json=as_json)
     sys.exit(0 if all(one.ok for one in checks) else 1)
@@ -78,7 +83,8 @@ def _broker_checks(settings: Settings) -> Iterator[Check]:
             yield Check(f"queue {queue}", True, length, "messages")
 
 
-def _database_checks(settings: Settings, now: datetime) -> list[Check]:
+def _database_checks(found: Diagnosis, now: datetime) -> list[Check]:
+    settings = found.settings
     with closing(connect(settings.database)) as database:
         kind = database.engine.dialect.name
         try:
@@ -90,10 +96,10 @@ def _database_checks(settings: Settings, now: datetime) -> list[Check]:
                     *_job_checks(session, now),
                     _reconnect_check(session),
                     *_sender_checks(session, settings.environments, now),
-                    *_environment_checks(session, settings.environments),
+                    *_environment_checks(session, settings.environments, complete=not found.problems),
                     *_reconcile_checks(session, settings, now),
                     _audit_check(session, now),
-                    *_file_checks(session, settings),
+                    *(_file_checks(session, settings) if found.file_read else ()),
                 ]
         except DatabaseNotMigrated as behind:
             return [Check("database", False, "not migrated", str(behind))]
@@ -176,14 +182,15 @@ def _peak(rows: Sequence[Rejection]) -> int:
     return max(minutes.values(), default=0)
 
 
-def _environment_checks(session: Session, environments: Environments) -> Iterator[Check]:
+def _environment_checks(session: Session, environments: Environments, *, complete: bool) -> Iterator[Check]:
+    """complete: no environment is missing for a fault of the configuration, so that keys of none are retired."""
     uses = {(one.environment, one.key): one for one in key_uses.all_uses(session)}
     for name, environment in environments.items():
         yield Check(f"environment {name}", True, _mode(environment), environment.base_url)
         for position, key in enumerate(environment.signing_keys.live(), start=1):
             use = uses.pop((name, key_name(key)), None)
             yield Check(f"key {name} {position}", True, key_name(key), _usage(use))
-    for one in uses.values():
+    for one in uses.values() if complete else ():
         yield Check(f"retired key {one.environment} {one.key}", True, one.key, f"no longer live; {_usage(one)}")
 
 
@@ -213,7 +220,7 @@ def _audit_check(session: Session, now: datetime) -> Check:
 
 
 def _file_checks(session: Session, settings: Settings) -> Iterator[Check]:
-    if found := orphans(session, settings):
+    if found := orphans(session, settings.file, settings.file_path):
         yield Check("waylink.toml", True, "has less than is in force", told(found))
 
 

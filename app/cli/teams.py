@@ -10,7 +10,7 @@ from app.cli.opening import open_current
 from app.cli.orphans import print_marked
 from app.cli.output import print_one
 from app.clock import utc_now
-from app.configuration import load
+from app.configuration import load_database
 from app.db import definitions
 from app.db.definitions import DefinitionFilters, shown_team
 from app.services.defining import teams as defining
@@ -27,11 +27,10 @@ def teams(context: click.Context, /, *, removed: bool, as_json: bool) -> None:
     """List teams; add and remove those that waylink.toml does not define."""
     if context.invoked_subcommand:
         return
-    settings = load()
-    with closing(open_current(settings)) as database, database.read() as session:
+    with closing(open_current(load_database())) as database, database.read() as session:
         rows = definitions.teams(session, DefinitionFilters(limit=10_000, in_force=not removed))
     columns = ("name", "source", "created_at", "retired_at")
-    print_marked(rows, columns, kind="teams", settings=settings, as_json=as_json)
+    print_marked(rows, columns, kind="teams", as_json=as_json)
 
 
 @teams.command("add")
@@ -39,7 +38,7 @@ def teams(context: click.Context, /, *, removed: bool, as_json: bool) -> None:
 @_JSON
 def add_team(name: str, *, as_json: bool) -> None:
     """Add a team; then give it destinations and routes."""
-    with closing(open_current(load())) as database, database.write() as session:
+    with closing(open_current(load_database())) as database, database.write() as session:
         made = defining.add(session, name, editor=Editor(cli_actor()), now=utc_now())
         shown = shown_team(made)
     print_one(shown, as_json=as_json)
@@ -50,7 +49,7 @@ def add_team(name: str, *, as_json: bool) -> None:
 @_JSON
 def remove_team(name: str, *, as_json: bool) -> None:
     """Remove a team that has no routes, destinations or tokens any more. Its jobs stay on record."""
-    with closing(open_current(load())) as database, database.write() as session:
+    with closing(open_current(load_database())) as database, database.write() as session:
         gone = defining.remove(session, name, editor=Editor(cli_actor()), now=utc_now())
         shown = shown_team(gone)
     print_one(shown, as_json=as_json)

@@ -19,7 +19,8 @@ from app import embedded
 from app.cli.migrating import prepare
 from app.cli.orphans import told
 from app.cli.places import is_free, require_free, web_origin, webhook_url
-from app.configuration import SANDBOX_FILE, load
+from app.configuration import load, load_all
+from app.configured_environments import SANDBOX_FILE
 from app.db import key_uses
 from app.db.engine import Database, connect, sqlite_file
 from app.environments import Environment, key_name
@@ -41,7 +42,7 @@ log = get_logger("up")
 @click.option("--no-scenario", is_flag=True, help="In sandbox mode: do not play the small scenario.")
 def up(*, no_scenario: bool) -> None:
     """Run web, workers and Beat together; by default with SQLite and a bundled Valkey in the data folder."""
-    settings = load()
+    settings, defined = load_all()
     configure_logs(style=settings.log_format, level=settings.log_level)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     for one in exposed(settings.data_dir, sqlite_file(settings.database)):
@@ -49,7 +50,7 @@ def up(*, no_scenario: bool) -> None:
     with take_lock(settings.data_dir):
         require_free(settings.host, settings.port)
         with closing(connect(settings.database)) as database:
-            prepared = once_it_answers(partial(prepare, database, settings))
+            prepared = once_it_answers(partial(prepare, database, settings, defined))
             if settings.uses_sandbox:
                 _require_sandbox_data(database, settings)
                 _prepare_sandbox(settings)

@@ -1,5 +1,6 @@
 """What stops a process from starting is said at once, in lines that name the remedy, and never as a traceback."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ def test_check_says_that_the_database_is_not_migrated(waylink: Waylink) -> None:
     assert not any(secret in done.stdout + done.stderr for secret in SECRETS)
 
 
-@pytest.mark.parametrize("command", ["up", "worker events", "migrate", "events"])
+@pytest.mark.parametrize("command", ["up", "worker events", "web"])
 def test_all_wrong_settings_are_told_at_once(waylink: Waylink, command: str) -> None:
     wrong = {
         "WAYLINK_PORT": "eighty",
@@ -110,15 +111,19 @@ def test_urls_and_keys_that_do_not_fit_together_are_told_at_once(waylink: Waylin
         "WAYLINK_NANGO_SIGNING_KEYS": " , ",
         "WAYLINK_DATABASE_URL": "oracle://waylink:hunter2@db.example/x",
     }
-    lines = refused(waylink.run("check", **wrong))
-    named = {re.match(r"error: (WAYLINK_\w+): ", line)[1] for line in lines}
-    assert named == {"WAYLINK_BROKER_URL", "WAYLINK_NANGO_SIGNING_KEYS", "WAYLINK_DATABASE_URL"}
+    expected = {"WAYLINK_BROKER_URL", "WAYLINK_NANGO_SIGNING_KEYS", "WAYLINK_DATABASE_URL"}
+    lines = refused(waylink.run("web", **wrong))
+    assert {re.match(r"error: (WAYLINK_\w+): ", line)[1] for line in lines} == expected
+    assert {name for name in _bad(waylink.run("check", "--json", **wrong)) if name.startswith("WAYLINK_")} == expected
 
 
 def test_teams_may_not_share_the_internal_brokers_database(waylink: Waylink) -> None:
     url = "redis://:hunter2@broker.example:6379/0"
-    (line,) = refused(waylink.run("check", WAYLINK_BROKER_URL=url, WAYLINK_TEAM_BROKER_URL=url))
+    same = {"WAYLINK_BROKER_URL": url, "WAYLINK_TEAM_BROKER_URL": url}
+    (line,) = refused(waylink.run("web", **same))
     assert line.startswith("error: WAYLINK_TEAM_BROKER_URL: is the internal broker's database")
+    bad = _bad(waylink.run("check", "--json", **same))
+    assert bad["WAYLINK_TEAM_BROKER_URL"].startswith("is the internal broker's database")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +146,7 @@ def test_a_wrong_configuration_file_is_refused_with_its_position(
     if config in wrong:
         config = _config(**{config.strip("{}"): wrong[config]})
     (waylink.folder / "waylink.toml").write_text(config)
-    (line,) = refused(waylink.run("migrate"))
+    (line,) = refused(waylink.run("web"))
     assert line.startswith("error: ")
     assert position in line
     assert reason in line
@@ -159,6 +164,14 @@ def test_a_missing_sample_and_a_wrong_option_are_wrong_use(waylink: Waylink) -> 
     refused(waylink.run("events", "--state", "lost"))
     refused(waylink.run("worker", "everything"))
     refused(waylink.run("no-such-command"))
+
+
+def _bad(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """What `check --json` says is bad, without a secret."""
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    assert not any(secret in done.stdout + done.stderr for secret in SECRETS)
+    return {one["what"]: one["detail"] for one in json.loads(done.stdout) if one["result"] == "bad"}
 
 
 def _config(**changes: str) -> str:

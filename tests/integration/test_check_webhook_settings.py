@@ -106,7 +106,7 @@ def test_a_wrong_key_or_environment_is_bad(waylink, changed, says):
 def test_key_and_environment_go_together(waylink, absent):
     del waylink.variables[absent]
     done = waylink.inside("check")
-    assert (done.returncode, "WAYLINK_NANGO_ACCOUNT_KEY" in done.stderr) == (2, True)
+    assert (done.returncode, "WAYLINK_NANGO_ACCOUNT_KEY" in done.stdout) == (1, True)
 
 
 def test_the_file_names_them_by_environment(waylink, nango):

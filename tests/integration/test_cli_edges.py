@@ -111,7 +111,7 @@ class TestWords:
     )
     def test_a_wrong_variable_is_told_in_our_words(self, waylink, variable, value, says):
         waylink.variables[variable] = value
-        said = waylink.inside("check").stderr
+        said = waylink.inside("check").stdout
         assert variable in said
         assert says in said
         assert not LIBRARY_WORDS.search(said)

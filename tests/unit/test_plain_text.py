@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.configuration import load
+from app.configuration import load_all
 from app.environments import SigningKeys, split_keys, wrong_keys
 from app.errors import ConfigurationError
 from app.plain_text import decoded, misfit, misfit_in_url, read_text, unwrapped
@@ -91,7 +91,7 @@ class TestSettings:
         def read(**variables):
             for name, value in variables.items():
                 monkeypatch.setenv(name, value)
-            return load()
+            return load_all()[0]
 
         return read
 
@@ -160,7 +160,7 @@ class TestSettings:
                 environment = settings.environments["prod"]
                 assert (environment.account, environment.api_key.get_secret_value()) == ("\u00e4", KEY)
                 assert environment.signing_keys.live() == (KEY,)
-                assert settings.destination_secrets["crm", "hook"].signing.get_secret_value() == signing
+                assert load_all()[1].secrets["crm", "hook"].signing.get_secret_value() == signing
 
     @pytest.mark.parametrize("name", ["api_key", "signing_keys"])
     def test_what_cannot_belong_in_a_file_is_refused_by_its_name(self, given, tmp_path, name):

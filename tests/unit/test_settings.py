@@ -10,7 +10,7 @@ import certifi
 import pytest
 from pydantic import ValidationError
 
-from app.configuration import load
+from app.configuration import load_all
 from app.domain.people import Kind
 from app.errors import ConfigurationError
 from app.settings import Settings
@@ -34,7 +34,7 @@ def given(monkeypatch, tmp_path):
             monkeypatch.setenv(name, value)
         if toml is not None:
             Path("waylink.toml").write_text(toml)
-        return load()
+        return load_all()[0]
 
     return read
 
@@ -455,8 +455,8 @@ def test_a_database_of_ones_own_needs_a_key_of_ones_own(given) -> None:
 
 
 def test_the_file_names_secrets_of_destinations_and_their_values_show_nowhere(given) -> None:
-    settings = given(toml=BROKER + HOOK, CRM_BROKER="amqps://u:hunter2@mq.example/crm", HOOK_SECRET=SIGNING)
-    found = settings.destination_secrets
+    given(toml=BROKER + HOOK, CRM_BROKER="amqps://u:hunter2@mq.example/crm", HOOK_SECRET=SIGNING)
+    found = load_all()[1].secrets
     assert found["crm", "jobs"].broker_url.get_secret_value() == "amqps://u:hunter2@mq.example/crm"
     assert found["crm", "hook"].signing.get_secret_value() == SIGNING
     assert SECRET not in repr(found)

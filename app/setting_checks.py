@@ -1,0 +1,151 @@
+"""What is wrong with settings beyond their shape: each function judges a part, and none tells a secret."""
+
+import difflib
+import os
+import re
+import ssl
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.broker import redis_place
+from app.db import application
+from app.domain.linking import DirectoryPolicy
+from app.errors import ConfigurationError, Problem
+from app.given import given_secret
+from app.part_settings import BrokerSettings, DatabaseSettings, SealingSettings, Variables
+from app.sealing import sealer_of_file
+from app.settings import Settings
+
+_NAMED: Final = re.compile(r"WAYLINK_[A-Z0-9_]+")
+# Of the sandbox's command, of `waylink send`, of docker-compose.yml and of the tests.
+_NOT_SETTINGS: Final = ("WAYLINK_SANDBOX_", "WAYLINK_SEND_KEY", "WAYLINK_PUBLISH", "WAYLINK_NO_SKIPS")
+
+
+def unknown_variables(file: Path | None) -> list[tuple[str, str | None]]:
+    """Variables that look like settings and are none, each with the setting that may be meant.
+
+    file: waylink.toml, which may name some; read as text, since it need not be right for that.
+    """
+    known = {f"WAYLINK_{name.upper()}" for name in Settings.model_fields}
+    named = set(_NAMED.findall(_text_of(file)))
+    found = []
+    for name in sorted(os.environ):
+        own = name.startswith("WAYLINK_") and not name.startswith(_NOT_SETTINGS)
+        if own and name not in known | named:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            found.append((name, near[0] if near else None))
+    return found
+
+
+def _text_of(file: Path | None) -> str:
+    try:
+        return file.read_text(errors="replace") if file else ""
+    except OSError:
+        return ""
+
+
+def problems_of(settings: Variables) -> list[Problem]:
+    """What is wrong with the parts that these settings have."""
+    found: list[Problem] = []
+    if isinstance(settings, DatabaseSettings):
+        found += _database_problems(settings)
+    if isinstance(settings, BrokerSettings):
+        found += _broker_problems(settings)
+    if isinstance(settings, SealingSettings):
+        found += _sealing_problems(settings)
+    return found
+
+
+def _database_problems(settings: DatabaseSettings) -> list[Problem]:
+    """Never with the URL or a part of it: its password may be what makes it unreadable."""
+    if _driver(settings.database) in {"postgresql+psycopg", "sqlite"}:
+        return []
+    what = "is not the URL of a PostgreSQL or SQLite database (a password with : / @ has to be percent-encoded)"
+    return [Problem("WAYLINK_DATABASE_URL", what, "postgresql://waylink:…@db.example/waylink")]
+
+
+def _driver(url: str) -> str | None:
+    """What a database's URL begins with; None where it cannot be read."""
+    try:
+        return make_url(url).drivername
+    except (ArgumentError, ValueError):
+        return None
+
+
+def _broker_problems(settings: BrokerSettings) -> list[Problem]:
+    """Internal queues never share a Redis database with teams (DESIGN 3)."""
+    problems = []
+    places = []
+    for name, value, url in (
+        ("WAYLINK_BROKER_URL", settings.broker_url, settings.broker),
+        ("WAYLINK_TEAM_BROKER_URL", settings.team_broker_url, settings.team_broker),
+    ):
+        try:
+            places.append(redis_place(url))
+        except ValueError:
+            if value is not None:
+                what = "is not a Redis URL with the number of a database (redis, rediss or redis+socket)"
+                problems.append(Problem(name, what, "redis://redis.example:6379/0"))
+    if not problems and len(set(places)) == 1:
+        problems.append(
+            Problem(
+                "WAYLINK_TEAM_BROKER_URL",
+                "is the internal broker's database: the shortest visibility timeout of any application on a database "
+                "applies to all of it, so teams need another one",
+                "redis://redis.example:6379/1",
+            )
+        )
+    return [*problems, *_authority_problems("WAYLINK_BROKER_CA_FILE", settings.broker_ca_file)]
+
+
+def _sealing_problems(settings: SealingSettings) -> list[Problem]:
+    authorities = _authority_problems("WAYLINK_DESTINATION_CA_FILE", settings.destination_ca_file)
+    return [*_secret_key_problems(settings), *authorities]
+
+
+def _secret_key_problems(settings: SealingSettings) -> list[Problem]:
+    if settings.secret_key_file is None:
+        return []
+    if settings.secret_key is not None:
+        return [Problem("WAYLINK_SECRET_KEY_FILE", "is set beside WAYLINK_SECRET_KEY: keep one")]
+    try:
+        sealer_of_file(settings.secret_key_file).check()
+    except ConfigurationError as unusable:
+        return list(unusable.problems)
+    return []
+
+
+def _authority_problems(variable: str, file: Path | None) -> list[Problem]:
+    if file is None:
+        return []
+    try:
+        ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        what = f"{file} holds no certificates in PEM"
+    except OSError as unreadable:
+        what = f"{file} cannot be read: {unreadable.strerror}"
+    else:
+        return []
+    return [Problem(variable, what, "/etc/waylink/internal-ca.pem")]
+
+
+def read_directory_url(settings: Settings, problems: list[Problem]) -> SecretStr | None:
+    """None where none is needed, and where it is wrong: never with the URL or a part of it in a problem."""
+    if settings.directory_policy is not DirectoryPolicy.SQL:
+        return None
+    entry = settings.file.directory.sql
+    if entry is None:
+        what = "`sql` needs [directory.sql] in waylink.toml, with the database and the queries"
+        problems.append(Problem("WAYLINK_DIRECTORY_POLICY", what))
+        return None
+    found: list[Problem] = []
+    url = given_secret("directory.sql.url", entry.url_env, entry.url_file, os.environ, found)
+    if url is not None and not found and _driver(url.get_secret_value()) not in application.DRIVERS:
+        what = f"is the URL of none of the databases that can be asked: {', '.join(application.DRIVERS)}"
+        found.append(Problem("directory.sql.url", what, "postgresql://reader:…@db.example/app"))
+    problems += found
+    return None if found else url
