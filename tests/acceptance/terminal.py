@@ -1,4 +1,4 @@
-"""A terminal with a shell in it, and the blocks of a page that a reader would type there."""
+"""A terminal with a shell in it."""
 
 import contextlib
 import os
@@ -8,36 +8,16 @@ import select
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.acceptance.harness import descendants
+from tests.pages import commands
 from tests.waiting import PATIENCE, until
 
 COLUMNS = 200
 CTRL_C = b"\x03"
 _DONE = re.compile(r"done: (\d+)\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """`language` is what stands behind the fence."""
-
-    section: str
-    language: str
-    content: str
-
-
-def blocks(page: Path) -> list[Block]:
-    """All fenced blocks of a page in their order, each with the heading that it stands under."""
-    pieces = re.findall(r"^#+ ([^\n]+)$|^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    found, section = [], ""
-    for heading, language, content in pieces:
-        section = heading or section
-        if language:
-            found.append(Block(section, language, content))
-    return found
 
 
 class Terminal:
@@ -61,10 +41,10 @@ class Terminal:
         self._type("PS1= PS2=; stty -echo -onlcr; echo done'': 0\n")  # the quotes: the line itself is echoed, too
         until("a shell", lambda: _DONE.search(self.output))
 
-    def run(self, commands: str) -> str:
+    def run(self, typed: str) -> str:
         """What these commands say. Each must succeed; they may be several, and over several lines."""
         said = []
-        for command in _commands(commands):
+        for command in commands(typed):
             begin = len(self.output)
             self._type(command + "; echo done: $?\n")
             status = until(f"the end of {command!r}", lambda at=begin: _DONE.search(self.output, at))
@@ -72,9 +52,9 @@ class Terminal:
             said.append(self.output[begin : status.start()])
         return "".join(said)
 
-    def start(self, commands: str) -> int:
+    def start(self, typed: str) -> int:
         """Run all but the last, and begin that one, which goes on; where in the output it begins."""
-        *before, last = _commands(commands)
+        *before, last = commands(typed)
         self.run("\n".join(before))
         begin = len(self.output)
         self._type(last + "; echo done: $?\n")
@@ -125,10 +105,3 @@ class Terminal:
         with contextlib.suppress(OSError):  # how a terminal ends that is open nowhere else
             while select.select([self._ours], [], []) and (came := os.read(self._ours, 65536)):
                 self.output += came.decode(errors="replace").replace("\r\n", "\n")
-
-
-def _commands(text: str) -> Iterator[str]:
-    """Each command of a block, without its comment, its lines joined where they are continued."""
-    for line in re.sub(r"\\\n *", "", text).splitlines():
-        if command := re.sub(r"(^|\s)#.*", "", line).strip():
-            yield command

@@ -3,9 +3,9 @@
 import importlib.util
 import inspect
 import re
-import shlex
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from app import config_file, errors, telemetry
 from app.cli.main import waylink
 from app.cli.send import sample_names
+from app.cli.status import Check
 from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.job_acts import JobAct
@@ -34,6 +35,7 @@ from app.settings import Settings
 from app.web.api import problems
 from app.web.api.reading import read_query
 from app.web.api.routes import ENDPOINTS
+from tests.pages import Block, Curl, blocks, commands, curl, waylink_calls
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -60,6 +62,9 @@ WORDS: tuple[type[StrEnum], ...] = (
     Stage,
     RunOutcome,
 )
+WITH_COMMANDS = {
+    f"{page}.md" for page in ("operations", "routes", "people", "reconcile", "sandbox", "webhooks", "deploy")
+}
 # Split, so that this file does not name them itself.
 PRIVATE = ("/work" + "/", "/home" + "/", "/root" + "/", "/Users" + "/", ".." + "/shared", "DESIGN" + ".md")
 REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "registry.npmjs" + ".org")
@@ -142,31 +147,26 @@ def test_every_endpoint_and_every_kind_of_problem_of_the_api_is_documented():
 def test_every_call_that_the_api_page_shows_is_one():
     """Method, path, query and body of each curl line are in the OpenAPI document."""
     shown = set()
-    for words in _curl_lines(WRITTEN[DOCS / "api.md"]):
-        url = urlsplit(next(word for word in words if "/api/v1" in word).replace("[", "%5B").replace("]", "%5D"))
-        body = words[words.index("-d") + 1] if "-d" in words else None
-        method = words[words.index("-X") + 1] if "-X" in words else "POST" if body else "GET"
+    for call in _curl_lines(DOCS / "api.md"):
+        url = urlsplit(call.url.replace("$API", "/api/v1").replace("[", "%5B").replace("]", "%5D"))
         path = url.path.partition("/api/v1")[2]
-        fitting = [one for one in ENDPOINTS if one.method == method and _fits(one.template, path)]
+        fitting = [one for one in ENDPOINTS if one.method == call.method and _fits(one.template, path)]
         found = sorted(fitting, key=lambda one: one.template.count("{"))[:1]  # as they are served: words go first
         if path == "/openapi.json":
             continue
-        assert len(found) == 1, words
-        assert (body is None) == (found[0].body is None), words
-        if found[0].body is not None and body is not None:
-            msgspec.json.decode(body, type=found[0].body)
+        assert len(found) == 1, call
+        assert (call.data is None) == (found[0].body is None), call
+        if found[0].body is not None and call.data is not None:
+            msgspec.json.decode(call.data, type=found[0].body)
         read_query(url.query.encode(), found[0].query)
         shown.add(found[0].name)
     assert shown == {one.name for one in ENDPOINTS}
 
 
-def _curl_lines(text: str) -> Iterator[list[str]]:
-    """The words of each curl command, wherever its lines are broken."""
-    text = text.replace("$API", "http://127.0.0.1:8080/api/v1")
-    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        for command in re.split(r"^(?=curl )", block, flags=re.MULTILINE):
-            if command.startswith("curl "):
-                yield shlex.split(command)
+def _curl_lines(page: Path) -> Iterator[Curl]:
+    for block in blocks(page):
+        if block.language == "sh":
+            yield from (curl(one) for one in commands(block.content) if one.startswith("curl "))
 
 
 def _fits(template: str, path: str) -> bool:
@@ -176,6 +176,25 @@ def _fits(template: str, path: str) -> bool:
 def test_every_sample_is_explained():
     for name in sample_names():
         assert f"`{name}`" in WRITTEN[DOCS / "webhooks.md"], name
+
+
+def test_the_table_of_status_names_every_check_and_no_other():
+    """`<name>` on the page is what differs from installation to installation, as `{name}` is in the code."""
+    page, code = WRITTEN[DOCS / "operations.md"], (ROOT / "app" / "cli" / "status.py").read_text()
+    table = re.search(r"^\| check \|.*?\n\n", page, re.MULTILINE | re.DOTALL)[0]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:] if line]
+    shown = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    made = set(re.findall(r'Check\(f?"([^"]+)"', code)) | set(re.findall(r'what = f"([^"]+)"', code))
+    assert {"database", "jobs {state}", "reconcile {name}"} <= made
+    unknown = {name for name in shown if not any(re.fullmatch(_any(one), name) for one in made)}
+    missing = {name for name in made if not any(re.fullmatch(_any(name), one) for one in shown)}
+    assert (unknown, missing) == (set(), set())
+    (members,) = re.findall(r"`{(\"check\"[^}]*)}`", page)
+    assert members.replace('"', "").split(",") == [one.name for one in fields(Check)]
+
+
+def _any(name: str) -> str:
+    return re.sub(r"\\{.*?\\}", ".+", re.escape(name))
 
 
 def test_every_answer_that_is_counted_is_documented():
@@ -233,13 +252,73 @@ def test_relative_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_that_are_quoted_exist(path):
-    names = {path.removeprefix("waylink ").split(" ")[0] for path in COMMANDS}
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    text = WRITTEN[path]
-    for quoted in re.findall(r"(?:`|^|&& )waylink ([a-z]+)", text, re.MULTILINE):
-        assert quoted in names, quoted
-    for quoted in re.findall(r"(?:`|^|&& )make ([a-z-]+)", text, re.MULTILINE):
+    for quoted in re.findall(r"(?:`|^|&& )make ([a-z-]+)", WRITTEN[path], re.MULTILINE):
         assert quoted in targets, quoted
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_line_that_a_page_shows_is_taken_as_it_stands(path, monkeypatch, tmp_path):
+    """Options, their values and the number of arguments; nothing is carried out. Files that it names are there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(click.Command, "invoke", lambda *_: None)
+    if path.name in GENERATED:
+        return
+    shown = [call for block in blocks(path) for command in _typed(block) for call in waylink_calls(command)]
+    for call in shown:
+        for file in (word for word in call if re.fullmatch(r"\w+\.(csv|jsonl?)", word)):
+            (tmp_path / file).touch()
+        _parse(call)
+    if path.name in WITH_COMMANDS:
+        assert shown
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PAGES if path.name != "CHANGELOG.md"], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_every_command_that_a_sentence_names_is_taken_with_these_options(path, monkeypatch):
+    """What a sentence leaves out, such as an id or an option's value, may be missing."""
+    monkeypatch.setattr(click.Command, "invoke", lambda *_: None)
+    for quoted in re.findall(r"`(waylink [^`]+)`", _without_code(WRITTEN[path])):
+        for call in waylink_calls(" ".join(quoted.split())):
+            try:
+                _parse(call)
+            except (click.MissingParameter, click.exceptions.NoArgsIsHelpError):
+                pass
+            except click.BadOptionUsage as wrong:
+                if "requires an argument" not in wrong.message:
+                    raise
+
+
+def test_a_command_line_that_is_wrong_is_told(monkeypatch):
+    monkeypatch.setattr(click.Command, "invoke", lambda *_: None)
+    for wrong in (
+        "waylink nonsense",
+        "waylink jobs nonsense",
+        "waylink jobs --nonsense",
+        "waylink jobs --state nonsense",
+        "waylink jobs retry --ended-since nonsense",
+        "export KEY=$(waylink secrets nonsense)",
+        "waylink events | waylink jobs show",
+        "waylink token create one two",
+    ):
+        *right, last = waylink_calls(wrong)
+        for call in right:
+            _parse(call)
+        with pytest.raises(click.UsageError):
+            _parse(last)
+
+
+def _typed(block: Block) -> Iterator[str]:
+    """Commands, and where a text names some, at the end of a line."""
+    if block.language == "sh":
+        yield from commands(block.content)
+    elif block.language == "text":
+        yield from re.findall(r"(?:^|: |  )(waylink .+)$", block.content, re.MULTILINE)
+
+
+def _parse(words: list[str]) -> None:
+    waylink.main(words, prog_name="waylink", standalone_mode=False)
 
 
 def test_code_that_pages_show_of_a_file_stands_in_it():
