@@ -5,7 +5,7 @@
     │   └── DatabaseNotMigrated   the schema is missing or of another release
     ├── InvalidInput              what a caller gave us cannot be used
     │   ├── InvalidFields         one entry per field and broken rule
-    │   ├── InvalidTags           one entry per broken rule of CONTRACT 2.1
+    │   ├── InvalidTags           one entry per tag that breaks a rule of CONTRACT 2.1
     │   ├── InvalidPattern        position and reason
     │   └── TooMuchWork           judging a document by a pattern would take more steps than are allowed
     ├── NotFound                  no row of ours has that id
@@ -113,7 +113,9 @@ class InvalidFields(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class TagFault:
-    """One broken rule of CONTRACT 2.1. `rule` is a stable word; `key` is empty for rules about the whole object."""
+    """A tag that is wrong, by the first rule of CONTRACT 2.1 that it breaks. `rule` is a stable word; `key` is empty
+    for rules about the whole object.
+    """
 
     rule: str
     key: str

@@ -153,19 +153,21 @@ def owned_connections(session: Session, kind: Kind, id_: UUID, *, limit: int) ->
     return [(row[0], row[1], row[2]) for row in session.execute(owned)]
 
 
-def count_users(session: Session, kind: Kind, id_: UUID) -> int:
-    """How many users belong to an organization."""
+def count_users(session: Session, kind: Kind, id_: UUID, *, removed: bool = False) -> int:
+    """How many users belong to an organization. removed: instead, of how many who were removed the row still does."""
     if kind is Kind.USER:
         return 0
-    return session.scalar(select(func.count()).select_from(User).where(User.organization_id == id_)) or 0
+    there = User.removed_at.is_not(None) if removed else User.removed_at.is_(None)
+    return session.scalar(select(func.count()).select_from(User).where(User.organization_id == id_, there)) or 0
 
 
-def release_users(session: Session, kind: Kind, id_: UUID, *, limit: int) -> int:
-    """Let up to `limit` users of an organization belong to none. Returns how many."""
+def release_users(session: Session, kind: Kind, id_: UUID, *, limit: int, removed: bool = False) -> int:
+    """Let up to `limit` users of an organization belong to none. removed: those who were removed. Returns how many."""
     if kind is Kind.USER:
         return 0
     columns = bulk.table(User).c
-    members = select(columns.id).where(columns.organization_id == id_).order_by(columns.external_id).limit(limit)
+    there = columns.removed_at.is_not(None) if removed else columns.removed_at.is_(None)
+    members = select(columns.id).where(columns.organization_id == id_, there).order_by(columns.external_id).limit(limit)
     found = session.scalars(members.with_for_update()).all()
     bulk.update(session, User, [{"id": user_id, "organization_id": None} for user_id in found])
     return len(found)

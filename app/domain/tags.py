@@ -24,8 +24,8 @@ _EMAIL: Final = re.compile(
 
 
 def check(tags: object) -> list[TagFault]:
-    """Every broken rule of CONTRACT 2.1, in the order of the entries, MAX_FAULTS at most; empty when Nango would take
-    the tags.
+    """The first broken rule of CONTRACT 2.1 of each tag that is wrong, in the order of the entries, MAX_FAULTS at most;
+    empty when Nango would take the tags.
 
     Rules: `not_object`; per entry `invalid_key`, `key_too_long`, `value_type`, `value_empty`, `value_too_long`,
     `value_unstorable`; then, only when each entry is good by itself, `too_many`, `duplicate`, `invalid_email`.

@@ -157,7 +157,11 @@ def remove(
         with database.write() as session:
             stored = rows.lock_by_id(session, kind, id_)
             owned, users = rows.open_links(session, kind, id_), rows.count_users(session, kind, id_)
-            if not owned and not users:
+            free = not owned and not users
+            if free and rows.count_users(session, kind, id_, removed=True):  # rows of the history are in nobody's way
+                rows.release_users(session, kind, id_, limit=CHUNK, removed=True)
+                continue
+            if free:
                 kept = keep or rows.has_history(session, kind, id_)
                 if kept:
                     rows.retire(session, kind, stored, now=clock())

@@ -7,7 +7,7 @@ import pytest
 from app.db import audit
 from app.db import people as rows
 from app.db.audit import AuditFilters
-from app.db.models import Connection, Link, User
+from app.db.models import Connection, Link, Organization, User
 from app.db.people import Filters
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy
 from app.domain.people import Kind
@@ -325,6 +325,22 @@ def test_an_organization_is_removed_with_its_links_and_lets_its_users_go(world):
     assert (done.links_closed, done.users_released, done.kept) == (1, 1, True)
     assert shown(world, user)["organization"] is None
     assert world.links("c-1")[0].close_reason == "organization_removed"
+
+
+def test_users_who_were_removed_keep_no_organization(world, monkeypatch):
+    """Its list says that it has none: the rows are history, and cannot be seen where it is refused."""
+    monkeypatch.setattr(people, "CHUNK", 2)
+    organization, _ = add(world, ORGANIZATION, external_id="org_77")
+    for number in range(5):
+        user, _ = add(world, external_id=f"usr_{number}", organization="org_77")
+        world.settle(auth(connection_id=f"c-{number}", tags={"end_user_id": f"usr_{number}"}))
+        assert remove(world, user, force=True).kept
+    there, _ = add(world, external_id="usr_there", organization="org_77")
+    with pytest.raises(StillOwns, match=r"has 1 user"):
+        remove(world, organization, ORGANIZATION)
+    remove(world, there)
+    assert remove(world, organization, ORGANIZATION).users_released == 0
+    assert (world.all(Organization), {one.organization_id for one in world.all(User)}) == ([], {None})
 
 
 def test_connections_that_gave_way_wait_like_those_they_gave_way_to(open_world, nango, base_url, connection_id):

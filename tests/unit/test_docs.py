@@ -229,6 +229,12 @@ def test_every_operation_and_error_of_the_client_is_documented():
                 assert f"`{field}`" in page, field
 
 
+def test_every_rule_for_tags_is_named_by_the_client_page_in_the_order_in_which_it_is_looked_at():
+    [named] = re.findall(r"^Rules for tags,.*?\n\n", WRITTEN[DOCS / "client.md"], re.MULTILINE | re.DOTALL)
+    rules = re.findall(r'TagFault\("(\w+)"', (ROOT / "app" / "domain" / "tags.py").read_text())
+    assert re.findall(r"`(\w+)`", named) == rules
+
+
 def test_every_dependency_has_its_reason():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
