@@ -22,7 +22,7 @@ FILES = {
     "organizations.jsonl": '{"external_id": "org_88", "name": "Globex"}\n',
     "people.jsonl": '{"external_id": "usr_2001", "email": "omar@globex.example", "organization": "org_88"}\n',
 }
-# Planned refreshes would take turns with those that the page asks for.
+# What Waylink does by itself would take turns with what the page asks for: refreshes, and comparisons with Nango.
 CONFIG = '[refresh."*"]\nenabled = false\n'
 # A variable of the page is the id that this answer has.
 ANSWERS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -202,7 +202,7 @@ def _line(path: str) -> str:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Waylink]:
     """With the sandbox as Nango."""
-    with installation(config=CONFIG) as waylink:
+    with installation(config=CONFIG, WAYLINK_RECONCILE_EVERY="0") as waylink:
         waylink.up("--no-scenario")
         yield waylink
 
