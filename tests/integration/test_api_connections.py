@@ -46,7 +46,7 @@ class Waylink:
         settings = api.web.settings
         self.clients = NangoClients(settings.environments)
         with api.database.write() as session:
-            routes, destinations = routes_of(settings), destinations_of(settings)
+            routes, destinations = routes_of(settings.file), destinations_of(settings.file)
             configuring.apply_file(session, destinations=destinations, routes=routes, now=utc_now())
         self.processor = Processor(api.database, policy_of(settings), self.clients, utc_now)
 

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from app.clock import utc_now
 from app.db.models import Event
+from app.domain.confirming import UNASKED_LOOKS
 from app.domain.signature import HEADER, sign
 from app.web import bodies, server
 from app.web import connection as server_module
@@ -77,10 +78,12 @@ def burst(web: WebServer, hostile: bytes) -> tuple[int, bytes]:
 
 
 def settle(world: World) -> Counter[tuple[str, str]]:
-    """Process all that was received; how many webhooks there are of each state and type."""
-    with world.database.read() as session:
-        ids = [*session.scalars(select(Event.id).where(Event.state == "received"))]
-    world.processor.process(ids)
+    """Process all that was received, as often as one waits for its connection; how many of each state and type."""
+    for _ in range(1 + UNASKED_LOOKS):
+        with world.database.write() as session:
+            due = update(Event).where(Event.state == "received").values(next_at=Event.received_at)
+            ids = [*session.scalars(due.returning(Event.id))]
+        world.processor.process(ids)
     with world.database.read() as session:
         return Counter((one.state, one.type) for one in session.scalars(select(Event).where(Event.origin == "webhook")))
 

@@ -18,6 +18,7 @@ from app.db.key_uses import KeyUse
 from app.db.models import DestinationSecret
 from app.domain.standard_webhooks import write_secret
 from tests.integration.test_cli import Command, finding, one_line_error
+from tests.ports import free_port
 from tests.waiting import PATIENCE
 
 TEAM = """
@@ -276,7 +277,7 @@ def test_no_sandbox_takes_the_place_of_a_nango_whose_keys_are_missing(waylink: C
     del waylink.variables["WAYLINK_NANGO_SIGNING_KEYS"]
     if value is not None:
         waylink.variables["WAYLINK_NANGO_SIGNING_KEYS"] = value
-    done = waylink("up", WAYLINK_BROKER_URL="redis://127.0.0.1:1/0", WAYLINK_PORT="18431")
+    done = waylink("up", WAYLINK_BROKER_URL="redis://127.0.0.1:1/0", WAYLINK_PORT=str(free_port()))
     assert done.returncode == 2
     assert "error: WAYLINK_NANGO_SIGNING_KEYS: not set, and the database last served a Nango" in done.stderr
     assert not (waylink.folder / ".waylink/sandbox.json").exists()

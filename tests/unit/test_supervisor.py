@@ -16,6 +16,7 @@ from app.supervisor import take_lock
 from tests.waiting import PATIENCE, until
 
 PRELUDE = """
+import signal
 import sys
 from pathlib import Path
 from app.supervisor import Child, Supervisor
@@ -31,6 +32,8 @@ def python(name, code, **more):
 SLEEPER = "import os, time; print('pid', os.getpid()); time.sleep(60)"
 POLITE = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(print('bye'))); print('up'); time.sleep(60)"
 DEAF = "import signal, time; signal.signal(15, lambda *_: print('told')); print('up'); time.sleep(60)"
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, which may have started the tests, ignores it
 
 def main(*children, **options):
     sys.exit(Supervisor(children, log=Log(), **options).run())
