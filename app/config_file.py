@@ -193,7 +193,7 @@ class DirectoryEntry(_Strict):
 
     @property
     def tag_keys(self) -> TagKeys:
-        """Nango lower-cases tag keys (CONTRACT 2.1)."""
+        """Nango lower-cases tag keys (Nango contract: Tag rules)."""
         return TagKeys(
             user_id=self.user_id_tag.lower(),
             user_email=self.user_email_tag.lower(),

@@ -1,9 +1,9 @@
-"""Deadlines, leases and bounds of background work, in one place because they have to nest (DESIGN 3)."""
+"""Deadlines, leases and bounds of background work, in one place because they have to nest."""
 
 from datetime import timedelta
 from typing import Final
 
-# Deadlines of outside work, leases and the broker's patience have to nest (DESIGN 3): what runs longer than its lease
+# Deadlines of outside work, leases and the broker's patience have to nest: what runs longer than its lease
 # would be done twice. A lease is also how long the work of a killed worker lies still, so none is longer than needed.
 CONFIRM_DEADLINE: Final = timedelta(seconds=10)  # all look-ups of one batch together
 DIRECTORY_DEADLINE: Final = timedelta(seconds=5)  # all questions of one batch to the application's database
@@ -13,7 +13,7 @@ HANDOVER_DEADLINE: Final = timedelta(seconds=15)  # one batch to a team's broker
 HTTP_TIMEOUT: Final = timedelta(seconds=15)  # one job to a team's endpoint, all in all, unless its destination says so
 MAX_HTTP_TIMEOUT: Final = timedelta(seconds=30)
 JOB_LEASE: Final = timedelta(seconds=30)  # and by how much a destination's time-out is longer than HTTP_TIMEOUT
-REFRESH_DEADLINE: Final = timedelta(seconds=45)  # one GET; a refresh can take 12 s and more at Nango (CONTRACT 4)
+REFRESH_DEADLINE: Final = timedelta(seconds=45)  # one GET, which can take well over 12 s (Nango contract: Refresh lock)
 REFRESH_LEASE: Final = timedelta(seconds=75)
 RECONCILE_DEADLINE: Final = timedelta(seconds=45)  # one call
 RECONCILE_LEASE: Final = timedelta(seconds=75)

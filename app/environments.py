@@ -22,8 +22,8 @@ log = get_logger(__name__)
 class SigningKeys:
     """The live webhook signing keys of one environment, newest first.
 
-    Nango replaces its key in place, so old and new signatures interleave for some minutes (CONTRACT 1.5): all live
-    keys are tried. Keys of a file are read again when the file changes, without a restart.
+    Nango replaces its key in place, so old and new signatures interleave for some minutes (Nango contract: Signatures):
+    all live keys are tried. Keys of a file are read again when the file changes, without a restart.
     """
 
     values: tuple[SecretStr, ...] = ()
@@ -91,15 +91,16 @@ def wrong_keys(keys: Sequence[str]) -> str | None:
 def key_name(key: str) -> str:
     """What a signing key is called where people and metrics look: 8 hex digits that do not give it away.
 
-    Nango's keys are random UUIDs of 122 bits (CONTRACT 1.5): who knows these 32 bits of a hash still has 90 to guess.
-    The prefix keeps the name apart from every other hash of the key, so that nothing can be looked up by it.
+    Nango's keys are random UUIDs of 122 bits (Nango contract: Signatures): who knows these 32 bits of a hash still has
+    90 to guess. The prefix keeps the name apart from every other hash of the key, so that nothing can be looked up by
+    it.
     """
     return hashlib.sha256(b"waylink signing key name\0" + key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """One Nango environment. Without an API key nothing is confirmed and no token is refreshed (DESIGN 5)."""
+    """One Nango environment. Without an API key nothing is confirmed and no token is refreshed."""
 
     name: str
     base_url: str

@@ -5,7 +5,7 @@
     │   └── DatabaseNotMigrated   the schema is missing or of another release
     ├── InvalidInput              what a caller gave us cannot be used
     │   ├── InvalidFields         one entry per field and broken rule
-    │   ├── InvalidTags           one entry per tag that breaks a rule of CONTRACT 2.1
+    │   ├── InvalidTags           one entry per tag that breaks a rule (Nango contract: Tag rules)
     │   ├── InvalidPattern        position and reason
     │   └── TooMuchWork           judging a document by a pattern would take more steps than are allowed
     ├── NotFound                  no row of ours has that id
@@ -113,8 +113,8 @@ class InvalidFields(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class TagFault:
-    """A tag that is wrong, by the first rule of CONTRACT 2.1 that it breaks. `rule` is a stable word; `key` is empty
-    for rules about the whole object.
+    """A tag that is wrong, by the first rule that it breaks (Nango contract: Tag rules). `rule` is a stable word; `key`
+    is empty for rules about the whole object.
     """
 
     rule: str
@@ -295,7 +295,7 @@ class NangoPlanLimit(NangoInvalidRequest):
 
 
 class NangoRateLimited(NangoError):
-    """429. `retry_after` is in seconds and may be 0 (CONTRACT 3.1: it is floored)."""
+    """429. `retry_after` is in seconds and may be 0, as it is floored (Nango contract: Rate limit)."""
 
     what = "Nango's rate limit is reached"
 

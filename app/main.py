@@ -98,7 +98,8 @@ def create_app(settings: Settings) -> Waylink:
         exception_handlers={HTTPException: _http_problem, Exception: _fault},
         lifespan=lifespan,
     )
-    # Nango follows a redirect with a GET and never retries one (CONTRACT 1.6): a slash too many must not cause it.
+    # Nango follows a redirect with a GET and never retries one (Nango contract: Delivery and retries): a slash too many
+    # must not cause it.
     app.router.redirect_slashes = False
     return app
 

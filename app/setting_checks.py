@@ -77,7 +77,7 @@ def _driver(url: str) -> str | None:
 
 
 def _broker_problems(settings: BrokerSettings) -> list[Problem]:
-    """Internal queues never share a Redis database with teams (DESIGN 3)."""
+    """Internal queues never share a Redis database with teams."""
     problems = []
     places = []
     for name, value, url in (

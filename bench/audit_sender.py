@@ -15,7 +15,7 @@ from bench.audit_ledger import Ledger, Sent
 from bench.load import KEY, PATH, body
 from bench.openloop import Sender, on_schedule, signed_request
 
-RETRY_WAITS: Final = (1.5, 3.0)  # seconds; Nango's are 3 and 6 (CONTRACT 1.6)
+RETRY_WAITS: Final = (1.5, 3.0)  # seconds; Nango's are 3 and 6 (Nango contract: Delivery and retries)
 REAUTHORIZED, REPEATED, BURSTS = 0.15, 0.1, 0.2  # shares of the connections, of the webhooks, and of the seconds
 SOON: Final = 2.0  # seconds within which a re-authorization or a repetition follows
 USERS, ORGANIZATIONS = 97, 7  # few, so that concurrent batches meet at the same rows

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from app.domain.signature import HEADER, sign
 
-ANSWER_WITHIN: Final = 20.0  # seconds, as Nango waits (CONTRACT 1.6)
+ANSWER_WITHIN: Final = 20.0  # seconds, as Nango waits (Nango contract: Delivery and retries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,7 +240,10 @@ def _environment(settings: Settings, name: str, environment: Environment) -> Fin
 
 
 def _webhook_settings(settings: Settings, environment: Environment) -> Iterator[Finding]:
-    """What an account API key shows of the webhook settings (CONTRACT 11): where they go, and which are sent."""
+    """What an account API key shows of the webhook settings: where they go, and which are sent.
+
+    (Nango contract: Environments API)
+    """
     what = f"webhooks of {environment.name}"
     if environment.account_key is None or environment.nango_id is None:
         return

@@ -13,7 +13,7 @@ from app.sandbox.guard import is_uuid4
 
 
 def _uuid4(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Nango refuses an API key that is no UUIDv4 before it looks it up (CONTRACT 3.1)."""
+    """Nango refuses an API key that is no UUIDv4 before it looks it up (Nango contract: Requests and errors)."""
     if value is not None and not is_uuid4(value):
         raise click.BadParameter("must be a UUIDv4, as Nango's keys are", param=parameter)
     return value

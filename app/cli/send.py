@@ -74,7 +74,7 @@ def _body(name: str, tags: dict[str, str]) -> bytes:
         if not isinstance(before, dict):
             raise InvalidInput(f"{name}: its `tags` is not an object, so none can be added")
         parsed["tags"] = {**before, **tags}
-    # The way Nango serialises (CONTRACT 1.5).
+    # The way Nango serialises (Nango contract: Signatures).
     return json.dumps(parsed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 

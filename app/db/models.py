@@ -1,4 +1,4 @@
-"""The tables of DESIGN 1. What a promise rests on is a constraint here, not a habit of the code.
+"""The tables. What a promise rests on is a constraint here, not a habit of the code.
 
 One idea for all due work: `next_at` says when a row may be taken, and taking it pushes `next_at` to the end of the
 lease and counts the attempt. A lease that ran out is a row that is due again.
@@ -144,7 +144,7 @@ class Event(Base):
 
 
 class Connection(Base):
-    """Our record of Nango's connection; `nango_id` is its generation (CONTRACT 0, DESIGN 1)."""
+    """Our record of Nango's connection; `nango_id` is its generation (Nango contract: Connection identity)."""
 
     __tablename__ = "connections"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Which addresses Waylink may connect to for a team: never one that only our own network can reach (DESIGN 6).
+"""Which addresses Waylink may connect to for a team: never one that only our own network can reach.
 
 What is judged is the address a name resolved to, never the name: whoever owns a name can let it point anywhere, and
 `127.1`, `0x7f.1` or `2130706433` are whatever the resolver makes of them. Networks are those of the IANA registries of

@@ -90,8 +90,8 @@ def at_rest(body: bytes) -> bytes:
     """A body of Nango's own (auth, sync, async_action, and whatever else is `from` it) without credentials.
 
     Ids, tags, end user and names of things stay as they are. Of an error its type and text are kept, scrubbed: it may
-    embed whatever the provider answered (CONTRACT 1.3). All else is scrubbed by names and looks. The body means the
-    same to `read` as before. Others than Nango's own are returned as they came.
+    embed whatever the provider answered (Nango contract: When auth webhooks are sent). All else is scrubbed by names
+    and looks. The body means the same to `read` as before. Others than Nango's own are returned as they came.
     """
     return body if rests_as_it_came(body) else _scrubbed(body)
 

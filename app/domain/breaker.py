@@ -1,4 +1,4 @@
-"""Nango's circuit breaker, seen from the side of whom it posts to (CONTRACT 1.6).
+"""Nango's circuit breaker, seen from the side of whom it posts to (Nango contract: Circuit breaker).
 
 More than five failed attempts to one URL within ten seconds open it, and Nango drops every delivery for a minute. Each
 attempt that is not answered 2xx counts, 4xx included; three of them are one webhook, tried to its end.

@@ -1,4 +1,4 @@
-"""The URL of a broker that a team has of its own: what it may be, and where it leads (DESIGN 6).
+"""The URL of a broker that a team has of its own: what it may be, and where it leads.
 
 Only operators set one, and still kombu would do too much with it: `filesystem://` and `sqla+…` reach our own files, `;`
 adds other servers, and parameters behind `?` name another host, a file, or a class to import.

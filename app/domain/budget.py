@@ -1,7 +1,8 @@
-"""Who may call Nango now: one bucket per Nango account, whose rate limit the application spends from too (DESIGN 5).
+"""Who may call Nango now: one bucket per Nango account, whose rate limit the application spends from too.
 
-Nango counts an account's requests in fixed windows of 60 s (CONTRACT 3.1). `Bucket` is our view of its window: what
-went out through us, raised to what the headers of its answers say. Times are unix seconds, as in those headers.
+Nango counts an account's requests in fixed windows of 60 s (Nango contract: Rate limit). `Bucket` is our view of its
+window: what went out through us, raised to what the headers of its answers say. Times are unix seconds, as in those
+headers.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ SHARES: Final[Mapping[Priority, float]] = {
     Priority.RECONCILE: 0.75,
     Priority.REFRESH: 0.65,
 }
-# Of the account's limit, how much all background calls together may take: at most half (DESIGN 5).
+# Of the account's limit, how much all background calls together may take: at most half.
 BACKGROUND_SHARES: Final[Mapping[Priority, float]] = {Priority.RECONCILE: 0.5, Priority.REFRESH: 0.4}
 
 

@@ -1,7 +1,8 @@
-"""Is it true what the webhook says? Judged from what Nango's API answered (promise 3, CONTRACT 1.7).
+"""Is it true what the webhook says? Judged from what Nango's API answered (promise 3).
 
 A valid signature does not prove an auth event: forwarded provider bodies carry one too. And the API's list may lag
-behind (CONTRACT 3.2). So a disagreement changes nothing yet; it is looked at again on a schedule, then the API holds.
+behind (Nango contract: Forwarded webhooks; List connections). So a disagreement changes nothing yet; it is looked at
+again on a schedule, then the API holds.
 """
 
 from collections.abc import Mapping
@@ -216,7 +217,7 @@ def _settle_deletion(look: View | Absent, *, looks: int, known: Known | None) ->
 
 
 def _settle_about(notice: Notice, look: Look, *, looks: int, known: Known | None) -> Verdict:
-    """It waits for its connection, whose creation may come later (CONTRACT 1.6).
+    """It waits for its connection, whose creation may come later (Nango contract: Order and duplicates).
 
     The tags of a deleted connection or of an older generation may be another customer's: they serve only where Nango
     shows nothing newer.

@@ -1,7 +1,8 @@
 """What a webhook body says, and the document that patterns are matched against.
 
 Bodies are judged leniently: whatever cannot be understood is an `nango.unhandled` event, never an error, because
-Nango does not send a refused webhook again (CONTRACT 1.6) and announces new types without notice (CONTRACT 1.1).
+Nango does not send a refused webhook again (Nango contract: Delivery and retries) and announces new types without
+notice (Nango contract: Webhook types).
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from app.domain.linking import EndUser
 from app.domain.scrub import scrub
 from app.domain.tags import utf16_length
 
-MAX_NAME: Final = 255  # UTF-16 code units (CONTRACT 0: connection ids and integration ids)
+MAX_NAME: Final = 255  # UTF-16 code units, of both ids (Nango contract: Connection identity)
 
 
 class EventType(StrEnum):
@@ -68,7 +69,7 @@ class EventError:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A webhook body as far as it is understood. Members Nango left out are None (CONTRACT 1.2)."""
+    """A webhook body as far as it is understood. Members Nango left out are None (Nango contract: Auth webhook)."""
 
     type: EventType
     connection_id: str | None = None
@@ -94,7 +95,7 @@ class Notice:
 
 
 def read(body: bytes) -> Notice:
-    """Judge raw webhook bytes (CONTRACT 1). Never raises."""
+    """Judge raw webhook bytes (Nango contract: Webhook types). Never raises."""
     try:
         parsed = STRICT.decode(body.decode("utf-8"))
         if body.count(b"[") + body.count(b"{") > MAX_DEPTH and nested_deeper(parsed, MAX_DEPTH):
@@ -114,7 +115,10 @@ def read(body: bytes) -> Notice:
 
 
 def settle_failure_type(notice: Notice, *, known: bool) -> EventType:
-    """A failed re-authorization is always labelled `creation` (CONTRACT 1.3): what we know tells them apart."""
+    """A failed re-authorization is always labelled `creation`: what we know tells them apart.
+
+    (Nango contract: When auth webhooks are sent)
+    """
     if notice.type is EventType.CONNECTION_CREATION_FAILED and known:
         return EventType.CONNECTION_REAUTHORIZATION_FAILED
     return notice.type
@@ -146,7 +150,7 @@ def _read_auth(body: Mapping[str, object]) -> Notice:
 def _read_other(kind: EventType, body: Mapping[str, object]) -> Notice:
     integration, connection_id = name_in(body.get("providerConfigKey")), name_in(body.get("connectionId"))
     wrapped = kind is EventType.NANGO_FORWARD
-    # A forward names its provider in `from` and may come without a connection (CONTRACT 10).
+    # A forward names its provider in `from` and may come without a connection (Nango contract: Forwarded webhooks).
     if integration is None or (connection_id is None and not wrapped) or (body.get("from") != "nango" and not wrapped):
         return unhandled(f"shaped like a {body['type']} event, but its envelope is not Nango's")
     success = body.get("success")
@@ -180,7 +184,7 @@ def name_in(value: object) -> str | None:
 
 
 def _provider(value: object) -> str | None:
-    # Nango writes the literal "unknown" when it had no integration at hand (CONTRACT 1.2).
+    # Nango writes the literal "unknown" when it had no integration at hand (Nango contract: Auth webhook).
     return None if value == "unknown" else name_in(value)
 
 
@@ -236,7 +240,7 @@ def document(
     previous_owner: Mapping[str, object] | None = None,
     error: EventError | None = None,
 ) -> dict[str, object]:
-    """The event document of DESIGN 5: what routes are matched against and what teams receive. JSON-able."""
+    """The event document: what routes are matched against and what teams receive. JSON-able."""
     problem = error or (notice.error if notice else None)
     return {
         "id": event_id,

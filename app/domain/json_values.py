@@ -51,7 +51,7 @@ def read_storable(text: bytes) -> object:
 
 
 def storable(value: object) -> object:
-    """The same JSON value with U+FFFD for NUL and lone surrogates (DESIGN 6)."""
+    """The same JSON value with U+FFFD for NUL and lone surrogates."""
     if isinstance(value, str):
         return replace_unstorable(value)
     if isinstance(value, list):

@@ -23,7 +23,10 @@ class OwnerChangePolicy(StrEnum):
 
 
 class DuplicatesPolicy(StrEnum):
-    """Of several live connections of one owner to one integration (CONTRACT 3.2: a session token serves twice)."""
+    """For several live connections of one owner to one integration: a session token serves twice.
+
+    (Nango contract: Connect sessions)
+    """
 
     KEEP = "keep"  # each has its link
     SUPERSEDE = "supersede"  # the newest has it, the others lose theirs; nothing is deleted in Nango
@@ -43,7 +46,7 @@ class UnlinkedReason(StrEnum):
 class Drift(StrEnum):
     """The link stays although the latest tags do not carry it."""
 
-    TAGS_WIPED = "tags_wiped"  # an override left no tags at all (CONTRACT 2.3)
+    TAGS_WIPED = "tags_wiped"  # an override left no tags at all (Nango contract: Tag replacement)
     OWNER_TAG_MISSING = "owner_tag_missing"  # tags are there, the owner's are not
     OWNER_UNRESOLVED = "owner_unresolved"  # the owner's tags name nobody we know
     OWNER_CHANGE_HELD = "owner_change_held"  # a different owner, held for an operator
@@ -51,7 +54,7 @@ class Drift(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TagKeys:
-    """Which tags name the owner; the defaults are the ones Nango derives from `end_user` (CONTRACT 2.3)."""
+    """Which tags name the owner; by default those derived from `end_user` (Nango contract: Tags from end users)."""
 
     user_id: str = "end_user_id"
     user_email: str = "end_user_email"
@@ -62,7 +65,7 @@ class TagKeys:
 
 @dataclass(frozen=True, slots=True)
 class EndUser:
-    """Nango's legacy end user, from a webhook (CONTRACT 1.2) or from the API."""
+    """Nango's legacy end user, from a webhook (Nango contract: Auth webhook) or from the API."""
 
     id: str | None = None
     email: str | None = None

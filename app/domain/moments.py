@@ -22,8 +22,8 @@ def read_moment(value: object) -> datetime | None:
     """The moment that a JSON value or a text means, in UTC; None for what means none. Never raises.
 
     Text: ISO 8601 with `Z`, an offset or no zone, which is UTC, also in PostgreSQL's form with a space and a short
-    offset (CONTRACT 3.2), with any number of digits after the second and with a leap second. Numbers, and text that is
-    one: seconds or milliseconds since 1970. None: anything else, and what is before 1971 or after 2999.
+    offset (Nango contract: Timestamps), with any number of digits after the second and with a leap second. Numbers, and
+    text that is one: seconds or milliseconds since 1970. None: anything else, and what is before 1971 or after 2999.
     """
     try:
         if isinstance(value, str):

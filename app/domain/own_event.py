@@ -1,7 +1,8 @@
 """The stored form of an event that Waylink itself found, or that an operator caused: who stores it, and who reads it.
 
 A webhook's body is never read in this form, whatever it looks like: it would be believed, and anybody can have a body
-signed by Nango (CONTRACT 1.7). What tells them apart is the event's origin, a column that only we write.
+signed by Nango (Nango contract: Forwarded webhooks). What tells them apart is the event's origin, a column that only we
+write.
 """
 
 import json

@@ -31,8 +31,8 @@ _FULL: Final = PayloadPolicy.FULL  # a member of an enumeration is looked up eac
 def kept(body: bytes, policy: PayloadPolicy) -> bytes:
     """The body as it may be stored. With `full`, which every webhook pays for, it is the same bytes, unread.
 
-    A body that is not understood may be a provider's, relayed without an envelope (CONTRACT 1.7), and is treated as
-    one. The body that is kept is understood as the original was.
+    A body that is not understood may be a provider's, relayed without an envelope (Nango contract: Forwarded webhooks),
+    and is treated as one. The body that is kept is understood as the original was.
     """
     if policy is _FULL:
         return body

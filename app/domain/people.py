@@ -13,7 +13,7 @@ from app.errors import FieldFault
 
 Fields = Mapping[str, str | None]
 
-MAX_ID: Final = 255  # what a tag can carry (CONTRACT 2.1): a longer one would never be found
+MAX_ID: Final = 255  # what a tag can carry (Nango contract: Tag rules): a longer one would never be found
 MAX_NAME: Final = 255
 MAX_EMAIL: Final = 254  # RFC 5321
 MAX_FAULTS: Final = 20  # that are told of one; a line of a file may have thousands of fields that there are not

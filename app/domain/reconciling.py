@@ -1,7 +1,7 @@
 """How Nango's list and our records differ, one connection at a time (promise 6). What a webhook would have told.
 
 A difference counts when it was seen twice, a minute or more apart: what is on its way through the pipeline, or on its
-way to the replica that serves the list (CONTRACT 3.2), is gone by then.
+way to the replica that serves the list (Nango contract: List connections), is gone by then.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ from app.domain.states import ConnectionStatus
 YOUNG: Final = timedelta(minutes=5)  # connections younger than this are left to their webhook
 APART: Final = timedelta(seconds=60)  # between the two looks that make a difference count
 
-# In this order they are told of. Nango announces no change of tags (CONTRACT 2.3): no webhook was missed there.
+# In this order they are told of. Nango announces no change of tags (Nango contract: Tag replacement): no webhook was
+# missed there.
 DIFFERENCES: Final = (
     EventType.CONNECTION_CREATED,
     EventType.CONNECTION_TAGS_CHANGED,

@@ -1,7 +1,8 @@
 """When a connection's token is renewed next: plain arithmetic over what Nango said, without clock or I/O.
 
-Nango refreshes on a plain GET only within 15 minutes of the expiry (CONTRACT 4), so renewing means asking at the right
-moment. Times are aware datetimes; jitter comes from a hash of the connection's identity, so a plan is stable.
+Nango refreshes on a plain GET only within 15 minutes of the expiry (Nango contract: When a token is refreshed), so
+renewing means asking at the right moment. Times are aware datetimes; jitter comes from a hash of the connection's
+identity, so a plan is stable.
 """
 
 import hashlib
@@ -11,7 +12,8 @@ from typing import Final
 
 from app.domain.states import RefreshOutcome
 
-# CONTRACT 4: a GET does nothing for these. The set of modes is open: one not listed here gets a look.
+# A GET does nothing for these (Nango contract: When a token is refreshed). The set of modes is open: one that is not
+# listed here gets a look.
 MODES_WITHOUT_REFRESH: Final = frozenset({"API_KEY", "BASIC", "TBA", "OAUTH1", "CUSTOM", "NONE", "INSTALL_PLUGIN"})
 
 # Errors of a connection that are not Nango's, so that Nango's list says nothing of their end.
@@ -26,7 +28,7 @@ FOUND_SPREAD: Final = timedelta(hours=1)  # first looks at what an import brough
 class RefreshPolicy:
     """`margin` minus a share of `spread` is how long before the expiry we ask.
 
-    margin: stays below Nango's 15 minutes, so that the GET is never too early to refresh (CONTRACT 4).
+    margin: below Nango's 15 minutes: the GET is never too early (Nango contract: When a token is refreshed).
     spread: how far connections with one expiry are spread; the latest of them asks margin - spread before it.
     first_look: the delay before the first look at a connection whose expiry is unknown, again spread.
     force_every: force a refresh this often where nothing else renews, such as grants that lapse of disuse.
@@ -48,7 +50,7 @@ class RefreshPolicy:
         timedelta(hours=2),
         timedelta(hours=8),
     )
-    default_wait: timedelta = timedelta(minutes=1)  # Nango's rate limit counts in windows of 60 s (CONTRACT 3.1)
+    default_wait: timedelta = timedelta(minutes=1)  # Nango counts in windows of 60 s (Nango contract: Rate limit)
     longest_wait: timedelta = timedelta(hours=1)
 
 
@@ -62,7 +64,10 @@ class Plan:
 
 
 def classify(*, previous_expires_at: datetime | None, expires_at: datetime | None) -> RefreshOutcome:
-    """What a successful GET did. Nango's reply has no "refreshed" flag, only the expiry tells (CONTRACT 4)."""
+    """What a successful GET did. Nango's reply has no "refreshed" flag, only the expiry tells.
+
+    (Nango contract: When a token is refreshed)
+    """
     if expires_at is None:
         return RefreshOutcome.NO_EXPIRY
     if previous_expires_at is None:
@@ -76,9 +81,9 @@ def has_lapsed(
     """Whether the token has expired for good, so that only its end user can bring another.
 
     Nango answered 200 to a GET that renews whatever can be renewed, and the expiry stays in the past: there is nothing
-    to renew it with (CONTRACT 4: OAUTH2 without a refresh token). A plain GET does not prove it, since some providers
-    are renewed by force only. A renewal that failed is no 200: it follows Nango's exhaustion, and an outage says
-    nothing.
+    to renew it with, as for OAUTH2 without a refresh token (Nango contract: When a token is refreshed). A plain GET
+    does not prove it, since some providers are renewed by force only. A renewal that failed is no 200: it follows
+    Nango's exhaustion, and an outage says nothing.
     """
     if outcome is not RefreshOutcome.UNCHANGED or expires_at is None or expires_at > now:
         return False
@@ -88,7 +93,7 @@ def has_lapsed(
 def first_plan(
     *, now: datetime, auth_mode: str, identity: str, policy: RefreshPolicy, found: bool = False
 ) -> Plan | None:
-    """For a new or re-authorized connection: only a GET tells the expiry (CONTRACT 1.2, 3.2).
+    """For a new or re-authorized connection: only a GET tells the expiry (Nango contract: Read a connection).
 
     found: by comparing lists, maybe with a hundred thousand others.
     """
@@ -124,14 +129,16 @@ def next_plan(
         return None
     match outcome:
         case RefreshOutcome.EXHAUSTED | RefreshOutcome.GONE | RefreshOutcome.SUPERSEDED:
-            # CONTRACT 4: exhausted is final until a re-auth, and force is no way to recover; both start anew elsewhere.
+            # Exhausted is final until a re-auth, and force is no way to recover (Nango contract: Failed refreshes);
+            # both start anew elsewhere.
             return None
         case RefreshOutcome.FAILED:
             return _after_failure(now, consecutive_failures, retry_after, identity, policy)
         case RefreshOutcome.WAITED:
             return _after_wait(now, retry_after, identity, policy, was_forced=was_forced)
         case RefreshOutcome.NO_EXPIRY:
-            plan = None  # CONTRACT 4: without an expiry nothing is refreshed unless forced
+            # Without an expiry nothing is refreshed unless forced (Nango contract: When a token is refreshed).
+            plan = None
         case RefreshOutcome.RENEWED | RefreshOutcome.FIRST_SEEN | RefreshOutcome.UNCHANGED if expires_at is not None:
             over = lapsed and outcome is RefreshOutcome.UNCHANGED and expires_at <= now
             if over or has_lapsed(
@@ -152,14 +159,15 @@ def _towards_expiry(
 ) -> Plan:
     remaining = expires_at - now
     soonest = now + policy.min_interval
-    # CONTRACT 4: a GET within 15 minutes of the expiry refreshes, an earlier one does nothing.
+    # A GET within 15 minutes of the expiry refreshes, an earlier one does not
+    # (Nango contract: When a token is refreshed).
     if remaining > policy.margin + policy.min_interval:
         due_at = expires_at - policy.margin + policy.spread * _share(identity, "expiry")
         return Plan(max(due_at, soonest), forced=False, reason="before the token expires")
     if outcome is not RefreshOutcome.RENEWED:
         return _last_looks(now, outcome, expires_at, identity, policy)
     if remaining > timedelta(0):
-        # CONTRACT 4: a token that lives less than the margin is refreshed by every GET.
+        # Every GET refreshes a token that lives less than the margin (Nango contract: When a token is refreshed).
         due_at = now + remaining * (0.5 + 0.2 * _share(identity, "short"))
         return Plan(max(due_at, soonest), forced=False, reason="short-lived token")
     # Renewed into the past: a clock is wrong or the provider is; asking at once again would only hammer it.
@@ -172,9 +180,9 @@ def _last_looks(
 ) -> Plan:
     """Few looks towards the expiry, one after it, and a forced one.
 
-    CONTRACT 4: without a refresh token Nango answers 200 with the old token and no error; but providers with their own
-    margin (30 s, 60 s) refresh only in the last moments, and at the latest once the token has expired. Others, such as
-    Facebook, refresh by force only.
+    Without a refresh token Nango answers 200 with the old token and no error
+    (Nango contract: When a token is refreshed); but providers with their own margin (30 s, 60 s) refresh only in the
+    last moments, and at the latest once the token has expired. Others, such as Facebook, refresh by force only.
     """
     remaining = expires_at - now
     if remaining > 4 * policy.min_interval:
@@ -202,18 +210,21 @@ def _after_lapse(now: datetime, identity: str, policy: RefreshPolicy) -> Plan:
 def _after_failure(
     now: datetime, failures: int, retry_after: float | None, identity: str, policy: RefreshPolicy
 ) -> Plan:
-    # CONTRACT 4: for 30 s after a failure calls fail at once, and exhaustion comes on the 4th failing day: few tries.
+    # For 30 s after a failure calls fail at once, and exhaustion comes on the fourth failing day, so there are few
+    # tries (Nango contract: Failed refreshes).
     position = min(max(failures, 1), len(policy.failure_delays)) - 1
     delay = policy.failure_delays[position] * (1 + _share(identity, f"failure {failures}") / 4)
     delay = max(delay, _wait(retry_after, policy), policy.min_interval)
-    # Plain, whatever failed: a forced call is no way to recover, and hits the provider again each time (CONTRACT 4).
+    # Plain, whatever failed: a forced call is no way to recover, and hits the provider again each time
+    # (Nango contract: Forced refreshes).
     return Plan(now + delay, forced=False, reason=f"after {max(failures, 1)} failed attempt(s) in a row")
 
 
 def _after_wait(
     now: datetime, retry_after: float | None, identity: str, policy: RefreshPolicy, *, was_forced: bool
 ) -> Plan:
-    # CONTRACT 3.1: Retry-After is floored and may be 0, so one second more, spread lest all come back together.
+    # Retry-After is floored and may be 0 (Nango contract: Rate limit), so one second more, spread lest all come back
+    # together.
     delay = policy.default_wait if retry_after is None else _wait(retry_after, policy)
     due_at = now + delay + timedelta(seconds=1) + policy.min_interval * _share(identity, "wait")
     # A rate-limited call reached nobody and may be forced again; after a time-out the outcome is unknown (promise 1).
@@ -222,7 +233,8 @@ def _after_wait(
 
 
 def _or_forced(plan: Plan | None, now: datetime, identity: str, policy: RefreshPolicy) -> Plan | None:
-    # CONTRACT 4: sliding grants, tokens without expiry and facebook-like providers are renewed by force only.
+    # Sliding grants, tokens without expiry and facebook-like providers are renewed by force only
+    # (Nango contract: Forced refreshes).
     if policy.force_every is None:
         return plan
     # Jitter shortens: a grant that lapses after `force_every` must not be used later than that.

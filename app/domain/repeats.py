@@ -1,7 +1,8 @@
 """Whether identical bytes are the same delivery again, or another occurrence (promise 4).
 
-Nango sends a delivery again while it has no answer, with the same bytes, for about 69 s (CONTRACT 1.6). It does not
-repeat what was answered. So the same bytes after an answer that was written whole tell of another occurrence.
+Nango sends a delivery again while it has no answer, with the same bytes, for about 69 s
+(Nango contract: Delivery and retries). It does not repeat what was answered. So the same bytes after an answer that was
+written whole tell of another occurrence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ def is_told_apart(notice: Notice) -> bool:
     """Whether identical bytes may tell of two occurrences.
 
     What goes with a connection: syncs, async actions and forwards, which may come as the provider's bare body, of no
-    known type (CONTRACT 1.7). Auth events tell of a state, which is looked at again.
+    known type (Nango contract: Forwarded webhooks). Auth events tell of a state, which is looked at again.
     """
     return notice.type in ABOUT_TYPES and not notice.is_auth
 

@@ -1,7 +1,8 @@
 """Text and JSON from outside made safe to keep: nothing that looks like a credential, bounded in length.
 
-Error texts of Nango may embed a serialised exception of the provider (CONTRACT 1.3), so anything can stand in them, in
-any encoding. Better to hide a harmless word than to store a token. What this costs is linear in what is looked at.
+Error texts of Nango may embed a serialised exception of the provider (Nango contract: When auth webhooks are sent), so
+anything can stand in them, in any encoding. Better to hide a harmless word than to store a token. What this costs is
+linear in what is looked at.
 """
 
 import html

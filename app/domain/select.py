@@ -34,5 +34,5 @@ def bare(text: str) -> str:
 
 
 def parameters(text: str) -> frozenset[str]:
-    """The names it takes, such as `end_user_id` of `:end_user_id`; in lower case, as tags' are (CONTRACT 2.1)."""
+    """The names it takes, such as `end_user_id`, in lower case as those of tags (Nango contract: Tag rules)."""
     return frozenset(name.lower() for name in _PARAMETER.findall(_ASIDE.sub(" ", text)))

@@ -1,4 +1,4 @@
-"""Nango's rules for connection tags (CONTRACT 2.1), so that a bad tag is refused here, with its reason, and not there.
+"""Nango's rules for tags (Nango contract: Tag rules), so that bad ones are refused here, with the reason.
 
 Lengths count UTF-16 code units, as Nango runs on JavaScript: an emoji outside the basic plane counts twice.
 """
@@ -24,8 +24,8 @@ _EMAIL: Final = re.compile(
 
 
 def check(tags: object) -> list[TagFault]:
-    """The first broken rule of CONTRACT 2.1 of each tag that is wrong, in the order of the entries, MAX_FAULTS at most;
-    empty when Nango would take the tags.
+    """The first broken rule of each tag that is wrong, in the order of the entries, MAX_FAULTS at most; empty when
+    Nango would take the tags (Nango contract: Tag rules).
 
     Rules: `not_object`; per entry `invalid_key`, `key_too_long`, `value_type`, `value_empty`, `value_too_long`,
     `value_unstorable`; then, only when each entry is good by itself, `too_many`, `duplicate`, `invalid_email`.
@@ -54,7 +54,7 @@ def in_lower_case(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def derive(end_user: Mapping[str, object], organization: Mapping[str, object] | None) -> dict[str, str]:
-    """The tags Nango makes of the deprecated `end_user` and `organization` (CONTRACT 2.3).
+    """The tags Nango makes of the deprecated `end_user` and `organization` (Nango contract: Tags from end users).
 
     `end_user` is `{id, email?, display_name?, tags?}`, `organization` is `{id, display_name?}`. The end user's own
     tags may override the derived ones; they are cut to length, bad keys are dropped, and all of them are dropped

@@ -1,4 +1,7 @@
-"""Whether an environment's webhook settings at Nango send here what Waylink lives on (CONTRACT 1.4, 11)."""
+"""Whether an environment's webhook settings at Nango send here what Waylink lives on.
+
+(Nango contract: Webhook settings; Environments API)
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""An HTTP answer of Nango turned into one error per failure kind (CONTRACT 3.1, 3.2)."""
+"""An HTTP answer of Nango turned into one error per failure kind.
+
+(Nango contract: Requests and errors; Read a connection)
+"""
 
 import math
 from collections.abc import Mapping
@@ -30,7 +33,7 @@ from app.nango.types import RateLimit
 
 DETAIL_LENGTH: Final = 200
 PLACE_LENGTH: Final = 80
-DEFAULT_RETRY_AFTER: Final = 60.0  # CONTRACT 3.1: the window of the rate limit
+DEFAULT_RETRY_AFTER: Final = 60.0  # the window (Nango contract: Rate limit)
 LONGEST_RETRY_AFTER: Final = 3600.0
 
 
@@ -55,7 +58,10 @@ class Answer:
 
 
 class _Fault(msgspec.Struct):
-    """Every field is optional: `message` may be missing (CONTRACT 3.1), and a proxy may answer instead of Nango."""
+    """Every field is optional: `message` may be missing, and a proxy may answer instead of Nango.
+
+    (Nango contract: Requests and errors)
+    """
 
     code: str | None = None
     message: str | None = None
@@ -129,7 +135,8 @@ def _kind(status: int, fault: _Fault, not_found: type[NangoError]) -> type[Nango
 
 
 def _refresh_kind(status: int, message: str) -> type[NangoError]:
-    # CONTRACT 3.2: tried and failed now is 400 or an odd status; within 424 only the message tells the cases apart.
+    # Tried and failed now is 400 or an odd status; within 424 only the message tells the cases apart
+    # (Nango contract: Read a connection).
     if status == 424 and "refresh limit" in message.lower():
         return NangoRefreshExhausted
     if status == 424 and "backing off" in message.lower():
@@ -146,7 +153,7 @@ def _fault(body: bytes) -> _Fault:
 
 def _detail(fault: _Fault) -> str:
     if fault.message:
-        # What follows a brace is a serialised payload of the provider's (CONTRACT 1.3).
+        # What follows a brace is a serialised payload of the provider's (Nango contract: When auth webhooks are sent).
         return _short(fault.message.split("{", 1)[0].rstrip(' :"\\'), DETAIL_LENGTH)
     faults = fault.errors if isinstance(fault.errors, list) else []
     return "; ".join(_field_fault(each) for each in faults[:5] if isinstance(each, dict))[: 2 * DETAIL_LENGTH]

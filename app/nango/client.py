@@ -22,8 +22,8 @@ class NangoClient(Reading, Writing, Sessions):
 
     Every method raises the NangoError of its failure kind, and InvalidInput for arguments that cannot be sent.
     Time-outs are in seconds: `connect_timeout` for a connection, `read_timeout` between two reads, since a GET may wait
-    12 s for Nango's lock and then for the provider (CONTRACT 4); their sum bounds a call, second tries included. A
-    method's `timeout` is a shorter deadline in place of both.
+    12 s for Nango's lock and then for the provider (Nango contract: Refresh lock); their sum bounds a call, second
+    tries included. A method's `timeout` is a shorter deadline in place of both.
     retries: how often a call may be sent again, none by default. After a 429 that is any call, once Retry-After has
     passed, as Nango has done nothing; without an answer or after a 5xx only a read that is not a forced refresh. A wait
     that would not end before the deadline is not begun: the error comes at once.

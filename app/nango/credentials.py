@@ -1,4 +1,4 @@
-"""The credentials of a connection, typed by `credentials.type` (CONTRACT 3.2).
+"""The credentials of a connection, typed by `credentials.type` (Nango contract: Credential types).
 
 They are for callers allowed to see them and pass through memory only: no repr shows anything but type and expiry.
 """

@@ -11,7 +11,7 @@ from app.nango.answers import Answer
 from app.nango.transport import Call, Gate, Transport
 from app.nango.types import EndUser, EndUserOrganization
 
-MAX_ID: Final = 255  # CONTRACT 0
+MAX_ID: Final = 255  # (Nango contract: Connection identity)
 
 
 class Operations:
@@ -36,7 +36,10 @@ def text(value: object, name: str) -> str:
 
 
 def segment(identity: str, name: str) -> str:
-    """An id as exactly one path segment: imported ids may hold `/`, quotes, blanks and `+` (CONTRACT 0)."""
+    """An id as exactly one path segment: imported ids may hold `/`, quotes, blanks and `+`.
+
+    (Nango contract: Connection identity)
+    """
     if text(identity, name) in {".", ".."}:
         # Clients and proxies resolve these away, and the request would reach another operation.
         raise InvalidInput(f"{name} {identity!r} cannot be asked for: no path can name it")
@@ -63,7 +66,7 @@ def session_tags(
     tags: Mapping[str, str], end_user: EndUser | None, organization: EndUserOrganization | None = None
 ) -> dict[str, str]:
     """Tags in lower case. Raises InvalidTags, also where they are too many once Nango has merged `end_user`'s into
-    them, which it answers with a 500 (CONTRACT 2.2)."""
+    them, which it answers with a 500 (Nango contract: Tag errors)."""
     own = tag_rules.normalize(tags)
     if end_user is not None:
         merged = tag_rules.derive(end_user_body(end_user), _organization_body(organization)) | own

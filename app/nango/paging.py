@@ -1,4 +1,4 @@
-"""Pages of a list that changes while it is read (CONTRACT 3.2: offsets, newest first).
+"""Pages of a list that changes while it is read, by offsets and newest first (Nango contract: List connections).
 
 Rows that are inserted push the others on, so a later page repeats some; rows that are deleted pull them back, so a
 later page would miss some. Therefore each window begins within the rows that were read already: as long as its first

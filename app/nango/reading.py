@@ -20,7 +20,7 @@ from app.nango.paging import Window, next_window
 from app.nango.transport import Call
 from app.nango.types import ConnectionDetail, ConnectionPage, Integration, IntegrationList, ListedConnection
 
-MAX_LIMIT: Final = 2000  # CONTRACT 3.2
+MAX_LIMIT: Final = 2000  # (Nango contract: List connections)
 MAX_REPEATED_PAGES: Final = 20  # so many full pages without a new row, as after a burst of new ones, are borne
 
 
@@ -38,10 +38,10 @@ class Reading(Operations):
     ) -> ConnectionPage:
         """One page, newest first, without credentials. Scope environment:connections:list.
 
-        connection_id: exact, and may name connections of several integrations (CONTRACT 0). search: a substring of id
-        or end user. tags: all must match exactly, values with their case (CONTRACT 2.4). page: counted from 0.
-        A row that cannot be read is among the page's `unreadable`, and the others are there all the same. Raises
-        InvalidTags for tags that no connection can have.
+        connection_id: exact, and may name connections of several integrations (Nango contract: Connection identity).
+        search: a substring of id or end user. tags: all must match exactly, values with their case
+        (Nango contract: Tag filters). page: counted from 0. A row that cannot be read is among the page's `unreadable`,
+        and the others are there all the same. Raises InvalidTags for tags that no connection can have.
         """
         if not 1 <= limit <= MAX_LIMIT or page < 0:
             raise InvalidInput(f"a page has 1 to {MAX_LIMIT} connections and is counted from 0")
@@ -118,7 +118,7 @@ class Reading(Operations):
         refresh_github_app_jwt_token: bool = False,
         timeout: float | None = None,
     ) -> ConnectionDetail:
-        """One connection with its credentials; Nango refreshes them first where due (CONTRACT 4).
+        """One connection with its credentials, refreshed where due (Nango contract: When a token is refreshed).
 
         force_refresh: refresh in any case; each call reaches the provider. refresh_token: include refresh tokens.
         refresh_github_app_jwt_token: renew the application's own token (`jwt_token`) of a GitHub App.

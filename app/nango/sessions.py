@@ -10,7 +10,7 @@ from app.nango.operations import Operations, owner_body, session_tags, text, tex
 from app.nango.transport import Call
 from app.nango.types import ConnectSession, EndUser, EndUserOrganization
 
-# Both are 400 invalid_body, and only the message tells (CONTRACT 3.2).
+# Both are 400 invalid_body, and only the message tells (Nango contract: Connect sessions).
 _UNKNOWN_INTEGRATION: Final[Mapping[str, type[NangoError]]] = {"integration does not exist": NangoUnknownIntegration}
 _UNKNOWN_PAIR: Final[Mapping[str, type[NangoError]]] = {
     "connectionid or integrationid does not exist": NangoConnectionNotFound
@@ -34,7 +34,7 @@ class Sessions(Operations):
 
         allowed_integrations: empty allows all. integrations_config_defaults and overrides: by integration, see Nango's
         documentation. end_user and organization: deprecated, tags say the same. A session is not used up by a
-        connection: until it expires, it can make others with the same tags (CONTRACT 3.2).
+        connection: until it expires, it can make others with the same tags (Nango contract: Connect sessions).
         Raises InvalidTags and InvalidInput before anything is sent, NangoUnknownIntegration, NangoPlanLimit.
         """
         body: dict[str, object] = {"tags": session_tags(tags, end_user, organization)}
@@ -60,8 +60,8 @@ class Sessions(Operations):
         """A session to authorize an existing connection again. Scope environment:connect_sessions:write.
 
         tags: all that the connection shall have afterwards. They are asked for on purpose: a session without tags wipes
-        the connection's (CONTRACT 2.3). Raises InvalidTags and InvalidInput before anything is sent, and
-        NangoConnectionNotFound, also for an integration that Nango does not know.
+        the connection's (Nango contract: Tag replacement). Raises InvalidTags and InvalidInput before anything is sent,
+        and NangoConnectionNotFound, also for an integration that Nango does not know.
         """
         body: dict[str, object] = {
             "connection_id": text(connection_id, "connection_id"),

@@ -17,7 +17,7 @@ from app.nango.types import RateLimit
 MAX_BODY: Final = 64 * 1024 * 1024
 KEEP_ALIVE: Final = 4.0  # Node servers close an idle connection after 5 s; reusing it just then would lose the call
 FIRST_WAIT: Final = 0.5  # seconds before the second try of a read that got no answer; doubled for each further one
-SHORTEST_WAIT: Final = 1.0  # Retry-After is floored and may be 0 (CONTRACT 3.1)
+SHORTEST_WAIT: Final = 1.0  # Retry-After is floored and may be 0 (Nango contract: Rate limit)
 
 
 # What an answer said of the account's bucket, and the seconds of its Retry-After where it was a 429.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """The account's bucket, shared by all its environments and keys, after the request (CONTRACT 3.1)."""
+    """The account's bucket, shared by all its environments and keys, after the request (Nango contract: Rate limit)."""
 
     limit: int
     remaining: int
@@ -34,7 +34,7 @@ class EndUserOrganization:
 
 @dataclass(frozen=True, slots=True)
 class EndUser:
-    """Nango's deprecated end user; `tags` keep the caller's key case, unlike a connection's (CONTRACT 1.2)."""
+    """The deprecated end user; `tags` keep their keys' case, unlike a connection's (Nango contract: Auth webhook)."""
 
     id: str
     display_name: str | None = None
@@ -63,7 +63,7 @@ class ListedConnection:
 
     @property
     def auth_errors(self) -> bool:
-        """Nango's cheap "it is broken" signal (CONTRACT 3.2)."""
+        """Nango's cheap "it is broken" signal (Nango contract: List connections)."""
         return any(error.type == "auth" for error in self.errors)
 
 

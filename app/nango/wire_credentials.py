@@ -1,4 +1,4 @@
-"""The credentials in Nango's answers, translated into values by their `type` (CONTRACT 3.2)."""
+"""The credentials in Nango's answers, translated into values by their `type` (Nango contract: Credential types)."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -200,5 +200,5 @@ def _object(sent: JsonObject, name: str) -> JsonObject:
 
 
 def _expiry(sent: JsonObject) -> datetime | None:
-    """Absent when unknown (CONTRACT 3.2). Any type may carry one."""
+    """Absent when unknown (Nango contract: Credential types). Any type may carry one."""
     return read_moment(sent.get("expires_at"))

@@ -29,8 +29,8 @@ class Writing(Operations):
     def delete_connection(self, integration: str, connection_id: str, *, timeout: float | None = None) -> None:
         """Delete it at Nango, which does not revoke anything at the provider. Scope environment:connections:delete.
 
-        It may take long: a function of the integration's can run before (CONTRACT 3.2). Raises NangoConnectionNotFound,
-        also for an integration that Nango does not know.
+        It may take long: a function of the integration's can run before (Nango contract: Change a connection). Raises
+        NangoConnectionNotFound, also for an integration that Nango does not know.
         """
         call = Call(method="DELETE", path=connection_path(connection_id), query=of_integration(integration))
         _succeeded(self._call(call, timeout=timeout))
@@ -58,8 +58,8 @@ class Writing(Operations):
         """Change what is given and leave the rest. Scope environment:connections:update.
 
         tags: replace all. end_user: deprecated; without tags, Nango replaces all tags by those it derives from it
-        (CONTRACT 2.3). webhook_url_override: where this connection's webhooks go instead; an empty text clears it.
-        Raises InvalidTags before anything is sent, NangoConnectionNotFound, NangoUnknownIntegration.
+        (Nango contract: Tag replacement). webhook_url_override: where this connection's webhooks go instead; an empty
+        text clears it. Raises InvalidTags before anything is sent, NangoConnectionNotFound, NangoUnknownIntegration.
         """
         body: dict[str, object] = {}
         if tags is not None:
@@ -124,10 +124,10 @@ class Writing(Operations):
     ) -> ConnectionDetail:
         """Make a connection of credentials from elsewhere, or replace one. Scope environment:connections:create.
 
-        credentials: `{"type": …}` as CONTRACT 3.2 lists them; the type has to be the integration's. connection_id:
-        Nango makes one up when absent. tags and metadata are asked for because Nango takes what is left out for empty,
-        and wipes what an existing connection has (CONTRACT 2.3). Raises InvalidTags and InvalidInput before anything is
-        sent, NangoUnknownIntegration, NangoCredentialsRefused, NangoPlanLimit.
+        credentials: `{"type": …}` and its members (Nango contract: Credential types), of the integration's type.
+        connection_id: Nango makes one up when absent. tags and metadata are asked for because Nango takes what is left
+        out for empty, and wipes what an existing connection has (Nango contract: Tag replacement). Raises InvalidTags
+        and InvalidInput before anything is sent, NangoUnknownIntegration, NangoCredentialsRefused, NangoPlanLimit.
         """
         body: dict[str, object] = {
             "provider_config_key": text(integration, "integration"),
@@ -175,6 +175,6 @@ def _without_organization(end_user: EndUser) -> dict[str, object]:
 
 
 def _succeeded(answer: Answer) -> None:
-    """Nango says so itself: `{"success": false}` comes with status 200 too (CONTRACT 3.2)."""
+    """Nango says so itself: `{"success": false}` comes with status 200 too (Nango contract: Change a connection)."""
     if not wire.decode(answer, wire.WireSuccess).success:
         raise NangoUnexpected(status=answer.status, detail="Nango says that it was not done")

@@ -1,4 +1,4 @@
-"""Connections to judged addresses: what a name resolved to is judged, and exactly that is connected to (DESIGN 6).
+"""Connections to judged addresses: what a name resolved to is judged, and exactly that is connected to.
 
 The name is resolved once for a connection, so an owner who lets it point elsewhere a moment later (DNS rebinding)
 changes nothing. TLS still goes by the name.

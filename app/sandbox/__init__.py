@@ -1,1 +1,1 @@
-"""A local Nango for development and tests: the same wire contract over real HTTP (CONTRACT 1 to 4)."""
+"""A local Nango for development and tests: the same wire contract over real HTTP (docs/nango-contract.md)."""

@@ -1,4 +1,4 @@
-"""Which hosts a webhook override may name (CONTRACT 1.4)."""
+"""Which hosts a webhook override may name (Nango contract: Webhook settings)."""
 
 import ipaddress
 from urllib.parse import urlsplit

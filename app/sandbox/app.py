@@ -88,14 +88,15 @@ def _nango_routes(sandbox: Sandbox) -> list[Route]:
     session, again = Operation.CREATE_CONNECT_SESSION, Operation.CREATE_RECONNECT_SESSION
     read, write = (Operation.GET_CONNECTION, scopes.READ), (Operation.PATCH_CONNECTION, scopes.UPDATE)
     listing = (Operation.LIST_CONNECTIONS, scopes.LIST)
-    one = "{connection_id:path}"  # an imported id may hold slashes (CONTRACT 0), and the server sees the path decoded
+    # An imported id may hold slashes (Nango contract: Connection identity), and the server sees the path decoded.
+    one = "{connection_id:path}"
     return [
         call("POST", "/connect/sessions", sessions.create_session, session, scopes.SESSIONS),
         call("POST", "/connect/sessions/reconnect", sessions.create_reconnect_session, again, scopes.SESSIONS),
         plain("GET", "/connect/session", sessions.get_session, session_bearer),
         plain("DELETE", "/connect/session", sessions.delete_session, session_bearer),
         call("GET", "/connections", list_connections, *listing),
-        call("GET", "/connection", list_connections, *listing),  # deprecated, still mounted (CONTRACT 3.2)
+        call("GET", "/connection", list_connections, *listing),  # deprecated (Nango contract: Integrations)
         call("POST", "/connections", connections.import_connection, Operation.IMPORT_CONNECTION, scopes.CREATE),
         call("POST", "/connections/metadata", connections.set_metadata, Operation.SET_METADATA, scopes.UPDATE),
         call("PATCH", "/connections/metadata", connections.merge_metadata, Operation.UPDATE_METADATA, scopes.UPDATE),
@@ -173,7 +174,7 @@ def _control_routes(sandbox: Sandbox) -> list[Route]:
 
 
 def _switches(config: SandboxConfig) -> dict[str, bool]:
-    """As new environments have them (CONTRACT 1.4)."""
+    """As new environments have them (Nango contract: Webhook settings)."""
     return {
         "on_auth_creation": True,
         "on_auth_refresh_error": True,

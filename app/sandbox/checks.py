@@ -1,4 +1,7 @@
-"""Request validation in the words of zod 4, which Nango's clients see as `errors[]` (CONTRACT 2.2, 3.1)."""
+"""Request validation in the words of zod 4, which Nango's clients see as `errors`.
+
+(Nango contract: Tag errors; Requests and errors)
+"""
 
 import math
 import re
@@ -149,7 +152,7 @@ class Checks:
         return {} if faults else {key.lower(): text for key, text in cast("Mapping[str, str]", value).items()}
 
     def webhook_url(self, name: str = "webhook_url_override") -> str | None:
-        """An http(s) URL of a public host; an empty text clears it (CONTRACT 1.4)."""
+        """An http(s) URL of a public host; an empty text clears it (Nango contract: Webhook settings)."""
         value = self.optional_text(name, minimum=0, maximum=2048, nullable=True)
         if not value:
             return value

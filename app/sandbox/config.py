@@ -9,10 +9,13 @@ DEFAULT_ENVIRONMENT_ID: Final = "00000000-0000-4000-8000-000000000001"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxConfig:
-    """All durations are seconds. `api_key` and `signing_key` are UUIDv4 texts, as Nango's are (CONTRACT 1.5, 3.1).
+    """All durations are seconds. `api_key` and `signing_key` are UUIDv4 texts, as Nango's are.
 
-    `recovery_events` and `deletion_events` are what newer Nango releases send (CONTRACT 1.3); off, the sandbox is an
-    older one. `account_key` opens /environments/{`environment_id`}; without it that is closed.
+    (Nango contract: Requests and errors; Signatures)
+
+    `recovery_events` and `deletion_events` are what newer Nango releases send
+    (Nango contract: When auth webhooks are sent); off, the sandbox is an older one. `account_key` opens
+    /environments/{`environment_id`}; without it that is closed.
     """
 
     api_key: str

@@ -1,4 +1,4 @@
-"""The connect link's page and the stand-in provider's, for a browser (CONTRACT 3.2: `connect_link`)."""
+"""The connect link's page and the stand-in provider's, for a browser (Nango contract: Connect sessions)."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""GET, PATCH and DELETE of one connection, import, and metadata (CONTRACT 2.3, 3.2)."""
+"""GET, PATCH and DELETE of one connection, import, and metadata.
+
+(Nango contract: Read a connection; Change a connection; Import a connection; Metadata; Tag replacement)
+"""
 
 import uuid
 from dataclasses import replace
@@ -49,13 +52,17 @@ def delete_connection(call: Call) -> Response:
     connection_id, integration = path_connection_id(call), query_integration(call)
     connection = call.sandbox.store.find(integration, connection_id)
     if connection is None:
-        raise RefusedError(400, "unknown_connection")  # 400 without a message, not 404 (CONTRACT 3.2)
+        # 400 without a message, not 404 (Nango contract: Change a connection).
+        raise RefusedError(400, "unknown_connection")
     call.sandbox.store.delete([connection], now=call.now)
     return call.answer({"success": True}, events=(call.sandbox.event(connection, "deletion"),))
 
 
 def patch_connection(call: Call) -> Response:
-    """Tags are replaced as a whole; `end_user` without tags replaces them by its derived ones (CONTRACT 2.3)."""
+    """Tags are replaced as a whole; `end_user` without tags replaces them by its derived ones.
+
+    (Nango contract: Tag replacement)
+    """
     connection_id, integration = path_connection_id(call), query_integration(call)
     checks = Checks(call.body, code="invalid_body")
     tags, end_user, override = checks.tags(), read_end_user(checks), checks.webhook_url()
@@ -79,7 +86,7 @@ def patch_connection(call: Call) -> Response:
 
 
 def import_connection(call: Call) -> Response:
-    """Insert or replace. Omitted tags and metadata are wiped on an existing pair (CONTRACT 2.3)."""
+    """Insert or replace. Omitted tags and metadata are wiped on an existing pair (Nango contract: Tag replacement)."""
     call.refuse_query()
     checks = Checks(call.body, code="invalid_body")
     key = checks.text("provider_config_key", pattern=INTEGRATION)
@@ -109,7 +116,7 @@ def import_connection(call: Call) -> Response:
         updated_at=call.now,
         trouble=None,
     )
-    event = call.sandbox.event(connection, operation)  # never with endUser (CONTRACT 1.2)
+    event = call.sandbox.event(connection, operation)  # never with endUser (Nango contract: Auth webhook)
     return call.answer(full(connection, connection.credentials, imported=True), status=201, events=(event,))
 
 

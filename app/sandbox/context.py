@@ -121,7 +121,10 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def end_user_member(end_user: EndUser) -> dict[str, Any]:
-    """The `endUser` member of a webhook: the e-mail may be null, an unknown organization is absent (CONTRACT 1.2)."""
+    """The `endUser` member of a webhook: the e-mail may be null, an unknown organization is absent.
+
+    (Nango contract: Auth webhook)
+    """
     member: dict[str, Any] = {"endUserId": end_user.id, "endUserEmail": end_user.email, "tags": end_user.tags or {}}
     if end_user.organization:
         member["organizationId"] = end_user.organization.id

@@ -1,4 +1,4 @@
-"""Credentials as the sandbox hands them out: shaped as in CONTRACT 3.2, fake, yet long and random.
+"""Credentials as the sandbox hands them out: fake, long and random (Nango contract: Credential types).
 
 Every token starts with `sandbox-`, so a search for a leak finds them and no scanner takes them for real ones.
 """
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from app.sandbox.formats import iso_z
 
-# Where each type with a refresh path keeps the token that a refresh replaces (CONTRACT 3.2 and 4).
+# Where each type with a refresh path keeps the token that a refresh replaces (Nango contract: Credential types).
 _TOKEN_FIELDS: Final = {
     "OAUTH2": "access_token",
     "OAUTH2_CC": "token",
@@ -89,13 +89,19 @@ def expires_at(credentials: Mapping[str, Any]) -> datetime | None:
 
 
 def can_refresh(credentials: Mapping[str, Any]) -> bool:
-    """OAUTH2 without a refresh token is never refreshed, not even when forced, and that is no error (CONTRACT 4)."""
+    """OAUTH2 without a refresh token is never refreshed, not even when forced, and that is no error.
+
+    (Nango contract: When a token is refreshed)
+    """
     mode = credentials.get("type")
     return mode in _TOKEN_FIELDS and (mode != "OAUTH2" or bool(credentials.get("refresh_token")))
 
 
 def without_refresh_tokens(value: Any) -> Any:
-    """Nango strips whatever is named like a refresh token, at every depth, unless it is asked for (CONTRACT 3.2)."""
+    """What is named like a refresh token is left out at every depth, unless it is asked for.
+
+    (Nango contract: Credential types)
+    """
     if isinstance(value, Mapping):
         return {name: without_refresh_tokens(inner) for name, inner in value.items() if "refresh_token" not in name}
     return value

@@ -1,4 +1,4 @@
-"""The environment's settings over REST, for an account API key: /environments/{id} (CONTRACT 11).
+"""The environment's settings over REST, for an account API key: /environments/{id} (Nango contract: Environments API).
 
 The shape of the answer is that of Nango's public documentation; no recording of it was at hand.
 """

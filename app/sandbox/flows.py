@@ -1,4 +1,7 @@
-"""The auth flows an end user goes through, each authenticated by a connect session (CONTRACT 1.3, 2.3)."""
+"""The auth flows an end user goes through, each authenticated by a connect session.
+
+(Nango contract: When auth webhooks are sent; Tag replacement)
+"""
 
 import json
 import uuid
@@ -20,7 +23,7 @@ from app.sandbox.webhooks import Event, auth_body
 from app.sandbox.wire import MISSING, RefusedError, refuse_unstorable
 
 _PROVIDER_REFUSAL: Final = {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
-# The end user sees it, and no webhook is sent (CONTRACT 1.3).
+# The end user sees it, and no webhook is sent (Nango contract: When auth webhooks are sent).
 _TEST_FAILED: Final = "The given credentials were found to be invalid. Please check the credentials and try again."
 _QUERY: Final = ("connect_session_token", "params", "hmac", "user_scope")
 
@@ -125,7 +128,10 @@ def oauth(call: Call) -> Response:
 
 
 def start(call: Call, auth_mode: str) -> tuple[Integration, str]:
-    """The integration and the id the connection has or will get, which the server chooses (CONTRACT 0)."""
+    """The integration and the id the connection has or will get, which the server chooses.
+
+    (Nango contract: Connection identity)
+    """
     checks = Checks(call.query, code="invalid_query_params")
     if checks.has("connection_id"):
         checks.custom("connection_id is forbidden when using session token", "connection_id")
@@ -180,7 +186,8 @@ def _connected(
     )
     changes: dict[str, Any] = {"tags": session.tags, "credentials": credentials, "trouble": None}
     if not is_oauth:
-        # Re-authorizing resets metadata, except through OAuth, which does not even move updated_at (CONTRACT 2.3, 4).
+        # Re-authorizing resets metadata, except through OAuth, which does not even move updated_at
+        # (Nango contract: Tag replacement).
         changes |= {"metadata": {}, "updated_at": call.now}
     if session.end_user is not None:
         changes["end_user"] = session.end_user
@@ -208,7 +215,8 @@ def _oauth_failure(
 ) -> RefusedError:
     """The provider refused the code, or (`refusal`, its error) gave none.
 
-    Always labelled `creation` and without tags, also when an existing connection failed (CONTRACT 1.2, 1.3).
+    Always labelled `creation` and without tags, also when an existing connection failed
+    (Nango contract: Auth webhook; When auth webhooks are sent).
     """
     thrown = {
         "name": "Error",

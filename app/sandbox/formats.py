@@ -1,4 +1,4 @@
-"""Connections and integrations as JSON. Nango writes timestamps in three ways (CONTRACT 3.2); clients must read all."""
+"""Connections and integrations as JSON, with timestamps in Nango's three forms (Nango contract: Timestamps)."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,4 +1,6 @@
-"""From a request to a handler's answer: body, who calls, rate limit, in Nango's order (CONTRACT 3.1).
+"""From a request to a handler's answer: body, caller and rate limit, in Nango's order.
+
+(Nango contract: Requests and errors; Rate limit)
 
 Body and caller come before the limiter, so their refusals carry no rate limit headers (seen in recordings).
 """

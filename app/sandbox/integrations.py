@@ -1,4 +1,4 @@
-"""Integrations and the few providers a sandbox knows (CONTRACT 3.2)."""
+"""Integrations and the few providers a sandbox knows (Nango contract: Integrations)."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,7 +96,7 @@ def create_integration(call: Call) -> Response:
 
 
 def delete_integration(call: Call) -> Response:
-    """Its connections go with it, and no webhook tells (CONTRACT 1.3)."""
+    """Its connections go with it, and no webhook tells (Nango contract: When auth webhooks are sent)."""
     call.sandbox.store.delete_integration(_existing(call).unique_key, now=call.now)
     return call.answer({"success": True})
 

@@ -1,4 +1,7 @@
-"""Keys: API keys beside the sandbox's own, /sandbox/keys (CONTRACT 3.1), and the signing key (CONTRACT 1.5)."""
+"""API keys beside the sandbox's own, under /sandbox/keys, and the signing key.
+
+(Nango contract: API key scopes; Signatures)
+"""
 
 import uuid
 

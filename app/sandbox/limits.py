@@ -1,4 +1,4 @@
-"""Nango's rate limit: one bucket per account, a fixed window of 60 seconds (CONTRACT 3.1)."""
+"""Nango's rate limit: one bucket per account, a fixed window of 60 seconds (Nango contract: Rate limit)."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""GET /connections (CONTRACT 2.4, 3.2): filters, paging, and the replica's lag."""
+"""GET /connections (Nango contract: List connections; Tag filters): filters, paging, and the replica's lag."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The deprecated `end_user` and `organization` members, and the tags they turn into (CONTRACT 2.3, 3.2)."""
+"""The deprecated `end_user` and `organization`, and the tags they turn into (Nango contract: Tags from end users)."""
 
 from collections.abc import Mapping
 from typing import Any

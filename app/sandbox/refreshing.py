@@ -1,4 +1,4 @@
-"""Reading credentials, which is where Nango refreshes them (CONTRACT 4)."""
+"""Reading credentials, which is where Nango refreshes them (Nango contract: When a token is refreshed)."""
 
 import secrets
 from dataclasses import replace
@@ -58,7 +58,8 @@ def _renewed(sandbox: Sandbox, connection: Connection, *, now: datetime) -> tupl
         connection.auth_mode, now=now, lifetime=sandbox.token_lifetime, given=connection.credentials
     )
     renewed = sandbox.store.put(replace(connection, credentials=fresh, trouble=None, updated_at=now), now=now)
-    # Newer Nango tells once that an active auth error went away, and nothing of routine refreshes (CONTRACT 1.3).
+    # Newer Nango tells once that an active auth error went away, and nothing of routine refreshes
+    # (Nango contract: When auth webhooks are sent).
     recovered = connection.trouble is not None and sandbox.recovery_events
     return renewed, (sandbox.event(renewed, "refresh"),) if recovered else ()
 
@@ -72,7 +73,7 @@ def _failed(sandbox: Sandbox, connection: Connection, rule: Rule, *, now: dateti
 
 
 def _worse(trouble: Trouble | None, now: datetime) -> Trouble:
-    """Attempts count calendar days with a failure; the fourth ends it (CONTRACT 4)."""
+    """Attempts count calendar days with a failure; the fourth ends it (Nango contract: Failed refreshes)."""
     if trouble is None:
         return Trouble(failed_at=now, attempts=1, exhausted=False, log_id=log_id())
     attempts = max(trouble.attempts, 1) + (trouble.failed_at.date() < now.date())

@@ -1,4 +1,4 @@
-"""The read replica behind GET /connections, which may lag behind what was just written (CONTRACT 3.2).
+"""The read replica behind GET /connections, which may lag behind what was written (Nango contract: List connections).
 
 Modelled as one: writes go to a log, and the replica has applied the part of it that is older than the lag.
 """

@@ -77,7 +77,7 @@ def _session(client: httpx.Client, person: Person) -> str:
 
 
 def _reconnect_session(client: httpx.Client, person: Person, connection_id: str) -> str:
-    """With the full tags: a reconnect session without them wipes the connection's (CONTRACT 2.3)."""
+    """With the full tags: a reconnect session without them wipes the connection's (Nango contract: Tag replacement)."""
     body = {"connection_id": connection_id, "integration_id": person.integration, "tags": person.tags()}
     return str(client.post("/connect/sessions/reconnect", json=body).raise_for_status().json()["data"]["token"])
 

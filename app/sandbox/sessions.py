@@ -1,4 +1,7 @@
-"""Connect sessions (CONTRACT 3.2). Tags live in the session and are copied to the connection on completion."""
+"""Connect sessions. Tags live in the session and are copied to the connection on completion.
+
+(Nango contract: Connect sessions; Tag replacement)
+"""
 
 import secrets
 from typing import Any, Final
@@ -42,7 +45,10 @@ def create_session(call: Call) -> Response:
 
 
 def create_reconnect_session(call: Call) -> Response:
-    """Without tags the session carries `{}`, which wipes the connection's on completion (CONTRACT 2.3)."""
+    """Without tags the session carries `{}`, which wipes the connection's on completion.
+
+    (Nango contract: Tag replacement)
+    """
     call.refuse_query()
     checks = Checks(call.body, code="invalid_body")
     connection_id = checks.text("connection_id", pattern=CONNECTION_ID)
@@ -92,7 +98,7 @@ def _create(call: Call, *, tags: dict[str, str], **facts: Any) -> Response:
 
 
 def _merged(end_user: EndUser | None, tags: dict[str, str] | None) -> dict[str, str]:
-    """Explicit tags win over derived ones; too many after merging is a 500, not a 400 (CONTRACT 2.2)."""
+    """Explicit tags win over derived ones; too many after merging is a 500, not a 400 (Nango contract: Tag errors)."""
     merged = derived_tags(end_user) | (tags or {})
     if len(merged) > MAX_TAGS:
         raise RefusedError(500, "server_error", _FAILED)

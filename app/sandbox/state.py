@@ -36,7 +36,7 @@ class Store:
         )
 
     def next_id(self) -> int:
-        """Ids only grow: a deleted connection made again under the same key gets another one (CONTRACT 0)."""
+        """Ids only grow: a deleted connection made again gets another one (Nango contract: Connection identity)."""
         self._next_id += 1
         return self._next_id - 1
 
@@ -103,7 +103,7 @@ class Store:
         return session
 
     def session(self, token: str, *, now: datetime) -> Session | None:
-        """A live session. A successful connect does not use it up (CONTRACT 3.2)."""
+        """A live session. A successful connect does not use it up (Nango contract: Connect sessions)."""
         session = self._sessions.get(token)
         return session if session and session.expires_at > now else None
 

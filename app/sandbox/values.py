@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-SESSION_LIFETIME: Final = timedelta(minutes=30)  # CONTRACT 3.2, POST /connect/sessions
+SESSION_LIFETIME: Final = timedelta(minutes=30)  # (Nango contract: Connect sessions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Organization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndUser:
-    """The deprecated owner record. Its tags keep the caller's case, unlike the connection's (CONTRACT 1.2)."""
+    """The deprecated owner record. Its tags keep their case, unlike the connection's (Nango contract: Auth webhook)."""
 
     id: str
     email: str | None = None
@@ -80,7 +80,7 @@ class Session:
 
 @dataclass(slots=True, kw_only=True)
 class WebhookSettings:
-    """Where an environment's webhooks go, and which are sent (CONTRACT 1.4, 11)."""
+    """Where an environment's webhooks go, and which are sent (Nango contract: Webhook settings)."""
 
     primary_url: str | None
     secondary_url: str | None = None
@@ -93,7 +93,7 @@ class WebhookSettings:
         return (override,) if override else tuple(filter(None, (self.primary_url, self.secondary_url)))
 
 
-# Overrides have no switch (CONTRACT 1.3).
+# Overrides have no switch (Nango contract: When auth webhooks are sent).
 _SWITCHES: Final = {
     "creation": "on_auth_creation",
     "refresh": "on_auth_refresh_error",

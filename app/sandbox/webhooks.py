@@ -1,4 +1,6 @@
-"""Webhooks as Nango sends them: body, headers, serialisation and retries (CONTRACT 1.2, 1.5, 1.6).
+"""Webhooks as Nango sends them: body, headers, serialisation and retries.
+
+(Nango contract: Auth webhook; Signatures; Delivery and retries)
 
 Delivery is in process and not persisted, as Nango's is: a restart loses what was under way.
 """
@@ -25,7 +27,7 @@ KEPT_DELIVERIES: Final = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One webhook to send, to each URL in turn: the next one after the former is through (CONTRACT 1.4)."""
+    """One webhook to send, to each URL in turn, one after the other (Nango contract: Webhook settings)."""
 
     urls: tuple[str, ...]
     body: Mapping[str, Any]
@@ -102,7 +104,10 @@ class Courier:
         delivery.state = "given_up"
 
     async def _attempt(self, delivery: Delivery, content: bytes, headers: Mapping[str, str]) -> bool:
-        """One try; True when Nango would try again: 5xx and network trouble, never 3xx or 4xx (CONTRACT 1.6)."""
+        """One try; True when Nango would try again: 5xx and network trouble, never 3xx or 4xx.
+
+        (Nango contract: Delivery and retries)
+        """
         if self._client is None:
             raise RuntimeError("the courier is not open")
         delivery.attempts += 1
@@ -151,12 +156,18 @@ def auth_body(
 
 
 def serialize(body: object) -> bytes:
-    """The exact bytes Nango signs: keys sorted at every depth, no spaces, non-ASCII as it is (CONTRACT 1.5)."""
+    """The exact bytes Nango signs: keys sorted at every depth, no spaces, non-ASCII as it is.
+
+    (Nango contract: Signatures)
+    """
     return json.dumps(_in_order(body), separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def is_final(error: BaseException) -> bool:
-    """Trouble that Nango does not try again: an unknown host name, TLS, a URL that is none (CONTRACT 1.6)."""
+    """Trouble after which Nango does not try again: an unknown host name, TLS, a malformed URL.
+
+    (Nango contract: Delivery and retries)
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError | httpx.InvalidURL | httpx.UnsupportedProtocol):

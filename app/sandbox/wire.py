@@ -1,4 +1,7 @@
-"""Answers and refusals as Nango words them (CONTRACT 3.1), and reading a JSON body the way its server does."""
+"""Answers and refusals as Nango words them, and a JSON body read the way its server does.
+
+(Nango contract: Requests and errors)
+"""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The request budget: one bucket per Nango account for all processes, in the internal broker's Redis (DESIGN 5).
+"""The request budget: one bucket per Nango account for all processes, in the internal broker's Redis.
 
 `app.domain.budget` decides; here the bucket is kept. Every call counts itself and reads the bucket in one round trip,
 a refused one takes itself back, and an answer is told only where it says something new. Redis may be wiped or away at

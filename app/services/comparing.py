@@ -58,8 +58,9 @@ def first_look(
     """What differs in a page, in lists of a bounded length. No transaction stays open between them.
 
     [least, below) are the Nango ids that the page stands for: ours within it that the page does not show are missing.
-    The list goes by `created` (CONTRACT 3.2), which is the order of the ids but for moments; whoever is taken for
-    missing because of that is shown by another page, and found again at the second look at the latest.
+    The list goes by `created` (Nango contract: List connections), which is the order of the ids but for moments;
+    whoever is taken for missing because of that is shown by another page, and found again at the second look at the
+    latest.
     """
     shown, first = shown_by(page), below
     ours: dict[ConnectionKey, Known] = {}

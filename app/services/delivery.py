@@ -274,7 +274,7 @@ def _counted(recorded: Recorded) -> Delivered:
 
 
 def _document(job: ClaimedJob, event: Raw) -> dict[str, Any]:
-    """A job as teams receive it (DESIGN 5). One from history says so; others do not have that member."""
+    """A job as teams receive it. One from history says so; others do not have that member."""
     history = {"backfill": True} if job.backfill else {}
     return history | {
         "id": show(JOB, job.id),

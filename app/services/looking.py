@@ -1,7 +1,8 @@
 """Look the connections of a batch up in Nango's list, in as few calls as will do: no transaction is open meanwhile.
 
-The list serves (CONTRACT 3.2): it refreshes nothing and returns no credentials. A few connections are asked for by id.
-Those of a burst of creations are found together on its newest pages, which serve the batches that follow, too.
+The list serves (Nango contract: List connections): it refreshes nothing and returns no credentials. A few connections
+are asked for by id. Those of a burst of creations are found together on its newest pages, which serve the batches that
+follow, too.
 """
 
 import time
@@ -219,8 +220,8 @@ def _by_id(line: _Line, keys: Sequence[Key]) -> dict[Key, Look]:
         try:
             page = line.ask(partial(line.client.list_connections, connection_id=key[2]))
         except (InvalidInput, NangoInvalidRequest) as refused:
-            # Whoever can have a body signed (CONTRACT 1.7) can name an id that Nango will not be asked about. It must
-            # not keep those behind it from being asked about.
+            # Whoever can have a body signed (Nango contract: Forwarded webhooks) can name an id that Nango will not be
+            # asked about. It must not keep those behind it from being asked about.
             looks[key] = Unavailable(str(refused), retry_after=UNASKABLE, refused=True)
             continue
         if isinstance(page, Unavailable):

@@ -2,7 +2,7 @@
 
 A document is known only within the transaction that applies its event: it says what its connection is then. Nearly all
 are matched there, in microseconds. A batch that meets one for which there is no room ends without effect; its document
-is matched with no transaction open, and the batch is applied again (DESIGN 3: a write lock is held for under 100 ms).
+is matched with no transaction open, and the batch is applied again (a write lock is held for under 100 ms).
 """
 
 from collections.abc import Mapping

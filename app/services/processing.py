@@ -244,7 +244,7 @@ class Processor:
 
 
 def _read(event: ClaimedEvent) -> _Told:
-    """A webhook's body is never read in our own form: anybody can have one signed (CONTRACT 1.7)."""
+    """A webhook is never read in our own form: anybody can have one signed (Nango contract: Forwarded webhooks)."""
     body = event.body or b""
     if event.origin == Origin.WEBHOOK:
         clean = at_rest(body)  # as every body is stored now, and an earlier release may have left it otherwise

@@ -3,7 +3,7 @@
 A commit starts as soon as the one before has ended, without a timer: a 2 ms linger was measured slower. A second one
 starts beside it once as many requests wait as the first has: a slow disk is not waited for by everybody, and on a fast
 one no batch becomes smaller. While the database is away, requests are held for a while instead of refused, because
-Nango drops everything for a minute after six quick failures (CONTRACT 1.6).
+Nango drops everything for a minute after six quick failures (Nango contract: Circuit breaker).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Whether Nango's circuit breaker is about to open because of what we answer (CONTRACT 1.6)."""
+"""Whether Nango's circuit breaker is about to open because of what we answer (Nango contract: Circuit breaker)."""
 
 from collections import Counter, deque
 from collections.abc import Iterable

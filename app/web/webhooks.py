@@ -35,7 +35,7 @@ from app.web.record import IngestRecord
 PATH: Final = "/webhooks/nango"
 GIVEN_UP: Final = "waylink.given_up"  # in a scope: it could not be stored, and waited since then on the loop's clock
 CONNECTION: Final = "waylink.connection"  # in a scope: a weak reference to the connection that it came by
-SLOW_REFUSAL_SECONDS: Final = 6.0  # fast 503s would open Nango's breaker: six failures in 10 s (CONTRACT 1.6)
+SLOW_REFUSAL_SECONDS: Final = 6.0  # six failures in 10 s open Nango's breaker (Nango contract: Circuit breaker)
 _SIGNATURE: Final = HEADER.encode()
 _TARGET: Final = PATH.encode()
 _DEFAULT: Final = "default"

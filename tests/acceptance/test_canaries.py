@@ -53,7 +53,7 @@ class Canary:
 
 
 def credentials_of_every_type(canary: Canary) -> dict[str, dict[str, Any]]:
-    """As a GET shows them (CONTRACT 3.2), refresh tokens and raw included."""
+    """As a GET shows them (Nango contract: Credential types), refresh tokens and raw included."""
     plant = canary.plant
 
     def fields(*names: str) -> dict[str, Any]:
@@ -168,7 +168,10 @@ def read_through_waylink(waylink: Waylink) -> str:
 
 
 def refuse_an_authorization(waylink: Waylink, sandbox: Sandbox, canary: Canary) -> None:
-    """The provider answers with a token in its error, which Nango passes on in a webhook (CONTRACT 1.3)."""
+    """The provider answers with a token in its error, which Nango passes on in a webhook.
+
+    (Nango contract: When auth webhooks are sent)
+    """
     said_so = f'400 {{"access_token": "{canary.plant("refused")}"}} Authorization: Bearer {canary.plant("refused")}'
     sandbox.call("POST", "/sandbox/faults", json={"operation": "authorize", "times": 1, "message": said_so})
     token = sandbox.call("POST", "/connect/sessions", json={"tags": {}})["data"]["token"]

@@ -180,7 +180,7 @@ def test_a_celery_team_receives_each_job_once_as_documented(waylink: Waylink) ->
 
 
 def _check(waylink: Waylink, team: Team, event_id: str, user: str) -> None:
-    """The shape of DESIGN 5, "A job as teams receive it"."""
+    """The shape of a job as teams receive it (docs/routes.md)."""
     job = _job(waylink, event_id, "crm")
     (received,) = [one for one in team.received() if one["id"] == job["id"]]
     assert (received["task"], received["args"], [*received["kwargs"]]) == ("crm.import_contacts", [], ["job"])

@@ -36,7 +36,8 @@ def test_a_refresh_is_carried_out_and_leaves_no_credential_behind(waylink: Wayli
     assert looked["refreshes"][1]["outcome"] == "first_seen"
     assert _seconds_left(looked) == pytest.approx(3600, abs=300)
 
-    # Five minutes before the expiry: within Nango's 15, so that a plain GET renews (CONTRACT 4).
+    # Five minutes before the expiry: within Nango's 15, so that a plain GET renews
+    # (Nango contract: When a token is refreshed).
     path = f"/sandbox/connections/{connection['connection_id']}?provider_config_key=oauth2"
     sandbox.call("PATCH", path, json={"expires_in": 300})
     renewed = _look_now(waylink, connection, after=1)

@@ -87,7 +87,8 @@ def _type(webhook: dict[str, Any]) -> str:
             return "connection.reauthorized"
         case "refresh", False:
             return "connection.refresh_failed"
-    # Nango labels a failed re-authorization `creation` too (CONTRACT 1.3): only what came before tells them apart.
+    # Nango labels a failed re-authorization `creation` too (Nango contract: When auth webhooks are sent): only what
+    # came before tells them apart.
     known = {_body(one)["connectionId"] for one in WEBHOOKS if one["seq"] < webhook["seq"] and _body(one)["success"]}
     return f"connection.{'reauthorization' if body['connectionId'] in known else 'creation'}_failed"
 

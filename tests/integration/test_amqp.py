@@ -1,4 +1,4 @@
-"""A team's own RabbitMQ: jobs are confirmed, kept, and wait while it is away (DESIGN 5)."""
+"""A team's own RabbitMQ: jobs are confirmed, kept, and wait while it is away."""
 
 import json
 

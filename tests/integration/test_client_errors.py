@@ -215,7 +215,7 @@ def test_a_refresh_fails_then_backs_off_and_ends_exhausted(sandbox, nango):
         nango.get_connection("oauth2", "known")
     with pytest.raises(errors.NangoRefreshBackingOff):
         nango.get_connection("oauth2", "known")
-    with pytest.raises(errors.NangoRefreshFailed):  # force skips the waiting (CONTRACT 4)
+    with pytest.raises(errors.NangoRefreshFailed):  # force skips the waiting (Nango contract: Forced refreshes)
         nango.get_connection("oauth2", "known", force_refresh=True)
     control(sandbox, "known", "oauth2", exhausted=True)
     with pytest.raises(errors.NangoRefreshExhausted):

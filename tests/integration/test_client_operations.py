@@ -266,7 +266,7 @@ def test_credentials_that_were_not_asked_for_are_not_handed_out(nango, made):
             nango.get_connection("oauth2", connection_id, credentials=False, **{flag: True})
 
 
-# Each rule of CONTRACT 2.1: what breaks it, and what the message says beside the rule.
+# Each rule (Nango contract: Tag rules): what breaks it, and what the message says beside the rule.
 BROKEN_TAGS = {
     "not_object": (["s3cret"], "tags must be an object"),
     "invalid_key": ({"1bad": "s3cret"}, "'1bad' must start with an ASCII letter"),

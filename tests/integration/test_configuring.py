@@ -222,7 +222,7 @@ def test_a_file_that_is_refused_halfway_changes_nothing(world):
 
 
 def test_the_decisions_of_any_old_set_can_be_given_again(world):
-    """Non-matches are not kept: the event's document and its route set give them back (DESIGN 1)."""
+    """Non-matches are not kept: the event's document and its route set give them back."""
     patterns = [{"a": CREATED, "b": LINKED}, {"a": LINKED}, {"a": LINKED, "b": CREATED, "c": CREATED}, {}]
     judged = []
     for number, routes in enumerate(patterns):

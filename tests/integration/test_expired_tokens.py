@@ -41,7 +41,10 @@ def at(world):
 
 
 def bring(nango, connection_id, *, expires_at, refresh_token=None):
-    """Import a connection with an OAuth token: without a refresh token, nothing ever renews it (CONTRACT 4)."""
+    """Import a connection with an OAuth token: without a refresh token, nothing ever renews it.
+
+    (Nango contract: When a token is refreshed)
+    """
     given = {"type": "OAUTH2", "access_token": "an-access-token", "expires_at": expires_at.isoformat()}
     if refresh_token:
         given["refresh_token"] = refresh_token
@@ -183,7 +186,10 @@ def test_a_plan_of_an_integration_that_is_refreshed_no_more_ends_without_a_get(w
 
 
 def test_what_is_renewed_by_force_alone_is_renewed_and_lives(world, nango, clock, connection_id):
-    """Facebook and the like (CONTRACT 4). The sandbox's clock, by which the token lives, stands for them."""
+    """Facebook and the like. The sandbox's clock, by which the token lives, stands for them.
+
+    (Nango contract: When a token is refreshed)
+    """
     register(nango, connection_id, "oauth2", tags=DANA)
     control(nango, connection_id, "oauth2", expires_in=3600)
     world.settle(auth(connection_id=connection_id, tags=DANA))

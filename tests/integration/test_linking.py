@@ -278,7 +278,7 @@ def test_connection_created_is_routed_once_per_generation(world, nango, clock, c
 
 
 def test_the_two_events_of_one_flow_may_come_in_either_order(world, nango, connection_id):
-    """CONTRACT 1.3: a GitHub App sends creation and override, neither waited for."""
+    """A GitHub App sends creation and override, neither waited for (Nango contract: When auth webhooks are sent)."""
     world.route(both={"type": ["connection.created", "connection.reauthorized"]})
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth("override", connection_id=connection_id, tags=DANA))

@@ -1,4 +1,4 @@
-"""HTTP to teams: signed, bounded in every way, and never to an address of our own network (DESIGN 6)."""
+"""HTTP to teams: signed, bounded in every way, and never to an address of our own network."""
 
 import asyncio
 import gzip

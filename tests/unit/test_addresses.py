@@ -1,4 +1,4 @@
-"""What Waylink connects to for teams (DESIGN 6): nothing that only our own network can reach."""
+"""What Waylink connects to for teams: nothing that only our own network can reach."""
 
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network

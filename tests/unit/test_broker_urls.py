@@ -1,4 +1,4 @@
-"""A team's own broker (DESIGN 6): one server of Redis or AMQP, and nothing else that kombu would make of a URL."""
+"""A team's own broker: one server of Redis or AMQP, and nothing else that kombu would make of a URL."""
 
 import pytest
 from hypothesis import given

@@ -37,7 +37,7 @@ def test_deadlines_that_do_not_nest_stop_a_worker(monkeypatch, name: str, value:
 
 @pytest.mark.parametrize("wait", [HOLD_SECONDS, READ_SECONDS])
 def test_nango_gets_its_503_before_it_gives_up(wait: float) -> None:
-    nango_waits = 20  # CONTRACT 1.6
+    nango_waits = 20  # seconds (Nango contract: Delivery and retries)
     assert wait + SLOW_REFUSAL_SECONDS < nango_waits
 
 

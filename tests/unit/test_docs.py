@@ -65,8 +65,15 @@ WORDS: tuple[type[StrEnum], ...] = (
 WITH_COMMANDS = {
     f"{page}.md" for page in ("operations", "routes", "people", "reconcile", "sandbox", "webhooks", "deploy")
 }
+CODE = sorted(
+    path
+    for folder in ("app", "workers", "tests", "bench", "examples", "docs")
+    for path in ROOT.glob(f"{folder}/**/*.py")
+)
 # Split, so that this file does not name them itself.
-PRIVATE = ("/work" + "/", "/home" + "/", "/root" + "/", "/Users" + "/", ".." + "/shared", "DESIGN" + ".md")
+CITED = "Nango " + "contract:"
+PRIVATE_DOCUMENTS = re.compile(r"\b(?:CON" r"TRACT|DES" r"IGN)\b")
+PRIVATE = ("/work" + "/", "/home" + "/", "/root" + "/", "/Users" + "/", ".." + "/shared", "DES" + "IGN.md")
 REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "registry.npmjs" + ".org")
 
 
@@ -343,6 +350,26 @@ def test_code_that_pages_show_of_a_file_stands_in_it():
 def test_no_page_names_somebodys_machine_or_a_package_registry(path):
     for private in (*PRIVATE, *REGISTRIES):
         assert private not in WRITTEN[path], private
+
+
+def test_every_citation_of_nangos_contract_names_a_heading_of_it():
+    """A citation stands on one line, `(` and `)` around it, so that a search finds all of a heading."""
+    headings = set(re.findall(r"^##+ (.+)$", WRITTEN[DOCS / "nango-contract.md"], re.MULTILINE))
+    cited = set()
+    for path in (*CODE, *PAGES):
+        text = path.read_text()
+        citations = re.findall(rf"\({CITED} ([^()\n]+)\)", text)
+        begun = re.findall(CITED.replace(" ", r"[\s#]+"), text)
+        assert len(begun) == len(citations), f"{path} has a citation that is not on one line, or without brackets"
+        named = {heading for citation in citations for heading in citation.split("; ")}
+        assert named <= headings, f"{path} cites {named - headings}"
+        cited |= named
+    assert len(cited) > 20
+
+
+def test_no_comment_and_no_page_cites_a_document_that_is_not_here():
+    for path in (*CODE, *PAGES):
+        assert not PRIVATE_DOCUMENTS.search(path.read_text()), path
 
 
 def test_every_promise_names_tests_that_exist():

@@ -181,7 +181,7 @@ def _wildcards(entries: list[object]) -> int:
 
 
 def _field_name(name: str, path: Path) -> str:
-    """A field's name as documents have it: tags have lower-case names there, as Nango stores them (CONTRACT 2.1)."""
+    """A field's name as documents have it: tags have lower-case names, as at Nango (Nango contract: Tag rules)."""
     above = [part for part in path if not part.startswith("$or[")]
     return name.lower() if above[:1] == ["tags"] else name
 

@@ -90,8 +90,8 @@ def _ask(
             and subject.auth_mode != "NONE"
             and not (asked.forced or refresh_token)
         ):
-            # Nango leaves out without a word what the API key may not read (CONTRACT 3.2), and who asked would take
-            # that for there being none. A flag is refused with the scope that is missing.
+            # Nango leaves out without a word what the API key may not read (Nango contract: Read a connection), and who
+            # asked would take that for there being none. A flag is refused with the scope that is missing.
             found = client.get_connection(*pair, refresh_token=True, timeout=remaining(ends_at))
     except (NangoError, InvalidInput, httpx.HTTPError) as problem:
         with desk.database.write() as session:

@@ -31,7 +31,7 @@ def _change(desk: Desk, connection_ref: UUID, metadata: JsonObject, *, actor: st
     client = desk.client(subject.environment)
     action = "metadata.updated" if merge else "metadata.set"
     with (
-        # Nango itself reads, merges and writes (CONTRACT 3.2): two of ours at once would lose one.
+        # Nango itself reads, merges and writes (Nango contract: Metadata): two of ours at once would lose one.
         desk.alone(f"edit:{subject.shown}") as ends_at,
         desk.audited(actor=actor, action=action, subject=subject.shown, keys=sorted(wanted)),
     ):

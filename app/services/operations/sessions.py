@@ -80,8 +80,8 @@ def reconnect(
 
     In a drift it gets those back that carried its link.
 
-    Nango takes a session's tags for the connection's, and one without any wipes them (CONTRACT 2.3): they are always
-    sent. Raises what `connect` raises, NotFound and Conflict.
+    Nango takes a session's tags for the connection's, and one without any wipes them (Nango contract: Tag replacement):
+    they are always sent. Raises what `connect` raises, NotFound and Conflict.
     """
     subject = desk.subject(connection_ref)
     require_not_deleted(subject)

@@ -30,7 +30,7 @@ from app.errors import (
 )
 from app.web.problems import problem
 
-BACKING_OFF_SECONDS: Final = 30  # CONTRACT 4
+BACKING_OFF_SECONDS: Final = 30  # (Nango contract: Failed refreshes)
 
 
 @dataclass(frozen=True, slots=True)
