@@ -4,7 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
+from threading import get_ident
+from types import CodeType, FrameType
 from typing import Any, Final
 
 import pytest
@@ -24,21 +25,46 @@ class Counted:
     steps: int = 0
 
 
-@contextmanager
-def counting(counted: Counted) -> Iterator[None]:
-    """Count what this thread does. What C code does within one instruction is not seen."""
+if sys.version_info >= (3, 12):
+    # There, `settrace` counts nothing of code that ran before anything was traced.
+    from sys import monitoring
 
-    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-        frame.f_trace_lines, frame.f_trace_opcodes = False, True
-        counted.steps += event == "opcode"
-        return trace
+    TOOL: Final = 4  # none of the numbers that Python keeps for debuggers, coverage, profilers and optimizers
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
+    @contextmanager
+    def counting(counted: Counted) -> Iterator[None]:
+        """Count what this thread does. What C code does within one instruction is not seen."""
+        mine, instruction = get_ident(), monitoring.events.INSTRUCTION
+
+        def count(_code: CodeType, _offset: int) -> None:
+            counted.steps += get_ident() == mine  # the events are those of all threads
+
+        monitoring.use_tool_id(TOOL, __name__)  # refuses to count twice at once
+        monitoring.register_callback(TOOL, instruction, count)
+        monitoring.set_events(TOOL, instruction)
+        try:
+            yield
+        finally:
+            monitoring.set_events(TOOL, monitoring.events.NO_EVENTS)
+            monitoring.register_callback(TOOL, instruction, None)
+            monitoring.free_tool_id(TOOL)
+else:
+
+    @contextmanager
+    def counting(counted: Counted) -> Iterator[None]:
+        """Count what this thread does. What C code does within one instruction is not seen."""
+
+        def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+            frame.f_trace_lines, frame.f_trace_opcodes = False, True
+            counted.steps += event == "opcode"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
 
 
 @contextmanager

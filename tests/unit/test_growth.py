@@ -4,6 +4,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -46,6 +47,16 @@ def test_a_step_is_counted_for_each_instruction_and_quadratic_work_is_seen():
 
     assert growth(quadratic) > 3.5
     assert 1.9 < growth(lambda size: lambda: [1 for _ in range(size)]) < 2.1
+
+
+def test_the_steps_of_code_that_ran_before_are_counted_and_those_of_another_thread_are_not():
+    def work() -> int:
+        return sum(number for number in range(1_000))
+
+    work()
+    assert steps(work) == steps(work) > 1_000
+    with ThreadPoolExecutor(1) as pool:
+        assert steps(lambda: pool.submit(work).result()) < 1_000
 
 
 DOCUMENTS: dict[str, Callable[[int], Any]] = {
