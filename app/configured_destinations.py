@@ -9,7 +9,7 @@ from app.domain.standard_webhooks import read_secret
 from app.errors import InvalidInput, Problem
 from app.given import Given, GivenSecrets, given_secret
 from app.part_settings import SealingSettings
-from app.services.own_brokers import refuse_internal
+from app.services.definitions.team_brokers import refuse_internal
 
 
 def destination_secrets(

@@ -20,14 +20,14 @@ from app.outbound.sending import HttpSender
 from app.part_settings import PolicySettings, SealingSettings
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
 from app.services.budget import Budget
-from app.services.defining.destinations import Means
-from app.services.delivery import Deliverer, Http
-from app.services.destination_secrets import Keyring
+from app.services.definitions.config_plan import DestinationRow
+from app.services.definitions.destinations import Means
+from app.services.definitions.signing_secrets import Keyring
+from app.services.definitions.team_brokers import OwnBrokers
+from app.services.delivery.deliverer import Deliverer, Http
 from app.services.nango_clients import NangoClients
-from app.services.own_brokers import OwnBrokers
-from app.services.planning import DestinationRow
 from app.services.policy import Policy
-from app.services.reconciling import Reconciler
+from app.services.reconciliation.reconciler import Reconciler
 from app.services.sql_directory import SqlDirectory
 from app.settings import Settings
 

@@ -32,12 +32,12 @@ from app.deadlines import BATCH
 from app.domain.signature import fingerprint
 from app.environments import Environment, SigningKeys
 from app.ids import EVENT, new_id, show
-from app.services.configuring import apply_file
-from app.services.delivery import Deliverer
+from app.services.definitions.config_plan import DestinationRow
+from app.services.definitions.config_sync import apply_file
+from app.services.delivery.deliverer import Deliverer
+from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
-from app.services.planning import DestinationRow
 from app.services.policy import Policy
-from app.services.processing import Processor
 from app.web.writers import writer_for
 from bench.load import KEY, body
 

@@ -24,11 +24,11 @@ from app.domain.reconciling import RunOutcome, Trigger
 from app.environments import Environment, SigningKeys
 from app.sandbox.statefile import write
 from app.sandbox.values import Connection, Integration, Snapshot
+from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
-from app.services.processing import Processor
-from app.services.reconciling import Reconciler
-from app.services.run_requests import open_run
+from app.services.reconciliation.reconciler import Reconciler
+from app.services.reconciliation.run_requests import open_run
 from bench.ladder import bench
 from bench.load import KEY
 from bench.pipeline import API_KEY, prepare

@@ -18,7 +18,7 @@ from app.db.storing import NewDelivery
 from app.domain.event import read
 from app.domain.signature import HEADER, matching_key
 from app.main import create_app
-from app.services.intake import Receipt
+from app.services.events.intake import Receipt
 from app.web.group_commit import GroupCommit, Tell
 from app.web.server import serve
 from bench import tutorial

@@ -16,7 +16,7 @@ from app.errors import WaylinkError, refuse
 from app.file_limit import raise_file_limit
 from app.interpreter import collect_rarely
 from app.private_files import create_privately
-from app.services.delivery_loop import DeliveryLoop
+from app.services.delivery.loop import DeliveryLoop
 from app.settings import Settings
 from app.telemetry import configure_logs
 from workers.celery import make_beat, make_worker

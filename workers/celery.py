@@ -13,14 +13,14 @@ from app.db.engine import connect
 from app.db.schema import require_current
 from app.deadlines import STATEMENT, assert_nested
 from app.part_settings import BeatSettings
-from app.services.alerting import Alerts
-from app.services.asking_again import ask_again
-from app.services.delivery_loop import DeliveryLoop
-from app.services.processing import Processor
-from app.services.refreshing import Refresher
-from app.services.retention import Retention
-from app.services.route_cache import RouteCache
-from app.services.waiting import link_waiting
+from app.services.definitions.alerts import Alerts
+from app.services.delivery.loop import DeliveryLoop
+from app.services.events.processor import Processor
+from app.services.linking.pending import link_waiting
+from app.services.linking.requery import ask_again
+from app.services.maintenance.retention import Retention
+from app.services.refreshing.refresher import Refresher
+from app.services.routing.cache import RouteCache
 from app.settings import Settings
 from app.starting import once_it_answers
 from app.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of

@@ -17,8 +17,8 @@ from app.db.engine import Database
 from app.errors import ConfigurationError, NotFound
 from app.ids import CONNECTION, parse
 from app.nango_settings import NangoSettings
-from app.services.operations import finding
-from app.services.operations.desk import Desk
+from app.services.connections import discovery
+from app.services.connections.operations import Desk
 from app.wiring import open_clients, policy_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -90,7 +90,7 @@ def desk_on(target: Mapping[str, Any]) -> Iterator[tuple[Desk, UUID, str]]:
 def _bring_in(desk: Desk, settings: NangoSettings, meant: Target) -> None:
     """Ask Nango for it, in each environment that may be meant."""
     _require_usable(settings, None if meant.environment is None else [meant.environment])
-    finding.bring_in(
+    discovery.bring_in(
         desk, meant.connection, integration=meant.integration, environment=meant.environment, actor=cli_actor()
     )
 

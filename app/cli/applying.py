@@ -14,9 +14,9 @@ from app.db.routes import FILE, RouteRow, asked
 from app.errors import ConfigurationError, Conflict, Problem
 from app.given import NOTHING
 from app.part_settings import SealingSettings
-from app.services import configuring
-from app.services.given_secrets import told
-from app.services.planning import Changes, DestinationRow, Orphans, Recorded, Wanted, plan
+from app.services.definitions import config_sync
+from app.services.definitions.config_plan import Changes, DestinationRow, Orphans, Recorded, Wanted, plan
+from app.services.definitions.config_secrets import told
 from app.wiring import destinations_of, routes_of, sealer_of
 
 _CHANGES: Final = {"added": "add", "changed": "change", "removed": "remove", "released": "release"}
@@ -49,7 +49,7 @@ def apply(
         if planned(session, settings, defined, orphans=orphans) != expected:
             raise Conflict("teams, destinations or routes changed meanwhile: look at the plan again")
     now, actor = utc_now(), cli_actor()
-    changes = configuring.apply_file(
+    changes = config_sync.apply_file(
         session,
         destinations=destinations_of(defined.file),
         routes=routes_of(defined.file),
@@ -60,7 +60,7 @@ def apply(
         actor=actor,
         now=now,
     )
-    configuring.record_applied(session, changes, actor=actor, now=now)
+    config_sync.record_applied(session, changes, actor=actor, now=now)
     return changes
 
 
@@ -70,7 +70,7 @@ def planned(
     """A row per change: what is in force, and what the file says."""
     routes = {one.key: one for one in routes_of(defined.file)}
     wanted = Wanted(destinations_of(defined.file), routes, defined.file.teams, defined.secrets)
-    before = configuring.recorded(session, sealer_of(settings))
+    before = config_sync.recorded(session, sealer_of(settings))
     rows: list[dict[str, Any]] = []
     for kind, verb, names in plan(before, wanted, orphans=orphans).parts():
         for name in names:

@@ -18,8 +18,8 @@ from app.db.engine import Database, connect
 from app.db.schema import require_current
 from app.domain.routing import Route
 from app.ids import EVENT, show
-from app.services import backfilling
-from app.services.backfilling import MAX_JOBS, PER_SECOND, Found, Span
+from app.services.routing import backfills
+from app.services.routing.backfills import MAX_JOBS, PER_SECOND, Found, Span
 from app.targets import split_target
 
 
@@ -59,7 +59,7 @@ def backfill(
     with closing(connect(load_database().database)) as database:
         require_current(database)
         with database.read() as session:
-            live = backfilling.live_route(session, team=team, name=name)
+            live = backfills.live_route(session, team=team, name=name)
         found = _look(database, live, Span(since, until or utc_now(), newest_first), limit)
         facts = _facts(found)
         if dry_run:
@@ -72,7 +72,7 @@ def backfill(
             place = f"{live.team}/{live.destination}"
             require_consent(f"Make {count} jobs {live.job!a} for {place}, within {minutes}?", yes=yes)
         asked = {"since": since.isoformat(), "until": (until or utc_now()).isoformat(), "limit": limit}
-        steps = backfilling.fill(
+        steps = backfills.fill(
             database, live, found, per_second=per_second, asked=asked, actor=cli_actor(), clock=utc_now
         )
         made, stopped = follow(steps, count, None)
@@ -83,7 +83,7 @@ def backfill(
 def _look(database: Database, route: Route, span: Span, limit: int) -> Found:
     found = Found()
     shows_progress = sys.stderr.isatty()
-    for found in backfilling.look(database, route, span, limit=limit):
+    for found in backfills.look(database, route, span, limit=limit):
         if shows_progress:
             click.echo(f"\r{found.looked_at} events, {len(found.event_ids)} to make", err=True, nl=False)
     if shows_progress:

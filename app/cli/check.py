@@ -38,9 +38,9 @@ from app.nango.client import NangoClient
 from app.part_settings import BrokerSettings, DatabaseSettings, SealingSettings
 from app.private_files import exposed
 from app.sealing import KEY_FILE
-from app.services import resealing
-from app.services.reaching import reach
-from app.services.route_cache import beyond
+from app.services.definitions import key_rotation
+from app.services.definitions.connectivity import reach
+from app.services.routing.cache import beyond
 from app.setting_checks import unknown_variables
 from app.settings import Settings
 from app.wiring import directory_of, open_clients, own_brokers_of, sealer_of, sender_of
@@ -133,7 +133,7 @@ def _secret_key(settings: SealingSettings, *, database_answers: bool) -> Finding
             with closing(connect(settings.database)) as database:
                 with database.read() as session:
                     used = secret_rows.any_sealed(session)
-                found = resealing.look(database, sealer) if used else None
+                found = key_rotation.look(database, sealer) if used else None
             if found is not None:
                 if found.unreadable:
                     count = len(found.unreadable)

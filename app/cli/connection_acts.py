@@ -18,9 +18,9 @@ from app.configuration import load_database
 from app.db import connection_listing
 from app.db.engine import Database
 from app.errors import InvalidInput
-from app.services import superseding_standing as standing
-from app.services.operations import credentials, deleting
-from app.services.route_cache import RouteCache
+from app.services.connections import credentials, deletion
+from app.services.linking import supersede_existing as standing
+from app.services.routing.cache import RouteCache
 
 
 @click.command("show")
@@ -83,7 +83,7 @@ def delete_connection(*, yes: bool, as_json: bool, **target: Any) -> None:
             if not click.confirm(f"Delete the {what}, in Nango too?", err=True):
                 click.echo("nothing was deleted", err=True)
                 sys.exit(1)
-        done = deleting.delete(desk, ref, actor=actor)
+        done = deletion.delete(desk, ref, actor=actor)
     print_one({"id": subject.shown, "deleted": True, "was_gone": done.was_gone}, as_json=as_json)
 
 

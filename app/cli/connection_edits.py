@@ -14,11 +14,11 @@ from app.cli.pairs import pairs
 from app.domain.json_words import why_not_json
 from app.errors import InvalidInput
 from app.plain_text import decoded
-from app.services.operations import metadata as metadata_operations
-from app.services.operations import sessions
-from app.services.operations import tags as tag_operations
-from app.services.operations.sessions import Opened, Options, Owner
-from app.services.operations.tags import TagChange
+from app.services.connections import metadata as metadata_operations
+from app.services.connections import sessions
+from app.services.connections import tags as tag_operations
+from app.services.connections.sessions import Opened, Options, Owner
+from app.services.connections.tags import TagChange
 from app.telemetry import escape_control
 
 

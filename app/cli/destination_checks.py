@@ -18,8 +18,8 @@ from app.db.models import Destination
 from app.domain.retrying import Verdict, judge
 from app.errors import Conflict, NotFound
 from app.outbound.sending import TIMEOUT, HttpTarget
-from app.services.destination_secrets import Keyring
-from app.services.reaching import reach, send_test
+from app.services.definitions.connectivity import reach, send_test
+from app.services.definitions.signing_secrets import Keyring
 from app.targets import split_target
 from app.wiring import own_brokers_of, sealer_of, sender_of
 

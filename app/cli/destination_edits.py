@@ -15,9 +15,9 @@ from app.cli.output import print_one
 from app.clock import utc_now
 from app.configuration import load_database, load_sealing
 from app.db.definitions import shown_destination
-from app.services.alerting import Alerts
-from app.services.defining import destinations as defining
-from app.services.defining.editor import Editor
+from app.services.definitions import destinations as defining
+from app.services.definitions.alerts import Alerts
+from app.services.definitions.editor import Editor
 from app.targets import split_target
 from app.wiring import means_of
 

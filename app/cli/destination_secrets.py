@@ -15,7 +15,7 @@ from app.clock import utc_now
 from app.configuration import load_database, load_sealing
 from app.db.models import DestinationSecret
 from app.ids import SECRET, show
-from app.services import destination_secrets
+from app.services.definitions import signing_secrets
 from app.targets import split_target
 from app.wiring import sealer_of
 
@@ -35,7 +35,7 @@ def rotate_secret(place: str, *, overlap: timedelta, as_json: bool) -> None:
     settings = load_sealing()
     sealer = sealer_of(settings)
     with closing(open_current(settings)) as database, database.write() as session:
-        made = destination_secrets.rotate(
+        made = signing_secrets.rotate(
             session, sealer, team=team, destination=name, actor=cli_actor(), now=utc_now(), overlap=overlap
         )
     shown = {
@@ -55,7 +55,7 @@ def list_secrets(place: str, *, as_json: bool) -> None:
     """List the signing secrets of a destination, newest first: ids and times, never what they are."""
     team, name = split_target("destination", place)
     with closing(open_current(load_database())) as database, database.read() as session:
-        rows = [_shown(one) for one in destination_secrets.listed(session, team=team, destination=name)]
+        rows = [_shown(one) for one in signing_secrets.listed(session, team=team, destination=name)]
     print_rows(rows, ("id", "in_force", "created_at", "expires_at"), as_json=as_json)
 
 
@@ -67,7 +67,7 @@ def expire_secret(place: str, secret_id: str, *, as_json: bool) -> None:
     """End a signing secret at once, such as one that leaked."""
     team, name = split_target("destination", place)
     with closing(open_current(load_database())) as database, database.write() as session:
-        ended = destination_secrets.expire(
+        ended = signing_secrets.expire(
             session, secret_id, team=team, destination=name, actor=cli_actor(), now=utc_now()
         )
     print_one({"destination": place, "id": show(SECRET, ended), "expired": True}, as_json=as_json)

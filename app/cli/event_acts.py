@@ -23,9 +23,9 @@ from app.domain.event import EventType
 from app.domain.states import EventState, Origin
 from app.errors import NotFound
 from app.ids import EVENT, JOB, parse, show
-from app.services import event_acts
-from app.services.event_acts import MAX_EVENTS, Replay, Routes, Step
-from app.services.route_cache import RouteCache
+from app.services.routing import replays
+from app.services.routing.cache import RouteCache
+from app.services.routing.replays import MAX_EVENTS, Replay, Routes, Step
 from app.targets import split_target
 
 FAILURES = choice(["not_confirmed", "error", "crashed"])
@@ -61,8 +61,8 @@ def retry(
             return
         if failed and not ids:
             require_consent(f"Retry {len(failed)} events?", yes=yes)
-        asked = {"ids": list(ids[:100])} if ids else event_acts.described(wanted)
-        steps = event_acts.retry(database, failed, asked=asked, actor=cli_actor(), clock=utc_now)
+        asked = {"ids": list(ids[:100])} if ids else replays.described(wanted)
+        steps = replays.retry(database, failed, asked=asked, actor=cli_actor(), clock=utc_now)
         done, stopped = follow(steps, len(failed), hints.of_events)
     answer = {"retried": done, "left_alone": len(found) - done, "more": more, "stopped": stopped}
     print_one(answer, as_json=as_json)
@@ -87,13 +87,13 @@ def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_
     settings = load_brokers()
     with closing(connect(settings.database)) as database, open_hints(settings) as hints:
         require_current(database)
-        matching = event_acts.match(database, event, by, RouteCache().current(database))
+        matching = replays.match(database, event, by, RouteCache().current(database))
         if dry_run:
             with database.read() as session:
-                found = event_acts.preview(session, matching, again=again, route=only)
+                found = replays.preview(session, matching, again=again, route=only)
         else:
             with database.write() as session:
-                found = event_acts.replay(session, matching, again=again, route=only, actor=cli_actor(), now=utc_now())
+                found = replays.replay(session, matching, again=again, route=only, actor=cli_actor(), now=utc_now())
             hints.of_jobs(found.due)
     _print(found, by, dry_run=dry_run, as_json=as_json)
     sys.exit(0 if found.steps else 1)

@@ -24,7 +24,7 @@ from app.domain.tags import in_lower_case
 from app.errors import InvalidInput, InvalidPattern
 from app.ids import EVENT, parse, show
 from app.plain_text import decoded
-from app.services.explaining import (
+from app.services.routing.explanations import (
     AGAIN,
     Asked,
     Explanation,

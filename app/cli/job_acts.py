@@ -27,8 +27,8 @@ from app.domain.states import Fault, JobState
 from app.errors import NotFound
 from app.hints import Hints
 from app.ids import EVENT, JOB, parse, show
-from app.services import job_acts
-from app.services.job_acts import MAX_JOBS, Preview
+from app.services.delivery import job_actions
+from app.services.delivery.job_actions import MAX_JOBS, Preview
 from app.targets import within
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -134,18 +134,18 @@ def _act(
         require_current(database)
         if ids:
             sys.exit(_by_ids(database, hints, act, [parse(JOB, one) for one in ids], dry_run=dry_run, as_json=as_json))
-        wanted = job_acts.completed_filters(act, wanted, now=utc_now())
+        wanted = job_actions.completed_filters(act, wanted, now=utc_now())
         with database.read() as session:
-            found = job_acts.preview(session, wanted, limit=limit)
+            found = job_actions.preview(session, wanted, limit=limit)
         _tell(act, found, wanted)
-        asked = job_acts.described(wanted)
+        asked = job_actions.described(wanted)
         if dry_run:
             counted = {"dry_run": True, "count": len(found.jobs), "more": found.more}
             print_one(counted | ({"groups": found.groups()} if as_json else {}), as_json=as_json)
             return
         if found.jobs:
             require_consent(f"{str(act).capitalize()} {len(found.jobs)} jobs?", yes=yes)
-        steps = job_acts.carry_out(database, act, found.jobs, asked=asked, actor=cli_actor(), clock=utc_now)
+        steps = job_actions.carry_out(database, act, found.jobs, asked=asked, actor=cli_actor(), clock=utc_now)
         done, stopped = follow(steps, len(found.jobs), None if act is JobAct.CANCEL else hints.of_jobs)
     left = len(found.jobs) - done
     print_one({PAST[act]: done, "left_alone": left, "more": found.more, "stopped": stopped}, as_json=as_json)
@@ -161,7 +161,7 @@ def _by_ids(database: Database, hints: Hints, act: JobAct, ids: Sequence[UUID], 
     taken: set[UUID] = set()
     if not dry_run:
         asked = {"ids": [show(JOB, one.id) for one in found][:100]}
-        for changed in job_acts.carry_out(database, act, found, asked=asked, actor=cli_actor(), clock=utc_now):
+        for changed in job_actions.carry_out(database, act, found, asked=asked, actor=cli_actor(), clock=utc_now):
             taken.update(changed)
             if act is not JobAct.CANCEL:
                 hints.of_jobs(changed)

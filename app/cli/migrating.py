@@ -12,7 +12,7 @@ from app.db.engine import Database, connect
 from app.db.upgrading import upgrade
 from app.domain.definitions import Names
 from app.part_settings import SealingSettings
-from app.services.planning import Changes
+from app.services.definitions.config_plan import Changes
 
 
 @click.command()

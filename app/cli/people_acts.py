@@ -21,12 +21,13 @@ from app.domain.people import Kind
 from app.domain.people_files import ENDINGS, Format, lines_in, read
 from app.errors import InvalidInput
 from app.ids import parse
-from app.services import erasing, importing, people, waiting
-from app.services.erasing import Report
-from app.services.importing import REFUSED_SHOWN, Summary
-from app.services.people import Merged
+from app.services.linking import pending
+from app.services.people import erasure, importer, records
+from app.services.people.erasure import Report
+from app.services.people.importer import REFUSED_SHOWN, Summary
+from app.services.people.records import Merged
 from app.services.policy import Policy
-from app.services.route_cache import RouteCache
+from app.services.routing.cache import RouteCache
 from app.telemetry import escape_control
 from app.wiring import linking_policy_of
 
@@ -61,14 +62,14 @@ def list_them(kind: Kind, *, as_json: bool, before: str | None, limit: int, **fi
 
 def show_one(kind: Kind, who: str, *, as_json: bool) -> None:
     with opened_alone() as database, database.read() as session:
-        print_one(rows.one(session, kind, people.find(session, kind, who)), as_json=as_json)
+        print_one(rows.one(session, kind, records.find(session, kind, who)), as_json=as_json)
 
 
 def add_one(kind: Kind, given: dict[str, str | None], *, as_json: bool) -> None:
     fields = {name: value for name, value in given.items() if value is not None}
     with opened() as (database, policy):
         with database.write() as session:
-            merged = people.add(session, kind, fields, actor=cli_actor(), now=utc_now())
+            merged = records.add(session, kind, fields, actor=cli_actor(), now=utc_now())
         _finish(database, policy, kind, merged, as_json=as_json)
 
 
@@ -80,14 +81,14 @@ def change_one(kind: Kind, who: str, given: dict[str, str | None], clear: Sequen
         raise click.UsageError("nothing to change: give an option")
     with opened() as (database, policy):
         with database.write() as session:
-            id_ = people.find(session, kind, who)
-            merged = people.change(session, kind, id_, fields | dict.fromkeys(clear), actor=cli_actor(), now=utc_now())
+            id_ = records.find(session, kind, who)
+            merged = records.change(session, kind, id_, fields | dict.fromkeys(clear), actor=cli_actor(), now=utc_now())
         _finish(database, policy, kind, merged, as_json=as_json)
 
 
 def _finish(database: Database, policy: Policy, kind: Kind, merged: Merged, *, as_json: bool) -> None:
     """After the commit: link who waited, then show what stands."""
-    linked = waiting.link_appeared(database, RouteCache(), policy, merged.appeared, clock=utc_now)
+    linked = pending.link_appeared(database, RouteCache(), policy, merged.appeared, clock=utc_now)
     [outcome] = merged.outcomes
     if outcome.id is None:
         raise InvalidInput("nobody was written")
@@ -99,8 +100,8 @@ def _finish(database: Database, policy: Policy, kind: Kind, merged: Merged, *, a
 def remove_one(kind: Kind, who: str, *, force: bool, as_json: bool) -> None:
     with opened_alone() as database:
         with database.read() as session:
-            id_ = people.find(session, kind, who)
-        removed = people.remove(database, kind, id_, force=force, actor=cli_actor(), clock=utc_now)
+            id_ = records.find(session, kind, who)
+        removed = records.remove(database, kind, id_, force=force, actor=cli_actor(), clock=utc_now)
     print_one(
         {
             "removed": rows.shown_id(kind, removed.id),
@@ -115,15 +116,15 @@ def remove_one(kind: Kind, who: str, *, force: bool, as_json: bool) -> None:
 def erase_one(who: str, *, dry_run: bool, yes: bool, force: bool, as_json: bool) -> None:
     with opened_alone() as database:
         with database.read() as session:
-            id_ = people.find(session, Kind.USER, who)
-        found = erasing.preview(database, id_)
+            id_ = records.find(session, Kind.USER, who)
+        found = erasure.preview(database, id_)
         if dry_run:
             print_one(shown_report(found, erased=False), as_json=as_json)
             return
         rows_named = ", ".join(f"{count} {table}" for table, count in sorted(found.named.items()) if count)
         if not yes and not click.confirm(f"Erase {found.user} from {rows_named or 'its own row alone'}?", err=True):
             sys.exit(1)
-        report = erasing.erase(database, id_, force=force, actor=cli_actor(), clock=utc_now)
+        report = erasure.erase(database, id_, force=force, actor=cli_actor(), clock=utc_now)
     print_one(shown_report(report, erased=True), as_json=as_json)
 
 
@@ -139,7 +140,7 @@ def import_file(kind: Kind, file: str, *, format_: str | None, dry_run: bool, st
             # What is not UTF-8 is refused with its line, not with the whole file.
             with click.open_file(file, encoding="utf-8-sig", errors="surrogateescape") as text:
                 lines = read(kind, chosen, lines_in(text))
-                return importing.run(
+                return importer.run(
                     database, policy, RouteCache(), kind, lines, dry_run=dry_run, actor=cli_actor(), clock=utc_now
                 )
 

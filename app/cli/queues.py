@@ -13,7 +13,7 @@ from app.cli.output import print_rows
 from app.clock import utc_now
 from app.configuration import load_brokers, load_database
 from app.errors import BrokerUnavailable
-from app.services import queues as service
+from app.services.delivery import queues as service
 
 
 @click.command()

@@ -23,8 +23,8 @@ from app.domain.reconciling import RunOutcome, Stage
 from app.errors import BrokerUnavailable, ConfigurationError, Conflict, NotFound, Problem
 from app.ids import RECONCILIATION, new_id, parse, show
 from app.nango_settings import NangoSettings
-from app.services.reconciling import Reconciler
-from app.services.run_requests import ask_for_run
+from app.services.reconciliation.reconciler import Reconciler
+from app.services.reconciliation.run_requests import ask_for_run
 from app.telemetry import configure_logs
 from app.wiring import open_clients, reconciler_of
 

@@ -15,8 +15,8 @@ from app.cli.output import print_one
 from app.clock import utc_now
 from app.configuration import load_database
 from app.db.definitions import shown_route
-from app.services.defining import routes
-from app.services.defining.editor import Editor
+from app.services.definitions import routes
+from app.services.definitions.editor import Editor
 from app.targets import split_target
 
 Command = TypeVar("Command", bound=Callable[..., Any])

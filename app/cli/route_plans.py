@@ -11,7 +11,7 @@ from app.cli.listings import AS_JSON
 from app.cli.opening import open_current
 from app.cli.output import print_rows
 from app.configuration import load_definitions
-from app.services.planning import Orphans
+from app.services.definitions.config_plan import Orphans
 
 COLUMNS: Final = ("change", "kind", "name", "before", "after")
 NAMED: Final = 10  # removals that the question names

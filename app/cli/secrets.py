@@ -10,8 +10,8 @@ from app.cli.output import print_one
 from app.clock import utc_now
 from app.configuration import load_sealing
 from app.sealing import new_key
-from app.services import resealing
-from app.services.resealing import SealedValues
+from app.services.definitions import key_rotation
+from app.services.definitions.key_rotation import SealedValues
 from app.wiring import sealer_of
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -27,7 +27,7 @@ def secrets(context: click.Context, /, *, as_json: bool) -> None:
     settings = load_sealing()
     sealer = sealer_of(settings)
     with closing(open_current(settings)) as database:
-        found = resealing.look(database, sealer)
+        found = key_rotation.look(database, sealer)
     shown = {"newest_key": found.newest, "older_keys": found.older, "unreadable": found.unreadable}
     print_one(shown, as_json=as_json)
     _end(context, found)
@@ -47,7 +47,7 @@ def reseal_values(context: click.Context, /, *, as_json: bool) -> None:
     settings = load_sealing()
     sealer = sealer_of(settings)
     with closing(open_current(settings)) as database:
-        done = resealing.reseal(database, sealer, actor=cli_actor(), now=utc_now())
+        done = key_rotation.reseal(database, sealer, actor=cli_actor(), now=utc_now())
     print_one({"resealed": done.older, "unchanged": done.newest, "unreadable": done.unreadable}, as_json=as_json)
     _end(context, done)
 

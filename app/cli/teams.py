@@ -13,8 +13,8 @@ from app.clock import utc_now
 from app.configuration import load_database
 from app.db import definitions
 from app.db.definitions import DefinitionFilters, shown_team
-from app.services.defining import teams as defining
-from app.services.defining.editor import Editor
+from app.services.definitions import teams as defining
+from app.services.definitions.editor import Editor
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.services.intake import Receipt
+from app.services.events.intake import Receipt
 from app.web.connection import Connection
 from app.web.webhooks import CONNECTION, GIVEN_UP, PATH, WebhookEndpoint
 

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from app.db.storing import NewDelivery
 from app.deadlines import BATCH
 from app.errors import DatabaseUnavailable
-from app.services.intake import Receipt
+from app.services.events.intake import Receipt
 from app.telemetry import STORE_SECONDS, WEBHOOKS, get_logger
 from app.web.announcing import Announcer
 from app.web.answer_log import AnswerLog, AnswerReport, Written

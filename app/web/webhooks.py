@@ -22,7 +22,7 @@ from app.domain.at_rest import stored, stored_at_once
 from app.domain.signature import HEADER, fingerprint, matching_key
 from app.environments import Environment, Environments
 from app.ids import EVENT, new_id, show
-from app.services.intake import Receipt
+from app.services.events.intake import Receipt
 from app.telemetry import WEBHOOKS, get_logger
 from app.web.answer_log import Sending
 from app.web.bodies import BodyReader, ClientGone, Refusal, Refused

@@ -19,8 +19,8 @@ from app.db.at_once import LoopConnection, open_connection
 from app.db.engine import SQLITE_BUSY_SECONDS, Database
 from app.db.storing import PROBE, NewDelivery, PostgresStore, has_answered, is_away
 from app.errors import DatabaseUnavailable
-from app.services import intake
-from app.services.intake import Receipt
+from app.services.events import intake
+from app.services.events.intake import Receipt
 
 # Less than a request is held: what waited for a connection that died silently is stored over another one.
 STUCK_SECONDS: Final = 8.0

@@ -27,14 +27,14 @@ def _slow_is_not_away(monkeypatch):
     for place in (
         "outbound.network.CONNECT_SECONDS",
         "services.budget.TIMEOUT",
-        "services.looking.HELD_UP",
-        "services.operations.desk.WAIT_SECONDS",
+        "services.events.lookups.HELD_UP",
+        "services.connections.operations.WAIT_SECONDS",
         "web.api.pool.LONGEST_WAIT",
         "web.health.CHECK_SECONDS",
     ):
         monkeypatch.setattr(f"app.{place}", PATIENCE)
     monkeypatch.setattr("app.db.application.CONNECT_SECONDS", round(PATIENCE))
-    for place in ("processing.CONFIRM_DEADLINE", "sql_directory.DIRECTORY_DEADLINE"):
+    for place in ("events.processor.CONFIRM_DEADLINE", "sql_directory.DIRECTORY_DEADLINE"):
         monkeypatch.setattr(f"app.services.{place}", timedelta(seconds=3 * PATIENCE))
 
 

@@ -16,16 +16,16 @@ from app.db.engine import connect
 from app.environments import Environment, SigningKeys
 from app.ids import CONNECTION, parse
 from app.nango.transport import Transport
+from app.services.connections import credentials, deletion, metadata, tags
+from app.services.connections.operations import Desk
 from app.services.nango_clients import NangoClients
-from app.services.operations import credentials, deleting, metadata, tags
-from app.services.operations.desk import Desk
 from app.services.policy import Policy
 from tests.integration.sandbox_server import API_KEY
 
 WHO = "token:dying"
 # Each with the call to Nango after whose answer it dies.
 OPERATIONS = {
-    "delete": ("DELETE", lambda desk, con: deleting.delete(desk, con, actor=WHO)),
+    "delete": ("DELETE", lambda desk, con: deletion.delete(desk, con, actor=WHO)),
     "tag": ("PATCH", lambda desk, con: tags.add_tags(desk, con, {"plan": "pro"}, actor=WHO)),
     "metadata": ("POST", lambda desk, con: metadata.set_metadata(desk, con, {"a": 1}, actor=WHO)),
     "refresh": ("GET", lambda desk, con: credentials.refresh(desk, con, actor=WHO)),

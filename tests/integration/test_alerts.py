@@ -12,9 +12,10 @@ from app.db.routes import RouteRow
 from app.domain.destination_health import MIN_FAILURES, PROBE_WAITS
 from app.domain.states import DestinationChange, EventState, Fault, JobState, Origin
 from app.ids import EVENT, JOB, show
-from app.services import configuring, destination_states, explaining
-from app.services.alerting import DISCARDS_EVERY, Alerts, ChangedDestination, DiscardedJob
-from app.services.planning import DestinationRow
+from app.services.definitions import config_sync, destination_states
+from app.services.definitions.alerts import DISCARDS_EVERY, Alerts, ChangedDestination, DiscardedJob
+from app.services.definitions.config_plan import DestinationRow
+from app.services.routing import explanations
 from tests.integration.destinations import fill
 from tests.integration.world import DANA, auth, in_threads
 from tests.ports import free_port
@@ -31,7 +32,7 @@ def define(world, *routes):
     }
     rows = [RouteRow(name, team, "jobs", f"{team}.{name}", pattern) for name, team, pattern in routes]
     with world.database.write() as session:
-        configuring.apply_file(session, destinations=destinations, routes=rows, now=world.clock())
+        config_sync.apply_file(session, destinations=destinations, routes=rows, now=world.clock())
 
 
 def change(world, team, change, **facts):
@@ -186,7 +187,7 @@ def test_an_alert_does_not_go_to_the_destination_it_tells_of_and_that_can_be_exp
     change(world, "crm", FAILING)
     [event] = alerts(world)
     assert [job.route for job in world.jobs()] == ["other"]
-    decisions = {one.route.name: one for one in explaining.explain(world.database, event.id).decisions}
+    decisions = {one.route.name: one for one in explanations.explain(world.database, event.id).decisions}
     assert (decisions["own"].matched, decisions["other"].matched) == (False, True)
     assert decisions["own"].conditions[-1].actual == "crm/jobs"
 

@@ -11,7 +11,7 @@ from app.db.models import Job
 from app.domain.states import JobState
 from app.errors import BrokerUnavailable
 from app.ids import JOB, show
-from app.services.delivery import Deliverer
+from app.services.delivery.deliverer import Deliverer
 from tests.certificates import issue
 from tests.integration.destinations import add, fill, jobs, states
 from tests.rabbit import RabbitServer

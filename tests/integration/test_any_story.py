@@ -11,8 +11,8 @@ from app.db import reconciliations
 from app.db.models import Connection, Event, Link, User
 from app.domain.reconciling import YOUNG, RunOutcome, Trigger
 from app.domain.states import ConnectionStatus, EventState
-from app.services.reconciling import Reconciler
-from app.services.run_requests import open_run
+from app.services.reconciliation.reconciler import Reconciler
+from app.services.reconciliation.run_requests import open_run
 from tests.drawing import seeds
 from tests.integration.sandbox_server import control, register, serve
 from tests.integration.world import DANA, OMAR, KilledError, auth, dying_at, failure
@@ -136,7 +136,7 @@ def reconcile(world, **options):
 
 @seeds(100, 101, 107)
 def test_all_ends_as_nango_has_it_and_nothing_forged_was_ever_believed(*, open_world, clock, monkeypatch, seed):
-    monkeypatch.setattr("app.services.looking.PAGE_EVERY", 0.0)  # the clock runs faster than the burst
+    monkeypatch.setattr("app.services.events.lookups.PAGE_EVERY", 0.0)  # the clock runs faster than the burst
     with serve(clock=clock) as nango:
         workers = [open_world(base_url=str(nango.base_url).rstrip("/")) for _ in range(2)]
         world = workers[0]

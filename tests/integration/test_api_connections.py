@@ -8,9 +8,9 @@ from sqlalchemy import select
 from app.clock import utc_now
 from app.db.models import Audit, Connection
 from app.domain.access import Scope
-from app.services import configuring
+from app.services.definitions import config_sync
+from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
-from app.services.processing import Processor
 from app.wiring import destinations_of, policy_of, routes_of
 from tests.integration.api_client import issue, open_api, problem_of
 from tests.integration.sandbox_server import API_KEY, SIGNING_KEY, control, fetch, register
@@ -47,7 +47,7 @@ class Waylink:
         self.clients = NangoClients(settings.environments)
         with api.database.write() as session:
             routes, destinations = routes_of(settings.file), destinations_of(settings.file)
-            configuring.apply_file(session, destinations=destinations, routes=routes, now=utc_now())
+            config_sync.apply_file(session, destinations=destinations, routes=routes, now=utc_now())
         self.processor = Processor(api.database, policy_of(settings), self.clients, utc_now)
 
     def connect(self, connection_id, integration="oauth2", **tags):

@@ -8,8 +8,8 @@ from app.db.models import Event
 from app.db.routes import RouteRow
 from app.domain.access import Scope
 from app.ids import EVENT, new_id, parse, show
-from app.services import configuring
-from app.services.planning import DestinationRow
+from app.services.definitions import config_sync
+from app.services.definitions.config_plan import DestinationRow
 from tests.integration.api_client import open_api, problem_of
 from tests.integration.test_status import an_event
 
@@ -22,7 +22,7 @@ def api(request, broker_url, tmp_path):
         route = RouteRow("contacts", "crm", "jobs", "crm.import", {"type": ["connection.created"]})
         places = {("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")}
         with client.database.write() as session:
-            configuring.apply_file(session, destinations=places, routes=[route], now=utc_now())
+            config_sync.apply_file(session, destinations=places, routes=[route], now=utc_now())
         yield client
 
 

@@ -15,7 +15,8 @@ from app.db.rejections import RefusalCount
 from app.domain.access import Scope
 from app.domain.states import AuditOutcome
 from app.ids import first_id
-from app.services import tokens, upkeep
+from app.services import tokens
+from app.services.maintenance import upkeep
 from app.web.api import pool as pool_module
 from app.web.api.door import Door
 from tests.integration.api_client import issue, open_api, problem_of

@@ -81,7 +81,7 @@ def live_through(*, world, nango, clock, story, shown, prefix):
 
 @pytest.fixture
 def world(open_world, base_url, monkeypatch):
-    monkeypatch.setattr("app.services.looking.PAGE_EVERY", 0.0)  # the clock runs faster than the burst
+    monkeypatch.setattr("app.services.events.lookups.PAGE_EVERY", 0.0)  # the clock runs faster than the burst
     made = open_world(base_url=base_url)
     made.route(all={"type": ["connection.created", "connection.deleted"]})
     return made

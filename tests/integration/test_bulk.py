@@ -13,7 +13,7 @@ from app.db import connections as connection_rows
 from app.db.models import Connection, Event, User
 from app.domain.states import EventState
 from app.ids import new_id
-from app.services.processing import SQLITE_BATCH
+from app.services.events.processor import SQLITE_BATCH
 from tests.integration.world import DANA, OMAR, auth, in_threads
 
 NOW = datetime(2026, 11, 22, 20, 4, 29, 120, tzinfo=UTC)

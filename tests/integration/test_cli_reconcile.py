@@ -14,7 +14,7 @@ from app.domain.reconciling import APART, RunOutcome, Stage, Trigger
 from app.ids import RECONCILIATION, new_id, show
 from app.sandbox import statefile
 from app.sandbox.values import Connection, Integration, Snapshot
-from app.services import reconciling
+from app.services.reconciliation import reconciler
 from tests.integration.sandbox_server import API_KEY, SIGNING_KEY, serve
 from tests.integration.test_cli import Command, one_line_error
 from tests.ports import free_port
@@ -62,8 +62,8 @@ def impatient(monkeypatch):
     """No minute between two looks, and nobody waits for a worker."""
     monkeypatch.setattr(reconcile, "UNCLAIMED", timedelta(0))
     monkeypatch.setattr(reconcile, "LOOK_EVERY", 0.01)
-    monkeypatch.setattr(reconciling, "APART", timedelta(0))
-    monkeypatch.setattr(reconciling, "SETTLE_WITHIN", timedelta(0))
+    monkeypatch.setattr(reconciler, "APART", timedelta(0))
+    monkeypatch.setattr(reconciler, "SETTLE_WITHIN", timedelta(0))
 
 
 def test_a_dry_run_says_what_differs_without_any_worker(waylink, impatient):

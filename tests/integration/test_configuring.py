@@ -9,10 +9,10 @@ from app.db.models import Destination, Event, RouteVersion, Team
 from app.db.routes import RouteRow
 from app.domain.patterns import compile_pattern
 from app.domain.routing import Route, RouteSet
-from app.services import configuring
-from app.services.defining import routes as defining
-from app.services.defining.editor import Editor
-from app.services.planning import Changes, DestinationRow, Orphans
+from app.services.definitions import config_sync
+from app.services.definitions import routes as defining
+from app.services.definitions.config_plan import Changes, DestinationRow, Orphans
+from app.services.definitions.editor import Editor
 from tests.integration.world import DANA, auth
 
 CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked"]}
@@ -69,7 +69,7 @@ def test_every_member_of_a_route_counts_as_a_change(world, clock, member):
     for facts, count in ((rows, 1), (rows | {member: "other"}, 2)):
         with world.database.write() as session:
             routes = [RouteRow("a", pattern=CREATED, **facts)]
-            configuring.apply_file(session, destinations=destinations, routes=routes, now=clock.now)
+            config_sync.apply_file(session, destinations=destinations, routes=routes, now=clock.now)
         assert len(versions(world)) == count
 
 
@@ -93,7 +93,7 @@ def test_a_destination_that_left_the_file_is_retired_and_lives_again_when_it_ret
     world.route(a=CREATED)
     for destinations, retired in (({}, True), ({("crm", "jobs"): DestinationRow("celery", "team.crm.new")}, False)):
         with world.database.write() as session:
-            configuring.apply_file(session, destinations=destinations, routes=[], orphans=Orphans.REMOVE, now=clock.now)
+            config_sync.apply_file(session, destinations=destinations, routes=[], orphans=Orphans.REMOVE, now=clock.now)
         with world.database.read() as session:
             [destination] = session.scalars(select(Destination))
         assert (destination.retired_at is not None) is retired
@@ -102,7 +102,7 @@ def test_a_destination_that_left_the_file_is_retired_and_lives_again_when_it_ret
 
 def apply(world, *, destinations=None, routes=(), teams=(), orphans=Orphans.REMOVE):
     with world.database.write() as session:
-        return configuring.apply_file(
+        return config_sync.apply_file(
             session,
             destinations=destinations or {},
             routes=routes,
@@ -217,7 +217,7 @@ def test_a_file_that_is_refused_halfway_changes_nothing(world):
     world.route(a=CREATED)
     bad = RouteRow("b", "crm", "nowhere", "crm.b", CREATED)
     with pytest.raises(Exception, match=r"(?i)foreign key"), world.database.write() as session:
-        configuring.apply_file(session, destinations={}, routes=[bad], now=world.clock.now)
+        config_sync.apply_file(session, destinations={}, routes=[bad], now=world.clock.now)
     assert (current(world), versions(world)) == (1, [("a", 1, 1, None)])
 
 

@@ -11,13 +11,13 @@ from app.db.models import Destination, DestinationHealth
 from app.domain.addresses import read_networks
 from app.errors import Conflict, InvalidFields, NameTaken, NotFound, ReadOnly, Stale, StillUsed
 from app.sealing import new_key, sealer_with, sealer_without_key
-from app.services import destination_secrets, tokens
-from app.services.alerting import Alerts
-from app.services.defining import destinations, routes, teams
-from app.services.defining.destinations import Means
-from app.services.defining.editor import Editor
-from app.services.explaining import explain
-from app.services.route_cache import RouteCache
+from app.services import tokens
+from app.services.definitions import destinations, routes, signing_secrets, teams
+from app.services.definitions.alerts import Alerts
+from app.services.definitions.destinations import Means
+from app.services.definitions.editor import Editor
+from app.services.routing.cache import RouteCache
+from app.services.routing.explanations import explain
 from tests.growth import counting_writes
 from tests.integration.world import DANA, auth, in_threads
 
@@ -211,7 +211,7 @@ def test_a_destination_is_retired_when_nothing_feeds_it_any_more_and_can_return(
 
 def secrets_of(world, name="hook"):
     with world.database.read() as session:
-        found = destination_secrets.listed(session, team="crm", destination=name)
+        found = signing_secrets.listed(session, team="crm", destination=name)
         return [(one.expires_at is None or one.expires_at > world.clock(), bytes(one.sealed)) for one in found]
 
 

@@ -20,8 +20,8 @@ from app.deadlines import JOB_LEASE, MAX_CLAIMS
 from app.domain.retrying import JITTER, SCHEDULE
 from app.domain.states import Block, JobState
 from app.ids import EVENT, JOB, new_id, show
-from app.services.delivery import Delivered
-from app.services.recording import record
+from app.services.delivery.deliverer import Delivered
+from app.services.delivery.results import record
 from tests.integration.world import DANA, KilledError, auth, dying_at, in_threads, refusing
 from tests.ports import free_port
 
@@ -299,7 +299,7 @@ def test_outcomes_are_recorded_after_the_next_left_only_where_all_went_well(
         seen.append((len(outcomes), deliverer.lines.of(("crm", "jobs")).under_way))
         return record(session, alerts, outcomes, now=now)
 
-    monkeypatch.setattr("app.services.delivery.record", recording)
+    monkeypatch.setattr("app.services.delivery.deliverer.record", recording)
     deliverer.turn(limit=1)
     wait_for_landing(deliverer)
     deliverer.turn(limit=1)

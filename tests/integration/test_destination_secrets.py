@@ -17,10 +17,10 @@ from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound, Unr
 from app.given import Given
 from app.ids import SECRET, show
 from app.sealing import new_key, sealer_with, sealer_without_key
-from app.services import configuring, destination_secrets, own_brokers, resealing
-from app.services.destination_secrets import Keyring
-from app.services.own_brokers import OwnBrokers
-from app.services.planning import DestinationRow
+from app.services.definitions import config_sync, key_rotation, signing_secrets, team_brokers
+from app.services.definitions.config_plan import DestinationRow
+from app.services.definitions.signing_secrets import Keyring
+from app.services.definitions.team_brokers import OwnBrokers
 from tests.integration.world import dump
 
 KEY = new_key()
@@ -40,7 +40,7 @@ def apply(world, sealer):
 
     def apply(destinations, secrets=None, *, sealer=sealer):
         with world.database.write() as session:
-            return configuring.apply_file(
+            return config_sync.apply_file(
                 session, destinations=destinations, routes=[], secrets=secrets, sealer=sealer, now=world.clock.now
             )
 
@@ -58,7 +58,7 @@ def hook(apply, world):
 def rotate(world, sealer):
     def rotate(**options):
         with world.database.write() as session:
-            return destination_secrets.rotate(
+            return signing_secrets.rotate(
                 session, sealer, team="crm", destination="hook", actor="cli:op", now=world.clock.now, **options
             )
 
@@ -121,7 +121,7 @@ def test_a_second_rotation_does_not_prolong_the_first_ones_overlap(hook, rotate,
 
 
 def test_so_many_secrets_in_force_are_refused_and_ended_ones_forgotten_in_time(hook, rotate, world, clock):
-    for _ in range(destination_secrets.MOST_LIVE - 1):
+    for _ in range(signing_secrets.MOST_LIVE - 1):
         rotate()
     with pytest.raises(Conflict, match="end one first"):
         rotate()
@@ -133,7 +133,7 @@ def test_so_many_secrets_in_force_are_refused_and_ended_ones_forgotten_in_time(h
 def test_a_leaked_secret_is_ended_at_once_but_never_the_last_one(hook, rotate, world, sealer, clock):
     def expire(secret_id):
         with world.database.write() as session:
-            return destination_secrets.expire(
+            return signing_secrets.expire(
                 session, secret_id, team="crm", destination="hook", actor="cli:op", now=clock.now
             )
 
@@ -153,9 +153,9 @@ def test_destinations_that_are_not_there_or_take_no_http_have_no_secrets(apply, 
     apply({("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")})
     for name, error in (("jobs", Conflict), ("hook", NotFound)):
         with world.database.write() as session, pytest.raises(error):
-            destination_secrets.rotate(session, sealer, team="crm", destination=name, actor="a", now=clock.now)
+            signing_secrets.rotate(session, sealer, team="crm", destination=name, actor="a", now=clock.now)
         with world.database.read() as session, pytest.raises(error):
-            destination_secrets.listed(session, team="crm", destination=name)
+            signing_secrets.listed(session, team="crm", destination=name)
 
 
 # Given by the file
@@ -183,10 +183,10 @@ def test_a_broker_of_its_own_is_recorded_encrypted_and_a_changed_or_dropped_one_
 
     for url in (first, second):
         assert apply(row, {jobs: Given(broker_url=SecretStr(url))})
-        assert own_brokers.url_of(sealer, one()) == url
+        assert team_brokers.url_of(sealer, one()) == url
         assert "hunter2" not in dump(world.database)
         assert not apply(row, {jobs: Given(broker_url=SecretStr(url))})
-    assert own_brokers.place_of(sealer, one()) == "amqps://two.example:5671/crm"
+    assert team_brokers.place_of(sealer, one()) == "amqps://two.example:5671/crm"
     assert apply(row).destinations_changed == ("crm/jobs",)
     assert one().broker_sealed is None
     assert one().rate_per_second == 5.0
@@ -217,15 +217,15 @@ def test_resealing_moves_everything_to_the_newest_key(apply, hook, rotate, world
     newest = new_key()
     both = sealer_with(f"{newest},{KEY}")
     before = keys(world, both)
-    found = resealing.look(world.database, both)
+    found = key_rotation.look(world.database, both)
     assert (found.newest, found.older, found.unreadable) == (0, 3, [])
     assert keys(world, sealer_with(newest)) == ()
-    done = resealing.reseal(world.database, both, actor="cli:op", now=clock.now)
+    done = key_rotation.reseal(world.database, both, actor="cli:op", now=clock.now)
     assert (done.newest, done.older) == (0, 3)
     assert keys(world, sealer_with(newest)) == before
-    assert resealing.look(world.database, sealer_with(newest)).newest == 3
+    assert key_rotation.look(world.database, sealer_with(newest)).newest == 3
     assert acts(world)[-1] == ("secrets.resealed", "secrets")
-    stranger = resealing.look(world.database, sealer_with(new_key()))
+    stranger = key_rotation.look(world.database, sealer_with(new_key()))
     assert sorted(set(stranger.unreadable)) == ["broker URL of crm/jobs", "signing secret of crm/hook"]
 
 
@@ -244,7 +244,7 @@ def test_a_secret_moved_to_another_destination_does_not_sign_there(apply, hook, 
 
 def opened(sealer, url, **options):
     own = OwnBrokers(sealer, read_networks("127.0.0.0/8 ::1"), **options)
-    return own.open(sealer.seal(url, purpose=own_brokers.broker_purpose(("crm", "jobs"))), key=("crm", "jobs"))
+    return own.open(sealer.seal(url, purpose=team_brokers.broker_purpose(("crm", "jobs"))), key=("crm", "jobs"))
 
 
 def test_a_broker_of_a_teams_own_is_judged_when_it_is_used(sealer, valkey):
@@ -253,7 +253,7 @@ def test_a_broker_of_a_teams_own_is_judged_when_it_is_used(sealer, valkey):
     broker.ping()
     broker.close()
     for url, error in (("redis://localhost:6379/1", Unreachable), ("redis://127.0.0.1:6379/1", InvalidInput)):
-        sealed = sealer.seal(url, purpose=own_brokers.broker_purpose(("crm", "jobs")))
+        sealed = sealer.seal(url, purpose=team_brokers.broker_purpose(("crm", "jobs")))
         with pytest.raises(error, match=r"refused \(loopback"):
             OwnBrokers(sealer).open(sealed, key=("crm", "jobs"))
 

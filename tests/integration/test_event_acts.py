@@ -18,12 +18,13 @@ from app.domain.routing import Route
 from app.domain.states import EventState, JobState
 from app.errors import Conflict, NotFound
 from app.ids import EVENT, first_id, new_id, show
-from app.services import backfilling, event_acts, job_acts
-from app.services.backfilling import Span
-from app.services.delivery import _document
-from app.services.effects import TOLD_BEFORE
-from app.services.event_acts import Outcome, Routes
-from app.services.route_cache import RouteCache
+from app.services.delivery import job_actions
+from app.services.delivery.deliverer import _document
+from app.services.events.transitions import TOLD_BEFORE
+from app.services.routing import backfills, replays
+from app.services.routing.backfills import Span
+from app.services.routing.cache import RouteCache
+from app.services.routing.replays import Outcome, Routes
 from tests.drawing import seeds
 from tests.integration.world import DANA, auth, in_threads
 
@@ -56,15 +57,15 @@ def fail(world, ids, failure="error", **changes):
 def retry(world, ids):
     with world.database.read() as session:
         found = rows.these(session, ids)
-    steps = event_acts.retry(world.database, found, asked={}, actor="cli:test", clock=world.clock)
+    steps = replays.retry(world.database, found, asked={}, actor="cli:test", clock=world.clock)
     return [one for some in steps for one in some]
 
 
 def replay(world, event_id, *, by=Routes.NOW, again=False, route=None):
     current = RouteCache().current(world.database)
-    matching = event_acts.match(world.database, event_id, by, current)
+    matching = replays.match(world.database, event_id, by, current)
     with world.database.write() as session:
-        return event_acts.replay(session, matching, again=again, route=route, actor="cli:test", now=world.clock.now)
+        return replays.replay(session, matching, again=again, route=route, actor="cli:test", now=world.clock.now)
 
 
 def outcomes(done):
@@ -73,16 +74,16 @@ def outcomes(done):
 
 def look(world, name, *, limit=1000, at_most=None, until=None, newest_first=False, after=None):
     with world.database.read() as session:
-        route = backfilling.live_route(session, team="crm", name=name)
+        route = backfills.live_route(session, team="crm", name=name)
     span = Span(world.clock.now - LONG_AGO, until or world.clock.now + LONG_AGO, newest_first, after)
-    *_, found = backfilling.look(world.database, route, span, limit=limit, at_most=at_most)
+    *_, found = backfills.look(world.database, route, span, limit=limit, at_most=at_most)
     return route, found
 
 
 def backfill(world, name, *, per_second=20.0, **options):
     """The ids of the jobs that were made."""
     route, found = look(world, name, **options)
-    steps = backfilling.fill(
+    steps = backfills.fill(
         world.database, route, found, per_second=per_second, asked={}, actor="cli:test", clock=world.clock
     )
     return [one for some in steps for one in some]
@@ -204,9 +205,9 @@ def test_a_route_of_another_team_gets_a_job_of_its_own_and_leaves_the_first(worl
     theirs = Route(route.name, 1, "sales", "jobs", "sales.x", route.pattern)
     routes = current.changed(current.version + 1, removed=[("crm", "created")], added=[theirs])
     for outcome in (Outcome.NEW, Outcome.LEFT_ALONE):
-        matching = event_acts.match(world.database, event_id, Routes.NOW, routes)
+        matching = replays.match(world.database, event_id, Routes.NOW, routes)
         with world.database.write() as session:
-            done = event_acts.replay(session, matching, again=False, actor="cli:test", now=world.clock.now)
+            done = replays.replay(session, matching, again=False, actor="cli:test", now=world.clock.now)
         assert outcomes(done) == {"created": outcome}
     assert [(one.team, one.state) for one in world.jobs()] == [("crm", "completed"), ("sales", "available")]
     assert world.jobs()[0].id == job.id
@@ -232,9 +233,9 @@ def test_as_then_makes_what_is_missing_and_retries_what_was_given_up(world):
 def test_one_route_alone_can_be_meant_and_a_preview_changes_nothing(world):
     [event_id] = settle(world, plan="pro")
     world.route(created=CREATED, pro=PRO, other=CREATED)
-    matching = event_acts.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
+    matching = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     with world.database.read() as session:
-        shown = event_acts.preview(session, matching, again=False, route=("crm", "pro"))
+        shown = replays.preview(session, matching, again=False, route=("crm", "pro"))
     assert outcomes(shown) == {"pro": Outcome.NEW}
     assert len(world.jobs()) == 1
     replay(world, event_id, route=("crm", "pro"))
@@ -300,7 +301,7 @@ def test_a_second_backfill_waits_behind_the_first(world, clock):
 
 
 def test_a_backfill_is_capped_and_goes_on_where_it_ended(world, monkeypatch):
-    monkeypatch.setattr(backfilling, "CHUNK", 2)
+    monkeypatch.setattr(backfills, "CHUNK", 2)
     events = settle(world, 5, plan="pro")
     world.route(created=CREATED, pro=PRO)
     _, found = look(world, "pro", limit=2)
@@ -314,7 +315,7 @@ def test_a_backfill_is_capped_and_goes_on_where_it_ended(world, monkeypatch):
 
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_a_look_can_be_broken_off_and_gone_on_with(world, monkeypatch, newest_first):
-    monkeypatch.setattr(backfilling, "CHUNK", 2)
+    monkeypatch.setattr(backfills, "CHUNK", 2)
     events = settle(world, 7, plan="pro")
     world.route(created=CREATED, pro=PRO)
     seen, after = [], None
@@ -351,11 +352,11 @@ def test_what_teams_were_not_told_of_then_they_are_not_told_of_by_history(world)
 
 
 def test_a_route_that_changes_meanwhile_stops_it_and_what_was_made_stands(world, monkeypatch):
-    monkeypatch.setattr(backfilling, "FILLED", 2)
+    monkeypatch.setattr(backfills, "FILLED", 2)
     settle(world, 4, plan="pro")
     world.route(pro=PRO)
     route, found = look(world, "pro")
-    steps = backfilling.fill(
+    steps = backfills.fill(
         world.database, route, found, per_second=20, asked={"x": 1}, actor="cli:test", clock=world.clock
     )
     assert len(next(steps)) == 2
@@ -393,7 +394,7 @@ def test_whatever_is_done_in_any_order_an_event_has_one_job_per_route_and_its_id
         jobs = chance.sample(world.jobs(), min(2, len(world.jobs())))
         with world.database.read() as session:
             found = job_rows.these(session, [one.id for one in jobs])
-        list(job_acts.carry_out(world.database, what, found, asked={}, actor="cli:test", clock=clock))
+        list(job_actions.carry_out(world.database, what, found, asked={}, actor="cli:test", clock=clock))
 
     def end_some():
         for job in chance.sample(world.jobs(), min(3, len(world.jobs()))):

@@ -14,8 +14,8 @@ from app.db.models import Refresh
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import NangoRefreshBackingOff, NangoRefreshExhausted, NangoRefreshFailed
 from app.ids import CONNECTION, show
-from app.services.operations import credentials
-from app.services.operations.desk import Desk
+from app.services.connections import credentials
+from app.services.connections.operations import Desk
 from tests.integration.sandbox_server import control, fetch, register
 from tests.integration.test_reconciling import age, finish, reconciler_of, request
 from tests.integration.world import DANA, auth, failure

@@ -11,8 +11,8 @@ from app.db.models import Event, RouteVersion
 from app.domain.patterns import compile_pattern
 from app.errors import Conflict, NotFound
 from app.ids import first_id, new_id
-from app.services import explaining
-from app.services.explaining import explain, try_on_history
+from app.services.routing import explanations
+from app.services.routing.explanations import explain, try_on_history
 from tests.integration.world import DANA, auth
 
 CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked"]}
@@ -118,7 +118,7 @@ def test_against_a_route_what_is_gained_and_lost_is_told(world, clock):
 
 
 def test_a_trial_is_bounded_in_time_and_number_and_says_so(world, monkeypatch):
-    monkeypatch.setattr(explaining, "CHUNK", 2)
+    monkeypatch.setattr(explanations, "CHUNK", 2)
     now = utc_now()
     world.add(*(judged_at(now - timedelta(minutes=minutes)) for minutes in (1, 2, 3, 29, 31, 90)))
     recent = history(world, lambda: now, CREATED, since=timedelta(minutes=30))
@@ -137,7 +137,7 @@ def judged_at(at):
 
 
 def test_a_trial_can_be_stopped_and_has_what_was_found_by_then(world, clock, monkeypatch):
-    monkeypatch.setattr(explaining, "CHUNK", 2)
+    monkeypatch.setattr(explanations, "CHUNK", 2)
     for number in range(4):
         world.settle(tagged(number, "pro"))
     steps = try_on_history(world.database, compile_pattern(CREATED), now=clock(), since=timedelta(days=1), at_most=1000)
@@ -158,6 +158,6 @@ def test_the_pattern_of_a_route_is_its_newest(world):
     world.route(a=PRO)
     world.route(a=FREE)
     with world.database.read() as session:
-        assert explaining.pattern_of(session, team="crm", name="a").source == FREE
+        assert explanations.pattern_of(session, team="crm", name="a").source == FREE
         with pytest.raises(NotFound):
-            explaining.pattern_of(session, team="crm", name="nobody")
+            explanations.pattern_of(session, team="crm", name="nobody")

@@ -13,10 +13,11 @@ from app.domain import routing
 from app.domain.patterns import compile_pattern
 from app.domain.states import EventState
 from app.errors import Conflict
-from app.services import backfilling, event_acts, explaining, matching, processing
-from app.services.backfilling import Span
-from app.services.event_acts import Outcome, Routes
-from app.services.route_cache import RouteCache
+from app.services.events import processor
+from app.services.routing import backfills, explanations, matches, replays
+from app.services.routing.backfills import Span
+from app.services.routing.cache import RouteCache
+from app.services.routing.replays import Outcome, Routes
 from app.telemetry import ROUTES_UNDECIDED
 from tests.growth import counting_writes
 from tests.integration.world import DANA, auth, sync
@@ -46,7 +47,7 @@ def forward(payload, **members):
 
 @pytest.fixture
 def world(world, monkeypatch):
-    monkeypatch.setattr(matching, "ROOM", 500)
+    monkeypatch.setattr(matches, "ROOM", 500)
     world.route(**PATTERNS)
     world.settle(auth(tags=DANA))
     return world
@@ -72,11 +73,12 @@ def test_nothing_of_what_a_hostile_payload_costs_is_done_under_the_write_lock(wo
 @pytest.mark.parametrize("payload", [{"id": 7}, *HOSTILE.values()], ids=["plain", *HOSTILE])
 def test_what_is_matched_before_its_transaction_is_decided_as_within_it(world, monkeypatch, payload):
     before = world.settle(forward(payload))
-    monkeypatch.setattr(matching, "ROOM", 10**9)
+    monkeypatch.setattr(matches, "ROOM", 10**9)
     within = world.settle(forward(payload, model="other"))
     routes = [sorted(job.route for job in world.jobs() if job.event_id == one) for one in (before, within)]
     assert routes[0] == routes[1]
-    assert routes[0] == [one.route.name for one in explaining.explain(world.database, before).decisions if one.matched]
+    decisions = explanations.explain(world.database, before).decisions
+    assert routes[0] == [one.route.name for one in decisions if one.matched]
 
 
 def test_an_owner_who_is_new_is_the_same_in_each_try(world):
@@ -84,9 +86,9 @@ def test_an_owner_who_is_new_is_the_same_in_each_try(world):
     bodies = [auth(connection_id="c-2", tags={"end_user_id": "usr_new"})]
     bodies.append(sync("c-2", type="forward", **{"from": "hubspot"}, payload={"items": [*range(3000)]}))
     tries = []
-    begin = matching.Matches.begin
+    begin = matches.Matches.begin
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(matching.Matches, "begin", lambda one: tries.append(one) or begin(one))
+        patched.setattr(matches.Matches, "begin", lambda one: tries.append(one) or begin(one))
         world.process(*world.receive(*bodies))
     [job] = world.jobs("mine")
     assert world.event(job.event_id).document["user"]["external_id"] == "usr_new"
@@ -116,9 +118,9 @@ def test_an_event_that_costs_too_much_is_kept_noted_and_counted_and_the_others_g
 def test_replaying_such_an_event_says_so_and_leaves_it_alone(world, monkeypatch):
     monkeypatch.setattr(routing, "MAX_STEPS", 20_000)
     event_id = world.settle(forward(COSTLY))
-    found = event_acts.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
+    found = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     with world.database.write() as session:
-        done = event_acts.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
+        done = replays.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
     [step] = [one for one in done.steps if one.decision.route.name == "values"]
     assert (step.outcome, step.why) == (Outcome.LEFT_ALONE, "it would take too much work to decide")
 
@@ -126,9 +128,9 @@ def test_replaying_such_an_event_says_so_and_leaves_it_alone(world, monkeypatch)
 def late_route(world):
     world.route(**PATTERNS, late={"payload": {"items": {"id": [-1]}}})
     with world.database.read() as session:
-        route = backfilling.live_route(session, team="crm", name="late")
+        route = backfills.live_route(session, team="crm", name="late")
     span = Span(world.clock.now - timedelta(days=1), world.clock.now + timedelta(days=1))
-    *_, found = backfilling.look(world.database, route, span, limit=10)
+    *_, found = backfills.look(world.database, route, span, limit=10)
     return route, found
 
 
@@ -136,9 +138,9 @@ def test_replaying_matches_before_the_write_lock(world):
     ids = [world.settle(forward({"items": [{"id": 0}] * size + [{"id": -1, "name": "x"}]})) for size in (1, 1, 1_500)]
     spent = []
     for event_id in ids:
-        found = event_acts.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
+        found = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
         with counting_writes() as counted, world.database.write() as session:
-            done = event_acts.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
+            done = replays.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
         assert "objects" in {one.decision.route.name for one in done.steps}
         spent.append(counted.steps)
     assert spent[2] < 1.5 * spent[1]
@@ -151,7 +153,7 @@ def test_filling_matches_before_the_write_lock(world):
         world.settle(forward({"items": [{"id": 0}] * size + [{"id": -1, "name": "x"}]}))
         route, found = late_route(world)
         with counting_writes() as counted:
-            [made] = backfilling.fill(
+            [made] = backfills.fill(
                 world.database, route, found, per_second=20, asked={}, actor="cli:test", clock=world.clock
             )
         assert len(made) == 1
@@ -162,7 +164,7 @@ def test_filling_matches_before_the_write_lock(world):
 def test_what_changed_after_it_was_matched_gets_no_job_by_what_it_was(world, monkeypatch):
     event_id = world.settle(forward({"items": [{"id": -1, "name": "Dana"}]}))
     route, found = late_route(world)
-    matching_now = event_acts.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
+    matching_now = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     erased = {**world.event(event_id).document, "payload": None}
     documents = event_rows.documents
 
@@ -173,11 +175,11 @@ def test_what_changed_after_it_was_matched_gets_no_job_by_what_it_was(world, mon
         return texts
 
     monkeypatch.setattr(event_rows, "documents", erase_meanwhile)
-    steps = backfilling.fill(world.database, route, found, per_second=20, asked={}, actor="cli:test", clock=world.clock)
+    steps = backfills.fill(world.database, route, found, per_second=20, asked={}, actor="cli:test", clock=world.clock)
     assert list(steps) == [[]]
     assert world.jobs("late") == []
     with world.database.write() as session, pytest.raises(Conflict, match="changed meanwhile"):
-        event_acts.replay(session, matching_now, again=False, actor="cli:test", now=world.clock.now)
+        replays.replay(session, matching_now, again=False, actor="cli:test", now=world.clock.now)
 
 
 def test_a_history_of_large_events_is_read_in_portions_of_bytes(world, monkeypatch):
@@ -188,7 +190,7 @@ def test_a_history_of_large_events_is_read_in_portions_of_bytes(world, monkeypat
     judged = events.judged
     monkeypatch.setattr(events, "judged", lambda *asked, **options: read.append(judged(*asked, **options)) or read[-1])
     pattern = compile_pattern({"payload": {"text": [{"prefix": "4"}]}})
-    *_, trial = explaining.try_on_history(
+    *_, trial = explanations.try_on_history(
         world.database, pattern, now=world.clock.now, since=timedelta(days=1), at_most=100
     )
     assert [len(chunk) for chunk in read] == [2, 2, 3, 0]
@@ -200,13 +202,13 @@ def test_a_history_of_large_events_is_read_in_portions_of_bytes(world, monkeypat
 
 
 def test_a_batch_of_large_bodies_is_several_transactions(world, monkeypatch):
-    monkeypatch.setattr(processing, "BYTES", 50_000)
-    monkeypatch.setattr(matching, "ROOM", 10**9)
+    monkeypatch.setattr(processor, "BYTES", 50_000)
+    monkeypatch.setattr(matches, "ROOM", 10**9)
     receipts = world.receive(*[forward({"text": "x" * size}) for size in (20_000, 20_001, 20_002, 60_000, 10, 11)])
     sizes = []
-    batch = processing.Batch
+    batch = processor.Batch
     monkeypatch.setattr(
-        processing, "Batch", lambda *asked, **options: sizes.append(len(asked[3])) or batch(*asked, **options)
+        processor, "Batch", lambda *asked, **options: sizes.append(len(asked[3])) or batch(*asked, **options)
     )
     world.process(*receipts)
     assert sizes == [2, 1, 1, 2]
@@ -220,19 +222,19 @@ def test_an_event_whose_document_cannot_be_read_stops_no_look_at_history(world):
     _, found = late_route(world)
     assert (found.event_ids, found.undecided) == ([good], 1)
     pattern = compile_pattern({"payload": {"items": {"id": [-1]}}})
-    *_, trial = explaining.try_on_history(
+    *_, trial = explanations.try_on_history(
         world.database, pattern, now=world.clock.now, since=timedelta(days=1), at_most=100
     )
     assert (trial.matched, trial.undecided, trial.complete) == (1, 1, True)
 
 
 def test_no_more_is_claimed_than_can_be_read_at_once_and_the_rest_is_not_leased(world, monkeypatch):
-    monkeypatch.setattr(processing, "CLAIMED_BYTES", 50_000)
+    monkeypatch.setattr(processor, "CLAIMED_BYTES", 50_000)
     monkeypatch.setattr(events, "INLINE", 10_000)
     monkeypatch.setattr(events, "_claiming", events._claiming.__wrapped__)
     receipts = world.receive(*[forward({"text": f"{size}" * size}) for size in (9_000, 1_000, 12_000, 11_000, 4, 5)])
     ids = [one.event_id for one in receipts]
-    claims, process = [], processing.Processor._process
+    claims, process = [], processor.Processor._process
 
     def note(processor, claimed):
         free = [one.id for one in world.all(Event) if one.state == EventState.RECEIVED and one.attempts == 0]
@@ -240,7 +242,7 @@ def test_no_more_is_claimed_than_can_be_read_at_once_and_the_rest_is_not_leased(
         assert all(len(one.body) == one.size for one in claimed)
         return process(processor, claimed)
 
-    monkeypatch.setattr(processing.Processor, "_process", note)
+    monkeypatch.setattr(processor.Processor, "_process", note)
     world.process(*receipts)
     assert claims == [([0, 1], [2, 3, 4, 5]), ([2], [3, 4, 5]), ([3], [4, 5]), ([4, 5], [])]
     assert {one.state for one in world.all(Event)} == {EventState.PROCESSED}

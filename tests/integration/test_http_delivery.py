@@ -18,10 +18,10 @@ from app.domain.states import JobState
 from app.ids import JOB, show
 from app.outbound.sending import HttpSender
 from app.sealing import new_key, sealer_with
-from app.services import destination_secrets, destination_states
-from app.services.delivery import Deliverer, Http
-from app.services.destination_secrets import Keyring
-from app.services.lines import IN_FLIGHT, PER_DESTINATION
+from app.services.definitions import destination_states, signing_secrets
+from app.services.definitions.signing_secrets import Keyring
+from app.services.delivery.deliverer import Deliverer, Http
+from app.services.delivery.slots import IN_FLIGHT, PER_DESTINATION
 from tests.integration.destinations import add, attempts, fill, health, jobs, states
 from tests.integration.endpoints import endpoints as serve
 from tests.integration.test_isolation import Told, land
@@ -74,7 +74,7 @@ def add_http(world, server, team, path, *, sealer=SEALER, **columns):
     add(world, team, kind="http", url=f"{server.url}{path}", **{"timeout_seconds": PATIENT} | columns)
     named = {"team": team, "destination": "jobs"}
     with world.database.write() as session:
-        return destination_secrets.rotate(session, sealer, **named, actor="test", now=world.clock()).value
+        return signing_secrets.rotate(session, sealer, **named, actor="test", now=world.clock()).value
 
 
 def signature(call, secret):
@@ -122,7 +122,7 @@ def test_a_worker_that_has_signed_with_a_secret_stops_when_it_is_replaced(world,
     worker.deliver()
     named = {"team": "crm", "destination": "jobs", "actor": "test", "now": world.clock()}
     with world.database.write() as session:
-        new = destination_secrets.rotate(session, SEALER, **named, overlap=timedelta(0)).value
+        new = signing_secrets.rotate(session, SEALER, **named, overlap=timedelta(0)).value
     fill(world, "crm", 1)
     worker.deliver()
     assert [call.headers["webhook-signature"] for call in server.calls] == [

@@ -18,11 +18,11 @@ from app.domain.destination_health import MIN_FAILURES, PROBE_WAITS
 from app.domain.retrying import SCHEDULE
 from app.domain.states import JobState
 from app.sealing import new_key, sealer_with
-from app.services import destination_states
-from app.services.alerting import Alerts
-from app.services.delivery import Deliverer
-from app.services.delivery_loop import DeliveryLoop
-from app.services.own_brokers import OwnBrokers, broker_purpose
+from app.services.definitions import destination_states
+from app.services.definitions.alerts import Alerts
+from app.services.definitions.team_brokers import OwnBrokers, broker_purpose
+from app.services.delivery.deliverer import Deliverer
+from app.services.delivery.loop import DeliveryLoop
 from tests.integration.destinations import add, attempts, fill, health, jobs, states
 from tests.integration.world import dump, in_threads
 from tests.ports import free_port
@@ -143,7 +143,7 @@ def test_a_broker_of_its_own_gets_the_jobs_and_is_let_go_when_nothing_goes_there
     fill(world, "crm", 1)
     assert deliverer.deliver().completed == 1
     assert len(opened) == 1, "one connection pool for each broker"
-    monkeypatch.setattr("app.services.broker_carrier.UNUSED_SECONDS", -1.0)
+    monkeypatch.setattr("app.services.delivery.celery_transport.UNUSED_SECONDS", -1.0)
     deliverer.deliver()
     assert deliverer._brokers._opened == {}
     deliverer.close()

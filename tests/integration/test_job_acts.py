@@ -14,7 +14,8 @@ from app.domain.job_acts import TAKES, JobAct, is_as_wanted, why_left_alone
 from app.domain.states import AuditOutcome, JobState
 from app.errors import Conflict, InvalidInput
 from app.ids import JOB, new_id, show
-from app.services import in_chunks, job_acts
+from app.services import bulk_actions
+from app.services.delivery import job_actions
 from tests.integration.world import DANA, KilledError, auth, dying_at
 
 HOUR = timedelta(hours=1)
@@ -49,9 +50,9 @@ def job(world, job_id):
 
 
 def chosen(world, act, *, limit=1000, **filters):
-    wanted = job_acts.completed_filters(act, JobFilters(**{"states": [], **filters}), now=world.clock())
+    wanted = job_actions.completed_filters(act, JobFilters(**{"states": [], **filters}), now=world.clock())
     with world.database.read() as session:
-        return job_acts.preview(session, wanted, limit=limit)
+        return job_actions.preview(session, wanted, limit=limit)
 
 
 def act(world, what, ids, *, actor="cli:test"):
@@ -59,7 +60,7 @@ def act(world, what, ids, *, actor="cli:test"):
     with world.database.read() as session:
         found = rows.these(session, ids)
     asked = {"team": "crm"}
-    steps = job_acts.carry_out(world.database, what, found, asked=asked, actor=actor, clock=world.clock)
+    steps = job_actions.carry_out(world.database, what, found, asked=asked, actor=actor, clock=world.clock)
     return [one for some in steps for one in some]
 
 
@@ -184,11 +185,11 @@ def test_a_preview_is_bounded_says_what_is_left_and_changes_nothing(world):
 
 def test_more_than_was_shown_is_refused_and_fewer_is_not(world):
     ids = discarded(world, 3)
-    job_acts.require_expected(chosen(world, JobAct.RETRY), 3)
+    job_actions.require_expected(chosen(world, JobAct.RETRY), 3)
     act(world, JobAct.RETRY, ids[:1])
-    job_acts.require_expected(chosen(world, JobAct.RETRY), 3)
+    job_actions.require_expected(chosen(world, JobAct.RETRY), 3)
     with pytest.raises(Conflict) as refused:
-        job_acts.require_expected(chosen(world, JobAct.RETRY), 1)
+        job_actions.require_expected(chosen(world, JobAct.RETRY), 1)
     assert refused.value.found == {"count": 2}
 
 
@@ -219,12 +220,12 @@ def test_what_is_redelivered_is_bounded_so_that_going_on_sends_nothing_a_third_t
 
 
 def test_an_act_goes_in_chunks_and_the_audit_has_one_row_with_the_count(world, monkeypatch):
-    monkeypatch.setattr(in_chunks, "CHUNK", 2)
+    monkeypatch.setattr(bulk_actions, "CHUNK", 2)
     ids = discarded(world, 5)
     with world.database.read() as session:
         found = rows.these(session, ids)
     steps = list(
-        job_acts.carry_out(
+        job_actions.carry_out(
             world.database, JobAct.RETRY, found, asked={"team": "crm"}, actor="token:x", clock=world.clock
         )
     )
@@ -235,11 +236,11 @@ def test_an_act_goes_in_chunks_and_the_audit_has_one_row_with_the_count(world, m
 
 
 def test_what_is_stopped_half_way_is_told_and_done_by_doing_it_again(world, monkeypatch):
-    monkeypatch.setattr(in_chunks, "CHUNK", 2)
+    monkeypatch.setattr(bulk_actions, "CHUNK", 2)
     ids = discarded(world, 5)
     with world.database.read() as session:
         found = rows.these(session, ids)
-    steps = job_acts.carry_out(world.database, JobAct.RETRY, found, asked={}, actor="cli:test", clock=world.clock)
+    steps = job_actions.carry_out(world.database, JobAct.RETRY, found, asked={}, actor="cli:test", clock=world.clock)
     assert len(next(steps)) == 2
     steps.close()
     [row] = audits(world)
@@ -248,7 +249,7 @@ def test_what_is_stopped_half_way_is_told_and_done_by_doing_it_again(world, monk
 
 
 def test_killed_between_two_chunks_the_audit_knows_how_many_it_were(world, monkeypatch):
-    monkeypatch.setattr(in_chunks, "CHUNK", 2)
+    monkeypatch.setattr(bulk_actions, "CHUNK", 2)
     ids = discarded(world, 4)
     with pytest.raises(KilledError), dying_at(world.database, "UPDATE audit"):
         act(world, JobAct.RETRY, ids)
@@ -269,6 +270,6 @@ def test_a_job_that_changed_since_it_was_chosen_is_left_alone(world):
     found = chosen(world, JobAct.RETRY).jobs
     change(world, ids[:1], state="completed")
     numbers = count()
-    steps = job_acts.carry_out(world.database, JobAct.RETRY, found, asked={}, actor="cli:test", clock=world.clock)
+    steps = job_actions.carry_out(world.database, JobAct.RETRY, found, asked={}, actor="cli:test", clock=world.clock)
     assert [some for some in steps if next(numbers) >= 0] == [ids[1:]]
     assert job(world, ids[0]).state == JobState.COMPLETED

@@ -16,8 +16,8 @@ from app.deadlines import EDIT_LEASE
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import Conflict
 from app.ids import CONNECTION, show
-from app.services.operations import credentials, deleting, desk, metadata, tags
-from app.services.operations.desk import Desk
+from app.services.connections import credentials, deletion, metadata, operations, tags
+from app.services.connections.operations import Desk
 from tests.integration.dying_operation import WHO
 from tests.integration.sandbox_server import control, fetch, register
 from tests.integration.world import DANA, World, auth
@@ -34,7 +34,7 @@ class Scene:
     nango: httpx.Client
     connection_id: str
     con: UUID
-    desk: Desk
+    operations: Desk
 
     def die(self, operation):
         """Begin it in a process of its own, which is killed after Nango's answer; the connection as Nango has it."""
@@ -61,7 +61,7 @@ class Scene:
 
 @pytest.fixture
 def scene(open_world, base_url, nango, connection_id, monkeypatch):
-    monkeypatch.setattr(desk, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(operations, "WAIT_SECONDS", 0.1)
     world = open_world(base_url=base_url)
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
@@ -74,10 +74,10 @@ def test_a_deletion_that_only_nango_knows_of_is_finished_by_doing_it_again(scene
     assert scene.record().status == ConnectionStatus.ACTIVE
     assert scene.acts() == [(WHO, "connection.deleted", "begun")]
     with pytest.raises(Conflict, match="try again") as early:
-        deleting.delete(scene.desk, scene.con, actor=AGAIN)
+        deletion.delete(scene.desk, scene.con, actor=AGAIN)
     assert early.value.retry_after
     scene.wait_for_the_lease()
-    assert deleting.delete(scene.desk, scene.con, actor=AGAIN).was_gone
+    assert deletion.delete(scene.desk, scene.con, actor=AGAIN).was_gone
     scene.world.process()
     assert scene.record().status == ConnectionStatus.DELETED
     assert scene.world.owner(scene.connection_id) is None

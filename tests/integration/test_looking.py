@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from app.db.models import Event
 from app.domain.states import EventState
 from app.errors import NangoInvalidRequest
-from app.services import looking
+from app.services.events import lookups
 from tests.integration.sandbox_server import control, register
 from tests.integration.world import DANA, OMAR, auth, failure, sync
 
@@ -25,7 +25,7 @@ def world(open_world, gate):
 def one_long_burst(monkeypatch):
     """However slow the machine, all that a test does comes within a moment."""
     for name in ("PAGE_EVERY", "BURST", "PAGE_SERVES"):
-        monkeypatch.setattr(looking, name, 3600.0)
+        monkeypatch.setattr(lookups, name, 3600.0)
 
 
 def names(prefix, count):
@@ -213,7 +213,7 @@ def test_what_no_page_shows_is_asked_for_by_its_id_before_it_is_given_up(
     for one in names(f"{connection_id}-newer", 120):
         register(nango, one, "oauth2", tags=OMAR)
     forged = names(f"{connection_id}-forged", 5)
-    monkeypatch.setattr(looking, "PAGE_EVERY", 0.0)  # the clock runs faster than the burst
+    monkeypatch.setattr(lookups, "PAGE_EVERY", 0.0)  # the clock runs faster than the burst
     clock.move(3600)
     [receipt, *_] = receive(world, connection_id, *forged)
     for _ in range(100):
@@ -239,7 +239,7 @@ def test_a_provider_that_breaks_many_connections_of_any_age_costs_a_few_pages(wo
     gate.requests.clear()
     world.receive(*[failure("refresh", connection_id=one, kind="refresh_token_external_error") for one in ours])
     assert settle_all(world) == 60
-    assert len(gate.requests) <= 1 + looking.MAX_PAGES
+    assert len(gate.requests) <= 1 + lookups.MAX_PAGES
     assert {world.connection(one).last_error_type for one in ours} == {"refresh_token_external_error"}
 
 
@@ -250,8 +250,8 @@ def test_who_waits_for_a_page_and_goes_to_another_worker_is_forgotten(world, gat
     world.process()
     [newest] = world.processor._lookups._newest.values()
     assert len(newest.waited) == 3
-    monkeypatch.setattr(looking, "PAGE_SERVES", 0.0)
-    monkeypatch.setattr(looking, "PAGE_EVERY", 0.0)
+    monkeypatch.setattr(lookups, "PAGE_SERVES", 0.0)
+    monkeypatch.setattr(lookups, "PAGE_EVERY", 0.0)
     receive(world, *names(f"{seen}-more", 4))
     world.process()
     assert newest.waited == {}
@@ -289,13 +289,13 @@ def test_while_nango_stands_still_what_needs_no_look_is_not_kept_waiting(
     *, world, nango, gate, clock, connection_id, monkeypatch
 ):
     """A call that hangs holds up its batch. The batches after it do not ask, for some times as long."""
-    monkeypatch.setattr(looking, "HELD_UP", 0.05)
-    monkeypatch.setattr(looking, "REST", 1e6)  # for longer than the test takes
+    monkeypatch.setattr(lookups, "HELD_UP", 0.05)
+    monkeypatch.setattr(lookups, "REST", 1e6)  # for longer than the test takes
     first, second, known = names(connection_id, 3)
     for one in (first, second, known):
         register(nango, one, "oauth2", tags=DANA)
     world.settle(auth(connection_id=known, tags=DANA))
-    monkeypatch.setattr(looking, "PAGE_EVERY", 0.0)
+    monkeypatch.setattr(lookups, "PAGE_EVERY", 0.0)
     gate.before = lambda: time.sleep(0.2)
     gate.status = 503
     receive(world, first)

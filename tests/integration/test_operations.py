@@ -34,12 +34,12 @@ from app.errors import (
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
 from app.nango.credentials import NoCredentials
-from app.services import own_events
-from app.services.effects import KNOWN_BEFORE
+from app.services import internal_events
+from app.services.connections import credentials, deletion, metadata, operations, sessions, tags
+from app.services.connections.operations import Desk
+from app.services.connections.sessions import Options, Owner
+from app.services.events.transitions import KNOWN_BEFORE
 from app.services.nango_clients import NangoClients
-from app.services.operations import credentials, deleting, desk, metadata, sessions, tags
-from app.services.operations.desk import Desk
-from app.services.operations.sessions import Options, Owner
 from tests.integration.sandbox_server import control, fetch, open_session, register, run_flow
 from tests.integration.world import DANA, OMAR, TOKEN, KilledError, auth, dump, in_threads
 from tests.ports import free_port
@@ -122,7 +122,7 @@ def test_our_own_edits_at_the_same_moment_lose_nothing(world, at, nango, known, 
 
 
 def test_who_waits_too_long_for_another_edit_is_told_and_a_dead_ones_lease_ends(world, at, known, clock, monkeypatch):
-    monkeypatch.setattr(desk, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(operations, "WAIT_SECONDS", 0.2)
     name = f"edit:{show(CONNECTION, known)}"
     with world.database.write() as session:
         assert leases.take(session, name, holder=new_id(), now=clock(), lasts=EDIT_LEASE)
@@ -214,7 +214,7 @@ def test_what_a_run_found_on_a_list_that_lags_behind_an_edit_is_looked_at_again(
         type=EventType.CONNECTION_TAGS_CHANGED, integration="oauth2", connection_id=connection_id, look=lagging
     )
     with world.database.write() as session:
-        [event_id] = own_events.store(
+        [event_id] = internal_events.store(
             session, [found], environment="default", origin=Origin.RECONCILE, now=world.clock()
         )
     world.process()
@@ -335,21 +335,21 @@ def test_exhausted_credentials_are_told_as_such(at, nango, known, connection_id)
 
 def test_a_deletion_ends_at_nango_closes_the_link_and_is_routed(world, at, nango, known, connection_id):
     world.route(gone={"type": ["connection.deleted"], "origin": ["operator"]})
-    assert not deleting.delete(at, known, actor=WHO).was_gone
+    assert not deletion.delete(at, known, actor=WHO).was_gone
     assert fetch(nango, connection_id, "oauth2").status_code == 404
     world.process()
     assert world.connection(connection_id).status == ConnectionStatus.DELETED
     assert world.owner(connection_id) is None
     assert len(world.jobs("gone")) == 1
     with pytest.raises(Conflict, match="is deleted"):
-        deleting.delete(at, known, actor=WHO)
+        deletion.delete(at, known, actor=WHO)
     with pytest.raises(Conflict, match="is deleted"):
         tags.set_tags(at, known, {}, actor=WHO)
 
 
 def test_one_that_nango_lost_is_deleted_here_all_the_same(world, at, nango, known, connection_id):
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
-    assert deleting.delete(at, known, actor=WHO).was_gone
+    assert deletion.delete(at, known, actor=WHO).was_gone
     world.process()
     assert world.connection(connection_id).status == ConnectionStatus.DELETED
 
@@ -357,7 +357,7 @@ def test_one_that_nango_lost_is_deleted_here_all_the_same(world, at, nango, know
 def test_a_connection_made_anew_under_the_same_ids_is_not_touched(world, at, nango, known, connection_id):
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
     register(nango, connection_id, "oauth2", tags=OMAR)
-    for act in (deleting.delete, lambda *a, **b: tags.set_tags(*a, {}, **b)):
+    for act in (deletion.delete, lambda *a, **b: tags.set_tags(*a, {}, **b)):
         with pytest.raises(Conflict, match="made anew"):
             act(at, known, actor=WHO)
     assert at_nango(nango, connection_id) == OMAR
@@ -465,7 +465,7 @@ def test_a_key_that_lacks_a_scope_is_named_as_the_reason(known, desk_of):
     reader = desk_of("environment:connections:read", "environment:connections:list")
     for act in (
         lambda: tags.add_tags(reader, known, {"a": "b"}, actor=WHO),
-        lambda: deleting.delete(reader, known, actor=WHO),
+        lambda: deletion.delete(reader, known, actor=WHO),
         lambda: metadata.set_metadata(reader, known, {}, actor=WHO),
         lambda: sessions.reconnect(reader, known, tags=None, options=Options(), actor=WHO),
         lambda: credentials.refresh(reader, known, actor=WHO),

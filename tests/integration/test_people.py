@@ -12,8 +12,11 @@ from app.db.people import Filters
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy
 from app.domain.people import Kind
 from app.errors import AlreadyExists, InvalidFields, NotFound, StillOwns
-from app.services import applying, directory, people, waiting
-from app.services.people import Result
+from app.services import directory
+from app.services.events import batch
+from app.services.linking import pending
+from app.services.people import records
+from app.services.people.records import Result
 from tests.integration.sandbox_server import register
 from tests.integration.world import DANA, auth, in_threads, wait_for_a_lock
 from tests.waiting import PATIENCE
@@ -26,26 +29,26 @@ def world(open_world):
     return open_world(directory=DirectoryPolicy.REQUIRE)
 
 
-def add(world, kind=USER, /, chunks=waiting.MAX_CHUNKS, **fields):
+def add(world, kind=USER, /, chunks=pending.MAX_CHUNKS, **fields):
     """As the edges do: write, then link who waited. The id, and how many were linked."""
     with world.database.write() as session:
-        merged = people.add(session, kind, fields, actor="cli:test", now=world.clock())
+        merged = records.add(session, kind, fields, actor="cli:test", now=world.clock())
     return merged.outcomes[0].id, link(world, merged, chunks=chunks)
 
 
 def change(world, id_, kind=USER, /, **fields):
     with world.database.write() as session:
-        merged = people.change(session, kind, id_, fields, actor="cli:test", now=world.clock())
+        merged = records.change(session, kind, id_, fields, actor="cli:test", now=world.clock())
     return merged.outcomes[0].result, link(world, merged)
 
 
 def link(world, merged, **bounds):
     routes = world.processor.routes
-    return waiting.link_appeared(world.database, routes, world.policy, merged.appeared, clock=world.clock, **bounds)
+    return pending.link_appeared(world.database, routes, world.policy, merged.appeared, clock=world.clock, **bounds)
 
 
 def remove(world, id_, kind=USER, /, *, force=False):
-    return people.remove(world.database, kind, id_, force=force, actor="cli:test", clock=world.clock)
+    return records.remove(world.database, kind, id_, force=force, actor="cli:test", clock=world.clock)
 
 
 def shown(world, id_, kind=USER, /):
@@ -100,7 +103,7 @@ def test_who_finds_an_unfinished_insert_of_the_same_id_waits_and_yields(world):
 
     def first():
         with world.database.write() as session:
-            people.add(session, USER, {"external_id": "usr_1", "display_name": "A"}, actor="cli:a", now=world.clock())
+            records.add(session, USER, {"external_id": "usr_1", "display_name": "A"}, actor="cli:a", now=world.clock())
             ready.set()
             wait_for_a_lock(world)
 
@@ -108,7 +111,7 @@ def test_who_finds_an_unfinished_insert_of_the_same_id_waits_and_yields(world):
         assert ready.wait(PATIENCE)
         with world.database.write() as session:
             entries = [{"external_id": "usr_0"}, {"external_id": "usr_1", "email": "a@b.example"}]
-            return people.merge(session, USER, entries, now=world.clock())
+            return records.merge(session, USER, entries, now=world.clock())
 
     _, merged = in_threads(first, second)
     assert [one.result for one in merged.outcomes] == [Result.ADDED, Result.CHANGED]
@@ -229,16 +232,16 @@ def test_an_email_that_named_two_links_once_one_of_them_gives_it_up(world):
 
 
 def test_many_that_wait_are_linked_in_bounded_batches_and_the_rest_is_left_to_beat(world, monkeypatch):
-    monkeypatch.setattr(waiting, "CHUNK", 3)
+    monkeypatch.setattr(pending, "CHUNK", 3)
     bodies = [auth(connection_id=f"c-{number}", tags={"end_user_id": "usr_1"}) for number in range(8)]
     world.process(*world.receive(*bodies))
     assert add(world, external_id="usr_1", chunks=2)[1] == 6
-    assert waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 2
+    assert pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 2
     assert len(world.all(Link)) == 8
 
 
 def test_those_that_stay_ambiguous_do_not_keep_the_others_from_their_turn(world, monkeypatch):
-    monkeypatch.setattr(waiting, "CHUNK", 2)
+    monkeypatch.setattr(pending, "CHUNK", 2)
     for external_id in ("usr_1", "usr_2"):
         add(world, external_id=external_id, email="shared@acme.example")
     tags = {"end_user_email": "shared@acme.example"}
@@ -254,18 +257,18 @@ def test_who_is_added_while_a_batch_makes_a_connection_wait_is_found_by_beat(wor
     if world.database.is_sqlite:
         in_threads(lambda: world.settle(auth(tags={"end_user_id": "usr_1"})), lambda: add(world, external_id="usr_1"))
     else:
-        write = applying.Batch._write
+        write = batch.Batch._write
 
         def add_first(batch):
             nonlocal people_added
             people_added = people_added or in_threads(lambda: add(world, external_id="usr_1"))[0]
             write(batch)
 
-        monkeypatch.setattr(applying.Batch, "_write", add_first)
+        monkeypatch.setattr(batch.Batch, "_write", add_first)
         world.settle(auth(tags={"end_user_id": "usr_1"}))
         assert people_added[1] == 0
         assert world.owner("c-1") is None
-    waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
+    pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
     assert world.owner("c-1") == ("usr_1", None)
     assert len(world.links("c-1")) == 1
 
@@ -305,7 +308,7 @@ def test_a_removed_user_is_found_neither_by_id_nor_by_email(world):
     remove(world, user, force=True)
     world.settle(auth(connection_id="c-2", tags={"end_user_email": "a@b.example"}))
     assert world.connection("c-2").unlinked_reason == "unknown_email"
-    waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
+    pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
     assert (world.owner("c-1"), world.owner("c-2")) == (None, None)
 
 
@@ -329,7 +332,7 @@ def test_an_organization_is_removed_with_its_links_and_lets_its_users_go(world):
 
 def test_users_who_were_removed_keep_no_organization(world, monkeypatch):
     """Its list says that it has none: the rows are history, and cannot be seen where it is refused."""
-    monkeypatch.setattr(people, "CHUNK", 2)
+    monkeypatch.setattr(records, "CHUNK", 2)
     organization, _ = add(world, ORGANIZATION, external_id="org_77")
     for number in range(5):
         user, _ = add(world, external_id=f"usr_{number}", organization="org_77")
@@ -357,7 +360,7 @@ def test_connections_that_gave_way_wait_like_those_they_gave_way_to(open_world, 
 
 
 def test_many_links_are_closed_a_chunk_at_a_time(world, monkeypatch):
-    monkeypatch.setattr(people, "CHUNK", 2)
+    monkeypatch.setattr(records, "CHUNK", 2)
     user, _ = add(world, external_id="usr_1")
     bodies = [auth(connection_id=f"c-{number}", tags={"end_user_id": "usr_1"}) for number in range(5)]
     world.process(*world.receive(*bodies))
@@ -371,14 +374,14 @@ def test_who_is_removed_while_a_batch_links_to_them_owns_nothing_afterwards(worl
     user, _ = add(world, external_id="usr_1")
     if history:
         world.settle(auth(connection_id="old", tags={"end_user_id": "usr_1"}))
-    write, removed = applying.Batch._write, []
+    write, removed = batch.Batch._write, []
 
     def remove_first(batch):
         if not removed:
             removed.extend(in_threads(lambda: remove(world, user, force=True)))
         write(batch)
 
-    monkeypatch.setattr(applying.Batch, "_write", remove_first)
+    monkeypatch.setattr(batch.Batch, "_write", remove_first)
     world.settle(auth(tags={"end_user_id": "usr_1"}))
     assert removed[0].kept is history
     assert world.owner("c-1") is None
@@ -389,14 +392,14 @@ def test_who_is_removed_while_a_batch_links_to_them_owns_nothing_afterwards(worl
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_a_removal_waits_for_a_batch_that_is_linking_and_sees_its_link(world, monkeypatch):
     user, _ = add(world, external_id="usr_1")
-    linking, write = threading.Event(), applying.Batch._write
+    linking, write = threading.Event(), batch.Batch._write
 
     def slowly(batch):
         write(batch)
         linking.set()
         threading.Event().wait(0.5)
 
-    monkeypatch.setattr(applying.Batch, "_write", slowly)
+    monkeypatch.setattr(batch.Batch, "_write", slowly)
 
     def removing():
         assert linking.wait(PATIENCE)

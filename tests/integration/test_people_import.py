@@ -11,8 +11,8 @@ from app.db.models import Organization, User
 from app.domain.linking import DirectoryPolicy
 from app.domain.people import Kind
 from app.domain.people_files import Format, read
-from app.services import importing, people
-from app.services.importing import REFUSED_SHOWN
+from app.services.people import importer, records
+from app.services.people.importer import REFUSED_SHOWN
 from tests.integration.world import auth, in_threads, wait_for_a_lock
 from tests.servers import OWNER
 from tests.waiting import PATIENCE
@@ -25,7 +25,7 @@ def world(open_world):
 
 def bring(world, text, kind=Kind.USER, format_=Format.CSV, **options):
     lines = read(kind, format_, text.splitlines(keepends=True))
-    return importing.run(
+    return importer.run(
         world.database,
         world.policy,
         world.processor.routes,
@@ -113,7 +113,7 @@ def test_an_id_that_comes_twice_is_one_user_with_what_the_later_line_says(world,
     text = "external_id,display_name,email\nu1,One,\nu1,,u1@acme.example\nu1,One,\nu2,,\n"
     assert counts(bring(world, text)) == (2, 1, 1, 0)
     assert users(world)["u1"] == ("u1@acme.example", "One", None)
-    monkeypatch.setattr(people, "CHUNK", 1)
+    monkeypatch.setattr(records, "CHUNK", 1)
     assert counts(bring(world, text.replace("u1", "v1"))) == (1, 1, 2, 0)
     assert users(world)["v1"] == ("v1@acme.example", "One", None)
 
@@ -148,7 +148,7 @@ def test_an_import_is_audited_with_its_counts_and_a_broken_one_stays_begun(world
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="disk"):
-        importing.run(
+        importer.run(
             world.database, world.policy, world.processor.routes, Kind.USER, broken(), actor="cli:b", clock=world.clock
         )
     with world.database.read() as session:
@@ -174,11 +174,11 @@ def test_two_that_wait_for_each_other_are_no_end_of_an_import(world, postgres):
             wait_for_a_lock(world)
             session.execute(sql("UPDATE users SET display_name = 'theirs' WHERE external_id IN ('u1', 'u2')"))
 
-    def importer():
+    def bring_both():
         assert holding.wait(PATIENCE)
         return bring(world, "external_id,email\nu1,u1@acme.example\nu2,u2@acme.example\n")
 
-    _, summary = in_threads(somebody, importer)
+    _, summary = in_threads(somebody, bring_both)
     assert counts(summary) == (0, 2, 0, 0)
     assert users(world) == {"u1": ("u1@acme.example", "theirs", None), "u2": ("u2@acme.example", "theirs", None)}
 
@@ -187,7 +187,7 @@ def test_two_that_wait_for_each_other_are_no_end_of_an_import(world, postgres):
 def test_whoever_brings_in_organizations_does_not_wait_for_whoever_brings_in_their_users(world, organizations):
     """Rows that refer to an organization do not change it."""
     with world.database.write() as session:
-        people.merge(session, Kind.USER, [{"external_id": "u1", "organization": "org_1"}], now=world.clock())
+        records.merge(session, Kind.USER, [{"external_id": "u1", "organization": "org_1"}], now=world.clock())
         with world.database.write() as another:
             another.execute(sql("SET LOCAL lock_timeout = '60s'"))
-            people.merge(another, Kind.ORGANIZATION, [{"external_id": "org_1", "name": "New"}], now=world.clock())
+            records.merge(another, Kind.ORGANIZATION, [{"external_id": "org_1", "name": "New"}], now=world.clock())

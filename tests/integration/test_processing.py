@@ -18,8 +18,8 @@ from app.db.models import Connection, Decision, Event, Job, Link, RouteVersion, 
 from app.deadlines import EVENT_LEASE, MAX_CLAIMS
 from app.domain.states import ConnectionStatus, EventState
 from app.ids import EVENT, show
-from app.services import processing
-from app.services.processing import Processor
+from app.services.events import processor
+from app.services.events.processor import Processor
 from tests.integration.sandbox_server import register
 from tests.integration.world import DANA, OMAR, KilledError, auth, dying_at, failure, in_threads, refusing, sync
 
@@ -193,7 +193,7 @@ def test_a_database_that_goes_away_is_no_fault_of_the_event(world, clock):
 def test_a_lost_connection_is_told_once_and_not_for_each_event(world):
     receipts = world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(20)])
     lost = OperationalError("INSERT", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
-    failing = mock.patch.object(processing.Batch, "apply", side_effect=lost)
+    failing = mock.patch.object(processor.Batch, "apply", side_effect=lost)
     with capture_logs() as lines, failing, pytest.raises(OperationalError):
         world.process(*receipts)
     assert lines == []
@@ -201,7 +201,7 @@ def test_a_lost_connection_is_told_once_and_not_for_each_event(world):
 
 
 def test_a_batch_is_several_transactions_where_everybody_else_waits_for_each(world, monkeypatch):
-    monkeypatch.setattr(processing, "SQLITE_BATCH", 2)
+    monkeypatch.setattr(processor, "SQLITE_BATCH", 2)
     sizes = []
     apply = Processor._apply
 

@@ -14,10 +14,9 @@ from app.db import reconciliations
 from app.db.models import Connection, Difference, Event, Reconciliation
 from app.domain.reconciling import APART, YOUNG, RunOutcome, Stage, Trigger
 from app.domain.states import ConnectionStatus, EventState
-from app.services import reconciling
 from app.services.nango_clients import NangoClients
-from app.services.reconciling import Reconciler
-from app.services.run_requests import open_run
+from app.services.reconciliation.reconciler import RECONCILE_LEASE, SETTLE_WITHIN, Reconciler
+from app.services.reconciliation.run_requests import open_run
 from tests.drawing import seeds
 from tests.integration import world as worlds
 from tests.integration.sandbox_server import control, register, serve
@@ -326,7 +325,7 @@ def test_two_runs_make_one_event_while_the_first_is_unprocessed(world, nango, cl
     run = first_look(world, reconciler)
     clock.move(MINUTE)
     assert len(reconciler.work()) == 1
-    clock.move(reconciling.SETTLE_WITHIN.total_seconds())
+    clock.move(SETTLE_WITHIN.total_seconds())
     reconciler.work()
     run = report(world, run)
     assert (run.outcome, run.healed) == (RunOutcome.COMPLETED, 0)
@@ -520,7 +519,7 @@ def test_a_dry_run_writes_nothing_but_its_report(world, nango, reconciler):
 
 
 def test_the_first_run_imports_what_there_is_and_misses_no_webhook(world, nango, clock, monkeypatch, reconciler):
-    monkeypatch.setattr(reconciling, "MOST_WAITING", 20)
+    monkeypatch.setattr("app.services.reconciliation.reconciler.MOST_WAITING", 20)
     world.route(new={"type": ["connection.created"]})
     for number, name in enumerate(names(120)):
         register(nango, name, "oauth2", tags=DANA if number % 2 else OMAR)
@@ -726,7 +725,7 @@ def test_who_lost_the_lease_writes_nothing(world, nango, gate, clock, reconciler
     other = reconciler_of(world)
 
     def meanwhile():
-        clock.move(reconciling.RECONCILE_LEASE.total_seconds())
+        clock.move(RECONCILE_LEASE.total_seconds())
         other.work()
 
     gate.after = meanwhile

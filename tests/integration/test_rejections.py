@@ -18,7 +18,7 @@ from app.db import rejections
 from app.db.models import Rejection, SigningKeyUse
 from app.domain.signature import HEADER
 from app.environments import Environment, SigningKeys, key_name
-from app.services import upkeep
+from app.services.maintenance import upkeep
 from app.web.record import CLIP, LIVE_EVERY, IngestRecord
 from tests.integration.web_server import KEY, OLD_KEY, WEBHOOK, raw_request, serve
 from tests.integration.world import WINDOW, Clock, dump, in_threads

@@ -16,7 +16,7 @@ from app.domain.repeats import LATEST_REPORT, LOOK_AGAIN_AFTER
 from app.domain.states import EventState, Origin
 from app.environments import Environment, SigningKeys
 from app.ids import new_id
-from app.services import upkeep
+from app.services.maintenance import upkeep
 from tests.integration.sandbox_server import SIGNING_KEY
 from tests.integration.world import DANA, WINDOW, KilledError, auth, dying_at, failure, in_threads, sync
 

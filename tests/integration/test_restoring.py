@@ -6,9 +6,9 @@ from app.db import connection_listing
 from app.db.listing import Filters
 from app.domain.linking import DuplicatesPolicy, OwnerChangePolicy
 from app.errors import Conflict
-from app.services.operations import sessions, tags
-from app.services.operations.desk import Desk
-from app.services.operations.sessions import Options
+from app.services.connections import sessions, tags
+from app.services.connections.operations import Desk
+from app.services.connections.sessions import Options
 from tests.integration.sandbox_server import control, fetch, register
 from tests.integration.world import DANA, OMAR, auth
 

@@ -7,8 +7,8 @@ from sqlalchemy import delete, event, func, insert, select
 
 from app.db.models import Attempt, Decision, Event, Job
 from app.ids import first_id
-from app.services import retention
-from app.services.retention import Retention
+from app.services.maintenance import retention
+from app.services.maintenance.retention import Retention
 from tests.integration.test_status import a_job, an_event
 from tests.integration.world import DANA, auth
 

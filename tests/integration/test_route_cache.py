@@ -4,7 +4,7 @@ from sqlalchemy import update
 
 from app.db import routes as route_rows
 from app.db.models import RouteSetVersion, RouteVersion
-from app.services.route_cache import RouteCache
+from app.services.routing.cache import RouteCache
 
 CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked"]}
 

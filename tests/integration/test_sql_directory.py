@@ -13,9 +13,11 @@ from app.db.models import Organization, User
 from app.domain.linking import DirectoryPolicy, TagKeys
 from app.domain.people import Kind
 from app.domain.states import EventState
-from app.services import people, sql_directory, waiting
-from app.services.asking_again import ask_again
-from app.services.processing import Processor
+from app.services import sql_directory
+from app.services.events.processor import Processor
+from app.services.linking import pending
+from app.services.linking.requery import ask_again
+from app.services.people import records
 from app.services.sql_directory import Question, SqlDirectory
 from tests.integration.sandbox_server import register
 from tests.integration.world import DANA, auth
@@ -316,7 +318,7 @@ def test_who_waits_is_linked_once_the_database_names_them_and_asked_less_and_les
 
 
 def test_many_that_wait_are_asked_about_in_batches_each_once(world, application, asked, monkeypatch):
-    monkeypatch.setattr("app.services.asking_again.CHUNK", 3)
+    monkeypatch.setattr("app.services.linking.requery.CHUNK", 3)
     bodies = [auth(connection_id=f"c-{number}", tags={"end_user_id": "usr_9"}) for number in range(7)]
     world.process(*world.receive(*bodies))
     world.clock.move(61)
@@ -354,9 +356,9 @@ def test_what_an_event_changed_meanwhile_holds(world, application, monkeypatch):
 def test_local_users_link_nothing_by_themselves(world):
     world.settle(auth(tags={"end_user_id": "usr_9"}))
     with world.database.write() as session:
-        merged = people.add(session, Kind.USER, {"external_id": "usr_9"}, actor="cli:test", now=world.clock())
+        merged = records.add(session, Kind.USER, {"external_id": "usr_9"}, actor="cli:test", now=world.clock())
     routes = world.processor.routes
-    assert waiting.link_appeared(world.database, routes, world.policy, merged.appeared, clock=world.clock) == 0
+    assert pending.link_appeared(world.database, routes, world.policy, merged.appeared, clock=world.clock) == 0
     assert world.owner("c-1") is None
 
 

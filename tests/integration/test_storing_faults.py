@@ -22,7 +22,7 @@ from app.db.upgrading import upgrade
 from app.domain.signature import fingerprint
 from app.errors import DatabaseUnavailable
 from app.ids import new_id
-from app.services.intake import Receipt
+from app.services.events.intake import Receipt
 from app.web import writers
 from app.web.writers import LoopWriter, Writer, writer_for
 from tests.faults import FAULTS, Fault, Place

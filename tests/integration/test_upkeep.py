@@ -8,8 +8,8 @@ from sqlalchemy import event, func, select
 
 from app.db.models import Delivery
 from app.deadlines import BATCH, EVENT_LEASE
-from app.services import upkeep
-from app.services.upkeep import MAX_HINTS
+from app.services.maintenance import upkeep
+from app.services.maintenance.upkeep import MAX_HINTS
 from tests.integration.world import DANA, WINDOW, KilledError, auth, dying_at
 
 

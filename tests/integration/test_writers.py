@@ -18,7 +18,7 @@ from app.domain.signature import fingerprint
 from app.domain.states import EventState
 from app.errors import DatabaseUnavailable
 from app.ids import new_id
-from app.services.intake import Receipt
+from app.services.events.intake import Receipt
 from app.web import writers
 from app.web.writers import Writer, writer_for
 

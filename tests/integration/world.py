@@ -22,13 +22,13 @@ from app.domain.states import EventState
 from app.environments import Environment, SigningKeys
 from app.ids import new_id
 from app.sandbox.webhooks import auth_body, serialize
-from app.services import configuring
-from app.services.delivery import Deliverer
+from app.services.definitions import config_sync
+from app.services.definitions.config_plan import DestinationRow, Orphans
+from app.services.delivery.deliverer import Deliverer
+from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
-from app.services.planning import DestinationRow, Orphans
 from app.services.policy import Policy
-from app.services.processing import Processor
-from app.services.refreshing import Refresher
+from app.services.refreshing.refresher import Refresher
 from app.web.writers import writer_for
 from tests.integration.sandbox_server import API_KEY, SIGNING_KEY
 from tests.waiting import PATIENCE, until
@@ -120,7 +120,7 @@ class World:
         routes = [RouteRow(name, "crm", "jobs", f"crm.{name}", pattern) for name, pattern in patterns.items()]
         destinations = {("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")}
         with self.database.write() as session:
-            return configuring.apply_file(
+            return config_sync.apply_file(
                 session, destinations=destinations, routes=routes, orphans=Orphans.REMOVE, now=self.clock()
             )
 

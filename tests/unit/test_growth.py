@@ -23,7 +23,7 @@ from app.domain.route_index import RouteIndex
 from app.domain.routing import Route, RouteSet
 from app.domain.shortening import shortened
 from app.errors import InvalidPattern, TooMuchWork
-from app.services.explaining import Telling
+from app.services.routing.explanations import Telling
 from tests.growth import assert_linear, growth, steps
 
 INSTRUCTIONS = 100  # of Python, of one step at most

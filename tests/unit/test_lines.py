@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.db.destinations import Target
-from app.services.lines import FAST_MS, IN_FLIGHT, PER_DESTINATION, PER_FAST_DESTINATION, SHARE_OF_FREE, Lines
+from app.services.delivery.slots import FAST_MS, IN_FLIGHT, PER_DESTINATION, PER_FAST_DESTINATION, SHARE_OF_FREE, Lines
 
 FAST, SLOW = FAST_MS / 2, FAST_MS * 2
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.services import suspects
-from app.services.suspects import EVERY, Suspects
+from app.services.events import possibly_poison
+from app.services.events.possibly_poison import EVERY, Suspects
 
 
 class Clock:
@@ -34,8 +34,8 @@ def test_they_are_taken_until_there_is_none_and_then_left_for_a_while():
 
 def test_fresh_work_does_not_wait_for_many_of_them_and_the_next_call_goes_on(monkeypatch):
     seconds = iter(range(100))
-    monkeypatch.setattr(suspects.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(possibly_poison.time, "monotonic", lambda: next(seconds))
     process = Suspects(Clock())
     first = process.each(lambda: "one")
-    assert 0 < len(first) <= suspects.SUSPECTS_SECONDS
+    assert 0 < len(first) <= possibly_poison.SUSPECTS_SECONDS
     assert process.each(lambda: "one"), "there may be more, so it looks at once"

@@ -9,7 +9,7 @@ from app.broker import DELIVER_JOBS, PROCESS_EVENTS, Broker, hint
 from app.deadlines import BATCH
 from app.errors import BrokerUnavailable
 from app.ids import EVENT, JOB, new_id, parse, show
-from app.services.processing import Processor
+from app.services.events.processor import Processor
 from app.telemetry import HINTS_LOST, get_logger
 
 log = get_logger(__name__)

@@ -6,7 +6,7 @@ from celery import Celery
 
 from app.broker import DELIVER_JOBS
 from app.ids import JOB, parse
-from app.services.delivery_loop import DeliveryLoop
+from app.services.delivery.loop import DeliveryLoop
 
 
 def register(app: Celery, deliveries: DeliveryLoop) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from celery import Celery
 
 from app.broker import RECONCILE, Broker
-from app.services.reconciling import Reconciler
+from app.services.reconciliation.reconciler import Reconciler
 from workers.tasks.events import announce
 
 

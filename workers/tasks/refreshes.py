@@ -7,7 +7,7 @@ from typing import Final
 from celery import Celery
 
 from app.broker import REFRESH_DUE
-from app.services.refreshing import WAVE, Refresher
+from app.services.refreshing.refresher import WAVE, Refresher
 from app.telemetry import get_logger
 
 SECONDS_PER_CALL: Final = 30.0  # then another tick takes over, so that a shutdown need not wait long

@@ -9,9 +9,9 @@ from app.broker import EVENTS_QUEUE, LINK_WAITING, PROCESS_EVENTS, PRUNE, SWEEP,
 from app.clock import utc_now
 from app.db.engine import Database
 from app.ids import new_id
-from app.services import upkeep
-from app.services.alerting import Alerts
-from app.services.retention import Retention
+from app.services.definitions.alerts import Alerts
+from app.services.maintenance import upkeep
+from app.services.maintenance.retention import Retention
 from app.telemetry import get_logger
 
 log = get_logger(__name__)

@@ -6,9 +6,9 @@ from msgspec import Meta, Struct
 
 from app.domain.access import Scope
 from app.ids import CONNECTION
-from app.services.operations import metadata, sessions, tags
-from app.services.operations.sessions import Opened, Options, Owner
-from app.services.operations.tags import TagChange
+from app.services.connections import metadata, sessions, tags
+from app.services.connections.sessions import Opened, Options, Owner
+from app.services.connections.tags import TagChange
 from app.web.api.endpoint import Call, Endpoint, endpoint
 from app.web.api.reading import identity
 

@@ -11,7 +11,7 @@ from app.domain import tags as tag_rules
 from app.domain.access import Scope
 from app.domain.states import ConnectionStatus
 from app.ids import CONNECTION
-from app.services.operations import credentials, deleting
+from app.services.connections import credentials, deletion
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
 from app.web.api.problems import INVALID_TAGS
 from app.web.api.reading import after, identity
@@ -146,7 +146,7 @@ def delete_connection(call: Call, con_id: str) -> Deletion:
     Nothing is revoked at the provider. Its link is closed and `connection.deleted` routed within about a second.
     """
     ref = identity(CONNECTION, con_id)
-    done = deleting.delete(call.desk, ref, actor=call.actor)
+    done = deletion.delete(call.desk, ref, actor=call.actor)
     return Deletion(id=call.desk.subject(ref).shown, deleted=True, was_gone=done.was_gone)
 
 

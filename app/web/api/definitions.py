@@ -9,8 +9,8 @@ from app.db import definitions as listing
 from app.db.definitions import DefinitionFilters, shown_route, shown_team
 from app.domain.access import Scope
 from app.errors import FieldFault, InvalidFields
-from app.services.defining import routes, teams
-from app.services.defining.editor import Editor
+from app.services.definitions import routes, teams
+from app.services.definitions.editor import Editor
 from app.web.api.definition_shapes import (
     EditQuery,
     NewRoute,

@@ -13,8 +13,7 @@ from app.db.models import Destination
 from app.domain.access import Scope
 from app.errors import FieldFault, InvalidFields
 from app.ids import SECRET, show
-from app.services import destination_secrets
-from app.services.defining import destinations
+from app.services.definitions import destinations, signing_secrets
 from app.web.api.definition_shapes import (
     DestinationChange,
     DestinationMade,
@@ -167,7 +166,7 @@ def list_destination_secrets(call: Call, team: str, destination: str) -> Secrets
     """List the signing secrets of a destination, by id and time; never what they are."""
     with call.context.database.write() as session:  # it is locked, so that nobody rotates meanwhile
         destinations.get(session, team=team, name=destination, editor=editor_of(call))
-        found = destination_secrets.listed(session, team=team, destination=destination)
+        found = signing_secrets.listed(session, team=team, destination=destination)
     return Secrets(
         data=[
             SecretRow(
@@ -186,7 +185,7 @@ def expire_destination_secret(call: Call, team: str, destination: str, secret_id
     wanted = show(SECRET, identity(SECRET, secret_id))
     with call.context.database.write() as session:
         destinations.get(session, team=team, name=destination, editor=editor_of(call))
-        destination_secrets.expire(
+        signing_secrets.expire(
             session, wanted, team=team, destination=destination, actor=call.actor, now=call.context.clock()
         )
 

@@ -13,12 +13,12 @@ from msgspec import Meta, Struct
 from app.db.engine import Database
 from app.domain.access import Access, Scope
 from app.hints import Hints
-from app.services.alerting import Alerts
-from app.services.defining.destinations import Means
+from app.services.connections.operations import Desk
+from app.services.definitions.alerts import Alerts
+from app.services.definitions.destinations import Means
 from app.services.nango_clients import NangoClients
-from app.services.operations.desk import Desk
 from app.services.policy import Policy
-from app.services.route_cache import RouteCache
+from app.services.routing.cache import RouteCache
 from app.web.api.problems import CONFLICT, Kind
 
 BODY_LIMIT: Final = 1024 * 1024

@@ -16,9 +16,9 @@ from app.domain.states import EventState, Origin
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
 from app.moments import moment
-from app.services import backfilling, event_acts
-from app.services.backfilling import PER_SECOND, Found, Span
-from app.services.event_acts import Replay, Routes, Step
+from app.services.routing import backfills, replays
+from app.services.routing.backfills import PER_SECOND, Found, Span
+from app.services.routing.replays import Replay, Routes, Step
 from app.targets import split_target
 from app.web.api.endpoint import Call, Endpoint, endpoint
 from app.web.api.problems import INVALID_INPUT, NOT_FOUND
@@ -147,7 +147,7 @@ def retry_events(call: Call, body: EventsToRetry) -> EventsRetried:
         filters = _filters(call, body.filter)
         with call.context.database.read() as session:
             chosen = rows.choose_failed(session, filters, limit=body.limit + 1)
-        found, more, asked = chosen[: body.limit], len(chosen) > body.limit, event_acts.described(filters)
+        found, more, asked = chosen[: body.limit], len(chosen) > body.limit, replays.described(filters)
         if not body.dry_run:
             _require_expected(len(found), body.expected)
     changed = [] if body.dry_run else _retry(call, found, asked)
@@ -175,13 +175,13 @@ def replay_event(call: Call, event_id: str, body: ReplayWanted) -> Replayed:
     """
     event, context, by = identity(EVENT, event_id), call.context, body.routes
     route = None if body.route is None else split_target("route", body.route)
-    matching = event_acts.match(context.database, event, by, context.routes.current(context.database))
+    matching = replays.match(context.database, event, by, context.routes.current(context.database))
     if body.dry_run:
         with context.database.read() as session:
-            found = event_acts.preview(session, matching, again=body.again, route=route)
+            found = replays.preview(session, matching, again=body.again, route=route)
     else:
         with context.database.write() as session:
-            found = event_acts.replay(
+            found = replays.replay(
                 session, matching, again=body.again, route=route, actor=call.actor, now=context.clock()
             )
         context.hints.of_jobs(found.due)
@@ -200,10 +200,10 @@ def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> B
     until = moment(body.until, now=now) if body.until else now
     after = identity(EVENT, body.after) if body.after is not None else None
     with context.database.read() as session:
-        live = backfilling.live_route(session, team=team, name=route)
+        live = backfills.live_route(session, team=team, name=route)
     span = Span(moment(body.since, now=now), until, body.newest_first, after)
     found, ends_at = Found(after=span.after), time.monotonic() + SECONDS
-    for so_far in backfilling.look(context.database, live, span, limit=body.limit, at_most=LOOKED_AT):
+    for so_far in backfills.look(context.database, live, span, limit=body.limit, at_most=LOOKED_AT):
         found = so_far
         if time.monotonic() > ends_at:
             break
@@ -211,7 +211,7 @@ def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> B
     if not body.dry_run:
         _require_expected(len(found.event_ids), body.expected)
         asked = {"since": span.since.isoformat(), "until": until.isoformat(), "limit": body.limit}
-        for some in backfilling.fill(
+        for some in backfills.fill(
             context.database,
             live,
             found,
@@ -234,7 +234,7 @@ def _require_expected(count: int, expected: int | None) -> None:
 def _retry(call: Call, events: Sequence[ChosenEvent], asked: dict[str, Any]) -> list[UUID]:
     changed: list[UUID] = []
     context = call.context
-    for some in event_acts.retry(context.database, events, asked=asked, actor=call.actor, clock=context.clock):
+    for some in replays.retry(context.database, events, asked=asked, actor=call.actor, clock=context.clock):
         changed += some
         context.hints.of_events(some)
     return changed

@@ -16,7 +16,7 @@ from app.domain.states import Fault, JobState
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
 from app.moments import moment
-from app.services import job_acts
+from app.services.delivery import job_actions
 from app.targets import within
 from app.web.api.endpoint import Call, Endpoint, endpoint
 from app.web.api.problems import INVALID_INPUT
@@ -172,14 +172,14 @@ def _many(call: Call, act: JobAct, body: JobsToActOn) -> JobsActedOn:
     if body.ids is not None:
         jobs = _named(call, body.ids)
         return _acted(call, act, body, jobs, asked={"ids": body.ids[:100]})
-    filters = job_acts.completed_filters(act, _filters(call, act, body.filter), now=call.context.clock())
+    filters = job_actions.completed_filters(act, _filters(call, act, body.filter), now=call.context.clock())
     with call.context.database.read() as session:
-        found = job_acts.preview(session, filters, limit=body.limit)
+        found = job_actions.preview(session, filters, limit=body.limit)
     if not body.dry_run:
         if body.expected is None:
             raise InvalidInput("a filter needs `expected`: the `count` that the same call answered with `dry_run`")
-        job_acts.require_expected(found, body.expected)
-    asked = job_acts.described(filters)
+        job_actions.require_expected(found, body.expected)
+    asked = job_actions.described(filters)
     return _acted(call, act, body, found.jobs, asked=asked, more=found.more, until=filters.ended_until)
 
 
@@ -196,7 +196,7 @@ def _acted(
     taken = [one for one in jobs if one.state in TAKES[act]]
     left = [one for one in jobs if one.state not in TAKES[act]]
     changed = [] if body.dry_run else _carry_out(call, act, taken, asked)
-    groups = job_acts.Preview(taken, more=more).groups()
+    groups = job_actions.Preview(taken, more=more).groups()
     return JobsActedOn(
         act=act,
         dry_run=body.dry_run,
@@ -215,7 +215,7 @@ def _carry_out(call: Call, act: JobAct, jobs: Sequence[ChosenJob], asked: dict[s
     context, changed = call.context, list[UUID]()
     if not jobs:
         return changed
-    for some in job_acts.carry_out(context.database, act, jobs, asked=asked, actor=call.actor, clock=context.clock):
+    for some in job_actions.carry_out(context.database, act, jobs, asked=asked, actor=call.actor, clock=context.clock):
         changed += some
         if act is not JobAct.CANCEL:
             context.hints.of_jobs(some)

@@ -13,8 +13,9 @@ from app.domain.people import Kind
 from app.domain.people_files import Format, read
 from app.errors import InvalidInput
 from app.ids import ORGANIZATION, USER
-from app.services import importing, people, waiting
-from app.services.people import Merged
+from app.services.linking import pending
+from app.services.people import importer, records
+from app.services.people.records import Merged
 from app.web.api.endpoint import Call, Endpoint, Page, endpoint, page, record
 from app.web.api.people_shapes import (
     Imported,
@@ -138,21 +139,21 @@ def _one(call: Call, kind: Kind, shown: str) -> Mapping[str, Any]:
 
 def _add(call: Call, kind: Kind, body: Struct) -> Mapping[str, Any]:
     with call.context.database.write() as session:
-        merged = people.add(session, kind, _given(body), actor=call.actor, now=call.context.clock())
+        merged = records.add(session, kind, _given(body), actor=call.actor, now=call.context.clock())
     return _finish(call, kind, merged)
 
 
 def _change(call: Call, kind: Kind, shown: str, body: Struct) -> Mapping[str, Any]:
     id_ = identity(rows.PREFIX[kind], shown)
     with call.context.database.write() as session:
-        merged = people.change(session, kind, id_, _given(body), actor=call.actor, now=call.context.clock())
+        merged = records.change(session, kind, id_, _given(body), actor=call.actor, now=call.context.clock())
     return _finish(call, kind, merged)
 
 
 def _finish(call: Call, kind: Kind, merged: Merged) -> Mapping[str, Any]:
     """After the commit: link who waited, then show what stands."""
     context = call.context
-    linked = waiting.link_appeared(
+    linked = pending.link_appeared(
         context.database, context.routes, context.policy, merged.appeared, clock=context.clock, chunks=LINKED_AT_ONCE
     )
     id_ = merged.outcomes[0].id
@@ -164,7 +165,7 @@ def _finish(call: Call, kind: Kind, merged: Merged) -> Mapping[str, Any]:
 def _remove(call: Call, kind: Kind, shown: str, *, force: bool) -> Removal:
     id_ = identity(rows.PREFIX[kind], shown)
     context = call.context
-    removed = people.remove(context.database, kind, id_, force=force, actor=call.actor, clock=context.clock)
+    removed = records.remove(context.database, kind, id_, force=force, actor=call.actor, clock=context.clock)
     return Removal(
         id=rows.shown_id(kind, id_),
         links_closed=removed.links_closed,
@@ -179,7 +180,7 @@ def _import(call: Call, kind: Kind, lines: bytes, *, dry_run: bool) -> Imported:
     except UnicodeDecodeError as broken:
         raise InvalidInput(f"the body is not UTF-8 at byte {broken.start}") from None
     context = call.context
-    summary = importing.run(
+    summary = importer.run(
         context.database,
         context.policy,
         context.routes,

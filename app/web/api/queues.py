@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from app.broker import EVENTS_QUEUE, IO_QUEUE
 from app.domain.access import Scope
 from app.errors import BrokerUnavailable, NotFound
-from app.services import queues
+from app.services.delivery import queues
 from app.web.api.endpoint import Call, Endpoint, endpoint, record
 
 

@@ -10,7 +10,7 @@ from app.db.reconciliations import shown
 from app.domain.access import Scope
 from app.errors import NotFound
 from app.ids import RECONCILIATION, parse
-from app.services.run_requests import ask_for_run
+from app.services.reconciliation.run_requests import ask_for_run
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page
 from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import after

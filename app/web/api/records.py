@@ -13,7 +13,7 @@ from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.states import AuditOutcome, EventState, Fault, JobState, Origin
 from app.ids import AUDIT, EVENT, JOB, REFRESH
-from app.services.upkeep import RECORD_KEPT
+from app.services.maintenance.upkeep import RECORD_KEPT
 from app.targets import within
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
 from app.web.api.problems import INVALID_INPUT

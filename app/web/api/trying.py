@@ -15,9 +15,9 @@ from app.domain.patterns import KEPT, Pattern, compile_pattern
 from app.domain.tags import in_lower_case
 from app.errors import FieldFault, InvalidFields, InvalidInput
 from app.ids import EVENT, show
-from app.services.defining import routes
-from app.services.defining.editor import Editor
-from app.services.explaining import (
+from app.services.definitions import routes
+from app.services.definitions.editor import Editor
+from app.services.routing.explanations import (
     Asked,
     Telling,
     Trial,

@@ -1,0 +1,1 @@
+"""Operations of an application on its connections at Nango."""

@@ -1,0 +1,97 @@
+"""What waylink.toml gives of destinations' secrets, by variable or file: brokers' URLs and signing secrets."""
+
+import hmac
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import SecretStr
+from sqlalchemy.orm import Session
+
+from app.db import secrets as rows
+from app.db.models import Destination
+from app.db.secrets import Key
+from app.domain.standard_webhooks import read_secret
+from app.errors import Sealed
+from app.given import Given
+from app.sealing import Sealer
+from app.services.definitions import signing_secrets
+from app.services.definitions.signing_secrets import signing_purpose
+from app.services.definitions.team_brokers import broker_purpose, shown, url_of
+
+UNREADABLE: Final = SecretStr("")  # what no key opens: it differs from whatever is given
+
+
+def held(session: Session, sealer: Sealer, destinations: Mapping[Key, Destination]) -> dict[Key, Given]:
+    """What is recorded: of each destination its broker's URL, and the signing secret that is the newest one."""
+    newest: dict[Key, SecretStr] = {}
+    for row in rows.standing(session, [key for key, one in destinations.items() if one.kind == "http"]):
+        key = (row.team, row.destination)
+        newest.setdefault(key, _opened(sealer, row.sealed, signing_purpose(key)))
+    return {key: Given(_broker(sealer, one), newest.get(key)) for key, one in destinations.items()}
+
+
+def same(recorded: Given, wanted: Given, *, kind: str) -> bool:
+    """Whether applying what is wanted would change nothing."""
+    if kind != "http":
+        return _value(recorded.broker_url) == _value(wanted.broker_url)
+    if wanted.signing is None or recorded.signing is None:
+        return recorded.signing is not None
+    if recorded.signing is UNREADABLE:
+        return False
+    return hmac.compare_digest(_key(recorded.signing), _key(wanted.signing))
+
+
+def record(
+    session: Session, sealer: Sealer, one: Destination, *, before: Given, wanted: Given, actor: str, now: datetime
+) -> None:
+    """Make what is wanted hold; a destination that takes HTTP has a signing secret afterwards."""
+    if same(before, wanted, kind=one.kind):
+        return
+    if one.kind != "http":
+        url = wanted.broker_url
+        sealed = sealer.seal(url.get_secret_value(), purpose=broker_purpose((one.team, one.name))) if url else None
+        one.broker_sealed = sealed
+        session.flush()
+        return
+    value = wanted.signing.get_secret_value() if wanted.signing else None
+    signing_secrets.rotate(session, sealer, team=one.team, destination=one.name, actor=actor, now=now, value=value)
+
+
+def told(before: Given, wanted: Given, *, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The change in words, before and after, without a secret."""
+    if kind != "http":
+        return {"broker": _place(before.broker_url)}, {"broker": _place(wanted.broker_url)}
+    if same(before, wanted, kind=kind):
+        return {}, {}
+    was = "none" if before.signing is None else "another"
+    return {"signing_secret": was}, {"signing_secret": "made" if wanted.signing is None else "the given one"}
+
+
+def _place(url: SecretStr | None) -> str:
+    if url is None:
+        return "the team broker"
+    return "unreadable" if url is UNREADABLE else shown(url.get_secret_value())
+
+
+def _broker(sealer: Sealer, one: Destination) -> SecretStr | None:
+    try:
+        url = url_of(sealer, one)
+    except Sealed:
+        return UNREADABLE
+    return None if url is None else SecretStr(url)
+
+
+def _opened(sealer: Sealer, sealed: bytes, purpose: str) -> SecretStr:
+    try:
+        return SecretStr(sealer.open(sealed, purpose=purpose))
+    except Sealed:
+        return UNREADABLE
+
+
+def _key(secret: SecretStr) -> bytes:
+    return read_secret(secret.get_secret_value())
+
+
+def _value(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

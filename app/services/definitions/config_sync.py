@@ -1,0 +1,140 @@
+"""Record the teams, destinations and routes of waylink.toml; an unchanged file changes nothing."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from app.db import audit
+from app.db import routes as route_rows
+from app.db.models import Destination, RouteVersion, Team
+from app.db.routes import API, FILE, RouteRow
+from app.given import NOTHING, GivenSecrets
+from app.sealing import Sealer, sealer_without_key
+from app.services.definitions import config_secrets
+from app.services.definitions.config_plan import (
+    Changes,
+    DestinationRow,
+    Orphans,
+    Recorded,
+    Wanted,
+    plan,
+    same_destination,
+)
+
+
+def recorded(session: Session, sealer: Sealer) -> Recorded:
+    routes = {(row.team, row.name): row for row in route_rows.live(session)}
+    destinations = route_rows.destinations(session)
+    secrets = config_secrets.held(session, sealer, destinations)
+    return Recorded(route_rows.teams(session), destinations, routes, route_rows.of_file(session), secrets)
+
+
+def apply_file(
+    session: Session,
+    *,
+    destinations: Mapping[tuple[str, str], DestinationRow],
+    routes: Sequence[RouteRow],
+    teams: Collection[str] = (),
+    secrets: GivenSecrets | None = None,
+    sealer: Sealer | None = None,
+    orphans: Orphans = Orphans.KEEP,
+    actor: str = FILE,
+    now: datetime,
+) -> Changes:
+    """Record what the file defines. A changed or removed route keeps its old version for explanations.
+
+    sealer: needed where a destination takes HTTP or has a broker of its own. Raises ConfigurationError without one.
+    """
+    sealer = sealer or sealer_without_key()
+    wanted = Wanted(destinations, {row.key: row for row in routes}, teams, secrets or {})
+    route_rows.lock_definitions(session)
+    before = recorded(session, sealer)
+    changes = plan(before, wanted, orphans=orphans)
+    _apply_teams(session, before.teams, wanted, changes, now)
+    _apply_destinations(session, before.destinations, wanted.destinations, changes, now)
+    _apply_secrets(session, sealer, before, wanted, actor=actor, now=now)
+    for named in changes.released:
+        before.routes[_key(named)].source = API
+    if changes.added or changes.changed or changes.removed:
+        _apply_routes(session, before.routes, wanted.routes, changes, now)
+    return changes
+
+
+def record_applied(session: Session, changes: Changes, *, actor: str, now: datetime) -> None:
+    """Note for the audit what was applied, if anything was."""
+    if changes:
+        detail = {f"{kind}_{verb}": list(names) for kind, verb, names in changes.parts()}
+        subject = str(route_rows.current_version(session))
+        audit.record(session, actor=actor, action="routes.applied", subject=subject, now=now, detail=detail)
+
+
+def _apply_teams(session: Session, known: Mapping[str, Team], wanted: Wanted, changes: Changes, now: datetime) -> None:
+    for name in sorted(wanted.names.teams):
+        if name not in known:
+            session.add(Team(name=name, source=FILE, created_at=now))
+        else:
+            known[name].source, known[name].retired_at = FILE, None
+    for name in changes.teams_removed:
+        known[name].retired_at = now
+    for name in changes.teams_released:
+        known[name].source = API
+    session.flush()
+
+
+def _apply_destinations(
+    session: Session,
+    known: Mapping[tuple[str, str], Destination],
+    wanted: Mapping[tuple[str, str], DestinationRow],
+    changes: Changes,
+    now: datetime,
+) -> None:
+    for key, row in wanted.items():
+        team, name = key
+        one = known.get(key)
+        if one is None:
+            session.add(Destination(team=team, name=name, **asdict(row), source=FILE, created_at=now))
+        elif one.retired_at is not None or not same_destination(one, row):
+            for column, value in asdict(row).items():
+                setattr(one, column, value)
+            one.source, one.retired_at, one.version, one.updated_at = FILE, None, one.version + 1, now
+    for key, one in known.items():
+        if "/".join(key) in changes.destinations_removed:
+            one.retired_at = now
+        if "/".join(key) in changes.destinations_released:
+            one.source = API
+    session.flush()
+
+
+def _apply_secrets(
+    session: Session, sealer: Sealer, before: Recorded, wanted: Wanted, *, actor: str, now: datetime
+) -> None:
+    rows = route_rows.destinations(session)
+    for key in sorted(wanted.destinations):
+        was, given = before.secrets.get(key, NOTHING), wanted.secrets.get(key, NOTHING)
+        config_secrets.record(session, sealer, rows[key], before=was, wanted=given, actor=actor, now=now)
+
+
+def _apply_routes(
+    session: Session,
+    live: Mapping[tuple[str, str], RouteVersion],
+    wanted: Mapping[tuple[str, str], RouteRow],
+    changes: Changes,
+    now: datetime,
+) -> None:
+    route_set = route_rows.bump(session)
+    for key in map(_key, (*changes.changed, *changes.removed)):
+        live[key].until_set = route_set
+    session.flush()  # the schema allows one living version
+    versions = route_rows.highest_versions(session)
+    for key in map(_key, (*changes.added, *changes.changed)):
+        number = versions.get(key, 0) + 1
+        session.add(route_rows.version_of(wanted[key], number=number, source=FILE, since_set=route_set, now=now))
+    session.flush()
+
+
+def _key(named: str) -> tuple[str, str]:
+    """Of what changes call `team/name`."""
+    team, _, name = named.partition("/")
+    return team, name

@@ -1,0 +1,179 @@
+"""Routes as people manage them: each change is a new version, so that old decisions can be given again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.db import routes as rows
+from app.db.engine import Database
+from app.db.models import RouteVersion
+from app.db.routes import API, RouteRow
+from app.domain.definitions import wrong_job, wrong_name
+from app.domain.patterns import ASKED, KEPT, Limits, compile_pattern
+from app.errors import FieldFault, InvalidFields, InvalidPattern, NameTaken, NotFound
+from app.services.definitions.editor import Editor, require_editable, team_in_force
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Fields of a route, with the `pattern` that it will have compiled: before the transaction that takes them.
+
+    source: the pattern as it is kept; `fault` says what is wrong with it.
+    """
+
+    fields: Mapping[str, Any]
+    pattern: str | Mapping[str, Any] | None = None
+    source: Mapping[str, Any] | None = None
+    fault: FieldFault | None = None
+
+
+def drafted(fields: Mapping[str, Any]) -> Draft:
+    """The fields of a new route; the pattern as JSON text or read already."""
+    return _drafted(fields, fields["pattern"], ASKED)
+
+
+def drafted_change(database: Database, fields: Mapping[str, Any], *, team: str, name: str) -> Draft:
+    """The fields that a route is to have instead of its own. A pattern that stays keeps no limit that came later."""
+    if "pattern" in fields:
+        return drafted(fields)
+    with database.read() as session:
+        live = None if wrong_name(team) or wrong_name(name) else rows.live_route(session, team=team, name=name)
+    return Draft(fields) if live is None else _drafted(fields, live.pattern, KEPT)
+
+
+def get(session: Session, *, team: str, name: str, editor: Editor) -> RouteVersion:
+    """The newest version of a route, in force or not. Raises NotFound."""
+    return history(session, team=team, name=name, editor=editor)[0]
+
+
+def history(session: Session, *, team: str, name: str, editor: Editor) -> list[RouteVersion]:
+    """All versions, newest first. Raises NotFound: another team's is as good as not there."""
+    found = rows.versions(session, team=team, name=name) if _may_be(team, name, editor) else []
+    if not found:
+        raise NotFound("route", f"{team}/{name}")
+    return found
+
+
+def add(session: Session, draft: Draft, *, editor: Editor, now: datetime) -> RouteVersion:
+    """Put a route in force, of the members of RouteRow.
+
+    Its name is its team's own, and one that was there before goes on counting. Raises InvalidFields, NameTaken.
+    """
+    rows.lock_definitions(session)
+    route = _checked(session, draft.fields, draft, editor)
+    if rows.live_route(session, team=route.team, name=route.name) is not None:
+        raise NameTaken("route", "/".join(route.key))
+    return _begin(session, route, "added", {}, editor=editor, now=now)
+
+
+def change(
+    session: Session,
+    draft: Draft,
+    *,
+    team: str,
+    name: str,
+    version: int | None = None,
+    editor: Editor,
+    now: datetime,
+) -> RouteVersion:
+    """Change the given fields of a route; its team and name stay. What says the same makes no version.
+
+    version: the one it was made on, so that nobody's change in between is lost. Raises NotFound, ReadOnly, Stale,
+    InvalidFields.
+    """
+    rows.lock_definitions(session)
+    live = _editable(session, team=team, name=name, version=version, editor=editor)
+    fields, was = draft.fields, _members(rows.asked(live))
+    if "pattern" not in fields and draft.pattern != live.pattern:
+        draft = _drafted(fields, live.pattern, KEPT)  # it changed since it was read: so rarely that it is done here
+    # What cannot be used any more can still be taken out of use.
+    off = fields.keys() == {"enabled"} and not fields["enabled"]
+    after = RouteRow(**{**was, **fields}) if off else _checked(session, {**was, **fields}, draft, editor)
+    will = _members(after)
+    changed = sorted(field for field in will if was[field] != will[field])
+    if not changed:
+        return live
+    done = "changed" if changed != ["enabled"] else "enabled" if after.enabled else "disabled"
+    return _begin(session, after, done, {"changed": changed}, editor=editor, now=now, instead_of=live)
+
+
+def remove(
+    session: Session, *, team: str, name: str, version: int | None = None, editor: Editor, now: datetime
+) -> RouteVersion:
+    """End a route; its versions stay. Raises NotFound, ReadOnly, Stale."""
+    rows.lock_definitions(session)
+    live = _editable(session, team=team, name=name, version=version, editor=editor)
+    live.until_set = rows.bump(session)
+    session.flush()
+    editor.record(session, "route.removed", f"{team}/{name}", {"version": live.version}, now=now)
+    return live
+
+
+def _may_be(team: str, name: str, editor: Editor) -> bool:
+    """Whether there may be one by these names that the editor sees; the database does not even take every name."""
+    return editor.may_see(team) and not wrong_name(team) and not wrong_name(name)
+
+
+def _editable(session: Session, *, team: str, name: str, version: int | None, editor: Editor) -> RouteVersion:
+    live = rows.live_route(session, team=team, name=name) if _may_be(team, name, editor) else None
+    if live is None:
+        raise NotFound("route", f"{team}/{name}")
+    require_editable("route", f"{team}/{name}", live, version=version)
+    return live
+
+
+def _begin(
+    session: Session,
+    route: RouteRow,
+    done: str,
+    detail: Mapping[str, Any],
+    *,
+    editor: Editor,
+    now: datetime,
+    instead_of: RouteVersion | None = None,
+) -> RouteVersion:
+    """A new version in a new route set, in the place of the one before."""
+    since_set = rows.bump(session)
+    if instead_of is not None:
+        instead_of.until_set = since_set
+        session.flush()  # the schema allows one living version
+    number = rows.highest_version(session, team=route.team, name=route.name) + 1
+    made = rows.version_of(route, number=number, source=API, since_set=since_set, now=now)
+    session.add(made)
+    session.flush()
+    editor.record(session, f"route.{done}", "/".join(route.key), {"version": number, **detail}, now=now)
+    return made
+
+
+def _members(route: RouteRow) -> dict[str, Any]:
+    """As they are: `asdict` would copy the whole pattern."""
+    return {one.name: getattr(route, one.name) for one in dataclass_fields(route)}
+
+
+def _drafted(fields: Mapping[str, Any], pattern: str | Mapping[str, Any], limits: Limits) -> Draft:
+    try:
+        return Draft(fields, pattern, compile_pattern(pattern, limits).source)
+    except InvalidPattern as refused:
+        place = f"pattern.{refused.path}" if refused.path else "pattern"
+        return Draft(fields, pattern, fault=FieldFault(place, "invalid_pattern", refused.reason))
+
+
+def _checked(session: Session, fields: Mapping[str, Any], draft: Draft, editor: Editor) -> RouteRow:
+    """The route with its pattern as it is kept. Raises InvalidFields with all that is wrong."""
+    wrong = (("name", wrong_name(fields["name"])), ("job", wrong_job(fields["job"])))
+    faults = [FieldFault(field, "invalid", reason) for field, reason in wrong if reason]
+    faults += [draft.fault] if draft.fault else []
+    team, destination = fields["team"], fields["destination"]
+    if not editor.may_see(team):
+        faults.append(FieldFault("team", "foreign", f"this token defines routes of the team {editor.team} only"))
+    elif team_in_force(session, team, editor) is None:
+        faults.append(FieldFault("team", "unknown", "names none that is there: add it first"))
+    elif wrong_name(destination) or not rows.destination_in_force(session, team=team, name=destination):
+        faults.append(FieldFault("destination", "unknown", f"names none of the team {team}: add it first"))
+    if faults:
+        raise InvalidFields(faults)
+    return RouteRow(**{**fields, "pattern": dict(draft.source or {})})

@@ -1,0 +1,1 @@
+"""Jobs on their way to teams: claim, deliver by Celery or HTTP, record."""

@@ -1,0 +1,1 @@
+"""From a stored webhook to a processed event: claim, ask Nango, apply."""

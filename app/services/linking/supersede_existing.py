@@ -1,0 +1,88 @@
+"""Links that stood before their integration's policy became `supersede`: counted, and closed when a person says so."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from app.db import audit, duplicates
+from app.db import connections as rows
+from app.db.duplicates import Place
+from app.db.engine import Database
+from app.domain.linking import DirectoryPolicy
+from app.domain.routing import RouteSet
+from app.domain.states import AuditOutcome
+from app.errors import InvalidInput
+from app.services.directory import Directory
+from app.services.linking.deferred import LateLinks, take_turn
+from app.services.policy import Policy
+from app.services.routing.cache import RouteCache
+
+CHUNK: Final = 50  # owners of one transaction, with all their connections to an integration
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """owners: who have several linked connections to an integration. links: those of the older ones, by integration."""
+
+    owners: int = 0
+    links: Counter[str] = field(default_factory=Counter)
+
+
+def count(database: Database, policy: Policy) -> Standing:
+    """What `supersede` would touch. Raises InvalidInput where no integration has the policy."""
+    found = _found(database, policy)
+    links: Counter[str] = Counter()
+    for place, connections in found:
+        links[place.integration] += connections - 1
+    return Standing(len(found), links)
+
+
+def supersede(
+    database: Database, policy: Policy, routes: RouteCache, *, actor: str, clock: Callable[[], datetime]
+) -> Standing:
+    """Close all of them but each owner's newest, a chunk per transaction. Nothing is deleted in Nango.
+
+    Raises InvalidInput where no integration has the policy.
+    """
+    found = [place for place, _ in _found(database, policy)]
+    with database.write() as session:
+        begun = audit.record(
+            session,
+            actor=actor,
+            action="links.superseded",
+            subject="connections",
+            now=clock(),
+            outcome=AuditOutcome.BEGUN,
+        )
+    links: Counter[str] = Counter()
+    for start in range(0, len(found), CHUNK):
+        links += _close(database, policy, found[start : start + CHUNK], routes.current(database), clock=clock)
+    detail = {"owners": len(found), "links_closed": dict(links)}
+    with database.write() as session:
+        audit.conclude(session, begun, AuditOutcome.DONE, detail)
+    return Standing(len(found), links)
+
+
+def _found(database: Database, policy: Policy) -> list[tuple[Place, int]]:
+    if not policy.supersedes_any:
+        raise InvalidInput("no integration has the policy `supersede`: say so in [duplicates] of waylink.toml")
+    with database.read() as session:
+        return [one for one in duplicates.shared_places(session) if policy.supersedes(one[0].integration)]
+
+
+def _close(
+    database: Database, policy: Policy, places: Sequence[Place], routes: RouteSet, *, clock: Callable[[], datetime]
+) -> Counter[str]:
+    with database.write() as session:
+        now = clock()
+        take_turn(session, policy)
+        connections = rows.lock_linked(session, {(one.environment, one.integration, one.owner) for one in places})
+        directory = Directory(session, (), policy=DirectoryPolicy.REQUIRE, now=now)
+        late = LateLinks(session, policy, routes, directory, connections, now=now)
+        closed = Counter({one.integration: 0 for one in places})
+        for one in places:
+            closed[one.integration] += late.supersede(one.environment, one.integration, one.owner)
+        late.write()
+        return closed

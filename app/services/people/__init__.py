@@ -1,0 +1,1 @@
+"""Users and organizations: added, imported, removed, erased."""

@@ -1,0 +1,114 @@
+"""Bring in users or organizations from a file, a chunk per transaction. Again with the same file: nothing changes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.exc import OperationalError
+
+from app.db import audit
+from app.db.engine import Database
+from app.db.storing import gave_way
+from app.domain.people import Fields, Kind
+from app.domain.people_files import Line
+from app.domain.states import AuditOutcome
+from app.services.linking import pending
+from app.services.people import records
+from app.services.people.records import Merged, Outcome, Result
+from app.services.policy import Policy
+from app.services.routing.cache import RouteCache
+
+REFUSED_SHOWN: Final = 1000  # the others are counted
+TRIES: Final = 5  # of a chunk that waits for somebody who waits for it
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of a file. `refused_lines` names the first REFUSED_SHOWN of those that were refused."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    linked: int = 0  # connections that had waited
+    refused_lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def count(self, line: Line, outcome: Outcome) -> None:
+        setattr(self, outcome.result, getattr(self, outcome.result) + 1)
+        for fault in outcome.faults if len(self.refused_lines) < REFUSED_SHOWN else ():
+            self.refused_lines.append(
+                {"line": line.number, "field": fault.field or None, "rule": fault.rule, "reason": fault.message}
+            )
+
+
+def run(
+    database: Database,
+    policy: Policy,
+    routes: RouteCache,
+    kind: Kind,
+    lines: Iterable[Line],
+    *,
+    dry_run: bool = False,
+    actor: str,
+    clock: Callable[[], datetime],
+) -> Summary:
+    """Write the good lines and say which were refused, and why. Raises InvalidInput for a file that cannot be read.
+
+    dry_run: writes nothing, and says what would come of it.
+    """
+    summary = Summary()
+    remaining = iter(lines)
+    begun = None if dry_run else _begin(database, kind, actor=actor, now=clock())
+    while chunk := list(islice(remaining, records.CHUNK)):
+        merged = _merge(database, kind, chunk, dry_run=dry_run, clock=clock)
+        for line, outcome in zip(chunk, merged.outcomes, strict=True):
+            summary.count(line, outcome)
+        if not dry_run:
+            summary.linked += pending.link_appeared(database, routes, policy, merged.appeared, clock=clock)
+    if begun is not None:
+        detail = {"added": summary.added, "changed": summary.changed, "refused": summary.refused}
+        with database.write() as session:
+            audit.conclude(session, begun, AuditOutcome.DONE, detail)
+    return summary
+
+
+def _begin(database: Database, kind: Kind, *, actor: str, now: datetime) -> UUID:
+    """Where the audit says `begun` for good, the import was broken off: what it had written by then stays."""
+    with database.write() as session:
+        return audit.record(
+            session, actor=actor, action=f"{kind}.imported", subject=f"{kind}s", now=now, outcome=AuditOutcome.BEGUN
+        )
+
+
+def _merge(
+    database: Database, kind: Kind, chunk: Sequence[Line], *, dry_run: bool, clock: Callable[[], datetime]
+) -> Merged:
+    merged = _merge_readable(
+        database, kind, [line.fields for line in chunk if not line.faults], dry_run=dry_run, clock=clock
+    )
+    outcomes = iter(merged.outcomes)
+    return Merged(
+        [Outcome(Result.REFUSED, faults=line.faults) if line.faults else next(outcomes) for line in chunk],
+        merged.appeared,
+    )
+
+
+def _merge_readable(
+    database: Database,
+    kind: Kind,
+    entries: Sequence[Fields],
+    *,
+    dry_run: bool,
+    clock: Callable[[], datetime],
+    tries: int = TRIES,
+) -> Merged:
+    try:
+        with database.read() if dry_run else database.write() as session:
+            return records.merge(session, kind, entries, now=clock(), dry_run=dry_run)
+    except OperationalError as failed:
+        if tries == 1 or not gave_way(failed):
+            raise
+    return _merge_readable(database, kind, entries, dry_run=dry_run, clock=clock, tries=tries - 1)

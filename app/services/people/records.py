@@ -1,0 +1,310 @@
+"""Add, change and remove users and organizations. Whoever appears has the connections that wait for them linked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.db import audit
+from app.db import connections as connection_rows
+from app.db import people as rows
+from app.db.connections import Appeared, ConnectionRow
+from app.db.engine import Database
+from app.domain.linking import UnlinkedReason
+from app.domain.people import Fields, Kind, changed, check, required
+from app.errors import AlreadyExists, FieldFault, InvalidFields, StillOwns
+from app.ids import new_id, parse
+from app.services.linking.links import Links
+
+CHUNK: Final = 200  # rows of one transaction: short enough for SQLite, where everybody else waits meanwhile
+
+
+class Result(StrEnum):
+    ADDED = "added"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one write. `id` is None for who was refused without being there."""
+
+    result: Result
+    id: UUID | None = None
+    faults: Sequence[FieldFault] = ()
+
+
+@dataclass(slots=True)
+class Merged:
+    """Outcomes in the order of what was given, and whom connections may have waited for."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    appeared: Appeared = field(default_factory=Appeared)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """`kept`: the row stays for the history of links; a new user or organization may take the external id."""
+
+    id: UUID
+    links_closed: int
+    users_released: int
+    kept: bool
+
+
+@dataclass(slots=True)
+class _State:
+    """Somebody on the way from what the database has (`before`) to what was given."""
+
+    id: UUID
+    before: Fields
+    given: dict[str, str | None]
+    outcome: Outcome | None = None  # of who is new: it changes when somebody else was faster
+
+
+def add(session: Session, kind: Kind, fields: Mapping[str, Any], *, actor: str, now: datetime) -> Merged:
+    """Make one. Raises InvalidFields, and AlreadyExists with the id of who has the external id."""
+    merged = merge(session, kind, [fields], now=now, add_only=True)
+    [outcome] = merged.outcomes
+    if outcome.result is Result.REFUSED:
+        if outcome.id is not None:
+            raise AlreadyExists(kind, existing=rows.shown_id(kind, outcome.id))
+        raise InvalidFields(outcome.faults)
+    if outcome.id is not None:
+        _record(session, kind, outcome.id, "added", {"fields": sorted(fields)}, actor=actor, now=now)
+    return merged
+
+
+def change(session: Session, kind: Kind, id_: UUID, fields: Mapping[str, Any], *, actor: str, now: datetime) -> Merged:
+    """Change the given fields of one; None clears a field. Raises NotFound, InvalidFields, AlreadyExists."""
+    faults = check(kind, fields)
+    organizations = _organizations(session, [fields])
+    faults += _unknown_organization(fields, organizations)
+    if faults:
+        raise InvalidFields(faults)
+    stored = rows.lock_by_id(session, kind, id_)
+    changes = changed(stored.fields, fields)
+    merged = Merged([Outcome(Result.CHANGED if changes else Result.UNCHANGED, id_)])
+    if not changes:
+        return merged
+    taken = rows.lock(session, kind, [fields["external_id"]]) if "external_id" in changes else {}
+    if taken:
+        existing = next(iter(taken.values())).id
+        raise AlreadyExists(kind, existing=rows.shown_id(kind, existing))
+    try:
+        rows.change(session, kind, [_columns(changes, organizations) | {"id": id_, "updated_at": now}])
+    except IntegrityError:
+        raise AlreadyExists(kind, existing="added at this very moment") from None
+    _note(merged.appeared, kind, before=stored.fields, changes=changes)
+    _record(session, kind, id_, "changed", {"fields": sorted(changes)}, actor=actor, now=now)
+    return merged
+
+
+def merge(
+    session: Session,
+    kind: Kind,
+    entries: Sequence[Mapping[str, Any]],
+    *,
+    now: datetime,
+    add_only: bool = False,
+    dry_run: bool = False,
+) -> Merged:
+    """Add who is new and change who is there, by external id. Never raises for an entry: it is refused with its faults.
+
+    add_only: who is there is refused, with their id. dry_run: say what would happen, write nothing.
+    """
+    merged = Merged()
+    faults = [[*required(entry), *check(kind, entry)] for entry in entries]
+    good = [entry for entry, wrong in zip(entries, faults, strict=True) if not wrong]
+    organizations = _organizations(session, good)
+    known = rows.lock(session, kind, {entry["external_id"] for entry in good})
+    states = {external_id: _State(one.id, one.fields, {}) for external_id, one in known.items()}
+    for entry, broken in zip(entries, faults, strict=True):
+        wrong = broken or _unknown_organization(entry, organizations)
+        outcome = Outcome(Result.REFUSED, faults=wrong) if wrong else _plan(states, entry, add_only=add_only)
+        merged.outcomes.append(outcome)
+    if not dry_run:
+        _write(session, kind, list(states.values()), organizations, now=now, add_only=add_only)
+    for state in states.values():
+        _note(merged.appeared, kind, before=state.before, changes=changed(state.before, state.given))
+    return merged
+
+
+def remove(
+    database: Database,
+    kind: Kind,
+    id_: UUID,
+    *,
+    force: bool,
+    keep: bool = False,
+    reason: str | None = None,
+    actor: str,
+    clock: Callable[[], datetime],
+) -> Removed:
+    """Remove one. Raises NotFound, and StillOwns while connections or users belong to them and `force` is not given.
+
+    With `force` their links are closed, a chunk per transaction; nothing is deleted in Nango. Past links stay.
+    keep: the row stays even where nothing refers to it. reason: why links are closed, else `<kind>_removed`.
+    """
+    closed = released = 0
+    while True:
+        with database.write() as session:
+            stored = rows.lock_by_id(session, kind, id_)
+            owned, users = rows.open_links(session, kind, id_), rows.count_users(session, kind, id_)
+            free = not owned and not users
+            if free and rows.count_users(session, kind, id_, removed=True):  # rows of the history are in nobody's way
+                rows.release_users(session, kind, id_, limit=CHUNK, removed=True)
+                continue
+            if free:
+                kept = keep or rows.has_history(session, kind, id_)
+                if kept:
+                    rows.retire(session, kind, stored, now=clock())
+                else:
+                    rows.delete(session, kind, id_)
+                _record(session, kind, id_, "removed", {"history_kept": kept}, actor=actor, now=clock())
+                return Removed(id_, closed, released, kept)
+        if not force:
+            raise StillOwns(kind, rows.shown_id(kind, id_), links=owned, users=users)
+        with database.write() as session:
+            now = clock()
+            links = _close_links(session, kind, id_, reason=reason or f"{kind}_removed", now=now)
+            gone = rows.release_users(session, kind, id_, limit=CHUNK)
+            detail = {"links_closed": links, "users_released": gone}
+            _record(session, kind, id_, "released", detail, actor=actor, now=now)
+        closed, released = closed + links, released + gone
+
+
+def find(session: Session, kind: Kind, text: str) -> UUID:
+    """Our id of who is meant, by our own shown id or by the external id. Raises NotFound."""
+    prefix = f"{rows.PREFIX[kind]}_"
+    if text.startswith(prefix) and len(text) == len(prefix) + 32:
+        return parse(rows.PREFIX[kind], text)
+    return rows.find(session, kind, text)
+
+
+def _record(
+    session: Session, kind: Kind, id_: UUID, done: str, detail: Mapping[str, Any], *, actor: str, now: datetime
+) -> None:
+    """For the audit, which tells of fields by their names alone: it is kept for longer than the person may be."""
+    audit.record(
+        session, actor=actor, action=f"{kind}.{done}", subject=rows.shown_id(kind, id_), detail=detail, now=now
+    )
+
+
+def _close_links(session: Session, kind: Kind, id_: UUID, *, reason: str, now: datetime) -> int:
+    """Close a chunk of their open links. Connections are locked first, as everybody else does."""
+    connection_rows.wait_for_turn(session)
+    keys = rows.owned_connections(session, kind, id_, limit=CHUNK)
+    connections = {one.id: one for one in connection_rows.lock(session, keys).values()}
+    links = Links(session, list(connections), now=now)
+    closed = []
+    for link in links.all():
+        connection = connections[link.connection_ref]
+        if id_ in {link.user_id, link.organization_id}:  # or it got another owner meanwhile
+            links.close(connection, reason)
+            connection.unlinked_reason, connection.updated_at = _missing(connection), now
+            connection.drift = connection.known_tags = None
+            closed.append(connection)
+    # Connections that had given way to these wait like them.
+    behind = connection_rows.lock_superseded(session, [link.id for link in links.ended])
+    for connection in behind:
+        connection.unlinked_reason, connection.superseded_by = _missing(connection), None
+        connection.updated_at = now
+    connection_rows.update(session, [*closed, *behind])
+    links.write()
+    return len(closed)
+
+
+def _missing(connection: ConnectionRow) -> UnlinkedReason:
+    """Whom it waits for from now on."""
+    if connection.wanted_user:
+        return UnlinkedReason.UNKNOWN_USER
+    if connection.wanted_email:
+        return UnlinkedReason.UNKNOWN_EMAIL
+    return UnlinkedReason.UNKNOWN_ORGANIZATION if connection.wanted_organization else UnlinkedReason.NO_OWNER_TAGS
+
+
+def _plan(states: dict[str, _State], entry: Fields, *, add_only: bool) -> Outcome:
+    external_id = entry["external_id"] or ""
+    state = states.get(external_id)
+    if state is None:
+        states[external_id] = state = _State(new_id(), {}, dict(entry))
+        state.outcome = Outcome(Result.ADDED, state.id)
+        return state.outcome
+    if add_only:
+        return Outcome(Result.REFUSED, state.id)
+    changes = changed({**state.before, **state.given}, entry)
+    state.given.update(entry)
+    return Outcome(Result.CHANGED if changes else Result.UNCHANGED, state.id)
+
+
+def _write(
+    session: Session,
+    kind: Kind,
+    states: Sequence[_State],
+    organizations: Mapping[str, UUID],
+    *,
+    now: datetime,
+    add_only: bool,
+) -> None:
+    new = [state for state in states if not state.before]
+    added = [rows.new_row(kind, now=now) | {"id": state.id} | _columns(state.given, organizations) for state in new]
+    if not rows.add(session, kind, added):
+        _yield_to_others(session, kind, new, add_only=add_only)
+    updates = [
+        _columns(changes, organizations) | {"id": state.id, "updated_at": now}
+        for state in states
+        if state.before and (changes := changed(state.before, state.given))
+    ]
+    rows.change(session, kind, updates)
+
+
+def _yield_to_others(session: Session, kind: Kind, new: Sequence[_State], *, add_only: bool) -> None:
+    """Somebody else added some of these meanwhile: theirs holds, and what was given here changes it."""
+    found = rows.lock(session, kind, [str(state.given["external_id"]) for state in new])
+    for state in new:
+        theirs = found.get(str(state.given["external_id"]))
+        if theirs is None or theirs.id == state.id or state.outcome is None:
+            continue
+        state.id, state.before = theirs.id, theirs.fields
+        state.outcome.id = theirs.id
+        if add_only:
+            state.outcome.result, state.given = Result.REFUSED, {}
+        else:
+            changes = changed(theirs.fields, state.given)
+            state.outcome.result = Result.CHANGED if changes else Result.UNCHANGED
+
+
+def _note(appeared: Appeared, kind: Kind, *, before: Fields, changes: Fields) -> None:
+    """Remember by what waiting connections may know them now. An e-mail that somebody gave up may name one again."""
+    if external_id := changes.get("external_id"):
+        (appeared.users if kind is Kind.USER else appeared.organizations).add(external_id)
+    if "email" in changes:
+        appeared.emails.update(email.lower() for email in (before.get("email"), changes["email"]) if email)
+
+
+def _organizations(session: Session, entries: Sequence[Mapping[str, Any]]) -> dict[str, UUID]:
+    named = {entry.get("organization") for entry in entries}
+    return rows.organization_ids(session, {name for name in named if isinstance(name, str)})
+
+
+def _unknown_organization(fields: Mapping[str, Any], known: Mapping[str, UUID]) -> list[FieldFault]:
+    name = fields.get("organization")
+    if name is None or name in known:
+        return []
+    return [FieldFault("organization", "unknown", "names none that is here: add it first")]
+
+
+def _columns(fields: Fields, organizations: Mapping[str, UUID]) -> dict[str, Any]:
+    """Fields as columns: the organization by our own id."""
+    columns: dict[str, Any] = {name: value for name, value in fields.items() if name != "organization"}
+    if "organization" in fields:
+        name = fields["organization"]
+        columns["organization_id"] = organizations[name] if name is not None else None
+    return columns

@@ -1,0 +1,1 @@
+"""Nango's list compared with the connections stored here."""

@@ -1,0 +1,1 @@
+"""Proactive token refreshes."""

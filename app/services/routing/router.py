@@ -1,0 +1,240 @@
+"""From an event to its document, from the document to decisions and jobs."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.db import bulk
+from app.db.connections import ConnectionRow
+from app.db.events import LockedEvent
+from app.db.models import Decision, Event, Job
+from app.domain.event import EventError, EventType, Notice, document
+from app.domain.linking import Owner
+from app.domain.patterns import Condition
+from app.domain.routing import Decision as RouteDecision
+from app.domain.routing import Matched, Route
+from app.domain.shortening import shortened
+from app.domain.states import EventState, JobState, Origin
+from app.ids import EVENT, new_id, show
+from app.services.directory import Directory
+from app.services.routing.matches import Matches
+from app.telemetry import ROUTES_UNDECIDED, get_logger
+
+log = get_logger(__name__)
+
+
+class Judge:
+    """Matches documents against one route set and collects what comes of it, to be written in bulk."""
+
+    def __init__(self, matches: Matches, directory: Directory, *, now: datetime) -> None:
+        self._matches, self._directory, self._now = matches, directory, now
+        self._events: list[dict[str, Any]] = []
+        self._decisions: list[dict[str, Any]] = []
+        self._jobs: list[dict[str, Any]] = []
+        self._undecided: list[tuple[UUID, Route]] = []
+
+    @property
+    def job_ids(self) -> list[UUID]:
+        return [row["id"] for row in self._jobs]
+
+    @property
+    def route_set(self) -> int:
+        return self._matches.routes.version
+
+    def judge(
+        self,
+        event: LockedEvent,
+        kind: str,
+        *,
+        notice: Notice,
+        connection: ConnectionRow | None,
+        owner: Owner | None,
+        confirmed: bool,
+        announce: bool,
+        size: int,
+    ) -> tuple[dict[str, Any], str | None]:
+        """The event's document, fixed for good, and what is to be noted of its routing. It is routed, unless the teams
+        were told of it before. size: of its body.
+        """
+        judged = self._document(
+            show(EVENT, event.id),
+            kind,
+            environment=event.environment,
+            connection=connection,
+            owner=owner,
+            confirmed=confirmed,
+            origin=event.origin,
+            occurred_at=event.received_at,
+            notice=notice,
+        )
+        matched = self._matches.of(event.id, judged, size=size) if announce else None
+        return judged, self._take(event.id, matched) if matched is not None else None
+
+    def conclude(
+        self,
+        kind: EventType,
+        connection: ConnectionRow,
+        *,
+        owner: Owner | None,
+        confirmed: bool,
+        origin: Origin = Origin.SYSTEM,
+        previous: Owner | None = None,
+        error: EventError | None = None,
+    ) -> None:
+        """An event of our own, concluded from another: stored as processed, routed like any."""
+        event_id = new_id()
+        judged = self._document(
+            show(EVENT, event_id),
+            kind,
+            environment=connection.environment,
+            connection=connection,
+            owner=owner,
+            confirmed=confirmed,
+            origin=origin,
+            occurred_at=self._now,
+            previous=previous,
+            error=error,
+        )
+        own = self._own_event(event_id, kind, connection, judged, origin=origin, confirmed=confirmed)
+        matched = self._matches.routes.match(judged)  # small: all that it has is of a connection and its owner
+        self._events.append(own | {"problem": self._take(event_id, matched)})
+
+    def write(self, session: Session) -> None:
+        """Events before decisions and jobs, which refer to them."""
+        bulk.insert(session, Event, self._events)
+        bulk.insert(session, Decision, self._decisions)
+        bulk.insert(session, Job, self._jobs)
+        for event_id, route in self._undecided:
+            ROUTES_UNDECIDED.labels(route.team).inc()
+            log.warning("route_undecided", route=route.name, team=route.team, event_id=show(EVENT, event_id))
+
+    def _document(
+        self,
+        event_id: str,
+        kind: str,
+        *,
+        environment: str,
+        connection: ConnectionRow | None,
+        owner: Owner | None,
+        confirmed: bool,
+        origin: str,
+        occurred_at: datetime,
+        notice: Notice | None = None,
+        previous: Owner | None = None,
+        error: EventError | None = None,
+    ) -> dict[str, Any]:
+        # What we know of the connection is better than what the body says; a body may stand alone.
+        best: ConnectionRow | Notice | None = connection or notice
+        return document(
+            event_id=event_id,
+            type=kind,
+            origin=origin,
+            occurred_at=occurred_at,
+            environment=environment or None,
+            confirmed=confirmed,
+            notice=notice,
+            integration=best.integration if best else None,
+            connection_id=best.connection_id if best else None,
+            provider=(connection.provider if connection else None) or (notice.provider if notice else None),
+            auth_mode=(connection.auth_mode if connection else None) or (notice.auth_mode if notice else None),
+            tags=best.tags if best else None,
+            user=self._directory.user(owner.user_id) if owner else None,
+            organization=self._directory.organization(owner.organization_id) if owner else None,
+            previous_owner=self._owner(previous) if previous else None,
+            error=error,
+        )
+
+    def _owner(self, owner: Owner) -> dict[str, Any]:
+        return {
+            "user": self._directory.user(owner.user_id),
+            "organization": self._directory.organization(owner.organization_id),
+        }
+
+    def _take(self, event_id: UUID, matched: Matched) -> str | None:
+        """What comes of an event's routes; answers what is to be noted of them."""
+        for decision in matched.decisions:
+            self._decisions.append(decision_row(event_id, decision, now=self._now))
+            self._jobs.append(job_row(event_id, decision.route, now=self._now))
+        self._undecided += [(event_id, route) for route in matched.undecided]
+        return undecided_note(matched.undecided)
+
+    def _own_event(
+        self,
+        event_id: UUID,
+        kind: EventType,
+        connection: ConnectionRow,
+        judged: dict[str, Any],
+        *,
+        origin: Origin,
+        confirmed: bool,
+    ) -> dict[str, Any]:
+        return {
+            "id": event_id,
+            "environment": connection.environment,
+            "origin": origin,
+            "state": EventState.PROCESSED,
+            "received_at": self._now,
+            "last_seen_at": self._now,
+            "duplicates": 0,
+            "next_at": self._now,
+            "attempts": 0,
+            "looks": 0,
+            "type": str(kind),
+            "integration": connection.integration,
+            "connection_id": connection.connection_id,
+            "connection_ref": connection.id,
+            "confirmed": confirmed,
+            "tags": dict(connection.tags),
+            "document": judged,
+            "route_set": self.route_set,
+            "processed_at": self._now,
+        }
+
+
+def decision_row(event_id: UUID, decision: RouteDecision, *, now: datetime) -> dict[str, Any]:
+    """A matched route as it is kept."""
+    return {
+        "event_id": event_id,
+        "team": decision.route.team,
+        "route": decision.route.name,
+        "route_version": decision.route.version,
+        "conditions": [_shown(one) for one in decision.conditions],
+        "created_at": now,
+    }
+
+
+def job_row(event_id: UUID, route: Route, *, now: datetime) -> dict[str, Any]:
+    """A new job, due at once."""
+    return {
+        "id": new_id(),
+        "event_id": event_id,
+        "route": route.name,
+        "route_version": route.version,
+        "team": route.team,
+        "destination": route.destination,
+        "name": route.job,
+        "state": JobState.AVAILABLE,
+        "attempts": 0,
+        "crashes": 0,
+        "next_at": now,
+        "created_at": now,
+    }
+
+
+def undecided_note(routes: Sequence[Route]) -> str | None:
+    """What is told of routes that came to no decision on an event; None where there are none.
+
+    Without their names: every team that has a job of the event reads it, and names are their team's own.
+    """
+    if not routes:
+        return None
+    return f"{len(routes)} route(s) not decided, for it would take too much work: explain the event to see which"
+
+
+def _shown(condition: Condition) -> dict[str, Any]:
+    """A condition as it is kept, long values shortened. Of an `$or`, `actual` names the alternatives that held."""
+    expected, actual = shortened(condition.expected), shortened(condition.actual)
+    return {"path": condition.path, "expected": expected, "actual": actual}
