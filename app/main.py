@@ -14,12 +14,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from app.broker import Broker
+from app.brokers.celery_broker import Broker
+from app.brokers.hints import Hints
 from app.clock import utc_now
+from app.config.settings import Settings
 from app.db.engine import connect
 from app.db.schema import require_current_unless_away
-from app.hints import Hints
-from app.settings import Settings
+from app.runtime.wiring import clients_of, means_of, policy_of
 from app.telemetry import STORING, get_logger
 from app.web import console
 from app.web.announcing import Announcer
@@ -35,7 +36,6 @@ from app.web.proxies import behind_proxies
 from app.web.record import IngestRecord
 from app.web.webhooks import PATH, WebhookEndpoint
 from app.web.writers import STATEMENT_SECONDS, writers_for
-from app.wiring import clients_of, means_of, policy_of
 
 log = get_logger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from app.environments import split_keys
+from app.config.environment import split_keys
 from app.errors import ConfigurationError, Problem, Sealed
 from app.plain_text import read_text
 

@@ -21,16 +21,16 @@ import uvloop
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from app.broker import PROCESS_EVENTS, Broker, hint
+from app.brokers.celery_broker import PROCESS_EVENTS, Broker, hint
 from app.clock import utc_now
+from app.config.environment import Environment, SigningKeys
 from app.db.engine import Database, connect
+from app.db.ingest import NewDelivery
+from app.db.migrate import upgrade
 from app.db.models import Event
 from app.db.routes import RouteRow
-from app.db.storing import NewDelivery
-from app.db.upgrading import upgrade
 from app.deadlines import BATCH
 from app.domain.signature import fingerprint
-from app.environments import Environment, SigningKeys
 from app.ids import EVENT, new_id, show
 from app.services.definitions.config_plan import DestinationRow
 from app.services.definitions.config_sync import apply_file

@@ -18,10 +18,10 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from app.clock import utc_now
+from app.config.environment import Environment, SigningKeys
 from app.db import reconciliations
 from app.db.engine import Database, connect
 from app.domain.reconciling import RunOutcome, Trigger
-from app.environments import Environment, SigningKeys
 from app.sandbox.statefile import write
 from app.sandbox.values import Connection, Integration, Snapshot
 from app.services.events.processor import Processor

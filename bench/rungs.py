@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from app.configuration import load
-from app.db.storing import NewDelivery
+from app.config.loading import load
+from app.db.ingest import NewDelivery
 from app.domain.event import read
 from app.domain.signature import HEADER, matching_key
 from app.main import create_app

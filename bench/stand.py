@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from app.broker import DELIVER_JOBS, Broker, hint
+from app.brokers.celery_broker import DELIVER_JOBS, Broker, hint
 from app.db.engine import Database, connect
 from app.deadlines import BATCH
 from app.ids import JOB, new_id, show

@@ -11,9 +11,9 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from app import config_file
 from app.cli.main import waylink
-from app.settings import Settings
+from app.config import waylink_toml
+from app.config.settings import Settings
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from the code: change the code, then run `make docs`. -->"
@@ -22,7 +22,7 @@ NOTE = "<!-- Written by docs/generate.py from the code: change the code, then ru
 TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
     (
         "[environments.<name>]",
-        config_file.EnvironmentEntry,
+        waylink_toml.EnvironmentEntry,
         {
             "base_url": "Nango's API origin.",
             "account": "The Nango account the environment belongs to. Unset: the environment's own name.",
@@ -45,7 +45,7 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
     ),
     (
         "[teams.<team>.destinations.<name>]",
-        config_file.DestinationEntry,
+        waylink_toml.DestinationEntry,
         {
             "kind": "How jobs are handed over: `celery` or `http`.",
             "queue": "Celery: the team's queue. Starts with `team.<team>.`.",
@@ -63,7 +63,7 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
     ),
     (
         "[[routes]]",
-        config_file.RouteEntry,
+        waylink_toml.RouteEntry,
         {
             "name": "Name of the route, its team's own: another team may have one of the same name.",
             "team": "The team that takes the jobs.",
@@ -76,7 +76,7 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
     ),
     (
         "[directory]",
-        config_file.DirectoryEntry,
+        waylink_toml.DirectoryEntry,
         {
             "user_id_tag": "Tag with the user's id in your application.",
             "user_email_tag": "Tag with the user's e-mail address.",
@@ -88,7 +88,7 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
     ),
     (
         "[directory.sql]",
-        config_file.SqlDirectoryEntry,
+        waylink_toml.SqlDirectoryEntry,
         {
             "url_env": "Name of the variable that holds the URL of your application's database, for a user who may "
             "only read. PostgreSQL or SQLite.",
@@ -102,7 +102,7 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
     ),
     (
         "[refresh.<integration>]",
-        config_file.RefreshEntry,
+        waylink_toml.RefreshEntry,
         {
             "enabled": "`false`: connections of this integration are never refreshed.",
             "force_every": "Force a renewal at least this often: a number and `s`, `m`, `h` or `d`, "

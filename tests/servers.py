@@ -26,7 +26,7 @@ from psycopg import sql
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app.embedded import valkey_binary
+from app.runtime.embedded_broker import valkey_binary
 from tests.certificates import Tls
 from tests.ports import free_port
 

@@ -10,14 +10,14 @@ from typing import Final
 from celery.signals import worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
-from app.broker import EVENTS_QUEUE, IO_QUEUE
-from app.configuration import load, load_beat
+from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE
+from app.config.loading import load, load_beat
+from app.config.settings import Settings
 from app.errors import WaylinkError, refuse
-from app.file_limit import raise_file_limit
-from app.interpreter import collect_rarely
-from app.private_files import create_privately
+from app.runtime.file_limit import raise_file_limit
+from app.runtime.interpreter import collect_rarely
+from app.runtime.private_files import create_privately
 from app.services.delivery.loop import DeliveryLoop
-from app.settings import Settings
 from app.telemetry import configure_logs
 from workers.celery import make_beat, make_worker
 

@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 from celery import Celery
 
-from app.broker import Broker, make_celery
+from app.brokers.celery_broker import Broker, make_celery
 from app.clock import utc_now
+from app.config.parts import BeatSettings
+from app.config.settings import Settings
 from app.db.engine import connect
 from app.db.schema import require_current
 from app.deadlines import STATEMENT, assert_nested
-from app.part_settings import BeatSettings
+from app.runtime.startup import once_it_answers
+from app.runtime.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of
 from app.services.definitions.alerts import Alerts
 from app.services.delivery.loop import DeliveryLoop
 from app.services.events.processor import Processor
@@ -21,9 +24,6 @@ from app.services.linking.requery import ask_again
 from app.services.maintenance.retention import Retention
 from app.services.refreshing.refresher import Refresher
 from app.services.routing.cache import RouteCache
-from app.settings import Settings
-from app.starting import once_it_answers
-from app.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of
 from workers.schedule import beat_schedule
 from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
 

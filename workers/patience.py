@@ -6,7 +6,7 @@ from typing import Any, Final
 from celery import Task
 from sqlalchemy.exc import DBAPIError
 
-from app.db.storing import is_away
+from app.db.ingest import is_away
 from app.telemetry import get_logger
 
 PAUSE_SECONDS: Final = 1.0  # else every message that waits would be tried, and fail, within moments

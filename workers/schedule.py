@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from app.broker import LINK_WAITING, PRUNE, QUEUE_OF, RECONCILE, REFRESH_DUE, SWEEP
+from app.brokers.celery_broker import LINK_WAITING, PRUNE, QUEUE_OF, RECONCILE, REFRESH_DUE, SWEEP
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:

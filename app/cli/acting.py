@@ -11,15 +11,15 @@ import click
 from app.cli.actors import cli_actor
 from app.cli.opening import open_current
 from app.clock import utc_now
-from app.configuration import load_environments
-from app.db import connection_listing
+from app.config.loading import load_environments
+from app.config.nango import NangoSettings
 from app.db.engine import Database
+from app.db.read import connection_listing
 from app.errors import ConfigurationError, NotFound
 from app.ids import CONNECTION, parse
-from app.nango_settings import NangoSettings
+from app.runtime.wiring import open_clients, policy_of
 from app.services.connections import discovery
 from app.services.connections.operations import Desk
-from app.wiring import open_clients, policy_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -8,16 +8,16 @@ from sqlalchemy.orm import Session
 
 from app.cli.actors import cli_actor
 from app.clock import utc_now
-from app.configuration import Definitions
+from app.config.loading import Definitions
+from app.config.parts import SealingSettings
+from app.config.secret_sources import NOTHING
 from app.db import routes as route_rows
 from app.db.routes import FILE, RouteRow, asked
 from app.errors import ConfigurationError, Conflict, Problem
-from app.given import NOTHING
-from app.part_settings import SealingSettings
+from app.runtime.wiring import destinations_of, routes_of, sealer_of
 from app.services.definitions import config_sync
 from app.services.definitions.config_plan import Changes, DestinationRow, Orphans, Recorded, Wanted, plan
 from app.services.definitions.config_secrets import told
-from app.wiring import destinations_of, routes_of, sealer_of
 
 _CHANGES: Final = {"added": "add", "changed": "change", "removed": "remove", "released": "release"}
 _DESTINATION: Final = tuple(one.name for one in fields(DestinationRow))

@@ -9,7 +9,7 @@ from app.cli.durations import duration_option
 from app.cli.listings import choice
 from app.cli.output import print_page
 from app.clock import utc_now
-from app.configuration import load_database
+from app.config.loading import load_database
 from app.db import audit as rows
 from app.db.audit import AuditFilters
 from app.db.engine import connect

@@ -13,7 +13,7 @@ from app.cli.destination_names import ROUTE
 from app.cli.moments import moment_option
 from app.cli.output import print_one
 from app.clock import utc_now
-from app.configuration import load_database
+from app.config.loading import load_database
 from app.db.engine import Database, connect
 from app.db.schema import require_current
 from app.domain.routing import Route

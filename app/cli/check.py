@@ -11,20 +11,24 @@ import click
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.broker import Broker
+from app.brokers.celery_broker import Broker
 from app.cli.orphans import orphans, told
 from app.cli.output import print_rows
 from app.cli.places import webhook_path
-from app.configuration import Diagnosis, destination_problems, diagnose, usable
+from app.config.checks import unknown_variables
+from app.config.environment import Environment
+from app.config.forward_proxy import shown
+from app.config.loading import Diagnosis, destination_problems, diagnose, usable
+from app.config.parts import BrokerSettings, DatabaseSettings, SealingSettings
+from app.config.settings import Settings
 from app.db import routes as route_rows
 from app.db import secrets as secret_rows
-from app.db.application import reason
+from app.db.application_database import reason
 from app.db.engine import connect, sqlite_file, unverified
 from app.db.schema import require_current, takes_writes
 from app.domain.answering import COLUMNS
 from app.domain.budget import Priority
 from app.domain.webhook_settings import remarks
-from app.environments import Environment
 from app.errors import (
     BrokerUnavailable,
     ConfigurationError,
@@ -33,17 +37,13 @@ from app.errors import (
     NangoError,
     WaylinkError,
 )
-from app.forward_proxy import shown
 from app.nango.client import NangoClient
-from app.part_settings import BrokerSettings, DatabaseSettings, SealingSettings
-from app.private_files import exposed
+from app.runtime.private_files import exposed
+from app.runtime.wiring import directory_of, open_clients, own_brokers_of, sealer_of, sender_of
 from app.sealing import KEY_FILE
 from app.services.definitions import key_rotation
 from app.services.definitions.connectivity import reach
 from app.services.routing.cache import beyond
-from app.setting_checks import unknown_variables
-from app.settings import Settings
-from app.wiring import directory_of, open_clients, own_brokers_of, sealer_of, sender_of
 
 NAMED: Final = 10  # routes of one kind
 

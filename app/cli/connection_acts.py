@@ -14,9 +14,9 @@ from app.cli.opening import open_current
 from app.cli.output import print_one
 from app.cli.people_acts import opened
 from app.clock import utc_now
-from app.configuration import load_database
-from app.db import connection_listing
+from app.config.loading import load_database
 from app.db.engine import Database
+from app.db.read import connection_listing
 from app.errors import InvalidInput
 from app.services.connections import credentials, deletion
 from app.services.linking import supersede_existing as standing

@@ -8,8 +8,8 @@ import click
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, connection_filters, open_database
 from app.cli.output import print_page
 from app.cli.pairs import pairs
-from app.db import connection_listing
-from app.db.listing import Filters
+from app.db.read import connection_listing
+from app.db.read.listing import Filters
 from app.domain import tags as tag_rules
 from app.domain.states import ConnectionStatus
 from app.ids import CONNECTION, parse

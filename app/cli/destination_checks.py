@@ -11,17 +11,17 @@ from app.cli.destination_names import JSON, PLACE
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load_sealing
+from app.config.loading import load_sealing
 from app.db import audit
 from app.db import routes as route_rows
 from app.db.models import Destination
 from app.domain.retrying import Verdict, judge
 from app.errors import Conflict, NotFound
 from app.outbound.sending import TIMEOUT, HttpTarget
+from app.runtime.wiring import own_brokers_of, sealer_of, sender_of
 from app.services.definitions.connectivity import reach, send_test
 from app.services.definitions.signing_secrets import Keyring
 from app.targets import split_target
-from app.wiring import own_brokers_of, sealer_of, sender_of
 
 
 @click.command("check")

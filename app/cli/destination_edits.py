@@ -13,13 +13,13 @@ from app.cli.listings import choice
 from app.cli.opening import open_current
 from app.cli.output import print_one
 from app.clock import utc_now
-from app.configuration import load_database, load_sealing
-from app.db.definitions import shown_destination
+from app.config.loading import load_database, load_sealing
+from app.db.read.definitions import shown_destination
+from app.runtime.wiring import means_of
 from app.services.definitions import destinations as defining
 from app.services.definitions.alerts import Alerts
 from app.services.definitions.editor import Editor
 from app.targets import split_target
-from app.wiring import means_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

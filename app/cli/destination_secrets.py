@@ -12,12 +12,12 @@ from app.cli.durations import duration_option
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load_database, load_sealing
+from app.config.loading import load_database, load_sealing
 from app.db.models import DestinationSecret
 from app.ids import SECRET, show
+from app.runtime.wiring import sealer_of
 from app.services.definitions import signing_secrets
 from app.targets import split_target
-from app.wiring import sealer_of
 
 
 @click.command("rotate-secret")

@@ -9,9 +9,9 @@ from app.cli.destination_names import JSON
 from app.cli.listings import Listing
 from app.cli.opening import open_current
 from app.cli.orphans import print_marked
-from app.configuration import load_database
-from app.db import definitions
-from app.db.definitions import DefinitionFilters
+from app.config.loading import load_database
+from app.db.read import definitions
+from app.db.read.definitions import DefinitionFilters
 
 ACTS: Final = {
     "add": (

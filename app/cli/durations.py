@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from app.config_file import duration
+from app.config.waylink_toml import duration
 
 LONGEST: Final = timedelta(days=3650)
 

@@ -14,10 +14,10 @@ from app.cli.listings import AS_JSON, choice, connection_filters
 from app.cli.moments import moment_option
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load_brokers
-from app.db import event_acts as rows
+from app.config.loading import load_brokers
+from app.db import event_actions as rows
 from app.db.engine import Database, connect
-from app.db.event_acts import ChosenEvent, EventFilters
+from app.db.event_actions import ChosenEvent, EventFilters
 from app.db.schema import require_current
 from app.domain.event import EventType
 from app.domain.states import EventState, Origin

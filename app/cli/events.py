@@ -7,8 +7,8 @@ import click
 
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, connection_filters, open_database
 from app.cli.output import print_one, print_page
-from app.db import listing
-from app.db.listing import Filters
+from app.db.read import listing
+from app.db.read.listing import Filters
 from app.domain.event import EventType
 from app.domain.states import EventState, Origin
 from app.ids import EVENT, parse

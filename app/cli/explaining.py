@@ -14,7 +14,7 @@ from app.cli.durations import duration_option
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load_database
+from app.config.loading import load_database
 from app.domain.json_values import STRICT
 from app.domain.json_words import why_not_json
 from app.domain.patterns import Condition, Pattern, compile_pattern

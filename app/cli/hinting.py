@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from app.broker import Broker
-from app.hints import Hints
-from app.part_settings import HintSettings
+from app.brokers.celery_broker import Broker
+from app.brokers.hints import Hints
+from app.config.parts import HintSettings
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import click
 
+from app.brokers.hints import Hints
 from app.cli.actors import cli_actor
 from app.cli.bulk_acts import follow, require_consent
 from app.cli.hinting import open_hints
@@ -16,16 +17,15 @@ from app.cli.listings import AS_JSON, choice
 from app.cli.moments import moment_option
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load_brokers
-from app.db import job_acts as rows
+from app.config.loading import load_brokers
+from app.db import job_actions as rows
 from app.db.engine import Database, connect
-from app.db.job_acts import ChosenJob, JobFilters
+from app.db.job_actions import ChosenJob, JobFilters
 from app.db.schema import require_current
 from app.domain.event import EventType
 from app.domain.job_acts import PAST, TAKES, JobAct, is_as_wanted, why_left_alone
 from app.domain.states import Fault, JobState
 from app.errors import NotFound
-from app.hints import Hints
 from app.ids import EVENT, JOB, parse, show
 from app.services.delivery import job_actions
 from app.services.delivery.job_actions import MAX_JOBS, Preview

@@ -7,8 +7,8 @@ import click
 
 from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, open_database
 from app.cli.output import print_one, print_page
-from app.db import listing
-from app.db.listing import Filters
+from app.db.read import listing
+from app.db.read.listing import Filters
 from app.domain.states import Fault, JobState
 from app.ids import EVENT, JOB, parse
 from app.targets import within

@@ -7,7 +7,7 @@ import click
 
 from app.cli.lazy import LazyGroup
 from app.cli.opening import open_current
-from app.configuration import load_database
+from app.config.loading import load_database
 from app.db.engine import Database
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -10,7 +10,7 @@ import click
 from app.cli.lazy import LazyGroup
 from app.domain.tags import is_storable
 from app.errors import BrokerUnavailable, Conflict, InvalidInput, NangoError, NotFound, WaylinkError, refuse
-from app.private_files import create_privately
+from app.runtime.private_files import create_privately
 
 # Where each command is, and the first sentence of its help. A module is loaded with its command only: all of them
 # together take 2.5 s of CPU on a slow machine, click and this module 0.1 s.

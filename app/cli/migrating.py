@@ -7,11 +7,11 @@ import click
 
 from app.cli.applying import apply
 from app.cli.orphans import orphans, told
-from app.configuration import Definitions, load_definitions
+from app.config.loading import Definitions, load_definitions
+from app.config.parts import SealingSettings
 from app.db.engine import Database, connect
-from app.db.upgrading import upgrade
+from app.db.migrate import upgrade
 from app.domain.definitions import Names
-from app.part_settings import SealingSettings
 from app.services.definitions.config_plan import Changes
 
 

@@ -1,8 +1,8 @@
 """The database, as a command needs it."""
 
+from app.config.parts import DatabaseSettings
 from app.db.engine import Database, connect
 from app.db.schema import require_current
-from app.part_settings import DatabaseSettings
 
 
 def open_current(settings: DatabaseSettings) -> Database:

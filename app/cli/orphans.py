@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.cli.output import print_rows
-from app.config_file import ConfigFile
-from app.configuration import readable_file
+from app.config.loading import readable_file
+from app.config.waylink_toml import ConfigFile
 from app.db import routes as route_rows
 from app.db.routes import FILE
 from app.domain.definitions import Names

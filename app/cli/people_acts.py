@@ -13,7 +13,7 @@ from app.cli.actors import cli_actor
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_page
 from app.clock import utc_now
-from app.configuration import load_database, load_policy
+from app.config.loading import load_database, load_policy
 from app.db import people as rows
 from app.db.engine import Database
 from app.db.people import Filters
@@ -21,6 +21,7 @@ from app.domain.people import Kind
 from app.domain.people_files import ENDINGS, Format, lines_in, read
 from app.errors import InvalidInput
 from app.ids import parse
+from app.runtime.wiring import linking_policy_of
 from app.services.linking import pending
 from app.services.people import erasure, importer, records
 from app.services.people.erasure import Report
@@ -29,7 +30,6 @@ from app.services.people.records import Merged
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 from app.telemetry import escape_control
-from app.wiring import linking_policy_of
 
 REFUSED_PRINTED: Final = 50
 COLUMNS: Final = {

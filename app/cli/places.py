@@ -2,8 +2,8 @@
 
 import socket
 
+from app.config.parts import WebSettings
 from app.errors import ConfigurationError, Problem
-from app.part_settings import WebSettings
 
 
 def web_origin(settings: WebSettings) -> str:

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from app.broker import EVENTS_QUEUE, IO_QUEUE, Broker
+from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE, Broker
 from app.cli.listings import AS_JSON
 from app.cli.opening import open_current
 from app.cli.output import print_rows
 from app.clock import utc_now
-from app.configuration import load_brokers, load_database
+from app.config.loading import load_brokers, load_database
 from app.errors import BrokerUnavailable
 from app.services.delivery import queues as service
 

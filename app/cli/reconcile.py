@@ -10,23 +10,23 @@ from uuid import UUID
 
 import click
 
-from app.broker import RECONCILE, Broker, hint
+from app.brokers.celery_broker import RECONCILE, Broker, hint
 from app.cli.actors import cli_actor
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now
-from app.configuration import load_database, load_environments
+from app.config.loading import load_database, load_environments
+from app.config.nango import NangoSettings
 from app.db import reconciliations as rows
 from app.db.engine import Database
 from app.db.reconciliations import Run, shown
 from app.domain.reconciling import RunOutcome, Stage
 from app.errors import BrokerUnavailable, ConfigurationError, Conflict, NotFound, Problem
 from app.ids import RECONCILIATION, new_id, parse, show
-from app.nango_settings import NangoSettings
+from app.runtime.wiring import open_clients, reconciler_of
 from app.services.reconciliation.reconciler import Reconciler
 from app.services.reconciliation.run_requests import ask_for_run
 from app.telemetry import configure_logs
-from app.wiring import open_clients, reconciler_of
 
 LOOK_EVERY: Final = 0.5  # seconds between two looks at a run that is waited for
 UNCLAIMED: Final = timedelta(seconds=8)  # Beat comes every five: no worker takes it, so this command does

@@ -8,7 +8,7 @@ import click
 from app.cli.durations import duration_option
 from app.cli.output import print_page
 from app.clock import utc_now
-from app.configuration import load_database
+from app.config.loading import load_database
 from app.db import rejections as rows
 from app.db.engine import connect
 from app.db.schema import require_current

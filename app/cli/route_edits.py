@@ -13,8 +13,8 @@ from app.cli.explaining import pattern_text
 from app.cli.opening import open_current
 from app.cli.output import print_one
 from app.clock import utc_now
-from app.configuration import load_database
-from app.db.definitions import shown_route
+from app.config.loading import load_database
+from app.db.read.definitions import shown_route
 from app.services.definitions import routes
 from app.services.definitions.editor import Editor
 from app.targets import split_target

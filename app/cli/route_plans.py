@@ -10,7 +10,7 @@ from app.cli.bulk_acts import require_consent
 from app.cli.listings import AS_JSON
 from app.cli.opening import open_current
 from app.cli.output import print_rows
-from app.configuration import load_definitions
+from app.config.loading import load_definitions
 from app.services.definitions.config_plan import Orphans
 
 COLUMNS: Final = ("change", "kind", "name", "before", "after")

@@ -10,9 +10,9 @@ from app.cli.listings import Listing
 from app.cli.opening import open_current
 from app.cli.orphans import print_marked
 from app.cli.output import print_one
-from app.configuration import load_database
+from app.config.loading import load_database
 from app.db import routes as route_rows
-from app.db.definitions import shown_route
+from app.db.read.definitions import shown_route
 from app.errors import NotFound
 from app.targets import split_target
 

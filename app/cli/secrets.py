@@ -8,11 +8,11 @@ from app.cli.actors import cli_actor
 from app.cli.opening import open_current
 from app.cli.output import print_one
 from app.clock import utc_now
-from app.configuration import load_sealing
+from app.config.loading import load_sealing
+from app.runtime.wiring import sealer_of
 from app.sealing import new_key
 from app.services.definitions import key_rotation
 from app.services.definitions.key_rotation import SealedValues
-from app.wiring import sealer_of
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -11,10 +11,10 @@ import click
 import httpx
 
 from app.cli.places import webhook_url
-from app.configuration import diagnose, load_environments, load_web_place
+from app.config.environment import Environment
+from app.config.loading import diagnose, load_environments, load_web_place
 from app.domain.json_words import why_not_json
 from app.domain.signature import HEADER, sign
-from app.environments import Environment
 from app.errors import ConfigurationError, InvalidInput, Problem
 from app.telemetry import escape_control
 

@@ -12,25 +12,26 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.broker import EVENTS_QUEUE, IO_QUEUE, Broker
+from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE, Broker
 from app.cli.orphans import orphans, told
 from app.cli.output import print_rows
 from app.clock import utc_now
-from app.configuration import Diagnosis, diagnose, usable
-from app.db import figures, key_uses, reconciliations, rejections
+from app.config.environment import Environment, Environments, key_name
+from app.config.loading import Diagnosis, diagnose, usable
+from app.config.parts import BrokerSettings, DatabaseSettings
+from app.config.settings import Settings
+from app.db import key_uses, reconciliations, rejections
 from app.db.engine import connect
 from app.db.models import Rejection, SigningKeyUse
+from app.db.read import figures
 from app.db.reconciliations import Run
 from app.db.schema import require_current, takes_writes
 from app.deadlines import EDIT_LEASE, EVENT_LEASE
 from app.domain import breaker
 from app.domain.breaker import Breaker
 from app.domain.reconciling import RunOutcome
-from app.environments import Environment, Environments, key_name
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
-from app.part_settings import BrokerSettings, DatabaseSettings
-from app.settings import Settings
-from app.wiring import budget_of
+from app.runtime.wiring import budget_of
 
 OVERDUE: Final = timedelta(seconds=60)  # due work that nobody took for so long
 RECENT: Final = timedelta(hours=24)  # of failed events and discarded jobs

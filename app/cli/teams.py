@@ -10,9 +10,9 @@ from app.cli.opening import open_current
 from app.cli.orphans import print_marked
 from app.cli.output import print_one
 from app.clock import utc_now
-from app.configuration import load_database
-from app.db import definitions
-from app.db.definitions import DefinitionFilters, shown_team
+from app.config.loading import load_database
+from app.db.read import definitions
+from app.db.read.definitions import DefinitionFilters, shown_team
 from app.services.definitions import teams as defining
 from app.services.definitions.editor import Editor
 

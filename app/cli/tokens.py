@@ -12,7 +12,7 @@ from app.cli.listings import choice
 from app.cli.opening import open_current
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
-from app.configuration import load_database
+from app.config.loading import load_database
 from app.db import tokens as rows
 from app.db.engine import Database
 from app.db.models import ApiToken

@@ -15,22 +15,22 @@ from typing import Any, Final
 import click
 import httpx
 
-from app import embedded
 from app.cli.migrating import prepare
 from app.cli.orphans import told
 from app.cli.places import is_free, require_free, web_origin, webhook_url
-from app.configuration import load, load_all
-from app.configured_environments import SANDBOX_FILE
+from app.config.environment import Environment, key_name
+from app.config.environment_sources import SANDBOX_FILE
+from app.config.loading import load, load_all
+from app.config.settings import Settings
 from app.db import key_uses
 from app.db.engine import Database, connect, sqlite_file
-from app.environments import Environment, key_name
 from app.errors import ConfigurationError, Problem
-from app.private_files import exposed
+from app.runtime import embedded_broker
+from app.runtime.private_files import exposed
+from app.runtime.startup import once_it_answers
+from app.runtime.supervisor import Child, Supervisor, take_lock
 from app.sandbox.config import DEFAULT_ENVIRONMENT_ID
 from app.sandbox.scenario import play
-from app.settings import Settings
-from app.starting import once_it_answers
-from app.supervisor import Child, Supervisor, take_lock
 from app.telemetry import configure_logs, get_logger
 
 READY_SECONDS: Final = 20.0
@@ -62,7 +62,7 @@ def up(*, no_scenario: bool) -> None:
         )
         code = supervisor.run()
         if settings.broker_url is None:
-            embedded.remove_socket_dir(settings.data_dir)
+            embedded_broker.remove_socket_dir(settings.data_dir)
     sys.exit(code)
 
 
@@ -70,7 +70,9 @@ def _children(settings: Settings) -> list[Child]:
     children = []
     if settings.broker_url is None:
         data_dir = settings.data_dir
-        children.append(Child("broker", embedded.valkey_argv(data_dir), ready=lambda: embedded.broker_ready(data_dir)))
+        children.append(
+            Child("broker", embedded_broker.valkey_argv(data_dir), ready=lambda: embedded_broker.broker_ready(data_dir))
+        )
     if settings.uses_sandbox:
         children.append(_sandbox(settings))
     style = settings.log_format

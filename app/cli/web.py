@@ -7,12 +7,12 @@ from contextlib import closing
 import click
 
 from app.cli.places import require_free
-from app.configuration import load
+from app.config.loading import load
 from app.db import schema
 from app.db.engine import connect
 from app.errors import ConfigurationError, Problem
 from app.main import create_app
-from app.supervisor import Child, Supervisor
+from app.runtime.supervisor import Child, Supervisor
 from app.telemetry import configure_logs, get_logger
 from app.web.server import BACKLOG, STOP_SECONDS, serve
 

@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bounded, bulk, claiming
+from app.db import bounded, bulk, claims
 from app.db.models import Delivery, Event
 from app.domain.states import EventState, Origin
 from app.ids import first_id, new_id
@@ -147,7 +147,7 @@ def claim(
     `suspects` are those whose last claim brought no result; they are kept apart from the others.
     """
     statement = partial(_claiming, suspects=suspects)
-    taken = claiming.take(session, statement, ClaimedEvent, ids, limit=limit, now=now, lease=lease)
+    taken = claims.take(session, statement, ClaimedEvent, ids, limit=limit, now=now, lease=lease)
     return sorted(taken, key=lambda event: event.id)
 
 

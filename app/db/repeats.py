@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.events import insert_for
+from app.db.ingest import NO_PROCESS
 from app.db.models import Event, LostAnswer, Repeat, WebProcess
-from app.db.storing import NO_PROCESS
 from app.domain.repeats import Answer
 from app.domain.states import EventState, Origin
 from app.ids import first_id

@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app.broker_tls import verified
+from app.brokers.tls import verified
 from app.domain import budget as rules
 from app.domain.budget import Bucket, Priority, Seen
 from app.errors import NangoBudgetSpent

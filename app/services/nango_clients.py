@@ -6,9 +6,9 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from app.config.environment import Environment
 from app.deadlines import REFRESH_DEADLINE
 from app.domain.budget import Priority
-from app.environments import Environment
 from app.nango.client import NangoClient
 from app.services.budget import Budget
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from app.config.environment import Environment
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy, OwnerChangePolicy, TagKeys
 from app.domain.refresh import RefreshPolicy
-from app.environments import Environment
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from app.db.application import CONNECT_SECONDS, ApplicationDatabase, reason
+from app.db.application_database import CONNECT_SECONDS, ApplicationDatabase, reason
 from app.deadlines import DIRECTORY_DEADLINE
 from app.domain.answering import Named, named, parameters
 from app.domain.confirming import Unavailable

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final, TypeVar
 
-from app.db.storing import NewDelivery
+from app.db.ingest import NewDelivery
 from app.deadlines import BATCH
 from app.errors import DatabaseUnavailable
 from app.services.events.intake import Receipt

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from app.broker import Broker
+from app.brokers.celery_broker import Broker
 from app.db.engine import Database
 from app.db.schema import require_current, takes_writes
 from app.domain.access import Scope

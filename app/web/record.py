@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from app.config.environment import Environments, key_name
 from app.db import key_uses, rejections, repeats
 from app.db.engine import Database
 from app.db.key_uses import KeyUse
 from app.db.rejections import RefusalCount
-from app.environments import Environments, key_name
 from app.telemetry import WEBHOOK_KEYS, escape_control, get_logger
 from app.web.answer_log import AnswerReport
 from app.web.group_commit import GroupCommit

@@ -16,8 +16,8 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
-from app.file_limit import MIN_OPEN_FILES, raise_file_limit
-from app.interpreter import collect_rarely
+from app.runtime.file_limit import MIN_OPEN_FILES, raise_file_limit
+from app.runtime.interpreter import collect_rarely
 from app.telemetry import get_logger
 from app.web.connection import KEEP_ALIVE_SECONDS, Connection, QueueingState
 from app.web.direct import WebhookConnection

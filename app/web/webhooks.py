@@ -17,10 +17,10 @@ from uuid import UUID
 
 from starlette.types import Message, Receive, Scope, Send
 
-from app.db.storing import NewDelivery
+from app.config.environment import Environment, Environments
+from app.db.ingest import NewDelivery
 from app.domain.at_rest import stored, stored_at_once
 from app.domain.signature import HEADER, fingerprint, matching_key
-from app.environments import Environment, Environments
 from app.ids import EVENT, new_id, show
 from app.services.events.intake import Receipt
 from app.telemetry import WEBHOOKS, get_logger

@@ -15,9 +15,9 @@ from typing import Final, Protocol, TypeVar
 import psycopg
 from sqlalchemy import text
 
-from app.db.at_once import LoopConnection, open_connection
+from app.db.async_statements import LoopConnection, open_connection
 from app.db.engine import SQLITE_BUSY_SECONDS, Database
-from app.db.storing import PROBE, NewDelivery, PostgresStore, has_answered, is_away
+from app.db.ingest import PROBE, NewDelivery, PostgresStore, has_answered, is_away
 from app.errors import DatabaseUnavailable
 from app.services.events import intake
 from app.services.events.intake import Receipt

@@ -19,7 +19,7 @@ import pytest
 import redis
 from standardwebhooks import Webhook
 
-from app import embedded
+from app.runtime import embedded_broker
 from tests.acceptance.harness import REPOSITORY, Process, Waylink, installation, until
 from tests.ports import free_port
 from tests.waiting import PATIENCE
@@ -151,7 +151,7 @@ class Team:
         self._seen = waylink.folder / "seen.jsonl"
         argv = [sys.executable, "-m", "celery", "-A", "team", "worker", "--queues", "team.crm.jobs"]
         options = ["--pool", "solo", "--include", "witness", "--loglevel", "INFO"]
-        variables = {"CRM_BROKER_URL": embedded.broker_url(waylink.data, 1), "WITNESS": str(self._seen)}
+        variables = {"CRM_BROKER_URL": embedded_broker.broker_url(waylink.data, 1), "WITNESS": str(self._seen)}
         self.process = start(waylink, "celery-team", [*argv, *options], **variables)
 
     def received(self) -> list[dict[str, Any]]:
@@ -168,7 +168,7 @@ def test_a_celery_team_receives_each_job_once_as_documented(waylink: Waylink) ->
     for event_id, user in ((before, "before-the-worker"), (after, "after")):
         _check(waylink, team, event_id, user)
 
-    with redis.Redis.from_url(embedded.redis_url(waylink.data, 1)) as client:
+    with redis.Redis.from_url(embedded_broker.redis_url(waylink.data, 1)) as client:
         until("taken off the queue", lambda: not client.llen("team.crm.jobs") and not client.hlen("unacked"))
     jobs = sorted(job["id"] for job in waylink.listing("jobs", "--team", "crm"))
     assert sorted(one["id"] for one in team.received()) == jobs  # once each, and nothing else

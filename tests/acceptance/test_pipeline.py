@@ -19,7 +19,7 @@ import httpx
 import pytest
 import redis
 
-from app import embedded
+from app.runtime import embedded_broker
 from tests.acceptance.harness import Process, Sandbox, Waylink, creation, installation, until
 from tests.servers import PostgresServer, ValkeyServer
 
@@ -181,7 +181,7 @@ class Together(Stack):
         until(f"another {name}", lambda: self.pid(name) not in {None, victim})
 
     def internal(self) -> redis.Redis:
-        return redis.Redis.from_url(embedded.redis_url(self.waylink.data, 0))
+        return redis.Redis.from_url(embedded_broker.redis_url(self.waylink.data, 0))
 
     @contextmanager
     def broker_away(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from app.broker import IO_QUEUE
+from app.brokers.celery_broker import IO_QUEUE
 from tests.acceptance.harness import Process, Waylink, creation, installation, until
 from tests.ports import free_port
 from tests.servers import PostgresServer, ValkeyServer

@@ -150,7 +150,7 @@ def test_whatever_ends_it_nobody_is_left_behind_and_the_next_start_goes_on() -> 
         second = waylink.up("--no-scenario")
         event = until("processed", lambda: _processed(waylink, event_id), every=0.5)
         assert waylink.show("connections", event["connection_id"])["user"] == "u-grace"
-        if sys.platform == "linux":  # only its kernel can promise it (app/supervisor.py)
+        if sys.platform == "linux":  # only its kernel can promise it (app/runtime/supervisor.py)
             second.kill()
             until("all gone", lambda: not second.orphans())
         else:

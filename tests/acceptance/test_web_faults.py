@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.signature import HEADER, sign
-from app.file_limit import raise_file_limit
+from app.runtime.file_limit import raise_file_limit
 from tests.acceptance.harness import Process, Waylink, creation, descendants, installation, status, until
 from tests.ports import free_port
 from tests.servers import PostgresServer, ValkeyServer

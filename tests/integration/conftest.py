@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import structlog
 
-from app.db import engine, upgrading
+from app.db import engine, migrate
 from tests.integration import world as worlds
 from tests.integration.sandbox_server import serve
 from tests.waiting import PATIENCE
@@ -33,7 +33,7 @@ def _slow_is_not_away(monkeypatch):
         "web.health.CHECK_SECONDS",
     ):
         monkeypatch.setattr(f"app.{place}", PATIENCE)
-    monkeypatch.setattr("app.db.application.CONNECT_SECONDS", round(PATIENCE))
+    monkeypatch.setattr("app.db.application_database.CONNECT_SECONDS", round(PATIENCE))
     for place in ("events.processor.CONFIRM_DEADLINE", "sql_directory.DIRECTORY_DEADLINE"):
         monkeypatch.setattr(f"app.services.{place}", timedelta(seconds=3 * PATIENCE))
 
@@ -133,7 +133,7 @@ def gate(base_url):
 
 def _migrate(url):
     database = engine.connect(url)
-    upgrading.upgrade(database)
+    migrate.upgrade(database)
     database.close()
 
 

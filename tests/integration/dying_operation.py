@@ -12,8 +12,8 @@ from unittest import mock
 from pydantic import SecretStr
 
 from app.clock import utc_now
+from app.config.environment import Environment, SigningKeys
 from app.db.engine import connect
-from app.environments import Environment, SigningKeys
 from app.ids import CONNECTION, parse
 from app.nango.transport import Transport
 from app.services.connections import credentials, deletion, metadata, tags

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from app.db import listing
 from app.db.models import Discards, Event, Job
+from app.db.read import listing
 from app.db.routes import RouteRow
 from app.domain.destination_health import MIN_FAILURES, PROBE_WAITS
 from app.domain.states import DestinationChange, EventState, Fault, JobState, Origin

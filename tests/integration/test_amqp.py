@@ -6,7 +6,7 @@ import pytest
 import trustme
 from kombu import Connection
 
-from app.broker import Broker
+from app.brokers.celery_broker import Broker
 from app.db.models import Job
 from app.domain.states import JobState
 from app.errors import BrokerUnavailable

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from app.broker import Broker, Message
+from app.brokers.celery_broker import Broker, Message
 from app.errors import BrokerUnavailable
 
 

@@ -8,10 +8,10 @@ from sqlalchemy import select
 from app.clock import utc_now
 from app.db.models import Audit, Connection
 from app.domain.access import Scope
+from app.runtime.wiring import destinations_of, policy_of, routes_of
 from app.services.definitions import config_sync
 from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
-from app.wiring import destinations_of, policy_of, routes_of
 from tests.integration.api_client import issue, open_api, problem_of
 from tests.integration.sandbox_server import API_KEY, SIGNING_KEY, control, fetch, register
 from tests.integration.world import DANA, OMAR, TOKEN, auth, dump

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.broker import EVENTS_QUEUE, Broker
+from app.brokers.celery_broker import EVENTS_QUEUE, Broker
 from app.clock import utc_now
 from app.db.models import Event
 from app.db.routes import RouteRow

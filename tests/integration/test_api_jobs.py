@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.broker import IO_QUEUE, Broker
+from app.brokers.celery_broker import IO_QUEUE, Broker
 from app.clock import utc_now
 from app.db.models import Audit, Destination, Job, Team
 from app.ids import JOB, new_id, parse, show

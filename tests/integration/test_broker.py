@@ -9,7 +9,17 @@ from datetime import timedelta
 
 import pytest
 
-from app.broker import EVENTS_QUEUE, IO_QUEUE, PROCESS_EVENTS, QUEUE_OF, SWEEP, Broker, Message, hint, make_celery
+from app.brokers.celery_broker import (
+    EVENTS_QUEUE,
+    IO_QUEUE,
+    PROCESS_EVENTS,
+    QUEUE_OF,
+    SWEEP,
+    Broker,
+    Message,
+    hint,
+    make_celery,
+)
 from app.deadlines import VISIBILITY_TIMEOUT
 from app.errors import BrokerUnavailable
 from tests.ports import free_port

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 import trustme
 
-from app.broker import Broker
-from app.broker_tls import verified
+from app.brokers.celery_broker import Broker
+from app.brokers.tls import verified
 from app.domain.budget import Priority
 from app.errors import BrokerUnavailable, NangoBudgetSpent
 from app.services.budget import Budget

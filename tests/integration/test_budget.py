@@ -11,11 +11,11 @@ import pytest
 from pydantic import SecretStr
 
 from app import errors
+from app.config.environment import Environment, SigningKeys
 from app.db.models import Refresh
 from app.domain import budget as rules
 from app.domain.budget import Bucket, Priority, Seen
 from app.domain.states import EventState, RefreshOutcome
-from app.environments import Environment, SigningKeys
 from app.nango.types import RateLimit
 from app.services.budget import PROCESSES, Budget, _connect
 from app.services.nango_clients import NangoClients

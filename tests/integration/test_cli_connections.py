@@ -10,13 +10,13 @@ import pytest
 
 from app.clock import utc_now
 from app.db.engine import connect
-from app.db.storing import NewDelivery
+from app.db.ingest import NewDelivery
 from app.domain.signature import fingerprint
 from app.ids import new_id
+from app.runtime.wiring import policy_of
 from app.services.events import intake
 from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
-from app.wiring import policy_of
 from tests.integration.sandbox_server import API_KEY, SIGNING_KEY, fetch, register
 from tests.integration.test_cli import Command, one_line_error
 from tests.integration.web_server import settings_of

@@ -12,8 +12,8 @@ import pytest
 
 from app.cli.main import COMMANDS
 from app.cli.main import waylink as root
+from app.config.settings import Settings
 from app.db.engine import connect
-from app.settings import Settings
 from tests.integration.test_cli import Command, one_line_error
 
 LIBRARY_WORDS = re.compile(

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from app.clock import utc_now
-from app.db import backlog
 from app.db.engine import connect
 from app.db.models import Audit
+from app.db.read import backlog
 from app.ids import JOB, new_id, show
 from tests.integration.test_cli import Command, one_line_error
 from tests.integration.test_status import a_job, add, an_event

@@ -2,8 +2,8 @@
 
 from sqlalchemy import event, text
 
-from app.db import connection_listing
-from app.db.listing import Filters
+from app.db.read import connection_listing
+from app.db.read.listing import Filters
 
 
 def test_tags_are_found_by_an_index_where_the_database_has_one(database):

@@ -11,7 +11,7 @@ import redis
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from app.broker import DELIVER_JOBS, IO_QUEUE, PROCESS_EVENTS, Broker, hint
+from app.brokers.celery_broker import DELIVER_JOBS, IO_QUEUE, PROCESS_EVENTS, Broker, hint
 from app.db import bulk, destinations
 from app.db import jobs as job_rows
 from app.db.jobs import Head

@@ -8,13 +8,13 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from standardwebhooks import Webhook
 
+from app.config.secret_sources import Given
 from app.db import routes as route_rows
 from app.db import secrets as rows
 from app.db.models import Audit, Destination, DestinationSecret
 from app.domain.addresses import read_networks
 from app.domain.standard_webhooks import SHORTEST, read_secret, signed_headers
 from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound, Unreachable
-from app.given import Given
 from app.ids import SECRET, show
 from app.sealing import new_key, sealer_with, sealer_without_key
 from app.services.definitions import config_sync, key_rotation, signing_secrets, team_brokers

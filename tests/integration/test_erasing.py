@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select, text, update
 
-from app.db import audit, bounded, erasing
+from app.db import audit, bounded, erasure
 from app.db.models import Attempt, Connection, Decision, Event, Job, User
 from app.db.types import StoredJson
 from app.domain.answering import FIRST_LOOK
@@ -132,8 +132,8 @@ def test_every_free_text_of_every_table_is_searched(world):
         session.execute(text("DELETE FROM route_set"))
     fill(world.database, tables_of(world.database))
     with world.database.engine.begin() as connection:
-        for table in erasing.TABLES:
-            planted = {column.name: _canary(column) for column in erasing.free_text(table)}
+        for table in erasure.TABLES:
+            planted = {column.name: _canary(column) for column in erasure.free_text(table)}
             if planted:
                 connection.execute(update(table).values(planted))
     assert EMAIL in dump(world.database)
@@ -233,7 +233,7 @@ def test_what_is_held_for_somebody_else_stays_theirs(open_world):
 
 
 def test_many_rows_are_walked_in_steps(world, monkeypatch):
-    monkeypatch.setattr(erasing, "STEP", 7)
+    monkeypatch.setattr(erasure, "STEP", 7)
     monkeypatch.setattr(service, "CHUNK", 3)
     bodies = [auth(connection_id=f"c-{number}", tags=TAGS if number % 2 else OMAR) for number in range(40)]
     world.process(*world.receive(*bodies))
@@ -267,7 +267,7 @@ def test_what_a_row_says_is_looked_through_before_the_write_lock(world):
 
 @pytest.mark.parametrize("often", [1, 100])
 def test_a_row_that_changes_while_it_is_looked_through_is_looked_at_once_more(planted, monkeypatch, often):
-    some_of, times = erasing.some_of, []
+    some_of, times = erasure.some_of, []
 
     def meanwhile(session, table, keys):
         found = some_of(session, table, keys)
@@ -278,7 +278,7 @@ def test_a_row_that_changes_while_it_is_looked_through_is_looked_at_once_more(pl
                 other.execute(canary.values(detail={"new": [EMAIL, len(times)]}))
         return found
 
-    monkeypatch.setattr(erasing, "some_of", meanwhile)
+    monkeypatch.setattr(erasure, "some_of", meanwhile)
     erase(planted, user_id(planted))
     assert times
     assert_nowhere(planted)

@@ -7,9 +7,9 @@ import pytest
 from msgspec import Raw
 from sqlalchemy import update
 
-from app.db import event_acts as rows
-from app.db import job_acts as job_rows
-from app.db.event_acts import EventFilters
+from app.db import event_actions as rows
+from app.db import job_actions as job_rows
+from app.db.event_actions import EventFilters
 from app.db.jobs import Head, claim
 from app.db.models import Audit, Decision, Destination, Event, Job, Team
 from app.deadlines import JOB_LEASE

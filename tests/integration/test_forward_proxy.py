@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.configuration import load
+from app.config.loading import load
 from app.domain.budget import Priority
 from app.errors import ConfigurationError, NangoUnavailable
 from app.services.nango_clients import NangoClients

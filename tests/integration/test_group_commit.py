@@ -9,11 +9,11 @@ from itertools import chain
 import pytest
 from sqlalchemy import select, text
 
-from app.broker import PROCESS_EVENTS, Message
+from app.brokers.celery_broker import PROCESS_EVENTS, Message
 from app.db.engine import Database, connect
+from app.db.ingest import NewDelivery
+from app.db.migrate import upgrade
 from app.db.models import Event
-from app.db.storing import NewDelivery
-from app.db.upgrading import upgrade
 from app.deadlines import BATCH
 from app.domain.signature import fingerprint
 from app.errors import BrokerUnavailable, DatabaseUnavailable

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import make_url, text
 
-from app.broker import Broker
+from app.brokers.celery_broker import Broker
 from app.clock import utc_now
 from app.db.models import Team
 from app.domain.access import Scope

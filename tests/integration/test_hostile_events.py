@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from app.db import bounded, events
-from app.db import event_acts as event_rows
+from app.db import event_actions as event_rows
 from app.db.models import Event
 from app.domain import routing
 from app.domain.patterns import compile_pattern

@@ -8,8 +8,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from app.db import listing
 from app.db.models import Destination, Job
+from app.db.read import listing
 from app.deadlines import HTTP_TIMEOUT, JOB_LEASE
 from app.domain.destination_health import MIN_FAILURES
 from app.domain.retrying import JITTER, SCHEDULE

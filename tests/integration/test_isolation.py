@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from app.broker import Broker
+from app.brokers.celery_broker import Broker
 from app.clock import utc_now
 from app.db import jobs as job_rows
 from app.db.jobs import Head

@@ -7,8 +7,8 @@ from itertools import count
 import pytest
 from sqlalchemy import update
 
-from app.db import job_acts as rows
-from app.db.job_acts import JobFilters
+from app.db import job_actions as rows
+from app.db.job_actions import JobFilters
 from app.db.models import Attempt, Audit, Destination, Job
 from app.domain.job_acts import TAKES, JobAct, is_as_wanted, why_left_alone
 from app.domain.states import AuditOutcome, JobState

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, text
 from sqlalchemy.exc import IntegrityError, SAWarning
 
-from app.db import engine, schema, upgrading
+from app.db import engine, migrate, schema
 from app.db.models import Base, Connection, Event, Job, Link, Organization, Refresh, RouteVersion, User
 from app.errors import DatabaseNotMigrated
 from app.ids import new_id
@@ -83,7 +83,7 @@ def test_a_database_of_another_release_is_refused_with_both_revisions(database):
 
 
 def test_each_migration_is_in_a_file_of_its_name_and_the_last_of_them_is_the_head():
-    scripts = ScriptDirectory.from_config(upgrading._config())
+    scripts = ScriptDirectory.from_config(migrate._config())
     assert [Path(one.path).name.partition("_")[0] for one in scripts.walk_revisions()] == [
         one.revision for one in scripts.walk_revisions()
     ]
@@ -91,8 +91,8 @@ def test_each_migration_is_in_a_file_of_its_name_and_the_last_of_them_is_the_hea
 
 
 def test_migrating_twice_and_by_two_at_once_is_migrating_once(empty):
-    in_threads(lambda: upgrading.upgrade(empty), lambda: upgrading.upgrade(empty))
-    assert upgrading.upgrade(empty) == schema.current(empty) == schema.head()
+    in_threads(lambda: migrate.upgrade(empty), lambda: migrate.upgrade(empty))
+    assert migrate.upgrade(empty) == schema.current(empty) == schema.head()
     schema.require_current(empty)
 
 
@@ -186,8 +186,8 @@ def test_an_upgrade_waits_for_another_host_however_long_it_takes(postgres_url):
         ThreadPoolExecutor(1) as pool,
         other.engine.connect() as connection,
     ):
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": upgrading._ADVISORY_LOCK})
-        upgrade = pool.submit(upgrading.upgrade, database)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": migrate._ADVISORY_LOCK})
+        upgrade = pool.submit(migrate.upgrade, database)
         with pytest.raises(TimeoutError):
             upgrade.result(1)
         connection.rollback()

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
 
+from app.config.environment import Environment, SigningKeys
 from app.db import leases
 from app.db.models import Audit, Connection
 from app.deadlines import EDIT_LEASE
@@ -17,7 +18,6 @@ from app.domain.event import EventType
 from app.domain.linking import Drift
 from app.domain.own_event import OwnEvent
 from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
-from app.environments import Environment, SigningKeys
 from app.errors import (
     Conflict,
     InvalidFields,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.private_files import exposed
+from app.runtime.private_files import exposed
 from tests.integration.test_cli import Command
 
 
@@ -85,7 +85,8 @@ class TestWhatIsOpen:
         for suffix in ("", "-wal"):
             (folder.parent / f"w.db{suffix}").write_text("")
             (folder.parent / f"w.db{suffix}").chmod(0o640)
-        monkeypatch.setattr("app.private_files._is_private", lambda _folder: False)  # above is the tests' own folder
+        # Above is the tests' own folder.
+        monkeypatch.setattr("app.runtime.private_files._is_private", lambda _folder: False)
         assert [one.path.name for one in exposed(folder, outside)] == ["w.db", "w.db-wal"]
 
     def test_another_users_is_told(self, folder, monkeypatch):

@@ -14,10 +14,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
+from app.config.environment import Environment, SigningKeys, key_name
 from app.db import rejections
 from app.db.models import Rejection, SigningKeyUse
 from app.domain.signature import HEADER
-from app.environments import Environment, SigningKeys, key_name
 from app.services.maintenance import upkeep
 from app.web.record import CLIP, LIVE_EVERY, IngestRecord
 from tests.integration.web_server import KEY, OLD_KEY, WEBHOOK, raw_request, serve

@@ -9,12 +9,12 @@ from pydantic import SecretStr
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select, update
 
+from app.config.environment import Environment, SigningKeys
 from app.db import events as event_rows
 from app.db import repeats as repeat_rows
 from app.db.models import Delivery, Event, LostAnswer, Repeat, WebProcess
 from app.domain.repeats import LATEST_REPORT, LOOK_AGAIN_AFTER
 from app.domain.states import EventState, Origin
-from app.environments import Environment, SigningKeys
 from app.ids import new_id
 from app.services.maintenance import upkeep
 from tests.integration.sandbox_server import SIGNING_KEY

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.db import connection_listing
-from app.db.listing import Filters
+from app.db.read import connection_listing
+from app.db.read.listing import Filters
 from app.domain.linking import DuplicatesPolicy, OwnerChangePolicy
 from app.errors import Conflict
 from app.services.connections import sessions, tags

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from app.db.application import ApplicationDatabase
+from app.db.application_database import ApplicationDatabase
 from app.db.models import Organization, User
 from app.domain.linking import DirectoryPolicy, TagKeys
 from app.domain.people import Kind

@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import event, make_url, text
 
 from app.clock import utc_now
-from app.db import connections, figures, key_uses, rejections
+from app.config.environment import key_name
+from app.db import connections, key_uses, rejections
 from app.db.engine import connect
 from app.db.key_uses import KeyUse
 from app.db.models import Audit, Destination, Event, Job, Team
+from app.db.read import figures
 from app.db.rejections import RefusalCount
 from app.deadlines import EDIT_LEASE, EVENT_LEASE
-from app.environments import key_name
 from app.ids import first_id, new_id
 from tests.integration.test_cli import Command
 from tests.servers import PostgresServer, ValkeyServer

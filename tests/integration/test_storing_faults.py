@@ -14,11 +14,11 @@ import pytest
 import uvloop
 from sqlalchemy import make_url, text
 
-from app.db import at_once
-from app.db.at_once import LoopConnection, Statement, open_connection
+from app.db import async_statements
+from app.db.async_statements import LoopConnection, Statement, open_connection
 from app.db.engine import Database, connect
-from app.db.storing import NewDelivery
-from app.db.upgrading import upgrade
+from app.db.ingest import NewDelivery
+from app.db.migrate import upgrade
 from app.domain.signature import fingerprint
 from app.errors import DatabaseUnavailable
 from app.ids import new_id
@@ -201,14 +201,14 @@ class Deaf:
 def test_an_answer_whose_event_is_lost_is_found_by_looking(
     run: Run, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(at_once, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(async_statements, "LOOK_SECONDS", 0.02)
     long = "x" * 30_000_000  # more than any socket takes at once, in both directions
 
     async def scenario() -> list[list[bytes]]:
         monkeypatch.setattr(asyncio, "get_running_loop", lambda of=asyncio.get_running_loop: Deaf(of()))
         connection = await open_to(database)
         monkeypatch.undo()
-        monkeypatch.setattr(at_once, "LOOK_SECONDS", 0.02)
+        monkeypatch.setattr(async_statements, "LOOK_SECONDS", 0.02)
         answer = await answer_of(connection, f"SELECT '{long}'")
         connection.close()
         return answer
@@ -220,7 +220,7 @@ def test_the_last_words_of_a_session_end_the_wait_though_nothing_follows(
     run: Run, place: Place, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even the end of the connection: the way to the server is cut off behind them."""
-    monkeypatch.setattr(at_once, "LOOK_SECONDS", HANGS)
+    monkeypatch.setattr(async_statements, "LOOK_SECONDS", HANGS)
 
     async def scenario() -> None:
         connection = await open_to(database)

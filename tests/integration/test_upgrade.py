@@ -12,8 +12,9 @@ from alembic import command
 from sqlalchemy import MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from app.db import bulk, decisions, engine, event_acts, listing, schema, upgrading
+from app.db import bulk, decisions, engine, event_actions, migrate, schema
 from app.db.models import Attempt, Connection, Decision, Destination, Event, Job, Refresh, RouteVersion, Team
+from app.db.read import listing
 from app.ids import first_id, new_id
 
 NOW = datetime(2026, 8, 21, 12, 0, 1, 234567, tzinfo=UTC)
@@ -40,7 +41,7 @@ def database(request, tmp_path):
 def upgrade_to(database, revision):
     """As `upgrading.upgrade`, but not to the end."""
     with database.engine.begin() as connection:
-        config = upgrading._config()
+        config = migrate._config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 
@@ -103,7 +104,7 @@ def test_an_upgrade_keeps_every_row_of_every_table(database, revision):
     before = rows_of(database, tables)
     assert len(before) >= 14
     assert all(len(rows) == 1 for rows in before.values()), before
-    assert upgrading.upgrade(database) == schema.head()
+    assert migrate.upgrade(database) == schema.head()
     assert rows_of(database, tables) == before
     schema.require_current(database)
 
@@ -115,7 +116,7 @@ def test_an_index_that_was_made_beforehand_by_hand_is_taken_as_it_is(database):
         for table, state in (("events", "failed"), ("jobs", "discarded")):
             statement = f"CREATE INDEX CONCURRENTLY ix_{table}_{state} ON {table} (id) WHERE state = '{state}'"
             connection.exec_driver_sql(statement)
-    assert upgrading.upgrade(database) == schema.head()
+    assert migrate.upgrade(database) == schema.head()
 
 
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
@@ -135,7 +136,7 @@ def test_dates_from_outside_that_are_none_are_forgotten_and_the_others_stay(data
         add_copies(database, copies[0], column, [*kept, *wrong])
     with database.engine.connect() as connection:
         before = {table: connection.scalar(text(f"SELECT count(*) FROM {table}")) for table, _ in columns}
-    upgrading.upgrade(database)
+    migrate.upgrade(database)
     with database.engine.connect() as connection:
         for table, column in columns:
             count, present = connection.execute(text(f"SELECT count(*), count({column}) FROM {table}")).one()
@@ -165,7 +166,7 @@ def test_a_connection_that_expired_unseen_is_looked_at_after_the_upgrade(databas
         for name, value in facts.items():
             cast = "CAST(:value AS timestamptz)" if name == "expires_at" and not database.is_sqlite else ":value"
             connection.execute(text(f"UPDATE connections SET {name} = {cast}"), {"value": value})
-    upgrading.upgrade(database)
+    migrate.upgrade(database)
     with database.read() as session:
         [connection] = session.scalars(select(Connection))
         found = session.scalars(select(Refresh).where(Refresh.finished_at.is_(None))).all()
@@ -244,7 +245,7 @@ def before(database):
     write(database, Job, job_row("import", "crm"), job)
     tried = {"started_at": NOW, "latency_ms": 1.0, "outcome": "completed"}
     write(database, Attempt, *({"job_id": job["id"], "number": number, **tried} for number in (1, 2)))
-    upgrading.upgrade(database)
+    migrate.upgrade(database)
     return database
 
 
@@ -274,7 +275,7 @@ def test_decisions_of_before_are_still_of_their_teams(before):
 def test_a_replay_adds_nothing_to_what_stands_from_before(before):
     again = [{**decision_row("mail", 1), "team": "crm"}, {**decision_row("mail", 1), "team": "erp"}]
     with before.write() as session:
-        made = event_acts.add_jobs(session, again, [job_row("mail", "crm"), job_row("mail", "erp")])
+        made = event_actions.add_jobs(session, again, [job_row("mail", "crm"), job_row("mail", "erp")])
     assert len(made) == 1
     assert told(before) == [("crm", "import", 1), ("crm", "mail", 1), ("erp", "mail", 1)]
     assert [count(before, model) for model in (Decision, Job)] == [3, 3]
@@ -304,4 +305,4 @@ def test_keys_of_large_tables_can_be_made_beforehand_by_hand(database):
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
-    assert upgrading.upgrade(database) == schema.head()
+    assert migrate.upgrade(database) == schema.head()

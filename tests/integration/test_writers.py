@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
-from app.db.at_once import Statement
+from app.db.async_statements import Statement
 from app.db.engine import Database, connect
+from app.db.ingest import NewDelivery, is_away
+from app.db.migrate import upgrade
 from app.db.models import Event
-from app.db.storing import NewDelivery, is_away
-from app.db.upgrading import upgrade
 from app.domain.signature import fingerprint
 from app.domain.states import EventState
 from app.errors import DatabaseUnavailable

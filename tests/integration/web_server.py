@@ -13,12 +13,12 @@ from unittest import mock
 import httpx
 from sqlalchemy import text
 
-from app.configuration import load
+from app.config.loading import load
+from app.config.settings import Settings
 from app.db.engine import Database, connect
-from app.db.upgrading import upgrade
+from app.db.migrate import upgrade
 from app.domain.signature import HEADER, sign
 from app.main import Waylink, create_app
-from app.settings import Settings
 from app.web.group_commit import GroupCommit
 from app.web.server import Server
 from app.web.webhooks import WebhookEndpoint

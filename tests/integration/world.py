@@ -13,13 +13,13 @@ from pydantic import SecretStr
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import inspect, select, text
 
-from app.broker import Broker
+from app.brokers.celery_broker import Broker
+from app.config.environment import Environment, SigningKeys
+from app.db.ingest import NO_PROCESS, NewDelivery
 from app.db.models import Connection, Event, Job, Link, Organization, Refresh, User
 from app.db.routes import RouteRow
-from app.db.storing import NO_PROCESS, NewDelivery
 from app.domain.signature import fingerprint
 from app.domain.states import EventState
-from app.environments import Environment, SigningKeys
 from app.ids import new_id
 from app.sandbox.webhooks import auth_body, serialize
 from app.services.definitions import config_sync

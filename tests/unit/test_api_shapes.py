@@ -7,8 +7,9 @@ import pytest
 from msgspec.structs import fields
 
 from app import errors
-from app.db import audit, connection_listing, listing, rejections
+from app.db import audit, rejections
 from app.db.models import Audit, Connection, Event, Job, Refresh, Rejection
+from app.db.read import connection_listing, listing
 from app.web.api import problems, shapes
 from app.web.api.problems import Kind, refusal_for
 

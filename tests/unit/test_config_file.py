@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from app.config_file import ConfigFile
+from app.config.waylink_toml import ConfigFile
 from app.domain.linking import TagKeys
 
 TEAM = '[teams.crm.destinations.jobs]\nkind = "celery"\nqueue = "team.crm.jobs"\n'

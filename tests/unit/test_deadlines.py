@@ -5,7 +5,7 @@ import pytest
 
 from app import deadlines
 from app.deadlines import DATABASE_SHARE, assert_nested
-from app.supervisor import Supervisor
+from app.runtime.supervisor import Supervisor
 from app.web.bodies import READ_SECONDS
 from app.web.group_commit import HOLD_SECONDS, OVERDUE_SECONDS
 from app.web.server import GRACE_SECONDS, STOP_SECONDS

@@ -16,10 +16,12 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
-from app import config_file, errors, telemetry
+from app import errors, telemetry
 from app.cli.main import waylink
 from app.cli.send import sample_names
 from app.cli.status import Check
+from app.config import waylink_toml
+from app.config.settings import Settings
 from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.job_acts import JobAct
@@ -31,7 +33,6 @@ from app.nango.reading import Reading
 from app.nango.sessions import Sessions
 from app.nango.writing import Writing
 from app.sandbox.faults import Operation
-from app.settings import Settings
 from app.web.api import problems
 from app.web.api.reading import read_query
 from app.web.api.routes import ENDPOINTS
@@ -98,7 +99,7 @@ METRICS = [
     for metric in vars(telemetry).values()
     if isinstance(metric, MetricWrapperBase)
 ]
-MODELS = [model for model in vars(config_file).values() if isinstance(model, type) and issubclass(model, BaseModel)]
+MODELS = [model for model in vars(waylink_toml).values() if isinstance(model, type) and issubclass(model, BaseModel)]
 
 
 @pytest.mark.parametrize(("page", "make"), [("settings.md", "settings_page"), ("cli.md", "cli_page")])
@@ -117,7 +118,7 @@ def test_every_setting_is_documented_with_its_help():
 
 def test_every_key_of_the_file_is_documented():
     page = WRITTEN[DOCS / "settings.md"]
-    assert config_file.RouteEntry in MODELS
+    assert waylink_toml.RouteEntry in MODELS
     tables = {"environments", "teams", "destinations", "routes", "directory", "refresh", "duplicates"}
     for model in MODELS:
         for name in model.model_fields:

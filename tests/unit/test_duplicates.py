@@ -2,7 +2,7 @@ from uuid import UUID
 
 import pytest
 
-from app.config_file import ConfigFile
+from app.config.waylink_toml import ConfigFile
 from app.domain.linking import DuplicatesPolicy, newest
 from app.services.policy import Policy
 

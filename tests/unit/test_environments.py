@@ -5,13 +5,13 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app import environments
-from app.environments import Environment, SigningKeys, split_keys
+from app.config import environment
+from app.config.environment import Environment, SigningKeys, split_keys
 
 
 @pytest.fixture
 def file(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(environments, "_LOOK_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr(environment, "_LOOK_AGAIN_AFTER", 0.0)
     return tmp_path / "keys"
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.configuration import load_all
-from app.environments import SigningKeys, split_keys, wrong_keys
+from app.config.environment import SigningKeys, split_keys, wrong_keys
+from app.config.loading import load_all
 from app.errors import ConfigurationError
 from app.plain_text import decoded, misfit, misfit_in_url, read_text, unwrapped
 from app.sealing import new_key, sealer_of_file

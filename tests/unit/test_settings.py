@@ -10,11 +10,11 @@ import certifi
 import pytest
 from pydantic import ValidationError
 
-from app.configuration import load_all
+from app.config.loading import load_all
+from app.config.settings import Settings
 from app.domain.people import Kind
 from app.errors import ConfigurationError
-from app.settings import Settings
-from app.wiring import directory_of, sealer_of
+from app.runtime.wiring import directory_of, sealer_of
 
 SECRET = "hunter2"
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from app.errors import ConfigurationError
-from app.supervisor import take_lock
+from app.runtime.supervisor import take_lock
 from tests.waiting import PATIENCE, until
 
 PRELUDE = """
 import signal
 import sys
 from pathlib import Path
-from app.supervisor import Child, Supervisor
+from app.runtime.supervisor import Child, Supervisor
 
 class Log:
     def info(self, event, **facts):
@@ -216,7 +216,7 @@ def test_a_child_that_ends_before_it_is_ready_ends_everything_with_1(start: Call
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_restarts_leak_no_descriptor_and_no_zombie(start: Callable[[str], Run]) -> None:
     run = start(
-        "import app.supervisor; app.supervisor.FIRST_DELAY = app.supervisor.LONGEST_DELAY = 0.02\n"
+        "from app.runtime import supervisor; supervisor.FIRST_DELAY = supervisor.LONGEST_DELAY = 0.02\n"
         "main(python('web', 'pass'), python('beat', SLEEPER))"
     )
     run.pid("beat")

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from celery import Celery
 
-from app.broker import DELIVER_JOBS, PROCESS_EVENTS, Broker, hint
+from app.brokers.celery_broker import DELIVER_JOBS, PROCESS_EVENTS, Broker, hint
 from app.deadlines import BATCH
 from app.errors import BrokerUnavailable
 from app.ids import EVENT, JOB, new_id, parse, show

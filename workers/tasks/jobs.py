@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from celery import Celery
 
-from app.broker import DELIVER_JOBS
+from app.brokers.celery_broker import DELIVER_JOBS
 from app.ids import JOB, parse
 from app.services.delivery.loop import DeliveryLoop
 

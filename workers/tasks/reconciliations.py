@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from celery import Celery
 
-from app.broker import RECONCILE, Broker
+from app.brokers.celery_broker import RECONCILE, Broker
 from app.services.reconciliation.reconciler import Reconciler
 from workers.tasks.events import announce
 

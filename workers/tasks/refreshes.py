@@ -6,7 +6,7 @@ from typing import Final
 
 from celery import Celery
 
-from app.broker import REFRESH_DUE
+from app.brokers.celery_broker import REFRESH_DUE
 from app.services.refreshing.refresher import WAVE, Refresher
 from app.telemetry import get_logger
 

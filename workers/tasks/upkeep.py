@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from celery import Celery
 
-from app.broker import EVENTS_QUEUE, LINK_WAITING, PROCESS_EVENTS, PRUNE, SWEEP, Broker, hint
+from app.brokers.celery_broker import EVENTS_QUEUE, LINK_WAITING, PROCESS_EVENTS, PRUNE, SWEEP, Broker, hint
 from app.clock import utc_now
 from app.db.engine import Database
 from app.ids import new_id

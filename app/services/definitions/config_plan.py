@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+from app.config.secret_sources import NOTHING, GivenSecrets
 from app.db import routes as route_rows
 from app.db.models import Destination, RouteVersion, Team
 from app.db.routes import FILE, RouteRow
 from app.domain.definitions import Names
-from app.given import NOTHING, GivenSecrets
 from app.services.definitions import config_secrets
 
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
+from app.config.secret_sources import Given
 from app.db import secrets as rows
 from app.db.models import Destination
 from app.db.secrets import Key
 from app.domain.standard_webhooks import read_secret
 from app.errors import Sealed
-from app.given import Given
 from app.sealing import Sealer
 from app.services.definitions import signing_secrets
 from app.services.definitions.signing_secrets import signing_purpose

@@ -6,11 +6,11 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from app.config.secret_sources import NOTHING, GivenSecrets
 from app.db import audit
 from app.db import routes as route_rows
 from app.db.models import Destination, RouteVersion, Team
 from app.db.routes import API, FILE, RouteRow
-from app.given import NOTHING, GivenSecrets
 from app.sealing import Sealer, sealer_without_key
 from app.services.definitions import config_secrets
 from app.services.definitions.config_plan import (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.broker import Broker, redis_place
+from app.brokers.celery_broker import Broker, redis_place
 from app.db.destinations import Target
 from app.db.models import Destination
 from app.db.secrets import Key

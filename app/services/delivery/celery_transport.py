@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from app.broker import Broker, Message
+from app.brokers.celery_broker import Broker, Message
 from app.db.destinations import Target
 from app.domain.answer import Answer
 from app.errors import BrokerUnavailable, WaylinkError

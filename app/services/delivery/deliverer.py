@@ -15,13 +15,13 @@ from uuid import UUID
 from msgspec import Raw
 from sqlalchemy.orm import Session
 
-from app.broker import Broker
+from app.brokers.celery_broker import Broker
 from app.db import destinations
 from app.db import jobs as job_rows
 from app.db.destinations import Target
 from app.db.engine import Database
+from app.db.ingest import has_answered, is_away
 from app.db.jobs import ClaimedJob, Key
-from app.db.storing import has_answered, is_away
 from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
 from app.domain.destination_health import Health, Tally
 from app.domain.retrying import Verdict, judge

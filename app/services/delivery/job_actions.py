@@ -10,9 +10,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import job_acts as rows
+from app.db import job_actions as rows
 from app.db.engine import Database
-from app.db.job_acts import ChosenJob, JobFilters
+from app.db.job_actions import ChosenJob, JobFilters
 from app.domain.job_acts import BY_FILTER, PAST, TAKES, JobAct
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import Conflict, InvalidInput

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.db import backlog
-from app.db.backlog import Group, Place
+from app.db.read import backlog
+from app.db.read.backlog import Group, Place
 from app.domain.states import Fault, JobState
 
 

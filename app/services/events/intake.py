@@ -7,8 +7,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import storing
-from app.db.storing import Key, Known, NewDelivery, PostgresStore, Repeated
+from app.db import ingest
+from app.db.ingest import Key, Known, NewDelivery, PostgresStore, Repeated
 
 
 class Receipt(NamedTuple):
@@ -21,10 +21,10 @@ class Receipt(NamedTuple):
 def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime) -> list[Receipt]:
     """Store all in one transaction of SQLite's; answer each, in order (promise 4)."""
     first = _first_of_each(deliveries)
-    known = storing.store(session, list(first.values()), cutoff=now - window)
+    known = ingest.store(session, list(first.values()), cutoff=now - window)
     receipts = _receipts(deliveries, first, known)
     if repeated := _repeated(deliveries, receipts, known):
-        storing.repeat(session, repeated, now=now)
+        ingest.repeat(session, repeated, now=now)
     return receipts
 
 

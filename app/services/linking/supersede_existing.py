@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from app.db import audit, duplicates
+from app.db import audit
 from app.db import connections as rows
-from app.db.duplicates import Place
 from app.db.engine import Database
+from app.db.read import duplicates
+from app.db.read.duplicates import Place
 from app.domain.linking import DirectoryPolicy
 from app.domain.routing import RouteSet
 from app.domain.states import AuditOutcome

@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy import Table
 from sqlalchemy.orm import Session
 
-from app.db import audit, erasing
+from app.db import audit, erasure
 from app.db import people as rows
 from app.db.engine import Database
-from app.db.erasing import Key, Row
+from app.db.erasure import Key, Row
 from app.domain.erasing import ERASED, Identity
 from app.domain.linking import UnlinkedReason
 from app.domain.people import Kind
@@ -92,7 +92,7 @@ def _find(session: Session, user_id: UUID) -> tuple[_Person, bool]:
     one = rows.one(session, Kind.USER, user_id)
     email = one["email"]
     # An address that several have names nobody: the others' data stays theirs.
-    own = email if email and not erasing.shares_email(session, user_id, email) else None
+    own = email if email and not erasure.shares_email(session, user_id, email) else None
     return _Person(user_id, Identity(show(USER, user_id), one["external_id"], own)), one["removed_at"] is not None
 
 
@@ -111,13 +111,13 @@ def _blank(session: Session, person: _Person, report: Report, *, actor: str, now
 
 def _walk(database: Database, person: _Person, *, apply: bool) -> Report:
     report = Report(person.identity.user)
-    for table in erasing.TABLES:
+    for table in erasure.TABLES:
         after: Key | None = None
         while True:
             with database.read() as session:
-                until = erasing.last_of_step(session, table, after)
+                until = erasure.last_of_step(session, table, after)
                 found = (
-                    erasing.suspects(session, table, person.identity, person.id, after=after, until=until)
+                    erasure.suspects(session, table, person.identity, person.id, after=after, until=until)
                     if until is not None
                     else []
                 )
@@ -136,13 +136,13 @@ def _take(database: Database, person: _Person, table: Table, keys: list[Key], re
     left, tries = keys, 0
     while left:
         with database.read() as session:
-            rows_now, left_now = erasing.some_of(session, table, left)
+            rows_now, left_now = erasure.some_of(session, table, left)
             looked = _Looked(rows_now, _others(session, person, table, rows_now))
         part = Report(report.user)
         changes = _changes(person, table, looked, part)
         if apply and changes:
             with database.write() as session:
-                held = erasing.these(session, table, [erasing.key_in(table, row) for row in rows_now])
+                held = erasure.these(session, table, [erasure.key_in(table, row) for row in rows_now])
                 again = _Looked(held, _others(session, person, table, held))
                 if again != looked:
                     tries += 1
@@ -167,12 +167,12 @@ class _Looked:
 def _others(session: Session, person: _Person, table: Table, found: list[Row]) -> set[UUID]:
     reference = {"events": "connection_ref", "connections": "id"}.get(table.name)
     refs = {row[reference] for row in found if row[reference]} if reference is not None else set()
-    return erasing.lives_of_others(session, person.id, refs)
+    return erasure.lives_of_others(session, person.id, refs)
 
 
 def _write(session: Session, person: _Person, table: Table, changes: list[_Change]) -> None:
     for one in changes:
-        erasing.change(session, table, one.row, one.values)
+        erasure.change(session, table, one.row, one.values)
     if table.name == "events":
         _erase_what_came_of(session, person.identity, changes)
 
@@ -187,7 +187,7 @@ def _changes(person: _Person, table: Table, looked: _Looked, report: Report) -> 
         elif table.name == "connections":
             one = _connection(who, row, report, belongs_to_another=row["id"] in looked.others)
         else:
-            one = _Change(row, {name.name: who.erased_from(row[name.name]) for name in erasing.free_text(table)})
+            one = _Change(row, {name.name: who.erased_from(row[name.name]) for name in erasure.free_text(table)})
         if one.values:
             changes.append(one)
         if who.is_named_in([value for name, value in row.items() if isinstance(value, str) and name not in one.values]):
@@ -208,7 +208,7 @@ def _event(who: Identity, row: Row, report: Report, *, belongs_to_another: bool)
     own = owner == who.user or (nobodys and (named or not tags))
     if not own and not named:
         return _Change(row, {})
-    values = {column.name: who.erased_from(row[column.name]) for column in erasing.free_text(erasing.EVENTS)}
+    values = {column.name: who.erased_from(row[column.name]) for column in erasure.free_text(erasure.EVENTS)}
     values |= {"body": None, "document": who.erased_document(document, own=own) if document else document}
     return _Change(row, values | ({"tags": {}} if own and tags else {}), own=own)
 
@@ -217,7 +217,7 @@ def _connection(who: Identity, row: Row, report: Report, *, belongs_to_another: 
     wanted = [row["wanted_user"], row["wanted_email"]]
     named = who.is_named_in([row["tags"], *wanted])
     report.stays[LIVING] += named and row["status"] != ConnectionStatus.DELETED
-    values = {column.name: who.erased_from(row[column.name]) for column in erasing.free_text(erasing.CONNECTIONS)}
+    values = {column.name: who.erased_from(row[column.name]) for column in erasure.free_text(erasure.CONNECTIONS)}
     if values["known_tags"] != row["known_tags"]:
         values["known_tags"] = None  # all of them are the person's, the name too
     if belongs_to_another or (not named and any(wanted)):
@@ -231,8 +231,8 @@ def _connection(who: Identity, row: Row, report: Report, *, belongs_to_another: 
 def _erase_what_came_of(session: Session, who: Identity, changes: list[_Change]) -> None:
     """Decisions tell of values, and teams may have answered with what they were sent."""
     own = {one.row["id"]: one.own for one in changes}
-    for decision in erasing.decisions_of(session, own):
+    for decision in erasure.decisions_of(session, own):
         conditions = who.erased_conditions(decision["conditions"], own=own[decision["event_id"]])
-        erasing.change(session, erasing.DECISIONS, decision, {"conditions": conditions})
-    erasing.end_windows(session, own)
-    erasing.forget_answers(session, [event_id for event_id, theirs in own.items() if theirs])
+        erasure.change(session, erasure.DECISIONS, decision, {"conditions": conditions})
+    erasure.end_windows(session, own)
+    erasure.forget_answers(session, [event_id for event_id, theirs in own.items() if theirs])

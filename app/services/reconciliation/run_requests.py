@@ -4,11 +4,11 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from app.config.environment import Environments
 from app.db import audit
 from app.db import reconciliations as rows
 from app.db.reconciliations import Run
 from app.domain.reconciling import Trigger
-from app.environments import Environments
 from app.errors import Conflict, InvalidInput
 from app.ids import RECONCILIATION, show
 

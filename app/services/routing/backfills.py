@@ -15,10 +15,10 @@ from uuid import UUID
 import msgspec
 from sqlalchemy.orm import Session
 
-from app.db import event_acts as rows
+from app.db import event_actions as rows
 from app.db import routes as route_rows
 from app.db.engine import Database
-from app.db.event_acts import HistoricEvent
+from app.db.event_actions import HistoricEvent
 from app.db.models import RouteVersion
 from app.domain.definitions import wrong_name
 from app.domain.patterns import Condition

@@ -10,11 +10,11 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import audit, bulk
-from app.db import event_acts as rows
-from app.db import job_acts as job_rows
+from app.db import event_actions as rows
+from app.db import job_actions as job_rows
 from app.db import routes as route_rows
 from app.db.engine import Database
-from app.db.event_acts import ChosenEvent, EventFilters, ExistingJob
+from app.db.event_actions import ChosenEvent, EventFilters, ExistingJob
 from app.db.models import Event, Job
 from app.domain.job_acts import TAKES, JobAct, why_left_alone
 from app.domain.routing import Decision, Matched, RouteSet

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct, field
 
-from app.db import connection_listing
-from app.db.listing import Filters
+from app.db.read import connection_listing
+from app.db.read.listing import Filters
 from app.domain import tags as tag_rules
 from app.domain.access import Scope
 from app.domain.states import ConnectionStatus

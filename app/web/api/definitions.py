@@ -5,8 +5,8 @@ from typing import Any, Final, TypeVar
 
 from msgspec import UNSET, Struct, structs
 
-from app.db import definitions as listing
-from app.db.definitions import DefinitionFilters, shown_route, shown_team
+from app.db.read import definitions as listing
+from app.db.read.definitions import DefinitionFilters, shown_route, shown_team
 from app.domain.access import Scope
 from app.errors import FieldFault, InvalidFields
 from app.services.definitions import routes, teams

@@ -6,10 +6,10 @@ from typing import Final
 from msgspec import UNSET
 from sqlalchemy.orm import Session
 
-from app.config_file import duration
-from app.db import definitions as listing
-from app.db.definitions import DefinitionFilters, shown_destination
+from app.config.waylink_toml import duration
 from app.db.models import Destination
+from app.db.read import definitions as listing
+from app.db.read.definitions import DefinitionFilters, shown_destination
 from app.domain.access import Scope
 from app.errors import FieldFault, InvalidFields
 from app.ids import SECRET, show

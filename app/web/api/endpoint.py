@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar, get_type_hi
 import msgspec
 from msgspec import Meta, Struct
 
+from app.brokers.hints import Hints
 from app.db.engine import Database
 from app.domain.access import Access, Scope
-from app.hints import Hints
 from app.services.connections.operations import Desk
 from app.services.definitions.alerts import Alerts
 from app.services.definitions.destinations import Means

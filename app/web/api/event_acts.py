@@ -7,8 +7,8 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from app.db import event_acts as rows
-from app.db.event_acts import ChosenEvent, EventFilters
+from app.db import event_actions as rows
+from app.db.event_actions import ChosenEvent, EventFilters
 from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.routing import Route

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from app.db import job_acts as rows
-from app.db.job_acts import ChosenJob, JobFilters
+from app.db import job_actions as rows
+from app.db.job_actions import ChosenJob, JobFilters
 from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.job_acts import TAKES, JobAct, is_as_wanted, why_left_alone

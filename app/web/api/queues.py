@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from app.broker import EVENTS_QUEUE, IO_QUEUE
+from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE
 from app.domain.access import Scope
 from app.errors import BrokerUnavailable, NotFound
 from app.services.delivery import queues

@@ -5,9 +5,10 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from app.db import audit, listing, rejections
+from app.db import audit, rejections
 from app.db.audit import AuditFilters
-from app.db.listing import Filters
+from app.db.read import listing
+from app.db.read.listing import Filters
 from app.db.rejections import Key
 from app.domain.access import Scope
 from app.domain.event import EventType

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from app.db.storing import is_away
+from app.db.ingest import is_away
 from app.domain.access import Access
 from app.errors import WaylinkError
 from app.telemetry import API_REQUESTS, get_logger

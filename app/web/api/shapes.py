@@ -1,4 +1,4 @@
-"""What lists and records look like: the rows of app/db/listing.py and its like, which the commands print too."""
+"""What lists and records look like: the rows of app/db/read/listing.py and its like, which the commands print too."""
 
 from typing import Any
 

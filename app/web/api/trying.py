@@ -8,8 +8,8 @@ from uuid import UUID
 
 from msgspec import Meta, Struct, field
 
-from app.config_file import duration
-from app.db import listing
+from app.config.waylink_toml import duration
+from app.db.read import listing
 from app.domain.access import Scope
 from app.domain.patterns import KEPT, Pattern, compile_pattern
 from app.domain.tags import in_lower_case

@@ -1,6 +1,6 @@
 """The parts of the settings that most commands need: each reads its own variables, and no others can stop it.
 
-`app.configuration` makes them. `Settings` in app/settings.py has all of them and the rest.
+`app.config.loading` makes them. `Settings` in app/config/settings.py has all of them and the rest.
 """
 
 from datetime import timedelta
@@ -10,12 +10,12 @@ from typing import Literal
 from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.broker_tls import verified
-from app.config_file import ConfigFile, duration
+from app.brokers.tls import verified
+from app.config.waylink_toml import ConfigFile, duration
 from app.domain.addresses import Network, read_networks
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
-from app.embedded import broker_url as embedded_broker_url
 from app.plain_text import misfit_in_url, unwrapped
+from app.runtime.embedded_broker import broker_url as embedded_broker_url
 from app.sealing import read_keys
 
 

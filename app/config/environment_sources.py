@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from app.config_file import ConfigFile, EnvironmentEntry
-from app.environments import Environment, SigningKeys, split_keys, wrong_keys
+from app.config.environment import Environment, SigningKeys, split_keys, wrong_keys
+from app.config.forward_proxy import SCHEMES, proxy_for
+from app.config.nango import NangoSettings
+from app.config.secret_sources import given_secret
+from app.config.waylink_toml import ConfigFile, EnvironmentEntry
 from app.errors import Problem
-from app.forward_proxy import SCHEMES, proxy_for
-from app.given import given_secret
-from app.nango_settings import NangoSettings
 
 _DEFINED_TWICE: Final = Problem(
     "WAYLINK_NANGO_SIGNING_KEYS",

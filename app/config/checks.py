@@ -11,14 +11,14 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.broker import redis_place
-from app.db import application
+from app.brokers.celery_broker import redis_place
+from app.config.parts import BrokerSettings, DatabaseSettings, SealingSettings, Variables
+from app.config.secret_sources import given_secret
+from app.config.settings import Settings
+from app.db import application_database
 from app.domain.linking import DirectoryPolicy
 from app.errors import ConfigurationError, Problem
-from app.given import given_secret
-from app.part_settings import BrokerSettings, DatabaseSettings, SealingSettings, Variables
 from app.sealing import sealer_of_file
-from app.settings import Settings
 
 _NAMED: Final = re.compile(r"WAYLINK_[A-Z0-9_]+")
 # Of the sandbox's command, of `waylink send`, of docker-compose.yml and of the tests.
@@ -144,8 +144,8 @@ def read_directory_url(settings: Settings, problems: list[Problem]) -> SecretStr
         return None
     found: list[Problem] = []
     url = given_secret("directory.sql.url", entry.url_env, entry.url_file, os.environ, found)
-    if url is not None and not found and _driver(url.get_secret_value()) not in application.DRIVERS:
-        what = f"is the URL of none of the databases that can be asked: {', '.join(application.DRIVERS)}"
+    if url is not None and not found and _driver(url.get_secret_value()) not in application_database.DRIVERS:
+        what = f"is the URL of none of the databases that can be asked: {', '.join(application_database.DRIVERS)}"
         found.append(Problem("directory.sql.url", what, "postgresql://reader:…@db.example/app"))
     problems += found
     return None if found else url

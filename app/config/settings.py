@@ -1,6 +1,6 @@
 """Settings: one field per `WAYLINK_*` variable, with what waylink.toml and the sandbox add to them.
 
-`app.configuration.load` makes them, at the edges only; everything else takes values.
+`app.config.loading.load` makes them, at the edges only; everything else takes values.
 """
 
 from datetime import timedelta
@@ -8,8 +8,8 @@ from typing import Final
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
-from app.nango_settings import NangoSettings
-from app.part_settings import LogSettings, SealingSettings, WebSettings, read_duration
+from app.config.nango import NangoSettings
+from app.config.parts import LogSettings, SealingSettings, WebSettings, read_duration
 
 SHORTEST_RETENTION: Final = timedelta(days=1)
 

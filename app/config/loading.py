@@ -13,13 +13,12 @@ from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
-from app.config_file import ConfigFile
-from app.configured_destinations import destination_secrets
-from app.configured_environments import read_environments
-from app.errors import ConfigurationError, Problem
-from app.given import GivenSecrets
-from app.nango_settings import NangoSettings
-from app.part_settings import (
+from app.config.checks import problems_of, read_directory_url, unknown_variables
+from app.config.destination_sources import destination_secrets
+from app.config.environment_sources import read_environments
+from app.config.messages import reason
+from app.config.nango import NangoSettings
+from app.config.parts import (
     BeatSettings,
     DatabaseSettings,
     FileSettings,
@@ -29,11 +28,12 @@ from app.part_settings import (
     Variables,
     WebSettings,
 )
+from app.config.secret_sources import GivenSecrets
+from app.config.settings import Settings
+from app.config.waylink_toml import ConfigFile
+from app.errors import ConfigurationError, Problem
 from app.plain_text import read_text
-from app.setting_checks import problems_of, read_directory_url, unknown_variables
-from app.settings import Settings
 from app.telemetry import get_logger
-from app.validation_words import reason
 
 log = get_logger(__name__)
 

@@ -8,9 +8,10 @@ from sqlalchemy import ColumnElement, Select, exists, func, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from app.db import bulk, duplicates
-from app.db.listing import Filters, equal, page, shown_time
+from app.db import bulk
 from app.db.models import Connection, Link, Organization, Refresh, User
+from app.db.read import duplicates
+from app.db.read.listing import Filters, equal, page, shown_time
 from app.errors import NotFound
 from app.ids import CONNECTION, show
 

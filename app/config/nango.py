@@ -6,11 +6,11 @@ from typing import Final
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
-from app.config_file import UUID_PATTERN
-from app.environments import Environment
+from app.config.environment import Environment
+from app.config.forward_proxy import DIRECT, SCHEMES
+from app.config.parts import HintSettings, PolicySettings, read_duration
+from app.config.waylink_toml import UUID_PATTERN
 from app.errors import Problem
-from app.forward_proxy import DIRECT, SCHEMES
-from app.part_settings import HintSettings, PolicySettings, read_duration
 from app.plain_text import misfit, misfit_in_url
 
 DEFAULT_BASE_URL: Final = "https://api.nango.dev"

@@ -5,19 +5,20 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 
-from app.broker import Broker
+from app.brokers.celery_broker import Broker
 from app.clock import utc_now
-from app.config_file import ConfigFile, RefreshEntry
+from app.config.nango import NangoSettings
+from app.config.parts import PolicySettings, SealingSettings
+from app.config.settings import Settings
+from app.config.waylink_toml import ConfigFile, RefreshEntry
 from app.db import secrets as secret_rows
-from app.db.application import ApplicationDatabase
+from app.db.application_database import ApplicationDatabase
 from app.db.engine import Database, connect
 from app.db.routes import RouteRow
 from app.domain.people import Kind
 from app.domain.refresh import RefreshPolicy
-from app.nango_settings import NangoSettings
 from app.outbound.network import trusting
 from app.outbound.sending import HttpSender
-from app.part_settings import PolicySettings, SealingSettings
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
 from app.services.budget import Budget
 from app.services.definitions.config_plan import DestinationRow
@@ -29,7 +30,6 @@ from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.reconciliation.reconciler import Reconciler
 from app.services.sql_directory import SqlDirectory
-from app.settings import Settings
 
 
 def policy_of(settings: NangoSettings) -> Policy:

@@ -20,8 +20,8 @@ import certifi
 import kombu
 import msgspec
 
-from app import amqp
-from app.broker_tls import verified
+from app.brokers import rabbitmq
+from app.brokers.tls import verified
 from app.deadlines import VISIBILITY_TIMEOUT
 from app.errors import BrokerUnavailable
 
@@ -139,7 +139,7 @@ class Broker:
         if scheme in {"amqp", "amqps"}:
             broker.speaks_amqp = True
             broker.app.conf.update(
-                broker_transport_options=amqp.OPTIONS, broker_heartbeat=0, broker_connection_timeout=3
+                broker_transport_options=rabbitmq.OPTIONS, broker_heartbeat=0, broker_connection_timeout=3
             )
         if scheme == "amqps":
             context = {"check_hostname": True, "cafile": trusted["ca_certs"], "cadata": trusted["ca_data"]}
@@ -155,7 +155,7 @@ class Broker:
         try:
             with self.app.producer_pool.acquire(block=True, timeout=5) as producer:
                 if self.speaks_amqp:
-                    amqp.make_ready(producer, {message.queue for message in messages})
+                    rabbitmq.make_ready(producer, {message.queue for message in messages})
                 with producer.batch(max_size=len(messages)):  # type: ignore[attr-defined]  # new in kombu 5.7
                     for message in messages:
                         self._publish(producer, message)
@@ -193,7 +193,7 @@ class Broker:
         try:
             with self.app.connection_for_read() as connection, connection.channel() as channel:
                 if self.speaks_amqp:
-                    return amqp.length(connection, queue)
+                    return rabbitmq.length(connection, queue)
                 return int(channel._size(queue))  # type: ignore[attr-defined]  # Redis: the list's length
         except Exception as failed:
             raise BrokerUnavailable(self.name, failed) from failed

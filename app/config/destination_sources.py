@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from app.config_file import ConfigFile
+from app.config.parts import SealingSettings
+from app.config.secret_sources import Given, GivenSecrets, given_secret
+from app.config.waylink_toml import ConfigFile
 from app.domain.broker_urls import check_broker_url
 from app.domain.definitions import wrong_url
 from app.domain.standard_webhooks import read_secret
 from app.errors import InvalidInput, Problem
-from app.given import Given, GivenSecrets, given_secret
-from app.part_settings import SealingSettings
 from app.services.definitions.team_brokers import refuse_internal
 
 

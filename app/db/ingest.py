@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.db.at_once import BYTES, TEXTS, TIMES, UUIDS, LoopConnection, Statement, array, moment
+from app.db.async_statements import BYTES, TEXTS, TIMES, UUIDS, LoopConnection, Statement, array, moment
 from app.domain.states import EventState, Origin
 
 Key = tuple[str, bytes]  # environment, fingerprint

@@ -1,0 +1,1 @@
+"""Settings: variables, waylink.toml and secrets in files, read at the edges and passed on as values."""

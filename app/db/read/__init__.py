@@ -1,0 +1,1 @@
+"""Reading for people: lists, figures and what stands beside a row, as plain values."""
