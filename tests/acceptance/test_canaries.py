@@ -22,7 +22,7 @@ from app.brokers.celery_broker import Broker, Message
 from app.domain.standard_webhooks import read_secret, write_secret
 from app.nango import NangoClient
 from tests.acceptance.harness import Sandbox, Waylink, creation, installation, until
-from tests.integration.endpoints import endpoints
+from tests.integration.delivery.endpoints import endpoints
 from tests.ports import free_port
 from tests.quoted_secrets import TEXTS, places
 

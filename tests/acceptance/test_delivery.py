@@ -11,9 +11,9 @@ from app.db.engine import connect
 from app.ids import JOB, show
 from app.sealing import new_key, sealer_with
 from tests.acceptance.harness import installation, until
-from tests.integration.destinations import fill
-from tests.integration.endpoints import endpoints
-from tests.integration.test_http_delivery import add_http
+from tests.integration.delivery.destinations import fill
+from tests.integration.delivery.endpoints import endpoints
+from tests.integration.delivery.test_http_delivery import add_http
 
 JOBS, HELD = 600, 20
 

@@ -20,7 +20,7 @@ from app.db.engine import connect
 from app.domain.signature import HEADER, sign
 from tests.acceptance.harness import REPOSITORY, creation
 from tests.acceptance.terminal import Terminal
-from tests.integration.sandbox_server import API_KEY, SIGNING_KEY, serve
+from tests.integration.sandbox.sandbox_server import API_KEY, SIGNING_KEY, serve
 from tests.pages import Block, blocks
 from tests.ports import free_port
 from tests.waiting import PATIENCE, until

@@ -9,7 +9,7 @@ import structlog
 
 from app.db import engine, migrate
 from tests.integration import world as worlds
-from tests.integration.sandbox_server import serve
+from tests.integration.sandbox.sandbox_server import serve
 from tests.waiting import PATIENCE
 
 

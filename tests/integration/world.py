@@ -30,7 +30,7 @@ from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.refreshing.refresher import Refresher
 from app.web.writers import writer_for
-from tests.integration.sandbox_server import API_KEY, SIGNING_KEY
+from tests.integration.sandbox.sandbox_server import API_KEY, SIGNING_KEY
 from tests.waiting import PATIENCE, until
 
 WINDOW = timedelta(seconds=150)

@@ -1,0 +1,409 @@
+"""`waylink status` says whether a person is needed, from indexes alone; `waylink rejections` lists what was refused."""
+
+import json
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event, make_url, text
+
+from app.clock import utc_now
+from app.config.environment import key_name
+from app.db import connections, key_uses, rejections
+from app.db.engine import connect
+from app.db.key_uses import KeyUse
+from app.db.models import Audit, Destination, Event, Job, Team
+from app.db.read import figures
+from app.db.rejections import RefusalCount
+from app.deadlines import EDIT_LEASE, EVENT_LEASE
+from app.ids import first_id, new_id
+from tests.integration.cli.test_cli import Command
+from tests.servers import PostgresServer, ValkeyServer
+
+SECRET, OLD = "hunter2", "hunter1"
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def an_event(now, **changes):
+    facts = {
+        "id": new_id(), "environment": "default", "origin": "webhook", "state": "received", "received_at": now,
+        "last_seen_at": now, "duplicates": 0, "next_at": now, "attempts": 0, "looks": 0,
+    }  # fmt: skip
+    return Event(**(facts | changes))
+
+
+def a_job(now, event_id, **changes):
+    facts = {
+        "id": new_id(), "event_id": event_id, "route": new_id().hex, "route_version": 1, "team": "crm",
+        "destination": "jobs", "name": "crm.x", "state": "available", "attempts": 0, "crashes": 0, "next_at": now,
+        "created_at": now,
+    }  # fmt: skip
+    return Job(**(facts | changes))
+
+
+def an_act(at, *, outcome="begun"):
+    made_then = UUID(int=first_id(at).int | new_id().int & (1 << 62) - 1)
+    facts = {"actor": "token:deploy", "action": "tags.added", "subject": "con_1", "detail": {}}
+    return Audit(id=made_then, at=at, outcome=outcome, **facts)
+
+
+def add(database, *rows):
+    """The rows, and where jobs go."""
+    with database.write() as session:
+        if session.get(Team, "crm") is None:
+            session.add(Team(name="crm", source="file", created_at=utc_now()))
+            session.flush()
+            place = {"kind": "celery", "queue": "team.crm.jobs", "source": "file", "created_at": utc_now()}
+            session.add(Destination(team="crm", name="jobs", **place))
+            session.flush()
+        for row in rows:
+            session.add(row)
+            session.flush()
+
+
+def old_id(age):
+    """An id as it was made that long ago."""
+    return first_id(utc_now() - age)
+
+
+# Figures, on both databases
+
+
+def event_figures(database, now):
+    with database.read() as session:
+        return figures.events(session, now=now, lease=EVENT_LEASE, since=now - DAY)
+
+
+def job_figures(database, now):
+    with database.read() as session:
+        return figures.jobs(session, now=now, since=now - DAY)
+
+
+def test_an_empty_database_has_nothing_to_tell(database, clock):
+    assert event_figures(database, clock.now) == figures.EventFigures(0, None, False, 0)
+    assert job_figures(database, clock.now) == figures.JobFigures({}, {}, None, 0)
+
+
+def test_events_are_counted_by_what_they_wait_for(database, clock):
+    now = clock.now
+    add(
+        database,
+        an_event(now, next_at=now - timedelta(minutes=5)),
+        an_event(now, next_at=now - timedelta(minutes=9)),
+        an_event(now, next_at=now + timedelta(seconds=15), looks=1),  # a second look at Nango
+        an_event(now, state="processed", next_at=now - HOUR),
+        an_event(now, state="failed", next_at=now - HOUR),
+        an_event(now, state="failed", id=old_id(DAY + HOUR)),
+    )
+    found = event_figures(database, now)
+    assert found == figures.EventFigures(3, now - timedelta(minutes=9), False, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "leased"),
+    [
+        ({"attempts": 1, "next_at": timedelta(seconds=20)}, True),
+        ({"attempts": 1, "next_at": timedelta(seconds=-1)}, False),
+        ({"attempts": 0, "next_at": timedelta(seconds=20)}, False),
+        ({"attempts": 1, "next_at": timedelta(seconds=20), "state": "processed"}, False),
+    ],
+    ids=["claimed", "its lease ran out", "waits", "settled"],
+)
+def test_a_worker_is_known_by_the_leases_it_holds(database, clock, changes, leased):
+    add(database, an_event(clock.now, **(changes | {"next_at": clock.now + changes["next_at"]})))
+    assert event_figures(database, clock.now).leased is leased
+
+
+def test_jobs_are_counted_by_state_and_parked_ones_are_not_due(database, clock):
+    now = clock.now
+    source = an_event(now)
+    states = ["available", "available", "running", "retryable", "completed", "discarded", "cancelled"]
+    add(database, source, *[a_job(now, source.id, state=state, next_at=now - HOUR) for state in states])
+    add(database, a_job(now, source.id, next_at=now - DAY, blocked_by="operator"))
+    add(database, a_job(now, source.id, state="discarded", id=old_id(DAY + HOUR)))
+    found = job_figures(database, now)
+    assert found == figures.JobFigures({"available": 2, "running": 1, "retryable": 1}, {"operator": 1}, now - HOUR, 1)
+
+
+def begun(database, now):
+    with database.read() as session:
+        return figures.acts_begun(session, since=now - DAY, before=now - EDIT_LEASE)
+
+
+def test_acts_are_counted_that_began_a_while_ago_and_have_no_end(database, clock):
+    now, minutes = clock.now, timedelta(minutes=1)
+    old = [an_act(now - age) for age in (2 * minutes, HOUR, DAY + HOUR)]
+    ended = [an_act(now - 2 * minutes, outcome=outcome) for outcome in ("done", "failed")]
+    add(database, *old, *ended, an_act(now - EDIT_LEASE / 2))
+    assert begun(database, now) == 2
+
+
+def reconnecting(database):
+    with database.read() as session:
+        return figures.needing_reconnect(session)
+
+
+def a_connection(now, name, status):
+    row = connections.new(("default", "oauth2", name), now=now)
+    row.status = status
+    return row
+
+
+def test_connections_whose_end_user_has_to_act_are_counted(database, clock):
+    states = ["active", "needs_reconnect", "deleted", "needs_reconnect", "unconfirmed"]
+    rows = [a_connection(clock.now, f"c-{number}", state) for number, state in enumerate(states)]
+    assert reconnecting(database) == 0
+    with database.write() as session:
+        connections.insert(session, rows)
+    assert reconnecting(database) == 2
+
+
+def test_counting_ends_at_a_bound(database, clock, monkeypatch):
+    monkeypatch.setattr(figures, "AT_MOST", 3)
+    now = clock.now
+    source = an_event(now)
+    add(database, source, *[an_event(now, state=state) for state in ("received", "failed") for _ in range(9)])
+    add(database, *[a_job(now, source.id, state=state) for state in ("available", "discarded") for _ in range(9)])
+    found, jobs = event_figures(database, now), job_figures(database, now)
+    assert (found.waiting, found.failed, jobs.discarded, jobs.unfinished) == (4, 4, 4, {"available": 4})
+
+
+def test_every_figure_is_read_from_a_small_index(database, clock):
+    """A table of ten million settled rows must not be read for them."""
+    statements = []
+
+    def note(_connection, _cursor, sql, parameters, _context, _many):
+        statements.append((sql, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    event_figures(database, clock.now)
+    job_figures(database, clock.now)
+    begun(database, clock.now)
+    reconnecting(database)
+    event.remove(database.engine, "before_cursor_execute", note)
+    statements = [(sql, values) for sql, values in statements if sql.startswith("SELECT")]
+    assert len(statements) == 12
+    with database.engine.connect() as connection:
+        if not database.is_sqlite:
+            # The tables are empty, and then PostgreSQL reads them as a whole.
+            connection.execute(text("SET enable_seqscan = off"))
+        explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
+        for sql, values in statements:
+            plan = "\n".join(str(row) for row in connection.exec_driver_sql(explain + sql, values))
+            indexes = ("ix_events_due", "ix_events_failed", "ix_jobs_ready", "ix_jobs_held", "ix_jobs_parked")
+            indexes += ("ix_jobs_discarded", "ix_audit_begun", "ix_connections_needs_reconnect")
+            assert any(name in plan for name in indexes), f"{sql}\n{plan}"
+
+
+# The commands
+
+
+@pytest.fixture
+def waylink(tmp_path, broker_url: str) -> Command:
+    variables = {"WAYLINK_NANGO_SIGNING_KEYS": f"{SECRET},{OLD}", "WAYLINK_BROKER_URL": broker_url}
+    command = Command(tmp_path, variables)
+    assert command.inside("migrate").returncode == 0
+    return command
+
+
+@contextmanager
+def opened(waylink: Command):
+    with closing(connect(waylink.database_url)) as database:
+        yield database
+
+
+def status(waylink: Command, code: int) -> dict[str, dict]:
+    done = waylink.inside("status", "--json")
+    assert done.returncode == code, done.stdout + done.stderr
+    checks = json.loads(done.stdout)
+    assert all(list(one) == ["check", "ok", "value", "detail"] for one in checks)
+    assert all(one["ok"] for one in checks) is (code == 0)
+    found = {one["check"]: one for one in checks}
+    assert len(found) == len(checks), "names tell checks apart"
+    return found
+
+
+def refuse(waylink: Command, count: int, *, environment="default", cause="bad_signature", age=timedelta(0)) -> None:
+    with opened(waylink) as database, database.write() as session:
+        at = utc_now() - age
+        rejections.add(session, [RefusalCount(environment, cause, 401, count, at, "192.0.2.7", "")])
+
+
+def test_status_is_0_when_all_is_well(waylink: Command) -> None:
+    found = status(waylink, 0)
+    assert {"database", "internal broker", "team broker", "queue waylink.events", "queue waylink.io"} <= found.keys()
+    assert (found["events waiting"]["value"], found["events worker"]["value"]) == (0, "nothing to do")
+    assert found["breaker default"]["value"] == "closed"
+    assert found["environment default"]["value"] == "signing keys only"
+    shown = waylink.inside("status")
+    assert shown.returncode == 0
+    assert "events waiting" in shown.stdout
+
+
+def test_a_fresh_backlog_is_no_alarm_and_an_old_one_without_a_worker_is(waylink: Command) -> None:
+    with opened(waylink) as database:
+        add(database, an_event(utc_now()))
+        assert status(waylink, 0)["events waiting"]["value"] == 1
+        add(database, an_event(utc_now(), next_at=utc_now() - timedelta(seconds=90)))
+        found = status(waylink, 1)
+        assert (found["events waiting"]["ok"], found["events worker"]["ok"]) == (False, False)
+        assert "waylink worker events" in found["events worker"]["detail"]
+        add(database, an_event(utc_now(), attempts=1, next_at=utc_now() + timedelta(seconds=20)))
+        found = status(waylink, 1)
+        assert (found["events waiting"]["ok"], found["events worker"]["ok"]) == (False, True)
+
+
+def test_jobs_that_nobody_hands_over_are_an_alarm(waylink: Command) -> None:
+    with opened(waylink) as database:
+        source = an_event(utc_now(), state="processed")
+        add(database, source, a_job(utc_now(), source.id, next_at=utc_now() - timedelta(seconds=90)))
+    found = status(waylink, 1)
+    assert (found["jobs available"]["ok"], found["jobs available"]["value"]) == (False, 1)
+
+
+def test_acts_that_were_broken_off_are_shown_and_where_to_look(waylink: Command) -> None:
+    assert status(waylink, 0)["acts without an end"]["value"] == 0
+    with opened(waylink) as database:
+        add(database, an_act(utc_now() - HOUR), an_act(utc_now() - HOUR, outcome="done"))
+    shown = status(waylink, 0)["acts without an end"]
+    assert (shown["value"], "waylink audit --outcome begun" in shown["detail"]) == (1, True)
+    [act] = waylink.json("audit", "--outcome", "begun")
+    assert (act["action"], act["outcome"]) == ("tags.added", "begun")
+    assert waylink.inside("audit", "--outcome", "odd").returncode == 2
+
+
+def test_connections_that_need_a_reconnect_are_shown_and_where_they_are_listed(waylink: Command) -> None:
+    assert status(waylink, 0)["connections needing reconnect"]["value"] == 0
+    with opened(waylink) as database, database.write() as session:
+        connections.insert(session, [a_connection(utc_now(), "c-1", "needs_reconnect")])
+    shown = status(waylink, 0)["connections needing reconnect"]  # for their end users, not for an operator
+    assert (shown["value"], "waylink connections --needs-reconnect" in shown["detail"]) == (1, True)
+    assert [one["connection_id"] for one in waylink.json("connections", "--needs-reconnect")] == ["c-1"]
+
+
+def test_failed_events_and_discarded_jobs_are_shown(waylink: Command) -> None:
+    with opened(waylink) as database:
+        source = an_event(utc_now(), state="failed")
+        add(database, source, a_job(utc_now(), source.id, state="discarded"))
+    found = status(waylink, 0)
+    assert (found["events failed"]["value"], found["jobs discarded"]["value"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "changes", "state"),
+    [
+        (2, {}, "closed"),
+        (3, {}, "near"),
+        (6, {}, "open_likely"),
+        (6, {"age": timedelta(seconds=70)}, "closed"),
+        (6, {"cause": "method"}, "closed"),
+        (6, {"environment": "", "cause": "unknown_environment"}, "closed"),
+    ],
+)
+def test_a_breaker_that_may_open_is_an_alarm_for_a_minute(waylink: Command, count, changes, state) -> None:
+    refuse(waylink, count, **changes)
+    found = status(waylink, 0 if state == "closed" else 1)
+    assert found["breaker default"]["value"] == state
+
+
+@pytest.mark.parametrize("cause", ["overload", "fault"])
+def test_webhooks_that_could_not_be_stored_are_an_alarm_however_few(waylink: Command, cause: str) -> None:
+    assert status(waylink, 0)["storing"]["value"] == 0
+    refuse(waylink, 1, cause=cause)
+    found = status(waylink, 1)
+    assert (found["storing"]["ok"], found["storing"]["value"]) == (False, 1)
+    assert found["breaker default"]["value"] == "closed", "so few do not open it"
+
+
+def test_webhooks_that_could_not_be_stored_a_while_ago_are_no_alarm(waylink: Command) -> None:
+    refuse(waylink, 1, cause="overload", age=timedelta(minutes=5))
+    refuse(waylink, 1, cause="bad_signature")
+    assert status(waylink, 0)["storing"]["ok"]
+
+
+@pytest.mark.parametrize("command", ["status", "check"])
+def test_a_database_that_takes_no_writes_is_an_alarm(
+    tmp_path, postgres: PostgresServer, postgres_url: str, broker_url: str, command: str
+) -> None:
+    variables = {"WAYLINK_NANGO_SIGNING_KEYS": SECRET, "WAYLINK_BROKER_URL": broker_url}
+    waylink = Command(tmp_path, {**variables, "WAYLINK_DATABASE_URL": postgres_url})
+    assert waylink.inside("migrate").returncode == 0
+    postgres.administer(f"ALTER DATABASE {make_url(postgres_url).database} SET default_transaction_read_only = on")
+    done = waylink.inside(command, "--json")
+    assert done.returncode == 1
+    [found] = [one for one in json.loads(done.stdout) if "database" in (one.get("check"), one.get("what"))]
+    assert found["ok" if command == "status" else "result"] in (False, "bad")
+    assert "takes no writes" in found["detail"]
+
+
+def test_rejections_of_the_last_hour_are_shown_by_cause(waylink: Command) -> None:
+    refuse(waylink, 2)
+    refuse(waylink, 40, environment="", cause="unknown_environment")
+    refuse(waylink, 500, cause="too_large", age=timedelta(hours=2))
+    found = status(waylink, 0)
+    assert found["rejections"]["value"] == 42
+    assert found["rejections bad_signature"]["detail"] == "default 2"
+    assert found["rejections unknown_environment"]["detail"] == "(unknown) 40"
+    assert "rejections too_large" not in found
+
+
+def test_keys_are_shown_by_name_and_position_with_their_last_use(waylink: Command) -> None:
+    found = status(waylink, 0)
+    assert found["key default 1"]["detail"] == "no web process has run with it yet"
+    with opened(waylink) as database, database.write() as session:
+        uses = [KeyUse("default", key_name(SECRET), 3), KeyUse("default", key_name(OLD), 0)]
+        key_uses.add(session, [*uses, KeyUse("default", "0123abcd", 7), KeyUse("gone", "4567cdef", 1)], now=utc_now())
+    found = status(waylink, 0)
+    assert (found["key default 1"]["value"], found["key default 2"]["value"]) == (key_name(SECRET), key_name(OLD))
+    assert ", 3 webhooks since " in found["key default 1"]["detail"]
+    assert found["key default 2"]["detail"].startswith("never used since ")
+    assert found["retired key default 0123abcd"]["detail"].startswith("no longer live; last used ")
+    assert "retired key gone 4567cdef" in found
+    for text_ in (json.dumps(found), waylink.inside("status").stdout):
+        assert SECRET not in text_
+        assert OLD not in text_
+
+
+def test_a_broker_that_is_away_is_an_alarm_and_the_rest_is_still_shown(waylink: Command, valkey: ValkeyServer) -> None:
+    valkey.stop()
+    try:
+        found = status(waylink, 1)
+    finally:
+        valkey.start()
+    assert (found["internal broker"]["ok"], found["team broker"]["ok"], found["database"]["ok"]) == (False, False, True)
+    assert "events waiting" in found
+
+
+def test_a_database_that_is_away_or_not_migrated_is_an_alarm(tmp_path, broker_url: str) -> None:
+    command = Command(tmp_path, {"WAYLINK_NANGO_SIGNING_KEYS": SECRET, "WAYLINK_BROKER_URL": broker_url})
+    found = status(command, 1)
+    assert "`waylink migrate`" in found["database"]["detail"]
+    assert found["internal broker"]["ok"]
+    command.variables["WAYLINK_DATABASE_URL"] = f"postgresql://waylink:{SECRET}@127.0.0.1:1/waylink"
+    found = status(command, 1)
+    assert found["database"]["value"] == "away"
+    assert SECRET not in json.dumps(found)
+
+
+def test_wrong_use_of_status_and_rejections_is_2(waylink: Command) -> None:
+    for arguments in (["status", "x"], ["rejections", "--since", "soon"], ["rejections", "--since", "9" * 5000 + "d"]):
+        assert waylink.inside(*arguments).returncode == 2, arguments
+    assert waylink.inside("rejections", "--since", "99999d").returncode == 0
+
+
+def test_rejections_are_listed_newest_first_and_filtered(waylink: Command) -> None:
+    refuse(waylink, 2, age=2 * HOUR)
+    refuse(waylink, 5, environment="", cause="unknown_environment", age=HOUR)
+    first, second = waylink.json("rejections")
+    assert (first["environment"], first["cause"], first["count"]) == (None, "unknown_environment", 5)
+    assert second.items() >= {"environment": "default", "status": 401, "peak": 2, "last_peer": "192.0.2.7"}.items()
+    for arguments, causes in (
+        (["--environment", "default"], ["bad_signature"]),
+        (["--unknown-environment"], ["unknown_environment"]),
+        (["--cause", "bad_signature"], ["bad_signature"]),
+        (["--since", "90m"], ["unknown_environment"]),
+        (["--limit", "1"], ["unknown_environment"]),
+    ):
+        assert [one["cause"] for one in waylink.json("rejections", *arguments)] == causes, arguments
+    assert "192.0.2.7" in waylink.inside("rejections").stdout

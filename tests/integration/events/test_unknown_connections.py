@@ -1,0 +1,380 @@
+"""Whatever names a connection that is not known here: once Nango shows it, it is made and linked first (promise 6)."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from app.db.models import Event
+from app.domain.confirming import ABOUT_TYPES, CONFIRMABLE_TYPES, NAMING_TYPES, Absent, View
+from app.domain.event import OPERATIONS, EventError, EventType, read
+from app.domain.own_event import OwnEvent
+from app.domain.states import ConnectionStatus, EventState, Origin
+from app.services import internal_events
+from app.services.events.transitions import KNOWN_BEFORE
+from tests.integration.sandbox.sandbox_server import control, register
+from tests.integration.world import DANA, OMAR, auth, failure, in_threads, sync
+
+OWNER = ("usr_1042", "org_77")
+CREATED, LINKED = "connection.created", "connection.linked"
+FAILED, RECOVERED, DELETED = "connection.refresh_failed", "connection.recovered", "connection.deleted"
+
+
+def unknown_operation(connection_id):
+    return json.dumps({**json.loads(auth(connection_id=connection_id)), "operation": "suspended"}).encode()
+
+
+def unknown_type(connection_id):
+    return sync(connection_id, type="connection.health")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to name a connection. `body` takes its id; `kind` is of an own event instead.
+
+    failing: Nango shows an auth error. told: what is routed where Nango shows the connection, in order, and where it
+    does not, and where it cannot be asked. made: an event of an environment without an API key makes the connection.
+    """
+
+    body: Any = None
+    kind: EventType | None = None
+    failing: bool = False
+    told: tuple[str, ...] = ()
+    untold: str | None = None  # why the event itself is not routed where Nango shows the connection
+    rejected: bool = False  # where Nango shows the connection
+    told_absent: tuple[str, ...] = ()
+    told_unasked: tuple[str, ...] = ()
+    made_unasked: bool = False
+
+
+def named(body, kind, **facts):
+    """What is routed by itself, whether or not Nango shows the connection."""
+    return Case(body, told=(CREATED, LINKED, kind), told_absent=(kind,), told_unasked=(kind,), **facts)
+
+
+CASES = {
+    "creation": Case(
+        lambda c: auth(connection_id=c, tags=DANA), told=(LINKED, CREATED), told_unasked=(LINKED, CREATED),
+        made_unasked=True,
+    ),
+    "override": Case(
+        lambda c: auth("override", connection_id=c, tags=DANA), told=(LINKED, "connection.reauthorized"),
+        told_unasked=(LINKED, "connection.reauthorized"), made_unasked=True,
+    ),
+    "creation failure": Case(
+        lambda c: failure(connection_id=c), told=(CREATED, LINKED, "connection.reauthorization_failed"),
+        told_absent=("connection.creation_failed",), told_unasked=("connection.creation_failed",),
+    ),
+    "override failure": named(
+        lambda c: failure("override", connection_id=c), "connection.reauthorization_failed"
+    ),
+    "refresh failure": Case(
+        lambda c: failure("refresh", connection_id=c), failing=True, told=(CREATED, LINKED, FAILED),
+        told_unasked=(FAILED,),
+    ),
+    "refresh failure that is over": Case(
+        lambda c: failure("refresh", connection_id=c), told=(CREATED, LINKED), rejected=True, told_unasked=(FAILED,),
+    ),
+    "recovery": Case(
+        lambda c: auth("refresh", connection_id=c), told=(CREATED, LINKED), untold=KNOWN_BEFORE,
+        told_unasked=(RECOVERED,),
+    ),
+    "recovery that did not last": Case(
+        lambda c: auth("refresh", connection_id=c), failing=True, told=(CREATED, FAILED, LINKED), rejected=True,
+        told_unasked=(RECOVERED,),
+    ),
+    "deletion": Case(
+        lambda c: auth("deletion", connection_id=c), told=(CREATED, LINKED), rejected=True, told_absent=(DELETED,),
+        told_unasked=(DELETED,),
+    ),
+    "sync": named(sync, "nango.sync"),
+    "forward": named(lambda c: sync(c, type="forward", **{"from": "slack"}), "nango.forward"),
+    "async action": named(lambda c: sync(c, type="async_action"), "nango.async_action"),
+    "unknown operation": named(unknown_operation, "nango.unhandled"),
+    "unknown type": named(unknown_type, "nango.unhandled"),
+    "found failure": Case(kind=EventType.CONNECTION_REFRESH_FAILED, failing=True, told=(CREATED, LINKED, FAILED),
+        told_unasked=(FAILED,)),
+    "found tags": Case(kind=EventType.CONNECTION_TAGS_CHANGED, told=(LINKED, "connection.tags_changed"),
+        told_unasked=(LINKED, "connection.tags_changed"), made_unasked=True),
+    "found creation": Case(kind=EventType.CONNECTION_CREATED, told=(LINKED, CREATED), told_unasked=(LINKED, CREATED),
+        made_unasked=True),
+}  # fmt: skip
+ALL = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def test_every_webhook_that_names_a_connection_is_in_the_table():
+    """A type that Waylink learns, or an operation, is one more case."""
+    bodies = [read(case.body("c")) for case in CASES.values() if case.body]
+    assert all(one.key == ("oauth2", "c") for one in bodies)
+    assert {one.type for one in bodies} == CONFIRMABLE_TYPES - {EventType.CONNECTION_TAGS_CHANGED} | NAMING_TYPES | (
+        ABOUT_TYPES
+    )
+    assert {(one.operation, one.success) for one in bodies if one.is_auth or one.operation} >= set(OPERATIONS.values())
+
+
+def tell(world, case, connection_id, *, environment="default"):
+    """Receive the webhook, or store the own event as reconciliation does; the event's id."""
+    if case.kind is None:
+        [receipt] = world.receive(case.body(connection_id), environment=environment)
+        return receipt.event_id
+    error = EventError("auth", "it broke") if case.failing else None
+    own = OwnEvent(type=case.kind, integration="oauth2", connection_id=connection_id, error=error)
+    with world.database.write() as session:
+        [event_id] = internal_events.store(
+            session, [own], environment=environment, origin=Origin.RECONCILE, now=world.clock()
+        )
+    return event_id
+
+
+def settle(world, event_id):
+    """Process until nothing waits, with the clock moved."""
+    for _ in range(20):
+        world.process()
+        waiting = [one.next_at for one in world.all(Event) if one.state == EventState.RECEIVED]
+        if not waiting:
+            return world.event(event_id)
+        world.clock.now = max(world.clock.now, min(waiting))
+    raise AssertionError("something waits for ever")
+
+
+def told(world):
+    """The types of what was routed, and the owners that they name, in the order of the jobs."""
+    documents = [world.event(job.event_id).document for job in world.jobs()]
+    return [one["type"] for one in documents], {(one["user"] or {}).get("external_id") for one in documents}
+
+
+@pytest.fixture
+def asking(open_world, gate):
+    world = open_world(base_url=gate.url)
+    world.route(all={"environment": ["default"]})
+    return world
+
+
+@ALL
+def test_a_connection_that_nango_shows_is_made_and_linked_first(asking, nango, connection_id, case):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    if case.failing:
+        control(nango, connection_id, "oauth2", exhausted=True)
+    event = settle(asking, tell(asking, case, connection_id))
+    kinds, owners = told(asking)
+    assert sorted(kinds) == sorted(case.told)
+    assert owners == {"usr_1042"}
+    assert asking.owner(connection_id) == OWNER
+    assert event.state == (EventState.FAILED if case.rejected else EventState.PROCESSED)
+    assert event.untold == case.untold
+    if case is not CASES["deletion"]:  # what it names was made when it had been given up
+        assert event.connection_ref == asking.connection(connection_id).id
+    connection = asking.connection(connection_id)
+    assert connection.status == ConnectionStatus.ACTIVE
+    assert (connection.last_error_type is not None) is case.failing
+    if CREATED in kinds:
+        assert connection.announced_nango_id == connection.nango_id
+
+
+@ALL
+def test_its_creation_is_told_once_whatever_else_tells_of_it_later(asking, nango, clock, connection_id, case):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    if case.failing:
+        control(nango, connection_id, "oauth2", exhausted=True)
+    settle(asking, tell(asking, case, connection_id))
+    settle(asking, tell(asking, CASES["creation"], connection_id))
+    clock.move(1)
+    settle(asking, tell(asking, CASES["sync"], connection_id))
+    kinds, _ = told(asking)
+    assert kinds.count(CREATED) == 1
+    assert kinds.count(LINKED) == 1
+
+
+@ALL
+def test_what_nango_does_not_show_makes_nothing(asking, connection_id, case):
+    event = settle(asking, tell(asking, case, connection_id))
+    kinds, owners = told(asking)
+    assert tuple(kinds) == case.told_absent
+    assert owners <= {None}
+    assert asking.connection(connection_id) is None
+    assert event.state == (EventState.PROCESSED if case.told_absent else EventState.FAILED)
+
+
+@ALL
+def test_without_an_api_key_the_body_is_all_there_is(world, connection_id, case):
+    world.route(all={"environment": ["default"]})
+    if case.kind is not None:
+        return  # what is found is found through the API
+    event = settle(world, tell(world, case, connection_id))
+    kinds, _ = told(world)
+    assert sorted(kinds) == sorted(case.told_unasked)
+    assert event.state == EventState.PROCESSED
+    assert (world.connection(connection_id) is not None) is case.made_unasked
+
+
+@ALL
+@pytest.mark.parametrize("first", ["creation", "case"])
+def test_in_one_batch_with_its_creation_nothing_is_found_and_nothing_waits(asking, nango, connection_id, case, first):
+    if case.rejected:
+        return  # those wait for another answer of Nango's
+    register(nango, connection_id, "oauth2", tags=DANA)
+    if case.failing:
+        control(nango, connection_id, "oauth2", exhausted=True)
+    order = [CASES["creation"], case] if first == "creation" else [case, CASES["creation"]]
+    if case is CASES["creation"]:
+        order = [case]
+    for one in order:
+        tell(asking, one, connection_id)
+    asking.process()
+    events = asking.all(Event)
+    assert {one.state for one in events} == {EventState.PROCESSED}
+    assert [one for one in events if one.origin == Origin.SYSTEM and one.type == CREATED] == []
+    kinds, _ = told(asking)
+    assert kinds.count(CREATED) == 1
+
+
+@pytest.mark.parametrize("name", ["creation failure", "override failure", "refresh failure", "recovery"])
+def test_a_newer_generation_is_made_first_and_the_older_ones_owner_is_not_told_of_it(
+    asking, nango, connection_id, name
+):
+    """The same id again, for another customer, and no webhook told of it."""
+    register(nango, connection_id, "oauth2", tags=OMAR)
+    settle(asking, tell(asking, Case(lambda c: auth(connection_id=c, tags=OMAR)), connection_id))
+    query = {"provider_config_key": "oauth2"}
+    nango.delete(f"/connections/{connection_id}", params=query).raise_for_status()
+    register(nango, connection_id, "oauth2", tags=DANA)
+    if CASES[name].failing:
+        control(nango, connection_id, "oauth2", exhausted=True)
+    event = settle(asking, tell(asking, CASES[name], connection_id))
+    assert event.document["user"]["external_id"] == "usr_1042"
+    assert asking.owner(connection_id) == OWNER
+
+
+def test_a_refresh_failure_keeps_its_own_error_and_is_told_once(asking, nango, connection_id):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    control(nango, connection_id, "oauth2", exhausted=True)
+    body = failure("refresh", connection_id=connection_id, kind="refresh_token_external_error")
+    event = settle(asking, tell(asking, Case(lambda _c: body), connection_id))
+    assert (event.confirmed, event.document["error"]["type"]) == (True, "refresh_token_external_error")
+    assert asking.connection(connection_id).last_error_type == "refresh_token_external_error"
+    assert told(asking)[0].count(FAILED) == 1
+
+
+def test_a_deletion_that_a_lagging_list_does_not_show_yet_makes_nothing(asking, nango, clock, connection_id):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    event_id = tell(asking, CASES["deletion"], connection_id)
+    asking.process()
+    query = {"provider_config_key": "oauth2"}
+    nango.delete(f"/connections/{connection_id}", params=query).raise_for_status()
+    assert settle(asking, event_id).state == EventState.PROCESSED
+    assert asking.connection(connection_id) is None
+    assert told(asking)[0] == [DELETED]
+
+
+@pytest.mark.parametrize("name", ["creation failure", "override failure", "unknown type", "unknown operation", "sync"])
+def test_what_names_an_id_that_nango_takes_no_question_about_does_not_wait_for_ever(asking, gate, connection_id, name):
+    gate.status = 400
+    event = settle(asking, tell(asking, CASES[name], connection_id))
+    assert event.state == EventState.PROCESSED
+    assert asking.connection(connection_id) is None
+
+
+@ALL
+@pytest.mark.parametrize("status", [401, 404, 500])
+def test_while_nango_cannot_be_asked_it_waits_and_then_heals(asking, gate, nango, *, connection_id, case, status):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    if case.failing:
+        control(nango, connection_id, "oauth2", exhausted=True)
+    event_id = tell(asking, case, connection_id)
+    gate.status = status
+    for _ in range(6):
+        asking.process()
+        assert asking.event(event_id).state == EventState.RECEIVED
+        asking.clock.now = asking.event(event_id).next_at
+    assert asking.connection(connection_id) is None
+    gate.status = None
+    settle(asking, event_id)
+    assert asking.owner(connection_id) == OWNER
+
+
+@ALL
+def test_a_connection_of_another_environment_is_not_made(open_world, gate, nango, *, base_url, connection_id, case):
+    world = open_world(base_url=base_url)
+    world.route(all={"environment": ["default", "other"]})
+    world.policy.environments["other"] = replace(world.policy.environments["default"], name="other", base_url=gate.url)
+    gate.edit = lambda _answer: {"connections": []}
+    register(nango, connection_id, "oauth2", tags=DANA)
+    settle(world, tell(world, case, connection_id, environment="other"))
+    kinds, owners = told(world)
+    assert tuple(kinds) == case.told_absent
+    assert owners <= {None}
+    assert world.connection(connection_id) is None
+
+
+@ALL
+def test_two_workers_at_once_make_it_once(asking, open_world, gate, nango, *, connection_id, case):
+    """It and a sync, which finds the connection at its second look."""
+    register(nango, connection_id, "oauth2", tags=DANA)
+    if case.failing:
+        control(nango, connection_id, "oauth2", exhausted=True)
+    other = open_world(base_url=gate.url)
+    events = [tell(asking, one, connection_id) for one in (case, Case(partial(sync, model="Task")))]
+    for _ in range(20):
+        in_threads(*(partial(one.processor.process, [event], limit=1) for one in (asking, other) for event in events))
+        waiting = [one.next_at for one in asking.all(Event) if one.state == EventState.RECEIVED]
+        if not waiting:
+            break
+        asking.clock.now = max(asking.clock.now, min(waiting))
+    assert not waiting
+    kinds, owners = told(asking)
+    assert (kinds.count(CREATED), kinds.count(LINKED), kinds.count("nango.sync")) == (
+        (CREATED in case.told, 1, 1 + ("nango.sync" in case.told))
+    )
+    assert owners == {"usr_1042"}
+    assert asking.owner(connection_id) == OWNER
+
+
+def test_while_nango_is_away_a_failed_flow_waits(asking, gate, nango, clock, connection_id):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    gate.status = 500
+    event_id = tell(asking, CASES["creation failure"], connection_id)
+    for _ in range(6):
+        asking.process()
+        assert (asking.event(event_id).state, asking.event(event_id).looks) == (EventState.RECEIVED, 0)
+        clock.now = asking.event(event_id).next_at
+    gate.status = None
+    assert settle(asking, event_id).type == "connection.reauthorization_failed"
+
+
+def test_a_failed_flow_of_a_known_connection_does_not_wait_for_nango(asking, gate, nango, connection_id):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    settle(asking, tell(asking, CASES["creation"], connection_id))
+    gate.status = 500
+    event_id = tell(asking, CASES["creation failure"], connection_id)
+    asking.process()
+    assert asking.event(event_id).state == EventState.PROCESSED
+
+
+def test_what_a_found_event_was_found_by_is_enough(asking, gate, nango, connection_id):
+    """A difference that reconciliation found, of a connection that was erased meanwhile."""
+    nango_id = register(nango, connection_id, "oauth2", tags=DANA)["id"]
+    control(nango, connection_id, "oauth2", exhausted=True)
+    look = View(nango_id, DANA, None, "google-mail", True, asking.clock())
+    own = OwnEvent(
+        type=EventType.CONNECTION_REFRESH_FAILED, integration="oauth2", connection_id=connection_id, look=look
+    )
+    with asking.database.write() as session:
+        [event_id] = internal_events.store(
+            session, [own], environment="default", origin=Origin.RECONCILE, now=asking.clock()
+        )
+    settle(asking, event_id)
+    assert asking.owner(connection_id) == OWNER
+    assert sorted(told(asking)[0]) == [CREATED, LINKED, FAILED]
+
+
+def test_a_found_absence_of_what_is_unknown_makes_nothing(asking, connection_id):
+    look = Absent(asking.clock(), again=True)
+    own = OwnEvent(type=EventType.CONNECTION_DELETED, integration="oauth2", connection_id=connection_id, look=look)
+    with asking.database.write() as session:
+        [event_id] = internal_events.store(
+            session, [own], environment="default", origin=Origin.RECONCILE, now=asking.clock()
+        )
+    assert settle(asking, event_id).state == EventState.PROCESSED
+    assert asking.connection(connection_id) is None

@@ -1,0 +1,213 @@
+"""`/healthz`, `/readyz` and `/metrics`: the process, its work, its numbers."""
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from prometheus_client import REGISTRY
+from sqlalchemy import make_url, text
+
+from app.brokers.celery_broker import Broker
+from app.clock import utc_now
+from app.db.models import Team
+from app.domain.access import Scope
+from app.services import tokens
+from app.web import health
+from tests.integration.web.web_server import KEY, WEBHOOK, WebServer, body_of, serve
+from tests.servers import PostgresServer, ValkeyServer
+from tests.waiting import PATIENCE, until
+
+
+@pytest.fixture
+def web(broker_url, tmp_path):
+    with serve(database_url=f"sqlite:///{tmp_path}/waylink.db", broker_url=broker_url, folder=tmp_path) as server:
+        yield server
+
+
+def test_a_living_process_says_ok(web: WebServer) -> None:
+    answer = web.client.get("/healthz")
+    assert (answer.status_code, answer.text) == (200, "ok\n")
+    assert web.client.head("/healthz").status_code == 200
+
+
+def test_ready_names_each_part(web: WebServer) -> None:
+    answer = web.client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"ready": True, "database": "ok", "broker": "ok"}
+
+
+def test_without_its_broker_it_is_not_ready_but_lives_and_recovers(web: WebServer, valkey: ValkeyServer) -> None:
+    valkey.stop()
+    try:
+        answer = web.client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json() == {"ready": False, "database": "ok", "broker": "unreachable"}
+        assert web.client.get("/healthz").status_code == 200
+    finally:
+        valkey.start()
+    assert web.client.get("/readyz").status_code == 200
+
+
+def test_a_schema_of_another_release_is_not_ready(web: WebServer) -> None:
+    with web.database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'other'"))
+    answer = web.client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["database"] == "not migrated"
+
+
+def test_a_schema_of_a_later_release_is_served_on(web: WebServer) -> None:
+    with web.database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    answer = web.client.get("/readyz")
+    assert (answer.status_code, answer.json()["database"]) == (200, "newer")
+
+
+def test_who_asks_while_a_look_is_under_way_shares_it(web: WebServer, monkeypatch) -> None:
+    asked, looks, go, checked = [], [], threading.Event(), health.Health._checked
+
+    def count(self, what, check):
+        asked.append(what)
+        return checked(self, what, check)
+
+    monkeypatch.setattr(health.Health, "_checked", count)
+    monkeypatch.setattr(Broker, "ping", lambda _self: looks.append(1) or go.wait(PATIENCE))
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(lambda: web.client.get("/readyz").json()) for _ in range(8)]
+        until("all have asked", lambda: asked.count("broker") == 8)
+        go.set()
+        assert [one.result() for one in answers] == [{"ready": True, "database": "ok", "broker": "ok"}] * 8
+    assert len(looks) == 1
+
+
+def test_a_look_that_does_not_end_is_not_waited_for(web: WebServer, monkeypatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(health, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(Broker, "ping", lambda _self: go.wait(2 * PATIENCE))
+    answer = web.client.get("/readyz")
+    go.set()
+    assert (answer.status_code, answer.json()["broker"]) == (503, "unreachable")
+
+
+def test_without_its_database_it_is_not_ready_and_recovers(
+    postgres: PostgresServer, postgres_url: str, broker_url: str, tmp_path
+) -> None:
+    with serve(database_url=postgres_url, broker_url=broker_url, folder=tmp_path) as web:
+        postgres.stop()
+        try:
+            answer = web.client.get("/readyz")
+            assert answer.status_code == 503
+            assert answer.json() == {"ready": False, "database": "unreachable", "broker": "ok"}
+            assert web.client.get("/healthz").status_code == 200
+        finally:
+            postgres.start()
+        assert web.client.get("/readyz").status_code == 200
+
+
+def test_while_webhooks_cannot_be_stored_it_is_not_ready_though_the_database_answers(
+    postgres_url: str, broker_url: str, tmp_path
+) -> None:
+    """And ready again by itself, though no webhook comes that would show it."""
+    with serve(database_url=postgres_url, broker_url=broker_url, folder=tmp_path) as web:
+        web.store.hold_seconds = 0.1
+        web.webhooks.slow_refusal_seconds = 0.0
+        with web.database.engine.connect() as blocker:
+            blocker.exec_driver_sql("LOCK TABLE deliveries, alembic_version IN SHARE MODE")
+            assert web.post(body_of(1)).status_code == 503
+            until("the commit has failed", lambda: not web.store.storing)
+            answer = web.client.get("/readyz")
+            assert answer.status_code == 503
+            assert answer.json() == {"ready": False, "database": "not storing", "broker": "ok"}
+            assert REGISTRY.get_sample_value("waylink_storing") == 0
+            assert not web.store._waiting
+        until("it is ready", lambda: web.client.get("/readyz").status_code == 200)
+        assert REGISTRY.get_sample_value("waylink_storing") == 1
+        assert web.events() == {}
+
+
+@pytest.mark.parametrize("told", ["by the server", "by a webhook"])
+def test_with_a_read_only_server_it_is_not_ready(
+    postgres: PostgresServer, postgres_url: str, broker_url: str, tmp_path, told: str
+) -> None:
+    name = make_url(postgres_url).database
+    with serve(database_url=postgres_url, broker_url=broker_url, folder=tmp_path) as web:
+        postgres.administer(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        postgres.administer(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'")
+        held = None
+        with ThreadPoolExecutor(1) as pool:
+            if told == "by a webhook":
+                held = pool.submit(web.post, body_of(1))
+                until("it is held", lambda: not web.store.storing)
+            answer = web.client.get("/readyz")
+            assert (answer.status_code, answer.json()["database"]) == (503, "read-only")
+            postgres.administer(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+            postgres.administer(
+                f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
+            )
+            assert held is None or held.result().status_code == 202
+        until("it is ready", lambda: web.client.get("/readyz").status_code == 200)
+
+
+def test_asking_whether_it_is_ready_needs_no_write_lock(web: WebServer) -> None:
+    other = sqlite3.connect(web.database.engine.url.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        assert web.client.get("/readyz").status_code == 200
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+def test_metrics_count_each_answer(web: WebServer) -> None:
+    web.post(body_of(1))
+    web.post(body_of(1))
+    web.post(body_of(1), key="wrong")
+    web.post(body_of(1), path=f"{WEBHOOK}/stranger")
+    shown = web.client.get("/metrics", headers=viewer(web)).text
+    for environment, answer in (
+        ("default", "stored"),
+        ("default", "duplicate"),
+        ("default", "bad_signature"),
+        ("", "unknown_environment"),
+    ):
+        assert f'waylink_webhooks_total{{answer="{answer}",environment="{environment}"}}' in shown
+    assert "stranger" not in shown, "a sender's words are no labels"
+    assert KEY not in shown
+
+
+def viewer(web: WebServer, *, team: str | None = None) -> dict[str, str]:
+    """The headers of a call with a token that reads, of a team if one is named."""
+    scopes, lifetime, now = set() if team else {Scope.VIEWER}, timedelta(days=1), utc_now()
+    with web.database.write() as session:
+        if team:
+            session.add(Team(name=team, source="api", created_at=now))
+            session.flush()
+        made = tokens.issue(session, "scraper", scopes=scopes, team=team, lifetime=lifetime, actor="test", now=now)
+    return {"authorization": f"Bearer {made.secret}"}
+
+
+def test_metrics_need_a_token_from_this_machine_too(web: WebServer) -> None:
+    for headers in ({}, {"authorization": "Bearer wl_" + "x" * 43}, {"authorization": "Basic eDp5"}):
+        answer = web.client.get("/metrics", headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+    assert web.client.get("/metrics", headers=viewer(web, team="crm")).status_code == 403
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via", "x-real-ip", "x-forwarded-host"])
+def test_open_metrics_are_for_requests_of_this_machine_alone(broker_url, tmp_path, header: str) -> None:
+    url = f"sqlite:///{tmp_path}/waylink.db"
+    with serve(database_url=url, broker_url=broker_url, folder=tmp_path, WAYLINK_OPEN_METRICS="true") as web:
+        assert web.client.get("/metrics").status_code == 200
+        assert web.client.get("/metrics", headers={header: "203.0.113.7"}).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/console"])
+def test_the_pages_run_no_script_and_stay_out_of_frames(web: WebServer, path: str) -> None:
+    answer = web.client.get(path)
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "script" not in answer.text
