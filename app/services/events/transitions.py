@@ -10,6 +10,7 @@ from app.db.events import LockedEvent
 from app.domain.confirming import LINKING_TYPES, Accept, View
 from app.domain.event import EventError, EventType
 from app.domain.refresh import Plan, first_plan
+from app.domain.routing import KNOWN_BEFORE, TOLD_BEFORE
 from app.domain.states import ConnectionStatus, Origin
 from app.services.events.ownership import Owning
 from app.services.events.pending_event import Judged
@@ -17,9 +18,7 @@ from app.services.linking.links import Links
 from app.services.policy import Policy
 from app.services.routing.router import Judge
 
-TOLD_BEFORE: Final = "the creation of this generation was routed before"
 SHOWN_ERROR: Final = EventError("auth", "Nango shows an auth error")
-KNOWN_BEFORE: Final = "nothing was new in it: this was known before"
 
 
 class _Before(NamedTuple):

@@ -22,11 +22,10 @@ from app.db.event_actions import HistoricEvent
 from app.db.models import RouteVersion
 from app.domain.definitions import wrong_name
 from app.domain.patterns import Condition
-from app.domain.routing import Decision, Route
+from app.domain.routing import KNOWN_BEFORE, TOLD_BEFORE, Decision, Route
 from app.errors import Conflict, NotFound, TooMuchWork
 from app.ids import first_id
 from app.services.bulk_actions import Audited, in_chunks
-from app.services.events.transitions import KNOWN_BEFORE, TOLD_BEFORE
 from app.services.routing.cache import compiled
 from app.services.routing.router import decision_row, job_row
 

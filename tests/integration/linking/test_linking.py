@@ -7,9 +7,9 @@ from sqlalchemy import func, select
 
 from app.db.models import Connection, Event, Organization, User
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy, TagKeys
+from app.domain.routing import TOLD_BEFORE
 from app.domain.states import ConnectionStatus, EventState
 from app.ids import new_id
-from app.services.events.transitions import TOLD_BEFORE
 from tests.integration.sandbox.sandbox_server import connect, register
 from tests.integration.world import DANA, OMAR, WINDOW, auth, failure
 

@@ -14,13 +14,12 @@ from app.db.jobs import Head, claim
 from app.db.models import Audit, Decision, Destination, Event, Job, Team
 from app.deadlines import JOB_LEASE
 from app.domain.job_acts import JobAct
-from app.domain.routing import Route
+from app.domain.routing import TOLD_BEFORE, Route
 from app.domain.states import EventState, JobState
 from app.errors import Conflict, NotFound
 from app.ids import EVENT, first_id, new_id, show
 from app.services.delivery import job_actions
 from app.services.delivery.deliverer import _document
-from app.services.events.transitions import TOLD_BEFORE
 from app.services.routing import backfills, replays
 from app.services.routing.backfills import Span
 from app.services.routing.cache import RouteCache
