@@ -23,8 +23,6 @@ from app.services.connections.operations import Desk
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 @dataclass(frozen=True, slots=True)
 class Target:

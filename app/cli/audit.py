@@ -5,8 +5,7 @@ from datetime import timedelta
 
 import click
 
-from app.cli.durations import duration_option
-from app.cli.listings import choice
+from app.cli.options import AS_JSON, choice, read_duration
 from app.cli.output import print_page
 from app.clock import utc_now
 from app.config.loading import load_database
@@ -23,10 +22,10 @@ from app.ids import AUDIT, parse
 @click.option("--action", help="Of this kind, such as token.created.")
 @click.option("--subject", help="On what has this id.")
 @click.option("--outcome", type=choice(AuditOutcome), help="With this outcome.")
-@click.option("--since", callback=duration_option, default="365d", show_default=True, help="Not longer ago.")
+@click.option("--since", callback=read_duration, default="365d", show_default=True, help="Not longer ago.")
 @click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def audit(
     *,
     actor: str | None,

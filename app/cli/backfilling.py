@@ -9,8 +9,7 @@ import click
 
 from app.cli.actors import cli_actor
 from app.cli.bulk_acts import follow, require_consent
-from app.cli.destination_names import ROUTE
-from app.cli.moments import moment_option
+from app.cli.options import AS_JSON, ROUTE, moment_option
 from app.cli.output import print_one
 from app.clock import utc_now
 from app.config.loading import load_database
@@ -38,7 +37,7 @@ from app.targets import split_target
 )
 @click.option("--dry-run", is_flag=True, help="Say how many, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def backfill(
     route: str,
     *,

@@ -12,6 +12,7 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.brokers.celery_broker import Broker
+from app.cli.options import AS_JSON
 from app.cli.orphans import orphans, told
 from app.cli.output import print_rows
 from app.cli.places import webhook_path
@@ -58,7 +59,7 @@ class Finding:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def check(*, as_json: bool) -> None:
     """Check configuration, database, brokers and each Nango environment. Exit 1 if anything is bad."""
     findings = [*_findings(diagnose())]

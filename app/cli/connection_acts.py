@@ -8,9 +8,10 @@ from uuid import UUID
 import click
 import msgspec
 
-from app.cli.acting import AS_JSON, Target, desk_on, on_connection
+from app.cli.acting import Target, desk_on, on_connection
 from app.cli.actors import cli_actor
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON
 from app.cli.output import print_one
 from app.cli.people_acts import opened
 from app.clock import utc_now

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from app.cli.acting import AS_JSON, desk_for, desk_on, on_connection
+from app.cli.acting import desk_for, desk_on, on_connection
 from app.cli.bulk_acts import require_consent
+from app.cli.options import AS_JSON, read_pairs
 from app.cli.output import print_one
-from app.cli.pairs import pairs
 from app.domain.json_words import why_not_json
 from app.errors import InvalidInput
 from app.plain_text import decoded
@@ -37,7 +37,7 @@ def set_tags(*, tags: tuple[str, ...], clear: bool, yes: bool, as_json: bool, **
     """Replace all tags by these. To have none, say --clear: it names what goes, and asks."""
     if bool(tags) is clear:
         raise click.UsageError("give the tags that it shall have as K=V, or --clear to remove all, and not both")
-    wanted = pairs(tags)
+    wanted = read_pairs(tags)
     with desk_on(target) as (desk, ref, actor):
         if clear:
             subject = desk.subject(ref)
@@ -54,7 +54,7 @@ def set_tags(*, tags: tuple[str, ...], clear: bool, yes: bool, as_json: bool, **
 @AS_JSON
 def add_tags(*, tags: tuple[str, ...], as_json: bool, **target: Any) -> None:
     """Add or change these tags, and leave the others."""
-    wanted = pairs(tags)
+    wanted = read_pairs(tags)
     with desk_on(target) as (desk, ref, actor):
         done = tag_operations.add_tags(desk, ref, wanted, actor=actor)
     _print_tags(done, as_json=as_json)
@@ -150,7 +150,7 @@ def connect(
 ) -> None:
     """Open a session with which an end user connects. Its link is a secret for 30 minutes."""
     owner = Owner(user_id=user, user_email=user_email, organization_id=organization)
-    wanted = pairs(tagged)
+    wanted = read_pairs(tagged)
     with desk_for(environment) as (desk, actor):
         made = sessions.connect(
             desk,
@@ -170,7 +170,7 @@ def connect(
 @AS_JSON
 def reconnect(*, tagged: tuple[str, ...], as_json: bool, **target: Any) -> None:
     """Open a session with which an end user authorizes a connection again. It keeps its tags."""
-    wanted = pairs(tagged) if tagged else None
+    wanted = read_pairs(tagged) if tagged else None
     with desk_on(target) as (desk, ref, actor):
         made = sessions.reconnect(desk, ref, tags=wanted, options=Options(), actor=actor)
     _print_session(made, as_json=as_json)

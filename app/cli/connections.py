@@ -5,9 +5,10 @@ from typing import Any, Final
 
 import click
 
-from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, connection_filters, open_database
+from app.cli.lazy import Listing
+from app.cli.opening import open_database
+from app.cli.options import AS_JSON, BEFORE, LIMIT, choice, connection_filters, read_pairs
 from app.cli.output import print_page
-from app.cli.pairs import pairs
 from app.db.read import connection_listing
 from app.db.read.listing import Filters
 from app.domain import tags as tag_rules
@@ -86,7 +87,7 @@ def connections(
         limit=limit + 1,
         before=parse(CONNECTION, before) if before else None,
         status=ConnectionStatus.NEEDS_RECONNECT if needs_reconnect else status,
-        tags=tag_rules.normalize(pairs(tagged)),
+        tags=tag_rules.normalize(read_pairs(tagged)),
         **filters,
     )
     with closing(open_database()) as database, database.read() as session:

@@ -7,8 +7,8 @@ from contextlib import closing
 import click
 
 from app.cli.actors import cli_actor
-from app.cli.destination_names import JSON, PLACE
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON, DESTINATION
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.config.loading import load_sealing
@@ -26,7 +26,7 @@ from app.targets import split_target
 
 @click.command("check")
 @click.argument("place", metavar="[TEAM/NAME]", required=False)
-@JSON
+@AS_JSON
 def check_destinations(place: str | None, *, as_json: bool) -> None:
     """Connect to destinations, and send nothing. Exit 1 if one cannot be reached or may not be."""
     settings = load_sealing()
@@ -43,8 +43,8 @@ def check_destinations(place: str | None, *, as_json: bool) -> None:
 
 
 @click.command("test")
-@PLACE
-@JSON
+@DESTINATION
+@AS_JSON
 def test_destination(place: str, *, as_json: bool) -> None:
     """Send a signed test job over HTTP and show what is answered. Exit 1 if it is not taken.
 

@@ -8,9 +8,8 @@ from typing import IO, Any, Final, TypeVar
 import click
 
 from app.cli.actors import cli_actor
-from app.cli.destination_names import JSON, PLACE
-from app.cli.listings import choice
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON, DESTINATION, choice
 from app.cli.output import print_one
 from app.clock import utc_now
 from app.config.loading import load_database, load_sealing
@@ -50,9 +49,9 @@ def _fields(
 
 
 @click.command("add")
-@PLACE
+@DESTINATION
 @_described
-@JSON
+@AS_JSON
 def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
     """Add a destination of a team: over Celery with --queue, over HTTP with --url.
 
@@ -70,7 +69,7 @@ def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
 
 
 @click.command("change")
-@PLACE
+@DESTINATION
 @_described
 @click.option(
     "--clear", multiple=True, type=choice(sorted(_CLEARED)), help="Take the default, or the team broker, again."
@@ -78,7 +77,7 @@ def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
 @click.option(
     "--version", type=click.IntRange(min=1), help="The version this is about: refused where another is there by now."
 )
-@JSON
+@AS_JSON
 def change_destination(
     place: str, *, clear: tuple[str, ...], version: int | None, as_json: bool, **options: Any
 ) -> None:
@@ -108,8 +107,8 @@ def change_destination(
 
 
 @click.command("enable")
-@PLACE
-@JSON
+@DESTINATION
+@AS_JSON
 def enable_destination(place: str, *, as_json: bool) -> None:
     """Let the jobs of a destination go out again, parked ones too."""
     team, name = split_target("destination", place)
@@ -120,9 +119,9 @@ def enable_destination(place: str, *, as_json: bool) -> None:
 
 
 @click.command("disable")
-@PLACE
+@DESTINATION
 @click.option("--reason", help="Why, for whoever reads it later.")
-@JSON
+@AS_JSON
 def disable_destination(place: str, *, reason: str | None, as_json: bool) -> None:
     """Park the jobs of a destination until it is enabled. None is lost, and no attempt is used up."""
     team, name = split_target("destination", place)
@@ -134,9 +133,9 @@ def disable_destination(place: str, *, reason: str | None, as_json: bool) -> Non
 
 
 @click.command("remove")
-@PLACE
+@DESTINATION
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@JSON
+@AS_JSON
 def remove_destination(place: str, *, yes: bool, as_json: bool) -> None:
     """Retire a destination that no route in force feeds. Jobs that are there are still handed over."""
     team, name = split_target("destination", place)

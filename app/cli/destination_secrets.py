@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from app.cli.actors import cli_actor
-from app.cli.destination_names import JSON, PLACE
-from app.cli.durations import duration_option
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON, DESTINATION, read_duration
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.config.loading import load_database, load_sealing
@@ -21,11 +20,11 @@ from app.targets import split_target
 
 
 @click.command("rotate-secret")
-@PLACE
+@DESTINATION
 @click.option(
-    "--overlap", callback=duration_option, default="24h", show_default=True, help="How long older secrets sign on."
+    "--overlap", callback=read_duration, default="24h", show_default=True, help="How long older secrets sign on."
 )
-@JSON
+@AS_JSON
 def rotate_secret(place: str, *, overlap: timedelta, as_json: bool) -> None:
     """Make a new signing secret. It is shown this once; hand-overs are signed with the older ones, too, meanwhile.
 
@@ -49,8 +48,8 @@ def rotate_secret(place: str, *, overlap: timedelta, as_json: bool) -> None:
 
 
 @click.command("secrets")
-@PLACE
-@JSON
+@DESTINATION
+@AS_JSON
 def list_secrets(place: str, *, as_json: bool) -> None:
     """List the signing secrets of a destination, newest first: ids and times, never what they are."""
     team, name = split_target("destination", place)
@@ -60,9 +59,9 @@ def list_secrets(place: str, *, as_json: bool) -> None:
 
 
 @click.command("expire-secret")
-@PLACE
+@DESTINATION
 @click.argument("secret_id", metavar="ID")
-@JSON
+@AS_JSON
 def expire_secret(place: str, secret_id: str, *, as_json: bool) -> None:
     """End a signing secret at once, such as one that leaked."""
     team, name = split_target("destination", place)

@@ -10,8 +10,7 @@ import click
 from app.cli.actors import cli_actor
 from app.cli.bulk_acts import follow, require_consent
 from app.cli.hinting import open_hints
-from app.cli.listings import AS_JSON, choice, connection_filters
-from app.cli.moments import moment_option
+from app.cli.options import AS_JSON, choice, connection_filters, moment_option
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.config.loading import load_brokers

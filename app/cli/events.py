@@ -5,7 +5,9 @@ from typing import Any, Final
 
 import click
 
-from app.cli.listings import AS_JSON, BEFORE, LIMIT, Listing, choice, connection_filters, open_database
+from app.cli.lazy import Listing
+from app.cli.opening import open_database
+from app.cli.options import AS_JSON, BEFORE, LIMIT, choice, connection_filters
 from app.cli.output import print_one, print_page
 from app.db.read import listing
 from app.db.read.listing import Filters

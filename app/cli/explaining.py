@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import click
 
-from app.cli.durations import duration_option
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON, read_duration
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.config.loading import load_database
@@ -39,7 +39,6 @@ from app.services.routing.explanations import (
 )
 from app.targets import split_target, within
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 MAX_EVENTS: Final = 10_000_000
 MAX_BYTES: Final = 64 * 1024 * 1024  # of a file: the largest body that can be taken
 MAX_SAID: Final = 20  # conditions in one line
@@ -50,7 +49,7 @@ MAX_SAID: Final = 20  # conditions in one line
 @click.option("--now", is_flag=True, help="By the routes in force now, instead of those of its time.")
 @click.option("--route", metavar="TEAM/NAME", help="This route alone.")
 @click.option("--team", help="The routes of this team.")
-@_JSON
+@AS_JSON
 def explain_event(event_id: str, *, now: bool, route: str | None, team: str | None, as_json: bool) -> None:
     """Why each route matched an event or did not: every condition, what it expected and what it found."""
     owner, name = within(team, "route", route)
@@ -70,7 +69,7 @@ def explain_event(event_id: str, *, now: bool, route: str | None, team: str | No
 @click.option("--since", metavar="DURATION", help="The stored events of so long, such as 7d.")
 @click.option("--against", metavar="TEAM/NAME", help="With --since: what changes against this route.")
 @click.option("--limit", type=click.IntRange(1, MAX_EVENTS), default=100_000, show_default=True, help="Events at most.")
-@_JSON
+@AS_JSON
 @click.pass_context
 def test_pattern(
     context: click.Context,
@@ -101,7 +100,7 @@ def test_pattern(
             if left_out := told.get("left_out"):
                 click.echo(f"and {left_out} more conditions, for which there is no room")
     else:
-        past = duration_option(context, context.command.params[0], since or "")
+        past = read_duration(context, context.command.params[0], since or "")
         matched = _on_history(compiled, past, against, limit, as_json=as_json)
     context.exit(0 if matched else 1)
 

@@ -30,3 +30,10 @@ class LazyGroup(click.Group):
         """The list of commands as click writes it."""
         told = {name: click.Command(name, help=sentence) for name, (_, sentence) in self.lazy.items()}
         click.Group(commands={**self.commands, **told}).format_commands(ctx, formatter)
+
+
+class Listing(LazyGroup):
+    """A noun that lists where no command is given; the word `list` may be added."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args[1:] if args[:1] == ["list"] else args)

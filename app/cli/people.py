@@ -6,20 +6,20 @@ from typing import Any, Final, TypeVar
 import click
 
 from app.cli import people_acts as acts
-from app.cli.listings import Listing, choice
+from app.cli.lazy import Listing
+from app.cli.options import AS_JSON, choice
 from app.domain.people import Kind
 from app.domain.people_files import Format
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _WHO: Final = click.argument("who", metavar="ID")
 _FORCE: Final = click.option("--force", is_flag=True, help="Close the links of their connections.")
 
 
 def listing_options(command: Command) -> Command:
     for option in (
-        _JSON,
+        AS_JSON,
         click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most."),
         click.option("--before", metavar="ID", help="Go on after this row: older ones only."),
         click.option("--removed", is_flag=True, help="Those who were removed and have a history."),
@@ -41,7 +41,7 @@ def user_options(command: Command) -> Command:
 
 def import_options(command: Command) -> Command:
     for option in (
-        _JSON,
+        AS_JSON,
         click.option("--strict", is_flag=True, help="Write nothing at all when a line is refused."),
         click.option("--dry-run", is_flag=True, help="Write nothing, say what would happen."),
         click.option(
@@ -69,7 +69,7 @@ def users(context: click.Context, /, *, as_json: bool, **filters: Any) -> None:
 
 @users.command("show")
 @_WHO
-@_JSON
+@AS_JSON
 def show_user(who: str, *, as_json: bool) -> None:
     """One user with their links, of now and before. ID: usr_… or the external id."""
     acts.show_one(Kind.USER, who, as_json=as_json)
@@ -78,7 +78,7 @@ def show_user(who: str, *, as_json: bool) -> None:
 @users.command("add")
 @click.argument("external_id")
 @user_options
-@_JSON
+@AS_JSON
 def add_user(*, as_json: bool, **given: str | None) -> None:
     """Add a user. Connections that wait for them are linked at once."""
     acts.add_one(Kind.USER, given, as_json=as_json)
@@ -89,7 +89,7 @@ def add_user(*, as_json: bool, **given: str | None) -> None:
 @click.option("--external-id", help="Their new id in your application.")
 @user_options
 @click.option("--clear", multiple=True, type=choice(["email", "name", "organization"]), help="Empty this field.")
-@_JSON
+@AS_JSON
 def change_user(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str | None) -> None:
     """Change a user. What is not given stays as it is. ID: usr_… or the external id."""
     cleared = ["display_name" if name == "name" else name for name in clear]
@@ -99,7 +99,7 @@ def change_user(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str
 @users.command("remove")
 @_WHO
 @_FORCE
-@_JSON
+@AS_JSON
 def remove_user(who: str, *, force: bool, as_json: bool) -> None:
     """Remove a user. Past links stay, and nothing is deleted in Nango. ID: usr_… or the external id."""
     acts.remove_one(Kind.USER, who, force=force, as_json=as_json)
@@ -110,7 +110,7 @@ def remove_user(who: str, *, force: bool, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what names them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Even while their connections live in Nango.")
-@_JSON
+@AS_JSON
 def erase_user(who: str, *, dry_run: bool, yes: bool, force: bool, as_json: bool) -> None:
     """Remove a person's data from all that is stored, after saying how much names them. ID: usr_… or the external id.
 
@@ -143,7 +143,7 @@ def orgs(context: click.Context, /, *, as_json: bool, **filters: Any) -> None:
 
 @orgs.command("show")
 @_WHO
-@_JSON
+@AS_JSON
 def show_org(who: str, *, as_json: bool) -> None:
     """One organization with its links, of now and before. ID: org_… or the external id."""
     acts.show_one(Kind.ORGANIZATION, who, as_json=as_json)
@@ -152,7 +152,7 @@ def show_org(who: str, *, as_json: bool) -> None:
 @orgs.command("add")
 @click.argument("external_id")
 @click.option("--name", help="Name.")
-@_JSON
+@AS_JSON
 def add_org(*, as_json: bool, **given: str | None) -> None:
     """Add an organization. Connections that wait for it are linked at once."""
     acts.add_one(Kind.ORGANIZATION, given, as_json=as_json)
@@ -163,7 +163,7 @@ def add_org(*, as_json: bool, **given: str | None) -> None:
 @click.option("--external-id", help="Its new id in your application.")
 @click.option("--name", help="Name.")
 @click.option("--clear", multiple=True, type=choice(["name"]), help="Empty this field.")
-@_JSON
+@AS_JSON
 def change_org(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str | None) -> None:
     """Change an organization. What is not given stays as it is. ID: org_… or the external id."""
     acts.change_one(Kind.ORGANIZATION, who, given, clear, as_json=as_json)
@@ -172,7 +172,7 @@ def change_org(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str 
 @orgs.command("remove")
 @_WHO
 @_FORCE
-@_JSON
+@AS_JSON
 def remove_org(who: str, *, force: bool, as_json: bool) -> None:
     """Remove an organization. With --force its users belong to none. ID: org_… or the external id."""
     acts.remove_one(Kind.ORGANIZATION, who, force=force, as_json=as_json)

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE, Broker
-from app.cli.listings import AS_JSON
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON
 from app.cli.output import print_rows
 from app.clock import utc_now
 from app.config.loading import load_brokers, load_database

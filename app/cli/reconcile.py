@@ -13,6 +13,7 @@ import click
 from app.brokers.celery_broker import RECONCILE, Broker, hint
 from app.cli.actors import cli_actor
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now
 from app.config.loading import load_database, load_environments
@@ -45,7 +46,7 @@ COLUMNS: Final = (
     help="Believe that connections are gone, even when most of them are absent from Nango's list.",
 )
 @click.option("--wait", is_flag=True, help="Follow the runs to their end, and do the work where no worker does.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 @click.pass_context
 def reconcile(
     context: click.Context,
@@ -80,7 +81,7 @@ def reconcile(
 @click.option("--environment", help="Of this environment.")
 @click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def list_runs(*, environment: str | None, before: str | None, limit: int, as_json: bool) -> None:
     """List runs, newest first."""
     cursor = parse(RECONCILIATION, before) if before else None
@@ -91,7 +92,7 @@ def list_runs(*, environment: str | None, before: str | None, limit: int, as_jso
 
 @reconcile.command("show")
 @click.argument("run_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def show_run(run_id: str, *, as_json: bool) -> None:
     """All about one run: what differed, with samples, and what became of it."""
     with closing(open_current(load_database())) as database:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import click
 
-from app.cli.durations import duration_option
+from app.cli.options import AS_JSON, read_duration
 from app.cli.output import print_page
 from app.clock import utc_now
 from app.config.loading import load_database
@@ -18,9 +18,9 @@ from app.db.schema import require_current
 @click.option("--environment", help="Of this environment.")
 @click.option("--unknown-environment", "unknown", is_flag=True, help="Of URLs that name no environment there is.")
 @click.option("--cause", help="For this cause.")
-@click.option("--since", callback=duration_option, default="7d", show_default=True, help="Not longer ago.")
+@click.option("--since", callback=read_duration, default="7d", show_default=True, help="Not longer ago.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def rejections(
     *, environment: str | None, unknown: bool, cause: str | None, since: timedelta, limit: int, as_json: bool
 ) -> None:

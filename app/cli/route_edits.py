@@ -8,9 +8,9 @@ import click
 
 from app.cli.actors import cli_actor
 from app.cli.bulk_acts import require_consent
-from app.cli.destination_names import ROUTE
 from app.cli.explaining import pattern_text
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON, ROUTE
 from app.cli.output import print_one
 from app.clock import utc_now
 from app.config.loading import load_database
@@ -21,7 +21,6 @@ from app.targets import split_target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _VERSION = click.option(
     "--version", type=click.IntRange(min=1), help="The version this is about: refused where another is there by now."
 )
@@ -44,7 +43,7 @@ def _facts(*, required: bool) -> Callable[[Command], Command]:
 @ROUTE
 @_facts(required=True)
 @click.option("--disabled", is_flag=True, help="Make no jobs yet.")
-@_JSON
+@AS_JSON
 def add_route(route: str, *, pattern: str, disabled: bool, as_json: bool, **facts: str) -> None:
     """Put a route of a team in force. `routes test` tries its pattern before."""
     team, name = split_target("route", route)
@@ -59,7 +58,7 @@ def add_route(route: str, *, pattern: str, disabled: bool, as_json: bool, **fact
 @ROUTE
 @_facts(required=False)
 @_VERSION
-@_JSON
+@AS_JSON
 def change_route(route: str, *, pattern: str | None, version: int | None, as_json: bool, **facts: str | None) -> None:
     """Change a route, by a new version. What is not given stays as it is; its team and name always do."""
     fields = {field: value for field, value in facts.items() if value is not None}
@@ -72,7 +71,7 @@ def change_route(route: str, *, pattern: str | None, version: int | None, as_jso
 
 @click.command("enable")
 @ROUTE
-@_JSON
+@AS_JSON
 def enable_route(route: str, *, as_json: bool) -> None:
     """Let a route make jobs again."""
     _change(route, {"enabled": True}, None, as_json=as_json)
@@ -80,7 +79,7 @@ def enable_route(route: str, *, as_json: bool) -> None:
 
 @click.command("disable")
 @ROUTE
-@_JSON
+@AS_JSON
 def disable_route(route: str, *, as_json: bool) -> None:
     """Keep a route from making jobs. Jobs that are there are still handed over."""
     _change(route, {"enabled": False}, None, as_json=as_json)
@@ -89,7 +88,7 @@ def disable_route(route: str, *, as_json: bool) -> None:
 @click.command("remove")
 @ROUTE
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_JSON
+@AS_JSON
 def remove_route(route: str, *, yes: bool, as_json: bool) -> None:
     """End a route. Its versions and jobs stay on record, and a route of its name goes on counting."""
     team, name = split_target("route", route)

@@ -7,8 +7,8 @@ import click
 
 from app.cli.applying import apply, planned, require_file
 from app.cli.bulk_acts import require_consent
-from app.cli.listings import AS_JSON
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON
 from app.cli.output import print_rows
 from app.config.loading import load_definitions
 from app.services.definitions.config_plan import Orphans

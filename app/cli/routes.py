@@ -5,9 +5,9 @@ from typing import Final
 
 import click
 
-from app.cli.destination_names import ROUTE
-from app.cli.listings import Listing
+from app.cli.lazy import Listing
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON, ROUTE
 from app.cli.orphans import print_marked
 from app.cli.output import print_one
 from app.config.loading import load_database
@@ -15,9 +15,6 @@ from app.db import routes as route_rows
 from app.db.read.definitions import shown_route
 from app.errors import NotFound
 from app.targets import split_target
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 ACTS: Final = {
     "add": ("app.cli.route_edits:add_route", "Put a route of a team in force."),
@@ -47,7 +44,7 @@ ACTS: Final = {
 
 @click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
 @click.option("--team", help="Of this team.")
-@_JSON
+@AS_JSON
 @click.pass_context
 def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> None:
     """List the routes in force; see what the file changes, why an event matched, what a pattern would match."""
@@ -61,7 +58,7 @@ def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> Non
 
 @routes.command("show")
 @ROUTE
-@_JSON
+@AS_JSON
 def show_route(route: str, *, as_json: bool) -> None:
     """All versions of a route, newest first, with the route sets each was in force for."""
     team, name = split_target("route", route)

@@ -6,6 +6,7 @@ import click
 
 from app.cli.actors import cli_actor
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON
 from app.cli.output import print_one
 from app.clock import utc_now
 from app.config.loading import load_sealing
@@ -14,11 +15,9 @@ from app.sealing import new_key
 from app.services.definitions import key_rotation
 from app.services.definitions.key_rotation import SealedValues
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 @click.group(invoke_without_command=True)
-@_JSON
+@AS_JSON
 @click.pass_context
 def secrets(context: click.Context, /, *, as_json: bool) -> None:
     """Say with which of the keys in WAYLINK_SECRET_KEY teams' secrets are encrypted. Exit 1 if none opens one."""
@@ -40,7 +39,7 @@ def make_key() -> None:
 
 
 @secrets.command("reseal")
-@_JSON
+@AS_JSON
 @click.pass_context
 def reseal_values(context: click.Context, /, *, as_json: bool) -> None:
     """Encrypt everything with the newest key. Older keys can be left out of WAYLINK_SECRET_KEY afterwards."""

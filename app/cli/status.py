@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE, Broker
+from app.cli.options import AS_JSON
 from app.cli.orphans import orphans, told
 from app.cli.output import print_rows
 from app.clock import utc_now
@@ -53,7 +54,7 @@ class Check:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def status(*, as_json: bool) -> None:
     """Show how Waylink is doing. Exit 1 if anything needs a person."""
     found = diagnose()

@@ -5,8 +5,9 @@ from contextlib import closing
 import click
 
 from app.cli.actors import cli_actor
-from app.cli.listings import Listing
+from app.cli.lazy import Listing
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON
 from app.cli.orphans import print_marked
 from app.cli.output import print_one
 from app.clock import utc_now
@@ -16,12 +17,10 @@ from app.db.read.definitions import DefinitionFilters, shown_team
 from app.services.definitions import teams as defining
 from app.services.definitions.editor import Editor
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 @click.group(cls=Listing, invoke_without_command=True)
 @click.option("--removed", is_flag=True, help="Those that were removed, instead of those that are there.")
-@_JSON
+@AS_JSON
 @click.pass_context
 def teams(context: click.Context, /, *, removed: bool, as_json: bool) -> None:
     """List teams; add and remove those that waylink.toml does not define."""
@@ -35,7 +34,7 @@ def teams(context: click.Context, /, *, removed: bool, as_json: bool) -> None:
 
 @teams.command("add")
 @click.argument("name")
-@_JSON
+@AS_JSON
 def add_team(name: str, *, as_json: bool) -> None:
     """Add a team; then give it destinations and routes."""
     with closing(open_current(load_database())) as database, database.write() as session:
@@ -46,7 +45,7 @@ def add_team(name: str, *, as_json: bool) -> None:
 
 @teams.command("remove")
 @click.argument("name")
-@_JSON
+@AS_JSON
 def remove_team(name: str, *, as_json: bool) -> None:
     """Remove a team that has no routes, destinations or tokens any more. Its jobs stay on record."""
     with closing(open_current(load_database())) as database, database.write() as session:

@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from app.cli.actors import cli_actor
-from app.cli.durations import duration_option
-from app.cli.listings import choice
 from app.cli.opening import open_current
+from app.cli.options import AS_JSON, choice, read_duration
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.config.loading import load_database
@@ -21,7 +20,6 @@ from app.ids import TOKEN, show
 from app.services import tokens
 
 _SCOPE = choice(Scope)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -39,8 +37,8 @@ def token() -> None:
     help="What it may do; repeatable.",
 )
 @click.option("--team", help="For this team's own routes, destinations, events and jobs alone.")
-@click.option("--expires", callback=duration_option, default="90d", show_default=True, help="How long it lives.")
-@_JSON
+@click.option("--expires", callback=read_duration, default="90d", show_default=True, help="How long it lives.")
+@AS_JSON
 def create_token(name: str, *, scopes: tuple[str, ...], team: str | None, expires: timedelta, as_json: bool) -> None:
     """Make a token. It is shown this once and kept nowhere: what is stored cannot be turned back into it.
 
@@ -63,7 +61,7 @@ def create_token(name: str, *, scopes: tuple[str, ...], team: str | None, expire
 
 @token.command("list")
 @click.option("--revoked", is_flag=True, help="Those that were revoked, too.")
-@_JSON
+@AS_JSON
 def list_tokens(*, revoked: bool, as_json: bool) -> None:
     """List tokens, newest first. When one was last used is known to ten minutes."""
     with closing(_open()) as database, database.read() as session:
@@ -74,7 +72,7 @@ def list_tokens(*, revoked: bool, as_json: bool) -> None:
 
 @token.command("revoke")
 @click.argument("name")
-@_JSON
+@AS_JSON
 def revoke_token(name: str, *, as_json: bool) -> None:
     """End a token at once, by its name or its tok_… id."""
     with closing(_open()) as database, database.write() as session:

@@ -1,0 +1,75 @@
+"""Options and arguments that several commands share, and the callbacks that read their values."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import click
+
+from app.clock import utc_now
+from app.config.waylink_toml import duration
+from app.errors import InvalidInput
+from app.moments import moment
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+LONGEST_DURATION: Final = timedelta(days=3650)
+TIME: Final = "TIME"  # such as `7d`, or `2026-11-25T22:00:00Z`
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+LIMIT = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
+BEFORE = click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
+DESTINATION = click.argument("place", metavar="TEAM/NAME")
+ROUTE = click.argument("route", metavar="TEAM/NAME")
+
+
+def choice(values: Iterable[Any]) -> click.Choice[str]:
+    """One of these words, in any case; click itself would take members of an enumeration by their names in Python."""
+    return click.Choice([str(value) for value in values], case_sensitive=False)
+
+
+def connection_filters(command: Command) -> Command:
+    """`--environment`, `--integration` and `--connection-id`."""
+    for option in (
+        click.option("--environment", help="Of this environment."),
+        click.option("--integration", help="Of this integration."),
+        click.option("--connection-id", help="Of this connection of Nango's."),
+    ):
+        command = option(command)
+    return command
+
+
+def read_duration(_context: click.Context, _option: click.Parameter, value: str) -> timedelta:
+    """A callback for click: `90d` becomes a timedelta of at most ten years."""
+    try:
+        return min(duration(value), LONGEST_DURATION)
+    except ValueError as wrong:
+        raise click.BadParameter(str(wrong)) from None
+
+
+def read_moment(_context: click.Context, _option: click.Parameter, value: str | None) -> datetime | None:
+    """A callback for click: `7d` or a time with its zone becomes a datetime."""
+    if value is None:
+        return None
+    try:
+        return moment(value, now=utc_now())
+    except InvalidInput as wrong:
+        raise click.BadParameter(str(wrong)) from None
+
+
+def moment_option(name: str, help_: str, *, required: bool = False) -> Callable[[Any], Any]:
+    """An option that says since or until when."""
+    return click.option(name, metavar=TIME, callback=read_moment, required=required, help=help_)
+
+
+def read_pairs(arguments: tuple[str, ...]) -> dict[str, str]:
+    """`key=value` each. Raises InvalidInput, also for a key that is there twice."""
+    found: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name:
+            raise InvalidInput(f"{argument!r}: expected key=value")
+        if name in found:
+            raise InvalidInput(f"{name!r} is given twice")
+        found[name] = value
+    return found
