@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> Waylink:
     database = connect(settings.database, statement_seconds=STATEMENT_SECONDS)
     broker = Broker.at("internal", settings.broker)
     window = timedelta(seconds=settings.dedupe_window_seconds)
-    store = GroupCommit(writers_for(database, window, utc_now), Announcer(broker))
+    store = GroupCommit(writers_for(database, window, utc_now), Announcer(Hints(broker)))
     record = IngestRecord(database, settings.environments, utc_now, store)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, broker)

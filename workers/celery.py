@@ -8,6 +8,7 @@ from typing import NamedTuple
 from celery import Celery
 
 from app.brokers.celery_broker import Broker, make_celery
+from app.brokers.hints import Hints
 from app.clock import utc_now
 from app.config.parts import BeatSettings
 from app.config.settings import Settings
@@ -44,16 +45,16 @@ def make_worker(settings: Settings) -> Worker:
     database = connect(settings.database, statement_seconds=STATEMENT.total_seconds())
     once_it_answers(lambda: require_current(database))
     policy, routes, clients = policy_of(settings), RouteCache(), clients_of(settings)
-    internal, teams = Broker.at("internal", settings.broker), Broker.at("teams", settings.team_broker)
+    hints, teams = Hints(Broker.at("internal", settings.broker)), Broker.at("teams", settings.team_broker)
     app = make_celery(settings.broker)
     app.task_cls = "workers.patience:PatientTask"
     app.conf.worker_consumer = "workers.consumer:Consumer"
     directory = directory_of(settings)
-    events.register(app, Processor(database, policy, clients, utc_now, routes, directory), internal)
+    events.register(app, Processor(database, policy, clients, utc_now, routes, directory), hints)
     deliveries = DeliveryLoop(deliverer_of(settings, database, teams))
     jobs.register(app, deliveries)
     refreshes.register(app, Refresher(database, policy, clients, utc_now, routes))
-    reconciliations.register(app, reconciler_of(settings, database, clients), internal)
+    reconciliations.register(app, reconciler_of(settings, database, clients), hints)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     link = (
         partial(ask_again, database, policy, routes, directory, clock=utc_now)
@@ -62,7 +63,7 @@ def make_worker(settings: Settings) -> Worker:
     )
     history = Retention(database, settings.keep_events or None, utc_now)
     kept = settings.keep_audit or None
-    upkeep.register(app, database, internal, history, link=link, window=window, audit_kept=kept, alerts=Alerts())
+    upkeep.register(app, database, hints, history, link=link, window=window, audit_kept=kept, alerts=Alerts())
     return Worker(app, deliveries)
 
 

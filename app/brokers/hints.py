@@ -1,42 +1,60 @@
-"""Tell the workers of what was committed elsewhere than in ingest. What is lost here, the sweep makes up for."""
+"""Hints for workers: ids of rows that were committed. The database is the truth; the sweep finds what is lost."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from app.brokers.celery_broker import DELIVER_JOBS, PROCESS_EVENTS, Broker, hint
+from app.brokers.celery_broker import DELIVER_JOBS, PROCESS_EVENTS, RECONCILE, Broker, Message, hint
 from app.deadlines import BATCH
 from app.errors import BrokerUnavailable
 from app.ids import EVENT, JOB, new_id, show
 from app.telemetry import HINTS_LOST, get_logger
 
-SILENCE_SECONDS: Final = 5.0  # after a broker did not answer: each try takes seconds, and the sweep is every second
+# How many times as long as a failed try took: a broker that is silent for seconds is asked every five, and one that
+# refuses at once is asked again at once. The sweep is every second.
+REST_FACTOR: Final = 10
+LONGEST_REST: Final = 5.0  # seconds
 
 log = get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Hints:
-    """Sends hints through the internal broker, and minds a broker that is away as little as can be."""
+    """The one sender of hints. It never raises BrokerUnavailable, and rests after it."""
 
     internal: Broker
-    _silent_until: float = field(default=0.0, init=False)
+    _rests_until: float = field(default=0.0, init=False)
 
-    def of_jobs(self, ids: Sequence[UUID]) -> None:
-        self._send(DELIVER_JOBS, [show(JOB, one) for one in ids])
+    def of_events(self, ids: Iterable[UUID]) -> None:
+        self._send_ids(PROCESS_EVENTS, [show(EVENT, event_id) for event_id in dict.fromkeys(ids)])
 
-    def of_events(self, ids: Sequence[UUID]) -> None:
-        self._send(PROCESS_EVENTS, [show(EVENT, one) for one in ids])
+    def of_jobs(self, ids: Iterable[UUID]) -> None:
+        self._send_ids(DELIVER_JOBS, [show(JOB, job_id) for job_id in dict.fromkeys(ids)])
 
-    def _send(self, task: str, ids: Sequence[str]) -> None:
-        if time.monotonic() < self._silent_until:
-            return
+    def of_due_events(self, batches: int) -> None:
+        """Hints without ids: each worker that takes one claims a batch of what is due."""
+        self._send(PROCESS_EVENTS, [hint(PROCESS_EVENTS, new_id().hex) for _ in range(batches)])
+
+    def of_reconciliation(self) -> None:
+        self._send(RECONCILE, [hint(RECONCILE, new_id().hex)])
+
+    def _send_ids(self, task: str, ids: Sequence[str]) -> None:
         starts = range(0, len(ids), BATCH)
-        try:
-            self.internal.send([hint(task, new_id().hex, ids[start : start + BATCH]) for start in starts])
-        except BrokerUnavailable as away:
-            self._silent_until = time.monotonic() + SILENCE_SECONDS
+        self._send(task, [hint(task, new_id().hex, ids[start : start + BATCH]) for start in starts], ids=len(ids))
+
+    def _send(self, task: str, messages: Sequence[Message], *, ids: int = 0) -> None:
+        if not messages:
+            return
+        began = time.monotonic()
+        if began < self._rests_until:
             HINTS_LOST.inc()
-            log.warning("hints_lost", task=task, ids=len(ids), problem=str(away), then="the sweep sends them")
+            return
+        try:
+            self.internal.send(messages)
+        except BrokerUnavailable as away:
+            now = time.monotonic()
+            self._rests_until = now + min(REST_FACTOR * (now - began), LONGEST_REST)
+            HINTS_LOST.inc()
+            log.warning("hints_lost", task=task, ids=ids, problem=str(away), then="the sweep sends them")

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import click
 
-from app.brokers.celery_broker import RECONCILE, Broker, hint
 from app.cli.actors import cli_actor
+from app.cli.hinting import open_hints
 from app.cli.opening import open_current
 from app.cli.options import AS_JSON
 from app.cli.output import print_one, print_page, print_rows
@@ -22,8 +22,8 @@ from app.db import reconciliations as rows
 from app.db.engine import Database
 from app.db.reconciliations import Run, shown
 from app.domain.reconciling import RunOutcome, Stage
-from app.errors import BrokerUnavailable, ConfigurationError, Conflict, NotFound, Problem
-from app.ids import RECONCILIATION, new_id, parse, show
+from app.errors import ConfigurationError, Conflict, NotFound, Problem
+from app.ids import RECONCILIATION, parse, show
 from app.runtime.wiring import open_clients, reconciler_of
 from app.services.reconciliation.reconciler import Reconciler
 from app.services.reconciliation.run_requests import ask_for_run
@@ -67,7 +67,8 @@ def reconcile(
     with _reconciler(settings) as reconciler:
         database = reconciler.database
         runs = [_ask(database, settings, name, dry_run=dry_run, accept_deletions=accept_deletions) for name in chosen]
-        _announce(settings)
+        with open_hints(settings) as hints:  # workers need not wait for Beat's next tick
+            hints.of_reconciliation()
         if wait or dry_run:
             runs = [_follow(reconciler, run) for run in runs]
     if as_json or len(runs) > 1 or not (wait or dry_run):
@@ -142,15 +143,6 @@ def _ask(
             raise
         click.echo(f"{conflict}: following that one", err=True)
         return found
-
-
-def _announce(settings: NangoSettings) -> None:
-    """Workers need not wait for Beat's next tick; they come by themselves where the broker is away."""
-    with closing(Broker.at("internal", settings.broker)) as broker:
-        try:
-            broker.send([hint(RECONCILE, new_id().hex)])
-        except BrokerUnavailable:
-            return
 
 
 def _follow(reconciler: Reconciler, run: Run) -> Run:

@@ -1,16 +1,13 @@
 """Tell the workers of committed events, off the request path. What is lost here, the sweep makes up for."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from app.brokers.celery_broker import PROCESS_EVENTS, Broker, hint
-from app.deadlines import BATCH
-from app.errors import BrokerUnavailable
-from app.ids import EVENT, new_id, show
+from app.brokers.hints import Hints
 from app.telemetry import HINTS_LOST, get_logger
 from app.web.watching import watched
 
@@ -26,7 +23,7 @@ log = get_logger(__name__)
 class Announcer:
     """Collects the ids of committed events and sends them in batches, from a thread of its own."""
 
-    broker: Broker
+    hints: Hints
     _ids: list[UUID] = field(default_factory=list, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -59,17 +56,9 @@ class Announcer:
                 continue
             ids, self._ids = self._ids, []
             try:
-                await loop.run_in_executor(self._thread, self._send, ids)
-            except BrokerUnavailable as away:
-                HINTS_LOST.inc()
-                log.warning("hints_lost", events=len(ids), problem=str(away), then="the sweep sends them")
+                await loop.run_in_executor(self._thread, self.hints.of_events, ids)
             except Exception:  # this loop has to outlive whatever a broker's client comes up with
                 HINTS_LOST.inc()
                 log.exception("hints_lost", events=len(ids), then="the sweep sends them")
             if not self._stopping:
                 await asyncio.sleep(PAUSE_SECONDS)
-
-    def _send(self, ids: Sequence[UUID]) -> None:
-        shown = list(dict.fromkeys(show(EVENT, one) for one in ids))
-        starts = range(0, len(shown), BATCH)
-        self.broker.send([hint(PROCESS_EVENTS, new_id().hex, shown[start : start + BATCH]) for start in starts])

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from celery import Celery
 
-from app.brokers.celery_broker import EVENTS_QUEUE, LINK_WAITING, PROCESS_EVENTS, PRUNE, SWEEP, Broker, hint
+from app.brokers.celery_broker import EVENTS_QUEUE, LINK_WAITING, PRUNE, SWEEP
+from app.brokers.hints import Hints
 from app.clock import utc_now
 from app.db.engine import Database
-from app.ids import new_id
 from app.services.definitions.alerts import Alerts
 from app.services.maintenance import upkeep
 from app.services.maintenance.retention import Retention
@@ -20,7 +20,7 @@ log = get_logger(__name__)
 def register(
     app: Celery,
     database: Database,
-    internal: Broker,
+    hints: Hints,
     retention: Retention,
     *,
     link: Callable[[], int],
@@ -35,8 +35,8 @@ def register(
         alerts.tell_waiting(database, clock=utc_now)
         batches = upkeep.due_batches(database, now=utc_now())
         # While the queue still holds messages the work is announced already: more would only pile up.
-        if batches and internal.queue_length(EVENTS_QUEUE) == 0:
-            internal.send([hint(PROCESS_EVENTS, new_id().hex) for _ in range(batches)])
+        if batches and hints.internal.queue_length(EVENTS_QUEUE) == 0:
+            hints.of_due_events(batches)
 
     @app.task(name=LINK_WAITING)
     def link_waiting(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select, text
 
 from app.brokers.celery_broker import PROCESS_EVENTS, Message
+from app.brokers.hints import Hints
 from app.db.engine import Database, connect
 from app.db.ingest import NewDelivery
 from app.db.migrate import upgrade
@@ -91,7 +92,7 @@ def delivery(body: bytes, *, received_at: datetime = NOW) -> NewDelivery:
 def group_commit(database: Database, broker, *, clock=lambda: NOW, wrapped=None) -> GroupCommit:
     window = timedelta(seconds=150)
     writers = [wrapped(writer_for(database, window, clock))] if wrapped else writers_for(database, window, clock)
-    return GroupCommit(writers, Announcer(broker), hold_seconds=PATIENCE)
+    return GroupCommit(writers, Announcer(Hints(broker)), hold_seconds=PATIENCE)
 
 
 def end_the_hold(commit: GroupCommit) -> None:
@@ -372,7 +373,7 @@ class _Lane:
 def test_a_second_commit_begins_when_as_many_wait_as_are_under_way(postgres_url: str, stopped: bool) -> None:
     async def whole(database: Database, broker: Announcements):
         lanes = _Lanes(database)
-        commit = GroupCommit(lanes.writers, Announcer(broker), hold_seconds=PATIENCE)
+        commit = GroupCommit(lanes.writers, Announcer(Hints(broker)), hold_seconds=PATIENCE)
         commit.start()
         tasks = []
 
@@ -407,7 +408,7 @@ def test_a_second_commit_begins_when_as_many_wait_as_are_under_way(postgres_url:
 def test_the_same_bytes_in_two_commits_at_once_are_one_event(postgres_url: str) -> None:
     async def whole(database: Database, broker: Announcements):
         writers = writers_for(database, timedelta(seconds=150), lambda: NOW)
-        commit = GroupCommit(writers, Announcer(broker), hold_seconds=PATIENCE)
+        commit = GroupCommit(writers, Announcer(Hints(broker)), hold_seconds=PATIENCE)
         commit.start()
         tasks = []
         for _ in range(20):

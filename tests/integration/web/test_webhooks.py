@@ -23,10 +23,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.brokers.hints import Hints
 from app.domain.signature import HEADER, sign
 from app.web import bodies, group_commit
 from app.web import webhooks as webhooks_module
-from app.web.announcing import Announcer
 from tests.integration.web.web_server import (
     KEY,
     OLD_KEY,
@@ -513,7 +513,7 @@ def test_two_hundred_posts_of_a_hundred_bodies_are_a_hundred_events_with_right_c
 @pytest.fixture
 def never_told(monkeypatch) -> Iterator[None]:
     """Telling the broker does not come to an end before the test does."""
-    let_go, send = threading.Event(), Announcer._send
+    let_go, send = threading.Event(), Hints.of_events
 
     def wait(self, ids):
         try:
@@ -521,7 +521,7 @@ def never_told(monkeypatch) -> Iterator[None]:
         finally:
             let_go.wait(2 * PATIENCE)
 
-    monkeypatch.setattr(Announcer, "_send", wait)
+    monkeypatch.setattr(Hints, "of_events", wait)
     yield
     let_go.set()
 
