@@ -1,5 +1,6 @@
 """Documentation that cannot rot: what the code has is in the docs, and what the docs name is there."""
 
+import ast
 import importlib.util
 import inspect
 import re
@@ -40,9 +41,16 @@ from tests.pages import Block, Curl, blocks, commands, curl, waylink_calls
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/*/*.md"), *ROOT.glob("tests/**/*.md")])
+INTERNALS, DECISIONS = DOCS / "internals", DOCS / "decisions"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), *ROOT.glob("examples/*/*.md"), *ROOT.glob("tests/**/*.md")])
 WRITTEN = {path: path.read_text() for path in PAGES}
 GENERATED = ("settings.md", "cli.md")
+# The pages that tell of the code, and so name files of it.
+OF_THE_CODE = [
+    path
+    for path in PAGES
+    if path.name in {"ARCHITECTURE.md", "CONTRIBUTING.md"} or path.parent in {INTERNALS, DECISIONS}
+]
 # What people wrote about it counts, not the tables made from the code.
 PROSE = "\n".join(text for path, text in WRITTEN.items() if path.parent == DOCS and path.name not in GENERATED)
 WORDS: tuple[type[StrEnum], ...] = (
@@ -244,12 +252,13 @@ def test_every_rule_for_tags_is_named_by_the_client_page_in_the_order_in_which_i
 
 
 def test_every_dependency_has_its_reason():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    """A comment on the line of each requirement, longer than its name."""
+    text = (ROOT / "pyproject.toml").read_text()
+    project = tomllib.loads(text)["project"]
     extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
-    page = WRITTEN[ROOT / "ARCHITECTURE.md"]
+    reasons = dict(re.findall(r'^  "([^"]+)",  # (\S.*)$', text, re.MULTILINE))
     for requirement in [*project["dependencies"], *extras]:
-        name = re.match(r"[A-Za-z0-9_.-]+", requirement).group()
-        assert re.search(rf"\| [^|]*`{re.escape(name)}(\[\w+\])?`", page), name
+        assert len(reasons.get(requirement, "")) >= 5, requirement
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -283,7 +292,7 @@ def test_every_command_line_that_a_page_shows_is_taken_as_it_stands(path, monkey
         for file in (word for word in call if re.fullmatch(r"\w+\.(csv|jsonl?)", word)):
             (tmp_path / file).touch()
         _parse(call)
-    if path.name in WITH_COMMANDS:
+    if path.parent == DOCS and path.name in WITH_COMMANDS:
         assert shown
 
 
@@ -374,10 +383,111 @@ def test_no_comment_and_no_page_cites_a_document_that_is_not_here():
 
 
 def test_every_promise_names_tests_that_exist():
-    named = re.findall(r"`((?:unit|integration|acceptance|browser)/[\w/]+\.py)`", WRITTEN[ROOT / "ARCHITECTURE.md"])
-    assert len(named) >= 20
-    for name in named:
-        assert (ROOT / "tests" / name).exists(), name
+    rows = re.findall(r"^\| \d+ \|.*$", WRITTEN[ROOT / "ARCHITECTURE.md"], re.MULTILINE)
+    assert len(rows) >= 14
+    for row in rows:
+        named = re.findall(r"`((?:unit|integration|acceptance|browser)/[\w/]+\.py)`", row)
+        assert named, row
+        for name in named:
+            assert (ROOT / "tests" / name).exists(), name
+
+
+@pytest.mark.parametrize("path", OF_THE_CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_and_folder_that_is_named_exists(path):
+    for named in _paths(_without_code(WRITTEN[path])):
+        assert _exists(named), named
+
+
+def test_a_file_or_folder_that_is_not_there_is_told():
+    told = "`app/nothing.py` `app/nothing/` `services/events/` `x.py` `docs/nothing.md` `app/web/x` `tests/unit/x.py`"
+    assert [named for named in _paths(told) if not _exists(named)] == re.findall(r"`([^`]+)`", told)
+    fine = "`app/main.py` `app/web/` `unit/test_docs.py` `crm/hook` `/readyz` `.waylink/` `waylink.toml` `make docs`"
+    assert [named for named in _paths(fine) if not _exists(named)] == []
+
+
+def _paths(text: str) -> list[str]:
+    """What stands in code quotes and looks like a file or folder of the repository."""
+    tops = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    quoted = re.findall(r"`([\w.-]+(?:/[\w.-]+)*/?)`", text)
+    return [
+        name
+        for name in quoted
+        if name.endswith(("/", ".py", ".md")) or ("/" in name and name.partition("/")[0] in tops)
+    ]
+
+
+def _exists(name: str) -> bool:
+    """From the repository's top, tests also from theirs. Not what git ignores, or what a text leaves open (`NNNN`)."""
+    ignored = (ROOT / ".gitignore").read_text().split()
+    return "NNNN" in name or name in ignored or (ROOT / name).exists() or (ROOT / "tests" / name).exists()
+
+
+def test_the_tree_of_the_architecture_is_that_of_the_code():
+    """Every folder under app/ that holds something, every capability and module of the services, and nothing else."""
+    shown = set(_tree(WRITTEN[ROOT / "ARCHITECTURE.md"]))
+    for name in shown:
+        assert _exists(name), name
+    held = {file.parent.relative_to(ROOT) for file in (ROOT / "app").rglob("*") if file.suffix not in {"", ".pyc"}}
+    held |= {above for folder in held for above in folder.parents} - {Path()}
+    services = {file.relative_to(ROOT) for file in (ROOT / "app" / "services").glob("*.py")}
+    tops = {file.relative_to(ROOT) for file in (ROOT / "app").glob("*.py")}
+    code = {str(path) for path in held | services | tops if path.name != "__init__.py"}
+    assert code - {name.rstrip("/") for name in shown} == set()
+
+
+def _tree(page: str) -> Iterator[str]:
+    """The paths of the tree. A line has its names in front of its words, and belongs to the one above it that is
+    indented by less."""
+    [drawn] = re.findall(r"^## The tree\n\n```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    above: list[str] = []
+    for line in drawn.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        for name in re.split(r"  +", line.strip())[0].split(", "):
+            parts = [*above[:depth], *name.rstrip("/").split("/")]
+            yield from ("/".join(parts[: count + 1]) for count in range(depth, len(parts)))
+        above = [*above[:depth], name.rstrip("/")]
+
+
+def test_every_capability_of_the_services_has_a_page():
+    folders = {path.parent.name for path in (ROOT / "app" / "services").glob("*/__init__.py")}
+    assert folders <= {path.stem for path in INTERNALS.glob("*.md")}
+
+
+@pytest.mark.parametrize("path", sorted(INTERNALS.glob("*.md")), ids=lambda path: path.stem)
+def test_every_stop_of_a_walk_is_a_function_of_its_module(path):
+    """A walk is a numbered list, each item `name` (`file`): what happens there."""
+    items = re.findall(r"^\d+\. (.*)$", WRITTEN[path], re.MULTILINE)
+    stops = [re.match(r"`([\w.]+)` \(`(\S+\.py)`\):", item) for item in items]
+    assert all(stops), items
+    assert len(stops) <= 15
+    for stop in stops:
+        name, file = stop.groups()
+        assert name in _functions(ROOT / file), (name, file)
+    if path.stem == "events":
+        assert stops
+
+
+def _functions(file: Path) -> set[str]:
+    """Functions by their names, and methods as `Class.method`."""
+    tree = ast.parse(file.read_text())
+    defined = (ast.FunctionDef, ast.AsyncFunctionDef)
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    methods = {(one, node) for one in classes for node in one.body if isinstance(node, defined)}
+    ours = {node for _, node in methods}
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, defined) and node not in ours}
+    return functions | {f"{one.name}.{node.name}" for one, node in methods}
+
+
+@pytest.mark.parametrize("path", sorted(DECISIONS.glob("*.md")), ids=lambda path: path.stem)
+def test_every_decision_is_short_dated_and_in_four_parts(path):
+    text = WRITTEN[path]
+    assert path.name.startswith(text.splitlines()[2]), "its file has its date"
+    assert re.findall(r"^\*\*(.+?)\.\*\*", text, re.MULTILINE) == ["Context", "Decision", "Why", "Consequences"]
+    assert 10 <= len(text.splitlines()) <= 25
+
+
+def test_the_map_stays_a_map():
+    assert len(WRITTEN[ROOT / "ARCHITECTURE.md"].splitlines()) <= 170
 
 
 def test_every_variable_that_is_named_is_one():
