@@ -2,7 +2,7 @@
 
 Writing goes straight to the driver on both databases. PostgreSQL takes all rows as one JSON value and gives them their
 types, so that a statement's text never changes and is prepared once. SQLite, which is no round trip away, takes the
-rows one after the other. ARCHITECTURE.md has the figures.
+rows one after the other. docs/benchmarks.md has the figures.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

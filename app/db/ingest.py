@@ -1,7 +1,7 @@
 """The one hot write: a batch of deliveries, stored in one statement (on SQLite three) whatever its size.
 
 Straight to the driver on both databases. Through SQLAlchemy a multi-row VALUES is compiled anew for every batch size;
-on PostgreSQL the arrays go in binary, which cost a third of the CPU of their text form (ARCHITECTURE.md has figures).
+on PostgreSQL the arrays go in binary, which cost a third of the CPU of their text form: docs/benchmarks.md has figures.
 
 Deliveries are stored once each. The same key must not occur twice in a batch: PostgreSQL refuses that in one upsert
 (21000). They are taken in sorted order, or two processes could deadlock. The database decides about duplicates, by the

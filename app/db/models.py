@@ -495,7 +495,7 @@ class ApiToken(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str]
-    hash: Mapped[bytes] = mapped_column(unique=True)  # SHA-256; ARCHITECTURE.md says why not a slow one
+    hash: Mapped[bytes] = mapped_column(unique=True)  # SHA-256; why: docs/decisions, "tokens hashed without salt"
     scopes: Mapped[list[Any]]
     team: Mapped[str | None] = mapped_column(ForeignKey("teams.name"))
     created_at: Mapped[datetime]

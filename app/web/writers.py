@@ -1,7 +1,7 @@
 """How a batch of deliveries is committed: from the event loop on PostgreSQL, in a thread on SQLite.
 
 The only asynchronous statements there are. Measured, the threaded way through the session cost four round trips and
-took Python's lock back after each, while the event loop held it: ARCHITECTURE.md has the figures.
+took Python's lock back after each, while the event loop held it: docs/benchmarks.md has the figures.
 """
 
 import asyncio
