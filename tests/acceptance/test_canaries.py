@@ -10,6 +10,7 @@ import secrets
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +264,7 @@ def leaks(waylink: Waylink, canary: Canary) -> list[str]:
 
 def leaking_columns(database: Path, canary: Canary) -> list[str]:
     """Every value of every table; a file's search alone would miss what a page or the log of writes splits."""
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         assert len(tables) > 10
         found = []
@@ -415,11 +416,10 @@ def test_a_canary_is_found_in_every_form(shift: int) -> None:
 
 def test_a_canary_is_found_in_a_column_and_in_a_message(tmp_path: Path) -> None:
     canary = Canary()
-    with sqlite3.connect(tmp_path / "w.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "w.db")) as connection, connection:
         for number in range(12):
             connection.execute(f"CREATE TABLE t{number} (a TEXT, b BLOB)")
         connection.execute("INSERT INTO t3 VALUES (?, ?)", (canary.plant("a"), b"\0" + canary.plant("b").encode()))
-    connection.close()
     assert leaking_columns(tmp_path / "w.db", canary) == ["t3.a", "t3.b"]
 
 

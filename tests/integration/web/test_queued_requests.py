@@ -4,7 +4,7 @@ import gc
 import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -99,7 +99,8 @@ def test_what_all_connections_queue_is_bounded(web, monkeypatch):
     before, large = closed("queues_full"), b"x" * 60_000
     behind = raw_request(large, f"content-length: {len(large)}", path="/nowhere") * 3
     most = 0
-    with ExitStack() as stack, sqlite3.connect(web.database.engine.url.database, isolation_level=None) as other:
+    with ExitStack() as stack:
+        other = stack.enter_context(closing(sqlite3.connect(web.database.engine.url.database, isolation_level=None)))
         other.execute("BEGIN IMMEDIATE")  # webhooks are held, and what follows on their connections waits
         opened = [stack.enter_context(web.connect()) for _ in range(30)]
         for raw in opened:
