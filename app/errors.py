@@ -46,6 +46,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from app.causes import of_broker, of_database
+
 
 class WaylinkError(Exception):
     """Base of all; `str()` is one line meant for a person."""
@@ -220,7 +222,7 @@ class OwnerRemoved(WaylinkError):
 class BrokerUnavailable(WaylinkError):
     def __init__(self, name: str, cause: BaseException) -> None:
         self.name = name
-        super().__init__(f"the {name} broker does not answer: {type(cause).__name__}")
+        super().__init__(f"the {name} broker does not answer: {of_broker(name, cause)}")
 
 
 class Unreachable(WaylinkError):
@@ -247,7 +249,7 @@ class DatabaseUnavailable(WaylinkError):
 
     def __init__(self, cause: BaseException, *, answered: bool = False) -> None:
         self.answered = answered
-        self.cause = type(getattr(cause, "orig", None) or cause).__name__
+        self.cause = of_database(cause)
         super().__init__(f"the database does not take commits: {self.cause}")
 
 

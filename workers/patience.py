@@ -6,6 +6,7 @@ from typing import Any, Final
 from celery import Task
 from sqlalchemy.exc import DBAPIError
 
+from app.causes import of_database
 from app.db.ingest import is_away
 from app.telemetry import get_logger
 
@@ -25,6 +26,6 @@ class PatientTask(Task):  # type: ignore[type-arg]
         except DBAPIError as failed:
             if not is_away(failed):
                 raise
-            log.warning("database_away", task=self.name, problem=type(failed.orig).__name__, then="the sweep sends it")
+            log.warning("database_away", task=self.name, problem=of_database(failed), then="the sweep sends it")
             time.sleep(PAUSE_SECONDS)
             return None

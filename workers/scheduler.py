@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from celery.beat import ScheduleEntry, Scheduler
 
+from app.causes import of_connection
 from app.telemetry import get_logger
 
 RECONNECT_SECONDS: Final = 2  # between two tries; Celery's own go up to 30 s apart, and have no setting
@@ -16,7 +17,7 @@ class PatientScheduler(Scheduler):
 
     def _ensure_connected(self) -> Any:
         def away(failed: BaseException, seconds: float) -> None:
-            log.warning("broker_away", problem=type(failed).__name__, then="ticks wait for it", seconds=seconds)
+            log.warning("broker_away", problem=of_connection(failed), then="ticks wait for it", seconds=seconds)
 
         return self.connection.ensure_connection(
             away, interval_start=1, interval_step=1, interval_max=RECONNECT_SECONDS
@@ -27,5 +28,6 @@ class PatientScheduler(Scheduler):
         try:
             self.apply_async(entry, producer=producer, advance=False)
         except Exception as failed:  # noqa: BLE001 - of whatever class a broker's client has for "not reachable"
-            cause = failed.__context__ or failed
-            log.warning("tick_not_sent", tick=entry.name, problem=type(cause).__name__, then="the next one is due soon")
+            log.warning(
+                "tick_not_sent", tick=entry.name, problem=of_connection(failed), then="the next one is due soon"
+            )

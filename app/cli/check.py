@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import click
@@ -12,10 +11,11 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.brokers.celery_broker import Broker
+from app.causes import of_database
 from app.cli.options import AS_JSON
-from app.cli.orphans import orphans, told
+from app.cli.orphans import orphans
 from app.cli.output import print_rows
-from app.cli.places import webhook_path
+from app.cli.places import host_problem, webhook_path
 from app.config.checks import unknown_variables
 from app.config.environment import Environment
 from app.config.forward_proxy import shown
@@ -73,7 +73,8 @@ def _findings(diagnosis: Diagnosis) -> Iterator[Finding]:
     settings, problems = diagnosis.settings, diagnosis.problems
     brokers, sealing = usable(BrokerSettings), usable(SealingSettings)
     named = destination_problems(sealing, settings.file) if sealing else []
-    for wrong in dict.fromkeys([*problems, *named]):
+    host = host_problem(settings.host)
+    for wrong in dict.fromkeys([*problems, *named, *([host] if host else ())]):
         yield Finding(wrong.where, "bad", wrong.what)
     yield from _unknown_variables(settings)
     database = _database(settings) if usable(DatabaseSettings) else None
@@ -118,7 +119,7 @@ def _database(settings: Settings) -> Finding:
         except DatabaseNotMigrated as behind:
             return Finding("database", "bad", str(behind))
         except SQLAlchemyError as away:
-            return Finding("database", "bad", f"{kind} does not answer: {type(away).__name__}")
+            return Finding("database", "bad", f"{kind} does not answer: {of_database(away)}")
     if wrong := unverified(settings.database):
         return Finding("database", "note", f"{kind}, schema up to date; {wrong}")
     return Finding("database", "ok", f"{kind}, schema up to date")
@@ -153,14 +154,11 @@ def _secret_key(settings: SealingSettings, *, database_answers: bool) -> Finding
 def _file(settings: Settings) -> Finding:
     """What waylink.toml once defined stays in force until `waylink routes apply` removes it."""
     with closing(connect(settings.database)) as database, database.read() as session:
-        found, defined = orphans(session, settings.file, settings.file_path), route_rows.of_file(session)
-    if settings.file_path is None:
-        if not defined:
-            return Finding("waylink.toml", "ok", "there is none, and nothing in force came from one")
-        what = "; ".join(f"{kind} {', '.join(names)}" for kind, names in defined.parts())
-        return Finding("waylink.toml", "note", f"there is none in {Path.cwd()}; in force from one: {what}")
+        found = orphans(session, settings.file, settings.file_path)
     if found:
-        return Finding("waylink.toml", "note", told(found))
+        return Finding("waylink.toml", "note", str(found))
+    if settings.file_path is None:
+        return Finding("waylink.toml", "ok", "there is none, and nothing in force came from one")
     return Finding("waylink.toml", "ok", f"{settings.file_path} has all that is in force from it")
 
 

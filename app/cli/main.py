@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from app.causes import of_database
 from app.cli.lazy import LazyGroup
 from app.domain.tags import is_storable
 from app.errors import BrokerUnavailable, Conflict, InvalidInput, NangoError, NotFound, WaylinkError, refuse
@@ -142,4 +143,4 @@ def _of_database(failed: Exception) -> str | None:
 
     if not isinstance(failed, DBAPIError):
         return None
-    return str(failed.orig).strip().partition("\n")[0] if failed.orig else "no answer"
+    return of_database(failed)

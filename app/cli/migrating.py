@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import click
 
 from app.cli.applying import apply
-from app.cli.orphans import orphans, told
+from app.cli.orphans import Orphans, orphans
 from app.config.loading import Definitions, load_definitions
 from app.config.parts import SealingSettings
 from app.db.engine import Database, connect
 from app.db.migrate import upgrade
-from app.domain.definitions import Names
 from app.services.definitions.config_plan import Changes
 
 
@@ -25,7 +24,7 @@ def migrate() -> None:
     for kind, verb, names in prepared.changes.parts():
         click.echo(f"{kind} {verb}: {', '.join(names)}")
     if prepared.orphaned:
-        click.echo(told(prepared.orphaned), err=True)
+        click.echo(str(prepared.orphaned), err=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Prepared:
 
     revision: str
     changes: Changes
-    orphaned: Names
+    orphaned: Orphans
 
 
 def prepare(database: Database, settings: SealingSettings, defined: Definitions) -> Prepared:

@@ -1,6 +1,7 @@
-"""What is in force, came from waylink.toml and is no longer in it: how commands find, tell and mark it."""
+"""What is in force, came from waylink.toml and is not in it now: how commands find, tell and mark it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,27 @@ from app.db.routes import FILE
 from app.domain.definitions import Names
 
 
-def orphans(session: Session, file: ConfigFile, path: Path | None) -> Names:
-    """Nothing where there is no file: it says nothing of what is in force."""
-    return route_rows.of_file(session) - file.names if path else Names()
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Teams, destinations and routes in force that came from a waylink.toml which lacks them now, or is not there."""
+
+    names: Names
+    path: Path | None
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+    def __str__(self) -> str:
+        """Which they are, and where to look."""
+        named = "; ".join(f"{kind} {', '.join(names)}" for kind, names in self.names.parts())
+        if self.path is None:
+            return f"there is no waylink.toml in {Path.cwd()}; in force from one: {named}"
+        return f"in force, and not in waylink.toml: {named}; see `waylink routes plan`"
 
 
-def told(found: Names) -> str:
-    """What the file no longer has, and where to look."""
-    named = "; ".join(f"{kind} {', '.join(names)}" for kind, names in found.parts())
-    return f"in force, and not in waylink.toml: {named}; see `waylink routes plan`"
+def orphans(session: Session, file: ConfigFile, path: Path | None) -> Orphans:
+    """All that came from a file where there is none now."""
+    return Orphans(route_rows.of_file(session) - file.names if path else route_rows.of_file(session), path)
 
 
 def print_marked(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, kind: str, as_json: bool) -> None:
@@ -41,5 +54,13 @@ def print_marked(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, k
 
     found = [{**row, "in_file": in_file(row)} for row in rows]
     if not as_json:
-        found = [{**row, "source": "file, no longer in it"} if row["in_file"] is False else row for row in found]
+        found = [{**row, "source": _source(row, is_read=file is not None)} for row in found]
     print_rows(found, columns, as_json=as_json)
+
+
+def _source(row: Mapping[str, Any], *, is_read: bool) -> str:
+    if row["in_file"] is False:
+        return "file, no longer in it"
+    if row["source"] == FILE and not is_read and not row.get("retired_at"):
+        return "file, not read here"
+    return str(row["source"])

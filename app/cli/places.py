@@ -32,11 +32,18 @@ def is_free(host: str, port: int) -> bool:
         return False
 
 
+def host_problem(host: str) -> Problem | None:
+    """What is wrong with WAYLINK_HOST on this machine."""
+    if is_free(host, 0):
+        return None
+    what = f"{host} is not an address of this machine, or of a kind that it does not have"
+    return Problem("WAYLINK_HOST", what, "127.0.0.1")
+
+
 def require_free(host: str, port: int) -> None:
     """Raises ConfigurationError when the web process could not listen there."""
-    if not is_free(host, 0):
-        what = f"{host} is not an address of this machine, or of a kind that it does not have"
-        raise ConfigurationError([Problem("WAYLINK_HOST", what, "127.0.0.1")])
+    if (wrong := host_problem(host)) is not None:
+        raise ConfigurationError([wrong])
     if not is_free(host, port):
         what = f"{host}:{port} is in use by another program, or needs rights that this user does not have"
         raise ConfigurationError([Problem("WAYLINK_PORT", what, str(port + 1))])

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 import httpx
 
+from app.causes import of_connection
 from app.cli.places import webhook_url
 from app.config.environment import Environment
 from app.config.loading import diagnose, load_environments, load_web_place
@@ -49,7 +50,7 @@ def send(*, body: str, environment: str, key: str | None, url: str | None, tags:
     try:
         answer = httpx.post(target, content=content, headers=headers, timeout=25.0, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as failed:
-        click.echo(f"error: {target} does not answer: {type(failed).__name__}", err=True)
+        click.echo(f"error: {target} does not answer: {of_connection(failed)}", err=True)
         sys.exit(1)
     click.echo(f"{answer.status_code} {escape_control(answer.text)}")
     sys.exit(0 if answer.status_code == 202 else 1)

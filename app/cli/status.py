@@ -13,8 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE, Broker
+from app.causes import of_database
 from app.cli.options import AS_JSON
-from app.cli.orphans import orphans, told
+from app.cli.orphans import orphans
 from app.cli.output import print_rows
 from app.clock import utc_now
 from app.config.environment import Environment, Environments, key_name
@@ -104,9 +105,9 @@ def _database_checks(found: Diagnosis, now: datetime) -> list[Check]:
                     *(_file_checks(session, settings) if found.file_read else ()),
                 ]
         except DatabaseNotMigrated as behind:
-            return [Check("database", False, "not migrated", str(behind))]
+            return [Check("database", False, "newer" if behind.newer else "not migrated", str(behind))]
         except SQLAlchemyError as away:
-            return [Check("database", False, "away", f"{kind} does not answer: {type(away).__name__}")]
+            return [Check("database", False, "away", f"{kind} does not answer: {of_database(away)}")]
 
 
 def _database_check(kind: str, *, writable: bool) -> Check:
@@ -223,7 +224,8 @@ def _audit_check(session: Session, now: datetime) -> Check:
 
 def _file_checks(session: Session, settings: Settings) -> Iterator[Check]:
     if found := orphans(session, settings.file, settings.file_path):
-        yield Check("waylink.toml", True, "has less than is in force", told(found))
+        value = "has less than is in force" if settings.file_path else "is not there"
+        yield Check("waylink.toml", True, value, str(found))
 
 
 def _mode(environment: Environment) -> str:

@@ -16,7 +16,6 @@ import click
 import httpx
 
 from app.cli.migrating import prepare
-from app.cli.orphans import told
 from app.cli.places import is_free, require_free, web_origin, webhook_url
 from app.config.environment import Environment, key_name
 from app.config.environment_sources import SANDBOX_FILE
@@ -56,7 +55,7 @@ def up(*, no_scenario: bool) -> None:
                 _prepare_sandbox(settings)
                 settings = load()
         if prepared.orphaned:
-            log.warning("not_in_file", hint=told(prepared.orphaned))
+            log.warning("not_in_file", hint=str(prepared.orphaned))
         supervisor = Supervisor(
             _children(settings), log=log, on_started=lambda: _started(settings, scenario=not no_scenario)
         )

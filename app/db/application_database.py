@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
+from app.causes import of_database
 from app.db.engine import POSTGRES_ARGUMENTS
 from app.domain.select import bare, parameters
 
@@ -60,9 +61,7 @@ class ApplicationDatabase:
 
 def reason(failed: SQLAlchemyError) -> str:
     """One line of the driver's, without the query and its values."""
-    original = getattr(failed, "orig", None)
-    said = str(original).strip().partition("\n")[0] if original else ""
-    return f"{type(original or failed).__name__}: {said}"[:300] if said else type(original or failed).__name__
+    return of_database(failed)
 
 
 def _postgres(url: URL, timeout: float, pool_size: int) -> Engine:

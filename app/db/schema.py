@@ -8,6 +8,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from app.causes import of_database
 from app.db.engine import Database, sqlite_file
 from app.errors import DatabaseNotMigrated
 
@@ -82,5 +83,5 @@ def require_current_unless_away(database: Database) -> str | None:
         if not other.newer:
             raise
     except DBAPIError as away:
-        return str(away.orig).strip().partition("\n")[0]
+        return of_database(away)
     return None

@@ -15,6 +15,7 @@ from sqlalchemy import Column, Dialect, Engine, Table, Text, cast, select, type_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import NullType
 
+from app.causes import of_database
 from app.ids import (
     AUDIT,
     CONNECTION,
@@ -76,7 +77,7 @@ class Unreadable:
             try:
                 rows = _rows_with(engine, column, some)
             except SQLAlchemyError as problem:
-                log.warning("value_unreadable", column=str(column), rows=None, problem=type(problem).__name__)
+                log.warning("value_unreadable", column=str(column), rows=None, problem=of_database(problem))
                 continue
             UNREADABLE_VALUES.labels(str(column)).inc(len(rows))
             log.warning("value_unreadable", column=str(column), rows=rows, more=len(rows) >= MOST_ROWS)

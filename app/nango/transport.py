@@ -10,6 +10,7 @@ from typing import Final
 import httpx
 import msgspec
 
+from app.causes import of_connection
 from app.errors import NangoError, NangoRateLimited, NangoUnavailable, NangoUnexpected
 from app.nango.answers import Answer, error_for
 from app.nango.types import RateLimit
@@ -129,9 +130,9 @@ class Transport:
         try:
             return self._exchange(call, ends_at, observed_at)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            failure = type(error).__name__
+            failure = of_connection(error)
         # Raised out here: a chained cause would carry the request, and with it the API key, into crash reports.
-        raise NangoUnavailable(detail=f"no usable answer ({failure})")
+        raise NangoUnavailable(detail=failure)
 
     def _exchange(self, call: Call, ends_at: float, observed_at: datetime) -> Answer:
         left = max(ends_at - time.monotonic(), 0.001)

@@ -10,6 +10,7 @@ from typing import Final, NoReturn, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from app.causes import of_database
 from app.db.ingest import is_away
 from app.telemetry import get_logger
 
@@ -34,7 +35,8 @@ def once_it_answers(look: Callable[[], T]) -> T:
             except DBAPIError as failed:
                 if not is_away(failed):
                     raise
-                log.warning("database_away", problem=reason(failed), then="this process waits for it", seconds=pause)
+                problem = of_database(failed)
+                log.warning("database_away", problem=problem, then="this process waits for it", seconds=pause)
                 away = True
                 time.sleep(pause)
             else:
@@ -42,11 +44,6 @@ def once_it_answers(look: Callable[[], T]) -> T:
     if away:
         log.warning("database_back", seconds=round(time.monotonic() - began, 1))
     return found
-
-
-def reason(failed: DBAPIError) -> str:
-    """Why the database does not answer, in one line of the driver's."""
-    return str(failed.orig).strip().partition("\n")[0] or type(failed.orig).__name__
 
 
 @contextmanager

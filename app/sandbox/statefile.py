@@ -23,7 +23,8 @@ def load(path: Path) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        what = f"cannot be read ({type(error).__name__}): move it away to start with an empty sandbox"
+        why = error.strerror if isinstance(error, OSError) else "it is damaged, or of another release"
+        what = f"cannot be read ({why}): move it away to start with an empty sandbox"
         raise ConfigurationError([Problem(f"sandbox state file {path}", what)]) from error
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import httpx
 
+from app.causes import of_connection
 from app.domain.signature import sign
 
 USER_AGENT: Final = "nango/0.71.4 (linux/waylink-sandbox; node.js/22.22.2)"
@@ -116,7 +117,7 @@ class Courier:
             async with asyncio.timeout(self._timeout):
                 response = await self._client.post(delivery.url, content=content, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            delivery.last_status, delivery.last_error = None, type(error).__name__
+            delivery.last_status, delivery.last_error = None, of_connection(error)
             if is_final(error):
                 delivery.state = "refused"
                 return False

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.brokers.tls import verified
+from app.causes import of_connection
 from app.domain import budget as rules
 from app.domain.budget import Bucket, Priority, Seen
 from app.errors import NangoBudgetSpent
@@ -133,7 +134,7 @@ class Budget:
             except (redis.RedisError, OSError, ValueError) as away:
                 if self._away_until == float("-inf"):
                     then = "each process counts for itself; Nango's headers hold"
-                    log.warning("budget_not_shared", problem=type(away).__name__, then=then)
+                    log.warning("budget_not_shared", problem=of_connection(away), then=then)
                 self._away_until = time.monotonic() + AWAY
         with self._lock:
             kept = self._own.get(account, Bucket(limit=self._default_limit))
@@ -179,5 +180,5 @@ def _connect(broker_url: str) -> "redis.Redis | None":
             url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=once, decode_responses=True
         )
     except (ValueError, TypeError, redis.RedisError) as unusable:
-        log.warning("budget_not_shared", problem=type(unusable).__name__, then="each process counts for itself")
+        log.warning("budget_not_shared", problem=of_connection(unusable), then="each process counts for itself")
         return None

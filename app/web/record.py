@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from sqlalchemy.exc import DBAPIError
+
+from app.causes import of_database
 from app.config.environment import Environments, key_name
 from app.db import key_uses, rejections, repeats
 from app.db.engine import Database
@@ -138,7 +141,8 @@ class IngestRecord:
             self._write_news(self._refused.copy(), self._signed.copy(), self._answer_report, self.clock())
         except Exception as failed:  # noqa: BLE001 - this thread has to outlive whatever a driver comes up with
             if not self._away:
-                log.warning("record_not_written", problem=type(failed).__name__, then="it goes with the next try")
+                why = of_database(failed) if isinstance(failed, DBAPIError) else type(failed).__name__
+                log.warning("record_not_written", problem=why, then="it goes with the next try")
             self._away = True
         else:
             self._away = False

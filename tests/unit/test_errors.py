@@ -71,7 +71,8 @@ def test_an_error_writes_its_own_message_from_the_facts(error: WaylinkError, mes
 
 
 def test_a_broker_error_names_the_kind_of_failure_and_not_its_text() -> None:
-    assert "hunter2" not in str(BrokerUnavailable("team", OSError("redis://:hunter2@host")))
+    said = str(BrokerUnavailable("team", ConnectionRefusedError("redis://:hunter2@host")))
+    assert said == "the team broker does not answer: the connection is refused"
 
 
 def test_a_name_from_outside_cannot_forge_a_line() -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
+from app.causes import of_database
 from app.db.ingest import is_away
 from app.services.delivery.deliverer import LOOK_SECONDS, Delivered, Deliverer
 from app.telemetry import get_logger
@@ -74,7 +75,7 @@ class DeliveryLoop:
             self._tell(self.deliverer.turn(ids, claims=claims))
         except Exception as problem:
             if isinstance(problem, DBAPIError) and is_away(problem):
-                log.warning("database_away", task="deliveries", problem=type(problem.orig).__name__)
+                log.warning("database_away", task="deliveries", problem=of_database(problem))
             else:
                 log.exception("delivery_fault")
             time.sleep(PAUSE_SECONDS)

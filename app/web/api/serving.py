@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from app.causes import of_database
 from app.db.ingest import is_away
 from app.domain.access import Access
 from app.errors import WaylinkError
@@ -145,7 +146,7 @@ def _encoded(wanted: Endpoint, found: Any) -> bytes:
 def _refused(failed: Exception, path: str) -> Response:
     refusal = refusal_for(failed) if isinstance(failed, WaylinkError) else None
     if refusal is None and is_away(failed):
-        log.warning("api_database_away", path=path, problem=type(getattr(failed, "orig", None) or failed).__name__)
+        log.warning("api_database_away", path=path, problem=of_database(failed))
         refusal = Refusal(DATABASE_AWAY, "The call came to nothing. Try again.", headers={"retry-after": "5"})
     if refusal is None:
         log.error("api_fault", path=path, exc_info=failed)

@@ -503,6 +503,15 @@ def test_check_runs_each_query_with_nulls_and_says_what_is_wrong(waylink, extra,
     assert (found["result"], says in found["detail"]) == (result, True), found
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.invalid"])
+def test_check_names_an_address_that_is_not_this_machines(waylink, host) -> None:
+    waylink.variables["WAYLINK_HOST"] = host
+    done = waylink.inside("check", "--json")
+    found = finding(json.loads(done.stdout), "WAYLINK_HOST")
+    assert (done.returncode, found["result"]) == (1, "bad")
+    assert found["detail"].startswith(f"{host} is not an address of this machine")
+
+
 def test_check_says_when_the_applications_database_is_away_and_not_with_its_password(waylink) -> None:
     (waylink.folder / "waylink.toml").write_text(DIRECTORY.format(extra="1 AS email"))
     url = f"postgresql://reader:{SECRET}@127.0.0.1:{free_port()}/app"

@@ -81,8 +81,9 @@ def test_a_file_that_has_less_or_is_not_there_removes_nothing(waylink: Command, 
     for _ in range(2):
         done = waylink.inside("migrate")
         assert (done.returncode, in_force(waylink)) == (0, ALL)
-    told = "routes crm/contacts" in done.stderr
-    assert told is (content is not None)
+    assert "routes crm/contacts" in done.stderr
+    absent = f"there is no waylink.toml in {waylink.folder}; in force from one: "
+    assert (absent in done.stderr) is (content is None)
     assert [one["name"] for one in waylink.json("routes")] == ["contacts"]
     assert waylink.json("routes")[0]["in_file"] is (None if content is None else False)
 
@@ -114,7 +115,12 @@ def test_what_the_file_no_longer_has_is_marked_and_told_by_status_and_check(wayl
         assert "file, no longer in it" in waylink.inside(noun).stdout
     (waylink.folder / "waylink.toml").unlink()
     found = finding(json.loads(waylink.inside("check", "--json").stdout), "waylink.toml")
-    assert (found["result"], "routes crm/contacts" in found["detail"]) == ("note", True)
+    absent = f"there is no waylink.toml in {waylink.folder}; in force from one: {told}"
+    assert (found["result"], found["detail"]) == ("note", absent)
+    [line] = [one for one in json.loads(waylink.inside("status", "--json").stdout) if one["check"] == "waylink.toml"]
+    assert line == {"check": "waylink.toml", "ok": True, "value": "is not there", "detail": absent}
+    for noun in ("teams", "destinations", "routes"):
+        assert "file, not read here" in waylink.inside(noun).stdout
 
 
 def test_only_applying_removes_after_its_plan_was_agreed_to(waylink: Command) -> None:

@@ -386,6 +386,41 @@ def test_a_database_that_is_away_or_not_migrated_is_an_alarm(tmp_path, broker_ur
     assert SECRET not in json.dumps(found)
 
 
+def with_password(url: str, password: str) -> str:
+    return make_url(url).set(password=password).render_as_string(hide_password=False)
+
+
+def test_status_and_check_tell_why_database_and_brokers_do_not_answer(
+    tmp_path, broker_url: str, postgres_url: str
+) -> None:
+    command = Command(tmp_path, {"WAYLINK_NANGO_SIGNING_KEYS": "key"})
+    right = make_url(postgres_url)
+    gone = right.set(database="nosuch").render_as_string(hide_password=False)
+    wrong_user = right.set(username="stranger", password=SECRET).render_as_string(hide_password=False)
+    causes = {
+        wrong_user: 'password authentication failed for user "stranger"',
+        gone: 'database "nosuch" does not exist',
+    }
+    command.variables["WAYLINK_BROKER_URL"] = with_password(broker_url, SECRET)
+    for url, cause in causes.items():
+        command.variables["WAYLINK_DATABASE_URL"] = url
+        found = {one["check"]: one["detail"] for one in json.loads(command.inside("status", "--json").stdout)}
+        done = command.inside("check", "--json")
+        checked = {one["what"]: one["detail"] for one in json.loads(done.stdout)}
+        for told in (found, checked):
+            assert cause in told["database"]
+            for broker in ("internal broker", "team broker"):
+                assert told[broker].endswith("does not answer: the user or the password is refused"), told
+        assert SECRET not in json.dumps([found, checked]) + done.stderr
+
+
+def test_a_database_of_a_later_release_is_told_as_newer(waylink: Command) -> None:
+    with closing(connect(waylink.database_url)) as database, database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    found = status(waylink, 1)["database"]
+    assert (found["value"], "a later release has been here" in found["detail"]) == ("newer", True)
+
+
 def test_wrong_use_of_status_and_rejections_is_2(waylink: Command) -> None:
     for arguments in (["status", "x"], ["rejections", "--since", "soon"], ["rejections", "--since", "9" * 5000 + "d"]):
         assert waylink.inside(*arguments).returncode == 2, arguments

@@ -78,10 +78,12 @@ def trusted(authority, tmp_path):
 def ask(url):
     broker = Broker.at("internal", url)
     try:
-        with pytest.raises(BrokerUnavailable):
+        with pytest.raises(BrokerUnavailable) as told:
             broker.ping()
     finally:
         broker.close()
+    assert PASSWORD not in str(told.value)
+    return str(told.value)
 
 
 def budgeted(url):
@@ -117,6 +119,19 @@ class TestWhoGetsThePassword:
             use(server.url(ssl_cert_reqs="none"))
             until("something is said", lambda: server.heard)
             assert any(PASSWORD.encode() in said for said in server.heard)
+
+
+def test_a_certificate_that_is_not_trusted_is_told_with_the_setting_that_may_help(authority):
+    with listening(authority.issue_cert("localhost")) as server:
+        said = ask(server.url())
+    assert "its certificate is not trusted: unable to get local issuer certificate (WAYLINK_BROKER_CA_FILE" in said
+
+
+def test_a_certificate_of_another_name_is_told_as_that(authority, trusted):
+    with listening(authority.issue_cert("other.example")) as server:
+        said = ask(verified(server.url(), trusted))
+    assert "its certificate is not trusted: Hostname mismatch" in said
+    assert "WAYLINK_BROKER_CA_FILE" not in said, "other authorities would change nothing"
 
 
 def ping_of_team(url, authorities):
