@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import exists, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.models import Destination, RouteSetVersion, RouteVersion, Team
 from app.domain.definitions import Names
+from app.errors import InvalidInput
 
 FILE: Final = "file"  # the source of what waylink.toml defines
 API: Final = "api"  # and of what the API and the commands do
@@ -113,6 +114,24 @@ def teams(session: Session, names: Collection[str] | None = None) -> dict[str, T
     """Teams by name, all or those, retired ones too."""
     found = select(Team) if names is None else select(Team).where(Team.name.in_(names))
     return {one.name: one for one in session.scalars(found)}
+
+
+def require_defined(
+    session: Session, *, team: str | None = None, destination: str | None = None, route: str | None = None
+) -> None:
+    """Raises InvalidInput for a team that never was, and for a destination or a route that it never had.
+
+    Retired ones have been defined: jobs of theirs may be there.
+    """
+    if team is None:
+        return
+    if session.get(Team, team) is None:
+        raise InvalidInput(f"there is no team {team[:100]!a}, and never was")
+    if destination is not None and session.get(Destination, (team, destination)) is None:
+        raise InvalidInput(f"team {team} has no destination {destination[:100]!a}, and never had")
+    named = exists().where(RouteVersion.team == team, RouteVersion.name == route)
+    if route is not None and not session.scalar(select(named)):
+        raise InvalidInput(f"team {team} has no route {route[:100]!a}, and never had")
 
 
 def of_file(session: Session) -> Names:

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import job_actions as rows
+from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.job_actions import ChosenJob, JobFilters
 from app.domain.job_acts import BY_FILTER, PAST, TAKES, JobAct
@@ -53,7 +54,11 @@ def completed_filters(act: JobAct, filters: JobFilters, *, now: datetime) -> Job
 
 
 def preview(session: Session, filters: JobFilters, *, limit: int) -> Preview:
-    """What an act with these filters, which `completed_filters` made, would take."""
+    """What an act with these filters, which `completed_filters` made, would take.
+
+    Raises InvalidInput for a team, destination or route that was never defined: a slip of the pen would mean no jobs.
+    """
+    route_rows.require_defined(session, team=filters.team, destination=filters.destination, route=filters.route)
     found = rows.choose(session, filters, limit=limit + 1)
     return Preview(found[:limit], more=len(found) > limit)
 

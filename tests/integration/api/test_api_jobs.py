@@ -157,6 +157,23 @@ def test_what_makes_no_sense_is_refused(api, body):
     problem_of(api("POST", "/jobs/retry", json=body), 422, "invalid_input")
 
 
+@pytest.mark.parametrize("act", ["retry", "cancel", "redeliver"])
+@pytest.mark.parametrize("named", [{"team": "crn"}, {"destination": "crm/jobbs"}, {"route": "crm/nosuch"}])
+def test_a_name_that_was_never_defined_is_refused_and_not_taken_for_no_jobs(api, act, named):
+    make(api, "discarded")
+    wanted = ({"destination": "crm/jobs", "ended_since": "1d"} if act == "redeliver" else {}) | named
+    found = problem_of(api("POST", f"/jobs/{act}", json={"filter": wanted, "dry_run": True}), 422, "invalid_input")
+    if named != {"team": "crn"} or act != "redeliver":  # else the two contradict each other
+        assert "never" in found["detail"]
+
+
+def test_a_retired_destination_is_known(api):
+    with api.database.write() as session:
+        session.get(Destination, ("crm", "jobs")).retired_at = utc_now()
+    answer = api("POST", "/jobs/retry", json={"filter": {"destination": "crm/jobs"}, "dry_run": True})
+    assert (answer.status_code, answer.json()["count"]) == (200, 0)
+
+
 def test_dead_letters_are_listed_by_fault_and_destination(api):
     [job_id] = make(api, "discarded")
     [found] = api.json("/jobs?state=discarded&fault=team&destination=crm/jobs")["data"]

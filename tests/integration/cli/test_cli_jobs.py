@@ -100,6 +100,24 @@ def test_jobs_are_named_by_their_ids_and_each_says_what_became_of_it(waylink, jo
     assert waylink.inside("jobs", "cancel", *ids[:2]).returncode == 0
 
 
+@pytest.mark.parametrize("act", ["retry", "cancel", "redeliver"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--team", "crn", "there is no team 'crn'"),
+        ("--destination", "crm/jobbs", "has no destination 'jobbs'"),
+        ("--route", "crm/nosuch", "has no route 'nosuch'"),
+    ],
+)
+def test_a_name_that_was_never_defined_is_bad_input_and_not_0_jobs(waylink, jobs, act, wrong):
+    option, name, said = wrong
+    jobs("discarded")
+    place = ["--destination", "crn/jobs" if option == "--team" else "crm/jobs", "--since", "1d"]
+    more = [] if act != "redeliver" else place[2:] if option == "--destination" else place
+    done = waylink.inside("jobs", act, option, name, *more, "--yes")
+    assert said in one_line_error(done, 2)
+
+
 def test_a_job_that_does_not_exist_stops_the_act_before_it_begins(waylink, jobs):
     [there] = jobs("discarded")
     missing = show(JOB, new_id())

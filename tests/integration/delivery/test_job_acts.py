@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from app.db import job_actions as rows
 from app.db.job_actions import JobFilters
-from app.db.models import Attempt, Audit, Destination, Job
+from app.db.models import Attempt, Audit, Destination, Job, Team
 from app.domain.job_acts import TAKES, JobAct, is_as_wanted, why_left_alone
 from app.domain.states import AuditOutcome, JobState
 from app.errors import Conflict, InvalidInput
@@ -132,6 +132,7 @@ def test_filters_mean_what_they_say(world, clock):
     with world.database.write() as session:
         place = {"kind": "celery", "queue": "team.crm.others", "source": "file", "created_at": clock.now}
         session.add(Destination(team="crm", name="others", **place))
+        session.add(Team(name="sales", source="file", created_at=clock.now))
     [early] = discarded(world, name="crm.early", finished_at=clock.now - 2 * HOUR)
     [ours] = discarded(world, fault="ours", destination="others")
     [other] = discarded(world, route="another")
