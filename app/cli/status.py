@@ -39,7 +39,11 @@ OVERDUE: Final = timedelta(seconds=60)  # due work that nobody took for so long
 RECENT: Final = timedelta(hours=24)  # of failed events and discarded jobs
 PERIODS: Final = 3  # of reconciling, without a run that completed
 HOUR: Final = timedelta(hours=1)  # of rejections
-NOT_STORED: Final = {"overload", "fault"}  # causes of rejections: a webhook was right, and is not in the database
+NOT_STORED: Final = {
+    "overload",
+    "database_away",
+    "fault",
+}  # causes of rejections: a webhook was right, and is not in the database
 NEWS: Final = timedelta(minutes=2)  # of webhooks that could not be stored
 BREAKER_OPEN: Final = timedelta(seconds=60)  # how long Nango's breaker stays open (Nango contract: Circuit breaker)
 

@@ -107,7 +107,7 @@ class WebhookEndpoint:
         arrived = scope.get(GIVEN_UP) or asyncio.get_running_loop().time()
         try:
             if GIVEN_UP in scope:
-                raise _not_stored()
+                raise _not_stored(storing=self.store.storing)
             receipt = await self._take(name, scope, receive, arrived, sending)
         except Refused as refused:
             refusal = refused.refusal
@@ -172,7 +172,7 @@ class WebhookEndpoint:
         try:
             return await self.store.store(delivery, arrived=arrived, written=sending.written)
         except StoreUnavailable:
-            raise _not_stored() from None
+            raise _not_stored(storing=self.store.storing) from None
 
     async def _verified(self, environment: Environment, signatures: Sequence[bytes], body: bytes) -> NewDelivery:
         """What to store of a signed body. Raises Refused."""
@@ -220,8 +220,11 @@ class WebhookEndpoint:
         await problem(refused.status, refused.title, refused.detail, headers=headers)(scope, receive, send)
 
 
-def _not_stored() -> Refused:
-    return Refused(503, "overload", "Not stored", "The webhook could not be stored. Send it again.")
+def _not_stored(*, storing: bool) -> Refused:
+    """Storing works: too many waited, or this one was refused. It does not: the database is away or slow."""
+    if storing:
+        return Refused(503, "overload", "Not stored", "The webhook could not be stored. Send it again.")
+    return Refused(503, "database_away", "Not stored", "The database does not store webhooks now. Send it again.")
 
 
 def _plain_name(target: bytes) -> str:

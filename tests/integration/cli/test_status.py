@@ -307,7 +307,7 @@ def test_a_breaker_that_may_open_is_an_alarm_for_a_minute(waylink: Command, coun
     assert found["breaker default"]["value"] == state
 
 
-@pytest.mark.parametrize("cause", ["overload", "fault"])
+@pytest.mark.parametrize("cause", ["overload", "database_away", "fault"])
 def test_webhooks_that_could_not_be_stored_are_an_alarm_however_few(waylink: Command, cause: str) -> None:
     assert status(waylink, 0)["storing"]["value"] == 0
     refuse(waylink, 1, cause=cause)

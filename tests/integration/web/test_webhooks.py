@@ -550,6 +550,7 @@ def test_with_the_database_away_a_webhook_is_held_then_503_then_taken_again(own_
     waited = time.monotonic() - started
     assert_problem(refused, 503)
     assert waited >= 1.5
+    assert web.webhooks.record._refused == {("default", "database_away"): 1}, "not told as overload"
     web.store.hold_seconds = PATIENCE
     with ThreadPoolExecutor(4) as pool:
         held = [pool.submit(web.post, body_of(number)) for number in (2, 3, 4, 4)]
