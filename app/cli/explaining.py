@@ -15,7 +15,8 @@ from app.cli.options import AS_JSON, read_duration
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.config.loading import load_database
-from app.domain.json_values import STRICT
+from app.domain.json_keys import repeated_key
+from app.domain.json_values import read_with_repeats
 from app.domain.json_words import why_not_json
 from app.domain.patterns import Condition, Pattern, compile_pattern
 from app.domain.routing import Decision
@@ -134,11 +135,13 @@ def _document(event: str) -> Mapping[str, Any]:
         with closing(open_current(load_database())) as database, database.read() as session:
             return document_of(session, parse(EVENT, event))
     try:
-        document = STRICT.decode(_text(event))
+        document, repeated = read_with_repeats(_text(event))
     except json.JSONDecodeError as wrong:
         raise InvalidInput(f"{event}: not JSON: {why_not_json(wrong)}") from None
     except (ValueError, RecursionError):
         raise InvalidInput(f"{event}: not usable JSON: a number or a nesting beyond all bounds") from None
+    if repeated and (found := repeated_key(document)):
+        raise InvalidInput(f"{event}: {found.place}: {found.reason}")
     if not isinstance(document, dict):
         raise InvalidInput(f"{event}: an event document is an object")
     return in_lower_case(document)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from app.domain.event import MAX_NAME, EventType, read
-from app.domain.json_values import MAX_DEPTH, STRICT, nested_deeper
+from app.domain.json_values import MAX_DEPTH, nested_deeper, read_with_repeats
 from app.domain.payloads import PayloadPolicy, kept
 from app.domain.scrub import MAX_LENGTH, hide, replace_unstorable, scrub, scrub_object, scrub_value
 from app.domain.tags import utf16_length
@@ -98,7 +98,7 @@ def at_rest(body: bytes) -> bytes:
 
 def _scrubbed(body: bytes) -> bytes:
     try:
-        came, repeated = _parsed(body)
+        came, repeated = read_with_repeats(body.decode())  # with repeats, the bytes hold more than the value
     except (ValueError, RecursionError):
         return unreadable_at_rest(body)
     if not isinstance(came, dict) or not is_own(came.get("from"), came.get("type")):
@@ -127,22 +127,6 @@ def unreadable_at_rest(body: bytes) -> bytes:
         return body
     clean = hide(body[:MAX_UNREADABLE].decode("latin-1")).encode("latin-1", "replace")
     return clean if read(clean).type is EventType.NANGO_UNHANDLED else b"{}"
-
-
-def _parsed(body: bytes) -> tuple[object, bool]:
-    """The value, and whether a name stood twice in an object: then the bytes hold more than the value does."""
-    repeated = False
-
-    def members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        nonlocal repeated
-        found = dict(pairs)
-        repeated = repeated or len(found) < len(pairs)
-        return found
-
-    strict = json.JSONDecoder(
-        object_pairs_hook=members, parse_constant=STRICT.parse_constant, parse_float=STRICT.parse_float
-    )
-    return strict.decode(body.decode()), repeated
 
 
 def _clean(came: Mapping[str, object]) -> dict[str, object]:

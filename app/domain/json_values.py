@@ -5,12 +5,12 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from app.domain.json_keys import MAX_SHOWN, Members, Place, shown_place
 from app.domain.scrub import replace_unstorable
 from app.domain.tags import is_storable
 from app.errors import InvalidInput
 
 MAX_DEPTH: Final = 100
-MAX_SHOWN: Final = 64
 
 JsonObject = Mapping[str, object]
 
@@ -50,6 +50,18 @@ def read_storable(text: bytes) -> object:
     return storable(STRICT.decode(text.decode("utf-8")))
 
 
+def read_with_repeats(text: str) -> tuple[object, bool]:
+    """The JSON value of `text`, and whether a key stands twice in one of its objects: `repeated_key` says where.
+
+    Raises ValueError or RecursionError for what is not JSON.
+    """
+    members = Members()
+    strict = json.JSONDecoder(
+        object_pairs_hook=members, parse_constant=STRICT.parse_constant, parse_float=STRICT.parse_float
+    )
+    return strict.decode(text), members.repeated
+
+
 def storable(value: object) -> object:
     """The same JSON value with U+FFFD for NUL and lone surrogates."""
     if isinstance(value, str):
@@ -72,52 +84,32 @@ def nested_deeper(value: object, levels: int) -> bool:
     return bool(layer)
 
 
-# Where a value stands: the place around it and its own name. It is spelled out only where something is wrong, since a
-# name for each of a large body's values would be many times the body.
-_Place = tuple["_Place | None", str | int]
-
-
-def _plain(value: object, place: _Place, depth: int) -> object:
+def _plain(value: object, place: Place, depth: int) -> object:
     if depth > MAX_DEPTH:
-        raise InvalidInput(f"{_shown(place)[:MAX_SHOWN]}...: nested deeper than {MAX_DEPTH} levels")
+        raise InvalidInput(f"{shown_place(place)[:MAX_SHOWN]}...: nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
         if not is_storable(value):
-            raise InvalidInput(f"{_shown(place)} holds a NUL or a lone surrogate ({len(value)} characters)")
+            raise InvalidInput(f"{shown_place(place)} holds a NUL or a lone surrogate ({len(value)} characters)")
         return str(value)
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise InvalidInput(f"{_shown(place)} is a number that JSON cannot carry")
+            raise InvalidInput(f"{shown_place(place)} is a number that JSON cannot carry")
         return value
     if isinstance(value, Mapping):
         return _copied(value, place, depth + 1)
     if isinstance(value, list | tuple):
         return [_plain(inner, (place, index), depth + 1) for index, inner in enumerate(value)]
-    raise InvalidInput(f"{_shown(place)} is a {type(value).__name__}, which JSON does not have")
+    raise InvalidInput(f"{shown_place(place)} is a {type(value).__name__}, which JSON does not have")
 
 
-def _copied(value: Mapping[object, object], place: _Place, depth: int) -> dict[str, object]:
+def _copied(value: Mapping[object, object], place: Place, depth: int) -> dict[str, object]:
     copied: dict[str, object] = {}
     for key, inner in value.items():
         if not isinstance(key, str):
-            raise InvalidInput(f"{_shown(place)} has a key that is a {type(key).__name__}, and JSON's are strings")
+            raise InvalidInput(f"{shown_place(place)} has a key that is a {type(key).__name__}, and JSON's are strings")
         if not is_storable(key):
-            raise InvalidInput(f"{_shown(place)} has a key with a NUL or a lone surrogate ({len(key)} characters)")
+            raise InvalidInput(f"{shown_place(place)} has a key with a NUL or a lone surrogate ({len(key)} characters)")
         copied[key] = _plain(inner, (place, key), depth)
     return copied
-
-
-def _shown(place: _Place) -> str:
-    """Such as `metadata.a[0]`, each name cut and without its control characters."""
-    names: list[str] = []
-    around: _Place | None = place
-    while around is not None:
-        around, name = around
-        if isinstance(name, int):
-            names.append(f"[{name}]")
-        elif around is None:
-            names.append(name)
-        else:
-            names.append(f".{ascii(name)[1:-1] if len(name) <= MAX_SHOWN else ascii(name[:MAX_SHOWN])[1:-1] + '...'}")
-    return "".join(reversed(names))

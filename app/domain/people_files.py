@@ -8,6 +8,8 @@ from enum import StrEnum
 from functools import partial
 from typing import IO, Any, Final
 
+from app.domain.json_keys import repeated_key
+from app.domain.json_values import read_with_repeats
 from app.domain.people import FIELDS, Kind
 from app.errors import FieldFault, InvalidInput
 
@@ -103,12 +105,14 @@ def _read_json_lines(lines: Iterable[str]) -> Iterator[Line]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value, repeated = read_with_repeats(line)
         except (ValueError, RecursionError) as broken:
             where = f" at character {broken.pos + 1}" if isinstance(broken, json.JSONDecodeError) else ""
             yield Line(number, {}, [FieldFault("", "json", f"not JSON{where}")])
             continue
-        if isinstance(value, dict):
+        if repeated and (found := repeated_key(value)):
+            yield Line(number, {}, [FieldFault(found.place, "repeated", found.reason)])
+        elif isinstance(value, dict):
             yield Line(number, value)
         else:
             yield Line(number, {}, [FieldFault("", "json", "not a JSON object")])

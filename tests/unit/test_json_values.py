@@ -4,7 +4,8 @@ from types import MappingProxyType
 
 import pytest
 
-from app.domain.json_values import json_object
+from app.domain.json_keys import Members, RepeatedKey, repeated_key
+from app.domain.json_values import json_object, read_with_repeats
 from app.errors import InvalidInput
 
 
@@ -40,3 +41,38 @@ def test_what_nango_could_not_keep_is_refused_by_place_and_reason(value: object,
         json_object(value, "metadata")
     assert "s3cret" not in str(raised.value)
     assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"a": 1, "a": 1}', "a"),
+        ('{"a": 1, "\\u0061": 2}', "a"),
+        ('{"": 1, "": 2}', ""),
+        ('{"x": [1, {"y": {"b": 1, "c": 2, "b": 3}}]}', "x[1].y.b"),
+        ('[[{"a": 1, "a": 1}]]', "[0][0].a"),
+        ('{"x": {"a": 1, "a": 2}, "b": 1, "b": 2}', "b"),
+        ('{"a": {"x": 1, "x": 2}, "a": 3}', "a"),
+        ('{"a\\u001b": 1, "a\\u001b": 2}', "a\\x1b"),
+    ],
+)
+def test_a_key_that_stands_twice_is_found_at_its_place(text: str, place: str):
+    value, repeated = read_with_repeats(text)
+    found = repeated_key(value)
+    assert repeated
+    assert found is not None
+    assert (found.place, found.reason) == (place, "the key stands twice in the same object")
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "1", '{"a": {"a": {"b": 1}}, "A": [{"a": 1}, {"a": 2}]}', '{"a": "a", "b": "a"}']
+)
+def test_the_same_key_in_other_objects_is_no_second_one(text: str):
+    value, repeated = read_with_repeats(text)
+    assert (repeated, repeated_key(value)) == (False, None)
+
+
+def test_an_object_with_a_key_twice_holds_the_last_value_as_in_javascript():
+    found = Members()([("a", 1), ("b", 2), ("a", 3)])
+    assert found == {"a": 3, "b": 2}
+    assert isinstance(found, RepeatedKey)

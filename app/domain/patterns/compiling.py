@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
+from app.domain.json_keys import REASON, RepeatedKey
 from app.domain.patterns.addresses import address, is_within, network
 from app.domain.patterns.limits import ASKED, MAX_COMBINATIONS, MAX_DEPTH, Counted, Limits, dotted
 from app.domain.patterns.operators import compile_test, exact_key
-from app.domain.patterns.reading import RepeatedKey, kind, strings
+from app.domain.patterns.reading import kind, strings
 from app.domain.patterns.texts import Test
 from app.domain.patterns.tree import Choice, Leaf, Node, Part, Path, parted, whole
 from app.errors import InvalidPattern
@@ -54,7 +55,7 @@ class _Reader:
 
     def _read(self, value: dict[str, object], into: _Object, path: Path, *, in_or: bool) -> None:
         if isinstance(value, RepeatedKey):
-            raise InvalidPattern(path=dotted((*path, value.repeated)), reason="the key stands twice in the same object")
+            raise InvalidPattern(path=dotted((*path, value.repeated)), reason=REASON)
         if not value:
             raise InvalidPattern(path=dotted(path), reason="an empty object asks for nothing")
         if len(path) >= MAX_DEPTH:

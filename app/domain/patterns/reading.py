@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Final, NoReturn
 
+from app.domain.json_keys import Members
 from app.domain.json_words import why_not_json
 from app.domain.patterns.limits import MAX_CHARACTERS
 from app.domain.tags import is_storable
@@ -13,21 +14,13 @@ from app.errors import InvalidPattern
 _NAMES: Final = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
 
-class RepeatedKey(dict[str, object]):
-    """An object in which one key stood twice; kept so that the error can name the path."""
-
-    def __init__(self, pairs: list[tuple[str, object]], *, repeated: str) -> None:
-        super().__init__(pairs)
-        self.repeated = repeated
-
-
 def read(source: str | Mapping[str, object]) -> dict[str, object]:
     """The pattern as a JSON object; `InvalidPattern` says at which line and column it stops being JSON."""
     text = source if isinstance(source, str) else _written(source)
     if len(text) > MAX_CHARACTERS:
         raise InvalidPattern(path="", reason=f"longer than {MAX_CHARACTERS} characters")
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+        value = json.loads(text, object_pairs_hook=Members(), parse_constant=_constant, parse_float=_float)
     except json.JSONDecodeError as error:
         raise InvalidPattern(path="", reason=f"not JSON: {why_not_json(error)}") from error
     except (ValueError, RecursionError) as error:
@@ -63,15 +56,6 @@ def _written(source: Mapping[str, object]) -> str:
         return json.dumps(dict(source), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidPattern(path="", reason=f"cannot be written as JSON: {error}") from error
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            return RepeatedKey(pairs, repeated=key)
-        seen.add(key)
-    return dict(pairs)
 
 
 def _constant(name: str) -> NoReturn:

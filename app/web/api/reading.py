@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Struct
 from starlette.requests import ClientDisconnect, Request
 
-from app.domain.json_values import MAX_DEPTH, json_object
+from app.domain.json_keys import repeated_key
+from app.domain.json_values import MAX_DEPTH, json_object, read_with_repeats
 from app.domain.json_words import why_not_json
 from app.domain.tags import is_storable
 from app.errors import InvalidInput, NotFound
@@ -49,13 +50,17 @@ def read_query(text: bytes, shape: type[Struct] | None) -> Struct | None:
 
 
 def read_body(content: bytes, shape: type[Read]) -> Read:
-    """A JSON body as a Struct. Raises Refusal."""
+    """A JSON body as a Struct. Raises Refusal, also for a key that stands twice in an object, at any depth."""
     try:
-        return msgspec.json.decode(content, type=shape)
+        body = msgspec.json.decode(content, type=shape)
+        value, repeated = read_with_repeats(content.decode())  # msgspec keeps the last of two and does not say so
     except msgspec.ValidationError as wrong:
         raise _wrong(fault_of(wrong, shape, "field")) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise Refusal(INVALID_REQUEST, _not_json(content)) from None
+    if repeated and (found := repeated_key(value)):
+        raise _refused(found.place, "repeated", found.reason)
+    return body
 
 
 def _not_json(content: bytes) -> str:

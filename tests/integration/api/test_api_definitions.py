@@ -367,6 +367,38 @@ def test_what_cannot_be_tried_is_refused_by_the_name_of_its_part(api, given, fie
     assert [one["field"] for one in body["errors"]] == [field]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "/routes", f'{json.dumps(ROUTE)[:-1]}, "pattern": {{"type": ["a"], "type": ["b"]}}}}', "pattern"),
+        ("POST", "/routes", json.dumps(ROUTE).replace('{"type":', '{"type": ["a"], "type":'), "pattern.type"),
+        (
+            "PATCH",
+            "/routes/crm/contacts",
+            '{"pattern": {"$or": [{"a": [1]}, {"b": [1], "b": [2]}]}}',
+            "pattern.$or[1].b",
+        ),
+        ("POST", "/routes/test", '{"pattern": {"type": ["a"], "type": ["b"]}, "document": {}}', "pattern.type"),
+        (
+            "POST",
+            "/routes/test",
+            '{"pattern": {"type": ["a"]}, "document": {"x": [{"a": 1, "a": 1}]}}',
+            "document.x[0].a",
+        ),
+        ("POST", "/teams", '{"name": "one", "name": "two"}', "name"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_in_every_body_by_its_place(api, method, path, body, field):
+    made(api, "/routes", ROUTE | {"name": "contacts"})
+    before = api.json("/routes"), api.json("/teams")
+    told = problem_of(
+        api(method, path, content=body, headers={"content-type": "application/json"}), 400, "invalid_request"
+    )
+    assert [(one["field"], one["rule"]) for one in told["errors"]] == [(field, "repeated")]
+    assert told["detail"] == f"{field}: the key stands twice in the same object"
+    assert (api.json("/routes"), api.json("/teams")) == before
+
+
 def test_an_event_that_was_not_judged_cannot_be_explained(api):
     [event] = judged(api, DOCUMENT)
     with api.database.write() as session:

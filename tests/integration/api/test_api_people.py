@@ -97,6 +97,10 @@ def test_lines_are_imported_and_bad_ones_are_named(api):
     again = api("POST", "/users/import", content=lines, headers=LINES).json()
     assert (again["added"], again["changed"], again["unchanged"]) == (0, 0, 2)
     assert api("POST", "/organizations/import", content='{"external_id":"o"}', headers=LINES).json()["added"] == 1
+    twice = '{"external_id":"o2"}\n{"external_id":"o3","name":"a","name":"b"}'
+    told = api("POST", "/organizations/import", content=twice, headers=LINES).json()
+    assert told["added"] == 1
+    assert [(one["line"], one["field"], one["rule"]) for one in told["refused_lines"]] == [(2, "name", "repeated")]
 
 
 def test_what_are_no_json_lines_is_refused(api):

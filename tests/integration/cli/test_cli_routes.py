@@ -152,6 +152,7 @@ def test_a_pattern_is_tried_on_history(waylink: Command, event: str) -> None:
         (["test", '{"type": ["x"]}', "--event", "list.json"], "is an object"),
         (["test", '{"type": ["x"]}', "--event", "deep.json"], "beyond all bounds"),
         (["test", '{"type": ["x"]}', "--event", "infinite.json"], "beyond all bounds"),
+        (["test", '{"type": ["x"]}', "--event", "twice.json"], "tags.plan: the key stands twice"),
         (["test", '{"type": ["x"]}', "--event", "evt_1"], "not an id"),
         (["explain", "nonsense"], "not an id"),
     ],
@@ -159,6 +160,7 @@ def test_a_pattern_is_tried_on_history(waylink: Command, event: str) -> None:
 def test_what_cannot_be_used_is_2_with_the_reason(waylink: Command, arguments: list[str], said: str) -> None:
     (waylink.folder / "broken.json").write_text('{"type"')
     (waylink.folder / "list.json").write_text("[]")
+    (waylink.folder / "twice.json").write_text('{"type": "x", "tags": {"plan": "pro", "plan": "free"}}')
     (waylink.folder / "deep.json").write_text("[" * 100_000)
     (waylink.folder / "infinite.json").write_text('{"type": "x", "payload": Infinity}')
     assert said in one_line_error(waylink.inside("routes", *arguments), 2)
