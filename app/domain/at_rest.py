@@ -13,8 +13,9 @@ from app.domain.event import MAX_NAME, EventType, read
 from app.domain.json_values import MAX_DEPTH, nested_deeper, read_with_repeats
 from app.domain.payloads import PayloadPolicy, kept
 from app.domain.scrub import MAX_LENGTH, hide, replace_unstorable, scrub, scrub_object, scrub_value
+from app.domain.secret_names import WORDS_ABROAD
 from app.domain.tags import utf16_length
-from app.domain.token_looks import is_name
+from app.domain.token_looks import KNOWN_BEGINNING, is_name
 
 AT_ONCE: Final = 1024  # bytes of a body that may be looked into where others wait meanwhile
 MAX_UNREADABLE: Final = 2000  # bytes kept of one that says it is Nango's own and cannot be read
@@ -25,17 +26,19 @@ MAX_TYPE: Final = 100  # characters of an error's type
 # known by it without being parsed. The order and number of members do not matter, as none can hold a credential.
 _TEXT: Final = rb'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
 _ID: Final = rb'"[^"\\\x00-\x1f]{1,255}+"'
-_SHORT: Final = rb'"[A-Za-z0-9_.-]{0,19}+"'
-_WORD: Final = (
-    rb'(?:"[A-Za-z_.\x80-\xbf\xc3-\xdf-]{0,100}+"|%b)' % _SHORT
+_KNOWN: Final = b"(?!%b)" % KNOWN_BEGINNING.encode()  # how no plain value begins
+_SHORT: Final = rb'"%b[A-Za-z0-9_.-]{0,19}+"' % _KNOWN
+_WORD: Final = rb'(?:"%b[A-Za-z_.\x80-\xbf\xc3-\xdf-]{0,100}+"|%b)' % (
+    _KNOWN,
+    _SHORT,
 )  # not in the ranges of other signs for : and =
 _TIME: Final = rb'"[0-9T:.Z+-]{0,35}+"'
 _UUID: Final = rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 # Of a checkpoint: whatever is in no name of a credential.
 _CURSOR: Final = (
     rb'"(?![A-Za-z_]{0,40}(?i:auth|bearer|cert|code|cookie|credential|hmac|jwt|key|nonce|otp|pass|pat|pem|pin|pwd|raw|salt'
-    rb'|secret|seed|sess|sid|sig|string|token|verif|xsrf|csrf|mnemonic|assert))[A-Za-z_]{1,40}+": ?'
-    rb"(?:null|true|false|[0-9]{1,15}+|%b|%b)" % (_SHORT, _TIME)
+    rb'|secret|seed|sess|sid|sig|string|token|verif|xsrf|csrf|mnemonic|assert|%b))[A-Za-z_]{1,40}+": ?'
+    rb"(?:null|true|false|[0-9]{1,15}+|%b|%b)" % ("|".join(WORDS_ABROAD).encode(), _SHORT, _TIME)
 )
 _PLAIN: Final = re.compile(
     rb'\{(?:"(?:'

@@ -7,18 +7,24 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from app.domain.secret_names import is_plain_code, is_secret_name
+from app.domain.secret_names import ABROAD, is_plain_code, is_secret_name
+from app.domain.token_looks import LONG, SHORT, looks_random_beside_a_name
 
 HIDDEN: Final = "[hidden]"
 
 Span = tuple[int, int]
 
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,}+")
+_ASCII_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,}+")
+_NAME: Final = re.compile(rf"{ABROAD}|{_ASCII_NAME.pattern}")
+_WORDS_OR_URL: Final = re.compile(rf"://\S++|[A-Za-z0-9_-]{{{SHORT},}}+")
+_ID_BEFORE: Final = re.compile(r"""(?:id|ID|Id)["']?[:=#]?+[ "']?\Z""")
+NEAR: Final = 60  # characters between a telling name and a token that a sentence tells of
 # What separates without being seen: white space, also escaped, and the colours of terminals.
 _SPACE: Final = r"(?:\s|\\[nrt]|(?:\x1b|\\(?:u00|x)1b)\[[0-9;]{0,20}+m)"
 # Between a name and its value. `weak`: only words stand there, as they do in prose.
 _SAYS: Final = re.compile(
-    r"""(?:\\(?![nrtux])|["'`\]\[)}*])*+(?:\s++(?:id|value|string|hash)\b)?+(?:"""
+    r"""(?:\\(?![nrtux])|["'`\]\[)}*])*+(?P<between>(?:\s++(?:id|value|string|hash|you|we|have"""
+    r"""|provided|given|gave|supplied|used|received|entered|sent|passed|submitted|presented|specified)\b){0,4}+)(?:"""
     rf"""{_SPACE}*+(?:[=-]>|→|:?[=:|]++)|>"""
     r"""|\s*+,?\s*+[\\"'`]*+(?:value|content)[\\"'`]*+\s*+[=:]"""
     r"""|(?P<pair>(?<=["'`])\s*+,\s*+(?=[\\"'`]))"""
@@ -38,20 +44,24 @@ _PIECE: Final = r"""[^\s,;"'`\\]*+(?:"[^"]*+"|'[^']*+')?+"""
 _HEADER: Final = re.compile(rf"{_PIECE}(?:[ \t]++{_PIECE})?+(?:[,;][ \t]*+{_PIECE})*+")
 _NEXT_LINE: Final = re.compile(r"(?:\r?\n|(?:\\r)?\\n)[ \t]*+([A-Za-z0-9_.~+/=-]++)(?=([ \t]*+(?:\r?\n|\\[nr]|$))?)")
 _MEMBERS_VALUE: Final = re.compile(r""".?[:=]\s?["'`]|[:=]["'`]""")  # not one of a list of names and values
-_PLAIN_WORD: Final = re.compile(r"[A-Z]?[a-z]*+(?:[-'/_][a-z]++)*+[.,:;!?)\]}]*+")
+_PLAIN_WORD: Final = re.compile(r"[A-Z]?[^\W\d_A-Z]*+(?:[-'/_][^\W\d_A-Z]++)*+[.,:;!?)\]}]*+")
+_OF_TOKENS: Final = re.compile("[A-Za-z0-9]")
+_TOO_LONG: Final = re.compile(rf"[a-z]{{{LONG}}}")  # for a word of a language
 
 _SCHEMES: Final = frozenset({"basic", "bearer", "digest", "hawk", "negotiate", "token"})
 _ENDS: Final = ",;:.)]}|"
 # Words that answer for a credential in prose and are none: "token: expired". RFC 6749, 6750 and 8628 have the codes.
 _PROSE: Final = frozenset(
     {
-        "a", "an", "and", "are", "auth", "authentication", "authorization", "denied", "empty", "error", "expired",
-        "failed", "false", "forbidden", "for", "from", "has", "in", "invalid", "is", "missing", "must", "nil", "no",
-        "none", "not", "null", "of", "or", "required", "revoked", "scheme", "the", "this", "to", "token", "tokens",
-        "true", "unauthorized", "undefined", "unknown", "was", "with", "your", "access_denied",
-        "authorization_pending", "expired_token", "insufficient_scope", "invalid_client", "invalid_grant",
-        "invalid_request", "invalid_scope", "invalid_token", "login_required", "server_error", "slow_down",
-        "temporarily_unavailable", "unauthorized_client", "unsupported_grant_type", "unsupported_response_type",
+        "a", "an", "and", "are", "auth", "authentication", "authorization", "bad", "cannot", "check", "could",
+        "denied", "empty", "error", "expired", "failed", "false", "for", "forbidden", "from", "has", "in",
+        "incorrect", "invalid", "is", "it", "malformed", "mismatch", "missing", "must", "nil", "no", "none", "not",
+        "null", "of", "or", "please", "required", "revoked", "scheme", "see", "the", "this", "to", "token", "tokens",
+        "true", "unable", "unauthorized", "undefined", "unknown", "was", "we", "with", "wrong", "you", "your",
+        "access_denied", "authorization_pending", "expired_token", "insufficient_scope", "invalid_client",
+        "invalid_grant", "invalid_request", "invalid_scope", "invalid_token", "login_required", "server_error",
+        "slow_down", "temporarily_unavailable", "unauthorized_client", "unsupported_grant_type",
+        "unsupported_response_type",
     }
 )  # fmt: skip
 
@@ -59,10 +69,40 @@ _PROSE: Final = frozenset(
 def named_secrets(text: str) -> Iterator[Span]:
     """Where values of telling names stand, from left to right."""
     done = 0
-    for name in _NAME.finditer(text):
+    for name in _names(text):
         if name.start() >= done and (span := _after(text, name)) is not None:
             done = span[1]
             yield span
+
+
+def tokens_near_names(text: str) -> Iterator[Span]:
+    """Where a word that may be a token stands a few words before or behind a telling name, from left to right.
+
+    Such as "Zx9Cv8Bc9 is no valid API key" and "the token of this account (Zx9Cv8Bc9)".
+    """
+    found = [one.span() for one in _WORDS_OR_URL.finditer(text) if _may_be_token(text, one)]
+    names = [one.span() for one in _names(text) if _tells(one.group())] if found else []
+    at = 0
+    for start, end in found:
+        while at < len(names) and names[at][1] < start - NEAR:
+            at += 1
+        if any(begins <= end + NEAR for begins, _ in names[at : at + 1]):
+            yield start, end
+
+
+def _names(text: str) -> Iterator[re.Match[str]]:
+    return (_ASCII_NAME if text.isascii() else _NAME).finditer(text)
+
+
+def _tells(name: str) -> bool:
+    return is_secret_name(name) and name.lower() not in {"code", "session"}
+
+
+def _may_be_token(text: str, found: re.Match[str]) -> bool:
+    word, (start, end) = found.group(), found.span()
+    if word[0] == ":" or (word.isalpha() and word[1:].islower()) or len(word) >= LONG or text[end : end + 1] == "@":
+        return False
+    return looks_random_beside_a_name(word) and _ID_BEFORE.search(text, max(0, start - 6), start) is None
 
 
 def _after(text: str, name: re.Match[str]) -> Span | None:
@@ -76,23 +116,27 @@ def _after(text: str, name: re.Match[str]) -> Span | None:
     says = _SAYS.match(text, end)
     if says is None or (says["pair"] is not None and _MEMBERS_VALUE.match(text, max(start - 3, 0), start)):
         return None
-    if says["weak"] is not None:
-        return None if lower == "code" else _word_after(text, says.end(), word)
+    if says["weak"] is not None or not word.isascii():
+        return None if lower == "code" else _word_after(text, says.end(), word, distant=bool(says["between"]))
     span = _value(text, says.end(), word, container=quoted)
     return None if span and is_plain_code(word, text[slice(*span)]) else span
 
 
-def _word_after(text: str, start: int, name: str) -> Span | None:
-    """The next word, where a name says of it without a sign: "Bearer abc", "password is hunter2"; prose is no value."""
+def _word_after(text: str, start: int, name: str, *, distant: bool = False) -> Span | None:
+    """The next word, where a name says of it without a sign: "Bearer abc", "password is hunter2"; prose is no value.
+
+    distant: other words stand between, so that a short number is a count: "password used 3 times".
+    """
     opens = _OPENS.match(text, start)
     bare = _BARE.match(text, opens.end() if opens else start)
-    if bare is None or "://" in bare.group():
+    if bare is None or "://" in bare.group() or text.startswith(HIDDEN, bare.start()):
         return None
     word = bare.group().rstrip(_ENDS)
-    plain = word.lower() in _PROSE or _PLAIN_WORD.fullmatch(word) is not None
+    plain = word.lower() in _PROSE or not _OF_TOKENS.search(word)
+    plain = plain or (_PLAIN_WORD.fullmatch(word) is not None and not _TOO_LONG.search(word))
     if plain and not (name.lower() == "bearer" and len(word) >= 6 and word.lower() not in _PROSE):
         return None
-    if len(word) < 6 and name.lower() not in {"basic", "bearer"} and not word.isdigit():
+    if len(word) < 6 and name.lower() not in {"basic", "bearer"} and (distant or not word.isdigit()):
         return None
     return _over_lines(text, bare.start(), bare.start() + len(word))
 
@@ -120,7 +164,8 @@ def _value(text: str, start: int, name: str, *, container: bool = False) -> Span
         bare = _BARE.match(text, start)
         word = bare.group().rstrip(_ENDS) if bare else ""
         end = start + len(word)
-        if word.lower() in _SCHEMES and (further := _BARE.match(text, end + 1)):
+        further = _BARE.match(text, end + 1) if word.lower() in _SCHEMES else None
+        if further and further.group().rstrip(_ENDS).lower() not in _PROSE:
             end = further.end()
         elif word.lower() in _PROSE:
             return None

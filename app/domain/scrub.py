@@ -10,21 +10,24 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from app.domain.named_secrets import HIDDEN, Span, named_secrets
+from app.domain.named_secrets import HIDDEN, Span, named_secrets, tokens_near_names
 from app.domain.secret_names import is_plain_code, is_secret_name
-from app.domain.token_looks import LONG, is_mixed, looks_random
+from app.domain.token_looks import KNOWN_BEGINNING, LONG, is_mixed, known_tokens, looks_random
 
 MAX_LENGTH: Final = 500
 MAX_DEPTH: Final = 40
 LEVELS: Final = 4  # of encodings inside each other
 _LOOKED_AT: Final = 4  # times the length that is kept: what is hidden makes a text shorter
 
-_SHORT_WORD: Final = re.compile(r"[A-Za-z0-9_.-]{0,19}+")  # too short for a token, and no name with its value
+_SHORT_WORD: Final = re.compile(
+    rf"(?!{KNOWN_BEGINNING})[A-Za-z0-9_.-]{{0,19}}+"
+)  # too short for a token, and no name with its value
 _LETTERS: Final = "A-Za-z0-9_.~+/=-"
 _WORD: Final = re.compile(rf"[{_LETTERS}]{{{LONG},}}+")
 _WRAPPED: Final = re.compile(rf"(?<![{_LETTERS}])[{_LETTERS}]++(?:(?:\r?\n|\\n)[ \t]*+[{_LETTERS}]++)++")
 _BREAK: Final = re.compile(r"(?:\r?\n|\\n)[ \t]*+")
 _URL: Final = re.compile(r"""://[^\s"'<>\\`]++""")
+_CURL_USER: Final = re.compile(r"""(?<!\S)(-u|-U|--user|--proxy-user)([ =])(["']?)[^\s:"']++:[^\s"']++""")
 _ENCODED: Final = re.compile(r"%[0-7][0-9A-Fa-f]|\\u00[0-7][0-9A-Fa-f]|\\x[0-7][0-9A-Fa-f]|&#?[A-Za-z0-9]{2,8};")
 # Signs as word processors and other keyboards write them, and those that are not seen.
 _OTHER_SIGNS: Final = str.maketrans(
@@ -132,7 +135,10 @@ def _hide_plain(text: str) -> str:
         text = _replaced(text, _keys(text))
     if "://" in text:
         text = hide_userinfo(text)
-    text = _replaced(text, named_secrets(text))
+    if "-u" in text or "-U" in text or "user" in text:
+        text = _CURL_USER.sub(rf"\1\2\3{HIDDEN}", text)
+    for find in (named_secrets, known_tokens, tokens_near_names):
+        text = _replaced(text, find(text))
     if "\n" in text or "\\n" in text:
         text = _WRAPPED.sub(_hide_wrapped, text)
     return _WORD.sub(lambda word: HIDDEN if looks_random(word.group()) else word.group(), text)

@@ -13,7 +13,18 @@ _TELLING: Final = re.compile(
     "|certificate|mnemonic|keystore|csrf|xsrf|sessionid|sessid|connectionstring|(?:access|account|api|app|auth|client"
     "|consumer|dev|encryption|license|master|private|session|shared|signing|subscription)key"
 )
-_SHORT: Final = frozenset({"hmac", "nonce", "otp", "pass", "pat", "pem", "pin", "salt", "seed", "sid", "sig", "totp"})
+# Token, password, secret and key in other languages: whole words, stems, and what is written without spaces.
+WORDS_ABROAD: Final = (
+    "chave", "chiave", "clave", "geheimnis", "jeton", "kennwort", "klucz", "passe", "segredo", "segreto", "sekret",
+    "senha",
+)  # fmt: skip
+_STEMS: Final = "токен|парол|секрет|ключ|schlüssel|clé|contraseña|hasł"
+_UNSPACED: Final = "令牌|密码|密碼|密钥|密鑰|口令|トークン|パスワード|秘密鍵"
+ABROAD: Final = rf"(?i:(?<![^\W\d_])(?:{_STEMS})[^\W\d_]{{0,4}}+|{_UNSPACED})"
+_ABROAD: Final = re.compile(ABROAD)
+_SHORT: Final = frozenset(
+    {"hmac", "nonce", "otp", "pass", "pat", "pem", "pin", "salt", "seed", "sid", "sig", "totp", *WORDS_ABROAD}
+)
 _WHOLE: Final = frozenset({"code", "sess", "session"})
 _MEMBERS: Final = frozenset({"auth", "basicauth", "proxyauth", "raw"})  # of objects; in prose they are plain words
 _PLAIN_KEYS: Final = frozenset(
@@ -55,6 +66,8 @@ def is_plain_code(name: str, value: str) -> bool:
 
 @lru_cache(4096)
 def _is_secret(name: str, member: bool) -> bool:
+    if not name.isascii() and _ABROAD.search(name):
+        return True
     words = [word.lower() for word in _WORD.findall(name)]
     if not words or words[-1] in _ABOUT:
         return False

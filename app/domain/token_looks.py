@@ -1,10 +1,26 @@
 """What a token looks like, and what a name looks like that holds digits, too."""
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 LONG: Final = 20  # characters of a word from which it may be a token by its looks alone
+SHORT: Final = 8  # and from which it may be one beside a word such as `token` or `password`
 MOST_RUNS: Final = 3  # of letters and digits in a part of a name, such as `oauth2`, `2legged` or `b2b`
+
+# How tokens of well-known providers begin. With some of these ordinary names begin, too: `npm_config_registry`.
+_SURE: Final = (
+    r"[prs]k_(?:live|test)_|xox[a-z]-|xapp-|gh[oprsu]_|github_pat_|glpat-|AKIA|AIza|ya29\.|shp(?:at|ca|pa|ss)_|dop_v1_"
+    r"|whsec_|eyJ"
+)
+_UNSURE: Final = r"sk-|[prs]k_|hf_|npm_|pypi-|EAA|SG\.|ASIA"
+KNOWN_BEGINNING: Final = f"(?:{_SURE}|{_UNSURE})"
+_KNOWN: Final = re.compile(
+    rf"(?:(?<![A-Za-z0-9_.-])|(?<=\\[nrt]))(?:(?:{_SURE})(?P<sure>[A-Za-z0-9_-]{{6,}}+)"
+    rf"|(?:{_UNSURE})(?P<unsure>[A-Za-z0-9_-]{{8,}}+))(?:[.~+/=]++[A-Za-z0-9_-]++)*+"
+)
+_BEGINNING: Final = re.compile(KNOWN_BEGINNING)
+_WHEN: Final = re.compile(r"[0-9]{8}T[0-9]{4,6}Z?|(?:[0-9]{1,6}+(?:ms|us|ns|[smhdw])){1,6}+")
 
 _LETTERS_ONLY: Final = re.compile(r"[A-Za-z_.-]{0,100}+")
 _NAME: Final = re.compile(r"[\w.,@/-]*+")
@@ -17,11 +33,32 @@ _HUMP: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 def is_name(text: str) -> bool:
     """Whether it is made of words and numbers, as names of syncs, models and members are, and not a token."""
+    if next(known_tokens(text), None) is not None:
+        return False
     if _LETTERS_ONLY.fullmatch(text):
         return True
     return _NAME.fullmatch(text) is not None and all(
         len(_RUN.findall(part)) <= MOST_RUNS for part in _PART.findall(text)
     )
+
+
+def known_tokens(text: str) -> Iterator[tuple[int, int]]:
+    """Where tokens stand that begin as those of a well-known provider do: `sk_live_…`, `ghp_…`, `xoxb-…`."""
+    if _BEGINNING.search(text) is None:  # five times as fast as the other expression, and so in most texts
+        return iter(())
+    return (found.span() for found in _KNOWN.finditer(text) if _is_token(found))
+
+
+def _is_token(known: re.Match[str]) -> bool:
+    rest = known["unsure"]
+    return rest is None or any(c.isdigit() for c in rest) or is_mixed(rest)
+
+
+def looks_random_beside_a_name(word: str) -> bool:
+    """Whether letters and digits are no word, name or time, so that they may be a token where a text tells of one."""
+    if len(word) < SHORT or _WHEN.fullmatch(word):
+        return False
+    return not is_name(word) or (word.isalpha() and is_mixed(word))
 
 
 def looks_random(word: str) -> bool:

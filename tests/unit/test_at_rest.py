@@ -340,6 +340,10 @@ def test_what_a_glance_lets_pass_a_longer_look_does_not_change(members: dict[str
         {"payload": {"id": LONG}},
         {"connectionId": "c" * 256},
         {"operation": LONG},
+        {"environment": "ghp_abcdefgh"},
+        {"syncName": "sk_test_abc12345"},
+        {"checkpoints": {"to": {"x": "xoxb-1a2b3c4d5e"}}},
+        {"checkpoints": {"to": {"clave": "hunter2"}}},
     ],
 )
 def test_a_glance_lets_nothing_else_pass(members: dict[str, Any]):
