@@ -767,7 +767,16 @@ def what_we_have(world):
     return {one.connection_id: (one.nango_id, one.tags, one.last_error_type is not None) for one in living}
 
 
-@seeds(*range(4), 571957581)
+def conclude_all(world):
+    """Process the webhooks that wait for another look: what they come to is part of what a run compares."""
+    for _ in range(10):
+        if not any(one.state == EventState.RECEIVED for one in world.all(Event)):
+            return
+        world.clock.move(MINUTE)
+        world.process()
+
+
+@seeds(*range(4), 571957581, 888965511, 121034808, 129076853)
 def test_whatever_happens_and_whatever_webhook_is_lost_one_period_later_all_is_as_nango_has_it(world, nango, seed):
     """Connections are made, re-tagged, broken, repaired, deleted and made again; most webhooks never come."""
     random = Random(seed)
@@ -791,6 +800,7 @@ def test_whatever_happens_and_whatever_webhook_is_lost_one_period_later_all_is_a
                 told = auth("refresh", connection_id=name) if action == "repair" else None
             if told is not None and random.random() < 0.3:
                 world.settle(told)
+        conclude_all(world)
         age(world)
         run = reconcile(world, reconciler)
         if run.problem is not None:  # all that we knew are gone, which an operator has to confirm
