@@ -7,7 +7,7 @@ from celery import Task
 from sqlalchemy.exc import DBAPIError
 
 from app.causes import of_database
-from app.db.ingest import is_away
+from app.db.errors import is_away
 from app.telemetry import get_logger
 
 PAUSE_SECONDS: Final = 1.0  # else every message that waits would be tried, and fail, within moments

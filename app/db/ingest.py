@@ -9,7 +9,6 @@ first receipt; storing the same deliveries again, because nobody knows whether t
 nothing.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,9 +17,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import psycopg
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.db.async_statements import BYTES, TEXTS, TIMES, UUIDS, LoopConnection, Statement, array, moment
@@ -193,41 +190,6 @@ def repeat(session: Session, repeated: Sequence[Repeated], *, now: datetime) -> 
     cursor.executemany(_SQLITE_REPEAT, [(count, _text(now), event_id.hex) for event_id, count in times.items()])
     rows = [(*(column.hex for column in one[:4]), _text(one.received_at)) for one in repeated]
     cursor.executemany(_SQLITE_REPEATED, rows)
-
-
-def is_away(failed: Exception) -> bool:
-    """Whether an error is the database's and will pass: trying again may help. Else it is a row's."""
-    cause = failed.orig if isinstance(failed, DBAPIError) else failed
-    if isinstance(cause, psycopg.Error):
-        if cause.sqlstate is None:
-            return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
-        # Connection, read-only after a fail-over, rollback, resources, lock not available, intervention, I/O.
-        return cause.sqlstate[:2] in {"08", "25", "40", "53", "55", "57", "58"}
-    if isinstance(cause, sqlite3.Error):
-        return (getattr(cause, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_AWAY
-    return False
-
-
-def has_answered(failed: Exception) -> bool:
-    """Whether an error that may pass came from a server that goes on serving."""
-    sqlstate = getattr(failed.orig if isinstance(failed, DBAPIError) else failed, "sqlstate", None)
-    return sqlstate is not None and sqlstate[:2] not in {"08", "25", "57"}
-
-
-def gave_way(failed: DBAPIError) -> bool:
-    """Whether two transactions waited for each other, and the database ended this one: again, it will go through."""
-    return getattr(failed.orig, "sqlstate", None) in {"40P01", "40001"}
-
-
-_SQLITE_AWAY: Final = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-}
 
 
 def _cursor(connection: Connection) -> Any:

@@ -17,7 +17,8 @@ from sqlalchemy import text
 
 from app.db.async_statements import LoopConnection, open_connection
 from app.db.engine import SQLITE_BUSY_SECONDS, Database
-from app.db.ingest import PROBE, NewDelivery, PostgresStore, has_answered, is_away
+from app.db.errors import has_answered, is_away
+from app.db.ingest import PROBE, NewDelivery, PostgresStore
 from app.errors import DatabaseUnavailable
 from app.services.events import intake
 from app.services.events.intake import Receipt

@@ -20,7 +20,7 @@ from app.db import destinations
 from app.db import jobs as job_rows
 from app.db.destinations import Target
 from app.db.engine import Database
-from app.db.ingest import has_answered, is_away
+from app.db.errors import has_answered, is_away
 from app.db.jobs import ClaimedJob, Key
 from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
 from app.domain.destination_health import Health, Tally

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from app.causes import of_database
-from app.db.ingest import is_away
+from app.db.errors import is_away
 from app.services.delivery.deliverer import LOOK_SECONDS, Delivered, Deliverer
 from app.telemetry import get_logger
 

@@ -14,8 +14,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from app.db import events as event_rows
 from app.db.connections import Key
 from app.db.engine import Database
+from app.db.errors import has_answered, is_away
 from app.db.events import ClaimedEvent
-from app.db.ingest import has_answered, is_away
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS
 from app.domain.at_rest import at_rest
 from app.domain.budget import Priority

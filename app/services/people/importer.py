@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.db import audit
 from app.db.engine import Database
-from app.db.ingest import gave_way
+from app.db.errors import gave_way
 from app.domain.people import Fields, Kind
 from app.domain.people_files import Line
 from app.domain.states import AuditOutcome

@@ -16,7 +16,7 @@ from app.db import connections as connection_rows
 from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionRow
 from app.db.engine import Database
-from app.db.ingest import is_away
+from app.db.errors import is_away
 from app.db.models import Connection, Refresh
 from app.deadlines import MAX_CLAIMS, REFRESH_LEASE
 from app.domain.budget import SOON, Priority

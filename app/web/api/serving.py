@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from app.causes import of_database
-from app.db.ingest import is_away
+from app.db.errors import is_away
 from app.domain.access import Access
 from app.errors import WaylinkError
 from app.telemetry import API_REQUESTS, get_logger

@@ -13,7 +13,7 @@ from app.db import driver
 from app.db.application_database import ApplicationDatabase
 from app.db.driver import BEYOND_SERVER, LONGEST_SECONDS, unbounded
 from app.db.engine import Database, connect
-from app.db.ingest import is_away
+from app.db.errors import is_away
 from tests.faults import FAULTS, Fault, Place
 from tests.proxy import proxied
 from tests.servers import PostgresServer

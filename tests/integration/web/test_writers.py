@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 
 from app.db.async_statements import Statement
 from app.db.engine import Database, connect
-from app.db.ingest import NewDelivery, is_away
+from app.db.ingest import NewDelivery
 from app.db.migrate import upgrade
 from app.db.models import Event
 from app.domain.signature import fingerprint
@@ -160,25 +160,6 @@ def test_a_locked_sqlite_file_is_a_database_that_is_away(tmp_path, monkeypatch) 
                 return await writer.store([delivery(b"locked out")])
 
             assert not run(database, scenario)[0].duplicate
-
-
-@pytest.mark.parametrize(
-    ("failed", "away"),
-    [
-        (psycopg.OperationalError("server closed the connection"), True),
-        (psycopg.errors.AdminShutdown(), True),
-        (psycopg.errors.DiskFull(), True),
-        (psycopg.errors.DeadlockDetected(), True),
-        (psycopg.errors.ReadOnlySqlTransaction(), True),
-        (psycopg.errors.ProgramLimitExceeded(), False),  # an OperationalError, but of a row
-        (psycopg.errors.UntranslatableCharacter(), False),
-        (psycopg.DataError("of the driver"), False),
-        (sqlite3.ProgrammingError("type 'object' is not supported"), False),
-        (TypeError("ours"), False),
-    ],
-)
-def test_what_passes_is_told_from_what_a_row_causes(failed: Exception, away: bool) -> None:
-    assert is_away(failed) is away
 
 
 def test_a_connection_that_lost_what_it_had_prepared_is_replaced(postgres_url: str) -> None:
