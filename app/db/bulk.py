@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import Column, ColumnElement, Dialect, Table, any_, cast, func, literal_column, select, text, tuple_
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 Row = Mapping[str, Any]  # a value for each column's name
@@ -70,6 +70,11 @@ def update_where(
             one_by_one = ((row, connection.exec_driver_sql(statement, _values(columns, row))) for row in alike)
             changed |= {(row["id"], row[same]) for row, done in one_by_one if done.rowcount}
     return changed
+
+
+def insert_for(session: Session, model: type[Any]) -> Any:
+    """The dialect's INSERT, which knows ON CONFLICT."""
+    return (postgresql if dialect(session) == "postgresql" else sqlite).insert(table(model))
 
 
 def table(model: type[Any]) -> Table:

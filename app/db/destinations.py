@@ -11,7 +11,6 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
-from app.db.events import insert_for
 from app.db.jobs import HELD, PARKED, READY, Key, waits
 from app.db.models import Destination, DestinationHealth, Job
 from app.domain.destination_health import Health
@@ -70,7 +69,7 @@ def lock_health(session: Session, keys: Collection[Key], *, now: datetime) -> di
     if missing:
         fresh = {"window_at": now, "succeeded": 0, "failed": 0, "probes": 0}
         rows = [{"team": team, "destination": destination, **fresh} for team, destination in missing]
-        session.execute(insert_for(session, DestinationHealth).on_conflict_do_nothing(), rows)
+        session.execute(bulk.insert_for(session, DestinationHealth).on_conflict_do_nothing(), rows)
         found |= _locked(session, missing)
     return found
 

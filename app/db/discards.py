@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.db.events import insert_for
+from app.db import bulk
 from app.db.models import Discards
 
 Key = tuple[str, str, str]  # team, destination, environment of the events
@@ -22,7 +22,7 @@ def lock(session: Session, keys: Collection[Key], *, now: datetime) -> dict[Key,
     names = ("team", "destination", "environment")
     nothing: dict[str, Any] = {"next_at": now, "since": None, "count": 0, "facts": {}}
     rows = [dict(zip(names, key, strict=True)) | nothing for key in sorted(keys)]
-    session.execute(insert_for(session, Discards).values(rows).on_conflict_do_nothing())
+    session.execute(bulk.insert_for(session, Discards).values(rows).on_conflict_do_nothing())
     found = select(Discards).where(tuple_(*_KEY).in_(list(keys))).order_by(*_KEY).with_for_update()
     locked = session.scalars(found, execution_options={"populate_existing": True})
     return {(one.team, one.destination, one.environment): one for one in locked}

@@ -10,7 +10,6 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Select,
-    Table,
     Text,
     bindparam,
     case,
@@ -22,7 +21,6 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -68,14 +66,6 @@ class LockedEvent:
     looks: int
     type: str | None
     route_set: int | None
-
-
-def insert_for(session: Session, model: type[Any]) -> Any:
-    """The dialect's INSERT, which knows ON CONFLICT."""
-    table: Table = model.__table__
-    if session.get_bind().dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
 
 
 def insert_own(

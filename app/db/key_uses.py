@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.db.events import insert_for
+from app.db import bulk
 from app.db.models import SigningKeyUse
 
 
@@ -35,7 +35,7 @@ def add(session: Session, uses: Sequence[KeyUse], *, now: datetime) -> None:
         }
         for one in sorted(uses, key=lambda one: (one.environment, one.key))
     ]
-    statement = insert_for(session, SigningKeyUse).values(rows)
+    statement = bulk.insert_for(session, SigningKeyUse).values(rows)
     new = statement.excluded
     session.execute(
         statement.on_conflict_do_update(

@@ -6,13 +6,13 @@ from uuid import UUID
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app.db.events import insert_for
+from app.db import bulk
 from app.db.models import Lease
 
 
 def take(session: Session, name: str, *, holder: UUID, now: datetime, lasts: timedelta) -> bool:
     """Take it, unless somebody else holds it. One whose time is over is anybody's."""
-    statement = insert_for(session, Lease).values(name=name, holder=holder, until_at=now + lasts)
+    statement = bulk.insert_for(session, Lease).values(name=name, holder=holder, until_at=now + lasts)
     new = statement.excluded
     taken = session.execute(
         statement.on_conflict_do_update(

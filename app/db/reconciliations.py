@@ -10,7 +10,6 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
-from app.db.events import insert_for
 from app.db.models import Reconciliation
 from app.domain.reconciling import RunOutcome, Stage, Trigger
 from app.ids import RECONCILIATION, new_id, show
@@ -80,7 +79,7 @@ def request(
         created_at=now,
         next_at=now,
     )
-    added = insert_for(session, Reconciliation).values(asdict(run)).on_conflict_do_nothing().returning(_runs.c.id)
+    added = bulk.insert_for(session, Reconciliation).values(asdict(run)).on_conflict_do_nothing().returning(_runs.c.id)
     found: UUID | None = session.scalar(added)
     return found
 

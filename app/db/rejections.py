@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import case, delete, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.db.events import insert_for
+from app.db import bulk
 from app.db.models import Rejection
 from app.domain.breaker import WINDOW
 
@@ -37,7 +37,7 @@ def add(session: Session, refused: Sequence[RefusalCount]) -> None:
     """
     if not refused:
         return
-    statement = insert_for(session, Rejection).values(sorted(map(_row, refused), key=_key))
+    statement = bulk.insert_for(session, Rejection).values(sorted(map(_row, refused), key=_key))
     new = statement.excluded
     same = Rejection.window_at == new.window_at
     window_count = case((same, Rejection.window_count + new.window_count), else_=new.window_count)

@@ -11,7 +11,6 @@ from sqlalchemy import ColumnElement, Select, bindparam, delete, func, literal, 
 from sqlalchemy.orm import Session
 
 from app.db import bulk
-from app.db.events import insert_for
 from app.db.ingest import NO_PROCESS
 from app.db.models import Event, LostAnswer, Repeat, WebProcess
 from app.domain.repeats import Answer
@@ -41,7 +40,7 @@ class RepeatRow:
 def record_answers(session: Session, process: UUID, *, settled_before: UUID, lost: Collection[UUID]) -> None:
     """Write a web process's report on its answers."""
     bulk.insert(session, LostAnswer, [{"id": one} for one in sorted(lost)], skip_existing=True)
-    row = insert_for(session, WebProcess).values(id=process, settled_before=settled_before)
+    row = bulk.insert_for(session, WebProcess).values(id=process, settled_before=settled_before)
     session.execute(
         row.on_conflict_do_update(index_elements=["id"], set_={"settled_before": row.excluded.settled_before})
     )
@@ -103,7 +102,7 @@ def make_events(session: Session, ids: Collection[UUID], *, now: datetime) -> No
     source = select(*row.values()).join_from(_repeats, _events, _events.c.id == _repeats.c.event_id)
     source = source.where(_among(session, _repeats.c.id)).order_by(_repeats.c.number)
     # The same delivery may have become an event by a commit that was tried twice.
-    made = insert_for(session, Event).from_select(list(row), source).on_conflict_do_nothing()
+    made = bulk.insert_for(session, Event).from_select(list(row), source).on_conflict_do_nothing()
     session.execute(made, {**bulk.keys(ids), "now": now})
 
 
