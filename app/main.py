@@ -60,10 +60,11 @@ def create_app(settings: Settings) -> Waylink:
     database = connect(settings.database, statement_seconds=STATEMENT_SECONDS)
     broker = Broker.at("internal", settings.broker)
     window = timedelta(seconds=settings.dedupe_window_seconds)
-    store = GroupCommit(writers_for(database, window, utc_now), Announcer(Hints(broker)))
+    hints = Hints(broker)
+    store = GroupCommit(writers_for(database, window, utc_now), Announcer(hints))
     record = IngestRecord(database, settings.environments, utc_now, store)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
-    api = _api(settings, broker)
+    api = _api(settings, hints)
     health = Health(database, broker, api.door, lambda: store.storing, open_metrics=settings.open_metrics)
 
     @asynccontextmanager
@@ -104,14 +105,14 @@ def create_app(settings: Settings) -> Waylink:
     return app
 
 
-def _api(settings: Settings, internal: Broker) -> Api:
+def _api(settings: Settings, hints: Hints) -> Api:
     """With a database pool of its own: however many calls there are, webhooks do not wait for their connections."""
     context = Context(
         database=connect(settings.database),
         policy=policy_of(settings),
         clients=clients_of(settings),
         clock=utc_now,
-        hints=Hints(internal),
+        hints=hints,
         means=means_of(settings),
     )
     listed = [name for name in settings.allowed_hosts.split(",") if name.strip()]

@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 
 from app.cli.actors import cli_actor
+from app.cli.hinting import open_hints
 from app.cli.opening import open_current
 from app.clock import utc_now
 from app.config.loading import load_environments
@@ -79,9 +80,7 @@ def desk_on(target: Mapping[str, Any]) -> Iterator[tuple[Desk, UUID, str]]:
         if ref is None:
             _bring_in(desk, settings, meant)
             raise NotFound("connection", meant.connection)
-        with desk.database.read() as session:
-            environment = connection_listing.connection(session, ref)["environment"]
-        _require_usable(settings, [environment])
+        _require_usable(settings, [desk.subject(ref).environment])  # only the record says which one it is in
         yield desk, ref, cli_actor()
 
 
@@ -101,5 +100,12 @@ def _require_usable(settings: NangoSettings, environments: Collection[str] | Non
 
 @contextmanager
 def _desk(settings: NangoSettings) -> Iterator[Desk]:
+    """When the operations are over, the events that they stored are hinted."""
     with closing(open_current(settings)) as database, open_clients(settings) as clients:
-        yield Desk(database, policy_of(settings), clients, utc_now)
+        desk = Desk(database, policy_of(settings), clients, utc_now)
+        try:
+            yield desk
+        finally:
+            if desk.stored:
+                with open_hints(settings) as hints:
+                    hints.of_events(desk.stored)

@@ -19,6 +19,7 @@ from app.config.loading import load_database
 from app.db.engine import Database
 from app.db.read import connection_listing
 from app.errors import InvalidInput
+from app.ids import CONNECTION, show
 from app.services.connections import credentials, deletion
 from app.services.linking import supersede_existing as standing
 from app.services.routing.cache import RouteCache
@@ -48,7 +49,7 @@ def show_connection(
             found = credentials.get_credentials(
                 desk, ref, actor=actor, force_refresh=force_refresh, refresh_token=refresh_token
             )
-            live = {"credentials": msgspec.to_builtins(found)}
+            live = {"credentials": msgspec.to_builtins(found.credentials)}
         print_one(_shown(desk.database, ref) | live, as_json=as_json)
 
 
@@ -75,17 +76,15 @@ def refresh_connection(*, as_json: bool, **target: Any) -> None:
 def delete_connection(*, yes: bool, as_json: bool, **target: Any) -> None:
     """Delete a connection in Nango and here. Nothing is revoked at the provider."""
     with desk_on(target) as (desk, ref, actor):
-        subject = desk.subject(ref)
-        with desk.database.read() as session:
-            shown = connection_listing.connection(session, ref)
         if not yes:
+            shown = _shown(desk.database, ref)
             owner = shown["user"] or shown["organization"] or "nobody"
-            what = f"{subject.integration} connection {subject.connection_id!a} of {owner!a}"
+            what = f"{shown['integration']} connection {shown['connection_id']!a} of {owner!a}"
             if not click.confirm(f"Delete the {what}, in Nango too?", err=True):
                 click.echo("nothing was deleted", err=True)
                 sys.exit(1)
         done = deletion.delete(desk, ref, actor=actor)
-    print_one({"id": subject.shown, "deleted": True, "was_gone": done.was_gone}, as_json=as_json)
+    print_one({"id": show(CONNECTION, ref), "deleted": True, "was_gone": done.was_gone}, as_json=as_json)
 
 
 @click.command("supersede")

@@ -13,6 +13,7 @@ from app.cli.options import AS_JSON, read_pairs
 from app.cli.output import print_one
 from app.domain.json_words import why_not_json
 from app.errors import InvalidInput
+from app.ids import CONNECTION, show
 from app.plain_text import decoded
 from app.services.connections import metadata as metadata_operations
 from app.services.connections import sessions
@@ -113,7 +114,7 @@ def set_metadata(*, metadata: str | None, clear: bool, yes: bool, **target: Any)
     with desk_on(target) as (desk, ref, actor):
         if clear:
             found = ", ".join(sorted(metadata_operations.get_metadata(desk, ref))) or "none"
-            what = f"Remove all metadata of {desk.subject(ref).shown} at Nango ({escape_control(found)})?"
+            what = f"Remove all metadata of {show(CONNECTION, ref)} at Nango ({escape_control(found)})?"
             require_consent(what, yes=yes)
         metadata_operations.set_metadata(desk, ref, wanted, actor=actor)
     click.echo("metadata removed" if clear else "metadata replaced")

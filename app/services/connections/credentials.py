@@ -20,6 +20,14 @@ from app.services.refreshing.answers import failed, succeeded
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """The credentials of a connection, and which connection it is."""
+
+    subject: Subject
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
 class Refreshed:
     """What a forced refresh came to: `renewed`, `first_seen`, `unchanged` or `no_expiry`."""
 
@@ -29,7 +37,7 @@ class Refreshed:
 
 def get_credentials(
     desk: Desk, connection_ref: UUID, *, actor: str, force_refresh: bool = False, refresh_token: bool = False
-) -> Credentials:
+) -> Live:
     """The credentials as they are now; Nango renews them first where they are due, or in any case.
 
     Noted before they are handed out: who, when, which connection. Raises NotFound, Conflict and NangoError, those of
@@ -44,10 +52,10 @@ def get_credentials(
         asked = Asked(subject, actor=actor, forced=force_refresh, reason="credentials were read")
         if not force_refresh:
             found, _ = _ask(desk, client, asked, act, refresh_token=refresh_token, ends_at=desk.ends_at())
-            return found.credentials
+            return Live(subject, found.credentials)
         with _single_flight(desk, subject) as ends_at:
             found, _ = _ask(desk, client, asked, act, refresh_token=refresh_token, ends_at=ends_at)
-            return found.credentials
+            return Live(subject, found.credentials)
 
 
 def refresh(desk: Desk, connection_ref: UUID, *, actor: str) -> Refreshed:
@@ -95,10 +103,10 @@ def _ask(
             found = client.get_connection(*pair, refresh_token=True, timeout=remaining(ends_at))
     except (NangoError, InvalidInput, httpx.HTTPError) as problem:
         with desk.database.write() as session:
-            keep_failure(session, desk.policy, asked, failed(problem), asked_at=asked_at, now=desk.clock())
+            keep_failure(session, desk, asked, failed(problem), asked_at=asked_at)
         raise
     answer = succeeded(found, previous_expires_at=subject.expires_at)
     with desk.database.write() as session:
-        keep_success(session, desk.policy, asked, answer, now=desk.clock())
+        keep_success(session, desk, asked, answer)
         act.conclude(session)
     return found, answer.outcome

@@ -6,9 +6,7 @@ from uuid import UUID
 from app.domain.confirming import Absent
 from app.domain.event import EventType
 from app.domain.own_event import OwnEvent
-from app.domain.states import Origin
 from app.errors import NangoConnectionNotFound
-from app.services import internal_events
 from app.services.connections.operations import Desk, listed, remaining, require_not_deleted, require_same
 
 
@@ -51,13 +49,6 @@ def delete(desk: Desk, connection_ref: UUID, *, actor: str) -> Deleted:
         )
         act.detail["was_gone"] = was_gone
         with desk.database.write() as session:
-            internal_events.store(
-                session,
-                [gone],
-                environment=subject.environment,
-                origin=Origin.OPERATOR,
-                now=desk.clock(),
-                connection_ref=subject.ref,
-            )
+            desk.store(session, [gone], environment=subject.environment, connection_ref=subject.ref)
             act.conclude(session)
     return Deleted(was_gone)

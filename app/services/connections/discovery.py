@@ -4,10 +4,8 @@ from typing import Final
 
 from app.domain.event import EventType
 from app.domain.own_event import OwnEvent
-from app.domain.states import Origin
 from app.errors import Conflict, InvalidInput, NangoError, NangoInvalidRequest
 from app.nango.types import ListedConnection
-from app.services import internal_events
 from app.services.connections.operations import Desk, remaining
 from app.services.events.lookups import view_of
 
@@ -62,5 +60,5 @@ def _store(desk: Desk, connection_id: str, found: list[ListedConnection], *, env
         desk.audited(actor=actor, action="connection.found", subject=connection_id, environment=environment) as act,
         desk.database.write() as session,
     ):
-        internal_events.store(session, events, environment=environment, origin=Origin.OPERATOR, now=desk.clock())
+        desk.store(session, events, environment=environment)
         act.conclude(session)

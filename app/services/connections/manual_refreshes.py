@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 from app.db import connections as connection_rows
 from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionRow
+from app.db.models import Refresh
 from app.db.refreshes import ByHand
 from app.domain.refresh import TOKEN_EXPIRED, Plan, has_lapsed, next_plan
-from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
+from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import NangoRefreshFailed
 from app.services import internal_events
-from app.services.connections.operations import Subject
+from app.services.connections.operations import Desk, Subject
 from app.services.policy import Policy
 from app.services.refreshing.answers import Answer
 from app.telemetry import REFRESHES
@@ -36,9 +37,10 @@ class Asked:
     reason: str
 
 
-def keep_success(session: Session, policy: Policy, asked: Asked, answer: Answer, *, now: datetime) -> None:
+def keep_success(session: Session, desk: Desk, asked: Asked, answer: Answer) -> None:
     """The expiry here; what else is new, such as that an error is over, by an event, which the teams are told of."""
-    subject = asked.subject
+    subject, now = asked.subject, desk.clock()
+    # Read again: no transaction was open while Nango was asked, and what came in between is newer.
     row = connection_rows.lock_one(session, subject.ref)
     if row is None or answer.view is None or answer.asked_at is None:
         return
@@ -49,16 +51,13 @@ def keep_success(session: Session, policy: Policy, asked: Asked, answer: Answer,
         if row.errors_seen_at is None or row.errors_seen_at <= answer.asked_at:
             row.expires_at, row.updated_at = answer.expires_at, now
             connection_rows.update(session, [row])
-            _plan_anew(session, policy, asked, answer, row, now=now)
-    internal_events.store(
-        session, news, environment=row.environment, origin=Origin.OPERATOR, now=now, connection_ref=subject.ref
-    )
+            _plan_anew(session, desk.policy, asked, answer, row, now=now)
+    desk.store(session, news, environment=row.environment, connection_ref=subject.ref)
 
 
-def keep_failure(
-    session: Session, policy: Policy, asked: Asked, answer: Answer, *, asked_at: datetime, now: datetime
-) -> None:
+def keep_failure(session: Session, desk: Desk, asked: Asked, answer: Answer, *, asked_at: datetime) -> None:
     """Its error, where it is the connection's. An outage or a rate limit says nothing of it and is history alone."""
+    now = desk.clock()
     row = connection_rows.lock_one(session, asked.subject.ref)
     if row is None or row.nango_id != asked.subject.nango_id:
         return
@@ -69,11 +68,12 @@ def keep_failure(
         row.last_error_at = row.updated_at = now
         connection_rows.update(session, [row])
     given_up = row.status == ConnectionStatus.NEEDS_RECONNECT and answer.outcome is RefreshOutcome.EXHAUSTED
-    before = refresh_rows.open_one(session, row.id)
-    is_due = before is not None and before.next_at <= now  # then one more call adds nothing
-    if answer.outcome in _LOOKED_AT_AGAIN and not given_up and not is_due:
+    if answer.outcome not in _LOOKED_AT_AGAIN or given_up:
+        return
+    before = refresh_rows.open_one(session, row.id, lock=True)
+    if before is None or before.next_at > now:  # where one is due, one more call adds nothing
         plan = Plan(now, forced=False, reason=f"a refresh by hand was answered: {answer.outcome}")
-        _replace(session, policy, row, plan, now=now)
+        _replace(session, desk.policy, row, before, plan, now=now)
 
 
 def _note(
@@ -111,8 +111,11 @@ def _plan_anew(
     application may read more often than a plan waits."""
     mode, lapsed = row.auth_mode or "", row.last_error_type == TOKEN_EXPIRED
     refresh_policy = policy.refresh_of(row.environment, row.integration)
+    if refresh_policy is None:
+        return
+    before = refresh_rows.open_one(session, row.id, lock=True)
     looked = not asked.forced and answer.outcome is RefreshOutcome.UNCHANGED
-    if refresh_policy is None or (looked and refresh_rows.open_one(session, row.id) is not None):
+    if looked and before is not None:
         return
     over = has_lapsed(
         now=now, outcome=answer.outcome, expires_at=answer.expires_at, auth_mode=mode, was_forced=asked.forced
@@ -133,12 +136,13 @@ def _plan_anew(
             was_forced=asked.forced,
             lapsed=lapsed,
         )
-    _replace(session, policy, row, plan, now=now)
+    _replace(session, policy, row, before, plan, now=now)
 
 
-def _replace(session: Session, policy: Policy, row: ConnectionRow, plan: Plan | None, *, now: datetime) -> None:
-    """In place of the open plan, unless that is under way: what it learns is newer."""
-    before = refresh_rows.open_one(session, row.id, lock=True)
+def _replace(
+    session: Session, policy: Policy, row: ConnectionRow, before: Refresh | None, plan: Plan | None, *, now: datetime
+) -> None:
+    """In place of the open plan, unless that is under way: what it learns is newer. before: the open plan, locked."""
     if before is not None and before.attempts > 0 and before.next_at > now:
         return
     if policy.refresh_of(row.environment, row.integration) is None:

@@ -1,7 +1,7 @@
 """What every operation does around its call to Nango: find the connection, work alone, note who does what."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +17,8 @@ from app.db.models import Connection
 from app.deadlines import EDIT_DEADLINE, EDIT_LEASE
 from app.domain.budget import Priority
 from app.domain.confirming import View
-from app.domain.states import AuditOutcome, ConnectionStatus
+from app.domain.own_event import OwnEvent
+from app.domain.states import AuditOutcome, ConnectionStatus, Origin
 from app.errors import (
     Conflict,
     NangoConnectionNotFound,
@@ -31,6 +32,7 @@ from app.errors import (
 )
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
+from app.services import internal_events
 from app.services.events.lookups import view_of
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
@@ -79,12 +81,16 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What operations need. Their transactions are short, and none is open while Nango is asked."""
+    """What operations need. Their transactions are short, and none is open while Nango is asked.
+
+    stored: ids of the events that operations stored, which the endpoint or command hints when the operation is over.
+    """
 
     database: Database
     policy: Policy
     clients: NangoClients
     clock: Callable[[], datetime]
+    stored: list[UUID] = field(default_factory=list)
 
     def subject(self, connection_ref: UUID) -> Subject:
         """Raises NotFound."""
@@ -104,6 +110,21 @@ class Desk:
             one.known_tags,
             one.expires_at,
             one.observed_at,
+        )
+
+    def store(
+        self, session: Session, events: Sequence[OwnEvent], *, environment: str, connection_ref: UUID | None = None
+    ) -> None:
+        """Store events of an operator. connection_ref: the one connection that all are about, where it is known."""
+        self.stored.extend(
+            internal_events.store(
+                session,
+                events,
+                environment=environment,
+                origin=Origin.OPERATOR,
+                now=self.clock(),
+                connection_ref=connection_ref,
+            )
         )
 
     def client(self, environment: str) -> NangoClient:

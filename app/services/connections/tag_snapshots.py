@@ -9,8 +9,7 @@ from app.db import events as event_rows
 from app.domain.confirming import View
 from app.domain.own_event import readable
 from app.domain.states import Origin
-from app.nango.client import NangoClient
-from app.services.connections.operations import Desk, Seen, Subject, read
+from app.services.connections.operations import Desk, Seen, Subject
 
 LAG: Final = timedelta(seconds=60)  # that the list's replica may have, as confirmation waits for it (promise 3)
 ON_ITS_WAY: Final = timedelta(days=1)  # for an edit's event; what has waited for longer is not looked for
@@ -25,7 +24,11 @@ class Known:
 
 
 def known(desk: Desk, subject: Subject) -> Known:
-    """Those of an edit of ours whose event is on its way to the record, else the record's."""
+    """Those of an edit of ours whose event is on its way to the record, else the record's.
+
+    The record is read again: between the first read and Nango's answer, the event of an earlier edit may have been
+    stored or have arrived in it.
+    """
     with desk.database.read() as session:
         # First these: one that arrives between the two looks is in the record then.
         bodies = event_rows.own_waiting(session, subject.ref, origin=Origin.OPERATOR, since=desk.clock() - ON_ITS_WAY)
@@ -36,15 +39,13 @@ def known(desk: Desk, subject: Subject) -> Known:
     return Known(record.tags, record.observed_at)
 
 
-def current(desk: Desk, client: NangoClient, subject: Subject, *, ends_at: float) -> Seen:
-    """The connection as an edit has to take it. Raises NangoError.
+def current(seen: Seen, ours: Known) -> Seen:
+    """The connection as an edit has to take it.
 
     Where only the list can be read, it may lag behind an edit of ours, which would then be undone.
     """
-    seen = read(client, subject, ends_at=ends_at)
     if seen.exact:
         return seen
-    ours = known(desk, subject)
     if ours.observed_at is None or ours.observed_at < seen.view.observed_at - LAG:
         return seen
     return replace(seen, view=replace(seen.view, tags=dict(ours.tags)))

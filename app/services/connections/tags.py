@@ -9,11 +9,8 @@ from app.domain.confirming import View
 from app.domain.event import EventType
 from app.domain.linking import put_back
 from app.domain.own_event import OwnEvent
-from app.domain.states import Origin
 from app.errors import Conflict, InvalidTags, TagFault
-from app.ids import CONNECTION, show
 from app.nango.client import NangoClient
-from app.services import internal_events
 from app.services.connections.operations import (
     Act,
     Desk,
@@ -50,13 +47,15 @@ def set_tags(
     """
     wanted = tag_rules.normalize(tags)
     before = tag_rules.normalize(expected) if expected is not None else None
-    return _edit(desk, connection_ref, lambda _found: wanted, actor=actor, action="tags.set", expected=before)
+    return _edit(
+        desk, desk.subject(connection_ref), lambda _found: wanted, actor=actor, action="tags.set", expected=before
+    )
 
 
 def add_tags(desk: Desk, connection_ref: UUID, tags: Mapping[str, str], *, actor: str) -> TagChange:
     """Add or change these tags and leave the others. Raises what `set_tags` raises, InvalidTags for an eleventh one."""
     added = tag_rules.normalize(tags)
-    return _edit(desk, connection_ref, lambda found: {**found, **added}, actor=actor, action="tags.added")
+    return _edit(desk, desk.subject(connection_ref), lambda found: {**found, **added}, actor=actor, action="tags.added")
 
 
 def remove_tags(desk: Desk, connection_ref: UUID, keys: Collection[str], *, actor: str) -> TagChange:
@@ -66,7 +65,7 @@ def remove_tags(desk: Desk, connection_ref: UUID, keys: Collection[str], *, acto
     def without(found: Mapping[str, str]) -> dict[str, str]:
         return {key: value for key, value in found.items() if key not in gone}
 
-    return _edit(desk, connection_ref, without, actor=actor, action="tags.removed")
+    return _edit(desk, desk.subject(connection_ref), without, actor=actor, action="tags.removed")
 
 
 def restore_tags(desk: Desk, connection_ref: UUID, *, actor: str) -> TagChange:
@@ -74,41 +73,41 @@ def restore_tags(desk: Desk, connection_ref: UUID, *, actor: str) -> TagChange:
 
     Raises Conflict where there is no drift, or none whose tags are known; else what `set_tags` raises.
     """
-    lost = desk.subject(connection_ref).known_tags
+    subject = desk.subject(connection_ref)
+    lost = subject.known_tags
     if lost is None:
-        raise Conflict(
-            f"{show(CONNECTION, connection_ref)} has no tags to put back: they carry its link, or no tags ever did"
-        )
+        raise Conflict(f"{subject.shown} has no tags to put back: they carry its link, or no tags ever did")
 
     def restored(found: Mapping[str, str]) -> dict[str, str]:
         return put_back(lost, found, desk.policy.tag_keys)
 
-    return _edit(desk, connection_ref, restored, actor=actor, action="tags.restored")
+    return _edit(desk, subject, restored, actor=actor, action="tags.restored")
 
 
 def _edit(
     desk: Desk,
-    connection_ref: UUID,
+    subject: Subject,
     change: Callable[[Mapping[str, str]], dict[str, str]],
     *,
     actor: str,
     action: str,
     expected: Mapping[str, str] | None = None,
 ) -> TagChange:
-    subject = desk.subject(connection_ref)
     require_not_deleted(subject)
     client = desk.client(subject.environment)
     with (
         desk.alone(f"edit:{subject.shown}") as ends_at,
         desk.audited(actor=actor, action=action, subject=subject.shown) as act,
     ):
-        before = current(desk, client, subject, ends_at=ends_at)
+        seen = read(client, subject, ends_at=ends_at)
+        ours = known(desk, subject)
+        before = current(seen, ours)
         require_same(subject, before)
         if expected is not None and before.view.tags != expected:
             raise Conflict("Nango has other tags than expected", found={"tags": dict(before.view.tags)})
         wanted = _checked(change(before.view.tags))
         act.detail |= _difference(before.view.tags, wanted)
-        elsewhere = before.view.tags != known(desk, subject).tags
+        elsewhere = before.view.tags != ours.tags
         if wanted == before.view.tags:
             _record(desk, subject, before.view, act)
             return TagChange(wanted, changed=False, elsewhere=elsewhere)
@@ -143,14 +142,7 @@ def _record(desk: Desk, subject: Subject, view: View, act: Act) -> None:
     )
     with desk.database.write() as session:
         if view.tags != subject.tags or act.detail["keys"]:
-            internal_events.store(
-                session,
-                [found],
-                environment=subject.environment,
-                origin=Origin.OPERATOR,
-                now=desk.clock(),
-                connection_ref=subject.ref,
-            )
+            desk.store(session, [found], environment=subject.environment, connection_ref=subject.ref)
         act.conclude(session)
 
 

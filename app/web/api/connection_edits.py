@@ -109,19 +109,22 @@ def set_tags(call: Call, con_id: str, body: TagsBody) -> Tags:
     They are read back from Nango; record and link follow within about a second, as after `connection.tags_changed`.
     """
     ref = identity(CONNECTION, con_id)
-    return _tags(tags.set_tags(call.desk, ref, body.tags, expected=body.expected, actor=call.actor))
+    with call.desk() as desk:
+        return _tags(tags.set_tags(desk, ref, body.tags, expected=body.expected, actor=call.actor))
 
 
 @endpoint("PUT /connections/{con_id}/tags/{key:path}", scope=Scope.OPERATOR, asks_nango=True)
 def put_tag(call: Call, con_id: str, key: str, body: TagBody) -> Tags:
     """Add or change one tag, and leave the others."""
-    return _tags(tags.add_tags(call.desk, identity(CONNECTION, con_id), {key: body.value}, actor=call.actor))
+    with call.desk() as desk:
+        return _tags(tags.add_tags(desk, identity(CONNECTION, con_id), {key: body.value}, actor=call.actor))
 
 
 @endpoint("DELETE /connections/{con_id}/tags/{key:path}", scope=Scope.OPERATOR, asks_nango=True)
 def remove_tag(call: Call, con_id: str, key: str) -> Tags:
     """Remove one tag, and leave the others."""
-    return _tags(tags.remove_tags(call.desk, identity(CONNECTION, con_id), [key], actor=call.actor))
+    with call.desk() as desk:
+        return _tags(tags.remove_tags(desk, identity(CONNECTION, con_id), [key], actor=call.actor))
 
 
 @endpoint("POST /connections/{con_id}/restore-tags", scope=Scope.OPERATOR, asks_nango=True)
@@ -130,25 +133,29 @@ def restore_tags(call: Call, con_id: str) -> Tags:
 
     Tags of today that name no owner stay as they are. Without a drift, or with one whose tags are not known, it is 409.
     """
-    return _tags(tags.restore_tags(call.desk, identity(CONNECTION, con_id), actor=call.actor))
+    with call.desk() as desk:
+        return _tags(tags.restore_tags(desk, identity(CONNECTION, con_id), actor=call.actor))
 
 
 @endpoint("GET /connections/{con_id}/metadata", scope=Scope.VIEWER, asks_nango=True)
 def get_metadata(call: Call, con_id: str) -> Metadata:
     """Get a connection's metadata from Nango, which alone has it."""
-    return Metadata(metadata=dict(metadata.get_metadata(call.desk, identity(CONNECTION, con_id))))
+    with call.desk() as desk:
+        return Metadata(metadata=dict(metadata.get_metadata(desk, identity(CONNECTION, con_id))))
 
 
 @endpoint("PUT /connections/{con_id}/metadata", scope=Scope.OPERATOR, asks_nango=True)
 def set_metadata(call: Call, con_id: str, body: MetadataBody) -> None:
     """Replace a connection's metadata."""
-    metadata.set_metadata(call.desk, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
+    with call.desk() as desk:
+        metadata.set_metadata(desk, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
 
 
 @endpoint("PATCH /connections/{con_id}/metadata", scope=Scope.OPERATOR, asks_nango=True)
 def update_metadata(call: Call, con_id: str, body: MetadataBody) -> None:
     """Merge into a connection's metadata, on its first level."""
-    metadata.update_metadata(call.desk, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
+    with call.desk() as desk:
+        metadata.update_metadata(desk, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
 
 
 @endpoint("POST /connect-sessions", scope=Scope.OPERATOR, asks_nango=True, status=201)
@@ -157,15 +164,16 @@ def create_connect_session(call: Call, body: ConnectBody) -> Session:
 
     Hand `token` or `connect_link` to the end user's browser. Until it expires it can make several connections.
     """
-    made = sessions.connect(
-        call.desk,
-        body.environment,
-        tags=body.tags,
-        owner=body.owner(),
-        allowed_integrations=body.allowed_integrations,
-        options=body.options(),
-        actor=call.actor,
-    )
+    with call.desk() as desk:
+        made = sessions.connect(
+            desk,
+            body.environment,
+            tags=body.tags,
+            owner=body.owner(),
+            allowed_integrations=body.allowed_integrations,
+            options=body.options(),
+            actor=call.actor,
+        )
     return _session(made)
 
 
@@ -176,7 +184,8 @@ def create_reconnect_session(call: Call, con_id: str, body: ReconnectBody) -> Se
     Nango would wipe the connection's tags; Waylink sends them along.
     """
     ref = identity(CONNECTION, con_id)
-    return _session(sessions.reconnect(call.desk, ref, tags=body.tags, options=body.options(), actor=call.actor))
+    with call.desk() as desk:
+        return _session(sessions.reconnect(desk, ref, tags=body.tags, options=body.options(), actor=call.actor))
 
 
 def _tags(change: TagChange) -> Tags:

@@ -10,7 +10,7 @@ from app.db.read.listing import Filters
 from app.domain import tags as tag_rules
 from app.domain.access import Scope
 from app.domain.states import ConnectionStatus
-from app.ids import CONNECTION
+from app.ids import CONNECTION, show
 from app.services.connections import credentials, deletion
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
 from app.web.api.problems import INVALID_TAGS
@@ -116,16 +116,14 @@ def get_credentials(call: Call, con_id: str, query: CredentialsQuery) -> LiveCre
     Nango renews them first where they are due. They pass through Waylink's memory only; who asked, when and for which
     connection is in the audit.
     """
-    ref = identity(CONNECTION, con_id)
-    subject = call.desk.subject(ref)
-    found = credentials.get_credentials(
-        call.desk, ref, actor=call.actor, force_refresh=query.force_refresh, refresh_token=query.refresh_token
-    )
+    flags = {"force_refresh": query.force_refresh, "refresh_token": query.refresh_token}
+    with call.desk() as desk:
+        live = credentials.get_credentials(desk, identity(CONNECTION, con_id), actor=call.actor, **flags)
     return LiveCredentials(
-        id=subject.shown,
-        integration=subject.integration,
-        connection_id=subject.connection_id,
-        credentials=msgspec.to_builtins(found, builtin_types=()),
+        id=live.subject.shown,
+        integration=live.subject.integration,
+        connection_id=live.subject.connection_id,
+        credentials=msgspec.to_builtins(live.credentials, builtin_types=()),
     )
 
 
@@ -135,7 +133,8 @@ def refresh_connection(call: Call, con_id: str) -> RefreshAnswer:
 
     One at a time for a connection. The credentials themselves are not in the answer.
     """
-    done = credentials.refresh(call.desk, identity(CONNECTION, con_id), actor=call.actor)
+    with call.desk() as desk:
+        done = credentials.refresh(desk, identity(CONNECTION, con_id), actor=call.actor)
     return RefreshAnswer(outcome=done.outcome, expires_at=done.expires_at.isoformat() if done.expires_at else None)
 
 
@@ -146,8 +145,9 @@ def delete_connection(call: Call, con_id: str) -> Deletion:
     Nothing is revoked at the provider. Its link is closed and `connection.deleted` routed within about a second.
     """
     ref = identity(CONNECTION, con_id)
-    done = deletion.delete(call.desk, ref, actor=call.actor)
-    return Deletion(id=call.desk.subject(ref).shown, deleted=True, was_gone=done.was_gone)
+    with call.desk() as desk:
+        done = deletion.delete(desk, ref, actor=call.actor)
+    return Deletion(id=show(CONNECTION, ref), deleted=True, was_gone=done.was_gone)
 
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar, get_type_hints
@@ -55,11 +56,15 @@ class Call:
         """What the audit calls the caller."""
         return self.access.actor
 
-    @property
-    def desk(self) -> Desk:
-        """What operations on connections need."""
+    @contextmanager
+    def desk(self) -> Iterator[Desk]:
+        """What operations on connections need. When they are over, the events that they stored are hinted."""
         context = self.context
-        return Desk(context.database, context.policy, context.clients, context.clock)
+        desk = Desk(context.database, context.policy, context.clients, context.clock)
+        try:
+            yield desk
+        finally:
+            context.hints.of_events(desk.stored)
 
     @property
     def team(self) -> str | None:

@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 
+from app.brokers.celery_broker import EVENTS_QUEUE, Broker
 from app.clock import utc_now
 from app.db.engine import connect
 from app.db.ingest import NewDelivery
@@ -99,6 +100,16 @@ def test_an_operation_on_a_connection_that_only_nango_has_brings_it_in(command, 
     assert [one["origin"] for one in command.json("events", "--type", "connection.created")] == ["operator"]
     [act] = command.json("audit", "--subject", connection_id)
     assert (act["action"], act["outcome"]) == ("connection.found", "done")
+
+
+def test_a_command_tells_the_workers_of_the_event_that_it_stored(command, known, broker_url):
+    with closing(Broker.at("internal", broker_url)) as broker:
+        command.inside("connections", "metadata", "get", known)
+        assert broker.queue_length(EVENTS_QUEUE) == 0
+        assert command.inside("connections", "tags", "add", known, "plan=pro").returncode == 0
+        assert broker.queue_length(EVENTS_QUEUE) == 1
+        assert one_line_error(command.inside("connections", "delete", "absent", "--yes"), 1)
+        assert broker.queue_length(EVENTS_QUEUE) == 1
 
 
 COMMANDS = pytest.mark.parametrize(

@@ -287,8 +287,8 @@ def test_metadata_is_replaced_and_merged_at_nango_and_kept_nowhere_here(world, a
 
 def test_credentials_come_live_and_rest_nowhere_and_who_asked_is_kept(world, at, nango, known, caplog):
     caplog.set_level(logging.DEBUG)
-    plain = credentials.get_credentials(at, known, actor=WHO)
-    whole = credentials.get_credentials(at, known, actor=WHO, refresh_token=True)
+    plain = credentials.get_credentials(at, known, actor=WHO).credentials
+    whole = credentials.get_credentials(at, known, actor=WHO, refresh_token=True).credentials
     assert TOKEN.fullmatch(plain.access_token)
     assert plain.refresh_token is None
     assert TOKEN.fullmatch(whole.refresh_token)
@@ -488,7 +488,7 @@ def test_a_connection_without_credentials_is_not_taken_for_a_key_without_a_scope
     for known_mode in ("NONE", None):  # a reconciliation does not learn of it: the list has no auth mode
         with world.database.write() as session:
             session.execute(update(Connection).values(auth_mode=known_mode))
-        assert isinstance(credentials.get_credentials(at, con, actor=WHO), NoCredentials)
+        assert isinstance(credentials.get_credentials(at, con, actor=WHO).credentials, NoCredentials)
         assert credentials.refresh(at, con, actor=WHO).outcome == RefreshOutcome.NO_EXPIRY
 
 
