@@ -23,9 +23,8 @@ LONGEST_LAG: Final = timedelta(minutes=5)
 # long others' changes wait: for the second or third look, not the last.
 EDIT_LAG: Final = timedelta(seconds=5)
 
-LINKING_TYPES: Final = frozenset(
-    {EventType.CONNECTION_CREATED, EventType.CONNECTION_REAUTHORIZED, EventType.CONNECTION_TAGS_CHANGED}
-)
+FLOW_TYPES: Final = frozenset({EventType.CONNECTION_CREATED, EventType.CONNECTION_REAUTHORIZED})
+LINKING_TYPES: Final = FLOW_TYPES | {EventType.CONNECTION_TAGS_CHANGED}
 CONFIRMABLE_TYPES: Final = LINKING_TYPES | {
     EventType.CONNECTION_REFRESH_FAILED,
     EventType.CONNECTION_RECOVERED,
@@ -180,7 +179,8 @@ def _settle_flow(notice: Notice, view: View, *, looks: int, known: Known | None)
     """Other tags, and an error that a finished flow should have ended, may be a lag's. At the end the API holds."""
     is_flow = notice.type is not EventType.CONNECTION_TAGS_CHANGED  # whose tags are those of an earlier look
     disagree = is_flow and notice.tags is not None and dict(notice.tags) != dict(view.tags)
-    broken = is_flow and known is not None and known.failing and view.auth_failing
+    same = known is not None and known.nango_id == view.nango_id  # a new generation's error is its own
+    broken = is_flow and known is not None and view.auth_failing and (known.failing or same)
     edited = known is not None and known.edit is not None and _may_precede(view, known.edit)
     doubts = (
         (edited, "may not show yet what Waylink wrote"),

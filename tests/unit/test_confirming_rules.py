@@ -199,8 +199,15 @@ def test_an_error_that_a_flow_should_have_ended_is_waited_out_then_the_api_holds
     verdicts = [judge(notice(), broken, looks=looks, known=failing) for looks in range(5)]
     assert [one.seconds for one in verdicts[:4]] == [2, 5, 15, 60]
     assert verdicts[4] == Accept(confirmed=True, view=broken)
-    assert isinstance(judge(notice(), broken), Accept)  # nothing was known to be broken
     assert isinstance(judge(notice(EventType.CONNECTION_TAGS_CHANGED), broken, known=failing), Accept)
+
+
+def test_an_error_that_was_not_known_is_waited_out_unless_it_is_a_new_generations():
+    broken = view(failing=True)
+    assert isinstance(judge(notice(EventType.CONNECTION_REAUTHORIZED), broken, looks=3), LookAgain)
+    assert isinstance(judge(notice(EventType.CONNECTION_REAUTHORIZED), broken, looks=4), Accept)
+    assert isinstance(judge(notice(), broken, known=replace(KNOWN, nango_id=broken.nango_id - 1)), Accept)
+    assert isinstance(judge(notice(), broken, known=None), Accept)
 
 
 ABOUT = pytest.mark.parametrize("kind", sorted(ABOUT_TYPES))

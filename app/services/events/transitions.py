@@ -7,7 +7,7 @@ from uuid import UUID
 
 from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
-from app.domain.confirming import LINKING_TYPES, Accept, View
+from app.domain.confirming import FLOW_TYPES, LINKING_TYPES, Accept, View
 from app.domain.event import EventError, EventType
 from app.domain.refresh import Plan, first_plan
 from app.domain.routing import KNOWN_BEFORE, TOLD_BEFORE
@@ -53,7 +53,7 @@ class Effects:
             connection.observed_at,
         )
         self._change(connection, event, judged, verdict)
-        if _is_new_and_broken(judged, connection, before):
+        if _shows_unknown_error(judged, connection):
             self._break(connection, judged)
         if event.route_set is not None and judged.notice.type is EventType.CONNECTION_CREATED:
             untold = None  # a second look: a generation that it finds is told by its own event, or by a run
@@ -125,7 +125,7 @@ class Effects:
         self._owning.settle(connection, judged, end_user, tags_before=before)
 
     def _break(self, connection: ConnectionRow, judged: Judged) -> None:
-        """The error's own webhook came before anybody knew the connection, or never."""
+        """Record and route an auth error whose own webhook came before the connection was known, or never."""
         connection.last_error_type, connection.last_error_at = SHOWN_ERROR.type, self._now
         connection.errors_seen_at = judged.observed_at
         kind, owner = EventType.CONNECTION_REFRESH_FAILED, self._links.of(connection)
@@ -165,13 +165,13 @@ def is_failing(connection: ConnectionRow) -> bool:
     return connection.last_error_type is not None or connection.status == ConnectionStatus.NEEDS_RECONNECT
 
 
-def _is_new_and_broken(judged: Judged, connection: ConnectionRow, before: _Before) -> bool:
-    """Nango shows what is new to us with an error already. It is no lag's: no earlier generation's, or seen twice."""
+def _shows_unknown_error(judged: Judged, connection: ConnectionRow) -> bool:
+    """Nango shows an auth error that is not recorded. It is not a lagging list's: `settle` has waited for that."""
     view = judged.look
-    if judged.notice.type is not EventType.CONNECTION_CREATED or not isinstance(view, View) or not view.auth_failing:
+    if judged.notice.type not in FLOW_TYPES or not isinstance(view, View) or not view.auth_failing:
         return False
-    is_new = judged.found or before.nango_id != view.nango_id
-    return is_new and connection.nango_id == view.nango_id and not is_failing(connection)
+    absorbed = connection.nango_id == view.nango_id and connection.observed_at == judged.observed_at
+    return absorbed and not is_failing(connection)
 
 
 def _is_alive(connection: ConnectionRow, view: View | None) -> bool:

@@ -250,6 +250,24 @@ def test_a_recovery_is_believed_when_the_api_shows_no_error(world, nango, connec
     assert world.connection(connection_id).last_error_type is None
 
 
+@pytest.mark.parametrize("operation", ["creation", "override"])
+def test_an_error_that_no_webhook_told_of_is_told_when_a_flows_webhook_still_meets_it(
+    world, nango, connection_id, operation
+):
+    register(nango, connection_id, "oauth2", tags=DANA)
+    world.settle(auth(connection_id=connection_id, tags=DANA))
+    control(nango, connection_id, "oauth2", exhausted=True)
+    event_id = world.settle(auth(operation, connection_id=connection_id, tags=DANA) + b" ")
+    for seconds in SCHEDULE:
+        assert world.connection(connection_id).last_error_type is None
+        look_again(world, event_id, seconds)
+    assert world.event(event_id).state == EventState.PROCESSED
+    assert world.connection(connection_id).last_error_type == "auth"
+    [told] = world.events("connection.refresh_failed")
+    assert (told.origin, told.connection_id) == ("system", connection_id)
+    assert world.owner(connection_id) == ("usr_1042", "org_77")
+
+
 @pytest.mark.parametrize("ended_by", ["override", "refresh"])
 def test_an_older_failure_does_not_hide_what_ended_it(world, nango, settle_slowly, connection_id, ended_by):
     register(nango, connection_id, "oauth2", tags=DANA)
