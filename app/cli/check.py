@@ -22,6 +22,7 @@ from app.config.forward_proxy import shown
 from app.config.loading import Diagnosis, destination_problems, diagnose, usable
 from app.config.parts import BrokerSettings, DatabaseSettings, SealingSettings
 from app.config.settings import Settings
+from app.db import destinations as destination_rows
 from app.db import routes as route_rows
 from app.db import secrets as secret_rows
 from app.db.application_database import reason
@@ -179,7 +180,7 @@ def _patterns(settings: Settings) -> Iterator[Finding]:
 
 def _destinations(settings: SealingSettings) -> Iterator[Finding]:
     with closing(connect(settings.database)) as database, database.read() as session:
-        known = [one for one in route_rows.destinations(session).values() if one.retired_at is None]
+        known = [one for one in destination_rows.get_all(session).values() if one.retired_at is None]
     for one in reach(known, own_brokers_of(settings), lambda: sender_of(settings)):
         yield Finding(f"destination {one.team}/{one.name}", one.result, one.detail)
 

@@ -12,9 +12,7 @@ from app.cli.options import AS_JSON, DESTINATION
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.config.loading import load_sealing
-from app.db import audit
-from app.db import routes as route_rows
-from app.db.models import Destination
+from app.db import audit, destinations
 from app.domain.retrying import Verdict, judge
 from app.errors import Conflict, NotFound
 from app.outbound.sending import TIMEOUT, HttpTarget
@@ -31,7 +29,7 @@ def check_destinations(place: str | None, *, as_json: bool) -> None:
     """Connect to destinations, and send nothing. Exit 1 if one cannot be reached or may not be."""
     settings = load_sealing()
     with closing(open_current(settings)) as database, database.read() as session:
-        known = route_rows.destinations(session)
+        known = destinations.get_all(session)
     chosen = None if place is None else split_target("destination", place)
     if chosen is not None and chosen not in known:
         raise NotFound("destination", f"{place}")
@@ -54,13 +52,13 @@ def test_destination(place: str, *, as_json: bool) -> None:
     settings, now = load_sealing(), utc_now()
     keyring = Keyring(sealer_of(settings))
     with closing(open_current(settings)) as database, database.write() as session:
-        one = session.get(Destination, (team, name))
-        if one is None:
+        destination = destinations.get(session, team=team, destination=name)
+        if destination is None:
             raise NotFound("destination", place)
-        if one.kind != "http":
+        if destination.kind != "http":
             raise Conflict(f"{place} takes jobs over Celery, where a test would fail as an unknown task: use `check`")
         keys = keyring.of(session, [(team, name)], now=now)[team, name]
-        target = HttpTarget(one.url or "", keys, one.timeout_seconds or TIMEOUT)
+        target = HttpTarget(destination.url or "", keys, destination.timeout_seconds or TIMEOUT)
         audit.record(session, actor=cli_actor(), action="destination.tested", subject=place, now=now)
     answer = asyncio.run(send_test(sender_of(settings), target, now=now))
     taken = judge(answer) is Verdict.ACCEPTED

@@ -108,6 +108,12 @@ def new(key: Key, *, now: datetime) -> ConnectionRow:
     )
 
 
+def get(session: Session, connection_ref: UUID) -> ConnectionRow | None:
+    """The connection of this id, not locked."""
+    found = _found(session, _by_id(connection_ref))
+    return found[0] if found else None
+
+
 def lock(session: Session, keys: Collection[Key]) -> dict[Key, ConnectionRow]:
     """The connections with these keys, locked in sorted order so that two workers cannot deadlock."""
     if not keys:
@@ -117,8 +123,7 @@ def lock(session: Session, keys: Collection[Key]) -> dict[Key, ConnectionRow]:
 
 
 def lock_one(session: Session, connection_ref: UUID) -> ConnectionRow | None:
-    statement = select(*bulk.columns(Connection, ConnectionRow)).where(_connections.c.id == connection_ref)
-    found = _found(session, statement.with_for_update())
+    found = _found(session, _by_id(connection_ref).with_for_update())
     return found[0] if found else None
 
 
@@ -236,6 +241,10 @@ def write_links(session: Session, *, closed: Sequence[bulk.Row], opened: Sequenc
     """Closed ones first: the schema allows one open link per connection."""
     bulk.update(session, Link, closed)
     bulk.insert(session, Link, opened)
+
+
+def _by_id(connection_ref: UUID) -> Select[Any]:
+    return select(*bulk.columns(Connection, ConnectionRow)).where(_connections.c.id == connection_ref)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Statements on the state of destinations: whether they take jobs, and how they do."""
+"""Statements on destinations: what they are, whether they take jobs, and how they do."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -44,6 +44,45 @@ class Target:
     @property
     def key(self) -> Key:
         return self.team, self.name
+
+
+def get(session: Session, *, team: str, destination: str) -> Destination | None:
+    """The destination, in force or retired; None for one that never was."""
+    return session.get(Destination, (team, destination))
+
+
+def get_in_force(session: Session, *, team: str, destination: str) -> Destination | None:
+    """The destination; None for one that is retired or never was."""
+    found = get(session, team=team, destination=destination)
+    return found if found is not None and found.retired_at is None else None
+
+
+def get_all(session: Session) -> dict[Key, Destination]:
+    """Every destination by team and name, retired ones too: old jobs point at them."""
+    return {(destination.team, destination.name): destination for destination in session.scalars(select(Destination))}
+
+
+def names_in_force(session: Session, *, team: str, limit: int = 5) -> list[str]:
+    """The names of some of a team's destinations in force, in order."""
+    found = select(Destination.name).where(Destination.team == team, Destination.retired_at.is_(None))
+    return list(session.scalars(found.order_by(Destination.name).limit(limit)))
+
+
+def lock(session: Session, *, team: str, destination: str) -> Destination | None:
+    """The destination, locked; None for one that never was."""
+    named = (Destination.team == team, Destination.name == destination)
+    return session.scalar(select(Destination).where(*named).with_for_update())
+
+
+def save(session: Session, *destinations: Destination) -> None:
+    """Write new and changed destinations now, within the transaction."""
+    session.add_all(destinations)
+    session.flush()
+
+
+def reload(session: Session, destination: Destination) -> None:
+    """Read a destination's columns again, which a statement has changed."""
+    session.refresh(destination)
 
 
 def targets(session: Session, *, now: datetime) -> list[Target]:

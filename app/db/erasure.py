@@ -43,6 +43,7 @@ _NAMES: Final = frozenset({"environment", "integration", "connection_id", "type"
 _NO_TEXT: Final = frozenset({"fingerprint", "hash", "actor"})  # who acted is not the person, but an operator
 
 Key = tuple[Any, ...]
+PersonalTable = Table  # one whose rows may name a person
 Row = Mapping[str, Any]
 
 CONNECTIONS: Final = bulk.table(Connection)

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bounded, bulk, claims
-from app.db.models import Delivery, Event
+from app.db.models import Decision, Delivery, Event, Job
 from app.domain.states import EventState, Origin
 from app.ids import first_id, new_id
 
@@ -66,6 +66,25 @@ class LockedEvent:
     looks: int
     type: str | None
     route_set: int | None
+
+
+def get(session: Session, event_id: UUID) -> Event | None:
+    """The event of this id, not locked."""
+    return session.get(Event, event_id)
+
+
+def insert_routed(
+    session: Session, events: Sequence[bulk.Row], decisions: Sequence[bulk.Row], jobs: Sequence[bulk.Row]
+) -> None:
+    """Add events that are processed, and what routes made of events: decisions and jobs, which refer to them."""
+    bulk.insert(session, Event, events)
+    bulk.insert(session, Decision, decisions)
+    bulk.insert(session, Job, jobs)
+
+
+def change(session: Session, changes: Sequence[bulk.Row]) -> None:
+    """Change events, each by its `id`."""
+    bulk.update(session, Event, changes)
 
 
 def insert_own(

@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from app.db.async_statements import BYTES, TEXTS, TIMES, UUIDS, LoopConnection, Statement, array, moment
@@ -136,7 +136,7 @@ INSERT INTO repeats (event_id, id, first_by, taken_by, received_at) VALUES (?,?,
 
 
 # A real write and commit that changes nothing: a server that is read-only, a full disk or a lock refuses it.
-PROBE: Final = "UPDATE alembic_version SET version_num = version_num"
+_PROBE: Final = "UPDATE alembic_version SET version_num = version_num"
 
 
 class PostgresStore:
@@ -146,7 +146,7 @@ class PostgresStore:
         self.connection = connection
         self._store = Statement(connection, b"waylink_store", _POSTGRESQL_STORE.encode())
         self._repeat = Statement(connection, b"waylink_repeat", _POSTGRESQL_REPEAT.encode())
-        self._probe = Statement(connection, b"waylink_probe", PROBE.encode())
+        self._probe = Statement(connection, b"waylink_probe", _PROBE.encode())
 
     async def store(self, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, Known]:
         """Answers the events that were there before, for those whose window is still open. Raises psycopg.Error.
@@ -182,6 +182,11 @@ class PostgresStore:
 def store(session: Session, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, Known]:
     """The same on SQLite, in the session's transaction."""
     return _store_sqlite(_cursor(session.connection()), sorted(deliveries, key=_sorted_key), cutoff)
+
+
+def probe(session: Session) -> None:
+    """Write what changes nothing, on SQLite."""
+    session.execute(text(_PROBE))
 
 
 def repeat(session: Session, repeated: Sequence[Repeated], *, now: datetime) -> None:

@@ -37,7 +37,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bulk
-from app.db.models import Event, Job
+from app.db.models import Attempt, Event, Job
 from app.db.types import UtcDateTime
 from app.domain.states import UNFINISHED_JOBS, Block, JobState
 
@@ -188,6 +188,16 @@ def lines_of(session: Session, ids: Collection[UUID]) -> set[Key]:
 @cache
 def _lines(dialect: str) -> Select[Any]:
     return select(_jobs.c.team, _jobs.c.destination).where(bulk.among(dialect, _jobs.c.id)).distinct()
+
+
+def change(session: Session, changes: Sequence[bulk.Row]) -> None:
+    """Change jobs, each by its `id`."""
+    bulk.update(session, Job, changes)
+
+
+def insert_attempts(session: Session, attempts: Sequence[bulk.Row]) -> None:
+    """Add what deliveries came to."""
+    bulk.insert(session, Attempt, attempts)
 
 
 def settle(session: Session, changes: Sequence[bulk.Row]) -> set[tuple[UUID, int]]:

@@ -77,6 +77,12 @@ def supersede(session: Session, connection_refs: Collection[UUID], *, now: datet
         )
 
 
+def save(session: Session, refresh: Refresh) -> None:
+    """Write a changed plan now, within the transaction."""
+    session.add(refresh)
+    session.flush()
+
+
 def claim(session: Session, *, limit: int, now: datetime, lease: timedelta) -> list[tuple[Refresh, Connection]]:
     """Take up to `limit` due plans of living connections."""
     statement = (

@@ -1,6 +1,6 @@
-"""Statements on teams, destinations and routes."""
+"""Statements on routes, and on what is defined of teams, destinations and routes together."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -94,28 +94,6 @@ def live_names(session: Session, *, team: str, destination: str | None = None, l
     return list(session.scalars(found.order_by(RouteVersion.name).limit(limit)))
 
 
-def destinations(session: Session) -> dict[tuple[str, str], Destination]:
-    """Every destination by (team, name), retired ones too: old jobs point at them."""
-    return {(one.team, one.name): one for one in session.scalars(select(Destination))}
-
-
-def destination_in_force(session: Session, *, team: str, name: str) -> Destination | None:
-    one = session.get(Destination, (team, name))
-    return one if one is not None and one.retired_at is None else None
-
-
-def destination_names(session: Session, *, team: str, limit: int = 5) -> list[str]:
-    """Some of the destinations in force of a team."""
-    found = select(Destination.name).where(Destination.team == team, Destination.retired_at.is_(None))
-    return list(session.scalars(found.order_by(Destination.name).limit(limit)))
-
-
-def teams(session: Session, names: Collection[str] | None = None) -> dict[str, Team]:
-    """Teams by name, all or those, retired ones too."""
-    found = select(Team) if names is None else select(Team).where(Team.name.in_(names))
-    return {one.name: one for one in session.scalars(found)}
-
-
 def require_defined(
     session: Session, *, team: str | None = None, destination: str | None = None, route: str | None = None
 ) -> None:
@@ -176,6 +154,15 @@ def version_of(route: RouteRow, *, number: int, source: str, since_set: int, now
         since_set=since_set,
         created_at=now,
     )
+
+
+def save(session: Session, *versions: RouteVersion) -> None:
+    """Write new and changed versions now, within the transaction.
+
+    An ended version is written before the one that follows it: the schema allows one in force.
+    """
+    session.add_all(versions)
+    session.flush()
 
 
 def bump(session: Session) -> int:

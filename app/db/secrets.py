@@ -36,6 +36,12 @@ def standing(session: Session, keys: Collection[Key]) -> list[DestinationSecret]
     return list(session.scalars(found.order_by(DestinationSecret.id.desc())))
 
 
+def add(session: Session, secret: DestinationSecret) -> None:
+    """Write a new secret now, within the transaction."""
+    session.add(secret)
+    session.flush()
+
+
 def end(session: Session, ids: Collection[UUID], *, at: datetime) -> None:
     """Let these end at a moment, those that end earlier excepted."""
     ending = update(DestinationSecret).where(DestinationSecret.id.in_(list(ids)), _in_force(at))
@@ -68,12 +74,6 @@ def any_sealed(session: Session) -> bool:
         return False
     brokers = exists().where(Destination.broker_sealed.is_not(None))
     return bool(session.scalar(select(or_(brokers, exists().select_from(DestinationSecret)))))
-
-
-def lock_destination(session: Session, *, team: str, destination: str) -> Destination | None:
-    """So that two who rotate its secret wait for each other."""
-    named = (Destination.team == team, Destination.name == destination)
-    return session.scalar(select(Destination).where(*named).with_for_update())
 
 
 def _in_force(now: datetime) -> ColumnElement[bool]:

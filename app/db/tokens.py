@@ -42,6 +42,11 @@ def add(session: Session, token: NewToken, *, now: datetime) -> bool:
     return True
 
 
+def get(session: Session, token_id: UUID) -> ApiToken | None:
+    """The token of this id, revoked ones too."""
+    return session.get(ApiToken, token_id)
+
+
 def live_by_hash(session: Session, digest: bytes) -> ApiToken | None:
     """The token of this hash, unless it was revoked. Whether it has expired is for the caller to say."""
     return session.scalar(select(ApiToken).where(ApiToken.hash == digest, ApiToken.revoked_at.is_(None)))

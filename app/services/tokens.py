@@ -10,10 +10,10 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from app.db import audit
+from app.db import audit, teams
 from app.db import tokens as rows
 from app.db.engine import Database
-from app.db.models import ApiToken, Team
+from app.db.models import ApiToken
 from app.db.tokens import NewToken
 from app.domain.access import OF_TEAMS, Access, Scope
 from app.errors import Conflict, InvalidInput, NotFound
@@ -51,7 +51,7 @@ def issue(
     """Make a token of these scopes; with a team for its own rows alone. Raises InvalidInput, NotFound, Conflict."""
     _check(name, scopes, team, lifetime)
     if team is not None:
-        owner = session.get(Team, team)
+        owner = teams.get(session, team)
         if owner is None or owner.retired_at is not None:
             raise NotFound("team", team)
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
@@ -67,7 +67,7 @@ def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> A
     """End a token at once, by its name or its `tok_…` id. Raises NotFound."""
     found = rows.live_by_name(session, name_or_id)
     if found is None and name_or_id.startswith(f"{TOKEN}_"):
-        found = session.get(ApiToken, parse(TOKEN, name_or_id))
+        found = rows.get(session, parse(TOKEN, name_or_id))
     if found is None or found.revoked_at is not None:
         raise NotFound("live token", name_or_id)
     rows.revoke(session, found.id, now=now)

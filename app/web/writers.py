@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
 import psycopg
-from sqlalchemy import text
 
+from app.db import ingest
 from app.db.async_statements import LoopConnection, open_connection
 from app.db.engine import SQLITE_BUSY_SECONDS, Database
 from app.db.errors import has_answered, is_away
-from app.db.ingest import PROBE, NewDelivery, PostgresStore
+from app.db.ingest import NewDelivery, PostgresStore
 from app.errors import DatabaseUnavailable
 from app.services.events import intake
 from app.services.events.intake import Receipt
@@ -119,7 +119,7 @@ class ThreadWriter:
 
     def _probe(self) -> None:
         with self.database.write() as session:
-            session.execute(text(PROBE))
+            ingest.probe(session)
 
 
 @dataclass(slots=True)

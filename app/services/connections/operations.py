@@ -8,12 +8,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.db import audit, leases
+from app.db import audit, connections, leases
 from app.db.engine import Database
-from app.db.models import Connection
 from app.deadlines import EDIT_DEADLINE, EDIT_LEASE
 from app.domain.budget import Priority
 from app.domain.confirming import View
@@ -95,7 +93,7 @@ class Desk:
     def subject(self, connection_ref: UUID) -> Subject:
         """Raises NotFound."""
         with self.database.read() as session:
-            one = session.scalar(select(Connection).where(Connection.id == connection_ref))
+            one = connections.get(session, connection_ref)
         if one is None:
             raise NotFound("connection", show(CONNECTION, connection_ref))
         return Subject(

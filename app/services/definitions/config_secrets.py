@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
 from app.config.secret_sources import Given
+from app.db import destinations as destination_rows
 from app.db import secrets as rows
 from app.db.models import Destination
 from app.db.secrets import Key
@@ -52,7 +53,7 @@ def record(
         url = wanted.broker_url
         sealed = sealer.seal(url.get_secret_value(), purpose=broker_purpose((one.team, one.name))) if url else None
         one.broker_sealed = sealed
-        session.flush()
+        destination_rows.save(session, one)
         return
     value = wanted.signing.get_secret_value() if wanted.signing else None
     signing_secrets.rotate(session, sealer, team=one.team, destination=one.name, actor=actor, now=now, value=value)

@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session
 
 from app.config.secret_sources import NOTHING, GivenSecrets
 from app.db import audit
+from app.db import destinations as destination_rows
 from app.db import routes as route_rows
+from app.db import teams as team_rows
 from app.db.models import Destination, RouteVersion, Team
 from app.db.routes import API, FILE, RouteRow
 from app.sealing import Sealer, sealer_without_key
@@ -26,9 +28,9 @@ from app.services.definitions.config_plan import (
 
 def recorded(session: Session, sealer: Sealer) -> Recorded:
     routes = {(row.team, row.name): row for row in route_rows.live(session)}
-    destinations = route_rows.destinations(session)
+    destinations = destination_rows.get_all(session)
     secrets = config_secrets.held(session, sealer, destinations)
-    return Recorded(route_rows.teams(session), destinations, routes, route_rows.of_file(session), secrets)
+    return Recorded(team_rows.get_all(session), destinations, routes, route_rows.of_file(session), secrets)
 
 
 def apply_file(
@@ -71,16 +73,14 @@ def record_applied(session: Session, changes: Changes, *, actor: str, now: datet
 
 
 def _apply_teams(session: Session, known: Mapping[str, Team], wanted: Wanted, changes: Changes, now: datetime) -> None:
-    for name in sorted(wanted.names.teams):
-        if name not in known:
-            session.add(Team(name=name, source=FILE, created_at=now))
-        else:
-            known[name].source, known[name].retired_at = FILE, None
+    new = [Team(name=name, source=FILE, created_at=now) for name in sorted(wanted.names.teams) if name not in known]
+    for name in wanted.names.teams & known.keys():
+        known[name].source, known[name].retired_at = FILE, None
     for name in changes.teams_removed:
         known[name].retired_at = now
     for name in changes.teams_released:
         known[name].source = API
-    session.flush()
+    team_rows.save(session, *new, *known.values())
 
 
 def _apply_destinations(
@@ -90,11 +90,12 @@ def _apply_destinations(
     changes: Changes,
     now: datetime,
 ) -> None:
+    new = []
     for key, row in wanted.items():
         team, name = key
         one = known.get(key)
         if one is None:
-            session.add(Destination(team=team, name=name, **asdict(row), source=FILE, created_at=now))
+            new.append(Destination(team=team, name=name, **asdict(row), source=FILE, created_at=now))
         elif one.retired_at is not None or not same_destination(one, row):
             for column, value in asdict(row).items():
                 setattr(one, column, value)
@@ -104,13 +105,13 @@ def _apply_destinations(
             one.retired_at = now
         if "/".join(key) in changes.destinations_released:
             one.source = API
-    session.flush()
+    destination_rows.save(session, *new, *known.values())
 
 
 def _apply_secrets(
     session: Session, sealer: Sealer, before: Recorded, wanted: Wanted, *, actor: str, now: datetime
 ) -> None:
-    rows = route_rows.destinations(session)
+    rows = destination_rows.get_all(session)
     for key in sorted(wanted.destinations):
         was, given = before.secrets.get(key, NOTHING), wanted.secrets.get(key, NOTHING)
         config_secrets.record(session, sealer, rows[key], before=was, wanted=given, actor=actor, now=now)
@@ -124,14 +125,16 @@ def _apply_routes(
     now: datetime,
 ) -> None:
     route_set = route_rows.bump(session)
-    for key in map(_key, (*changes.changed, *changes.removed)):
-        live[key].until_set = route_set
-    session.flush()  # the schema allows one living version
-    versions = route_rows.highest_versions(session)
-    for key in map(_key, (*changes.added, *changes.changed)):
-        number = versions.get(key, 0) + 1
-        session.add(route_rows.version_of(wanted[key], number=number, source=FILE, since_set=route_set, now=now))
-    session.flush()
+    ended = [live[key] for key in map(_key, (*changes.changed, *changes.removed))]
+    for version in ended:
+        version.until_set = route_set
+    route_rows.save(session, *ended)
+    highest = route_rows.highest_versions(session)
+    begun = [
+        route_rows.version_of(wanted[key], number=highest.get(key, 0) + 1, source=FILE, since_set=route_set, now=now)
+        for key in map(_key, (*changes.added, *changes.changed))
+    ]
+    route_rows.save(session, *begun)
 
 
 def _key(named: str) -> tuple[str, str]:

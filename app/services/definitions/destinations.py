@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from app.db import destinations as states
-from app.db import routes as rows
+from app.db import destinations as rows
+from app.db import routes as route_rows
 from app.db.models import Destination
 from app.db.routes import API
 from app.domain.addresses import Network
@@ -55,7 +55,7 @@ class Added:
 def get(session: Session, *, team: str, name: str, editor: Editor) -> Destination:
     """In force or retired. Raises NotFound."""
     known = editor.may_see(team) and not wrong_name(team) and not wrong_name(name)
-    one = session.get(Destination, (team, name)) if known else None
+    one = rows.get(session, team=team, destination=name) if known else None
     if one is None:
         raise NotFound("destination", f"{team}/{name}")
     return one
@@ -75,23 +75,22 @@ def add(
 
     Raises InvalidFields, NameTaken, and Conflict where secrets cannot be kept.
     """
-    rows.lock_definitions(session)
+    route_rows.lock_definitions(session)
     _check(session, means, fields, team=team, name=name, editor=editor)
-    one = session.get(Destination, (team, name))
+    one = rows.get(session, team=team, destination=name)
     if one is not None and one.retired_at is None:
         raise NameTaken("destination", f"{team}/{name}")
     if one is None:
         one = Destination(team=team, name=name, version=1, created_at=now)
-        session.add(one)
     else:
         one.version, one.updated_at, one.retired_at = one.version + 1, now, None
         one.disabled_at = one.disabled_reason = None
-        states.forget_failures(session, team=team, destination=name)
+        rows.forget_failures(session, team=team, destination=name)
     one.source = API
     for column in FIELDS:
         setattr(one, column, fields.get(column))
     one.broker_sealed = _sealed(means, fields.get("broker_url"), (team, name))
-    session.flush()
+    rows.save(session, one)
     editor.record(session, "destination.added", f"{team}/{name}", {"kind": one.kind}, now=now)
     if one.kind != "http":
         return Added(one)
@@ -115,7 +114,7 @@ def change(
 
     Raises NotFound, ReadOnly, Stale, InvalidFields, and Conflict where secrets cannot be kept.
     """
-    rows.lock_definitions(session)
+    route_rows.lock_definitions(session)
     one = _editable(session, team=team, name=name, version=version, editor=editor)
     was = {column: getattr(one, column) for column in FIELDS}
     _check(session, means, {**was, **fields}, team=team, name=name, editor=editor)
@@ -127,9 +126,9 @@ def change(
         setattr(one, column, fields[column])
     if changed:
         one.version, one.updated_at = one.version + 1, now
-        session.flush()
+        rows.save(session, one)
         if changed & _PLACE:
-            states.try_at_once(session, team=team, destination=name, now=now)
+            rows.try_at_once(session, team=team, destination=name, now=now)
         detail = {"version": one.version, "changed": sorted(changed)}
         editor.record(session, "destination.changed", f"{team}/{name}", detail, now=now)
     return one
@@ -140,7 +139,7 @@ def enable(session: Session, alerts: Alerts, *, team: str, name: str, editor: Ed
     one = _in_force(session, team=team, name=name, editor=editor)
     if destination_states.enable(session, alerts, team=team, destination=name, now=now):
         editor.record(session, "destination.enabled", f"{team}/{name}", {}, now=now)
-    session.refresh(one)
+    rows.reload(session, one)
     return one
 
 
@@ -153,7 +152,7 @@ def disable(
     why = reason or f"disabled by {editor.actor}"
     if destination_states.disable(session, alerts, team=team, destination=name, reason=why, now=now):
         editor.record(session, "destination.disabled", f"{team}/{name}", {"reason": why}, now=now)
-    session.refresh(one)
+    rows.reload(session, one)
     return one
 
 
@@ -178,13 +177,13 @@ def remove(
 
     Raises NotFound, ReadOnly, Stale, StillUsed.
     """
-    rows.lock_definitions(session)
+    route_rows.lock_definitions(session)
     one = _editable(session, team=team, name=name, version=version, editor=editor)
-    feeding = rows.live_names(session, team=team, destination=name)
+    feeding = route_rows.live_names(session, team=team, destination=name)
     if feeding:
         raise StillUsed("destination", f"{team}/{name}", {"routes": feeding})
     one.retired_at = now
-    session.flush()
+    rows.save(session, one)
     editor.record(session, "destination.removed", f"{team}/{name}", {"version": one.version}, now=now)
     return one
 

@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from app.db import audit
-from app.db import routes as rows
+from app.db import audit, teams
 from app.db.models import Team
 from app.db.routes import FILE
 from app.domain.definitions import wrong_name
@@ -51,5 +50,5 @@ def team_in_force(session: Session, name: str, editor: Editor) -> Team | None:
     """None for one that is not there, was removed, or is not the editor's."""
     if wrong_name(name):  # nothing has it, and the database may not even take it
         return None
-    team = rows.teams(session, [name]).get(name)
+    team = teams.get(session, name)
     return team if team is not None and team.retired_at is None and editor.may_see(name) else None

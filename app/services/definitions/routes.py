@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.db import destinations as destination_rows
 from app.db import routes as rows
 from app.db.engine import Database
 from app.db.models import RouteVersion
@@ -108,7 +109,7 @@ def remove(
     rows.lock_definitions(session)
     live = _editable(session, team=team, name=name, version=version, editor=editor)
     live.until_set = rows.bump(session)
-    session.flush()
+    rows.save(session, live)
     editor.record(session, "route.removed", f"{team}/{name}", {"version": live.version}, now=now)
     return live
 
@@ -140,11 +141,10 @@ def _begin(
     since_set = rows.bump(session)
     if instead_of is not None:
         instead_of.until_set = since_set
-        session.flush()  # the schema allows one living version
+        rows.save(session, instead_of)
     number = rows.highest_version(session, team=route.team, name=route.name) + 1
     made = rows.version_of(route, number=number, source=API, since_set=since_set, now=now)
-    session.add(made)
-    session.flush()
+    rows.save(session, made)
     editor.record(session, f"route.{done}", "/".join(route.key), {"version": number, **detail}, now=now)
     return made
 
@@ -172,7 +172,7 @@ def _checked(session: Session, fields: Mapping[str, Any], draft: Draft, editor: 
         faults.append(FieldFault("team", "foreign", f"this token defines routes of the team {editor.team} only"))
     elif team_in_force(session, team, editor) is None:
         faults.append(FieldFault("team", "unknown", "names none that is there: add it first"))
-    elif wrong_name(destination) or not rows.destination_in_force(session, team=team, name=destination):
+    elif wrong_name(destination) or not destination_rows.get_in_force(session, team=team, destination=destination):
         faults.append(FieldFault("destination", "unknown", f"names none of the team {team}: add it first"))
     if faults:
         raise InvalidFields(faults)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import audit
+from app.db import audit, destinations
 from app.db import secrets as rows
 from app.db.models import Destination, DestinationSecret
 from app.db.secrets import Key
@@ -73,8 +73,7 @@ def rotate(
     rows.end(session, before, at=now + overlap)
     row = DestinationSecret(id=new_id(), team=team, destination=destination, created_at=now)
     row.sealed = sealer.seal(secret, purpose=signing_purpose((team, destination)))
-    session.add(row)
-    session.flush()
+    rows.add(session, row)
     detail = {"id": show(SECRET, row.id), "overlap_ends_at": ends_at.isoformat() if ends_at else None}
     action = "destination.secret_rotated" if before else "destination.secret_made"
     audit.record(session, actor=actor, action=action, subject=f"{team}/{destination}", now=now, detail=detail)
@@ -105,7 +104,7 @@ def expire(session: Session, secret_id: str, *, team: str, destination: str, act
 
 def listed(session: Session, *, team: str, destination: str) -> list[DestinationSecret]:
     """Ids and times, newest first, and never what they are. Raises NotFound, Conflict."""
-    _check_http(session.get(Destination, (team, destination)), team=team, destination=destination)
+    _check_http(destinations.get(session, team=team, destination=destination), team=team, destination=destination)
     return rows.of_destination(session, team=team, destination=destination)
 
 
@@ -143,7 +142,7 @@ def signing_purpose(key: Key) -> str:
 
 def _require_http(session: Session, *, team: str, destination: str) -> None:
     """Locks the destination, so that two who change its secrets wait for each other."""
-    found = rows.lock_destination(session, team=team, destination=destination)
+    found = destinations.lock(session, team=team, destination=destination)
     _check_http(found, team=team, destination=destination)
 
 

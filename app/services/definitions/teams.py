@@ -4,7 +4,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from app.db import routes as rows
+from app.db import destinations as destination_rows
+from app.db import routes as route_rows
+from app.db import teams as rows
 from app.db import tokens as token_rows
 from app.db.models import Team
 from app.db.routes import API, FILE
@@ -23,18 +25,17 @@ def get(session: Session, name: str, editor: Editor) -> Team:
 
 def add(session: Session, name: str, *, editor: Editor, now: datetime) -> Team:
     """Add a team; one that was removed comes back under its name. Raises InvalidFields, NameTaken."""
-    rows.lock_definitions(session)
+    route_rows.lock_definitions(session)
     if wrong := wrong_name(name):
         raise InvalidFields([FieldFault("name", "invalid", wrong)])
-    team = rows.teams(session, [name]).get(name)
+    team = rows.get(session, name)
     if team is not None and team.retired_at is None:
         raise NameTaken("team", name)
     if team is None:
         team = Team(name=name, source=API, created_at=now)
-        session.add(team)
     else:
         team.source, team.retired_at = API, None
-    session.flush()
+    rows.save(session, team)
     editor.record(session, "team.added", name, {}, now=now)
     return team
 
@@ -45,18 +46,18 @@ def remove(session: Session, name: str, *, editor: Editor, now: datetime) -> Tea
     Raises NotFound, ReadOnly, and StillUsed while it has routes, destinations or tokens: whoever takes the name later
     is another team, and a token of before must not be theirs.
     """
-    rows.lock_definitions(session)
+    route_rows.lock_definitions(session)
     team = get(session, name, editor)
     if team.source == FILE:
         raise ReadOnly("team", name)
     used = {
-        "routes": rows.live_names(session, team=name),
-        "destinations": rows.destination_names(session, team=name),
+        "routes": route_rows.live_names(session, team=name),
+        "destinations": destination_rows.names_in_force(session, team=name),
         "tokens": token_rows.live_names_of(session, team=name, now=now),
     }
     if any(used.values()):
         raise StillUsed("team", name, used)
     team.retired_at = now
-    session.flush()
+    rows.save(session, team)
     editor.record(session, "team.removed", name, {}, now=now)
     return team

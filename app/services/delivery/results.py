@@ -10,10 +10,8 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from app.db import bulk
 from app.db import jobs as job_rows
 from app.db.jobs import ClaimedJob, Key
-from app.db.models import Attempt, Job
 from app.domain.destination_health import Health, Tally
 from app.domain.destination_health import judge as judge_health
 from app.domain.retrying import GiveUp, Verdict, after_failure, fault_of, judge, problem_of, wish_of
@@ -47,7 +45,7 @@ def record(session: Session, alerts: Alerts, outcomes: Sequence[Outcome], *, now
     told = [(one, _result(one, now)) for one in outcomes]
     settled = job_rows.settle(session, [result for _, result in told])
     ours = [(one, result) for one, result in told if (result["id"], result["attempts"]) in settled]
-    bulk.insert(session, Attempt, [_attempt(one, result) for one, result in ours])
+    job_rows.insert_attempts(session, [_attempt(one, result) for one, result in ours])
     by_line: dict[Key, list[Outcome]] = {}
     for one, result in ours:
         recorded.states[*one.handover.job.key, result["state"]] += 1
@@ -62,7 +60,7 @@ def record(session: Session, alerts: Alerts, outcomes: Sequence[Outcome], *, now
 def give_up(session: Session, alerts: Alerts, jobs: Sequence[ClaimedJob], problem: str, *, now: datetime) -> None:
     """End claimed jobs that are not handed over, by a fault of ours."""
     ended = {"state": JobState.DISCARDED, "finished_at": now, "problem": problem, "fault": Fault.OURS}
-    bulk.update(session, Job, [{"id": job.id, **ended} for job in jobs])
+    job_rows.change(session, [{"id": job.id, **ended} for job in jobs])
     alerts.jobs_discarded(session, [_dead(job, ended) for job in jobs], now=now)
 
 

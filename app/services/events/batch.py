@@ -13,13 +13,12 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import bulk
 from app.db import connections as connection_rows
 from app.db import events as event_rows
 from app.db import refreshes as refresh_rows
+from app.db.bulk import Row
 from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
-from app.db.models import Event
 from app.domain.confirming import (
     ABOUT_TYPES,
     LINKING_TYPES,
@@ -81,7 +80,7 @@ class Batch:
         matches.begin()
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._waiting = 0
-        self._changes: list[bulk.Row] = []
+        self._changes: list[Row] = []
         self._found: dict[connection_rows.Key, OwnEvent] = {}
         superseding = any(one.key and policy.supersedes(one.key[1]) for one in judged)
         if superseding:
@@ -174,7 +173,7 @@ class Batch:
         superseding.load([(key, owner) for key, owner in found if key and isinstance(owner, Owner)])
         return superseding
 
-    def _describe(self, item: _Item) -> bulk.Row:
+    def _describe(self, item: _Item) -> Row:
         """What the body says, for lists and filters, even while the event waits."""
         notice, connection = item.judged.notice, item.connection
         if connection is not None and isinstance(item.judged.look, View) and _is_newest(connection, item.judged):
@@ -190,7 +189,7 @@ class Batch:
 
     # The three ends of a look, as changes of the event's row
 
-    def _wait(self, item: _Item, verdict: LookAgain) -> bulk.Row:
+    def _wait(self, item: _Item, verdict: LookAgain) -> Row:
         connection = item.connection
         deletion = item.judged.notice.type is EventType.CONNECTION_DELETED
         if deletion and connection is not None and isinstance(item.judged.look, Absent):
@@ -217,7 +216,7 @@ class Batch:
             kind = EventType.CONNECTION_CREATED
             self._found[key] = OwnEvent(type=kind, integration=integration, connection_id=connection_id, look=look)
 
-    def _give_up(self, item: _Item, verdict: Reject) -> bulk.Row:
+    def _give_up(self, item: _Item, verdict: Reject) -> Row:
         self._find(item, verdict.found)
         if item.event.route_set is not None:
             # A second look, for a duplicate: what was confirmed before stays so, and its jobs stand.
@@ -234,7 +233,7 @@ class Batch:
             "processed_at": self._now,
         }
 
-    def _accept(self, item: _Item, verdict: Accept) -> bulk.Row:
+    def _accept(self, item: _Item, verdict: Accept) -> Row:
         event, connection = item.event, item.connection
         first_time = event.route_set is None
         kind = _kind(item) if first_time else event.type or str(item.judged.notice.type)
@@ -273,7 +272,7 @@ class Batch:
         changed = [one for one in known if connection_rows.values(one) != self._before[one.id]]
         connection_rows.update(self._session, changed)
         self._links.write()
-        bulk.update(self._session, Event, self._changes)
+        event_rows.change(self._session, self._changes)
         bodies = {item.event.id: item.judged.scrubbed_body for item in self._items if item.judged.scrubbed_body}
         event_rows.replace_bodies(self._session, bodies)
         self._repeating.write()

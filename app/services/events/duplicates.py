@@ -7,8 +7,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import bulk
 from app.db import repeats as rows
+from app.db.bulk import Row
 from app.db.events import LockedEvent
 from app.db.repeats import PER_LOOK, RepeatRow
 from app.domain.event import Notice
@@ -54,7 +54,7 @@ class Repeating:
         self._chains = self._load([event for event, notice in repeated if is_told_apart(notice)])
         self._decided = self._decide()
 
-    def changes(self, event: LockedEvent, *, settled: bool) -> bulk.Row:
+    def changes(self, event: LockedEvent, *, settled: bool) -> Row:
         """What its repeats change of an event's row. A settled one is looked at again while some are undecided."""
         decided = self._decided.get(event.id)
         if decided is None:

@@ -7,13 +7,12 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Table
 from sqlalchemy.orm import Session
 
 from app.db import audit, erasure
 from app.db import people as rows
 from app.db.engine import Database
-from app.db.erasure import Key, Row
+from app.db.erasure import Key, PersonalTable, Row
 from app.domain.erasing import ERASED, Identity
 from app.domain.linking import UnlinkedReason
 from app.domain.people import Kind
@@ -129,7 +128,9 @@ def _walk(database: Database, person: _Person, *, apply: bool) -> Report:
     return report
 
 
-def _take(database: Database, person: _Person, table: Table, keys: list[Key], report: Report, *, apply: bool) -> None:
+def _take(
+    database: Database, person: _Person, table: PersonalTable, keys: list[Key], report: Report, *, apply: bool
+) -> None:
     """A chunk of rows, as many as fit into one read: looked through with no transaction open, then changed in one that
     finds them as they were. What changed in between is looked at once more, at last within the transaction.
     """
@@ -164,20 +165,20 @@ class _Looked:
     others: set[UUID]
 
 
-def _others(session: Session, person: _Person, table: Table, found: list[Row]) -> set[UUID]:
+def _others(session: Session, person: _Person, table: PersonalTable, found: list[Row]) -> set[UUID]:
     reference = {"events": "connection_ref", "connections": "id"}.get(table.name)
     refs = {row[reference] for row in found if row[reference]} if reference is not None else set()
     return erasure.lives_of_others(session, person.id, refs)
 
 
-def _write(session: Session, person: _Person, table: Table, changes: list[_Change]) -> None:
+def _write(session: Session, person: _Person, table: PersonalTable, changes: list[_Change]) -> None:
     for one in changes:
         erasure.change(session, table, one.row, one.values)
     if table.name == "events":
         _erase_what_came_of(session, person.identity, changes)
 
 
-def _changes(person: _Person, table: Table, looked: _Looked, report: Report) -> list[_Change]:
+def _changes(person: _Person, table: PersonalTable, looked: _Looked, report: Report) -> list[_Change]:
     """Each row that names them, with the columns as they become."""
     who = person.identity
     changes = []

@@ -142,7 +142,7 @@ class Refresher:
         refresh.expires_at, refresh.previous_expires_at = answer.expires_at, connection.expires_at
         lapsed = _lapsed(claimed, answer, now)
         refresh.error = lapsed.description if lapsed else refresh.error
-        session.flush()
+        refresh_rows.save(session, refresh)
         found = _found(connection, answer, now)
         self._show(session, connection, answer, now, lapsed=lapsed)
         connection_rows.update(session, [connection])

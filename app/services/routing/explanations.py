@@ -249,7 +249,7 @@ def document_of(session: Session, event_id: UUID) -> dict[str, Any]:
 
 def _judged_event(session: Session, event_id: UUID) -> tuple[Event, dict[str, Any], int]:
     """An event with the document and the route set it was judged by. Raises NotFound and Conflict."""
-    event = session.get(Event, event_id)
+    event = event_rows.get(session, event_id)
     if event is None:
         raise NotFound("event", show(EVENT, event_id))
     if event.document is None or event.route_set is None:

@@ -9,13 +9,14 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import audit, bulk
+from app.db import audit, job_actions
 from app.db import event_actions as rows
-from app.db import job_actions as job_rows
+from app.db import events as event_rows
+from app.db import jobs as job_rows
 from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.event_actions import ChosenEvent, EventFilters, ExistingJob
-from app.db.models import Event, Job
+from app.db.models import Event
 from app.domain.job_acts import TAKES, JobAct, why_left_alone
 from app.domain.routing import Decision, Matched, RouteSet
 from app.domain.states import EventState, JobState
@@ -118,7 +119,7 @@ def match(database: Database, event_id: UUID, by: Routes, current: RouteSet) -> 
     Raises NotFound, and Conflict for an event that was not judged.
     """
     with database.read() as session:
-        event = _judged(session.get(Event, event_id), event_id)
+        event = _judged(event_rows.get(session, event_id), event_id)
         version = event.route_set or 0
         rows_then = route_rows.of_set(session, version) if by is Routes.THEN else []
     routes = current if by is Routes.NOW else compiled(version, rows_then)
@@ -130,7 +131,8 @@ def preview(session: Session, found: Matching, *, again: bool, route: tuple[str,
 
     Raises NotFound, and Conflict for an event that was not judged.
     """
-    return _plan(session, _judged(session.get(Event, found.event_id), found.event_id), found, again=again, route=route)
+    event = _judged(event_rows.get(session, found.event_id), found.event_id)
+    return _plan(session, event, found, again=again, route=route)
 
 
 def replay(
@@ -156,11 +158,11 @@ def replay(
     made = set(rows.add_jobs(session, [decision_row(event_id, one.decision, now=now) for one in new], jobs))
     ids = {(row["team"], row["route"]): row["id"] for row in jobs if row["id"] in made}
     for act, outcome in _OUTCOMES.items():
-        job_rows.take(
+        job_actions.take(
             session, act, [one.job_id for one in plan.steps if one.outcome is outcome and one.job_id], now=now
         )
     if by is Routes.NOW:
-        bulk.update(session, Job, [_as_now(one) for one in plan.steps if one.outcome in _OUTCOMES.values()])
+        job_rows.change(session, [_as_now(step) for step in plan.steps if step.outcome in _OUTCOMES.values()])
     done = replace(plan, steps=tuple(_with_id(one, ids) for one in plan.steps))
     detail = {"routes": str(by), "again": again, "route": "/".join(route) if route else None, **done.counts()}
     audit.record(session, actor=actor, action="event.replayed", subject=show(EVENT, event_id), detail=detail, now=now)

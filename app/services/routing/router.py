@@ -7,10 +7,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import bulk
+from app.db import events as event_rows
 from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
-from app.db.models import Decision, Event, Job
 from app.domain.event import EventError, EventType, Notice, document
 from app.domain.linking import Owner
 from app.domain.patterns import Condition
@@ -104,9 +103,7 @@ class Judge:
 
     def write(self, session: Session) -> None:
         """Events before decisions and jobs, which refer to them."""
-        bulk.insert(session, Event, self._events)
-        bulk.insert(session, Decision, self._decisions)
-        bulk.insert(session, Job, self._jobs)
+        event_rows.insert_routed(session, self._events, self._decisions, self._jobs)
         for event_id, route in self._undecided:
             ROUTES_UNDECIDED.labels(route.team).inc()
             log.warning("route_undecided", route=route.name, team=route.team, event_id=show(EVENT, event_id))

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from standardwebhooks import Webhook
 
 from app.config.secret_sources import Given
-from app.db import routes as route_rows
+from app.db import destinations
 from app.db import secrets as rows
 from app.db.models import Audit, Destination, DestinationSecret
 from app.domain.addresses import read_networks
@@ -179,7 +179,7 @@ def test_a_broker_of_its_own_is_recorded_encrypted_and_a_changed_or_dropped_one_
 
     def one():
         with world.database.read() as session:
-            return route_rows.destinations(session)[jobs]
+            return destinations.get_all(session)[jobs]
 
     for url in (first, second):
         assert apply(row, {jobs: Given(broker_url=SecretStr(url))})
