@@ -22,7 +22,7 @@ from app.db.engine import Database, connect
 from app.db.job_actions import ChosenJob, JobFilters
 from app.db.schema import require_current
 from app.domain.event import EventType
-from app.domain.job_acts import PAST, TAKES, JobAct, is_as_wanted, why_left_alone
+from app.domain.job_actions import PAST, TAKES, JobAct, is_as_wanted, why_left_alone
 from app.domain.states import Fault, JobState
 from app.errors import NotFound
 from app.ids import EVENT, JOB, parse, show

@@ -14,7 +14,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from app.db import bulk
 from app.db.jobs import HELD, READY, UNFINISHED
 from app.db.models import Event, Job
-from app.domain.job_acts import TAKES, JobAct
+from app.domain.job_actions import TAKES, JobAct
 from app.domain.states import UNFINISHED_JOBS, JobState
 from app.ids import first_id
 

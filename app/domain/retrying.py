@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
 
-from app.domain.answer import Answer
+from app.domain.delivery_answer import Answer
 from app.domain.states import Fault
 
 # The published schedule: the wait after the first, second, … failed attempt.

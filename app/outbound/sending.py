@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from app.domain.addresses import Network, Place, read_url
-from app.domain.answer import Answer
+from app.domain.delivery_answer import Answer
 from app.domain.standard_webhooks import signed_headers
 from app.errors import InvalidInput, Unreachable
 from app.outbound.failure import Failure

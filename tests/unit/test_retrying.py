@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.answer import Answer
+from app.domain.delivery_answer import Answer
 from app.domain.retrying import (
     JITTER,
     LONGEST_RETRY_AFTER,

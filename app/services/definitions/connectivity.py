@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from app.db.models import Destination
-from app.domain.answer import Answer
+from app.domain.delivery_answer import Answer
 from app.errors import BrokerUnavailable, InvalidInput, Unreachable, WaylinkError
 from app.ids import JOB, new_id, show
 from app.outbound.sending import HttpSender, HttpTarget

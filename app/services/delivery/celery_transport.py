@@ -11,7 +11,7 @@ from uuid import UUID
 
 from app.brokers.celery_broker import Broker, Message
 from app.db.destinations import Target
-from app.domain.answer import Answer
+from app.domain.delivery_answer import Answer
 from app.errors import BrokerUnavailable, WaylinkError
 from app.ids import JOB, show
 from app.services.delivery.dispatch import Handover, Landing, Outcome

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.db.destinations import Target
 from app.db.jobs import ClaimedJob
-from app.domain.answer import Answer
+from app.domain.delivery_answer import Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import uvloop
 
-from app.domain.answer import Answer
+from app.domain.delivery_answer import Answer
 from app.ids import JOB, show
 from app.outbound.sending import TIMEOUT, HttpSender, HttpTarget
 from app.services.delivery.dispatch import Handover, Landing, Outcome

@@ -14,7 +14,7 @@ from app.db import job_actions as rows
 from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.job_actions import ChosenJob, JobFilters
-from app.domain.job_acts import BY_FILTER, PAST, TAKES, JobAct
+from app.domain.job_actions import BY_FILTER, PAST, TAKES, JobAct
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import Conflict, InvalidInput
 from app.ids import EVENT, JOB, show

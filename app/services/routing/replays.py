@@ -17,7 +17,7 @@ from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.event_actions import ChosenEvent, EventFilters, ExistingJob
 from app.db.models import Event
-from app.domain.job_acts import TAKES, JobAct, why_left_alone
+from app.domain.job_actions import TAKES, JobAct, why_left_alone
 from app.domain.routing import Decision, Matched, RouteSet
 from app.domain.states import EventState, JobState
 from app.errors import Conflict, NotFound

@@ -13,7 +13,7 @@ from app.db.event_actions import EventFilters
 from app.db.jobs import Head, claim
 from app.db.models import Audit, Decision, Destination, Event, Job, Team
 from app.deadlines import JOB_LEASE
-from app.domain.job_acts import JobAct
+from app.domain.job_actions import JobAct
 from app.domain.routing import TOLD_BEFORE, Route
 from app.domain.states import EventState, JobState
 from app.errors import Conflict, NotFound

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from app.db import job_actions as rows
 from app.db.job_actions import JobFilters
 from app.db.models import Attempt, Audit, Destination, Job, Team
-from app.domain.job_acts import TAKES, JobAct, is_as_wanted, why_left_alone
+from app.domain.job_actions import TAKES, JobAct, is_as_wanted, why_left_alone
 from app.domain.states import AuditOutcome, JobState
 from app.errors import Conflict, InvalidInput
 from app.ids import JOB, new_id, show

@@ -11,7 +11,7 @@ from app.db import job_actions as rows
 from app.db.job_actions import ChosenJob, JobFilters
 from app.domain.access import Scope
 from app.domain.event import EventType
-from app.domain.job_acts import TAKES, JobAct, is_as_wanted, why_left_alone
+from app.domain.job_actions import TAKES, JobAct, is_as_wanted, why_left_alone
 from app.domain.states import Fault, JobState
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
