@@ -1,17 +1,19 @@
 """A webhook's body as it may be stored (promise 7): Nango's own without what may be a credential in it.
 
 Decided before a body is written: a database keeps what was once written in its log and in dead rows. A forwarded body
-follows its environment's policy (`payloads.kept`) and is not looked into here.
+follows its environment's policy (`payloads.reduced`) and is not looked into here. A body is parsed once at most, by web
+when it is stored and by a worker when it is read.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
-from app.domain.event import MAX_NAME, EventType, read
+from app.domain.event import MAX_NAME, EventType, Notice, read, read_parsed, unreadable
 from app.domain.json_values import MAX_DEPTH, nested_deeper, read_with_repeats
-from app.domain.payloads import PayloadPolicy, kept
+from app.domain.payloads import NOTHING, PayloadPolicy, reduced
 from app.domain.scrub import MAX_LENGTH, hide, replace_unstorable, scrub, scrub_object, scrub_value
 from app.domain.secret_names import WORDS_ABROAD
 from app.domain.tags import utf16_length
@@ -62,6 +64,9 @@ _SAYS_OWN: Final = re.compile(  # a type deep inside may be a provider's
     % (_OWN_TYPE, _OWN_TYPE)
 )
 
+_FULL: Final = PayloadPolicy.FULL  # a member of an enumeration is looked up each time
+_Says = Callable[[], Notice]  # what `read` says of a body that was parsed already
+
 _IDS: Final = ("connectionId", "providerConfigKey")
 _NAMES: Final = {
     **dict.fromkeys(("authMode", "environment", "from", "operation", "provider", "type"), MAX_NAME),
@@ -78,15 +83,25 @@ def stored(body: bytes, policy: PayloadPolicy) -> bytes:
 
     What identifies the delivery is the fingerprint of the original, which is kept apart.
     """
-    shape = kept(body, policy)
-    return at_rest(body) if shape is body else shape
+    if policy is _FULL:
+        return at_rest(body)
+    try:
+        came, repeated = read_with_repeats(body.decode())
+    except (ValueError, RecursionError):
+        return NOTHING
+    shape = reduced(came, read_parsed(body, came).type, policy)
+    if shape is not None:
+        return shape
+    return body if rests_as_it_came(body) else _scrubbed(body, came, repeated=repeated)[0]
 
 
 def stored_at_once(body: bytes, policy: PayloadPolicy) -> bytes | None:
     """The same where it takes microseconds; None where the body has to be looked into and is large."""
-    if policy is PayloadPolicy.FULL and rests_as_it_came(body):
+    if policy is _FULL and rests_as_it_came(body):
         return body
-    return stored(body, policy) if len(body) <= AT_ONCE else None
+    if len(body) > AT_ONCE:
+        return None
+    return _looked_into(body)[0] if policy is _FULL else stored(body, policy)
 
 
 def at_rest(body: bytes) -> bytes:
@@ -96,20 +111,42 @@ def at_rest(body: bytes) -> bytes:
     embed whatever the provider answered (Nango contract: When auth webhooks are sent). All else is scrubbed by names
     and looks. The body means the same to `read` as before. Others than Nango's own are returned as they came.
     """
-    return body if rests_as_it_came(body) else _scrubbed(body)
+    return body if rests_as_it_came(body) else _looked_into(body)[0]
 
 
-def _scrubbed(body: bytes) -> bytes:
+def read_at_rest(body: bytes) -> tuple[bytes, Notice]:
+    """The same, and what `read` says of it."""
+    if rests_as_it_came(body):
+        return body, read(body)
+    clean, notice = _looked_into(body)
+    return clean, notice()
+
+
+def _looked_into(body: bytes) -> tuple[bytes, _Says]:
+    """A body that a glance does not show to be clean, parsed: as it may be stored, and what it says."""
     try:
-        came, repeated = read_with_repeats(body.decode())  # with repeats, the bytes hold more than the value
-    except (ValueError, RecursionError):
-        return unreadable_at_rest(body)
+        came, repeated = read_with_repeats(body.decode())
+    except (ValueError, RecursionError) as problem:
+        return _unreadable(body, partial(unreadable, problem))
+    return _scrubbed(body, came, repeated=repeated)
+
+
+def _scrubbed(body: bytes, came: object, *, repeated: bool) -> tuple[bytes, _Says]:
+    """came: what the body holds. repeated: with a key that stands twice, so that the bytes hold more than that."""
+    as_it_came = partial(read_parsed, body, came)
     if not isinstance(came, dict) or not is_own(came.get("from"), came.get("type")):
-        return body
+        return body, as_it_came
     if nested_deeper(came, MAX_DEPTH):  # and so not understood
-        return unreadable_at_rest(body)
+        return _unreadable(body, as_it_came)
     clean = _clean(came)
-    return body if not repeated and (clean == came or _same(clean, came)) else _written(clean)
+    if not repeated and (clean == came or _same(clean, came)):
+        return body, as_it_came
+    return _written(clean), partial(read_parsed, body, clean)
+
+
+def _unreadable(body: bytes, as_it_came: _Says) -> tuple[bytes, _Says]:
+    clean, notice = unreadable_at_rest(body)
+    return clean, as_it_came if notice is None else lambda: notice
 
 
 def rests_as_it_came(body: bytes) -> bool:
@@ -124,17 +161,24 @@ def is_own(sender: object, kind: object) -> bool:
     return (isinstance(kind, str) and kind in _OWN_TYPES) or (sender == "nango" and kind != "forward")
 
 
-def unreadable_at_rest(body: bytes) -> bytes:
-    """One that says it is Nango's own and that no JSON reader takes: how it begins, as text. It stays unreadable."""
+def unreadable_at_rest(body: bytes) -> tuple[bytes, Notice | None]:
+    """Of one that says it is Nango's own and that no JSON reader takes: how it begins, as text. It stays unreadable.
+
+    With what `read` says of that text; None where the body stays as it came.
+    """
     if not _SAYS_OWN.search(body):
-        return body
+        return body, None
     clean = hide(body[:MAX_UNREADABLE].decode("latin-1")).encode("latin-1", "replace")
-    return clean if read(clean).type is EventType.NANGO_UNHANDLED else b"{}"
+    if clean == body:
+        return body, None
+    notice = read(clean)
+    return (clean, notice) if notice.type is EventType.NANGO_UNHANDLED else (NOTHING, read(NOTHING))
 
 
 def _clean(came: Mapping[str, object]) -> dict[str, object]:
     rest = scrub_object({name: value for name, value in came.items() if name not in KNOWN})
-    return rest | {name: _known(name, value) for name, value in came.items() if name in KNOWN}
+    known = {name: _known(name, value) for name, value in came.items() if name in KNOWN}
+    return dict(sorted((rest | known).items()))
 
 
 def _known(name: str, value: object) -> object:
@@ -183,7 +227,6 @@ def _same(clean: object, came: object) -> bool:
 
 
 def _written(value: Mapping[str, object]) -> bytes:
-    value = dict(sorted(value.items()))
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     try:
         return text.encode()

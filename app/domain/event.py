@@ -98,12 +98,22 @@ def read(body: bytes) -> Notice:
     """Judge raw webhook bytes (Nango contract: Webhook types). Never raises."""
     try:
         parsed = STRICT.decode(body.decode("utf-8"))
-        if body.count(b"[") + body.count(b"{") > MAX_DEPTH and nested_deeper(parsed, MAX_DEPTH):
-            return unhandled(f"nested deeper than {MAX_DEPTH} levels")  # the reader of a stored one might not get far
-        if b"\\u" in body:
-            parsed = storable(parsed)
     except (ValueError, RecursionError) as problem:
-        return unhandled(f"not readable as JSON: {type(problem).__name__}")
+        return unreadable(problem)
+    return read_parsed(body, parsed)
+
+
+def unreadable(problem: Exception) -> Notice:
+    """What `read` returns of bytes whose parsing raised this."""
+    return unhandled(f"not readable as JSON: {type(problem).__name__}")
+
+
+def read_parsed(body: bytes, parsed: object) -> Notice:
+    """What `read` returns of bytes that were parsed already."""
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and nested_deeper(parsed, MAX_DEPTH):
+        return unhandled(f"nested deeper than {MAX_DEPTH} levels")  # the reader of a stored one might not get far
+    if b"\\u" in body:
+        parsed = storable(parsed)
     if not isinstance(parsed, dict):
         return unhandled("not a JSON object")
     kind = parsed.get("type")

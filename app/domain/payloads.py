@@ -9,12 +9,11 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from app.domain.event import EventType, name_in, read
-from app.domain.json_values import STRICT
+from app.domain.event import EventType, name_in
 from app.domain.token_looks import is_name
 
 REDACTED: Final = "[redacted]"
-_NOTHING: Final = b"{}"  # of a body that is not understood; it is read as one of no known type
+NOTHING: Final = b"{}"  # of a body that is not understood; it is read as one of no known type
 _MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _ENVELOPE: Final = ("from", "type", "providerConfigKey", "connectionId")
 
@@ -25,27 +24,19 @@ class PayloadPolicy(StrEnum):
     NONE = "none"  # nothing of it
 
 
-_FULL: Final = PayloadPolicy.FULL  # a member of an enumeration is looked up each time
+def reduced(came: object, kind: EventType, policy: PayloadPolicy) -> bytes | None:
+    """The body as it may be stored with `redacted` or `none`; None for one of Nango's own, which is kept.
 
-
-def kept(body: bytes, policy: PayloadPolicy) -> bytes:
-    """The body as it may be stored. With `full`, which every webhook pays for, it is the same bytes, unread.
-
-    A body that is not understood may be a provider's, relayed without an envelope (Nango contract: Forwarded webhooks),
-    and is treated as one. The body that is kept is understood as the original was.
+    came: the JSON value of the body. kind: what `read` takes it for. A body that is not understood may be a provider's,
+    relayed without an envelope (Nango contract: Forwarded webhooks), and is treated as one. The body that is kept is
+    understood as the original was.
     """
-    if policy is _FULL:
-        return body
-    kind = read(body).type
     if kind not in {EventType.NANGO_FORWARD, EventType.NANGO_UNHANDLED}:
-        return body
-    try:
-        came = STRICT.decode(body.decode())
-    except (ValueError, RecursionError):
-        return _NOTHING
+        return None
     if kind is EventType.NANGO_UNHANDLED:
         shape = _redacted(came) if policy is PayloadPolicy.REDACTED else {}
         return _written({**shape, **_own_envelope(came)} if isinstance(shape, dict) else shape)
+    assert isinstance(came, dict)  # noqa: S101 - as all that `read` takes for a forwarded one
     envelope = {name: came[name] for name in _ENVELOPE if name_in(came.get(name))}
     if policy is PayloadPolicy.REDACTED:
         envelope["payload"] = _redacted(came.get("payload"))

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from app.domain.at_rest import KNOWN, is_own, rests_as_it_came, stored, unreadable_at_rest
-from app.domain.payloads import REDACTED, PayloadPolicy
+from app.domain.payloads import NOTHING, REDACTED, PayloadPolicy
 
 LARGE: Final = 64 * 1024  # bytes; Nango's own bodies have some hundred, and an error's text may make them long
 _REDACTED: Final = f'"{REDACTED}"'.encode()
@@ -52,7 +52,7 @@ def stored_large(body: bytes, policy: PayloadPolicy) -> bytes:
     except msgspec.ValidationError:  # not an object
         return body if policy is PayloadPolicy.FULL else stored(_REDACTED, policy)
     except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
-        return unreadable_at_rest(body) if policy is PayloadPolicy.FULL else b"{}"
+        return unreadable_at_rest(body)[0] if policy is PayloadPolicy.FULL else NOTHING
     if is_own(sender, kind):
         return stored(_joined(_own(members)), policy)
     if policy is PayloadPolicy.FULL:

@@ -17,7 +17,7 @@ from app.db.engine import Database
 from app.db.errors import has_answered, is_away
 from app.db.events import ClaimedEvent
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS
-from app.domain.at_rest import at_rest
+from app.domain.at_rest import read_at_rest
 from app.domain.budget import Priority
 from app.domain.confirming import (
     ABOUT_TYPES,
@@ -30,7 +30,7 @@ from app.domain.confirming import (
     Unavailable,
     View,
 )
-from app.domain.event import EventType, Notice, read, unhandled
+from app.domain.event import EventType, Notice, unhandled
 from app.domain.linking import TagKeys, read_claim
 from app.domain.own_event import read_own
 from app.domain.routing import RouteSet
@@ -247,8 +247,8 @@ def _read(event: ClaimedEvent) -> _Told:
     """A webhook is never read in our own form: anybody can have one signed (Nango contract: Forwarded webhooks)."""
     body = event.body or b""
     if event.origin == Origin.WEBHOOK:
-        clean = at_rest(body)  # as every body is stored now, and an earlier release may have left it otherwise
-        return _Told(event, read(clean), scrubbed_body=None if clean == body else clean)
+        clean, notice = read_at_rest(body)  # an earlier release may have stored it otherwise than it is stored now
+        return _Told(event, notice, scrubbed_body=None if clean == body else clean)
     try:
         own = read_own(body)
     except ValueError as problem:
