@@ -1,4 +1,4 @@
-"""What commands that act on a connection share: which one is meant, and the desk to act from."""
+"""Shared by commands that act on a connection: the target's options, and the operations on it."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -20,7 +20,7 @@ from app.errors import ConfigurationError, NotFound
 from app.ids import CONNECTION, parse
 from app.runtime.wiring import open_clients, policy_of
 from app.services.connections import discovery
-from app.services.connections.operations import Desk
+from app.services.connections.operations import Operations
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -60,14 +60,14 @@ def on_connection(command: Command) -> Command:
 
 
 @contextmanager
-def desk_for(environment: str) -> Iterator[tuple[Desk, str]]:
+def operations_in(environment: str) -> Iterator[tuple[Operations, str]]:
     """What operations in an environment need, no other environment's secrets among it; and the actor."""
-    with _desk(load_environments([environment])) as desk:
-        yield desk, cli_actor()
+    with _operations_by(load_environments([environment])) as operations:
+        yield operations, cli_actor()
 
 
 @contextmanager
-def desk_on(target: Mapping[str, Any]) -> Iterator[tuple[Desk, UUID, str]]:
+def operations_on(target: Mapping[str, Any]) -> Iterator[tuple[Operations, UUID, str]]:
     """The same for operations on a connection, with our id of it.
 
     Raises NotFound, also when Nango's id means several, Conflict where only Nango has it, and NangoError where it is
@@ -75,20 +75,20 @@ def desk_on(target: Mapping[str, Any]) -> Iterator[tuple[Desk, UUID, str]]:
     """
     meant = Target(**target)
     settings = load_environments([])  # the connection says which one it takes
-    with _desk(settings) as desk:
-        ref = meant.known(desk.database)
+    with _operations_by(settings) as operations:
+        ref = meant.known(operations.database)
         if ref is None:
-            _bring_in(desk, settings, meant)
+            _import_missing(operations, settings, meant)
             raise NotFound("connection", meant.connection)
-        _require_usable(settings, [desk.subject(ref).environment])  # only the record says which one it is in
-        yield desk, ref, cli_actor()
+        _require_usable(settings, [operations.find(ref).environment])  # only the record says which one it is in
+        yield operations, ref, cli_actor()
 
 
-def _bring_in(desk: Desk, settings: NangoSettings, meant: Target) -> None:
+def _import_missing(operations: Operations, settings: NangoSettings, meant: Target) -> None:
     """Ask Nango for it, in each environment that may be meant."""
     _require_usable(settings, None if meant.environment is None else [meant.environment])
-    discovery.bring_in(
-        desk, meant.connection, integration=meant.integration, environment=meant.environment, actor=cli_actor()
+    discovery.import_missing(
+        operations, meant.connection, integration=meant.integration, environment=meant.environment, actor=cli_actor()
     )
 
 
@@ -99,13 +99,13 @@ def _require_usable(settings: NangoSettings, environments: Collection[str] | Non
 
 
 @contextmanager
-def _desk(settings: NangoSettings) -> Iterator[Desk]:
+def _operations_by(settings: NangoSettings) -> Iterator[Operations]:
     """When the operations are over, the events that they stored are hinted."""
     with closing(open_current(settings)) as database, open_clients(settings) as clients:
-        desk = Desk(database, policy_of(settings), clients, utc_now)
+        operations = Operations(database, policy_of(settings), clients, utc_now)
         try:
-            yield desk
+            yield operations
         finally:
-            if desk.stored:
+            if operations.stored:
                 with open_hints(settings) as hints:
-                    hints.of_events(desk.stored)
+                    hints.of_events(operations.stored)

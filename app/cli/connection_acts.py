@@ -8,7 +8,7 @@ from uuid import UUID
 import click
 import msgspec
 
-from app.cli.acting import Target, desk_on, on_connection
+from app.cli.acting import Target, on_connection, operations_on
 from app.cli.actors import cli_actor
 from app.cli.opening import open_current
 from app.cli.options import AS_JSON
@@ -43,14 +43,14 @@ def show_connection(
             if ref is not None:
                 print_one(_shown(database, ref), as_json=as_json)
                 return
-    with desk_on(target) as (desk, ref, actor):  # which asks Nango for what is not known here
+    with operations_on(target) as (operations, ref, actor):  # which asks Nango for what is not known here
         live = {}
         if with_credentials:
             found = credentials.get_credentials(
-                desk, ref, actor=actor, force_refresh=force_refresh, refresh_token=refresh_token
+                operations, ref, actor=actor, force_refresh=force_refresh, refresh_token=refresh_token
             )
             live = {"credentials": msgspec.to_builtins(found.credentials)}
-        print_one(_shown(desk.database, ref) | live, as_json=as_json)
+        print_one(_shown(operations.database, ref) | live, as_json=as_json)
 
 
 def _shown(database: Database, ref: UUID) -> dict[str, Any]:
@@ -63,8 +63,8 @@ def _shown(database: Database, ref: UUID) -> dict[str, Any]:
 @AS_JSON
 def refresh_connection(*, as_json: bool, **target: Any) -> None:
     """Let Nango renew the credentials now, whenever they expire."""
-    with desk_on(target) as (desk, ref, actor):
-        done = credentials.refresh(desk, ref, actor=actor)
+    with operations_on(target) as (operations, ref, actor):
+        done = credentials.refresh(operations, ref, actor=actor)
     expires_at = done.expires_at.isoformat() if done.expires_at else None
     print_one({"outcome": done.outcome, "expires_at": expires_at}, as_json=as_json)
 
@@ -75,15 +75,15 @@ def refresh_connection(*, as_json: bool, **target: Any) -> None:
 @AS_JSON
 def delete_connection(*, yes: bool, as_json: bool, **target: Any) -> None:
     """Delete a connection in Nango and here. Nothing is revoked at the provider."""
-    with desk_on(target) as (desk, ref, actor):
+    with operations_on(target) as (operations, ref, actor):
         if not yes:
-            shown = _shown(desk.database, ref)
+            shown = _shown(operations.database, ref)
             owner = shown["user"] or shown["organization"] or "nobody"
             what = f"{shown['integration']} connection {shown['connection_id']!a} of {owner!a}"
             if not click.confirm(f"Delete the {what}, in Nango too?", err=True):
                 click.echo("nothing was deleted", err=True)
                 sys.exit(1)
-        done = deletion.delete(desk, ref, actor=actor)
+        done = deletion.delete(operations, ref, actor=actor)
     print_one({"id": show(CONNECTION, ref), "deleted": True, "was_gone": done.was_gone}, as_json=as_json)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.cli.acting import desk_for, desk_on, on_connection
+from app.cli.acting import on_connection, operations_in, operations_on
 from app.cli.bulk_acts import require_consent
 from app.cli.options import AS_JSON, read_pairs
 from app.cli.output import print_one
@@ -18,7 +18,7 @@ from app.plain_text import decoded
 from app.services.connections import metadata as metadata_operations
 from app.services.connections import sessions
 from app.services.connections import tags as tag_operations
-from app.services.connections.sessions import Opened, Options, Owner
+from app.services.connections.sessions import ConnectOptions, OpenedSession, SessionOwner
 from app.services.connections.tags import TagChange
 from app.telemetry import escape_control
 
@@ -39,13 +39,16 @@ def set_tags(*, tags: tuple[str, ...], clear: bool, yes: bool, as_json: bool, **
     if bool(tags) is clear:
         raise click.UsageError("give the tags that it shall have as K=V, or --clear to remove all, and not both")
     wanted = read_pairs(tags)
-    with desk_on(target) as (desk, ref, actor):
+    with operations_on(target) as (operations, ref, actor):
         if clear:
-            subject = desk.subject(ref)
-            named = ", ".join(f"{key}={value}" for key, value in sorted(subject.tags.items())) or "none that is known"
-            what = f"Remove all tags of {subject.shown} ({escape_control(named)}), at Nango too?"
+            connection = operations.find(ref)
+            named = (
+                ", ".join(f"{key}={value}" for key, value in sorted(connection.tags.items())) or "none that is known"
+            )
+            named = escape_control(tags or "none that is known")
+            what = f"Remove all tags of {connection.shown} ({named}), at Nango too?"
             require_consent(what, yes=yes)
-        done = tag_operations.set_tags(desk, ref, wanted, actor=actor)
+        done = tag_operations.set_tags(operations, ref, wanted, actor=actor)
     _print_tags(done, as_json=as_json)
 
 
@@ -56,8 +59,8 @@ def set_tags(*, tags: tuple[str, ...], clear: bool, yes: bool, as_json: bool, **
 def add_tags(*, tags: tuple[str, ...], as_json: bool, **target: Any) -> None:
     """Add or change these tags, and leave the others."""
     wanted = read_pairs(tags)
-    with desk_on(target) as (desk, ref, actor):
-        done = tag_operations.add_tags(desk, ref, wanted, actor=actor)
+    with operations_on(target) as (operations, ref, actor):
+        done = tag_operations.add_tags(operations, ref, wanted, actor=actor)
     _print_tags(done, as_json=as_json)
 
 
@@ -67,8 +70,8 @@ def add_tags(*, tags: tuple[str, ...], as_json: bool, **target: Any) -> None:
 @AS_JSON
 def remove_tags(*, keys: tuple[str, ...], as_json: bool, **target: Any) -> None:
     """Remove these tags, and leave the others."""
-    with desk_on(target) as (desk, ref, actor):
-        done = tag_operations.remove_tags(desk, ref, keys, actor=actor)
+    with operations_on(target) as (operations, ref, actor):
+        done = tag_operations.remove_tags(operations, ref, keys, actor=actor)
     _print_tags(done, as_json=as_json)
 
 
@@ -77,8 +80,8 @@ def remove_tags(*, keys: tuple[str, ...], as_json: bool, **target: Any) -> None:
 @AS_JSON
 def restore_tags(*, as_json: bool, **target: Any) -> None:
     """Put the tags back that carried the link of a connection in drift."""
-    with desk_on(target) as (desk, ref, actor):
-        done = tag_operations.restore_tags(desk, ref, actor=actor)
+    with operations_on(target) as (operations, ref, actor):
+        done = tag_operations.restore_tags(operations, ref, actor=actor)
     _print_tags(done, as_json=as_json)
 
 
@@ -92,8 +95,8 @@ def metadata() -> None:
 @AS_JSON
 def get_metadata(*, as_json: bool, **target: Any) -> None:
     """Print the metadata."""
-    with desk_on(target) as (desk, ref, _):
-        print_one(metadata_operations.get_metadata(desk, ref), as_json=as_json)
+    with operations_on(target) as (operations, ref, _):
+        print_one(metadata_operations.get_metadata(operations, ref), as_json=as_json)
 
 
 @metadata.command("set")
@@ -111,12 +114,12 @@ def set_metadata(*, metadata: str | None, clear: bool, yes: bool, **target: Any)
     wanted = _object(metadata) if metadata is not None else {}
     if not wanted and not clear:
         raise click.UsageError("an object without members would remove all metadata: say --clear")
-    with desk_on(target) as (desk, ref, actor):
+    with operations_on(target) as (operations, ref, actor):
         if clear:
-            found = ", ".join(sorted(metadata_operations.get_metadata(desk, ref))) or "none"
+            found = ", ".join(sorted(metadata_operations.get_metadata(operations, ref))) or "none"
             what = f"Remove all metadata of {show(CONNECTION, ref)} at Nango ({escape_control(found)})?"
             require_consent(what, yes=yes)
-        metadata_operations.set_metadata(desk, ref, wanted, actor=actor)
+        metadata_operations.set_metadata(operations, ref, wanted, actor=actor)
     click.echo("metadata removed" if clear else "metadata replaced")
 
 
@@ -126,8 +129,8 @@ def set_metadata(*, metadata: str | None, clear: bool, yes: bool, **target: Any)
 def update_metadata(*, metadata: str, **target: Any) -> None:
     """Merge this object into the metadata, on its first level."""
     wanted = _object(metadata)
-    with desk_on(target) as (desk, ref, actor):
-        metadata_operations.update_metadata(desk, ref, wanted, actor=actor)
+    with operations_on(target) as (operations, ref, actor):
+        metadata_operations.update_metadata(operations, ref, wanted, actor=actor)
     click.echo("metadata updated")
 
 
@@ -150,16 +153,16 @@ def connect(
     as_json: bool,
 ) -> None:
     """Open a session with which an end user connects. Its link is a secret for 30 minutes."""
-    owner = Owner(user_id=user, user_email=user_email, organization_id=organization)
+    owner = SessionOwner(user_id=user, user_email=user_email, organization_id=organization)
     wanted = read_pairs(tagged)
-    with desk_for(environment) as (desk, actor):
+    with operations_in(environment) as (operations, actor):
         made = sessions.connect(
-            desk,
+            operations,
             environment,
             tags=wanted,
             owner=owner,
             allowed_integrations=integrations,
-            options=Options(),
+            options=ConnectOptions(),
             actor=actor,
         )
     _print_session(made, as_json=as_json)
@@ -172,8 +175,8 @@ def connect(
 def reconnect(*, tagged: tuple[str, ...], as_json: bool, **target: Any) -> None:
     """Open a session with which an end user authorizes a connection again. It keeps its tags."""
     wanted = read_pairs(tagged) if tagged else None
-    with desk_on(target) as (desk, ref, actor):
-        made = sessions.reconnect(desk, ref, tags=wanted, options=Options(), actor=actor)
+    with operations_on(target) as (operations, ref, actor):
+        made = sessions.reconnect(operations, ref, tags=wanted, options=ConnectOptions(), actor=actor)
     _print_session(made, as_json=as_json)
 
 
@@ -182,7 +185,7 @@ def _print_tags(done: TagChange, *, as_json: bool) -> None:
     print_one(shown, as_json=as_json)
 
 
-def _print_session(made: Opened, *, as_json: bool) -> None:
+def _print_session(made: OpenedSession, *, as_json: bool) -> None:
     shown = {
         "connect_link": made.connect_link,
         "token": made.token,

@@ -1,1 +1,1 @@
-"""Operations of an application on its connections at Nango."""
+"""Operations of an application on its connections: credentials, tags, metadata, connect sessions, deletion."""

@@ -1,4 +1,4 @@
-"""Live credentials: from Nango through memory to a caller who may have them. They rest nowhere (promise 7)."""
+"""Live credentials, fetched from Nango for each call and stored nowhere (promise 7)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,99 +14,118 @@ from app.errors import Conflict, InvalidInput, NangoError
 from app.nango.client import NangoClient
 from app.nango.credentials import Credentials, NoCredentials
 from app.nango.types import ConnectionDetail
-from app.services.connections.manual_refreshes import Asked, keep_failure, keep_success
-from app.services.connections.operations import Act, Desk, Subject, remaining, require_not_deleted
+from app.services.connections.manual_refreshes import ManualRefresh, record_failure, record_success
+from app.services.connections.operations import (
+    AuditedAction,
+    Operations,
+    StoredConnection,
+    remaining,
+    require_not_deleted,
+)
 from app.services.refreshing.answers import failed, succeeded
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """The credentials of a connection, and which connection it is."""
+class LiveCredentials:
+    """Credentials of a connection, with the connection they belong to."""
 
-    subject: Subject
+    connection: StoredConnection
     credentials: Credentials
 
 
 @dataclass(frozen=True, slots=True)
-class Refreshed:
-    """What a forced refresh came to: `renewed`, `first_seen`, `unchanged` or `no_expiry`."""
+class RefreshResult:
+    """Result of a forced refresh: `renewed`, `first_seen`, `unchanged` or `no_expiry`."""
 
     outcome: RefreshOutcome
     expires_at: datetime | None
 
 
 def get_credentials(
-    desk: Desk, connection_ref: UUID, *, actor: str, force_refresh: bool = False, refresh_token: bool = False
-) -> Live:
-    """The credentials as they are now; Nango renews them first where they are due, or in any case.
+    operations: Operations,
+    connection_ref: UUID,
+    *,
+    actor: str,
+    force_refresh: bool = False,
+    refresh_token: bool = False,
+) -> LiveCredentials:
+    """The current credentials; Nango renews them first where they are due, or always with `force_refresh`.
 
-    Noted before they are handed out: who, when, which connection. Raises NotFound, Conflict and NangoError, those of
-    refreshing among them.
+    The audit has the call before the credentials are returned. Raises NotFound, Conflict and NangoError, including the
+    errors of a failed refresh.
     """
-    subject = desk.subject(connection_ref)
-    require_not_deleted(subject)
+    connection = operations.find(connection_ref)
+    require_not_deleted(connection)
 
-    client = desk.client(subject.environment)
+    client = operations.client(connection.environment)
     flags = {"force_refresh": force_refresh, "refresh_token": refresh_token}
-    with desk.audited(actor=actor, action="credentials.read", subject=subject.shown, **flags) as act:
-        asked = Asked(subject, actor=actor, forced=force_refresh, reason="credentials were read")
+    with operations.audited(actor=actor, action="credentials.read", subject=connection.shown, **flags) as audited:
+        manual = ManualRefresh(connection, actor=actor, forced=force_refresh, reason="credentials were read")
         if not force_refresh:
-            found, _ = _ask(desk, client, asked, act, refresh_token=refresh_token, ends_at=desk.ends_at())
-            return Live(subject, found.credentials)
-        with _single_flight(desk, subject) as ends_at:
-            found, _ = _ask(desk, client, asked, act, refresh_token=refresh_token, ends_at=ends_at)
-            return Live(subject, found.credentials)
+            found, _ = _ask(
+                operations, client, manual, audited, refresh_token=refresh_token, ends_at=operations.ends_at()
+            )
+            return LiveCredentials(connection, found.credentials)
+        with _single_flight(operations, connection) as ends_at:
+            found, _ = _ask(operations, client, manual, audited, refresh_token=refresh_token, ends_at=ends_at)
+            return LiveCredentials(connection, found.credentials)
 
 
-def refresh(desk: Desk, connection_ref: UUID, *, actor: str) -> Refreshed:
-    """Let Nango renew the credentials now, whenever they expire. Raises what `get_credentials` raises."""
-    subject = desk.subject(connection_ref)
-    require_not_deleted(subject)
-    client = desk.client(subject.environment)
+def refresh(operations: Operations, connection_ref: UUID, *, actor: str) -> RefreshResult:
+    """Have Nango renew the credentials now, whatever their expiry. Raises what `get_credentials` raises."""
+    connection = operations.find(connection_ref)
+    require_not_deleted(connection)
+    client = operations.client(connection.environment)
     with (
-        desk.audited(actor=actor, action="connection.refreshed", subject=subject.shown) as act,
-        _single_flight(desk, subject) as ends_at,
+        operations.audited(actor=actor, action="connection.refreshed", subject=connection.shown) as audited,
+        _single_flight(operations, connection) as ends_at,
     ):
-        asked = Asked(subject, actor=actor, forced=True, reason="a refresh was asked for")
-        found, outcome = _ask(desk, client, asked, act, ends_at=ends_at)
-    return Refreshed(outcome, found.expires_at)
+        manual = ManualRefresh(connection, actor=actor, forced=True, reason="a refresh was asked for")
+        found, outcome = _ask(operations, client, manual, audited, ends_at=ends_at)
+    return RefreshResult(outcome, found.expires_at)
 
 
 @contextmanager
-def _single_flight(desk: Desk, subject: Subject) -> Iterator[float]:
-    """One forced call at a time for a connection, a planned one included (promise 8)."""
-    with desk.alone(f"refresh:{subject.shown}") as ends_at:
-        with desk.database.read() as session:
-            plan = refresh_rows.open_one(session, subject.ref)
-        if plan is not None and plan.attempts > 0 and plan.next_at > desk.clock():
+def _single_flight(operations: Operations, connection: StoredConnection) -> Iterator[float]:
+    """Allow one forced call per connection at a time, planned refreshes included (promise 8)."""
+    with operations.exclusively(f"refresh:{connection.shown}") as ends_at:
+        with operations.database.read() as session:
+            plan = refresh_rows.open_one(session, connection.ref)
+        if plan is not None and plan.attempts > 0 and plan.next_at > operations.clock():
             raise Conflict("its planned refresh is under way just now: try again", retry_after=5)
         yield ends_at
 
 
 def _ask(
-    desk: Desk, client: NangoClient, asked: Asked, act: Act, *, ends_at: float, refresh_token: bool = False
+    operations: Operations,
+    client: NangoClient,
+    manual: ManualRefresh,
+    audited: AuditedAction,
+    *,
+    ends_at: float,
+    refresh_token: bool = False,
 ) -> tuple[ConnectionDetail, RefreshOutcome]:
-    """Ask, and keep what the answer says of expiry and errors, as a planned refresh does. Raises NangoError."""
-    subject, asked_at = asked.subject, client.now()
-    pair = subject.integration, subject.connection_id
+    """Read the connection, and record expiry and errors as a planned refresh does. Raises NangoError."""
+    connection, asked_at = manual.connection, client.now()
+    pair = connection.integration, connection.connection_id
     try:
         found = client.get_connection(
-            *pair, force_refresh=asked.forced, refresh_token=refresh_token, timeout=remaining(ends_at)
+            *pair, force_refresh=manual.forced, refresh_token=refresh_token, timeout=remaining(ends_at)
         )
         if (
             isinstance(found.credentials, NoCredentials)
-            and subject.auth_mode != "NONE"
-            and not (asked.forced or refresh_token)
+            and connection.auth_mode != "NONE"
+            and not (manual.forced or refresh_token)
         ):
-            # Nango leaves out without a word what the API key may not read (Nango contract: Read a connection), and who
-            # asked would take that for there being none. A flag is refused with the scope that is missing.
+            # Nango silently leaves out what the API key may not read (Nango contract: Read a connection), which would
+            # look as if the connection had no credentials. A request with a flag is refused, naming the missing scope.
             found = client.get_connection(*pair, refresh_token=True, timeout=remaining(ends_at))
     except (NangoError, InvalidInput, httpx.HTTPError) as problem:
-        with desk.database.write() as session:
-            keep_failure(session, desk, asked, failed(problem), asked_at=asked_at)
+        with operations.database.write() as session:
+            record_failure(session, operations, manual, failed(problem), asked_at=asked_at)
         raise
-    answer = succeeded(found, previous_expires_at=subject.expires_at)
-    with desk.database.write() as session:
-        keep_success(session, desk, asked, answer)
-        act.conclude(session)
+    answer = succeeded(found, previous_expires_at=connection.expires_at)
+    with operations.database.write() as session:
+        record_success(session, operations, manual, answer)
+        audited.conclude(session)
     return found, answer.outcome

@@ -1,4 +1,4 @@
-"""A connection that is named by Nango's id and not known here: where Nango has it, it is made and linked."""
+"""Import of a connection that is named by Nango's id and is not known locally."""
 
 from typing import Final
 
@@ -6,32 +6,35 @@ from app.domain.event import EventType
 from app.domain.own_event import OwnEvent
 from app.errors import Conflict, InvalidInput, NangoError, NangoInvalidRequest
 from app.nango.types import ListedConnection
-from app.services.connections.operations import Desk, remaining
+from app.services.connections.operations import Operations, remaining
 from app.services.events.lookups import view_of
 
-SOON: Final = 5.0  # seconds, by which a worker has made and linked it
+SOON: Final = 5.0  # seconds within which a worker has usually created and linked it
 
 
-def bring_in(desk: Desk, connection_id: str, *, integration: str | None, environment: str | None, actor: str) -> None:
-    """Have the connections made that Nango shows under this id, and say so. Does nothing when there are none.
+def import_missing(
+    operations: Operations, connection_id: str, *, integration: str | None, environment: str | None, actor: str
+) -> None:
+    """Store `connection.created` for each connection that Nango lists under this id; without any, do nothing.
 
-    integration, environment: None where any may be meant.
+    integration, environment: None for any.
 
-    Raises Conflict when they are being made, and NangoError when none was found and an environment could not be asked.
+    Raises Conflict when connections are being imported, and NangoError when none was found and an environment could not
+    be asked.
     """
-    ends_at = desk.ends_at()
+    ends_at = operations.ends_at()
     brought, not_asked = 0, None
-    for name, configured in sorted(desk.policy.environments.items()):
+    for name, configured in sorted(operations.policy.environments.items()):
         if not configured.has_api or environment not in {None, name}:
             continue
         try:
-            shown = _shown(desk, connection_id, environment=name, ends_at=ends_at)
+            shown = _shown(operations, connection_id, environment=name, ends_at=ends_at)
         except NangoError as failed:
             not_asked = failed
             continue
         found = [one for one in shown if integration in {None, one.integration}]
         if found:
-            _store(desk, connection_id, found, environment=name, actor=actor)
+            _store(operations, connection_id, found, environment=name, actor=actor)
         brought += len(found)
     if brought:
         what = f"connection {connection_id!r} was not known here. Nango has it, so it is made and linked now"
@@ -40,25 +43,29 @@ def bring_in(desk: Desk, connection_id: str, *, integration: str | None, environ
         raise not_asked
 
 
-def _shown(desk: Desk, connection_id: str, *, environment: str, ends_at: float) -> list[ListedConnection]:
-    """What Nango's list shows under this id; nothing for an id that it takes no question about."""
+def _shown(operations: Operations, connection_id: str, *, environment: str, ends_at: float) -> list[ListedConnection]:
+    """Connections in Nango's list with this id; none for an id that Nango's API rejects."""
     try:
-        page = desk.client(environment).list_connections(connection_id=connection_id, timeout=remaining(ends_at))
+        page = operations.client(environment).list_connections(connection_id=connection_id, timeout=remaining(ends_at))
     except (InvalidInput, NangoInvalidRequest):
         return []
     return list(page.connections)
 
 
-def _store(desk: Desk, connection_id: str, found: list[ListedConnection], *, environment: str, actor: str) -> None:
-    """Store what was shown as events, which the workers process."""
+def _store(
+    operations: Operations, connection_id: str, found: list[ListedConnection], *, environment: str, actor: str
+) -> None:
+    """Store the listed connections as events, which the workers process."""
     kind = EventType.CONNECTION_CREATED
     events = [
         OwnEvent(type=kind, integration=one.integration, connection_id=one.connection_id, look=view_of(one))
         for one in found
     ]
     with (
-        desk.audited(actor=actor, action="connection.found", subject=connection_id, environment=environment) as act,
-        desk.database.write() as session,
+        operations.audited(
+            actor=actor, action="connection.found", subject=connection_id, environment=environment
+        ) as audited,
+        operations.database.write() as session,
     ):
-        desk.store(session, events, environment=environment)
-        act.conclude(session)
+        operations.store(session, events, environment=environment)
+        audited.conclude(session)

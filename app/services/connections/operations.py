@@ -1,4 +1,4 @@
-"""What every operation does around its call to Nango: find the connection, work alone, note who does what."""
+"""Common steps around an operation's call to Nango: find the connection, lock it, and write the audit."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,15 +35,15 @@ from app.services.events.lookups import view_of
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 
-WAIT_SECONDS: Final = 6.0  # for another edit of the same connection; most take less than one
-_LOOK_EVERY: Final = 0.05
+WAIT_SECONDS: Final = 6.0  # for another edit of the same connection; most take less than one second
+_POLL_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """Our record of the connection that is acted on, as it was when found.
+class StoredConnection:
+    """The local record of the connection that an operation concerns, as it was when found.
 
-    known_tags: in a drift, the last ones that carried its link.
+    known_tags: during a drift, the last tags that carried its link.
     """
 
     ref: UUID
@@ -64,22 +64,22 @@ class Subject:
 
 
 @dataclass(slots=True)
-class Act:
-    """An act that the audit has as begun. `detail` is what it will say of it, without secrets."""
+class AuditedAction:
+    """An action that the audit lists as begun. `detail`: what its final entry says, without secrets."""
 
     row: UUID
     detail: dict[str, Any] = field(default_factory=dict)
     concluded: bool = False
 
     def conclude(self, session: Session) -> None:
-        """It was done: in the transaction that writes what came of it."""
+        """Mark the action as done, in the transaction that writes its result."""
         audit.conclude(session, self.row, AuditOutcome.DONE, self.detail)
         self.concluded = True
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What operations need. Their transactions are short, and none is open while Nango is asked.
+class Operations:
+    """Dependencies and common steps of operations. Transactions are short; none is open during a call to Nango.
 
     stored: ids of the events that operations stored, which the endpoint or command hints when the operation is over.
     """
@@ -90,13 +90,13 @@ class Desk:
     clock: Callable[[], datetime]
     stored: list[UUID] = field(default_factory=list)
 
-    def subject(self, connection_ref: UUID) -> Subject:
-        """Raises NotFound."""
+    def find(self, connection_ref: UUID) -> StoredConnection:
+        """The stored connection. Raises NotFound."""
         with self.database.read() as session:
             one = connections.get(session, connection_ref)
         if one is None:
             raise NotFound("connection", show(CONNECTION, connection_ref))
-        return Subject(
+        return StoredConnection(
             one.id,
             one.environment,
             one.integration,
@@ -113,7 +113,7 @@ class Desk:
     def store(
         self, session: Session, events: Sequence[OwnEvent], *, environment: str, connection_ref: UUID | None = None
     ) -> None:
-        """Store events of an operator. connection_ref: the one connection that all are about, where it is known."""
+        """Store events of origin operator. connection_ref: the one connection of all of them, where it is known."""
         self.stored.extend(
             internal_events.store(
                 session,
@@ -126,7 +126,7 @@ class Desk:
         )
 
     def client(self, environment: str) -> NangoClient:
-        """Raises NotFound for an environment that is not configured, Conflict for one without an API key."""
+        """The environment's client. Raises NotFound where it is not configured, Conflict where it has no API key."""
         if not self.clients.knows(environment):
             raise NotFound("environment", environment)
         client = self.clients.of(environment, Priority.PEOPLE)
@@ -135,12 +135,12 @@ class Desk:
         return client
 
     def ends_at(self) -> float:
-        """Until when an operation that begins now may ask Nango, on the monotonic clock."""
+        """Deadline of an operation that begins now, on the monotonic clock."""
         return time.monotonic() + EDIT_DEADLINE.total_seconds()
 
     @contextmanager
-    def audited(self, *, actor: str, action: str, subject: str, **detail: object) -> Iterator[Act]:
-        """Note the act as begun, then as done or failed. What failed says which error it was, and not its text."""
+    def audited(self, *, actor: str, action: str, subject: str, **detail: object) -> Iterator[AuditedAction]:
+        """Write the action to the audit as begun, then as done or failed; a failure has the error's name only."""
         with self.database.write() as session:
             row = audit.record(
                 session,
@@ -151,89 +151,89 @@ class Desk:
                 now=self.clock(),
                 outcome=AuditOutcome.BEGUN,
             )
-        act = Act(row, dict(detail))
+        audited = AuditedAction(row, dict(detail))
         try:
-            yield act
+            yield audited
         except WaylinkError as failed:
             with self.database.write() as session:
-                audit.conclude(session, row, AuditOutcome.FAILED, act.detail | {"error": type(failed).__name__})
+                audit.conclude(session, row, AuditOutcome.FAILED, audited.detail | {"error": type(failed).__name__})
             raise
-        if not act.concluded:
+        if not audited.concluded:
             with self.database.write() as session:
-                act.conclude(session)
+                audited.conclude(session)
 
     @contextmanager
-    def alone(self, what: str) -> Iterator[float]:
-        """Work alone on something, in all processes; yields until when, on the monotonic clock.
+    def exclusively(self, what: str) -> Iterator[float]:
+        """Hold a lease on `what` across all processes; yields the operation's deadline, on the monotonic clock.
 
-        A lock of the database would be a transaction that stays open while Nango is asked. Raises Conflict when
-        somebody else holds it for longer than anybody should wait.
+        A lock of the database would need a transaction that stays open during the call to Nango. Raises Conflict when
+        another holder keeps the lease for longer than WAIT_SECONDS.
         """
         holder, give_up_at = new_id(), time.monotonic() + WAIT_SECONDS
-        while not self._take(what, holder):
+        while not self._acquire(what, holder):
             if time.monotonic() >= give_up_at:
                 raise Conflict("somebody else is changing this connection just now: try again", retry_after=2)
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_SECONDS)
         try:
             yield self.ends_at()
         finally:
             with self.database.write() as session:
                 leases.give_back(session, what, holder=holder)
 
-    def _take(self, what: str, holder: UUID) -> bool:
+    def _acquire(self, what: str, holder: UUID) -> bool:
         with self.database.write() as session:
             return leases.take(session, what, holder=holder, now=self.clock(), lasts=EDIT_LEASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A connection as Nango has it, without its credentials. `exact`: read by its id, not from the list, which lags."""
+class FetchedConnection:
+    """A connection at Nango, without its credentials. `exact`: read by its id, not from the list, which lags."""
 
     view: View
     metadata: Mapping[str, object]
     exact: bool
 
 
-def read(client: NangoClient, subject: Subject, *, ends_at: float) -> Seen:
-    """The connection by its id, and where its credentials are in the way, by the list. Raises NangoError."""
+def read_connection(client: NangoClient, connection: StoredConnection, *, ends_at: float) -> FetchedConnection:
+    """The connection by its id, or from the list where its credentials prevent that. Raises NangoError."""
     try:
         found = client.get_connection(
-            subject.integration, subject.connection_id, credentials=False, timeout=remaining(ends_at)
+            connection.integration, connection.connection_id, credentials=False, timeout=remaining(ends_at)
         )
-        return Seen(view_of(found), found.metadata or {}, exact=True)
+        return FetchedConnection(view_of(found), found.metadata or {}, exact=True)
     except (NangoRefreshFailed, NangoRefreshBackingOff, NangoRefreshExhausted):
-        # Reading by the id may renew the credentials first. Tags and metadata are there, however broken those are.
-        return listed(client, subject, ends_at=ends_at)
+        # A read by id may renew the credentials first, and fails with them; the list has tags and metadata regardless.
+        return read_from_list(client, connection, ends_at=ends_at)
 
 
-def listed(client: NangoClient, subject: Subject, *, ends_at: float) -> Seen:
-    """The connection as the list shows it, which touches no credentials. Raises NangoConnectionNotFound."""
-    page = client.list_connections(connection_id=subject.connection_id, timeout=remaining(ends_at))
-    found = next((one for one in page.connections if one.integration == subject.integration), None)
+def read_from_list(client: NangoClient, connection: StoredConnection, *, ends_at: float) -> FetchedConnection:
+    """The connection from Nango's list, which touches no credentials. Raises NangoConnectionNotFound."""
+    page = client.list_connections(connection_id=connection.connection_id, timeout=remaining(ends_at))
+    found = next((listed for listed in page.connections if listed.integration == connection.integration), None)
     if found is None:
-        if (problem := page.may_hide(subject.integration, subject.connection_id)) is not None:
+        if (problem := page.may_hide(connection.integration, connection.connection_id)) is not None:
             raise NangoUnexpected(detail=problem)
-        raise NangoConnectionNotFound(detail=subject.connection_id)
-    return Seen(view_of(found), found.metadata or {}, exact=False)
+        raise NangoConnectionNotFound(detail=connection.connection_id)
+    return FetchedConnection(view_of(found), found.metadata or {}, exact=False)
 
 
-def require_same(subject: Subject, seen: Seen) -> None:
-    """Raises Conflict where the ids by now mean another connection than our record does."""
-    if subject.nango_id is not None and seen.view.nango_id != subject.nango_id:
+def require_same(connection: StoredConnection, fetched: FetchedConnection) -> None:
+    """Raises Conflict where the ids at Nango now belong to another connection than the stored one."""
+    if connection.nango_id is not None and fetched.view.nango_id != connection.nango_id:
         raise Conflict(
             "the connection was deleted and made anew at Nango; what is known of it here follows its webhook",
-            found={"nango_id": seen.view.nango_id},
+            found={"nango_id": fetched.view.nango_id},
         )
 
 
-def require_not_deleted(subject: Subject) -> None:
-    """Raises Conflict."""
-    if subject.status == ConnectionStatus.DELETED:
-        raise Conflict(f"{subject.shown} is deleted", found={"status": subject.status})
+def require_not_deleted(connection: StoredConnection) -> None:
+    """Raises Conflict for a deleted connection."""
+    if connection.status == ConnectionStatus.DELETED:
+        raise Conflict(f"{connection.shown} is deleted", found={"status": connection.status})
 
 
 def remaining(ends_at: float) -> float:
-    """Seconds left. Raises NangoUnavailable when there are none."""
+    """Seconds left until the deadline. Raises NangoUnavailable when there are none."""
     left = ends_at - time.monotonic()
     if left < 0.1:
         raise NangoUnavailable(detail="it took too long")

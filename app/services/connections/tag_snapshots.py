@@ -1,4 +1,4 @@
-"""The tags of a connection, as far as they can be known: by its id from Nango, else by the list or by what we know."""
+"""The freshest known tags of a connection: from Nango by its id, else from Nango's list or our own record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,43 +9,45 @@ from app.db import events as event_rows
 from app.domain.confirming import View
 from app.domain.own_event import readable
 from app.domain.states import Origin
-from app.services.connections.operations import Desk, Seen, Subject
+from app.services.connections.operations import FetchedConnection, Operations, StoredConnection
 
-LAG: Final = timedelta(seconds=60)  # that the list's replica may have, as confirmation waits for it (promise 3)
-ON_ITS_WAY: Final = timedelta(days=1)  # for an edit's event; what has waited for longer is not looked for
+LAG: Final = timedelta(seconds=60)  # of the replica behind Nango's list, as in confirmation (promise 3)
+PENDING_EDITS: Final = timedelta(days=1)  # how far back unprocessed events of edits are searched
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """The newest tags that Waylink saw. `observed_at` None: by a body alone."""
+class KnownTags:
+    """The newest tags that Waylink saw. `observed_at` is None where a webhook's body alone showed them."""
 
     tags: Mapping[str, str]
     observed_at: datetime | None
 
 
-def known(desk: Desk, subject: Subject) -> Known:
-    """Those of an edit of ours whose event is on its way to the record, else the record's.
+def known_tags(operations: Operations, connection: StoredConnection) -> KnownTags:
+    """Tags of the newest edit whose event is not processed yet, else those of the record.
 
     The record is read again: between the first read and Nango's answer, the event of an earlier edit may have been
-    stored or have arrived in it.
+    stored or processed.
     """
-    with desk.database.read() as session:
-        # First these: one that arrives between the two looks is in the record then.
-        bodies = event_rows.own_waiting(session, subject.ref, origin=Origin.OPERATOR, since=desk.clock() - ON_ITS_WAY)
-    record = desk.subject(subject.ref)
+    with operations.database.read() as session:
+        # Events before the record: one that is processed between the two reads is in the record then.
+        bodies = event_rows.own_waiting(
+            session, connection.ref, origin=Origin.OPERATOR, since=operations.clock() - PENDING_EDITS
+        )
+    record = operations.find(connection.ref)
     for look in (one.look for one in readable(bodies)):
         if isinstance(look, View) and (record.observed_at is None or record.observed_at <= look.observed_at):
-            return Known(look.tags, look.observed_at)
-    return Known(record.tags, record.observed_at)
+            return KnownTags(look.tags, look.observed_at)
+    return KnownTags(record.tags, record.observed_at)
 
 
-def current(seen: Seen, ours: Known) -> Seen:
-    """The connection as an edit has to take it.
+def freshest(fetched: FetchedConnection, ours: KnownTags) -> FetchedConnection:
+    """The connection with the tags that an edit has to start from.
 
     Where only the list can be read, it may lag behind an edit of ours, which would then be undone.
     """
-    if seen.exact:
-        return seen
-    if ours.observed_at is None or ours.observed_at < seen.view.observed_at - LAG:
-        return seen
-    return replace(seen, view=replace(seen.view, tags=dict(ours.tags)))
+    if fetched.exact:
+        return fetched
+    if ours.observed_at is None or ours.observed_at < fetched.view.observed_at - LAG:
+        return fetched
+    return replace(fetched, view=replace(fetched.view, tags=dict(ours.tags)))

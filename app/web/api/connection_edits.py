@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from app.domain.access import Scope
 from app.ids import CONNECTION
 from app.services.connections import metadata, sessions, tags
-from app.services.connections.sessions import Opened, Options, Owner
+from app.services.connections.sessions import ConnectOptions, OpenedSession, SessionOwner
 from app.services.connections.tags import TagChange
 from app.web.api.endpoint import Call, Endpoint, endpoint
 from app.web.api.reading import identity
@@ -60,8 +60,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     overrides: Annotated[dict[str, Any] | None, _DEFAULTS] = None
     webhook_url_override: Annotated[str | None, _OVERRIDE] = None
 
-    def options(self) -> Options:
-        return Options(self.integrations_config_defaults, self.overrides, self.webhook_url_override)
+    def options(self) -> ConnectOptions:
+        return ConnectOptions(self.integrations_config_defaults, self.overrides, self.webhook_url_override)
 
 
 class ConnectBody(SessionOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,9 +73,9 @@ class ConnectBody(SessionOptions, frozen=True, kw_only=True, forbid_unknown_fiel
     organization: SessionOrganization | None = None
     allowed_integrations: Annotated[list[str], _INTEGRATIONS] = []
 
-    def owner(self) -> Owner:
+    def owner(self) -> SessionOwner:
         user, organization = self.user, self.organization
-        return Owner(
+        return SessionOwner(
             user_id=user.id if user else None,
             user_email=user.email if user else None,
             user_name=user.display_name if user else None,
@@ -109,22 +109,22 @@ def set_tags(call: Call, con_id: str, body: TagsBody) -> Tags:
     They are read back from Nango; record and link follow within about a second, as after `connection.tags_changed`.
     """
     ref = identity(CONNECTION, con_id)
-    with call.desk() as desk:
-        return _tags(tags.set_tags(desk, ref, body.tags, expected=body.expected, actor=call.actor))
+    with call.operations() as operations:
+        return _tags(tags.set_tags(operations, ref, body.tags, expected=body.expected, actor=call.actor))
 
 
 @endpoint("PUT /connections/{con_id}/tags/{key:path}", scope=Scope.OPERATOR, asks_nango=True)
 def put_tag(call: Call, con_id: str, key: str, body: TagBody) -> Tags:
     """Add or change one tag, and leave the others."""
-    with call.desk() as desk:
-        return _tags(tags.add_tags(desk, identity(CONNECTION, con_id), {key: body.value}, actor=call.actor))
+    with call.operations() as operations:
+        return _tags(tags.add_tags(operations, identity(CONNECTION, con_id), {key: body.value}, actor=call.actor))
 
 
 @endpoint("DELETE /connections/{con_id}/tags/{key:path}", scope=Scope.OPERATOR, asks_nango=True)
 def remove_tag(call: Call, con_id: str, key: str) -> Tags:
     """Remove one tag, and leave the others."""
-    with call.desk() as desk:
-        return _tags(tags.remove_tags(desk, identity(CONNECTION, con_id), [key], actor=call.actor))
+    with call.operations() as operations:
+        return _tags(tags.remove_tags(operations, identity(CONNECTION, con_id), [key], actor=call.actor))
 
 
 @endpoint("POST /connections/{con_id}/restore-tags", scope=Scope.OPERATOR, asks_nango=True)
@@ -133,29 +133,29 @@ def restore_tags(call: Call, con_id: str) -> Tags:
 
     Tags of today that name no owner stay as they are. Without a drift, or with one whose tags are not known, it is 409.
     """
-    with call.desk() as desk:
-        return _tags(tags.restore_tags(desk, identity(CONNECTION, con_id), actor=call.actor))
+    with call.operations() as operations:
+        return _tags(tags.restore_tags(operations, identity(CONNECTION, con_id), actor=call.actor))
 
 
 @endpoint("GET /connections/{con_id}/metadata", scope=Scope.VIEWER, asks_nango=True)
 def get_metadata(call: Call, con_id: str) -> Metadata:
     """Get a connection's metadata from Nango, which alone has it."""
-    with call.desk() as desk:
-        return Metadata(metadata=dict(metadata.get_metadata(desk, identity(CONNECTION, con_id))))
+    with call.operations() as operations:
+        return Metadata(metadata=dict(metadata.get_metadata(operations, identity(CONNECTION, con_id))))
 
 
 @endpoint("PUT /connections/{con_id}/metadata", scope=Scope.OPERATOR, asks_nango=True)
 def set_metadata(call: Call, con_id: str, body: MetadataBody) -> None:
     """Replace a connection's metadata."""
-    with call.desk() as desk:
-        metadata.set_metadata(desk, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
+    with call.operations() as operations:
+        metadata.set_metadata(operations, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
 
 
 @endpoint("PATCH /connections/{con_id}/metadata", scope=Scope.OPERATOR, asks_nango=True)
 def update_metadata(call: Call, con_id: str, body: MetadataBody) -> None:
     """Merge into a connection's metadata, on its first level."""
-    with call.desk() as desk:
-        metadata.update_metadata(desk, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
+    with call.operations() as operations:
+        metadata.update_metadata(operations, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
 
 
 @endpoint("POST /connect-sessions", scope=Scope.OPERATOR, asks_nango=True, status=201)
@@ -164,9 +164,9 @@ def create_connect_session(call: Call, body: ConnectBody) -> Session:
 
     Hand `token` or `connect_link` to the end user's browser. Until it expires it can make several connections.
     """
-    with call.desk() as desk:
+    with call.operations() as operations:
         made = sessions.connect(
-            desk,
+            operations,
             body.environment,
             tags=body.tags,
             owner=body.owner(),
@@ -184,15 +184,15 @@ def create_reconnect_session(call: Call, con_id: str, body: ReconnectBody) -> Se
     Nango would wipe the connection's tags; Waylink sends them along.
     """
     ref = identity(CONNECTION, con_id)
-    with call.desk() as desk:
-        return _session(sessions.reconnect(desk, ref, tags=body.tags, options=body.options(), actor=call.actor))
+    with call.operations() as operations:
+        return _session(sessions.reconnect(operations, ref, tags=body.tags, options=body.options(), actor=call.actor))
 
 
 def _tags(change: TagChange) -> Tags:
     return Tags(tags=dict(change.tags), changed=change.changed, changed_elsewhere=change.elsewhere)
 
 
-def _session(made: Opened) -> Session:
+def _session(made: OpenedSession) -> Session:
     return Session(
         token=made.token,
         connect_link=made.connect_link,

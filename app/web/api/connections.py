@@ -117,12 +117,12 @@ def get_credentials(call: Call, con_id: str, query: CredentialsQuery) -> LiveCre
     connection is in the audit.
     """
     flags = {"force_refresh": query.force_refresh, "refresh_token": query.refresh_token}
-    with call.desk() as desk:
-        live = credentials.get_credentials(desk, identity(CONNECTION, con_id), actor=call.actor, **flags)
+    with call.operations() as operations:
+        live = credentials.get_credentials(operations, identity(CONNECTION, con_id), actor=call.actor, **flags)
     return LiveCredentials(
-        id=live.subject.shown,
-        integration=live.subject.integration,
-        connection_id=live.subject.connection_id,
+        id=live.connection.shown,
+        integration=live.connection.integration,
+        connection_id=live.connection.connection_id,
         credentials=msgspec.to_builtins(live.credentials, builtin_types=()),
     )
 
@@ -133,8 +133,8 @@ def refresh_connection(call: Call, con_id: str) -> RefreshAnswer:
 
     One at a time for a connection. The credentials themselves are not in the answer.
     """
-    with call.desk() as desk:
-        done = credentials.refresh(desk, identity(CONNECTION, con_id), actor=call.actor)
+    with call.operations() as operations:
+        done = credentials.refresh(operations, identity(CONNECTION, con_id), actor=call.actor)
     return RefreshAnswer(outcome=done.outcome, expires_at=done.expires_at.isoformat() if done.expires_at else None)
 
 
@@ -145,8 +145,8 @@ def delete_connection(call: Call, con_id: str) -> Deletion:
     Nothing is revoked at the provider. Its link is closed and `connection.deleted` routed within about a second.
     """
     ref = identity(CONNECTION, con_id)
-    with call.desk() as desk:
-        done = deletion.delete(desk, ref, actor=call.actor)
+    with call.operations() as operations:
+        done = deletion.delete(operations, ref, actor=call.actor)
     return Deletion(id=show(CONNECTION, ref), deleted=True, was_gone=done.was_gone)
 
 

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from app.brokers.hints import Hints
 from app.db.engine import Database
 from app.domain.access import Access, Scope
-from app.services.connections.operations import Desk
+from app.services.connections.operations import Operations
 from app.services.definitions.alerts import Alerts
 from app.services.definitions.destinations import Means
 from app.services.nango_clients import NangoClients
@@ -57,14 +57,14 @@ class Call:
         return self.access.actor
 
     @contextmanager
-    def desk(self) -> Iterator[Desk]:
+    def operations(self) -> Iterator[Operations]:
         """What operations on connections need. When they are over, the events that they stored are hinted."""
         context = self.context
-        desk = Desk(context.database, context.policy, context.clients, context.clock)
+        operations = Operations(context.database, context.policy, context.clients, context.clock)
         try:
-            yield desk
+            yield operations
         finally:
-            context.hints.of_events(desk.stored)
+            context.hints.of_events(operations.stored)
 
     @property
     def team(self) -> str | None:

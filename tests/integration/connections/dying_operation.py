@@ -17,7 +17,7 @@ from app.db.engine import connect
 from app.ids import CONNECTION, parse
 from app.nango.transport import Transport
 from app.services.connections import credentials, deletion, metadata, tags
-from app.services.connections.operations import Desk
+from app.services.connections.operations import Operations
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from tests.integration.sandbox.sandbox_server import API_KEY
@@ -25,10 +25,10 @@ from tests.integration.sandbox.sandbox_server import API_KEY
 WHO = "token:dying"
 # Each with the call to Nango after whose answer it dies.
 OPERATIONS = {
-    "delete": ("DELETE", lambda desk, con: deletion.delete(desk, con, actor=WHO)),
-    "tag": ("PATCH", lambda desk, con: tags.add_tags(desk, con, {"plan": "pro"}, actor=WHO)),
-    "metadata": ("POST", lambda desk, con: metadata.set_metadata(desk, con, {"a": 1}, actor=WHO)),
-    "refresh": ("GET", lambda desk, con: credentials.refresh(desk, con, actor=WHO)),
+    "delete": ("DELETE", lambda operations, con: deletion.delete(operations, con, actor=WHO)),
+    "tag": ("PATCH", lambda operations, con: tags.add_tags(operations, con, {"plan": "pro"}, actor=WHO)),
+    "metadata": ("POST", lambda operations, con: metadata.set_metadata(operations, con, {"a": 1}, actor=WHO)),
+    "refresh": ("GET", lambda operations, con: credentials.refresh(operations, con, actor=WHO)),
 }
 
 
@@ -45,7 +45,7 @@ def main(database_url, nango_url, con_id, operation):
     environment = Environment("default", nango_url, "acme", SigningKeys(), api_key=SecretStr(API_KEY))
     environments = {"default": environment}
     with closing(connect(database_url)) as database, mock.patch.object(Transport, "call", answered_and_dead):
-        act(Desk(database, Policy(environments), NangoClients(environments), utc_now), parse(CONNECTION, con_id))
+        act(Operations(database, Policy(environments), NangoClients(environments), utc_now), parse(CONNECTION, con_id))
 
 
 if __name__ == "__main__":

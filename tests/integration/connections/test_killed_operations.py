@@ -17,7 +17,7 @@ from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import Conflict
 from app.ids import CONNECTION, show
 from app.services.connections import credentials, deletion, metadata, operations, tags
-from app.services.connections.operations import Desk
+from app.services.connections.operations import Operations
 from tests.integration.connections.dying_operation import WHO
 from tests.integration.sandbox.sandbox_server import control, fetch, register
 from tests.integration.world import DANA, World, auth
@@ -28,13 +28,13 @@ AGAIN = "token:again"
 
 @dataclass
 class Scene:
-    """A linked connection, and a desk to act on it from."""
+    """A linked connection, and the operations on it."""
 
     world: World
     nango: httpx.Client
     connection_id: str
     con: UUID
-    desk: Desk
+    operations: Operations
 
     def die(self, operation):
         """Begin it in a process of its own, which is killed after Nango's answer; the connection as Nango has it."""
@@ -73,7 +73,7 @@ def scene(open_world, base_url, nango, connection_id, monkeypatch):
     world = open_world(base_url=base_url)
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
-    at = Desk(world.database, world.policy, world.clients, world.clock)
+    at = Operations(world.database, world.policy, world.clients, world.clock)
     return Scene(world, nango, connection_id, world.connection(connection_id).id, at)
 
 
@@ -82,10 +82,10 @@ def test_a_deletion_that_only_nango_knows_of_is_finished_by_doing_it_again(scene
     assert scene.record().status == ConnectionStatus.ACTIVE
     assert scene.acts() == [(WHO, "connection.deleted", "begun")]
     with pytest.raises(Conflict, match="try again") as early:
-        deletion.delete(scene.desk, scene.con, actor=AGAIN)
+        deletion.delete(scene.operations, scene.con, actor=AGAIN)
     assert early.value.retry_after
     scene.wait_for_the_lease()
-    assert deletion.delete(scene.desk, scene.con, actor=AGAIN).was_gone
+    assert deletion.delete(scene.operations, scene.con, actor=AGAIN).was_gone
     scene.world.process()
     assert scene.record().status == ConnectionStatus.DELETED
     assert scene.world.owner(scene.connection_id) is None
@@ -98,7 +98,7 @@ def test_a_tag_that_only_nango_has_is_taken_over_by_adding_it_again(scene):
     assert scene.die("tag").json()["tags"] == wanted
     assert (scene.record().tags, scene.acts()) == (DANA, [(WHO, "tags.added", "begun")])
     scene.wait_for_the_lease()
-    done = tags.add_tags(scene.desk, scene.con, {"plan": "pro"}, actor=AGAIN)
+    done = tags.add_tags(scene.operations, scene.con, {"plan": "pro"}, actor=AGAIN)
     assert (done.tags, done.changed, done.elsewhere) == (wanted, False, True)
     scene.world.process()
     assert scene.record().tags == wanted
@@ -109,7 +109,7 @@ def test_metadata_that_was_written_is_written_over(scene):
     assert scene.die("metadata").json()["metadata"] == {"a": 1}
     assert scene.acts() == [(WHO, "metadata.set", "begun")]
     scene.wait_for_the_lease()
-    metadata.set_metadata(scene.desk, scene.con, {"b": 2}, actor=AGAIN)
+    metadata.set_metadata(scene.operations, scene.con, {"b": 2}, actor=AGAIN)
     assert scene.at_nango().json()["metadata"] == {"b": 2}
 
 
@@ -120,9 +120,9 @@ def test_a_forced_refresh_is_not_repeated_within_the_lease_of_who_died(scene):
     assert (renewed > before, scene.record().expires_at) == (True, None)
     assert scene.acts() == [(WHO, "connection.refreshed", "begun")]
     with pytest.raises(Conflict, match="try again"):
-        credentials.refresh(scene.desk, scene.con, actor=AGAIN)
+        credentials.refresh(scene.operations, scene.con, actor=AGAIN)
     assert scene.at_nango().json()["credentials"]["expires_at"] == renewed
     scene.wait_for_the_lease()
-    assert credentials.refresh(scene.desk, scene.con, actor=AGAIN).outcome == RefreshOutcome.FIRST_SEEN
+    assert credentials.refresh(scene.operations, scene.con, actor=AGAIN).outcome == RefreshOutcome.FIRST_SEEN
     assert scene.record().expires_at is not None, "an expiry seen for the first time"
     assert [outcome for _, _, outcome in scene.acts()] == ["begun", "failed", "done"]

@@ -36,8 +36,8 @@ from app.nango.client import NangoClient
 from app.nango.credentials import NoCredentials
 from app.services import internal_events
 from app.services.connections import credentials, deletion, metadata, operations, sessions, tags
-from app.services.connections.operations import Desk
-from app.services.connections.sessions import Options, Owner
+from app.services.connections.operations import Operations
+from app.services.connections.sessions import ConnectOptions, SessionOwner
 from app.services.events.transitions import KNOWN_BEFORE
 from app.services.nango_clients import NangoClients
 from tests.integration.sandbox.sandbox_server import control, fetch, open_session, register, run_flow
@@ -54,7 +54,7 @@ def world(open_world, base_url):
 
 @pytest.fixture
 def at(world):
-    return Desk(world.database, world.policy, world.clients, world.clock)
+    return Operations(world.database, world.policy, world.clients, world.clock)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_edits_do_not_undo_each_other_where_only_the_lagging_list_can_be_read(wo
     tags.add_tags(at, known, {"t1": "1"}, actor=WHO)
     second = tags.add_tags(at, known, {"t2": "2"}, actor=WHO)
     assert (second.tags, second.elsewhere) == ({**DANA, "t1": "1", "t2": "2"}, False)
-    assert sessions.reconnect(at, known, tags=None, options=Options(), actor=WHO).tags == second.tags
+    assert sessions.reconnect(at, known, tags=None, options=ConnectOptions(), actor=WHO).tags == second.tags
     world.process()
     third = tags.remove_tags(at, known, ["t1"], actor=WHO)
     assert (third.tags, third.elsewhere) == ({**DANA, "t2": "2"}, False)
@@ -188,7 +188,7 @@ def test_edits_do_not_undo_each_other_where_only_the_lagging_list_can_be_read(wo
 
 @pytest.mark.parametrize("in_record", [True, False])
 def test_a_list_that_lags_behind_an_edit_does_not_undo_it(world, at, nango, known, in_record):
-    connection_id = at.subject(known).connection_id
+    connection_id = at.find(known).connection_id
     nango.patch("/sandbox/settings", json={"replica_lag": 50}).raise_for_status()
     edited = tags.add_tags(at, known, {"plan": "pro"}, actor=WHO).tags
     if in_record:
@@ -260,7 +260,7 @@ def test_tags_that_nango_would_refuse_are_refused_before_it_is_asked(world, know
     wanted, rule = case
     behind = open_world(base_url=gate.url)
     with pytest.raises(InvalidTags) as refused:
-        tags.set_tags(Desk(world.database, behind.policy, behind.clients, world.clock), known, wanted, actor=WHO)
+        tags.set_tags(Operations(world.database, behind.policy, behind.clients, world.clock), known, wanted, actor=WHO)
     assert rule in {fault.rule for fault in refused.value.faults}
     assert gate.requests == []
 
@@ -364,9 +364,15 @@ def test_a_connection_made_anew_under_the_same_ids_is_not_touched(world, at, nan
 
 
 def test_a_session_links_whoever_connects_with_it_to_the_owner_it_names(world, at, nango):
-    owner = Owner(user_id="usr_1042", organization_id="org_77")
+    owner = SessionOwner(user_id="usr_1042", organization_id="org_77")
     made = sessions.connect(
-        at, "default", tags={"Plan": "pro"}, owner=owner, allowed_integrations=["oauth2"], options=Options(), actor=WHO
+        at,
+        "default",
+        tags={"Plan": "pro"},
+        owner=owner,
+        allowed_integrations=["oauth2"],
+        options=ConnectOptions(),
+        actor=WHO,
     )
     assert made.tags == {**DANA, "plan": "pro"}
     assert made.token not in repr(made)
@@ -382,9 +388,9 @@ def test_a_session_that_names_two_owners_is_refused(at):
             at,
             "default",
             tags={"End_User_Id": "a"},
-            owner=Owner(user_id="b"),
+            owner=SessionOwner(user_id="b"),
             allowed_integrations=(),
-            options=Options(),
+            options=ConnectOptions(),
             actor=WHO,
         )
 
@@ -392,7 +398,13 @@ def test_a_session_that_names_two_owners_is_refused(at):
 def test_a_session_for_an_integration_nango_does_not_know_is_refused(at, world):
     with pytest.raises(NangoUnknownIntegration):
         sessions.connect(
-            at, "default", tags={}, owner=Owner(), allowed_integrations=["none"], options=Options(), actor=WHO
+            at,
+            "default",
+            tags={},
+            owner=SessionOwner(),
+            allowed_integrations=["none"],
+            options=ConnectOptions(),
+            actor=WHO,
         )
     assert [(act.action, act.outcome, act.detail["error"]) for act in audited(world)] == [
         ("session.created", "failed", "NangoUnknownIntegration")
@@ -403,11 +415,11 @@ def test_a_session_for_an_integration_nango_does_not_know_is_refused(at, world):
 def test_a_reconnect_keeps_the_tags(at, nango, known, connection_id, broken):
     if broken:
         control(nango, connection_id, "oauth2", exhausted=True)
-    made = sessions.reconnect(at, known, tags=None, options=Options(), actor=WHO)
+    made = sessions.reconnect(at, known, tags=None, options=ConnectOptions(), actor=WHO)
     assert made.tags == DANA
     run_flow(nango, "/sandbox/oauth/oauth2", made.token).raise_for_status()
     assert at_nango(nango, connection_id) == DANA
-    assert sessions.reconnect(at, known, tags=OMAR, options=Options(), actor=WHO).tags == OMAR
+    assert sessions.reconnect(at, known, tags=OMAR, options=ConnectOptions(), actor=WHO).tags == OMAR
 
 
 def test_a_reconnect_brings_back_the_tags_that_an_earlier_one_wiped(world, at, nango, known, connection_id):
@@ -415,7 +427,7 @@ def test_a_reconnect_brings_back_the_tags_that_an_earlier_one_wiped(world, at, n
     run_flow(nango, "/sandbox/oauth/oauth2", wiping).raise_for_status()
     world.settle(auth("override", connection_id=connection_id, tags={}))
     assert (world.connection(connection_id).drift, at_nango(nango, connection_id)) == (Drift.TAGS_WIPED, {})
-    made = sessions.reconnect(at, known, tags=None, options=Options(), actor=WHO)
+    made = sessions.reconnect(at, known, tags=None, options=ConnectOptions(), actor=WHO)
     assert made.tags == DANA
     run_flow(nango, "/sandbox/oauth/oauth2", made.token).raise_for_status()
     world.settle(auth("override", connection_id=connection_id, tags=DANA))
@@ -428,12 +440,14 @@ def test_what_is_not_there_or_cannot_be_asked_is_said(world, open_world, known, 
         tags.set_tags(at, new_id(), {}, actor=WHO)
     keyless = open_world()
     with pytest.raises(Conflict, match="API key"):
-        tags.set_tags(Desk(world.database, keyless.policy, keyless.clients, world.clock), known, {}, actor=WHO)
+        tags.set_tags(Operations(world.database, keyless.policy, keyless.clients, world.clock), known, {}, actor=WHO)
     away = open_world(base_url=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(NangoUnavailable):
-        tags.set_tags(Desk(world.database, away.policy, away.clients, world.clock), known, {}, actor=WHO)
+        tags.set_tags(Operations(world.database, away.policy, away.clients, world.clock), known, {}, actor=WHO)
     with pytest.raises(NotFound, match="environment"):
-        sessions.connect(at, "elsewhere", tags={}, owner=Owner(), allowed_integrations=(), options=Options(), actor=WHO)
+        sessions.connect(
+            at, "elsewhere", tags={}, owner=SessionOwner(), allowed_integrations=(), options=ConnectOptions(), actor=WHO
+        )
 
 
 def test_one_that_nango_does_not_know_fails_as_what_it_is(world, at, nango, known, connection_id):
@@ -444,7 +458,7 @@ def test_one_that_nango_does_not_know_fails_as_what_it_is(world, at, nango, know
 
 
 @pytest.fixture
-def desk_of(world, nango, base_url):
+def operations_of(world, nango, base_url):
     """Desks whose API key has these scopes only."""
     opened = []
 
@@ -453,7 +467,7 @@ def desk_of(world, nango, base_url):
         key = SecretStr(answer["key"]["api_key"])
         environment = Environment("default", base_url, "acme", SigningKeys(), api_key=key)
         opened.append(NangoClients({"default": environment}))
-        return Desk(world.database, world.policy, opened[-1], world.clock)
+        return Operations(world.database, world.policy, opened[-1], world.clock)
 
     yield make
     for clients in opened:
@@ -461,21 +475,21 @@ def desk_of(world, nango, base_url):
     nango.delete("/sandbox/keys").raise_for_status()
 
 
-def test_a_key_that_lacks_a_scope_is_named_as_the_reason(known, desk_of):
-    reader = desk_of("environment:connections:read", "environment:connections:list")
+def test_a_key_that_lacks_a_scope_is_named_as_the_reason(known, operations_of):
+    reader = operations_of("environment:connections:read", "environment:connections:list")
     for act in (
         lambda: tags.add_tags(reader, known, {"a": "b"}, actor=WHO),
         lambda: deletion.delete(reader, known, actor=WHO),
         lambda: metadata.set_metadata(reader, known, {}, actor=WHO),
-        lambda: sessions.reconnect(reader, known, tags=None, options=Options(), actor=WHO),
+        lambda: sessions.reconnect(reader, known, tags=None, options=ConnectOptions(), actor=WHO),
         lambda: credentials.refresh(reader, known, actor=WHO),
     ):
         with pytest.raises(NangoForbidden, match="environment:connect"):
             act()
 
 
-def test_credentials_that_the_key_may_not_read_are_not_taken_for_none(known, desk_of, world):
-    reader = desk_of("environment:connections:read", "environment:connections:list")
+def test_credentials_that_the_key_may_not_read_are_not_taken_for_none(known, operations_of, world):
+    reader = operations_of("environment:connections:read", "environment:connections:list")
     with pytest.raises(NangoForbidden, match="read_credentials"):
         credentials.get_credentials(reader, known, actor=WHO)
     assert [act.outcome for act in audited(world)] == ["failed"]

@@ -7,8 +7,8 @@ from app.db.read.listing import Filters
 from app.domain.linking import DuplicatesPolicy, OwnerChangePolicy
 from app.errors import Conflict
 from app.services.connections import sessions, tags
-from app.services.connections.operations import Desk
-from app.services.connections.sessions import Options
+from app.services.connections.operations import Operations
+from app.services.connections.sessions import ConnectOptions
 from tests.integration.sandbox.sandbox_server import control, fetch, register
 from tests.integration.world import DANA, OMAR, auth
 
@@ -17,8 +17,8 @@ DANA_OWNS = ("usr_1042", "org_77")
 SUPERSEDE = {"*": DuplicatesPolicy.SUPERSEDE}
 
 
-def desk_of(world):
-    return Desk(world.database, world.policy, world.clients, world.clock)
+def operations_of(world):
+    return Operations(world.database, world.policy, world.clients, world.clock)
 
 
 def at_nango(nango, connection_id):
@@ -52,7 +52,7 @@ def test_wiped_tags_are_written_back_and_the_drift_is_over(*, world, nango, drif
     ref = drift({}, before=DANA | {"plan": "pro"})
     if broken:
         control(nango, connection_id, "oauth2", exhausted=True, expires_in=0)
-    done = tags.restore_tags(desk_of(world), ref, actor=WHO)
+    done = tags.restore_tags(operations_of(world), ref, actor=WHO)
     assert (done.tags, done.changed) == (DANA | {"plan": "pro"}, True)
     world.process()
     connection = world.connection(connection_id)
@@ -64,14 +64,14 @@ def test_wiped_tags_are_written_back_and_the_drift_is_over(*, world, nango, drif
 
 def test_tags_of_today_that_name_no_owner_stay_and_those_that_do_are_put_back(world, nango, drift, connection_id):
     ref = drift({"plan": "free", "end_user_email": "nobody@acme.example"}, before=DANA | {"plan": "pro", "seats": "5"})
-    tags.restore_tags(desk_of(world), ref, actor=WHO)
+    tags.restore_tags(operations_of(world), ref, actor=WHO)
     assert at_nango(nango, connection_id) == DANA | {"plan": "free", "seats": "5"}
 
 
 def test_a_held_owner_is_refused_by_putting_the_tags_back(open_world, base_url, nango, drift, connection_id):
     world = open_world(base_url=base_url, owner_change=OwnerChangePolicy.HOLD)
     ref = drift(OMAR, into=world)
-    tags.restore_tags(desk_of(world), ref, actor=WHO)
+    tags.restore_tags(operations_of(world), ref, actor=WHO)
     world.process()
     assert (world.connection(connection_id).drift, world.owner(connection_id)) == (None, DANA_OWNS)
 
@@ -80,12 +80,12 @@ def test_without_a_drift_there_is_nothing_to_put_back(world, nango, connection_i
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
     with pytest.raises(Conflict, match="no tags to put back"):
-        tags.restore_tags(desk_of(world), world.connection(connection_id).id, actor=WHO)
+        tags.restore_tags(operations_of(world), world.connection(connection_id).id, actor=WHO)
 
 
 def test_a_reconnect_session_of_a_drifting_connection_carries_the_tags_of_its_link(world, drift, connection_id):
     ref = drift({"plan": "free"})
-    opened = sessions.reconnect(desk_of(world), ref, tags=None, options=Options(), actor=WHO)
+    opened = sessions.reconnect(operations_of(world), ref, tags=None, options=ConnectOptions(), actor=WHO)
     assert opened.tags == DANA | {"plan": "free"}
 
 

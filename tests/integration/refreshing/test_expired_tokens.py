@@ -15,7 +15,7 @@ from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import NangoRefreshBackingOff, NangoRefreshExhausted, NangoRefreshFailed
 from app.ids import CONNECTION, show
 from app.services.connections import credentials
-from app.services.connections.operations import Desk
+from app.services.connections.operations import Operations
 from tests.integration.reconciliation.test_reconciling import age, finish, reconciler_of, request
 from tests.integration.sandbox.sandbox_server import control, fetch, register
 from tests.integration.world import DANA, auth, failure
@@ -37,7 +37,7 @@ def world(open_world, gate):
 
 @pytest.fixture
 def at(world):
-    return Desk(world.database, world.policy, world.clients, world.clock)
+    return Operations(world.database, world.policy, world.clients, world.clock)
 
 
 def bring(nango, connection_id, *, expires_at, refresh_token=None):
