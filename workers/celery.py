@@ -15,7 +15,7 @@ from app.config.settings import Settings
 from app.db.engine import connect
 from app.db.schema import require_current
 from app.deadlines import STATEMENT, assert_nested
-from app.runtime.startup import once_it_answers
+from app.runtime.startup import wait_for_database
 from app.runtime.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of
 from app.services.definitions.alerts import Alerts
 from app.services.delivery.loop import DeliveryLoop
@@ -43,7 +43,7 @@ def make_worker(settings: Settings) -> Worker:
     """
     assert_nested()
     database = connect(settings.database, statement_seconds=STATEMENT.total_seconds())
-    once_it_answers(lambda: require_current(database))
+    wait_for_database(lambda: require_current(database))
     policy, routes, clients = policy_of(settings), RouteCache(), clients_of(settings)
     hints, teams = Hints(Broker.at("internal", settings.broker)), Broker.at("teams", settings.team_broker)
     app = make_celery(settings.broker)
@@ -70,7 +70,7 @@ def make_worker(settings: Settings) -> Worker:
 def make_beat(settings: BeatSettings) -> Celery:
     """The Celery app of Beat, which only sends. Raises DatabaseNotMigrated, as every process does at its start."""
     with closing(connect(settings.database)) as database:
-        once_it_answers(lambda: require_current(database))
+        wait_for_database(lambda: require_current(database))
     app = make_celery(settings.broker)
     app.conf.beat_schedule = beat_schedule()
     app.conf.beat_scheduler = "workers.scheduler:PatientScheduler"

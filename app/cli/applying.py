@@ -10,7 +10,7 @@ from app.cli.actors import cli_actor
 from app.clock import utc_now
 from app.config.loading import Definitions
 from app.config.parts import SealingSettings
-from app.config.secret_sources import NOTHING
+from app.config.secret_sources import NONE_CONFIGURED
 from app.db import routes as route_rows
 from app.db.routes import FILE, RouteRow, asked
 from app.errors import ConfigurationError, Conflict, Problem
@@ -91,8 +91,8 @@ def _compared(kind: str, name: str, before: Recorded, wanted: Wanted) -> tuple[A
         held = {column: getattr(one, column) for column in _DESTINATION} | {"source": one.source} if one else None
         if row is None:
             return held, None
-        given = wanted.secrets.get((team, place), NOTHING)
-        was, will = told(before.secrets.get((team, place), NOTHING), given, kind=row.kind)
+        given = wanted.secrets.get((team, place), NONE_CONFIGURED)
+        was, will = told(before.secrets.get((team, place), NONE_CONFIGURED), given, kind=row.kind)
         return held and held | was, asdict(row) | {"source": FILE} | will
     return None, None
 

@@ -42,10 +42,8 @@ def set_tags(*, tags: tuple[str, ...], clear: bool, yes: bool, as_json: bool, **
     with operations_on(target) as (operations, ref, actor):
         if clear:
             connection = operations.find(ref)
-            named = (
-                ", ".join(f"{key}={value}" for key, value in sorted(connection.tags.items())) or "none that is known"
-            )
-            named = escape_control(tags or "none that is known")
+            present = ", ".join(f"{key}={value}" for key, value in sorted(connection.tags.items()))
+            named = escape_control(present or "none that is known")
             what = f"Remove all tags of {connection.shown} ({named}), at Nango too?"
             require_consent(what, yes=yes)
         done = tag_operations.set_tags(operations, ref, wanted, actor=actor)

@@ -26,7 +26,7 @@ from app.db.engine import Database, connect, sqlite_file
 from app.errors import ConfigurationError, Problem
 from app.runtime import embedded_broker
 from app.runtime.private_files import exposed
-from app.runtime.startup import once_it_answers
+from app.runtime.startup import wait_for_database
 from app.runtime.supervisor import Child, Supervisor, take_lock
 from app.sandbox.config import DEFAULT_ENVIRONMENT_ID
 from app.sandbox.scenario import play
@@ -49,7 +49,7 @@ def up(*, no_scenario: bool) -> None:
     with take_lock(settings.data_dir):
         require_free(settings.host, settings.port)
         with closing(connect(settings.database)) as database:
-            prepared = once_it_answers(partial(prepare, database, settings, defined))
+            prepared = wait_for_database(partial(prepare, database, settings, defined))
             if settings.uses_sandbox:
                 _require_sandbox_data(database, settings)
                 _prepare_sandbox(settings)

@@ -1,1 +1,1 @@
-"""Settings: variables, waylink.toml and secrets in files, read at the edges and passed on as values."""
+"""Settings from variables, waylink.toml and secret files, read at the edges and passed on as values."""

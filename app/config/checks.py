@@ -1,4 +1,4 @@
-"""What is wrong with settings beyond their shape: each function judges a part, and none tells a secret."""
+"""Checks of settings beyond their shape, one function per part. No problem text contains a secret."""
 
 import difflib
 import os
@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from app.brokers.celery_broker import redis_place
 from app.config.parts import BrokerSettings, DatabaseSettings, SealingSettings, Variables
-from app.config.secret_sources import given_secret
+from app.config.secret_sources import configured_secret
 from app.config.settings import Settings
 from app.db import application_database
 from app.domain.linking import DirectoryPolicy
@@ -21,14 +21,14 @@ from app.errors import ConfigurationError, Problem
 from app.sealing import sealer_of_file
 
 _NAMED: Final = re.compile(r"WAYLINK_[A-Z0-9_]+")
-# Of the sandbox's command, of `waylink send`, of docker-compose.yml and of the tests.
+# Variables of the sandbox's command, `waylink send`, docker-compose.yml and the tests.
 _NOT_SETTINGS: Final = ("WAYLINK_SANDBOX_", "WAYLINK_SEND_KEY", "WAYLINK_PUBLISH", "WAYLINK_NO_SKIPS")
 
 
 def unknown_variables(file: Path | None) -> list[tuple[str, str | None]]:
-    """Variables that look like settings and are none, each with the setting that may be meant.
+    """Variables named like settings that are none, each with the setting that is probably meant, or None.
 
-    file: waylink.toml, which may name some; read as text, since it need not be right for that.
+    file: waylink.toml, whose `*_env` keys may name variables; searched as text, so that a broken file does not matter.
     """
     known = {f"WAYLINK_{name.upper()}" for name in Settings.model_fields}
     named = set(_NAMED.findall(_text_of(file)))
@@ -49,7 +49,7 @@ def _text_of(file: Path | None) -> str:
 
 
 def problems_of(settings: Variables) -> list[Problem]:
-    """What is wrong with the parts that these settings have."""
+    """Problems of the parts that these settings have."""
     found: list[Problem] = []
     if isinstance(settings, DatabaseSettings):
         found += _database_problems(settings)
@@ -61,7 +61,7 @@ def problems_of(settings: Variables) -> list[Problem]:
 
 
 def _database_problems(settings: DatabaseSettings) -> list[Problem]:
-    """Never with the URL or a part of it: its password may be what makes it unreadable."""
+    """Problems never quote the URL or a part of it: its password may be the unreadable part."""
     if _driver(settings.database) in {"postgresql+psycopg", "sqlite"}:
         return []
     what = "is not the URL of a PostgreSQL or SQLite database (a password with : / @ has to be percent-encoded)"
@@ -69,7 +69,7 @@ def _database_problems(settings: DatabaseSettings) -> list[Problem]:
 
 
 def _driver(url: str) -> str | None:
-    """What a database's URL begins with; None where it cannot be read."""
+    """The driver name of a database URL; None where the URL cannot be parsed."""
     try:
         return make_url(url).drivername
     except (ArgumentError, ValueError):
@@ -77,7 +77,7 @@ def _driver(url: str) -> str | None:
 
 
 def _broker_problems(settings: BrokerSettings) -> list[Problem]:
-    """Internal queues never share a Redis database with teams."""
+    """Internal queues must not share a Redis database with teams."""
     problems = []
     places = []
     for name, value, url in (
@@ -134,7 +134,7 @@ def _authority_problems(variable: str, file: Path | None) -> list[Problem]:
 
 
 def read_directory_url(settings: Settings, problems: list[Problem]) -> SecretStr | None:
-    """None where none is needed, and where it is wrong: never with the URL or a part of it in a problem."""
+    """The URL of the `sql` directory; None where it is not needed or is wrong. Problems never quote the URL."""
     if settings.directory_policy is not DirectoryPolicy.SQL:
         return None
     entry = settings.file.directory.sql
@@ -143,7 +143,7 @@ def read_directory_url(settings: Settings, problems: list[Problem]) -> SecretStr
         problems.append(Problem("WAYLINK_DIRECTORY_POLICY", what))
         return None
     found: list[Problem] = []
-    url = given_secret("directory.sql.url", entry.url_env, entry.url_file, os.environ, found)
+    url = configured_secret("directory.sql.url", entry.url_env, entry.url_file, os.environ, found)
     if url is not None and not found and _driver(url.get_secret_value()) not in application_database.DRIVERS:
         what = f"is the URL of none of the databases that can be asked: {', '.join(application_database.DRIVERS)}"
         found.append(Problem("directory.sql.url", what, "postgresql://reader:…@db.example/app"))

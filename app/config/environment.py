@@ -1,4 +1,4 @@
-"""A Nango environment as the rest of the program sees it: a value, with its keys behind it."""
+"""A Nango environment as a value, with its keys."""
 
 import hashlib
 import time
@@ -13,35 +13,37 @@ from app.domain.payloads import PayloadPolicy
 from app.plain_text import misfit, read_text, unwrapped
 from app.telemetry import get_logger
 
-_LOOK_AGAIN_AFTER: Final = 1.0  # seconds between two looks at a key file
+_REREAD_AFTER: Final = 1.0  # seconds between two checks of a key file
 
 log = get_logger(__name__)
 
 
 @dataclass(slots=True)
 class SigningKeys:
-    """The live webhook signing keys of one environment, newest first.
+    """Live webhook signing keys of one environment, newest first.
 
     Nango replaces its key in place, so old and new signatures interleave for some minutes (Nango contract: Signatures):
-    all live keys are tried. Keys of a file are read again when the file changes, without a restart.
+    all live keys are tried. A changed key file is read again without a restart.
     """
 
     values: tuple[SecretStr, ...] = ()
     file: Path | None = None
-    problem: str | None = field(default=None, init=False)  # of the file, since it could not be used
+    problem: str | None = field(default=None, init=False)  # why the file is not usable now
     _plain: tuple[str, ...] = field(default=(), init=False, repr=False)
-    _looked_at: float = field(default=float("-inf"), init=False, repr=False)
+    _checked_at: float = field(default=float("-inf"), init=False, repr=False)
     _stamp: tuple[int, int] | None = field(default=None, init=False, repr=False)
     _unusable: bool = field(default=False, init=False, repr=False)
 
     def live(self) -> tuple[str, ...]:
-        """The keys in plain text, for verification only. An unreadable file leaves the last known keys in force."""
+        """The keys in plain text, for verification only. While the file is unreadable, the last known keys stay in
+        force.
+        """
         if self.file is None:
             if not self._plain:
                 self._plain = tuple(value.get_secret_value() for value in self.values)
             return self._plain
-        if time.monotonic() - self._looked_at >= _LOOK_AGAIN_AFTER:
-            self._looked_at = time.monotonic()
+        if time.monotonic() - self._checked_at >= _REREAD_AFTER:
+            self._checked_at = time.monotonic()
             self._read_file(self.file)
         return self._plain
 
@@ -64,7 +66,7 @@ class SigningKeys:
         self._plain, self._stamp, self._unusable, self.problem = keys, stamp, False, None
 
     def _keep_known(self, file: Path, problem: str) -> None:
-        if not self._unusable and self._plain:  # at the start it is a problem of the configuration instead
+        if not self._unusable and self._plain:  # at the start it is reported as a configuration problem instead
             log.warning("key_file_unusable", file=str(file), problem=problem, then="the last known keys stay in force")
         self._unusable = True
         self.problem = problem
@@ -81,7 +83,7 @@ def split_keys(text: str) -> tuple[str, ...]:
 
 
 def wrong_keys(keys: Sequence[str]) -> str | None:
-    """What is wrong with the keys of a variable or file; nothing of a key is told."""
+    """The fault of a variable's or file's keys, None where there is none. It quotes no part of a key."""
     if not keys:
         return "holds no key"
     found = ((number, misfit(key)) for number, key in enumerate(keys, 1))
@@ -89,11 +91,10 @@ def wrong_keys(keys: Sequence[str]) -> str | None:
 
 
 def key_name(key: str) -> str:
-    """What a signing key is called where people and metrics look: 8 hex digits that do not give it away.
+    """Public name of a signing key for logs, pages and metrics: 8 hex digits of a hash.
 
-    Nango's keys are random UUIDs of 122 bits (Nango contract: Signatures): who knows these 32 bits of a hash still has
-    90 to guess. The prefix keeps the name apart from every other hash of the key, so that nothing can be looked up by
-    it.
+    Nango's keys are random UUIDs of 122 bits (Nango contract: Signatures); 32 bits of a hash leave 90 to guess. The
+    prefix separates this hash from every other hash of the key, so that the name cannot be looked up elsewhere.
     """
     return hashlib.sha256(b"waylink signing key name\0" + key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 

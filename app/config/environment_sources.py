@@ -1,4 +1,4 @@
-"""The Nango environments as variables, waylink.toml and the sandbox define them, each with its secrets."""
+"""Nango environments from variables, waylink.toml and the sandbox, with their secrets."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from app.config.environment import Environment, SigningKeys, split_keys, wrong_keys
 from app.config.forward_proxy import SCHEMES, proxy_for
 from app.config.nango import NangoSettings
-from app.config.secret_sources import given_secret
+from app.config.secret_sources import configured_secret
 from app.config.waylink_toml import ConfigFile, EnvironmentEntry
 from app.errors import Problem
 
@@ -25,15 +25,15 @@ _BOTH_URLS_OF_NONE: Final = Problem(
     "is for the environment of the other WAYLINK_NANGO_* variables, and none is set: write it into the file",
     "both_urls = true in [environments.default]",
 )
-SANDBOX_FILE: Final = "sandbox.json"  # what `waylink up` writes for the other commands
+SANDBOX_FILE: Final = "sandbox.json"  # written by `waylink up` for the other commands
 
 
 def read_environments(
     settings: NangoSettings, config: ConfigFile, environ: Mapping[str, str], *, sandbox: bool
 ) -> tuple[dict[str, Environment], dict[str, list[Problem]]]:
-    """Those that can be used, and of each other what is wrong with it.
+    """Usable environments by name, and the problems of each unusable one.
 
-    sandbox: whether that of `waylink up` counts where nothing else is defined.
+    sandbox: include the environment of `waylink up` where no other is defined.
     """
     found: dict[str, Environment] = {}
     wrong: dict[str, list[Problem]] = {}
@@ -97,14 +97,14 @@ def _plain_environment(settings: NangoSettings, problems: list[Problem]) -> Envi
 
 def _of_file(name: str, entry: EnvironmentEntry, environ: Mapping[str, str], problems: list[Problem]) -> Environment:
     where = f"environments.{name}"
-    api_key = given_secret(f"{where}.api_key", entry.api_key_env, entry.api_key_file, environ, problems)
+    api_key = configured_secret(f"{where}.api_key", entry.api_key_env, entry.api_key_file, environ, problems)
     if entry.signing_keys_file is not None:
         keys = SigningKeys(file=entry.signing_keys_file)
         if not keys.live():
             what = f"{entry.signing_keys_file}: {keys.problem or 'holds no key'}"
             problems.append(Problem(f"{where}.signing_keys_file", what))
     else:
-        text = given_secret(f"{where}.signing_keys", entry.signing_keys_env, None, environ, problems)
+        text = configured_secret(f"{where}.signing_keys", entry.signing_keys_env, None, environ, problems)
         plain = split_keys(text.get_secret_value()) if text else ()
         if plain and (wrong := wrong_keys(plain)):
             problems.append(Problem(f"{where}.signing_keys_env", f"the variable {entry.signing_keys_env}: {wrong}"))
@@ -120,7 +120,7 @@ def _of_file(name: str, entry: EnvironmentEntry, environ: Mapping[str, str], pro
         signing_keys=keys,
         api_key=api_key,
         payloads=entry.payloads,
-        account_key=given_secret(
+        account_key=configured_secret(
             f"{where}.account_key", entry.account_key_env, entry.account_key_file, environ, problems
         ),
         nango_id=entry.nango_id,
@@ -129,7 +129,7 @@ def _of_file(name: str, entry: EnvironmentEntry, environ: Mapping[str, str], pro
 
 
 def _sandbox_environment(file: Path) -> Environment | None:
-    """The sandbox that `waylink up` runs, so that its other commands find it from a second terminal."""
+    """The environment of a running `waylink up`, for commands in a second terminal; None where there is none."""
     try:
         known: dict[str, Any] = json.loads(file.read_text())
         return Environment(

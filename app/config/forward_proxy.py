@@ -1,4 +1,4 @@
-"""Which forward proxy calls to Nango go through, as the operator or the machine's environment says."""
+"""Choice of the forward proxy for calls to Nango."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,10 +10,10 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def proxy_for(base_url: str, named: str | None) -> str | None:
-    """The URL of the proxy for this origin; None where calls go directly.
+    """URL of the proxy for this origin; None for a direct connection.
 
-    named: the operator's own choice. Without it `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` of the
-    environment count, in lower case too. This machine is always reached directly.
+    named: the operator's choice. Without it `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` of the environment
+    apply, in lower case too. Loopback addresses are always reached directly.
     """
     parts = urlsplit(base_url)
     host = parts.hostname or ""

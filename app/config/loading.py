@@ -1,7 +1,7 @@
-"""Loading the configuration: variables, waylink.toml and key files.
+"""Loading of the configuration from variables, waylink.toml and key files.
 
-Each function reads what its callers need and nothing else, so that what is wrong elsewhere does not stop them. Called
-by the edges (main, cli, workers) only; what it returns is passed on as values.
+Each function reads only what its callers need, so that faults elsewhere do not stop them. Called only by the edges
+(main, cli, workers), which pass the results on as values.
 """
 
 import os
@@ -28,7 +28,7 @@ from app.config.parts import (
     Variables,
     WebSettings,
 )
-from app.config.secret_sources import GivenSecrets
+from app.config.secret_sources import SecretsByDestination
 from app.config.settings import Settings
 from app.config.waylink_toml import ConfigFile
 from app.errors import ConfigurationError, Problem
@@ -44,38 +44,38 @@ Read = TypeVar("Read", bound=Variables)
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """What waylink.toml says of teams, destinations and routes, and the secrets that it names for destinations.
+    """Teams, destinations and routes of waylink.toml, with the destinations' secrets.
 
     path: the file; None where there is none.
     """
 
     file: ConfigFile
     path: Path | None
-    secrets: GivenSecrets
+    secrets: SecretsByDestination
 
 
 def load_database() -> DatabaseSettings:
-    """Where the database is: all that it takes to look at what is stored. Raises ConfigurationError."""
+    """Database settings, which suffice to read what is stored. Raises ConfigurationError."""
     return _load(DatabaseSettings)
 
 
 def load_brokers() -> HintSettings:
-    """The same with the brokers, for what workers are told of. Raises ConfigurationError with every problem."""
+    """Database and broker settings, for commands that hint workers. Raises ConfigurationError with every problem."""
     return _load(HintSettings)
 
 
 def load_sealing() -> SealingSettings:
-    """The same with the key of what is stored encrypted. Raises ConfigurationError with every problem."""
+    """Database, broker and sealing settings. Raises ConfigurationError with every problem."""
     return _load(SealingSettings)
 
 
 def load_beat() -> BeatSettings:
-    """What Beat needs, which only sends. Raises ConfigurationError with every problem."""
+    """Settings of Beat, which only sends messages. Raises ConfigurationError with every problem."""
     return _load(BeatSettings)
 
 
 def load_web_place() -> WebSettings:
-    """Where the web process listens, beside other settings. Raises ConfigurationError."""
+    """The web process's address, for commands that need no other setting of it. Raises ConfigurationError."""
     problems: list[Problem] = []
     settings = _read(WebSettings, problems)
     if problems:
@@ -84,7 +84,7 @@ def load_web_place() -> WebSettings:
 
 
 def load_policy() -> PolicySettings:
-    """What linking goes by: variables and waylink.toml, no secrets. Raises ConfigurationError with every problem."""
+    """Linking policy: variables and waylink.toml, no secrets. Raises ConfigurationError with every problem."""
     problems: list[Problem] = []
     settings = _read(PolicySettings, problems)
     settings.complete_with_file(*_file_of(settings.config, problems))
@@ -93,7 +93,7 @@ def load_policy() -> PolicySettings:
 
 
 def load_environments(names: Collection[str] | None = None) -> NangoSettings:
-    """What it takes to ask Nango: all environments, or at least these; others are there if nothing is wrong with them.
+    """Settings for calls to Nango. names: environments that must be usable (None: all); others may be missing.
 
     Raises ConfigurationError with every problem.
     """
@@ -106,7 +106,9 @@ def load_environments(names: Collection[str] | None = None) -> NangoSettings:
 
 
 def load_definitions() -> tuple[SealingSettings, Definitions]:
-    """What recording the file takes: no environment's secrets. Raises ConfigurationError with every problem."""
+    """Sealing settings and the file's definitions, without environments. Raises ConfigurationError with all
+    problems.
+    """
     problems: list[Problem] = []
     settings = _read(SealingSettings, problems)
     file, path = _file_of(_read(FileSettings, problems).config, problems)
@@ -127,7 +129,7 @@ def load() -> Settings:
 
 
 def load_all() -> tuple[Settings, Definitions]:
-    """Everything that is configured. Raises ConfigurationError with every problem."""
+    """All settings and definitions. Raises ConfigurationError with every problem."""
     found = diagnose()
     settings, problems = found.settings, [*found.problems]
     secrets = destination_secrets(settings, os.environ, problems, file=settings.file)
@@ -138,18 +140,18 @@ def load_all() -> tuple[Settings, Definitions]:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What could be read of all settings, and what is wrong.
+    """All readable settings, and the problems of the others.
 
     A wrong variable counts as unset, an unreadable file as empty, and an environment with a problem is left out.
     """
 
     settings: Settings
     problems: list[Problem]
-    file_read: bool  # or there is none
+    file_read: bool  # also true where there is no file
 
 
 def diagnose() -> Diagnosis:
-    """For commands that tell of what is wrong instead of being stopped by it."""
+    """All settings with their problems, for commands that report problems instead of failing on them."""
     problems: list[Problem] = []
     unreadable: list[Problem] = []
     settings = _read(Settings, problems)
@@ -158,26 +160,26 @@ def diagnose() -> Diagnosis:
     problems += [*unreadable, *settings.environment_problems(), *problems_of(settings)]
     if not unreadable:
         settings.complete_with_directory(read_directory_url(settings, problems))
-    _tell_unknown_variables(settings.file_path)
+    _log_unknown_variables(settings.file_path)
     return Diagnosis(settings, list(dict.fromkeys(problems)), not unreadable)
 
 
 def usable(kind: type[Read]) -> Read | None:
-    """The settings of one part; None where something is wrong with them, which a diagnosis says."""
+    """Settings of one part; None where they have problems, which `diagnose` reports."""
     problems: list[Problem] = []
     settings = _read(kind, problems)
     return None if problems or problems_of(settings) else settings
 
 
 def destination_problems(settings: SealingSettings, file: ConfigFile) -> list[Problem]:
-    """What is wrong with the destinations of the file and the secrets that it names for them."""
+    """Problems of the file's destinations and their secrets."""
     problems: list[Problem] = []
     destination_secrets(settings, os.environ, problems, file=file)
     return problems
 
 
 def readable_file() -> ConfigFile | None:
-    """waylink.toml, for listings that say what it has; None where there is none, or it cannot be read."""
+    """waylink.toml for listings; None where there is none, or where it cannot be read."""
     problems: list[Problem] = []
     file, path = _file_of(_read(FileSettings, problems).config, problems)
     if problems:
@@ -186,7 +188,7 @@ def readable_file() -> ConfigFile | None:
 
 
 def _load(kind: type[Read]) -> Read:
-    """The settings of one part, which waylink.toml adds nothing to. Raises ConfigurationError with every problem."""
+    """Settings of a part that waylink.toml does not add to. Raises ConfigurationError with every problem."""
     problems: list[Problem] = []
     settings = _read(kind, problems)
     _require_none([*problems, *problems_of(settings)])
@@ -194,19 +196,19 @@ def _load(kind: type[Read]) -> Read:
 
 
 def _require_none(problems: list[Problem]) -> None:
-    """Raises ConfigurationError where there are problems; else tells of variables that nothing reads."""
+    """Raises ConfigurationError where there are problems; else logs unknown variables."""
     if problems:
         raise ConfigurationError(list(dict.fromkeys(problems)))
-    _tell_unknown_variables(_path_of(_read(FileSettings, []).config))
+    _log_unknown_variables(_path_of(_read(FileSettings, []).config))
 
 
-def _tell_unknown_variables(path: Path | None) -> None:
+def _log_unknown_variables(path: Path | None) -> None:
     for name, meant in unknown_variables(path):
         log.warning("unknown_variable", variable=name, meant=meant, then="it is ignored")
 
 
 def _read(kind: type[Read], problems: list[Problem]) -> Read:
-    """The settings; a wrong variable is a problem and, so that the rest can be judged, counts as unset."""
+    """The settings; a wrong variable is a problem and counts as unset, so that the others are still checked."""
     try:
         return kind()
     except ValidationError as invalid:
@@ -220,10 +222,10 @@ def _read(kind: type[Read], problems: list[Problem]) -> Read:
 
 
 def _path_of(config: Path | None) -> Path | None:
-    """The configuration file; None where no variable names one and there is none in the working folder."""
+    """The configuration file; None where no variable names one and the working folder has none."""
     if config is not None:
         return config
-    # A link that leads nowhere is a file that cannot be read, and not none.
+    # A broken link is an unreadable file, not a missing one.
     return DEFAULT_CONFIG if os.path.lexists(DEFAULT_CONFIG) else None
 
 
@@ -250,6 +252,6 @@ def _read_file(path: Path, problems: list[Problem]) -> ConfigFile:
             )
             for error in invalid.errors(include_url=False, include_input=False)
         )
-    except ValueError as broken:  # tomllib's, and what is no text; pydantic's above is one, too
+    except ValueError as broken:  # of tomllib or decoding; pydantic's error above is a ValueError, too
         problems.append(Problem(str(path), f"not valid TOML: {broken}"))
     return ConfigFile()

@@ -1,4 +1,4 @@
-"""What is wrong with a setting or a key of waylink.toml, in our words instead of pydantic's."""
+"""Messages for wrong settings and keys of waylink.toml, in our words instead of pydantic's."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -40,7 +40,7 @@ _BOUNDS: Final[Mapping[str, tuple[str, str]]] = {
 
 
 def reason(error: ErrorDetails) -> str:
-    """One fault as a sentence's end: it goes behind the name of the setting or key, and holds nothing of its value."""
+    """One fault as the end of a sentence that begins with the setting's name. It quotes nothing of the value."""
     kind, context = error["type"], error.get("ctx") or {}
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]

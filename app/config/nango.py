@@ -1,4 +1,4 @@
-"""The settings of Nango environments: what it takes to ask Nango."""
+"""Settings of Nango environments and of calls to Nango."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -18,7 +18,7 @@ SHORTEST_PERIOD: Final = timedelta(minutes=5)  # between two reconciliations
 
 
 class NangoSettings(HintSettings, PolicySettings):
-    """And the Nango environments, with what it takes to ask Nango."""
+    """Hint and policy settings, with the Nango environments."""
 
     nango_api_key: SecretStr | None = Field(
         None,
@@ -75,7 +75,7 @@ class NangoSettings(HintSettings, PolicySettings):
         examples=["15m"],
     )
 
-    # Private, so that no variable can fill them.
+    # Private attributes, so that no variable can set them.
     _environments: Mapping[str, Environment] = PrivateAttr(default_factory=dict)
     _unusable: Mapping[str, Sequence[Problem]] = PrivateAttr(default_factory=dict)
 
@@ -112,15 +112,16 @@ class NangoSettings(HintSettings, PolicySettings):
 
     @property
     def environments(self) -> Mapping[str, Environment]:
-        """Every Nango environment that can be used, by name."""
+        """Usable Nango environments by name."""
         return self._environments
 
     def environment_problems(self, names: Collection[str] | None = None) -> list[Problem]:
-        """What is wrong with the others, or with those of these names alone."""
-        return [one for name, found in self._unusable.items() if names is None or name in names for one in found]
+        """Problems of the unusable environments, or only of those with these names."""
+        unusable = [found for name, found in self._unusable.items() if names is None or name in names]
+        return [problem for found in unusable for problem in found]
 
     def complete_with_environments(
         self, environments: Mapping[str, Environment], unusable: Mapping[str, Sequence[Problem]]
     ) -> None:
-        """Add what was read; once, before anything else sees these settings."""
+        """Add the environments; called once, by the loader."""
         self._environments, self._unusable = environments, unusable

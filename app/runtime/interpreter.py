@@ -1,14 +1,17 @@
-"""Settings of the interpreter for processes that live long."""
+"""Garbage collection of long-lived processes."""
 
 import gc
 from typing import Final
 
-# Collections by numbers of new objects: Python's 700 walk over a batch's rows again and again while it is worked on.
+# New objects per collection: Python's 700 would walk a batch's rows many times while it is processed.
 THRESHOLDS: Final = (20_000, 20, 20)
 
 
 def collect_rarely() -> None:
-    """Call it when all is loaded: that stays for good, and is walked over no more. What comes later has few cycles."""
+    """Freeze all loaded objects and collect later ones rarely. Call it when all is loaded.
+
+    Frozen objects are not walked again; later ones have few cycles.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

@@ -1,4 +1,4 @@
-"""What Waylink keeps on disk is for its user alone: made so, and looked at where it was there before."""
+"""Access rights of Waylink's files: created for its user alone, and checked where they existed before."""
 
 import os
 import stat
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_OTHERS: Final = 0o077  # every right of the group and of other users
+_OTHERS: Final = 0o077  # all rights of the group and of other users
 
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """A file or folder that other users of this machine can get at, and what to do."""
+    """A file or folder that other users of this machine can access, and the remedy."""
 
     path: Path
     what: str
@@ -22,14 +22,14 @@ class Exposed:
 
 
 def create_privately() -> None:
-    """Let all that this process and its children create be for their user alone, the database's files included."""
+    """Set the umask of this process and its children so that new files, the database's included, are private."""
     os.umask(_OTHERS)
 
 
 def exposed(data_dir: Path, database: Path | None) -> Iterator[Exposed]:
-    """What is open to others: the data folder, and the file of a SQLite database wherever it lies.
+    """Exposed paths: the data folder, and the files of a SQLite database wherever they are.
 
-    In a folder that only its user may enter, the modes of files do not matter.
+    Inside a folder that only its user may enter, the modes of files do not matter.
     """
     yield from _exposed([data_dir])
     if database is not None and not any(_is_private(folder) for folder in database.absolute().parents):

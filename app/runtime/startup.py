@@ -1,4 +1,4 @@
-"""What a process waits for at its start: a database that is away for now. A schema of another release ends it."""
+"""Waiting at the start of a process for a database that is away. A schema of another release ends the process."""
 
 import signal
 import time
@@ -22,10 +22,10 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 
-def once_it_answers(look: Callable[[], T]) -> T:
-    """What `look` finds in the database, tried again for as long as that is away. Other errors are raised.
+def wait_for_database(look: Callable[[], T]) -> T:
+    """The result of `look`, which is retried while the database is away. Other errors are raised.
 
-    In a process's main thread: SIGTERM and SIGINT end the process in good order meanwhile.
+    For a process's main thread: SIGTERM and SIGINT end the process cleanly meanwhile.
     """
     began, away = time.monotonic(), False
     with _signals_end_the_process():
@@ -48,7 +48,7 @@ def once_it_answers(look: Callable[[], T]) -> T:
 
 @contextmanager
 def _signals_end_the_process() -> Iterator[None]:
-    """Also where it is the first of a container, which has no default for them."""
+    """Exit with 0 on SIGTERM and SIGINT. As a container's first process it has no default handlers for them."""
 
     def end(_number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(0)

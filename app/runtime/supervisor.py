@@ -1,7 +1,7 @@
-"""Runs the processes of `waylink up`, and those of a `waylink web` with several: starts them in order, restarts what
-dies, stops all of them together.
+"""Supervisor of child processes, for `waylink up` and a `waylink web` with several: ordered start, restart, common
+stop.
 
-On Linux the kernel kills a child as soon as the supervisor is gone, however it went. Elsewhere a supervisor ended by
+On Linux the kernel kills a child as soon as the supervisor is gone, however it ended. Elsewhere a supervisor ended by
 `kill -9` leaves its children running; they have to be stopped by hand.
 """
 
@@ -25,7 +25,7 @@ from app.errors import ConfigurationError, Problem
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FIRST_DELAY, LONGEST_DELAY, HEALTHY_AFTER = 1.0, 30.0, 60.0  # seconds
 READY_WITHIN, READY_POLL = 30.0, 0.05
-LAST_CHANCE = 2.0  # what a broker still gets to end by itself when those before it have used up the grace
+LAST_CHANCE = 2.0  # seconds for a broker to end by itself when the children before it have used up the grace
 
 # Runs in the child before its program. A preexec_fn could deadlock, because the supervisor has threads. SIGKILL and not
 # SIGTERM: a broker still shutting down would later remove the socket that its successor has just opened.
@@ -45,7 +45,7 @@ except OSError as error:
 
 
 class Log(Protocol):
-    """What the supervisor needs of a structlog logger."""
+    """The methods of a structlog logger that the supervisor uses."""
 
     def info(self, event: str, **facts: object) -> object: ...
     def warning(self, event: str, **facts: object) -> object: ...
@@ -55,8 +55,8 @@ class Log(Protocol):
 class Child:
     """One process. `env` is added to the supervisor's own environment.
 
-    With `ready`, the children after it start once it returns true, and it is stopped only after they have gone.
-    `inherits` are file descriptors that it gets. Its output is passed on with its name in front; `plain`: untouched.
+    With `ready`, the children after it start once it returns true, and it is stopped only after they have ended.
+    `inherits`: file descriptors that it gets. Its output is passed on with its name in front, unless `plain`.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Child:
 
 
 class _Running:
-    """A child's current process, the thread that passes its output on, and when to start it again."""
+    """A child's current process, the thread that passes on its output, and the time of its next start."""
 
     def __init__(self, child: Child, prefix: str) -> None:
         self.child, self.prefix = child, prefix
@@ -77,7 +77,9 @@ class _Running:
         self.started_at, self.restart_at, self.delay = 0.0, 0.0, FIRST_DELAY
 
     def start(self) -> None:
-        """Only from the main thread: the kernel counts the end of the starting thread as the parent's death."""
+        """Start the process. Only from the main thread: the kernel takes the end of the starting thread for the
+        parent's death.
+        """
         self.process = subprocess.Popen(  # noqa: S603 - the program is ours
             [sys.executable, "-I", "-S", "-c", EXEC, str(os.getpid()), *self.child.argv],
             env={"PYTHONUNBUFFERED": "1", **os.environ, **self.child.env},
@@ -93,10 +95,10 @@ class _Running:
             self.pump.start()
 
     def reap(self) -> int | None:
-        """The exit code of a process that has just ended; None while it runs or when none was started."""
+        """Exit code of a process that has just ended; None while it runs, or when none was started."""
         if self.process is None or (code := self.process.poll()) is None:
             return None
-        self.kill_group()  # what the child started and left behind
+        self.kill_group()  # processes that the child started and left running
         if self.pump is not None:
             self.pump.join(timeout=1)
         self.process = None
@@ -114,10 +116,9 @@ class _Running:
 
 
 class Supervisor:
-    """Keeps children running until SIGINT, SIGTERM or SIGHUP; a second one kills what has not ended by then.
+    """Keeps children running until SIGINT, SIGTERM or SIGHUP; a second signal kills those that still run.
 
-    `grace` is the time in seconds that the children get to end by themselves. `on_started` is called once when all
-    of them are up.
+    grace: seconds for the children to end by themselves. on_started: called once when all of them are up.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class Supervisor:
         self._wake_up = -1
 
     def run(self) -> int:
-        """Runs in the main thread until told to stop: 0, or 1 when a child ended before it was ready."""
+        """Run in the main thread until a signal. Returns 0, or 1 when a child ended before it was ready."""
         with self._signals():
             try:
                 failed = not all(self._begin(running) for running in self._all)
@@ -167,7 +168,7 @@ class Supervisor:
         return True
 
     def _tend(self, but: _Running | None = None) -> float | None:
-        """Restart what is due, note what has died; seconds until the next restart, None when there is none."""
+        """Restart due children and log dead ones. Returns seconds until the next restart, None when there is none."""
         now = time.monotonic()
         due = []
         for running in self._begun:
@@ -187,7 +188,7 @@ class Supervisor:
         return min(due, default=None)
 
     def _stop(self) -> None:
-        """In reverse order, side by side, but one that others rely on (`ready`) only after those have gone."""
+        """Stop in reverse order and in parallel, but a child with `ready` only after the children that depend on it."""
         deadline, at_once = time.monotonic() + self._grace, 2 if self._stops else 1
         wave: list[_Running] = []
         for running in reversed(self._begun):
@@ -214,7 +215,7 @@ class Supervisor:
             running.reap()
 
     def _wait(self, seconds: float | None) -> None:
-        """Until a signal arrives, the end of a child included, or `seconds` have passed (None: for ever)."""
+        """Wait for a signal, the end of a child included, for at most `seconds` (None: without limit)."""
         if select.select([self._wake_up], [], [], seconds)[0]:
             with suppress(BlockingIOError):
                 os.read(self._wake_up, 4096)
@@ -227,7 +228,7 @@ class Supervisor:
         self._wake_up, written = os.pipe()
         os.set_blocking(self._wake_up, False)
         os.set_blocking(written, False)
-        # `nohup waylink up` has hang-ups ignored, and means it.
+        # `nohup waylink up` has SIGHUP ignored on purpose.
         deaf = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
         before = {number: signal.signal(number, note) for number in {*STOP_SIGNALS, signal.SIGCHLD} - deaf}
         fd_before = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
@@ -243,9 +244,9 @@ class Supervisor:
 
 @contextmanager
 def take_lock(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder, so that no second `waylink up` runs on it; ConfigurationError when one does.
+    """Lock the data folder against a second `waylink up`. Raises ConfigurationError when it is locked.
 
-    The kernel lets go of the lock when the process ends, however it ends.
+    The kernel releases the lock when the process ends, however it ends.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data_dir / "up.lock").open("a+", encoding="ascii") as file:
@@ -265,7 +266,7 @@ def take_lock(data_dir: Path) -> Iterator[None]:
 def _pass_on(output: IO[bytes], prefix: str) -> None:
     with output:
         for line in output:
-            # Even with nobody left to read ours, the child's pipe is emptied, or the child would stand still.
+            # Even when our own output is closed, the child's pipe is drained, or the child would block.
             with suppress(OSError, ValueError):
                 sys.stdout.buffer.write(prefix.encode() + line.removesuffix(b"\n") + b"\n")
                 sys.stdout.buffer.flush()

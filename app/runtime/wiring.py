@@ -1,4 +1,4 @@
-"""From settings to the values that services take."""
+"""Construction of the services' values and clients from settings."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -38,7 +38,7 @@ def policy_of(settings: NangoSettings) -> Policy:
 
 
 def linking_policy_of(settings: PolicySettings) -> Policy:
-    """The same without environments, for what asks no Nango."""
+    """The policy without environments, for work that does not call Nango."""
     return Policy(
         environments={},
         directory=settings.directory_policy,
@@ -50,24 +50,24 @@ def linking_policy_of(settings: PolicySettings) -> Policy:
 
 
 def reconciler_of(settings: NangoSettings, database: Database, clients: NangoClients) -> Reconciler:
-    """Of the environments that have an API key; the others have no list to compare with."""
-    environments = [name for name, one in settings.environments.items() if one.has_api]
+    """The reconciler of the environments that have an API key; others have no list to compare with."""
+    environments = [name for name, environment in settings.environments.items() if environment.has_api]
     return Reconciler(database, clients, environments, utc_now, every=settings.reconcile_every)
 
 
 def clients_of(settings: NangoSettings) -> NangoClients:
-    """The clients of every environment, behind the budget that all processes share. Close them."""
+    """Clients of all environments, limited by the budget that all processes share. The caller closes them."""
     return NangoClients(settings.environments, budget_of(settings))
 
 
 def budget_of(settings: NangoSettings) -> Budget:
-    """The budget that all processes share. Close it."""
+    """The budget that all processes share. The caller closes it."""
     return Budget(settings.broker, default_limit=settings.nango_requests_per_minute)
 
 
 @contextmanager
 def open_clients(settings: NangoSettings) -> Iterator[NangoClients]:
-    """The same, for one command."""
+    """Clients of all environments, closed at the end of the block."""
     clients = clients_of(settings)
     try:
         yield clients
@@ -76,7 +76,7 @@ def open_clients(settings: NangoSettings) -> Iterator[NangoClients]:
 
 
 def sealer_of(settings: SealingSettings) -> Sealer:
-    """What encrypts secrets at rest. It complains of a missing key when it is needed first."""
+    """The sealer for secrets at rest. A missing key raises when it is first needed."""
     if settings.secret_key is not None:
         return sealer_with(settings.secret_key.get_secret_value())
     if settings.secret_key_file is not None:
@@ -92,42 +92,42 @@ def _any_sealed(url: str) -> bool:
 
 
 def means_of(settings: SealingSettings) -> Means:
-    """What it takes to define destinations."""
+    """Sealer, allowed networks and internal broker, for defining destinations."""
     return Means(sealer_of(settings), settings.destination_ranges, settings.broker)
 
 
 def sender_of(settings: SealingSettings) -> HttpSender:
-    """What hands jobs over by HTTP; belongs to the event loop it is first used in. Close it there."""
+    """The HTTP sender of jobs. It belongs to the event loop of its first use, and has to be closed there."""
     return HttpSender(allowed=settings.destination_ranges, tls=trusting(settings.destination_ca_file))
 
 
 def deliverer_of(settings: SealingSettings, database: Database, teams: Broker) -> Deliverer:
-    """What hands jobs over to the teams' default broker, to brokers of their own, and to endpoints."""
+    """The deliverer for the teams' default broker, teams' own brokers, and endpoints."""
     http = Http(partial(sender_of, settings), Keyring(sealer_of(settings)))
     return Deliverer(database, teams, utc_now, own_broker=own_brokers_of(settings).of, http=http)
 
 
 def own_brokers_of(settings: SealingSettings) -> OwnBrokers:
-    """What opens brokers that teams have of their own."""
+    """Brokers that teams have of their own."""
     return OwnBrokers(
         sealer_of(settings), settings.destination_ranges, settings.destination_ca_file, internal=settings.broker
     )
 
 
 def directory_of(settings: Settings) -> SqlDirectory | None:
-    """What asks the application's own database; None unless the directory policy is `sql`."""
+    """The application's own database as a directory; None unless the directory policy is `sql`."""
     entry, url = settings.file.directory.sql, settings.directory_url
     if entry is None or url is None:
         return None
     timeout = entry.timeout.total_seconds()
     database = ApplicationDatabase(url.get_secret_value(), timeout=timeout, pool_size=entry.pool_size)
-    given = {Kind.USER: entry.user_query, Kind.ORGANIZATION: entry.organization_query}
-    queries = {kind: query for kind, query in given.items() if query is not None}
+    configured = {Kind.USER: entry.user_query, Kind.ORGANIZATION: entry.organization_query}
+    queries = {kind: query for kind, query in configured.items() if query is not None}
     return SqlDirectory(database, queries, settings.file.directory.tag_keys)
 
 
 def destinations_of(file: ConfigFile) -> dict[tuple[str, str], DestinationRow]:
-    """The destinations of waylink.toml by (team, name)."""
+    """Destinations of waylink.toml by (team, name)."""
     return {
         (team, name): DestinationRow(**entry.columns)
         for team, owner in file.teams.items()
@@ -136,7 +136,7 @@ def destinations_of(file: ConfigFile) -> dict[tuple[str, str], DestinationRow]:
 
 
 def routes_of(file: ConfigFile) -> list[RouteRow]:
-    """The routes of waylink.toml."""
+    """Routes of waylink.toml."""
     return [
         RouteRow(
             name=route.name,

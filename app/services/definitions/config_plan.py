@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
-from app.config.secret_sources import NOTHING, GivenSecrets
+from app.config.secret_sources import NONE_CONFIGURED, SecretsByDestination
 from app.db import routes as route_rows
 from app.db.models import Destination, RouteVersion, Team
 from app.db.routes import FILE, RouteRow
@@ -71,7 +71,7 @@ class Wanted:
     destinations: Mapping[tuple[str, str], DestinationRow]
     routes: Mapping[tuple[str, str], RouteRow]
     teams: Collection[str] = ()
-    secrets: GivenSecrets = field(default_factory=dict)
+    secrets: SecretsByDestination = field(default_factory=dict)
 
     @property
     def names(self) -> Names:
@@ -87,7 +87,7 @@ class Recorded:
     destinations: Mapping[tuple[str, str], Destination]
     routes: Mapping[tuple[str, str], RouteVersion]
     of_file: Names  # what of it is in force and came from the file
-    secrets: GivenSecrets = field(default_factory=dict)
+    secrets: SecretsByDestination = field(default_factory=dict)
 
 
 def plan(before: Recorded, wanted: Wanted, *, orphans: Orphans) -> Changes:
@@ -143,7 +143,7 @@ def same_destination(one: Destination, wanted: DestinationRow) -> bool:
 
 
 def _same_secrets(key: tuple[str, str], before: Recorded, wanted: Wanted) -> bool:
-    was, given = before.secrets.get(key, NOTHING), wanted.secrets.get(key, NOTHING)
+    was, given = before.secrets.get(key, NONE_CONFIGURED), wanted.secrets.get(key, NONE_CONFIGURED)
     return config_secrets.same(was, given, kind=wanted.destinations[key].kind)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
-from app.config.secret_sources import Given
+from app.config.secret_sources import ConfiguredSecrets
 from app.db import destinations as destination_rows
 from app.db import secrets as rows
 from app.db.models import Destination
@@ -23,16 +23,16 @@ from app.services.definitions.team_brokers import broker_purpose, shown, url_of
 UNREADABLE: Final = SecretStr("")  # what no key opens: it differs from whatever is given
 
 
-def held(session: Session, sealer: Sealer, destinations: Mapping[Key, Destination]) -> dict[Key, Given]:
+def held(session: Session, sealer: Sealer, destinations: Mapping[Key, Destination]) -> dict[Key, ConfiguredSecrets]:
     """What is recorded: of each destination its broker's URL, and the signing secret that is the newest one."""
     newest: dict[Key, SecretStr] = {}
     for row in rows.standing(session, [key for key, one in destinations.items() if one.kind == "http"]):
         key = (row.team, row.destination)
         newest.setdefault(key, _opened(sealer, row.sealed, signing_purpose(key)))
-    return {key: Given(_broker(sealer, one), newest.get(key)) for key, one in destinations.items()}
+    return {key: ConfiguredSecrets(_broker(sealer, one), newest.get(key)) for key, one in destinations.items()}
 
 
-def same(recorded: Given, wanted: Given, *, kind: str) -> bool:
+def same(recorded: ConfiguredSecrets, wanted: ConfiguredSecrets, *, kind: str) -> bool:
     """Whether applying what is wanted would change nothing."""
     if kind != "http":
         return _value(recorded.broker_url) == _value(wanted.broker_url)
@@ -44,7 +44,14 @@ def same(recorded: Given, wanted: Given, *, kind: str) -> bool:
 
 
 def record(
-    session: Session, sealer: Sealer, one: Destination, *, before: Given, wanted: Given, actor: str, now: datetime
+    session: Session,
+    sealer: Sealer,
+    one: Destination,
+    *,
+    before: ConfiguredSecrets,
+    wanted: ConfiguredSecrets,
+    actor: str,
+    now: datetime,
 ) -> None:
     """Make what is wanted hold; a destination that takes HTTP has a signing secret afterwards."""
     if same(before, wanted, kind=one.kind):
@@ -59,7 +66,7 @@ def record(
     signing_secrets.rotate(session, sealer, team=one.team, destination=one.name, actor=actor, now=now, value=value)
 
 
-def told(before: Given, wanted: Given, *, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def told(before: ConfiguredSecrets, wanted: ConfiguredSecrets, *, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The change in words, before and after, without a secret."""
     if kind != "http":
         return {"broker": _place(before.broker_url)}, {"broker": _place(wanted.broker_url)}

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from app.config.secret_sources import NOTHING, GivenSecrets
+from app.config.secret_sources import NONE_CONFIGURED, SecretsByDestination
 from app.db import audit
 from app.db import destinations as destination_rows
 from app.db import routes as route_rows
@@ -39,7 +39,7 @@ def apply_file(
     destinations: Mapping[tuple[str, str], DestinationRow],
     routes: Sequence[RouteRow],
     teams: Collection[str] = (),
-    secrets: GivenSecrets | None = None,
+    secrets: SecretsByDestination | None = None,
     sealer: Sealer | None = None,
     orphans: Orphans = Orphans.KEEP,
     actor: str = FILE,
@@ -113,7 +113,7 @@ def _apply_secrets(
 ) -> None:
     rows = destination_rows.get_all(session)
     for key in sorted(wanted.destinations):
-        was, given = before.secrets.get(key, NOTHING), wanted.secrets.get(key, NOTHING)
+        was, given = before.secrets.get(key, NONE_CONFIGURED), wanted.secrets.get(key, NONE_CONFIGURED)
         config_secrets.record(session, sealer, rows[key], before=was, wanted=given, actor=actor, now=now)
 
 

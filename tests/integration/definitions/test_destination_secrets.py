@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from standardwebhooks import Webhook
 
-from app.config.secret_sources import Given
+from app.config.secret_sources import ConfiguredSecrets
 from app.db import destinations
 from app.db import secrets as rows
 from app.db.models import Audit, Destination, DestinationSecret
@@ -163,10 +163,10 @@ def test_destinations_that_are_not_there_or_take_no_http_have_no_secrets(apply, 
 
 def test_a_given_secret_is_the_newest_one_and_a_changed_one_rotates(apply, world, sealer):
     first, second = (f"whsec_{letter * 43}=" for letter in "ab")
-    apply({HOOK: ROW}, {HOOK: Given(signing=SecretStr(first))})
+    apply({HOOK: ROW}, {HOOK: ConfiguredSecrets(signing=SecretStr(first))})
     assert keys(world, sealer) == (read_secret(first),)
-    assert not apply({HOOK: ROW}, {HOOK: Given(signing=SecretStr(first))})
-    changes = apply({HOOK: ROW}, {HOOK: Given(signing=SecretStr(second))})
+    assert not apply({HOOK: ROW}, {HOOK: ConfiguredSecrets(signing=SecretStr(first))})
+    changes = apply({HOOK: ROW}, {HOOK: ConfiguredSecrets(signing=SecretStr(second))})
     assert changes.destinations_changed == ("crm/hook",)
     assert keys(world, sealer) == (read_secret(second), read_secret(first))
     assert first not in dump(world.database)
@@ -182,10 +182,10 @@ def test_a_broker_of_its_own_is_recorded_encrypted_and_a_changed_or_dropped_one_
             return destinations.get_all(session)[jobs]
 
     for url in (first, second):
-        assert apply(row, {jobs: Given(broker_url=SecretStr(url))})
+        assert apply(row, {jobs: ConfiguredSecrets(broker_url=SecretStr(url))})
         assert team_brokers.url_of(sealer, one()) == url
         assert "hunter2" not in dump(world.database)
-        assert not apply(row, {jobs: Given(broker_url=SecretStr(url))})
+        assert not apply(row, {jobs: ConfiguredSecrets(broker_url=SecretStr(url))})
     assert team_brokers.place_of(sealer, one()) == "amqps://two.example:5671/crm"
     assert apply(row).destinations_changed == ("crm/jobs",)
     assert one().broker_sealed is None
@@ -212,7 +212,7 @@ def test_resealing_moves_everything_to_the_newest_key(apply, hook, rotate, world
     jobs = ("crm", "jobs")
     apply(
         {HOOK: ROW, jobs: DestinationRow("celery", "team.crm.jobs")},
-        {jobs: Given(broker_url=SecretStr("redis://one.example/1"))},
+        {jobs: ConfiguredSecrets(broker_url=SecretStr("redis://one.example/1"))},
     )
     newest = new_key()
     both = sealer_with(f"{newest},{KEY}")
