@@ -86,8 +86,8 @@ def reconnect(
 
     During a drift it gets back the tags that carried its link.
 
-    Nango takes a session's tags for the connection's, and a session without any wipes them (Nango contract: Tag
-    replacement), so they are always sent. Raises what `connect` raises, NotFound and Conflict.
+    Nango takes a session's tags for the connection's, and a session without any wipes them
+    (Nango contract: Tag replacement), so they are always sent. Raises what `connect` raises, NotFound and Conflict.
     """
     connection = operations.find(connection_ref)
     require_not_deleted(connection)
