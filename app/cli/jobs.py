@@ -1,30 +1,40 @@
-"""`waylink jobs`: list and show, and what can be done with them."""
+"""`waylink jobs`: list and show; retry, cancel and redeliver, which say first how many, ask, then do it."""
 
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import click
 
+from app.brokers.hints import Hints
+from app.cli.actors import cli_actor
+from app.cli.bulk_acts import follow, require_consent
+from app.cli.hinting import open_hints
 from app.cli.lazy import Listing
 from app.cli.opening import open_database
-from app.cli.options import AS_JSON, BEFORE, LIMIT, choice
-from app.cli.output import print_one, print_page
+from app.cli.options import AS_JSON, BEFORE, LIMIT, choice, moment_option
+from app.cli.output import print_one, print_page, print_rows
+from app.clock import utc_now
+from app.config.loading import load_brokers
+from app.db import job_actions as rows
+from app.db.engine import Database, connect
+from app.db.job_actions import ChosenJob, JobFilters
 from app.db.read import listing
 from app.db.read.listing import Filters
+from app.db.schema import require_current
+from app.domain.event import EventType
+from app.domain.job_actions import PAST, TAKES, JobAct, is_as_wanted, why_left_alone
 from app.domain.states import Fault, JobState
-from app.ids import EVENT, JOB, parse
+from app.errors import NotFound
+from app.ids import EVENT, JOB, parse, show
+from app.services.delivery import job_actions
+from app.services.delivery.job_actions import MAX_JOBS, Preview
 from app.targets import within
 
 ACTS: Final = {
-    "cancel": ("app.cli.job_acts:cancel", "Stop jobs that are not handed over yet."),
-    "redeliver": (
-        "app.cli.job_acts:redeliver",
-        "Hand completed jobs over again, with the same ids: what a team's broker lost.",
-    ),
-    "retry": (
-        "app.cli.job_acts:retry",
-        "Hand jobs over again that were discarded or cancelled, or that wait for their next try.",
-    ),
     "summary": (
         "app.cli.queues:summary",
         "How many jobs there are unfinished and discarded, by destination, state and fault.",
@@ -68,9 +78,9 @@ def jobs(
         limit=limit + 1, before=cursor, event_id=event, team=owner, destination=target, route=named, **filters
     )
     with closing(open_database()) as database, database.read() as session:
-        rows = listing.jobs(session, wanted)
+        found = listing.jobs(session, wanted)
     columns = ("id", "name", "team", "destination", "state", "fault", "attempts", "route", "event_id", "problem")
-    print_page(rows, columns, limit=limit, as_json=as_json)
+    print_page(found, columns, limit=limit, as_json=as_json)
 
 
 @jobs.command("show")
@@ -80,3 +90,171 @@ def show_job(job_id: str, *, as_json: bool) -> None:
     """All about one job, its attempts included."""
     with closing(open_database()) as database, database.read() as session:
         print_one(listing.job(session, parse(JOB, job_id)), as_json=as_json)
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _filters(command: Command) -> Command:
+    """The options that say which jobs are meant."""
+    for option in (
+        moment_option("--created-until", "Made before then."),
+        moment_option("--created-since", "Made since then: 7d ago, or a time with its zone."),
+        click.option("--event", "event_id", metavar="ID", help="Of this event."),
+        click.option("--event-type", type=choice(EventType), help="Of events of this type."),
+        click.option("--name", help="Of this name, such as crm.import_contacts."),
+        click.option("--route", metavar="TEAM/NAME", help="Of this route."),
+        click.option("--destination", metavar="TEAM/NAME", help="For this destination."),
+        click.option("--team", help="Of this team."),
+    ):
+        command = option(command)
+    return command
+
+
+def _acting(command: Command) -> Command:
+    """The arguments and options of every act."""
+    for option in (
+        AS_JSON,
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--dry-run", is_flag=True, help="Say how many, and change nothing."),
+        click.option(
+            "--limit", type=click.IntRange(1, MAX_JOBS), default=10_000, show_default=True, help="Jobs at most."
+        ),
+        click.argument("ids", nargs=-1, metavar="[ID]..."),
+    ):
+        command = option(command)
+    return command
+
+
+@jobs.command()
+@_acting
+@_filters
+@click.option("--state", type=choice(sorted(TAKES[JobAct.RETRY])), help="In this state; else discarded.")
+@click.option("--fault", type=choice(Fault), help="Discarded by this one's fault.")
+@moment_option("--ended-since", "Discarded since then.")
+@moment_option("--ended-until", "Discarded until then.")
+@click.option("--all", "everything", is_flag=True, help="All that are discarded.")
+def retry(*, state: str | None, everything: bool, **given: Any) -> None:
+    """Hand jobs over again that were discarded or cancelled, or that wait for their next try.
+
+    By their ids, or all that the options mean. A job keeps its id; its schedule begins anew.
+    """
+    _act(JobAct.RETRY, states=[JobState(state)] if state else [], everything=everything, **given)
+
+
+@jobs.command()
+@_acting
+@_filters
+@click.option("--state", type=choice(sorted(TAKES[JobAct.CANCEL])), help="In this state; else both.")
+@click.option("--all", "everything", is_flag=True, help="All that are unfinished.")
+def cancel(*, state: str | None, everything: bool, **given: Any) -> None:
+    """Stop jobs that are not handed over yet. What a worker is handing over cannot be called back."""
+    _act(JobAct.CANCEL, states=[JobState(state)] if state else [], everything=everything, **given)
+
+
+@jobs.command()
+@_acting
+@_filters
+@moment_option("--since", "Handed over since then.")
+@moment_option("--until", "Handed over until then; else until now.")
+def redeliver(*, since: datetime | None, until: datetime | None, destination: str | None, **given: Any) -> None:
+    """Hand completed jobs over again, with the same ids: what a team's broker lost.
+
+    By their ids, or all of --destination since a time. Stopped half-way, give --until as it was printed and go on.
+    """
+    if not given["ids"] and (since is None or destination is None):
+        raise click.UsageError("name jobs, or a --destination and --since when it lost them")
+    _act(JobAct.REDELIVER, states=[], destination=destination, ended_since=since, ended_until=until, **given)
+
+
+def _act(
+    act: JobAct,
+    *,
+    ids: Sequence[str],
+    limit: int,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    states: Sequence[JobState],
+    team: str | None,
+    destination: str | None,
+    route: str | None,
+    event_id: str | None,
+    everything: bool = False,
+    **filters: Any,
+) -> None:
+    owner, target = within(team, "destination", destination)
+    owner, named = within(owner, "route", route)
+    event = parse(EVENT, event_id) if event_id else None
+    wanted = JobFilters(states, team=owner, destination=target, route=named, event_id=event, **filters)
+    is_filtered = any((states, owner, target, named, event, *filters.values()))
+    if bool(ids) + (is_filtered or everything) != 1:
+        raise click.UsageError(f"{act} what? Either ids, or options that say which" + _or_all(act))
+    settings = load_brokers()
+    with closing(connect(settings.database)) as database, open_hints(settings) as hints:
+        require_current(database)
+        if ids:
+            sys.exit(_by_ids(database, hints, act, [parse(JOB, one) for one in ids], dry_run=dry_run, as_json=as_json))
+        wanted = job_actions.completed_filters(act, wanted, now=utc_now())
+        with database.read() as session:
+            found = job_actions.preview(session, wanted, limit=limit)
+        _tell(act, found, wanted)
+        asked = job_actions.described(wanted)
+        if dry_run:
+            counted = {"dry_run": True, "count": len(found.jobs), "more": found.more}
+            print_one(counted | ({"groups": found.groups()} if as_json else {}), as_json=as_json)
+            return
+        if found.jobs:
+            require_consent(f"{str(act).capitalize()} {len(found.jobs)} jobs?", yes=yes)
+        steps = job_actions.carry_out(database, act, found.jobs, asked=asked, actor=cli_actor(), clock=utc_now)
+        done, stopped = follow(steps, len(found.jobs), None if act is JobAct.CANCEL else hints.of_jobs)
+    left = len(found.jobs) - done
+    print_one({PAST[act]: done, "left_alone": left, "more": found.more, "stopped": stopped}, as_json=as_json)
+    sys.exit(1 if stopped else 0)
+
+
+def _by_ids(database: Database, hints: Hints, act: JobAct, ids: Sequence[UUID], *, dry_run: bool, as_json: bool) -> int:
+    with database.read() as session:
+        found = rows.these(session, list(dict.fromkeys(ids)))
+    missing = [one for one in ids if one not in {job.id for job in found}]
+    if missing:
+        raise NotFound("job", show(JOB, missing[0]))
+    taken: set[UUID] = set()
+    if not dry_run:
+        asked = {"ids": [show(JOB, one.id) for one in found][:100]}
+        for changed in job_actions.carry_out(database, act, found, asked=asked, actor=cli_actor(), clock=utc_now):
+            taken.update(changed)
+            if act is not JobAct.CANCEL:
+                hints.of_jobs(changed)
+        with database.read() as session:
+            found = rows.these(session, [one.id for one in found])
+    results = [_result(act, one, taken, dry_run=dry_run) for one in found]
+    print_rows(results, ("id", "result", "state", "why"), as_json=as_json)
+    refused = [one for one in found if one.id not in taken and not is_as_wanted(act, JobState(one.state))]
+    return 1 if refused and not dry_run else 0
+
+
+def _result(act: JobAct, job: ChosenJob, taken: set[UUID], *, dry_run: bool) -> dict[str, Any]:
+    state = JobState(job.state)
+    would = dry_run and state in TAKES[act]
+    result = PAST[act] if job.id in taken else f"would be {PAST[act]}" if would else "left alone"
+    why = None if job.id in taken or would else why_left_alone(act, state)
+    return {"id": show(JOB, job.id), "result": result, "state": job.state, "why": why}
+
+
+def _tell(act: JobAct, found: Preview, filters: JobFilters) -> None:
+    """What the act would touch, on standard error."""
+    count = f"{len(found.jobs)} jobs" + (" (and more: --limit)" if found.more else "")
+    until = (
+        f", handed over until {filters.ended_until.isoformat()}"
+        if act is JobAct.REDELIVER and filters.ended_until
+        else ""
+    )
+    click.echo(f"{count}{until}", err=True)
+    for group in found.groups():
+        fault = f", fault: {group['fault']}" if group["fault"] else ""
+        click.echo(f"  {group['count']} {group['state']} for {group['team']}/{group['destination']}{fault}", err=True)
+
+
+def _or_all(act: JobAct) -> str:
+    return "" if act is JobAct.REDELIVER else ", or --all"
