@@ -15,28 +15,31 @@ from app.db.read.definitions import DefinitionFilters
 
 ACTS: Final = {
     "add": (
-        "app.cli.destination_edits:add_destination",
+        "app.cli.destination_actions:add_destination",
         "Add a destination of a team: over Celery with --queue, over HTTP with --url.",
     ),
-    "change": ("app.cli.destination_edits:change_destination", "Change a destination."),
-    "check": ("app.cli.destination_checks:check_destinations", "Connect to destinations, and send nothing."),
-    "disable": ("app.cli.destination_edits:disable_destination", "Park the jobs of a destination until it is enabled."),
+    "change": ("app.cli.destination_actions:change_destination", "Change a destination."),
+    "check": ("app.cli.destination_actions:check_destinations", "Connect to destinations, and send nothing."),
+    "disable": (
+        "app.cli.destination_actions:disable_destination",
+        "Park the jobs of a destination until it is enabled.",
+    ),
     "enable": (
-        "app.cli.destination_edits:enable_destination",
+        "app.cli.destination_actions:enable_destination",
         "Let the jobs of a destination go out again, parked ones too.",
     ),
     "expire-secret": (
-        "app.cli.destination_secrets:expire_secret",
+        "app.cli.destination_actions:expire_secret",
         "End a signing secret at once, such as one that leaked.",
     ),
-    "remove": ("app.cli.destination_edits:remove_destination", "Retire a destination that no route in force feeds."),
-    "rotate-secret": ("app.cli.destination_secrets:rotate_secret", "Make a new signing secret."),
+    "remove": ("app.cli.destination_actions:remove_destination", "Retire a destination that no route in force feeds."),
+    "rotate-secret": ("app.cli.destination_actions:rotate_secret", "Make a new signing secret."),
     "secrets": (
-        "app.cli.destination_secrets:list_secrets",
+        "app.cli.destination_actions:list_secrets",
         "List the signing secrets of a destination, newest first: ids and times, never what they are.",
     ),
     "test": (
-        "app.cli.destination_checks:test_destination",
+        "app.cli.destination_actions:test_destination",
         "Send a signed test job over HTTP and show what is answered.",
     ),
 }

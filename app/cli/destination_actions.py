@@ -1,23 +1,34 @@
-"""What people do with destinations that waylink.toml does not define."""
+"""What people do with destinations: add, change and remove them, rotate their signing secrets, and try them."""
 
+import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from typing import IO, Any, Final, TypeVar
 
 import click
 
 from app.cli.actors import cli_actor
 from app.cli.opening import open_current
-from app.cli.options import AS_JSON, DESTINATION, choice
-from app.cli.output import print_one
+from app.cli.options import AS_JSON, DESTINATION, choice, read_duration
+from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.config.loading import load_database, load_sealing
+from app.db import audit, destinations
+from app.db.models import DestinationSecret
 from app.db.read.definitions import shown_destination
-from app.runtime.wiring import means_of
+from app.domain.retrying import Verdict, judge
+from app.errors import Conflict, NotFound
+from app.ids import SECRET, show
+from app.outbound.sending import TIMEOUT, HttpTarget
+from app.runtime.wiring import means_of, own_brokers_of, sealer_of, sender_of
 from app.services.definitions import destinations as defining
+from app.services.definitions import signing_secrets
 from app.services.definitions.alerts import Alerts
+from app.services.definitions.connectivity import reach, send_test
 from app.services.definitions.editor import Editor
+from app.services.definitions.signing_secrets import Keyring
 from app.targets import split_target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -149,3 +160,117 @@ def remove_destination(place: str, *, yes: bool, as_json: bool) -> None:
             gone = defining.remove(session, team=team, name=name, version=found.version, editor=editor, now=utc_now())
             shown = shown_destination(gone)
     print_one(shown, as_json=as_json)
+
+
+@click.command("rotate-secret")
+@DESTINATION
+@click.option(
+    "--overlap", callback=read_duration, default="24h", show_default=True, help="How long older secrets sign on."
+)
+@AS_JSON
+def rotate_secret(place: str, *, overlap: timedelta, as_json: bool) -> None:
+    """Make a new signing secret. It is shown this once; hand-overs are signed with the older ones, too, meanwhile.
+
+    One that waylink.toml names is set again by the next `waylink migrate`: change it there instead.
+    """
+    team, name = split_target("destination", place)
+    settings = load_sealing()
+    sealer = sealer_of(settings)
+    with closing(open_current(settings)) as database, database.write() as session:
+        made = signing_secrets.rotate(
+            session, sealer, team=team, destination=name, actor=cli_actor(), now=utc_now(), overlap=overlap
+        )
+    shown = {
+        "destination": place,
+        "id": show(SECRET, made.id),
+        "replaces": [show(SECRET, one) for one in made.replaced],
+        "overlap_ends_at": made.overlap_ends_at.isoformat(timespec="seconds") if made.overlap_ends_at else None,
+        "secret": made.value,
+    }
+    print_one(shown, as_json=as_json)
+
+
+@click.command("secrets")
+@DESTINATION
+@AS_JSON
+def list_secrets(place: str, *, as_json: bool) -> None:
+    """List the signing secrets of a destination, newest first: ids and times, never what they are."""
+    team, name = split_target("destination", place)
+    with closing(open_current(load_database())) as database, database.read() as session:
+        rows = [_shown(one) for one in signing_secrets.listed(session, team=team, destination=name)]
+    print_rows(rows, ("id", "in_force", "created_at", "expires_at"), as_json=as_json)
+
+
+@click.command("expire-secret")
+@DESTINATION
+@click.argument("secret_id", metavar="ID")
+@AS_JSON
+def expire_secret(place: str, secret_id: str, *, as_json: bool) -> None:
+    """End a signing secret at once, such as one that leaked."""
+    team, name = split_target("destination", place)
+    with closing(open_current(load_database())) as database, database.write() as session:
+        ended = signing_secrets.expire(
+            session, secret_id, team=team, destination=name, actor=cli_actor(), now=utc_now()
+        )
+    print_one({"destination": place, "id": show(SECRET, ended), "expired": True}, as_json=as_json)
+
+
+def _shown(one: DestinationSecret) -> dict[str, Any]:
+    return {
+        "id": show(SECRET, one.id),
+        "in_force": one.expires_at is None or one.expires_at > utc_now(),
+        "created_at": one.created_at.isoformat(timespec="seconds"),
+        "expires_at": one.expires_at.isoformat(timespec="seconds") if one.expires_at else None,
+    }
+
+
+@click.command("check")
+@click.argument("place", metavar="[TEAM/NAME]", required=False)
+@AS_JSON
+def check_destinations(place: str | None, *, as_json: bool) -> None:
+    """Connect to destinations, and send nothing. Exit 1 if one cannot be reached or may not be."""
+    settings = load_sealing()
+    with closing(open_current(settings)) as database, database.read() as session:
+        known = destinations.get_all(session)
+    chosen = None if place is None else split_target("destination", place)
+    if chosen is not None and chosen not in known:
+        raise NotFound("destination", f"{place}")
+    wanted = [one for key, one in sorted(known.items()) if (key == chosen if chosen else one.retired_at is None)]
+    found = reach(wanted, own_brokers_of(settings), lambda: sender_of(settings))
+    rows = [{"destination": f"{one.team}/{one.name}", "result": one.result, "detail": one.detail} for one in found]
+    print_rows(rows, ("destination", "result", "detail"), as_json=as_json)
+    sys.exit(1 if any(one.result == "bad" for one in found) else 0)
+
+
+@click.command("test")
+@DESTINATION
+@AS_JSON
+def test_destination(place: str, *, as_json: bool) -> None:
+    """Send a signed test job over HTTP and show what is answered. Exit 1 if it is not taken.
+
+    The job's name and its event's type are `waylink.test`: the team ignores it.
+    """
+    team, name = split_target("destination", place)
+    settings, now = load_sealing(), utc_now()
+    keyring = Keyring(sealer_of(settings))
+    with closing(open_current(settings)) as database, database.write() as session:
+        destination = destinations.get(session, team=team, destination=name)
+        if destination is None:
+            raise NotFound("destination", place)
+        if destination.kind != "http":
+            raise Conflict(f"{place} takes jobs over Celery, where a test would fail as an unknown task: use `check`")
+        keys = keyring.of(session, [(team, name)], now=now)[team, name]
+        target = HttpTarget(destination.url or "", keys, destination.timeout_seconds or TIMEOUT)
+        audit.record(session, actor=cli_actor(), action="destination.tested", subject=place, now=now)
+    answer = asyncio.run(send_test(sender_of(settings), target, now=now))
+    taken = judge(answer) is Verdict.ACCEPTED
+    shown = {
+        "destination": place,
+        "taken": taken,
+        "status": answer.status,
+        "error": answer.error,
+        "latency_ms": round(answer.latency_ms),
+        "excerpt": answer.excerpt or None,
+    }
+    print_one(shown, as_json=as_json)
+    sys.exit(0 if taken else 1)
