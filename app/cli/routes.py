@@ -19,7 +19,7 @@ from app.targets import split_target
 ACTS: Final = {
     "add": ("app.cli.route_edits:add_route", "Put a route of a team in force."),
     "apply": (
-        "app.cli.route_plans:apply_routes",
+        "app.cli.applying:apply_routes",
         "Make the teams, destinations and routes of waylink.toml those in force.",
     ),
     "backfill": (
@@ -34,7 +34,7 @@ ACTS: Final = {
         "Why each route matched an event or did not: every condition, what it expected and what it found.",
     ),
     "plan": (
-        "app.cli.route_plans:plan_routes",
+        "app.cli.applying:plan_routes",
         "Show what `waylink routes apply` would change, removals included, and change nothing.",
     ),
     "remove": ("app.cli.route_edits:remove_route", "End a route."),
