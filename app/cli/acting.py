@@ -8,9 +8,7 @@ from uuid import UUID
 
 import click
 
-from app.cli.actors import cli_actor
-from app.cli.hinting import open_hints
-from app.cli.opening import open_current
+from app.cli.opening import cli_actor, open_current, open_hints
 from app.clock import utc_now
 from app.config.loading import load_environments
 from app.config.nango import NangoSettings

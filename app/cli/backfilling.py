@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from app.cli.actors import cli_actor
 from app.cli.bulk_acts import follow, require_consent
+from app.cli.opening import cli_actor
 from app.cli.options import AS_JSON, ROUTE, moment_option
 from app.cli.output import print_one
 from app.clock import utc_now

@@ -9,8 +9,7 @@ import click
 import msgspec
 
 from app.cli.acting import Target, on_connection, operations_on
-from app.cli.actors import cli_actor
-from app.cli.opening import open_current
+from app.cli.opening import cli_actor, open_current
 from app.cli.options import AS_JSON
 from app.cli.output import print_one
 from app.cli.people_acts import opened

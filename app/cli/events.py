@@ -7,11 +7,9 @@ from typing import Any
 
 import click
 
-from app.cli.actors import cli_actor
 from app.cli.bulk_acts import follow, require_consent
-from app.cli.hinting import open_hints
 from app.cli.lazy import Listing
-from app.cli.opening import open_database
+from app.cli.opening import cli_actor, open_database, open_hints
 from app.cli.options import AS_JSON, BEFORE, LIMIT, choice, connection_filters, moment_option
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now

@@ -1,7 +1,13 @@
-"""The database, as a command needs it."""
+"""What commands open, the database and the sender of hints, and who runs them."""
 
+import getpass
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from app.brokers.celery_broker import Broker
+from app.brokers.hints import Hints
 from app.config.loading import load_database
-from app.config.parts import DatabaseSettings
+from app.config.parts import DatabaseSettings, HintSettings
 from app.db.engine import Database, connect
 from app.db.schema import require_current
 
@@ -20,3 +26,17 @@ def open_current(settings: DatabaseSettings) -> Database:
 def open_database() -> Database:
     """The database that the variables name. Raises ConfigurationError and DatabaseNotMigrated."""
     return open_current(load_database())
+
+
+@contextmanager
+def open_hints(settings: HintSettings) -> Iterator[Hints]:
+    with closing(Broker.at("internal", settings.broker)) as broker:
+        yield Hints(broker)
+
+
+def cli_actor() -> str:
+    """`cli:<os user>`; a user that the system cannot name is `cli:unknown`."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "cli:unknown"

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import click
 
-from app.cli.actors import cli_actor
-from app.cli.opening import open_current
+from app.cli.opening import cli_actor, open_current
 from app.cli.output import print_one, print_page
 from app.clock import utc_now
 from app.config.loading import load_database, load_policy

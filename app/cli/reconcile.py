@@ -10,9 +10,7 @@ from uuid import UUID
 
 import click
 
-from app.cli.actors import cli_actor
-from app.cli.hinting import open_hints
-from app.cli.opening import open_current
+from app.cli.opening import cli_actor, open_current, open_hints
 from app.cli.options import AS_JSON
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now

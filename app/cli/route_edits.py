@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 
 import click
 
-from app.cli.actors import cli_actor
 from app.cli.bulk_acts import require_consent
 from app.cli.explaining import pattern_text
-from app.cli.opening import open_current
+from app.cli.opening import cli_actor, open_current
 from app.cli.options import AS_JSON, ROUTE
 from app.cli.output import print_one
 from app.clock import utc_now

@@ -4,8 +4,7 @@ from contextlib import closing
 
 import click
 
-from app.cli.actors import cli_actor
-from app.cli.opening import open_current
+from app.cli.opening import cli_actor, open_current
 from app.cli.options import AS_JSON
 from app.cli.output import print_one
 from app.clock import utc_now

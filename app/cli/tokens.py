@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from app.cli.actors import cli_actor
-from app.cli.opening import open_current
+from app.cli.opening import cli_actor, open_current
 from app.cli.options import AS_JSON, choice, read_duration
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
