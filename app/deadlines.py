@@ -1,18 +1,18 @@
-"""Deadlines, leases and bounds of background work, in one place because they have to nest."""
+"""Deadlines, leases and limits of background work, in one place because they have to nest."""
 
 from datetime import timedelta
 from typing import Final
 
-# Deadlines of outside work, leases and the broker's patience have to nest: what runs longer than its lease
-# would be done twice. A lease is also how long the work of a killed worker lies still, so none is longer than needed.
-CONFIRM_DEADLINE: Final = timedelta(seconds=10)  # all look-ups of one batch together
-DIRECTORY_DEADLINE: Final = timedelta(seconds=5)  # all questions of one batch to the application's database
+# Deadlines of calls to other systems, leases and the broker's visibility timeout have to nest: work that outlives its
+# lease would be done twice. A killed worker's work rests until its lease ends, so leases are as short as possible.
+CONFIRM_DEADLINE: Final = timedelta(seconds=10)  # all lookups of one batch together
+DIRECTORY_DEADLINE: Final = timedelta(seconds=5)  # all queries of one batch to the application's database
 EVENT_LEASE: Final = timedelta(seconds=30)
-OWNER_LOOK_LEASE: Final = timedelta(seconds=60)
-HANDOVER_DEADLINE: Final = timedelta(seconds=15)  # one batch to a team's broker
-HTTP_TIMEOUT: Final = timedelta(seconds=15)  # one job to a team's endpoint, all in all, unless its destination says so
+OWNER_LOOKUP_LEASE: Final = timedelta(seconds=60)
+PUBLISH_DEADLINE: Final = timedelta(seconds=15)  # one batch to a team's broker
+HTTP_TIMEOUT: Final = timedelta(seconds=15)  # one job to a team's endpoint, unless its destination sets another timeout
 MAX_HTTP_TIMEOUT: Final = timedelta(seconds=30)
-JOB_LEASE: Final = timedelta(seconds=30)  # and by how much a destination's time-out is longer than HTTP_TIMEOUT
+JOB_LEASE: Final = timedelta(seconds=30)  # plus what a destination's timeout exceeds HTTP_TIMEOUT by
 REFRESH_DEADLINE: Final = timedelta(seconds=45)  # one GET, which can take well over 12 s (Nango contract: Refresh lock)
 REFRESH_LEASE: Final = timedelta(seconds=75)
 RECONCILE_DEADLINE: Final = timedelta(seconds=45)  # one call
@@ -21,19 +21,19 @@ EDIT_DEADLINE: Final = timedelta(seconds=45)  # all calls to Nango of one operat
 EDIT_LEASE: Final = timedelta(seconds=60)
 VISIBILITY_TIMEOUT: Final = timedelta(seconds=300)
 STATEMENT: Final = timedelta(seconds=20)  # one statement of a worker's in PostgreSQL
-DATABASE_SHARE: Final = timedelta(seconds=10)  # waiting for locks and commits around the outside call
+DATABASE_SHARE: Final = timedelta(seconds=10)  # locks and commits around the call
 
-MAX_CLAIMS: Final = 5  # a row claimed this often without a result is given up: poison cannot loop
+MAX_CLAIMS: Final = 5  # a row claimed that often without a result is given up, so that poison does not loop
 BATCH: Final = 200  # events or jobs in one claim; 1,000 was measured no better
-SUSPECTS_SECONDS: Final = 2.0  # for rows whose last claim brought no result, per call; fresh work waits meanwhile
+SUSPECTS_SECONDS: Final = 2.0  # per call, for rows whose last claim brought no result; new work waits meanwhile
 
 
 def assert_nested() -> None:
-    """Sum of deadlines < lease < visibility timeout, for each kind of work; every worker asserts it at its start."""
+    """Assert deadline < lease < visibility timeout for each kind of work. Called when a worker starts."""
     for name, deadline, lease in (
         ("events", CONFIRM_DEADLINE + DIRECTORY_DEADLINE, EVENT_LEASE),
-        ("owner looks", DIRECTORY_DEADLINE, OWNER_LOOK_LEASE),
-        ("jobs", HANDOVER_DEADLINE, JOB_LEASE),
+        ("owner looks", DIRECTORY_DEADLINE, OWNER_LOOKUP_LEASE),
+        ("jobs", PUBLISH_DEADLINE, JOB_LEASE),
         ("jobs over HTTP", HTTP_TIMEOUT, JOB_LEASE),
         ("slow jobs over HTTP", MAX_HTTP_TIMEOUT, JOB_LEASE + MAX_HTTP_TIMEOUT - HTTP_TIMEOUT),
         ("refreshes", REFRESH_DEADLINE, REFRESH_LEASE),

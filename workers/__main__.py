@@ -1,4 +1,4 @@
-"""`python -m workers events|io|beat`: one background process. `waylink worker` and `waylink beat` end up here."""
+"""`python -m workers events|io|beat`: one background process, as run by `waylink worker` and `waylink beat`."""
 
 import os
 import sys
@@ -21,8 +21,8 @@ from app.services.delivery.loop import DeliveryLoop
 from app.telemetry import configure_logs
 from workers.celery import make_beat, make_worker
 
-# Measured: one process with one thread beats any pool for the database work; run more processes for more.
-# The io kind mostly waits for others, so threads serve it.
+# Measured: one process with one thread beats any pool for database work; more processes scale it.
+# The io kind mostly waits for other systems, so it has threads.
 _WORKERS: Final = {
     "events": [f"--queues={EVENTS_QUEUE}", "--pool=solo"],
     "io": [f"--queues={IO_QUEUE}", "--pool=threads", "--concurrency=8"],
@@ -58,15 +58,16 @@ def run(kind: str) -> None:
 
 @contextmanager
 def delivering(deliveries: DeliveryLoop) -> Iterator[None]:
-    """Jobs are delivered as long as the process lives, also while the internal broker is away. The signal that ends
-    the process ends claiming; what is on its way then is waited for beside Celery's tasks.
+    """Run the delivery loop, also while the internal broker is away.
+
+    The signal that ends the process ends claiming; jobs in flight are waited for beside Celery's tasks.
     """
 
     def stop_claiming(**_: object) -> None:
         deliveries.ask_to_stop()
 
     worker_shutting_down.connect(stop_claiming)
-    raise_file_limit()  # each job that is on its way to an endpoint holds a connection
+    raise_file_limit()  # each job in flight to an endpoint holds a connection
     deliveries.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The worker side: Celery apps whose tasks call the services, made once per process."""
+"""Celery apps of the workers and of Beat, one per process, with tasks that call the services."""
 
 from contextlib import closing
 from datetime import timedelta
@@ -30,17 +30,14 @@ from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
 
 
 class Worker(NamedTuple):
-    """A worker process: its tasks, and the loop that delivers jobs beside them, in the kind `io`."""
+    """A worker process: its Celery app, and the delivery loop, which runs in the kind `io` only."""
 
     app: Celery
     deliveries: DeliveryLoop
 
 
 def make_worker(settings: Settings) -> Worker:
-    """The Celery app of a worker process, its tasks bound to services of this process, once the database answers.
-
-    Raises DatabaseNotMigrated.
-    """
+    """A worker process with its services, once the database answers. Raises DatabaseNotMigrated."""
     assert_nested()
     database = connect(settings.database, statement_seconds=STATEMENT.total_seconds())
     wait_for_database(lambda: require_current(database))
@@ -68,7 +65,7 @@ def make_worker(settings: Settings) -> Worker:
 
 
 def make_beat(settings: BeatSettings) -> Celery:
-    """The Celery app of Beat, which only sends. Raises DatabaseNotMigrated, as every process does at its start."""
+    """The Celery app of Beat, which only sends. Raises DatabaseNotMigrated."""
     with closing(connect(settings.database)) as database:
         wait_for_database(lambda: require_current(database))
     app = make_celery(settings.broker)

@@ -1,4 +1,4 @@
-"""Celery's consumer, back soon after the broker is, and not stopped by a message that it could not acknowledge."""
+"""Celery's consumer, which reconnects within seconds and survives messages that it could not acknowledge."""
 
 from functools import partial
 from typing import Any, Final
@@ -6,11 +6,11 @@ from typing import Any, Final
 from celery.worker import consumer
 from kombu.transport import redis, virtual
 
-RECONNECT_SECONDS: Final = 2  # between two tries; Celery's own go up to 30 s apart, and have no setting
+RECONNECT_SECONDS: Final = 2  # between two tries; Celery's grow to 30 s, without a setting
 
 
 class Consumer(consumer.Consumer):
-    """Named in `worker_consumer`."""
+    """The `worker_consumer` of the app."""
 
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = partial(
@@ -23,10 +23,10 @@ class Consumer(consumer.Consumer):
 
 
 class QoS(redis.QoS):
-    """Which messages are out. One whose acknowledgement fails is not, whatever the broker knows of it.
+    """The unacknowledged messages. One whose acknowledgement failed no longer counts as such.
 
-    kombu counts it for good, so that a worker that takes one at a time would never take another. Where the broker still
-    has it, it gives it out again after the visibility timeout: every task may run twice without harm.
+    kombu would count it for ever, so that a worker with a prefetch of one would never take another. If the broker still
+    has it, it is delivered again after the visibility timeout: every task may run twice without harm.
     """
 
     def ack(self, delivery_tag: Any) -> None:

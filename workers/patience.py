@@ -1,4 +1,4 @@
-"""A task whose database is away ends quietly: its rows stay due, and the sweep sends hints for them again."""
+"""Celery tasks that end quietly while the database is away: their rows stay due, and the sweep sends hints again."""
 
 import time
 from typing import Any, Final
@@ -10,13 +10,13 @@ from app.causes import of_database
 from app.db.errors import is_away
 from app.telemetry import get_logger
 
-PAUSE_SECONDS: Final = 1.0  # else every message that waits would be tried, and fail, within moments
+PAUSE_SECONDS: Final = 1.0  # without it all waiting messages would fail within moments
 
 log = get_logger(__name__)
 
 
 class PatientTask(Task):  # type: ignore[type-arg]
-    """One line instead of a traceback for each message."""
+    """Logs one line in place of a traceback per message."""
 
     abstract = True
 

@@ -1,4 +1,4 @@
-"""Celery's Beat, back soon after the broker is, and with one line where a tick could not be sent."""
+"""Celery's Beat, which reconnects within seconds and logs one line for a tick that could not be sent."""
 
 from typing import Any, Final
 
@@ -7,13 +7,13 @@ from celery.beat import ScheduleEntry, Scheduler
 from app.causes import of_connection
 from app.telemetry import get_logger
 
-RECONNECT_SECONDS: Final = 2  # between two tries; Celery's own go up to 30 s apart, and have no setting
+RECONNECT_SECONDS: Final = 2  # between two tries; Celery's grow to 30 s, without a setting
 
 log = get_logger(__name__)
 
 
 class PatientScheduler(Scheduler):
-    """Named in `beat_scheduler`. Every entry is idempotent and short-spaced: there is no state worth a file."""
+    """The `beat_scheduler` of the app. Keeps no state file: every entry is idempotent and frequent."""
 
     def _ensure_connected(self) -> Any:
         def away(failed: BaseException, seconds: float) -> None:
@@ -24,10 +24,10 @@ class PatientScheduler(Scheduler):
         )
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
-        """Send a tick that is due. What is lost here comes again: nothing is waited for, and nothing sent later."""
+        """Send a due tick. A failed one is dropped, as the next is due soon."""
         try:
             self.apply_async(entry, producer=producer, advance=False)
-        except Exception as failed:  # noqa: BLE001 - of whatever class a broker's client has for "not reachable"
+        except Exception as failed:  # noqa: BLE001 - brokers' clients have unrelated classes for "not reachable"
             log.warning(
                 "tick_not_sent", tick=entry.name, problem=of_connection(failed), then="the next one is due soon"
             )

@@ -1,1 +1,1 @@
-"""Celery brokers: the internal one that carries hints, and those of the teams that carry jobs."""
+"""Celery brokers: the internal one for hints, and those of the teams for jobs."""

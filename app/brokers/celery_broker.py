@@ -1,10 +1,10 @@
-"""The Celery brokers: the internal one that carries ids as hints, and the teams' one that carries jobs.
+"""Celery brokers: the internal one for hints, and the teams' for jobs; names of queues and tasks; the only producer.
 
-All names of queues and internal tasks stand here, and the only producer. Messages are Celery protocol 2, built by
-Celery itself but without its per-call bookkeeping, and sent in batches: measured 30 times cheaper than `delay()`.
+Messages are Celery protocol 2, built by Celery but without its per-call bookkeeping, and sent in batches: measured 30
+times cheaper than `delay()`.
 
-Celery's and kombu's names are written in full: their packages load what is asked of them when it is asked for, and
-commands that send nothing start 0.15 s sooner.
+Names of celery and kombu are used in full: these packages load submodules on access, and commands that send nothing
+start 0.15 s sooner.
 """
 
 import ssl
@@ -26,7 +26,7 @@ from app.deadlines import VISIBILITY_TIMEOUT
 from app.errors import BrokerUnavailable
 
 EVENTS_QUEUE: Final = "waylink.events"  # fast work on the database
-IO_QUEUE: Final = "waylink.io"  # deliveries, refreshes, upkeep: whatever may wait for somebody else
+IO_QUEUE: Final = "waylink.io"  # deliveries, refreshes, upkeep: work that waits for other systems
 
 PROCESS_EVENTS: Final = "waylink.process_events"
 DELIVER_JOBS: Final = "waylink.deliver_jobs"
@@ -45,13 +45,13 @@ QUEUE_OF: Final = {
     LINK_WAITING: IO_QUEUE,
     PRUNE: IO_QUEUE,
 }
-CONFIRM_SECONDS: Final = 5  # for a broker of AMQP to say that it has a message
-_REPR: Final = "(…)"  # instead of saferepr: it costs more than the rest, and would put tags into broker messages
+CONFIRM_SECONDS: Final = 5  # for an AMQP broker to confirm a message
+_REPR: Final = "(…)"  # in place of saferepr, which costs more than the rest and would put tags into broker messages
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One Celery task to send."""
+    """A Celery task to send."""
 
     queue: str
     task: str
@@ -61,14 +61,14 @@ class Message:
 
 
 def make_celery(url: str, *, name: str = "waylink") -> "celery.Celery":
-    """A Celery app on `url`, with what was measured to keep it whole under faults (visibility, time-outs, acks)."""
+    """A Celery app on `url`, with the settings that were measured to survive faults (visibility, timeouts, acks)."""
     app = celery.Celery(name, broker=url, set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_pool_acquire_timeout=5,
         broker_transport_options={
-            # The same wherever this app connects: the shortest wins.
+            # The same for every app on this broker: the shortest wins.
             "visibility_timeout": VISIBILITY_TIMEOUT.total_seconds(),
             # kombu's default cadence looks for lost messages every 100 s.
             "unacked_restore_interval": 1,
@@ -106,7 +106,7 @@ def make_celery(url: str, *, name: str = "waylink") -> "celery.Celery":
 
 @dataclass(slots=True)
 class Broker:
-    """Sends batches of tasks. Every failure is a BrokerUnavailable within seconds, never a hang."""
+    """Sends batches of tasks. Every failure raises BrokerUnavailable within seconds."""
 
     name: str
     app: "celery.Celery"
@@ -114,20 +114,21 @@ class Broker:
 
     @classmethod
     def at(cls, name: str, url: str) -> "Broker":
-        """One of our own brokers. TLS is verified, by the authorities that the URL names or the public ones."""
+        """One of Waylink's brokers. TLS is verified, by the authorities that the URL names or the public ones."""
         return cls._made(name, verified(url))
 
     @classmethod
     def _made(cls, name: str, url: str) -> "Broker":
         app = make_celery(url, name=name)
-        # A publisher does not wait for a broker that is away: the row it tells of stays due in the database.
+        # Publishing does not wait for a broker that is away: the row stays due in the database.
         app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
         return cls(name, app)
 
     @classmethod
     def of_team(cls, name: str, url: str, *, authorities: Path | None = None) -> "Broker":
-        """A broker of a team's own, Redis or AMQP. TLS is verified against its name, as in calls to Nango;
-        `authorities` is a PEM file of the operator's own ones beside.
+        """A team's own broker, Redis or AMQP. TLS is verified against its name, as in calls to Nango.
+
+        `authorities`: a PEM file of further authorities.
         """
         broker = cls._made(name, url)
         scheme = url.partition("://")[0]
@@ -143,13 +144,13 @@ class Broker:
             )
         if scheme == "amqps":
             context = {"check_hostname": True, "cafile": trusted["ca_certs"], "cadata": trusted["ca_data"]}
-            # None: the URL's host. A handshake while wrapping would come before py-amqp sets the socket's time-out.
+            # None: the URL's host. The handshake comes later, as py-amqp sets the socket's timeout after wrapping.
             how = {"server_hostname": None, "do_handshake_on_connect": False}
             broker.app.conf.broker_use_ssl = {"context": context, **how}
         return broker
 
     def send(self, messages: Sequence[Message]) -> None:
-        """All or an error; after an error some may have gone out, so receivers go by the task id."""
+        """Send all messages. After BrokerUnavailable some may be sent; receivers recognise repeats by the task id."""
         if not messages:
             return
         try:
@@ -160,8 +161,8 @@ class Broker:
                     for message in messages:
                         self._publish(producer, message)
         except Exception as failed:
-            # kombu and redis-py raise a dozen unrelated classes for "not reachable"; all mean the same here.
-            # The pool stays: redis-py connects anew by itself, and a pool closed by force would never serve again.
+            # kombu and redis-py raise a dozen unrelated classes for "not reachable".
+            # The pool stays open: redis-py reconnects by itself, and a pool closed by force cannot be used again.
             raise BrokerUnavailable(self.name, failed) from failed
 
     def _publish(self, producer: "kombu.Producer", message: Message) -> None:
@@ -175,7 +176,7 @@ class Broker:
             kwargsrepr=_REPR,
         )
         producer.publish(
-            # kombu's own encoder is five times slower, and does not know JSON that is ready.
+            # kombu's own encoder is five times slower, and has no raw JSON.
             msgspec.json.encode(built.body),
             exchange="",
             routing_key=message.queue,
@@ -189,7 +190,7 @@ class Broker:
         )
 
     def queue_length(self, queue: str) -> int:
-        """How many messages wait in a queue."""
+        """Number of messages in a queue. Raises BrokerUnavailable."""
         try:
             with self.app.connection_for_read() as connection, connection.channel() as channel:
                 if self.speaks_amqp:
@@ -199,7 +200,7 @@ class Broker:
             raise BrokerUnavailable(self.name, failed) from failed
 
     def ping(self) -> None:
-        """Raises BrokerUnavailable when the broker does not answer within its time-outs."""
+        """Raise BrokerUnavailable if the broker does not answer within its timeouts."""
         self.queue_length(EVENTS_QUEUE)
 
     def close(self) -> None:
@@ -207,7 +208,7 @@ class Broker:
 
 
 def hint(task: str, task_id: str, ids: Sequence[str] = (), *, expires: timedelta | None = None) -> Message:
-    """A message of our own: ids are hints, the database is the truth."""
+    """A message to a worker. `ids` are hints; the database is the truth."""
     return Message(
         queue=QUEUE_OF[task],
         task=task,
@@ -218,7 +219,7 @@ def hint(task: str, task_id: str, ids: Sequence[str] = (), *, expires: timedelta
 
 
 def redis_place(url: str) -> tuple[str, int, int]:
-    """Socket or host, port and database, so that one place in two spellings is seen as one. Raises ValueError."""
+    """Socket or host, port and database of a Redis URL, to compare two URLs. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme == "redis+socket":
         database = parse_qs(parts.query).get("virtual_host", ["0"])[-1]

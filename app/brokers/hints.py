@@ -1,4 +1,4 @@
-"""Hints for workers: ids of rows that were committed. The database is the truth; the sweep finds what is lost."""
+"""Hints for workers: ids of committed rows. The database is the truth; the sweep finds the rows of lost hints."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from app.errors import BrokerUnavailable
 from app.ids import EVENT, JOB, new_id, show
 from app.telemetry import HINTS_LOST, get_logger
 
-# How many times as long as a failed try took: a broker that is silent for seconds is asked every five, and one that
-# refuses at once is asked again at once. The sweep is every second.
+# The pause is that many times the duration of the failed send: five seconds for a broker that hangs, next to none for
+# one that refuses at once. The sweep runs every second.
 REST_FACTOR: Final = 10
 LONGEST_REST: Final = 5.0  # seconds
 
@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class Hints:
-    """The one sender of hints. It never raises BrokerUnavailable, and rests after it."""
+    """The only sender of hints. Never raises BrokerUnavailable, and pauses after one."""
 
     internal: Broker
     _rests_until: float = field(default=0.0, init=False)
@@ -34,7 +34,7 @@ class Hints:
         self._send_ids(DELIVER_JOBS, [show(JOB, job_id) for job_id in dict.fromkeys(ids)])
 
     def of_due_events(self, batches: int) -> None:
-        """Hints without ids: each worker that takes one claims a batch of what is due."""
+        """Send hints without ids: each makes a worker claim one batch of due events."""
         self._send(PROCESS_EVENTS, [hint(PROCESS_EVENTS, new_id().hex) for _ in range(batches)])
 
     def of_reconciliation(self) -> None:

@@ -1,4 +1,4 @@
-"""TLS to our own brokers. Apart from `broker`, since every command needs it and few send anything."""
+"""TLS to Waylink's own brokers. A module of its own, as every command needs it and few send anything."""
 
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
@@ -7,9 +7,9 @@ import certifi
 
 
 def verified(url: str, authorities: Path | None = None) -> str:
-    """The URL of a broker with TLS that verifies the server's certificate and name, which kombu leaves out by itself.
+    """The URL of a broker with verified TLS, certificate and name, which is not kombu's default.
 
-    authorities: a PEM file, in place of the public ones. What the URL says of TLS holds.
+    `authorities`: a PEM file, in place of the public ones. TLS options in the URL take precedence.
     """
     if not url.startswith("rediss://"):
         return url

@@ -17,7 +17,7 @@ from app.config.loading import load_database, load_sealing
 from app.db import audit, destinations
 from app.db.models import DestinationSecret
 from app.db.read.definitions import shown_destination
-from app.domain.retrying import Verdict, judge
+from app.domain.retrying import AnswerClass, classify
 from app.errors import Conflict, NotFound
 from app.ids import SECRET, show
 from app.outbound.sending import TIMEOUT, HttpTarget
@@ -262,7 +262,7 @@ def test_destination(place: str, *, as_json: bool) -> None:
         target = HttpTarget(destination.url or "", keys, destination.timeout_seconds or TIMEOUT)
         audit.record(session, actor=cli_actor(), action="destination.tested", subject=place, now=now)
     answer = asyncio.run(send_test(sender_of(settings), target, now=now))
-    taken = judge(answer) is Verdict.ACCEPTED
+    taken = classify(answer) is AnswerClass.ACCEPTED
     shown = {
         "destination": place,
         "taken": taken,

@@ -24,7 +24,7 @@ from app.db.read import listing
 from app.db.read.listing import Filters
 from app.db.schema import require_current
 from app.domain.event import EventType
-from app.domain.job_actions import PAST, TAKES, JobAct, is_as_wanted, why_left_alone
+from app.domain.job_actions import PAST, TAKES, JobAction, is_as_wanted, why_left_alone
 from app.domain.states import Fault, JobState
 from app.errors import NotFound
 from app.ids import EVENT, JOB, parse, show
@@ -127,7 +127,7 @@ def _acting(command: Command) -> Command:
 @jobs.command()
 @_acting
 @_filters
-@click.option("--state", type=choice(sorted(TAKES[JobAct.RETRY])), help="In this state; else discarded.")
+@click.option("--state", type=choice(sorted(TAKES[JobAction.RETRY])), help="In this state; else discarded.")
 @click.option("--fault", type=choice(Fault), help="Discarded by this one's fault.")
 @moment_option("--ended-since", "Discarded since then.")
 @moment_option("--ended-until", "Discarded until then.")
@@ -137,17 +137,17 @@ def retry(*, state: str | None, everything: bool, **given: Any) -> None:
 
     By their ids, or all that the options mean. A job keeps its id; its schedule begins anew.
     """
-    _act(JobAct.RETRY, states=[JobState(state)] if state else [], everything=everything, **given)
+    _act(JobAction.RETRY, states=[JobState(state)] if state else [], everything=everything, **given)
 
 
 @jobs.command()
 @_acting
 @_filters
-@click.option("--state", type=choice(sorted(TAKES[JobAct.CANCEL])), help="In this state; else both.")
+@click.option("--state", type=choice(sorted(TAKES[JobAction.CANCEL])), help="In this state; else both.")
 @click.option("--all", "everything", is_flag=True, help="All that are unfinished.")
 def cancel(*, state: str | None, everything: bool, **given: Any) -> None:
     """Stop jobs that are not handed over yet. What a worker is handing over cannot be called back."""
-    _act(JobAct.CANCEL, states=[JobState(state)] if state else [], everything=everything, **given)
+    _act(JobAction.CANCEL, states=[JobState(state)] if state else [], everything=everything, **given)
 
 
 @jobs.command()
@@ -162,11 +162,11 @@ def redeliver(*, since: datetime | None, until: datetime | None, destination: st
     """
     if not given["ids"] and (since is None or destination is None):
         raise click.UsageError("name jobs, or a --destination and --since when it lost them")
-    _act(JobAct.REDELIVER, states=[], destination=destination, ended_since=since, ended_until=until, **given)
+    _act(JobAction.REDELIVER, states=[], destination=destination, ended_since=since, ended_until=until, **given)
 
 
 def _act(
-    act: JobAct,
+    action: JobAction,
     *,
     ids: Sequence[str],
     limit: int,
@@ -187,31 +187,35 @@ def _act(
     wanted = JobFilters(states, team=owner, destination=target, route=named, event_id=event, **filters)
     is_filtered = any((states, owner, target, named, event, *filters.values()))
     if bool(ids) + (is_filtered or everything) != 1:
-        raise click.UsageError(f"{act} what? Either ids, or options that say which" + _or_all(act))
+        raise click.UsageError(f"{action} what? Either ids, or options that say which" + _or_all(action))
     settings = load_brokers()
     with closing(connect(settings.database)) as database, open_hints(settings) as hints:
         require_current(database)
         if ids:
-            sys.exit(_by_ids(database, hints, act, [parse(JOB, one) for one in ids], dry_run=dry_run, as_json=as_json))
-        wanted = job_actions.completed_filters(act, wanted, now=utc_now())
+            sys.exit(
+                _by_ids(database, hints, action, [parse(JOB, one) for one in ids], dry_run=dry_run, as_json=as_json)
+            )
+        wanted = job_actions.completed_filters(action, wanted, now=utc_now())
         with database.read() as session:
             found = job_actions.preview(session, wanted, limit=limit)
-        _tell(act, found, wanted)
+        _tell(action, found, wanted)
         asked = job_actions.described(wanted)
         if dry_run:
             counted = {"dry_run": True, "count": len(found.jobs), "more": found.more}
             print_one(counted | ({"groups": found.groups()} if as_json else {}), as_json=as_json)
             return
         if found.jobs:
-            require_consent(f"{str(act).capitalize()} {len(found.jobs)} jobs?", yes=yes)
-        steps = job_actions.carry_out(database, act, found.jobs, asked=asked, actor=cli_actor(), clock=utc_now)
-        done, stopped = follow(steps, len(found.jobs), None if act is JobAct.CANCEL else hints.of_jobs)
+            require_consent(f"{str(action).capitalize()} {len(found.jobs)} jobs?", yes=yes)
+        steps = job_actions.carry_out(database, action, found.jobs, asked=asked, actor=cli_actor(), clock=utc_now)
+        done, stopped = follow(steps, len(found.jobs), None if action is JobAction.CANCEL else hints.of_jobs)
     left = len(found.jobs) - done
-    print_one({PAST[act]: done, "left_alone": left, "more": found.more, "stopped": stopped}, as_json=as_json)
+    print_one({PAST[action]: done, "left_alone": left, "more": found.more, "stopped": stopped}, as_json=as_json)
     sys.exit(1 if stopped else 0)
 
 
-def _by_ids(database: Database, hints: Hints, act: JobAct, ids: Sequence[UUID], *, dry_run: bool, as_json: bool) -> int:
+def _by_ids(
+    database: Database, hints: Hints, action: JobAction, ids: Sequence[UUID], *, dry_run: bool, as_json: bool
+) -> int:
     with database.read() as session:
         found = rows.these(session, list(dict.fromkeys(ids)))
     missing = [one for one in ids if one not in {job.id for job in found}]
@@ -220,32 +224,32 @@ def _by_ids(database: Database, hints: Hints, act: JobAct, ids: Sequence[UUID], 
     taken: set[UUID] = set()
     if not dry_run:
         asked = {"ids": [show(JOB, one.id) for one in found][:100]}
-        for changed in job_actions.carry_out(database, act, found, asked=asked, actor=cli_actor(), clock=utc_now):
+        for changed in job_actions.carry_out(database, action, found, asked=asked, actor=cli_actor(), clock=utc_now):
             taken.update(changed)
-            if act is not JobAct.CANCEL:
+            if action is not JobAction.CANCEL:
                 hints.of_jobs(changed)
         with database.read() as session:
             found = rows.these(session, [one.id for one in found])
-    results = [_result(act, one, taken, dry_run=dry_run) for one in found]
+    results = [_result(action, one, taken, dry_run=dry_run) for one in found]
     print_rows(results, ("id", "result", "state", "why"), as_json=as_json)
-    refused = [one for one in found if one.id not in taken and not is_as_wanted(act, JobState(one.state))]
+    refused = [one for one in found if one.id not in taken and not is_as_wanted(action, JobState(one.state))]
     return 1 if refused and not dry_run else 0
 
 
-def _result(act: JobAct, job: ChosenJob, taken: set[UUID], *, dry_run: bool) -> dict[str, Any]:
+def _result(action: JobAction, job: ChosenJob, taken: set[UUID], *, dry_run: bool) -> dict[str, Any]:
     state = JobState(job.state)
-    would = dry_run and state in TAKES[act]
-    result = PAST[act] if job.id in taken else f"would be {PAST[act]}" if would else "left alone"
-    why = None if job.id in taken or would else why_left_alone(act, state)
+    would = dry_run and state in TAKES[action]
+    result = PAST[action] if job.id in taken else f"would be {PAST[action]}" if would else "left alone"
+    why = None if job.id in taken or would else why_left_alone(action, state)
     return {"id": show(JOB, job.id), "result": result, "state": job.state, "why": why}
 
 
-def _tell(act: JobAct, found: Preview, filters: JobFilters) -> None:
+def _tell(action: JobAction, found: Preview, filters: JobFilters) -> None:
     """What the act would touch, on standard error."""
     count = f"{len(found.jobs)} jobs" + (" (and more: --limit)" if found.more else "")
     until = (
         f", handed over until {filters.ended_until.isoformat()}"
-        if act is JobAct.REDELIVER and filters.ended_until
+        if action is JobAction.REDELIVER and filters.ended_until
         else ""
     )
     click.echo(f"{count}{until}", err=True)
@@ -254,5 +258,5 @@ def _tell(act: JobAct, found: Preview, filters: JobFilters) -> None:
         click.echo(f"  {group['count']} {group['state']} for {group['team']}/{group['destination']}{fault}", err=True)
 
 
-def _or_all(act: JobAct) -> str:
-    return "" if act is JobAct.REDELIVER else ", or --all"
+def _or_all(action: JobAction) -> str:
+    return "" if action is JobAction.REDELIVER else ", or --all"

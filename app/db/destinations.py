@@ -11,19 +11,20 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
-from app.db.jobs import HELD, PARKED, READY, Key, waits
+from app.db.jobs import HELD, PARKED, READY, waits
 from app.db.models import Destination, DestinationHealth, Job
-from app.domain.destination_health import Health
+from app.domain.definitions import DestinationKey
+from app.domain.destination_health import HealthState
 
 COUNTED: Final = 1000  # waiting jobs are counted up to here
 
 _destinations = bulk.table(Destination)
 _health = bulk.table(DestinationHealth)
-_judged = [_health.c[one.name] for one in fields(Health)]
+_judged = [_health.c[one.name] for one in fields(HealthState)]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class DeliveryTarget:
     """A destination as who delivers needs it. `ready`, `held`, `parked`: whether such jobs wait for it, due ones."""
 
     team: str
@@ -42,7 +43,7 @@ class Target:
     parked: bool
 
     @property
-    def key(self) -> Key:
+    def key(self) -> DestinationKey:
         return self.team, self.name
 
 
@@ -57,7 +58,7 @@ def get_in_force(session: Session, *, team: str, destination: str) -> Destinatio
     return found if found is not None and found.retired_at is None else None
 
 
-def get_all(session: Session) -> dict[Key, Destination]:
+def get_all(session: Session) -> dict[DestinationKey, Destination]:
     """Every destination by team and name, retired ones too: old jobs point at them."""
     return {(destination.team, destination.name): destination for destination in session.scalars(select(Destination))}
 
@@ -85,9 +86,9 @@ def reload(session: Session, destination: Destination) -> None:
     session.refresh(destination)
 
 
-def targets(session: Session, *, now: datetime) -> list[Target]:
+def targets(session: Session, *, now: datetime) -> list[DeliveryTarget]:
     """Every destination, retired ones too: old jobs point at them. One look into each line of each."""
-    return [Target(*row) for row in session.execute(_targets(), {"now": now})]
+    return [DeliveryTarget(*row) for row in session.execute(_targets(), {"now": now})]
 
 
 @cache
@@ -100,7 +101,9 @@ def _targets() -> Select[Any]:
     return select(*described, *state, *lines).select_from(_destinations.outerjoin(_health, owner))
 
 
-def lock_health(session: Session, keys: Collection[Key], *, now: datetime) -> dict[Key, Health]:
+def lock_health(
+    session: Session, keys: Collection[DestinationKey], *, now: datetime
+) -> dict[DestinationKey, HealthState]:
     """How these destinations do, their rows locked in order; whoever has none is given one."""
     wanted = sorted(keys)
     found = _locked(session, wanted)
@@ -113,11 +116,12 @@ def lock_health(session: Session, keys: Collection[Key], *, now: datetime) -> di
     return found
 
 
-def _locked(session: Session, keys: Collection[Key]) -> dict[Key, Health]:
+def _locked(session: Session, keys: Collection[DestinationKey]) -> dict[DestinationKey, HealthState]:
     found = session.execute(_locking(bulk.dialect(session)), bulk.keys(keys))
     names = [one.name for one in _judged]
     return {
-        (team, destination): Health(**dict(zip(names, values, strict=True))) for team, destination, *values in found
+        (team, destination): HealthState(**dict(zip(names, values, strict=True)))
+        for team, destination, *values in found
     }
 
 
@@ -127,7 +131,7 @@ def _locking(dialect: str) -> Select[Any]:
     return select(*key, *_judged).where(bulk.among(dialect, *key)).order_by(*key).with_for_update()
 
 
-def write_health(session: Session, changed: Mapping[Key, Health]) -> None:
+def write_health(session: Session, changed: Mapping[DestinationKey, HealthState]) -> None:
     """Of rows that were locked before."""
     for (team, destination), health in changed.items():
         named = (_health.c.team == team, _health.c.destination == destination)

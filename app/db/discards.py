@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.models import Discards
 
-Key = tuple[str, str, str]  # team, destination, environment of the events
+DiscardKey = tuple[str, str, str]  # team, destination, environment of the events
 
 _KEY: Final = (Discards.team, Discards.destination, Discards.environment)
 
 
-def lock(session: Session, keys: Collection[Key], *, now: datetime) -> dict[Key, Discards]:
+def lock(session: Session, keys: Collection[DiscardKey], *, now: datetime) -> dict[DiscardKey, Discards]:
     """The rows of these keys, locked in sorted order; those that are missing are made, and may be told of at once."""
     if not keys:
         return {}

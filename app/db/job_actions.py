@@ -14,7 +14,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from app.db import bulk
 from app.db.jobs import HELD, READY, UNFINISHED
 from app.db.models import Event, Job
-from app.domain.job_actions import TAKES, JobAct
+from app.domain.job_actions import TAKES, JobAction
 from app.domain.states import UNFINISHED_JOBS, JobState
 from app.ids import first_id
 
@@ -76,10 +76,10 @@ def these(session: Session, ids: Collection[UUID]) -> list[ChosenJob]:
     return [found[one] for one in ids if one in found]
 
 
-def take(session: Session, act: JobAct, ids: Collection[UUID], *, now: datetime) -> list[UUID]:
+def take(session: Session, action: JobAction, ids: Collection[UUID], *, now: datetime) -> list[UUID]:
     """Do it with those of these jobs whose state it takes; their ids."""
     parameters = {**bulk.keys(ids), "now": now}
-    return list(session.scalars(_taking(bulk.dialect(session), act), parameters))
+    return list(session.scalars(_taking(bulk.dialect(session), action), parameters))
 
 
 @cache
@@ -88,15 +88,15 @@ def _these(dialect: str) -> Select[Any]:
 
 
 @cache
-def _taking(dialect: str, act: JobAct) -> ReturningUpdate[Any]:
-    taken = select(_jobs.c.id).where(bulk.among(dialect, _jobs.c.id), _jobs.c.state.in_(TAKES[act]))
+def _taking(dialect: str, action: JobAction) -> ReturningUpdate[Any]:
+    taken = select(_jobs.c.id).where(bulk.among(dialect, _jobs.c.id), _jobs.c.state.in_(TAKES[action]))
     chosen = taken.order_by(_jobs.c.id).with_for_update().cte("chosen")
-    return update(_jobs).where(_jobs.c.id == chosen.c.id).values(**_changes(act)).returning(_jobs.c.id)
+    return update(_jobs).where(_jobs.c.id == chosen.c.id).values(**_changes(action)).returning(_jobs.c.id)
 
 
-def _changes(act: JobAct) -> dict[str, Any]:
+def _changes(action: JobAction) -> dict[str, Any]:
     now = bindparam("now", type_=_jobs.c.next_at.type)
-    if act is JobAct.CANCEL:
+    if action is JobAction.CANCEL:
         return {"state": JobState.CANCELLED, "finished_at": now, "blocked_by": None}
     return {
         "state": JobState.AVAILABLE,

@@ -1,7 +1,7 @@
 """Statements on jobs and their attempts.
 
-The jobs of a destination stand in a line of their own, in the order of `next_at`. A claim takes the heads of several
-lines at once; what it costs does not depend on how long they are, nor on how many other lines there are.
+Each destination has a queue: its jobs in the order of `next_at`. A claim takes the heads of several queues in one
+statement, whose cost depends neither on their lengths nor on the number of other queues.
 """
 
 from collections import Counter
@@ -39,21 +39,22 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from app.db import bulk
 from app.db.models import Attempt, Event, Job
 from app.db.types import UtcDateTime
+from app.domain.definitions import DestinationKey
 from app.domain.states import UNFINISHED_JOBS, Block, JobState
 
 _jobs: Final = bulk.table(Job)
-# In the statement itself: SQLite does not use a partial index for states that come as parameters.
+# Literals: SQLite uses no partial index for a condition with parameters.
 UNFINISHED: Final = _jobs.c.state.in_(bindparam("states", UNFINISHED_JOBS, expanding=True, literal_execute=True))
-# As the indexes have them, `crashes` in the text for the same reason.
+# The conditions of the partial indexes; `crashes` is literal for the same reason.
 READY: Final = UNFINISHED & _jobs.c.blocked_by.is_(None) & text("crashes = 0")
-HELD: Final = UNFINISHED & _jobs.c.blocked_by.is_(None) & text("crashes > 0")  # running, or its worker was killed
+HELD: Final = (
+    UNFINISHED & _jobs.c.blocked_by.is_(None) & text("crashes > 0")
+)  # possibly poison: running, or its worker was killed
 PARKED: Final = UNFINISHED & _jobs.c.blocked_by.is_not(None) & _jobs.c.blocked_by.in_(list(Block))
-
-Key = tuple[str, str]  # team, destination
 
 
 class ClaimedJob(NamedTuple):
-    """What a worker gets to hand over. `attempts` and `crashes` count this claim."""
+    """A job as the deliverer needs it. `attempts` and `crashes` include this claim."""
 
     id: UUID
     event_id: UUID
@@ -69,13 +70,13 @@ class ClaimedJob(NamedTuple):
     created_at: datetime
 
     @property
-    def key(self) -> Key:
+    def key(self) -> DestinationKey:
         return self.team, self.destination
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The first `most` jobs of a destination's line. `until`: the end of the lease of those that are claimed."""
+class QueueHead:
+    """The first `most` jobs of a destination's queue. `until`: the end of their lease, if they are claimed."""
 
     team: str
     destination: str
@@ -83,54 +84,61 @@ class Head:
     until: datetime
 
     @property
-    def key(self) -> Key:
+    def key(self) -> DestinationKey:
         return self.team, self.destination
 
 
-def by_line(jobs: Iterable[ClaimedJob]) -> Counter[Key]:
-    """How many of each destination."""
+def count_by_destination(jobs: Iterable[ClaimedJob]) -> Counter[DestinationKey]:
+    """Number of jobs by destination."""
     return Counter(job.key for job in jobs)
 
 
-def claim(session: Session, heads: Sequence[Head], *, now: datetime, suspects: bool = False) -> list[ClaimedJob]:
-    """Take due jobs from the heads of these lines. Each is counted and leased.
+def claim(
+    session: Session, heads: Sequence[QueueHead], *, now: datetime, possibly_poison: bool = False
+) -> list[ClaimedJob]:
+    """Claim due jobs at these heads: count the attempt and set the lease.
 
-    `suspects` are those whose last claim brought no result; they are kept apart from the others.
+    `possibly_poison`: those whose last claim brought no result, in place of all others.
     """
-    claiming = _claiming(bulk.dialect(session), suspects=suspects)
-    taken = [ClaimedJob(*row) for given in _parameters(session, heads, now) for row in session.execute(claiming, given)]
+    claiming = _claiming(bulk.dialect(session), possibly_poison=possibly_poison)
+    parameters = _parameters(session, heads, now)
+    taken = [ClaimedJob(*row) for values in parameters for row in session.execute(claiming, values)]
     return sorted(taken, key=lambda job: job.id.int)  # UUIDs compare in Python
 
 
-def park(session: Session, heads: Sequence[Head], *, by: Block, now: datetime, suspects: bool = False) -> Counter[Key]:
-    """Set due jobs at the heads of these lines aside, so that no claim meets them again. How many, by line."""
-    parking = _parking(bulk.dialect(session), suspects=suspects)
-    return _count(session, parking, [{**given, "by": by} for given in _parameters(session, heads, now)])
+def park(
+    session: Session, heads: Sequence[QueueHead], *, by: Block, now: datetime, possibly_poison: bool = False
+) -> Counter[DestinationKey]:
+    """Park due jobs at these heads, so that claims pass over them. Returns their numbers by destination."""
+    parking = _parking(bulk.dialect(session), possibly_poison=possibly_poison)
+    return _count(session, parking, [{**values, "by": by} for values in _parameters(session, heads, now)])
 
 
-def release(session: Session, heads: Sequence[Head], *, now: datetime) -> Counter[Key]:
-    """Put parked jobs of these lines back, those first that have waited longest. How many, by line."""
+def release(session: Session, heads: Sequence[QueueHead], *, now: datetime) -> Counter[DestinationKey]:
+    """Put parked jobs back into their queues, the longest due first. Returns their numbers by destination."""
     return _count(session, _releasing(bulk.dialect(session)), _parameters(session, heads, now))
 
 
-def _count(session: Session, statement: ReturningUpdate[Any], parameters: Sequence[Mapping[str, Any]]) -> Counter[Key]:
-    rows = (row for given in parameters for row in session.execute(statement, given))
+def _count(
+    session: Session, statement: ReturningUpdate[Any], parameters: Sequence[Mapping[str, Any]]
+) -> Counter[DestinationKey]:
+    rows = (row for values in parameters for row in session.execute(statement, values))
     return Counter((team, destination) for team, destination in rows)
 
 
-def _parameters(session: Session, heads: Sequence[Head], now: datetime) -> list[dict[str, Any]]:
-    """One set for all heads on PostgreSQL, one for each on SQLite, which is no round trip away."""
+def _parameters(session: Session, heads: Sequence[QueueHead], now: datetime) -> list[dict[str, Any]]:
+    """One set for all heads on PostgreSQL; one for each on SQLite, where a statement costs no round trip."""
     if bulk.dialect(session) == "postgresql":
         return [{"heads": msgspec.json.encode(heads).decode(), "now": now}] if heads else []
     return [
-        {"of_team": one.team, "of_destination": one.destination, "most": one.most, "until": one.until, "now": now}
-        for one in heads
+        {"of_team": head.team, "of_destination": head.destination, "most": head.most, "until": head.until, "now": now}
+        for head in heads
     ]
 
 
 @cache
-def _claiming(dialect: str, *, suspects: bool) -> ReturningUpdate[Any]:
-    chosen = _chosen(dialect, HELD if suspects else READY)
+def _claiming(dialect: str, *, possibly_poison: bool) -> ReturningUpdate[Any]:
+    chosen = _chosen(dialect, HELD if possibly_poison else READY)
     counted = {"attempts": _jobs.c.attempts + 1, "crashes": _jobs.c.crashes + 1}
     return (
         update(_jobs)
@@ -141,9 +149,9 @@ def _claiming(dialect: str, *, suspects: bool) -> ReturningUpdate[Any]:
 
 
 @cache
-def _parking(dialect: str, *, suspects: bool) -> ReturningUpdate[Any]:
-    chosen = _chosen(dialect, HELD if suspects else READY)
-    # A suspect was left in the hands of a worker that is gone.
+def _parking(dialect: str, *, possibly_poison: bool) -> ReturningUpdate[Any]:
+    chosen = _chosen(dialect, HELD if possibly_poison else READY)
+    # A possibly poison job may still be running, by a worker that died.
     state = case((_jobs.c.state == JobState.RUNNING, JobState.RETRYABLE), else_=_jobs.c.state)
     parked = update(_jobs).where(_jobs.c.id == chosen.c.id).values(blocked_by=bindparam("by"), state=state)
     return parked.returning(_jobs.c.team, _jobs.c.destination)
@@ -161,9 +169,9 @@ def _chosen(dialect: str, which: ColumnElement[bool]) -> CTE:
     due = select(_jobs.c.id).where(which, _jobs.c.next_at <= bindparam("now", type_=UtcDateTime()))
     due = due.order_by(_jobs.c.next_at).with_for_update(skip_locked=True)
     if dialect != "postgresql":
-        line = (_jobs.c.team == bindparam("of_team"), _jobs.c.destination == bindparam("of_destination"))
+        queue = (_jobs.c.team == bindparam("of_team"), _jobs.c.destination == bindparam("of_destination"))
         until = bindparam("until", type_=UtcDateTime()).label("until")
-        return due.add_columns(until).where(*line).limit(bindparam("most")).cte("chosen")
+        return due.add_columns(until).where(*queue).limit(bindparam("most")).cte("chosen")
     heads = (
         func.jsonb_to_recordset(cast(bindparam("heads"), JSONB))
         .table_valued(
@@ -174,19 +182,19 @@ def _chosen(dialect: str, which: ColumnElement[bool]) -> CTE:
         )
         .render_derived(name="heads", with_types=True)
     )
-    line = (_jobs.c.team == heads.c.team, _jobs.c.destination == heads.c.destination)
-    taken = due.where(*line).limit(heads.c.most).correlate(heads).lateral("taken")
+    queue = (_jobs.c.team == heads.c.team, _jobs.c.destination == heads.c.destination)
+    taken = due.where(*queue).limit(heads.c.most).correlate(heads).lateral("taken")
     return select(taken.c.id, heads.c.until).select_from(heads.join(taken, true())).cte("chosen")
 
 
-def lines_of(session: Session, ids: Collection[UUID]) -> set[Key]:
-    """The destinations of these jobs: a hint says where there may be work."""
-    found = session.execute(_lines(bulk.dialect(session)), bulk.keys(ids))
+def destinations_of(session: Session, ids: Collection[UUID]) -> set[DestinationKey]:
+    """The destinations of jobs, for hints."""
+    found = session.execute(_destinations_of(bulk.dialect(session)), bulk.keys(ids))
     return {(team, destination) for team, destination in found}
 
 
 @cache
-def _lines(dialect: str) -> Select[Any]:
+def _destinations_of(dialect: str) -> Select[Any]:
     return select(_jobs.c.team, _jobs.c.destination).where(bulk.among(dialect, _jobs.c.id)).distinct()
 
 
@@ -200,20 +208,20 @@ def insert_attempts(session: Session, attempts: Sequence[bulk.Row]) -> None:
     bulk.insert(session, Attempt, attempts)
 
 
-def settle(session: Session, changes: Sequence[bulk.Row]) -> set[tuple[UUID, int]]:
-    """What becomes of jobs, each with its `id` and the `attempts` it was claimed at. Of those that changed these two:
-    the others are ours no more, since their lease ran out and somebody else has them.
+def record_results(session: Session, changes: Sequence[bulk.Row]) -> set[tuple[UUID, int]]:
+    """Update running jobs, each row with its `id` and the `attempts` of its claim. Returns the (id, attempts) updated.
 
-    They are given in the order of their ids, in which acts on jobs and erasing lock them, too; a claim waits for none.
+    The others are missing in it: their lease ended, and another process has claimed them. Rows are locked in the order
+    of ids, as actions on jobs and erasing lock them; claims skip locked rows.
     """
-    in_order = sorted(changes, key=lambda one: one["id"].int)
+    in_order = sorted(changes, key=lambda row: row["id"].int)
     return bulk.update_where(session, Job, in_order, same="attempts", also="jobs.state = 'running'")
 
 
 def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, Raw]:
-    """The judged document of each event, as the JSON text that it is: it is passed on, not looked at.
+    """Each event's routed document, by event id, as raw JSON text: it is passed on without parsing.
 
-    Those that are no JSON object are left out.
+    Documents that are no JSON object are left out.
     """
     found = session.execute(_documents(bulk.dialect(session)), bulk.keys(event_ids))
     return {event_id: Raw((document or "{}").encode()) for event_id, document in found}
@@ -224,21 +232,21 @@ def _documents(dialect: str) -> Select[Any]:
     events = bulk.table(Event)
     if dialect == "postgresql":
         is_object = func.jsonb_typeof(events.c.document) == "object"
-    else:  # asked in this order: the type of what is no JSON is an error
+    else:  # in this order, as `json_type` fails for what is no JSON
         is_object = case((func.json_valid(events.c.document), func.json_type(events.c.document) == "object"))
     usable = events.c.document.is_(None) | is_object
     return select(events.c.id, cast(events.c.document, Text)).where(bulk.among(dialect, events.c.id), usable)
 
 
 def any_of(session: Session, event_id: UUID) -> bool:
-    """Whether any job came of an event."""
+    """True if an event has a job."""
     return session.scalar(select(_jobs.c.id).where(_jobs.c.event_id == event_id).limit(1)) is not None
 
 
 def waits(
     which: ColumnElement[bool], *, team: ColumnElement[str], destination: ColumnElement[str]
 ) -> ColumnElement[bool]:
-    """Whether any such job stands in a line, as a condition on the row of its destination; due ones by `:now`."""
+    """Condition on a destination's row: such a job is due in its queue at `:now`. An EXISTS, so one index lookup."""
     due = _jobs.c.next_at <= bindparam("now", type_=UtcDateTime())
     mine = (_jobs.c.team == team, _jobs.c.destination == destination)
     return select(literal(1)).where(which, due, *mine).exists()

@@ -8,8 +8,7 @@ from sqlalchemy import ColumnElement, delete, exists, inspect, or_, select, tupl
 from sqlalchemy.orm import Session
 
 from app.db.models import Destination, DestinationSecret
-
-Key = tuple[str, str]  # team, destination
+from app.domain.definitions import DestinationKey
 
 
 def of_destination(session: Session, *, team: str, destination: str) -> list[DestinationSecret]:
@@ -18,7 +17,7 @@ def of_destination(session: Session, *, team: str, destination: str) -> list[Des
     return list(session.scalars(select(DestinationSecret).where(*named).order_by(DestinationSecret.id.desc())))
 
 
-def live(session: Session, keys: Collection[Key], *, now: datetime) -> list[DestinationSecret]:
+def live(session: Session, keys: Collection[DestinationKey], *, now: datetime) -> list[DestinationSecret]:
     """Those in force of some destinations, newest first."""
     if not keys:
         return []
@@ -27,7 +26,7 @@ def live(session: Session, keys: Collection[Key], *, now: datetime) -> list[Dest
     return list(session.scalars(found.order_by(DestinationSecret.id.desc())))
 
 
-def standing(session: Session, keys: Collection[Key]) -> list[DestinationSecret]:
+def standing(session: Session, keys: Collection[DestinationKey]) -> list[DestinationSecret]:
     """Those that no rotation has given an end, newest first."""
     if not keys:
         return []

@@ -99,7 +99,7 @@ def read_networks(text: str) -> tuple[Network, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class AddressCheck:
     """What a name resolved to: where one may connect, in the resolver's order, and what is refused and why."""
 
     allowed: tuple[Address, ...]
@@ -112,17 +112,17 @@ class Judged:
         return f"its address is refused ({', '.join(reasons)})" if reasons else "the name has no address"
 
 
-def judge(addresses: Iterable[str], allowed: Sequence[Network] = ()) -> Judged:
+def check_addresses(addresses: Iterable[str], allowed: Sequence[Network] = ()) -> AddressCheck:
     """Judge every address a name has. One that is refused leaves the others: DNS64 adds such a one to every name."""
     found = [(address, refusal(address, allowed)) for address in dict.fromkeys(map(ip_address, addresses))]
-    return Judged(
+    return AddressCheck(
         tuple(address for address, reason in found if reason is None),
         tuple((address, reason) for address, reason in found if reason is not None),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HttpUrl:
     """Where a URL leads: `host` as it is resolved and named in TLS, without brackets. `target` is path and query."""
 
     scheme: str
@@ -137,7 +137,7 @@ class Place:
         return host if self.port == HTTP_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def check_url(url: str, allowed: Sequence[Network] = ()) -> Place:
+def check_url(url: str, allowed: Sequence[Network] = ()) -> HttpUrl:
     """Where an HTTP destination is. Raises InvalidInput as `read_url` does, and for a refused address.
 
     A literal address is judged here already; a name is judged whenever it is connected to.
@@ -150,7 +150,7 @@ def check_url(url: str, allowed: Sequence[Network] = ()) -> Place:
     return place
 
 
-def read_url(url: str) -> Place:
+def read_url(url: str) -> HttpUrl:
     """Where the URL of an HTTP destination leads. Raises InvalidInput with what is wrong, never a part of the URL."""
     if not 0 < len(url) <= MAX_URL:
         raise InvalidInput(f"a URL has 1 to {MAX_URL} characters")
@@ -163,7 +163,7 @@ def read_url(url: str) -> Place:
         raise InvalidInput("the URL cannot be read: expected https://host/path") from None
     _check_parts(url, parts)
     host = (parts.hostname or "").removesuffix(".")
-    place = Place(
+    place = HttpUrl(
         scheme=parts.scheme,
         host=host,
         port=HTTP_PORTS[parts.scheme] if port is None else port,

@@ -16,7 +16,7 @@ PORTS: Final = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerPlace:
+class BrokerUrl:
     """Where the URL of a broker leads, without who logs in. database: Redis's number, or the virtual host of AMQP."""
 
     scheme: str
@@ -33,7 +33,7 @@ class BrokerPlace:
         return self.scheme in {"redis", "rediss"}
 
 
-def check_broker_url(url: str, allowed: Sequence[Network] = ()) -> BrokerPlace:
+def check_broker_url(url: str, allowed: Sequence[Network] = ()) -> BrokerUrl:
     """Where a team's own broker is. Raises InvalidInput as `read_broker_url` does, and for a refused address.
 
     A literal address is judged here already; a name is judged whenever a process begins to use the broker.
@@ -46,7 +46,7 @@ def check_broker_url(url: str, allowed: Sequence[Network] = ()) -> BrokerPlace:
     return place
 
 
-def read_broker_url(url: str) -> BrokerPlace:
+def read_broker_url(url: str) -> BrokerUrl:
     """Where a URL leads. Raises InvalidInput with what is wrong, never with a part of the URL."""
     if not 0 < len(url) <= MAX_URL or not all("!" <= character <= "~" for character in url):
         raise InvalidInput("a broker's URL has visible ASCII characters only: write others percent-encoded")
@@ -68,7 +68,7 @@ def read_broker_url(url: str) -> BrokerPlace:
         raise InvalidInput("the broker's URL names no host (with a user, both parts need to be percent-encoded)")
     if port not in FREE_PORTS:
         raise InvalidInput(f"port {port} is refused: take one from {FREE_PORTS.start} on")
-    return BrokerPlace(scheme, host, port, _database(scheme, parts.path.removeprefix("/")))
+    return BrokerUrl(scheme, host, port, _database(scheme, parts.path.removeprefix("/")))
 
 
 def _database(scheme: str, path: str) -> str:

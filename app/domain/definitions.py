@@ -16,6 +16,8 @@ QUEUE_PREFIX: Final = "team."  # queues that do not begin so are Waylink's own
 TIMEOUTS: Final = (1.0, 30.0)  # seconds for one try over HTTP: a job's lease has to be longer
 RATES: Final = (0.01, 10_000.0)  # jobs per second
 
+DestinationKey = tuple[str, str]  # team, and the name of a destination of its own
+
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _JOB: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _QUEUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")

@@ -1,6 +1,6 @@
-"""What people do with jobs: which states an act takes, and why it leaves the others alone.
+"""Actions on jobs: the states that each takes, and why it leaves jobs in other states alone.
 
-An act that was done already finds nothing to do, so that twice is once. Whatever is done, a job keeps its id.
+Actions are idempotent: a repeated one finds nothing to do. A job keeps its id through all of them.
 """
 
 from collections.abc import Mapping
@@ -10,48 +10,48 @@ from typing import Final
 from app.domain.states import JobState
 
 
-class JobAct(StrEnum):
-    RETRY = "retry"  # hand it over now, and begin the schedule anew
-    CANCEL = "cancel"  # stop it
-    REDELIVER = "redeliver"  # hand over again what was accepted and then lost
+class JobAction(StrEnum):
+    RETRY = "retry"  # deliver now, and restart the schedule
+    CANCEL = "cancel"  # never deliver
+    REDELIVER = "redeliver"  # deliver again what was accepted and then lost
 
 
-TAKES: Final[Mapping[JobAct, tuple[JobState, ...]]] = {
-    JobAct.RETRY: (JobState.DISCARDED, JobState.CANCELLED, JobState.RETRYABLE),
-    JobAct.CANCEL: (JobState.AVAILABLE, JobState.RETRYABLE),
-    JobAct.REDELIVER: (JobState.COMPLETED,),
+TAKES: Final[Mapping[JobAction, tuple[JobState, ...]]] = {
+    JobAction.RETRY: (JobState.DISCARDED, JobState.CANCELLED, JobState.RETRYABLE),
+    JobAction.CANCEL: (JobState.AVAILABLE, JobState.RETRYABLE),
+    JobAction.REDELIVER: (JobState.COMPLETED,),
 }
-PAST: Final[Mapping[JobAct, str]] = {
-    JobAct.RETRY: "retried",
-    JobAct.CANCEL: "cancelled",
-    JobAct.REDELIVER: "redelivered",
+PAST: Final[Mapping[JobAction, str]] = {
+    JobAction.RETRY: "retried",
+    JobAction.CANCEL: "cancelled",
+    JobAction.REDELIVER: "redelivered",
 }
-BY_FILTER: Final[Mapping[JobAct, tuple[JobState, ...]]] = {**TAKES, JobAct.RETRY: (JobState.DISCARDED,)}
+BY_FILTER: Final[Mapping[JobAction, tuple[JobState, ...]]] = {**TAKES, JobAction.RETRY: (JobState.DISCARDED,)}
 
-_UNDER_WAY: Final = "it is on its way already"
+_IN_FLIGHT: Final = "it is on its way already"
 _OVER: Final = "it is over"
-_LEFT_ALONE: Final[Mapping[tuple[JobAct, JobState], str]] = {
-    (JobAct.RETRY, JobState.AVAILABLE): _UNDER_WAY,
-    (JobAct.RETRY, JobState.RUNNING): _UNDER_WAY,
-    (JobAct.RETRY, JobState.COMPLETED): "it was taken: redeliver hands it over again",
-    (JobAct.CANCEL, JobState.RUNNING): "a worker is handing it over, which cannot be called back",
-    (JobAct.CANCEL, JobState.COMPLETED): _OVER,
-    (JobAct.CANCEL, JobState.DISCARDED): _OVER,
-    (JobAct.CANCEL, JobState.CANCELLED): "it is cancelled already",
-    (JobAct.REDELIVER, JobState.AVAILABLE): _UNDER_WAY,
-    (JobAct.REDELIVER, JobState.RUNNING): _UNDER_WAY,
-    (JobAct.REDELIVER, JobState.RETRYABLE): "it was not taken yet, and is tried again by itself",
-    (JobAct.REDELIVER, JobState.DISCARDED): "it was never taken: retry it",
-    (JobAct.REDELIVER, JobState.CANCELLED): "it was never taken: retry it",
+_LEFT_ALONE: Final[Mapping[tuple[JobAction, JobState], str]] = {
+    (JobAction.RETRY, JobState.AVAILABLE): _IN_FLIGHT,
+    (JobAction.RETRY, JobState.RUNNING): _IN_FLIGHT,
+    (JobAction.RETRY, JobState.COMPLETED): "it was taken: redeliver hands it over again",
+    (JobAction.CANCEL, JobState.RUNNING): "a worker is handing it over, which cannot be called back",
+    (JobAction.CANCEL, JobState.COMPLETED): _OVER,
+    (JobAction.CANCEL, JobState.DISCARDED): _OVER,
+    (JobAction.CANCEL, JobState.CANCELLED): "it is cancelled already",
+    (JobAction.REDELIVER, JobState.AVAILABLE): _IN_FLIGHT,
+    (JobAction.REDELIVER, JobState.RUNNING): _IN_FLIGHT,
+    (JobAction.REDELIVER, JobState.RETRYABLE): "it was not taken yet, and is tried again by itself",
+    (JobAction.REDELIVER, JobState.DISCARDED): "it was never taken: retry it",
+    (JobAction.REDELIVER, JobState.CANCELLED): "it was never taken: retry it",
 }
-_AS_WANTED: Final = frozenset({_UNDER_WAY, _LEFT_ALONE[JobAct.CANCEL, JobState.CANCELLED]})
+_AS_WANTED: Final = frozenset({_IN_FLIGHT, _LEFT_ALONE[JobAction.CANCEL, JobState.CANCELLED]})
 
 
-def why_left_alone(act: JobAct, state: JobState) -> str:
-    """Why an act does nothing with a job in that state. A state that it takes has changed meanwhile."""
-    return _LEFT_ALONE.get((act, state), "it changed meanwhile")
+def why_left_alone(action: JobAction, state: JobState) -> str:
+    """Why an action does nothing with a job in `state`. If it takes that state, the job changed meanwhile."""
+    return _LEFT_ALONE.get((action, state), "it changed meanwhile")
 
 
-def is_as_wanted(act: JobAct, state: JobState) -> bool:
-    """Whether a job in that state already is what the act would have made of it."""
-    return _LEFT_ALONE.get((act, state)) in _AS_WANTED
+def is_as_wanted(action: JobAction, state: JobState) -> bool:
+    """True if a job in `state` already is as the action would leave it."""
+    return _LEFT_ALONE.get((action, state)) in _AS_WANTED

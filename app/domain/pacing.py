@@ -1,23 +1,25 @@
-"""A rate limit as one moment: that up to which the jobs let through so far would take, one after the other (GCRA).
+"""Rate limits by GCRA: one moment per destination, up to which the jobs let through so far use the rate up.
 
-It is kept in the database, so it holds for all processes together.
+The moment is kept in the database, so the limit holds for all processes together.
 """
 
 import math
 from datetime import datetime, timedelta
 from typing import Final
 
-AHEAD: Final = timedelta(seconds=1)  # jobs of that time may go at once, and one more: nobody looks all the time
+AHEAD: Final = timedelta(
+    seconds=1
+)  # the burst: jobs of that long and one more, as destinations are polled only once a second
 
 
 def allowed(paced_to: datetime | None, rate: float, *, now: datetime) -> int:
-    """How many jobs may go now, at `rate` per second."""
+    """Number of jobs allowed now, at `rate` jobs per second."""
     ahead = now + AHEAD + timedelta(seconds=1 / rate) - _begin(paced_to, now)
     return max(0, math.floor(ahead.total_seconds() * rate + 1e-6))
 
 
 def advanced(paced_to: datetime | None, rate: float, taken: int, *, now: datetime) -> datetime:
-    """The moment after so many more."""
+    """The new moment after `taken` more jobs."""
     return _begin(paced_to, now) + timedelta(seconds=taken / rate)
 
 

@@ -1,4 +1,4 @@
-"""What follows a hand-over: done, tried again and when, or given up and by whose fault (promise 10)."""
+"""Classes of delivery answers, and the schedule of retries (promise 10)."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -6,10 +6,10 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
 
-from app.domain.delivery_answer import Answer
+from app.domain.delivery_answer import DeliveryAnswer
 from app.domain.states import Fault
 
-# The published schedule: the wait after the first, second, … failed attempt.
+# The published schedule: waits after the first, second, … failed attempt.
 SCHEDULE: Final = (
     timedelta(seconds=5),
     timedelta(seconds=30),
@@ -20,25 +20,27 @@ SCHEDULE: Final = (
     timedelta(hours=8),
     timedelta(hours=12),
 )
-JITTER: Final = 0.2  # at most this share is added, so that a herd of jobs does not come back as one
-LONGEST_RETRY_AFTER: Final = timedelta(hours=12)  # whoever asks for more is asked again after it
-ASKS_TO_WAIT: Final = frozenset({429, 503})  # the statuses whose Retry-After is heeded
-# Answers that tell of the endpoint and not of the job: who calls, where, and how. Other 4xx are about the job.
+JITTER: Final = 0.2  # at most this share is added to a wait, so that jobs that failed together do not return together
+LONGEST_RETRY_AFTER: Final = timedelta(hours=12)  # a longer Retry-After counts as this
+ASKS_TO_WAIT: Final = frozenset({429, 503})  # the statuses whose Retry-After is respected
+# 4xx statuses about the endpoint, not the job: caller, address, form of the request. Other 4xx are about the job.
 ABOUT_THE_ENDPOINT: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 408, 415, 421, 425, 426, 429, 431, 451})
-_MOST_DIGITS: Final = 9  # of seconds: more are nobody's wish, and int() is slow on long ones
+_MOST_DIGITS: Final = 9  # of seconds; longer numbers are ignored, as int() is slow on them
 
 
-class Verdict(StrEnum):
-    """What an answer says."""
+class AnswerClass(StrEnum):
+    """The meaning of an answer for its job and its destination."""
 
-    ACCEPTED = "accepted"  # 2xx, or the broker took it
-    JOB_REFUSED = "job_refused"  # the endpoint works, and does not want this one
-    FAILED = "failed"  # the destination does not work as it is: it counts for its breaker
-    GONE = "gone"  # 410: it does not want any job any more
+    ACCEPTED = "accepted"  # 2xx, or accepted by the broker
+    JOB_REFUSED = "job_refused"  # the endpoint works, and refuses this job
+    FAILED = "failed"  # the destination does not work: counts for its breaker
+    GONE = "gone"  # 410: the endpoint wants no more jobs
 
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
+    """The time of the next attempt."""
+
     at: datetime
 
 
@@ -49,22 +51,22 @@ class GiveUp:
     reason: str
 
 
-def judge(answer: Answer) -> Verdict:
-    """Redirects are never followed, so they are failures: a signed job goes nowhere but to the URL that was set."""
+def classify(answer: DeliveryAnswer) -> AnswerClass:
+    """The class of an answer. Redirects are failures: a signed job is sent only to the destination's own URL."""
     if answer.error is not None:
-        return Verdict.FAILED
+        return AnswerClass.FAILED
     status = answer.status
     if status is None or 200 <= status < 300:
-        return Verdict.ACCEPTED
+        return AnswerClass.ACCEPTED
     if status == 410:
-        return Verdict.GONE
+        return AnswerClass.GONE
     if 400 <= status < 500 and status not in ABOUT_THE_ENDPOINT:
-        return Verdict.JOB_REFUSED
-    return Verdict.FAILED
+        return AnswerClass.JOB_REFUSED
+    return AnswerClass.FAILED
 
 
-def problem_of(answer: Answer) -> str | None:
-    """An answer in words; None for one that accepts."""
+def problem_of(answer: DeliveryAnswer) -> str | None:
+    """The answer as a message; None if it accepts."""
     if answer.error is not None:
         return answer.error
     if answer.status is None or 200 <= answer.status < 300:
@@ -74,14 +76,15 @@ def problem_of(answer: Answer) -> str | None:
     return f"answered {answer.status}"
 
 
-def fault_of(answer: Answer) -> Fault:
-    """Whose it is that a hand-over failed."""
+def fault_of(answer: DeliveryAnswer) -> Fault:
+    """Whose fault a failed attempt is."""
     return Fault.OURS if answer.ours else Fault.TEAM
 
 
-def wish_of(answer: Answer, *, now: datetime) -> timedelta | None:
-    """For how long the endpoint wants to be left alone, within bounds; None where it does not say, or nobody can read
-    it. The header has two forms, seconds and a date (RFC 9110, 10.2.3).
+def retry_after(answer: DeliveryAnswer, *, now: datetime) -> timedelta | None:
+    """The wait that the endpoint asks for, from 0 to LONGEST_RETRY_AFTER; None without a readable Retry-After.
+
+    The header holds seconds or a date (RFC 9110, 10.2.3).
     """
     text = (answer.retry_after or "").strip()
     if answer.status not in ASKS_TO_WAIT or not text:
@@ -97,13 +100,15 @@ def wish_of(answer: Answer, *, now: datetime) -> timedelta | None:
     return min(max(wait, timedelta(0)), LONGEST_RETRY_AFTER)
 
 
-def after_failure(attempts: int, *, now: datetime, chance: float, wish: timedelta | None = None) -> RetryAt | GiveUp:
-    """What follows the failure of attempt number `attempts` (from 1) since the schedule began.
+def after_failure(
+    attempts: int, *, now: datetime, chance: float, retry_after: timedelta | None = None
+) -> RetryAt | GiveUp:
+    """The next attempt after failure number `attempts` (from 1) of the schedule, or giving up.
 
-    `chance` is a random number in [0, 1). A wish can make the wait longer, and not shorter: `Retry-After: 0` would use
+    `chance`: a random number in [0, 1). `retry_after` makes the wait longer, never shorter: `Retry-After: 0` would use
     up a day's attempts within seconds.
     """
     if attempts > len(SCHEDULE):
         return GiveUp(f"{attempts} attempts failed")
-    wait = max(SCHEDULE[max(attempts, 1) - 1], wish or timedelta(0))
+    wait = max(SCHEDULE[max(attempts, 1) - 1], retry_after or timedelta(0))
     return RetryAt(now + wait * (1 + JITTER * chance))

@@ -50,7 +50,7 @@ class Fault(StrEnum):
     OURS = "ours"  # a fault of Waylink's, or of its configuration
 
 
-class DestinationChange(StrEnum):
+class DestinationTransition(StrEnum):
     FAILING = "failing"  # its breaker opened: jobs are parked, a probe goes out now and then
     RECOVERED = "recovered"  # a probe succeeded, or somebody enabled it: its jobs are released
     DISABLED = "disabled"  # it answered 410, or somebody disabled it: jobs are parked until it is enabled

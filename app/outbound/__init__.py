@@ -1,1 +1,1 @@
-"""What leaves for teams over HTTP, and the rules for where Waylink connects to."""
+"""HTTP to teams: signed requests over connections to checked addresses."""

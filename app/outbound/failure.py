@@ -1,15 +1,15 @@
-"""How a hand-over over HTTP can fail without an answer."""
+"""Causes of a delivery over HTTP without an answer."""
 
 from enum import StrEnum
 
 
 class Failure(StrEnum):
-    """Why there is no answer, not even a bad one."""
+    """Why there is no answer."""
 
-    REFUSED = "refused"  # we do not connect there: the address or the URL is not allowed
+    REFUSED = "refused"  # not connected: the address or the URL is not allowed
     UNRESOLVED = "unresolved"  # the name has no address
-    UNREACHABLE = "unreachable"  # nobody takes connections there
-    TLS = "tls"  # no trusted connection: the certificate is not the name's, or not signed by anybody we trust
+    UNREACHABLE = "unreachable"  # no TCP connection
+    TLS = "tls"  # the handshake failed, or the certificate is not the name's or not trusted
     TIMED_OUT = "timed_out"
     BROKEN = "broken"  # the connection ended before an answer
-    INVALID = "invalid"  # what came is no HTTP answer, or its head has no end
+    INVALID = "invalid"  # the answer is not HTTP, or its head has no end

@@ -1,7 +1,6 @@
-"""One HTTP/1.1 connection, as a client uses it: a request, its answer's head and the beginning of its body.
+"""A client's HTTP/1.1 connection: a request, its answer's head and the beginning of its body.
 
-The parser is llhttp, Node's. A request is written as one piece of bytes; an answer that came in one piece costs one
-wake-up.
+The parser is llhttp, Node's. A request is written in one piece; an answer that came in one piece costs one wake-up.
 """
 
 import asyncio
@@ -14,12 +13,12 @@ from app.errors import Unreachable
 from app.outbound.failure import Failure
 from app.telemetry import escape_control
 
-MAX_HEAD: Final = 64 * 1024  # bytes until an answer's head has ended, those of interim answers included
-EXCERPT: Final = 1024  # bytes of an answer that are kept
-DRAINED: Final = 64 * 1024  # a body is read this far, so that its connection can be used again
-MAX_READ: Final = MAX_HEAD + DRAINED  # bytes of an answer in all: the framing of chunks and trailers have no end either
-UNSENT: Final = 64 * 1024  # bytes of a request that are never held back for long: buffers of the system take them
-_SWITCHING: Final = 101  # no interim answer, as others below 200 are: no other follows
+MAX_HEAD: Final = 64 * 1024  # bytes of an answer's head, with those of interim answers
+EXCERPT: Final = 1024  # bytes of a body that are kept
+DRAINED: Final = 64 * 1024  # bytes of a body that are read, so that its connection can be used again
+MAX_READ: Final = MAX_HEAD + DRAINED  # bytes of an answer in all, as chunk framing and trailers have no bound either
+UNSENT: Final = 64 * 1024  # bytes of a request that the system's buffers take at once
+_SWITCHING: Final = 101  # final, while other statuses below 200 are interim
 
 
 class HungUp(Exception):
@@ -28,38 +27,39 @@ class HungUp(Exception):
 
 @dataclass(slots=True)
 class Response:
-    """An answer. `headers` by their lower-case names, of several with one name the last."""
+    """An answer. `headers` by lower-case name; of several with one name the last."""
 
     status: int = 0
     headers: dict[bytes, bytes] = field(default_factory=dict)
     excerpt: bytearray = field(default_factory=bytearray)
-    length: int = 0  # bytes of its body that came
+    length: int = 0  # bytes of the body received
     has_head: bool = False
     ended: bool = False
 
 
-class Connection(asyncio.Protocol):
-    """Asked one request after the other, never two at a time."""
+class HttpConnection(asyncio.Protocol):
+    """Takes one request after the other, never two at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parser = HttpResponseParser(self)
-        self._response: Response | None = None  # to the request that is under way
+        self._response: Response | None = None  # to the request in flight
         self._asked = 0  # bytes of that request
-        self._received = 0  # bytes since it was asked
+        self._received = 0  # bytes received since that request
         self._waiter: asyncio.Future[None] | None = None
         self._problem: Exception | None = None
-        self.is_open = True  # may be asked; once False it stays so
+        self.is_open = True  # False: it takes no further request, and stays so
 
-    # As the sender uses it
+    # For the sender
 
     async def ask(self, request: bytes, *, until: float) -> Response:
-        """Write a request and wait for the head of its answer, at most `until`, by the loop's clock. Raises HungUp,
-        TimeoutError, Unreachable.
+        """Write a request and wait for the head of its answer, until `until` by the loop's clock.
+
+        Raises HungUp, TimeoutError, Unreachable; the connection cannot be used after them.
         """
         response = self._response = Response()
         self._asked, self._received = len(request), 0
-        # A timer of its own costs a third of what cancelling this from outside would.
+        # A timer costs a third of asyncio.timeout, which cancels the task.
         timer = asyncio.get_running_loop().call_at(until, self._end, TimeoutError())
         try:
             if self._transport is not None and self.is_open:
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         return response
 
     async def finish(self, response: Response, *, until: float) -> None:
-        """Wait for the end of its body, for DRAINED bytes of it, or `until`."""
+        """Wait for the end of the body, for DRAINED bytes of it, or until `until`."""
         timer = asyncio.get_running_loop().call_at(until, self._end)
         try:
             while not response.ended:
@@ -89,8 +89,10 @@ class Connection(asyncio.Protocol):
             timer.cancel()
 
     def rest(self) -> None:
-        """Between two requests. One whose answer was not read to its end can't be asked again, nor one whose peer may
-        not have read the request to its end: it could take what is left, or the next request, for the other.
+        """End an exchange. The connection is closed where it cannot be used again.
+
+        That is after an answer that was not read to its end, or if the peer may have left a part of the request unread:
+        it could take that part, or the next request, for the other.
         """
         response = self._response
         if response is not None and not (response.ended and self._is_sent(response)):
@@ -98,7 +100,7 @@ class Connection(asyncio.Protocol):
         self._response = None
 
     def abort(self) -> None:
-        """At once: a peer who does not say goodbye in TLS must not hold us."""
+        """Close at once, as a peer that does not complete the TLS shutdown must not delay the caller."""
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
@@ -106,24 +108,24 @@ class Connection(asyncio.Protocol):
     def _is_sent(self, response: Response) -> bool:
         if self._transport is not None and self._transport.get_write_buffer_size():
             return False
-        # TLS does not tell what waits below it. Who accepts has read all of it, who refuses a long one maybe not.
+        # TLS hides the buffer below it. A peer that accepts has read all; one that refuses a long request may not have.
         return self._asked <= UNSENT or 200 <= response.status < 300
 
     async def _change(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
 
-    # As the event loop calls it
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are no subclass
 
     def data_received(self, data: bytes) -> None:
         response = self._response
         if response is None:
             self._end(Unreachable(Failure.INVALID, "its answer is not HTTP: it came before the request"))
             return
-        if response.ended:  # it speaks out of turn
+        if response.ended:  # data without a request
             self.abort()
             return
         self._received += len(data)
@@ -140,13 +142,13 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> None:
-        self._end(HungUp())  # a transport would first wait until the peer has read all of the request
+        self._end(HungUp())  # the transport would wait until the peer has read the whole request
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(HungUp())  # with a head before it, this is how a body without a length ends
+        self._end(HungUp())  # after a head, the end of a body without a length
 
     def _end(self, problem: Exception | None = None) -> None:
-        """Nothing more comes of this connection; the problem counts where no head came."""
+        """Nothing more is read from this connection; `problem` is raised by `ask` where no head came."""
         self.abort()
         self._problem = self._problem or problem
         if self._response is not None:
@@ -157,14 +159,14 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # As the parser calls it
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
         if self._response is not None and self._response.ended:
             self.is_open = False  # a second answer to one request
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._response is not None and not self._response.has_head:  # after it come trailers
+        if self._response is not None and not self._response.has_head:  # trailers are ignored
             self._response.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:

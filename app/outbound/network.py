@@ -1,7 +1,7 @@
-"""Connections to judged addresses: what a name resolved to is judged, and exactly that is connected to.
+"""Connections to checked addresses: a name's addresses are checked, and exactly these are connected to.
 
-The name is resolved once for a connection, so an owner who lets it point elsewhere a moment later (DNS rebinding)
-changes nothing. TLS still goes by the name.
+The name is resolved once per connection, so an owner who changes it a moment later (DNS rebinding) gains nothing. TLS
+verifies the name.
 """
 
 import asyncio
@@ -18,23 +18,23 @@ from typing import Final
 
 import httpx
 
-from app.domain.addresses import Address, Network, Place, judge
+from app.domain.addresses import Address, HttpUrl, Network, check_addresses
 from app.errors import Unreachable
 from app.outbound.failure import Failure
-from app.outbound.http import Connection
+from app.outbound.http import HttpConnection
 
 CONNECT_SECONDS: Final = 5.0  # resolving, TCP and TLS together
-MOST_TRIED: Final = 3  # addresses of one name; more would only divide the time further
-RESOLVERS: Final = 16  # threads; a name server that hangs holds one for each name
+MOST_TRIED: Final = 3  # addresses of one name; more would leave each too little of the time
+RESOLVERS: Final = 16  # threads; a name server that hangs holds one per name
 
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class Resolver:
-    """The system's resolver, in threads of its own, asked once for all who want the same name at the same time.
+    """The system's resolver in threads of its own. Concurrent queries for one name share one thread.
 
-    A name whose server does not answer holds one thread, however many wait for it: others are not delayed.
+    So a name whose server does not answer holds one thread, and delays no other name while threads are left.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Resolver:
         self._asked: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """The addresses of a name, in the resolver's order. Raises OSError."""
+        """The name's addresses, in the resolver's order. Raises OSError."""
         key = (host, port)
         if key not in self._asked:
             task = asyncio.create_task(self._ask(host, port))
@@ -58,7 +58,7 @@ class Resolver:
     def _forget(self, key: tuple[str, int], task: asyncio.Task[Sequence[str]]) -> None:
         self._asked.pop(key, None)
         if not task.cancelled():
-            task.exception()  # whoever waited may be gone: then nobody else looks at it
+            task.exception()  # retrieved, as all callers may have been cancelled
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -66,55 +66,55 @@ class Resolver:
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """Opens connections to places. `allowed`: the networks that the operator opened."""
+    """Opens connections. `allowed`: networks that the operator opened."""
 
     resolve: Resolve
     tls: ssl.SSLContext
     allowed: Sequence[Network] = ()
 
-    async def connect(self, place: Place) -> Connection:
-        """A connection, TLS included, to an address that was judged. Raises Unreachable."""
+    async def connect(self, url: HttpUrl) -> HttpConnection:
+        """A connection, TLS included, to a checked address. Raises Unreachable."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + CONNECT_SECONDS
         try:
             async with asyncio.timeout_at(ends_at):
-                addresses = await self.addresses(place)
+                addresses = await self.addresses(url)
         except TimeoutError:
             raise Unreachable(Failure.TIMED_OUT, f"the name was not resolved within {CONNECT_SECONDS:g} s") from None
         for left in range(len(addresses), 0, -1):
-            # The last one gets all the time that is left; none before it may use up that of the others.
+            # An equal share of the time left, so that no address uses up that of the next.
             share = (ends_at - loop.time()) / left
             try:
                 async with asyncio.timeout(share):
-                    return await self._open(place, addresses[-left])
+                    return await self._open(url, addresses[-left])
             except (OSError, TimeoutError) as failed:
                 problem = _explain(failed)
         raise problem
 
-    async def addresses(self, place: Place) -> Sequence[Address]:
-        """Where one may connect to for a place, at most a few. Raises Unreachable."""
+    async def addresses(self, url: HttpUrl) -> Sequence[Address]:
+        """The addresses to try, at most MOST_TRIED, in the resolver's order. Raises Unreachable."""
         try:
-            found = [place.host] if _is_literal(place.host) else await self.resolve(place.host, place.port)
+            found = [url.host] if _is_literal(url.host) else await self.resolve(url.host, url.port)
         except (OSError, UnicodeError) as unknown:
             reason = unknown.strerror if isinstance(unknown, OSError) and unknown.strerror else "not a name"
             raise Unreachable(Failure.UNRESOLVED, f"the name does not resolve: {reason}") from None
-        judged = judge(found, self.allowed)
-        if not judged.allowed:
-            raise Unreachable(Failure.REFUSED if judged.refused else Failure.UNRESOLVED, judged.why)
-        return judged.allowed[:MOST_TRIED]
+        checked = check_addresses(found, self.allowed)
+        if not checked.allowed:
+            raise Unreachable(Failure.REFUSED if checked.refused else Failure.UNRESOLVED, checked.why)
+        return checked.allowed[:MOST_TRIED]
 
-    async def _open(self, place: Place, address: Address) -> Connection:
-        tls, name = (self.tls, place.host) if place.scheme == "https" else (None, None)
+    async def _open(self, url: HttpUrl, address: Address) -> HttpConnection:
+        tls, name = (self.tls, url.host) if url.scheme == "https" else (None, None)
         loop = asyncio.get_running_loop()
-        # The address itself: nothing is resolved again between the judgement and this.
+        # The address, not the name: nothing is resolved again after the check.
         _, connection = await loop.create_connection(
-            Connection, str(address), place.port, ssl=tls, server_hostname=name
+            HttpConnection, str(address), url.port, ssl=tls, server_hostname=name
         )
         return connection
 
 
 def trusting(authorities: Path | None = None) -> ssl.SSLContext:
-    """TLS that is verified as in calls to Nango; `authorities` is a PEM file of the operator's own ones beside."""
+    """A TLS context that verifies as calls to Nango do. `authorities`: a PEM file of further authorities."""
     context = httpx.create_ssl_context(trust_env=False)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -132,7 +132,7 @@ def _is_literal(host: str) -> bool:
 
 
 def _explain(failed: OSError | TimeoutError) -> Unreachable:
-    """Errors of the operating system and of TLS name no address of ours, but their full text may."""
+    """The error, in words. Only the system's and TLS's own texts are used: a full one may name an internal address."""
     if isinstance(failed, ssl.SSLCertVerificationError):
         return Unreachable(Failure.TLS, f"its certificate is not trusted: {failed.verify_message.rstrip('.')}")
     if isinstance(failed, ssl.SSLError):

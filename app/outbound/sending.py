@@ -1,4 +1,7 @@
-"""Hand one job over by signed HTTP: a POST, its answer's status and the beginning of its body; bounded in every way."""
+"""Send one job by signed HTTP: a POST, its answer's status and the beginning of its body.
+
+Bounded in every way: time, sizes, redirects (none).
+"""
 
 import asyncio
 import ssl
@@ -9,26 +12,26 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from app.domain.addresses import Network, Place, read_url
-from app.domain.delivery_answer import Answer
+from app.domain.addresses import HttpUrl, Network, read_url
+from app.domain.delivery_answer import DeliveryAnswer
 from app.domain.standard_webhooks import signed_headers
 from app.errors import InvalidInput, Unreachable
 from app.outbound.failure import Failure
 from app.outbound.http import HungUp, Response
 from app.outbound.network import Connector, Resolve, Resolver, trusting
-from app.outbound.pool import Kept, Pool
+from app.outbound.pool import ConnectionPool, PooledConnection
 from app.telemetry import escape_control
 
-TIMEOUT: Final = 15.0  # seconds for the whole of a try, where a destination says nothing else
+TIMEOUT: Final = 15.0  # seconds per attempt, unless the destination sets others
 MAX_RETRY_AFTER: Final = 64  # characters; dates have 29
-BODY_SECONDS: Final = 2.0  # for an answer's body: its status is what counts
+BODY_SECONDS: Final = 2.0  # for the body: the status alone decides
 
-_Exchange = tuple[Kept, Response]
+_Exchange = tuple[PooledConnection, Response]
 
 
 @dataclass(frozen=True, slots=True)
 class HttpTarget:
-    """Where a team takes jobs over HTTP. keys: signing keys, several during a rotation. timeout: seconds for a try."""
+    """An HTTP destination. `keys`: signing keys, several during a rotation. `timeout`: seconds per attempt."""
 
     url: str
     keys: Sequence[bytes] = field(repr=False)
@@ -36,10 +39,9 @@ class HttpTarget:
 
 
 class HttpSender:
-    """Sends from one event loop, over kept connections; any number of `send` may be under way at the same time.
+    """Sends from one event loop, over kept connections; any number of `send` may run concurrently.
 
-    allowed: networks the operator opened. Each try is bounded by its target's time-out, connecting included. Who sends
-    bounds how many are under way.
+    `allowed`: networks that the operator opened.
     """
 
     def __init__(
@@ -52,13 +54,13 @@ class HttpSender:
     ) -> None:
         self._resolver = Resolver()
         self._connector = Connector(resolve or self._resolver, tls or trusting(), tuple(allowed))
-        self._pool = Pool(self._connector)
+        self._pool = ConnectionPool(self._connector)
         self._clock = clock
 
-    async def send(self, target: HttpTarget, *, message_id: str, body: bytes) -> Answer:
-        """POST a body, signed at this moment. Whatever happens is an Answer; only cancelling raises.
+    async def send(self, target: HttpTarget, *, message_id: str, body: bytes) -> DeliveryAnswer:
+        """POST a body, signed with the current time. Failures are answers too; only cancelling raises.
 
-        It takes the target's time-out and BODY_SECONDS at most.
+        Takes at most the target's timeout, connecting included, and BODY_SECONDS.
         """
         started = time.monotonic()
         if not target.keys:
@@ -66,25 +68,25 @@ class HttpSender:
                 Failure.REFUSED, "it has no signing secret that can be read, and nothing leaves unsigned", started
             )
         try:
-            place, opening = _opening(target.url)
+            url, opening = _opening(target.url)
         except InvalidInput as refused:
             return _failed(Failure.REFUSED, str(refused), started)
         request = self._request(opening, target, message_id, body)
         loop = asyncio.get_running_loop()
         try:
-            kept, response = await self._exchange(place, request, until=loop.time() + target.timeout)
+            kept, response = await self._exchange(url, request, until=loop.time() + target.timeout)
         except TimeoutError:
             return _failed(Failure.TIMED_OUT, f"no answer within {target.timeout:g} s", started)
         except Unreachable as unreachable:
             return _failed(Failure(unreachable.failure), str(unreachable), started)
         latency = _milliseconds_since(started)
-        if not response.ended:  # of a body that is slow or long the status counts, which came
+        if not response.ended:  # a slow or long body does not matter: the status is there
             await kept.connection.finish(response, until=loop.time() + BODY_SECONDS)
-        self._pool.put_back(place, kept)
+        self._pool.put_back(url, kept)
         return _answer(response, latency)
 
     async def reach(self, url: str) -> None:
-        """Connect, TLS included, and hang up. Raises Unreachable or InvalidInput."""
+        """Connect, TLS included, and close. Raises Unreachable, InvalidInput."""
         connection = await self._connector.connect(read_url(url))
         connection.abort()
 
@@ -97,26 +99,25 @@ class HttpSender:
         rest = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
         return f"{opening}content-length: {len(body)}\r\n{rest}\r\n".encode("ascii") + body
 
-    async def _exchange(self, place: Place, request: bytes, *, until: float) -> _Exchange:
-        """Raises TimeoutError, Unreachable."""
-        kept = self._pool.take(place)
+    async def _exchange(self, url: HttpUrl, request: bytes, *, until: float) -> _Exchange:
+        """Send over a kept connection or a new one. Raises TimeoutError, Unreachable."""
+        kept = self._pool.take(url)
         if kept is not None:
             with suppress(HungUp):
                 return kept, await kept.connection.ask(request, until=until)
-            # The peer closed it just when it was used again. Whether it read the request nobody knows: the id is the
-            # same, and receivers go by it.
+            # The peer closed it while it was idle. If it read the request after all, receivers see the same id again.
         async with asyncio.timeout_at(until):
-            kept = await self._pool.open(place)
+            kept = await self._pool.open(url)
         try:
             return kept, await kept.connection.ask(request, until=until)
         except HungUp:
             raise Unreachable(Failure.BROKEN, "it hung up without an answer") from None
 
 
-def _answer(response: Response, latency: float) -> Answer:
+def _answer(response: Response, latency: float) -> DeliveryAnswer:
     headers = response.headers
     retry_after = headers.get(b"retry-after")
-    return Answer(
+    return DeliveryAnswer(
         status=response.status,
         latency_ms=latency,
         retry_after=None if retry_after is None else retry_after.decode("latin-1")[:MAX_RETRY_AFTER],
@@ -130,8 +131,8 @@ def _shown(excerpt: bytes, encoding: bytes) -> str:
     return escape_control(excerpt.decode("utf-8", "replace"))
 
 
-def _failed(failure: Failure, error: str, started: float) -> Answer:
-    return Answer(error=error, ours=failure is Failure.REFUSED, latency_ms=_milliseconds_since(started))
+def _failed(failure: Failure, error: str, started: float) -> DeliveryAnswer:
+    return DeliveryAnswer(error=error, ours=failure is Failure.REFUSED, latency_ms=_milliseconds_since(started))
 
 
 def _milliseconds_since(started: float) -> float:
@@ -139,18 +140,18 @@ def _milliseconds_since(started: float) -> float:
 
 
 @lru_cache(4096)
-def _opening(url: str) -> tuple[Place, str]:
-    """Where a URL leads, and how each request to it begins. Raises InvalidInput.
+def _opening(url: str) -> tuple[HttpUrl, str]:
+    """A parsed URL, and the constant first lines of its requests. Raises InvalidInput.
 
-    A URL that was read is visible ASCII only, so that it can end no line.
+    A parsed URL is visible ASCII only, so it cannot contain a line break.
     """
-    place = read_url(url)
+    parsed = read_url(url)
     lines = (
-        f"POST {place.target} HTTP/1.1",
-        f"host: {place.authority}",
+        f"POST {parsed.target} HTTP/1.1",
+        f"host: {parsed.authority}",
         "user-agent: waylink",
         "accept: */*",
-        "accept-encoding: identity",  # nothing is unpacked here, so nothing can swell
+        "accept-encoding: identity",  # nothing is decompressed, so a small body cannot become a large one
         "content-type: application/json",
     )
-    return place, "".join(f"{line}\r\n" for line in lines)
+    return parsed, "".join(f"{line}\r\n" for line in lines)

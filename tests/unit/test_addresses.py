@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.addresses import check_url, is_host, judge, read_networks, refusal
+from app.domain.addresses import check_addresses, check_url, is_host, read_networks, refusal
 from app.errors import InvalidInput
 
 REFUSED = {
@@ -103,14 +103,14 @@ def test_networks_are_read_with_commas_and_blanks_and_a_wrong_one_is_named():
 
 
 def test_a_name_with_good_and_bad_addresses_leaves_the_good_ones_in_order():
-    judged = judge(["64:ff9b::808:808", "8.8.8.8", "10.0.0.1", "8.8.4.4", "8.8.8.8"])
-    assert judged.allowed == (IPv4Address("8.8.8.8"), IPv4Address("8.8.4.4"))
-    assert [reason for _, reason in judged.refused] == ["NAT64", "private"]
+    checked = check_addresses(["64:ff9b::808:808", "8.8.8.8", "10.0.0.1", "8.8.4.4", "8.8.8.8"])
+    assert checked.allowed == (IPv4Address("8.8.8.8"), IPv4Address("8.8.4.4"))
+    assert [reason for _, reason in checked.refused] == ["NAT64", "private"]
 
 
 def test_why_a_name_is_refused_tells_no_address():
-    assert judge(["10.9.8.7", "127.0.0.1"]).why == "its address is refused (private, loopback)"
-    assert judge([]).why == "the name has no address"
+    assert check_addresses(["10.9.8.7", "127.0.0.1"]).why == "its address is refused (private, loopback)"
+    assert check_addresses([]).why == "the name has no address"
 
 
 # URLs

@@ -20,7 +20,7 @@ def test_the_deadlines_as_shipped_nest() -> None:
     ("name", "value"),
     [
         ("CONFIRM_DEADLINE", deadlines.EVENT_LEASE - DATABASE_SHARE),
-        ("HANDOVER_DEADLINE", deadlines.JOB_LEASE - DATABASE_SHARE),
+        ("PUBLISH_DEADLINE", deadlines.JOB_LEASE - DATABASE_SHARE),
         ("REFRESH_DEADLINE", deadlines.REFRESH_LEASE - DATABASE_SHARE),
         ("EVENT_LEASE", deadlines.VISIBILITY_TIMEOUT),
         ("JOB_LEASE", deadlines.VISIBILITY_TIMEOUT),

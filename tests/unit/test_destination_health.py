@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.destination_health import JITTER, MIN_FAILURES, PROBE_WAITS, WINDOW, Health, Tally, judge
+from app.domain.destination_health import JITTER, MIN_FAILURES, PROBE_WAITS, WINDOW, HealthState, Tally, next_health
 
 NOW = datetime(2026, 8, 21, 9, 0, tzinfo=UTC)
-FRESH = Health(window_at=NOW)
+FRESH = HealthState(window_at=NOW)
 FAILED, FINE = Tally(failed=1, error="answered 503"), Tally(succeeded=1)
 
 
 def after(health, *tallies, now=NOW, chance=0.0):
     for tally in tallies:
-        health = judge(health, tally, now=now, chance=chance)
+        health = next_health(health, tally, now=now, chance=chance)
     return health
 
 
@@ -74,7 +74,7 @@ def test_probes_that_fail_wait_longer_and_longer_up_to_a_bound():
 
 
 def test_a_wish_of_the_endpoint_puts_its_probe_off():
-    tally = Tally(failed=MIN_FAILURES, wish=timedelta(hours=1))
+    tally = Tally(failed=MIN_FAILURES, retry_after=timedelta(hours=1))
     assert after(FRESH, tally).probe_at == NOW + timedelta(hours=1)
 
 
@@ -90,7 +90,7 @@ TALLIES = st.builds(
     failed=st.integers(0, 9),
     error=st.none() | st.text(max_size=5),
     probe=st.none() | st.booleans(),
-    wish=st.none() | st.timedeltas(timedelta(0), timedelta(hours=12)),
+    retry_after=st.none() | st.timedeltas(timedelta(0), timedelta(hours=12)),
 )
 STEPS = st.lists(st.tuples(st.timedeltas(timedelta(0), timedelta(hours=2)), TALLIES, st.floats(0, 0.99)))
 
@@ -101,14 +101,14 @@ def test_whatever_happens_the_breaker_is_whole(steps):
     health, now = FRESH, NOW
     for pause, tally, chance in steps:
         now += pause
-        before, health = health, judge(health, tally, now=now, chance=chance)
+        before, health = health, next_health(health, tally, now=now, chance=chance)
         assert (health.failing_since is None) == (health.probe_at is None)
         if health.failing_since is None:
             assert health.probes == 0
             assert before.failing_since is None or tally.probe, "only a probe closes it"
         elif health.probe_at != before.probe_at:
             longest = PROBE_WAITS[-1] * (1 + JITTER)
-            assert now + PROBE_WAITS[0] <= health.probe_at <= now + max(longest, tally.wish or timedelta(0))
+            assert now + PROBE_WAITS[0] <= health.probe_at <= now + max(longest, tally.retry_after or timedelta(0))
         if before.failing_since is None and health.failing_since is not None:
             assert tally.failed, "a success opens no breaker"
             assert health.failed >= MIN_FAILURES
@@ -121,5 +121,5 @@ def test_tallies_can_be_added_up_before_they_are_judged(tallies):
     total = sum(tallies[1:], tallies[0])
     assert total.succeeded == sum(one.succeeded for one in tallies)
     assert total.failed == sum(one.failed for one in tallies)
-    assert total.wish == max((one.wish for one in tallies if one.wish is not None), default=None)
+    assert total.retry_after == max((one.retry_after for one in tallies if one.retry_after is not None), default=None)
     assert total.is_news == any(one.is_news for one in tallies)

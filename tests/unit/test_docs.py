@@ -25,7 +25,7 @@ from app.config import waylink_toml
 from app.config.settings import Settings
 from app.domain.access import Scope
 from app.domain.event import EventType
-from app.domain.job_actions import JobAct
+from app.domain.job_actions import JobAction
 from app.domain.linking import Drift, UnlinkedReason
 from app.domain.reconciling import RunOutcome, Stage, Trigger
 from app.domain.states import AuditOutcome, ConnectionStatus, EventState, Fault, JobState, Origin, RefreshOutcome
@@ -59,7 +59,7 @@ WORDS: tuple[type[StrEnum], ...] = (
     Origin,
     ConnectionStatus,
     JobState,
-    JobAct,
+    JobAction,
     Fault,
     RefreshOutcome,
     AuditOutcome,

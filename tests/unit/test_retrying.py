@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.delivery_answer import Answer
+from app.domain.delivery_answer import DeliveryAnswer
 from app.domain.retrying import (
     JITTER,
     LONGEST_RETRY_AFTER,
     SCHEDULE,
+    AnswerClass,
     GiveUp,
     RetryAt,
-    Verdict,
     after_failure,
+    classify,
     fault_of,
-    judge,
     problem_of,
-    wish_of,
+    retry_after,
 )
 from app.domain.states import Fault
 
@@ -48,51 +48,53 @@ def test_no_wait_overtakes_the_next_one():
     assert sum(SCHEDULE, timedelta()) > timedelta(days=1)
 
 
-def test_a_wish_makes_a_wait_longer_and_never_shorter():
-    assert after_failure(1, now=NOW, chance=0.0, wish=timedelta(minutes=3)) == RetryAt(NOW + timedelta(minutes=3))
-    assert after_failure(4, now=NOW, chance=0.0, wish=timedelta(0)) == RetryAt(NOW + SCHEDULE[3])
+def test_a_retry_after_makes_a_wait_longer_and_never_shorter():
+    assert after_failure(1, now=NOW, chance=0.0, retry_after=timedelta(minutes=3)) == RetryAt(
+        NOW + timedelta(minutes=3)
+    )
+    assert after_failure(4, now=NOW, chance=0.0, retry_after=timedelta(0)) == RetryAt(NOW + SCHEDULE[3])
 
 
 @pytest.mark.parametrize(
     ("answer", "verdict", "problem"),
     [
-        (Answer(), Verdict.ACCEPTED, None),
-        (Answer(status=200), Verdict.ACCEPTED, None),
-        (Answer(status=204), Verdict.ACCEPTED, None),
-        (Answer(status=302), Verdict.FAILED, "answered 302: redirects are not followed"),
-        (Answer(status=400), Verdict.JOB_REFUSED, "answered 400"),
-        (Answer(status=422), Verdict.JOB_REFUSED, "answered 422"),
-        (Answer(status=409), Verdict.JOB_REFUSED, "answered 409"),
-        (Answer(status=401), Verdict.FAILED, "answered 401"),
-        (Answer(status=404), Verdict.FAILED, "answered 404"),
-        (Answer(status=408), Verdict.FAILED, "answered 408"),
-        (Answer(status=410), Verdict.GONE, "answered 410"),
-        (Answer(status=429), Verdict.FAILED, "answered 429"),
-        (Answer(status=500), Verdict.FAILED, "answered 500"),
-        (Answer(status=503), Verdict.FAILED, "answered 503"),
-        (Answer(status=101), Verdict.FAILED, "answered 101"),
-        (Answer(error="no answer within 15 s"), Verdict.FAILED, "no answer within 15 s"),
+        (DeliveryAnswer(), AnswerClass.ACCEPTED, None),
+        (DeliveryAnswer(status=200), AnswerClass.ACCEPTED, None),
+        (DeliveryAnswer(status=204), AnswerClass.ACCEPTED, None),
+        (DeliveryAnswer(status=302), AnswerClass.FAILED, "answered 302: redirects are not followed"),
+        (DeliveryAnswer(status=400), AnswerClass.JOB_REFUSED, "answered 400"),
+        (DeliveryAnswer(status=422), AnswerClass.JOB_REFUSED, "answered 422"),
+        (DeliveryAnswer(status=409), AnswerClass.JOB_REFUSED, "answered 409"),
+        (DeliveryAnswer(status=401), AnswerClass.FAILED, "answered 401"),
+        (DeliveryAnswer(status=404), AnswerClass.FAILED, "answered 404"),
+        (DeliveryAnswer(status=408), AnswerClass.FAILED, "answered 408"),
+        (DeliveryAnswer(status=410), AnswerClass.GONE, "answered 410"),
+        (DeliveryAnswer(status=429), AnswerClass.FAILED, "answered 429"),
+        (DeliveryAnswer(status=500), AnswerClass.FAILED, "answered 500"),
+        (DeliveryAnswer(status=503), AnswerClass.FAILED, "answered 503"),
+        (DeliveryAnswer(status=101), AnswerClass.FAILED, "answered 101"),
+        (DeliveryAnswer(error="no answer within 15 s"), AnswerClass.FAILED, "no answer within 15 s"),
     ],
 )
 def test_what_an_answer_says(answer, verdict, problem):
-    assert judge(answer) is verdict
+    assert classify(answer) is verdict
     assert problem_of(answer) == problem
 
 
 @given(st.integers(100, 599))
 def test_every_status_is_judged_and_only_2xx_is_no_problem(status):
-    answer = Answer(status=status)
-    assert (judge(answer) is Verdict.ACCEPTED) == (problem_of(answer) is None) == (200 <= status < 300)
+    answer = DeliveryAnswer(status=status)
+    assert (classify(answer) is AnswerClass.ACCEPTED) == (problem_of(answer) is None) == (200 <= status < 300)
 
 
 def test_whose_fault_it_is():
-    assert fault_of(Answer(error="the address is not allowed", ours=True)) is Fault.OURS
-    assert fault_of(Answer(error="no connection")) is Fault.TEAM
-    assert fault_of(Answer(status=500)) is Fault.TEAM
+    assert fault_of(DeliveryAnswer(error="the address is not allowed", ours=True)) is Fault.OURS
+    assert fault_of(DeliveryAnswer(error="no connection")) is Fault.TEAM
+    assert fault_of(DeliveryAnswer(status=500)) is Fault.TEAM
 
 
 @pytest.mark.parametrize(
-    ("header", "wish"),
+    ("header", "wait"),
     [
         ("120", timedelta(seconds=120)),
         (" 0 ", timedelta(0)),
@@ -109,13 +111,13 @@ def test_whose_fault_it_is():
         (None, None),
     ],
 )
-def test_retry_after_is_read_in_both_forms_and_bounded(header, wish):
-    assert wish_of(Answer(status=429, retry_after=header), now=NOW) == wish
-    assert wish_of(Answer(status=503, retry_after=header), now=NOW) == wish
-    assert wish_of(Answer(status=500, retry_after=header), now=NOW) is None
+def test_retry_after_is_read_in_both_forms_and_bounded(header, wait):
+    assert retry_after(DeliveryAnswer(status=429, retry_after=header), now=NOW) == wait
+    assert retry_after(DeliveryAnswer(status=503, retry_after=header), now=NOW) == wait
+    assert retry_after(DeliveryAnswer(status=500, retry_after=header), now=NOW) is None
 
 
 @given(st.text())
 def test_no_header_breaks_anything(header):
-    wish = wish_of(Answer(status=429, retry_after=header), now=NOW)
-    assert wish is None or timedelta(0) <= wish <= LONGEST_RETRY_AFTER
+    wait = retry_after(DeliveryAnswer(status=429, retry_after=header), now=NOW)
+    assert wait is None or timedelta(0) <= wait <= LONGEST_RETRY_AFTER

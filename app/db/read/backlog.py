@@ -1,4 +1,4 @@
-"""How many jobs wait where, and how many were given up: from indexes, and counted to a bound."""
+"""Numbers of waiting and of discarded jobs, by destination: read from indexes, and counted up to a bound."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,16 +13,17 @@ from app.db import bulk
 from app.db.jobs import HELD, READY, UNFINISHED
 from app.db.models import Destination, DestinationHealth, Job
 
-AT_MOST: Final = 10_000  # rows that are counted for one destination's line, and dead letters in all
+AT_MOST: Final = 10_000  # rows counted per destination's queue, and dead letters counted in all
 
 _jobs: Final = bulk.table(Job)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Jobs of one destination that are alike. `oldest_at`: when the first of them was due, or was discarded.
+    """Jobs of one destination with the same state, block and fault.
 
-    `capped`: there are more, of this destination or, of discarded ones, of all.
+    `oldest_at`: when the first of them was due, or was discarded. `capped`: there are more than `count`, of this
+    destination or, if discarded, of all.
     """
 
     team: str
@@ -36,8 +37,8 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A destination that is in force, or has jobs yet."""
+class BacklogDestination:
+    """A destination, in force or not."""
 
     team: str
     destination: str
@@ -47,7 +48,7 @@ class Place:
     retired: bool
 
 
-def places(session: Session, *, team: str | None = None) -> list[Place]:
+def destinations(session: Session, *, team: str | None = None) -> list[BacklogDestination]:
     """Every destination, retired ones too, by team and name."""
     health = DestinationHealth
     mine = (health.team == Destination.team) & (health.destination == Destination.name)
@@ -55,21 +56,21 @@ def places(session: Session, *, team: str | None = None) -> list[Place]:
     if team is not None:
         found = found.where(Destination.team == team)
     return [
-        Place(one.team, one.name, one.kind, one.disabled_at, failing_since, one.retired_at is not None)
-        for one, failing_since in session.execute(found.order_by(Destination.team, Destination.name))
+        BacklogDestination(row.team, row.name, row.kind, row.disabled_at, failing_since, row.retired_at is not None)
+        for row, failing_since in session.execute(found.order_by(Destination.team, Destination.name))
     ]
 
 
-def groups(session: Session, of: Sequence[Place], *, team: str | None = None) -> list[Group]:
-    """What waits for these destinations, and what was given up: the newest dead letters, of that team or of all."""
-    waiting = [one for place in of for one in _waiting(session, place)]
+def groups(session: Session, of: Sequence[BacklogDestination], *, team: str | None = None) -> list[Group]:
+    """The groups of waiting jobs of these destinations, and of the newest dead letters, of `team` or of all."""
+    waiting = [group for destination in of for group in _waiting(session, destination)]
     return [*waiting, *_discarded(session, team)]
 
 
-def _waiting(session: Session, place: Place) -> Iterator[Group]:
-    for line in (READY, HELD, UNFINISHED & _jobs.c.blocked_by.is_not(None)):
-        mine = (_jobs.c.team == place.team, _jobs.c.destination == place.destination)
-        first = select(_jobs.c.state, _jobs.c.blocked_by, _jobs.c.next_at).where(line, *mine)
+def _waiting(session: Session, destination: BacklogDestination) -> Iterator[Group]:
+    for queue in (READY, HELD, UNFINISHED & _jobs.c.blocked_by.is_not(None)):
+        mine = (_jobs.c.team == destination.team, _jobs.c.destination == destination.destination)
+        first = select(_jobs.c.state, _jobs.c.blocked_by, _jobs.c.next_at).where(queue, *mine)
         counted = first.order_by(_jobs.c.next_at).limit(AT_MOST + 1).subquery()
         rows = session.execute(
             select(counted.c.state, counted.c.blocked_by, func.count(), func.min(counted.c.next_at))
@@ -78,7 +79,7 @@ def _waiting(session: Session, place: Place) -> Iterator[Group]:
         ).all()
         capped = sum(row[2] for row in rows) > AT_MOST
         for state, blocked_by, count, oldest_at in rows:
-            yield Group(place.team, place.destination, state, blocked_by, None, count, oldest_at, capped)
+            yield Group(destination.team, destination.destination, state, blocked_by, None, count, oldest_at, capped)
 
 
 def _discarded(session: Session, team: str | None) -> list[Group]:

@@ -21,7 +21,7 @@ from app.domain.event import EventType
 from app.domain.own_event import OwnEvent
 from app.domain.routing import ALERTS
 from app.domain.scrub import scrub
-from app.domain.states import DestinationChange, Fault, Origin
+from app.domain.states import DestinationTransition, Fault, Origin
 from app.ids import JOB, show
 from app.services import internal_events
 from app.telemetry import DESTINATION_CHANGES, JOBS_DISCARDED, get_logger
@@ -31,9 +31,9 @@ DISCARDS_EVERY: Final = timedelta(minutes=1)
 SAMPLES: Final = 10
 CHUNK: Final = 100
 _TYPES: Final = {
-    DestinationChange.FAILING: EventType.DESTINATION_FAILING,
-    DestinationChange.DISABLED: EventType.DESTINATION_DISABLED,
-    DestinationChange.RECOVERED: EventType.DESTINATION_RECOVERED,
+    DestinationTransition.FAILING: EventType.DESTINATION_FAILING,
+    DestinationTransition.DISABLED: EventType.DESTINATION_DISABLED,
+    DestinationTransition.RECOVERED: EventType.DESTINATION_RECOVERED,
 }
 
 log = get_logger(__name__)
@@ -45,7 +45,7 @@ class ChangedDestination:
 
     team: str
     destination: str
-    change: DestinationChange
+    change: DestinationTransition
     reason: str
     since: datetime | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Alerts:
         for one in changes:
             DESTINATION_CHANGES.labels(one.team, one.destination, one.change).inc()
             facts = {"team": one.team, "destination": one.destination, "reason": one.reason}
-            if one.change is DestinationChange.RECOVERED:
+            if one.change is DestinationTransition.RECOVERED:
                 log.info("destination_recovered", **facts)
             else:
                 log.warning("destination_changed", change=str(one.change), **facts)
@@ -100,7 +100,7 @@ class Alerts:
         if not jobs:
             return
         events = event_rows.typed(session, {one.event_id for one in jobs})
-        found: defaultdict[discards.Key, list[DiscardedJob]] = defaultdict(list)
+        found: defaultdict[discards.DiscardKey, list[DiscardedJob]] = defaultdict(list)
         for one in jobs:
             event = events[one.event_id]
             if not (event.type or "").startswith(ALERTS):

@@ -12,7 +12,7 @@ from app.config.secret_sources import ConfiguredSecrets
 from app.db import destinations as destination_rows
 from app.db import secrets as rows
 from app.db.models import Destination
-from app.db.secrets import Key
+from app.domain.definitions import DestinationKey
 from app.domain.standard_webhooks import read_secret
 from app.errors import Sealed
 from app.sealing import Sealer
@@ -23,9 +23,11 @@ from app.services.definitions.team_brokers import broker_purpose, shown, url_of
 UNREADABLE: Final = SecretStr("")  # what no key opens: it differs from whatever is given
 
 
-def held(session: Session, sealer: Sealer, destinations: Mapping[Key, Destination]) -> dict[Key, ConfiguredSecrets]:
+def held(
+    session: Session, sealer: Sealer, destinations: Mapping[DestinationKey, Destination]
+) -> dict[DestinationKey, ConfiguredSecrets]:
     """What is recorded: of each destination its broker's URL, and the signing secret that is the newest one."""
-    newest: dict[Key, SecretStr] = {}
+    newest: dict[DestinationKey, SecretStr] = {}
     for row in rows.standing(session, [key for key, one in destinations.items() if one.kind == "http"]):
         key = (row.team, row.destination)
         newest.setdefault(key, _opened(sealer, row.sealed, signing_purpose(key)))

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from app.db.models import Destination
-from app.domain.delivery_answer import Answer
+from app.domain.delivery_answer import DeliveryAnswer
 from app.errors import BrokerUnavailable, InvalidInput, Unreachable, WaylinkError
 from app.ids import JOB, new_id, show
 from app.outbound.sending import HttpSender, HttpTarget
@@ -59,7 +59,7 @@ def test_document(*, now: datetime) -> dict[str, Any]:
     return {"id": job_id, "name": TEST, "attempt": 1, "created_at": now.isoformat(), "route": route, "event": event}
 
 
-async def send_test(sender: HttpSender, target: HttpTarget, *, now: datetime) -> Answer:
+async def send_test(sender: HttpSender, target: HttpTarget, *, now: datetime) -> DeliveryAnswer:
     """Post a signed test, and close the sender."""
     document = test_document(now=now)
     try:

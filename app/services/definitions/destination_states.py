@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.db import destinations
-from app.domain.states import DestinationChange
+from app.domain.states import DestinationTransition
 from app.services.definitions.alerts import Alerts, ChangedDestination
 
 
@@ -22,7 +22,9 @@ def disable(
     """Park its jobs from now on; False if it was disabled already. With `url`, only while that is its address."""
     changed = destinations.disable(session, team=team, destination=destination, reason=reason, now=now, url=url)
     if changed:
-        told = ChangedDestination(team=team, destination=destination, change=DestinationChange.DISABLED, reason=reason)
+        told = ChangedDestination(
+            team=team, destination=destination, change=DestinationTransition.DISABLED, reason=reason
+        )
         alerts.destinations_changed(session, [told], now=now)
     return changed
 
@@ -36,7 +38,7 @@ def enable(session: Session, alerts: Alerts, *, team: str, destination: str, now
         told = ChangedDestination(
             team=team,
             destination=destination,
-            change=DestinationChange.RECOVERED,
+            change=DestinationTransition.RECOVERED,
             reason="somebody enabled it",
             since=since,
         )

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.db import audit, destinations
 from app.db import secrets as rows
 from app.db.models import Destination, DestinationSecret
-from app.db.secrets import Key
+from app.domain.definitions import DestinationKey
 from app.domain.standard_webhooks import SECRET_BYTES, read_secret, write_secret
 from app.errors import Conflict, InvalidInput, NotFound, Sealed
 from app.ids import SECRET, new_id, parse, show
@@ -115,9 +115,11 @@ class Keyring:
     sealer: Sealer
     _opened: dict[UUID, bytes] = field(default_factory=dict, init=False, repr=False)
 
-    def of(self, session: Session, keys: Collection[Key], *, now: datetime) -> Mapping[Key, tuple[bytes, ...]]:
+    def of(
+        self, session: Session, keys: Collection[DestinationKey], *, now: datetime
+    ) -> Mapping[DestinationKey, tuple[bytes, ...]]:
         """The keys in force of these destinations, newest first; none for one that has none, or none that opens."""
-        found: dict[Key, list[bytes]] = defaultdict(list)
+        found: dict[DestinationKey, list[bytes]] = defaultdict(list)
         for row in rows.live(session, keys, now=now):
             key = self._open(row)
             if key is not None:
@@ -135,7 +137,7 @@ class Keyring:
         return self._opened[row.id]
 
 
-def signing_purpose(key: Key) -> str:
+def signing_purpose(key: DestinationKey) -> str:
     """What a signing secret is sealed for."""
     return f"signing secret of {key[0]}/{key[1]}"
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.brokers.celery_broker import Broker, redis_place
-from app.db.destinations import Target
+from app.db.destinations import DeliveryTarget
 from app.db.models import Destination
-from app.db.secrets import Key
-from app.domain.addresses import Network, judge
+from app.domain.addresses import Network, check_addresses
 from app.domain.broker_urls import check_broker_url, read_broker_url
+from app.domain.definitions import DestinationKey
 from app.errors import BrokerUnavailable, InvalidInput, Sealed, Unreachable
 from app.sealing import Sealer
 
@@ -24,11 +24,11 @@ class OwnBrokers:
     authorities: Path | None = None
     internal: str | None = field(default=None, repr=False)  # Waylink's own: its database is nobody else's
 
-    def of(self, target: Target) -> Broker:
+    def of(self, target: DeliveryTarget) -> Broker:
         """The same, as who delivers knows a destination."""
         return self.open(target.broker_sealed or b"", key=target.key)
 
-    def open(self, sealed: bytes, *, key: Key) -> Broker:
+    def open(self, sealed: bytes, *, key: DestinationKey) -> Broker:
         """The broker whose URL is stored so; close it. Raises BrokerUnavailable where its name has no address now,
         and Sealed, InvalidInput or Unreachable where an operator has to change something.
         """
@@ -40,10 +40,10 @@ class OwnBrokers:
             found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as unknown:
             raise BrokerUnavailable(name, unknown) from None
-        judged = judge((str(address[0]) for *_, address in found), self.allowed)
+        checked = check_addresses((str(address[0]) for *_, address in found), self.allowed)
         # kombu resolves again and takes any: a name of which one address is refused is not used at all.
-        if judged.refused:
-            raise Unreachable("refused", f"the broker of {name}: {judged.why}")
+        if checked.refused:
+            raise Unreachable("refused", f"the broker of {name}: {checked.why}")
         return Broker.of_team(name, url, authorities=self.authorities)
 
 
@@ -57,7 +57,7 @@ def refuse_internal(url: str, internal: str | None) -> None:
         raise InvalidInput("it is the internal broker's database, whose messages are Waylink's own")
 
 
-def seal_url(sealer: Sealer, url: str, *, key: Key, allowed: Sequence[Network] = ()) -> bytes:
+def seal_url(sealer: Sealer, url: str, *, key: DestinationKey, allowed: Sequence[Network] = ()) -> bytes:
     """What is stored of the URL of a destination's broker. Raises InvalidInput where it may not be one."""
     check_broker_url(url, allowed)
     return sealer.seal(url, purpose=broker_purpose(key))
@@ -84,6 +84,6 @@ def shown(url: str) -> str:
     return str(read_broker_url(url))
 
 
-def broker_purpose(key: Key) -> str:
+def broker_purpose(key: DestinationKey) -> str:
     """What a broker's URL is sealed for."""
     return f"broker URL of {key[0]}/{key[1]}"

@@ -1,1 +1,1 @@
-"""Jobs on their way to teams: claim, deliver by Celery or HTTP, record."""
+"""Delivery of jobs to teams: claim, send by Celery or HTTP, record."""

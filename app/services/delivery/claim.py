@@ -1,6 +1,6 @@
-"""Which jobs a process takes next: of each destination as many as it has room for, and none of one that is blocked.
+"""Claim the jobs to deliver next, in one short transaction and a fixed number of statements for all destinations.
 
-All within one short transaction, a few statements whatever the number of destinations.
+Each destination gets as many jobs as it has free slots and its rate limit allows; jobs of blocked ones are parked.
 """
 
 from collections.abc import Sequence
@@ -12,132 +12,150 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import jobs as job_rows
-from app.db.jobs import ClaimedJob, Head, Key
+from app.db.jobs import ClaimedJob, QueueHead
 from app.deadlines import HTTP_TIMEOUT, JOB_LEASE
-from app.domain.destination_health import Health
+from app.domain.definitions import DestinationKey
+from app.domain.destination_health import HealthState
 from app.domain.pacing import advanced, allowed
 from app.domain.states import Block
-from app.services.delivery.slots import Line, Lines
+from app.services.delivery.slots import DestinationSlots, Slots
 
-PARKED_AT_ONCE: Final = 500  # of one destination in one transaction
+PARKED_AT_ONCE: Final = 500  # jobs of one destination in one transaction
 
 
 @dataclass(slots=True)
-class Taken:
-    """What was claimed, and which of it are probes."""
+class ClaimResult:
+    """The claimed jobs, and the ids of those that are probes."""
 
     jobs: list[ClaimedJob] = field(default_factory=list)
     probes: set[UUID] = field(default_factory=set)
 
 
-def wanted_rows(lines: Lines, *, now: datetime) -> set[Key]:
-    """The destinations whose health decides what is taken next, so that their rows have to be locked."""
-    return {line.target.key for line in lines.all() if _is_paced(line) or _may_probe(line, now)}
+def keys_to_lock(slots: Slots, *, now: datetime) -> set[DestinationKey]:
+    """The destinations whose health rows `claim_jobs` needs locked: those with a rate limit or a probe due."""
+    return {slot.target.key for slot in slots.all() if _is_paced(slot) or _may_probe(slot, now)}
 
 
-def take(session: Session, lines: Lines, health: dict[Key, Health], *, limit: int, now: datetime) -> Taken:
-    """Claim up to `limit` jobs, and beside them suspects and probes, one of each destination.
+def claim_jobs(
+    session: Session, slots: Slots, health: dict[DestinationKey, HealthState], *, limit: int, now: datetime
+) -> ClaimResult:
+    """Claim up to `limit` jobs, besides one probe and one possibly poison job per destination.
 
-    `health` has the locked rows, and takes up what changes.
+    `health` has the locked rows' values, and is updated in place.
     """
-    taken = Taken()
-    _park(session, lines, now)
-    _take_probes(session, lines, health, taken, now)
-    rooms = [(line, _paced(line, room, health, now)) for line, room in lines.rooms(limit)]
-    _take_ready(session, rooms, health, taken, now)
-    _take_suspects(session, lines, taken, now)
-    return taken
+    result = ClaimResult()
+    _park(session, slots, now)
+    _claim_probes(session, slots, health, result, now)
+    rooms = [(destination, _paced(destination, room, health, now)) for destination, room in slots.allot(limit)]
+    _claim_ready(session, rooms, health, result, now)
+    _claim_possibly_poison(session, slots, result, now)
+    return result
 
 
-def _park(session: Session, lines: Lines, now: datetime) -> None:
-    """Set aside what waits for destinations that are blocked: in bulk, and without an attempt."""
+def _park(session: Session, slots: Slots, now: datetime) -> None:
+    """Park the due jobs of blocked destinations: in bulk, and without an attempt."""
     for block in Block:
-        blocked = [line for line in lines.all() if line.blocked is block]
-        for suspects in (False, True):
-            full = [line for line in blocked if (line.held if suspects else line.ready)]
-            heads = [_head(line, PARKED_AT_ONCE, now) for line in full]
+        blocked = [destination for destination in slots.all() if destination.blocked is block]
+        for possibly_poison in (False, True):
+            full = [slot for slot in blocked if (slot.held if possibly_poison else slot.ready)]
+            heads = [_head(destination, PARKED_AT_ONCE, now) for destination in full]
             if not heads:
                 continue
-            parked = job_rows.park(session, heads, by=block, now=now, suspects=suspects)
-            for line in full:
-                line.parked = line.parked or parked[line.target.key] > 0
-                more = parked[line.target.key] == PARKED_AT_ONCE
-                line.ready, line.held = (line.ready, more) if suspects else (more, line.held)
+            parked = job_rows.park(session, heads, by=block, now=now, possibly_poison=possibly_poison)
+            for destination in full:
+                destination.parked = destination.parked or parked[destination.target.key] > 0
+                more = parked[destination.target.key] == PARKED_AT_ONCE
+                if possibly_poison:
+                    destination.held = more
+                else:
+                    destination.ready = more
 
 
-def _take_probes(session: Session, lines: Lines, health: dict[Key, Health], taken: Taken, now: datetime) -> None:
-    """One job of each failing destination whose time has come. Whoever takes it has until the end of its lease."""
-    may = [line for line in lines.all() if _may_probe(line, now) and line.target.key in health]
-    due = [line for line in may if health[line.target.key].probes_now(now)]
+def _claim_probes(
+    session: Session, slots: Slots, health: dict[DestinationKey, HealthState], result: ClaimResult, now: datetime
+) -> None:
+    """Claim one job of each failing destination whose probe is due. The next probe is due when its lease ends."""
+    may = [slot for slot in slots.all() if _may_probe(slot, now) and slot.target.key in health]
+    due = [destination for destination in may if health[destination.target.key].is_probe_due(now)]
     if not due:
         return
-    heads = [_head(line, 1, now) for line in due]
+    heads = [_head(destination, 1, now) for destination in due]
     job_rows.release(session, heads, now=now)
     probes = job_rows.claim(session, heads, now=now)
     found = {job.key for job in probes}
-    # Where nothing else waits, a job whose worker was killed will do.
-    probes += job_rows.claim(session, [head for head in heads if head.key not in found], now=now, suspects=True)
+    # Without another job due, one that is possibly poison serves as the probe.
+    rest = [head for head in heads if head.key not in found]
+    probes += job_rows.claim(session, rest, now=now, possibly_poison=True)
     found = {job.key for job in probes}
-    taken.jobs += probes
-    taken.probes |= {job.id for job in probes}
-    for line, head in zip(due, heads, strict=True):
+    result.jobs += probes
+    result.probes |= {job.id for job in probes}
+    for destination, head in zip(due, heads, strict=True):
         if head.key in found:
             health[head.key] = replace(health[head.key], probe_at=head.until)
-            line.target = replace(line.target, probe_at=head.until)
+            destination.target = replace(destination.target, probe_at=head.until)
         else:
-            line.parked = line.ready = False  # nothing waits; the next look tells of what comes
+            destination.parked = destination.ready = False  # no job is due; the next refresh shows new ones
 
 
-def _take_ready(
-    session: Session, rooms: Sequence[tuple[Line, int]], health: dict[Key, Health], taken: Taken, now: datetime
+def _claim_ready(
+    session: Session,
+    rooms: Sequence[tuple[DestinationSlots, int]],
+    health: dict[DestinationKey, HealthState],
+    result: ClaimResult,
+    now: datetime,
 ) -> None:
-    for line, room in rooms:
-        if not room:  # by its rate; the next look tells what waits
-            line.ready = line.parked = False
-    rooms = [(line, room) for line, room in rooms if room]
-    released = job_rows.release(session, [_head(line, room, now) for line, room in rooms if line.parked], now=now)
-    jobs = job_rows.claim(session, [_head(line, room, now) for line, room in rooms], now=now)
-    taken.jobs += jobs
-    counts = job_rows.by_line(jobs)
-    for line, room in rooms:
-        key, rate = line.target.key, line.target.rate_per_second
-        line.parked = line.parked and released[key] == room
-        line.ready = counts[key] == room
+    for destination, room in rooms:
+        if not room:  # by its rate limit; the next refresh shows what is due
+            destination.ready = destination.parked = False
+    rooms = [(destination, room) for destination, room in rooms if room]
+    parked = [_head(destination, room, now) for destination, room in rooms if destination.parked]
+    released = job_rows.release(session, parked, now=now)
+    jobs = job_rows.claim(session, [_head(destination, room, now) for destination, room in rooms], now=now)
+    result.jobs += jobs
+    counts = job_rows.count_by_destination(jobs)
+    for destination, room in rooms:
+        key, rate = destination.target.key, destination.target.rate_per_second
+        destination.parked = destination.parked and released[key] == room
+        destination.ready = counts[key] == room
         if rate and counts[key]:
             health[key] = replace(health[key], paced_to=advanced(health[key].paced_to, rate, counts[key], now=now))
 
 
-def _take_suspects(session: Session, lines: Lines, taken: Taken, now: datetime) -> None:
-    held = [line for line in lines.all() if line.held and not line.suspect and line.blocked is None]
+def _claim_possibly_poison(session: Session, slots: Slots, result: ClaimResult, now: datetime) -> None:
+    """Claim one job whose last claim brought no result, of each destination with none of these in flight."""
+    held = [slot for slot in slots.all() if slot.held and not slot.possibly_poison and slot.blocked is None]
     if not held:
         return
-    suspects = job_rows.claim(session, [_head(line, 1, now) for line in held], now=now, suspects=True)
-    taken.jobs += suspects
-    found = job_rows.by_line(suspects)
-    for line in held:
-        line.held = found[line.target.key] > 0
+    heads = [_head(destination, 1, now) for destination in held]
+    jobs = job_rows.claim(session, heads, now=now, possibly_poison=True)
+    result.jobs += jobs
+    counts = job_rows.count_by_destination(jobs)
+    for destination in held:
+        destination.held = counts[destination.target.key] > 0
 
 
-def _paced(line: Line, room: int, health: dict[Key, Health], now: datetime) -> int:
-    rate = line.target.rate_per_second
+def _paced(destination: DestinationSlots, room: int, health: dict[DestinationKey, HealthState], now: datetime) -> int:
+    """`room`, or less by the destination's rate limit."""
+    rate = destination.target.rate_per_second
     if not rate:
         return room
-    known = health.get(line.target.key)  # without its row nobody may go on; the next turn has it
-    return min(room, allowed(known.paced_to, rate, now=now)) if known else 0
+    state = health.get(destination.target.key)  # no job without the locked row; the next tick locks it
+    return min(room, allowed(state.paced_to, rate, now=now)) if state else 0
 
 
-def _is_paced(line: Line) -> bool:
-    return bool(line.target.rate_per_second) and (line.ready or line.parked) and line.blocked is None
+def _is_paced(destination: DestinationSlots) -> bool:
+    waits = destination.ready or destination.parked
+    return bool(destination.target.rate_per_second) and waits and destination.blocked is None
 
 
-def _may_probe(line: Line, now: datetime) -> bool:
-    due = line.target.probe_at is not None and line.target.probe_at <= now
-    return line.blocked is Block.BREAKER and due and (line.ready or line.parked)
+def _may_probe(destination: DestinationSlots, now: datetime) -> bool:
+    due = destination.target.probe_at is not None and destination.target.probe_at <= now
+    return destination.blocked is Block.BREAKER and due and (destination.ready or destination.parked)
 
 
-def _head(line: Line, most: int, now: datetime) -> Head:
-    """A lease covers the time-out of the destination."""
-    lease = JOB_LEASE
-    if line.target.timeout_seconds is not None:
-        lease += max(timedelta(0), timedelta(seconds=line.target.timeout_seconds) - HTTP_TIMEOUT)
-    return Head(line.target.team, line.target.name, most, now + lease)
+def _head(destination: DestinationSlots, most: int, now: datetime) -> QueueHead:
+    """The first `most` jobs of a destination's queue, with a lease that covers the destination's timeout."""
+    lease, target = JOB_LEASE, destination.target
+    if target.timeout_seconds is not None:
+        lease += max(timedelta(0), timedelta(seconds=target.timeout_seconds) - HTTP_TIMEOUT)
+    return QueueHead(target.team, target.name, most, now + lease)

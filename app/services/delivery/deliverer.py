@@ -1,8 +1,7 @@
-"""Hand jobs over to teams: claim, hand over, record. At least once, with the job's id as the task id (promise 10).
+"""Deliver jobs to teams: claim, send, record. At least once, with the job's id as task id or message id (promise 10).
 
-A turn records what came of hand-overs and claims the next ones, in one short transaction or two, and sends those on
-their way. It never waits for a team: outcomes land while it goes on (`handing_over`), and the next turn takes all that
-there are.
+A tick records the results of attempts and claims the next jobs, in one or two short transactions, then hands these to
+the transports. It never waits for a team: attempts complete in the background, and the next tick records them.
 """
 
 import time
@@ -18,37 +17,38 @@ from sqlalchemy.orm import Session
 from app.brokers.celery_broker import Broker
 from app.db import destinations
 from app.db import jobs as job_rows
-from app.db.destinations import Target
+from app.db.destinations import DeliveryTarget
 from app.db.engine import Database
 from app.db.errors import has_answered, is_away
-from app.db.jobs import ClaimedJob, Key
+from app.db.jobs import ClaimedJob
 from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
-from app.domain.destination_health import Health, Tally
-from app.domain.retrying import Verdict, judge
+from app.domain.definitions import DestinationKey
+from app.domain.destination_health import HealthState, Tally
+from app.domain.retrying import AnswerClass, classify
 from app.domain.states import JobState
 from app.errors import BrokerUnavailable
 from app.ids import JOB, show
 from app.outbound.sending import HttpSender
 from app.services.definitions.alerts import Alerts
 from app.services.definitions.signing_secrets import Keyring
-from app.services.delivery.celery_transport import BrokerCarrier
-from app.services.delivery.claim import Taken, take, wanted_rows
-from app.services.delivery.dispatch import Handover, Landing, Outcome
-from app.services.delivery.http_transport import HttpCarrier
-from app.services.delivery.results import Recorded, give_up, judge_destinations, record
-from app.services.delivery.slots import Lines
+from app.services.delivery.celery_transport import CeleryTransport
+from app.services.delivery.claim import ClaimResult, claim_jobs, keys_to_lock
+from app.services.delivery.dispatch import AttemptResult, DeliveryAttempt, InFlight
+from app.services.delivery.http_transport import HttpTransport
+from app.services.delivery.results import RecordedResults, give_up, record, update_health
+from app.services.delivery.slots import Slots
 from app.telemetry import HANDOVER_SECONDS, JOBS, get_logger
 
-LOOK_SECONDS: Final = 1.0  # between two looks at all destinations, for what nobody hinted at and what others changed
+POLL_SECONDS: Final = 1.0  # between two reads of all destinations, for jobs without a hint and for changes by others
 
-AT_ONCE: Final = 512  # jobs claimed in one turn
+AT_ONCE: Final = 512  # jobs claimed in one tick
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What came of one call."""
+    """Numbers of recorded attempts: accepted, and all others."""
 
     completed: int = 0
     failed: int = 0
@@ -58,22 +58,22 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
-    """What a transaction came to."""
+class _Tick:
+    """What one transaction recorded and claimed, with the documents of the claimed jobs' events."""
 
-    recorded: Recorded
-    taken: Taken
+    recorded: RecordedResults
+    claimed: ClaimResult
     documents: Mapping[UUID, Raw]
 
 
-def no_broker(target: Target) -> Broker:
-    """Where brokers of teams' own are not configured."""
+def no_broker(target: DeliveryTarget) -> Broker:
+    """Stand-in for processes without brokers of teams. Raises BrokerUnavailable."""
     raise BrokerUnavailable(f"{target.team}/{target.name}", RuntimeError("it has a broker of its own"))
 
 
 @dataclass(frozen=True, slots=True)
 class Http:
-    """What endpoints are reached by: `sender` is opened in the loop it serves, `keyring` has what signs."""
+    """What delivery over HTTP needs: `sender` is called in the event loop that uses it, `keyring` has signing keys."""
 
     sender: Callable[[], HttpSender]
     keyring: Keyring
@@ -81,192 +81,214 @@ class Http:
 
 @dataclass(slots=True)
 class Deliverer:
-    """What a worker needs to deliver jobs; made once per process, and used by one thread."""
+    """Delivers jobs. One per process, used by one thread."""
 
     database: Database
     teams: Broker
     clock: Callable[[], datetime]
     alerts: Alerts = field(default_factory=Alerts)
-    own_broker: Callable[[Target], Broker] = no_broker
-    http: Http | None = None  # None: there are no endpoints
-    landing: Landing = field(default_factory=Landing, init=False)
-    lines: Lines = field(init=False)
-    _brokers: BrokerCarrier = field(init=False)
-    _endpoints: HttpCarrier | None = field(default=None, init=False)
-    _unrecorded: list[Outcome] = field(default_factory=list, init=False)
-    _tallies: dict[Key, Tally] = field(default_factory=dict, init=False)
-    _looked_at: float = field(default=0.0, init=False)
-    _keys: dict[Key, Sequence[bytes]] = field(default_factory=dict, init=False, repr=False)  # as of the last look
+    own_broker: Callable[[DeliveryTarget], Broker] = no_broker
+    http: Http | None = None  # None: destinations of kind `http` are left to other processes
+    in_flight: InFlight = field(default_factory=InFlight, init=False)
+    slots: Slots = field(init=False)
+    _brokers: CeleryTransport = field(init=False)
+    _endpoints: HttpTransport | None = field(default=None, init=False)
+    _unrecorded: list[AttemptResult] = field(default_factory=list, init=False)
+    _tallies: dict[DestinationKey, Tally] = field(default_factory=dict, init=False)
+    _polled_at: float = field(default=0.0, init=False)
+    _keys: dict[DestinationKey, Sequence[bytes]] = field(default_factory=dict, init=False, repr=False)  # since the poll
 
     def __post_init__(self) -> None:
-        self._brokers = BrokerCarrier(self.teams, self.own_broker, self.landing, self.clock)
+        self._brokers = CeleryTransport(self.teams, self.own_broker, self.in_flight, self.clock)
         if self.http is not None:
-            self._endpoints = HttpCarrier(self.http.sender, self.landing, self.clock)
-        self.lines = Lines(self._brokers.is_busy, takes_http=self.http is not None)
+            self._endpoints = HttpTransport(self.http.sender, self.in_flight, self.clock)
+        self.slots = Slots(self._brokers.is_busy, takes_http=self.http is not None)
 
     def deliver(self, ids: Collection[UUID] = (), *, limit: int = BATCH) -> Delivered:
-        """One round to its end: up to `limit` due jobs, those first that have waited longest; then suspects, one after
-        the other. It looks at all destinations, so `ids` need not be told.
+        """Deliver due jobs and wait for their results: up to `limit`, the longest due first, then possibly poison ones.
+
+        All destinations are polled, so `ids` may be empty.
         """
-        self._looked_at = 0.0
-        done = self.turn(ids, limit=limit)
-        while self.landing.under_way or len(self.landing):
-            with self.landing.changed:
-                self.landing.changed.wait_for(lambda: not self.landing.under_way)
-            done += self.turn(limit=0)
+        self._polled_at = 0.0
+        done = self.tick(ids, limit=limit)
+        while self.in_flight.count or self.in_flight.completed:
+            with self.in_flight.changed:
+                self.in_flight.changed.wait_for(lambda: not self.in_flight.count)
+            done += self.tick(limit=0)
         return done
 
-    def turn(self, ids: Collection[UUID] = (), *, limit: int = AT_ONCE, claims: bool = True) -> Delivered:
-        """Record what has landed; with `claims`, take up to `limit` more, suspects and probes beside, and send them.
+    def tick(self, ids: Collection[UUID] = (), *, limit: int = AT_ONCE, claims: bool = True) -> Delivered:
+        """Record the results that are there; with `claims`, claim up to `limit` jobs more and send them.
 
-        `ids` are jobs that somebody says are due. Raises DBAPIError: then what has landed is recorded by the next turn.
+        Probes and possibly poison jobs come on top of `limit`. `ids`: hints, jobs that may be due. Raises DBAPIError;
+        then the next tick records these results.
         """
-        late = bool(self._unrecorded)  # the last turn could not record them: until that is done, nothing more leaves
-        self._take_landed()
+        late = bool(self._unrecorded)  # the last tick failed to record them: nothing is sent until that is done
+        self._take_results()
         try:
             if claims and self._unrecorded and not late and not self._decide(self._unrecorded):
-                # The next ones leave first, and are on their way while these are recorded.
-                self._send_off(self._transact(ids, limit, claims=True, outcomes=()))
+                # The next jobs are claimed first, and these results are recorded while they are in flight.
+                self._send(self._transact(ids, limit, claims=True, results=()))
                 ids, claims = (), False
-            turn = self._transact(ids, limit, claims=claims, outcomes=self._unrecorded)
+            tick = self._transact(ids, limit, claims=claims, results=self._unrecorded)
         except Exception as problem:
             if not self._unrecorded or (is_away(problem) and not has_answered(problem)):
                 raise
             log.exception("outcomes_not_recorded", outcomes=len(self._unrecorded), then="each half is tried alone")
-            outcomes, self._unrecorded = self._unrecorded, []
-            return self._record_in_halves(outcomes)
+            results, self._unrecorded = self._unrecorded, []
+            return self._record_in_halves(results)
         self._unrecorded = []
-        self._send_off(turn)
-        return _counted(turn.recorded)
+        self._send(tick)
+        return _counted(tick.recorded)
 
     @property
     def has_work(self) -> bool:
-        """Whether a turn would find something, beside what has landed."""
-        return self.lines.want_turn
+        """True if a tick may find jobs to claim or to park; results are not considered."""
+        return self.slots.has_work
 
     def close(self) -> None:
-        """Waits for batches on their way to brokers; what endpoints did not answer yet lands as interrupted."""
+        """Close the transports: batches in flight to brokers are waited for, requests to endpoints are interrupted."""
         if self._endpoints is not None:
             self._endpoints.close()
         self._brokers.close()
 
-    def _take_landed(self) -> None:
-        for one in self.landing.take():
-            accepted = judge(one.answer) is Verdict.ACCEPTED
-            key, latency = one.handover.job.key, one.answer.latency_ms
-            self.lines.landed(key, suspect=one.handover.suspect, accepted=accepted, latency_ms=latency)
-            HANDOVER_SECONDS.labels(*key).observe(latency / 1000)
-            self._unrecorded.append(one)
+    def _take_results(self) -> None:
+        for result in self.in_flight.take():
+            attempt, latency = result.attempt, result.answer.latency_ms
+            self.slots.completed(
+                attempt.job.key,
+                possibly_poison=attempt.possibly_poison,
+                accepted=classify(result.answer) is AnswerClass.ACCEPTED,
+                latency_ms=latency,
+            )
+            HANDOVER_SECONDS.labels(*attempt.job.key).observe(latency / 1000)
+            self._unrecorded.append(result)
 
-    def _decide(self, outcomes: Iterable[Outcome]) -> bool:
-        """Whether what may leave next depends on any of these: on those, too, whose lease may soon be over, since their
-        jobs would be claimed again.
+    def _decide(self, results: Iterable[AttemptResult]) -> bool:
+        """True if the next claim depends on one of these results: a failure, or one whose lease may end soon.
+
+        A job whose lease ended would be claimed again.
         """
         fresh_since = self.clock() - JOB_LEASE / 2
         return any(
-            one.interrupted
-            or one.handover.probe
-            or one.started_at < fresh_since
-            or judge(one.answer) in {Verdict.FAILED, Verdict.GONE}
-            for one in outcomes
+            result.interrupted
+            or result.attempt.probe
+            or result.started_at < fresh_since
+            or classify(result.answer) in {AnswerClass.FAILED, AnswerClass.GONE}
+            for result in results
         )
 
-    def _transact(self, ids: Collection[UUID], limit: int, *, claims: bool, outcomes: Sequence[Outcome]) -> _Turn:
-        looks = time.monotonic() - self._looked_at >= LOOK_SECONDS
+    def _transact(self, ids: Collection[UUID], limit: int, *, claims: bool, results: Sequence[AttemptResult]) -> _Tick:
+        """Record results and claim jobs, in one transaction."""
+        polls = time.monotonic() - self._polled_at >= POLL_SECONDS
         with self.database.write() as session:
             now = self.clock()
-            hinted = job_rows.lines_of(session, ids) if ids else set()
-            if looks or not self.lines.knows(hinted):
-                self.lines.look(destinations.targets(session, now=now))
-                self._looked_at = time.monotonic()
+            hinted = job_rows.destinations_of(session, ids) if ids else set()
+            if polls or not self.slots.has_all(hinted):
+                self.slots.refresh(destinations.targets(session, now=now))
+                self._polled_at = time.monotonic()
                 self._keys.clear()
                 self._brokers.close_unused()
-            self.lines.hint(hinted)
-            recorded = record(session, self.alerts, outcomes, now=now)
-            self.lines.disabled(recorded.gone, now=now)
+            self.slots.hint(hinted)
+            recorded = record(session, self.alerts, results, now=now)
+            self.slots.disable(recorded.gone, now=now)
             tallies = _summed(self._tallies, recorded.tallies)
-            judges = looks or any(one.is_news for one in tallies.values())
-            wanted = wanted_rows(self.lines, now=now) if claims else set()
-            before, health = self._judge(session, tallies if judges else {}, wanted, now)
-            taken = self._take(session, health, limit, now) if claims else Taken()
-            self._read_keys(session, taken, now)
-            changed = {key: one for key, one in health.items() if one != before[key]}
-            destinations.write_health(session, changed)
-            documents = self._read_documents(session, taken, now)
-        self._tallies = {} if judges else tallies
-        return _Turn(recorded, taken, documents)
+            updates = polls or any(tally.is_news for tally in tallies.values())
+            to_lock = keys_to_lock(self.slots, now=now) if claims else set()
+            before, health = self._update_health(session, tallies if updates else {}, to_lock, now)
+            claimed = self._claim(session, health, limit, now) if claims else ClaimResult()
+            self._read_keys(session, claimed, now)
+            destinations.write_health(session, {key: state for key, state in health.items() if state != before[key]})
+            documents = self._read_documents(session, claimed, now)
+        self._tallies = {} if updates else tallies
+        return _Tick(recorded, claimed, documents)
 
-    def _judge(
-        self, session: Session, tallies: Mapping[Key, Tally], wanted: Collection[Key], now: datetime
-    ) -> tuple[Mapping[Key, Health], dict[Key, Health]]:
-        """The health, before and now, of those judged and of those that are wanted for the claim. Their rows are locked
-        together, in order, so that two workers do not wait for each other.
+    def _update_health(
+        self,
+        session: Session,
+        tallies: Mapping[DestinationKey, Tally],
+        to_lock: Collection[DestinationKey],
+        now: datetime,
+    ) -> tuple[Mapping[DestinationKey, HealthState], dict[DestinationKey, HealthState]]:
+        """Lock the health of destinations, and apply their tallies: the states before and after.
+
+        All rows are locked by one statement, in order, so that two workers do not deadlock.
         """
-        keys = tallies.keys() | set(wanted)
+        keys = tallies.keys() | set(to_lock)
         if not keys:
             return {}, {}
         before = destinations.lock_health(session, keys, now=now)
-        health = judge_destinations(session, self.alerts, before, tallies, now=now)
-        for key, one in health.items():
-            self.lines.judged(key, one)
+        health = update_health(session, self.alerts, before, tallies, now=now)
+        for key, state in health.items():
+            self.slots.update_health(key, state)
         return before, health
 
-    def _take(self, session: Session, health: dict[Key, Health], limit: int, now: datetime) -> Taken:
-        taken = take(session, self.lines, health, limit=limit, now=now)
-        crashed = [job for job in taken.jobs if job.crashes > MAX_CLAIMS]
+    def _claim(
+        self, session: Session, health: dict[DestinationKey, HealthState], limit: int, now: datetime
+    ) -> ClaimResult:
+        claimed = claim_jobs(session, self.slots, health, limit=limit, now=now)
+        crashed = [job for job in claimed.jobs if job.crashes > MAX_CLAIMS]
         if crashed:  # they may be what kills the workers
             give_up(session, self.alerts, crashed, f"claimed {MAX_CLAIMS} times without a result", now=now)
-            taken.jobs = [job for job in taken.jobs if job.crashes <= MAX_CLAIMS]
-        return taken
+            claimed.jobs = [job for job in claimed.jobs if job.crashes <= MAX_CLAIMS]
+        return claimed
 
-    def _read_documents(self, session: Session, taken: Taken, now: datetime) -> Mapping[UUID, Raw]:
-        """What the jobs tell their teams. Those of an event whose document cannot be read are given up."""
-        if not taken.jobs:
+    def _read_documents(self, session: Session, claimed: ClaimResult, now: datetime) -> Mapping[UUID, Raw]:
+        """The events' documents, by event id. Jobs whose document cannot be read are given up."""
+        if not claimed.jobs:
             return {}
-        documents = job_rows.documents(session, {job.event_id for job in taken.jobs})
-        unreadable = [job for job in taken.jobs if job.event_id not in documents]
+        documents = job_rows.documents(session, {job.event_id for job in claimed.jobs})
+        unreadable = [job for job in claimed.jobs if job.event_id not in documents]
         if unreadable:
             give_up(session, self.alerts, unreadable, "the document of its event cannot be read", now=now)
-            taken.jobs = [job for job in taken.jobs if job.event_id in documents]
+            claimed.jobs = [job for job in claimed.jobs if job.event_id in documents]
         return documents
 
-    def _read_keys(self, session: Session, taken: Taken, now: datetime) -> None:
-        """What signs the jobs that go to endpoints; a secret that was changed signs from the next look on."""
-        keys = {job.key for job in taken.jobs if self.lines.of(job.key).is_http}
+    def _read_keys(self, session: Session, claimed: ClaimResult, now: datetime) -> None:
+        """Read the signing keys of endpoints that are not cached. A changed secret is used from the next poll on."""
+        keys = {job.key for job in claimed.jobs if self.slots.of(job.key).is_http}
         if self.http is not None and (unknown := keys - self._keys.keys()):
             self._keys |= self.http.keyring.of(session, unknown, now=now)
 
-    def _send_off(self, turn: _Turn) -> None:
-        handovers = []
-        for job in turn.taken.jobs:
-            document, target = _document(job, turn.documents[job.event_id]), self.lines.of(job.key).target
-            keys, probe = self._keys.get(job.key, ()), job.id in turn.taken.probes
-            handovers.append(Handover(job, target, document, keys, probe))
-            self.lines.left(job.key, suspect=job.crashes > 1)
-        self.landing.left(len(handovers))
-        self._brokers.start([one for one in handovers if one.target.kind != "http"])
+    def _send(self, tick: _Tick) -> None:
+        """Hand the claimed jobs to the transports."""
+        attempts = []
+        for job in tick.claimed.jobs:
+            document, target = _document(job, tick.documents[job.event_id]), self.slots.of(job.key).target
+            keys, probe = self._keys.get(job.key, ()), job.id in tick.claimed.probes
+            attempt = DeliveryAttempt(job, target, document, keys, probe)
+            attempts.append(attempt)
+            self.slots.dispatched(job.key, possibly_poison=attempt.possibly_poison)
+        self.in_flight.dispatched(len(attempts))
+        self._brokers.start([attempt for attempt in attempts if attempt.target.kind != "http"])
         if self._endpoints is not None:
-            self._endpoints.start([one for one in handovers if one.target.kind == "http"])
+            self._endpoints.start([attempt for attempt in attempts if attempt.target.kind == "http"])
 
-    def _record_in_halves(self, outcomes: Sequence[Outcome]) -> Delivered:
-        """A poison outcome is lost alone: its job is claimed again when its lease has ended."""
+    def _record_in_halves(self, results: Sequence[AttemptResult]) -> Delivered:
+        """Record results that failed together, by halves, so that only the failing ones are lost.
+
+        The jobs of lost ones are claimed again when their lease ends.
+        """
         try:
             with self.database.write() as session:
-                return _counted(record(session, self.alerts, outcomes, now=self.clock()))
+                return _counted(record(session, self.alerts, results, now=self.clock()))
         except Exception as problem:
-            if is_away(problem) or len(outcomes) == 1:
-                jobs = [show(JOB, one.handover.job.id) for one in outcomes]
+            if is_away(problem) or len(results) == 1:
+                jobs = [show(JOB, result.attempt.job.id) for result in results]
                 log.error("outcomes_lost", jobs=jobs[:10], count=len(jobs), exc_info=problem)
                 return Delivered()
-        half = len(outcomes) // 2
-        return self._record_in_halves(outcomes[:half]) + self._record_in_halves(outcomes[half:])
+        half = len(results) // 2
+        return self._record_in_halves(results[:half]) + self._record_in_halves(results[half:])
 
 
-def _summed(one: Mapping[Key, Tally], other: Mapping[Key, Tally]) -> dict[Key, Tally]:
-    return {key: one.get(key, Tally()) + other.get(key, Tally()) for key in one.keys() | other.keys()}
+def _summed(
+    first: Mapping[DestinationKey, Tally], second: Mapping[DestinationKey, Tally]
+) -> dict[DestinationKey, Tally]:
+    return {key: first.get(key, Tally()) + second.get(key, Tally()) for key in first.keys() | second.keys()}
 
 
-def _counted(recorded: Recorded) -> Delivered:
+def _counted(recorded: RecordedResults) -> Delivered:
+    """Add what was recorded to the metrics."""
     for (team, destination, state), count in recorded.states.items():
         JOBS.labels(team, destination, state).inc(count)
     completed = recorded.states_in(JobState.COMPLETED)
@@ -274,7 +296,7 @@ def _counted(recorded: Recorded) -> Delivered:
 
 
 def _document(job: ClaimedJob, event: Raw) -> dict[str, Any]:
-    """A job as teams receive it. One from history says so; others do not have that member."""
+    """A job's body, as teams receive it. `backfill` is present only if true."""
     history = {"backfill": True} if job.backfill else {}
     return history | {
         "id": show(JOB, job.id),

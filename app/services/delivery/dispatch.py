@@ -1,4 +1,4 @@
-"""Jobs on their way to teams. Who carries them is not waited for: what came of each lies in the `Landing`."""
+"""Delivery attempts in flight, and the results that wait to be recorded."""
 
 import threading
 from collections.abc import Sequence
@@ -6,60 +6,70 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from app.db.destinations import Target
+from app.db.destinations import DeliveryTarget
 from app.db.jobs import ClaimedJob
-from app.domain.delivery_answer import Answer
+from app.domain.delivery_answer import DeliveryAnswer
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
-    """One job on its way. `document` is what its team receives, signed with `keys` over HTTP; a `probe` tries whether
-    its destination works again.
+class DeliveryAttempt:
+    """One attempt to deliver a job.
+
+    `document` is the job's body, signed with `keys` over HTTP. A `probe` tests a failing destination.
     """
 
     job: ClaimedJob
-    target: Target
+    target: DeliveryTarget
     document: dict[str, Any] = field(repr=False)
     keys: Sequence[bytes] = field(default=(), repr=False)
     probe: bool = False
 
     @property
-    def suspect(self) -> bool:
+    def possibly_poison(self) -> bool:
+        """True if the job's previous claim brought no result."""
         return self.job.crashes > 1
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of it. `interrupted`: nobody knows, since the process was told to stop."""
+class AttemptResult:
+    """The answer to an attempt. `interrupted`: the process stopped before there was one."""
 
-    handover: Handover
+    attempt: DeliveryAttempt
     started_at: datetime
-    answer: Answer
+    answer: DeliveryAnswer
     interrupted: bool = False
 
 
 @dataclass(slots=True)
-class Landing:
-    """Where outcomes wait to be recorded, and who records them waits for outcomes."""
+class InFlight:
+    """Number of attempts in flight, and results not taken yet. Transports complete attempts from their own threads.
+
+    `changed` is notified with each completion.
+    """
 
     changed: threading.Condition = field(default_factory=threading.Condition)
-    under_way: int = 0
-    _outcomes: list[Outcome] = field(default_factory=list)
+    count: int = 0
+    _results: list[AttemptResult] = field(default_factory=list)
 
-    def left(self, count: int) -> None:
+    def dispatched(self, count: int) -> None:
+        """Add attempts that a transport is about to start."""
         with self.changed:
-            self.under_way += count
+            self.count += count
 
-    def land(self, outcomes: Sequence[Outcome]) -> None:
+    def complete(self, results: Sequence[AttemptResult]) -> None:
+        """End attempts and keep their results for `take`."""
         with self.changed:
-            self.under_way -= len(outcomes)
-            self._outcomes += outcomes
+            self.count -= len(results)
+            self._results += results
             self.changed.notify_all()
 
-    def take(self) -> list[Outcome]:
+    def take(self) -> list[AttemptResult]:
+        """Remove and return all results."""
         with self.changed:
-            taken, self._outcomes = self._outcomes, []
+            taken, self._results = self._results, []
         return taken
 
-    def __len__(self) -> int:
-        return len(self._outcomes)
+    @property
+    def completed(self) -> int:
+        """Number of results to take."""
+        return len(self._results)

@@ -1,4 +1,4 @@
-"""Retry, cancel and redeliver jobs: one, many, or all that filters mean. First what it would touch, then the act."""
+"""Retry, cancel and redeliver jobs: one, many, or all that match filters. A preview shows the jobs beforehand."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -14,49 +14,49 @@ from app.db import job_actions as rows
 from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.job_actions import ChosenJob, JobFilters
-from app.domain.job_actions import BY_FILTER, PAST, TAKES, JobAct
+from app.domain.job_actions import BY_FILTER, PAST, TAKES, JobAction
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import Conflict, InvalidInput
 from app.ids import EVENT, JOB, show
 from app.services.bulk_actions import Audited, in_chunks
 
-MAX_JOBS: Final = 100_000  # that one act may touch; their ids are held meanwhile
+MAX_JOBS: Final = 100_000  # of one action; their ids are kept in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The jobs that an act would take, and whether more are meant than its limit lets through."""
+    """The jobs that an action would take. `more`: its limit leaves further matching jobs out."""
 
     jobs: Sequence[ChosenJob]
     more: bool
 
     def groups(self) -> list[dict[str, Any]]:
-        """How many they are of each destination, state and fault."""
-        counts = Counter((one.team, one.destination, one.state, one.fault) for one in self.jobs)
+        """Numbers of jobs by destination, state and fault."""
+        counts = Counter((job.team, job.destination, job.state, job.fault) for job in self.jobs)
         names = ("team", "destination", "state", "fault")
         ordered = sorted(counts.items(), key=lambda item: tuple(map(str, item[0])))
         return [dict(zip(names, key, strict=True)) | {"count": count} for key, count in ordered]
 
 
-def completed_filters(act: JobAct, filters: JobFilters, *, now: datetime) -> JobFilters:
-    """The filters with what the act says of itself. Raises InvalidInput for states that it does not take.
+def completed_filters(action: JobAction, filters: JobFilters, *, now: datetime) -> JobFilters:
+    """The filters with the action's defaults. Raises InvalidInput for states that it does not take.
 
-    Jobs that are redelivered are completed again soon, so there the time of ending is bounded by `now`: with that same
-    bound, whoever was stopped half-way goes on and sends nothing a third time.
+    Redelivered jobs complete again soon, so the time of completion is bounded by `now`: an interrupted redelivery that
+    is repeated with the same bound sends no job a third time.
     """
-    states = tuple(filters.states) or BY_FILTER[act]
-    if wrong := sorted(set(states) - set(TAKES[act])):
-        raise InvalidInput(f"{act} does not take jobs that are {', '.join(wrong)}")
+    states = tuple(filters.states) or BY_FILTER[action]
+    if wrong := sorted(set(states) - set(TAKES[action])):
+        raise InvalidInput(f"{action} does not take jobs that are {', '.join(wrong)}")
     if (filters.ended_since or filters.ended_until) and set(states) & set(UNFINISHED_JOBS):
         raise InvalidInput("a time of ending is of completed, discarded and cancelled jobs only")
-    until = filters.ended_until or (now if act is JobAct.REDELIVER else None)
+    until = filters.ended_until or (now if action is JobAction.REDELIVER else None)
     return replace(filters, states=states, ended_until=until)
 
 
 def preview(session: Session, filters: JobFilters, *, limit: int) -> Preview:
-    """What an act with these filters, which `completed_filters` made, would take.
+    """The jobs that an action with these `completed_filters` would take.
 
-    Raises InvalidInput for a team, destination or route that was never defined: a slip of the pen would mean no jobs.
+    Raises InvalidInput for a team, destination or route that was never defined, so that a typo does not mean no jobs.
     """
     route_rows.require_defined(session, team=filters.team, destination=filters.destination, route=filters.route)
     found = rows.choose(session, filters, limit=limit + 1)
@@ -64,7 +64,7 @@ def preview(session: Session, filters: JobFilters, *, limit: int) -> Preview:
 
 
 def require_expected(found: Preview, expected: int) -> None:
-    """Raises Conflict where more jobs are meant than whoever asks has seen."""
+    """Raise Conflict if more jobs match than `expected`, the number in the preview."""
     if len(found.jobs) > expected:
         count = len(found.jobs)
         raise Conflict(f"{count} jobs are meant by now, not {expected}: look again", found={"count": count})
@@ -72,31 +72,31 @@ def require_expected(found: Preview, expected: int) -> None:
 
 def carry_out(
     database: Database,
-    act: JobAct,
+    action: JobAction,
     jobs: Sequence[ChosenJob],
     *,
     asked: Mapping[str, Any],
     actor: str,
     clock: Callable[[], datetime],
 ) -> Generator[list[UUID], None, None]:
-    """Do it with these jobs, and yield those that were touched, chunk by chunk, each after its commit.
+    """Apply the action to jobs; yield the ids of those changed, chunk by chunk, each after its commit.
 
-    A job that changed meanwhile is left alone. What is stopped half-way is simply done again. asked: for the audit.
+    Jobs that changed since are left alone. An interrupted call can be repeated. `asked`: recorded in the audit.
     """
     subject = show(JOB, jobs[0].id) if len(jobs) == 1 else "jobs"
-    audited = Audited(actor, f"job.{PAST[act]}", subject, asked)
-    return in_chunks(database, rows.ids_of(jobs), partial(_take, act), audited, clock=clock)
+    audited = Audited(actor, f"job.{PAST[action]}", subject, asked)
+    return in_chunks(database, rows.ids_of(jobs), partial(_take, action), audited, clock=clock)
 
 
 def described(filters: JobFilters) -> dict[str, Any]:
-    """The filters as the audit keeps them."""
+    """The filters as the audit records them."""
     given = {name: value for name, value in asdict(filters).items() if value is not None}
     shown: dict[str, Any] = {name: _plain(value) for name, value in given.items()}
     return shown
 
 
-def _take(act: JobAct, session: Session, ids: Sequence[UUID], now: datetime) -> list[UUID]:
-    return rows.take(session, act, ids, now=now)
+def _take(action: JobAction, session: Session, ids: Sequence[UUID], now: datetime) -> list[UUID]:
+    return rows.take(session, action, ids, now=now)
 
 
 def _plain(value: Any) -> Any:
@@ -107,4 +107,4 @@ def _plain(value: Any) -> Any:
             return show(EVENT, value)
         case str():
             return value
-    return [str(one) for one in value]
+    return [str(state) for state in value]

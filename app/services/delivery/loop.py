@@ -1,4 +1,4 @@
-"""One thread that takes turn after turn, for as long as the process lives."""
+"""The thread that runs the deliverer's ticks, for as long as the process lives."""
 
 import threading
 import time
@@ -11,93 +11,99 @@ from sqlalchemy.exc import DBAPIError
 
 from app.causes import of_database
 from app.db.errors import is_away
-from app.services.delivery.deliverer import LOOK_SECONDS, Delivered, Deliverer
+from app.services.delivery.deliverer import POLL_SECONDS, Delivered, Deliverer
 from app.telemetry import get_logger
 
-PAUSE_SECONDS: Final = 1.0  # after a turn that failed
-TOLD_EVERY: Final = 1.0  # seconds between two lines of the log
-GRACE_SECONDS: Final = 10.0  # for answers that are on their way when the process is told to stop
-HINTS_KEPT: Final = 10_000  # more are not needed: a turn looks at every destination each second
+PAUSE_SECONDS: Final = 1.0  # after a tick that failed
+LOG_SECONDS: Final = 1.0  # between two log lines
+GRACE_SECONDS: Final = 10.0  # for answers to attempts in flight when the process is told to stop
+HINTS_KEPT: Final = 10_000  # the poll of all destinations finds the jobs of any further hints
 
 log = get_logger(__name__)
 
 
 @dataclass(slots=True)
 class DeliveryLoop:
-    """Start it once; `hint` from any thread. It needs neither hints nor the internal broker to find its work."""
+    """Runs `Deliverer.tick` when there is something to claim or to record.
+
+    `hint` may be called from any thread. Hints and the internal broker only make it faster: all destinations are
+    polled every POLL_SECONDS.
+    """
 
     deliverer: Deliverer
     _hints: set[UUID] = field(default_factory=set, init=False)
     _stopping: bool = field(default=False, init=False)
     _thread: threading.Thread = field(init=False)
-    _told: Delivered = field(default=Delivered(), init=False)
-    _told_at: float = field(default=0.0, init=False)
+    _unlogged: Delivered = field(default=Delivered(), init=False)
+    _logged_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._thread = threading.Thread(target=self._run, name="deliveries", daemon=True)
 
     def start(self) -> None:
+        """Start the thread. To be called once."""
         self._thread.start()
 
     def hint(self, ids: Collection[UUID]) -> None:
-        """These jobs may be due; without ids, some are."""
-        with self.deliverer.landing.changed:
+        """Wake the loop for jobs that may be due; `ids` may be empty."""
+        with self.deliverer.in_flight.changed:
             if len(self._hints) < HINTS_KEPT:
                 self._hints.update(ids)
-            self.deliverer.landing.changed.notify_all()
+            self.deliverer.in_flight.changed.notify_all()
 
     def ask_to_stop(self) -> None:
-        """Claim nothing more. It takes no lock, for it is called in signal handlers."""
+        """Claim nothing more. Takes no lock, as signal handlers call it."""
         self._stopping = True
 
     def stop(self) -> None:
-        """Until what is on its way has been answered and recorded, or for its grace. What is not is claimed anew."""
+        """Stop claiming, and wait until what is in flight is answered and recorded, at most GRACE_SECONDS.
+
+        Jobs that were not answered are claimed again by another process.
+        """
         self.ask_to_stop()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping:
-            self._turn(self._wait())
+            self._tick(self._wait())
         self._drain()
 
     def _wait(self) -> Collection[UUID]:
-        """Until there is something to do; what was hinted at."""
-        landing = self.deliverer.landing
-        with landing.changed:
+        """Wait for work, results or hints, at most POLL_SECONDS, and return the hinted jobs."""
+        in_flight = self.deliverer.in_flight
+        with in_flight.changed:
             if not self.deliverer.has_work:
-                landing.changed.wait_for(lambda: self._stopping or self._hints or len(landing), LOOK_SECONDS)
+                in_flight.changed.wait_for(lambda: self._stopping or self._hints or in_flight.completed, POLL_SECONDS)
             hints, self._hints = self._hints, set()
         return hints
 
-    def _turn(self, ids: Collection[UUID], *, claims: bool = True) -> bool:
+    def _tick(self, ids: Collection[UUID], *, claims: bool = True) -> None:
         try:
-            self._tell(self.deliverer.turn(ids, claims=claims))
+            self._log(self.deliverer.tick(ids, claims=claims))
         except Exception as problem:
             if isinstance(problem, DBAPIError) and is_away(problem):
                 log.warning("database_away", task="deliveries", problem=of_database(problem))
             else:
                 log.exception("delivery_fault")
             time.sleep(PAUSE_SECONDS)
-            return False
-        return True
 
     def _drain(self) -> None:
         ends_at = time.monotonic() + GRACE_SECONDS
-        landing = self.deliverer.landing
-        while landing.under_way and time.monotonic() < ends_at:
-            with landing.changed:
-                landing.changed.wait_for(lambda: len(landing), ends_at - time.monotonic())
-            self._turn((), claims=False)
+        in_flight = self.deliverer.in_flight
+        while in_flight.count and time.monotonic() < ends_at:
+            with in_flight.changed:
+                in_flight.changed.wait_for(lambda: in_flight.completed, ends_at - time.monotonic())
+            self._tick((), claims=False)
         self.deliverer.close()
-        self._turn((), claims=False)
-        self._told_at = 0.0
-        self._tell(Delivered())
+        self._tick((), claims=False)
+        self._logged_at = 0.0
+        self._log(Delivered())
 
-    def _tell(self, done: Delivered) -> None:
-        """In one line a second, what many turns did."""
-        self._told += done
+    def _log(self, done: Delivered) -> None:
+        """Log the counts of all ticks since the last line, one line per LOG_SECONDS."""
+        self._unlogged += done
         now = time.monotonic()
-        if self._told != Delivered() and now - self._told_at >= TOLD_EVERY:
-            log.info("jobs_delivered", completed=self._told.completed, failed=self._told.failed)
-            self._told, self._told_at = Delivered(), now
+        if self._unlogged != Delivered() and now - self._logged_at >= LOG_SECONDS:
+            log.info("jobs_delivered", completed=self._unlogged.completed, failed=self._unlogged.failed)
+            self._unlogged, self._logged_at = Delivered(), now

@@ -1,4 +1,4 @@
-"""Record what came of hand-overs, many at once: jobs, attempts, and how their destinations do."""
+"""Record the results of attempts, many at once: jobs, attempts, and the health of destinations."""
 
 import random
 from collections import Counter
@@ -10,76 +10,86 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
+from app.db import bulk
 from app.db import jobs as job_rows
-from app.db.jobs import ClaimedJob, Key
-from app.domain.destination_health import Health, Tally
-from app.domain.destination_health import judge as judge_health
-from app.domain.retrying import GiveUp, Verdict, after_failure, fault_of, judge, problem_of, wish_of
-from app.domain.states import Block, DestinationChange, Fault, JobState
+from app.db.jobs import ClaimedJob
+from app.db.models import Attempt, Job
+from app.domain.definitions import DestinationKey
+from app.domain.destination_health import HealthState, Tally, next_health
+from app.domain.retrying import AnswerClass, GiveUp, after_failure, classify, fault_of, problem_of, retry_after
+from app.domain.states import Block, DestinationTransition, Fault, JobState
 from app.services.definitions import destination_states
 from app.services.definitions.alerts import Alerts, ChangedDestination, DiscardedJob
-from app.services.delivery.dispatch import Outcome
+from app.services.delivery.dispatch import AttemptResult
 
-EXCERPT: Final = 1024  # characters of an answer that are kept
+EXCERPT: Final = 1024  # characters of an answer's body that are kept
 GONE: Final = "answered 410: it wants no more jobs"
 INTERRUPTED: Final = "the worker was told to stop before an answer came"
 
 
 @dataclass(slots=True)
-class Recorded:
-    """What was recorded: hand-overs by team, destination and state, and what to judge destinations by."""
+class RecordedResults:
+    """What was recorded: numbers of attempts by team, destination and job state, and tallies by destination."""
 
     states: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    tallies: dict[Key, Tally] = field(default_factory=dict)
-    gone: list[Key] = field(default_factory=list)  # disabled, since they answered 410
+    tallies: dict[DestinationKey, Tally] = field(default_factory=dict)
+    gone: list[DestinationKey] = field(default_factory=list)  # disabled, as they answered 410
 
     def states_in(self, state: JobState) -> int:
         return sum(count for (_, _, found), count in self.states.items() if found == state)
 
 
-def record(session: Session, alerts: Alerts, outcomes: Sequence[Outcome], *, now: datetime) -> Recorded:
-    """Outcomes of jobs that are ours no more are left out: their lease ran out, and somebody else has them."""
-    recorded = Recorded()
-    if not outcomes:
+def record(session: Session, alerts: Alerts, results: Sequence[AttemptResult], *, now: datetime) -> RecordedResults:
+    """Record results. Those of jobs whose lease ended and that were claimed again are left out."""
+    recorded = RecordedResults()
+    if not results:
         return recorded
-    told = [(one, _result(one, now)) for one in outcomes]
-    settled = job_rows.settle(session, [result for _, result in told])
-    ours = [(one, result) for one, result in told if (result["id"], result["attempts"]) in settled]
-    job_rows.insert_attempts(session, [_attempt(one, result) for one, result in ours])
-    by_line: dict[Key, list[Outcome]] = {}
-    for one, result in ours:
-        recorded.states[*one.handover.job.key, result["state"]] += 1
-        by_line.setdefault(one.handover.job.key, []).append(one)
-    recorded.tallies |= {key: _tally(of_it, now) for key, of_it in by_line.items()}
-    recorded.gone += _disable(session, alerts, [one for one, _ in ours], now)
-    dead = [_dead(one.handover.job, result) for one, result in ours if result["state"] == JobState.DISCARDED]
-    alerts.jobs_discarded(session, dead, now=now)
+    changed = [(result, _columns(result, now)) for result in results]
+    ours = job_rows.record_results(session, [columns for _, columns in changed])
+    kept = [(result, columns) for result, columns in changed if (columns["id"], columns["attempts"]) in ours]
+    bulk.insert(session, Attempt, [_attempt(result, columns) for result, columns in kept])
+    by_destination: dict[DestinationKey, list[AttemptResult]] = {}
+    for result, columns in kept:
+        recorded.states[*result.attempt.job.key, columns["state"]] += 1
+        by_destination.setdefault(result.attempt.job.key, []).append(result)
+    recorded.tallies |= {key: _tally(of_it, now) for key, of_it in by_destination.items()}
+    recorded.gone += _disable(session, alerts, [result for result, _ in kept], now)
+    discarded = [(result, columns) for result, columns in kept if columns["state"] == JobState.DISCARDED]
+    alerts.jobs_discarded(session, [_discarded(result.attempt.job, columns) for result, columns in discarded], now=now)
     return recorded
 
 
 def give_up(session: Session, alerts: Alerts, jobs: Sequence[ClaimedJob], problem: str, *, now: datetime) -> None:
-    """End claimed jobs that are not handed over, by a fault of ours."""
+    """Discard claimed jobs without an attempt, as Waylink's fault."""
     ended = {"state": JobState.DISCARDED, "finished_at": now, "problem": problem, "fault": Fault.OURS}
-    job_rows.change(session, [{"id": job.id, **ended} for job in jobs])
-    alerts.jobs_discarded(session, [_dead(job, ended) for job in jobs], now=now)
+    bulk.update(session, Job, [{"id": job.id, **ended} for job in jobs])
+    alerts.jobs_discarded(session, [_discarded(job, ended) for job in jobs], now=now)
 
 
-def judge_destinations(
-    session: Session, alerts: Alerts, before: Mapping[Key, Health], tallies: Mapping[Key, Tally], *, now: datetime
-) -> dict[Key, Health]:
-    """Move the breakers by what came of hand-overs since the last time. How each does now; their rows are locked."""
+def update_health(
+    session: Session,
+    alerts: Alerts,
+    before: Mapping[DestinationKey, HealthState],
+    tallies: Mapping[DestinationKey, Tally],
+    *,
+    now: datetime,
+) -> dict[DestinationKey, HealthState]:
+    """The health of destinations after these tallies, and alerts for breakers that opened or closed.
+
+    `before`: all destinations' states, from locked rows. Writing the new ones is left to the caller.
+    """
     after = {
-        key: judge_health(before[key], tally, now=now, chance=random.random()) for key, tally in sorted(tallies.items())
+        key: next_health(before[key], tally, now=now, chance=random.random()) for key, tally in sorted(tallies.items())
     }
     changed = (_change(key, before[key], health) for key, health in after.items())
     alerts.destinations_changed(session, [change for change in changed if change], now=now)
     return {**before, **after}
 
 
-def _change(key: Key, before: Health, after: Health) -> ChangedDestination | None:
+def _change(key: DestinationKey, before: HealthState, after: HealthState) -> ChangedDestination | None:
     if (before.failing_since is None) == (after.failing_since is None):
         return None
-    change = DestinationChange.RECOVERED if after.failing_since is None else DestinationChange.FAILING
+    change = DestinationTransition.RECOVERED if after.failing_since is None else DestinationTransition.FAILING
     decided = {"failed": after.failed, "succeeded": after.succeeded} if after.failing_since is not None else {}
     return ChangedDestination(
         team=key[0],
@@ -91,30 +101,31 @@ def _change(key: Key, before: Health, after: Health) -> ChangedDestination | Non
     )
 
 
-def _result(one: Outcome, now: datetime) -> dict[str, Any]:
-    """What becomes of a job after a try, as its columns."""
-    job, verdict = one.handover.job, judge(one.answer)
-    problem = INTERRUPTED if one.interrupted else problem_of(one.answer)
-    result = {"id": job.id, "attempts": job.attempts, "crashes": 0, "problem": problem}
-    if one.interrupted:
-        return result | _waiting(job, now, block=None)
-    if verdict is Verdict.ACCEPTED:
-        return result | {"state": JobState.COMPLETED, "finished_at": now}
-    if verdict is Verdict.GONE:
-        return result | _waiting(job, now, block=Block.DISABLED)
-    if one.handover.probe and verdict is Verdict.FAILED:
-        # Last in line, so that the next probe is another job: one alone must not keep the breaker open.
-        return result | _waiting(job, now, block=Block.BREAKER)
+def _columns(result: AttemptResult, now: datetime) -> dict[str, Any]:
+    """The job's new columns."""
+    job, answer_class = result.attempt.job, classify(result.answer)
+    problem = INTERRUPTED if result.interrupted else problem_of(result.answer)
+    columns = {"id": job.id, "attempts": job.attempts, "crashes": 0, "problem": problem}
+    if result.interrupted:
+        return columns | _waiting(job, now, block=None)
+    if answer_class is AnswerClass.ACCEPTED:
+        return columns | {"state": JobState.COMPLETED, "finished_at": now}
+    if answer_class is AnswerClass.GONE:
+        return columns | _waiting(job, now, block=Block.DISABLED)
+    if result.attempt.probe and answer_class is AnswerClass.FAILED:
+        # To the end of the queue, so that the next probe is another job: one job alone must not keep the breaker open.
+        return columns | _waiting(job, now, block=Block.BREAKER)
     attempts = job.attempts - job.schedule_from
-    follows = after_failure(attempts, now=now, chance=random.random(), wish=wish_of(one.answer, now=now))
+    wait = retry_after(result.answer, now=now)
+    follows = after_failure(attempts, now=now, chance=random.random(), retry_after=wait)
     if isinstance(follows, GiveUp):
-        ended = {"state": JobState.DISCARDED, "finished_at": now, "fault": fault_of(one.answer)}
-        return result | ended | {"problem": f"{follows.reason}; last: {problem}"}
-    return result | {"state": JobState.RETRYABLE, "next_at": follows.at}
+        ended = {"state": JobState.DISCARDED, "finished_at": now, "fault": fault_of(result.answer)}
+        return columns | ended | {"problem": f"{follows.reason}; last: {problem}"}
+    return columns | {"state": JobState.RETRYABLE, "next_at": follows.at}
 
 
 def _waiting(job: ClaimedJob, now: datetime, *, block: Block | None) -> dict[str, Any]:
-    """A try that does not use up the schedule: it was about the destination, or about this process."""
+    """Columns of a job whose attempt does not count on its schedule: the destination or this process was the cause."""
     return {
         "state": JobState.RETRYABLE,
         "next_at": now,
@@ -123,44 +134,52 @@ def _waiting(job: ClaimedJob, now: datetime, *, block: Block | None) -> dict[str
     }
 
 
-def _attempt(one: Outcome, result: dict[str, Any]) -> dict[str, Any]:
-    answer = one.answer
+def _attempt(result: AttemptResult, columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns of the attempt's row."""
+    answer = result.answer
     return {
-        "job_id": one.handover.job.id,
-        "number": one.handover.job.attempts,
-        "started_at": one.started_at,
+        "job_id": result.attempt.job.id,
+        "number": result.attempt.job.attempts,
+        "started_at": result.started_at,
         "latency_ms": answer.latency_ms,
-        "outcome": result["state"],
+        "outcome": columns["state"],
         "status": answer.status,
-        "error": INTERRUPTED if one.interrupted else problem_of(answer),
+        "error": INTERRUPTED if result.interrupted else problem_of(answer),
         "response_excerpt": answer.excerpt[:EXCERPT] if answer.excerpt else None,
     }
 
 
-def _tally(outcomes: Iterable[Outcome], now: datetime) -> Tally:
-    """What outcomes say of their destination."""
-    judged = [(one, judge(one.answer)) for one in outcomes if not one.interrupted]
-    failed = [one for one, verdict in judged if verdict is Verdict.FAILED]
+def _tally(results: Iterable[AttemptResult], now: datetime) -> Tally:
+    """The tally of one destination's results, without interrupted ones."""
+    answered = [(result, classify(result.answer)) for result in results if not result.interrupted]
+    failed = [result for result, answer_class in answered if answer_class is AnswerClass.FAILED]
     probes = [
-        verdict is not Verdict.FAILED for one, verdict in judged if one.handover.probe if verdict is not Verdict.GONE
+        answer_class is not AnswerClass.FAILED
+        for result, answer_class in answered
+        if result.attempt.probe and answer_class is not AnswerClass.GONE
     ]
+    waits = (retry_after(result.answer, now=now) for result, _ in answered)
     return Tally(
-        succeeded=sum(verdict is Verdict.ACCEPTED for _, verdict in judged),
+        succeeded=sum(answer_class is AnswerClass.ACCEPTED for _, answer_class in answered),
         failed=len(failed),
         error=problem_of(failed[-1].answer) if failed else None,
         probe=probes[-1] if probes else None,
-        wish=max((wish for one, _ in judged if (wish := wish_of(one.answer, now=now)) is not None), default=None),
+        retry_after=max((wait for wait in waits if wait is not None), default=None),
     )
 
 
-def _disable(session: Session, alerts: Alerts, outcomes: Sequence[Outcome], now: datetime) -> list[Key]:
-    """Those that answered 410, unless their URL was changed meanwhile."""
-    gone = {one.handover.job.key: one.handover.target.url for one in outcomes if judge(one.answer) is Verdict.GONE}
+def _disable(session: Session, alerts: Alerts, results: Sequence[AttemptResult], now: datetime) -> list[DestinationKey]:
+    """Disable the destinations that answered 410, except those whose URL was changed since. Their keys."""
+    gone = {
+        result.attempt.job.key: result.attempt.target.url
+        for result in results
+        if classify(result.answer) is AnswerClass.GONE
+    }
     disable = partial(destination_states.disable, session, alerts, reason=GONE, now=now)
     return [key for key, url in sorted(gone.items()) if disable(team=key[0], destination=key[1], url=url)]
 
 
-def _dead(job: ClaimedJob, ended: dict[str, Any]) -> DiscardedJob:
+def _discarded(job: ClaimedJob, ended: dict[str, Any]) -> DiscardedJob:
     return DiscardedJob(
         id=job.id,
         event_id=job.event_id,

@@ -1,6 +1,6 @@
-"""Who may have how many of its jobs under way in this process: one slow destination leaves room for all others.
+"""Slots for jobs in flight, of this process, by destination: a slow destination leaves slots for all others.
 
-Kept in memory, as nobody else can see what is under way here; refreshed by a look at all destinations once a second.
+Kept in memory, as each process limits only its own jobs; refreshed from the database once a second.
 """
 
 from collections import Counter
@@ -9,42 +9,43 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from app.db.destinations import Target
-from app.db.jobs import Key
+from app.db.destinations import DeliveryTarget
 from app.deadlines import BATCH
-from app.domain.destination_health import Health
+from app.domain.definitions import DestinationKey
+from app.domain.destination_health import HealthState
 from app.domain.states import Block
 
-IN_FLIGHT: Final = 1024  # jobs that endpoints have not answered yet, of all destinations together
+IN_FLIGHT: Final = 1024  # jobs sent to endpoints and not answered yet, of all destinations together
 PER_DESTINATION: Final = 128
-# Of one whose answers come at once: most of what it has under way is being recorded or claimed here, not worked on
-# there, and twice as much is handed over in the same time.
+# With answers at once most jobs of a destination are being recorded or claimed here, not processed there; twice the
+# slots deliver twice as many jobs in the same time.
 PER_FAST_DESTINATION: Final = 256
 FAST_MS: Final = 50.0
-# A destination may have a quarter of what is free at most. Whatever number of them hang, the next one finds room:
-# the threshold falls with what they hold, and rises when they let go.
+# A destination gets at most a quarter of the free slots, so the next one finds some however many hang: the share falls
+# with what they hold, and rises when they answer.
 SHARE_OF_FREE: Final = 4
 
-Lane = bytes | None  # a broker of a team's own, by its sealed URL; None is the teams' default broker
+SealedUrl = bytes | None  # the encrypted URL of a team's own broker; None for the default broker
 
 
 @dataclass(slots=True)
-class Line:
-    """A destination, as this process sees it."""
+class DestinationSlots:
+    """One destination, as this process knows it. `ready`, `held` and `parked` are hints: such jobs may be due."""
 
-    target: Target
-    ready: bool = False  # jobs may be due
-    held: bool = False  # suspects may be due
+    target: DeliveryTarget
+    ready: bool = False
+    held: bool = False  # possibly poison: their last claim brought no result
     parked: bool = False
-    under_way: int = 0
-    suspect: bool = False  # one is under way
-    window: int = 0  # how many may be; after a failure of the destination it starts from one
+    in_flight: int = 0
+    possibly_poison: bool = False  # one such job is in flight
+    window: int = 0  # most jobs in flight; 1 after a failure of the destination, one more per accepted job
 
     def __post_init__(self) -> None:
         self.window = self.widest
 
     @property
     def widest(self) -> int:
+        """The usual window."""
         return PER_DESTINATION if self.is_http else BATCH
 
     @property
@@ -59,95 +60,101 @@ class Line:
 
 
 @dataclass(slots=True)
-class Lines:
-    """All destinations of the database."""
+class Slots:
+    """The slots of all destinations in the database."""
 
-    is_busy: Callable[[Lane], bool]  # whether a batch is on its way to that broker
-    takes_http: bool = True  # whether this process reaches endpoints
-    _lines: dict[Key, Line] = field(default_factory=dict, init=False)
+    is_busy: Callable[[SealedUrl], bool]  # True while a batch is being published to that broker
+    takes_http: bool = True  # False: destinations of kind `http` are left to other processes
+    _destinations: dict[DestinationKey, DestinationSlots] = field(default_factory=dict, init=False)
 
-    def look(self, targets: Iterable[Target]) -> None:
-        """Take over what the database says of them now."""
+    def refresh(self, targets: Iterable[DeliveryTarget]) -> None:
+        """Take over the current rows of destinations."""
         for target in targets:
             if target.kind == "http" and not self.takes_http:
                 continue
-            line = self._lines.get(target.key)
-            if line is None:
-                line = self._lines[target.key] = Line(target)
-            if line.target.failing_since is not None:
-                line.window = 1
-            line.target = target
-            line.ready, line.held, line.parked = target.ready, target.held, target.parked
+            destination = self._destinations.get(target.key)
+            if destination is None:
+                destination = self._destinations[target.key] = DestinationSlots(target)
+            if destination.target.failing_since is not None:
+                destination.window = 1
+            destination.target = target
+            destination.ready, destination.held, destination.parked = target.ready, target.held, target.parked
 
-    def knows(self, keys: Collection[Key]) -> bool:
-        return all(key in self._lines for key in keys)
+    def has_all(self, keys: Collection[DestinationKey]) -> bool:
+        """True if these destinations were seen by a refresh."""
+        return all(key in self._destinations for key in keys)
 
-    def hint(self, keys: Collection[Key]) -> None:
-        """There may be work for these."""
-        for key in self._lines.keys() & set(keys):
-            self._lines[key].ready = True
+    def hint(self, keys: Collection[DestinationKey]) -> None:
+        """Mark destinations that may have jobs due."""
+        for key in self._destinations.keys() & set(keys):
+            self._destinations[key].ready = True
 
-    def judged(self, key: Key, health: Health) -> None:
-        """How a destination does now."""
-        line = self._lines[key]
-        if line.target.failing_since is not None:
-            line.window = 1  # when it works again, it is not met by all that waited at once
-            line.parked = True
-        line.target = replace(line.target, failing_since=health.failing_since, probe_at=health.probe_at)
+    def update_health(self, key: DestinationKey, health: HealthState) -> None:
+        """Take over a destination's new breaker state."""
+        destination = self._destinations[key]
+        if destination.target.failing_since is not None:
+            destination.window = 1  # a recovered destination does not get its whole backlog at once
+            destination.parked = True
+        failing_since, probe_at = health.failing_since, health.probe_at
+        destination.target = replace(destination.target, failing_since=failing_since, probe_at=probe_at)
 
-    def disabled(self, keys: Collection[Key], *, now: datetime) -> None:
+    def disable(self, keys: Collection[DestinationKey], *, now: datetime) -> None:
+        """Mark destinations as disabled, as their rows are."""
         for key in keys:
-            self._lines[key].target = replace(self._lines[key].target, disabled_at=now)
+            self._destinations[key].target = replace(self._destinations[key].target, disabled_at=now)
 
-    def of(self, key: Key) -> Line:
-        return self._lines[key]
+    def of(self, key: DestinationKey) -> DestinationSlots:
+        return self._destinations[key]
 
-    def all(self) -> Iterable[Line]:
-        return self._lines.values()
+    def all(self) -> Iterable[DestinationSlots]:
+        return self._destinations.values()
 
-    def left(self, key: Key, *, suspect: bool) -> None:
-        """One more is under way."""
-        line = self._lines[key]
-        line.under_way += 1
-        line.suspect = line.suspect or suspect
+    def dispatched(self, key: DestinationKey, *, possibly_poison: bool) -> None:
+        """Take a slot for a job that is about to be sent."""
+        destination = self._destinations[key]
+        destination.in_flight += 1
+        destination.possibly_poison = destination.possibly_poison or possibly_poison
 
-    def landed(self, key: Key, *, suspect: bool, accepted: bool, latency_ms: float) -> None:
-        """One less is. Each that was accepted opens the window further: to its usual width, by fast answers beyond it,
-        and slow ones bring it back.
+    def completed(self, key: DestinationKey, *, possibly_poison: bool, accepted: bool, latency_ms: float) -> None:
+        """Free the slot of a job and adjust the window.
+
+        Each accepted job widens it by one: to its usual width, by fast answers beyond it; slow answers narrow it again.
         """
-        line = self._lines[key]
-        line.under_way -= 1
-        line.suspect = line.suspect and not suspect
+        destination = self._destinations[key]
+        destination.in_flight -= 1
+        destination.possibly_poison = destination.possibly_poison and not possibly_poison
         if not accepted:
             return
-        fast = line.is_http and latency_ms < FAST_MS
-        if line.window < (PER_FAST_DESTINATION if fast else line.widest):
-            line.window += 1
-        elif not fast and line.window > line.widest:
-            line.window -= 1
+        fast = destination.is_http and latency_ms < FAST_MS
+        if destination.window < (PER_FAST_DESTINATION if fast else destination.widest):
+            destination.window += 1
+        elif not fast and destination.window > destination.widest:
+            destination.window -= 1
 
     @property
-    def want_turn(self) -> bool:
-        """Whether there is something to claim now, or to park, as far as is known."""
-        return any(line.ready and line.blocked for line in self._lines.values()) or bool(self.rooms(1))
+    def has_work(self) -> bool:
+        """True if jobs may be there to claim or to park, by what is known in memory."""
+        blocked = any(destination.ready and destination.blocked for destination in self._destinations.values())
+        return blocked or bool(self.allot(1))
 
-    def rooms(self, limit: int) -> list[tuple[Line, int]]:
-        """The destinations that take jobs and may have some, with how many each may be given now; `limit` in all."""
-        taking = [line for line in self._lines.values() if (line.ready or line.parked) and line.blocked is None]
-        sharing = Counter(line.target.broker_sealed for line in taking if not line.is_http)
-        free = IN_FLIGHT - sum(line.under_way for line in self._lines.values() if line.is_http)
-        rooms = []
-        # Who has least under way goes first, so that none is always the one that finds nothing left.
-        for number, line in enumerate(sorted(taking, key=lambda line: line.under_way)):
-            if line.is_http:
-                room = min(line.window, free // SHARE_OF_FREE) - line.under_way
-                room = max(room, 0 if line.under_way else 1)
+    def allot(self, limit: int) -> list[tuple[DestinationSlots, int]]:
+        """The destinations that can take jobs, each with its number of free slots, at least 1; `limit` in all."""
+        everywhere = self._destinations.values()
+        taking = [slots for slots in everywhere if (slots.ready or slots.parked) and slots.blocked is None]
+        sharing = Counter(destination.target.broker_sealed for destination in taking if not destination.is_http)
+        free = IN_FLIGHT - sum(destination.in_flight for destination in everywhere if destination.is_http)
+        allotted = []
+        # The fewest in flight first, so that it is not always the same destination that finds no slot left.
+        for number, destination in enumerate(sorted(taking, key=lambda destination: destination.in_flight)):
+            if destination.is_http:
+                room = min(destination.window, free // SHARE_OF_FREE) - destination.in_flight
+                room = max(room, 0 if destination.in_flight else 1)
             else:
-                lane = line.target.broker_sealed
-                room = 0 if self.is_busy(lane) else max(1, min(line.window, BATCH // sharing[lane]))
+                url = destination.target.broker_sealed
+                room = 0 if self.is_busy(url) else max(1, min(destination.window, BATCH // sharing[url]))
             room = min(room, -(-limit // (len(taking) - number)))  # an equal share of what is left
             if room > 0:
                 limit -= room
-                free -= room if line.is_http else 0
-                rooms.append((line, room))
-        return rooms
+                free -= room if destination.is_http else 0
+                allotted.append((destination, room))
+        return allotted

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.db import connections as connection_rows
 from app.db.connections import ConnectionRow
 from app.db.engine import Database
-from app.deadlines import OWNER_LOOK_LEASE
+from app.deadlines import OWNER_LOOKUP_LEASE
 from app.domain.answering import Named, next_owner_look
 from app.domain.linking import Claim, DirectoryPolicy, Owner, TagKeys, Unlinked, UnlinkedReason
 from app.domain.routing import RouteSet
@@ -34,7 +34,7 @@ def ask_again(
     while True:
         with database.write() as session:
             now = clock()
-            due = connection_rows.claim_owner_looks(session, limit=CHUNK, now=now, lease=OWNER_LOOK_LEASE)
+            due = connection_rows.claim_owner_looks(session, limit=CHUNK, now=now, lease=OWNER_LOOKUP_LEASE)
         answers = directory.ask(_question(one, policy.tag_keys) for one in due)
         named = {one.id: answer for one, answer in zip(due, answers, strict=True) if isinstance(answer, Named)}
         if named:

@@ -17,7 +17,7 @@ from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.event_actions import ChosenEvent, EventFilters, ExistingJob
 from app.db.models import Event
-from app.domain.job_actions import TAKES, JobAct, why_left_alone
+from app.domain.job_actions import TAKES, JobAction, why_left_alone
 from app.domain.routing import Decision, Matched, RouteSet
 from app.domain.states import EventState, JobState
 from app.errors import Conflict, NotFound
@@ -48,9 +48,9 @@ class Outcome(StrEnum):
     LEFT_ALONE = "left_alone"
 
 
-_OUTCOMES: Final[Mapping[JobAct, Outcome]] = {
-    JobAct.RETRY: Outcome.RETRIED,
-    JobAct.REDELIVER: Outcome.REDELIVERED,
+_OUTCOMES: Final[Mapping[JobAction, Outcome]] = {
+    JobAction.RETRY: Outcome.RETRIED,
+    JobAction.REDELIVER: Outcome.REDELIVERED,
 }
 
 
@@ -157,9 +157,9 @@ def replay(
     jobs = [job_row(event_id, one.decision.route, now=now) for one in new]
     made = set(rows.add_jobs(session, [decision_row(event_id, one.decision, now=now) for one in new], jobs))
     ids = {(row["team"], row["route"]): row["id"] for row in jobs if row["id"] in made}
-    for act, outcome in _OUTCOMES.items():
+    for action, outcome in _OUTCOMES.items():
         job_actions.take(
-            session, act, [one.job_id for one in plan.steps if one.outcome is outcome and one.job_id], now=now
+            session, action, [one.job_id for one in plan.steps if one.outcome is outcome and one.job_id], now=now
         )
     if by is Routes.NOW:
         job_rows.change(session, [_as_now(step) for step in plan.steps if step.outcome in _OUTCOMES.values()])
@@ -186,10 +186,10 @@ def _step(decision: Decision, job: ExistingJob | None, *, by: Routes, again: boo
     state = JobState(job.state)
     if not again and not (by is Routes.THEN and state is JobState.DISCARDED):
         return Step(decision, Outcome.LEFT_ALONE, job.id, f"it has a job, which is {state}")
-    act = JobAct.REDELIVER if state is JobState.COMPLETED else JobAct.RETRY
-    if state in TAKES[act]:
-        return Step(decision, _OUTCOMES[act], job.id)
-    return Step(decision, Outcome.LEFT_ALONE, job.id, why_left_alone(act, state))
+    action = JobAction.REDELIVER if state is JobState.COMPLETED else JobAction.RETRY
+    if state in TAKES[action]:
+        return Step(decision, _OUTCOMES[action], job.id)
+    return Step(decision, Outcome.LEFT_ALONE, job.id, why_left_alone(action, state))
 
 
 def _with_id(step: Step, made: Mapping[tuple[str, str], UUID]) -> Step:

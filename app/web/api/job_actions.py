@@ -11,7 +11,7 @@ from app.db import job_actions as rows
 from app.db.job_actions import ChosenJob, JobFilters
 from app.domain.access import Scope
 from app.domain.event import EventType
-from app.domain.job_actions import TAKES, JobAct, is_as_wanted, why_left_alone
+from app.domain.job_actions import TAKES, JobAction, is_as_wanted, why_left_alone
 from app.domain.states import Fault, JobState
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
@@ -116,19 +116,19 @@ def retry_job(call: Call, job_id: str) -> JobActedOn:
 
     It keeps its id, and its schedule begins anew.
     """
-    return _one(call, JobAct.RETRY, job_id)
+    return _one(call, JobAction.RETRY, job_id)
 
 
 @endpoint("POST /jobs/{job_id}/cancel", scope=Scope.OPERATOR, teams=True)
 def cancel_job(call: Call, job_id: str) -> JobActedOn:
     """Stop a job that is not handed over yet. One that a worker is handing over cannot be called back: a 409."""
-    return _one(call, JobAct.CANCEL, job_id)
+    return _one(call, JobAction.CANCEL, job_id)
 
 
 @endpoint("POST /jobs/{job_id}/redeliver", scope=Scope.OPERATOR, teams=True)
 def redeliver_job(call: Call, job_id: str) -> JobActedOn:
     """Hand a completed job over again, with the same id."""
-    return _one(call, JobAct.REDELIVER, job_id)
+    return _one(call, JobAction.REDELIVER, job_id)
 
 
 @endpoint("POST /jobs/retry", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,))
@@ -137,13 +137,13 @@ def retry_jobs(call: Call, body: JobsToActOn) -> JobsActedOn:
 
     A filter means discarded ones unless it names another state.
     """
-    return _many(call, JobAct.RETRY, body)
+    return _many(call, JobAction.RETRY, body)
 
 
 @endpoint("POST /jobs/cancel", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,))
 def cancel_jobs(call: Call, body: JobsToActOn) -> JobsActedOn:
     """Stop jobs that are not handed over yet; those that a worker is handing over are left alone."""
-    return _many(call, JobAct.CANCEL, body)
+    return _many(call, JobAction.CANCEL, body)
 
 
 @endpoint("POST /jobs/redeliver", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,))
@@ -153,26 +153,26 @@ def redeliver_jobs(call: Call, body: JobsToActOn) -> JobsActedOn:
     A filter needs `destination` and `ended_since`. Where a call was broken off, repeat it with `ended_until` as it was
     answered, and nothing goes out a third time.
     """
-    return _many(call, JobAct.REDELIVER, body)
+    return _many(call, JobAction.REDELIVER, body)
 
 
-def _one(call: Call, act: JobAct, job_id: str) -> JobActedOn:
+def _one(call: Call, action: JobAction, job_id: str) -> JobActedOn:
     [job] = _named(call, [job_id])
-    changed = _carry_out(call, act, [job], {"id": show(JOB, job.id)})
+    changed = _carry_out(call, action, [job], {"id": show(JOB, job.id)})
     [job] = _named(call, [job_id])
-    why = None if changed else why_left_alone(act, JobState(job.state))
-    if not changed and not is_as_wanted(act, JobState(job.state)):
+    why = None if changed else why_left_alone(action, JobState(job.state))
+    if not changed and not is_as_wanted(action, JobState(job.state)):
         raise Conflict(f"{show(JOB, job.id)} is {job.state}: {why}", found={"state": job.state})
     return JobActedOn(id=show(JOB, job.id), changed=bool(changed), state=job.state, why=why)
 
 
-def _many(call: Call, act: JobAct, body: JobsToActOn) -> JobsActedOn:
+def _many(call: Call, action: JobAction, body: JobsToActOn) -> JobsActedOn:
     if (body.ids is None) is (body.filter is None):
         raise InvalidInput("give either `ids` or a `filter`")
     if body.ids is not None:
         jobs = _named(call, body.ids)
-        return _acted(call, act, body, jobs, asked={"ids": body.ids[:100]})
-    filters = job_actions.completed_filters(act, _filters(call, act, body.filter), now=call.context.clock())
+        return _acted(call, action, body, jobs, asked={"ids": body.ids[:100]})
+    filters = job_actions.completed_filters(action, _filters(call, action, body.filter), now=call.context.clock())
     with call.context.database.read() as session:
         found = job_actions.preview(session, filters, limit=body.limit)
     if not body.dry_run:
@@ -180,12 +180,12 @@ def _many(call: Call, act: JobAct, body: JobsToActOn) -> JobsActedOn:
             raise InvalidInput("a filter needs `expected`: the `count` that the same call answered with `dry_run`")
         job_actions.require_expected(found, body.expected)
     asked = job_actions.described(filters)
-    return _acted(call, act, body, found.jobs, asked=asked, more=found.more, until=filters.ended_until)
+    return _acted(call, action, body, found.jobs, asked=asked, more=found.more, until=filters.ended_until)
 
 
 def _acted(
     call: Call,
-    act: JobAct,
+    action: JobAction,
     body: JobsToActOn,
     jobs: Sequence[ChosenJob],
     *,
@@ -193,31 +193,33 @@ def _acted(
     more: bool = False,
     until: datetime | None = None,
 ) -> JobsActedOn:
-    taken = [one for one in jobs if one.state in TAKES[act]]
-    left = [one for one in jobs if one.state not in TAKES[act]]
-    changed = [] if body.dry_run else _carry_out(call, act, taken, asked)
+    taken = [one for one in jobs if one.state in TAKES[action]]
+    left = [one for one in jobs if one.state not in TAKES[action]]
+    changed = [] if body.dry_run else _carry_out(call, action, taken, asked)
     groups = job_actions.Preview(taken, more=more).groups()
     return JobsActedOn(
-        act=act,
+        act=action,
         dry_run=body.dry_run,
         count=len(taken),
         more=more,
         changed=len(changed),
-        left_alone=[_left_alone(act, one) for one in left],
+        left_alone=[_left_alone(action, one) for one in left],
         groups=[JobGroup(**one) for one in groups],
         samples=[_sample(one) for one in taken[:SAMPLES]],
-        ended_until=until.isoformat() if until and act is JobAct.REDELIVER else None,
+        ended_until=until.isoformat() if until and action is JobAction.REDELIVER else None,
     )
 
 
-def _carry_out(call: Call, act: JobAct, jobs: Sequence[ChosenJob], asked: dict[str, Any]) -> list[UUID]:
+def _carry_out(call: Call, action: JobAction, jobs: Sequence[ChosenJob], asked: dict[str, Any]) -> list[UUID]:
     """The jobs that were touched, told to the workers after each commit."""
     context, changed = call.context, list[UUID]()
     if not jobs:
         return changed
-    for some in job_actions.carry_out(context.database, act, jobs, asked=asked, actor=call.actor, clock=context.clock):
+    for some in job_actions.carry_out(
+        context.database, action, jobs, asked=asked, actor=call.actor, clock=context.clock
+    ):
         changed += some
-        if act is not JobAct.CANCEL:
+        if action is not JobAction.CANCEL:
             context.hints.of_jobs(some)
     return changed
 
@@ -234,9 +236,9 @@ def _named(call: Call, ids: Sequence[str]) -> list[ChosenJob]:
     return found
 
 
-def _filters(call: Call, act: JobAct, given: JobFilter | None) -> JobFilters:
+def _filters(call: Call, action: JobAction, given: JobFilter | None) -> JobFilters:
     assert given is not None  # noqa: S101 - the caller has looked
-    if act is JobAct.REDELIVER and (given.destination is None or given.ended_since is None):
+    if action is JobAction.REDELIVER and (given.destination is None or given.ended_since is None):
         raise InvalidInput("a redelivery needs `destination` and `ended_since`: what lost the jobs, and since when")
     team, destination = within(given.team, "destination", given.destination)
     team, route = within(team, "route", given.route)
@@ -257,8 +259,8 @@ def _filters(call: Call, act: JobAct, given: JobFilter | None) -> JobFilters:
     )
 
 
-def _left_alone(act: JobAct, job: ChosenJob) -> JobLeftAlone:
-    return JobLeftAlone(id=show(JOB, job.id), state=job.state, why=why_left_alone(act, JobState(job.state)))
+def _left_alone(action: JobAction, job: ChosenJob) -> JobLeftAlone:
+    return JobLeftAlone(id=show(JOB, job.id), state=job.state, why=why_left_alone(action, JobState(job.state)))
 
 
 def _sample(job: ChosenJob) -> JobSample:

@@ -10,7 +10,7 @@ from app.db.models import Discards, Event, Job
 from app.db.read import listing
 from app.db.routes import RouteRow
 from app.domain.destination_health import MIN_FAILURES, PROBE_WAITS
-from app.domain.states import DestinationChange, EventState, Fault, JobState, Origin
+from app.domain.states import DestinationTransition, EventState, Fault, JobState, Origin
 from app.ids import EVENT, JOB, show
 from app.services.definitions import config_sync, destination_states
 from app.services.definitions.alerts import DISCARDS_EVERY, Alerts, ChangedDestination, DiscardedJob
@@ -20,7 +20,11 @@ from tests.integration.delivery.destinations import fill
 from tests.integration.world import DANA, auth, in_threads
 from tests.ports import free_port
 
-FAILING, RECOVERED, DISABLED = DestinationChange.FAILING, DestinationChange.RECOVERED, DestinationChange.DISABLED
+FAILING, RECOVERED, DISABLED = (
+    DestinationTransition.FAILING,
+    DestinationTransition.RECOVERED,
+    DestinationTransition.DISABLED,
+)
 ANY = {"type": [{"prefix": "waylink."}]}
 MINUTE = DISCARDS_EVERY.total_seconds()
 
@@ -80,7 +84,7 @@ def made(world, count, name="new"):
     return world.jobs(name)
 
 
-@pytest.mark.parametrize("kind", DestinationChange)
+@pytest.mark.parametrize("kind", DestinationTransition)
 def test_a_change_of_state_is_one_event_that_says_what_happened(world, kind):
     define(world, ("alerts", "ops", {"type": [f"waylink.destination.{kind}"], "payload": {"team": ["crm"]}}))
     since = world.clock() - timedelta(minutes=3)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from app.brokers.celery_broker import DELIVER_JOBS, IO_QUEUE, PROCESS_EVENTS, Broker, hint
 from app.db import bulk, destinations
 from app.db import jobs as job_rows
-from app.db.jobs import Head
+from app.db.jobs import QueueHead
 from app.db.models import Attempt, Event, Job
 from app.deadlines import JOB_LEASE, MAX_CLAIMS
 from app.domain.retrying import JITTER, SCHEDULE
@@ -61,12 +61,12 @@ def body_of(message):
 
 
 def head(clock):
-    return Head("crm", "jobs", 9, clock.now + JOB_LEASE)
+    return QueueHead("crm", "jobs", 9, clock.now + JOB_LEASE)
 
 
 def wait_for_landing(deliverer):
-    with deliverer.landing.changed:
-        assert deliverer.landing.changed.wait_for(lambda: not deliverer.landing.under_way, 20)
+    with deliverer.in_flight.changed:
+        assert deliverer.in_flight.changed.wait_for(lambda: not deliverer.in_flight.count, 20)
 
 
 def attempts(world, job):
@@ -173,7 +173,7 @@ def test_a_job_claimed_five_times_without_a_result_is_discarded(world, clock, te
     world.settle(auth(tags=DANA))
     for number in range(MAX_CLAIMS):
         with world.database.write() as session:
-            assert job_rows.claim(session, [head(clock)], now=clock.now, suspects=number > 0)
+            assert job_rows.claim(session, [head(clock)], now=clock.now, possibly_poison=number > 0)
         clock.move(LEASE)
     world.deliverer.deliver(())
     [job] = world.jobs()
@@ -198,12 +198,12 @@ def test_a_worker_killed_after_the_hand_over_sends_again_with_the_same_id(world,
 def test_a_worker_whose_lease_ran_out_does_not_record(world, clock, teams_url):
     world.settle(auth(tags=DANA))
     [job] = world.jobs()
-    world.deliverer.turn()
+    world.deliverer.tick()
     wait_for_landing(world.deliverer)
     clock.move(LEASE)
     with world.database.write() as session:
-        assert job_rows.claim(session, [head(clock)], now=clock.now, suspects=True)
-    assert world.deliverer.turn() == Delivered()
+        assert job_rows.claim(session, [head(clock)], now=clock.now, possibly_poison=True)
+    assert world.deliverer.tick() == Delivered()
     assert world.all(Job)[0].state == JobState.RUNNING
     assert attempts(world, job) == []
 
@@ -212,11 +212,11 @@ def test_an_outcome_of_a_job_that_runs_no_more_changes_nothing(world, clock, tea
     """Its lease ran out and it was set aside: it is at the same attempt as ours."""
     world.settle(auth(tags=DANA))
     [job] = world.jobs()
-    world.deliverer.turn()
+    world.deliverer.tick()
     wait_for_landing(world.deliverer)
     with world.database.write() as session:
         bulk.update(session, Job, [{"id": job.id, "state": JobState.RETRYABLE, "blocked_by": Block.BREAKER}])
-    assert world.deliverer.turn() == Delivered()
+    assert world.deliverer.tick() == Delivered()
     assert world.all(Job)[0].state == JobState.RETRYABLE
     assert attempts(world, job) == []
 
@@ -237,21 +237,21 @@ class Away:
         raise OperationalError("", {}, psycopg.OperationalError("server closed the connection"))
 
 
-def outcomes_kept_for_longer_than_a_lease(deliverer, clock):
+def results_kept_for_longer_than_a_lease(deliverer, clock):
     """The database was away when they landed, and the worker comes back to it late."""
-    deliverer.turn()
+    deliverer.tick()
     wait_for_landing(deliverer)
     deliverer.database = Away(deliverer.database)
     with pytest.raises(OperationalError):
-        deliverer.turn()
+        deliverer.tick()
     clock.move(LEASE)
 
 
-def test_outcomes_kept_over_an_outage_are_recorded_before_their_jobs_can_be_claimed_again(world, clock, teams_url):
+def test_results_kept_over_an_outage_are_recorded_before_their_jobs_can_be_claimed_again(world, clock, teams_url):
     world.settle(auth(tags=DANA))
     with world.database.write() as session:
         bulk.update(session, Job, [{"id": world.jobs()[0].id, "crashes": MAX_CLAIMS - 1}])
-    outcomes_kept_for_longer_than_a_lease(world.deliverer, clock)
+    results_kept_for_longer_than_a_lease(world.deliverer, clock)
     assert world.deliverer.deliver().completed == 1
     [job] = world.jobs()
     assert (len(messages(teams_url)), job.state, job.attempts) == (1, JobState.COMPLETED, 1)
@@ -259,7 +259,7 @@ def test_outcomes_kept_over_an_outage_are_recorded_before_their_jobs_can_be_clai
 
 def test_jobs_accepted_before_their_destination_was_disabled_are_completed(world, clock, teams_url):
     world.process(*world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(20)]))
-    outcomes_kept_for_longer_than_a_lease(world.deliverer, clock)
+    results_kept_for_longer_than_a_lease(world.deliverer, clock)
     with world.database.write() as session:
         destinations.disable(session, team="crm", destination="jobs", reason="by an operator", now=clock.now)
     assert world.deliverer.deliver().completed == 20
@@ -268,7 +268,7 @@ def test_jobs_accepted_before_their_destination_was_disabled_are_completed(world
 
 def test_a_process_that_slept_for_longer_than_a_lease_records_first(world, clock, teams_url):
     world.settle(auth(tags=DANA))
-    world.deliverer.turn()
+    world.deliverer.tick()
     wait_for_landing(world.deliverer)
     clock.move(LEASE)
     assert world.deliverer.deliver().completed == 1
@@ -277,41 +277,41 @@ def test_a_process_that_slept_for_longer_than_a_lease_records_first(world, clock
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # only a server can be away for one statement
-def test_nothing_more_leaves_while_outcomes_cannot_be_recorded(world, teams_url):
+def test_nothing_more_is_sent_while_results_cannot_be_recorded(world, teams_url):
     world.process(*world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(40)]))
     with refusing(world.database, "attempts", "outcome", "completed", away=True):
         for _ in range(4):
             with suppress(OperationalError):
-                world.deliverer.turn(limit=10)
+                world.deliverer.tick(limit=10)
             wait_for_landing(world.deliverer)
     assert len(messages(teams_url)) == 20, "ten, and ten while it was not known yet"
 
 
 @pytest.mark.parametrize("accepted", [True, False])
-def test_outcomes_are_recorded_after_the_next_left_only_where_all_went_well(
+def test_results_are_recorded_after_the_next_jobs_are_sent_only_where_all_went_well(
     world, down, teams_url, monkeypatch, accepted
 ):
     """What failed may close the breaker, or ask for time: that has to be known before more leaves."""
     world.process(*world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(2)]))
     deliverer, seen = (world if accepted else down).deliverer, []
 
-    def recording(session, alerts, outcomes, *, now):
-        seen.append((len(outcomes), deliverer.lines.of(("crm", "jobs")).under_way))
-        return record(session, alerts, outcomes, now=now)
+    def recording(session, alerts, results, *, now):
+        seen.append((len(results), deliverer.slots.of(("crm", "jobs")).in_flight))
+        return record(session, alerts, results, now=now)
 
     monkeypatch.setattr("app.services.delivery.deliverer.record", recording)
-    deliverer.turn(limit=1)
+    deliverer.tick(limit=1)
     wait_for_landing(deliverer)
-    deliverer.turn(limit=1)
+    deliverer.tick(limit=1)
     wait_for_landing(deliverer)
     assert seen == ([(0, 0), (0, 0), (1, 1)] if accepted else [(0, 0), (1, 0)])
-    deliverer.turn(claims=False)
+    deliverer.tick(claims=False)
     assert sum(len(attempts(world, job)) for job in world.jobs()) == 2
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
-def test_outcomes_are_settled_in_the_order_in_which_acts_lock_jobs(world):
-    """However they landed: two who lock the same rows in two orders wait for each other for ever."""
+def test_results_are_recorded_in_the_order_in_which_actions_lock_jobs(world):
+    """In whatever order they completed: two transactions that lock the same rows in two orders deadlock."""
     ids = [new_id() for _ in range(9)]
     sent = []
 
@@ -321,9 +321,9 @@ def test_outcomes_are_settled_in_the_order_in_which_acts_lock_jobs(world):
 
     event.listen(world.database.engine, "before_cursor_execute", note)
     with world.database.write() as session:
-        changes = [{"id": one, "attempts": 1, "state": JobState.COMPLETED} for one in reversed(ids)]
-        assert job_rows.settle(session, changes) == set()
-    assert sent == [one.hex for one in ids]
+        changes = [{"id": job_id, "attempts": 1, "state": JobState.COMPLETED} for job_id in reversed(ids)]
+        assert job_rows.record_results(session, changes) == set()
+    assert sent == [job_id.hex for job_id in ids]
 
 
 def test_two_workers_on_one_backlog_send_each_job_once(world, open_world, teams_url):

@@ -181,11 +181,11 @@ def test_410_disables_the_destination_and_keeps_its_jobs(world, server, worker, 
 def test_a_410_of_the_address_before_does_not_disable_the_new_one(world, server, worker):
     add_http(world, server, "crm", "/410")
     fill(world, "crm", 1)
-    worker.turn()
+    worker.tick()
     land(worker)
     with world.database.write() as session:
         session.get(Destination, ("crm", "jobs")).url = f"{server.url}/200"
-    worker.turn(claims=False)
+    worker.tick(claims=False)
     with world.database.read() as session:
         assert session.get(Destination, ("crm", "jobs")).disabled_at is None
     worker.deliver()
@@ -220,13 +220,13 @@ def test_an_endpoint_that_hangs_takes_nothing_from_nine_others(world, server, wo
     for team in others:
         add_http(world, server, team, f"/200/{team}")
         fill(world, team, 200)
-    worker.turn()
+    worker.tick()
     while any(states(world, team) != {"completed": 200} for team in others):
-        with worker.landing.changed:
-            assert worker.landing.changed.wait_for(lambda: len(worker.landing), PATIENCE)
-        worker.turn()
-    assert 0 < worker.landing.under_way <= PER_DESTINATION
-    assert states(world, "mute")["running"] == worker.landing.under_way, "none of them has been answered"
+        with worker.in_flight.changed:
+            assert worker.in_flight.changed.wait_for(lambda: worker.in_flight.completed, PATIENCE)
+        worker.tick()
+    assert 0 < worker.in_flight.count <= PER_DESTINATION
+    assert states(world, "mute")["running"] == worker.in_flight.count, "none of them has been answered"
 
 
 def test_however_many_hang_the_next_one_finds_room(world, server, worker):
@@ -234,16 +234,16 @@ def test_however_many_hang_the_next_one_finds_room(world, server, worker):
         add_http(world, server, f"mute{number}", f"/hang/{number}")
         fill(world, f"mute{number}", 200)
     for _ in range(3):
-        worker.turn()
-    assert worker.landing.under_way <= IN_FLIGHT
+        worker.tick()
+    assert worker.in_flight.count <= IN_FLIGHT
     assert min(len(jobs(world, f"mute{number}", Job.state == JobState.RUNNING)) for number in range(20)) >= 1
     add_http(world, server, "crm", "/200")
     fill(world, "crm", 10)
-    worker._looked_at = 0.0
+    worker._polled_at = 0.0
     while states(world, "crm") != {"completed": 10}:
-        worker.turn()
-        with worker.landing.changed:
-            worker.landing.changed.wait_for(lambda: len(worker.landing), 0.1)
+        worker.tick()
+        with worker.in_flight.changed:
+            worker.in_flight.changed.wait_for(lambda: worker.in_flight.completed, 0.1)
 
 
 def test_a_time_out_is_a_failure_and_the_lease_covers_it(world, server, worker, clock):
@@ -251,13 +251,13 @@ def test_a_time_out_is_a_failure_and_the_lease_covers_it(world, server, worker, 
     add_http(world, server, "slow", "/hang/long", timeout_seconds=30.0)
     fill(world, "crm", 1)
     fill(world, "slow", 1)
-    worker.turn()
+    worker.tick()
     [slow], [short] = jobs(world, "slow"), jobs(world, "crm")
     assert slow.next_at == clock.now + JOB_LEASE + timedelta(seconds=30) - HTTP_TIMEOUT
     assert short.next_at == clock.now + JOB_LEASE
-    with worker.landing.changed:
-        assert worker.landing.changed.wait_for(lambda: len(worker.landing), PATIENCE)
-    worker.turn()
+    with worker.in_flight.changed:
+        assert worker.in_flight.changed.wait_for(lambda: worker.in_flight.completed, PATIENCE)
+    worker.tick()
     [job] = jobs(world, "crm")
     assert (job.state, job.problem) == (JobState.RETRYABLE, "no answer within 0.2 s")
 
@@ -303,11 +303,11 @@ def test_who_stops_gives_back_what_was_not_answered(world, server, open_worker, 
     add_http(world, server, "crm", "/hang/stop")
     fill(world, "crm", 3)
     worker = open_worker()
-    worker.turn()
+    worker.tick()
     if begun:
         until("all are asked", lambda: server.waiting.get("/hang/stop", 0) == 3)
     worker.close()
-    worker.turn(claims=False)
+    worker.tick(claims=False)
     for job in jobs(world, "crm"):
         assert (job.state, job.attempts, job.schedule_from, job.crashes) == (JobState.RETRYABLE, 1, 1, 0)
         assert job.next_at == clock.now

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from app.brokers.celery_broker import Broker
 from app.clock import utc_now
 from app.db import jobs as job_rows
-from app.db.jobs import Head
+from app.db.jobs import QueueHead
 from app.db.models import Job
 from app.deadlines import BATCH, JOB_LEASE
 from app.domain.addresses import read_networks
@@ -75,8 +75,8 @@ def silent():
 
 
 def land(deliverer):
-    with deliverer.landing.changed:
-        assert deliverer.landing.changed.wait_for(lambda: not deliverer.landing.under_way, PATIENCE)
+    with deliverer.in_flight.changed:
+        assert deliverer.in_flight.changed.wait_for(lambda: not deliverer.in_flight.count, PATIENCE)
 
 
 def fail(down, team):
@@ -115,15 +115,15 @@ def test_a_broker_that_is_silent_delays_its_own_jobs_only(world, silent):
         return broker
 
     deliverer = Deliverer(world.database, world.broker, world.clock, own_broker=own)
-    deliverer.turn()
+    deliverer.tick()
     while states(world, "crm") != {"completed": 3 * BATCH}:
-        with deliverer.landing.changed:
-            assert deliverer.landing.changed.wait_for(lambda: len(deliverer.landing), PATIENCE)
-        deliverer.turn()
-    assert deliverer.landing.under_way == 10
+        with deliverer.in_flight.changed:
+            assert deliverer.in_flight.changed.wait_for(lambda: deliverer.in_flight.completed, PATIENCE)
+        deliverer.tick()
+    assert deliverer.in_flight.count == 10
     silent.close()
     land(deliverer)
-    deliverer.turn()
+    deliverer.tick()
     assert states(world, "mute") == {"retryable": 10}
     deliverer.close()
 
@@ -202,11 +202,11 @@ def test_what_waited_does_not_come_back_as_a_herd(world, down, clock):
     fill(world, "crm", BATCH)
     world.deliverer.deliver()
     clock.move(SOON)
-    world.deliverer.turn()
+    world.deliverer.tick()
     land(world.deliverer)
     done = []
     for _ in range(5):
-        world.deliverer.turn()
+        world.deliverer.tick()
         land(world.deliverer)
         done.append(len(jobs(world, "crm", Job.state == JobState.COMPLETED)))
     assert done == [1, 2, 4, 8, 16], "each accepted job opens the window by one"
@@ -219,10 +219,13 @@ def test_of_two_workers_one_probes(world, open_world, down, clock, valkey):
     world.deliverer.deliver()
     other = open_world(teams_url=valkey.url(1))
     clock.move(SOON)
-    in_threads(world.deliverer.turn, other.deliverer.turn)
+    in_threads(world.deliverer.tick, other.deliverer.tick)
     land(world.deliverer)
     land(other.deliverer)
-    assert len(attempts(world, "crm")) + sum(len(one.deliverer.landing) for one in (world, other)) == MIN_FAILURES + 1
+    assert (
+        len(attempts(world, "crm")) + sum(one.deliverer.in_flight.completed for one in (world, other))
+        == MIN_FAILURES + 1
+    )
 
 
 def test_a_disabled_destination_parks_its_jobs_until_it_is_enabled(world, told):
@@ -245,7 +248,7 @@ def test_the_lost_job_of_a_killed_worker_is_parked_with_the_others(world, clock,
     add(world, "crm")
     [job_id] = fill(world, "crm", 1)
     with world.database.write() as session:
-        assert job_rows.claim(session, [Head("crm", "jobs", 1, clock.now + JOB_LEASE)], now=clock.now)
+        assert job_rows.claim(session, [QueueHead("crm", "jobs", 1, clock.now + JOB_LEASE)], now=clock.now)
         destination_states.disable(session, told, team="crm", destination="jobs", reason="", now=clock.now)
     clock.move(JOB_LEASE.total_seconds() + 1)
     world.deliverer.deliver()
@@ -299,7 +302,7 @@ def test_all_that_waits_for_a_dead_destination_is_parked_before_the_worker_rests
     fill(down, "crm", 1200)
     down.deliverer.deliver()
     while down.deliverer.has_work:
-        down.deliverer.turn()
+        down.deliverer.tick()
     assert states(down, "crm") == {"retryable": MIN_FAILURES, "breaker": 1200}
 
 
@@ -307,7 +310,7 @@ def test_a_lost_job_of_a_failing_destination_is_parked_and_probes_later(world, d
     add(world, "crm")
     [lost] = fill(world, "crm", 1)
     with world.database.write() as session:
-        assert job_rows.claim(session, [Head("crm", "jobs", 1, clock.now + JOB_LEASE)], now=clock.now)
+        assert job_rows.claim(session, [QueueHead("crm", "jobs", 1, clock.now + JOB_LEASE)], now=clock.now)
     fail(down, "crm")
     with world.database.write() as session:
         session.execute(update(Job).where(Job.id != lost).values(state=JobState.CANCELLED))

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from app.db import job_actions as rows
 from app.db.job_actions import JobFilters
 from app.db.models import Attempt, Audit, Destination, Job, Team
-from app.domain.job_actions import TAKES, JobAct, is_as_wanted, why_left_alone
+from app.domain.job_actions import TAKES, JobAction, is_as_wanted, why_left_alone
 from app.domain.states import AuditOutcome, JobState
 from app.errors import Conflict, InvalidInput
 from app.ids import JOB, new_id, show
@@ -76,14 +76,14 @@ def discarded(world, number=1, **changes):
 def test_a_retried_job_keeps_its_id_and_its_attempts_and_begins_its_schedule_anew(world, clock):
     [job_id] = discarded(world)
     clock.move(60)
-    assert act(world, JobAct.RETRY, [job_id]) == [job_id]
+    assert act(world, JobAction.RETRY, [job_id]) == [job_id]
     found = job(world, job_id)
     assert (found.state, found.attempts, found.schedule_from, found.crashes) == (JobState.AVAILABLE, 9, 9, 0)
     assert (found.fault, found.problem, found.finished_at, found.next_at) == (None, None, None, clock.now)
 
 
 @pytest.mark.parametrize("state", JobState)
-@pytest.mark.parametrize("what", JobAct)
+@pytest.mark.parametrize("what", JobAction)
 def test_an_act_takes_the_states_it_says_and_leaves_the_others_as_they_are(world, what, state):
     [job_id] = make(world, 1, state=state, attempts=3, problem="before")
     taken = act(world, what, [job_id])
@@ -93,7 +93,7 @@ def test_an_act_takes_the_states_it_says_and_leaves_the_others_as_they_are(world
         assert why_left_alone(what, state)
 
 
-@pytest.mark.parametrize("what", JobAct)
+@pytest.mark.parametrize("what", JobAction)
 def test_twice_is_once(world, clock, what):
     [job_id] = make(world, 1, state=TAKES[what][0], attempts=3)
     assert act(world, what, [job_id]) == [job_id]
@@ -107,23 +107,23 @@ def test_twice_is_once(world, clock, what):
 
 def test_a_cancelled_job_ends_there_and_can_be_tried_again(world, clock):
     [job_id] = make(world, 1, state="retryable", problem="HTTP 500", blocked_by="paused")
-    act(world, JobAct.CANCEL, [job_id])
+    act(world, JobAction.CANCEL, [job_id])
     found = job(world, job_id)
     assert (found.state, found.finished_at, found.problem) == (JobState.CANCELLED, clock.now, "HTTP 500")
-    act(world, JobAct.RETRY, [job_id])
+    act(world, JobAction.RETRY, [job_id])
     assert job(world, job_id).state == JobState.AVAILABLE
 
 
 def test_a_parked_job_that_is_tried_again_stays_parked(world):
     [job_id] = make(world, 1, state="retryable", blocked_by="paused")
-    act(world, JobAct.RETRY, [job_id])
+    act(world, JobAction.RETRY, [job_id])
     assert (job(world, job_id).state, job(world, job_id).blocked_by) == (JobState.AVAILABLE, "paused")
 
 
 def test_the_log_of_attempts_stays(world, clock):
     [job_id] = discarded(world)
     world.add(Attempt(job_id=job_id, number=9, started_at=clock.now, latency_ms=1.0, outcome="discarded"))
-    act(world, JobAct.RETRY, [job_id])
+    act(world, JobAction.RETRY, [job_id])
     with world.database.read() as session:
         assert session.get(Attempt, (job_id, 9)) is not None
 
@@ -149,9 +149,9 @@ def test_filters_mean_what_they_say(world, clock):
         "ended_until": (clock.now - HOUR, [early]),
     }
     for name, (value, ids) in wanted.items():
-        assert [one.id for one in chosen(world, JobAct.RETRY, **{name: value}).jobs] == ids, name
-    assert [one.id for one in chosen(world, JobAct.RETRY, event_type="nango.sync").jobs] == []
-    assert [one.id for one in chosen(world, JobAct.RETRY, fault="team", route="another").jobs] == [other]
+        assert [one.id for one in chosen(world, JobAction.RETRY, **{name: value}).jobs] == ids, name
+    assert [one.id for one in chosen(world, JobAction.RETRY, event_type="nango.sync").jobs] == []
+    assert [one.id for one in chosen(world, JobAction.RETRY, fault="team", route="another").jobs] == [other]
 
 
 def test_jobs_are_found_by_when_they_were_made(world):
@@ -160,8 +160,8 @@ def test_jobs_are_found_by_when_they_were_made(world):
     [second] = discarded(world)
     border = job(world, second).id
     made = world.clock.now.fromtimestamp((border.int >> 80) / 1000, tz=world.clock.now.tzinfo)
-    assert [one.id for one in chosen(world, JobAct.RETRY, created_since=made).jobs] == [second]
-    assert [one.id for one in chosen(world, JobAct.RETRY, created_until=made).jobs] == [first]
+    assert [one.id for one in chosen(world, JobAction.RETRY, created_since=made).jobs] == [second]
+    assert [one.id for one in chosen(world, JobAction.RETRY, created_until=made).jobs] == [first]
 
 
 def test_an_act_by_filter_takes_ready_and_parked_jobs_alike(world):
@@ -169,38 +169,38 @@ def test_an_act_by_filter_takes_ready_and_parked_jobs_alike(world):
     waiting = make(world, 1, state="retryable")
     parked = make(world, 1, blocked_by="paused")
     make(world, 1, state="running")
-    assert {one.id for one in chosen(world, JobAct.CANCEL).jobs} == {*ready, *waiting, *parked}
-    assert [one.id for one in chosen(world, JobAct.RETRY, states=[JobState.RETRYABLE]).jobs] == waiting
-    assert chosen(world, JobAct.RETRY).jobs == []
+    assert {one.id for one in chosen(world, JobAction.CANCEL).jobs} == {*ready, *waiting, *parked}
+    assert [one.id for one in chosen(world, JobAction.RETRY, states=[JobState.RETRYABLE]).jobs] == waiting
+    assert chosen(world, JobAction.RETRY).jobs == []
 
 
 def test_a_preview_is_bounded_says_what_is_left_and_changes_nothing(world):
     ids = discarded(world, 3)
-    found = chosen(world, JobAct.RETRY, limit=2)
+    found = chosen(world, JobAction.RETRY, limit=2)
     assert ([one.id for one in found.jobs], found.more) == (ids[:2], True)
     group = {"team": "crm", "destination": "jobs", "state": "discarded", "fault": "team", "count": 2}
     assert found.groups() == [group]
-    assert chosen(world, JobAct.RETRY, limit=3).more is False
+    assert chosen(world, JobAction.RETRY, limit=3).more is False
     assert {one.state for one in world.jobs()} == {JobState.DISCARDED}
 
 
 def test_more_than_was_shown_is_refused_and_fewer_is_not(world):
     ids = discarded(world, 3)
-    job_actions.require_expected(chosen(world, JobAct.RETRY), 3)
-    act(world, JobAct.RETRY, ids[:1])
-    job_actions.require_expected(chosen(world, JobAct.RETRY), 3)
+    job_actions.require_expected(chosen(world, JobAction.RETRY), 3)
+    act(world, JobAction.RETRY, ids[:1])
+    job_actions.require_expected(chosen(world, JobAction.RETRY), 3)
     with pytest.raises(Conflict) as refused:
-        job_actions.require_expected(chosen(world, JobAct.RETRY), 1)
+        job_actions.require_expected(chosen(world, JobAction.RETRY), 1)
     assert refused.value.found == {"count": 2}
 
 
 @pytest.mark.parametrize(
     ("what", "filters"),
     [
-        (JobAct.RETRY, {"states": [JobState.COMPLETED]}),
-        (JobAct.CANCEL, {"states": [JobState.DISCARDED]}),
-        (JobAct.REDELIVER, {"states": [JobState.AVAILABLE]}),
-        (JobAct.CANCEL, {"ended_since": HOUR}),
+        (JobAction.RETRY, {"states": [JobState.COMPLETED]}),
+        (JobAction.CANCEL, {"states": [JobState.DISCARDED]}),
+        (JobAction.REDELIVER, {"states": [JobState.AVAILABLE]}),
+        (JobAction.CANCEL, {"ended_since": HOUR}),
     ],
 )
 def test_filters_that_contradict_the_act_are_refused(world, what, filters):
@@ -213,11 +213,11 @@ def test_what_is_redelivered_is_bounded_so_that_going_on_sends_nothing_a_third_t
     make(world, 1, state="completed", finished_at=clock.now - 5 * HOUR)
     since, until = clock.now - 2 * HOUR, clock.now
     place = {"team": "crm", "destination": "jobs", "ended_since": since}
-    assert [one.id for one in chosen(world, JobAct.REDELIVER, **place).jobs] == ids
-    assert act(world, JobAct.REDELIVER, ids[:2]) == ids[:2]
+    assert [one.id for one in chosen(world, JobAction.REDELIVER, **place).jobs] == ids
+    assert act(world, JobAction.REDELIVER, ids[:2]) == ids[:2]
     clock.move(60)
     change(world, ids[:2], state="completed", finished_at=clock.now)
-    assert [one.id for one in chosen(world, JobAct.REDELIVER, **place, ended_until=until).jobs] == ids[2:]
+    assert [one.id for one in chosen(world, JobAction.REDELIVER, **place, ended_until=until).jobs] == ids[2:]
 
 
 def test_an_act_goes_in_chunks_and_the_audit_has_one_row_with_the_count(world, monkeypatch):
@@ -227,7 +227,7 @@ def test_an_act_goes_in_chunks_and_the_audit_has_one_row_with_the_count(world, m
         found = rows.these(session, ids)
     steps = list(
         job_actions.carry_out(
-            world.database, JobAct.RETRY, found, asked={"team": "crm"}, actor="token:x", clock=world.clock
+            world.database, JobAction.RETRY, found, asked={"team": "crm"}, actor="token:x", clock=world.clock
         )
     )
     assert [len(one) for one in steps] == [2, 2, 1]
@@ -241,19 +241,19 @@ def test_what_is_stopped_half_way_is_told_and_done_by_doing_it_again(world, monk
     ids = discarded(world, 5)
     with world.database.read() as session:
         found = rows.these(session, ids)
-    steps = job_actions.carry_out(world.database, JobAct.RETRY, found, asked={}, actor="cli:test", clock=world.clock)
+    steps = job_actions.carry_out(world.database, JobAction.RETRY, found, asked={}, actor="cli:test", clock=world.clock)
     assert len(next(steps)) == 2
     steps.close()
     [row] = audits(world)
     assert (row.outcome, row.detail) == (AuditOutcome.FAILED, {"count": 2})
-    assert len(act(world, JobAct.RETRY, ids)) == 3
+    assert len(act(world, JobAction.RETRY, ids)) == 3
 
 
 def test_killed_between_two_chunks_the_audit_knows_how_many_it_were(world, monkeypatch):
     monkeypatch.setattr(bulk_actions, "CHUNK", 2)
     ids = discarded(world, 4)
     with pytest.raises(KilledError), dying_at(world.database, "UPDATE audit"):
-        act(world, JobAct.RETRY, ids)
+        act(world, JobAction.RETRY, ids)
     [row] = audits(world)
     assert (row.outcome, row.detail["count"]) == (AuditOutcome.BEGUN, 2)
     assert sum(one.state == JobState.AVAILABLE for one in world.jobs()) == 2
@@ -261,16 +261,16 @@ def test_killed_between_two_chunks_the_audit_knows_how_many_it_were(world, monke
 
 def test_an_act_on_one_job_is_audited_by_its_id(world):
     [job_id] = make(world, 1)
-    act(world, JobAct.CANCEL, [job_id])
+    act(world, JobAction.CANCEL, [job_id])
     [row] = audits(world)
     assert (row.action, row.subject, row.outcome) == ("job.cancelled", show(JOB, job_id), "done")
 
 
 def test_a_job_that_changed_since_it_was_chosen_is_left_alone(world):
     ids = discarded(world, 2)
-    found = chosen(world, JobAct.RETRY).jobs
+    found = chosen(world, JobAction.RETRY).jobs
     change(world, ids[:1], state="completed")
     numbers = count()
-    steps = job_actions.carry_out(world.database, JobAct.RETRY, found, asked={}, actor="cli:test", clock=world.clock)
+    steps = job_actions.carry_out(world.database, JobAction.RETRY, found, asked={}, actor="cli:test", clock=world.clock)
     assert [some for some in steps if next(numbers) >= 0] == [ids[1:]]
     assert job(world, ids[0]).state == JobState.COMPLETED

@@ -498,7 +498,7 @@ def test_a_place_is_tried_without_a_request():
 
 def test_a_cancelled_send_leaves_no_connection_behind(monkeypatch):
     made = []
-    monkeypatch.setattr(network, "Connection", lambda: made.append(http.Connection()) or made[-1])
+    monkeypatch.setattr(network, "HttpConnection", lambda: made.append(http.HttpConnection()) or made[-1])
 
     async def scenario():
         async with endpoint(say_nothing) as team, Sending() as sending_:

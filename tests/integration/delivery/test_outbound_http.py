@@ -1,4 +1,4 @@
-"""What HTTP answers may look like, and when a connection may be asked again: `Connection` against a bare socket."""
+"""What HTTP answers may look like, and when a connection may be asked again: `HttpConnection` against a bare socket."""
 
 import asyncio
 import ssl
@@ -9,7 +9,7 @@ import uvloop
 
 from app.errors import Unreachable
 from app.outbound import http
-from app.outbound.http import Connection, HungUp
+from app.outbound.http import HttpConnection, HungUp
 from tests.integration.delivery.endpoint import serving
 from tests.waiting import PATIENCE, soon
 
@@ -35,7 +35,7 @@ def exchange(*pieces, requests=1, hang_up=False):
 
     async def scenario():
         async with serving(peer) as port:
-            _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
+            _, connection = await asyncio.get_running_loop().create_connection(HttpConnection, "127.0.0.1", port)
             for number in range(requests):
                 response = await connection.ask(REQUEST, until=patience())
                 await connection.finish(response, until=patience())
@@ -135,7 +135,7 @@ def test_what_stands_around_a_body_is_read_no_further_either(endless):
     async def scenario():
         loop = asyncio.get_running_loop()
         async with serving(peer) as port:
-            _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
+            _, connection = await loop.create_connection(HttpConnection, "127.0.0.1", port)
             response = await connection.ask(REQUEST, until=patience())
             await connection.finish(response, until=patience())
             assert connection._received < 512 * 1024
@@ -198,7 +198,7 @@ def test_who_answers_before_the_request_was_read_is_not_asked_again(authority, r
     async def scenario():
         loop = asyncio.get_running_loop()
         async with serving(refuse, tls=server) as port:
-            _, connection = await loop.create_connection(Connection, "127.0.0.1", port, ssl=client)
+            _, connection = await loop.create_connection(HttpConnection, "127.0.0.1", port, ssl=client)
             response = await connection.ask(LARGE, until=patience())
             connection.rest()
             assert (response.status, response.ended, connection.is_open) == (413, True, False)
@@ -216,7 +216,7 @@ def test_who_ends_without_reading_the_request_hung_up(runner):
     async def scenario():
         loop = asyncio.get_running_loop()
         async with serving(end) as port:
-            _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
+            _, connection = await loop.create_connection(HttpConnection, "127.0.0.1", port)
             with pytest.raises(HungUp):
                 await connection.ask(LARGE, until=patience())
 
@@ -231,7 +231,7 @@ def test_who_speaks_first_is_told_apart():
     async def scenario():
         loop = asyncio.get_running_loop()
         async with serving(greet) as port:
-            _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
+            _, connection = await loop.create_connection(HttpConnection, "127.0.0.1", port)
             await soon("it was heard", lambda: not connection.is_open)
             with pytest.raises(Unreachable, match="its answer is not HTTP"):
                 await connection.ask(REQUEST, until=patience())
@@ -251,7 +251,7 @@ def test_headers_are_those_of_the_answer_itself_not_of_an_interim_one_or_of_trai
 
     async def scenario():
         async with serving(peer) as port:
-            _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
+            _, connection = await asyncio.get_running_loop().create_connection(HttpConnection, "127.0.0.1", port)
             response = await connection.ask(REQUEST, until=patience())
             await connection.finish(response, until=patience())
             found.update(response.headers)

@@ -10,10 +10,10 @@ from sqlalchemy import update
 from app.db import event_actions as rows
 from app.db import job_actions as job_rows
 from app.db.event_actions import EventFilters
-from app.db.jobs import Head, claim
+from app.db.jobs import QueueHead, claim
 from app.db.models import Audit, Decision, Destination, Event, Job, Team
 from app.deadlines import JOB_LEASE
-from app.domain.job_actions import JobAct
+from app.domain.job_actions import JobAction
 from app.domain.routing import TOLD_BEFORE, Route
 from app.domain.states import EventState, JobState
 from app.errors import Conflict, NotFound
@@ -285,7 +285,7 @@ def test_a_team_is_told_that_a_job_is_from_history_and_of_live_ones_nothing(worl
     world.route(created=CREATED, pro=PRO)
     backfill(world, "pro")
     with world.database.write() as session:
-        claimed = claim(session, [Head("crm", "jobs", 9, clock.now + JOB_LEASE)], now=clock.now)
+        claimed = claim(session, [QueueHead("crm", "jobs", 9, clock.now + JOB_LEASE)], now=clock.now)
     documents = {job.route: _document(job, Raw(b"{}")) for job in claimed}
     assert documents["pro"]["backfill"] is True
     assert "backfill" not in documents["created"]
@@ -400,9 +400,9 @@ def test_whatever_is_done_in_any_order_an_event_has_one_job_per_route_and_its_id
             change(world, Job, [job.id], state=chance.choice(list(JobState)), attempts=job.attempts + 1)
 
     steps = [
-        lambda: act_on_jobs(JobAct.RETRY),
-        lambda: act_on_jobs(JobAct.CANCEL),
-        lambda: act_on_jobs(JobAct.REDELIVER),
+        lambda: act_on_jobs(JobAction.RETRY),
+        lambda: act_on_jobs(JobAction.CANCEL),
+        lambda: act_on_jobs(JobAction.REDELIVER),
         lambda: replay(world, chance.choice(events), again=chance.random() < 0.5),
         lambda: replay(world, chance.choice(events), by=Routes.THEN, again=chance.random() < 0.5),
         lambda: backfill(world, "pro", limit=chance.randint(1, 3)),
