@@ -1,4 +1,7 @@
-"""API tokens: made, checked and revoked. The secret is shown once and kept nowhere."""
+"""API tokens: made, checked and revoked. The secret is shown once and kept nowhere.
+
+`authenticate` opens its own short transactions; all else works in its caller's.
+"""
 
 import hashlib
 import hmac

@@ -1,6 +1,7 @@
-"""Who may do what with the database: SQL stands under app/db, and nowhere else.
+"""Who may do what with the database, held on the source.
 
-Held on the source: outside of app/db a session is only handed on, whatever it could do.
+SQL stands under app/db; outside of it a session is only handed on. What works in a transaction neither ends it nor does
+anything that does not belong to it. Services that open transactions say so.
 """
 
 import ast
@@ -14,6 +15,8 @@ TYPES = {"sqlalchemy.orm": {"Session"}, "sqlalchemy.engine": {"make_url"}}  # th
 ERRORS = "sqlalchemy.exc"
 LIBRARIES = {"sqlalchemy", "sqlite3", "alembic"}
 BLOCKS = {"write", "read"}
+ENDS = {"commit", "rollback", "begin", "close"}
+ELSEWHERE = {"database", "hints", "broker", "client", "clients"}  # names by which modules have them
 
 
 def sources(*, database: bool) -> Iterator[tuple[str, ast.Module]]:
@@ -26,7 +29,9 @@ def sources(*, database: bool) -> Iterator[tuple[str, ast.Module]]:
 
 
 def opens_transaction(item: ast.withitem) -> bool:
-    """Whether it is `….write()` or `….read()` of a database, or one of the two by a condition."""
+    """Whether it is `….write()` or `….read()` of a database, one of the two by a condition, or calls its result so."""
+    if isinstance(item.optional_vars, ast.Name) and item.optional_vars.id == "session":
+        return True
     calls = [node for node in ast.walk(item.context_expr) if isinstance(node, ast.Call) and not node.args]
     owners = [call.func.value for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in BLOCKS]
     return any(ast.unparse(owner).rpartition(".")[2] == "database" for owner in owners)
@@ -99,7 +104,63 @@ def test_sql_stands_under_app_db() -> None:
         "    def write(self):\n        self._session.flush()",
         "@dataclass\nclass Links:\n    session: Session\n    def write(self):\n        self.session.merge(row)",
         "with database.engine.begin() as connection:\n    pass",
+        "with opened() as session:\n    session.add(row)",
     ],
 )
 def test_sql_elsewhere_would_be_found(source: str) -> None:
     assert [*sql(ast.parse(source))]
+
+
+def takes_session(node: ast.AST) -> bool:
+    is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    return is_function and any(is_session(parameter.annotation) for parameter in parameters(node))
+
+
+def opens_block(node: ast.AST) -> bool:
+    return isinstance(node, ast.With) and any(map(opens_transaction, node.items))
+
+
+def ends_or_leaves(tree: ast.Module) -> Iterator[str]:
+    """Where a transaction is ended by what works within it, opens another one, or calls another system.
+
+    Within it work functions that take a session, and the blocks that open it.
+    """
+    sessions = session_names(tree)
+    for place in filter(lambda node: takes_session(node) or opens_block(node), ast.walk(tree)):
+        for node in (node for statement in place.body for node in ast.walk(statement)):
+            leaves = isinstance(node, ast.Name | ast.Attribute) and last_name(node) in ELSEWHERE
+            ends = isinstance(node, ast.Attribute) and last_name(node.value) in sessions and node.attr in ENDS
+            if leaves or ends:
+                yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def test_what_works_in_a_transaction_neither_ends_it_nor_opens_another_nor_calls_another_system() -> None:
+    modules = [*sources(database=False), *sources(database=True)]
+    assert {name: found for name, tree in modules if (found := [*ends_or_leaves(tree)])} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def add(session: Session) -> None:\n    session.commit()",
+        "with database.write() as writing:\n    writing.rollback()",
+        "def give_up(self, session: Session) -> None:\n    routes = self.routes.current(self.database)",
+        "def retry(session: Session, database: Database) -> None:\n    database.write()",
+        "with self.database.write() as session:\n    self.hints.of_jobs(ids)",
+        "with database.write() as session:\n    client.delete_connection(key)",
+    ],
+)
+def test_work_that_leaves_its_transaction_would_be_found(source: str) -> None:
+    assert [*ends_or_leaves(ast.parse(source))]
+
+
+def opens_any(tree: ast.Module) -> bool:
+    return any(isinstance(node, ast.withitem) and opens_transaction(node) for node in ast.walk(tree))
+
+
+def test_transactions_are_opened_by_services_that_say_so_and_by_commands_and_endpoints() -> None:
+    opening = {name: ast.get_docstring(tree) or "" for name, tree in sources(database=False) if opens_any(tree)}
+    services = {name: text for name, text in opening.items() if name.startswith("app/services/")}
+    assert {name for name, text in services.items() if "transaction" not in text} == set()
+    assert {name.split("/")[1] for name in opening} == {"services", "web", "cli", "runtime"}
+    assert "app/services/events/processor.py" in services

@@ -1,4 +1,7 @@
-"""Live credentials, fetched from Nango for each call and stored nowhere (promise 7)."""
+"""Live credentials, fetched from Nango for each call and stored nowhere (promise 7).
+
+Opens short transactions, none while Nango is asked.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,7 @@
-"""Deletion of a connection, at Nango and locally."""
+"""Deletion of a connection, at Nango and locally.
+
+Opens short transactions, none while Nango is asked.
+"""
 
 from dataclasses import dataclass
 from uuid import UUID

@@ -1,4 +1,7 @@
-"""Import of a connection that is named by Nango's id and is not known locally."""
+"""Import of a connection that is named by Nango's id and is not known locally.
+
+Opens short transactions, none while Nango is asked.
+"""
 
 from typing import Final
 

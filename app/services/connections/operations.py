@@ -1,4 +1,7 @@
-"""Common steps around an operation's call to Nango: find the connection, lock it, and write the audit."""
+"""Common steps around an operation's call to Nango: find the connection, lock it, and write the audit.
+
+Opens short transactions, none while Nango is asked.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""The freshest known tags of a connection: from Nango by its id, else from Nango's list or our own record."""
+"""The freshest known tags of a connection: from Nango by its id, else from Nango's list or our own record.
+
+Opens short transactions, none while Nango is asked.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

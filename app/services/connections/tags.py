@@ -1,5 +1,7 @@
 """Edits of a connection's tags. Nango writes only the whole set, so a single tag is read, merged, written and read
 back.
+
+Opens short transactions, none while Nango is asked.
 """
 
 from collections.abc import Callable, Collection, Mapping

@@ -1,4 +1,7 @@
-"""Encrypt anew what is sealed, with the newest key: after it the older keys are needed no more."""
+"""Encrypt anew what is sealed, with the newest key: after it the older keys are needed no more.
+
+Opens short transactions, one per chunk of secrets.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

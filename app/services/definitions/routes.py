@@ -1,4 +1,7 @@
-"""Routes as people manage them: each change is a new version, so that old decisions can be given again."""
+"""Routes as people manage them: each change is a new version, so that old decisions can be given again.
+
+A change's pattern is compiled before its transaction, from a route that is read in a transaction of its own.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Connections that wait for their owner are linked once the user or organization appears (promise 5)."""
+"""Connections that wait for their owner are linked once the user or organization appears (promise 5).
+
+Opens short transactions, one per chunk of connections.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime

@@ -1,4 +1,7 @@
-"""With the policy `sql`: connections that wait are asked about again, until the application's database names them."""
+"""With the policy `sql`: connections that wait are asked about again, until the application's database names them.
+
+Opens short transactions, none while the application's database is asked.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,7 @@
-"""Links that stood before their integration's policy became `supersede`: counted, and closed when a person says so."""
+"""Links that stood before their integration's policy became `supersede`: counted, and closed when a person says so.
+
+Opens short transactions, one per chunk of links.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

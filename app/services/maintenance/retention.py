@@ -1,4 +1,7 @@
-"""Forget events and jobs that are over for long, a little at a time, so that nobody notices."""
+"""Forget events and jobs that are over for long, a little at a time, so that nobody notices.
+
+Opens short transactions, one per chunk of rows.
+"""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""What Beat asks for: hints for work that nobody announced, and forgetting what is over."""
+"""What Beat asks for: hints for work that nobody announced, and forgetting what is over.
+
+Opens short transactions, one per chunk of rows.
+"""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -1,4 +1,7 @@
-"""Take a person out of everything that is stored: say first what names them, then remove it, then say what stays."""
+"""Take a person out of everything that is stored: say first what names them, then remove it, then say what stays.
+
+Opens short transactions, one per chunk of rows.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping

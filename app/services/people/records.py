@@ -1,4 +1,7 @@
-"""Add, change and remove users and organizations. Whoever appears has the connections that wait for them linked."""
+"""Add, change and remove users and organizations. Whoever appears has the connections that wait for them linked.
+
+`remove` opens short transactions; all else works in its caller's.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""A page of Nango's list beside our records: what differs at the first look, and what still does at the second."""
+"""A page of Nango's list beside our records: what differs at the first look, and what still does at the second.
+
+Opens short transactions that only read.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass

@@ -24,6 +24,7 @@ from app.domain.confirming import Absent
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
 from app.domain.refresh import CRASHED, TOKEN_EXPIRED, Plan, RefreshPolicy, has_lapsed, next_plan
+from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
 from app.errors import InvalidInput, NangoError
 from app.ids import CONNECTION, REFRESH, show
@@ -110,8 +111,9 @@ class Refresher:
             asked_at = client.now()
             answer = replace(self._ask(client, claimed), asked_at=asked_at)
         REFRESHES.labels(answer.outcome).inc()
+        routes = self.routes.current(self.database)
         with self.database.write() as session:
-            self._record(session, claimed, answer)
+            self._record(session, claimed, answer, routes)
         return answer.outcome
 
     def _ask(self, client: NangoClient, claimed: Claimed) -> Answer:
@@ -124,7 +126,7 @@ class Refresher:
             return failed(problem)
         return succeeded(detail, previous_expires_at=connection.expires_at)
 
-    def _record(self, session: Session, claimed: Claimed, answer: Answer) -> None:
+    def _record(self, session: Session, claimed: Claimed, answer: Answer, routes: RouteSet) -> None:
         now = self.clock()
         locked = refresh_rows.lock(session, claimed.refresh.id)
         if locked is None or locked[0].attempts != claimed.refresh.attempts:
@@ -144,7 +146,8 @@ class Refresher:
         refresh.error = lapsed.description if lapsed else refresh.error
         refresh_rows.save(session, refresh)
         found = _found(connection, answer, now)
-        self._show(session, connection, answer, now, lapsed=lapsed)
+        if reason := self._show(connection, answer, now, lapsed=lapsed):
+            self._give_up(session, connection, reason, routes, now)
         connection_rows.update(session, [connection])
         internal_events.store(session, found, environment=connection.environment, origin=Origin.REFRESH, now=now)
         if plan is not None:
@@ -173,14 +176,14 @@ class Refresher:
         return self.policy.refresh_of(claimed.connection.environment, claimed.connection.integration)
 
     def _show(
-        self, session: Session, connection: ConnectionRow, answer: Answer, now: datetime, *, lapsed: EventError | None
-    ) -> None:
-        """What the answer means for the connection."""
+        self, connection: ConnectionRow, answer: Answer, now: datetime, *, lapsed: EventError | None
+    ) -> EventError | None:
+        """Note on the connection what the answer means for it. Returns the reason if its user has to connect again."""
         connection.updated_at = now
         if answer.expires_at is not None or answer.outcome is RefreshOutcome.NO_EXPIRY:
             connection.expires_at = answer.expires_at
         if connection.errors_seen_at and answer.asked_at and answer.asked_at < connection.errors_seen_at:
-            return  # something newer was seen of its errors while Nango was asked
+            return None  # something newer was seen of its errors while Nango was asked
         connection.errors_seen_at = answer.asked_at or connection.errors_seen_at
         if answer.outcome in SUCCESSES:
             if connection.last_error_type == CRASHED:
@@ -188,16 +191,18 @@ class Refresher:
             if lapsed:
                 connection.last_error_type, connection.last_error_at = lapsed.type, now
                 log.warning("token_expired", connection=show(CONNECTION, connection.id), problem=lapsed.description)
-                self._give_up(session, connection, lapsed, now)
-            return  # that an error is gone is an event, which clears it
+            return lapsed  # that an error is gone is an event, which clears it
         # Our crashes do not hide an error of Nango's, whose end is told.
         if answer.error_type != CRASHED or connection.last_error_type is None:
             connection.last_error_type, connection.last_error_at = answer.error_type, now
         log.warning("refresh_failed", connection=show(CONNECTION, connection.id), problem=answer.error)
-        if answer.outcome is RefreshOutcome.EXHAUSTED:
-            self._give_up(session, connection, EventError(answer.error_type, answer.error or ""), now)
+        if answer.outcome is not RefreshOutcome.EXHAUSTED:
+            return None
+        return EventError(answer.error_type, answer.error or "")
 
-    def _give_up(self, session: Session, connection: ConnectionRow, reason: EventError, now: datetime) -> None:
+    def _give_up(
+        self, session: Session, connection: ConnectionRow, reason: EventError, routes: RouteSet, now: datetime
+    ) -> None:
         """Its end user has to connect again; the teams are told of it once."""
         if connection.status == ConnectionStatus.NEEDS_RECONNECT:
             return
@@ -205,7 +210,7 @@ class Refresher:
         links = Links(session, [connection.id], now=now)
         directory = Directory(session, [], policy=self.policy.directory, now=now)
         directory.remember_owners(links.all())
-        judge = Judge(Matches(self.routes.current(self.database)), directory, now=now)
+        judge = Judge(Matches(routes), directory, now=now)
         judge.conclude(
             EventType.CONNECTION_NEEDS_RECONNECT,
             connection,

@@ -1,4 +1,7 @@
-"""The live routes, compiled once per route set and process."""
+"""The live routes, compiled once per route set and process.
+
+Opens short transactions that only read.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

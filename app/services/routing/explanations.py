@@ -2,6 +2,8 @@
 
 Nothing is stored for routes that did not match. They are judged again, from the document that was judged then and the
 routes of the set it was judged by, by the same function.
+
+Opens short transactions that only read.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""Take failed events up again, and give a stored event to the routes once more."""
+"""Take failed events up again, and give a stored event to the routes once more.
+
+Events are matched with no transaction open, and replayed in the caller's.
+"""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
