@@ -10,10 +10,8 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from app.db import bulk
 from app.db import jobs as job_rows
 from app.db.jobs import ClaimedJob
-from app.db.models import Attempt, Job
 from app.domain.definitions import DestinationKey
 from app.domain.destination_health import HealthState, Tally, next_health
 from app.domain.retrying import AnswerClass, GiveUp, after_failure, classify, fault_of, problem_of, retry_after
@@ -47,7 +45,7 @@ def record(session: Session, alerts: Alerts, results: Sequence[AttemptResult], *
     changed = [(result, _columns(result, now)) for result in results]
     ours = job_rows.record_results(session, [columns for _, columns in changed])
     kept = [(result, columns) for result, columns in changed if (columns["id"], columns["attempts"]) in ours]
-    bulk.insert(session, Attempt, [_attempt(result, columns) for result, columns in kept])
+    job_rows.insert_attempts(session, [_attempt(result, columns) for result, columns in kept])
     by_destination: dict[DestinationKey, list[AttemptResult]] = {}
     for result, columns in kept:
         recorded.states[*result.attempt.job.key, columns["state"]] += 1
@@ -62,7 +60,7 @@ def record(session: Session, alerts: Alerts, results: Sequence[AttemptResult], *
 def give_up(session: Session, alerts: Alerts, jobs: Sequence[ClaimedJob], problem: str, *, now: datetime) -> None:
     """Discard claimed jobs without an attempt, as Waylink's fault."""
     ended = {"state": JobState.DISCARDED, "finished_at": now, "problem": problem, "fault": Fault.OURS}
-    bulk.update(session, Job, [{"id": job.id, **ended} for job in jobs])
+    job_rows.change(session, [{"id": job.id, **ended} for job in jobs])
     alerts.jobs_discarded(session, [_discarded(job, ended) for job in jobs], now=now)
 
 
