@@ -21,6 +21,7 @@ from app.config.settings import Settings
 from app.db.engine import connect
 from app.db.schema import require_current_unless_away
 from app.runtime.wiring import clients_of, means_of, policy_of
+from app.services.events.intake import STATEMENT_SECONDS, writers_for
 from app.telemetry import STORING, get_logger
 from app.web import console
 from app.web.announcing import Announcer
@@ -35,7 +36,6 @@ from app.web.problems import problem
 from app.web.proxies import behind_proxies
 from app.web.record import IngestRecord
 from app.web.webhooks import PATH, WebhookEndpoint
-from app.web.writers import STATEMENT_SECONDS, writers_for
 
 log = get_logger(__name__)
 

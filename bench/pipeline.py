@@ -35,10 +35,10 @@ from app.ids import EVENT, new_id, show
 from app.services.definitions.config_plan import DestinationRow
 from app.services.definitions.config_sync import apply_file
 from app.services.delivery.deliverer import Deliverer
+from app.services.events.intake import writer_for
 from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
-from app.web.writers import writer_for
 from bench.load import KEY, body
 
 ROUTES: Final = 20

@@ -17,12 +17,11 @@ from typing import Any, Final, TypeVar
 from app.db.ingest import NewDelivery
 from app.deadlines import BATCH
 from app.errors import DatabaseUnavailable
-from app.services.events.intake import Receipt
+from app.services.events.intake import Receipt, Writer
 from app.telemetry import STORE_SECONDS, WEBHOOKS, get_logger
 from app.web.announcing import Announcer
 from app.web.answer_log import AnswerLog, AnswerReport, Written
 from app.web.watching import watched
-from app.web.writers import Writer
 
 HOLD_SECONDS: Final = 12.0  # Nango waits 20 s for an answer
 MAX_WAITING: Final = 4000  # requests

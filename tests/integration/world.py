@@ -25,11 +25,11 @@ from app.sandbox.webhooks import auth_body, serialize
 from app.services.definitions import config_sync
 from app.services.definitions.config_plan import DestinationRow, Orphans
 from app.services.delivery.deliverer import Deliverer
+from app.services.events.intake import writer_for
 from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.refreshing.refresher import Refresher
-from app.web.writers import writer_for
 from tests.integration.sandbox.sandbox_server import API_KEY, SIGNING_KEY
 from tests.waiting import PATIENCE, until
 

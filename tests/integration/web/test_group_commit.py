@@ -19,10 +19,10 @@ from app.deadlines import BATCH
 from app.domain.signature import fingerprint
 from app.errors import BrokerUnavailable, DatabaseUnavailable
 from app.ids import EVENT, new_id, parse
+from app.services.events.intake import Writer, writer_for, writers_for
 from app.web import group_commit as group_commit_module
 from app.web.announcing import Announcer
 from app.web.group_commit import GroupCommit, StoreUnavailable
-from app.web.writers import Writer, writer_for, writers_for
 from tests.waiting import PATIENCE, soon
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)

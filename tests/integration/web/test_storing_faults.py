@@ -22,9 +22,8 @@ from app.db.migrate import upgrade
 from app.domain.signature import fingerprint
 from app.errors import DatabaseUnavailable
 from app.ids import new_id
-from app.services.events.intake import Receipt
-from app.web import writers
-from app.web.writers import LoopWriter, Writer, writer_for
+from app.services.events import intake as writers
+from app.services.events.intake import LoopWriter, Receipt, Writer, writer_for
 from tests.faults import FAULTS, Fault, Place
 from tests.ports import free_port
 from tests.proxy import proxied

@@ -18,9 +18,8 @@ from app.domain.signature import fingerprint
 from app.domain.states import EventState
 from app.errors import DatabaseUnavailable
 from app.ids import new_id
-from app.services.events.intake import Receipt
-from app.web import writers
-from app.web.writers import Writer, writer_for
+from app.services.events import intake as writers
+from app.services.events.intake import Receipt, Writer, writer_for
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
 
