@@ -20,7 +20,18 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from app.db.async_statements import BYTES, TEXTS, TIMES, UUIDS, LoopConnection, Statement, array, moment
+from app.db.async_statements import (
+    BYTES,
+    TEXTS,
+    TIMES,
+    UUIDS,
+    LoopConnection,
+    Statement,
+    array,
+    moment,
+    open_connection,
+)
+from app.db.engine import Database
 from app.domain.states import EventState, Origin
 
 Key = tuple[str, bytes]  # environment, fingerprint
@@ -147,6 +158,22 @@ class PostgresStore:
         self._store = Statement(connection, b"waylink_store", _POSTGRESQL_STORE.encode())
         self._repeat = Statement(connection, b"waylink_repeat", _POSTGRESQL_REPEAT.encode())
         self._probe = Statement(connection, b"waylink_probe", _PROBE.encode())
+
+    @classmethod
+    async def connect(cls, database: Database) -> "PostgresStore":
+        """On a connection of its own. Raises psycopg.Error."""
+        # A worker that stands still may hold a duplicate's row; the others of a commit do not wait for it.
+        options = f"{database.driver_arguments['options']} -c lock_timeout=1s"
+        return cls(await open_connection({**database.driver_arguments, "options": options}))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection has ended, so that another one is needed."""
+        return self.connection.lost is not None
+
+    def close(self) -> None:
+        """At once, whatever the state of the connection."""
+        self.connection.close()
 
     async def store(self, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, Known]:
         """Answers the events that were there before, for those whose window is still open. Raises psycopg.Error.

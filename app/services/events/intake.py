@@ -1,4 +1,4 @@
-"""How a batch of deliveries is committed: from the event loop on PostgreSQL, in a thread on SQLite.
+"""Store verified deliveries, each once: a batch in one transaction, from the event loop or, on SQLite, in a thread.
 
 The only asynchronous statements there are. Measured, the threaded way through the session cost four round trips and
 took Python's lock back after each, while the event loop held it: docs/benchmarks.md has the figures.
@@ -13,11 +13,9 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
-import psycopg
 from sqlalchemy.orm import Session
 
 from app.db import ingest
-from app.db.async_statements import LoopConnection, open_connection
 from app.db.engine import SQLITE_BUSY_SECONDS, Database
 from app.db.errors import has_answered, is_away
 from app.db.ingest import Key, Known, NewDelivery, PostgresStore, Repeated
@@ -131,7 +129,7 @@ class ThreadWriter:
 
 @dataclass(slots=True)
 class LoopWriter:
-    """One connection of its own, which commits every statement."""
+    """Statements from the event loop, over a connection of its own, which commits each."""
 
     database: Database
     window: timedelta
@@ -140,10 +138,10 @@ class LoopWriter:
     _bound: _Bound = field(default_factory=_Bound, init=False)
 
     async def store(self, deliveries: Sequence[NewDelivery]) -> list[Receipt]:
-        return await self._run(lambda store: store_at_once(store, deliveries, window=self.window, now=self.clock()))
+        return await self._run(self._commit(deliveries))
 
     async def probe(self) -> None:
-        await self._run(PostgresStore.probe)
+        await self._run(self._probe())
 
     def cut(self) -> None:
         self._bound.cut()
@@ -151,27 +149,38 @@ class LoopWriter:
     async def close(self) -> None:
         store, self._store = self._store, None
         if store is not None:
-            store.connection.close()
+            store.close()
 
-    async def _run(self, work: Callable[[PostgresStore], Awaitable[T]]) -> T:
+    async def _run(self, work: Awaitable[T]) -> T:
         try:
-            return await self._bound.run(self._on_connection(work), STUCK_SECONDS)
-        except psycopg.Error as failed:
+            return await self._bound.run(work, STUCK_SECONDS)
+        except Exception as failed:
             await self.close()  # a new connection knows nothing of what went wrong with this one
             if not is_away(failed):
                 raise
             raise DatabaseUnavailable(failed, answered=has_answered(failed)) from failed
 
-    async def _on_connection(self, work: Callable[[PostgresStore], Awaitable[T]]) -> T:
-        if self._store is None or self._store.connection.lost is not None:
-            self._store = None
-            self._store = PostgresStore(await self._connect())
-        return await work(self._store)
+    async def _commit(self, deliveries: Sequence[NewDelivery]) -> list[Receipt]:
+        """Duplicates are counted in a commit of their own.
 
-    async def _connect(self) -> LoopConnection:
-        # A worker that stands still may hold a duplicate's row; the others of a commit do not wait for it.
-        options = f"{self.database.driver_arguments['options']} -c lock_timeout=1s"
-        return await open_connection({**self.database.driver_arguments, "options": options})
+        No delivery is answered before both, so a crash in between makes the sender repeat what was not counted yet.
+        """
+        database = await self._connected()
+        now, first = self.clock(), _first_of_each(deliveries)
+        known = await database.store(list(first.values()), cutoff=now - self.window)
+        receipts = _receipts(deliveries, first, known)
+        if repeated := _repeated(deliveries, receipts, known):
+            await database.repeat(repeated, now=now)
+        return receipts
+
+    async def _probe(self) -> None:
+        await (await self._connected()).probe()
+
+    async def _connected(self) -> PostgresStore:
+        if self._store is None or self._store.is_lost:
+            self._store = None
+            self._store = await PostgresStore.connect(self.database)
+        return self._store
 
 
 def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime) -> list[Receipt]:
@@ -181,22 +190,6 @@ def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timede
     receipts = _receipts(deliveries, first, known)
     if repeated := _repeated(deliveries, receipts, known):
         ingest.repeat(session, repeated, now=now)
-    return receipts
-
-
-async def store_at_once(
-    database: PostgresStore, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime
-) -> list[Receipt]:
-    """The same on PostgreSQL from the event loop.
-
-    Duplicates are counted in a commit of their own. Nobody is answered before both, so a crash in between makes the
-    sender repeat what was not counted yet.
-    """
-    first = _first_of_each(deliveries)
-    known = await database.store(list(first.values()), cutoff=now - window)
-    receipts = _receipts(deliveries, first, known)
-    if repeated := _repeated(deliveries, receipts, known):
-        await database.repeat(repeated, now=now)
     return receipts
 
 
