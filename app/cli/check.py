@@ -25,7 +25,6 @@ from app.config.settings import Settings
 from app.db import destinations as destination_rows
 from app.db import routes as route_rows
 from app.db import secrets as secret_rows
-from app.db.application_database import reason
 from app.db.engine import connect, sqlite_file, unverified
 from app.db.schema import require_current, takes_writes
 from app.domain.answering import COLUMNS
@@ -198,7 +197,7 @@ def _directory(settings: Settings) -> Iterator[Finding]:
             try:
                 columns = directory.database.columns(query)
             except SQLAlchemyError as failed:
-                yield Finding(what, "bad", reason(failed))
+                yield Finding(what, "bad", of_database(failed))
                 continue
             if "external_id" not in columns:
                 yield Finding(what, "bad", f"has no column external_id; its columns: {', '.join(columns)}")

@@ -135,7 +135,7 @@ def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_
 def _named(database: Database, ids: Sequence[str]) -> tuple[list[ChosenEvent], bool]:
     wanted = list(dict.fromkeys(parse(EVENT, one) for one in ids))
     with database.read() as session:
-        found = rows.these(session, wanted)
+        found = rows.get_many(session, wanted)
     known = {one.id for one in found}
     for one in wanted:
         if one not in known:

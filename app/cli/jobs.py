@@ -217,7 +217,7 @@ def _by_ids(
     database: Database, hints: Hints, action: JobAction, ids: Sequence[UUID], *, dry_run: bool, as_json: bool
 ) -> int:
     with database.read() as session:
-        found = rows.these(session, list(dict.fromkeys(ids)))
+        found = rows.get_many(session, list(dict.fromkeys(ids)))
     missing = [one for one in ids if one not in {job.id for job in found}]
     if missing:
         raise NotFound("job", show(JOB, missing[0]))
@@ -229,7 +229,7 @@ def _by_ids(
             if action is not JobAction.CANCEL:
                 hints.of_jobs(changed)
         with database.read() as session:
-            found = rows.these(session, [one.id for one in found])
+            found = rows.get_many(session, [one.id for one in found])
     results = [_result(action, one, taken, dry_run=dry_run) for one in found]
     print_rows(results, ("id", "result", "state", "why"), as_json=as_json)
     refused = [one for one in found if one.id not in taken and not is_as_wanted(action, JobState(one.state))]

@@ -9,10 +9,9 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import DataError
 from sqlalchemy.pool import QueuePool
 
-from app.causes import of_database
 from app.db.engine import POSTGRES_ARGUMENTS
 from app.domain.select import bare, parameters
 
@@ -57,11 +56,6 @@ class ApplicationDatabase:
 
     def close(self) -> None:
         self._engine.dispose()
-
-
-def reason(failed: SQLAlchemyError) -> str:
-    """One line of the driver's, without the query and its values."""
-    return of_database(failed)
 
 
 def _postgres(url: URL, timeout: float, pool_size: int) -> Engine:

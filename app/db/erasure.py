@@ -96,8 +96,8 @@ def some_of(session: Session, table: Table, keys: Sequence[Key]) -> tuple[list[R
     return some, [key for key in keys if key not in read]
 
 
-def these(session: Session, table: Table, keys: Sequence[Key]) -> list[Row]:
-    """These rows, locked in the order in which everybody does it."""
+def lock(session: Session, table: Table, keys: Sequence[Key]) -> list[Row]:
+    """The rows of these keys, locked in the order that all transactions lock them in."""
     return [dict(row) for row in session.execute(_chosen(table, keys).with_for_update()).mappings()]
 
 

@@ -89,7 +89,7 @@ def choose_failed(session: Session, filters: EventFilters, *, limit: int) -> lis
     return [ChosenEvent(*row) for row in session.execute(statement.order_by(_events.c.id).limit(limit))]
 
 
-def these(session: Session, ids: Collection[UUID]) -> list[ChosenEvent]:
+def get_many(session: Session, ids: Collection[UUID]) -> list[ChosenEvent]:
     """The events with these ids, in their order; those that do not exist are left out."""
     chosen = select(*bulk.columns(Event, ChosenEvent)).where(bulk.among(bulk.dialect(session), _events.c.id))
     found = {row.id: ChosenEvent(*row) for row in session.execute(chosen, bulk.keys(ids))}

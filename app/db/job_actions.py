@@ -69,9 +69,9 @@ def choose(session: Session, filters: JobFilters, *, limit: int) -> list[ChosenJ
     return found
 
 
-def these(session: Session, ids: Collection[UUID]) -> list[ChosenJob]:
+def get_many(session: Session, ids: Collection[UUID]) -> list[ChosenJob]:
     """The jobs with these ids, in their order; those that do not exist are left out."""
-    rows = session.execute(_these(bulk.dialect(session)), bulk.keys(ids))
+    rows = session.execute(_by_ids(bulk.dialect(session)), bulk.keys(ids))
     found = {row.id: ChosenJob(*row) for row in rows}
     return [found[one] for one in ids if one in found]
 
@@ -83,7 +83,7 @@ def take(session: Session, action: JobAction, ids: Collection[UUID], *, now: dat
 
 
 @cache
-def _these(dialect: str) -> Select[Any]:
+def _by_ids(dialect: str) -> Select[Any]:
     return select(*bulk.columns(Job, ChosenJob)).where(bulk.among(dialect, _jobs.c.id))
 
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from app.db.application_database import CONNECT_SECONDS, ApplicationDatabase, reason
+from app.causes import of_database
+from app.db.application_database import CONNECT_SECONDS, ApplicationDatabase
 from app.deadlines import DIRECTORY_DEADLINE
 from app.domain.answering import Named, named, parameters
 from app.domain.confirming import Unavailable
@@ -102,7 +103,7 @@ class SqlDirectory:
         wait = min(FIRST_WAIT * 2**self._failures, LONGEST_WAIT)
         self._failures = min(self._failures + 1, 10)
         self._closed_until = time.monotonic() + wait
-        said = reason(failed)
+        said = of_database(failed)
         outcome = "failed" if isinstance(failed, DBAPIError) else "busy"
         DIRECTORY_QUERIES.labels(str(kind), outcome).inc()
         log.warning("directory_failed", query=f"{kind}_query", problem=said, asked_again_in=f"{wait:.0f} s")

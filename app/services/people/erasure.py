@@ -146,7 +146,7 @@ def _take(
         changes = _changes(person, table, looked, part)
         if apply and changes:
             with database.write() as session:
-                held = erasure.these(session, table, [erasure.key_in(table, row) for row in rows_now])
+                held = erasure.lock(session, table, [erasure.key_in(table, row) for row in rows_now])
                 again = _Looked(held, _others(session, person, table, held))
                 if again != looked:
                     tries += 1

@@ -244,7 +244,7 @@ def _named(call: Call, ids: Sequence[str]) -> list[ChosenEvent]:
     """The events with these ids. Raises NotFound for the first that is none."""
     wanted = list(dict.fromkeys(identity(EVENT, one) for one in ids))
     with call.context.database.read() as session:
-        found = rows.these(session, wanted)
+        found = rows.get_many(session, wanted)
     known = {one.id for one in found}
     for one in wanted:
         if one not in known:

@@ -228,7 +228,7 @@ def _named(call: Call, ids: Sequence[str]) -> list[ChosenJob]:
     """The jobs with these ids. Raises NotFound for the first that is none, or not the caller's."""
     wanted = list(dict.fromkeys(identity(JOB, one) for one in ids))
     with call.context.database.read() as session:
-        found = [one for one in rows.these(session, wanted) if call.team in {None, one.team}]
+        found = [one for one in rows.get_many(session, wanted) if call.team in {None, one.team}]
     known = {one.id for one in found}
     for one in wanted:
         if one not in known:

@@ -58,7 +58,7 @@ def chosen(world, act, *, limit=1000, **filters):
 def act(world, what, ids, *, actor="cli:test"):
     """The ids that were touched."""
     with world.database.read() as session:
-        found = rows.these(session, ids)
+        found = rows.get_many(session, ids)
     asked = {"team": "crm"}
     steps = job_actions.carry_out(world.database, what, found, asked=asked, actor=actor, clock=world.clock)
     return [one for some in steps for one in some]
@@ -224,7 +224,7 @@ def test_an_act_goes_in_chunks_and_the_audit_has_one_row_with_the_count(world, m
     monkeypatch.setattr(bulk_actions, "CHUNK", 2)
     ids = discarded(world, 5)
     with world.database.read() as session:
-        found = rows.these(session, ids)
+        found = rows.get_many(session, ids)
     steps = list(
         job_actions.carry_out(
             world.database, JobAction.RETRY, found, asked={"team": "crm"}, actor="token:x", clock=world.clock
@@ -240,7 +240,7 @@ def test_what_is_stopped_half_way_is_told_and_done_by_doing_it_again(world, monk
     monkeypatch.setattr(bulk_actions, "CHUNK", 2)
     ids = discarded(world, 5)
     with world.database.read() as session:
-        found = rows.these(session, ids)
+        found = rows.get_many(session, ids)
     steps = job_actions.carry_out(world.database, JobAction.RETRY, found, asked={}, actor="cli:test", clock=world.clock)
     assert len(next(steps)) == 2
     steps.close()

@@ -55,7 +55,7 @@ def fail(world, ids, failure="error", **changes):
 
 def retry(world, ids):
     with world.database.read() as session:
-        found = rows.these(session, ids)
+        found = rows.get_many(session, ids)
     steps = replays.retry(world.database, found, asked={}, actor="cli:test", clock=world.clock)
     return [one for some in steps for one in some]
 
@@ -392,7 +392,7 @@ def test_whatever_is_done_in_any_order_an_event_has_one_job_per_route_and_its_id
     def act_on_jobs(what):
         jobs = chance.sample(world.jobs(), min(2, len(world.jobs())))
         with world.database.read() as session:
-            found = job_rows.these(session, [one.id for one in jobs])
+            found = job_rows.get_many(session, [one.id for one in jobs])
         list(job_actions.carry_out(world.database, what, found, asked={}, actor="cli:test", clock=clock))
 
     def end_some():
