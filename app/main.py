@@ -30,7 +30,7 @@ from app.web.api.routes import ENDPOINTS
 from app.web.api.serving import Api
 from app.web.bodies import BodyReader
 from app.web.group_commit import GroupCommit
-from app.web.health import Health
+from app.web.health import HealthEndpoints
 from app.web.hosts import allowed_hosts
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
@@ -65,7 +65,9 @@ def create_app(settings: Settings) -> Waylink:
     record = IngestRecord(database, settings.environments, utc_now, store)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, hints)
-    health = Health(database, broker, api.door, lambda: store.storing, open_metrics=settings.open_metrics)
+    health = HealthEndpoints(
+        database, broker, api.authenticator, lambda: store.storing, open_metrics=settings.open_metrics
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

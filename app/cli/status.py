@@ -167,7 +167,7 @@ def _sender_checks(session: Session, environments: Environments, now: datetime) 
     yield Check("storing", not lost, sum(one.count for one in lost), words)
     for name in environments:
         peak = _peak([one for one in hour if one.environment == name and one.last_at >= now - BREAKER_OPEN])
-        state = breaker.judge(peak)
+        state = breaker.breaker_state(peak)
         words = f"{peak} refusals within ten seconds of the last minute; Nango opens it at {breaker.OPENS_AT}"
         yield Check(f"breaker {name}", state is Breaker.CLOSED, state, "" if state is Breaker.CLOSED else words)
     counts: Counter[str] = Counter()

@@ -21,7 +21,7 @@ class Breaker(StrEnum):
     OPEN_LIKELY = "open_likely"
 
 
-def judge(failures: int) -> Breaker:
+def breaker_state(failures: int) -> Breaker:
     """The breaker's likely state after that many failures within the window."""
     if failures >= OPENS_AT:
         return Breaker.OPEN_LIKELY

@@ -1,4 +1,4 @@
-"""Tell the workers of committed events, off the request path. What is lost here, the sweep makes up for."""
+"""Hints to workers about committed events, sent off the request path. The sweep makes up for lost ones."""
 
 import asyncio
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from app.brokers.hints import Hints
 from app.telemetry import HINTS_LOST, get_logger
 from app.web.watching import watched
 
-# A message costs the price of a few stored events, here and in the worker. The first goes out at once; under load
-# those of the next moments share one.
+# A message costs as much as a few stored events, here and in the worker. The first is sent at once; under load the ids
+# of the following PAUSE_SECONDS share one.
 PAUSE_SECONDS: Final = 0.02
 STOP_SECONDS: Final = 3.0
 
@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class Announcer:
-    """Collects the ids of committed events and sends them in batches, from a thread of its own."""
+    """Collects the ids of committed events and sends them in batches, from its own thread."""
 
     hints: Hints
     _ids: list[UUID] = field(default_factory=list, init=False)
@@ -40,7 +40,7 @@ class Announcer:
         self._news.set()
 
     async def stop(self) -> None:
-        """Announce what is left; a broker that does not answer is not waited for."""
+        """Announce the remaining ids, for at most STOP_SECONDS."""
         self._stopping = True
         self._news.set()
         if self._task is not None and not (await asyncio.wait([self._task], timeout=STOP_SECONDS))[0]:
@@ -57,7 +57,7 @@ class Announcer:
             ids, self._ids = self._ids, []
             try:
                 await loop.run_in_executor(self._thread, self.hints.of_events, ids)
-            except Exception:  # this loop has to outlive whatever a broker's client comes up with
+            except Exception:  # no error of a broker's client may end this loop
                 HINTS_LOST.inc()
                 log.exception("hints_lost", events=len(ids), then="the sweep sends them")
             if not self._stopping:

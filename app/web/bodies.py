@@ -1,4 +1,4 @@
-"""Reading a request's body within bounds on its size, its time, and the memory of all bodies not verified yet."""
+"""Reading of a request's body, bounded in size, time, and the memory of all unverified bodies."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.types import Receive
 
 READ_SECONDS: Final = 12.0  # for the whole body; Nango gives up after 20 s
-MAX_UNVERIFIED_BYTES: Final = 64 * 1024 * 1024  # of all requests whose signature is not known yet
+MAX_UNVERIFIED_BYTES: Final = 64 * 1024 * 1024  # of all requests whose signature is not verified yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Refused(Exception):
 
 
 class ClientGone(Exception):
-    """The peer hung up before its body had arrived: nobody is there to be answered."""
+    """The client closed its connection before its body had arrived; there is no answer to send."""
 
 
 @dataclass(slots=True)
@@ -38,12 +38,12 @@ class BodyReader:
 
     limit: int
     _unverified: int = field(default=0, init=False)
-    _reading: dict[asyncio.Task[Any], float] = field(default_factory=dict, init=False)  # until when; oldest first
-    _taken: dict[asyncio.Task[Any], int] = field(default_factory=dict, init=False)  # bytes of bodies in parts
+    _reading: dict[asyncio.Task[Any], float] = field(default_factory=dict, init=False)  # deadlines; oldest first
+    _held: dict[asyncio.Task[Any], int] = field(default_factory=dict, init=False)  # bytes of partial bodies
     _sweep: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def read(self, receive: Receive, *, declared: bytes = b"") -> bytes:
-        """The whole body; `declared` is its Content-Length. Raises Refused or ClientGone."""
+        """The whole body. declared: its Content-Length. Raises Refused or ClientGone."""
         if declared.isdigit() and int(declared) > self.limit:
             raise self._too_large()
         task = asyncio.current_task()
@@ -58,11 +58,11 @@ class BodyReader:
             body: bytes = message.get("body", b"")
             if len(body) > self.limit:
                 raise self._too_large()
-            return body  # whole already, and verified before anybody else gets a turn
+            return body  # already complete, and verified before the loop runs another task
         except asyncio.CancelledError:
             if task in self._reading:
                 raise
-            task.uncancel()  # it was us
+            task.uncancel()  # cancelled by _end
             raise Refused(503, "slow_body", "Too slow", "The body did not arrive in time. Send it again.") from None
         finally:
             self._reading.pop(task, None)
@@ -70,14 +70,14 @@ class BodyReader:
     async def _read_on(self, message: Any, receive: Receive, task: asyncio.Task[Any]) -> bytes:
         """A body of several parts, which take memory while they arrive."""
         chunks: list[bytes] = []
-        self._taken[task] = 0
+        self._held[task] = 0
         try:
             while message["type"] != "http.disconnect":
                 chunk = message.get("body", b"")
                 chunks.append(chunk)
-                self._taken[task] += len(chunk)
+                self._held[task] += len(chunk)
                 self._unverified += len(chunk)
-                if self._taken[task] > self.limit:
+                if self._held[task] > self.limit:
                     raise self._too_large()
                 self._make_room(task)
                 if not message.get("more_body", False):
@@ -89,10 +89,10 @@ class BodyReader:
 
     @contextmanager
     def held(self, size: int) -> Iterator[None]:
-        """A body that was read and waits to be looked at still takes memory. Raises Refused."""
+        """Count the memory of a complete body that waits for its verification. Raises Refused."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - every coroutine runs in one
-        self._taken[task] = size
+        self._held[task] = size
         self._unverified += size
         try:
             self._make_room(task)
@@ -103,24 +103,24 @@ class BodyReader:
     def _make_room(self, task: asyncio.Task[Any]) -> None:
         """End the oldest reads while all bodies together are too large.
 
-        Whoever stands still would otherwise have those refused who come after; a genuine body is there within moments.
+        Stalled clients would otherwise have later requests refused; a genuine body arrives within moments.
         """
         while self._unverified > MAX_UNVERIFIED_BYTES:
-            oldest = next((one for one in self._taken if one is not task and one in self._reading), None)
+            oldest = next((other for other in self._held if other is not task and other in self._reading), None)
             if oldest is None:
                 raise Refused(503, "overload", "Busy", "Too many requests are being read. Send it again.")
             self._forget(oldest)
             self._end(oldest)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._unverified -= self._taken.pop(task, 0)
+        self._unverified -= self._held.pop(task, 0)
 
     def _end(self, task: asyncio.Task[Any]) -> None:
         del self._reading[task]
         task.cancel()
 
     async def _end_slow_reads(self) -> None:
-        """One look a second at all that read: a timer for each request was measured at a tenth of its cost."""
+        """Check all reads once a second: a timer per request was measured at a tenth of a request's cost."""
         while self._reading:
             await asyncio.sleep(1.0)
             now = asyncio.get_running_loop().time()

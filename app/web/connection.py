@@ -1,8 +1,8 @@
-"""One client's connection, with bounds for whoever never finishes what they began.
+"""A client's connection, with bounds on incomplete requests, unread answers and idle time.
 
-uvicorn itself waits without end for a request's head, for the rest of a body that was refused, and for a client that
-does not read its answer; and it bounds no head. Here the server's sweep, once a second, looks at every connection, so
-that no request pays for a timer.
+uvicorn itself waits without limit for a request's head, for the rest of a refused body, and for a client that does not
+read its answer; and it bounds no head. Here the server's sweep checks every connection once a second, so that no
+request pays for a timer.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from app.telemetry import CONNECTIONS_CLOSED
 HEAD_SECONDS: Final = 12.0  # from connecting to a request's whole head
 KEEP_ALIVE_SECONDS: Final = 30  # from an answer to the next request's whole head
 REQUEST_SECONDS: Final = 60.0  # from a head to its whole answer; webhooks are answered within 20 s
-MAX_QUEUED: Final = 16  # requests behind the one that a connection is being answered
+MAX_QUEUED: Final = 16  # requests of a connection behind the one that is being answered
 MAX_QUEUED_BYTES: Final = 32 * 1024 * 1024  # held for queued requests, of all connections of a process
-QUEUED_COST: Final = 8 * 1024  # bytes that a queued request takes beside what was received of it
+QUEUED_COST: Final = 8 * 1024  # bytes of memory per queued request, besides its received bytes
 MAX_OVERHEAD_BYTES: Final = 32 * 1024  # of a request without its body: head, chunk sizes, trailers
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -27,25 +27,25 @@ _TOO_LARGE: Final = (
 
 
 class QueueingState(ServerState):
-    """The server's state, with what its connections hold for queued requests."""
+    """The server's state, with the memory that its connections hold for queued requests."""
 
     queued_bytes = 0
 
 
-class Connection(HttpToolsProtocol):
-    """One client's connection. uvicorn takes the class by its option `http`; the methods are those of the parser."""
+class ClientConnection(HttpToolsProtocol):
+    """A client's connection. uvicorn takes the class by its option `http`; the methods are those of the parser."""
 
-    # Slots, because nine more attributes would give every connection a slower dictionary of its own.
+    # Slots: nine more attributes would give every connection a slower dictionary of its own.
     __slots__ = ("_ended_well", "_full", "_has_left", "_joined", "_overhead", "_queued", "_seen", "_since", "_socket")
     server_state: QueueingState
 
     def connection_made(self, transport: object) -> None:
         self._overhead, self._seen, self._since = 0, self._state()[1], self.loop.time()
         self._queued, self._full = 0, False
-        self._has_left = False  # the client closed its direction before it was answered
-        self._ended_well: bool | None = None  # once it has ended: with all written that was answered
+        self._has_left = False  # the client closed its direction before the answer
+        self._ended_well: bool | None = None  # set at the end: whether all answers were written
         self._socket: Any = transport
-        self._joined = _Joined(transport, self.loop)
+        self._joined = _CoalescingTransport(transport, self.loop)
         super().connection_made(self._joined)  # type: ignore[arg-type]
 
     @property
@@ -53,9 +53,9 @@ class Connection(HttpToolsProtocol):
         return not self._socket.is_closing()
 
     def written(self) -> bool | None:
-        """Whether all that was answered so far was written whole to an open connection; None: not known yet.
+        """Whether all answers so far were written completely to an open connection; None: not known yet.
 
-        A client that closes its direction before the answer counts as gone: so it looks when Nango's time-out is over.
+        A client that closes its direction before the answer counts as gone: this is what Nango's time-out looks like.
         """
         if self._has_left:
             return False
@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_QUEUED:
-            self._take_no_more()
+            self._stop_reading()
         if not self._full:
             HttpToolsProtocol.on_headers_complete(self)
             if self.pipeline:
@@ -108,7 +108,7 @@ class Connection(HttpToolsProtocol):
             HttpToolsProtocol.on_message_complete(self)
 
     def on_response_complete(self) -> None:
-        """Start the next queued request. The socket is read again only once none is queued."""
+        """Start the next queued request. The socket is read again only when none is queued."""
         super().on_response_complete()
         if self.pipeline:
             self.flow.pause_reading()
@@ -116,32 +116,32 @@ class Connection(HttpToolsProtocol):
             self._hold(0)
 
     def _hold(self, queued: int) -> None:
-        """Note how many bytes queued requests take here."""
+        """Record the memory of queued requests, in bytes."""
         self.server_state.queued_bytes += queued - self._queued
         self._queued = queued
 
-    def _take_no_more(self) -> None:
-        """What is queued is answered, and the connection ends with the last answer: the client sends the rest again."""
+    def _stop_reading(self) -> None:
+        """Answer the queued requests, then close: the client sends the others again."""
         if not self._full:
             CONNECTIONS_CLOSED.labels("queue_full").inc()
             self._full = True
             self.pipeline[0][0].keep_alive = False  # the newest
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whoever has sent a whole request and closed only that direction still gets its answer."""
+        """Answer a complete request whose client closed only its own direction."""
         if self.cycle is None or self.cycle.more_body or self.cycle.response_complete:
             self.transport.close()
         else:
             self.cycle.keep_alive = False
             self._has_left = True
-        return True  # the transport is ours to close
+        return True  # this class closes the transport itself
 
     def send_400_response(self, msg: str) -> None:
         CONNECTIONS_CLOSED.labels("malformed").inc()
         super().send_400_response(msg)
 
     def close_if_overdue(self, now: float) -> None:
-        """The sweep. Whoever has completed a head or got an answer since the last one begins anew."""
+        """Called by the sweep. A complete head or answer since the last call restarts the time."""
         cause, mark = self._state()
         if self._seen != mark:
             self._seen, self._since = mark, now
@@ -151,16 +151,17 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _state(self) -> tuple[str, object]:
-        """What the client would be hung up on for, and a mark that changes with every head and every answer."""
+        """The label to close the connection under, and a mark that changes with every head and every answer."""
         cycle: Any = self.cycle  # None before the first whole head
         waiting = cycle is None or cycle.response_complete
         return "no_request" if cycle is None else "idle" if waiting else "stuck", (cycle, waiting)
 
 
-class _Joined:
-    """A transport that writes once in a turn of the loop.
+class _CoalescingTransport:
+    """A transport that joins the writes of one turn of the event loop.
 
-    uvicorn writes an answer's head and body apart, and each write is a system call, a packet and a turn of the client.
+    uvicorn writes an answer's head and body separately, and each write is a system call, a packet and a wake-up of the
+    client.
     """
 
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:

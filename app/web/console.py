@@ -1,4 +1,4 @@
-"""`/` and `/console`: for now one page that says where to look; the console proper comes with a later release."""
+"""`/` and `/console`: one page that links to the documentation; the console itself comes with a later release."""
 
 from importlib.resources import files
 from typing import Final

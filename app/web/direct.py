@@ -1,8 +1,8 @@
-"""A webhook that is here as a whole is taken straight from its connection, and answered by the commit itself.
+"""The fast path of a complete webhook: taken straight from its connection, and answered by the commit itself.
 
 uvicorn makes a task and two events for each request, and an answer passes through three coroutines: that was measured
-to cost more than verifying and storing. Only what will be answered 202 is spared it. Whatever is refused, comes in
-parts or is unusual in its form is handed on to uvicorn as if nothing had been, and the ASGI endpoint decides.
+to cost more than verification and storing. Only webhooks that will be answered 202 take this path. Refused, partial or
+unusually formed requests are passed to uvicorn unchanged, and the ASGI endpoint decides.
 """
 
 import asyncio
@@ -13,34 +13,36 @@ from uuid import UUID
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.services.events.intake import Receipt
-from app.web.connection import Connection
+from app.web.connection import ClientConnection
 from app.web.webhooks import CONNECTION, GIVEN_UP, PATH, WebhookEndpoint
 
 _TARGET: Final = PATH.encode()
 
 
-class _Nobody:
-    """Instead of an event that nobody waits for."""
+class _NoEvent:
+    """A stand-in for uvicorn's event, which is not awaited here."""
 
     def set(self) -> None: ...
 
 
-class Taken:
-    """A webhook on its way to the commit: to uvicorn a cycle like others, so whatever follows it waits in line."""
+class WebhookCycle:
+    """A webhook that waits for its commit. To uvicorn it is a request cycle like others, so later requests queue behind
+    it.
+    """
 
     __slots__ = (
         "_arrived", "_connection", "_scope", "_webhooks", "delivery", "disconnected", "keep_alive", "response_complete"
     )  # fmt: skip
     more_body: Final = False
-    message_event: Final = _Nobody()
+    message_event: Final = _NoEvent()
 
     def __init__(self, connection: "WebhookConnection", webhooks: WebhookEndpoint, scope: Any, arrived: float) -> None:
         self._connection, self._webhooks, self._scope, self._arrived = connection, webhooks, scope, arrived
         self.keep_alive, self.response_complete, self.disconnected = True, False, False
-        self.delivery: UUID | None = None  # once it is on its way
+        self.delivery: UUID | None = None  # set once it is submitted
 
     def tell(self, receipt: Receipt | None) -> None:
-        """The commit's answer; None when it could not be stored for as long as it may be held."""
+        """Answer by the commit's receipt; None where it could not be stored within the time a request may be held."""
         connection = self._connection
         if receipt is None and not connection.transport.is_closing():
             connection.refuse(self, {**self._scope, GIVEN_UP: self._arrived})
@@ -60,20 +62,20 @@ class Taken:
         connection.answered(self)
 
 
-class WebhookConnection(Connection):
-    """Gives whole webhooks to the application's endpoint, if it has one."""
+class WebhookConnection(ClientConnection):
+    """Passes complete webhooks to the application's endpoint, if it has one."""
 
     __slots__ = ("_parts", "_webhooks")
 
     def connection_made(self, transport: object) -> None:
         self._webhooks: WebhookEndpoint | None = getattr(self.app, "webhooks", None)
-        self._parts: list[bytes] | None = None  # the body, while a request is being read that may be taken
+        self._parts: list[bytes] | None = None  # the body of a request that may take the fast path
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        Connection.data_received(self, data)
+        ClientConnection.data_received(self, data)
         if self._parts is not None:
-            self._hand_on()  # the rest is still to come
+            self._pass_to_uvicorn()  # incomplete
 
     def on_headers_complete(self) -> None:
         if self._webhooks is not None and self._may_be_taken():
@@ -83,7 +85,7 @@ class WebhookConnection(Connection):
 
     def on_body(self, body: bytes) -> None:
         if self._parts is None:
-            Connection.on_body(self, body)
+            ClientConnection.on_body(self, body)
         else:
             self._overhead -= len(body)
             self._parts.append(body)
@@ -93,8 +95,8 @@ class WebhookConnection(Connection):
             if self._take(self._parts):
                 self._overhead, self._parts = 0, None
                 return
-            self._hand_on()
-        Connection.on_message_complete(self)
+            self._pass_to_uvicorn()
+        ClientConnection.on_message_complete(self)
 
     def _may_be_taken(self) -> bool:
         parser = self.parser
@@ -109,20 +111,20 @@ class WebhookConnection(Connection):
         )
 
     def _take(self, parts: list[bytes]) -> bool:
-        assert self._webhooks is not None  # noqa: S101 - or nothing would have been put aside
+        assert self._webhooks is not None  # noqa: S101 - _parts is set only with an endpoint
         now = self.loop.time()
-        taken = Taken(self, self._webhooks, self.scope, now)
+        cycle = WebhookCycle(self, self._webhooks, self.scope, now)
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        taken.delivery = self._webhooks.take(self.url, self.headers, body, taken.tell, now=now)
-        if taken.delivery is None:
+        cycle.delivery = self._webhooks.take(self.url, self.headers, body, cycle.tell, now=now)
+        if cycle.delivery is None:
             return False
         scope: dict[str, Any] = cast("Any", self.scope)
         scope.update(method="POST", path=self.url.decode(), raw_path=self.url, query_string=b"")  # for a late refusal
-        self.cycle = cast("RequestResponseCycle", taken)
+        self.cycle = cast("RequestResponseCycle", cycle)
         return True
 
-    def _hand_on(self) -> None:
-        """To uvicorn, what the parser has found of this request so far."""
+    def _pass_to_uvicorn(self) -> None:
+        """Pass the parsed parts of this request to uvicorn."""
         parts, self._parts = self._parts, None
         if self.transport.is_closing():
             return
@@ -131,23 +133,26 @@ class WebhookConnection(Connection):
             HttpToolsProtocol.on_body(self, part)
 
     def _on_headers_complete(self) -> None:
-        """The usual way. The endpoint has to know by which connection it answers; a scope that holds it would be one
-        of a cycle of references."""
-        cast("Any", self.scope)[CONNECTION] = weakref.ref(self)
-        Connection.on_headers_complete(self)
+        """The ordinary path through uvicorn.
 
-    def answered(self, taken: Taken) -> None:
-        """What uvicorn does after an answer, without its timer: the sweep sees to idle connections."""
-        if not taken.keep_alive:
+        The endpoint needs the connection that it answers on; a weak reference, since the scope would be part of a
+        cycle.
+        """
+        cast("Any", self.scope)[CONNECTION] = weakref.ref(self)
+        ClientConnection.on_headers_complete(self)
+
+    def answered(self, cycle: WebhookCycle) -> None:
+        """What uvicorn does after an answer, without its timer: the sweep closes idle connections."""
+        if not cycle.keep_alive:
             self.transport.close()
         if self.pipeline:
             self.on_response_complete()
         else:
             self.server_state.total_requests += 1
 
-    def refuse(self, taken: Taken, scope: Any) -> None:
-        """Have the endpoint refuse what could not be stored; the connection ends with that answer."""
-        cycle = RequestResponseCycle(
+    def refuse(self, cycle: WebhookCycle, scope: Any) -> None:
+        """Have the endpoint refuse a webhook that could not be stored; the connection ends with that answer."""
+        refusal = RequestResponseCycle(
             scope=scope,
             transport=self.transport,
             flow=self.flow,
@@ -160,7 +165,7 @@ class WebhookConnection(Connection):
             keep_alive=False,
             on_response=self.on_response_complete,
         )
-        cycle.more_body = False
-        if cast("Any", self.cycle) is taken:
-            self.cycle = cycle
-        self._start_asgi_task(cycle, self.app)
+        refusal.more_body = False
+        if cast("Any", self.cycle) is cycle:
+            self.cycle = refusal
+        self._start_asgi_task(refusal, self.app)

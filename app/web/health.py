@@ -1,4 +1,4 @@
-"""`/healthz`: the process lives. `/readyz`: it can do its work. `/metrics`: for Prometheus, with an API token."""
+"""`/healthz`: the process runs. `/readyz`: it can work. `/metrics`: for Prometheus, with an API token."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from app.db.engine import Database
 from app.db.schema import require_current, takes_writes
 from app.domain.access import Scope
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
-from app.web.api.door import Door
-from app.web.api.problems import FORBIDDEN, Refusal
+from app.web.api.door import Authenticator
+from app.web.api.problems import FORBIDDEN, ApiRefusal
 
 CHECK_SECONDS: Final = 3.0
 _READY: Final = {"ok", "newer"}
@@ -25,22 +25,22 @@ _PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-hos
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class HealthEndpoints:
     """The three endpoints. Metrics need a token of the scope viewer, or `open_metrics` and a local request."""
 
     database: Database
     broker: Broker
-    door: Door
-    storing: Callable[[], bool]  # whether webhooks are being stored, as the process itself has seen
+    authenticator: Authenticator
+    storing: Callable[[], bool]  # whether this process is storing webhooks
     open_metrics: bool = False
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="health"))
-    _looking: dict[str, asyncio.Future[str]] = field(default_factory=dict)
+    _checks: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
     async def healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(self, _request: Request) -> Response:
-        """200 when the database stores webhooks, schema and broker are there; otherwise 503.
+        """200 when the database stores webhooks and schema and broker are usable, else 503.
 
         Webhooks are stored without the broker.
         """
@@ -56,25 +56,25 @@ class Health:
     async def metrics(self, request: Request) -> Response:
         if not (self.open_metrics and _is_local(request)):
             try:
-                access = await self.door.access(request)
-            except Refusal as refused:
+                access = await self.authenticator.access(request)
+            except ApiRefusal as refused:
                 return refused.response()
             if not access.allows(Scope.VIEWER):
-                return Refusal(FORBIDDEN, "This needs a token of the scope `viewer`, and not of a team.").response()
+                return ApiRefusal(FORBIDDEN, "This needs a token of the scope `viewer`, and not of a team.").response()
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     async def _checked(self, what: str, check: Callable[[], str]) -> str:
-        """One look at a time, shared by all who ask meanwhile: whoever is frozen keeps one thread, and no more."""
-        looking = self._looking.get(what)
-        if looking is None or looking.done():
-            looking = asyncio.get_running_loop().run_in_executor(self._threads, check)
-            self._looking[what] = looking
-        done, _ = await asyncio.wait([looking], timeout=CHECK_SECONDS)
-        return looking.result() if done else "unreachable"
+        """One check at a time, shared by concurrent requests, so that a frozen server holds one thread at most."""
+        running = self._checks.get(what)
+        if running is None or running.done():
+            running = asyncio.get_running_loop().run_in_executor(self._threads, check)
+            self._checks[what] = running
+        done, _ = await asyncio.wait([running], timeout=CHECK_SECONDS)
+        return running.result() if done else "unreachable"
 
 
 def _is_local(request: Request) -> bool:
-    """Whether a request comes from this machine, as far as that can be told: a proxy here may add no header."""
+    """Whether a request comes from this machine, as far as can be told: a local proxy may add no header."""
     proxied = any(name in request.headers for name in _PROXY_HEADERS)
     return not proxied and request.client is not None and request.client.host in {"127.0.0.1", "::1"}
 
@@ -85,7 +85,7 @@ def _database(database: Database) -> str:
         with database.read() as session:
             return "ok" if takes_writes(session) else "read-only"
     except DatabaseNotMigrated as other:
-        # While an upgrade is under way the old processes serve on, on a schema that is ahead of them.
+        # During an upgrade the old processes keep serving, on a newer schema.
         return "newer" if other.newer else "not migrated"
     except SQLAlchemyError:
         return "unreachable"

@@ -1,17 +1,17 @@
-"""Under which names people's side is served: a page of another site must not reach it by a name of its own."""
+"""Host names of the API and the console: a page of another site must not reach them under its own name."""
 
 from collections.abc import Iterable
 from typing import Final
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_ANY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - not names anybody calls
+_ANY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - not used as a Host name
 
 
 def allowed_hosts(listed: Iterable[str], *, listening_on: str) -> frozenset[str]:
-    """Loopback, the address listened on, and what the operator lists. `*` allows any."""
+    """Loopback names, the listening address, and the operator's list. `*` allows any."""
     address = f"[{listening_on}]" if ":" in listening_on else listening_on
     own = frozenset() if listening_on in _ANY_ADDRESS else frozenset({address.lower()})
-    return LOOPBACK | own | frozenset(host_of(one) for one in listed)
+    return LOOPBACK | own | frozenset(host_of(name) for name in listed)
 
 
 def host_of(header: str) -> str:

@@ -1,4 +1,4 @@
-"""Problem details (RFC 9457): every refusal says what happened, why, and what to do."""
+"""Problem details (RFC 9457) as answers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,9 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **members: object,
 ) -> Response:
-    """An `application/problem+json` answer. `errors` has an entry per field and rule; `members` are of its type."""
+    """An `application/problem+json` answer. errors: an entry per field and rule. members: additional members of this
+    type.
+    """
     body = {"type": kind, "title": title, "status": status, "detail": detail}
     listed = {"errors": list(errors)} if errors else {}
     return Response(msgspec.json.encode(body | listed | members), status, dict(headers or {}), media_type=MEDIA_TYPE)

@@ -1,9 +1,9 @@
-"""What web notes beside the events: refusals, which keys sign, which answers were whole. Told and written aside.
+"""Records of the web process besides events: refusals, uses of signing keys, completeness of answers.
 
-The request path only adds to counters that never go down. Once a second the event loop logs and measures what was
-added, and a thread of its own writes it to the database. What could not be written is still in the counters and goes
-with the next try, so a database that is away costs neither rows nor memory; meanwhile the minute of a refusal is that
-of the last one before the write. A commit whose answer was lost is counted twice.
+The request path only adds to counters that never decrease. Once a second the event loop logs and measures the increase,
+and a separate thread writes it to the database. A failed write stays in the counters and goes with the next one, so a
+database that is away costs neither rows nor memory; meanwhile a refusal's minute is that of the last one before the
+write. A commit whose answer was lost is counted twice.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from app.web.watching import watched
 
 EVERY_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 3.0  # for the last write
-LIVE_EVERY: Final = timedelta(hours=1)  # between two notes that a key which nobody uses is live
+LIVE_EVERY: Final = timedelta(hours=1)  # between two records of an unused live key
 CLIP: Final = 100  # characters of text from outside
 
 _Counts = Counter[tuple[str, str]]
@@ -51,22 +51,25 @@ class _Last:
 
 @dataclass(slots=True, repr=False)
 class IngestRecord:
-    """Takes notes from the endpoint, for logs, metrics and tables. Not printable: plain keys are in its counters."""
+    """Counts the endpoint's refusals and key uses for logs, metrics and tables.
+
+    Not printable: its counters have plain keys.
+    """
 
     database: Database
     environments: Environments
     clock: Callable[[], datetime]
-    store: GroupCommit | None = None  # what reports on answers
-    # By environment and cause; both come from configuration and code, so these stay small whoever sends what.
+    store: GroupCommit | None = None  # the source of answer reports
+    # By environment and cause; both come from configuration and code, so requests cannot make these large.
     _refused: _Counts = field(default_factory=Counter, init=False)
     _last: dict[tuple[str, str], _Last] = field(default_factory=dict, init=False)
     _signed: _Counts = field(default_factory=Counter, init=False)  # by environment and plain key
-    # How far each reader of the counters got.
+    # The counters as each reader has last seen them.
     _logged: _Counts = field(default_factory=Counter, init=False)
     _measured: _Counts = field(default_factory=Counter, init=False)
     _written: tuple[_Counts, _Counts] = field(init=False)
-    _answer_report: AnswerReport | None = field(default=None, init=False)  # the newest, and the one written last
-    _recorded: AnswerReport | None = field(default=None, init=False)
+    _answer_report: AnswerReport | None = field(default=None, init=False)  # the newest
+    _recorded: AnswerReport | None = field(default=None, init=False)  # the last one written
     _live_since: dict[tuple[str, str], datetime] = field(default_factory=dict, init=False)
     _away: bool = field(default=False, init=False)
     _health: SenderHealth = field(init=False)
@@ -77,18 +80,18 @@ class IngestRecord:
     def __post_init__(self) -> None:
         self._written = Counter(), Counter()
         self._health = SenderHealth(tuple(self.environments))
-        # Not of a pool: the interpreter would wait for a pool's thread at its end, however long the database hangs.
+        # Not a pool's thread: the interpreter waits for those at its end, however long the database hangs.
         self._writer = threading.Thread(target=self._write_loop, name="record", daemon=True)
 
     def signed_with(self, environment: str, key: str) -> None:
-        """A webhook was verified with this key."""
+        """Count a webhook that was verified with this key."""
         self._signed[environment, key] += 1
 
-    def refused(self, asked: str, cause: str, *, status: int, peer: str, detail: str = "") -> None:
-        """A request was refused. `asked`: the environment's name as in the URL; `detail`: a word on this one."""
-        known = asked in self.environments
-        key = (asked if known else "", cause)
-        self._last[key] = _Last(status, self.clock(), clean(peer), clean(detail if known else asked))
+    def refused(self, named: str, cause: str, *, status: int, peer: str, detail: str = "") -> None:
+        """Count a refused request. named: the environment's name as in the URL. detail: about this request."""
+        known = named in self.environments
+        key = (named if known else "", cause)
+        self._last[key] = _Last(status, self.clock(), clean(peer), clean(detail if known else named))
         self._refused[key] += 1
 
     def start(self) -> None:
@@ -96,7 +99,9 @@ class IngestRecord:
         self._writer.start()
 
     async def stop(self) -> None:
-        """Tell and write the rest, within a bound: what a database does not take by then is in the log alone."""
+        """Report and write the rest within STOP_SECONDS; counts that the database does not take are in the
+        log alone.
+        """
         if self._reporter is not None:
             self._reporter.cancel()
             await asyncio.wait([self._reporter])
@@ -110,7 +115,7 @@ class IngestRecord:
             self.report()
 
     def report(self) -> None:
-        """A log line for each environment and cause that was refused since the last look, however often it was."""
+        """Log one line for each environment and cause refused since the last call, with its count."""
         refused, signed = self._refused.copy(), self._signed.copy()
         for (environment, cause), count in (refused - self._logged).items():
             last = self._last[environment, cause]
@@ -128,7 +133,7 @@ class IngestRecord:
         self._logged, self._measured = refused, signed
         if self.store is not None:
             self._answer_report = self.store.answer_report() or self._answer_report
-        self._health.look(refused, time.monotonic())
+        self._health.update(refused, time.monotonic())
 
     def _write_loop(self) -> None:
         while not self._stopping.wait(EVERY_SECONDS):
@@ -136,10 +141,10 @@ class IngestRecord:
         self.write()
 
     def write(self) -> None:
-        """Add to the tables what came since the last write that succeeded, and name the keys that are live."""
+        """Add the increase since the last successful write to the tables, and record the live keys."""
         try:
-            self._write_news(self._refused.copy(), self._signed.copy(), self._answer_report, self.clock())
-        except Exception as failed:  # noqa: BLE001 - this thread has to outlive whatever a driver comes up with
+            self._write_increase(self._refused.copy(), self._signed.copy(), self._answer_report, self.clock())
+        except Exception as failed:  # noqa: BLE001 - no error of a driver may end this thread
             if not self._away:
                 why = of_database(failed) if isinstance(failed, DBAPIError) else type(failed).__name__
                 log.warning("record_not_written", problem=why, then="it goes with the next try")
@@ -147,7 +152,7 @@ class IngestRecord:
         else:
             self._away = False
 
-    def _write_news(self, refused: _Counts, signed: _Counts, answers: AnswerReport | None, now: datetime) -> None:
+    def _write_increase(self, refused: _Counts, signed: _Counts, answers: AnswerReport | None, now: datetime) -> None:
         rows = [self._row(key, count) for key, count in (refused - self._written[0]).items()]
         uses = self._uses(signed - self._written[1], now)
         new = answers if answers is not self._recorded else None
@@ -161,25 +166,25 @@ class IngestRecord:
         if new is not None and self.store is not None:
             self.store.answers.recorded(new)
             self._recorded = new
-        self._live_since.update({(one.environment, one.key): now for one in uses})
+        self._live_since.update({(use.environment, use.key): now for use in uses})
 
     def _row(self, key: tuple[str, str], count: int) -> RefusalCount:
         last = self._last[key]
         return RefusalCount(*key, last.status, count, last.at, last.peer, last.detail)
 
     def _uses(self, signed: _Counts, now: datetime) -> list[KeyUse]:
-        """The keys that signed since the last write, and those of whose life it is time to tell."""
+        """Keys used since the last write, and live keys whose hourly record is due."""
         used = {(environment, key_name(key)): count for (environment, key), count in signed.items()}
         for name, environment in self.environments.items():
             for key in environment.signing_keys.live():
-                one = name, key_name(key)
-                told = self._live_since.get(one)
-                if told is None or now - told >= LIVE_EVERY:
-                    used.setdefault(one, 0)
+                public = name, key_name(key)
+                recorded = self._live_since.get(public)
+                if recorded is None or now - recorded >= LIVE_EVERY:
+                    used.setdefault(public, 0)
         return [KeyUse(environment, key, count) for (environment, key), count in used.items()]
 
 
 def clean(text: str) -> str:
-    """Text from outside as it may stand in a row or line: clipped, control characters escaped, no lone surrogates."""
+    """Text from outside for a row or log line: clipped, control characters escaped, lone surrogates replaced."""
     plain = escape_control(text[:CLIP].encode("utf-8", "replace").decode())
     return plain.replace("\n", "\\n").replace("\t", "\\t")[:CLIP]

@@ -1,10 +1,10 @@
-"""Whether Nango's circuit breaker is about to open because of what we answer (Nango contract: Circuit breaker)."""
+"""State of Nango's circuit breaker, estimated from our own answers (Nango contract: Circuit breaker)."""
 
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from app.domain.breaker import OPENS_AT, WINDOW, Breaker, counts, judge
+from app.domain.breaker import OPENS_AT, WINDOW, Breaker, breaker_state, counts
 from app.telemetry import SENDER_FAILURES, get_logger
 
 log = get_logger(__name__)
@@ -12,24 +12,26 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class SenderHealth:
-    """Looks at the counts of refusals once a second and keeps those looks for the breaker's window.
+    """Samples the refusal counts once a second and keeps the samples for the breaker's window.
 
-    The window is this process's own and slides; what several processes sum up to is in the table of rejections.
+    The window slides and is this process's own; the sum over all processes is in the table of rejections.
     """
 
     environments: Iterable[str]
-    _looks: deque[tuple[float, Counter[tuple[str, str]]]] = field(init=False)
-    _said: dict[str, tuple[float, Breaker]] = field(default_factory=dict, init=False)
+    _samples: deque[tuple[float, Counter[tuple[str, str]]]] = field(init=False)
+    _reported: dict[str, tuple[float, Breaker]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self._looks = deque([(float("-inf"), Counter())])
+        self._samples = deque([(float("-inf"), Counter())])
 
-    def look(self, totals: Counter[tuple[str, str]], now: float) -> None:
-        """Compare with ten seconds ago. `totals`: ever growing, by environment and cause; `now`: any steady clock."""
-        self._looks.append((now, totals))
-        while self._looks[1][0] <= now - WINDOW.total_seconds():
-            self._looks.popleft()
-        recent = totals - self._looks[0][1]
+    def update(self, totals: Counter[tuple[str, str]], now: float) -> None:
+        """Evaluate the increase within the window. totals: ever growing, by environment and cause. now: a monotonic
+        clock.
+        """
+        self._samples.append((now, totals))
+        while self._samples[1][0] <= now - WINDOW.total_seconds():
+            self._samples.popleft()
+        recent = totals - self._samples[0][1]
         for environment in self.environments:
             causes = {
                 cause: count
@@ -38,16 +40,16 @@ class SenderHealth:
             }
             failures = sum(causes.values())
             SENDER_FAILURES.labels(environment).set(failures)
-            self._say(environment, failures, causes, now)
+            self._report(environment, failures, causes, now)
 
-    def _say(self, environment: str, failures: int, causes: dict[str, int], now: float) -> None:
-        """At most one line per environment and window, unless it got worse."""
-        breaker = judge(failures)
-        since, said = self._said.get(environment, (float("-inf"), Breaker.CLOSED))
+    def _report(self, environment: str, failures: int, causes: dict[str, int], now: float) -> None:
+        """Log at most one line per environment and window, unless the state got worse."""
+        breaker = breaker_state(failures)
+        since, reported = self._reported.get(environment, (float("-inf"), Breaker.CLOSED))
         quiet = now - since < WINDOW.total_seconds()
-        if breaker is Breaker.CLOSED or (quiet and said in {breaker, Breaker.OPEN_LIKELY}):
+        if breaker is Breaker.CLOSED or (quiet and reported in {breaker, Breaker.OPEN_LIKELY}):
             return
-        self._said[environment] = now, breaker
+        self._reported[environment] = now, breaker
         facts = {"environment": environment, "failures": failures, "opens_at": OPENS_AT, "causes": causes}
         if breaker is Breaker.NEAR:
             log.warning("nango_breaker_near", **facts)

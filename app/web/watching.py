@@ -1,4 +1,4 @@
-"""A loop of ours that ends by an error takes the process along: whoever watches it starts it anew."""
+"""Background tasks whose failure ends the process, so that its supervisor restarts it."""
 
 import asyncio
 import signal
@@ -10,12 +10,12 @@ log = get_logger(__name__)
 
 
 def watched(task: asyncio.Task[Any]) -> asyncio.Task[Any]:
-    """The task, whose failure ends this process in good order."""
-    task.add_done_callback(_look)
+    """The task, with a callback that ends this process cleanly when the task fails."""
+    task.add_done_callback(_end_on_failure)
     return task
 
 
-def _look(task: asyncio.Task[Any]) -> None:
+def _end_on_failure(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (failed := task.exception()) is not None:
         log.critical("loop_died", loop=task.get_name(), exc_info=failed, then="the process ends")
         signal.raise_signal(signal.SIGTERM)

@@ -11,7 +11,7 @@ from app.db import audit, rejections
 from app.db.models import Audit, Connection, Event, Job, Refresh, Rejection
 from app.db.read import connection_listing, listing
 from app.web.api import problems, shapes
-from app.web.api.problems import Kind, refusal_for
+from app.web.api.problems import ProblemKind, refusal_for
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
 ID = UUID(int=1)
@@ -47,5 +47,5 @@ def test_every_error_a_caller_can_cause_has_a_problem():
 
 
 def test_the_words_of_problems_are_unique():
-    kinds = [one for one in vars(problems).values() if isinstance(one, Kind)]
+    kinds = [one for one in vars(problems).values() if isinstance(one, ProblemKind)]
     assert len({one.word for one in kinds}) == len(kinds) > 20

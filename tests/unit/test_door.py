@@ -11,8 +11,8 @@ from app.clock import utc_now
 from app.domain.access import Access, Scope
 from app.services import tokens
 from app.web.api import door as door_module
-from app.web.api.door import MAX_UNKNOWN, Door
-from app.web.api.problems import Refusal
+from app.web.api.door import MAX_UNKNOWN, Authenticator
+from app.web.api.problems import ApiRefusal
 from tests.waiting import PATIENCE
 
 REAL = "wl_" + "r" * 43
@@ -51,29 +51,30 @@ def known(monkeypatch):
     found.go.set()
 
 
-async def outcome(door: Door, request: Request) -> str:
+async def outcome(authenticator: Authenticator, request: Request) -> str:
     try:
-        return (await door.access(request)).actor
-    except Refusal as refused:
+        return (await authenticator.access(request)).actor
+    except ApiRefusal as refused:
         return refused.kind.word
 
 
 def run(story):
-    door = Door(None, utc_now)
+    authenticator = Authenticator(None, utc_now)
     try:
-        return asyncio.run(story(door))
+        return asyncio.run(story(authenticator))
     finally:
-        door.close()
+        authenticator.close()
 
 
 def test_a_known_token_does_not_wait_for_unknown_ones(known):
-    async def story(door):
-        await door.access(call(REAL))
+    async def story(authenticator):
+        await authenticator.access(call(REAL))
         strangers = [
-            asyncio.create_task(outcome(door, call(made_up(number), f"203.0.113.{number}"))) for number in range(20)
+            asyncio.create_task(outcome(authenticator, call(made_up(number), f"203.0.113.{number}")))
+            for number in range(20)
         ]
         await asyncio.sleep(0)
-        assert await outcome(door, call(REAL)) == "token:real"
+        assert await outcome(authenticator, call(REAL)) == "token:real"
         assert not any(one.done() for one in strangers)
         known.go.set()
         return await asyncio.gather(*strangers)
@@ -82,16 +83,16 @@ def test_a_known_token_does_not_wait_for_unknown_ones(known):
 
 
 def test_an_address_may_have_a_few_unknown_tokens_looked_up(known):
-    async def story(door):
-        first = [asyncio.create_task(outcome(door, call(made_up(number)))) for number in range(MAX_UNKNOWN)]
+    async def story(authenticator):
+        first = [asyncio.create_task(outcome(authenticator, call(made_up(number)))) for number in range(MAX_UNKNOWN)]
         await asyncio.sleep(0)
-        assert await outcome(door, call(made_up(99))) == "too_many_unknown_tokens"
-        other = asyncio.create_task(outcome(door, call(made_up(99), "198.51.100.9")))
+        assert await outcome(authenticator, call(made_up(99))) == "too_many_unknown_tokens"
+        other = asyncio.create_task(outcome(authenticator, call(made_up(99), "198.51.100.9")))
         await asyncio.sleep(0)
         assert not other.done()
         known.go.set()
         assert set(await asyncio.gather(*first, other)) == {"unauthenticated"}
-        return await outcome(door, call(made_up(99)))  # the place is free again
+        return await outcome(authenticator, call(made_up(99)))  # the place is free again
 
     assert run(story) == "unauthenticated"
 
@@ -101,10 +102,12 @@ def test_an_address_may_have_a_few_unknown_tokens_looked_up(known):
     [("2001:db8::1", "2001:db8::ffff", True), ("2001:db8::1", "2001:db8:0:1::1", False), ("unix", "unix", True)],
 )
 def test_an_ipv6_site_counts_as_one_address(known, one, other, same):
-    async def story(door):
-        first = [asyncio.create_task(outcome(door, call(made_up(number), one))) for number in range(MAX_UNKNOWN)]
+    async def story(authenticator):
+        first = [
+            asyncio.create_task(outcome(authenticator, call(made_up(number), one))) for number in range(MAX_UNKNOWN)
+        ]
         await asyncio.sleep(0)
-        last = asyncio.create_task(outcome(door, call(made_up(99), other)))
+        last = asyncio.create_task(outcome(authenticator, call(made_up(99), other)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         refused = last.done()
@@ -116,17 +119,17 @@ def test_an_ipv6_site_counts_as_one_address(known, one, other, same):
 
 
 def test_many_calls_with_one_new_token_share_a_look_up(known):
-    async def story(door):
-        return await asyncio.gather(*(outcome(door, call(REAL)) for _ in range(50)))
+    async def story(authenticator):
+        return await asyncio.gather(*(outcome(authenticator, call(REAL)) for _ in range(50)))
 
     assert set(run(story)) == {"token:real"}
     assert known.looked_up == [REAL]
 
 
 def test_a_caller_that_leaves_does_not_end_the_look_up_for_others(known):
-    async def story(door):
-        leaving = asyncio.create_task(outcome(door, call(made_up(1))))
-        staying = asyncio.create_task(outcome(door, call(made_up(1))))
+    async def story(authenticator):
+        leaving = asyncio.create_task(outcome(authenticator, call(made_up(1))))
+        staying = asyncio.create_task(outcome(authenticator, call(made_up(1))))
         await asyncio.sleep(0)
         leaving.cancel()
         known.go.set()
@@ -136,20 +139,20 @@ def test_a_caller_that_leaves_does_not_end_the_look_up_for_others(known):
 
 
 def test_a_revoked_token_ends_at_once_and_is_known_no_more(known):
-    async def story(door):
-        await door.access(call(REAL))
+    async def story(authenticator):
+        await authenticator.access(call(REAL))
         known.live.clear()
         known.go.set()
-        assert await outcome(door, call(REAL)) == "unauthenticated"
-        return door
+        assert await outcome(authenticator, call(REAL)) == "unauthenticated"
+        return authenticator
 
     assert tokens.digest(REAL) not in run(story)._known
 
 
 def test_what_is_no_token_is_not_looked_up(known):
-    async def story(door):
+    async def story(authenticator):
         texts = ["x", "wl_short", "wl_" + "x" * 44, "xx_" + "x" * 43, "\udcff" * 46]
-        return {await outcome(door, call_with(text)) for text in texts}
+        return {await outcome(authenticator, call_with(text)) for text in texts}
 
     def call_with(text):
         headers = [(b"authorization", b"Bearer " + text.encode("utf-8", "surrogateescape"))]
@@ -163,9 +166,9 @@ def test_what_is_remembered_is_bounded(known, monkeypatch):
     monkeypatch.setattr(door_module, "MAX_REMEMBERED", 2)
     known.live = {made_up(number) for number in range(5)}
 
-    async def story(door):
+    async def story(authenticator):
         for number in range(5):
-            await door.access(call(made_up(number)))
-        return door
+            await authenticator.access(call(made_up(number)))
+        return authenticator
 
     assert [*run(story)._known] == [tokens.digest(made_up(number)) for number in (3, 4)]

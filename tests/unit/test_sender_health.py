@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.domain.breaker import Breaker, counts, judge
+from app.domain.breaker import Breaker, breaker_state, counts
 from app.web.sender_health import SenderHealth
 
 BAD = ("default", "bad_signature")
@@ -22,7 +22,7 @@ class Watched:
     def at(self, now: float, *refused: tuple[str, str]) -> list[dict]:
         self.totals = self.totals + Counter(refused)
         with capture_logs() as said:
-            self.health.look(self.totals, now)
+            self.health.update(self.totals, now)
         return said
 
 
@@ -36,7 +36,7 @@ def watched() -> Watched:
     [(0, "closed"), (2, "closed"), (3, "near"), (5, "near"), (6, "open_likely"), (1000, "open_likely")],
 )
 def test_the_sixth_failure_opens_the_breaker_and_the_third_warns(failures: int, state: str) -> None:
-    assert judge(failures) is Breaker(state)
+    assert breaker_state(failures) is Breaker(state)
 
 
 def test_only_what_nango_may_have_sent_to_a_url_of_ours_counts() -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from msgspec import Meta, Struct, inspect
 
-from app.web.api.problems import Refusal
+from app.web.api.problems import ApiRefusal
 from app.web.api.reading import read_body, read_query
 from app.web.api.routes import ENDPOINTS
 
@@ -60,7 +60,7 @@ class Shape(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 def refused(body, shape=Shape):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ApiRefusal) as caught:
         read_body(body if isinstance(body, bytes) else json.dumps(body).encode(), shape)
     return caught.value
 
@@ -168,7 +168,7 @@ def told(call, *arguments):
     """What a refusal says; nothing where it is taken."""
     try:
         call(*arguments)
-    except Refusal as refusal:
+    except ApiRefusal as refusal:
         return json.dumps([refusal.detail, refusal.errors])
     return ""
 
@@ -201,6 +201,6 @@ def test_a_parameter_is_told_without_what_every_parameter_is():
         ("colour=odd", "colour: must be one of `red` or `blue`"),
         ("limti=1", "limti: there is no parameter 'limti' here; there are `colour` and `limit`"),
     ):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(ApiRefusal) as caught:
             read_query(query.encode(), Query)
         assert caught.value.detail == says

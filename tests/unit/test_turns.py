@@ -5,21 +5,21 @@ import asyncio
 import pytest
 
 from app.web.api import pool
-from app.web.api.pool import MAX_OWN, Turns
-from app.web.api.problems import Refusal
+from app.web.api.pool import MAX_OWN, CallerLocks
+from app.web.api.problems import ApiRefusal
 
 
-async def refused_by(turns: Turns, caller: str) -> str | None:
+async def refused_by(turns: CallerLocks, caller: str) -> str | None:
     try:
         async with turns.of(caller):
             return None
-    except Refusal as refused:
+    except ApiRefusal as refused:
         return refused.kind.word
 
 
 def test_a_caller_has_one_turn_at_a_time_and_others_have_theirs():
     async def play() -> list[str]:
-        turns, go, done = Turns(), asyncio.Event(), list[str]()
+        turns, go, done = CallerLocks(), asyncio.Event(), list[str]()
 
         async def take(caller: str, *, waits: bool = False) -> None:
             async with turns.of(caller):
@@ -39,8 +39,8 @@ def test_a_caller_has_one_turn_at_a_time_and_others_have_theirs():
 
 
 def test_more_of_a_callers_calls_than_may_wait_are_refused_and_later_ones_are_not():
-    async def play() -> tuple[list[str | None], str | None, Turns]:
-        turns, go = Turns(), asyncio.Event()
+    async def play() -> tuple[list[str | None], str | None, CallerLocks]:
+        turns, go = CallerLocks(), asyncio.Event()
 
         async def take() -> None:
             async with turns.of("a"):
@@ -63,7 +63,7 @@ def test_a_call_that_gives_up_its_turn_takes_none(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(pool, "LONGEST_WAIT", 0.02 if ends_by == "waiting too long" else 60)
 
     async def play() -> str | None:
-        turns, go = Turns(), asyncio.Event()
+        turns, go = CallerLocks(), asyncio.Event()
 
         async def take() -> None:
             async with turns.of("a"):

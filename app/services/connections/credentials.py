@@ -29,7 +29,7 @@ from app.services.refreshing.answers import failed, succeeded
 
 
 @dataclass(frozen=True, slots=True)
-class LiveCredentials:
+class FetchedCredentials:
     """Credentials of a connection, with the connection they belong to."""
 
     connection: StoredConnection
@@ -51,7 +51,7 @@ def get_credentials(
     actor: str,
     force_refresh: bool = False,
     refresh_token: bool = False,
-) -> LiveCredentials:
+) -> FetchedCredentials:
     """The current credentials; Nango renews them first where they are due, or always with `force_refresh`.
 
     The audit has the call before the credentials are returned. Raises NotFound, Conflict and NangoError, including the
@@ -68,10 +68,10 @@ def get_credentials(
             found, _ = _ask(
                 operations, client, manual, audited, refresh_token=refresh_token, ends_at=operations.ends_at()
             )
-            return LiveCredentials(connection, found.credentials)
+            return FetchedCredentials(connection, found.credentials)
         with _single_flight(operations, connection) as ends_at:
             found, _ = _ask(operations, client, manual, audited, refresh_token=refresh_token, ends_at=ends_at)
-            return LiveCredentials(connection, found.credentials)
+            return FetchedCredentials(connection, found.credentials)
 
 
 def refresh(operations: Operations, connection_ref: UUID, *, actor: str) -> RefreshResult:

@@ -1,4 +1,4 @@
-"""A connection's tags and metadata, and the sessions that end users connect and reconnect with."""
+"""Endpoints for a connection's tags and metadata, and for connect and reconnect sessions."""
 
 from typing import Annotated, Any, Final
 
@@ -29,7 +29,7 @@ class TagBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Tags(Struct, frozen=True, kw_only=True):
-    """The tags as Nango has them. `changed_elsewhere`: somebody had changed them there without telling Waylink."""
+    """The tags as Nango has them. `changed_elsewhere`: they had been changed there without Waylink."""
 
     tags: dict[str, str]
     changed: bool
@@ -91,7 +91,7 @@ class ReconnectBody(SessionOptions, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Session(Struct, frozen=True, kw_only=True):
-    """A secret until it expires: whoever has it can connect in the end user's name. `tags`: what it will set."""
+    """A secret until it expires: its holder can connect in the end user's name. `tags`: what it will set."""
 
     token: str
     connect_link: str
@@ -129,9 +129,10 @@ def remove_tag(call: Call, con_id: str, key: str) -> Tags:
 
 @endpoint("POST /connections/{con_id}/restore-tags", scope=Scope.OPERATOR, asks_nango=True)
 def restore_tags(call: Call, con_id: str) -> Tags:
-    """Put the tags back that carried the link of a connection in drift.
+    """Put back the tags that carried the link of a connection in drift.
 
-    Tags of today that name no owner stay as they are. Without a drift, or with one whose tags are not known, it is 409.
+    Current tags that name no owner stay as they are. Without a drift, or where its tags are not known, the answer is
+    409.
     """
     with call.operations() as operations:
         return _tags(tags.restore_tags(operations, identity(CONNECTION, con_id), actor=call.actor))
@@ -139,7 +140,7 @@ def restore_tags(call: Call, con_id: str) -> Tags:
 
 @endpoint("GET /connections/{con_id}/metadata", scope=Scope.VIEWER, asks_nango=True)
 def get_metadata(call: Call, con_id: str) -> Metadata:
-    """Get a connection's metadata from Nango, which alone has it."""
+    """Get a connection's metadata from Nango; Waylink does not store it."""
     with call.operations() as operations:
         return Metadata(metadata=dict(metadata.get_metadata(operations, identity(CONNECTION, con_id))))
 
@@ -181,7 +182,7 @@ def create_connect_session(call: Call, body: ConnectBody) -> Session:
 def create_reconnect_session(call: Call, con_id: str, body: ReconnectBody) -> Session:
     """Open a session with which an end user authorizes a connection again.
 
-    Nango would wipe the connection's tags; Waylink sends them along.
+    Waylink sends the connection's tags along, since Nango would wipe them.
     """
     ref = identity(CONNECTION, con_id)
     with call.operations() as operations:

@@ -1,4 +1,4 @@
-"""Connections: what Waylink knows of them, their credentials, and what can be done with them as a whole."""
+"""Endpoints for connections: lists, records, credentials, refresh and deletion."""
 
 from typing import Annotated, Any, Final
 
@@ -44,7 +44,9 @@ class CredentialsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class LiveCredentials(Struct, frozen=True, kw_only=True):
-    """What Nango has now. The members of `credentials` depend on its `type`; docs/client.md has them for each."""
+    """The credentials as Nango has them now. The members of `credentials` depend on its `type`; docs/client.md has
+    them.
+    """
 
     id: str
     integration: str
@@ -65,7 +67,7 @@ class RefreshAnswer(Struct, frozen=True, kw_only=True):
 
 
 class Deletion(Struct, frozen=True, kw_only=True):
-    """`was_gone`: Nango did not have it any more."""
+    """`was_gone`: Nango no longer had the connection."""
 
     id: str
     deleted: bool
@@ -103,7 +105,7 @@ def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
 def get_connection(call: Call, con_id: str) -> ConnectionRecord:
     """Show all that Waylink knows of one connection.
 
-    Nango is not asked. Its links and its last twenty refreshes are there, newest first.
+    The record is local; Nango is not asked. It has the connection's links and last twenty refreshes, newest first.
     """
     with call.context.database.read() as session:
         return record(connection_listing.connection(session, identity(CONNECTION, con_id)), ConnectionRecord)
@@ -113,8 +115,8 @@ def get_connection(call: Call, con_id: str) -> ConnectionRecord:
 def get_credentials(call: Call, con_id: str, query: CredentialsQuery) -> LiveCredentials:
     """Get the live credentials of a connection from Nango.
 
-    Nango renews them first where they are due. They pass through Waylink's memory only; who asked, when and for which
-    connection is in the audit.
+    Nango renews them first where they are due. They pass through Waylink's memory only; the audit has the caller, the
+    time and the connection.
     """
     flags = {"force_refresh": query.force_refresh, "refresh_token": query.refresh_token}
     with call.operations() as operations:
@@ -129,9 +131,9 @@ def get_credentials(call: Call, con_id: str, query: CredentialsQuery) -> LiveCre
 
 @endpoint("POST /connections/{con_id}/refresh", scope=Scope.OPERATOR, asks_nango=True)
 def refresh_connection(call: Call, con_id: str) -> RefreshAnswer:
-    """Let Nango renew the credentials now, whenever they expire.
+    """Have Nango renew the credentials now, whatever their expiry.
 
-    One at a time for a connection. The credentials themselves are not in the answer.
+    One call at a time for a connection. The credentials themselves are not in the answer.
     """
     with call.operations() as operations:
         done = credentials.refresh(operations, identity(CONNECTION, con_id), actor=call.actor)
@@ -142,7 +144,8 @@ def refresh_connection(call: Call, con_id: str) -> RefreshAnswer:
 def delete_connection(call: Call, con_id: str) -> Deletion:
     """Delete a connection in Nango and here.
 
-    Nothing is revoked at the provider. Its link is closed and `connection.deleted` routed within about a second.
+    Nothing is revoked at the provider. The connection's link is closed and `connection.deleted` routed within about a
+    second.
     """
     ref = identity(CONNECTION, con_id)
     with call.operations() as operations:

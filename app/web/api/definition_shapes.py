@@ -1,4 +1,4 @@
-"""Teams, destinations and routes as the API takes and answers them. Rows are as the commands list them."""
+"""Shapes of teams, destinations and routes. Rows are the same as in the commands' lists."""
 
 from typing import Annotated, Any, Literal
 
@@ -55,7 +55,7 @@ class NewRoute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RouteChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is left out stays as it is. A route stays its team's, and keeps its name."""
+    """Fields that are left out stay as they are. A route's team and name never change."""
 
     destination: str | UnsetType = UNSET
     job: str | UnsetType = UNSET
@@ -70,8 +70,9 @@ class Versions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class DestinationRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a team takes jobs. `own_broker`: on a broker of the team's, whose URL is a secret. `disabled_at`: its jobs
-    are parked. `retired_at`: it was removed, and only jobs of before still go there."""
+    """The place where a team takes its jobs. `own_broker`: it is on the team's own broker, whose URL is a secret.
+    `disabled_at`: its jobs are parked. `retired_at`: it was removed, and only earlier jobs still go there.
+    """
 
     team: str
     name: str
@@ -91,7 +92,7 @@ class DestinationRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Health(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`failing_since`: its jobs are parked, and one tries again at `probe_at`."""
+    """`failing_since`: its jobs are parked, and one of them is tried at `probe_at`."""
 
     failing_since: str | None
     probe_at: str | None
@@ -101,20 +102,21 @@ class Health(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class DestinationRecord(DestinationRow, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """With how it does; null for one that was never tried."""
+    """A destination with its health, which is null before the first attempt."""
 
     health: Health | None
 
 
 class DestinationMade(DestinationRecord, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`secret`: what its hand-overs are signed with, of one that takes HTTP. It is shown this once."""
+    """`secret`: the signing secret of an HTTP destination, shown only in this answer."""
 
     secret: str | None
 
 
 class DestinationChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is left out stays as it is; null takes the default. `queue` and `broker_url` are for Celery, `url` and
-    `timeout_seconds` for HTTP. `broker_url`, a broker of the team's own, is set by operators only."""
+    """Fields that are left out stay as they are; null sets the default. `queue` and `broker_url` are for Celery, `url`
+    and `timeout_seconds` for HTTP. `broker_url`, the team's own broker, is set by operators only.
+    """
 
     queue: str | UnsetType = UNSET
     broker_url: str | UnsetType | None = UNSET
@@ -138,7 +140,7 @@ class RotateQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class SecretMade(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new signing secret, shown this once. Those that it `replaced` sign, too, until `overlap_ends_at`."""
+    """A new signing secret, shown only in this answer. The `replaced` ones also sign until `overlap_ends_at`."""
 
     id: str
     secret: str
@@ -147,7 +149,7 @@ class SecretMade(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class SecretRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A signing secret, by its id. `expires_at` is null for the one that stands."""
+    """A signing secret, by its id. `expires_at` is null for the one without an end."""
 
     id: str
     created_at: str
@@ -155,7 +157,7 @@ class SecretRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Secrets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of a destination, newest first, those that ended lately, too."""
+    """Signing secrets of a destination, newest first, including recently expired ones."""
 
     data: list[SecretRow]
 

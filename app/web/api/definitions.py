@@ -1,4 +1,4 @@
-"""Teams and routes: who subscribes, and which events become jobs of theirs."""
+"""Endpoints for teams and routes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -96,12 +96,12 @@ def list_route_versions(call: Call, team: str, route: str) -> Versions:
     """List all versions of a route, newest first."""
     with call.context.database.read() as session:
         found = routes.history(session, team=team, name=route, editor=editor_of(call))
-    return Versions(data=[record(shown_route(one), RouteRow) for one in found])
+    return Versions(data=[record(shown_route(route_version), RouteRow) for route_version in found])
 
 
 @endpoint("PATCH /routes/{team}/{route}", scope=Scope.OPERATOR, teams=True)
 def change_route(call: Call, team: str, route: str, query: EditQuery, body: RouteChange) -> RouteRow:
-    """Change a route, by a new version. What says the same makes none."""
+    """Change a route, by a new version. A change without a difference makes none."""
     return _change_route(call, team, route, query, given(body))
 
 
@@ -113,13 +113,13 @@ def enable_route(call: Call, team: str, route: str, query: EditQuery) -> RouteRo
 
 @endpoint("POST /routes/{team}/{route}/disable", scope=Scope.OPERATOR, teams=True)
 def disable_route(call: Call, team: str, route: str, query: EditQuery) -> RouteRow:
-    """Keep a route from making jobs. Jobs that are there are still handed over."""
+    """Keep a route from making jobs. Existing jobs are still delivered."""
     return _change_route(call, team, route, query, {"enabled": False})
 
 
 @endpoint("DELETE /routes/{team}/{route}", scope=Scope.OPERATOR, teams=True)
 def remove_route(call: Call, team: str, route: str, query: EditQuery) -> RouteRow:
-    """End a route. Its versions stay, and its name goes on counting when it comes back."""
+    """End a route. Its versions stay, and their numbers continue when the name comes back."""
     with call.context.database.write() as session:
         ended = routes.remove(
             session, team=team, name=route, version=query.version, editor=editor_of(call), now=call.context.clock()
@@ -131,9 +131,9 @@ def editor_of(call: Call) -> Editor:
     return Editor(call.actor, call.team)
 
 
-def team_of(call: Call, given: str | Any) -> str:
-    """The team that a body names, or the caller's own. Raises InvalidFields where neither is there."""
-    team = call.team if given is UNSET else given
+def team_of(call: Call, named: str | Any) -> str:
+    """The team that a body names, or the caller's own. Raises InvalidFields where there is neither."""
+    team = call.team if named is UNSET else named
     if team is None:
         raise InvalidFields([FieldFault("team", "required", "is missing: this token is no team's")])
     return str(team)
@@ -159,7 +159,7 @@ def given(body: Struct) -> dict[str, Any]:
 
 
 def page_by_name(rows: Sequence[Mapping[str, Any]], limit: int, shape: type[Row], *key: str) -> Page[Row]:
-    """A page of rows that go on after a name."""
+    """A page of rows that continue after a name."""
     more = len(rows) > limit
     cursor = "/".join(rows[limit - 1][part] for part in key) if more else None
     return Page(data=[record(row, shape) for row in rows[:limit]], next_cursor=cursor)

@@ -1,4 +1,4 @@
-"""Destinations: where teams take their jobs, and the secrets that hand-overs are signed with."""
+"""Endpoints for destinations and their signing secrets."""
 
 from datetime import timedelta
 from typing import Final
@@ -56,7 +56,7 @@ def list_destinations(call: Call, query: DestinationQuery) -> Page[DestinationRo
 def add_destination(call: Call, body: NewDestination) -> DestinationMade:
     """Add a destination of a team.
 
-    One that takes HTTP gets the secret that its hand-overs are signed with; the answer alone has it.
+    An HTTP destination gets the secret that its deliveries are signed with, shown only in this answer.
     """
     fields = given(body)
     team, name = team_of(call, fields.pop("team", UNSET)), fields.pop("name")
@@ -71,7 +71,7 @@ def add_destination(call: Call, body: NewDestination) -> DestinationMade:
 
 @endpoint("GET /destinations/{team}/{destination}", scope=Scope.VIEWER, teams=True)
 def get_destination(call: Call, team: str, destination: str) -> DestinationRecord:
-    """One destination, and how it does."""
+    """One destination, with its health."""
     with call.context.database.read() as session:
         return _record(session, destinations.get(session, team=team, name=destination, editor=editor_of(call)))
 
@@ -80,7 +80,7 @@ def get_destination(call: Call, team: str, destination: str) -> DestinationRecor
 def change_destination(
     call: Call, team: str, destination: str, query: EditQuery, body: DestinationChange
 ) -> DestinationRecord:
-    """Change a destination. Jobs that wait go where it says from then on."""
+    """Change a destination. Waiting jobs follow the change."""
     with call.context.database.write() as session:
         changed = destinations.change(
             session,
@@ -99,17 +99,17 @@ def change_destination(
 def enable_destination(call: Call, team: str, destination: str) -> DestinationRecord:
     """Let the jobs of a destination go out again, parked ones too."""
     with call.context.database.write() as session:
-        one = destinations.enable(
+        enabled = destinations.enable(
             session, call.context.alerts, team=team, name=destination, editor=editor_of(call), now=call.context.clock()
         )
-        return _record(session, one)
+        return _record(session, enabled)
 
 
 @endpoint("POST /destinations/{team}/{destination}/disable", scope=Scope.OPERATOR, teams=True)
 def disable_destination(call: Call, team: str, destination: str, query: DisableQuery) -> DestinationRecord:
     """Park the jobs of a destination until it is enabled. None is lost, and no attempt is used up."""
     with call.context.database.write() as session:
-        one = destinations.disable(
+        disabled = destinations.disable(
             session,
             call.context.alerts,
             team=team,
@@ -118,12 +118,12 @@ def disable_destination(call: Call, team: str, destination: str, query: DisableQ
             editor=editor_of(call),
             now=call.context.clock(),
         )
-        return _record(session, one)
+        return _record(session, disabled)
 
 
 @endpoint("DELETE /destinations/{team}/{destination}", scope=Scope.OPERATOR, teams=True)
 def remove_destination(call: Call, team: str, destination: str, query: EditQuery) -> DestinationRecord:
-    """Retire a destination that no route in force feeds. Jobs that are there are still handed over."""
+    """Retire a destination that no route in force feeds. Existing jobs are still delivered."""
     with call.context.database.write() as session:
         gone = destinations.remove(
             session,
@@ -140,7 +140,7 @@ def remove_destination(call: Call, team: str, destination: str, query: EditQuery
     "POST /destinations/{team}/{destination}/rotate-secret", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,)
 )
 def rotate_destination_secret(call: Call, team: str, destination: str, query: RotateQuery) -> SecretMade:
-    """Make a new signing secret, which the answer alone has. Those before sign, too, until the overlap ends."""
+    """Make a new signing secret, shown only in this answer. Earlier ones also sign until the overlap ends."""
     context, overlap = call.context, _overlap(query.overlap)
     with context.database.write() as session:
         destinations.get(session, team=team, name=destination, editor=editor_of(call))
@@ -156,32 +156,34 @@ def rotate_destination_secret(call: Call, team: str, destination: str, query: Ro
     return SecretMade(
         id=show(SECRET, made.id),
         secret=made.value,
-        replaced=[show(SECRET, one) for one in made.replaced],
+        replaced=[show(SECRET, secret_id) for secret_id in made.replaced],
         overlap_ends_at=made.overlap_ends_at.isoformat() if made.overlap_ends_at else None,
     )
 
 
 @endpoint("GET /destinations/{team}/{destination}/secrets", scope=Scope.VIEWER, teams=True, problems=(CONFLICT,))
 def list_destination_secrets(call: Call, team: str, destination: str) -> Secrets:
-    """List the signing secrets of a destination, by id and time; never what they are."""
-    with call.context.database.write() as session:  # it is locked, so that nobody rotates meanwhile
+    """List the signing secrets of a destination by id and time, never their values."""
+    with call.context.database.write() as session:  # locks the destination against a rotation meanwhile
         destinations.get(session, team=team, name=destination, editor=editor_of(call))
         found = signing_secrets.listed(session, team=team, destination=destination)
     return Secrets(
         data=[
             SecretRow(
-                id=show(SECRET, one.id),
-                created_at=one.created_at.isoformat(),
-                expires_at=one.expires_at.isoformat() if one.expires_at else None,
+                id=show(SECRET, secret.id),
+                created_at=secret.created_at.isoformat(),
+                expires_at=secret.expires_at.isoformat() if secret.expires_at else None,
             )
-            for one in found
+            for secret in found
         ]
     )
 
 
 @endpoint("DELETE /destinations/{team}/{destination}/secrets/{secret_id}", scope=Scope.OPERATOR, teams=True)
 def expire_destination_secret(call: Call, team: str, destination: str, secret_id: str) -> None:
-    """End a signing secret at once, such as one that leaked. The only one is a conflict: rotate it without overlap."""
+    """End a signing secret at once, such as one that leaked. For the only one this is a conflict: rotate it without
+    overlap.
+    """
     wanted = show(SECRET, identity(SECRET, secret_id))
     with call.context.database.write() as session:
         destinations.get(session, team=team, name=destination, editor=editor_of(call))
@@ -190,9 +192,9 @@ def expire_destination_secret(call: Call, team: str, destination: str, secret_id
         )
 
 
-def _record(session: Session, one: Destination) -> DestinationRecord:
-    health = listing.health(session, team=one.team, name=one.name)
-    return record({**shown_destination(one), "health": health}, DestinationRecord)
+def _record(session: Session, destination: Destination) -> DestinationRecord:
+    health = listing.health(session, team=destination.team, name=destination.name)
+    return record({**shown_destination(destination), "health": health}, DestinationRecord)
 
 
 def _overlap(text: str) -> timedelta:

@@ -1,4 +1,4 @@
-"""An endpoint, declared once: `@endpoint` reads its types off a function, and the OpenAPI document is made of that."""
+"""Declaration of endpoints: `@endpoint` reads a function's types, which also make the OpenAPI document."""
 
 import inspect
 import re
@@ -20,7 +20,7 @@ from app.services.definitions.destinations import Means
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
-from app.web.api.problems import CONFLICT, Kind
+from app.web.api.problems import CONFLICT, ProblemKind
 
 BODY_LIMIT: Final = 1024 * 1024
 MAX_LIMIT: Final = 500
@@ -32,33 +32,33 @@ _PARAMETER: Final = re.compile(r"{(\w+)(?::\w+)?}")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What endpoints work with; made once per process."""
+    """Dependencies of endpoints; made once per process."""
 
     database: Database
     policy: Policy
     clients: NangoClients
     clock: Callable[[], datetime]
     hints: Hints
-    means: Means  # of keeping secrets, and where destinations may be
+    means: Means  # for secrets and addresses of destinations
     routes: RouteCache = field(default_factory=RouteCache)
-    alerts: Alerts = field(default_factory=Alerts)  # of changes that somebody made to a destination
+    alerts: Alerts = field(default_factory=Alerts)  # for manual changes to a destination
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: who makes it, and what to work with."""
+    """One call: the caller's rights and the dependencies."""
 
     access: Access
     context: Context
 
     @property
     def actor(self) -> str:
-        """What the audit calls the caller."""
+        """The caller's name in the audit."""
         return self.access.actor
 
     @contextmanager
     def operations(self) -> Iterator[Operations]:
-        """What operations on connections need. When they are over, the events that they stored are hinted."""
+        """Operations on connections; at the end of the block the events that they stored are hinted."""
         context = self.context
         operations = Operations(context.database, context.policy, context.clients, context.clock)
         try:
@@ -68,12 +68,12 @@ class Call:
 
     @property
     def team(self) -> str | None:
-        """The only team whose rows the caller may see; None for all."""
+        """The team that the caller is limited to; None for all."""
         return self.access.team
 
 
 class PageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The part of a query that every listing has."""
+    """Parameters of every list."""
 
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="Rows at most.")] = 50
     cursor: Annotated[str, Meta(description="`next_cursor` of the page before.", min_length=1)] | None = None
@@ -88,7 +88,7 @@ class Page(Struct, Generic[Row], frozen=True, kw_only=True, forbid_unknown_field
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Method, path and types of one operation, and the function behind it, which runs in a thread."""
+    """Method, path and types of one operation, and its function, which runs in a thread."""
 
     method: Method
     path: str
@@ -98,19 +98,19 @@ class Endpoint:
     scope: Scope
     teams: bool
     asks_nango: bool
-    judges: bool
+    matches_patterns: bool
     status: int
     body_limit: int
-    problems: tuple[Kind, ...]
+    problems: tuple[ProblemKind, ...]
     query: type[Struct] | None
     body: type[Struct] | None
-    lines: bool  # instead of a body: JSON lines, as they come
+    lines: bool  # JSON lines as bytes, instead of a body
     answer: Any
     run: Callable[..., Any]
 
     @property
     def template(self) -> str:
-        """The path as OpenAPI has it."""
+        """The path in OpenAPI's form."""
         return _PARAMETER.sub(r"{\1}", self.path)
 
     @property
@@ -125,20 +125,19 @@ def endpoint(
     scope: Scope,
     teams: bool = False,
     asks_nango: bool = False,
-    judges: bool = False,
+    matches_patterns: bool = False,
     status: int | None = None,
     body_limit: int = BODY_LIMIT,
-    problems: tuple[Kind, ...] = (),
+    problems: tuple[ProblemKind, ...] = (),
 ) -> Callable[[Callable[..., Any]], Endpoint]:
     """Make an endpoint of a function.
 
-    operation: such as `GET /connections/{con_id}`; what stands in braces is passed by name, as text. The function
-    takes `call`, and where it has them `query` and `body`, msgspec Structs, or instead of a body `lines`, the bytes of
-    JSON lines; what it returns is the answer (None: 204).
-    Its docstring's first line is the summary. scope: what a token needs. teams: tokens of one team may call, too (to
-    change something those with the scope operator), and the function minds `call.team`. asks_nango: it waits for Nango,
-    in a pool of its own. judges: it matches patterns, which may take seconds, in a pool of its own, one call of a team
-    or token at a time. problems: beside those that every such endpoint can have.
+    operation: such as `GET /connections/{con_id}`; parts in braces are passed by name, as text. The function takes
+    `call`, optionally `query` and `body`, msgspec Structs, or instead of a body `lines`, the bytes of JSON lines; its
+    result is the answer (None: 204). Its docstring's first line is the summary. scope: the scope that a token needs.
+    teams: tokens of one team may call, too (to change something with the scope operator), and the function respects
+    `call.team`. asks_nango: it waits for Nango, in a pool of its own. matches_patterns: it may compute for seconds, in
+    a pool of its own, one call of a team or token at a time. problems: in addition to those of every such endpoint.
     """
     method, _, path = operation.partition(" ")
 
@@ -147,7 +146,7 @@ def endpoint(
         summary, _, rest = inspect.cleandoc(run.__doc__ or "").partition("\n")
         answer = hints["return"]
         default = 204 if answer is type(None) else 200
-        changes: tuple[Kind, ...] = () if method == "GET" else (CONFLICT,)
+        conflicts: tuple[ProblemKind, ...] = () if method == "GET" else (CONFLICT,)
         return Endpoint(
             method=method,  # type: ignore[arg-type]  # a word of `operation`
             path=path,
@@ -157,10 +156,10 @@ def endpoint(
             scope=scope,
             teams=teams,
             asks_nango=asks_nango,
-            judges=judges,
+            matches_patterns=matches_patterns,
             status=status or default,
             body_limit=body_limit,
-            problems=(*changes, *problems),
+            problems=(*conflicts, *problems),
             query=hints.get("query"),
             body=hints.get("body"),
             lines="lines" in hints,
@@ -177,6 +176,6 @@ def record(row: Mapping[str, Any], shape: type[Row]) -> Row:
 
 
 def page(rows: Sequence[Mapping[str, Any]], limit: int, shape: type[Row]) -> Page[Row]:
-    """A page of rows that were asked for with one more than `limit`: that one tells whether there are others."""
+    """A page of rows that were queried with `limit` + 1: the additional one shows whether there are more."""
     shown = [record(row, shape) for row in rows[:limit]]
     return Page(data=shown, next_cursor=rows[limit - 1]["id"] if len(rows) > limit else None)

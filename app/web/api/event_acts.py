@@ -1,4 +1,4 @@
-"""Take failed events up again, replay a stored one, and backfill a route from history."""
+"""Endpoints to retry failed events, replay a stored event, and backfill a route from history."""
 
 import time
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ from app.web.api.problems import INVALID_INPUT, NOT_FOUND
 from app.web.api.reading import identity
 
 MOST: Final = 10_000  # events or jobs of one call
-SECONDS: Final = 10.0  # of one call's look at history
-LOOKED_AT: Final = 20_000  # events that one call looks at
+SECONDS: Final = 10.0  # of one call's scan of history
+MAX_SCANNED: Final = 20_000  # events of one call's scan
 SAMPLES: Final = 10
 When = Annotated[str, Meta(description="A time with its zone, or how long ago: `7d`.", max_length=64)]
 Text = Annotated[str, Meta(max_length=255)]
@@ -34,7 +34,7 @@ Count = Annotated[int, Meta(ge=0, le=MOST, description="The `count` of the dry r
 
 
 class EventFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which failed events: all that is given has to hold. Times are those of receipt."""
+    """Conditions on failed events, all of which have to hold. Times are those of receipt."""
 
     failure: Literal["not_confirmed", "error", "crashed"] | None = None
     type: EventType | None = None
@@ -47,7 +47,9 @@ class EventFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class EventsToRetry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Either `ids` or `filter`. A filter is looked at by `dry_run` first; the act says in `expected` what that saw."""
+    """Either `ids` or `filter`. A filter is tried with `dry_run` first; the call that follows repeats its count in
+    `expected`.
+    """
 
     ids: Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None = None
     filter: EventFilter | None = None
@@ -57,7 +59,7 @@ class EventsToRetry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class EventsRetried(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`count` failed events are meant, `changed` of them were taken up again; `more`: there are others."""
+    """`count` failed events were selected, `changed` of them retried; `more`: there are others."""
 
     dry_run: bool
     count: int
@@ -93,7 +95,7 @@ class ReplayedRoute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Replayed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`untold`: why teams were not told of the event when it came."""
+    """`untold`: why the event was not announced to teams when it was processed."""
 
     event_id: str
     routes: str
@@ -104,7 +106,9 @@ class Replayed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BackfillWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which events, and how many jobs. It is looked at by `dry_run` first; the act says in `expected` what that saw."""
+    """Which events, and how many jobs. It is tried with `dry_run` first; the call that follows repeats its count in
+    `expected`.
+    """
 
     since: When
     until: When | None = None
@@ -117,9 +121,10 @@ class BackfillWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Backfilled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of `looked_at` events `matched` match, `had_job` of which have a job already. `count` are left, and `made` of
-    them got one. `undecided`: those that it would have taken too much work to judge. `complete`: all events of the
-    time were looked at; else go on with `after`."""
+    """Of `looked_at` events `matched` match, `had_job` of which have a job already. `count` remain, and `made` of them
+    got one. `undecided`: events whose match would have taken too much work. `complete`: all events of the time were
+    looked at; else continue with `after`.
+    """
 
     team: str
     route: str
@@ -137,12 +142,12 @@ class Backfilled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @endpoint("POST /events/retry", scope=Scope.OPERATOR, problems=(INVALID_INPUT, NOT_FOUND))
 def retry_events(call: Call, body: EventsToRetry) -> EventsRetried:
-    """Take failed events up again, as if they had just come."""
+    """Process failed events again, as if they had just arrived."""
     if (body.ids is None) is (body.filter is None):
         raise InvalidInput("give either `ids` or a `filter`")
     if body.filter is None:
         found, more, asked = _named(call, body.ids or []), False, {"ids": (body.ids or [])[:100]}
-        found = [one for one in found if one.state == EventState.FAILED]
+        found = [event for event in found if event.state == EventState.FAILED]
     else:
         filters = _filters(call, body.filter)
         with call.context.database.read() as session:
@@ -151,13 +156,13 @@ def retry_events(call: Call, body: EventsToRetry) -> EventsRetried:
         if not body.dry_run:
             _require_expected(len(found), body.expected)
     changed = [] if body.dry_run else _retry(call, found, asked)
-    samples = [show(EVENT, one.id) for one in found[:SAMPLES]]
+    samples = [show(EVENT, event.id) for event in found[:SAMPLES]]
     return EventsRetried(dry_run=body.dry_run, count=len(found), more=more, changed=len(changed), samples=samples)
 
 
 @endpoint("POST /events/{event_id}/retry", scope=Scope.OPERATOR)
 def retry_event(call: Call, event_id: str) -> EventRetried:
-    """Take a failed event up again, as if it had just come. One that was processed is not: a 409."""
+    """Process a failed event again, as if it had just arrived. For one that was processed this is a 409."""
     [event] = _named(call, [event_id])
     changed = _retry(call, [event], {}) if event.state == EventState.FAILED else []
     if event.state == EventState.PROCESSED:
@@ -168,10 +173,10 @@ def retry_event(call: Call, event_id: str) -> EventRetried:
 
 @endpoint("POST /events/{event_id}/replay", scope=Scope.OPERATOR, problems=(INVALID_INPUT,))
 def replay_event(call: Call, event_id: str, body: ReplayWanted) -> Replayed:
-    """Give a stored event to the routes once more: each that matches has one job of it in the end.
+    """Route a stored event once more: afterwards each matching route has one job of it.
 
-    A job that is there keeps its id. It goes out again with `again`, or through the routes of then where it was
-    discarded. What was decided then stays as it was.
+    An existing job keeps its id. It is delivered again with `again`, or by the routes of then where it was discarded.
+    The decisions of then stay as they are.
     """
     event, context, by = identity(EVENT, event_id), call.context, body.routes
     route = None if body.route is None else split_target("route", body.route)
@@ -188,11 +193,13 @@ def replay_event(call: Call, event_id: str, body: ReplayWanted) -> Replayed:
     return _replayed(found, by, dry_run=body.dry_run)
 
 
-@endpoint("POST /routes/{team}/{route}/backfill", scope=Scope.OPERATOR, judges=True, problems=(INVALID_INPUT,))
+@endpoint(
+    "POST /routes/{team}/{route}/backfill", scope=Scope.OPERATOR, matches_patterns=True, problems=(INVALID_INPUT,)
+)
 def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> Backfilled:
     """Make the jobs of stored events that match a route now and have no job of it.
 
-    They say `"backfill": true`, and become due so many per second. A call looks at 20,000 events, for ten seconds at
+    They have `"backfill": true`, and become due at a rate per second. A call looks at 20,000 events, for ten seconds at
     most; while `complete` is false, call again with `after`.
     """
     context = call.context
@@ -203,7 +210,7 @@ def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> B
         live = backfills.live_route(session, team=team, name=route)
     span = Span(moment(body.since, now=now), until, body.newest_first, after)
     found, ends_at = Found(after=span.after), time.monotonic() + SECONDS
-    for so_far in backfills.look(context.database, live, span, limit=body.limit, at_most=LOOKED_AT):
+    for so_far in backfills.look(context.database, live, span, limit=body.limit, at_most=MAX_SCANNED):
         found = so_far
         if time.monotonic() > ends_at:
             break
@@ -241,14 +248,14 @@ def _retry(call: Call, events: Sequence[ChosenEvent], asked: dict[str, Any]) -> 
 
 
 def _named(call: Call, ids: Sequence[str]) -> list[ChosenEvent]:
-    """The events with these ids. Raises NotFound for the first that is none."""
-    wanted = list(dict.fromkeys(identity(EVENT, one) for one in ids))
+    """The events with these ids. Raises NotFound for the first unknown one."""
+    wanted = list(dict.fromkeys(identity(EVENT, shown) for shown in ids))
     with call.context.database.read() as session:
         found = rows.get_many(session, wanted)
-    known = {one.id for one in found}
-    for one in wanted:
-        if one not in known:
-            raise NotFound("event", show(EVENT, one))
+    known = {event.id for event in found}
+    for event_id in wanted:
+        if event_id not in known:
+            raise NotFound("event", show(EVENT, event_id))
     return found
 
 
@@ -273,20 +280,20 @@ def _replayed(found: Replay, by: Routes, *, dry_run: bool) -> Replayed:
         route_set=found.route_set,
         untold=found.untold,
         dry_run=dry_run,
-        steps=[_step(one) for one in found.steps],
+        steps=[_step(step) for step in found.steps],
     )
 
 
-def _step(one: Step) -> ReplayedRoute:
-    route = one.decision.route
+def _step(step: Step) -> ReplayedRoute:
+    route = step.decision.route
     return ReplayedRoute(
         route=route.name,
         version=route.version,
         team=route.team,
         destination=route.destination,
-        outcome=one.outcome,
-        job_id=show(JOB, one.job_id) if one.job_id else None,
-        why=one.why,
+        outcome=step.outcome,
+        job_id=show(JOB, step.job_id) if step.job_id else None,
+        why=step.why,
     )
 
 
@@ -303,7 +310,7 @@ def _backfilled(route: Route, found: Found, made: Sequence[UUID], *, dry_run: bo
         made=len(made),
         complete=found.complete,
         after=show(EVENT, found.after) if found.after else None,
-        samples=[show(EVENT, one.id) for one in found.samples],
+        samples=[show(EVENT, event.id) for event in found.samples],
     )
 
 

@@ -1,4 +1,4 @@
-"""Retry, cancel and redeliver jobs: one by its path, many by their ids, or all that a filter means."""
+"""Endpoints to retry, cancel and redeliver jobs: one by its path, or many by ids or a filter."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -29,7 +29,7 @@ Text = Annotated[str, Meta(max_length=255)]
 
 
 class JobFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which jobs: all that is given has to hold. A team's token means its own only."""
+    """Conditions on jobs, all of which have to hold. With a team's token, only that team's jobs."""
 
     state: Annotated[JobState | None, Meta(description="One that the act takes; else those it takes by itself.")] = None
     team: Text | None = None
@@ -46,7 +46,9 @@ class JobFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class JobsToActOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Either `ids` or `filter`. A filter is looked at by `dry_run` first; the act says in `expected` what that saw."""
+    """Either `ids` or `filter`. A filter is tried with `dry_run` first; the call that follows repeats its count in
+    `expected`.
+    """
 
     ids: Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None = None
     filter: JobFilter | None = None
@@ -87,8 +89,10 @@ class JobSample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class JobsActedOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an act is about, and what it did. `count` jobs are meant, in `groups`, with some as samples; `more`: beyond
-    the limit there are others. `changed` of them were touched. `ended_until`: of a redelivery, to go on with."""
+    """Selected jobs of an action, and its result. `count` jobs are selected, in `groups`, with some as samples; `more`:
+    beyond the limit there are others. `changed` of them were changed. `ended_until`: of a redelivery, for the next
+    call.
+    """
 
     act: str
     dry_run: bool
@@ -102,7 +106,7 @@ class JobsActedOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class JobActedOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`changed` is false where the job was like that already; `why` says so."""
+    """`changed` is false where the job was in the wanted state already; `why` says so."""
 
     id: str
     changed: bool
@@ -112,7 +116,7 @@ class JobActedOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @endpoint("POST /jobs/{job_id}/retry", scope=Scope.OPERATOR, teams=True)
 def retry_job(call: Call, job_id: str) -> JobActedOn:
-    """Hand a job over again that was discarded or cancelled, or that waits for its next try.
+    """Deliver a job again that was discarded or cancelled, or that waits for its next attempt.
 
     It keeps its id, and its schedule begins anew.
     """
@@ -121,37 +125,37 @@ def retry_job(call: Call, job_id: str) -> JobActedOn:
 
 @endpoint("POST /jobs/{job_id}/cancel", scope=Scope.OPERATOR, teams=True)
 def cancel_job(call: Call, job_id: str) -> JobActedOn:
-    """Stop a job that is not handed over yet. One that a worker is handing over cannot be called back: a 409."""
+    """Stop a job that is not delivered yet. One that a worker is delivering cannot be recalled: a 409."""
     return _one(call, JobAction.CANCEL, job_id)
 
 
 @endpoint("POST /jobs/{job_id}/redeliver", scope=Scope.OPERATOR, teams=True)
 def redeliver_job(call: Call, job_id: str) -> JobActedOn:
-    """Hand a completed job over again, with the same id."""
+    """Deliver a completed job again, with the same id."""
     return _one(call, JobAction.REDELIVER, job_id)
 
 
 @endpoint("POST /jobs/retry", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,))
 def retry_jobs(call: Call, body: JobsToActOn) -> JobsActedOn:
-    """Hand jobs over again that were discarded or cancelled, or that wait for their next try.
+    """Deliver jobs again that were discarded or cancelled, or that wait for their next attempt.
 
-    A filter means discarded ones unless it names another state.
+    A filter selects discarded ones unless it names another state.
     """
     return _many(call, JobAction.RETRY, body)
 
 
 @endpoint("POST /jobs/cancel", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,))
 def cancel_jobs(call: Call, body: JobsToActOn) -> JobsActedOn:
-    """Stop jobs that are not handed over yet; those that a worker is handing over are left alone."""
+    """Stop jobs that are not delivered yet; those that a worker is delivering are left alone."""
     return _many(call, JobAction.CANCEL, body)
 
 
 @endpoint("POST /jobs/redeliver", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,))
 def redeliver_jobs(call: Call, body: JobsToActOn) -> JobsActedOn:
-    """Hand completed jobs over again, with the same ids: what a team's broker lost.
+    """Deliver completed jobs again, with the same ids, such as those that a team's broker lost.
 
-    A filter needs `destination` and `ended_since`. Where a call was broken off, repeat it with `ended_until` as it was
-    answered, and nothing goes out a third time.
+    A filter needs `destination` and `ended_since`. If a call was interrupted, repeat it with the `ended_until` of its
+    answer, and nothing is delivered a third time.
     """
     return _many(call, JobAction.REDELIVER, body)
 
@@ -193,8 +197,8 @@ def _acted(
     more: bool = False,
     until: datetime | None = None,
 ) -> JobsActedOn:
-    taken = [one for one in jobs if one.state in TAKES[action]]
-    left = [one for one in jobs if one.state not in TAKES[action]]
+    taken = [job for job in jobs if job.state in TAKES[action]]
+    left = [job for job in jobs if job.state not in TAKES[action]]
     changed = [] if body.dry_run else _carry_out(call, action, taken, asked)
     groups = job_actions.Preview(taken, more=more).groups()
     return JobsActedOn(
@@ -203,15 +207,15 @@ def _acted(
         count=len(taken),
         more=more,
         changed=len(changed),
-        left_alone=[_left_alone(action, one) for one in left],
-        groups=[JobGroup(**one) for one in groups],
-        samples=[_sample(one) for one in taken[:SAMPLES]],
+        left_alone=[_left_alone(action, job) for job in left],
+        groups=[JobGroup(**group) for group in groups],
+        samples=[_sample(job) for job in taken[:SAMPLES]],
         ended_until=until.isoformat() if until and action is JobAction.REDELIVER else None,
     )
 
 
 def _carry_out(call: Call, action: JobAction, jobs: Sequence[ChosenJob], asked: dict[str, Any]) -> list[UUID]:
-    """The jobs that were touched, told to the workers after each commit."""
+    """Change the jobs, hinting workers after each commit. Returns the changed ids."""
     context, changed = call.context, list[UUID]()
     if not jobs:
         return changed
@@ -225,19 +229,19 @@ def _carry_out(call: Call, action: JobAction, jobs: Sequence[ChosenJob], asked: 
 
 
 def _named(call: Call, ids: Sequence[str]) -> list[ChosenJob]:
-    """The jobs with these ids. Raises NotFound for the first that is none, or not the caller's."""
-    wanted = list(dict.fromkeys(identity(JOB, one) for one in ids))
+    """The jobs with these ids. Raises NotFound for the first that is unknown or not the caller's."""
+    wanted = list(dict.fromkeys(identity(JOB, shown) for shown in ids))
     with call.context.database.read() as session:
-        found = [one for one in rows.get_many(session, wanted) if call.team in {None, one.team}]
-    known = {one.id for one in found}
-    for one in wanted:
-        if one not in known:
-            raise NotFound("job", show(JOB, one))
+        found = [job for job in rows.get_many(session, wanted) if call.team in {None, job.team}]
+    known = {job.id for job in found}
+    for job_id in wanted:
+        if job_id not in known:
+            raise NotFound("job", show(JOB, job_id))
     return found
 
 
 def _filters(call: Call, action: JobAction, given: JobFilter | None) -> JobFilters:
-    assert given is not None  # noqa: S101 - the caller has looked
+    assert given is not None  # noqa: S101 - checked by the caller
     if action is JobAction.REDELIVER and (given.destination is None or given.ended_since is None):
         raise InvalidInput("a redelivery needs `destination` and `ended_since`: what lost the jobs, and since when")
     team, destination = within(given.team, "destination", given.destination)

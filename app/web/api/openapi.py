@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the endpoints and their types."""
+"""The OpenAPI 3.1 document, generated from the endpoints and their types."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -35,7 +35,7 @@ from app.web.api.problems import (
     TOO_MANY_UNKNOWN_TOKENS,
     UNAUTHENTICATED,
     UNSUPPORTED_MEDIA_TYPE,
-    Kind,
+    ProblemKind,
 )
 from app.web.api.reading import JSON, JSON_LINES
 
@@ -95,7 +95,7 @@ def document(endpoints: Sequence[Endpoint], *, prefix: str) -> dict[str, Any]:
     """The document as a JSON-able object."""
     shapes = _shapes(endpoints)
     _, schemas = msgspec.json.schema_components(shapes, ref_template=_REF)
-    # Queries are shapes like the others up to here; in the document they are single parameters.
+    # Queries are Structs like bodies, but the document lists them as single parameters.
     queries = {query: schemas.pop(query.__name__) for query in {one.query for one in endpoints} if query is not None}
     paths: dict[str, dict[str, Any]] = {}
     for one in endpoints:
@@ -124,7 +124,7 @@ def document(endpoints: Sequence[Endpoint], *, prefix: str) -> dict[str, Any]:
     }
 
 
-def problems_of(one: Endpoint) -> dict[int, list[Kind]]:
+def problems_of(one: Endpoint) -> dict[int, list[ProblemKind]]:
     """Every problem an endpoint can answer with, by status."""
     kinds = [*_ALWAYS, *one.problems]
     if one.parameters or one.teams:
@@ -133,9 +133,9 @@ def problems_of(one: Endpoint) -> dict[int, list[Kind]]:
         kinds += _WITH_BODY
     if one.asks_nango:
         kinds += _OF_NANGO
-    if one.judges:
+    if one.matches_patterns:
         kinds.append(TOO_MANY_CALLS)
-    found: dict[int, list[Kind]] = {}
+    found: dict[int, list[ProblemKind]] = {}
     for kind in sorted(dict.fromkeys(kinds), key=lambda kind: kind.status):
         found.setdefault(kind.status, []).append(kind)
     return found
@@ -182,7 +182,7 @@ def _parameters(query: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _without_null(shape: Mapping[str, Any]) -> dict[str, Any]:
-    """A query string has no null: what is not wanted is left out."""
+    """The schema without null, which a query string does not have: the parameter is left out instead."""
     kinds = [one for one in shape.get("anyOf", ()) if one != {"type": "null"}]
     rest = {key: value for key, value in shape.items() if key != "anyOf"}
     return {**rest, **kinds[0]} if len(kinds) == 1 else dict(shape)

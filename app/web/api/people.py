@@ -1,4 +1,4 @@
-"""Users and organizations: the owners of connections."""
+"""Endpoints for users and organizations, the owners of connections."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -35,7 +35,7 @@ from app.web.api.people_shapes import (
 )
 from app.web.api.reading import after, identity
 
-LINKED_AT_ONCE: Final = 1  # chunk of waiting connections that a call links; the others follow within ten seconds
+LINKED_AT_ONCE: Final = 1  # chunk of waiting connections linked by a call; the others follow within ten seconds
 
 
 @endpoint("GET /users", scope=Scope.VIEWER)
@@ -57,7 +57,7 @@ def list_users(call: Call, query: UserQuery) -> Page[UserRow]:
 def add_user(call: Call, body: NewUser) -> UserRecord:
     """Add a user. Connections that wait for them are linked.
 
-    An external id that somebody has is a conflict, whose `found.id` names them.
+    An external id that is in use is a conflict, whose `found.id` is the user that has it.
     """
     return record(_add(call, Kind.USER, body), UserRecord)
 
@@ -66,7 +66,8 @@ def add_user(call: Call, body: NewUser) -> UserRecord:
 def import_users(call: Call, query: ImportQuery, lines: bytes) -> Imported:
     """Add and change users by external id, a JSON object per line.
 
-    What a line leaves out stays as it is; null clears. Bad lines are refused with their number, the others written.
+    Fields that a line leaves out stay as they are; null clears. Bad lines are refused with their number, the others
+    written.
     """
     return _import(call, Kind.USER, lines, dry_run=query.dry_run)
 
@@ -151,13 +152,13 @@ def _change(call: Call, kind: Kind, shown: str, body: Struct) -> Mapping[str, An
 
 
 def _finish(call: Call, kind: Kind, merged: Merged) -> Mapping[str, Any]:
-    """After the commit: link who waited, then show what stands."""
+    """Link waiting connections after the commit, then return the record."""
     context = call.context
     linked = pending.link_appeared(
         context.database, context.routes, context.policy, merged.appeared, clock=context.clock, chunks=LINKED_AT_ONCE
     )
     id_ = merged.outcomes[0].id
-    assert id_ is not None  # noqa: S101 - whoever was refused has raised
+    assert id_ is not None  # noqa: S101 - a refused entry has raised
     with context.database.read() as session:
         return {**rows.one(session, kind, id_), "linked": linked}
 

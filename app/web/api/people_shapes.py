@@ -1,4 +1,4 @@
-"""Users and organizations as the API takes and answers them. Rows are as the commands list them."""
+"""Shapes of users and organizations. Rows are the same as in the commands' lists."""
 
 from typing import Annotated
 
@@ -37,7 +37,7 @@ class OrganizationRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class OwnedLink(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A connection that is or was theirs."""
+    """A present or past connection of the user or organization."""
 
     connection: str
     integration: str
@@ -49,14 +49,14 @@ class OwnedLink(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class UserRecord(UserRow, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """With the newest links, of now and before. `linked`: connections that had waited for this very call."""
+    """A user with their newest links, open and closed. `linked`: waiting connections that this call linked."""
 
     links: list[OwnedLink]
     linked: int = 0
 
 
 class OrganizationRecord(OrganizationRow, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """With the newest links, of now and before. `linked`: connections that had waited for this very call."""
+    """An organization with its newest links, open and closed. `linked`: waiting connections that this call linked."""
 
     links: list[OwnedLink]
     linked: int = 0
@@ -73,7 +73,7 @@ class UserQuery(OrganizationQuery, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class UserChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is left out stays as it is; null clears."""
+    """Fields that are left out stay as they are; null clears."""
 
     external_id: str | UnsetType = UNSET
     email: Text = UNSET
@@ -88,7 +88,7 @@ class NewUser(UserChange, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class OrganizationChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is left out stays as it is; null clears."""
+    """Fields that are left out stay as they are; null clears."""
 
     external_id: str | UnsetType = UNSET
     name: Text = UNSET
@@ -107,7 +107,7 @@ class RemovalQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Removal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`history_kept`: links refer to them, so a row stays, which no tag finds any more."""
+    """`history_kept`: links refer to the removed row, so it stays, but no tag finds it any more."""
 
     id: str
     links_closed: int
@@ -127,7 +127,9 @@ class RefusedLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Imported(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What came of the lines. `linked`: connections that had waited. `refused_lines`: the first thousand faults."""
+    """Result of an import. `linked`: waiting connections that were linked. `refused_lines`: the first thousand
+    faults.
+    """
 
     added: int
     changed: int

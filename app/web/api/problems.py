@@ -1,4 +1,4 @@
-"""What can go wrong at the API: each kind of problem with its status, and which error of ours means which."""
+"""Kinds of problems of the API with their statuses, and the kind of each error."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ BACKING_OFF_SECONDS: Final = 30  # (Nango contract: Failed refreshes)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """A kind of problem. `word` is stable and part of the contract; docs/api.md lists all."""
 
     status: int
@@ -46,35 +46,35 @@ class Kind:
         return f"urn:waylink:problem:{self.word}"
 
 
-INVALID_REQUEST: Final = Kind(400, "invalid_request", "The request cannot be read")
-UNAUTHENTICATED: Final = Kind(401, "unauthenticated", "Who is calling?")
-FORBIDDEN: Final = Kind(403, "forbidden", "The token may not do this")
-NOT_FOUND: Final = Kind(404, "not_found", "There is no such thing")
-NANGO_CONNECTION_NOT_FOUND: Final = Kind(404, "nango_connection_not_found", "Nango knows no such connection")
-NANGO_UNKNOWN_INTEGRATION: Final = Kind(404, "nango_unknown_integration", "Nango knows no such integration")
-CONFLICT: Final = Kind(409, "conflict", "What is there does not allow it")
-TOO_LARGE: Final = Kind(413, "too_large", "The body is too large")
-UNSUPPORTED_MEDIA_TYPE: Final = Kind(415, "unsupported_media_type", "The body is not of a type taken here")
-MISDIRECTED: Final = Kind(421, "misdirected", "Not under this name")
-INVALID_INPUT: Final = Kind(422, "invalid_input", "What was given cannot be used")
-INVALID_TAGS: Final = Kind(422, "invalid_tags", "Nango would not take these tags")
-NANGO_INVALID_REQUEST: Final = Kind(422, "nango_invalid_request", "Nango refused what was given")
-REFRESH_FAILED: Final = Kind(424, "refresh_failed", "The provider refused the refresh")
-REFRESH_BACKING_OFF: Final = Kind(424, "refresh_backing_off", "Nango waits after a failed refresh")
-REFRESH_EXHAUSTED: Final = Kind(424, "refresh_exhausted", "The end user has to reconnect")
-TOO_MANY_CALLS: Final = Kind(429, "too_many_calls", "Too many calls of yours at once")
-TOO_MANY_UNKNOWN_TOKENS: Final = Kind(429, "too_many_unknown_tokens", "Too many unknown tokens at once")
-FAULT: Final = Kind(500, "fault", "A fault of ours")
-NANGO_UNAUTHORIZED: Final = Kind(502, "nango_unauthorized", "Nango does not accept Waylink's API key")
-NANGO_FORBIDDEN: Final = Kind(502, "nango_forbidden", "Waylink's API key lacks a scope")
-NANGO_UNEXPECTED: Final = Kind(502, "nango_unexpected", "Nango answered in a way no rule covers")
-BUSY: Final = Kind(503, "busy", "Too many calls at once")
-DATABASE_AWAY: Final = Kind(503, "database_away", "The database does not answer")
-NANGO_RATE_LIMITED: Final = Kind(503, "nango_rate_limited", "Nango's rate limit is reached")
-NANGO_UNAVAILABLE: Final = Kind(503, "nango_unavailable", "Nango could not be reached")
+INVALID_REQUEST: Final = ProblemKind(400, "invalid_request", "The request cannot be read")
+UNAUTHENTICATED: Final = ProblemKind(401, "unauthenticated", "Who is calling?")
+FORBIDDEN: Final = ProblemKind(403, "forbidden", "The token may not do this")
+NOT_FOUND: Final = ProblemKind(404, "not_found", "There is no such thing")
+NANGO_CONNECTION_NOT_FOUND: Final = ProblemKind(404, "nango_connection_not_found", "Nango knows no such connection")
+NANGO_UNKNOWN_INTEGRATION: Final = ProblemKind(404, "nango_unknown_integration", "Nango knows no such integration")
+CONFLICT: Final = ProblemKind(409, "conflict", "What is there does not allow it")
+TOO_LARGE: Final = ProblemKind(413, "too_large", "The body is too large")
+UNSUPPORTED_MEDIA_TYPE: Final = ProblemKind(415, "unsupported_media_type", "The body is not of a type taken here")
+MISDIRECTED: Final = ProblemKind(421, "misdirected", "Not under this name")
+INVALID_INPUT: Final = ProblemKind(422, "invalid_input", "What was given cannot be used")
+INVALID_TAGS: Final = ProblemKind(422, "invalid_tags", "Nango would not take these tags")
+NANGO_INVALID_REQUEST: Final = ProblemKind(422, "nango_invalid_request", "Nango refused what was given")
+REFRESH_FAILED: Final = ProblemKind(424, "refresh_failed", "The provider refused the refresh")
+REFRESH_BACKING_OFF: Final = ProblemKind(424, "refresh_backing_off", "Nango waits after a failed refresh")
+REFRESH_EXHAUSTED: Final = ProblemKind(424, "refresh_exhausted", "The end user has to reconnect")
+TOO_MANY_CALLS: Final = ProblemKind(429, "too_many_calls", "Too many calls of yours at once")
+TOO_MANY_UNKNOWN_TOKENS: Final = ProblemKind(429, "too_many_unknown_tokens", "Too many unknown tokens at once")
+FAULT: Final = ProblemKind(500, "fault", "A fault of ours")
+NANGO_UNAUTHORIZED: Final = ProblemKind(502, "nango_unauthorized", "Nango does not accept Waylink's API key")
+NANGO_FORBIDDEN: Final = ProblemKind(502, "nango_forbidden", "Waylink's API key lacks a scope")
+NANGO_UNEXPECTED: Final = ProblemKind(502, "nango_unexpected", "Nango answered in a way no rule covers")
+BUSY: Final = ProblemKind(503, "busy", "Too many calls at once")
+DATABASE_AWAY: Final = ProblemKind(503, "database_away", "The database does not answer")
+NANGO_RATE_LIMITED: Final = ProblemKind(503, "nango_rate_limited", "Nango's rate limit is reached")
+NANGO_UNAVAILABLE: Final = ProblemKind(503, "nango_unavailable", "Nango could not be reached")
 
-# The first class that fits decides.
-_KINDS: Final[Sequence[tuple[type[WaylinkError], Kind]]] = (
+# The first matching class decides.
+_KINDS: Final[Sequence[tuple[type[WaylinkError], ProblemKind]]] = (
     (InvalidTags, INVALID_TAGS),
     (InvalidInput, INVALID_INPUT),
     (NotFound, NOT_FOUND),
@@ -93,18 +93,18 @@ _KINDS: Final[Sequence[tuple[type[WaylinkError], Kind]]] = (
     (NangoUnexpected, NANGO_UNEXPECTED),
 )
 
-Fault = Mapping[str, object]
+FaultEntry = Mapping[str, object]
 
 
-class Refusal(Exception):
-    """An answer that is no success, from whoever finds the reason for it."""
+class ApiRefusal(Exception):
+    """An answer that is no success, raised where its reason is found."""
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ProblemKind,
         detail: str,
         *,
-        errors: Sequence[Fault] = (),
+        errors: Sequence[FaultEntry] = (),
         headers: Mapping[str, str] | None = None,
         members: Mapping[str, object] | None = None,
     ) -> None:
@@ -125,32 +125,32 @@ class Refusal(Exception):
         )
 
 
-def fault(field: str, rule: str, detail: str) -> Fault:
-    """One entry of `errors`: which field broke which rule."""
+def fault(field: str, rule: str, detail: str) -> FaultEntry:
+    """One entry of `errors`: the field and the rule it broke."""
     return {"field": field, "rule": rule, "detail": detail}
 
 
-def refusal_for(error: WaylinkError) -> Refusal | None:
-    """How an error of ours is answered; None for one that is a fault here."""
-    kind = next((kind for one, kind in _KINDS if isinstance(error, one)), None)
+def refusal_for(error: WaylinkError) -> ApiRefusal | None:
+    """The answer for an error; None for an error that is a fault of Waylink."""
+    kind = next((kind for error_class, kind in _KINDS if isinstance(error, error_class)), None)
     if kind is None:
         return None
     members = {"found": error.found} if isinstance(error, Conflict) and error.found else None
-    return Refusal(kind, str(error), errors=_errors(error), headers=_retry_after(error), members=members)
+    return ApiRefusal(kind, str(error), errors=_errors(error), headers=_retry_after(error), members=members)
 
 
-def _errors(error: WaylinkError) -> list[Fault]:
+def _errors(error: WaylinkError) -> list[FaultEntry]:
     if isinstance(error, InvalidTags):
-        return [fault(f"tags.{one.key}" if one.key else "tags", one.rule, one.message) for one in error.faults]
+        return [fault(f"tags.{bad.key}" if bad.key else "tags", bad.rule, bad.message) for bad in error.faults]
     if isinstance(error, InvalidFields):
-        return [fault(one.field, one.rule, one.message) for one in error.faults]
+        return [fault(bad.field, bad.rule, bad.message) for bad in error.faults]
     if isinstance(error, InvalidPattern):
         return [fault(error.path or "pattern", "invalid_pattern", error.reason)]
     return []
 
 
 def _retry_after(error: WaylinkError) -> dict[str, str]:
-    """`Retry-After` in whole seconds, where waiting helps."""
+    """`Retry-After` in whole seconds, for errors that waiting resolves."""
     seconds: float | None = None
     if isinstance(error, NangoRefreshBackingOff):
         seconds = BACKING_OFF_SECONDS

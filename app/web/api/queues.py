@@ -1,4 +1,4 @@
-"""What waits: inside, and for each destination."""
+"""Endpoints for the lengths of internal queues and destinations' queues."""
 
 from typing import Annotated, Final
 
@@ -23,7 +23,7 @@ class InternalQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class DestinationQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What waits for a destination. `capped`: of some there are more than were counted."""
+    """Unfinished jobs of a destination. `capped`: of some there are more than were counted."""
 
     team: str
     destination: str
@@ -64,11 +64,13 @@ class JobSummary(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @endpoint("GET /queues", scope=Scope.VIEWER, teams=True)
 def list_queues(call: Call, query: QueuesQuery) -> Queues:
-    """What waits for each destination, and in the internal queues, which a team's token does not see."""
+    """Count waiting jobs for each destination, and messages in the internal queues, which a team's token does
+    not see.
+    """
     team = _team(call, query)
     with call.context.database.read() as session:
         rows = queues.queues(session, now=call.context.clock(), team=team)
-    internal = [] if call.team else [_internal(call, one) for one in (EVENTS_QUEUE, IO_QUEUE)]
+    internal = [] if call.team else [_internal(call, name) for name in (EVENTS_QUEUE, IO_QUEUE)]
     return Queues(internal=internal, destinations=[record(row, DestinationQueue) for row in rows])
 
 

@@ -1,4 +1,4 @@
-"""Reading a call strictly: what is not known, of another type or twice is refused, by its name."""
+"""Strict reading of calls: anything unknown, repeated or of another type is refused by its name."""
 
 import asyncio
 import json
@@ -18,9 +18,9 @@ from app.domain.json_words import why_not_json
 from app.domain.tags import is_storable
 from app.errors import InvalidInput, NotFound
 from app.ids import parse
-from app.web.api.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Refusal
+from app.web.api.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, ApiRefusal
 from app.web.api.problems import fault as fault_entry
-from app.web.api.shape_words import Fault, fault_of, shown
+from app.web.api.shape_words import ShapeFault, fault_of, shown
 
 JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
@@ -50,21 +50,23 @@ def read_query(text: bytes, shape: type[Struct] | None) -> Struct | None:
 
 
 def read_body(content: bytes, shape: type[Read]) -> Read:
-    """A JSON body as a Struct. Raises Refusal, also for a key that stands twice in an object, at any depth."""
+    """A JSON body as a Struct. Raises Refusal, also for a key that is repeated in an object, at any depth."""
     try:
         body = msgspec.json.decode(content, type=shape)
-        value, repeated = read_with_repeats(content.decode())  # msgspec keeps the last of two and does not say so
+        value, repeated = read_with_repeats(content.decode())  # msgspec silently keeps the last of two
     except msgspec.ValidationError as wrong:
         raise _wrong(fault_of(wrong, shape, "field")) from None
     except (msgspec.DecodeError, ValueError, RecursionError):
-        raise Refusal(INVALID_REQUEST, _not_json(content)) from None
+        raise ApiRefusal(INVALID_REQUEST, _not_json(content)) from None
     if repeated and (found := repeated_key(value)):
         raise _refused(found.place, "repeated", found.reason)
     return body
 
 
 def _not_json(content: bytes) -> str:
-    """Why, and where. Python's own reader takes a lone surrogate and NaN; then the name of the place can be told."""
+    """Reason and position of the fault. Python's reader accepts a lone surrogate and NaN; then its place can
+    be named.
+    """
     if not content.strip():
         return "The body is empty: send a JSON object."
     try:
@@ -83,16 +85,16 @@ def _not_json(content: bytes) -> str:
 
 
 def check_content_type(declared: str, wanted: str = JSON) -> None:
-    """Raises Refusal for anything but that: a form of some other site's page could not send it."""
+    """Raises Refusal for any other media type: a form of another site's page could not send this one."""
     media_type = declared.partition(";")[0].strip().lower()
     if media_type != wanted:
         says = shown(media_type) if media_type else "nothing"
-        raise Refusal(UNSUPPORTED_MEDIA_TYPE, f"Send {wanted}; content-type says {says}.")
+        raise ApiRefusal(UNSUPPORTED_MEDIA_TYPE, f"Send {wanted}; content-type says {says}.")
 
 
 async def read_content(request: Request, limit: int) -> bytes:
-    """The whole body, within bounds on its size and time. Raises Refusal."""
-    too_large = Refusal(TOO_LARGE, f"The body may have {limit} bytes.")
+    """The whole body, bounded in size and time. Raises Refusal."""
+    too_large = ApiRefusal(TOO_LARGE, f"The body may have {limit} bytes.")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise too_large
@@ -104,12 +106,12 @@ async def read_content(request: Request, limit: int) -> bytes:
                 if len(content) > limit:
                     raise too_large
     except (TimeoutError, ClientDisconnect):
-        raise Refusal(INVALID_REQUEST, "The body did not arrive in time. Send it again.") from None
+        raise ApiRefusal(INVALID_REQUEST, "The body did not arrive in time. Send it again.") from None
     return bytes(content)
 
 
 def after(prefix: str, cursor: str | None) -> UUID | None:
-    """The row that a page goes on after. Raises Refusal."""
+    """The row that a page continues after. Raises Refusal."""
     if cursor is None:
         return None
     try:
@@ -118,12 +120,12 @@ def after(prefix: str, cursor: str | None) -> UUID | None:
         raise not_a_cursor() from None
 
 
-def not_a_cursor() -> Refusal:
+def not_a_cursor() -> ApiRefusal:
     return _refused("cursor", "invalid", "not a cursor of this list: pass `next_cursor` as it came")
 
 
 def identity(prefix: str, text: str) -> UUID:
-    """An id as it stands in a path or query. Raises NotFound: whatever is not one names nothing."""
+    """An id from a path or query. Raises NotFound for text that is no id."""
     try:
         return parse(prefix, text)
     except InvalidInput:
@@ -134,7 +136,7 @@ def _pairs(text: bytes) -> list[tuple[str, str]]:
     try:
         return parse_qsl(text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
     except (UnicodeDecodeError, ValueError):
-        raise Refusal(
+        raise ApiRefusal(
             INVALID_REQUEST, "The query string is not UTF-8, percent-encoded, of 100 parts or less."
         ) from None
 
@@ -146,15 +148,17 @@ def _converted(found: Mapping[str, Any], shape: type[Struct], noun: str) -> Stru
         raise _wrong(fault_of(wrong, shape, noun)) from None
 
 
-def _wrong(fault: Fault) -> Refusal:
+def _wrong(fault: ShapeFault) -> ApiRefusal:
     if not fault.path:
-        return Refusal(INVALID_REQUEST, f"The body {fault.detail}", errors=[fault_entry("", fault.rule, fault.detail)])
+        return ApiRefusal(
+            INVALID_REQUEST, f"The body {fault.detail}", errors=[fault_entry("", fault.rule, fault.detail)]
+        )
     return _refused(fault.path, fault.rule, fault.detail)
 
 
-def _refused(field: str, rule: str, message: str) -> Refusal:
+def _refused(field: str, rule: str, message: str) -> ApiRefusal:
     place = f"{_printable(field)}: " if field else ""
-    return Refusal(INVALID_REQUEST, f"{place}{message}", errors=[fault_entry(field, rule, message)])
+    return ApiRefusal(INVALID_REQUEST, f"{place}{message}", errors=[fault_entry(field, rule, message)])
 
 
 def _printable(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Comparisons of Nango's list with ours: their reports, and asking for one."""
+"""Endpoints for comparisons of Nango's list with ours."""
 
 from typing import Annotated, Any, Final
 
@@ -17,7 +17,7 @@ from app.web.api.reading import after
 
 
 class Difference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A connection that differed at the first look. `why` holds no tag's value."""
+    """A connection that differed at the first lookup. `why` holds no tag's value."""
 
     integration: str
     connection_id: str
@@ -25,7 +25,7 @@ class Difference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Reconciliation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One comparison, and what came of it. Counts are by event type."""
+    """One comparison and its result. Counts are by event type."""
 
     id: str
     environment: str
@@ -57,7 +57,7 @@ class RunsQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class NewRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to compare, and how."""
+    """The environment to compare, and how."""
 
     environment: Annotated[str, Meta(description="Its name in the configuration.", min_length=1)] = "default"
     dry_run: Annotated[bool, Meta(description="Count what differs at a first look, and change nothing.")] = False
@@ -77,7 +77,7 @@ def list_reconciliations(call: Call, query: RunsQuery) -> Page[Reconciliation]:
 
 @endpoint("GET /reconciliations/{rec_id}", scope=Scope.VIEWER, problems=(INVALID_INPUT,))
 def get_reconciliation(call: Call, rec_id: str) -> Reconciliation:
-    """One comparison: how far it is, what differed, what became of it."""
+    """One comparison: its progress, the differences, and their outcomes."""
     with call.context.database.read() as session:
         run = rows.get(session, parse(RECONCILIATION, rec_id))
     if run is None:
@@ -89,7 +89,7 @@ def get_reconciliation(call: Call, rec_id: str) -> Reconciliation:
 def create_reconciliation(call: Call, body: NewRun) -> Reconciliation:
     """Ask for a comparison now.
 
-    A worker begins it within seconds. One runs at a time in an environment: a conflict names the one under way.
+    A worker begins it within seconds. One runs at a time in an environment: a conflict names the running one.
     """
     with call.context.database.write() as session:
         run = ask_for_run(

@@ -1,4 +1,4 @@
-"""Read-only lists: what was done, received, handed over and renewed."""
+"""Endpoints for read-only lists: audit, events, jobs, rejections and refreshes."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -66,7 +66,7 @@ class RefreshQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 @endpoint("GET /audit", scope=Scope.OPERATOR)
 def list_audit(call: Call, query: AuditQuery) -> Page[AuditEntry]:
-    """List who did what through Waylink, newest first."""
+    """List actions of operators and applications, newest first."""
     filters = AuditFilters(
         limit=query.limit + 1,
         before=after(AUDIT, query.cursor),
@@ -76,7 +76,7 @@ def list_audit(call: Call, query: AuditQuery) -> Page[AuditEntry]:
         outcome=query.outcome,
     )
     with call.context.database.read() as session:
-        rows = [audit.shown(one) for one in audit.newest(session, filters)]
+        rows = [audit.shown(entry) for entry in audit.newest(session, filters)]
     return page(rows, query.limit, AuditEntry)
 
 
@@ -149,14 +149,14 @@ def list_rejections(call: Call, query: RejectionQuery) -> Page[RejectionRow]:
             limit=query.limit + 1,
             before=_after_minute(query.cursor),
         )
-    rows = [rejections.shown(one) for one in found[: query.limit]]
+    rows = [rejections.shown(rejection) for rejection in found[: query.limit]]
     last = found[query.limit - 1] if len(found) > query.limit else None
     cursor = f"{last.minute:%Y-%m-%dT%H:%MZ}~{last.environment}~{last.cause}" if last else None
     return Page(data=[record(row, RejectionRow) for row in rows], next_cursor=cursor)
 
 
 def _after_minute(cursor: str | None) -> Key | None:
-    """The row that a page of rejections goes on after: they have no ids. Raises Refusal."""
+    """The key that a page of rejections continues after; rejections have no ids. Raises Refusal."""
     if cursor is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Every endpoint of the API."""
+"""All endpoints of the API."""
 
 from typing import Final
 

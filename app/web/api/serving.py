@@ -1,4 +1,6 @@
-"""The API as an ASGI application: host, token, scope and body first, then the endpoint in a thread of a small pool."""
+"""The API as an ASGI application: checks of host, token, scope and body, then the endpoint in a thread of a
+small pool.
+"""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -15,17 +17,17 @@ from app.domain.access import Access
 from app.errors import WaylinkError
 from app.telemetry import API_REQUESTS, get_logger
 from app.web.api import openapi
-from app.web.api.door import Door
+from app.web.api.door import Authenticator
 from app.web.api.endpoint import Call, Context, Endpoint
-from app.web.api.pool import Pool, Turns
-from app.web.api.problems import DATABASE_AWAY, FAULT, FORBIDDEN, MISDIRECTED, Refusal, refusal_for
+from app.web.api.pool import CallerLocks, CallPool
+from app.web.api.problems import DATABASE_AWAY, FAULT, FORBIDDEN, MISDIRECTED, ApiRefusal, refusal_for
 from app.web.api.reading import JSON_LINES, check_content_type, read_body, read_content, read_query
 from app.web.hosts import host_of
 
 PREFIX: Final = "/api/v1"
-DATABASE_THREADS: Final = 3  # they share Python's lock with the loop that takes webhooks
+DATABASE_THREADS: Final = 3  # they share Python's lock with the loop that receives webhooks
 NANGO_THREADS: Final = 16  # each may wait for half a minute
-JUDGING_THREADS: Final = 2  # each may compute for seconds, and has Python's lock meanwhile
+PATTERN_THREADS: Final = 2  # each may compute for seconds, and has Python's lock meanwhile
 HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -37,21 +39,21 @@ log = get_logger(__name__)
 
 
 class Api:
-    """Serves endpoints. `hosts` are the names it may be called under."""
+    """Serves endpoints. hosts: the Host names that are accepted."""
 
     def __init__(self, context: Context, endpoints: Sequence[Endpoint], hosts: Collection[str]) -> None:
         self._context, self._endpoints, self._hosts = context, endpoints, frozenset(hosts)
-        self._database_pool = Pool(DATABASE_THREADS, "api")
-        self._nango_pool = Pool(NANGO_THREADS, "api-nango")
-        self._judging_pool, self._turns = Pool(JUDGING_THREADS, "api-judging"), Turns()
-        self.door = Door(context.database, context.clock)
+        self._database_pool = CallPool(DATABASE_THREADS, "api")
+        self._nango_pool = CallPool(NANGO_THREADS, "api-nango")
+        self._pattern_pool, self._caller_locks = CallPool(PATTERN_THREADS, "api-patterns"), CallerLocks()
+        self.authenticator = Authenticator(context.database, context.clock)
         self._document: bytes | None = None
 
     def routes(self) -> list[BaseRoute]:
-        """For Starlette's router. One route per path: an unknown method of a known path is a 405."""
+        """Routes for Starlette, one per path: an unknown method of a known path is a 405."""
         paths: dict[str, dict[str, Endpoint]] = {}
-        for one in self._endpoints:
-            paths.setdefault(one.path, {})[one.method] = one
+        for declared in self._endpoints:
+            paths.setdefault(declared.path, {})[declared.method] = declared
         found: list[BaseRoute] = [
             Route(f"{PREFIX}{path}", partial(self._serve, methods), methods=list(methods))
             for path, methods in sorted(paths.items(), key=_literal_first)
@@ -61,8 +63,8 @@ class Api:
     def close(self) -> None:
         self._database_pool.close()
         self._nango_pool.close()
-        self._judging_pool.close()
-        self.door.close()
+        self._pattern_pool.close()
+        self.authenticator.close()
         self._context.clients.close()
         self._context.database.close()
 
@@ -72,7 +74,7 @@ class Api:
 
     async def _describe(self, request: Request) -> Response:
         async def answer(request: Request) -> Response:
-            await self.door.access(request)
+            await self.authenticator.access(request)
             if self._document is None:
                 self._document = await self._database_pool.run(
                     lambda: msgspec.json.encode(openapi.document(self._endpoints, prefix=PREFIX))
@@ -84,11 +86,11 @@ class Api:
     async def _answer(
         self, request: Request, method: str, path: str, answer: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        """Any answer: a success, or the problem details of whatever was raised."""
+        """The answer, or the problem details of a raised error."""
         try:
             self._check_host(request)
             response = await answer(request)
-        except Refusal as refused:
+        except ApiRefusal as refused:
             response = refused.response()
         except Exception as failed:  # noqa: BLE001 - answered and logged: the connection is not to be dropped
             response = _refused(failed, path)
@@ -97,29 +99,29 @@ class Api:
         return response
 
     async def _carry_out(self, wanted: Endpoint, request: Request) -> Response:
-        access = await self.door.access(request)
+        access = await self.authenticator.access(request)
         _check_scope(access, wanted)
-        given: dict[str, Any] = {name: request.path_params[name] for name in wanted.parameters}
+        arguments: dict[str, Any] = {name: request.path_params[name] for name in wanted.parameters}
         content = b""
         query = read_query(request.scope["query_string"], wanted.query)
         if wanted.query is not None:
-            given["query"] = query
+            arguments["query"] = query
         if wanted.body is not None:
             check_content_type(request.headers.get("content-type", ""))
             content = await read_content(request, wanted.body_limit)
         if wanted.lines:
             check_content_type(request.headers.get("content-type", ""), JSON_LINES)
-            given["lines"] = await read_content(request, wanted.body_limit)
+            arguments["lines"] = await read_content(request, wanted.body_limit)
         call = Call(access, self._context)
 
         def work() -> bytes:
-            if wanted.body is not None:  # read here: a large one takes long, and the event loop takes webhooks
-                given["body"] = read_body(content, wanted.body)
-            return _encoded(wanted, wanted.run(call, **given))
+            if wanted.body is not None:  # in the thread: a large one would hold up the event loop
+                arguments["body"] = read_body(content, wanted.body)
+            return _encoded(wanted, wanted.run(call, **arguments))
 
-        if wanted.judges:
-            async with self._turns.of(f"the team {access.team}" if access.team else access.actor):
-                found = await self._judging_pool.run(work)
+        if wanted.matches_patterns:
+            async with self._caller_locks.of(f"the team {access.team}" if access.team else access.actor):
+                found = await self._pattern_pool.run(work)
         else:
             found = await (self._nango_pool if wanted.asks_nango else self._database_pool).run(work)
         return Response(found, wanted.status, media_type=None if wanted.status == 204 else "application/json")
@@ -128,7 +130,7 @@ class Api:
         host = host_of(request.headers.get("host", ""))
         if host not in self._hosts and "*" not in self._hosts:
             detail = "The API is not served under this host name; WAYLINK_ALLOWED_HOSTS lists those it is."
-            raise Refusal(MISDIRECTED, detail)
+            raise ApiRefusal(MISDIRECTED, detail)
 
 
 def _check_scope(access: Access, wanted: Endpoint) -> None:
@@ -136,7 +138,7 @@ def _check_scope(access: Access, wanted: Endpoint) -> None:
         return
     # RFC 6750, section 3.1.
     headers = {"www-authenticate": f'Bearer error="insufficient_scope", scope="{wanted.scope}"'}
-    raise Refusal(FORBIDDEN, f"This needs a token of the scope `{wanted.scope}`.", headers=headers)
+    raise ApiRefusal(FORBIDDEN, f"This needs a token of the scope `{wanted.scope}`.", headers=headers)
 
 
 def _encoded(wanted: Endpoint, found: Any) -> bytes:
@@ -147,13 +149,13 @@ def _refused(failed: Exception, path: str) -> Response:
     refusal = refusal_for(failed) if isinstance(failed, WaylinkError) else None
     if refusal is None and is_away(failed):
         log.warning("api_database_away", path=path, problem=of_database(failed))
-        refusal = Refusal(DATABASE_AWAY, "The call came to nothing. Try again.", headers={"retry-after": "5"})
+        refusal = ApiRefusal(DATABASE_AWAY, "The call came to nothing. Try again.", headers={"retry-after": "5"})
     if refusal is None:
         log.error("api_fault", path=path, exc_info=failed)
-        refusal = Refusal(FAULT, "It is logged. Try again; if it stays, look at the log of the web process.")
+        refusal = ApiRefusal(FAULT, "It is logged. Try again; if it stays, look at the log of the web process.")
     return refusal.response()
 
 
 def _literal_first(item: tuple[str, Any]) -> tuple[str, ...]:
-    """`/users/import` goes before `/users/{user_id}`."""
+    """Sort key that puts `/users/import` before `/users/{user_id}`."""
     return tuple(f"~{part}" if part.startswith("{") else part for part in item[0].split("/"))

@@ -1,6 +1,6 @@
-"""What is wrong with a body or a query, in our words instead of msgspec's.
+"""Messages for invalid bodies and queries, in our words instead of msgspec's.
 
-No value is in them: it may be secret.
+They contain no value, since it may be secret.
 """
 
 import re
@@ -44,26 +44,28 @@ _CHOICES: Final = ("Invalid enum value", "Invalid value", "Expected `")
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """`path`: such as `filter.ids[0]`, empty for the whole. `detail` goes behind it."""
+class ShapeFault:
+    """`path`: such as `filter.ids[0]`, empty for the whole. `detail`: the end of a sentence that begins with
+    the path.
+    """
 
     path: str
     rule: str
     detail: str
 
 
-def fault_of(wrong: msgspec.ValidationError, shape: type[msgspec.Struct], noun: str) -> Fault:
-    """What was wrong, where. noun: `field` of a body, or `parameter`, which is a string whatever it stands for."""
+def fault_of(wrong: msgspec.ValidationError, shape: type[msgspec.Struct], noun: str) -> ShapeFault:
+    """The fault and its place. noun: `field` of a body, or `parameter`, which is a string for any type."""
     message, path, is_key = _placed(str(wrong))
     if message.startswith(_UNKNOWN):
         name = message.removeprefix(_UNKNOWN).removesuffix("`")
         names = sorted(_fields(_at(shape, path)))
         there_are = f"; there are {_listed(names, 'and')}" if names else ""
-        return Fault(_joined(path, name), "unknown", f"there is no {noun} {shown(name)} here{there_are}")
+        return ShapeFault(_joined(path, name), "unknown", f"there is no {noun} {shown(name)} here{there_are}")
     if found := _MISSING.fullmatch(message):
-        return Fault(_joined(path, found[1]), "missing", f"this {noun} is required")
+        return ShapeFault(_joined(path, found[1]), "missing", f"this {noun} is required")
     detail = _detail(message, [] if is_key else _at(shape, path), in_query=noun == "parameter")
-    return Fault(path, "invalid", f"a name in it {detail}" if is_key else detail)
+    return ShapeFault(path, "invalid", f"a name in it {detail}" if is_key else detail)
 
 
 def shown(name: str) -> str:
@@ -72,7 +74,7 @@ def shown(name: str) -> str:
 
 
 def _placed(message: str) -> tuple[str, str, bool]:
-    """The message without its place, the place, and whether it is about a name there instead of a value."""
+    """The message without its place, the place, and whether it concerns a name there instead of a value."""
     without, _, place = message.rpartition(" - at ")
     within = place.removeprefix("`key` in ")
     if not (within.startswith("`$") and within.endswith("`")):
@@ -86,8 +88,8 @@ def _detail(message: str, there: Iterable[inspect.Type], *, in_query: bool) -> s
     if message.startswith(_CHOICES) and (choices := _choices(there)):
         return f"must be one of {_listed(choices, 'or')}{found}"
     if mistaken:
-        expected = [one for one in mistaken[1].split(" | ") if not (in_query and one == "null")]
-        return f"must be {_either([_NAMES.get(one, one) for one in expected])}{found}"
+        expected = [name for name in mistaken[1].split(" | ") if not (in_query and name == "null")]
+        return f"must be {_either([_NAMES.get(name, name) for name in expected])}{found}"
     for pattern, words in _RULES:
         if matched := pattern.fullmatch(message):
             return words(matched)
@@ -123,7 +125,7 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-# What a shape has at a place
+# Types of a shape at a path
 
 
 @lru_cache(maxsize=256)
@@ -132,43 +134,46 @@ def _read(shape: type[msgspec.Struct]) -> inspect.Type:
 
 
 def _at(shape: type[msgspec.Struct], path: str) -> list[inspect.Type]:
-    """The types that a value may have at that place; none where the place cannot be followed."""
+    """Types that a value may have at this path; none where the path cannot be followed."""
     there = _members(_read(shape))
     for step in path.replace("[...]", "[*]").replace("[", ".[").split(".") if path else ():
-        there = [member for one in there for inner in _inside(one, step) for member in _members(inner)]
+        there = [member for outer in there for inner in _inside(outer, step) for member in _members(inner)]
     return there
 
 
-def _members(one: inspect.Type) -> list[inspect.Type]:
-    while isinstance(one, inspect.Metadata):
-        one = one.type
-    return [inner for each in one.types for inner in _members(each)] if isinstance(one, inspect.UnionType) else [one]
+def _members(kind: inspect.Type) -> list[inspect.Type]:
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, inspect.UnionType):
+        return [inner for member in kind.types for inner in _members(member)]
+    return [kind]
 
 
-def _inside(one: inspect.Type, step: str) -> list[inspect.Type]:
-    """step: a field's name, `[0]` for an entry, or `[*]` for any member of a dictionary."""
-    if isinstance(one, inspect.StructType):
-        tag = [inspect.LiteralType((one.tag,))] if one.tag_field == step else []
-        return [*tag, *(field.type for field in one.fields if field.encode_name == step)]
-    if isinstance(one, inspect.DictType) and step == "[*]":
-        return [one.value_type]
-    if isinstance(one, inspect.CollectionType) and step.startswith("["):
-        return [one.item_type]
+def _inside(outer: inspect.Type, step: str) -> list[inspect.Type]:
+    """Types below `outer`. step: a field's name, `[0]` for an entry, or `[*]` for any member of a dictionary."""
+    if isinstance(outer, inspect.StructType):
+        tag = [inspect.LiteralType((outer.tag,))] if outer.tag_field == step else []
+        return [*tag, *(field.type for field in outer.fields if field.encode_name == step)]
+    if isinstance(outer, inspect.DictType) and step == "[*]":
+        return [outer.value_type]
+    if isinstance(outer, inspect.CollectionType) and step.startswith("["):
+        return [outer.item_type]
     return []
 
 
 def _fields(there: Iterable[inspect.Type]) -> set[str]:
-    return {field.encode_name for one in there if isinstance(one, inspect.StructType) for field in one.fields}
+    structs = (kind for kind in there if isinstance(kind, inspect.StructType))
+    return {field.encode_name for struct in structs for field in struct.fields}
 
 
 def _choices(there: Iterable[inspect.Type]) -> list[str]:
-    """The values of an enumeration; none where something else may stand there, too, but null."""
+    """Values of an enumeration; none where anything else but null may stand there, too."""
     found: list[str] = []
-    for one in there:
-        if isinstance(one, inspect.EnumType):
-            found += [str(member.value) for member in one.cls]
-        elif isinstance(one, inspect.LiteralType):
-            found += [str(value) for value in one.values]
-        elif not isinstance(one, inspect.NoneType):
+    for kind in there:
+        if isinstance(kind, inspect.EnumType):
+            found += [str(member.value) for member in kind.cls]
+        elif isinstance(kind, inspect.LiteralType):
+            found += [str(value) for value in kind.values]
+        elif not isinstance(kind, inspect.NoneType):
             return []
     return found

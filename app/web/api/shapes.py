@@ -1,4 +1,4 @@
-"""What lists and records look like: the rows of app/db/read/listing.py and its like, which the commands print too."""
+"""Shapes of lists and records: the rows of app/db/read/listing.py and others, which the commands print too."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who did what, and what came of it. `begun`: Nango was to be asked, and nobody knows how that ended."""
+    """An action with its actor and outcome. `begun`: a call to Nango was planned, and its result is unknown."""
 
     id: str
     at: str
@@ -47,7 +47,7 @@ class LinkRow(Struct, frozen=True, kw_only=True):
 
 
 class RefreshOfConnection(Struct, frozen=True, kw_only=True):
-    """A planned renewal, or one by hand: `requested_by` says whose. The expiry is as it was known before and after."""
+    """A planned renewal, or a manual one with `requested_by`. The expiry is as it was known before and after."""
 
     refresh_at: str
     reason: str
@@ -61,7 +61,7 @@ class RefreshOfConnection(Struct, frozen=True, kw_only=True):
 
 
 class Sibling(Struct, frozen=True, kw_only=True):
-    """Another live connection of the same owner to the same integration. Not `linked`: it gave way to a newer one."""
+    """Another live connection of the same owner to the same integration. Not `linked`: a newer one superseded it."""
 
     id: str
     connection_id: str
@@ -84,7 +84,7 @@ class ConnectionRecord(ConnectionRow, frozen=True, kw_only=True):
 
 
 class EventRow(Struct, frozen=True, kw_only=True):
-    """An event. What is about a destination belongs to no environment, and what is about no connection names none."""
+    """An event. Events about a destination have no environment; events about no connection name none."""
 
     id: str
     type: str | None
@@ -102,8 +102,9 @@ class EventRow(Struct, frozen=True, kw_only=True):
 
 
 class JobRow(Struct, frozen=True, kw_only=True):
-    """A job. `next_at`: when it is due, or its worker's lease ends. `blocked_by`: why it is parked. `fault`: whose it
-    is that it was discarded. `backfill`: it was made from history."""
+    """A job. `next_at`: when it is due, or when its worker's lease ends. `blocked_by`: why it is parked. `fault`: the
+    side that caused its discard. `backfill`: it was made from history.
+    """
 
     id: str
     name: str
@@ -124,7 +125,7 @@ class JobRow(Struct, frozen=True, kw_only=True):
 
 
 class DecisionRow(Struct, frozen=True, kw_only=True):
-    """Why a route matched: each condition with what it expected and what was there."""
+    """A route that matched, with each condition, its expected and its actual value."""
 
     team: str
     route: str
@@ -133,7 +134,9 @@ class DecisionRow(Struct, frozen=True, kw_only=True):
 
 
 class EventRecord(EventRow, frozen=True, kw_only=True):
-    """An event with its document, the routes that matched, and its jobs. A team sees its own of them, and no `body`."""
+    """An event with its document, the routes that matched, and its jobs. A team's token sees its own of these, and no
+    `body`.
+    """
 
     last_seen_at: str
     processed_at: str | None
@@ -158,13 +161,13 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
 
 
 class JobRecord(JobRow, frozen=True, kw_only=True):
-    """A job with every attempt to hand it over."""
+    """A job with every delivery attempt."""
 
     attempt_log: list[AttemptRow]
 
 
 class RejectionRow(Struct, frozen=True, kw_only=True):
-    """Webhooks refused within a minute for one cause. `environment` is null where the one asked for does not exist."""
+    """Webhooks refused within a minute for one cause. `environment` is null where the requested one does not exist."""
 
     minute: str
     environment: str | None
@@ -178,8 +181,8 @@ class RejectionRow(Struct, frozen=True, kw_only=True):
 
 
 class RefreshRow(Struct, frozen=True, kw_only=True):
-    """A planned renewal, open while `finished_at` is null, or one that `requested_by` asked for by hand. `connection`
-    is our `con_…` id. The expiry is as it was known before and after.
+    """A planned renewal, open while `finished_at` is null, or a manual one with `requested_by`. `connection` is our
+    `con_…` id. The expiry is as it was known before and after.
     """
 
     id: str

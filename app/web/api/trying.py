@@ -1,4 +1,4 @@
-"""Why an event went where, and what a pattern would match: the judgement over REST. Nothing is changed."""
+"""Endpoints that explain an event's routing and try patterns. Nothing is changed."""
 
 import time
 from collections.abc import Mapping
@@ -31,10 +31,10 @@ from app.services.routing.explanations import (
 from app.targets import split_target, within
 from app.web.api.definition_shapes import Pattern as GivenPattern
 from app.web.api.endpoint import MAX_LIMIT, Call, Endpoint, endpoint, record
-from app.web.api.problems import CONFLICT, FORBIDDEN, INVALID_INPUT, Refusal
+from app.web.api.problems import CONFLICT, FORBIDDEN, INVALID_INPUT, ApiRefusal
 from app.web.api.reading import after, identity, not_a_cursor
 
-SECONDS: Final = 3.0  # of one call over history: its thread is one of few
+SECONDS: Final = 3.0  # of one call over history: its pool has few threads
 MAX_EVENTS: Final = 100_000
 LONGEST: Final = timedelta(days=3650)
 
@@ -48,9 +48,10 @@ class ExplainQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ConditionRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One thing that a pattern asks. `actual` is null with `present` false where the document lacks the field. For a
+    """One condition of a pattern. `actual` is null with `present` false where the document lacks the field. For a
     `$or`, `actual` has the positions of the options that hold, and `alternatives` the conditions of each. Of a long
-    value the beginning is shown, and how long it is."""
+    value the beginning and the length are shown.
+    """
 
     path: str
     expected: Any
@@ -61,8 +62,9 @@ class ConditionRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class RouteDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Whether a route took the event. One that is disabled takes none, whatever its conditions say. `left_out`: of its
-    conditions, those that this answer has no room for; ask for the route alone."""
+    """Whether a route matched the event. A disabled one never does, whatever its conditions say. `left_out`: the number
+    of conditions that this answer has no room for; ask for the route alone.
+    """
 
     route: str
     version: int
@@ -77,7 +79,8 @@ class RouteDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class EventExplanation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Decisions by team and name of the route, by the routes of the event's time (`then`) or of `now`. `untold`: why it
-    was not routed, whatever matches it."""
+    was not routed, whatever matches it.
+    """
 
     event_id: str
     type: str
@@ -118,9 +121,10 @@ class Sample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What would have matched among the events looked at, newest first. `complete`: all of the time; otherwise
-    `next_cursor` goes on behind the `oldest`, and the counts of both calls add up. `undecided`: of those looked at, the
-    ones that it would have taken too much work to judge."""
+    """Matches among the events looked at, newest first. `complete`: all of the time; otherwise `next_cursor` continues
+    behind the `oldest`, and the counts of both calls add up. `undecided`: events whose match would have taken too much
+    work.
+    """
 
     looked_at: int
     matched: int
@@ -135,8 +139,9 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class TrialAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`matched`: the document does, or some stored event. `conditions` are of the document, `history` of the others.
-    `left_out`: of the conditions, those that the answer has no room for."""
+    """`matched`: whether the document or any stored event matches. `conditions` are of the document, `history` of
+    stored events. `left_out`: the number of conditions that the answer has no room for.
+    """
 
     matched: bool
     conditions: list[ConditionRow] | None
@@ -145,14 +150,17 @@ class TrialAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 @endpoint(
-    "GET /events/{event_id}/explain", scope=Scope.VIEWER, teams=True, judges=True, problems=(CONFLICT, INVALID_INPUT)
+    "GET /events/{event_id}/explain",
+    scope=Scope.VIEWER,
+    teams=True,
+    matches_patterns=True,
+    problems=(CONFLICT, INVALID_INPUT),
 )
 def explain_event(call: Call, event_id: str, query: ExplainQuery) -> EventExplanation:
-    """Why each route matched an event or did not: every condition, what it expected and what it found.
+    """Explain why each route matched an event or did not: every condition with its expected and actual value.
 
-    The decision is given again from the document that was judged, and the routes of that time. A team's token sees its
-    own routes, for events that became jobs of that team. Routes are explained for some seconds at most; `next_cursor`
-    goes on.
+    The decision is repeated from the stored document and the routes of that time. A team's token sees its own routes,
+    for events that became jobs of that team. Routes are explained for some seconds at most; `next_cursor` continues.
     """
     wanted = _visible(call, event_id)
     team, route = within(query.team, "route", query.route)
@@ -164,12 +172,12 @@ def explain_event(call: Call, event_id: str, query: ExplainQuery) -> EventExplan
     return record(shown(found, now=query.now) | {"next_cursor": found.next_after}, EventExplanation)
 
 
-@endpoint("POST /routes/test", scope=Scope.VIEWER, teams=True, judges=True)
+@endpoint("POST /routes/test", scope=Scope.VIEWER, teams=True, matches_patterns=True)
 def try_pattern(call: Call, body: PatternTrial) -> TrialAnswer:
     """Try a pattern before it is a route: on a document, on a stored event, or on all of the last days.
 
-    History is read for some seconds at most; `next_cursor` goes on. A team's token tries history where it is that
-    team's operator, who could make a route of the pattern anyway.
+    History is read for some seconds at most; `next_cursor` continues. A team's token may try history with the scope
+    operator, which could make a route of the pattern anyway.
     """
     _check(body)
     pattern = compile_pattern(body.pattern)
@@ -178,13 +186,13 @@ def try_pattern(call: Call, body: PatternTrial) -> TrialAnswer:
         return TrialAnswer(matched=history.matched > 0, conditions=None, history=history)
     conditions = pattern.explain(_document(call, body))
     told = Telling().conditions(conditions)
-    rows = [record(one, ConditionRow) for one in told["conditions"]]
-    matched = all(one.matched for one in conditions)
+    rows = [record(condition, ConditionRow) for condition in told["conditions"]]
+    matched = all(condition.matched for condition in conditions)
     return TrialAnswer(matched=matched, conditions=rows, left_out=told.get("left_out", 0), history=None)
 
 
 def _behind(cursor: str) -> tuple[str, str]:
-    """Raises Refusal."""
+    """Team and name in the cursor. Raises Refusal."""
     try:
         return split_target("route", cursor)
     except InvalidInput:
@@ -192,8 +200,8 @@ def _behind(cursor: str) -> tuple[str, str]:
 
 
 def _check(body: PatternTrial) -> None:
-    """Raises InvalidFields where what is given does not go together."""
-    if sum(one is not None for one in (body.document, body.event, body.since)) != 1:
+    """Raises InvalidFields where fields contradict each other."""
+    if sum(source is not None for source in (body.document, body.event, body.since)) != 1:
         raise InvalidFields([FieldFault("since", "one_of", "give one of document, event and since")])
     alone = [name for name in ("against", "cursor") if getattr(body, name) is not None and body.since is None]
     if alone:
@@ -219,7 +227,7 @@ def _visible(call: Call, event_id: str) -> UUID:
 
 def _on_history(call: Call, pattern: Pattern, body: PatternTrial, since: str) -> History:
     if not call.access.allows(Scope.OPERATOR, teams=True) and call.team is not None:
-        raise Refusal(FORBIDDEN, "Trying a pattern on history needs a team's token with the scope `operator`.")
+        raise ApiRefusal(FORBIDDEN, "Trying a pattern on history needs a team's token with the scope `operator`.")
     past = _duration(since)
     context = call.context
     with context.database.read() as session:
@@ -261,7 +269,7 @@ def _history(trial: Trial) -> History:
         oldest=trial.oldest.isoformat() if trial.oldest else None,
         complete=trial.complete,
         next_cursor=show(EVENT, trial.last) if trial.last and not trial.complete else None,
-        samples=[record(one, Sample) for one in samples],
+        samples=[record(sample, Sample) for sample in samples],
     )
 
 

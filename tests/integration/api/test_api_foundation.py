@@ -18,7 +18,7 @@ from app.ids import first_id
 from app.services import tokens
 from app.services.maintenance import upkeep
 from app.web.api import pool as pool_module
-from app.web.api.door import Door
+from app.web.api.door import Authenticator
 from tests.integration.api.api_client import issue, open_api, problem_of
 from tests.integration.web.web_server import body_of
 from tests.integration.world import WINDOW
@@ -230,8 +230,8 @@ def test_a_fault_of_ours_is_answered_and_tells_nothing_of_its_inside(api, monkey
 
 def test_more_calls_than_can_wait_are_told_to_come_back_and_webhooks_are_taken_meanwhile(api, monkeypatch):
     monkeypatch.setattr(pool_module, "MAX_WAITING", 2)
-    came, access = [], Door.access
-    monkeypatch.setattr(Door, "access", lambda door, request: came.append(request) or access(door, request))
+    came, access = [], Authenticator.access
+    monkeypatch.setattr(Authenticator, "access", lambda door, request: came.append(request) or access(door, request))
     with api.database.write() as session:
         # Everybody who notes a first use waits for this lock, or on SQLite for the write lock.
         session.execute(text("UPDATE api_tokens SET name = name"))
@@ -260,7 +260,7 @@ def test_a_call_that_waited_too_long_is_not_begun(monkeypatch):
         second = asyncio.create_task(pool.run(lambda: done.append("second")))
         await asyncio.sleep(0.1)
         go.set()
-        with pytest.raises(pool_module.Refusal) as refused:
+        with pytest.raises(pool_module.ApiRefusal) as refused:
             await second
         await first
         await pool.run(lambda: done.append("third"))
