@@ -16,7 +16,7 @@ from app.db.engine import Database
 from app.db.schema import require_current, takes_writes
 from app.domain.access import Scope
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
-from app.web.api.door import Authenticator
+from app.web.api.authentication import Authenticator
 from app.web.api.problems import FORBIDDEN, ApiRefusal
 
 CHECK_SECONDS: Final = 3.0

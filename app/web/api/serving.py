@@ -17,7 +17,7 @@ from app.domain.access import Access
 from app.errors import WaylinkError
 from app.telemetry import API_REQUESTS, get_logger
 from app.web.api import openapi
-from app.web.api.door import Authenticator
+from app.web.api.authentication import Authenticator
 from app.web.api.endpoint import Call, Context, Endpoint
 from app.web.api.pool import CallerLocks, CallPool
 from app.web.api.problems import DATABASE_AWAY, FAULT, FORBIDDEN, MISDIRECTED, ApiRefusal, refusal_for

@@ -18,7 +18,7 @@ from app.ids import first_id
 from app.services import tokens
 from app.services.maintenance import upkeep
 from app.web.api import pool as pool_module
-from app.web.api.door import Authenticator
+from app.web.api.authentication import Authenticator
 from tests.integration.api.api_client import issue, open_api, problem_of
 from tests.integration.web.web_server import body_of
 from tests.integration.world import WINDOW

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from app.clock import utc_now
 from app.domain.access import Access, Scope
 from app.services import tokens
-from app.web.api import door as door_module
-from app.web.api.door import MAX_UNKNOWN, Authenticator
+from app.web.api import authentication
+from app.web.api.authentication import MAX_UNKNOWN, Authenticator
 from app.web.api.problems import ApiRefusal
 from tests.waiting import PATIENCE
 
@@ -163,7 +163,7 @@ def test_what_is_no_token_is_not_looked_up(known):
 
 
 def test_what_is_remembered_is_bounded(known, monkeypatch):
-    monkeypatch.setattr(door_module, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr(authentication, "MAX_REMEMBERED", 2)
     known.live = {made_up(number) for number in range(5)}
 
     async def story(authenticator):
