@@ -41,7 +41,7 @@ class WebhookCycle:
         self.keep_alive, self.response_complete, self.disconnected = True, False, False
         self.delivery: UUID | None = None  # set once it is submitted
 
-    def tell(self, receipt: Receipt | None) -> None:
+    def complete(self, receipt: Receipt | None) -> None:
         """Answer by the commit's receipt; None where it could not be stored within the time a request may be held."""
         connection = self._connection
         if receipt is None and not connection.transport.is_closing():
@@ -115,7 +115,7 @@ class WebhookConnection(ClientConnection):
         now = self.loop.time()
         cycle = WebhookCycle(self, self._webhooks, self.scope, now)
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        cycle.delivery = self._webhooks.take(self.url, self.headers, body, cycle.tell, now=now)
+        cycle.delivery = self._webhooks.take(self.url, self.headers, body, cycle.complete, now=now)
         if cycle.delivery is None:
             return False
         scope: dict[str, Any] = cast("Any", self.scope)
