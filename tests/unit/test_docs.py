@@ -156,7 +156,7 @@ def test_every_endpoint_and_every_kind_of_problem_of_the_api_is_documented():
     for one in ENDPOINTS:
         assert re.search(rf"`{one.method} (/api/v1)?{re.escape(one.template)}`", page), (one.method, one.template)
     for kind in vars(problems).values():
-        if isinstance(kind, problems.Kind):
+        if isinstance(kind, problems.ProblemKind):
             assert f"`{kind.word}`" in page, kind.word
 
 
