@@ -252,7 +252,7 @@ def test_more_calls_than_can_wait_are_told_to_come_back_and_webhooks_are_taken_m
 
 def test_a_call_that_waited_too_long_is_not_begun(monkeypatch):
     monkeypatch.setattr(pool_module, "LONGEST_WAIT", 0.05)
-    pool, done, go = pool_module.Pool(1, "test"), [], threading.Event()
+    pool, done, go = pool_module.CallPool(1, "test"), [], threading.Event()
 
     async def call():
         first = asyncio.create_task(pool.run(lambda: done.append("first") or go.wait(PATIENCE)))
