@@ -66,13 +66,13 @@ def test_a_schema_of_a_later_release_is_served_on(web: WebServer) -> None:
 
 
 def test_who_asks_while_a_look_is_under_way_shares_it(web: WebServer, monkeypatch) -> None:
-    asked, looks, go, checked = [], [], threading.Event(), health.Health._checked
+    asked, looks, go, checked = [], [], threading.Event(), health.HealthEndpoints._checked
 
     def count(self, what, check):
         asked.append(what)
         return checked(self, what, check)
 
-    monkeypatch.setattr(health.Health, "_checked", count)
+    monkeypatch.setattr(health.HealthEndpoints, "_checked", count)
     monkeypatch.setattr(Broker, "ping", lambda _self: looks.append(1) or go.wait(PATIENCE))
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(lambda: web.client.get("/readyz").json()) for _ in range(8)]
