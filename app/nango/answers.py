@@ -1,4 +1,4 @@
-"""An HTTP answer of Nango turned into one error per failure kind.
+"""Errors of Nango's HTTP answers, one class per failure kind.
 
 (Nango contract: Requests and errors; Read a connection)
 """
@@ -38,17 +38,17 @@ LONGEST_RETRY_AFTER: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """`observed_at` is the moment the request was sent: what Nango says is at least that fresh."""
+class NangoAnswer:
+    """An HTTP answer. `observed_at`: when the request was sent; the content is at least that fresh."""
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)  # looked up without regard to case, as httpx.Headers does
+    headers: Mapping[str, str] = field(repr=False)  # case-insensitive, as httpx.Headers
     body: bytes = field(repr=False)
     observed_at: datetime
 
     @property
     def rate_limit(self) -> RateLimit | None:
-        """None where the headers are missing, as on a refused API key."""
+        """The rate limit by the headers; None where they are missing, as on a refused API key."""
         try:
             reset_at = datetime.fromtimestamp(int(self.headers["x-ratelimit-reset"]), UTC)
             limit, remaining = int(self.headers["x-ratelimit-limit"]), int(self.headers["x-ratelimit-remaining"])
@@ -73,16 +73,17 @@ class _Envelope(msgspec.Struct):
 
 
 def error_for(
-    answer: Answer,
+    answer: NangoAnswer,
     *,
     not_found: type[NangoError] = NangoUnexpected,
     phrases: Mapping[str, type[NangoError]] | None = None,
     secret: str = "",
 ) -> NangoError | None:
-    """The error of an answer, None for a success.
+    """The error of an answer; None for a success.
 
-    not_found: what code `not_found` means for the operation. phrases: what a 400 means whose message has these words,
-    in small letters, for where Nango has no code of its own. secret: the API key, taken out of what is told.
+    not_found: the error for code `not_found`, which depends on the operation. phrases: errors of a 400 by lower-case
+    words in its message, where Nango has no code of its own. secret: the API key, which is removed from the error's
+    text.
     """
     status = answer.status
     if 200 <= status < 300:
@@ -98,8 +99,10 @@ def error_for(
     return kind(status=status, code=_short(fault.code or "", 60), detail=detail)
 
 
-def retry_after(answer: Answer) -> float:
-    """Seconds to wait; Nango sends whole ones and may send 0, proxies may send a date."""
+def retry_after(answer: NangoAnswer) -> float:
+    """Seconds to wait, from Retry-After or the rate limit. Nango sends whole seconds and may send 0, proxies may send a
+    date.
+    """
     sent = answer.headers.get("retry-after", "")
     seconds = _seconds(sent, answer.observed_at)
     if seconds is None and answer.rate_limit is not None:
@@ -129,13 +132,13 @@ def _kind(status: int, fault: _Fault, not_found: type[NangoError]) -> type[Nango
     if fault.code is not None and fault.code in by_code and status in {400, 404}:
         return by_code[fault.code]
     if status == 404 and fault.code == "not_found":
-        # Without Nango's code a 404 is some proxy's or a wrong base URL's, and must not look like a deletion.
+        # A 404 without Nango's code comes from a proxy or a wrong base URL, and must not look like a deletion.
         return not_found
     return NangoUnavailable if status >= 500 else by_status.get(status, NangoUnexpected)
 
 
 def _refresh_kind(status: int, message: str) -> type[NangoError]:
-    # Tried and failed now is 400 or an odd status; within 424 only the message tells the cases apart
+    # A refresh that failed now is 400 or an unusual status; within 424 only the message distinguishes the cases
     # (Nango contract: Read a connection).
     if status == 424 and "refresh limit" in message.lower():
         return NangoRefreshExhausted
@@ -153,7 +156,7 @@ def _fault(body: bytes) -> _Fault:
 
 def _detail(fault: _Fault) -> str:
     if fault.message:
-        # What follows a brace is a serialised payload of the provider's (Nango contract: When auth webhooks are sent).
+        # A brace begins a serialised payload of the provider (Nango contract: When auth webhooks are sent).
         return _short(fault.message.split("{", 1)[0].rstrip(' :"\\'), DETAIL_LENGTH)
     faults = fault.errors if isinstance(fault.errors, list) else []
     return "; ".join(_field_fault(each) for each in faults[:5] if isinstance(each, dict))[: 2 * DETAIL_LENGTH]
@@ -161,14 +164,14 @@ def _detail(fault: _Fault) -> str:
 
 def _field_fault(fault: dict[str, Any]) -> str:
     path, message = fault.get("path"), fault.get("message")
-    # Names of fields and keys of tags, which no scrubbing needs to hide; what they hold is never in it.
+    # Names of fields and keys of tags, never their values: these need no scrubbing.
     place = _printable(".".join(map(str, path)))[:PLACE_LENGTH] if isinstance(path, list) else ""
     told = _short(str(message), DETAIL_LENGTH)
     return f"{place}: {told}" if place else told
 
 
 def _short(text: str, limit: int) -> str:
-    return _printable(scrub(text, limit=limit))  # in this order: a token may go on behind a line break
+    return _printable(scrub(text, limit=limit))  # in this order: a token may continue after a line break
 
 
 def _printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Nango's REST API, synchronous: one typed method per operation, one error per failure kind."""
+"""Synchronous client of Nango's REST API: one typed method per operation, one error per failure kind."""
 
 import time
 from collections.abc import Callable
@@ -18,15 +18,17 @@ __all__ = ["MAX_LIMIT", "NangoClient"]
 
 
 class NangoClient(Reading, Writing, Sessions):
-    """One environment of Nango; safe to share between threads; close it or use it as a context manager.
+    """Client of one Nango environment. Threads may share it; close it or use it as a context manager.
 
     Every method raises the NangoError of its failure kind, and InvalidInput for arguments that cannot be sent.
     Time-outs are in seconds: `connect_timeout` for a connection, `read_timeout` between two reads, since a GET may wait
-    12 s for Nango's lock and then for the provider (Nango contract: Refresh lock); their sum bounds a call, second
-    tries included. A method's `timeout` is a shorter deadline in place of both.
-    retries: how often a call may be sent again, none by default. After a 429 that is any call, once Retry-After has
+    12 s for Nango's lock and then for the provider (Nango contract: Refresh lock); their sum bounds a call, retries
+    included. A method's `timeout` is a shorter deadline that replaces both.
+
+    retries: how often a call may be sent again, none by default. After a 429 any call is retried once Retry-After has
     passed, as Nango has done nothing; without an answer or after a 5xx only a read that is not a forced refresh. A wait
-    that would not end before the deadline is not begun: the error comes at once.
+    that would not end before the deadline is not begun: the error is raised at once.
+
     proxy: the URL of a forward proxy; the environment's variables are not read.
     """
 

@@ -1,6 +1,6 @@
-"""The credentials of a connection, typed by `credentials.type` (Nango contract: Credential types).
+"""Credentials of a connection, typed by `credentials.type` (Nango contract: Credential types).
 
-They are for callers allowed to see them and pass through memory only: no repr shows anything but type and expiry.
+Only callers with the scope get them. No repr shows anything but type and expiry.
 """
 
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from app.domain.json_values import JsonObject
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Credentials:
-    """`type` as Nango names it, empty where there is none; `expires_at` None where Nango knows no expiry.
+    """`type` as Nango names it, empty where there is none; `expires_at` is None where Nango knows no expiry.
 
-    `raw` is the provider's own answer, where Nango keeps one, else empty.
+    raw: the provider's own answer, where Nango keeps one, else empty.
     """
 
     type: str
@@ -32,7 +32,7 @@ class NoCredentials(Credentials):
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class OAuth2Credentials(Credentials):
-    """`refresh_token` only where it was asked for; Nango strips it from `raw` as well."""
+    """`refresh_token` only where it was requested; Nango strips it from `raw` as well."""
 
     access_token: str
     refresh_token: str | None
@@ -41,7 +41,7 @@ class OAuth2Credentials(Credentials):
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class ClientCredentials(Credentials):
-    """OAUTH2_CC."""
+    """Credentials of type OAUTH2_CC."""
 
     token: str
     client_id: str
@@ -103,7 +103,7 @@ class AwsCredentials(Credentials):
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class BillCredentials(Credentials):
-    """`session_id` is the short-lived token, None while there is none."""
+    """`session_id`: the short-lived token, None while there is none."""
 
     username: str
     password: str
@@ -115,7 +115,7 @@ class BillCredentials(Credentials):
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class SignatureCredentials(Credentials):
-    """`token` is the short-lived one, None while there is none."""
+    """`token`: the short-lived token, None while there is none."""
 
     username: str
     password: str
@@ -124,9 +124,9 @@ class SignatureCredentials(Credentials):
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class TokenCredentials(Credentials):
-    """JWT, TWO_STEP and every type not known here; `fields` has what is the provider's own.
+    """JWT, TWO_STEP and every unknown type; `fields` has the provider's own members.
 
-    `token` is the short-lived one, None while there is none.
+    token: the short-lived token, None while there is none.
     """
 
     token: str | None

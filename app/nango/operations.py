@@ -1,4 +1,4 @@
-"""What the operations of Nango's API share: a way out, and arguments that can be sent."""
+"""Base class of Nango's operations, and checks of their arguments."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -7,25 +7,25 @@ from urllib.parse import quote
 from app.domain import tags as tag_rules
 from app.domain.tags import is_storable, utf16_length
 from app.errors import InvalidInput, InvalidTags, TagFault
-from app.nango.answers import Answer
-from app.nango.transport import Call, Gate, Transport
+from app.nango.answers import NangoAnswer
+from app.nango.transport import Gate, NangoCall, Transport
 from app.nango.types import EndUser, EndUserOrganization
 
 MAX_ID: Final = 255  # (Nango contract: Connection identity)
 
 
-class Operations:
+class NangoOperations:
     """Base of the operations: one environment's transport, and the gate that its calls pass, if any."""
 
     def __init__(self, transport: Transport, gate: Gate | None = None) -> None:
         self._transport, self._gate = transport, gate
 
-    def _call(self, call: Call, *, timeout: float | None) -> Answer:
+    def _call(self, call: NangoCall, *, timeout: float | None) -> NangoAnswer:
         return self._transport.call(call, timeout=timeout, gate=self._gate)
 
 
 def text(value: object, name: str) -> str:
-    """An id as Nango could have given it out. Raises InvalidInput, which tells field, rule and length."""
+    """An id in a form that Nango could have issued. Raises InvalidInput with field, rule and length."""
     if not isinstance(value, str) or not value:
         raise InvalidInput(f"{name} must be a text that is not empty")
     if (length := utf16_length(value)) > MAX_ID:
@@ -41,7 +41,7 @@ def segment(identity: str, name: str) -> str:
     (Nango contract: Connection identity)
     """
     if text(identity, name) in {".", ".."}:
-        # Clients and proxies resolve these away, and the request would reach another operation.
+        # Clients and proxies resolve these, and the request would reach another operation.
         raise InvalidInput(f"{name} {identity!r} cannot be asked for: no path can name it")
     return quote(identity, safe="")
 
@@ -51,12 +51,12 @@ def connection_path(connection_id: str) -> str:
 
 
 def of_integration(integration: str) -> dict[str, str]:
-    """The query that names the integration of one connection."""
+    """The query parameter for the integration of one connection."""
     return {"provider_config_key": text(integration, "integration")}
 
 
 def texts(values: Sequence[str], name: str) -> list[str]:
-    """Several ids. A single string would be taken for its letters, so it is refused."""
+    """Several ids. A single string is refused, since it would be read as a list of its letters."""
     if isinstance(values, str):
         raise InvalidInput(f"{name} must be a list, not one text")
     return [text(value, f"{name}[{index}]") for index, value in enumerate(values)]
@@ -65,8 +65,9 @@ def texts(values: Sequence[str], name: str) -> list[str]:
 def session_tags(
     tags: Mapping[str, str], end_user: EndUser | None, organization: EndUserOrganization | None = None
 ) -> dict[str, str]:
-    """Tags in lower case. Raises InvalidTags, also where they are too many once Nango has merged `end_user`'s into
-    them, which it answers with a 500 (Nango contract: Tag errors)."""
+    """Tags in lower case. Raises InvalidTags, also where they are too many once Nango has merged those of `end_user`
+    into them, which it answers with a 500 (Nango contract: Tag errors).
+    """
     own = tag_rules.normalize(tags)
     if end_user is not None:
         merged = tag_rules.derive(end_user_body(end_user), _organization_body(organization)) | own
@@ -77,7 +78,7 @@ def session_tags(
 
 
 def end_user_body(end_user: EndUser) -> dict[str, object]:
-    """The deprecated `end_user` as Nango takes it; its organization stands beside it, not in it."""
+    """The deprecated `end_user` in Nango's form; its organization is a separate member."""
     facts = {"email": end_user.email, "display_name": end_user.display_name, "tags": dict(end_user.tags) or None}
     named: dict[str, object] = {"id": text(end_user.id, "end_user.id")}
     return named | {name: value for name, value in facts.items() if value is not None}

@@ -15,16 +15,16 @@ from app.errors import (
 )
 from app.nango import wire
 from app.nango.credentials import Credentials, OAuth2Credentials
-from app.nango.operations import Operations, connection_path, of_integration, segment, text, texts
+from app.nango.operations import NangoOperations, connection_path, of_integration, segment, text, texts
 from app.nango.paging import Window, next_window
-from app.nango.transport import Call
+from app.nango.transport import NangoCall
 from app.nango.types import ConnectionDetail, ConnectionPage, Integration, IntegrationList, ListedConnection
 
 MAX_LIMIT: Final = 2000  # (Nango contract: List connections)
-MAX_REPEATED_PAGES: Final = 20  # so many full pages without a new row, as after a burst of new ones, are borne
+MAX_REPEATED_PAGES: Final = 20  # full pages in a row without a new row, as after a burst of new connections
 
 
-class Reading(Operations):
+class Reading(NangoOperations):
     def list_connections(
         self,
         *,
@@ -41,7 +41,7 @@ class Reading(Operations):
         connection_id: exact, and may name connections of several integrations (Nango contract: Connection identity).
         search: a substring of id or end user. tags: all must match exactly, values with their case
         (Nango contract: Tag filters). page: counted from 0. A row that cannot be read is among the page's `unreadable`,
-        and the others are there all the same. Raises InvalidTags for tags that no connection can have.
+        and the others are returned all the same. Raises InvalidTags for tags that no connection can have.
         """
         if not 1 <= limit <= MAX_LIMIT or page < 0:
             raise InvalidInput(f"a page has 1 to {MAX_LIMIT} connections and is counted from 0")
@@ -53,7 +53,7 @@ class Reading(Operations):
         if integrations:
             query["integrationId"] = ",".join(texts(integrations, "integrations"))
         query |= {f"tags[{key}]": value for key, value in tag_rules.normalize(tags or {}).items()}
-        answer = self._call(Call(path="/connections", query=query, repeatable=True), timeout=timeout)
+        answer = self._call(NangoCall(path="/connections", query=query, repeatable=True), timeout=timeout)
         rows, unreadable = wire.rows_of_page(answer)
         return ConnectionPage(
             connections=tuple(wire.listed(row, answer.observed_at) for row in rows),
@@ -71,13 +71,13 @@ class Reading(Operations):
         limit: int = 1000,
         timeout: float | None = None,
     ) -> Iterator[ListedConnection]:
-        """All connections, each once by Nango's id, page after page as they are taken.
+        """All connections, each once by Nango's id, requesting page after page while they are consumed.
 
-        Whatever was there all the time comes exactly once, though others come and go meanwhile: pages overlap, and
-        where the overlap is gone, since more rows were deleted than it has, an earlier page is read again
-        (`app.nango.paging`). What was deleted, made or re-tagged meanwhile may be there or not. With a limit under
-        100 pages may not overlap, and a deletion can hide a row. Rows that cannot be read are left out. Raises
-        NangoUnexpected for a list that never ends.
+        Connections that exist throughout are returned exactly once, though others come and go meanwhile: pages overlap,
+        and where more rows were deleted than the overlap has, an earlier page is read again (`app.nango.paging`).
+        Connections deleted, created or re-tagged meanwhile may be missing. With a limit under 100 pages may not
+        overlap, and a deletion can hide a row. Unreadable rows are left out. Raises NangoUnexpected for a list that
+        never ends.
         """
         seen: set[int] = set()
         covered, repeated = 0, 0
@@ -93,7 +93,7 @@ class Reading(Operations):
             )
             rows = found.connections
             if 0 < window.start < covered and not (rows[0].id in seen if rows else found.unreadable):
-                covered = max(window.start - limit, 0)  # rows were deleted: some that came after may be in front now
+                covered = max(window.start - limit, 0)  # rows were deleted: later ones may have moved before the window
                 continue
             known = len(seen)
             for row in rows:
@@ -121,12 +121,13 @@ class Reading(Operations):
         """One connection with its credentials, refreshed where due (Nango contract: When a token is refreshed).
 
         force_refresh: refresh in any case; each call reaches the provider. refresh_token: include refresh tokens.
-        refresh_github_app_jwt_token: renew the application's own token (`jwt_token`) of a GitHub App.
-        credentials: False drops them unread, so that nothing of them can be passed on by mistake. It is the API key
-        that decides whether Nango sends them and refreshes: with scope …:read_credentials always; with only …:read
-        never, and the three flags are forbidden. `list_connections(connection_id=…)` refreshes nothing in any case.
-        Raises, beside the common ones, NangoConnectionNotFound, NangoUnknownIntegration and the three of refreshing:
-        NangoRefreshFailed, NangoRefreshBackingOff, NangoRefreshExhausted.
+        refresh_github_app_jwt_token: renew the application's own token (`jwt_token`) of a GitHub App. credentials:
+        False drops them unread, so that they cannot be passed on by mistake. The API key decides whether Nango sends
+        them and refreshes: with scope …:read_credentials always; with only …:read never, and the three flags are
+        forbidden. `list_connections(connection_id=…)` never refreshes.
+
+        Raises, in addition to the common errors, NangoConnectionNotFound, NangoUnknownIntegration and those of
+        refreshing: NangoRefreshFailed, NangoRefreshBackingOff, NangoRefreshExhausted.
         """
         flags = {
             "force_refresh": force_refresh,
@@ -137,7 +138,7 @@ class Reading(Operations):
         if wanted and not credentials:
             raise InvalidInput(f"{' and '.join(wanted)} ask for credentials: they need credentials=True")
         query = of_integration(integration) | dict.fromkeys(wanted, "true")
-        call = Call(
+        call = NangoCall(
             path=connection_path(connection_id),
             query=query,
             repeatable=not force_refresh,
@@ -152,7 +153,7 @@ class Reading(Operations):
     def get_token(
         self, integration: str, connection_id: str, *, force_refresh: bool = False, timeout: float | None = None
     ) -> str | Credentials:
-        """What to sign calls to the provider with: the access token of OAUTH2, else the whole credentials.
+        """The credentials that sign calls to the provider: the access token of OAUTH2, else all of them.
 
         Raises what `get_connection` raises.
         """
@@ -171,7 +172,7 @@ class Reading(Operations):
         return found.credentials.raw
 
     def get_metadata(self, integration: str, connection_id: str, *, timeout: float | None = None) -> JsonObject:
-        """The metadata, empty where there is none. It is read from the connection, so a refresh may come with it.
+        """The metadata, empty where there is none. It is read from the connection, which may refresh its token.
 
         Raises what `get_connection` raises.
         """
@@ -180,11 +181,11 @@ class Reading(Operations):
     def get_webhook_settings(
         self, environment_id: str, *, signing_key: bool = False, timeout: float | None = None
     ) -> WebhookSettings:
-        """Where an environment's webhooks go and which are sent, by its UUID; the client's key has to be an account's.
+        """The webhook URLs and switches of an environment, by its UUID, with an account's API key.
 
         Scope account:environments:read, for the signing key …:read_secret. Raises NangoUnknownEnvironment.
         """
-        call = Call(
+        call = NangoCall(
             path=f"/environments/{segment(environment_id, 'environment_id')}",
             query={"with_secrets": "true"} if signing_key else {},
             repeatable=True,
@@ -194,7 +195,7 @@ class Reading(Operations):
 
     def list_integrations(self, *, timeout: float | None = None) -> IntegrationList:
         """All integrations of the environment; Nango does not page them. Scope environment:integrations:list."""
-        answer = self._call(Call(path="/integrations", repeatable=True), timeout=timeout)
+        answer = self._call(NangoCall(path="/integrations", repeatable=True), timeout=timeout)
         rows = wire.decode(answer, wire.WireIntegrations).data
         integrations = tuple(wire.integration(row, answer.observed_at) for row in rows)
         return IntegrationList(integrations=integrations, observed_at=answer.observed_at, rate_limit=answer.rate_limit)
@@ -202,13 +203,13 @@ class Reading(Operations):
     def get_integration(
         self, integration: str, *, webhook_url: bool = False, credentials: bool = False, timeout: float | None = None
     ) -> Integration:
-        """One integration; where asked for with the URL for its provider's webhooks, and with the credentials of the
+        """One integration, on request with the URL for its provider's webhooks, and with the credentials of the
         application at its provider, such as client id and secret.
 
         Scope environment:integrations:read, for credentials …:read_credentials. Raises NangoUnknownIntegration.
         """
         wanted = [name for name, asked in (("webhook", webhook_url), ("credentials", credentials)) if asked]
-        call = Call(
+        call = NangoCall(
             path=f"/integrations/{segment(integration, 'integration')}",
             query={"include": wanted} if wanted else {},
             repeatable=True,

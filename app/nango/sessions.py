@@ -1,4 +1,4 @@
-"""Connect sessions: what an application hands to an end user, who then connects or reconnects."""
+"""Connect sessions, which an application hands to an end user to connect or reconnect."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -6,18 +6,18 @@ from typing import Final
 from app.domain.json_values import JsonObject, json_object
 from app.errors import NangoConnectionNotFound, NangoError, NangoUnknownIntegration
 from app.nango import wire
-from app.nango.operations import Operations, owner_body, session_tags, text, texts
-from app.nango.transport import Call
+from app.nango.operations import NangoOperations, owner_body, session_tags, text, texts
+from app.nango.transport import NangoCall
 from app.nango.types import ConnectSession, EndUser, EndUserOrganization
 
-# Both are 400 invalid_body, and only the message tells (Nango contract: Connect sessions).
+# Both are 400 invalid_body and differ only in the message (Nango contract: Connect sessions).
 _UNKNOWN_INTEGRATION: Final[Mapping[str, type[NangoError]]] = {"integration does not exist": NangoUnknownIntegration}
 _UNKNOWN_PAIR: Final[Mapping[str, type[NangoError]]] = {
     "connectionid or integrationid does not exist": NangoConnectionNotFound
 }
 
 
-class Sessions(Operations):
+class Sessions(NangoOperations):
     def create_connect_session(
         self,
         *,
@@ -30,19 +30,19 @@ class Sessions(Operations):
         organization: EndUserOrganization | None = None,
         timeout: float | None = None,
     ) -> ConnectSession:
-        """A session for a new connection, which gets its tags. Scope environment:connect_sessions:write.
+        """A session for new connections, which get its tags. Scope environment:connect_sessions:write.
 
         allowed_integrations: empty allows all. integrations_config_defaults and overrides: by integration, see Nango's
-        documentation. end_user and organization: deprecated, tags say the same. A session is not used up by a
-        connection: until it expires, it can make others with the same tags (Nango contract: Connect sessions).
-        Raises InvalidTags and InvalidInput before anything is sent, NangoUnknownIntegration, NangoPlanLimit.
+        documentation. end_user and organization: deprecated in favour of tags. A session is not used up by a
+        connection: until it expires, it can make others with the same tags (Nango contract: Connect sessions). Raises
+        InvalidTags and InvalidInput before anything is sent, NangoUnknownIntegration, NangoPlanLimit.
         """
         body: dict[str, object] = {"tags": session_tags(tags, end_user, organization)}
         if allowed_integrations:
             body["allowed_integrations"] = texts(allowed_integrations, "allowed_integrations")
         body |= _options(integrations_config_defaults, overrides, webhook_url_override)
         body |= json_object(owner_body(end_user, organization), "session")
-        return self._create(Call(method="POST", path=_PATH, body=body, phrases=_UNKNOWN_INTEGRATION), timeout)
+        return self._create(NangoCall(method="POST", path=_PATH, body=body, phrases=_UNKNOWN_INTEGRATION), timeout)
 
     def create_reconnect_session(
         self,
@@ -59,7 +59,7 @@ class Sessions(Operations):
     ) -> ConnectSession:
         """A session to authorize an existing connection again. Scope environment:connect_sessions:write.
 
-        tags: all that the connection shall have afterwards. They are asked for on purpose: a session without tags wipes
+        tags: all tags that the connection is to have afterwards. They are required because a session without tags wipes
         the connection's (Nango contract: Tag replacement). Raises InvalidTags and InvalidInput before anything is sent,
         and NangoConnectionNotFound, also for an integration that Nango does not know.
         """
@@ -70,9 +70,11 @@ class Sessions(Operations):
         }
         body |= _options(integrations_config_defaults, overrides, webhook_url_override)
         body |= json_object(owner_body(end_user, organization), "session")
-        return self._create(Call(method="POST", path=f"{_PATH}/reconnect", body=body, phrases=_UNKNOWN_PAIR), timeout)
+        return self._create(
+            NangoCall(method="POST", path=f"{_PATH}/reconnect", body=body, phrases=_UNKNOWN_PAIR), timeout
+        )
 
-    def _create(self, call: Call, timeout: float | None) -> ConnectSession:
+    def _create(self, call: NangoCall, timeout: float | None) -> ConnectSession:
         answer = self._call(call, timeout=timeout)
         return wire.session(wire.decode(answer, wire.WireOneSession).data)
 

@@ -1,4 +1,4 @@
-"""One call to Nango over HTTP: a deadline for all of it, a second try where that is safe, one error per failure."""
+"""HTTP transport to Nango: one deadline per call, retries where they are safe, one error per failure kind."""
 
 import itertools
 import time
@@ -12,28 +12,28 @@ import msgspec
 
 from app.causes import of_connection
 from app.errors import NangoError, NangoRateLimited, NangoUnavailable, NangoUnexpected
-from app.nango.answers import Answer, error_for
+from app.nango.answers import NangoAnswer, error_for
 from app.nango.types import RateLimit
 
 MAX_BODY: Final = 64 * 1024 * 1024
-KEEP_ALIVE: Final = 4.0  # Node servers close an idle connection after 5 s; reusing it just then would lose the call
-FIRST_WAIT: Final = 0.5  # seconds before the second try of a read that got no answer; doubled for each further one
+KEEP_ALIVE: Final = 4.0  # Node servers close an idle connection after 5 s; a call sent at that moment would be lost
+FIRST_WAIT: Final = 0.5  # seconds before the first retry of a read without an answer; doubled for each further one
 SHORTEST_WAIT: Final = 1.0  # Retry-After is floored and may be 0 (Nango contract: Rate limit)
 
 
-# What an answer said of the account's bucket, and the seconds of its Retry-After where it was a 429.
-Tell = Callable[[RateLimit | None, float | None], None]
-# Asked before each call, such as a budget that many processes share. Raises NangoRateLimited to hold the call back;
-# what it returns is told of the answer, if one comes.
-Gate = Callable[[], Tell]
+# Called with an answer's rate limit, and with the seconds of its Retry-After where it was a 429.
+OnAnswer = Callable[[RateLimit | None, float | None], None]
+# Called before each call, such as by a budget that many processes share. Raises NangoRateLimited to hold the call back;
+# its result is called with the answer, if there is one.
+Gate = Callable[[], OnAnswer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One request. `repeatable`: a read, which may be sent again when nobody knows what became of it.
+class NangoCall:
+    """One request. `repeatable`: a read, which may be sent again when its result is unknown.
 
-    not_found: what code `not_found` means for the operation. phrases: what part of a message means where Nango has no
-    code of its own for it.
+    not_found: the error for code `not_found`. phrases: errors by parts of a message, where Nango has no code of its
+    own.
     """
 
     path: str
@@ -50,10 +50,10 @@ def utc_now() -> datetime:
 
 
 class Transport:
-    """The pooled connections to one Nango; safe to share between threads.
+    """Pooled connections to one Nango; threads may share it.
 
     Time-outs are in seconds: `connect_timeout` for a connection, `read_timeout` between two reads; their sum bounds a
-    call with all its tries. retries: how often a call may be sent again, see `NangoClient`.
+    call with all its retries. retries: how often a call may be sent again, see `NangoClient`.
     """
 
     def __init__(
@@ -96,14 +96,14 @@ class Transport:
     def now(self) -> datetime:
         return self._clock()
 
-    def call(self, call: Call, *, timeout: float | None, gate: Gate | None) -> Answer:
-        """The one way out: every operation sends through here and gets a success or an error."""
+    def call(self, call: NangoCall, *, timeout: float | None, gate: Gate | None) -> NangoAnswer:
+        """Send a request, with retries, until there is a success or an error. All operations use this method."""
         ends_at = time.monotonic() + (self._connect_timeout + self._read_timeout if timeout is None else timeout)
         failure: NangoError
         for attempt in itertools.count():
             try:
                 return self._once(call, ends_at, gate)
-            except NangoRateLimited as limited:  # nothing was done, so anything may be sent again
+            except NangoRateLimited as limited:  # Nango has done nothing, so any call may be sent again
                 failure, wait = limited, max(limited.retry_after, SHORTEST_WAIT)
             except NangoUnavailable as unavailable:
                 if not call.repeatable:
@@ -114,27 +114,27 @@ class Transport:
             self._sleep(wait)
         raise AssertionError("not reached")
 
-    def _once(self, call: Call, ends_at: float, gate: Gate | None) -> Answer:
-        tell = gate() if gate is not None else None
+    def _once(self, call: NangoCall, ends_at: float, gate: Gate | None) -> NangoAnswer:
+        on_answer = gate() if gate is not None else None
         answer = self._send(call, ends_at)
         self.rate_limit = answer.rate_limit or self.rate_limit
         error = error_for(answer, not_found=call.not_found, phrases=call.phrases, secret=self._api_key)
-        if tell is not None:
-            tell(answer.rate_limit, error.retry_after if isinstance(error, NangoRateLimited) else None)
+        if on_answer is not None:
+            on_answer(answer.rate_limit, error.retry_after if isinstance(error, NangoRateLimited) else None)
         if error is not None:
             raise error
         return answer
 
-    def _send(self, call: Call, ends_at: float) -> Answer:
+    def _send(self, call: NangoCall, ends_at: float) -> NangoAnswer:
         observed_at = self._clock()
         try:
             return self._exchange(call, ends_at, observed_at)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = of_connection(error)
-        # Raised out here: a chained cause would carry the request, and with it the API key, into crash reports.
+        # Raised outside the handler: a chained cause would carry the request, and its API key, into crash reports.
         raise NangoUnavailable(detail=failure)
 
-    def _exchange(self, call: Call, ends_at: float, observed_at: datetime) -> Answer:
+    def _exchange(self, call: NangoCall, ends_at: float, observed_at: datetime) -> NangoAnswer:
         left = max(ends_at - time.monotonic(), 0.001)
         connect, read = min(self._connect_timeout, left), min(self._read_timeout, left)
         content = None if call.body is None else msgspec.json.encode(call.body)
@@ -150,9 +150,9 @@ class Transport:
         ) as response:
             for chunk in response.iter_bytes():
                 body += chunk
-                # httpx bounds each read, not their sum: a server that sends a byte now and then would hold us for ever.
+                # httpx bounds each read, not their sum: a server that sends single bytes would hold the call for ever.
                 if time.monotonic() > ends_at:
                     raise NangoUnavailable(status=response.status_code, detail="the answer took too long")
                 if len(body) > MAX_BODY:
                     raise NangoUnexpected(status=response.status_code, detail="the answer is too large")
-            return Answer(response.status_code, response.headers, bytes(body), observed_at)
+            return NangoAnswer(response.status_code, response.headers, bytes(body), observed_at)

@@ -1,4 +1,4 @@
-"""What Nango's API answers, as values. Field names are Nango's where Waylink has no word of its own."""
+"""Values in Nango's answers. Field names are Nango's where Waylink has no term of its own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class LoggedError:
-    """An error Nango keeps on a connection; `type` is auth or sync, `log_id` leads to Nango's own log."""
+    """An error Nango keeps on a connection; `type` is auth or sync, `log_id` refers to Nango's own log."""
 
     type: str
     log_id: str
@@ -47,7 +47,7 @@ class EndUser:
 class ListedConnection:
     """One row of the list; `id` is Nango's numeric id, the connection's generation.
 
-    Here and below a moment is None where Nango sent none that can be read (`domain/moments.py`).
+    Here and below a time is None where Nango sent none that can be read (`domain/moments.py`).
     """
 
     id: int
@@ -63,15 +63,15 @@ class ListedConnection:
 
     @property
     def auth_errors(self) -> bool:
-        """Nango's cheap "it is broken" signal (Nango contract: List connections)."""
+        """Whether Nango keeps an auth error on the connection (Nango contract: List connections)."""
         return any(error.type == "auth" for error in self.errors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadableRow:
-    """A row of the list that has not the form it should have. `problem` names the place, never a value.
+    """A row of the list in an unexpected form. `problem` names the place, never a value.
 
-    The connection exists: it is not absent because it cannot be read. Its names are None where those are unreadable.
+    The connection exists: an unreadable row is not an absent one. Its names are None where those are unreadable.
     """
 
     integration: str | None
@@ -81,7 +81,7 @@ class UnreadableRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionPage:
-    """`observed_at` is the moment the request was sent; the list comes from a replica and may lag behind it."""
+    """`observed_at`: when the request was sent; the list comes from a replica and may lag behind it."""
 
     connections: tuple[ListedConnection, ...]
     unreadable: tuple[UnreadableRow, ...] = ()
@@ -90,11 +90,11 @@ class ConnectionPage:
 
     @property
     def size(self) -> int:
-        """How many rows Nango sent."""
+        """Number of rows that Nango sent."""
         return len(self.connections) + len(self.unreadable)
 
     def may_hide(self, integration: str, connection_id: str) -> str | None:
-        """Why a connection that is not among `connections` need not be absent; None where no row can be it."""
+        """The problem of an unreadable row that may be this connection; None where no row can be."""
         for row in self.unreadable:
             if row.integration in {None, integration} and row.connection_id in {None, connection_id}:
                 return row.problem
@@ -132,7 +132,7 @@ class ConnectionDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectSession:
-    """Whoever has the token or the link can connect in the end user's name until `expires_at`: no repr shows them."""
+    """Its holder can connect in the end user's name until `expires_at`: no repr shows token or link."""
 
     token: str = field(repr=False)
     connect_link: str = field(repr=False)
@@ -141,7 +141,7 @@ class ConnectSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Integration:
-    """`key` is Nango's unique_key, elsewhere called provider_config_key; `credentials` only where asked for."""
+    """`key` is Nango's unique_key, elsewhere called provider_config_key; `credentials` only where requested."""
 
     key: str
     provider: str

@@ -1,4 +1,4 @@
-"""The JSON of Nango's answers, translated into values. Fields not named here are ignored: Nango adds some at times."""
+"""The JSON of Nango's answers, decoded into values. Unknown fields are ignored: Nango adds some at times."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from app.domain.json_values import read_storable
 from app.domain.moments import read_moment
 from app.domain.webhook_settings import WebhookSettings
 from app.errors import NangoUnexpected
-from app.nango.answers import Answer
+from app.nango.answers import NangoAnswer
 from app.nango.credentials import NoCredentials
 from app.nango.types import (
     ConnectionDetail,
@@ -26,7 +26,7 @@ from app.nango.wire_credentials import parse_credentials
 
 T = TypeVar("T")
 
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a column of the database holds
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # the range of a database column
 
 
 class WireError(msgspec.Struct):
@@ -48,9 +48,9 @@ class WireEndUser(msgspec.Struct):
 
 
 class WireRow(msgspec.Struct):
-    """What the list and a single connection have in common.
+    """Common members of a list's row and a single connection.
 
-    Moments are taken as they come, whatever they are: `read_moment` says what they mean.
+    Times are of any type; `read_moment` interprets them.
     """
 
     id: Int64
@@ -111,7 +111,7 @@ class WireOneIntegration(msgspec.Struct):
 
 
 class WireEnvironment(msgspec.Struct):
-    """The members of `webhooks` that are known to be there; its switches are found by their names."""
+    """The members of `webhooks` that are always there; switches are found by their names."""
 
     webhooks: dict[str, Any]
 
@@ -140,8 +140,8 @@ class WireSuccess(msgspec.Struct):
     success: bool
 
 
-def decode(answer: Answer, shape: type[T]) -> T:
-    """The body as `shape`. Raises NangoUnexpected with the place that does not fit, never with what stands there."""
+def decode(answer: NangoAnswer, shape: type[T]) -> T:
+    """The body as `shape`. Raises NangoUnexpected with the place that does not fit, never with its value."""
     problem = ""
     try:
         return _decode(answer.body, shape)
@@ -149,19 +149,19 @@ def decode(answer: Answer, shape: type[T]) -> T:
         problem = str(error)
     except (msgspec.DecodeError, ValueError, RecursionError):
         problem = "the body is not JSON"
-    # Raised out here: a chained cause would carry the body along.
+    # Raised outside the handler: a chained cause would carry the body.
     raise NangoUnexpected(status=answer.status, detail=problem)
 
 
-def rows_of_page(answer: Answer) -> tuple[Sequence[WireListed], Sequence[UnreadableRow]]:
-    """The rows of a page of connections: one that does not fit does not hide the others.
+def rows_of_page(answer: NangoAnswer) -> tuple[Sequence[WireListed], Sequence[UnreadableRow]]:
+    """The readable and the unreadable rows of a page of connections.
 
     Raises NangoUnexpected where the body is no page.
     """
     try:
         return _decode(answer.body, WirePage).connections, ()
     except (ValueError, RecursionError):
-        pass  # what is wrong is said of each row below, or of the body
+        pass  # the fault is found below, in a row or in the body
     readable: list[WireListed] = []
     unreadable: list[UnreadableRow] = []
     for sent in decode(answer, WireAnyPage).connections:
@@ -180,7 +180,7 @@ def rows_of_page(answer: Answer) -> tuple[Sequence[WireListed], Sequence[Unreada
 
 def _decode(body: bytes, shape: type[T]) -> T:
     """Raises ValidationError, another ValueError, or RecursionError."""
-    if b"\\u" in body:  # an escape may be a character that no database takes, and msgspec refuses lone surrogates
+    if b"\\u" in body:  # an escape may be a character that no database stores, and msgspec refuses lone surrogates
         return msgspec.convert(read_storable(body), shape)
     return msgspec.json.decode(body, type=shape)
 
@@ -205,7 +205,7 @@ def listed(row: WireListed, observed_at: datetime) -> ListedConnection:
     )
 
 
-def detail(row: WireDetail, answer: Answer, *, credentials: bool = True) -> ConnectionDetail:
+def detail(row: WireDetail, answer: NangoAnswer, *, credentials: bool = True) -> ConnectionDetail:
     return ConnectionDetail(
         id=row.id,
         integration=row.provider_config_key,

@@ -1,4 +1,4 @@
-"""The credentials in Nango's answers, translated into values by their `type` (Nango contract: Credential types)."""
+"""The credentials in Nango's answers, decoded by their `type` (Nango contract: Credential types)."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -26,7 +26,7 @@ from app.nango.credentials import (
 
 
 def parse_credentials(sent: JsonObject) -> Credentials:
-    """`credentials` of a connection. Raises NangoUnexpected, which names the field and never a value."""
+    """The `credentials` of a connection. Raises NangoUnexpected, which names the field and never a value."""
     mode = sent.get("type", "")
     if not isinstance(mode, str):
         raise NangoUnexpected(detail="credentials have no readable type")
@@ -153,7 +153,7 @@ def _signature(mode: str, sent: JsonObject) -> Credentials:
 
 
 def _token(mode: str, sent: JsonObject) -> Credentials:
-    # Some providers send a structure as token; only a string is one, everything else stays among the fields.
+    # Some providers send a structure as token; only a string is taken, everything else stays in the fields.
     named = {"token", "refresh_token"} & {name for name, value in sent.items() if isinstance(value, str)}
     named |= {"raw"} & {name for name, value in sent.items() if isinstance(value, dict)}
     return TokenCredentials(
@@ -200,5 +200,5 @@ def _object(sent: JsonObject, name: str) -> JsonObject:
 
 
 def _expiry(sent: JsonObject) -> datetime | None:
-    """Absent when unknown (Nango contract: Credential types). Any type may carry one."""
+    """The expiry, which any type may have; None when absent (Nango contract: Credential types)."""
     return read_moment(sent.get("expires_at"))

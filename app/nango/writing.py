@@ -1,4 +1,4 @@
-"""Operations that change connections. None is sent a second time unless Nango refused it for its rate limit."""
+"""Operations that change connections. A call is repeated only where Nango refused it for its rate limit."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,9 +11,9 @@ from app.errors import (
     NangoUnknownIntegration,
 )
 from app.nango import wire
-from app.nango.answers import Answer
+from app.nango.answers import NangoAnswer
 from app.nango.operations import (
-    Operations,
+    NangoOperations,
     connection_path,
     end_user_body,
     of_integration,
@@ -21,18 +21,18 @@ from app.nango.operations import (
     text,
     texts,
 )
-from app.nango.transport import Call
+from app.nango.transport import NangoCall
 from app.nango.types import ConnectionDetail, EndUser
 
 
-class Writing(Operations):
+class Writing(NangoOperations):
     def delete_connection(self, integration: str, connection_id: str, *, timeout: float | None = None) -> None:
-        """Delete it at Nango, which does not revoke anything at the provider. Scope environment:connections:delete.
+        """Delete a connection at Nango; nothing is revoked at the provider. Scope environment:connections:delete.
 
-        It may take long: a function of the integration's can run before (Nango contract: Change a connection). Raises
+        It may take long: a function of the integration can run before (Nango contract: Change a connection). Raises
         NangoConnectionNotFound, also for an integration that Nango does not know.
         """
-        call = Call(method="DELETE", path=connection_path(connection_id), query=of_integration(integration))
+        call = NangoCall(method="DELETE", path=connection_path(connection_id), query=of_integration(integration))
         _succeeded(self._call(call, timeout=timeout))
 
     def set_tags(
@@ -40,8 +40,8 @@ class Writing(Operations):
     ) -> None:
         """Replace all tags; `{}` clears them. Scope environment:connections:update.
 
-        Nango has no call for a single tag and no version to compare: between reading and writing, somebody else's
-        change is lost. Raises InvalidTags before anything is sent, NangoConnectionNotFound, NangoUnknownIntegration.
+        Nango has no call for a single tag and no version to compare: a concurrent change between reading and writing is
+        lost. Raises InvalidTags before anything is sent, NangoConnectionNotFound, NangoUnknownIntegration.
         """
         self.patch_connection(integration, connection_id, tags=tags, timeout=timeout)
 
@@ -55,10 +55,10 @@ class Writing(Operations):
         webhook_url_override: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Change what is given and leave the rest. Scope environment:connections:update.
+        """Change the given members and leave the rest. Scope environment:connections:update.
 
         tags: replace all. end_user: deprecated; without tags, Nango replaces all tags by those it derives from it
-        (Nango contract: Tag replacement). webhook_url_override: where this connection's webhooks go instead; an empty
+        (Nango contract: Tag replacement). webhook_url_override: another URL for this connection's webhooks; an empty
         text clears it. Raises InvalidTags before anything is sent, NangoConnectionNotFound, NangoUnknownIntegration.
         """
         body: dict[str, object] = {}
@@ -70,7 +70,7 @@ class Writing(Operations):
             body["webhook_url_override"] = webhook_url_override and text(webhook_url_override, "webhook_url_override")
         if not body:
             raise InvalidInput("nothing to change: give tags, end_user or webhook_url_override")
-        call = Call(
+        call = NangoCall(
             method="PATCH",
             path=connection_path(connection_id),
             query=of_integration(integration),
@@ -102,10 +102,10 @@ class Writing(Operations):
         *,
         timeout: float | None = None,
     ) -> None:
-        """Merge into the metadata, on its first level: a key given replaces the one there, null included.
+        """Merge into the metadata, on its first level: a given key replaces the existing one, null included.
 
-        Nango reads and then writes, so of two at the same time the last one wins. A key is taken away by
-        `set_metadata` with all others. Scope and errors are those of `set_metadata`.
+        Nango reads and then writes, so of two concurrent calls the last one wins. A key is removed by `set_metadata`
+        with all others. Scope and errors are those of `set_metadata`.
         """
         self._write_metadata("PATCH", integration, connection_ids, metadata, timeout)
 
@@ -122,12 +122,12 @@ class Writing(Operations):
         end_user: EndUser | None = None,
         timeout: float | None = None,
     ) -> ConnectionDetail:
-        """Make a connection of credentials from elsewhere, or replace one. Scope environment:connections:create.
+        """Make a connection from existing credentials, or replace one. Scope environment:connections:create.
 
         credentials: `{"type": …}` and its members (Nango contract: Credential types), of the integration's type.
-        connection_id: Nango makes one up when absent. tags and metadata are asked for because Nango takes what is left
-        out for empty, and wipes what an existing connection has (Nango contract: Tag replacement). Raises InvalidTags
-        and InvalidInput before anything is sent, NangoUnknownIntegration, NangoCredentialsRefused, NangoPlanLimit.
+        connection_id: Nango makes one up when absent. tags and metadata are required because Nango takes omitted ones
+        for empty, and wipes those of an existing connection (Nango contract: Tag replacement). Raises InvalidTags and
+        InvalidInput before anything is sent, NangoUnknownIntegration, NangoCredentialsRefused, NangoPlanLimit.
         """
         body: dict[str, object] = {
             "provider_config_key": text(integration, "integration"),
@@ -143,7 +143,7 @@ class Writing(Operations):
             body["webhook_url_override"] = text(webhook_url_override, "webhook_url_override")
         if end_user is not None:
             body["end_user"] = json_object(_without_organization(end_user), "end_user")
-        call = Call(method="POST", path="/connections", body=body, not_found=NangoUnknownIntegration)
+        call = NangoCall(method="POST", path="/connections", body=body, not_found=NangoUnknownIntegration)
         answer = self._call(call, timeout=timeout)
         return wire.detail(wire.decode(answer, wire.WireDetail), answer)
 
@@ -155,16 +155,16 @@ class Writing(Operations):
         metadata: JsonObject,
         timeout: float | None,
     ) -> None:
-        one = isinstance(connection_ids, str)
-        ids = [text(connection_ids, "connection_id")] if one else texts(connection_ids, "connection_ids")
+        single = isinstance(connection_ids, str)
+        ids = [text(connection_ids, "connection_id")] if single else texts(connection_ids, "connection_ids")
         if not ids:
             raise InvalidInput("connection_ids is empty: name at least one connection")
         body: dict[str, object] = {
-            "connection_id": ids[0] if one else ids,
+            "connection_id": ids[0] if single else ids,
             "provider_config_key": text(integration, "integration"),
             "metadata": json_object(metadata, "metadata"),
         }
-        call = Call(method=method, path="/connections/metadata", body=body, not_found=NangoConnectionNotFound)
+        call = NangoCall(method=method, path="/connections/metadata", body=body, not_found=NangoConnectionNotFound)
         self._call(call, timeout=timeout)
 
 
@@ -174,7 +174,9 @@ def _without_organization(end_user: EndUser) -> dict[str, object]:
     return end_user_body(end_user)
 
 
-def _succeeded(answer: Answer) -> None:
-    """Nango says so itself: `{"success": false}` comes with status 200 too (Nango contract: Change a connection)."""
+def _succeeded(answer: NangoAnswer) -> None:
+    """Raises NangoUnexpected for `{"success": false}`, which Nango sends with status 200
+    (Nango contract: Change a connection).
+    """
     if not wire.decode(answer, wire.WireSuccess).success:
         raise NangoUnexpected(status=answer.status, detail="Nango says that it was not done")

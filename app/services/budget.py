@@ -22,7 +22,7 @@ from app.causes import of_connection
 from app.domain import budget as rules
 from app.domain.budget import Bucket, Priority, Seen
 from app.errors import NangoBudgetSpent
-from app.nango.transport import Gate, Tell
+from app.nango.transport import Gate, OnAnswer
 from app.nango.types import RateLimit
 from app.telemetry import NANGO_CALLS, get_logger
 
@@ -96,7 +96,7 @@ class Budget:
         if self._client is not None:
             self._client.close()
 
-    def _enter(self, account: str, priority: Priority) -> Tell:
+    def _enter(self, account: str, priority: Priority) -> OnAnswer:
         background = rules.is_background(priority)
         bucket = self._touch(account, 1, Seen(), background=background)
         seconds = rules.wait(bucket, priority, now=self._clock())
