@@ -28,11 +28,11 @@ from app.db.engine import Database, connect
 from app.db.ingest import NewDelivery
 from app.db.migrate import upgrade
 from app.db.models import Event
-from app.db.routes import RouteRow
+from app.db.routes import RouteDefinition
 from app.deadlines import BATCH
 from app.domain.signature import fingerprint
 from app.ids import EVENT, new_id, show
-from app.services.definitions.config_plan import DestinationRow
+from app.services.definitions.config_plan import DestinationDefinition
 from app.services.definitions.config_sync import apply_file
 from app.services.delivery.deliverer import Deliverer
 from app.services.events.intake import writer_for
@@ -74,9 +74,11 @@ def prepare(database: Database) -> None:
     with database.write() as session:
         apply_file(
             session,
-            destinations={(TEAM, "jobs"): DestinationRow("celery", QUEUE)},
+            destinations={(TEAM, "jobs"): DestinationDefinition("celery", QUEUE)},
             routes=[
-                RouteRow(plan, TEAM, "jobs", "bench.job", {"type": ["connection.created"], "tags": {"plan": [plan]}})
+                RouteDefinition(
+                    plan, TEAM, "jobs", "bench.job", {"type": ["connection.created"], "tags": {"plan": [plan]}}
+                )
                 for plan in plans
             ],
             now=utc_now(),

@@ -17,15 +17,22 @@ from app.config.loading import Definitions, load_definitions
 from app.config.parts import SealingSettings
 from app.config.secret_sources import NONE_CONFIGURED
 from app.db import routes as route_rows
-from app.db.routes import FILE, RouteRow, asked
+from app.db.routes import FILE, RouteDefinition, asked
 from app.errors import ConfigurationError, Conflict, Problem
 from app.runtime.wiring import destinations_of, routes_of, sealer_of
 from app.services.definitions import config_sync
-from app.services.definitions.config_plan import Changes, DestinationRow, Orphans, Recorded, Wanted, plan
-from app.services.definitions.config_secrets import told
+from app.services.definitions.config_plan import (
+    Changes,
+    CurrentDefinitions,
+    DestinationDefinition,
+    FileDefinitions,
+    OrphanPolicy,
+    plan,
+)
+from app.services.definitions.config_secrets import described
 
 _CHANGES: Final = {"added": "add", "changed": "change", "removed": "remove", "released": "release"}
-_DESTINATION: Final = tuple(one.name for one in fields(DestinationRow))
+_DESTINATION: Final = tuple(one.name for one in fields(DestinationDefinition))
 
 
 def require_file(defined: Definitions) -> None:
@@ -40,7 +47,7 @@ def apply(
     settings: SealingSettings,
     defined: Definitions,
     *,
-    orphans: Orphans = Orphans.KEEP,
+    orphans: OrphanPolicy = OrphanPolicy.KEEP,
     expected: list[dict[str, Any]] | None = None,
 ) -> Changes:
     """Record what waylink.toml defines; an audited act. Without a file nothing changes.
@@ -70,11 +77,11 @@ def apply(
 
 
 def planned(
-    session: Session, settings: SealingSettings, defined: Definitions, *, orphans: Orphans
+    session: Session, settings: SealingSettings, defined: Definitions, *, orphans: OrphanPolicy
 ) -> list[dict[str, Any]]:
     """A row per change: what is in force, and what the file says."""
     routes = {one.key: one for one in routes_of(defined.file)}
-    wanted = Wanted(destinations_of(defined.file), routes, defined.file.teams, defined.secrets)
+    wanted = FileDefinitions(destinations_of(defined.file), routes, defined.file.teams, defined.secrets)
     before = config_sync.recorded(session, sealer_of(settings))
     rows: list[dict[str, Any]] = []
     for kind, verb, names in plan(before, wanted, orphans=orphans).parts():
@@ -84,7 +91,7 @@ def planned(
     return rows
 
 
-def _compared(kind: str, name: str, before: Recorded, wanted: Wanted) -> tuple[Any, Any]:
+def _compared(kind: str, name: str, before: CurrentDefinitions, wanted: FileDefinitions) -> tuple[Any, Any]:
     """What is recorded and what is wanted, as far as a change is about it."""
     team, _, place = name.partition("/")
     if kind == "routes":
@@ -97,7 +104,7 @@ def _compared(kind: str, name: str, before: Recorded, wanted: Wanted) -> tuple[A
         if row is None:
             return held, None
         given = wanted.secrets.get((team, place), NONE_CONFIGURED)
-        was, will = told(before.secrets.get((team, place), NONE_CONFIGURED), given, kind=row.kind)
+        was, will = described(before.secrets.get((team, place), NONE_CONFIGURED), given, kind=row.kind)
         return held and held | was, asdict(row) | {"source": FILE} | will
     return None, None
 
@@ -110,7 +117,7 @@ def _row(change: str, kind: str, name: str, before: Any, after: Any) -> dict[str
     return {"change": change, "kind": kind, "name": name, "before": before, "after": after}
 
 
-def _asks(route: RouteRow) -> dict[str, Any]:
+def _asks(route: RouteDefinition) -> dict[str, Any]:
     """What a change of a route is about."""
     return {member: value for member, value in asdict(route).items() if member not in {"team", "name"}}
 
@@ -128,7 +135,7 @@ def plan_routes(context: click.Context, /, *, check: bool, as_json: bool) -> Non
     settings, defined = load_definitions()
     require_file(defined)
     with closing(open_current(settings)) as database, database.read() as session:
-        rows = planned(session, settings, defined, orphans=Orphans.REMOVE)
+        rows = planned(session, settings, defined, orphans=OrphanPolicy.REMOVE)
     print_rows(rows, COLUMNS, as_json=as_json)
     if check and rows:
         context.exit(1)
@@ -152,7 +159,7 @@ def apply_routes(*, yes: bool, keep: bool, as_json: bool) -> None:
         raise click.UsageError("--yes is about removals, and --keep removes nothing: give one of them")
     settings, defined = load_definitions()
     require_file(defined)
-    orphans = Orphans.RELEASE if keep else Orphans.REMOVE
+    orphans = OrphanPolicy.RELEASE if keep else OrphanPolicy.REMOVE
     with closing(open_current(settings)) as database:
         with database.read() as session:
             rows = planned(session, settings, defined, orphans=orphans)

@@ -135,7 +135,7 @@ def _secret_key(settings: SealingSettings, *, database_answers: bool) -> Finding
             with closing(connect(settings.database)) as database:
                 with database.read() as session:
                     used = secret_rows.any_sealed(session)
-                found = key_rotation.look(database, sealer) if used else None
+                found = key_rotation.count(database, sealer) if used else None
             if found is not None:
                 if found.unreadable:
                     count = len(found.unreadable)

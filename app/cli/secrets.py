@@ -25,7 +25,7 @@ def secrets(context: click.Context, /, *, as_json: bool) -> None:
     settings = load_sealing()
     sealer = sealer_of(settings)
     with closing(open_current(settings)) as database:
-        found = key_rotation.look(database, sealer)
+        found = key_rotation.count(database, sealer)
     shown = {"newest_key": found.newest, "older_keys": found.older, "unreadable": found.unreadable}
     print_one(shown, as_json=as_json)
     _end(context, found)

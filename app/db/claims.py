@@ -1,4 +1,4 @@
-"""Claiming due rows, the same for events and jobs: the hinted ones, then any others, each counted and leased."""
+"""Claims of due rows: hinted ones first, then any others, each counted and leased."""
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ def take(
     now: datetime,
     lease: timedelta,
 ) -> list[Record]:
-    """Up to `limit` rows, as records. `claiming(dialect, hinted=…)` makes the statement, for hinted rows or for any.
+    """Claim up to `limit` rows, as records. `claiming(dialect, hinted=…)` is the statement for hinted rows or for any.
 
     Its parameters are `now`, `until`, `most` and, for hinted rows, `keys`.
     """
@@ -33,7 +33,7 @@ def take(
     if ids:
         found = session.execute(claiming(kind, hinted=True), {**times, **bulk.keys(ids), "most": limit})
         taken += [record(*row) for row in found]
-    if len(taken) < limit:  # what was just taken is not due any more
+    if len(taken) < limit:  # rows just claimed are no longer due
         found = session.execute(claiming(kind, hinted=False), {**times, "most": limit - len(taken)})
         taken += [record(*row) for row in found]
     return taken

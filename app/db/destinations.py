@@ -1,4 +1,4 @@
-"""Statements on destinations: what they are, whether they take jobs, and how they do."""
+"""Statements on destinations: definitions, whether they take jobs, and the health of deliveries."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -16,16 +16,19 @@ from app.db.models import Destination, DestinationHealth, Job
 from app.domain.definitions import DestinationKey
 from app.domain.destination_health import HealthState
 
-COUNTED: Final = 1000  # waiting jobs are counted up to here
+COUNTED: Final = 1000  # most waiting jobs that are counted
 
 _destinations = bulk.table(Destination)
 _health = bulk.table(DestinationHealth)
-_judged = [_health.c[one.name] for one in fields(HealthState)]
+_state = [_health.c[column.name] for column in fields(HealthState)]
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryTarget:
-    """A destination as who delivers needs it. `ready`, `held`, `parked`: whether such jobs wait for it, due ones."""
+    """A destination as the deliverer needs it.
+
+    `ready`, `held`, `parked`: such jobs are due in its queue; held ones are possibly poison.
+    """
 
     team: str
     name: str
@@ -87,7 +90,7 @@ def reload(session: Session, destination: Destination) -> None:
 
 
 def targets(session: Session, *, now: datetime) -> list[DeliveryTarget]:
-    """Every destination, retired ones too: old jobs point at them. One look into each line of each."""
+    """Every destination, retired ones too, as old jobs point at them. Three index lookups per destination."""
     return [DeliveryTarget(*row) for row in session.execute(_targets(), {"now": now})]
 
 
@@ -97,14 +100,14 @@ def _targets() -> Select[Any]:
     owner = (_health.c.team == ours.team) & (_health.c.destination == ours.name)
     described = (ours.team, ours.name, ours.kind, ours.queue, ours.url, ours.broker_sealed, ours.timeout_seconds)
     state = (ours.rate_per_second, ours.disabled_at, _health.c.failing_since, _health.c.probe_at)
-    lines = (waits(which, team=ours.team, destination=ours.name) for which in (READY, HELD, PARKED))
-    return select(*described, *state, *lines).select_from(_destinations.outerjoin(_health, owner))
+    queues = (waits(which, team=ours.team, destination=ours.name) for which in (READY, HELD, PARKED))
+    return select(*described, *state, *queues).select_from(_destinations.outerjoin(_health, owner))
 
 
 def lock_health(
     session: Session, keys: Collection[DestinationKey], *, now: datetime
 ) -> dict[DestinationKey, HealthState]:
-    """How these destinations do, their rows locked in order; whoever has none is given one."""
+    """The health of destinations, their rows locked in order of keys. Missing rows are inserted."""
     wanted = sorted(keys)
     found = _locked(session, wanted)
     missing = [key for key in wanted if key not in found]
@@ -118,7 +121,7 @@ def lock_health(
 
 def _locked(session: Session, keys: Collection[DestinationKey]) -> dict[DestinationKey, HealthState]:
     found = session.execute(_locking(bulk.dialect(session)), bulk.keys(keys))
-    names = [one.name for one in _judged]
+    names = [column.name for column in _state]
     return {
         (team, destination): HealthState(**dict(zip(names, values, strict=True)))
         for team, destination, *values in found
@@ -128,11 +131,11 @@ def _locked(session: Session, keys: Collection[DestinationKey]) -> dict[Destinat
 @cache
 def _locking(dialect: str) -> Select[Any]:
     key = (_health.c.team, _health.c.destination)
-    return select(*key, *_judged).where(bulk.among(dialect, *key)).order_by(*key).with_for_update()
+    return select(*key, *_state).where(bulk.among(dialect, *key)).order_by(*key).with_for_update()
 
 
 def write_health(session: Session, changed: Mapping[DestinationKey, HealthState]) -> None:
-    """Of rows that were locked before."""
+    """Write health to rows locked by `lock_health`."""
     for (team, destination), health in changed.items():
         named = (_health.c.team == team, _health.c.destination == destination)
         session.execute(update(_health).where(*named).values(**asdict(health)))
@@ -141,7 +144,7 @@ def write_health(session: Session, changed: Mapping[DestinationKey, HealthState]
 def disable(
     session: Session, *, team: str, destination: str, reason: str, now: datetime, url: str | None = None
 ) -> bool:
-    """Whether it was enabled until now. With `url`, only while that is its address."""
+    """Disable a destination; with `url`, only while that is its address. False if nothing changed."""
     ours = _destinations.c
     statement = update(_destinations).where(ours.team == team, ours.name == destination, ours.disabled_at.is_(None))
     if url is not None:
@@ -151,7 +154,7 @@ def disable(
 
 
 def enable(session: Session, *, team: str, destination: str) -> bool:
-    """Whether it was disabled until now."""
+    """Enable a destination. False if it was not disabled."""
     ours = _destinations.c
     statement = update(_destinations).where(ours.team == team, ours.name == destination, ours.disabled_at.is_not(None))
     changed = statement.values(disabled_at=None, disabled_reason=None).returning(ours.team)
@@ -159,20 +162,20 @@ def enable(session: Session, *, team: str, destination: str) -> bool:
 
 
 def disabled_since(session: Session, *, team: str, destination: str) -> datetime | None:
-    """None for one that is enabled."""
+    """When it was disabled; None for one that is enabled."""
     named = (Destination.team == team, Destination.name == destination)
     return session.scalar(select(Destination.disabled_at).where(*named))
 
 
 def try_at_once(session: Session, *, team: str, destination: str, now: datetime) -> None:
-    """Let a job go out now where jobs wait for the destination to be well: something about it was changed."""
+    """Make a failing destination's probe due now, after a change of its address."""
     named = (_health.c.team == team, _health.c.destination == destination)
     failing = update(_health).where(*named, _health.c.failing_since.is_not(None))
     session.execute(failing.values(probe_at=now, probes=0))
 
 
 def forget_failures(session: Session, *, team: str, destination: str) -> None:
-    """As if it had never failed."""
+    """Close the breaker and reset its counts."""
     named = (_health.c.team == team, _health.c.destination == destination)
     closed = {"succeeded": 0, "failed": 0, "failing_since": None, "probe_at": None, "probes": 0}
     session.execute(update(_health).where(*named).values(**closed))
@@ -184,7 +187,7 @@ def kind_of(session: Session, *, team: str, destination: str) -> str | None:
 
 
 def waiting_jobs(session: Session, *, team: str, destination: str) -> list[UUID]:
-    """Up to COUNTED jobs that wait to be handed over: those that are due first in front, then those that are parked."""
+    """The ids of up to COUNTED undelivered jobs: due ones first, the longest due in front, then parked ones."""
     found: list[UUID] = []
     for which in (READY, PARKED):  # an index has each
         mine = select(Job.id).where(which, Job.team == team, Job.destination == destination)

@@ -1,4 +1,4 @@
-"""Statements on dead letters that the teams were not told of yet."""
+"""Statements on dead letters that teams were not told of yet."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -16,7 +16,7 @@ _KEY: Final = (Discards.team, Discards.destination, Discards.environment)
 
 
 def lock(session: Session, keys: Collection[DiscardKey], *, now: datetime) -> dict[DiscardKey, Discards]:
-    """The rows of these keys, locked in sorted order; those that are missing are made, and may be told of at once."""
+    """The rows of these keys, locked in order. Missing ones are inserted, due at once."""
     if not keys:
         return {}
     names = ("team", "destination", "environment")
@@ -25,16 +25,16 @@ def lock(session: Session, keys: Collection[DiscardKey], *, now: datetime) -> di
     session.execute(bulk.insert_for(session, Discards).values(rows).on_conflict_do_nothing())
     found = select(Discards).where(tuple_(*_KEY).in_(list(keys))).order_by(*_KEY).with_for_update()
     locked = session.scalars(found, execution_options={"populate_existing": True})
-    return {(one.team, one.destination, one.environment): one for one in locked}
+    return {(row.team, row.destination, row.environment): row for row in locked}
 
 
 def any_due(session: Session, *, now: datetime) -> bool:
-    """Whether there is something to tell whose time has come."""
+    """True if dead letters are due to be announced."""
     return session.scalar(_due(now).with_only_columns(Discards.team).limit(1)) is not None
 
 
 def lock_due(session: Session, *, now: datetime, limit: int) -> list[Discards]:
-    """What there is to tell whose time has come, locked in sorted order."""
+    """Rows due to be announced, locked in order; those locked by other transactions are left out."""
     due = _due(now).order_by(*_KEY).limit(limit)
     return list(session.scalars(due.with_for_update(skip_locked=True)))
 

@@ -1,4 +1,4 @@
-"""Statements for what people do with jobs. Choosing reads, so that nobody waits; acting takes the rows by their ids."""
+"""Statements for actions on jobs. Choosing only reads, without locks; an action locks the chosen rows by id."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _events: Final = bulk.table(Event)
 
 @dataclass(frozen=True, slots=True)
 class JobFilters:
-    """Which jobs are meant: all that is given has to hold, None is any. `ended`: completed, discarded or cancelled."""
+    """Conditions on jobs, which all have to hold; None matches any. `ended`: completed, discarded or cancelled."""
 
     states: Collection[JobState]
     team: str | None = None
@@ -59,7 +59,7 @@ class ChosenJob:
 
 
 def choose(session: Session, filters: JobFilters, *, limit: int) -> list[ChosenJob]:
-    """Up to `limit` jobs that the filters mean, none of them locked."""
+    """Up to `limit` matching jobs, not locked."""
     found: list[ChosenJob] = []
     for statement in _walks(filters):
         rows = session.execute(_filtered(statement, filters).limit(limit - len(found)))
@@ -70,14 +70,14 @@ def choose(session: Session, filters: JobFilters, *, limit: int) -> list[ChosenJ
 
 
 def get_many(session: Session, ids: Collection[UUID]) -> list[ChosenJob]:
-    """The jobs with these ids, in their order; those that do not exist are left out."""
+    """The jobs with these ids, in their order; unknown ids are left out."""
     rows = session.execute(_by_ids(bulk.dialect(session)), bulk.keys(ids))
     found = {row.id: ChosenJob(*row) for row in rows}
-    return [found[one] for one in ids if one in found]
+    return [found[job_id] for job_id in ids if job_id in found]
 
 
 def take(session: Session, action: JobAction, ids: Collection[UUID], *, now: datetime) -> list[UUID]:
-    """Do it with those of these jobs whose state it takes; their ids."""
+    """Apply an action to those of the jobs whose state it takes. Returns their ids."""
     parameters = {**bulk.keys(ids), "now": now}
     return list(session.scalars(_taking(bulk.dialect(session), action), parameters))
 
@@ -110,8 +110,10 @@ def _changes(action: JobAction) -> dict[str, Any]:
 
 
 def _walks(filters: JobFilters) -> Iterator[Select[Any]]:
-    """A statement per state, each along the index that holds it: in the index's order, or PostgreSQL might read the
-    whole table. Conditions of partial indexes are spelled out, for SQLite."""
+    """One statement per state, each in the order of its index, as PostgreSQL might scan the table otherwise.
+
+    Conditions of partial indexes are literal, for SQLite.
+    """
     chosen = select(*bulk.columns(Job, ChosenJob))
     states = set(filters.states)
     if JobState.DISCARDED in states:
@@ -119,11 +121,11 @@ def _walks(filters: JobFilters) -> Iterator[Select[Any]]:
     if JobState.CANCELLED in states:
         yield chosen.where(text("jobs.state = 'cancelled'")).order_by(_jobs.c.id)
     if JobState.COMPLETED in states:
-        places = (_jobs.c.team, _jobs.c.destination, _jobs.c.finished_at)
-        yield chosen.where(text("jobs.state = 'completed'")).order_by(*places)
+        in_order = (_jobs.c.team, _jobs.c.destination, _jobs.c.finished_at)
+        yield chosen.where(text("jobs.state = 'completed'")).order_by(*in_order)
     if unfinished := sorted(states & set(UNFINISHED_JOBS)):
-        for line in (READY, HELD, UNFINISHED & _jobs.c.blocked_by.is_not(None)):
-            due = chosen.where(line, _jobs.c.state.in_(unfinished))
+        for queue in (READY, HELD, UNFINISHED & _jobs.c.blocked_by.is_not(None)):
+            due = chosen.where(queue, _jobs.c.state.in_(unfinished))
             yield due.order_by(_jobs.c.team, _jobs.c.destination, _jobs.c.next_at)
 
 
@@ -141,7 +143,7 @@ def _filtered(statement: Select[Any], filters: JobFilters) -> Select[Any]:
     if filters.event_type is not None:
         of_type = exists().where(_events.c.id == _jobs.c.event_id, _events.c.type == filters.event_type)
         statement = statement.where(of_type)
-    # Ids are in the order of time: whoever looks for a time of making looks for ids.
+    # Ids are in the order of creation, so bounds of time become bounds of ids.
     if filters.created_since is not None:
         statement = statement.where(_jobs.c.id >= first_id(filters.created_since))
     if filters.created_until is not None:
@@ -154,4 +156,4 @@ def _filtered(statement: Select[Any], filters: JobFilters) -> Select[Any]:
 
 
 def ids_of(jobs: Sequence[ChosenJob]) -> list[UUID]:
-    return [one.id for one in jobs]
+    return [job.id for job in jobs]

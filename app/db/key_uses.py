@@ -1,4 +1,4 @@
-"""Statements on which signing keys are live and used. Keys go by their names (`key_name`) here."""
+"""Statements on the live signing keys and their use. Keys are stored by name (`key_name`), never by value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from app.db.models import SigningKeyUse
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """A live key that signed `count` more webhooks, perhaps none."""
+    """A live key and the number of webhooks that it signed since the last write, perhaps 0."""
 
     environment: str
     key: str
@@ -21,19 +21,19 @@ class KeyUse:
 
 
 def add(session: Session, uses: Sequence[KeyUse], *, now: datetime) -> None:
-    """Add to the row of each key. A key must not occur twice; sorted, or two web processes could deadlock."""
+    """Add to the keys' rows. Each key at most once; written in order, as two web processes could deadlock otherwise."""
     if not uses:
         return
     rows = [
         {
-            "environment": one.environment,
-            "key": one.key,
-            "count": one.count,
+            "environment": use.environment,
+            "key": use.key,
+            "count": use.count,
             "first_at": now,
             "live_at": now,
-            "last_at": now if one.count else None,
+            "last_at": now if use.count else None,
         }
-        for one in sorted(uses, key=lambda one: (one.environment, one.key))
+        for use in sorted(uses, key=lambda use: (use.environment, use.key))
     ]
     statement = bulk.insert_for(session, SigningKeyUse).values(rows)
     new = statement.excluded
@@ -50,17 +50,17 @@ def add(session: Session, uses: Sequence[KeyUse], *, now: datetime) -> None:
 
 
 def all_uses(session: Session) -> list[SigningKeyUse]:
-    """Every key of the last days; there are a few per environment."""
+    """All keys that were live in the last days, a few per environment."""
     return list(session.scalars(select(SigningKeyUse).order_by(SigningKeyUse.environment, SigningKeyUse.first_at)))
 
 
 def prune(session: Session, *, before: datetime, limit: int) -> int:
-    """Forget keys that no web process has known as live since, at most `limit` of them."""
+    """Delete up to `limit` keys that were not live since `before`. Returns their number."""
     key = tuple_(SigningKeyUse.environment, SigningKeyUse.key)
     old = select(SigningKeyUse.environment, SigningKeyUse.key).where(SigningKeyUse.live_at < before).limit(limit)
     rows = [tuple(row) for row in session.execute(old)]
     if rows:
-        # The time again: a web process may have found it live meanwhile.
+        # The condition again, as a web process may have found the key live since.
         statement = delete(SigningKeyUse).where(key.in_(rows), SigningKeyUse.live_at < before)
         session.execute(statement.execution_options(synchronize_session=False))
     return len(rows)

@@ -1,4 +1,4 @@
-"""Statements on leases: who works alone on something while no transaction may be open."""
+"""Statements on leases: named locks that need no open transaction and end by time."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -11,7 +11,7 @@ from app.db.models import Lease
 
 
 def take(session: Session, name: str, *, holder: UUID, now: datetime, lasts: timedelta) -> bool:
-    """Take it, unless somebody else holds it. One whose time is over is anybody's."""
+    """Take a lease that is free or has ended. False while it is held."""
     statement = bulk.insert_for(session, Lease).values(name=name, holder=holder, until_at=now + lasts)
     new = statement.excluded
     taken = session.execute(
@@ -23,12 +23,12 @@ def take(session: Session, name: str, *, holder: UUID, now: datetime, lasts: tim
 
 
 def give_back(session: Session, name: str, *, holder: UUID) -> None:
-    """Let it go, unless it is somebody else's by now."""
+    """End a lease, unless another holder has it by now."""
     session.execute(delete(Lease).where(Lease.name == name, Lease.holder == holder))
 
 
 def prune(session: Session, *, before: datetime, limit: int) -> int:
-    """Forget leases of those who died, at most `limit` of them."""
+    """Delete up to `limit` leases that ended before, as after a crash. Returns their number."""
     over = list(session.scalars(select(Lease.name).where(Lease.until_at < before).limit(limit)))
     if over:
         statement = delete(Lease).where(Lease.name.in_(over), Lease.until_at < before)

@@ -17,7 +17,7 @@ API: Final = "api"  # and of what the API and the commands do
 
 
 @dataclass(frozen=True, slots=True)
-class RouteRow:
+class RouteDefinition:
     """A route as somebody defines it; versions are counted here."""
 
     name: str
@@ -128,9 +128,9 @@ def of_file(session: Session) -> Names:
     )
 
 
-def asked(row: RouteVersion) -> RouteRow:
+def asked(row: RouteVersion) -> RouteDefinition:
     """A recorded version as somebody defined it."""
-    return RouteRow(
+    return RouteDefinition(
         name=row.name,
         team=row.team,
         destination=row.destination,
@@ -140,7 +140,7 @@ def asked(row: RouteVersion) -> RouteRow:
     )
 
 
-def version_of(route: RouteRow, *, number: int, source: str, since_set: int, now: datetime) -> RouteVersion:
+def version_of(route: RouteDefinition, *, number: int, source: str, since_set: int, now: datetime) -> RouteVersion:
     """A new version of a route, in force from that set on."""
     return RouteVersion(
         name=route.name,

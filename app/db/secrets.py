@@ -12,13 +12,13 @@ from app.domain.definitions import DestinationKey
 
 
 def of_destination(session: Session, *, team: str, destination: str) -> list[DestinationSecret]:
-    """All that are kept, newest first, those that ended too."""
+    """All kept secrets of a destination, ended ones too, newest first."""
     named = (DestinationSecret.team == team, DestinationSecret.destination == destination)
     return list(session.scalars(select(DestinationSecret).where(*named).order_by(DestinationSecret.id.desc())))
 
 
 def live(session: Session, keys: Collection[DestinationKey], *, now: datetime) -> list[DestinationSecret]:
-    """Those in force of some destinations, newest first."""
+    """The secrets in force of destinations, newest first."""
     if not keys:
         return []
     columns = tuple_(DestinationSecret.team, DestinationSecret.destination)
@@ -27,7 +27,7 @@ def live(session: Session, keys: Collection[DestinationKey], *, now: datetime) -
 
 
 def standing(session: Session, keys: Collection[DestinationKey]) -> list[DestinationSecret]:
-    """Those that no rotation has given an end, newest first."""
+    """The secrets without an end, newest first."""
     if not keys:
         return []
     columns = tuple_(DestinationSecret.team, DestinationSecret.destination)
@@ -42,18 +42,19 @@ def add(session: Session, secret: DestinationSecret) -> None:
 
 
 def end(session: Session, ids: Collection[UUID], *, at: datetime) -> None:
-    """Let these end at a moment, those that end earlier excepted."""
+    """Let secrets end at a moment, unless they end earlier."""
     ending = update(DestinationSecret).where(DestinationSecret.id.in_(list(ids)), _in_force(at))
     session.execute(ending.values(expires_at=at))
 
 
 def forget_ended(session: Session, *, team: str, destination: str, before: datetime) -> None:
+    """Delete a destination's secrets that ended before."""
     named = (DestinationSecret.team == team, DestinationSecret.destination == destination)
     session.execute(delete(DestinationSecret).where(*named, DestinationSecret.expires_at <= before))
 
 
 def all_signing(session: Session, *, after: UUID | None, limit: int, lock: bool) -> list[DestinationSecret]:
-    """Every secret, in the order of ids; locked, so that nobody ends or forgets one meanwhile."""
+    """A page of all secrets, in the order of ids, after the id `after`. `lock`: so that none is ended or deleted."""
     statement = select(DestinationSecret).order_by(DestinationSecret.id).limit(limit)
     if after is not None:
         statement = statement.where(DestinationSecret.id > after)
@@ -61,14 +62,14 @@ def all_signing(session: Session, *, after: UUID | None, limit: int, lock: bool)
 
 
 def all_brokers(session: Session, *, lock: bool) -> list[Destination]:
-    """Every destination with a broker of its own, in order."""
+    """Every destination with a broker of its own, by team and name."""
     own = select(Destination).where(Destination.broker_sealed.is_not(None))
     ordered = own.order_by(Destination.team, Destination.name)
     return list(session.scalars(ordered.with_for_update() if lock else ordered))
 
 
 def any_sealed(session: Session) -> bool:
-    """Whether anything is stored encrypted; not in a database without the tables for it."""
+    """True if anything is stored encrypted; False in a database that has no tables for it yet."""
     if not inspect(session.connection()).has_table(DestinationSecret.__tablename__):
         return False
     brokers = exists().where(Destination.broker_sealed.is_not(None))

@@ -1,8 +1,8 @@
-"""Which addresses Waylink may connect to for a team: never one that only our own network can reach.
+"""Addresses that Waylink may connect to for a team: none that only its own network can reach.
 
-What is judged is the address a name resolved to, never the name: whoever owns a name can let it point anywhere, and
-`127.1`, `0x7f.1` or `2130706433` are whatever the resolver makes of them. Networks are those of the IANA registries of
-special-purpose addresses, and the metadata services of clouds, which hand out credentials to whoever asks.
+Checked is the address that a name resolved to, never the name: its owner can change it at any time, and resolvers read
+`127.1`, `0x7f.1` or `2130706433` as addresses. The refused networks are those of the IANA registries of special-purpose
+addresses, and the metadata services of clouds, which give credentials to any caller.
 """
 
 import re
@@ -19,9 +19,9 @@ Network = IPv4Network | IPv6Network
 
 MAX_URL: Final = 2048
 HTTP_PORTS: Final = {"http": 80, "https": 443}
-FREE_PORTS: Final = range(1024, 65536)  # below are the system's own services: mail, SSH, SMB
+FREE_PORTS: Final = range(1024, 65536)  # system services such as mail, SSH and SMB are below
 
-# Asked in this order; the first network that holds an address says why it is refused.
+# In order: the first network that contains an address gives the reason.
 _REFUSED: Final = tuple(
     (ip_network(network), reason)
     for reason, networks in (
@@ -51,17 +51,22 @@ _REFUSED: Final = tuple(
     for network in networks.split()
 )
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-_GLOBAL_IPV6: Final = IPv6Network("2000::/3")  # all that IANA has given out for use between networks
+_GLOBAL_IPV6: Final = IPv6Network("2000::/3")  # all that IANA has allocated for global use
 _METADATA: Final = "metadata"
-_CARRIES_IPV4: Final = {"IPv4-mapped": 0, "IPv4-compatible": 0, "NAT64": 0, "6to4": 80}  # bits behind the IPv4 address
+_CARRIES_IPV4: Final = {
+    "IPv4-mapped": 0,
+    "IPv4-compatible": 0,
+    "NAT64": 0,
+    "6to4": 80,
+}  # number of bits below the IPv4 address
 
 
 def refusal(address: Address, allowed: Sequence[Network] = ()) -> str | None:
-    """Why nobody is connected to an address for a team, in a word or two; None where it is fine.
+    """Why an address is refused, in a word or two; None if it is allowed.
 
-    `allowed`: networks the operator opened. They go before, but for two things. A metadata service has to be named as
-    an address of its own, since who opens 169.254.0.0/16 hardly means that one. And an IPv6 address that stands for an
-    IPv4 one, as NAT64 and others write it, is allowed no more than that one is.
+    `allowed`: networks that the operator opened, with two exceptions. A metadata service has to be named as a single
+    address, as 169.254.0.0/16 is hardly meant to contain it. And an IPv6 address that stands for an IPv4 address (NAT64
+    and others) is allowed only if that is.
     """
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         address = IPv6Address(int(address))
@@ -88,7 +93,7 @@ def _opened(address: Address, allowed: Sequence[Network], *, alone: bool) -> boo
 
 
 def read_networks(text: str) -> tuple[Network, ...]:
-    """CIDR blocks and addresses, separated by commas or blanks. Raises ValueError that names the wrong one."""
+    """CIDR blocks and addresses, separated by commas or blanks. Raises ValueError with the wrong one."""
     networks = []
     for part in text.replace(",", " ").split():
         try:
@@ -100,20 +105,20 @@ def read_networks(text: str) -> tuple[Network, ...]:
 
 @dataclass(frozen=True, slots=True)
 class AddressCheck:
-    """What a name resolved to: where one may connect, in the resolver's order, and what is refused and why."""
+    """The addresses of a name, in the resolver's order: allowed ones, and refused ones with the reason."""
 
     allowed: tuple[Address, ...]
     refused: tuple[tuple[Address, str], ...]
 
     @property
     def why(self) -> str:
-        """Why there is nowhere to connect to. No address: what an internal name resolves to is not a team's to know."""
+        """Why no address is left, without the addresses: internal ones are not shown to teams."""
         reasons = dict.fromkeys(reason for _, reason in self.refused)
         return f"its address is refused ({', '.join(reasons)})" if reasons else "the name has no address"
 
 
 def check_addresses(addresses: Iterable[str], allowed: Sequence[Network] = ()) -> AddressCheck:
-    """Judge every address a name has. One that is refused leaves the others: DNS64 adds such a one to every name."""
+    """Check every address of a name. A refused one does not exclude the others, as DNS64 adds one to every name."""
     found = [(address, refusal(address, allowed)) for address in dict.fromkeys(map(ip_address, addresses))]
     return AddressCheck(
         tuple(address for address, reason in found if reason is None),
@@ -123,7 +128,7 @@ def check_addresses(addresses: Iterable[str], allowed: Sequence[Network] = ()) -
 
 @dataclass(frozen=True, slots=True)
 class HttpUrl:
-    """Where a URL leads: `host` as it is resolved and named in TLS, without brackets. `target` is path and query."""
+    """A parsed URL. `host`: as resolved and as verified by TLS, without brackets. `target`: path and query."""
 
     scheme: str
     host: str
@@ -132,26 +137,26 @@ class HttpUrl:
 
     @property
     def authority(self) -> str:
-        """As in the Host header: the port is left out where the scheme implies it."""
+        """The Host header: without the scheme's own port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == HTTP_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def check_url(url: str, allowed: Sequence[Network] = ()) -> HttpUrl:
-    """Where an HTTP destination is. Raises InvalidInput as `read_url` does, and for a refused address.
+    """The parsed URL of an HTTP destination. Raises InvalidInput as `read_url`, and for a refused address.
 
-    A literal address is judged here already; a name is judged whenever it is connected to.
+    A literal address is checked here; the addresses of a name are checked for each connection.
     """
-    place = read_url(url)
-    if (reason := literal_refusal(place.host, allowed)) is not None:
+    parsed = read_url(url)
+    if (reason := literal_refusal(parsed.host, allowed)) is not None:
         raise InvalidInput(
             f"the address is refused ({reason}); an operator can allow it: WAYLINK_ALLOWED_DESTINATION_RANGES"
         )
-    return place
+    return parsed
 
 
 def read_url(url: str) -> HttpUrl:
-    """Where the URL of an HTTP destination leads. Raises InvalidInput with what is wrong, never a part of the URL."""
+    """The parsed URL of an HTTP destination. Raises InvalidInput, never with a part of the URL."""
     if not 0 < len(url) <= MAX_URL:
         raise InvalidInput(f"a URL has 1 to {MAX_URL} characters")
     if not all("!" <= character <= "~" for character in url) or "\\" in url:
@@ -163,15 +168,15 @@ def read_url(url: str) -> HttpUrl:
         raise InvalidInput("the URL cannot be read: expected https://host/path") from None
     _check_parts(url, parts)
     host = (parts.hostname or "").removesuffix(".")
-    place = HttpUrl(
+    parsed = HttpUrl(
         scheme=parts.scheme,
         host=host,
         port=HTTP_PORTS[parts.scheme] if port is None else port,
         target=f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}",
     )
-    if place.port not in HTTP_PORTS.values() and place.port not in FREE_PORTS:
-        raise InvalidInput(f"port {place.port} is refused: take 80, 443 or one from {FREE_PORTS.start} on")
-    return place
+    if parsed.port not in HTTP_PORTS.values() and parsed.port not in FREE_PORTS:
+        raise InvalidInput(f"port {parsed.port} is refused: take 80, 443 or one from {FREE_PORTS.start} on")
+    return parsed
 
 
 def _check_parts(url: str, parts: SplitResult) -> None:
@@ -186,7 +191,7 @@ def _check_parts(url: str, parts: SplitResult) -> None:
 
 
 def is_host(text: str) -> bool:
-    """Whether it is written as a name or an address is, the latter without brackets and zone."""
+    """True if it is written as a name or as an address, the latter without brackets and zone."""
     if ":" in text:
         return "%" not in text and _is_address(text)
     return len(text) <= 253 and all(_LABEL.fullmatch(label) for label in text.split("."))
@@ -201,5 +206,5 @@ def _is_address(text: str) -> bool:
 
 
 def literal_refusal(host: str, allowed: Sequence[Network] = ()) -> str | None:
-    """Why a host that is written as an address is refused; None for names, which are judged when they are resolved."""
+    """Why a host written as an address is refused; None for names, whose addresses are checked later."""
     return refusal(ip_address(host), allowed) if _is_address(host) else None

@@ -1,7 +1,7 @@
-"""The URL of a broker that a team has of its own: what it may be, and where it leads.
+"""URLs of teams' own brokers: the allowed form, and where they lead.
 
-Only operators set one, and still kombu would do too much with it: `filesystem://` and `sqla+…` reach our own files, `;`
-adds other servers, and parameters behind `?` name another host, a file, or a class to import.
+Only operators set one, but kombu accepts too much in it: `filesystem://` and `sqla+…` reach local files, `;` adds
+servers, and parameters behind `?` name another host, a file, or a class to import.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ PORTS: Final = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 
 @dataclass(frozen=True, slots=True)
 class BrokerUrl:
-    """Where the URL of a broker leads, without who logs in. database: Redis's number, or the virtual host of AMQP."""
+    """A broker's URL without credentials. `database`: Redis's number, or AMQP's virtual host."""
 
     scheme: str
     host: str
@@ -34,31 +34,33 @@ class BrokerUrl:
 
 
 def check_broker_url(url: str, allowed: Sequence[Network] = ()) -> BrokerUrl:
-    """Where a team's own broker is. Raises InvalidInput as `read_broker_url` does, and for a refused address.
+    """The parsed URL. Raises InvalidInput as `read_broker_url`, and for a refused address.
 
-    A literal address is judged here already; a name is judged whenever a process begins to use the broker.
+    A literal address is checked here; the addresses of a name are checked whenever a process opens the broker.
     """
-    place = read_broker_url(url)
-    if (reason := literal_refusal(place.host, allowed)) is not None:
+    parsed = read_broker_url(url)
+    if (reason := literal_refusal(parsed.host, allowed)) is not None:
         raise InvalidInput(
             f"the broker's address is refused ({reason}); an operator can allow it: WAYLINK_ALLOWED_DESTINATION_RANGES"
         )
-    return place
+    return parsed
 
 
 def read_broker_url(url: str) -> BrokerUrl:
-    """Where a URL leads. Raises InvalidInput with what is wrong, never with a part of the URL."""
+    """The parsed URL. Raises InvalidInput, never with a part of the URL."""
     if not 0 < len(url) <= MAX_URL or not all("!" <= character <= "~" for character in url):
         raise InvalidInput("a broker's URL has visible ASCII characters only: write others percent-encoded")
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in PORTS:
-        raise InvalidInput(f"a broker's URL starts with {', '.join(f'{one}://' for one in PORTS)}; others reach files")
+        raise InvalidInput(
+            f"a broker's URL starts with {', '.join(f'{known}://' for known in PORTS)}; others reach files"
+        )
     if any(character in rest for character in ";?#\\"):
         raise InvalidInput(
             "a broker's URL names one server and has no parameters: a password with ; ? # or \\ is percent-encoded"
         )
     try:
-        # As kombu reads it: by the rules of http, whatever the scheme.
+        # Parsed as kombu does: by the rules of http, whatever the scheme.
         parts = urlsplit(f"http://{rest}")
         port = parts.port or PORTS[scheme]
     except ValueError:

@@ -1,6 +1,6 @@
-"""What teams, destinations and routes may be called: the same rules for waylink.toml, the API and the commands.
+"""Names and values allowed for teams, destinations and routes, in waylink.toml, the API and commands alike.
 
-Each function says what is wrong, as the end of a sentence that begins with the field's name, or None.
+The `wrong_…` functions return what is wrong, as the rest of a sentence that begins with the field's name, or None.
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Any, Final
 from app.domain.addresses import Network, check_url, read_url
 from app.errors import InvalidInput
 
-QUEUE_PREFIX: Final = "team."  # queues that do not begin so are Waylink's own
+QUEUE_PREFIX: Final = "team."  # of all queues of teams; the others are Waylink's own
 
-TIMEOUTS: Final = (1.0, 30.0)  # seconds for one try over HTTP: a job's lease has to be longer
+TIMEOUTS: Final = (1.0, 30.0)  # seconds per attempt over HTTP; a job's lease has to be longer
 RATES: Final = (0.01, 10_000.0)  # jobs per second
 
 DestinationKey = tuple[str, str]  # team, and the name of a destination of its own
@@ -26,7 +26,7 @@ _RESERVED_JOBS: Final = ("waylink.", "celery.")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Teams by name; destinations and routes, whose names are their team's own, by team and name."""
+    """Teams by name; destinations and routes by team and name."""
 
     teams: frozenset[str] = frozenset()
     destinations: frozenset[tuple[str, str]] = frozenset()
@@ -39,7 +39,7 @@ class Names:
         return Names(self.teams - others.teams, self.destinations - others.destinations, self.routes - others.routes)
 
     def parts(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Each kind that has some, with its names in order; destinations and routes as `team/name`."""
+        """Each kind with any names, and these in order; destinations and routes as `team/name`."""
         destinations, routes = (sorted(map("/".join, keys)) for keys in (self.destinations, self.routes))
         for kind, names in (("teams", sorted(self.teams)), ("destinations", destinations), ("routes", routes)):
             if names:
@@ -47,23 +47,23 @@ class Names:
 
 
 def wrong_name(name: str) -> str | None:
-    """Of a team, a destination, a route or an environment: it stands in URLs and queues."""
+    """For a team, a destination, a route or an environment, which stand in URLs and queue names."""
     if _NAME.fullmatch(name):
         return None
     return "takes 1 to 63 lower-case letters, digits, `_` and `-`, beginning with a letter or digit"
 
 
 def wrong_job(job: str) -> str | None:
-    """Of a route's job, which is the name of the team's Celery task."""
+    """For a route's job, the name of the team's Celery task."""
     if job.startswith(_RESERVED_JOBS):
-        return f"names that start with {' or '.join(f'`{one}`' for one in _RESERVED_JOBS)} are reserved"
+        return f"names that start with {' or '.join(f'`{prefix}`' for prefix in _RESERVED_JOBS)} are reserved"
     if _JOB.fullmatch(job):
         return None
     return "takes 1 to 128 letters, digits, `_`, `.` and `-`, beginning with a letter or `_`"
 
 
 def wrong_queue(queue: str, *, team: str) -> str | None:
-    """Of a team's queue: it has its own only, so that it can reach neither Waylink's nor another team's."""
+    """For a team's queue. The prefix keeps it from Waylink's queues and those of other teams."""
     if not queue.startswith(f"{QUEUE_PREFIX}{team}."):
         return f"has to start with `{QUEUE_PREFIX}{team}.`"
     if _QUEUE.fullmatch(queue):
@@ -72,7 +72,7 @@ def wrong_queue(queue: str, *, team: str) -> str | None:
 
 
 def wrong_url(url: str, *, allowed: Sequence[Network] | None = None) -> str | None:
-    """Of an HTTP destination. allowed: the networks that the operator opened; None does not ask where it leads."""
+    """For an HTTP destination. `allowed`: networks that the operator opened; None leaves addresses unchecked."""
     try:
         if allowed is None:
             read_url(url)
@@ -86,7 +86,7 @@ def wrong_url(url: str, *, allowed: Sequence[Network] | None = None) -> str | No
 def wrong_destination(
     fields: Mapping[str, Any], *, team: str, allowed: Sequence[Network] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Each field that is wrong, and how: of `kind`, `queue`, `url`, `timeout_seconds` and `rate_per_second`."""
+    """Field and fault of each wrong one of `kind`, `queue`, `url`, `timeout_seconds`, `rate_per_second`."""
     kind, queue, url = fields.get("kind"), fields.get("queue"), fields.get("url")
     timeout, rate = fields.get("timeout_seconds"), fields.get("rate_per_second")
     if kind == "http":

@@ -1,6 +1,6 @@
-"""Credentials in a text, found by the name in front of them: `access_token=…`, `"apiKey": "…"`, `Authorization: …`.
+"""Credentials in a text, found by the names before them: `access_token=…`, `"apiKey": "…"`, `Authorization: …`.
 
-A scanner in place of one regular expression: each character is passed over a fixed number of times, whatever the text.
+A scanner in place of one regular expression: each character is read a bounded number of times, whatever the text.
 """
 
 import re
@@ -18,10 +18,10 @@ _ASCII_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,}+")
 _NAME: Final = re.compile(rf"{ABROAD}|{_ASCII_NAME.pattern}")
 _WORDS_OR_URL: Final = re.compile(rf"://\S++|[A-Za-z0-9_-]{{{SHORT},}}+")
 _ID_BEFORE: Final = re.compile(r"""(?:id|ID|Id)["']?[:=#]?+[ "']?\Z""")
-NEAR: Final = 60  # characters between a telling name and a token that a sentence tells of
-# What separates without being seen: white space, also escaped, and the colours of terminals.
+NEAR: Final = 60  # characters between a secret name and a token of the same sentence
+# Invisible separators: white space, also escaped, and terminal colours.
 _SPACE: Final = r"(?:\s|\\[nrt]|(?:\x1b|\\(?:u00|x)1b)\[[0-9;]{0,20}+m)"
-# Between a name and its value. `weak`: only words stand there, as they do in prose.
+# Between a name and its value. `weak`: words only, as in prose.
 _SAYS: Final = re.compile(
     r"""(?:\\(?![nrtux])|["'`\]\[)}*])*+(?P<between>(?:\s++(?:id|value|string|hash|you|we|have"""
     r"""|provided|given|gave|supplied|used|received|entered|sent|passed|submitted|presented|specified)\b){0,4}+)(?:"""
@@ -32,7 +32,7 @@ _SAYS: Final = re.compile(
     re.IGNORECASE,
 )
 _TAG_END: Final = re.compile(r"(?:\s[^<>]{0,200}+)?>")  # of an XML element with attributes
-# What opens a value: a block of YAML, XML's CDATA, a prefix of Python's, quotes.
+# The opening of a value: YAML block, XML CDATA, Python string prefix, quotes.
 _OPENS: Final = re.compile(
     rf"""(?:{_SPACE}|[|>][+-]?(?=\s))*+"""
     r"""(?:<!\[CDATA\[)?+[(]?+(?:[bBrRuU]{1,2}(?=\\*+["']))?+(\\*+)(["'`]*+)"""
@@ -46,11 +46,11 @@ _NEXT_LINE: Final = re.compile(r"(?:\r?\n|(?:\\r)?\\n)[ \t]*+([A-Za-z0-9_.~+/=-]
 _MEMBERS_VALUE: Final = re.compile(r""".?[:=]\s?["'`]|[:=]["'`]""")  # not one of a list of names and values
 _PLAIN_WORD: Final = re.compile(r"[A-Z]?[^\W\d_A-Z]*+(?:[-'/_][^\W\d_A-Z]++)*+[.,:;!?)\]}]*+")
 _OF_TOKENS: Final = re.compile("[A-Za-z0-9]")
-_TOO_LONG: Final = re.compile(rf"[a-z]{{{LONG}}}")  # for a word of a language
+_TOO_LONG: Final = re.compile(rf"[a-z]{{{LONG}}}")  # for a natural word
 
 _SCHEMES: Final = frozenset({"basic", "bearer", "digest", "hawk", "negotiate", "token"})
 _ENDS: Final = ",;:.)]}|"
-# Words that answer for a credential in prose and are none: "token: expired". RFC 6749, 6750 and 8628 have the codes.
+# Words in the place of a credential that are none: "token: expired". The codes are those of RFC 6749, 6750 and 8628.
 _PROSE: Final = frozenset(
     {
         "a", "an", "and", "are", "auth", "authentication", "authorization", "bad", "cannot", "check", "could",
@@ -67,7 +67,7 @@ _PROSE: Final = frozenset(
 
 
 def named_secrets(text: str) -> Iterator[Span]:
-    """Where values of telling names stand, from left to right."""
+    """The spans of values behind secret names, from left to right."""
     done = 0
     for name in _names(text):
         if name.start() >= done and (span := _after(text, name)) is not None:
@@ -76,12 +76,12 @@ def named_secrets(text: str) -> Iterator[Span]:
 
 
 def tokens_near_names(text: str) -> Iterator[Span]:
-    """Where a word that may be a token stands a few words before or behind a telling name, from left to right.
+    """The spans of possible tokens a few words before or after a secret name, from left to right.
 
     Such as "Zx9Cv8Bc9 is no valid API key" and "the token of this account (Zx9Cv8Bc9)".
     """
-    found = [one.span() for one in _WORDS_OR_URL.finditer(text) if _may_be_token(text, one)]
-    names = [one.span() for one in _names(text) if _tells(one.group())] if found else []
+    found = [match.span() for match in _WORDS_OR_URL.finditer(text) if _may_be_token(text, match)]
+    names = [name.span() for name in _names(text) if _tells(name.group())] if found else []
     at = 0
     for start, end in found:
         while at < len(names) and names[at][1] < start - NEAR:
@@ -123,9 +123,9 @@ def _after(text: str, name: re.Match[str]) -> Span | None:
 
 
 def _word_after(text: str, start: int, name: str, *, distant: bool = False) -> Span | None:
-    """The next word, where a name says of it without a sign: "Bearer abc", "password is hunter2"; prose is no value.
+    """The next word, where only words connect it to the name: "Bearer abc", "password is hunter2". None for prose.
 
-    distant: other words stand between, so that a short number is a count: "password used 3 times".
+    `distant`: other words stand between, so that a short number is a count: "password used 3 times".
     """
     opens = _OPENS.match(text, start)
     bare = _BARE.match(text, opens.end() if opens else start)
@@ -142,9 +142,9 @@ def _word_after(text: str, start: int, name: str, *, distant: bool = False) -> S
 
 
 def _value(text: str, start: int, name: str, *, container: bool = False) -> Span | None:
-    """The value that begins here: a quoted one to its end, a list or an object, or the word.
+    """The value that begins here: a quoted one to its end, a list or an object, or a word.
 
-    container: the name was quoted, so this is data; in prose, what follows a colon may be an error's whole JSON.
+    `container`: the name was quoted, so the text is data; in prose a colon may be followed by a whole error's JSON.
     """
     opens = _OPENS.match(text, start)
     if opens is None or text.startswith(HIDDEN, opens.end()):
@@ -173,7 +173,7 @@ def _value(text: str, start: int, name: str, *, container: bool = False) -> Span
 
 
 def _quoted(text: str, start: int, slashes: int, quote: str) -> Span:
-    """To the quote that is escaped as the opening one was; one that never closes reaches to the end of the text."""
+    """The span up to the quote that is escaped as the opening one; to the end of the text if there is none."""
     for found in _QUOTE.finditer(text, start):
         if found[2] == quote and len(found[1]) <= slashes:
             return start, found.start()
@@ -190,7 +190,7 @@ def _bracketed(text: str, start: int) -> Span:
 
 
 def _over_lines(text: str, start: int, end: int) -> Span:
-    """With the lines on which it goes on: each a word that fills its line, or one that no prose has."""
+    """The span extended by the lines that continue the value: words that fill their line, or that no prose has."""
     while (line := _NEXT_LINE.match(text, end)) and (line[2] is not None or not _PLAIN_WORD.fullmatch(line[1])):
         end = line.end(1)
     return start, end

@@ -1,8 +1,7 @@
 """Nango's webhook signature, over raw bytes and without I/O (Nango contract: Signatures).
 
-Only the HMAC header counts. The older `X-Nango-Signature`, a plain hash of key and body, can be extended by anyone who
-saw one, so it is never looked at. The signature has no timestamp: replays are for the caller to recognise, by
-`fingerprint`.
+Only the HMAC header counts. The older `X-Nango-Signature`, a plain hash of key and body, is open to length extension
+and ignored. The signature has no timestamp: the caller recognises replays by `fingerprint`.
 """
 
 import hashlib
@@ -22,26 +21,26 @@ def sign(body: bytes, key: str) -> str:
 
 
 def matching_key(body: bytes, signature: str | None, keys: Sequence[str]) -> int | None:
-    """Index of the live key that signed `body`, or None when none did.
+    """The index of the live key that signed `body`; None without a match.
 
-    Several keys are live while one is rotated, as deliveries under both interleave for minutes
-    (Nango contract: Signatures). Every key is tried even after a match, so the time taken does not tell which one it
-    was. `signature` is the header as it arrived: a missing, empty or non-ASCII value is simply no match.
+    Several keys are live during a rotation, as deliveries under both interleave for minutes
+    (Nango contract: Signatures). Every key is tried even after a match, so that the time taken does not tell the key.
+    `signature`: the header as it arrived; missing, empty and non-ASCII values match no key.
     """
-    given = (signature or "").encode("utf-8", "replace")
+    received = (signature or "").encode("utf-8", "replace")
     found = None
     for index, key in enumerate(keys):
-        if hmac.compare_digest(sign(body, key).encode(), given) and found is None:
+        if hmac.compare_digest(sign(body, key).encode(), received) and found is None:
             found = index
     return found
 
 
 def fingerprint(environment: str, body: bytes) -> bytes:
-    """SHA-256 that names one delivery: retries are byte-identical, and Nango sends no delivery id.
+    """SHA-256 that identifies a delivery: retries are byte-identical, and Nango sends no delivery id.
 
     (Nango contract: Order and duplicates)
 
-    The length of the environment's name goes in front, so no name and body can be cut into another name and body.
+    The length of the environment's name comes first, so that no other name and body give the same input.
     """
     name = environment.encode("utf-8", "surrogatepass")
     return hashlib.sha256(len(name).to_bytes(8) + name + body).digest()

@@ -17,12 +17,12 @@ SHORTEST, LONGEST = 24, 64  # bytes of a secret, as the specification asks for
 
 
 def write_secret(key: bytes) -> str:
-    """A key as people and the official libraries write it: `whsec_` and base64."""
+    """A key as `whsec_` and base64, the form of the official libraries."""
     return PREFIX + base64.b64encode(key).decode()
 
 
 def read_secret(text: str) -> bytes:
-    """The key of a `whsec_…` secret. Raises InvalidInput, which never holds a part of it."""
+    """The key of a `whsec_…` secret. Raises InvalidInput, never with a part of it."""
     encoded = text.strip()
     if not encoded.startswith(PREFIX):
         raise InvalidInput(f"a signing secret starts with {PREFIX}")
@@ -36,10 +36,9 @@ def read_secret(text: str) -> bytes:
 
 
 def signed_headers(body: bytes, *, message_id: str, timestamp: int, keys: Sequence[bytes]) -> Mapping[str, str]:
-    """The three headers. `timestamp`: unix seconds of this try. Several keys, during a rotation, sign each.
+    """The three signature headers. `timestamp`: unix seconds of this attempt. Each of several keys (rotation) signs.
 
-    message_id stays the same on every try, so that receivers can tell a repetition. Raises ValueError without a key:
-    nothing leaves unsigned.
+    `message_id` is the same for every attempt, so that receivers recognise repeats. Raises ValueError without a key.
     """
     if not keys:
         raise ValueError("nothing leaves unsigned")

@@ -1,6 +1,6 @@
-"""The states of events, connections and jobs, each with its meaning, and which may follow which.
+"""The states of events, connections and jobs, each with its meaning, and the transitions between them.
 
-Diagram: docs/concepts.md. Due work is never a state: a row is due when its `next_at` has passed.
+Diagram: docs/concepts.md. Being due is no state: a row is due when its `next_at` has passed.
 """
 
 from enum import StrEnum
@@ -8,30 +8,32 @@ from typing import Final
 
 
 class EventState(StrEnum):
-    RECEIVED = "received"  # stored and acknowledged; not applied yet, or being looked at again
-    PROCESSED = "processed"  # applied, routed, its jobs stand; final until the same delivery comes again
-    FAILED = "failed"  # given up with a reason; revived by a repeated delivery or an operator
+    RECEIVED = "received"  # stored and acknowledged; not applied yet, or to be applied again
+    PROCESSED = "processed"  # applied and routed, its jobs stored; final until the same delivery comes again
+    FAILED = "failed"  # given up, with a reason; taken up again by a repeated delivery or an operator
 
 
 class Origin(StrEnum):
     WEBHOOK = "webhook"  # Nango posted it
     RECONCILE = "reconcile"  # found by comparing Nango's list with ours
     REFRESH = "refresh"  # found while keeping a token fresh
-    OPERATOR = "operator"  # a person did it
-    SYSTEM = "system"  # Waylink concluded it from another event
+    OPERATOR = "operator"  # a person
+    SYSTEM = "system"  # concluded by Waylink from another event
 
 
 class ConnectionStatus(StrEnum):
     UNCONFIRMED = "unconfirmed"  # a webhook named it; Nango's API has not shown it
     ACTIVE = "active"  # exists in Nango, credentials believed good
-    NEEDS_RECONNECT = "needs_reconnect"  # Nango gave it up, or its token expired for good; the end user has to act
+    NEEDS_RECONNECT = (
+        "needs_reconnect"  # Nango gave it up, or its token expired for good; the end user has to reconnect
+    )
     DELETED = "deleted"  # gone from Nango
 
 
 class JobState(StrEnum):
-    AVAILABLE = "available"  # to be handed over; parked while `blocked_by` is set
+    AVAILABLE = "available"  # to be delivered; parked while `blocked_by` is set
     RUNNING = "running"  # a worker holds its lease
-    RETRYABLE = "retryable"  # a hand-over failed; next try at `next_at`
+    RETRYABLE = "retryable"  # an attempt failed; the next is due at `next_at`
     COMPLETED = "completed"  # the team's broker or endpoint accepted it
     DISCARDED = "discarded"  # dead letter, with a reason
     CANCELLED = "cancelled"  # an operator stopped it
@@ -46,14 +48,14 @@ class Block(StrEnum):
 
 
 class Fault(StrEnum):
-    TEAM = "team"  # their endpoint or broker refused it, or did not answer
-    OURS = "ours"  # a fault of Waylink's, or of its configuration
+    TEAM = "team"  # the team's endpoint or broker refused the job, or did not answer
+    OURS = "ours"  # Waylink or its configuration
 
 
 class DestinationTransition(StrEnum):
-    FAILING = "failing"  # its breaker opened: jobs are parked, a probe goes out now and then
-    RECOVERED = "recovered"  # a probe succeeded, or somebody enabled it: its jobs are released
-    DISABLED = "disabled"  # it answered 410, or somebody disabled it: jobs are parked until it is enabled
+    FAILING = "failing"  # its breaker opened: jobs are parked, and probes are sent
+    RECOVERED = "recovered"  # a probe succeeded, or it was enabled: its jobs are released
+    DISABLED = "disabled"  # it answered 410, or was disabled by hand: jobs are parked until it is enabled
 
 
 class RefreshOutcome(StrEnum):
@@ -63,12 +65,12 @@ class RefreshOutcome(StrEnum):
     NO_EXPIRY = "no_expiry"  # the credentials carry no expiry: nothing to plan
     FAILED = "failed"  # the provider refused, or Nango backs off
     EXHAUSTED = "exhausted"  # Nango gave it up: the connection needs a reconnect
-    GONE = "gone"  # Nango does not know the connection
-    WAITED = "waited"  # rate limit or Nango down: nothing was learnt, tried again later
+    GONE = "gone"  # the connection does not exist in Nango
+    WAITED = "waited"  # rate limit or Nango down: no result, tried again later
     SUPERSEDED = "superseded"  # a re-authorization, refresh by hand, deletion or policy made it pointless
 
 
 class AuditOutcome(StrEnum):
-    BEGUN = "begun"  # Nango was to be asked; where this stays, the process died and nobody knows
+    BEGUN = "begun"  # before the call to Nango; final if the process died, with an unknown result
     DONE = "done"  # it was done
-    FAILED = "failed"  # it was not, or not wholly; the detail says why
+    FAILED = "failed"  # not done, or only in part; the detail says why

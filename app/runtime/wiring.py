@@ -14,14 +14,14 @@ from app.config.waylink_toml import ConfigFile, RefreshEntry
 from app.db import secrets as secret_rows
 from app.db.application_database import ApplicationDatabase
 from app.db.engine import Database, connect
-from app.db.routes import RouteRow
+from app.db.routes import RouteDefinition
 from app.domain.people import Kind
 from app.domain.refresh import RefreshPolicy
 from app.outbound.network import trusting
 from app.outbound.sending import HttpSender
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
 from app.services.budget import Budget
-from app.services.definitions.config_plan import DestinationRow
+from app.services.definitions.config_plan import DestinationDefinition
 from app.services.definitions.destinations import Means
 from app.services.definitions.signing_secrets import Keyring
 from app.services.definitions.team_brokers import OwnBrokers
@@ -126,19 +126,19 @@ def directory_of(settings: Settings) -> SqlDirectory | None:
     return SqlDirectory(database, queries, settings.file.directory.tag_keys)
 
 
-def destinations_of(file: ConfigFile) -> dict[tuple[str, str], DestinationRow]:
+def destinations_of(file: ConfigFile) -> dict[tuple[str, str], DestinationDefinition]:
     """Destinations of waylink.toml by (team, name)."""
     return {
-        (team, name): DestinationRow(**entry.columns)
+        (team, name): DestinationDefinition(**entry.columns)
         for team, owner in file.teams.items()
         for name, entry in owner.destinations.items()
     }
 
 
-def routes_of(file: ConfigFile) -> list[RouteRow]:
+def routes_of(file: ConfigFile) -> list[RouteDefinition]:
     """Routes of waylink.toml."""
     return [
-        RouteRow(
+        RouteDefinition(
             name=route.name,
             team=route.team,
             destination=route.destination,

@@ -17,13 +17,13 @@ from app.brokers.celery_broker import Broker
 from app.config.environment import Environment, SigningKeys
 from app.db.ingest import NO_PROCESS, NewDelivery
 from app.db.models import Connection, Event, Job, Link, Organization, Refresh, User
-from app.db.routes import RouteRow
+from app.db.routes import RouteDefinition
 from app.domain.signature import fingerprint
 from app.domain.states import EventState
 from app.ids import new_id
 from app.sandbox.webhooks import auth_body, serialize
 from app.services.definitions import config_sync
-from app.services.definitions.config_plan import DestinationRow, Orphans
+from app.services.definitions.config_plan import DestinationDefinition, OrphanPolicy
 from app.services.delivery.deliverer import Deliverer
 from app.services.events.intake import writer_for
 from app.services.events.processor import Processor
@@ -117,11 +117,11 @@ class World:
 
     def route(self, **patterns):
         """Make these the routes of team crm: a name and a pattern each, the job called `crm.<name>`."""
-        routes = [RouteRow(name, "crm", "jobs", f"crm.{name}", pattern) for name, pattern in patterns.items()]
-        destinations = {("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")}
+        routes = [RouteDefinition(name, "crm", "jobs", f"crm.{name}", pattern) for name, pattern in patterns.items()]
+        destinations = {("crm", "jobs"): DestinationDefinition("celery", "team.crm.jobs")}
         with self.database.write() as session:
             return config_sync.apply_file(
-                session, destinations=destinations, routes=routes, orphans=Orphans.REMOVE, now=self.clock()
+                session, destinations=destinations, routes=routes, orphans=OrphanPolicy.REMOVE, now=self.clock()
             )
 
     def add(self, *rows):

@@ -1,4 +1,4 @@
-"""`waylink.process_events`: process the hinted events, then hint the jobs that came of them."""
+"""`waylink.process_events`: process the hinted events, then hint their new jobs."""
 
 from collections.abc import Sequence
 
@@ -16,8 +16,8 @@ log = get_logger(__name__)
 def register(app: Celery, processor: Processor, hints: Hints) -> None:
     @app.task(name=PROCESS_EVENTS)
     def process_events(ids: Sequence[str] = ()) -> None:
-        applied = processor.process([parse(EVENT, one) for one in ids])
+        applied = processor.process([parse(EVENT, event_id) for event_id in ids])
         if applied.settled or applied.waiting:
             log.info("events_processed", settled=applied.settled, waiting=applied.waiting, jobs=len(applied.job_ids))
-        # After the commit: a message about a job that was rolled back would be a lie.
+        # After the commit, as a hint must not name a job that was rolled back.
         hints.of_jobs(applied.job_ids)

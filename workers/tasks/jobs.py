@@ -1,4 +1,4 @@
-"""`waylink.deliver_jobs`: there are jobs to hand over. The process's delivery loop does it, this only wakes it."""
+"""`waylink.deliver_jobs`: wake the delivery loop of the process, which delivers the jobs."""
 
 from collections.abc import Sequence
 
@@ -12,4 +12,4 @@ from app.services.delivery.loop import DeliveryLoop
 def register(app: Celery, deliveries: DeliveryLoop) -> None:
     @app.task(name=DELIVER_JOBS)
     def deliver_jobs(ids: Sequence[str] = ()) -> None:
-        deliveries.hint([parse(JOB, one) for one in ids])
+        deliveries.hint([parse(JOB, job_id) for job_id in ids])

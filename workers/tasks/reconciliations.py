@@ -1,4 +1,4 @@
-"""`waylink.reconcile`: open the runs whose time has come, take due ones on, hint the events that came of it."""
+"""`waylink.reconcile`: open due runs, work on open ones, hint their new events."""
 
 from collections.abc import Sequence
 

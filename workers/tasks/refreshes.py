@@ -1,4 +1,4 @@
-"""`waylink.refresh_due`: carry out due token refreshes, wave after wave."""
+"""`waylink.refresh_due`: due token refreshes, in waves."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from app.brokers.celery_broker import REFRESH_DUE
 from app.services.refreshing.refresher import WAVE, Refresher
 from app.telemetry import get_logger
 
-SECONDS_PER_CALL: Final = 30.0  # then another tick takes over, so that a shutdown need not wait long
+SECONDS_PER_CALL: Final = 30.0  # then the next tick continues, so that a shutdown is not delayed
 
 log = get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""`waylink.sweep` and `waylink.prune`: what nobody announced, and what is over."""
+"""`waylink.sweep`, `waylink.link_waiting` and `waylink.prune`: lost hints, late links, and ended rows."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -28,21 +28,21 @@ def register(
     audit_kept: timedelta | None,
     alerts: Alerts,
 ) -> None:
-    """`link`: links the connections that wait, as the directory policy has it; returns how many it looked at."""
+    """`link`: links waiting connections by the directory policy, and returns the number of connections checked."""
 
     @app.task(name=SWEEP)
     def sweep(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
-        alerts.tell_waiting(database, clock=utc_now)
+        alerts.announce_waiting(database, clock=utc_now)
         batches = upkeep.due_batches(database, now=utc_now())
-        # While the queue still holds messages the work is announced already: more would only pile up.
+        # Messages that are still in the queue already announce the work.
         if batches and hints.internal.queue_length(EVENTS_QUEUE) == 0:
             hints.of_due_events(batches)
 
     @app.task(name=LINK_WAITING)
     def link_waiting(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
-        looked_at = link()
-        if looked_at:
-            log.info("waiting_connections_looked_at", connections=looked_at)
+        checked = link()
+        if checked:
+            log.info("waiting_connections_looked_at", connections=checked)
 
     @app.task(name=PRUNE)
     def prune(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints

@@ -1,1 +1,1 @@
-"""Teams, destinations and routes: changed by people or recorded from waylink.toml, with their secrets."""
+"""Definitions of teams, destinations and routes, by people or from waylink.toml, with their secrets."""

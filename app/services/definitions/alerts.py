@@ -1,7 +1,7 @@
-"""Tell of a destination whose state changed, and of jobs that were given up: in the transaction that did it.
+"""Alerts of changed destinations and discarded jobs, stored in the transaction that changes them.
 
-A change is told once, when it happens, and not with every failure. Dead letters may be many: the first is told at
-once, what follows within a minute is told together. Both become events of our own, which routes may take.
+A change is announced once. Dead letters may be many: the first is announced at once, those within the following minute
+together. Both become events of Waylink's own, which routes may take.
 """
 
 from collections import defaultdict
@@ -26,7 +26,7 @@ from app.ids import JOB, show
 from app.services import internal_events
 from app.telemetry import DESTINATION_CHANGES, JOBS_DISCARDED, get_logger
 
-NO_ENVIRONMENT: Final = ""  # of events that belong to none; no environment can be called so
+NO_ENVIRONMENT: Final = ""  # of events without an environment; not a valid name of one
 DISCARDS_EVERY: Final = timedelta(minutes=1)
 SAMPLES: Final = 10
 CHUNK: Final = 100
@@ -41,7 +41,10 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedDestination:
-    """`since`: since when it fails, failed or was disabled; None for now. `counts`: of the hand-overs that decided."""
+    """A change of a destination's state. `since`: of the state that begins or ends; None for now.
+
+    `counts`: of the attempts that moved the breaker.
+    """
 
     team: str
     destination: str
@@ -53,7 +56,7 @@ class ChangedDestination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardedJob:
-    """A dead letter, as it was recorded."""
+    """A dead letter."""
 
     id: UUID
     event_id: UUID
@@ -68,61 +71,63 @@ class DiscardedJob:
 
 @dataclass(slots=True)
 class Alerts:
-    """Whoever changes a state tells it here. Dead letters of one destination are told of once in `discards_every`."""
+    """Stores alerts. Dead letters of one destination are announced once per `discards_every`."""
 
     discards_every: timedelta = DISCARDS_EVERY
 
     def destinations_changed(self, session: Session, changes: Sequence[ChangedDestination], *, now: datetime) -> None:
-        """Within the transaction that changed them."""
-        for one in changes:
-            DESTINATION_CHANGES.labels(one.team, one.destination, one.change).inc()
-            facts = {"team": one.team, "destination": one.destination, "reason": one.reason}
-            if one.change is DestinationTransition.RECOVERED:
+        """Announce changes, in the transaction that makes them."""
+        for change in changes:
+            DESTINATION_CHANGES.labels(change.team, change.destination, change.change).inc()
+            facts = {"team": change.team, "destination": change.destination, "reason": change.reason}
+            if change.change is DestinationTransition.RECOVERED:
                 log.info("destination_recovered", **facts)
             else:
-                log.warning("destination_changed", change=str(one.change), **facts)
-        told = [OwnEvent(type=_TYPES[one.change], payload=_standing(session, one, now)) for one in changes]
-        internal_events.store(session, told, environment=NO_ENVIRONMENT, origin=Origin.SYSTEM, now=now)
+                log.warning("destination_changed", change=str(change.change), **facts)
+        events = [OwnEvent(type=_TYPES[change.change], payload=_payload(session, change, now)) for change in changes]
+        internal_events.store(session, events, environment=NO_ENVIRONMENT, origin=Origin.SYSTEM, now=now)
 
     def jobs_discarded(self, session: Session, jobs: Sequence[DiscardedJob], *, now: datetime) -> None:
-        """Within the transaction that discarded them. Of the jobs of an alert nobody is told, or alerts might chase
-        each other without end."""
-        for one in jobs:
-            JOBS_DISCARDED.labels(one.team, one.destination, one.fault).inc()
+        """Announce dead letters, in the transaction that discards them.
+
+        Jobs of alerts are not announced, as alerts could cause each other without end.
+        """
+        for job in jobs:
+            JOBS_DISCARDED.labels(job.team, job.destination, job.fault).inc()
             log.error(
                 "job_discarded",
-                job_id=show(JOB, one.id),
-                team=one.team,
-                destination=one.destination,
-                fault=str(one.fault),
-                problem=one.problem,
+                job_id=show(JOB, job.id),
+                team=job.team,
+                destination=job.destination,
+                fault=str(job.fault),
+                problem=job.problem,
             )
         if not jobs:
             return
-        events = event_rows.typed(session, {one.event_id for one in jobs})
+        events = event_rows.typed(session, {job.event_id for job in jobs})
         found: defaultdict[discards.DiscardKey, list[DiscardedJob]] = defaultdict(list)
-        for one in jobs:
-            event = events[one.event_id]
+        for job in jobs:
+            event = events[job.event_id]
             if not (event.type or "").startswith(ALERTS):
-                found[one.team, one.destination, event.environment].append(one)
+                found[job.team, job.destination, event.environment].append(job)
         for key, row in discards.lock(session, found, now=now).items():
             _add(row, found[key], now)
             if row.next_at <= now:
-                self._tell(session, row, now)
+                self._announce(session, row, now)
 
-    def tell_waiting(self, database: Database, *, clock: Callable[[], datetime]) -> int:
-        """Tell of dead letters that had to wait for their minute to end. Returns how many events came of it."""
-        with database.read() as session:  # on SQLite, asking must not wait for the one who writes
+    def announce_waiting(self, database: Database, *, clock: Callable[[], datetime]) -> int:
+        """Announce dead letters whose minute has ended. Returns the number of events."""
+        with database.read() as session:  # on SQLite a write transaction would wait for other writers
             if not discards.any_due(session, now=clock()):
                 return 0
         with database.write() as session:
             now = clock()
             due = discards.lock_due(session, now=now, limit=CHUNK)
             for row in due:
-                self._tell(session, row, now)
+                self._announce(session, row, now)
         return len(due)
 
-    def _tell(self, session: Session, row: Discards, now: datetime) -> None:
+    def _announce(self, session: Session, row: Discards, now: datetime) -> None:
         payload = {
             "team": row.team,
             "destination": row.destination,
@@ -130,32 +135,32 @@ class Alerts:
             "counts": {"discarded": row.count},
             **row.facts,
         }
-        told = OwnEvent(type=EventType.JOB_DISCARDED, payload=payload)
-        internal_events.store(session, [told], environment=row.environment, origin=Origin.SYSTEM, now=now)
+        event = OwnEvent(type=EventType.JOB_DISCARDED, payload=payload)
+        internal_events.store(session, [event], environment=row.environment, origin=Origin.SYSTEM, now=now)
         row.count, row.since, row.facts, row.next_at = 0, None, {}, now + self.discards_every
 
 
-def _standing(session: Session, one: ChangedDestination, now: datetime) -> Mapping[str, Any]:
-    """What a destination's alert says."""
-    waiting = destinations.waiting_jobs(session, team=one.team, destination=one.destination)
+def _payload(session: Session, change: ChangedDestination, now: datetime) -> Mapping[str, Any]:
+    """The payload of a destination's alert."""
+    waiting = destinations.waiting_jobs(session, team=change.team, destination=change.destination)
     return {
-        "team": one.team,
-        "destination": one.destination,
-        "kind": destinations.kind_of(session, team=one.team, destination=one.destination),
-        "reason": scrub(one.reason),
-        "since": (one.since or now).isoformat(),
-        "counts": {**one.counts, "waiting": len(waiting)},
+        "team": change.team,
+        "destination": change.destination,
+        "kind": destinations.kind_of(session, team=change.team, destination=change.destination),
+        "reason": scrub(change.reason),
+        "since": (change.since or now).isoformat(),
+        "counts": {**change.counts, "waiting": len(waiting)},
         "jobs": [show(JOB, job_id) for job_id in waiting[:SAMPLES]],
     }
 
 
 def _add(row: Discards, jobs: Sequence[DiscardedJob], now: datetime) -> None:
-    """To what is to be told; the last one's reason stands for all."""
+    """Add dead letters to those to be announced; the last one's reason stands for all."""
     known = row.facts
     row.since, row.count = row.since or now, row.count + len(jobs)
     row.facts = {
         "reason": scrub(jobs[-1].problem),
-        "fault": sorted({*known.get("fault", ()), *(str(one.fault) for one in jobs)}),
-        "routes": sorted({*known.get("routes", ()), *(one.route for one in jobs)})[:SAMPLES],
-        "jobs": [*known.get("jobs", ()), *(show(JOB, one.id) for one in jobs)][:SAMPLES],
+        "fault": sorted({*known.get("fault", ()), *(str(job.fault) for job in jobs)}),
+        "routes": sorted({*known.get("routes", ()), *(job.route for job in jobs)})[:SAMPLES],
+        "jobs": [*known.get("jobs", ()), *(show(JOB, job.id) for job in jobs)][:SAMPLES],
     }

@@ -1,6 +1,6 @@
-"""What applying waylink.toml would do, decided from what is recorded and what the file says.
+"""The changes that applying waylink.toml makes, from the recorded definitions and the file's.
 
-What came from the file and is no longer in it is an orphan. It stays in force until somebody says what becomes of it.
+An orphan came from the file and is no longer in it. It stays in force until an operator removes or releases it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -10,14 +10,14 @@ from enum import StrEnum
 from app.config.secret_sources import NONE_CONFIGURED, SecretsByDestination
 from app.db import routes as route_rows
 from app.db.models import Destination, RouteVersion, Team
-from app.db.routes import FILE, RouteRow
+from app.db.routes import FILE, RouteDefinition
 from app.domain.definitions import Names
 from app.services.definitions import config_secrets
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationRow:
-    """A destination as the file defines it: its columns."""
+class DestinationDefinition:
+    """The columns of a destination in the file."""
 
     kind: str
     queue: str | None = None
@@ -26,19 +26,19 @@ class DestinationRow:
     rate_per_second: float | None = None
 
 
-class Orphans(StrEnum):
-    """What applying a file does with what is no longer in it."""
+class OrphanPolicy(StrEnum):
+    """What applying a file does with orphans."""
 
-    KEEP = "keep"  # nothing: they stay in force, read-only
-    REMOVE = "remove"  # they end; what routes or destinations of the API need is released instead
-    RELEASE = "release"  # they stay in force, and the API manages them from then on
+    KEEP = "keep"  # they stay in force, read-only
+    REMOVE = "remove"  # they end; those that routes or destinations of the API need are released
+    RELEASE = "release"  # they stay in force, and become editable by the API
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What applying a file does, by name; destinations and routes as `team/name`.
+    """What applying a file changes, by name; destinations and routes as `team/name`.
 
-    A removed one is kept for what points to it. A released one is no longer the file's, and stays in force.
+    Removed ones are kept for the rows that point to them. Released ones stay in force, and are no longer the file's.
     """
 
     added: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Changes:
         return any(True for _ in self.parts())
 
     def parts(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-        """Kind, verb and names of each part that changes something: teams, destinations, routes."""
+        """Kind, verb and names of each change: teams, destinations, routes."""
         for kind, prefix in (("teams", "teams_"), ("destinations", "destinations_"), ("routes", "")):
             for verb in ("added", "changed", "removed", "released"):
                 if names := getattr(self, f"{prefix}{verb}", ()):
@@ -65,11 +65,11 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The destinations and routes of waylink.toml, by team and name, its teams, and the secrets it names."""
+class FileDefinitions:
+    """The teams, destinations and routes of waylink.toml, the latter by team and name, and its secrets."""
 
-    destinations: Mapping[tuple[str, str], DestinationRow]
-    routes: Mapping[tuple[str, str], RouteRow]
+    destinations: Mapping[tuple[str, str], DestinationDefinition]
+    routes: Mapping[tuple[str, str], RouteDefinition]
     teams: Collection[str] = ()
     secrets: SecretsByDestination = field(default_factory=dict)
 
@@ -80,21 +80,21 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What is there, of the file or not, as rows of the session's: routes in force, the others retired or not."""
+class CurrentDefinitions:
+    """The recorded definitions, of the file or not: routes in force, teams and destinations retired or not."""
 
     teams: Mapping[str, Team]
     destinations: Mapping[tuple[str, str], Destination]
     routes: Mapping[tuple[str, str], RouteVersion]
-    of_file: Names  # what of it is in force and came from the file
+    of_file: Names  # those in force that came from the file
     secrets: SecretsByDestination = field(default_factory=dict)
 
 
-def plan(before: Recorded, wanted: Wanted, *, orphans: Orphans) -> Changes:
-    """What applying the file would do. What the API manages is taken over where the file names it."""
+def plan(before: CurrentDefinitions, wanted: FileDefinitions, *, orphans: OrphanPolicy) -> Changes:
+    """The changes that applying the file makes. Definitions of the API that the file names become the file's."""
     routes, destinations, teams = wanted.routes, wanted.destinations, wanted.names.teams
-    known_teams = {name for name, one in before.teams.items() if one.retired_at is None}
-    known = {key: one for key, one in before.destinations.items() if one.retired_at is None}
+    known_teams = {name for name, team in before.teams.items() if team.retired_at is None}
+    known = {key: destination for key, destination in before.destinations.items() if destination.retired_at is None}
     removed, released = _ending(before, wanted, orphans)
     return Changes(
         added=_joined(routes.keys() - before.routes.keys()),
@@ -117,17 +117,17 @@ def plan(before: Recorded, wanted: Wanted, *, orphans: Orphans) -> Changes:
     )
 
 
-def _ending(before: Recorded, wanted: Wanted, orphans: Orphans) -> tuple[Names, Names]:
-    """The orphans that end, and those that become the API's."""
+def _ending(before: CurrentDefinitions, wanted: FileDefinitions, orphans: OrphanPolicy) -> tuple[Names, Names]:
+    """The orphans to remove, and those to release."""
     found = before.of_file - wanted.names
-    if orphans is Orphans.KEEP:
+    if orphans is OrphanPolicy.KEEP:
         return Names(), Names()
-    if orphans is Orphans.RELEASE:
+    if orphans is OrphanPolicy.RELEASE:
         return Names(), found
-    others = [one for key, one in before.routes.items() if one.source != FILE and key not in wanted.routes]
-    used = {(one.team, one.destination) for one in others}
-    theirs = {key[0] for key, one in before.destinations.items() if one.source != FILE and one.retired_at is None}
-    busy = {team for team, _ in used} | theirs
+    others = [route for key, route in before.routes.items() if route.source != FILE and key not in wanted.routes]
+    used = {(route.team, route.destination) for route in others}
+    in_force = [row for row in before.destinations.values() if row.source != FILE and row.retired_at is None]
+    busy = {team for team, _ in used} | {destination.team for destination in in_force}
     return (
         Names(found.teams - busy, found.destinations - used, found.routes),
         Names(found.teams & busy, found.destinations & used),
@@ -138,14 +138,15 @@ def _joined(keys: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(sorted(map("/".join, keys)))
 
 
-def same_destination(one: Destination, wanted: DestinationRow) -> bool:
-    return one.source == FILE and all(getattr(one, column) == value for column, value in asdict(wanted).items())
+def same_destination(row: Destination, wanted: DestinationDefinition) -> bool:
+    """True if a destination is the file's and has these columns."""
+    return row.source == FILE and all(getattr(row, column) == value for column, value in asdict(wanted).items())
 
 
-def _same_secrets(key: tuple[str, str], before: Recorded, wanted: Wanted) -> bool:
-    was, given = before.secrets.get(key, NONE_CONFIGURED), wanted.secrets.get(key, NONE_CONFIGURED)
-    return config_secrets.same(was, given, kind=wanted.destinations[key].kind)
+def _same_secrets(key: tuple[str, str], before: CurrentDefinitions, wanted: FileDefinitions) -> bool:
+    was, configured = before.secrets.get(key, NONE_CONFIGURED), wanted.secrets.get(key, NONE_CONFIGURED)
+    return config_secrets.same(was, configured, kind=wanted.destinations[key].kind)
 
 
-def _same(live: RouteVersion, wanted: RouteRow) -> bool:
+def _same(live: RouteVersion, wanted: RouteDefinition) -> bool:
     return live.source == FILE and route_rows.asked(live) == wanted

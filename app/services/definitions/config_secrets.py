@@ -1,4 +1,4 @@
-"""What waylink.toml gives of destinations' secrets, by variable or file: brokers' URLs and signing secrets."""
+"""Destinations' secrets in waylink.toml, by variable or file: brokers' URLs and signing secrets."""
 
 import hmac
 from collections.abc import Mapping
@@ -20,22 +20,25 @@ from app.services.definitions import signing_secrets
 from app.services.definitions.signing_secrets import signing_purpose
 from app.services.definitions.team_brokers import broker_purpose, shown, url_of
 
-UNREADABLE: Final = SecretStr("")  # what no key opens: it differs from whatever is given
+UNREADABLE: Final = SecretStr("")  # a value that no key opens: it differs from every configured one
 
 
 def held(
     session: Session, sealer: Sealer, destinations: Mapping[DestinationKey, Destination]
 ) -> dict[DestinationKey, ConfiguredSecrets]:
-    """What is recorded: of each destination its broker's URL, and the signing secret that is the newest one."""
+    """The recorded secrets of destinations: the broker's URL, or the newest signing secret."""
     newest: dict[DestinationKey, SecretStr] = {}
-    for row in rows.standing(session, [key for key, one in destinations.items() if one.kind == "http"]):
+    for row in rows.standing(session, [key for key, destination in destinations.items() if destination.kind == "http"]):
         key = (row.team, row.destination)
         newest.setdefault(key, _opened(sealer, row.sealed, signing_purpose(key)))
-    return {key: ConfiguredSecrets(_broker(sealer, one), newest.get(key)) for key, one in destinations.items()}
+    return {
+        key: ConfiguredSecrets(_broker(sealer, destination), newest.get(key))
+        for key, destination in destinations.items()
+    }
 
 
 def same(recorded: ConfiguredSecrets, wanted: ConfiguredSecrets, *, kind: str) -> bool:
-    """Whether applying what is wanted would change nothing."""
+    """True if applying `wanted` changes nothing."""
     if kind != "http":
         return _value(recorded.broker_url) == _value(wanted.broker_url)
     if wanted.signing is None or recorded.signing is None:
@@ -48,28 +51,36 @@ def same(recorded: ConfiguredSecrets, wanted: ConfiguredSecrets, *, kind: str) -
 def record(
     session: Session,
     sealer: Sealer,
-    one: Destination,
+    destination: Destination,
     *,
     before: ConfiguredSecrets,
     wanted: ConfiguredSecrets,
     actor: str,
     now: datetime,
 ) -> None:
-    """Make what is wanted hold; a destination that takes HTTP has a signing secret afterwards."""
-    if same(before, wanted, kind=one.kind):
+    """Record a destination's configured secrets. An HTTP destination without any gets a new signing secret."""
+    if same(before, wanted, kind=destination.kind):
         return
-    if one.kind != "http":
+    if destination.kind != "http":
         url = wanted.broker_url
-        sealed = sealer.seal(url.get_secret_value(), purpose=broker_purpose((one.team, one.name))) if url else None
-        one.broker_sealed = sealed
-        destination_rows.save(session, one)
+        sealed = (
+            sealer.seal(url.get_secret_value(), purpose=broker_purpose((destination.team, destination.name)))
+            if url
+            else None
+        )
+        destination.broker_sealed = sealed
+        destination_rows.save(session, destination)
         return
     value = wanted.signing.get_secret_value() if wanted.signing else None
-    signing_secrets.rotate(session, sealer, team=one.team, destination=one.name, actor=actor, now=now, value=value)
+    signing_secrets.rotate(
+        session, sealer, team=destination.team, destination=destination.name, actor=actor, now=now, value=value
+    )
 
 
-def told(before: ConfiguredSecrets, wanted: ConfiguredSecrets, *, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The change in words, before and after, without a secret."""
+def described(
+    before: ConfiguredSecrets, wanted: ConfiguredSecrets, *, kind: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The change in words, before and after, without the secrets."""
     if kind != "http":
         return {"broker": _place(before.broker_url)}, {"broker": _place(wanted.broker_url)}
     if same(before, wanted, kind=kind):
@@ -84,9 +95,9 @@ def _place(url: SecretStr | None) -> str:
     return "unreadable" if url is UNREADABLE else shown(url.get_secret_value())
 
 
-def _broker(sealer: Sealer, one: Destination) -> SecretStr | None:
+def _broker(sealer: Sealer, destination: Destination) -> SecretStr | None:
     try:
-        url = url_of(sealer, one)
+        url = url_of(sealer, destination)
     except Sealed:
         return UNREADABLE
     return None if url is None else SecretStr(url)

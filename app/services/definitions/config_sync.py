@@ -1,4 +1,4 @@
-"""Record the teams, destinations and routes of waylink.toml; an unchanged file changes nothing."""
+"""Record the teams, destinations and routes of waylink.toml. An unchanged file changes nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -12,45 +12,46 @@ from app.db import destinations as destination_rows
 from app.db import routes as route_rows
 from app.db import teams as team_rows
 from app.db.models import Destination, RouteVersion, Team
-from app.db.routes import API, FILE, RouteRow
+from app.db.routes import API, FILE, RouteDefinition
 from app.sealing import Sealer, sealer_without_key
 from app.services.definitions import config_secrets
 from app.services.definitions.config_plan import (
     Changes,
-    DestinationRow,
-    Orphans,
-    Recorded,
-    Wanted,
+    CurrentDefinitions,
+    DestinationDefinition,
+    FileDefinitions,
+    OrphanPolicy,
     plan,
     same_destination,
 )
 
 
-def recorded(session: Session, sealer: Sealer) -> Recorded:
+def recorded(session: Session, sealer: Sealer) -> CurrentDefinitions:
+    """The recorded definitions, with opened secrets."""
     routes = {(row.team, row.name): row for row in route_rows.live(session)}
     destinations = destination_rows.get_all(session)
     secrets = config_secrets.held(session, sealer, destinations)
-    return Recorded(team_rows.get_all(session), destinations, routes, route_rows.of_file(session), secrets)
+    return CurrentDefinitions(team_rows.get_all(session), destinations, routes, route_rows.of_file(session), secrets)
 
 
 def apply_file(
     session: Session,
     *,
-    destinations: Mapping[tuple[str, str], DestinationRow],
-    routes: Sequence[RouteRow],
+    destinations: Mapping[tuple[str, str], DestinationDefinition],
+    routes: Sequence[RouteDefinition],
     teams: Collection[str] = (),
     secrets: SecretsByDestination | None = None,
     sealer: Sealer | None = None,
-    orphans: Orphans = Orphans.KEEP,
+    orphans: OrphanPolicy = OrphanPolicy.KEEP,
     actor: str = FILE,
     now: datetime,
 ) -> Changes:
-    """Record what the file defines. A changed or removed route keeps its old version for explanations.
+    """Record what the file defines. Old versions of changed and removed routes are kept for explanations.
 
-    sealer: needed where a destination takes HTTP or has a broker of its own. Raises ConfigurationError without one.
+    `sealer`: for HTTP destinations and teams' own brokers. Raises ConfigurationError without it.
     """
     sealer = sealer or sealer_without_key()
-    wanted = Wanted(destinations, {row.key: row for row in routes}, teams, secrets or {})
+    wanted = FileDefinitions(destinations, {row.key: row for row in routes}, teams, secrets or {})
     route_rows.lock_definitions(session)
     before = recorded(session, sealer)
     changes = plan(before, wanted, orphans=orphans)
@@ -65,14 +66,16 @@ def apply_file(
 
 
 def record_applied(session: Session, changes: Changes, *, actor: str, now: datetime) -> None:
-    """Note for the audit what was applied, if anything was."""
+    """Record applied changes in the audit, if there are any."""
     if changes:
         detail = {f"{kind}_{verb}": list(names) for kind, verb, names in changes.parts()}
         subject = str(route_rows.current_version(session))
         audit.record(session, actor=actor, action="routes.applied", subject=subject, now=now, detail=detail)
 
 
-def _apply_teams(session: Session, known: Mapping[str, Team], wanted: Wanted, changes: Changes, now: datetime) -> None:
+def _apply_teams(
+    session: Session, known: Mapping[str, Team], wanted: FileDefinitions, changes: Changes, now: datetime
+) -> None:
     new = [Team(name=name, source=FILE, created_at=now) for name in sorted(wanted.names.teams) if name not in known]
     for name in wanted.names.teams & known.keys():
         known[name].source, known[name].retired_at = FILE, None
@@ -86,41 +89,42 @@ def _apply_teams(session: Session, known: Mapping[str, Team], wanted: Wanted, ch
 def _apply_destinations(
     session: Session,
     known: Mapping[tuple[str, str], Destination],
-    wanted: Mapping[tuple[str, str], DestinationRow],
+    wanted: Mapping[tuple[str, str], DestinationDefinition],
     changes: Changes,
     now: datetime,
 ) -> None:
     new = []
     for key, row in wanted.items():
         team, name = key
-        one = known.get(key)
-        if one is None:
+        known_row = known.get(key)
+        if known_row is None:
             new.append(Destination(team=team, name=name, **asdict(row), source=FILE, created_at=now))
-        elif one.retired_at is not None or not same_destination(one, row):
+        elif known_row.retired_at is not None or not same_destination(known_row, row):
             for column, value in asdict(row).items():
-                setattr(one, column, value)
-            one.source, one.retired_at, one.version, one.updated_at = FILE, None, one.version + 1, now
-    for key, one in known.items():
+                setattr(known_row, column, value)
+            known_row.source, known_row.retired_at = FILE, None
+            known_row.version, known_row.updated_at = known_row.version + 1, now
+    for key, known_row in known.items():
         if "/".join(key) in changes.destinations_removed:
-            one.retired_at = now
+            known_row.retired_at = now
         if "/".join(key) in changes.destinations_released:
-            one.source = API
+            known_row.source = API
     destination_rows.save(session, *new, *known.values())
 
 
 def _apply_secrets(
-    session: Session, sealer: Sealer, before: Recorded, wanted: Wanted, *, actor: str, now: datetime
+    session: Session, sealer: Sealer, before: CurrentDefinitions, wanted: FileDefinitions, *, actor: str, now: datetime
 ) -> None:
     rows = destination_rows.get_all(session)
     for key in sorted(wanted.destinations):
-        was, given = before.secrets.get(key, NONE_CONFIGURED), wanted.secrets.get(key, NONE_CONFIGURED)
-        config_secrets.record(session, sealer, rows[key], before=was, wanted=given, actor=actor, now=now)
+        was, configured = before.secrets.get(key, NONE_CONFIGURED), wanted.secrets.get(key, NONE_CONFIGURED)
+        config_secrets.record(session, sealer, rows[key], before=was, wanted=configured, actor=actor, now=now)
 
 
 def _apply_routes(
     session: Session,
     live: Mapping[tuple[str, str], RouteVersion],
-    wanted: Mapping[tuple[str, str], RouteRow],
+    wanted: Mapping[tuple[str, str], RouteDefinition],
     changes: Changes,
     now: datetime,
 ) -> None:
@@ -138,6 +142,6 @@ def _apply_routes(
 
 
 def _key(named: str) -> tuple[str, str]:
-    """Of what changes call `team/name`."""
+    """The key of a `team/name`."""
     team, _, name = named.partition("/")
     return team, name

@@ -1,4 +1,4 @@
-"""Is somebody there where jobs go? Connects and asks nothing; or sends one signed job that is marked as a test."""
+"""Reachability of destinations: connect to all without sending, or send one signed job that is marked as a test."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from app.outbound.sending import HttpSender, HttpTarget
 from app.services.definitions.team_brokers import OwnBrokers, place_of
 
 AT_ONCE: Final = 16
-TEST: Final = "waylink.test"  # the type of the event in a test, and the name of its job and route
+TEST: Final = "waylink.test"  # the type of a test's event, and the name of its job and route
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """Of one destination: `ok`, `note` (works, but know it) or `bad`."""
+    """The result for one destination: `ok`, `note` (works, with a remark) or `bad`."""
 
     team: str
     name: str
@@ -31,17 +31,17 @@ class Reached:
 
 
 def reach(destinations: Sequence[Destination], own: OwnBrokers, sender: Callable[[], HttpSender]) -> list[Reached]:
-    """Try all of them, several at once: HTTP endpoints up to the end of TLS, and the brokers of teams' own."""
-    over_http = [one for one in destinations if one.kind == "http"]
-    others = [one for one in destinations if one.kind != "http"]
+    """Connect to all destinations, in parallel: to endpoints up to the end of TLS, and to teams' own brokers."""
+    over_http = [destination for destination in destinations if destination.kind == "http"]
+    others = [destination for destination in destinations if destination.kind != "http"]
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        of_brokers = threads.map(lambda one: _reach_broker(one, own), others)
+        of_brokers = threads.map(lambda destination: _reach_broker(destination, own), others)
         found = [*asyncio.run(_reach_endpoints(over_http, sender)), *of_brokers]
-    return sorted(found, key=lambda one: (one.team, one.name))
+    return sorted(found, key=lambda reached: (reached.team, reached.name))
 
 
 def test_document(*, now: datetime) -> dict[str, Any]:
-    """A job as teams receive it, of an event that stands for nothing."""
+    """The body of a test job, with an event in which everything else is null."""
     names = (
         "environment",
         "integration",
@@ -60,7 +60,7 @@ def test_document(*, now: datetime) -> dict[str, Any]:
 
 
 async def send_test(sender: HttpSender, target: HttpTarget, *, now: datetime) -> DeliveryAnswer:
-    """Post a signed test, and close the sender."""
+    """POST a signed test job, and close the sender."""
     document = test_document(now=now)
     try:
         return await sender.send(target, message_id=document["id"], body=msgspec.json.encode(document))
@@ -71,41 +71,41 @@ async def send_test(sender: HttpSender, target: HttpTarget, *, now: datetime) ->
 async def _reach_endpoints(destinations: Sequence[Destination], make: Callable[[], HttpSender]) -> list[Reached]:
     if not destinations:
         return []
-    sender, turns = make(), asyncio.Semaphore(AT_ONCE)
+    sender, limit = make(), asyncio.Semaphore(AT_ONCE)
 
-    async def one_by_one(one: Destination) -> Reached:
-        async with turns:
-            return await _reach_endpoint(one, sender)
+    async def limited(destination: Destination) -> Reached:
+        async with limit:
+            return await _reach_endpoint(destination, sender)
 
     try:
-        return list(await asyncio.gather(*map(one_by_one, destinations)))
+        return list(await asyncio.gather(*map(limited, destinations)))
     finally:
         await sender.aclose()
 
 
-async def _reach_endpoint(one: Destination, sender: HttpSender) -> Reached:
-    url = one.url or ""
+async def _reach_endpoint(destination: Destination, sender: HttpSender) -> Reached:
+    url = destination.url or ""
     try:
         await sender.reach(url)
     except (Unreachable, InvalidInput) as failed:
-        return Reached(one.team, one.name, "bad", f"{url}: {failed}")
+        return Reached(destination.team, destination.name, "bad", f"{url}: {failed}")
     if url.startswith("https:"):
-        return Reached(one.team, one.name, "ok", f"{url} takes connections, its certificate is trusted")
-    return Reached(one.team, one.name, "note", f"{url} takes connections, which are not encrypted")
+        return Reached(destination.team, destination.name, "ok", f"{url} takes connections, its certificate is trusted")
+    return Reached(destination.team, destination.name, "note", f"{url} takes connections, which are not encrypted")
 
 
-def _reach_broker(one: Destination, own: OwnBrokers) -> Reached:
-    if one.broker_sealed is None:
-        return Reached(one.team, one.name, "ok", f"queue {one.queue} on the team broker")
-    where = f"queue {one.queue} on {place_of(own.sealer, one)}"
+def _reach_broker(destination: Destination, own: OwnBrokers) -> Reached:
+    if destination.broker_sealed is None:
+        return Reached(destination.team, destination.name, "ok", f"queue {destination.queue} on the team broker")
+    where = f"queue {destination.queue} on {place_of(own.sealer, destination)}"
     try:
-        broker = own.open(one.broker_sealed, key=(one.team, one.name))
+        broker = own.open(destination.broker_sealed, key=(destination.team, destination.name))
     except WaylinkError as refused:
-        return Reached(one.team, one.name, "bad", f"{where}: {refused}")
+        return Reached(destination.team, destination.name, "bad", f"{where}: {refused}")
     try:
         broker.ping()
     except BrokerUnavailable as away:
-        return Reached(one.team, one.name, "bad", f"{where}: {away}")
+        return Reached(destination.team, destination.name, "bad", f"{where}: {away}")
     finally:
         broker.close()
-    return Reached(one.team, one.name, "ok", f"{where}, which answers")
+    return Reached(destination.team, destination.name, "ok", f"{where}, which answers")

@@ -1,4 +1,4 @@
-"""Disable and enable a destination. Workers see it within a second; its parked jobs follow by themselves."""
+"""Disable and enable destinations. Workers see it within a second, and park or release the jobs."""
 
 from datetime import datetime
 
@@ -19,28 +19,28 @@ def disable(
     now: datetime,
     url: str | None = None,
 ) -> bool:
-    """Park its jobs from now on; False if it was disabled already. With `url`, only while that is its address."""
+    """Disable a destination; with `url`, only while that is its address. False if nothing changed."""
     changed = destinations.disable(session, team=team, destination=destination, reason=reason, now=now, url=url)
     if changed:
-        told = ChangedDestination(
+        change = ChangedDestination(
             team=team, destination=destination, change=DestinationTransition.DISABLED, reason=reason
         )
-        alerts.destinations_changed(session, [told], now=now)
+        alerts.destinations_changed(session, [change], now=now)
     return changed
 
 
 def enable(session: Session, alerts: Alerts, *, team: str, destination: str, now: datetime) -> bool:
-    """Release its jobs, and forget that it failed; False if it was enabled already."""
+    """Enable a destination and forget its failures. False if it was not disabled."""
     since = destinations.disabled_since(session, team=team, destination=destination)
     changed = destinations.enable(session, team=team, destination=destination)
     if changed:
         destinations.forget_failures(session, team=team, destination=destination)
-        told = ChangedDestination(
+        change = ChangedDestination(
             team=team,
             destination=destination,
             change=DestinationTransition.RECOVERED,
             reason="somebody enabled it",
             since=since,
         )
-        alerts.destinations_changed(session, [told], now=now)
+        alerts.destinations_changed(session, [change], now=now)
     return changed

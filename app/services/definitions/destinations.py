@@ -1,4 +1,4 @@
-"""Destinations as people manage them."""
+"""Changes of destinations by people."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,16 +28,16 @@ from app.sealing import Sealer
 from app.services.definitions import destination_states, signing_secrets
 from app.services.definitions.alerts import Alerts
 from app.services.definitions.editor import Editor, require_editable, team_in_force
-from app.services.definitions.signing_secrets import Issued
+from app.services.definitions.signing_secrets import IssuedSecret
 from app.services.definitions.team_brokers import refuse_internal, seal_url
 
 FIELDS: Final = ("kind", "queue", "url", "timeout_seconds", "rate_per_second")
-_PLACE: Final = frozenset({"queue", "url", "broker_url"})  # what says where jobs go
+_PLACE: Final = frozenset({"queue", "url", "broker_url"})  # the fields that say where jobs go
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What it takes beside the tables: the key for what is kept secret, and the networks that the operator opened."""
+    """The key for secrets, and the networks that the operator opened."""
 
     sealer: Sealer
     allowed: Sequence[Network] = ()
@@ -46,19 +46,19 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A new destination. `secret` (`whsec_…`) is in memory only: one that takes HTTP is signed for with it."""
+    """A new destination. `secret` (`whsec_…`), for HTTP only, is shown once and held in memory only."""
 
     row: Destination
     secret: str | None = field(default=None, repr=False)
 
 
 def get(session: Session, *, team: str, name: str, editor: Editor) -> Destination:
-    """In force or retired. Raises NotFound."""
+    """A destination, in force or retired. Raises NotFound."""
     known = editor.may_see(team) and not wrong_name(team) and not wrong_name(name)
-    one = rows.get(session, team=team, destination=name) if known else None
-    if one is None:
+    destination = rows.get(session, team=team, destination=name) if known else None
+    if destination is None:
         raise NotFound("destination", f"{team}/{name}")
-    return one
+    return destination
 
 
 def add(
@@ -71,32 +71,32 @@ def add(
     editor: Editor,
     now: datetime,
 ) -> Added:
-    """Add a destination, of FIELDS and `broker_url`; one that was removed comes back under its name.
+    """Add a destination, from FIELDS and `broker_url`; a removed one of that name is put in force again.
 
-    Raises InvalidFields, NameTaken, and Conflict where secrets cannot be kept.
+    Raises InvalidFields, NameTaken, and Conflict where secrets cannot be stored.
     """
     route_rows.lock_definitions(session)
     _check(session, means, fields, team=team, name=name, editor=editor)
-    one = rows.get(session, team=team, destination=name)
-    if one is not None and one.retired_at is None:
+    destination = rows.get(session, team=team, destination=name)
+    if destination is not None and destination.retired_at is None:
         raise NameTaken("destination", f"{team}/{name}")
-    if one is None:
-        one = Destination(team=team, name=name, version=1, created_at=now)
+    if destination is None:
+        destination = Destination(team=team, name=name, version=1, created_at=now)
     else:
-        one.version, one.updated_at, one.retired_at = one.version + 1, now, None
-        one.disabled_at = one.disabled_reason = None
+        destination.version, destination.updated_at, destination.retired_at = destination.version + 1, now, None
+        destination.disabled_at = destination.disabled_reason = None
         rows.forget_failures(session, team=team, destination=name)
-    one.source = API
+    destination.source = API
     for column in FIELDS:
-        setattr(one, column, fields.get(column))
-    one.broker_sealed = _sealed(means, fields.get("broker_url"), (team, name))
-    rows.save(session, one)
-    editor.record(session, "destination.added", f"{team}/{name}", {"kind": one.kind}, now=now)
-    if one.kind != "http":
-        return Added(one)
-    no_more = timedelta(0)  # of the secrets of a former life
+        setattr(destination, column, fields.get(column))
+    destination.broker_sealed = _sealed(means, fields.get("broker_url"), (team, name))
+    rows.save(session, destination)
+    editor.record(session, "destination.added", f"{team}/{name}", {"kind": destination.kind}, now=now)
+    if destination.kind != "http":
+        return Added(destination)
+    no_more = timedelta(0)  # secrets from before it was removed end at once
     made = rotate_secret(session, means, team=team, name=name, overlap=no_more, editor=editor, now=now)
-    return Added(one, made.value)
+    return Added(destination, made.value)
 
 
 def change(
@@ -110,58 +110,61 @@ def change(
     editor: Editor,
     now: datetime,
 ) -> Destination:
-    """Change the given fields; its kind stays. A new place is tried at once, however the old one failed.
+    """Change some fields; the kind stays. With a new address a failing destination is probed at once.
 
-    Raises NotFound, ReadOnly, Stale, InvalidFields, and Conflict where secrets cannot be kept.
+    `version`: the one that the change was made on. Raises NotFound, ReadOnly, Stale, InvalidFields, and Conflict where
+    secrets cannot be stored.
     """
     route_rows.lock_definitions(session)
-    one = _editable(session, team=team, name=name, version=version, editor=editor)
-    was = {column: getattr(one, column) for column in FIELDS}
+    destination = _editable(session, team=team, name=name, version=version, editor=editor)
+    was = {column: getattr(destination, column) for column in FIELDS}
     _check(session, means, {**was, **fields}, team=team, name=name, editor=editor)
     changed = {column for column, value in fields.items() if column in FIELDS and was[column] != value}
     if "broker_url" in fields:
         changed.add("broker_url")
-        one.broker_sealed = _sealed(means, fields["broker_url"], (team, name))
+        destination.broker_sealed = _sealed(means, fields["broker_url"], (team, name))
     for column in changed & set(FIELDS):
-        setattr(one, column, fields[column])
+        setattr(destination, column, fields[column])
     if changed:
-        one.version, one.updated_at = one.version + 1, now
-        rows.save(session, one)
+        destination.version, destination.updated_at = destination.version + 1, now
+        rows.save(session, destination)
         if changed & _PLACE:
             rows.try_at_once(session, team=team, destination=name, now=now)
-        detail = {"version": one.version, "changed": sorted(changed)}
+        detail = {"version": destination.version, "changed": sorted(changed)}
         editor.record(session, "destination.changed", f"{team}/{name}", detail, now=now)
-    return one
+    return destination
 
 
 def enable(session: Session, alerts: Alerts, *, team: str, name: str, editor: Editor, now: datetime) -> Destination:
-    """Let its jobs go out again, parked ones too. Also of a destination that waylink.toml defines. Raises NotFound."""
-    one = _in_force(session, team=team, name=name, editor=editor)
+    """Release its jobs. Destinations of waylink.toml, too. Raises NotFound."""
+    destination = _in_force(session, team=team, name=name, editor=editor)
     if destination_states.enable(session, alerts, team=team, destination=name, now=now):
         editor.record(session, "destination.enabled", f"{team}/{name}", {}, now=now)
-    rows.reload(session, one)
-    return one
+    rows.reload(session, destination)
+    return destination
 
 
 def disable(
     session: Session, alerts: Alerts, *, team: str, name: str, reason: str | None, editor: Editor, now: datetime
 ) -> Destination:
-    """Park its jobs until it is enabled: nothing is lost. Also of one that waylink.toml defines, which only says where
-    jobs go and not whether that place is well. Raises NotFound."""
-    one = _in_force(session, team=team, name=name, editor=editor)
+    """Park its jobs until it is enabled; none is lost. Raises NotFound.
+
+    Destinations of waylink.toml, too: the file says where jobs go, not whether that place works.
+    """
+    destination = _in_force(session, team=team, name=name, editor=editor)
     why = reason or f"disabled by {editor.actor}"
     if destination_states.disable(session, alerts, team=team, destination=name, reason=why, now=now):
         editor.record(session, "destination.disabled", f"{team}/{name}", {"reason": why}, now=now)
-    rows.reload(session, one)
-    return one
+    rows.reload(session, destination)
+    return destination
 
 
 def rotate_secret(
     session: Session, means: Means, *, team: str, name: str, overlap: timedelta, editor: Editor, now: datetime
-) -> Issued:
-    """A new signing secret of a destination that takes HTTP, of the file too.
+) -> IssuedSecret:
+    """A new signing secret of an HTTP destination, of the file too.
 
-    Raises NotFound, InvalidInput, and Conflict where it does not, or secrets cannot be kept.
+    Raises NotFound, InvalidInput, and Conflict for Celery destinations or where secrets cannot be stored.
     """
     _in_force(session, team=team, name=name, editor=editor)
     _require_key(means)
@@ -173,36 +176,36 @@ def rotate_secret(
 def remove(
     session: Session, *, team: str, name: str, version: int | None = None, editor: Editor, now: datetime
 ) -> Destination:
-    """Retire a destination that no route in force feeds: its jobs are still handed over, and no new ones come.
+    """Retire a destination that no route in force uses. Its jobs are still delivered.
 
     Raises NotFound, ReadOnly, Stale, StillUsed.
     """
     route_rows.lock_definitions(session)
-    one = _editable(session, team=team, name=name, version=version, editor=editor)
+    destination = _editable(session, team=team, name=name, version=version, editor=editor)
     feeding = route_rows.live_names(session, team=team, destination=name)
     if feeding:
         raise StillUsed("destination", f"{team}/{name}", {"routes": feeding})
-    one.retired_at = now
-    rows.save(session, one)
-    editor.record(session, "destination.removed", f"{team}/{name}", {"version": one.version}, now=now)
-    return one
+    destination.retired_at = now
+    rows.save(session, destination)
+    editor.record(session, "destination.removed", f"{team}/{name}", {"version": destination.version}, now=now)
+    return destination
 
 
 def _in_force(session: Session, *, team: str, name: str, editor: Editor) -> Destination:
-    one = get(session, team=team, name=name, editor=editor)
-    if one.retired_at is not None:
+    destination = get(session, team=team, name=name, editor=editor)
+    if destination.retired_at is not None:
         raise NotFound("destination in force", f"{team}/{name}")
-    return one
+    return destination
 
 
 def _editable(session: Session, *, team: str, name: str, version: int | None, editor: Editor) -> Destination:
-    one = _in_force(session, team=team, name=name, editor=editor)
-    require_editable("destination", f"{team}/{name}", one, version=version)
-    return one
+    destination = _in_force(session, team=team, name=name, editor=editor)
+    require_editable("destination", f"{team}/{name}", destination, version=version)
+    return destination
 
 
 def _check(session: Session, means: Means, fields: Mapping[str, Any], *, team: str, name: str, editor: Editor) -> None:
-    """Raises InvalidFields with all that is wrong."""
+    """Raise InvalidFields with every fault."""
     faults = [FieldFault("name", "invalid", wrong)] if (wrong := wrong_name(name)) else []
     if not editor.may_see(team):
         what = f"this token defines destinations of the team {editor.team} only"

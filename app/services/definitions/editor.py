@@ -1,4 +1,4 @@
-"""Who defines teams, destinations and routes, and what keeps two of them from each other's way."""
+"""Editors of teams, destinations and routes, and the checks that protect concurrent edits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from app.errors import ReadOnly, Stale
 
 
 class Defined(Protocol):
-    """A row that somebody defined."""
+    """A row with a source and a version."""
 
     @property
     def source(self) -> str: ...
@@ -26,7 +26,7 @@ class Defined(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Editor:
-    """`actor` is what the audit calls them. `team`: the only one whose they may see and change; None for all."""
+    """`actor`: the name in the audit. `team`: the only one that is visible and editable; None for all."""
 
     actor: str
     team: str | None = None
@@ -39,7 +39,7 @@ class Editor:
 
 
 def require_editable(kind: str, name: str, row: Defined, *, version: int | None) -> None:
-    """`version`: the one that the edit was made on, if the caller says so. Raises ReadOnly, Stale."""
+    """`version`: the one that the edit was made on, if known. Raises ReadOnly, Stale."""
     if row.source == FILE:
         raise ReadOnly(kind, name)
     if version is not None and version != row.version:
@@ -47,8 +47,8 @@ def require_editable(kind: str, name: str, row: Defined, *, version: int | None)
 
 
 def team_in_force(session: Session, name: str, editor: Editor) -> Team | None:
-    """None for one that is not there, was removed, or is not the editor's."""
-    if wrong_name(name):  # nothing has it, and the database may not even take it
+    """The team; None if it does not exist, was removed, or is not visible to the editor."""
+    if wrong_name(name):  # no row has it, and the database may not accept it
         return None
     team = teams.get(session, name)
     return team if team is not None and team.retired_at is None and editor.may_see(name) else None

@@ -1,4 +1,4 @@
-"""Encrypt anew what is sealed, with the newest key: after it the older keys are needed no more.
+"""Encrypt sealed values anew with the newest key, so that older keys can be removed.
 
 Opens short transactions, one per chunk of secrets.
 """
@@ -24,14 +24,14 @@ CHUNK: Final = 200  # in one transaction
 
 @dataclass(slots=True)
 class SealedValues:
-    """How many values there are, by the key they open with; `unreadable` says what no key opens."""
+    """Numbers of values by the key that opens them. `unreadable`: the purposes of those that none opens."""
 
     newest: int = 0
     older: int = 0
     unreadable: list[str] = field(default_factory=list)
 
     def anew(self, sealer: Sealer, sealed: bytes, *, purpose: str) -> bytes | None:
-        """Count a value. The same, sealed with the newest key, where that is another."""
+        """Count a value. Returns it sealed with the newest key, or None where that is not needed or not possible."""
         try:
             again = sealer.with_newest(sealed, purpose=purpose)
         except Sealed:
@@ -44,13 +44,13 @@ class SealedValues:
         return again
 
 
-def look(database: Database, sealer: Sealer) -> SealedValues:
-    """Which keys are needed. Changes nothing."""
+def count(database: Database, sealer: Sealer) -> SealedValues:
+    """Count sealed values by key, without changing any."""
     return _walk(database.read, sealer, writes=False)
 
 
 def reseal(database: Database, sealer: Sealer, *, actor: str, now: datetime) -> SealedValues:
-    """Encrypt with the newest key what an older one opens; `older` counts those. What no key opens is left alone."""
+    """Encrypt the values of older keys with the newest one. Values that no key opens are left alone."""
     done = _walk(database.write, sealer, writes=True)
     if done.older:
         detail = {"resealed": done.older, "unreadable": done.unreadable}
@@ -62,18 +62,19 @@ def reseal(database: Database, sealer: Sealer, *, actor: str, now: datetime) -> 
 def _walk(opened: Callable[[], AbstractContextManager[Session]], sealer: Sealer, *, writes: bool) -> SealedValues:
     found = SealedValues()
     with opened() as session:
-        for one in rows.all_brokers(session, lock=writes):
-            again = found.anew(sealer, one.broker_sealed or b"", purpose=broker_purpose((one.team, one.name)))
+        for row in rows.all_brokers(session, lock=writes):
+            again = found.anew(sealer, row.broker_sealed or b"", purpose=broker_purpose((row.team, row.name)))
             if again is not None and writes:
-                one.broker_sealed = again
+                row.broker_sealed = again
     after = None
     while True:
         with opened() as session:
             chunk = rows.all_signing(session, after=after, limit=CHUNK, lock=writes)
-            for row in chunk:
-                again = found.anew(sealer, row.sealed, purpose=signing_purpose((row.team, row.destination)))
+            for secret in chunk:
+                purpose = signing_purpose((secret.team, secret.destination))
+                again = found.anew(sealer, secret.sealed, purpose=purpose)
                 if again is not None and writes:
-                    row.sealed = again
+                    secret.sealed = again
             if len(chunk) < CHUNK:
                 return found
             after = chunk[-1].id

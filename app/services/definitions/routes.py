@@ -1,4 +1,4 @@
-"""Routes as people manage them: each change is a new version, so that old decisions can be given again.
+"""Changes of routes by people. Each is a new version, so that earlier decisions stay explainable.
 
 A change's pattern is compiled before its transaction, from a route that is read in a transaction of its own.
 """
@@ -15,7 +15,7 @@ from app.db import destinations as destination_rows
 from app.db import routes as rows
 from app.db.engine import Database
 from app.db.models import RouteVersion
-from app.db.routes import API, RouteRow
+from app.db.routes import API, RouteDefinition
 from app.domain.definitions import wrong_job, wrong_name
 from app.domain.patterns import ASKED, KEPT, Limits, compile_pattern
 from app.errors import FieldFault, InvalidFields, InvalidPattern, NameTaken, NotFound
@@ -24,9 +24,9 @@ from app.services.definitions.editor import Editor, require_editable, team_in_fo
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Fields of a route, with the `pattern` that it will have compiled: before the transaction that takes them.
+    """The fields of a route, with the compiled `pattern`: made before the transaction that stores them.
 
-    source: the pattern as it is kept; `fault` says what is wrong with it.
+    `source`: the pattern in its stored form. `fault`: what is wrong with it.
     """
 
     fields: Mapping[str, Any]
@@ -36,12 +36,12 @@ class Draft:
 
 
 def drafted(fields: Mapping[str, Any]) -> Draft:
-    """The fields of a new route; the pattern as JSON text or read already."""
+    """The draft of a new route; `fields["pattern"]` is JSON text or parsed."""
     return _drafted(fields, fields["pattern"], ASKED)
 
 
 def drafted_change(database: Database, fields: Mapping[str, Any], *, team: str, name: str) -> Draft:
-    """The fields that a route is to have instead of its own. A pattern that stays keeps no limit that came later."""
+    """The draft of a change. An unchanged pattern is not held to limits that were introduced after it."""
     if "pattern" in fields:
         return drafted(fields)
     with database.read() as session:
@@ -55,7 +55,7 @@ def get(session: Session, *, team: str, name: str, editor: Editor) -> RouteVersi
 
 
 def history(session: Session, *, team: str, name: str, editor: Editor) -> list[RouteVersion]:
-    """All versions, newest first. Raises NotFound: another team's is as good as not there."""
+    """All versions, newest first. Raises NotFound, for routes of other teams too."""
     found = rows.versions(session, team=team, name=name) if _may_be(team, name, editor) else []
     if not found:
         raise NotFound("route", f"{team}/{name}")
@@ -63,9 +63,9 @@ def history(session: Session, *, team: str, name: str, editor: Editor) -> list[R
 
 
 def add(session: Session, draft: Draft, *, editor: Editor, now: datetime) -> RouteVersion:
-    """Put a route in force, of the members of RouteRow.
+    """Put a route in force, from the members of RouteDefinition.
 
-    Its name is its team's own, and one that was there before goes on counting. Raises InvalidFields, NameTaken.
+    Version numbers go on where a removed route of that name ended. Raises InvalidFields, NameTaken.
     """
     rows.lock_definitions(session)
     route = _checked(session, draft.fields, draft, editor)
@@ -84,19 +84,19 @@ def change(
     editor: Editor,
     now: datetime,
 ) -> RouteVersion:
-    """Change the given fields of a route; its team and name stay. What says the same makes no version.
+    """Change some fields of a route; team and name stay. Without a difference there is no new version.
 
-    version: the one it was made on, so that nobody's change in between is lost. Raises NotFound, ReadOnly, Stale,
-    InvalidFields.
+    `version`: the one that the change was made on, so that no concurrent change is lost. Raises NotFound, ReadOnly,
+    Stale, InvalidFields.
     """
     rows.lock_definitions(session)
     live = _editable(session, team=team, name=name, version=version, editor=editor)
     fields, was = draft.fields, _members(rows.asked(live))
     if "pattern" not in fields and draft.pattern != live.pattern:
-        draft = _drafted(fields, live.pattern, KEPT)  # it changed since it was read: so rarely that it is done here
-    # What cannot be used any more can still be taken out of use.
+        draft = _drafted(fields, live.pattern, KEPT)  # rare: the route changed since it was read
+    # A route that is no longer valid can still be disabled.
     off = fields.keys() == {"enabled"} and not fields["enabled"]
-    after = RouteRow(**{**was, **fields}) if off else _checked(session, {**was, **fields}, draft, editor)
+    after = RouteDefinition(**{**was, **fields}) if off else _checked(session, {**was, **fields}, draft, editor)
     will = _members(after)
     changed = sorted(field for field in will if was[field] != will[field])
     if not changed:
@@ -118,7 +118,7 @@ def remove(
 
 
 def _may_be(team: str, name: str, editor: Editor) -> bool:
-    """Whether there may be one by these names that the editor sees; the database does not even take every name."""
+    """True if the names are valid and visible to the editor; the database does not accept every string."""
     return editor.may_see(team) and not wrong_name(team) and not wrong_name(name)
 
 
@@ -132,7 +132,7 @@ def _editable(session: Session, *, team: str, name: str, version: int | None, ed
 
 def _begin(
     session: Session,
-    route: RouteRow,
+    route: RouteDefinition,
     done: str,
     detail: Mapping[str, Any],
     *,
@@ -140,7 +140,7 @@ def _begin(
     now: datetime,
     instead_of: RouteVersion | None = None,
 ) -> RouteVersion:
-    """A new version in a new route set, in the place of the one before."""
+    """Store a new version in a new route set, in place of `instead_of`."""
     since_set = rows.bump(session)
     if instead_of is not None:
         instead_of.until_set = since_set
@@ -152,9 +152,9 @@ def _begin(
     return made
 
 
-def _members(route: RouteRow) -> dict[str, Any]:
-    """As they are: `asdict` would copy the whole pattern."""
-    return {one.name: getattr(route, one.name) for one in dataclass_fields(route)}
+def _members(route: RouteDefinition) -> dict[str, Any]:
+    """The fields, not copied: `asdict` would copy the whole pattern."""
+    return {member.name: getattr(route, member.name) for member in dataclass_fields(route)}
 
 
 def _drafted(fields: Mapping[str, Any], pattern: str | Mapping[str, Any], limits: Limits) -> Draft:
@@ -165,8 +165,8 @@ def _drafted(fields: Mapping[str, Any], pattern: str | Mapping[str, Any], limits
         return Draft(fields, pattern, fault=FieldFault(place, "invalid_pattern", refused.reason))
 
 
-def _checked(session: Session, fields: Mapping[str, Any], draft: Draft, editor: Editor) -> RouteRow:
-    """The route with its pattern as it is kept. Raises InvalidFields with all that is wrong."""
+def _checked(session: Session, fields: Mapping[str, Any], draft: Draft, editor: Editor) -> RouteDefinition:
+    """The route with its pattern in its stored form. Raises InvalidFields with every fault."""
     wrong = (("name", wrong_name(fields["name"])), ("job", wrong_job(fields["job"])))
     faults = [FieldFault(field, "invalid", reason) for field, reason in wrong if reason]
     faults += [draft.fault] if draft.fault else []
@@ -179,4 +179,4 @@ def _checked(session: Session, fields: Mapping[str, Any], draft: Draft, editor: 
         faults.append(FieldFault("destination", "unknown", f"names none of the team {team}: add it first"))
     if faults:
         raise InvalidFields(faults)
-    return RouteRow(**{**fields, "pattern": dict(draft.source or {})})
+    return RouteDefinition(**{**fields, "pattern": dict(draft.source or {})})

@@ -1,7 +1,6 @@
-"""Signing secrets of HTTP destinations: made here, shown once, kept encrypted, rotated with an overlap (promise 10).
+"""Signing secrets of HTTP destinations: made here, shown once, stored encrypted, rotated with an overlap (promise 10).
 
-During a rotation every hand-over is signed with the new and with the old secrets, so a team changes its own side
-whenever it likes within the overlap.
+During the overlap every delivery is signed with the new and the old secrets, so that teams can switch at any time.
 """
 
 import secrets
@@ -26,15 +25,15 @@ from app.telemetry import get_logger
 
 OVERLAP: Final = timedelta(hours=24)
 LONGEST_OVERLAP: Final = timedelta(days=30)
-MOST_LIVE: Final = 5  # each signs every hand-over
+MOST_LIVE: Final = 5  # each signs every delivery
 ENDED_KEPT: Final = timedelta(days=30)
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
-    """A new secret. `value` (`whsec_…`) is in memory only; `replaced` end when the overlap does."""
+class IssuedSecret:
+    """A new secret. `value` (`whsec_…`) is in memory only. `replaced`: secrets that end with the overlap."""
 
     id: UUID
     value: str = field(repr=False)
@@ -52,23 +51,23 @@ def rotate(
     now: datetime,
     overlap: timedelta = OVERLAP,
     value: str | None = None,
-) -> Issued:
-    """Give an HTTP destination a new secret, its first one too; those it has sign on until the overlap ends.
+) -> IssuedSecret:
+    """Give an HTTP destination a new secret, or its first one; the secrets in force sign until the overlap ends.
 
-    value: a `whsec_…` that somebody else made; else one is made here. Raises NotFound, Conflict where it takes no HTTP
-    or too many are in force, InvalidInput.
+    `value`: a `whsec_…` made elsewhere; else one is made here. Raises NotFound, InvalidInput, and Conflict for Celery
+    destinations or with MOST_LIVE secrets in force.
     """
     _require_http(session, team=team, destination=destination)
     if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
         raise InvalidInput(f"an overlap takes at most {LONGEST_OVERLAP.days} days")
     secret = write_secret(secrets.token_bytes(SECRET_BYTES) if value is None else read_secret(value))
     rows.forget_ended(session, team=team, destination=destination, before=now - ENDED_KEPT)
-    before = tuple(one.id for one in rows.live(session, [(team, destination)], now=now))
+    before = tuple(row.id for row in rows.live(session, [(team, destination)], now=now))
     ends_at = now + overlap if before else None
     if overlap and len(before) >= MOST_LIVE:
         raise Conflict(
             f"{team}/{destination} has {len(before)} secrets in force: end one first, or rotate without an overlap",
-            found={"secrets": [show(SECRET, one) for one in before]},
+            found={"secrets": [show(SECRET, secret_id) for secret_id in before]},
         )
     rows.end(session, before, at=now + overlap)
     row = DestinationSecret(id=new_id(), team=team, destination=destination, created_at=now)
@@ -77,14 +76,14 @@ def rotate(
     detail = {"id": show(SECRET, row.id), "overlap_ends_at": ends_at.isoformat() if ends_at else None}
     action = "destination.secret_rotated" if before else "destination.secret_made"
     audit.record(session, actor=actor, action=action, subject=f"{team}/{destination}", now=now, detail=detail)
-    return Issued(row.id, secret, before, ends_at)
+    return IssuedSecret(row.id, secret, before, ends_at)
 
 
 def expire(session: Session, secret_id: str, *, team: str, destination: str, actor: str, now: datetime) -> UUID:
-    """End a secret at once, such as one that leaked. Raises NotFound; Conflict for the only one in force."""
+    """End a secret at once, such as a leaked one. Raises NotFound, and Conflict for the only one in force."""
     _require_http(session, team=team, destination=destination)
     wanted = parse(SECRET, secret_id)
-    known = [one.id for one in rows.live(session, [(team, destination)], now=now)]
+    known = [row.id for row in rows.live(session, [(team, destination)], now=now)]
     if wanted not in known:
         raise NotFound(f"secret in force of {team}/{destination}", secret_id)
     if known == [wanted]:
@@ -103,14 +102,14 @@ def expire(session: Session, secret_id: str, *, team: str, destination: str, act
 
 
 def listed(session: Session, *, team: str, destination: str) -> list[DestinationSecret]:
-    """Ids and times, newest first, and never what they are. Raises NotFound, Conflict."""
+    """A destination's secrets without their values, newest first. Raises NotFound, Conflict."""
     _check_http(destinations.get(session, team=team, destination=destination), team=team, destination=destination)
     return rows.of_destination(session, team=team, destination=destination)
 
 
 @dataclass(slots=True)
 class Keyring:
-    """The signing keys of destinations, opened once per process and secret."""
+    """Destinations' signing keys. Each secret is decrypted once per process."""
 
     sealer: Sealer
     _opened: dict[UUID, bytes] = field(default_factory=dict, init=False, repr=False)
@@ -118,7 +117,7 @@ class Keyring:
     def of(
         self, session: Session, keys: Collection[DestinationKey], *, now: datetime
     ) -> Mapping[DestinationKey, tuple[bytes, ...]]:
-        """The keys in force of these destinations, newest first; none for one that has none, or none that opens."""
+        """The keys in force, newest first; empty for a destination without any that can be decrypted."""
         found: dict[DestinationKey, list[bytes]] = defaultdict(list)
         for row in rows.live(session, keys, now=now):
             key = self._open(row)
@@ -138,12 +137,12 @@ class Keyring:
 
 
 def signing_purpose(key: DestinationKey) -> str:
-    """What a signing secret is sealed for."""
+    """The purpose that a signing secret is sealed for."""
     return f"signing secret of {key[0]}/{key[1]}"
 
 
 def _require_http(session: Session, *, team: str, destination: str) -> None:
-    """Locks the destination, so that two who change its secrets wait for each other."""
+    """Lock the destination, so that changes of its secrets happen one at a time. Raises NotFound, Conflict."""
     found = destinations.lock(session, team=team, destination=destination)
     _check_http(found, team=team, destination=destination)
 

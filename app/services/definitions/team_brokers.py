@@ -1,4 +1,4 @@
-"""Brokers that teams have of their own: their URLs hold passwords, so they are kept encrypted (promise 7)."""
+"""Brokers of teams' own. Their URLs hold passwords, so they are stored encrypted (promise 7)."""
 
 import socket
 from collections.abc import Sequence
@@ -17,38 +17,40 @@ from app.sealing import Sealer
 
 @dataclass(frozen=True, slots=True)
 class OwnBrokers:
-    """Opens them. allowed: networks the operator opened; authorities: a PEM file of further ones for TLS."""
+    """Opens teams' own brokers. `allowed`: networks that the operator opened; `authorities`: a PEM file for TLS."""
 
     sealer: Sealer
     allowed: Sequence[Network] = ()
     authorities: Path | None = None
-    internal: str | None = field(default=None, repr=False)  # Waylink's own: its database is nobody else's
+    internal: str | None = field(default=None, repr=False)  # Waylink's own broker, refused for teams
 
     def of(self, target: DeliveryTarget) -> Broker:
-        """The same, as who delivers knows a destination."""
+        """The broker of a delivery's target. Raises as `open` does."""
         return self.open(target.broker_sealed or b"", key=target.key)
 
     def open(self, sealed: bytes, *, key: DestinationKey) -> Broker:
-        """The broker whose URL is stored so; close it. Raises BrokerUnavailable where its name has no address now,
-        and Sealed, InvalidInput or Unreachable where an operator has to change something.
+        """The broker of a sealed URL, to be closed by the caller.
+
+        Raises BrokerUnavailable where its name has no address now, and Sealed, InvalidInput or Unreachable for what an
+        operator has to change.
         """
         url = self.sealer.open(sealed, purpose=broker_purpose(key))
-        place = check_broker_url(url, self.allowed)
+        parsed = check_broker_url(url, self.allowed)
         refuse_internal(url, self.internal)
         name = "/".join(key)
         try:
-            found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(parsed.host, parsed.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as unknown:
             raise BrokerUnavailable(name, unknown) from None
         checked = check_addresses((str(address[0]) for *_, address in found), self.allowed)
-        # kombu resolves again and takes any: a name of which one address is refused is not used at all.
+        # kombu resolves again and takes any address: a name with one refused address is not used at all.
         if checked.refused:
             raise Unreachable("refused", f"the broker of {name}: {checked.why}")
         return Broker.of_team(name, url, authorities=self.authorities)
 
 
 def refuse_internal(url: str, internal: str | None) -> None:
-    """Raises InvalidInput where a broker's URL leads to the internal broker's database."""
+    """Raise InvalidInput if a URL leads to the internal broker's database."""
     try:
         same = internal is not None and redis_place(url) == redis_place(internal)
     except ValueError:
@@ -58,32 +60,32 @@ def refuse_internal(url: str, internal: str | None) -> None:
 
 
 def seal_url(sealer: Sealer, url: str, *, key: DestinationKey, allowed: Sequence[Network] = ()) -> bytes:
-    """What is stored of the URL of a destination's broker. Raises InvalidInput where it may not be one."""
+    """The encrypted URL of a broker. Raises InvalidInput if it is not allowed."""
     check_broker_url(url, allowed)
     return sealer.seal(url, purpose=broker_purpose(key))
 
 
-def url_of(sealer: Sealer, one: Destination) -> str | None:
-    """The URL of a destination's own broker, None where it has none. Raises Sealed."""
-    if one.broker_sealed is None:
+def url_of(sealer: Sealer, destination: Destination) -> str | None:
+    """The URL of a destination's own broker; None without one. Raises Sealed."""
+    if destination.broker_sealed is None:
         return None
-    return sealer.open(one.broker_sealed, purpose=broker_purpose((one.team, one.name)))
+    return sealer.open(destination.broker_sealed, purpose=broker_purpose((destination.team, destination.name)))
 
 
-def place_of(sealer: Sealer, one: Destination) -> str | None:
-    """Where that broker is, fit to be shown: without who logs in. Never raises for what cannot be opened."""
+def place_of(sealer: Sealer, destination: Destination) -> str | None:
+    """Where that broker is, without credentials; "unreadable" if it cannot be decrypted."""
     try:
-        url = url_of(sealer, one)
+        url = url_of(sealer, destination)
     except Sealed:
         return "unreadable"
     return None if url is None else shown(url)
 
 
 def shown(url: str) -> str:
-    """Where a broker's URL leads, without who logs in; whether it is allowed is not asked."""
+    """A broker's URL without its credentials, allowed or not."""
     return str(read_broker_url(url))
 
 
 def broker_purpose(key: DestinationKey) -> str:
-    """What a broker's URL is sealed for."""
+    """The purpose that a broker's URL is sealed for."""
     return f"broker URL of {key[0]}/{key[1]}"

@@ -1,4 +1,4 @@
-"""Teams as people manage them. A team is a name; what it owns says all about it."""
+"""Changes of teams by people. A team is a name that owns destinations, routes and tokens."""
 
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from app.services.definitions.editor import Editor, team_in_force
 
 
 def get(session: Session, name: str, editor: Editor) -> Team:
-    """Raises NotFound."""
+    """The team. Raises NotFound."""
     team = team_in_force(session, name, editor)
     if team is None:
         raise NotFound("team", name)
@@ -24,7 +24,7 @@ def get(session: Session, name: str, editor: Editor) -> Team:
 
 
 def add(session: Session, name: str, *, editor: Editor, now: datetime) -> Team:
-    """Add a team; one that was removed comes back under its name. Raises InvalidFields, NameTaken."""
+    """Add a team; a removed one of that name is put in force again. Raises InvalidFields, NameTaken."""
     route_rows.lock_definitions(session)
     if wrong := wrong_name(name):
         raise InvalidFields([FieldFault("name", "invalid", wrong)])
@@ -41,10 +41,10 @@ def add(session: Session, name: str, *, editor: Editor, now: datetime) -> Team:
 
 
 def remove(session: Session, name: str, *, editor: Editor, now: datetime) -> Team:
-    """Remove a team that has nothing in force; its jobs and decisions stay.
+    """Remove a team that owns nothing in force; its jobs and decisions stay.
 
-    Raises NotFound, ReadOnly, and StillUsed while it has routes, destinations or tokens: whoever takes the name later
-    is another team, and a token of before must not be theirs.
+    Raises NotFound, ReadOnly, and StillUsed while it has routes, destinations or tokens: a later team of that name is
+    another one, for which old tokens must not be valid.
     """
     route_rows.lock_definitions(session)
     team = get(session, name, editor)

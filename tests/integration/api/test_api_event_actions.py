@@ -5,11 +5,11 @@ import pytest
 from app.brokers.celery_broker import EVENTS_QUEUE, Broker
 from app.clock import utc_now
 from app.db.models import Event
-from app.db.routes import RouteRow
+from app.db.routes import RouteDefinition
 from app.domain.access import Scope
 from app.ids import EVENT, new_id, parse, show
 from app.services.definitions import config_sync
-from app.services.definitions.config_plan import DestinationRow
+from app.services.definitions.config_plan import DestinationDefinition
 from tests.integration.api.api_client import open_api, problem_of
 from tests.integration.cli.test_status import an_event
 
@@ -19,8 +19,8 @@ def api(request, broker_url, tmp_path):
     sqlite = request.param == "sqlite"
     url = f"sqlite:///{tmp_path}/waylink.db" if sqlite else request.getfixturevalue("postgres_url")
     with open_api(database_url=url, broker_url=broker_url, folder=tmp_path) as client:
-        route = RouteRow("contacts", "crm", "jobs", "crm.import", {"type": ["connection.created"]})
-        places = {("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")}
+        route = RouteDefinition("contacts", "crm", "jobs", "crm.import", {"type": ["connection.created"]})
+        places = {("crm", "jobs"): DestinationDefinition("celery", "team.crm.jobs")}
         with client.database.write() as session:
             config_sync.apply_file(session, destinations=places, routes=[route], now=utc_now())
         yield client

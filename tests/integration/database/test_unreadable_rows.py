@@ -206,7 +206,7 @@ def test_alerts_of_dead_letters_are_told_of_every_destination(world, clock, mome
         )  # fmt: skip
     spoil(world, "discards", "since", moment, team="crm")
     spoil(world, "discards", "facts", "[1]", team="crm")
-    assert Alerts().tell_waiting(world.database, clock=clock) == 2
+    assert Alerts().announce_waiting(world.database, clock=clock) == 2
 
 
 def test_a_job_whose_document_cannot_be_read_is_given_up_and_the_others_leave(open_world, broker_url, valkey):

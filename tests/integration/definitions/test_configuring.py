@@ -6,12 +6,12 @@ from sqlalchemy import select
 from app.db import decisions
 from app.db import routes as route_rows
 from app.db.models import Destination, Event, RouteVersion, Team
-from app.db.routes import RouteRow
+from app.db.routes import RouteDefinition
 from app.domain.patterns import compile_pattern
 from app.domain.routing import Route, RouteSet
 from app.services.definitions import config_sync
 from app.services.definitions import routes as defining
-from app.services.definitions.config_plan import Changes, DestinationRow, Orphans
+from app.services.definitions.config_plan import Changes, DestinationDefinition, OrphanPolicy
 from app.services.definitions.editor import Editor
 from tests.integration.world import DANA, auth
 
@@ -64,19 +64,19 @@ def test_a_removed_route_stays_on_record_and_a_returning_name_goes_on_counting(w
 
 @pytest.mark.parametrize("member", ["destination", "job"])
 def test_every_member_of_a_route_counts_as_a_change(world, clock, member):
-    destinations = {("crm", name): DestinationRow("celery", f"team.crm.{name}") for name in ("jobs", "other")}
+    destinations = {("crm", name): DestinationDefinition("celery", f"team.crm.{name}") for name in ("jobs", "other")}
     rows = {"team": "crm", "destination": "jobs", "job": "j"}
     for facts, count in ((rows, 1), (rows | {member: "other"}, 2)):
         with world.database.write() as session:
-            routes = [RouteRow("a", pattern=CREATED, **facts)]
+            routes = [RouteDefinition("a", pattern=CREATED, **facts)]
             config_sync.apply_file(session, destinations=destinations, routes=routes, now=clock.now)
         assert len(versions(world)) == count
 
 
 def test_a_route_of_another_team_is_another_route_whatever_it_is_called(world, clock):
     """Each team names its own: neither takes the other's place, counts its versions, or loses its jobs."""
-    destinations = {(team, "jobs"): DestinationRow("celery", f"team.{team}.jobs") for team in ("crm", "erp")}
-    routes = [RouteRow("a", team, "jobs", f"{team}.a", CREATED) for team in ("crm", "erp")]
+    destinations = {(team, "jobs"): DestinationDefinition("celery", f"team.{team}.jobs") for team in ("crm", "erp")}
+    routes = [RouteDefinition("a", team, "jobs", f"{team}.a", CREATED) for team in ("crm", "erp")]
     assert apply(world, destinations=destinations, routes=routes[:1]).added == ("crm/a",)
     assert apply(world, destinations=destinations, routes=routes) == Changes(added=("erp/a",))
     event_id = world.settle(auth(tags=DANA))
@@ -91,16 +91,21 @@ def test_a_route_of_another_team_is_another_route_whatever_it_is_called(world, c
 
 def test_a_destination_that_left_the_file_is_retired_and_lives_again_when_it_returns(world, clock):
     world.route(a=CREATED)
-    for destinations, retired in (({}, True), ({("crm", "jobs"): DestinationRow("celery", "team.crm.new")}, False)):
+    for destinations, retired in (
+        ({}, True),
+        ({("crm", "jobs"): DestinationDefinition("celery", "team.crm.new")}, False),
+    ):
         with world.database.write() as session:
-            config_sync.apply_file(session, destinations=destinations, routes=[], orphans=Orphans.REMOVE, now=clock.now)
+            config_sync.apply_file(
+                session, destinations=destinations, routes=[], orphans=OrphanPolicy.REMOVE, now=clock.now
+            )
         with world.database.read() as session:
             [destination] = session.scalars(select(Destination))
         assert (destination.retired_at is not None) is retired
     assert destination.queue == "team.crm.new"
 
 
-def apply(world, *, destinations=None, routes=(), teams=(), orphans=Orphans.REMOVE):
+def apply(world, *, destinations=None, routes=(), teams=(), orphans=OrphanPolicy.REMOVE):
     with world.database.write() as session:
         return config_sync.apply_file(
             session,
@@ -149,8 +154,8 @@ def test_recording_a_file_that_has_less_removes_nothing_unless_it_is_asked_to(wo
     """Promise 14: an empty file, and one of another folder, are files that have less."""
     world.route(a=CREATED, b=CREATED)
     before = current(world), versions(world)
-    assert not apply(world, orphans=Orphans.KEEP)
-    assert apply(world, teams=["erp"], orphans=Orphans.KEEP) == Changes(teams_added=("erp",))
+    assert not apply(world, orphans=OrphanPolicy.KEEP)
+    assert apply(world, teams=["erp"], orphans=OrphanPolicy.KEEP) == Changes(teams_added=("erp",))
     assert (current(world), versions(world)) == before
     assert (destination(world).retired_at, team(world).retired_at) == (None, None)
     event_id = world.settle(auth(tags=DANA))
@@ -165,10 +170,10 @@ def test_what_the_file_no_longer_has_can_be_handed_over_to_the_api(world):
     world.route(a=CREATED)
     released = Changes(released=("crm/a",), destinations_released=("crm/jobs",), teams_released=("crm",))
     before = current(world), versions(world)
-    assert apply(world, orphans=Orphans.RELEASE) == released
+    assert apply(world, orphans=OrphanPolicy.RELEASE) == released
     assert (current(world), versions(world), live(world)) == (*before, {"a": "api"})
     assert (destination(world).source, team(world).source) == ("api", "api")
-    assert not apply(world, orphans=Orphans.REMOVE)
+    assert not apply(world, orphans=OrphanPolicy.REMOVE)
     draft = defining.drafted_change(world.database, {"job": "crm.other"}, team="crm", name="a")
     with world.database.write() as session:
         defining.change(session, draft, team="crm", name="a", editor=Editor("cli:test"), now=world.clock())
@@ -200,14 +205,16 @@ def test_each_change_of_a_destination_counts_its_version(world):
     assert destination(world).version == 1
     world.route(a=LINKED)
     assert destination(world).version == 1
-    apply(world, destinations={("crm", "jobs"): DestinationRow("celery", "team.crm.other")})
+    apply(world, destinations={("crm", "jobs"): DestinationDefinition("celery", "team.crm.other")})
     assert (destination(world).version, destination(world).queue) == (2, "team.crm.other")
 
 
 def test_a_disabled_route_of_the_file_is_kept_and_matches_nothing(world):
     world.route(a=CREATED)
-    rows = RouteRow("a", "crm", "jobs", "crm.a", CREATED, enabled=False)
-    changes = apply(world, destinations={("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")}, routes=[rows])
+    rows = RouteDefinition("a", "crm", "jobs", "crm.a", CREATED, enabled=False)
+    changes = apply(
+        world, destinations={("crm", "jobs"): DestinationDefinition("celery", "team.crm.jobs")}, routes=[rows]
+    )
     assert changes == Changes(changed=("crm/a",))
     world.settle(auth(connection_id="c-1", tags=DANA))
     assert world.jobs() == []
@@ -215,7 +222,7 @@ def test_a_disabled_route_of_the_file_is_kept_and_matches_nothing(world):
 
 def test_a_file_that_is_refused_halfway_changes_nothing(world):
     world.route(a=CREATED)
-    bad = RouteRow("b", "crm", "nowhere", "crm.b", CREATED)
+    bad = RouteDefinition("b", "crm", "nowhere", "crm.b", CREATED)
     with pytest.raises(Exception, match=r"(?i)foreign key"), world.database.write() as session:
         config_sync.apply_file(session, destinations={}, routes=[bad], now=world.clock.now)
     assert (current(world), versions(world)) == (1, [("a", 1, 1, None)])

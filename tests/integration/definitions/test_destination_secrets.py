@@ -18,14 +18,14 @@ from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound, Unr
 from app.ids import SECRET, show
 from app.sealing import new_key, sealer_with, sealer_without_key
 from app.services.definitions import config_sync, key_rotation, signing_secrets, team_brokers
-from app.services.definitions.config_plan import DestinationRow
+from app.services.definitions.config_plan import DestinationDefinition
 from app.services.definitions.signing_secrets import Keyring
 from app.services.definitions.team_brokers import OwnBrokers
 from tests.integration.world import dump
 
 KEY = new_key()
 HOOK = ("crm", "hook")
-ROW = DestinationRow("http", url="https://hooks.example/in")
+ROW = DestinationDefinition("http", url="https://hooks.example/in")
 DAY = 24 * 3600
 
 
@@ -150,7 +150,7 @@ def test_a_leaked_secret_is_ended_at_once_but_never_the_last_one(hook, rotate, w
 
 
 def test_destinations_that_are_not_there_or_take_no_http_have_no_secrets(apply, world, sealer, clock):
-    apply({("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")})
+    apply({("crm", "jobs"): DestinationDefinition("celery", "team.crm.jobs")})
     for name, error in (("jobs", Conflict), ("hook", NotFound)):
         with world.database.write() as session, pytest.raises(error):
             signing_secrets.rotate(session, sealer, team="crm", destination=name, actor="a", now=clock.now)
@@ -174,7 +174,7 @@ def test_a_given_secret_is_the_newest_one_and_a_changed_one_rotates(apply, world
 
 def test_a_broker_of_its_own_is_recorded_encrypted_and_a_changed_or_dropped_one_is_seen(apply, world, sealer):
     jobs = ("crm", "jobs")
-    row = {jobs: DestinationRow("celery", "team.crm.jobs", rate_per_second=5.0)}
+    row = {jobs: DestinationDefinition("celery", "team.crm.jobs", rate_per_second=5.0)}
     first, second = "redis://:hunter2@one.example/1", "amqps://u:hunter2@two.example/crm"
 
     def one():
@@ -197,7 +197,7 @@ def test_without_a_key_nothing_is_recorded_that_would_need_one(apply, world):
         apply({HOOK: ROW}, sealer=sealer_without_key())
     with world.database.read() as session:
         assert session.scalars(select(Destination)).all() == []
-    assert apply({("crm", "jobs"): DestinationRow("celery", "team.crm.jobs")}, sealer=sealer_without_key())
+    assert apply({("crm", "jobs"): DestinationDefinition("celery", "team.crm.jobs")}, sealer=sealer_without_key())
 
 
 # Keys
@@ -211,21 +211,21 @@ def test_resealing_moves_everything_to_the_newest_key(apply, hook, rotate, world
     rotate()
     jobs = ("crm", "jobs")
     apply(
-        {HOOK: ROW, jobs: DestinationRow("celery", "team.crm.jobs")},
+        {HOOK: ROW, jobs: DestinationDefinition("celery", "team.crm.jobs")},
         {jobs: ConfiguredSecrets(broker_url=SecretStr("redis://one.example/1"))},
     )
     newest = new_key()
     both = sealer_with(f"{newest},{KEY}")
     before = keys(world, both)
-    found = key_rotation.look(world.database, both)
+    found = key_rotation.count(world.database, both)
     assert (found.newest, found.older, found.unreadable) == (0, 3, [])
     assert keys(world, sealer_with(newest)) == ()
     done = key_rotation.reseal(world.database, both, actor="cli:op", now=clock.now)
     assert (done.newest, done.older) == (0, 3)
     assert keys(world, sealer_with(newest)) == before
-    assert key_rotation.look(world.database, sealer_with(newest)).newest == 3
+    assert key_rotation.count(world.database, sealer_with(newest)).newest == 3
     assert acts(world)[-1] == ("secrets.resealed", "secrets")
-    stranger = key_rotation.look(world.database, sealer_with(new_key()))
+    stranger = key_rotation.count(world.database, sealer_with(new_key()))
     assert sorted(set(stranger.unreadable)) == ["broker URL of crm/jobs", "signing secret of crm/hook"]
 
 

@@ -8,13 +8,13 @@ from sqlalchemy import select
 
 from app.db.models import Discards, Event, Job
 from app.db.read import listing
-from app.db.routes import RouteRow
+from app.db.routes import RouteDefinition
 from app.domain.destination_health import MIN_FAILURES, PROBE_WAITS
 from app.domain.states import DestinationTransition, EventState, Fault, JobState, Origin
 from app.ids import EVENT, JOB, show
 from app.services.definitions import config_sync, destination_states
 from app.services.definitions.alerts import DISCARDS_EVERY, Alerts, ChangedDestination, DiscardedJob
-from app.services.definitions.config_plan import DestinationRow
+from app.services.definitions.config_plan import DestinationDefinition
 from app.services.routing import explanations
 from tests.integration.delivery.destinations import fill
 from tests.integration.world import DANA, auth, in_threads
@@ -32,9 +32,10 @@ MINUTE = DISCARDS_EVERY.total_seconds()
 def define(world, *routes):
     """Routes as (name, team, pattern); each team has one destination, `jobs`."""
     destinations = {
-        (team, "jobs"): DestinationRow(kind="celery", queue=f"team.{team}.jobs") for team in ("crm", "sales", "ops")
+        (team, "jobs"): DestinationDefinition(kind="celery", queue=f"team.{team}.jobs")
+        for team in ("crm", "sales", "ops")
     }
-    rows = [RouteRow(name, team, "jobs", f"{team}.{name}", pattern) for name, team, pattern in routes]
+    rows = [RouteDefinition(name, team, "jobs", f"{team}.{name}", pattern) for name, team, pattern in routes]
     with world.database.write() as session:
         config_sync.apply_file(session, destinations=destinations, routes=rows, now=world.clock())
 
@@ -66,7 +67,7 @@ def discard(world, jobs, *, fault=Fault.TEAM, problem="refused"):
 
 def tell(world):
     """What Beat's sweep does once a second."""
-    told = Alerts().tell_waiting(world.database, clock=world.clock)
+    told = Alerts().announce_waiting(world.database, clock=world.clock)
     world.process()
     return told
 
