@@ -58,7 +58,7 @@ class Pipeline:
     def work_off(self) -> int:
         """Process all that is due and hand the jobs over; how many there were."""
         jobs = 0
-        while (done := self.processor.process(())).settled:
+        while (done := self.processor.process(())).finished:
             if self.deliverer is None:
                 jobs += len(done.job_ids)
                 continue

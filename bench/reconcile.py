@@ -23,7 +23,7 @@ from app.db import reconciliations
 from app.db.engine import Database, connect
 from app.domain.reconciling import RunOutcome, Trigger
 from app.sandbox.statefile import write
-from app.sandbox.values import Connection, Integration, Snapshot
+from app.sandbox.values import Connection, Integration, SavedState
 from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
@@ -78,7 +78,7 @@ def _figures(what: str, told: Mapping[str, Any]) -> dict[str, Figure]:
     }
 
 
-def account(count: int, *, now: datetime) -> Snapshot:
+def account(count: int, *, now: datetime) -> SavedState:
     """A Nango account with so many connections, made a second apart and long ago."""
     integration = Integration(
         unique_key="oauth2",
@@ -89,7 +89,7 @@ def account(count: int, *, now: datetime) -> Snapshot:
         created_at=now - timedelta(days=400),
         updated_at=now - timedelta(days=400),
     )
-    return Snapshot(
+    return SavedState(
         next_id=count + 1,
         integrations=(integration,),
         connections=tuple(_connection(number, now - timedelta(days=30)) for number in range(1, count + 1)),
@@ -146,7 +146,7 @@ def compare(database: Database, sandbox: str) -> dict[str, Any]:
         before = time.process_time()
         reconciler.work(seconds=SECONDS)
         between = time.process_time()
-        while processor.process(()).settled:
+        while processor.process(()).finished:
             pass
         cpu, pipeline_cpu = cpu + between - before, pipeline_cpu + time.process_time() - between
         with database.read() as session:

@@ -237,7 +237,7 @@ def backfill(
 def _look(database: Database, route: Route, span: Span, limit: int) -> Found:
     found = Found()
     shows_progress = sys.stderr.isatty()
-    for found in backfills.look(database, route, span, limit=limit):
+    for found in backfills.scan(database, route, span, limit=limit):
         if shows_progress:
             click.echo(f"\r{found.looked_at} events, {len(found.event_ids)} to make", err=True, nl=False)
     if shows_progress:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from app.domain.confirming import Absent, View
+from app.domain.confirming import Absent, Snapshot
 from app.domain.event import OPERATIONS, EventError, EventType, Notice
 from app.domain.linking import EndUser
 
@@ -29,23 +29,23 @@ class OwnEvent:
     integration: str | None = None
     connection_id: str | None = None
     error: EventError | None = None
-    look: View | Absent | None = None
+    lookup: Snapshot | Absent | None = None
     payload: Mapping[str, object] | None = None
 
     @property
     def notice(self) -> Notice:
         """Operation and success are those of the webhook that would have told of it, so that routes match alike."""
         operation, success = OPERATIONS.get(self.type, (None, None))
-        view = self.look if isinstance(self.look, View) else None
+        snapshot = self.lookup if isinstance(self.lookup, Snapshot) else None
         return Notice(
             type=self.type,
             integration=self.integration,
             connection_id=self.connection_id,
-            provider=view.provider if view else None,
+            provider=snapshot.provider if snapshot else None,
             operation=operation,
             success=success,
-            tags=view.tags if view else None,
-            end_user=view.end_user if view else None,
+            tags=snapshot.tags if snapshot else None,
+            end_user=snapshot.end_user if snapshot else None,
             error=self.error,
             payload=self.payload,
         )
@@ -62,10 +62,10 @@ def write_own(event: OwnEvent) -> bytes:
         body["payload"] = event.payload
     if event.error is not None:
         body["error"] = {"type": event.error.type, "description": event.error.description}
-    if isinstance(event.look, View):
-        body["view"] = _write_view(event.look)
-    elif isinstance(event.look, Absent):
-        body["absent"] = {"observed_at": event.look.observed_at.isoformat(), "again": event.look.again}
+    if isinstance(event.lookup, Snapshot):
+        body["view"] = _write_snapshot(event.lookup)
+    elif isinstance(event.lookup, Absent):
+        body["absent"] = {"observed_at": event.lookup.observed_at.isoformat(), "again": event.lookup.again}
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
@@ -73,14 +73,16 @@ def read_own(body: bytes) -> OwnEvent:
     """What `write_own` wrote. Raises ValueError for anything else: a fault of ours."""
     try:
         read: dict[str, Any] = json.loads(body)
-        error, view, absent = read.get("error"), read.get("view"), read.get("absent")
-        look = _read_view(view) if view is not None else _read_absent(absent) if absent is not None else None
+        error, snapshot, absent = read.get("error"), read.get("view"), read.get("absent")
+        lookup = (
+            _read_snapshot(snapshot) if snapshot is not None else _read_absent(absent) if absent is not None else None
+        )
         return OwnEvent(
             type=EventType(read["type"]),
             integration=read["integration"],
             connection_id=read["connection_id"],
             error=EventError(error["type"], error["description"]) if error is not None else None,
-            look=look,
+            lookup=lookup,
             payload=read.get("payload"),
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as problem:
@@ -99,26 +101,26 @@ def readable(bodies: Iterable[bytes]) -> list[OwnEvent]:
 _END_USER: Final = ("id", "email", "display_name", "organization_id", "organization_name")
 
 
-def _write_view(view: View) -> dict[str, Any]:
-    owner = view.end_user
+def _write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    owner = snapshot.end_user
     return {
-        "nango_id": view.nango_id,
-        "tags": dict(view.tags),
+        "nango_id": snapshot.nango_id,
+        "tags": dict(snapshot.tags),
         "end_user": {name: getattr(owner, name) for name in _END_USER} if owner else None,
-        "provider": view.provider,
-        "auth_failing": view.auth_failing,
-        "observed_at": view.observed_at.isoformat(),
+        "provider": snapshot.provider,
+        "auth_failing": snapshot.auth_failing,
+        "observed_at": snapshot.observed_at.isoformat(),
     }
 
 
-def _read_view(view: Mapping[str, Any]) -> View:
-    return View(
-        nango_id=view["nango_id"],
-        tags=view["tags"],
-        end_user=EndUser(**view["end_user"]) if view["end_user"] else None,
-        provider=view["provider"],
-        auth_failing=view["auth_failing"],
-        observed_at=datetime.fromisoformat(view["observed_at"]),
+def _read_snapshot(snapshot: Mapping[str, Any]) -> Snapshot:
+    return Snapshot(
+        nango_id=snapshot["nango_id"],
+        tags=snapshot["tags"],
+        end_user=EndUser(**snapshot["end_user"]) if snapshot["end_user"] else None,
+        provider=snapshot["provider"],
+        auth_failing=snapshot["auth_failing"],
+        observed_at=datetime.fromisoformat(snapshot["observed_at"]),
     )
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from app.domain.confirming import View, is_previous
+from app.domain.confirming import Snapshot, is_previous
 from app.domain.event import EventType
 from app.domain.refresh import OWN_ERRORS, TOKEN_EXPIRED
 from app.domain.states import ConnectionStatus
@@ -86,25 +86,27 @@ class Known:
         return self.last_error_type not in {None, *OWN_ERRORS}
 
 
-def compare(view: View, known: Known | None, *, created_at: datetime | None, now: datetime) -> tuple[EventType, ...]:
+def compare(
+    snapshot: Snapshot, known: Known | None, *, created_at: datetime | None, now: datetime
+) -> tuple[EventType, ...]:
     """The events that our record lacks, given what Nango's list shows. `created_at`: Nango's, None where unreadable."""
     if created_at is not None and now - created_at < YOUNG:
         return ()
     if known is None:
         return (EventType.CONNECTION_CREATED,)
-    if _is_older(view, known, now=now):
+    if _is_older(snapshot, known, now=now):
         return ()
-    if not known.nango_id == known.announced_nango_id == view.nango_id:
+    if not known.nango_id == known.announced_nango_id == snapshot.nango_id:
         return (EventType.CONNECTION_CREATED,)  # a new generation, or one of which only a re-authorization was told
     if known.status in NOT_LIVING:
         return (EventType.CONNECTION_CREATED,)
     found = []
-    if dict(view.tags) != dict(known.tags):
+    if dict(snapshot.tags) != dict(known.tags):
         found.append(EventType.CONNECTION_TAGS_CHANGED)
-    if known.errors_seen_at is None or view.observed_at >= known.errors_seen_at:
-        if view.auth_failing and not known.failing:
+    if known.errors_seen_at is None or snapshot.observed_at >= known.errors_seen_at:
+        if snapshot.auth_failing and not known.failing:
             found.append(EventType.CONNECTION_REFRESH_FAILED)
-        if known.failing and not view.auth_failing:
+        if known.failing and not snapshot.auth_failing:
             found.append(EventType.CONNECTION_RECOVERED)
     return tuple(found)
 
@@ -124,20 +126,22 @@ def too_many(*, missing: int, shown: int) -> bool:
     return missing > 1 and (not shown or (missing > FEW_ABSENCES and missing > shown))
 
 
-def describe(kind: EventType, view: View | None, known: Known | None) -> str:
+def describe(kind: EventType, snapshot: Snapshot | None, known: Known | None) -> str:
     """Why, for a person: no tag's value, which may be about somebody."""
-    match kind, view, known:
-        case EventType.CONNECTION_CREATED, View(), None:
+    match kind, snapshot, known:
+        case EventType.CONNECTION_CREATED, Snapshot(), None:
             return "we know no such connection"
-        case EventType.CONNECTION_CREATED, View(), Known() if known.nango_id != view.nango_id:
-            return f"Nango's id is {view.nango_id}, ours {known.nango_id}"
-        case EventType.CONNECTION_CREATED, View(), Known() if known.status in NOT_LIVING:
+        case EventType.CONNECTION_CREATED, Snapshot(), Known() if known.nango_id != snapshot.nango_id:
+            return f"Nango's id is {snapshot.nango_id}, ours {known.nango_id}"
+        case EventType.CONNECTION_CREATED, Snapshot(), Known() if known.status in NOT_LIVING:
             return f"ours is {known.status}"
-        case EventType.CONNECTION_CREATED, View(), Known():
+        case EventType.CONNECTION_CREATED, Snapshot(), Known():
             return "we were told of a re-authorization, and never of the creation"
-        case EventType.CONNECTION_TAGS_CHANGED, View(), Known():
-            keys = sorted(view.tags.keys() | known.tags.keys())
-            return "tags that differ: " + ", ".join(key for key in keys if view.tags.get(key) != known.tags.get(key))
+        case EventType.CONNECTION_TAGS_CHANGED, Snapshot(), Known():
+            keys = sorted(snapshot.tags.keys() | known.tags.keys())
+            return "tags that differ: " + ", ".join(
+                key for key in keys if snapshot.tags.get(key) != known.tags.get(key)
+            )
         case EventType.CONNECTION_REFRESH_FAILED, _, _:
             return "Nango shows an auth error"
         case EventType.CONNECTION_RECOVERED, _, _:
@@ -145,14 +149,14 @@ def describe(kind: EventType, view: View | None, known: Known | None) -> str:
     return "Nango does not show it"
 
 
-def _is_older(view: View, known: Known, *, now: datetime) -> bool:
+def _is_older(snapshot: Snapshot, known: Known, *, now: datetime) -> bool:
     """What we know is newer than this view."""
-    if known.observed_at is not None and view.observed_at < known.observed_at:
+    if known.observed_at is not None and snapshot.observed_at < known.observed_at:
         return True
-    if known.nango_id is None or view.nango_id > known.nango_id:
+    if known.nango_id is None or snapshot.nango_id > known.nango_id:
         return False
     # One that we saw deleted, the list's replica may go on showing for a while; as the generation before.
     just_deleted = known.status == ConnectionStatus.DELETED and (
         known.observed_at is not None and now - known.observed_at < YOUNG
     )
-    return just_deleted or is_previous(view, nango_id=known.nango_id, observed_at=known.observed_at)
+    return just_deleted or is_previous(snapshot, nango_id=known.nango_id, observed_at=known.observed_at)

@@ -17,7 +17,7 @@ from app.domain.event import Notice
 
 # A web process reports once a second which answers were whole. It may be late while it cannot reach the database.
 LATEST_REPORT: Final = timedelta(seconds=60)
-LOOK_AGAIN_AFTER: Final = timedelta(seconds=2)
+DECIDE_AGAIN_AFTER: Final = timedelta(seconds=2)
 
 
 class Answer(Enum):

@@ -15,7 +15,7 @@ TEAM_STEPS: Final = 3 * MAX_STEPS  # of all routes of a team on one event: no te
 LIGHT: Final = 1_000  # steps of a route that are not counted for its team: nearly all routes take fewer
 ALERTS: Final = "waylink."  # how the types of events begin that tell of Waylink's own trouble
 # Why an event is not routed: its routes took what it says before.
-TOLD_BEFORE: Final = "the creation of this generation was routed before"
+ANNOUNCED_BEFORE: Final = "the creation of this generation was routed before"
 KNOWN_BEFORE: Final = "nothing was new in it: this was known before"
 
 

@@ -34,7 +34,7 @@ from app.sandbox.guard import Guard, account_key, api_key, endpoint, public, ses
 from app.sandbox.limits import RateLimit
 from app.sandbox.listing import list_connections
 from app.sandbox.state import Store
-from app.sandbox.values import Snapshot, WebhookSettings
+from app.sandbox.values import SavedState, WebhookSettings
 from app.sandbox.webhooks import Courier
 
 __all__ = ["SandboxConfig", "create_sandbox"]
@@ -187,8 +187,8 @@ def _switches(config: SandboxConfig) -> dict[str, bool]:
 
 def _open_store(config: SandboxConfig) -> Store:
     kept = statefile.load(config.state_file) if config.state_file else None
-    snapshot = kept or Snapshot(integrations=integrations.at_start(utc_now()))
-    return Store(snapshot, replica_lag=config.replica_lag)
+    saved_state = kept or SavedState(integrations=integrations.at_start(utc_now()))
+    return Store(saved_state, replica_lag=config.replica_lag)
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ from app.sandbox.config import SandboxConfig
 from app.sandbox.faults import Faults
 from app.sandbox.limits import RateLimit
 from app.sandbox.state import Store
-from app.sandbox.values import Connection, EndUser, Integration, Session, Snapshot, WebhookSettings
+from app.sandbox.values import Connection, EndUser, Integration, SavedState, Session, WebhookSettings
 from app.sandbox.webhooks import Courier, Event, auth_body
 from app.sandbox.wire import RefusedError, answer, page
 
@@ -40,7 +40,7 @@ class Sandbox:
             config = replace(self.config, environment=name, webhook_url=None, state_file=None)
             courier = copy(self.courier)  # the same sender, with a signing key of the environment's own
             courier.signing_key = str(uuid.uuid4())
-            store = Store(Snapshot(), replica_lag=0)
+            store = Store(SavedState(), replica_lag=0)
             webhooks = WebhookSettings(primary_url=None, switches=dict(self.webhooks.switches))
             self.others[name] = replace(self, config=config, store=store, courier=courier, webhooks=webhooks, others={})
 

@@ -5,28 +5,28 @@ from dataclasses import replace
 from datetime import datetime
 
 from app.sandbox.replica import Replica
-from app.sandbox.values import ApiKey, Authorization, Connection, Integration, Session, Snapshot
+from app.sandbox.values import ApiKey, Authorization, Connection, Integration, SavedState, Session
 
 
 class Store:
     """`version` grows with every change worth keeping."""
 
-    def __init__(self, snapshot: Snapshot, *, replica_lag: float) -> None:
+    def __init__(self, saved_state: SavedState, *, replica_lag: float) -> None:
         self.version = 0
         self.replica = Replica(lag=replica_lag)
-        self.integrations = {integration.unique_key: integration for integration in snapshot.integrations}
-        self._next_id = snapshot.next_id
+        self.integrations = {integration.unique_key: integration for integration in saved_state.integrations}
+        self._next_id = saved_state.next_id
         self._connections: dict[tuple[str, str], Connection] = {}
-        self._sessions = {session.token: session for session in snapshot.sessions}
-        self.keys = {key.key: key for key in snapshot.keys}
-        self.signing_key = snapshot.signing_key
+        self._sessions = {session.token: session for session in saved_state.sessions}
+        self.keys = {key.key: key for key in saved_state.keys}
+        self.signing_key = saved_state.signing_key
         self._authorizations: dict[str, Authorization] = {}  # by `state`; a restart ends them
-        for connection in sorted(snapshot.connections, key=lambda kept: kept.id):
+        for connection in sorted(saved_state.connections, key=lambda kept: kept.id):
             self._connections[connection.integration, connection.connection_id] = connection
             self.replica.record(connection, id=connection.id, at=connection.created_at)
 
-    def snapshot(self) -> Snapshot:
-        return Snapshot(
+    def saved_state(self) -> SavedState:
+        return SavedState(
             next_id=self._next_id,
             integrations=tuple(self.integrations.values()),
             connections=tuple(self._connections.values()),

@@ -11,15 +11,15 @@ import msgspec
 
 from app.errors import ConfigurationError, Problem
 from app.sandbox.state import Store
-from app.sandbox.values import Snapshot
+from app.sandbox.values import SavedState
 
 INTERVAL: Final = 0.25  # seconds between two looks; a burst of changes is one write
 
 
-def load(path: Path) -> Snapshot | None:
+def load(path: Path) -> SavedState | None:
     """The kept state, None when there is none. Raises ConfigurationError when the file cannot be used."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Snapshot)
+        return msgspec.json.decode(path.read_bytes(), type=SavedState)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
@@ -28,13 +28,13 @@ def load(path: Path) -> Snapshot | None:
         raise ConfigurationError([Problem(f"sandbox state file {path}", what)]) from error
 
 
-def write(path: Path, snapshot: Snapshot) -> None:
+def write(path: Path, saved_state: SavedState) -> None:
     """Replace the file in one step. It holds tokens, so nobody else may read it; they are fakes, habits are not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(snapshot))
+            file.write(msgspec.json.encode(saved_state))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -49,8 +49,8 @@ async def keep(path: Path, store: Store, *, stopping: asyncio.Event) -> None:
         last = stopping.is_set()
         if store.version != written:
             # The values are frozen, so the copy taken here is whole although the writing happens in a thread.
-            version, snapshot = store.version, store.snapshot()
-            await asyncio.to_thread(write, path, snapshot)
+            version, saved_state = store.version, store.saved_state()
+            await asyncio.to_thread(write, path, saved_state)
             written = version
         if last:
             return

@@ -120,7 +120,7 @@ class Authorization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class SavedState:
     """All that survives a restart."""
 
     next_id: int = 1

@@ -1,4 +1,4 @@
-"""The local users and organizations, as far as one batch of claims needs them."""
+"""The local users and organizations that one batch of claims names."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -15,16 +15,16 @@ from app.ids import ORGANIZATION, USER, new_id, show
 
 
 class Directory:
-    """Answers who a claim means. With the policies `create` and `sql`, whom the claims name is made first.
+    """Resolves claims to owners. `load` reads the users and organizations that the claims name.
 
-    With `sql` the claims are what the application's database answered, and what it says of them holds. ids: for those
-    who are made, by `user` or `organization` and external id; filled as they are given.
+    With the policies `create` and `sql` it creates the missing ones. With `sql` the claims are the answers of the
+    application's database, which overwrite names and emails. ids: of created rows, by `user` or `organization` and
+    external id; filled as they are assigned.
     """
 
     def __init__(
         self,
         session: Session,
-        claims: Collection[Claim],
         *,
         policy: DirectoryPolicy,
         now: datetime,
@@ -32,19 +32,41 @@ class Directory:
     ) -> None:
         self._session, self._now = session, now
         self._ids = ids if ids is not None else {}
-        external_ids = {claim.organization_id for claim in claims if claim.organization_id}
-        self._organizations = rows.organizations_by_external_id(session, external_ids)
-        self._users = rows.users_by_external_id(session, {claim.user_id for claim in claims if claim.user_id})
         self._authoritative = policy is DirectoryPolicy.SQL
-        if policy is not DirectoryPolicy.REQUIRE:
-            self._make_organizations(claims)
-            self._make_users(claims)
+        self._users: dict[str, UserRow] = {}
+        self._organizations: dict[str, OrganizationRow] = {}
+        self._by_email: dict[str, list[UserRow]] = {}
+        self._users_by_id: dict[UUID, UserRow] = {}
+        self._organizations_by_id: dict[UUID, OrganizationRow] = {}
+
+    @classmethod
+    def load(
+        cls,
+        session: Session,
+        claims: Collection[Claim],
+        *,
+        policy: DirectoryPolicy,
+        now: datetime,
+        ids: dict[tuple[str, str], UUID] | None = None,
+    ) -> "Directory":
+        """Read, and by policy create, the owners that these claims name. Raises OwnerRemoved."""
+        directory = cls(session, policy=policy, now=now, ids=ids)
+        directory._load(claims, creates=policy is not DirectoryPolicy.REQUIRE)
+        return directory
+
+    def _load(self, claims: Collection[Claim], *, creates: bool) -> None:
+        external_ids = {claim.organization_id for claim in claims if claim.organization_id}
+        self._organizations = rows.organizations_by_external_id(self._session, external_ids)
+        self._users = rows.users_by_external_id(self._session, {claim.user_id for claim in claims if claim.user_id})
+        if creates:
+            self._create_organizations(claims)
+            self._create_users(claims)
             self._complete(claims)
         emails = {claim.email for claim in claims if claim.email and not claim.user_id}
-        self._by_email = rows.users_by_email(session, emails)
+        self._by_email = rows.users_by_email(self._session, emails)
         self._users_by_id = {user.id: user for user in self._users.values()}
         self._users_by_id.update({user.id: user for users in self._by_email.values() for user in users})
-        self._organizations_by_id = {one.id: one for one in self._organizations.values()}
+        self._organizations_by_id = {organization.id: organization for organization in self._organizations.values()}
 
     def resolve(self, claim: Claim) -> Owner | Unlinked:
         organization = self._organizations.get(claim.organization_id or "")
@@ -53,12 +75,12 @@ class Directory:
         return resolve(
             claim,
             user=_person(user) if user else None,
-            with_email=[_person(one) for one in with_email],
+            with_email=[_person(user) for user in with_email],
             organization_id=organization.id if organization else None,
         )
 
-    def remember_owners(self, links: Sequence[LinkRow]) -> None:
-        """Load whom these links point to, so that `user` and `organization` can show them."""
+    def load_owners(self, links: Sequence[LinkRow]) -> None:
+        """Read the owners of these links, so that `user` and `organization` can show them."""
         users = {link.user_id for link in links if link.user_id} - self._users_by_id.keys()
         organizations = {link.organization_id for link in links if link.organization_id}
         self._users_by_id.update(rows.users_by_id(self._session, users))
@@ -67,24 +89,24 @@ class Directory:
 
     def user(self, user_id: UUID | None) -> dict[str, Any] | None:
         """The user as the event document shows it."""
-        one = self._users_by_id.get(user_id) if user_id else None
-        if one is None:
+        user = self._users_by_id.get(user_id) if user_id else None
+        if user is None:
             return None
         return {
-            "id": show(USER, one.id),
-            "external_id": one.external_id,
-            "email": one.email,
-            "display_name": one.display_name,
+            "id": show(USER, user.id),
+            "external_id": user.external_id,
+            "email": user.email,
+            "display_name": user.display_name,
         }
 
     def organization(self, organization_id: UUID | None) -> dict[str, Any] | None:
         """The organization as the event document shows it."""
-        one = self._organizations_by_id.get(organization_id) if organization_id else None
-        if one is None:
+        found = self._organizations_by_id.get(organization_id) if organization_id else None
+        if found is None:
             return None
-        return {"id": show(ORGANIZATION, one.id), "external_id": one.external_id, "name": one.name}
+        return {"id": show(ORGANIZATION, found.id), "external_id": found.external_id, "name": found.name}
 
-    def _make_organizations(self, claims: Collection[Claim]) -> None:
+    def _create_organizations(self, claims: Collection[Claim]) -> None:
         new = {
             claim.organization_id: OrganizationRow(
                 self._id_of("organization", claim.organization_id), claim.organization_id, claim.organization_name
@@ -93,13 +115,13 @@ class Directory:
             if claim.organization_id and claim.organization_id not in self._organizations
         }
         values = [
-            {"id": one.id, "external_id": one.external_id, "name": one.name, "created_at": self._now}
-            for one in new.values()
+            {"id": row.id, "external_id": row.external_id, "name": row.name, "created_at": self._now}
+            for row in new.values()
         ]
         ours = rows.add_organizations(self._session, values)
         self._organizations.update(new if ours else rows.organizations_by_external_id(self._session, list(new)))
 
-    def _make_users(self, claims: Collection[Claim]) -> None:
+    def _create_users(self, claims: Collection[Claim]) -> None:
         new = {
             claim.user_id: self._new_user(claim, claim.user_id)
             for claim in claims
@@ -107,14 +129,14 @@ class Directory:
         }
         values = [
             {
-                "id": one.id,
-                "external_id": one.external_id,
-                "email": one.email,
-                "display_name": one.display_name,
-                "organization_id": one.organization_id,
+                "id": user.id,
+                "external_id": user.external_id,
+                "email": user.email,
+                "display_name": user.display_name,
+                "organization_id": user.organization_id,
                 "created_at": self._now,
             }
-            for one in new.values()
+            for user in new.values()
         ]
         ours = rows.add_users(self._session, values)
         self._users.update(new if ours else rows.users_by_external_id(self._session, list(new)))
@@ -133,13 +155,13 @@ class Directory:
         )
 
     def _complete(self, claims: Collection[Claim]) -> None:
-        """Fill what was missing; what the directory already says is overwritten by the application, not by a tag.
+        """Fill in missing names and emails. Only the application's database overwrites what is there; a tag does not.
 
         Raises OwnerRemoved.
         """
         users, organizations = self._improve(claims)
         if users or organizations:
-            # A person may have changed them since they were read: what holds is what they are under the lock.
+            # They may have been changed since they were read: what is read under the lock holds.
             rows.lock_organizations(self._session, organizations)
             rows.lock_users(self._session, users)
             users, organizations = self._improve(claims)
@@ -147,7 +169,7 @@ class Directory:
             rows.complete_users(self._session, users)
 
     def _improve(self, claims: Collection[Claim]) -> tuple[list[UserRow], list[OrganizationRow]]:
-        """Change them in memory, by what the claims say of them. Who was changed."""
+        """Change the rows in memory as the claims say. Returns the changed ones."""
         users: dict[UUID, UserRow] = {}
         organizations: dict[UUID, OrganizationRow] = {}
         for claim in claims:
@@ -164,8 +186,8 @@ class Directory:
                 organizations[organization.id] = organization
         return list(users.values()), list(organizations.values())
 
-    def _better(self, known: str | None, said: str | None) -> str | None:
-        return said or known if self._authoritative else known or said
+    def _better(self, known: str | None, claimed: str | None) -> str | None:
+        return claimed or known if self._authoritative else known or claimed
 
 
 def _person(user: UserRow) -> Person:
@@ -173,7 +195,7 @@ def _person(user: UserRow) -> Person:
 
 
 def claim_of(connection: ConnectionRow, keys: TagKeys) -> Claim:
-    """What the connection's last event claimed, as it was kept."""
+    """The owner that the connection's last event claimed, as it is stored with the connection."""
     user, email, organization = connection.wanted_user, connection.wanted_email, connection.wanted_organization
     tag, legacy = (
         (keys.user_id, "endUser.endUserId")

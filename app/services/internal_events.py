@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.db import events as event_rows
 from app.db.connections import ConnectionRow
-from app.domain.confirming import EDIT_LAG, Absent, View
+from app.domain.confirming import EDIT_LAG, Absent, Snapshot
 from app.domain.event import EventType
 from app.domain.own_event import OwnEvent, readable, write_own
 from app.domain.refresh import CRASHED, TOKEN_EXPIRED
@@ -39,26 +39,26 @@ def store(
     )
 
 
-def edits_before(session: Session, looks: Collection[tuple[UUID, View]]) -> dict[UUID, View]:
+def edits_before(session: Session, looks: Collection[tuple[UUID, Snapshot]]) -> dict[UUID, Snapshot]:
     """What operators last wrote of the tags, or read by the id, as far as these looks may lag behind it; by connection.
 
     looks: connections, each with a view of it that counts.
     """
     if not looks:
         return {}
-    since = min(view.observed_at for _, view in looks) - EDIT_LAG
+    since = min(snapshot.observed_at for _, snapshot in looks) - EDIT_LAG
     refs = {connection_ref for connection_ref, _ in looks}
     stored = event_rows.own_since(session, refs, origin=Origin.OPERATOR, since=since)
     found = [(connection_ref, one) for connection_ref, body in stored for one in readable([body])]
     return {
-        connection_ref: one.look
+        connection_ref: one.lookup
         for connection_ref, one in found
-        if one.type is EventType.CONNECTION_TAGS_CHANGED and isinstance(one.look, View)
+        if one.type is EventType.CONNECTION_TAGS_CHANGED and isinstance(one.lookup, Snapshot)
     }
 
 
 def news_in(
-    connection: ConnectionRow, look: View | Absent, *, asked_at: datetime, token_lives: bool | None
+    connection: ConnectionRow, lookup: Snapshot | Absent, *, asked_at: datetime, token_lives: bool | None
 ) -> list[OwnEvent]:
     """What a GET's answer shows that our record does not: it goes the way of all events, and is confirmed like them.
 
@@ -66,15 +66,15 @@ def news_in(
     """
     if connection.observed_at is not None and asked_at < connection.observed_at:
         return []  # something newer was seen while Nango was asked
-    event = partial(OwnEvent, integration=connection.integration, connection_id=connection.connection_id, look=look)
-    if isinstance(look, Absent):
+    event = partial(OwnEvent, integration=connection.integration, connection_id=connection.connection_id, lookup=lookup)
+    if isinstance(lookup, Absent):
         return [event(type=EventType.CONNECTION_DELETED)]
-    if connection.nango_id != look.nango_id:
+    if connection.nango_id != lookup.nango_id:
         return [event(type=EventType.CONNECTION_CREATED)]
     found = []
-    if dict(look.tags) != connection.tags:
+    if dict(lookup.tags) != connection.tags:
         found.append(event(type=EventType.CONNECTION_TAGS_CHANGED))
-    if not look.auth_failing and _is_over(connection.last_error_type, token_lives=token_lives):
+    if not lookup.auth_failing and _is_over(connection.last_error_type, token_lives=token_lives):
         found.append(event(type=EventType.CONNECTION_RECOVERED))
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.sandbox import statefile
-from app.sandbox.values import Connection, Integration, Snapshot
+from app.sandbox.values import Connection, Integration, SavedState
 from tests.acceptance.harness import Sandbox, Waylink, installation, until
 from tests.waiting import PATIENCE
 
@@ -96,7 +96,7 @@ def _kill(pid: int | None) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def _account() -> Snapshot:
+def _account() -> SavedState:
     made = datetime.now(UTC) - timedelta(days=30)
     integration = Integration(
         unique_key="oauth2",
@@ -108,7 +108,7 @@ def _account() -> Snapshot:
         updated_at=made,
     )
     connections = [_connection(number, made + timedelta(seconds=number)) for number in range(1, COUNT + 1)]
-    return Snapshot(next_id=COUNT + 1, integrations=(integration,), connections=tuple(connections))
+    return SavedState(next_id=COUNT + 1, integrations=(integration,), connections=tuple(connections))
 
 
 def _connection(number: int, at: datetime) -> Connection:

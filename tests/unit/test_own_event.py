@@ -3,23 +3,23 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.domain.confirming import Absent, View
+from app.domain.confirming import Absent, Snapshot
 from app.domain.event import EventError, EventType, read
 from app.domain.linking import EndUser
 from app.domain.own_event import OwnEvent, read_own, write_own
 
 NOW = datetime(2026, 8, 21, 9, 0, 0, 123456, tzinfo=UTC)
 OWNER = EndUser(id="u-1", email="a@b.example", organization_id="o-1")
-VIEW = View(7, {"end_user_id": "u-1", "näme": "\u2028"}, OWNER, "google-mail", True, NOW)
+VIEW = Snapshot(7, {"end_user_id": "u-1", "näme": "\u2028"}, OWNER, "google-mail", True, NOW)
 KEY = {"integration": 'odd "one"', "connection_id": "a/b c"}
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        OwnEvent(type=EventType.CONNECTION_CREATED, look=VIEW, **KEY),
-        OwnEvent(type=EventType.CONNECTION_CREATED, look=View(1, {}, None, None, False, NOW), **KEY),
-        OwnEvent(type=EventType.CONNECTION_DELETED, look=Absent(NOW, again=True), **KEY),
+        OwnEvent(type=EventType.CONNECTION_CREATED, lookup=VIEW, **KEY),
+        OwnEvent(type=EventType.CONNECTION_CREATED, lookup=Snapshot(1, {}, None, None, False, NOW), **KEY),
+        OwnEvent(type=EventType.CONNECTION_DELETED, lookup=Absent(NOW, again=True), **KEY),
         OwnEvent(type=EventType.CONNECTION_REFRESH_FAILED, error=EventError("auth", "it broke"), **KEY),
         OwnEvent(type=EventType.CONNECTION_TAGS_CHANGED, **KEY),
         OwnEvent(type=EventType.DESTINATION_FAILING, payload={"team": "crm", "counts": {"waiting": 3}, "jobs": ["j"]}),
@@ -30,7 +30,7 @@ def test_what_was_written_is_read(event):
 
 
 def test_it_tells_operation_and_success_as_the_webhook_would_have():
-    told = {kind: OwnEvent(type=kind, look=VIEW, **KEY).notice for kind in EventType}
+    told = {kind: OwnEvent(type=kind, lookup=VIEW, **KEY).notice for kind in EventType}
     assert (told["connection.created"].operation, told["connection.created"].success) == ("creation", True)
     assert (told["connection.refresh_failed"].operation, told["connection.refresh_failed"].success) == (
         "refresh",
@@ -66,4 +66,4 @@ def test_anything_else_is_a_value_error(body):
 
 
 def test_as_a_webhook_it_is_nothing_that_is_understood():
-    assert read(write_own(OwnEvent(type=EventType.CONNECTION_CREATED, look=VIEW, **KEY))).type == "nango.unhandled"
+    assert read(write_own(OwnEvent(type=EventType.CONNECTION_CREATED, lookup=VIEW, **KEY))).type == "nango.unhandled"

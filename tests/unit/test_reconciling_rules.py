@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain.confirming import View
+from app.domain.confirming import Snapshot
 from app.domain.event import EventType
 from app.domain.reconciling import FEW_ABSENCES, YOUNG, Known, compare, describe, is_missing, too_many
 from app.domain.states import ConnectionStatus
@@ -21,8 +21,8 @@ JUST = NOW - YOUNG + SECOND
 FAILED, RECOVERED = EventType.CONNECTION_REFRESH_FAILED, EventType.CONNECTION_RECOVERED
 
 
-def view(*, nango_id=7, tags=TAGS, failing=False, observed_at=NOW):
-    return View(nango_id, tags, None, "provider", failing, observed_at)
+def snapshot(*, nango_id=7, tags=TAGS, failing=False, observed_at=NOW):
+    return Snapshot(nango_id, tags, None, "provider", failing, observed_at)
 
 
 def known(*, nango_id=7, status=ConnectionStatus.ACTIVE, tags=TAGS, error=None, seen=OLD, errors_seen=OLD, **facts):
@@ -33,33 +33,33 @@ def known(*, nango_id=7, status=ConnectionStatus.ACTIVE, tags=TAGS, error=None, 
 @pytest.mark.parametrize(
     ("shown", "ours", "events"),
     [
-        (view(), None, (CREATED,)),
-        (view(), known(), ()),
-        (view(nango_id=8), known(), (CREATED,)),
-        (view(nango_id=8, tags={}, failing=True), known(), (CREATED,)),  # one event brings all of it
-        (view(), known(announced=None), (CREATED,)),  # only a re-authorization was told
-        (view(), known(announced=6), (CREATED,)),
-        (view(nango_id=6), known(seen=JUST), ()),  # the list lags: an older generation
-        (view(nango_id=6), known(), (CREATED,)),  # no list lags so long: Nango began anew
-        (view(), known(nango_id=None, status=ConnectionStatus.UNCONFIRMED), (CREATED,)),
-        (view(), known(status=ConnectionStatus.UNCONFIRMED), (CREATED,)),
-        (view(), known(status=ConnectionStatus.DELETED), (CREATED,)),
-        (view(nango_id=8), known(status=ConnectionStatus.DELETED), (CREATED,)),
-        (view(nango_id=6), known(status=ConnectionStatus.DELETED, seen=JUST), ()),
-        (view(nango_id=6), known(status=ConnectionStatus.DELETED), (CREATED,)),
-        (view(tags={}), known(), (TAGS_CHANGED,)),
-        (view(tags={"end_user_id": "u-2"}), known(), (TAGS_CHANGED,)),
-        (view(failing=True), known(), (FAILED,)),
-        (view(failing=True), known(error="x"), ()),
-        (view(failing=True), known(status=ConnectionStatus.NEEDS_RECONNECT), ()),
+        (snapshot(), None, (CREATED,)),
+        (snapshot(), known(), ()),
+        (snapshot(nango_id=8), known(), (CREATED,)),
+        (snapshot(nango_id=8, tags={}, failing=True), known(), (CREATED,)),  # one event brings all of it
+        (snapshot(), known(announced=None), (CREATED,)),  # only a re-authorization was told
+        (snapshot(), known(announced=6), (CREATED,)),
+        (snapshot(nango_id=6), known(seen=JUST), ()),  # the list lags: an older generation
+        (snapshot(nango_id=6), known(), (CREATED,)),  # no list lags so long: Nango began anew
+        (snapshot(), known(nango_id=None, status=ConnectionStatus.UNCONFIRMED), (CREATED,)),
+        (snapshot(), known(status=ConnectionStatus.UNCONFIRMED), (CREATED,)),
+        (snapshot(), known(status=ConnectionStatus.DELETED), (CREATED,)),
+        (snapshot(nango_id=8), known(status=ConnectionStatus.DELETED), (CREATED,)),
+        (snapshot(nango_id=6), known(status=ConnectionStatus.DELETED, seen=JUST), ()),
+        (snapshot(nango_id=6), known(status=ConnectionStatus.DELETED), (CREATED,)),
+        (snapshot(tags={}), known(), (TAGS_CHANGED,)),
+        (snapshot(tags={"end_user_id": "u-2"}), known(), (TAGS_CHANGED,)),
+        (snapshot(failing=True), known(), (FAILED,)),
+        (snapshot(failing=True), known(error="x"), ()),
+        (snapshot(failing=True), known(status=ConnectionStatus.NEEDS_RECONNECT), ()),
         # Errors of which Nango's list says nothing: that it shows none is no recovery, and one that it shows is new.
-        (view(), known(error="crashed"), ()),
-        (view(), known(error="crashed", status=ConnectionStatus.NEEDS_RECONNECT), (RECOVERED,)),
-        (view(), known(error="token_expired", status=ConnectionStatus.NEEDS_RECONNECT), ()),
-        (view(failing=True), known(error="token_expired", status=ConnectionStatus.NEEDS_RECONNECT), (FAILED,)),
-        (view(), known(error="x"), (RECOVERED,)),
-        (view(), known(status=ConnectionStatus.NEEDS_RECONNECT), (RECOVERED,)),
-        (view(tags={}, failing=True), known(), (TAGS_CHANGED, FAILED)),
+        (snapshot(), known(error="crashed"), ()),
+        (snapshot(), known(error="crashed", status=ConnectionStatus.NEEDS_RECONNECT), (RECOVERED,)),
+        (snapshot(), known(error="token_expired", status=ConnectionStatus.NEEDS_RECONNECT), ()),
+        (snapshot(failing=True), known(error="token_expired", status=ConnectionStatus.NEEDS_RECONNECT), (FAILED,)),
+        (snapshot(), known(error="x"), (RECOVERED,)),
+        (snapshot(), known(status=ConnectionStatus.NEEDS_RECONNECT), (RECOVERED,)),
+        (snapshot(tags={}, failing=True), known(), (TAGS_CHANGED, FAILED)),
     ],
 )
 def test_what_differs_is_told_as_the_event_that_was_missed(shown, ours, events):
@@ -67,23 +67,23 @@ def test_what_differs_is_told_as_the_event_that_was_missed(shown, ours, events):
 
 
 def test_the_young_are_left_to_their_webhook():
-    assert compare(view(), None, created_at=NOW - YOUNG + SECOND, now=NOW) == ()
-    assert compare(view(), None, created_at=NOW - YOUNG, now=NOW) == (CREATED,)
+    assert compare(snapshot(), None, created_at=NOW - YOUNG + SECOND, now=NOW) == ()
+    assert compare(snapshot(), None, created_at=NOW - YOUNG, now=NOW) == (CREATED,)
 
 
 def test_what_we_know_from_later_than_the_list_is_not_held_against_it():
     later = NOW + SECOND
-    assert compare(view(tags={}), known(seen=later), created_at=OLD, now=NOW) == ()
-    assert compare(view(failing=True), known(errors_seen=later), created_at=OLD, now=NOW) == ()
-    assert compare(view(tags={}), known(errors_seen=later), created_at=OLD, now=NOW) == (TAGS_CHANGED,)
+    assert compare(snapshot(tags={}), known(seen=later), created_at=OLD, now=NOW) == ()
+    assert compare(snapshot(failing=True), known(errors_seen=later), created_at=OLD, now=NOW) == ()
+    assert compare(snapshot(tags={}), known(errors_seen=later), created_at=OLD, now=NOW) == (TAGS_CHANGED,)
 
 
 def test_the_replica_may_show_for_a_while_what_we_saw_deleted():
     just = known(status=ConnectionStatus.DELETED, seen=NOW - YOUNG + SECOND)
-    assert compare(view(), just, created_at=OLD, now=NOW) == ()
-    assert compare(view(nango_id=8), just, created_at=OLD, now=NOW) == (CREATED,)  # another generation is no lag
+    assert compare(snapshot(), just, created_at=OLD, now=NOW) == ()
+    assert compare(snapshot(nango_id=8), just, created_at=OLD, now=NOW) == (CREATED,)  # another generation is no lag
     earlier = known(status=ConnectionStatus.DELETED, seen=NOW - YOUNG)
-    assert compare(view(), earlier, created_at=OLD, now=NOW) == (CREATED,)
+    assert compare(snapshot(), earlier, created_at=OLD, now=NOW) == (CREATED,)
 
 
 def test_who_is_absent_may_be_deleted_unless_we_know_better():
@@ -105,10 +105,10 @@ def test_most_of_many_are_not_believed_to_be_gone():
 def test_reasons_name_keys_and_never_values_of_tags():
     ours, theirs = (
         known(tags={"plan": "secret-a", "a": "1"}),
-        view(tags={"plan": "secret-b", "a": "1", "z": "secret-c"}),
+        snapshot(tags={"plan": "secret-b", "a": "1", "z": "secret-c"}),
     )
     assert describe(TAGS_CHANGED, theirs, ours) == "tags that differ: plan, z"
-    assert describe(CREATED, view(nango_id=8), ours) == "Nango's id is 8, ours 7"
+    assert describe(CREATED, snapshot(nango_id=8), ours) == "Nango's id is 8, ours 7"
     told = {describe(kind, theirs, ours) for kind in (CREATED, TAGS_CHANGED, FAILED, RECOVERED, DELETED)}
     assert len(told) == 5
     assert "secret" not in "".join(told)

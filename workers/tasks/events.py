@@ -17,7 +17,7 @@ def register(app: Celery, processor: Processor, hints: Hints) -> None:
     @app.task(name=PROCESS_EVENTS)
     def process_events(ids: Sequence[str] = ()) -> None:
         applied = processor.process([parse(EVENT, event_id) for event_id in ids])
-        if applied.settled or applied.waiting:
-            log.info("events_processed", settled=applied.settled, waiting=applied.waiting, jobs=len(applied.job_ids))
+        if applied.finished or applied.waiting:
+            log.info("events_processed", settled=applied.finished, waiting=applied.waiting, jobs=len(applied.job_ids))
         # After the commit, as a hint must not name a job that was rolled back.
         hints.of_jobs(applied.job_ids)

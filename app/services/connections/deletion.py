@@ -49,7 +49,7 @@ def delete(operations: Operations, connection_ref: UUID, *, actor: str) -> Delet
             type=EventType.CONNECTION_DELETED,
             integration=connection.integration,
             connection_id=connection.connection_id,
-            look=Absent(client.now(), again=True),
+            lookup=Absent(client.now(), again=True),
         )
         audited.detail["was_gone"] = was_gone
         with operations.database.write() as session:

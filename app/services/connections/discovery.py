@@ -10,7 +10,7 @@ from app.domain.own_event import OwnEvent
 from app.errors import Conflict, InvalidInput, NangoError, NangoInvalidRequest
 from app.nango.types import ListedConnection
 from app.services.connections.operations import Operations, remaining
-from app.services.events.lookups import view_of
+from app.services.events.lookups import snapshot_of
 
 SOON: Final = 5.0  # seconds within which a worker has usually created and linked it
 
@@ -61,7 +61,7 @@ def _store(
     """Store the listed connections as events, which the workers process."""
     kind = EventType.CONNECTION_CREATED
     events = [
-        OwnEvent(type=kind, integration=one.integration, connection_id=one.connection_id, look=view_of(one))
+        OwnEvent(type=kind, integration=one.integration, connection_id=one.connection_id, lookup=snapshot_of(one))
         for one in found
     ]
     with (

@@ -42,9 +42,9 @@ def record_success(session: Session, operations: Operations, manual: ManualRefre
     connection, now = manual.connection, operations.clock()
     # Read again: no transaction was open during the call to Nango, and writes in between are newer.
     row = connection_rows.lock_one(session, connection.ref)
-    if row is None or answer.view is None or answer.asked_at is None:
+    if row is None or answer.snapshot is None or answer.asked_at is None:
         return
-    news = internal_events.news_in(row, answer.view, asked_at=answer.asked_at, token_lives=answer.token_lives(now))
+    news = internal_events.news_in(row, answer.snapshot, asked_at=answer.asked_at, token_lives=answer.token_lives(now))
     if row.nango_id == connection.nango_id:
         _note(session, manual, answer, row, began_at=answer.asked_at, now=now)
         # A re-authorization or a planned refresh in between has seen something newer.

@@ -17,7 +17,7 @@ from app.db import audit, connections, leases
 from app.db.engine import Database
 from app.deadlines import EDIT_DEADLINE, EDIT_LEASE
 from app.domain.budget import Priority
-from app.domain.confirming import View
+from app.domain.confirming import Snapshot
 from app.domain.own_event import OwnEvent
 from app.domain.states import AuditOutcome, ConnectionStatus, Origin
 from app.errors import (
@@ -34,7 +34,7 @@ from app.errors import (
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
 from app.services import internal_events
-from app.services.events.lookups import view_of
+from app.services.events.lookups import snapshot_of
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 
@@ -192,7 +192,7 @@ class Operations:
 class FetchedConnection:
     """A connection at Nango, without its credentials. `exact`: read by its id, not from the list, which lags."""
 
-    view: View
+    snapshot: Snapshot
     metadata: Mapping[str, object]
     exact: bool
 
@@ -203,7 +203,7 @@ def read_connection(client: NangoClient, connection: StoredConnection, *, ends_a
         found = client.get_connection(
             connection.integration, connection.connection_id, credentials=False, timeout=remaining(ends_at)
         )
-        return FetchedConnection(view_of(found), found.metadata or {}, exact=True)
+        return FetchedConnection(snapshot_of(found), found.metadata or {}, exact=True)
     except (NangoRefreshFailed, NangoRefreshBackingOff, NangoRefreshExhausted):
         # A read by id may renew the credentials first, and fails with them; the list has tags and metadata regardless.
         return read_from_list(client, connection, ends_at=ends_at)
@@ -217,15 +217,15 @@ def read_from_list(client: NangoClient, connection: StoredConnection, *, ends_at
         if (problem := page.may_hide(connection.integration, connection.connection_id)) is not None:
             raise NangoUnexpected(detail=problem)
         raise NangoConnectionNotFound(detail=connection.connection_id)
-    return FetchedConnection(view_of(found), found.metadata or {}, exact=False)
+    return FetchedConnection(snapshot_of(found), found.metadata or {}, exact=False)
 
 
 def require_same(connection: StoredConnection, fetched: FetchedConnection) -> None:
     """Raises Conflict where the ids at Nango now belong to another connection than the stored one."""
-    if connection.nango_id is not None and fetched.view.nango_id != connection.nango_id:
+    if connection.nango_id is not None and fetched.snapshot.nango_id != connection.nango_id:
         raise Conflict(
             "the connection was deleted and made anew at Nango; what is known of it here follows its webhook",
-            found={"nango_id": fetched.view.nango_id},
+            found={"nango_id": fetched.snapshot.nango_id},
         )
 
 

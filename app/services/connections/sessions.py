@@ -98,7 +98,7 @@ def reconnect(
             fetched = read_connection(client, connection, ends_at=ends_at)
             require_same(connection, fetched)
             # The list lags: where only it can be read, the last known tags are newer.
-            read = fetched.view.tags
+            read = fetched.snapshot.tags
             wanted = dict(read if fetched.exact else known_tags(operations, connection).tags or read)
             if connection.known_tags is not None:
                 wanted = put_back(connection.known_tags, wanted, operations.policy.tag_keys)

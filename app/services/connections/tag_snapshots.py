@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from app.db import events as event_rows
-from app.domain.confirming import View
+from app.domain.confirming import Snapshot
 from app.domain.own_event import readable
 from app.domain.states import Origin
 from app.services.connections.operations import FetchedConnection, Operations, StoredConnection
@@ -38,9 +38,9 @@ def known_tags(operations: Operations, connection: StoredConnection) -> KnownTag
             session, connection.ref, origin=Origin.OPERATOR, since=operations.clock() - PENDING_EDITS
         )
     record = operations.find(connection.ref)
-    for look in (one.look for one in readable(bodies)):
-        if isinstance(look, View) and (record.observed_at is None or record.observed_at <= look.observed_at):
-            return KnownTags(look.tags, look.observed_at)
+    for lookup in (one.lookup for one in readable(bodies)):
+        if isinstance(lookup, Snapshot) and (record.observed_at is None or record.observed_at <= lookup.observed_at):
+            return KnownTags(lookup.tags, lookup.observed_at)
     return KnownTags(record.tags, record.observed_at)
 
 
@@ -51,6 +51,6 @@ def freshest(fetched: FetchedConnection, ours: KnownTags) -> FetchedConnection:
     """
     if fetched.exact:
         return fetched
-    if ours.observed_at is None or ours.observed_at < fetched.view.observed_at - LAG:
+    if ours.observed_at is None or ours.observed_at < fetched.snapshot.observed_at - LAG:
         return fetched
-    return replace(fetched, view=replace(fetched.view, tags=dict(ours.tags)))
+    return replace(fetched, snapshot=replace(fetched.snapshot, tags=dict(ours.tags)))

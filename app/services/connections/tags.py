@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from app.domain import tags as tag_rules
-from app.domain.confirming import View
+from app.domain.confirming import Snapshot
 from app.domain.event import EventType
 from app.domain.linking import put_back
 from app.domain.own_event import OwnEvent
@@ -114,13 +114,13 @@ def _edit(
         ours = known_tags(operations, connection)
         before = freshest(fetched, ours)
         require_same(connection, before)
-        if expected is not None and before.view.tags != expected:
-            raise Conflict("Nango has other tags than expected", found={"tags": dict(before.view.tags)})
-        wanted = _checked(change(before.view.tags))
-        audited.detail |= _difference(before.view.tags, wanted)
-        elsewhere = before.view.tags != ours.tags
-        if wanted == before.view.tags:
-            _record(operations, connection, before.view, audited)
+        if expected is not None and before.snapshot.tags != expected:
+            raise Conflict("Nango has other tags than expected", found={"tags": dict(before.snapshot.tags)})
+        wanted = _checked(change(before.snapshot.tags))
+        audited.detail |= _difference(before.snapshot.tags, wanted)
+        elsewhere = before.snapshot.tags != ours.tags
+        if wanted == before.snapshot.tags:
+            _record(operations, connection, before.snapshot, audited)
             return TagChange(wanted, changed=False, elsewhere=elsewhere)
         after = _write(client, connection, wanted, before, ends_at=ends_at)
         _record(operations, connection, after, audited)
@@ -139,27 +139,27 @@ def _write(
     before: FetchedConnection,
     *,
     ends_at: float,
-) -> View:
+) -> Snapshot:
     """Write the tags, and read back the result."""
     written_at = client.now()
     client.set_tags(connection.integration, connection.connection_id, wanted, timeout=remaining(ends_at))
     after = read_connection(client, connection, ends_at=ends_at)
     if after.exact:
-        return after.view
+        return after.snapshot
     # Only the list can be read, and it lags: that Nango accepted the tags is the newest information.
-    return replace(before.view, tags=dict(wanted), observed_at=written_at)
+    return replace(before.snapshot, tags=dict(wanted), observed_at=written_at)
 
 
-def _record(operations: Operations, connection: StoredConnection, view: View, audited: AuditedAction) -> None:
+def _record(operations: Operations, connection: StoredConnection, snapshot: Snapshot, audited: AuditedAction) -> None:
     """Store the observed tags as an event, so that record, link and routes follow."""
     found = OwnEvent(
         type=EventType.CONNECTION_TAGS_CHANGED,
         integration=connection.integration,
         connection_id=connection.connection_id,
-        look=view,
+        lookup=snapshot,
     )
     with operations.database.write() as session:
-        if view.tags != connection.tags or audited.detail["keys"]:
+        if snapshot.tags != connection.tags or audited.detail["keys"]:
             operations.store(session, [found], environment=connection.environment, connection_ref=connection.ref)
         audited.conclude(session)
 

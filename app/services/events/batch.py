@@ -1,11 +1,11 @@
-"""Apply a batch of judged events in one transaction: connections, links, routes, decisions, jobs, refresh plans.
+"""Apply a batch of pending events in one transaction: connections, links, routes, decisions, jobs, refresh plans.
 
 Everything is loaded in bulk with rows locked in sorted order, decided in memory by the domain, and written in bulk:
-a few statements, however many events there are.
+a few statements for any number of events.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,19 +17,19 @@ from app.db import connections as connection_rows
 from app.db import events as event_rows
 from app.db import refreshes as refresh_rows
 from app.db.bulk import Row
-from app.db.connections import ConnectionRow
+from app.db.connections import ConnectionRow, Key
 from app.db.events import LockedEvent
 from app.domain.confirming import (
     ABOUT_TYPES,
     LINKING_TYPES,
     Absent,
     Accept,
-    Known,
-    LookAgain,
+    KnownConnection,
+    LookUpAgain,
     Reject,
+    Snapshot,
     Verdict,
-    View,
-    settle,
+    confirm,
 )
 from app.domain.event import EventType, settle_failure_type
 from app.domain.linking import Claim, DirectoryPolicy, Owner, read_claim
@@ -37,146 +37,160 @@ from app.domain.own_event import OwnEvent
 from app.domain.states import ConnectionStatus, EventState, Origin
 from app.services import internal_events
 from app.services.directory import Directory
-from app.services.events.duplicates import Repeating
-from app.services.events.ownership import Owning
-from app.services.events.pending_event import Judged
-from app.services.events.transitions import Effects, is_failing
-from app.services.linking.links import Links
-from app.services.linking.superseding import Superseding
+from app.services.events.duplicates import Duplicates
+from app.services.events.ownership import Ownership
+from app.services.events.pending_event import PendingEvent
+from app.services.events.transitions import Transitions, is_failing
+from app.services.linking.connection_changes import ConnectionChanges
+from app.services.linking.superseding import Superseding, begin_superseding
 from app.services.policy import Policy
 from app.services.routing.matches import Matches
-from app.services.routing.router import Judge
+from app.services.routing.router import Router
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What came of a batch: jobs to announce after the commit, settled events by type and state, and how many wait."""
+    """A batch's result: jobs to hint after the commit, finished events by type and state, and how many wait."""
 
     job_ids: Sequence[UUID] = ()
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     waiting: int = 0
 
     @property
-    def settled(self) -> int:
+    def finished(self) -> int:
         return self.outcomes.total()
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
     event: LockedEvent
-    judged: Judged
+    pending: PendingEvent
     verdict: Verdict
     connection: ConnectionRow | None
 
 
 class Batch:
-    """One transaction's worth of events. Use once: `Batch(…).apply()`."""
+    """The events of one transaction. Use once: `Batch.load(…).apply()`."""
 
     def __init__(
-        self, session: Session, policy: Policy, matches: Matches, judged: Sequence[Judged], *, now: datetime
+        self,
+        session: Session,
+        policy: Policy,
+        matches: Matches,
+        changes: ConnectionChanges,
+        items: Sequence[tuple[LockedEvent, PendingEvent]],
+        *,
+        duplicates: Duplicates,
+        edits: Mapping[UUID, Snapshot],
+        now: datetime,
     ) -> None:
-        self._session, self._policy, self._now = session, policy, now
-        self._matches = matches
-        matches.begin()
+        self._session, self._policy, self._matches, self._now = session, policy, matches, now
+        self._changes, self._duplicates, self._edits = changes, duplicates, edits
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._waiting = 0
-        self._changes: list[Row] = []
-        self._found: dict[connection_rows.Key, OwnEvent] = {}
-        superseding = any(one.key and policy.supersedes(one.key[1]) for one in judged)
-        if superseding:
-            connection_rows.wait_for_turn(session)
-        ours = _still_ours(session, judged)
-        self._connections = connection_rows.lock(session, {one.key for one in judged if one.key})
-        self._before = {one.id: connection_rows.values(one) for one in self._connections.values()}
-        self._repeating = Repeating(session, policy, [(event, one.notice) for event, one in ours], now=now)
-        self._edits = internal_events.edits_before(session, self._retagging(ours))
-        settled = [(event, one, self._settle(event, one)) for event, one in ours]
-        linking = [one for _, one, verdict in settled if _will_link(one, verdict)]
-        for one in linking:
-            if one.key and one.key not in self._connections:
-                self._connections[one.key] = connection_rows.new(one.key, now=now)
-        self._items = [_Item(event, one, verdict, self._connection(one)) for event, one, verdict in settled]
-        self._links = Links(session, self._before, now=now)
-        claims = [(one, claim) for one in linking if (claim := self._claim(one))]
-        directory = Directory(
-            session, [claim for _, claim in claims], policy=policy.directory, now=now, ids=matches.ids
+        self._event_changes: list[Row] = []
+        self._found: dict[Key, OwnEvent] = {}
+        confirmed = [(event, pending, self._confirm(event, pending)) for event, pending in items]
+        self._linking = [pending for _, pending, verdict in confirmed if _will_link(pending, verdict)]
+        for pending in self._linking:
+            if pending.key:
+                changes.get_or_create(pending.key)
+        self._items = [
+            _Item(event, pending, verdict, changes.get(pending.key)) for event, pending, verdict in confirmed
+        ]
+
+    @classmethod
+    def load(
+        cls, session: Session, policy: Policy, matches: Matches, pending: Sequence[PendingEvent], *, now: datetime
+    ) -> "Batch":
+        """Lock events and connections, and read what deciding about them takes. Raises OwnerRemoved."""
+        matches.begin()
+        supersedes = any(event.key and policy.supersedes(event.key[1]) for event in pending)
+        if supersedes:
+            begin_superseding(session, policy)
+        items = _still_claimed(session, pending)
+        changes = ConnectionChanges.load(
+            session, connection_rows.lock(session, {event.key for event in pending if event.key}).values(), now=now
         )
-        self._superseding = self._others(directory, claims) if superseding else None
-        directory.remember_owners(self._links.all())
-        self._judge = Judge(matches, directory, now=now)
-        owning = Owning(policy, self._links, directory, self._judge, self._superseding, now=now)
-        self._effects = Effects(policy, self._links, owning, self._judge, now=now)
+        duplicates = Duplicates.load(session, policy, [(event, one.notice) for event, one in items], now=now)
+        edits = internal_events.edits_before(session, _retagging(changes, items))
+        batch = cls(session, policy, matches, changes, items, duplicates=duplicates, edits=edits, now=now)
+        batch._load_owners(supersedes=supersedes)
+        return batch
+
+    def _load_owners(self, *, supersedes: bool) -> None:
+        claims = [(pending, claim) for pending in self._linking if (claim := self._claim(pending))]
+        directory = Directory.load(
+            self._session,
+            [claim for _, claim in claims],
+            policy=self._policy.directory,
+            now=self._now,
+            ids=self._matches.ids,
+        )
+        self._superseding = (
+            Superseding(self._session, self._policy, self._changes, now=self._now) if supersedes else None
+        )
+        if self._superseding:
+            owners = [(pending.key, directory.resolve(claim)) for pending, claim in claims]
+            self._superseding.load([(key, owner) for key, owner in owners if key and isinstance(owner, Owner)])
+        links = self._changes.links
+        directory.load_owners(links.all())
+        self._router = Router(self._matches, directory, now=self._now)
+        ownership = Ownership(self._policy, links, directory, self._router, self._superseding, now=self._now)
+        self._transitions = Transitions(self._policy, links, ownership, self._router, now=self._now)
 
     def apply(self) -> Applied:
-        """Raises NotMatchedYet, before anything is written of what was judged."""
+        """Raises NotMatchedYet, before anything is written, and OwnerRemoved."""
         waiting = []
         for item in self._items:
-            if _waits_for_connection(item) and isinstance(self._settle(item.event, item.judged), LookAgain):
-                waiting.append(item)  # an event after it in this batch may make its connection
+            if _waits_for_connection(item) and isinstance(self._confirm(item.event, item.pending), LookUpAgain):
+                waiting.append(item)  # a later event of this batch may create its connection
             else:
                 self._apply(item)
         for item in waiting:
             self._apply(item)
         if self._superseding:
-            self._superseding.hand_back(self._judge)
+            self._superseding.restore(self._router)
         self._matches.require_all()
         self._write()
-        return Applied(self._judge.job_ids, self._outcomes, self._waiting)
+        return Applied(self._router.job_ids, self._outcomes, self._waiting)
 
     def _apply(self, item: _Item) -> None:
         described, verdict = self._describe(item), item.verdict
-        if _waits_for_connection(item):  # an event before it may have made its connection
-            verdict = self._settle(item.event, item.judged)
+        if _waits_for_connection(item):  # an earlier event may have created its connection
+            verdict = self._confirm(item.event, item.pending)
         match verdict:
-            case LookAgain():
+            case LookUpAgain():
                 outcome = self._wait(item, verdict)
             case Reject():
                 outcome = self._give_up(item, verdict)
             case Accept():
                 outcome = self._accept(item, verdict)
-        repeated = self._repeating.changes(item.event, settled=not isinstance(verdict, LookAgain))
-        self._changes.append({**described, **outcome, **repeated})
+        repeated = self._duplicates.changes(item.event, finished=not isinstance(verdict, LookUpAgain))
+        self._event_changes.append({**described, **outcome, **repeated})
 
-    def _connection(self, judged: Judged) -> ConnectionRow | None:
-        return self._connections.get(judged.key) if judged.key else None
-
-    def _retagging(self, ours: Sequence[tuple[LockedEvent, Judged]]) -> list[tuple[UUID, View]]:
-        """Connections that we know, with the views that may give them other tags."""
-        seen = [(self._connection(one), one.look) for _, one in ours if one.notice.type in LINKING_TYPES]
-        return [(connection.id, look) for connection, look in seen if connection and isinstance(look, View)]
-
-    def _settle(self, event: LockedEvent, judged: Judged) -> Verdict:
-        if judged.notice.type in ABOUT_TYPES and event.route_set is not None:
+    def _confirm(self, event: LockedEvent, pending: PendingEvent) -> Verdict:
+        if pending.notice.type in ABOUT_TYPES and event.route_set is not None:
             return Accept(confirmed=False)  # repeated: it was routed, and says nothing of its connection
-        connection = self._connection(judged)
+        connection = self._changes.get(pending.key)
         known = _known(connection, self._edits.get(connection.id)) if connection else None
-        return settle(judged.notice, judged.look, looks=event.looks, known=known)
+        return confirm(pending.notice, pending.lookup, lookups=event.looks, known=known)
 
-    def _claim(self, judged: Judged) -> Claim | None:
+    def _claim(self, pending: PendingEvent) -> Claim | None:
         if self._policy.directory is DirectoryPolicy.SQL:
-            claim = judged.named.claim if judged.named else None
+            claim = pending.owner_answer.claim if pending.owner_answer else None
             return claim if isinstance(claim, Claim) else None
-        tags, end_user = judged.evidence
+        tags, end_user = pending.evidence
         return read_claim(tags or {}, end_user, self._policy.tag_keys)
 
-    def _others(self, directory: Directory, claims: Sequence[tuple[Judged, Claim]]) -> Superseding:
-        """The other connections of whom these will belong to."""
-        superseding = Superseding(
-            self._session,
-            self._policy,
-            self._links,
-            connections=self._connections,
-            before=self._before,
-            now=self._now,
-        )
-        found = [(one.key, directory.resolve(claim)) for one, claim in claims]
-        superseding.load([(key, owner) for key, owner in found if key and isinstance(owner, Owner)])
-        return superseding
-
     def _describe(self, item: _Item) -> Row:
-        """What the body says, for lists and filters, even while the event waits."""
-        notice, connection = item.judged.notice, item.connection
-        if connection is not None and isinstance(item.judged.look, View) and _is_newest(connection, item.judged):
+        """Columns from the body, for lists and filters while the event waits."""
+        notice, connection = item.pending.notice, item.connection
+        if (
+            connection is not None
+            and isinstance(item.pending.lookup, Snapshot)
+            and _is_newest(connection, item.pending)
+        ):
             connection.absences = 0
         return {
             "id": item.event.id,
@@ -187,13 +201,13 @@ class Batch:
             "tags": notice.tags,
         }
 
-    # The three ends of a look, as changes of the event's row
+    # The three results of a lookup, as changes of the event's row
 
-    def _wait(self, item: _Item, verdict: LookAgain) -> Row:
+    def _wait(self, item: _Item, verdict: LookUpAgain) -> Row:
         connection = item.connection
-        deletion = item.judged.notice.type is EventType.CONNECTION_DELETED
-        if deletion and connection is not None and isinstance(item.judged.look, Absent):
-            connection.absences += _is_newest(connection, item.judged)
+        deletion = item.pending.notice.type is EventType.CONNECTION_DELETED
+        if deletion and connection is not None and isinstance(item.pending.lookup, Absent):
+            connection.absences += _is_newest(connection, item.pending)
         self._find(item, verdict.found)
         self._waiting += 1
         return {
@@ -203,28 +217,28 @@ class Batch:
             "looks": item.event.looks + verdict.counts,
         }
 
-    def _find(self, item: _Item, found: View | None) -> None:
-        """Have the connection made that Nango showed and that is not known here."""
-        key = item.judged.key
+    def _find(self, item: _Item, found: Snapshot | None) -> None:
+        """Keep an event that creates the connection, which Nango showed and which is not stored."""
+        key = item.pending.key
         if found is None or key is None:
             return
-        tells_of_failure = item.judged.notice.type is EventType.CONNECTION_REFRESH_FAILED
-        if tells_of_failure or key not in self._found:
-            # An error that this event tells of is not told by the creation as well.
-            look = replace(found, auth_failing=False) if tells_of_failure else found
+        is_failure = item.pending.notice.type is EventType.CONNECTION_REFRESH_FAILED
+        if is_failure or key not in self._found:
+            # This event announces the error; the creation must not announce it as well.
+            lookup = replace(found, auth_failing=False) if is_failure else found
             _, integration, connection_id = key
             kind = EventType.CONNECTION_CREATED
-            self._found[key] = OwnEvent(type=kind, integration=integration, connection_id=connection_id, look=look)
+            self._found[key] = OwnEvent(type=kind, integration=integration, connection_id=connection_id, lookup=lookup)
 
     def _give_up(self, item: _Item, verdict: Reject) -> Row:
         self._find(item, verdict.found)
         if item.event.route_set is not None:
-            # A second look, for a duplicate: what was confirmed before stays so, and its jobs stand.
-            self._outcomes[item.event.type or str(item.judged.notice.type), EventState.PROCESSED] += 1
+            # A lookup for a duplicate: what was confirmed before stays confirmed, and its jobs stay.
+            self._outcomes[item.event.type or str(item.pending.notice.type), EventState.PROCESSED] += 1
             return {"state": EventState.PROCESSED, "problem": verdict.why, "attempts": 0, "looks": 0}
-        self._outcomes[item.event.type or str(item.judged.notice.type), EventState.FAILED] += 1
+        self._outcomes[item.event.type or str(item.pending.notice.type), EventState.FAILED] += 1
         if item.connection is not None:
-            self._effects.stay(item.connection, item.event, item.judged)
+            self._transitions.reject(item.connection, item.event, item.pending)
         return {
             "state": EventState.FAILED,
             "failure": "not_confirmed",
@@ -236,66 +250,71 @@ class Batch:
     def _accept(self, item: _Item, verdict: Accept) -> Row:
         event, connection = item.event, item.connection
         first_time = event.route_set is None
-        kind = _kind(item) if first_time else event.type or str(item.judged.notice.type)
-        untold = self._effects.act(connection, event, item.judged, verdict) if connection else None
+        kind = _kind(item) if first_time else event.type or str(item.pending.notice.type)
+        suppressed = self._transitions.apply(connection, event, item.pending, verdict) if connection else None
         changes: dict[str, Any] = {
             "confirmed": verdict.confirmed,
-            "problem": (untold or verdict.note) if first_time else None,
+            "problem": (suppressed or verdict.note) if first_time else None,
             "attempts": 0,
             "looks": 0,
             "processed_at": self._now,
             "state": EventState.PROCESSED,
         }
         if first_time:
-            document, note = self._judge.judge(
+            document, note = self._router.route(
                 event,
                 kind,
-                notice=item.judged.notice,
+                notice=item.pending.notice,
                 connection=connection,
-                owner=self._links.of(connection),
+                owner=self._changes.links.owner_of(connection),
                 confirmed=verdict.confirmed,
-                announce=untold is None,
-                size=item.judged.size,
+                announce=suppressed is None,
+                size=item.pending.size,
             )
-            changes |= {"type": kind, "document": document, "route_set": self._judge.route_set, "untold": untold}
+            changes |= {"type": kind, "document": document, "route_set": self._router.route_set, "untold": suppressed}
             changes["problem"] = "; ".join(filter(None, (changes["problem"], note))) or None
-        if event.duplicates != item.judged.duplicates:
-            # The same delivery came while this one was worked on: look once more.
+        if event.duplicates != item.pending.event.duplicates:
+            # The same delivery came while this one was processed: look up once more.
             changes |= {"state": EventState.RECEIVED, "next_at": self._now}
         self._outcomes[kind, EventState.PROCESSED] += 1
         return changes
 
     def _write(self) -> None:
-        """Connections before what refers to them."""
-        known = [one for one in self._connections.values() if one.id in self._before]
-        connection_rows.insert(self._session, [one for one in self._connections.values() if one.id not in self._before])
-        changed = [one for one in known if connection_rows.values(one) != self._before[one.id]]
-        connection_rows.update(self._session, changed)
-        self._links.write()
-        event_rows.change(self._session, self._changes)
-        bodies = {item.event.id: item.judged.scrubbed_body for item in self._items if item.judged.scrubbed_body}
+        self._changes.write()
+        event_rows.change(self._session, self._event_changes)
+        bodies = {item.event.id: item.pending.scrubbed_body for item in self._items if item.pending.scrubbed_body}
         event_rows.replace_bodies(self._session, bodies)
-        self._repeating.write()
+        self._duplicates.write()
         for (environment, *_), event in self._found.items():
             internal_events.store(self._session, [event], environment=environment, origin=Origin.SYSTEM, now=self._now)
-        self._judge.write(self._session)
-        plans = self._effects.plans
-        refresh_rows.supersede(self._session, plans.keys() & self._before.keys(), now=self._now)
+        self._router.write(self._session)
+        plans = self._transitions.plans
+        refresh_rows.supersede(self._session, plans.keys() & self._changes.stored_ids(), now=self._now)
         opened = {connection_ref: plan for connection_ref, plan in plans.items() if plan is not None}
         refresh_rows.plan(self._session, opened, now=self._now)
 
 
-def _still_ours(session: Session, judged: Sequence[Judged]) -> list[tuple[LockedEvent, Judged]]:
-    """Without those claimed again meanwhile: our lease ran out, and that worker's result counts."""
-    claimed = {one.event_id: one for one in judged}
+def _still_claimed(session: Session, pending: Sequence[PendingEvent]) -> list[tuple[LockedEvent, PendingEvent]]:
+    """The locked events, without those that another worker has claimed since: its result counts."""
+    claimed = {one.event.id: one for one in pending}
     locked = [(event, claimed[event.id]) for event in event_rows.lock(session, claimed)]
     return [
-        (event, one) for event, one in locked if event.state == EventState.RECEIVED and event.attempts == one.attempts
+        (event, one)
+        for event, one in locked
+        if event.state == EventState.RECEIVED and event.attempts == one.event.attempts
     ]
 
 
-def _known(connection: ConnectionRow, edit: View | None) -> Known:
-    return Known(
+def _retagging(
+    changes: ConnectionChanges, items: Sequence[tuple[LockedEvent, PendingEvent]]
+) -> list[tuple[UUID, Snapshot]]:
+    """Stored connections, by row id, with the snapshots that may give them other tags."""
+    seen = [(changes.get(one.key), one.lookup) for _, one in items if one.notice.type in LINKING_TYPES]
+    return [(connection.id, found) for connection, found in seen if connection and isinstance(found, Snapshot)]
+
+
+def _known(connection: ConnectionRow, edit: Snapshot | None) -> KnownConnection:
+    return KnownConnection(
         nango_id=connection.nango_id,
         observed_at=connection.observed_at,
         absences=connection.absences,
@@ -305,22 +324,22 @@ def _known(connection: ConnectionRow, edit: View | None) -> Known:
     )
 
 
-def _is_newest(connection: ConnectionRow, judged: Judged) -> bool:
-    """Nothing we know of the connection was seen after what was seen now."""
-    return connection.observed_at is None or judged.observed_at >= connection.observed_at
+def _is_newest(connection: ConnectionRow, pending: PendingEvent) -> bool:
+    """The connection was not observed later than this lookup."""
+    return connection.observed_at is None or pending.observed_at >= connection.observed_at
 
 
 def _waits_for_connection(item: _Item) -> bool:
-    """It is not acted on before its connection is known, for as long as that may come."""
-    found = item.verdict.found if isinstance(item.verdict, LookAgain) else None
-    return item.judged.notice.type in ABOUT_TYPES or found is not None
+    """It is not applied before its connection is known, for as long as the creation may come."""
+    found = item.verdict.found if isinstance(item.verdict, LookUpAgain) else None
+    return item.pending.notice.type in ABOUT_TYPES or found is not None
 
 
-def _will_link(judged: Judged, verdict: Verdict) -> bool:
-    """It will say whom its connection belongs to."""
-    return isinstance(verdict, Accept) and judged.notice.type in LINKING_TYPES
+def _will_link(pending: PendingEvent, verdict: Verdict) -> bool:
+    """It decides its connection's owner."""
+    return isinstance(verdict, Accept) and pending.notice.type in LINKING_TYPES
 
 
 def _kind(item: _Item) -> str:
     known = item.connection is not None and item.connection.status != ConnectionStatus.DELETED
-    return str(settle_failure_type(item.judged.notice, known=known))
+    return str(settle_failure_type(item.pending.notice, known=known))

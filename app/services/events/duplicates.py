@@ -1,4 +1,4 @@
-"""Decide what repeated deliveries are: duplicates, or events of their own, which are made here (promise 4)."""
+"""Repeated deliveries: decided to be duplicates, or made events of their own (promise 4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from app.db.bulk import Row
 from app.db.events import LockedEvent
 from app.db.repeats import PER_LOOK, RepeatRow
 from app.domain.event import Notice
-from app.domain.repeats import LOOK_AGAIN_AFTER, Decided, Repeat, decide, is_told_apart
+from app.domain.repeats import DECIDE_AGAIN_AFTER, Decided, Repeat, decide, is_told_apart
 from app.domain.states import EventState, Origin
 from app.services.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """An event and its repeats, in their order. `last`: the last one that was decided before; None for none."""
+    """An event and its repeats, in order. last: the last one that was decided before, or None."""
 
     event: LockedEvent
     last: RepeatRow | None
@@ -37,36 +37,44 @@ class _Chain:
 
     @property
     def goes_on(self) -> bool:
-        """Whether there may be more repeats, which another look is for."""
+        """There may be more repeats than one read returns."""
         return len(self.repeats) + (self.last is not None) >= PER_LOOK
 
 
-class Repeating:
-    """The repeats of a batch's events, which are locked. A batch without any costs no statement."""
+class Duplicates:
+    """The repeats of a batch's events. `load` costs no statement for a batch without any."""
 
-    def __init__(
-        self, session: Session, policy: Policy, events: Sequence[tuple[LockedEvent, Notice]], *, now: datetime
-    ) -> None:
+    def __init__(self, session: Session, policy: Policy, *, now: datetime) -> None:
         self._session, self._policy, self._now = session, policy, now
-        repeated = [(event, notice) for event, notice in events if event.duplicates and event.origin == Origin.WEBHOOK]
-        # Of these every repeat is a duplicate, and looking at the event again is all that it asks for.
-        self._looked_at = [event.id for event, notice in repeated if not is_told_apart(notice)]
-        self._chains = self._load([event for event, notice in repeated if is_told_apart(notice)])
-        self._decided = self._decide()
+        self._looked_up_again: list[UUID] = []  # every repeat of these is a duplicate, and only asks for another lookup
+        self._chains: dict[UUID, _Chain] = {}
+        self._decided: dict[UUID, Decided] = {}
 
-    def changes(self, event: LockedEvent, *, settled: bool) -> Row:
-        """What its repeats change of an event's row. A settled one is looked at again while some are undecided."""
+    @classmethod
+    def load(
+        cls, session: Session, policy: Policy, events: Sequence[tuple[LockedEvent, Notice]], *, now: datetime
+    ) -> "Duplicates":
+        """Read and decide the repeats of these events, which are locked."""
+        duplicates = cls(session, policy, now=now)
+        repeated = [(event, notice) for event, notice in events if event.duplicates and event.origin == Origin.WEBHOOK]
+        duplicates._looked_up_again = [event.id for event, notice in repeated if not is_told_apart(notice)]
+        duplicates._chains = duplicates._read([event for event, notice in repeated if is_told_apart(notice)])
+        duplicates._decided = duplicates._decide()
+        return duplicates
+
+    def changes(self, event: LockedEvent, *, finished: bool) -> Row:
+        """Changes of the event's row. A finished event is looked up again while repeats are undecided."""
         decided = self._decided.get(event.id)
         if decided is None:
             return {}
         counted: dict[str, object] = {"duplicates": event.duplicates - len(decided.further)}
-        if not settled or not (decided.waits or self._chains[event.id].goes_on):
+        if not finished or not (decided.waits or self._chains[event.id].goes_on):
             return counted
-        pause = LOOK_AGAIN_AFTER if decided.waits else timedelta(0)
+        pause = DECIDE_AGAIN_AFTER if decided.waits else timedelta(0)
         return counted | {"state": EventState.RECEIVED, "next_at": self._now + pause}
 
     def write(self) -> None:
-        """Make the further events, and keep of each chain the one that the next repeat is judged by."""
+        """Create the further events, and keep of each chain the repeat that the next one is compared with."""
         further, newest, over, duplicated = list[UUID](), dict[UUID, UUID](), list[UUID](), set[UUID]()
         for event_id, decided in self._decided.items():
             if not decided.belongs_to:
@@ -81,15 +89,15 @@ class Repeating:
             rows.make_events(self._session, further, now=self._now)
         rows.keep_decided(self._session, newest)
         rows.forget(self._session, over)
-        rows.forget_of(self._session, self._looked_at)
+        rows.forget_of(self._session, self._looked_up_again)
         rows.revive(self._session, duplicated, now=self._now)
 
-    def _load(self, events: Sequence[LockedEvent]) -> dict[UUID, _Chain]:
+    def _read(self, events: Sequence[LockedEvent]) -> dict[UUID, _Chain]:
         found = rows.of_events(self._session, [event.id for event in events]) if events else {}
         chains = {}
         for event in events:
             repeats = found.get(event.id, [])
-            decided = [one for one in repeats if one.belongs_to is not None]
+            decided = [repeat for repeat in repeats if repeat.belongs_to is not None]
             if len(repeats) > len(decided):
                 chains[event.id] = _Chain(event, decided[-1] if decided else None, repeats[len(decided) :])
         return chains
@@ -98,11 +106,11 @@ class Repeating:
         asked: dict[UUID, UUID] = {}
         for chain in self._chains.values():
             if not self._is_same(chain.event):
-                asked |= dict([chain.former, *((one.id, one.taken_by) for one in chain.repeats)])
+                asked |= dict([chain.former, *((repeat.id, repeat.taken_by) for repeat in chain.repeats)])
         answers = rows.answers(self._session, asked)
         return {
             event_id: decide(
-                [Repeat(one.id, one.received_at) for one in chain.repeats],
+                [Repeat(repeat.id, repeat.received_at) for repeat in chain.repeats],
                 former=chain.former[0],
                 event_id=chain.belongs_to,
                 answers=answers,
@@ -113,6 +121,6 @@ class Repeating:
         }
 
     def _is_same(self, event: LockedEvent) -> bool:
-        """Whether all that is identical is one event there: both of Nango's URLs lead here."""
+        """Both of the environment's webhook URLs lead here, so that identical deliveries are one event."""
         environment = self._policy.environments.get(event.environment)
         return environment is not None and environment.both_urls

@@ -16,7 +16,7 @@ import httpx
 
 from app.db.connections import Key
 from app.domain.budget import FLOORED
-from app.domain.confirming import Absent, Look, Unavailable, View
+from app.domain.confirming import Absent, LookupResult, Snapshot, Unavailable
 from app.domain.linking import EndUser
 from app.errors import InvalidInput, NangoError, NangoInvalidRequest, NangoRateLimited
 from app.nango.client import MAX_LIMIT, NangoClient
@@ -82,13 +82,13 @@ class _Newest:
         self.waited = {key: since for key, since in self.waited.items() if now - since < PAGE_SERVES}
         self.rows |= {(environment, one.integration, one.connection_id): (now, one) for one in page.connections}
 
-    def take(self, wanted: Mapping[Key, Wanted]) -> dict[Key, Look]:
+    def take(self, wanted: Mapping[Key, Wanted]) -> dict[Key, LookupResult]:
         """Those that an earlier page confirms. It does so once: the next one to ask may mean a new generation."""
         now = time.monotonic()
         taken = {key: self.rows.pop(key) for key in wanted if key in self.rows}
         self._forget_waiting(taken)
         return {
-            key: view_of(one)
+            key: snapshot_of(one)
             for key, (asked_at, one) in taken.items()
             if now - asked_at < PAGE_SERVES and one.tags == wanted[key].created_tags
         }
@@ -147,7 +147,7 @@ class Lookups:
 
     def look_up(
         self, client: NangoClient, environment: str, wanted: Mapping[Key, Wanted], *, ends_at: float
-    ) -> dict[Key, Look]:
+    ) -> dict[Key, LookupResult]:
         """What Nango's list shows of each connection. Never raises: what could not be asked is Unavailable.
 
         ends_at: on the monotonic clock; the environments of one batch share one deadline.
@@ -172,9 +172,9 @@ class Lookups:
         return looks | _by_id(line, list(missing))
 
 
-def _on_pages(line: _Line, wanted: Mapping[Key, Wanted], newest: _Newest) -> dict[Key, Look]:
+def _on_pages(line: _Line, wanted: Mapping[Key, Wanted], newest: _Newest) -> dict[Key, LookupResult]:
     """What the newest pages show, the first one small. Leaves out what has to be asked for by id."""
-    looks: dict[Key, Look] = {}
+    looks: dict[Key, LookupResult] = {}
     asked: list[ConnectionPage] = []
     size = min(MAX_LIMIT, 50 + 2 * len(wanted))
     environment = line.environment
@@ -189,7 +189,7 @@ def _on_pages(line: _Line, wanted: Mapping[Key, Wanted], newest: _Newest) -> dic
         asked.append(page)
         newest.keep(environment, page)
         shown = {(environment, one.integration, one.connection_id): one for one in page.connections}
-        looks |= {key: view_of(shown[key]) for key in wanted.keys() & shown.keys()}
+        looks |= {key: snapshot_of(shown[key]) for key in wanted.keys() & shown.keys()}
         hidden = {(environment, row.integration, row.connection_id): row.problem for row in page.unreadable}
         looks |= {key: _not_read(key, hidden[key]) for key in wanted.keys() & hidden.keys()}
         missing = {key: one for key, one in wanted.items() if key not in looks}
@@ -214,8 +214,8 @@ def _may_follow(created: Mapping[Key, Wanted], page: ConnectionPage) -> bool:
     return oldest is None or oldest >= min(one.received_at for one in created.values()) - SLACK
 
 
-def _by_id(line: _Line, keys: Sequence[Key]) -> dict[Key, Look]:
-    looks: dict[Key, Look] = {}
+def _by_id(line: _Line, keys: Sequence[Key]) -> dict[Key, LookupResult]:
+    looks: dict[Key, LookupResult] = {}
     for position, key in enumerate(keys):
         try:
             page = line.ask(partial(line.client.list_connections, connection_id=key[2]))
@@ -228,7 +228,7 @@ def _by_id(line: _Line, keys: Sequence[Key]) -> dict[Key, Look]:
             return looks | dict.fromkeys(keys[position:], page)
         found = [one for one in page.connections if one.integration == key[1]]
         if found:
-            looks[key] = view_of(found[0])
+            looks[key] = snapshot_of(found[0])
         else:
             problem = page.may_hide(key[1], key[2])
             looks[key] = Absent(page.observed_at) if problem is None else _not_read(key, problem)
@@ -243,9 +243,9 @@ def _not_read(key: Key, problem: str) -> Unavailable:
     return Unavailable(f"Nango's list shows it in a form that cannot be read: {problem}", retry_after=UNASKABLE)
 
 
-def view_of(one: ListedConnection | ConnectionDetail) -> View:
+def snapshot_of(one: ListedConnection | ConnectionDetail) -> Snapshot:
     """What Nango showed, as judgement takes it: nothing of credentials."""
-    return View(
+    return Snapshot(
         nango_id=one.id,
         tags=one.tags,
         end_user=_end_user(one),

@@ -1,4 +1,4 @@
-"""Whom a connection belongs to after an event: the link stays, moves, ends or is missed with a reason (promise 5)."""
+"""A connection's owner after an event: its link stays, moves or ends, or is missing with a reason (promise 5)."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,40 +10,45 @@ from app.domain.event import EventType
 from app.domain.linking import Claim, EndUser, Keep, Open, Unlinked, decide, read_claim
 from app.domain.states import ConnectionStatus
 from app.services.directory import Directory
-from app.services.events.pending_event import Judged
+from app.services.events.pending_event import PendingEvent
 from app.services.linking.links import Links
 from app.services.linking.superseding import Superseding
 from app.services.policy import Policy
-from app.services.routing.router import Judge
+from app.services.routing.router import Router
 
 
-class Owning:
-    """Decides about the links of a batch's connections. `superseding` is None where every policy is `keep`."""
+class Ownership:
+    """Decides the links of a batch's connections. superseding: None where every duplicates policy is `keep`."""
 
     def __init__(
         self,
         policy: Policy,
         links: Links,
         directory: Directory,
-        judge: Judge,
+        router: Router,
         superseding: Superseding | None,
         *,
         now: datetime,
     ) -> None:
-        self._policy, self._links, self._directory, self._judge, self._now = policy, links, directory, judge, now
+        self._policy, self._links, self._directory, self._router, self._now = policy, links, directory, router, now
         self._superseding = superseding
 
-    def settle(
-        self, connection: ConnectionRow, judged: Judged, end_user: EndUser | None, *, tags_before: Mapping[str, Any]
+    def update(
+        self,
+        connection: ConnectionRow,
+        pending: PendingEvent,
+        end_user: EndUser | None,
+        *,
+        tags_before: Mapping[str, Any],
     ) -> None:
-        """The connection has its new tags; `tags_before` are those that they replaced."""
+        """Decide the owner by the connection's new tags; `tags_before` are those that they replaced."""
         claim = read_claim(connection.tags, end_user, self._policy.tag_keys)
         connection.wanted_user = claim.user_id if claim else None
         connection.wanted_email = claim.email.lower() if claim and claim.email else None
         connection.wanted_organization = claim.organization_id if claim else None
-        answer = judged.named.claim if judged.named else claim
+        answer = pending.owner_answer.claim if pending.owner_answer else claim
         decision = decide(
-            current=self._links.of(connection),
+            current=self._links.owner_of(connection),
             found=self._directory.resolve(answer) if isinstance(answer, Claim) else answer,
             tags_empty=not connection.tags,
             policy=self._policy.owner_change,
@@ -52,20 +57,20 @@ class Owning:
         connection.drift = decision.drift if isinstance(decision, Keep) else None
         connection.unlinked_reason = decision.reason if isinstance(decision, Unlinked) else None
         connection.superseded_by = None
-        asks_again = judged.named is not None and isinstance(decision, Unlinked)
+        asks_again = pending.owner_answer is not None and isinstance(decision, Unlinked)
         connection.owner_look_at = next_owner_look(now=self._now, since=self._now) if asks_again else None
         if isinstance(decision, Open):
-            self._open(connection, judged, decision, linked_by=answer.linked_by if isinstance(answer, Claim) else "")
+            self._open(connection, pending, decision, linked_by=answer.linked_by if isinstance(answer, Claim) else "")
 
-    def _open(self, connection: ConnectionRow, judged: Judged, decision: Open, *, linked_by: str) -> None:
-        current, owner = self._links.of(connection), decision.owner
+    def _open(self, connection: ConnectionRow, pending: PendingEvent, decision: Open, *, linked_by: str) -> None:
+        current, owner = self._links.owner_of(connection), decision.owner
         self._links.close(connection, "reassigned")
-        if self._superseding and self._superseding.give_way(connection, owner):
+        if self._superseding and self._superseding.yield_to_newer(connection, owner):
             return
-        self._links.open(connection, owner, linked_by=linked_by, event_id=judged.event_id)
+        self._links.open(connection, owner, linked_by=linked_by, event_id=pending.event.id)
         if self._superseding:
             self._superseding.take_over(connection, owner)
-        self._judge.conclude(
+        self._router.emit(
             EventType.CONNECTION_LINKED,
             connection,
             owner=owner,

@@ -1,50 +1,94 @@
-"""An event on its way from its claim to its end."""
+"""An event between its claim and its result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import UUID
+from typing import Final
 
 from app.db.connections import Key
+from app.db.events import ClaimedEvent
 from app.domain.answering import Named
-from app.domain.confirming import Absent, Look, Unavailable, View
-from app.domain.event import Notice
+from app.domain.confirming import (
+    ABOUT_TYPES,
+    ASKED_TYPES,
+    NAMING_TYPES,
+    Absent,
+    LookupResult,
+    NotAsked,
+    Snapshot,
+    Unavailable,
+)
+from app.domain.event import EventType, Notice
 from app.domain.linking import EndUser
+from app.domain.states import Origin
+from app.services.events.lookups import Wanted
+
+NOT_ASKED: Final = NotAsked()
+PATIENT_LOOKUPS: Final = 2  # after so many that the newest pages did not answer, a connection is looked up by its id
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A claimed event with what its body says and what Nango answered. `attempts` is the claim's number.
+class PendingEvent:
+    """A claimed event with what its body says and what Nango and the application's database answered.
 
-    found: by comparing Nango's list with ours. scrubbed_body: what is kept of a body that was not clean.
-    named: whom the application's database names; None where it is not asked (every policy but `sql`).
-    size: of the body, in bytes.
+    lookup: NotAsked until Nango has answered; an event of Waylink's own may bring the lookup that found it.
+    owner_answer: of the application's database; None where it is not asked (every directory policy but `sql`).
+    scrubbed_body: stored instead of a body that an earlier release left with secrets.
     """
 
-    event_id: UUID
-    attempts: int
-    duplicates: int
-    key: Key | None
-    seen_at: datetime
+    event: ClaimedEvent
     notice: Notice
-    look: Look
-    found: bool = False
+    lookup: LookupResult = NOT_ASKED
+    owner_answer: Named | None = None
     scrubbed_body: bytes | None = None
-    named: Named | None = None
-    size: int = 0
+
+    @property
+    def key(self) -> Key | None:
+        return (self.event.environment, *self.notice.key) if self.notice.key else None
+
+    @property
+    def size(self) -> int:
+        """Of the body, in bytes."""
+        return self.event.size
+
+    @property
+    def is_found(self) -> bool:
+        """Found by comparing Nango's list with the stored connections."""
+        return self.event.origin == Origin.RECONCILE
+
+    @property
+    def needs_lookup(self) -> bool:
+        """Nango has to be asked. What only goes with a connection waits for it once before."""
+        has_waited = self.notice.type in ABOUT_TYPES and self.event.looks > 0
+        return isinstance(self.lookup, NotAsked) and (has_waited or self.notice.type in ASKED_TYPES)
+
+    @property
+    def wanted(self) -> Wanted:
+        """The lookup to make. Duplicates, and all but creations, need an answer newer than themselves."""
+        needs_fresh = self.notice.type is not EventType.CONNECTION_CREATED or self.event.duplicates
+        return Wanted(
+            self.event.last_seen_at,
+            None if needs_fresh else self.notice.tags,
+            patient=self.event.looks < PATIENT_LOOKUPS,
+            confirms=self.notice.type not in NAMING_TYPES,
+        )
 
     @property
     def observed_at(self) -> datetime:
-        """When what we go by was true: Nango's answer, or the receipt where Nango was not asked."""
-        return self.look.observed_at if isinstance(self.look, View | Absent) else self.seen_at
+        """The time of Nango's answer, or of the receipt where Nango was not asked."""
+        if isinstance(self.lookup, Snapshot | Absent):
+            return self.lookup.observed_at
+        return self.event.last_seen_at
 
     @property
     def evidence(self) -> tuple[Mapping[str, str] | None, EndUser | None]:
-        """Tags and end user, of the API where it was asked, else of the body."""
-        if isinstance(self.look, View):
-            return self.look.tags, self.look.end_user
+        """Tags and end user: of Nango's answer where there is one, else of the body."""
+        if isinstance(self.lookup, Snapshot):
+            return self.lookup.tags, self.lookup.end_user
         return self.notice.tags, self.notice.end_user
 
-    def answered(self, answer: Named | Unavailable) -> "Judged":
-        """With what the application's database said. Where it could not, the whole event is looked at again."""
-        return replace(self, look=answer) if isinstance(answer, Unavailable) else replace(self, named=answer)
+    def with_owner_answer(self, answer: Named | Unavailable) -> "PendingEvent":
+        """Add the application database's answer. Without one, the whole event is looked up again later."""
+        if isinstance(answer, Unavailable):
+            return replace(self, lookup=answer)
+        return replace(self, owner_answer=answer)

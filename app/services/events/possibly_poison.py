@@ -1,4 +1,4 @@
-"""Rows whose last claim brought no result may have killed their worker: they are worked on one at a time."""
+"""Work on possibly poison rows, one at a time: their last claim brought no result, so they may kill their worker."""
 
 import time
 from collections.abc import Callable
@@ -10,26 +10,26 @@ from app.deadlines import SUSPECTS_SECONDS
 
 Result = TypeVar("Result")
 
-EVERY: Final = timedelta(seconds=1)  # a look is a transaction, and most find nobody
+EVERY: Final = timedelta(seconds=1)  # each claim is a transaction, and most find no row
 
 
 @dataclass(slots=True)
-class Suspects:
-    """When a process looks for them."""
+class PossiblyPoison:
+    """Claims them one by one, and pauses for `EVERY` when there are none."""
 
     clock: Callable[[], datetime]
-    _look_at: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
+    _next_at: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
 
     def each(self, take: Callable[[], Result | None]) -> list[Result]:
-        """Take one after the other until there is none, or until fresh work has waited long enough."""
+        """Call `take` until it returns None, or until fresh work has waited for SUSPECTS_SECONDS."""
         done: list[Result] = []
-        if self.clock() < self._look_at:
+        if self.clock() < self._next_at:
             return done
         ends_at = time.monotonic() + SUSPECTS_SECONDS
         while time.monotonic() < ends_at:
-            one = take()
-            if one is None:
-                self._look_at = self.clock() + EVERY
+            result = take()
+            if result is None:
+                self._next_at = self.clock() + EVERY
                 break
-            done.append(one)
+            done.append(result)
         return done

@@ -1,4 +1,4 @@
-"""What an accepted event does to its connection: status and tags, whose it is, when its token is renewed."""
+"""The changes that an accepted event makes to its connection: status, tags, owner, error, and refresh plan."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,22 +7,22 @@ from uuid import UUID
 
 from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
-from app.domain.confirming import FLOW_TYPES, LINKING_TYPES, Accept, View
+from app.domain.confirming import FLOW_TYPES, LINKING_TYPES, Accept, Snapshot
 from app.domain.event import EventError, EventType
 from app.domain.refresh import Plan, first_plan
-from app.domain.routing import KNOWN_BEFORE, TOLD_BEFORE
+from app.domain.routing import ANNOUNCED_BEFORE, KNOWN_BEFORE
 from app.domain.states import ConnectionStatus, Origin
-from app.services.events.ownership import Owning
-from app.services.events.pending_event import Judged
+from app.services.events.ownership import Ownership
+from app.services.events.pending_event import PendingEvent
 from app.services.linking.links import Links
 from app.services.policy import Policy
-from app.services.routing.router import Judge
+from app.services.routing.router import Router
 
 SHOWN_ERROR: Final = EventError("auth", "Nango shows an auth error")
 
 
 class _Before(NamedTuple):
-    """What a connection was before an event."""
+    """A connection as it was before an event."""
 
     nango_id: int | None
     tags: Mapping[str, Any]
@@ -31,20 +31,22 @@ class _Before(NamedTuple):
     observed_at: datetime | None
 
     @property
-    def told_by_webhook_alone(self) -> bool:
-        """A webhook told of it while there was no API key, so that nobody knew its generation."""
+    def has_unknown_generation(self) -> bool:
+        """Only webhooks told of it, while there was no API key to ask for its generation."""
         return self.observed_at is not None and self.nango_id is None
 
 
-class Effects:
-    """Changes a batch's connections in memory. `plans` holds each changed connection's next plan, or None for none."""
+class Transitions:
+    """Changes a batch's connections in memory. `plans` has each changed connection's next refresh plan, or None."""
 
-    def __init__(self, policy: Policy, links: Links, owning: Owning, judge: Judge, *, now: datetime) -> None:
-        self._policy, self._links, self._owning, self._judge, self._now = policy, links, owning, judge, now
+    def __init__(self, policy: Policy, links: Links, ownership: Ownership, router: Router, *, now: datetime) -> None:
+        self._policy, self._links, self._ownership, self._router, self._now = policy, links, ownership, router, now
         self.plans: dict[UUID, Plan | None] = {}
 
-    def act(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> str | None:
-        """Change the connection as the event says. None when the teams are to be told of it, or why they are not."""
+    def apply(
+        self, connection: ConnectionRow, event: LockedEvent, pending: PendingEvent, verdict: Accept
+    ) -> str | None:
+        """Change the connection as the event says. Returns None to announce the event, or why it is suppressed."""
         before = _Before(
             connection.nango_id,
             connection.tags,
@@ -52,150 +54,152 @@ class Effects:
             is_failing(connection),
             connection.observed_at,
         )
-        self._change(connection, event, judged, verdict)
-        if _shows_unknown_error(judged, connection):
-            self._break(connection, judged)
-        if event.route_set is not None and judged.notice.type is EventType.CONNECTION_CREATED:
-            untold = None  # a second look: a generation that it finds is told by its own event, or by a run
+        self._change(connection, event, pending, verdict)
+        if _shows_unknown_error(pending, connection):
+            self._break(connection, pending)
+        if event.route_set is not None and pending.notice.type is EventType.CONNECTION_CREATED:
+            suppressed = None  # a generation that a repeated lookup finds is announced by its own event, or a run's
         else:
-            untold = _untold(judged.notice.type, event.origin, verdict.view, connection, before)
+            suppressed = _why_suppressed(pending.notice.type, event.origin, verdict.snapshot, connection, before)
         same = connection.nango_id is not None and connection.nango_id == before.nango_id
-        first_told = event.route_set is None and untold is None and judged.notice.type in LINKING_TYPES
-        if same and connection.tags != before.tags and not first_told:
-            # Found by looking once more: no other event tells of it.
-            owner = self._links.of(connection)
-            self._judge.conclude(EventType.CONNECTION_TAGS_CHANGED, connection, owner=owner, confirmed=True)
-        return untold
+        announced = event.route_set is None and suppressed is None and pending.notice.type in LINKING_TYPES
+        if same and connection.tags != before.tags and not announced:
+            # Found by a repeated lookup: no other event announces it.
+            owner = self._links.owner_of(connection)
+            self._router.emit(EventType.CONNECTION_TAGS_CHANGED, connection, owner=owner, confirmed=True)
+        return suppressed
 
-    def stay(self, connection: ConnectionRow, event: LockedEvent, judged: Judged) -> None:
-        """Nango still shows what a refresh could not find: there is a token to keep fresh."""
-        if event.origin == Origin.REFRESH and judged.notice.type is EventType.CONNECTION_DELETED:
-            self._replan(connection, judged)
+    def reject(self, connection: ConnectionRow, event: LockedEvent, pending: PendingEvent) -> None:
+        """Plan the next refresh of a connection that a refresh had not found and that Nango still shows."""
+        if event.origin == Origin.REFRESH and pending.notice.type is EventType.CONNECTION_DELETED:
+            self._replan(connection, pending)
 
-    def _change(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> None:
-        kind, observed_at = judged.notice.type, judged.observed_at
+    def _change(self, connection: ConnectionRow, event: LockedEvent, pending: PendingEvent, verdict: Accept) -> None:
+        kind, observed_at = pending.notice.type, pending.observed_at
         if connection.observed_at is not None and observed_at < connection.observed_at:
-            pass  # an older view never overwrites a newer one
-        elif kind is EventType.CONNECTION_TAGS_CHANGED and _is_alive(connection, verdict.view):
-            self._retag(connection, judged, verdict)
+            pass  # an older snapshot never overwrites a newer one
+        elif kind is EventType.CONNECTION_TAGS_CHANGED and _is_alive(connection, verdict.snapshot):
+            self._retag(connection, pending, verdict)
         elif kind in LINKING_TYPES:
-            self._absorb(connection, event, judged, verdict)
+            self._absorb(connection, event, pending, verdict)
         elif kind is EventType.CONNECTION_DELETED:
             self._delete(connection, observed_at)
         elif connection.errors_seen_at is not None and observed_at < connection.errors_seen_at:
             pass  # nor does an older failure hide a newer recovery
         elif kind is EventType.CONNECTION_REFRESH_FAILED:
-            error = judged.notice.error
+            error = pending.notice.error
             connection.last_error_type, connection.last_error_at = error.type if error else "unknown", self._now
             connection.errors_seen_at = observed_at
         elif kind is EventType.CONNECTION_RECOVERED:
-            self._recover(connection, event, judged)
+            self._recover(connection, event, pending)
             connection.errors_seen_at = observed_at
 
-    def _absorb(self, connection: ConnectionRow, event: LockedEvent, judged: Judged, verdict: Accept) -> None:
-        """A connection was made or re-authorized: take over what is known of it."""
-        view, notice = verdict.view, judged.notice
-        if view and connection.nango_id is not None and connection.nango_id != view.nango_id:
+    def _absorb(self, connection: ConnectionRow, event: LockedEvent, pending: PendingEvent, verdict: Accept) -> None:
+        """Take over a created or re-authorized connection as Nango showed it."""
+        snapshot, notice = verdict.snapshot, pending.notice
+        if snapshot and connection.nango_id is not None and connection.nango_id != snapshot.nango_id:
             self._links.close(connection, "new_generation")
-        connection.nango_id = view.nango_id if view else connection.nango_id
-        connection.provider = notice.provider or (view.provider if view else None) or connection.provider
+        connection.nango_id = snapshot.nango_id if snapshot else connection.nango_id
+        connection.provider = notice.provider or (snapshot.provider if snapshot else None) or connection.provider
         connection.auth_mode = notice.auth_mode or connection.auth_mode
-        # What the list shows still after the schedule is no lag: the flow is long over, or there was none.
-        broken = view is not None and view.auth_failing and is_failing(connection)
+        # An error that the list shows to the schedule's end is no lag: the flow is over, or there was none.
+        broken = snapshot is not None and snapshot.auth_failing and is_failing(connection)
         if not broken or connection.status == ConnectionStatus.DELETED:
-            self._revive(connection, judged, view)
-        self._retag(connection, judged, verdict)
+            self._revive(connection, pending, snapshot)
+        self._retag(connection, pending, verdict)
 
-    def _revive(self, connection: ConnectionRow, judged: Judged, view: View | None) -> None:
-        """Its credentials are new: earlier errors are over."""
-        connection.errors_seen_at = judged.observed_at
+    def _revive(self, connection: ConnectionRow, pending: PendingEvent, snapshot: Snapshot | None) -> None:
+        """Clear earlier errors: the credentials are new."""
+        connection.errors_seen_at = pending.observed_at
         connection.last_error_type = connection.last_error_at = connection.expires_at = None
-        if view is not None:
+        if snapshot is not None:
             connection.status = ConnectionStatus.ACTIVE
         elif connection.status != ConnectionStatus.ACTIVE:
             connection.status = ConnectionStatus.UNCONFIRMED
-        self._replan(connection, judged)
+        self._replan(connection, pending)
 
-    def _retag(self, connection: ConnectionRow, judged: Judged, verdict: Accept) -> None:
-        """Take over the tags, and whom they name."""
-        tags, end_user = judged.evidence
+    def _retag(self, connection: ConnectionRow, pending: PendingEvent, verdict: Accept) -> None:
+        """Take over the tags and the owner that they name."""
+        tags, end_user = pending.evidence
         before, connection.tags = connection.tags, dict(tags) if tags is not None else connection.tags
         connection.tags_disagree = verdict.tags_disagree
-        connection.observed_at, connection.updated_at = judged.observed_at, self._now
-        self._owning.settle(connection, judged, end_user, tags_before=before)
+        connection.observed_at, connection.updated_at = pending.observed_at, self._now
+        self._ownership.update(connection, pending, end_user, tags_before=before)
 
-    def _break(self, connection: ConnectionRow, judged: Judged) -> None:
+    def _break(self, connection: ConnectionRow, pending: PendingEvent) -> None:
         """Record and route an auth error whose own webhook came before the connection was known, or never."""
         connection.last_error_type, connection.last_error_at = SHOWN_ERROR.type, self._now
-        connection.errors_seen_at = judged.observed_at
-        kind, owner = EventType.CONNECTION_REFRESH_FAILED, self._links.of(connection)
-        self._judge.conclude(kind, connection, owner=owner, confirmed=True, error=SHOWN_ERROR)
+        connection.errors_seen_at = pending.observed_at
+        kind, owner = EventType.CONNECTION_REFRESH_FAILED, self._links.owner_of(connection)
+        self._router.emit(kind, connection, owner=owner, confirmed=True, error=SHOWN_ERROR)
 
-    def _recover(self, connection: ConnectionRow, event: LockedEvent, judged: Judged) -> None:
+    def _recover(self, connection: ConnectionRow, event: LockedEvent, pending: PendingEvent) -> None:
         if not is_failing(connection):
-            return  # whoever says so: there is nothing to plan anew
+            return
         connection.last_error_type = connection.last_error_at = None
         connection.updated_at = self._now
         if connection.status == ConnectionStatus.NEEDS_RECONNECT:
             connection.status = ConnectionStatus.ACTIVE
         if event.origin != Origin.REFRESH:  # a refresh that found it has planned the next one
-            self._replan(connection, judged)
+            self._replan(connection, pending)
 
     def _delete(self, connection: ConnectionRow, observed_at: datetime) -> None:
         connection.status, connection.updated_at = ConnectionStatus.DELETED, self._now
-        connection.observed_at = observed_at  # an older view must not revive it
+        connection.observed_at = observed_at  # an older snapshot must not revive it
         connection.expires_at = connection.drift = connection.unlinked_reason = connection.owner_look_at = None
         connection.known_tags = connection.superseded_by = None
         self._links.close(connection, "deleted")
         self.plans[connection.id] = None
 
-    def _replan(self, connection: ConnectionRow, judged: Judged) -> None:
+    def _replan(self, connection: ConnectionRow, pending: PendingEvent) -> None:
         policy = self._policy.refresh_of(connection.environment, connection.integration)
         planned = None
         if policy is not None:
             mode = connection.auth_mode or ""
             planned = first_plan(
-                now=self._now, auth_mode=mode, identity=connection.id.hex, policy=policy, found=judged.found
+                now=self._now, auth_mode=mode, identity=connection.id.hex, policy=policy, found=pending.is_found
             )
         self.plans[connection.id] = planned
 
 
 def is_failing(connection: ConnectionRow) -> bool:
-    """Nango could not renew its token, as far as we know."""
+    """Its token could not be renewed, as far as is stored."""
     return connection.last_error_type is not None or connection.status == ConnectionStatus.NEEDS_RECONNECT
 
 
-def _shows_unknown_error(judged: Judged, connection: ConnectionRow) -> bool:
+def _shows_unknown_error(pending: PendingEvent, connection: ConnectionRow) -> bool:
     """Nango shows an auth error that is not recorded. It is not a lagging list's: `settle` has waited for that."""
-    view = judged.look
-    if judged.notice.type not in FLOW_TYPES or not isinstance(view, View) or not view.auth_failing:
+    snapshot = pending.lookup
+    if pending.notice.type not in FLOW_TYPES or not isinstance(snapshot, Snapshot) or not snapshot.auth_failing:
         return False
-    absorbed = connection.nango_id == view.nango_id and connection.observed_at == judged.observed_at
+    absorbed = connection.nango_id == snapshot.nango_id and connection.observed_at == pending.observed_at
     return absorbed and not is_failing(connection)
 
 
-def _is_alive(connection: ConnectionRow, view: View | None) -> bool:
-    """We hold it for living, and it is the generation that Nango showed: nothing but its tags can be news."""
+def _is_alive(connection: ConnectionRow, snapshot: Snapshot | None) -> bool:
+    """It is stored as living, in the generation that Nango showed: only its tags can be new."""
     dead = connection.status in {ConnectionStatus.DELETED, ConnectionStatus.UNCONFIRMED}
-    return not dead and view is not None and connection.nango_id == view.nango_id
+    return not dead and snapshot is not None and connection.nango_id == snapshot.nango_id
 
 
-def _untold(kind: EventType, origin: str, view: View | None, connection: ConnectionRow, before: _Before) -> str | None:
-    """Why the teams need not be told of an event. What somebody compared may be known by the time it is acted on."""
-    if kind is EventType.CONNECTION_CREATED and view is not None:
-        # Once per generation, whoever told of it (promise 4).
-        if connection.announced_nango_id == view.nango_id:
-            return TOLD_BEFORE
-        connection.announced_nango_id = view.nango_id
-        return TOLD_BEFORE if origin != Origin.WEBHOOK and before.told_by_webhook_alone else None
-    if kind in LINKING_TYPES and view is not None and before.told_by_webhook_alone:
-        connection.announced_nango_id = view.nango_id  # its creation was told while nobody knew its generation
+def _why_suppressed(
+    kind: EventType, origin: str, snapshot: Snapshot | None, connection: ConnectionRow, before: _Before
+) -> str | None:
+    """Why an event is not announced; None if it is. What a comparison found may be known when it is applied."""
+    if kind is EventType.CONNECTION_CREATED and snapshot is not None:
+        # Once per generation, from any origin (promise 4).
+        if connection.announced_nango_id == snapshot.nango_id:
+            return ANNOUNCED_BEFORE
+        connection.announced_nango_id = snapshot.nango_id
+        return ANNOUNCED_BEFORE if origin != Origin.WEBHOOK and before.has_unknown_generation else None
+    if kind in LINKING_TYPES and snapshot is not None and before.has_unknown_generation:
+        connection.announced_nango_id = snapshot.nango_id  # its creation was announced while its generation was unknown
     if kind is EventType.CONNECTION_DELETED:
         return KNOWN_BEFORE if before.status == ConnectionStatus.DELETED else None
     if kind is EventType.CONNECTION_TAGS_CHANGED:
         return KNOWN_BEFORE if connection.tags == before.tags else None
-    found_failing = kind is EventType.CONNECTION_REFRESH_FAILED and origin != Origin.WEBHOOK
-    # Nango's own webhook tells of each failed try; of a recovery, which may have been found before it comes, once.
-    if kind is EventType.CONNECTION_RECOVERED or found_failing:
+    is_found_failing = kind is EventType.CONNECTION_REFRESH_FAILED and origin != Origin.WEBHOOK
+    # Each failed try that Nango posts is announced; a recovery, which may be found before its webhook comes, once.
+    if kind is EventType.CONNECTION_RECOVERED or is_found_failing:
         return KNOWN_BEFORE if is_failing(connection) == before.failing else None
     return None

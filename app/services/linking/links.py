@@ -1,4 +1,4 @@
-"""The open links of one batch's connections: at most one each, closed and opened here, written at the end."""
+"""The open links of the connections that one transaction changes: at most one each, written together at its end."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -16,46 +16,46 @@ from app.ids import new_id
 
 
 class Links:
-    """Whom each connection belongs to, while a batch changes it."""
+    """Opens and closes links in memory. `ended` has those that were open and are not any more."""
 
-    def __init__(self, session: Session, connection_refs: Collection[UUID], *, now: datetime) -> None:
+    def __init__(self, session: Session, *, now: datetime) -> None:
         self._session, self._now = session, now
-        self._open = rows.open_links(session, connection_refs)
+        self._open: dict[UUID, LinkRow] = {}
         self._closed: list[dict[str, Any]] = []
-        self.ended: list[LinkRow] = []  # what was open and is not any more
+        self.ended: list[LinkRow] = []
         self._new: dict[UUID, dict[str, Any]] = {}
 
     def load(self, connection_refs: Collection[UUID]) -> None:
-        """Further connections, whose links may have to be closed."""
+        """Read the open links of these connections, by their row ids."""
         self._open |= rows.open_links(self._session, connection_refs)
 
     def id_of(self, connection: ConnectionRow) -> UUID | None:
-        """The connection's open link."""
+        """The id of the connection's open link."""
         link = self._open.get(connection.id)
         return link.id if link else None
 
     def all(self) -> list[LinkRow]:
         return list(self._open.values())
 
-    def of(self, connection: ConnectionRow | None) -> Owner | None:
-        """The connection's current owner."""
+    def owner_of(self, connection: ConnectionRow | None) -> Owner | None:
+        """The connection's current owner; None without a link, and for None."""
         link = self._open.get(connection.id) if connection else None
         return Owner(link.user_id, link.organization_id) if link else None
 
     def close(self, connection: ConnectionRow, reason: str) -> None:
-        """End the open link, if there is one. Links are never deleted."""
+        """Close the open link, if there is one. Links are never deleted."""
         link = self._open.pop(connection.id, None)
         if link is None:
             return
         self.ended.append(link)
         end = {"closed_at": self._now, "close_reason": reason}
-        if link.id in self._new:  # opened in this very batch: not written yet
+        if link.id in self._new:  # opened in this transaction: not written yet
             self._new[link.id].update(end)
         else:
             self._closed.append({"id": link.id, **end})
 
     def open(self, connection: ConnectionRow, owner: Owner, *, linked_by: str, event_id: UUID | None) -> None:
-        """Begin a link. The caller has closed the one before."""
+        """Open a link; the caller has closed the one before. event_id: of the event that told of the owner."""
         link = LinkRow(new_id(), connection.id, owner.user_id, owner.organization_id)
         self._open[connection.id] = link
         self._new[link.id] = {
@@ -72,11 +72,11 @@ class Links:
         }
 
     def write(self) -> None:
-        """Raises OwnerRemoved where one of the new owners was removed since they were looked up."""
+        """Write closed and opened links. Raises OwnerRemoved where a new owner was removed since it was looked up."""
         opened = list(self._new.values())
         rows.write_links(self._session, closed=self._closed, opened=opened)
-        # From here on the foreign keys hold the owners: who removes one later waits for us, and sees these links.
-        users = {one["user_id"] for one in opened if one["user_id"]}
-        organizations = {one["organization_id"] for one in opened if one["organization_id"]}
+        # The foreign keys hold the owners from here on: a transaction that removes one waits, and sees these links.
+        users = {link["user_id"] for link in opened if link["user_id"]}
+        organizations = {link["organization_id"] for link in opened if link["organization_id"]}
         if opened and owners.removed_among(self._session, users, organizations):
             raise OwnerRemoved

@@ -17,21 +17,25 @@ from app.domain.linking import DirectoryPolicy, Owner, Unlinked
 from app.domain.routing import RouteSet
 from app.errors import OwnerRemoved
 from app.services.directory import Directory, claim_of
-from app.services.linking.deferred import LateLinks, take_turn
+from app.services.linking.deferred import DeferredLinks
+from app.services.linking.superseding import begin_superseding
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 
 CHUNK: Final = 200
-MAX_CHUNKS: Final = 25  # of one call, which a person waits for
+MAX_CHUNKS: Final = 25  # of one call, whose caller waits for it
 
 
 def link_waiting(database: Database, routes: RouteCache, policy: Policy, *, clock: Callable[[], datetime]) -> int:
-    """Link whatever can be linked by now, a chunk per transaction. The sweep announces the jobs that come of it."""
+    """Link what can be linked by now, a chunk per transaction. The sweep announces the jobs that follow.
+
+    Returns how many connections were examined.
+    """
     total = 0
     while True:
-        looked_at, _ = _in_one_transaction(database, routes, policy, clock=clock)
-        total += len(looked_at)
-        if len(looked_at) < CHUNK:
+        examined, _ = _in_one_transaction(database, routes, policy, clock=clock)
+        total += len(examined)
+        if len(examined) < CHUNK:
             return total
 
 
@@ -44,20 +48,20 @@ def link_appeared(
     clock: Callable[[], datetime],
     chunks: int = MAX_CHUNKS,
 ) -> int:
-    """Link the connections that wait for somebody who was just added or changed, up to so many chunks of them.
+    """Link the connections that wait for owners who were just added or changed, up to `chunks` chunks of them.
 
-    Whoever made the change calls it after the commit. What is left, and what an event is making wait at this very
-    moment, is found by Beat's next look. Returns how many were linked.
+    Called after that change's commit. What is left, and what an event makes wait at the same moment, is found by Beat's
+    next `link_waiting`. Returns how many were linked.
     """
     if not appeared or policy.directory is DirectoryPolicy.SQL:
-        return 0  # with `sql`, the application's database alone says who somebody is
+        return 0  # with `sql`, only the application's database names owners
     total, after = 0, None
     for _ in range(chunks):
-        looked_at, linked = _in_one_transaction(database, routes, policy, clock=clock, appeared=appeared, after=after)
+        examined, linked = _in_one_transaction(database, routes, policy, clock=clock, appeared=appeared, after=after)
         total += linked
-        if len(looked_at) < CHUNK:
+        if len(examined) < CHUNK:
             break
-        after = looked_at[-1]
+        after = examined[-1]
     return total
 
 
@@ -70,39 +74,37 @@ def _in_one_transaction(
     appeared: Appeared | None = None,
     after: Key | None = None,
 ) -> tuple[list[Key], int]:
-    """Whom it looked at, and how many of them are linked now."""
+    """The keys of the connections that were examined, and how many of them are linked now."""
     current = routes.current(database)
     try:
         with database.write() as session:
-            take_turn(session, policy)
+            begin_superseding(session, policy)
             waiting = connection_rows.lock_waiting(session, limit=CHUNK, appeared=appeared, after=after)
             linked = _link(session, waiting, current, policy, now=clock())
     except (OwnerRemoved, IntegrityError):
-        # Removed between the look and the commit: who they waited for is gone again.
+        # The owner was removed between the read and the commit.
         return [], 0
-    return [one.key for one in waiting], linked
+    return [connection.key for connection in waiting], linked
 
 
 def _link(
     session: Session, waiting: Sequence[ConnectionRow], routes: RouteSet, policy: Policy, *, now: datetime
 ) -> int:
-    """Whoever still cannot be linked gets the reason that holds now, so nobody is looked at over and over.
-
-    Returns how many were linked.
+    """Link what can be linked, and note of each other connection the reason that holds now, so that it is not
+    examined over and over. Returns how many were linked.
     """
-    claims = {one.id: claim_of(one, policy.tag_keys) for one in waiting}
-    # Nobody is made here: with the policy `create` the event has made whom it could.
-    directory = Directory(session, list(claims.values()), policy=DirectoryPolicy.REQUIRE, now=now)
-    late = LateLinks(session, policy, routes, directory, waiting, now=now)
-    found = {one.id: directory.resolve(claims[one.id]) for one in waiting}
-    late.expect((one.key, owner) for one in waiting if isinstance(owner := found[one.id], Owner))
+    claims = {connection.id: claim_of(connection, policy.tag_keys) for connection in waiting}
+    # No owner is created here: with the policy `create` the event has created those that it could.
+    directory = Directory.load(session, list(claims.values()), policy=DirectoryPolicy.REQUIRE, now=now)
+    deferred = DeferredLinks.load(session, policy, routes, directory, waiting, now=now)
+    found = [(connection, directory.resolve(claims[connection.id])) for connection in waiting]
+    deferred.load_others((connection.key, owner) for connection, owner in found if isinstance(owner, Owner))
     linked = 0
-    for connection in waiting:
-        owner = found[connection.id]
+    for connection, owner in found:
         connection.updated_at = now
         if isinstance(owner, Unlinked):
             connection.unlinked_reason = owner.reason
         else:
-            linked += late.open(connection, owner, linked_by=claims[connection.id].linked_by)
-    late.write()
+            linked += deferred.open(connection, owner, linked_by=claims[connection.id].linked_by)
+    deferred.write(session)
     return linked

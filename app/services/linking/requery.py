@@ -1,4 +1,4 @@
-"""With the policy `sql`: connections that wait are asked about again, until the application's database names them.
+"""With the directory policy `sql`: ask the application's database again for the owners of waiting connections.
 
 Opens short transactions, none while the application's database is asked.
 """
@@ -19,8 +19,9 @@ from app.domain.linking import Claim, DirectoryPolicy, Owner, TagKeys, Unlinked,
 from app.domain.routing import RouteSet
 from app.errors import OwnerRemoved
 from app.services.directory import Directory, claim_of
-from app.services.linking.deferred import LateLinks, take_turn
+from app.services.linking.deferred import DeferredLinks
 from app.services.linking.pending import CHUNK
+from app.services.linking.superseding import begin_superseding
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 from app.services.sql_directory import Question, SqlDirectory
@@ -29,17 +30,19 @@ from app.services.sql_directory import Question, SqlDirectory
 def ask_again(
     database: Database, policy: Policy, routes: RouteCache, directory: SqlDirectory, *, clock: Callable[[], datetime]
 ) -> int:
-    """Claim who is due, ask with no transaction open, then link. Returns how many were asked about.
+    """Claim due connections, ask with no transaction open, then link. Returns how many were asked about.
 
-    While the database does not answer, the end of the lease is when they are due again.
+    Where the database does not answer, they are due again when their lease ends.
     """
     total = 0
     while True:
         with database.write() as session:
             now = clock()
             due = connection_rows.claim_owner_looks(session, limit=CHUNK, now=now, lease=OWNER_LOOKUP_LEASE)
-        answers = directory.ask(_question(one, policy.tag_keys) for one in due)
-        named = {one.id: answer for one, answer in zip(due, answers, strict=True) if isinstance(answer, Named)}
+        answers = directory.ask(_question(connection, policy.tag_keys) for connection in due)
+        named = {
+            connection.id: answer for connection, answer in zip(due, answers, strict=True) if isinstance(answer, Named)
+        }
         if named:
             _record(database, policy, due, named, routes.current(database), clock=clock)
         total += len(named)
@@ -65,7 +68,7 @@ def _record(
         with database.write() as session:
             _link(session, policy, asked, named, routes, now=clock())
     except (OwnerRemoved, IntegrityError):
-        return  # whom it named was removed at this very moment, or made by somebody else: after the lease, once more
+        return  # an owner was removed, or created by another transaction, at this moment: asked again after the lease
 
 
 def _link(
@@ -77,25 +80,25 @@ def _link(
     *,
     now: datetime,
 ) -> None:
-    take_turn(session, policy)
-    known = {one.id: one for one in asked}
-    locked = connection_rows.lock(session, [one.key for one in asked if one.id in named]).values()
+    begin_superseding(session, policy)
+    known = {connection.id: connection for connection in asked}
+    locked = connection_rows.lock(session, [row.key for row in asked if row.id in named]).values()
     # What an event has changed meanwhile was asked about anew by that event.
-    waiting = [one for one in locked if one.id in named and _is_as_asked(one, known[one.id])]
-    claims = [claim for one in waiting if isinstance(claim := named[one.id].claim, Claim)]
-    directory = Directory(session, claims, policy=DirectoryPolicy.SQL, now=now)
-    late = LateLinks(session, policy, routes, directory, waiting, now=now)
-    answers = [(one, named[one.id].claim) for one in waiting]
-    found = [(one, claim, directory.resolve(claim) if isinstance(claim, Claim) else claim) for one, claim in answers]
-    late.expect((one.key, owner) for one, _, owner in found if isinstance(owner, Owner))
+    waiting = [row for row in locked if row.id in named and _is_as_asked(row, known[row.id])]
+    answers = [(row, named[row.id].claim) for row in waiting]
+    claims = [claim for _, claim in answers if isinstance(claim, Claim)]
+    directory = Directory.load(session, claims, policy=DirectoryPolicy.SQL, now=now)
+    deferred = DeferredLinks.load(session, policy, routes, directory, waiting, now=now)
+    found = [(row, claim, directory.resolve(claim) if isinstance(claim, Claim) else claim) for row, claim in answers]
+    deferred.load_others((row.key, owner) for row, _, owner in found if isinstance(owner, Owner))
     for connection, claim, owner in found:
         if isinstance(claim, Claim) and isinstance(owner, Owner):
             connection.owner_look_at = None
-            late.open(connection, owner, linked_by=claim.linked_by)
+            deferred.open(connection, owner, linked_by=claim.linked_by)
             continue
         connection.unlinked_reason = owner.reason if isinstance(owner, Unlinked) else UnlinkedReason.NO_OWNER_TAGS
         connection.owner_look_at = next_owner_look(now=now, since=connection.updated_at)
-    late.write()
+    deferred.write(session)
 
 
 def _is_as_asked(now: ConnectionRow, then: ConnectionRow) -> bool:

@@ -19,7 +19,8 @@ from app.domain.routing import RouteSet
 from app.domain.states import AuditOutcome
 from app.errors import InvalidInput
 from app.services.directory import Directory
-from app.services.linking.deferred import LateLinks, take_turn
+from app.services.linking.deferred import DeferredLinks
+from app.services.linking.superseding import begin_superseding
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 
@@ -81,12 +82,13 @@ def _close(
 ) -> Counter[str]:
     with database.write() as session:
         now = clock()
-        take_turn(session, policy)
-        connections = rows.lock_linked(session, {(one.environment, one.integration, one.owner) for one in places})
-        directory = Directory(session, (), policy=DirectoryPolicy.REQUIRE, now=now)
-        late = LateLinks(session, policy, routes, directory, connections, now=now)
-        closed = Counter({one.integration: 0 for one in places})
-        for one in places:
-            closed[one.integration] += late.supersede(one.environment, one.integration, one.owner)
-        late.write()
+        begin_superseding(session, policy)
+        wanted = {(place.environment, place.integration, place.owner) for place in places}
+        connections = rows.lock_linked(session, wanted)
+        directory = Directory.load(session, (), policy=DirectoryPolicy.REQUIRE, now=now)
+        deferred = DeferredLinks.load(session, policy, routes, directory, connections, now=now)
+        closed = Counter({place.integration: 0 for place in places})
+        for place in places:
+            closed[place.integration] += deferred.keep_newest(place.environment, place.integration, place.owner)
+        deferred.write(session)
         return closed

@@ -1,13 +1,11 @@
-"""Several live connections of one owner to one integration, where the policy is that the newest alone has the link.
+"""The duplicates policy `supersede`: of an owner's live connections to one integration, the newest alone has the link.
 
-A transaction that may change who that is waits for its turn first. The others cost nothing: none of this is called
-for integrations whose policy is `keep`.
+A transaction that may change which one that is takes `begin_superseding`'s lock first. Integrations whose policy is
+`keep` cost nothing: none of this is called for them.
 """
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any
-from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -17,106 +15,99 @@ from app.domain.event import EventType
 from app.domain.linking import Owner, UnlinkedReason, newest
 from app.domain.states import ConnectionStatus
 from app.services.directory import claim_of
-from app.services.linking.links import Links
+from app.services.linking.connection_changes import ConnectionChanges
 from app.services.policy import Policy
-from app.services.routing.router import Judge
+from app.services.routing.router import Router
 
 
 class Superseding:
-    """Which of an owner's connections has the link, while a batch changes that. The batch's own grow by the others."""
+    """Moves links between an owner's connections. `load` adds the owner's other connections to the changes."""
 
-    def __init__(
-        self,
-        session: Session,
-        policy: Policy,
-        links: Links,
-        *,
-        connections: dict[Key, ConnectionRow],
-        before: dict[UUID, tuple[Any, ...]],
-        now: datetime,
-    ) -> None:
-        self._session, self._policy, self._links, self._now = session, policy, links, now
-        self._connections, self._before = connections, before
+    def __init__(self, session: Session, policy: Policy, changes: ConnectionChanges, *, now: datetime) -> None:
+        self._session, self._policy, self._now = session, policy, now
+        self._changes, self._links = changes, changes.links
 
-    def load(self, claimed: Iterable[tuple[Key, Owner]]) -> None:
-        """Lock the other connections of these owners, before any of them is decided about."""
-        owners = {(key[0], key[1], owner) for key, owner in claimed if self._policy.supersedes(key[1])}
-        self._add(rows.lock_linked(self._session, owners) if owners else ())
+    def load(self, owners: Iterable[tuple[Key, Owner]]) -> None:
+        """Lock the other connections of these owners to the same integrations, before any link is decided."""
+        wanted = {(key[0], key[1], owner) for key, owner in owners if self._policy.supersedes(key[1])}
+        self._changes.add(rows.lock_linked(self._session, wanted) if wanted else ())
 
-    def give_way(self, connection: ConnectionRow, owner: Owner) -> bool:
-        """Whether a newer connection of the owner's is there: then this one gets no link, and says so."""
-        if not self._counts(connection):
+    def yield_to_newer(self, connection: ConnectionRow, owner: Owner) -> bool:
+        """True where the owner has a newer connection: this one gets no link, and has the reason noted."""
+        if not self._is_ranked(connection):
             return False
         others = self._others(connection, owner)
         winner = self._newest([*others, connection])
         if winner is connection:
             return False
-        self._step_back(connection, winner)
+        self._mark_superseded(connection, winner)
         return True
 
     def take_over(self, connection: ConnectionRow, owner: Owner) -> None:
-        """Its link is open now: the older ones of the owner's are closed."""
-        if self._counts(connection):
+        """Close the links of the owner's older connections; the given one's is open."""
+        if self._is_ranked(connection):
             for other in self._others(connection, owner):
                 self._links.close(other, "superseded")
-                self._step_back(other, connection)
+                self._mark_superseded(other, connection)
 
-    def settle(self, environment: str, integration: str, owner: Owner) -> int:
-        """The same for links that all stand already: the newest of these keeps its own. How many are closed."""
-        place = environment, integration
-        theirs = [one for one in self._connections.values() if self._counts(one) and self._links.of(one) == owner]
-        linked = [one for one in theirs if (one.environment, one.integration) == place]
+    def keep_newest(self, environment: str, integration: str, owner: Owner) -> int:
+        """Close all open links of the owner to the integration but the newest connection's. Returns how many."""
+        linked = [
+            connection
+            for connection in self._changes.all()
+            if (connection.environment, connection.integration) == (environment, integration)
+            and self._is_ranked(connection)
+            and self._links.owner_of(connection) == owner
+        ]
         if linked:
             self.take_over(self._newest(linked), owner)
         return max(len(linked) - 1, 0)
 
-    def hand_back(self, judge: Judge) -> None:
-        """Where a link ended that had taken others' place, the newest of them gets it back, and the teams are told."""
+    def restore(self, router: Router) -> None:
+        """Where a link ended that had superseded others, link the newest of them again and announce it."""
         ended = {link.id: Owner(link.user_id, link.organization_id) for link in self._links.ended}
-        waiting = self._add(rows.lock_superseded(self._session, ended.keys()))
-        waiting += [one for one in self._connections.values() if one.superseded_by in ended and one not in waiting]
-        ranked = sorted(waiting, key=lambda one: (one.nango_id or 0, one.id), reverse=True)
+        self._changes.add(rows.lock_superseded(self._session, ended.keys()))
+        waiting = [connection for connection in self._changes.all() if connection.superseded_by in ended]
+        ranked = sorted(waiting, key=lambda connection: (connection.nango_id or 0, connection.id), reverse=True)
         for connection in ranked:
             owner = ended.get(connection.superseded_by) if connection.superseded_by else None
-            if owner is None or self._links.of(connection) is not None or self.give_way(connection, owner):
+            if owner is None or self._links.owner_of(connection) or self.yield_to_newer(connection, owner):
                 continue
             connection.unlinked_reason = connection.superseded_by = None
             connection.updated_at = self._now
             linked_by = claim_of(connection, self._policy.tag_keys).linked_by
             self._links.open(connection, owner, linked_by=linked_by, event_id=None)
             self.take_over(connection, owner)
-            judge.conclude(EventType.CONNECTION_LINKED, connection, owner=owner, confirmed=True)
+            router.emit(EventType.CONNECTION_LINKED, connection, owner=owner, confirmed=True)
 
-    def _add(self, found: Collection[ConnectionRow]) -> list[ConnectionRow]:
-        """The same connections as the batch has them, where it has them."""
-        new = [one for one in found if one.key not in self._connections]
-        self._connections |= {one.key: one for one in new}
-        self._before |= {one.id: rows.values(one) for one in new}
-        self._links.load([one.id for one in new])
-        return [self._connections[one.key] for one in found]
-
-    def _counts(self, connection: ConnectionRow) -> bool:
-        """Without Nango's id nobody knows which one is newer."""
+    def _is_ranked(self, connection: ConnectionRow) -> bool:
+        """Only Nango's id says which connection is newer."""
         return self._policy.supersedes(connection.integration) and connection.nango_id is not None
 
     def _others(self, connection: ConnectionRow, owner: Owner) -> list[ConnectionRow]:
-        place = connection.environment, connection.integration
+        """The owner's other live connections to the same integration."""
         return [
-            one
-            for one in self._connections.values()
-            if (one.environment, one.integration) == place
-            and one is not connection
-            and one.nango_id is not None
-            and one.status != ConnectionStatus.DELETED
-            and self._links.of(one) == owner
+            other
+            for other in self._changes.all()
+            if (other.environment, other.integration) == (connection.environment, connection.integration)
+            and other is not connection
+            and other.nango_id is not None
+            and other.status != ConnectionStatus.DELETED
+            and self._links.owner_of(other) == owner
         ]
 
     def _newest(self, connections: Collection[ConnectionRow]) -> ConnectionRow:
-        by_id = {one.id: one for one in connections}
-        chosen = newest({one.id: one.nango_id for one in connections if one.nango_id is not None})
+        by_id = {connection.id: connection for connection in connections}
+        chosen = newest({row.id: row.nango_id for row in connections if row.nango_id is not None})
         return by_id[chosen] if chosen else next(iter(connections))
 
-    def _step_back(self, connection: ConnectionRow, winner: ConnectionRow) -> None:
+    def _mark_superseded(self, connection: ConnectionRow, winner: ConnectionRow) -> None:
         connection.unlinked_reason, connection.superseded_by = UnlinkedReason.SUPERSEDED, self._links.id_of(winner)
         connection.drift = connection.known_tags = None
         connection.updated_at = self._now
+
+
+def begin_superseding(session: Session, policy: Policy) -> None:
+    """Take the lock under which links supersede each other, before any row is locked; nothing where none do."""
+    if policy.supersedes_any:
+        rows.wait_for_turn(session)

@@ -22,7 +22,7 @@ from app.domain.linking import UnlinkedReason
 from app.domain.people import Fields, Kind, changed, check, required
 from app.errors import AlreadyExists, FieldFault, InvalidFields, StillOwns
 from app.ids import new_id, parse
-from app.services.linking.links import Links
+from app.services.linking.connection_changes import ConnectionChanges
 
 CHUNK: Final = 200  # rows of one transaction: short enough for SQLite, where everybody else waits meanwhile
 
@@ -201,27 +201,26 @@ def _record(
 
 
 def _close_links(session: Session, kind: Kind, id_: UUID, *, reason: str, now: datetime) -> int:
-    """Close a chunk of their open links. Connections are locked first, as everybody else does."""
+    """Close a chunk of their open links. Connections are locked first, as in every transaction. Returns how many."""
     connection_rows.wait_for_turn(session)
     keys = rows.owned_connections(session, kind, id_, limit=CHUNK)
-    connections = {one.id: one for one in connection_rows.lock(session, keys).values()}
-    links = Links(session, list(connections), now=now)
-    closed = []
+    changes = ConnectionChanges.load(session, connection_rows.lock(session, keys).values(), now=now)
+    connections, links = {connection.id: connection for connection in changes.all()}, changes.links
+    closed = 0
     for link in links.all():
         connection = connections[link.connection_ref]
         if id_ in {link.user_id, link.organization_id}:  # or it got another owner meanwhile
             links.close(connection, reason)
             connection.unlinked_reason, connection.updated_at = _missing(connection), now
             connection.drift = connection.known_tags = None
-            closed.append(connection)
-    # Connections that had given way to these wait like them.
-    behind = connection_rows.lock_superseded(session, [link.id for link in links.ended])
-    for connection in behind:
+            closed += 1
+    # Connections that these had superseded wait like them.
+    superseded = changes.add(connection_rows.lock_superseded(session, [link.id for link in links.ended]))
+    for connection in superseded:
         connection.unlinked_reason, connection.superseded_by = _missing(connection), None
         connection.updated_at = now
-    connection_rows.update(session, [*closed, *behind])
-    links.write()
-    return len(closed)
+    changes.write()
+    return closed
 
 
 def _missing(connection: ConnectionRow) -> UnlinkedReason:

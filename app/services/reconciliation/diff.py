@@ -16,7 +16,7 @@ from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
 from app.domain.reconciling import DIFFERENCES, Known, compare, describe, is_missing
 from app.nango.types import ConnectionPage, ListedConnection
-from app.services.events.lookups import view_of
+from app.services.events.lookups import snapshot_of
 from app.telemetry import get_logger
 
 CHUNK: Final = 2000  # of our connections read at once: a page that shows few may stand beside many of ours
@@ -83,10 +83,10 @@ def first_look(
     for key, one in shown.items():
         if first is not None and one.id >= first:
             continue  # of an earlier page, which this one overlaps, or newer than the run
-        view, known = view_of(one), ours.get(key)
-        for kind in compare(view, known, created_at=one.created_at, now=now):
+        snapshot, known = snapshot_of(one), ours.get(key)
+        for kind in compare(snapshot, known, created_at=one.created_at, now=now):
             since = one.created_at if kind is EventType.CONNECTION_CREATED else None
-            found.append(Found(key, kind, describe(kind, view, known), since))
+            found.append(Found(key, kind, describe(kind, snapshot, known), since))
     yield found
 
 
@@ -137,17 +137,17 @@ def _still(
         if not is_missing(known, observed_at=observed_at, now=now):
             return None
         gone = Absent(observed_at, again=True)
-        return OwnEvent(type=kind, integration=integration, connection_id=connection_id, look=gone)
-    view = view_of(listed)
-    if kind not in compare(view, known, created_at=listed.created_at, now=now):
+        return OwnEvent(type=kind, integration=integration, connection_id=connection_id, lookup=gone)
+    snapshot = snapshot_of(listed)
+    if kind not in compare(snapshot, known, created_at=listed.created_at, now=now):
         return None
     error = None
     if kind is EventType.CONNECTION_REFRESH_FAILED:
         logs = ", ".join(each.log_id for each in listed.errors if each.type == "auth" and each.log_id)
         error = EventError(
-            "auth", f"Nango shows an auth error; its log: {logs}" if logs else describe(kind, view, known)
+            "auth", f"Nango shows an auth error; its log: {logs}" if logs else describe(kind, snapshot, known)
         )
-    return OwnEvent(type=kind, integration=integration, connection_id=connection_id, error=error, look=view)
+    return OwnEvent(type=kind, integration=integration, connection_id=connection_id, error=error, lookup=snapshot)
 
 
 def _missing(ours: Collection[Known], observed_at: datetime, now: datetime) -> list[Found]:

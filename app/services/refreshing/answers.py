@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 
-from app.domain.confirming import View
+from app.domain.confirming import Snapshot
 from app.domain.refresh import classify
 from app.domain.states import RefreshOutcome
 from app.errors import (
@@ -23,7 +23,7 @@ from app.errors import (
 )
 from app.nango.credentials import NoCredentials
 from app.nango.types import ConnectionDetail
-from app.services.events.lookups import view_of
+from app.services.events.lookups import snapshot_of
 
 SUCCESSES: Final = frozenset(
     {RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY}
@@ -40,7 +40,7 @@ class Answer:
     error_type: str = ""
     asked_at: datetime | None = None
     retry_after: float | None = None
-    view: View | None = None
+    snapshot: Snapshot | None = None
     has_credentials: bool = False
     is_gone: bool = False
 
@@ -68,7 +68,7 @@ def succeeded(detail: ConnectionDetail, *, previous_expires_at: datetime | None)
         outcome,
         expires_at=detail.expires_at,
         asked_at=detail.observed_at,
-        view=view_of(detail),
+        snapshot=snapshot_of(detail),
         has_credentials=not isinstance(detail.credentials, NoCredentials),
     )
 

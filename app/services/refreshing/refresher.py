@@ -37,7 +37,7 @@ from app.services.policy import Policy
 from app.services.refreshing.answers import SUCCESSES, Answer, failed, succeeded
 from app.services.routing.cache import RouteCache
 from app.services.routing.matches import Matches
-from app.services.routing.router import Judge
+from app.services.routing.router import Router
 from app.telemetry import REFRESHES, get_logger
 
 WAVE: Final = 8  # GETs at the same time in one process
@@ -207,19 +207,20 @@ class Refresher:
         if connection.status == ConnectionStatus.NEEDS_RECONNECT:
             return
         connection.status = ConnectionStatus.NEEDS_RECONNECT
-        links = Links(session, [connection.id], now=now)
-        directory = Directory(session, [], policy=self.policy.directory, now=now)
-        directory.remember_owners(links.all())
-        judge = Judge(Matches(routes), directory, now=now)
-        judge.conclude(
+        links = Links(session, now=now)
+        links.load([connection.id])
+        directory = Directory(session, policy=self.policy.directory, now=now)
+        directory.load_owners(links.all())
+        router = Router(Matches(routes), directory, now=now)
+        router.emit(
             EventType.CONNECTION_NEEDS_RECONNECT,
             connection,
-            owner=links.of(connection),
+            owner=links.owner_of(connection),
             confirmed=True,
             origin=Origin.REFRESH,
             error=reason,
         )
-        judge.write(session)
+        router.write(session)
 
 
 def _lapsed(claimed: Claimed, answer: Answer, now: datetime) -> EventError | None:
@@ -236,7 +237,7 @@ def _lapsed(claimed: Claimed, answer: Answer, now: datetime) -> EventError | Non
 def _found(connection: ConnectionRow, answer: Answer, now: datetime) -> list[OwnEvent]:
     if answer.asked_at is None:
         return []
-    look = Absent(answer.asked_at) if answer.is_gone else answer.view
-    if look is None:
+    lookup = Absent(answer.asked_at) if answer.is_gone else answer.snapshot
+    if lookup is None:
         return []
-    return internal_events.news_in(connection, look, asked_at=answer.asked_at, token_lives=answer.token_lives(now))
+    return internal_events.news_in(connection, lookup, asked_at=answer.asked_at, token_lives=answer.token_lives(now))

@@ -22,7 +22,7 @@ from app.db.event_actions import HistoricEvent
 from app.db.models import RouteVersion
 from app.domain.definitions import wrong_name
 from app.domain.patterns import Condition
-from app.domain.routing import KNOWN_BEFORE, TOLD_BEFORE, Decision, Route
+from app.domain.routing import ANNOUNCED_BEFORE, KNOWN_BEFORE, Decision, Route
 from app.errors import Conflict, NotFound, TooMuchWork
 from app.ids import first_id
 from app.services.bulk_actions import Audited, in_chunks
@@ -35,7 +35,7 @@ FILLED: Final = 50  # events of one transaction at most: their documents are rea
 MAX_JOBS: Final = 100_000  # of one backfill
 SAMPLES: Final = 5
 PER_SECOND: Final = 20.0  # jobs that become due: live ones have to find room between them
-_UNTOLD: Final = (TOLD_BEFORE, KNOWN_BEFORE)
+_UNTOLD: Final = (ANNOUNCED_BEFORE, KNOWN_BEFORE)
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ def live_route(session: Session, *, team: str, name: str) -> Route:
     return _usable(row)
 
 
-def look(database: Database, route: Route, span: Span, *, limit: int, at_most: int | None = None) -> Iterator[Found]:
+def scan(database: Database, route: Route, span: Span, *, limit: int, at_most: int | None = None) -> Iterator[Found]:
     """Look for events that the route has no job of, until there are `limit`, or `at_most` were looked at.
 
     Yields the one result several times a second, so that the caller can show it, or stop.

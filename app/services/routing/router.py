@@ -1,4 +1,4 @@
-"""From an event to its document, from the document to decisions and jobs."""
+"""Events are made documents, and documents are routed: decisions and jobs, written in bulk."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,8 +25,8 @@ from app.telemetry import ROUTES_UNDECIDED, get_logger
 log = get_logger(__name__)
 
 
-class Judge:
-    """Matches documents against one route set and collects what comes of it, to be written in bulk."""
+class Router:
+    """Matches event documents against one route set, and collects decisions and jobs until `write`."""
 
     def __init__(self, matches: Matches, directory: Directory, *, now: datetime) -> None:
         self._matches, self._directory, self._now = matches, directory, now
@@ -43,7 +43,7 @@ class Judge:
     def route_set(self) -> int:
         return self._matches.routes.version
 
-    def judge(
+    def route(
         self,
         event: LockedEvent,
         kind: str,
@@ -55,10 +55,11 @@ class Judge:
         announce: bool,
         size: int,
     ) -> tuple[dict[str, Any], str | None]:
-        """The event's document, fixed for good, and what is to be noted of its routing. It is routed, unless the teams
-        were told of it before. size: of its body.
+        """Make the event's document and route it. Returns the document, which is never changed, and a note or None.
+
+        announce: False for what the teams know already; it is not routed. size: of the event's body, in bytes.
         """
-        judged = self._document(
+        routed = self._document(
             show(EVENT, event.id),
             kind,
             environment=event.environment,
@@ -69,10 +70,10 @@ class Judge:
             occurred_at=event.received_at,
             notice=notice,
         )
-        matched = self._matches.of(event.id, judged, size=size) if announce else None
-        return judged, self._take(event.id, matched) if matched is not None else None
+        matched = self._matches.of(event.id, routed, size=size) if announce else None
+        return routed, self._collect(event.id, matched) if matched is not None else None
 
-    def conclude(
+    def emit(
         self,
         kind: EventType,
         connection: ConnectionRow,
@@ -83,9 +84,9 @@ class Judge:
         previous: Owner | None = None,
         error: EventError | None = None,
     ) -> None:
-        """An event of our own, concluded from another: stored as processed, routed like any."""
+        """Store an event of Waylink's own that follows from another, as processed, and route it."""
         event_id = new_id()
-        judged = self._document(
+        emitted = self._document(
             show(EVENT, event_id),
             kind,
             environment=connection.environment,
@@ -97,12 +98,12 @@ class Judge:
             previous=previous,
             error=error,
         )
-        own = self._own_event(event_id, kind, connection, judged, origin=origin, confirmed=confirmed)
-        matched = self._matches.routes.match(judged)  # small: all that it has is of a connection and its owner
-        self._events.append(own | {"problem": self._take(event_id, matched)})
+        row = self._event_row(event_id, kind, connection, emitted, origin=origin, confirmed=confirmed)
+        matched = self._matches.routes.match(emitted)  # small: it holds a connection and its owner only
+        self._events.append(row | {"problem": self._collect(event_id, matched)})
 
     def write(self, session: Session) -> None:
-        """Events before decisions and jobs, which refer to them."""
+        """Write events, then decisions and jobs, which refer to them."""
         event_rows.insert_routed(session, self._events, self._decisions, self._jobs)
         for event_id, route in self._undecided:
             ROUTES_UNDECIDED.labels(route.team).inc()
@@ -123,7 +124,7 @@ class Judge:
         previous: Owner | None = None,
         error: EventError | None = None,
     ) -> dict[str, Any]:
-        # What we know of the connection is better than what the body says; a body may stand alone.
+        # The stored connection is better than the body; a body may come without a connection.
         best: ConnectionRow | Notice | None = connection or notice
         return document(
             event_id=event_id,
@@ -150,20 +151,20 @@ class Judge:
             "organization": self._directory.organization(owner.organization_id),
         }
 
-    def _take(self, event_id: UUID, matched: Matched) -> str | None:
-        """What comes of an event's routes; answers what is to be noted of them."""
+    def _collect(self, event_id: UUID, matched: Matched) -> str | None:
+        """Keep the decisions and jobs of an event's routes. Returns a note on the undecided ones, or None."""
         for decision in matched.decisions:
             self._decisions.append(decision_row(event_id, decision, now=self._now))
             self._jobs.append(job_row(event_id, decision.route, now=self._now))
         self._undecided += [(event_id, route) for route in matched.undecided]
         return undecided_note(matched.undecided)
 
-    def _own_event(
+    def _event_row(
         self,
         event_id: UUID,
         kind: EventType,
         connection: ConnectionRow,
-        judged: dict[str, Any],
+        body: dict[str, Any],
         *,
         origin: Origin,
         confirmed: bool,
@@ -185,26 +186,26 @@ class Judge:
             "connection_ref": connection.id,
             "confirmed": confirmed,
             "tags": dict(connection.tags),
-            "document": judged,
+            "document": body,
             "route_set": self.route_set,
             "processed_at": self._now,
         }
 
 
 def decision_row(event_id: UUID, decision: RouteDecision, *, now: datetime) -> dict[str, Any]:
-    """A matched route as it is kept."""
+    """The row of a matched route."""
     return {
         "event_id": event_id,
         "team": decision.route.team,
         "route": decision.route.name,
         "route_version": decision.route.version,
-        "conditions": [_shown(one) for one in decision.conditions],
+        "conditions": [_shown(condition) for condition in decision.conditions],
         "created_at": now,
     }
 
 
 def job_row(event_id: UUID, route: Route, *, now: datetime) -> dict[str, Any]:
-    """A new job, due at once."""
+    """The row of a new job, due at once."""
     return {
         "id": new_id(),
         "event_id": event_id,
@@ -222,9 +223,9 @@ def job_row(event_id: UUID, route: Route, *, now: datetime) -> dict[str, Any]:
 
 
 def undecided_note(routes: Sequence[Route]) -> str | None:
-    """What is told of routes that came to no decision on an event; None where there are none.
+    """The event's note on routes that came to no decision; None where there are none.
 
-    Without their names: every team that has a job of the event reads it, and names are their team's own.
+    It leaves out their names, which are their team's own: every team with a job of the event can read it.
     """
     if not routes:
         return None
@@ -232,6 +233,6 @@ def undecided_note(routes: Sequence[Route]) -> str | None:
 
 
 def _shown(condition: Condition) -> dict[str, Any]:
-    """A condition as it is kept, long values shortened. Of an `$or`, `actual` names the alternatives that held."""
+    """A stored condition, with long values shortened. For an `$or`, `actual` names the alternatives that matched."""
     expected, actual = shortened(condition.expected), shortened(condition.actual)
     return {"path": condition.path, "expected": expected, "actual": actual}

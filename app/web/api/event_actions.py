@@ -210,7 +210,7 @@ def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> B
         live = backfills.live_route(session, team=team, name=route)
     span = Span(moment(body.since, now=now), until, body.newest_first, after)
     found, ends_at = Found(after=span.after), time.monotonic() + SECONDS
-    for so_far in backfills.look(context.database, live, span, limit=body.limit, at_most=MAX_SCANNED):
+    for so_far in backfills.scan(context.database, live, span, limit=body.limit, at_most=MAX_SCANNED):
         found = so_far
         if time.monotonic() > ends_at:
             break

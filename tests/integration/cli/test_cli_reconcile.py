@@ -13,7 +13,7 @@ from app.db.engine import connect
 from app.domain.reconciling import APART, RunOutcome, Stage, Trigger
 from app.ids import RECONCILIATION, new_id, show
 from app.sandbox import statefile
-from app.sandbox.values import Connection, Integration, Snapshot
+from app.sandbox.values import Connection, Integration, SavedState
 from app.services.reconciliation import reconciler
 from tests.integration.cli.test_cli import Command, one_line_error
 from tests.integration.sandbox.sandbox_server import API_KEY, SIGNING_KEY, serve
@@ -44,7 +44,10 @@ def waylink(tmp_path):
     facts = {"provider": "p", "auth_mode": "OAUTH2", "display_name": "o", "forward_webhooks": True}
     integration = Integration(unique_key="oauth2", created_at=MONTH_AGO, updated_at=MONTH_AGO, **facts)
     file = tmp_path / "nango.json"
-    statefile.write(file, Snapshot(next_id=4, integrations=(integration,), connections=(*map(connection, (1, 2, 3)),)))
+    statefile.write(
+        file,
+        SavedState(next_id=4, integrations=(integration,), connections=(*map(connection, (1, 2, 3)),)),
+    )
     with serve(state_file=file) as nango:
         variables = {
             "WAYLINK_NANGO_API_KEY": API_KEY,

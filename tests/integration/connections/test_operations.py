@@ -13,7 +13,7 @@ from app.db import leases
 from app.db.models import Audit, Connection
 from app.deadlines import EDIT_LEASE
 from app.domain.budget import Priority
-from app.domain.confirming import View
+from app.domain.confirming import Snapshot
 from app.domain.event import EventType
 from app.domain.linking import Drift
 from app.domain.own_event import OwnEvent
@@ -209,9 +209,9 @@ def test_what_a_run_found_on_a_list_that_lags_behind_an_edit_is_looked_at_again(
     nango_id = world.connection(connection_id).nango_id
     edited = tags.add_tags(at, known, {"plan": "pro"}, actor=WHO).tags
     world.process()
-    lagging = View(nango_id, DANA, None, "google-mail", False, world.clients.of("default", Priority.CONFIRM).now())
+    lagging = Snapshot(nango_id, DANA, None, "google-mail", False, world.clients.of("default", Priority.CONFIRM).now())
     found = OwnEvent(
-        type=EventType.CONNECTION_TAGS_CHANGED, integration="oauth2", connection_id=connection_id, look=lagging
+        type=EventType.CONNECTION_TAGS_CHANGED, integration="oauth2", connection_id=connection_id, lookup=lagging
     )
     with world.database.write() as session:
         [event_id] = internal_events.store(

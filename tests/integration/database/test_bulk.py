@@ -109,7 +109,7 @@ def test_a_batch_takes_the_same_few_statements_however_many_events_it_has(world)
             *[auth(connection_id=str(uuid.uuid4()), tags={"end_user_id": str(uuid.uuid4())}) for _ in range(size)]
         )
         with statements(world.database) as seen:
-            assert world.process(*receipts).settled == size
+            assert world.process(*receipts).finished == size
         counts.append(len(seen))
     assert counts[0] == counts[1] < 20
 
@@ -124,10 +124,10 @@ def test_a_connection_that_another_worker_makes_meanwhile_fails_no_event(world, 
     def overtake(_connection, _cursor, sql, _parameters, _context, _executemany):
         if sql.startswith("INSERT INTO connections") and not ahead:
             ahead.append(theirs)
-            assert other.process(theirs).settled == 1
+            assert other.process(theirs).finished == 1
 
     sqlalchemy_event.listen(world.database.engine, "before_cursor_execute", overtake)
-    assert world.processor.process([mine.event_id], limit=1).settled == 1
+    assert world.processor.process([mine.event_id], limit=1).finished == 1
     assert {event.state for event in world.all(Event)} == {EventState.PROCESSED}
     assert len(world.links("c-1")) == 2
 

@@ -37,7 +37,7 @@ def look_again(world, event_id, seconds):
     assert event.state == EventState.RECEIVED
     assert event.next_at == world.clock.now + timedelta(seconds=seconds)
     world.clock.move(seconds - 0.001)
-    assert world.process().settled + world.process().waiting == 0
+    assert world.process().finished + world.process().waiting == 0
     world.clock.move(0.001)
     world.process()
 
@@ -58,7 +58,7 @@ def test_a_burst_is_found_with_its_integration_not_by_id_alone(world, nango, con
         register(nango, name, "oauth2", tags=DANA)
         register(nango, name, "oauth2-cc", tags=OMAR)
     receipts = world.receive(*[auth(connection_id=name, tags=DANA) for name in names])
-    assert world.process(*receipts).settled == count
+    assert world.process(*receipts).finished == count
     assert {world.owner(name) for name in names} == {("usr_1042", "org_77")}
 
 

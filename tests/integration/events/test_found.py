@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from app.db.models import Connection
-from app.domain.confirming import Absent, View
+from app.domain.confirming import Absent, Snapshot
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
 from app.domain.states import ConnectionStatus, EventState, Origin
@@ -34,17 +34,17 @@ def linked(world, nango, clock, connection_id):
     return connection_id
 
 
-def view(world, connection_id, *, tags=DANA, failing=False):
+def snapshot(world, connection_id, *, tags=DANA, failing=False):
     """The connection as Nango would show it now, later than whatever was seen before."""
     known = world.connection(connection_id)
     world.clock.now = max(world.clock.now, known.observed_at, known.errors_seen_at)
     world.clock.move(0.001)
-    return View(known.nango_id, tags, None, "google-mail", failing, world.clock())
+    return Snapshot(known.nango_id, tags, None, "google-mail", failing, world.clock())
 
 
-def find(world, connection_id, kind, look, *, origin=Origin.RECONCILE, error=None):
+def find(world, connection_id, kind, lookup, *, origin=Origin.RECONCILE, error=None):
     """Store and process one event of our own; the event."""
-    own = OwnEvent(type=kind, integration="oauth2", connection_id=connection_id, look=look, error=error)
+    own = OwnEvent(type=kind, integration="oauth2", connection_id=connection_id, lookup=lookup, error=error)
     with world.database.write() as session:
         [event_id] = internal_events.store(session, [own], environment="default", origin=origin, now=world.clock())
     world.process()
@@ -58,8 +58,8 @@ def told(world, kind):
 
 
 def retag(world, connection_id, tags, **facts):
-    look = view(world, connection_id, tags=tags)
-    return find(world, connection_id, EventType.CONNECTION_TAGS_CHANGED, look, **facts)
+    lookup = snapshot(world, connection_id, tags=tags)
+    return find(world, connection_id, EventType.CONNECTION_TAGS_CHANGED, lookup, **facts)
 
 
 @pytest.mark.parametrize("origin", [Origin.RECONCILE, Origin.REFRESH, Origin.OPERATOR])
@@ -101,7 +101,9 @@ def test_changed_tags_do_not_hide_that_a_connection_is_broken(world, linked):
 
 
 def test_an_older_view_of_the_tags_changes_and_tells_nothing(world, linked):
-    old = replace(view(world, linked, tags=OMAR), observed_at=world.connection(linked).observed_at.replace(year=2020))
+    old = replace(
+        snapshot(world, linked, tags=OMAR), observed_at=world.connection(linked).observed_at.replace(year=2020)
+    )
     event = find(world, linked, EventType.CONNECTION_TAGS_CHANGED, old)
     assert (event.state, event.problem) == (EventState.PROCESSED, KNOWN_BEFORE)
     assert world.owner(linked) == DANA_OWNS
@@ -109,10 +111,10 @@ def test_an_older_view_of_the_tags_changes_and_tells_nothing(world, linked):
 
 
 def test_changed_tags_of_a_newer_generation_begin_a_new_connection(world, linked):
-    look = view(world, linked, tags=DANA | {"plan": "pro"})
-    find(world, linked, EventType.CONNECTION_TAGS_CHANGED, replace(look, nango_id=look.nango_id + 1))
+    lookup = snapshot(world, linked, tags=DANA | {"plan": "pro"})
+    find(world, linked, EventType.CONNECTION_TAGS_CHANGED, replace(lookup, nango_id=lookup.nango_id + 1))
     assert [link.close_reason for link in world.links(linked)] == ["new_generation", None]
-    assert world.connection(linked).nango_id == look.nango_id + 1
+    assert world.connection(linked).nango_id == lookup.nango_id + 1
 
 
 @pytest.mark.parametrize("operation", ["creation", "override"])
@@ -228,7 +230,7 @@ def test_a_spoofed_reauthorization_does_not_make_a_broken_connection_whole(world
 
 def test_a_deletion_that_was_found_is_told_once_whoever_else_tells_of_it(world, nango, linked):
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
-    gone = Absent(view(world, linked).observed_at, again=True)
+    gone = Absent(snapshot(world, linked).observed_at, again=True)
     event = find(world, linked, EventType.CONNECTION_DELETED, gone)
     assert (event.state, event.confirmed) == (EventState.PROCESSED, True)
     assert world.connection(linked).status == ConnectionStatus.DELETED
@@ -238,7 +240,7 @@ def test_a_deletion_that_was_found_is_told_once_whoever_else_tells_of_it(world, 
 
 
 def test_a_deletion_that_was_found_before_the_connection_was_made_again_is_not_believed(world, nango, linked):
-    gone = Absent(view(world, linked).observed_at, again=True)
+    gone = Absent(snapshot(world, linked).observed_at, again=True)
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
     register(nango, linked, "oauth2", tags=OMAR)
     with world.database.write() as session:
@@ -256,12 +258,12 @@ def test_a_deletion_that_was_found_before_the_connection_was_made_again_is_not_b
 def test_an_error_and_its_end_are_told_when_they_were_not_known(world, linked):
     error = EventError("auth", "Nango shows an auth error")
     for _ in range(2):
-        look = view(world, linked, failing=True)
-        find(world, linked, EventType.CONNECTION_REFRESH_FAILED, look, error=error)
+        lookup = snapshot(world, linked, failing=True)
+        find(world, linked, EventType.CONNECTION_REFRESH_FAILED, lookup, error=error)
     assert [one["error"]["type"] for one in told(world, "connection.refresh_failed")] == ["auth"]
     plan = world.open_plan(linked)
     for _ in range(2):
-        find(world, linked, EventType.CONNECTION_RECOVERED, view(world, linked))
+        find(world, linked, EventType.CONNECTION_RECOVERED, snapshot(world, linked))
     assert len(told(world, "connection.recovered")) == 1
     assert world.connection(linked).last_error_type is None
     assert world.open_plan(linked).id != plan.id  # a plan that failures had put off
@@ -273,7 +275,7 @@ def test_a_recovery_that_nango_tells_of_and_waylink_finds_is_told_once(world, na
         return world.settle(auth("refresh", connection_id=linked, tags=DANA))
 
     def finding():
-        return find(world, linked, EventType.CONNECTION_RECOVERED, view(world, linked)).id
+        return find(world, linked, EventType.CONNECTION_RECOVERED, snapshot(world, linked)).id
 
     control(nango, linked, "oauth2", exhausted=True)
     world.settle(failure("refresh", connection_id=linked, tags=DANA))
@@ -282,8 +284,8 @@ def test_a_recovery_that_nango_tells_of_and_waylink_finds_is_told_once(world, na
     assert len(told(world, "connection.recovered")) == 1
     assert (world.event(first).untold, world.event(later).untold) == (None, KNOWN_BEFORE)
     assert world.event(later).state == EventState.PROCESSED
-    find(world, linked, EventType.CONNECTION_REFRESH_FAILED, view(world, linked, failing=True))
-    find(world, linked, EventType.CONNECTION_RECOVERED, view(world, linked))
+    find(world, linked, EventType.CONNECTION_REFRESH_FAILED, snapshot(world, linked, failing=True))
+    find(world, linked, EventType.CONNECTION_RECOVERED, snapshot(world, linked))
     assert len(told(world, "connection.recovered")) == 2, "it broke and recovered again"
 
 

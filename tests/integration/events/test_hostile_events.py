@@ -130,7 +130,7 @@ def late_route(world):
     with world.database.read() as session:
         route = backfills.live_route(session, team="crm", name="late")
     span = Span(world.clock.now - timedelta(days=1), world.clock.now + timedelta(days=1))
-    *_, found = backfills.look(world.database, route, span, limit=10)
+    *_, found = backfills.scan(world.database, route, span, limit=10)
     return route, found
 
 

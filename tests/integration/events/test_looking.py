@@ -39,8 +39,8 @@ def receive(world, *connection_ids, tags=DANA):
 def settle_all(world):
     """Process in the worker's batches until nothing is due."""
     settled = 0
-    while (applied := world.process()).settled + applied.waiting:
-        settled += applied.settled
+    while (applied := world.process()).finished + applied.waiting:
+        settled += applied.finished
     return settled
 
 

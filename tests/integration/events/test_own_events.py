@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import update
 
 from app.db.models import Event
-from app.domain.confirming import Absent, View
+from app.domain.confirming import Absent, Snapshot
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent, write_own
 from app.domain.states import ConnectionStatus, EventState, Origin
@@ -17,8 +17,8 @@ def own(connection_id, kind=EventType.CONNECTION_CREATED, **facts):
     return OwnEvent(type=kind, integration="oauth2", connection_id=connection_id, **facts)
 
 
-def view(world, *, nango_id=7, tags=DANA, failing=False):
-    return View(nango_id, tags, None, "google-mail", failing, world.clock())
+def snapshot(world, *, nango_id=7, tags=DANA, failing=False):
+    return Snapshot(nango_id, tags, None, "google-mail", failing, world.clock())
 
 
 def store(world, *events, origin=Origin.RECONCILE):
@@ -34,8 +34,8 @@ def world(open_world, gate):
 
 def test_what_it_was_found_by_is_its_look_up(world, gate, connection_id):
     world.route(new={"type": ["connection.created"], "operation": ["creation"], "origin": ["reconcile"]})
-    [event_id] = store(world, own(connection_id, look=view(world)))
-    assert world.process().settled == 1
+    [event_id] = store(world, own(connection_id, lookup=snapshot(world)))
+    assert world.process().finished == 1
     event, connection = world.event(event_id), world.connection(connection_id)
     assert (event.state, event.confirmed, event.origin) == (EventState.PROCESSED, True, "reconcile")
     assert (connection.status, connection.nango_id, connection.tags) == (ConnectionStatus.ACTIVE, 7, DANA)
@@ -57,7 +57,7 @@ def test_a_look_that_settles_nothing_is_followed_by_a_fresh_one(world, gate, nan
     nango_id = register(nango, connection_id, "oauth2", tags=DANA)["id"]
     world.settle(auth(connection_id=connection_id, tags=DANA))
     gate.requests.clear()
-    [event_id] = store(world, own(connection_id, look=view(world, nango_id=nango_id - 1)))
+    [event_id] = store(world, own(connection_id, lookup=snapshot(world, nango_id=nango_id - 1)))
     world.process()
     assert (world.event(event_id).state, gate.requests) == (EventState.RECEIVED, [])
     clock.move(2)
@@ -68,25 +68,25 @@ def test_a_look_that_settles_nothing_is_followed_by_a_fresh_one(world, gate, nan
 def test_a_creation_is_routed_once_whoever_told_of_it(world, nango, connection_id):
     world.route(new={"type": ["connection.created"]})
     nango_id = register(nango, connection_id, "oauth2", tags=DANA)["id"]
-    store(world, own(connection_id, look=view(world, nango_id=nango_id)))
+    store(world, own(connection_id, lookup=snapshot(world, nango_id=nango_id)))
     world.process()
     world.settle(auth(connection_id=connection_id, tags=DANA))
-    store(world, own(connection_id, look=view(world, nango_id=nango_id)))
+    store(world, own(connection_id, lookup=snapshot(world, nango_id=nango_id)))
     world.process()
     assert len(world.jobs("new")) == 1
     assert len(world.links(connection_id)) == 1
 
 
 def test_two_absences_told_by_the_finder_are_a_deletion(world, gate, connection_id):
-    store(world, own(connection_id, look=view(world)))
+    store(world, own(connection_id, lookup=snapshot(world)))
     world.process()
     world.clock.move(1)
     once, twice = Absent(world.clock()), Absent(world.clock(), again=True)
-    [event_id] = store(world, own(connection_id, EventType.CONNECTION_DELETED, look=once))
+    [event_id] = store(world, own(connection_id, EventType.CONNECTION_DELETED, lookup=once))
     world.process()
     assert world.event(event_id).state == EventState.RECEIVED
     assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
-    store(world, own(connection_id, EventType.CONNECTION_DELETED, look=twice))
+    store(world, own(connection_id, EventType.CONNECTION_DELETED, lookup=twice))
     world.process()
     assert world.connection(connection_id).status == ConnectionStatus.DELETED
     assert world.owner(connection_id) is None
@@ -94,33 +94,33 @@ def test_two_absences_told_by_the_finder_are_a_deletion(world, gate, connection_
 
 
 def test_errors_seen_and_gone_again(world, connection_id):
-    store(world, own(connection_id, look=view(world)))
+    store(world, own(connection_id, lookup=snapshot(world)))
     world.process()
     world.clock.move(1)
     error = EventError("auth", "Nango shows an auth error")
-    failing = own(connection_id, EventType.CONNECTION_REFRESH_FAILED, error=error, look=view(world, failing=True))
+    failing = own(connection_id, EventType.CONNECTION_REFRESH_FAILED, error=error, lookup=snapshot(world, failing=True))
     [event_id] = store(world, failing)
     world.process()
     assert world.connection(connection_id).last_error_type == "auth"
     assert world.event(event_id).document["error"] == {"type": "auth", "description": "Nango shows an auth error"}
     world.clock.move(1)
-    store(world, own(connection_id, EventType.CONNECTION_RECOVERED, look=view(world)))
+    store(world, own(connection_id, EventType.CONNECTION_RECOVERED, lookup=snapshot(world)))
     world.process()
     assert world.connection(connection_id).last_error_type is None
 
 
 def test_an_older_look_never_overwrites_a_newer_one(world, connection_id):
-    old = view(world, tags=DANA)
+    old = snapshot(world, tags=DANA)
     world.clock.move(1)
-    store(world, own(connection_id, look=view(world, tags=OMAR)))
+    store(world, own(connection_id, lookup=snapshot(world, tags=OMAR)))
     world.process()
-    store(world, own(connection_id, EventType.CONNECTION_REAUTHORIZED, look=old))
+    store(world, own(connection_id, EventType.CONNECTION_REAUTHORIZED, lookup=old))
     world.process()
     assert world.owner(connection_id) == ("usr_2001", "org_88")
 
 
 def test_a_webhook_in_our_own_form_is_not_believed(world, gate, connection_id):
-    event_id = world.settle(write_own(own(connection_id, look=view(world))))
+    event_id = world.settle(write_own(own(connection_id, lookup=snapshot(world))))
     event = world.event(event_id)
     assert (event.type, event.origin, event.state) == ("nango.unhandled", "webhook", EventState.PROCESSED)
     assert world.connection(connection_id) is None
@@ -134,11 +134,11 @@ def test_nobody_stores_one_as_a_webhook(world, connection_id):
 
 def test_a_body_of_ours_that_cannot_be_read_harms_no_neighbour(world, connection_id):
     first, _ = store(
-        world, own(connection_id, look=view(world)), own(connection_id + "-2", look=view(world, nango_id=8))
+        world, own(connection_id, lookup=snapshot(world)), own(connection_id + "-2", lookup=snapshot(world, nango_id=8))
     )
     with world.database.write() as session:
         session.execute(update(Event).where(Event.id == first).values(body=b"{}"))
-    assert world.process().settled == 2
+    assert world.process().finished == 2
     assert world.connection(connection_id) is None
     assert world.connection(connection_id + "-2") is not None
     [odd] = world.events("nango.unhandled")

@@ -156,7 +156,7 @@ def test_nesting_that_only_our_own_walk_cannot_follow_is_unhandled_and_harms_no_
     deep = b"[" * 900 + b'"\\u0041"' + b"]" * 900
     body = b'{"from":"x","type":"forward","providerConfigKey":"p","connectionId":"c","payload":' + deep + b"}"
     receipts = world.receive(auth(connection_id="one", tags=DANA), body, auth(connection_id="two", tags=DANA))
-    assert world.process(*receipts).settled == 3
+    assert world.process(*receipts).finished == 3
     assert {event.state for event in world.all(Event)} == {EventState.PROCESSED}
 
 
@@ -165,7 +165,7 @@ def test_a_poison_event_fails_alone_with_its_traceback(world):
     receipts = world.receive(*bodies)
     with refusing(world.database, "connections", "connection_id", "poison"):
         applied = world.process(*receipts)
-    assert applied.settled == 3
+    assert applied.finished == 3
     states = {event.connection_id: event for event in world.all(Event) if event.body or event.state == "failed"}
     failed = world.event(receipts[1].event_id)
     assert (failed.state, failed.failure) == (EventState.FAILED, "error")
@@ -183,7 +183,7 @@ def test_a_database_that_goes_away_is_no_fault_of_the_event(world, clock):
         world.process(*receipts)
     left = world.event(receipts[1].event_id)
     assert (left.state, left.failure, left.attempts) == (EventState.RECEIVED, None, 1)
-    assert world.process().settled == 0  # its lease runs still
+    assert world.process().finished == 0  # its lease runs still
     clock.move(LEASE)
     world.process()
     for name in ("one", "two"):
@@ -211,7 +211,7 @@ def test_a_batch_is_several_transactions_where_everybody_else_waits_for_each(wor
 
     monkeypatch.setattr(Processor, "_apply", counted)
     receipts = world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(5)])
-    assert world.process(*receipts).settled == 5
+    assert world.process(*receipts).finished == 5
     assert sizes == ([2, 2, 1] if world.database.is_sqlite else [5])
 
 
@@ -241,9 +241,9 @@ def test_a_killed_worker_leaves_nothing_half_done_and_the_next_does_everything_o
         world.process(*receipts)
     assert (world.all(Connection), world.all(Link), world.all(User), world.jobs()) == ([], [], [], [])
     assert {event.attempts for event in world.all(Event)} == {1}
-    assert world.process(*receipts).settled == 0
+    assert world.process(*receipts).finished == 0
     clock.move(LEASE)
-    assert world.process().settled == 5
+    assert world.process().finished == 5
     assert len(world.all(Connection)) == len(world.all(Link)) == len(world.jobs()) == 5
 
 
@@ -254,11 +254,11 @@ def test_a_worker_whose_lease_ran_out_does_not_record(*, open_world, nango, base
 
     def overtake():
         clock.move(LEASE)
-        assert quick.process().settled == 1
+        assert quick.process().finished == 1
 
     gate.before = overtake
     [receipt] = slow.receive(auth(connection_id=connection_id, tags=DANA))
-    assert slow.process(receipt).settled == 0
+    assert slow.process(receipt).finished == 0
     assert slow.event(receipt.event_id).state == EventState.PROCESSED
     assert len(slow.jobs()) == len(slow.links(connection_id)) == 1
 
@@ -274,7 +274,7 @@ def test_a_claim_by_another_makes_the_earlier_one_worthless(open_world, nango, g
 
     gate.before = claim_by_another
     [receipt] = world.receive(auth(connection_id=connection_id, tags=DANA))
-    assert world.process(receipt).settled == 0
+    assert world.process(receipt).finished == 0
     event = world.event(receipt.event_id)
     assert (event.state, event.attempts) == (EventState.RECEIVED, 2)
     assert world.connection(connection_id) is None
@@ -295,7 +295,7 @@ def test_ids_that_name_nothing_are_only_hints(world):
     [receipt] = world.receive(b"A")
     with world.database.write() as session:
         session.get(Event, receipt.event_id).next_at = world.clock.now + timedelta(hours=1)
-    assert world.process(receipt).settled == 0
+    assert world.process(receipt).finished == 0
 
 
 def test_two_workers_on_one_backlog_make_one_link_and_one_job_per_event_and_route(world, open_world):
@@ -314,7 +314,7 @@ def test_two_workers_on_one_backlog_make_one_link_and_one_job_per_event_and_rout
     other = open_world()
 
     def drain(worker):
-        while worker.processor.process((), limit=7).settled:
+        while worker.processor.process((), limit=7).finished:
             pass
 
     in_threads(lambda: drain(world), lambda: drain(other))
@@ -365,7 +365,7 @@ def test_an_older_body_that_is_processed_late_does_not_overwrite_a_newer_one(wor
     clock.move(10)
     world.settle(auth("override", tags=OMAR))
     clock.move(30)
-    assert world.process().settled == 1
+    assert world.process().finished == 1
     assert world.owner("c-1") == ("usr_2001", "org_88")
     assert world.connection("c-1").tags == OMAR
 

@@ -13,7 +13,7 @@ from app.config.environment import Environment, SigningKeys
 from app.db import events as event_rows
 from app.db import repeats as repeat_rows
 from app.db.models import Delivery, Event, LostAnswer, Repeat, WebProcess
-from app.domain.repeats import LATEST_REPORT, LOOK_AGAIN_AFTER
+from app.domain.repeats import DECIDE_AGAIN_AFTER, LATEST_REPORT
 from app.domain.states import EventState, Origin
 from app.ids import new_id
 from app.services.maintenance import upkeep
@@ -108,9 +108,9 @@ def test_twins_in_one_commit_are_two_events_once_both_were_answered(routed, web,
     first, second = web.take(SYNC, SYNC)
     routed.process()
     assert told(routed) == [(first, 1)], "the first is not kept waiting"
-    assert routed.event(first).next_at - clock.now == LOOK_AGAIN_AFTER
+    assert routed.event(first).next_at - clock.now == DECIDE_AGAIN_AFTER
     web.report()
-    clock.now += LOOK_AGAIN_AFTER
+    clock.now += DECIDE_AGAIN_AFTER
     routed.process()
     routed.process()
     assert told(routed) == [(first, 1), (second, 1)]
@@ -126,11 +126,11 @@ def test_the_answers_of_a_process_that_reports_no_more_count_as_lost(routed, web
     clock.move(3)
     other.take(SYNC)
     other.report()
-    for _ in range(LATEST_REPORT // LOOK_AGAIN_AFTER - 1):
+    for _ in range(LATEST_REPORT // DECIDE_AGAIN_AFTER - 1):
         routed.process()
         assert routed.event(first).state == EventState.RECEIVED
         clock.now = routed.event(first).next_at
-    clock.now += LOOK_AGAIN_AFTER
+    clock.now += DECIDE_AGAIN_AFTER
     routed.process()
     assert told(routed) == [(first, 1)]
     assert routed.event(first).duplicates == 1
@@ -252,9 +252,9 @@ def test_what_waits_for_its_connection_keeps_its_schedule_while_it_is_repeated(w
         assert (event.state, event.next_at - clock.now) == (EventState.RECEIVED, timedelta(seconds=seconds))
         clock.move(seconds)
     world.process()
-    assert world.event(first).next_at - clock.now == LOOK_AGAIN_AFTER, "it was processed, and its repeat is undecided"
+    assert world.event(first).next_at - clock.now == DECIDE_AGAIN_AFTER, "it was processed, and its repeat is undecided"
     web.report()
-    clock.now += LOOK_AGAIN_AFTER
+    clock.now += DECIDE_AGAIN_AFTER
     world.process()
     world.wait_for(second)
     assert world.event(first).state == EventState.PROCESSED

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.db.models import Event
-from app.domain.confirming import ABOUT_TYPES, CONFIRMABLE_TYPES, NAMING_TYPES, Absent, View
+from app.domain.confirming import ABOUT_TYPES, CONFIRMABLE_TYPES, NAMING_TYPES, Absent, Snapshot
 from app.domain.event import OPERATIONS, EventError, EventType, read
 from app.domain.own_event import OwnEvent
 from app.domain.states import ConnectionStatus, EventState, Origin
@@ -356,9 +356,9 @@ def test_what_a_found_event_was_found_by_is_enough(asking, gate, nango, connecti
     """A difference that reconciliation found, of a connection that was erased meanwhile."""
     nango_id = register(nango, connection_id, "oauth2", tags=DANA)["id"]
     control(nango, connection_id, "oauth2", exhausted=True)
-    look = View(nango_id, DANA, None, "google-mail", True, asking.clock())
+    lookup = Snapshot(nango_id, DANA, None, "google-mail", True, asking.clock())
     own = OwnEvent(
-        type=EventType.CONNECTION_REFRESH_FAILED, integration="oauth2", connection_id=connection_id, look=look
+        type=EventType.CONNECTION_REFRESH_FAILED, integration="oauth2", connection_id=connection_id, lookup=lookup
     )
     with asking.database.write() as session:
         [event_id] = internal_events.store(
@@ -370,8 +370,8 @@ def test_what_a_found_event_was_found_by_is_enough(asking, gate, nango, connecti
 
 
 def test_a_found_absence_of_what_is_unknown_makes_nothing(asking, connection_id):
-    look = Absent(asking.clock(), again=True)
-    own = OwnEvent(type=EventType.CONNECTION_DELETED, integration="oauth2", connection_id=connection_id, look=look)
+    lookup = Absent(asking.clock(), again=True)
+    own = OwnEvent(type=EventType.CONNECTION_DELETED, integration="oauth2", connection_id=connection_id, lookup=lookup)
     with asking.database.write() as session:
         [event_id] = internal_events.store(
             session, [own], environment="default", origin=Origin.RECONCILE, now=asking.clock()

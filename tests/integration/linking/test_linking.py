@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 
 from app.db.models import Connection, Event, Organization, User
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy, TagKeys
-from app.domain.routing import TOLD_BEFORE
+from app.domain.routing import ANNOUNCED_BEFORE
 from app.domain.states import ConnectionStatus, EventState
 from app.ids import new_id
 from tests.integration.sandbox.sandbox_server import connect, register
@@ -270,7 +270,7 @@ def test_connection_created_is_routed_once_per_generation(world, nango, clock, c
         clock.move(WINDOW.total_seconds() + 1)
     assert len(world.events("connection.created")) == 3
     assert len(world.jobs()) == 1
-    assert world.event(last).problem == TOLD_BEFORE
+    assert world.event(last).problem == ANNOUNCED_BEFORE
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))

@@ -74,7 +74,7 @@ def test_two_workers_that_make_one_each_end_at_the_newest(open_world, base_url, 
     world.settle(auth(connection_id=three[0], tags=DANA))
     [first], [second] = (world.receive(auth(connection_id=one, tags=DANA)) for one in three[1:])
     in_threads(lambda: world.processor.process([first.event_id], limit=1), lambda: other.process(second))
-    while world.process().settled:
+    while world.process().finished:
         pass
     assert owners(world, three) == [None, None, DANA_OWNS]
 

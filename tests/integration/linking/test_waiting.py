@@ -22,7 +22,7 @@ def add_organization(world, external_id):
     world.add(Organization(id=new_id(), external_id=external_id, created_at=world.clock()))
 
 
-def look(world):
+def requery(world):
     return pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
 
 
@@ -30,12 +30,12 @@ def test_a_connection_is_linked_once_its_user_and_organization_appear(world):
     world.route(linked={"type": ["connection.linked"]})
     world.settle(auth(tags=DANA))
     assert world.owner("c-1") is None
-    assert look(world) == 0
+    assert requery(world) == 0
     add_organization(world, "org_77")
-    look(world)
+    requery(world)
     assert world.connection("c-1").unlinked_reason == "unknown_user"
     add_user(world, "usr_1042")
-    look(world)
+    requery(world)
     assert world.owner("c-1") == ("usr_1042", "org_77")
     assert world.connection("c-1").unlinked_reason is None
     [link] = world.links("c-1")
@@ -48,8 +48,8 @@ def test_a_connection_is_linked_once_its_user_and_organization_appear(world):
 def test_who_is_linked_is_not_looked_at_again(world):
     world.settle(auth(tags={"end_user_id": "usr_1042"}))
     add_user(world, "usr_1042")
-    assert look(world) == 1
-    assert look(world) == 0
+    assert requery(world) == 1
+    assert requery(world) == 0
     assert len(world.links("c-1")) == 1
 
 
@@ -57,7 +57,7 @@ def test_a_late_user_is_found_by_an_email_in_any_case(world):
     world.settle(auth(tags={"end_user_email": "Dana.Wu@acme.example"}))
     assert world.connection("c-1").unlinked_reason == "unknown_email"
     add_user(world, "usr_1042", email="dana.wu@ACME.example")
-    look(world)
+    requery(world)
     assert world.owner("c-1") == ("usr_1042", None)
 
 
@@ -65,7 +65,7 @@ def test_an_email_that_several_late_users_have_links_to_none_and_is_not_looked_a
     world.settle(auth(tags={"end_user_email": "shared@acme.example"}))
     for external_id in ("usr_1", "usr_2"):
         add_user(world, external_id, email="shared@acme.example")
-    assert look(world) == 1
+    assert requery(world) == 1
     assert world.owner("c-1") is None
     assert world.connection("c-1").unlinked_reason == "ambiguous_email"
-    assert look(world) == 0
+    assert requery(world) == 0

@@ -60,7 +60,7 @@ def unrenewable(world, nango, clock, connection_id):
     return connection_id
 
 
-def look(world, connection_id, *, process=True):
+def refresh_next(world, connection_id, *, process=True):
     """Carry out the next planned refresh; what it was and came to."""
     plan = world.open_plan(connection_id)
     world.clock.now = max(world.clock.now, plan.next_at)
@@ -76,7 +76,7 @@ def look_until_forced(world, connection_id, *, process=True):
     for _ in range(10):
         if world.open_plan(connection_id).forced:
             return
-        look(world, connection_id, process=process)
+        refresh_next(world, connection_id, process=process)
     raise AssertionError("no look was forced")
 
 
@@ -84,7 +84,7 @@ def lapse(world, connection_id):
     """Look until the connection is given up; the looks there were."""
     looks = []
     while world.connection(connection_id).status == ConnectionStatus.ACTIVE:
-        looks.append(look(world, connection_id))
+        looks.append(refresh_next(world, connection_id))
         assert len(looks) < 10
     return looks
 
@@ -107,7 +107,7 @@ def test_a_token_that_expired_for_good_needs_a_reconnect_and_the_teams_are_told_
     assert told.document["error"]["type"] == "token_expired"
     assert f"{connection.expires_at:%Y-%m-%dT%H:%M:%SZ}" in told.document["error"]["description"]
     for _ in range(3):
-        again = look(world, unrenewable)
+        again = refresh_next(world, unrenewable)
         assert again.error is None
         assert (again.outcome, again.forced) == ("unchanged", False)
         assert 0.8 * DAY < (world.open_plan(unrenewable).next_at - world.clock.now).total_seconds() <= DAY
@@ -124,7 +124,7 @@ def test_a_reauthorization_ends_it_and_its_expiry_is_first_seen(world, nango, cl
     assert (connection.status, connection.last_error_type) == (ConnectionStatus.ACTIVE, None)
     assert connection.expires_at is None  # of the new credentials nothing is known yet
     assert len(world.jobs("again")) == 1
-    done = look(world, unrenewable)
+    done = refresh_next(world, unrenewable)
     assert (done.outcome, done.previous_expires_at) == ("first_seen", None)
     assert world.connection(unrenewable).status == ConnectionStatus.ACTIVE
     lapse(world, unrenewable)
@@ -134,7 +134,7 @@ def test_a_reauthorization_ends_it_and_its_expiry_is_first_seen(world, nango, cl
 def test_a_reauthorization_whose_webhook_was_missed_is_found_within_a_day(world, nango, clock, unrenewable):
     lapse(world, unrenewable)
     bring(nango, unrenewable, expires_at=clock.now + timedelta(days=5))
-    assert look(world, unrenewable).outcome == "renewed"
+    assert refresh_next(world, unrenewable).outcome == "renewed"
     connection = world.connection(unrenewable)
     assert (connection.status, connection.last_error_type) == (ConnectionStatus.ACTIVE, None)
     assert len(world.jobs("recovered")) == 1
@@ -154,18 +154,18 @@ def test_an_answer_without_credentials_ends_it_not(world, gate, unrenewable):
     """An API key that may not read them gets none, and so no expiry."""
     lapse(world, unrenewable)
     gate.edit = lambda body: body | {"credentials": {}}
-    assert look(world, unrenewable).outcome == "no_expiry"
+    assert refresh_next(world, unrenewable).outcome == "no_expiry"
     assert world.connection(unrenewable).status == ConnectionStatus.NEEDS_RECONNECT
     assert world.events("connection.recovered") == []
 
 
 def test_nangos_error_that_is_gone_is_no_recovery_where_the_token_has_expired(world, nango, clock, unrenewable):
-    look(world, unrenewable)
+    refresh_next(world, unrenewable)
     control(nango, unrenewable, "oauth2", exhausted=True)
     world.wait_out(failure("refresh", connection_id=unrenewable, tags=DANA))
     control(nango, unrenewable, "oauth2", exhausted=False)
     clock.now = world.connection(unrenewable).expires_at + timedelta(minutes=1)
-    assert look(world, unrenewable).outcome == "unchanged"
+    assert refresh_next(world, unrenewable).outcome == "unchanged"
     assert world.events("connection.recovered") == []
     lapse(world, unrenewable)
     assert len(world.jobs("broken")) == 1
@@ -194,7 +194,7 @@ def test_what_is_renewed_by_force_alone_is_renewed_and_lives(world, nango, clock
     control(nango, connection_id, "oauth2", expires_in=3600)
     world.settle(auth(connection_id=connection_id, tags=DANA))
     look_until_forced(world, connection_id)
-    assert look(world, connection_id).outcome == RefreshOutcome.RENEWED
+    assert refresh_next(world, connection_id).outcome == RefreshOutcome.RENEWED
     assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
     assert world.events("connection.needs_reconnect") == []
 
@@ -221,10 +221,10 @@ def test_a_failing_refresh_follows_nangos_exhaustion_though_the_token_has_expire
     nango.post("/sandbox/faults", json={"operation": "refresh", "connection_id": connection_id}).raise_for_status()
     world.settle(auth(connection_id=connection_id, tags=DANA))
     for _ in range(3):
-        assert look(world, connection_id).outcome == "failed"
+        assert refresh_next(world, connection_id).outcome == "failed"
     assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
     control(nango, connection_id, "oauth2", exhausted=True)
-    assert look(world, connection_id).outcome == "exhausted"
+    assert refresh_next(world, connection_id).outcome == "exhausted"
     assert world.connection(connection_id).status == ConnectionStatus.NEEDS_RECONNECT
     assert len(world.jobs("broken")) == 1
 
@@ -234,7 +234,7 @@ def test_a_failure_that_was_told_before_ends_with_the_token_not_as_a_recovery(wo
     world.wait_out(failure("refresh", connection_id=unrenewable, tags=DANA))
     control(nango, unrenewable, "oauth2", exhausted=False)
     look_until_forced(world, unrenewable, process=False)  # that Nango's error is over is not applied yet
-    look(world, unrenewable)
+    refresh_next(world, unrenewable)
     assert world.connection(unrenewable).last_error_type == "token_expired"
     assert world.connection(unrenewable).status == ConnectionStatus.NEEDS_RECONNECT
     assert world.jobs("recovered") == []
@@ -346,12 +346,12 @@ def test_a_read_is_in_the_history_where_nango_tried_and_not_while_it_waits(world
 def test_a_read_that_a_newer_renewal_overtook_takes_nothing_back(world, at, nango, gate, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
-    look(world, connection_id)
+    refresh_next(world, connection_id)
     old = world.connection(connection_id).expires_at
 
     def renew():
         control(nango, connection_id, "oauth2", expires_in=600)
-        assert look(world, connection_id).outcome == "renewed"
+        assert refresh_next(world, connection_id).outcome == "renewed"
 
     gate.after = renew  # Nango has answered the read, and the answer is still under way
     credentials.get_credentials(at, world.connection(connection_id).id, actor=WHO)
@@ -367,7 +367,7 @@ def test_what_a_refresh_by_hand_finds_given_up_is_concluded_by_a_planned_one_at_
     with pytest.raises(credentials.NangoError):
         credentials.get_credentials(at, world.connection(connection_id).id, actor=WHO)
     assert history(world, connection_id)[0].outcome == "exhausted"
-    assert look(world, connection_id).finished_at == world.clock.now
+    assert refresh_next(world, connection_id).finished_at == world.clock.now
     assert world.connection(connection_id).status == ConnectionStatus.NEEDS_RECONNECT
     assert len(world.jobs("broken")) == 1
     with pytest.raises(credentials.NangoError):
@@ -376,7 +376,7 @@ def test_what_a_refresh_by_hand_finds_given_up_is_concluded_by_a_planned_one_at_
 
 
 def test_a_forced_refresh_by_hand_of_an_expired_token_is_looked_at_once_more(world, at, clock, unrenewable):
-    look(world, unrenewable)
+    refresh_next(world, unrenewable)
     clock.move(2 * 3600)
     done = credentials.refresh(at, world.connection(unrenewable).id, actor=WHO)
     assert done.outcome == RefreshOutcome.UNCHANGED
@@ -403,4 +403,4 @@ def test_a_connection_that_is_gone_is_found_by_the_refresh_by_hand(world, at, na
     with pytest.raises(credentials.NangoError):
         credentials.refresh(at, world.connection(connection_id).id, actor=WHO)
     assert history(world, connection_id)[0].outcome == "gone"
-    assert look(world, connection_id).outcome == "gone"
+    assert refresh_next(world, connection_id).outcome == "gone"

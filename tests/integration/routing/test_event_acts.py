@@ -14,7 +14,7 @@ from app.db.jobs import QueueHead, claim
 from app.db.models import Audit, Decision, Destination, Event, Job, Team
 from app.deadlines import JOB_LEASE
 from app.domain.job_actions import JobAction
-from app.domain.routing import TOLD_BEFORE, Route
+from app.domain.routing import ANNOUNCED_BEFORE, Route
 from app.domain.states import EventState, JobState
 from app.errors import Conflict, NotFound
 from app.ids import EVENT, first_id, new_id, show
@@ -71,17 +71,17 @@ def outcomes(done):
     return {one.decision.route.name: one.outcome for one in done.steps}
 
 
-def look(world, name, *, limit=1000, at_most=None, until=None, newest_first=False, after=None):
+def scan(world, name, *, limit=1000, at_most=None, until=None, newest_first=False, after=None):
     with world.database.read() as session:
         route = backfills.live_route(session, team="crm", name=name)
     span = Span(world.clock.now - LONG_AGO, until or world.clock.now + LONG_AGO, newest_first, after)
-    *_, found = backfills.look(world.database, route, span, limit=limit, at_most=at_most)
+    *_, found = backfills.scan(world.database, route, span, limit=limit, at_most=at_most)
     return route, found
 
 
 def backfill(world, name, *, per_second=20.0, **options):
     """The ids of the jobs that were made."""
-    route, found = look(world, name, **options)
+    route, found = scan(world, name, **options)
     steps = backfills.fill(
         world.database, route, found, per_second=per_second, asked={}, actor="cli:test", clock=world.clock
     )
@@ -303,12 +303,12 @@ def test_a_backfill_is_capped_and_goes_on_where_it_ended(world, monkeypatch):
     monkeypatch.setattr(backfills, "CHUNK", 2)
     events = settle(world, 5, plan="pro")
     world.route(created=CREATED, pro=PRO)
-    _, found = look(world, "pro", limit=2)
+    _, found = scan(world, "pro", limit=2)
     assert (found.event_ids, found.complete) == (events[:2], False)
     backfill(world, "pro", limit=2)
     backfill(world, "pro", limit=2, newest_first=True)
     assert {job.event_id for job in world.jobs("pro")} == {*events[:2], *events[3:]}
-    _, found = look(world, "pro")
+    _, found = scan(world, "pro")
     assert (found.matched, found.had_job, found.event_ids, found.complete) == (5, 4, events[2:3], True)
 
 
@@ -319,7 +319,7 @@ def test_a_look_can_be_broken_off_and_gone_on_with(world, monkeypatch, newest_fi
     world.route(created=CREATED, pro=PRO)
     seen, after = [], None
     for _ in range(5):
-        _, found = look(world, "pro", at_most=3, newest_first=newest_first, after=after)
+        _, found = scan(world, "pro", at_most=3, newest_first=newest_first, after=after)
         assert found.looked_at <= 3
         seen += found.event_ids
         after = found.after
@@ -337,14 +337,14 @@ def test_only_events_of_the_time_are_taken(world):
         session.query(Decision).where(Decision.event_id == early).delete()
         session.execute(update(Event).where(Event.id == early).values(id=old))
     world.route(pro=PRO)
-    _, found = look(world, "pro", until=world.clock.now - timedelta(hours=1))
+    _, found = scan(world, "pro", until=world.clock.now - timedelta(hours=1))
     assert found.event_ids == [old]
 
 
 def test_what_teams_were_not_told_of_then_they_are_not_told_of_by_history(world):
     told, untold, of_earlier_release = settle(world, 3, plan="pro")
-    change(world, Event, [untold], untold=TOLD_BEFORE)
-    change(world, Event, [of_earlier_release], problem=TOLD_BEFORE)
+    change(world, Event, [untold], untold=ANNOUNCED_BEFORE)
+    change(world, Event, [of_earlier_release], problem=ANNOUNCED_BEFORE)
     world.route(pro=PRO)
     backfill(world, "pro")
     assert [job.event_id for job in world.jobs("pro")] == [told]
@@ -354,7 +354,7 @@ def test_a_route_that_changes_meanwhile_stops_it_and_what_was_made_stands(world,
     monkeypatch.setattr(backfills, "FILLED", 2)
     settle(world, 4, plan="pro")
     world.route(pro=PRO)
-    route, found = look(world, "pro")
+    route, found = scan(world, "pro")
     steps = backfills.fill(
         world.database, route, found, per_second=20, asked={"x": 1}, actor="cli:test", clock=world.clock
     )
@@ -369,7 +369,7 @@ def test_a_route_that_changes_meanwhile_stops_it_and_what_was_made_stands(world,
 
 def test_a_route_that_is_off_or_gone_takes_no_history(world):
     with pytest.raises(NotFound):
-        look(world, "nothing")
+        scan(world, "nothing")
 
 
 def test_two_backfills_at_once_make_each_job_once(world, open_world):

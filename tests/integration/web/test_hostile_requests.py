@@ -16,7 +16,7 @@ from sqlalchemy import select, text, update
 
 from app.clock import utc_now
 from app.db.models import Event
-from app.domain.confirming import UNASKED_LOOKS
+from app.domain.confirming import UNASKED_LOOKUPS
 from app.domain.signature import HEADER, sign
 from app.web import bodies, server
 from app.web import connection as server_module
@@ -79,7 +79,7 @@ def burst(web: WebServer, hostile: bytes) -> tuple[int, bytes]:
 
 def settle(world: World) -> Counter[tuple[str, str]]:
     """Process all that was received, as often as one waits for its connection; how many of each state and type."""
-    for _ in range(1 + UNASKED_LOOKS):
+    for _ in range(1 + UNASKED_LOOKUPS):
         with world.database.write() as session:
             due = update(Event).where(Event.state == "received").values(next_at=Event.received_at)
             ids = [*session.scalars(due.returning(Event.id))]

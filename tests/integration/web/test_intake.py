@@ -87,7 +87,7 @@ def test_a_duplicate_of_a_processed_event_is_looked_at_again_and_makes_no_second
     clock.move(5)
     [receipt] = world.receive(auth(tags=DANA))
     assert world.event(event_id).state == EventState.RECEIVED
-    assert world.process(receipt).settled == 1
+    assert world.process(receipt).finished == 1
     event = world.event(event_id)
     assert (event.state, event.duplicates, event.document) == (EventState.PROCESSED, 1, document)
     assert sorted(job.route for job in world.jobs()) == ["created", "linked"]
@@ -128,7 +128,7 @@ def test_a_duplicate_does_not_shorten_the_wait_of_an_event_that_is_worked_on(wor
         session.get(Event, receipt.event_id).next_at = clock.now + timedelta(seconds=60)
     clock.move(5)
     world.receive(b"A")
-    assert world.process().settled == 0
+    assert world.process().finished == 0
 
 
 def test_a_duplicate_while_the_event_is_processed_leads_to_one_more_look(open_world, gate, nango, connection_id):
@@ -145,4 +145,4 @@ def test_a_duplicate_while_the_event_is_processed_leads_to_one_more_look(open_wo
     assert world.event(event_id).state == EventState.PROCESSED
     assert len(gate.requests) == 2
     assert len(world.jobs()) == 1
-    assert world.process().settled == 0
+    assert world.process().finished == 0

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from app.services.events import possibly_poison
-from app.services.events.possibly_poison import EVERY, Suspects
+from app.services.events.possibly_poison import EVERY, PossiblyPoison
 
 
 class Clock:
@@ -21,7 +21,7 @@ def test_they_are_taken_until_there_is_none_and_then_left_for_a_while():
         looks.append(1)
         return there.pop(0) if there else None
 
-    process = Suspects(clock)
+    process = PossiblyPoison(clock)
     assert process.each(take) == ["one", "two"]
     assert len(looks) == 3
     there.append("three")
@@ -35,7 +35,7 @@ def test_they_are_taken_until_there_is_none_and_then_left_for_a_while():
 def test_fresh_work_does_not_wait_for_many_of_them_and_the_next_call_goes_on(monkeypatch):
     seconds = iter(range(100))
     monkeypatch.setattr(possibly_poison.time, "monotonic", lambda: next(seconds))
-    process = Suspects(Clock())
+    process = PossiblyPoison(Clock())
     first = process.each(lambda: "one")
     assert 0 < len(first) <= possibly_poison.SUSPECTS_SECONDS
     assert process.each(lambda: "one"), "there may be more, so it looks at once"
