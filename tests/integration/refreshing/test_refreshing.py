@@ -374,8 +374,12 @@ def test_a_reauthorization_supersedes_the_plan(world, clock, planned, operation)
 
 
 def test_an_answer_for_a_plan_that_was_superseded_meanwhile_is_not_recorded(world, nango, gate, clock, planned):
-    gate.before = lambda: world.settle(auth("override", connection_id=planned, tags=DANA))
+    def reauthorize():
+        control(nango, planned, "oauth2", exhausted=False)
+        world.settle(auth("override", connection_id=planned, tags=DANA))
+
     control(nango, planned, "oauth2", exhausted=True)  # what the overtaken call is told
+    gate.after = reauthorize
     refresh(world)
     assert [plan.outcome for plan in world.plans(planned)] == [RefreshOutcome.SUPERSEDED, None]
     assert world.connection(planned).status == ConnectionStatus.ACTIVE
