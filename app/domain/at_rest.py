@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from app.domain.event import MAX_NAME, EventType, Notice, read, read_parsed, unreadable
-from app.domain.json_values import MAX_DEPTH, nested_deeper, read_with_repeats
+from app.domain.json_values import MAX_DEPTH, STRICT, nested_deeper, read_with_repeats
 from app.domain.payloads import NOTHING, PayloadPolicy, reduced
 from app.domain.scrub import MAX_LENGTH, hide, replace_unstorable, scrub, scrub_object, scrub_value
 from app.domain.secret_names import WORDS_ABROAD
@@ -85,14 +85,15 @@ def stored(body: bytes, policy: PayloadPolicy) -> bytes:
     """
     if policy is _FULL:
         return at_rest(body)
-    try:
-        came, repeated = read_with_repeats(body.decode())
+    rests = rests_as_it_came(body)
+    try:  # repeats make reading slower, and matter to scrubbing alone
+        came, repeated = (STRICT.decode(body.decode()), False) if rests else read_with_repeats(body.decode())
     except (ValueError, RecursionError):
         return NOTHING
     shape = reduced(came, read_parsed(body, came).type, policy)
     if shape is not None:
         return shape
-    return body if rests_as_it_came(body) else _scrubbed(body, came, repeated=repeated)[0]
+    return body if rests else _scrubbed(body, came, repeated=repeated)[0]
 
 
 def stored_at_once(body: bytes, policy: PayloadPolicy) -> bytes | None:
