@@ -1,4 +1,4 @@
-"""What the application's own database says about whom tags name (policy `sql`)."""
+"""Owners by the application's own database (policy `sql`): parameters of its queries, and their answers as claims."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,31 +12,31 @@ from app.domain.linking import Claim, TagKeys, Unlinked, UnlinkedReason
 from app.domain.people import Kind, check, required
 from app.errors import FieldFault, InvalidFields
 
-BY_QUERY: Final = "sql"  # what proves a link where no tag of the owner's is there
+BY_QUERY: Final = "sql"  # `linked_by` of a link without an owner's tag
 COLUMNS: Final[Mapping[Kind, Sequence[str]]] = {
     Kind.USER: ("external_id", "email", "display_name"),
     Kind.ORGANIZATION: ("external_id", "name"),
 }
 _NOT_A_NAME: Final = re.compile(r"\W", re.ASCII)
 
-FIRST_LOOK: Final = timedelta(minutes=1)
+FIRST_WAIT: Final = timedelta(minutes=1)
 LONGEST_WAIT: Final = timedelta(hours=6)
-LOOKS_END: Final = timedelta(days=30)  # after that only another event has the database asked again
+RETRIES_END: Final = timedelta(days=30)  # after that only another event queries the database again
 
 Row = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Whom the database names: an owner in the application's ids, why there is none, or None for nobody at all."""
+    """The owner that the database names: a claim in the application's ids, the reason why there is none, or None."""
 
     claim: Claim | Unlinked | None
 
 
 def parameters(tags: Mapping[str, str], claim: Claim | None, keys: TagKeys) -> dict[str, str]:
-    """What queries may ask by: every tag, and what the legacy end user says under the tags' names.
+    """Parameters of the queries: every tag, and members of the legacy end user under the tags' names.
 
-    What cannot stand in a parameter's name becomes `_`: the tag `crm.account-id` is `:crm_account_id`.
+    Characters that a parameter's name cannot have become `_`: the tag `crm.account-id` is `:crm_account_id`.
     """
     legacy = {
         keys.user_id: claim.user_id,
@@ -45,14 +45,14 @@ def parameters(tags: Mapping[str, str], claim: Claim | None, keys: TagKeys) -> d
         keys.organization_id: claim.organization_id,
         keys.organization_name: claim.organization_name,
     } if claim else {}  # fmt: skip
-    given = {name: value for name, value in legacy.items() if value is not None} | dict(tags)
-    return {_NOT_A_NAME.sub("_", name): value for name, value in given.items()}
+    values = {name: value for name, value in legacy.items() if value is not None} | dict(tags)
+    return {_NOT_A_NAME.sub("_", name): value for name, value in values.items()}
 
 
 def named(claim: Claim | None, users: Sequence[Row] | None, organizations: Sequence[Row] | None) -> Named:
-    """Whom the answers name. None is a query that was not asked: there is none, or no tag that it goes by.
+    """The owner by the queries' rows. None: the query was not run, since there is none or its tags are missing.
 
-    claim: what the tags themselves say. Raises InvalidFields for a row that no user or organization can be made of.
+    claim: the owner by the tags alone. Raises InvalidFields for a row that cannot be made a user or organization.
     """
     if users and len(users) > 1:
         return Named(Unlinked(UnlinkedReason.AMBIGUOUS_USER))
@@ -76,29 +76,31 @@ def named(claim: Claim | None, users: Sequence[Row] | None, organizations: Seque
     return Named(replace(found, linked_by=claim.linked_by if claim else BY_QUERY))
 
 
-def next_owner_look(*, now: datetime, since: datetime) -> datetime | None:
-    """When the database is asked again about a connection that waits since then: when it has waited as long again."""
+def next_owner_query(*, now: datetime, since: datetime) -> datetime | None:
+    """Time of the next query for a connection that waits since `since`: after as long a wait again; None after
+    RETRIES_END.
+    """
     waited = now - since
-    return None if waited > LOOKS_END else now + min(max(waited, FIRST_LOOK), LONGEST_WAIT)
+    return None if waited > RETRIES_END else now + min(max(waited, FIRST_WAIT), LONGEST_WAIT)
 
 
 def _unknown(claim: Claim) -> Unlinked:
-    """The tags name somebody, but no query goes by what they say."""
+    """The reason where the tags name an owner, but no query uses them."""
     if claim.user_id:
         return Unlinked(UnlinkedReason.UNKNOWN_USER)
     return Unlinked(UnlinkedReason.UNKNOWN_EMAIL if claim.email else UnlinkedReason.UNKNOWN_ORGANIZATION)
 
 
 def _fields(kind: Kind, row: Row) -> dict[str, str]:
-    """A row's columns as fields. Whole numbers and UUIDs are ids as well as text; a wrong e-mail is left out."""
-    given = {name: _text(value) for name in COLUMNS[kind] if (value := row.get(name)) is not None}
-    if faults := _id_faults(kind, given):
+    """A row's columns as fields. Whole numbers and UUIDs become text ids; an invalid e-mail is left out."""
+    columns = {name: _text(value) for name in COLUMNS[kind] if (value := row.get(name)) is not None}
+    if faults := _id_faults(kind, columns):
         raise InvalidFields(faults)
-    return {name: text for name, text in given.items() if isinstance(text, str) and not check(kind, {name: text})}
+    return {name: text for name, text in columns.items() if isinstance(text, str) and not check(kind, {name: text})}
 
 
-def _id_faults(kind: Kind, given: Mapping[str, object]) -> list[FieldFault]:
-    known = given.get("external_id")
+def _id_faults(kind: Kind, columns: Mapping[str, object]) -> list[FieldFault]:
+    known = columns.get("external_id")
     if known is not None and not isinstance(known, str):
         what = f"is a {type(known).__name__}: an id is text, a whole number or a UUID"
         return [FieldFault("external_id", "type", what)]
@@ -106,7 +108,9 @@ def _id_faults(kind: Kind, given: Mapping[str, object]) -> list[FieldFault]:
 
 
 def _text(value: object) -> object:
-    """As the application writes it, too. What has many forms as text, or none, would name another one each time."""
+    """The value as text where it has one canonical form; others, such as floats, would give a different id
+    each time.
+    """
     if isinstance(value, bool):
         return value
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():

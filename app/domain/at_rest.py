@@ -1,7 +1,7 @@
-"""A webhook's body as it may be stored (promise 7): Nango's own without what may be a credential in it.
+"""A webhook's body in the form that may be stored (promise 7): Nango's own bodies without possible credentials.
 
 Decided before a body is written: a database keeps what was once written in its log and in dead rows. A forwarded body
-follows its environment's policy (`payloads.reduced`) and is not looked into here. A body is parsed once at most, by web
+follows its environment's policy (`payloads.reduced`) and is not scrubbed here. A body is parsed once at most, by web
 when it is stored and by a worker when it is read.
 """
 
@@ -19,24 +19,24 @@ from app.domain.secret_names import WORDS_ABROAD
 from app.domain.tags import utf16_length
 from app.domain.token_looks import KNOWN_BEGINNING, is_name
 
-AT_ONCE: Final = 1024  # bytes of a body that may be looked into where others wait meanwhile
-MAX_UNREADABLE: Final = 2000  # bytes kept of one that says it is Nango's own and cannot be read
-MAX_NAMES: Final = 4000  # characters; a failed sync names all its models, one behind the other
+AT_ONCE: Final = 1024  # bytes of a body that may be scrubbed on the event loop
+MAX_UNREADABLE: Final = 2000  # bytes kept of an unreadable body that says it is Nango's own
+MAX_NAMES: Final = 4000  # characters; a failed sync names all its models in one text
 MAX_TYPE: Final = 100  # characters of an error's type
 
-# Nango's own serialization, where only known members stand and every value is plain: most webhooks are that, and are
-# known by it without being parsed. The order and number of members do not matter, as none can hold a credential.
+# Nango's own serialization with known members and plain values only: most webhooks match, and need no parsing. The
+# order and number of members do not matter, as none can hold a credential.
 _TEXT: Final = rb'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
 _ID: Final = rb'"[^"\\\x00-\x1f]{1,255}+"'
-_KNOWN: Final = b"(?!%b)" % KNOWN_BEGINNING.encode()  # how no plain value begins
+_KNOWN: Final = b"(?!%b)" % KNOWN_BEGINNING.encode()  # no plain value begins like this
 _SHORT: Final = rb'"%b[A-Za-z0-9_.-]{0,19}+"' % _KNOWN
 _WORD: Final = rb'(?:"%b[A-Za-z_.\x80-\xbf\xc3-\xdf-]{0,100}+"|%b)' % (
     _KNOWN,
     _SHORT,
-)  # not in the ranges of other signs for : and =
+)  # outside of the ranges of other signs for : and =
 _TIME: Final = rb'"[0-9T:.Z+-]{0,35}+"'
 _UUID: Final = rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-# Of a checkpoint: whatever is in no name of a credential.
+# A member of a checkpoint whose name is no credential's.
 _CURSOR: Final = (
     rb'"(?![A-Za-z_]{0,40}(?i:auth|bearer|cert|code|cookie|credential|hmac|jwt|key|nonce|otp|pass|pat|pem|pin|pwd|raw|salt'
     rb'|secret|seed|sess|sid|sig|string|token|verif|xsrf|csrf|mnemonic|assert|%b))[A-Za-z_]{1,40}+": ?'
@@ -55,17 +55,17 @@ _PLAIN: Final = re.compile(
     rb"),? ?)*+\}" % {b"ID": _ID, b"WORD": _WORD, b"TEXT": _TEXT, b"TIME": _TIME, b"CURSOR": _CURSOR, b"UUID": _UUID}
 )
 _NO_OBJECT: Final = re.compile(rb'[ \t\r\n]*+[\["]')
-_FORWARD_ENDS: Final = b',"type":"forward"}'  # its last member, as Nango sorts them; a string can't hold these quotes
+_FORWARD_ENDS: Final = b',"type":"forward"}'  # Nango sorts it last; a string cannot contain these quotes
 _OWN_TYPES: Final = frozenset({"auth", "sync", "async_action"})
 _OWN_WORDS: Final = (b'"nango"', b'"auth"', b'"sync"', b'"async_action"')
 _OWN_TYPE: Final = rb'"type"[ \t\r\n]*+:[ \t\r\n]*+"(?:auth|sync|async_action)"'
-_SAYS_OWN: Final = re.compile(  # a type deep inside may be a provider's
+_SAYS_OWN: Final = re.compile(  # a nested type may be a provider's
     rb'"from"[ \t\r\n]*+:[ \t\r\n]*+"nango"|\A[ \t\r\n]*+\{[ \t\r\n]*+%b|%b[ \t\r\n]*+\}[ \t\r\n]*+\Z'
     % (_OWN_TYPE, _OWN_TYPE)
 )
 
-_FULL: Final = PayloadPolicy.FULL  # a member of an enumeration is looked up each time
-_Says = Callable[[], Notice]  # what `read` says of a body that was parsed already
+_FULL: Final = PayloadPolicy.FULL  # a constant, since an enumeration's member is looked up each time
+_ReadNotice = Callable[[], Notice]  # `read` of a body that was parsed already
 
 _IDS: Final = ("connectionId", "providerConfigKey")
 _NAMES: Final = {
@@ -79,9 +79,9 @@ _ERROR: Final = {"type": MAX_TYPE, "description": MAX_LENGTH, "message": MAX_LEN
 
 
 def stored(body: bytes, policy: PayloadPolicy) -> bytes:
-    """What is stored of a webhook's body in an environment with this policy; mostly the very same bytes.
+    """The stored form of a webhook's body in an environment with this policy; mostly the same bytes.
 
-    What identifies the delivery is the fingerprint of the original, which is kept apart.
+    The delivery is identified by the fingerprint of the original, which is stored separately.
     """
     if policy is _FULL:
         return at_rest(body)
@@ -97,34 +97,34 @@ def stored(body: bytes, policy: PayloadPolicy) -> bytes:
 
 
 def stored_at_once(body: bytes, policy: PayloadPolicy) -> bytes | None:
-    """The same where it takes microseconds; None where the body has to be looked into and is large."""
+    """The stored form where it takes microseconds; None for a large body that has to be scrubbed."""
     if policy is _FULL and rests_as_it_came(body):
         return body
     if len(body) > AT_ONCE:
         return None
-    return _looked_into(body)[0] if policy is _FULL else stored(body, policy)
+    return _parsed_and_scrubbed(body)[0] if policy is _FULL else stored(body, policy)
 
 
 def at_rest(body: bytes) -> bytes:
-    """A body of Nango's own (auth, sync, async_action, and whatever else is `from` it) without credentials.
+    """A body of Nango's own (auth, sync, async_action, and others `from` it) without credentials; others unchanged.
 
-    Ids, tags, end user and names of things stay as they are. Of an error its type and text are kept, scrubbed: it may
-    embed whatever the provider answered (Nango contract: When auth webhooks are sent). All else is scrubbed by names
-    and looks. The body means the same to `read` as before. Others than Nango's own are returned as they came.
+    Ids, tags, end user and names of things are kept. Of an error its type and text are kept, scrubbed: it may embed any
+    answer of the provider (Nango contract: When auth webhooks are sent). All else is scrubbed by names and by likeness
+    to a token. `read` gives the same notice as before.
     """
-    return body if rests_as_it_came(body) else _looked_into(body)[0]
+    return body if rests_as_it_came(body) else _parsed_and_scrubbed(body)[0]
 
 
 def read_at_rest(body: bytes) -> tuple[bytes, Notice]:
-    """The same, and what `read` says of it."""
+    """The stored form, and the notice that `read` gives for it."""
     if rests_as_it_came(body):
         return body, read(body)
-    clean, notice = _looked_into(body)
+    clean, notice = _parsed_and_scrubbed(body)
     return clean, notice()
 
 
-def _looked_into(body: bytes) -> tuple[bytes, _Says]:
-    """A body that a glance does not show to be clean, parsed: as it may be stored, and what it says."""
+def _parsed_and_scrubbed(body: bytes) -> tuple[bytes, _ReadNotice]:
+    """Stored form and notice of a body that `rests_as_it_came` does not recognize."""
     try:
         came, repeated = read_with_repeats(body.decode())
     except (ValueError, RecursionError) as problem:
@@ -132,12 +132,14 @@ def _looked_into(body: bytes) -> tuple[bytes, _Says]:
     return _scrubbed(body, came, repeated=repeated)
 
 
-def _scrubbed(body: bytes, came: object, *, repeated: bool) -> tuple[bytes, _Says]:
-    """came: what the body holds. repeated: with a key that stands twice, so that the bytes hold more than that."""
+def _scrubbed(body: bytes, came: object, *, repeated: bool) -> tuple[bytes, _ReadNotice]:
+    """Stored form and notice. came: the parsed body. repeated: it has a key twice, so that its bytes hold more than
+    `came`.
+    """
     as_it_came = partial(read_parsed, body, came)
     if not isinstance(came, dict) or not is_own(came.get("from"), came.get("type")):
         return body, as_it_came
-    if nested_deeper(came, MAX_DEPTH):  # and so not understood
+    if nested_deeper(came, MAX_DEPTH):  # `read` rejects it
         return _unreadable(body, as_it_came)
     clean = _clean(came)
     if not repeated and (clean == came or _same(clean, came)):
@@ -145,27 +147,27 @@ def _scrubbed(body: bytes, came: object, *, repeated: bool) -> tuple[bytes, _Say
     return _written(clean), partial(read_parsed, body, clean)
 
 
-def _unreadable(body: bytes, as_it_came: _Says) -> tuple[bytes, _Says]:
+def _unreadable(body: bytes, as_it_came: _ReadNotice) -> tuple[bytes, _ReadNotice]:
     clean, notice = unreadable_at_rest(body)
     return clean, as_it_came if notice is None else lambda: notice
 
 
 def rests_as_it_came(body: bytes) -> bool:
-    """Whether a glance shows that there is nothing to scrub: it is plain, a forwarded one, or no word says Nango's."""
+    """Whether a regular expression shows that there is nothing to scrub: a plain, forwarded or foreign body."""
     if _PLAIN.fullmatch(body) or body.endswith(_FORWARD_ENDS) or _NO_OBJECT.match(body):
         return True
     return b"\\u" not in body and not any(word in body for word in _OWN_WORDS)
 
 
 def is_own(sender: object, kind: object) -> bool:
-    """Whether a body with this `from` and this `type` is one of Nango's own, and not a provider's."""
+    """Whether a body with this `from` and this `type` is Nango's own, and not a provider's."""
     return (isinstance(kind, str) and kind in _OWN_TYPES) or (sender == "nango" and kind != "forward")
 
 
 def unreadable_at_rest(body: bytes) -> tuple[bytes, Notice | None]:
-    """Of one that says it is Nango's own and that no JSON reader takes: how it begins, as text. It stays unreadable.
+    """The beginning, hidden, of an unreadable body that says it is Nango's own. It stays unreadable.
 
-    With what `read` says of that text; None where the body stays as it came.
+    With the notice that `read` gives for it; None where the body stays unchanged.
     """
     if not _SAYS_OWN.search(body):
         return body, None
@@ -183,12 +185,13 @@ def _clean(came: Mapping[str, object]) -> dict[str, object]:
 
 
 def _known(name: str, value: object) -> object:
-    """A member that Nango is known to send, as it is kept."""
+    """The kept value of a member that Nango is known to send."""
     if isinstance(value, dict) and name == "error":
-        return {one: scrub(text, limit=_ERROR[one]) for one in _ERROR if isinstance(text := value.get(one), str)}
+        texts = {member: value.get(member) for member in _ERROR}
+        return {member: scrub(text, limit=_ERROR[member]) for member, text in texts.items() if isinstance(text, str)}
     if isinstance(value, dict) and name == "endUser":
-        rest = scrub_object({one: inner for one, inner in value.items() if one not in _END_USER})
-        return rest | {one: _owner(one, inner) for one, inner in value.items() if one in _END_USER}
+        rest = scrub_object({member: inner for member, inner in value.items() if member not in _END_USER})
+        return rest | {member: _owner(member, inner) for member, inner in value.items() if member in _END_USER}
     if name == "tags":
         return _owner(name, value)
     if not isinstance(value, str):
@@ -203,19 +206,19 @@ def _known(name: str, value: object) -> object:
 
 
 def _owner(name: str, value: object) -> object:
-    """Tags, or one of the end user's ids: texts that say whose a connection is."""
+    """Tags, or a member of the end user: texts that name the owner of a connection."""
     if name == "tags" and isinstance(value, dict):
         return {key: text if isinstance(text, str) else _unless_secret(text) for key, text in value.items()}
     return value if name != "tags" and isinstance(value, str) else _unless_secret(value)
 
 
 def _unless_secret(value: object) -> object:
-    """What `read` does not take for that member either; null where something in it had to be hidden."""
+    """A value of an unexpected type, which `read` ignores; null where a part of it had to be hidden."""
     return value if _same(scrub_value(value), value) else None
 
 
 def _same(clean: object, came: object) -> bool:
-    """Whether nothing was hidden. That scrubbing replaces what no database takes is not hiding."""
+    """Whether nothing was hidden. Replacing characters that no database stores is not hiding."""
     if isinstance(came, str):
         return clean in (came, replace_unstorable(came))
     if isinstance(came, list):
@@ -231,5 +234,5 @@ def _written(value: Mapping[str, object]) -> bytes:
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     try:
         return text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry in its escaped form only
+    except UnicodeEncodeError:  # a lone surrogate, which JSON has in its escaped form only
         return json.dumps(value, separators=(",", ":")).encode()

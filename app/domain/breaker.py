@@ -1,7 +1,7 @@
-"""Nango's circuit breaker, seen from the side of whom it posts to (Nango contract: Circuit breaker).
+"""Nango's circuit breaker, estimated by the receiver of its webhooks (Nango contract: Circuit breaker).
 
 More than five failed attempts to one URL within ten seconds open it, and Nango drops every delivery for a minute. Each
-attempt that is not answered 2xx counts, 4xx included; three of them are one webhook, tried to its end.
+attempt that is not answered 2xx counts, 4xx included; three of them are one webhook with its retries.
 """
 
 from datetime import timedelta
@@ -14,7 +14,7 @@ NEAR_AT: Final = 3
 
 
 class Breaker(StrEnum):
-    """What our failures suggest. Nango does not tell, and not all that we refuse comes from Nango."""
+    """Estimated state. Nango does not report it, and not every refused request comes from Nango."""
 
     CLOSED = "closed"
     NEAR = "near"
@@ -29,8 +29,8 @@ def breaker_state(failures: int) -> Breaker:
 
 
 def counts(environment: str, cause: str) -> bool:
-    """Whether a refusal may have been an attempt of Nango's to a URL that is ours.
+    """Whether a refusal may have been an attempt of Nango at an existing URL.
 
-    `environment` is empty for an unknown one: nothing but refusals ever comes of that URL. Nango only sends POST.
+    environment: empty for an unknown one, whose URL never succeeds. Nango only sends POST.
     """
     return bool(environment) and cause != "method"

@@ -1,8 +1,7 @@
-"""Who may call Nango now: one bucket per Nango account, whose rate limit the application spends from too.
+"""Admission of calls to Nango: one bucket per Nango account, whose rate limit the application uses as well.
 
-Nango counts an account's requests in fixed windows of 60 s (Nango contract: Rate limit). `Bucket` is our view of its
-window: what went out through us, raised to what the headers of its answers say. Times are unix seconds, as in those
-headers.
+Nango counts an account's requests in fixed windows of 60 s (Nango contract: Rate limit). `Bucket` mirrors its window:
+our own calls, raised to the use in the headers of answers. Times are unix seconds, as in those headers.
 """
 
 from collections.abc import Mapping
@@ -11,11 +10,11 @@ from enum import StrEnum
 from typing import Final
 
 WINDOW: Final = 60.0  # seconds
-FLOORED: Final = 1.0  # X-RateLimit-Reset and Retry-After are floored: a second later it is certain
+FLOORED: Final = 1.0  # seconds; X-RateLimit-Reset and Retry-After are rounded down
 
 
 class Priority(StrEnum):
-    """Whose call it is, the most urgent first."""
+    """Kinds of calls, the most urgent first."""
 
     PEOPLE = "people"  # a person or an application waits for the answer
     CONFIRM = "confirm"  # an event waits for it
@@ -26,8 +25,8 @@ class Priority(StrEnum):
 
 SOON: Final = 300.0  # seconds to the expiry, for REFRESH_SOON
 
-# Of the account's limit, how much may be spent by anybody before a call of this kind is held back. The steps between
-# them are what is kept for those above.
+# Share of the account's limit, by all callers, above which a call of this kind is held back. The steps between them
+# are reserved for the more urgent kinds.
 SHARES: Final[Mapping[Priority, float]] = {
     Priority.PEOPLE: 1.0,
     Priority.CONFIRM: 0.95,
@@ -35,15 +34,15 @@ SHARES: Final[Mapping[Priority, float]] = {
     Priority.RECONCILE: 0.75,
     Priority.REFRESH: 0.65,
 }
-# Of the account's limit, how much all background calls together may take: at most half.
+# Share of the account's limit for all background calls together: at most half.
 BACKGROUND_SHARES: Final[Mapping[Priority, float]] = {Priority.RECONCILE: 0.5, Priority.REFRESH: 0.4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """`used` counts everybody's calls of this window as far as known, `background` those of our background work.
+    """`used` counts all known calls of this window, `background` our own background calls.
 
-    `ends_at`: when the window ends. `held_until`: after a 429, whose Retry-After holds for everybody.
+    ends_at: end of the window. held_until: after a 429, whose Retry-After holds for all callers.
     """
 
     limit: int
@@ -54,8 +53,8 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What an answer of Nango said of its bucket; `retry_after` is in seconds, None unless it was a 429."""
+class ReportedLimit:
+    """The rate limit in an answer of Nango; `retry_after` is in seconds, None unless it was a 429."""
 
     limit: int | None = None
     used: int = 0
@@ -64,7 +63,7 @@ class Seen:
 
 
 def wait(bucket: Bucket, priority: Priority, *, now: float) -> float | None:
-    """Seconds until it is worth to come back, None for go. The bucket has counted the call already.
+    """Seconds until the call is worth another attempt; None: send it. The bucket has counted the call already.
 
     Every priority has at least one call of a window, however small the limit is.
     """
@@ -82,15 +81,16 @@ def is_background(priority: Priority) -> bool:
 
 
 def count(bucket: Bucket, calls: int, *, background: bool, now: float) -> Bucket:
-    """The bucket after so many calls, in a new window where the old one has ended. Negative numbers take them back."""
+    """The bucket after `calls`, in a new window where the old one has ended. Negative numbers take them back."""
     current = _current(bucket, now)
     added = calls if background else 0
     return replace(current, used=max(current.used + calls, 0), background=max(current.background + added, 0))
 
 
-def learn(bucket: Bucket, seen: Seen, *, now: float) -> Bucket:
-    """The bucket after an answer. What others spent only ever raises `used`: an answer that overtook another, or was
-    long under way, knows of fewer calls than went out."""
+def learn(bucket: Bucket, seen: ReportedLimit, *, now: float) -> Bucket:
+    """The bucket after an answer. `used` is only ever raised: an answer that overtook another, or took long, does not
+    include later calls.
+    """
     current = _current(bucket, now)
     if seen.limit is not None and seen.ends_at + FLOORED > now:
         current = replace(current, limit=seen.limit, used=max(current.used, seen.used), ends_at=seen.ends_at + FLOORED)
@@ -99,8 +99,8 @@ def learn(bucket: Bucket, seen: Seen, *, now: float) -> Bucket:
     return current
 
 
-def is_news(bucket: Bucket, seen: Seen) -> bool:
-    """Whether an answer says anything that the bucket, as it was when its call was counted, did not know."""
+def is_new(bucket: Bucket, seen: ReportedLimit) -> bool:
+    """Whether an answer has anything that the bucket, as it was when its call was counted, does not have."""
     return seen.retry_after is not None or (
         seen.limit is not None
         and (seen.limit != bucket.limit or seen.used > bucket.used or abs(seen.ends_at + FLOORED - bucket.ends_at) > 1)
@@ -108,7 +108,7 @@ def is_news(bucket: Bucket, seen: Seen) -> bool:
 
 
 def _current(bucket: Bucket, now: float) -> Bucket:
-    """Nango's window begins with its first call, so ours does too."""
+    """The bucket, or an empty one for a new window, which begins with the first call, as at Nango."""
     if bucket.ends_at > now:
         return bucket
     return replace(bucket, used=0, background=0, ends_at=now + WINDOW)

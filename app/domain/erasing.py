@@ -1,4 +1,4 @@
-"""What names a person, and what is left of a value once they are taken out of it."""
+"""Erasure of a person from stored values: recognition of their names, and the value without them."""
 
 import json
 import re
@@ -8,15 +8,15 @@ from functools import cached_property
 from typing import Any, Final
 
 ERASED: Final = "[erased]"
-SHORTEST_WORD: Final = 5  # a shorter id names somebody only where it is the whole text: "42" is in every other one
-_THEIRS: Final = ("tags", "user", "previous_owner", "payload", "error")  # members of an event's document
+SHORTEST_WORD: Final = 5  # a shorter id such as "42" counts only where it is the whole text
+_PERSONAL: Final = ("tags", "user", "previous_owner", "payload", "error")  # members of an event's document
 
 
 @dataclass(frozen=True)
 class Identity:
-    """By what a person is known: the application's id for them, and an e-mail that nobody else has.
+    """Names of a person: the application's id for them, and an e-mail address that no other user has.
 
-    user: Waylink's own id, as it is shown. It names nobody outside of Waylink, and stays.
+    user: Waylink's own id, as it is shown. It is meaningless outside of Waylink, and stays.
     """
 
     user: str
@@ -25,16 +25,16 @@ class Identity:
 
     @property
     def words(self) -> Sequence[str]:
-        return [one for one in (self.external_id, self.email) if one]
+        return [word for word in (self.external_id, self.email) if word]
 
     def is_named_in(self, value: Any) -> bool:
-        """Whether a text, or any text within a JSON value, is one of the words or has it as a whole word."""
+        """Whether a text, or any text within a JSON value, equals one of the names or has it as a whole word."""
         if isinstance(value, str):
             whole = value == self.external_id or (self.email is not None and value.lower() == self.email.lower())
             return whole or bool(self._inside and self._inside.search(value))
         if isinstance(value, Mapping):
-            return any(self.is_named_in(one) for pair in value.items() for one in pair)
-        return isinstance(value, list) and any(self.is_named_in(one) for one in value)
+            return any(self.is_named_in(part) for pair in value.items() for part in pair)
+        return isinstance(value, list) and any(self.is_named_in(item) for item in value)
 
     def is_named_in_body(self, body: bytes) -> bool:
         try:
@@ -43,17 +43,18 @@ class Identity:
             return self.is_named_in(body.decode("utf-8", "replace"))
 
     def erased_from(self, value: Any) -> Any:
-        """The value with every text that names them replaced, and what stands beside their id in a user taken out."""
+        """The value with every text that names them replaced, and with only the id left of their user object."""
         if isinstance(value, Mapping):
             if value.get("id") == self.user:
-                return {name: one if name == "id" else None for name, one in value.items()}
-            return {ERASED if self.is_named_in(name) else name: self.erased_from(one) for name, one in value.items()}
+                return {name: inner if name == "id" else None for name, inner in value.items()}
+            erased = {name: self.erased_from(inner) for name, inner in value.items()}
+            return {ERASED if self.is_named_in(name) else name: inner for name, inner in erased.items()}
         if isinstance(value, list):
-            return [self.erased_from(one) for one in value]
+            return [self.erased_from(item) for item in value]
         return ERASED if isinstance(value, str) and self.is_named_in(value) else value
 
     def erased_document(self, document: Mapping[str, Any], *, own: bool) -> dict[str, Any]:
-        """An event's document. Of one of their `own`, all goes that may be about them: tags, payload, description."""
+        """An event's document. own: the event is theirs, so tags, payload and description are removed as a whole."""
         kept: dict[str, Any] = self.erased_from(document)
         if own:
             error = document.get("error")
@@ -61,10 +62,12 @@ class Identity:
         return kept
 
     def erased_conditions(self, conditions: Sequence[Mapping[str, Any]], *, own: bool) -> list[dict[str, Any]]:
-        """A decision's conditions; those of their own events tell nothing of tags, owners and payload any more."""
+        """A decision's conditions. own: the event is theirs, so values of tags, owners and payload are removed."""
         return [
-            {**self.erased_from(one), "actual": ERASED} if own and _is_theirs(one) else self.erased_from(one)
-            for one in conditions
+            {**self.erased_from(condition), "actual": ERASED}
+            if own and _is_personal(condition)
+            else self.erased_from(condition)
+            for condition in conditions
         ]
 
     @cached_property
@@ -74,5 +77,5 @@ class Identity:
         return re.compile(rf"(?<!\w)(?:{'|'.join(long)})(?!\w)") if long else None
 
 
-def _is_theirs(condition: Mapping[str, Any]) -> bool:
-    return str(condition.get("path", "")).split(".")[0] in {*_THEIRS, "$or"}
+def _is_personal(condition: Mapping[str, Any]) -> bool:
+    return str(condition.get("path", "")).split(".")[0] in {*_PERSONAL, "$or"}

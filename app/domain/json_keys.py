@@ -1,17 +1,17 @@
-"""Places in a JSON value, and keys that stand twice in an object: readers differ in which of the two counts."""
+"""Places in a JSON value, and repeated keys in an object: readers differ in which of two values counts."""
 
 from typing import Final, NamedTuple
 
 MAX_SHOWN: Final = 64  # characters of a name in a place
 REASON: Final = "the key stands twice in the same object"
 
-# Where a value stands: the place around it and its own name. It is spelled out only where something is wrong, since a
-# name for each of a large body's values would be many times the body.
+# A value's place: the place around it and its own name. It is spelled out only for errors, since a path for each value
+# of a large body would take many times its size.
 Place = tuple["Place | None", str | int]
 
 
 class RepeatedKey(dict[str, object]):
-    """An object in which one key stood twice, kept so that an error can name its place. It holds the last value."""
+    """An object in which a key stood twice, kept so that an error can name its place. It holds the last value."""
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
@@ -42,29 +42,29 @@ class Members:
         return RepeatedKey(pairs)
 
 
-class Repeated(NamedTuple):
-    """place: of the key, such as `filter.a[0].b`."""
+class RepeatedKeyPlace(NamedTuple):
+    """A repeated key. place: such as `filter.a[0].b`."""
 
     place: str
     reason: str
 
 
-def repeated_key(value: object) -> Repeated | None:
-    """A key that stands twice in an object, the outermost; None where none does.
+def repeated_key(value: object) -> RepeatedKeyPlace | None:
+    """The outermost key that stands twice in an object; None without any.
 
-    value: what was read with `Members`.
+    value: read with `Members`.
     """
     layer: list[tuple[Place, object]] = [((None, ""), value)]
     while layer:
-        for place, one in layer:
-            if isinstance(one, RepeatedKey):
-                return Repeated(shown_place((place, one.repeated)).removeprefix("."), REASON)
-        layer = [((place, name), inner) for place, one in layer for name, inner in _members(one)]
+        for place, outer in layer:
+            if isinstance(outer, RepeatedKey):
+                return RepeatedKeyPlace(shown_place((place, outer.repeated)).removeprefix("."), REASON)
+        layer = [((place, name), inner) for place, outer in layer for name, inner in _members(outer)]
     return None
 
 
 def shown_place(place: Place) -> str:
-    """Such as `metadata.a[0]`, each name cut and without its control characters."""
+    """Text such as `metadata.a[0]`, each name cut and without its control characters."""
     names: list[str] = []
     around: Place | None = place
     while around is not None:

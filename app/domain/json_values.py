@@ -1,4 +1,4 @@
-"""JSON by its standard: a reader that takes nothing else, and values copied for travelling that Nango can keep."""
+"""Strict JSON reading, and copies of values in the form that Nango can store."""
 
 import json
 import math
@@ -26,16 +26,16 @@ def _finite(text: str) -> float:
     return number
 
 
-# Python's own reader takes NaN, Infinity and 1e999, which no other system does. ValueError for these, too.
+# Python's own reader accepts NaN, Infinity and 1e999, which are not JSON. ValueError for these, too.
 STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def json_object(value: object, name: str) -> dict[str, object]:
-    """A copy of one object, of plain dicts and lists. `name` is what messages call it, such as `metadata`.
+    """A copy of an object, of plain dicts and lists. name: for messages, such as `metadata`.
 
-    Raises InvalidInput with the place and the reason, never the value, which may be secret: a value or a key that JSON
-    does not have, a number that is not finite, a NUL or a lone surrogate (Nango answers 500 for these), or a nesting
-    past 100 levels.
+    Raises InvalidInput with the place and the reason, never the value, which may be secret: for a value or a key that
+    JSON does not have, a number that is not finite, a NUL or a lone surrogate (Nango answers 500 for these), or a
+    nesting past 100 levels.
     """
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{name} must be an object, not {type(value).__name__}")
@@ -43,17 +43,17 @@ def json_object(value: object, name: str) -> dict[str, object]:
 
 
 def read_storable(text: bytes) -> object:
-    """The JSON value of `text`, its strings without the characters that no database takes: they become U+FFFD.
+    """The JSON value of `text`; in strings, characters that no database stores become U+FFFD.
 
-    Raises ValueError or RecursionError for what is not JSON.
+    Raises ValueError or RecursionError for text that is not JSON.
     """
     return storable(STRICT.decode(text.decode("utf-8")))
 
 
 def read_with_repeats(text: str) -> tuple[object, bool]:
-    """The JSON value of `text`, and whether a key stands twice in one of its objects: `repeated_key` says where.
+    """The JSON value of `text`, and whether a key is repeated in an object: `repeated_key` finds its place.
 
-    Raises ValueError or RecursionError for what is not JSON.
+    Raises ValueError or RecursionError for text that is not JSON.
     """
     members = Members()
     strict = json.JSONDecoder(
@@ -74,11 +74,11 @@ def storable(value: object) -> object:
 
 
 def nested_deeper(value: object, levels: int) -> bool:
-    """Whether lists and objects stand in each other more than so many levels deep; each value is looked at once."""
+    """Whether lists and objects are nested more than `levels` deep. Each value is visited once."""
     layer = [value] if isinstance(value, dict | list) else []
     for _ in range(levels):
-        inner = (one.values() if isinstance(one, dict) else one for one in layer)
-        layer = [one for values in inner for one in values if isinstance(one, dict | list)]
+        inner = (outer.values() if isinstance(outer, dict) else outer for outer in layer)
+        layer = [item for values in inner for item in values if isinstance(item, dict | list)]
         if not layer:
             return False
     return bool(layer)

@@ -1,10 +1,10 @@
-"""Why a text is not JSON, and where, in our words instead of the reader's. Nothing of the text itself is in them."""
+"""Messages for invalid JSON, with the place, in our words instead of the reader's. They quote nothing of the text."""
 
 from collections.abc import Mapping
 from json import JSONDecodeError
 from typing import Final
 
-# By the beginning of the message of Python's reader.
+# By the beginning of the message of Python's reader
 _WORDS: Final[Mapping[str, str]] = {
     "Expecting value": "a value is missing",
     "Expecting property name": "a name in double quotes is missing",
@@ -20,7 +20,7 @@ _WORDS: Final[Mapping[str, str]] = {
 
 
 def why_not_json(broken: JSONDecodeError) -> str:
-    """Such as `a comma is missing, or the end of the list or object, at line 2, column 5`."""
+    """Text such as `a comma is missing, or the end of the list or object, at line 2, column 5`."""
     words = next(
         (words for begins, words in _WORDS.items() if broken.msg.startswith(begins)), "what follows is not JSON"
     )

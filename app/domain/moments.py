@@ -1,7 +1,7 @@
-"""Points in time as other systems write them: Nango, a provider behind it, a database that an older release filled.
+"""Points in time in other systems' formats: from Nango, a provider, or a database that an older release filled.
 
-Such a value may be anything. What is not a plausible date, from 1971 to 2999, counts as none. So no reader fails on it,
-and the sum of a date that was read here and any duration of the settings can be represented.
+Such a value may be anything. Values that are no plausible date, from 1971 to 2999, are read as None. So reading never
+fails, and the sum of a date that was read here and any duration of the settings can be represented.
 """
 
 import re
@@ -19,11 +19,11 @@ _LEAP_SECOND: Final = re.compile(r"(:[0-9]{2}):60(?![0-9])")
 
 
 def read_moment(value: object) -> datetime | None:
-    """The moment that a JSON value or a text means, in UTC; None for what means none. Never raises.
+    """The time of a JSON value or a text, in UTC; None for any other value. Never raises.
 
     Text: ISO 8601 with `Z`, an offset or no zone, which is UTC, also in PostgreSQL's form with a space and a short
     offset (Nango contract: Timestamps), with any number of digits after the second and with a leap second. Numbers, and
-    text that is one: seconds or milliseconds since 1970. None: anything else, and what is before 1971 or after 2999.
+    numeric text: seconds or milliseconds since 1970. None: anything else, and times before 1971 or after 2999.
     """
     try:
         if isinstance(value, str):
@@ -34,12 +34,12 @@ def read_moment(value: object) -> datetime | None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return within_range(_of_number(value))
     except (ValueError, OverflowError):
-        pass  # no such date, or one that its offset moves out of what can be represented
+        pass  # no such date, or one that its offset moves out of the range of datetime
     return None
 
 
 def within_range(at: datetime) -> datetime | None:
-    """An aware moment in UTC, or None for one of another time. Raises OverflowError for one that UTC cannot hold."""
+    """The time in UTC, or None outside of EARLIEST and LATEST. Raises OverflowError where UTC cannot represent it."""
     utc = at.astimezone(UTC)
     return utc if EARLIEST <= utc < LATEST else None
 
@@ -51,6 +51,6 @@ def _of_text(text: str) -> datetime:
 
 
 def _of_number(number: float) -> datetime:
-    if not 0 < number < 1000 * _SECONDS_BELOW:  # not a number is neither
+    if not 0 < number < 1000 * _SECONDS_BELOW:  # false for NaN, too
         raise ValueError
     return datetime.fromtimestamp(number if number < _SECONDS_BELOW else number / 1000, UTC)

@@ -1,6 +1,6 @@
-"""Users and organizations as people give them: the rules of their fields, and what a write would change.
+"""Fields of users and organizations: their rules, and the changes of a write.
 
-Fields are a mapping: a field that is absent stays as it is, and None clears it. So nothing is overwritten in silence.
+Fields are a mapping: an absent field stays as it is, and None clears it, so nothing is overwritten silently.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from app.errors import FieldFault
 
 Fields = Mapping[str, str | None]
 
-MAX_ID: Final = 255  # what a tag can carry (Nango contract: Tag rules): a longer one would never be found
+MAX_ID: Final = 255  # the limit of a tag (Nango contract: Tag rules): no tag could match a longer id
 MAX_NAME: Final = 255
 MAX_EMAIL: Final = 254  # RFC 5321
-MAX_FAULTS: Final = 20  # that are told of one; a line of a file may have thousands of fields that there are not
+MAX_FAULTS: Final = 20  # reported of one; a line of a file may have thousands of unknown fields
 
 
 class Kind(StrEnum):
@@ -30,26 +30,26 @@ FIELDS: Final[Mapping[Kind, Sequence[str]]] = {
 }
 
 
-def check(kind: Kind, given: Mapping[str, object]) -> list[FieldFault]:
-    """Every broken rule, in the order of the fields given, MAX_FAULTS at most; empty when they can be taken.
+def check(kind: Kind, fields: Mapping[str, object]) -> list[FieldFault]:
+    """Every broken rule, in the order of the fields, MAX_FAULTS at most; empty for valid fields.
 
-    Rules: `unknown_field`, `type`, `required`, `empty`, `too_long`, `unstorable`, `blanks`, `email`.
-    Messages tell of the length, never of the value: it may be somebody's address.
+    Rules: `unknown_field`, `type`, `required`, `empty`, `too_long`, `unstorable`, `blanks`, `email`. Messages have the
+    length, never the value: it may be a person's address.
     """
-    faults = (fault for field, value in given.items() if (fault := _fault(kind, field, value)))
+    faults = (fault for field, value in fields.items() if (fault := _fault(kind, field, value)))
     return list(islice(faults, MAX_FAULTS))
 
 
-def required(given: Mapping[str, object]) -> list[FieldFault]:
-    """The fault of fields that do not say whom they are about."""
-    if given.get("external_id"):
+def required(fields: Mapping[str, object]) -> list[FieldFault]:
+    """The fault of fields without an external id."""
+    if fields.get("external_id"):
         return []
     return [FieldFault("external_id", "required", "is missing")]
 
 
-def changed(current: Fields, given: Fields) -> dict[str, str | None]:
-    """The fields whose value becomes another."""
-    return {field: value for field, value in given.items() if current.get(field) != value}
+def changed(current: Fields, wanted: Fields) -> dict[str, str | None]:
+    """The fields whose value differs."""
+    return {field: value for field, value in wanted.items() if current.get(field) != value}
 
 
 def _fault(kind: Kind, field: str, value: object) -> FieldFault | None:
@@ -81,5 +81,5 @@ def _text_fault(field: str, value: str) -> FieldFault | None:
 
 
 def _shown(field: str) -> str:
-    """A name from outside as it may stand in a message."""
+    """A name from outside, cut and escaped for a message."""
     return ascii(field if len(field) <= 64 else f"{field[:64]}...")[1:-1]

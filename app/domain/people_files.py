@@ -1,4 +1,4 @@
-"""Users and organizations in files: CSV with a header line, or a JSON object per line. Lines are read one at a time."""
+"""Users and organizations in files: CSV with a header line, or a JSON object per line, read one line at a time."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from app.domain.json_values import read_with_repeats
 from app.domain.people import FIELDS, Kind
 from app.errors import FieldFault, InvalidInput
 
-CLEAR: Final = r"\N"  # in a CSV cell: empty the field. An empty cell leaves it as it is
+CLEAR: Final = r"\N"  # in a CSV cell: clears the field. An empty cell leaves it as it is
 MAX_LINE: Final = 64 * 1024  # characters
 
 
@@ -26,8 +26,8 @@ ENDINGS: Final = {".csv": Format.CSV, ".jsonl": Format.JSON_LINES, ".ndjson": Fo
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """What one line says. `number` counts from 1; with `faults`, `fields` is empty."""
+class FileLine:
+    """A line's fields. `number` counts from 1; with `faults`, `fields` is empty."""
 
     number: int
     fields: Mapping[str, Any]
@@ -35,25 +35,25 @@ class Line:
 
 
 def lines_in(file: IO[str]) -> Iterator[str]:
-    """The lines of an open file. Of one that is too long no more is read than shows it: it may be gigabytes."""
+    """Lines of an open file. Of a line that is too long only MAX_LINE + 1 characters are read: it may be gigabytes."""
     return iter(partial(file.readline, MAX_LINE + 1), "")
 
 
-def read(kind: Kind, format_: Format, lines: Iterable[str]) -> Iterator[Line]:
-    """The lines of a file, empty ones left out. Raises InvalidInput for a file that is no such list.
+def read(kind: Kind, format_: Format, lines: Iterable[str]) -> Iterator[FileLine]:
+    """The lines of a file, without empty ones.
 
-    That is: a CSV header that cannot be used, or a line of more than MAX_LINE characters.
+    Raises InvalidInput for a CSV header that cannot be used, or a line of more than MAX_LINE characters.
     """
     bounded = _bounded(lines)
     return _read_csv(kind, bounded) if format_ is Format.CSV else _read_json_lines(bounded)
 
 
-def _read_csv(kind: Kind, lines: Iterable[str]) -> Iterator[Line]:
-    # Strict: a quote that is never closed would otherwise swallow the rest of the file as one cell.
+def _read_csv(kind: Kind, lines: Iterable[str]) -> Iterator[FileLine]:
+    # Strict: an unclosed quote would otherwise make the rest of the file one cell.
     reader = csv.reader(lines, strict=True)
     header: list[str] | None = None
     while True:
-        number = reader.line_num + 1  # where this record begins, even when a quoted cell goes over several lines
+        number = reader.line_num + 1  # the record's first line, even when a quoted cell spans several lines
         try:
             cells = next(reader)
         except StopIteration:
@@ -63,7 +63,7 @@ def _read_csv(kind: Kind, lines: Iterable[str]) -> Iterator[Line]:
         except csv.Error as broken:
             if header is None:
                 raise InvalidInput(f"line {number}: not CSV: {broken}") from None
-            yield Line(number, {}, [FieldFault("", "csv", f"not CSV: {broken}")])
+            yield FileLine(number, {}, [FieldFault("", "csv", f"not CSV: {broken}")])
             continue
         if not any(cell.strip() for cell in cells):
             continue
@@ -71,10 +71,10 @@ def _read_csv(kind: Kind, lines: Iterable[str]) -> Iterator[Line]:
             header = _header(kind, cells, number)
         elif len(cells) != len(header):
             what = f"{len(cells)} cells where the header has {len(header)}"
-            yield Line(number, {}, [FieldFault("", "cells", what)])
+            yield FileLine(number, {}, [FieldFault("", "cells", what)])
         else:
             named = zip(header, cells, strict=True)
-            yield Line(number, {name: None if cell == CLEAR else cell for name, cell in named if cell})
+            yield FileLine(number, {name: None if cell == CLEAR else cell for name, cell in named if cell})
 
 
 def _header(kind: Kind, cells: Sequence[str], number: int) -> list[str]:
@@ -100,7 +100,7 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
         yield line
 
 
-def _read_json_lines(lines: Iterable[str]) -> Iterator[Line]:
+def _read_json_lines(lines: Iterable[str]) -> Iterator[FileLine]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -108,11 +108,11 @@ def _read_json_lines(lines: Iterable[str]) -> Iterator[Line]:
             value, repeated = read_with_repeats(line)
         except (ValueError, RecursionError) as broken:
             where = f" at character {broken.pos + 1}" if isinstance(broken, json.JSONDecodeError) else ""
-            yield Line(number, {}, [FieldFault("", "json", f"not JSON{where}")])
+            yield FileLine(number, {}, [FieldFault("", "json", f"not JSON{where}")])
             continue
         if repeated and (found := repeated_key(value)):
-            yield Line(number, {}, [FieldFault(found.place, "repeated", found.reason)])
+            yield FileLine(number, {}, [FieldFault(found.place, "repeated", found.reason)])
         elif isinstance(value, dict):
-            yield Line(number, value)
+            yield FileLine(number, value)
         else:
-            yield Line(number, {}, [FieldFault("", "json", "not a JSON object")])
+            yield FileLine(number, {}, [FieldFault("", "json", "not a JSON object")])

@@ -1,8 +1,8 @@
-"""Text and JSON from outside made safe to keep: nothing that looks like a credential, bounded in length.
+"""Text and JSON from outside in a form that may be stored: without token-like parts, bounded in length.
 
 Error texts of Nango may embed a serialised exception of the provider (Nango contract: When auth webhooks are sent), so
-anything can stand in them, in any encoding. Better to hide a harmless word than to store a token. What this costs is
-linear in what is looked at.
+they can contain anything, in any encoding. A harmless word is rather hidden than a token stored. The cost is linear in
+the length of the text.
 """
 
 import html
@@ -16,8 +16,8 @@ from app.domain.token_looks import KNOWN_BEGINNING, LONG, is_mixed, known_tokens
 
 MAX_LENGTH: Final = 500
 MAX_DEPTH: Final = 40
-LEVELS: Final = 4  # of encodings inside each other
-_LOOKED_AT: Final = 4  # times the length that is kept: what is hidden makes a text shorter
+LEVELS: Final = 4  # of nested encodings
+_SCRUBBED: Final = 4  # times the kept length: hiding makes a text shorter
 
 _SHORT_WORD: Final = re.compile(
     rf"(?!{KNOWN_BEGINNING})[A-Za-z0-9_.-]{{0,19}}+"
@@ -29,7 +29,7 @@ _BREAK: Final = re.compile(r"(?:\r?\n|\\n)[ \t]*+")
 _URL: Final = re.compile(r"""://[^\s"'<>\\`]++""")
 _CURL_USER: Final = re.compile(r"""(?<!\S)(-u|-U|--user|--proxy-user)([ =])(["']?)[^\s:"']++:[^\s"']++""")
 _ENCODED: Final = re.compile(r"%[0-7][0-9A-Fa-f]|\\u00[0-7][0-9A-Fa-f]|\\x[0-7][0-9A-Fa-f]|&#?[A-Za-z0-9]{2,8};")
-# Signs as word processors and other keyboards write them, and those that are not seen.
+# Quotes and signs of word processors and other keyboards, and invisible characters
 _OTHER_SIGNS: Final = str.maketrans(
     {**dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'), **dict.fromkeys("\u2018\u2019\u201a", "'")}
     | {"\uff1d": "=", "\uff1a": ":", **dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff")}
@@ -44,12 +44,12 @@ def scrub(text: str, *, limit: int = MAX_LENGTH) -> str:
     """`text` without token-like parts and without NUL or lone surrogates, cut to `limit` characters."""
     if _SHORT_WORD.fullmatch(text):
         return text
-    text = hide(replace_unstorable(_beginning(text, limit * _LOOKED_AT)))
+    text = hide(replace_unstorable(_beginning(text, limit * _SCRUBBED)))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def hide(text: str) -> str:
-    """`text` without token-like parts. What only shows once it is decoded is kept decoded, and hidden."""
+    """`text` without token-like parts. Parts that are only recognized once decoded stay decoded, and are hidden."""
     shown = level = _hide_plain(text)
     for _ in range(LEVELS):
         decoded = _decoded(level)
@@ -62,7 +62,7 @@ def hide(text: str) -> str:
 
 
 def scrub_object(value: dict[str, object], *, depth: int = 0) -> dict[str, object]:
-    """An object without what may be a credential, by the name it stands under and by its own looks; names, too.
+    """An object without possible credentials, by their names and by likeness to a token; names, too.
 
     Below `MAX_DEPTH` nothing is kept.
     """
@@ -79,7 +79,7 @@ def scrub_object(value: dict[str, object], *, depth: int = 0) -> dict[str, objec
 
 
 def scrub_value(value: object, *, depth: int = 0) -> object:
-    """Any JSON value without what may be a credential."""
+    """Any JSON value without possible credentials."""
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, dict):
@@ -103,12 +103,12 @@ def replace_unstorable(text: str) -> str:
 
 
 def hide_userinfo(text: str) -> str:
-    """Without users and passwords in URLs."""
+    """Text without users and passwords in URLs."""
     return _URL.sub(lambda run: "://".join(map(_without_userinfo, run.group().split("://"))), text)
 
 
 def _scrub_list(value: list[object], depth: int) -> list[object]:
-    """Headers come as pairs, too: `["Authorization", "Bearer …"]`."""
+    """A list without possible credentials. Headers come as pairs, too: `["Authorization", "Bearer …"]`."""
     return [
         _hidden(name, inner)
         if isinstance(inner, str) and isinstance(name, str) and is_secret_name(name)
@@ -123,7 +123,7 @@ def _hidden(name: str, value: object) -> object:
 
 
 def _beginning(text: str, length: int) -> str:
-    """The text cut to a length, and not within a word, whose beginning would look like none."""
+    """The text cut to a length at the end of a word, since a word's beginning is not recognized as a token."""
     if len(text) <= length:
         return text
     cut = max(text.rfind(" ", 0, length), text.rfind("\n", 0, length))
@@ -153,7 +153,7 @@ def _replaced(text: str, spans: Iterable[Span]) -> str:
 
 
 def _keys(text: str) -> Iterable[Span]:
-    """Keys and certificates in PEM; one without its end reaches to the end of the text."""
+    """Spans of keys and certificates in PEM; one without its end reaches to the end of the text."""
     end = 0
     while (start := text.find(_PEM_BEGINS, end)) >= 0:
         found = text.find(_PEM_ENDS, start)
@@ -163,7 +163,7 @@ def _keys(text: str) -> Iterable[Span]:
 
 
 def _without_userinfo(part: str) -> str:
-    """Of the text behind a URL's scheme; a password may hold what should have been escaped."""
+    """The text after a URL's scheme without user and password, which may contain unescaped signs."""
     ends = [at for sign in "/?#" if (at := part.find(sign)) >= 0]
     host = part[: min(ends)] if ends else part
     port = host.rpartition(":")[2]
@@ -173,7 +173,7 @@ def _without_userinfo(part: str) -> str:
 
 
 def _hide_wrapped(found: re.Match[str]) -> str:
-    """A token that line breaks cut into words, each too short to be seen as one."""
+    """A token that line breaks split into words, each too short to be recognized."""
     words = _BREAK.split(found.group())
     if len("".join(words)) < LONG or not all(len(word) >= 8 and is_mixed(word) for word in words):
         return found.group()

@@ -1,10 +1,10 @@
-"""Names under which credentials stand: `refreshToken`, `client-secret`, `X-Api-Key`, `private_key`, `Set-Cookie`."""
+"""Names of members and parameters that hold credentials: `refreshToken`, `client-secret`, `X-Api-Key`, `Set-Cookie`."""
 
 import re
 from functools import lru_cache
 from typing import Final
 
-LONGEST: Final = 100  # characters of a name that are looked at
+LONGEST: Final = 100  # characters of a name that are checked
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # Anywhere in a name, so that `accesstoken` and `MYSQL_ROOT_PASSWORD` are found as well.
@@ -13,7 +13,7 @@ _TELLING: Final = re.compile(
     "|certificate|mnemonic|keystore|csrf|xsrf|sessionid|sessid|connectionstring|(?:access|account|api|app|auth|client"
     "|consumer|dev|encryption|license|master|private|session|shared|signing|subscription)key"
 )
-# Token, password, secret and key in other languages: whole words, stems, and what is written without spaces.
+# Token, password, secret and key in other languages: whole words, stems, and words of scripts without spaces.
 WORDS_ABROAD: Final = (
     "chave", "chiave", "clave", "geheimnis", "jeton", "kennwort", "klucz", "passe", "segredo", "segreto", "sekret",
     "senha",
@@ -36,7 +36,7 @@ _PLAIN_KEYS: Final = frozenset(
 _CODES: Final = frozenset(
     {"access", "auth", "backup", "confirmation", "device", "fa", "mfa", "otp", "recovery", "security", "sms", "user"}
 )
-# What ends a name that says something of a credential and does not hold one: `token_type`, `expires_in`, `tokenUrl`.
+# Endings of names that describe a credential without holding it: `token_type`, `expires_in`, `tokenUrl`.
 _ABOUT: Final = frozenset(
     {
         "at", "count", "enabled", "endpoint", "error", "expiration", "expired", "expires", "expiry", "in", "length",
@@ -46,21 +46,21 @@ _ABOUT: Final = frozenset(
 )  # fmt: skip
 
 
-# Under these a credential may stand, and more often the code of an error, or a word.
+# Names that may hold a credential, but more often the code of an error, or a word.
 _AMBIGUOUS: Final = frozenset({"code", "key"})
 _PLAIN_CODE: Final = re.compile(r"[0-9]{1,4}|[A-Z][A-Z_]*+|[A-Z]?[a-z]++(?:[_.-][a-z]++)*+")
 
 
 def is_secret_name(name: str, *, member: bool = False) -> bool:
-    """Whether a name says that its value is a credential, in any case and with any separators.
+    """Whether a name stands for a credential, in any case and with any separators.
 
-    member: the name of an object's member; some words tell there, and in prose do not.
+    member: the name of an object's member; some words count there, but not in prose.
     """
     return _is_secret(name[:LONGEST], member)
 
 
 def is_plain_code(name: str, value: str) -> bool:
-    """Whether what stands under `code` or `key` is no credential: "403", "not_found", "EACCES"."""
+    """Whether the value of `code` or `key` is no credential: "403", "not_found", "EACCES"."""
     return name.lower() in _AMBIGUOUS and _PLAIN_CODE.fullmatch(value) is not None
 
 

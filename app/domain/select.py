@@ -1,9 +1,9 @@
-"""Is a text one SELECT, as far as that can be told without the database? And which parameters does it name?"""
+"""Checks of a configured query, without a database: one SELECT, and the names of its parameters."""
 
 import re
 from typing import Final
 
-# What may hold a semicolon, or a word, that is not SQL: literals, quoted names, comments, PostgreSQL's dollar quotes.
+# Parts whose semicolons and words are not SQL: literals, quoted names, comments, PostgreSQL's dollar quotes.
 _ASIDE: Final = re.compile(
     r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$""", re.DOTALL
 )
@@ -14,7 +14,7 @@ _PARAMETER: Final = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 
 
 def check_select(text: str) -> str | None:
-    """What is wrong with it; None when nothing is seen to be. The database has the last word: it is read-only."""
+    """The fault; None when there is none to see. The database decides in the end: the transaction is read-only."""
     plain = _ASIDE.sub(" ", text).strip().removesuffix(";")
     if ";" in plain:
         return "has more than one statement"
@@ -26,13 +26,13 @@ def check_select(text: str) -> str | None:
 
 
 def bare(text: str) -> str:
-    """Without the semicolon at its end, with the names of parameters as `parameters` has them, and with the colons of
-    literals escaped: they begin no parameter.
+    """The query without its closing semicolon, with parameter names in lower case, and with colons in literals escaped,
+    so that they begin no parameter.
     """
     escaped = _ASIDE.sub(lambda aside: _COLON.sub(r"\\:", aside[0]), text)
-    return _PARAMETER.sub(lambda one: one[0].lower(), escaped).strip().removesuffix(";").rstrip()
+    return _PARAMETER.sub(lambda parameter: parameter[0].lower(), escaped).strip().removesuffix(";").rstrip()
 
 
 def parameters(text: str) -> frozenset[str]:
-    """The names it takes, such as `end_user_id`, in lower case as those of tags (Nango contract: Tag rules)."""
+    """The query's parameters, such as `end_user_id`, in lower case as tags' names (Nango contract: Tag rules)."""
     return frozenset(name.lower() for name in _PARAMETER.findall(_ASIDE.sub(" ", text)))

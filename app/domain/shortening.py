@@ -1,17 +1,17 @@
-"""A JSON value as people are shown it: the value itself while it is short, else its beginning and what was left out."""
+"""Display form of a JSON value: the value itself while it is short, else its beginning and the size of the rest."""
 
 from typing import Final
 
 DEPTH: Final = 12
 KEY: Final = 100  # characters of a member's name
 DIGITS: Final = 40
-WORD: Final = 300  # characters; what is longer is none
+WORD: Final = 300  # characters of the longest word
 _LARGE: Final = 10**DIGITS
-_CONTAINER: Final = 4  # characters that a list or an object counts as, and each of its items
+_CONTAINER: Final = 4  # characters counted for a list, an object, and each of its items
 
 
 def shortened(value: object, most: int = 1000) -> object:
-    """A copy of at most about so many characters as JSON; of what it does not show, no more than that is looked at."""
+    """A copy of about `most` characters of JSON at most. The parts left out are not visited."""
     return _Room(most).cut(value, DEPTH)
 
 
@@ -59,7 +59,7 @@ class _Room:
 
 
 def _end(text: str, room: int) -> int:
-    """Where to cut: before a word that would be cut in two. A part of somebody's address could not be erased later."""
+    """Position to cut at, before a word that would be split: a part of a person's address could not be erased later."""
     end = room
     while end > max(0, room - WORD) and not text[end - 1].isspace() and not text[end].isspace():
         end -= 1

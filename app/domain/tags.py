@@ -1,4 +1,4 @@
-"""Nango's rules for tags (Nango contract: Tag rules), so that bad ones are refused here, with the reason.
+"""Nango's rules for tags (Nango contract: Tag rules), checked here so that a refusal has its reason.
 
 Lengths count UTF-16 code units, as Nango runs on JavaScript: an emoji outside the basic plane counts twice.
 """
@@ -14,7 +14,7 @@ MAX_TAGS: Final = 10
 MAX_KEY: Final = 64
 MAX_VALUE: Final = 255
 MIN_EMAIL: Final = 5
-MAX_FAULTS: Final = 50  # that are told at once; an object may have thousands
+MAX_FAULTS: Final = 50  # reported at once; an object may have thousands
 EMAIL_KEY: Final = "end_user_email"
 
 _KEY: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-./]*")
@@ -24,11 +24,11 @@ _EMAIL: Final = re.compile(
 
 
 def check(tags: object) -> list[TagFault]:
-    """The first broken rule of each tag that is wrong, in the order of the entries, MAX_FAULTS at most; empty when
-    Nango would take the tags (Nango contract: Tag rules).
+    """The first broken rule of each wrong tag, in order, MAX_FAULTS at most; empty for tags that Nango accepts
+    (Nango contract: Tag rules).
 
     Rules: `not_object`; per entry `invalid_key`, `key_too_long`, `value_type`, `value_empty`, `value_too_long`,
-    `value_unstorable`; then, only when each entry is good by itself, `too_many`, `duplicate`, `invalid_email`.
+    `value_unstorable`; then, only when each entry is valid by itself, `too_many`, `duplicate`, `invalid_email`.
     Messages name the key, never the value: tags hold e-mail addresses and end up in logs.
     """
     if not isinstance(tags, Mapping):
@@ -46,7 +46,7 @@ def normalize(tags: object) -> dict[str, str]:
 
 
 def in_lower_case(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An event document that a person wrote, with the names of its tags as stored documents have them."""
+    """A hand-written event document, with the names of its tags as in stored documents."""
     tags = document.get("tags")
     if not isinstance(tags, Mapping):
         return document
@@ -56,9 +56,9 @@ def in_lower_case(document: Mapping[str, Any]) -> Mapping[str, Any]:
 def derive(end_user: Mapping[str, object], organization: Mapping[str, object] | None) -> dict[str, str]:
     """The tags Nango makes of the deprecated `end_user` and `organization` (Nango contract: Tags from end users).
 
-    `end_user` is `{id, email?, display_name?, tags?}`, `organization` is `{id, display_name?}`. The end user's own
-    tags may override the derived ones; they are cut to length, bad keys are dropped, and all of them are dropped
-    when the sum exceeds ten.
+    `end_user` is `{id, email?, display_name?, tags?}`, `organization` is `{id, display_name?}`. The end user's own tags
+    may override the derived ones; they are cut to length, invalid keys are dropped, and all of them are dropped when
+    the sum exceeds ten.
     """
     organization = organization or {}
     facts = {
@@ -80,12 +80,14 @@ def utf16_length(text: str) -> int:
 
 
 def is_email(text: str) -> bool:
-    """What Nango takes for an e-mail address: ASCII only, a dot in the domain, at least five characters."""
+    """Whether Nango accepts the address: ASCII only, a dot in the domain, at least five characters."""
     return len(text) >= MIN_EMAIL and _EMAIL.fullmatch(text) is not None
 
 
 def is_storable(text: str) -> bool:
-    """False for NUL and lone surrogates: JSON carries them, PostgreSQL refuses them, so Nango answers 500."""
+    """Whether the text has no NUL or lone surrogate: JSON has them, but PostgreSQL refuses them, so Nango
+    answers 500.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -94,7 +96,7 @@ def is_storable(text: str) -> bool:
 
 
 def _entry_fault(key: object, value: object) -> TagFault | None:
-    """The first broken rule of one entry. Nango does not look at a value whose key is bad."""
+    """The first broken rule of one entry. Nango does not check the value of an invalid key."""
     name = key if isinstance(key, str) else ""
     if _KEY.fullmatch(name) is None:
         shape = "must start with an ASCII letter and go on with letters, digits, '_', '-', '.' or '/'"
@@ -138,7 +140,7 @@ def _trimmed(tags: Mapping[object, object]) -> dict[str, str]:
 
 
 def _cut(text: str, units: int) -> str:
-    """At most so many UTF-16 code units, without leaving half a pair behind."""
+    """The text cut to `units` UTF-16 code units, without half a surrogate pair at the end."""
     return (
         text
         if utf16_length(text) <= units
@@ -152,5 +154,5 @@ def _kind(value: object) -> str:
 
 
 def _shown(key: str) -> str:
-    """A key as it may stand in a message: escaped, and no longer than a key could be."""
+    """A key escaped for a message, and no longer than a key could be."""
     return ascii(key if len(key) <= MAX_KEY else key[:MAX_KEY] + "...")

@@ -1,14 +1,14 @@
-"""What a token looks like, and what a name looks like that holds digits, too."""
+"""Recognition of tokens by their form, and of names that contain digits."""
 
 import re
 from collections.abc import Iterator
 from typing import Final
 
-LONG: Final = 20  # characters of a word from which it may be a token by its looks alone
-SHORT: Final = 8  # and from which it may be one beside a word such as `token` or `password`
+LONG: Final = 20  # shortest word, in characters, that may be a token by its form alone
+SHORT: Final = 8  # shortest one beside a word such as `token` or `password`
 MOST_RUNS: Final = 3  # of letters and digits in a part of a name, such as `oauth2`, `2legged` or `b2b`
 
-# How tokens of well-known providers begin. With some of these ordinary names begin, too: `npm_config_registry`.
+# Beginnings of well-known providers' tokens. Ordinary names begin with some of these, too: `npm_config_registry`.
 _SURE: Final = (
     r"[prs]k_(?:live|test)_|xox[a-z]-|xapp-|gh[oprsu]_|github_pat_|glpat-|AKIA|AIza|ya29\.|shp(?:at|ca|pa|ss)_|dop_v1_"
     r"|whsec_|eyJ"
@@ -32,7 +32,7 @@ _HUMP: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def is_name(text: str) -> bool:
-    """Whether it is made of words and numbers, as names of syncs, models and members are, and not a token."""
+    """Whether the text consists of words and numbers, as names of syncs, models and members, and is no token."""
     if next(known_tokens(text), None) is not None:
         return False
     if _LETTERS_ONLY.fullmatch(text):
@@ -43,8 +43,8 @@ def is_name(text: str) -> bool:
 
 
 def known_tokens(text: str) -> Iterator[tuple[int, int]]:
-    """Where tokens stand that begin as those of a well-known provider do: `sk_live_…`, `ghp_…`, `xoxb-…`."""
-    if _BEGINNING.search(text) is None:  # five times as fast as the other expression, and so in most texts
+    """Spans of tokens with a beginning of a well-known provider: `sk_live_…`, `ghp_…`, `xoxb-…`."""
+    if _BEGINNING.search(text) is None:  # true of most texts, and five times as fast as the other expression
         return iter(())
     return (found.span() for found in _KNOWN.finditer(text) if _is_token(found))
 
@@ -55,14 +55,14 @@ def _is_token(known: re.Match[str]) -> bool:
 
 
 def looks_random_beside_a_name(word: str) -> bool:
-    """Whether letters and digits are no word, name or time, so that they may be a token where a text tells of one."""
+    """Whether letters and digits form no word, name or time, so that beside a name such as `token` they may be one."""
     if len(word) < SHORT or _WHEN.fullmatch(word):
         return False
     return not is_name(word) or (word.isalpha() and is_mixed(word))
 
 
 def looks_random(word: str) -> bool:
-    """Whether a long word is what a token looks like and no word of a language, name or path does. UUIDs are ids."""
+    """Whether a long word has a token's form and is no word of a language, name or path. UUIDs are ids, not tokens."""
     if _UUID.fullmatch(word):
         return False
     if "/" in word and all(_UUID.fullmatch(part) or _PATH_PART.fullmatch(part) for part in word.split("/")):
@@ -71,7 +71,7 @@ def looks_random(word: str) -> bool:
 
 
 def is_mixed(word: str) -> bool:
-    """Whether its characters change as those of random text do."""
+    """Whether letters, digits and case alternate as in random text."""
     digits, letters = any(c.isdigit() for c in word), any(c.isalpha() for c in word)
     if digits:
         return letters or (word.isdigit() and len(word) >= LONG)

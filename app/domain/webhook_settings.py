@@ -1,4 +1,4 @@
-"""Whether an environment's webhook settings at Nango send here what Waylink lives on.
+"""Checks of an environment's webhook settings at Nango: URLs that lead here, and the switches that Waylink needs.
 
 (Nango contract: Webhook settings; Environments API)
 """
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSettings:
-    """As Nango shows them. `switches` has what is known of them: an older release has fewer."""
+    """The settings in Nango's answer. `switches` has the known ones: an older release of Nango has fewer."""
 
     primary_url: str | None
     secondary_url: str | None
@@ -21,7 +21,7 @@ class WebhookSettings:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing about the settings. `bad`: webhooks are lost; else it works, but should be known."""
+    """A remark on the settings. `bad`: webhooks are lost; else they work with a limitation."""
 
     bad: bool
     detail: str
@@ -37,11 +37,10 @@ _DELETION: Final = "on_connection_deletion"
 def remarks(
     settings: WebhookSettings, *, environment: str, path: str, origin: str | None, both_urls: bool
 ) -> Iterator[Remark]:
-    """What is to be said of URLs and switches; nothing where all is well.
+    """Remarks on URLs and switches; none where all is well.
 
     environment: its name here. path: of its webhook URL. origin: where Nango reaches it, such as
-    `https://waylink.example`; without it paths alone are compared, whatever stands before them. both_urls: the setting
-    of that name.
+    `https://waylink.example`; without it only paths are compared. both_urls: the setting of that name.
     """
     urls = {"primary": settings.primary_url, "secondary": settings.secondary_url}
     here = [name for name, url in urls.items() if url and _leads_here(url, path=path, origin=origin)]
@@ -70,7 +69,7 @@ def remarks(
 
 
 def _says_so(environment: str) -> str:
-    """The setting for it, which an environment of the variables has there, and every other one in the file."""
+    """The name of the setting: a variable only for the environment `default`, and always the file's key."""
     variable = "WAYLINK_NANGO_BOTH_URLS=true or " if environment == "default" else ""
     return f"{variable}both_urls = true in [environments.{environment}]"
 
@@ -87,7 +86,7 @@ def _leads_here(url: str, *, path: str, origin: str | None) -> bool:
 
 
 def _shown(url: str) -> str:
-    """Without what may be a secret: user, password and query."""
+    """The URL without user, password and query, which may be secret."""
     try:
         parts = urlsplit(url)
     except ValueError:

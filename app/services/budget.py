@@ -20,7 +20,7 @@ from redis.retry import Retry
 from app.brokers.tls import verified
 from app.causes import of_connection
 from app.domain import budget as rules
-from app.domain.budget import Bucket, Priority, Seen
+from app.domain.budget import Bucket, Priority, ReportedLimit
 from app.errors import NangoBudgetSpent
 from app.nango.transport import Gate, OnAnswer
 from app.nango.types import RateLimit
@@ -98,10 +98,10 @@ class Budget:
 
     def _enter(self, account: str, priority: Priority) -> OnAnswer:
         background = rules.is_background(priority)
-        bucket = self._touch(account, 1, Seen(), background=background)
+        bucket = self._touch(account, 1, ReportedLimit(), background=background)
         seconds = rules.wait(bucket, priority, now=self._clock())
         if seconds is not None:
-            self._touch(account, -1, Seen(), background=background)
+            self._touch(account, -1, ReportedLimit(), background=background)
             NANGO_CALLS.labels(account, priority, "held").inc()
             raise NangoBudgetSpent(retry_after=seconds)
         return partial(self._learn, account, priority, bucket)
@@ -115,18 +115,18 @@ class Budget:
         retry_after: float | None,
     ) -> None:
         NANGO_CALLS.labels(account, priority, "sent" if retry_after is None else "refused").inc()
-        seen = Seen(retry_after=retry_after)
+        seen = ReportedLimit(retry_after=retry_after)
         if rate_limit is not None:
             # No window ends later than that, but Nango's clock may be ahead of ours.
             ends_at = min(rate_limit.reset_at.timestamp(), self._clock() + rules.WINDOW)
             used = rate_limit.limit - rate_limit.remaining
-            seen = Seen(limit=rate_limit.limit, used=used, ends_at=ends_at, retry_after=retry_after)
+            seen = ReportedLimit(limit=rate_limit.limit, used=used, ends_at=ends_at, retry_after=retry_after)
         if retry_after is not None:
             log.warning("nango_rate_limited", account=account, priority=priority, retry_after=retry_after)
-        if rules.is_news(counted, seen):
+        if rules.is_new(counted, seen):
             self._touch(account, 0, seen, background=False)
 
-    def _touch(self, account: str, calls: int, seen: Seen, *, background: bool) -> Bucket:
+    def _touch(self, account: str, calls: int, seen: ReportedLimit, *, background: bool) -> Bucket:
         now = self._clock()
         if self._script is not None and time.monotonic() >= self._away_until:
             try:
@@ -143,7 +143,7 @@ class Budget:
             return self._own[account]
 
     def _shared(
-        self, script: Callable[..., Any], account: str, calls: int, seen: Seen, *, background: bool, now: float
+        self, script: Callable[..., Any], account: str, calls: int, seen: ReportedLimit, *, background: bool, now: float
     ) -> Bucket:
         held = 0.0 if seen.retry_after is None else now + max(seen.retry_after, rules.FLOORED)
         learnt = ("", 0, 0) if seen.limit is None else (seen.limit, seen.used, seen.ends_at + rules.FLOORED)

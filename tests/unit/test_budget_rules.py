@@ -6,10 +6,10 @@ from app.domain.budget import (
     SHARES,
     Bucket,
     Priority,
-    Seen,
+    ReportedLimit,
     count,
     is_background,
-    is_news,
+    is_new,
     learn,
     wait,
 )
@@ -74,30 +74,30 @@ def test_whoever_is_held_back_comes_back_when_the_window_has_ended():
 
 
 def test_a_429_holds_back_everybody_until_its_time_has_passed():
-    held = learn(Bucket(limit=10), Seen(retry_after=17), now=NOW)
+    held = learn(Bucket(limit=10), ReportedLimit(retry_after=17), now=NOW)
     assert [wait(held, priority, now=NOW) for priority in Priority] == [17] * len(Priority)
     assert wait(held, Priority.PEOPLE, now=NOW + 17) is None
-    assert learn(held, Seen(retry_after=2), now=NOW).held_until == NOW + 17
+    assert learn(held, ReportedLimit(retry_after=2), now=NOW).held_until == NOW + 17
 
 
 def test_a_retry_after_of_0_is_floored_and_waits_a_second():
-    assert wait(learn(Bucket(limit=10), Seen(retry_after=0), now=NOW), Priority.PEOPLE, now=NOW) == 1
+    assert wait(learn(Bucket(limit=10), ReportedLimit(retry_after=0), now=NOW), Priority.PEOPLE, now=NOW) == 1
 
 
 def test_an_answer_tells_the_plans_size_and_what_others_spent():
     bucket = count(Bucket(limit=200), 3, background=False, now=NOW)
-    told = learn(bucket, Seen(limit=1000, used=400, ends_at=NOW + 20), now=NOW)
+    told = learn(bucket, ReportedLimit(limit=1000, used=400, ends_at=NOW + 20), now=NOW)
     assert (told.limit, told.used, told.ends_at) == (1000, 400, NOW + 21)
 
 
 def test_an_answer_that_knows_of_fewer_calls_takes_none_back():
     bucket = Bucket(limit=200, used=150, ends_at=NOW + 30)
-    assert learn(bucket, Seen(limit=200, used=120, ends_at=NOW + 29), now=NOW).used == 150
+    assert learn(bucket, ReportedLimit(limit=200, used=120, ends_at=NOW + 29), now=NOW).used == 150
 
 
 def test_an_answer_about_a_window_that_has_ended_says_nothing():
     bucket = Bucket(limit=200, used=5, ends_at=NOW + 60)
-    assert learn(bucket, Seen(limit=200, used=199, ends_at=NOW - 5), now=NOW) == bucket
+    assert learn(bucket, ReportedLimit(limit=200, used=199, ends_at=NOW - 5), now=NOW) == bucket
 
 
 def test_a_refused_call_takes_itself_back_and_no_more_than_was_there():
@@ -109,11 +109,11 @@ def test_a_refused_call_takes_itself_back_and_no_more_than_was_there():
 def test_an_answer_is_news_only_where_it_says_more_than_was_known():
     bucket = Bucket(limit=200, used=50, ends_at=NOW + 60)
     known = {"limit": 200, "used": 50, "ends_at": NOW + 59}
-    assert not is_news(bucket, Seen(**known))
-    assert not is_news(bucket, Seen(**known | {"used": 48}))
-    assert not is_news(bucket, Seen())
+    assert not is_new(bucket, ReportedLimit(**known))
+    assert not is_new(bucket, ReportedLimit(**known | {"used": 48}))
+    assert not is_new(bucket, ReportedLimit())
     for change in ({"limit": 100}, {"used": 51}, {"ends_at": NOW + 30}, {"retry_after": 0}):
-        assert is_news(bucket, Seen(**known | change)), change
+        assert is_new(bucket, ReportedLimit(**known | change)), change
 
 
 def test_every_priority_has_its_share():

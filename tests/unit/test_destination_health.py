@@ -122,4 +122,4 @@ def test_tallies_can_be_added_up_before_they_are_judged(tallies):
     assert total.succeeded == sum(one.succeeded for one in tallies)
     assert total.failed == sum(one.failed for one in tallies)
     assert total.retry_after == max((one.retry_after for one in tallies if one.retry_after is not None), default=None)
-    assert total.is_news == any(one.is_news for one in tallies)
+    assert total.is_new == any(one.is_new for one in tallies)

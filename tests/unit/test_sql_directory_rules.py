@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from app.domain.answering import LOOKS_END, Named, named, next_owner_look, parameters
+from app.domain.answering import RETRIES_END, Named, named, next_owner_query, parameters
 from app.domain.linking import Claim, TagKeys, Unlinked
 from app.domain.select import bare, check_select
 from app.domain.select import parameters as names_in
@@ -129,9 +129,9 @@ def test_of_what_is_no_text_no_name_and_no_address_is_made():
 
 def test_who_waits_is_asked_about_when_they_have_waited_as_long_again_with_an_end():
     def wait(**passed):
-        return next_owner_look(now=NOW, since=NOW - timedelta(**passed)) - NOW
+        return next_owner_query(now=NOW, since=NOW - timedelta(**passed)) - NOW
 
     assert wait(seconds=0) == timedelta(minutes=1)
     assert wait(minutes=8) == timedelta(minutes=8)
     assert wait(days=2) == timedelta(hours=6)
-    assert next_owner_look(now=NOW, since=NOW - LOOKS_END - timedelta(seconds=1)) is None
+    assert next_owner_query(now=NOW, since=NOW - RETRIES_END - timedelta(seconds=1)) is None

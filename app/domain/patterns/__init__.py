@@ -1,7 +1,7 @@
 """Amazon EventBridge event patterns over the event document.
 
-Two things differ from EventBridge on purpose: a key that stands twice, and a field that a `$or` names a second time,
-are refused, where EventBridge would silently drop one of the two.
+Two things differ from EventBridge on purpose: repeated keys, and a field that a `$or` names a second time, are refused,
+where EventBridge would silently drop one of the two.
 """
 
 from app.domain.patterns.effort import Effort

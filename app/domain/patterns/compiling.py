@@ -1,4 +1,6 @@
-"""From the pattern's JSON to its tree, in one pass: whatever is beyond a limit is refused before it costs anything."""
+"""Compilation of a pattern's JSON into its tree, in one pass that refuses anything beyond a limit before it
+costs time.
+"""
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
@@ -25,7 +27,7 @@ RESERVED: Final = _OPERATORS | _COMPARISONS | _RANGES | _ADDRESSES
 
 @dataclass(slots=True)
 class _Object:
-    """An object of the pattern while it is read: names with dots lead several members into one."""
+    """An object of the pattern while it is read: dotted names put several members into one."""
 
     fields: dict[str, "_Field"] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
@@ -38,7 +40,7 @@ class _Field:
 
 
 def compile_tree(source: dict[str, object], limits: Limits = ASKED) -> Node:
-    """The whole pattern; `InvalidPattern` carries the path of what is wrong."""
+    """The tree of the whole pattern. Raises InvalidPattern with the path of the fault."""
     root = _Reader(Counted(limits)).node(source, (), in_or=False)
     _check_combinations(root, ())
     return root
@@ -68,7 +70,7 @@ class _Reader:
                 continue
             if in_or and name in RESERVED:
                 raise InvalidPattern(path=dotted((*path, name)), reason=f"{name!r} cannot name a field inside $or")
-            first, dot, rest = name.partition(".")  # `fields` says why
+            first, dot, rest = name.partition(".")  # see `fields`
             self._member(first, {rest: part} if dot else part, into, path, in_or=in_or)
 
     def _member(self, name: str, part: object, into: _Object, path: Path, *, in_or: bool) -> None:
@@ -113,7 +115,7 @@ class _Reader:
 
 @dataclass(slots=True)
 class _Entries:
-    """The entries of one field's list, sorted by how they are tested."""
+    """The entries of one field's list, grouped by the kind of their test."""
 
     counted: Counted
     path: str
@@ -133,7 +135,7 @@ class _Entries:
             return
         self.exact.add(exact_key(entry))
         if isinstance(entry, str) and ":" in entry and (same := address(entry)):
-            self.addresses.add(same)  # an IPv6 address is that one however it is written
+            self.addresses.add(same)  # an IPv6 address has several notations
 
     def _add_operator(self, entry: dict[str, object]) -> None:
         if len(entry) != 1:
@@ -171,7 +173,7 @@ class _Entries:
 
 
 def _wildcards(entries: list[object]) -> int:
-    """How many of the entries, those excluded by `anything-but` too, search a text."""
+    """Number of entries that search a text, including those inside `anything-but`."""
     count = 0
     for entry in entries:
         inner = entry.get("anything-but") if isinstance(entry, dict) else None
@@ -187,7 +189,7 @@ def _field_name(name: str, path: Path) -> str:
     return name.lower() if above[:1] == ["tags"] else name
 
 
-def _present(value: object) -> bool:  # noqa: ARG001  a test is only asked about values that are there
+def _present(value: object) -> bool:  # noqa: ARG001  tests are only called with present values
     return True
 
 
@@ -201,9 +203,9 @@ def _frozen(made: _Object, path: Path) -> Node:
 
 
 def _shared(fields: dict[str, Part], choices: tuple[Choice, ...], path: Path) -> tuple[Path, ...]:
-    """The objects that several of fields and choices ask for, the outermost left out; no two may ask for one field.
+    """Paths of the objects that several fields and choices descend into, the outermost left out.
 
-    Raises InvalidPattern.
+    Raises InvalidPattern where two of them test the same field.
     """
     leaves: set[Path] = set()
     nodes: set[Path] = set()
@@ -219,12 +221,12 @@ def _shared(fields: dict[str, Part], choices: tuple[Choice, ...], path: Path) ->
         shared |= nodes & descended.keys()
         leaves |= asked.keys()
         nodes |= descended.keys()
-    outer = {one[:-1] for one in shared}
+    outer = {inner[:-1] for inner in shared}
     return tuple(sorted(shared - outer))
 
 
 def _collect(node: Node, path: Path, leaves: dict[Path, None], nodes: dict[Path, None]) -> None:
-    """The paths of all fields that a node asks for in any combination, and of the objects that hold them."""
+    """Paths of all fields that a node tests in any combination, and of the objects that contain them."""
     for name, part in node.fields.items():
         leaf, below = parted(part)
         here = (*path, name)
@@ -239,7 +241,7 @@ def _collect(node: Node, path: Path, leaves: dict[Path, None], nodes: dict[Path,
 
 
 def _check_combinations(node: Node, path: Path) -> int:
-    """How many alternatives a node spells out. Raises InvalidPattern for more than MAX_COMBINATIONS."""
+    """Number of combinations of a node's options. Raises InvalidPattern for more than MAX_COMBINATIONS."""
     count = 1
     for name, part in node.fields.items():
         below = parted(part)[1]

@@ -1,21 +1,20 @@
-"""How much work matching one document may take, counted in steps so that the answer never depends on the machine.
+"""Bound on the work of matching one document, counted in steps so that the result never depends on the machine.
 
-A step is about one look at one value, a tenth of a microsecond. Steps are counted where a document decides how many
-there are: the elements of its arrays, and long texts that are searched. What a pattern alone decides is bounded when
-it is compiled (`limits`).
+A step is about one test of one value, a tenth of a microsecond. Steps are counted where a document determines their
+number: the elements of its arrays, and long texts that are searched. Work that depends on the pattern alone is bounded
+when it is compiled (`limits`).
 """
 
 from typing import Final
 
 from app.errors import TooMuchWork
 
-# For one pattern: enough to look at every value of the largest body that is taken by default, not at each a hundred
-# times.
+# For one pattern: enough to test every value of the largest body that is accepted by default once, not a hundred times.
 MAX_STEPS: Final = 4_000_000
 
 
 class Effort:
-    """What is left of the steps that were allowed."""
+    """The number of steps left."""
 
     __slots__ = ("left",)
 

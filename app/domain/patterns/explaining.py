@@ -1,4 +1,4 @@
-"""Why a pattern matches a document or does not: each condition, what it expected and what it found."""
+"""Explanation of a match: each condition with its expected and its actual value."""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -7,11 +7,11 @@ from app.domain.patterns.effort import Effort
 from app.domain.patterns.limits import dotted
 from app.domain.patterns.tree import MISSING, Leaf, Node, Path, objects, parted
 
-CLOSEST: Final = 100  # elements of an array of which none fits, that are compared for how close they come
+CLOSEST: Final = 100  # elements of an array without a match that are compared to find the closest
 
 
 class Condition(NamedTuple):
-    """One thing a pattern asks and what the document has there; the pattern matches when every one is `matched`.
+    """One condition of a pattern, and the document's value; the pattern matches when every one is `matched`.
 
     `actual` is None with `present` False where the document lacks the field. For a `$or`, `expected` holds its options
     as written, `actual` the positions of those that hold, and `alternatives` the conditions of each option.
@@ -26,11 +26,11 @@ class Condition(NamedTuple):
 
 
 def explained(node: Node, value: object, path: Path, effort: Effort) -> list[Condition]:
-    """Each condition below a place. Of an array, those of the element that fits, or of the one that comes closest."""
+    """The conditions below a path. Of an array, those of the matching element, or of the closest one."""
     if isinstance(value, dict):
         return _explained_in(node, value, path, effort)
     elements = objects(value, effort)
-    # "The field is missing" is about all elements, and fails by one that has the field.
+    # "The field is missing" concerns all elements, and fails by one that has the field.
     for element in elements:
         if node.matches(element, effort) is not node.only_absent:
             return _explained_in(node, element, path, effort)
@@ -51,7 +51,7 @@ def _explained_in(node: Node, element: dict[str, object], path: Path, effort: Ef
             conditions += explained(below, value, (*path, name), effort)
     for choice in node.choices:
         options = tuple(tuple(explained(option, element, path, effort)) for option in choice.options)
-        held = [position for position, option in enumerate(options) if all(each.matched for each in option)]
+        held = [position for position, option in enumerate(options) if all(inner.matched for inner in option)]
         shown = dotted((*path, "$or"))
         conditions.append(
             Condition(shown, choice.expected, held, present=True, matched=bool(held), alternatives=options)
@@ -66,4 +66,4 @@ def _condition(leaf: Leaf, value: object, shown: str, effort: Effort) -> Conditi
 
 
 def _met(conditions: Iterable[Condition]) -> int:
-    return sum(each.matched for each in conditions)
+    return sum(condition.matched for condition in conditions)

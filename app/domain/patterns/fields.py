@@ -1,4 +1,6 @@
-"""EventBridge knows a field by its whole path, joined by dots: `{"a.b": 1}` and `{"a": {"b": 1}}` have the same."""
+"""Fields by their whole dotted path, as EventBridge identifies them: `{"a.b": 1}` and `{"a": {"b": 1}}` have
+the same.
+"""
 
 from collections.abc import Iterable
 from typing import Final
@@ -11,9 +13,9 @@ Member = tuple[str, object]
 
 
 def unfolded(document: object) -> object:
-    """The document with each dotted name as the objects it stands for; one without is answered as it is.
+    """The document with each dotted name as nested objects; a document without any is returned unchanged.
 
-    A field that is there in both ways has both values, as an array has. What asks for one object there is one.
+    A field that is there in both ways has both values, as an array has. Conditions on one object see one merged object.
     """
     return _unfolded(document, MAX_DEPTH) if _has_dots(document, MAX_DEPTH) else document
 
@@ -25,14 +27,14 @@ def _has_dots(value: object, depth: int) -> bool:
         value = value.values()
     elif not isinstance(value, _DEEP):
         return False
-    for inner in value:  # noqa: SIM110 - asked for every event: `any` takes twice as long
+    for inner in value:  # noqa: SIM110 - called for every event: `any` takes twice as long
         if isinstance(inner, _DEEP) and depth > 0 and _has_dots(inner, depth - 1):
             return True
     return False
 
 
 def _unfolded(value: object, depth: int) -> object:
-    """No pattern asks below `depth`."""
+    """The value unfolded down to `depth`; no pattern descends further."""
     if depth <= 0 or not isinstance(value, _DEEP):
         return value
     if isinstance(value, dict):
@@ -41,8 +43,9 @@ def _unfolded(value: object, depth: int) -> object:
 
 
 def _joined(members: Iterable[Member], depth: int) -> dict[str, object]:
-    """One object of members, of which several may lead into the same field. Each member is taken up once for each
-    name of its path: what is there already is never copied again.
+    """One object of members, several of which may lead into the same field.
+
+    Each member is visited once for each name of its path; nothing is copied again.
     """
     if depth <= 0:
         return dict(members)
@@ -54,7 +57,7 @@ def _joined(members: Iterable[Member], depth: int) -> dict[str, object]:
 
 
 def _field(several: list[tuple[str | None, object]], depth: int) -> object:
-    """What stands in a field: values, each with the rest of the name that led there."""
+    """Value of a field. several: values, each with the rest of the name that led there."""
     if len(several) == 1 and several[0][0] is None:
         return _unfolded(several[0][1], depth)
     members: list[Member] = []

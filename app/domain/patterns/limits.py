@@ -1,4 +1,4 @@
-"""What a pattern may ask for at most. Compiling counts as it reads, and refuses at the first place beyond a limit."""
+"""Limits of a pattern's size. Compilation counts while it reads, and refuses at the first place beyond a limit."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Final
 
 from app.errors import InvalidPattern
 
-# As EventBridge has it: a `$or` multiplies with the others beside, above and below it.
+# EventBridge's limit: a `$or` multiplies with the others beside, above and below it.
 MAX_COMBINATIONS: Final = 1000
 MAX_DEPTH: Final = 32
 MAX_CHARACTERS: Final = 65_536
@@ -16,9 +16,9 @@ MAX_CHARACTERS: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """fields: lists that ask for something. values: what stands in all of these, the operators' lists too. operators:
-    those of the values that are objects, each string in the list of an operator counted alone. wildcards: strings with
-    `*`. string: characters of one string, a name too.
+    """fields: lists of entries. values: entries of all these lists, those of operators included. operators: entries
+    that are objects, each string in an operator's list counted separately. wildcards: strings with `*`. string:
+    characters of one string or name.
     """
 
     fields: float
@@ -29,19 +29,19 @@ class Limits:
 
 
 ASKED: Final = Limits(fields=1_000, values=10_000, operators=1_000, wildcards=100, string=4_096)
-# For patterns that an earlier release took: they stay in force, since matching bounds its work in any case.
+# For patterns that an earlier release accepted: they stay in force, since matching bounds its work in any case.
 KEPT: Final = Limits(fields=math.inf, values=math.inf, operators=math.inf, wildcards=math.inf, string=math.inf)
 
 
 @dataclass(slots=True)
 class Counted:
-    """What a pattern has asked for so far."""
+    """Counts of the pattern read so far."""
 
     limits: Limits
     _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, what: str, path: str, count: int = 1) -> None:
-        """what: a field of `Limits`. Raises InvalidPattern at the path where there are too many."""
+        """Add to a count. what: a field of `Limits`. Raises InvalidPattern at the path where there are too many."""
         self._counts[what] += count
         most = getattr(self.limits, what)
         if self._counts[what] > most:
@@ -54,7 +54,7 @@ class Counted:
 
 
 def dotted(path: tuple[str, ...]) -> str:
-    """`tags.plan`; a name that itself contains a dot is shown as `tags["a.b"]`."""
+    """Text such as `tags.plan`; a name that itself contains a dot is shown as `tags["a.b"]`."""
     shown = ""
     for name in path:
         if "." in name or not name:

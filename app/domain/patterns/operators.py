@@ -1,4 +1,4 @@
-"""One entry of a field's list, `"pro"` or `{"prefix": "ent"}`, as a test of one scalar value of an event.
+"""Entries of a field's list, `"pro"` or `{"prefix": "ent"}`, as tests of one scalar value.
 
 Rules and wording of the refusals follow EventBridge's documentation and its published rule engine (aws/event-ruler).
 """
@@ -14,7 +14,7 @@ from app.errors import InvalidPattern
 
 _TRUE: Final = object()
 _FALSE: Final = object()
-# As EventBridge documents it. The values of events are compared whatever their size.
+# EventBridge's documented limit of patterns. Values of events are compared whatever their size.
 LARGEST_NUMBER: Final = 5_000_000_000
 
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
@@ -27,15 +27,17 @@ _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
 
 
 def exact_key(value: object) -> object:
-    """Equal exactly when EventBridge calls two scalars equal: 300 and 300.0 are, `true` and 1 are not."""
+    """A key that is equal exactly when EventBridge calls two scalars equal: 300 and 300.0 are, `true` and 1 are not."""
     if isinstance(value, bool):
         return _TRUE if value else _FALSE
     return value
 
 
 def compile_test(name: str, operand: object, path: str, counted: Counted) -> Test:
-    """The test of an operator and its operand. `exists` is not among them, since it asks about the field, not a value;
-    nor are `exactly`, which is a value, and `cidr`: those of a field read the value's address once for all of them.
+    """The test of an operator and its operand.
+
+    Not for `exists`, which concerns the field, not a value, `exactly`, which is a value, and `cidr`, for which a field
+    parses the value's address once for all blocks.
     """
     if name == "anything-but":
         return _anything_but(operand, path, counted)
@@ -57,7 +59,7 @@ def _built(name: str, operand: object, path: str, counted: Counted) -> Test:
 
 
 def _number(operand: object, path: str) -> float:
-    """The operand itself: an integer stays one, so that large values compare exactly."""
+    """The operand as it is: an integer stays one, so that large values compare exactly."""
     if isinstance(operand, bool) or not isinstance(operand, int | float):
         raise InvalidPattern(path=path, reason=f"numeric compares with a number, not {kind(operand)}")
     return _bounded(operand, "numeric", path)

@@ -1,6 +1,6 @@
-"""A compiled pattern: does a document match, and why.
+"""Compiled patterns: match a document, and explain the result.
 
-What asks goes with an Effort, or gets one of its own. TooMuchWork is raised where it is spent without an answer.
+Methods take an Effort, or use one of their own. TooMuchWork is raised where it is spent without a result.
 """
 
 import json
@@ -16,9 +16,10 @@ from app.domain.patterns.tree import MISSING, Leaf, Path, combinations, leads_th
 
 
 class Pattern:
-    """Made by `compile_pattern`; immutable, equal to another pattern that asks the same in the same words.
+    """A compiled pattern, made by `compile_pattern`; immutable, and equal to another one of the same source.
 
-    anchors: (path, values) of which a matching document must hold one at that path; what a `$or` asks is none.
+    anchors: (path, values) of which a matching document must hold one at that path; conditions of a `$or` are not
+    included.
     """
 
     __slots__ = ("_fields", "_root", "_text", "anchors")
@@ -28,7 +29,7 @@ class Pattern:
         self._root = compile_tree(source, limits)
         asked = tuple(leaves(self._root))
         self.anchors = tuple((path, leaf.exact) for path, leaf in asked if leaf.only_exact)
-        # Without a `$or`: where each field is, its name, how it is shown and what is asked of it.
+        # Without a `$or`: each field's parents, its name, its shown path, and its tests.
         self._fields: tuple[tuple[Path, str, str, Leaf], ...] | None = None
         if not self._root.has_choices:
             self._fields = tuple((path[:-1], path[-1], dotted(path), leaf) for path, leaf in asked)
@@ -43,12 +44,14 @@ class Pattern:
         return self.fits(unfolded(document), effort)
 
     def fits(self, fields: object, effort: Effort | None = None) -> bool:
-        """Whether it matches a document that is `unfolded` already: many patterns are asked about the same one."""
+        """Whether it matches a document that is `unfolded` already, since many patterns are tried on the same one."""
         return self._root.matches(fields, effort or Effort())
 
     def met(self, fields: object, effort: Effort | None = None) -> tuple[Condition, ...] | None:
-        """Every condition, if an `unfolded` document meets them all, else None: what `fits` and `conditions_of` say, in
-        one pass where the pattern has no `$or` and the document no array of objects on the way.
+        """Every condition, if an `unfolded` document meets them all, else None.
+
+        The result of `fits` and `conditions_of`, in one pass where the pattern has no `$or` and the document no array
+        of objects on the path.
         """
         effort = effort or Effort()
         if self._fields is None:
@@ -64,7 +67,7 @@ class Pattern:
                 return self.conditions_of(fields, effort) if self.fits(fields, effort) else None
             else:
                 value = MISSING
-            # The first half is what most leaves say of most values: a call each was a tenth of routing.
+            # The first half decides most cases: a call for each was a tenth of routing.
             if not (isinstance(value, str) and value in leaf.exact) and not leaf.matches(value, effort):
                 return None
             present = value is not MISSING
@@ -72,30 +75,31 @@ class Pattern:
         return tuple(met)
 
     def conditions(self, document: object, effort: Effort | None = None) -> tuple[Condition, ...]:
-        """Every condition; where the document has an array of objects, for the element that comes closest."""
+        """Every condition; where the document has an array of objects, for the closest element."""
         return self.conditions_of(unfolded(document), effort)
 
     def conditions_of(self, fields: object, effort: Effort | None = None) -> tuple[Condition, ...]:
-        """The same of a document that is `unfolded` already."""
+        """Every condition, of a document that is `unfolded` already."""
         effort = effort or Effort()
         conditions = tuple(explained(self._root, fields, (), effort))
-        if self._fields is None and not all(one.matched for one in conditions) and self.fits(fields, effort):
-            # The element that comes closest to all options of a `$or` need not be the one that meets one of them.
-            for each in combinations(self._root, effort):
-                if each.matches(fields, effort):
-                    return tuple(explained(each, fields, (), effort))
+        all_met = all(condition.matched for condition in conditions)
+        if self._fields is None and not all_met and self.fits(fields, effort):
+            # The element closest to all options of a `$or` need not be the one that meets one of them.
+            for combination in combinations(self._root, effort):
+                if combination.matches(fields, effort):
+                    return tuple(explained(combination, fields, (), effort))
         return conditions
 
     def explain(self, document: object, effort: Effort | None = None) -> tuple[Condition, ...]:
-        """The same, and why the pattern does not match where each condition on its own is met."""
+        """Every condition, and one more where each is met on its own but the pattern does not match."""
         return self.explain_fields(unfolded(document), effort)
 
     def explain_fields(self, fields: object, effort: Effort | None = None) -> tuple[Condition, ...]:
-        """The same of a document that is `unfolded` already."""
+        """The explanation for a document that is `unfolded` already."""
         effort = effort or Effort()
         conditions = self.conditions_of(fields, effort)
-        if all(one.matched for one in conditions) and not self.fits(fields, effort):
-            # Each part fits some element of an array, but no single element fits them all.
+        if all(condition.matched for condition in conditions) and not self.fits(fields, effort):
+            # Each condition holds for some element of an array, but no single element meets them all.
             together = "one element of the array that meets all conditions"
             conditions += (Condition(path="", expected=together, actual=None, present=False, matched=False),)
         return conditions
@@ -111,9 +115,9 @@ class Pattern:
 
 
 def compile_pattern(source: str | Mapping[str, object], limits: Limits = ASKED) -> Pattern:
-    """The pattern of a JSON text or of an object already parsed.
+    """The pattern of a JSON text or of a parsed object.
 
-    Raises `InvalidPattern` with path and reason for what EventBridge refuses, for JSON that is broken or repeats a
-    key, and beyond the limits.
+    Raises InvalidPattern with path and reason for patterns that EventBridge refuses, for JSON that is broken or repeats
+    a key, and beyond the limits.
     """
     return Pattern(read(source), limits)

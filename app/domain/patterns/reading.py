@@ -1,4 +1,4 @@
-"""Pattern text to plain JSON values, refusing what JSON itself or the bounds below do not allow."""
+"""Reading of a pattern's text as plain JSON values, strictly and within bounds."""
 
 import json
 import math
@@ -15,7 +15,7 @@ _NAMES: Final = {dict: "an object", list: "a list", str: "a string", bool: "a bo
 
 
 def read(source: str | Mapping[str, object]) -> dict[str, object]:
-    """The pattern as a JSON object; `InvalidPattern` says at which line and column it stops being JSON."""
+    """The pattern as a JSON object. Raises InvalidPattern, for invalid JSON with line and column."""
     text = source if isinstance(source, str) else _written(source)
     if len(text) > MAX_CHARACTERS:
         raise InvalidPattern(path="", reason=f"longer than {MAX_CHARACTERS} characters")
@@ -34,12 +34,12 @@ def read(source: str | Mapping[str, object]) -> dict[str, object]:
 
 
 def kind(value: object) -> str:
-    """What a JSON value is, for people."""
+    """The name of a JSON value's type, for messages."""
     return _NAMES.get(dict if isinstance(value, dict) else type(value), "a number")
 
 
 def strings(value: object) -> Iterator[str]:
-    """Every name and every text, however deep."""
+    """Every name and every text, at any depth."""
     pending = [value]
     while pending:
         item = pending.pop()

@@ -1,6 +1,6 @@
-"""Tests of texts: how they begin, how they end, without regard to case, and with wildcards.
+"""Tests of texts: prefix, suffix, equality without regard to case, and wildcards.
 
-None reads more of a text than the pattern's own length, but for wildcards, which go through it once (`scans`).
+None reads more of a text than the pattern's own length, except wildcards, which read it once (`scans`).
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ Test = Callable[[object], bool]
 
 # EventBridge refuses patterns with many wildcards as too complex without publishing the number; six were refused.
 MAX_WILDCARDS: Final = 5
-_LONGEST_FORM: Final = 3  # characters that one letter can become in the other case
+_LONGEST_FORM: Final = 3  # characters of a letter's longest form in the other case
 
 
 def text_of(operand: object, name: str, path: str) -> str:
-    """The operand where it is a string. Raises InvalidPattern."""
+    """The operand, which has to be a string. Raises InvalidPattern."""
     if not isinstance(operand, str):
         raise InvalidPattern(path=path, reason=f"{name} takes a string, not {kind(operand)}")
     return operand
@@ -41,7 +41,7 @@ def suffix(operand: object, path: str) -> Test:
         if text.isascii():
             same, length = _same_ascii(text), len(text)
             return lambda value: isinstance(value, str) and same(value[max(0, len(value) - length) :])
-        # Backwards from the end: where the suffix would begin is not known, for letters differ in length from capitals.
+        # Backwards from the end: the suffix's start is unknown, since letters and capitals differ in length.
         letters = [[form[::-1] for form in forms] for forms in reversed(_either_case(text))]
         most = _LONGEST_FORM * len(letters)
         return lambda value: isinstance(value, str) and _end_of(letters, value[-most:][::-1]) is not None
@@ -86,19 +86,23 @@ def _ignoring_case(operand: dict[str, object], name: str, path: str) -> str:
 
 
 def _same_ascii(text: str) -> Callable[[str], bool]:
-    """Nearly always, and then cheap: what is not ASCII is no form of such a letter, the sign for kelvin neither."""
+    """Comparison for ASCII text, which is the common and cheap case: no other character is a form of an ASCII letter
+    here, not even the sign for kelvin.
+    """
     folded = text.lower()
     return lambda part: part.isascii() and part.lower() == folded
 
 
 def _either_case(text: str) -> list[list[str]]:
-    """The forms of each letter, as EventBridge has them: `ß` is `SS` or itself, and each sigma is its own capital."""
-    # Java, which EventBridge is written in, sees two halves beyond U+FFFF, and halves have no case.
-    return [sorted({one, one.lower(), one.upper()}) if one <= "\uffff" else [one] for one in text]
+    """The forms of each letter by EventBridge's rules: `ß` is `SS` or itself, and each sigma is its own capital."""
+    # EventBridge is written in Java, where characters beyond U+FFFF are two surrogates, which have no case.
+    return [sorted({letter, letter.lower(), letter.upper()}) if letter <= "\uffff" else [letter] for letter in text]
 
 
 def _end_of(letters: list[list[str]], value: str) -> int | None:
-    """Where these letters end when the value begins with them. No two forms of a letter begin alike: one fits."""
+    """Position after these letters at the beginning of the value, else None. No two forms of a letter begin alike: one
+    fits.
+    """
     position = 0
     for forms in letters:
         for form in forms:
@@ -111,7 +115,7 @@ def _end_of(letters: list[list[str]], value: str) -> int | None:
 
 
 def _literal_parts(text: str, path: str) -> list[str]:
-    """What stands between the wildcards, read character by character into lists: strings would be copied each time."""
+    """The literal parts between wildcards, collected as lists of characters: strings would be copied each time."""
     parts: list[list[str]] = [[]]
     index = 0
     while index < len(text):

@@ -1,7 +1,7 @@
-"""What a pattern asks, as a tree over the event document: leaves test fields, nodes descend into objects.
+"""Tree of a pattern's conditions: leaves test fields, nodes descend into objects.
 
-A `$or` is matched where it stands, option by option. Only where its options and what stands beside it ask for fields of
-the same array element, or its options are about missing fields of an array, does matching go through `combinations`.
+A `$or` is matched in place, option by option. Only where its options and conditions beside it concern fields of the
+same array element, or its options concern missing fields of an array, matching goes through `combinations`.
 """
 
 import math
@@ -17,18 +17,18 @@ from app.errors import TooMuchWork
 
 Path: TypeAlias = tuple[str, ...]
 MISSING: Final = object()
-UNBOUNDED: Final = Effort(math.inf)  # for what goes through a document once
+UNBOUNDED: Final = Effort(math.inf)  # for a single pass over a document
 
-_LONG: Final = 256  # characters: to search a shorter text costs no more than other tests
-_SEARCHED: Final = 32  # characters of one step
+_LONG: Final = 256  # characters: searching a shorter text costs no more than other tests
+_SEARCHED: Final = 32  # characters searched in one step
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One field's list: any of its entries may accept any of the field's values.
 
-    expected: as written, for people. absent: `{"exists": false}` is among the entries. scans: how many of the tests go
-    through the whole of a text.
+    expected: as written, for explanations. absent: `{"exists": false}` is among the entries. scans: number of tests
+    that read the whole of a text.
     """
 
     expected: list[object]
@@ -38,11 +38,11 @@ class Leaf:
     scans: int = 0
 
     def matches(self, value: object, effort: Effort) -> bool:
-        if isinstance(value, str):  # nearly always
+        if isinstance(value, str):  # the common case
             return value in self.exact or (bool(self.tests) and self._passes(value, effort))
         if isinstance(value, list | tuple):
             return self._accepts_any(value, effort)
-        # EventBridge knows fields only: an object where a value is asked for counts as a missing field.
+        # EventBridge knows fields only: an object in place of a value counts as a missing field.
         if value is MISSING or isinstance(value, dict):
             return self.absent
         return self._accepts(value, effort)
@@ -81,7 +81,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Both:
-    """A field and fields below it, as names with dots can ask for: `a` and `a.b` are two fields."""
+    """Tests of a field and of fields below it, which dotted names allow: `a` and `a.b` are two fields."""
 
     leaf: Leaf
     node: "Node"
@@ -92,7 +92,7 @@ class Both:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A `$or`: at least one option holds. expected: as written, for people."""
+    """A `$or`: at least one option holds. expected: as written, for explanations."""
 
     expected: list[object]
     options: tuple["Node", ...]
@@ -102,14 +102,14 @@ class Choice:
 class Node:
     """An object of the pattern: every field and every choice must hold, all in the same element of an array.
 
-    shared: the objects, by their paths from here, that are asked for by more than one of the fields together and each
-    choice: where one of them is an array, the same element of it has to meet what all of these ask.
+    shared: paths from here of objects that several of the fields together and each choice descend into: where one of
+    them is an array, the same element of it has to meet all their conditions.
     """
 
     fields: dict[str, "Part"]
     choices: tuple[Choice, ...] = ()
     shared: tuple[Path, ...] = ()
-    # Whether all fields, and whether those of some combination of options, ask for nothing but missing ones.
+    # Whether all fields, and whether those of some combination of options, require only missing fields.
     only_absent: bool = field(init=False)
     may_be_absent: bool = field(init=False)
     has_choices: bool = field(init=False)
@@ -133,8 +133,8 @@ class Node:
         if not elements:
             return self._holds({}, effort)
         if self.has_choices and self.may_be_absent:
-            return any(each.matches(value, effort) for each in combinations(self, effort))
-        # "The field is missing" is about all elements; everything else asks for one that fits.
+            return any(combination.matches(value, effort) for combination in combinations(self, effort))
+        # "The field is missing" concerns all elements; every other condition needs one that matches.
         for element in elements:
             if effort.left < 0:
                 raise TooMuchWork
@@ -144,12 +144,12 @@ class Node:
 
     def _holds(self, element: dict[str, object], effort: Effort) -> bool:
         if self.shared and any(leads_through_array(element, path) for path in self.shared):
-            return any(each.matches(element, effort) for each in combinations(self, effort))
+            return any(combination.matches(element, effort) for combination in combinations(self, effort))
         for name, part in self.fields.items():
             effort.left -= 1
             if not part.matches(element.get(name, MISSING), effort):
                 return False
-        for choice in self.choices:  # noqa: SIM110 - as short, and with the loop above
+        for choice in self.choices:  # noqa: SIM110 - parallel to the loop above
             if not any(option.matches(element, effort) for option in choice.options):
                 return False
         return True
@@ -159,7 +159,7 @@ Part: TypeAlias = Leaf | Node | Both
 
 
 def combinations(node: Node, effort: Effort) -> Iterator[Node]:
-    """Each way to take one option of every `$or`, as a node without any: MAX_COMBINATIONS at most, made one by one."""
+    """Each selection of one option of every `$or`, as a node without any: MAX_COMBINATIONS at most, made one by one."""
     if not node.has_choices:
         yield node
         return
@@ -170,19 +170,19 @@ def combinations(node: Node, effort: Effort) -> Iterator[Node]:
         if below is None or not below.has_choices:
             fixed[name] = part
         else:
-            loose.append([{name: whole(leaf, each)} for each in combinations(below, effort)])
+            loose.append([{name: whole(leaf, combination)} for combination in combinations(below, effort)])
     for choice in node.choices:
-        loose.append([each.fields for option in choice.options for each in combinations(option, effort)])
+        loose.append([combination.fields for option in choice.options for combination in combinations(option, effort)])
     for taken in product(*loose):
         effort.spend(1 + len(fixed))
         fields = dict(fixed)
-        for one in taken:
-            _put(fields, one, effort)
+        for others in taken:
+            _put(fields, others, effort)
         yield Node(fields)
 
 
 def _put(fields: dict[str, Part], others: dict[str, Part], effort: Effort) -> None:
-    """Ask for these fields as well; no leaf is there twice, which compiling has refused."""
+    """Add these fields; no leaf is there twice, which compilation has refused."""
     effort.spend(len(others))
     for name, part in others.items():
         if name in fields:
@@ -192,12 +192,12 @@ def _put(fields: dict[str, Part], others: dict[str, Part], effort: Effort) -> No
                 joined = dict(node.fields)
                 _put(joined, other_node.fields, effort)
                 node = Node(joined)
-            part = whole(leaf or other_leaf, node or other_node)  # noqa: PLW2901 - both of them
+            part = whole(leaf or other_leaf, node or other_node)  # noqa: PLW2901 - merged with the existing part
         fields[name] = part
 
 
 def flat(value: list[object] | tuple[object, ...], effort: Effort = UNBOUNDED) -> Iterator[object]:
-    """The items of nested arrays in order; EventBridge does not look at how they are nested."""
+    """The items of nested arrays in order; EventBridge ignores the nesting."""
     effort.spend(len(value))
     pending: list[object] = [*reversed(value)]
     while pending:
@@ -210,7 +210,7 @@ def flat(value: list[object] | tuple[object, ...], effort: Effort = UNBOUNDED) -
 
 
 def objects(value: object, effort: Effort) -> list[dict[str, object]]:
-    """The objects at a place where the pattern descends: the value itself or the elements of an array."""
+    """The objects at a path where the pattern descends: the value itself or the elements of an array."""
     if isinstance(value, dict):
         return [value]
     if isinstance(value, list | tuple):
@@ -219,7 +219,7 @@ def objects(value: object, effort: Effort) -> list[dict[str, object]]:
 
 
 def leads_through_array(value: object, path: Path) -> bool:
-    """Whether an array stands on the way to an object, or in its place."""
+    """Whether there is an array on the path to an object, or in its place."""
     for name in path:
         if not isinstance(value, dict):
             break
@@ -228,7 +228,7 @@ def leads_through_array(value: object, path: Path) -> bool:
 
 
 def leaves(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
-    """Every field that is asked for whatever the options of a `$or` say, with its path."""
+    """Every field that is tested whatever the options of a `$or`, with its path."""
     for name, part in node.fields.items():
         leaf, below = parted(part)
         if leaf is not None:
@@ -238,16 +238,16 @@ def leaves(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
 
 
 def parted(part: Part) -> tuple[Leaf | None, Node | None]:
-    """What is asked of the field itself, and of those below it."""
+    """The tests of the field itself, and those of fields below it."""
     if isinstance(part, Both):
         return part.leaf, part.node
     return (part, None) if isinstance(part, Leaf) else (None, part)
 
 
 def whole(leaf: Leaf | None, node: Node | None) -> Part:
-    """The part of a field of which one or both are asked."""
+    """The part of a field with tests of its own, below it, or both."""
     if leaf is None or node is None:
         found = leaf or node
-        assert found is not None  # noqa: S101 - a field is asked for one or the other
+        assert found is not None  # noqa: S101 - a field has one or the other
         return found
     return Both(leaf, node)

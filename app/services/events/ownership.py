@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from app.db.connections import ConnectionRow
-from app.domain.answering import next_owner_look
+from app.domain.answering import next_owner_query
 from app.domain.event import EventType
 from app.domain.linking import Claim, EndUser, Keep, Open, Unlinked, decide, read_claim
 from app.domain.states import ConnectionStatus
@@ -58,7 +58,7 @@ class Ownership:
         connection.unlinked_reason = decision.reason if isinstance(decision, Unlinked) else None
         connection.superseded_by = None
         asks_again = pending.owner_answer is not None and isinstance(decision, Unlinked)
-        connection.owner_look_at = next_owner_look(now=self._now, since=self._now) if asks_again else None
+        connection.owner_look_at = next_owner_query(now=self._now, since=self._now) if asks_again else None
         if isinstance(decision, Open):
             self._open(connection, pending, decision, linked_by=answer.linked_by if isinstance(answer, Claim) else "")
 

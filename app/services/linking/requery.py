@@ -14,7 +14,7 @@ from app.db import connections as connection_rows
 from app.db.connections import ConnectionRow
 from app.db.engine import Database
 from app.deadlines import OWNER_LOOKUP_LEASE
-from app.domain.answering import Named, next_owner_look
+from app.domain.answering import Named, next_owner_query
 from app.domain.linking import Claim, DirectoryPolicy, Owner, TagKeys, Unlinked, UnlinkedReason
 from app.domain.routing import RouteSet
 from app.errors import OwnerRemoved
@@ -97,7 +97,7 @@ def _link(
             deferred.open(connection, owner, linked_by=claim.linked_by)
             continue
         connection.unlinked_reason = owner.reason if isinstance(owner, Unlinked) else UnlinkedReason.NO_OWNER_TAGS
-        connection.owner_look_at = next_owner_look(now=now, since=connection.updated_at)
+        connection.owner_look_at = next_owner_query(now=now, since=connection.updated_at)
     deferred.write(session)
 
 

@@ -13,7 +13,7 @@ from app.db import audit
 from app.db.engine import Database
 from app.db.errors import gave_way
 from app.domain.people import Fields, Kind
-from app.domain.people_files import Line
+from app.domain.people_files import FileLine
 from app.domain.states import AuditOutcome
 from app.services.linking import pending
 from app.services.people import records
@@ -36,7 +36,7 @@ class Summary:
     linked: int = 0  # connections that had waited
     refused_lines: list[dict[str, Any]] = field(default_factory=list)
 
-    def count(self, line: Line, outcome: Outcome) -> None:
+    def count(self, line: FileLine, outcome: Outcome) -> None:
         setattr(self, outcome.result, getattr(self, outcome.result) + 1)
         for fault in outcome.faults if len(self.refused_lines) < REFUSED_SHOWN else ():
             self.refused_lines.append(
@@ -49,7 +49,7 @@ def run(
     policy: Policy,
     routes: RouteCache,
     kind: Kind,
-    lines: Iterable[Line],
+    lines: Iterable[FileLine],
     *,
     dry_run: bool = False,
     actor: str,
@@ -84,7 +84,7 @@ def _begin(database: Database, kind: Kind, *, actor: str, now: datetime) -> UUID
 
 
 def _merge(
-    database: Database, kind: Kind, chunk: Sequence[Line], *, dry_run: bool, clock: Callable[[], datetime]
+    database: Database, kind: Kind, chunk: Sequence[FileLine], *, dry_run: bool, clock: Callable[[], datetime]
 ) -> Merged:
     merged = _merge_readable(
         database, kind, [line.fields for line in chunk if not line.faults], dry_run=dry_run, clock=clock

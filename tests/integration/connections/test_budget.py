@@ -14,7 +14,7 @@ from app import errors
 from app.config.environment import Environment, SigningKeys
 from app.db.models import Refresh
 from app.domain import budget as rules
-from app.domain.budget import Bucket, Priority, Seen
+from app.domain.budget import Bucket, Priority, ReportedLimit
 from app.domain.states import EventState, RefreshOutcome
 from app.nango.types import RateLimit
 from app.services.budget import PROCESSES, Budget, _connect
@@ -93,10 +93,10 @@ def test_what_redis_does_is_what_the_rules_say(open_budget, seconds, seed):
     for _ in range(400):
         seconds.now = round(seconds.now + chance.choice([0, 0.25, 1, 30, 61]), 3)
         calls, background = chance.choice([0, 1, 1, 3, -1, -2]), chance.random() < 0.5
-        seen = Seen(retry_after=chance.choice([None, None, 0, 5]))
+        seen = ReportedLimit(retry_after=chance.choice([None, None, 0, 5]))
         if chance.random() < 0.5:
             ends_at = float(int(seconds.now) + chance.choice([-5, 0, 20, 60]))
-            seen = Seen(limit=chance.choice([50, 100]), used=chance.randrange(60), ends_at=ends_at)
+            seen = ReportedLimit(limit=chance.choice([50, 100]), used=chance.randrange(60), ends_at=ends_at)
         expected = rules.count(expected, calls, background=background, now=seconds.now)
         expected = rules.learn(expected, seen, now=seconds.now)
         found = budget._touch("acme", calls, seen, background=background)
@@ -315,7 +315,7 @@ def test_a_refresh_that_the_budget_holds_back_keeps_its_plan(open_world, open_bu
     world = open_world(base_url=base_url, budget=(budget := open_budget(limit=1000)))
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
-    budget._touch("acme", 10**6, Seen(), background=True)
+    budget._touch("acme", 10**6, ReportedLimit(), background=True)
     world.clock.move(600)
     assert world.refresher.refresh_due() == 0
     [plan] = world.all(Refresh, Refresh.finished_at.is_(None))

@@ -6,7 +6,7 @@ from sqlalchemy import select, text, update
 from app.db import audit, bounded, erasure
 from app.db.models import Attempt, Connection, Decision, Event, Job, User
 from app.db.types import StoredJson
-from app.domain.answering import FIRST_LOOK
+from app.domain.answering import FIRST_WAIT
 from app.domain.erasing import ERASED
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
 from app.domain.people import Kind
@@ -211,7 +211,7 @@ def test_a_connection_that_waits_for_the_person_waits_no_more(open_world):
     connection = world.connection("c-1")
     assert (connection.unlinked_reason, connection.wanted_user) == ("unknown_organization", EXTERNAL)
     with world.database.write() as session:
-        session.execute(update(Connection).values(owner_look_at=world.clock() + FIRST_LOOK))
+        session.execute(update(Connection).values(owner_look_at=world.clock() + FIRST_WAIT))
     erase(world, id_)
     connection = world.connection("c-1")
     assert (connection.unlinked_reason, connection.wanted_user, connection.owner_look_at) == (
