@@ -27,8 +27,8 @@ from app.db import routes as route_rows
 from app.db import secrets as secret_rows
 from app.db.engine import connect, sqlite_file, unverified
 from app.db.schema import require_current, takes_writes
-from app.domain.answering import COLUMNS
 from app.domain.budget import Priority
+from app.domain.owner_queries import COLUMNS
 from app.domain.webhook_settings import remarks
 from app.errors import (
     BrokerUnavailable,

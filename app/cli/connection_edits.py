@@ -11,7 +11,7 @@ from app.cli.acting import on_connection, operations_in, operations_on
 from app.cli.bulk_acts import require_consent
 from app.cli.options import AS_JSON, read_pairs
 from app.cli.output import print_one
-from app.domain.json_words import why_not_json
+from app.domain.json_errors import why_not_json
 from app.errors import InvalidInput
 from app.ids import CONNECTION, show
 from app.plain_text import decoded

@@ -15,9 +15,9 @@ from app.cli.options import AS_JSON, read_duration
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now
 from app.config.loading import load_database
+from app.domain.json_errors import why_not_json
 from app.domain.json_keys import repeated_key
 from app.domain.json_values import read_with_repeats
-from app.domain.json_words import why_not_json
 from app.domain.patterns import Condition, Pattern, compile_pattern
 from app.domain.routing import Decision
 from app.domain.shortening import shortened

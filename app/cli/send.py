@@ -14,7 +14,7 @@ from app.causes import of_connection
 from app.cli.places import webhook_url
 from app.config.environment import Environment
 from app.config.loading import diagnose, load_environments, load_web_place
-from app.domain.json_words import why_not_json
+from app.domain.json_errors import why_not_json
 from app.domain.signature import HEADER, sign
 from app.errors import ConfigurationError, InvalidInput, Problem
 from app.telemetry import escape_control

@@ -10,9 +10,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from app.causes import of_database
 from app.db.application_database import CONNECT_SECONDS, ApplicationDatabase
 from app.deadlines import DIRECTORY_DEADLINE
-from app.domain.answering import Named, named, parameters
 from app.domain.confirming import Unavailable
 from app.domain.linking import Claim, TagKeys
+from app.domain.owner_queries import Named, named, parameters
 from app.domain.people import Kind
 from app.domain.select import parameters as names_in
 from app.errors import InvalidFields

@@ -21,7 +21,7 @@ PASSWORD = "hunter2"
 URL = f"redis://:{PASSWORD}@redis.example:6379/0"
 # A value's type is meant there, a fault of Waylink's own with its traceback in the log, or a word for programs.
 TYPES_MEANT = {
-    "app/nango/credentials.py", "app/domain/answering.py", "app/domain/json_values.py", "app/domain/event.py",
+    "app/nango/credentials.py", "app/domain/owner_queries.py", "app/domain/json_values.py", "app/domain/event.py",
     "app/domain/own_event.py", "app/services/delivery/http_transport.py", "app/services/delivery/celery_transport.py",
     "app/services/refreshing/answers.py", "app/services/connections/operations.py", "app/outbound/network.py",
     "app/web/record.py", "app/causes.py", "app/config/environment.py",

@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from app.domain.answering import RETRIES_END, Named, named, next_owner_query, parameters
 from app.domain.linking import Claim, TagKeys, Unlinked
+from app.domain.owner_queries import RETRIES_END, Named, named, next_owner_query, parameters
 from app.domain.select import bare, check_select
 from app.domain.select import parameters as names_in
 from app.errors import InvalidFields

@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Final, NoReturn
 
+from app.domain.json_errors import why_not_json
 from app.domain.json_keys import Members
-from app.domain.json_words import why_not_json
 from app.domain.patterns.limits import MAX_CHARACTERS
 from app.domain.tags import is_storable
 from app.errors import InvalidPattern

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from app.db.connections import ConnectionRow
-from app.domain.answering import next_owner_query
 from app.domain.event import EventType
 from app.domain.linking import Claim, EndUser, Keep, Open, Unlinked, decide, read_claim
+from app.domain.owner_queries import next_owner_query
 from app.domain.states import ConnectionStatus
 from app.services.directory import Directory
 from app.services.events.pending_event import PendingEvent

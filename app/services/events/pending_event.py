@@ -7,7 +7,7 @@ from typing import Final
 
 from app.db.connections import Key
 from app.db.events import ClaimedEvent
-from app.domain.answering import Named
+from app.domain.owner_queries import Named
 from app.domain.confirming import (
     ABOUT_TYPES,
     ASKED_TYPES,

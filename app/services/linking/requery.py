@@ -14,8 +14,8 @@ from app.db import connections as connection_rows
 from app.db.connections import ConnectionRow
 from app.db.engine import Database
 from app.deadlines import OWNER_LOOKUP_LEASE
-from app.domain.answering import Named, next_owner_query
 from app.domain.linking import Claim, DirectoryPolicy, Owner, TagKeys, Unlinked, UnlinkedReason
+from app.domain.owner_queries import Named, next_owner_query
 from app.domain.routing import RouteSet
 from app.errors import OwnerRemoved
 from app.services.directory import Directory, claim_of

@@ -12,15 +12,15 @@ import msgspec
 from msgspec import Struct
 from starlette.requests import ClientDisconnect, Request
 
+from app.domain.json_errors import why_not_json
 from app.domain.json_keys import repeated_key
 from app.domain.json_values import MAX_DEPTH, json_object, read_with_repeats
-from app.domain.json_words import why_not_json
 from app.domain.tags import is_storable
 from app.errors import InvalidInput, NotFound
 from app.ids import parse
 from app.web.api.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, ApiRefusal
 from app.web.api.problems import fault as fault_entry
-from app.web.api.shape_words import ShapeFault, fault_of, shown
+from app.web.api.shape_errors import ShapeFault, fault_of, shown
 
 JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"

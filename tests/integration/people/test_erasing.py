@@ -6,9 +6,9 @@ from sqlalchemy import select, text, update
 from app.db import audit, bounded, erasure
 from app.db.models import Attempt, Connection, Decision, Event, Job, User
 from app.db.types import StoredJson
-from app.domain.answering import FIRST_WAIT
 from app.domain.erasing import ERASED
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
+from app.domain.owner_queries import FIRST_WAIT
 from app.domain.people import Kind
 from app.errors import NotFound, StillOwns
 from app.services.people import erasure as service

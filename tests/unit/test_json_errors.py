@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from app.domain.json_words import why_not_json
+from app.domain.json_errors import why_not_json
 
 
 @pytest.mark.parametrize(
