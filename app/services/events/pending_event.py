@@ -7,7 +7,6 @@ from typing import Final
 
 from app.db.connections import Key
 from app.db.events import ClaimedEvent
-from app.domain.owner_queries import Named
 from app.domain.confirming import (
     ABOUT_TYPES,
     ASKED_TYPES,
@@ -20,6 +19,7 @@ from app.domain.confirming import (
 )
 from app.domain.event import EventType, Notice
 from app.domain.linking import EndUser
+from app.domain.owner_queries import Named
 from app.domain.states import Origin
 from app.services.events.lookups import Wanted
 
