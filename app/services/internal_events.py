@@ -1,4 +1,4 @@
-"""Store events of our own: what was found at Nango, and what an operator did. The one pipeline does the rest."""
+"""Events of Waylink's own: found at Nango, or caused by an operator. They are stored, and processed as all others."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -25,47 +25,47 @@ def store(
     now: datetime,
     connection_ref: UUID | None = None,
 ) -> list[UUID]:
-    """Their ids, in order. After the commit they may be announced as a webhook's are; the sweep does it else.
+    """Store the events as received. Returns their ids, in order, to be hinted after the commit.
 
-    connection_ref: the one connection that all are about, where it is known.
+    connection_ref: row id of the connection that all are about, where it is stored.
 
     Raises ValueError for the origin webhook, which is for what Nango posted.
     """
     if origin is Origin.WEBHOOK:
         raise ValueError("an event of our own has an origin of our own")
-    bodies = [write_own(one) for one in found]
+    bodies = [write_own(event) for event in found]
     return event_rows.insert_own(
         session, bodies, environment=environment, origin=origin, now=now, connection_ref=connection_ref
     )
 
 
-def edits_before(session: Session, looks: Collection[tuple[UUID, Snapshot]]) -> dict[UUID, Snapshot]:
-    """What operators last wrote of the tags, or read by the id, as far as these looks may lag behind it; by connection.
+def edits_before(session: Session, snapshots: Collection[tuple[UUID, Snapshot]]) -> dict[UUID, Snapshot]:
+    """The tags that operators last wrote or read by id, where these snapshots may be older; by connection's row id.
 
-    looks: connections, each with a view of it that counts.
+    snapshots: of the list, with their connections' row ids.
     """
-    if not looks:
+    if not snapshots:
         return {}
-    since = min(snapshot.observed_at for _, snapshot in looks) - EDIT_LAG
-    refs = {connection_ref for connection_ref, _ in looks}
+    since = min(snapshot.observed_at for _, snapshot in snapshots) - EDIT_LAG
+    refs = {connection_ref for connection_ref, _ in snapshots}
     stored = event_rows.own_since(session, refs, origin=Origin.OPERATOR, since=since)
-    found = [(connection_ref, one) for connection_ref, body in stored for one in readable([body])]
+    edits = [(connection_ref, edit) for connection_ref, body in stored for edit in readable([body])]
     return {
-        connection_ref: one.lookup
-        for connection_ref, one in found
-        if one.type is EventType.CONNECTION_TAGS_CHANGED and isinstance(one.lookup, Snapshot)
+        connection_ref: edit.lookup
+        for connection_ref, edit in edits
+        if edit.type is EventType.CONNECTION_TAGS_CHANGED and isinstance(edit.lookup, Snapshot)
     }
 
 
 def news_in(
     connection: ConnectionRow, lookup: Snapshot | Absent, *, asked_at: datetime, token_lives: bool | None
 ) -> list[OwnEvent]:
-    """What a GET's answer shows that our record does not: it goes the way of all events, and is confirmed like them.
+    """The events that a GET's answer calls for, by comparison with the stored connection.
 
     token_lives: whether the credentials in the answer have not expired; None where it held none.
     """
     if connection.observed_at is not None and asked_at < connection.observed_at:
-        return []  # something newer was seen while Nango was asked
+        return []  # a newer snapshot was stored while Nango was asked
     event = partial(OwnEvent, integration=connection.integration, connection_id=connection.connection_id, lookup=lookup)
     if isinstance(lookup, Absent):
         return [event(type=EventType.CONNECTION_DELETED)]

@@ -112,7 +112,7 @@ class Batch:
         changes = ConnectionChanges.load(
             session, connection_rows.lock(session, {event.key for event in pending if event.key}).values(), now=now
         )
-        duplicates = Duplicates.load(session, policy, [(event, one.notice) for event, one in items], now=now)
+        duplicates = Duplicates.load(session, policy, [(event, item.notice) for event, item in items], now=now)
         edits = internal_events.edits_before(session, _retagging(changes, items))
         batch = cls(session, policy, matches, changes, items, duplicates=duplicates, edits=edits, now=now)
         batch._load_owners(supersedes=supersedes)
@@ -296,12 +296,12 @@ class Batch:
 
 def _still_claimed(session: Session, pending: Sequence[PendingEvent]) -> list[tuple[LockedEvent, PendingEvent]]:
     """The locked events, without those that another worker has claimed since: its result counts."""
-    claimed = {one.event.id: one for one in pending}
+    claimed = {item.event.id: item for item in pending}
     locked = [(event, claimed[event.id]) for event in event_rows.lock(session, claimed)]
     return [
-        (event, one)
-        for event, one in locked
-        if event.state == EventState.RECEIVED and event.attempts == one.event.attempts
+        (event, item)
+        for event, item in locked
+        if event.state == EventState.RECEIVED and event.attempts == item.event.attempts
     ]
 
 
@@ -309,7 +309,7 @@ def _retagging(
     changes: ConnectionChanges, items: Sequence[tuple[LockedEvent, PendingEvent]]
 ) -> list[tuple[UUID, Snapshot]]:
     """Stored connections, by row id, with the snapshots that may give them other tags."""
-    seen = [(changes.get(one.key), one.lookup) for _, one in items if one.notice.type in LINKING_TYPES]
+    seen = [(changes.get(item.key), item.lookup) for _, item in items if item.notice.type in LINKING_TYPES]
     return [(connection.id, found) for connection, found in seen if connection and isinstance(found, Snapshot)]
 
 

@@ -1,8 +1,7 @@
-"""Look the connections of a batch up in Nango's list, in as few calls as will do: no transaction is open meanwhile.
+"""Lookups of a batch's connections in Nango's list, in few calls; no transaction is open meanwhile.
 
-The list serves (Nango contract: List connections): it refreshes nothing and returns no credentials. A few connections
-are asked for by id. Those of a burst of creations are found together on its newest pages, which serve the batches that
-follow, too.
+The list refreshes nothing and returns no credentials (Nango contract: List connections). A few connections are looked
+up by id. Those of a burst of creations are found together on the newest pages, which serve the following batches too.
 """
 
 import time
@@ -23,17 +22,17 @@ from app.nango.client import MAX_LIMIT, NangoClient
 from app.nango.types import ConnectionDetail, ConnectionPage, ListedConnection
 from app.telemetry import get_logger
 
-ONE_BY_ONE: Final = 3  # up to this many connections are asked for by id without trying the newest page first
-WORTH_A_PAGE: Final = 100  # so many creations are never kept waiting for more of them
-PAGE_EVERY: Final = 1.5  # seconds; fewer creations than that wait until so long after a page for the next one
+ONE_BY_ONE: Final = 3  # up to so many connections are looked up by id without trying the newest page first
+WORTH_A_PAGE: Final = 100  # so many creations never wait for more of them
+PAGE_EVERY: Final = 1.5  # seconds between two pages while fewer creations than that wait
 BURST: Final = 5.0  # seconds after a page; a few creations, too, are sought on a page then
 MAX_PAGES: Final = 5  # large ones for one batch: a backlog of 10,000 creations is seen
-WORTH_PAGES: Final = 20  # so many others are sought on large pages, too, before each is asked for by its id
+WORTH_PAGES: Final = 20  # so many other connections are sought on large pages, too, before each is looked up by id
 PAGE_SERVES: Final = 10.0  # seconds for which a page confirms what it agrees with
 SLACK: Final = timedelta(seconds=10)  # between a creation in Nango and the receipt of its webhook, clocks included
-UNASKABLE: Final = 60.0  # seconds until a question that Nango refused is asked again
-HELD_UP: Final = 1.0  # seconds; a call that failed after a longer wait has kept everybody else's events waiting
-REST: Final = 4  # times as long Nango is left alone then: most of a worker's time is for what needs no look
+UNASKABLE: Final = 60.0  # seconds until a request that Nango refused is repeated
+HELD_UP: Final = 1.0  # seconds; a call that failed after a longer wait has delayed all other events
+REST: Final = 4  # Nango is not asked for so many times as long: most of a worker's time is for other events
 
 log = get_logger(__name__)
 
@@ -42,11 +41,11 @@ log = get_logger(__name__)
 class Wanted:
     """A connection to look up.
 
-    created_tags: what its creation's webhook carries, where that is all there is to confirm; else None. Only such a
-    connection is sought among the newest, and an earlier page that shows just these tags confirms it: whatever
-    happens to it later has an event of its own, with a fresh look.
-    patient: it was looked for rarely enough that its absence from the newest pages may pass for a lag.
-    confirms: its event is not acted on before. What only might name a connection is asked about behind all that does.
+    created_tags: those of its creation's webhook, where only that is to be confirmed; else None. Only such a connection
+    is sought on the newest pages, and an earlier page that shows just these tags confirms it: a later change has an
+    event of its own, with a fresh lookup.
+    patient: it had few lookups, so that its absence from the newest pages may be a lag.
+    confirms: its event is not applied before the lookup. Others, which only may name a connection, come last.
     """
 
     received_at: datetime
@@ -57,7 +56,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class _Newest:
-    """What one environment's newest pages showed within the last moments; times are on the monotonic clock."""
+    """Rows of an environment's newest pages of the last PAGE_SERVES seconds; times are of the monotonic clock."""
 
     rows: dict[Key, tuple[float, ListedConnection]] = field(default_factory=dict)
     asked_at: float = float("-inf")
@@ -68,7 +67,7 @@ class _Newest:
         return time.monotonic() - self.asked_at
 
     def has_to_wait(self, created: Sequence[Key]) -> bool:
-        """Few of a burst wait, once, for more to come: the next page will show them all."""
+        """True where these few creations wait, once, for the next page, which will show them with later ones."""
         if self.age >= PAGE_EVERY or len(created) >= WORTH_A_PAGE or not self.waited.keys().isdisjoint(created):
             self._forget_waiting(created)
             return False
@@ -78,19 +77,19 @@ class _Newest:
     def keep(self, environment: str, page: ConnectionPage) -> None:
         now = self.asked_at = time.monotonic()
         self.rows = {key: kept for key, kept in self.rows.items() if now - kept[0] < PAGE_SERVES}
-        # Another worker may have claimed them next: they never come back to this one.
+        # Another worker may have claimed them next, so that they do not come back to this one.
         self.waited = {key: since for key, since in self.waited.items() if now - since < PAGE_SERVES}
-        self.rows |= {(environment, one.integration, one.connection_id): (now, one) for one in page.connections}
+        self.rows |= {(environment, row.integration, row.connection_id): (now, row) for row in page.connections}
 
     def take(self, wanted: Mapping[Key, Wanted]) -> dict[Key, LookupResult]:
-        """Those that an earlier page confirms. It does so once: the next one to ask may mean a new generation."""
+        """Take out the rows that confirm these. A row confirms once: the next lookup may be for a new generation."""
         now = time.monotonic()
         taken = {key: self.rows.pop(key) for key in wanted if key in self.rows}
         self._forget_waiting(taken)
         return {
-            key: snapshot_of(one)
-            for key, (asked_at, one) in taken.items()
-            if now - asked_at < PAGE_SERVES and one.tags == wanted[key].created_tags
+            key: snapshot_of(row)
+            for key, (asked_at, row) in taken.items()
+            if now - asked_at < PAGE_SERVES and row.tags == wanted[key].created_tags
         }
 
     def _forget_waiting(self, keys: Iterable[Key]) -> None:
@@ -99,11 +98,11 @@ class _Newest:
 
 
 @dataclass(slots=True)
-class _Line:
-    """The way to one environment's Nango for one batch, which ends when the batch's time is over.
+class _Caller:
+    """Calls one environment's Nango for one batch, until the batch's deadline `ends_at`.
 
-    A call that fails after a long wait holds up whatever else the worker has to do. So Nango rests for some times as
-    long, by `rests`, and its events wait without anybody waiting for them.
+    A call that fails after a long wait delays the worker's other events. So Nango is not asked for REST times as long,
+    by `rests`, and only its own events wait.
     """
 
     client: NangoClient
@@ -118,7 +117,7 @@ class _Line:
         return Unavailable(f"{why}; left alone for a while", retry_after=left) if left > 0 else None
 
     def ask(self, call: Callable[..., ConnectionPage]) -> ConnectionPage | Unavailable:
-        """Raises NangoInvalidRequest and InvalidInput: only this question is wrong, others may be answered."""
+        """Raises NangoInvalidRequest and InvalidInput, where only this request is wrong."""
         if (resting := self.resting) is not None:
             return resting
         began = time.monotonic()
@@ -139,7 +138,7 @@ class _Line:
 
 
 class Lookups:
-    """Looks connections up for one process, which remembers the newest pages of each environment."""
+    """Looks up connections for one process, which keeps the newest pages of each environment for a moment."""
 
     def __init__(self) -> None:
         self._newest: dict[str, _Newest] = {}
@@ -148,115 +147,115 @@ class Lookups:
     def look_up(
         self, client: NangoClient, environment: str, wanted: Mapping[Key, Wanted], *, ends_at: float
     ) -> dict[Key, LookupResult]:
-        """What Nango's list shows of each connection. Never raises: what could not be asked is Unavailable.
+        """Look up each connection in Nango's list. Never raises: a failed lookup is Unavailable.
 
-        ends_at: on the monotonic clock; the environments of one batch share one deadline.
+        ends_at: of the monotonic clock; the environments of one batch share one deadline.
         """
         newest = self._newest.setdefault(environment, _Newest())
-        looks = newest.take(wanted)
+        results = newest.take(wanted)
         in_order = sorted(wanted.items(), key=lambda item: (not item[1].confirms, item[0]))
-        missing = {key: one for key, one in in_order if key not in looks}
-        created = [key for key, one in missing.items() if one.created_tags is not None]
+        missing = {key: want for key, want in in_order if key not in results}
+        created = [key for key, want in missing.items() if want.created_tags is not None]
         if newest.has_to_wait(created):
-            # All are due with the next page, which shows them; each after a time of its own would be more pages.
+            # All are due with the next page; a time of its own for each would take more pages.
             why = "one of many new connections, which are asked for together"
             together = Unavailable(why, retry_after=PAGE_EVERY - newest.age)
-            looks |= dict.fromkeys(created, together)
-            missing = {key: one for key, one in missing.items() if key not in looks}
+            results |= dict.fromkeys(created, together)
+            missing = {key: want for key, want in missing.items() if key not in results}
             created = []
-        line = _Line(client, environment, ends_at, self._rests)
+        caller = _Caller(client, environment, ends_at, self._rests)
         if len(missing) > ONE_BY_ONE or (created and newest.age < BURST):
-            looks |= _on_pages(line, missing, newest)
+            results |= _on_pages(caller, missing, newest)
             newest.take(missing)
-            missing = {key: one for key, one in missing.items() if key not in looks}
-        return looks | _by_id(line, list(missing))
+            missing = {key: want for key, want in missing.items() if key not in results}
+        return results | _by_id(caller, list(missing))
 
 
-def _on_pages(line: _Line, wanted: Mapping[Key, Wanted], newest: _Newest) -> dict[Key, LookupResult]:
-    """What the newest pages show, the first one small. Leaves out what has to be asked for by id."""
-    looks: dict[Key, LookupResult] = {}
+def _on_pages(caller: _Caller, wanted: Mapping[Key, Wanted], newest: _Newest) -> dict[Key, LookupResult]:
+    """Look up on the newest pages, the first one small. Leaves out the connections to look up by id."""
+    results: dict[Key, LookupResult] = {}
     asked: list[ConnectionPage] = []
     size = min(MAX_LIMIT, 50 + 2 * len(wanted))
-    environment = line.environment
+    environment = caller.environment
     while True:
         number = max(len(asked) - 1, 0)  # the small page is the beginning of the first large one
         try:
-            page = line.ask(partial(line.client.list_connections, limit=size, page=number))
+            page = caller.ask(partial(caller.client.list_connections, limit=size, page=number))
         except NangoInvalidRequest as refused:
             page = Unavailable(str(refused))
         if isinstance(page, Unavailable):
-            return looks | dict.fromkeys(wanted.keys() - looks.keys(), page)
+            return results | dict.fromkeys(wanted.keys() - results.keys(), page)
         asked.append(page)
         newest.keep(environment, page)
-        shown = {(environment, one.integration, one.connection_id): one for one in page.connections}
-        looks |= {key: snapshot_of(shown[key]) for key in wanted.keys() & shown.keys()}
+        shown = {(environment, row.integration, row.connection_id): row for row in page.connections}
+        results |= {key: snapshot_of(shown[key]) for key in wanted.keys() & shown.keys()}
         hidden = {(environment, row.integration, row.connection_id): row.problem for row in page.unreadable}
-        looks |= {key: _not_read(key, hidden[key]) for key in wanted.keys() & hidden.keys()}
-        missing = {key: one for key, one in wanted.items() if key not in looks}
-        created = {key: one for key, one in missing.items() if one.created_tags is not None}
+        results |= {key: _not_read(key, hidden[key]) for key in wanted.keys() & hidden.keys()}
+        missing = {key: want for key, want in wanted.items() if key not in results}
+        created = {key: want for key, want in missing.items() if want.created_tags is not None}
         if page.size < size or len(asked) > MAX_PAGES:
             break
-        # An outage of a provider breaks many connections of any age; only creations are known to be new.
+        # A provider's outage breaks many connections of any age; only creations are known to be new.
         if len(missing) - len(created) < WORTH_PAGES and not _may_follow(created, page):
             break
         size = MAX_LIMIT
     if len(created) <= ONE_BY_ONE:
-        return looks
-    # So many at once are a lagging replica's: the next look will find them. The later ones ask for each by its id.
-    return looks | {key: Absent(asked[-1].observed_at) for key, one in created.items() if one.patient}
+        return results
+    # So many at once are a lagging replica's: the next lookup will find them, and later ones go by id.
+    return results | {key: Absent(asked[-1].observed_at) for key, want in created.items() if want.patient}
 
 
 def _may_follow(created: Mapping[Key, Wanted], page: ConnectionPage) -> bool:
-    """Whether further pages may show enough of them: they are not older than all of them."""
+    """Whether further pages may show some of them: the last page is not older than all of them."""
     if len(created) <= ONE_BY_ONE:
         return False
     oldest = page.connections[-1].created_at if page.connections else None
-    return oldest is None or oldest >= min(one.received_at for one in created.values()) - SLACK
+    return oldest is None or oldest >= min(want.received_at for want in created.values()) - SLACK
 
 
-def _by_id(line: _Line, keys: Sequence[Key]) -> dict[Key, LookupResult]:
-    looks: dict[Key, LookupResult] = {}
+def _by_id(caller: _Caller, keys: Sequence[Key]) -> dict[Key, LookupResult]:
+    results: dict[Key, LookupResult] = {}
     for position, key in enumerate(keys):
         try:
-            page = line.ask(partial(line.client.list_connections, connection_id=key[2]))
+            page = caller.ask(partial(caller.client.list_connections, connection_id=key[2]))
         except (InvalidInput, NangoInvalidRequest) as refused:
-            # Whoever can have a body signed (Nango contract: Forwarded webhooks) can name an id that Nango will not be
-            # asked about. It must not keep those behind it from being asked about.
-            looks[key] = Unavailable(str(refused), retry_after=UNASKABLE, refused=True)
+            # A forwarded body (Nango contract: Forwarded webhooks) can name an id that Nango refuses. It must not keep
+            # the others from being looked up.
+            results[key] = Unavailable(str(refused), retry_after=UNASKABLE, refused=True)
             continue
         if isinstance(page, Unavailable):
-            return looks | dict.fromkeys(keys[position:], page)
-        found = [one for one in page.connections if one.integration == key[1]]
+            return results | dict.fromkeys(keys[position:], page)
+        found = [row for row in page.connections if row.integration == key[1]]
         if found:
-            looks[key] = snapshot_of(found[0])
+            results[key] = snapshot_of(found[0])
         else:
             problem = page.may_hide(key[1], key[2])
-            looks[key] = Absent(page.observed_at) if problem is None else _not_read(key, problem)
-    return looks
+            results[key] = Absent(page.observed_at) if problem is None else _not_read(key, problem)
+    return results
 
 
 def _not_read(key: Key, problem: str) -> Unavailable:
-    """A connection whose row is there and cannot be read is not absent: nothing was learnt of it."""
+    """Unavailable, for a listed connection whose row cannot be read: it is not absent."""
     environment, integration, connection_id = key
     names = {"environment": environment, "integration": integration, "connection_id": connection_id}
     log.warning("nango_row_unreadable", **names, problem=problem)
     return Unavailable(f"Nango's list shows it in a form that cannot be read: {problem}", retry_after=UNASKABLE)
 
 
-def snapshot_of(one: ListedConnection | ConnectionDetail) -> Snapshot:
-    """What Nango showed, as judgement takes it: nothing of credentials."""
+def snapshot_of(connection: ListedConnection | ConnectionDetail) -> Snapshot:
+    """Make the snapshot of a connection from Nango's answer; credentials are left out."""
     return Snapshot(
-        nango_id=one.id,
-        tags=one.tags,
-        end_user=_end_user(one),
-        provider=one.provider,
-        auth_failing=one.auth_errors,
-        observed_at=one.observed_at,
+        nango_id=connection.id,
+        tags=connection.tags,
+        end_user=_end_user(connection),
+        provider=connection.provider,
+        auth_failing=connection.auth_errors,
+        observed_at=connection.observed_at,
     )
 
 
-def _end_user(one: ListedConnection | ConnectionDetail) -> EndUser | None:
-    end_user = one.end_user
+def _end_user(connection: ListedConnection | ConnectionDetail) -> EndUser | None:
+    end_user = connection.end_user
     if end_user is None:
         return None
     organization = end_user.organization

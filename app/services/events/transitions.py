@@ -185,7 +185,7 @@ def _is_alive(connection: ConnectionRow, snapshot: Snapshot | None) -> bool:
 def _why_suppressed(
     kind: EventType, origin: str, snapshot: Snapshot | None, connection: ConnectionRow, before: _Before
 ) -> str | None:
-    """Why an event is not announced; None if it is. What a comparison found may be known when it is applied."""
+    """The reason to suppress an event, or None to announce it: its news may be stored by the time it is applied."""
     if kind is EventType.CONNECTION_CREATED and snapshot is not None:
         # Once per generation, from any origin (promise 4).
         if connection.announced_nango_id == snapshot.nango_id:

@@ -1,4 +1,4 @@
-"""Links that stood before their integration's policy became `supersede`: counted, and closed when a person says so.
+"""Close links that were opened before their integration's duplicates policy became `supersede`.
 
 Opens short transactions, one per chunk of links.
 """
@@ -29,14 +29,14 @@ CHUNK: Final = 50  # owners of one transaction, with all their connections to an
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """owners: who have several linked connections to an integration. links: those of the older ones, by integration."""
+    """owners: those with several linked connections to an integration. links: of the older ones, by integration."""
 
     owners: int = 0
     links: Counter[str] = field(default_factory=Counter)
 
 
 def count(database: Database, policy: Policy) -> Standing:
-    """What `supersede` would touch. Raises InvalidInput where no integration has the policy."""
+    """Count what `supersede` would close. Raises InvalidInput where no integration has the policy."""
     found = _found(database, policy)
     links: Counter[str] = Counter()
     for place, connections in found:
@@ -47,7 +47,7 @@ def count(database: Database, policy: Policy) -> Standing:
 def supersede(
     database: Database, policy: Policy, routes: RouteCache, *, actor: str, clock: Callable[[], datetime]
 ) -> Standing:
-    """Close all of them but each owner's newest, a chunk per transaction. Nothing is deleted in Nango.
+    """Close each owner's links but the newest connection's, a chunk per transaction. Nothing is deleted in Nango.
 
     Raises InvalidInput where no integration has the policy.
     """
@@ -74,7 +74,7 @@ def _found(database: Database, policy: Policy) -> list[tuple[Place, int]]:
     if not policy.supersedes_any:
         raise InvalidInput("no integration has the policy `supersede`: say so in [duplicates] of waylink.toml")
     with database.read() as session:
-        return [one for one in duplicates.shared_places(session) if policy.supersedes(one[0].integration)]
+        return [place for place in duplicates.shared_places(session) if policy.supersedes(place[0].integration)]
 
 
 def _close(

@@ -64,7 +64,7 @@ class Superseding:
         return max(len(linked) - 1, 0)
 
     def restore(self, router: Router) -> None:
-        """Where a link ended that had superseded others, link the newest of them again and announce it."""
+        """Link the newest of the connections whose superseding link has ended, and announce it."""
         ended = {link.id: Owner(link.user_id, link.organization_id) for link in self._links.ended}
         self._changes.add(rows.lock_superseded(self._session, ended.keys()))
         waiting = [connection for connection in self._changes.all() if connection.superseded_by in ended]
