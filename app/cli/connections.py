@@ -10,7 +10,7 @@ from app.cli.opening import open_database
 from app.cli.options import AS_JSON, BEFORE, LIMIT, choice, connection_filters, read_pairs
 from app.cli.output import print_page
 from app.db.read import connection_listing
-from app.db.read.listing import Filters
+from app.db.read.listing import ListFilters
 from app.domain import tags as tag_rules
 from app.domain.states import ConnectionStatus
 from app.ids import CONNECTION, parse
@@ -83,7 +83,7 @@ def connections(
         return
     if needs_reconnect and status not in {None, ConnectionStatus.NEEDS_RECONNECT}:
         raise click.UsageError(f"--needs-reconnect and --status {status} leave nothing: give one of them")
-    wanted = Filters(
+    wanted = ListFilters(
         limit=limit + 1,
         before=parse(CONNECTION, before) if before else None,
         status=ConnectionStatus.NEEDS_RECONNECT if needs_reconnect else status,

@@ -18,7 +18,7 @@ from app.db import event_actions as rows
 from app.db.engine import Database, connect
 from app.db.event_actions import ChosenEvent, EventFilters
 from app.db.read import listing
-from app.db.read.listing import Filters
+from app.db.read.listing import ListFilters
 from app.db.schema import require_current
 from app.domain.event import EventType
 from app.domain.states import EventState, Origin
@@ -47,7 +47,7 @@ def events(
         return
     cursor = parse(EVENT, before) if before else None
     with closing(open_database()) as database, database.read() as session:
-        found = listing.events(session, Filters(limit=limit + 1, before=cursor, type=type_, **filters))
+        found = listing.events(session, ListFilters(limit=limit + 1, before=cursor, type=type_, **filters))
     columns = ("id", "type", "state", "integration", "connection_id", "duplicates", "tags", "received_at")
     print_page(found, columns, limit=limit, as_json=as_json)
 

@@ -21,7 +21,7 @@ from app.db import job_actions as rows
 from app.db.engine import Database, connect
 from app.db.job_actions import ChosenJob, JobFilters
 from app.db.read import listing
-from app.db.read.listing import Filters
+from app.db.read.listing import ListFilters
 from app.db.schema import require_current
 from app.domain.event import EventType
 from app.domain.job_actions import PAST, TAKES, JobAction, is_as_wanted, why_left_alone
@@ -72,7 +72,7 @@ def jobs(
     owner, named = within(owner, "route", route)
     cursor = parse(JOB, before) if before else None
     event = parse(EVENT, event_id) if event_id else None
-    wanted = Filters(
+    wanted = ListFilters(
         limit=limit + 1, before=cursor, event_id=event, team=owner, destination=target, route=named, **filters
     )
     with closing(open_database()) as database, database.read() as session:

@@ -15,7 +15,7 @@ from app.clock import utc_now
 from app.config.loading import load_database, load_policy
 from app.db import people as rows
 from app.db.engine import Database
-from app.db.people import Filters
+from app.db.people import PeopleFilters
 from app.domain.people import Kind
 from app.domain.people_files import ENDINGS, Format, lines_in, read
 from app.errors import InvalidInput
@@ -55,13 +55,13 @@ def opened_alone() -> Iterator[Database]:
 def list_them(kind: Kind, *, as_json: bool, before: str | None, limit: int, **filters: Any) -> None:
     cursor = parse(rows.PREFIX[kind], before) if before else None
     with opened_alone() as database, database.read() as session:
-        found = rows.listing(session, kind, Filters(before=cursor, limit=limit + 1, **filters))
+        found = rows.listing(session, kind, PeopleFilters(before=cursor, limit=limit + 1, **filters))
     print_page(found, COLUMNS[kind], limit=limit, as_json=as_json)
 
 
 def show_one(kind: Kind, who: str, *, as_json: bool) -> None:
     with opened_alone() as database, database.read() as session:
-        print_one(rows.one(session, kind, records.find(session, kind, who)), as_json=as_json)
+        print_one(rows.get(session, kind, records.find(session, kind, who)), as_json=as_json)
 
 
 def add_one(kind: Kind, given: dict[str, str | None], *, as_json: bool) -> None:
@@ -92,7 +92,7 @@ def _finish(database: Database, policy: Policy, kind: Kind, merged: Merged, *, a
     if outcome.id is None:
         raise InvalidInput("nobody was written")
     with database.read() as session:
-        shown = rows.one(session, kind, outcome.id)
+        shown = rows.get(session, kind, outcome.id)
     print_one({"result": outcome.result, **shown, "linked": linked}, as_json=as_json)
 
 

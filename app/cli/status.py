@@ -221,7 +221,7 @@ def _reconcile_check(name: str, last: Run | None, done: Run | None, *, late: dat
 
 
 def _audit_check(session: Session, now: datetime) -> Check:
-    found = figures.acts_begun(session, since=now - RECENT, before=now - EDIT_LEASE)
+    found = figures.actions_begun(session, since=now - RECENT, before=now - EDIT_LEASE)
     hint = "of the last 24 h: see `waylink audit --outcome begun`, and repeat what is missing" if found else ""
     return Check("acts without an end", True, _bounded(found), hint)
 

@@ -1,4 +1,4 @@
-"""The application's own database, asked by the operator's two SELECTs: read-only, within a time-out, its own pool."""
+"""The application's own database, queried by the operator's SELECTs: read-only, with a time-out, in its own pool."""
 
 import sqlite3
 import time
@@ -16,13 +16,13 @@ from app.db.engine import POSTGRES_ARGUMENTS
 from app.domain.select import bare, parameters
 
 CONNECT_SECONDS: Final = 2
-BEYOND_SERVER: Final = 1.0  # how much longer than PostgreSQL lets a query run its answer is waited for
+BEYOND_SERVER: Final = 1.0  # seconds of waiting beyond PostgreSQL's statement_timeout
 DRIVERS: Final = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
-_STEPS: Final = 1000  # of SQLite's machine between two looks at the clock
+_STEPS: Final = 1000  # of SQLite's virtual machine between two checks of the time
 
 
 class ApplicationDatabase:
-    """Answers one query at a time; threads may share it. Every transaction is read-only and rolled back."""
+    """Runs one query at a time; threads may share it. Every transaction is read-only and rolled back."""
 
     def __init__(self, url: str, *, timeout: float, pool_size: int) -> None:
         self.timeout = timeout
@@ -34,13 +34,13 @@ class ApplicationDatabase:
         )
 
     def ask(self, query: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Up to two rows, for two are as ambiguous as a thousand. A tag that is not there is NULL.
+        """Up to two rows, since two are as ambiguous as more. A missing tag is NULL.
 
-        A value that the database cannot compare (text where it has numbers) names nobody: no row. Raises
-        SQLAlchemyError for everything else, the time-out included.
+        A value that the database cannot compare (text in place of a number) gives no row. Raises SQLAlchemyError for
+        every other error, the time-out included.
         """
         bound = {name: tags.get(name) for name in parameters(query)}
-        # Around the operator's text, so that it cannot be two statements, and nobody sends a million rows.
+        # Wrapped, so that the operator's text cannot be two statements, and never returns a million rows.
         statement = text(f"SELECT * FROM (\n{bare(query)}\n) AS answered LIMIT 2")  # noqa: S608 - the operator's own
         with self._engine.connect() as connection, _within(connection, self.timeout):
             try:
@@ -49,7 +49,7 @@ class ApplicationDatabase:
                 return []
 
     def columns(self, query: str) -> Sequence[str]:
-        """The columns it answers with, found by running it with NULL for every tag. Raises SQLAlchemyError."""
+        """The query's columns, found by running it with NULL for every tag. Raises SQLAlchemyError."""
         statement = text(f"SELECT * FROM (\n{bare(query)}\n) AS answered LIMIT 2")  # noqa: S608 - the operator's own
         with self._engine.connect() as connection, _within(connection, self.timeout):
             return list(connection.execute(statement, dict.fromkeys(parameters(query))).keys())
@@ -59,27 +59,27 @@ class ApplicationDatabase:
 
 
 def _postgres(url: URL, timeout: float, pool_size: int) -> Engine:
-    from app.db.driver import bound  # noqa: PLC0415 - loads psycopg, which SQLite has no use for
+    from app.db.driver import bound  # noqa: PLC0415 - loads psycopg, which SQLite does not need
 
     milliseconds = round(timeout * 1000)
     options = (
         f"-c default_transaction_read_only=on -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
         " -c idle_in_transaction_session_timeout=60s -c application_name=waylink"
     )
-    given = str(url.query.get("options", ""))
+    configured = str(url.query.get("options", ""))
     engine = create_engine(
         url.set(drivername=DRIVERS["postgresql"]),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
-        pool_pre_ping=False,  # a connection that died shows with the query, which is asked again anyway
+        pool_pre_ping=False,  # a dead connection fails the query, which is retried anyway
         pool_recycle=300,
         hide_parameters=True,
         connect_args={
             **POSTGRES_ARGUMENTS,
             "connect_timeout": CONNECT_SECONDS,
-            "prepare_threshold": None,  # poolers between us and the server need not know of prepared statements
-            "options": f"{given} {options}".strip(),
+            "prepare_threshold": None,  # a pooler in between may not support prepared statements
+            "options": f"{configured} {options}".strip(),
         },
     )
     bound(engine, seconds=timeout + BEYOND_SERVER)
@@ -88,7 +88,7 @@ def _postgres(url: URL, timeout: float, pool_size: int) -> Engine:
 
 def _sqlite(url: URL, pool_size: int) -> Engine:
     def connect() -> sqlite3.Connection:
-        # Opened read-only by SQLite itself: a file that is missing is an error, and none can be changed.
+        # Opened read-only: a missing file is an error, and none can be changed.
         return sqlite3.connect(
             f"file:{quote(url.database or '')}?mode=ro", uri=True, timeout=1, check_same_thread=False
         )
@@ -113,7 +113,7 @@ def _query_only(connection: sqlite3.Connection, _record: object) -> None:
 
 @contextmanager
 def _within(connection: Connection, seconds: float) -> Iterator[None]:
-    """End what takes longer on SQLite, which has to be told; PostgreSQL and `driver` see to it themselves."""
+    """Interrupt a query of SQLite after `seconds`. PostgreSQL and `driver` have limits of their own."""
     driver: Any = connection.connection.dbapi_connection
     if not isinstance(driver, sqlite3.Connection):
         yield

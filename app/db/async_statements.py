@@ -1,11 +1,11 @@
-"""Prepared statements of PostgreSQL's from the event loop, in one round trip each, past psycopg's cursors.
+"""PostgreSQL's prepared statements on the event loop, one round trip each, without psycopg's cursors.
 
-Ingest commits some hundreds of times a second, with a batch each. A cursor that adapts, prepares and waits by
-generators was measured to cost more than what it sends. What is left of psycopg here is its binding of libpq.
+Ingest commits some hundreds of times a second, a batch each. A cursor that adapts, prepares and waits by generators was
+measured to cost more than the data it sends. Only psycopg's binding of libpq is used here.
 
-No wait rests on one event. A loop may tell of a socket once and never again: over TCP, uvloop calls a reader a single
-time when a connection ends by a reset. So libpq is asked again every LOOK_SECONDS, a message that ends the session ends
-the wait, and a caller that gives up (by cancelling) leaves a connection that is closed.
+No wait depends on one event. A loop may report a socket once and never again: over TCP, uvloop calls a reader a single
+time when a connection ends by a reset. So libpq is polled every POLL_SECONDS, a message that ends the session ends the
+wait, and a caller that gives up (by cancelling) leaves a closed connection.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from psycopg.pq.abc import PGresult
 
 from app.db.driver import BoundedConnection
 
-LOOK_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.5
 
-UUIDS, TEXTS, BYTES, TIMES = 2950, 25, 17, 1184  # PostgreSQL's numbers of the types, for arrays of them
+UUIDS, TEXTS, BYTES, TIMES = 2950, 25, 17, 1184  # PostgreSQL's type numbers, for arrays
 _BINARY: Final = 1
 _HEAD: Final = struct.Struct("!iiIii")  # dimensions, whether there are nulls, type, length, first index
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _DONE: Final = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
-_LAST_WORDS: Final = {b"FATAL", b"PANIC"}  # severities after which the server says nothing more
+_FINAL: Final = {b"FATAL", b"PANIC"}  # severities of a session's last message
 
 
 class LoopConnection:
@@ -46,35 +46,35 @@ class LoopConnection:
         self.lost: psycopg.Error | None = None
         self._driver = driver
         self._loop = asyncio.get_running_loop()
-        # A descriptor of our own: libpq closes its own when it likes, and the number would soon be another socket's.
+        # A duplicate: libpq may close its own descriptor, and the number would soon be another socket's.
         self._socket = socket.socket(fileno=os.dup(self.libpq.socket))
         self._answers: list[PGresult] = []
-        self._done: asyncio.Future[None] | None = None  # while an answer is awaited
-        self._look: asyncio.TimerHandle | None = None
+        self._done: asyncio.Future[None] | None = None  # set while an answer is awaited
+        self._poll_timer: asyncio.TimerHandle | None = None
         self._writing = False
         self._loop.add_reader(self._socket, self._read)
 
     async def answer(self) -> PGresult:
-        """What the server says to what was sent last. Raises psycopg.Error; the connection may be `lost` then."""
+        """The server's answer to the last message. Raises psycopg.Error; the connection may be `lost` then."""
         self._answers, self._done = [], self._loop.create_future()
-        self._look = self._loop.call_later(LOOK_SECONDS, self._look_again)
+        self._poll_timer = self._loop.call_later(POLL_SECONDS, self._poll)
         try:
             self._write()
-            self._collect()  # where sending failed, libpq has read what there was
+            self._collect()  # where sending failed, libpq has read the available data
             await self._done
         except asyncio.CancelledError:
             self.close()
             raise
         finally:
             self._done = None
-            self._look.cancel()
+            self._poll_timer.cancel()
         for answer in self._answers:
             if answer.status not in _DONE:
                 raise error_from_result(answer)
         return self._answers[-1]
 
     def close(self) -> None:
-        """At once, whatever its state; whoever waits for an answer is told."""
+        """Close at once, in any state; a waiting `answer` raises."""
         self._lose(psycopg.OperationalError("the connection was closed"))
 
     def _lose(self, why: psycopg.Error) -> None:
@@ -83,7 +83,7 @@ class LoopConnection:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._socket.close()
-            self._driver.close()  # libpq's socket does not block: a last word that does not fit is not waited for
+            self._driver.close()  # libpq's socket does not block: a final message that does not fit is dropped
         if self._done is not None and not self._done.done():
             self._done.set_exception(self.lost)
 
@@ -94,7 +94,7 @@ class LoopConnection:
             self.libpq.consume_input()
             self._collect()
             if self.lost is None and (self._done is None or not self._done.done()):
-                self.libpq.consume_input()  # an end behind the message that announced it, which no event may tell of
+                self.libpq.consume_input()  # the end of the connection, which may come without an event of its own
                 self._collect()
         except psycopg.Error as failed:
             self._lose(failed)
@@ -112,45 +112,45 @@ class LoopConnection:
         self._writing = bool(unsent)
 
     def _collect(self) -> None:
-        """Take the answers that are complete, until the one that is awaited is."""
+        """Take complete results until the awaited answer is complete."""
         while self.lost is None and self._done is not None and not self._done.done() and not self.libpq.is_busy():
             answer = self.libpq.get_result()
             if answer is None:
                 self._done.set_result(None)
                 return
             self._answers.append(answer)
-            if answer.status not in _DONE and answer.error_field(DiagnosticField.SEVERITY_NONLOCALIZED) in _LAST_WORDS:
+            if answer.status not in _DONE and answer.error_field(DiagnosticField.SEVERITY_NONLOCALIZED) in _FINAL:
                 self._lose(error_from_result(answer))
 
-    def _look_again(self) -> None:
+    def _poll(self) -> None:
         if self.lost is None:
             self._write()
             self._read()
         if self._done is not None and not self._done.done():
-            self._look = self._loop.call_later(LOOK_SECONDS, self._look_again)
+            self._poll_timer = self._loop.call_later(POLL_SECONDS, self._poll)
 
 
 async def open_connection(arguments: Mapping[str, Any]) -> LoopConnection:
     """Connect with libpq's parameters. Raises psycopg.Error, within `connect_timeout` for each address.
 
-    In a thread: names are resolved, certificates read and keys agreed upon there, and its waits need no event of a
-    loop. Who stops waiting gets no connection, and none is left open.
+    In a thread: names are resolved, certificates read and keys negotiated there, without an event loop. A cancelled
+    caller gets no connection, and none is left open.
     """
     connected: Future[psycopg.Connection[Any]] = Future()
 
     def connect() -> None:
         try:
             driver = BoundedConnection.connect(**arguments, autocommit=True)
-        except Exception as failed:  # noqa: BLE001 - of whatever class, it is the caller's
+        except Exception as failed:  # noqa: BLE001 - raised at the caller
             with suppress(InvalidStateError):
                 connected.set_exception(failed)
             return
         try:
             connected.set_result(driver)
-        except InvalidStateError:  # given up meanwhile
+        except InvalidStateError:  # the caller was cancelled meanwhile
             driver.close()
 
-    threading.Thread(target=connect, name="connect", daemon=True).start()  # not of a pool: those are waited for at exit
+    threading.Thread(target=connect, name="connect", daemon=True).start()  # no pool: its threads are joined at exit
     try:
         return LoopConnection(await asyncio.wrap_future(connected))
     except asyncio.CancelledError:
@@ -161,7 +161,7 @@ async def open_connection(arguments: Mapping[str, Any]) -> LoopConnection:
 
 @dataclass(slots=True)
 class Statement:
-    """One statement of a connection. Made anew with the connection, used by one task at a time."""
+    """A prepared statement of one connection, used by one task at a time."""
 
     connection: LoopConnection
     name: bytes
@@ -169,7 +169,7 @@ class Statement:
     _prepared: bool = field(default=False, init=False)
 
     async def run(self, *parameters: bytes) -> list[list[bytes]]:
-        """The rows of its answer, all in PostgreSQL's binary form, as the parameters are. Raises psycopg.Error."""
+        """Rows of the answer in PostgreSQL's binary form, which the parameters have, too. Raises psycopg.Error."""
         libpq = self.connection.libpq
         if not self._prepared:
             libpq.send_prepare(self.name, self.sql)
@@ -183,7 +183,7 @@ class Statement:
 
 
 def array(kind: int, items: Sequence[bytes]) -> bytes:
-    """An array parameter of items that are in binary form already."""
+    """An array parameter of items in binary form."""
     parts = [_HEAD.pack(1 if items else 0, 0, kind, len(items), 1)]
     for item in items:
         parts += (len(item).to_bytes(4), item)

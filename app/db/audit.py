@@ -1,4 +1,4 @@
-"""Statements on the audit: what people and programs did through Waylink."""
+"""Statements on the audit: actions of operators and applications."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from app.ids import AUDIT, first_id, new_id, show
 
 @dataclass(frozen=True, slots=True)
 class AuditFilters:
-    """Exact matches; None is any. `before` continues a listing after the row with that id."""
+    """Exact matches; None is any. `before` continues a list after the row with that id."""
 
     limit: int = 50
     before: UUID | None = None
@@ -37,10 +37,10 @@ def record(
     detail: Mapping[str, Any] | None = None,
     outcome: AuditOutcome = AuditOutcome.DONE,
 ) -> UUID:
-    """Note an act, in the transaction of the act itself where it has one. Returns the row's id.
+    """Record an action, in the action's own transaction where it has one. Returns the row's id.
 
-    action: `<noun>.<past participle>`, such as `token.created`. subject: an id as people see it. detail: JSON without
-    secrets. outcome: `begun` where somebody outside is asked, until `conclude` says what came of it.
+    action: `<noun>.<past participle>`, such as `token.created`. subject: a public id. detail: JSON without secrets.
+    outcome: `begun` while another system is asked, until `conclude` records the result.
     """
     row_id = new_id()
     session.execute(
@@ -58,7 +58,7 @@ def record(
 
 
 def conclude(session: Session, row_id: UUID, outcome: AuditOutcome, detail: Mapping[str, Any] | None = None) -> None:
-    """What came of an act that was begun; `detail`, where given, replaces the one from then."""
+    """Record the result of an action that was begun; `detail`, where given, replaces the earlier one."""
     values = {"outcome": outcome} | ({"detail": dict(detail)} if detail is not None else {})
     session.execute(update(Audit).where(Audit.id == row_id).values(**values))
 
@@ -81,21 +81,21 @@ def newest(session: Session, filters: AuditFilters) -> list[Audit]:
     return list(session.scalars(statement))
 
 
-def shown(one: Audit) -> dict[str, Any]:
-    """A row of the audit as people see it."""
+def shown(entry: Audit) -> dict[str, Any]:
+    """A row of the audit in its public form."""
     return {
-        "id": show(AUDIT, one.id),
-        "at": one.at.isoformat(),
-        "actor": one.actor,
-        "action": one.action,
-        "subject": one.subject,
-        "outcome": one.outcome,
-        "detail": one.detail,
+        "id": show(AUDIT, entry.id),
+        "at": entry.at.isoformat(),
+        "actor": entry.actor,
+        "action": entry.action,
+        "subject": entry.subject,
+        "outcome": entry.outcome,
+        "detail": entry.detail,
     }
 
 
 def prune(session: Session, *, before: datetime, limit: int) -> int:
-    """Forget acts before that, at most `limit` rows."""
+    """Delete at most `limit` rows of actions before that time."""
     old = list(session.scalars(select(Audit.id).where(Audit.id < first_id(before)).limit(limit)))
     if old:
         session.execute(delete(Audit).where(Audit.id.in_(old)).execution_options(synchronize_session=False))

@@ -1,7 +1,7 @@
-"""psycopg's connection, with a bound on how long an answer is waited for.
+"""psycopg's connection with a bound on the wait for an answer.
 
-A server that stands still, and a middlebox that forgot a connection, close nothing: their kernel acknowledges whatever
-is sent, so neither keep-alives nor `tcp_user_timeout` tell of them, and the server's own time-outs do not run.
+A server that stands still, and a middlebox that forgot a connection, close nothing: their kernel acknowledges all data,
+so neither keep-alives nor `tcp_user_timeout` detect them, and the server's own time-outs do not run.
 """
 
 import time
@@ -14,23 +14,23 @@ from psycopg.abc import PQGen
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import InvalidatePoolError
 
-PING_SECONDS: Final = 5.0  # for a connection of the pool to show that it lives
-BEYOND_SERVER: Final = 5.0  # how much longer than the server lets a statement run
-LONGEST_SECONDS: Final = 3600.0  # where the server sets no limit
-_LOOK_SECONDS: Final = 0.1  # psycopg's own, between two looks for signals
+PING_SECONDS: Final = 5.0  # for the ping of a pooled connection
+BEYOND_SERVER: Final = 5.0  # beyond the server's limit of a statement
+LONGEST_SECONDS: Final = 3600.0  # for a server without a limit
+_SIGNAL_SECONDS: Final = 0.1  # psycopg's own interval of checking for signals
 _LIMIT: Final = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"  # in milliseconds
 
 RV = TypeVar("RV")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """Ends, with an OperationalError, when one answer takes longer than `patience` seconds. None: without a bound."""
+    """Raises OperationalError when an answer takes longer than `patience` seconds. None: without a bound."""
 
     patience: float | None = PING_SECONDS
-    fresh = True  # nothing has been asked of it
+    fresh = True  # without a statement so far
 
-    def wait(self, gen: PQGen[RV], interval: float = _LOOK_SECONDS, timeout: float | None = None) -> RV:
-        """Every statement, commit and rollback ends up here."""
+    def wait(self, gen: PQGen[RV], interval: float = _SIGNAL_SECONDS, timeout: float | None = None) -> RV:
+        """Wait for an answer; psycopg calls it for every statement, commit and rollback."""
         if timeout is not None or self.patience is None:
             return super().wait(gen, interval, timeout)
         patience, began = self.patience, time.monotonic()
@@ -39,12 +39,12 @@ class BoundedConnection(psycopg.Connection[Any]):
         except psycopg.OperationalError as failed:
             if time.monotonic() - began < patience:
                 raise
-            self.close()  # an answer that came later would be taken for the next statement's
+            self.close()  # a late answer would be taken for the next statement's
             raise psycopg.OperationalError(f"no answer within {patience:g} s") from failed
 
 
 def bound(engine: Engine, *, seconds: float | None = None) -> None:
-    """Make an engine's connections bounded: by `seconds`, or by the server's own limit and a little more."""
+    """Bound an engine's connections by `seconds`, or by the server's own limit and BEYOND_SERVER."""
 
     def connect(_dialect: object, _record: object, arguments: Any, options: Any) -> BoundedConnection:
         return BoundedConnection.connect(*arguments, **options)
@@ -58,8 +58,9 @@ def bound(engine: Engine, *, seconds: float | None = None) -> None:
 
 @contextmanager
 def unbounded(connection: Connection) -> Iterator[None]:
-    """Let statements take as long as they take, within the transaction that has begun. Nothing but the kernel's
-    keep-alives shows then that a server is gone.
+    """Lift the limits of statements within the transaction that has begun.
+
+    Meanwhile only the kernel's keep-alives detect that a server is gone.
     """
     driver: Any = connection.connection.dbapi_connection
     connection.execute(text("SET LOCAL statement_timeout = 0"))
@@ -71,7 +72,7 @@ def unbounded(connection: Connection) -> Iterator[None]:
 
 
 def ping_first(engine: Engine) -> None:
-    """SQLAlchemy's `pool_pre_ping`, which waits as long as for any statement, with a patience of its own."""
+    """SQLAlchemy's `pool_pre_ping`, with a shorter wait than for other statements."""
 
     def ping(driver: Any, _record: object, _proxy: object) -> None:
         if driver.fresh:

@@ -1,4 +1,4 @@
-"""One synchronous database layer for web and workers: PostgreSQL, or SQLite for the embedded default."""
+"""Synchronous database access for web and workers: PostgreSQL, or SQLite for the embedded default."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ POSTGRES_OPTIONS: Final = (
     " -c idle_in_transaction_session_timeout=60s"
 )
 
-# A dead server must show within the hold time of a webhook, not after the kernel's minutes.
+# A dead server has to be detected while a webhook is held, not after the kernel's minutes.
 POSTGRES_ARGUMENTS: Final = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
@@ -33,11 +33,11 @@ _HERE: Final = {"", "localhost", "127.0.0.1", "::1"}
 
 
 class Database:
-    """Hands out short units of work. `write` commits at the end of the block or rolls back on an error."""
+    """Short units of work. `write` commits at the end of the block or rolls back on an error."""
 
     def __init__(self, engine: Engine, driver_arguments: dict[str, Any] | None = None) -> None:
         self.engine = engine
-        self.driver_arguments = driver_arguments or {}  # libpq's, for what goes past SQLAlchemy
+        self.driver_arguments = driver_arguments or {}  # libpq's, for connections without SQLAlchemy
         self._sessions = sessionmaker(engine, expire_on_commit=False)
         self._unreadable = unreadable.of(engine.dialect)
 
@@ -56,7 +56,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent view; nothing is kept."""
+        """A consistent view; changes are not kept."""
         try:
             with self._sessions() as session:
                 if self.is_sqlite:
@@ -72,20 +72,20 @@ class Database:
 def connect(url: str, *, pool_size: int = 5, statement_seconds: float = STATEMENT_SECONDS) -> Database:
     """Open a database by SQLAlchemy URL. Nothing is connected until first use.
 
-    statement_seconds: how long PostgreSQL lets a statement run, unless the URL says otherwise. Its answer is waited for
-    a little longer (`driver`).
+    statement_seconds: PostgreSQL's limit of a statement, unless the URL has one. The wait for its answer is a little
+    longer (`driver`).
     """
     parsed = make_url(url)
     common: dict[str, Any] = {
         "json_serializer": lambda value: msgspec.json.encode(value).decode(),
-        "hide_parameters": True,  # an error's text goes to logs, and to the event it belongs to
+        "hide_parameters": True,  # an error's text is logged, and stored with its event
     }
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": SQLITE_BUSY_SECONDS}, pool_size=pool_size, **common)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return Database(engine)
-    from app.db.driver import bound, ping_first  # noqa: PLC0415 - loads psycopg, which SQLite has no use for
+    from app.db.driver import bound, ping_first  # noqa: PLC0415 - loads psycopg, which SQLite does not need
 
     arguments = _postgres_arguments(parsed, statement_seconds)
     engine = create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, connect_args=arguments, **common)
@@ -96,14 +96,14 @@ def connect(url: str, *, pool_size: int = 5, statement_seconds: float = STATEMEN
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite database; None for others, and for one in memory."""
+    """The file of a SQLite database; None for other databases, and for one in memory."""
     parsed = make_url(url)
     in_file = parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}
     return Path(parsed.database or "") if in_file else None
 
 
 def unverified(url: str) -> str | None:
-    """Why the password of a PostgreSQL server elsewhere may go to another one; None where it can't, or stays here."""
+    """Warning that a remote PostgreSQL server is not verified; None for a verified or local one."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "postgresql":
         return None
@@ -114,7 +114,7 @@ def unverified(url: str) -> str | None:
 
 
 def _postgres_arguments(url: URL, statement_seconds: float) -> dict[str, Any]:
-    """Ours, and what the operator's URL says instead or beside them."""
+    """Our connection arguments, overridden and extended by the operator's URL."""
     theirs = {name: value for name, value in url.query.items() if name in POSTGRES_ARGUMENTS}
     limit = f"-c statement_timeout={round(statement_seconds * 1000)}"
     options = f"{POSTGRES_OPTIONS} {limit} {url.query.get('options', '')}".strip()
@@ -124,13 +124,13 @@ def _postgres_arguments(url: URL, statement_seconds: float) -> dict[str, Any]:
 def _prepare_postgres(connection: Any, _record: object) -> None:
     from psycopg.types.string import TextLoader  # noqa: PLC0415 - with SQLite the driver is not loaded
 
-    # As text, which `types` reads: the driver's own readers refuse a whole row for one value that they cannot read.
+    # As text, which `types` reads: the driver's own loaders refuse a whole row for one unreadable value.
     for kind in ("timestamptz", "jsonb"):
         connection.adapters.register_loader(kind, TextLoader)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # The driver must not begin transactions by itself: `_begin_sqlite` says which kind.
+    # The driver must not begin transactions by itself: `_begin_sqlite` does, with the right kind.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_SECONDS * 1000}")

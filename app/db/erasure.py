@@ -1,4 +1,4 @@
-"""Where a person is named: a walk over every row of a table, some at a time, whatever its columns are."""
+"""Search for rows that name a person: a walk over every row of every table with text, in steps."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -30,47 +30,47 @@ from app.db.models import Attempt, Base, Connection, Decision, Delivery, Event, 
 from app.db.types import StoredJson
 from app.domain.erasing import SHORTEST_WORD, Identity
 
-STEP: Final = 1000  # rows that one statement looks through
-# Configuration, and what is other people's own: an operator's words, and users who are not meant.
+STEP: Final = 1000  # rows that one statement searches
+# Tables that are not searched: configuration, texts of operators, and other users.
 ELSEWHERE: Final = frozenset(
     {"users", "organizations", "teams", "destinations", "routes", "route_set", "api_tokens", "leases", "deliveries",
      "repeats", "web_processes", "lost_answers", "signing_key_uses", "alembic_version"}
 )  # fmt: skip
 
-_OWNED: Final = {"connections": "id", "events": "connection_ref"}  # by which column a connection's rows are found
+_OWNED: Final = {"connections": "id", "events": "connection_ref"}  # columns with a connection's id
 _CONNECTION_KEY: Final = ("environment", "integration", "connection_id")
-_NAMES: Final = frozenset({"environment", "integration", "connection_id", "type"})  # copies of keys, and closed words
-_NO_TEXT: Final = frozenset({"fingerprint", "hash", "actor"})  # who acted is not the person, but an operator
+_NAMES: Final = frozenset({"environment", "integration", "connection_id", "type"})  # copies of keys, and fixed values
+_NO_TEXT: Final = frozenset({"fingerprint", "hash", "actor"})  # an actor is an operator, not the person
 
-Key = tuple[Any, ...]
-PersonalTable = Table  # one whose rows may name a person
+RowKey = tuple[Any, ...]
+PersonalTable = Table  # a table whose rows may name a person
 Row = Mapping[str, Any]
 
 CONNECTIONS: Final = bulk.table(Connection)
 EVENTS: Final = bulk.table(Event)
 DECISIONS: Final = bulk.table(Decision)
-TABLES: Final[Sequence[Table]] = [one for one in Base.metadata.sorted_tables if one.name not in ELSEWHERE]
+TABLES: Final[Sequence[Table]] = [table for table in Base.metadata.sorted_tables if table.name not in ELSEWHERE]
 
 
 def key_of(table: Table) -> list[Column[Any]]:
     return list(table.primary_key.columns)
 
 
-def last_of_step(session: Session, table: Table, after: Key | None) -> Key | None:
-    """The key that ends the next STEP rows; None where there are none left."""
+def last_of_step(session: Session, table: Table, after: RowKey | None) -> RowKey | None:
+    """The last key of the next STEP rows; None without any."""
     key = key_of(table)
     rows = select(*key).order_by(*key).limit(STEP)
     step = (rows if after is None else rows.where(_beyond(key, after))).subquery()
-    found = session.execute(select(*step.c).order_by(*(one.desc() for one in step.c)).limit(1)).first()
+    found = session.execute(select(*step.c).order_by(*(column.desc() for column in step.c)).limit(1)).first()
     return tuple(found) if found else None
 
 
-def suspects(
-    session: Session, table: Table, who: Identity, user_id: UUID, *, after: Key | None, until: Key
-) -> list[Key]:
-    """The keys of rows within a step that may name the person, or that belong to a connection that was ever theirs.
+def candidates(
+    session: Session, table: Table, who: Identity, user_id: UUID, *, after: RowKey | None, until: RowKey
+) -> list[RowKey]:
+    """Keys of rows within a step that may name the person, or that belong to a connection that was ever theirs.
 
-    It finds some too many: `Identity` has the last word.
+    A superset: `Identity` decides.
     """
     key = key_of(table)
     within = tuple_(*key) <= tuple_(*_values(key, until))
@@ -83,8 +83,8 @@ def suspects(
     return [tuple(row) for row in session.execute(step.where(or_(*wanted)))] if wanted else []
 
 
-def some_of(session: Session, table: Table, keys: Sequence[Key]) -> tuple[list[Row], list[Key]]:
-    """Rows of these keys, as many as fit into one read, and the keys that are left."""
+def read_some(session: Session, table: Table, keys: Sequence[RowKey]) -> tuple[list[Row], list[RowKey]]:
+    """As many rows of these keys as fit into one read, and the remaining keys."""
     body = table.c.get("body")
     found = bounded.rows(
         session, _chosen(table, keys), size=lambda row: len(row.body or b"") if body is not None else 0
@@ -96,39 +96,41 @@ def some_of(session: Session, table: Table, keys: Sequence[Key]) -> tuple[list[R
     return some, [key for key in keys if key not in read]
 
 
-def lock(session: Session, table: Table, keys: Sequence[Key]) -> list[Row]:
-    """The rows of these keys, locked in the order that all transactions lock them in."""
+def lock(session: Session, table: Table, keys: Sequence[RowKey]) -> list[Row]:
+    """The rows of these keys, locked in the order that all transactions use."""
     return [dict(row) for row in session.execute(_chosen(table, keys).with_for_update()).mappings()]
 
 
-def key_in(table: Table, row: Row) -> Key:
-    return tuple(row[one.name] for one in key_of(table))
+def key_in(table: Table, row: Row) -> RowKey:
+    return tuple(row[column.name] for column in key_of(table))
 
 
-def _chosen(table: Table, keys: Sequence[Key]) -> Select[Any]:
-    order = _CONNECTION_KEY if table.name == "connections" else [one.name for one in key_of(table)]
-    wanted = tuple_(*key_of(table)).in_([tuple_(*_values(key_of(table), one)) for one in keys])
+def _chosen(table: Table, keys: Sequence[RowKey]) -> Select[Any]:
+    order = _CONNECTION_KEY if table.name == "connections" else [column.name for column in key_of(table)]
+    wanted = tuple_(*key_of(table)).in_([tuple_(*_values(key_of(table), key)) for key in keys])
     return select(table).where(wanted).order_by(*(table.c[name] for name in order))
 
 
 def change(session: Session, table: Table, row: Row, values: Mapping[str, Any]) -> None:
-    """Write these columns of a row that is locked."""
-    session.execute(update(table).where(*(one == row[one.name] for one in key_of(table))).values(**values))
+    """Write these columns of a locked row."""
+    key = [column == row[column.name] for column in key_of(table)]
+    session.execute(update(table).where(*key).values(**values))
 
 
 def free_text(table: Table) -> list[Column[Any]]:
-    """The columns whose text can be taken out: no key, and nothing that a rule of the schema is about."""
-    bound = _NAMES | {one.name for one in table.primary_key.columns} | {key.parent.name for key in table.foreign_keys}
+    """Columns whose text may be erased: no keys, and none with a constraint of the schema."""
+    own = {column.name for column in table.primary_key.columns}
+    bound = _NAMES | own | {key.parent.name for key in table.foreign_keys}
     for rule in table.constraints:
         if isinstance(rule, UniqueConstraint):
-            bound |= {one.name for one in rule.columns}
+            bound |= {column.name for column in rule.columns}
         elif isinstance(rule, CheckConstraint):
-            bound |= {one.name for one in table.columns if one.name in str(rule.sqltext)}
-    return [one for one in _texts(table) if not isinstance(one.type, LargeBinary) and one.name not in bound]
+            bound |= {column.name for column in table.columns if column.name in str(rule.sqltext)}
+    return [column for column in _texts(table) if not isinstance(column.type, LargeBinary) and column.name not in bound]
 
 
-def lives_of_others(session: Session, user_id: UUID, connections: Collection[UUID]) -> set[UUID]:
-    """Of these connections, those that belong to another user now."""
+def owned_by_others(session: Session, user_id: UUID, connections: Collection[UUID]) -> set[UUID]:
+    """Those of these connections that belong to another user now."""
     if not connections:
         return set()
     links = bulk.table(Link).c
@@ -148,7 +150,7 @@ def decisions_of(session: Session, events: Collection[UUID]) -> list[Row]:
 
 
 def forget_answers(session: Session, events: Collection[UUID]) -> None:
-    """What teams answered to the jobs of these events goes: it may repeat what they were sent."""
+    """Delete the teams' answers to the jobs of these events: they may repeat the job's content."""
     if events:
         jobs, attempts = bulk.table(Job), bulk.table(Attempt)
         sent = select(jobs.c.id).where(bulk.among(bulk.dialect(session), jobs.c.event_id))
@@ -157,7 +159,7 @@ def forget_answers(session: Session, events: Collection[UUID]) -> None:
 
 
 def end_windows(session: Session, events: Collection[UUID]) -> None:
-    """A repeated delivery of these is a new event: they have no body any more that could be looked at again."""
+    """End the deduplication of these events, so that a repeated delivery is a new one: their bodies are gone."""
     if events:
         for table in (bulk.table(Delivery), bulk.table(Repeat)):
             ended = delete(table).where(bulk.among(bulk.dialect(session), table.c.event_id))
@@ -165,7 +167,7 @@ def end_windows(session: Session, events: Collection[UUID]) -> None:
 
 
 def shares_email(session: Session, user_id: UUID, email: str) -> bool:
-    """Whether somebody else has this address, too."""
+    """Whether another user has this address, too."""
     others = select(User.id).where(
         func.lower(User.email) == func.lower(email), User.id != user_id, User.removed_at.is_(None)
     )
@@ -174,14 +176,14 @@ def shares_email(session: Session, user_id: UUID, email: str) -> bool:
 
 def _texts(table: Table) -> list[Column[Any]]:
     return [
-        one
-        for one in table.columns
-        if isinstance(one.type, Text | StoredJson | LargeBinary) and one.name not in _NO_TEXT
+        column
+        for column in table.columns
+        if isinstance(column.type, Text | StoredJson | LargeBinary) and column.name not in _NO_TEXT
     ]
 
 
 def _may_name(column: Column[Any], word: str, dialect: str) -> ColumnElement[bool]:
-    """The word in any of the forms in which it may stand there, in any case."""
+    """Whether the column contains the word, in any of its encodings and in any case."""
     plain = isinstance(column.type, Text)
     escaped = {json.dumps(word, ensure_ascii=False)[1:-1], json.dumps(word)[1:-1]}
     forms = {word} if plain else escaped
@@ -189,7 +191,7 @@ def _may_name(column: Column[Any], word: str, dialect: str) -> ColumnElement[boo
         forms = {f'"{form}"' for form in forms}
     postgres = dialect == "postgresql"
     if isinstance(column.type, LargeBinary) and postgres:
-        # As text whatever the bytes are: `escape` writes those of no ASCII as octal numbers.
+        # Any bytes as text: `escape` writes those beyond ASCII as octal numbers.
         forms = {_octal(form) for form in forms}
         text: ColumnElement[Any] = func.encode(column, "escape")
     else:
@@ -199,15 +201,15 @@ def _may_name(column: Column[Any], word: str, dialect: str) -> ColumnElement[boo
 
 
 def _octal(text: str) -> str:
-    """As PostgreSQL's `escape` encoding has it."""
+    """Text in PostgreSQL's `escape` encoding."""
     return "".join(
         "\\\\" if byte == 0x5C else chr(byte) if 0 < byte < 0x80 else f"\\{byte:03o}" for byte in text.encode()
     )
 
 
-def _beyond(key: Sequence[Column[Any]], after: Key) -> ColumnElement[bool]:
+def _beyond(key: Sequence[Column[Any]], after: RowKey) -> ColumnElement[bool]:
     return tuple_(*key) > tuple_(*_values(key, after))
 
 
-def _values(key: Sequence[Column[Any]], values: Key) -> list[ColumnElement[Any]]:
+def _values(key: Sequence[Column[Any]], values: RowKey) -> list[ColumnElement[Any]]:
     return [literal(value, column.type) for column, value in zip(key, values, strict=True)]

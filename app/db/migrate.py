@@ -1,4 +1,4 @@
-"""Bring the schema up to date. Apart from `schema`, since Alembic takes its time to load, at each start."""
+"""Schema upgrades. Separate from `schema`, since Alembic is slow to load, at each start."""
 
 from typing import Final
 
@@ -10,14 +10,14 @@ from app.db.driver import unbounded
 from app.db.engine import Database, sqlite_file
 from app.db.schema import MIGRATIONS, head, require_not_newer
 
-# Any number will do, so long as it is always the same: two hosts that deploy at once migrate one after the other.
+# An arbitrary constant: two hosts that deploy at once migrate one after the other.
 _ADVISORY_LOCK: Final = 0x5761796C696E6B
 
 
 def upgrade(database: Database) -> str:
-    """Run the missing migrations, one process at a time; makes the folder of a SQLite database.
+    """Run the missing migrations, one process at a time; creates the folder of a SQLite database.
 
-    Returns the revision reached. Raises DatabaseNotMigrated where a later release has been here.
+    Returns the revision reached. Raises DatabaseNotMigrated where a later release has migrated the database.
     """
     if (file := sqlite_file(database.engine.url.render_as_string(hide_password=False))) is not None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -27,7 +27,7 @@ def upgrade(database: Database) -> str:
             # SQLite's own write lock serializes: the whole upgrade is one BEGIN IMMEDIATE.
             with connection.begin():
                 return _upgrade(connection)
-        # An index on a large table takes its time, and so does another host's upgrade.
+        # An index on a large table takes long, and so does another host's upgrade.
         with connection.begin(), unbounded(connection):
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})

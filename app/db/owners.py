@@ -1,4 +1,4 @@
-"""Statements on the local users and organizations."""
+"""Statements on the local users and organizations, for linking."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ _organizations: Final = bulk.table(Organization)
 
 
 @dataclass(slots=True)
-class UserRow:
-    """A user as the database has it. Changes in memory are written by `complete_users`."""
+class DirectoryUser:
+    """A stored user. Changes in memory are written by `complete_users`."""
 
     id: UUID
     external_id: str
@@ -30,87 +30,88 @@ class UserRow:
 
 
 @dataclass(slots=True)
-class OrganizationRow:
-    """An organization as the database has it. Changes in memory are written by `complete_organizations`."""
+class DirectoryOrganization:
+    """A stored organization. Changes in memory are written by `complete_organizations`."""
 
     id: UUID
     external_id: str
     name: str | None
 
 
-_user: Final = bulk.columns(User, UserRow)
-_organization: Final = bulk.columns(Organization, OrganizationRow)
+_user: Final = bulk.columns(User, DirectoryUser)
+_organization: Final = bulk.columns(Organization, DirectoryOrganization)
 
 
-def users_by_external_id(session: Session, external_ids: Collection[str]) -> dict[str, UserRow]:
-    """Of those who were not removed, as in all that is looked up by what others call them."""
+def users_by_external_id(session: Session, external_ids: Collection[str]) -> dict[str, DirectoryUser]:
+    """Users that were not removed, as in all lookups by the application's names."""
     return {user.external_id: user for user in _find_users(session, _users.c.external_id, external_ids)}
 
 
-def users_by_email(session: Session, emails: Collection[str]) -> dict[str, list[UserRow]]:
-    """Users by lower-cased e-mail; several may share one."""
-    found: dict[str, list[UserRow]] = {}
+def users_by_email(session: Session, emails: Collection[str]) -> dict[str, list[DirectoryUser]]:
+    """Users by lower-case e-mail; several may share one."""
+    found: dict[str, list[DirectoryUser]] = {}
     for user in _find_users(session, _lower_email, {email.lower() for email in emails}):
         found.setdefault((user.email or "").lower(), []).append(user)
     return found
 
 
-def users_by_id(session: Session, ids: Collection[UUID]) -> dict[UUID, UserRow]:
+def users_by_id(session: Session, ids: Collection[UUID]) -> dict[UUID, DirectoryUser]:
     return {user.id: user for user in _find_users(session, _users.c.id, ids)}
 
 
-def organizations_by_external_id(session: Session, external_ids: Collection[str]) -> dict[str, OrganizationRow]:
+def organizations_by_external_id(session: Session, external_ids: Collection[str]) -> dict[str, DirectoryOrganization]:
     found = _find_organizations(session, _organizations.c.external_id, external_ids)
     return {organization.external_id: organization for organization in found}
 
 
-def organizations_by_id(session: Session, ids: Collection[UUID]) -> dict[UUID, OrganizationRow]:
-    return {one.id: one for one in _find_organizations(session, _organizations.c.id, ids)}
+def organizations_by_id(session: Session, ids: Collection[UUID]) -> dict[UUID, DirectoryOrganization]:
+    return {organization.id: organization for organization in _find_organizations(session, _organizations.c.id, ids)}
 
 
 def add_users(session: Session, rows: Sequence[bulk.Row]) -> bool:
-    """Make users. False when somebody else has made one of them meanwhile: theirs holds."""
+    """Insert users. False when another transaction has added one of them meanwhile, which then stays."""
     ordered = sorted(rows, key=lambda row: str(row["external_id"]))
     return bulk.insert(session, User, ordered, skip_existing=True) == len(rows)
 
 
 def add_organizations(session: Session, rows: Sequence[bulk.Row]) -> bool:
-    """Make organizations. False when somebody else has made one of them meanwhile: theirs holds."""
+    """Insert organizations. False when another transaction has added one of them meanwhile, which then stays."""
     ordered = sorted(rows, key=lambda row: str(row["external_id"]))
     return bulk.insert(session, Organization, ordered, skip_existing=True) == len(rows)
 
 
-def lock_users(session: Session, users: Collection[UserRow]) -> None:
-    """Lock them in sorted order, and take over what they hold by now. Raises OwnerRemoved."""
-    known = {one.id: one for one in users}
+def lock_users(session: Session, users: Collection[DirectoryUser]) -> None:
+    """Lock users in sorted order, and read their present fields. Raises OwnerRemoved."""
+    known = {user.id: user for user in users}
     for id_, email, display_name in _lock(session, User, known, "email", "display_name"):
         known[id_].email, known[id_].display_name = email, display_name
 
 
-def lock_organizations(session: Session, organizations: Collection[OrganizationRow]) -> None:
-    """The same of organizations."""
-    known = {one.id: one for one in organizations}
+def lock_organizations(session: Session, organizations: Collection[DirectoryOrganization]) -> None:
+    """Lock organizations in sorted order, and read their present names. Raises OwnerRemoved."""
+    known = {organization.id: organization for organization in organizations}
     for id_, name in _lock(session, Organization, known, "name"):
         known[id_].name = name
 
 
-def complete_users(session: Session, users: Collection[UserRow]) -> None:
-    """Write e-mail and display name of users that are locked."""
+def complete_users(session: Session, users: Collection[DirectoryUser]) -> None:
+    """Write e-mail and display name of locked users."""
     if users:
-        rows = [{"id": one.id, "email": one.email, "display_name": one.display_name} for one in users]
+        rows = [{"id": user.id, "email": user.email, "display_name": user.display_name} for user in users]
         bulk.update(session, User, rows)
 
 
-def complete_organizations(session: Session, organizations: Collection[OrganizationRow]) -> None:
-    """Write the names of organizations that are locked."""
+def complete_organizations(session: Session, organizations: Collection[DirectoryOrganization]) -> None:
+    """Write the names of locked organizations."""
     if organizations:
-        bulk.update(session, Organization, [{"id": one.id, "name": one.name} for one in organizations])
+        rows = [{"id": organization.id, "name": organization.name} for organization in organizations]
+        bulk.update(session, Organization, rows)
 
 
 def removed_among(session: Session, users: Collection[UUID], organizations: Collection[UUID]) -> bool:
     """Whether one of them was removed by now.
 
-    On SQLite nobody else writes during a transaction that writes, so that what was read before still holds.
+    On SQLite a transaction that writes is the only one, so that what it read before still holds.
     """
     if bulk.dialect(session) == "sqlite":
         return False
@@ -122,27 +123,27 @@ def removed_among(session: Session, users: Collection[UUID], organizations: Coll
     return False
 
 
-def _find_users(session: Session, column: ColumnElement[Any], values: Collection[object]) -> list[UserRow]:
+def _find_users(session: Session, column: ColumnElement[Any], values: Collection[object]) -> list[DirectoryUser]:
     if not values:
         return []
     found = session.execute(_finding(bulk.dialect(session), column, *_user), bulk.keys(values))
-    return [UserRow(*row) for row in found]
+    return [DirectoryUser(*row) for row in found]
 
 
 def _find_organizations(
     session: Session, column: ColumnElement[Any], values: Collection[object]
-) -> list[OrganizationRow]:
+) -> list[DirectoryOrganization]:
     if not values:
         return []
     found = session.execute(_finding(bulk.dialect(session), column, *_organization), bulk.keys(values))
-    return [OrganizationRow(*row) for row in found]
+    return [DirectoryOrganization(*row) for row in found]
 
 
 @cache
 def _finding(dialect: str, column: ColumnElement[Any], *shown: ColumnElement[Any]) -> Select[Any]:
     found = select(*shown).where(bulk.among(dialect, column))
     if column is _users.c.id or column is _organizations.c.id:
-        return found  # past links show whom they belonged to
+        return found  # past links show removed owners, too
     removed_at = shown[0].table.c.removed_at
     return found.where(removed_at.is_(None))
 
@@ -150,7 +151,7 @@ def _finding(dialect: str, column: ColumnElement[Any], *shown: ColumnElement[Any
 def _lock(
     session: Session, model: type[User] | type[Organization], ids: Collection[UUID], *names: str
 ) -> Sequence[Sequence[Any]]:
-    """In the order in which everybody locks them, an import too."""
+    """Lock in the order that all transactions use, imports included."""
     if not ids:
         return []
     columns = bulk.table(model).c

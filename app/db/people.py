@@ -1,4 +1,4 @@
-"""Statements on users and organizations as people manage them: list, find, write, remove."""
+"""Statements on users and organizations that are managed by hand: list, find, write, remove."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -22,32 +22,32 @@ LINKS_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """Exact matches, the e-mail in any case; None is any. `before` continues a listing after that id."""
+class PeopleFilters:
+    """Exact matches, the e-mail in any case; None is any. `before` continues a list after that id."""
 
     limit: int = 50
     before: UUID | None = None
     external_id: str | None = None
     email: str | None = None
     organization: str | None = None  # users: of the organization with this external id
-    removed: bool = False  # those who were removed, instead of those who were not
+    removed: bool = False  # only removed ones, instead of none
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """Somebody as the database has them: the fields, with the organization by its external id."""
+class StoredOwner:
+    """Stored fields of a user or organization; a user's organization by its external id."""
 
     id: UUID
     fields: Mapping[str, str | None]
 
 
 def shown_id(kind: Kind, id_: UUID) -> str:
-    """`usr_…` or `org_…`."""
+    """The public id, `usr_…` or `org_…`."""
     return show(PREFIX[kind], id_)
 
 
-def listing(session: Session, kind: Kind, filters: Filters) -> list[dict[str, Any]]:
-    """Newest first."""
+def listing(session: Session, kind: Kind, filters: PeopleFilters) -> list[dict[str, Any]]:
+    """Rows, newest first."""
     model = MODEL[kind]
     removed = model.removed_at.is_not(None) if filters.removed else model.removed_at.is_(None)
     statement = _shown(kind).where(removed).order_by(model.id.desc()).limit(filters.limit)
@@ -63,8 +63,8 @@ def listing(session: Session, kind: Kind, filters: Filters) -> list[dict[str, An
     return [_row(kind, *row) for row in session.execute(statement)]
 
 
-def one(session: Session, kind: Kind, id_: UUID) -> dict[str, Any]:
-    """One with the links of now and before, newest first, LINKS_SHOWN of them. Raises NotFound."""
+def get(session: Session, kind: Kind, id_: UUID) -> dict[str, Any]:
+    """A user or organization with its links, open and closed, newest first, LINKS_SHOWN at most. Raises NotFound."""
     found = session.execute(_shown(kind).where(MODEL[kind].id == id_)).first()
     if found is None:
         raise NotFound(kind, shown_id(kind, id_))
@@ -79,7 +79,7 @@ def one(session: Session, kind: Kind, id_: UUID) -> dict[str, Any]:
 
 
 def find(session: Session, kind: Kind, external_id: str) -> UUID:
-    """Our id of who has this external id now. Raises NotFound."""
+    """Our id of the one that has this external id now. Raises NotFound."""
     model = MODEL[kind]
     id_: UUID | None = session.scalar(
         select(model.id).where(model.external_id == external_id, model.removed_at.is_(None))
@@ -89,17 +89,19 @@ def find(session: Session, kind: Kind, external_id: str) -> UUID:
     return id_
 
 
-def lock(session: Session, kind: Kind, external_ids: Collection[str]) -> dict[str, Stored]:
-    """Those with these external ids, locked in sorted order, against changes alone: rows may come to refer to them.
+def lock(session: Session, kind: Kind, external_ids: Collection[str]) -> dict[str, StoredOwner]:
+    """Those with these external ids, locked in sorted order, against changes only: rows may come to refer to them.
 
-    Else whoever brings in organizations, and whoever brings in their users, could wait for each other.
+    With a stricter lock, an import of organizations and one of their users could deadlock.
     """
     column = bulk.table(MODEL[kind]).c.external_id
     return _locked(session, kind, column, external_ids, referable=True)
 
 
-def lock_by_id(session: Session, kind: Kind, id_: UUID) -> Stored:
-    """Nobody else may come to refer to them meanwhile. Raises NotFound, also of who was removed."""
+def lock_by_id(session: Session, kind: Kind, id_: UUID) -> StoredOwner:
+    """Lock a user or organization; no row can come to refer to it meanwhile. Raises NotFound, also for a
+    removed one.
+    """
     found = _locked(session, kind, bulk.table(MODEL[kind]).c.id, [id_], referable=False)
     if not found:
         raise NotFound(kind, shown_id(kind, id_))
@@ -107,7 +109,7 @@ def lock_by_id(session: Session, kind: Kind, id_: UUID) -> Stored:
 
 
 def organization_ids(session: Session, external_ids: Collection[str]) -> dict[str, UUID]:
-    """Our ids of the organizations with these external ids."""
+    """Our ids of organizations by external id."""
     if not external_ids:
         return {}
     columns = bulk.table(Organization).c
@@ -118,18 +120,18 @@ def organization_ids(session: Session, external_ids: Collection[str]) -> dict[st
 
 
 def add(session: Session, kind: Kind, rows: Collection[bulk.Row]) -> bool:
-    """False when somebody else has made one of them meanwhile: theirs holds."""
+    """Insert rows. False when another transaction has added one of them meanwhile, which then stays."""
     ordered = sorted(rows, key=lambda row: str(row["external_id"]))
     return bulk.insert(session, MODEL[kind], ordered, skip_existing=True) == len(rows)
 
 
 def change(session: Session, kind: Kind, rows: Collection[bulk.Row]) -> None:
-    """Write these columns of rows that are locked; each row holds its `id`."""
+    """Write these columns of locked rows; each row has its `id`."""
     bulk.update(session, MODEL[kind], list(rows))
 
 
 def new_row(kind: Kind, *, now: datetime) -> dict[str, Any]:
-    """A row without any field yet."""
+    """A row with empty fields."""
     row: dict[str, Any] = {"id": new_id(), "external_id": "", "created_at": now}
     return row | (
         {"email": None, "display_name": None, "organization_id": None} if kind is Kind.USER else {"name": None}
@@ -137,13 +139,13 @@ def new_row(kind: Kind, *, now: datetime) -> dict[str, Any]:
 
 
 def open_links(session: Session, kind: Kind, id_: UUID) -> int:
-    """How many connections belong to them."""
+    """Number of connections that belong to the user or organization."""
     owned = select(func.count()).select_from(Link).where(_OWNER[kind] == id_, Link.closed_at.is_(None))
     return session.scalar(owned) or 0
 
 
 def owned_connections(session: Session, kind: Kind, id_: UUID, *, limit: int) -> list[tuple[str, str, str]]:
-    """The keys of up to `limit` connections that belong to them."""
+    """Keys of up to `limit` of its connections."""
     owned = (
         select(Connection.environment, Connection.integration, Connection.connection_id)
         .join(Link, Link.connection_ref == Connection.id)
@@ -154,7 +156,7 @@ def owned_connections(session: Session, kind: Kind, id_: UUID, *, limit: int) ->
 
 
 def count_users(session: Session, kind: Kind, id_: UUID, *, removed: bool = False) -> int:
-    """How many users belong to an organization. removed: instead, of how many who were removed the row still does."""
+    """Number of an organization's users. removed: number of its removed users, whose rows still refer to it."""
     if kind is Kind.USER:
         return 0
     there = User.removed_at.is_not(None) if removed else User.removed_at.is_(None)
@@ -162,7 +164,7 @@ def count_users(session: Session, kind: Kind, id_: UUID, *, removed: bool = Fals
 
 
 def release_users(session: Session, kind: Kind, id_: UUID, *, limit: int, removed: bool = False) -> int:
-    """Let up to `limit` users of an organization belong to none. removed: those who were removed. Returns how many."""
+    """Remove up to `limit` users from an organization. removed: removed users. Returns their number."""
     if kind is Kind.USER:
         return 0
     columns = bulk.table(User).c
@@ -174,17 +176,17 @@ def release_users(session: Session, kind: Kind, id_: UUID, *, limit: int, remove
 
 
 def has_history(session: Session, kind: Kind, id_: UUID) -> bool:
-    """Whether links refer to them, closed ones too."""
+    """Whether links refer to the row, closed ones included."""
     return session.scalar(select(Link.id).where(_OWNER[kind] == id_).limit(1)) is not None
 
 
 def delete(session: Session, kind: Kind, id_: UUID) -> None:
-    """Forget somebody whom nothing refers to."""
+    """Delete a row that no other row refers to."""
     session.execute(bulk.table(MODEL[kind]).delete().where(bulk.table(MODEL[kind]).c.id == id_))
 
 
-def retire(session: Session, kind: Kind, stored: Stored, *, now: datetime) -> None:
-    """Keep the row for the history, under an external id that no tag can name; a new one may take the old."""
+def retire(session: Session, kind: Kind, stored: StoredOwner, *, now: datetime) -> None:
+    """Keep the row for the history, under an external id that no tag can have; a new row may take the old one."""
     table = bulk.table(MODEL[kind])
     former = stored.fields["external_id"]
     values = {"external_id": tombstone(stored.id), "former_external_id": former, "removed_at": now}
@@ -192,13 +194,13 @@ def retire(session: Session, kind: Kind, stored: Stored, *, now: datetime) -> No
 
 
 def tombstone(id_: UUID) -> str:
-    """The external id of who was removed. Blanks at its ends are refused of everybody else."""
+    """The external id of a removed row. Other rows cannot have it, since blanks at the ends are refused."""
     return f" removed {id_.hex} "
 
 
 def _locked(
     session: Session, kind: Kind, column: Any, values: Collection[object], *, referable: bool
-) -> dict[str, Stored]:
+) -> dict[str, StoredOwner]:
     if not values:
         return {}
     table = bulk.table(MODEL[kind])
@@ -212,7 +214,7 @@ def _locked(
         fields = dict(zip(("external_id", *_plain(kind)), row[1:], strict=True))
         if kind is Kind.USER:
             fields["organization"] = names.get(fields.pop("organization_id"))
-        found[row[1]] = Stored(row[0], fields)
+        found[row[1]] = StoredOwner(row[0], fields)
     return found
 
 
@@ -221,7 +223,7 @@ def _plain(kind: Kind) -> tuple[str, ...]:
 
 
 def _organization_names(session: Session, kind: Kind, rows: Collection[Any]) -> dict[UUID, str]:
-    """External ids of the organizations of these users."""
+    """External ids of these users' organizations."""
     ids = {row.organization_id for row in rows if row.organization_id} if kind is Kind.USER else set()
     if not ids:
         return {}
@@ -248,21 +250,21 @@ def _shown(kind: Kind) -> Select[Any]:
     )
 
 
-def _row(kind: Kind, who: Any, owned: int, other: Any) -> dict[str, Any]:
-    """`other`: a user's organization by external id; an organization's number of users."""
+def _row(kind: Kind, row: Any, owned: int, other: Any) -> dict[str, Any]:
+    """A row of a list. other: a user's organization by external id; an organization's number of users."""
     own = (
-        {"email": who.email, "display_name": who.display_name, "organization": other}
+        {"email": row.email, "display_name": row.display_name, "organization": other}
         if kind is Kind.USER
-        else {"name": who.name, "users": other}
+        else {"name": row.name, "users": other}
     )
     return {
-        "id": shown_id(kind, who.id),
-        "external_id": who.former_external_id if who.removed_at else who.external_id,
+        "id": shown_id(kind, row.id),
+        "external_id": row.former_external_id if row.removed_at else row.external_id,
         **own,
         "connections": owned,
-        "created_at": _time(who.created_at),
-        "updated_at": _time(who.updated_at),
-        "removed_at": _time(who.removed_at),
+        "created_at": _time(row.created_at),
+        "updated_at": _time(row.updated_at),
+        "removed_at": _time(row.removed_at),
     }
 
 

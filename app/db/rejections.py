@@ -1,4 +1,4 @@
-"""Statements on what web refused."""
+"""Statements on refused webhooks, counted by minute, environment and cause."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from app.db import bulk
 from app.db.models import Rejection
 from app.domain.breaker import WINDOW
 
-Key = tuple[datetime, str, str]  # minute, environment, cause
+RejectionKey = tuple[datetime, str, str]  # minute, environment, cause
 _row_key: Final = tuple_(Rejection.minute, Rejection.environment, Rejection.cause)
 
 
 @dataclass(frozen=True, slots=True)
 class RefusalCount:
-    """`count` requests of one environment refused for one cause; the rest tells of the last of them."""
+    """`count` refused requests of one environment and cause; the other fields are those of the last one."""
 
     environment: str
     cause: str
@@ -32,8 +32,8 @@ class RefusalCount:
 def add(session: Session, refused: Sequence[RefusalCount]) -> None:
     """Add to the row of each minute, environment and cause. A pair of the latter two must not occur twice.
 
-    The database adds up and finds the peak, so that several web processes make one sum. The rows are taken in sorted
-    order, or two of them could deadlock. Windows are fixed tens of seconds; a burst across two of them shows as less.
+    The database adds up and finds the peak, so that several web processes make one sum. Rows are written in sorted
+    order, which prevents deadlocks. Windows are fixed tens of seconds; a burst across two of them counts less.
     """
     if not refused:
         return
@@ -65,9 +65,9 @@ def newest(
     environment: str | None = None,
     cause: str | None = None,
     limit: int | None = None,
-    before: Key | None = None,
+    before: RejectionKey | None = None,
 ) -> list[Rejection]:
-    """The rows of minutes from `since` on, newest first; after the row with the key `before`, where it is given."""
+    """Rows of minutes from `since` on, newest first; after the row with the key `before`, if given."""
     statement = select(Rejection).where(Rejection.minute >= since)
     if environment is not None:
         statement = statement.where(Rejection.environment == environment)
@@ -79,23 +79,23 @@ def newest(
     return list(session.scalars(statement.order_by(*order).limit(limit)))
 
 
-def shown(one: Rejection) -> dict[str, Any]:
-    """Refused webhooks as people see them: those of a minute, an environment and a cause."""
+def shown(rejection: Rejection) -> dict[str, Any]:
+    """A rejection in its public form."""
     return {
-        "minute": one.minute.isoformat(),
-        "environment": one.environment or None,
-        "cause": one.cause,
-        "status": one.status,
-        "count": one.count,
-        "peak": one.peak,
-        "last_at": one.last_at.isoformat(),
-        "last_peer": one.last_peer,
-        "last_detail": one.last_detail,
+        "minute": rejection.minute.isoformat(),
+        "environment": rejection.environment or None,
+        "cause": rejection.cause,
+        "status": rejection.status,
+        "count": rejection.count,
+        "peak": rejection.peak,
+        "last_at": rejection.last_at.isoformat(),
+        "last_peer": rejection.last_peer,
+        "last_detail": rejection.last_detail,
     }
 
 
 def prune(session: Session, *, before: datetime, limit: int) -> int:
-    """Forget minutes before that, at most `limit` rows."""
+    """Delete at most `limit` rows of minutes before that time."""
     old = select(Rejection.minute, Rejection.environment, Rejection.cause).where(Rejection.minute < before).limit(limit)
     rows = [tuple(row) for row in session.execute(old)]
     if rows:
@@ -107,20 +107,20 @@ def minute_of(at: datetime) -> datetime:
     return at.replace(second=0, microsecond=0)
 
 
-def _row(one: RefusalCount) -> dict[str, Any]:
+def _row(refused: RefusalCount) -> dict[str, Any]:
     tens = int(WINDOW.total_seconds())
     return {
-        "minute": minute_of(one.at),
-        "environment": one.environment,
-        "cause": one.cause,
-        "status": one.status,
-        "count": one.count,
-        "peak": one.count,
-        "window_at": one.at.replace(second=one.at.second // tens * tens, microsecond=0),
-        "window_count": one.count,
-        "last_at": one.at,
-        "last_peer": one.peer,
-        "last_detail": one.detail,
+        "minute": minute_of(refused.at),
+        "environment": refused.environment,
+        "cause": refused.cause,
+        "status": refused.status,
+        "count": refused.count,
+        "peak": refused.count,
+        "window_at": refused.at.replace(second=refused.at.second // tens * tens, microsecond=0),
+        "window_count": refused.count,
+        "last_at": refused.at,
+        "last_peer": refused.peer,
+        "last_detail": refused.detail,
     }
 
 

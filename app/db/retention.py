@@ -1,4 +1,4 @@
-"""Statements that forget history: events that are over, with their decisions, jobs and attempts."""
+"""Statements that delete history: finished events with their decisions, jobs and attempts."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _jobs: Final = bulk.table(Job)
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Rows that went. `discarded` are those of the jobs that nobody had tried again."""
+    """Numbers of deleted rows. `discarded`: deleted jobs that had been discarded and not retried."""
 
     events: int = 0
     jobs: int = 0
@@ -33,7 +33,7 @@ class Forgotten:
 
 
 def page(session: Session, *, after: UUID | None, before: datetime, limit: int) -> list[UUID]:
-    """Events that were received before then, oldest first, behind one."""
+    """Events received before a time, oldest first, after the event `after`."""
     old = select(_events.c.id).where(_events.c.id < first_id(before))
     if after is not None:
         old = old.where(_events.c.id > after)
@@ -41,12 +41,12 @@ def page(session: Session, *, after: UUID | None, before: datetime, limit: int) 
 
 
 def forget(session: Session, ids: Collection[UUID], *, before: datetime) -> Forgotten:
-    """Forget those of these events that are over: every job of theirs ended before then.
+    """Delete those of these events that are finished, with all jobs ended before `before`.
 
-    Jobs go by themselves, too, once they ended before then; an unfinished one stays, and its event with it.
+    A job is deleted once it ended before then; an unfinished job stays, and its event with it.
     """
     dialect = bulk.dialect(session)
-    # Whoever makes a job of one of them holds it: such an event is left for another time.
+    # A transaction that makes a job of an event locks it: such an event is skipped this time.
     held = list(session.scalars(_holding(dialect), bulk.keys(ids)))
     states = list(session.scalars(_forgetting_jobs(dialect), {**bulk.keys(held), "before": before}))
     events = list(session.scalars(_forgetting_events(dialect), bulk.keys(held)))

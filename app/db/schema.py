@@ -1,4 +1,4 @@
-"""The schema's release: whether the database is at the one that this code needs. `upgrading` brings it there."""
+"""Release of the database's schema, and whether it is the one that this code needs. `migrate` upgrades it."""
 
 from functools import cache
 from pathlib import Path
@@ -17,13 +17,13 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 @cache
 def head() -> str:
-    """The revision this release needs: files of migrations are named for theirs."""
+    """The revision this release needs; migrations' file names begin with their revisions."""
     return max(file.name for file in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
 def current(database: Database) -> str | None:
-    """The revision the database is at; None without a Waylink schema."""
-    with database.read() as session:  # on SQLite any other transaction would wait for the write lock
+    """The database's revision; None without a Waylink schema."""
+    with database.read() as session:  # on SQLite other transactions would wait for the write lock
         connection = session.connection()
         if not inspect(connection).has_table("alembic_version"):
             return None
@@ -35,14 +35,14 @@ def require_current(database: Database) -> None:
     """Raises DatabaseNotMigrated, which names the command to run."""
     url = database.engine.url.render_as_string(hide_password=False)
     file = sqlite_file(url)
-    # Connecting would make the file, in whatever folder the command was called.
+    # Connecting would create the file in the working folder.
     found, expected = None if file and not file.exists() else current(database), head()
     if found != expected:
         raise DatabaseNotMigrated(found=found, expected=expected, where=shown(database))
 
 
 def require_not_newer(database: Database) -> None:
-    """Raises DatabaseNotMigrated where another release, later than this one, has migrated the database."""
+    """Raises DatabaseNotMigrated where a later release has migrated the database."""
     found, expected = current(database), head()
     if found is not None and found not in revisions():
         raise DatabaseNotMigrated(found=found, expected=expected, where=shown(database))
@@ -50,12 +50,12 @@ def require_not_newer(database: Database) -> None:
 
 @cache
 def revisions() -> frozenset[str]:
-    """Those that this release knows."""
+    """All revisions that this release knows."""
     return frozenset(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def shown(database: Database) -> str:
-    """Which database it is, without its user and password."""
+    """The database's name and place, without user and password."""
     url = database.engine.url
     if url.get_backend_name() == "sqlite":
         return str(url.database)
@@ -64,7 +64,7 @@ def shown(database: Database) -> str:
 
 
 def takes_writes(session: Session) -> bool:
-    """Whether the server takes writes: not one that is read-only by its settings, or a standby."""
+    """Whether the server accepts writes: false for one that is read-only by its settings, or a standby."""
     connection = session.connection()
     if connection.dialect.name == "sqlite":
         return True
@@ -72,10 +72,10 @@ def takes_writes(session: Session) -> bool:
 
 
 def require_current_unless_away(database: Database) -> str | None:
-    """The same for web: why the database does not answer, or None.
+    """The check for web: the reason why the database does not answer, or None.
 
-    Who starts while the database restarts would otherwise end, and nobody would hold the requests that come meanwhile.
-    And who starts while an upgrade is under way can store webhooks in a schema that is ahead of it.
+    Web starts while the database restarts, so that it can hold requests meanwhile, and during an upgrade, since it can
+    store webhooks in a newer schema.
     """
     try:
         require_current(database)

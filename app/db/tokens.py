@@ -1,4 +1,4 @@
-"""Statements on API tokens. The secret itself is never here, only its SHA-256."""
+"""Statements on API tokens. Only the SHA-256 of a secret is stored."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from app.db.models import ApiToken
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """`hash` is the SHA-256 of the whole secret. Of a team, it is for that team's rows alone."""
+    """A token to be stored. `hash`: SHA-256 of the whole secret. A team's token is for that team's rows only."""
 
     id: UUID
     name: str
@@ -43,12 +43,12 @@ def add(session: Session, token: NewToken, *, now: datetime) -> bool:
 
 
 def get(session: Session, token_id: UUID) -> ApiToken | None:
-    """The token of this id, revoked ones too."""
+    """The token of this id, revoked ones included."""
     return session.get(ApiToken, token_id)
 
 
 def live_by_hash(session: Session, digest: bytes) -> ApiToken | None:
-    """The token of this hash, unless it was revoked. Whether it has expired is for the caller to say."""
+    """The token of this hash, unless it was revoked. The caller checks its expiry."""
     return session.scalar(select(ApiToken).where(ApiToken.hash == digest, ApiToken.revoked_at.is_(None)))
 
 
@@ -57,13 +57,13 @@ def live_by_name(session: Session, name: str) -> ApiToken | None:
 
 
 def all_tokens(session: Session, *, revoked: bool) -> list[ApiToken]:
-    """Newest first; with those that were revoked, if wanted."""
+    """Tokens, newest first; revoked ones on request."""
     statement = select(ApiToken).order_by(ApiToken.id.desc())
     return list(session.scalars(statement if revoked else statement.where(ApiToken.revoked_at.is_(None))))
 
 
 def live_names_of(session: Session, *, team: str, now: datetime, limit: int = 5) -> list[str]:
-    """Some of a team's tokens that are neither revoked nor expired."""
+    """Names of some of a team's tokens that are neither revoked nor expired."""
     live = (ApiToken.team == team) & ApiToken.revoked_at.is_(None) & (ApiToken.expires_at > now)
     return list(session.scalars(select(ApiToken.name).where(live).order_by(ApiToken.name).limit(limit)))
 

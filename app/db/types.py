@@ -1,6 +1,6 @@
-"""Columns whose values other systems and other releases may have written: what cannot be read is read as none.
+"""Column types for values that other systems and releases may have written: an unreadable value is read as None.
 
-One such value must not keep the other rows of a list, a wave or a batch from being read (`unreadable` names its row).
+One such value must not keep the other rows of a list or batch from being read (`unreadable` logs its row).
 """
 
 import copy
@@ -19,13 +19,13 @@ from app.domain.moments import EARLIEST, LATEST, read_moment
 T = TypeVar("T")
 Read = Callable[[Any], Any]
 
-UNKNOWN: Final = datetime(1970, 1, 1, tzinfo=UTC)  # instead of a moment that cannot be read, where there has to be one
+UNKNOWN: Final = datetime(1970, 1, 1, tzinfo=UTC)  # replaces an unreadable time in a column that cannot be null
 
 _decode: Final = msgspec.json.Decoder().decode
 
 
 class Readable(TypeDecorator[T]):
-    """A type that knows its column, and what stands for a value of it that cannot be read."""
+    """A type that knows its column, and the value that replaces an unreadable one."""
 
     cache_ok = True
     column: Column[Any] | None = None
@@ -38,7 +38,7 @@ class Readable(TypeDecorator[T]):
         return mine
 
     def cannot_read(self, dialect: Dialect, value: Any) -> Any:
-        """Note a value as the driver handed it out, and answer what stands for it."""
+        """Record a value in the driver's form, and return its replacement."""
         if self.column is not None:
             unreadable.of(dialect).note(self.column, value)
         return copy.copy(self.instead)
@@ -47,7 +47,7 @@ class Readable(TypeDecorator[T]):
 class UtcDateTime(Readable[datetime]):
     """A point in time: always aware and UTC in Python; `timestamptz` on PostgreSQL, ISO text without zone on SQLite.
 
-    Both databases hand it out as text (`engine`): PostgreSQL's driver would refuse a whole row for `infinity`, a year
+    Both databases return it as text (`engine`): PostgreSQL's driver would refuse a whole row for `infinity`, a year
     past 9999 or one before 1.
     """
 
@@ -73,7 +73,7 @@ class UtcDateTime(Readable[datetime]):
                 if at.tzinfo is UTC and EARLIEST <= at < LATEST:
                     return at
             except (TypeError, ValueError):
-                pass  # not as we write it
+                pass  # not in the form that Waylink writes
             moment = read_moment(value)
             return self.cannot_read(dialect, value) if moment is None else moment
 
@@ -81,7 +81,7 @@ class UtcDateTime(Readable[datetime]):
 
 
 class StoredJson(Readable[Any]):
-    """A JSON object or array, whichever `kind` is; null is SQL's. Its text is what both databases hand out."""
+    """A JSON object or array, by `kind`; null is SQL's. Both databases return it as text."""
 
     impl = JSON
     cache_ok = True
@@ -110,7 +110,7 @@ class StoredJson(Readable[Any]):
 
 
 class StoredInteger(Readable[int]):
-    """A whole number of up to 64 bits. SQLite keeps in such a column whatever it is given."""
+    """A whole number of up to 64 bits. SQLite stores values of any type in such a column."""
 
     impl = BigInteger
     cache_ok = True

@@ -1,8 +1,8 @@
 """Values of the database that this release cannot read, and the rows that hold them.
 
-Other releases, restored backups and hands write into the database, too. A column's type (`types`) reads such a value as
-none and notes it here, so that the other rows of a list or a batch are read. After the unit of work its rows are looked
-for, once for each value, and named in the log.
+Other releases, restored backups and manual statements write into the database, too. A column's type (`types`) reads
+such a value as None and records it here, so that the other rows of a list or a batch are read. After the unit of work
+its rows are searched, once for each value, and logged.
 """
 
 from collections import defaultdict
@@ -32,8 +32,8 @@ from app.ids import (
 )
 from app.telemetry import UNREADABLE_VALUES, get_logger
 
-MOST_VALUES: Final = 1000  # different ones that a process looks for: looking may read a whole table
-MOST_ROWS: Final = 100  # that are named of one column at once
+MOST_VALUES: Final = 1000  # distinct values that a process searches: a search may read a whole table
+MOST_ROWS: Final = 100  # logged of one column at once
 _PREFIXES: Final = {
     "api_tokens": TOKEN,
     "audit": AUDIT,
@@ -52,21 +52,21 @@ log = get_logger(__name__)
 
 
 class Unreadable:
-    """What the readers of one engine met. Threads share it: what one has noted, another may name."""
+    """Unreadable values of one engine. Threads share it: a value recorded by one may be logged by another."""
 
     def __init__(self) -> None:
         self._met: set[tuple[str, int]] = set()
         self._waiting: list[tuple[Column[Any], Any]] = []
 
     def note(self, column: Column[Any], value: Any) -> None:
-        """A value as the driver handed it out."""
-        found = (str(column), hash(value))  # not the value: a document may be large
+        """Record a value in the driver's form."""
+        found = (str(column), hash(value))  # a hash, since a document may be large
         if found not in self._met and len(self._met) < MOST_VALUES:
             self._met.add(found)
             self._waiting.append((column, value))
 
     def name(self, engine: Engine) -> None:
-        """Look for the rows of what was noted since, and tell of them. Never raises: it is no part of the work."""
+        """Search the rows of newly recorded values and log them. Never raises, since it is no part of the work."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
@@ -87,14 +87,14 @@ _of_engines: Final[WeakKeyDictionary[Dialect, Unreadable]] = WeakKeyDictionary()
 
 
 def of(dialect: Dialect) -> Unreadable:
-    """That of the engine with this dialect object; each engine has one of its own."""
+    """The record of the engine with this dialect object; each engine has its own."""
     return _of_engines.setdefault(dialect, Unreadable())
 
 
 def _rows_with(engine: Engine, column: Column[Any], values: Iterable[Any]) -> list[str]:
     table: Table = column.table
     key = list(table.primary_key.columns)
-    # SQLite hands out what it keeps, of whatever type. PostgreSQL has one type for a column, which comes as its text.
+    # SQLite returns stored values of any type. PostgreSQL's column has one type, which is returned as text.
     raw = type_coerce(column, NullType()) if engine.dialect.name == "sqlite" else cast(column, Text)
     found = select(*key).where(raw.in_(list(values))).limit(MOST_ROWS)
     with engine.connect().execution_options(waylink_read_only=True) as connection:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.db import owners as rows
 from app.db.connections import ConnectionRow, LinkRow
-from app.db.owners import OrganizationRow, UserRow
+from app.db.owners import DirectoryOrganization, DirectoryUser
 from app.domain.linking import Claim, DirectoryPolicy, Owner, Person, TagKeys, Unlinked, resolve
 from app.ids import ORGANIZATION, USER, new_id, show
 
@@ -33,11 +33,11 @@ class Directory:
         self._session, self._now = session, now
         self._ids = ids if ids is not None else {}
         self._authoritative = policy is DirectoryPolicy.SQL
-        self._users: dict[str, UserRow] = {}
-        self._organizations: dict[str, OrganizationRow] = {}
-        self._by_email: dict[str, list[UserRow]] = {}
-        self._users_by_id: dict[UUID, UserRow] = {}
-        self._organizations_by_id: dict[UUID, OrganizationRow] = {}
+        self._users: dict[str, DirectoryUser] = {}
+        self._organizations: dict[str, DirectoryOrganization] = {}
+        self._by_email: dict[str, list[DirectoryUser]] = {}
+        self._users_by_id: dict[UUID, DirectoryUser] = {}
+        self._organizations_by_id: dict[UUID, DirectoryOrganization] = {}
 
     @classmethod
     def load(
@@ -108,7 +108,7 @@ class Directory:
 
     def _create_organizations(self, claims: Collection[Claim]) -> None:
         new = {
-            claim.organization_id: OrganizationRow(
+            claim.organization_id: DirectoryOrganization(
                 self._id_of("organization", claim.organization_id), claim.organization_id, claim.organization_name
             )
             for claim in claims
@@ -144,9 +144,9 @@ class Directory:
     def _id_of(self, kind: str, external_id: str) -> UUID:
         return self._ids.setdefault((kind, external_id), new_id())
 
-    def _new_user(self, claim: Claim, external_id: str) -> UserRow:
+    def _new_user(self, claim: Claim, external_id: str) -> DirectoryUser:
         organization = self._organizations.get(claim.organization_id or "")
-        return UserRow(
+        return DirectoryUser(
             self._id_of("user", external_id),
             external_id,
             claim.email,
@@ -168,10 +168,10 @@ class Directory:
             rows.complete_organizations(self._session, organizations)
             rows.complete_users(self._session, users)
 
-    def _improve(self, claims: Collection[Claim]) -> tuple[list[UserRow], list[OrganizationRow]]:
+    def _improve(self, claims: Collection[Claim]) -> tuple[list[DirectoryUser], list[DirectoryOrganization]]:
         """Change the rows in memory as the claims say. Returns the changed ones."""
-        users: dict[UUID, UserRow] = {}
-        organizations: dict[UUID, OrganizationRow] = {}
+        users: dict[UUID, DirectoryUser] = {}
+        organizations: dict[UUID, DirectoryOrganization] = {}
         for claim in claims:
             user = self._users.get(claim.user_id or "")
             if user:
@@ -190,7 +190,7 @@ class Directory:
         return claimed or known if self._authoritative else known or claimed
 
 
-def _person(user: UserRow) -> Person:
+def _person(user: DirectoryUser) -> Person:
     return Person(id=user.id, external_id=user.external_id, organization_id=user.organization_id)
 
 

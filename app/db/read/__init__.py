@@ -1,1 +1,1 @@
-"""Reading for people: lists, figures and what stands beside a row, as plain values."""
+"""Queries for lists, figures and details, as plain values."""

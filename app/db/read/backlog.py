@@ -1,4 +1,4 @@
-"""Numbers of waiting and of discarded jobs, by destination: read from indexes, and counted up to a bound."""
+"""Numbers of waiting and discarded jobs by destination, read from indexes and counted up to a bound."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from app.db import bulk
 from app.db.jobs import HELD, READY, UNFINISHED
 from app.db.models import Destination, DestinationHealth, Job
 
-AT_MOST: Final = 10_000  # rows counted per destination's queue, and dead letters counted in all
+AT_MOST: Final = 10_000  # rows counted per destination's queue, and discarded jobs counted in all
 
 _jobs: Final = bulk.table(Job)
 
@@ -22,7 +22,7 @@ _jobs: Final = bulk.table(Job)
 class Group:
     """Jobs of one destination with the same state, block and fault.
 
-    `oldest_at`: when the first of them was due, or was discarded. `capped`: there are more than `count`, of this
+    oldest_at: when the first of them was due, or was discarded. capped: there are more than `count`, of this
     destination or, if discarded, of all.
     """
 
@@ -38,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class BacklogDestination:
-    """A destination, in force or not."""
+    """A destination, in force or retired."""
 
     team: str
     destination: str
@@ -49,7 +49,7 @@ class BacklogDestination:
 
 
 def destinations(session: Session, *, team: str | None = None) -> list[BacklogDestination]:
-    """Every destination, retired ones too, by team and name."""
+    """Every destination, retired ones included, by team and name."""
     health = DestinationHealth
     mine = (health.team == Destination.team) & (health.destination == Destination.name)
     found = select(Destination, health.failing_since).outerjoin(health, mine)
@@ -62,7 +62,7 @@ def destinations(session: Session, *, team: str | None = None) -> list[BacklogDe
 
 
 def groups(session: Session, of: Sequence[BacklogDestination], *, team: str | None = None) -> list[Group]:
-    """The groups of waiting jobs of these destinations, and of the newest dead letters, of `team` or of all."""
+    """Groups of waiting jobs of these destinations, and of the newest discarded jobs, of `team` or of all."""
     waiting = [group for destination in of for group in _waiting(session, destination)]
     return [*waiting, *_discarded(session, team)]
 

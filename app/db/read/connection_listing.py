@@ -1,4 +1,4 @@
-"""Connections for people: found by what they are, and one with its history."""
+"""Lists of connections by their properties, and one connection with its history."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, Refresh, User
 from app.db.read import duplicates
-from app.db.read.listing import Filters, equal, page, shown_time
+from app.db.read.listing import ListFilters, equal, page, shown_time
 from app.errors import NotFound
 from app.ids import CONNECTION, show
 
 
-def connections(session: Session, filters: Filters) -> list[dict[str, Any]]:
+def connections(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
     statement = equal(
         _connection_rows(),
         (Connection.status, filters.status),
@@ -38,7 +38,7 @@ def connections(session: Session, filters: Filters) -> list[dict[str, Any]]:
 
 
 def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
-    """One connection with the history of its links and refreshes. Raises NotFound."""
+    """One connection with its links and refreshes. Raises NotFound."""
     row = session.execute(_connection_rows().where(Connection.id == connection_ref)).first()
     if row is None:
         raise NotFound("connection", show(CONNECTION, connection_ref))
@@ -46,37 +46,37 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
     refreshes = session.scalars(
         select(Refresh).where(Refresh.connection_ref == connection_ref).order_by(Refresh.id.desc()).limit(20)
     )
-    one: Connection = row[0]
+    found: Connection = row[0]
     return _connection(*row) | {
-        "nango_id": one.nango_id,
-        "tags_disagree": one.tags_disagree,
-        "known_tags": one.known_tags,
+        "nango_id": found.nango_id,
+        "tags_disagree": found.tags_disagree,
+        "known_tags": found.known_tags,
         "siblings": duplicates.siblings(session, connection_ref),
-        "last_error_type": one.last_error_type,
-        "last_error_at": shown_time(one.last_error_at),
-        "observed_at": shown_time(one.observed_at),
+        "last_error_type": found.last_error_type,
+        "last_error_at": shown_time(found.last_error_at),
+        "observed_at": shown_time(found.observed_at),
         "links": [
             {
-                "linked_by": each.linked_by,
-                "opened_at": shown_time(each.opened_at),
-                "closed_at": shown_time(each.closed_at),
-                "close_reason": each.close_reason,
+                "linked_by": link.linked_by,
+                "opened_at": shown_time(link.opened_at),
+                "closed_at": shown_time(link.closed_at),
+                "close_reason": link.close_reason,
             }
-            for each in links
+            for link in links
         ],
         "refreshes": [
             {
-                "refresh_at": shown_time(each.refresh_at),
-                "reason": each.reason,
-                "requested_by": each.requested_by,
-                "forced": each.forced,
-                "finished_at": shown_time(each.finished_at),
-                "outcome": each.outcome,
-                "error": each.error,
-                "previous_expires_at": shown_time(each.previous_expires_at),
-                "expires_at": shown_time(each.expires_at),
+                "refresh_at": shown_time(refresh.refresh_at),
+                "reason": refresh.reason,
+                "requested_by": refresh.requested_by,
+                "forced": refresh.forced,
+                "finished_at": shown_time(refresh.finished_at),
+                "outcome": refresh.outcome,
+                "error": refresh.error,
+                "previous_expires_at": shown_time(refresh.previous_expires_at),
+                "expires_at": shown_time(refresh.expires_at),
             }
-            for each in refreshes
+            for refresh in refreshes
         ],
     }
 
@@ -84,7 +84,7 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
 def find_connection(
     session: Session, connection_id: str, *, integration: str | None = None, environment: str | None = None
 ) -> UUID:
-    """Our id of the one connection with this id of Nango's. Raises NotFound, also when there are several."""
+    """Our id of the only connection with this id of Nango's. Raises NotFound, also when there are several."""
     statement = equal(
         select(Connection.id).where(Connection.connection_id == connection_id),
         (Connection.integration, integration),
@@ -100,8 +100,8 @@ def find_connection(
 def _tagged(dialect: str, tags: Mapping[str, str]) -> list[ColumnElement[bool]]:
     if dialect == "postgresql":
         return [type_coerce(Connection.tags, JSONB).contains(dict(tags))]
-    each = func.json_each(Connection.tags).table_valued("key", "value")
-    return [exists().select_from(each).where(each.c.key == key, each.c.value == tags[key]) for key in tags]
+    tag = func.json_each(Connection.tags).table_valued("key", "value")
+    return [exists().select_from(tag).where(tag.c.key == key, tag.c.value == tags[key]) for key in tags]
 
 
 def _connection_rows() -> Select[Any]:
@@ -116,22 +116,26 @@ def _connection_rows() -> Select[Any]:
 
 
 def _connection(
-    one: Connection, link: Link | None, user: User | None, organization: Organization | None, refresh: Refresh | None
+    connection: Connection,
+    link: Link | None,
+    user: User | None,
+    organization: Organization | None,
+    refresh: Refresh | None,
 ) -> dict[str, Any]:
     return {
-        "id": show(CONNECTION, one.id),
-        "environment": one.environment,
-        "integration": one.integration,
-        "connection_id": one.connection_id,
-        "provider": one.provider,
-        "auth_mode": one.auth_mode,
-        "status": one.status,
-        "tags": one.tags,
+        "id": show(CONNECTION, connection.id),
+        "environment": connection.environment,
+        "integration": connection.integration,
+        "connection_id": connection.connection_id,
+        "provider": connection.provider,
+        "auth_mode": connection.auth_mode,
+        "status": connection.status,
+        "tags": connection.tags,
         "user": user.external_id if user else None,
         "organization": organization.external_id if organization else None,
         "linked_by": link.linked_by if link else None,
-        "unlinked_reason": one.unlinked_reason,
-        "drift": one.drift,
-        "expires_at": shown_time(one.expires_at),
+        "unlinked_reason": connection.unlinked_reason,
+        "drift": connection.drift,
+        "expires_at": shown_time(connection.expires_at),
         "refresh_at": shown_time(refresh.refresh_at) if refresh else None,
     }

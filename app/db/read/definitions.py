@@ -1,4 +1,4 @@
-"""Reading for people: teams, destinations and routes as plain objects, by name, filtered and bounded."""
+"""Lists of teams, destinations and routes as plain objects, by name, filtered and bounded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from app.db.models import Destination, DestinationHealth, RouteVersion, Team
 
 @dataclass(frozen=True, slots=True)
 class DefinitionFilters:
-    """Exact matches; None is any. `after` continues a listing behind that name, which is `team/name` but for teams.
+    """Exact matches; None is any. `after` continues a list after that name, `team/name` except for teams.
 
-    in_force: what is, or what was removed; None for both.
+    in_force: those in force, or removed ones; None for both.
     """
 
     limit: int = 50
@@ -37,7 +37,7 @@ def teams(session: Session, filters: DefinitionFilters) -> list[dict[str, Any]]:
     )
     if filters.after is not None:
         found = found.where(Team.name > filters.after)
-    return [shown_team(one) for one in session.scalars(found.order_by(Team.name).limit(filters.limit))]
+    return [shown_team(team) for team in session.scalars(found.order_by(Team.name).limit(filters.limit))]
 
 
 def destinations(session: Session, filters: DefinitionFilters) -> list[dict[str, Any]]:
@@ -54,11 +54,11 @@ def destinations(session: Session, filters: DefinitionFilters) -> list[dict[str,
         team, _, name = filters.after.partition("/")
         found = found.where(key > tuple_(team, name))
     ordered = found.order_by(Destination.team, Destination.name).limit(filters.limit)
-    return [shown_destination(one) for one in session.scalars(ordered)]
+    return [shown_destination(destination) for destination in session.scalars(ordered)]
 
 
 def routes(session: Session, filters: DefinitionFilters) -> list[dict[str, Any]]:
-    """Those in force."""
+    """Routes in force."""
     found = _filtered(
         select(RouteVersion).where(RouteVersion.until_set.is_(None)),
         (RouteVersion.team, filters.team),
@@ -71,71 +71,71 @@ def routes(session: Session, filters: DefinitionFilters) -> list[dict[str, Any]]
         team, _, name = filters.after.partition("/")
         found = found.where(key > tuple_(team, name))
     ordered = found.order_by(RouteVersion.team, RouteVersion.name).limit(filters.limit)
-    return [shown_route(one) for one in session.scalars(ordered)]
+    return [shown_route(route) for route in session.scalars(ordered)]
 
 
-def shown_team(one: Team) -> dict[str, Any]:
+def shown_team(team: Team) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "source": one.source,
-        "created_at": one.created_at.isoformat(),
-        "retired_at": _time(one.retired_at),
+        "name": team.name,
+        "source": team.source,
+        "created_at": team.created_at.isoformat(),
+        "retired_at": _time(team.retired_at),
     }
 
 
-def shown_destination(one: Destination) -> dict[str, Any]:
-    """`own_broker`: jobs go to a broker of the team's, whose URL is a secret."""
+def shown_destination(destination: Destination) -> dict[str, Any]:
+    """A destination in its public form. `own_broker`: it is on the team's own broker, whose URL is a secret."""
     return {
-        "team": one.team,
-        "name": one.name,
-        "kind": one.kind,
-        "queue": one.queue,
-        "own_broker": one.broker_sealed is not None,
-        "url": one.url,
-        "timeout_seconds": one.timeout_seconds,
-        "rate_per_second": one.rate_per_second,
-        "source": one.source,
-        "version": one.version,
-        "created_at": one.created_at.isoformat(),
-        "updated_at": _time(one.updated_at),
-        "disabled_at": _time(one.disabled_at),
-        "disabled_reason": one.disabled_reason,
-        "retired_at": _time(one.retired_at),
+        "team": destination.team,
+        "name": destination.name,
+        "kind": destination.kind,
+        "queue": destination.queue,
+        "own_broker": destination.broker_sealed is not None,
+        "url": destination.url,
+        "timeout_seconds": destination.timeout_seconds,
+        "rate_per_second": destination.rate_per_second,
+        "source": destination.source,
+        "version": destination.version,
+        "created_at": destination.created_at.isoformat(),
+        "updated_at": _time(destination.updated_at),
+        "disabled_at": _time(destination.disabled_at),
+        "disabled_reason": destination.disabled_reason,
+        "retired_at": _time(destination.retired_at),
     }
 
 
 def health(session: Session, *, team: str, name: str) -> Mapping[str, Any] | None:
-    """How a destination does, in the words of the circuit breaker; None for one that was never tried."""
-    one = session.get(DestinationHealth, (team, name))
-    if one is None:
+    """A destination's health in its public form; None before the first attempt."""
+    found = session.get(DestinationHealth, (team, name))
+    if found is None:
         return None
     return {
-        "failing_since": _time(one.failing_since),
-        "probe_at": _time(one.probe_at),
-        "last_succeeded_at": _time(one.last_succeeded_at),
-        "last_failed_at": _time(one.last_failed_at),
-        "last_error": one.last_error,
+        "failing_since": _time(found.failing_since),
+        "probe_at": _time(found.probe_at),
+        "last_succeeded_at": _time(found.last_succeeded_at),
+        "last_failed_at": _time(found.last_failed_at),
+        "last_error": found.last_error,
     }
 
 
-def shown_route(one: RouteVersion) -> dict[str, Any]:
+def shown_route(route: RouteVersion) -> dict[str, Any]:
     return {
-        "team": one.team,
-        "name": one.name,
-        "version": one.version,
-        "destination": one.destination,
-        "job": one.job,
-        "pattern": one.pattern,
-        "enabled": one.enabled,
-        "source": one.source,
-        "since_set": one.since_set,
-        "until_set": one.until_set,
-        "created_at": one.created_at.isoformat(),
+        "team": route.team,
+        "name": route.name,
+        "version": route.version,
+        "destination": route.destination,
+        "job": route.job,
+        "pattern": route.pattern,
+        "enabled": route.enabled,
+        "source": route.source,
+        "since_set": route.since_set,
+        "until_set": route.until_set,
+        "created_at": route.created_at.isoformat(),
     }
 
 
 def _filtered(statement: Select[Any], *pairs: tuple[ColumnElement[Any] | Any, Any]) -> Select[Any]:
-    """Where each that has a value holds it; a condition is asked to be true or false."""
+    """The statement limited to rows where each column has its value (None: any); conditions take True or False."""
     for column, value in pairs:
         if value is not None:
             statement = statement.where(column if value is True else ~column if value is False else column == value)

@@ -1,4 +1,4 @@
-"""Several live connections of one owner to one integration, for people: which connections have such siblings."""
+"""Connections of one owner to one integration, where there are several live ones."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,8 +16,9 @@ SHOWN: Final = 50
 
 
 def is_one_of_several() -> ColumnElement[bool]:
-    """A condition on `Connection`, outer-joined with its open `Link`: another one is linked to the same owner, had to
-    give way to this one, or the other way round."""
+    """A condition on `Connection`, outer-joined with its open `Link`: another connection is linked to the same owner,
+    or one of the two superseded the other.
+    """
     other, link = aliased(Connection), aliased(Link)
     shares = exists().where(*_same_place(other), link.connection_ref == other.id, *_same_owner(link, Link))
     gave_way = exists().where(other.superseded_by == Link.id, other.status != ConnectionStatus.DELETED)
@@ -26,7 +27,7 @@ def is_one_of_several() -> ColumnElement[bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OwnerIntegration:
     """An owner at one integration of an environment."""
 
     environment: str
@@ -34,8 +35,8 @@ class Place:
     owner: Owner
 
 
-def shared_places(session: Session) -> list[tuple[Place, int]]:
-    """Where an owner has several linked connections that live in Nango, and how many. Looks through all open links."""
+def shared_places(session: Session) -> list[tuple[OwnerIntegration, int]]:
+    """Owners with several linked connections that live in Nango, and their number. Reads all open links."""
     place = Connection.environment, Connection.integration, Link.user_id, Link.organization_id
     shared = (
         select(*place, func.count())
@@ -46,7 +47,7 @@ def shared_places(session: Session) -> list[tuple[Place, int]]:
         .order_by(*place)
     )
     return [
-        (Place(environment, integration, Owner(user_id, organization_id)), count)
+        (OwnerIntegration(environment, integration, Owner(user_id, organization_id)), count)
         for environment, integration, user_id, organization_id, count in session.execute(shared)
     ]
 
@@ -54,17 +55,20 @@ def shared_places(session: Session) -> list[tuple[Place, int]]:
 def siblings(session: Session, connection_ref: UUID) -> list[dict[str, Any]]:
     """The owner's other live connections to the integration, newest first, up to SHOWN.
 
-    `linked` is False for those that gave way to a newer one (policy `supersede`).
+    `linked` is False for those that a newer one superseded (policy `supersede`).
     """
-    one = session.get_one(Connection, connection_ref)
-    if one.status == ConnectionStatus.DELETED:
+    connection = session.get_one(Connection, connection_ref)
+    if connection.status == ConnectionStatus.DELETED:
         return []
-    own = select(Link).where(Link.connection_ref == one.id, Link.closed_at.is_(None))
-    link = session.scalar(own if one.superseded_by is None else select(Link).where(Link.id == one.superseded_by))
+    own = select(Link).where(Link.connection_ref == connection.id, Link.closed_at.is_(None))
+    newer = select(Link).where(Link.id == connection.superseded_by)
+    link = session.scalar(own if connection.superseded_by is None else newer)
     if link is None:
         return []
-    statement = _living(one).outerjoin(Link, and_(Link.connection_ref == Connection.id, Link.closed_at.is_(None)))
-    # Compared with None, SQLAlchemy says IS NULL.
+    statement = _living(connection).outerjoin(
+        Link, and_(Link.connection_ref == Connection.id, Link.closed_at.is_(None))
+    )
+    # SQLAlchemy turns a comparison with None into IS NULL.
     owned = and_(Link.id.is_not(None), Link.user_id == link.user_id, Link.organization_id == link.organization_id)
     statement = statement.where(or_(owned, Connection.superseded_by == link.id))
     found = session.execute(statement.order_by(Connection.nango_id.desc(), Connection.id.desc()).limit(SHOWN))
@@ -79,12 +83,12 @@ def siblings(session: Session, connection_ref: UUID) -> list[dict[str, Any]]:
     ]
 
 
-def _living(one: Connection) -> Select[Any]:
+def _living(connection: Connection) -> Select[Any]:
     return select(Connection).where(
-        Connection.environment == one.environment,
-        Connection.integration == one.integration,
+        Connection.environment == connection.environment,
+        Connection.integration == connection.integration,
         Connection.status != ConnectionStatus.DELETED,
-        Connection.id != one.id,
+        Connection.id != connection.id,
     )
 
 
@@ -98,7 +102,7 @@ def _same_place(other: Any) -> tuple[ColumnElement[bool], ...]:
 
 
 def _same_owner(link: Any, ours: Any) -> tuple[ColumnElement[bool], ...]:
-    """User and organization together, either of which may be nobody."""
+    """Equality of user and organization together, each of which may be null."""
     return (
         link.closed_at.is_(None),
         or_(link.user_id == ours.user_id, and_(link.user_id.is_(None), ours.user_id.is_(None))),

@@ -1,4 +1,4 @@
-"""Reading for people: events, jobs and refreshes as plain objects, newest first, filtered and bounded."""
+"""Lists of events, jobs and refreshes as plain objects, newest first, filtered and bounded."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,8 +17,8 @@ from app.ids import CONNECTION, EVENT, JOB, REFRESH, show
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """Exact matches; None is any. `before` continues a listing after the row with that id."""
+class ListFilters:
+    """Exact matches; None is any. `before` continues a list after the row with that id."""
 
     limit: int = 50
     before: UUID | None = None
@@ -37,13 +37,13 @@ class Filters:
     event_id: UUID | None = None
     unlinked: bool = False
     drift: bool = False
-    duplicates: bool = False  # connections that are one of several of their owner's
-    tags: Mapping[str, str] = field(default_factory=dict)  # each of them, with exactly this value
+    duplicates: bool = False  # connections whose owner has several
+    tags: Mapping[str, str] = field(default_factory=dict)  # each with exactly this value
     user: str | None = None  # the owner's external id
     organization: str | None = None
 
 
-def events(session: Session, filters: Filters) -> list[dict[str, Any]]:
+def events(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
     statement = equal(
         select(Event),
         (Event.state, filters.state),
@@ -55,34 +55,34 @@ def events(session: Session, filters: Filters) -> list[dict[str, Any]]:
     )
     if filters.team is not None:
         statement = statement.where(_concerns(filters.team))
-    return [_event(one) for one in session.scalars(page(statement, Event.id, filters))]
+    return [_event(row) for row in session.scalars(page(statement, Event.id, filters))]
 
 
 def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[str, Any]:
     """One event with its document, decisions and jobs. Raises NotFound.
 
-    team: only what concerns this team, and no raw body; an event without a job of its is not found.
+    team: only rows that concern this team, and no raw body; an event without a job of this team is not found.
     """
     mine = [_concerns(team)] if team is not None else []
-    one = session.scalar(select(Event).where(Event.id == event_id, *mine))
-    if one is None:
+    found = session.scalar(select(Event).where(Event.id == event_id, *mine))
+    if found is None:
         raise NotFound("event", show(EVENT, event_id))
-    found_jobs = jobs(session, Filters(limit=1000, event_id=event_id, team=team))
-    return _event(one) | {
-        "last_seen_at": shown_time(one.last_seen_at),
-        "processed_at": shown_time(one.processed_at),
-        "next_look_at": shown_time(one.next_at) if one.state == "received" else None,
-        "attempts": one.attempts,
-        "looks": one.looks,
-        "body": one.body.decode("utf-8", "replace") if one.body is not None and team is None else None,
-        "document": one.document,
-        "route_set": one.route_set,
-        "decisions": [asdict(each) for each in decisions.of_event(session, event_id, team=team)],
+    found_jobs = jobs(session, ListFilters(limit=1000, event_id=event_id, team=team))
+    return _event(found) | {
+        "last_seen_at": shown_time(found.last_seen_at),
+        "processed_at": shown_time(found.processed_at),
+        "next_look_at": shown_time(found.next_at) if found.state == "received" else None,
+        "attempts": found.attempts,
+        "looks": found.looks,
+        "body": found.body.decode("utf-8", "replace") if found.body is not None and team is None else None,
+        "document": found.document,
+        "route_set": found.route_set,
+        "decisions": [asdict(decision) for decision in decisions.of_event(session, event_id, team=team)],
         "jobs": found_jobs,
     }
 
 
-def jobs(session: Session, filters: Filters) -> list[dict[str, Any]]:
+def jobs(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
     statement = equal(
         select(Job),
         (Job.state, filters.state),
@@ -93,11 +93,11 @@ def jobs(session: Session, filters: Filters) -> list[dict[str, Any]]:
         (Job.fault, filters.fault),
         (Job.event_id, filters.event_id),
     )
-    return [_job(one) for one in session.scalars(page(statement, Job.id, filters))]
+    return [_job(row) for row in session.scalars(page(statement, Job.id, filters))]
 
 
-def refreshes(session: Session, filters: Filters) -> list[dict[str, Any]]:
-    """Planned and past refreshes, those that were made last first. `state`: `open` or `finished`."""
+def refreshes(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
+    """Planned and past refreshes, the last made first. `state`: `open` or `finished`."""
     statement: Any = select(Refresh, Connection).join(Connection, Connection.id == Refresh.connection_ref)
     statement = equal(
         statement,
@@ -113,22 +113,22 @@ def refreshes(session: Session, filters: Filters) -> list[dict[str, Any]]:
 
 def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str, Any]:
     """One job with its attempts. Raises NotFound, also for one of another team than `team`."""
-    one = session.get(Job, job_id)
-    if one is None or team not in {None, one.team}:
+    found = session.get(Job, job_id)
+    if found is None or team not in {None, found.team}:
         raise NotFound("job", show(JOB, job_id))
     attempts = session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number))
-    return _job(one) | {
+    return _job(found) | {
         "attempt_log": [
             {
-                "number": each.number,
-                "started_at": shown_time(each.started_at),
-                "latency_ms": round(each.latency_ms, 1),
-                "outcome": each.outcome,
-                "status": each.status,
-                "error": each.error,
-                "response_excerpt": each.response_excerpt,
+                "number": attempt.number,
+                "started_at": shown_time(attempt.started_at),
+                "latency_ms": round(attempt.latency_ms, 1),
+                "outcome": attempt.outcome,
+                "status": attempt.status,
+                "error": attempt.error,
+                "response_excerpt": attempt.response_excerpt,
             }
-            for each in attempts
+            for attempt in attempts
         ]
     }
 
@@ -141,72 +141,72 @@ def equal(statement: Select[Any], *pairs: tuple[Any, Any]) -> Select[Any]:
 
 
 def _concerns(team: str) -> ColumnElement[bool]:
-    """An event that became a job of this team."""
+    """A condition for events that became a job of this team."""
     return exists().where(Job.event_id == Event.id, Job.team == team)
 
 
-def page(statement: Select[Any], key: Any, filters: Filters) -> Select[Any]:
+def page(statement: Select[Any], key: Any, filters: ListFilters) -> Select[Any]:
     if filters.before is not None:
         statement = statement.where(key < filters.before)
     return statement.order_by(key.desc()).limit(filters.limit)
 
 
-def _event(one: Event) -> dict[str, Any]:
+def _event(event: Event) -> dict[str, Any]:
     return {
-        "id": show(EVENT, one.id),
-        "type": one.type,
-        "origin": one.origin,
-        "environment": one.environment or None,
-        "integration": one.integration,
-        "connection_id": one.connection_id,
-        "state": one.state,
-        "confirmed": one.confirmed,
-        "duplicates": one.duplicates,
-        "tags": one.tags,
-        "failure": one.failure,
-        "problem": one.problem,
-        "received_at": shown_time(one.received_at),
+        "id": show(EVENT, event.id),
+        "type": event.type,
+        "origin": event.origin,
+        "environment": event.environment or None,
+        "integration": event.integration,
+        "connection_id": event.connection_id,
+        "state": event.state,
+        "confirmed": event.confirmed,
+        "duplicates": event.duplicates,
+        "tags": event.tags,
+        "failure": event.failure,
+        "problem": event.problem,
+        "received_at": shown_time(event.received_at),
     }
 
 
-def _job(one: Job) -> dict[str, Any]:
+def _job(job: Job) -> dict[str, Any]:
     return {
-        "id": show(JOB, one.id),
-        "name": one.name,
-        "team": one.team,
-        "destination": one.destination,
-        "state": one.state,
-        "attempts": one.attempts,
-        "event_id": show(EVENT, one.event_id),
-        "route": one.route,
-        "route_version": one.route_version,
-        "backfill": one.backfill,
-        "blocked_by": one.blocked_by,
-        "fault": one.fault,
-        "problem": one.problem,
-        "next_at": shown_time(one.next_at) if one.state in UNFINISHED_JOBS else None,
-        "created_at": shown_time(one.created_at),
-        "finished_at": shown_time(one.finished_at),
+        "id": show(JOB, job.id),
+        "name": job.name,
+        "team": job.team,
+        "destination": job.destination,
+        "state": job.state,
+        "attempts": job.attempts,
+        "event_id": show(EVENT, job.event_id),
+        "route": job.route,
+        "route_version": job.route_version,
+        "backfill": job.backfill,
+        "blocked_by": job.blocked_by,
+        "fault": job.fault,
+        "problem": job.problem,
+        "next_at": shown_time(job.next_at) if job.state in UNFINISHED_JOBS else None,
+        "created_at": shown_time(job.created_at),
+        "finished_at": shown_time(job.finished_at),
     }
 
 
-def _refresh(one: Refresh, connection: Connection) -> dict[str, Any]:
+def _refresh(refresh: Refresh, connection: Connection) -> dict[str, Any]:
     return {
-        "id": show(REFRESH, one.id),
+        "id": show(REFRESH, refresh.id),
         "connection": show(CONNECTION, connection.id),
         "environment": connection.environment,
         "integration": connection.integration,
         "connection_id": connection.connection_id,
-        "refresh_at": shown_time(one.refresh_at),
-        "forced": one.forced,
-        "reason": one.reason,
-        "requested_by": one.requested_by,
-        "attempts": one.attempts,
-        "finished_at": shown_time(one.finished_at),
-        "outcome": one.outcome,
-        "error": one.error,
-        "previous_expires_at": shown_time(one.previous_expires_at),
-        "expires_at": shown_time(one.expires_at),
+        "refresh_at": shown_time(refresh.refresh_at),
+        "forced": refresh.forced,
+        "reason": refresh.reason,
+        "requested_by": refresh.requested_by,
+        "attempts": refresh.attempts,
+        "finished_at": shown_time(refresh.finished_at),
+        "outcome": refresh.outcome,
+        "error": refresh.error,
+        "previous_expires_at": shown_time(refresh.previous_expires_at),
+        "expires_at": shown_time(refresh.expires_at),
     }
 
 

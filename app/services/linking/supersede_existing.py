@@ -13,7 +13,7 @@ from app.db import audit
 from app.db import connections as rows
 from app.db.engine import Database
 from app.db.read import duplicates
-from app.db.read.duplicates import Place
+from app.db.read.duplicates import OwnerIntegration
 from app.domain.linking import DirectoryPolicy
 from app.domain.routing import RouteSet
 from app.domain.states import AuditOutcome
@@ -70,7 +70,7 @@ def supersede(
     return Standing(len(found), links)
 
 
-def _found(database: Database, policy: Policy) -> list[tuple[Place, int]]:
+def _found(database: Database, policy: Policy) -> list[tuple[OwnerIntegration, int]]:
     if not policy.supersedes_any:
         raise InvalidInput("no integration has the policy `supersede`: say so in [duplicates] of waylink.toml")
     with database.read() as session:
@@ -78,7 +78,12 @@ def _found(database: Database, policy: Policy) -> list[tuple[Place, int]]:
 
 
 def _close(
-    database: Database, policy: Policy, places: Sequence[Place], routes: RouteSet, *, clock: Callable[[], datetime]
+    database: Database,
+    policy: Policy,
+    places: Sequence[OwnerIntegration],
+    routes: RouteSet,
+    *,
+    clock: Callable[[], datetime],
 ) -> Counter[str]:
     with database.write() as session:
         now = clock()

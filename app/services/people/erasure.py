@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.db import audit, erasure
 from app.db import people as rows
 from app.db.engine import Database
-from app.db.erasure import Key, PersonalTable, Row
+from app.db.erasure import PersonalTable, Row, RowKey
 from app.domain.erasing import ERASED, Identity
 from app.domain.linking import UnlinkedReason
 from app.domain.people import Kind
@@ -91,7 +91,7 @@ def erase(database: Database, user_id: UUID, *, force: bool, actor: str, clock: 
 
 
 def _find(session: Session, user_id: UUID) -> tuple[_Person, bool]:
-    one = rows.one(session, Kind.USER, user_id)
+    one = rows.get(session, Kind.USER, user_id)
     email = one["email"]
     # An address that several have names nobody: the others' data stays theirs.
     own = email if email and not erasure.shares_email(session, user_id, email) else None
@@ -114,12 +114,12 @@ def _blank(session: Session, person: _Person, report: Report, *, actor: str, now
 def _walk(database: Database, person: _Person, *, apply: bool) -> Report:
     report = Report(person.identity.user)
     for table in erasure.TABLES:
-        after: Key | None = None
+        after: RowKey | None = None
         while True:
             with database.read() as session:
                 until = erasure.last_of_step(session, table, after)
                 found = (
-                    erasure.suspects(session, table, person.identity, person.id, after=after, until=until)
+                    erasure.candidates(session, table, person.identity, person.id, after=after, until=until)
                     if until is not None
                     else []
                 )
@@ -132,7 +132,7 @@ def _walk(database: Database, person: _Person, *, apply: bool) -> Report:
 
 
 def _take(
-    database: Database, person: _Person, table: PersonalTable, keys: list[Key], report: Report, *, apply: bool
+    database: Database, person: _Person, table: PersonalTable, keys: list[RowKey], report: Report, *, apply: bool
 ) -> None:
     """A chunk of rows, as many as fit into one read: looked through with no transaction open, then changed in one that
     finds them as they were. What changed in between is looked at once more, at last within the transaction.
@@ -140,7 +140,7 @@ def _take(
     left, tries = keys, 0
     while left:
         with database.read() as session:
-            rows_now, left_now = erasure.some_of(session, table, left)
+            rows_now, left_now = erasure.read_some(session, table, left)
             looked = _Looked(rows_now, _others(session, person, table, rows_now))
         part = Report(report.user)
         changes = _changes(person, table, looked, part)
@@ -171,7 +171,7 @@ class _Looked:
 def _others(session: Session, person: _Person, table: PersonalTable, found: list[Row]) -> set[UUID]:
     reference = {"events": "connection_ref", "connections": "id"}.get(table.name)
     refs = {row[reference] for row in found if row[reference]} if reference is not None else set()
-    return erasure.lives_of_others(session, person.id, refs)
+    return erasure.owned_by_others(session, person.id, refs)
 
 
 def _write(session: Session, person: _Person, table: PersonalTable, changes: list[_Change]) -> None:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from app.db.read import connection_listing
-from app.db.read.listing import Filters
+from app.db.read.listing import ListFilters
 from app.domain import tags as tag_rules
 from app.domain.access import Scope
 from app.domain.states import ConnectionStatus
@@ -83,7 +83,7 @@ def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
     status = ConnectionStatus.NEEDS_RECONNECT if query.needs_reconnect else query.status
     if query.needs_reconnect and query.status not in {None, ConnectionStatus.NEEDS_RECONNECT}:
         return page([], query.limit, ConnectionRow)
-    filters = Filters(
+    filters = ListFilters(
         limit=query.limit + 1,
         before=after(CONNECTION, query.cursor),
         environment=query.environment,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from msgspec import UNSET, Struct, structs
 
 from app.db import people as rows
-from app.db.people import Filters
+from app.db.people import PeopleFilters
 from app.domain.access import Scope
 from app.domain.people import Kind
 from app.domain.people_files import Format, read
@@ -41,7 +41,7 @@ LINKED_AT_ONCE: Final = 1  # chunk of waiting connections linked by a call; the 
 @endpoint("GET /users", scope=Scope.VIEWER)
 def list_users(call: Call, query: UserQuery) -> Page[UserRow]:
     """List users, newest first."""
-    filters = Filters(
+    filters = PeopleFilters(
         limit=query.limit + 1,
         before=after(USER, query.cursor),
         external_id=query.external_id,
@@ -93,7 +93,7 @@ def remove_user(call: Call, user_id: str, query: RemovalQuery) -> Removal:
 @endpoint("GET /organizations", scope=Scope.VIEWER)
 def list_organizations(call: Call, query: OrganizationQuery) -> Page[OrganizationRow]:
     """List organizations, newest first."""
-    filters = Filters(
+    filters = PeopleFilters(
         limit=query.limit + 1,
         before=after(ORGANIZATION, query.cursor),
         external_id=query.external_id,
@@ -135,7 +135,7 @@ def remove_organization(call: Call, organization_id: str, query: RemovalQuery) -
 
 def _one(call: Call, kind: Kind, shown: str) -> Mapping[str, Any]:
     with call.context.database.read() as session:
-        return rows.one(session, kind, identity(rows.PREFIX[kind], shown))
+        return rows.get(session, kind, identity(rows.PREFIX[kind], shown))
 
 
 def _add(call: Call, kind: Kind, body: Struct) -> Mapping[str, Any]:
@@ -160,7 +160,7 @@ def _finish(call: Call, kind: Kind, merged: Merged) -> Mapping[str, Any]:
     id_ = merged.outcomes[0].id
     assert id_ is not None  # noqa: S101 - a refused entry has raised
     with context.database.read() as session:
-        return {**rows.one(session, kind, id_), "linked": linked}
+        return {**rows.get(session, kind, id_), "linked": linked}
 
 
 def _remove(call: Call, kind: Kind, shown: str, *, force: bool) -> Removal:

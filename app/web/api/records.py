@@ -8,8 +8,8 @@ from msgspec import Meta
 from app.db import audit, rejections
 from app.db.audit import AuditFilters
 from app.db.read import listing
-from app.db.read.listing import Filters
-from app.db.rejections import Key
+from app.db.read.listing import ListFilters
+from app.db.rejections import RejectionKey
 from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.states import AuditOutcome, EventState, Fault, JobState, Origin
@@ -86,7 +86,7 @@ def list_events(call: Call, query: EventQuery) -> Page[EventRow]:
 
     A team's token sees the events that became jobs of that team.
     """
-    filters = Filters(
+    filters = ListFilters(
         limit=query.limit + 1,
         before=after(EVENT, query.cursor),
         state=query.state,
@@ -115,7 +115,7 @@ def list_jobs(call: Call, query: JobQuery) -> Page[JobRow]:
     team, route = within(team, "route", query.route)
     if call.team is not None and team not in {None, call.team}:
         return page([], query.limit, JobRow)
-    filters = Filters(
+    filters = ListFilters(
         limit=query.limit + 1,
         before=after(JOB, query.cursor),
         state=query.state,
@@ -155,7 +155,7 @@ def list_rejections(call: Call, query: RejectionQuery) -> Page[RejectionRow]:
     return Page(data=[record(row, RejectionRow) for row in rows], next_cursor=cursor)
 
 
-def _after_minute(cursor: str | None) -> Key | None:
+def _after_minute(cursor: str | None) -> RejectionKey | None:
     """The key that a page of rejections continues after; rejections have no ids. Raises Refusal."""
     if cursor is None:
         return None
@@ -171,7 +171,7 @@ def _after_minute(cursor: str | None) -> Key | None:
 def list_refreshes(call: Call, query: RefreshQuery) -> Page[RefreshRow]:
     """List planned and past renewals of credentials, newest first."""
     states = {None: None, True: "open", False: "finished"}
-    filters = Filters(
+    filters = ListFilters(
         limit=query.limit + 1,
         before=after(REFRESH, query.cursor),
         state=states[query.open],

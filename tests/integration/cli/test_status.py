@@ -128,7 +128,7 @@ def test_jobs_are_counted_by_state_and_parked_ones_are_not_due(database, clock):
 
 def begun(database, now):
     with database.read() as session:
-        return figures.acts_begun(session, since=now - DAY, before=now - EDIT_LEASE)
+        return figures.actions_begun(session, since=now - DAY, before=now - EDIT_LEASE)
 
 
 def test_acts_are_counted_that_began_a_while_ago_and_have_no_end(database, clock):

@@ -3,7 +3,7 @@
 from sqlalchemy import event, text
 
 from app.db.read import connection_listing
-from app.db.read.listing import Filters
+from app.db.read.listing import ListFilters
 
 
 def test_tags_are_found_by_an_index_where_the_database_has_one(database):
@@ -14,7 +14,7 @@ def test_tags_are_found_by_an_index_where_the_database_has_one(database):
 
     event.listen(database.engine, "before_cursor_execute", note)
     with database.read() as session:
-        assert connection_listing.connections(session, Filters(tags={"plan": "pro", "region": "eu"})) == []
+        assert connection_listing.connections(session, ListFilters(tags={"plan": "pro", "region": "eu"})) == []
     event.remove(database.engine, "before_cursor_execute", note)
     [(sql, values)] = [one for one in asked if one[0].startswith("SELECT connections")]
     if database.is_sqlite:

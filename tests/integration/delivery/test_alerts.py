@@ -340,7 +340,7 @@ def test_an_alert_is_listed_and_shown_like_any_event(world):
     change(world, "crm", FAILING)
     [event] = alerts(world)
     with world.database.read() as session:
-        [row] = listing.events(session, listing.Filters(limit=5, type="waylink.destination.failing"))
+        [row] = listing.events(session, listing.ListFilters(limit=5, type="waylink.destination.failing"))
         shown = listing.event(session, event.id, team="ops")
     assert (row["id"], row["environment"], row["connection_id"]) == (show(EVENT, event.id), None, None)
     assert shown["document"]["payload"]["destination"] == "jobs"

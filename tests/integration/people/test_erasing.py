@@ -267,7 +267,7 @@ def test_what_a_row_says_is_looked_through_before_the_write_lock(world):
 
 @pytest.mark.parametrize("often", [1, 100])
 def test_a_row_that_changes_while_it_is_looked_through_is_looked_at_once_more(planted, monkeypatch, often):
-    some_of, times = erasure.some_of, []
+    some_of, times = erasure.read_some, []
 
     def meanwhile(session, table, keys):
         found = some_of(session, table, keys)
@@ -278,7 +278,7 @@ def test_a_row_that_changes_while_it_is_looked_through_is_looked_at_once_more(pl
                 other.execute(canary.values(detail={"new": [EMAIL, len(times)]}))
         return found
 
-    monkeypatch.setattr(erasure, "some_of", meanwhile)
+    monkeypatch.setattr(erasure, "read_some", meanwhile)
     erase(planted, user_id(planted))
     assert times
     assert_nowhere(planted)

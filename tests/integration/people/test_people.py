@@ -8,7 +8,7 @@ from app.db import audit
 from app.db import people as rows
 from app.db.audit import AuditFilters
 from app.db.models import Connection, Link, Organization, User
-from app.db.people import Filters
+from app.db.people import PeopleFilters
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy
 from app.domain.people import Kind
 from app.errors import AlreadyExists, InvalidFields, NotFound, StillOwns
@@ -53,12 +53,12 @@ def remove(world, id_, kind=USER, /, *, force=False):
 
 def shown(world, id_, kind=USER, /):
     with world.database.read() as session:
-        return rows.one(session, kind, id_)
+        return rows.get(session, kind, id_)
 
 
 def listed(world, kind=USER, /, **filters):
     with world.database.read() as session:
-        return [one["external_id"] for one in rows.listing(session, kind, Filters(**filters))]
+        return [one["external_id"] for one in rows.listing(session, kind, PeopleFilters(**filters))]
 
 
 def test_who_was_added_is_shown_with_every_field(world):

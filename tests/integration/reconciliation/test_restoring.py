@@ -3,7 +3,7 @@
 import pytest
 
 from app.db.read import connection_listing
-from app.db.read.listing import Filters
+from app.db.read.listing import ListFilters
 from app.domain.linking import DuplicatesPolicy, OwnerChangePolicy
 from app.errors import Conflict
 from app.services.connections import sessions, tags
@@ -102,7 +102,7 @@ def test_several_connections_of_one_owner_are_listed_and_name_each_other(*, open
     register(nango, f"{other}-org", "oauth2", tags={"organization_id": "org_77"})
     world.settle(auth(connection_id=f"{other}-org", tags={"organization_id": "org_77"}))
     with world.database.read() as session:
-        rows = connection_listing.connections(session, Filters(duplicates=True))
+        rows = connection_listing.connections(session, ListFilters(duplicates=True))
         shown = {name: connection_listing.connection(session, world.connection(name).id) for name in [*names, other]}
     listed = {row["connection_id"] for row in rows}
     assert listed == set(names)

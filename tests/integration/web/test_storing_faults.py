@@ -200,14 +200,14 @@ class Deaf:
 def test_an_answer_whose_event_is_lost_is_found_by_looking(
     run: Run, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(async_statements, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(async_statements, "POLL_SECONDS", 0.02)
     long = "x" * 30_000_000  # more than any socket takes at once, in both directions
 
     async def scenario() -> list[list[bytes]]:
         monkeypatch.setattr(asyncio, "get_running_loop", lambda of=asyncio.get_running_loop: Deaf(of()))
         connection = await open_to(database)
         monkeypatch.undo()
-        monkeypatch.setattr(async_statements, "LOOK_SECONDS", 0.02)
+        monkeypatch.setattr(async_statements, "POLL_SECONDS", 0.02)
         answer = await answer_of(connection, f"SELECT '{long}'")
         connection.close()
         return answer
@@ -219,7 +219,7 @@ def test_the_last_words_of_a_session_end_the_wait_though_nothing_follows(
     run: Run, place: Place, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even the end of the connection: the way to the server is cut off behind them."""
-    monkeypatch.setattr(async_statements, "LOOK_SECONDS", HANGS)
+    monkeypatch.setattr(async_statements, "POLL_SECONDS", HANGS)
 
     async def scenario() -> None:
         connection = await open_to(database)
