@@ -11,7 +11,7 @@ from app.config.environment import Environment, SigningKeys, split_keys
 
 @pytest.fixture
 def file(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(environment, "_LOOK_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr(environment, "_REREAD_AFTER", 0.0)
     return tmp_path / "keys"
 
 
