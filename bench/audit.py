@@ -40,7 +40,7 @@ ROUTES: Final = {
     "welcome": ["connection.linked"],
     "everything": ["connection.created", "connection.reauthorized", "connection.linked"],
 }
-SETTLE_WITHIN: Final = 150.0  # seconds; a lease is 30, and whoever takes over may be slow on a busy machine
+SETTLE_WITHIN: Final = 150.0  # seconds; a lease is 30, and the worker that takes over may be slow on a busy machine
 SHOWN: Final = 20  # findings
 
 

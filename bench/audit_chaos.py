@@ -1,4 +1,4 @@
-"""What is done to a running product during an audit: drawn from a seed, then carried out."""
+"""Faults of an audit: drawn from a seed, then carried out on a running product."""
 
 import random
 import time

@@ -10,7 +10,7 @@ LINKED = "connection.linked"
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What one webhook tells of: its connection, and the type it has to be taken for."""
+    """The connection of one webhook, and the event type expected of it."""
 
     connection_id: str
     type: str
@@ -44,7 +44,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What is there when everything has settled."""
+    """The rows and messages at the end, when no event or job is unfinished."""
 
     events: Sequence[EventRow]
     open_links: Sequence[str]  # the connection id of each open link
@@ -54,7 +54,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is missing (`lost`), what is there once too often (`doubled`), or a process that works no more (`stuck`)."""
+    """A missing row (`lost`), one row too many (`doubled`), or a process that no longer works (`stuck`)."""
 
     kind: Literal["lost", "doubled", "stuck"]
     what: str
@@ -79,7 +79,7 @@ def verdict(ledger: Ledger, rows: Rows, routes: Mapping[str, Sequence[str]]) -> 
 
 
 def redeliveries(rows: Rows) -> int:
-    """How often the team was handed a job again under the same id, which delivery at least once allows."""
+    """The number of jobs delivered again under the same id, which delivery at least once allows."""
     return sum(rows.queue.values()) - len(rows.queue)
 
 

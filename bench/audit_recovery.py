@@ -1,4 +1,4 @@
-"""What has to work again after an audit's faults: each web process stores, each worker does its kind's work alone."""
+"""Checks after an audit's faults: each web process stores, each worker does its kind's work alone."""
 
 import time
 import uuid

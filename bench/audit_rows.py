@@ -1,4 +1,4 @@
-"""What the audit counts: rows of the database, and the messages in the team's queue."""
+"""Counts for the audit: rows of the database, and messages in the team's queue."""
 
 import json
 from collections import Counter
@@ -23,14 +23,14 @@ MOMENT: Final = timedelta(milliseconds=500)
 
 
 def unsettled(database: Database) -> int:
-    """How many events and jobs still have something to come."""
+    """The number of events and jobs that are not finished."""
     with database.read() as session:
         jobs = select(func.count()).where(Job.state.in_(UNFINISHED_JOBS))
         return unprocessed(database) + session.scalars(jobs).one()
 
 
 def unprocessed(database: Database) -> int:
-    """How many events wait for an events worker, and may become jobs."""
+    """The number of events that wait for an events worker, and may become jobs."""
     with database.read() as session:
         return session.scalars(select(func.count()).where(Event.state == EventState.RECEIVED)).one()
 

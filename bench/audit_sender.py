@@ -37,7 +37,7 @@ class Webhook:
 
 @dataclass(slots=True)
 class Traffic:
-    """What came back. Times are on the loop's clock, in seconds."""
+    """Answers to the webhooks sent. Times are on the loop's clock, in seconds."""
 
     started_at: float = 0.0
     answers: Counter[str] = field(default_factory=Counter)  # by status, or by the name of the error
@@ -85,7 +85,7 @@ async def send(ports: Iterable[int], planned: Sequence[Webhook], ledger: Ledger)
 
 
 def digest(body: bytes) -> str:
-    """What names a body in the ledger."""
+    """The ledger's key of a body: its SHA-256, in hex."""
     return hashlib.sha256(body).hexdigest()
 
 

@@ -46,7 +46,7 @@ FULL, QUICK = Size(5, 20_000, 2_000, 30_000, 6_000, 500), Size(1, 3_000, 500, 1_
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of one run. Microseconds of processor time per job; delays in seconds from due to arrival."""
+    """Result of one run. Microseconds of processor time per job; delays in seconds from due to arrival."""
 
     per_second: float
     cpu_us: float = math.nan  # worker, PostgreSQL and Valkey
@@ -119,7 +119,7 @@ def _backlog(on: Bench, jobs: Jobs) -> Run:
 
 
 def _recorded(now: Delivering, count: int) -> float:
-    """When the last of the jobs was completed, in unix seconds. Raises Failed."""
+    """The time at which the last of the jobs was completed, in unix seconds. Raises Failed."""
     asked = text("SELECT count(*), extract(epoch FROM max(finished_at)) FROM jobs WHERE state = 'completed'")
     give_up = time.monotonic() + DONE_WITHIN
     while True:

@@ -21,7 +21,7 @@ ANSWER: Final = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 @dataclass(slots=True)
 class Came:
-    """What came to one port."""
+    """Requests that arrived at one port. Times are in unix seconds."""
 
     requests: int = 0
     first_at: float = 0.0

@@ -124,7 +124,7 @@ def _tutorial(on: Bench, count: int) -> float:
 def _until_done(
     url: str, count: int, workers: Sequence["subprocess.Popen[bytes]"], looked_at: str
 ) -> tuple[int, float]:
-    """How many jobs there are in the end, and the seconds between the first and the last. Raises Failed."""
+    """The number of jobs in the end, and the seconds between the first and the last. Raises Failed."""
     give_up = time.monotonic() + DONE_WITHIN
     engine = create_engine(url)
     try:

@@ -73,7 +73,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of it: the slow rungs end by time, the fast ones by number."""
+    """The amount of work: slow rungs end by time (seconds), fast ones by number (requests)."""
 
     rounds: int
     requests: int
@@ -215,7 +215,7 @@ def measure(report: Report, size: Size, only: Sequence[str] = ()) -> None:
 
 
 def figures(measured: Measured) -> dict[str, Figure]:
-    """What each rung reached, and the ratios that have a goal."""
+    """The result of each rung, and the ratios that have a goal."""
     found = {}
     for name, runs in measured.items():
         found[f"ingest, {name}"] = figure(_median(runs, "per_second"), "requests/s")

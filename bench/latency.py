@@ -62,7 +62,7 @@ class Measured:
 
 @dataclass(slots=True)
 class Sending:
-    """What the sender knows of each webhook, by its number; times are CLOCK_MONOTONIC, the same in all processes."""
+    """The sender's facts of each webhook, by its number; times are CLOCK_MONOTONIC, the same in all processes."""
 
     connection_ids: Sequence[str]
     due: Sequence[float]

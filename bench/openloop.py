@@ -48,7 +48,7 @@ class Sender:
     _idle: list["_Socket"] = field(default_factory=list, init=False)
 
     async def post(self, request: bytes) -> Answer:
-        """Raises OSError when nobody is there or the connection breaks, TimeoutError after ANSWER_WITHIN."""
+        """Raises OSError when no server listens or the connection breaks, TimeoutError after ANSWER_WITHIN."""
         async with asyncio.timeout(ANSWER_WITHIN):
             socket = await self._socket()
             try:

@@ -1,9 +1,9 @@
-"""How fast stored events become jobs in a team's queue: one process, 20 routes, of which one matches each event.
+"""The rate at which stored events become jobs in a team's queue: one process, 20 routes, one of which matches an event.
 
-`python -m bench.pipeline DATABASE_URL COUNT [--teams BROKER_URL] [--sandbox URL]` stores COUNT webhooks, works them off
-and prints one JSON object: events per second, the jobs that came of them, and processor time per event of this process.
-Without --teams the jobs are made and not handed over. With --sandbox each event is confirmed over HTTP; it is
-registered there first, just before, since Nango tells of what has just happened. With --announce BROKER_URL they are
+`python -m bench.pipeline DATABASE_URL COUNT [--teams BROKER_URL] [--sandbox URL]` stores COUNT webhooks, processes them
+and prints one JSON object: events per second, the number of jobs, and this process's processor time per event.
+Without --teams the jobs are made and not delivered. With --sandbox each event is confirmed over HTTP; it is
+registered there just before, as webhooks are about recent changes. With --announce BROKER_URL they are
 stored and announced there, and left to workers.
 """
 

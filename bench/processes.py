@@ -71,7 +71,7 @@ def python(*arguments: object) -> list[str]:
 
 
 def run(argv: Sequence[str], variables: Mapping[str, str] | None = None, folder: Path = ROOT) -> str:
-    """What a command that ends by itself prints. Raises Failed with its last words."""
+    """Run a command that ends by itself; its output. Raises Failed with the last lines of it."""
     try:
         done = subprocess.run(
             argv,

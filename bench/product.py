@@ -93,7 +93,7 @@ class Product:
 
     @contextmanager
     def kept_up(self) -> Iterator[None]:
-        """What ends meanwhile is started again."""
+        """Restart processes that end meanwhile."""
         done = threading.Event()
         thread = threading.Thread(target=self._keep_up, args=(done,))
         thread.start()
@@ -109,7 +109,7 @@ class Product:
             shutil.copy2(process.log, folder)
 
     def stop(self) -> None:
-        """Nothing of it is needed any more, so nobody waits for an orderly end."""
+        """Kill all processes: no state of theirs is needed any more, so an orderly end would only take time."""
         for process in self.processes.values():
             if process.running():
                 process.kill()
@@ -124,7 +124,7 @@ class Product:
         if process.running():
             self._back_at.pop(name, None)
         elif name not in self._back_at:
-            # Whoever starts while the database is away ends with an error.
+            # A process that starts while the database is away ends with an error.
             self.deaths += 1
             self._back_at[name] = time.monotonic() + PAUSE
         elif time.monotonic() >= self._back_at[name]:

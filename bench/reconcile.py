@@ -1,9 +1,9 @@
-"""What comparing Nango's list with ours costs: processor time and memory of our own process, against the sandbox.
+"""Cost of comparing Nango's list with ours: processor time and memory of our own process, against the sandbox.
 
 `python -m bench.reconcile [--quick]` runs it alone. The first run of an account is its import: every connection is
 found, becomes an event and is linked. The next one finds nothing. Each is a process of its own, and takes the minute
-between its two looks as passed. The pipeline works in the same process, so that the bound on waiting events holds, and
-its processor time is told apart.
+between its two readings as passed. The pipeline works in the same process, so the bound on waiting events holds, and
+its processor time is counted separately.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from tests.ports import free_port
 
 FULL, QUICK = 100_000, 2_000  # connections
 CPU_GOAL, MEMORY_GOAL = 60.0, 150.0  # seconds and MB, for 100,000
-SECONDS: Final = 600.0  # of one call of `work`: nobody is to be stopped here
+SECONDS: Final = 600.0  # of one call of `work`: no run is to be interrupted here
 
 
 def figures(quick: bool) -> Mapping[str, Figure]:

@@ -1,4 +1,4 @@
-"""What comes out: figures with their goals, one table, and bench/results.json."""
+"""Results: figures with their goals, one table, and bench/results.json."""
 
 import json
 import math
@@ -49,7 +49,7 @@ class Report:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What goes wrong inside is a failure of this part only."""
+        """Count an exception inside as a failure of this part only."""
         try:
             yield
         except Exception as failed:  # noqa: BLE001 - whatever it is, the other figures count
@@ -79,5 +79,5 @@ class Report:
 
 
 def progress(line: str) -> None:
-    """What is going on, beside the results on standard output."""
+    """Print progress to standard error, apart from the results on standard output."""
     print(line, file=sys.stderr, flush=True)

@@ -43,7 +43,7 @@ GOAL: Final = 1.5  # times the smallest
 class FilledPostgres(DurablePostgres):
     """Set up so that loading millions of rows is quick and nothing goes on in the background afterwards."""
 
-    owner_is = "LOGIN SUPERUSER"  # who loads rows turns their checks off
+    owner_is = "LOGIN SUPERUSER"  # to turn checks off while rows are loaded
     settings: ClassVar[Mapping[str, str]] = {
         **DurablePostgres.settings,
         "shared_buffers": "1GB",

@@ -1,7 +1,7 @@
 """Memory over time: the whole product under a steady open load, the size of each process written down.
 
 `python -m bench.soak [--seconds 600] [--rate 500]` prints the growth of each process between a fifth of the time, when
-pools and caches are filled, and the end. Nobody takes the jobs here, so their queue is emptied at every look.
+pools and caches are filled, and the end. No worker of a team takes the jobs, so their queue is emptied at every sample.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def _looking(running: Product, sizes: Sizes, *, every: float) -> Iterator[None]:
 
 
 def _left(running: Product) -> int:
-    """How many events are not processed, once that does not get less any more."""
+    """The number of events that stay unprocessed, once it no longer falls."""
     engine = create_engine(running.database_url)
     give_up = time.monotonic() + CATCH_UP
     try:

@@ -1,4 +1,4 @@
-"""What delivery is measured on: a database full of jobs, one io worker, teams' endpoints in processes of their own."""
+"""Setting of the delivery benchmarks: a database full of jobs, one io worker, endpoints as separate processes."""
 
 import json
 import subprocess
@@ -58,7 +58,7 @@ class Endpoints:
         return told
 
     def wait_for(self, count: int, worker: Worker, *, counted: str = "jobs") -> float:
-        """When the last of `count` came, in unix seconds. Raises Failed."""
+        """The time at which the last of `count` arrived, in unix seconds. Raises Failed."""
         give_up = time.monotonic() + DONE_WITHIN
         while True:
             told = self.came().values()
@@ -139,7 +139,7 @@ def delivering(on: Bench, jobs: Jobs, *, hanging: bool = False) -> Iterator[Deli
                 raise Failed(f"the worker did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.02)
         yield Delivering(database, broker, worker, told)
-        worker.kill()  # nobody waits for answers that do not come
+        worker.kill()  # an orderly end would wait for answers that do not come
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import trustme
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What a server shows (`certificate`, `key`) and what its clients trust (`authority`)."""
+    """Files of a server (`certificate`, `key`) and of its clients, which trust `authority`."""
 
     authority: Path
     certificate: Path

@@ -25,20 +25,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _random_starts_alike(request: pytest.FixtureRequest) -> None:
-    """What the code draws by itself, such as a wait, does not depend on the tests before."""
+    """Seed `random` for each test, so that draws of the code, such as waits, do not depend on earlier tests."""
     random.seed(seed_of_this_test(request.node.nodeid))
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the developer's own Waylink is set to must not decide a test."""
+    """Remove the developer's own settings of Waylink from the environment."""
     for name in [one for one in os.environ if one.startswith("WAYLINK_") and one != "WAYLINK_NO_SKIPS"]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _loggers_stay_changeable() -> Iterator[None]:
-    """A logger that is kept from its first use speaks past whoever listens in a later test."""
+    """Don't cache loggers: one cached at its first use would bypass the capture of a later test."""
     usual = structlog.configure
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(structlog, "configure", lambda **how: usual(**{**how, "cache_logger_on_first_use": False}))
@@ -106,7 +106,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _forbidden_skips(config: pytest.Config) -> int:
-    """How many tests or modules were skipped, if none may be."""
+    """The number of skipped tests and modules, if none may be skipped; otherwise 0."""
     if os.environ.get("WAYLINK_NO_SKIPS") != "1":
         return 0
     reporter = config.pluginmanager.getplugin("terminalreporter")

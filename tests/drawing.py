@@ -1,4 +1,4 @@
-"""What tests draw: the same in every run, or by a seed that is given (`--hypothesis-seed`, `make test-random`)."""
+"""Random draws of tests: the same in every run, or by a given seed (`--hypothesis-seed`, `make test-random`)."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -39,5 +39,5 @@ def seeds(*fixed: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 
 def seed_of_this_test(name: str) -> str:
-    """What the global `random` starts from in a test of this name."""
+    """The seed of the global `random` in a test of this name."""
     return f"{_seed} {name}"

@@ -1,4 +1,4 @@
-"""What happens to a database in production, one by one: each begins, and ends, while Waylink runs."""
+"""Faults of a database in production, one at a time: each begins, and ends, while Waylink runs."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.servers import PostgresServer
 
 @dataclass(frozen=True)
 class Place:
-    """A database, its server, and the proxy that whoever is tested reaches it through."""
+    """A database, its server, and the proxy through which the tested process reaches it."""
 
     server: PostgresServer
     proxy: Proxy
@@ -34,7 +34,7 @@ class Place:
         return str(make_url(self.direct_url).database)
 
     def end_sessions(self) -> None:
-        """`pg_terminate_backend` of all who use the database."""
+        """`pg_terminate_backend` for all sessions of the database."""
         self.server.administer(
             f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{self.name}'"
         )

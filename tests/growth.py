@@ -1,4 +1,4 @@
-"""How work grows with its input, counted in steps of Python's interpreter: the same on every machine, however busy."""
+"""Growth of work with its input, in steps of Python's interpreter: the same on every machine, however busy."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def counting_writes() -> Iterator[Counted]:
 
 
 def steps(work: Callable[[], object]) -> int:
-    """How many instructions of Python the work takes."""
+    """The number of Python instructions that the work takes."""
     counted = Counted()
     with counting(counted):
         work()

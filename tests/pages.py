@@ -1,4 +1,4 @@
-"""What pages tell their reader to type: fenced blocks, the commands in them, and calls by curl."""
+"""Commands that pages have their reader type: fenced blocks, the commands in them, and calls by curl."""
 
 import re
 import shlex
@@ -67,7 +67,7 @@ def waylink_calls(command: str) -> Iterator[list[str]]:
 
 
 def curl(command: str) -> Curl:
-    """What a curl command sends. A word that stands for something else here is an error."""
+    """The request of a curl command. A word of unknown meaning is an error."""
     given: dict[str, str] = {}
     headers, urls = {}, []
     words = iter(shlex.split(command))

@@ -8,7 +8,7 @@ def free_port() -> int:
     """A port that nothing listens on and that no other process is handed until this one ends.
 
     A server may listen on it, stop, and listen again: on Linux a bound socket that does not listen keeps the kernel
-    from giving the port away, to listeners and to outgoing connections alike, and refuses nobody who binds it by
+    from giving the port away, to listeners and to outgoing connections alike, and refuses no process that binds it by
     number with SO_REUSEADDR. Elsewhere the port is only free at this moment.
     """
     with socket.socket() as holder:

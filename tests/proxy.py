@@ -62,7 +62,7 @@ class Proxy:
         self._call(self._refuse)
 
     def connections(self) -> int:
-        """How many there are now, the abandoned ones among them."""
+        """The number of open connections, the abandoned ones among them."""
         return len(self._connections)
 
     def close(self) -> None:

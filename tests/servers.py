@@ -55,7 +55,7 @@ class Server:
     start_within: ClassVar[float] = START_WITHIN
 
     def __init__(self, kind: str, run_as: Mapping[str, object] | None = None) -> None:
-        # Not TMPDIR: `nobody` has to get into it.
+        # Not TMPDIR, which the server's unprivileged account may be unable to enter.
         self.folder = Path(tempfile.mkdtemp(prefix=f"wl-{kind}-", dir="/tmp"))
         self.password = secrets.token_hex(16)
         self._log = self.folder / "server.log"
@@ -120,10 +120,10 @@ class Server:
 
 
 class PostgresServer(Server):
-    """Listens on a loopback port only. Root gives it to `nobody`, as PostgreSQL refuses root."""
+    """Listens on a loopback port only. Under root it runs as an unprivileged account, as PostgreSQL refuses root."""
 
     stop_signal = signal.SIGINT  # "fast": open connections are cut
-    on_disk = False  # its data has to be, for whoever measures
+    on_disk = False  # its data has to be, for measurements
     owner_is: ClassVar[str] = "LOGIN"  # attributes of the role that the URLs are for
 
     def __init__(self, tls: Tls | None = None) -> None:
@@ -142,7 +142,7 @@ class PostgresServer(Server):
             for folder in (self.folder, self._data):
                 os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         try:
-            # A virtual environment under /root is closed to nobody, hence the copy.
+            # The unprivileged account cannot read a virtual environment under /root, hence the copy.
             if tls:
                 self._programs = _debian_programs()
             else:
@@ -193,7 +193,7 @@ class PostgresServer(Server):
         shutil.rmtree(self._data, ignore_errors=True)
 
     def create_database(self, template: str = "template1") -> str:
-        """The SQLAlchemy URL of a new database, a copy of `template` (a database's name), which nobody may be using."""
+        """The SQLAlchemy URL of a new database, a copy of `template` (a database's name) without open sessions."""
         self._made += 1
         name = f"test_{self._made}"
         command = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}")
@@ -326,7 +326,7 @@ def _redis_program() -> str:
 
 
 def _copied_programs(folder: Path) -> Path:
-    """The programs where everybody may run them."""
+    """The programs in a folder in which every account may run them."""
     if not (wheel := _wheel_folder()):
         return _programs()
     copy = folder / "programs" / wheel.parent.name / wheel.name

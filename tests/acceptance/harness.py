@@ -95,7 +95,7 @@ class Process:
         self._process.wait()
 
     def orphans(self) -> dict[int, str]:
-        """What was below this process and has outlived it."""
+        """Descendants of this process that are still alive: process id to command line."""
         alive = commands()
         return {pid: command for pid, command in self._seen.items() if pid != self.pid and alive.get(pid) == command}
 
@@ -180,7 +180,7 @@ class Waylink:
         return self.http.post(path, content=content, headers=sent)
 
     def status(self, path: str) -> int:
-        """0 when nobody answers."""
+        """The status of a GET on this path; 0 without an answer."""
         return status(self.port, path)
 
     def sandbox(self) -> "Sandbox":
@@ -268,7 +268,7 @@ def installation(*, example: bool = False, config: str = "", **variables: str) -
 
 
 def status(port: int, path: str = "/healthz") -> int:
-    """What a web process on that loopback port answers; 0 when none does."""
+    """The status that a web process on this loopback port answers; 0 without an answer."""
     try:
         return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE, trust_env=False).status_code
     except httpx.TransportError:

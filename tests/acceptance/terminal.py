@@ -42,7 +42,7 @@ class Terminal:
         until("a shell", lambda: _DONE.search(self.output))
 
     def run(self, typed: str) -> str:
-        """What these commands say. Each must succeed; they may be several, and over several lines."""
+        """Run commands, one or several, over one line or several; their output. Each must succeed."""
         said = []
         for command in commands(typed):
             begin = len(self.output)

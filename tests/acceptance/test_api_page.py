@@ -62,7 +62,7 @@ class Reader:
                 self.tokens[words[2]] = re.search(r"\bwl_\S+", done.stdout)[0]
 
     def json(self, path: str) -> Any:
-        """What a GET answers that is not on the page."""
+        """The JSON answer to a GET that is not on the page."""
         answer = self._send("GET", f"$API{path}")
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -234,7 +234,7 @@ def test_answers_have_the_form_that_the_page_shows(followed: Reader) -> None:
 
 
 def _form(answer: Any) -> Any:
-    """What stays when it is another day, and other things have these ids."""
+    """The answer without what differs between days and databases: times and ids."""
     if isinstance(answer, dict):
         return {name: _form(value) for name, value in answer.items()}
     if isinstance(answer, list):

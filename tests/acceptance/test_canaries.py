@@ -155,7 +155,7 @@ def read_as_an_application_does(sandbox: Sandbox, connections: dict[str, str], c
 
 
 def read_through_waylink(waylink: Waylink) -> str:
-    """Every connection with its credentials, over REST and by command, for those who may; all that was answered."""
+    """Read each connection with its credentials, over REST and by command, as a caller with that right; all output."""
     made = waylink.run("token", "create", "reader", "--scope", "credentials", "--json")
     token = json.loads(made.stdout)["token"]
     answers = []
@@ -305,7 +305,7 @@ def _bytes(value: object) -> bytes:
 
 
 def said(waylink: Waylink) -> dict[str, str]:
-    """What commands and the API show of connections, events and all else, to those who may not read credentials."""
+    """Output of commands and the API about all there is, for a caller that may not read credentials."""
     listings = ("connections", "events", "jobs", "rejections", "status", "audit")
     output = {noun: _output(waylink.run(noun, "--json")) for noun in listings}
     events = waylink.listing("events", "--limit", "500")

@@ -75,7 +75,7 @@ def start(waylink: Waylink, example: str, argv: Sequence[str], **variables: str)
 
 @dataclass(frozen=True, slots=True)
 class HttpTeam:
-    """How an example is started, and what its README has Waylink know of it."""
+    """An example: the command that starts it, and the team, route and port that its README configures."""
 
     example: str
     team: str
@@ -89,7 +89,7 @@ class HttpTeam:
         return SECRETS[f"{self.team.upper()}_WEBHOOK_SECRET"]
 
     def post(self, body: str, headers: Mapping[str, str]) -> int:
-        """The status of the answer; 0 when nobody answers."""
+        """The status of the answer; 0 without an answer."""
         try:
             url = f"http://127.0.0.1:{self.port}/waylink"
             return httpx.post(url, content=body, headers=headers, timeout=PATIENCE, trust_env=False).status_code

@@ -48,7 +48,7 @@ class Stack:
         return [(one, self._pool.submit(_post, *one)) for one in webhooks]
 
     def all_are_stored(self, posted: Sequence[tuple[Webhook, Future[int]]], *, refusable: bool = True) -> None:
-        """Who was refused, because a slow machine took longer than a webhook is held, sends again, as Nango does."""
+        """Assert 202 for each webhook. One refused by a slow machine is sent again, as by Nango."""
         for webhook, answer in posted:
             status = answer.result()
             assert status == 202 or (refusable and status == 503 and _post(*webhook) == 202), status

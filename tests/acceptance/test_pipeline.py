@@ -45,7 +45,7 @@ destination = "jobs"
 job = "crm.welcome"
 pattern = '{{"type": ["connection.linked"]}}'
 """
-JOBS_EACH = 2  # one of the webhook's event, one of the event that says who owns the connection now
+JOBS_EACH = 2  # one of the webhook's event, one of the event that names the connection's owner
 
 
 class Stack:
@@ -59,7 +59,7 @@ class Stack:
         raise NotImplementedError
 
     def kill(self, name: str) -> None:
-        """`kill -9`; somebody starts it again."""
+        """`kill -9`; a supervisor starts the process again."""
         raise NotImplementedError
 
     def internal(self) -> redis.Redis:
@@ -89,7 +89,7 @@ class Stack:
             return [*pool.map(self.post_one, bodies)]
 
     def post_one(self, body: bytes) -> int:
-        """What is acknowledged is remembered for the audit; 0 when nobody answers."""
+        """Post one webhook and keep an acknowledged one for the audit; its status, 0 without an answer."""
         try:
             answer = self.waylink.post(body, self.sandbox.signing_key)
         except httpx.TransportError:
@@ -157,7 +157,7 @@ class Stack:
         return Counter(one["headers"]["id"] for one in messages)
 
     def ready(self) -> dict[str, Any]:
-        """What /readyz says; its status and its `ready` agree."""
+        """The answer of /readyz, whose status and `ready` agree."""
         answer = self.waylink.http.get("/readyz")
         facts = answer.json()
         assert (answer.status_code == 200) is facts["ready"]
@@ -249,7 +249,7 @@ class Apart(Stack):
 
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """It keeps its connections and answers nobody."""
+    """Stop the process with SIGSTOP: it keeps its connections and answers nothing."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the webhooks missed heals by itself, whoever is killed meanwhile (promise 6)."""
+"""Reconciliation repairs what webhooks missed, whichever process is killed meanwhile (promise 6)."""
 
 import os
 import signal
@@ -86,7 +86,7 @@ def _run(waylink: Waylink, *, pages: int = 0, stage: str = "") -> dict[str, Any]
 
 
 def _pass_time(waylink: Waylink) -> None:
-    """The minute between two looks, or the lease of whoever was killed, is over: only the time is moved."""
+    """End the minute between two readings, or the lease of a killed worker, by moving its time."""
     past = (datetime.now(UTC) - timedelta(seconds=1)).replace(tzinfo=None).isoformat(" ")
     waylink.sql("UPDATE reconciliations SET next_at = :past WHERE finished_at IS NULL", past=past)
 

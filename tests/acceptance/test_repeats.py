@@ -68,7 +68,7 @@ class Site:
         return raw
 
     def jobs(self, body: bytes) -> list[int]:
-        """How many each event of these bytes has, the oldest event first."""
+        """The number of jobs of each event with these bytes, the oldest event first."""
         rows = self.waylink.sql(
             "SELECT events.id, count(jobs.id) FROM events LEFT JOIN jobs ON jobs.event_id = events.id "
             "WHERE body = :body GROUP BY events.id ORDER BY events.id",
@@ -113,7 +113,7 @@ def site(valkey: ValkeyServer, postgres: PostgresServer) -> Iterator[Site]:
 
 
 def forward(**members: object) -> bytes:
-    """A provider's webhook about no one connection, so that nothing is waited for."""
+    """A provider's webhook about no particular connection, so that its event waits for none."""
     body = {"from": "slack", "type": "forward", "providerConfigKey": "slack", "payload": {"n": uuid.uuid4().hex}}
     return json.dumps({**body, **members}, sort_keys=True, separators=(",", ":")).encode()
 

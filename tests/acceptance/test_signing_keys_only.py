@@ -182,7 +182,7 @@ def test_what_is_signed_but_not_understood_is_kept(running: tuple[Waylink, Proce
 
 
 def _fresh() -> bytes:
-    """A webhook that nobody has sent before, of a connection that none of the recordings has."""
+    """A webhook that was not sent before, of a connection in none of the recordings."""
     body = _body(WEBHOOKS[0]) | {"connectionId": f"fresh-{time.time_ns()}"}
     return json.dumps(body, separators=(",", ":")).encode()
 

@@ -1,4 +1,4 @@
-"""What stops a process from starting is said at once, in lines that name the remedy, and never as a traceback."""
+"""Causes that keep a process from starting: reported at once, in lines that name the remedy, never as a traceback."""
 
 import json
 import re
@@ -167,7 +167,7 @@ def test_a_missing_sample_and_a_wrong_option_are_wrong_use(waylink: Waylink) -> 
 
 
 def _bad(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """What `check --json` says is bad, without a secret."""
+    """The `bad` rows of `check --json`, by subject; no output holds a secret."""
     assert done.returncode == 1, done
     assert "Traceback" not in done.stderr
     assert not any(secret in done.stdout + done.stderr for secret in SECRETS)

@@ -65,7 +65,7 @@ pattern = '{{"type": ["connection.linked"]}}'
 
 @dataclass
 class Application:
-    """What sends webhooks and takes jobs."""
+    """An application that sends webhooks and takes jobs."""
 
     running: Product
     lake: ValkeyServer
@@ -190,7 +190,7 @@ def test_servers_of_another_authority_are_not_believed(application: Application,
 
 
 def bad(waylink: Waylink, **variables: str) -> set[str]:
-    """What `waylink check` finds fault with."""
+    """The subjects that `waylink check` finds bad."""
     done = waylink.run("check", "--json", **variables)
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)

@@ -29,7 +29,7 @@ def newcomer() -> Iterator[Waylink]:
 
 
 def test_in_an_empty_folder_a_newcomer_sees_events_flow(newcomer: Waylink) -> None:
-    """How fast is not asked: a machine that others load starts seven processes in its own time."""
+    """Speed is not asserted: seven processes start slowly on a machine under other load."""
     waylink = newcomer
     process = waylink.spawn("up")
     process.says("ada of acme reconnected")

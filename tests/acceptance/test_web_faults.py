@@ -1,5 +1,5 @@
 """The web side under load while its database, its disk or itself goes away: nothing acknowledged is lost (promise 1),
-and nobody is refused faster than Nango's breaker bears (promise 2)."""
+and no webhook is refused faster than Nango's breaker bears (promise 2)."""
 
 import asyncio
 import os
@@ -149,7 +149,7 @@ def stored(waylink: Waylink) -> list[bytes]:
 
 
 def audit(waylink: Waylink, answers: list[Answer]) -> None:
-    """Who was acknowledged is stored, nobody twice; who was refused was refused late, and is taken when sent again."""
+    """Each acknowledged webhook is stored once; each refused one was refused late, and is accepted when sent again."""
     refused = [one for one in answers if one.status != 202]
     assert {one.status for one in refused} <= {503}
     assert all(one.seconds > FASTEST_REFUSAL for one in refused), refused
@@ -163,7 +163,7 @@ def audit(waylink: Waylink, answers: list[Answer]) -> None:
 def test_ten_seconds_without_a_database_cost_no_webhook(
     on_postgresql: tuple[Waylink, Process], on_sqlite: tuple[Waylink, Process], postgres: PostgresServer
 ) -> None:
-    """PostgreSQL is stopped, and the SQLite file locked by another program. Who starts meanwhile holds requests too."""
+    """PostgreSQL is stopped, the SQLite file locked. A process that starts meanwhile holds requests too."""
     (one, process), (two, _) = on_postgresql, on_sqlite
     with (
         load(one.port) as sent,

@@ -40,7 +40,7 @@ TOKEN = re.compile(r"sandbox-[a-z-]+-[0-9a-f]{64}")
 
 
 class KilledError(BaseException):
-    """Where a process would have died: nothing catches it."""
+    """Stands for the death of the process: no code catches it."""
 
 
 class Clock:
@@ -264,7 +264,7 @@ def gate(upstream):
 
 @contextmanager
 def dying_at(database, statement, containing=""):
-    """Kill whoever executes an SQL statement that begins so, with parameters that contain the text."""
+    """Raise KilledError at an SQL statement that begins so and has parameters that contain the text."""
 
     def strike(_connection, _cursor, sql, parameters, _context, _executemany):
         if sql.startswith(statement) and containing in repr(parameters):

@@ -1,4 +1,4 @@
-"""Is a regular expression linear by its form, and how many steps does it take? CPython's `re` answers neither.
+"""Linear form of regular expressions, and the steps of a match. CPython's `re` gives neither.
 
 Both read the tree that `re` itself compiles. `faults` knows four forms that are slow on some text:
 
@@ -41,7 +41,7 @@ class Form:
         self._chars: dict[str, Chars] = {}
 
     def chars(self, node: Node) -> Chars:
-        """What a node of one character takes, of the alphabet."""
+        """The characters of the alphabet that a node of one character takes."""
         key = repr(node)
         if key not in self._chars:
             one = _compiler.compile(_parser.SubPattern(self.tree.state, [node]), self.flags)
@@ -69,7 +69,7 @@ class Form:
         return any(self.nullable(inside) for inside in parts(node))
 
     def first(self, nodes: Iterable[Node]) -> Chars:
-        """What the text of a sequence may begin with."""
+        """The characters that a sequence's text may begin with."""
         found: Chars = frozenset()
         for node in nodes:
             found |= self._node_chars(node, self.first)
@@ -78,7 +78,7 @@ class Form:
         return found
 
     def all(self, nodes: Iterable[Node]) -> Chars:
-        """What the text of a sequence may hold."""
+        """The characters that a sequence's text may hold."""
         return frozenset().union(*(self._node_chars(node, self.all) for node in nodes))
 
     def _node_chars(self, node: Node, of: Callable[[Iterable[Node]], Chars]) -> Chars:
@@ -153,7 +153,7 @@ class Form:
         return any(not self._node_nullable(one) and not self._node_chars(one, self.all) & taken for one in before)
 
     def _guarded(self, path: Sequence[Node]) -> Chars:
-        """What must not stand before the match: no attempt begins behind it."""
+        """The characters that must not stand before the match: no attempt begins behind them."""
         kind, value = path[0]
         if kind is _constants.AT and value is _constants.AT_BEGINNING_STRING:
             return ALPHABET
@@ -282,12 +282,12 @@ def form_of(pattern: re.Pattern[Any]) -> Form:
 
 
 def faults(pattern: re.Pattern[Any], *, searched: bool) -> list[str]:
-    """What makes a pattern slow on some text. searched: it is not only matched at one place."""
+    """The parts of a pattern that make it slow on some text. searched: it is not only matched at one place."""
     return form_of(pattern).faults(searched=searched)
 
 
 def steps(pattern: re.Pattern[Any], text: str, *, searched: bool, limit: int = LIMIT) -> int:
-    """How many steps a pattern takes on a text; `limit` where it takes more."""
+    """The number of steps that a pattern takes on a text; `limit` where it takes more."""
     matcher, usual = Matcher(form_of(pattern), text, limit), sys.getrecursionlimit()
     sys.setrecursionlimit(DEEP)  # each character of a text is some calls
     try:

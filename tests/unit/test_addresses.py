@@ -1,4 +1,4 @@
-"""What Waylink connects to for teams: nothing that only our own network can reach."""
+"""Addresses that Waylink connects to for teams: none that only our own network can reach."""
 
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network

@@ -1,4 +1,4 @@
-"""What the API answers and what listings give are the same rows: none has a member that the other lacks."""
+"""Shapes of the API and rows of listings: neither has a member that the other lacks."""
 
 from datetime import UTC, datetime
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What may be a credential is in no stored body of Nango's own, in whatever form and place (promise 7)."""
+"""Stored bodies of Nango's own webhooks hold no possible credential, in whatever form and place (promise 7)."""
 
 import base64
 import json

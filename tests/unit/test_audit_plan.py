@@ -1,4 +1,4 @@
-"""What an audit sends and destroys is drawn from its seed, and leaves nothing out."""
+"""Webhooks and faults of an audit are drawn from its seed, and leave no kind out."""
 
 from collections import Counter
 

@@ -143,7 +143,7 @@ def test_one_size_alone_is_not_flat():
 
 
 def endpoint_hears(*pieces):
-    """What the endpoint notes and answers when these bytes come in."""
+    """The endpoint's counts and answers after these bytes."""
     came, answers = Came(), []
     connection = Answering(came)
     connection.connection_made(SimpleNamespace(write=answers.append))

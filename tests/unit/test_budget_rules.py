@@ -1,4 +1,4 @@
-"""Who may call Nango now, and who has to come back when."""
+"""Rules of the budget for calls to Nango: which calls pass, and how long the others wait."""
 
 import pytest
 
@@ -18,7 +18,7 @@ NOW = 1_800_000_000.0
 
 
 def admitted(priority: Priority, *, limit: int, used: int = 0, background: int = 0) -> int:
-    """How many calls of one kind, one after the other, pass before the first is held back."""
+    """The number of consecutive calls of one kind that pass before the first is held back."""
     bucket = Bucket(limit=limit, used=used, background=background, ends_at=NOW + 60)
     passed = 0
     while True:

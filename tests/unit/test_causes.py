@@ -1,4 +1,4 @@
-"""Why something does not answer is told in words: never a class alone, nor a text that may hold a password."""
+"""Causes of failed connections, in words: never a class alone, nor a text that may hold a password."""
 
 import re
 import socket
@@ -100,7 +100,7 @@ def test_a_chain_of_errors_that_bites_its_tail_ends() -> None:
 
 
 def test_no_message_or_log_line_has_a_class_in_place_of_a_cause() -> None:
-    """Where a class's name is meant, the module stands in TYPES_MEANT."""
+    """Modules that mean a class's name stand in TYPES_MEANT."""
     modules = [*(ROOT / "app").rglob("*.py"), *(ROOT / "workers").rglob("*.py")]
     naming = {
         str(one.relative_to(ROOT))

@@ -1,4 +1,4 @@
-"""What a command loads: not the other commands, and no library that it has no use for."""
+"""Modules that a command loads: no other command, and no library that it has no use for."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Who may do what with the database, held on the source.
+"""Rules for access to the database, held on the source.
 
 SQL stands under app/db; outside of it a session is only handed on. What works in a transaction neither ends it nor does
 anything that does not belong to it. Services that open transactions say so.
@@ -66,7 +66,7 @@ def last_name(node: ast.expr) -> str:
 
 
 def sql(tree: ast.Module) -> Iterator[str]:
-    """What a module outside of app/db must not do, as it stands there."""
+    """The code of a module outside of app/db that only app/db may hold."""
     sessions = session_names(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -121,9 +121,9 @@ def opens_block(node: ast.AST) -> bool:
 
 
 def ends_or_leaves(tree: ast.Module) -> Iterator[str]:
-    """Where a transaction is ended by what works within it, opens another one, or calls another system.
+    """The places where code within a transaction ends it, opens another one, or calls another system.
 
-    Within it work functions that take a session, and the blocks that open it.
+    Such code is functions that take a session, and the blocks that open it.
     """
     sessions = session_names(tree)
     for place in filter(lambda node: takes_session(node) or opens_block(node), ast.walk(tree)):

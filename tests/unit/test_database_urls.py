@@ -1,4 +1,4 @@
-"""What is told of a database's URL."""
+"""The parts of a database's URL that are shown."""
 
 import pytest
 

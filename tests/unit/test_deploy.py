@@ -1,4 +1,4 @@
-"""What stands beside the code for running it: exact versions, their digests, and bounds of every container."""
+"""Files for running the code: exact versions, their digests, and bounds of every container."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""When a destination counts as failing, and when it is tried again."""
+"""Rules by which a destination counts as failing, and is tried again."""
 
 from datetime import UTC, datetime, timedelta
 

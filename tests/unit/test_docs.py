@@ -300,7 +300,7 @@ def test_every_command_line_that_a_page_shows_is_taken_as_it_stands(path, monkey
     "path", [path for path in PAGES if path.name != "CHANGELOG.md"], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_every_command_that_a_sentence_names_is_taken_with_these_options(path, monkeypatch):
-    """What a sentence leaves out, such as an id or an option's value, may be missing."""
+    """An id or an option's value that the sentence leaves out may be missing."""
     monkeypatch.setattr(click.Command, "invoke", lambda *_: None)
     for quoted in re.findall(r"`(waylink [^`]+)`", _without_code(WRITTEN[path])):
         for call in waylink_calls(" ".join(quoted.split())):
@@ -406,7 +406,7 @@ def test_a_file_or_folder_that_is_not_there_is_told():
 
 
 def _paths(text: str) -> list[str]:
-    """What stands in code quotes and looks like a file or folder of the repository."""
+    """Quoted code that looks like a file or folder of the repository."""
     tops = {path.name for path in ROOT.iterdir() if path.is_dir()}
     quoted = re.findall(r"`([\w.-]+(?:/[\w.-]+)*/?)`", text)
     return [

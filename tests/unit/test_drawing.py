@@ -1,4 +1,4 @@
-"""What tests draw is the same in every run; a random run draws anew, keeps what it finds, and ends in time."""
+"""Draws of tests are the same in every run; a random run draws anew, keeps what it finds, and ends in time."""
 
 import os
 import subprocess

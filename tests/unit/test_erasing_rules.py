@@ -1,4 +1,4 @@
-"""What counts as naming a person, and what is left of a value without them."""
+"""Rules by which a text names a person, and what is left of a value without them."""
 
 import pytest
 

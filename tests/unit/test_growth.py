@@ -233,7 +233,7 @@ def test_every_operator_answers_about_a_text_of_a_million_characters(operand: st
 
 
 def test_the_worst_of_each_kind_takes_no_time():
-    """What took web or a worker minutes; each is bounded by its form or by the steps that are allowed."""
+    """Patterns that once took web or a worker minutes; each is bounded by its form or by the allowed steps."""
     fields = numbered(600, [1])
     options = [{f"a{number}": [1]} for number in range(31)]
     began = time.thread_time()
@@ -438,7 +438,7 @@ def test_a_short_value_is_shown_as_it_is(value: Any):
 
 
 def test_a_word_is_shown_whole_or_not_at_all():
-    """A part of an address would be found by nobody who has it erased."""
+    """A search for an erased person's address would not find a part of it."""
     assert shortened("a " * 490 + "dana@customer.example and more " * 9) == "a " * 490 + "… (1,259 characters)"
 
 

@@ -1,4 +1,4 @@
-"""What may travel as JSON: copied as it is, or refused with its place and without its value."""
+"""Values that may travel as JSON: copied as they are, or refused with their place and without their value."""
 
 from types import MappingProxyType
 

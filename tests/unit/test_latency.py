@@ -1,4 +1,4 @@
-"""What the open-loop bench makes of its times: from when a webhook was due, not from when it was sent."""
+"""Times of the open-loop bench: from when a webhook was due, not from when it was sent."""
 
 import math
 

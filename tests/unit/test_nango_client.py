@@ -494,7 +494,7 @@ def row(number: int) -> dict:
 
 
 def paging(tables: list[list[int]], asked: list[dict]) -> NangoClient:
-    """Each request sees the next table, as rows come and go while somebody pages."""
+    """A client of which each request sees the next table, as rows come and go during paging."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         query = dict(request.url.params)

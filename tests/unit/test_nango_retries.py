@@ -1,4 +1,4 @@
-"""When the client sends a call again: never by itself, only where it is safe, and never past the deadline."""
+"""Repeated calls of the client: never by itself, only where it is safe, and never past the deadline."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""All pages of a list that changes while it is read: whoever stays comes exactly once."""
+"""All pages of a list that changes while it is read: a row that stays comes exactly once."""
 
 import random
 from collections.abc import Callable

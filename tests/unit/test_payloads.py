@@ -1,4 +1,4 @@
-"""What is kept of forwarded webhooks (promise 7)."""
+"""Parts kept of forwarded webhooks (promise 7)."""
 
 import json
 import math

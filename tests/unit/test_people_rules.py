@@ -1,4 +1,4 @@
-"""What may stand in a user or an organization, and how files of them are read."""
+"""Allowed fields of users and organizations, and reading files of them."""
 
 import io
 

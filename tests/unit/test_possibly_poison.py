@@ -1,4 +1,4 @@
-"""When a process looks for rows whose last claim brought no result."""
+"""Times at which a process searches for rows whose last claim brought no result."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -205,7 +205,7 @@ def test_no_route_takes_an_alert_to_the_destination_that_it_tells_of(team, desti
 
 
 def test_only_events_of_waylinks_own_are_alerts():
-    """A webhook's payload may look like one: anybody can have a body signed."""
+    """A webhook's payload may look like an alert: Nango signs what any sender forwards through it."""
     routes = RouteSet(1, [route("all", {"type": [{"exists": True}]})])
     for document in ({**ALERT, "type": "nango.forward"}, {"type": "connection.created", "payload": None}):
         assert len(names(routes.match(document))) == 1

@@ -40,7 +40,7 @@ def given(monkeypatch, tmp_path):
 
 
 def problems(given, **variables: str) -> dict[str, str]:
-    """What is refused: variable or place to the whole line."""
+    """Refused settings: variable or place to the whole line."""
     with pytest.raises(ConfigurationError) as refused:
         given(**variables)
     assert SECRET not in "".join(traceback.format_exception(refused.value))

@@ -165,7 +165,7 @@ def fields(shape):
 
 
 def told(call, *arguments):
-    """What a refusal says; nothing where it is taken."""
+    """The text of a refusal; empty where the arguments are accepted."""
     try:
         call(*arguments)
     except ApiRefusal as refusal:

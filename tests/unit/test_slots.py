@@ -1,4 +1,4 @@
-"""How many jobs an endpoint has in flight, by how it answers."""
+"""Numbers of jobs in flight to an endpoint, by its answers."""
 
 from dataclasses import fields
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Policy `sql`: what counts as one SELECT, what it may ask by, and whom its answers name."""
+"""Policy `sql`: rules for a query of one SELECT, its parameters, and the owners that its answers name."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What looks like a secret never gets into a log, and nothing from outside forges a line (promise 7)."""
+"""Log lines: no text that looks like a secret, and no line forged from outside (promise 7)."""
 
 import json
 import logging

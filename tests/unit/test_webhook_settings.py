@@ -1,4 +1,4 @@
-"""What is said of an environment's webhook settings at Nango."""
+"""Findings about an environment's webhook settings at Nango."""
 
 import pytest
 

@@ -23,7 +23,7 @@ DOCUMENT = document(ENDPOINTS, prefix=PREFIX)
 
 @dataclass
 class ApiClient:
-    """Calls the API as whoever is named: a scope, or for the team crm `team`, its operator, and `team-viewer`."""
+    """Calls the API under a named token: a scope, or for the team crm `team`, its operator, and `team-viewer`."""
 
     web: WebServer
     secrets: dict[str, str] = field(default_factory=dict)

@@ -63,7 +63,7 @@ def delivery_of(web: WebServer, body: bytes) -> UUID:
 
 
 def lost(web: WebServer, delivery: UUID) -> bool:
-    """What the web process reports of this delivery, once it does."""
+    """Wait for the web process's report of this delivery; whether its answer was lost."""
     process = _as(web, web.store.answers.process)
 
     def settled() -> bool:

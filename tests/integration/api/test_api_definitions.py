@@ -1,4 +1,4 @@
-"""Teams, destinations and routes over REST, and the judgement given again: who sees what, and who may change it."""
+"""Teams, destinations and routes over REST, and repeated routing of events: rights to see and to change them."""
 
 import json
 import threading
@@ -208,7 +208,7 @@ def test_a_teams_token_sees_and_changes_its_own_and_nothing_else(api):
 
 
 def test_another_teams_route_is_as_absent_as_one_that_is_nowhere_and_its_name_can_be_taken(api):
-    """Whoever asks for names finds out none, and takes none away."""
+    """A request cannot find out another team's names, nor reserve them."""
     theirs = made(api, "/routes", ROUTE | {"name": "secret", "team": "erp", "job": "erp.do"})
     api("PATCH", "/routes/erp/secret", json={"job": "erp.more"})
     [event] = judged(api, DOCUMENT, team="crm")

@@ -64,7 +64,7 @@ def test_every_shape_is_a_json_schema(served):
 @pytest.mark.draws
 @pytest.mark.parametrize("one", ENDPOINTS, ids=lambda one: one.name)
 def test_every_route_answers_as_the_document_says(api, served, one):
-    # Whoever asks may do everything, so that it is the endpoints that answer.
+    # The token has every right, so that the endpoints answer and not the check of rights.
     schema = schemathesis.openapi.from_dict(served)
     schema.config.update(base_url=str(api.web.client.base_url).rstrip("/") + PREFIX)
     operation = schema[one.template][one.method]

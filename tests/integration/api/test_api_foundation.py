@@ -233,7 +233,7 @@ def test_more_calls_than_can_wait_are_told_to_come_back_and_webhooks_are_taken_m
     came, access = [], Authenticator.access
     monkeypatch.setattr(Authenticator, "access", lambda door, request: came.append(request) or access(door, request))
     with api.database.write() as session:
-        # Everybody who notes a first use waits for this lock, or on SQLite for the write lock.
+        # Each request that notes a first use waits for this lock, or on SQLite for the write lock.
         session.execute(text("UPDATE api_tokens SET name = name"))
         with ThreadPoolExecutor(24) as pool:
             calls = [pool.submit(api.get, "/audit") for _ in range(24)]

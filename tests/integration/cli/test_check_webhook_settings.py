@@ -43,7 +43,7 @@ def change(nango, **webhooks):
 
 
 def found(waylink):
-    """What is said of the settings and of the key, and the exit code."""
+    """Rows about the settings and the key, their details as one text, and the exit code."""
     done = waylink.inside("check", "--json")
     assert ACCOUNT_KEY not in done.stdout + done.stderr
     assert SIGNING_KEY not in done.stdout + done.stderr

@@ -41,7 +41,7 @@ def command(request, tmp_path, base_url, broker_url) -> Command:
 
 
 def work(command: Command, *bodies: bytes) -> None:
-    """What web and a worker would do."""
+    """Store and process these bodies as web and a worker would."""
     settings = settings_of(command.variables, folder=command.folder)
     with closing(connect(command.database_url)) as database:
         now = utc_now()
@@ -251,7 +251,7 @@ def test_a_deletion_asks_first_and_a_refusal_deletes_nothing(command, nango, kno
     with mock.patch("sys.stdin", io.StringIO("n\n")):
         refused = command.inside("connections", "delete", known)
     assert (refused.returncode, "oauth2" in refused.stderr, "nothing was deleted" in refused.stderr) == (1, True, True)
-    with mock.patch("sys.stdin", io.StringIO()):  # nobody there to be asked
+    with mock.patch("sys.stdin", io.StringIO()):  # without a terminal there is no confirmation
         assert command.inside("connections", "delete", known).returncode == 130
     assert fetch(nango, known, "oauth2").status_code == 200
     assert command.json("connections", "delete", known, "--yes")["deleted"]

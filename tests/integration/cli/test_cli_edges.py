@@ -1,4 +1,4 @@
-"""What the command says where things are not as they should be: in our words, and about the right thing."""
+"""Messages of the command about faults: in our words, and about the right subject."""
 
 import json
 import re

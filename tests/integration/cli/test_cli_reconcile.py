@@ -62,7 +62,7 @@ def waylink(tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """No minute between two looks, and nobody waits for a worker."""
+    """Remove the minute between two readings and the wait for a worker."""
     monkeypatch.setattr(reconcile, "UNCLAIMED", timedelta(0))
     monkeypatch.setattr(reconcile, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(reconciler, "APART", timedelta(0))
@@ -74,7 +74,7 @@ def test_a_dry_run_says_what_differs_without_any_worker(waylink, impatient):
     assert done.returncode == 0, done.stderr
     assert "we know no such connection" in done.stdout
     assert "c-2" in done.stdout
-    assert "person-2" not in done.stdout  # nobody's data
+    assert "person-2" not in done.stdout  # no personal data
     assert "default: 0 connections seen, 0 differ" in done.stderr
     [report] = waylink.json("reconcile", "list")
     assert (report["dry_run"], report["outcome"], report["found"]) == (True, "completed", {"connection.created": 3})

@@ -54,7 +54,7 @@ def waylink(tmp_path) -> Command:
 
 
 def in_force(waylink: Command) -> dict[str, list[str]]:
-    """What stands, however the file reads by now."""
+    """Names in force in the database, whatever the file holds by now: teams, destinations, routes."""
     with closing(connect(waylink.database_url)) as database, database.engine.connect() as connection:
         asked = {
             "teams": "SELECT name FROM teams WHERE retired_at IS NULL",

@@ -1,4 +1,4 @@
-"""What Waylink makes on disk is for its user alone, and what it finds open is told."""
+"""Files that Waylink makes are for its user alone, and those open to other users are reported."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_check_tells_of_what_is_open_and_how_to_close_it(waylink, tmp_path):
     details = [row["detail"] for row in waylink_rows(waylink) if (row["what"], row["result"]) == ("files", "bad")]
     assert any(detail.endswith("chmod 700 .waylink") for detail in details)
     (tmp_path / ".waylink").chmod(0o700)
-    assert not [row for row in waylink_rows(waylink) if row["what"] == "files"]  # nobody gets to the file
+    assert not [row for row in waylink_rows(waylink) if row["what"] == "files"]  # other users cannot reach the file
 
 
 def waylink_rows(waylink):

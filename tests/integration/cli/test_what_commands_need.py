@@ -59,7 +59,7 @@ GOOD = {
 
 @dataclass(frozen=True)
 class Fault:
-    """How the configuration is wrong: variables that are set or unset, a file that has another content or is gone."""
+    """A wrong configuration: variables that are set or unset, a file that has another content or is gone."""
 
     names: str  # what a refusal names
     variables: tuple[tuple[str, str | None], ...] = ()
@@ -286,7 +286,7 @@ def is_refused(done: subprocess.CompletedProcess[str], fault: str) -> None:
 
 
 def as_process(command: Command, kind: str) -> subprocess.CompletedProcess[str]:
-    """What `python -m workers` says, which such a command becomes."""
+    """Run `python -m workers`, which such a command becomes; its output and exit code."""
     out, err = io.StringIO(), io.StringIO()
     environ = mock.patch.dict(os.environ, command.environ(), clear=True)
     alone = mock.patch("workers.__main__.create_privately")  # it is about the whole process

@@ -108,7 +108,7 @@ def test_all_threads_and_processes_together_get_the_limit_and_no_call_more(open_
     budgets = [open_budget(limit=100) for _ in range(4)]
     with ThreadPoolExecutor(16) as pool:
         passed = list(pool.map(lambda n: passes(budgets[n % 4], Priority.PEOPLE), range(400)))
-    # Whoever is refused stands in the bucket for a moment, so a few at the edge may be refused too early.
+    # A refused call counts in the bucket for a moment, so a few at the edge may be refused too early.
     assert 90 <= sum(passed) <= 100
     assert budgets[0].bucket("acme").used == sum(passed)
 

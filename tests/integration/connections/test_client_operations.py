@@ -42,7 +42,7 @@ def made(sandbox):
 
 @pytest.fixture
 def calls(sandbox, nango):
-    """How many calls reached the sandbox since the test began."""
+    """A function that gives the number of calls that reached the sandbox since the test began."""
     nango.list_connections(limit=1)
     before = nango.rate_limit.remaining
 

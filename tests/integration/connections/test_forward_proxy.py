@@ -29,7 +29,7 @@ def _no_proxies_of_the_shell(monkeypatch):
 
 @pytest.fixture
 def proxy():
-    """A forward proxy that answers for every origin; what it was asked for, and by whom."""
+    """A forward proxy that answers for every origin; the URLs it was asked for, with the credentials used."""
     with proxying() as found:
         yield found
 

@@ -60,7 +60,7 @@ class Scene:
         return self.world.connection(self.connection_id)
 
     def wait_for_the_lease(self):
-        self.world.clock.now = utc_now() + EDIT_LEASE  # who died had a clock of its own
+        self.world.clock.now = utc_now() + EDIT_LEASE  # the killed process had a clock of its own
 
     def acts(self):
         with self.world.database.read() as session:

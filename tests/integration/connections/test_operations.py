@@ -75,7 +75,7 @@ def audited(world):
 
 
 def patch(nango, connection_id, **body):
-    """Somebody else's change, past Waylink."""
+    """Change the connection at Nango directly, without Waylink."""
     nango.patch(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}, json=body).raise_for_status()
 
 
@@ -147,7 +147,7 @@ def test_somebody_elses_edit_after_ours_is_a_conflict_with_what_is_there(world, 
         tags.add_tags(at, known, {"plan": "pro"}, actor=WHO)
     assert refused.value.found == {"tags": OMAR}
     world.process()
-    # What is there is believed, whoever wrote it.
+    # Nango's tags count, whichever program wrote them.
     assert world.owner(connection_id) == ("usr_2001", "org_88")
     assert [act.outcome for act in audited(world)] == ["failed"]
 

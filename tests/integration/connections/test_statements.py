@@ -1,4 +1,4 @@
-"""How often an API call on a connection asks the database, and that it announces the events that it stored."""
+"""Database statements of an API call on a connection, and the announcement of the events it stored."""
 
 from collections import Counter
 from contextlib import contextmanager

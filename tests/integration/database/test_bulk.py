@@ -116,7 +116,7 @@ def test_a_batch_takes_the_same_few_statements_however_many_events_it_has(world)
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
 def test_a_connection_that_another_worker_makes_meanwhile_fails_no_event(world, open_world):
-    """Who comes second finds it taken when it writes, and decides anew."""
+    """The second worker finds the key taken when it writes, and decides anew."""
     other = open_world()
     ahead = []
     [mine], [theirs] = world.receive(auth(tags=DANA)), world.receive(auth("override", tags=OMAR))

@@ -1,4 +1,4 @@
-"""What a promise rests on is a constraint of the schema, on both databases."""
+"""Constraints of the schema hold what promises rest on, on both databases."""
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor

@@ -109,7 +109,7 @@ def test_an_upgrade_keeps_every_row_of_every_table(database, revision):
     schema.require_current(database)
 
 
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # on SQLite nobody can write meanwhile anyway
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # on SQLite no other process can write meanwhile
 def test_an_index_that_was_made_beforehand_by_hand_is_taken_as_it_is(database):
     upgrade_to(database, "0001")
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -135,7 +135,7 @@ def team(world):
 
 
 def test_what_the_file_no_longer_has_stays_for_routes_that_the_api_manages(world):
-    """Whoever edits the file may not know of them, and nothing may stop a start."""
+    """The editor of the file may not know of such routes, and a start must not fail for them."""
     world.route(a=CREATED)
     managed_elsewhere(world)
     assert apply(world) == Changes(removed=("crm/a",), destinations_released=("crm/jobs",), teams_released=("crm",))

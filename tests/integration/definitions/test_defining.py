@@ -376,7 +376,7 @@ def test_a_teams_editor_reaches_its_own_only(place):
 
 
 def test_a_name_that_another_team_has_tells_nothing_of_it_and_can_be_taken(place):
-    """Nobody finds out, or keeps others from, what another team calls its routes."""
+    """A team can neither find out nor reserve the names of another team's routes."""
     do(place, teams.add, "erp")
     do(place, destinations.add, {"kind": "celery", "queue": "team.erp.jobs"}, team="erp", name="jobs")
     do(place, routes.add, ROUTE, editor=CRM)

@@ -59,7 +59,7 @@ def jobs(world, team, *conditions):
 
 
 def states(world, team):
-    """How many jobs there are of each state, parked ones by what they wait for."""
+    """The number of jobs by state; parked jobs by the cause they wait for."""
     found = {}
     for job in jobs(world, team):
         key = job.blocked_by or str(job.state)

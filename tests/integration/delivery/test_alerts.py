@@ -1,4 +1,4 @@
-"""Who is told of a destination that fails, and of dead letters: once, bounded, and never in a circle."""
+"""Alerts about failing destinations and dead letters: once, bounded, and never in a circle."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -66,7 +66,7 @@ def discard(world, jobs, *, fault=Fault.TEAM, problem="refused"):
 
 
 def tell(world):
-    """What Beat's sweep does once a second."""
+    """Announce alerts as Beat's sweep does once a second."""
     told = Alerts().announce_waiting(world.database, clock=world.clock)
     world.process()
     return told

@@ -48,7 +48,7 @@ def down(open_world):
 
 
 def messages(url, queue=QUEUE):
-    """What lies in a queue, raw, oldest first."""
+    """The messages of a queue, raw, oldest first."""
     client = redis.Redis.from_url(url)
     try:
         return [json.loads(raw) for raw in reversed(client.lrange(queue, 0, -1))]
@@ -291,7 +291,7 @@ def test_nothing_more_is_sent_while_results_cannot_be_recorded(world, teams_url)
 def test_results_are_recorded_after_the_next_jobs_are_sent_only_where_all_went_well(
     world, down, teams_url, monkeypatch, accepted
 ):
-    """What failed may close the breaker, or ask for time: that has to be known before more leaves."""
+    """A failure may open the breaker or ask for time, which has to be recorded before more jobs are sent."""
     world.process(*world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(2)]))
     deliverer, seen = (world if accepted else down).deliverer, []
 

@@ -1,4 +1,4 @@
-"""Promise 10 over HTTP: signed, with a stable id, hundreds under way, and nobody waits for somebody else's endpoint."""
+"""Promise 10 over HTTP: signed, a stable id, hundreds in flight, and no destination waits for another's endpoint."""
 
 import base64
 import hmac

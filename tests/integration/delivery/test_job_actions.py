@@ -1,4 +1,4 @@
-"""What people do with jobs: ids stay, twice is once, and nothing is touched that was not meant (promise 11)."""
+"""Actions of people on jobs: ids stay, repeating is harmless, and only the selected jobs change (promise 11)."""
 
 import time
 from datetime import timedelta

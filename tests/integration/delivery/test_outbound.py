@@ -161,7 +161,7 @@ def test_idle_connections_are_closed_and_old_ones_replaced(monkeypatch):
 
 
 def failing(act, **options):
-    """What comes of an endpoint that acts so."""
+    """The result of a delivery to an endpoint that acts so."""
     found = []
 
     async def scenario():
@@ -328,7 +328,7 @@ def test_a_literal_address_is_refused_without_connecting():
 
 
 def test_a_name_that_changes_between_judging_and_connecting_changes_nothing(monkeypatch):
-    """DNS rebinding: a good address for the judge, loopback for whoever asks again. Nobody asks again."""
+    """DNS rebinding: the first lookup gives a good address, a second would give loopback. There is no second lookup."""
     opened = []
 
     async def scenario():

@@ -1,4 +1,4 @@
-"""What HTTP answers may look like, and when a connection may be asked again: `HttpConnection` against a bare socket."""
+"""Forms of HTTP answers, and reuse of a connection after them: `HttpConnection` against a bare socket."""
 
 import asyncio
 import ssl

@@ -25,7 +25,7 @@ WEIGHTS = {"register": 3, "delete": 1, "fail": 1, "forge": 2, "arrive": 4, "proc
 
 
 class Story:
-    """What happens at Nango, and which of its webhooks, true and forged ones, are still on their way."""
+    """A story of changes at Nango, and its webhooks, true and forged ones, that have not arrived yet."""
 
     def __init__(self, nango, workers, seed):
         self.nango, self.workers, self.random = nango, workers, Random(seed)
@@ -38,7 +38,7 @@ class Story:
         getattr(self, action)()
 
     def there(self):
-        """What Nango has, whatever its list shows: (id, tags, failing) by connection id."""
+        """Nango's connections, however far its list lags: (id, tags, failing) by connection id."""
         self._set_lag(0)
         found = self.nango.get("/connections", params={"limit": 1000}).raise_for_status().json()["connections"]
         self._set_lag(self.lagging)

@@ -33,7 +33,7 @@ def due_in(world, event_id):
 
 @pytest.fixture
 def asking(open_world, gate):
-    """An environment with an API key; whoever asks Nango is seen at the gate."""
+    """An environment with an API key, whose calls to Nango pass the gate."""
     return open_world(base_url=gate.url)
 
 
@@ -173,7 +173,7 @@ def test_the_tags_of_a_deleted_connection_serve_once_nango_shows_no_newer_one(as
 
 
 def test_the_tags_of_an_older_generation_never_route_what_goes_with_a_newer_one(asking, nango, clock, connection_id):
-    """The same id again, for another customer: nobody may get what is not theirs."""
+    """The same id again, for another customer: a team must not get another customer's webhooks."""
     asking.route(old={"type": ["nango.sync"], "tags": {"end_user_id": ["usr_1042"]}})
     register(nango, connection_id, "oauth2", tags=DANA)
     asking.settle(auth(connection_id=connection_id, tags=DANA))

@@ -1,4 +1,4 @@
-"""What web stores of a body that may hold a credential, and that others go on while it looks (promises 7 and 12)."""
+"""Storing bodies that may hold a credential, while other requests go on (promises 7 and 12)."""
 
 import json
 import threading

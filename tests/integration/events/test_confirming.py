@@ -73,7 +73,7 @@ def test_tags_that_disagree_change_nothing_until_the_schedule_ends_then_the_api_
     assert (event.state, event.confirmed) == (EventState.PROCESSED, True)
     assert (connection.tags_disagree, connection.tags) == (True, OMAR)
     assert world.owner(connection_id) == ("usr_2001", "org_88")
-    assert {user.external_id for user in world.all(User)} == {"usr_2001"}  # nobody is made of a body alone
+    assert {user.external_id for user in world.all(User)} == {"usr_2001"}  # a body alone makes no user
     assert event.document["tags"] == OMAR
 
 
@@ -366,7 +366,7 @@ def test_an_older_view_does_not_revive_what_was_deleted(world, nango, settle_slo
 def test_a_deletion_in_the_batch_that_makes_the_connection_is_not_believed_either(
     *, world, nango, connection_id, first, told
 ):
-    """Whoever knows an id can have a deletion signed just when the connection comes."""
+    """A sender that knows an id can have a deletion signed just when the connection appears."""
     world.route(all={"type": ["connection.created", "connection.reauthorized", "connection.deleted"]})
     register(nango, connection_id, "oauth2", tags=DANA)
     bodies = [

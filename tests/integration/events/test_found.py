@@ -1,4 +1,4 @@
-"""What Waylink finds by itself is recorded and routed once, and changes no more than was found."""
+"""Events of Waylink's own findings: recorded and routed once, changing no more than was found."""
 
 from dataclasses import replace
 

@@ -318,7 +318,7 @@ def test_while_nango_stands_still_what_needs_no_look_is_not_kept_waiting(
 
 
 def spoiled(connection_id, **wrong):
-    """What becomes of a page of the list on which this connection's row has not the form it should have."""
+    """An edit of a list page that gives this connection's row a wrong form."""
 
     def edit(body):
         rows = body["connections"]

@@ -1,4 +1,4 @@
-"""Events that Waylink found itself go through the one pipeline; nobody outside can bring one in."""
+"""Events that Waylink found itself go through the one pipeline; no outside sender can store one."""
 
 import pytest
 from sqlalchemy import update
@@ -28,7 +28,7 @@ def store(world, *events, origin=Origin.RECONCILE):
 
 @pytest.fixture
 def world(open_world, gate):
-    """Whoever asks Nango is seen at the gate."""
+    """A world whose calls to Nango pass the gate."""
     return open_world(base_url=gate.url)
 
 

@@ -38,7 +38,7 @@ def recordings():
 
 
 def named_owner(body):
-    """Who the body names, read here as plainly as can be: tags first, then the legacy end user."""
+    """The owner that a body names, read as plainly as can be: tags first, then the legacy end user."""
     tags, end_user = body.get("tags") or {}, body.get("endUser") or {}
     user = tags.get("end_user_id") or end_user.get("endUserId")
     organization = tags.get("organization_id") or end_user.get("organizationId")
@@ -397,7 +397,7 @@ def test_a_route_that_no_longer_compiles_does_not_stop_the_others(world):
 
 
 def test_what_a_provider_calls_an_error_stays_as_it_came(world):
-    """Forwarded raw, such a body is nobody's failure of Nango's, and we hold the only copy."""
+    """Such a body, forwarded raw, is no failure of Nango's, and ours is the only copy."""
     body = b'{"error": {"code": 7, "details": ["a", "b"]}, "id": 1}'
     event = world.event(world.settle(body))
     assert (event.type, event.body) == ("nango.unhandled", body)

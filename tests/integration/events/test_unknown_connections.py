@@ -50,7 +50,7 @@ class Case:
 
 
 def named(body, kind, **facts):
-    """What is routed by itself, whether or not Nango shows the connection."""
+    """A case whose webhook is routed by itself, whether or not Nango shows the connection."""
     return Case(body, told=(CREATED, LINKED, kind), told_absent=(kind,), told_unasked=(kind,), **facts)
 
 

@@ -174,7 +174,7 @@ def test_an_email_links_only_where_it_names_one_user_and_never_across_organizati
     world.settle(auth(connection_id=connection_id, tags=tags))
     assert world.owner(connection_id) == owner
     assert world.connection(connection_id).unlinked_reason == reason
-    assert len(world.all(User)) == len(users)  # an e-mail alone makes nobody
+    assert len(world.all(User)) == len(users)  # an e-mail alone makes no user
 
 
 def test_a_legacy_end_user_links_where_there_are_no_tags(world, nango, connection_id):

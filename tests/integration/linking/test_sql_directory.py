@@ -1,4 +1,4 @@
-"""Policy `sql`: the application's own database says who the owner is, and nothing is lost while it cannot."""
+"""Policy `sql`: the application's own database names the owner, and nothing is lost while it cannot."""
 
 import os
 import signal
@@ -91,7 +91,7 @@ def again(world):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What was asked, by parameters; and that no transaction of ours was open meanwhile."""
+    """The queries asked, with their parameters; asserts that no transaction of ours was open meanwhile."""
     calls, ask = [], ApplicationDatabase.ask
 
     def noted(self, query, tags):

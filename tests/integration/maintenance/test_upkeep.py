@@ -1,4 +1,4 @@
-"""What Beat asks for: hints for work that nobody announced, and forgetting what is over."""
+"""Beat's tasks: hints for work that no hint announced, and removal of rows past their time."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -66,7 +66,7 @@ def test_only_windows_that_ended_long_ago_are_forgotten_and_no_event(world, cloc
     assert backlog(world) == 1
 
 
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # on SQLite nobody writes in between
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # on SQLite no transaction writes in between
 def test_a_window_that_begins_anew_while_old_ones_are_forgotten_stays(world, clock):
     world.receive(b"A")
     clock.move(3 * WINDOW.total_seconds())

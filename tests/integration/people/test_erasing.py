@@ -1,4 +1,4 @@
-"""A person who is erased is in no column of any table any more; everybody else's data is as it was."""
+"""An erased person is in no column of any table any more; all other persons' data is unchanged."""
 
 import pytest
 from sqlalchemy import select, text, update
@@ -75,7 +75,7 @@ def test_a_person_is_nowhere_afterwards_and_the_report_says_where_they_were(plan
     before = service.preview(planted.database, id_)
     assert before.named["events"] >= 6
     assert EMAIL in dump(planted.database)  # a preview changes nothing
-    with planted.database.write() as session:  # a name in free text names nobody, so it is not looked for there
+    with planted.database.write() as session:  # free text is not searched for names
         session.execute(update(audit.Audit).where(audit.Audit.subject == EXTERNAL).values(detail={"tags": [EMAIL]}))
     report = erase(planted, id_)
     assert_nowhere(planted)
@@ -253,7 +253,7 @@ def test_a_key_that_names_them_stays_and_is_told(world):
 
 
 def test_what_a_row_says_is_looked_through_before_the_write_lock(world):
-    """A body may have megabytes, and everybody waits for the lock."""
+    """A body may have megabytes, and all writers wait for the lock."""
     spent = []
     for number, items in enumerate((1, 1, 5_000)):
         world.settle(auth(connection_id=f"c-{number}", tags={"end_user_id": f"canary-{number}"}))

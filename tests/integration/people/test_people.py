@@ -1,4 +1,4 @@
-"""Users and organizations: written once, never overwritten in silence, and whoever waits for them is linked at once."""
+"""Users and organizations: written once, never overwritten in silence, and waiting connections are linked at once."""
 
 import threading
 
@@ -30,7 +30,7 @@ def world(open_world):
 
 
 def add(world, kind=USER, /, chunks=pending.MAX_CHUNKS, **fields):
-    """As the edges do: write, then link who waited. The id, and how many were linked."""
+    """Write, then link the waiting connections, as the edges do. The id, and the number of connections linked."""
     with world.database.write() as session:
         merged = records.add(session, kind, fields, actor="cli:test", now=world.clock())
     return merged.outcomes[0].id, link(world, merged, chunks=chunks)
@@ -150,7 +150,7 @@ def test_a_change_touches_what_was_given_and_clears_what_is_none(world):
     assert shown(world, user)["organization"] is None
 
 
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # on SQLite nobody writes meanwhile
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # on SQLite no transaction writes meanwhile
 def test_what_a_person_says_while_a_batch_is_at_it_is_not_overwritten_by_a_tag(open_world, monkeypatch):
     world = open_world()
     id_, _ = add(world, external_id="usr_1042")
@@ -252,7 +252,7 @@ def test_those_that_stay_ambiguous_do_not_keep_the_others_from_their_turn(world,
 
 
 def test_who_is_added_while_a_batch_makes_a_connection_wait_is_found_by_beat(world, monkeypatch):
-    """The add looks before the batch has committed, and finds nobody; on SQLite one of the two comes first."""
+    """The add searches before the batch has committed, and finds none; on SQLite one of the two comes first."""
     people_added = None
     if world.database.is_sqlite:
         in_threads(lambda: world.settle(auth(tags={"end_user_id": "usr_1"})), lambda: add(world, external_id="usr_1"))

@@ -57,7 +57,7 @@ def reconciler_of(world, **changes):
 
 
 def age(world):
-    """What was just made is not young any more."""
+    """Move the clock until new connections are not young any more."""
     world.clock.move(YOUNG.total_seconds() + 5)
 
 
@@ -185,7 +185,7 @@ def test_a_broken_connection_and_its_recovery_are_found(world, nango, reconciler
 
 
 def test_a_connection_that_is_found_when_it_is_broken_already_is_told_so_at_once(world, nango, reconciler):
-    """An import brings in thousands, and whoever looks for the broken ones must not wait an hour for them."""
+    """An import brings in thousands of connections, and the broken ones must not show only after an hour."""
     register(nango, "broken", "oauth2", tags=DANA)
     register(nango, "whole", "oauth2", tags=DANA)
     control(nango, "broken", "oauth2", exhausted=True)
@@ -203,7 +203,7 @@ def test_a_connection_that_is_found_when_it_is_broken_already_is_told_so_at_once
 
 
 def test_nango_that_began_anew_under_the_same_ids_is_caught_up_with(world, nango, gate, reconciler):
-    """Whoever moves to a Nango of their own brings the connections along, and the numbers begin at one again."""
+    """A move to a self-hosted Nango brings the connections along, and their numbers begin at one again."""
     for name in names(5, "spent"):
         register(nango, name, "oauth2", tags=OMAR)
         delete(nango, name)
@@ -282,7 +282,7 @@ def test_what_healed_meanwhile_does_not_count(world, nango, reconciler):
     run = first_look(world, reconciler)
     assert sum(run.found.values()) == 3
     world.settle(auth(connection_id="late-2", tags=DANA))  # the webhook came after all
-    register(nango, "moved", "oauth2", tags=DANA)  # somebody put them back
+    register(nango, "moved", "oauth2", tags=DANA)  # they are registered again
     register(nango, "late", "oauth2", tags=DANA)
     events = count(world, Event)
     run = finish(world, reconciler, run)
@@ -516,7 +516,7 @@ def test_a_dry_run_writes_nothing_but_its_report(world, nango, reconciler):
         "connection.deleted": "goes",
     }
     assert (count(world, Event), len(world.jobs()), count(world, Difference)) == (events, jobs, 0)
-    assert "usr_" not in str(run.samples)  # a report names connections, and nobody's data
+    assert "usr_" not in str(run.samples)  # a report names connections, and holds no personal data
 
 
 def test_the_first_run_imports_what_there_is_and_misses_no_webhook(world, nango, clock, monkeypatch, reconciler):

@@ -42,7 +42,7 @@ def planned(world, nango, gate, clock, connection_id):
 
 
 def expiry(nango, connection_id):
-    """When the sandbox's token expires, read without renewing it."""
+    """The expiry of the sandbox's token, read without renewing it."""
     listed = control(nango, connection_id, "oauth2")
     return datetime.fromisoformat(listed["credentials"]["expires_at"])
 

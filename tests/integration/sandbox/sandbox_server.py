@@ -133,7 +133,7 @@ def receive() -> Iterator[Receiver]:
         daemon_threads = True
 
         def handle_error(self, *_):
-            """Who hung up during `hang` or after `reset` is no error here."""
+            """Ignore clients that hang up during `hang` or after `reset`."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         receiver.url = f"http://127.0.0.1:{server.server_port}/hook"

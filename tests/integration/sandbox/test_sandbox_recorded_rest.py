@@ -218,7 +218,7 @@ def notable(headers, *, edge):
 
 
 def crossing(headers):
-    """What browsers are told about other origins."""
+    """The headers for browsers about other origins (`access-control-*`)."""
     return {name.lower(): value for name, value in headers.items() if name.lower().startswith("access-control")}
 
 

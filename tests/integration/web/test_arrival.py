@@ -20,7 +20,7 @@ PRO = DANA | {"plan": "pro"}
 
 @dataclass(frozen=True)
 class Step:
-    """What happens at Nango, and what its webhook says. Without tags it is a deletion."""
+    """A change at Nango and its webhook. Without tags it is a deletion."""
 
     operation: str
     tags: dict | None
@@ -128,7 +128,7 @@ def test_what_is_gone_belongs_to_nobody_and_was_never_taken_from_the_living(
     cases = live_through(world=world, nango=nango, clock=clock, story=DELETED, shown=shown, prefix=connection_id)
     for one, order in cases.items():
         connection = world.connection(one)
-        if connection is None:  # it was gone before anybody saw it
+        if connection is None:  # it was deleted before any lookup
             continue
         first_told = order.index(2)
         seen_after = [place for place in order[first_told + 1 :] if place < 2]

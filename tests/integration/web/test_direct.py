@@ -1,4 +1,4 @@
-"""A webhook that comes as a whole is taken from its connection; all else goes the usual way, and nobody can tell."""
+"""A webhook that comes as a whole is read from its connection; all else takes the usual way, with the same answers."""
 
 import json
 import select
@@ -49,7 +49,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @dataclass
 class Heard:
-    """What the server has taken from all its connections."""
+    """Bytes and ends that the server has read from all its connections."""
 
     bytes: int = 0
     ends: int = 0

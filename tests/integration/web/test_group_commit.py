@@ -1,4 +1,4 @@
-"""Group commit: who is answered is committed, who cannot be committed hurts nobody else, and memory has bounds."""
+"""Group commit: an answered webhook is committed, one that cannot be hurts no other, and memory has bounds."""
 
 import asyncio
 from collections.abc import Sequence
@@ -96,13 +96,13 @@ def group_commit(database: Database, broker, *, clock=lambda: NOW, wrapped=None)
 
 
 def end_the_hold(commit: GroupCommit) -> None:
-    """As if everybody who waits had waited for as long as they may."""
+    """End the time that each waiting webhook may be held."""
     for one in (*chain.from_iterable(lane.taken for lane in commit._lanes), *commit._waiting):
         one.give_up_at = 0.0
 
 
 async def some_rounds() -> None:
-    """What needs nothing but the event loop has happened."""
+    """Let pending callbacks of the event loop run."""
     for _ in range(50):
         await asyncio.sleep(0)
 

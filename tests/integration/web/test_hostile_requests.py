@@ -1,4 +1,4 @@
-"""Whatever a client sends gets a clear answer, or is stored and settled, and hurts nobody who comes beside it."""
+"""Any request gets a clear answer, or is stored and processed, and hurts no other client."""
 
 import contextlib
 import gzip

@@ -108,7 +108,7 @@ _numbers = count(1_000_000)
 
 
 def fresh() -> bytes:
-    """A body nobody posted before."""
+    """A body that was not posted before."""
     return body_of(next(_numbers))
 
 
@@ -467,7 +467,7 @@ def test_no_one_can_fill_the_memory_with_unsigned_bytes_or_have_others_refused(w
 
 
 def test_a_body_is_not_kept_while_its_refusal_waits(web: WebServer, monkeypatch) -> None:
-    # Refusals wait for seconds and nobody bounds their number: bodies in their tracebacks would fill the memory.
+    # Refusals wait for seconds and their number has no bound: bodies in their tracebacks would fill the memory.
     kept = []
     refuse = webhooks_module.WebhookEndpoint._refuse
 

@@ -1,4 +1,4 @@
-"""Committing a batch: again when nobody knows what became of it, and given up when the database is stuck."""
+"""Committing a batch: again when its result is unknown, and given up when the database is stuck."""
 
 import asyncio
 import sqlite3

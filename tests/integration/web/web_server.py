@@ -74,7 +74,7 @@ class WebServer:
             return read_answer(raw)
 
     def events(self) -> dict[bytes, int]:
-        """What is stored: body to duplicate counter."""
+        """Stored events: body to duplicate counter."""
         with self.database.read() as session:
             return {bytes(body): count for body, count in session.execute(text("SELECT body, duplicates FROM events"))}
 
