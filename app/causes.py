@@ -1,9 +1,9 @@
-"""Why a server could not be used, in one line for people.
+"""Reasons why a server could not be used, as one line of text.
 
-Of a driver's errors only what is told by rule is shown: their texts may quote a URL with its password. PostgreSQL's own
-sentences name the user and the database, and no password.
+Of drivers' errors only known parts are shown: their texts may quote a URL with its password. PostgreSQL's own messages
+name the user and the database, and no password.
 
-Classes of drivers go by their names, so that no command loads a driver to tell of another one.
+Drivers' classes are matched by name, so that no command loads a driver for another one's error.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Final
 LONGEST: Final = 300  # characters
 _OTHER_NAME: Final = {62, 64}  # OpenSSL's codes for a certificate of another host name or address
 
-# By weight: of several errors in one chain the first rule holds.
+# In order of priority, for several errors in one chain
 _BY_CLASS: Final = {
     "AuthenticationError": "the user or the password is refused",
     "AuthenticationWrongNumberOfArgsError": "the user or the password is refused",
@@ -47,49 +47,51 @@ _BY_TEXT: Final = {
 
 
 def of_database(failed: BaseException) -> str:
-    """The first line of what the driver says, which has no statement and no values."""
+    """The first line of the driver's message, which has no statement and no values."""
     original = getattr(failed, "orig", None) or failed
     return str(original).strip().partition("\n")[0][:LONGEST] or of_connection(original)
 
 
 def of_connection(failed: BaseException) -> str:
-    """What kept a connection from being used, whatever wraps it; the name of a class where no rule knows it."""
+    """The reason why a connection failed, by all errors in the chain; the class's name where no rule matches."""
     chain = [*_chain(failed)]
-    for one in chain:
-        if isinstance(one, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted: {one.verify_message.rstrip('.')}"
-    for one in chain:
-        if isinstance(one, ssl.SSLError):
-            reason = getattr(one, "reason", None) or "its cause is not told"
+    for error in chain:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {error.verify_message.rstrip('.')}"
+    for error in chain:
+        if isinstance(error, ssl.SSLError):
+            reason = getattr(error, "reason", None) or "its cause is not told"
             return f"TLS failed: {reason.replace('_', ' ').lower()}"
     for name, words in _BY_CLASS.items():
-        for one in chain:
-            if name in {each.__name__ for each in type(one).__mro__}:
-                return f"{words}: {one.strerror}" if isinstance(one, socket.gaierror) and one.strerror else words
-    for one in chain:
-        if words := _BY_TEXT.get(str(one), ""):
+        for error in chain:
+            if name in {base.__name__ for base in type(error).__mro__}:
+                return f"{words}: {error.strerror}" if isinstance(error, socket.gaierror) and error.strerror else words
+    for error in chain:
+        if words := _BY_TEXT.get(str(error), ""):
             return words
-        if isinstance(one, OSError) and one.errno:
-            return os.strerror(one.errno).lower()
+        if isinstance(error, OSError) and error.errno:
+            return os.strerror(error.errno).lower()
     return type(failed).__name__
 
 
 def of_broker(name: str, failed: BaseException) -> str:
-    """The same of a broker, with the setting that may help; `internal` and `team` are Waylink's own."""
+    """The reason for a broker, with the setting that may help. name: `internal` and `team` are Waylink's own
+    brokers.
+    """
     unknown = [
-        one
-        for one in _chain(failed)
-        if isinstance(one, ssl.SSLCertVerificationError) and one.verify_code not in _OTHER_NAME
+        error
+        for error in _chain(failed)
+        if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code not in _OTHER_NAME
     ]
     setting = "WAYLINK_BROKER_CA_FILE" if name in {"internal", "team"} else "WAYLINK_DESTINATION_CA_FILE"
     return of_connection(failed) + (f" ({setting} names authorities of your own)" if unknown else "")
 
 
 def _chain(failed: BaseException) -> Iterator[BaseException]:
-    """An error and those that it came of."""
+    """An error and its causes."""
     seen: set[int] = set()
-    one: BaseException | None = failed
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
+    error: BaseException | None = failed
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

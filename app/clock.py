@@ -1,4 +1,4 @@
-"""The clock of the edges; everything inside takes `now` or a clock as an argument."""
+"""The clock for the edges; everything inside takes `now` or a clock as an argument."""
 
 from datetime import UTC, datetime
 

@@ -1,10 +1,10 @@
-"""Deadlines, leases and limits of background work, in one place because they have to nest."""
+"""Deadlines, leases and limits of background work, in one module because they have to nest."""
 
 from datetime import timedelta
 from typing import Final
 
-# Deadlines of calls to other systems, leases and the broker's visibility timeout have to nest: work that outlives its
-# lease would be done twice. A killed worker's work rests until its lease ends, so leases are as short as possible.
+# A call's deadline has to be shorter than the lease, and the lease than the broker's visibility timeout: work beyond
+# its lease would be done twice. A killed worker's work waits until its lease ends, so leases are as short as possible.
 CONFIRM_DEADLINE: Final = timedelta(seconds=10)  # all lookups of one batch together
 DIRECTORY_DEADLINE: Final = timedelta(seconds=5)  # all queries of one batch to the application's database
 EVENT_LEASE: Final = timedelta(seconds=30)
@@ -23,9 +23,9 @@ VISIBILITY_TIMEOUT: Final = timedelta(seconds=300)
 STATEMENT: Final = timedelta(seconds=20)  # one statement of a worker's in PostgreSQL
 DATABASE_SHARE: Final = timedelta(seconds=10)  # locks and commits around the call
 
-MAX_CLAIMS: Final = 5  # a row claimed that often without a result is given up, so that poison does not loop
+MAX_CLAIMS: Final = 5  # claims without a result after which a row is given up, so that poison does not loop
 BATCH: Final = 200  # events or jobs in one claim; 1,000 was measured no better
-SUSPECTS_SECONDS: Final = 2.0  # per call, for rows whose last claim brought no result; new work waits meanwhile
+POSSIBLY_POISON_SECONDS: Final = 2.0  # per call, for rows whose last claim brought no result; new work waits meanwhile
 
 
 def assert_nested() -> None:

@@ -3,43 +3,43 @@
     WaylinkError
     ├── ConfigurationError        settings or waylink.toml are wrong; lists every problem at once
     │   └── DatabaseNotMigrated   the schema is missing or of another release
-    ├── InvalidInput              what a caller gave us cannot be used
+    ├── InvalidInput              a caller's input cannot be used
     │   ├── InvalidFields         one entry per field and broken rule
     │   ├── InvalidTags           one entry per tag that breaks a rule (Nango contract: Tag rules)
     │   ├── InvalidPattern        position and reason
-    │   └── TooMuchWork           judging a document by a pattern would take more steps than are allowed
-    ├── NotFound                  no row of ours has that id
-    ├── Conflict                  what is there does not allow it; `found` says what that is
+    │   └── TooMuchWork           matching a document against a pattern would take more steps than are allowed
+    ├── NotFound                  no row has that id
+    ├── Conflict                  the present state does not allow it; `found` has the obstacle
     │   ├── AlreadyExists         a user or an organization has that external id
-    │   ├── StillOwns             somebody who is to be removed has connections or users
+    │   ├── StillOwns             a user or an organization to be removed has connections or users
     │   ├── NameTaken             a team, a destination or a route has that name
     │   ├── ReadOnly              waylink.toml defines it
-    │   ├── Stale                 somebody changed it after the caller had read it
-    │   └── StillUsed             something in force belongs to what is to be removed
-    ├── OwnerRemoved              an owner was removed while a connection was being linked to it; decide anew
+    │   ├── Stale                 it was changed after the caller had read it
+    │   └── StillUsed             a definition in force depends on the one to be removed
+    ├── OwnerRemoved              an owner was removed while a connection was being linked to it; retry
     ├── BrokerUnavailable         the internal or a team's broker does not answer
     ├── DatabaseUnavailable       the database does not take a commit now; it may later
-    ├── Unreachable               nothing takes connections where a team's jobs go; `failure` says of what kind
-    ├── Sealed                    what is stored encrypted cannot be opened with the keys there are
-    └── NangoError                Nango answered, or failed to
+    ├── Unreachable               a team's endpoint or broker accepts no connection; `failure` is its kind
+    ├── Sealed                    a stored value cannot be decrypted with the present keys
+    └── NangoError                an error answer of Nango, or none at all
         ├── NangoConnectionNotFound
         ├── NangoUnknownIntegration
         ├── NangoUnknownEnvironment
         ├── NangoUnauthorized     the API key is wrong (401)
         ├── NangoForbidden        the API key lacks a scope (403)
         ├── NangoInvalidRequest   Nango refused body or query (400, 415)
-        │   ├── NangoCredentialsRefused  the credentials of an import were tried and are no good
+        │   ├── NangoCredentialsRefused  the credentials of an import were tried and refused
         │   └── NangoPlanLimit    the account's plan allows no more of these
         ├── NangoRateLimited      429; `retry_after` seconds
-        │   └── NangoBudgetSpent  we held the call back ourselves, for more urgent ones
-        ├── NangoRefreshFailed    tried now, the provider refused (400 invalid_credentials)
+        │   └── NangoBudgetSpent  the call was not sent, in favour of more urgent ones
+        ├── NangoRefreshFailed    the provider refused a refresh now (400 invalid_credentials)
         ├── NangoRefreshBackingOff  within 30 s of a failure (424)
         ├── NangoRefreshExhausted   final until re-auth or a forced success (424)
         ├── NangoUnavailable      5xx, time-out, no connection
         └── NangoUnexpected       an answer no rule covers
 
-An error takes the facts and writes its own message: what happened, the cause, and what to do.
-No message ever holds a credential, a signing key or an API key.
+An error's constructor takes facts and writes the message: what happened, the cause, and the remedy. No message ever
+holds a credential, a signing key or an API key.
 """
 
 import sys
@@ -50,12 +50,12 @@ from app.causes import of_broker, of_database
 
 
 class WaylinkError(Exception):
-    """Base of all; `str()` is one line meant for a person."""
+    """Base of all errors; `str()` is one line of text for users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with the configuration: where, what, and how it should look."""
+    """A fault of the configuration: the place, the fault, and an example of a right value."""
 
     where: str
     what: str
@@ -67,7 +67,7 @@ class Problem:
 
 
 class ConfigurationError(WaylinkError):
-    """All problems of the configuration at once, so that nobody fixes them one start at a time."""
+    """All problems of the configuration at once, so that they can be fixed together."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -75,7 +75,7 @@ class ConfigurationError(WaylinkError):
 
 
 class DatabaseNotMigrated(ConfigurationError):
-    """`newer`: the schema is ahead of this process, as while an upgrade is under way."""
+    """`newer`: the schema is ahead of this process, as during an upgrade."""
 
     @property
     def newer(self) -> bool:
@@ -95,12 +95,12 @@ class DatabaseNotMigrated(ConfigurationError):
 
 
 class InvalidInput(WaylinkError):
-    """What a caller gave us cannot be used; the message says which part and why."""
+    """A caller's input cannot be used; the message has the part and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldFault:
-    """What is wrong with one field: its dotted path, a stable word for the rule, and a sentence without the value."""
+    """A fault of one field: its dotted path, a stable word for the rule, and a sentence without the value."""
 
     field: str
     rule: str
@@ -115,8 +115,8 @@ class InvalidFields(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class TagFault:
-    """A tag that is wrong, by the first rule that it breaks (Nango contract: Tag rules). `rule` is a stable word; `key`
-    is empty for rules about the whole object.
+    """The first rule that a tag breaks (Nango contract: Tag rules). `rule` is a stable word; `key` is empty for rules
+    about the whole object.
     """
 
     rule: str
@@ -139,7 +139,7 @@ class InvalidPattern(InvalidInput):
 
 
 class TooMuchWork(InvalidInput):
-    """No answer was reached within the steps that one pattern may take on one document."""
+    """The steps that one pattern may take on one document were used up without a result."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -155,7 +155,7 @@ class NotFound(WaylinkError):
 
 
 class Conflict(WaylinkError):
-    """`found` is what stands in the way, for programs; it never holds a secret. `retry_after` in seconds: it may go."""
+    """`found`: the obstacle, for programs; it never holds a secret. `retry_after`: seconds, where it is temporary."""
 
     def __init__(
         self, message: str, *, found: Mapping[str, object] | None = None, retry_after: float | None = None
@@ -165,7 +165,7 @@ class Conflict(WaylinkError):
 
 
 class AlreadyExists(Conflict):
-    """`existing` is the shown id of who has the external id."""
+    """`existing`: the public id of the row with this external id."""
 
     def __init__(self, kind: str, *, existing: str) -> None:
         self.existing = existing
@@ -174,7 +174,7 @@ class AlreadyExists(Conflict):
 
 
 class StillOwns(Conflict):
-    """`links` connections and `users` belong to whom somebody wanted to remove."""
+    """`links` connections and `users` belong to the one to be removed."""
 
     def __init__(self, kind: str, identity: str, *, links: int, users: int = 0) -> None:
         members = f" and has {users} user(s)" if users else ""
@@ -198,7 +198,7 @@ class ReadOnly(Conflict):
 
 
 class Stale(Conflict):
-    """`version` is the one that is there, `expected` the one that the caller had read."""
+    """`version`: the present one; `expected`: the one that the caller had read."""
 
     def __init__(self, kind: str, name: str, *, version: int, expected: int) -> None:
         what = f"the {kind} {name!r} is at version {version}, no longer at {expected}: look at it again"
@@ -206,7 +206,7 @@ class Stale(Conflict):
 
 
 class StillUsed(Conflict):
-    """`by` names what has to go first, by what it is, such as `routes`; some of them, where they are many."""
+    """`by`: names of dependent definitions by kind, such as `routes`; some of them, where there are many."""
 
     def __init__(self, kind: str, name: str, by: Mapping[str, Sequence[str]]) -> None:
         names = "; ".join(f"{what} {', '.join(found)}" for what, found in by.items() if found)
@@ -245,7 +245,7 @@ class Sealed(WaylinkError):
 
 
 class DatabaseUnavailable(WaylinkError):
-    """`answered`: the server is there and refused, so what was asked of it may be the reason after all."""
+    """`answered`: the server answered with a refusal, so the statement may be the cause."""
 
     def __init__(self, cause: BaseException, *, answered: bool = False) -> None:
         self.answered = answered
@@ -307,7 +307,7 @@ class NangoRateLimited(NangoError):
 
 
 class NangoBudgetSpent(NangoRateLimited):
-    """Nothing was sent: what is left of the account's rate limit is kept for more urgent calls."""
+    """Nothing was sent: the rest of the account's rate limit is reserved for more urgent calls."""
 
     what = "Waylink's request budget for Nango is used up for now"
 
@@ -336,8 +336,8 @@ class NangoUnexpected(NangoError):
 
 
 def refuse(error: WaylinkError) -> int:
-    """Say on standard error what is wrong, a line per problem, and answer the exit code of wrong use or bad input."""
-    lines = [str(one) for one in error.problems] if isinstance(error, ConfigurationError) else [str(error)]
+    """Print the error on standard error, a line per problem. Returns exit code 2, for wrong use and bad input."""
+    lines = [str(problem) for problem in error.problems] if isinstance(error, ConfigurationError) else [str(error)]
     for line in lines:
-        print(f"error: {line}", file=sys.stderr)  # noqa: T201 - what a user of a command gets instead of a traceback
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201 - for a command's user, instead of a traceback
     return 2

@@ -1,7 +1,7 @@
 """Sortable ids: UUIDv7 inside, `evt_0197…` outside.
 
-The prefix tells a person what an id names; the 32 hex digits are the UUID in the database, so either form can be
-searched for. Text order of ids is the order in which they were made.
+The prefix names the kind of row; the 32 hex digits are the UUID in the database, so either form can be searched. Ids in
+text order are in order of creation.
 """
 
 from datetime import datetime
@@ -31,17 +31,17 @@ def new_id() -> UUID:
 
 
 def first_id(since: datetime) -> UUID:
-    """No id that was made at `since` or later is smaller (RFC 9562: milliseconds since 1970 stand in front)."""
+    """A lower bound of all ids made at `since` or later (RFC 9562: they begin with the milliseconds since 1970)."""
     return UUID(int=max(int(since.timestamp() * 1000), 0) << 80)
 
 
 def show(prefix: str, value: UUID) -> str:
-    """`show("job", …)` → `job_` and 32 hex digits."""
+    """The public id: `show("job", …)` is `job_` and 32 hex digits."""
     return f"{prefix}_{value.hex}"
 
 
 def parse(prefix: str, text: str) -> UUID:
-    """The UUID of a shown id; the bare hex form is taken too. Raises InvalidInput."""
+    """The UUID of a public id; the bare hex form is accepted, too. Raises InvalidInput."""
     bare = text.strip().removeprefix(f"{prefix}_")
     try:
         return UUID(bare)

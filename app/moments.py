@@ -1,4 +1,4 @@
-"""Points in time as people write them, at the edges."""
+"""Parsing of times in commands and API calls."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +9,7 @@ LONGEST = timedelta(days=3650)
 
 
 def moment(text: str, *, now: datetime) -> datetime:
-    """`2026-11-25T22:00:00Z`, or how long ago it was, such as `7d`. Raises InvalidInput."""
+    """The time of `2026-11-25T22:00:00Z`, or of an age such as `7d`. Raises InvalidInput."""
     try:
         return now - min(duration(text), LONGEST)
     except ValueError:

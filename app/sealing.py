@@ -1,6 +1,6 @@
-"""Waylink's own secrets at rest: encrypted with WAYLINK_SECRET_KEY, which is not in the database (promise 7).
+"""Encryption of Waylink's own secrets with WAYLINK_SECRET_KEY, which is not in the database (promise 7).
 
-A sealed value says what it is for, so a row of the table that was put in another's place does not open.
+A sealed value contains its purpose, so a value copied to another row does not open.
 """
 
 import base64
@@ -26,7 +26,7 @@ EXAMPLE: Final = "what `waylink secrets new-key` prints"
 
 
 def new_key() -> str:
-    """A key as WAYLINK_SECRET_KEY takes it."""
+    """A new key in the form of WAYLINK_SECRET_KEY."""
     return base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
 
@@ -54,9 +54,9 @@ _STANDARD: Final = str.maketrans("-_", "+/")
 
 @dataclass(slots=True)
 class Sealer:
-    """Seals with the newest key and opens with any. Safe to share between threads.
+    """Seals with the newest key and opens with any. Threads may share it.
 
-    read: gives the keys, newest first; asked again when a value does not open or one is sealed, so that a key file may
+    read: returns the keys, newest first; called again when a value does not open or is sealed, so that a key file may
     change without a restart. Raises ConfigurationError where there are none.
     """
 
@@ -69,7 +69,9 @@ class Sealer:
         return Fernet(self._keys(anew=True)[0]).encrypt(f"{purpose}\0{value}".encode())
 
     def open(self, sealed: bytes, *, purpose: str) -> str:
-        """The value again. Raises Sealed, which names the purpose: no key fits, or it was sealed for another one."""
+        """The decrypted value. Raises Sealed with the purpose where no key fits, or where it was sealed for another
+        purpose.
+        """
         for anew in (False, True):
             keys = self._keys(anew=anew)
             with suppress(InvalidToken):
@@ -80,7 +82,7 @@ class Sealer:
         raise Sealed(f"the {purpose}")
 
     def with_newest(self, sealed: bytes, *, purpose: str) -> bytes | None:
-        """The same value sealed with the newest key; None where it is already. Raises Sealed."""
+        """The same value sealed with the newest key; None where it already is. Raises Sealed."""
         value = self.open(sealed, purpose=purpose)
         with suppress(InvalidToken):
             Fernet(self._keys(anew=True)[0]).decrypt(sealed)
@@ -88,7 +90,7 @@ class Sealer:
         return self.seal(value, purpose=purpose)
 
     def check(self) -> int:
-        """How many keys there are. Raises ConfigurationError where there is none."""
+        """Number of keys. Raises ConfigurationError where there is none."""
         return len(self._keys(anew=True))
 
     def _keys(self, *, anew: bool) -> tuple[bytes, ...]:
@@ -99,13 +101,13 @@ class Sealer:
 
 
 def sealer_with(text: str) -> Sealer:
-    """Of keys that are given. Raises ValueError, which holds no part of them."""
+    """A sealer with these keys. Raises ValueError, which holds no part of them."""
     keys = read_keys(text)
     return Sealer(lambda: keys)
 
 
 def sealer_of_file(file: Path) -> Sealer:
-    """Of a file that whoever runs Waylink keeps."""
+    """A sealer with the keys of the operator's file."""
 
     def read() -> tuple[bytes, ...]:
         try:
@@ -120,10 +122,10 @@ def sealer_of_file(file: Path) -> Sealer:
 
 
 def sealer_of_folder(data_dir: Path, *, is_used: Callable[[], bool]) -> Sealer:
-    """Of the embedded default: the key is made when it is needed first, readable by this user alone.
+    """The embedded default's sealer: its key is made at first need, readable by this user alone.
 
-    is_used: whether the database holds what was sealed. Then a file that is gone is missed, and no other key made:
-    nothing that was sealed would open again.
+    is_used: whether the database holds sealed values. Then a missing key file is an error, and no other key is made,
+    since those values would never open again.
     """
     file = data_dir / KEY_FILE
     kept = sealer_of_file(file)
@@ -140,7 +142,7 @@ def sealer_of_folder(data_dir: Path, *, is_used: Callable[[], bool]) -> Sealer:
 
 
 def sealer_without_key() -> Sealer:
-    """Where a database of one's own is used and no key is given: nothing can be sealed, and it is said."""
+    """A sealer for an external database without a configured key: it raises ConfigurationError when used."""
 
     def read() -> Sequence[bytes]:
         what = "is needed to keep signing secrets and broker URLs: set it for every process, the same"
@@ -150,7 +152,7 @@ def sealer_without_key() -> Sealer:
 
 
 def _make(file: Path) -> None:
-    """Several processes may come here at once: the first one's key is that of all, and none reads half of it."""
+    """Create the key file. Concurrent processes all use the first one's key, and never read a partial file."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

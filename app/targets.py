@@ -1,4 +1,4 @@
-"""What belongs to a team, as it is named at the edges: `TEAM/NAME`, for destinations and routes."""
+"""Names of destinations and routes in commands and API calls: `TEAM/NAME`."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ def split_target(noun: Noun, text: str) -> tuple[str, str]:
 
 
 def within(team: str | None, noun: Noun, text: str | None) -> tuple[str | None, str | None]:
-    """The team and the name that filters ask for together. Raises InvalidInput, also where they contradict."""
+    """Team and name of two filters combined. Raises InvalidInput, also where they contradict each other."""
     if text is None:
         return team, None
     owner, name = split_target(noun, text)

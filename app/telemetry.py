@@ -1,4 +1,4 @@
-"""Structured logs and metrics. What looks like a secret never gets through (promise 7)."""
+"""Structured logs and metrics. Values that look like a secret are hidden (promise 7)."""
 
 import logging
 import re
@@ -87,7 +87,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def configure_logs(*, style: str, level: str) -> None:
-    """Send everything, the libraries' logs too, to standard error in one form."""
+    """Send all logs, those of libraries included, to standard error in one form."""
     text = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -118,14 +118,14 @@ def configure_logs(*, style: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # A line per request to Nango, per task or per tick would bury the rest, and httpx's carry tag filters.
+    # A line per request to Nango, per task or per tick would bury the rest, and httpx's contain tag filters.
     for chatty in ("httpx", "httpcore", "alembic", "celery.beat", "celery.worker", "celery.app.trace", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def redact(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """Hide values under telling names, passwords in URLs, and control characters that could forge a line."""
-    # Names with an underscore in front are structlog's own and never printed.
+    """Hide values under names of secrets, passwords in URLs, and control characters that could forge a line."""
+    # Names that begin with an underscore are structlog's own and never printed.
     return {name: value if name.startswith("_") else _redacted(name, value) for name, value in fields.items()}
 
 
@@ -142,7 +142,7 @@ def _redacted(name: str, value: Any) -> Any:
 
 
 def _without_password(url: re.Match[str]) -> str:
-    """Up to the last @: some passwords hold one."""
+    """The URL without its password, which ends at the last @: some passwords contain one."""
     user, colon, rest = url[1].partition(":")
     _, at, host = rest.rpartition("@")
     return f"://{user}:[hidden]@{host}" if colon and at and "@" not in user else url[0]

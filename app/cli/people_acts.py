@@ -23,9 +23,9 @@ from app.ids import parse
 from app.runtime.wiring import linking_policy_of
 from app.services.linking import pending
 from app.services.people import erasure, importer, records
-from app.services.people.erasure import Report
-from app.services.people.importer import REFUSED_SHOWN, Summary
-from app.services.people.records import Merged
+from app.services.people.erasure import ErasureReport
+from app.services.people.importer import REFUSED_SHOWN, ImportSummary
+from app.services.people.records import MergeResult
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 from app.telemetry import escape_control
@@ -85,7 +85,7 @@ def change_one(kind: Kind, who: str, given: dict[str, str | None], clear: Sequen
         _finish(database, policy, kind, merged, as_json=as_json)
 
 
-def _finish(database: Database, policy: Policy, kind: Kind, merged: Merged, *, as_json: bool) -> None:
+def _finish(database: Database, policy: Policy, kind: Kind, merged: MergeResult, *, as_json: bool) -> None:
     """After the commit: link who waited, then show what stands."""
     linked = pending.link_appeared(database, RouteCache(), policy, merged.appeared, clock=utc_now)
     [outcome] = merged.outcomes
@@ -135,7 +135,7 @@ def import_file(kind: Kind, file: str, *, format_: str | None, dry_run: bool, st
         raise click.UsageError("--strict reads the input twice, so it needs a file")
     with opened() as (database, policy):
 
-        def run(*, dry_run: bool) -> Summary:
+        def run(*, dry_run: bool) -> ImportSummary:
             # What is not UTF-8 is refused with its line, not with the whole file.
             with click.open_file(file, encoding="utf-8-sig", errors="surrogateescape") as text:
                 lines = read(kind, chosen, lines_in(text))
@@ -151,7 +151,7 @@ def import_file(kind: Kind, file: str, *, format_: str | None, dry_run: bool, st
     sys.exit(1 if summary.refused else 0)
 
 
-def shown_report(report: Report, *, erased: bool) -> dict[str, Any]:
+def shown_report(report: ErasureReport, *, erased: bool) -> dict[str, Any]:
     return {
         "user": report.user,
         "erased": erased,
@@ -161,7 +161,7 @@ def shown_report(report: Report, *, erased: bool) -> dict[str, Any]:
     }
 
 
-def _print_summary(summary: Summary, *, written: bool, as_json: bool) -> None:
+def _print_summary(summary: ImportSummary, *, written: bool, as_json: bool) -> None:
     if as_json:
         print_one({"written": written, **asdict(summary)}, as_json=True)
         return

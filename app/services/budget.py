@@ -1,9 +1,8 @@
 """The request budget: one bucket per Nango account for all processes, in the internal broker's Redis.
 
-`app.domain.budget` decides; here the bucket is kept. Every call counts itself and reads the bucket in one round trip,
-a refused one takes itself back, and an answer is told only where it says something new. Redis may be wiped or away at
-any moment: each process then keeps a bucket of its own, in which a call counts for several, and what Nango's headers
-say holds in any case.
+`app.domain.budget` decides; this module keeps the bucket. Every call is counted and the bucket read in one round trip,
+a refused call is uncounted, and an answer is recorded only where it is new. Redis may be wiped or away at any moment:
+each process then keeps a bucket of its own, in which a call counts for several, and Nango's headers hold in any case.
 """
 
 import threading
@@ -26,12 +25,12 @@ from app.nango.transport import Gate, OnAnswer
 from app.nango.types import RateLimit
 from app.telemetry import NANGO_CALLS, get_logger
 
-PROCESSES: Final = 4  # that share an account while Redis is away: web, both workers, and a command
-TIMEOUT: Final = 0.5  # seconds for one round trip; a broker that stands still must not hold up a webhook's confirmation
-AWAY: Final = 5.0  # seconds until a Redis that did not answer is asked again
-KEPT_MS: Final = 24 * 3600 * 1000  # a limit once seen is better than the default, also after a quiet night
+PROCESSES: Final = 4  # assumed to share an account while Redis is away: web, both workers, and a command
+TIMEOUT: Final = 0.5  # seconds for one round trip; a frozen broker must not delay a webhook's confirmation
+AWAY: Final = 5.0  # seconds until a Redis that did not answer is tried again
+KEPT_MS: Final = 24 * 3600 * 1000  # a known limit is better than the default, also after a quiet night
 
-# `count` and `learn` of app.domain.budget, at once for all processes; a test holds that they do the same.
+# `count` and `learn` of app.domain.budget, atomic for all processes; a test compares both.
 # ARGV: now, default limit, calls, background calls, limit seen or '', used, ends_at, held_until.
 _SCRIPT: Final = """
 local kept = redis.call('HMGET', KEYS[1], 'limit', 'used', 'background', 'ends_at', 'held_until')
@@ -57,9 +56,9 @@ log = get_logger(__name__)
 
 
 class Budget:
-    """The buckets of all accounts; made once per process, safe to share between threads.
+    """Buckets of all accounts; made once per process, shared by threads.
 
-    default_limit: requests per minute of an account, until an answer of Nango's has told. `clock` gives unix seconds.
+    default_limit: requests per minute of an account, until an answer of Nango has its limit. clock: unix seconds.
     """
 
     def __init__(self, broker_url: str, *, default_limit: int, clock: Callable[[], float] = time.time) -> None:
@@ -71,11 +70,11 @@ class Budget:
         self._away_until = float("-inf")
 
     def gate(self, account: str, priority: Priority) -> Gate:
-        """What calls of this account and priority pass."""
+        """The gate for calls of this account and priority."""
         return partial(self._enter, account, priority)
 
     def bucket(self, account: str) -> Bucket | None:
-        """What all processes know of the account's bucket now; None where Redis does not answer. Changes nothing."""
+        """The account's shared bucket as it is now; None where Redis does not answer. Changes nothing."""
         try:
             kept = self._client.hgetall(_key(account)) if self._client else None
         except (redis.RedisError, OSError):
@@ -117,7 +116,7 @@ class Budget:
         NANGO_CALLS.labels(account, priority, "sent" if retry_after is None else "refused").inc()
         seen = ReportedLimit(retry_after=retry_after)
         if rate_limit is not None:
-            # No window ends later than that, but Nango's clock may be ahead of ours.
+            # Nango's clock may be ahead of ours, but no window ends later than that.
             ends_at = min(rate_limit.reset_at.timestamp(), self._clock() + rules.WINDOW)
             used = rate_limit.limit - rate_limit.remaining
             seen = ReportedLimit(limit=rate_limit.limit, used=used, ends_at=ends_at, retry_after=retry_after)
@@ -156,7 +155,7 @@ class Budget:
             ends_at=float(ends_at),
             held_until=float(held_until),
         )
-        self._own[account] = bucket  # from where this process goes on alone, should Redis go away
+        self._own[account] = bucket  # the start for this process alone, should Redis go away
         if self._away_until != float("-inf"):
             self._away_until = float("-inf")
             log.info("budget_shared_again")
@@ -168,7 +167,7 @@ def _key(account: str) -> str:
 
 
 def _connect(broker_url: str) -> "redis.Redis | None":
-    """A client of the broker that kombu names so; None where only kombu understands the URL."""
+    """A client for the broker's kombu URL; None for a URL that only kombu supports."""
     url = verified(broker_url)
     if broker_url.startswith("redis+socket://"):
         parts = urlsplit(broker_url)

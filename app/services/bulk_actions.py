@@ -1,7 +1,7 @@
-"""Acts on many rows: a chunk per short transaction, with the audit in the same one.
+"""Actions on many rows: a chunk per short transaction, together with the audit.
 
-Whoever carries such an act out gets the rows of each chunk after its commit, to tell the workers of them, and may stop
-there. Killed at any moment, the audit still has how many rows were changed.
+The caller gets the rows of each chunk after its commit, to hint workers, and may stop there. If the process is killed
+at any moment, the audit has the number of changed rows.
 """
 
 import time
@@ -18,12 +18,12 @@ from app.db.engine import Database
 from app.deadlines import BATCH
 from app.domain.states import AuditOutcome
 
-CHUNK: Final = BATCH  # rows of one transaction: on SQLite it has to stay under 100 ms
+CHUNK: Final = BATCH  # rows of one transaction, which has to stay under 100 ms on SQLite
 
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """Who does what to what, and what was asked for."""
+    """The audit's facts on an action: actor, action, subject, and the request."""
 
     actor: str
     action: str
@@ -43,10 +43,10 @@ def in_chunks(
 ) -> Generator[list[UUID], None, None]:
     """Yields the rows that `take` changed, a chunk of `size` (CHUNK) at a time, each after its commit.
 
-    ready: called before each transaction with the rows that come next, for what can be computed outside of it; answers
-    how many of them the transaction takes, one at least.
+    ready: called before each transaction with the next rows, for computations outside of it; returns how many of them
+    the transaction takes, at least one.
 
-    The audit's row is `begun` until the last chunk, and `failed` where the act was stopped; it has the count so far.
+    The audit's row is `begun` until the last chunk, and `failed` where the action was stopped; it has the count so far.
     """
     row_id: UUID | None = None
     count, is_over = 0, False
@@ -77,7 +77,7 @@ def in_chunks(
 
 
 def breathe(database: Database, seconds: float) -> None:
-    """On SQLite, where all write through one lock and wait for it with pauses: leave as much time as was taken."""
+    """On SQLite, where all writers wait for one lock: sleep as long as the transaction took, at most 0.1 s."""
     if database.is_sqlite:
         time.sleep(min(seconds, 0.1))
 

@@ -1,4 +1,4 @@
-"""The clients by which Nango is asked: one per environment, for everybody in the process."""
+"""Clients for calls to Nango: one per environment, shared by the process."""
 
 import threading
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ CONNECT_SECONDS: Final = 5.0
 
 
 class NangoClients:
-    """One pooled client per environment that has an API key, made on first use. Without a budget nothing is counted."""
+    """One pooled client per environment with an API key, made on first use. Without a budget, calls are not limited."""
 
     def __init__(self, environments: Mapping[str, Environment], budget: Budget | None = None) -> None:
         self._environments, self._budget = environments, budget
@@ -24,8 +24,10 @@ class NangoClients:
         self._making = threading.Lock()
 
     def of(self, name: str, priority: Priority) -> NangoClient | None:
-        """The environment's client, for calls of this priority; None without an API key, or when it is not configured
-        any more. What the budget holds back raises NangoBudgetSpent, which is a NangoRateLimited."""
+        """The environment's client for calls of this priority; None without an API key, or for an unknown environment.
+
+        A call that the budget holds back raises NangoBudgetSpent, which is a NangoRateLimited.
+        """
         environment = self._environments.get(name)
         if environment is None or environment.api_key is None:
             return None
@@ -33,7 +35,7 @@ class NangoClients:
         return client if self._budget is None else client.behind(self._budget.gate(environment.account, priority))
 
     def _pooled(self, name: str, environment: Environment, api_key: SecretStr) -> NangoClient:
-        with self._making:  # eight threads of a wave ask at once, and a second client would never be closed
+        with self._making:  # eight threads of a batch may call at once, and a second client would never be closed
             if name not in self._clients:
                 self._clients[name] = NangoClient(
                     base_url=environment.base_url,

@@ -1,4 +1,4 @@
-"""What the services need to know of the configuration, as one value handed to them."""
+"""The part of the configuration that services use, as one value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from app.domain.refresh import RefreshPolicy
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The configuration as the services see it."""
+    """The configuration for services."""
 
     environments: Mapping[str, Environment]
     directory: DirectoryPolicy = DirectoryPolicy.CREATE
@@ -20,14 +20,14 @@ class Policy:
     duplicates: Mapping[str, DuplicatesPolicy] = field(default_factory=dict)  # by integration; `*` is all others
 
     def refresh_of(self, environment: str, integration: str) -> RefreshPolicy | None:
-        """How this integration's tokens are kept fresh; None where they are not."""
+        """The integration's refresh policy; None where its tokens are not refreshed."""
         known = self.environments.get(environment)
         if known is None or not known.has_api:
             return None
         return self.refresh.get(integration, self.refresh.get("*", RefreshPolicy()))
 
     def supersedes(self, integration: str) -> bool:
-        """Whether an owner's newest connection to this integration takes the place of the older ones."""
+        """Whether an owner's newest connection to this integration supersedes the older ones."""
         chosen = self.duplicates.get(integration, self.duplicates.get("*", DuplicatesPolicy.KEEP))
         return chosen is DuplicatesPolicy.SUPERSEDE
 

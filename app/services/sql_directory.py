@@ -1,4 +1,6 @@
-"""The directory policy `sql`: ask the application's own database whom tags name. No transaction of ours is open."""
+"""The directory policy `sql`: owners by queries to the application's own database, outside of any transaction
+of ours.
+"""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +20,9 @@ from app.domain.select import parameters as names_in
 from app.errors import InvalidFields
 from app.telemetry import DIRECTORY_QUERIES, get_logger
 
-FIRST_WAIT: Final = 5.0  # seconds until it is asked again after a failure; doubled with each one in a row
+FIRST_WAIT: Final = 5.0  # seconds until the next query after a failure; doubled with each one in a row
 LONGEST_WAIT: Final = 60.0
-ROW_WAIT: Final = 60.0  # after a row that nobody can be made of: the query or the data has to be repaired
+ROW_WAIT: Final = 60.0  # after an invalid row: the query or the data has to be repaired
 
 log = get_logger(__name__)
 
@@ -29,7 +31,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One connection's tags, and what they say by themselves."""
+    """One connection's tags, and the claim they make by themselves."""
 
     tags: Mapping[str, str]
     claim: Claim | None
@@ -37,7 +39,9 @@ class Question:
 
 @dataclass(slots=True)
 class SqlDirectory:
-    """Asks each query once per batch and distinct parameters. While the database fails it is left alone for a while."""
+    """Runs each query once per batch and distinct parameters. After a failure the database is not queried for
+    a while.
+    """
 
     database: ApplicationDatabase
     queries: Mapping[Kind, str]
@@ -46,10 +50,10 @@ class SqlDirectory:
     _closed_until: float = field(default=0.0, init=False)
 
     def ask(self, questions: Iterable[Question]) -> list[Named | Unavailable]:
-        """Whom each names, in order. Never raises: what could not be asked is Unavailable, and nothing is lost."""
+        """The owners, in order. Never raises: a failed query gives Unavailable."""
         known: dict[tuple[Kind, tuple[str | None, ...]], Rows] = {}
         ends_at = time.monotonic() + DIRECTORY_DEADLINE.total_seconds()
-        return [self._answer(one, known, ends_at=ends_at) for one in questions]
+        return [self._answer(question, known, ends_at=ends_at) for question in questions]
 
     def close(self) -> None:
         self.database.close()
@@ -71,7 +75,7 @@ class SqlDirectory:
     def _rows(
         self, kind: Kind, tags: Mapping[str, str], known: dict[Any, Rows], *, ends_at: float
     ) -> Rows | Unavailable | None:
-        """None where there is no such query, or none of the tags it goes by."""
+        """The query's rows; None where there is no such query, or none of its tags."""
         query = self.queries.get(kind)
         values = tuple(tags.get(name) for name in sorted(names_in(query))) if query else ()
         if query is None or not any(value is not None for value in values):

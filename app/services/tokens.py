@@ -1,7 +1,4 @@
-"""API tokens: made, checked and revoked. The secret is shown once and kept nowhere.
-
-`authenticate` opens its own short transactions; all else works in its caller's.
-"""
+"""API tokens: created, checked and revoked. The secret is shown once and not stored."""
 
 import hashlib
 import hmac
@@ -27,11 +24,11 @@ SECRET_BYTES: Final = 32
 SECRET_LENGTH: Final = len(PREFIX) + 43  # base64 of 32 bytes, without padding
 MAX_NAME: Final = 100
 LONGEST: Final = timedelta(days=3650)
-USE_NOTED_EVERY: Final = timedelta(minutes=10)  # a write for each call would be the costliest part of it
+USE_NOTED_EVERY: Final = timedelta(minutes=10)  # a write for each call would be its costliest part
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedToken:
     """A new token. `secret` is in memory only."""
 
     row: NewToken
@@ -50,8 +47,10 @@ def issue(
     lifetime: timedelta,
     actor: str,
     now: datetime,
-) -> Issued:
-    """Make a token of these scopes; with a team for its own rows alone. Raises InvalidInput, NotFound, Conflict."""
+) -> IssuedToken:
+    """Create a token of these scopes, with a team for that team's rows only. Raises InvalidInput, NotFound,
+    Conflict.
+    """
     _check(name, scopes, team, lifetime)
     if team is not None:
         owner = teams.get(session, team)
@@ -63,7 +62,7 @@ def issue(
         raise Conflict(f"there is a token {name!r} already: revoke it first, or take another name")
     detail = {"name": name, "scopes": list(row.scopes), "team": team, "expires_at": row.expires_at.isoformat()}
     audit.record(session, actor=actor, action="token.created", subject=show(TOKEN, row.id), now=now, detail=detail)
-    return Issued(row, secret)
+    return IssuedToken(row, secret)
 
 
 def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> ApiToken:
@@ -80,9 +79,9 @@ def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> A
 
 
 def authenticate(database: Database, secret: str, *, now: datetime) -> Access | None:
-    """Who this secret belongs to; None where it is unknown, revoked or expired.
+    """The rights of this secret's token; None where it is unknown, revoked or expired.
 
-    The look-up goes by a hash that nobody can choose, so its time tells nothing of the secrets there are.
+    The lookup uses a hash, which no caller can choose, so its timing reveals nothing about existing secrets.
     """
     if not is_token(secret):
         return None
@@ -94,7 +93,7 @@ def authenticate(database: Database, secret: str, *, now: datetime) -> Access | 
     if found.last_used_at is None or now - found.last_used_at >= USE_NOTED_EVERY:
         with database.write() as session:
             rows.note_use(session, found.id, now=now)
-    return Access(f"token:{found.name}", frozenset(one for one in Scope if one in found.scopes), found.team)
+    return Access(f"token:{found.name}", frozenset(scope for scope in Scope if scope in found.scopes), found.team)
 
 
 def is_token(text: str) -> bool:

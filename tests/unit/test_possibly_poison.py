@@ -37,5 +37,5 @@ def test_fresh_work_does_not_wait_for_many_of_them_and_the_next_call_goes_on(mon
     monkeypatch.setattr(possibly_poison.time, "monotonic", lambda: next(seconds))
     process = PossiblyPoison(Clock())
     first = process.each(lambda: "one")
-    assert 0 < len(first) <= possibly_poison.SUSPECTS_SECONDS
+    assert 0 < len(first) <= possibly_poison.POSSIBLY_POISON_SECONDS
     assert process.each(lambda: "one"), "there may be more, so it looks at once"

@@ -46,7 +46,7 @@ def register(
 
     @app.task(name=PRUNE)
     def prune(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
-        upkeep.look_at_repeats(database, now=utc_now())
+        upkeep.recheck_repeats(database, now=utc_now())
         gone = upkeep.prune(database, window=window, audit_kept=audit_kept, clock=utc_now)
         if gone:
             log.info("rows_pruned", rows=gone)

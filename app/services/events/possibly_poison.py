@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-from app.deadlines import SUSPECTS_SECONDS
+from app.deadlines import POSSIBLY_POISON_SECONDS
 
 Result = TypeVar("Result")
 
@@ -21,11 +21,11 @@ class PossiblyPoison:
     _next_at: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
 
     def each(self, take: Callable[[], Result | None]) -> list[Result]:
-        """Call `take` until it returns None, or until fresh work has waited for SUSPECTS_SECONDS."""
+        """Call `take` until it returns None, or until fresh work has waited for POSSIBLY_POISON_SECONDS."""
         done: list[Result] = []
         if self.clock() < self._next_at:
             return done
-        ends_at = time.monotonic() + SUSPECTS_SECONDS
+        ends_at = time.monotonic() + POSSIBLY_POISON_SECONDS
         while time.monotonic() < ends_at:
             result = take()
             if result is None:

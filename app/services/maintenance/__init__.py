@@ -1,1 +1,1 @@
-"""What Beat asks for: hints for work that was not announced, and deleting what is old."""
+"""Periodic tasks of Beat: hints for due work, and deletion of old rows."""

@@ -1,7 +1,4 @@
-"""Forget events and jobs that are over for long, a little at a time, so that nobody notices.
-
-Opens short transactions, one per chunk of rows.
-"""
+"""Deletion of old events and jobs, in small steps so that other work is not delayed."""
 
 import time
 from collections.abc import Callable
@@ -15,18 +12,18 @@ from app.db.engine import Database
 from app.db.retention import Forgotten
 from app.services.bulk_actions import breathe
 
-SECONDS_PER_RUN: Final = 10.0  # the next tick goes on
-AIM_SECONDS: Final = 0.03  # of one transaction: on SQLite all who write wait for it
+SECONDS_PER_RUN: Final = 10.0  # the next tick continues
+AIM_SECONDS: Final = 0.03  # of one transaction: on SQLite all writers wait for it
 FEWEST, FIRST, MOST = 10, 20, 500  # events of one transaction
-AGAIN_AFTER: Final = timedelta(hours=1)  # from the oldest on: what could not go before may go by then
+RESTART_AFTER: Final = timedelta(hours=1)  # from the oldest event on: rows that had to stay may be deletable by then
 
 
 @dataclass(slots=True)
 class Retention:
-    """Made once per process: it remembers how far it is. `keep`: None keeps everything.
+    """Made once per process: it remembers its position. keep: None keeps everything.
 
-    An event goes that long after its receipt, a job that long after it ended; an event with a job, and a job that is
-    unfinished, never.
+    An event is deleted that long after its receipt, a job that long after its end; an event with a job, and an
+    unfinished job, never.
     """
 
     database: Database
@@ -37,12 +34,12 @@ class Retention:
     _size: int = field(default=FIRST, init=False)
 
     def run(self, *, seconds: float = SECONDS_PER_RUN) -> Forgotten:
-        """Go on forgetting, for so long at most."""
+        """Continue deleting, for `seconds` at most."""
         gone = Forgotten()
         if self.keep is None:
             return gone
         now, ends_at = self.clock(), time.monotonic() + seconds
-        if self._began_at is None or now - self._began_at >= AGAIN_AFTER:
+        if self._began_at is None or now - self._began_at >= RESTART_AFTER:
             self._after, self._began_at = None, now
         while time.monotonic() < ends_at:
             with self.database.read() as session:
@@ -57,6 +54,6 @@ class Retention:
         return gone
 
     def _pace(self, took: float) -> None:
-        """The next transaction as large as fits its time, and as much time for the others."""
+        """Fit the next transaction's size to its time, and leave as much time to other transactions."""
         self._size = min(MOST, max(FEWEST, int(self._size * AIM_SECONDS / max(took, 0.001))))
         breathe(self.database, took)

@@ -1,7 +1,4 @@
-"""What Beat asks for: hints for work that nobody announced, and forgetting what is over.
-
-Opens short transactions, one per chunk of rows.
-"""
+"""Periodic upkeep: hints for due work, and deletion of old rows."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -19,14 +16,14 @@ from app.domain.repeats import LATEST_REPORT
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
 PRUNE_CHUNK: Final = 1000
 AUDIT_KEPT: Final = timedelta(days=365)
-REPORTS_KEPT: Final = timedelta(days=30)  # of reconciliations
-RECORD_KEPT: Final = timedelta(days=7)  # what was refused, and keys that are live no more
+REPORTS_KEPT: Final = timedelta(days=30)  # reconciliations
+RECORD_KEPT: Final = timedelta(days=7)  # rejections, and uses of keys that are no longer live
 
 
 def due_batches(database: Database, *, now: datetime) -> int:
-    """How many batches of events are due, up to MAX_HINTS: a large backlog is not counted to its end.
+    """Number of batches of due events, MAX_HINTS at most, so that a large backlog is not counted to its end.
 
-    Jobs need no hints: who delivers them looks for due ones every second.
+    Jobs need no hints: the delivery loop polls for due ones every second.
     """
     with database.read() as session:
         events = event_rows.count_due(session, now=now, at_most=BATCH * MAX_HINTS)
@@ -40,12 +37,12 @@ def prune(
     audit_kept: timedelta | None = AUDIT_KEPT,
     clock: Callable[[], datetime],
 ) -> int:
-    """Forget what is over, in chunks of short transactions. Returns how many rows went. audit_kept: None is for ever.
+    """Delete old rows in chunks of short transactions. Returns their number. audit_kept: None keeps the audit for ever.
 
-    Events and jobs are `app.services.maintenance.retention`'s.
+    Events and jobs are deleted by `app.services.maintenance.retention`.
     """
     now = clock()
-    # Twice the window: a clock that is a little behind on another host must still find its window.
+    # Twice the window: another host whose clock is a little behind must still find its window.
     ended = now - 2 * window
     windows = _in_chunks(database, partial(event_rows.prune_deliveries, before=ended, limit=PRUNE_CHUNK))
     repeated = _in_chunks(database, partial(repeats.prune, before=ended, limit=PRUNE_CHUNK))
@@ -53,16 +50,16 @@ def prune(
     reported = _in_chunks(database, partial(repeats.prune_answers, before=old, limit=PRUNE_CHUNK))
     refused = _in_chunks(database, partial(rejections.prune, before=old, limit=PRUNE_CHUNK))
     keys = _in_chunks(database, partial(key_uses.prune, before=old, limit=PRUNE_CHUNK))
-    acts = 0
+    actions = 0
     if audit_kept is not None:
-        acts = _in_chunks(database, partial(audit.prune, before=now - audit_kept, limit=PRUNE_CHUNK))
+        actions = _in_chunks(database, partial(audit.prune, before=now - audit_kept, limit=PRUNE_CHUNK))
     reports = _in_chunks(database, partial(reconciliations.prune, before=now - REPORTS_KEPT, limit=PRUNE_CHUNK))
     held = _in_chunks(database, partial(leases.prune, before=now - EDIT_LEASE, limit=PRUNE_CHUNK))
-    return windows + repeated + reported + refused + keys + acts + reports + held
+    return windows + repeated + reported + refused + keys + actions + reports + held
 
 
-def look_at_repeats(database: Database, *, now: datetime) -> int:
-    """Make the events due whose repeats are undecided for long; how many there are."""
+def recheck_repeats(database: Database, *, now: datetime) -> int:
+    """Make events due again whose repeated deliveries are undecided for long. Returns their number."""
     with database.write() as session:
         return repeats.look_again(session, before=now - LATEST_REPORT, now=now)
 

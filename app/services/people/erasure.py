@@ -1,7 +1,4 @@
-"""Take a person out of everything that is stored: say first what names them, then remove it, then say what stays.
-
-Opens short transactions, one per chunk of rows.
-"""
+"""Erasure of a user from everything that is stored: a preview, the erasure, and a report of the rest."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,8 +21,8 @@ from app.errors import StillOwns
 from app.ids import USER, show
 from app.services.people import records
 
-CHUNK: Final = 100  # rows of one transaction at most
-TRIES: Final = 5  # of rows that others change meanwhile
+CHUNK: Final = 100  # most rows of one transaction
+TRIES: Final = 5  # for rows that other transactions change meanwhile
 WAITING: Final = "events not processed yet: run this again once they are"
 LIVING: Final = "connections that live on in Nango, whose tags still name them: the next event brings them back"
 KEYS: Final = "names in keys, such as a connection's id in Nango, which cannot be changed"
@@ -34,9 +31,10 @@ AGAIN: Final = "rows written meanwhile: run this again"
 
 
 @dataclass(slots=True)
-class Report:
-    """`named`: rows by table that name the person, or that are about a connection of theirs alone; by an erasure all
-    of them are changed. `stays`: what is left, and why."""
+class ErasureReport:
+    """`named`: rows by table that name the person, or that concern a connection of theirs alone; an erasure changes all
+    of them. `stays`: numbers of rows that cannot be erased, by reason.
+    """
 
     user: str
     named: Counter[str] = field(default_factory=Counter)
@@ -51,25 +49,27 @@ class _Person:
 
 
 class _Change:
-    """A row and those of its columns that become something else. `own`: an event of theirs alone."""
+    """A row and its columns' new values. `own`: an event of this person alone."""
 
     def __init__(self, row: Row, values: Mapping[str, Any], *, own: bool = False) -> None:
         self.row, self.own = row, own
         self.values = {name: value for name, value in values.items() if value != row[name]}
 
 
-def preview(database: Database, user_id: UUID) -> Report:
-    """Count what names the user; nothing is changed. Raises NotFound."""
+def preview(database: Database, user_id: UUID) -> ErasureReport:
+    """Count the rows that name the user; nothing is changed. Raises NotFound."""
     with database.read() as session:
         person, _ = _find(session, user_id)
     return _walk(database, person, apply=False)
 
 
-def erase(database: Database, user_id: UUID, *, force: bool, actor: str, clock: Callable[[], datetime]) -> Report:
-    """Remove the user with all that names them, a chunk per transaction. Broken off, it is simply run again.
+def erase(
+    database: Database, user_id: UUID, *, force: bool, actor: str, clock: Callable[[], datetime]
+) -> ErasureReport:
+    """Remove the user and all rows that name them, a chunk per transaction. After an interruption, run it again.
 
-    Raises NotFound, and StillOwns while connections of theirs live in Nango and `force` is not given: their tags would
-    come back with the next event.
+    Raises NotFound, and StillOwns while connections of theirs live in Nango without `force`: their tags would come back
+    with the next event.
     """
     with database.read() as session:
         person, removed = _find(session, user_id)
@@ -91,15 +91,15 @@ def erase(database: Database, user_id: UUID, *, force: bool, actor: str, clock: 
 
 
 def _find(session: Session, user_id: UUID) -> tuple[_Person, bool]:
-    one = rows.get(session, Kind.USER, user_id)
-    email = one["email"]
-    # An address that several have names nobody: the others' data stays theirs.
+    user = rows.get(session, Kind.USER, user_id)
+    email = user["email"]
+    # A shared address does not identify the person: the other users' data has to stay.
     own = email if email and not erasure.shares_email(session, user_id, email) else None
-    return _Person(user_id, Identity(show(USER, user_id), one["external_id"], own)), one["removed_at"] is not None
+    return _Person(user_id, Identity(show(USER, user_id), user["external_id"], own)), user["removed_at"] is not None
 
 
-def _blank(session: Session, person: _Person, report: Report, *, actor: str, now: datetime) -> None:
-    """The row itself goes, or stays without a name for the links that refer to it."""
+def _blank(session: Session, person: _Person, report: ErasureReport, *, actor: str, now: datetime) -> None:
+    """Delete the row itself, or empty it where links refer to it."""
     if rows.has_history(session, Kind.USER, person.id):
         nothing = {"email": None, "display_name": None, "former_external_id": None}
         rows.change(session, Kind.USER, [{"id": person.id, **nothing, "updated_at": now}])
@@ -111,8 +111,8 @@ def _blank(session: Session, person: _Person, report: Report, *, actor: str, now
     )
 
 
-def _walk(database: Database, person: _Person, *, apply: bool) -> Report:
-    report = Report(person.identity.user)
+def _walk(database: Database, person: _Person, *, apply: bool) -> ErasureReport:
+    report = ErasureReport(person.identity.user)
     for table in erasure.TABLES:
         after: RowKey | None = None
         while True:
@@ -124,35 +124,37 @@ def _walk(database: Database, person: _Person, *, apply: bool) -> Report:
                     else []
                 )
             for start in range(0, len(found), CHUNK):
-                _take(database, person, table, found[start : start + CHUNK], report, apply=apply)
+                _erase_chunk(database, person, table, found[start : start + CHUNK], report, apply=apply)
             if until is None:
                 break
             after = until
     return report
 
 
-def _take(
-    database: Database, person: _Person, table: PersonalTable, keys: list[RowKey], report: Report, *, apply: bool
+def _erase_chunk(
+    database: Database, person: _Person, table: PersonalTable, keys: list[RowKey], report: ErasureReport, *, apply: bool
 ) -> None:
-    """A chunk of rows, as many as fit into one read: looked through with no transaction open, then changed in one that
-    finds them as they were. What changed in between is looked at once more, at last within the transaction.
+    """Scan a chunk of rows, as many as fit into one read, with no transaction open, then change them in one that finds
+    them unchanged.
+
+    Rows that changed in between are scanned again, at last within the transaction.
     """
     left, tries = keys, 0
     while left:
         with database.read() as session:
             rows_now, left_now = erasure.read_some(session, table, left)
-            looked = _Looked(rows_now, _others(session, person, table, rows_now))
-        part = Report(report.user)
-        changes = _changes(person, table, looked, part)
+            scanned = _Scanned(rows_now, _others(session, person, table, rows_now))
+        part = ErasureReport(report.user)
+        changes = _changes(person, table, scanned, part)
         if apply and changes:
             with database.write() as session:
                 held = erasure.lock(session, table, [erasure.key_in(table, row) for row in rows_now])
-                again = _Looked(held, _others(session, person, table, held))
-                if again != looked:
+                again = _Scanned(held, _others(session, person, table, held))
+                if again != scanned:
                     tries += 1
                     if tries < TRIES:
                         continue
-                    part = Report(report.user)
+                    part = ErasureReport(report.user)
                     changes = _changes(person, table, again, part)
                 _write(session, person, table, changes)
         report.named += part.named
@@ -161,8 +163,8 @@ def _take(
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """Rows, and of their connections those that belong to another user."""
+class _Scanned:
+    """Rows, and those of their connections that belong to another user."""
 
     rows: list[Row]
     others: set[UUID]
@@ -175,32 +177,34 @@ def _others(session: Session, person: _Person, table: PersonalTable, found: list
 
 
 def _write(session: Session, person: _Person, table: PersonalTable, changes: list[_Change]) -> None:
-    for one in changes:
-        erasure.change(session, table, one.row, one.values)
+    for change in changes:
+        erasure.change(session, table, change.row, change.values)
     if table.name == "events":
-        _erase_what_came_of(session, person.identity, changes)
+        _erase_results(session, person.identity, changes)
 
 
-def _changes(person: _Person, table: PersonalTable, looked: _Looked, report: Report) -> list[_Change]:
-    """Each row that names them, with the columns as they become."""
-    who = person.identity
+def _changes(person: _Person, table: PersonalTable, scanned: _Scanned, report: ErasureReport) -> list[_Change]:
+    """The rows that name the person, with the new values of their columns."""
+    identity = person.identity
     changes = []
-    for row in looked.rows:
+    for row in scanned.rows:
         if table.name == "events":
-            one = _event(who, row, report, belongs_to_another=row["connection_ref"] in looked.others)
+            change = _event(identity, row, report, belongs_to_another=row["connection_ref"] in scanned.others)
         elif table.name == "connections":
-            one = _connection(who, row, report, belongs_to_another=row["id"] in looked.others)
+            change = _connection(identity, row, report, belongs_to_another=row["id"] in scanned.others)
         else:
-            one = _Change(row, {name.name: who.erased_from(row[name.name]) for name in erasure.free_text(table)})
-        if one.values:
-            changes.append(one)
-        if who.is_named_in([value for name, value in row.items() if isinstance(value, str) and name not in one.values]):
+            names = [column.name for column in erasure.free_text(table)]
+            change = _Change(row, {name: identity.erased_from(row[name]) for name in names})
+        if change.values:
+            changes.append(change)
+        rest = [value for name, value in row.items() if isinstance(value, str) and name not in change.values]
+        if identity.is_named_in(rest):
             report.stays[f"{KEYS}: {table.name}"] += 1
     report.named[table.name] += len(changes)
     return changes
 
 
-def _event(who: Identity, row: Row, report: Report, *, belongs_to_another: bool) -> _Change:
+def _event(who: Identity, row: Row, report: ErasureReport, *, belongs_to_another: bool) -> _Change:
     document, tags, body = row["document"], row["tags"], row["body"]
     in_tags = who.is_named_in(tags)
     named = in_tags or who.erased_from(document) != document or (body is not None and who.is_named_in_body(body))
@@ -208,8 +212,8 @@ def _event(who: Identity, row: Row, report: Report, *, belongs_to_another: bool)
         report.stays[WAITING] += named
         return _Change(row, {})
     owner = ((document or {}).get("user") or {}).get("id")
-    nobodys = owner is None and not belongs_to_another
-    own = owner == who.user or (nobodys and (named or not tags))
+    unowned = owner is None and not belongs_to_another
+    own = owner == who.user or (unowned and (named or not tags))
     if not own and not named:
         return _Change(row, {})
     values = {column.name: who.erased_from(row[column.name]) for column in erasure.free_text(erasure.EVENTS)}
@@ -217,24 +221,24 @@ def _event(who: Identity, row: Row, report: Report, *, belongs_to_another: bool)
     return _Change(row, values | ({"tags": {}} if own and tags else {}), own=own)
 
 
-def _connection(who: Identity, row: Row, report: Report, *, belongs_to_another: bool) -> _Change:
+def _connection(who: Identity, row: Row, report: ErasureReport, *, belongs_to_another: bool) -> _Change:
     wanted = [row["wanted_user"], row["wanted_email"]]
     named = who.is_named_in([row["tags"], *wanted])
     report.stays[LIVING] += named and row["status"] != ConnectionStatus.DELETED
     values = {column.name: who.erased_from(row[column.name]) for column in erasure.free_text(erasure.CONNECTIONS)}
     if values["known_tags"] != row["known_tags"]:
-        values["known_tags"] = None  # all of them are the person's, the name too
+        values["known_tags"] = None  # all of them are the person's
     if belongs_to_another or (not named and any(wanted)):
         return _Change(row, values | {name: None for name in ("wanted_user", "wanted_email") if values[name] == ERASED})
-    nobody: dict[str, Any] = {"tags": {}, "known_tags": None, "wanted_user": None, "wanted_email": None}
+    empty: dict[str, Any] = {"tags": {}, "known_tags": None, "wanted_user": None, "wanted_email": None}
     waits = row["unlinked_reason"] is not None
     ended = {"drift": None, "owner_look_at": None, "superseded_by": None}
-    return _Change(row, values | nobody | ended | {"unlinked_reason": UnlinkedReason.NO_OWNER_TAGS if waits else None})
+    return _Change(row, values | empty | ended | {"unlinked_reason": UnlinkedReason.NO_OWNER_TAGS if waits else None})
 
 
-def _erase_what_came_of(session: Session, who: Identity, changes: list[_Change]) -> None:
-    """Decisions tell of values, and teams may have answered with what they were sent."""
-    own = {one.row["id"]: one.own for one in changes}
+def _erase_results(session: Session, who: Identity, changes: list[_Change]) -> None:
+    """Erase values in decisions, and the teams' answers, which may repeat the content of their jobs."""
+    own = {change.row["id"]: change.own for change in changes}
     for decision in erasure.decisions_of(session, own):
         conditions = who.erased_conditions(decision["conditions"], own=own[decision["event_id"]])
         erasure.change(session, erasure.DECISIONS, decision, {"conditions": conditions})

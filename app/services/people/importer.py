@@ -1,4 +1,4 @@
-"""Bring in users or organizations from a file, a chunk per transaction. Again with the same file: nothing changes."""
+"""Import of users or organizations from a file, a chunk per transaction. A repeated import changes nothing."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,26 +17,26 @@ from app.domain.people_files import FileLine
 from app.domain.states import AuditOutcome
 from app.services.linking import pending
 from app.services.people import records
-from app.services.people.records import Merged, Outcome, Result
+from app.services.people.records import EntryOutcome, EntryResult, MergeResult
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 
-REFUSED_SHOWN: Final = 1000  # the others are counted
-TRIES: Final = 5  # of a chunk that waits for somebody who waits for it
+REFUSED_SHOWN: Final = 1000  # further ones are only counted
+TRIES: Final = 5  # of a chunk that was chosen as the victim of a deadlock
 
 
 @dataclass(slots=True)
-class Summary:
-    """What came of a file. `refused_lines` names the first REFUSED_SHOWN of those that were refused."""
+class ImportSummary:
+    """Result of an import. `refused_lines` has the first REFUSED_SHOWN faults."""
 
     added: int = 0
     changed: int = 0
     unchanged: int = 0
     refused: int = 0
-    linked: int = 0  # connections that had waited
+    linked: int = 0  # waiting connections that were linked
     refused_lines: list[dict[str, Any]] = field(default_factory=list)
 
-    def count(self, line: FileLine, outcome: Outcome) -> None:
+    def count(self, line: FileLine, outcome: EntryOutcome) -> None:
         setattr(self, outcome.result, getattr(self, outcome.result) + 1)
         for fault in outcome.faults if len(self.refused_lines) < REFUSED_SHOWN else ():
             self.refused_lines.append(
@@ -54,12 +54,12 @@ def run(
     dry_run: bool = False,
     actor: str,
     clock: Callable[[], datetime],
-) -> Summary:
-    """Write the good lines and say which were refused, and why. Raises InvalidInput for a file that cannot be read.
+) -> ImportSummary:
+    """Write the valid lines and report the refused ones. Raises InvalidInput for a file that cannot be read.
 
-    dry_run: writes nothing, and says what would come of it.
+    dry_run: write nothing, and report what would happen.
     """
-    summary = Summary()
+    summary = ImportSummary()
     remaining = iter(lines)
     begun = None if dry_run else _begin(database, kind, actor=actor, now=clock())
     while chunk := list(islice(remaining, records.CHUNK)):
@@ -76,7 +76,7 @@ def run(
 
 
 def _begin(database: Database, kind: Kind, *, actor: str, now: datetime) -> UUID:
-    """Where the audit says `begun` for good, the import was broken off: what it had written by then stays."""
+    """Begin the audit's entry. If it stays `begun`, the import was interrupted; the rows written by then stay."""
     with database.write() as session:
         return audit.record(
             session, actor=actor, action=f"{kind}.imported", subject=f"{kind}s", now=now, outcome=AuditOutcome.BEGUN
@@ -85,13 +85,13 @@ def _begin(database: Database, kind: Kind, *, actor: str, now: datetime) -> UUID
 
 def _merge(
     database: Database, kind: Kind, chunk: Sequence[FileLine], *, dry_run: bool, clock: Callable[[], datetime]
-) -> Merged:
+) -> MergeResult:
     merged = _merge_readable(
         database, kind, [line.fields for line in chunk if not line.faults], dry_run=dry_run, clock=clock
     )
     outcomes = iter(merged.outcomes)
-    return Merged(
-        [Outcome(Result.REFUSED, faults=line.faults) if line.faults else next(outcomes) for line in chunk],
+    return MergeResult(
+        [EntryOutcome(EntryResult.REFUSED, faults=line.faults) if line.faults else next(outcomes) for line in chunk],
         merged.appeared,
     )
 
@@ -104,7 +104,7 @@ def _merge_readable(
     dry_run: bool,
     clock: Callable[[], datetime],
     tries: int = TRIES,
-) -> Merged:
+) -> MergeResult:
     try:
         with database.read() if dry_run else database.write() as session:
             return records.merge(session, kind, entries, now=clock(), dry_run=dry_run)

@@ -1,7 +1,4 @@
-"""Add, change and remove users and organizations. Whoever appears has the connections that wait for them linked.
-
-`remove` opens short transactions; all else works in its caller's.
-"""
+"""Users and organizations: add, change and remove. Connections that wait for a new one are linked."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +21,10 @@ from app.errors import AlreadyExists, FieldFault, InvalidFields, StillOwns
 from app.ids import new_id, parse
 from app.services.linking.connection_changes import ConnectionChanges
 
-CHUNK: Final = 200  # rows of one transaction: short enough for SQLite, where everybody else waits meanwhile
+CHUNK: Final = 200  # rows of one transaction: short enough for SQLite, where all other writers wait meanwhile
 
 
-class Result(StrEnum):
+class EntryResult(StrEnum):
     ADDED = "added"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
@@ -35,24 +32,24 @@ class Result(StrEnum):
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What came of one write. `id` is None for who was refused without being there."""
+class EntryOutcome:
+    """Result of one write. `id` is None for a refused entry without a row."""
 
-    result: Result
+    result: EntryResult
     id: UUID | None = None
     faults: Sequence[FieldFault] = ()
 
 
 @dataclass(slots=True)
-class Merged:
-    """Outcomes in the order of what was given, and whom connections may have waited for."""
+class MergeResult:
+    """Outcomes in the order of the entries, and the new names that connections may wait for."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[EntryOutcome] = field(default_factory=list)
     appeared: Appeared = field(default_factory=Appeared)
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
+class RemovalResult:
     """`kept`: the row stays for the history of links; a new user or organization may take the external id."""
 
     id: UUID
@@ -63,19 +60,19 @@ class Removed:
 
 @dataclass(slots=True)
 class _State:
-    """Somebody on the way from what the database has (`before`) to what was given."""
+    """An entry during a merge, from the stored fields (`before`) to the given ones."""
 
     id: UUID
     before: Fields
     given: dict[str, str | None]
-    outcome: Outcome | None = None  # of who is new: it changes when somebody else was faster
+    outcome: EntryOutcome | None = None  # of a new one: it changes if a concurrent transaction added it first
 
 
-def add(session: Session, kind: Kind, fields: Mapping[str, Any], *, actor: str, now: datetime) -> Merged:
-    """Make one. Raises InvalidFields, and AlreadyExists with the id of who has the external id."""
+def add(session: Session, kind: Kind, fields: Mapping[str, Any], *, actor: str, now: datetime) -> MergeResult:
+    """Add one. Raises InvalidFields, and AlreadyExists with the id of the row that has the external id."""
     merged = merge(session, kind, [fields], now=now, add_only=True)
     [outcome] = merged.outcomes
-    if outcome.result is Result.REFUSED:
+    if outcome.result is EntryResult.REFUSED:
         if outcome.id is not None:
             raise AlreadyExists(kind, existing=rows.shown_id(kind, outcome.id))
         raise InvalidFields(outcome.faults)
@@ -84,7 +81,9 @@ def add(session: Session, kind: Kind, fields: Mapping[str, Any], *, actor: str, 
     return merged
 
 
-def change(session: Session, kind: Kind, id_: UUID, fields: Mapping[str, Any], *, actor: str, now: datetime) -> Merged:
+def change(
+    session: Session, kind: Kind, id_: UUID, fields: Mapping[str, Any], *, actor: str, now: datetime
+) -> MergeResult:
     """Change the given fields of one; None clears a field. Raises NotFound, InvalidFields, AlreadyExists."""
     faults = check(kind, fields)
     organizations = _organizations(session, [fields])
@@ -93,7 +92,7 @@ def change(session: Session, kind: Kind, id_: UUID, fields: Mapping[str, Any], *
         raise InvalidFields(faults)
     stored = rows.lock_by_id(session, kind, id_)
     changes = changed(stored.fields, fields)
-    merged = Merged([Outcome(Result.CHANGED if changes else Result.UNCHANGED, id_)])
+    merged = MergeResult([EntryOutcome(EntryResult.CHANGED if changes else EntryResult.UNCHANGED, id_)])
     if not changes:
         return merged
     taken = rows.lock(session, kind, [fields["external_id"]]) if "external_id" in changes else {}
@@ -117,20 +116,21 @@ def merge(
     now: datetime,
     add_only: bool = False,
     dry_run: bool = False,
-) -> Merged:
-    """Add who is new and change who is there, by external id. Never raises for an entry: it is refused with its faults.
+) -> MergeResult:
+    """Add new entries and change existing ones, by external id. Never raises for an entry: a bad one is refused with
+    its faults.
 
-    add_only: who is there is refused, with their id. dry_run: say what would happen, write nothing.
+    add_only: an existing one is refused, with its id. dry_run: write nothing, and return what would happen.
     """
-    merged = Merged()
+    merged = MergeResult()
     faults = [[*required(entry), *check(kind, entry)] for entry in entries]
     good = [entry for entry, wrong in zip(entries, faults, strict=True) if not wrong]
     organizations = _organizations(session, good)
     known = rows.lock(session, kind, {entry["external_id"] for entry in good})
-    states = {external_id: _State(one.id, one.fields, {}) for external_id, one in known.items()}
+    states = {external_id: _State(stored.id, stored.fields, {}) for external_id, stored in known.items()}
     for entry, broken in zip(entries, faults, strict=True):
         wrong = broken or _unknown_organization(entry, organizations)
-        outcome = Outcome(Result.REFUSED, faults=wrong) if wrong else _plan(states, entry, add_only=add_only)
+        outcome = EntryOutcome(EntryResult.REFUSED, faults=wrong) if wrong else _plan(states, entry, add_only=add_only)
         merged.outcomes.append(outcome)
     if not dry_run:
         _write(session, kind, list(states.values()), organizations, now=now, add_only=add_only)
@@ -149,11 +149,11 @@ def remove(
     reason: str | None = None,
     actor: str,
     clock: Callable[[], datetime],
-) -> Removed:
-    """Remove one. Raises NotFound, and StillOwns while connections or users belong to them and `force` is not given.
+) -> RemovalResult:
+    """Remove one. Raises NotFound, and StillOwns while connections or users belong to it and `force` is not given.
 
-    With `force` their links are closed, a chunk per transaction; nothing is deleted in Nango. Past links stay.
-    keep: the row stays even where nothing refers to it. reason: why links are closed, else `<kind>_removed`.
+    With `force` the links are closed, a chunk per transaction; nothing is deleted in Nango. Past links stay. keep: the
+    row stays even without references. reason: the links' close reason, else `<kind>_removed`.
     """
     closed = released = 0
     while True:
@@ -171,7 +171,7 @@ def remove(
                 else:
                     rows.delete(session, kind, id_)
                 _record(session, kind, id_, "removed", {"history_kept": kept}, actor=actor, now=clock())
-                return Removed(id_, closed, released, kept)
+                return RemovalResult(id_, closed, released, kept)
         if not force:
             raise StillOwns(kind, rows.shown_id(kind, id_), links=owned, users=users)
         with database.write() as session:
@@ -184,7 +184,7 @@ def remove(
 
 
 def find(session: Session, kind: Kind, text: str) -> UUID:
-    """Our id of who is meant, by our own shown id or by the external id. Raises NotFound."""
+    """Our id by public id or external id. Raises NotFound."""
     prefix = f"{rows.PREFIX[kind]}_"
     if text.startswith(prefix) and len(text) == len(prefix) + 32:
         return parse(rows.PREFIX[kind], text)
@@ -194,14 +194,14 @@ def find(session: Session, kind: Kind, text: str) -> UUID:
 def _record(
     session: Session, kind: Kind, id_: UUID, done: str, detail: Mapping[str, Any], *, actor: str, now: datetime
 ) -> None:
-    """For the audit, which tells of fields by their names alone: it is kept for longer than the person may be."""
+    """Write the audit. It has the names of fields only, since it is kept for longer than the person may be."""
     audit.record(
         session, actor=actor, action=f"{kind}.{done}", subject=rows.shown_id(kind, id_), detail=detail, now=now
     )
 
 
 def _close_links(session: Session, kind: Kind, id_: UUID, *, reason: str, now: datetime) -> int:
-    """Close a chunk of their open links. Connections are locked first, as in every transaction. Returns how many."""
+    """Close a chunk of the owner's open links. Connections are locked first, as in all transactions."""
     connection_rows.wait_for_turn(session)
     keys = rows.owned_connections(session, kind, id_, limit=CHUNK)
     changes = ConnectionChanges.load(session, connection_rows.lock(session, keys).values(), now=now)
@@ -209,7 +209,7 @@ def _close_links(session: Session, kind: Kind, id_: UUID, *, reason: str, now: d
     closed = 0
     for link in links.all():
         connection = connections[link.connection_ref]
-        if id_ in {link.user_id, link.organization_id}:  # or it got another owner meanwhile
+        if id_ in {link.user_id, link.organization_id}:  # it may have got another owner meanwhile
             links.close(connection, reason)
             connection.unlinked_reason, connection.updated_at = _missing(connection), now
             connection.drift = connection.known_tags = None
@@ -224,7 +224,7 @@ def _close_links(session: Session, kind: Kind, id_: UUID, *, reason: str, now: d
 
 
 def _missing(connection: ConnectionRow) -> UnlinkedReason:
-    """Whom it waits for from now on."""
+    """The reason why the connection is unlinked from now on."""
     if connection.wanted_user:
         return UnlinkedReason.UNKNOWN_USER
     if connection.wanted_email:
@@ -232,18 +232,18 @@ def _missing(connection: ConnectionRow) -> UnlinkedReason:
     return UnlinkedReason.UNKNOWN_ORGANIZATION if connection.wanted_organization else UnlinkedReason.NO_OWNER_TAGS
 
 
-def _plan(states: dict[str, _State], entry: Fields, *, add_only: bool) -> Outcome:
+def _plan(states: dict[str, _State], entry: Fields, *, add_only: bool) -> EntryOutcome:
     external_id = entry["external_id"] or ""
     state = states.get(external_id)
     if state is None:
         states[external_id] = state = _State(new_id(), {}, dict(entry))
-        state.outcome = Outcome(Result.ADDED, state.id)
+        state.outcome = EntryOutcome(EntryResult.ADDED, state.id)
         return state.outcome
     if add_only:
-        return Outcome(Result.REFUSED, state.id)
+        return EntryOutcome(EntryResult.REFUSED, state.id)
     changes = changed({**state.before, **state.given}, entry)
     state.given.update(entry)
-    return Outcome(Result.CHANGED if changes else Result.UNCHANGED, state.id)
+    return EntryOutcome(EntryResult.CHANGED if changes else EntryResult.UNCHANGED, state.id)
 
 
 def _write(
@@ -268,7 +268,7 @@ def _write(
 
 
 def _yield_to_others(session: Session, kind: Kind, new: Sequence[_State], *, add_only: bool) -> None:
-    """Somebody else added some of these meanwhile: theirs holds, and what was given here changes it."""
+    """Continue with rows that a concurrent transaction added meanwhile: the given fields change them."""
     found = rows.lock(session, kind, [str(state.given["external_id"]) for state in new])
     for state in new:
         theirs = found.get(str(state.given["external_id"]))
@@ -277,14 +277,14 @@ def _yield_to_others(session: Session, kind: Kind, new: Sequence[_State], *, add
         state.id, state.before = theirs.id, theirs.fields
         state.outcome.id = theirs.id
         if add_only:
-            state.outcome.result, state.given = Result.REFUSED, {}
+            state.outcome.result, state.given = EntryResult.REFUSED, {}
         else:
             changes = changed(theirs.fields, state.given)
-            state.outcome.result = Result.CHANGED if changes else Result.UNCHANGED
+            state.outcome.result = EntryResult.CHANGED if changes else EntryResult.UNCHANGED
 
 
 def _note(appeared: Appeared, kind: Kind, *, before: Fields, changes: Fields) -> None:
-    """Remember by what waiting connections may know them now. An e-mail that somebody gave up may name one again."""
+    """Record the new names for waiting connections. An e-mail that a user gave up may identify another one again."""
     if external_id := changes.get("external_id"):
         (appeared.users if kind is Kind.USER else appeared.organizations).add(external_id)
     if "email" in changes:
@@ -304,7 +304,7 @@ def _unknown_organization(fields: Mapping[str, Any], known: Mapping[str, UUID]) 
 
 
 def _columns(fields: Fields, organizations: Mapping[str, UUID]) -> dict[str, Any]:
-    """Fields as columns: the organization by our own id."""
+    """Fields as columns, with the organization by our own id."""
     columns: dict[str, Any] = {name: value for name, value in fields.items() if name != "organization"}
     if "organization" in fields:
         name = fields["organization"]

@@ -15,7 +15,7 @@ from app.errors import InvalidInput
 from app.ids import ORGANIZATION, USER
 from app.services.linking import pending
 from app.services.people import importer, records
-from app.services.people.records import Merged
+from app.services.people.records import MergeResult
 from app.web.api.endpoint import Call, Endpoint, Page, endpoint, page, record
 from app.web.api.people_shapes import (
     Imported,
@@ -151,7 +151,7 @@ def _change(call: Call, kind: Kind, shown: str, body: Struct) -> Mapping[str, An
     return _finish(call, kind, merged)
 
 
-def _finish(call: Call, kind: Kind, merged: Merged) -> Mapping[str, Any]:
+def _finish(call: Call, kind: Kind, merged: MergeResult) -> Mapping[str, Any]:
     """Link waiting connections after the commit, then return the record."""
     context = call.context
     linked = pending.link_appeared(

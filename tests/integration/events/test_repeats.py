@@ -381,13 +381,13 @@ def test_a_repeat_that_a_worker_of_the_release_before_did_not_see_is_looked_at_l
     [second] = web.take(SYNC)
     with routed.database.write() as session:
         session.execute(update(Event).where(Event.id == first).values(state=EventState.PROCESSED))
-    assert upkeep.look_at_repeats(routed.database, now=clock.now) == 0
+    assert upkeep.recheck_repeats(routed.database, now=clock.now) == 0
     clock.now += LATEST_REPORT + timedelta(seconds=1)
-    assert upkeep.look_at_repeats(routed.database, now=clock.now) == 1
+    assert upkeep.recheck_repeats(routed.database, now=clock.now) == 1
     for _ in range(2):
         routed.process()
     assert told(routed) == [(first, 1), (second, 1)]
-    assert upkeep.look_at_repeats(routed.database, now=clock.now) == 0
+    assert upkeep.recheck_repeats(routed.database, now=clock.now) == 0
 
 
 def test_an_event_that_goes_takes_its_repeats_with_it(routed, web):

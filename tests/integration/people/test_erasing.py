@@ -155,7 +155,7 @@ def test_an_erasure_that_was_broken_off_is_run_again(world, monkeypatch):
     world.settle(auth(tags=TAGS))
     id_ = user_id(world)
     with monkeypatch.context() as patch:
-        patch.setattr(service, "_erase_what_came_of", lambda *_: 1 / 0)
+        patch.setattr(service, "_erase_results", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             erase(world, id_)
     assert EMAIL.lower() in dump(world.database).lower()

@@ -16,7 +16,7 @@ from app.services import directory
 from app.services.events import batch
 from app.services.linking import pending
 from app.services.people import records
-from app.services.people.records import Result
+from app.services.people.records import EntryResult
 from tests.integration.sandbox.sandbox_server import register
 from tests.integration.world import DANA, auth, in_threads, wait_for_a_lock
 from tests.waiting import PATIENCE
@@ -114,7 +114,7 @@ def test_who_finds_an_unfinished_insert_of_the_same_id_waits_and_yields(world):
             return records.merge(session, USER, entries, now=world.clock())
 
     _, merged = in_threads(first, second)
-    assert [one.result for one in merged.outcomes] == [Result.ADDED, Result.CHANGED]
+    assert [one.result for one in merged.outcomes] == [EntryResult.ADDED, EntryResult.CHANGED]
     assert merged.outcomes[1].id == next(one.id for one in world.all(User) if one.external_id == "usr_1")
     assert {(one.external_id, one.email, one.display_name) for one in world.all(User)} == {
         ("usr_0", None, None),
@@ -139,12 +139,12 @@ def test_a_change_touches_what_was_given_and_clears_what_is_none(world):
     add(world, ORGANIZATION, external_id="org_77")
     user, _ = add(world, external_id="usr_1", email="a@b.example", display_name="A", organization="org_77")
     world.clock.move(5)
-    assert change(world, user, display_name="B", email=None)[0] is Result.CHANGED
+    assert change(world, user, display_name="B", email=None)[0] is EntryResult.CHANGED
     one = shown(world, user)
     assert (one["display_name"], one["email"], one["organization"]) == ("B", None, "org_77")
     assert one["updated_at"] == world.clock.now.isoformat()
     world.clock.move(5)
-    assert change(world, user, display_name="B")[0] is Result.UNCHANGED
+    assert change(world, user, display_name="B")[0] is EntryResult.UNCHANGED
     assert shown(world, user)["updated_at"] == one["updated_at"]
     change(world, user, organization=None)
     assert shown(world, user)["organization"] is None
