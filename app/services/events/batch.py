@@ -5,7 +5,7 @@ a few statements for any number of events.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,12 +24,10 @@ from app.domain.confirming import (
     LINKING_TYPES,
     Absent,
     Accept,
-    KnownConnection,
     LookUpAgain,
     Reject,
     Snapshot,
     Verdict,
-    confirm,
 )
 from app.domain.event import EventType, settle_failure_type
 from app.domain.linking import Claim, DirectoryPolicy, Owner, read_claim
@@ -37,10 +35,11 @@ from app.domain.own_event import OwnEvent
 from app.domain.states import ConnectionStatus, EventState, Origin
 from app.services import internal_events
 from app.services.directory import Directory
+from app.services.events.confirmations import Confirmations
 from app.services.events.duplicates import Duplicates
 from app.services.events.ownership import Ownership
 from app.services.events.pending_event import PendingEvent
-from app.services.events.transitions import Transitions, is_failing
+from app.services.events.transitions import Transitions
 from app.services.linking.connection_changes import ConnectionChanges
 from app.services.linking.superseding import Superseding, begin_superseding
 from app.services.policy import Policy
@@ -78,25 +77,25 @@ class Batch:
         policy: Policy,
         matches: Matches,
         changes: ConnectionChanges,
-        items: Sequence[tuple[LockedEvent, PendingEvent]],
         *,
+        confirmations: Confirmations,
         duplicates: Duplicates,
-        edits: Mapping[UUID, Snapshot],
+        events: Sequence[tuple[LockedEvent, PendingEvent]],
         now: datetime,
     ) -> None:
         self._session, self._policy, self._matches, self._now = session, policy, matches, now
-        self._changes, self._duplicates, self._edits = changes, duplicates, edits
+        self._changes, self._confirmations, self._duplicates = changes, confirmations, duplicates
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._waiting = 0
         self._event_changes: list[Row] = []
         self._found: dict[Key, OwnEvent] = {}
-        confirmed = [(event, pending, self._confirm(event, pending)) for event, pending in items]
-        self._linking = [pending for _, pending, verdict in confirmed if _will_link(pending, verdict)]
-        for pending in self._linking:
-            if pending.key:
+        verdicts = [confirmations.verdict(event, pending) for event, pending in events]
+        for (_, pending), verdict in zip(events, verdicts, strict=True):
+            if pending.key and _will_link(pending, verdict):
                 changes.get_or_create(pending.key)
         self._items = [
-            _Item(event, pending, verdict, changes.get(pending.key)) for event, pending, verdict in confirmed
+            _Item(event, pending, verdict, changes.get(pending.key))
+            for (event, pending), verdict in zip(events, verdicts, strict=True)
         ]
 
     @classmethod
@@ -108,18 +107,27 @@ class Batch:
         supersedes = any(event.key and policy.supersedes(event.key[1]) for event in pending)
         if supersedes:
             begin_superseding(session, policy)
-        items = _still_claimed(session, pending)
+        events = _still_claimed(session, pending)
         changes = ConnectionChanges.load(
             session, connection_rows.lock(session, {event.key for event in pending if event.key}).values(), now=now
         )
-        duplicates = Duplicates.load(session, policy, [(event, item.notice) for event, item in items], now=now)
-        edits = internal_events.edits_before(session, _retagging(changes, items))
-        batch = cls(session, policy, matches, changes, items, duplicates=duplicates, edits=edits, now=now)
+        duplicates = Duplicates.load(session, policy, [(event, item.notice) for event, item in events], now=now)
+        batch = cls(
+            session,
+            policy,
+            matches,
+            changes,
+            confirmations=Confirmations.load(session, changes, events),
+            duplicates=duplicates,
+            events=events,
+            now=now,
+        )
         batch._load_owners(supersedes=supersedes)
         return batch
 
     def _load_owners(self, *, supersedes: bool) -> None:
-        claims = [(pending, claim) for pending in self._linking if (claim := self._claim(pending))]
+        linking = [item.pending for item in self._items if _will_link(item.pending, item.verdict)]
+        claims = [(pending, claim) for pending in linking if (claim := self._claim(pending))]
         directory = Directory.load(
             self._session,
             [claim for _, claim in claims],
@@ -143,7 +151,7 @@ class Batch:
         """Raises NotMatchedYet, before anything is written, and OwnerRemoved."""
         waiting = []
         for item in self._items:
-            if _waits_for_connection(item) and isinstance(self._confirm(item.event, item.pending), LookUpAgain):
+            if _waits_for_connection(item) and isinstance(self._verdict(item), LookUpAgain):
                 waiting.append(item)  # a later event of this batch may create its connection
             else:
                 self._apply(item)
@@ -156,9 +164,9 @@ class Batch:
         return Applied(self._router.job_ids, self._outcomes, self._waiting)
 
     def _apply(self, item: _Item) -> None:
-        described, verdict = self._describe(item), item.verdict
-        if _waits_for_connection(item):  # an earlier event may have created its connection
-            verdict = self._confirm(item.event, item.pending)
+        described = self._describe(item)
+        # An earlier event may have created the connection that it waits for.
+        verdict = self._verdict(item) if _waits_for_connection(item) else item.verdict
         match verdict:
             case LookUpAgain():
                 outcome = self._wait(item, verdict)
@@ -169,12 +177,8 @@ class Batch:
         repeated = self._duplicates.changes(item.event, finished=not isinstance(verdict, LookUpAgain))
         self._event_changes.append({**described, **outcome, **repeated})
 
-    def _confirm(self, event: LockedEvent, pending: PendingEvent) -> Verdict:
-        if pending.notice.type in ABOUT_TYPES and event.route_set is not None:
-            return Accept(confirmed=False)  # repeated: it was routed, and says nothing of its connection
-        connection = self._changes.get(pending.key)
-        known = _known(connection, self._edits.get(connection.id)) if connection else None
-        return confirm(pending.notice, pending.lookup, lookups=event.looks, known=known)
+    def _verdict(self, item: _Item) -> Verdict:
+        return self._confirmations.verdict(item.event, item.pending)
 
     def _claim(self, pending: PendingEvent) -> Claim | None:
         if self._policy.directory is DirectoryPolicy.SQL:
@@ -186,11 +190,8 @@ class Batch:
     def _describe(self, item: _Item) -> Row:
         """Columns from the body, for lists and filters while the event waits."""
         notice, connection = item.pending.notice, item.connection
-        if (
-            connection is not None
-            and isinstance(item.pending.lookup, Snapshot)
-            and _is_newest(connection, item.pending)
-        ):
+        is_shown = isinstance(item.pending.lookup, Snapshot)
+        if connection is not None and is_shown and _is_newest(connection, item.pending):
             connection.absences = 0
         return {
             "id": item.event.id,
@@ -303,25 +304,6 @@ def _still_claimed(session: Session, pending: Sequence[PendingEvent]) -> list[tu
         for event, item in locked
         if event.state == EventState.RECEIVED and event.attempts == item.event.attempts
     ]
-
-
-def _retagging(
-    changes: ConnectionChanges, items: Sequence[tuple[LockedEvent, PendingEvent]]
-) -> list[tuple[UUID, Snapshot]]:
-    """Stored connections, by row id, with the snapshots that may give them other tags."""
-    seen = [(changes.get(item.key), item.lookup) for _, item in items if item.notice.type in LINKING_TYPES]
-    return [(connection.id, found) for connection, found in seen if connection and isinstance(found, Snapshot)]
-
-
-def _known(connection: ConnectionRow, edit: Snapshot | None) -> KnownConnection:
-    return KnownConnection(
-        nango_id=connection.nango_id,
-        observed_at=connection.observed_at,
-        absences=connection.absences,
-        deleted=connection.status == ConnectionStatus.DELETED,
-        failing=is_failing(connection),
-        edit=edit,
-    )
 
 
 def _is_newest(connection: ConnectionRow, pending: PendingEvent) -> bool:
