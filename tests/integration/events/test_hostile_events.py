@@ -206,9 +206,9 @@ def test_a_batch_of_large_bodies_is_several_transactions(world, monkeypatch):
     monkeypatch.setattr(matches, "ROOM", 10**9)
     receipts = world.receive(*[forward({"text": "x" * size}) for size in (20_000, 20_001, 20_002, 60_000, 10, 11)])
     sizes = []
-    batch = processor.Batch
+    load = processor.Batch.load
     monkeypatch.setattr(
-        processor, "Batch", lambda *asked, **options: sizes.append(len(asked[3])) or batch(*asked, **options)
+        processor.Batch, "load", lambda *asked, **options: sizes.append(len(asked[3])) or load(*asked, **options)
     )
     world.process(*receipts)
     assert sizes == [2, 1, 1, 2]
