@@ -44,7 +44,7 @@ from app.runtime.wiring import directory_of, open_clients, own_brokers_of, seale
 from app.sealing import KEY_FILE
 from app.services.definitions import key_rotation
 from app.services.definitions.connectivity import reach
-from app.services.routing.cache import beyond
+from app.services.routing.cache import refused_patterns
 
 NAMED: Final = 10  # routes of one kind
 
@@ -166,7 +166,7 @@ def _patterns(settings: Settings) -> Iterator[Finding]:
     """A route whose pattern cannot be used makes no jobs. One beyond a limit came before there was that limit."""
     with closing(connect(settings.database)) as database, database.read() as session:
         rows = route_rows.live(session)
-    unusable, kept = beyond(rows)
+    unusable, kept = refused_patterns(rows)
     for found, result, words in (
         (unusable, "bad", "cannot be used"),
         (kept, "note", "is beyond a limit, and in force"),

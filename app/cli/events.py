@@ -153,10 +153,10 @@ def _print(found: Replay, by: Routes, *, dry_run: bool, as_json: bool) -> None:
     steps = [_shown(one) for one in found.steps]
     if as_json:
         facts = {"event_id": show(EVENT, found.event_id), "dry_run": dry_run, "routes": str(by)}
-        print_one({**facts, "route_set": found.route_set, "untold": found.untold, "steps": steps}, as_json=True)
+        print_one({**facts, "route_set": found.route_set, "untold": found.suppressed, "steps": steps}, as_json=True)
         return
-    if found.untold:
-        click.echo(f"teams were not told of it when it came: {found.untold}", err=True)
+    if found.suppressed:
+        click.echo(f"teams were not told of it when it came: {found.suppressed}", err=True)
     print_rows(steps, ("team", "route", "version", "destination", "job", "outcome", "job_id", "why"), as_json=False)
 
 

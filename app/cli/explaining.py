@@ -19,7 +19,7 @@ from app.domain.json_errors import why_not_json
 from app.domain.json_keys import repeated_key
 from app.domain.json_values import read_with_repeats
 from app.domain.patterns import Condition, Pattern, compile_pattern
-from app.domain.routing import Decision
+from app.domain.routing import RoutingDecision
 from app.domain.shortening import shortened
 from app.domain.tags import in_lower_case
 from app.errors import InvalidInput, InvalidPattern
@@ -27,9 +27,9 @@ from app.ids import EVENT, parse, show
 from app.plain_text import decoded
 from app.services.routing.explanations import (
     AGAIN,
-    Asked,
+    DecisionRenderer,
     Explanation,
-    Telling,
+    RouteSelection,
     Trial,
     document_of,
     explain,
@@ -55,7 +55,7 @@ def explain_event(event_id: str, *, now: bool, route: str | None, team: str | No
     """Why each route matched an event or did not: every condition, what it expected and what it found."""
     owner, name = within(team, "route", route)
     with closing(open_current(load_database())) as database:
-        found = explain(database, parse(EVENT, event_id), now=now, asked=Asked(team=owner, route=name))
+        found = explain(database, parse(EVENT, event_id), now=now, selection=RouteSelection(team=owner, route=name))
     if as_json:
         print_one(shown(found, now=now), as_json=True)
         return
@@ -92,7 +92,7 @@ def test_pattern(
     if event is not None:
         conditions = compiled.explain(_document(event))
         matched = all(one.matched for one in conditions)
-        told = Telling().conditions(conditions)
+        told = DecisionRenderer().conditions(conditions)
         if as_json:
             print_one({"matched": matched, **told}, as_json=True)
         else:
@@ -159,7 +159,7 @@ def _on_history(pattern: Pattern, since: timedelta, against: str | None, limit: 
         try:
             for trial in try_on_history(database, pattern, now=utc_now(), since=since, against=route, at_most=limit):
                 if shows_progress:
-                    click.echo(f"\r{trial.looked_at} events, {trial.matched} match", err=True, nl=False)
+                    click.echo(f"\r{trial.scanned} events, {trial.matched} match", err=True, nl=False)
         except KeyboardInterrupt:
             stopped = True
     if shows_progress:
@@ -169,7 +169,7 @@ def _on_history(pattern: Pattern, since: timedelta, against: str | None, limit: 
 
 
 def _print_trial(trial: Trial, against: str | None, *, stopped: bool, limit: int, as_json: bool) -> None:
-    counts: dict[str, Any] = {"looked_at": trial.looked_at, "matched": trial.matched}
+    counts: dict[str, Any] = {"looked_at": trial.scanned, "matched": trial.matched}
     if against is not None:
         counts |= {"against": against, "gained": trial.gained, "lost": trial.lost, "unchanged": trial.unchanged}
     if trial.undecided:
@@ -190,10 +190,10 @@ def _headline(found: Explanation, *, now: bool) -> str:
     matched = sum(one.matched for one in found.decisions)
     by = "the routes in force now" if now else "the routes of its time"
     line = f"{show(EVENT, found.event_id)}  {found.type}  {matched} of {len(found.decisions)} routes match, by {by}"
-    return f"{line} (set {found.route_set})" + (f"\nnot routed: {found.untold}" if found.untold else "")
+    return f"{line} (set {found.route_set})" + (f"\nnot routed: {found.suppressed}" if found.suppressed else "")
 
 
-def _summary(one: Decision) -> dict[str, Any]:
+def _summary(one: RoutingDecision) -> dict[str, Any]:
     route = one.route
     told = [each for each in one.conditions if not each.matched] or one.conditions
     why = "; ".join(map(_said, told[:MAX_SAID]))

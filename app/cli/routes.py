@@ -27,7 +27,7 @@ from app.ids import EVENT, show
 from app.services.definitions import routes as route_definitions
 from app.services.definitions.editor import Editor
 from app.services.routing import backfills
-from app.services.routing.backfills import MAX_JOBS, PER_SECOND, Found, Span
+from app.services.routing.backfills import MAX_JOBS, PER_SECOND, BackfillScan, Span
 from app.targets import split_target
 
 ACTS: Final = {
@@ -234,20 +234,20 @@ def backfill(
     sys.exit(1 if stopped else 0)
 
 
-def _look(database: Database, route: Route, span: Span, limit: int) -> Found:
-    found = Found()
+def _look(database: Database, route: Route, span: Span, limit: int) -> BackfillScan:
+    found = BackfillScan()
     shows_progress = sys.stderr.isatty()
     for found in backfills.scan(database, route, span, limit=limit):
         if shows_progress:
-            click.echo(f"\r{found.looked_at} events, {len(found.event_ids)} to make", err=True, nl=False)
+            click.echo(f"\r{found.scanned} events, {len(found.event_ids)} to make", err=True, nl=False)
     if shows_progress:
         click.echo(err=True)
     return found
 
 
-def _counts(found: Found) -> dict[str, Any]:
+def _counts(found: BackfillScan) -> dict[str, Any]:
     return {
-        "looked_at": found.looked_at,
+        "looked_at": found.scanned,
         "matched": found.matched,
         "undecided": found.undecided,
         "had_job": found.had_job,

@@ -1,4 +1,4 @@
-"""Statements for what people do with events: take failed ones up again, and give stored ones to routes once more."""
+"""Statements of actions on stored events: retry, replay and backfill."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _jobs: Final = bulk.table(Job)
 
 @dataclass(frozen=True, slots=True)
 class EventFilters:
-    """Which failed events are meant: all that is given has to hold, None is any. Times are those of receipt."""
+    """Filters of failed events, all of which must hold; None: any value. `since` and `until` are times of receipt."""
 
     failure: str | None = None
     type: str | None = None
@@ -37,7 +37,7 @@ class EventFilters:
 
 @dataclass(frozen=True, slots=True)
 class ChosenEvent:
-    """An event as it was when it was chosen."""
+    """An event as it was when an action chose it."""
 
     id: UUID
     type: str | None
@@ -50,8 +50,8 @@ class ChosenEvent:
 
 @dataclass(frozen=True, slots=True)
 class HistoricEvent:
-    """A judged event, and whether the route that is asked about has a job of it; document: None where what is stored
-    cannot be read.
+    """A routed event of a backfill. document: None where the stored one cannot be read. has_job: of the backfill's
+    route.
     """
 
     id: UUID
@@ -70,7 +70,7 @@ class ExistingJob:
 
 
 def choose_failed(session: Session, filters: EventFilters, *, limit: int) -> list[ChosenEvent]:
-    """Up to `limit` failed events that the filters mean, oldest first, none of them locked."""
+    """Up to `limit` failed events by filters, oldest first, not locked."""
     statement = select(*bulk.columns(Event, ChosenEvent)).where(text("events.state = 'failed'"))
     for column, value in (
         (_events.c.failure, filters.failure),
@@ -90,14 +90,14 @@ def choose_failed(session: Session, filters: EventFilters, *, limit: int) -> lis
 
 
 def get_many(session: Session, ids: Collection[UUID]) -> list[ChosenEvent]:
-    """The events with these ids, in their order; those that do not exist are left out."""
+    """The events with these ids, in their order, without those that do not exist."""
     chosen = select(*bulk.columns(Event, ChosenEvent)).where(bulk.among(bulk.dialect(session), _events.c.id))
     found = {row.id: ChosenEvent(*row) for row in session.execute(chosen, bulk.keys(ids))}
-    return [found[one] for one in ids if one in found]
+    return [found[event_id] for event_id in ids if event_id in found]
 
 
 def revive(session: Session, ids: Collection[UUID], *, now: datetime) -> list[UUID]:
-    """Take up those of these events that failed, as if they had just come; their ids."""
+    """Make the failed ones of these events due, as if just received. Returns their ids."""
     return list(session.scalars(_reviving(bulk.dialect(session)), {**bulk.keys(ids), "now": now}))
 
 
@@ -118,29 +118,28 @@ def history(
     since: UUID,
     until: UUID,
     newest_first: bool,
-    untold: Collection[str],
+    suppressed: Collection[str],
     limit: int,
 ) -> list[HistoricEvent]:
-    """Events from `since` up to, not including, `until` that teams were told of, as the route sees them: at most
-    `limit`, and as many as fit into one read.
+    """Announced events with ids in [since, until): `limit` at most, and as many as fit into one read.
 
-    untold: what stands as the problem of those that teams were not told of, where an earlier release judged them.
+    suppressed: values of `problem` with which an earlier release marked events that it did not announce.
     """
     has_job = _jobs.c.id.is_not(None)
     mine = (_jobs.c.event_id == _events.c.id) & (_jobs.c.team == team) & (_jobs.c.route == route)
     chosen = (
         select(_events.c.id, cast(_events.c.document, Text), _events.c.received_at, has_job)
         .select_from(_events.outerjoin(_jobs, mine))
-        .where(_events.c.id >= since, _events.c.id < until, *_told(untold))
+        .where(_events.c.id >= since, _events.c.id < until, *_announced(suppressed))
     )
     order = _events.c.id.desc() if newest_first else _events.c.id
     found = bounded.rows(session, chosen.order_by(order).limit(limit), size=lambda row: len(row[1]))
     read = bounded.reader(session, _events.c.document)
-    return [HistoricEvent(one, read(text), at, has_job) for one, text, at, has_job in found]
+    return [HistoricEvent(event_id, read(text), at, has_job) for event_id, text, at, has_job in found]
 
 
 def documents(session: Session, ids: Collection[UUID], *, newest_first: bool) -> dict[UUID, str]:
-    """The documents of these events as JSON text, in their order: as many as fit into one read."""
+    """Documents of events as JSON text, ordered by id: as many as fit into one read."""
     among = bulk.among(bulk.dialect(session), _events.c.id)
     chosen = select(_events.c.id, func.coalesce(cast(_events.c.document, Text), "")).where(among)
     ordered = chosen.order_by(_events.c.id.desc() if newest_first else _events.c.id)
@@ -150,39 +149,39 @@ def documents(session: Session, ids: Collection[UUID], *, newest_first: bool) ->
 
 
 def documents_to_fill(
-    session: Session, ids: Collection[UUID], *, team: str, route: str, untold: Collection[str]
+    session: Session, ids: Collection[UUID], *, team: str, route: str, suppressed: Collection[str]
 ) -> dict[UUID, str]:
-    """The documents, as JSON text, of those of these events that are still there, and have no job of the route. They
-    are held.
-    """
+    """Documents, as JSON text, of the events that still exist and have no job of the route. Locks the events."""
     named = (_jobs.c.team == team, _jobs.c.route == route)
     mine = select(_jobs.c.id).where(_jobs.c.event_id == _events.c.id, *named).exists()
     among = bulk.among(bulk.dialect(session), _events.c.id)
     columns = _events.c.id, cast(_events.c.document, Text).label("document")
-    chosen = select(*columns).where(among, ~mine, *_told(untold)).order_by(_events.c.id)
-    held = chosen.with_for_update(read=True, key_share=True)  # a job refers to its event, which must not go meanwhile
+    chosen = select(*columns).where(among, ~mine, *_announced(suppressed)).order_by(_events.c.id)
+    held = chosen.with_for_update(
+        read=True, key_share=True
+    )  # a job refers to its event, which must not be deleted meanwhile
     return {row.id: row.document for row in session.execute(held, bulk.keys(ids))}
 
 
-def _told(untold: Collection[str]) -> tuple[ColumnElement[bool], ...]:
-    was_told = or_(_events.c.problem.is_(None), _events.c.problem.not_in(untold))
-    return _events.c.document.is_not(None), _events.c.untold.is_(None), was_told
+def _announced(suppressed: Collection[str]) -> tuple[ColumnElement[bool], ...]:
+    was_announced = or_(_events.c.problem.is_(None), _events.c.problem.not_in(suppressed))
+    return _events.c.document.is_not(None), _events.c.untold.is_(None), was_announced
 
 
 def hold(session: Session, event_id: UUID) -> Event | None:
-    """The event, which stays until the transaction ends."""
+    """The event, locked against deletion until the transaction ends; None: there is none."""
     held = select(Event).where(Event.id == event_id).with_for_update(read=True, key_share=True)
     return session.scalar(held)
 
 
 def jobs_of(session: Session, event_id: UUID) -> dict[tuple[str, str], ExistingJob]:
-    """An event's jobs by team and route."""
+    """An event's jobs by (team, route)."""
     found = select(*bulk.columns(Job, ExistingJob)).where(_jobs.c.event_id == event_id)
     return {(row.team, row.route): ExistingJob(*row) for row in session.execute(found)}
 
 
 def add_jobs(session: Session, decisions: Sequence[bulk.Row], jobs: Sequence[bulk.Row]) -> list[UUID]:
-    """Write what routes matched; the ids of the jobs. What stands for an event and a route already stays as it is."""
+    """Add decisions and jobs; existing ones of the same event and route stay unchanged. Returns ids of the new jobs."""
     name_teams(session, [row["event_id"] for row in decisions])
     bulk.insert(session, Decision, decisions, skip_existing=True)
     bulk.insert(session, Job, jobs, skip_existing=True)
@@ -193,7 +192,7 @@ def add_jobs(session: Session, decisions: Sequence[bulk.Row], jobs: Sequence[bul
 
 
 def last_backfill_due(session: Session, team: str, destination: str) -> datetime | None:
-    """When the last of a destination's jobs from history is due that nobody has tried yet."""
+    """The latest due time of a destination's backfilled jobs without an attempt, or None."""
     due = (
         select(_jobs.c.next_at)
         .where(_jobs.c.team == team, _jobs.c.destination == destination, _jobs.c.state == JobState.AVAILABLE)

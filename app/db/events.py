@@ -1,4 +1,4 @@
-"""Statements on events and on the duplicate window."""
+"""Statements on events and on the duplicate window of deliveries."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -29,16 +29,16 @@ from app.db.models import Decision, Delivery, Event, Job
 from app.domain.states import EventState, Origin
 from app.ids import first_id, new_id
 
-INLINE: Final = 64 * 1024  # bytes of a body that comes with its claim
+INLINE: Final = 64 * 1024  # bytes: larger bodies are not part of a claim
 
 _events: Final = bulk.table(Event)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedEvent:
-    """What a worker gets to work on. `attempts` is the claim's number.
+    """A claimed event. attempts: number of this claim.
 
-    size: of the body, in bytes; one of more than INLINE is not here yet, but read by `bodies`.
+    size: of the body, in bytes; a body of more than INLINE is None here, and read by `bodies`.
     """
 
     id: UUID
@@ -54,7 +54,7 @@ class ClaimedEvent:
 
 @dataclass(frozen=True, slots=True)
 class LockedEvent:
-    """What applying an event has to know of its row."""
+    """An event's row, locked to apply the event."""
 
     id: UUID
     environment: str
@@ -76,14 +76,14 @@ def get(session: Session, event_id: UUID) -> Event | None:
 def insert_routed(
     session: Session, events: Sequence[bulk.Row], decisions: Sequence[bulk.Row], jobs: Sequence[bulk.Row]
 ) -> None:
-    """Add events that are processed, and what routes made of events: decisions and jobs, which refer to them."""
+    """Add processed events, then decisions and jobs, which refer to events."""
     bulk.insert(session, Event, events)
     bulk.insert(session, Decision, decisions)
     bulk.insert(session, Job, jobs)
 
 
 def change(session: Session, changes: Sequence[bulk.Row]) -> None:
-    """Change events, each by its `id`."""
+    """Update the given columns of events, by `id`."""
     bulk.update(session, Event, changes)
 
 
@@ -96,9 +96,9 @@ def insert_own(
     now: datetime,
     connection_ref: UUID | None = None,
 ) -> list[UUID]:
-    """Add events of our own, received and due; their ids, in order. `bodies` are in the form of `write_own`.
+    """Add Waylink's own events, received and due. Returns their ids, in order.
 
-    connection_ref: the one connection that all are about; else it is found when they are processed.
+    bodies: as written by `write_own`. connection_ref: the connection of all of them; None: found by processing.
     """
     is_sqlite = bulk.dialect(session) == "sqlite"
     rows: list[dict[str, Any]] = [
@@ -114,7 +114,7 @@ def insert_own(
             "attempts": 0,
             "looks": 0,
             "connection_ref": connection_ref,
-            # PostgreSQL takes rows as JSON, in which bytes are text in its own hex form.
+            # PostgreSQL gets rows as JSON, with bytes as text in its hex format.
             "body": body if is_sqlite else f"\\x{body.hex()}",
         }
         for body in bodies
@@ -124,7 +124,7 @@ def insert_own(
 
 
 def own_waiting(session: Session, connection_ref: UUID, *, origin: Origin, since: datetime) -> list[bytes]:
-    """Bodies of our own events of one connection that were stored since then and are not settled, the newest first."""
+    """Bodies of one connection's unprocessed events of this origin, stored since then, newest first."""
     waiting = select(Event.body).where(
         Event.connection_ref == connection_ref,
         Event.id >= first_id(since),
@@ -137,7 +137,7 @@ def own_waiting(session: Session, connection_ref: UUID, *, origin: Origin, since
 def own_since(
     session: Session, connection_refs: Collection[UUID], *, origin: Origin, since: datetime
 ) -> list[tuple[UUID, bytes]]:
-    """Our own events of these connections that were stored since then: connection and body, the oldest first."""
+    """(connection_ref, body) of these connections' events of this origin, stored since then, oldest first."""
     stored = select(_events.c.connection_ref, _events.c.body).where(
         bulk.among(bulk.dialect(session), _events.c.connection_ref),
         _events.c.id >= first_id(since),
@@ -149,23 +149,29 @@ def own_since(
 
 
 def claim(
-    session: Session, ids: Collection[UUID], *, limit: int, now: datetime, lease: timedelta, suspects: bool = False
+    session: Session,
+    ids: Collection[UUID],
+    *,
+    limit: int,
+    now: datetime,
+    lease: timedelta,
+    possibly_poison: bool = False,
 ) -> list[ClaimedEvent]:
-    """Take up to `limit` due events: the hinted ones, then any others. Each is counted and leased.
+    """Claim up to `limit` due events, hinted ids first. Each gets a lease and counts an attempt.
 
-    `suspects` are those whose last claim brought no result; they are kept apart from the others.
+    possibly_poison: only events whose last claim had no result, or only the others.
     """
-    statement = partial(_claiming, suspects=suspects)
+    statement = partial(_claiming, possibly_poison=possibly_poison)
     taken = claims.take(session, statement, ClaimedEvent, ids, limit=limit, now=now, lease=lease)
     return sorted(taken, key=lambda event: event.id)
 
 
 @cache
-def _claiming(dialect: str, *, suspects: bool, hinted: bool = False) -> ReturningUpdate[Any]:
+def _claiming(dialect: str, *, possibly_poison: bool, hinted: bool = False) -> ReturningUpdate[Any]:
     due = (
         select(_events.c.id)
-        # Spelled out, not parameters: so that the partial indexes are seen to hold these rows.
-        .where(text("state = 'received'"), text("attempts > 0" if suspects else "attempts = 0"))
+        # Literals, not parameters: else the planner cannot use the partial indexes.
+        .where(text("state = 'received'"), text("attempts > 0" if possibly_poison else "attempts = 0"))
         .where(_events.c.next_at <= bindparam("now"))
         .limit(bindparam("most"))
         .with_for_update(skip_locked=True)
@@ -185,17 +191,17 @@ def _claiming(dialect: str, *, suspects: bool, hinted: bool = False) -> Returnin
 def _claimed_columns() -> list[ColumnElement[Any]]:
     size = func.coalesce(func.length(_events.c.body), 0)
     made: dict[str, ColumnElement[Any]] = {"size": size, "body": case((size <= INLINE, _events.c.body))}
-    return [made[one.name] if one.name in made else _events.c[one.name] for one in fields(ClaimedEvent)]
+    return [made[field.name] if field.name in made else _events.c[field.name] for field in fields(ClaimedEvent)]
 
 
 def bodies(session: Session, ids: Collection[UUID]) -> dict[UUID, bytes]:
-    """The bodies of these events."""
+    """Bodies by event id, without events that have none."""
     chosen = select(_events.c.id, _events.c.body).where(bulk.among(bulk.dialect(session), _events.c.id))
     return {event_id: body for event_id, body in session.execute(chosen, bulk.keys(ids)) if body is not None}
 
 
 def release(session: Session, ids: Collection[UUID], *, now: datetime) -> None:
-    """Give back events of this transaction's claim, as if they had not been claimed."""
+    """Return events that this transaction claimed, as if they had not been claimed."""
     if ids:
         mine = bulk.among(bulk.dialect(session), _events.c.id)
         given_back = update(_events).where(mine).values(attempts=_events.c.attempts - 1, next_at=bindparam("now"))
@@ -203,7 +209,7 @@ def release(session: Session, ids: Collection[UUID], *, now: datetime) -> None:
 
 
 def lock(session: Session, ids: Collection[UUID]) -> list[LockedEvent]:
-    """The events with these ids, locked, oldest first."""
+    """Lock events by id, oldest first. Returns those that exist."""
     return [LockedEvent(*row) for row in session.execute(_locking(bulk.dialect(session)), bulk.keys(ids))]
 
 
@@ -215,7 +221,7 @@ def _locking(dialect: str) -> Select[Any]:
 
 @dataclass(frozen=True, slots=True)
 class TypedEvent:
-    """What a processed event is, and where it belongs; an empty environment is none."""
+    """A processed event's type and environment; an empty environment stands for none."""
 
     id: UUID
     type: str | None
@@ -223,48 +229,46 @@ class TypedEvent:
 
 
 def typed(session: Session, ids: Collection[UUID]) -> dict[UUID, TypedEvent]:
-    """Events by their ids."""
+    """The existing ones of these events, by id."""
     chosen = select(*bulk.columns(Event, TypedEvent)).where(bulk.among(bulk.dialect(session), _events.c.id))
     return {row.id: TypedEvent(*row) for row in session.execute(chosen, bulk.keys(ids))}
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedEvent:
-    """An event as it was judged; document: None where what is stored cannot be read."""
+class RoutedEvent:
+    """A routed event. document: None where the stored one cannot be read."""
 
     id: UUID
     document: dict[str, Any] | None
     received_at: datetime
 
 
-def judged(session: Session, *, since: UUID, before: UUID | None, limit: int) -> list[JudgedEvent]:
-    """Events with a document, newest first, by their ids, which are in the order of time: at most `limit`, and as many
-    as fit into one read. None of them locked.
-    """
+def routed(session: Session, *, since: UUID, before: UUID | None, limit: int) -> list[RoutedEvent]:
+    """Routed events with ids in [since, before), newest first: `limit` at most, and as many as fit into one read."""
     columns = _events.c.id, cast(_events.c.document, Text), _events.c.received_at
     chosen = select(*columns).where(_events.c.id >= since, _events.c.document.is_not(None))
     if before is not None:
         chosen = chosen.where(_events.c.id < before)
     found = bounded.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), size=lambda row: len(row[1]))
     read = bounded.reader(session, _events.c.document)
-    return [JudgedEvent(event_id, read(text), at) for event_id, text, at in found]
+    return [RoutedEvent(event_id, read(text), at) for event_id, text, at in found]
 
 
 def replace_bodies(session: Session, bodies: Mapping[UUID, bytes]) -> None:
-    """Keep these bodies instead of what came."""
+    """Replace stored bodies, by event id."""
     for event_id, body in bodies.items():
         session.execute(update(_events).where(_events.c.id == event_id).values(body=body))
 
 
 def give_up(session: Session, ids: Collection[UUID], *, problem: str, now: datetime) -> None:
-    """These were claimed too often without a result."""
+    """Mark events as failed that were claimed too often without a result."""
     failed = {"state": EventState.FAILED, "failure": "crashed", "problem": problem, "processed_at": now}
-    bulk.update(session, Event, [{"id": one, **failed} for one in ids])
+    bulk.update(session, Event, [{"id": event_id, **failed} for event_id in ids])
 
 
 def fail(session: Session, event_id: UUID, *, attempts: int, kind: str, problem: str, now: datetime) -> str | None:
-    """Give up an event that could not be applied, while it is still ours by `attempts`. Returns its type."""
-    kind_now: str | None = session.scalar(
+    """Mark an event as failed, if this claim (`attempts`) still holds it. Returns its type, or None if not."""
+    stored_kind: str | None = session.scalar(
         update(_events)
         .where(_events.c.id == event_id, _events.c.state == EventState.RECEIVED, _events.c.attempts == attempts)
         .values(
@@ -276,22 +280,22 @@ def fail(session: Session, event_id: UUID, *, attempts: int, kind: str, problem:
         )
         .returning(_events.c.type)
     )
-    return kind_now
+    return stored_kind
 
 
 def count_due(session: Session, *, now: datetime, at_most: int) -> int:
-    """How many events are due, counted up to a bound so that a backlog costs no scan."""
+    """The count of due events, `at_most` so that a backlog costs no full scan."""
     due = select(Event.id).where(Event.state == EventState.RECEIVED, Event.next_at <= now).limit(at_most)
     return session.scalar(select(func.count()).select_from(due.subquery())) or 0
 
 
 def prune_deliveries(session: Session, *, before: datetime, limit: int) -> int:
-    """Forget windows that ended, at most `limit` of them."""
+    """Delete up to `limit` ended duplicate windows. Returns their count."""
     old = select(Delivery.environment, Delivery.fingerprint).where(Delivery.first_at < before).limit(limit)
     rows = session.execute(old).all()
     if rows:
         keys = tuple_(Delivery.environment, Delivery.fingerprint)
-        # The time again: a delivery may have begun a new window meanwhile.
+        # The time is compared again: a delivery may have begun a new window meanwhile.
         session.execute(
             delete(Delivery)
             .where(keys.in_([tuple(row) for row in rows]), Delivery.first_at < before)

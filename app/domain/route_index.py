@@ -1,8 +1,8 @@
-"""Which routes could match a document: found by its values, not by going through all routes.
+"""An index of routes by the values of documents that they can match.
 
-A route is filed under its one most selective exact condition: the one that the fewest routes share. The few routes
-found there are checked whole (MEASURED, "Routing": counting how many conditions hold costs ten times as much). Routes
-without such a condition are candidates for every document.
+A route is filed under its most selective exact condition: the one that the fewest routes share. The few candidates
+found there are matched in full; counting the conditions that hold would cost ten times as much. Routes without an exact
+condition are candidates for every document.
 """
 
 from collections import Counter
@@ -15,14 +15,14 @@ from app.domain.patterns.pattern import Pattern
 from app.domain.patterns.tree import Path, flat
 
 Anchor = tuple[Path, frozenset[object]]
-Key = tuple[str, str]  # a team, and the name of a route of its own
+RouteKey = tuple[str, str]  # team, name
 
 
 class Filed(Protocol):
-    """What can be filed; keys are unique within an index."""
+    """An item that can be filed. Keys are unique within an index."""
 
     @property
-    def key(self) -> Key: ...
+    def key(self) -> RouteKey: ...
 
     @property
     def pattern(self) -> Pattern: ...
@@ -33,56 +33,56 @@ R = TypeVar("R", bound=Filed)
 
 @dataclass(slots=True)
 class _Place(Generic[R]):
-    """A field of the document: what is filed under its values, and the fields below it."""
+    """A field of documents: the routes filed under its values, and the fields below it."""
 
     filed: dict[object, list[R]] = field(default_factory=dict)
     below: "dict[str, _Place[R]]" = field(default_factory=dict)
 
     def copy(self) -> "_Place[R]":
-        """Lists are shared: nobody changes one that is in use."""
+        """A copy that shares the lists of routes: a list in use is never changed."""
         return _Place(dict(self.filed), {name: place.copy() for name, place in self.below.items()})
 
 
 class RouteIndex(Generic[R]):
-    """Read by many, never changed: `changed` makes another, without filing anew what stays."""
+    """An immutable index; `changed` makes another one, without filing the remaining routes again."""
 
     def __init__(self, routes: Iterable[R] = ()) -> None:
-        self.routes: dict[Key, R] = {}
+        self.routes: dict[RouteKey, R] = {}
         self._root: _Place[R] = _Place()
-        self._everywhere: dict[Key, R] = {}
-        self._anchors: dict[Key, Anchor] = {}  # of a route, under what it is filed
-        self._crowd: Counter[tuple[Path, object]] = Counter()
+        self._everywhere: dict[RouteKey, R] = {}
+        self._anchors: dict[RouteKey, Anchor] = {}  # the condition that a route is filed under
+        self._crowd: Counter[tuple[Path, object]] = Counter()  # routes per path and value
         self._file(routes)
 
-    def changed(self, *, removed: Iterable[Key] = (), added: Iterable[R] = ()) -> Self:
-        """An index without the routes of these keys, and with those added."""
+    def changed(self, *, removed: Iterable[RouteKey] = (), added: Iterable[R] = ()) -> Self:
+        """An index without the removed routes, and with the added ones, which replace routes of the same key."""
         new = type(self)()
         new.routes, new._root, new._everywhere = dict(self.routes), self._root.copy(), dict(self._everywhere)
         new._anchors, new._crowd = dict(self._anchors), self._crowd.copy()
-        several = {route.key: route for route in added}
-        new._remove({*removed, *several})
-        new._file(several.values())
+        by_key = {route.key: route for route in added}
+        new._remove({*removed, *by_key})
+        new._file(by_key.values())
         return new
 
     def candidates(self, fields: object) -> Iterable[R]:
-        """Every route that could match a document that is `unfolded`, and few others; each once."""
-        found = dict(self._everywhere)
-        _collect(self._root, fields, found)
-        return found.values()
+        """Every route that could match an `unfolded` document, and few others; each once."""
+        candidates = dict(self._everywhere)
+        _collect(self._root, fields, candidates)
+        return candidates.values()
 
-    def _file(self, several: Iterable[R]) -> None:
-        """Each route under its rarest value; one without an exact condition is noted as one for every document."""
-        added = {route.key: route for route in several}
+    def _file(self, routes: Iterable[R]) -> None:
+        """File each route under its rarest values, or as a candidate for every document."""
+        added = {route.key: route for route in routes}
         self.routes |= added
         for route in added.values():
             self._crowd.update(_values(route))
-        copied = set[int]()  # by their identity, the lists that are this index's own: others are in use
+        copied = set[int]()  # identities of this index's own lists: others are shared with the index before
         for route in added.values():
             anchors = route.pattern.anchors
             if not anchors:
                 self._everywhere[route.key] = route
                 continue
-            path, keys = min(anchors, key=lambda one: (sum(self._crowd[one[0], key] for key in one[1]), one[0]))
+            path, keys = min(anchors, key=self._rarity)
             self._anchors[route.key] = path, keys
             filed = self._place(path).filed
             for key in keys:
@@ -92,26 +92,31 @@ class RouteIndex(Generic[R]):
                     copied.add(id(here))
                 here.append(route)
 
-    def _remove(self, removed: Iterable[Key]) -> None:
-        emptied: dict[Path, dict[object, set[Key]]] = {}
-        for one in removed:
-            route = self.routes.pop(one, None)
+    def _remove(self, removed: Iterable[RouteKey]) -> None:
+        emptied: dict[Path, dict[object, set[RouteKey]]] = {}
+        for route_key in removed:
+            route = self.routes.pop(route_key, None)
             if route is None:
                 continue
             for value in _values(route):
                 self._crowd[value] -= 1
                 if not self._crowd[value]:
                     del self._crowd[value]
-            self._everywhere.pop(one, None)
-            path, keys = self._anchors.pop(one, ((), frozenset()))
+            self._everywhere.pop(route_key, None)
+            path, keys = self._anchors.pop(route_key, ((), frozenset()))
             for key in keys:
-                emptied.setdefault(path, {}).setdefault(key, set()).add(one)
+                emptied.setdefault(path, {}).setdefault(key, set()).add(route_key)
         for path, gone in emptied.items():
             filed = self._place(path).filed
-            for key, those in gone.items():
-                filed[key] = [route for route in filed[key] if route.key not in those]
+            for key, gone_keys in gone.items():
+                filed[key] = [route for route in filed[key] if route.key not in gone_keys]
                 if not filed[key]:
                     del filed[key]
+
+    def _rarity(self, anchor: Anchor) -> tuple[int, Path]:
+        """The count of routes with one of the anchor's values, then its path."""
+        path, keys = anchor
+        return sum(self._crowd[path, key] for key in keys), path
 
     def _place(self, path: Path) -> _Place[R]:
         place = self._root
@@ -124,17 +129,17 @@ def _values(route: Filed) -> Iterator[tuple[Path, object]]:
     return ((path, key) for path, keys in route.pattern.anchors for key in keys)
 
 
-def _collect(place: _Place[R], value: object, found: dict[Key, R]) -> None:
-    """What is filed under the values of a document, the elements of its arrays too."""
+def _collect(place: _Place[R], value: object, candidates: dict[RouteKey, R]) -> None:
+    """Add the routes filed under the values of a document, elements of arrays included."""
     if isinstance(value, dict):
         below = place.below
-        # Whichever has fewer names: a document may have few of many tags, or many of few.
+        # Iterate over the side with fewer names: a document may have few of many tags, or many of few.
         names = value.keys() & below.keys() if len(below) > 8 else [name for name in below if name in value]
         for name in names:
-            _collect(below[name], value[name], found)
+            _collect(below[name], value[name], candidates)
     elif isinstance(value, list | tuple):
         for item in flat(value):
-            _collect(place, item, found)
+            _collect(place, item, candidates)
     elif place.filed:
         for route in place.filed.get(exact_key(value), ()):
-            found[route.key] = route
+            candidates[route.key] = route

@@ -1,4 +1,4 @@
-"""Which routes an event feeds, and why: asking what matches, apart from doing anything about it."""
+"""Matching of event documents against routes, and explanations of the decisions. No I/O."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from typing import Final
 from app.domain.patterns import Condition, Effort, Pattern
 from app.domain.patterns.effort import MAX_STEPS
 from app.domain.patterns.fields import unfolded
-from app.domain.route_index import RouteIndex
+from app.domain.route_index import RouteIndex, RouteKey
 from app.errors import TooMuchWork
 
-TEAM_STEPS: Final = 3 * MAX_STEPS  # of all routes of a team on one event: no team takes the time of the others
-LIGHT: Final = 1_000  # steps of a route that are not counted for its team: nearly all routes take fewer
-ALERTS: Final = "waylink."  # how the types of events begin that tell of Waylink's own trouble
-# Why an event is not routed: its routes took what it says before.
+TEAM_STEPS: Final = 3 * MAX_STEPS  # of all routes of a team per event: one team's patterns must not delay the others
+LIGHT: Final = 1_000  # steps of a route that do not count for its team: nearly all routes take fewer
+ALERTS: Final = "waylink."  # prefix of the types of Waylink's alerts
+# Reasons for suppressing an event: its routes have its content from an earlier event.
 ANNOUNCED_BEFORE: Final = "the creation of this generation was routed before"
 KNOWN_BEFORE: Final = "nothing was new in it: this was known before"
 
@@ -30,30 +30,30 @@ class Route:
     job: str
     pattern: Pattern
     enabled: bool = True
-    key: tuple[str, str] = field(init=False, repr=False, compare=False)  # team and name, in one for every look-up
+    key: RouteKey = field(init=False, repr=False, compare=False)  # made once, for lookups
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", (self.team, self.name))
 
     def taken(self, document: object) -> tuple[Condition, ...] | None:
-        """The conditions by which it takes a document; None where it is off, the document does not match, or is an
-        alert of its own destination. Raises TooMuchWork.
+        """The conditions by which it takes a document; None where it is disabled, the document does not match, or is an
+        alert about its own destination. Raises TooMuchWork.
         """
         fields = unfolded(document)
-        return self.decided(fields, told=told_of(fields))
+        return self.decided(fields, alert=alert_destination(fields))
 
     def decided(
-        self, fields: object, effort: Effort | None = None, *, told: tuple[object, object] | None
+        self, fields: object, effort: Effort | None = None, *, alert: tuple[object, object] | None
     ) -> tuple[Condition, ...] | None:
-        """The same of a document that is `unfolded` already. told: the destination that an alert tells of."""
-        if not self.enabled or (told is not None and told == (self.team, self.destination)):
+        """The same of an `unfolded` document. alert: the document's `alert_destination`."""
+        if not self.enabled or (alert is not None and alert == (self.team, self.destination)):
             return None
         return self.pattern.met(fields, effort)
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether a route takes an event. One that is disabled takes none, whatever its conditions say."""
+class RoutingDecision:
+    """A route's decision on an event. A disabled route takes none, whatever its conditions say."""
 
     route: Route
     matched: bool
@@ -62,63 +62,61 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """A decision for each route that matches, ordered by team and name, and the routes that came to no decision: it
-    would have taken more work than is allowed.
-    """
+    """Decisions of the matching routes, ordered by team and name; undecided: routes whose steps exceed their limit."""
 
-    decisions: list[Decision]
+    decisions: list[RoutingDecision]
     undecided: list[Route]
 
 
 class RouteSet:
-    """All routes of one version of the configuration; only read. A change makes another set, which shares the rest."""
+    """The routes of one version of the configuration; immutable. `changed` makes another set, which shares the rest."""
 
     def __init__(self, version: int, routes: Iterable[Route] = (), *, index: RouteIndex[Route] | None = None) -> None:
         self.version = version
         self._index = index or RouteIndex(routes)
 
-    def changed(
-        self, version: int, *, removed: Iterable[tuple[str, str]] = (), added: Iterable[Route] = ()
-    ) -> "RouteSet":
-        """The set without these routes, by team and name, and with those added; one that is known takes its place."""
+    def changed(self, version: int, *, removed: Iterable[RouteKey] = (), added: Iterable[Route] = ()) -> "RouteSet":
+        """A set without the removed routes, and with the added ones, which replace routes of the same key."""
         return RouteSet(version, index=self._index.changed(removed=removed, added=added))
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """By team and name."""
+        """The routes, ordered by team and name."""
         return tuple(sorted(self._index.routes.values(), key=attrgetter("key")))
 
     def match(self, document: object, room: Effort | None = None) -> Matched:
-        """Which routes take a document. A route's work is bounded, and so is that of all routes of a team.
+        """Match a document, with limits on the steps of a route and of a team's routes together.
 
-        room: instead, for all routes together. Raises TooMuchWork where it is not enough.
+        room: one limit for all routes instead. Raises TooMuchWork where it is exceeded.
         """
         fields = unfolded(document)
-        told = told_of(fields)
+        alert = alert_destination(fields)
         candidates = self._index.candidates(fields)
         if room is not None:
-            decided = [(route, route.decided(fields, room, told=told)) for route in candidates]
+            decided = [(route, route.decided(fields, room, alert=alert)) for route in candidates]
             undecided = list[Route]()
         else:
-            decided, undecided = _decided(candidates, fields, told)
-        decisions = [Decision(route, True, conditions) for route, conditions in decided if conditions is not None]
+            decided, undecided = _decided(candidates, fields, alert)
+        decisions = [
+            RoutingDecision(route, True, conditions) for route, conditions in decided if conditions is not None
+        ]
         decisions.sort(key=attrgetter("route.key"))
         return Matched(decisions, undecided)
 
-    def explain(self, document: object) -> list[Decision]:
-        """A decision for every route, disabled ones too, ordered by team and name."""
+    def explain(self, document: object) -> list[RoutingDecision]:
+        """A decision for every route, disabled ones included, ordered by team and name."""
         return list(explained(self.routes, document))
 
 
-def explained(routes: Iterable[Route], document: object) -> Iterator[Decision]:
-    """Each route's decision on a document, one after the other."""
+def explained(routes: Iterable[Route], document: object) -> Iterator[RoutingDecision]:
+    """Yield each route's decision on a document."""
     fields = unfolded(document)
     for route in routes:
         yield _decision(route, fields, Effort(MAX_STEPS))
 
 
-def told_of(document: object) -> tuple[object, object] | None:
-    """The destination that an alert tells of, by team and name. What has failed there would only fail there again."""
+def alert_destination(document: object) -> tuple[object, object] | None:
+    """The (team, destination) that an alert is about, or None. Its delivery there would fail as well."""
     if not isinstance(document, dict) or not str(document.get("type")).startswith(ALERTS):
         return None
     payload = document.get("payload")
@@ -126,15 +124,15 @@ def told_of(document: object) -> tuple[object, object] | None:
 
 
 def _decided(
-    candidates: Iterable[Route], fields: object, told: tuple[object, object] | None
+    candidates: Iterable[Route], fields: object, alert: tuple[object, object] | None
 ) -> tuple[list[tuple[Route, tuple[Condition, ...] | None]], list[Route]]:
-    """Each route with the conditions by which it takes a document, and the routes that come to no decision."""
+    """Each route with the conditions by which it takes a document, or None; and the undecided routes."""
     effort, left = Effort(), dict[str, float]()
     decided, undecided = list[tuple[Route, tuple[Condition, ...] | None]](), list[Route]()
     for route in candidates:
         allowed = effort.left = MAX_STEPS if not left else min(MAX_STEPS, left.get(route.team, TEAM_STEPS))
         try:
-            decided.append((route, route.decided(fields, effort, told=told)))
+            decided.append((route, route.decided(fields, effort, alert=alert)))
         except TooMuchWork:
             undecided.append(route)
         if allowed - effort.left > LIGHT:
@@ -143,14 +141,14 @@ def _decided(
     return decided, undecided
 
 
-def _decision(route: Route, fields: object, effort: Effort) -> Decision:
+def _decision(route: Route, fields: object, effort: Effort) -> RoutingDecision:
     try:
         conditions = route.pattern.explain_fields(fields, effort)
     except TooMuchWork as undecided:
-        return Decision(route, False, (Condition("", "an answer", str(undecided), present=True, matched=False),))
-    if told_of(fields) == (route.team, route.destination):
+        return RoutingDecision(route, False, (Condition("", "an answer", str(undecided), present=True, matched=False),))
+    if alert_destination(fields) == (route.team, route.destination):
         actual = f"{route.team}/{route.destination}"
         other = "another destination than the one that the alert tells of"
         conditions += (Condition(path="", expected=other, actual=actual, present=True, matched=False),)
     matched = route.enabled and all(condition.matched for condition in conditions)
-    return Decision(route, matched, conditions)
+    return RoutingDecision(route, matched, conditions)

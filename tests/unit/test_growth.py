@@ -23,7 +23,7 @@ from app.domain.route_index import RouteIndex
 from app.domain.routing import Route, RouteSet
 from app.domain.shortening import shortened
 from app.errors import InvalidPattern, TooMuchWork
-from app.services.routing.explanations import Telling
+from app.services.routing.explanations import DecisionRenderer
 from tests.growth import assert_linear, growth, steps
 
 INSTRUCTIONS = 100  # of Python, of one step at most
@@ -320,7 +320,7 @@ def test_many_routes_of_one_value_are_added_and_removed_without_copying_them_eac
     began = time.thread_time()
     index = RouteIndex([first]).changed(added=routes)
     assert len(list(index.candidates({"type": "a"}))) == 100_001
-    assert list(index.changed(removed=[one.key for one in routes]).candidates({"type": "a"})) == [first]
+    assert list(index.changed(removed=[route.key for route in routes]).candidates({"type": "a"})) == [first]
     assert time.thread_time() - began < SECONDS
 
 
@@ -338,8 +338,8 @@ def test_a_route_that_costs_too_much_is_named_and_no_other_is_missed():
     routes = [route(f"r{number}", ASKS_MUCH, "greedy") for number in range(10)]
     routes += [route("plain", {"type": ["x"]}, "greedy"), route("other", {"a": ["p"]}, "modest")]
     matched = RouteSet(1, routes).match({"type": "x", "a": ["p"] * 1_000})
-    assert [one.name for one in matched.undecided] == [f"r{number}" for number in range(10)]
-    assert [one.route.name for one in matched.decisions] == ["plain", "other"]
+    assert [undecided.name for undecided in matched.undecided] == [f"r{number}" for number in range(10)]
+    assert [decision.route.name for decision in matched.decisions] == ["plain", "other"]
 
 
 @pytest.mark.usefixtures("few_steps")
@@ -347,7 +347,7 @@ def test_the_routes_of_a_team_have_a_bound_together(monkeypatch: pytest.MonkeyPa
     allowed = []
     met = Pattern.met
     monkeypatch.setattr(
-        Pattern, "met", lambda one, fields, effort: allowed.append(effort.left) or met(one, fields, effort)
+        Pattern, "met", lambda pattern, fields, effort: allowed.append(effort.left) or met(pattern, fields, effort)
     )
     RouteSet(1, [route(f"r{number}", ASKS_MUCH) for number in range(6)]).match({"a": ["p"] * 1_000})
     assert allowed == [20_000, 20_000, 20_000, 0, 0, 0]
@@ -447,21 +447,21 @@ def test_an_answer_has_a_bound_and_says_what_it_left_out():
     several = {"a": {"$or": [{"b": [{"prefix": str(number)}]} for number in range(900)]}, **numbered(80, ["x"])}
     document = {"a": {"b": text}, **numbered(80, text)}
     conditions = compile_pattern(several).explain(document)
-    told = Telling().conditions(conditions)
-    assert len(json.dumps(told)) < 600_000
-    assert "left_out" not in told
-    [choice] = [one for one in told["conditions"] if one["path"] == "a.$or"]
+    rendered = DecisionRenderer().conditions(conditions)
+    assert len(json.dumps(rendered)) < 600_000
+    assert "left_out" not in rendered
+    [choice] = [condition for condition in rendered["conditions"] if condition["path"] == "a.$or"]
     first, second = choice["alternatives"][0][0]["actual"], choice["alternatives"][1][0]["actual"]
     assert (len(first) > 900, len(second) < 150) == (True, True), "the same value again is shown shorter"
-    telling = Telling(20_000)
-    answers = [telling.conditions(conditions) for _ in range(3)]
+    renderer = DecisionRenderer(20_000)
+    answers = [renderer.conditions(conditions) for _ in range(3)]
     assert len(json.dumps(answers)) < 60_000
-    assert all(one["left_out"] for one in answers)
-    assert [told_in(one["conditions"]) + one["left_out"] for one in answers] == [981] * 3
+    assert all(answer["left_out"] for answer in answers)
+    assert [rendered_in(answer["conditions"]) + answer["left_out"] for answer in answers] == [981] * 3
 
 
-def told_in(conditions: list[dict[str, Any]]) -> int:
-    return sum(1 + sum(map(told_in, one.get("alternatives", []))) for one in conditions)
+def rendered_in(conditions: list[dict[str, Any]]) -> int:
+    return sum(1 + sum(map(rendered_in, condition.get("alternatives", []))) for condition in conditions)
 
 
 BODIES: dict[str, Callable[[int], bytes]] = {

@@ -44,12 +44,12 @@ def test_two_teams_have_routes_of_one_name_and_a_change_of_one_leaves_the_other(
     ours, theirs = route("a", {"type": ["connection.created"]}), route("a", {"tags": {"plan": ["pro"]}})
     theirs = replace(theirs, team="erp")
     both = RouteSet(1, [theirs, ours])
-    assert [one.route for one in both.match(CREATED).decisions] == [ours, theirs]
-    assert [one.route.key for one in both.explain(CREATED)] == [("crm", "a"), ("erp", "a")]
+    assert [decision.route for decision in both.match(CREATED).decisions] == [ours, theirs]
+    assert [decision.route.key for decision in both.explain(CREATED)] == [("crm", "a"), ("erp", "a")]
     other = replace(route("a", {"type": ["other"]}, 2), team="erp")
     changed = both.changed(2, removed=[("erp", "a")], added=[other])
-    assert [one.route for one in changed.match(CREATED).decisions] == [ours]
-    assert [one.route for one in both.changed(3, removed=[("crm", "a")]).match(CREATED).decisions] == [theirs]
+    assert [decision.route for decision in changed.match(CREATED).decisions] == [ours]
+    assert [decision.route for decision in both.changed(3, removed=[("crm", "a")]).match(CREATED).decisions] == [theirs]
 
 
 def test_explaining_covers_routes_that_do_not_match():
@@ -93,7 +93,7 @@ def test_only_the_routes_filed_under_the_events_rarest_value_are_checked(monkeyp
     routes = RouteSet(1, many)
     checked = []
     met = Pattern.met
-    monkeypatch.setattr(Pattern, "met", lambda one, *asked: checked.append(one) or met(one, *asked))
+    monkeypatch.setattr(Pattern, "met", lambda pattern, *args: checked.append(pattern) or met(pattern, *args))
     assert names(routes.match({"type": "connection.created", "tags": {"org": "org-17"}})) == ["r017"]
     assert set(checked) == {many[17].pattern}
 
@@ -132,7 +132,7 @@ def test_the_index_finds_exactly_what_checking_every_route_finds(sources: list, 
 
 
 @given(source=patterns, document=documents, either=documents)
-def test_what_is_told_of_a_match_is_what_explaining_it_tells(source: dict, document: dict, either: dict):
+def test_the_conditions_of_a_match_are_those_of_its_explanation(source: dict, document: dict, either: dict):
     document = {**document, "either": either}
     pattern = compile_pattern(source)
     met = pattern.met(unfolded(document))
@@ -169,8 +169,8 @@ def test_a_set_that_changed_finds_what_one_made_anew_finds(first: dict, steps: l
         sets.append(sets[-1].changed(number, removed=[("crm", name) for name in latest], added=added))
         fresh = RouteSet(number, [route(name, source, number) for name, source in known.items()])
         assert names(sets[-1].match(document)) == names(fresh.match(document))
-        assert [one.name for one in sets[-1].routes] == sorted(known)
-    assert names(sets[0].match(document)) == before, "who still reads the old set sees it unchanged"
+        assert [route.name for route in sets[-1].routes] == sorted(known)
+    assert names(sets[0].match(document)) == before, "the old set changed"
 
 
 def test_a_changed_set_compiles_and_files_only_what_changed():

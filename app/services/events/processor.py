@@ -85,7 +85,7 @@ class Processor:
         return _sum([*done, *self._possibly_poison.each(self._process_possibly_poison)])
 
     def _process_possibly_poison(self) -> Applied | None:
-        claimed, _ = self._claim((), 1, suspects=True)
+        claimed, _ = self._claim((), 1, possibly_poison=True)
         return self._process(claimed) if claimed else None
 
     def _process(self, claimed: Sequence[ClaimedEvent]) -> Applied:
@@ -95,11 +95,15 @@ class Processor:
         routes, most = self.routes.current(self.database), SQLITE_BATCH if self.database.is_sqlite else BATCH
         return _sum([self._apply_or_split(part, routes) for part in _parts(pending, most, BYTES)])
 
-    def _claim(self, ids: Collection[UUID], limit: int, *, suspects: bool = False) -> tuple[list[ClaimedEvent], bool]:
+    def _claim(
+        self, ids: Collection[UUID], limit: int, *, possibly_poison: bool = False
+    ) -> tuple[list[ClaimedEvent], bool]:
         """Up to `limit` events with CLAIMED_BYTES of bodies together, and whether that bound left others unclaimed."""
         with self.database.write() as session:
             now = self.clock()
-            found = event_rows.claim(session, ids, limit=limit, now=now, lease=EVENT_LEASE, suspects=suspects)
+            found = event_rows.claim(
+                session, ids, limit=limit, now=now, lease=EVENT_LEASE, possibly_poison=possibly_poison
+            )
             claimed = next(_parts(found, limit, CLAIMED_BYTES), [])
             event_rows.release(session, [event.id for event in found[len(claimed) :]], now=now)
             crashed = [event.id for event in claimed if event.attempts > MAX_CLAIMS]

@@ -1,1 +1,1 @@
-"""Which routes take an event: matching, explaining, and giving routes what is stored already."""
+"""Routing of events: matching, explanations, replays and backfills."""

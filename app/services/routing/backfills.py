@@ -1,7 +1,7 @@
-"""Give a route the jobs of its history: stored events that match it now and have no job of it.
+"""Backfill: make a route's jobs for stored events that match it and have none.
 
-First they are looked for, newest or oldest first, in short reads; then jobs are made for those that were found, a chunk
-per transaction. Run again, it goes on where it ended: an event that has its job is not taken again.
+Events are scanned first, newest or oldest first, in short reads. Then jobs are made for the matching ones, a chunk per
+transaction. A repeated backfill continues: it skips events that have their job.
 """
 
 import time
@@ -22,29 +22,31 @@ from app.db.event_actions import HistoricEvent
 from app.db.models import RouteVersion
 from app.domain.definitions import wrong_name
 from app.domain.patterns import Condition
-from app.domain.routing import ANNOUNCED_BEFORE, KNOWN_BEFORE, Decision, Route
+from app.domain.routing import ANNOUNCED_BEFORE, KNOWN_BEFORE, Route, RoutingDecision
 from app.errors import Conflict, NotFound, TooMuchWork
 from app.ids import first_id
 from app.services.bulk_actions import Audited, in_chunks
 from app.services.routing.cache import compiled
 from app.services.routing.router import decision_row, job_row
 
-CHUNK: Final = 500  # events of one short read
+CHUNK: Final = 500  # events per read
 SHOW_EVERY: Final = 0.1  # seconds
-FILLED: Final = 50  # events of one transaction at most: their documents are read within it
-MAX_JOBS: Final = 100_000  # of one backfill
+FILLED: Final = 50  # events per transaction at most: it reads their documents again
+MAX_JOBS: Final = 100_000  # per backfill
 SAMPLES: Final = 5
-PER_SECOND: Final = 20.0  # jobs that become due: live ones have to find room between them
-_UNTOLD: Final = (ANNOUNCED_BEFORE, KNOWN_BEFORE)
+PER_SECOND: Final = 20.0  # jobs that become due: leaves room for those of new events
+_SUPPRESSED: Final = (ANNOUNCED_BEFORE, KNOWN_BEFORE)
 
 
 @dataclass(slots=True)
-class Found:
-    """What was found so far. `complete`: all events of the time were looked at. `after`: the last one looked at.
-    undecided: those that it would have taken too much work to judge, or whose document cannot be read.
+class BackfillScan:
+    """The result of a scan so far.
+
+    undecided: events that would take too much work to match, or whose document cannot be read. complete: all events of
+    the span were scanned. after: id of the last scanned event.
     """
 
-    looked_at: int = 0
+    scanned: int = 0
     matched: int = 0
     undecided: int = 0
     had_job: int = 0
@@ -53,8 +55,8 @@ class Found:
     after: UUID | None = None
     complete: bool = False
 
-    def note(self, event: HistoricEvent, route: Route) -> None:
-        self.looked_at += 1
+    def add(self, event: HistoricEvent, route: Route) -> None:
+        self.scanned += 1
         self.after = event.id
         if event.document is None:
             self.undecided += 1
@@ -74,7 +76,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Which events are looked at: received from `since` up to, not including, `until`; after `after`, to go on."""
+    """Events to scan: received in [since, until); `after` is the id of the last event of an earlier scan, or None."""
 
     since: datetime
     until: datetime
@@ -83,7 +85,7 @@ class Span:
 
     @property
     def ids(self) -> tuple[UUID, UUID]:
-        """Ids are in the order of receipt: the first one, and the one behind the last."""
+        """The span as event ids [first, end): ids are in the order of receipt."""
         first, end = first_id(self.since), first_id(self.until)
         if self.after is None:
             return first, end
@@ -91,23 +93,25 @@ class Span:
 
 
 def live_route(session: Session, *, team: str, name: str) -> Route:
-    """The route in force. Raises NotFound, and Conflict for one that is off or whose pattern is refused."""
+    """The route in force. Raises NotFound; Conflict where it is disabled or its pattern is refused."""
     row = None if wrong_name(team) or wrong_name(name) else route_rows.live_route(session, team=team, name=name)
     if row is None:
         raise NotFound("route", f"{team}/{name}")
     return _usable(row)
 
 
-def scan(database: Database, route: Route, span: Span, *, limit: int, at_most: int | None = None) -> Iterator[Found]:
-    """Look for events that the route has no job of, until there are `limit`, or `at_most` were looked at.
+def scan(
+    database: Database, route: Route, span: Span, *, limit: int, at_most: int | None = None
+) -> Iterator[BackfillScan]:
+    """Scan for matching events without a job of the route, until `limit` are found or `at_most` are scanned.
 
-    Yields the one result several times a second, so that the caller can show it, or stop.
+    Yields the same, growing result several times a second, for the caller to show progress or to stop.
     """
-    found = Found(after=span.after)
+    result = BackfillScan(after=span.after)
     shown_at = time.monotonic()
     since, until = span.ids
     while True:
-        size = CHUNK if at_most is None else min(CHUNK, at_most - found.looked_at)
+        size = CHUNK if at_most is None else min(CHUNK, at_most - result.scanned)
         with database.read() as session:
             chunk = rows.history(
                 session,
@@ -116,22 +120,22 @@ def scan(database: Database, route: Route, span: Span, *, limit: int, at_most: i
                 since=since,
                 until=until,
                 newest_first=span.newest_first,
-                untold=_UNTOLD,
+                suppressed=_SUPPRESSED,
                 limit=size,
             )
         for event in chunk:
-            if len(found.event_ids) >= limit:
+            if len(result.event_ids) >= limit:
                 break
-            found.note(event, route)
+            result.add(event, route)
             if time.monotonic() - shown_at > SHOW_EVERY:
-                yield found
+                yield result
                 shown_at = time.monotonic()
-        is_full = len(found.event_ids) >= limit
-        found.complete = not is_full and not chunk
-        if is_full or not chunk or found.looked_at == at_most:
-            yield found
+        is_full = len(result.event_ids) >= limit
+        result.complete = not is_full and not chunk
+        if is_full or not chunk or result.scanned == at_most:
+            yield result
             return
-        yield found
+        yield result
         last = chunk[-1].id
         since, until = (since, last) if span.newest_first else (UUID(int=last.int + 1), until)
 
@@ -139,21 +143,27 @@ def scan(database: Database, route: Route, span: Span, *, limit: int, at_most: i
 def fill(
     database: Database,
     route: Route,
-    found: Found,
+    scanned: BackfillScan,
     *,
     per_second: float,
     asked: Mapping[str, Any],
     actor: str,
     clock: Callable[[], datetime],
 ) -> Generator[list[UUID], None, None]:
-    """Make the jobs, and yield them chunk by chunk, each after its commit. They become due so many per second.
+    """Make the jobs of the scanned events, `per_second` of which become due; yields each chunk's ids after its commit.
 
-    Raises Conflict where the route changes meanwhile: what was made stands.
+    Raises Conflict where the route changed since the scan: committed jobs stay.
     """
     filler = _Filler(route, timedelta(seconds=1 / per_second))
     audited = Audited(actor, "route.backfilled", f"{route.team}/{route.name}", asked)
     return in_chunks(
-        database, found.event_ids, filler.take, audited, clock=clock, size=FILLED, ready=partial(filler.match, database)
+        database,
+        scanned.event_ids,
+        filler.make_jobs,
+        audited,
+        clock=clock,
+        size=FILLED,
+        ready=partial(filler.match, database),
     )
 
 
@@ -162,40 +172,42 @@ class _Filler:
     route: Route
     apart: timedelta
     _next_at: datetime | None = None
-    _judged: dict[UUID, tuple[str, tuple[Condition, ...]]] = field(default_factory=dict)
+    _matched: dict[UUID, tuple[str, tuple[Condition, ...]]] = field(default_factory=dict)
 
     def match(self, database: Database, ids: Sequence[UUID]) -> int:
-        """Judge the next of these events, with no transaction open; how many that were."""
+        """Match as many of these events as fit into one read, with no transaction open. Returns their count."""
         with database.read() as session:
             texts = rows.documents(session, ids, newest_first=ids[0] > ids[-1])
-        self._judged = {}
+        self._matched = {}
         for event_id, text in texts.items():
             conditions = _conditions(self.route, text)
             if conditions is not None:
-                self._judged[event_id] = text, conditions
+                self._matched[event_id] = text, conditions
         last = next(reversed(texts), ids[-1])
         return ids.index(last) + 1
 
-    def take(self, session: Session, ids: Any, now: datetime) -> list[UUID]:
-        """The jobs that were made for these events."""
+    def make_jobs(self, session: Session, ids: Any, now: datetime) -> list[UUID]:
+        """Make the jobs of the matched events. Returns their ids."""
         route = live_route(session, team=self.route.team, name=self.route.name)
         if route.version != self.route.version:
             named, found = "/".join(route.key), {"version": route.version}
             raise Conflict(f"route {named!r} changed meanwhile: look again", found=found)
-        texts = rows.documents_to_fill(session, ids, team=route.team, route=route.name, untold=_UNTOLD)
-        judged = self._judged
-        # A document that changed since it was judged, as by an erasure, is left for the next run.
-        wanted = [one for one in ids if one in texts and one in judged and judged[one][0] == texts[one]]
-        decisions = [decision_row(one, Decision(route, True, judged[one][1]), now=now) for one in wanted]
+        texts = rows.documents_to_fill(session, ids, team=route.team, route=route.name, suppressed=_SUPPRESSED)
+        matched = self._matched
+        # A document that changed since it was matched, as by an erasure, is left for the next backfill.
+        wanted = [event_id for event_id in ids if event_id in matched and matched[event_id][0] == texts.get(event_id)]
+        decisions = [
+            decision_row(event_id, RoutingDecision(route, True, matched[event_id][1]), now=now) for event_id in wanted
+        ]
         due = self._spread(session, len(wanted), now)
         jobs = [
-            job_row(one, route, now=now) | {"next_at": at, "backfill": True}
-            for one, at in zip(wanted, due, strict=True)
+            job_row(event_id, route, now=now) | {"next_at": due_at, "backfill": True}
+            for event_id, due_at in zip(wanted, due, strict=True)
         ]
         return rows.add_jobs(session, decisions, jobs)
 
     def _spread(self, session: Session, count: int, now: datetime) -> list[datetime]:
-        """When each becomes due: behind those of an earlier backfill to the same destination."""
+        """Due times of `count` jobs, after those of an earlier backfill to the same destination."""
         if self._next_at is None:
             last = rows.last_backfill_due(session, self.route.team, self.route.destination)
             self._next_at = max(now, last + self.apart) if last else now
@@ -205,7 +217,7 @@ class _Filler:
 
 
 def _conditions(route: Route, text: str) -> tuple[Condition, ...] | None:
-    """By what the route takes a document; None where it does not, or that cannot be said."""
+    """The conditions by which the route takes a document; None where it does not, or no decision is possible."""
     try:
         return route.taken(msgspec.json.decode(text)) if text else None
     except (TooMuchWork, msgspec.DecodeError, RecursionError):

@@ -1,6 +1,6 @@
 """The live routes, compiled once per route set and process.
 
-Opens short transactions that only read.
+Opens short, read-only transactions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,9 +19,9 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class RouteCache:
-    """The enabled routes. Compares one number per batch; a change of routes is in force with the next batch.
+    """The enabled routes. Reads one number per batch; a change of routes is in force with the next batch.
 
-    Only what changed is read and compiled: among 100,000 routes, all of them would take seconds.
+    Only changed routes are read and compiled: all of 100,000 would take seconds.
     """
 
     _routes: RouteSet = field(default_factory=lambda: RouteSet(-1))
@@ -31,26 +31,26 @@ class RouteCache:
             version, known = route_rows.current_version(session), self._routes
             if version > known.version >= 0:
                 rows = route_rows.changed_since(session, known.version)
-                living = (_compile(row) for row in rows if row.until_set is None and row.enabled)
+                added = map(_compile, (row for row in rows if row.until_set is None and row.enabled))
                 removed = {(row.team, row.name) for row in rows}
-                self._routes = known.changed(version, removed=removed, added=[one for one in living if one])
-            elif version != known.version:  # the first look, or a database that was restored
+                self._routes = known.changed(version, removed=removed, added=filter(None, added))
+            elif version != known.version:  # the first call, or the database was restored
                 self._routes = compiled(version, (row for row in route_rows.live(session) if row.enabled))
         return self._routes
 
 
 def compiled(version: int, rows: Iterable[RouteVersion]) -> RouteSet:
-    """A route set from its rows, disabled ones too: they are explained, and match nothing."""
+    """A route set from its rows, disabled routes included: they can be explained, and match nothing."""
     return RouteSet(version, each_compiled(rows))
 
 
 def each_compiled(rows: Iterable[RouteVersion]) -> Iterator[Route]:
-    """The routes of these rows, compiled one by one; without those whose pattern cannot be used."""
+    """Compile the rows one by one, and skip those whose pattern is refused."""
     return (route for route in map(_compile, rows) if route)
 
 
 def _compile(row: RouteVersion) -> Route | None:
-    """None for a pattern that another release took and this one does not: one route must not stop all events."""
+    """The compiled route, or None where this release refuses its pattern: one route must not stop all events."""
     try:
         pattern = compile_pattern(row.pattern, KEPT)
     except InvalidPattern as refused:
@@ -67,9 +67,9 @@ def _compile(row: RouteVersion) -> Route | None:
     )
 
 
-def beyond(rows: Iterable[RouteVersion]) -> tuple[dict[str, str], dict[str, str]]:
-    """Of these routes those whose pattern cannot be used, and those that only an earlier release would have taken and
-    that stay in force: why, by `team/name`.
+def refused_patterns(rows: Iterable[RouteVersion]) -> tuple[dict[str, str], dict[str, str]]:
+    """The reasons for refusing patterns, by `team/name`: of unusable routes, and of routes that stay in force although
+    their pattern is no longer accepted in a new definition.
     """
     unusable: dict[str, str] = {}
     kept: dict[str, str] = {}
@@ -77,10 +77,10 @@ def beyond(rows: Iterable[RouteVersion]) -> tuple[dict[str, str], dict[str, str]
         try:
             compile_pattern(row.pattern, ASKED)
         except InvalidPattern as refused:
-            found = kept
+            reasons = kept
             try:
                 compile_pattern(row.pattern, KEPT)
             except InvalidPattern:
-                found = unusable
-            found[f"{row.team}/{row.name}"] = str(refused)
+                reasons = unusable
+            reasons[f"{row.team}/{row.name}"] = str(refused)
     return unusable, kept

@@ -1,9 +1,9 @@
-"""Why an event went where, and where a pattern would have had it go: the judgement itself, given again (promise 9).
+"""Explanations of routing decisions, and trials of patterns on stored events (promise 9).
 
-Nothing is stored for routes that did not match. They are judged again, from the document that was judged then and the
-routes of the set it was judged by, by the same function.
+Nothing is stored for routes that did not match. An explanation evaluates the stored document again, against the routes
+of its route set, by the function that routed it.
 
-Opens short transactions that only read.
+Opens short, read-only transactions.
 """
 
 import math
@@ -21,21 +21,21 @@ from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db import routes as route_rows
 from app.db.engine import Database
-from app.db.events import JudgedEvent
+from app.db.events import RoutedEvent
 from app.db.models import Event
 from app.domain.patterns import KEPT, Condition, Pattern, compile_pattern
 from app.domain.patterns.fields import unfolded
-from app.domain.routing import Decision, explained
+from app.domain.routing import RoutingDecision, explained
 from app.domain.shortening import shortened
 from app.domain.states import EventState
 from app.errors import Conflict, NotFound, TooMuchWork
 from app.ids import EVENT, first_id, show
 from app.services.routing.cache import each_compiled
 
-SAMPLES: Final = 5  # events shown of each kind
-CHUNK: Final = 500  # events of one short read
+SAMPLES: Final = 5  # events of each kind that a trial shows
+CHUNK: Final = 500  # events per read
 SHOW_EVERY: Final = 0.1  # seconds
-# Characters of JSON: of a value, of the same one shown again, of a condition without its values, of a whole answer.
+# Characters of JSON: of a value, of a repeated value, of a condition without its values, of a whole answer.
 VALUE: Final = 1_000
 AGAIN: Final = 100
 ROW: Final = 80
@@ -44,31 +44,31 @@ ANSWER: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """An event with a decision for every route, or for those that were asked for.
+    """An event with the decision of every selected route.
 
-    route_set: the one the decisions are of. untold: why the event was not routed, whatever matches it.
+    route_set: the set of these routes. suppressed: why the event was not routed, or None. next_after: `team/name` of
+    the last route, where more follow.
     """
 
     event_id: UUID
     type: str
     route_set: int
     document: dict[str, Any]
-    decisions: tuple[Decision, ...]
-    untold: str | None
-    next_after: str | None = None  # there are more routes, behind this `team/name`
+    decisions: tuple[RoutingDecision, ...]
+    suppressed: str | None
+    next_after: str | None = None
 
 
 @dataclass(slots=True)
 class Trial:
-    """What a pattern would have matched among the events that were looked at, newest first.
+    """Matches of a pattern among the scanned events, newest first.
 
-    With a route to compare with, a match is `gained` or `unchanged`, and `lost` are those the route alone matches.
-    undecided are those that it would have taken too much work to judge, or whose document cannot be read. complete:
-    all events of the time were looked at. oldest and last: when the last one looked at was received, and its id, behind
-    which another trial can go on.
+    Compared with another pattern, a match is `gained` or `unchanged`, and `lost` counts what the other alone matches.
+    undecided: events that would take too much work to match, or whose document cannot be read. complete: all events of
+    the time were scanned. oldest, last: receipt and id of the last scanned event, after which another trial continues.
     """
 
-    looked_at: int = 0
+    scanned: int = 0
     matched: int = 0
     undecided: int = 0
     gained: int = 0
@@ -77,10 +77,10 @@ class Trial:
     oldest: datetime | None = None
     last: UUID | None = None
     complete: bool = False
-    samples: dict[str, list[JudgedEvent]] = field(default_factory=dict)
+    samples: dict[str, list[RoutedEvent]] = field(default_factory=dict)
 
-    def note(self, event: JudgedEvent, pattern: Pattern, against: Pattern | None) -> None:
-        self.looked_at += 1
+    def add(self, event: RoutedEvent, pattern: Pattern, against: Pattern | None) -> None:
+        self.scanned += 1
         self.oldest, self.last = event.received_at, event.id
         if event.document is None:
             self.undecided += 1
@@ -105,10 +105,10 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Which routes are explained: of a team, one of its names alone, those after a team and name, at most so many.
+class RouteSelection:
+    """Routes to explain: of a team, of one name, after a (team, name), `limit` at most; None: no restriction.
 
-    seconds: after which no other route is begun.
+    seconds: no further route is begun after so long.
     """
 
     team: str | None = None
@@ -118,74 +118,75 @@ class Asked:
     seconds: float | None = None
 
 
-def explain(database: Database, event_id: UUID, *, now: bool = False, asked: Asked | None = None) -> Explanation:
-    """Every route's decision on an event: by the routes of its time, or by those in force now. Judged with no
-    transaction open.
+def explain(
+    database: Database, event_id: UUID, *, now: bool = False, selection: RouteSelection | None = None
+) -> Explanation:
+    """Evaluate an event against the routes of its route set, or with `now` those in force, with no transaction open.
 
-    Raises NotFound, also for a route that was asked for, and Conflict for an event that was not judged.
+    Raises NotFound, also for a selected route, and Conflict for an event that was never routed.
     """
-    asked = asked or Asked()
+    selection = selection or RouteSelection()
     with database.read() as session:
-        event, document, route_set = _judged_event(session, event_id)
+        event, document, route_set = _routed_event(session, event_id)
         version = route_rows.current_version(session) if now else route_set
         rows = route_rows.of_set(
             session,
             version,
-            team=asked.team,
-            name=asked.route,
-            after=asked.after,
-            limit=None if asked.limit is None else asked.limit + 1,
+            team=selection.team,
+            name=selection.route,
+            after=selection.after,
+            limit=None if selection.limit is None else selection.limit + 1,
         )
-        untold = (event.untold or event.problem) if not now and not job_rows.any_of(session, event_id) else None
-    more = asked.limit is not None and len(rows) > asked.limit
-    rows = rows[: asked.limit]
-    if asked.route is not None and not rows:
-        raise no_such_route(f"{asked.team}/{asked.route}", now=now)
+        suppressed = (event.untold or event.problem) if not now and not job_rows.any_of(session, event_id) else None
+    more = selection.limit is not None and len(rows) > selection.limit
+    rows = rows[: selection.limit]
+    if selection.route is not None and not rows:
+        raise no_such_route(f"{selection.team}/{selection.route}", now=now)
     last = (rows[-1].team, rows[-1].name) if rows else None
     next_after = "/".join(last) if last and more else None
-    decisions: list[Decision] = []
-    ends_at = math.inf if asked.seconds is None else time.monotonic() + asked.seconds
+    decisions: list[RoutingDecision] = []
+    ends_at = math.inf if selection.seconds is None else time.monotonic() + selection.seconds
     for decision in explained(each_compiled(rows), document):
         decisions.append(decision)
         if time.monotonic() > ends_at and decision.route.key != last:
             next_after = "/".join(decision.route.key)
             break
-    return Explanation(event_id, event.type or "", version, document, tuple(decisions), untold, next_after)
+    return Explanation(event_id, event.type or "", version, document, tuple(decisions), suppressed, next_after)
 
 
 def no_such_route(named: str, *, now: bool) -> NotFound:
-    """The same for a route that is not there and for one that is not the caller's."""
+    """The same error for a missing route and for one of another team: it reveals no names."""
     return NotFound("route in force" if now else "route of that time", named)
 
 
-def shown(found: Explanation, *, now: bool) -> dict[str, Any]:
-    """An explanation as people and programs see it."""
-    telling = Telling()
+def shown(explanation: Explanation, *, now: bool) -> dict[str, Any]:
+    """An explanation as the JSON object of the API and the command."""
+    renderer = DecisionRenderer()
     return {
-        "event_id": show(EVENT, found.event_id),
-        "type": found.type,
-        "route_set": found.route_set,
+        "event_id": show(EVENT, explanation.event_id),
+        "type": explanation.type,
+        "route_set": explanation.route_set,
         "by": "now" if now else "then",
-        "untold": found.untold,
-        "document": found.document,
-        "routes": [telling.decision(one) for one in found.decisions],
+        "untold": explanation.suppressed,
+        "document": explanation.document,
+        "routes": [renderer.decision(decision) for decision in explanation.decisions],
     }
 
 
-class Telling:
-    """Decisions and conditions as they are shown, all of one answer together within ANSWER.
+class DecisionRenderer:
+    """Decisions and conditions as JSON objects, all of one answer together within `most` characters (ANSWER).
 
-    Long values are shortened, and a value that was shown in full length before in the same decision is shortened more.
-    What there is no room for is counted as `left_out`.
+    Long values are shortened, and repeated ones of the same decision more so. Conditions without room are counted as
+    `left_out`.
     """
 
     def __init__(self, most: int = ANSWER) -> None:
         self._room = most
         self._left_out = 0
-        self._told: set[tuple[str, bool]] = set()
+        self._rendered: set[tuple[str, bool]] = set()
 
-    def decision(self, one: Decision) -> dict[str, Any]:
-        route = one.route
+    def decision(self, decision: RoutingDecision) -> dict[str, Any]:
+        route = decision.route
         return {
             "route": route.name,
             "version": route.version,
@@ -193,64 +194,64 @@ class Telling:
             "destination": route.destination,
             "job": route.job,
             "enabled": route.enabled,
-            "matched": one.matched,
-            **self.conditions(one.conditions),
+            "matched": decision.matched,
+            **self.conditions(decision.conditions),
         }
 
-    def conditions(self, several: Sequence[Condition]) -> dict[str, Any]:
-        """`conditions`, and where some did not fit, how many were left out."""
-        self._left_out, self._told = 0, set()
-        shown = self._shown(several)
+    def conditions(self, conditions: Sequence[Condition]) -> dict[str, Any]:
+        """`conditions`, and `left_out`: the count of those without room, where there are any."""
+        self._left_out, self._rendered = 0, set()
+        shown = self._list(conditions)
         return {"conditions": shown, **({"left_out": self._left_out} if self._left_out else {})}
 
-    def _shown(self, several: Sequence[Condition]) -> list[dict[str, Any]]:
+    def _list(self, conditions: Sequence[Condition]) -> list[dict[str, Any]]:
         shown = []
-        for one in several:
+        for condition in conditions:
             if self._room > 0:
-                shown.append(self._condition(one))
+                shown.append(self._condition(condition))
             else:
-                self._left_out += _count(one)
+                self._left_out += _count(condition)
         return shown
 
-    def _condition(self, one: Condition) -> dict[str, Any]:
-        """`alternatives` are there for a `$or` only: the conditions of each of its options."""
-        told = {
-            "path": one.path,
-            "expected": self._value(one.path, one.expected, expected=True),
-            "actual": self._value(one.path, one.actual, expected=False),
-            "present": one.present,
-            "matched": one.matched,
+    def _condition(self, condition: Condition) -> dict[str, Any]:
+        """`alternatives` only of a `$or`: the conditions of each of its options."""
+        facts = {
+            "path": condition.path,
+            "expected": self._value(condition.path, condition.expected, expected=True),
+            "actual": self._value(condition.path, condition.actual, expected=False),
+            "present": condition.present,
+            "matched": condition.matched,
         }
-        self._room -= len(one.path) + ROW
-        alternatives = [self._shown(option) for option in one.alternatives]
-        return {**told, **({"alternatives": alternatives} if alternatives else {})}
+        self._room -= len(condition.path) + ROW
+        alternatives = [self._list(option) for option in condition.alternatives]
+        return {**facts, **({"alternatives": alternatives} if alternatives else {})}
 
     def _value(self, path: str, value: object, *, expected: bool) -> object:
-        again = (path, expected) in self._told
-        self._told.add((path, expected))
+        again = (path, expected) in self._rendered
+        self._rendered.add((path, expected))
         shown = shortened(value, AGAIN if again else VALUE)
         self._room -= len(msgspec.json.encode(shown))
         return shown
 
 
-def _count(one: Condition) -> int:
-    return 1 + sum(_count(each) for option in one.alternatives for each in option)
+def _count(condition: Condition) -> int:
+    return 1 + sum(_count(inner) for option in condition.alternatives for inner in option)
 
 
-def shown_sample(kind: str, event: JudgedEvent) -> dict[str, Any]:
-    """An event of a trial: `kind` is matched, gained or lost."""
+def shown_sample(kind: str, event: RoutedEvent) -> dict[str, Any]:
+    """A sample event of a trial as a JSON object; `kind`: matched, gained or lost."""
     document = event.document or {}
     named = {name: shortened(document.get(name)) for name in ("type", "integration", "connection_id", "tags")}
     return {"sample": kind, "id": show(EVENT, event.id), **named, "received_at": event.received_at.isoformat()}
 
 
 def document_of(session: Session, event_id: UUID) -> dict[str, Any]:
-    """The document of an event as it was judged. Raises NotFound and Conflict."""
-    return _judged_event(session, event_id)[1]
+    """The stored document of a routed event. Raises NotFound and Conflict."""
+    return _routed_event(session, event_id)[1]
 
 
-def _judged_event(session: Session, event_id: UUID) -> tuple[Event, dict[str, Any], int]:
-    """An event with the document and the route set it was judged by. Raises NotFound and Conflict."""
+def _routed_event(session: Session, event_id: UUID) -> tuple[Event, dict[str, Any], int]:
+    """An event with its stored document and its route set. Raises NotFound and Conflict."""
     event = event_rows.get(session, event_id)
     if event is None:
         raise NotFound("event", show(EVENT, event_id))
@@ -278,31 +279,31 @@ def try_on_history(
     before: UUID | None = None,
     at_most: int,
 ) -> Iterator[Trial]:
-    """Judge the stored events of the last `since`, newest first and at most so many; nothing is changed.
+    """Match the stored events of the last `since`, newest first, `at_most` of them; nothing is changed.
 
-    before: go on after the event with this id.
+    before: id of an earlier trial's last event, to continue there.
 
-    Yields the one trial several times a second, so that the caller can show it, or stop.
+    Yields the same, growing trial several times a second, for the caller to show progress or to stop.
     """
     trial = Trial()
-    for chunk in _judged(database, first_id(now - since), before, at_most):
+    for chunk in _chunks(database, first_id(now - since), before, at_most):
         shown_at = time.monotonic()
         for event in chunk:
-            trial.note(event, pattern, against)
+            trial.add(event, pattern, against)
             if time.monotonic() - shown_at > SHOW_EVERY:
                 yield trial
                 shown_at = time.monotonic()
         yield trial
-    trial.complete = trial.looked_at < at_most
+    trial.complete = trial.scanned < at_most
     yield trial
 
 
-def _judged(database: Database, since: UUID, before: UUID | None, at_most: int) -> Iterator[list[JudgedEvent]]:
-    """In short reads: a long one would keep the database from forgetting old rows."""
+def _chunks(database: Database, since: UUID, before: UUID | None, at_most: int) -> Iterator[list[RoutedEvent]]:
+    """Routed events in short reads: a long transaction would keep PostgreSQL from vacuuming old rows."""
     left = at_most
     while left > 0:
         with database.read() as session:
-            chunk = event_rows.judged(session, since=since, before=before, limit=min(CHUNK, left))
+            chunk = event_rows.routed(session, since=since, before=before, limit=min(CHUNK, left))
         if not chunk:
             return
         yield chunk

@@ -1,8 +1,8 @@
-"""Which routes take the documents of a batch, with the costly ones matched before the transaction that needs them.
+"""Matches of a batch's documents, with costly ones computed before the transaction that needs them.
 
-A document is known only within the transaction that applies its event: it says what its connection is then. Nearly all
-are matched there, in microseconds. A batch that meets one for which there is no room ends without effect; its document
-is matched with no transaction open, and the batch is applied again (a write lock is held for under 100 ms).
+A document is known only within the transaction that applies its event, since it holds the connection's state. Nearly
+all are matched there, in microseconds. A batch that exceeds the transaction's steps is rolled back; the costly document
+is matched with no transaction open, and the batch is applied again, so that a write lock is held for under 100 ms.
 """
 
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from app.domain.patterns import Effort
 from app.domain.routing import Matched, RouteSet
 from app.errors import TooMuchWork
 
-ROOM: Final = 200_000  # steps of all matching in one transaction: some hundredths of a second
-BYTES_OF_STEP: Final = 16  # of a body: its document is looked through for names with dots, and for values of arrays
-# A connection that changes between two tries makes another document; after so many it is matched where it is.
+ROOM: Final = 200_000  # steps of all matching in one transaction: some 10 ms
+BYTES_OF_STEP: Final = 16  # bytes of a body per step of unfolding its document (names with dots, arrays)
+# A connection that changes between two tries makes another document; the last try matches it in the transaction.
 TRIES: Final = 4
 
 
 class NotMatchedYet(Exception):
-    """Documents of the batch have to be matched first: `Matches.prepare`, then apply it again."""
+    """Documents of the batch must be matched first: call `Matches.prepare`, then apply the batch again."""
 
 
 @dataclass(slots=True)
 class Matches:
-    """What is known of a batch's documents, for as long as it is tried.
+    """Matches of one batch's documents, kept over its tries.
 
-    ids: those that the tries gave to new users and organizations, so that they make the same documents.
+    ids: ids given to new users and organizations, reused by the next try so that it makes the same documents.
     """
 
     routes: RouteSet
@@ -39,12 +39,12 @@ class Matches:
     _tries: int = field(default=0, init=False)
 
     def begin(self) -> None:
-        """A transaction begins."""
+        """Start a try: called at the begin of each transaction."""
         self._room, self._tries = Effort(ROOM), self._tries + 1
         self._missing = {}
 
     def of(self, event_id: UUID, document: Mapping[str, Any], *, size: int) -> Matched | None:
-        """The routes that take an event's document; None where it has to be matched first. size: of its body."""
+        """The routes that take an event's document; None: `prepare` must match it first. size: bytes of the body."""
         known = self._known.get(event_id)
         if known is not None and known[0] == document:
             return known[1]
@@ -58,11 +58,11 @@ class Matches:
             return None
 
     def require_all(self) -> None:
-        """Raises NotMatchedYet where a document of this transaction was not matched."""
+        """Raise NotMatchedYet where a document of this transaction was not matched."""
         if self._missing:
             raise NotMatchedYet
 
     def prepare(self) -> None:
-        """Match what was missing. Called with no transaction open."""
+        """Match the missing documents. Call with no transaction open."""
         for event_id, document in self._missing.items():
             self._known[event_id] = document, self.routes.match(document)

@@ -1,4 +1,4 @@
-"""Events are made documents, and documents are routed: decisions and jobs, written in bulk."""
+"""The router: makes events' documents, matches them, and writes decisions and jobs in bulk."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,8 +13,7 @@ from app.db.events import LockedEvent
 from app.domain.event import EventError, EventType, Notice, document
 from app.domain.linking import Owner
 from app.domain.patterns import Condition
-from app.domain.routing import Decision as RouteDecision
-from app.domain.routing import Matched, Route
+from app.domain.routing import Matched, Route, RoutingDecision
 from app.domain.shortening import shortened
 from app.domain.states import EventState, JobState, Origin
 from app.ids import EVENT, new_id, show
@@ -57,7 +56,7 @@ class Router:
     ) -> tuple[dict[str, Any], str | None]:
         """Make the event's document and route it. Returns the document, which is never changed, and a note or None.
 
-        announce: False for what the teams know already; it is not routed. size: of the event's body, in bytes.
+        announce: False for a suppressed event, which is not routed. size: of the event's body, in bytes.
         """
         routed = self._document(
             show(EVENT, event.id),
@@ -124,7 +123,7 @@ class Router:
         previous: Owner | None = None,
         error: EventError | None = None,
     ) -> dict[str, Any]:
-        # The stored connection is better than the body; a body may come without a connection.
+        # The stored connection is more complete than the body; a body may name no connection.
         best: ConnectionRow | Notice | None = connection or notice
         return document(
             event_id=event_id,
@@ -152,7 +151,7 @@ class Router:
         }
 
     def _collect(self, event_id: UUID, matched: Matched) -> str | None:
-        """Keep the decisions and jobs of an event's routes. Returns a note on the undecided ones, or None."""
+        """Collect an event's decisions and jobs. Returns a note on undecided routes, or None."""
         for decision in matched.decisions:
             self._decisions.append(decision_row(event_id, decision, now=self._now))
             self._jobs.append(job_row(event_id, decision.route, now=self._now))
@@ -192,20 +191,20 @@ class Router:
         }
 
 
-def decision_row(event_id: UUID, decision: RouteDecision, *, now: datetime) -> dict[str, Any]:
-    """The row of a matched route."""
+def decision_row(event_id: UUID, decision: RoutingDecision, *, now: datetime) -> dict[str, Any]:
+    """The `decisions` row of a matching route."""
     return {
         "event_id": event_id,
         "team": decision.route.team,
         "route": decision.route.name,
         "route_version": decision.route.version,
-        "conditions": [_shown(condition) for condition in decision.conditions],
+        "conditions": [_condition_row(condition) for condition in decision.conditions],
         "created_at": now,
     }
 
 
 def job_row(event_id: UUID, route: Route, *, now: datetime) -> dict[str, Any]:
-    """The row of a new job, due at once."""
+    """The `jobs` row of a new job, due at once."""
     return {
         "id": new_id(),
         "event_id": event_id,
@@ -223,16 +222,16 @@ def job_row(event_id: UUID, route: Route, *, now: datetime) -> dict[str, Any]:
 
 
 def undecided_note(routes: Sequence[Route]) -> str | None:
-    """The event's note on routes that came to no decision; None where there are none.
+    """The event's note on undecided routes; None without any.
 
-    It leaves out their names, which are their team's own: every team with a job of the event can read it.
+    It names no route: every team with a job of the event can read it, and route names are their team's own.
     """
     if not routes:
         return None
     return f"{len(routes)} route(s) not decided, for it would take too much work: explain the event to see which"
 
 
-def _shown(condition: Condition) -> dict[str, Any]:
+def _condition_row(condition: Condition) -> dict[str, Any]:
     """A stored condition, with long values shortened. For an `$or`, `actual` names the alternatives that matched."""
     expected, actual = shortened(condition.expected), shortened(condition.actual)
     return {"path": condition.path, "expected": expected, "actual": actual}

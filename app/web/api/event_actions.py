@@ -17,7 +17,7 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
 from app.moments import moment
 from app.services.routing import backfills, replays
-from app.services.routing.backfills import PER_SECOND, Found, Span
+from app.services.routing.backfills import PER_SECOND, BackfillScan, Span
 from app.services.routing.replays import Replay, Routes, Step
 from app.targets import split_target
 from app.web.api.endpoint import Call, Endpoint, endpoint
@@ -209,7 +209,7 @@ def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> B
     with context.database.read() as session:
         live = backfills.live_route(session, team=team, name=route)
     span = Span(moment(body.since, now=now), until, body.newest_first, after)
-    found, ends_at = Found(after=span.after), time.monotonic() + SECONDS
+    found, ends_at = BackfillScan(after=span.after), time.monotonic() + SECONDS
     for so_far in backfills.scan(context.database, live, span, limit=body.limit, at_most=MAX_SCANNED):
         found = so_far
         if time.monotonic() > ends_at:
@@ -278,7 +278,7 @@ def _replayed(found: Replay, by: Routes, *, dry_run: bool) -> Replayed:
         event_id=show(EVENT, found.event_id),
         routes=by,
         route_set=found.route_set,
-        untold=found.untold,
+        untold=found.suppressed,
         dry_run=dry_run,
         steps=[_step(step) for step in found.steps],
     )
@@ -297,12 +297,12 @@ def _step(step: Step) -> ReplayedRoute:
     )
 
 
-def _backfilled(route: Route, found: Found, made: Sequence[UUID], *, dry_run: bool) -> Backfilled:
+def _backfilled(route: Route, found: BackfillScan, made: Sequence[UUID], *, dry_run: bool) -> Backfilled:
     return Backfilled(
         team=route.team,
         route=route.name,
         dry_run=dry_run,
-        looked_at=found.looked_at,
+        looked_at=found.scanned,
         matched=found.matched,
         undecided=found.undecided,
         had_job=found.had_job,

@@ -18,8 +18,8 @@ from app.ids import EVENT, show
 from app.services.definitions import routes
 from app.services.definitions.editor import Editor
 from app.services.routing.explanations import (
-    Asked,
-    Telling,
+    DecisionRenderer,
+    RouteSelection,
     Trial,
     document_of,
     explain,
@@ -167,8 +167,8 @@ def explain_event(call: Call, event_id: str, query: ExplainQuery) -> EventExplan
     if route is not None and call.team not in {None, team}:
         raise no_such_route(f"{team}/{route}", now=query.now)
     behind = None if query.cursor is None else _behind(query.cursor)
-    asked = Asked(team=call.team or team, route=route, after=behind, limit=query.limit, seconds=SECONDS)
-    found = explain(call.context.database, wanted, now=query.now, asked=asked)
+    selection = RouteSelection(team=call.team or team, route=route, after=behind, limit=query.limit, seconds=SECONDS)
+    found = explain(call.context.database, wanted, now=query.now, selection=selection)
     return record(shown(found, now=query.now) | {"next_cursor": found.next_after}, EventExplanation)
 
 
@@ -185,7 +185,7 @@ def try_pattern(call: Call, body: PatternTrial) -> TrialAnswer:
         history = _on_history(call, pattern, body, body.since)
         return TrialAnswer(matched=history.matched > 0, conditions=None, history=history)
     conditions = pattern.explain(_document(call, body))
-    told = Telling().conditions(conditions)
+    told = DecisionRenderer().conditions(conditions)
     rows = [record(condition, ConditionRow) for condition in told["conditions"]]
     matched = all(condition.matched for condition in conditions)
     return TrialAnswer(matched=matched, conditions=rows, left_out=told.get("left_out", 0), history=None)
@@ -260,7 +260,7 @@ def _compared_with(call: Call, session: Any, route: str | None) -> Pattern | Non
 def _history(trial: Trial) -> History:
     samples = [shown_sample(kind, event) for kind, events in sorted(trial.samples.items()) for event in events]
     return History(
-        looked_at=trial.looked_at,
+        looked_at=trial.scanned,
         matched=trial.matched,
         undecided=trial.undecided,
         gained=trial.gained,

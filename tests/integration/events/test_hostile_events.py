@@ -17,7 +17,7 @@ from app.services.events import processor
 from app.services.routing import backfills, explanations, matches, replays
 from app.services.routing.backfills import Span
 from app.services.routing.cache import RouteCache
-from app.services.routing.replays import Outcome, Routes
+from app.services.routing.replays import ReplayOutcome, Routes
 from app.telemetry import ROUTES_UNDECIDED
 from tests.growth import counting_writes
 from tests.integration.world import DANA, auth, sync
@@ -122,7 +122,7 @@ def test_replaying_such_an_event_says_so_and_leaves_it_alone(world, monkeypatch)
     with world.database.write() as session:
         done = replays.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
     [step] = [one for one in done.steps if one.decision.route.name == "values"]
-    assert (step.outcome, step.why) == (Outcome.LEFT_ALONE, "it would take too much work to decide")
+    assert (step.outcome, step.why) == (ReplayOutcome.LEFT_ALONE, "it would take too much work to decide")
 
 
 def late_route(world):
@@ -194,7 +194,7 @@ def test_a_history_of_large_events_is_read_in_portions_of_bytes(world, monkeypat
         world.database, pattern, now=world.clock.now, since=timedelta(days=1), at_most=100
     )
     assert [len(chunk) for chunk in read] == [2, 2, 3, 0]
-    assert (trial.looked_at, trial.matched, trial.complete) == (7, 1, True)
+    assert (trial.scanned, trial.matched, trial.complete) == (7, 1, True)
     monkeypatch.setattr(bounded, "BYTES", 10**9)
     _, found = late_route(world)
     monkeypatch.setattr(bounded, "BYTES", 30_000)

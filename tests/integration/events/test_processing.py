@@ -270,7 +270,7 @@ def test_a_claim_by_another_makes_the_earlier_one_worthless(open_world, nango, g
     def claim_by_another():
         clock.move(LEASE)
         with world.database.write() as session:
-            assert event_rows.claim(session, (), limit=1, now=clock.now, lease=EVENT_LEASE, suspects=True)
+            assert event_rows.claim(session, (), limit=1, now=clock.now, lease=EVENT_LEASE, possibly_poison=True)
 
     gate.before = claim_by_another
     [receipt] = world.receive(auth(connection_id=connection_id, tags=DANA))

@@ -1,4 +1,4 @@
-"""Events are taken up again, replayed and backfilled: never a second job of an event and a route, and ids stay."""
+"""Retries, replays and backfills of events: one job per event and route, whose id stays."""
 
 import random
 from datetime import timedelta
@@ -23,7 +23,7 @@ from app.services.delivery.deliverer import _document
 from app.services.routing import backfills, replays
 from app.services.routing.backfills import Span
 from app.services.routing.cache import RouteCache
-from app.services.routing.replays import Outcome, Routes
+from app.services.routing.replays import ReplayOutcome, Routes
 from tests.drawing import seeds
 from tests.integration.world import DANA, auth, in_threads
 
@@ -39,7 +39,7 @@ def world(world):
 
 
 def settle(world, number=1, **tags):
-    """The ids of so many processed creations."""
+    """Ids of `number` processed creations."""
     return [world.settle(auth(connection_id=new_id().hex, tags=DANA | tags)) for _ in range(number)]
 
 
@@ -57,7 +57,7 @@ def retry(world, ids):
     with world.database.read() as session:
         found = rows.get_many(session, ids)
     steps = replays.retry(world.database, found, asked={}, actor="cli:test", clock=world.clock)
-    return [one for some in steps for one in some]
+    return [retried for chunk in steps for retried in chunk]
 
 
 def replay(world, event_id, *, by=Routes.NOW, again=False, route=None):
@@ -68,7 +68,7 @@ def replay(world, event_id, *, by=Routes.NOW, again=False, route=None):
 
 
 def outcomes(done):
-    return {one.decision.route.name: one.outcome for one in done.steps}
+    return {step.decision.route.name: step.outcome for step in done.steps}
 
 
 def scan(world, name, *, limit=1000, at_most=None, until=None, newest_first=False, after=None):
@@ -80,24 +80,24 @@ def scan(world, name, *, limit=1000, at_most=None, until=None, newest_first=Fals
 
 
 def backfill(world, name, *, per_second=20.0, **options):
-    """The ids of the jobs that were made."""
+    """Ids of the jobs that were made."""
     route, found = scan(world, name, **options)
     steps = backfills.fill(
         world.database, route, found, per_second=per_second, asked={}, actor="cli:test", clock=world.clock
     )
-    return [one for some in steps for one in some]
+    return [job_id for chunk in steps for job_id in chunk]
 
 
 def decisions(world, event_id):
     with world.database.read() as session:
         found = session.query(Decision).where(Decision.event_id == event_id).order_by(Decision.route)
-        return [(one.route, one.route_version, one.created_at) for one in found]
+        return [(row.route, row.route_version, row.created_at) for row in found]
 
 
 # Failed events
 
 
-def test_a_failed_event_is_taken_up_as_if_it_had_just_come_and_routed_once(world, clock):
+def test_a_retried_event_is_due_as_if_just_received_and_routed_once(world, clock):
     world.route()
     [receipt] = world.receive(auth(tags=DANA))
     fail(world, [receipt.event_id])
@@ -126,7 +126,7 @@ def test_failed_events_are_chosen_by_what_is_known_of_them(world):
 
     def chosen(**filters):
         with world.database.read() as session:
-            return [one.id for one in rows.choose_failed(session, EventFilters(**filters), limit=10)]
+            return [event.id for event in rows.choose_failed(session, EventFilters(**filters), limit=10)]
 
     assert chosen() == made[:2]
     assert chosen(failure="crashed") == chosen(type="nango.sync") == made[1:2]
@@ -146,40 +146,40 @@ def test_a_route_that_is_new_gets_its_job_and_the_others_keep_theirs(world, cloc
     world.route(created=CREATED, pro=PRO)
     clock.move(60)
     done = replay(world, event_id)
-    assert outcomes(done) == {"created": Outcome.LEFT_ALONE, "pro": Outcome.NEW}
+    assert outcomes(done) == {"created": ReplayOutcome.LEFT_ALONE, "pro": ReplayOutcome.NEW}
     [made] = world.jobs("pro")
     assert done.due == [made.id]
     assert (made.event_id, made.state, made.next_at) == (event_id, JobState.AVAILABLE, clock.now)
     assert world.jobs("created")[0].next_at == before.next_at
     assert decisions(world, event_id) == [*then, ("pro", 1, clock.now)]
     again = replay(world, event_id)
-    assert set(outcomes(again).values()) == {Outcome.LEFT_ALONE}
+    assert set(outcomes(again).values()) == {ReplayOutcome.LEFT_ALONE}
     assert len(world.jobs()) == 2
 
 
 @pytest.mark.parametrize(
     ("state", "outcome"),
     [
-        ("discarded", Outcome.RETRIED),
-        ("cancelled", Outcome.RETRIED),
-        ("retryable", Outcome.RETRIED),
-        ("completed", Outcome.REDELIVERED),
-        ("running", Outcome.LEFT_ALONE),
-        ("available", Outcome.LEFT_ALONE),
+        ("discarded", ReplayOutcome.RETRIED),
+        ("cancelled", ReplayOutcome.RETRIED),
+        ("retryable", ReplayOutcome.RETRIED),
+        ("completed", ReplayOutcome.REDELIVERED),
+        ("running", ReplayOutcome.LEFT_ALONE),
+        ("available", ReplayOutcome.LEFT_ALONE),
     ],
 )
-def test_jobs_that_are_there_go_out_again_where_that_is_wanted(world, state, outcome):
+def test_existing_jobs_are_delivered_again_with_again_only(world, state, outcome):
     [event_id] = settle(world)
     [job] = world.jobs()
     change(world, Job, [job.id], state=state, attempts=4)
-    assert outcomes(replay(world, event_id)) == {"created": Outcome.LEFT_ALONE}
+    assert outcomes(replay(world, event_id)) == {"created": ReplayOutcome.LEFT_ALONE}
     assert outcomes(replay(world, event_id, again=True)) == {"created": outcome}
     [found] = world.jobs()
     assert (found.id, found.attempts) == (job.id, 4)
-    assert found.state == (state if outcome is Outcome.LEFT_ALONE else "available")
+    assert found.state == (state if outcome is ReplayOutcome.LEFT_ALONE else "available")
 
 
-def test_again_goes_where_todays_route_says(world):
+def test_a_repeated_job_goes_where_the_route_in_force_says(world):
     [event_id] = settle(world)
     [job] = world.jobs()
     change(world, Job, [job.id], state="completed")
@@ -203,16 +203,16 @@ def test_a_route_of_another_team_gets_a_job_of_its_own_and_leaves_the_first(worl
     [route] = current.routes
     theirs = Route(route.name, 1, "sales", "jobs", "sales.x", route.pattern)
     routes = current.changed(current.version + 1, removed=[("crm", "created")], added=[theirs])
-    for outcome in (Outcome.NEW, Outcome.LEFT_ALONE):
+    for outcome in (ReplayOutcome.NEW, ReplayOutcome.LEFT_ALONE):
         matching = replays.match(world.database, event_id, Routes.NOW, routes)
         with world.database.write() as session:
             done = replays.replay(session, matching, again=False, actor="cli:test", now=world.clock.now)
         assert outcomes(done) == {"created": outcome}
-    assert [(one.team, one.state) for one in world.jobs()] == [("crm", "completed"), ("sales", "available")]
+    assert [(left.team, left.state) for left in world.jobs()] == [("crm", "completed"), ("sales", "available")]
     assert world.jobs()[0].id == job.id
 
 
-def test_as_then_makes_what_is_missing_and_retries_what_was_given_up(world):
+def test_a_replay_by_the_routes_of_then_makes_missing_jobs_and_retries_discarded_ones(world):
     world.route(created=CREATED, pro=PRO)
     [event_id] = settle(world, plan="pro")
     created, pro = world.jobs()
@@ -222,26 +222,26 @@ def test_as_then_makes_what_is_missing_and_retries_what_was_given_up(world):
     world.route()
     assert outcomes(replay(world, event_id)) == {}
     done = replay(world, event_id, by=Routes.THEN)
-    assert outcomes(done) == {"created": Outcome.RETRIED, "pro": Outcome.NEW}
+    assert outcomes(done) == {"created": ReplayOutcome.RETRIED, "pro": ReplayOutcome.NEW}
     assert {job.route: job.state for job in world.jobs()} == {"created": "available", "pro": "available"}
     assert created.id in {job.id for job in world.jobs()}
     change(world, Job, [created.id], state="cancelled")
-    assert outcomes(replay(world, event_id, by=Routes.THEN))["created"] == Outcome.LEFT_ALONE
+    assert outcomes(replay(world, event_id, by=Routes.THEN))["created"] == ReplayOutcome.LEFT_ALONE
 
 
-def test_one_route_alone_can_be_meant_and_a_preview_changes_nothing(world):
+def test_a_replay_can_be_limited_to_one_route_and_a_preview_changes_nothing(world):
     [event_id] = settle(world, plan="pro")
     world.route(created=CREATED, pro=PRO, other=CREATED)
     matching = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     with world.database.read() as session:
         shown = replays.preview(session, matching, again=False, route=("crm", "pro"))
-    assert outcomes(shown) == {"pro": Outcome.NEW}
+    assert outcomes(shown) == {"pro": ReplayOutcome.NEW}
     assert len(world.jobs()) == 1
     replay(world, event_id, route=("crm", "pro"))
     assert sorted(job.route for job in world.jobs()) == ["created", "pro"]
 
 
-def test_what_was_never_judged_cannot_be_replayed(world):
+def test_an_event_that_was_never_routed_cannot_be_replayed(world):
     [receipt] = world.receive(auth(tags=DANA))
     for state, words in (("received", "waits"), ("failed", "retry it")):
         change(world, Event, [receipt.event_id], state=state)
@@ -265,7 +265,7 @@ def test_a_replay_is_audited_with_what_it_did(world):
 # Backfill
 
 
-def test_a_new_route_gets_the_jobs_of_its_history_marked_and_spread(world, clock):
+def test_backfilled_jobs_are_marked_and_spread(world, clock):
     events = settle(world, 3, plan="pro")
     settle(world, 2)
     world.route(created=CREATED, pro=PRO)
@@ -280,7 +280,7 @@ def test_a_new_route_gets_the_jobs_of_its_history_marked_and_spread(world, clock
     assert backfill(world, "pro") == []  # twice is once
 
 
-def test_a_team_is_told_that_a_job_is_from_history_and_of_live_ones_nothing(world, clock):
+def test_only_backfilled_jobs_are_marked_in_their_documents(world, clock):
     settle(world, plan="pro")
     world.route(created=CREATED, pro=PRO)
     backfill(world, "pro")
@@ -313,14 +313,14 @@ def test_a_backfill_is_capped_and_goes_on_where_it_ended(world, monkeypatch):
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_a_look_can_be_broken_off_and_gone_on_with(world, monkeypatch, newest_first):
+def test_a_scan_can_be_stopped_and_continued(world, monkeypatch, newest_first):
     monkeypatch.setattr(backfills, "CHUNK", 2)
     events = settle(world, 7, plan="pro")
     world.route(created=CREATED, pro=PRO)
     seen, after = [], None
     for _ in range(5):
         _, found = scan(world, "pro", at_most=3, newest_first=newest_first, after=after)
-        assert found.looked_at <= 3
+        assert found.scanned <= 3
         seen += found.event_ids
         after = found.after
         if found.complete:
@@ -341,16 +341,16 @@ def test_only_events_of_the_time_are_taken(world):
     assert found.event_ids == [old]
 
 
-def test_what_teams_were_not_told_of_then_they_are_not_told_of_by_history(world):
-    told, untold, of_earlier_release = settle(world, 3, plan="pro")
-    change(world, Event, [untold], untold=ANNOUNCED_BEFORE)
+def test_suppressed_events_are_not_backfilled(world):
+    announced, suppressed, of_earlier_release = settle(world, 3, plan="pro")
+    change(world, Event, [suppressed], untold=ANNOUNCED_BEFORE)
     change(world, Event, [of_earlier_release], problem=ANNOUNCED_BEFORE)
     world.route(pro=PRO)
     backfill(world, "pro")
-    assert [job.event_id for job in world.jobs("pro")] == [told]
+    assert [job.event_id for job in world.jobs("pro")] == [announced]
 
 
-def test_a_route_that_changes_meanwhile_stops_it_and_what_was_made_stands(world, monkeypatch):
+def test_a_change_of_the_route_stops_a_backfill_and_its_committed_jobs_stay(world, monkeypatch):
     monkeypatch.setattr(backfills, "FILLED", 2)
     settle(world, 4, plan="pro")
     world.route(pro=PRO)
@@ -367,7 +367,7 @@ def test_a_route_that_changes_meanwhile_stops_it_and_what_was_made_stands(world,
     assert (row.outcome, row.detail) == ("failed", {"x": 1, "count": 2})
 
 
-def test_a_route_that_is_off_or_gone_takes_no_history(world):
+def test_a_missing_route_cannot_be_backfilled(world):
     with pytest.raises(NotFound):
         scan(world, "nothing")
 
@@ -380,11 +380,11 @@ def test_two_backfills_at_once_make_each_job_once(world, open_world):
     assert sorted(job.event_id for job in world.jobs("pro")) == sorted(events)
 
 
-# Whatever people do, in any order
+# Actions in any order
 
 
 @seeds(*range(6))
-def test_whatever_is_done_in_any_order_an_event_has_one_job_per_route_and_its_id_stays(world, clock, seed):
+def test_in_any_order_of_actions_an_event_has_one_job_per_route_and_its_id_stays(world, clock, seed):
     chance = random.Random(seed)
     events = settle(world, 3, plan="pro")
     ids = {}
@@ -392,7 +392,7 @@ def test_whatever_is_done_in_any_order_an_event_has_one_job_per_route_and_its_id
     def act_on_jobs(what):
         jobs = chance.sample(world.jobs(), min(2, len(world.jobs())))
         with world.database.read() as session:
-            found = job_rows.get_many(session, [one.id for one in jobs])
+            found = job_rows.get_many(session, [job.id for job in jobs])
         list(job_actions.carry_out(world.database, what, found, asked={}, actor="cli:test", clock=clock))
 
     def end_some():

@@ -1,4 +1,4 @@
-"""Promise 9: every decision can be given again, also for routes that did not match, and tried before it is live."""
+"""Promise 9: every decision can be explained later, also of routes that did not match, and a pattern can be tried."""
 
 import json
 from datetime import timedelta
@@ -21,7 +21,7 @@ PRO, FREE = {"tags": {"plan": ["pro"]}}, {"tags": {"plan": ["free"]}}
 
 def decided(world, event_id, **options):
     found = explain(world.database, event_id, **options)
-    return {one.route.name: one.matched for one in found.decisions}
+    return {decision.route.name: decision.matched for decision in found.decisions}
 
 
 def history(world, clock, pattern, *, against=None, since=timedelta(days=7), at_most=1000):
@@ -42,9 +42,9 @@ def test_every_route_is_explained_with_each_condition(world):
     found = explain(world.database, event_id)
     match, other = found.decisions
     assert (match.route.name, match.matched, other.route.name, other.matched) == ("match", True, "other", False)
-    plan = next(one for one in other.conditions if one.path == "tags.plan")
+    plan = next(condition for condition in other.conditions if condition.path == "tags.plan")
     assert (plan.expected, plan.actual, plan.present, plan.matched) == (["free"], "pro", True, False)
-    assert found.untold is None
+    assert found.suppressed is None
 
 
 def test_an_event_that_matched_nothing_is_explained_too(world):
@@ -52,7 +52,7 @@ def test_an_event_that_matched_nothing_is_explained_too(world):
     assert decided(world, world.settle(tagged(1, "pro"))) == {"other": False}
 
 
-def test_a_decision_is_given_again_by_the_routes_of_its_time(world):
+def test_a_decision_is_explained_by_the_routes_of_its_time(world):
     world.route(a=PRO, gone=CREATED)
     event_id = world.settle(tagged(1, "pro"))
     world.route(a=FREE, new=CREATED)
@@ -61,14 +61,14 @@ def test_a_decision_is_given_again_by_the_routes_of_its_time(world):
     assert [job.route for job in world.jobs() if job.event_id == event_id] == ["a", "gone"]
 
 
-def test_an_event_keeps_the_document_it_was_judged_by(world):
+def test_an_event_keeps_the_document_it_was_routed_by(world):
     world.route(a=PRO)
     event_id = world.settle(tagged(1, "pro"))
     world.settle(auth("override", connection_id="c-1", tags={**DANA, "plan": "free"}))
     assert decided(world, event_id) == {"a": True}
 
 
-def test_what_was_never_judged_says_so(world):
+def test_an_event_that_was_never_routed_is_a_conflict(world):
     with pytest.raises(NotFound):
         explain(world.database, new_id())
     [receipt] = world.receive(tagged(1, "pro"))
@@ -80,9 +80,7 @@ def test_what_was_never_judged_says_so(world):
         explain(world.database, receipt.event_id)
 
 
-def test_an_event_whose_generation_was_told_before_is_explained_as_not_routed(
-    open_world, nango, base_url, connection_id
-):
+def test_an_event_of_an_announced_generation_is_explained_as_not_routed(open_world, nango, base_url, connection_id):
     world = open_world(base_url=base_url)
     world.route(a=CREATED)
     body = auth(connection_id=connection_id, tags=DANA)
@@ -90,8 +88,8 @@ def test_an_event_whose_generation_was_told_before_is_explained_as_not_routed(
     world.settle(body)
     again = world.settle(auth(connection_id=connection_id, tags=DANA, provider="other"))
     found = explain(world.database, again)
-    assert [one.matched for one in found.decisions] == [True]
-    assert found.untold == "the creation of this generation was routed before"
+    assert [decision.matched for decision in found.decisions] == [True]
+    assert found.suppressed == "the creation of this generation was routed before"
     assert len(world.jobs()) == 1
 
 
@@ -101,17 +99,17 @@ def test_a_pattern_is_tried_on_what_is_stored_newest_first(world, clock):
         clock.move(60)
         world.settle(tagged(number, plan))
     trial = history(world, clock, {**CREATED, **PRO})
-    assert (trial.looked_at, trial.matched, trial.complete) == (8, 2, True)  # each was linked, too
-    assert [one.document["connection_id"] for one in trial.samples["matched"]] == ["c-2", "c-0"]
+    assert (trial.scanned, trial.matched, trial.complete) == (8, 2, True)  # each was linked, too
+    assert [event.document["connection_id"] for event in trial.samples["matched"]] == ["c-2", "c-0"]
 
 
-def test_against_a_route_what_is_gained_and_lost_is_told(world, clock):
+def test_a_trial_against_a_route_counts_gained_and_lost_matches(world, clock):
     for number, plan in enumerate(["pro", "free", "ent", "ent"]):
         world.settle(tagged(number, plan))
     ent_or_pro = {**CREATED, "tags": {"plan": ["ent", "pro"]}}
     trial = history(world, clock, ent_or_pro, against={**CREATED, "tags": {"plan": ["pro", "free"]}})
     assert (trial.matched, trial.gained, trial.lost, trial.unchanged) == (3, 2, 1, 1)
-    assert {kind: [one.document["tags"]["plan"] for one in events] for kind, events in trial.samples.items()} == {
+    assert {kind: [event.document["tags"]["plan"] for event in events] for kind, events in trial.samples.items()} == {
         "gained": ["ent", "ent"],
         "lost": ["free"],
     }
@@ -120,15 +118,15 @@ def test_against_a_route_what_is_gained_and_lost_is_told(world, clock):
 def test_a_trial_is_bounded_in_time_and_number_and_says_so(world, monkeypatch):
     monkeypatch.setattr(explanations, "CHUNK", 2)
     now = utc_now()
-    world.add(*(judged_at(now - timedelta(minutes=minutes)) for minutes in (1, 2, 3, 29, 31, 90)))
+    world.add(*(routed_at(now - timedelta(minutes=minutes)) for minutes in (1, 2, 3, 29, 31, 90)))
     recent = history(world, lambda: now, CREATED, since=timedelta(minutes=30))
-    assert (recent.looked_at, recent.matched, recent.complete) == (4, 4, True)
+    assert (recent.scanned, recent.matched, recent.complete) == (4, 4, True)
     assert recent.oldest == now - timedelta(minutes=29)
     cut = history(world, lambda: now, CREATED, at_most=5)
-    assert (cut.looked_at, cut.complete) == (5, False)
+    assert (cut.scanned, cut.complete) == (5, False)
 
 
-def judged_at(at):
+def routed_at(at):
     return Event(
         id=first_id(at), environment="default", origin="webhook", state="processed", type="connection.created",
         received_at=at, last_seen_at=at, duplicates=0, body=b"{}", next_at=at, attempts=0, looks=0,
@@ -136,14 +134,14 @@ def judged_at(at):
     )  # fmt: skip
 
 
-def test_a_trial_can_be_stopped_and_has_what_was_found_by_then(world, clock, monkeypatch):
+def test_a_trial_can_be_stopped_and_has_its_result_so_far(world, clock, monkeypatch):
     monkeypatch.setattr(explanations, "CHUNK", 2)
     for number in range(4):
         world.settle(tagged(number, "pro"))
     steps = try_on_history(world.database, compile_pattern(CREATED), now=clock(), since=timedelta(days=1), at_most=1000)
     trial = next(steps)
     steps.close()
-    assert (trial.looked_at, trial.complete) == (2, False)
+    assert (trial.scanned, trial.complete) == (2, False)
 
 
 def test_a_route_that_this_release_cannot_read_does_not_hide_the_others(world):

@@ -1,4 +1,4 @@
-"""Workers see a change of routes with their next batch, and read no more than the change."""
+"""A change of routes is in force with the next batch, and only the change is read."""
 
 from sqlalchemy import update
 
@@ -10,10 +10,10 @@ CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked
 
 
 def seen(cache, world):
-    return {(one.name, one.version): one.pattern.source for one in cache.current(world.database).routes}
+    return {(route.name, route.version): route.pattern.source for route in cache.current(world.database).routes}
 
 
-def test_added_changed_and_removed_routes_are_seen_at_the_next_look(world):
+def test_added_changed_and_removed_routes_are_seen_by_the_next_call(world):
     cache = RouteCache()
     assert seen(cache, world) == {}
     world.route(a=CREATED, b=CREATED)
@@ -37,10 +37,10 @@ def test_changes_that_were_missed_are_caught_up_with_at_once(world):
 def test_only_what_changed_is_read_and_the_rest_is_kept(world, monkeypatch):
     cache = RouteCache()
     world.route(a=CREATED, b=CREATED)
-    before = {one.name: one for one in cache.current(world.database).routes}
+    before = {route.name: route for route in cache.current(world.database).routes}
     world.route(a=CREATED, b=LINKED)
     monkeypatch.setattr(route_rows, "live", lambda _session: 1 / 0)
-    after = {one.name: one for one in cache.current(world.database).routes}
+    after = {route.name: route for route in cache.current(world.database).routes}
     assert after["a"] is before["a"]
     assert after["b"].pattern.source == LINKED
 
