@@ -107,7 +107,7 @@ def test_what_could_not_go_is_looked_at_again_and_the_rest_is_not(world, old, cl
         found = session.get(Job, job.id)
         found.state, found.finished_at = "completed", clock.now - 40 * DAY
     assert keeper.run().jobs == 0
-    clock.move(retention.AGAIN_AFTER.total_seconds())
+    clock.move(retention.RESTART_AFTER.total_seconds())
     assert keeper.run().events == 1
 
 

@@ -45,7 +45,7 @@ def users(world):
     with world.database.read() as session:
         return {
             one["external_id"]: (one["email"], one["display_name"], one["organization"])
-            for one in rows.listing(session, Kind.USER, rows.Filters(limit=1000))
+            for one in rows.listing(session, Kind.USER, rows.PeopleFilters(limit=1000))
         }
 
 
