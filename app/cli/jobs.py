@@ -193,7 +193,9 @@ def _act(
         require_current(database)
         if ids:
             sys.exit(
-                _by_ids(database, hints, action, [parse(JOB, one) for one in ids], dry_run=dry_run, as_json=as_json)
+                _by_ids(
+                    database, hints, action, [parse(JOB, job_id) for job_id in ids], dry_run=dry_run, as_json=as_json
+                )
             )
         wanted = job_actions.completed_filters(action, wanted, now=utc_now())
         with database.read() as session:
@@ -218,21 +220,21 @@ def _by_ids(
 ) -> int:
     with database.read() as session:
         found = rows.get_many(session, list(dict.fromkeys(ids)))
-    missing = [one for one in ids if one not in {job.id for job in found}]
+    missing = [job_id for job_id in ids if job_id not in {job.id for job in found}]
     if missing:
         raise NotFound("job", show(JOB, missing[0]))
     taken: set[UUID] = set()
     if not dry_run:
-        asked = {"ids": [show(JOB, one.id) for one in found][:100]}
+        asked = {"ids": [show(JOB, job.id) for job in found][:100]}
         for changed in job_actions.carry_out(database, action, found, asked=asked, actor=cli_actor(), clock=utc_now):
             taken.update(changed)
             if action is not JobAction.CANCEL:
                 hints.of_jobs(changed)
         with database.read() as session:
-            found = rows.get_many(session, [one.id for one in found])
-    results = [_result(action, one, taken, dry_run=dry_run) for one in found]
+            found = rows.get_many(session, [job.id for job in found])
+    results = [_result(action, job, taken, dry_run=dry_run) for job in found]
     print_rows(results, ("id", "result", "state", "why"), as_json=as_json)
-    refused = [one for one in found if one.id not in taken and not is_as_wanted(action, JobState(one.state))]
+    refused = [job for job in found if job.id not in taken and not is_as_wanted(action, JobState(job.state))]
     return 1 if refused and not dry_run else 0
 
 

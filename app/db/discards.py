@@ -1,4 +1,4 @@
-"""Statements on dead letters that teams were not told of yet."""
+"""Statements on dead letters that wait to be announced."""
 
 from collections.abc import Collection
 from datetime import datetime

@@ -60,7 +60,7 @@ class Tally:
         )
 
     @property
-    def is_new(self) -> bool:
+    def is_urgent(self) -> bool:
         """True if it may move the breaker, and is applied at once; successes alone can wait for the next poll."""
         return bool(self.failed) or self.probe is not None
 

@@ -44,7 +44,7 @@ UNFINISHED_JOBS: Final = (JobState.AVAILABLE, JobState.RUNNING, JobState.RETRYAB
 
 class Block(StrEnum):
     BREAKER = "breaker"  # its destination is failing; released when a probe succeeds
-    DISABLED = "disabled"  # its destination is disabled; released when somebody enables it
+    DISABLED = "disabled"  # its destination is disabled; released when it is enabled
 
 
 class Fault(StrEnum):

@@ -32,7 +32,9 @@ REFUSED = {
 FINE = "1.1.1.1 8.8.8.8 100.63.255.255 100.128.0.1 172.15.0.1 172.32.0.1 192.167.1.1 223.255.255.255 2606:4700::1111"
 
 
-@pytest.mark.parametrize(("reason", "address"), [(why, one) for why, all_ in REFUSED.items() for one in all_.split()])
+@pytest.mark.parametrize(
+    ("reason", "address"), [(why, address) for why, all_ in REFUSED.items() for address in all_.split()]
+)
 def test_an_address_of_our_own_network_is_refused_with_the_reason(reason, address):
     assert refusal(ip_address(address)) == reason
 
@@ -108,7 +110,7 @@ def test_a_name_with_good_and_bad_addresses_leaves_the_good_ones_in_order():
     assert [reason for _, reason in checked.refused] == ["NAT64", "private"]
 
 
-def test_why_a_name_is_refused_tells_no_address():
+def test_the_reason_of_a_refused_name_has_no_address():
     assert check_addresses(["10.9.8.7", "127.0.0.1"]).why == "its address is refused (private, loopback)"
     assert check_addresses([]).why == "the name has no address"
 
@@ -190,7 +192,7 @@ def test_a_literal_address_in_an_operators_range_is_taken():
 
 
 @pytest.mark.parametrize("text", ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "localhost", "xn--hks-yoa.example"])
-def test_a_host_in_an_odd_form_is_left_to_the_resolver_and_judged_by_its_answer(text):
+def test_a_host_in_an_odd_form_is_left_to_the_resolver_and_checked_by_its_answer(text):
     assert is_host(text)
     assert check_url(f"http://{text}/").host == text
 

@@ -22,7 +22,7 @@ from app.errors import InvalidInput
         ("redis://[2606:4700::1111]:6379/1", "redis://[2606:4700::1111]:6379/1"),
     ],
 )
-def test_redis_and_amqp_are_taken_and_shown_without_who_logs_in(url, place):
+def test_redis_and_amqp_are_taken_and_shown_without_credentials(url, place):
     assert str(check_broker_url(url)) == place
 
 
@@ -87,7 +87,7 @@ def test_an_operators_range_opens_a_broker_of_ones_own_network():
     st.sampled_from(["redis", "rediss", "amqp", "amqps"]),
     st.from_regex(r"[!-~]{0,40}", fullmatch=True),
 )
-def test_kombu_reads_the_host_that_was_judged(scheme, rest):
+def test_kombu_reads_the_host_that_was_checked(scheme, rest):
     url = f"{scheme}://{rest}"
     try:
         place = check_broker_url(url)

@@ -41,7 +41,7 @@ def test_nango_gets_its_503_before_it_gives_up(wait: float) -> None:
     assert wait + SLOW_REFUSAL_SECONDS < nango_waits
 
 
-def test_whoever_is_held_is_answered_before_the_end_and_the_end_comes_before_the_kill() -> None:
+def test_held_requests_are_answered_before_the_end_and_the_end_comes_before_the_kill() -> None:
     killed_after = inspect.signature(Supervisor).parameters["grace"].default
     assert HOLD_SECONDS + OVERDUE_SECONDS < GRACE_SECONDS < STOP_SECONDS
     assert killed_after > STOP_SECONDS + 1  # the grace of several web processes, within that of `waylink up`

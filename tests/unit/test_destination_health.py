@@ -73,12 +73,12 @@ def test_probes_that_fail_wait_longer_and_longer_up_to_a_bound():
     assert health.failing_since == NOW
 
 
-def test_a_wish_of_the_endpoint_puts_its_probe_off():
+def test_a_retry_after_of_the_endpoint_delays_its_probe():
     tally = Tally(failed=MIN_FAILURES, retry_after=timedelta(hours=1))
     assert after(FRESH, tally).probe_at == NOW + timedelta(hours=1)
 
 
-def test_whoever_recovered_starts_anew():
+def test_a_recovered_destination_starts_anew():
     health = after(open_breaker(), Tally(succeeded=1, probe=True))
     assert (health.succeeded, health.failed, health.probe_at, health.probes) == (0, 0, None, 0)
     assert after(health, *[FAILED] * (MIN_FAILURES - 1)).failing_since is None
@@ -117,9 +117,11 @@ def test_whatever_happens_the_breaker_is_whole(steps):
 
 
 @given(st.lists(TALLIES, min_size=1))
-def test_tallies_can_be_added_up_before_they_are_judged(tallies):
+def test_tallies_can_be_added_up_before_they_are_applied(tallies):
     total = sum(tallies[1:], tallies[0])
-    assert total.succeeded == sum(one.succeeded for one in tallies)
-    assert total.failed == sum(one.failed for one in tallies)
-    assert total.retry_after == max((one.retry_after for one in tallies if one.retry_after is not None), default=None)
-    assert total.is_new == any(one.is_new for one in tallies)
+    assert total.succeeded == sum(tally.succeeded for tally in tallies)
+    assert total.failed == sum(tally.failed for tally in tallies)
+    assert total.retry_after == max(
+        (tally.retry_after for tally in tallies if tally.retry_after is not None), default=None
+    )
+    assert total.is_urgent == any(tally.is_urgent for tally in tallies)

@@ -51,7 +51,7 @@ def hints(broker: SlowBroker) -> Hints:
     return Hints(cast("Broker", broker))
 
 
-def test_nothing_to_tell_sends_nothing(hints: Hints, broker: SlowBroker) -> None:
+def test_no_ids_send_nothing(hints: Hints, broker: SlowBroker) -> None:
     hints.of_events([])
     hints.of_jobs([])
     hints.of_due_events(0)

@@ -32,7 +32,7 @@ def test_over_any_time_no_more_than_the_rate_goes_and_what_goes_on_ahead(rate, s
 
 
 @given(st.floats(0.01, 5000))
-def test_whoever_asks_for_all_gets_the_rate(rate):
+def test_taking_all_that_is_allowed_gives_the_rate(rate):
     paced_to, sent, every = None, 0, max(0.5, 0.5 / rate)
     for step in range(100):
         now = NOW + timedelta(seconds=step * every)

@@ -82,7 +82,7 @@ def test_what_an_answer_says(answer, verdict, problem):
 
 
 @given(st.integers(100, 599))
-def test_every_status_is_judged_and_only_2xx_is_no_problem(status):
+def test_every_status_is_classified_and_only_2xx_is_no_problem(status):
     answer = DeliveryAnswer(status=status)
     assert (classify(answer) is AnswerClass.ACCEPTED) == (problem_of(answer) is None) == (200 <= status < 300)
 

@@ -54,7 +54,7 @@ def test_what_is_not_accepted_opens_nothing(slots):
     assert window(slots) == PER_DESTINATION
 
 
-def test_a_broker_is_never_given_more_than_a_batch(slots):
+def test_a_broker_never_gets_more_than_a_batch(slots):
     before = window(slots, "erp")
     answers(slots, *[FAST] * 10, team="erp")
     assert window(slots, "erp") == before

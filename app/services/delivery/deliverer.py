@@ -193,7 +193,7 @@ class Deliverer:
             recorded = record(session, self.alerts, results, now=now)
             self.slots.disable(recorded.gone, now=now)
             tallies = _summed(self._tallies, recorded.tallies)
-            updates = polls or any(tally.is_new for tally in tallies.values())
+            updates = polls or any(tally.is_urgent for tally in tallies.values())
             to_lock = keys_to_lock(self.slots, now=now) if claims else set()
             before, health = self._update_health(session, tallies if updates else {}, to_lock, now)
             claimed = self._claim(session, health, limit, now) if claims else ClaimResult()

@@ -16,7 +16,7 @@ from app.telemetry import get_logger
 
 PAUSE_SECONDS: Final = 1.0  # after a tick that failed
 LOG_SECONDS: Final = 1.0  # between two log lines
-GRACE_SECONDS: Final = 10.0  # for answers to attempts in flight when the process is told to stop
+GRACE_SECONDS: Final = 10.0  # for answers to attempts in flight when the process stops
 HINTS_KEPT: Final = 10_000  # the poll of all destinations finds the jobs of any further hints
 
 log = get_logger(__name__)

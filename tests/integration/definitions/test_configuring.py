@@ -1,4 +1,4 @@
-"""Promise 9: every decision can be given again, so no version of a route is ever lost."""
+"""Promise 9: every decision can be repeated, so no version of a route is ever lost."""
 
 import pytest
 from sqlalchemy import select
@@ -21,7 +21,7 @@ CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked
 def versions(world):
     with world.database.read() as session:
         found = session.scalars(select(RouteVersion).order_by(RouteVersion.name, RouteVersion.version))
-        return [(one.name, one.version, one.since_set, one.until_set) for one in found]
+        return [(version.name, version.version, version.since_set, version.until_set) for version in found]
 
 
 def current(world):
@@ -83,7 +83,10 @@ def test_a_route_of_another_team_is_another_route_whatever_it_is_called(world, c
     made = [(job.team, job.route, job.route_version, job.name) for job in world.jobs() if job.event_id == event_id]
     assert sorted(made) == [("crm", "a", 1, "crm.a"), ("erp", "a", 1, "erp.a")]
     with world.database.read() as session:
-        assert [(one.team, one.route) for one in decisions.of_event(session, event_id)] == [("crm", "a"), ("erp", "a")]
+        assert [(decision.team, decision.route) for decision in decisions.of_event(session, event_id)] == [
+            ("crm", "a"),
+            ("erp", "a"),
+        ]
     assert apply(world, destinations=destinations, routes=routes[1:]) == Changes(removed=("crm/a",))
     later = world.settle(auth(connection_id="c-2", tags=DANA))
     assert [job.team for job in world.jobs() if job.event_id == later] == ["erp"]
@@ -166,7 +169,7 @@ def test_recording_a_file_that_has_less_removes_nothing_unless_it_is_asked_to(wo
         }  # fmt: skip
 
 
-def test_what_the_file_no_longer_has_can_be_handed_over_to_the_api(world):
+def test_what_the_file_no_longer_has_can_be_released_to_the_api(world):
     world.route(a=CREATED)
     released = Changes(released=("crm/a",), destinations_released=("crm/jobs",), teams_released=("crm",))
     before = current(world), versions(world)
@@ -228,7 +231,7 @@ def test_a_file_that_is_refused_halfway_changes_nothing(world):
     assert (current(world), versions(world)) == (1, [("a", 1, 1, None)])
 
 
-def test_the_decisions_of_any_old_set_can_be_given_again(world):
+def test_the_decisions_of_any_old_set_can_be_repeated(world):
     """Non-matches are not kept: the event's document and its route set give them back."""
     patterns = [{"a": CREATED, "b": LINKED}, {"a": LINKED}, {"a": LINKED, "b": CREATED, "c": CREATED}, {}]
     judged = []
@@ -237,7 +240,10 @@ def test_the_decisions_of_any_old_set_can_be_given_again(world):
         judged.append(world.settle(auth(connection_id=f"c-{number}", tags=DANA)))
     for event_id, routes in zip(judged, patterns, strict=True):
         event = world.event(event_id)
-        again = {one.route.name: one.matched for one in _set_of(world, event.route_set).explain(event.document)}
+        again = {
+            decision.route.name: decision.matched
+            for decision in _set_of(world, event.route_set).explain(event.document)
+        }
         assert again == {name: pattern is CREATED for name, pattern in routes.items()}
         assert {job.route for job in world.jobs() if job.event_id == event_id} == {n for n, m in again.items() if m}
     assert len({event.route_set for event in world.all(Event)}) == 4

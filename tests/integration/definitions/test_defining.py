@@ -37,15 +37,15 @@ def place(world):
     return world
 
 
-def do(world, verb, *given, editor=OPERATOR, **options):
+def do(world, verb, *arguments, editor=OPERATOR, **options):
     if verb in {destinations.add, destinations.change}:
-        given = (MEANS, *given)
+        arguments = (MEANS, *arguments)
     if verb is routes.add:
-        given = [routes.drafted(*given)]
+        arguments = [routes.drafted(*arguments)]
     if verb is routes.change:
-        given = [routes.drafted_change(world.database, *given, team=options["team"], name=options["name"])]
+        arguments = [routes.drafted_change(world.database, *arguments, team=options["team"], name=options["name"])]
     with world.database.write() as session:
-        return verb(session, *given, editor=editor, now=world.clock(), **options)
+        return verb(session, *arguments, editor=editor, now=world.clock(), **options)
 
 
 def change(world, fields, **options):
@@ -54,12 +54,12 @@ def change(world, fields, **options):
 
 def live(world):
     with world.database.read() as session:
-        return {one.name: (one.version, one.enabled, one.source) for one in route_rows.live(session)}
+        return {route.name: (route.version, route.enabled, route.source) for route in route_rows.live(session)}
 
 
-def acts(world):
+def audited(world):
     with world.database.read() as session:
-        return [(one.action, one.subject) for one in reversed(audit.newest(session, AuditFilters(limit=100)))]
+        return [(entry.action, entry.subject) for entry in reversed(audit.newest(session, AuditFilters(limit=100)))]
 
 
 def test_a_route_that_was_added_is_routed_by_from_the_next_batch_on_and_until_it_is_removed(place):
@@ -76,7 +76,7 @@ def test_a_route_that_was_added_is_routed_by_from_the_next_batch_on_and_until_it
     assert [(job.event_id, job.route_version) for job in place.jobs()] == [(first, 1), (again, 3)]
     assert paused != before
     done = ["added", "disabled", "enabled", "removed"]
-    assert acts(place)[2:] == [(f"route.{one}", "crm/a") for one in done]
+    assert audited(place)[2:] == [(f"route.{verb}", "crm/a") for verb in done]
 
 
 def test_a_disabled_route_is_explained_as_such_and_takes_nothing(place):
@@ -87,7 +87,7 @@ def test_a_disabled_route_is_explained_as_such_and_takes_nothing(place):
     for now in (False, True):
         [decision] = explain(place.database, event_id, now=now).decisions
         assert (decision.route.enabled, decision.matched) == (False, False)
-        assert all(one.matched for one in decision.conditions)
+        assert all(condition.matched for condition in decision.conditions)
 
 
 def test_each_change_is_a_version_and_saying_the_same_is_none(place):
@@ -96,12 +96,12 @@ def test_each_change_is_a_version_and_saying_the_same_is_none(place):
         assert change(place, fields).version == version
     with place.database.read() as session:
         history = routes.history(session, **A, editor=OPERATOR)
-    assert [(one.version, one.job, one.pattern) for one in history] == [
+    assert [(version.version, version.job, version.pattern) for version in history] == [
         (3, "crm.b", LINKED),
         (2, "crm.b", CREATED),
         (1, "crm.a", CREATED),
     ]
-    spans = [(one.since_set, one.until_set) for one in history]
+    spans = [(version.since_set, version.until_set) for version in history]
     assert [until for _, until in spans] == [None, spans[0][0], spans[1][0]]
 
 
@@ -114,9 +114,9 @@ def test_a_name_that_returns_goes_on_counting(place):
 
 def test_what_the_file_defines_is_read_only_here_and_says_what_to_do(world):
     world.route(a=CREATED)
-    for verb, given in ((routes.change, ({"job": "x"},)), (routes.remove, ())):
+    for verb, arguments in ((routes.change, ({"job": "x"},)), (routes.remove, ())):
         with pytest.raises(ReadOnly, match=r"waylink\.toml.*waylink routes apply"):
-            do(world, verb, *given, **A)
+            do(world, verb, *arguments, **A)
     with pytest.raises(ReadOnly):
         do(world, destinations.change, {"queue": "team.crm.x"}, team="crm", name="jobs")
     with pytest.raises(ReadOnly):
@@ -134,19 +134,19 @@ def test_a_team_of_the_file_may_have_more_by_hand(world):
         do(world, routes.add, ROUTE)
 
 
-def test_who_edits_what_somebody_else_has_edited_meanwhile_is_told(place):
+def test_an_edit_of_a_stale_version_is_refused(place):
     do(place, routes.add, ROUTE)
     assert change(place, {"job": "crm.b"}, version=1).version == 2
-    for verb, given in ((routes.change, ({"job": "crm.c"},)), (routes.remove, ())):
+    for verb, arguments in ((routes.change, ({"job": "crm.c"},)), (routes.remove, ())):
         with pytest.raises(Stale) as stale:
-            do(place, verb, *given, **A, version=1)
+            do(place, verb, *arguments, **A, version=1)
         assert stale.value.found == {"version": 2}
     with pytest.raises(Stale):
         do(place, destinations.change, {"queue": "team.crm.x"}, team="crm", name="jobs", version=7)
     assert live(place) == {"a": (2, True, "api")}
 
 
-def test_of_two_who_edit_the_same_version_at_once_one_does(place):
+def test_of_two_concurrent_edits_of_one_version_one_succeeds(place):
     do(place, routes.add, ROUTE)
 
     def edit(job):
@@ -163,7 +163,7 @@ def test_of_two_who_edit_the_same_version_at_once_one_does(place):
     assert live(place)["a"][0] == 2
 
 
-def test_many_who_add_at_once_have_a_set_each(place):
+def test_concurrent_additions_have_a_set_each(place):
     def add(number):
         return lambda: do(place, routes.add, {**ROUTE, "name": f"r{number}"}).since_set
 
@@ -172,17 +172,17 @@ def test_many_who_add_at_once_have_a_set_each(place):
     assert len(live(place)) == 6
 
 
-def test_everything_that_is_wrong_with_a_route_is_told_at_once_and_where(place):
+def test_every_fault_of_a_route_is_reported_at_once_with_its_place(place):
     wrong = {"name": "A b", "team": "nobody", "destination": "x", "job": "waylink.sweep"}
     with pytest.raises(InvalidFields) as refused:
         do(place, routes.add, {**wrong, "pattern": {"tags": {"plan": [{"prefix": 5}]}}, "enabled": True})
-    faults = {one.field: one.message for one in refused.value.faults}
+    faults = {fault.field: fault.message for fault in refused.value.faults}
     assert set(faults) == {"name", "job", "pattern.tags.plan", "team"}
     assert "reserved" in faults["job"]
     assert "prefix takes a string" in faults["pattern.tags.plan"]
     with pytest.raises(InvalidFields) as refused:
         do(place, routes.add, {**ROUTE, "pattern": '{"type": [', "destination": "x\0"})
-    assert [one.field for one in refused.value.faults] == ["pattern", "destination"]
+    assert [fault.field for fault in refused.value.faults] == ["pattern", "destination"]
     assert "line 1" in refused.value.faults[0].message
 
 
@@ -212,10 +212,12 @@ def test_a_destination_is_retired_when_nothing_feeds_it_any_more_and_can_return(
 def secrets_of(world, name="hook"):
     with world.database.read() as session:
         found = signing_secrets.listed(session, team="crm", destination=name)
-        return [(one.expires_at is None or one.expires_at > world.clock(), bytes(one.sealed)) for one in found]
+        return [
+            (secret.expires_at is None or secret.expires_at > world.clock(), bytes(secret.sealed)) for secret in found
+        ]
 
 
-def test_a_destination_that_takes_http_gets_a_secret_that_is_told_once_and_kept_sealed(place):
+def test_an_http_destination_gets_a_secret_that_is_shown_once_and_kept_sealed(place):
     added = do(place, destinations.add, HOOK, team="crm", name="hook")
     assert added.secret.startswith("whsec_")
     assert added.secret not in repr(added)
@@ -223,7 +225,7 @@ def test_a_destination_that_takes_http_gets_a_secret_that_is_told_once_and_kept_
     assert live
     assert added.secret.encode() not in sealed
     assert (added.row.kind, added.row.url, added.row.queue) == ("http", HOOK["url"], None)
-    assert added.secret not in str(acts(place))
+    assert added.secret not in str(audited(place))
 
 
 def test_a_destination_that_returns_has_a_new_secret_and_none_of_before(place, clock):
@@ -263,7 +265,7 @@ def test_without_a_key_no_secret_is_made_and_nothing_else_either(place):
 def test_what_no_destination_can_be_is_refused_by_field_without_its_secrets(place, fields, field):
     with pytest.raises(InvalidFields) as refused:
         do(place, destinations.add, fields, team="crm", name="x")
-    assert [one.field for one in refused.value.faults] == [field]
+    assert [fault.field for fault in refused.value.faults] == [field]
     assert "hunter2" not in str(refused.value)
 
 
@@ -276,7 +278,7 @@ def test_an_operator_alone_gives_a_team_a_broker_of_its_own(place):
         else:
             with pytest.raises(InvalidFields, match="operators only"):
                 do(place, destinations.add, own, team="crm", name="x", editor=editor)
-    assert "hunter2" not in str(acts(place))
+    assert "hunter2" not in str(audited(place))
     with pytest.raises(InvalidFields, match="operators only"):
         do(place, destinations.change, {"broker_url": None}, team="crm", name="x", editor=CRM)
     assert do(place, destinations.change, {"queue": "team.crm.y"}, team="crm", name="x", editor=CRM).broker_sealed
@@ -329,7 +331,7 @@ def test_a_destination_of_the_file_can_be_disabled_and_enabled(world):
     with world.database.read() as session:
         assert session.get(Destination, ("crm", "jobs")).disabled_reason == "moving house"
     assert do(world, destinations.enable, Alerts(), team="crm", name="jobs").disabled_at is None
-    assert [act for act, _ in acts(world)] == ["destination.disabled", "destination.enabled"]
+    assert [act for act, _ in audited(world)] == ["destination.disabled", "destination.enabled"]
 
 
 def test_a_team_is_removed_when_it_has_nothing_any_more(place):
@@ -362,20 +364,20 @@ def test_a_teams_editor_reaches_its_own_only(place):
     assert do(place, routes.add, ROUTE, editor=CRM).team == "crm"
     with pytest.raises(InvalidFields, match="team"):
         do(place, routes.add, {**ROUTE, "name": "b", "team": "erp"}, editor=CRM)
-    for verb, given in ((routes.change, ({"job": "x"},)), (routes.remove, ())):
+    for verb, arguments in ((routes.change, ({"job": "x"},)), (routes.remove, ())):
         for name in ("theirs", "nobody"):
             with pytest.raises(NotFound, match=f"no route 'erp/{name}'"):
-                do(place, verb, *given, team="erp", name=name, editor=CRM)
-    for verb, given in ((destinations.remove, ()), (destinations.enable, (Alerts(),))):
+                do(place, verb, *arguments, team="erp", name=name, editor=CRM)
+    for verb, arguments in ((destinations.remove, ()), (destinations.enable, (Alerts(),))):
         with pytest.raises(NotFound):
-            do(place, verb, *given, team="erp", name="jobs", editor=CRM)
+            do(place, verb, *arguments, team="erp", name="jobs", editor=CRM)
     with pytest.raises(InvalidFields, match="team"):
         do(place, destinations.add, {"kind": "celery", "queue": "team.erp.x"}, team="erp", name="x", editor=CRM)
     with place.database.read() as session, pytest.raises(NotFound):
         routes.get(session, **A, editor=ERP)
 
 
-def test_a_name_that_another_team_has_tells_nothing_of_it_and_can_be_taken(place):
+def test_a_name_of_another_team_reveals_nothing_and_can_be_taken(place):
     """A team can neither find out nor reserve the names of another team's routes."""
     do(place, teams.add, "erp")
     do(place, destinations.add, {"kind": "celery", "queue": "team.erp.jobs"}, team="erp", name="jobs")
@@ -388,7 +390,7 @@ def test_a_name_that_another_team_has_tells_nothing_of_it_and_can_be_taken(place
     do(place, routes.remove, team="erp", name="a", editor=ERP)
     assert live(place) == {"a": (2, True, "api")}
     with place.database.read() as session:
-        assert [one.version for one in routes.history(session, **A, editor=CRM)] == [2, 1]
+        assert [version.version for version in routes.history(session, **A, editor=CRM)] == [2, 1]
 
 
 def test_a_route_that_can_be_used_no_more_can_still_be_taken_out_of_use(place):
@@ -404,10 +406,10 @@ def test_a_route_that_can_be_used_no_more_can_still_be_taken_out_of_use(place):
 
 @pytest.mark.parametrize("name", ["x\0", "", "A", "a/b", "x" * 64, "nobody"])
 def test_a_name_that_nothing_can_have_is_not_found(place, name):
-    for team, one in ((name, "jobs"), ("crm", name)):
-        for verb, given in ((routes.change, [{"job": "x"}]), (routes.remove, []), (destinations.remove, [])):
+    for team, other in ((name, "jobs"), ("crm", name)):
+        for verb, arguments in ((routes.change, [{"job": "x"}]), (routes.remove, []), (destinations.remove, [])):
             with pytest.raises(NotFound):
-                do(place, verb, *given, team=team, name=one)
+                do(place, verb, *arguments, team=team, name=other)
     with pytest.raises(NotFound):
         do(place, teams.remove, name)
 
@@ -417,9 +419,9 @@ BEYOND = {"tags": {"plan": ["x" * 5_000]}}  # a string longer than patterns may 
 
 
 def test_a_pattern_is_compiled_before_the_write_lock(place):
-    def spent(verb, *given, **options):
+    def spent(verb, *arguments, **options):
         with counting_writes() as counted:
-            do(place, verb, *given, **options)
+            do(place, verb, *arguments, **options)
         return counted.steps
 
     do(place, routes.add, {**ROUTE, "name": "first"})  # makes statements that are kept
@@ -443,11 +445,11 @@ def test_a_pattern_beyond_a_limit_that_came_later_stays_and_no_new_one_comes(pla
     assert change(place, {"job": "crm.b"}).pattern == BEYOND
     assert change(place, {"enabled": False}).pattern == BEYOND
     assert change(place, {"enabled": True}).pattern == BEYOND
-    for verb, given in ((routes.add, {**ROUTE, "name": "b"}), (routes.change, {})):
+    for verb, arguments in ((routes.add, {**ROUTE, "name": "b"}), (routes.change, {})):
         with pytest.raises(InvalidFields, match="a string of 5,000 characters"):
-            do(place, verb, {**given, "pattern": BEYOND}, **({} if verb is routes.add else A))
+            do(place, verb, {**arguments, "pattern": BEYOND}, **({} if verb is routes.add else A))
     event_id = place.settle(auth(tags=DANA | {"plan": "x" * 5_000}))
-    assert [one.matched for one in explain(place.database, event_id).decisions] == [True]
+    assert [decision.matched for decision in explain(place.database, event_id).decisions] == [True]
     assert event_id in {job.event_id for job in place.jobs("a")}
 
 

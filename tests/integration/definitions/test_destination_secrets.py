@@ -1,4 +1,4 @@
-"""Promises 7 and 10: signing secrets are shown once, kept encrypted, and rotated without a hand-over being refused."""
+"""Promises 7 and 10: signing secrets are shown once, kept encrypted, and rotated without a refused delivery."""
 
 import time
 from datetime import timedelta
@@ -49,7 +49,7 @@ def apply(world, sealer):
 
 @pytest.fixture
 def hook(apply, world):
-    """An HTTP destination of the file, with the secret it was given when it was recorded."""
+    """An HTTP destination of the file, with the secret that it got when it was recorded."""
     apply({HOOK: ROW})
     return kept(world)[0]
 
@@ -76,9 +76,9 @@ def keys(world, sealer):
         return Keyring(sealer).of(session, [HOOK], now=world.clock.now)[HOOK]
 
 
-def acts(world):
+def audited(world):
     with world.database.read() as session:
-        return [(one.action, one.subject) for one in session.scalars(select(Audit).order_by(Audit.id))]
+        return [(row.action, row.subject) for row in session.scalars(select(Audit).order_by(Audit.id))]
 
 
 def test_an_http_destination_has_a_secret_from_the_start_and_an_unchanged_file_changes_nothing(apply, world, sealer):
@@ -86,7 +86,7 @@ def test_an_http_destination_has_a_secret_from_the_start_and_an_unchanged_file_c
     [secret] = kept(world)
     assert len(keys(world, sealer)[0]) >= SHORTEST
     assert not apply({HOOK: ROW})
-    assert [one.id for one in kept(world)] == [secret.id]
+    assert [secret.id for secret in kept(world)] == [secret.id]
 
 
 def test_a_rotation_shows_the_new_secret_once_and_both_sign_for_the_overlap(hook, rotate, world, sealer, clock):
@@ -103,7 +103,7 @@ def test_a_rotation_shows_the_new_secret_once_and_both_sign_for_the_overlap(hook
     assert len(keys(world, sealer)) == 2
     clock.move(2)
     assert keys(world, sealer) == (read_secret(made.value),)
-    assert acts(world) == [("destination.secret_made", "crm/hook"), ("destination.secret_rotated", "crm/hook")]
+    assert audited(world) == [("destination.secret_made", "crm/hook"), ("destination.secret_rotated", "crm/hook")]
 
 
 def test_a_rotation_without_overlap_ends_the_older_ones_at_once(hook, rotate, world, sealer):
@@ -115,7 +115,7 @@ def test_a_second_rotation_does_not_prolong_the_first_ones_overlap(hook, rotate,
     rotate()
     clock.move(DAY / 2)
     rotate()
-    ends = [one.expires_at for one in kept(world)]
+    ends = [secret.expires_at for secret in kept(world)]
     assert ends[0] is None
     assert ends[1] > ends[2]
 
@@ -142,7 +142,7 @@ def test_a_leaked_secret_is_ended_at_once_but_never_the_last_one(hook, rotate, w
     made = rotate()
     expire(show(SECRET, hook.id))
     assert keys(world, sealer) == (read_secret(made.value),)
-    assert acts(world)[-1] == ("destination.secret_expired", "crm/hook")
+    assert audited(world)[-1] == ("destination.secret_expired", "crm/hook")
     with pytest.raises(NotFound):
         expire(show(SECRET, hook.id))
     with pytest.raises(InvalidInput):
@@ -158,10 +158,10 @@ def test_destinations_that_are_not_there_or_take_no_http_have_no_secrets(apply, 
             signing_secrets.listed(session, team="crm", destination=name)
 
 
-# Given by the file
+# Configured in the file
 
 
-def test_a_given_secret_is_the_newest_one_and_a_changed_one_rotates(apply, world, sealer):
+def test_a_configured_secret_is_the_newest_one_and_a_changed_one_rotates(apply, world, sealer):
     first, second = (f"whsec_{letter * 43}=" for letter in "ab")
     apply({HOOK: ROW}, {HOOK: ConfiguredSecrets(signing=SecretStr(first))})
     assert keys(world, sealer) == (read_secret(first),)
@@ -203,7 +203,7 @@ def test_without_a_key_nothing_is_recorded_that_would_need_one(apply, world):
 # Keys
 
 
-def test_a_secret_that_no_key_opens_signs_nothing_and_is_told(hook, world, capsys):
+def test_a_secret_that_no_key_opens_signs_nothing_and_is_reported(hook, world, capsys):
     assert keys(world, sealer_with(new_key())) == ()
 
 
@@ -224,7 +224,7 @@ def test_resealing_moves_everything_to_the_newest_key(apply, hook, rotate, world
     assert (done.newest, done.older) == (0, 3)
     assert keys(world, sealer_with(newest)) == before
     assert key_rotation.count(world.database, sealer_with(newest)).newest == 3
-    assert acts(world)[-1] == ("secrets.resealed", "secrets")
+    assert audited(world)[-1] == ("secrets.resealed", "secrets")
     stranger = key_rotation.count(world.database, sealer_with(new_key()))
     assert sorted(set(stranger.unreadable)) == ["broker URL of crm/jobs", "signing secret of crm/hook"]
 
@@ -247,7 +247,7 @@ def opened(sealer, url, **options):
     return own.open(sealer.seal(url, purpose=team_brokers.broker_purpose(("crm", "jobs"))), key=("crm", "jobs"))
 
 
-def test_a_broker_of_a_teams_own_is_judged_when_it_is_used(sealer, valkey):
+def test_a_broker_of_a_teams_own_is_checked_when_it_is_used(sealer, valkey):
     valkey.start()
     broker = opened(sealer, valkey.url(3))
     broker.ping()

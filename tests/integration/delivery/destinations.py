@@ -68,7 +68,7 @@ def states(world, team):
 
 
 def health(world, team, name="jobs"):
-    """None before it was judged."""
+    """None before the first attempt."""
     with world.database.read() as session:
         return session.get(DestinationHealth, (team, name))
 

@@ -15,7 +15,7 @@ class Request:
 
 @dataclass
 class Endpoint:
-    """`act(request, writer)` answers, or does not; returning True keeps the connection."""
+    """`act(request, writer)` answers or not; the connection is kept if it returns True."""
 
     act: object = None
     requests: list[Request] = field(default_factory=list)

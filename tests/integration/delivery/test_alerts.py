@@ -41,9 +41,9 @@ def define(world, *routes):
 
 
 def change(world, team, change, **facts):
-    one = ChangedDestination(team=team, destination="jobs", change=change, **{"reason": "it answers 500", **facts})
+    changed = ChangedDestination(team=team, destination="jobs", change=change, **{"reason": "it answers 500", **facts})
     with world.database.write() as session:
-        Alerts().destinations_changed(session, [one], now=world.clock())
+        Alerts().destinations_changed(session, [changed], now=world.clock())
 
 
 def discard(world, jobs, *, fault=Fault.TEAM, problem="refused"):
@@ -65,11 +65,11 @@ def discard(world, jobs, *, fault=Fault.TEAM, problem="refused"):
         Alerts().jobs_discarded(session, dead, now=world.clock())
 
 
-def tell(world):
+def announce(world):
     """Announce alerts as Beat's sweep does once a second."""
-    told = Alerts().announce_waiting(world.database, clock=world.clock)
+    count = Alerts().announce_waiting(world.database, clock=world.clock)
     world.process()
-    return told
+    return count
 
 
 def alerts(world, kind=None):
@@ -123,11 +123,11 @@ def test_an_alert_counts_the_jobs_that_wait_and_names_some(world):
     assert set(payload["jobs"]) < {show(JOB, job.id) for job in jobs} - {show(JOB, jobs[3].id)}
 
 
-def test_a_change_that_was_rolled_back_is_not_told(world):
+def test_a_change_that_was_rolled_back_is_not_announced(world):
     define(world, ("alerts", "ops", ANY))
     with suppress(ZeroDivisionError), world.database.write() as session:
-        one = ChangedDestination(team="crm", destination="jobs", change=FAILING, reason="")
-        Alerts().destinations_changed(session, [one], now=world.clock())
+        changed = ChangedDestination(team="crm", destination="jobs", change=FAILING, reason="")
+        Alerts().destinations_changed(session, [changed], now=world.clock())
         raise ZeroDivisionError
     assert alerts(world) == []
 
@@ -141,7 +141,7 @@ def test_a_team_takes_its_own_alerts_only(world):
     assert world.event(job.event_id).document["payload"]["team"] == "crm"
 
 
-def test_each_change_of_a_flapping_destination_is_told_once(world):
+def test_each_change_of_a_flapping_destination_is_announced_once(world):
     define(world, ("alerts", "ops", ANY))
     for turn in (FAILING, RECOVERED, FAILING, RECOVERED):
         change(world, "crm", turn)
@@ -155,7 +155,7 @@ def test_each_change_of_a_flapping_destination_is_told_once(world):
     assert len(world.jobs("alerts")) == 4
 
 
-def test_who_is_disabled_already_is_not_told_of_again(world):
+def test_disabling_a_disabled_destination_is_not_announced_again(world):
     define(world, ("alerts", "ops", ANY))
     for _ in range(2):
         with world.database.write() as session:
@@ -187,17 +187,17 @@ def test_a_reason_from_outside_brings_no_credential_into_an_alert(world):
     assert "s3cret" not in repr(event.document) + repr(event.body)
 
 
-def test_an_alert_does_not_go_to_the_destination_it_tells_of_and_that_can_be_explained(world):
+def test_an_alert_does_not_go_to_the_destination_it_is_about_and_that_can_be_explained(world):
     define(world, ("own", "crm", ANY), ("other", "ops", ANY))
     change(world, "crm", FAILING)
     [event] = alerts(world)
     assert [job.route for job in world.jobs()] == ["other"]
-    decisions = {one.route.name: one for one in explanations.explain(world.database, event.id).decisions}
+    decisions = {decision.route.name: decision for decision in explanations.explain(world.database, event.id).decisions}
     assert (decisions["own"].matched, decisions["other"].matched) == (False, True)
     assert decisions["own"].conditions[-1].actual == "crm/jobs"
 
 
-def test_two_dead_destinations_that_are_told_of_each_other_do_not_go_on_for_ever(world, clock):
+def test_two_dead_destinations_with_alerts_of_each_other_do_not_go_on_for_ever(world, clock):
     define(world, ("of_sales", "crm", ANY), ("of_crm", "sales", ANY))
     change(world, "crm", FAILING)
     change(world, "sales", FAILING)
@@ -205,7 +205,7 @@ def test_two_dead_destinations_that_are_told_of_each_other_do_not_go_on_for_ever
         jobs = world.jobs()
         discard(world, jobs)
         clock.move(2 * MINUTE)
-        tell(world)
+        announce(world)
     assert len(alerts(world)) == 2
     assert sorted((job.route, world.event(job.event_id).document["payload"]["team"]) for job in world.jobs()) == [
         ("of_crm", "crm"),
@@ -213,7 +213,7 @@ def test_two_dead_destinations_that_are_told_of_each_other_do_not_go_on_for_ever
     ]
 
 
-def test_of_a_dead_letter_its_owner_is_told_at_once(world):
+def test_a_dead_letter_is_announced_to_its_owner_at_once(world):
     [job] = made(world, 1)
     discard(world, [job], fault=Fault.OURS, problem="a secret cannot be opened")
     [event] = alerts(world, "waylink.job.discarded")
@@ -228,24 +228,24 @@ def test_of_a_dead_letter_its_owner_is_told_at_once(world):
         "routes": ["new"],
         "jobs": [show(JOB, job.id)],
     }
-    assert [one.team for one in world.jobs("alerts")] == ["ops"]
+    assert [job.team for job in world.jobs("alerts")] == ["ops"]
 
 
-def test_a_flood_of_dead_letters_is_told_at_once_and_then_once_a_minute_with_its_count(world, clock):
+def test_a_flood_of_dead_letters_is_announced_at_once_and_then_once_a_minute_with_its_count(world, clock):
     jobs = made(world, 40)
     for job in jobs:
         discard(world, [job])
         clock.move(1)
-    assert tell(world) == 0
+    assert announce(world) == 0
     assert [event.document["payload"]["counts"]["discarded"] for event in alerts(world)] == [1]
     clock.move(MINUTE)
-    assert tell(world) == 1
-    assert tell(world) == 0
+    assert announce(world) == 1
+    assert announce(world) == 0
     first, second = (event.document["payload"] for event in alerts(world))
     assert (first["counts"], second["counts"]) == ({"discarded": 1}, {"discarded": 39})
     assert second["jobs"] == [show(JOB, job.id) for job in jobs[1:11]]
     clock.move(2 * MINUTE)
-    assert tell(world) == 0  # nothing is untold
+    assert announce(world) == 0  # nothing is left to announce
     discard(world, jobs[:1])
     assert len(alerts(world)) == 3
 
@@ -259,12 +259,12 @@ def test_a_minute_that_ended_unnoticed_ends_with_the_next_dead_letter(world, clo
     assert [event.document["payload"]["counts"]["discarded"] for event in alerts(world)] == [1, 2]
 
 
-def test_whose_fault_it_was_is_told_of_all_together(world, clock):
+def test_an_announcement_has_the_faults_of_all_its_dead_letters(world, clock):
     jobs = made(world, 3)
     for job, fault in zip(jobs, (Fault.TEAM, Fault.TEAM, Fault.OURS), strict=True):
         discard(world, [job], fault=fault)
     clock.move(MINUTE)
-    tell(world)
+    announce(world)
     assert [event.document["payload"]["fault"] for event in alerts(world)] == [["team"], ["ours", "team"]]
 
 
@@ -283,27 +283,27 @@ def test_workers_that_discard_at_the_same_moment_lose_no_count(world, clock):
     jobs = made(world, 8)
     in_threads(*[lambda job=job: discard(world, [job]) for job in jobs])
     clock.move(MINUTE)
-    tell(world)
+    announce(world)
     assert sum(event.document["payload"]["counts"]["discarded"] for event in alerts(world)) == 8
     with world.database.read() as session:
         assert len(session.scalars(select(Discards)).all()) == 1
 
 
-def test_what_crashes_before_its_commit_tells_nothing_and_counts_nothing(world):
+def test_a_crash_before_the_commit_announces_nothing_and_counts_nothing(world):
     [job] = made(world, 1)
     with suppress(ZeroDivisionError), world.database.write() as session:
-        one = DiscardedJob(
+        dead = DiscardedJob(
             id=job.id, event_id=job.event_id, team="crm", destination="jobs", route="new", name="crm.new", attempts=1,
             fault=Fault.TEAM, problem="x",
         )  # fmt: skip
-        Alerts().jobs_discarded(session, [one], now=world.clock())
+        Alerts().jobs_discarded(session, [dead], now=world.clock())
         raise ZeroDivisionError
     assert alerts(world) == []
     discard(world, [job])
     assert len(alerts(world)) == 1
 
 
-def test_a_destination_that_does_not_answer_is_told_of_when_its_breaker_opens_and_closes(open_world, valkey, clock):
+def test_a_destination_that_does_not_answer_is_announced_when_its_breaker_opens_and_closes(open_world, valkey, clock):
     valkey.start()
     world, down = (open_world(teams_url=url) for url in (valkey.url(1), f"redis://127.0.0.1:{free_port()}/1"))
     define(world, ("alerts", "ops", ANY))
@@ -323,7 +323,7 @@ def test_a_destination_that_does_not_answer_is_told_of_when_its_breaker_opens_an
     assert {job.state for job in world.jobs("alerts")} == {JobState.COMPLETED}
 
 
-def test_a_job_whose_schedule_is_over_is_told_of_as_it_is_recorded(open_world, clock):
+def test_a_job_whose_schedule_is_over_is_announced_when_it_is_recorded(open_world, clock):
     down = open_world(teams_url=f"redis://127.0.0.1:{free_port()}/1")
     define(down, ("alerts", "ops", ANY))
     [job_id] = fill(down, "crm", 1)

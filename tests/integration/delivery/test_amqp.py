@@ -82,7 +82,7 @@ def test_a_teams_worker_finds_its_jobs_as_tasks(world, deliverer, rabbit):
     ids = fill(world, "crm", 3)
     assert deliverer.deliver().completed == 3
     messages = taken(rabbit.url())
-    assert {message.headers["id"] for message in messages} == {show(JOB, one) for one in ids}
+    assert {message.headers["id"] for message in messages} == {show(JOB, job_id) for job_id in ids}
     for message in messages:
         _, kwargs, _ = json.loads(message.body)
         assert kwargs["job"]["id"] == message.headers["id"]
@@ -101,7 +101,7 @@ def test_a_queue_as_the_team_declared_it_is_taken_as_it_is(world, deliverer, rab
 
 
 @on_one_database
-def test_what_it_refuses_is_not_taken_for_handed_over(world, deliverer, rabbit):
+def test_a_message_that_it_refuses_does_not_count_as_delivered(world, deliverer, rabbit):
     with Connection(rabbit.url()) as connection:
         connection.default_channel.queue_declare(
             QUEUE,
@@ -161,7 +161,7 @@ def test_tls_goes_by_the_name_and_an_operators_authority_is_trusted(rabbit, auth
         stranger.close()
 
 
-def test_a_wrong_password_is_told_and_not_shown(rabbit):
+def test_a_wrong_password_is_reported_and_not_shown(rabbit):
     wrong = Broker.of_team("crm", rabbit.url().replace("guest@", "hunter2@"))
     with pytest.raises(BrokerUnavailable) as refused:
         wrong.ping()

@@ -37,7 +37,7 @@ def broker(broker_url: str) -> Iterator[Broker]:
 def waiting(valkey: ValkeyServer, queue: str) -> list[dict]:
     client = valkey._client()
     try:
-        return [json.loads(one) for one in client.lrange(queue, 0, -1)]
+        return [json.loads(message) for message in client.lrange(queue, 0, -1)]
     finally:
         client.close()
 
@@ -71,7 +71,7 @@ def test_what_a_job_says_of_people_is_not_repeated_in_its_headers(broker: Broker
 
 def test_ticks_expire(broker: Broker, valkey: ValkeyServer) -> None:
     broker.send([hint(SWEEP, "a", expires=timedelta(seconds=30)), hint(SWEEP, "b")])
-    assert sorted(bool(one["headers"]["expires"]) for one in waiting(valkey, IO_QUEUE)) == [False, True]
+    assert sorted(bool(message["headers"]["expires"]) for message in waiting(valkey, IO_QUEUE)) == [False, True]
 
 
 def test_nothing_to_send_is_no_error(broker: Broker) -> None:
@@ -89,7 +89,7 @@ def test_it_sends_again_after_the_broker_was_away(broker: Broker, valkey: Valkey
         valkey.start()
     broker.send([hint(SWEEP, "after")])
     broker.ping()
-    assert {one["headers"]["id"] for one in waiting(valkey, IO_QUEUE)} == {"before", "after"}
+    assert {message["headers"]["id"] for message in waiting(valkey, IO_QUEUE)} == {"before", "after"}
 
 
 def test_it_sends_again_after_a_restart_that_it_did_not_notice(broker: Broker, valkey: ValkeyServer) -> None:
@@ -99,7 +99,7 @@ def test_it_sends_again_after_a_restart_that_it_did_not_notice(broker: Broker, v
         broker.send([hint(SWEEP, "after")])
     except BrokerUnavailable:
         broker.send([hint(SWEEP, "after")])
-    assert "after" in {one["headers"]["id"] for one in waiting(valkey, IO_QUEUE)}
+    assert "after" in {message["headers"]["id"] for message in waiting(valkey, IO_QUEUE)}
 
 
 def test_a_frozen_broker_is_given_up(broker: Broker, valkey: ValkeyServer) -> None:
@@ -118,7 +118,7 @@ def test_failures_do_not_use_the_connections_up(broker: Broker, valkey: ValkeySe
         with pytest.raises(BrokerUnavailable):
             broker.send([hint(SWEEP, "good"), Message(IO_QUEUE, "bad", "bad", {"no": object()})])
     broker.send([hint(SWEEP, "after")])
-    assert "after" in {one["headers"]["id"] for one in waiting(valkey, IO_QUEUE)}
+    assert "after" in {message["headers"]["id"] for message in waiting(valkey, IO_QUEUE)}
 
 
 def test_an_error_names_the_broker_and_never_its_password() -> None:
@@ -129,7 +129,7 @@ def test_an_error_names_the_broker_and_never_its_password() -> None:
     broker.close()
     assert "the team broker" in str(failed.value)
     causes = [failed.value, failed.value.__cause__]
-    assert not any("hunter2" in repr(one) for one in causes)
+    assert not any("hunter2" in repr(cause) for cause in causes)
 
 
 def test_what_was_measured_to_keep_messages_whole_is_set() -> None:

@@ -78,12 +78,12 @@ def trusted(authority, tmp_path):
 def ask(url):
     broker = Broker.at("internal", url)
     try:
-        with pytest.raises(BrokerUnavailable) as told:
+        with pytest.raises(BrokerUnavailable) as refused:
             broker.ping()
     finally:
         broker.close()
-    assert PASSWORD not in str(told.value)
-    return str(told.value)
+    assert PASSWORD not in str(refused.value)
+    return str(refused.value)
 
 
 def budgeted(url):
@@ -121,13 +121,13 @@ class TestWhoGetsThePassword:
             assert any(PASSWORD.encode() in said for said in server.heard)
 
 
-def test_a_certificate_that_is_not_trusted_is_told_with_the_setting_that_may_help(authority):
+def test_a_certificate_that_is_not_trusted_is_reported_with_the_setting_that_may_help(authority):
     with listening(authority.issue_cert("localhost")) as server:
         said = ask(server.url())
     assert "its certificate is not trusted: unable to get local issuer certificate (WAYLINK_BROKER_CA_FILE" in said
 
 
-def test_a_certificate_of_another_name_is_told_as_that(authority, trusted):
+def test_a_certificate_of_another_name_is_reported_as_that(authority, trusted):
     with listening(authority.issue_cert("other.example")) as server:
         said = ask(verified(server.url(), trusted))
     assert "its certificate is not trusted: Hostname mismatch" in said

@@ -64,7 +64,7 @@ def head(clock):
     return QueueHead("crm", "jobs", 9, clock.now + JOB_LEASE)
 
 
-def wait_for_landing(deliverer):
+def wait_for_results(deliverer):
     with deliverer.in_flight.changed:
         assert deliverer.in_flight.changed.wait_for(lambda: not deliverer.in_flight.count, 20)
 
@@ -116,7 +116,7 @@ def test_nothing_of_the_message_shows_tags_outside_its_body(world, teams_url):
     assert "very-private" not in json.dumps({name: part for name, part in message.items() if name != "body"})
 
 
-def test_a_handed_over_job_is_completed_with_its_attempt_and_never_sent_again(world, clock, teams_url):
+def test_a_delivered_job_is_completed_with_its_attempt_and_never_sent_again(world, clock, teams_url):
     world.settle(auth(tags=DANA))
     world.deliverer.deliver(())
     [job] = world.jobs()
@@ -149,10 +149,10 @@ def test_a_team_whose_broker_is_down_gets_the_same_job_later(world, clock, valke
     [message] = messages(teams_url)
     assert message["headers"]["id"] == show(JOB, before.id)
     assert body_of(message)[1]["job"]["attempt"] == 2
-    assert [one.outcome for one in attempts(world, job)] == ["retryable", "completed"]
+    assert [attempt.outcome for attempt in attempts(world, job)] == ["retryable", "completed"]
 
 
-def test_a_job_that_nobody_takes_is_discarded_after_the_schedule_with_the_reason(world, down, clock):
+def test_a_job_that_is_never_accepted_is_discarded_after_the_schedule_with_the_reason(world, down, clock):
     world.settle(auth(tags=DANA))
     [job] = world.jobs()
     with world.database.write() as session:  # the waits between are the domain's, and tested there
@@ -182,7 +182,7 @@ def test_a_job_claimed_five_times_without_a_result_is_discarded(world, clock, te
     assert messages(teams_url) == []
 
 
-def test_a_worker_killed_after_the_hand_over_sends_again_with_the_same_id(world, open_world, clock, teams_url):
+def test_a_worker_killed_after_sending_sends_again_with_the_same_id(world, open_world, clock, teams_url):
     world.settle(auth(tags=DANA))
     with dying_at(world.database, "INSERT INTO attempts"), pytest.raises(KilledError):
         world.deliverer.deliver(())
@@ -199,7 +199,7 @@ def test_a_worker_whose_lease_ran_out_does_not_record(world, clock, teams_url):
     world.settle(auth(tags=DANA))
     [job] = world.jobs()
     world.deliverer.tick()
-    wait_for_landing(world.deliverer)
+    wait_for_results(world.deliverer)
     clock.move(LEASE)
     with world.database.write() as session:
         assert job_rows.claim(session, [head(clock)], now=clock.now, possibly_poison=True)
@@ -213,7 +213,7 @@ def test_an_outcome_of_a_job_that_runs_no_more_changes_nothing(world, clock, tea
     world.settle(auth(tags=DANA))
     [job] = world.jobs()
     world.deliverer.tick()
-    wait_for_landing(world.deliverer)
+    wait_for_results(world.deliverer)
     with world.database.write() as session:
         bulk.update(session, Job, [{"id": job.id, "state": JobState.RETRYABLE, "blocked_by": Block.BREAKER}])
     assert world.deliverer.tick() == Delivered()
@@ -238,9 +238,9 @@ class Away:
 
 
 def results_kept_for_longer_than_a_lease(deliverer, clock):
-    """The database was away when they landed, and the worker comes back to it late."""
+    """Results that come while the database is away, which is long."""
     deliverer.tick()
-    wait_for_landing(deliverer)
+    wait_for_results(deliverer)
     deliverer.database = Away(deliverer.database)
     with pytest.raises(OperationalError):
         deliverer.tick()
@@ -269,7 +269,7 @@ def test_jobs_accepted_before_their_destination_was_disabled_are_completed(world
 def test_a_process_that_slept_for_longer_than_a_lease_records_first(world, clock, teams_url):
     world.settle(auth(tags=DANA))
     world.deliverer.tick()
-    wait_for_landing(world.deliverer)
+    wait_for_results(world.deliverer)
     clock.move(LEASE)
     assert world.deliverer.deliver().completed == 1
     [job] = world.jobs()
@@ -283,7 +283,7 @@ def test_nothing_more_is_sent_while_results_cannot_be_recorded(world, teams_url)
         for _ in range(4):
             with suppress(OperationalError):
                 world.deliverer.tick(limit=10)
-            wait_for_landing(world.deliverer)
+            wait_for_results(world.deliverer)
     assert len(messages(teams_url)) == 20, "ten, and ten while it was not known yet"
 
 
@@ -301,9 +301,9 @@ def test_results_are_recorded_after_the_next_jobs_are_sent_only_where_all_went_w
 
     monkeypatch.setattr("app.services.delivery.deliverer.record", recording)
     deliverer.tick(limit=1)
-    wait_for_landing(deliverer)
+    wait_for_results(deliverer)
     deliverer.tick(limit=1)
-    wait_for_landing(deliverer)
+    wait_for_results(deliverer)
     assert seen == ([(0, 0), (0, 0), (1, 1)] if accepted else [(0, 0), (1, 0)])
     deliverer.tick(claims=False)
     assert sum(len(attempts(world, job)) for job in world.jobs()) == 2
@@ -352,14 +352,14 @@ def test_parked_and_cancelled_jobs_are_left_alone(world, teams_url):
     assert messages(teams_url) == []
 
 
-def test_jobs_of_a_route_that_is_gone_are_still_handed_over(world, teams_url):
+def test_jobs_of_a_route_that_is_gone_are_still_delivered(world, teams_url):
     world.settle(auth(tags=DANA))
     world.route()
     assert world.deliverer.deliver(()).completed == 1
     assert len(messages(teams_url)) == 1
 
 
-def test_internal_messages_carry_nothing_but_ids(broker_url):
+def test_internal_messages_hold_nothing_but_ids(broker_url):
     ids = [show(EVENT, new_id()) for _ in range(3)]
     broker = Broker.at("internal", broker_url)
     try:

@@ -24,7 +24,7 @@ from app.services.delivery.deliverer import Deliverer, Http
 from app.services.delivery.slots import IN_FLIGHT, PER_DESTINATION
 from tests.integration.delivery.destinations import add, attempts, fill, health, jobs, states
 from tests.integration.delivery.endpoints import endpoints as serve
-from tests.integration.delivery.test_isolation import Told, land
+from tests.integration.delivery.test_isolation import RecordedAlerts, wait_for_results
 from tests.waiting import PATIENCE, until
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
@@ -33,8 +33,8 @@ PATIENT = 600.0  # seconds: a machine under load must not let that time out whic
 
 
 @pytest.fixture
-def told():
-    return Told()
+def announced():
+    return RecordedAlerts()
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +51,17 @@ def server(_server):
 
 
 @pytest.fixture
-def open_worker(world, told):
+def open_worker(world, announced):
     opened = []
 
     def make(allowed=LOOPBACK):
         http = Http(lambda: HttpSender(allowed=allowed), Keyring(SEALER))
-        opened.append(Deliverer(world.database, None, world.clock, told, http=http))
+        opened.append(Deliverer(world.database, None, world.clock, announced, http=http))
         return opened[-1]
 
     yield make
-    for one in opened:
-        one.close()
+    for opened_world in opened:
+        opened_world.close()
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def signature(call, secret):
     return "v1," + base64.b64encode(hmac.digest(read_secret(secret), signed, "sha256")).decode()
 
 
-def test_a_sender_that_cannot_be_opened_leaves_no_job_under_way(world, server, told):
+def test_a_sender_that_cannot_be_opened_leaves_no_job_in_flight(world, server, announced):
     """It is our fault, and said so; what comes later finds the sender open."""
     add_http(world, server, "crm", "/204")
     fill(world, "crm", 2)
@@ -93,7 +93,7 @@ def test_a_sender_that_cannot_be_opened_leaves_no_job_under_way(world, server, t
             raise ways.pop()
         return HttpSender(allowed=LOOPBACK)
 
-    worker = Deliverer(world.database, None, world.clock, told, http=Http(opening, Keyring(SEALER)))
+    worker = Deliverer(world.database, None, world.clock, announced, http=Http(opening, Keyring(SEALER)))
     assert worker.deliver().failed == 2
     assert {job.problem for job in jobs(world, "crm")} == {"a fault of Waylink's: OSError"}
     world.clock.move(SCHEDULE[0].total_seconds() * (1 + JITTER) + 1)
@@ -142,8 +142,8 @@ def test_an_answer_that_accepts_nothing_is_tried_again_with_the_same_id(world, s
     [attempt] = attempts(world, "crm")
     assert (attempt.status, attempt.response_excerpt) == (status, f"this is {status}")
     with world.database.read() as session:
-        (told,) = listing.job(session, attempt.job_id)["attempt_log"]
-    assert (told["status"], told["response_excerpt"]) == (status, f"this is {status}")
+        (shown,) = listing.job(session, attempt.job_id)["attempt_log"]
+    assert (shown["status"], shown["response_excerpt"]) == (status, f"this is {status}")
     clock.move(6.1)
     worker.deliver()
     first, second = server.calls
@@ -160,7 +160,7 @@ def test_retry_after_is_heeded(world, server, worker, clock):
     assert clock.now + timedelta(minutes=10) <= job.next_at <= clock.now + timedelta(minutes=10) * (1 + JITTER)
 
 
-def test_410_disables_the_destination_and_keeps_its_jobs(world, server, worker, clock, told):
+def test_410_disables_the_destination_and_keeps_its_jobs(world, server, worker, clock, announced):
     add_http(world, server, "crm", "/410")
     fill(world, "crm", 300)
     worker.deliver()
@@ -168,12 +168,12 @@ def test_410_disables_the_destination_and_keeps_its_jobs(world, server, worker, 
     assert states(world, "crm") == {"disabled": 300}
     assert 1 <= len(server.calls) <= PER_DESTINATION
     assert {job.attempts - job.schedule_from for job in jobs(world, "crm")} == {0}, "no schedule was used up"
-    assert told.changes == [("crm", "disabled")]
+    assert announced.changes == [("crm", "disabled")]
     with world.database.read() as session:
         assert "410" in session.get(Destination, ("crm", "jobs")).disabled_reason
     with world.database.write() as session:
         session.get(Destination, ("crm", "jobs")).url = f"{server.url}/200"
-        destination_states.enable(session, told, team="crm", destination="jobs", now=clock.now)
+        destination_states.enable(session, announced, team="crm", destination="jobs", now=clock.now)
     while states(world, "crm") != {"completed": 300}:
         assert worker.deliver(limit=500).completed
 
@@ -182,7 +182,7 @@ def test_a_410_of_the_address_before_does_not_disable_the_new_one(world, server,
     add_http(world, server, "crm", "/410")
     fill(world, "crm", 1)
     worker.tick()
-    land(worker)
+    wait_for_results(worker)
     with world.database.write() as session:
         session.get(Destination, ("crm", "jobs")).url = f"{server.url}/200"
     worker.tick(claims=False)
@@ -194,17 +194,17 @@ def test_a_410_of_the_address_before_does_not_disable_the_new_one(world, server,
 
 @pytest.mark.parametrize(("status", "failing"), [(500, True), (401, True), (404, True), (302, True), (422, False)])
 def test_what_is_about_the_endpoint_opens_its_breaker_and_what_is_about_a_job_does_not(
-    world, server, worker, *, told, status, failing
+    world, server, worker, *, announced, status, failing
 ):
     add_http(world, server, "crm", f"/{status}")
     fill(world, "crm", MIN_FAILURES)
     worker.deliver()
     known = health(world, "crm")
     assert (known is not None and known.failing_since is not None) is failing
-    assert told.changes == ([("crm", "failing")] if failing else [])
+    assert announced.changes == ([("crm", "failing")] if failing else [])
 
 
-def test_hundreds_are_under_way_at_the_same_time(world, server, worker):
+def test_hundreds_are_in_flight_at_the_same_time(world, server, worker):
     for number in range(3):
         add_http(world, server, f"t{number}", f"/together/60/{number}")
         fill(world, f"t{number}", 60)
@@ -262,7 +262,7 @@ def test_a_time_out_is_a_failure_and_the_lease_covers_it(world, server, worker, 
     assert (job.state, job.problem) == (JobState.RETRYABLE, "no answer within 0.2 s")
 
 
-def test_an_address_that_is_refused_is_our_fault_in_the_end(world, server, open_worker, clock, told):
+def test_an_address_that_is_refused_is_our_fault_in_the_end(world, server, open_worker, clock, announced):
     add_http(world, server, "crm", "/200")
     [job_id] = fill(world, "crm", 1)
     with world.database.write() as session:
@@ -271,7 +271,7 @@ def test_an_address_that_is_refused_is_our_fault_in_the_end(world, server, open_
     [job] = jobs(world, "crm")
     assert (job.state, job.fault) == (JobState.DISCARDED, "ours")
     assert "attempts failed; last: " in job.problem
-    assert [(one.id, one.fault) for one in told.discarded] == [(job_id, "ours")]
+    assert [(job.id, job.fault) for job in announced.discarded] == [(job_id, "ours")]
     assert server.calls == []
 
 
@@ -286,7 +286,7 @@ def test_without_a_secret_that_opens_nothing_leaves_unsigned(world, server, work
     assert health(world, "crm").failing_since is not None, "its jobs are parked until somebody gives it one"
 
 
-def test_a_schedule_that_somebody_began_anew_is_counted_from_there(world, server, worker, clock):
+def test_a_restarted_schedule_is_counted_from_there(world, server, worker, clock):
     add_http(world, server, "crm", "/500")
     [job_id] = fill(world, "crm", 1)
     with world.database.write() as session:
@@ -299,7 +299,7 @@ def test_a_schedule_that_somebody_began_anew_is_counted_from_there(world, server
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_who_stops_gives_back_what_was_not_answered(world, server, open_worker, clock, begun):
+def test_a_stopping_worker_gives_back_what_was_not_answered(world, server, open_worker, clock, begun):
     add_http(world, server, "crm", "/hang/stop")
     fill(world, "crm", 3)
     worker = open_worker()
@@ -311,11 +311,13 @@ def test_who_stops_gives_back_what_was_not_answered(world, server, open_worker, 
     for job in jobs(world, "crm"):
         assert (job.state, job.attempts, job.schedule_from, job.crashes) == (JobState.RETRYABLE, 1, 1, 0)
         assert job.next_at == clock.now
-    assert {one.error for one in attempts(world, "crm")} == {"the worker was told to stop before an answer came"}
+    assert {attempt.error for attempt in attempts(world, "crm")} == {
+        "the worker was told to stop before an answer came"
+    }
     assert health(world, "crm") is None, "it says nothing of the endpoint"
 
 
-def test_documents_are_passed_on_as_they_were_judged(world, server, worker):
+def test_documents_are_passed_on_as_they_were_routed(world, server, worker):
     add_http(world, server, "crm", "/200")
     fill(world, "crm", 1)
     worker.deliver()

@@ -31,15 +31,15 @@ from tests.waiting import PATIENCE, until
 SOON = PROBE_WAITS[0].total_seconds() * 1.21
 
 
-class Told(Alerts):
-    """Notes what is told of, beside telling it."""
+class RecordedAlerts(Alerts):
+    """Keeps what it announces, besides announcing it."""
 
     def __init__(self):
         super().__init__()
         self.changes, self.discarded = [], []
 
     def destinations_changed(self, session, changes, *, now):
-        self.changes += [(one.team, str(one.change)) for one in changes]
+        self.changes += [(change.team, str(change.change)) for change in changes]
         super().destinations_changed(session, changes, now=now)
 
     def jobs_discarded(self, session, jobs, *, now):
@@ -48,39 +48,39 @@ class Told(Alerts):
 
 
 @pytest.fixture
-def told():
-    return Told()
+def announced():
+    return RecordedAlerts()
 
 
 @pytest.fixture
-def world(open_world, broker_url, valkey, told):
+def world(open_world, broker_url, valkey, announced):
     made = open_world(teams_url=valkey.url(1))
-    made.deliverer.alerts = told
+    made.deliverer.alerts = announced
     return made
 
 
 @pytest.fixture
-def down(open_world, told):
+def down(open_world, announced):
     """Another worker, for which the teams' broker is away."""
     made = open_world(teams_url=f"redis://127.0.0.1:{free_port()}/1")
-    made.deliverer.alerts = told
+    made.deliverer.alerts = announced
     return made
 
 
 @pytest.fixture
 def silent():
-    """A server that takes connections and never says a word; when it is closed, so are they."""
+    """A server that takes connections and never answers; closing it closes them."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server
 
 
-def land(deliverer):
+def wait_for_results(deliverer):
     with deliverer.in_flight.changed:
         assert deliverer.in_flight.changed.wait_for(lambda: not deliverer.in_flight.count, PATIENCE)
 
 
 def fail(down, team):
-    """Let so many hand-overs fail that the breaker opens."""
+    """Let as many attempts fail as open the breaker."""
     fill(down, team, MIN_FAILURES)
     assert down.deliverer.deliver().failed == MIN_FAILURES
 
@@ -122,7 +122,7 @@ def test_a_broker_that_is_silent_delays_its_own_jobs_only(world, silent):
         deliverer.tick()
     assert deliverer.in_flight.count == 10
     silent.close()
-    land(deliverer)
+    wait_for_results(deliverer)
     deliverer.tick()
     assert states(world, "mute") == {"retryable": 10}
     deliverer.close()
@@ -149,7 +149,7 @@ def test_a_broker_of_its_own_gets_the_jobs_and_is_let_go_when_nothing_goes_there
     deliverer.close()
 
 
-def test_a_destination_that_fails_has_its_jobs_parked_without_an_attempt(down, told):
+def test_a_destination_that_fails_has_its_jobs_parked_without_an_attempt(down, announced):
     add(down, "crm")
     fail(down, "crm")
     fill(down, "crm", 700)
@@ -159,7 +159,7 @@ def test_a_destination_that_fails_has_its_jobs_parked_without_an_attempt(down, t
     assert {job.attempts for job in jobs(down, "crm", Job.blocked_by == "breaker")} == {0}
     assert health(down, "crm").failing_since == down.clock.now
     assert "teams broker" in health(down, "crm").last_error
-    assert told.changes == [("crm", "failing")], "told once, not with each failure"
+    assert announced.changes == [("crm", "failing")], "announced once, not with each failure"
 
 
 def test_a_probe_that_fails_uses_up_no_schedule_and_the_next_one_is_another_job(down, clock):
@@ -178,7 +178,7 @@ def test_a_probe_that_fails_uses_up_no_schedule_and_the_next_one_is_another_job(
     assert len(attempts(down, "crm")) == MIN_FAILURES + 3
 
 
-def test_a_probe_that_succeeds_releases_all_jobs(world, down, clock, told):
+def test_a_probe_that_succeeds_releases_all_jobs(world, down, clock, announced):
     add(world, "crm")
     fail(down, "crm")
     ids = fill(world, "crm", 2 * BATCH)
@@ -191,8 +191,8 @@ def test_a_probe_that_succeeds_releases_all_jobs(world, down, clock, told):
         rounds += 1
         assert rounds < 20
     assert health(world, "crm").failing_since is None
-    assert told.changes == [("crm", "failing"), ("crm", "recovered")]
-    sent = Counter(one.job_id for one in attempts(world, "crm"))
+    assert announced.changes == [("crm", "failing"), ("crm", "recovered")]
+    sent = Counter(attempt.job_id for attempt in attempts(world, "crm"))
     assert [sent[job_id] for job_id in ids] == [1] * len(ids)
 
 
@@ -203,11 +203,11 @@ def test_what_waited_does_not_come_back_as_a_herd(world, down, clock):
     world.deliverer.deliver()
     clock.move(SOON)
     world.deliverer.tick()
-    land(world.deliverer)
+    wait_for_results(world.deliverer)
     done = []
     for _ in range(5):
         world.deliverer.tick()
-        land(world.deliverer)
+        wait_for_results(world.deliverer)
         done.append(len(jobs(world, "crm", Job.state == JobState.COMPLETED)))
     assert done == [1, 2, 4, 8, 16], "each accepted job opens the window by one"
 
@@ -220,36 +220,36 @@ def test_of_two_workers_one_probes(world, open_world, down, clock, valkey):
     other = open_world(teams_url=valkey.url(1))
     clock.move(SOON)
     in_threads(world.deliverer.tick, other.deliverer.tick)
-    land(world.deliverer)
-    land(other.deliverer)
+    wait_for_results(world.deliverer)
+    wait_for_results(other.deliverer)
     assert (
-        len(attempts(world, "crm")) + sum(one.deliverer.in_flight.completed for one in (world, other))
+        len(attempts(world, "crm")) + sum(worker.deliverer.in_flight.completed for worker in (world, other))
         == MIN_FAILURES + 1
     )
 
 
-def test_a_disabled_destination_parks_its_jobs_until_it_is_enabled(world, told):
+def test_a_disabled_destination_parks_its_jobs_until_it_is_enabled(world, announced):
     add(world, "crm")
     fill(world, "crm", 7)
     with world.database.write() as session:
         named = {"team": "crm", "destination": "jobs"}
-        assert destination_states.disable(session, told, **named, reason="by an operator", now=world.clock())
-        assert not destination_states.disable(session, told, **named, reason="again", now=world.clock())
+        assert destination_states.disable(session, announced, **named, reason="by an operator", now=world.clock())
+        assert not destination_states.disable(session, announced, **named, reason="again", now=world.clock())
     assert world.deliverer.deliver().completed == 0
     assert states(world, "crm") == {"disabled": 7}
     with world.database.write() as session:
-        assert destination_states.enable(session, told, **named, now=world.clock())
-        assert not destination_states.enable(session, told, **named, now=world.clock())
+        assert destination_states.enable(session, announced, **named, now=world.clock())
+        assert not destination_states.enable(session, announced, **named, now=world.clock())
     assert world.deliverer.deliver().completed == 7
-    assert told.changes == [("crm", "disabled"), ("crm", "recovered")]
+    assert announced.changes == [("crm", "disabled"), ("crm", "recovered")]
 
 
-def test_the_lost_job_of_a_killed_worker_is_parked_with_the_others(world, clock, told):
+def test_the_lost_job_of_a_killed_worker_is_parked_with_the_others(world, clock, announced):
     add(world, "crm")
     [job_id] = fill(world, "crm", 1)
     with world.database.write() as session:
         assert job_rows.claim(session, [QueueHead("crm", "jobs", 1, clock.now + JOB_LEASE)], now=clock.now)
-        destination_states.disable(session, told, team="crm", destination="jobs", reason="", now=clock.now)
+        destination_states.disable(session, announced, team="crm", destination="jobs", reason="", now=clock.now)
     clock.move(JOB_LEASE.total_seconds() + 1)
     world.deliverer.deliver()
     [job] = jobs(world, "crm")
@@ -264,8 +264,8 @@ def test_a_rate_limit_holds_over_several_workers_and_burns_no_attempt(world, ope
     other = open_world(teams_url=valkey.url(1))
     done = []
     for _ in range(4):
-        for one in (world, other):
-            one.deliverer.deliver()
+        for worker in (world, other):
+            worker.deliverer.deliver()
         done.append(len(jobs(world, "crm", Job.state == JobState.COMPLETED)))
         clock.move(1)
     assert done == [11, 21, 31, 41]
@@ -284,7 +284,7 @@ def test_a_slow_rate_lets_one_through_at_a_time(world, clock):
     assert done == [1, 1, 2, 2, 3]
 
 
-def test_what_has_to_wait_for_its_rate_leaves_the_worker_nothing_to_do(world, told):
+def test_what_has_to_wait_for_its_rate_leaves_the_worker_nothing_to_do(world, announced):
     """Not even where parked jobs were released meanwhile."""
     add(world, "crm", rate_per_second=0.1)
     fill(world, "crm", 5)
@@ -320,7 +320,7 @@ def test_a_lost_job_of_a_failing_destination_is_parked_and_probes_later(world, d
     assert states(world, "crm") == {"completed": 1, "cancelled": MIN_FAILURES}
 
 
-def test_a_broker_whose_url_does_not_open_is_our_fault_and_keeps_the_url(world, valkey, told):
+def test_a_broker_whose_url_does_not_open_is_our_fault_and_keeps_the_url(world, valkey, announced):
     sealer, other = sealer_with(new_key()), sealer_with(new_key())
     away = f"redis://:canary-password@127.0.0.1:{free_port()}/3"
     add(world, "crm", broker_sealed=sealer.seal(away, purpose=broker_purpose(("crm", "jobs"))))
@@ -331,7 +331,7 @@ def test_a_broker_whose_url_does_not_open_is_our_fault_and_keeps_the_url(world, 
     with world.database.write() as session:
         session.execute(update(Job).values(attempts=len(SCHEDULE)))
     deliverer = Deliverer(
-        world.database, world.broker, world.clock, told, OwnBrokers(sealer, read_networks("127.0.0.0/8")).of
+        world.database, world.broker, world.clock, announced, OwnBrokers(sealer, read_networks("127.0.0.0/8")).of
     )
     deliverer.deliver()
     deliverer.close()
@@ -341,7 +341,7 @@ def test_a_broker_whose_url_does_not_open_is_our_fault_and_keeps_the_url(world, 
     assert "canary" not in f"{dump(world.database)}{deliverer!r}"
 
 
-def test_the_loop_delivers_without_a_hint_and_records_what_is_under_way_when_it_stops(world):
+def test_the_loop_delivers_without_a_hint_and_records_what_is_in_flight_when_it_stops(world):
     add(world, "crm")
     deliverer = Deliverer(world.database, world.broker, utc_now)
     loop = DeliveryLoop(deliverer)

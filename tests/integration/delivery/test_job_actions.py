@@ -61,7 +61,7 @@ def act(world, what, ids, *, actor="cli:test"):
         found = rows.get_many(session, ids)
     asked = {"team": "crm"}
     steps = job_actions.carry_out(world.database, what, found, asked=asked, actor=actor, clock=world.clock)
-    return [one for some in steps for one in some]
+    return [job for some in steps for job in some]
 
 
 def audits(world):
@@ -84,7 +84,7 @@ def test_a_retried_job_keeps_its_id_and_its_attempts_and_begins_its_schedule_ane
 
 @pytest.mark.parametrize("state", JobState)
 @pytest.mark.parametrize("what", JobAction)
-def test_an_act_takes_the_states_it_says_and_leaves_the_others_as_they_are(world, what, state):
+def test_an_action_takes_the_states_it_says_and_leaves_the_others_as_they_are(world, what, state):
     [job_id] = make(world, 1, state=state, attempts=3, problem="before")
     taken = act(world, what, [job_id])
     assert taken == ([job_id] if state in TAKES[what] else [])
@@ -149,9 +149,9 @@ def test_filters_mean_what_they_say(world, clock):
         "ended_until": (clock.now - HOUR, [early]),
     }
     for name, (value, ids) in wanted.items():
-        assert [one.id for one in chosen(world, JobAction.RETRY, **{name: value}).jobs] == ids, name
-    assert [one.id for one in chosen(world, JobAction.RETRY, event_type="nango.sync").jobs] == []
-    assert [one.id for one in chosen(world, JobAction.RETRY, fault="team", route="another").jobs] == [other]
+        assert [job.id for job in chosen(world, JobAction.RETRY, **{name: value}).jobs] == ids, name
+    assert [job.id for job in chosen(world, JobAction.RETRY, event_type="nango.sync").jobs] == []
+    assert [job.id for job in chosen(world, JobAction.RETRY, fault="team", route="another").jobs] == [other]
 
 
 def test_jobs_are_found_by_when_they_were_made(world):
@@ -160,28 +160,28 @@ def test_jobs_are_found_by_when_they_were_made(world):
     [second] = discarded(world)
     border = job(world, second).id
     made = world.clock.now.fromtimestamp((border.int >> 80) / 1000, tz=world.clock.now.tzinfo)
-    assert [one.id for one in chosen(world, JobAction.RETRY, created_since=made).jobs] == [second]
-    assert [one.id for one in chosen(world, JobAction.RETRY, created_until=made).jobs] == [first]
+    assert [job.id for job in chosen(world, JobAction.RETRY, created_since=made).jobs] == [second]
+    assert [job.id for job in chosen(world, JobAction.RETRY, created_until=made).jobs] == [first]
 
 
-def test_an_act_by_filter_takes_ready_and_parked_jobs_alike(world):
+def test_an_action_by_filter_takes_ready_and_parked_jobs_alike(world):
     ready = make(world, 1)
     waiting = make(world, 1, state="retryable")
     parked = make(world, 1, blocked_by="paused")
     make(world, 1, state="running")
-    assert {one.id for one in chosen(world, JobAction.CANCEL).jobs} == {*ready, *waiting, *parked}
-    assert [one.id for one in chosen(world, JobAction.RETRY, states=[JobState.RETRYABLE]).jobs] == waiting
+    assert {job.id for job in chosen(world, JobAction.CANCEL).jobs} == {*ready, *waiting, *parked}
+    assert [job.id for job in chosen(world, JobAction.RETRY, states=[JobState.RETRYABLE]).jobs] == waiting
     assert chosen(world, JobAction.RETRY).jobs == []
 
 
 def test_a_preview_is_bounded_says_what_is_left_and_changes_nothing(world):
     ids = discarded(world, 3)
     found = chosen(world, JobAction.RETRY, limit=2)
-    assert ([one.id for one in found.jobs], found.more) == (ids[:2], True)
+    assert ([job.id for job in found.jobs], found.more) == (ids[:2], True)
     group = {"team": "crm", "destination": "jobs", "state": "discarded", "fault": "team", "count": 2}
     assert found.groups() == [group]
     assert chosen(world, JobAction.RETRY, limit=3).more is False
-    assert {one.state for one in world.jobs()} == {JobState.DISCARDED}
+    assert {job.state for job in world.jobs()} == {JobState.DISCARDED}
 
 
 def test_more_than_was_shown_is_refused_and_fewer_is_not(world):
@@ -203,7 +203,7 @@ def test_more_than_was_shown_is_refused_and_fewer_is_not(world):
         (JobAction.CANCEL, {"ended_since": HOUR}),
     ],
 )
-def test_filters_that_contradict_the_act_are_refused(world, what, filters):
+def test_filters_that_contradict_the_action_are_refused(world, what, filters):
     with pytest.raises(InvalidInput):
         chosen(world, what, **filters)
 
@@ -213,14 +213,14 @@ def test_what_is_redelivered_is_bounded_so_that_going_on_sends_nothing_a_third_t
     make(world, 1, state="completed", finished_at=clock.now - 5 * HOUR)
     since, until = clock.now - 2 * HOUR, clock.now
     place = {"team": "crm", "destination": "jobs", "ended_since": since}
-    assert [one.id for one in chosen(world, JobAction.REDELIVER, **place).jobs] == ids
+    assert [job.id for job in chosen(world, JobAction.REDELIVER, **place).jobs] == ids
     assert act(world, JobAction.REDELIVER, ids[:2]) == ids[:2]
     clock.move(60)
     change(world, ids[:2], state="completed", finished_at=clock.now)
-    assert [one.id for one in chosen(world, JobAction.REDELIVER, **place, ended_until=until).jobs] == ids[2:]
+    assert [job.id for job in chosen(world, JobAction.REDELIVER, **place, ended_until=until).jobs] == ids[2:]
 
 
-def test_an_act_goes_in_chunks_and_the_audit_has_one_row_with_the_count(world, monkeypatch):
+def test_an_action_goes_in_chunks_and_the_audit_has_one_row_with_the_count(world, monkeypatch):
     monkeypatch.setattr(bulk_actions, "CHUNK", 2)
     ids = discarded(world, 5)
     with world.database.read() as session:
@@ -230,13 +230,13 @@ def test_an_act_goes_in_chunks_and_the_audit_has_one_row_with_the_count(world, m
             world.database, JobAction.RETRY, found, asked={"team": "crm"}, actor="token:x", clock=world.clock
         )
     )
-    assert [len(one) for one in steps] == [2, 2, 1]
+    assert [len(touched) for touched in steps] == [2, 2, 1]
     [row] = audits(world)
     assert (row.actor, row.action, row.subject) == ("token:x", "job.retried", "jobs")
     assert (row.outcome, row.detail) == (AuditOutcome.DONE, {"team": "crm", "count": 5})
 
 
-def test_what_is_stopped_half_way_is_told_and_done_by_doing_it_again(world, monkeypatch):
+def test_an_interrupted_action_is_reported_and_completed_by_repeating_it(world, monkeypatch):
     monkeypatch.setattr(bulk_actions, "CHUNK", 2)
     ids = discarded(world, 5)
     with world.database.read() as session:
@@ -256,10 +256,10 @@ def test_killed_between_two_chunks_the_audit_knows_how_many_it_were(world, monke
         act(world, JobAction.RETRY, ids)
     [row] = audits(world)
     assert (row.outcome, row.detail["count"]) == (AuditOutcome.BEGUN, 2)
-    assert sum(one.state == JobState.AVAILABLE for one in world.jobs()) == 2
+    assert sum(job.state == JobState.AVAILABLE for job in world.jobs()) == 2
 
 
-def test_an_act_on_one_job_is_audited_by_its_id(world):
+def test_an_action_on_one_job_is_audited_by_its_id(world):
     [job_id] = make(world, 1)
     act(world, JobAction.CANCEL, [job_id])
     [row] = audits(world)

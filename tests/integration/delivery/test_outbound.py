@@ -79,7 +79,7 @@ def test_every_status_is_an_answer_and_no_redirect_is_followed(status):
     run(scenario)
 
 
-def test_a_wish_to_be_asked_later_is_read():
+def test_a_retry_after_is_read():
     async def busy(request, writer):
         return await answer(writer, 503, b"", Retry_After="120")
 
@@ -131,8 +131,8 @@ def test_a_kept_connection_that_ends_just_when_it_is_used_costs_nothing():
         async with endpoint(once) as team, Sending() as sending_:
             assert (await sending_.to(team)).status == 200
             assert (await sending_.to(team)).status == 200
-            assert [one.connection for one in team.requests] == [1, 1, 2]
-            assert {one.headers["webhook-id"] for one in team.requests} == {"job_1"}
+            assert [request.connection for request in team.requests] == [1, 1, 2]
+            assert {request.headers["webhook-id"] for request in team.requests} == {"job_1"}
 
     team = None
     run(scenario)
@@ -228,13 +228,13 @@ async def repeat_continue(request, writer):
         (send_endless_head, "not HTTP"),
     ],
 )
-def test_each_kind_of_failure_is_told_apart_and_the_teams(act, error):
+def test_each_kind_of_failure_is_distinguished_and_the_teams(act, error):
     came = failing(act, timeout=0.5 if "within" in error else PATIENCE)
     assert (came.status, came.ours, came.excerpt) == (None, False, None)
     assert error in came.error
 
 
-def test_nobody_listening_is_told_apart():
+def test_a_closed_port_is_distinguished():
     async def scenario():
         async with Sending() as sending_:
             came = await sending_.to(free_port())
@@ -367,7 +367,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
     run(scenario)
 
 
-def test_a_name_without_address_and_a_name_server_that_hangs_are_told_apart(monkeypatch):
+def test_a_name_without_address_and_a_name_server_that_hangs_are_distinguished(monkeypatch):
     async def scenario():
         async with Sending(resolve=Names(empty_example=[[]])) as sending_:
             unknown = await sending_.to(443, host="nowhere.example")
@@ -401,7 +401,7 @@ def test_one_name_is_asked_for_once_however_many_wait(monkeypatch):
             assert "within 0.05 s" in (await impatient).error
             known.set()
             came = await asyncio.gather(*waiting)
-            assert {one.status for one in came} == {200}
+            assert {answer.status for answer in came} == {200}
             assert asked == ["team.example"]
 
     run(scenario)
@@ -456,7 +456,7 @@ def test_a_certificate_of_another_name_or_of_a_stranger_is_not_trusted(authority
     run(scenario)
 
 
-def test_a_server_without_tls_is_told_apart(trusted):
+def test_a_server_without_tls_is_distinguished(trusted):
     async def greet(reader, writer):
         writer.write(b"220 mail.example ESMTP\r\n")
         await writer.drain()
@@ -508,7 +508,7 @@ def test_a_cancelled_send_leaves_no_connection_behind(monkeypatch):
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert sending_.sender._pool._idle == {}
-            assert [one.is_open for one in made] == [False]
+            assert [connection.is_open for connection in made] == [False]
 
     run(scenario)
 

@@ -157,13 +157,13 @@ def test_what_stands_around_a_body_is_read_no_further_either(endless):
         [b"HTTP/1.1 100 Continue\r\n\r\n" * 3000],
     ],
 )
-def test_what_is_no_answer_is_told_and_ends_the_connection(pieces):
+def test_what_is_no_answer_is_reported_and_ends_the_connection(pieces):
     with pytest.raises(Unreachable, match="its answer is not HTTP"):
         exchange(*pieces)
 
 
 @pytest.mark.parametrize("pieces", [[], [b"HTTP/1.1 200 OK\r\ncontent-le"], [b"HTTP/1.1 100 Continue\r\n\r\n"]])
-def test_a_peer_that_hangs_up_before_the_head_has_ended_is_told_apart(pieces):
+def test_a_peer_that_hangs_up_before_the_head_has_ended_is_distinguished(pieces):
     with pytest.raises(HungUp):
         exchange(*pieces, hang_up=True)
 
@@ -186,7 +186,7 @@ LARGE = b"POST /in HTTP/1.1\r\nhost: team.example\r\ncontent-length: 9000000\r\n
 
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run])
 @pytest.mark.parametrize("has_tls", [False, True])
-def test_who_answers_before_the_request_was_read_is_not_asked_again(authority, runner, has_tls):
+def test_a_connection_answered_before_the_request_was_read_is_not_used_again(authority, runner, has_tls):
     """The next request would stand behind what is left of this one: read by the peer as it likes, or never."""
     server, client = trusted(authority) if has_tls else (None, None)
 
@@ -207,7 +207,7 @@ def test_who_answers_before_the_request_was_read_is_not_asked_again(authority, r
 
 
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run])
-def test_who_ends_without_reading_the_request_hung_up(runner):
+def test_a_peer_that_ends_without_reading_the_request_hung_up(runner):
     async def end(reader, writer):
         writer.transport.pause_reading()
         writer.write_eof()
@@ -223,7 +223,7 @@ def test_who_ends_without_reading_the_request_hung_up(runner):
     run(scenario(), runner)
 
 
-def test_who_speaks_first_is_told_apart():
+def test_a_peer_that_sends_first_is_distinguished():
     async def greet(reader, writer):
         writer.write(b"220 mail.example ESMTP\r\n")
         await reader.read()

@@ -36,7 +36,7 @@ def connection(valkey: ValkeyServer, broker_url: str, proxy: Proxy) -> Iterator[
 @pytest.mark.parametrize(
     "settle", [Message.ack, Message.reject, Message.requeue], ids=["acknowledged", "rejected", "given back"]
 )
-def test_a_message_that_could_not_be_settled_does_not_keep_the_worker_from_the_next(
+def test_a_message_that_could_not_be_acknowledged_does_not_keep_the_worker_from_the_next(
     connection: Any, proxy: Proxy, settle: Callable[[Message], None]
 ) -> None:
     taken: list[Message] = []
