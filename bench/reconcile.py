@@ -23,7 +23,7 @@ from app.db import reconciliations
 from app.db.engine import Database, connect
 from app.domain.reconciling import RunOutcome, Trigger
 from app.sandbox.statefile import write
-from app.sandbox.values import Connection, Integration, SavedState
+from app.sandbox.values import SandboxConnection, SandboxIntegration, SavedState
 from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
@@ -80,7 +80,7 @@ def _figures(what: str, told: Mapping[str, Any]) -> dict[str, Figure]:
 
 def account(count: int, *, now: datetime) -> SavedState:
     """A Nango account with so many connections, made a second apart and long ago."""
-    integration = Integration(
+    integration = SandboxIntegration(
         unique_key="oauth2",
         provider="local-oauth2",
         auth_mode="OAUTH2",
@@ -96,9 +96,9 @@ def account(count: int, *, now: datetime) -> SavedState:
     )
 
 
-def _connection(number: int, since: datetime) -> Connection:
+def _connection(number: int, since: datetime) -> SandboxConnection:
     at = since + timedelta(seconds=number)
-    return Connection(
+    return SandboxConnection(
         id=number,
         connection_id=f"{number:08x}-0000-4000-8000-000000000000",
         integration="oauth2",

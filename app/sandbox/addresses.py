@@ -1,11 +1,11 @@
-"""Which hosts a webhook override may name (Nango contract: Webhook settings)."""
+"""Hosts that a webhook override may name (Nango contract: Webhook settings)."""
 
 import ipaddress
 from urllib.parse import urlsplit
 
 
 def is_public(url: str) -> bool:
-    """False for Nango's own hosts, loopback and private addresses. Names are not resolved, as Nango's check is none."""
+    """False for Nango's own hosts, loopback and private addresses. Names are not resolved, as in Nango's own check."""
     try:
         host = (urlsplit(url).hostname or "").rstrip(".").lower()
     except ValueError:

@@ -31,10 +31,10 @@ from app.sandbox.context import Handler, Sandbox, utc_now
 from app.sandbox.cors import Cors
 from app.sandbox.faults import Faults, Operation
 from app.sandbox.guard import Guard, account_key, api_key, endpoint, public, session_bearer, session_query
-from app.sandbox.limits import RateLimit
+from app.sandbox.limits import SandboxRateLimit
 from app.sandbox.listing import list_connections
 from app.sandbox.state import Store
-from app.sandbox.values import SavedState, WebhookSettings
+from app.sandbox.values import SandboxWebhookSettings, SavedState
 from app.sandbox.webhooks import Courier
 
 __all__ = ["SandboxConfig", "create_sandbox"]
@@ -55,10 +55,10 @@ def create_sandbox(config: SandboxConfig) -> Starlette:
             timeout=config.delivery_timeout,
         ),
         faults=Faults(),
-        limit=RateLimit(per_minute=config.rate_limit_per_minute),
+        limit=SandboxRateLimit(per_minute=config.rate_limit_per_minute),
         token_lifetime=config.token_lifetime,
         recovery_events=config.recovery_events,
-        webhooks=WebhookSettings(primary_url=config.webhook_url, switches=_switches(config)),
+        webhooks=SandboxWebhookSettings(primary_url=config.webhook_url, switches=_switches(config)),
     )
 
     @contextlib.asynccontextmanager
@@ -88,8 +88,8 @@ def _nango_routes(sandbox: Sandbox) -> list[Route]:
     session, again = Operation.CREATE_CONNECT_SESSION, Operation.CREATE_RECONNECT_SESSION
     read, write = (Operation.GET_CONNECTION, scopes.READ), (Operation.PATCH_CONNECTION, scopes.UPDATE)
     listing = (Operation.LIST_CONNECTIONS, scopes.LIST)
-    # An imported id may hold slashes (Nango contract: Connection identity), and the server sees the path decoded.
-    one = "{connection_id:path}"
+    # An imported id may contain slashes (Nango contract: Connection identity), and the server decodes the path.
+    by_id = "{connection_id:path}"
     return [
         call("POST", "/connect/sessions", sessions.create_session, session, scopes.SESSIONS),
         call("POST", "/connect/sessions/reconnect", sessions.create_reconnect_session, again, scopes.SESSIONS),
@@ -100,11 +100,11 @@ def _nango_routes(sandbox: Sandbox) -> list[Route]:
         call("POST", "/connections", connections.import_connection, Operation.IMPORT_CONNECTION, scopes.CREATE),
         call("POST", "/connections/metadata", connections.set_metadata, Operation.SET_METADATA, scopes.UPDATE),
         call("PATCH", "/connections/metadata", connections.merge_metadata, Operation.UPDATE_METADATA, scopes.UPDATE),
-        call("GET", f"/connections/{one}", connections.get_connection, *read),
-        call("GET", f"/connection/{one}", connections.get_connection, *read),
-        call("PATCH", f"/connections/{one}", connections.patch_connection, *write),
+        call("GET", f"/connections/{by_id}", connections.get_connection, *read),
+        call("GET", f"/connection/{by_id}", connections.get_connection, *read),
+        call("PATCH", f"/connections/{by_id}", connections.patch_connection, *write),
         call(
-            "DELETE", f"/connections/{one}", connections.delete_connection, Operation.DELETE_CONNECTION, scopes.DELETE
+            "DELETE", f"/connections/{by_id}", connections.delete_connection, Operation.DELETE_CONNECTION, scopes.DELETE
         ),
         call(
             "GET",
@@ -174,7 +174,7 @@ def _control_routes(sandbox: Sandbox) -> list[Route]:
 
 
 def _switches(config: SandboxConfig) -> dict[str, bool]:
-    """As new environments have them (Nango contract: Webhook settings)."""
+    """Switches of a new environment (Nango contract: Webhook settings)."""
     return {
         "on_auth_creation": True,
         "on_auth_refresh_error": True,
@@ -210,11 +210,11 @@ async def _health(_: Request) -> Response:
 
 
 async def _no_such_route(request: Request, _error: Exception) -> Response:
-    """Express's answer, for a wrong method, too."""
+    """Express's answer to an unknown route, and to a wrong method."""
     return Response(pages.not_found(request.method, request.url.path), status_code=404, headers=pages.HTML)
 
 
 async def _unhandled(_request: Request, _error: Exception) -> Response:
-    """Nango's answer to a fault of its own; uvicorn logs the trace."""
+    """Nango's answer to an internal error; uvicorn logs the traceback."""
     payload = {"id": str(uuid.uuid4())}
     return JSONResponse({"error": {"code": "generic_error_support", "payload": payload}}, status_code=500)

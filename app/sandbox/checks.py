@@ -1,4 +1,4 @@
-"""Request validation in the words of zod 4, which Nango's clients see as `errors`.
+"""Request validation with the messages of zod 4, which Nango's clients get as `errors`.
 
 (Nango contract: Tag errors; Requests and errors)
 """
@@ -12,11 +12,11 @@ from app.domain import tags as tag_rules
 from app.sandbox import addresses
 from app.sandbox.wire import MISSING, Issue, RefusedError
 
-CONNECTION_ID: Final = re.compile(r"""[a-zA-Z0-9,.;:=+~[\]|@${}"'\\/_ -]+""")  # Nango's text of it is told
+CONNECTION_ID: Final = re.compile(r"""[a-zA-Z0-9,.;:=+~[\]|@${}"'\\/_ -]+""")  # quoted in Nango's message
 INTEGRATION: Final = re.compile(r"[a-zA-Z0-9~:.@ _-]+")
 TRUE: Final = frozenset({"true", "1", "yes", "on", "y", "enabled"})
 FALSE: Final = frozenset({"false", "0", "no", "off", "n", "disabled"})
-# In the order of Nango's message.
+# In the order of Nango's message
 _FLAG_WORDS: Final = ("true", "1", "yes", "on", "y", "enabled", "false", "0", "no", "off", "n", "disabled")
 
 _TAG_CODES: Final = {
@@ -33,9 +33,9 @@ _TAG_CODES: Final = {
 
 
 class Checks:
-    """Reads the members of one strict object and gathers what is wrong with it; `done` raises it all at once.
+    """Reads the members of one strict object and collects the faults, which `done` raises together.
 
-    A faulty member reads as an empty value of its type, which nobody gets to see, as `done` raises.
+    A faulty member is read as an empty value of its type, which is not used, since `done` raises.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Checks:
         return name in self._source
 
     def raw(self, name: str) -> Any:
-        """The member as it came, None when it is missing; marks it as known."""
+        """The member as sent, None when it is missing; marks it as known."""
         self._known.add(name)
         return self._source.get(name)
 
@@ -89,7 +89,7 @@ class Checks:
         return None
 
     def email(self, name: str) -> str | None:
-        """An e-mail address, or null. Its form and its length are two rules, both told of."""
+        """An e-mail address, or null. Form and length are two rules, reported separately."""
         value = self._source.get(name)
         if isinstance(value, str) and not tag_rules.is_email(value):
             self._issue("invalid_format", "Invalid email address", name)
@@ -106,17 +106,17 @@ class Checks:
         return dict(value)
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """A boolean, also as the query texts Nango takes for one."""
+        """A boolean, or one of the query texts that Nango accepts for one."""
         value = self._source.get(name, default)
         self._known.add(name)
         word = str(value).lower() if isinstance(value, str | bool) else ""
         if word not in TRUE | FALSE:
-            words = "|".join(f'"{one}"' for one in _FLAG_WORDS)
+            words = "|".join(f'"{option}"' for option in _FLAG_WORDS)
             self._issue("invalid_value", f"Invalid option: expected one of {words}", name)
         return word in TRUE
 
     def number(self, name: str, *, default: float | None = None, minimum: float, maximum: float) -> float | None:
-        """A number, also from query text; JSON null reads as None."""
+        """A number, also from query text; JSON null is read as None."""
         value = self._source.get(name, MISSING)
         self._known.add(name)
         if value is MISSING:
@@ -138,7 +138,7 @@ class Checks:
         return None
 
     def tags(self, name: str = "tags") -> dict[str, str] | None:
-        """Tags in lower case, None when the member is missing. What only a database refuses passes here."""
+        """Tags in lower case, None when the member is missing. Text that only the database refuses passes here."""
         if not self.has(name):
             return None
         value = self._source[name]
@@ -163,7 +163,7 @@ class Checks:
         return value
 
     def child(self, name: str) -> "Checks | None":
-        """The checks of a nested object, whose faults count as ours; None when it is missing."""
+        """The checks of a nested object, whose faults are added to these; None when it is missing."""
         if not self.has(name):
             return None
         return Checks(self._source[name], code=self._code, path=(*self._path, name), issues=self.issues)
@@ -175,7 +175,7 @@ class Checks:
         self._issue("custom", message, *path)
 
     def strict(self) -> None:
-        """Unknown members are faults everywhere."""
+        """Report unknown members."""
         if unknown := [name for name in self._source if name not in self._known]:
             names = ", ".join(f'"{name}"' for name in unknown)
             self._issue("unrecognized_keys", f"Unrecognized key{'s' if len(unknown) > 1 else ''}: {names}")
@@ -190,17 +190,17 @@ class Checks:
         self._issue("invalid_type", f"Invalid input: expected {expected}, received {received(value)}", name)
 
     def _issue(self, code: str, message: str, *path: str) -> None:
-        if self.is_object:  # of what is no object, nothing more is told
+        if self.is_object:  # a value that is no object has no further faults
             self.issues.append({"code": code, "message": message, "path": [*self._path, *path]})
 
 
 def is_record(value: object) -> bool:
-    """Whether zod takes a value for a record: an object with a member `constructor` is none to it (recorded)."""
+    """Whether zod accepts a value as a record: not an object with a member `constructor` (recorded)."""
     return isinstance(value, Mapping) and "constructor" not in value
 
 
 def received(value: object) -> str:
-    """What zod calls the type of a value."""
+    """zod's name for the type of a value."""
     if value is MISSING:
         return "undefined"
     words: dict[type, str] = {bool: "boolean", int: "number", float: "number", str: "string", type(None): "null"}

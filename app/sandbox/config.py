@@ -1,4 +1,4 @@
-"""What a sandbox is started with."""
+"""Configuration of a sandbox."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ class SandboxConfig:
 
     (Nango contract: Requests and errors; Signatures)
 
-    `recovery_events` and `deletion_events` are what newer Nango releases send
-    (Nango contract: When auth webhooks are sent); off, the sandbox is an older one. `account_key` opens
-    /environments/{`environment_id`}; without it that is closed.
+    `recovery_events` and `deletion_events` are sent by newer Nango releases
+    (Nango contract: When auth webhooks are sent); off, the sandbox acts as an older one. `account_key` gives access to
+    /environments/{`environment_id`}; without it there is none.
     """
 
     api_key: str

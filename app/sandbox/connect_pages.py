@@ -1,4 +1,4 @@
-"""The connect link's page and the stand-in provider's, for a browser (Nango contract: Connect sessions)."""
+"""Pages of the connect link and of the simulated provider, for a browser (Nango contract: Connect sessions)."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.sandbox import flows, pages
-from app.sandbox.context import Call, Handler, Sandbox, utc_now
+from app.sandbox.context import Handler, Sandbox, SandboxCall, utc_now
 from app.sandbox.guard import session_query
 from app.sandbox.wire import Issue, RefusedError, page, read_query
 
@@ -22,7 +22,7 @@ FLOWS: Final[Mapping[str, Handler]] = {
 
 
 def show(sandbox: Sandbox) -> Callable[[Request], Response]:
-    """GET /?session_token=…: what the session may connect."""
+    """GET /?session_token=…: the integrations that the session allows."""
 
     def serve(request: Request) -> Response:
         token = request.query_params.get("session_token", "")
@@ -31,7 +31,8 @@ def show(sandbox: Sandbox) -> Callable[[Request], Response]:
             words = "This connect link is not known or has expired: a session lives for 30 minutes. Ask for a new one."
             return page(sandbox.courier, pages.failed(words), status=401 if token else 404)
         allowed = session.allowed_integrations
-        integrations = [one for key, one in sandbox.store.integrations.items() if not allowed or key in allowed]
+        known = sandbox.store.integrations
+        integrations = [integration for key, integration in known.items() if not allowed or key in allowed]
         html = pages.connect(integrations, token=token, reconnecting=session.reconnects is not None)
         return page(sandbox.courier, html)
 
@@ -39,13 +40,15 @@ def show(sandbox: Sandbox) -> Callable[[Request], Response]:
 
 
 def submit(sandbox: Sandbox) -> Callable[[Request], Awaitable[Response]]:
-    """POST /sandbox/connect/{integration}?connect_session_token=…: the page's form, given to the integration's flow."""
+    """POST /sandbox/connect/{integration}?connect_session_token=…: the page's form, passed to the
+    integration's flow.
+    """
 
     async def serve(request: Request) -> Response:
         now, form = utc_now(), dict(parse_qsl((await request.body()).decode(errors="replace"), keep_blank_values=True))
         try:
             caller = session_query(sandbox, request, now)
-            call = Call(
+            call = SandboxCall(
                 sandbox=sandbox,
                 request=request,
                 body=form,
@@ -69,18 +72,18 @@ def submit(sandbox: Sandbox) -> Callable[[Request], Awaitable[Response]]:
     return serve
 
 
-def provider(call: Call) -> Response:
-    """GET /sandbox/provider: where an OAuth flow's browser is sent."""
-    told = {name: str(call.query.get(name, "")) for name in ("redirect_uri", "state", "client_id")}
+def provider(call: SandboxCall) -> Response:
+    """GET /sandbox/provider: the page that an OAuth flow's browser is redirected to."""
+    sent = {name: str(call.query.get(name, "")) for name in ("redirect_uri", "state", "client_id")}
     expected = f"{call.sandbox.config.public_url}/oauth/callback"
-    if told["redirect_uri"] != expected:
+    if sent["redirect_uri"] != expected:
         return call.page(pages.failed("The redirect_uri is not this sandbox's callback."), status=400)
-    integration = told["client_id"].removeprefix("sandbox-client-")
-    return call.page(pages.provider(integration=integration, redirect_uri=expected, state=told["state"]))
+    integration = sent["client_id"].removeprefix("sandbox-client-")
+    return call.page(pages.provider(integration=integration, redirect_uri=expected, state=sent["state"]))
 
 
 def _reason(refused: RefusedError) -> str:
-    """What a person is told of a refusal: its message, else each issue, else the code."""
+    """Text of a refusal for the page: its message, else each issue, else the code."""
     issues = cast("Sequence[Issue]", refused.error.get("errors") or ())
-    told = [f"{'.'.join(issue['path'])}: {issue['message']}" for issue in issues]
-    return str(refused.error.get("message") or "; ".join(told) or refused.error["code"])
+    listed = [f"{'.'.join(issue['path'])}: {issue['message']}" for issue in issues]
+    return str(refused.error.get("message") or "; ".join(listed) or refused.error["code"])

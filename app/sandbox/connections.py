@@ -13,16 +13,16 @@ from app.domain.tags import MAX_TAGS
 from app.sandbox import credentials as credential_rules
 from app.sandbox import refreshing, scopes
 from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
-from app.sandbox.context import Call
+from app.sandbox.context import SandboxCall
 from app.sandbox.formats import full
 from app.sandbox.owners import derived_tags, read_end_user
-from app.sandbox.values import Connection, Integration
+from app.sandbox.values import SandboxConnection, SandboxIntegration
 from app.sandbox.wire import RefusedError, refuse_unstorable
 
 IMPORTABLE: Final = frozenset({"OAUTH2", "OAUTH2_CC", "OAUTH1", "API_KEY", "BASIC", "NONE", "TBA", "APP", "CUSTOM"})
 
 
-def get_connection(call: Call) -> Response:
+def get_connection(call: SandboxCall) -> Response:
     connection_id = path_connection_id(call)
     checks = Checks(call.query, code="invalid_query_params")
     integration = checks.text("provider_config_key", pattern=INTEGRATION)
@@ -37,18 +37,18 @@ def get_connection(call: Call) -> Response:
     call.sandbox.integration(integration)
     connection = _existing(call, integration, connection_id)
     if not readable:
-        return call.answer(full(connection, {}))  # not refreshed either, and no read of credentials to stamp
+        return call.answer(full(connection, {}))  # neither refreshed nor stamped as fetched
     connection, events = refreshing.read(call.sandbox, connection, force=force, now=call.now)
     return call.answer(shown(connection, with_refresh_token=with_refresh_token), events=events)
 
 
-def shown(connection: Connection, *, with_refresh_token: bool = False) -> dict[str, Any]:
+def shown(connection: SandboxConnection, *, with_refresh_token: bool = False) -> dict[str, Any]:
     """The body of GET /connections/{id}."""
     credentials = connection.credentials
     return full(connection, credentials if with_refresh_token else credential_rules.without_refresh_tokens(credentials))
 
 
-def delete_connection(call: Call) -> Response:
+def delete_connection(call: SandboxCall) -> Response:
     connection_id, integration = path_connection_id(call), query_integration(call)
     connection = call.sandbox.store.find(integration, connection_id)
     if connection is None:
@@ -58,7 +58,7 @@ def delete_connection(call: Call) -> Response:
     return call.answer({"success": True}, events=(call.sandbox.event(connection, "deletion"),))
 
 
-def patch_connection(call: Call) -> Response:
+def patch_connection(call: SandboxCall) -> Response:
     """Tags are replaced as a whole; `end_user` without tags replaces them by its derived ones.
 
     (Nango contract: Tag replacement)
@@ -85,8 +85,10 @@ def patch_connection(call: Call) -> Response:
     return call.answer({"success": True})
 
 
-def import_connection(call: Call) -> Response:
-    """Insert or replace. Omitted tags and metadata are wiped on an existing pair (Nango contract: Tag replacement)."""
+def import_connection(call: SandboxCall) -> Response:
+    """Insert or replace. Omitted tags and metadata are wiped on an existing connection
+    (Nango contract: Tag replacement).
+    """
     call.refuse_query()
     checks = Checks(call.body, code="invalid_body")
     key = checks.text("provider_config_key", pattern=INTEGRATION)
@@ -120,22 +122,24 @@ def import_connection(call: Call) -> Response:
     return call.answer(full(connection, connection.credentials, imported=True), status=201, events=(event,))
 
 
-def set_metadata(call: Call) -> Response:
+def set_metadata(call: SandboxCall) -> Response:
     return _write_metadata(call, merge=False, status=201)
 
 
-def merge_metadata(call: Call) -> Response:
+def merge_metadata(call: SandboxCall) -> Response:
     return _write_metadata(call, merge=True, status=200)
 
 
-def upsert(call: Call, integration: Integration, connection_id: str, **changes: Any) -> tuple[Connection, str]:
-    """Insert the connection or change the one there: `creation` or `override`."""
+def upsert(
+    call: SandboxCall, integration: SandboxIntegration, connection_id: str, **changes: Any
+) -> tuple[SandboxConnection, str]:
+    """Insert or change a connection. Returns it with `creation` or `override`."""
     store = call.sandbox.store
     existing = store.find(integration.unique_key, connection_id)
     if existing is not None:
         return store.put(replace(existing, **changes), now=call.now), "override"
     facts = {"updated_at": call.now, "connection_config": {}, **changes}
-    connection = Connection(
+    connection = SandboxConnection(
         id=store.next_id(),
         connection_id=connection_id,
         integration=integration.unique_key,
@@ -148,28 +152,28 @@ def upsert(call: Call, integration: Integration, connection_id: str, **changes: 
     return store.put(connection, now=call.now), "creation"
 
 
-def path_connection_id(call: Call) -> str:
+def path_connection_id(call: SandboxCall) -> str:
     checks = Checks({"connectionId": call.path("connection_id")}, code="invalid_uri_params")
     connection_id = checks.text("connectionId", pattern=CONNECTION_ID)
     checks.done()
     return connection_id
 
 
-def query_integration(call: Call) -> str:
+def query_integration(call: SandboxCall) -> str:
     checks = Checks(call.query, code="invalid_query_params")
     integration = checks.text("provider_config_key", pattern=INTEGRATION)
     checks.done()
     return integration
 
 
-def _existing(call: Call, integration: str, connection_id: str) -> Connection:
+def _existing(call: SandboxCall, integration: str, connection_id: str) -> SandboxConnection:
     connection = call.sandbox.store.find(integration, connection_id)
     if connection is None:
         raise RefusedError(404, "not_found", "Failed to find connection")
     return connection
 
 
-def _write_metadata(call: Call, *, merge: bool, status: int) -> Response:
+def _write_metadata(call: SandboxCall, *, merge: bool, status: int) -> Response:
     call.refuse_query()
     checks = Checks(call.body, code="invalid_body")
     listed = isinstance(checks.raw("connection_id"), list)
@@ -197,7 +201,7 @@ def _unknown_for_metadata(integration: str, connection_id: str, *, several: bool
     return RefusedError(404, "unknown_connection", message)
 
 
-def _refuse_other_type(integration: Integration, given: dict[str, Any]) -> None:
+def _refuse_other_type(integration: SandboxIntegration, given: dict[str, Any]) -> None:
     if given.get("type", "NONE") != integration.auth_mode:
         issue = {
             "code": "custom",

@@ -1,4 +1,4 @@
-"""What every handler of the sandbox works with: the parts of one sandbox, and one call to it."""
+"""Context of the sandbox's handlers: one sandbox, and one call to it."""
 
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,10 +13,17 @@ from starlette.responses import Response
 from app.sandbox.checks import Checks
 from app.sandbox.config import SandboxConfig
 from app.sandbox.faults import Faults
-from app.sandbox.limits import RateLimit
+from app.sandbox.limits import SandboxRateLimit
 from app.sandbox.state import Store
-from app.sandbox.values import Connection, EndUser, Integration, SavedState, Session, WebhookSettings
-from app.sandbox.webhooks import Courier, Event, auth_body
+from app.sandbox.values import (
+    SandboxConnection,
+    SandboxEndUser,
+    SandboxIntegration,
+    SandboxSession,
+    SandboxWebhookSettings,
+    SavedState,
+)
+from app.sandbox.webhooks import AuthWebhook, Courier, auth_body
 from app.sandbox.wire import RefusedError, answer, page
 
 
@@ -28,10 +35,10 @@ class Sandbox:
     store: Store
     courier: Courier
     faults: Faults
-    limit: RateLimit
+    limit: SandboxRateLimit
     token_lifetime: float
     recovery_events: bool
-    webhooks: WebhookSettings
+    webhooks: SandboxWebhookSettings
     others: dict[str, "Sandbox"] = field(default_factory=dict)  # the account's other environments, by name
 
     def add_environment(self, name: str) -> None:
@@ -41,10 +48,10 @@ class Sandbox:
             courier = copy(self.courier)  # the same sender, with a signing key of the environment's own
             courier.signing_key = str(uuid.uuid4())
             store = Store(SavedState(), replica_lag=0)
-            webhooks = WebhookSettings(primary_url=None, switches=dict(self.webhooks.switches))
+            webhooks = SandboxWebhookSettings(primary_url=None, switches=dict(self.webhooks.switches))
             self.others[name] = replace(self, config=config, store=store, courier=courier, webhooks=webhooks, others={})
 
-    def integration(self, unique_key: str, *, status: int = 400) -> Integration:
+    def integration(self, unique_key: str, *, status: int = 400) -> SandboxIntegration:
         """Raises RefusedError with Nango's `unknown_provider_config`."""
         found = self.store.integrations.get(unique_key)
         if found is None:
@@ -54,13 +61,13 @@ class Sandbox:
 
     def event(
         self,
-        connection: Connection,
+        connection: SandboxConnection,
         operation: str,
         *,
         error: Mapping[str, str] | None = None,
-        end_user: EndUser | None = None,
-    ) -> Event:
-        """An auth webhook about a connection that exists, with its tags."""
+        end_user: SandboxEndUser | None = None,
+    ) -> AuthWebhook:
+        """An auth webhook about an existing connection, with its tags."""
         body = auth_body(
             environment=self.config.environment,
             connection_id=connection.connection_id,
@@ -72,36 +79,35 @@ class Sandbox:
             end_user=end_user_member(end_user) if end_user else None,
             error=error,
         )
-        return Event(urls=self.webhooks.urls(operation, connection.webhook_url_override), body=body)
+        return AuthWebhook(urls=self.webhooks.urls(operation, connection.webhook_url_override), body=body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One request, its body and query already read. `session` is set where a connect session authenticates, `scopes`
-    has what an API key may do."""
+class SandboxCall:
+    """One request with its body and query. `session`: of a connect session's call; `scopes`: of an API key's."""
 
     sandbox: Sandbox
     request: Request
     body: object
     query: Mapping[str, Any]
     now: datetime
-    session: Session | None = None
+    session: SandboxSession | None = None
     scopes: tuple[str, ...] = ()
 
     def path(self, name: str) -> str:
         return str(self.request.path_params[name])
 
-    def answer(self, content: object, *, status: int = 200, events: Sequence[Event] = ()) -> Response:
+    def answer(self, content: object, *, status: int = 200, events: Sequence[AuthWebhook] = ()) -> Response:
         return answer(self.sandbox.courier, content, status=status, events=events)
 
-    def page(self, html: str, *, status: int = 200, events: Sequence[Event] = ()) -> Response:
+    def page(self, html: str, *, status: int = 200, events: Sequence[AuthWebhook] = ()) -> Response:
         return page(self.sandbox.courier, html, status=status, events=events)
 
     def refuse_query(self) -> None:
-        """Raises RefusedError where a call that takes no query has one."""
+        """Raises RefusedError for a query where none is allowed."""
         Checks(self.query, code="invalid_query_params").done()
 
-    def live_session(self) -> Session:
+    def live_session(self) -> SandboxSession:
         if self.session is None:
             raise RuntimeError("this route is not guarded by a connect session")
         return self.session
@@ -109,19 +115,19 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who sent a request: a connect session, or an API key with these scopes, of this environment's sandbox."""
+    """The sender of a request: a connect session, or an API key with these scopes, of this environment's sandbox."""
 
     sandbox: "Sandbox"
-    session: Session | None = None
+    session: SandboxSession | None = None
     scopes: tuple[str, ...] = ()
 
 
-Handler = Callable[[Call], Response]
+Handler = Callable[[SandboxCall], Response]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def end_user_member(end_user: EndUser) -> dict[str, Any]:
-    """The `endUser` member of a webhook: the e-mail may be null, an unknown organization is absent.
+def end_user_member(end_user: SandboxEndUser) -> dict[str, Any]:
+    """The `endUser` member of a webhook: the e-mail may be null; an unknown organization is left out.
 
     (Nango contract: Auth webhook)
     """
@@ -132,6 +138,6 @@ def end_user_member(end_user: EndUser) -> dict[str, Any]:
 
 
 def utc_now() -> datetime:
-    """Now, to the millisecond, which is all that Nango's timestamps carry."""
+    """The time in milliseconds, the precision of Nango's timestamps."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)

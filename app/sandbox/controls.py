@@ -1,4 +1,4 @@
-"""What a real Nango does not have: the calls under /sandbox that set a scene and look behind it."""
+"""Controls that a real Nango does not have: calls under /sandbox that set up and inspect the state."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,24 +9,24 @@ from starlette.responses import Response
 from app.sandbox import refreshing
 from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
 from app.sandbox.connections import path_connection_id, query_integration, shown, upsert
-from app.sandbox.context import Call
+from app.sandbox.context import SandboxCall
 from app.sandbox.credentials import mint, with_expiry
 from app.sandbox.formats import iso_z
 from app.sandbox.integrations import new
 from app.sandbox.owners import from_webhook
-from app.sandbox.values import Connection, Trouble
-from app.sandbox.webhooks import Delivery
+from app.sandbox.values import SandboxConnection, Trouble
+from app.sandbox.webhooks import WebhookDelivery
 from app.sandbox.wire import RefusedError, refuse_unstorable
 
 SHOWN_DELIVERIES: Final = 100
 DELETION: Final = "on_connection_deletion"
 
 
-def register_connection(call: Call) -> Response:
+def register_connection(call: SandboxCall) -> Response:
     """POST /sandbox/connections: the body of an auth webhook becomes a connection, and no webhook is sent.
 
-    Integration and connection are made when unknown; a known connection takes the tags. Beside the webhook's members,
-    `credentials` may say what a GET shows; without it they are made up. 201, the GET body.
+    Unknown integrations and connections are created; a known connection takes the tags. In addition to the webhook's
+    members, `credentials` may set those that a GET shows; without it they are generated. 201, the GET body.
     """
     checks = Checks(call.body, code="invalid_body")
     connection_id = checks.text("connectionId", pattern=CONNECTION_ID)
@@ -57,11 +57,11 @@ def register_connection(call: Call) -> Response:
     return call.answer(shown(connection), status=201)
 
 
-def change_connection(call: Call) -> Response:
+def change_connection(call: SandboxCall) -> Response:
     """PATCH /sandbox/connections/{id}?provider_config_key=: set the state of its token; all members are optional.
 
-    `expires_in`: seconds from now, 0 expires it, null takes the expiry away. `exhausted`: true makes Nango have given
-    it up, false clears the error. `backing_off`: false ends the 30 s after a failure at once.
+    `expires_in`: seconds from now, 0 expires it, null removes the expiry. `exhausted`: true makes Nango give it up,
+    false clears the error. `backing_off`: false ends the 30 s after a failure at once.
     """
     connection_id, key = path_connection_id(call), query_integration(call)
     checks = Checks(call.body, code="invalid_body")
@@ -84,18 +84,18 @@ def change_connection(call: Call) -> Response:
     return call.answer(shown(call.sandbox.store.put(connection, now=call.now)))
 
 
-def list_deliveries(call: Call) -> Response:
+def list_deliveries(call: SandboxCall) -> Response:
     """GET /sandbox/deliveries?limit=&connectionId=: the newest first."""
     checks = Checks(call.query, code="invalid_query_params")
     limit = int(checks.number("limit", minimum=1, maximum=5000) or SHOWN_DELIVERIES)
     connection_id = checks.optional_text("connectionId")
     checks.done()
     newest = reversed(call.sandbox.courier.deliveries)
-    found = [each for each in newest if connection_id in {None, each.body["connectionId"]}]
-    return call.answer({"deliveries": [_delivery(each) for each in found[:limit]]})
+    found = [delivery for delivery in newest if connection_id in {None, delivery.body["connectionId"]}]
+    return call.answer({"deliveries": [_delivery(delivery) for delivery in found[:limit]]})
 
 
-def get_settings(call: Call) -> Response:
+def get_settings(call: SandboxCall) -> Response:
     sandbox = call.sandbox
     return call.answer(
         {
@@ -110,7 +110,7 @@ def get_settings(call: Call) -> Response:
     )
 
 
-def change_settings(call: Call) -> Response:
+def change_settings(call: SandboxCall) -> Response:
     """PATCH /sandbox/settings: any of `replica_lag`, `token_lifetime` (seconds), `rate_limit_per_minute`,
     `recovery_events`, `deletion_events`. Answers all settings."""
     sandbox = call.sandbox
@@ -128,13 +128,13 @@ def change_settings(call: Call) -> Response:
     return get_settings(call)
 
 
-def _exhausted(call: Call, connection: Connection) -> Connection:
+def _exhausted(call: SandboxCall, connection: SandboxConnection) -> SandboxConnection:
     days = refreshing.FAILING_DAYS
     log_id = refreshing.log_id()
     return replace(connection, trouble=Trouble(failed_at=call.now, attempts=days, exhausted=True, log_id=log_id))
 
 
-def _delivery(delivery: Delivery) -> dict[str, Any]:
+def _delivery(delivery: WebhookDelivery) -> dict[str, Any]:
     return {
         "id": delivery.id,
         "url": delivery.url,

@@ -1,4 +1,4 @@
-"""Cross-origin headers: Nango lets every origin call, and answers each OPTIONS itself, with or without an Origin."""
+"""Cross-origin headers: Nango allows every origin, and answers each OPTIONS itself, with or without an Origin."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ _PREFLIGHT: Final = {
 
 
 class Cors:
-    """ASGI middleware. Not Starlette's, which answers a preflight with 200 and only where an Origin is named."""
+    """ASGI middleware. Starlette's answers a preflight with 200, and only with an Origin."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Credentials as the sandbox hands them out: fake, long and random (Nango contract: Credential types).
+"""Credentials of the sandbox: fake, long and random (Nango contract: Credential types).
 
 Every token starts with `sandbox-`, so a search for a leak finds them and no scanner takes them for real ones.
 """
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from app.sandbox.formats import iso_z
 
-# Where each type with a refresh path keeps the token that a refresh replaces (Nango contract: Credential types).
+# By refreshable type, the member with the token that a refresh replaces (Nango contract: Credential types).
 _TOKEN_FIELDS: Final = {
     "OAUTH2": "access_token",
     "OAUTH2_CC": "token",
@@ -47,7 +47,7 @@ def mint(
     given: Mapping[str, Any] | None = None,
     refreshable: bool = True,
 ) -> dict[str, Any]:
-    """New credentials of one type. What `given` holds is kept; a lifetime of None makes a token without expiry."""
+    """New credentials of one type. Members of `given` are kept; a lifetime of None makes a token without expiry."""
     if auth_mode == "NONE":
         return {}
     given = given or {}
@@ -80,7 +80,7 @@ def with_expiry(credentials: Mapping[str, Any], expires_at: datetime | None) -> 
 
 
 def expires_at(credentials: Mapping[str, Any]) -> datetime | None:
-    """The expiry; also None for one that is no timestamp, as imports carry free text."""
+    """The expiry; None also for text that is no timestamp, which imports may have."""
     try:
         moment = datetime.fromisoformat(str(credentials["expires_at"]))
     except (KeyError, ValueError):
@@ -89,7 +89,7 @@ def expires_at(credentials: Mapping[str, Any]) -> datetime | None:
 
 
 def can_refresh(credentials: Mapping[str, Any]) -> bool:
-    """OAUTH2 without a refresh token is never refreshed, not even when forced, and that is no error.
+    """Whether Nango refreshes them. OAUTH2 without a refresh token never is, not even when forced, without an error.
 
     (Nango contract: When a token is refreshed)
     """
@@ -98,7 +98,7 @@ def can_refresh(credentials: Mapping[str, Any]) -> bool:
 
 
 def without_refresh_tokens(value: Any) -> Any:
-    """What is named like a refresh token is left out at every depth, unless it is asked for.
+    """The value without members named like a refresh token, at every depth.
 
     (Nango contract: Credential types)
     """

@@ -1,6 +1,6 @@
 """The environment's settings over REST, for an account API key: /environments/{id} (Nango contract: Environments API).
 
-The shape of the answer is that of Nango's public documentation; no recording of it was at hand.
+The answer's shape follows Nango's public documentation, since there is no recording of it.
 """
 
 from typing import Any
@@ -8,12 +8,12 @@ from typing import Any
 from starlette.responses import Response
 
 from app.sandbox.checks import Checks
-from app.sandbox.context import Call
+from app.sandbox.context import SandboxCall
 from app.sandbox.scopes import ACCOUNT_READ_SECRET, require
 from app.sandbox.wire import RefusedError
 
 
-def get_environment(call: Call) -> Response:
+def get_environment(call: SandboxCall) -> Response:
     """GET: the webhook settings; `with_secrets=true` adds the signing key."""
     _own(call)
     checks = Checks(call.query, code="invalid_query_params")
@@ -24,8 +24,8 @@ def get_environment(call: Call) -> Response:
     return call.answer({"data": _shown(call, with_secrets=with_secrets)})
 
 
-def change_environment(call: Call) -> Response:
-    """PATCH: `webhooks` with any of its members; what is left out stays."""
+def change_environment(call: SandboxCall) -> Response:
+    """PATCH: `webhooks` with any of its members; the others stay."""
     _own(call)
     checks = Checks(call.body, code="invalid_body")
     webhooks = checks.child("webhooks")
@@ -44,12 +44,12 @@ def change_environment(call: Call) -> Response:
     return call.answer({"data": _shown(call, with_secrets=False)})
 
 
-def _own(call: Call) -> None:
+def _own(call: SandboxCall) -> None:
     if call.path("environment_id").lower() != call.sandbox.config.environment_id:
         raise RefusedError(404, "not_found", "Environment not found")
 
 
-def _shown(call: Call, *, with_secrets: bool) -> dict[str, Any]:
+def _shown(call: SandboxCall, *, with_secrets: bool) -> dict[str, Any]:
     sandbox, settings = call.sandbox, call.sandbox.webhooks
     urls = {"primary_url": settings.primary_url, "secondary_url": settings.secondary_url}
     secret = {"signing_key": sandbox.courier.signing_key} if with_secrets else {}

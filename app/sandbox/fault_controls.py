@@ -1,24 +1,25 @@
-"""The calls that make others fail: /sandbox/faults."""
+"""Controls of faults: /sandbox/faults."""
 
 from typing import Any, Final
 
 from starlette.responses import Response
 
 from app.sandbox.checks import Checks
-from app.sandbox.context import Call
+from app.sandbox.context import SandboxCall
 from app.sandbox.faults import OF_PROVIDERS, Operation, Rule
 
 LONGEST_DELAY: Final = 300.0  # seconds
 OF_CALLS: Final = ("code", "retry_after", "delay")
 
 
-def list_faults(call: Call) -> Response:
+def list_faults(call: SandboxCall) -> Response:
     return call.answer({"faults": [_shown(rule) for rule in call.sandbox.faults.rules]})
 
 
-def add_fault(call: Call) -> Response:
-    """POST /sandbox/faults: `operation`; to narrow it `provider_config_key`, `connection_id`, `times` and `rate` (0 to
-    1); for what comes of it `status`, `code`, `message`, `retry_after` and `delay` (seconds)."""
+def add_fault(call: SandboxCall) -> Response:
+    """POST /sandbox/faults: `operation`; limited by `provider_config_key`, `connection_id`, `times` and `rate` (0 to
+    1); with the result `status`, `code`, `message`, `retry_after` and `delay` (seconds).
+    """
     checks = Checks(call.body, code="invalid_body")
     operation = _operation(checks, checks.text("operation"))
     integration, connection_id = _narrowing(checks)
@@ -48,7 +49,7 @@ def add_fault(call: Call) -> Response:
     return call.answer({"fault": _shown(rule)}, status=201)
 
 
-def clear_faults(call: Call) -> Response:
+def clear_faults(call: SandboxCall) -> Response:
     """DELETE /sandbox/faults: all of them, or those of `operation`, `provider_config_key`, `connection_id`."""
     checks = Checks(call.query, code="invalid_query_params")
     word = checks.optional_text("operation")
@@ -76,7 +77,7 @@ def _whole(number: float | None) -> int | None:
 
 
 def _shown(rule: Rule) -> dict[str, Any]:
-    """The members that every rule has, and of the others those that were given."""
+    """A rule's required members, and the given optional ones."""
     optional = {
         "rate": None if rule.rate >= 1 else rule.rate,
         "status": rule.status,

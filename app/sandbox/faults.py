@@ -1,8 +1,8 @@
-"""What is made to go wrong on purpose, decided in one place.
+"""Configured faults: rules that make matching operations fail or slow.
 
-A rule names an operation and, if it likes, an integration and a connection; it strikes every matching call, the next
-`times` of them, or a share of them. AUTHORIZE and REFRESH are asked at the moment where a provider would answer, the
-others when a call has passed the checks of key, rate limit and scope.
+A rule has an operation and optionally an integration and a connection; it applies to every matching call, to the next
+`times` of them, or to a share of them. AUTHORIZE and REFRESH are evaluated where a provider would answer, the others
+once a call has passed the checks of key, rate limit and scope.
 """
 
 import random
@@ -15,7 +15,7 @@ from typing import Final
 class Operation(StrEnum):
     AUTHORIZE = "authorize"  # the provider refuses the end user's credentials or code
     REFRESH = "refresh"  # the provider refuses to renew a token
-    ANY_CALL = "any_call"  # each of the following
+    ANY_CALL = "any_call"  # any of the following
     LIST_CONNECTIONS = "list_connections"
     GET_CONNECTION = "get_connection"
     DELETE_CONNECTION = "delete_connection"
@@ -34,10 +34,10 @@ OF_PROVIDERS: Final = frozenset({Operation.AUTHORIZE, Operation.REFRESH})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """`rate` is the share of matching calls that it strikes. `delay` is in seconds, before the answer.
+    """`rate`: the share of matching calls that it applies to. `delay`: seconds before the answer.
 
-    status, code, message: what a struck call is answered; a rule of a call with a delay and no status only slows it
-    down. retry_after: seconds, for 429. For providers, `message` is what the provider said.
+    status, code, message: the answer to a matched call; with a delay and no status the call is only slowed down.
+    retry_after: seconds, for 429. For providers, `message` is the provider's.
     """
 
     operation: Operation
@@ -61,7 +61,7 @@ class Rule:
 
 
 class Faults:
-    """The live rules, oldest first; the first that covers a call strikes. `chance` gives numbers in [0, 1)."""
+    """The live rules, oldest first; the first that matches a call applies. `chance` returns numbers in [0, 1)."""
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self.rules: tuple[Rule, ...] = ()
@@ -71,7 +71,7 @@ class Faults:
         self.rules = (*self.rules, rule)
 
     def clear(self, *, operation: Operation | None, integration: str | None, connection_id: str | None) -> int:
-        """Drop the rules made for exactly these; None stands for any. Returns how many went."""
+        """Remove the rules with exactly these values; None stands for any. Returns their number."""
 
         def meant(rule: Rule) -> bool:
             return (
@@ -84,8 +84,8 @@ class Faults:
         self.rules = tuple(rule for rule in self.rules if not meant(rule))
         return before - len(self.rules)
 
-    def strikes(self, operation: Operation, *, integration: str | None, connection_id: str | None) -> Rule | None:
-        """The rule that strikes this call, if any does; it counts as used."""
+    def match(self, operation: Operation, *, integration: str | None, connection_id: str | None) -> Rule | None:
+        """The rule that applies to this call, None without one; it counts as used."""
         for index, rule in enumerate(self.rules):
             covered = rule.covers(operation, integration=integration, connection_id=connection_id)
             if covered and (rule.rate >= 1 or self._chance() < rule.rate):

@@ -1,4 +1,4 @@
-"""The auth flows an end user goes through, each authenticated by a connect session.
+"""Auth flows of an end user, each authenticated by a connect session.
 
 (Nango contract: When auth webhooks are sent; Tag replacement)
 """
@@ -15,45 +15,45 @@ from starlette.responses import Response
 from app.sandbox import pages
 from app.sandbox.checks import Checks
 from app.sandbox.connections import upsert
-from app.sandbox.context import Call
+from app.sandbox.context import SandboxCall
 from app.sandbox.credentials import mint
 from app.sandbox.faults import Operation, Rule
-from app.sandbox.values import Authorization, Integration
-from app.sandbox.webhooks import Event, auth_body
+from app.sandbox.values import Authorization, SandboxIntegration
+from app.sandbox.webhooks import AuthWebhook, auth_body
 from app.sandbox.wire import MISSING, RefusedError, refuse_unstorable
 
 _PROVIDER_REFUSAL: Final = {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
-# The end user sees it, and no webhook is sent (Nango contract: When auth webhooks are sent).
+# Shown to the end user; no webhook is sent (Nango contract: When auth webhooks are sent).
 _TEST_FAILED: Final = "The given credentials were found to be invalid. Please check the credentials and try again."
 _QUERY: Final = ("connect_session_token", "params", "hmac", "user_scope")
 
 
-def api_key(call: Call) -> Response:
+def api_key(call: SandboxCall) -> Response:
     integration, connection_id = start(call, "API_KEY")
     checks = Checks(call.body, code="invalid_body")
     given = {"apiKey": checks.text("apiKey", maximum=10_000)}
     checks.done()
-    if struck(call, integration, connection_id):
+    if fault_of(call, integration, connection_id):
         raise RefusedError(400, "connection_test_failed", _TEST_FAILED)
     return _complete(call, integration, connection_id, given)
 
 
-def basic(call: Call) -> Response:
+def basic(call: SandboxCall) -> Response:
     integration, connection_id = start(call, "BASIC")
     checks = Checks(call.body, code="invalid_body")
     given = {name: checks.optional_text(name, minimum=0, maximum=1024) or "" for name in ("username", "password")}
     checks.done()
-    if struck(call, integration, connection_id):
+    if fault_of(call, integration, connection_id):
         raise RefusedError(400, "connection_test_failed", _TEST_FAILED)
     return _complete(call, integration, connection_id, given)
 
 
-def unauthenticated(call: Call) -> Response:
+def unauthenticated(call: SandboxCall) -> Response:
     integration, connection_id = start(call, "NONE")
     return _complete(call, integration, connection_id, {})
 
 
-def client_credentials(call: Call) -> Response:
+def client_credentials(call: SandboxCall) -> Response:
     integration, connection_id = start(call, "OAUTH2_CC")
     checks = Checks(call.body, code="invalid_body")
     given = {
@@ -61,15 +61,15 @@ def client_credentials(call: Call) -> Response:
         "client_secret": checks.optional_text("client_secret", minimum=0, maximum=4096) or "",
     }
     checks.done(tolerated=("client_certificate", "client_private_key"))
-    if struck(call, integration, connection_id):
+    if fault_of(call, integration, connection_id):
         refusal = json.dumps({"provider_error_payload": _PROVIDER_REFUSAL}, separators=(",", ":"))
         message = f"Failed to fetch client credentials token: {json.dumps(refusal)}"
         raise RefusedError(400, "client_credentials_fetch_error", message, payload=refusal)
     return _complete(call, integration, connection_id, given)
 
 
-def oauth_start(call: Call) -> Response:
-    """GET /oauth/connect/{integration}: a browser leaves for the provider, here the sandbox's own page."""
+def oauth_start(call: SandboxCall) -> Response:
+    """GET /oauth/connect/{integration}: redirects the browser to the provider, here the sandbox's own page."""
     integration, connection_id = start(call, "OAUTH2")
     state, public = str(uuid.uuid4()), call.sandbox.config.public_url
     authorization = Authorization(
@@ -88,15 +88,15 @@ def oauth_start(call: Call) -> Response:
     return response
 
 
-def oauth_callback(call: Call) -> Response:
-    """GET /oauth/callback: the browser is back, with a `code` or with the provider's refusal."""
+def oauth_callback(call: SandboxCall) -> Response:
+    """GET /oauth/callback: the browser returns with a `code` or with the provider's refusal."""
     state = call.query.get("state")
     begun = call.sandbox.store.end_authorization(state) if isinstance(state, str) else None
     if begun is None:
         return call.page(pages.failed("This authorization is not known, or was finished before."), status=400)
     call = replace(call, session=begun.session)
     integration = call.sandbox.integration(begun.integration)
-    rule = struck(call, integration, begun.connection_id)
+    rule = fault_of(call, integration, begun.connection_id)
     if rule or not call.query.get("code"):
         refused = _oauth_failure(
             call,
@@ -110,8 +110,8 @@ def oauth_callback(call: Call) -> Response:
     return call.page(pages.connected(begun.connection_id, integration.unique_key), events=(event,))
 
 
-def oauth(call: Call) -> Response:
-    """Ours, in place of a browser's round trip through a provider: POST /sandbox/oauth/{integration}.
+def oauth(call: SandboxCall) -> Response:
+    """POST /sandbox/oauth/{integration}: the sandbox's replacement for a browser's round trip through a provider.
 
     Body, all optional: `fail` (the provider refuses), `refresh_token` (false: the grant has none), `expires_in`
     (seconds; null: the token has no expiry).
@@ -121,14 +121,14 @@ def oauth(call: Call) -> Response:
     fails, refreshable = checks.flag("fail"), checks.flag("refresh_token", default=True)
     lifetime = checks.number("expires_in", default=call.sandbox.token_lifetime, minimum=0, maximum=10**9)
     checks.done()
-    rule = struck(call, integration, connection_id)
+    rule = fault_of(call, integration, connection_id)
     if fails or rule:
         raise _oauth_failure(call, integration, connection_id, message=rule.message if rule else None)
     return _complete(call, integration, connection_id, {}, lifetime=lifetime, refreshable=refreshable)
 
 
-def start(call: Call, auth_mode: str) -> tuple[Integration, str]:
-    """The integration and the id the connection has or will get, which the server chooses.
+def start(call: SandboxCall, auth_mode: str) -> tuple[SandboxIntegration, str]:
+    """The integration and the connection's id, existing or new, which the server chooses.
 
     (Nango contract: Connection identity)
     """
@@ -145,15 +145,15 @@ def start(call: Call, auth_mode: str) -> tuple[Integration, str]:
     return integration, session.reconnects or str(uuid.uuid4())
 
 
-def struck(call: Call, integration: Integration, connection_id: str) -> Rule | None:
-    return call.sandbox.faults.strikes(
+def fault_of(call: SandboxCall, integration: SandboxIntegration, connection_id: str) -> Rule | None:
+    return call.sandbox.faults.match(
         Operation.AUTHORIZE, integration=integration.unique_key, connection_id=connection_id
     )
 
 
 def _complete(
-    call: Call,
-    integration: Integration,
+    call: SandboxCall,
+    integration: SandboxIntegration,
     connection_id: str,
     given: Mapping[str, Any],
     *,
@@ -165,15 +165,15 @@ def _complete(
 
 
 def _connected(
-    call: Call,
-    integration: Integration,
+    call: SandboxCall,
+    integration: SandboxIntegration,
     connection_id: str,
     given: Mapping[str, Any],
     *,
     lifetime: float | None = None,
     refreshable: bool = True,
-) -> Event:
-    """Make or replace the connection; its webhook."""
+) -> AuthWebhook:
+    """Create or replace the connection. Returns its webhook."""
     refuse_unstorable(call.body, "Failed to create connection")
     session, mode = call.live_session(), integration.auth_mode
     is_oauth = mode == "OAUTH2"
@@ -186,7 +186,7 @@ def _connected(
     )
     changes: dict[str, Any] = {"tags": session.tags, "credentials": credentials, "trouble": None}
     if not is_oauth:
-        # Re-authorizing resets metadata, except through OAuth, which does not even move updated_at
+        # Re-authorization resets metadata, except through OAuth, which does not even change updated_at
         # (Nango contract: Tag replacement).
         changes |= {"metadata": {}, "updated_at": call.now}
     if session.end_user is not None:
@@ -206,16 +206,16 @@ def _connection_config(defaults: Mapping[str, Any] | None, integration: str) -> 
 
 
 def _oauth_failure(
-    call: Call,
-    integration: Integration,
+    call: SandboxCall,
+    integration: SandboxIntegration,
     connection_id: str,
     *,
     message: str | None = None,
     refusal: str | None = None,
 ) -> RefusedError:
-    """The provider refused the code, or (`refusal`, its error) gave none.
+    """The error where the provider refused the code, or gave none (`refusal`: its error).
 
-    Always labelled `creation` and without tags, also when an existing connection failed
+    Its webhook is always labelled `creation` and without tags, also when an existing connection failed
     (Nango contract: Auth webhook; When auth webhooks are sent).
     """
     thrown = {
@@ -243,5 +243,5 @@ def _oauth_failure(
         "oauth_failed",
         "The provider refused the authorization",
         payload={"connectionId": connection_id, "providerConfigKey": integration.unique_key},
-        events=(Event(urls=call.sandbox.webhooks.urls("creation", override), body=body),),
+        events=(AuthWebhook(urls=call.sandbox.webhooks.urls("creation", override), body=body),),
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.sandbox.values import Connection, EndUser, Integration
+from app.sandbox.values import SandboxConnection, SandboxEndUser, SandboxIntegration
 
 
 def iso_z(moment: datetime) -> str:
@@ -24,11 +24,11 @@ def iso_database(moment: datetime) -> str:
     return f"{seconds}.{fraction}+00:00" if fraction else f"{seconds}+00:00"
 
 
-def listed(connection: Connection) -> dict[str, Any]:
+def listed(connection: SandboxConnection) -> dict[str, Any]:
     return {**_head(connection), "created": iso_database(connection.created_at)}
 
 
-def full(connection: Connection, credentials: Mapping[str, Any], *, imported: bool = False) -> dict[str, Any]:
+def full(connection: SandboxConnection, credentials: Mapping[str, Any], *, imported: bool = False) -> dict[str, Any]:
     """The body of GET /connections/{id}, and with `imported` of POST /connections."""
     moment = iso_z if imported else iso_offset
     return {
@@ -42,7 +42,7 @@ def full(connection: Connection, credentials: Mapping[str, Any], *, imported: bo
     }
 
 
-def integration(value: Integration, *, public_url: str) -> dict[str, Any]:
+def integration(value: SandboxIntegration, *, public_url: str) -> dict[str, Any]:
     return {
         "unique_key": value.unique_key,
         "provider": value.provider,
@@ -58,7 +58,7 @@ def logo(provider: str, *, public_url: str) -> str:
     return f"{public_url}/images/template-logos/{provider}.svg"
 
 
-def _head(connection: Connection) -> dict[str, Any]:
+def _head(connection: SandboxConnection) -> dict[str, Any]:
     trouble = connection.trouble
     return {
         "id": connection.id,
@@ -72,7 +72,7 @@ def _head(connection: Connection) -> dict[str, Any]:
     }
 
 
-def _end_user(owner: EndUser | None) -> dict[str, Any] | None:
+def _end_user(owner: SandboxEndUser | None) -> dict[str, Any] | None:
     if owner is None:
         return None
     organization = owner.organization

@@ -1,8 +1,8 @@
-"""From a request to a handler's answer: body, caller and rate limit, in Nango's order.
+"""Steps before a handler: body, caller and rate limit, in Nango's order.
 
 (Nango contract: Requests and errors; Rate limit)
 
-Body and caller come before the limiter, so their refusals carry no rate limit headers (seen in recordings).
+Body and caller come before the limiter, so their refusals have no rate limit headers (seen in recordings).
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.sandbox import scopes
-from app.sandbox.context import Call, Caller, Endpoint, Handler, Sandbox, utc_now
+from app.sandbox.context import Caller, Endpoint, Handler, Sandbox, SandboxCall, utc_now
 from app.sandbox.faults import Operation, Rule
-from app.sandbox.values import Session
+from app.sandbox.values import SandboxSession
 from app.sandbox.wire import RefusedError, answer, read_json, read_query
 
 Guard = Callable[[Sandbox, Request, datetime], Caller]
@@ -28,7 +28,7 @@ _UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]
 
 
 def api_key(sandbox: Sandbox, request: Request, now: datetime) -> Caller:  # noqa: ARG001  # one signature for all guards
-    """One of the environment's API keys as Bearer token. The sandbox's own may do everything."""
+    """One of the environment's API keys as Bearer token. The sandbox's own has all scopes."""
     key = _bearer(request)
     if not is_uuid4(key):
         raise _unauthorized("invalid_secret_key_format", "The provided secret key is not a UUID v4.")
@@ -41,7 +41,7 @@ def api_key(sandbox: Sandbox, request: Request, now: datetime) -> Caller:  # noq
 
 
 def account_key(sandbox: Sandbox, request: Request, now: datetime) -> Caller:  # noqa: ARG001  # one signature for all guards
-    """The account's API key as Bearer token; an environment's is none."""
+    """The account's API key as Bearer token; an environment's key is refused."""
     key, known = _bearer(request), sandbox.config.account_key
     if known is None or not hmac.compare_digest(key.lower().encode(), known.lower().encode()):
         raise _unauthorized("unknown_account", "The provided authorization header does not match any account.")
@@ -54,7 +54,7 @@ def session_bearer(sandbox: Sandbox, request: Request, now: datetime) -> Caller:
 
 
 def session_query(sandbox: Sandbox, request: Request, now: datetime) -> Caller:
-    """A connect session's token in the query, where the auth flows carry it."""
+    """A connect session's token in the query, as in the auth flows."""
     token = request.query_params.get("connect_session_token")
     if token is None and "public_key" in request.query_params:
         words = "Public key authentication is deprecated. Please use connect session authentication instead."
@@ -63,7 +63,7 @@ def session_query(sandbox: Sandbox, request: Request, now: datetime) -> Caller:
 
 
 def public(sandbox: Sandbox, request: Request, now: datetime) -> Caller:  # noqa: ARG001  # one signature for all guards
-    """A browser that a provider sent back: what it carries is judged by the handler."""
+    """No authentication, for a browser that a provider sent back: the handler checks its query."""
     return Caller(sandbox=sandbox)
 
 
@@ -76,8 +76,9 @@ def endpoint(
     operation: Operation | None = None,
     limited: bool = True,
 ) -> Endpoint:
-    """A Starlette endpoint. needs: the scopes of which an API key needs one. operation: what a fault calls it.
-    `limited=False` is for the sandbox's own controls, which spend no budget."""
+    """A Starlette endpoint. needs: an API key needs one of these scopes. operation: for faults. `limited=False`: for
+    the sandbox's own controls, which are not counted.
+    """
 
     async def serve(request: Request) -> Response:
         now = utc_now()
@@ -91,7 +92,7 @@ def endpoint(
             error = {"code": "too_many_request", "method": request.method, "path": request.url.path}
             response = answer(sandbox.courier, {"error": error}, status=429)
         else:
-            call = Call(
+            call = SandboxCall(
                 sandbox=caller.sandbox,
                 request=request,
                 body=body,
@@ -111,7 +112,9 @@ def is_uuid4(text: str) -> bool:
     return _UUID4.fullmatch(text) is not None
 
 
-async def _answered(handler: Handler, call: Call, needs: tuple[str, ...], operation: Operation | None) -> Response:
+async def _answered(
+    handler: Handler, call: SandboxCall, needs: tuple[str, ...], operation: Operation | None
+) -> Response:
     try:
         if call.session is None:
             scopes.require(call.scopes, needs)
@@ -119,27 +122,27 @@ async def _answered(handler: Handler, call: Call, needs: tuple[str, ...], operat
         if rule is not None and rule.delay:
             await asyncio.sleep(rule.delay)
         if rule is not None and (rule.status or not rule.delay):
-            return _struck(call, rule)
+            return _faulty_answer(call, rule)
         return handler(call)
     except RefusedError as refused:
         return refused.response(call.sandbox.courier)
 
 
-def _fault(call: Call, operation: Operation) -> Rule | None:
-    """The rule that strikes, by what the call names wherever it names it."""
+def _fault(call: SandboxCall, operation: Operation) -> Rule | None:
+    """The rule for this call, by the integration and connection in its path, query or body."""
     body = call.body if isinstance(call.body, dict) else {}
     named = {**body, **call.query, **call.request.path_params}
     integration = named.get("provider_config_key") or named.get("integration_id") or named.get("integration")
     found = named.get("connection_id") or named.get("connectionId")
     ids: list[Any] = found if isinstance(found, list) and found else [found]
     for connection_id in ids:
-        rule = call.sandbox.faults.strikes(operation, integration=integration, connection_id=connection_id)
+        rule = call.sandbox.faults.match(operation, integration=integration, connection_id=connection_id)
         if rule is not None:
             return rule
     return None
 
 
-def _struck(call: Call, rule: Rule) -> Response:
+def _faulty_answer(call: SandboxCall, rule: Rule) -> Response:
     status = rule.status or 500
     code = rule.code or _CODES.get(status, "server_error" if status >= 500 else "invalid_body")
     if status == 429:
@@ -157,7 +160,7 @@ def _bearer(request: Request) -> str:
     return header.split("Bearer ")[-1].strip()
 
 
-def _session(sandbox: Sandbox, token: str, now: datetime) -> Session:
+def _session(sandbox: Sandbox, token: str, now: datetime) -> SandboxSession:
     session = sandbox.store.session(token, now=now)
     if session is None:
         words = "The provided connect session token does not match any account."

@@ -1,4 +1,4 @@
-"""Integrations and the few providers a sandbox knows (Nango contract: Integrations)."""
+"""Integrations and the few providers of a sandbox (Nango contract: Integrations)."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from app.sandbox import formats, scopes
 from app.sandbox.checks import INTEGRATION, Checks
-from app.sandbox.context import Call
-from app.sandbox.values import Integration
+from app.sandbox.context import SandboxCall
+from app.sandbox.values import SandboxIntegration
 from app.sandbox.wire import RefusedError
 
 
@@ -37,16 +37,16 @@ _INCLUDABLE: Final = ("webhook", "credentials")
 _DOCS: Final = "https://nango.dev/docs/integrations/all"
 
 
-def at_start(now: datetime) -> tuple[Integration, ...]:
+def at_start(now: datetime) -> tuple[SandboxIntegration, ...]:
     return tuple(new(key, provider, now=now) for key, provider in _AT_START.items())
 
 
 def new(
     unique_key: str, provider: str, *, now: datetime, auth_mode: str | None = None, display_name: str | None = None
-) -> Integration:
-    """An integration; of a provider we do not know, the auth mode has to be given."""
+) -> SandboxIntegration:
+    """A new integration; for an unknown provider, the auth mode has to be given."""
     known = PROVIDERS.get(provider)
-    return Integration(
+    return SandboxIntegration(
         unique_key=unique_key,
         provider=provider,
         auth_mode=auth_mode or (known.auth_mode if known else "NONE"),
@@ -57,12 +57,13 @@ def new(
     )
 
 
-def list_integrations(call: Call) -> Response:
+def list_integrations(call: SandboxCall) -> Response:
     call.refuse_query()
-    return call.answer({"data": [_shown(call, each) for each in call.sandbox.store.integrations.values()]})
+    integrations = call.sandbox.store.integrations.values()
+    return call.answer({"data": [_shown(call, integration) for integration in integrations]})
 
 
-def get_integration(call: Call) -> Response:
+def get_integration(call: SandboxCall) -> Response:
     checks = Checks(call.query, code="invalid_query_params")
     named = checks.raw("include")
     included = named if isinstance(named, list) else [named] if named is not None else []
@@ -80,7 +81,7 @@ def get_integration(call: Call) -> Response:
     return call.answer({"data": shown})
 
 
-def create_integration(call: Call) -> Response:
+def create_integration(call: SandboxCall) -> Response:
     checks = Checks(call.body, code="invalid_body")
     provider, key = checks.text("provider"), checks.text("unique_key", pattern=INTEGRATION)
     name = checks.optional_text("display_name")
@@ -95,13 +96,13 @@ def create_integration(call: Call) -> Response:
     return call.answer({"data": _shown(call, integration)})
 
 
-def delete_integration(call: Call) -> Response:
-    """Its connections go with it, and no webhook tells (Nango contract: When auth webhooks are sent)."""
+def delete_integration(call: SandboxCall) -> Response:
+    """Delete an integration with its connections, without webhooks (Nango contract: When auth webhooks are sent)."""
     call.sandbox.store.delete_integration(_existing(call).unique_key, now=call.now)
     return call.answer({"success": True})
 
 
-def get_provider(call: Call) -> Response:
+def get_provider(call: SandboxCall) -> Response:
     name = call.path("provider")
     provider = PROVIDERS.get(name)
     if provider is None:
@@ -122,8 +123,8 @@ def get_provider(call: Call) -> Response:
     return call.answer({"data": data})
 
 
-def _credentials(integration: Integration) -> dict[str, str] | None:
-    """The application's own at the provider: fake, and the same each time."""
+def _credentials(integration: SandboxIntegration) -> dict[str, str] | None:
+    """The application's own credentials at the provider: fake and constant."""
     if integration.auth_mode not in {"OAUTH1", "OAUTH2"}:
         return None
     name = integration.unique_key
@@ -131,12 +132,12 @@ def _credentials(integration: Integration) -> dict[str, str] | None:
     return {"type": integration.auth_mode, **facts}
 
 
-def _existing(call: Call) -> Integration:
+def _existing(call: SandboxCall) -> SandboxIntegration:
     integration = call.sandbox.store.integrations.get(call.path("integration"))
     if integration is None:
         raise RefusedError(404, "not_found", f'Integration "{call.path("integration")}" does not exist')
     return integration
 
 
-def _shown(call: Call, integration: Integration) -> dict[str, Any]:
+def _shown(call: SandboxCall, integration: SandboxIntegration) -> dict[str, Any]:
     return formats.integration(integration, public_url=call.sandbox.config.public_url)

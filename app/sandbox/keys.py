@@ -1,4 +1,4 @@
-"""API keys beside the sandbox's own, under /sandbox/keys, and the signing key.
+"""Additional API keys under /sandbox/keys, and the signing key.
 
 (Nango contract: API key scopes; Signatures)
 """
@@ -9,16 +9,16 @@ from starlette.responses import Response
 
 from app.sandbox import scopes
 from app.sandbox.checks import Checks
-from app.sandbox.context import Call
+from app.sandbox.context import SandboxCall
 from app.sandbox.values import ApiKey
 
 
-def list_keys(call: Call) -> Response:
+def list_keys(call: SandboxCall) -> Response:
     return call.answer({"keys": [_shown(key) for key in call.sandbox.store.keys.values()]})
 
 
-def create_key(call: Call) -> Response:
-    """POST /sandbox/keys: `scopes`, a list; `environment`, another one of the account, empty at first. 201."""
+def create_key(call: SandboxCall) -> Response:
+    """POST /sandbox/keys: `scopes`, a list; `environment`, another, initially empty one of the account. 201."""
     checks = Checks(call.body, code="invalid_body")
     given = checks.raw("scopes")
     if not isinstance(given, list):
@@ -34,13 +34,13 @@ def create_key(call: Call) -> Response:
     return call.answer({"key": _shown(key)}, status=201)
 
 
-def delete_keys(call: Call) -> Response:
-    """DELETE /sandbox/keys: all but the sandbox's own."""
+def delete_keys(call: SandboxCall) -> Response:
+    """DELETE /sandbox/keys: all except the sandbox's own."""
     return call.answer({"deleted": call.sandbox.store.delete_keys()})
 
 
-def rotate_signing_key(call: Call) -> Response:
-    """Replaced at once and for all deliveries to come, without an overlap. A kept state keeps it."""
+def rotate_signing_key(call: SandboxCall) -> Response:
+    """Replace the key at once for all later deliveries, without an overlap. It is kept in the state file."""
     call.refuse_query()
     key = str(uuid.uuid4())
     call.sandbox.store.put_signing_key(key)

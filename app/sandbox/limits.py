@@ -8,13 +8,13 @@ WINDOW: Final = timedelta(seconds=60)
 
 
 @dataclass(slots=True, kw_only=True)
-class RateLimit:
+class SandboxRateLimit:
     per_minute: int
     _used: int = 0
     _until: datetime | None = None
 
     def take(self, now: datetime) -> tuple[bool, dict[str, str]]:
-        """Count one call: whether it may pass, and the headers every authenticated reply carries."""
+        """Count one call. Returns whether it may pass, and the headers of every authenticated reply."""
         if self._until is None or now >= self._until:
             self._used, self._until = 0, now + WINDOW
         self._used += 1
@@ -24,6 +24,6 @@ class RateLimit:
             "X-RateLimit-Reset": str(int(self._until.timestamp())),
         }
         if self._used > self.per_minute:
-            # Floored, so it may be 0.
+            # Rounded down, so it may be 0.
             return False, headers | {"Retry-After": str(int((self._until - now).total_seconds()))}
         return True, headers

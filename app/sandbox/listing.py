@@ -8,9 +8,9 @@ from typing import Final
 from starlette.responses import Response
 
 from app.sandbox.checks import Checks
-from app.sandbox.context import Call
+from app.sandbox.context import SandboxCall
 from app.sandbox.formats import listed
-from app.sandbox.values import Connection
+from app.sandbox.values import SandboxConnection
 
 WITHOUT_LIMIT: Final = 10_000
 
@@ -24,8 +24,8 @@ class Filter:
     end_user_id: str | None
     organization_id: str | None
 
-    def tests(self) -> Iterator[Callable[[Connection], bool]]:
-        """Only the tests that were asked for: most calls filter by one thing."""
+    def tests(self) -> Iterator[Callable[[SandboxConnection], bool]]:
+        """The tests for the given filters only: most calls have one filter."""
         if (integrations := self.integrations) is not None:
             yield lambda connection: connection.integration in integrations
         if self.tags:
@@ -39,7 +39,7 @@ class Filter:
             yield lambda connection: self.organization_id == _organization_id(connection)
 
 
-def list_connections(call: Call) -> Response:
+def list_connections(call: SandboxCall) -> Response:
     checks = Checks(call.query, code="invalid_query_params")
     integrations = checks.optional_text("integrationId", maximum=10_000)
     wanted = Filter(
@@ -57,7 +57,7 @@ def list_connections(call: Call) -> Response:
     return call.answer({"connections": [listed(connection) for connection in found]})
 
 
-def _matching(call: Call, wanted: Filter) -> Iterator[Connection]:
+def _matching(call: SandboxCall, wanted: Filter) -> Iterator[SandboxConnection]:
     replica = call.sandbox.store.replica
     if wanted.connection_id is not None:
         rows = replica.with_connection_id(wanted.connection_id, now=call.now)
@@ -68,13 +68,13 @@ def _matching(call: Call, wanted: Filter) -> Iterator[Connection]:
     return rows
 
 
-def _searched(connection: Connection) -> Iterator[str]:
-    """The id and the legacy owner's name and e-mail; never tags."""
+def _searched(connection: SandboxConnection) -> Iterator[str]:
+    """The id and the legacy end user's name and e-mail; never tags."""
     yield connection.connection_id
     if owner := connection.end_user:
         yield from (text for text in (owner.display_name, owner.email) if text)
 
 
-def _organization_id(connection: Connection) -> str | None:
+def _organization_id(connection: SandboxConnection) -> str | None:
     owner = connection.end_user
     return owner.organization.id if owner and owner.organization else None

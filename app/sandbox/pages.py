@@ -1,4 +1,4 @@
-"""The pages an end user sees: the connect link's, the stand-in provider's, and the end of an OAuth flow.
+"""Pages for an end user: the connect link's, the simulated provider's, and the end of an OAuth flow.
 
 Plain HTML without script, in place of Nango's Connect UI.
 """
@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from app.sandbox.values import Integration
+from app.sandbox.values import SandboxIntegration
 
 HTML: Final = {
     "content-type": "text/html; charset=utf-8",
@@ -22,7 +22,7 @@ _STYLE: Final = (
     "button,.button{font:inherit;display:inline-block;padding:.25rem 1rem;margin-right:.5rem;color:inherit;"
     "text-decoration:none;background:#8882;border:1px solid #888;border-radius:.25rem}"
 )
-# What an end user types in, by auth mode: the member of the flow's body and its label.
+# Form fields by auth mode: the member of the flow's body and its label.
 _FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "API_KEY": {"apiKey": "API key"},
     "BASIC": {"username": "User name", "password": "Password"},
@@ -31,7 +31,7 @@ _FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
-def connect(integrations: Iterable[Integration], *, token: str, reconnecting: bool) -> str:
+def connect(integrations: Iterable[SandboxIntegration], *, token: str, reconnecting: bool) -> str:
     """The connect link's page: a form for each integration that the session allows."""
     forms = "".join(_form(integration, token) for integration in integrations)
     title = "Reconnect" if reconnecting else "Connect"
@@ -39,7 +39,7 @@ def connect(integrations: Iterable[Integration], *, token: str, reconnecting: bo
 
 
 def provider(*, integration: str, redirect_uri: str, state: str) -> str:
-    """The stand-in provider's question. Both answers are links to the callback, as providers redirect by GET."""
+    """The simulated provider's question. Both answers are links to the callback, as providers redirect by GET."""
     allow = f"{redirect_uri}?{urlencode({'state': state, 'code': 'sandbox-code'})}"
     refusal = {"state": state, "error": "access_denied", "error_description": "The user said no."}
     deny = f"{redirect_uri}?{urlencode(refusal)}"
@@ -63,14 +63,14 @@ def failed(reason: str) -> str:
 
 
 def not_found(method: str, path: str) -> str:
-    """Express's page for a route that is not there, as Nango answers it."""
+    """Express's page for an unknown route, as in Nango."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Error</title>\n</head>\n'
         f"<body>\n<pre>Cannot {escape(method)} {escape(path)}</pre>\n</body>\n</html>\n"
     )
 
 
-def _form(integration: Integration, token: str) -> str:
+def _form(integration: SandboxIntegration, token: str) -> str:
     name, key = escape(integration.display_name), quote(integration.unique_key, safe="")
     query = escape(urlencode({"connect_session_token": token}))
     heading = f"<h2>{name} <small>({escape(integration.unique_key)})</small></h2>"

@@ -1,4 +1,4 @@
-"""Reading credentials, which is where Nango refreshes them (Nango contract: When a token is refreshed)."""
+"""Reads of credentials, which refresh them as in Nango (Nango contract: When a token is refreshed)."""
 
 import secrets
 from dataclasses import replace
@@ -8,8 +8,8 @@ from typing import Final
 from app.sandbox import credentials, formats
 from app.sandbox.context import Sandbox
 from app.sandbox.faults import Operation, Rule
-from app.sandbox.values import Connection, Trouble
-from app.sandbox.webhooks import Event
+from app.sandbox.values import SandboxConnection, Trouble
+from app.sandbox.webhooks import AuthWebhook
 from app.sandbox.wire import RefusedError
 
 MARGIN: Final = timedelta(minutes=15)
@@ -22,9 +22,9 @@ _FAILURE: Final = ("refresh_token_external_error", f"{_PROVIDER_ERROR} Please tr
 
 
 def read(
-    sandbox: Sandbox, connection: Connection, *, force: bool, now: datetime
-) -> tuple[Connection, tuple[Event, ...]]:
-    """The connection as a GET finds it, refreshed if that was due or forced, and the webhooks this causes.
+    sandbox: Sandbox, connection: SandboxConnection, *, force: bool, now: datetime
+) -> tuple[SandboxConnection, tuple[AuthWebhook, ...]]:
+    """The connection of a GET, refreshed if that was due or forced, and the resulting webhooks.
 
     Raises RefusedError `invalid_credentials`: 424 within 30 s of a failure and once given up, unless forced; 400 for a
     refresh that failed now.
@@ -38,7 +38,7 @@ def read(
     if not credentials.can_refresh(connection.credentials) or not (force or _is_due(connection, now)):
         return connection, ()
     integration, connection_id = connection.integration, connection.connection_id
-    if rule := sandbox.faults.strikes(Operation.REFRESH, integration=integration, connection_id=connection_id):
+    if rule := sandbox.faults.match(Operation.REFRESH, integration=integration, connection_id=connection_id):
         raise _failed(sandbox, connection, rule, now=now)
     return _renewed(sandbox, connection, now=now)
 
@@ -47,24 +47,26 @@ def log_id() -> str:
     return secrets.token_hex(10)
 
 
-def _is_due(connection: Connection, now: datetime) -> bool:
-    """Without an expiry a token is never refreshed unless forced; one living under 15 minutes always is."""
+def _is_due(connection: SandboxConnection, now: datetime) -> bool:
+    """Whether a refresh is due: never without an expiry, always for a token that lives under 15 minutes."""
     expiry = credentials.expires_at(connection.credentials)
     return expiry is not None and expiry - now < MARGIN
 
 
-def _renewed(sandbox: Sandbox, connection: Connection, *, now: datetime) -> tuple[Connection, tuple[Event, ...]]:
+def _renewed(
+    sandbox: Sandbox, connection: SandboxConnection, *, now: datetime
+) -> tuple[SandboxConnection, tuple[AuthWebhook, ...]]:
     fresh = credentials.mint(
         connection.auth_mode, now=now, lifetime=sandbox.token_lifetime, given=connection.credentials
     )
     renewed = sandbox.store.put(replace(connection, credentials=fresh, trouble=None, updated_at=now), now=now)
-    # Newer Nango tells once that an active auth error went away, and nothing of routine refreshes
+    # Newer Nango sends one webhook when an active auth error is over, and none for routine refreshes
     # (Nango contract: When auth webhooks are sent).
     recovered = connection.trouble is not None and sandbox.recovery_events
     return renewed, (sandbox.event(renewed, "refresh"),) if recovered else ()
 
 
-def _failed(sandbox: Sandbox, connection: Connection, rule: Rule, *, now: datetime) -> RefusedError:
+def _failed(sandbox: Sandbox, connection: SandboxConnection, rule: Rule, *, now: datetime) -> RefusedError:
     kind, message = _FAILURES.get(connection.auth_mode, _FAILURE)
     message = rule.message or message
     failing = sandbox.store.put(replace(connection, trouble=_worse(connection.trouble, now)), now=now)
@@ -73,13 +75,15 @@ def _failed(sandbox: Sandbox, connection: Connection, rule: Rule, *, now: dateti
 
 
 def _worse(trouble: Trouble | None, now: datetime) -> Trouble:
-    """Attempts count calendar days with a failure; the fourth ends it (Nango contract: Failed refreshes)."""
+    """The error after one more failure. Attempts count calendar days; the fourth is final
+    (Nango contract: Failed refreshes).
+    """
     if trouble is None:
         return Trouble(failed_at=now, attempts=1, exhausted=False, log_id=log_id())
     attempts = max(trouble.attempts, 1) + (trouble.failed_at.date() < now.date())
     return replace(trouble, failed_at=now, attempts=attempts, exhausted=trouble.exhausted or attempts >= FAILING_DAYS)
 
 
-def _refused(connection: Connection, status: int, message: str, *events: Event) -> RefusedError:
+def _refused(connection: SandboxConnection, status: int, message: str, *events: AuthWebhook) -> RefusedError:
     payload = {"connection": formats.full(connection, {})}
     return RefusedError(status, "invalid_credentials", message, payload=payload, events=events)

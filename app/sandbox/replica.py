@@ -1,13 +1,13 @@
-"""The read replica behind GET /connections, which may lag behind what was written (Nango contract: List connections).
+"""The read replica behind GET /connections, which may lag behind writes (Nango contract: List connections).
 
-Modelled as one: writes go to a log, and the replica has applied the part of it that is older than the lag.
+Writes go to a log, and the replica has applied the part of it that is older than the lag.
 """
 
 from collections import deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from app.sandbox.values import Connection
+from app.sandbox.values import SandboxConnection
 
 
 class Replica:
@@ -15,21 +15,21 @@ class Replica:
 
     def __init__(self, *, lag: float) -> None:
         self.lag = lag
-        self._log: deque[tuple[datetime, int, Connection | None]] = deque()
-        # In order of creation, as ids only grow and an update keeps the place of its row.
-        self._rows: dict[int, Connection] = {}
+        self._log: deque[tuple[datetime, int, SandboxConnection | None]] = deque()
+        # In order of creation, as ids only increase and an update keeps the place of its row.
+        self._rows: dict[int, SandboxConnection] = {}
         self._ids: dict[str, set[int]] = {}
 
-    def record(self, connection: Connection | None, *, id: int, at: datetime) -> None:  # noqa: A002  # Nango's word
+    def record(self, connection: SandboxConnection | None, *, id: int, at: datetime) -> None:  # noqa: A002  # Nango's word
         """Log a write; None is a deletion."""
         self._log.append((at, id, connection))
         self._catch_up(at)
 
-    def newest_first(self, *, now: datetime) -> Iterator[Connection]:
+    def newest_first(self, *, now: datetime) -> Iterator[SandboxConnection]:
         self._catch_up(now)
         return reversed(self._rows.values())
 
-    def with_connection_id(self, connection_id: str, *, now: datetime) -> Iterator[Connection]:
+    def with_connection_id(self, connection_id: str, *, now: datetime) -> Iterator[SandboxConnection]:
         self._catch_up(now)
         return (self._rows[id_] for id_ in sorted(self._ids.get(connection_id, ()), reverse=True))
 

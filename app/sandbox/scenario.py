@@ -1,4 +1,4 @@
-"""A small cast that connects, reconnects and fails, so that a fresh Waylink has something to show."""
+"""A small scenario of users who connect, reconnect and fail, so that a fresh Waylink has something to show."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import httpx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
+class ScenarioUser:
     id: str
     email: str
     organization: str
@@ -25,18 +25,20 @@ class Person:
         }
 
 
-ADA: Final = Person(id="ada", email="ada@acme.example", organization="acme", plan="enterprise", integration="oauth2")
-GRACE: Final = Person(
+ADA: Final = ScenarioUser(
+    id="ada", email="ada@acme.example", organization="acme", plan="enterprise", integration="oauth2"
+)
+GRACE: Final = ScenarioUser(
     id="grace", email="grace@acme.example", organization="acme", plan="enterprise", integration="apikey"
 )
-LINUS: Final = Person(
+LINUS: Final = ScenarioUser(
     id="linus", email="linus@globex.example", organization="globex", plan="pro", integration="oauth2-cc"
 )
-MARGARET: Final = Person(
+MARGARET: Final = ScenarioUser(
     id="margaret", email="margaret@globex.example", organization="globex", plan="pro", integration="oauth2"
 )
 
-# Where each integration's flow is, and what the end user types into it.
+# Each integration's flow, and the end user's input.
 _FLOWS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "apikey": ("/api-auth/api-key/apikey", {"apiKey": "sandbox-scenario-key"}),
     "oauth2": ("/sandbox/oauth/oauth2", {}),
@@ -47,8 +49,8 @@ _FLOWS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 def play(base_url: str, api_key: str, *, log: Callable[[str], None], pause: float = 0.3) -> None:
     """Play the scenario against a running sandbox, in about two seconds.
 
-    Who is connected already stays so, so it may be played at each start: then only the reconnect and the failed
-    attempt happen again. `pause` is the seconds between two steps, for whoever watches. Raises httpx.HTTPError.
+    Existing connections stay, so it may be played at each start: then only the reconnect and the failed attempt happen
+    again. pause: seconds between two steps. Raises httpx.HTTPError.
     """
     headers = {"authorization": f"Bearer {api_key}"}
     with httpx.Client(base_url=base_url, headers=headers, timeout=5.0, trust_env=False) as client:
@@ -65,24 +67,24 @@ def play(base_url: str, api_key: str, *, log: Callable[[str], None], pause: floa
             log(f"{ADA.id} of {ADA.organization} reconnected {ADA.integration}")
 
 
-def _connection_id(client: httpx.Client, person: Person) -> str | None:
+def _connection_id(client: httpx.Client, person: ScenarioUser) -> str | None:
     query = {"integrationId": person.integration, "tags[end_user_id]": person.id}
     response = client.get("/connections", params=query).raise_for_status()
     return next((str(found["connection_id"]) for found in response.json()["connections"]), None)
 
 
-def _session(client: httpx.Client, person: Person) -> str:
+def _session(client: httpx.Client, person: ScenarioUser) -> str:
     body = {"tags": person.tags(), "allowed_integrations": [person.integration]}
     return str(client.post("/connect/sessions", json=body).raise_for_status().json()["data"]["token"])
 
 
-def _reconnect_session(client: httpx.Client, person: Person, connection_id: str) -> str:
+def _reconnect_session(client: httpx.Client, person: ScenarioUser, connection_id: str) -> str:
     """With the full tags: a reconnect session without them wipes the connection's (Nango contract: Tag replacement)."""
     body = {"connection_id": connection_id, "integration_id": person.integration, "tags": person.tags()}
     return str(client.post("/connect/sessions/reconnect", json=body).raise_for_status().json()["data"]["token"])
 
 
-def _authorize(client: httpx.Client, token: str, person: Person, *, fails: bool = False) -> None:
+def _authorize(client: httpx.Client, token: str, person: ScenarioUser, *, fails: bool = False) -> None:
     path, body = _FLOWS[person.integration]
     response = client.post(path, params={"connect_session_token": token}, json=body | ({"fail": True} if fails else {}))
     if not fails:

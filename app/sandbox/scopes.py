@@ -1,4 +1,4 @@
-"""What an API key may do (Nango contract: API key scopes)."""
+"""Scopes of API keys (Nango contract: API key scopes)."""
 
 from collections.abc import Collection
 from typing import Final
@@ -17,7 +17,7 @@ INTEGRATIONS_LIST: Final = ("environment:integrations:list",)
 INTEGRATIONS_READ: Final = ("environment:integrations:read", "environment:integrations:read_credentials")
 INTEGRATIONS_CREDENTIALS: Final = ("environment:integrations:read_credentials",)
 ROTATE_SIGNING_KEY: Final = ("environment:webhook_signing_key:rotate",)
-# Of an account API key, which is none of an environment's (Nango contract: Environments API).
+# Scopes of an account API key (Nango contract: Environments API)
 ACCOUNT_READ: Final = ("account:environments:read", "account:environments:read_secret")
 ACCOUNT_READ_SECRET: Final = ("account:environments:read_secret",)
 ACCOUNT_UPDATE: Final = ("account:environments:update",)
@@ -34,7 +34,7 @@ KNOWN: Final = frozenset(
 
 def allows(granted: Collection[str], needed: Collection[str]) -> bool:
     """Whether a key with the granted scopes has one of the needed ones."""
-    return any(_covers(one, scope) for one in granted for scope in needed)
+    return any(_covers(held, scope) for held in granted for scope in needed)
 
 
 def require(granted: Collection[str], needed: Collection[str]) -> None:

@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from app.domain.tags import MAX_TAGS
 from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
-from app.sandbox.context import Call
+from app.sandbox.context import SandboxCall
 from app.sandbox.formats import iso_z
 from app.sandbox.owners import derived_tags, read_end_user
-from app.sandbox.values import SESSION_LIFETIME, EndUser, Session
+from app.sandbox.values import SESSION_LIFETIME, SandboxEndUser, SandboxSession
 from app.sandbox.wire import RefusedError, refuse_unstorable
 
 _FAILED: Final = "Failed to create connect session"
@@ -24,8 +24,8 @@ _UI_SETTINGS: Final = {
 }
 
 
-def create_session(call: Call) -> Response:
-    """Either `tags`, which may be `{}`, or `end_user` has to be there."""
+def create_session(call: SandboxCall) -> Response:
+    """Create a session. Either `tags`, which may be `{}`, or `end_user` is required."""
     call.refuse_query()
     checks = Checks(call.body, code="invalid_body")
     tags, end_user = checks.tags(), read_end_user(checks)
@@ -44,8 +44,9 @@ def create_session(call: Call) -> Response:
     )
 
 
-def create_reconnect_session(call: Call) -> Response:
-    """Without tags the session carries `{}`, which wipes the connection's on completion.
+def create_reconnect_session(call: SandboxCall) -> Response:
+    """Create a session for an existing connection. Without tags it has `{}`, which wipes the connection's on
+    completion.
 
     (Nango contract: Tag replacement)
     """
@@ -69,8 +70,8 @@ def create_reconnect_session(call: Call) -> Response:
     )
 
 
-def get_session(call: Call) -> Response:
-    """What the Connect UI may know: the owner, never the tags."""
+def get_session(call: SandboxCall) -> Response:
+    """The session for the Connect UI: the owner, without the tags."""
     session = call.live_session()
     data: dict[str, Any] = {"endUser": _shown_end_user(session.end_user)}
     if session.allowed_integrations:
@@ -82,30 +83,30 @@ def get_session(call: Call) -> Response:
     return call.answer({"data": data | {"connectUISettings": _UI_SETTINGS, "websocketsPath": "/"}})
 
 
-def delete_session(call: Call) -> Response:
+def delete_session(call: SandboxCall) -> Response:
     call.sandbox.store.delete_session(call.live_session())
     return Response(status_code=204)
 
 
-def _create(call: Call, *, tags: dict[str, str], **facts: Any) -> Response:
+def _create(call: SandboxCall, *, tags: dict[str, str], **facts: Any) -> Response:
     refuse_unstorable(call.body, _FAILED)
     token = f"nango_connect_session_{secrets.token_hex(32)}"
-    session = Session(token=token, expires_at=call.now + SESSION_LIFETIME, tags=tags, **facts)
+    session = SandboxSession(token=token, expires_at=call.now + SESSION_LIFETIME, tags=tags, **facts)
     call.sandbox.store.put_session(session, now=call.now)
     link = f"{call.sandbox.config.public_url}/?session_token={token}"
     data = {"token": token, "connect_link": link, "expires_at": iso_z(session.expires_at)}
     return call.answer({"data": data}, status=201)
 
 
-def _merged(end_user: EndUser | None, tags: dict[str, str] | None) -> dict[str, str]:
-    """Explicit tags win over derived ones; too many after merging is a 500, not a 400 (Nango contract: Tag errors)."""
+def _merged(end_user: SandboxEndUser | None, tags: dict[str, str] | None) -> dict[str, str]:
+    """Explicit tags override derived ones; too many after merging is a 500, not a 400 (Nango contract: Tag errors)."""
     merged = derived_tags(end_user) | (tags or {})
     if len(merged) > MAX_TAGS:
         raise RefusedError(500, "server_error", _FAILED)
     return merged
 
 
-def _read_allowed(call: Call, checks: Checks) -> tuple[str, ...]:
+def _read_allowed(call: SandboxCall, checks: Checks) -> tuple[str, ...]:
     allowed = checks.raw("allowed_integrations")
     if allowed is None:
         return ()
@@ -123,7 +124,7 @@ def _read_defaults(checks: Checks) -> dict[str, Any] | None:
     return checks.record("integrations_config_defaults")
 
 
-def _shown_end_user(end_user: EndUser | None) -> dict[str, Any] | None:
+def _shown_end_user(end_user: SandboxEndUser | None) -> dict[str, Any] | None:
     if end_user is None:
         return None
     organization = end_user.organization

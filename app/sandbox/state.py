@@ -1,22 +1,22 @@
-"""All state of a sandbox, in memory, behind the few writes that happen to it."""
+"""State of a sandbox, in memory, with the writes that change it."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
 from app.sandbox.replica import Replica
-from app.sandbox.values import ApiKey, Authorization, Connection, Integration, SavedState, Session
+from app.sandbox.values import ApiKey, Authorization, SandboxConnection, SandboxIntegration, SandboxSession, SavedState
 
 
 class Store:
-    """`version` grows with every change worth keeping."""
+    """`version` increases with every change that the state file should have."""
 
     def __init__(self, saved_state: SavedState, *, replica_lag: float) -> None:
         self.version = 0
         self.replica = Replica(lag=replica_lag)
         self.integrations = {integration.unique_key: integration for integration in saved_state.integrations}
         self._next_id = saved_state.next_id
-        self._connections: dict[tuple[str, str], Connection] = {}
+        self._connections: dict[tuple[str, str], SandboxConnection] = {}
         self._sessions = {session.token: session for session in saved_state.sessions}
         self.keys = {key.key: key for key in saved_state.keys}
         self.signing_key = saved_state.signing_key
@@ -36,35 +36,35 @@ class Store:
         )
 
     def next_id(self) -> int:
-        """Ids only grow: a deleted connection made again gets another one (Nango contract: Connection identity)."""
+        """Ids only increase: a recreated connection gets another one (Nango contract: Connection identity)."""
         self._next_id += 1
         return self._next_id - 1
 
-    def find(self, integration: str, connection_id: str) -> Connection | None:
+    def find(self, integration: str, connection_id: str) -> SandboxConnection | None:
         return self._connections.get((integration, connection_id))
 
-    def connections_of(self, integration: str) -> list[Connection]:
+    def connections_of(self, integration: str) -> list[SandboxConnection]:
         return [connection for connection in self._connections.values() if connection.integration == integration]
 
-    def put(self, connection: Connection, *, now: datetime) -> Connection:
+    def put(self, connection: SandboxConnection, *, now: datetime) -> SandboxConnection:
         self.version += 1
         self._connections[connection.integration, connection.connection_id] = connection
         self.replica.record(connection, id=connection.id, at=now)
         return connection
 
-    def touch(self, connection: Connection, *, now: datetime) -> Connection:
-        """Stamp a read. Neither the list nor the state file is worth an update for it."""
+    def touch(self, connection: SandboxConnection, *, now: datetime) -> SandboxConnection:
+        """Stamp a read. Neither the list nor the state file is updated for it."""
         touched = replace(connection, last_fetched_at=now)
         self._connections[connection.integration, connection.connection_id] = touched
         return touched
 
-    def delete(self, connections: Iterable[Connection], *, now: datetime) -> None:
+    def delete(self, connections: Iterable[SandboxConnection], *, now: datetime) -> None:
         for connection in connections:
             self.version += 1
             del self._connections[connection.integration, connection.connection_id]
             self.replica.record(None, id=connection.id, at=now)
 
-    def put_integration(self, integration: Integration) -> Integration:
+    def put_integration(self, integration: SandboxIntegration) -> SandboxIntegration:
         self.version += 1
         self.integrations[integration.unique_key] = integration
         return integration
@@ -93,25 +93,25 @@ class Store:
         self._authorizations = {**live, state: authorization}
 
     def end_authorization(self, state: str) -> Authorization | None:
-        """The flow that began under this state, once."""
+        """The flow that began under this state; it can be taken once."""
         return self._authorizations.pop(state, None)
 
-    def put_session(self, session: Session, *, now: datetime) -> Session:
+    def put_session(self, session: SandboxSession, *, now: datetime) -> SandboxSession:
         self.version += 1
         self._drop_expired_sessions(now)
         self._sessions[session.token] = session
         return session
 
-    def session(self, token: str, *, now: datetime) -> Session | None:
+    def session(self, token: str, *, now: datetime) -> SandboxSession | None:
         """A live session. A successful connect does not use it up (Nango contract: Connect sessions)."""
         session = self._sessions.get(token)
         return session if session and session.expires_at > now else None
 
-    def delete_session(self, session: Session) -> None:
+    def delete_session(self, session: SandboxSession) -> None:
         self.version += 1
         del self._sessions[session.token]
 
     def _drop_expired_sessions(self, now: datetime) -> None:
-        """All sessions live equally long, so the oldest stand first."""
+        """All sessions live equally long, so the oldest are first."""
         while (oldest := next(iter(self._sessions.values()), None)) and oldest.expires_at <= now:
             del self._sessions[oldest.token]

@@ -1,4 +1,4 @@
-"""The state file: how a sandbox survives a restart."""
+"""The state file, by which a sandbox survives a restart."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from app.errors import ConfigurationError, Problem
 from app.sandbox.state import Store
 from app.sandbox.values import SavedState
 
-INTERVAL: Final = 0.25  # seconds between two looks; a burst of changes is one write
+INTERVAL: Final = 0.25  # seconds between two checks; a burst of changes is one write
 
 
 def load(path: Path) -> SavedState | None:
@@ -29,7 +29,7 @@ def load(path: Path) -> SavedState | None:
 
 
 def write(path: Path, saved_state: SavedState) -> None:
-    """Replace the file in one step. It holds tokens, so nobody else may read it; they are fakes, habits are not."""
+    """Replace the file atomically. It contains tokens, if fake ones, so it is readable by its user only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -48,7 +48,7 @@ async def keep(path: Path, store: Store, *, stopping: asyncio.Event) -> None:
     while True:
         last = stopping.is_set()
         if store.version != written:
-            # The values are frozen, so the copy taken here is whole although the writing happens in a thread.
+            # The values are frozen, so this copy is consistent although a thread writes it.
             version, saved_state = store.version, store.saved_state()
             await asyncio.to_thread(write, path, saved_state)
             written = version

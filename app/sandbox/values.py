@@ -1,4 +1,4 @@
-"""The values a sandbox keeps: integrations, connect sessions and connections. Frozen: a change replaces one."""
+"""Stored values of a sandbox: integrations, connect sessions and connections. Frozen: a change replaces the value."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ SESSION_LIFETIME: Final = timedelta(minutes=30)  # (Nango contract: Connect sess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Integration:
+class SandboxIntegration:
     unique_key: str
     provider: str
     auth_mode: str
@@ -19,20 +19,20 @@ class Integration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Organization:
+class SandboxOrganization:
     id: str
     display_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndUser:
-    """The deprecated owner record. Its tags keep their case, unlike the connection's (Nango contract: Auth webhook)."""
+class SandboxEndUser:
+    """The deprecated end user. Its tags keep their case, unlike the connection's (Nango contract: Auth webhook)."""
 
     id: str
     email: str | None = None
     display_name: str | None = None
     tags: dict[str, str] | None = None
-    organization: Organization | None = None
+    organization: SandboxOrganization | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class SandboxConnection:
     id: int
     connection_id: str
     integration: str
@@ -56,7 +56,7 @@ class Connection:
     created_at: datetime
     updated_at: datetime
     last_fetched_at: datetime
-    end_user: EndUser | None = None
+    end_user: SandboxEndUser | None = None
     metadata: dict[str, Any] | None = None
     connection_config: dict[str, Any]
     webhook_url_override: str | None = None
@@ -65,13 +65,13 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class SandboxSession:
     """A connect session. `reconnects` is the connection id it re-authorizes, under the one allowed integration."""
 
     token: str
     expires_at: datetime
     tags: dict[str, str]
-    end_user: EndUser | None = None
+    end_user: SandboxEndUser | None = None
     allowed_integrations: tuple[str, ...] = ()
     reconnects: str | None = None
     webhook_url_override: str | None = None
@@ -79,15 +79,15 @@ class Session:
 
 
 @dataclass(slots=True, kw_only=True)
-class WebhookSettings:
-    """Where an environment's webhooks go, and which are sent (Nango contract: Webhook settings)."""
+class SandboxWebhookSettings:
+    """Webhook URLs of an environment, and switches by type (Nango contract: Webhook settings)."""
 
     primary_url: str | None
     secondary_url: str | None = None
     switches: dict[str, bool]
 
     def urls(self, operation: str, override: str | None) -> tuple[str, ...]:
-        """Where an auth webhook of this operation goes; an override of the connection drops both."""
+        """URLs for an auth webhook of this operation; a connection's override replaces both."""
         if not self.switches.get(_SWITCHES.get(operation, ""), True):
             return ()
         return (override,) if override else tuple(filter(None, (self.primary_url, self.secondary_url)))
@@ -103,7 +103,7 @@ _SWITCHES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """One beside the sandbox's own, which may do everything. `environment` is empty for the sandbox's own one."""
+    """An additional key; the sandbox's own has all scopes. `environment` is empty for the sandbox's own one."""
 
     key: str
     scopes: tuple[str, ...]
@@ -112,20 +112,20 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
-    """An OAuth flow whose user is at the provider."""
+    """An OAuth flow whose end user is at the provider."""
 
-    session: Session
+    session: SandboxSession
     integration: str
     connection_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedState:
-    """All that survives a restart."""
+    """The state that survives a restart."""
 
     next_id: int = 1
-    integrations: tuple[Integration, ...] = ()
-    connections: tuple[Connection, ...] = ()
-    sessions: tuple[Session, ...] = ()
+    integrations: tuple[SandboxIntegration, ...] = ()
+    connections: tuple[SandboxConnection, ...] = ()
+    sessions: tuple[SandboxSession, ...] = ()
     keys: tuple[ApiKey, ...] = ()
-    signing_key: str | None = None  # once it was rotated
+    signing_key: str | None = None  # set by a rotation

@@ -1,8 +1,8 @@
-"""Webhooks as Nango sends them: body, headers, serialisation and retries.
+"""Webhooks in Nango's form: body, headers, serialisation and retries.
 
 (Nango contract: Auth webhook; Signatures; Delivery and retries)
 
-Delivery is in process and not persisted, as Nango's is: a restart loses what was under way.
+Delivery is in process and not persisted, as in Nango: a restart loses the webhooks in flight.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ KEPT_DELIVERIES: Final = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One webhook to send, to each URL in turn, one after the other (Nango contract: Webhook settings)."""
+class AuthWebhook:
+    """One webhook, sent to each URL in turn (Nango contract: Webhook settings)."""
 
     urls: tuple[str, ...]
     body: Mapping[str, Any]
 
 
 @dataclass(slots=True, kw_only=True)
-class Delivery:
-    """What became of one webhook. `state`: pending, delivered (2xx), refused (not retried) or given_up."""
+class WebhookDelivery:
+    """State of one webhook's delivery. `state`: pending, delivered (2xx), refused (not retried) or given_up."""
 
     id: int
     url: str
@@ -49,10 +49,10 @@ class Delivery:
 
 
 class Courier:
-    """Sends events without anybody waiting for it. Open it before the first `post`."""
+    """Sends webhooks in the background. Open it before the first `post`."""
 
     def __init__(self, *, signing_key: str, retry_waits: Iterable[float], timeout: float) -> None:
-        self.deliveries: deque[Delivery] = deque(maxlen=KEPT_DELIVERIES)
+        self.deliveries: deque[WebhookDelivery] = deque(maxlen=KEPT_DELIVERIES)
         self.signing_key, self._timeout = signing_key, timeout
         # None ends the attempts.
         self._waits: tuple[float | None, ...] = (*retry_waits, None)
@@ -62,7 +62,7 @@ class Courier:
         self._client: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> "Courier":
-        # trust_env=False: a proxy of the developer's shell has no business between two local processes.
+        # trust_env=False: a proxy of the developer's shell must not come between two local processes.
         limits = httpx.Limits(max_connections=MAX_AT_ONCE, max_keepalive_connections=50, keepalive_expiry=2.0)
         self._client = httpx.AsyncClient(limits=limits, timeout=None, trust_env=False)  # noqa: S113  # see _attempt
         return self
@@ -74,7 +74,7 @@ class Courier:
         if self._client is not None:
             await self._client.aclose()
 
-    async def post(self, events: Iterable[Event]) -> None:
+    async def post(self, events: Iterable[AuthWebhook]) -> None:
         """Start sending and return at once. A coroutine, so that a response can run it after its last byte."""
         for event in events:
             deliveries = [self._noted(url, event.body) for url in event.urls]
@@ -82,17 +82,17 @@ class Courier:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _noted(self, url: str, body: Mapping[str, Any]) -> Delivery:
+    def _noted(self, url: str, body: Mapping[str, Any]) -> WebhookDelivery:
         self._last_id += 1
-        delivery = Delivery(id=self._last_id, url=url, body=body)
+        delivery = WebhookDelivery(id=self._last_id, url=url, body=body)
         self.deliveries.append(delivery)
         return delivery
 
-    async def _deliver_all(self, deliveries: Iterable[Delivery]) -> None:
+    async def _deliver_all(self, deliveries: Iterable[WebhookDelivery]) -> None:
         for delivery in deliveries:
             await self._deliver(delivery)
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: WebhookDelivery) -> None:
         content = serialize(delivery.body)
         headers = _headers(content, self.signing_key)
         for wait in self._waits:
@@ -104,8 +104,8 @@ class Courier:
                 await asyncio.sleep(wait)
         delivery.state = "given_up"
 
-    async def _attempt(self, delivery: Delivery, content: bytes, headers: Mapping[str, str]) -> bool:
-        """One try; True when Nango would try again: 5xx and network trouble, never 3xx or 4xx.
+    async def _attempt(self, delivery: WebhookDelivery, content: bytes, headers: Mapping[str, str]) -> bool:
+        """One attempt. Returns whether Nango would retry: after 5xx and network errors, never after 3xx or 4xx.
 
         (Nango contract: Delivery and retries)
         """
@@ -140,7 +140,7 @@ def auth_body(
     end_user: Mapping[str, Any] | None = None,
     error: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The body of an auth webhook; success is the absence of an error. None means that the member is absent."""
+    """The body of an auth webhook; a success has no error. None: the member is left out."""
     body: dict[str, Any] = {
         "from": "nango",
         "type": "auth",
@@ -157,7 +157,7 @@ def auth_body(
 
 
 def serialize(body: object) -> bytes:
-    """The exact bytes Nango signs: keys sorted at every depth, no spaces, non-ASCII as it is.
+    """The bytes that Nango signs: keys sorted at every depth, no spaces, non-ASCII unescaped.
 
     (Nango contract: Signatures)
     """
@@ -165,7 +165,7 @@ def serialize(body: object) -> bytes:
 
 
 def is_final(error: BaseException) -> bool:
-    """Trouble after which Nango does not try again: an unknown host name, TLS, a malformed URL.
+    """Whether Nango does not retry after this error: an unknown host name, TLS, a malformed URL.
 
     (Nango contract: Delivery and retries)
     """
@@ -196,7 +196,7 @@ def _in_order(value: object) -> object:
 
 
 def _javascript_order(name: str) -> tuple[bool, int, bytes]:
-    """Array indexes come first, by number; other names by UTF-16 code units."""
+    """JavaScript's order of keys: array indexes first, by number; other names by UTF-16 code units."""
     if name.isascii() and name.isdigit() and (name == "0" or name[0] != "0") and int(name) < 2**32 - 1:
         return False, int(name), b""
     return True, 0, name.encode("utf-16-be", "surrogatepass")

@@ -1,4 +1,4 @@
-"""Answers and refusals as Nango words them, and a JSON body read the way its server does.
+"""Answers and refusals in Nango's form, and JSON bodies read by its server's rules.
 
 (Nango contract: Requests and errors)
 """
@@ -13,14 +13,14 @@ from starlette.responses import JSONResponse, Response
 
 from app.domain.tags import is_storable
 from app.sandbox.pages import HTML
-from app.sandbox.webhooks import Courier, Event
+from app.sandbox.webhooks import AuthWebhook, Courier
 
 Issue = dict[str, Any]  # zod's {code, message, path}
 MISSING: Final = object()  # JavaScript's undefined: an absent member, or no body at all
 
 
 class RefusedError(Exception):
-    """A call ends here with `{"error": {...}}`. `events` are webhooks that go out nevertheless."""
+    """Ends a call with `{"error": {...}}`. `events`: webhooks that are sent nevertheless."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class RefusedError(Exception):
         *,
         issues: Sequence[Issue] | None = None,
         payload: object = None,
-        events: Sequence[Event] = (),
+        events: Sequence[AuthWebhook] = (),
     ) -> None:
         super().__init__(code)
         self.status, self.events = status, tuple(events)
@@ -41,21 +41,21 @@ class RefusedError(Exception):
         return answer(courier, {"error": self.error}, status=self.status, events=self.events)
 
 
-def answer(courier: Courier, content: object, *, status: int = 200, events: Sequence[Event] = ()) -> Response:
-    """A JSON response; its webhooks start after the last byte, as Nango's arrive after the answer to the trigger."""
+def answer(courier: Courier, content: object, *, status: int = 200, events: Sequence[AuthWebhook] = ()) -> Response:
+    """A JSON response; its webhooks are sent after the last byte, as Nango's arrive after the answer."""
     background = BackgroundTask(courier.post, events) if events else None
     headers = {"content-type": "application/json; charset=utf-8"}
     return JSONResponse(content, status_code=status, headers=headers, background=background)
 
 
-def page(courier: Courier, html: str, *, status: int = 200, events: Sequence[Event] = ()) -> Response:
-    """An HTML response; its webhooks start after the last byte, too."""
+def page(courier: Courier, html: str, *, status: int = 200, events: Sequence[AuthWebhook] = ()) -> Response:
+    """An HTML response; its webhooks are sent after the last byte."""
     background = BackgroundTask(courier.post, events) if events else None
     return Response(html, status_code=status, headers=HTML, background=background)
 
 
 async def read_json(request: Request) -> object:
-    """The body, MISSING when there is none. Raises RefusedError: 415, or 400 for what JavaScript would not parse."""
+    """The body, MISSING when there is none. Raises RefusedError: 415, or 400 for invalid JSON."""
     raw = await request.body()
     if not raw:
         return MISSING
@@ -71,7 +71,7 @@ async def read_json(request: Request) -> object:
 
 
 def read_query(request: Request) -> dict[str, Any]:
-    """The query as the `qs` library reads it: `tags[key]=value` nests one level, a repeated name makes a list."""
+    """The query by the rules of the `qs` library: `tags[key]=value` nests one level, a repeated name makes a list."""
     query: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
         target, key = query, name
@@ -83,7 +83,7 @@ def read_query(request: Request) -> dict[str, Any]:
 
 
 def refuse_unstorable(value: object, message: str) -> None:
-    """500 for NUL and lone surrogates: JSON carries them, Nango's database does not (seen in recordings)."""
+    """Raises a 500 for NUL and lone surrogates: JSON has them, Nango's database does not (seen in recordings)."""
     if _is_unstorable(value):
         raise RefusedError(500, "server_error", message)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.sandbox import statefile
-from app.sandbox.values import Connection, Integration, SavedState
+from app.sandbox.values import SandboxConnection, SandboxIntegration, SavedState
 from tests.acceptance.harness import Sandbox, Waylink, installation, until
 from tests.waiting import PATIENCE
 
@@ -98,7 +98,7 @@ def _kill(pid: int | None) -> None:
 
 def _account() -> SavedState:
     made = datetime.now(UTC) - timedelta(days=30)
-    integration = Integration(
+    integration = SandboxIntegration(
         unique_key="oauth2",
         provider="local-oauth2",
         auth_mode="OAUTH2",
@@ -111,8 +111,8 @@ def _account() -> SavedState:
     return SavedState(next_id=COUNT + 1, integrations=(integration,), connections=tuple(connections))
 
 
-def _connection(number: int, at: datetime) -> Connection:
-    return Connection(
+def _connection(number: int, at: datetime) -> SandboxConnection:
+    return SandboxConnection(
         id=number,
         connection_id=f"{number:08x}-imported",
         integration="oauth2",

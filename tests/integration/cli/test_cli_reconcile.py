@@ -13,7 +13,7 @@ from app.db.engine import connect
 from app.domain.reconciling import APART, RunOutcome, Stage, Trigger
 from app.ids import RECONCILIATION, new_id, show
 from app.sandbox import statefile
-from app.sandbox.values import Connection, Integration, SavedState
+from app.sandbox.values import SandboxConnection, SandboxIntegration, SavedState
 from app.services.reconciliation import reconciler
 from tests.integration.cli.test_cli import Command, one_line_error
 from tests.integration.sandbox.sandbox_server import API_KEY, SIGNING_KEY, serve
@@ -23,7 +23,7 @@ MONTH_AGO = datetime.now(UTC) - timedelta(days=30)
 
 
 def connection(number):
-    return Connection(
+    return SandboxConnection(
         id=number,
         connection_id=f"c-{number}",
         integration="oauth2",
@@ -42,7 +42,7 @@ def connection(number):
 def waylink(tmp_path):
     """A migrated installation without processes, whose Nango has three connections that it does not know."""
     facts = {"provider": "p", "auth_mode": "OAUTH2", "display_name": "o", "forward_webhooks": True}
-    integration = Integration(unique_key="oauth2", created_at=MONTH_AGO, updated_at=MONTH_AGO, **facts)
+    integration = SandboxIntegration(unique_key="oauth2", created_at=MONTH_AGO, updated_at=MONTH_AGO, **facts)
     file = tmp_path / "nango.json"
     statefile.write(
         file,
