@@ -187,8 +187,8 @@ def test_a_history_of_large_events_is_read_in_portions_of_bytes(world, monkeypat
     for number in range(5):
         world.settle(forward({"text": f"{number}" * 20_000}))
     read = []
-    judged = events.judged
-    monkeypatch.setattr(events, "judged", lambda *asked, **options: read.append(judged(*asked, **options)) or read[-1])
+    routed = events.routed
+    monkeypatch.setattr(events, "routed", lambda *asked, **options: read.append(routed(*asked, **options)) or read[-1])
     pattern = compile_pattern({"payload": {"text": [{"prefix": "4"}]}})
     *_, trial = explanations.try_on_history(
         world.database, pattern, now=world.clock.now, since=timedelta(days=1), at_most=100
