@@ -32,10 +32,12 @@ ROUTES_UNDECIDED = Counter(
     "Times that a route came to no decision on an event, for it would take too much work, by team.",
     ["team"],
 )
-JOBS = Counter("waylink_jobs_total", "Hand-overs by team, destination and outcome.", ["team", "destination", "outcome"])
-HANDOVER_SECONDS = Histogram(
+JOBS = Counter(
+    "waylink_jobs_total", "Attempts to deliver by team, destination and outcome.", ["team", "destination", "outcome"]
+)
+ATTEMPT_SECONDS = Histogram(
     "waylink_handover_seconds",
-    "From the start of a hand-over to its answer or failure, by team and destination, seconds.",
+    "From the start of an attempt to its answer or failure, by team and destination, seconds.",
     ["team", "destination"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30),
 )

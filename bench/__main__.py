@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Final
 
-from bench import delivery, handover, ladder, scale, soak
+from bench import delivery, ladder, scale, soak, webhook_to_job
 from bench.report import Figure, Report, progress
 
 
@@ -20,7 +20,7 @@ def _ladder(report: Report, quick: bool) -> None:
 
 
 def _pipeline(report: Report, quick: bool) -> None:
-    handover.measure(report, handover.QUICK if quick else handover.FULL)
+    webhook_to_job.measure(report, webhook_to_job.QUICK if quick else webhook_to_job.FULL)
 
 
 def _delivery(report: Report, quick: bool) -> None:

@@ -1,4 +1,4 @@
-"""Delivery over HTTP: how many jobs one worker hands over, and what a destination that hangs costs the others.
+"""Delivery over HTTP: how many jobs one worker delivers, and what a destination that hangs costs the others.
 
 `python -m bench.delivery [--quick]` runs it alone. The jobs are made by the product from webhooks, once, in a database
 that each run gets a copy of; the worker is `python -m workers io`, and the endpoints are a process of their own.

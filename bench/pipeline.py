@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.pipeline", description="Measure the pipeline.")
     parser.add_argument("database")
     parser.add_argument("count", type=int)
-    parser.add_argument("--teams", help="broker URL of the teams; jobs are handed over there")
+    parser.add_argument("--teams", help="broker URL of the teams; jobs are delivered there")
     parser.add_argument("--announce", metavar="BROKER", help="store and announce only")
     parser.add_argument("--sandbox", help="URL of a sandbox that confirms")
     options = parser.parse_args()

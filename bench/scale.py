@@ -2,8 +2,8 @@
 
 `python -m bench.scale [--quick]` runs it alone. Each size is a fresh PostgreSQL database, filled with copies of what
 Waylink itself made of one event: ten events, one link and five jobs per connection. Then new webhooks come in, three
-for new connections to one for a known connection, 200 at a time and to each size in turn, and each batch is worked off
-and handed over.
+for new connections to one for a known connection, 200 at a time and to each size in turn, and each batch is processed
+and delivered.
 """
 
 import argparse

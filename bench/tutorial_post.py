@@ -1,4 +1,4 @@
-"""The tutorials' way to hand jobs over by HTTP: a task per job, which does `requests.post`.
+"""The tutorials' way to deliver jobs by HTTP: a task per job, which does `requests.post`.
 
 `python -m bench.tutorial_post enqueue URL COUNT|worker POOL CONCURRENCY`: queue COUNT jobs for an endpoint, or run a
 Celery worker; TUTORIAL_BROKER_URL says where. It is what guides show: no session, Celery's own retry, nothing signed

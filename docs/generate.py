@@ -47,7 +47,7 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
         "[teams.<team>.destinations.<name>]",
         waylink_toml.DestinationEntry,
         {
-            "kind": "How jobs are handed over: `celery` or `http`.",
+            "kind": "How jobs are delivered: `celery` or `http`.",
             "queue": "Celery: the team's queue. Starts with `team.<team>.`.",
             "url": "HTTP: where [signed jobs](routes.md#http-destinations) are posted. `https://` or `http://`, port "
             "80, 443 or one from 1024 on.",

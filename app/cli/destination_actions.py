@@ -40,7 +40,7 @@ def _described(command: Command) -> Command:
         ("--rate", click.FLOAT, "Jobs per second at most."),
         ("--timeout", click.FLOAT, "Seconds for one try, over HTTP."),
         ("--broker-url-file", click.File(), "Of Celery: a file with the URL of a broker of the team's own, or `-`."),
-        ("--url", click.STRING, "Of HTTP: where hand-overs are posted to."),
+        ("--url", click.STRING, "Of HTTP: where jobs are posted to."),
         ("--queue", click.STRING, "Of Celery: the team's queue. Starts with `team.<team>.`."),
     ):
         command = click.option(option, type=kind, help=told)(command)
@@ -65,7 +65,7 @@ def _fields(
 def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
     """Add a destination of a team: over Celery with --queue, over HTTP with --url.
 
-    One that takes HTTP gets the secret that its hand-overs are signed with. It is shown this once.
+    One that takes HTTP gets the secret that its deliveries are signed with. It is shown this once.
     """
     team, name = split_target("destination", place)
     fields = {"kind": "http" if options["url"] is not None else "celery", **_fields(**options)}
@@ -147,7 +147,7 @@ def disable_destination(place: str, *, reason: str | None, as_json: bool) -> Non
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @AS_JSON
 def remove_destination(place: str, *, yes: bool, as_json: bool) -> None:
-    """Retire a destination that no route in force feeds. Jobs that are there are still handed over."""
+    """Retire a destination that no route in force feeds. Jobs that are there are still delivered."""
     team, name = split_target("destination", place)
     editor = Editor(cli_actor())
     with closing(open_current(load_database())) as database:
@@ -168,7 +168,7 @@ def remove_destination(place: str, *, yes: bool, as_json: bool) -> None:
 )
 @AS_JSON
 def rotate_secret(place: str, *, overlap: timedelta, as_json: bool) -> None:
-    """Make a new signing secret. It is shown this once; hand-overs are signed with the older ones, too, meanwhile.
+    """Make a new signing secret. It is shown this once; deliveries are signed with the older ones, too, meanwhile.
 
     One that waylink.toml names is set again by the next `waylink migrate`: change it there instead.
     """

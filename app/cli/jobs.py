@@ -133,7 +133,7 @@ def _acting(command: Command) -> Command:
 @moment_option("--ended-until", "Discarded until then.")
 @click.option("--all", "everything", is_flag=True, help="All that are discarded.")
 def retry(*, state: str | None, everything: bool, **given: Any) -> None:
-    """Hand jobs over again that were discarded or cancelled, or that wait for their next try.
+    """Deliver jobs again that were discarded or cancelled, or that wait for their next attempt.
 
     By their ids, or all that the options mean. A job keeps its id; its schedule begins anew.
     """
@@ -146,15 +146,15 @@ def retry(*, state: str | None, everything: bool, **given: Any) -> None:
 @click.option("--state", type=choice(sorted(TAKES[JobAction.CANCEL])), help="In this state; else both.")
 @click.option("--all", "everything", is_flag=True, help="All that are unfinished.")
 def cancel(*, state: str | None, everything: bool, **given: Any) -> None:
-    """Stop jobs that are not handed over yet. What a worker is handing over cannot be called back."""
+    """Stop jobs that are not delivered yet. What a worker is delivering cannot be called back."""
     _act(JobAction.CANCEL, states=[JobState(state)] if state else [], everything=everything, **given)
 
 
 @jobs.command()
 @_acting
 @_filters
-@moment_option("--since", "Handed over since then.")
-@moment_option("--until", "Handed over until then; else until now.")
+@moment_option("--since", "Delivered since then.")
+@moment_option("--until", "Delivered until then; else until now.")
 def redeliver(*, since: datetime | None, until: datetime | None, destination: str | None, **given: Any) -> None:
     """Hand completed jobs over again, with the same ids: what a team's broker lost.
 

@@ -139,7 +139,7 @@ def enable_route(route: str, *, as_json: bool) -> None:
 @ROUTE
 @AS_JSON
 def disable_route(route: str, *, as_json: bool) -> None:
-    """Keep a route from making jobs. Jobs that are there are still handed over."""
+    """Keep a route from making jobs. Jobs that are there are still delivered."""
     _change(route, {"enabled": False}, None, as_json=as_json)
 
 

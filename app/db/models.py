@@ -389,7 +389,7 @@ class Job(Base):
         _partial("ix_jobs_parked", *_LINE, where=f"{UNFINISHED} AND blocked_by IS NOT NULL"),
         _partial("ix_jobs_discarded", "id", where="state = 'discarded'"),
         _partial("ix_jobs_cancelled", "id", where="state = 'cancelled'"),
-        # What a team's broker lost is looked for by the time of its hand-over.
+        # For finding jobs that a team's broker lost, by the time of their delivery.
         _partial("ix_jobs_completed", "team", "destination", "finished_at", where="state = 'completed'"),
     )
 
@@ -401,7 +401,7 @@ class Job(Base):
     destination: Mapped[str]
     name: Mapped[str]
     state: Mapped[str]
-    attempts: Mapped[int]  # hand-overs begun, shown to the team
+    attempts: Mapped[int]  # attempts begun, shown to the team
     crashes: Mapped[int]  # claims in a row without a result
     next_at: Mapped[datetime]
     blocked_by: Mapped[str | None]  # why it is parked

@@ -80,13 +80,13 @@ class Reader:
         return one
 
     def job(self) -> dict[str, Any]:
-        """The newest job of the page's route, once it is handed over or parked."""
+        """The newest job of the page's route, once it is delivered or parked."""
 
         def settled() -> list[dict[str, Any]]:
             newest = self.json("/jobs?route=crm/import-contacts&limit=1")["data"]
             return [one for one in newest if one["state"] == "completed" or one["blocked_by"]]
 
-        [one] = until("a job that is handed over or parked", settled, every=0.1)
+        [one] = until("a job that is delivered or parked", settled, every=0.1)
         return one
 
     def new_job(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _a_job_that_waits(reader: Reader) -> None:
 
 def _a_job_that_was_handed_over(reader: Reader) -> None:
     reader.follow(_line("/destinations/crm/jobs/enable"))
-    job = until("its hand-over", lambda: [one for one in [reader.job()] if one["state"] == "completed"], every=0.1)
+    job = until("its delivery", lambda: [one for one in [reader.job()] if one["state"] == "completed"], every=0.1)
     assert job[0]["id"] == reader.variables["JOB"]
 
 

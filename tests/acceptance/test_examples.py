@@ -26,7 +26,7 @@ from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.timeout(300)  # a dozen commands and three programs, on a machine that may be busy
 EXAMPLES = REPOSITORY / "examples"
-# Loaded beside the team's code: notes each task as Celery hands it over, whatever the team does with it.
+# Loaded beside the team's code: notes each task as Celery delivers it, whatever the team does with it.
 WITNESS = """
 import json, os
 from celery.signals import task_prerun
@@ -120,7 +120,7 @@ def test_an_http_team_takes_what_is_signed_and_does_it_once(waylink: Waylink, te
     process = start(waylink, team.example, team.argv, WEBHOOK_SECRET=team.secret, **team.variables)
     until("it refuses what is not signed", lambda: team.post("{}", {}) == 401)
     _send(waylink, f"of-{team.team}")
-    (job,) = until("handed over", lambda: _completed(waylink, team.team, before), every=0.3)
+    (job,) = until("a delivered job", lambda: _completed(waylink, team.team, before), every=0.3)
     assert (job["route"], job["attempts"]) == (team.route, 1)
     (attempt,) = waylink.show("jobs", job["id"])["attempt_log"]
     assert (attempt["outcome"], attempt["status"]) == ("completed", 204)
@@ -160,7 +160,7 @@ class Team:
 
 def test_a_celery_team_receives_each_job_once_as_documented(waylink: Waylink) -> None:
     before = _send(waylink, "before-the-worker")  # waits in the queue until the team starts
-    until("handed over", lambda: _job(waylink, before, "crm")["state"] == "completed", every=0.3)
+    until("a delivered job", lambda: _job(waylink, before, "crm")["state"] == "completed", every=0.3)
     team = Team(waylink)
     after = _send(waylink, "after")
     not_theirs = _send(waylink, "not-for-them", sample="auth_creation_failure")

@@ -121,7 +121,7 @@ class Stack:
         return not self.count(unsettled) and not self.count(unfinished) and len(self.accepted) <= self.count("links")
 
     def settle(self) -> None:
-        until("everything is processed and handed over", self.finished, every=0.2)
+        until("everything is processed and delivered", self.finished, every=0.2)
 
     def forget_leases(self) -> None:
         """As if the minute had passed after which a dead worker's claims are taken over (app/deadlines.py)."""
@@ -305,13 +305,13 @@ def test_workers_killed_in_the_middle_of_their_batches_lose_and_double_nothing(s
 
         until("a worker is killed with a batch in hand", caught)
     stack.forget_leases()
-    # The team's broker does not answer: jobs are being handed over.
+    # The team's broker does not answer: jobs are being delivered.
     with frozen(stack.teams._process.pid):
         stack.insist(bodies[200:])
         running = "jobs WHERE state = 'running'"
 
         def caught_at_it() -> int:
-            until("jobs are being handed over", lambda: stack.count(running))
+            until("jobs are being delivered", lambda: stack.count(running))
             stack.kill("io")
             return stack.count(running)
 

@@ -77,7 +77,7 @@ def test_while_the_database_is_away_the_lost_ones_are_bounded(monkeypatch: pytes
         log.lost(one)
     report = log.report([])
     assert report is not None
-    assert report.lost == tuple(ids[2:]), "those forgotten count as whole: handed over twice rather than lost"
+    assert report.lost == tuple(ids[2:]), "those forgotten count as whole: delivered twice rather than lost"
 
 
 class Line:

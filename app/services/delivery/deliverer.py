@@ -37,7 +37,7 @@ from app.services.delivery.dispatch import AttemptResult, DeliveryAttempt, InFli
 from app.services.delivery.http_transport import HttpTransport
 from app.services.delivery.results import RecordedResults, give_up, record, update_health
 from app.services.delivery.slots import Slots
-from app.telemetry import HANDOVER_SECONDS, JOBS, get_logger
+from app.telemetry import ATTEMPT_SECONDS, JOBS, get_logger
 
 POLL_SECONDS: Final = 1.0  # between two reads of all destinations, for jobs without a hint and for changes by others
 
@@ -161,7 +161,7 @@ class Deliverer:
                 accepted=classify(result.answer) is AnswerClass.ACCEPTED,
                 latency_ms=latency,
             )
-            HANDOVER_SECONDS.labels(*attempt.job.key).observe(latency / 1000)
+            ATTEMPT_SECONDS.labels(*attempt.job.key).observe(latency / 1000)
             self._unrecorded.append(result)
 
     def _decide(self, results: Iterable[AttemptResult]) -> bool:

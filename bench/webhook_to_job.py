@@ -1,6 +1,6 @@
-"""Webhook to job handed over: Waylink's pipeline against the tutorial's, on the same servers, in turn.
+"""Webhook to delivered job: Waylink's pipeline against the tutorial's, on the same servers, in turn.
 
-`python -m bench.handover [--quick]` runs it alone.
+`python -m bench.webhook_to_job [--quick]` runs it alone.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def measure(report: Report, size: Size) -> None:
 def _waylink(on: Bench, database: str, count: int, *options: str) -> float:
     answer = run_json(python("bench.pipeline", database, count, "--teams", on.valkey.url(1), *options))
     if answer["jobs"] != count:
-        raise Failed(f"{answer['jobs']} jobs were handed over for {count} events")
+        raise Failed(f"{answer['jobs']} jobs were delivered for {count} events")
     return float(answer["per_second"])
 
 
@@ -141,7 +141,7 @@ def _until_done(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench.handover", description="Measure the pipelines.")
+    parser = argparse.ArgumentParser(prog="bench.webhook_to_job", description="Measure the pipelines.")
     parser.add_argument("--quick", action="store_true", help="one round of small runs")
     report = Report()
     measure(report, QUICK if parser.parse_args().quick else FULL)
