@@ -80,8 +80,8 @@ class Outcome:
             "lost": self.count("lost"),
             "doubled": self.count("doubled"),
             "stuck": self.count("stuck"),
-            "findings": [asdict(one) for one in self.findings[:SHOWN]],
-            "chaos": dict(Counter(f"{one.target}: {one.kind}" for one in self.blows)),
+            "findings": [asdict(finding) for finding in self.findings[:SHOWN]],
+            "chaos": dict(Counter(f"{blow.target}: {blow.kind}" for blow in self.blows)),
             "ended_by_themselves": self.deaths,
             "answers": dict(self.traffic.answers),
             "given_up": self.traffic.given_up,
@@ -111,7 +111,7 @@ def audit(course: Course, *, keep: Path | None = None, **variables: str) -> Outc
         ) as running,
     ):
         if course.confirm:
-            running.sandbox.register(*{one.sent.connection_id: one.body for one in planned}.values())
+            running.sandbox.register(*{webhook.sent.connection_id: webhook.body for webhook in planned}.values())
         ledger = Ledger()
         with closing(connect(running.database_url)) as database, running.kept_up():
             traffic = _load(running, database, planned, blows, ledger)

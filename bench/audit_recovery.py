@@ -51,7 +51,7 @@ def _soon(holds: Callable[[], bool], within: float) -> bool:
 
 def _send_one(product: Product, port: int, ledger: Ledger) -> Traffic:
     """A new connection, which a sandbox is told of, where there is one."""
-    one = webhook(0.0, str(uuid.uuid4()), 0, "creation")
+    probe = webhook(0.0, str(uuid.uuid4()), 0, "creation")
     if "sandbox" in product.processes:
-        product.sandbox.register(one.body)
-    return uvloop.run(send([port], [one], ledger))
+        product.sandbox.register(probe.body)
+    return uvloop.run(send([port], [probe], ledger))

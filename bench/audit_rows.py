@@ -68,13 +68,14 @@ def read_rows(database: Database, teams: ValkeyServer, queue: str) -> Rows:
         jobs = session.execute(select(Job.id, Job.event_id, Job.route, Job.state, Job.attempts)).all()
         links = select(Connection.connection_id).join(Link, Link.connection_ref == Connection.id)
         open_links = list(session.scalars(links.where(Link.closed_at.is_(None))))
-    digests = {one.id: digest(one.body) for one in events if one.body is not None}
+    digests = {event.id: digest(event.body) for event in events if event.body is not None}
     return Rows(
         events=[
-            EventRow(show(EVENT, one.id), one.state, one.type, one.connection_id, digests.get(one.id)) for one in events
+            EventRow(show(EVENT, event.id), event.state, event.type, event.connection_id, digests.get(event.id))
+            for event in events
         ],
         open_links=open_links,
-        jobs=[JobRow(show(JOB, one.id), show(EVENT, one.event_id), one.route, one.state, one.attempts) for one in jobs],
+        jobs=[JobRow(show(JOB, job.id), show(EVENT, job.event_id), job.route, job.state, job.attempts) for job in jobs],
         queue=_taken(teams, queue),
     )
 
@@ -84,5 +85,5 @@ def _taken(teams: ValkeyServer, queue: str) -> Counter[str]:
     with closing(redis.Redis.from_url(teams.url(1))) as client:
         ids: Counter[str] = Counter()
         while messages := cast("list[bytes]", client.rpop(queue, 1000)):
-            ids.update(json.loads(one)["headers"]["id"] for one in messages)
+            ids.update(json.loads(message)["headers"]["id"] for message in messages)
         return ids

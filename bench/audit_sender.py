@@ -63,14 +63,16 @@ def webhooks(*, seed: int, seconds: float, rate: float) -> list[Webhook]:
         planned.append(webhook(at, connection_id, number, "creation"))
         if chance.random() < REAUTHORIZED:
             planned.append(webhook(at + chance.uniform(0, SOON), connection_id, number, "override"))
-    for one in [one for one in planned if chance.random() < REPEATED]:
-        planned.append(Webhook(one.at + chance.choice((0.0, chance.uniform(0, SOON))), one.body, one.sent))
-    return sorted(planned, key=lambda one: one.at)
+    for repeated in [webhook for webhook in planned if chance.random() < REPEATED]:
+        planned.append(
+            Webhook(repeated.at + chance.choice((0.0, chance.uniform(0, SOON))), repeated.body, repeated.sent)
+        )
+    return sorted(planned, key=lambda webhook: webhook.at)
 
 
 async def send(ports: Iterable[int], planned: Sequence[Webhook], ledger: Ledger) -> Traffic:
     """Send all at their times, to each port in turn; returns when the last one is acknowledged or given up."""
-    ledger.sent |= {one.digest: one.sent for one in planned}
+    ledger.sent |= {webhook.digest: webhook.sent for webhook in planned}
     senders, traffic = [Sender(port) for port in ports], Traffic(started_at=asyncio.get_running_loop().time())
     turns = cycle(senders)
 
@@ -78,7 +80,7 @@ async def send(ports: Iterable[int], planned: Sequence[Webhook], ledger: Ledger)
         if not await _deliver(turns, planned[number], ledger, traffic):
             traffic.given_up += 1
 
-    await on_schedule([traffic.started_at + one.at for one in planned], begin)
+    await on_schedule([traffic.started_at + webhook.at for webhook in planned], begin)
     for sender in senders:
         sender.close()
     return traffic

@@ -81,7 +81,7 @@ def measure(report: Report, size: Size) -> None:
 
 def figures(measured: Mapping[str, Sequence[Run]]) -> dict[str, Figure]:
     """Medians over the rounds, and ratios taken within each."""
-    rates = {name: [one.per_second for one in runs] for name, runs in measured.items()}
+    rates = {name: [run.per_second for run in runs] for name, runs in measured.items()}
     found = {
         name: figure(statistics.median(values), "jobs/s", at_least=GOAL if name == HTTP else None)
         for name, values in rates.items()
@@ -102,7 +102,7 @@ def figures(measured: Mapping[str, Sequence[Run]]) -> dict[str, Figure]:
 
 
 def _median(runs: Sequence[Run], name: str) -> float:
-    return float(statistics.median(getattr(one, name) for one in runs))
+    return float(statistics.median(getattr(run, name) for run in runs))
 
 
 def _backlog(on: Bench, jobs: Jobs) -> Run:
@@ -143,7 +143,7 @@ def _nine(on: Bench, backlog: Jobs, paced: Jobs, rate: int, *, hanging: bool) ->
         due = _spread(now, rate)
         _feed(now, due)
         now.endpoints.wait_for(_of_nine(paced), now.worker)
-        arrivals = [pair for one in now.endpoints.came("/arrivals").values() for pair in one.items()]
+        arrivals = [pair for arrived in now.endpoints.came("/arrivals").values() for pair in arrived.items()]
     return Run(per_second, delay_p99=percentile([at - due[job] for job, at in arrivals], 0.99))
 
 
@@ -160,7 +160,7 @@ def _spread(now: Delivering, rate: int) -> dict[str, float]:
     )
     with now.database.write() as session:
         session.execute(moved, {"start": start, "rate": rate})
-    return {one: start + number / rate for number, one in enumerate(ids)}
+    return {id_: start + number / rate for number, id_ in enumerate(ids)}
 
 
 def _feed(now: Delivering, due: Mapping[str, float]) -> None:

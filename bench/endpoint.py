@@ -71,7 +71,7 @@ class Telling(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         ask = "jobs" if data.startswith(b"GET /arrivals ") else None
-        told = {port: one.jobs if ask else one.told() for port, one in self._came.items()}
+        told = {port: came.jobs if ask else came.told() for port, came in self._came.items()}
         body = json.dumps(told).encode()
         self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
         self._transport.close()
@@ -85,12 +85,14 @@ def _value(head: bytes, name: bytes) -> bytes:
 
 async def serve(port: int, well: Sequence[int], hanging: Sequence[int]) -> None:
     loop = asyncio.get_running_loop()
-    came = {one: Came() for one in well}
+    came = {port: Came() for port in well}
     servers = [await loop.create_server(lambda: Telling(came), "127.0.0.1", port)]
-    for one in well:
-        servers.append(await loop.create_server(partial(Answering, came[one]), "127.0.0.1", one, backlog=1024))
-    for one in hanging:
-        servers.append(await loop.create_server(asyncio.Protocol, "127.0.0.1", one, backlog=1024))
+    for team_port in well:
+        servers.append(
+            await loop.create_server(partial(Answering, came[team_port]), "127.0.0.1", team_port, backlog=1024)
+        )
+    for team_port in hanging:
+        servers.append(await loop.create_server(asyncio.Protocol, "127.0.0.1", team_port, backlog=1024))
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 

@@ -105,7 +105,7 @@ class Bench:
         self.valkey.flush()
         port = free_port()
         with serving(rung.argv(port), rung.variables, port, self.folder) as server:
-            pids = [server.pid, *(pid_of(one) for one in (self.postgres, self.valkey))]
+            pids = [server.pid, *(pid_of(server) for server in (self.postgres, self.valkey))]
             self._load(port, size.requests // 10, size.seconds / 4)
             before, server_before = settled_cpu_seconds(pids), cpu_seconds([server.pid])
             answer = self._load(port, size.requests, size.seconds)
@@ -205,9 +205,9 @@ def measure(report: Report, size: Size, only: Sequence[str] = ()) -> None:
             for rung in list(todo.values()):
                 done = len(report.failures)
                 with report.part(rung.name):
-                    one = on.run(rung, size)
-                    measured.setdefault(rung.name, []).append(one)
-                    progress(f"round {number}  {rung.name:40} {one.per_second:8.0f}/s")
+                    result = on.run(rung, size)
+                    measured.setdefault(rung.name, []).append(result)
+                    progress(f"round {number}  {rung.name:40} {result.per_second:8.0f}/s")
                 if len(report.failures) > done:
                     del todo[rung.name]
     report.tables.append(table(measured))
@@ -223,10 +223,10 @@ def figures(measured: Measured) -> dict[str, Figure]:
         found[f"ingest, {name}: CPU per event"] = figure(_median(runs, "cpu_us"), "µs")
     for above, below, goal in RATE_GOALS:
         if above in measured and below in measured:
-            rates = [[one.per_second for one in measured[name]] for name in (above, below)]
+            rates = [[run.per_second for run in measured[name]] for name in (above, below)]
             found[f"ingest, {above} / {below}"] = figure(ratio(*rates), "ratio", at_least=goal)
     if POSTGRES in measured and INSERT in measured:
-        costs = [[one.cpu_us for one in measured[name]] for name in (INSERT, POSTGRES)]
+        costs = [[run.cpu_us for run in measured[name]] for name in (INSERT, POSTGRES)]
         found[f"CPU per event, {INSERT} / {POSTGRES}"] = figure(ratio(*costs), "ratio", at_least=CPU_GOAL)
     return found
 
@@ -238,15 +238,15 @@ def table(measured: Measured) -> str:
     lines = [f"{title:40}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'CPU µs':>9}{'server':>9}{'load µs':>9}{'ratio':>8}"]
     base = next(iter(measured.values()), [])
     for name, runs in measured.items():
-        values = [_median(runs, one) for one in COLUMNS]
-        against = ratio([one.per_second for one in runs], [one.per_second for one in base])
+        values = [_median(runs, column) for column in COLUMNS]
+        against = ratio([run.per_second for run in runs], [run.per_second for run in base])
         cells = "".join(format(value, form) for value, form in zip(values, COLUMNS.values(), strict=True))
         lines.append(f"{name:40}{cells}{against:8.3f}")
     return "\n".join(lines)
 
 
 def _median(runs: Sequence[Run], name: str) -> float:
-    return float(statistics.median(getattr(one, name) for one in runs))
+    return float(statistics.median(getattr(run, name) for run in runs))
 
 
 def main() -> None:

@@ -77,13 +77,13 @@ def figures(quick: bool) -> dict[str, Figure]:
     A value is None where so many webhooks got no 202, or no job in time, that the percentile is one of them.
     """
     table: dict[str, Figure] = {}
-    for one in measure(QUICK if quick else FULL):
-        for name, latencies in (("202", one.to_202), ("job", one.to_job)):
+    for measured in measure(QUICK if quick else FULL):
+        for name, latencies in (("202", measured.to_202), ("job", measured.to_job)):
             for label, share in PERCENTILES.items():
-                goal = GOAL_MS if (one.rate, name, label) == GOAL else None
+                goal = GOAL_MS if (measured.rate, name, label) == GOAL else None
                 late = percentile(latencies, share) * 1000
-                table[f"open loop, {one.rate}/s, to the {name}, {label}"] = figure(late, "ms", at_most=goal)
-        table[f"open loop, {one.rate}/s, reached"] = figure(one.reached, "ratio")
+                table[f"open loop, {measured.rate}/s, to the {name}, {label}"] = figure(late, "ms", at_most=goal)
+        table[f"open loop, {measured.rate}/s, reached"] = figure(measured.reached, "ratio")
     return table
 
 
@@ -122,7 +122,7 @@ def arrivals(url: str, expected: int, until: float) -> dict[str, float]:
 def _measure(running: Product, submit: Callable[..., Future[dict[str, float]]], rate: int, size: Size) -> Measured:
     warm_up, count = int(size.warm_up * rate), int((size.warm_up + size.seconds) * rate)
     connection_ids = [str(uuid.uuid4()) for _ in range(count)]
-    requests = [request(one) for one in connection_ids]
+    requests = [request(connection_id) for connection_id in connection_ids]
     started = time.monotonic() + LEAD
     due = [started + number / rate for number in range(count)]
     reading = submit(arrivals, running.teams.url(1), count, due[-1] + DRAIN)
@@ -146,22 +146,22 @@ async def _send(port: int, requests: Sequence[bytes], sending: Sending) -> None:
             sending.answered[number] = time.monotonic()
 
     ahead = asyncio.get_running_loop().time() - time.monotonic()
-    await on_schedule([one + ahead for one in sending.due], begin)
+    await on_schedule([due + ahead for due in sending.due], begin)
     sender.close()
 
 
 def measured(rate: int, sending: Sending, jobs: dict[str, float], *, skip: int) -> Measured:
     """Compare what was due with what came; the first `skip` webhooks were the warm-up."""
-    one = Measured(rate, answers=sending.answers)
+    measured = Measured(rate, answers=sending.answers)
     for number in range(skip, len(sending.due)):
         due = sending.due[number]
-        one.to_202.append(sending.answered[number] - due)
-        one.to_job.append(jobs.get(sending.connection_ids[number], math.inf) - due)
-    came = [due + late for due, late in zip(sending.due[skip:], one.to_job, strict=True) if math.isfinite(late)]
+        measured.to_202.append(sending.answered[number] - due)
+        measured.to_job.append(jobs.get(sending.connection_ids[number], math.inf) - due)
+    came = [due + late for due, late in zip(sending.due[skip:], measured.to_job, strict=True) if math.isfinite(late)]
     if came:
-        one.reached = min(1.0, len(came) / (max(came) - sending.due[skip]) / rate)
-    one.sent_late = percentile([begun - due for begun, due in zip(sending.begun, sending.due, strict=True)], 0.99)
-    return one
+        measured.reached = min(1.0, len(came) / (max(came) - sending.due[skip]) / rate)
+    measured.sent_late = percentile([begun - due for begun, due in zip(sending.begun, sending.due, strict=True)], 0.99)
+    return measured
 
 
 def main() -> None:
@@ -172,10 +172,14 @@ def main() -> None:
     given = parser.parse_args()
     columns = [f"{name} {label}" for name in ("202", "job") for label in PERCENTILES]
     print(f"{'rate/s':>7}{'reached':>9}" + "".join(f"{column:>11}" for column in columns))
-    for one in measure(QUICK if given.quick else FULL, given.rates):
-        cells = [percentile(late, share) * 1000 for late in (one.to_202, one.to_job) for share in PERCENTILES.values()]
-        print(f"{one.rate:7}{one.reached:9.0%}" + "".join(f"{cell:8.1f} ms" for cell in cells), end="")
-        print(f"   answers {dict(one.answers)}, sender late p99 {one.sent_late * 1000:.1f} ms")
+    for measured in measure(QUICK if given.quick else FULL, given.rates):
+        cells = [
+            percentile(late, share) * 1000
+            for late in (measured.to_202, measured.to_job)
+            for share in PERCENTILES.values()
+        ]
+        print(f"{measured.rate:7}{measured.reached:9.0%}" + "".join(f"{cell:8.1f} ms" for cell in cells), end="")
+        print(f"   answers {dict(measured.answers)}, sender late p99 {measured.sent_late * 1000:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    port, count, connections = (int(one) for one in sys.argv[1:4])
+    port, count, connections = (int(argument) for argument in sys.argv[1:4])
     requests = [request(str(uuid.uuid4())) for _ in range(count)]
     print(json.dumps(uvloop.run(run(port, requests, connections, float(sys.argv[4])))))
 

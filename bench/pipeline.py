@@ -102,7 +102,7 @@ def receive(database: Database, bodies: Sequence[bytes]) -> float:
 def announce(database: Database, broker: Broker) -> None:
     """Tell workers of all that is stored, as the web process does."""
     with database.read() as session:
-        ids = [show(EVENT, one) for one in session.scalars(select(Event.id).order_by(Event.id))]
+        ids = [show(EVENT, id_) for id_ in session.scalars(select(Event.id).order_by(Event.id))]
     starts = range(0, len(ids), BATCH)
     broker.send([hint(PROCESS_EVENTS, new_id().hex, ids[start : start + BATCH]) for start in starts])
 
@@ -112,7 +112,7 @@ async def _receive(database: Database, bodies: Sequence[bytes]) -> float:
     await writer.store([_delivery(bodies[0])])  # to connect; what is stored again changes nothing
     started = time.perf_counter()
     for start in range(0, len(bodies), BATCH):
-        await writer.store([_delivery(one) for one in bodies[start : start + BATCH]])
+        await writer.store([_delivery(body) for body in bodies[start : start + BATCH]])
     took = time.perf_counter() - started
     await writer.close()
     return took / len(bodies)
@@ -126,8 +126,8 @@ def register(sandbox: str, bodies: Sequence[bytes]) -> None:
     """Let the sandbox know the connections that the webhooks tell of."""
     headers = {"authorization": f"Bearer {API_KEY}", "content-type": "application/json"}
     with httpx.Client(base_url=sandbox, headers=headers, timeout=10, trust_env=False) as client:
-        for one in bodies:
-            client.post("/sandbox/connections", content=one).raise_for_status()
+        for body in bodies:
+            client.post("/sandbox/connections", content=body).raise_for_status()
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ def serving(
 
 def python(*arguments: object) -> list[str]:
     """The command that runs a module of ours."""
-    return [sys.executable, "-m", *(str(one) for one in arguments)]
+    return [sys.executable, "-m", *(str(argument) for argument in arguments)]
 
 
 def run(argv: Sequence[str], variables: Mapping[str, str] | None = None, folder: Path = ROOT) -> str:
@@ -123,7 +123,7 @@ def settled_cpu_seconds(pids: Collection[int]) -> float:
 def resident_bytes(pid: int) -> int:
     """Memory of this process and everything below it; shared pages count in each."""
     below = _below([pid])
-    return sum(int(fields[21]) for one, fields in _stats() if one in below) * _PAGE
+    return sum(int(fields[21]) for pid, fields in _stats() if pid in below) * _PAGE
 
 
 def _below(pids: Collection[int]) -> set[int]:

@@ -137,7 +137,7 @@ def configuration(routes: Mapping[str, Sequence[str]]) -> str:
     head = f'[teams.{TEAM}.destinations.jobs]\nkind = "celery"\nqueue = "{QUEUE}"\n'
     parts = []
     for name, types in routes.items():
-        listed = ", ".join(f'"{one}"' for one in types)
+        listed = ", ".join(f'"{type_}"' for type_ in types)
         parts.append(
             f'\n[[routes]]\nname = "{name}"\nteam = "{TEAM}"\ndestination = "jobs"\n'
             f'job = "{TEAM}.{name}"\npattern = \'{{"type": [{listed}]}}\'\n'

@@ -168,7 +168,7 @@ def compare(database: Database, sandbox: str) -> dict[str, Any]:
 
 def _peak_megabytes() -> float:
     """Of this process alone: the figure of `getrusage` begins with what its parent had."""
-    [line] = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM:")]
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) / 1024
 
 

@@ -35,7 +35,7 @@ def rounded(value: float) -> float | int | None:
 def ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """The median of the ratios within each round, so that what slows a whole round down does not count."""
     rounds = list(zip(above, below, strict=False))
-    return statistics.median(one / other for one, other in rounds) if rounds else math.nan
+    return statistics.median(first / other for first, other in rounds) if rounds else math.nan
 
 
 @dataclass(slots=True)
@@ -67,11 +67,11 @@ class Report:
             print(f"\n{table}")
         width = max(map(len, self.figures), default=0)
         print(f"\n{'figure':{width}}{'value':>12}  {'unit':12}{'goal':>8}  met")
-        for name, one in self.figures.items():
-            goal = "" if one["goal"] is None else f"{one['goal']:g}"
-            met = {None: "", True: "yes", False: "NO"}[one["met"]]
-            value = "-" if one["value"] is None else f"{one['value']:,}"
-            print(f"{name:{width}}{value:>12}  {one['unit']:12}{goal:>8}  {met}")
+        for name, figure in self.figures.items():
+            goal = "" if figure["goal"] is None else f"{figure['goal']:g}"
+            met = {None: "", True: "yes", False: "NO"}[figure["met"]]
+            value = "-" if figure["value"] is None else f"{figure['value']:,}"
+            print(f"{name:{width}}{value:>12}  {figure['unit']:12}{goal:>8}  {met}")
         for note in self.notes:
             print(f"note: {note}")
         for failure in self.failures:

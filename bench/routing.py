@@ -107,14 +107,14 @@ def _of_size(size: int, found: dict[str, Figure]) -> float:
     filed = time.perf_counter() - began
     organizations = (size - BROAD) // MATCHES
     events = [event(random, random.randrange(organizations)) for _ in range(EVENTS)]
-    assert all(len(routing.match(one).decisions) == MATCHES for one in events)
+    assert all(len(routing.match(event).decisions) == MATCHES for event in events)
     gc.collect()
     matched = _microseconds(routing.match, events, ROUNDS)
     naive = _microseconds(
-        lambda document: [one for one in several if one.pattern.matches(document)], events[:NAIVE_EVENTS], 3
+        lambda document: [route for route in several if route.pattern.matches(document)], events[:NAIVE_EVENTS], 3
     )
     began = time.perf_counter()
-    routing.changed(2, removed=[one.key for one in several[-CHANGED:]], added=several[-CHANGED:])
+    routing.changed(2, removed=[route.key for route in several[-CHANGED:]], added=several[-CHANGED:])
     changed = time.perf_counter() - began
     name = f"routing, {size:,} routes"
     goal = MOST_MS if size == SIZES[-1] else None
@@ -134,8 +134,8 @@ def _microseconds(work: Callable[[Any], object], events: Sequence[Any], rounds: 
     taken = []
     for _ in range(rounds):
         began = time.perf_counter()
-        for one in events:
-            work(one)
+        for event in events:
+            work(event)
         taken.append((time.perf_counter() - began) / len(events) * 1e6)
     return statistics.median(taken)
 
@@ -147,8 +147,10 @@ def _event_ruler(several: Sequence[Route], document: dict[str, Any]) -> float | 
     except ImportError:
         return None
     text = json.dumps(document)
-    patterns = [json.dumps(one.pattern.source) for one in several[:1000]]
-    return _microseconds(lambda _: [test(text, one) for one in patterns], [None], 1) * len(several) / len(patterns)
+    patterns = [json.dumps(route.pattern.source) for route in several[:1000]]
+    return (
+        _microseconds(lambda _: [test(text, pattern) for pattern in patterns], [None], 1) * len(several) / len(patterns)
+    )
 
 
 def _route(name: str, pattern: dict[str, Any]) -> Route:

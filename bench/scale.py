@@ -175,13 +175,13 @@ def fill(database: Database, events: int) -> None:
         with connection.begin(), unbounded(connection):
             # Foreign keys hold by construction; checking each would take most of the time.
             connection.execute(text("SET LOCAL session_replication_role = replica"))
-            names = ", ".join(one.table for one in tables)
-            for one in tables:
-                first = f"CREATE TEMP TABLE first_{one.table} AS SELECT * FROM {one.table} ORDER BY 1 LIMIT 1"
+            names = ", ".join(table.table for table in tables)
+            for table in tables:
+                first = f"CREATE TEMP TABLE first_{table.table} AS SELECT * FROM {table.table} ORDER BY 1 LIMIT 1"
                 connection.execute(text(first))
             connection.execute(text(f"TRUNCATE {names} CASCADE"))
-            for one in tables:
-                _copy(connection, one)
+            for table in tables:
+                _copy(connection, table)
         with connection.begin(), unbounded(connection):
             connection.execute(text("ANALYZE"))
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -62,8 +62,8 @@ class Endpoints:
         give_up = time.monotonic() + DONE_WITHIN
         while True:
             told = self.came().values()
-            if (number := sum(one[counted] for one in told)) >= count:
-                return float(max(one["last_at"] for one in told))
+            if (number := sum(counts[counted] for counts in told)) >= count:
+                return float(max(counts["last_at"] for counts in told))
             if time.monotonic() > give_up or worker.poll() is not None:
                 raise Failed(f"{number} of {count} jobs came")
             time.sleep(0.1)
@@ -80,7 +80,7 @@ class Delivering:
 
     def job_ids(self) -> list[str]:
         with self.database.read() as session:
-            return [show(JOB, one) for one in session.scalars(text("SELECT id FROM jobs ORDER BY id"))]
+            return [show(JOB, id_) for id_ in session.scalars(text("SELECT id FROM jobs ORDER BY id"))]
 
     def announce(self, ids: Sequence[str]) -> None:
         """Tell the worker, as is done after the commit that makes jobs."""

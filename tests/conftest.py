@@ -32,7 +32,9 @@ def _random_starts_alike(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the developer's own settings of Waylink from the environment."""
-    for name in [one for one in os.environ if one.startswith("WAYLINK_") and one != "WAYLINK_NO_SKIPS"]:
+    for name in [
+        variable for variable in os.environ if variable.startswith("WAYLINK_") and variable != "WAYLINK_NO_SKIPS"
+    ]:
         monkeypatch.delenv(name)
 
 

@@ -30,7 +30,7 @@ def seeds(*fixed: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Run a test that draws by `Random(seed)` once for each of these seeds; in a random run, for as many new ones."""
     chosen: Sequence[int] = fixed
     if _seed is not None:
-        chosen = [Random(f"{_seed} {one}").randrange(1_000_000_000) for one in fixed]
+        chosen = [Random(f"{_seed} {fixed_seed}").randrange(1_000_000_000) for fixed_seed in fixed]
 
     def decorated(test: Callable[..., None]) -> Callable[..., None]:
         return pytest.mark.draws(pytest.mark.parametrize("seed", chosen)(test))

@@ -122,4 +122,4 @@ def _family(pid: int) -> list[int]:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except FileNotFoundError:  # it ended between being listed and being asked, as backends do
         return []
-    return [pid, *(one for child in children for one in _family(int(child)))]
+    return [pid, *(member for child in children for member in _family(int(child)))]

@@ -78,7 +78,10 @@ class RabbitServer(Server):
             "RABBITMQ_CONFIG_FILE": self.folder / "rabbitmq",
             "RABBITMQ_ENABLED_PLUGINS_FILE": self.folder / "plugins",
         }
-        self._run_as = {**self._run_as, "env": {**os.environ, **{name: str(one) for name, one in variables.items()}}}
+        self._run_as = {
+            **self._run_as,
+            "env": {**os.environ, **{name: str(value) for name, value in variables.items()}},
+        }
         return super()._spawn()
 
     def _end(self, number: signal.Signals) -> None:

@@ -197,7 +197,7 @@ class PostgresServer(Server):
         self._made += 1
         name = f"test_{self._made}"
         command = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}")
-        self.administer(command.format(*(sql.Identifier(one) for one in (name, template, OWNER))))
+        self.administer(command.format(*(sql.Identifier(name_) for name_ in (name, template, OWNER))))
         verified = "?" + urlencode(self._verified()) if self._tls else ""
         return f"postgresql+psycopg://{OWNER}:{self.password}@127.0.0.1:{self.port}/{name}{verified}"
 

@@ -166,7 +166,7 @@ class Waylink:
         process = self.spawn("up", *options)
         process.says("Waylink is up.")
         for name in ("events", "io"):
-            until(f"{name} takes work", lambda one=name: f"{one}-{process.child(one)}@" in process.output)
+            until(f"{name} takes work", lambda kind=name: f"{kind}-{process.child(kind)}@" in process.output)
         return process
 
     # Webhooks and HTTP
@@ -281,8 +281,8 @@ def descendants(pid: int) -> dict[int, str]:
     everything = _processes()
     parents = {pid}
     while parents:
-        parents = {one for one, (parent, _) in everything.items() if parent in parents and one not in below}
-        below.update({one: everything[one][1] for one in parents})
+        parents = {pid for pid, (parent, _) in everything.items() if parent in parents and pid not in below}
+        below.update({parent: everything[parent][1] for parent in parents})
     return below
 
 

@@ -29,7 +29,10 @@ ANSWERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "ORGANIZATION_ID": ("POST $API/organizations", lambda answer: answer["id"]),
     "USER_ID": ("POST $API/users", lambda answer: answer["id"]),
     "CON": ("GET $API/connections", lambda answer: answer["data"][0]["id"]),
-    "SECRET_ID": ("GET $API/destinations/crm/hook/secrets", lambda answer: min(one["id"] for one in answer["data"])),
+    "SECRET_ID": (
+        "GET $API/destinations/crm/hook/secrets",
+        lambda answer: min(secret["id"] for secret in answer["data"]),
+    ),
     "EVENT": ("GET $API/events", lambda answer: answer["data"][0]["id"]),
     "RECONCILIATION": ("POST $API/reconciliations", lambda answer: answer["id"]),
 }
@@ -74,24 +77,24 @@ class Reader:
 
         def linked() -> list[str]:
             found = self.json(f"/connections?connection_id={made['connectionId']}&user=usr_1042&status=active")
-            return [one["id"] for one in found["data"]]
+            return [connection["id"] for connection in found["data"]]
 
-        [one] = until("the connection has its owner", linked, every=0.1)
-        return one
+        [connection] = until("the connection has its owner", linked, every=0.1)
+        return connection
 
     def job(self) -> dict[str, Any]:
         """The newest job of the page's route, once it is delivered or parked."""
 
         def settled() -> list[dict[str, Any]]:
             newest = self.json("/jobs?route=crm/import-contacts&limit=1")["data"]
-            return [one for one in newest if one["state"] == "completed" or one["blocked_by"]]
+            return [job for job in newest if job["state"] == "completed" or job["blocked_by"]]
 
-        [one] = until("a job that is delivered or parked", settled, every=0.1)
-        return one
+        [job] = until("a job that is delivered or parked", settled, every=0.1)
+        return job
 
     def new_job(self) -> dict[str, Any]:
         """That of another connection."""
-        before = {one["id"] for one in self.json("/jobs?route=crm/import-contacts&limit=500")["data"]}
+        before = {job["id"] for job in self.json("/jobs?route=crm/import-contacts&limit=500")["data"]}
         self.connect()
         until(
             "another job", lambda: self.json("/jobs?route=crm/import-contacts&limit=1")["data"][0]["id"] not in before
@@ -150,7 +153,7 @@ def _a_job_that_waits(reader: Reader) -> None:
 
 def _a_job_that_was_handed_over(reader: Reader) -> None:
     reader.follow(_line("/destinations/crm/jobs/enable"))
-    job = until("its delivery", lambda: [one for one in [reader.job()] if one["state"] == "completed"], every=0.1)
+    job = until("its delivery", lambda: [row for row in [reader.job()] if row["state"] == "completed"], every=0.1)
     assert job[0]["id"] == reader.variables["JOB"]
 
 
@@ -195,7 +198,7 @@ def _lines() -> list[str]:
 
 
 def _line(path: str) -> str:
-    [line] = [one for one in _lines() if urlsplit(one.split('"$API')[-1].split('"')[0]).path == path]
+    [line] = [line for line in _lines() if urlsplit(line.split('"$API')[-1].split('"')[0]).path == path]
     return line
 
 
@@ -229,7 +232,7 @@ def test_answers_have_the_form_that_the_page_shows(followed: Reader) -> None:
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json() == problem
     answer = followed.answers["GET $API/audit"]
-    answer["data"] = [one for one in answer["data"] if one["detail"]["name"] == "deploy"]
+    answer["data"] = [action for action in answer["data"] if action["detail"]["name"] == "deploy"]
     assert _form(answer) == _form(audit)
 
 
@@ -238,7 +241,7 @@ def _form(answer: Any) -> Any:
     if isinstance(answer, dict):
         return {name: _form(value) for name, value in answer.items()}
     if isinstance(answer, list):
-        return [_form(one) for one in answer]
+        return [_form(value) for value in answer]
     if not isinstance(answer, str):
         return answer
     answer = re.sub(r"\b[0-9a-f]{32}$", "", re.sub(r"^cli:\w+$", "cli:", answer.replace("_", " ")))
@@ -270,7 +273,7 @@ def test_a_tag_that_is_wrong_is_one_fault_by_client_api_and_command(followed: Re
         tags = dict([*wrong.items()][:number])
         answer = followed._send("POST", "$API/connect-sessions", json={"tags": tags})
         assert (answer.status_code, answer.json()["type"]) == (422, "urn:waylink:problem:invalid_tags")
-        told = [(one["field"], one["rule"]) for one in answer.json()["errors"]]
+        told = [(error["field"], error["rule"]) for error in answer.json()["errors"]]
         assert told == [(f"tags.{key}", rule) for key, rule in rules[:number]]
     done = followed.waylink.run("connections", "connect", "--tag", "a b=")
     assert (done.returncode, done.stdout) == (2, "")

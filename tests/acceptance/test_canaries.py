@@ -43,7 +43,7 @@ class Canary:
         """Find this, too."""
         # Base64 has three forms of a text, by where it stands; the ends mix with the neighbours and are cut off.
         shifted = [base64.b64encode(b"\0" * shift + plain)[4 if shift else 0 : -4] for shift in range(3)]
-        self.forms += [plain, *shifted, plain.hex().encode(), "".join(f"%{one:02X}" for one in plain).encode()]
+        self.forms += [plain, *shifted, plain.hex().encode(), "".join(f"%{byte:02X}" for byte in plain).encode()]
 
     def plant(self, name: str) -> str:
         return f"{name}-{self.marker}-{secrets.token_hex(8)}"
@@ -159,8 +159,8 @@ def read_through_waylink(waylink: Waylink) -> str:
     made = waylink.run("token", "create", "reader", "--scope", "credentials", "--json")
     token = json.loads(made.stdout)["token"]
     answers = []
-    for one in linked(waylink):
-        path = f"/api/v1/connections/{one['id']}/credentials"
+    for connection in linked(waylink):
+        path = f"/api/v1/connections/{connection['id']}/credentials"
         answer = waylink.http.get(path, headers={"authorization": f"Bearer {token}"})
         assert answer.headers["cache-control"] == "no-store"
         answers.append(answer.raise_for_status().text)
@@ -193,10 +193,10 @@ def quote_in_webhooks(waylink: Waylink, sandbox: Sandbox, connection_id: str, ca
         {"type": "tomorrow"},
     ]
     quoted = [text.format(canary.plant("quoted")) for text in TEXTS.values()]
-    members = [one for text in quoted for one in places(text).values()]
+    members = [place for text in quoted for place in places(text).values()]
     sent = members[:: len(places("")) + 1] + list(places(quoted[0]).values())  # every form, and every place
-    for number, one in enumerate(sent):
-        body = about | kinds[number % len(kinds)] | one | {"number": number}
+    for number, facts in enumerate(sent):
+        body = about | kinds[number % len(kinds)] | facts | {"number": number}
         content = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         assert waylink.post(content, sandbox.signing_key).status_code == 202
 
@@ -211,9 +211,11 @@ def fail_to_renew(waylink: Waylink, sandbox: Sandbox, canary: Canary) -> None:
     """The provider refuses with a token in its words: an answer of the API, and a webhook."""
     words = f'invalid_grant for refresh_token={canary.plant("grant")} {{"token": "{canary.plant("grant")}"}}'
     sandbox.call("POST", "/sandbox/faults", json={"operation": "refresh", "message": words})
-    for one in linked(waylink):
-        if one["integration"].startswith("every-"):
-            place = f"/sandbox/connections/{one['connection_id']}?provider_config_key={one['integration']}"
+    for connection in linked(waylink):
+        if connection["integration"].startswith("every-"):
+            place = (
+                f"/sandbox/connections/{connection['connection_id']}?provider_config_key={connection['integration']}"
+            )
             sandbox.call("PATCH", place, json={"expires_in": 300})
     before = refreshed(waylink)
     due_now(waylink)
@@ -230,7 +232,7 @@ def replace_credentials(sandbox: Sandbox, connection_id: str, canary: Canary) ->
 
 
 def linked(waylink: Waylink) -> list[dict[str, Any]]:
-    return [one for one in waylink.listing("connections", "--limit", "100") if one["user"]]
+    return [connection for connection in waylink.listing("connections", "--limit", "100") if connection["user"]]
 
 
 def settled(waylink: Waylink) -> bool:
@@ -255,9 +257,9 @@ def due_now(waylink: Waylink) -> None:
 
 def leaks(waylink: Waylink, canary: Canary) -> list[str]:
     """Every place where a canary rests: files with logs, columns of tables, keys of the broker."""
-    files = [one for one in waylink.folder.rglob("*") if one.is_file() and one.name not in NANGO_ITSELF]
-    assert {"waylink.db", "0-up.log"} <= {one.name for one in files}
-    found = [one.name for one in files if canary.found_in(one.read_bytes())]
+    files = [path for path in waylink.folder.rglob("*") if path.is_file() and path.name not in NANGO_ITSELF]
+    assert {"waylink.db", "0-up.log"} <= {file.name for file in files}
+    found = [file.name for file in files if canary.found_in(file.read_bytes())]
     found += leaking_columns(waylink.data / "waylink.db", canary)
     return found + leaking_keys(waylink.data / "broker" / "valkey.sock", canary)
 
@@ -309,15 +311,15 @@ def said(waylink: Waylink) -> dict[str, str]:
     listings = ("connections", "events", "jobs", "rejections", "status", "audit")
     output = {noun: _output(waylink.run(noun, "--json")) for noun in listings}
     events = waylink.listing("events", "--limit", "500")
-    failed = next(one for one in events if one["type"] == "connection.creation_failed")
+    failed = next(event for event in events if event["type"] == "connection.creation_failed")
     output["event"] = _output(waylink.run("events", "show", failed["id"]))
     made = waylink.run("token", "create", "viewer", "--scope", "viewer", "--json")
     headers = {"authorization": f"Bearer {json.loads(made.stdout)['token']}"}
-    for one in events:
-        output[one["id"]] = waylink.http.get(f"/api/v1/events/{one['id']}", headers=headers).raise_for_status().text
+    for event in events:
+        output[event["id"]] = waylink.http.get(f"/api/v1/events/{event['id']}", headers=headers).raise_for_status().text
     assert sum("[hidden]" in shown for shown in output.values()) > len(TEXTS) // 2
-    for one in linked(waylink):
-        for path in (f"/api/v1/connections/{one['id']}", f"/api/v1/connections/{one['id']}/credentials"):
+    for connection in linked(waylink):
+        for path in (f"/api/v1/connections/{connection['id']}", f"/api/v1/connections/{connection['id']}/credentials"):
             output[path] = waylink.http.get(path, headers=headers).text
     return output
 
@@ -394,8 +396,8 @@ def test_no_signing_secret_and_no_brokers_password_of_a_team_rests_or_is_told() 
         assert " " in server.of("/500")[-1].headers["webhook-signature"], "signed by both"
         told += [_output(waylink.run(*command)) for command in (["check"], ["routes", "plan"], ["audit", "--json"])]
         told += [_output(waylink.run(noun, "--json")) for noun in ("jobs", "events", "status")]
-        one_of_each = {one["destination"]: one["id"] for one in waylink.listing("jobs")}
-        told += [json.dumps(waylink.show("jobs", one)) for one in one_of_each.values()]
+        one_of_each = {job["destination"]: job["id"] for job in waylink.listing("jobs")}
+        told += [json.dumps(waylink.show("jobs", id_)) for id_ in one_of_each.values()]
         assert not [words for words in told if canary.found_in(words)]
         assert leaks(waylink, canary) == []
 
@@ -410,7 +412,7 @@ def test_a_canary_is_found_in_every_form(shift: int) -> None:
     assert canary.found_in(text)
     assert canary.found_in(json.dumps({"body": base64.b64encode(text.encode()).decode()}))
     assert canary.found_in(text.encode().hex())
-    assert canary.found_in("".join(f"%{one:02X}" for one in text.encode()))
+    assert canary.found_in("".join(f"%{byte:02X}" for byte in text.encode()))
     assert not canary.found_in("x" * shift + Canary().plant("secret"))
 
 

@@ -35,7 +35,7 @@ def test_a_worker_killed_while_it_delivers_loses_no_job(broker_url, kind, reques
             world = SimpleNamespace(database=database, clock=utc_now)
             for team, path in (("crm", "/200"), ("slow", "/hang")):
                 add_http(world, server, team, path, sealer=sealer_with(key))
-            ids = {show(JOB, one) for one in fill(world, "crm", JOBS) + fill(world, "slow", HELD)}
+            ids = {show(JOB, id_) for id_ in fill(world, "crm", JOBS) + fill(world, "slow", HELD)}
         worker = waylink.spawn("worker", "io")
         until("it is in the middle of them", lambda: len(server.of("/200")) > JOBS // 4 and server.waiting.get("/hang"))
         worker.kill()

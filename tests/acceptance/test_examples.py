@@ -114,7 +114,7 @@ _NODE = HttpTeam(
 )
 
 
-@pytest.mark.parametrize("team", [_PYTHON, pytest.param(_NODE, marks=pytest.mark.node)], ids=lambda one: one.example)
+@pytest.mark.parametrize("team", [_PYTHON, pytest.param(_NODE, marks=pytest.mark.node)], ids=lambda team: team.example)
 def test_an_http_team_takes_what_is_signed_and_does_it_once(waylink: Waylink, team: HttpTeam) -> None:
     before = {job["id"] for job in waylink.listing("jobs", "--team", team.team)}
     process = start(waylink, team.example, team.argv, WEBHOOK_SECRET=team.secret, **team.variables)
@@ -164,14 +164,17 @@ def test_a_celery_team_receives_each_job_once_as_documented(waylink: Waylink) ->
     team = Team(waylink)
     after = _send(waylink, "after")
     not_theirs = _send(waylink, "not-for-them", sample="auth_creation_failure")
-    until("both arrive", lambda: {before, after} <= {one["kwargs"]["job"]["event"]["id"] for one in team.received()})
+    until(
+        "both arrive",
+        lambda: {before, after} <= {message["kwargs"]["job"]["event"]["id"] for message in team.received()},
+    )
     for event_id, user in ((before, "before-the-worker"), (after, "after")):
         _check(waylink, team, event_id, user)
 
     with redis.Redis.from_url(embedded_broker.redis_url(waylink.data, 1)) as client:
         until("taken off the queue", lambda: not client.llen("team.crm.jobs") and not client.hlen("unacked"))
     jobs = sorted(job["id"] for job in waylink.listing("jobs", "--team", "crm"))
-    assert sorted(one["id"] for one in team.received()) == jobs  # once each, and nothing else
+    assert sorted(job["id"] for job in team.received()) == jobs  # once each, and nothing else
     until("processed", lambda: waylink.show("events", not_theirs)["state"] == "processed", every=0.3)
     assert waylink.listing("jobs", "--event", not_theirs) == []
     team.process.close()
@@ -182,7 +185,7 @@ def test_a_celery_team_receives_each_job_once_as_documented(waylink: Waylink) ->
 def _check(waylink: Waylink, team: Team, event_id: str, user: str) -> None:
     """The shape of a job as teams receive it (docs/routes.md)."""
     job = _job(waylink, event_id, "crm")
-    (received,) = [one for one in team.received() if one["id"] == job["id"]]
+    (received,) = [message for message in team.received() if message["id"] == job["id"]]
     assert (received["task"], received["args"], [*received["kwargs"]]) == ("crm.import_contacts", [], ["job"])
     document = received["kwargs"]["job"]
     assert document.keys() == {"id", "name", "attempt", "created_at", "route", "event"}

@@ -45,7 +45,7 @@ class Stack:
         """Some webhooks to each web, each on a connection of its own, and their statuses once they are answered."""
         webhooks = [(origin, creation(number, group=group)) for origin in self.origins for number in range(AT_ONCE)]
         self.sent += [body for _, body in webhooks]
-        return [(one, self._pool.submit(_post, *one)) for one in webhooks]
+        return [(webhook, self._pool.submit(_post, *webhook)) for webhook in webhooks]
 
     def all_are_stored(self, posted: Sequence[tuple[Webhook, Future[int]]], *, refusable: bool = True) -> None:
         """Assert 202 for each webhook. One refused by a slow machine is sent again, as by Nango."""
@@ -111,7 +111,7 @@ def stack(postgres: PostgresServer, valkey: ValkeyServer, tmp_path_factory: pyte
                 _web(waylink, "--processes", "2"),
                 _web(waylink, patched=tmp_path_factory.mktemp("patched")),
             ]
-            workers = [waylink.spawn(*one.split()) for one in ("worker events", "worker io", "beat")]
+            workers = [waylink.spawn(*command.split()) for command in ("worker events", "worker io", "beat")]
             for worker in workers[:2]:
                 worker.says(" ready.")
             stack = Stack(waylink, place, broker, origins)

@@ -134,18 +134,18 @@ class Stack:
         self.settle()
         waylink = self.waylink
         processed = {row[0] for row in waylink.sql("SELECT id FROM events WHERE state = 'processed'")}
-        assert {one.removeprefix("evt_") for one in self.accepted} <= {_hex(one) for one in processed}
+        assert {id_.removeprefix("evt_") for id_ in self.accepted} <= {_hex(id_) for id_ in processed}
         links = waylink.sql(
             "SELECT c.connection_id, c.status, u.external_id FROM links l "
             "JOIN connections c ON c.id = l.connection_ref JOIN users u ON u.id = l.user_id WHERE l.closed_at IS NULL"
         )
         wanted = [json.loads(body) for body in self.accepted.values()]
-        assert sorted(links) == sorted((one["connectionId"], "active", one["tags"]["end_user_id"]) for one in wanted)
+        assert sorted(links) == sorted((body["connectionId"], "active", body["tags"]["end_user_id"]) for body in wanted)
         assert self.count("links") == self.count("connections") == len(wanted)
         assert self.count("refreshes WHERE finished_at IS NULL") == len(wanted)
         jobs = waylink.sql("SELECT j.id, j.route, e.connection_id FROM jobs j JOIN events e ON e.id = j.event_id")
         pairs = Counter((route, connection_id) for _, route, connection_id in jobs)
-        expected = {(route, one["connectionId"]) for route in ("import", "welcome") for one in wanted}
+        expected = {(route, body["connectionId"]) for route in ("import", "welcome") for body in wanted}
         assert pairs == Counter(expected)
         handed_over = self.handed_over()
         assert handed_over.keys() == {f"job_{_hex(job_id)}" for job_id, _, _ in jobs}
@@ -153,8 +153,8 @@ class Stack:
     def handed_over(self) -> Counter[str]:
         """The task ids in the team's queue, with how often each is there."""
         with redis.Redis.from_url(self.teams.url(1)) as client:
-            messages = [json.loads(one) for one in client.lrange(QUEUE, 0, -1)]
-        return Counter(one["headers"]["id"] for one in messages)
+            messages = [json.loads(raw) for raw in client.lrange(QUEUE, 0, -1)]
+        return Counter(message["headers"]["id"] for message in messages)
 
     def ready(self) -> dict[str, Any]:
         """The answer of /readyz, whose status and `ready` agree."""
@@ -330,7 +330,7 @@ def test_web_killed_while_it_is_posted_to_has_stored_what_it_acknowledged(stack:
         until("some are accepted", lambda: len(stack.accepted) - before >= 5, every=0.001)
         stack.kill("web")
         statuses = posting.result()
-    acknowledged = {one.removeprefix("evt_") for one in stack.accepted}
+    acknowledged = {id_.removeprefix("evt_") for id_ in stack.accepted}
     stored = {_hex(row[0]) for row in stack.waylink.sql("SELECT id FROM events")}
     assert acknowledged <= stored
     until("web is back", lambda: stack.waylink.status("/readyz") == 200)
@@ -367,7 +367,7 @@ def test_a_database_that_is_away_for_a_moment_costs_no_webhook(stack: Stack) -> 
             posted = [pool.submit(stack.post_one, body) for body in bodies]
             assert not wait(posted, timeout=1.5).done  # held, neither refused nor acknowledged
             assert stack.waylink.status("/healthz") == 200
-        statuses = {one.result() for one in posted}
+        statuses = {future.result() for future in posted}
         # A slow machine may need more than a moment to start the database again.
         assert statuses == {202} or (statuses <= {202, 503} and time.monotonic() - began > HELD)
     stack.insist([body for body in bodies if body not in stack.accepted.values()])
@@ -383,7 +383,7 @@ def test_a_database_that_stays_away_is_said_so_late_enough_for_nango(stack: Stac
             started = time.monotonic()
             posted = [pool.submit(stack.post_one, body) for body in bodies]
             until("it says so", lambda: stack.ready() == {"ready": False, "database": "unreachable", "broker": "ok"})
-            assert [one.result() for one in posted] == [503] * 4
+            assert [future.result() for future in posted] == [503] * 4
             assert time.monotonic() - started > HELD
         until("ready again", lambda: stack.ready()["ready"])
     stack.insist(bodies)

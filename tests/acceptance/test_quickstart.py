@@ -114,7 +114,7 @@ def says(shell: Terminal, promised: str, *, since: int) -> None:
 
     def said() -> bool:
         lines = shapes(shell.output[since:])
-        return all(any(line.endswith(one) for line in lines) for one in shapes(promised))
+        return all(any(line.endswith(shape) for line in lines) for shape in shapes(promised))
 
     try:
         until("what the page shows", said)
@@ -214,8 +214,8 @@ def _act(reader: Reader, shell: Terminal) -> None:
     assert connection["user"] == "ada"
 
     def tagged() -> bool:
-        (one,) = json.loads(shell.run("waylink connections --user ada --json"))
-        return one["tags"].get("plan") == "pro"
+        (connection,) = json.loads(shell.run("waylink connections --user ada --json"))
+        return connection["tags"].get("plan") == "pro"
 
     until("the tag is here", tagged, every=0.5)
     audit = shell.run("waylink audit")

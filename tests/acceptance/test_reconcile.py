@@ -81,8 +81,8 @@ def test_an_account_is_imported_although_its_worker_is_killed_in_the_middle(wayl
 def _run(waylink: Waylink, *, pages: int = 0, stage: str = "") -> dict[str, Any] | None:
     """The run, once it is so far."""
     rows = waylink.sql("SELECT id, pages, stage FROM reconciliations")
-    found = [{"id": one[0], "pages": one[1], "stage": one[2]} for one in rows]
-    return next((one for one in found if one["pages"] >= pages and stage in {"", one["stage"]}), None)
+    found = [{"id": row[0], "pages": row[1], "stage": row[2]} for row in rows]
+    return next((run for run in found if run["pages"] >= pages and stage in {"", run["stage"]}), None)
 
 
 def _pass_time(waylink: Waylink) -> None:

@@ -60,7 +60,7 @@ def test_a_refresh_is_carried_out_and_leaves_no_credential_behind(waylink: Wayli
 
 
 def _planned(waylink: Waylink) -> dict[str, Any] | None:
-    return next((one for one in waylink.listing("connections") if one["refresh_at"]), None)
+    return next((connection for connection in waylink.listing("connections") if connection["refresh_at"]), None)
 
 
 def _look_now(waylink: Waylink, connection: dict[str, Any], *, after: int) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _look_now(waylink: Waylink, connection: dict[str, Any], *, after: int) -> di
 
     def carried_out() -> dict[str, Any] | None:
         shown = waylink.show("connections", connection["id"])
-        finished = [one for one in shown["refreshes"] if one["finished_at"]]
+        finished = [refresh for refresh in shown["refreshes"] if refresh["finished_at"]]
         return shown if len(finished) > after else None
 
     shown = until("carried out", carried_out, every=0.3)
@@ -105,8 +105,8 @@ def _check_that_nothing_leaked(waylink: Waylink, sandbox: Sandbox, tokens: list[
     """Logs at debug; and, where they are the embedded ones, the database with its write-ahead log, and the broker's
     append-only file.
     """
-    files = [one for one in waylink.folder.rglob("*") if one.is_file() and one.name not in NANGO_ITSELF]
-    names = {one.name for one in files}
+    files = [path for path in waylink.folder.rglob("*") if path.is_file() and path.name not in NANGO_ITSELF]
+    names = {file.name for file in files}
     assert "0-up.log" in names
     if "WAYLINK_DATABASE_URL" not in waylink.env:
         assert {"waylink.db", "waylink.db-wal"} <= names

@@ -179,7 +179,7 @@ def stored_by_a_process_that_stands_still(site: Site) -> bytes:
         if site.jobs(body):
             return body
         site.webs[0].send(signal.SIGCONT)  # it had given up the wait before it was stopped
-        until("it is stored", lambda one=body: site.jobs(one))
+        until("it is stored", lambda stored=body: site.jobs(stored))
     raise AssertionError("it was never stopped in time")
 
 

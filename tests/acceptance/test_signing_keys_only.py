@@ -15,7 +15,7 @@ from tests.waiting import PATIENCE
 
 # Not by splitlines(): bodies hold U+2028.
 WEBHOOKS = [json.loads(line) for line in RECORDED.read_text().split("\n") if line]
-DEV, PROD = dict.fromkeys(one["signing_secret"] for one in WEBHOOKS)
+DEV, PROD = dict.fromkeys(webhook["signing_secret"] for webhook in WEBHOOKS)
 CONFIG = """
 [environments.default]
 signing_keys_env = "DEV_SIGNING_KEYS"
@@ -45,7 +45,7 @@ def test_recorded_webhooks_are_stored_and_linked_as_their_tags_say(running: tupl
 
     def settled() -> dict[str, dict[str, Any]] | None:
         rows = {row["id"]: row for row in waylink.listing("events", "--origin", "webhook", "--limit", "1000")}
-        return rows if all(rows[one]["state"] != "received" for one in events) else None
+        return rows if all(rows[event]["state"] != "received" for event in events) else None
 
     rows = until("all are processed", settled, every=0.3)
     for event_id, webhook in events.items():
@@ -61,9 +61,12 @@ def test_recorded_webhooks_are_stored_and_linked_as_their_tags_say(running: tupl
 
 
 def _check_connections(waylink: Waylink) -> None:
-    linking = [one for one in WEBHOOKS if _body(one)["success"]]
-    latest = {(_environment(one), _body(one)["connectionId"]): _body(one) for one in linking}
-    rows = {(one["environment"], one["connection_id"]): one for one in waylink.listing("connections")}
+    linking = [webhook for webhook in WEBHOOKS if _body(webhook)["success"]]
+    latest = {(_environment(webhook), _body(webhook)["connectionId"]): _body(webhook) for webhook in linking}
+    rows = {
+        (connection["environment"], connection["connection_id"]): connection
+        for connection in waylink.listing("connections")
+    }
     assert rows.keys() == latest.keys()
     for key, body in latest.items():
         row, tags = rows[key], body.get("tags") or {}
@@ -89,7 +92,11 @@ def _type(webhook: dict[str, Any]) -> str:
             return "connection.refresh_failed"
     # Nango labels a failed re-authorization `creation` too (Nango contract: When auth webhooks are sent): only what
     # came before tells them apart.
-    known = {_body(one)["connectionId"] for one in WEBHOOKS if one["seq"] < webhook["seq"] and _body(one)["success"]}
+    known = {
+        _body(earlier)["connectionId"]
+        for earlier in WEBHOOKS
+        if earlier["seq"] < webhook["seq"] and _body(earlier)["success"]
+    }
     return f"connection.{'reauthorization' if body['connectionId'] in known else 'creation'}_failed"
 
 
@@ -99,7 +106,7 @@ def test_check_and_up_say_that_nothing_is_confirmed_or_refreshed(running: tuple[
     assert process.child("sandbox") is None
     done = waylink.run("check", "--json")
     assert done.returncode == 0
-    findings = {one["what"]: one for one in json.loads(done.stdout)}
+    findings = {row["what"]: row for row in json.loads(done.stdout)}
     for name, keys in (("default", 2), ("prod", 1)):
         finding = findings[f"environment {name}"]
         assert finding["result"] == "note"

@@ -25,7 +25,7 @@ def waylink(postgres: PostgresServer, postgres_url: str, broker_url: str, valkey
 
 
 def start(waylink: Waylink) -> list[Process]:
-    return [waylink.spawn(*one.split()) for one in (*BACKGROUND, "web")]
+    return [waylink.spawn(*command.split()) for command in (*BACKGROUND, "web")]
 
 
 def work_is_done(waylink: Waylink, group: str) -> None:
@@ -90,7 +90,7 @@ def test_up_waits_for_database_and_broker(waylink: Waylink, postgres: PostgresSe
 def test_who_waits_can_be_told_to_stop(number: signal.Signals) -> None:
     url = f"postgresql://waylink:hunter2@127.0.0.1:{free_port()}/waylink"
     with installation(WAYLINK_NANGO_SIGNING_KEYS=KEY, WAYLINK_DATABASE_URL=url) as waylink:
-        processes = [waylink.spawn(*one.split()) for one in ("worker events", "beat", "up")]
+        processes = [waylink.spawn(*command.split()) for command in ("worker events", "beat", "up")]
         for process in processes:
             process.says("database_away")
             process.send(number)
@@ -102,7 +102,7 @@ def test_who_waits_can_be_told_to_stop(number: signal.Signals) -> None:
 
 def test_a_schema_that_is_not_there_ends_the_wait(waylink: Waylink, postgres: PostgresServer) -> None:
     postgres.stop()
-    processes = [waylink.spawn(*one.split()) for one in BACKGROUND]
+    processes = [waylink.spawn(*command.split()) for command in BACKGROUND]
     for process in processes:
         process.says("database_away")
     postgres.start()

@@ -171,7 +171,7 @@ def _bad(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     assert done.returncode == 1, done
     assert "Traceback" not in done.stderr
     assert not any(secret in done.stdout + done.stderr for secret in SECRETS)
-    return {one["what"]: one["detail"] for one in json.loads(done.stdout) if one["result"] == "bad"}
+    return {row["what"]: row["detail"] for row in json.loads(done.stdout) if row["result"] == "bad"}
 
 
 def _config(**changes: str) -> str:

@@ -161,7 +161,7 @@ def test_a_restart_of_postgresql_costs_no_webhook_and_no_job(application: Applic
         posted = [pool.submit(application.post, [body]) for body in meanwhile]
         assert not wait(posted, timeout=2).done  # held
         postgres.start()
-        assert [one.result() for one in posted] == [[202]] * 10
+        assert [future.result() for future in posted] == [[202]] * 10
     assert application.post(after) == [202] * 10
     application.settles()
 

@@ -48,15 +48,15 @@ def test_in_an_empty_folder_a_newcomer_sees_events_flow(newcomer: Waylink) -> No
     ]
     assert all(event["confirmed"] for event in events if event["type"] != "connection.creation_failed")
 
-    connections = {one["user"]: one for one in waylink.listing("connections")}
-    assert {user: one["organization"] for user, one in connections.items()} == {
+    connections = {connection["user"]: connection for connection in waylink.listing("connections")}
+    assert {user: connection["organization"] for user, connection in connections.items()} == {
         "ada": "acme",
         "grace": "acme",
         "linus": "globex",
     }
-    assert {one["status"] for one in connections.values()} == {"active"}
-    assert {one["linked_by"] for one in connections.values()} == {"end_user_id"}
-    planned = {user for user, one in connections.items() if one["refresh_at"]}
+    assert {connection["status"] for connection in connections.values()} == {"active"}
+    assert {connection["linked_by"] for connection in connections.values()} == {"end_user_id"}
+    planned = {user for user, connection in connections.items() if connection["refresh_at"]}
     assert planned == {"ada", "linus"}  # an API key does not expire
 
 

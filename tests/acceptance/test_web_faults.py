@@ -85,15 +85,15 @@ def request(body: bytes) -> bytes:
 @contextmanager
 def load(port: int) -> Iterator[Load]:
     """Runs within the block, and for a moment before it and after it."""
-    one = Load(port)
-    one.start()
+    running = Load(port)
+    running.start()
     try:
-        until("answers come in", lambda: len(one.answers) > RATE // 2)
-        yield one
-        enough = len(one.answers) + RATE // 2
-        until("answers come in again", lambda: len(one.answers) > enough)
+        until("answers come in", lambda: len(running.answers) > RATE // 2)
+        yield running
+        enough = len(running.answers) + RATE // 2
+        until("answers come in again", lambda: len(running.answers) > enough)
     finally:
-        one.settle()
+        running.settle()
 
 
 @contextmanager
@@ -134,14 +134,14 @@ def frozen(postgres: PostgresServer) -> Iterator[None]:
     """Every process of the server stands still, and keeps its connections."""
     pid = postgres._process.pid
     everyone = {pid, *descendants(pid)}
-    for one in everyone:
-        os.kill(one, signal.SIGSTOP)
+    for loaded in everyone:
+        os.kill(loaded, signal.SIGSTOP)
     try:
         yield
     finally:
-        for one in everyone:
+        for loaded in everyone:
             with suppress(ProcessLookupError):
-                os.kill(one, signal.SIGCONT)
+                os.kill(loaded, signal.SIGCONT)
 
 
 def stored(waylink: Waylink) -> list[bytes]:
@@ -150,31 +150,31 @@ def stored(waylink: Waylink) -> list[bytes]:
 
 def audit(waylink: Waylink, answers: list[Answer]) -> None:
     """Each acknowledged webhook is stored once; each refused one was refused late, and is accepted when sent again."""
-    refused = [one for one in answers if one.status != 202]
-    assert {one.status for one in refused} <= {503}
-    assert all(one.seconds > FASTEST_REFUSAL for one in refused), refused
-    for one in refused:
-        assert waylink.post(one.body, KEY).status_code == 202
+    refused = [answer for answer in answers if answer.status != 202]
+    assert {answer.status for answer in refused} <= {503}
+    assert all(answer.seconds > FASTEST_REFUSAL for answer in refused), refused
+    for answer in refused:
+        assert waylink.post(answer.body, KEY).status_code == 202
     bodies = stored(waylink)
     assert len(bodies) == len(set(bodies))
-    assert set(bodies) >= {one.body for one in answers}
+    assert set(bodies) >= {answer.body for answer in answers}
 
 
 def test_ten_seconds_without_a_database_cost_no_webhook(
     on_postgresql: tuple[Waylink, Process], on_sqlite: tuple[Waylink, Process], postgres: PostgresServer
 ) -> None:
     """PostgreSQL is stopped, the SQLite file locked. A process that starts meanwhile holds requests too."""
-    (one, process), (two, _) = on_postgresql, on_sqlite
+    (first, process), (second, _) = on_postgresql, on_sqlite
     with (
-        load(one.port) as sent,
-        load(two.port) as sent_too,
-        closing(sqlite3.connect(two.data / "waylink.db", isolation_level=None, timeout=10)) as other,
+        load(first.port) as sent,
+        load(second.port) as sent_too,
+        closing(sqlite3.connect(second.data / "waylink.db", isolation_level=None, timeout=10)) as other,
     ):
         other.execute("BEGIN IMMEDIATE")
         try:
             postgres.stop()
             ends_at = time.monotonic() + OUTAGE
-            late, port = another(one)
+            late, port = another(first)
             held = threading.Thread(target=lambda: asyncio.run(sent.one(creation(0, group="late"), port)))
             held.start()
             time.sleep(max(0.0, ends_at - time.monotonic()))
@@ -184,8 +184,8 @@ def test_ten_seconds_without_a_database_cost_no_webhook(
     held.join(PATIENCE)
     assert not held.is_alive()
     late.close()
-    audit(one, sent.answers)
-    audit(two, sent_too.answers)
+    audit(first, sent.answers)
+    audit(second, sent_too.answers)
     assert process.running()
     assert "Traceback" not in process.output
 
@@ -213,8 +213,8 @@ def test_a_full_disk_is_503_in_good_time_and_then_forgotten(on_sqlite: tuple[Way
     assert refused.status == 503
     assert refused.seconds > FASTEST_REFUSAL
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
-    for one in (body, later):
-        assert waylink.post(one, KEY).status_code == 202
+    for webhook in (body, later):
+        assert waylink.post(webhook, KEY).status_code == 202
     assert {body, later} < set(stored(waylink))
 
 
@@ -240,10 +240,10 @@ def test_processes_that_are_killed_are_replaced_and_lose_nothing(on_postgresql: 
     assert parent.ends() == 0
     answers = sent.settle()
     assert parent.orphans() == {}
-    assert {one.status for one in answers} <= {0, 202, 503}
+    assert {answer.status for answer in answers} <= {0, 202, 503}
     bodies = stored(waylink)
     assert len(bodies) == len(set(bodies))
-    assert {one.body for one in answers if one.status == 202} <= set(bodies)
+    assert {answer.body for answer in answers if answer.status == 202} <= set(bodies)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only its kernel ends children with their parent")
@@ -266,7 +266,7 @@ def test_the_same_bytes_to_two_processes_at_once_are_one_event(on_postgresql: tu
         await asyncio.gather(*(sent.one(body, port) for body in bodies for port in (waylink.port, other) * 3))
 
     asyncio.run(at_once())
-    assert [one.status for one in sent.answers] == [202] * 120
+    assert [answer.status for answer in sent.answers] == [202] * 120
     rows = [(bytes(body), count) for body, count in waylink.sql("SELECT body, duplicates FROM events")]
     assert sorted(row for row in rows if row[0] in bodies) == sorted((body, 5) for body in bodies)
     process.close()
@@ -285,8 +285,8 @@ def test_an_end_in_the_middle_of_a_standstill_is_bounded_and_acknowledges_nothin
         process.send(signal.SIGTERM)
         process.ends()
         answers = sent.settle()
-    assert {one.status for one in answers} <= {0, 202, 503}
-    assert {one.body for one in answers if one.status == 202} <= set(stored(waylink))
+    assert {answer.status for answer in answers} <= {0, 202, 503}
+    assert {answer.body for answer in answers if answer.status == 202} <= set(stored(waylink))
 
 
 def test_thousands_of_idle_connections_stop_no_webhook_and_go_away(on_sqlite: tuple[Waylink, Process]) -> None:
@@ -311,7 +311,7 @@ def test_thousands_of_idle_connections_stop_no_webhook_and_go_away(on_sqlite: tu
 
 def memory(process: Process) -> int:
     """Resident, in MiB."""
-    [line] = [one for one in Path(f"/proc/{process.pid}/status").read_text().splitlines() if one.startswith("VmRSS")]
+    [line] = [line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) // 1024
 
 

@@ -160,7 +160,7 @@ class World:
             return None
         [link] = links
         users = {user.id: user.external_id for user in self.all(User)}
-        organizations = {one.id: one.external_id for one in self.all(Organization)}
+        organizations = {organization.id: organization.external_id for organization in self.all(Organization)}
         return users.get(link.user_id), organizations.get(link.organization_id)
 
     def jobs(self, route=None):

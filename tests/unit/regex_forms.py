@@ -44,14 +44,14 @@ class Form:
         """The characters of the alphabet that a node of one character takes."""
         key = repr(node)
         if key not in self._chars:
-            one = _compiler.compile(_parser.SubPattern(self.tree.state, [node]), self.flags)
-            self._chars[key] = frozenset(char for char in ALPHABET if self._takes(one, char))
+            compiled = _compiler.compile(_parser.SubPattern(self.tree.state, [node]), self.flags)
+            self._chars[key] = frozenset(char for char in ALPHABET if self._takes(compiled, char))
         return self._chars[key]
 
-    def _takes(self, one: re.Pattern[Any], char: str) -> bool:
+    def _takes(self, compiled: re.Pattern[Any], char: str) -> bool:
         if not self.is_bytes:
-            return one.fullmatch(char) is not None
-        return ord(char) < 256 and one.fullmatch(char.encode("latin-1")) is not None
+            return compiled.fullmatch(char) is not None
+        return ord(char) < 256 and compiled.fullmatch(char.encode("latin-1")) is not None
 
     # Sets
 
@@ -146,11 +146,11 @@ class Form:
         ahead = rest[0]
         if len(rest) == 1 and ahead[0] is _constants.ASSERT_NOT and ahead[1][0] == 1:
             return not self.first(ahead[1][1]) & self.all(node[1][2])
-        return self.nullable(rest) and not any(one[0] in ZERO_WIDTH for one in rest)
+        return self.nullable(rest) and not any(node[0] in ZERO_WIDTH for node in rest)
 
     def _shut_out(self, before: Sequence[Node], taken: Chars) -> bool:
         """Something has to stand in front that the repeat does not take, so no attempt begins within it."""
-        return any(not self._node_nullable(one) and not self._node_chars(one, self.all) & taken for one in before)
+        return any(not self._node_nullable(node) and not self._node_chars(node, self.all) & taken for node in before)
 
     def _guarded(self, path: Sequence[Node]) -> Chars:
         """The characters that must not stand before the match: no attempt begins behind them."""
@@ -269,7 +269,9 @@ class Matcher:
 
     def _at(self, where: Any, at: int) -> bool:
         if where in {_constants.AT_BOUNDARY, _constants.AT_NON_BOUNDARY}:
-            word = [0 <= one < len(self.text) and re.match(r"\w", self.text[one]) is not None for one in (at - 1, at)]
+            word = [
+                0 <= place < len(self.text) and re.match(r"\w", self.text[place]) is not None for place in (at - 1, at)
+            ]
             return (word[0] != word[1]) is (where is _constants.AT_BOUNDARY)
         if where in {_constants.AT_BEGINNING, _constants.AT_BEGINNING_STRING}:
             return at == 0
@@ -305,13 +307,13 @@ def pumps(pattern: re.Pattern[Any]) -> Iterator[tuple[str, str, str]]:
     """Texts to try a pattern with, out of its own alphabet: a beginning, what is repeated, and an end."""
     form = form_of(pattern)
     samples = {sample(form, inside) for inside in subsequences(form.tree)}
-    pieces = sorted((one for one in samples if 0 < len(one) <= 8), key=len)
+    pieces = sorted((sample for sample in samples if 0 < len(sample) <= 8), key=len)
     letters = sorted({min(chars) for node in singles(form.tree) if (chars := form.chars(node))})[:6]
     pairs = [a + b for a in letters[:4] for b in letters[:4] if a != b]
     for beginning in ["", *pieces[:2]]:
-        for one in dict.fromkeys([*letters, *pairs, *pieces[:12]]):
-            yield beginning, one, "\x00"
-            yield beginning, one, ""
+        for text in dict.fromkeys([*letters, *pairs, *pieces[:12]]):
+            yield beginning, text, "\x00"
+            yield beginning, text, ""
 
 
 def is_bounded(pattern: re.Pattern[Any]) -> bool:

@@ -73,8 +73,8 @@ def test_lost_ones_are_reported_until_they_are_recorded() -> None:
 def test_while_the_database_is_away_the_lost_ones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_log, "MAX_LOST", 3)
     log, ids = AnswerLog(), [new_id() for _ in range(5)]
-    for one in ids:
-        log.lost(one)
+    for id_ in ids:
+        log.lost(id_)
     report = log.report([])
     assert report is not None
     assert report.lost == tuple(ids[2:]), "those forgotten count as whole: delivered twice rather than lost"

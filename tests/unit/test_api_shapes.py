@@ -42,10 +42,10 @@ def test_every_error_a_caller_can_cause_has_a_problem():
         if isinstance(kind, type) and issubclass(kind, errors.WaylinkError):
             if issubclass(kind, ours) or kind in {errors.WaylinkError, errors.NangoError}:
                 continue
-            assert any(issubclass(kind, one) for one, _ in problems._KINDS), kind
+            assert any(issubclass(kind, base) for base, _ in problems._KINDS), kind
     assert refusal_for(errors.BrokerUnavailable("internal", ValueError())) is None
 
 
 def test_the_words_of_problems_are_unique():
-    kinds = [one for one in vars(problems).values() if isinstance(one, ProblemKind)]
-    assert len({one.word for one in kinds}) == len(kinds) > 20
+    kinds = [kind for kind in vars(problems).values() if isinstance(kind, ProblemKind)]
+    assert len({kind.word for kind in kinds}) == len(kinds) > 20

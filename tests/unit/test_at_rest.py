@@ -22,7 +22,7 @@ from tests.quoted_secrets import TEXTS, places
 DATA = Path(__file__).parent.parent / "data" / "nango"
 SAMPLES = {path.stem: json.loads(path.read_bytes()) for path in sorted((DATA / "samples" / "webhooks").glob("*.json"))}
 RECORDED = [json.loads(line) for line in (DATA / "recorded" / "webhooks.jsonl").read_text().split("\n") if line]
-OWN = {name: one for name, one in SAMPLES.items() if not name.startswith("forward_unattributed_raw_")} | {
+OWN = {name: sample for name, sample in SAMPLES.items() if not name.startswith("forward_unattributed_raw_")} | {
     "shaped_like_auth": SAMPLES["forward_unattributed_raw_shaped_like_auth"]
 }
 OWN.pop("forward_attributed")
@@ -47,7 +47,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-KINDS = {one.get("type", "") + one.get("operation", ""): one for one in OWN.values()}
+KINDS = {sample.get("type", "") + sample.get("operation", ""): sample for sample in OWN.values()}
 
 
 @pytest.mark.parametrize("form", TEXTS)
@@ -99,7 +99,7 @@ def test_whatever_stands_under_a_telling_name_is_hidden(name: str, value: object
 def test_a_credential_is_found_in_any_other_form(members: dict[str, Any]):
     for body in OWN.values():
         kept = at_rest(written({**body, **members}))
-        assert not any(one in kept for one in (SHORT.encode(), LONG.encode(), LONG[:10].encode(), b"83151207"))
+        assert not any(secret in kept for secret in (SHORT.encode(), LONG.encode(), LONG[:10].encode(), b"83151207"))
         assert not any(SHORT.encode() in decoded for decoded in decodings(kept))
 
 
@@ -170,7 +170,7 @@ def test_every_sample_means_the_same_afterwards_and_rests_as_it_came(name: str):
             assert kept == body
 
 
-@pytest.mark.parametrize("recorded", RECORDED, ids=lambda one: one["scenario"])
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda recorded: recorded["scenario"])
 def test_every_recorded_webhook_rests_as_it_came(recorded: dict[str, Any]):
     body = base64.b64decode(recorded["body_b64"])
     assert at_rest(body) == body
@@ -305,7 +305,7 @@ def test_nangos_own_are_scrubbed_with_every_policy(policy: PayloadPolicy):
 # How long it takes
 
 
-@pytest.mark.parametrize("name", [one for one in SAMPLES if "success" in one and "legacy" not in one])
+@pytest.mark.parametrize("name", [sample for sample in SAMPLES if "success" in sample and "legacy" not in sample])
 def test_the_usual_bodies_are_known_at_a_glance(name: str):
     assert rests_as_it_came(written(SAMPLES[name]))
 

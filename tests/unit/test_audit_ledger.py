@@ -24,7 +24,7 @@ def books() -> tuple[Ledger, Rows]:
 
 
 def found(rows: Rows, ledger: Ledger | None = None) -> list[tuple[str, str, str]]:
-    return [(one.kind, one.what, one.id) for one in verdict(ledger or books()[0], rows, ROUTES)]
+    return [(finding.kind, finding.what, finding.id) for finding in verdict(ledger or books()[0], rows, ROUTES)]
 
 
 def test_sound_books_give_no_finding() -> None:

@@ -32,10 +32,10 @@ def test_a_longer_course_has_its_blows_no_closer_to_each_other() -> None:
 
 def test_webhooks_come_in_order_with_repetitions_reauthorizations_and_bursts() -> None:
     planned = webhooks(seed=1, seconds=10, rate=50)
-    assert planned == sorted(planned, key=lambda one: one.at)
-    copies = Counter(one.body for one in planned)
+    assert planned == sorted(planned, key=lambda webhook: webhook.at)
+    copies = Counter(webhook.body for webhook in planned)
     assert len(copies) < len(planned)
-    types = Counter({one.body: one.sent.type for one in planned}.values())
+    types = Counter({webhook.body: webhook.sent.type for webhook in planned}.values())
     assert types["connection.created"] == 500
     assert types["connection.reauthorized"] > 0
-    assert max(Counter(one.at for one in planned).values()) >= 50
+    assert max(Counter(webhook.at for webhook in planned).values()) >= 50

@@ -75,7 +75,7 @@ def test_a_known_token_does_not_wait_for_unknown_ones(known):
         ]
         await asyncio.sleep(0)
         assert await outcome(authenticator, call(REAL)) == "token:real"
-        assert not any(one.done() for one in strangers)
+        assert not any(stranger.done() for stranger in strangers)
         known.go.set()
         return await asyncio.gather(*strangers)
 
@@ -98,13 +98,13 @@ def test_an_address_may_have_a_few_unknown_tokens_looked_up(known):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("address", "other", "same"),
     [("2001:db8::1", "2001:db8::ffff", True), ("2001:db8::1", "2001:db8:0:1::1", False), ("unix", "unix", True)],
 )
-def test_an_ipv6_site_counts_as_one_address(known, one, other, same):
+def test_an_ipv6_site_counts_as_one_address(known, address, other, same):
     async def story(authenticator):
         first = [
-            asyncio.create_task(outcome(authenticator, call(made_up(number), one))) for number in range(MAX_UNKNOWN)
+            asyncio.create_task(outcome(authenticator, call(made_up(number), address))) for number in range(MAX_UNKNOWN)
         ]
         await asyncio.sleep(0)
         last = asyncio.create_task(outcome(authenticator, call(made_up(99), other)))

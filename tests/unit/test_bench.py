@@ -98,7 +98,7 @@ def test_growth_is_counted_from_a_fifth_of_the_time():
 
 
 def test_percentiles_of_what_was_answered():
-    assert percentiles([one / 1000 for one in range(100, 0, -1)]) == {"p50_ms": 51.0, "p99_ms": 100.0}
+    assert percentiles([number / 1000 for number in range(100, 0, -1)]) == {"p50_ms": 51.0, "p99_ms": 100.0}
     assert math.isnan(percentiles([])["p99_ms"])
 
 
@@ -111,8 +111,8 @@ def test_processor_time_counts_children_that_have_ended():
 
 @pytest.mark.parametrize("connections", [1000, 100_000])
 def test_webhooks_for_known_connections_are_spread_and_never_twice(connections):
-    sent = [json.loads(one) for batch in range(20) for one in _webhooks(batch, connections)]
-    known = [one["connectionId"] for one in sent if one["operation"] == "override"]
+    sent = [json.loads(webhook) for batch in range(20) for webhook in _webhooks(batch, connections)]
+    known = [body["connectionId"] for body in sent if body["operation"] == "override"]
     assert len(known) == len(set(known)) == 1000
     assert known[0] == _connection_id(0) == "cfcd2084-95d5-65ef-66e7-dff9f98764da"
     assert known[-1] == _connection_id(999 * connections // 1000)
@@ -134,7 +134,7 @@ def test_what_a_hanging_destination_costs_is_taken_within_a_round():
 
 
 def test_one_size_alone_is_not_flat():
-    small, large = (Tables(None, None, 1000, 1.0, [10.0, 30.0, one], [100.0, 100.0, 100.0]) for one in (20.0, 40.0))
+    small, large = (Tables(None, None, 1000, 1.0, [10.0, 30.0, slow], [100.0, 100.0, 100.0]) for slow in (20.0, 40.0))
     assert "flatness, largest table" not in scale_figures({10_000: small})
     found = scale_figures({10_000: small, 1_000_000: large})
     assert found["flatness, largest table"]["value"] == 1_000_000
@@ -147,8 +147,8 @@ def endpoint_hears(*pieces):
     came, answers = Came(), []
     connection = Answering(came)
     connection.connection_made(SimpleNamespace(write=answers.append))
-    for one in pieces:
-        connection.data_received(one)
+    for piece in pieces:
+        connection.data_received(piece)
     return came, answers
 
 
@@ -169,6 +169,6 @@ def test_the_endpoint_counts_whole_requests_and_each_job_once():
 )
 def test_the_node_locks_name_no_place_to_load_from(folder, packages):
     locked = json.loads((folder / "package-lock.json").read_text())["packages"]
-    assert {f"node_modules/{one}" for one in packages} <= set(locked)
+    assert {f"node_modules/{package}" for package in packages} <= set(locked)
     assert not [name for name, package in locked.items() if "resolved" in package]
     assert not [name for name, package in locked.items() if name and "integrity" not in package]

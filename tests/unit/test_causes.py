@@ -31,10 +31,10 @@ TYPES_MEANT = {
 def wrapped(inner: BaseException, *outer: type[Exception]) -> BaseException:
     """As drivers wrap each other's errors, each with a text that quotes the URL."""
     failed = inner
-    for one in outer:
+    for error in outer:
         try:
-            raise one(f"{failed} at {URL}") from failed
-        except one as raised:
+            raise error(f"{failed} at {URL}") from failed
+        except error as raised:
             failed = raised
     return failed
 
@@ -94,17 +94,17 @@ def test_of_a_database_the_first_line_of_its_driver_is_told() -> None:
 
 
 def test_a_chain_of_errors_that_bites_its_tail_ends() -> None:
-    one, other = ValueError(), KeyError()
-    one.__context__, other.__context__ = other, one
-    assert of_connection(one) == "ValueError"
+    first, other = ValueError(), KeyError()
+    first.__context__, other.__context__ = other, first
+    assert of_connection(first) == "ValueError"
 
 
 def test_no_message_or_log_line_has_a_class_in_place_of_a_cause() -> None:
     """Modules that mean a class's name stand in TYPES_MEANT."""
     modules = [*(ROOT / "app").rglob("*.py"), *(ROOT / "workers").rglob("*.py")]
     naming = {
-        str(one.relative_to(ROOT))
-        for one in modules
-        if re.search(r"type\([^()]*(\([^()]*\)[^()]*)*\)\.__name__", one.read_text())
+        str(module.relative_to(ROOT))
+        for module in modules
+        if re.search(r"type\([^()]*(\([^()]*\)[^()]*)*\)\.__name__", module.read_text())
     }
     assert naming <= TYPES_MEANT

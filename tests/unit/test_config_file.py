@@ -25,7 +25,7 @@ def read(text: str) -> ConfigFile:
 def refusals(text: str) -> str:
     with pytest.raises(ValidationError) as refused:
         read(text)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in refused.value.errors())
+    return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in refused.value.errors())
 
 
 def test_an_empty_file_is_a_good_file() -> None:

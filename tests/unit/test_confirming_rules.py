@@ -79,7 +79,9 @@ def test_tags_that_agree_or_are_not_told_are_accepted_with_the_apis_view(kind, t
 @pytest.mark.parametrize("told", [{}, {"end_user_id": "u-2"}, {**TAGS, "more": "x"}])
 def test_tags_that_disagree_wait_on_the_schedule_then_the_api_holds(told):
     verdicts = [decide(notice(tags=told), snapshot(), lookups=lookups) for lookups in range(5)]
-    assert [(one.seconds, one.counts) for one in verdicts[:4]] == [(seconds, True) for seconds in (2, 5, 15, 60)]
+    assert [(verdict.seconds, verdict.counts) for verdict in verdicts[:4]] == [
+        (seconds, True) for seconds in (2, 5, 15, 60)
+    ]
     assert verdicts[4] == Accept(confirmed=True, snapshot=snapshot(), tags_disagree=True)
 
 
@@ -94,7 +96,9 @@ def edited(ago, *, tags=None, nango_id=7):
 @pytest.mark.parametrize("ago", [timedelta(0), EDIT_LAG - SECOND])
 def test_what_a_list_shows_just_after_an_edit_of_other_tags_is_looked_at_again_on_the_schedule(kind, ago):
     verdicts = [decide(notice(kind), snapshot(), lookups=lookups, known=edited(ago)) for lookups in range(5)]
-    assert [(one.seconds, one.counts) for one in verdicts[:4]] == [(seconds, True) for seconds in (2, 5, 15, 60)]
+    assert [(verdict.seconds, verdict.counts) for verdict in verdicts[:4]] == [
+        (seconds, True) for seconds in (2, 5, 15, 60)
+    ]
     assert verdicts[4] == Accept(confirmed=True, snapshot=snapshot())
 
 
@@ -119,8 +123,8 @@ def test_changed_tags_that_were_found_disagree_with_no_later_look():
 @pytest.mark.parametrize("kind", sorted(CONFIRMABLE_TYPES - {EventType.CONNECTION_DELETED}))
 def test_what_nango_does_not_show_is_rejected_after_the_schedule(kind):
     verdicts = [decide(notice(kind), ABSENT, lookups=lookups) for lookups in range(5)]
-    assert [one.seconds for one in verdicts[:4]] == [2, 5, 15, 60]
-    assert all(one.counts for one in verdicts[:4])
+    assert [verdict.seconds for verdict in verdicts[:4]] == [2, 5, 15, 60]
+    assert all(verdict.counts for verdict in verdicts[:4])
     assert isinstance(verdicts[4], Reject)
 
 
@@ -199,7 +203,7 @@ def test_a_deletion_of_what_only_a_webhook_told_of_is_asked_about_too():
 def test_an_error_that_a_flow_should_have_ended_is_waited_out_then_the_api_holds():
     broken, failing = snapshot(failing=True), replace(KNOWN, failing=True)
     verdicts = [decide(notice(), broken, lookups=lookups, known=failing) for lookups in range(5)]
-    assert [one.seconds for one in verdicts[:4]] == [2, 5, 15, 60]
+    assert [verdict.seconds for verdict in verdicts[:4]] == [2, 5, 15, 60]
     assert verdicts[4] == Accept(confirmed=True, snapshot=broken)
     assert isinstance(decide(notice(EventType.CONNECTION_TAGS_CHANGED), broken, known=failing), Accept)
 
@@ -232,7 +236,9 @@ def test_what_names_no_connection_waits_for_none(kind):
 @pytest.mark.parametrize("known", [None, UNTOLD])
 def test_what_goes_with_an_unknown_connection_waits_on_the_schedule_then_goes_without(kind, known):
     verdicts = [decide(notice(kind), ABSENT, lookups=lookups, known=known) for lookups in range(5)]
-    assert [(one.seconds, one.counts, one.found) for one in verdicts[:4]] == [(s, True, None) for s in LOOKUP_SCHEDULE]
+    assert [(verdict.seconds, verdict.counts, verdict.found) for verdict in verdicts[:4]] == [
+        (s, True, None) for s in LOOKUP_SCHEDULE
+    ]
     assert isinstance(verdicts[4], Accept)
     assert verdicts[4].note
 
@@ -241,7 +247,7 @@ def test_what_goes_with_an_unknown_connection_waits_on_the_schedule_then_goes_wi
 @pytest.mark.parametrize("known", [None, GONE])
 def test_where_nobody_can_be_asked_it_waits_twice(kind, known):
     verdicts = [decide(notice(kind), NotAsked(), lookups=lookups, known=known) for lookups in range(3)]
-    assert [one.seconds for one in verdicts[:UNASKED_LOOKUPS]] == [2, 5]
+    assert [verdict.seconds for verdict in verdicts[:UNASKED_LOOKUPS]] == [2, 5]
     assert isinstance(verdicts[UNASKED_LOOKUPS], Accept)
 
 
@@ -267,7 +273,7 @@ def test_what_goes_with_a_deleted_connection_waits_until_nango_shows_nothing_new
 def test_a_question_that_nango_does_not_take_is_not_waited_for_without_end(kind):
     refused = Unavailable("no such id can be", retry_after=60, refused=True)
     verdicts = [decide(notice(kind), refused, lookups=lookups, known=None) for lookups in range(5)]
-    assert [(one.seconds, one.counts) for one in verdicts[:4]] == [(s, True) for s in LOOKUP_SCHEDULE]
+    assert [(verdict.seconds, verdict.counts) for verdict in verdicts[:4]] == [(s, True) for s in LOOKUP_SCHEDULE]
     assert isinstance(verdicts[4], Accept)
 
 
@@ -320,7 +326,7 @@ def test_a_connection_that_a_deletion_names_is_made_when_nango_shows_it_to_the_e
     verdicts = [
         decide(notice(EventType.CONNECTION_DELETED), result, lookups=lookups, known=known) for lookups in range(5)
     ]
-    assert [one.found for one in verdicts] == [None, None, None, None, result]
+    assert [verdict.found for verdict in verdicts] == [None, None, None, None, result]
     assert isinstance(verdicts[4], Reject)
 
 

@@ -153,8 +153,11 @@ def test_every_word_of_the_public_contract_is_explained(words):
 
 def test_every_endpoint_and_every_kind_of_problem_of_the_api_is_documented():
     page = WRITTEN[DOCS / "api.md"]
-    for one in ENDPOINTS:
-        assert re.search(rf"`{one.method} (/api/v1)?{re.escape(one.template)}`", page), (one.method, one.template)
+    for endpoint in ENDPOINTS:
+        assert re.search(rf"`{endpoint.method} (/api/v1)?{re.escape(endpoint.template)}`", page), (
+            endpoint.method,
+            endpoint.template,
+        )
     for kind in vars(problems).values():
         if isinstance(kind, problems.ProblemKind):
             assert f"`{kind.word}`" in page, kind.word
@@ -166,8 +169,12 @@ def test_every_call_that_the_api_page_shows_is_one():
     for call in _curl_lines(DOCS / "api.md"):
         url = urlsplit(call.url.replace("$API", "/api/v1").replace("[", "%5B").replace("]", "%5D"))
         path = url.path.partition("/api/v1")[2]
-        fitting = [one for one in ENDPOINTS if one.method == call.method and _fits(one.template, path)]
-        found = sorted(fitting, key=lambda one: one.template.count("{"))[:1]  # as they are served: words go first
+        fitting = [
+            endpoint for endpoint in ENDPOINTS if endpoint.method == call.method and _fits(endpoint.template, path)
+        ]
+        found = sorted(fitting, key=lambda endpoint: endpoint.template.count("{"))[
+            :1
+        ]  # as they are served: words go first
         if path == "/openapi.json":
             continue
         assert len(found) == 1, call
@@ -176,13 +183,13 @@ def test_every_call_that_the_api_page_shows_is_one():
             msgspec.json.decode(call.data, type=found[0].body)
         read_query(url.query.encode(), found[0].query)
         shown.add(found[0].name)
-    assert shown == {one.name for one in ENDPOINTS}
+    assert shown == {endpoint.name for endpoint in ENDPOINTS}
 
 
 def _curl_lines(page: Path) -> Iterator[Curl]:
     for block in blocks(page):
         if block.language == "sh":
-            yield from (curl(one) for one in commands(block.content) if one.startswith("curl "))
+            yield from (curl(command) for command in commands(block.content) if command.startswith("curl "))
 
 
 def _fits(template: str, path: str) -> bool:
@@ -202,11 +209,11 @@ def test_the_table_of_status_names_every_check_and_no_other():
     shown = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     made = set(re.findall(r'Check\(f?"([^"]+)"', code)) | set(re.findall(r'what = f"([^"]+)"', code))
     assert {"database", "jobs {state}", "reconcile {name}"} <= made
-    unknown = {name for name in shown if not any(re.fullmatch(_any(one), name) for one in made)}
-    missing = {name for name in made if not any(re.fullmatch(_any(name), one) for one in shown)}
+    unknown = {name for name in shown if not any(re.fullmatch(_any(pattern), name) for pattern in made)}
+    missing = {name for name in made if not any(re.fullmatch(_any(name), shown_name) for shown_name in shown)}
     assert (unknown, missing) == (set(), set())
     (members,) = re.findall(r"`{(\"check\"[^}]*)}`", page)
-    assert members.replace('"', "").split(",") == [one.name for one in fields(Check)]
+    assert members.replace('"', "").split(",") == [field.name for field in fields(Check)]
 
 
 def _any(name: str) -> str:
@@ -472,10 +479,10 @@ def _functions(file: Path) -> set[str]:
     tree = ast.parse(file.read_text())
     defined = (ast.FunctionDef, ast.AsyncFunctionDef)
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    methods = {(one, node) for one in classes for node in one.body if isinstance(node, defined)}
+    methods = {(class_, node) for class_ in classes for node in class_.body if isinstance(node, defined)}
     ours = {node for _, node in methods}
     functions = {node.name for node in ast.walk(tree) if isinstance(node, defined) and node not in ours}
-    return functions | {f"{one.name}.{node.name}" for one, node in methods}
+    return functions | {f"{class_.name}.{node.name}" for class_, node in methods}
 
 
 @pytest.mark.parametrize("path", sorted(DECISIONS.glob("*.md")), ids=lambda path: path.stem)

@@ -28,12 +28,14 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
         if match is None:
             continue
         depth, name = len(match[1]), match[2]
-        above = [one for one in above if one[0] < depth]
+        above = [heading for heading in above if heading[0] < depth]
         if above:
             drawn.append((name, above[-1][1]))
         above.append((depth, name))
-    classes = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, WaylinkError)]
-    assert sorted(drawn) == sorted((one.__name__, one.__base__.__name__) for one in classes if one is not WaylinkError)
+    classes = [class_ for _, class_ in inspect.getmembers(errors, inspect.isclass) if issubclass(class_, WaylinkError)]
+    assert sorted(drawn) == sorted(
+        (class_.__name__, class_.__base__.__name__) for class_ in classes if class_ is not WaylinkError
+    )
 
 
 def test_all_problems_of_a_configuration_are_told_a_line_each(capsys) -> None:

@@ -53,4 +53,4 @@ def test_a_refusal_cannot_steer_the_terminal() -> None:
 def test_prefixes_are_told_apart() -> None:
     prefixes = [value for name, value in vars(ids).items() if name.isupper() and isinstance(value, str)]
     assert len(prefixes) == len(set(prefixes)) >= 10
-    assert all(show(one, UUID(int=0)).partition("_")[0] == one for one in prefixes)
+    assert all(show(prefix, UUID(int=0)).partition("_")[0] == prefix for prefix in prefixes)

@@ -415,8 +415,8 @@ def test_a_moment_that_cannot_be_read_counts_as_none_wherever_it_stands(sent: ob
     session = {"token": "t", "connect_link": "https://connect.example", "expires_at": sent}
     assert answering(201, {"data": session}).create_connect_session(tags={}).expires_at == at
     integration = {"unique_key": "k", "provider": "p", "created_at": sent, "updated_at": sent}
-    [one] = answering(200, {"data": [integration]}).list_integrations().integrations
-    assert (one.created_at, one.updated_at) == (at, at)
+    [integration_] = answering(200, {"data": [integration]}).list_integrations().integrations
+    assert (integration_.created_at, integration_.updated_at) == (at, at)
 
 
 @pytest.mark.parametrize("mode", ["OAUTH1", "API_KEY", "BASIC", "TBA", "CUSTOM", "NONE", "", "SOMETHING_NEW"])

@@ -69,13 +69,13 @@ def test_a_deletion_between_two_pages_hides_nobody(deleted: int) -> None:
 
 
 def test_deleting_the_whole_rest_ends_the_reading() -> None:
-    table = Table(3000, lambda one: one.delete(*range(10, 3000)))
+    table = Table(3000, lambda table: table.delete(*range(10, 3000)))
     assert set(table.rows[:10]) <= set(read(table, 100))
 
 
 def test_a_burst_of_new_rows_is_no_list_without_an_end() -> None:
     bursts = [5000]
-    table = Table(2000, lambda one: one.insert(bursts.pop()) if bursts else None)
+    table = Table(2000, lambda table: table.insert(bursts.pop()) if bursts else None)
     assert set(range(1, 2001)) <= set(read(table, 1000))
 
 

@@ -245,7 +245,10 @@ def test_a_field_and_one_below_it_can_both_be_asked_for():
     either = {"a": [1], "$or": [{"a.b": [2]}, {"a.c": [3]}]}
     assert matches(either, {"a": 1, "a.c": 3})
     assert not matches(either, {"a": 1, "a.c": 2})
-    shown = [(one.path, one.matched) for one in compile_pattern(pattern).explain({"tags": {"plan.tier": "gold"}})]
+    shown = [
+        (condition.path, condition.matched)
+        for condition in compile_pattern(pattern).explain({"tags": {"plan.tier": "gold"}})
+    ]
     assert shown == [("tags.plan", False), ("tags.plan.tier", True)]
 
 
@@ -376,14 +379,14 @@ def test_the_work_a_pattern_can_ask_for_is_bounded(source: str):
 
 
 def test_the_canonical_source_does_not_depend_on_the_writing():
-    one = compile_pattern('{"b": [1],   "a": {"d": ["x"], "c": [{"prefix": "y"}]}}')
+    compiled = compile_pattern('{"b": [1],   "a": {"d": ["x"], "c": [{"prefix": "y"}]}}')
     other = compile_pattern({"a": {"c": [{"prefix": "y"}], "d": ["x"]}, "b": [1]})
-    assert one == other
-    assert hash(one) == hash(other)
-    assert one.source == {"a": {"c": [{"prefix": "y"}], "d": ["x"]}, "b": [1]}
-    assert list(one.source) == ["a", "b"]
-    one.source["a"] = "changed"
-    assert "c" in one.source["a"]
+    assert compiled == other
+    assert hash(compiled) == hash(other)
+    assert compiled.source == {"a": {"c": [{"prefix": "y"}], "d": ["x"]}, "b": [1]}
+    assert list(compiled.source) == ["a", "b"]
+    compiled.source["a"] = "changed"
+    assert "c" in compiled.source["a"]
 
 
 def test_each_condition_tells_expected_and_actual():

@@ -33,7 +33,7 @@ def test_with_full_every_body_rests_as_it_came_but_for_nangos_own_credentials(pa
 
 @pytest.mark.parametrize("policy", LESS)
 @pytest.mark.parametrize(
-    "path", [one for one in SAMPLES if not one.stem.startswith("forward")], ids=lambda path: path.stem
+    "path", [sample for sample in SAMPLES if not sample.stem.startswith("forward")], ids=lambda path: path.stem
 )
 def test_nangos_own_webhooks_rest_whole_with_every_policy(path, policy):
     body = path.read_bytes()
@@ -117,7 +117,7 @@ def test_what_is_kept_is_understood_as_the_original_and_holds_no_text_of_it(poli
     notice, stored = read(body), kept(body, policy)
     again = read(stored)
     assert (again.type, again.key, again.provider) == (notice.type, notice.key, notice.provider)
-    allowed = [one for one in (notice.connection_id, notice.provider) if one]
+    allowed = [value for value in (notice.connection_id, notice.provider) if value]
     assert stored.count(b"\\u00a7") == raw(allowed).count(b"\\u00a7")
 
 

@@ -109,7 +109,7 @@ def test_json_lines_are_objects_and_bad_ones_are_refused_alone():
     assert [(line.number, bool(line.faults)) for line in found][3:] == [(5, True), (6, False)]
     assert found[0].fields == {"external_id": "u1", "email": None}
     [twice] = lines_of(Format.JSON_LINES, '{"external_id": "u1", "email": "a@b.example", "email": null}')
-    assert (twice.fields, [(one.field, one.rule) for one in twice.faults]) == ({}, [("email", "repeated")])
+    assert (twice.fields, [(fault.field, fault.rule) for fault in twice.faults]) == ({}, [("email", "repeated")])
     with pytest.raises(InvalidInput, match="line 1 has more than"):
         lines_of(Format.JSON_LINES, '"' + "x" * MAX_LINE + '"')
 

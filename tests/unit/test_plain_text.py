@@ -98,7 +98,7 @@ class TestSettings:
     def problems(self, given, **variables):
         with pytest.raises(ConfigurationError) as refused:
             given(**variables)
-        return {one.where: str(one) for one in refused.value.problems}
+        return {problem.where: str(problem) for problem in refused.value.problems}
 
     @pytest.mark.parametrize("wrapping", WRAPPINGS)
     def test_every_secret_of_a_variable_is_taken_without_its_wrapping(self, given, wrapping):
@@ -167,7 +167,7 @@ class TestSettings:
         (tmp_path / "good").write_text("k")
         (tmp_path / "bad").write_text("k\u201d2")
         entries = {"api_key": "good", "signing_keys": "good", name: "bad"}
-        lines = [f'{one}_file = "{file}"\n' for one, file in entries.items()]
+        lines = [f'{name}_file = "{file}"\n' for name, file in entries.items()]
         (tmp_path / "waylink.toml").write_text("[environments.prod]\n" + "".join(lines))
         [(where, what)] = self.problems(given).items()
         assert where == f"environments.prod.{name}_file"

@@ -83,11 +83,11 @@ def is_call_of_re(node: ast.AST) -> bool:
 
 
 def test_none_has_a_form_that_is_slow_on_some_text():
-    found = {name: faults(one, searched=is_searched(name)) for name, one in patterns().items()}
+    found = {name: faults(pattern, searched=is_searched(name)) for name, pattern in patterns().items()}
     assert {name for name, slow in found.items() if slow} == OWN_TEXT
 
 
-LONG = sorted(name for name, one in patterns().items() if name not in OWN_TEXT and not is_bounded(one))
+LONG = sorted(name for name, pattern in patterns().items() if name not in OWN_TEXT and not is_bounded(pattern))
 
 
 @pytest.mark.parametrize("name", LONG)
@@ -97,9 +97,9 @@ def test_three_times_the_text_takes_three_times_the_steps(name: str):
         assert not grows(pattern, *pump, searched=searched), pump
 
 
-def grows(pattern: re.Pattern[Any], beginning: str, one: str, end: str, *, searched: bool) -> bool:
+def grows(pattern: re.Pattern[Any], beginning: str, repeated: str, end: str, *, searched: bool) -> bool:
     """Whether three times the text takes more than four and a half times the steps."""
-    few, many = (steps(pattern, beginning + one * times + end, searched=searched) for times in (12, 36))
+    few, many = (steps(pattern, beginning + repeated * times + end, searched=searched) for times in (12, 36))
     return many == LIMIT or many > 4.5 * max(few, 20)
 
 

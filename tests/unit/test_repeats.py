@@ -22,7 +22,7 @@ def repeats(count: int, *, age: timedelta = timedelta(0)) -> list[Repeat]:
 def decided(*ends: Answer, same: bool = False, age: timedelta = timedelta(0)) -> Decided:
     """Of as many repeats as `ends`, which are those of the answers before each."""
     given = repeats(len(ends), age=age)
-    formers = [FIRST, *(one.id for one in given)]
+    formers = [FIRST, *(delivery.id for delivery in given)]
     return decide(
         given, former=FIRST, event_id=FIRST, answers=dict(zip(formers, ends, strict=False)), same=same, now=NOW
     )
@@ -44,7 +44,7 @@ def test_each_repeat_is_judged_by_the_delivery_before_it(ends: list[Answer], bel
     found = decided(*ends)
     assert [event_id.int for event_id in found.belongs_to.values()] == belong_to
     assert not found.waits
-    assert [one.int for one in found.further] == [one.int for one, to in found.belongs_to.items() if one == to]
+    assert [id_.int for id_ in found.further] == [id_.int for id_, to in found.belongs_to.items() if id_ == to]
 
 
 @pytest.mark.parametrize("ends", [[WHOLE], [LOST], [UNKNOWN], [WHOLE, UNKNOWN, WHOLE]])
@@ -56,7 +56,7 @@ def test_where_both_urls_lead_here_all_are_duplicates_at_once(ends: list[Answer]
 
 def test_nothing_is_decided_beyond_an_answer_whose_end_is_not_known() -> None:
     found = decided(WHOLE, UNKNOWN, WHOLE)
-    assert [one.int for one in found.belongs_to] == [101]
+    assert [id_.int for id_ in found.belongs_to] == [101]
     assert found.waits
 
 
@@ -69,10 +69,10 @@ def test_an_answer_of_which_nothing_is_said_for_long_counts_as_lost(age: timedel
 
 def test_a_chain_goes_on_where_it_was_left() -> None:
     """The former delivery made an event of its own, and this is its retry."""
-    [one] = repeats(1)
+    [repeat] = repeats(1)
     own = UUID(int=7)
-    found = decide([one], former=own, event_id=own, answers={own: LOST}, same=False, now=NOW)
-    assert found.belongs_to == {one.id: own}
+    found = decide([repeat], former=own, event_id=own, answers={own: LOST}, same=False, now=NOW)
+    assert found.belongs_to == {repeat.id: own}
 
 
 def auth(operation: str, **members: object) -> bytes:

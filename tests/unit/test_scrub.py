@@ -253,15 +253,15 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("one", HOSTILE)
-def test_four_times_the_text_takes_four_times_as_long(one: str):
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_four_times_the_text_takes_four_times_as_long(unit: str):
     """In time of this process, the shortest of some; linear is 4 and quadratic 16."""
-    assert measured(one, 32_000) < 9 * measured(one, 8_000)
+    assert measured(unit, 32_000) < 9 * measured(unit, 8_000)
 
 
-def measured(one: str, length: int) -> float:
+def measured(unit: str, length: int) -> float:
     """Seconds, and not less than what can be measured."""
-    text, took = one * (length // len(one)), []
+    text, took = unit * (length // len(unit)), []
     for _ in range(5):
         began = time.process_time()
         hide(text)

@@ -122,9 +122,9 @@ def test_the_embedded_default_makes_its_own_key_once_for_its_user_alone(tmp_path
     sealers = [sealer_of_folder(folder, is_used=lambda: False) for _ in range(8)]
     assert not folder.exists()
     with ThreadPoolExecutor(8) as threads:
-        sealed = list(threads.map(lambda one: one.seal("x", purpose=PURPOSE), sealers))
-    assert {one.open(value, purpose=PURPOSE) for one in sealers for value in sealed} == {"x"}
-    assert [one.name for one in folder.iterdir()] == [KEY_FILE]
+        sealed = list(threads.map(lambda sealer: sealer.seal("x", purpose=PURPOSE), sealers))
+    assert {sealer.open(value, purpose=PURPOSE) for sealer in sealers for value in sealed} == {"x"}
+    assert [path.name for path in folder.iterdir()] == [KEY_FILE]
     assert stat.S_IMODE((folder / KEY_FILE).stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 

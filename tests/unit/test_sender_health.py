@@ -80,7 +80,7 @@ def test_the_window_slides(watched: Watched) -> None:
 
 def test_it_is_said_once_per_window_unless_it_gets_worse(watched: Watched) -> None:
     assert [len(watched.at(second, *[BAD] * 3)) for second in range(3)] == [1, 1, 0], "near, open, nothing new"
-    said = [one["event"] for second in range(3, 30) for one in watched.at(second, BAD)]
+    said = [line["event"] for second in range(3, 30) for line in watched.at(second, BAD)]
     assert said == ["nango_breaker_open_likely"] * 2
 
 

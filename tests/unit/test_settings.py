@@ -134,7 +134,7 @@ def test_settings_never_show_a_secret(given) -> None:
         repr(environment.signing_keys),
         f"{environment.api_key}",
     ]
-    assert not [one for one in shown if SECRET in one]
+    assert not [line for line in shown if SECRET in line]
 
 
 def test_settings_do_not_change_once_loaded(given) -> None:
@@ -213,7 +213,7 @@ def test_environments_of_the_file_take_their_secrets_from_variables_and_files(gi
 def test_both_urls_is_a_setting_of_each_environment(given) -> None:
     toml = ENVIRONMENT.format(name="once") + ENVIRONMENT.format(name="twice") + "both_urls = true\n"
     settings = given(toml=toml, KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="d", WAYLINK_NANGO_BOTH_URLS="true")
-    assert {name: one.both_urls for name, one in settings.environments.items()} == {
+    assert {name: environment.both_urls for name, environment in settings.environments.items()} == {
         "once": False,
         "twice": True,
         "default": True,

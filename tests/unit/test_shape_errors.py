@@ -173,21 +173,25 @@ def told(call, *arguments):
     return ""
 
 
-@pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS if one.body], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "endpoint", [endpoint for endpoint in ENDPOINTS if endpoint.body], ids=lambda endpoint: endpoint.name
+)
 def test_no_body_of_the_api_is_refused_in_the_words_of_msgspec(endpoint):
     required = {field.encode_name: "x" for field in inspect.type_info(endpoint.body).fields if field.required}
     bodies = [{**required, name: value} for name in [*fields(endpoint.body), "nope"] for value in WRONG]
     found = [told(read_body, json.dumps(body).encode(), endpoint.body) for body in [*WRONG, *bodies]]
-    assert [one for one in found if WORDS_OF_MSGSPEC.search(one) or "does not have the form" in one] == []
+    assert [text for text in found if WORDS_OF_MSGSPEC.search(text) or "does not have the form" in text] == []
     assert sum(map(bool, found)) > len(WRONG)
 
 
-@pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS if one.query], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "endpoint", [endpoint for endpoint in ENDPOINTS if endpoint.query], ids=lambda endpoint: endpoint.name
+)
 def test_no_query_of_the_api_is_refused_in_the_words_of_msgspec(endpoint):
     ends = ["=", "=-1", "=99999999999999999999", f"={'x' * 5000}", "[a]=1"]
     queries = [f"{name}{end}" for name in [*fields(endpoint.query), "nope"] for end in ends]
     found = [told(read_query, query.encode(), endpoint.query) for query in queries]
-    assert [one for one in found if WORDS_OF_MSGSPEC.search(one) or "does not have the form" in one] == []
+    assert [text for text in found if WORDS_OF_MSGSPEC.search(text) or "does not have the form" in text] == []
     assert any(found)
 
 

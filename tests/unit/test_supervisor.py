@@ -229,7 +229,7 @@ def test_restarts_leak_no_descriptor_and_no_zombie(start: Callable[[str], Run]) 
             run.until("LOG process restarted")
             children = (facts / "task" / str(run.process.pid) / "children").read_text().split()
             found.append((len(list((facts / "fd").iterdir())), len(children)))
-        return min(one for one, _ in found), min(one for _, one in found)
+        return min(moment for moment, _ in found), min(moment for _, moment in found)
 
     before = restarts(10)
     restarts(20)

@@ -112,10 +112,10 @@ def test_a_json_log_is_one_object_per_line_with_level_time_and_logger(logs, caps
     get_logger("ours").info("stored", tags={"a": "x\nforged"}, event_id="evt_1")
     logging.getLogger("theirs").warning("careful\n%s", "forged")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [(one["logger"], one["level"]) for one in lines] == [("ours", "info"), ("theirs", "warning")]
+    assert [(line["logger"], line["level"]) for line in lines] == [("ours", "info"), ("theirs", "warning")]
     assert lines[0]["event"] == "stored"
     assert lines[0]["event_id"] == "evt_1"
-    assert all(one["timestamp"].endswith("Z") for one in lines)
+    assert all(line["timestamp"].endswith("Z") for line in lines)
 
 
 def test_the_variables_of_a_crashed_function_are_not_printed(logs, capsys) -> None:

@@ -11,7 +11,7 @@ HERE, PATH = "https://waylink.example/webhooks/nango", "/webhooks/nango"
 def said(primary=HERE, secondary=None, *, environment="default", path=PATH, origin=None, both_urls=False, **switches):
     settings = WebhookSettings(primary_url=primary, secondary_url=secondary, switches={**ON, **switches})
     found = remarks(settings, environment=environment, path=path, origin=origin, both_urls=both_urls)
-    return [(one.bad, one.detail) for one in found]
+    return [(remark.bad, remark.detail) for remark in found]
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_switch_that_is_off_is_told_by_name(switch, bad):
 def test_an_older_nango_does_not_show_the_switch_of_deletions():
     settings = WebhookSettings(primary_url=HERE, secondary_url=None, switches={})
     assert [
-        "deletions may be found" in one.detail
-        for one in remarks(settings, environment="default", path=PATH, origin=None, both_urls=False)
+        "deletions may be found" in remark.detail
+        for remark in remarks(settings, environment="default", path=PATH, origin=None, both_urls=False)
     ] == [True]
 
 

@@ -51,11 +51,13 @@ class ApiClient:
 
 def check_against_document(method: str, path: str, answer: httpx.Response) -> None:
     """Whatever a test asks for: status, media type and body are among those that the OpenAPI document has."""
-    fitting = [one for one in ENDPOINTS if re.fullmatch(_pattern(one.path), path) and one.method == method]
+    fitting = [
+        endpoint for endpoint in ENDPOINTS if re.fullmatch(_pattern(endpoint.path), path) and endpoint.method == method
+    ]
     if not fitting:
         return
-    one = min(fitting, key=lambda one: one.template.count("{"))
-    told = DOCUMENT["paths"][one.template][one.method.lower()]["responses"]
+    endpoint = min(fitting, key=lambda endpoint: endpoint.template.count("{"))
+    told = DOCUMENT["paths"][endpoint.template][endpoint.method.lower()]["responses"]
     assert str(answer.status_code) in told, (method, path, answer.status_code, answer.text)
     content = told[str(answer.status_code)].get("content")
     if content is None:
@@ -84,7 +86,7 @@ def open_api(*, database_url: str, broker_url: str, folder, **variables: str):
         client = ApiClient(web)
         with web.database.write() as session:
             session.add(Team(name="crm", source="file", created_at=datetime.now(UTC)))
-        client.secrets = {str(one): issue(web.database, str(one), one) for one in Scope}
+        client.secrets = {str(scope): issue(web.database, str(scope), scope) for scope in Scope}
         client.secrets["team"] = issue(web.database, "team", Scope.OPERATOR, team="crm")
         client.secrets["team-viewer"] = issue(web.database, "team-viewer", team="crm")
         client.secrets["everything"] = issue(web.database, "everything", *Scope)

@@ -79,8 +79,8 @@ def _row(web: WebServer, statement: str, **values: object) -> Any:
         return session.execute(text(statement), values).first()
 
 
-def _as(web: WebServer, one: UUID) -> object:
-    return one.hex if web.database.is_sqlite else one
+def _as(web: WebServer, id_: UUID) -> object:
+    return id_.hex if web.database.is_sqlite else id_
 
 
 @BOTH_WAYS
@@ -97,7 +97,7 @@ def test_answers_on_a_connection_that_is_kept_are_whole_each(web) -> None:
         for options in ({}, {"path": "/webhooks/nango?"}, {}):
             raw.sendall(request_of(fresh(), **options))
             ids.append(parse(EVENT, json.loads(read_answer(raw)[1])["event_id"]))
-    assert not any(lost(web, one) for one in ids)
+    assert not any(lost(web, id_) for id_ in ids)
 
 
 @BOTH_WAYS
@@ -115,7 +115,9 @@ def test_an_answer_to_a_client_that_left_before_it_is_lost(web, paused, options,
             raw.close()
         until(
             "the server has heard of it",
-            lambda: all(one._has_left or not one.is_open for one in web.server.server_state.connections),
+            lambda: all(
+                connection._has_left or not connection.is_open for connection in web.server.server_state.connections
+            ),
         )
         paused.set()
         assert lost(web, delivery_of(web, body))
@@ -136,7 +138,7 @@ def test_an_answer_on_a_connection_that_web_has_closed_before_is_lost(web, pause
     with web.connect() as raw:
         raw.sendall(request_of(body, path="/webhooks/nango?"))
         until("it is being committed", lambda: any(lane.taken for lane in web.store._lanes))
-        [connection] = [one for one in web.server.server_state.connections if one.is_open]
+        [connection] = [connection for connection in web.server.server_state.connections if connection.is_open]
         connection.loop.call_soon_threadsafe(connection.transport.close)
         until("it is closed", lambda: not connection.is_open)
         paused.set()
@@ -150,7 +152,8 @@ def test_an_answer_that_the_client_does_not_take_is_not_whole(web) -> None:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         raw.connect(("127.0.0.1", web.port))
         [connection] = until(
-            "it is connected", lambda: [one for one in web.server.server_state.connections if one.is_open]
+            "it is connected",
+            lambda: [connection for connection in web.server.server_state.connections if connection.is_open],
         )
         connection._socket.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
         while connection._socket.get_write_buffer_size() == 0:
@@ -190,9 +193,9 @@ def test_what_is_not_answered_yet_is_not_settled(web, paused) -> None:
     with web.connect() as raw:
         raw.sendall(request_of(fresh()))
         until("it is being committed", lambda: any(lane.taken for lane in web.store._lanes))
-        [waiting] = [one.delivery.event_id for lane in web.store._lanes for one in lane.taken]
+        [waiting] = [held.delivery.event_id for lane in web.store._lanes for held in lane.taken]
         web.store.answers.answered()
-        report = web.store.answers.report(one.delivery.event_id for lane in web.store._lanes for one in lane.taken)
+        report = web.store.answers.report(held.delivery.event_id for lane in web.store._lanes for held in lane.taken)
         assert report.settled_before == waiting
         assert web.store.answer_report() is None
         web.store.answers.answered()

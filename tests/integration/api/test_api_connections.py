@@ -88,34 +88,34 @@ def ids(answer):
 
 
 def test_connections_are_found_by_everything_they_are_asked_for(waylink, connection_id):
-    one, two, three = (f"{connection_id}-{n}" for n in range(3))
-    waylink.connect(one, **DANA, plan="pro")
-    waylink.connect(two, "apikey", **OMAR, plan="pro", region="eu")
-    waylink.connect(three, plan="free", quoted="a\"b'c")
+    oldest, middle, newest = (f"{connection_id}-{n}" for n in range(3))
+    waylink.connect(oldest, **DANA, plan="pro")
+    waylink.connect(middle, "apikey", **OMAR, plan="pro", region="eu")
+    waylink.connect(newest, plan="free", quoted="a\"b'c")
     api = waylink.api
-    assert ids(api.json("/connections")) == [three, two, one]
+    assert ids(api.json("/connections")) == [newest, middle, oldest]
     for query, wanted in (
-        ("integration=apikey", [two]),
-        ("tags[plan]=pro", [two, one]),
-        ("tags[PLAN]=pro&tags[region]=eu", [two]),
+        ("integration=apikey", [middle]),
+        ("tags[plan]=pro", [middle, oldest]),
+        ("tags[PLAN]=pro&tags[region]=eu", [middle]),
         ("tags%5Bplan%5D=PRO", []),
-        ("tags[quoted]=a%22b'c", [three]),
-        ("user=usr_1042", [one]),
-        ("organization=org_88", [two]),
-        ("unlinked=true", [three]),
+        ("tags[quoted]=a%22b'c", [newest]),
+        ("user=usr_1042", [oldest]),
+        ("organization=org_88", [middle]),
+        ("unlinked=true", [newest]),
         ("needs_reconnect=true", []),
-        ("status=active&limit=500", [three, two, one]),
+        ("status=active&limit=500", [newest, middle, oldest]),
         ("drift=true", []),
         ("environment=other", []),
-        (f"connection_id={two}&integration=oauth2", []),
+        (f"connection_id={middle}&integration=oauth2", []),
     ):
         assert ids(api.json(f"/connections?{query}")) == wanted, query
     problem_of(api.get("/connections?status=odd"), 400, "invalid_request")
     refused = problem_of(api.get("/connections?tags[1]=x"), 422, "invalid_tags")
     assert refused["errors"][0]["rule"] == "invalid_key"
     first = api.json("/connections?limit=2")
-    assert ids(first) == [three, two]
-    assert ids(api.json(f"/connections?limit=2&cursor={first['next_cursor']}")) == [one]
+    assert ids(first) == [newest, middle]
+    assert ids(api.json(f"/connections?limit=2&cursor={first['next_cursor']}")) == [oldest]
 
 
 def test_one_connection_is_shown_with_its_links_and_no_credentials(waylink, con, connection_id):
@@ -167,7 +167,7 @@ def test_tags_are_edited_one_by_one_and_the_record_follows(waylink, con, connect
 def test_bad_tags_are_refused_with_an_entry_per_rule_and_without_their_values(waylink, con):
     body = {"tags": {"1": "x", "long": "Sesame" * 50, "ok": "fine"}}
     refused = problem_of(waylink.api("PUT", f"/connections/{con}/tags", json=body), 422, "invalid_tags")
-    assert [(one["field"], one["rule"]) for one in refused["errors"]] == [
+    assert [(error["field"], error["rule"]) for error in refused["errors"]] == [
         ("tags.1", "invalid_key"),
         ("tags.long", "value_too_long"),
     ]
@@ -195,7 +195,7 @@ def test_a_body_that_is_not_understood_is_refused_by_the_name_of_its_part(waylin
     answer = waylink.api("PUT", f"/connections/{con}/tags", content=body, headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     if field is not None:
-        assert [one["field"] for one in answer.json()["errors"]] == [field]
+        assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_sessions_are_opened_for_new_connections_and_for_known_ones(waylink, con
     assert (again.status_code, again.json()["tags"]) == (201, DANA)
     both = body | {"tags": {"end_user_id": "x"}}
     refused = problem_of(api("POST", "/connect-sessions", json=both), 422, "invalid_input")
-    assert [one["field"] for one in refused["errors"]] == ["tags.end_user_id"]
+    assert [error["field"] for error in refused["errors"]] == ["tags.end_user_id"]
     body["allowed_integrations"] = ["none"]
     problem_of(api("POST", "/connect-sessions", json=body), 404, "nango_unknown_integration")
     assert made.json()["token"] not in dump(api.database)
@@ -284,12 +284,12 @@ def test_a_refresh_is_forced_and_what_stands_in_its_way_is_named(waylink, con, c
     assert first["outcome"] == "first_seen"
     second = api("POST", f"/connections/{con}/refresh").json()
     assert second["outcome"] == "renewed"
-    listed = [one for one in api.json("/refreshes")["data"] if one["requested_by"]]
-    assert [(one["outcome"], one["previous_expires_at"], one["expires_at"]) for one in listed] == [
+    listed = [refresh for refresh in api.json("/refreshes")["data"] if refresh["requested_by"]]
+    assert [(refresh["outcome"], refresh["previous_expires_at"], refresh["expires_at"]) for refresh in listed] == [
         ("renewed", first["expires_at"], second["expires_at"]),
         ("first_seen", None, first["expires_at"]),
     ]
-    assert {(one["requested_by"], one["reason"], one["forced"]) for one in listed} == {
+    assert {(refresh["requested_by"], refresh["reason"], refresh["forced"]) for refresh in listed} == {
         ("token:operator", "a refresh was asked for", True)
     }
     nango.post("/sandbox/faults", json={"operation": "refresh", "connection_id": connection_id}).raise_for_status()
@@ -307,31 +307,31 @@ def test_nangos_rate_limit_is_not_the_callers(waylink, con):
     waylink.nango.patch("/sandbox/settings", json={"rate_limit_per_minute": 1}).raise_for_status()
     api = waylink.api
     answers = [api.get(f"/connections/{con}/metadata") for _ in range(3)]
-    refused = next(one for one in answers if one.status_code != 200)
+    refused = next(answer for answer in answers if answer.status_code != 200)
     problem_of(refused, 503, "nango_rate_limited")
     assert int(refused.headers["retry-after"]) >= 1
 
 
 def test_a_team_sees_its_own_events_and_jobs_and_nothing_else(waylink, connection_id):
     api = waylink.api
-    one, two = f"{connection_id}-1", f"{connection_id}-2"
-    waylink.connect(one, **DANA, plan="pro")
-    waylink.connect(two, **OMAR, plan="free")
+    first, second = f"{connection_id}-1", f"{connection_id}-2"
+    waylink.connect(first, **DANA, plan="pro")
+    waylink.connect(second, **OMAR, plan="free")
     api.secrets["ops"] = issue(api.database, "ops", team="ops")
     [job] = api.json("/jobs", who="team")["data"]
     assert (job["name"], job["team"]) == ("crm.pro", "crm")
     [event] = api.json("/events", who="team")["data"]
-    assert (event["id"], event["connection_id"]) == (job["event_id"], one)
+    assert (event["id"], event["connection_id"]) == (job["event_id"], first)
     shown = api.json(f"/events/{event['id']}", who="team")
     assert [row["team"] for row in shown["jobs"]] == ["crm"]
     assert [row["route"] for row in shown["decisions"]] == ["pro"]
     assert shown["body"] is None
-    assert shown["document"]["connection_id"] == one
+    assert shown["document"]["connection_id"] == first
     assert len(api.json("/jobs", who="ops")["data"]) > 1
     assert api.json("/jobs?team=ops", who="team")["data"] == []
     others = next(row for row in api.json("/jobs")["data"] if row["team"] == "ops")
     problem_of(api.get(f"/jobs/{others['id']}", who="team"), 404, "not_found")
-    [foreign] = api.json(f"/events?connection_id={two}&type=connection.created")["data"]
+    [foreign] = api.json(f"/events?connection_id={second}&type=connection.created")["data"]
     problem_of(api.get(f"/events/{foreign['id']}", who="team"), 404, "not_found")
     assert api.json(f"/jobs/{job['id']}", who="team")["attempt_log"] == []
     for path in ("/connections", "/refreshes", "/audit"):
@@ -365,7 +365,7 @@ def test_no_secret_is_in_the_audit_the_database_or_an_error(waylink, con, connec
         api(method, path, who="everything", json=body)
     issue(api.database, "another", Scope.CREDENTIALS)
     with api.database.read() as session:
-        acts = [repr((one.actor, one.subject, one.detail)) for one in session.scalars(select(Audit))]
+        acts = [repr((entry.actor, entry.subject, entry.detail)) for entry in session.scalars(select(Audit))]
         assert session.scalar(select(Connection.expires_at).where(Connection.connection_id == connection_id))
     held = dump(api.database) + caplog.text + "".join(acts)
     assert TOKEN.findall(held) == []

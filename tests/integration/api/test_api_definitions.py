@@ -47,19 +47,19 @@ def judged(api, *documents, before=timedelta(minutes=1), team=None, route_set=No
         current = route_rows.current_version(session)
         for number, document in enumerate(documents):
             at = datetime.now(UTC) - before + timedelta(seconds=number)
-            one = Event(
+            event = Event(
                 id=first_id(at), environment="default", origin="webhook", state="processed", type=document["type"],
                 received_at=at, last_seen_at=at, duplicates=0, body=b"{}", next_at=at, attempts=0, looks=0,
                 document=document, route_set=current if route_set is None else route_set,
             )  # fmt: skip
-            session.add(one)
+            session.add(event)
             session.flush()
             if team is not None:
                 session.add(Job(
-                    id=new_id(), event_id=one.id, route="contacts", route_version=1, team=team, destination="jobs",
+                    id=new_id(), event_id=event.id, route="contacts", route_version=1, team=team, destination="jobs",
                     name="crm.contacts", state="completed", attempts=1, crashes=0, next_at=at, created_at=at,
                 ))  # fmt: skip
-            ids.append(show(EVENT, one.id))
+            ids.append(show(EVENT, event.id))
     return ids
 
 
@@ -73,11 +73,11 @@ def test_a_route_is_made_changed_paused_and_ended_and_its_versions_stay(api):
     assert api("DELETE", "/routes/crm/contacts").json()["until_set"] is not None
     assert api.json("/routes")["data"] == []
     assert api.json("/routes/crm/contacts")["until_set"] is not None
-    assert [one["version"] for one in api.json("/routes/crm/contacts/versions")["data"]] == [4, 3, 2, 1]
+    assert [version["version"] for version in api.json("/routes/crm/contacts/versions")["data"]] == [4, 3, 2, 1]
     assert made(api, "/routes", ROUTE)["version"] == 5
-    acts = [one["action"] for one in api.json("/audit?subject=crm/contacts")["data"]]
+    acts = [entry["action"] for entry in api.json("/audit?subject=crm/contacts")["data"]]
     assert acts == ["route.added", "route.removed", "route.enabled", "route.disabled", "route.changed", "route.added"]
-    assert {one["actor"] for one in api.json("/audit?subject=crm/contacts")["data"]} == {"token:operator"}
+    assert {entry["actor"] for entry in api.json("/audit?subject=crm/contacts")["data"]} == {"token:operator"}
 
 
 def test_what_cannot_be_a_route_is_refused_with_each_reason(api):
@@ -86,7 +86,7 @@ def test_what_cannot_be_a_route_is_refused_with_each_reason(api):
         422,
         "invalid_input",
     )
-    assert [one["field"] for one in body["errors"]] == ["name", "job", "pattern.tags.plan"]
+    assert [error["field"] for error in body["errors"]] == ["name", "job", "pattern.tags.plan"]
     text = problem_of(api("POST", "/routes", json=ROUTE | {"pattern": '{"type":\n [1,]}'}), 422, "invalid_input")
     assert "line 2, column" in text["errors"][0]["detail"]
     nul = problem_of(api("POST", "/routes", json=ROUTE | {"pattern": {"type": ["\0"]}}), 422, "invalid_input")
@@ -113,13 +113,13 @@ def test_destinations_are_changed_disabled_enabled_and_retired(api):
     assert (changed["version"], changed["queue"], changed["health"]) == (2, "team.erp.new", None)
     off = api("POST", "/destinations/erp/jobs/disable?reason=down+for+today").json()
     assert (off["disabled_reason"], off["disabled_at"] is None) == ("down for today", False)
-    assert [one["name"] for one in api.json("/destinations?enabled=false")["data"]] == ["jobs"]
+    assert [destination["name"] for destination in api.json("/destinations?enabled=false")["data"]] == ["jobs"]
     assert api("POST", "/destinations/erp/jobs/enable").json()["disabled_at"] is None
     assert api("DELETE", "/destinations/erp/jobs?version=2").json()["retired_at"] is not None
-    assert [one["team"] for one in api.json("/destinations")["data"]] == ["crm"]
-    assert [one["team"] for one in api.json("/destinations?retired=true")["data"]] == ["erp"]
+    assert [destination["team"] for destination in api.json("/destinations")["data"]] == ["crm"]
+    assert [destination["team"] for destination in api.json("/destinations?retired=true")["data"]] == ["erp"]
     assert api("DELETE", "/teams/erp").json()["retired_at"] is not None
-    assert [one["name"] for one in api.json("/teams")["data"]] == ["crm"]
+    assert [team["name"] for team in api.json("/teams")["data"]] == ["crm"]
     problem_of(api("POST", "/destinations/erp/jobs/enable"), 404, "not_found")
 
 
@@ -134,8 +134,8 @@ def test_a_destination_over_http_shows_its_secret_once_and_rotates_it(api):
     rotated = api("POST", "/destinations/erp/hook/rotate-secret?overlap=1h").json()
     assert rotated["secret"] not in {first["secret"], None}
     secrets = api.json("/destinations/erp/hook/secrets")["data"]
-    assert [one["id"] for one in secrets] == [rotated["id"], *rotated["replaced"]]
-    assert [one["expires_at"] for one in secrets] == [None, rotated["overlap_ends_at"]]
+    assert [secret["id"] for secret in secrets] == [rotated["id"], *rotated["replaced"]]
+    assert [secret["expires_at"] for secret in secrets] == [None, rotated["overlap_ends_at"]]
     assert api("DELETE", f"/destinations/erp/hook/secrets/{rotated['replaced'][0]}").status_code == 204
     problem_of(api("DELETE", f"/destinations/erp/hook/secrets/{rotated['id']}"), 409, "conflict")
     problem_of(api("POST", "/destinations/erp/hook/rotate-secret?overlap=soon"), 422, "invalid_input")
@@ -180,7 +180,7 @@ def test_lists_go_on_behind_a_name_whatever_comes_and_goes(api):
         while cursor is not None:
             mark = "&" if "?" in path else "?"
             page = api.json(f"{path}{mark}limit=2" + (f"&cursor={cursor}" if cursor else ""))
-            names += [one[key] for one in page["data"]]
+            names += [row[key] for row in page["data"]]
             cursor = page["next_cursor"]
         assert names == sorted(names)
         assert len(names) == len(set(names)) == shown
@@ -192,10 +192,10 @@ def test_a_teams_token_sees_and_changes_its_own_and_nothing_else(api):
     assert made(api, "/routes", own, who="team")["team"] == "crm"
     made(api, "/destinations", {"name": "more", "kind": "celery", "queue": "team.crm.more"}, who="team")
     for who in ("team", "team-viewer"):
-        assert [one["name"] for one in api.json("/routes", who=who)["data"]] == ["contacts"]
+        assert [route["name"] for route in api.json("/routes", who=who)["data"]] == ["contacts"]
         assert api.json("/routes?team=erp", who=who)["data"] == []
-        assert {one["team"] for one in api.json("/destinations", who=who)["data"]} == {"crm"}
-        assert [one["name"] for one in api.json("/teams", who=who)["data"]] == ["crm"]
+        assert {destination["team"] for destination in api.json("/destinations", who=who)["data"]} == {"crm"}
+        assert [team["name"] for team in api.json("/teams", who=who)["data"]] == ["crm"]
         for path in ("/routes/erp/theirs", "/routes/erp/theirs/versions", "/destinations/erp/jobs", "/teams/erp"):
             problem_of(api.get(path, who=who), 404, "not_found")
     problem_of(api("PATCH", "/routes/erp/theirs", json={"job": "x"}, who="team"), 404, "not_found")
@@ -247,16 +247,19 @@ def test_decisions_of_an_event_are_those_of_the_team_that_asks(api):
     [event] = judged(api, DOCUMENT, team="crm")
     api("POST", f"/events/{event}/replay", json={})
     whole = api.json(f"/events/{event}")
-    assert [(one["team"], one["route"]) for one in whole["decisions"]] == [("crm", "same"), ("erp", "same")]
+    assert [(decision["team"], decision["route"]) for decision in whole["decisions"]] == [
+        ("crm", "same"),
+        ("erp", "same"),
+    ]
     own = api.json(f"/events/{event}", who="team")
-    assert [(one["team"], one["route"]) for one in own["decisions"]] == [("crm", "same")]
-    assert {one["team"] for one in own["jobs"]} == {"crm"}
+    assert [(decision["team"], decision["route"]) for decision in own["decisions"]] == [("crm", "same")]
+    assert {job["team"] for job in own["jobs"]} == {"crm"}
     explained = api.json(f"/events/{event}/explain?now=true&limit=1")
     rest = api.json(f"/events/{event}/explain?now=true&limit=1&cursor={explained['next_cursor']}")
-    assert [one["routes"][0]["team"] for one in (explained, rest)] == ["crm", "erp"]
+    assert [answer["routes"][0]["team"] for answer in (explained, rest)] == ["crm", "erp"]
     only = api("POST", f"/events/{event}/replay", json={"route": "erp/same"}).json()
-    assert [(one["team"], one["outcome"]) for one in only["steps"]] == [("erp", "left_alone")]
-    assert [one["team"] for one in api.json("/jobs?route=erp/same")["data"]] == ["erp"]
+    assert [(step["team"], step["outcome"]) for step in only["steps"]] == [("erp", "left_alone")]
+    assert [row["team"] for row in api.json("/jobs?route=erp/same")["data"]] == ["erp"]
     problem_of(api.get("/jobs?route=same"), 422, "invalid_input")
 
 
@@ -268,7 +271,7 @@ def test_an_event_is_explained_route_by_route_and_page_by_page(api):
     api("POST", "/routes/crm/r1/disable")
     [event] = judged(api, DOCUMENT)
     first = api.json(f"/events/{event}/explain?limit=2")
-    assert [(one["route"], one["matched"], one["enabled"]) for one in first["routes"]] == [
+    assert [(route["route"], route["matched"], route["enabled"]) for route in first["routes"]] == [
         ("r0", True, True),
         ("r1", False, False),
     ]
@@ -277,11 +280,11 @@ def test_an_event_is_explained_route_by_route_and_page_by_page(api):
         "path": "tags.plan", "expected": ["pro", "free"], "actual": "free", "present": True, "matched": True,
     }  # fmt: skip
     rest = api.json(f"/events/{event}/explain?limit=2&cursor={first['next_cursor']}")
-    assert ([one["route"] for one in rest["routes"]], rest["next_cursor"]) == (["r2"], None)
+    assert ([route["route"] for route in rest["routes"]], rest["next_cursor"]) == (["r2"], None)
     api("PATCH", "/routes/crm/r2", json={"pattern": {"tags": {"plan": ["none"]}}})
-    assert [one["matched"] for one in api.json(f"/events/{event}/explain?route=crm/r2")["routes"]] == [True]
+    assert [route["matched"] for route in api.json(f"/events/{event}/explain?route=crm/r2")["routes"]] == [True]
     now = api.json(f"/events/{event}/explain?now=true&route=crm/r2")
-    assert ([one["matched"] for one in now["routes"]], now["by"]) == ([False], "now")
+    assert ([route["matched"] for route in now["routes"]], now["by"]) == ([False], "now")
     assert api.json(f"/events/{event}/explain?team=erp")["routes"] == []
     problem_of(api.get(f"/events/{event}/explain?route=crm/nobody"), 404, "not_found")
     problem_of(api.get(f"/events/{show(EVENT, new_id())}/explain"), 404, "not_found")
@@ -294,7 +297,7 @@ def test_an_or_is_explained_with_its_options(api):
     [route] = api.json(f"/events/{event}/explain")["routes"]
     [condition] = route["conditions"]
     assert (condition["actual"], condition["matched"]) == ([1], True)
-    assert [[one["matched"] for one in option] for option in condition["alternatives"]] == [[False], [True]]
+    assert [[condition["matched"] for condition in option] for option in condition["alternatives"]] == [[False], [True]]
 
 
 def test_a_team_is_explained_its_own_routes_for_its_own_events(api):
@@ -303,7 +306,9 @@ def test_a_team_is_explained_its_own_routes_for_its_own_events(api):
     [mine] = judged(api, DOCUMENT, team="crm")
     [theirs] = judged(api, DOCUMENT, before=timedelta(minutes=5))
     for who in ("team", "team-viewer"):
-        assert [one["route"] for one in api.json(f"/events/{mine}/explain?team=erp", who=who)["routes"]] == ["contacts"]
+        assert [route["route"] for route in api.json(f"/events/{mine}/explain?team=erp", who=who)["routes"]] == [
+            "contacts"
+        ]
         problem_of(api.get(f"/events/{theirs}/explain", who=who), 404, "not_found")
         tried = {"pattern": CREATED, "event": theirs}
         problem_of(api("POST", "/routes/test", json=tried, who=who), 404, "not_found")
@@ -318,7 +323,7 @@ def test_a_pattern_is_tried_on_a_document_and_on_a_stored_event(api):
             for written in (pattern, json.dumps(pattern)):
                 answer = api("POST", "/routes/test", json={"pattern": written, **given}, who="viewer").json()
                 assert (answer["matched"], answer["history"]) == (matched, None)
-                assert [one["actual"] for one in answer["conditions"]] == ["free"]
+                assert [condition["actual"] for condition in answer["conditions"]] == ["free"]
 
 
 def test_the_case_of_a_tags_name_counts_neither_in_the_pattern_nor_in_the_document(api):
@@ -335,8 +340,8 @@ def test_a_pattern_is_tried_on_history_page_by_page_and_against_a_route(api, mon
     counts = ("looked_at", "matched", "gained", "lost", "unchanged")
     assert [whole[name] for name in counts] == [5, 4, 2, 1, 2]
     assert (whole["complete"], whole["next_cursor"]) == (True, None)
-    assert {one["sample"] for one in whole["samples"]} == {"gained", "lost"}
-    assert [one["id"] for one in whole["samples"] if one["sample"] == "lost"] == [ids[1]]
+    assert {sample["sample"] for sample in whole["samples"]} == {"gained", "lost"}
+    assert [sample["id"] for sample in whole["samples"] if sample["sample"] == "lost"] == [ids[1]]
     sums, cursor = dict.fromkeys(counts, 0), None
     for _ in range(4):
         part = api("POST", "/routes/test", json=tried | {"limit": 2, "cursor": cursor}).json()["history"]
@@ -364,7 +369,7 @@ def test_a_pattern_is_tried_on_history_page_by_page_and_against_a_route(api, mon
 )
 def test_what_cannot_be_tried_is_refused_by_the_name_of_its_part(api, given, field):
     body = problem_of(api("POST", "/routes/test", json=given), 422, "invalid_input")
-    assert [one["field"] for one in body["errors"]] == [field]
+    assert [error["field"] for error in body["errors"]] == [field]
 
 
 @pytest.mark.parametrize(
@@ -394,7 +399,7 @@ def test_a_key_that_stands_twice_is_refused_in_every_body_by_its_place(api, meth
     told = problem_of(
         api(method, path, content=body, headers={"content-type": "application/json"}), 400, "invalid_request"
     )
-    assert [(one["field"], one["rule"]) for one in told["errors"]] == [(field, "repeated")]
+    assert [(error["field"], error["rule"]) for error in told["errors"]] == [(field, "repeated")]
     assert told["detail"] == f"{field}: the key stands twice in the same object"
     assert (api.json("/routes"), api.json("/teams")) == before
 
@@ -416,7 +421,9 @@ def test_a_reader_who_tries_patterns_takes_no_thread_of_others(api, monkeypatch)
         assert go.wait(PATIENCE)
         return compile_pattern(pattern)
 
-    monkeypatch.setattr(trying, "compile_pattern", lambda one: waiting(one) if one == CREATED else compile_pattern(one))
+    monkeypatch.setattr(
+        trying, "compile_pattern", lambda pattern: waiting(pattern) if pattern == CREATED else compile_pattern(pattern)
+    )
     tried = {"pattern": CREATED, "document": DOCUMENT}
     other = {"pattern": {"type": ["other"]}, "document": DOCUMENT}
     with ThreadPoolExecutor(4) as pool:
@@ -439,7 +446,7 @@ def test_an_explanation_that_takes_long_goes_on_with_another_call(api, monkeypat
     names, cursor = [], ""
     while cursor is not None:
         found = api.json(f"/events/{event}/explain" + (f"?cursor={cursor}" if cursor else ""))
-        names += [one["route"] for one in found["routes"]]
+        names += [route["route"] for route in found["routes"]]
         cursor = found["next_cursor"]
     assert names == ["r0", "r1", "r2"]
 
@@ -458,7 +465,7 @@ def test_what_a_pattern_costs_too_much_of_is_refused_and_told(api, monkeypatch):
     tried = api("POST", "/routes/test", json={"pattern": costly, "since": "1d"}).json()
     assert (tried["history"]["looked_at"], tried["history"]["undecided"]) == (1, 1)
     explained = api.json(f"/events/{event}/explain")["routes"]
-    assert [one["matched"] for one in explained] == [False, True]
+    assert [condition["matched"] for condition in explained] == [False, True]
     assert "more steps than are allowed" in explained[0]["conditions"][0]["actual"]
 
 

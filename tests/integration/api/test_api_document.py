@@ -38,8 +38,8 @@ def served(api):
 def test_it_is_made_from_the_endpoints_and_names_each_once(served):
     assert served == document(ENDPOINTS, prefix=PREFIX)
     named = [(method, path) for path, methods in served["paths"].items() for method in methods]
-    assert sorted(named) == sorted((one.method.lower(), one.template) for one in ENDPOINTS)
-    ids = [one["operationId"] for methods in served["paths"].values() for one in methods.values()]
+    assert sorted(named) == sorted((endpoint.method.lower(), endpoint.template) for endpoint in ENDPOINTS)
+    ids = [method["operationId"] for methods in served["paths"].values() for method in methods.values()]
     assert len(set(ids)) == len(ids)
     assert served["openapi"] == "3.1.0"
 
@@ -62,12 +62,12 @@ def test_every_shape_is_a_json_schema(served):
 
 
 @pytest.mark.draws
-@pytest.mark.parametrize("one", ENDPOINTS, ids=lambda one: one.name)
-def test_every_route_answers_as_the_document_says(api, served, one):
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_every_route_answers_as_the_document_says(api, served, endpoint):
     # The token has every right, so that the endpoints answer and not the check of rights.
     schema = schemathesis.openapi.from_dict(served)
     schema.config.update(base_url=str(api.web.client.base_url).rstrip("/") + PREFIX)
-    operation = schema[one.template][one.method]
+    operation = schema[endpoint.template][endpoint.method]
     headers = {"authorization": f"Bearer {api.secrets['everything']}"}
 
     @hypothesis.settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
@@ -78,14 +78,16 @@ def test_every_route_answers_as_the_document_says(api, served, one):
     answers()
 
 
-@pytest.mark.parametrize("one", ENDPOINTS, ids=lambda one: one.name)
-def test_no_route_answers_without_a_token_or_with_one_of_too_little(api, one):
-    path = one.template.replace("{", "").replace("}", "")
-    assert api(one.method, path, who=None).status_code == 401
-    reads = one.teams and one.scope is Scope.VIEWER
-    allowed = {"team": one.teams, "team-viewer": reads} | {str(held): held in _sufficient(one.scope) for held in Scope}
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_no_route_answers_without_a_token_or_with_one_of_too_little(api, endpoint):
+    path = endpoint.template.replace("{", "").replace("}", "")
+    assert api(endpoint.method, path, who=None).status_code == 401
+    reads = endpoint.teams and endpoint.scope is Scope.VIEWER
+    allowed = {"team": endpoint.teams, "team-viewer": reads} | {
+        str(held): held in _sufficient(endpoint.scope) for held in Scope
+    }
     for who, may in allowed.items():
-        assert (api(one.method, path, who=who).status_code == 403) is not may, who
+        assert (api(endpoint.method, path, who=who).status_code == 403) is not may, who
 
 
 def _sufficient(wanted):
@@ -93,9 +95,9 @@ def _sufficient(wanted):
 
 
 def test_every_problem_is_told_with_its_status(served):
-    for one in ENDPOINTS:
-        responses = served["paths"][one.template][one.method.lower()]["responses"]
-        for status, kinds in problems_of(one).items():
+    for endpoint in ENDPOINTS:
+        responses = served["paths"][endpoint.template][endpoint.method.lower()]["responses"]
+        for status, kinds in problems_of(endpoint).items():
             for kind in kinds:
                 assert kind.type in responses[str(status)]["description"]
                 assert kind.status == status

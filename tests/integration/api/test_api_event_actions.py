@@ -32,7 +32,7 @@ def make(api, number=1, **changes):
     with api.database.write() as session:
         session.add_all(made)
         session.flush()
-        return [show(EVENT, one.id) for one in made]
+        return [show(EVENT, event.id) for event in made]
 
 
 def state(api, event_id):
@@ -48,7 +48,7 @@ def test_failed_events_are_retried_as_many_as_were_seen(api, broker_url):
     problem_of(api("POST", "/events/retry", json=wanted), 422, "invalid_input")
     problem_of(api("POST", "/events/retry", json=wanted | {"expected": 1}), 409, "conflict")
     assert api("POST", "/events/retry", json=wanted | {"expected": 2}).json()["changed"] == 2
-    assert {state(api, one) for one in ids} == {"received"}
+    assert {state(api, id_) for id_ in ids} == {"received"}
     assert api("POST", f"/events/{ids[0]}/retry").json() == {"id": ids[0], "changed": False}
     broker = Broker.at("internal", broker_url)
     try:
@@ -61,7 +61,7 @@ def test_a_processed_event_is_replayed_not_retried(api):
     [event] = make(api)
     assert "replay" in problem_of(api("POST", f"/events/{event}/retry"), 409, "conflict")["detail"]
     shown = api("POST", f"/events/{event}/replay", json={"dry_run": True}).json()
-    assert [(one["route"], one["outcome"], one["job_id"]) for one in shown["steps"]] == [("contacts", "new", None)]
+    assert [(step["route"], step["outcome"], step["job_id"]) for step in shown["steps"]] == [("contacts", "new", None)]
     [step] = api("POST", f"/events/{event}/replay", json={}).json()["steps"]
     [job] = api.json(f"/jobs?event={event}")["data"]
     assert step["job_id"] == job["id"]
@@ -82,8 +82,8 @@ def test_a_backfill_makes_as_many_as_were_seen(api):
     rest = api("POST", "/routes/crm/contacts/backfill", json=body | {"expected": 2, "after": done["after"]}).json()
     assert (rest["made"], rest["complete"]) == (1, True)
     jobs = api.json("/jobs?route=crm/contacts")["data"]
-    assert sorted(one["event_id"] for one in jobs) == ids
-    assert {one["backfill"] for one in jobs} == {True}
+    assert sorted(job["event_id"] for job in jobs) == ids
+    assert {job["backfill"] for job in jobs} == {True}
     [row] = api.json("/audit?action=route.backfilled&limit=1")["data"]
     assert (row["subject"], row["detail"]["count"]) == ("crm/contacts", 1)
     problem_of(api("POST", "/routes/crm/nothing/backfill", json={"since": "1d", "dry_run": True}), 404, "not_found")

@@ -188,7 +188,7 @@ def test_refused_webhooks_are_listed_and_paged_without_ids(api):
     now = datetime.now(UTC)
     refused = [("default", "no_signature"), ("default", "bad_signature"), ("", "unknown_environment")]
     with api.database.write() as session:
-        rejections.add(session, [RefusalCount(one, cause, 401, 1, now, "peer", "") for one, cause in refused])
+        rejections.add(session, [RefusalCount(minute, cause, 401, 1, now, "peer", "") for minute, cause in refused])
     first = api.json("/rejections?limit=1")
     second = api.json("/rejections", params={"limit": 2, "cursor": first["next_cursor"]})
     shown = [(row["environment"] or "", row["cause"]) for row in first["data"] + second["data"]]

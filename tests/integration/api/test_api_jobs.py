@@ -33,7 +33,7 @@ def make(api, *states, **changes):
     event = an_event(now, state="processed", type="connection.created")
     made = [a_job(now, event.id, state=state, finished_at=now - HOUR, fault="team", **changes) for state in states]
     add(api.database, event, *made)
-    return [show(JOB, one.id) for one in made]
+    return [show(JOB, job.id) for job in made]
 
 
 def state(api, job_id):
@@ -46,14 +46,14 @@ def test_a_filter_is_counted_first_and_then_carried_out(api, broker_url):
     body = {"filter": {"team": "crm", "fault": "team"}, "dry_run": True}
     shown = api("POST", "/jobs/retry", json=body).json()
     assert (shown["count"], shown["changed"], shown["more"]) == (2, 0, False)
-    assert [one["id"] for one in shown["samples"]] == ids[:2]
+    assert [sample["id"] for sample in shown["samples"]] == ids[:2]
     assert shown["groups"] == [
         {"team": "crm", "destination": "jobs", "state": "discarded", "fault": "team", "count": 2}
     ]
     assert state(api, ids[0]) == "discarded"
     done = api("POST", "/jobs/retry", json=body | {"dry_run": False, "expected": shown["count"]}).json()
     assert (done["count"], done["changed"]) == (2, 2)
-    assert [state(api, one) for one in ids] == ["available", "available", "completed"]
+    assert [state(api, id_) for id_ in ids] == ["available", "available", "completed"]
     broker = Broker.at("internal", broker_url)
     try:
         assert broker.queue_length(IO_QUEUE) == 1  # the workers were told
@@ -69,7 +69,7 @@ def test_what_was_not_seen_is_not_touched(api):
     problem_of(api("POST", "/jobs/retry", json=wanted), 422, "invalid_input")
     refused = problem_of(api("POST", "/jobs/retry", json=wanted | {"expected": 1}), 409, "conflict")
     assert refused["found"] == {"count": 2}
-    assert {state(api, one) for one in ids} == {"discarded"}
+    assert {state(api, id_) for id_ in ids} == {"discarded"}
     limited = api("POST", "/jobs/retry", json=wanted | {"expected": 1, "limit": 1}).json()
     assert (limited["changed"], limited["more"]) == (1, True)
 
@@ -87,7 +87,7 @@ def test_jobs_named_by_id_say_why_they_are_left_alone(api):
     ids = make(api, "available", "running", "completed")
     done = api("POST", "/jobs/cancel", json={"ids": ids}).json()
     assert done["changed"] == 1
-    assert [(one["id"], one["state"]) for one in done["left_alone"]] == [(ids[1], "running"), (ids[2], "completed")]
+    assert [(job["id"], job["state"]) for job in done["left_alone"]] == [(ids[1], "running"), (ids[2], "completed")]
     assert "called back" in done["left_alone"][0]["why"]
 
 
@@ -136,11 +136,11 @@ def test_a_team_acts_on_its_own_jobs_only(api):
         api("POST", "/jobs/retry", who="team", json={"filter": {"team": "sales"}, "dry_run": True}), 404, "not_found"
     )
     shown = api("POST", "/jobs/retry", who="team", json={"filter": {}, "dry_run": True}).json()
-    assert [one["id"] for one in shown["samples"]] == [own]
+    assert [sample["id"] for sample in shown["samples"]] == [own]
     assert api("POST", "/jobs/retry", who="team", json={"filter": {}, "expected": 1}).json()["changed"] == 1
     assert (state(api, own), state(api, other)) == ("available", "discarded")
     with api.database.read() as session:
-        assert [one.actor for one in session.query(Audit).filter(Audit.action == "job.retried")] == ["token:team"]
+        assert [entry.actor for entry in session.query(Audit).filter(Audit.action == "job.retried")] == ["token:team"]
 
 
 @pytest.mark.parametrize(
@@ -187,14 +187,14 @@ def test_queues_say_what_waits_where_and_a_team_sees_its_own(api):
     make(api, "available", blocked_by="breaker")
     make(api, "available", "available", team="sales")
     found = api.json("/queues")
-    assert [one["queue"] for one in found["internal"]] == ["waylink.events", "waylink.io"]
+    assert [queue["queue"] for queue in found["internal"]] == ["waylink.events", "waylink.io"]
     crm, sales = found["destinations"]
     counts = ("available", "retryable", "running", "parked", "discarded_by_team", "discarded_by_us")
     assert [crm[name] for name in counts] == [1, 1, 1, 1, 1, 0]
     assert (crm["team"], crm["disabled"], crm["capped"], bool(crm["oldest_due_at"])) == ("crm", False, False, True)
     assert sales["available"] == 2
     own = api.json("/queues", who="team")
-    assert (own["internal"], [one["team"] for one in own["destinations"]]) == ([], ["crm"])
+    assert (own["internal"], [destination["team"] for destination in own["destinations"]]) == ([], ["crm"])
     problem_of(api.get("/queues?team=sales", who="team"), 404, "not_found")
 
 
@@ -202,10 +202,10 @@ def test_jobs_are_summed_up_by_destination_state_and_fault(api):
     make(api, "available", "discarded", "discarded", "completed")
     make(api, "retryable", blocked_by="disabled", team="sales")
     rows = api.json("/jobs/summary")["data"]
-    found = {(one["team"], one["state"], one["blocked_by"], one["fault"]): one["count"] for one in rows}
+    found = {(row["team"], row["state"], row["blocked_by"], row["fault"]): row["count"] for row in rows}
     assert found == {
         ("crm", "available", None, None): 1,
         ("crm", "discarded", None, "team"): 2,
         ("sales", "retryable", "disabled", None): 1,
     }
-    assert {one["team"] for one in api.json("/jobs/summary", who="team")["data"]} == {"crm"}
+    assert {row["team"] for row in api.json("/jobs/summary", who="team")["data"]} == {"crm"}

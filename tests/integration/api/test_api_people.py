@@ -44,7 +44,7 @@ def test_a_user_is_added_found_changed_and_removed(api):
     user = add(api, external_id="u1", email="U1@acme.example", organization="org_1")
     assert (user["external_id"], user["organization"], user["links"], user["linked"]) == ("u1", "org_1", [], 0)
     assert api.json(f"/users/{user['id']}", who="viewer") == user
-    assert [one["id"] for one in api.json("/users?email=u1@ACME.example")["data"]] == [user["id"]]
+    assert [user["id"] for user in api.json("/users?email=u1@ACME.example")["data"]] == [user["id"]]
     assert api.json("/users?organization=org_2")["data"] == []
     changed = api("PATCH", f"/users/{user['id']}", json={"display_name": "One", "email": None}).json()
     assert (changed["display_name"], changed["email"], changed["organization"]) == ("One", None, "org_1")
@@ -67,7 +67,7 @@ def test_a_taken_external_id_is_a_conflict_that_names_its_owner(api):
 def test_wrong_fields_are_named_and_nothing_is_written(api):
     answer = api("POST", "/users", json={"external_id": "a\0b", "email": "nobody", "organization": "org_404"})
     errors = problem_of(answer, 422, "invalid_input")["errors"]
-    assert [(one["field"], one["rule"]) for one in errors] == [("external_id", "unstorable"), ("email", "email")]
+    assert [(error["field"], error["rule"]) for error in errors] == [("external_id", "unstorable"), ("email", "email")]
     problem_of(api("POST", "/users", json={"email": "a@b.example"}), 400, "invalid_request")
     problem_of(api("POST", "/users", json={"external_id": "u", "name": "x"}), 400, "invalid_request")
     problem_of(api("POST", "/users", json={"external_id": "u", "organization": "org_404"}), 422, "invalid_input")
@@ -78,11 +78,11 @@ def test_who_waits_is_linked_by_the_call_and_a_removal_needs_force(api, world):
     world.settle(auth(tags={"end_user_id": "u1"}))
     user = add(api, external_id="u1")
     assert user["linked"] == 1
-    assert [(one["connection_id"], one["closed_at"]) for one in user["links"]] == [("c-1", None)]
+    assert [(link["connection_id"], link["closed_at"]) for link in user["links"]] == [("c-1", None)]
     assert problem_of(api("DELETE", f"/users/{user['id']}"), 409, "conflict")["found"]["connections"] == 1
     removed = api("DELETE", f"/users/{user['id']}?force=true").json()
     assert removed == {"id": user["id"], "links_closed": 1, "users_released": 0, "history_kept": True}
-    assert [one["external_id"] for one in api.json("/users?removed=true")["data"]] == ["u1"]
+    assert [user["external_id"] for user in api.json("/users?removed=true")["data"]] == ["u1"]
     problem_of(api("PATCH", f"/users/{user['id']}", json={}), 404, "not_found")
 
 
@@ -92,7 +92,11 @@ def test_lines_are_imported_and_bad_ones_are_named(api):
     assert (preview["added"], preview["refused"], api.json("/users")["data"]) == (2, 2, [])
     done = api("POST", "/users/import", content=lines, headers=LINES).json()
     assert (done["added"], done["refused"]) == (2, 2)
-    assert [(one["line"], one["rule"]) for one in done["refused_lines"]] == [(2, "required"), (2, "empty"), (3, "json")]
+    assert [(line["line"], line["rule"]) for line in done["refused_lines"]] == [
+        (2, "required"),
+        (2, "empty"),
+        (3, "json"),
+    ]
     assert len(api.json("/users")["data"]) == 2
     again = api("POST", "/users/import", content=lines, headers=LINES).json()
     assert (again["added"], again["changed"], again["unchanged"]) == (0, 0, 2)
@@ -100,7 +104,7 @@ def test_lines_are_imported_and_bad_ones_are_named(api):
     twice = '{"external_id":"o2"}\n{"external_id":"o3","name":"a","name":"b"}'
     told = api("POST", "/organizations/import", content=twice, headers=LINES).json()
     assert told["added"] == 1
-    assert [(one["line"], one["field"], one["rule"]) for one in told["refused_lines"]] == [(2, "name", "repeated")]
+    assert [(line["line"], line["field"], line["rule"]) for line in told["refused_lines"]] == [(2, "name", "repeated")]
 
 
 def test_what_are_no_json_lines_is_refused(api):
@@ -115,7 +119,7 @@ def test_pages_follow_each_other(api):
     first = api.json("/users?limit=2")
     second = api.json(f"/users?limit=2&cursor={first['next_cursor']}")
     last = api.json(f"/users?limit=2&cursor={second['next_cursor']}")
-    found = [one["id"] for page in (first, second, last) for one in page["data"]]
+    found = [user["id"] for page in (first, second, last) for user in page["data"]]
     assert (found, last["next_cursor"]) == (ids[::-1], None)
 
 
@@ -125,7 +129,7 @@ def test_every_change_is_in_the_audit_without_values(api):
     api("POST", "/users/import", content='{"external_id":"u2","display_name":"Canary"}', headers=LINES)
     api("DELETE", f"/users/{user['id']}")
     told = api.json("/audit")["data"]
-    made = [(one["actor"], one["action"]) for one in told if one["action"].startswith("user.")]
+    made = [(entry["actor"], entry["action"]) for entry in told if entry["action"].startswith("user.")]
     assert made == [
         ("token:operator", "user.removed"),
         ("token:operator", "user.imported"),

@@ -75,6 +75,6 @@ def test_a_long_list_is_read_page_by_page(api):
             rows.save(session, replace(run, finished_at=made, stage=Stage.DONE, outcome=RunOutcome.COMPLETED))
     first = api.json("/reconciliations?limit=3")
     rest = api.json(f"/reconciliations?limit=3&cursor={first['next_cursor']}")
-    ids = [one["id"] for one in first["data"] + rest["data"]]
+    ids = [run["id"] for run in first["data"] + rest["data"]]
     assert (len(ids), ids, rest["next_cursor"]) == (5, sorted(ids, reverse=True), None)
     assert len(api.json("/reconciliations?environment=other")["data"]) == 1

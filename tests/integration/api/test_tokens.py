@@ -47,8 +47,8 @@ def test_a_token_is_revoked_by_name_or_id_and_the_name_is_free_again(command: Co
         assert "already" in one_line_error(command.inside("token", "create", "brief", "--scope", "viewer"), 1)
         assert command.inside("token", "revoke", made[by]).returncode == 0
         one_line_error(command.inside("token", "revoke", made[by]), 1)
-    assert "brief" not in {one["name"] for one in command.json("token", "list")}
-    assert [one["name"] for one in command.json("token", "list", "--revoked")].count("brief") == 2
+    assert "brief" not in {token["name"] for token in command.json("token", "list")}
+    assert [token["name"] for token in command.json("token", "list", "--revoked")].count("brief") == 2
     rows = command.json("audit", "--action", "token.revoked")
     assert {row["detail"]["name"] for row in rows} == {"brief"}
     assert all(row["actor"].startswith("cli:") and row["outcome"] == "done" for row in rows)
@@ -116,7 +116,7 @@ def test_two_who_make_the_same_token_make_one(world):
             made.append(None)
 
     in_threads(make, make)
-    assert sum(one is not None for one in made) == 1
+    assert sum(token is not None for token in made) == 1
 
 
 def test_a_token_ends_when_it_expires(world, clock):

@@ -400,10 +400,10 @@ def test_of_a_sync_that_is_sent_the_sandbox_gets_the_connection_with_its_tags(tm
         (tmp_path / ".waylink/sandbox.json").write_text(json.dumps(known))
         done = waylink("send", "sync_success", "--tag", "plan=pro", "--url", endpoint.url)
         assert (done.returncode, done.stderr) == (0, "")
-        [one] = sandbox.get("/connections").json()["connections"]
+        [connection] = sandbox.get("/connections").json()["connections"]
         [body] = endpoint.bodies
-        assert one["connection_id"] == json.loads(body)["connectionId"]
-        assert one["tags"] == {"plan": "pro"}
+        assert connection["connection_id"] == json.loads(body)["connectionId"]
+        assert connection["tags"] == {"plan": "pro"}
 
 
 # web, as a process

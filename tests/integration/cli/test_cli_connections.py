@@ -79,7 +79,7 @@ def test_a_connection_is_found_shown_and_its_credentials_only_on_request(command
     assert TOKEN.search(json.dumps(act)) is None
     assert command.json("connections", "refresh", known)["outcome"] == "renewed"
     refreshes = command.json("connections", "show", known)["refreshes"]
-    last, first = [one for one in refreshes if one["requested_by"]]
+    last, first = [refresh for refresh in refreshes if refresh["requested_by"]]
     assert (last["outcome"], last["reason"]) == ("renewed", "a refresh was asked for")
     assert (first["outcome"], first["reason"]) == ("first_seen", "credentials were read")
     assert last["requested_by"] == first["requested_by"] == act["actor"]
@@ -97,7 +97,7 @@ def test_an_operation_on_a_connection_that_only_nango_has_brings_it_in(command, 
     assert command.json("connections", "refresh", connection_id)["outcome"] == "first_seen"
     [row] = command.json("connections")
     assert (row["integration"], row["user"]) == ("oauth2", "usr_1042")
-    assert [one["origin"] for one in command.json("events", "--type", "connection.created")] == ["operator"]
+    assert [event["origin"] for event in command.json("events", "--type", "connection.created")] == ["operator"]
     [act] = command.json("audit", "--subject", connection_id)
     assert (act["action"], act["outcome"]) == ("connection.found", "done")
 
@@ -130,7 +130,7 @@ def test_every_command_that_names_a_connection_brings_it_in(command, nango, conn
     done = command.inside("connections", *arguments[:words], connection_id, *arguments[words:])
     assert "made and linked now" in one_line_error(done, 1)
     work(command)
-    assert [one["user"] for one in command.json("connections")] == ["usr_1042"]
+    assert [connection["user"] for connection in command.json("connections")] == ["usr_1042"]
 
 
 @pytest.mark.parametrize("named", [(), ("--integration", "apikey"), ("--environment", "other")])
@@ -279,7 +279,7 @@ def test_an_argument_that_is_no_text_is_one_line(command):
         ("connections", "--user", "\udcff"),
         ("audit", "--actor", "a\udcff"),
     ):
-        place = arguments.index(next(one for one in arguments if "\udcff" in one)) + 1
+        place = arguments.index(next(argument for argument in arguments if "\udcff" in argument)) + 1
         assert f"argument {place} is not UTF-8" in one_line_error(command.inside(*arguments), 2)
 
 

@@ -43,11 +43,11 @@ def test_a_route_lives_from_add_to_remove_and_each_step_is_in_the_audit(
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     asked = waylink.inside("routes", "remove", "crm/contacts")
     assert (asked.returncode, "End crm/contacts, version 4, which feeds crm/jobs?" in asked.stderr) == (1, True)
-    assert [one["name"] for one in waylink.json("routes", "--team", "crm")] == ["contacts"]
+    assert [route["name"] for route in waylink.json("routes", "--team", "crm")] == ["contacts"]
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     assert waylink.json("routes", "remove", "crm/contacts")["version"] == 4
     assert waylink.json("routes", "--team", "crm") == []
-    done = [one["action"] for one in waylink.json("audit") if one["subject"] == "crm/contacts"]
+    done = [entry["action"] for entry in waylink.json("audit") if entry["subject"] == "crm/contacts"]
     assert done == ["route.removed", "route.enabled", "route.disabled", "route.changed", "route.added"]
 
 
@@ -59,8 +59,8 @@ def test_destinations_and_teams_live_likewise(waylink: Command) -> None:
     assert waylink.json("destinations", "remove", "crm/more", "--yes")["retired_at"] is not None
     assert waylink.json("teams", "add", "brief")["source"] == "api"
     assert waylink.json("teams", "remove", "brief")["retired_at"] is not None
-    assert [one["name"] for one in waylink.json("teams")] == ["crm", "erp"]
-    assert [one["name"] for one in waylink.json("teams", "--removed")] == ["brief"]
+    assert [team["name"] for team in waylink.json("teams")] == ["crm", "erp"]
+    assert [team["name"] for team in waylink.json("teams", "--removed")] == ["brief"]
     assert "destinations jobs" in one_line_error(waylink.inside("teams", "remove", "crm"), 1)
 
 
@@ -130,7 +130,7 @@ def test_two_teams_have_routes_of_one_name(waylink: Command) -> None:
         facts = ("--destination", place, "--job", f"{team}.do", "--pattern", PATTERN)
         assert waylink.json("routes", "add", f"{team}/same", *facts)["version"] == 1
     assert waylink.json("routes", "change", "erp/same", "--job", "erp.more")["version"] == 2
-    assert [one["job"] for one in waylink.json("routes", "show", "crm/same")["versions"]] == ["crm.do"]
+    assert [version["job"] for version in waylink.json("routes", "show", "crm/same")["versions"]] == ["crm.do"]
     waylink.json("routes", "remove", "erp/same", "--yes")
     assert waylink.json("routes", "show", "crm/same")["in_force"] is True
     waylink.json("routes", "remove", "crm/same", "--yes")

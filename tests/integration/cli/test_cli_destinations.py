@@ -71,11 +71,11 @@ def test_a_test_is_signed_with_the_secret_that_was_shown_once(tmp_path) -> None:
         job = Webhook(made["secret"]).verify(request.body, request.headers)
         assert (job["name"], job["event"]["type"]) == ("waylink.test", "waylink.test")
         listed = waylink.json("destinations", "secrets", "crm/hook")
-        assert [one["in_force"] for one in listed] == [True, True]
+        assert [secret["in_force"] for secret in listed] == [True, True]
         assert listed[0]["id"] == made["id"]
         assert made["secret"] not in json.dumps(listed)
         assert waylink.json("destinations", "expire-secret", "crm/hook", listed[1]["id"])["expired"]
-        actions = [one["action"] for one in waylink.json("audit")]
+        actions = [entry["action"] for entry in waylink.json("audit")]
         assert {"destination.tested", "destination.secret_rotated", "destination.secret_expired"} <= set(actions)
 
 
@@ -95,7 +95,10 @@ def test_a_check_connects_to_each_destination_and_sends_nothing(tmp_path) -> Non
     with serving() as team:
         waylink = prepared(tmp_path, team.port)
         found = waylink.json("destinations", "check")
-        assert [(one["destination"], one["result"]) for one in found] == [("crm/hook", "note"), ("crm/jobs", "ok")]
+        assert [(check["destination"], check["result"]) for check in found] == [
+            ("crm/hook", "note"),
+            ("crm/jobs", "ok"),
+        ]
         assert team.requests == []
     bad = waylink.inside("destinations", "check", "crm/hook", "--json")
     assert bad.returncode == 1

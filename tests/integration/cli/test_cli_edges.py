@@ -56,7 +56,7 @@ def test_a_word_of_an_option_is_taken_in_any_case(path):
     for parameter in EVERY[path].params:
         if isinstance(parameter.type, click.Choice):
             assert not parameter.type.case_sensitive, parameter.name
-            assert all(type(one) is str for one in parameter.type.choices), parameter.name
+            assert all(type(choice) is str for choice in parameter.type.choices), parameter.name
 
 
 @pytest.mark.parametrize("state", ["retryable", "RETRYABLE", "Retryable"])

@@ -46,7 +46,7 @@ def events(waylink):
         with closing(connect(waylink.database_url)) as database, database.write() as session:
             session.add_all(made)
             session.flush()
-            return [show(EVENT, one.id) for one in made]
+            return [show(EVENT, event.id) for event in made]
 
     return make
 
@@ -64,7 +64,7 @@ def test_failed_events_are_counted_first_and_taken_up_on_consent(waylink, events
     assert waylink.inside("events", "retry", "--failure", "error").returncode == 1
     done = waylink.json("events", "retry", "--failure", "error", "--yes")
     assert (done["retried"], done["left_alone"]) == (2, 0)
-    states = [waylink.json("events", "show", one)["state"] for one in (*ids, other)]
+    states = [waylink.json("events", "show", id_)["state"] for id_ in (*ids, other)]
     assert states == ["received", "received", "failed"]
     assert waylink.json("events", "retry", *ids)["retried"] == 0  # twice is once
 
@@ -98,7 +98,7 @@ def test_a_backfill_says_how_many_it_will_be_and_makes_them_once(waylink, events
     assert "3 of 3 events match" in done.stderr or "2 of 2 events match" in done.stderr
     assert waylink.json("routes", "backfill", "crm/contacts", "--since", "1d", "--yes")["made"] == 1
     jobs = waylink.json("jobs")
-    assert sorted(one["event_id"] for one in jobs) == sorted(ids)
-    assert {one["backfill"] for one in jobs} == {True}
+    assert sorted(job["event_id"] for job in jobs) == sorted(ids)
+    assert {job["backfill"] for job in jobs} == {True}
     assert "nothing" in one_line_error(waylink.inside("routes", "backfill", "crm/nothing", "--since", "1d"), 1)
     assert waylink.inside("routes", "backfill", "crm/contacts").returncode == 2

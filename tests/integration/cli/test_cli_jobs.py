@@ -41,18 +41,20 @@ def jobs(waylink):
                 a_job(now, event.id, state=state, finished_at=now - HOUR, fault="team", **changes) for state in states
             ]
             add(database, event, *made)
-            return [show(JOB, one.id) for one in made]
+            return [show(JOB, job.id) for job in made]
 
     return make
 
 
 def states(waylink, ids):
-    return [waylink.json("jobs", "show", one)["state"] for one in ids]
+    return [waylink.json("jobs", "show", id_)["state"] for id_ in ids]
 
 
 def audited(waylink):
     with closing(connect(waylink.database_url)) as database, database.read() as session:
-        return [(one.action, one.outcome, one.detail) for one in session.scalars(select(Audit).order_by(Audit.id))]
+        return [
+            (entry.action, entry.outcome, entry.detail) for entry in session.scalars(select(Audit).order_by(Audit.id))
+        ]
 
 
 def test_a_dry_run_counts_and_changes_nothing(waylink, jobs):
@@ -89,9 +91,9 @@ def test_all_that_are_meant_are_retried_and_nothing_else(waylink, jobs):
 def test_jobs_are_named_by_their_ids_and_each_says_what_became_of_it(waylink, jobs):
     ids = jobs("discarded", "available", "running")
     rows = waylink.json("jobs", "retry", *ids)
-    assert [(one["id"], one["result"]) for one in rows] == [
+    assert [(row["id"], row["result"]) for row in rows] == [
         (ids[0], "retried"),
-        *((one, "left alone") for one in ids[1:]),
+        *((id_, "left alone") for id_ in ids[1:]),
     ]
     done = waylink.inside("jobs", "cancel", *ids)
     assert done.returncode == 1  # one is running
@@ -155,9 +157,9 @@ def test_wrong_use_is_told_and_exits_with_2(waylink, arguments):
 
 def test_the_list_can_be_asked_for_dead_letters_by_fault(waylink, jobs):
     [theirs] = jobs("discarded")
-    assert [one["id"] for one in waylink.json("jobs", "--state", "discarded", "--fault", "team")] == [theirs]
+    assert [job["id"] for job in waylink.json("jobs", "--state", "discarded", "--fault", "team")] == [theirs]
     assert waylink.json("jobs", "--fault", "ours") == []
-    assert [one["id"] for one in waylink.json("jobs", "--destination", "crm/jobs", "--name", "crm.x")] == [theirs]
+    assert [job["id"] for job in waylink.json("jobs", "--destination", "crm/jobs", "--name", "crm.x")] == [theirs]
 
 
 def test_queues_and_the_summary_are_there_for_people_and_programs(waylink, jobs):
@@ -166,7 +168,7 @@ def test_queues_and_the_summary_are_there_for_people_and_programs(waylink, jobs)
     assert (row["team"], row["available"], row["discarded_by_team"]) == ("crm", 1, 1)
     assert "crm" in waylink.inside("queues").stdout  # the internal broker is away, and says so aside
     rows = waylink.json("jobs", "summary", "--team", "crm")
-    assert [(one["state"], one["count"]) for one in rows] == [("available", 1), ("discarded", 1)]
+    assert [(row["state"], row["count"]) for row in rows] == [("available", 1), ("discarded", 1)]
     assert waylink.json("jobs", "summary", "--team", "nobody") == []
 
 

@@ -40,7 +40,7 @@ def test_a_user_is_added_shown_changed_listed_and_removed(waylink):
     assert (added["result"], added["external_id"], added["organization"]) == ("added", "u1", "org_1")
     changed = waylink.json("users", "change", "u1", "--name", "One", "--clear", "email")
     assert (changed["result"], changed["display_name"], changed["email"]) == ("changed", "One", None)
-    assert [one["id"] for one in waylink.json("users", "list", "--organization", "org_1")] == [added["id"]]
+    assert [user["id"] for user in waylink.json("users", "list", "--organization", "org_1")] == [added["id"]]
     assert "u1" in waylink.inside("users").stdout
     assert waylink.json("users", "show", added["id"])["external_id"] == "u1"
     assert waylink.json("orgs", "list")[0]["users"] == 1

@@ -87,7 +87,7 @@ def test_wait_does_the_work_where_no_worker_does(waylink, impatient):
     [report] = json.loads(done.stdout)
     assert (report["trigger"], report["counted"]) == ("import", {"connection.created": 3})
     assert "3 events still wait" in report["problem"]
-    assert [one["origin"] for one in waylink.json("events")] == ["reconcile"] * 3
+    assert [event["origin"] for event in waylink.json("events")] == ["reconcile"] * 3
     assert waylink.json("reconcile", "show", report["id"]) == report
     [entry] = waylink.json("audit", "--action", "reconciliation.requested")
     assert (entry["subject"], entry["actor"][:4]) == (report["id"], "cli:")
@@ -109,7 +109,7 @@ def test_a_run_that_fails_exits_1_with_its_reason(waylink, impatient):
     [report] = json.loads(done.stdout)
     assert (done.returncode, report["outcome"]) == (1, "failed")
     assert "API key" in report["problem"]
-    status = {one["check"]: one for one in json.loads(waylink.inside("status", "--json").stdout)}
+    status = {check["check"]: check for check in json.loads(waylink.inside("status", "--json").stdout)}
     assert (status["reconcile default"]["ok"], status["reconcile default"]["value"]) == (False, "failed")
     assert "API key" in status["reconcile default"]["detail"]
 
@@ -143,7 +143,7 @@ def test_a_period_that_cannot_be_is_refused(waylink, every):
 def test_status_needs_a_person_when_none_completed_for_three_periods(waylink):
     def check():
         found = json.loads(waylink.inside("status", "--json").stdout)
-        return next((one for one in found if one["check"] == "reconcile default"), None)
+        return next((check for check in found if check["check"] == "reconcile default"), None)
 
     assert (check()["ok"], check()["value"]) == (True, "never")
     now = datetime.now(UTC)

@@ -40,13 +40,13 @@ def event(waylink: Command) -> str:
     """A judged event, stored a minute ago."""
     at = datetime.now(UTC) - timedelta(minutes=1)
     with closing(connect(waylink.database_url)) as database, database.write() as session:
-        one = Event(
+        event = Event(
             id=first_id(at), environment="default", origin="webhook", state="processed", type=DOCUMENT["type"],
             received_at=at, last_seen_at=at, duplicates=0, body=b"{}", next_at=at, attempts=0, looks=0,
             document=DOCUMENT, route_set=1,
         )  # fmt: skip
-        session.add(one)
-        return show(EVENT, one.id)
+        session.add(event)
+        return show(EVENT, event.id)
 
 
 def test_a_plan_shows_what_would_change_and_changes_nothing_until_it_is_applied(waylink: Command) -> None:
@@ -57,7 +57,7 @@ def test_a_plan_shows_what_would_change_and_changes_nothing_until_it_is_applied(
     )
     for _ in range(2):
         planned = waylink.json("routes", "plan")
-        assert [(one["change"], one["kind"], one["name"]) for one in planned] == [
+        assert [(change["change"], change["kind"], change["name"]) for change in planned] == [
             ("change", "destination", "crm/jobs"),
             ("add", "route", "crm/more"),
             ("change", "route", "crm/contacts"),
@@ -78,7 +78,7 @@ def test_routes_and_destinations_are_listed_with_their_history(waylink: Command)
     (route,) = waylink.json("routes")
     assert (route["name"], route["version"], route["team"]) == ("contacts", 2, "crm")
     shown = waylink.json("routes", "show", "crm/contacts")
-    assert [one["version"] for one in shown["versions"]] == [2, 1]
+    assert [version["version"] for version in shown["versions"]] == [2, 1]
     assert shown["in_force"] is True
     (waylink.folder / "waylink.toml").write_text("")
     waylink.inside("routes", "apply", "--yes")
@@ -95,7 +95,10 @@ def test_an_event_is_explained_route_by_route(waylink: Command, event: str) -> N
     assert explained["by"] == "then"
     (route,) = explained["routes"]
     assert (route["route"], route["matched"]) == ("contacts", False)
-    assert {one["path"]: one["matched"] for one in route["conditions"]} == {"type": True, "tags.plan": False}
+    assert {condition["path"]: condition["matched"] for condition in route["conditions"]} == {
+        "type": True,
+        "tags.plan": False,
+    }
     text = waylink.inside("routes", "explain", event).stdout
     assert "0 of 1 routes match" in text
     assert 'tags.plan: expected ["pro"], found "free"' in text
@@ -135,7 +138,7 @@ def test_a_pattern_is_tried_on_history(waylink: Command, event: str) -> None:
     answer = json.loads(done.stdout)
     counts = {name: answer[name] for name in ("looked_at", "matched", "gained", "lost", "unchanged", "complete")}
     assert counts == {"looked_at": 1, "matched": 1, "gained": 1, "lost": 0, "unchanged": 0, "complete": True}
-    assert [(one["sample"], one["id"]) for one in answer["samples"]] == [("gained", event)]
+    assert [(sample["sample"], sample["id"]) for sample in answer["samples"]] == [("gained", event)]
     assert "gained" in waylink.inside(*given, "--against", "crm/contacts").stdout
     assert waylink.inside("routes", "test", '{"type": ["x"]}', "--since", "1h").returncode == 1
     assert "stopped after --limit 1" in waylink.inside(*given, "--limit", "1").stdout

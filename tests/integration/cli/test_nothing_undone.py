@@ -84,7 +84,7 @@ def test_a_file_that_has_less_or_is_not_there_removes_nothing(waylink: Command, 
     assert "routes crm/contacts" in done.stderr
     absent = f"there is no waylink.toml in {waylink.folder}; in force from one: "
     assert (absent in done.stderr) is (content is None)
-    assert [one["name"] for one in waylink.json("routes")] == ["contacts"]
+    assert [route["name"] for route in waylink.json("routes")] == ["contacts"]
     assert waylink.json("routes")[0]["in_file"] is (None if content is None else False)
 
 
@@ -108,16 +108,18 @@ def test_what_the_file_no_longer_has_is_marked_and_told_by_status_and_check(wayl
     found = finding(json.loads(waylink.inside("check", "--json").stdout), "waylink.toml")
     assert (found["result"], told in found["detail"]) == ("note", True)
     shown = json.loads(waylink.inside("status", "--json").stdout)
-    [line] = [one for one in shown if one["check"] == "waylink.toml"]
+    [line] = [check for check in shown if check["check"] == "waylink.toml"]
     assert (line["ok"], told in line["detail"]) == (True, True)
     for noun in ("teams", "destinations", "routes"):
-        assert [one["in_file"] for one in waylink.json(noun)] == [False]
+        assert [row["in_file"] for row in waylink.json(noun)] == [False]
         assert "file, no longer in it" in waylink.inside(noun).stdout
     (waylink.folder / "waylink.toml").unlink()
     found = finding(json.loads(waylink.inside("check", "--json").stdout), "waylink.toml")
     absent = f"there is no waylink.toml in {waylink.folder}; in force from one: {told}"
     assert (found["result"], found["detail"]) == ("note", absent)
-    [line] = [one for one in json.loads(waylink.inside("status", "--json").stdout) if one["check"] == "waylink.toml"]
+    [line] = [
+        check for check in json.loads(waylink.inside("status", "--json").stdout) if check["check"] == "waylink.toml"
+    ]
     assert line == {"check": "waylink.toml", "ok": True, "value": "is not there", "detail": absent}
     for noun in ("teams", "destinations", "routes"):
         assert "file, not read here" in waylink.inside(noun).stdout
@@ -138,7 +140,7 @@ def test_only_applying_removes_after_its_plan_was_agreed_to(waylink: Command) ->
         assert waylink.inside("routes", "apply").returncode == 0
     assert in_force(waylink) == ALL | {"routes": []}
     (waylink.folder / "waylink.toml").write_text("")
-    assert {one["change"] for one in waylink.json("routes", "apply", "--yes")} == {"remove"}
+    assert {route["change"] for route in waylink.json("routes", "apply", "--yes")} == {"remove"}
     assert in_force(waylink) == {"teams": [], "destinations": [], "routes": []}
 
 
@@ -153,7 +155,9 @@ def test_what_the_file_no_longer_has_can_be_kept_and_is_then_managed_by_commands
     (waylink.folder / "waylink.toml").write_text(OTHER)
     assert "waylink routes apply" in one_line_error(waylink.inside("routes", "disable", "crm/contacts"), 1)
     kept = waylink.json("routes", "apply", "--keep")
-    assert [(one["change"], one["name"]) for one in kept if one["kind"] == "route"] == [("release", "crm/contacts")]
+    assert [(change["change"], change["name"]) for change in kept if change["kind"] == "route"] == [
+        ("release", "crm/contacts")
+    ]
     assert waylink.json("routes", "disable", "crm/contacts")["enabled"] is False
     assert in_force(waylink)["routes"] == ["crm/contacts"]
     assert waylink.json("routes", "plan") == []
@@ -225,7 +229,7 @@ def test_a_variable_that_names_a_missing_file_changes_nothing(waylink: Command, 
 
 def secret_rows(waylink: Command) -> list[tuple[object, ...]]:
     with closing(connect(waylink.database_url)) as database, database.read() as session:
-        return [(one.id, one.sealed, one.expires_at) for one in session.query(DestinationSecret)]
+        return [(secret.id, secret.sealed, secret.expires_at) for secret in session.query(DestinationSecret)]
 
 
 @pytest.mark.parametrize("value", [None, "", "  "], ids=["unset", "empty", "blank"])

@@ -19,7 +19,7 @@ def waylink(tmp_path):
 
 
 def modes(folder: Path) -> dict[str, int]:
-    return {str(one.relative_to(folder)): stat.S_IMODE(one.lstat().st_mode) for one in [folder, *folder.rglob("*")]}
+    return {str(path.relative_to(folder)): stat.S_IMODE(path.lstat().st_mode) for path in [folder, *folder.rglob("*")]}
 
 
 def migrate(waylink, folder: Path):
@@ -87,7 +87,7 @@ class TestWhatIsOpen:
             (folder.parent / f"w.db{suffix}").chmod(0o640)
         # Above is the tests' own folder.
         monkeypatch.setattr("app.runtime.private_files._is_private", lambda _folder: False)
-        assert [one.path.name for one in exposed(folder, outside)] == ["w.db", "w.db-wal"]
+        assert [file.path.name for file in exposed(folder, outside)] == ["w.db", "w.db-wal"]
 
     def test_another_users_is_told(self, folder, monkeypatch):
         monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)

@@ -217,9 +217,9 @@ def status(waylink: Command, code: int) -> dict[str, dict]:
     done = waylink.inside("status", "--json")
     assert done.returncode == code, done.stdout + done.stderr
     checks = json.loads(done.stdout)
-    assert all(list(one) == ["check", "ok", "value", "detail"] for one in checks)
-    assert all(one["ok"] for one in checks) is (code == 0)
-    found = {one["check"]: one for one in checks}
+    assert all(list(check) == ["check", "ok", "value", "detail"] for check in checks)
+    assert all(check["ok"] for check in checks) is (code == 0)
+    found = {check["check"]: check for check in checks}
     assert len(found) == len(checks), "names tell checks apart"
     return found
 
@@ -279,7 +279,7 @@ def test_connections_that_need_a_reconnect_are_shown_and_where_they_are_listed(w
         connections.insert(session, [a_connection(utc_now(), "c-1", "needs_reconnect")])
     shown = status(waylink, 0)["connections needing reconnect"]  # for their end users, not for an operator
     assert (shown["value"], "waylink connections --needs-reconnect" in shown["detail"]) == (1, True)
-    assert [one["connection_id"] for one in waylink.json("connections", "--needs-reconnect")] == ["c-1"]
+    assert [connection["connection_id"] for connection in waylink.json("connections", "--needs-reconnect")] == ["c-1"]
 
 
 def test_failed_events_and_discarded_jobs_are_shown(waylink: Command) -> None:
@@ -332,7 +332,7 @@ def test_a_database_that_takes_no_writes_is_an_alarm(
     postgres.administer(f"ALTER DATABASE {make_url(postgres_url).database} SET default_transaction_read_only = on")
     done = waylink.inside(command, "--json")
     assert done.returncode == 1
-    [found] = [one for one in json.loads(done.stdout) if "database" in (one.get("check"), one.get("what"))]
+    [found] = [row for row in json.loads(done.stdout) if "database" in (row.get("check"), row.get("what"))]
     assert found["ok" if command == "status" else "result"] in (False, "bad")
     assert "takes no writes" in found["detail"]
 
@@ -404,9 +404,9 @@ def test_status_and_check_tell_why_database_and_brokers_do_not_answer(
     command.variables["WAYLINK_BROKER_URL"] = with_password(broker_url, SECRET)
     for url, cause in causes.items():
         command.variables["WAYLINK_DATABASE_URL"] = url
-        found = {one["check"]: one["detail"] for one in json.loads(command.inside("status", "--json").stdout)}
+        found = {check["check"]: check["detail"] for check in json.loads(command.inside("status", "--json").stdout)}
         done = command.inside("check", "--json")
-        checked = {one["what"]: one["detail"] for one in json.loads(done.stdout)}
+        checked = {check["what"]: check["detail"] for check in json.loads(done.stdout)}
         for told in (found, checked):
             assert cause in told["database"]
             for broker in ("internal broker", "team broker"):
@@ -440,5 +440,5 @@ def test_rejections_are_listed_newest_first_and_filtered(waylink: Command) -> No
         (["--since", "90m"], ["unknown_environment"]),
         (["--limit", "1"], ["unknown_environment"]),
     ):
-        assert [one["cause"] for one in waylink.json("rejections", *arguments)] == causes, arguments
+        assert [rejection["cause"] for rejection in waylink.json("rejections", *arguments)] == causes, arguments
     assert "192.0.2.7" in waylink.inside("rejections").stdout

@@ -112,7 +112,7 @@ DEFINING = OPENING | FILES | DESTINATION
 ASKING = TELLING | FILES | PROD  # Nango, of one environment
 SERVING = ASKING | OTHER | SEALING | DIRECTORY | PORT | {"a period is wrong"}
 
-CON, EVT, JOB_ID, REC, SEC = (show(one, new_id()) for one in (CONNECTION, EVENT, JOB, RECONCILIATION, SECRET))
+CON, EVT, JOB_ID, REC, SEC = (show(kind, new_id()) for kind in (CONNECTION, EVENT, JOB, RECONCILIATION, SECRET))
 PATTERN = '{"type": ["connection.created"]}'
 FACTS = ("--destination", "hook", "--job", "crm.do", "--pattern", PATTERN)
 
@@ -259,15 +259,15 @@ def insert_connection(command: Command) -> None:
 @contextmanager
 def with_faults(waylink: Command, *faults: str) -> Iterator[Command]:
     """The command, with these faults at once; put right afterwards."""
-    several = [FAULTS[one] for one in faults]
-    kept = {one.file: (waylink.folder / one.file).read_text() for one in several if one.file}
+    several = [FAULTS[fault] for fault in faults]
+    kept = {fault.file: (waylink.folder / fault.file).read_text() for fault in several if fault.file}
     variables: dict[str, str | None] = dict(waylink.variables)
-    for one in several:
-        variables |= dict(one.variables)
-        if one.file and one.content is None:
-            (waylink.folder / one.file).unlink()
-        elif one.file:
-            (waylink.folder / one.file).write_text(one.content or "")
+    for fault in several:
+        variables |= dict(fault.variables)
+        if fault.file and fault.content is None:
+            (waylink.folder / fault.file).unlink()
+        elif fault.file:
+            (waylink.folder / fault.file).write_text(fault.content or "")
     if "WAYLINK_SECRET_KEY" in variables:
         variables["WAYLINK_SECRET_KEY_FILE"] = None
     try:
@@ -312,7 +312,7 @@ def test_a_command_is_stopped_by_what_it_needs_and_by_nothing_else(waylink: Comm
     said(waylink, name, arguments)  # the second time, what the first one began is there
     answer = said(waylink, name, arguments)
     # What is wrong in one place hides what is wrong in another, so of each place one fault.
-    elsewhere = [one for one in FAULTS if one not in needs]
+    elsewhere = [fault for fault in FAULTS if fault not in needs]
     for others in (elsewhere[::2], elsewhere[1::2]) if elsewhere else ():
         with with_faults(waylink, *others) as command:
             assert said(command, name, arguments) == answer, others
@@ -360,10 +360,10 @@ def test_status_and_check_tell_of_what_is_wrong_among_all_else(waylink: Command,
         done = command.inside(name, "--json")
     assert done.returncode == 1
     rows = json.loads(done.stdout)
-    bad = [one for one in rows if one.get("ok", one.get("result")) in {False, "bad"}]
-    told = [one for one in bad if FAULTS[fault].names in " ".join(map(str, one.values()))]
+    bad = [row for row in rows if row.get("ok", row.get("result")) in {False, "bad"}]
+    told = [row for row in bad if FAULTS[fault].names in " ".join(map(str, row.values()))]
     assert bool(told) is (name == "check" or fault not in DESTINATION), bad
     asked_by = BROKER if name == "check" else DATABASE  # which has the budget of calls, and the uses of keys
     parts = {"database": DATABASE, "internal broker": BROKER, "environment other": FILES | OTHER | asked_by}
-    shown = {one.get("check", one.get("what")) for one in rows}
+    shown = {row.get("check", row.get("what")) for row in rows}
     assert shown & {*parts} == {part for part, needs in parts.items() if fault not in needs}

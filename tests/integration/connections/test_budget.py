@@ -264,12 +264,12 @@ def test_without_redis_nangos_headers_hold_all_the_same(nango, valkey, open_budg
 def test_a_redis_that_goes_away_is_not_forgotten_with_what_was_spent(valkey, open_budget):
     valkey.start()
     valkey.flush()
-    one, other = (open_budget(url=valkey.url(0), limit=10) for _ in range(2))
+    first, other = (open_budget(url=valkey.url(0), limit=10) for _ in range(2))
     assert [passes(other, Priority.PEOPLE) for _ in range(8)] == [True] * 8
-    assert passes(one, Priority.PEOPLE)
+    assert passes(first, Priority.PEOPLE)
     valkey.stop()
     try:
-        assert not passes(one, Priority.PEOPLE)  # the tenth call would count for four
+        assert not passes(first, Priority.PEOPLE)  # the tenth call would count for four
     finally:
         valkey.start()
 
@@ -278,11 +278,11 @@ def test_a_redis_that_is_back_is_used_again(valkey, open_budget, monkeypatch):
     monkeypatch.setattr("app.services.budget.AWAY", 0.0)
     valkey.start()
     valkey.flush()
-    one, other = (open_budget(url=valkey.url(0), limit=10) for _ in range(2))
+    first, other = (open_budget(url=valkey.url(0), limit=10) for _ in range(2))
     valkey.stop()
-    assert passes(one, Priority.PEOPLE)
+    assert passes(first, Priority.PEOPLE)
     valkey.start()
-    assert [passes(one, Priority.PEOPLE) for _ in range(10)] == [True] * 10
+    assert [passes(first, Priority.PEOPLE) for _ in range(10)] == [True] * 10
     assert not passes(other, Priority.PEOPLE)
 
 

@@ -130,7 +130,7 @@ def test_metadata_is_replaced_or_merged_for_one_or_for_many(nango, made):
     nango.update_metadata("apikey", first, {"nested": {"x": 2}, "b": None})
     assert nango.get_metadata("apikey", first) == {"a": 1, "nested": {"x": 2}, "b": None}
     nango.set_metadata("apikey", [first, second], {"c": "ü"})
-    assert [nango.get_metadata("apikey", one) for one in (first, second)] == [{"c": "ü"}] * 2
+    assert [nango.get_metadata("apikey", connection_id) for connection_id in (first, second)] == [{"c": "ü"}] * 2
     nango.update_metadata("apikey", [first, second], {"d": [1]})
     assert nango.get_metadata("apikey", second) == {"c": "ü", "d": [1]}
 

@@ -64,7 +64,10 @@ class Scene:
 
     def acts(self):
         with self.world.database.read() as session:
-            return [(one.actor, one.action, one.outcome) for one in session.scalars(select(Audit).order_by(Audit.id))]
+            return [
+                (entry.actor, entry.action, entry.outcome)
+                for entry in session.scalars(select(Audit).order_by(Audit.id))
+            ]
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def test_one_tag_is_added_changed_and_removed_and_the_others_stay(world, at, nan
 def test_our_own_edits_at_the_same_moment_lose_nothing(world, at, nango, known, connection_id):
     count = 6
     done = in_threads(*(lambda n=n: tags.add_tags(at, known, {f"t{n}": str(n)}, actor=WHO) for n in range(count)))
-    assert all(one.changed for one in done)
+    assert all(result.changed for result in done)
     wanted = {**DANA, **{f"t{n}": str(n) for n in range(count)}}
     assert at_nango(nango, connection_id) == wanted
     world.process()

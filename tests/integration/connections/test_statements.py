@@ -95,12 +95,12 @@ def credentials(call, con, **query):
 
 def hinted(broker):
     """Ids of the events that the workers were told of."""
-    assert all(one.task == PROCESS_EVENTS for one in broker.messages)
-    return [event_id for one in broker.messages for event_id in one.kwargs["ids"]]
+    assert all(message.task == PROCESS_EVENTS for message in broker.messages)
+    return [event_id for message in broker.messages for event_id in message.kwargs["ids"]]
 
 
 def stored(world):
-    return [show(EVENT, one.id) for one in world.all(Event, Event.origin == Origin.OPERATOR)]
+    return [show(EVENT, event.id) for event in world.all(Event, Event.origin == Origin.OPERATOR)]
 
 
 def set_tags(call, con, **tags):

@@ -56,10 +56,10 @@ def test_every_kind_of_value_comes_back_through_the_models_as_it_was(world):
 
 
 def test_an_update_changes_the_named_columns_of_the_named_rows_only(world):
-    one, two = user("one", email="a@b.example"), user("two", email="c@d.example")
+    first, second = user("one", email="a@b.example"), user("two", email="c@d.example")
     with world.database.write() as session:
-        bulk.insert(session, User, [one, two])
-        bulk.update(session, User, [{"display_name": "Dana", "id": one["id"]}, {"id": two["id"], "email": None}])
+        bulk.insert(session, User, [first, second])
+        bulk.update(session, User, [{"display_name": "Dana", "id": first["id"]}, {"id": second["id"], "email": None}])
     found = {each.external_id: (each.email, each.display_name) for each in world.all(User)}
     assert found == {"one": ("a@b.example", "Dana"), "two": (None, None)}
 
@@ -68,7 +68,7 @@ def test_an_update_on_conditions_leaves_rows_alone_that_changed_meanwhile(world)
     names = ("same", "other", "twice", "renamed")
     users = {name: user(name, email=f"{name}@a.example", display_name="Dana") for name in names}
     users["renamed"]["display_name"] = "Omar"
-    ids = {name: one["id"] for name, one in users.items()}
+    ids = {name: user["id"] for name, user in users.items()}
     changes = [
         {"id": ids["same"], "email": "same@a.example", "display_name": "1"},
         {"id": ids["other"], "email": "another@a.example", "display_name": "1"},
@@ -81,7 +81,7 @@ def test_an_update_on_conditions_leaves_rows_alone_that_changed_meanwhile(world)
         bulk.insert(session, User, list(users.values()))
         changed = bulk.update_where(session, User, changes, same="email", also="users.display_name = 'Dana'")
     assert changed == {(ids["same"], "same@a.example"), (ids["twice"], "twice@a.example")}
-    found = {one.external_id: one.display_name for one in world.all(User)}
+    found = {user.external_id: user.display_name for user in world.all(User)}
     assert found == {"same": "1", "other": "Dana", "twice": "2", "renamed": "Omar"}
 
 
@@ -143,4 +143,4 @@ def test_two_workers_that_make_the_same_connections_at_once_make_each_once(world
     )
     assert {event.state for event in world.all(Event)} == {EventState.PROCESSED}
     assert len(world.all(Connection)) == 20
-    assert all(len([one for one in world.links(name) if one.closed_at is None]) == 1 for name in names)
+    assert all(len([link for link in world.links(name) if link.closed_at is None]) == 1 for name in names)

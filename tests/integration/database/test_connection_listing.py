@@ -16,7 +16,7 @@ def test_tags_are_found_by_an_index_where_the_database_has_one(database):
     with database.read() as session:
         assert connection_listing.connections(session, ListFilters(tags={"plan": "pro", "region": "eu"})) == []
     event.remove(database.engine, "before_cursor_execute", note)
-    [(sql, values)] = [one for one in asked if one[0].startswith("SELECT connections")]
+    [(sql, values)] = [query for query in asked if query[0].startswith("SELECT connections")]
     if database.is_sqlite:
         return
     with database.engine.connect() as connection:

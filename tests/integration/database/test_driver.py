@@ -65,7 +65,7 @@ def test_the_pool_serves_again_after_each_fault_three_times_in_a_row(
             write(database)
 
 
-@pytest.mark.parametrize("fault", [one for one in FAULTS if not one.lasts], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if not fault.lasts], ids=lambda fault: fault.name)
 def test_a_connection_of_the_pool_that_died_costs_its_next_user_nothing(
     place: Place, database: Database, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ def test_models_and_migrations_agree(database):
         warnings.filterwarnings("ignore", "autogenerate skipping metadata-specified expression-based index")
         options = {"compare_type": True, "compare_server_default": True}
         if database.is_sqlite:
-            options["include_object"] = lambda one, _name, kind, *_: kind != "index" or not _only_postgresql_has(one)
+            options["include_object"] = lambda item, _name, kind, *_: kind != "index" or not _only_postgresql_has(item)
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
 
@@ -45,8 +45,10 @@ def test_every_partial_index_and_check_of_the_models_is_in_the_database(database
     with database.engine.connect() as connection:
         inspector = inspect(connection)
         for table in Base.metadata.sorted_tables:
-            checks = {one["name"] for one in inspector.get_check_constraints(table.name)}
-            assert checks == {one.name for one in table.constraints if type(one).__name__ == "CheckConstraint"}
+            checks = {constraint["name"] for constraint in inspector.get_check_constraints(table.name)}
+            assert checks == {
+                constraint.name for constraint in table.constraints if type(constraint).__name__ == "CheckConstraint"
+            }
         kept = _index_definitions(connection)
     for table in Base.metadata.sorted_tables:
         for index in table.indexes:
@@ -84,8 +86,8 @@ def test_a_database_of_another_release_is_refused_with_both_revisions(database):
 
 def test_each_migration_is_in_a_file_of_its_name_and_the_last_of_them_is_the_head():
     scripts = ScriptDirectory.from_config(migrate._config())
-    assert [Path(one.path).name.partition("_")[0] for one in scripts.walk_revisions()] == [
-        one.revision for one in scripts.walk_revisions()
+    assert [Path(revision.path).name.partition("_")[0] for revision in scripts.walk_revisions()] == [
+        revision.revision for revision in scripts.walk_revisions()
     ]
     assert schema.head() == scripts.get_current_head()
 

@@ -83,7 +83,7 @@ def fill(database, part: str) -> dict[str, Any]:
 
 def spoilable(table):
     """Without what rows are found by, and what says by its presence that a row is over, so that no list has it."""
-    return [one for one in table.columns if not (one.primary_key or TEXTS.get(str(one), "") is None)]
+    return [column for column in table.columns if not (column.primary_key or TEXTS.get(str(column), "") is None)]
 
 
 def is_moment(column) -> bool:
@@ -185,7 +185,7 @@ def test_every_listing_of_the_api_has_all_rows(database, broker_url, rows, tmp_p
         for path in PATHS:
             assert len(api.json(f"/{path}")["data"]) >= 2, path
         good, bad = rows
-        shown = {one["id"]: one for one in api.json("/connections")["data"]}
+        shown = {connection["id"]: connection for connection in api.json("/connections")["data"]}
         assert shown[show(CONNECTION, bad["connections.id"])]["expires_at"] is None
         assert shown[show(CONNECTION, good["connections.id"])]["expires_at"] == NOW.isoformat()
         for part in rows:
@@ -210,5 +210,7 @@ def test_the_rows_are_named_by_column_once(database, rows):
         assert len(named) == len(logs)
         assert named["connections.expires_at"] == [show(CONNECTION, bad["connections.id"])]
         assert named["events.received_at"] == [show(EVENT, bad["events.id"])]
-        moments = {str(one) for table in Base.metadata.sorted_tables for one in spoilable(table) if is_moment(one)}
+        moments = {
+            str(column) for table in Base.metadata.sorted_tables for column in spoilable(table) if is_moment(column)
+        }
         assert moments <= named.keys()

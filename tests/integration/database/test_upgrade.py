@@ -50,7 +50,9 @@ def tables_of(database):
     """The tables as they are in the database, referenced ones first."""
     found = MetaData()
     with database.engine.connect() as connection:
-        found.reflect(connection, only=[one for one in inspect(connection).get_table_names() if one[:8] != "alembic_"])
+        found.reflect(
+            connection, only=[table for table in inspect(connection).get_table_names() if table[:8] != "alembic_"]
+        )
     return found.sorted_tables
 
 
@@ -132,7 +134,7 @@ def test_dates_from_outside_that_are_none_are_forgotten_and_the_others_stay(data
     else:
         wrong += ["infinity", "-infinity", "0044-03-15 12:00:00 BC", "12026-01-01 00:00:00"]
     for table, column in columns:
-        copies = [one for one in tables_of(database) if one.name == table]
+        copies = [found for found in tables_of(database) if found.name == table]
         add_copies(database, copies[0], column, [*kept, *wrong])
     with database.engine.connect() as connection:
         before = {table: connection.scalar(text(f"SELECT count(*) FROM {table}")) for table, _ in columns}
@@ -170,10 +172,10 @@ def test_a_connection_that_expired_unseen_is_looked_at_after_the_upgrade(databas
     with database.read() as session:
         [connection] = session.scalars(select(Connection))
         found = session.scalars(select(Refresh).where(Refresh.finished_at.is_(None))).all()
-        assert [(one.connection_ref, one.forced, one.attempts) for one in found] == [
+        assert [(plan.connection_ref, plan.forced, plan.attempts) for plan in found] == [
             (connection.id, False, 0)
         ] * planned
-        assert all(one.refresh_at == one.next_at >= one.created_at for one in found)
+        assert all(plan.refresh_at == plan.next_at >= plan.created_at for plan in found)
 
 
 def add_copies(database, table, column, values):
@@ -251,7 +253,9 @@ def before(database):
 
 def told(database):
     with database.read() as session:
-        return [(one.team, one.route, one.route_version) for one in decisions.of_event(session, EVENT)]
+        return [
+            (decision.team, decision.route, decision.route_version) for decision in decisions.of_event(session, EVENT)
+        ]
 
 
 def count(database, model):
@@ -269,7 +273,10 @@ def test_decisions_of_before_are_still_of_their_teams(before):
         [own] = decisions.of_event(session, EVENT, team="erp") or [None]
         assert own is None
         found = listing.event(session, EVENT, team="crm")
-    assert [(one["team"], one["route"]) for one in found["decisions"]] == [("crm", "import"), ("crm", "mail")]
+    assert [(decision["team"], decision["route"]) for decision in found["decisions"]] == [
+        ("crm", "import"),
+        ("crm", "mail"),
+    ]
 
 
 def test_a_replay_adds_nothing_to_what_stands_from_before(before):
@@ -299,8 +306,8 @@ def test_the_release_before_goes_on_writing_and_a_job_of_both_is_one(before):
 def test_keys_of_large_tables_can_be_made_beforehand_by_hand(database):
     upgrade_to(database, "0009")
     page = (Path(__file__).parents[3] / "docs/operations.md").read_text()
-    [block] = [one for one in re.findall(r"```sql\n(.*?)```", page, re.S) if "uq_jobs_event_id_team_route" in one]
-    statements = [one for one in block.split(";") if one.strip()]
+    [block] = [block for block in re.findall(r"```sql\n(.*?)```", page, re.S) if "uq_jobs_event_id_team_route" in block]
+    statements = [statement for statement in block.split(";") if statement.strip()]
     assert len(statements) == 3
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for statement in statements:

@@ -177,19 +177,19 @@ def test_a_broker_of_its_own_is_recorded_encrypted_and_a_changed_or_dropped_one_
     row = {jobs: DestinationDefinition("celery", "team.crm.jobs", rate_per_second=5.0)}
     first, second = "redis://:hunter2@one.example/1", "amqps://u:hunter2@two.example/crm"
 
-    def one():
+    def stored():
         with world.database.read() as session:
             return destinations.get_all(session)[jobs]
 
     for url in (first, second):
         assert apply(row, {jobs: ConfiguredSecrets(broker_url=SecretStr(url))})
-        assert team_brokers.url_of(sealer, one()) == url
+        assert team_brokers.url_of(sealer, stored()) == url
         assert "hunter2" not in dump(world.database)
         assert not apply(row, {jobs: ConfiguredSecrets(broker_url=SecretStr(url))})
-    assert team_brokers.place_of(sealer, one()) == "amqps://two.example:5671/crm"
+    assert team_brokers.place_of(sealer, stored()) == "amqps://two.example:5671/crm"
     assert apply(row).destinations_changed == ("crm/jobs",)
-    assert one().broker_sealed is None
-    assert one().rate_per_second == 5.0
+    assert stored().broker_sealed is None
+    assert stored().rate_per_second == 5.0
 
 
 def test_without_a_key_nothing_is_recorded_that_would_need_one(apply, world):

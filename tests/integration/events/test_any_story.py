@@ -42,7 +42,7 @@ class Story:
         self._set_lag(0)
         found = self.nango.get("/connections", params={"limit": 1000}).raise_for_status().json()["connections"]
         self._set_lag(self.lagging)
-        return {one["connection_id"]: (one["id"], one["tags"], bool(one["errors"])) for one in found}
+        return {row["connection_id"]: (row["id"], row["tags"], bool(row["errors"])) for row in found}
 
     def register(self):
         name, tags, there = self.random.choice(NAMES), self.random.choice(TAGS), self.there()
@@ -146,7 +146,7 @@ def test_all_ends_as_nango_has_it_and_nothing_forged_was_ever_believed(*, open_w
             story.go_on()
         story.end()
         assert world.all(Event, Event.state == EventState.RECEIVED) == []
-        assert {one.failure for one in world.all(Event, Event.state == EventState.FAILED)} <= {"not_confirmed"}
+        assert {event.failure for event in world.all(Event, Event.state == EventState.FAILED)} <= {"not_confirmed"}
         reconcile(world)
         check(world, story)
 
@@ -154,7 +154,10 @@ def test_all_ends_as_nango_has_it_and_nothing_forged_was_ever_believed(*, open_w
 def check(world, story):
     there = story.there()
     living = world.all(Connection, Connection.status != ConnectionStatus.DELETED)
-    known = {one.connection_id: (one.nango_id, one.tags, one.last_error_type is not None) for one in living}
+    known = {
+        connection.connection_id: (connection.nango_id, connection.tags, connection.last_error_type is not None)
+        for connection in living
+    }
     assert known == there
     named = {name: tags["end_user_id"] for name, (_, tags, _) in there.items() if "end_user_id" in tags}
     assert {name: (world.owner(name) or [None])[0] for name in named} == named

@@ -61,8 +61,8 @@ def test_no_credential_is_stored_whatever_the_size(web: WebServer, size: str, *,
     number = 100 + len(SIZES) * parts + list(SIZES).index(size)
     body = failure(number, "no " * (1 + SIZES[size] // 3))
     answers = [json.loads(web.exchange(request_of(body, parts=parts))[1]) for _ in range(2)]
-    assert [one["duplicate"] for one in answers] == [False, True]  # known by the bytes that came
-    stored = [one for one in web.events() if f'"c-{number}"'.encode() in one]
+    assert [answer["duplicate"] for answer in answers] == [False, True]  # known by the bytes that came
+    stored = [event for event in web.events() if f'"c-{number}"'.encode() in event]
     assert len(stored) == 1
     assert SECRET.encode() not in stored[0]
     assert json.loads(stored[0])["error"].startswith("no")
@@ -75,7 +75,7 @@ def test_of_a_forwarded_body_the_shape_is_stored_whatever_the_size(web: WebServe
     body = json.dumps({**facts, "payload": payload}).encode()
     path = "/webhooks/nango/shape"
     assert web.exchange(request_of(body, parts=False, key="shape", path=path))[0] == 202
-    [stored] = [one for one in web.events() if f"shape-{size}".encode() in one]
+    [stored] = [event for event in web.events() if f"shape-{size}".encode() in event]
     assert SECRET.encode() not in stored
     kept = json.loads(stored)["payload"]
     assert kept == "[redacted]" if size == "large" else len(kept["rows"]) == len(payload["rows"])
@@ -135,4 +135,4 @@ def test_a_large_body_is_verified_before_it_is_looked_into(web: WebServer, monke
         assert web.post(body, key="wrong").status_code == 401
         assert web.client.post("/webhooks/nango", content=body).status_code == 401
     assert names == []
-    assert not [one for one in web.events() if b'"c-500"' in one]
+    assert not [event for event in web.events() if b'"c-500"' in event]

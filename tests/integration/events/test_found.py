@@ -54,7 +54,7 @@ def find(world, connection_id, kind, lookup, *, origin=Origin.RECONCILE, error=N
 def told(world, kind):
     """The documents that were routed as this type."""
     documents = [world.event(job.event_id).document for job in world.jobs()]
-    return [one for one in documents if one["type"] == kind]
+    return [document for document in documents if document["type"] == kind]
 
 
 def retag(world, connection_id, tags, **facts):
@@ -159,8 +159,8 @@ def test_a_b_a_within_the_window_ends_as_a_and_tells_of_both_changes(world, nang
         register(nango, linked, "oauth2", tags=tags)
         world.settle(body)
     assert world.owner(linked) == DANA_OWNS
-    assert [one["tags"] for one in told(world, "connection.reauthorized")] == [DANA, OMAR]
-    assert [one["tags"] for one in told(world, "connection.tags_changed")] == [DANA]
+    assert [document["tags"] for document in told(world, "connection.reauthorized")] == [DANA, OMAR]
+    assert [document["tags"] for document in told(world, "connection.tags_changed")] == [DANA]
     assert [link.close_reason for link in world.links(linked)] == ["reassigned", "reassigned", None]
 
 
@@ -170,7 +170,7 @@ def test_a_late_creation_that_is_not_told_tells_of_the_tags_that_it_found(world,
     event = world.event(world.settle(auth(connection_id=linked, tags=OMAR)))
     assert event.problem is not None
     assert len(told(world, "connection.created")) == 1
-    assert [one["tags"] for one in told(world, "connection.tags_changed")] == [OMAR]
+    assert [document["tags"] for document in told(world, "connection.tags_changed")] == [OMAR]
 
 
 def test_a_second_look_at_what_is_gone_leaves_the_event_as_it_was_and_its_jobs(world, nango, linked):
@@ -260,7 +260,7 @@ def test_an_error_and_its_end_are_told_when_they_were_not_known(world, linked):
     for _ in range(2):
         lookup = snapshot(world, linked, failing=True)
         find(world, linked, EventType.CONNECTION_REFRESH_FAILED, lookup, error=error)
-    assert [one["error"]["type"] for one in told(world, "connection.refresh_failed")] == ["auth"]
+    assert [document["error"]["type"] for document in told(world, "connection.refresh_failed")] == ["auth"]
     plan = world.open_plan(linked)
     for _ in range(2):
         find(world, linked, EventType.CONNECTION_RECOVERED, snapshot(world, linked))

@@ -57,7 +57,7 @@ def work_within_writes(world, payload):
     receipts = world.receive(forward(payload), forward({"id": 1}, model=json.dumps(payload)[:20]))
     with counting_writes() as counted:
         world.process(*receipts)
-    assert [world.event(one.event_id).state for one in receipts] == [EventState.PROCESSED] * 2
+    assert [world.event(receipt.event_id).state for receipt in receipts] == [EventState.PROCESSED] * 2
     return counted.steps
 
 
@@ -75,10 +75,10 @@ def test_what_is_matched_before_its_transaction_is_decided_as_within_it(world, m
     before = world.settle(forward(payload))
     monkeypatch.setattr(matches, "ROOM", 10**9)
     within = world.settle(forward(payload, model="other"))
-    routes = [sorted(job.route for job in world.jobs() if job.event_id == one) for one in (before, within)]
+    routes = [sorted(job.route for job in world.jobs() if job.event_id == event_id) for event_id in (before, within)]
     assert routes[0] == routes[1]
     decisions = explanations.explain(world.database, before).decisions
-    assert routes[0] == [one.route.name for one in decisions if one.matched]
+    assert routes[0] == [decision.route.name for decision in decisions if decision.matched]
 
 
 def test_an_owner_who_is_new_is_the_same_in_each_try(world):
@@ -88,7 +88,7 @@ def test_an_owner_who_is_new_is_the_same_in_each_try(world):
     tries = []
     begin = matches.Matches.begin
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(matches.Matches, "begin", lambda one: tries.append(one) or begin(one))
+        patched.setattr(matches.Matches, "begin", lambda matches_: tries.append(matches_) or begin(matches_))
         world.process(*world.receive(*bodies))
     [job] = world.jobs("mine")
     assert world.event(job.event_id).document["user"]["external_id"] == "usr_new"
@@ -105,7 +105,7 @@ def test_an_event_that_costs_too_much_is_kept_noted_and_counted_and_the_others_g
     world.route(all={"type": ["nango.forward"]}, **PATTERNS)
     receipts = world.receive(forward(COSTLY), forward({"id": 1}))
     world.process(*receipts)
-    costly, plain = (world.event(one.event_id) for one in receipts)
+    costly, plain = (world.event(receipt.event_id) for receipt in receipts)
     assert (costly.state, costly.problem) == (
         EventState.PROCESSED,
         "1 route(s) not decided, for it would take too much work: explain the event to see which",
@@ -121,7 +121,7 @@ def test_replaying_such_an_event_says_so_and_leaves_it_alone(world, monkeypatch)
     found = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     with world.database.write() as session:
         done = replays.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
-    [step] = [one for one in done.steps if one.decision.route.name == "values"]
+    [step] = [step for step in done.steps if step.decision.route.name == "values"]
     assert (step.outcome, step.why) == (ReplayOutcome.LEFT_ALONE, "it would take too much work to decide")
 
 
@@ -141,7 +141,7 @@ def test_replaying_matches_before_the_write_lock(world):
         found = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
         with counting_writes() as counted, world.database.write() as session:
             done = replays.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
-        assert "objects" in {one.decision.route.name for one in done.steps}
+        assert "objects" in {step.decision.route.name for step in done.steps}
         spent.append(counted.steps)
     assert spent[2] < 1.5 * spent[1]
 
@@ -233,16 +233,16 @@ def test_no_more_is_claimed_than_can_be_read_at_once_and_the_rest_is_not_leased(
     monkeypatch.setattr(events, "INLINE", 10_000)
     monkeypatch.setattr(events, "_claiming", events._claiming.__wrapped__)
     receipts = world.receive(*[forward({"text": f"{size}" * size}) for size in (9_000, 1_000, 12_000, 11_000, 4, 5)])
-    ids = [one.event_id for one in receipts]
+    ids = [receipt.event_id for receipt in receipts]
     claims, process = [], processor.Processor._process
 
     def note(processor, claimed):
-        free = [one.id for one in world.all(Event) if one.state == EventState.RECEIVED and one.attempts == 0]
-        claims.append(([ids.index(one.id) for one in claimed], [ids.index(one) for one in free]))
-        assert all(len(one.body) == one.size for one in claimed)
+        free = [event.id for event in world.all(Event) if event.state == EventState.RECEIVED and event.attempts == 0]
+        claims.append(([ids.index(event.id) for event in claimed], [ids.index(event) for event in free]))
+        assert all(len(event.body) == event.size for event in claimed)
         return process(processor, claimed)
 
     monkeypatch.setattr(processor.Processor, "_process", note)
     world.process(*receipts)
     assert claims == [([0, 1], [2, 3, 4, 5]), ([2], [3, 4, 5]), ([3], [4, 5]), ([4, 5], [])]
-    assert {one.state for one in world.all(Event)} == {EventState.PROCESSED}
+    assert {event.state for event in world.all(Event)} == {EventState.PROCESSED}

@@ -33,7 +33,7 @@ def names(prefix, count):
 
 
 def receive(world, *connection_ids, tags=DANA):
-    return world.receive(*[auth(connection_id=one, tags=tags) for one in connection_ids])
+    return world.receive(*[auth(connection_id=connection_id, tags=tags) for connection_id in connection_ids])
 
 
 def settle_all(world):
@@ -45,7 +45,7 @@ def settle_all(world):
 
 
 def owners(world, connection_ids):
-    return {world.owner(one) for one in connection_ids}
+    return {world.owner(connection_id) for connection_id in connection_ids}
 
 
 def small(requests):
@@ -55,8 +55,8 @@ def small(requests):
 @pytest.mark.usefixtures("one_long_burst")
 def test_a_burst_of_a_thousand_creations_costs_at_most_a_call_for_a_hundred(world, nango, gate, connection_id):
     ours = names(connection_id, 1000)
-    for one in ours:
-        register(nango, one, "oauth2", tags=DANA)
+    for id_ in ours:
+        register(nango, id_, "oauth2", tags=DANA)
     receive(world, *ours)
     assert settle_all(world) == 1000
     assert len(gate.requests) <= 10
@@ -68,8 +68,8 @@ def test_a_burst_of_a_thousand_creations_costs_at_most_a_call_for_a_hundred(worl
 def test_so_does_one_that_trickles_in(world, nango, gate, clock, connection_id):
     for group in range(25):
         ours = names(f"{connection_id}-{group}", 20)
-        for one in ours:
-            register(nango, one, "oauth2", tags=DANA)
+        for id_ in ours:
+            register(nango, id_, "oauth2", tags=DANA)
         receive(world, *ours)
         world.process()
         if group % 5 == 4:
@@ -85,8 +85,8 @@ def test_so_does_one_that_trickles_in(world, nango, gate, clock, connection_id):
 @pytest.mark.usefixtures("one_long_burst")
 def test_a_page_confirms_the_batches_that_follow(world, nango, gate, connection_id):
     ours = names(connection_id, 12)
-    for one in ours:
-        register(nango, one, "oauth2", tags=DANA)
+    for id_ in ours:
+        register(nango, id_, "oauth2", tags=DANA)
     world.process(*receive(world, *ours[:6]))
     assert len(gate.requests) == 1
     world.process(*receive(world, *ours[6:]))
@@ -98,8 +98,8 @@ def test_a_page_confirms_the_batches_that_follow(world, nango, gate, connection_
 def seen(world, nango, gate, connection_id, one_long_burst):
     """A connection of Dana's that an earlier page has shown, as one of several; its webhook is still to come."""
     ours = names(connection_id, 7)
-    for one in ours:
-        register(nango, one, "oauth2", tags=DANA)
+    for id_ in ours:
+        register(nango, id_, "oauth2", tags=DANA)
     world.process(*receive(world, *ours[1:]))
     assert len(gate.requests) == 1
     gate.requests.clear()
@@ -135,8 +135,8 @@ def test_an_earlier_page_does_not_confirm_a_delivery_that_came_twice(world, nang
 def test_an_earlier_page_does_not_confirm_the_next_generation(world, nango, gate, clock, connection_id):
     world.route(created={"type": ["connection.created"]})
     ours = names(connection_id, 6)
-    for one in ours:
-        register(nango, one, "oauth2", tags=DANA)
+    for id_ in ours:
+        register(nango, id_, "oauth2", tags=DANA)
     world.process(*receive(world, *ours))
     nango.delete(f"/connections/{ours[0]}", params={"provider_config_key": "oauth2"}).raise_for_status()
     newer = register(nango, ours[0], "oauth2", tags=DANA)["id"]
@@ -171,10 +171,10 @@ def test_nobody_waits_twice_for_more_to_come(world, gate, clock, seen):
 
 def test_a_backlog_is_found_below_the_newest(world, nango, gate, connection_id):
     ours = names(connection_id, 10)
-    for one in ours:
-        register(nango, one, "oauth2", tags=DANA)
-    for one in names(f"{connection_id}-newer", 200):
-        register(nango, one, "oauth2", tags=OMAR)
+    for id_ in ours:
+        register(nango, id_, "oauth2", tags=DANA)
+    for name in names(f"{connection_id}-newer", 200):
+        register(nango, name, "oauth2", tags=OMAR)
     receive(world, *ours)
     assert settle_all(world) == 10
     assert owners(world, ours) == {DANA_OWNS}
@@ -189,8 +189,8 @@ def test_a_lagging_replica_costs_a_burst_a_page_each_time(world, nango, gate, cl
     body = {"provider": "local-oauth2", "unique_key": "oauth2"}
     nango.post("/integrations", json=body).raise_for_status()
     nango.patch("/sandbox/settings", json={"replica_lag": 3600}).raise_for_status()
-    for one in ours:
-        register(nango, one, "oauth2", tags=DANA)
+    for id_ in ours:
+        register(nango, id_, "oauth2", tags=DANA)
     receive(world, *ours)
     assert settle_all(world) == 0
     assert len(gate.requests) <= 2
@@ -210,8 +210,8 @@ def test_what_no_page_shows_is_asked_for_by_its_id_before_it_is_given_up(
 ):
     """An old connection whose creation is told late is not among the newest."""
     register(nango, connection_id, "oauth2", tags=DANA)
-    for one in names(f"{connection_id}-newer", 120):
-        register(nango, one, "oauth2", tags=OMAR)
+    for name in names(f"{connection_id}-newer", 120):
+        register(nango, name, "oauth2", tags=OMAR)
     forged = names(f"{connection_id}-forged", 5)
     monkeypatch.setattr(lookups, "PAGE_EVERY", 0.0)  # the clock runs faster than the burst
     clock.move(3600)
@@ -228,19 +228,26 @@ def test_what_no_page_shows_is_asked_for_by_its_id_before_it_is_given_up(
 
 def test_a_provider_that_breaks_many_connections_of_any_age_costs_a_few_pages(world, nango, gate, connection_id):
     ours = names(connection_id, 60)
-    for one in ours:
-        register(nango, one, "oauth2", tags=DANA)
+    for id_ in ours:
+        register(nango, id_, "oauth2", tags=DANA)
     receive(world, *ours)
     settle_all(world)
-    for one in ours:
-        control(nango, one, "oauth2", exhausted=True)
-    for one in names(f"{connection_id}-newer", 200):
-        register(nango, one, "oauth2", tags=OMAR)
+    for id_ in ours:
+        control(nango, id_, "oauth2", exhausted=True)
+    for name in names(f"{connection_id}-newer", 200):
+        register(nango, name, "oauth2", tags=OMAR)
     gate.requests.clear()
-    world.receive(*[failure("refresh", connection_id=one, kind="refresh_token_external_error") for one in ours])
+    world.receive(
+        *[
+            failure("refresh", connection_id=connection_id, kind="refresh_token_external_error")
+            for connection_id in ours
+        ]
+    )
     assert settle_all(world) == 60
     assert len(gate.requests) <= 1 + lookups.MAX_PAGES
-    assert {world.connection(one).last_error_type for one in ours} == {"refresh_token_external_error"}
+    assert {world.connection(connection_id).last_error_type for connection_id in ours} == {
+        "refresh_token_external_error"
+    }
 
 
 def test_who_waits_for_a_page_and_goes_to_another_worker_is_forgotten(world, gate, clock, seen, monkeypatch):
@@ -259,8 +266,8 @@ def test_who_waits_for_a_page_and_goes_to_another_worker_is_forgotten(world, gat
 
 def test_a_question_that_nango_refuses_keeps_nobody_else_waiting(open_world, nango, base_url, clock, connection_id):
     first, second, third = names(connection_id, 3)
-    for one in (first, second, third):
-        register(nango, one, "oauth2", tags=DANA)
+    for id_ in (first, second, third):
+        register(nango, id_, "oauth2", tags=DANA)
     world = open_world(base_url=base_url)
     asked = []
 
@@ -279,7 +286,7 @@ def test_a_question_that_nango_refuses_keeps_nobody_else_waiting(open_world, nan
     receipt, *_ = receive(world, first, second, third)
     world.process()
     assert asked == [first, second, third]
-    assert [world.owner(one) for one in (first, second, third)] == [None, DANA_OWNS, DANA_OWNS]
+    assert [world.owner(connection_id) for connection_id in (first, second, third)] == [None, DANA_OWNS, DANA_OWNS]
     event = world.event(receipt.event_id)
     assert (event.state, event.looks, event.attempts) == (EventState.RECEIVED, 0, 0)
     assert event.next_at - clock.now == timedelta(minutes=1)
@@ -292,8 +299,8 @@ def test_while_nango_stands_still_what_needs_no_look_is_not_kept_waiting(
     monkeypatch.setattr(lookups, "HELD_UP", 0.05)
     monkeypatch.setattr(lookups, "REST", 1e6)  # for longer than the test takes
     first, second, known = names(connection_id, 3)
-    for one in (first, second, known):
-        register(nango, one, "oauth2", tags=DANA)
+    for id_ in (first, second, known):
+        register(nango, id_, "oauth2", tags=DANA)
     world.settle(auth(connection_id=known, tags=DANA))
     monkeypatch.setattr(lookups, "PAGE_EVERY", 0.0)
     gate.before = lambda: time.sleep(0.2)
@@ -314,7 +321,7 @@ def test_while_nango_stands_still_what_needs_no_look_is_not_kept_waiting(
     world.processor._lookups._rests.clear()  # the rest is over
     clock.now = waiting.next_at
     world.process()
-    assert {world.owner(one) for one in (first, second)} == {DANA_OWNS}
+    assert {world.owner(connection_id) for connection_id in (first, second)} == {DANA_OWNS}
 
 
 def spoiled(connection_id, **wrong):
@@ -333,8 +340,8 @@ def test_a_row_that_cannot_be_read_keeps_no_other_connection_waiting(
     *, world, nango, gate, clock, connection_id, count, wrong
 ):
     bad, *others = names(connection_id, count)
-    for one in (bad, *others):
-        register(nango, one, "oauth2", tags=DANA)
+    for id_ in (bad, *others):
+        register(nango, id_, "oauth2", tags=DANA)
     gate.edit = spoiled(bad, **wrong)
     with capture_logs() as logs:
         receipt, *_ = receive(world, bad, *others)
@@ -356,8 +363,8 @@ def test_a_connection_whose_creation_has_no_readable_time_is_linked_like_any_oth
     *, world, nango, gate, connection_id, created
 ):
     ours = names(connection_id, 8)
-    for one in ours:
-        register(nango, one, "oauth2", tags=DANA)
+    for id_ in ours:
+        register(nango, id_, "oauth2", tags=DANA)
     gate.edit = lambda body: {"connections": [row | {"created": created} for row in body["connections"]]}
     receive(world, *ours)
     settle_all(world)

@@ -197,7 +197,7 @@ def test_a_lost_connection_is_told_once_and_not_for_each_event(world):
     with capture_logs() as lines, failing, pytest.raises(OperationalError):
         world.process(*receipts)
     assert lines == []
-    assert {world.event(one.event_id).state for one in receipts} == {EventState.RECEIVED}
+    assert {world.event(receipt.event_id).state for receipt in receipts} == {EventState.RECEIVED}
 
 
 def test_a_batch_is_several_transactions_where_everybody_else_waits_for_each(world, monkeypatch):

@@ -39,7 +39,7 @@ class Web:
         """Store these in one commit; their own ids."""
         deliveries = [self.world.delivery(body, by=self.id) for body in bodies]
         self.world.deliver(*deliveries)
-        return [one.event_id for one in deliveries]
+        return [delivery.event_id for delivery in deliveries]
 
     def report(self, *lost):
         """All that was taken so far was answered whole, these excepted."""
@@ -83,10 +83,14 @@ def test_a_second_one_after_a_whole_answer_is_an_event_with_a_job_of_its_own(rou
     routed.process()
     routed.process()
     assert told(routed) == [(first, 1), (second, 1)]
-    one, two = routed.event(first), routed.event(second)
-    assert (one.body, one.type, one.duplicates) == (two.body, two.type, two.duplicates)
-    assert (two.received_at, two.origin, two.duplicates) == (clock.now, Origin.WEBHOOK, 0)
-    assert two.document == {**one.document, "id": two.document["id"], "occurred_at": two.document["occurred_at"]}
+    before, after = routed.event(first), routed.event(second)
+    assert (before.body, before.type, before.duplicates) == (after.body, after.type, after.duplicates)
+    assert (after.received_at, after.origin, after.duplicates) == (clock.now, Origin.WEBHOOK, 0)
+    assert after.document == {
+        **before.document,
+        "id": after.document["id"],
+        "occurred_at": after.document["occurred_at"],
+    }
     assert settled(routed)
 
 
@@ -229,7 +233,7 @@ def test_two_workers_at_once_make_each_further_event_once(open_world, routed, we
     for _ in range(3):
         in_threads(routed.process, other.process)
     routed.process()
-    assert told(routed) == [(one, 1) for one in ids]
+    assert told(routed) == [(id_, 1) for id_ in ids]
 
 
 def test_many_repeats_are_decided_a_few_at_a_time_and_none_is_left(routed, web):
@@ -239,7 +243,7 @@ def test_many_repeats_are_decided_a_few_at_a_time_and_none_is_left(routed, web):
     assert len(told(routed)) == repeat_rows.PER_LOOK + 1
     for _ in range(4):
         routed.process()
-    assert told(routed) == [(one, 1) for one in ids]
+    assert told(routed) == [(id_, 1) for id_ in ids]
     assert settled(routed)
 
 
@@ -337,7 +341,11 @@ def test_a_batch_without_repeats_asks_for_none(routed, web):
     routed.process()
     sqlalchemy_event.remove(routed.database.engine, "before_cursor_execute", note)
     assert seen
-    assert not [one for one in seen if "repeats" in one or "web_processes" in one or "lost_answers" in one]
+    assert not [
+        statement
+        for statement in seen
+        if "repeats" in statement or "web_processes" in statement or "lost_answers" in statement
+    ]
 
 
 def test_what_is_over_is_forgotten_and_what_is_undecided_stays(routed, web, clock):

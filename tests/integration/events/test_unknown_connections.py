@@ -107,11 +107,13 @@ ALL = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_every_webhook_that_names_a_connection_is_in_the_table():
     """A type that Waylink learns, or an operation, is one more case."""
     bodies = [read(case.body("c")) for case in CASES.values() if case.body]
-    assert all(one.key == ("oauth2", "c") for one in bodies)
-    assert {one.type for one in bodies} == CONFIRMABLE_TYPES - {EventType.CONNECTION_TAGS_CHANGED} | NAMING_TYPES | (
+    assert all(body.key == ("oauth2", "c") for body in bodies)
+    assert {body.type for body in bodies} == CONFIRMABLE_TYPES - {EventType.CONNECTION_TAGS_CHANGED} | NAMING_TYPES | (
         ABOUT_TYPES
     )
-    assert {(one.operation, one.success) for one in bodies if one.is_auth or one.operation} >= set(OPERATIONS.values())
+    assert {(body.operation, body.success) for body in bodies if body.is_auth or body.operation} >= set(
+        OPERATIONS.values()
+    )
 
 
 def tell(world, case, connection_id, *, environment="default"):
@@ -132,7 +134,7 @@ def settle(world, event_id):
     """Process until nothing waits, with the clock moved."""
     for _ in range(20):
         world.process()
-        waiting = [one.next_at for one in world.all(Event) if one.state == EventState.RECEIVED]
+        waiting = [event.next_at for event in world.all(Event) if event.state == EventState.RECEIVED]
         if not waiting:
             return world.event(event_id)
         world.clock.now = max(world.clock.now, min(waiting))
@@ -142,7 +144,9 @@ def settle(world, event_id):
 def told(world):
     """The types of what was routed, and the owners that they name, in the order of the jobs."""
     documents = [world.event(job.event_id).document for job in world.jobs()]
-    return [one["type"] for one in documents], {(one["user"] or {}).get("external_id") for one in documents}
+    return [document["type"] for document in documents], {
+        (document["user"] or {}).get("external_id") for document in documents
+    }
 
 
 @pytest.fixture
@@ -220,12 +224,12 @@ def test_in_one_batch_with_its_creation_nothing_is_found_and_nothing_waits(askin
     order = [CASES["creation"], case] if first == "creation" else [case, CASES["creation"]]
     if case is CASES["creation"]:
         order = [case]
-    for one in order:
-        tell(asking, one, connection_id)
+    for place in order:
+        tell(asking, place, connection_id)
     asking.process()
     events = asking.all(Event)
-    assert {one.state for one in events} == {EventState.PROCESSED}
-    assert [one for one in events if one.origin == Origin.SYSTEM and one.type == CREATED] == []
+    assert {event.state for event in events} == {EventState.PROCESSED}
+    assert [event for event in events if event.origin == Origin.SYSTEM and event.type == CREATED] == []
     kinds, _ = told(asking)
     assert kinds.count(CREATED) == 1
 
@@ -315,10 +319,12 @@ def test_two_workers_at_once_make_it_once(asking, open_world, gate, nango, *, co
     if case.failing:
         control(nango, connection_id, "oauth2", exhausted=True)
     other = open_world(base_url=gate.url)
-    events = [tell(asking, one, connection_id) for one in (case, Case(partial(sync, model="Task")))]
+    events = [tell(asking, each, connection_id) for each in (case, Case(partial(sync, model="Task")))]
     for _ in range(20):
-        in_threads(*(partial(one.processor.process, [event], limit=1) for one in (asking, other) for event in events))
-        waiting = [one.next_at for one in asking.all(Event) if one.state == EventState.RECEIVED]
+        in_threads(
+            *(partial(worker.processor.process, [event], limit=1) for worker in (asking, other) for event in events)
+        )
+        waiting = [event.next_at for event in asking.all(Event) if event.state == EventState.RECEIVED]
         if not waiting:
             break
         asking.clock.now = max(asking.clock.now, min(waiting))

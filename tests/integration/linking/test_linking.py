@@ -38,7 +38,7 @@ def reauthorize(world, nango, connection_id, tags):
 
 def add_user(world, external_id, *, email=None, organization=None):
     now = world.clock.now
-    known = {one.external_id: one.id for one in world.all(Organization)}
+    known = {organization.external_id: organization.id for organization in world.all(Organization)}
     if organization and organization not in known:
         known[organization] = new_id()
         world.add(Organization(id=known[organization], external_id=organization, created_at=now))
@@ -209,7 +209,7 @@ def test_what_the_directory_says_is_completed_by_tags_and_not_overwritten(world,
     world.settle(auth(connection_id=connection_id, tags=tags))
     [user] = world.all(User)
     assert (user.email, user.display_name) == ("kept@acme.example", "Dana Wu")
-    assert [one.name for one in world.all(Organization)] == ["Acme"]
+    assert [organization.name for organization in world.all(Organization)] == ["Acme"]
 
 
 def test_a_failed_reauthorization_labelled_creation_keeps_the_link_and_is_called_what_it_is(world, clock, linked):

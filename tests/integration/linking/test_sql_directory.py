@@ -166,7 +166,7 @@ def test_a_value_that_it_cannot_compare_names_nobody_and_stops_nobody(world, app
 
 def test_each_question_is_asked_once_per_batch(world, asked):
     tags = [DANA, DANA, {**DANA, "plan": "pro"}, {"end_user_id": "usr_2"}]
-    world.process(*world.receive(*(auth(connection_id=f"c-{n}", tags=one) for n, one in enumerate(tags))))
+    world.process(*world.receive(*(auth(connection_id=f"c-{n}", tags=owner_tags) for n, owner_tags in enumerate(tags))))
     assert sorted(query for query, _ in asked) == sorted([USERS, USERS, COMPANIES])
     assert world.owner("c-2") == ("usr_1042", "co-org_77")
 

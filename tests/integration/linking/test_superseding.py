@@ -49,7 +49,7 @@ def settle_deletion(world, nango, connection_id):
 
 
 def owners(world, connection_ids):
-    return [world.owner(one) for one in connection_ids]
+    return [world.owner(connection_id) for connection_id in connection_ids]
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
@@ -72,7 +72,7 @@ def test_the_newest_has_the_link_in_any_order_of_arrival(*, world, three, order,
 def test_two_workers_that_make_one_each_end_at_the_newest(open_world, base_url, world, three):
     other = open_world(base_url=base_url, duplicates=SUPERSEDE)
     world.settle(auth(connection_id=three[0], tags=DANA))
-    [first], [second] = (world.receive(auth(connection_id=one, tags=DANA)) for one in three[1:])
+    [first], [second] = (world.receive(auth(connection_id=id_, tags=DANA)) for id_ in three[1:])
     in_threads(lambda: world.processor.process([first.event_id], limit=1), lambda: other.process(second))
     while world.process().finished:
         pass
@@ -90,11 +90,15 @@ def test_keep_is_the_default_and_asks_the_database_nothing(open_world, base_url,
         world.settle(auth(connection_id=three[2], tags=DANA))
         sqlalchemy_event.remove(world.database.engine, "before_cursor_execute", note)
         world.clock.move(WINDOW.total_seconds() + 1)
-        return [one for one in seen if "advisory" in one or "superseded_by IN" in one or "JOIN links" in one]
+        return [
+            statement
+            for statement in seen
+            if "advisory" in statement or "superseded_by IN" in statement or "JOIN links" in statement
+        ]
 
     world = open_world(base_url=base_url)
-    for one in three:
-        world.settle(auth(connection_id=one, tags=DANA))
+    for id_ in three:
+        world.settle(auth(connection_id=id_, tags=DANA))
     assert owners(world, three) == [DANA_OWNS] * 3
     world.clock.move(WINDOW.total_seconds() + 1)
     assert statements({}) == []
@@ -105,8 +109,8 @@ def test_keep_is_the_default_and_asks_the_database_nothing(open_world, base_url,
 def test_a_policy_for_all_others_stands_under_the_asterisk(open_world, base_url, three):
     everywhere = {"*": DuplicatesPolicy.SUPERSEDE, "oauth2": DuplicatesPolicy.KEEP}
     world = open_world(base_url=base_url, duplicates=everywhere)
-    for one in three:
-        world.settle(auth(connection_id=one, tags=DANA))
+    for id_ in three:
+        world.settle(auth(connection_id=id_, tags=DANA))
     assert owners(world, three) == [DANA_OWNS] * 3
 
 
@@ -115,23 +119,23 @@ def test_only_the_same_owner_at_the_same_integration_is_superseded(world, nango,
     register(nango, connection_id, "oauth2", tags=DANA)
     register(nango, elsewhere, "oauth2-cc", tags=DANA)
     register(nango, other, "oauth2", tags=DANA | {"organization_id": "org_88"})
-    for one, facts in ((connection_id, {}), (elsewhere, {"integration": "oauth2-cc"}), (other, {})):
-        tags = DANA | ({"organization_id": "org_88"} if one == other else {})
-        world.settle(auth(connection_id=one, tags=tags, **facts))
+    for id_, facts in ((connection_id, {}), (elsewhere, {"integration": "oauth2-cc"}), (other, {})):
+        tags = DANA | ({"organization_id": "org_88"} if id_ == other else {})
+        world.settle(auth(connection_id=id_, tags=tags, **facts))
     assert owners(world, [connection_id, elsewhere, other]) == [DANA_OWNS, DANA_OWNS, ("usr_1042", "org_88")]
 
 
 def test_an_organization_alone_is_an_owner_too(world, nango, connection_id):
     older, newer = f"{connection_id}-1", f"{connection_id}-2"
-    for one in (older, newer):
-        register(nango, one, "oauth2", tags={"organization_id": "org_77"})
-        world.settle(auth(connection_id=one, tags={"organization_id": "org_77"}))
+    for id_ in (older, newer):
+        register(nango, id_, "oauth2", tags={"organization_id": "org_77"})
+        world.settle(auth(connection_id=id_, tags={"organization_id": "org_77"}))
     assert owners(world, [older, newer]) == [None, (None, "org_77")]
 
 
 def test_what_was_superseded_stays_so_when_it_is_authorized_again(world, three):
-    for one in three:
-        world.settle(auth(connection_id=one, tags=DANA))
+    for id_ in three:
+        world.settle(auth(connection_id=id_, tags=DANA))
     world.settle(auth("override", connection_id=three[0], tags=DANA))
     assert owners(world, three) == [None, None, DANA_OWNS]
     assert len(world.links(three[2])) == 1
@@ -139,16 +143,16 @@ def test_what_was_superseded_stays_so_when_it_is_authorized_again(world, three):
 
 def test_its_token_is_kept_fresh_all_the_same(world, three):
     """It lives on in Nango, and may have to step in."""
-    for one in three:
-        world.settle(auth(connection_id=one, tags=DANA))
+    for id_ in three:
+        world.settle(auth(connection_id=id_, tags=DANA))
     assert world.open_plan(three[0]) is not None
 
 
 def test_the_teams_are_told_of_the_link_that_stands(world, three):
-    for one in three[:2]:
-        world.settle(auth(connection_id=one, tags=DANA))
+    for id_ in three[:2]:
+        world.settle(auth(connection_id=id_, tags=DANA))
     told = [world.event(job.event_id).document for job in world.jobs("linked")]
-    assert [one["connection_id"] for one in told] == three[:2]
+    assert [document["connection_id"] for document in told] == three[:2]
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
@@ -167,8 +171,8 @@ def test_when_the_newest_is_deleted_the_next_one_has_the_link_again(world, nango
 
 
 def test_when_the_newest_moves_to_another_owner_the_next_one_has_the_link_again(world, nango, three):
-    for one in three:
-        world.settle(auth(connection_id=one, tags=DANA))
+    for id_ in three:
+        world.settle(auth(connection_id=id_, tags=DANA))
     register(nango, three[2], "oauth2", tags=OMAR)
     world.settle(auth("override", connection_id=three[2], tags=OMAR))
     assert owners(world, three) == [None, DANA_OWNS, OMAR_OWNS]
@@ -179,8 +183,8 @@ def test_when_the_newest_moves_to_another_owner_the_next_one_has_the_link_again(
 
 
 def test_a_deleted_one_that_was_superseded_is_out_of_it(world, nango, three):
-    for one in three:
-        world.settle(auth(connection_id=one, tags=DANA))
+    for id_ in three:
+        world.settle(auth(connection_id=id_, tags=DANA))
     settle_deletion(world, nango, three[1])
     settle_deletion(world, nango, three[2])
     assert owners(world, three) == [DANA_OWNS, None, None]
@@ -197,8 +201,8 @@ def test_a_held_change_of_the_owner_is_not_superseded(open_world, base_url, nang
 
 
 def test_a_new_generation_takes_over_from_all(world, nango, three):
-    for one in three:
-        world.settle(auth(connection_id=one, tags=DANA))
+    for id_ in three:
+        world.settle(auth(connection_id=id_, tags=DANA))
     delete(nango, three[0])
     register(nango, three[0], "oauth2", tags=DANA)
     world.settle(auth(connection_id=three[0], tags=DANA, provider="made-again"))
@@ -207,14 +211,14 @@ def test_a_new_generation_takes_over_from_all(world, nango, three):
 
 def test_without_an_api_key_nobody_knows_which_is_newer(open_world, three):
     world = open_world(duplicates=SUPERSEDE)
-    for one in three:
-        assert world.event(world.settle(auth(connection_id=one, tags=DANA))).state == EventState.PROCESSED
+    for id_ in three:
+        assert world.event(world.settle(auth(connection_id=id_, tags=DANA))).state == EventState.PROCESSED
     assert owners(world, three) == [DANA_OWNS] * 3
 
 
 @pytest.mark.parametrize("sizes", list(product((1, 2), repeat=2)))
 def test_a_chain_in_batches_of_any_size_hands_back_in_order(world, nango, three, sizes):
-    bodies = [auth(connection_id=one, tags=DANA) for one in three]
+    bodies = [auth(connection_id=id_, tags=DANA) for id_ in three]
     start = 0
     for size in sizes:
         world.process(*world.receive(*bodies[start : start + size]))
@@ -224,7 +228,7 @@ def test_a_chain_in_batches_of_any_size_hands_back_in_order(world, nango, three,
     world.clock.move(1)
     delete(nango, three[2])
     delete(nango, three[1])
-    world.receive(*[auth("deletion", connection_id=one, tags=DANA) for one in three[1:]])
+    world.receive(*[auth("deletion", connection_id=id_, tags=DANA) for id_ in three[1:]])
     world.process()
     world.clock.move(2)
     world.process()
@@ -235,8 +239,8 @@ def test_a_chain_in_batches_of_any_size_hands_back_in_order(world, nango, three,
 def test_connections_that_waited_for_their_owner_are_no_exception(open_world, nango, base_url, three, linked_before):
     world = open_world(base_url=base_url, duplicates=SUPERSEDE, directory=DirectoryPolicy.REQUIRE)
     world.route(linked={"type": ["connection.linked"]})
-    for one in three:
-        world.settle(auth(connection_id=one, tags=DANA))
+    for id_ in three:
+        world.settle(auth(connection_id=id_, tags=DANA))
     assert owners(world, three) == [None] * 3
     at = world.clock()
     acme = Organization(id=new_id(), external_id=DANA["organization_id"], created_at=at)
@@ -262,7 +266,7 @@ def test_connections_that_waited_for_their_owner_are_no_exception(open_world, na
     if linked_before == 2:
         assert world.events("connection.linked") == [], "whoever gives way was never linked, and nobody is told"
     assert owners(world, three) == [None, None, DANA_OWNS]
-    assert [world.connection(one).unlinked_reason for one in three] == ["superseded", "superseded", None]
+    assert [world.connection(id_).unlinked_reason for id_ in three] == ["superseded", "superseded", None]
     assert pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 0
     settle_deletion(world, nango, three[2])
     assert owners(world, three) == [None, DANA_OWNS, None], "the next one has it when the newest is gone"
@@ -275,7 +279,7 @@ def standing_links(open_world, nango, base_url, three, connection_id):
     omars = [f"{connection_id}-omar-{number}" for number in range(2)]
     for name in omars:
         register(nango, name, "oauth2", tags=OMAR)
-    for name, tags in [*((one, DANA) for one in three), *((one, OMAR) for one in omars)]:
+    for name, tags in [*((id_, DANA) for id_ in three), *((id_, OMAR) for id_ in omars)]:
         before.settle(auth(connection_id=name, tags=tags))
     assert owners(before, [*three, *omars]) == [DANA_OWNS] * 3 + [OMAR_OWNS] * 2
     return omars
@@ -294,7 +298,7 @@ def test_links_that_stood_before_the_policy_are_counted_and_closed_on_demand(
     assert (done.owners, done.links) == (2, {"oauth2": 3})
     assert owners(world, three) == [None, None, DANA_OWNS]
     assert owners(world, standing_links) == [None, OMAR_OWNS]
-    assert [world.connection(one).unlinked_reason for one in three] == ["superseded", "superseded", None]
+    assert [world.connection(id_).unlinked_reason for id_ in three] == ["superseded", "superseded", None]
     assert len(world.events("connection.linked")) == told, "whoever keeps the link had it"
     assert standing.count(world.database, world.policy) == standing.Standing()
     [act] = world.all(Audit, Audit.action == "links.superseded")

@@ -28,18 +28,18 @@ def old(world, clock):
 
     def make(age, *states, ended=None, **changes):
         at, over = clock.now - age, clock.now - (ended or age)
-        one = an_event(at, **({"id": first_id(at), "state": "processed"} | changes))
+        event = an_event(at, **({"id": first_id(at), "state": "processed"} | changes))
         jobs = [
-            a_job(at, one.id, id=first_id(at), state=state, route=f"r{place}", finished_at=over, fault="team")
+            a_job(at, event.id, id=first_id(at), state=state, route=f"r{place}", finished_at=over, fault="team")
             for place, state in enumerate(states)
         ]
         for place, job in enumerate(jobs):
             job.id = first_id(at + timedelta(milliseconds=place))
-        world.add(one)
+        world.add(event)
         world.add(*jobs)
         world.add(*[Attempt(job_id=job.id, number=1, started_at=at, latency_ms=1, outcome=job.state) for job in jobs])
-        world.add(Decision(event_id=one.id, route="r0", route_version=1, conditions=[], created_at=at))
-        return one.id
+        world.add(Decision(event_id=event.id, route="r0", route_version=1, conditions=[], created_at=at))
+        return event.id
 
     return make
 
@@ -65,7 +65,7 @@ def test_an_event_goes_with_its_decisions_jobs_and_attempts_when_its_time_is_ove
     recent = world.settle(auth(tags=DANA))
     gone = forget(world)
     assert (gone.events, gone.jobs, gone.discarded) == (1, 3, 1)
-    assert {one.id for one in world.all(Event)} >= {kept, recent}
+    assert {event.id for event in world.all(Event)} >= {kept, recent}
     assert [count(world, model) for model in (Job, Attempt)] == [2, 1]
     assert forget(world).events == 0
 

@@ -24,7 +24,7 @@ WORDS = (EXTERNAL, EMAIL.lower(), NAME.lower(), "n\\u00e4me")
 
 
 def user_id(world, external_id=EXTERNAL):
-    return next(one.id for one in world.all(User) if one.external_id == external_id)
+    return next(user.id for user in world.all(User) if user.external_id == external_id)
 
 
 def erase(world, id_, *, force=True):
@@ -92,14 +92,14 @@ def test_everybody_else_is_as_before_but_for_the_person_in_it(planted):
     assert [(link.connection_ref, link.user_id, link.opened_at) for link in planted.links("moved")] == links
     assert planted.connection("omars").tags == {**OMAR, "note": "not them"}
     assert planted.connection("moved").tags == OMAR
-    documents = [one.document for one in planted.all(Event) if one.connection_id == "omars"]
-    assert {one["user"]["external_id"] for one in documents} == {"usr_2001"}
-    [forwarded] = [one for one in documents if one["type"] == "nango.forward"]
+    documents = [event.document for event in planted.all(Event) if event.connection_id == "omars"]
+    assert {document["user"]["external_id"] for document in documents} == {"usr_2001"}
+    [forwarded] = [document for document in documents if document["type"] == "nango.forward"]
     assert forwarded["payload"] == {"who": "Omar", "cc": ERASED}
-    [moved] = [one.document for one in planted.events("connection.linked") if one.document["previous_owner"]]
+    [moved] = [event.document for event in planted.events("connection.linked") if event.document["previous_owner"]]
     assert moved["user"]["external_id"] == "usr_2001"
     assert moved["previous_owner"]["user"]["external_id"] is None
-    assert next(one for one in planted.all(User) if one.id == omar).external_id == "usr_2001"
+    assert next(user for user in planted.all(User) if user.id == omar).external_id == "usr_2001"
 
 
 def test_history_keeps_what_happened_without_whom(planted):
@@ -110,9 +110,9 @@ def test_history_keeps_what_happened_without_whom(planted):
     [link] = planted.links("c-1")
     assert (link.user_id, link.close_reason) == (id_, "erased")
     with planted.database.read() as session:
-        conditions = [one for row in session.scalars(select(Decision.conditions)) for one in row]
+        conditions = [condition for row in session.scalars(select(Decision.conditions)) for condition in row]
         told = session.scalars(select(audit.Audit).where(audit.Audit.action == "user.erased")).one()
-    assert {"connection.created"} < {one["actual"] for one in conditions}
+    assert {"connection.created"} < {condition["actual"] for condition in conditions}
     assert (told.actor, told.subject, told.detail["rows"]["users"]) == ("cli:test", f"usr_{id_.hex}", 1)
 
 
@@ -240,7 +240,7 @@ def test_many_rows_are_walked_in_steps(world, monkeypatch):
     report = erase(world, user_id(world))
     assert report.links_closed == 20
     assert_nowhere(world)
-    assert len([one for one in world.all(Connection) if one.tags == OMAR]) == 20
+    assert len([connection for connection in world.all(Connection) if connection.tags == OMAR]) == 20
 
 
 def test_a_key_that_names_them_stays_and_is_told(world):

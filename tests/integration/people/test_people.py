@@ -58,14 +58,14 @@ def shown(world, id_, kind=USER, /):
 
 def listed(world, kind=USER, /, **filters):
     with world.database.read() as session:
-        return [one["external_id"] for one in rows.listing(session, kind, PeopleFilters(**filters))]
+        return [row["external_id"] for row in rows.listing(session, kind, PeopleFilters(**filters))]
 
 
 def test_who_was_added_is_shown_with_every_field(world):
     organization, _ = add(world, ORGANIZATION, external_id="org_77", name="Acme")
     user, _ = add(world, external_id="usr_1042", email="Dana@acme.example", display_name="Dana", organization="org_77")
-    one = shown(world, user)
-    assert one | {"id": ..., "created_at": ...} == {
+    person = shown(world, user)
+    assert person | {"id": ..., "created_at": ...} == {
         "id": ..., "external_id": "usr_1042", "email": "Dana@acme.example", "display_name": "Dana",
         "organization": "org_77", "connections": 0, "created_at": ..., "updated_at": None, "removed_at": None,
         "links": [],
@@ -92,7 +92,7 @@ def test_of_two_that_are_added_at_once_one_wins_and_the_other_is_told(world):
         return run
 
     first, second = in_threads(attempt("A"), attempt("B"))
-    ids = {one if isinstance(one, str) else f"usr_{one.hex}" for one in (first, second)}
+    ids = {id_ if isinstance(id_, str) else f"usr_{id_.hex}" for id_ in (first, second)}
     assert len(ids) == 1
     assert len(world.all(User)) == 1
 
@@ -114,9 +114,9 @@ def test_who_finds_an_unfinished_insert_of_the_same_id_waits_and_yields(world):
             return records.merge(session, USER, entries, now=world.clock())
 
     _, merged = in_threads(first, second)
-    assert [one.result for one in merged.outcomes] == [EntryResult.ADDED, EntryResult.CHANGED]
-    assert merged.outcomes[1].id == next(one.id for one in world.all(User) if one.external_id == "usr_1")
-    assert {(one.external_id, one.email, one.display_name) for one in world.all(User)} == {
+    assert [outcome.result for outcome in merged.outcomes] == [EntryResult.ADDED, EntryResult.CHANGED]
+    assert merged.outcomes[1].id == next(user.id for user in world.all(User) if user.external_id == "usr_1")
+    assert {(user.external_id, user.email, user.display_name) for user in world.all(User)} == {
         ("usr_0", None, None),
         ("usr_1", "a@b.example", "A"),
     }
@@ -125,7 +125,7 @@ def test_who_finds_an_unfinished_insert_of_the_same_id_waits_and_yields(world):
 def test_wrong_fields_and_unknown_organizations_write_nothing(world):
     with pytest.raises(InvalidFields) as refused:
         add(world, external_id="", email="nobody")
-    assert [(one.field, one.rule) for one in refused.value.faults] == [
+    assert [(fault.field, fault.rule) for fault in refused.value.faults] == [
         ("external_id", "required"),
         ("external_id", "empty"),
         ("email", "email"),
@@ -140,12 +140,12 @@ def test_a_change_touches_what_was_given_and_clears_what_is_none(world):
     user, _ = add(world, external_id="usr_1", email="a@b.example", display_name="A", organization="org_77")
     world.clock.move(5)
     assert change(world, user, display_name="B", email=None)[0] is EntryResult.CHANGED
-    one = shown(world, user)
-    assert (one["display_name"], one["email"], one["organization"]) == ("B", None, "org_77")
-    assert one["updated_at"] == world.clock.now.isoformat()
+    person = shown(world, user)
+    assert (person["display_name"], person["email"], person["organization"]) == ("B", None, "org_77")
+    assert person["updated_at"] == world.clock.now.isoformat()
     world.clock.move(5)
     assert change(world, user, display_name="B")[0] is EntryResult.UNCHANGED
-    assert shown(world, user)["updated_at"] == one["updated_at"]
+    assert shown(world, user)["updated_at"] == person["updated_at"]
     change(world, user, organization=None)
     assert shown(world, user)["organization"] is None
 
@@ -343,7 +343,7 @@ def test_users_who_were_removed_keep_no_organization(world, monkeypatch):
         remove(world, organization, ORGANIZATION)
     remove(world, there)
     assert remove(world, organization, ORGANIZATION).users_released == 0
-    assert (world.all(Organization), {one.organization_id for one in world.all(User)}) == ([], {None})
+    assert (world.all(Organization), {user.organization_id for user in world.all(User)}) == ([], {None})
 
 
 def test_connections_that_gave_way_wait_like_those_they_gave_way_to(open_world, nango, base_url, connection_id):
@@ -356,7 +356,7 @@ def test_connections_that_gave_way_wait_like_those_they_gave_way_to(open_world, 
         world.settle(auth(connection_id=name, tags={"end_user_id": "usr_1"}))
     assert world.connection(connection_id).unlinked_reason == "superseded"
     assert remove(world, user, force=True).links_closed == 1
-    assert {one.unlinked_reason for one in world.all(Connection)} == {"unknown_user"}
+    assert {connection.unlinked_reason for connection in world.all(Connection)} == {"unknown_user"}
 
 
 def test_many_links_are_closed_a_chunk_at_a_time(world, monkeypatch):
@@ -365,7 +365,7 @@ def test_many_links_are_closed_a_chunk_at_a_time(world, monkeypatch):
     bodies = [auth(connection_id=f"c-{number}", tags={"end_user_id": "usr_1"}) for number in range(5)]
     world.process(*world.receive(*bodies))
     assert remove(world, user, force=True).links_closed == 5
-    assert all(one.unlinked_reason == "unknown_user" for one in world.all(Connection))
+    assert all(connection.unlinked_reason == "unknown_user" for connection in world.all(Connection))
 
 
 @pytest.mark.parametrize("history", [False, True], ids=["the row goes", "the row stays for its history"])
@@ -430,7 +430,9 @@ def test_the_audit_names_who_did_it_and_the_fields_but_no_value(world):
     world.settle(auth(tags={"end_user_id": "usr_1"}))
     remove(world, user, force=True)
     with world.database.read() as session:
-        told = [(one.actor, one.action, one.subject, one.detail) for one in audit.newest(session, AuditFilters())]
+        told = [
+            (entry.actor, entry.action, entry.subject, entry.detail) for entry in audit.newest(session, AuditFilters())
+        ]
     assert {(actor, subject) for actor, _, subject, _ in told} == {("cli:test", f"usr_{user.hex}")}
     assert [(action, detail) for _, action, _, detail in reversed(told)] == [
         ("user.added", {"fields": ["email", "external_id"]}),

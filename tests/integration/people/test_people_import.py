@@ -44,8 +44,8 @@ def counts(summary):
 def users(world):
     with world.database.read() as session:
         return {
-            one["external_id"]: (one["email"], one["display_name"], one["organization"])
-            for one in rows.listing(session, Kind.USER, rows.PeopleFilters(limit=1000))
+            row["external_id"]: (row["email"], row["display_name"], row["organization"])
+            for row in rows.listing(session, Kind.USER, rows.PeopleFilters(limit=1000))
         }
 
 
@@ -66,7 +66,7 @@ def organizations(world):
 def test_bad_lines_are_named_with_line_field_and_reason_and_do_not_stop_the_good_ones(world, organizations):
     summary = bring(world, FILE)
     assert counts(summary) == (2, 0, 0, 3)
-    assert [(one["line"], one["field"], one["rule"]) for one in summary.refused_lines] == [
+    assert [(line["line"], line["field"], line["rule"]) for line in summary.refused_lines] == [
         (4, "email", "email"),
         (5, "external_id", "required"),
         (6, "organization", "unknown"),
@@ -76,10 +76,10 @@ def test_bad_lines_are_named_with_line_field_and_reason_and_do_not_stop_the_good
 
 def test_the_same_file_again_changes_nothing(world, organizations):
     bring(world, FILE)
-    before = {one.id: (one.external_id, one.updated_at) for one in world.all(User)}
+    before = {user.id: (user.external_id, user.updated_at) for user in world.all(User)}
     world.clock.move(60)
     assert counts(bring(world, FILE)) == (0, 0, 2, 3)
-    assert {one.id: (one.external_id, one.updated_at) for one in world.all(User)} == before
+    assert {user.id: (user.external_id, user.updated_at) for user in world.all(User)} == before
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_text_that_no_database_takes_is_refused_alone(world):
     text = '{"external_id":"a\\u0000b"}\n{"external_id":"\\ud800"}\n{"external_id":["u"]}\n{"external_id":"u1"}\n'
     summary = bring(world, text, format_=Format.JSON_LINES)
     assert counts(summary) == (1, 0, 0, 3)
-    assert [one["rule"] for one in summary.refused_lines] == ["unstorable", "unstorable", "type"]
-    assert [one.external_id for one in world.all(User)] == ["u1"]
+    assert [line["rule"] for line in summary.refused_lines] == ["unstorable", "unstorable", "type"]
+    assert [user.external_id for user in world.all(User)] == ["u1"]
     assert world.all(Organization) == []
 
 
@@ -152,7 +152,7 @@ def test_an_import_is_audited_with_its_counts_and_a_broken_one_stays_begun(world
             world.database, world.policy, world.processor.routes, Kind.USER, broken(), actor="cli:b", clock=world.clock
         )
     with world.database.read() as session:
-        told = [(one.action, one.outcome, one.detail) for one in audit.newest(session, audit.AuditFilters())]
+        told = [(entry.action, entry.outcome, entry.detail) for entry in audit.newest(session, audit.AuditFilters())]
     assert told == [
         ("user.imported", "begun", {}),
         ("user.imported", "done", {"added": 1, "changed": 0, "refused": 0}),

@@ -480,7 +480,7 @@ def test_an_empty_list_says_nothing_of_many(world, nango, reconciler):
     assert world.owner("c-03") == ("usr_1042", "org_77")
     run = reconcile(world, reconciler, accept_deletions=True)
     assert (run.counted, run.problem) == ({"connection.deleted": 25}, None)
-    assert {one.status for one in world.all(Connection)} == {ConnectionStatus.DELETED}
+    assert {connection.status for connection in world.all(Connection)} == {ConnectionStatus.DELETED}
 
 
 def test_the_list_of_another_environment_says_nothing_of_ours_however_long_it_is(world, nango, reconciler):
@@ -531,7 +531,7 @@ def test_the_first_run_imports_what_there_is_and_misses_no_webhook(world, nango,
     most = 0
     while report(world, run).finished_at is None:
         reconciler.work()
-        most = max(most, len([one for one in world.all(Event) if one.state == EventState.RECEIVED]))
+        most = max(most, len([event for event in world.all(Event) if event.state == EventState.RECEIVED]))
         world.process()
         clock.move(1)
     run = report(world, run)
@@ -559,7 +559,7 @@ def test_one_run_at_a_time_per_environment(world, nango, reconciler):
 
 def test_two_requests_at_the_same_moment_open_one_run(world, nango):
     made = in_threads(*[lambda: open_one(reconciler_of(world))] * 4)
-    assert sum(one is not None for one in made) == 1
+    assert sum(run is not None for run in made) == 1
 
 
 def test_reports_go_after_a_while_but_for_the_newest_completed_of_each_environment(world, nango, clock, reconciler):
@@ -570,7 +570,7 @@ def test_reports_go_after_a_while_but_for_the_newest_completed_of_each_environme
     with world.database.write() as session:
         assert reconciliations.prune(session, before=clock.now - timedelta(days=1), limit=10) == 0
         assert reconciliations.prune(session, before=clock.now + timedelta(days=1), limit=10) == 2
-    assert [one.id for one in world.all(Reconciliation)] == [old[-1].id, failed.id]
+    assert [run.id for run in world.all(Reconciliation)] == [old[-1].id, failed.id]
     assert request(reconciler).trigger == Trigger.DEMAND  # it was imported once
 
 
@@ -588,7 +588,7 @@ def test_runs_open_by_themselves_once_in_a_period(world, nango, clock):
     assert count(world, Reconciliation) == 1
     clock.move(1)
     reconciler.plan()
-    assert [one.trigger for one in world.all(Reconciliation)] == ["import", "schedule"]
+    assert [run.trigger for run in world.all(Reconciliation)] == ["import", "schedule"]
 
 
 def test_a_period_of_zero_opens_none(world, nango, reconciler):
@@ -753,7 +753,7 @@ def test_a_process_works_on_one_run_at_a_time(world, nango, gate, reconciler):
     gate.after = lambda: meanwhile.append(reconciler.work())
     reconciler.work()
     assert meanwhile == [[]]
-    assert [one.started_at is not None for one in world.all(Reconciliation)] == [True, True]
+    assert [run.started_at is not None for run in world.all(Reconciliation)] == [True, True]
 
 
 # All of it together
@@ -761,18 +761,21 @@ def test_a_process_works_on_one_run_at_a_time(world, nango, gate, reconciler):
 
 def what_nango_has(nango):
     found = nango.get("/connections", params={"limit": 1000}).raise_for_status().json()["connections"]
-    return {one["connection_id"]: (one["id"], one["tags"], bool(one["errors"])) for one in found}
+    return {row["connection_id"]: (row["id"], row["tags"], bool(row["errors"])) for row in found}
 
 
 def what_we_have(world):
     living = world.all(Connection, Connection.status != ConnectionStatus.DELETED)
-    return {one.connection_id: (one.nango_id, one.tags, one.last_error_type is not None) for one in living}
+    return {
+        connection.connection_id: (connection.nango_id, connection.tags, connection.last_error_type is not None)
+        for connection in living
+    }
 
 
 def conclude_all(world):
     """Process the webhooks that wait for another look: what they come to is part of what a run compares."""
     for _ in range(10):
-        if not any(one.state == EventState.RECEIVED for one in world.all(Event)):
+        if not any(event.state == EventState.RECEIVED for event in world.all(Event)):
             return
         world.clock.move(MINUTE)
         world.process()

@@ -257,7 +257,7 @@ def test_an_expiry_of_a_kind_that_nothing_renews_is_looked_at_once_it_is_known(w
 
 
 def history(world, connection_id):
-    return [one for one in world.plans(connection_id) if one.requested_by is not None]
+    return [plan for plan in world.plans(connection_id) if plan.requested_by is not None]
 
 
 def counted(outcome):
@@ -274,19 +274,19 @@ def test_a_refresh_by_hand_is_in_the_history_with_who_and_what(world, at, nango,
     assert first.outcome == RefreshOutcome.FIRST_SEEN
     control(nango, connection_id, "oauth2", expires_in=600)
     credentials.get_credentials(at, ref, actor=WHO, force_refresh=True)
-    one, two = history(world, connection_id)
-    assert (one.outcome, one.previous_expires_at, one.expires_at) == ("first_seen", None, first.expires_at)
-    assert (two.outcome, two.previous_expires_at) == ("renewed", first.expires_at)
-    assert two.expires_at == world.connection(connection_id).expires_at != first.expires_at
-    assert {(done.requested_by, done.forced, done.attempts, done.error) for done in (one, two)} == {
+    earlier, later = history(world, connection_id)
+    assert (earlier.outcome, earlier.previous_expires_at, earlier.expires_at) == ("first_seen", None, first.expires_at)
+    assert (later.outcome, later.previous_expires_at) == ("renewed", first.expires_at)
+    assert later.expires_at == world.connection(connection_id).expires_at != first.expires_at
+    assert {(done.requested_by, done.forced, done.attempts, done.error) for done in (earlier, later)} == {
         (WHO, True, 1, None)
     }
-    assert [done.reason for done in (one, two)] == ["a refresh was asked for", "credentials were read"]
-    assert all(done.finished_at == clock.now for done in (one, two))
+    assert [done.reason for done in (earlier, later)] == ["a refresh was asked for", "credentials were read"]
+    assert all(done.finished_at == clock.now for done in (earlier, later))
     before = {done.id: done for done in world.plans(connection_id)}[planned.id]
     assert (before.outcome, before.finished_at) == ("superseded", clock.now)
     plan = world.open_plan(connection_id)
-    assert timedelta(minutes=9) < two.expires_at - plan.next_at < timedelta(minutes=15)
+    assert timedelta(minutes=9) < later.expires_at - plan.next_at < timedelta(minutes=15)
 
 
 def test_a_refresh_by_hand_that_fails_is_in_the_history_and_the_plan_stays(world, at, nango, gate, connection_id):
@@ -339,8 +339,8 @@ def test_a_read_is_in_the_history_where_nango_tried_and_not_while_it_waits(world
         with pytest.raises(NangoRefreshExhausted):
             credentials.get_credentials(at, ref, actor=WHO)
     assert [done.outcome for done in history(world, connection_id)] == ["failed", "exhausted"]
-    planned = [one for one in world.plans(connection_id) if one.requested_by is None]
-    assert [one.outcome for one in planned] == ["superseded", None]  # one look is due, whatever is read meanwhile
+    planned = [plan for plan in world.plans(connection_id) if plan.requested_by is None]
+    assert [plan.outcome for plan in planned] == ["superseded", None]  # one look is due, whatever is read meanwhile
 
 
 def test_a_read_that_a_newer_renewal_overtook_takes_nothing_back(world, at, nango, gate, connection_id):

@@ -191,8 +191,8 @@ def test_many_at_once_each_find_what_they_ask_for_among_thousands():
         def ask(offset):
             wanted = [f"bulk-{offset * per_client + number}" for number in range(per_client)]
             with httpx.Client(base_url=client.base_url, headers=headers, trust_env=False, timeout=PATIENCE) as own:
-                found = [own.get("/connections", params={"connectionId": one}).json()["connections"] for one in wanted]
-            return [[row["connection_id"] for row in rows] for rows in found] == [[one] for one in wanted]
+                found = [own.get("/connections", params={"connectionId": id_}).json()["connections"] for id_ in wanted]
+            return [[row["connection_id"] for row in rows] for rows in found] == [[id_] for id_ in wanted]
 
         with ThreadPoolExecutor(clients) as pool:
             assert all(pool.map(ask, range(clients)))

@@ -51,7 +51,7 @@ def lag(nango, seconds):
 
 def told(world, connection_id):
     documents = [world.event(job.event_id).document for job in world.jobs()]
-    return [one["type"] for one in documents if one["connection_id"] == connection_id]
+    return [document["type"] for document in documents if document["connection_id"] == connection_id]
 
 
 def live_through(*, world, nango, clock, story, shown, prefix):
@@ -67,7 +67,7 @@ def live_through(*, world, nango, clock, story, shown, prefix):
     if shown == len(story):
         lag(nango, 0)
     for place in range(len(story)):
-        receipts = world.receive(*[story[order[place]].body(one) for one, order in cases.items()])
+        receipts = world.receive(*[story[order[place]].body(name) for name, order in cases.items()])
         world.process(*receipts)
         clock.move(0.1)
     for second in range(150):
@@ -98,11 +98,11 @@ def world(open_world, base_url, monkeypatch):
 def test_the_owner_is_the_one_that_nango_has_in_the_end(*, world, nango, clock, story, shown, connection_id):
     cases = live_through(world=world, nango=nango, clock=clock, story=story, shown=shown, prefix=connection_id)
     final = story[-1].tags
-    for one, order in cases.items():
-        connection = world.connection(one)
+    for id_, order in cases.items():
+        connection = world.connection(id_)
         assert (connection.status, connection.tags) == (ConnectionStatus.ACTIVE, final), order
-        assert world.owner(one) == OWNERS[final["end_user_id"]], order
-        assert told(world, one) == ["connection.created"], order
+        assert world.owner(id_) == OWNERS[final["end_user_id"]], order
+        assert told(world, id_) == ["connection.created"], order
         assert_no_overlap(world, connection)
 
 
@@ -111,13 +111,13 @@ def test_a_new_generation_ends_at_its_own_owner_whatever_of_the_old_one_still_ar
     *, world, nango, clock, shown, connection_id
 ):
     cases = live_through(world=world, nango=nango, clock=clock, story=MADE_AGAIN, shown=shown, prefix=connection_id)
-    for one, order in cases.items():
-        connection = world.connection(one)
-        listed = nango.get("/connections", params={"connectionId": one}).json()["connections"]
+    for name, order in cases.items():
+        connection = world.connection(name)
+        listed = nango.get("/connections", params={"connectionId": name}).json()["connections"]
         assert connection.nango_id == connection.announced_nango_id == listed[0]["id"], order
         assert (connection.status, connection.tags) == (ConnectionStatus.ACTIVE, PRO), order
-        assert world.owner(one) == OWNERS["usr_1042"], order
-        assert 1 <= told(world, one).count("connection.created") <= 2, order
+        assert world.owner(name) == OWNERS["usr_1042"], order
+        assert 1 <= told(world, name).count("connection.created") <= 2, order
         assert_no_overlap(world, connection)
 
 
@@ -126,17 +126,17 @@ def test_what_is_gone_belongs_to_nobody_and_was_never_taken_from_the_living(
     *, world, nango, clock, shown, connection_id
 ):
     cases = live_through(world=world, nango=nango, clock=clock, story=DELETED, shown=shown, prefix=connection_id)
-    for one, order in cases.items():
-        connection = world.connection(one)
+    for name, order in cases.items():
+        connection = world.connection(name)
         if connection is None:  # it was deleted before any lookup
             continue
         first_told = order.index(2)
         seen_after = [place for place in order[first_told + 1 :] if place < 2]
         if connection.status == ConnectionStatus.DELETED:
-            assert world.owner(one) is None, order
+            assert world.owner(name) is None, order
         else:  # the deletion came before anything that it could undo: reconciling finds it
             assert seen_after, order
-        assert told(world, one).count("connection.created") <= 1, order
+        assert told(world, name).count("connection.created") <= 1, order
         assert_no_overlap(world, connection)
 
 

@@ -232,14 +232,14 @@ def test_a_fault_while_one_is_answered_does_not_keep_the_others_waiting(web, pau
         return usual(receipt, defaults, keep_alive=keep_alive)
 
     monkeypatch.setattr(type(web.webhooks.answers), "of", lambda _self, *args, **more: failing(*args, **more))
-    with web.connect() as one, web.connect() as other:
+    with web.connect() as first, web.connect() as other:
         sent = 0
-        for each in (one, other):
+        for each in (first, other):
             each.sendall(request := signed(fresh()))
             sent += len(request)
             until("it is read", lambda sent=sent: heard.bytes == sent)
         paused.set()
-        answered, _, _ = select.select([one, other], [], [], PATIENCE)
+        answered, _, _ = select.select([first, other], [], [], PATIENCE)
         assert [read_answer(each)[0] for each in answered] == [202]
 
 
@@ -247,9 +247,9 @@ def _answer(raw: socket.socket) -> tuple[int, bytes]:
     """The next answer, and not a byte more."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        one = raw.recv(1)
-        assert one, head
-        head += one
+        byte = raw.recv(1)
+        assert byte, head
+        head += byte
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     body = b""
     while len(body) < length:

@@ -45,14 +45,14 @@ class Announcements:
     def send(self, messages: Sequence[Message]) -> None:
         if self.fails:
             raise self.fails.pop(0)
-        stored = {one.hex for one in stored_ids(self.database)}
+        stored = {id_.hex for id_ in stored_ids(self.database)}
         for message in messages:
             self.sent.append(message)
-            self.known_when_sent += [one.removeprefix("evt_") in stored for one in message.kwargs["ids"]]
+            self.known_when_sent += [id_.removeprefix("evt_") in stored for id_ in message.kwargs["ids"]]
 
     @property
     def ids(self) -> list[str]:
-        return [one for message in self.sent for one in message.kwargs["ids"]]
+        return [id_ for message in self.sent for id_ in message.kwargs["ids"]]
 
 
 def stored_ids(database: Database):
@@ -97,8 +97,8 @@ def group_commit(database: Database, broker, *, clock=lambda: NOW, wrapped=None)
 
 def end_the_hold(commit: GroupCommit) -> None:
     """End the time that each waiting webhook may be held."""
-    for one in (*chain.from_iterable(lane.taken for lane in commit._lanes), *commit._waiting):
-        one.give_up_at = 0.0
+    for held in (*chain.from_iterable(lane.taken for lane in commit._lanes), *commit._waiting):
+        held.give_up_at = 0.0
 
 
 async def some_rounds() -> None:
@@ -130,7 +130,7 @@ def test_who_is_answered_is_committed_before_it_is_announced(database: Database,
     receipts = run(database, broker, scenario)
     assert stored_bodies(database) == dict.fromkeys(bodies, 0)
     assert not any(receipt.duplicate for receipt in receipts)
-    assert sorted(parse(EVENT, one) for one in broker.ids) == sorted(receipt.event_id for receipt in receipts)
+    assert sorted(parse(EVENT, id_) for id_ in broker.ids) == sorted(receipt.event_id for receipt in receipts)
     assert all(broker.known_when_sent)
 
 
@@ -143,7 +143,7 @@ def test_an_announcement_is_a_bounded_list_of_ids_and_nothing_else(database: Dat
         assert message.task == PROCESS_EVENTS
         assert list(message.kwargs) == ["ids"]
         assert 0 < len(message.kwargs["ids"]) <= BATCH
-        assert all(parse(EVENT, one) for one in message.kwargs["ids"])
+        assert all(parse(EVENT, id_) for id_ in message.kwargs["ids"])
 
 
 def test_equal_bodies_of_one_commit_are_one_event_announced_once(database: Database, broker: Announcements) -> None:
@@ -161,7 +161,7 @@ def test_one_row_that_cannot_be_stored_does_not_fail_its_mates(database: Databas
 
     async def scenario(commit: GroupCommit):
         mates = [delivery(b"before"), poison, delivery(b"after")]
-        return await asyncio.gather(*(commit.store(one) for one in mates), return_exceptions=True)
+        return await asyncio.gather(*(commit.store(mate) for mate in mates), return_exceptions=True)
 
     before, refused, after = run(database, broker, scenario)
     assert isinstance(refused, StoreUnavailable)
@@ -263,7 +263,7 @@ def test_nobody_waits_longer_than_the_hold_for_a_stuck_commit(
         await soon("it waits", lambda: commit._waiting)
         end_the_hold(commit)
         outcomes = await asyncio.wait_for(asyncio.gather(first, behind, return_exceptions=True), PATIENCE)
-        assert [type(one) for one in outcomes] == [StoreUnavailable, StoreUnavailable]
+        assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, StoreUnavailable]
         assert not commit._waiting
         assert commit._bytes == 0
         stuck.go.set()
@@ -443,7 +443,7 @@ def test_stopping_commits_and_announces_what_waits(database: Database, broker: A
     run(database, broker, scenario, wrapped=stuck)
     assert len(stored_bodies(database)) == 5
     assert len(broker.ids) == 5
-    assert sorted(one.result().event_id for one in answers) == sorted(stored_ids(database))
+    assert sorted(answer.result().event_id for answer in answers) == sorted(stored_ids(database))
 
 
 def test_after_stopping_nothing_is_taken(database: Database, broker: Announcements) -> None:
@@ -468,7 +468,7 @@ def test_a_broker_that_fails_loses_one_announcement_and_not_the_next(
         return await commit.store(delivery(b"second"))
 
     second = asyncio.run(asyncio.wait_for(_as_coroutine(database, broker, scenario), PATIENCE))
-    assert [parse(EVENT, one) for one in broker.ids] == [second.event_id]
+    assert [parse(EVENT, id_) for id_ in broker.ids] == [second.event_id]
     assert len(stored_bodies(database)) == 2
 
 
@@ -493,7 +493,7 @@ def test_the_window_starts_at_the_first_receipt_and_never_slides(database: Datab
         return receipts
 
     first, inside, later, again = asyncio.run(whole())
-    assert [one.duplicate for one in (first, inside, later, again)] == [False, True, False, True]
+    assert [receipt.duplicate for receipt in (first, inside, later, again)] == [False, True, False, True]
     assert first.event_id == inside.event_id != later.event_id == again.event_id
 
 
@@ -509,7 +509,7 @@ class _Refusing:
         return self
 
     async def store(self, deliveries):
-        if any(one.body == self.refused for one in deliveries):
+        if any(delivery.body == self.refused for delivery in deliveries):
             raise DatabaseUnavailable(OSError("of one row"), answered=self.answered)
         return await self.writer.store(deliveries)
 
@@ -559,7 +559,9 @@ def test_while_the_database_is_away_no_row_is_tried_alone(
         waiting = [asyncio.ensure_future(commit.store(delivery(b"%d" % number))) for number in range(5)]
         await soon("they are tried again and again", lambda: len(sizes) > 5)
         end_the_hold(commit)
-        assert all(isinstance(one, StoreUnavailable) for one in await asyncio.gather(*waiting, return_exceptions=True))
+        assert all(
+            isinstance(result, StoreUnavailable) for result in await asyncio.gather(*waiting, return_exceptions=True)
+        )
 
     run(database, broker, scenario, wrapped=writer)
     assert set(sizes) == {5}
@@ -586,7 +588,7 @@ def test_nobody_is_held_longer_than_the_hold_however_many_wait(
         end_the_hold(commit)
         before = len(tries)
         await asyncio.wait(waiting)
-        assert all(isinstance(one.exception(), StoreUnavailable) for one in waiting)
+        assert all(isinstance(future.exception(), StoreUnavailable) for future in waiting)
         # A batch at a time, the last of the ten would have been tried after all others.
         assert len(tries) - before < 8
 

@@ -78,7 +78,7 @@ def test_who_asks_while_a_look_is_under_way_shares_it(web: WebServer, monkeypatc
         answers = [pool.submit(lambda: web.client.get("/readyz").json()) for _ in range(8)]
         until("all have asked", lambda: asked.count("broker") == 8)
         go.set()
-        assert [one.result() for one in answers] == [{"ready": True, "database": "ok", "broker": "ok"}] * 8
+        assert [answer.result() for answer in answers] == [{"ready": True, "database": "ok", "broker": "ok"}] * 8
     assert len(looks) == 1
 
 

@@ -85,7 +85,9 @@ def settle(world: World) -> Counter[tuple[str, str]]:
             ids = [*session.scalars(due.returning(Event.id))]
         world.processor.process(ids)
     with world.database.read() as session:
-        return Counter((one.state, one.type) for one in session.scalars(select(Event).where(Event.origin == "webhook")))
+        return Counter(
+            (event.state, event.type) for event in session.scalars(select(Event).where(Event.origin == "webhook"))
+        )
 
 
 def auth(**changes: object) -> bytes:
@@ -298,8 +300,8 @@ def test_a_body_that_trickles_is_503_in_the_end(web: WebServer, monkeypatch: pyt
         raw.sendall(signed(body)[: -len(body)])
         raw.settimeout(0.05)
         answer = b""
-        for one in body:
-            raw.sendall(bytes([one]))
+        for byte in body:
+            raw.sendall(bytes([byte]))
             with contextlib.suppress(TimeoutError):
                 answer = raw.recv(1000)
                 break

@@ -12,7 +12,7 @@ from tests.integration.world import DANA, OMAR, WINDOW, auth, in_threads
 
 @pytest.mark.parametrize("threads", [2, 12])
 def test_identical_deliveries_at_once_count_once(world, threads):
-    receipts = [one for [one] in in_threads(*[lambda: world.receive(b'{"a":1}')] * threads)]
+    receipts = [receipt for [receipt] in in_threads(*[lambda: world.receive(b'{"a":1}')] * threads)]
     assert len({receipt.event_id for receipt in receipts}) == 1
     assert sum(not receipt.duplicate for receipt in receipts) == 1
     [event] = world.all(Event)
@@ -64,9 +64,9 @@ def test_later_identical_bytes_are_another_event(world, clock):
 
 
 def test_the_same_bytes_for_another_environment_are_another_event(world):
-    [one], [two] = world.receive(b"A", environment="one"), world.receive(b"A", environment="two")
-    assert one.event_id != two.event_id
-    assert not two.duplicate
+    [first], [second] = world.receive(b"A", environment="one"), world.receive(b"A", environment="two")
+    assert first.event_id != second.event_id
+    assert not second.duplicate
 
 
 def test_a_stored_event_keeps_its_bytes_and_its_times(world, clock):

@@ -76,7 +76,7 @@ def test_of_thousands_at_once_a_bounded_number_is_answered_and_the_last_answer_s
     assert closed("queue_full") == before + 1
     assert held(web) == 0
     gc.collect()
-    assert sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects()) <= 100
+    assert sum(isinstance(object_, RequestResponseCycle) for object_ in gc.get_objects()) <= 100
 
 
 def test_the_last_answer_ends_the_connection(web):

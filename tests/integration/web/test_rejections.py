@@ -64,7 +64,7 @@ def rows(database, model=Rejection):
 def report(record):
     with capture_logs() as said:
         record.report()
-    return [one for one in said if one["event"] == "webhook_refused"]
+    return [line for line in said if line["event"] == "webhook_refused"]
 
 
 # Refusals
@@ -86,14 +86,14 @@ def test_refusals_of_a_minute_add_up_in_one_row_per_environment_and_cause(record
         refuse(record, "overload", environment="other")
         record.write()
         clock.move(15)
-    assert [(one.environment, one.cause, one.count) for one in rows(database)] == [
+    assert [(row.environment, row.cause, row.count) for row in rows(database)] == [
         ("default", "bad_signature", 3000),
         ("other", "overload", 3),
     ]
     clock.move(30)
     refuse(record)
     record.write()
-    assert [one.count for one in rows(database)] == [3000, 3, 1], "the next minute has its own"
+    assert [row.count for row in rows(database)] == [3000, 3, 1], "the next minute has its own"
 
 
 def test_nothing_new_writes_nothing(record, database, clock):
@@ -124,13 +124,13 @@ def test_text_from_outside_is_clipped_and_harmless(record, database, name):
 
 
 def test_the_peak_is_the_most_within_ten_seconds_of_all_web_processes(open_record, database, clock):
-    one, two = open_record(), open_record()
+    first, second = open_record(), open_record()
     for times in (2, 3, 1):  # in three windows
-        refuse(one, times=times)
-        one.write()
+        refuse(first, times=times)
+        first.write()
         clock.move(1)
-        refuse(two, times=times)
-        two.write()
+        refuse(second, times=times)
+        second.write()
         clock.move(9)
     [row] = rows(database)
     assert (row.count, row.peak) == (12, 6)
@@ -147,7 +147,7 @@ def test_two_web_processes_that_write_at_once_make_one_sum(open_record, database
         for record in records:
             refuse(record, "a")
     in_threads(*[record.write for record in records])
-    counts = {(one.environment, one.cause): one.count for one in rows(database)}
+    counts = {(row.environment, row.cause): row.count for row in rows(database)}
     assert counts == {("default", "a"): 60, **{("default", cause): 40 for cause in "bc"}} | {
         ("other", cause): 40 for cause in "abc"
     }
@@ -163,12 +163,12 @@ def test_what_a_database_that_is_away_did_not_take_is_written_later_and_once(rec
             record.signed_with("default", NEW)
             record.write()
             clock.move(60)
-    assert [one["event"] for one in said] == ["record_not_written"], "said once, not once a second"
+    assert [line["event"] for line in said] == ["record_not_written"], "said once, not once a second"
     assert rows(database) == rows(database, SigningKeyUse) == []
     record.write()
     record.write()
-    assert [one.count for one in rows(database)] == [10_100], "no row for each minute without a database"
-    assert {(one.environment, one.key): one.count for one in rows(database, SigningKeyUse)}[
+    assert [row.count for row in rows(database)] == [10_100], "no row for each minute without a database"
+    assert {(row.environment, row.key): row.count for row in rows(database, SigningKeyUse)}[
         "default", key_name(NEW)
     ] == 100
 
@@ -178,15 +178,15 @@ def test_a_flood_is_a_line_per_environment_and_cause_with_its_count(record):
     refuse(record, times=5000)
     refuse(record, "no_signature", times=7)
     refuse(record, environment="other")
-    said = {(one["environment"], one["cause"]): one for one in report(record)}
-    assert {key: one["count"] for key, one in said.items()} == {
+    said = {(line["environment"], line["cause"]): line for line in report(record)}
+    assert {key: line["count"] for key, line in said.items()} == {
         ("default", "bad_signature"): 5000,
         ("default", "no_signature"): 7,
         ("other", "bad_signature"): 1,
     }
     assert said["default", "bad_signature"].items() >= {"status": 401, "peer": PEER, "log_level": "warning"}.items()
     refuse(record)
-    assert [one["count"] for one in report(record)] == [1], "since the last line"
+    assert [line["count"] for line in report(record)] == [1], "since the last line"
 
 
 def test_newest_first_filtered_and_limited(record, database, clock):
@@ -200,7 +200,7 @@ def test_newest_first_filtered_and_limited(record, database, clock):
     def found(**filters):
         with database.read() as session:
             listed = rejections.newest(session, **({"since": start} | filters))
-        return [f"{one.minute.minute}{one.environment[0]}{one.cause}" for one in listed]
+        return [f"{row.minute.minute}{row.environment[0]}{row.cause}" for row in listed]
 
     assert found() == ["2oa", "2da", "1ob", "1db", "0oa", "0da"]
     assert found(limit=2) == ["2oa", "2da"]
@@ -218,14 +218,14 @@ def test_each_key_is_counted_by_its_name_and_a_live_one_is_known_before_its_firs
     for _ in range(3):
         record.signed_with("default", OLD)
     record.write()
-    known = {(one.environment, one.key): one for one in rows(database, SigningKeyUse)}
+    known = {(row.environment, row.key): row for row in rows(database, SigningKeyUse)}
     assert known.keys() == {(name, key_name(key)) for name in ("default", "other") for key in (NEW, OLD)}
     used, unused = known["default", key_name(OLD)], known["default", key_name(NEW)]
     assert (used.count, used.first_at, used.last_at) == (3, start, clock.now)
     assert (unused.count, unused.first_at, unused.last_at) == (0, start, None)
     clock.move(LIVE_EVERY.total_seconds())
     record.write()
-    [again] = [one for one in rows(database, SigningKeyUse) if one.count]
+    [again] = [row for row in rows(database, SigningKeyUse) if row.count]
     assert (again.count, again.last_at) == (3, used.last_at)
 
 
@@ -236,7 +236,7 @@ def test_a_live_key_stays_known_and_one_that_is_live_no_more_is_forgotten(record
         clock.move(LIVE_EVERY.total_seconds())
         record.write()
     assert upkeep.prune(database, window=WINDOW, clock=clock) == 1
-    left = {(one.environment, one.key) for one in rows(database, SigningKeyUse)}
+    left = {(row.environment, row.key) for row in rows(database, SigningKeyUse)}
     assert left == {("default", key_name(NEW)), ("default", key_name(OLD)), ("other", key_name(NEW))}
 
 
@@ -307,18 +307,18 @@ def test_a_flood_from_strangers_costs_a_handful_of_rows_and_lines(start_web):
     counted, logged = Counter(), Counter()
     for row in kept:
         counted[row.environment, row.cause] += row.count
-    lines = [one for one in said if one["event"] == "webhook_refused"]
+    lines = [line for line in said if line["event"] == "webhook_refused"]
     for line in lines:
         logged[line["environment"], line["cause"]] += line["count"]
     assert counted == logged == expected
     assert len(kept) <= 2 * len(expected), "a row per minute"
     assert len(lines) <= reports * len(expected), "a line per second"
-    assert {one.cause: one.last_detail for one in kept}.items() >= {
+    assert {row.cause: row.last_detail for row in kept}.items() >= {
         "too_large": "70000 bytes declared",
         "method": "GET",
         "unknown_environment": "nowhere-499",
     }.items()
-    assert any(one["event"] == "nango_breaker_open_likely" for one in said)
+    assert any(line["event"] == "nango_breaker_open_likely" for line in said)
     seen += json.dumps(said, default=str) + generate_latest().decode()
     assert not [text for text in (KEY, OLD_KEY, secret) if text in seen]
 
@@ -329,7 +329,7 @@ def test_which_key_signed_is_known_after_a_stop(start_web):
         assert statuses == [202] * 3
         assert web.post(b"{}", key="neither").status_code == 401
         web.stop()
-        uses = {one.key: one.count for one in rows(web.database, SigningKeyUse)}
+        uses = {row.key: row.count for row in rows(web.database, SigningKeyUse)}
     assert uses == {key_name(KEY): 0, key_name(OLD_KEY): 3}
 
 
@@ -345,7 +345,7 @@ def test_a_stop_does_not_wait_for_a_database_that_hangs(start_web, monkeypatch):
                 web.stop()
             finally:
                 release.set()
-    assert [one["count"] for one in said if one["event"] == "webhook_refused"] == [1]
+    assert [line["count"] for line in said if line["event"] == "webhook_refused"] == [1]
 
 
 # Forgetting

@@ -84,11 +84,11 @@ def writer_of(database: Database) -> Iterator[LoopWriter]:
     yield writer
 
 
-async def stored(writer: Writer, one: NewDelivery) -> Receipt:
+async def stored(writer: Writer, delivery: NewDelivery) -> Receipt:
     """Stored at last, as the group commit does it: tried again for as long as the database is away."""
     while True:
         try:
-            [receipt] = await writer.store([one])
+            [receipt] = await writer.store([delivery])
         except DatabaseUnavailable:
             await asyncio.sleep(0.05)
         else:
@@ -149,7 +149,7 @@ async def answer_of(connection: LoopConnection, sql: str) -> list[list[bytes]]:
 
 @pytest.mark.parametrize("name", ["restart", "kill -9", "terminated sessions", "reset", "refused"])
 def test_a_statement_under_way_ends_with_its_connection(run: Run, place: Place, database: Database, name: str) -> None:
-    [fault] = [one for one in FAULTS if one.name == name]
+    [fault] = [fault for fault in FAULTS if fault.name == name]
 
     async def scenario() -> None:
         connection = await open_to(database)
@@ -292,7 +292,7 @@ def test_giving_up_a_connection_that_is_being_made_leaves_none_open(run: Run, pl
             with pytest.raises(DatabaseUnavailable):
                 await storing
             place.proxy.resume()
-            while place.proxy.connections() or [one for one in threading.enumerate() if one.name == "connect"]:
+            while place.proxy.connections() or [thread for thread in threading.enumerate() if thread.name == "connect"]:
                 await asyncio.sleep(0.01)
             await stored(writer, delivery("early"))
             await writer.close()
@@ -305,7 +305,7 @@ def test_giving_up_a_connection_that_has_just_been_made_closes_it(run: Run, plac
         with writer_of(database) as writer:
             storing = asyncio.ensure_future(writer.store([delivery("early")]))
             await asyncio.sleep(0)
-            [making] = [one for one in threading.enumerate() if one.name == "connect"]
+            [making] = [thread for thread in threading.enumerate() if thread.name == "connect"]
             making.join(HANGS)  # the loop has not heard of it yet
             writer.cut()
             with pytest.raises(DatabaseUnavailable):

@@ -151,9 +151,9 @@ def test_every_live_key_is_good(web: WebServer, key: str) -> None:
 
 def test_identical_bytes_to_two_environments_are_two_events(web: WebServer) -> None:
     body = fresh()
-    one, two = web.post(body), web.post(body, path=f"{WEBHOOK}/other", key="file-key")
-    assert one.status_code == two.status_code == 202
-    assert one.json()["event_id"] != two.json()["event_id"]
+    first, second = web.post(body), web.post(body, path=f"{WEBHOOK}/other", key="file-key")
+    assert first.status_code == second.status_code == 202
+    assert first.json()["event_id"] != second.json()["event_id"]
 
 
 def test_a_key_of_one_environment_is_worth_nothing_in_another(web: WebServer) -> None:
@@ -308,7 +308,7 @@ def test_what_is_not_to_be_kept_of_a_forwarded_webhook_is_never_stored(web: WebS
         status, answer = web.exchange(request)
         assert (status, duplicate in answer) == (202, True), answer
     assert web.post(body).status_code == 202  # another environment keeps all of it
-    stored = {one: count for one, count in web.events().items() if secret.encode() in one}
+    stored = {body: count for body, count in web.events().items() if secret.encode() in body}
     assert stored == {json.dumps(facts, separators=(",", ":")).encode(): 1, body: 0}
 
 
@@ -393,8 +393,8 @@ def test_a_body_in_single_bytes_is_stored(web: WebServer) -> None:
     with web.connect() as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         raw.sendall(request[: -len(body)])
-        for one in body:
-            raw.sendall(bytes([one]))
+        for byte in body:
+            raw.sendall(bytes([byte]))
         assert read_answer(raw)[0] == 202
     assert body in web.events()
 
@@ -472,13 +472,13 @@ def test_a_body_is_not_kept_while_its_refusal_waits(web: WebServer, monkeypatch)
     refuse = webhooks_module.WebhookEndpoint._refuse
 
     async def look(self, *args):
-        kept.append(sum(marker in one for one in _bytes_in_frames()))
+        kept.append(sum(marker in text for text in _bytes_in_frames()))
         await refuse(self, *args)
 
     marker = os.urandom(8).hex().encode()
 
     def _bytes_in_frames() -> list[bytes]:
-        frames = [one for one in gc.get_objects() if isinstance(one, types.FrameType)]
+        frames = [object_ for object_ in gc.get_objects() if isinstance(object_, types.FrameType)]
         return [value for frame in frames for value in frame.f_locals.values() if type(value) is bytes]
 
     monkeypatch.setattr(webhooks_module.WebhookEndpoint, "_refuse", look)
@@ -555,9 +555,9 @@ def test_with_the_database_away_a_webhook_is_held_then_503_then_taken_again(own_
     with ThreadPoolExecutor(4) as pool:
         held = [pool.submit(web.post, body_of(number)) for number in (2, 3, 4, 4)]
         until("they are there", lambda: web.store._bytes == 4 * len(body_of(2)))
-        assert not any(one.done() for one in held), "held, not refused"
+        assert not any(future.done() for future in held), "held, not refused"
         postgres.start()
-        answers = [one.result(PATIENCE) for one in held]
+        answers = [future.result(PATIENCE) for future in held]
     assert [answer.status_code for answer in answers] == [202] * 4
     assert web.events() == {body_of(1): 0, body_of(2): 0, body_of(3): 0, body_of(4): 1}
     assert web.store._bytes == 0
@@ -617,7 +617,7 @@ def test_a_shutdown_answers_the_requests_that_wait(own_web, kind: str, monkeypat
             blocker.execute("ROLLBACK")
         else:
             blocker.rollback()
-        answers = [one.result(PATIENCE) for one in waiting]
+        answers = [future.result(PATIENCE) for future in waiting]
     blocker.close()
     assert [answer.status_code for answer in answers] == [202] * 20
     web.stop()

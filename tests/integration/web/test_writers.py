@@ -61,15 +61,17 @@ def test_storing_again_what_may_have_been_committed_changes_nothing(database: Da
         return [await writer.store(batch) for _ in range(2)]
 
     first, again = run(database, scenario)
-    assert first == again == [Receipt(one.event_id, False) for one in batch]
+    assert first == again == [Receipt(delivery.event_id, False) for delivery in batch]
     stored = events(database)
-    assert {event.id: event.duplicates for event in stored.values()} == {one.event_id: 0 for one in batch}
+    assert {event.id: event.duplicates for event in stored.values()} == {delivery.event_id: 0 for delivery in batch}
 
 
 def test_a_batch_with_new_and_known_deliveries_answers_each_in_order(database: Database) -> None:
     known = [delivery(b"known %d" % number) for number in range(9)]
     new = [delivery(b"new %d" % number) for number in range(9)]
-    mixed = [one for pair in zip(map(delivery, [one.body for one in known]), new, strict=True) for one in pair]
+    mixed = [
+        each for pair in zip(map(delivery, [delivery.body for delivery in known]), new, strict=True) for each in pair
+    ]
 
     async def scenario(writer: Writer):
         await writer.store(known)
@@ -77,11 +79,11 @@ def test_a_batch_with_new_and_known_deliveries_answers_each_in_order(database: D
 
     receipts = run(database, scenario)
     assert [receipt.duplicate for receipt in receipts] == [True, False] * 9 + [True]
-    assert [receipt.event_id for receipt in receipts[:-1:2]] == [one.event_id for one in known]
+    assert [receipt.event_id for receipt in receipts[:-1:2]] == [delivery.event_id for delivery in known]
     stored = events(database)
     assert len(stored) == 18
     assert {body: event.duplicates for body, event in stored.items() if event.duplicates} == {
-        **{one.body: 1 for one in known},
+        **{delivery.body: 1 for delivery in known},
         new[-1].body: 1,
     }
 
@@ -98,7 +100,7 @@ def test_a_duplicate_of_a_settled_event_makes_it_due_and_of_a_waiting_one_does_n
                 event.next_at = later
                 if event.body == waiting.body:
                     event.state, event.failure = EventState.RECEIVED, None
-        await writer.store([one._replace(event_id=new_id()) for one in (settled, waiting)])
+        await writer.store([delivery._replace(event_id=new_id()) for delivery in (settled, waiting)])
 
     run(database, scenario)
     stored = events(database)
