@@ -1,4 +1,4 @@
-"""What Beat sends and how often. Messages expire soon, as ticks missed in an outage are worthless."""
+"""The schedule of Beat. Messages expire soon, as ticks missed in an outage are worthless."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What RabbitMQ needs and Redis does not: queues are declared, and each message is confirmed."""
+"""Requirements of RabbitMQ that Redis does not have: queues are declared, and each message is confirmed."""
 
 from collections.abc import Collection
 from typing import Any, Final

@@ -162,7 +162,7 @@ def enable(session: Session, *, team: str, destination: str) -> bool:
 
 
 def disabled_since(session: Session, *, team: str, destination: str) -> datetime | None:
-    """When it was disabled; None for one that is enabled."""
+    """The time when it was disabled; None for one that is enabled."""
     named = (Destination.team == team, Destination.name == destination)
     return session.scalar(select(Destination.disabled_at).where(*named))
 

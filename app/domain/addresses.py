@@ -62,7 +62,7 @@ _CARRIES_IPV4: Final = {
 
 
 def refusal(address: Address, allowed: Sequence[Network] = ()) -> str | None:
-    """Why an address is refused, in a word or two; None if it is allowed.
+    """The reason why an address is refused, in a word or two; None if it is allowed.
 
     `allowed`: networks that the operator opened, with two exceptions. A metadata service has to be named as a single
     address, as 169.254.0.0/16 is hardly meant to contain it. And an IPv6 address that stands for an IPv4 address (NAT64
@@ -112,7 +112,7 @@ class AddressCheck:
 
     @property
     def why(self) -> str:
-        """Why no address is left, without the addresses: internal ones are not shown to teams."""
+        """The reason why no address is left, without the addresses: internal ones are not shown to teams."""
         reasons = dict.fromkeys(reason for _, reason in self.refused)
         return f"its address is refused ({', '.join(reasons)})" if reasons else "the name has no address"
 
@@ -206,5 +206,5 @@ def _is_address(text: str) -> bool:
 
 
 def literal_refusal(host: str, allowed: Sequence[Network] = ()) -> str | None:
-    """Why a host written as an address is refused; None for names, whose addresses are checked later."""
+    """The reason why a host written as an address is refused; None for names, which are checked when resolved."""
     return refusal(ip_address(host), allowed) if _is_address(host) else None

@@ -48,7 +48,7 @@ _AS_WANTED: Final = frozenset({_IN_FLIGHT, _LEFT_ALONE[JobAction.CANCEL, JobStat
 
 
 def why_left_alone(action: JobAction, state: JobState) -> str:
-    """Why an action does nothing with a job in `state`. If it takes that state, the job changed meanwhile."""
+    """The reason why an action does nothing with a job in `state`; for a state that it takes, a change meanwhile."""
     return _LEFT_ALONE.get((action, state), "it changed meanwhile")
 
 

@@ -77,7 +77,7 @@ def problem_of(answer: DeliveryAnswer) -> str | None:
 
 
 def fault_of(answer: DeliveryAnswer) -> Fault:
-    """Whose fault a failed attempt is."""
+    """The side at fault for a failed attempt."""
     return Fault.OURS if answer.ours else Fault.TEAM
 
 

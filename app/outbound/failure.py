@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Failure(StrEnum):
-    """Why there is no answer."""
+    """The cause of a missing answer."""
 
     REFUSED = "refused"  # not connected: the address or the URL is not allowed
     UNRESOLVED = "unresolved"  # the name has no address

@@ -27,7 +27,7 @@ class DestinationDefinition:
 
 
 class OrphanPolicy(StrEnum):
-    """What applying a file does with orphans."""
+    """The treatment of orphans when a file is applied."""
 
     KEEP = "keep"  # they stay in force, read-only
     REMOVE = "remove"  # they end; those that routes or destinations of the API need are released
@@ -36,7 +36,7 @@ class OrphanPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What applying a file changes, by name; destinations and routes as `team/name`.
+    """Changes by applying a file, by name; destinations and routes as `team/name`.
 
     Removed ones are kept for the rows that point to them. Released ones stay in force, and are no longer the file's.
     """

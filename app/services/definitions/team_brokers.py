@@ -73,7 +73,7 @@ def url_of(sealer: Sealer, destination: Destination) -> str | None:
 
 
 def place_of(sealer: Sealer, destination: Destination) -> str | None:
-    """Where that broker is, without credentials; "unreadable" if it cannot be decrypted."""
+    """The address of that broker, without credentials; "unreadable" if it cannot be decrypted."""
     try:
         url = url_of(sealer, destination)
     except Sealed:

@@ -59,7 +59,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class _Tick:
-    """What one transaction recorded and claimed, with the documents of the claimed jobs' events."""
+    """The results and the claim of one transaction, with the documents of the claimed jobs' events."""
 
     recorded: RecordedResults
     claimed: ClaimResult
@@ -73,7 +73,7 @@ def no_broker(target: DeliveryTarget) -> Broker:
 
 @dataclass(frozen=True, slots=True)
 class Http:
-    """What delivery over HTTP needs: `sender` is called in the event loop that uses it, `keyring` has signing keys."""
+    """Requirements of delivery over HTTP: a `sender`, called in the event loop that uses it, and signing keys."""
 
     sender: Callable[[], HttpSender]
     keyring: Keyring

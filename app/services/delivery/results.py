@@ -27,7 +27,7 @@ INTERRUPTED: Final = "the worker was told to stop before an answer came"
 
 @dataclass(slots=True)
 class RecordedResults:
-    """What was recorded: numbers of attempts by team, destination and job state, and tallies by destination."""
+    """Numbers of recorded attempts by team, destination and job state, and tallies by destination."""
 
     states: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     tallies: dict[DestinationKey, Tally] = field(default_factory=dict)
