@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 from sqlalchemy.orm import Session
 
-from app.cli.bulk_acts import require_consent
+from app.cli.bulk_actions import require_consent
 from app.cli.opening import cli_actor, open_current
 from app.cli.options import AS_JSON
 from app.cli.output import print_rows

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from app.cli.acting import on_connection, operations_in, operations_on
-from app.cli.bulk_acts import require_consent
+from app.cli.bulk_actions import require_consent
+from app.cli.connection_operations import on_connection, operations_in, operations_on
 from app.cli.options import AS_JSON, read_pairs
 from app.cli.output import print_one
 from app.domain.json_errors import why_not_json

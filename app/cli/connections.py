@@ -17,9 +17,9 @@ from app.ids import CONNECTION, parse
 
 ACTS: Final = {
     "connect": ("app.cli.connection_edits:connect", "Open a session with which an end user connects."),
-    "delete": ("app.cli.connection_acts:delete_connection", "Delete a connection in Nango and here."),
+    "delete": ("app.cli.connection_actions:delete_connection", "Delete a connection in Nango and here."),
     "get": (
-        "app.cli.connection_acts:show_connection",
+        "app.cli.connection_actions:show_connection",
         "All about one connection, by our `con_…` id or by Nango's: links, refreshes, errors.",
     ),
     "metadata": (
@@ -31,7 +31,7 @@ ACTS: Final = {
         "Open a session with which an end user authorizes a connection again.",
     ),
     "refresh": (
-        "app.cli.connection_acts:refresh_connection",
+        "app.cli.connection_actions:refresh_connection",
         "Let Nango renew the credentials now, whenever they expire.",
     ),
     "restore-tags": (
@@ -39,11 +39,11 @@ ACTS: Final = {
         "Put the tags back that carried the link of a connection in drift.",
     ),
     "show": (
-        "app.cli.connection_acts:show_connection",
+        "app.cli.connection_actions:show_connection",
         "All about one connection, by our `con_…` id or by Nango's: links, refreshes, errors.",
     ),
     "supersede": (
-        "app.cli.connection_acts:supersede_connections",
+        "app.cli.connection_actions:supersede_connections",
         "Close older links of owners with several connections, where the policy of [duplicates] is `supersede`.",
     ),
     "tags": ("app.cli.connection_edits:tags", "Set, add and remove tags of a connection, at Nango and then here."),

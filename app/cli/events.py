@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.cli.bulk_acts import follow, require_consent
+from app.cli.bulk_actions import follow, require_consent
 from app.cli.lazy import Listing
 from app.cli.opening import cli_actor, open_database, open_hints
 from app.cli.options import AS_JSON, BEFORE, LIMIT, choice, connection_filters, moment_option

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from app.cli import people_acts as acts
+from app.cli import people_actions as acts
 from app.cli.lazy import Listing
 from app.cli.options import AS_JSON, choice
 from app.domain.people import Kind

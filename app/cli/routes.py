@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from app.cli.bulk_acts import follow, require_consent
+from app.cli.bulk_actions import follow, require_consent
 from app.cli.explaining import pattern_text
 from app.cli.lazy import Listing
 from app.cli.opening import cli_actor, open_current

@@ -8,11 +8,11 @@ from uuid import UUID
 import click
 import msgspec
 
-from app.cli.acting import Target, on_connection, operations_on
+from app.cli.connection_operations import Target, on_connection, operations_on
 from app.cli.opening import cli_actor, open_current
 from app.cli.options import AS_JSON
 from app.cli.output import print_one
-from app.cli.people_acts import opened
+from app.cli.people_actions import opened
 from app.clock import utc_now
 from app.config.loading import load_database
 from app.db.engine import Database
