@@ -1,4 +1,4 @@
-"""What waylink.toml would change, and changing it: `waylink routes plan|apply`."""
+"""`waylink routes plan|apply`: the changes that waylink.toml calls for, shown or made."""
 
 from contextlib import closing
 from dataclasses import asdict, fields
@@ -32,11 +32,11 @@ from app.services.definitions.config_plan import (
 from app.services.definitions.config_secrets import described
 
 _CHANGES: Final = {"added": "add", "changed": "change", "removed": "remove", "released": "release"}
-_DESTINATION: Final = tuple(one.name for one in fields(DestinationDefinition))
+_DESTINATION: Final = tuple(column.name for column in fields(DestinationDefinition))
 
 
 def require_file(defined: Definitions) -> None:
-    """Raises ConfigurationError where there is no waylink.toml: an absent file says nothing of what is in force."""
+    """Raises ConfigurationError where there is no waylink.toml: its absence must not remove what is in force."""
     if defined.path is None:
         what = f"there is no waylink.toml in {Path.cwd()}, and nothing is changed for a file that is not there"
         raise ConfigurationError([Problem("WAYLINK_CONFIG", what, "/etc/waylink/waylink.toml")])
@@ -50,9 +50,9 @@ def apply(
     orphans: OrphanPolicy = OrphanPolicy.KEEP,
     expected: list[dict[str, Any]] | None = None,
 ) -> Changes:
-    """Record what waylink.toml defines; an audited act. Without a file nothing changes.
+    """Record what waylink.toml defines, with an audit entry. Without a file nothing changes.
 
-    expected: the plan that was agreed to. Raises Conflict where it is another one by now.
+    expected: the plan that was agreed to. Raises Conflict where the plan has changed since.
     """
     if defined.path is None:
         return Changes()
@@ -79,8 +79,8 @@ def apply(
 def planned(
     session: Session, settings: SealingSettings, defined: Definitions, *, orphans: OrphanPolicy
 ) -> list[dict[str, Any]]:
-    """A row per change: what is in force, and what the file says."""
-    routes = {one.key: one for one in routes_of(defined.file)}
+    """A row per change, with the members in force and those of the file."""
+    routes = {route.key: route for route in routes_of(defined.file)}
     wanted = FileDefinitions(destinations_of(defined.file), routes, defined.file.teams, defined.secrets)
     before = config_sync.recorded(session, sealer_of(settings))
     rows: list[dict[str, Any]] = []
@@ -92,15 +92,19 @@ def planned(
 
 
 def _compared(kind: str, name: str, before: CurrentDefinitions, wanted: FileDefinitions) -> tuple[Any, Any]:
-    """What is recorded and what is wanted, as far as a change is about it."""
+    """The recorded and the wanted members of one change."""
     team, _, place = name.partition("/")
     if kind == "routes":
         old, new = before.routes.get((team, place)), wanted.routes.get((team, place))
         was = {**_asks(asked(old)), "source": old.source} if old else None
         return was, {**_asks(new), "source": FILE} if new else None
     if kind == "destinations":
-        one, row = before.destinations.get((team, place)), wanted.destinations.get((team, place))
-        held = {column: getattr(one, column) for column in _DESTINATION} | {"source": one.source} if one else None
+        destination, row = before.destinations.get((team, place)), wanted.destinations.get((team, place))
+        held = (
+            {column: getattr(destination, column) for column in _DESTINATION} | {"source": destination.source}
+            if destination
+            else None
+        )
         if row is None:
             return held, None
         given = wanted.secrets.get((team, place), NONE_CONFIGURED)
@@ -110,15 +114,15 @@ def _compared(kind: str, name: str, before: CurrentDefinitions, wanted: FileDefi
 
 
 def _row(change: str, kind: str, name: str, before: Any, after: Any) -> dict[str, Any]:
-    """Of what changes, the members that do."""
+    """The members that differ."""
     if before and after:
         differing = [member for member in after if before[member] != after[member]]
-        before, after = ({member: one[member] for member in differing} for one in (before, after))
+        before, after = ({member: side[member] for member in differing} for side in (before, after))
     return {"change": change, "kind": kind, "name": name, "before": before, "after": after}
 
 
 def _asks(route: RouteDefinition) -> dict[str, Any]:
-    """What a change of a route is about."""
+    """The members of a route that a change is shown with."""
     return {member: value for member, value in asdict(route).items() if member not in {"team", "name"}}
 
 

@@ -50,5 +50,5 @@ def audit(
     with closing(connect(load_database().database)) as database:
         require_current(database)
         with database.read() as session:
-            found = [rows.shown(one) for one in rows.newest(session, filters)]
+            found = [rows.shown(entry) for entry in rows.newest(session, filters)]
     print_page(found, ("at", "actor", "action", "subject", "outcome", "detail"), limit=limit, as_json=as_json)

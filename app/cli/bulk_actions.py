@@ -1,4 +1,4 @@
-"""What commands that act on many rows do: ask first, show how far it is, and stop where somebody says so."""
+"""Shared by commands that act on many rows: ask first, show the progress, and stop at Ctrl-C."""
 
 import sys
 from collections.abc import Callable, Generator
@@ -8,7 +8,7 @@ import click
 
 
 def require_consent(question: str, *, yes: bool) -> None:
-    """Ends the command with 1 where that is not agreed to, as by an input that has ended."""
+    """Ask, and exit with 1 unless the answer is yes; an input that has ended is no."""
     if yes:
         return
     try:
@@ -25,7 +25,7 @@ def require_consent(question: str, *, yes: bool) -> None:
 def follow(
     steps: Generator[list[UUID], None, None], total: int, announce: Callable[[list[UUID]], None] | None
 ) -> tuple[int, bool]:
-    """Carry an act out: how many rows were touched, and whether somebody stopped it between two chunks."""
+    """Carry out an action. Returns the rows that it changed, and whether it was stopped between two chunks."""
     done = 0
     shows_progress = sys.stderr.isatty()
     try:

@@ -51,7 +51,7 @@ NAMED: Final = 10  # routes of one kind
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: `ok`, `note` (works, but know it) or `bad`."""
+    """The result of one check: `ok`, `note` (works, but worth knowing) or `bad`."""
 
     what: str
     result: str
@@ -65,11 +65,11 @@ def check(*, as_json: bool) -> None:
     findings = [*_findings(diagnose())]
     rows = [{"what": one.what, "result": one.result, "detail": one.detail} for one in findings]
     print_rows(rows, ("what", "result", "detail"), as_json=as_json)
-    sys.exit(1 if any(one.result == "bad" for one in findings) else 0)
+    sys.exit(1 if any(finding.result == "bad" for finding in findings) else 0)
 
 
 def _findings(diagnosis: Diagnosis) -> Iterator[Finding]:
-    """What is wrong with the configuration, and what is found of all that does not depend on it."""
+    """Faults of the configuration, then the findings of every check that does not depend on them."""
     settings, problems = diagnosis.settings, diagnosis.problems
     brokers, sealing = usable(BrokerSettings), usable(SealingSettings)
     named = destination_problems(sealing, settings.file) if sealing else []
@@ -81,8 +81,8 @@ def _findings(diagnosis: Diagnosis) -> Iterator[Finding]:
     answers = database is not None and database.result != "bad"
     if database is not None:
         yield database
-        for one in exposed(settings.data_dir, sqlite_file(settings.database)):
-            yield Finding("files", "bad", str(one))
+        for file in exposed(settings.data_dir, sqlite_file(settings.database)):
+            yield Finding("files", "bad", str(file))
     if sealing is not None:
         yield _secret_key(sealing, database_answers=answers)
     if brokers is not None:
@@ -126,7 +126,7 @@ def _database(settings: Settings) -> Finding:
 
 
 def _secret_key(settings: SealingSettings, *, database_answers: bool) -> Finding:
-    """Whether the key opens what is stored, not only whether there is one."""
+    """Check that the key opens the stored secrets."""
     what, sealer = "secret key", sealer_of(settings)
     file = settings.data_dir / KEY_FILE
     own = settings.secret_key is None and settings.secret_key_file is None
@@ -152,7 +152,7 @@ def _secret_key(settings: SealingSettings, *, database_answers: bool) -> Finding
 
 
 def _file(settings: Settings) -> Finding:
-    """What waylink.toml once defined stays in force until `waylink routes apply` removes it."""
+    """Note definitions that left waylink.toml: they stay in force until `waylink routes apply` removes them."""
     with closing(connect(settings.database)) as database, database.read() as session:
         found = orphans(session, settings.file, settings.file_path)
     if found:
@@ -163,7 +163,7 @@ def _file(settings: Settings) -> Finding:
 
 
 def _patterns(settings: Settings) -> Iterator[Finding]:
-    """A route whose pattern cannot be used makes no jobs. One beyond a limit came before there was that limit."""
+    """Find routes without a usable pattern, which make no jobs. Patterns beyond a limit are older than the limit."""
     with closing(connect(settings.database)) as database, database.read() as session:
         rows = route_rows.live(session)
     unusable, kept = refused_patterns(rows)
@@ -179,13 +179,15 @@ def _patterns(settings: Settings) -> Iterator[Finding]:
 
 def _destinations(settings: SealingSettings) -> Iterator[Finding]:
     with closing(connect(settings.database)) as database, database.read() as session:
-        known = [one for one in destination_rows.get_all(session).values() if one.retired_at is None]
-    for one in reach(known, own_brokers_of(settings), lambda: sender_of(settings)):
-        yield Finding(f"destination {one.team}/{one.name}", one.result, one.detail)
+        known = [
+            destination for destination in destination_rows.get_all(session).values() if destination.retired_at is None
+        ]
+    for reached in reach(known, own_brokers_of(settings), lambda: sender_of(settings)):
+        yield Finding(f"destination {reached.team}/{reached.name}", reached.result, reached.detail)
 
 
 def _directory(settings: Settings) -> Iterator[Finding]:
-    """The application's own database: does each query run, with NULL for every tag, and answer what is needed?"""
+    """Run each query of the application's database with NULL for every tag, and check its columns."""
     directory = directory_of(settings)
     if directory is None:
         if settings.file.directory.sql is not None:
@@ -239,7 +241,7 @@ def _environment(settings: Settings, name: str, environment: Environment) -> Fin
 
 
 def _webhook_settings(settings: Settings, environment: Environment) -> Iterator[Finding]:
-    """What an account API key shows of the webhook settings: where they go, and which are sent.
+    """Check the environment's webhook settings with an account API key: URLs and switches.
 
     (Nango contract: Environments API)
     """
@@ -263,9 +265,9 @@ def _webhook_settings(settings: Settings, environment: Environment) -> Iterator[
                 both_urls=environment.both_urls,
             )
         ]
-        for one in found:
-            yield Finding(what, "bad" if one.bad else "note", one.detail)
-        if not any(one.bad for one in found):
+        for finding in found:
+            yield Finding(what, "bad" if finding.bad else "note", finding.detail)
+        if not any(finding.bad for finding in found):
             yield Finding(what, "ok", "they come here, and those that Waylink needs are on")
         yield _signing_key(client, environment, environment.nango_id)
 

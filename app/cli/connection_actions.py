@@ -1,4 +1,4 @@
-"""What people do with one connection; and closing the links that a new policy would."""
+"""`waylink connections show|refresh|delete|supersede`."""
 
 import sys
 from contextlib import closing
@@ -42,7 +42,7 @@ def show_connection(
             if ref is not None:
                 print_one(_shown(database, ref), as_json=as_json)
                 return
-    with operations_on(target) as (operations, ref, actor):  # which asks Nango for what is not known here
+    with operations_on(target) as (operations, ref, actor):  # it asks Nango for a connection that is not stored
         live = {}
         if with_credentials:
             found = credentials.get_credentials(

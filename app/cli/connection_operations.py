@@ -32,7 +32,7 @@ class Target:
     environment: str | None
 
     def known(self, database: Database) -> UUID | None:
-        """Our id of it; None where Nango's id is not known here. Raises NotFound where that means several."""
+        """The connection's row id; None where Nango's id is not stored. Raises NotFound where it is of several."""
         if self.connection.startswith(f"{CONNECTION}_"):
             return parse(CONNECTION, self.connection)
         try:
@@ -59,31 +59,31 @@ def on_connection(command: Command) -> Command:
 
 @contextmanager
 def operations_in(environment: str) -> Iterator[tuple[Operations, str]]:
-    """What operations in an environment need, no other environment's secrets among it; and the actor."""
+    """Operations in one environment, loaded without the secrets of others, and the actor."""
     with _operations_by(load_environments([environment])) as operations:
         yield operations, cli_actor()
 
 
 @contextmanager
 def operations_on(target: Mapping[str, Any]) -> Iterator[tuple[Operations, UUID, str]]:
-    """The same for operations on a connection, with our id of it.
+    """Operations on a connection, with its row id and the actor.
 
-    Raises NotFound, also when Nango's id means several, Conflict where only Nango has it, and NangoError where it is
-    not known and Nango could not be asked.
+    Raises NotFound, also where Nango's id is of several connections, Conflict where only Nango has it, and NangoError
+    where it is not stored and Nango could not be asked.
     """
     meant = Target(**target)
-    settings = load_environments([])  # the connection says which one it takes
+    settings = load_environments([])  # the connection's environment decides
     with _operations_by(settings) as operations:
         ref = meant.known(operations.database)
         if ref is None:
             _import_missing(operations, settings, meant)
             raise NotFound("connection", meant.connection)
-        _require_usable(settings, [operations.find(ref).environment])  # only the record says which one it is in
+        _require_usable(settings, [operations.find(ref).environment])  # only the stored connection has its environment
         yield operations, ref, cli_actor()
 
 
 def _import_missing(operations: Operations, settings: NangoSettings, meant: Target) -> None:
-    """Ask Nango for it, in each environment that may be meant."""
+    """Import the connection from each environment that it may be in."""
     _require_usable(settings, None if meant.environment is None else [meant.environment])
     discovery.import_missing(
         operations, meant.connection, integration=meant.integration, environment=meant.environment, actor=cli_actor()
@@ -91,14 +91,14 @@ def _import_missing(operations: Operations, settings: NangoSettings, meant: Targ
 
 
 def _require_usable(settings: NangoSettings, environments: Collection[str] | None) -> None:
-    """Raises ConfigurationError where something is wrong with one of these, or with any."""
+    """Raises ConfigurationError for a fault of these environments; of any where none is named."""
     if wrong := settings.environment_problems(environments):
         raise ConfigurationError(wrong)
 
 
 @contextmanager
 def _operations_by(settings: NangoSettings) -> Iterator[Operations]:
-    """When the operations are over, the events that they stored are hinted."""
+    """Run operations, and hint the events that they stored at the end."""
     with closing(open_current(settings)) as database, open_clients(settings) as clients:
         operations = Operations(database, policy_of(settings), clients, utc_now)
         try:

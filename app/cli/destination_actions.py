@@ -1,4 +1,4 @@
-"""What people do with destinations: add, change and remove them, rotate their signing secrets, and try them."""
+"""`waylink destinations`: add, change and remove them, rotate their signing secrets, check and test them."""
 
 import asyncio
 import sys
@@ -50,7 +50,7 @@ def _described(command: Command) -> Command:
 def _fields(
     *, queue: str | None, url: str | None, timeout: float | None, rate: float | None, broker_url_file: IO[str] | None
 ) -> dict[str, Any]:
-    """What was given, as fields of a destination."""
+    """The options that were set, as fields of a destination."""
     given = {"queue": queue, "url": url, "timeout_seconds": timeout, "rate_per_second": rate}
     fields = {field: value for field, value in given.items() if value is not None}
     if broker_url_file is not None:
@@ -94,7 +94,7 @@ def change_destination(
     """Change a destination. Jobs that wait go where it says from then on."""
     team, name = split_target("destination", place)
     fields = _fields(**options)
-    cleared = {_CLEARED[one] for one in clear}
+    cleared = {_CLEARED[option] for option in clear}
     if both := fields.keys() & cleared:
         raise click.UsageError(f"{', '.join(sorted(both))}: either a new value or --clear")
     fields |= dict.fromkeys(cleared)
@@ -123,8 +123,10 @@ def enable_destination(place: str, *, as_json: bool) -> None:
     """Let the jobs of a destination go out again, parked ones too."""
     team, name = split_target("destination", place)
     with closing(open_current(load_database())) as database, database.write() as session:
-        one = defining.enable(session, Alerts(), team=team, name=name, editor=Editor(cli_actor()), now=utc_now())
-        shown = shown_destination(one)
+        destination = defining.enable(
+            session, Alerts(), team=team, name=name, editor=Editor(cli_actor()), now=utc_now()
+        )
+        shown = shown_destination(destination)
     print_one(shown, as_json=as_json)
 
 
@@ -137,8 +139,10 @@ def disable_destination(place: str, *, reason: str | None, as_json: bool) -> Non
     team, name = split_target("destination", place)
     editor = Editor(cli_actor())
     with closing(open_current(load_database())) as database, database.write() as session:
-        one = defining.disable(session, Alerts(), team=team, name=name, reason=reason, editor=editor, now=utc_now())
-        shown = shown_destination(one)
+        destination = defining.disable(
+            session, Alerts(), team=team, name=name, reason=reason, editor=editor, now=utc_now()
+        )
+        shown = shown_destination(destination)
     print_one(shown, as_json=as_json)
 
 
@@ -182,7 +186,7 @@ def rotate_secret(place: str, *, overlap: timedelta, as_json: bool) -> None:
     shown = {
         "destination": place,
         "id": show(SECRET, made.id),
-        "replaces": [show(SECRET, one) for one in made.replaced],
+        "replaces": [show(SECRET, secret) for secret in made.replaced],
         "overlap_ends_at": made.overlap_ends_at.isoformat(timespec="seconds") if made.overlap_ends_at else None,
         "secret": made.value,
     }
@@ -196,7 +200,7 @@ def list_secrets(place: str, *, as_json: bool) -> None:
     """List the signing secrets of a destination, newest first: ids and times, never what they are."""
     team, name = split_target("destination", place)
     with closing(open_current(load_database())) as database, database.read() as session:
-        rows = [_shown(one) for one in signing_secrets.listed(session, team=team, destination=name)]
+        rows = [_shown(secret) for secret in signing_secrets.listed(session, team=team, destination=name)]
     print_rows(rows, ("id", "in_force", "created_at", "expires_at"), as_json=as_json)
 
 
@@ -214,12 +218,12 @@ def expire_secret(place: str, secret_id: str, *, as_json: bool) -> None:
     print_one({"destination": place, "id": show(SECRET, ended), "expired": True}, as_json=as_json)
 
 
-def _shown(one: DestinationSecret) -> dict[str, Any]:
+def _shown(secret: DestinationSecret) -> dict[str, Any]:
     return {
-        "id": show(SECRET, one.id),
-        "in_force": one.expires_at is None or one.expires_at > utc_now(),
-        "created_at": one.created_at.isoformat(timespec="seconds"),
-        "expires_at": one.expires_at.isoformat(timespec="seconds") if one.expires_at else None,
+        "id": show(SECRET, secret.id),
+        "in_force": secret.expires_at is None or secret.expires_at > utc_now(),
+        "created_at": secret.created_at.isoformat(timespec="seconds"),
+        "expires_at": secret.expires_at.isoformat(timespec="seconds") if secret.expires_at else None,
     }
 
 
@@ -234,11 +238,15 @@ def check_destinations(place: str | None, *, as_json: bool) -> None:
     chosen = None if place is None else split_target("destination", place)
     if chosen is not None and chosen not in known:
         raise NotFound("destination", f"{place}")
-    wanted = [one for key, one in sorted(known.items()) if (key == chosen if chosen else one.retired_at is None)]
+    wanted = [
+        destination
+        for key, destination in sorted(known.items())
+        if (key == chosen if chosen else destination.retired_at is None)
+    ]
     found = reach(wanted, own_brokers_of(settings), lambda: sender_of(settings))
     rows = [{"destination": f"{one.team}/{one.name}", "result": one.result, "detail": one.detail} for one in found]
     print_rows(rows, ("destination", "result", "detail"), as_json=as_json)
-    sys.exit(1 if any(one.result == "bad" for one in found) else 0)
+    sys.exit(1 if any(reached.result == "bad" for reached in found) else 0)
 
 
 @click.command("test")

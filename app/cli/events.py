@@ -88,7 +88,7 @@ def retry(
         require_current(database)
         wanted = EventFilters(**filters)
         found, more = _named(database, ids) if ids else _meant(database, wanted, limit)
-        failed = [one for one in found if one.state == EventState.FAILED]
+        failed = [event for event in found if event.state == EventState.FAILED]
         if dry_run:
             print_one({"dry_run": True, "count": len(failed), "more": more}, as_json=as_json)
             return
@@ -99,7 +99,7 @@ def retry(
         done, stopped = follow(steps, len(failed), hints.of_events)
     answer = {"retried": done, "left_alone": len(found) - done, "more": more, "stopped": stopped}
     print_one(answer, as_json=as_json)
-    sys.exit(1 if stopped or any(one.state == EventState.PROCESSED for one in found) else 0)
+    sys.exit(1 if stopped or any(event.state == EventState.PROCESSED for event in found) else 0)
 
 
 @events.command()
@@ -133,13 +133,13 @@ def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_
 
 
 def _named(database: Database, ids: Sequence[str]) -> tuple[list[ChosenEvent], bool]:
-    wanted = list(dict.fromkeys(parse(EVENT, one) for one in ids))
+    wanted = list(dict.fromkeys(parse(EVENT, event_id) for event_id in ids))
     with database.read() as session:
         found = rows.get_many(session, wanted)
-    known = {one.id for one in found}
-    for one in wanted:
-        if one not in known:
-            raise NotFound("event", show(EVENT, one))
+    known = {event_id.id for event_id in found}
+    for event_id in wanted:
+        if event_id not in known:
+            raise NotFound("event", show(EVENT, event_id))
     return found, False
 
 
@@ -150,7 +150,7 @@ def _meant(database: Database, wanted: EventFilters, limit: int) -> tuple[list[C
 
 
 def _print(found: Replay, by: Routes, *, dry_run: bool, as_json: bool) -> None:
-    steps = [_shown(one) for one in found.steps]
+    steps = [_shown(step) for step in found.steps]
     if as_json:
         facts = {"event_id": show(EVENT, found.event_id), "dry_run": dry_run, "routes": str(by)}
         print_one({**facts, "route_set": found.route_set, "untold": found.suppressed, "steps": steps}, as_json=True)

@@ -1,4 +1,4 @@
-"""`waylink routes explain` and `waylink routes test`: the judgement given again, and tried before it is live."""
+"""`waylink routes explain` and `waylink routes test`: decisions with their conditions; a pattern tried on events."""
 
 import json
 import sys
@@ -52,7 +52,7 @@ MAX_SAID: Final = 20  # conditions in one line
 @click.option("--team", help="The routes of this team.")
 @AS_JSON
 def explain_event(event_id: str, *, now: bool, route: str | None, team: str | None, as_json: bool) -> None:
-    """Why each route matched an event or did not: every condition, what it expected and what it found."""
+    """Explain why each route matched an event or did not: every condition, what it expected and what it found."""
     owner, name = within(team, "route", route)
     with closing(open_current(load_database())) as database:
         found = explain(database, parse(EVENT, event_id), now=now, selection=RouteSelection(team=owner, route=name))
@@ -61,7 +61,7 @@ def explain_event(event_id: str, *, now: bool, route: str | None, team: str | No
         return
     click.echo(_headline(found, now=now))
     columns = ("team", "route", "version", "job", "matched", "why")
-    print_rows([_summary(one) for one in found.decisions], columns, as_json=False)
+    print_rows([_summary(decision) for decision in found.decisions], columns, as_json=False)
 
 
 @click.command("test")
@@ -91,7 +91,7 @@ def test_pattern(
     compiled = _pattern(pattern)
     if event is not None:
         conditions = compiled.explain(_document(event))
-        matched = all(one.matched for one in conditions)
+        matched = all(condition.matched for condition in conditions)
         told = DecisionRenderer().conditions(conditions)
         if as_json:
             print_one({"matched": matched, **told}, as_json=True)
@@ -107,7 +107,7 @@ def test_pattern(
 
 
 def pattern_text(given: str) -> str:
-    """JSON begins with a brace; everything else is the name of a file. Raises InvalidInput."""
+    """The pattern's JSON: the argument if it begins with a brace, else the file of that name. Raises InvalidInput."""
     return given if given.lstrip().startswith("{") else _text(given)
 
 
@@ -187,25 +187,30 @@ def _print_trial(trial: Trial, against: str | None, *, stopped: bool, limit: int
 
 
 def _headline(found: Explanation, *, now: bool) -> str:
-    matched = sum(one.matched for one in found.decisions)
+    matched = sum(decision.matched for decision in found.decisions)
     by = "the routes in force now" if now else "the routes of its time"
     line = f"{show(EVENT, found.event_id)}  {found.type}  {matched} of {len(found.decisions)} routes match, by {by}"
     return f"{line} (set {found.route_set})" + (f"\nnot routed: {found.suppressed}" if found.suppressed else "")
 
 
-def _summary(one: RoutingDecision) -> dict[str, Any]:
-    route = one.route
-    told = [each for each in one.conditions if not each.matched] or one.conditions
+def _summary(decision: RoutingDecision) -> dict[str, Any]:
+    route = decision.route
+    told = [each for each in decision.conditions if not each.matched] or decision.conditions
     why = "; ".join(map(_said, told[:MAX_SAID]))
     if len(told) > MAX_SAID:
         why += f"; and {len(told) - MAX_SAID} more"
-    row = {"team": route.team, "route": route.name, "version": route.version, "job": route.job, "matched": one.matched}
+    row = {
+        "team": route.team,
+        "route": route.name,
+        "version": route.version,
+        "job": route.job,
+        "matched": decision.matched,
+    }
     return {**row, "why": why if route.enabled else f"disabled; {why}"}
 
 
-def _said(one: Condition) -> str:
-    expected = json.dumps(shortened(one.expected, AGAIN), ensure_ascii=False)
-    found = json.dumps(shortened(one.actual, AGAIN), ensure_ascii=False) if one.present else "not there"
-    return f"{one.path or 'the whole'}: {'is' if one.matched else 'expected'} {found if one.matched else expected}" + (
-        "" if one.matched else f", found {found}"
-    )
+def _said(condition: Condition) -> str:
+    expected = json.dumps(shortened(condition.expected, AGAIN), ensure_ascii=False)
+    found = json.dumps(shortened(condition.actual, AGAIN), ensure_ascii=False) if condition.present else "not there"
+    where = condition.path or "the whole"
+    return f"{where}: is {found}" if condition.matched else f"{where}: expected {expected}, found {found}"

@@ -35,7 +35,7 @@ from app.targets import within
 ACTS: Final = {
     "summary": (
         "app.cli.queues:summary",
-        "How many jobs there are unfinished and discarded, by destination, state and fault.",
+        "Count unfinished and discarded jobs, by destination, state and fault.",
     ),
 }
 
@@ -94,7 +94,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _filters(command: Command) -> Command:
-    """The options that say which jobs are meant."""
+    """The job filters of these options."""
     for option in (
         moment_option("--created-until", "Made before then."),
         moment_option("--created-since", "Made since then: 7d ago, or a time with its zone."),
@@ -109,8 +109,8 @@ def _filters(command: Command) -> Command:
     return command
 
 
-def _acting(command: Command) -> Command:
-    """The arguments and options of every act."""
+def _action_options(command: Command) -> Command:
+    """The arguments and options of every action."""
     for option in (
         AS_JSON,
         click.option("--yes", is_flag=True, help="Do not ask."),
@@ -125,7 +125,7 @@ def _acting(command: Command) -> Command:
 
 
 @jobs.command()
-@_acting
+@_action_options
 @_filters
 @click.option("--state", type=choice(sorted(TAKES[JobAction.RETRY])), help="In this state; else discarded.")
 @click.option("--fault", type=choice(Fault), help="Discarded by this one's fault.")
@@ -141,7 +141,7 @@ def retry(*, state: str | None, everything: bool, **given: Any) -> None:
 
 
 @jobs.command()
-@_acting
+@_action_options
 @_filters
 @click.option("--state", type=choice(sorted(TAKES[JobAction.CANCEL])), help="In this state; else both.")
 @click.option("--all", "everything", is_flag=True, help="All that are unfinished.")
@@ -151,7 +151,7 @@ def cancel(*, state: str | None, everything: bool, **given: Any) -> None:
 
 
 @jobs.command()
-@_acting
+@_action_options
 @_filters
 @moment_option("--since", "Delivered since then.")
 @moment_option("--until", "Delivered until then; else until now.")
@@ -247,7 +247,7 @@ def _result(action: JobAction, job: ChosenJob, taken: set[UUID], *, dry_run: boo
 
 
 def _tell(action: JobAction, found: Preview, filters: JobFilters) -> None:
-    """What the act would touch, on standard error."""
+    """Print on standard error what the action would change."""
     count = f"{len(found.jobs)} jobs" + (" (and more: --limit)" if found.more else "")
     until = (
         f", handed over until {filters.ended_until.isoformat()}"

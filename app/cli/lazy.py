@@ -1,4 +1,4 @@
-"""Groups that load a command when it is called, and none of them to list them."""
+"""Command groups that load a command's module when it is called, and no module to list the commands."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -10,7 +10,7 @@ Places = Mapping[str, tuple[str, str]]  # by name: `module:command`, and the fir
 
 
 class LazyGroup(click.Group):
-    """Commands added to it are there as in any group; those of `lazy` are loaded when they are asked for."""
+    """A group with further commands in `lazy`, which are loaded when they are called."""
 
     def __init__(self, *arguments: Any, lazy: Places | None = None, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
@@ -33,7 +33,7 @@ class LazyGroup(click.Group):
 
 
 class Listing(LazyGroup):
-    """A noun that lists where no command is given; the word `list` may be added."""
+    """A group that lists where no command is given; the word `list` may be added."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args[1:] if args[:1] == ["list"] else args)

@@ -34,7 +34,7 @@ COMMANDS: Final = {
         "Bring the database up to date, then add and change what waylink.toml defines.",
     ),
     "orgs": ("app.cli.people:orgs", "List organizations, newest first; `waylink orgs show ID` tells all about one."),
-    "queues": ("app.cli.queues:queues", "What waits for each destination, and in the internal queues."),
+    "queues": ("app.cli.queues:queues", "Show the jobs that wait for each destination, and the internal queues."),
     "reconcile": ("app.cli.reconcile:reconcile", "Compare Nango's list of connections with ours now."),
     "rejections": (
         "app.cli.rejections:rejections",
@@ -104,7 +104,7 @@ def main() -> None:
         sys.exit(refuse(refused))
     except UnicodeEncodeError:
         # Python keeps bytes of an argument that are no text as lone surrogates, which no database takes.
-        numbers = [str(number) for number, one in enumerate(sys.argv[1:], start=1) if not is_storable(one)]
+        numbers = [str(number) for number, argument in enumerate(sys.argv[1:], start=1) if not is_storable(argument)]
         if not numbers:
             raise
         click.echo(f"error: argument {' and '.join(numbers)} is not UTF-8 text", err=True)
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def _write_any_text() -> None:
-    """Where standard output or error takes fewer characters than there are, the others come as escapes."""
+    """Write characters that standard output or error cannot encode as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -129,15 +129,15 @@ def _write_any_text() -> None:
 
 def _require_no_empty(arguments: Sequence[str]) -> None:
     """Refuse an empty argument, as an unset variable of a script leaves one: it would mean all where one was meant."""
-    for number, one in enumerate(arguments, start=1):
-        option, equals, value = one.partition("=")
-        if not one.strip() or (option.startswith("--") and equals and not value.strip()):
+    for number, argument in enumerate(arguments, start=1):
+        option, equals, value = argument.partition("=")
+        if not argument.strip() or (option.startswith("--") and equals and not value.strip()):
             named = f" ({option})" if equals else ""
             raise InvalidInput(f"argument {number}{named} is empty: leave it out, or say what is meant")
 
 
 def _of_database(failed: Exception) -> str | None:
-    """Why the database cannot be used; None where something else has failed."""
+    """The reason why the database cannot be used; None where something else has failed."""
     # Loaded here, since it takes 0.3 s that not every command needs.
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 

@@ -29,7 +29,7 @@ def migrate() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What was done before the processes start."""
+    """The result of `prepare`."""
 
     revision: str
     changes: Changes

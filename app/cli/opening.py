@@ -1,4 +1,4 @@
-"""What commands open, the database and the sender of hints, and who runs them."""
+"""The database and the sender of hints as commands open them, and the actor for the audit."""
 
 import getpass
 from collections.abc import Iterator

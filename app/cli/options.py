@@ -24,7 +24,7 @@ ROUTE = click.argument("route", metavar="TEAM/NAME")
 
 
 def choice(values: Iterable[Any]) -> click.Choice[str]:
-    """One of these words, in any case; click itself would take members of an enumeration by their names in Python."""
+    """One of these words, in any case. Click would take an enumeration's members by their Python names."""
     return click.Choice([str(value) for value in values], case_sensitive=False)
 
 

@@ -1,4 +1,4 @@
-"""What is in force, came from waylink.toml and is not in it now: how commands find, tell and mark it."""
+"""Orphans: definitions in force that came from waylink.toml and are not in it now; found, reported and marked."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Orphans:
         return bool(self.names)
 
     def __str__(self) -> str:
-        """Which they are, and where to look."""
+        """Their names by kind, and the command that shows them."""
         named = "; ".join(f"{kind} {', '.join(names)}" for kind, names in self.names.parts())
         if self.path is None:
             return f"there is no waylink.toml in {Path.cwd()}; in force from one: {named}"
@@ -34,7 +34,7 @@ class Orphans:
 
 
 def orphans(session: Session, file: ConfigFile, path: Path | None) -> Orphans:
-    """All that came from a file where there is none now."""
+    """Find the orphans; all that came from a file where there is no file now."""
     return Orphans(route_rows.of_file(session) - file.names if path else route_rows.of_file(session), path)
 
 

@@ -1,4 +1,4 @@
-"""How commands print: tables for people, JSON for programs. Text from outside cannot steer the terminal."""
+"""Output of commands: tables for people, JSON for programs. Text from outside cannot control the terminal."""
 
 import json
 import sys
@@ -55,13 +55,13 @@ def print_one(row: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _json(value: Any) -> str:
-    """JSON escapes the old control characters only; the others and those that turn the text round are left to us."""
+    """Encode as JSON, and escape also the C1 and bidirectional control characters, which JSON leaves as they are."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     return CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def _console() -> Console:
-    """As wide as the terminal; into a pipe as wide as it takes, so that a row stays a line."""
+    """A console as wide as the terminal; without limit into a pipe, so that a row stays a line."""
     return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
 
 
@@ -74,7 +74,7 @@ def _cell(value: Any, *, indent: int | None = None) -> str:
         if (
             isinstance(value, dict)
             and indent is None
-            and not any(isinstance(one, dict | list) for one in value.values())
+            and not any(isinstance(member, dict | list) for member in value.values())
         ):
             return escape_control(" ".join(f"{key}={item}" for key, item in value.items()))
         return escape_control(json.dumps(value, ensure_ascii=False, indent=indent))

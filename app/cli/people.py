@@ -1,4 +1,4 @@
-"""`waylink users` and `waylink orgs`: the owners of connections, as people manage them."""
+"""`waylink users` and `waylink orgs`: the owners of connections, listed and managed."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar

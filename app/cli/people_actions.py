@@ -1,4 +1,4 @@
-"""What the commands on users and organizations do, the same for both."""
+"""The actions of the commands on users and on organizations, which are the same."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ COLUMNS: Final = {
 
 @contextmanager
 def opened() -> Iterator[tuple[Database, Policy]]:
-    """The database, up to date, and what the configuration says of linking."""
+    """The database at this release's schema, and the policy for linking."""
     settings = load_policy()
     with closing(open_current(settings)) as database:
         yield database, linking_policy_of(settings)
@@ -47,7 +47,7 @@ def opened() -> Iterator[tuple[Database, Policy]]:
 
 @contextmanager
 def opened_alone() -> Iterator[Database]:
-    """The database alone, for what links nothing."""
+    """The database alone, for actions that link nothing."""
     with closing(open_current(load_database())) as database:
         yield database
 
@@ -86,7 +86,7 @@ def change_one(kind: Kind, who: str, given: dict[str, str | None], clear: Sequen
 
 
 def _finish(database: Database, policy: Policy, kind: Kind, merged: MergeResult, *, as_json: bool) -> None:
-    """After the commit: link who waited, then show what stands."""
+    """After the commit, link the waiting connections and print the row."""
     linked = pending.link_appeared(database, RouteCache(), policy, merged.appeared, clock=utc_now)
     [outcome] = merged.outcomes
     if outcome.id is None:
@@ -136,7 +136,7 @@ def import_file(kind: Kind, file: str, *, format_: str | None, dry_run: bool, st
     with opened() as (database, policy):
 
         def run(*, dry_run: bool) -> ImportSummary:
-            # What is not UTF-8 is refused with its line, not with the whole file.
+            # A line that is not UTF-8 is refused alone, not with the whole file.
             with click.open_file(file, encoding="utf-8-sig", errors="surrogateescape") as text:
                 lines = read(kind, chosen, lines_in(text))
                 return importer.run(

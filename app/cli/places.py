@@ -1,4 +1,4 @@
-"""Where the web process is, as seen from this machine, and whether its place is free."""
+"""The web process's address as reached from this machine, and checks that it is free."""
 
 import socket
 
@@ -14,7 +14,7 @@ def web_origin(settings: WebSettings) -> str:
 
 
 def webhook_url(settings: WebSettings, environment: str) -> str:
-    """Where Nango's webhooks of this environment go."""
+    """The URL for Nango's webhooks of this environment."""
     return web_origin(settings) + webhook_path(environment)
 
 
@@ -23,7 +23,7 @@ def webhook_path(environment: str) -> str:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there."""
+    """True where a server could listen on this address."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family):
@@ -33,7 +33,7 @@ def is_free(host: str, port: int) -> bool:
 
 
 def host_problem(host: str) -> Problem | None:
-    """What is wrong with WAYLINK_HOST on this machine."""
+    """The fault of WAYLINK_HOST on this machine; None for a usable one."""
     if is_free(host, 0):
         return None
     what = f"{host} is not an address of this machine, or of a kind that it does not have"

@@ -1,4 +1,4 @@
-"""`waylink queues`: what waits, inside and for each destination."""
+"""`waylink queues`: jobs and hints that wait, by destination and internal queue."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +20,7 @@ from app.services.delivery import queues as service
 @click.option("--team", help="Of this team.")
 @AS_JSON
 def queues(*, team: str | None, as_json: bool) -> None:
-    """What waits for each destination, and in the internal queues. Counted to 10,000 (`capped`)."""
+    """Show the jobs that wait for each destination, and the internal queues. Counted to 10,000 (`capped`)."""
     brokers = load_brokers() if team is None and not as_json else None
     with closing(open_current(brokers or load_database())) as database, database.read() as session:
         rows = service.queues(session, now=utc_now(), team=team)
@@ -37,7 +37,7 @@ def queues(*, team: str | None, as_json: bool) -> None:
 
 
 def _internal(url: str) -> Iterator[dict[str, Any]]:
-    """Hints that workers have not taken; what they are about is in the database."""
+    """The lengths of the internal queues: hints that no worker has taken; their rows are in the database."""
     with closing(Broker.at("internal", url)) as broker:
         for queue in (EVENTS_QUEUE, IO_QUEUE):
             try:
@@ -51,7 +51,7 @@ def _internal(url: str) -> Iterator[dict[str, Any]]:
 @click.option("--team", help="Of this team.")
 @AS_JSON
 def summary(*, team: str | None, as_json: bool) -> None:
-    """How many jobs there are unfinished and discarded, by destination, state and fault. Counted to 10,000."""
+    """Count unfinished and discarded jobs, by destination, state and fault. Counted to 10,000."""
     with closing(open_current(load_database())) as database, database.read() as session:
         rows = service.summary(session, team=team)
     columns = ("team", "destination", "state", "blocked_by", "fault", "count", "capped", "oldest_at")

@@ -27,8 +27,10 @@ from app.services.reconciliation.reconciler import Reconciler
 from app.services.reconciliation.run_requests import ask_for_run
 from app.telemetry import configure_logs
 
-LOOK_EVERY: Final = 0.5  # seconds between two looks at a run that is waited for
-UNCLAIMED: Final = timedelta(seconds=8)  # Beat comes every five: no worker takes it, so this command does
+LOOK_EVERY: Final = 0.5  # seconds between two reads of a run that is waited for
+UNCLAIMED: Final = timedelta(
+    seconds=8
+)  # seconds; Beat ticks every five, so no worker runs and this command works on the run
 COLUMNS: Final = (
     *("id", "environment", "trigger", "dry_run", "stage", "outcome", "seen", "found", "counted"),
     *("missed_by_webhook", "healed", "started_at", "problem"),
@@ -99,7 +101,7 @@ def show_run(run_id: str, *, as_json: bool) -> None:
 
 
 def _print(run: Run, *, as_json: bool) -> None:
-    """The whole report; for people a sample is a line."""
+    """Print the whole report; in the table a sample is a line."""
     report = shown(run)
     if not as_json:
         lines = {
@@ -112,7 +114,7 @@ def _print(run: Run, *, as_json: bool) -> None:
 
 def _chosen(settings: NangoSettings, named: Sequence[str]) -> list[str]:
     """The environments to compare. Raises ConfigurationError where there is none."""
-    able = [name for name, one in settings.environments.items() if one.has_api]
+    able = [name for name, environment in settings.environments.items() if environment.has_api]
     if not able:
         missing = "no environment has an API key, so there is no list to compare with"
         raise ConfigurationError([Problem("WAYLINK_NANGO_API_KEY", missing)])
@@ -122,7 +124,7 @@ def _chosen(settings: NangoSettings, named: Sequence[str]) -> list[str]:
 def _ask(
     database: Database, settings: NangoSettings, environment: str, *, dry_run: bool, accept_deletions: bool
 ) -> Run:
-    """A new run, or the one like it that is under way."""
+    """Open a run, or find the same one in progress."""
     try:
         with database.write() as session:
             return ask_for_run(
@@ -144,7 +146,7 @@ def _ask(
 
 
 def _follow(reconciler: Reconciler, run: Run) -> Run:
-    """Wait for the end of a run, telling how far it is."""
+    """Wait for the end of a run and print its progress."""
     told = ""
     while run.finished_at is None:
         if (line := _progress(run)) != told:

@@ -1,4 +1,4 @@
-"""`waylink rejections`: what web refused."""
+"""`waylink rejections`: requests that web refused."""
 
 from contextlib import closing
 from datetime import timedelta
@@ -35,4 +35,4 @@ def rejections(
                 session, since=start, environment="" if unknown else environment, cause=cause, limit=limit + 1
             )
     columns = ("minute", "environment", "cause", "status", "count", "peak", "last_peer", "last_detail")
-    print_page([rows.shown(one) for one in found], columns, limit=limit, as_json=as_json, cursor=None)
+    print_page([rows.shown(row) for row in found], columns, limit=limit, as_json=as_json, cursor=None)

@@ -1,4 +1,4 @@
-"""`waylink routes`: those in force, those that waylink.toml does not define, and a route given its history."""
+"""`waylink routes`: list and show, manage those that waylink.toml does not define, and backfill."""
 
 import sys
 from collections.abc import Callable
@@ -37,7 +37,7 @@ ACTS: Final = {
     ),
     "explain": (
         "app.cli.explaining:explain_event",
-        "Why each route matched an event or did not: every condition, what it expected and what it found.",
+        "Explain why each route matched an event or did not: every condition, what it expected and what it found.",
     ),
     "plan": (
         "app.cli.applying:plan_routes",
@@ -56,7 +56,7 @@ def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> Non
     if context.invoked_subcommand:
         return
     with closing(open_current(load_database())) as database, database.read() as session:
-        rows = [shown_route(one) for one in route_rows.live(session) if team in {None, one.team}]
+        rows = [shown_route(route) for route in route_rows.live(session) if team in {None, route.team}]
     columns = ("team", "name", "version", "destination", "job", "pattern", "enabled", "source")
     print_marked(rows, columns, kind="routes", as_json=as_json)
 
@@ -68,7 +68,7 @@ def show_route(route: str, *, as_json: bool) -> None:
     """All versions of a route, newest first, with the route sets each was in force for."""
     team, name = split_target("route", route)
     with closing(open_current(load_database())) as database, database.read() as session:
-        versions = [shown_route(one) for one in route_rows.versions(session, team=team, name=name)]
+        versions = [shown_route(version) for version in route_rows.versions(session, team=team, name=name)]
     if not versions:
         raise NotFound("route", route)
     print_one(
@@ -253,5 +253,5 @@ def _counts(found: BackfillScan) -> dict[str, Any]:
         "had_job": found.had_job,
         "to_make": len(found.event_ids),
         "complete": found.complete,
-        "samples": [show(EVENT, one.id) for one in found.samples],
+        "samples": [show(EVENT, sample.id) for sample in found.samples],
     }

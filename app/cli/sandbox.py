@@ -113,7 +113,7 @@ def sandbox(
         raise click.ClickException(str(error)) from error
     click.echo(f"Nango sandbox at {base_url}, webhooks to {webhook_url or 'nobody (--webhook-url)'}")
     click.echo(f"WAYLINK_NANGO_BASE_URL={base_url}")
-    # A key that was handed in is known to whoever did, and this output may end up in a log.
+    # A key from outside is known to its owner, and this output may end up in a log.
     if api_key is None:
         click.echo(f"WAYLINK_NANGO_API_KEY={config.api_key}")
     if signing_key is None:

@@ -57,7 +57,7 @@ def send(*, body: str, environment: str, key: str | None, url: str | None, tags:
 
 
 def _body(name: str, tags: dict[str, str]) -> bytes:
-    """A file as it is, unless tags change it; a sample as if it had just happened."""
+    """The bytes of a file, changed only by `--tag`; a sample with present times."""
     file = Path(name)
     if file.is_file():
         content = file.read_bytes()
@@ -112,14 +112,14 @@ def _newest_key(known: Environment | None, environment: str) -> str:
 
 
 def _register(environment: Environment, content: bytes) -> None:
-    """Let the sandbox know the connection, as Nango would before it sends."""
+    """Register the connection in the sandbox, as Nango has it before it sends."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
         return
     if not isinstance(body, dict):
         return
-    # What is told as deleted or failed is not made to exist by telling it.
+    # A webhook of a deletion or failure must not create the connection.
     made = body.get("type") == "auth" and body.get("success") and body.get("operation") != "deletion"
     if not made and not (body.get("type") in _AROUND and "connectionId" in body):
         return

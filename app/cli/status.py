@@ -1,4 +1,4 @@
-"""`waylink status`: does anything need a person? From database and brokers alone, whether web runs or not."""
+"""`waylink status`: what needs an operator, from database and brokers alone, whether web runs or not."""
 
 import sys
 from collections import Counter, defaultdict
@@ -35,7 +35,7 @@ from app.domain.reconciling import RunOutcome
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
 from app.runtime.wiring import budget_of
 
-OVERDUE: Final = timedelta(seconds=60)  # due work that nobody took for so long
+OVERDUE: Final = timedelta(seconds=60)  # due work that no worker took for so long
 RECENT: Final = timedelta(hours=24)  # of failed events and discarded jobs
 PERIODS: Final = 3  # of reconciling, without a run that completed
 HOUR: Final = timedelta(hours=1)  # of rejections
@@ -43,14 +43,14 @@ NOT_STORED: Final = {
     "overload",
     "database_away",
     "fault",
-}  # causes of rejections: a webhook was right, and is not in the database
+}  # causes of rejections of valid webhooks, which are not in the database
 NEWS: Final = timedelta(minutes=2)  # of webhooks that could not be stored
 BREAKER_OPEN: Final = timedelta(seconds=60)  # how long Nango's breaker stays open (Nango contract: Circuit breaker)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at. `ok` is False where a person is needed."""
+    """The result of one check. ok: False where an operator is needed."""
 
     check: str
     ok: bool
@@ -63,14 +63,14 @@ class Check:
 def status(*, as_json: bool) -> None:
     """Show how Waylink is doing. Exit 1 if anything needs a person."""
     found = diagnose()
-    checks = [Check("configuration", False, one.where, one.what) for one in found.problems]
+    checks = [Check("configuration", False, fault.where, fault.what) for fault in found.problems]
     if usable(DatabaseSettings):
         checks += _database_checks(found, utc_now())
     if usable(BrokerSettings):
         checks += [*_broker_checks(found.settings), *_budget_checks(found.settings)]
     rows = [{"check": one.check, "ok": one.ok, "value": one.value, "detail": one.detail} for one in checks]
     print_rows(rows, ("check", "ok", "value", "detail"), as_json=as_json)
-    sys.exit(0 if all(one.ok for one in checks) else 1)
+    sys.exit(0 if all(check.ok for check in checks) else 1)
 
 
 def _broker_checks(settings: Settings) -> Iterator[Check]:
@@ -133,7 +133,7 @@ def _event_checks(session: Session, now: datetime) -> Iterator[Check]:
     found = figures.events(session, now=now, lease=EVENT_LEASE, since=now - RECENT)
     late = now - found.oldest_due if found.oldest_due else timedelta(0)
     yield Check("events waiting", late <= OVERDUE, _bounded(found.waiting), _due(found.oldest_due, now))
-    # Whoever works holds leases. A worker that was killed leaves its own behind, for as long as they last.
+    # Running workers hold leases. A killed worker's leases last until they end.
     stands_still = late > EVENT_LEASE and not found.leased
     hint = "due events lie still: does `waylink worker events` run, and does Beat?" if stands_still else ""
     working = "stands still" if stands_still else "working" if found.leased else "nothing to do"
@@ -162,19 +162,19 @@ def _reconnect_check(session: Session) -> Check:
 
 def _sender_checks(session: Session, environments: Environments, now: datetime) -> Iterator[Check]:
     hour = rejections.newest(session, since=rejections.minute_of(now - HOUR))
-    lost = [one for one in hour if one.cause in NOT_STORED and one.last_at >= now - NEWS]
+    lost = [row for row in hour if row.cause in NOT_STORED and row.last_at >= now - NEWS]
     words = "webhooks of the last minutes that could not be stored, whatever their sender did then" if lost else ""
-    yield Check("storing", not lost, sum(one.count for one in lost), words)
+    yield Check("storing", not lost, sum(row.count for row in lost), words)
     for name in environments:
-        peak = _peak([one for one in hour if one.environment == name and one.last_at >= now - BREAKER_OPEN])
+        peak = _peak([row for row in hour if row.environment == name and row.last_at >= now - BREAKER_OPEN])
         state = breaker.breaker_state(peak)
         words = f"{peak} refusals within ten seconds of the last minute; Nango opens it at {breaker.OPENS_AT}"
         yield Check(f"breaker {name}", state is Breaker.CLOSED, state, "" if state is Breaker.CLOSED else words)
     counts: Counter[str] = Counter()
     where: dict[str, Counter[str]] = defaultdict(Counter)
-    for one in hour:
-        counts[one.cause] += one.count
-        where[one.cause][one.environment or "(unknown)"] += one.count
+    for row in hour:
+        counts[row.cause] += row.count
+        where[row.cause][row.environment or "(unknown)"] += row.count
     yield Check("rejections", True, counts.total(), "in the last hour")
     for cause, count in sorted(counts.items()):
         yield Check(f"rejections {cause}", True, count, ", ".join(f"{name} {n}" for name, n in where[cause].items()))
@@ -183,22 +183,22 @@ def _sender_checks(session: Session, environments: Environments, now: datetime) 
 def _peak(rows: Sequence[Rejection]) -> int:
     """The most refusals within ten seconds that Nango's breaker may have counted: all causes of a minute together."""
     minutes: Counter[datetime] = Counter()
-    for one in rows:
-        if breaker.counts(one.environment, one.cause):
-            minutes[one.minute] += one.peak
+    for row in rows:
+        if breaker.counts(row.environment, row.cause):
+            minutes[row.minute] += row.peak
     return max(minutes.values(), default=0)
 
 
 def _environment_checks(session: Session, environments: Environments, *, complete: bool) -> Iterator[Check]:
-    """complete: no environment is missing for a fault of the configuration, so that keys of none are retired."""
-    uses = {(one.environment, one.key): one for one in key_uses.all_uses(session)}
+    """Check each environment. complete: none is missing for a fault of the settings, so unlisted keys are retired."""
+    uses = {(use.environment, use.key): use for use in key_uses.all_uses(session)}
     for name, environment in environments.items():
         yield Check(f"environment {name}", True, _mode(environment), environment.base_url)
         for position, key in enumerate(environment.signing_keys.live(), start=1):
             use = uses.pop((name, key_name(key)), None)
             yield Check(f"key {name} {position}", True, key_name(key), _usage(use))
-    for one in uses.values() if complete else ():
-        yield Check(f"retired key {one.environment} {one.key}", True, one.key, f"no longer live; {_usage(one)}")
+    for use in uses.values() if complete else ():
+        yield Check(f"retired key {use.environment} {use.key}", True, use.key, f"no longer live; {_usage(use)}")
 
 
 def _reconcile_checks(session: Session, settings: Settings, now: datetime) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""`waylink teams`: who subscribes."""
+"""`waylink teams`: the subscribers."""
 
 from contextlib import closing
 

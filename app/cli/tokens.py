@@ -44,7 +44,7 @@ def create_token(name: str, *, scopes: tuple[str, ...], team: str | None, expire
     `viewer` reads everything but credentials, `operator` also changes things, `credentials` may read the live
     credentials of connections. A team's token reads what is the team's; with `--scope operator` it changes that, too.
     """
-    wanted = {Scope(one) for one in scopes}
+    wanted = {Scope(scope) for scope in scopes}
     with closing(_open()) as database, database.write() as session:
         made = tokens.issue(session, name, scopes=wanted, team=team, lifetime=expires, actor=cli_actor(), now=utc_now())
     shown = {
@@ -64,7 +64,7 @@ def create_token(name: str, *, scopes: tuple[str, ...], team: str | None, expire
 def list_tokens(*, revoked: bool, as_json: bool) -> None:
     """List tokens, newest first. When one was last used is known to ten minutes."""
     with closing(_open()) as database, database.read() as session:
-        found = [_shown(one) for one in rows.all_tokens(session, revoked=revoked)]
+        found = [_shown(token) for token in rows.all_tokens(session, revoked=revoked)]
     columns = ("id", "name", "scopes", "team", "expires_at", "last_used_at", *(("revoked_at",) if revoked else ()))
     print_rows(found, columns, as_json=as_json)
 
@@ -86,16 +86,16 @@ def _open() -> Database:
     return open_current(load_database())
 
 
-def _shown(one: ApiToken) -> dict[str, Any]:
+def _shown(token: ApiToken) -> dict[str, Any]:
     now = utc_now()
     return {
-        "id": show(TOKEN, one.id),
-        "name": one.name,
-        "scopes": one.scopes,
-        "team": one.team,
-        "created_at": one.created_at.isoformat(timespec="seconds"),
-        "expires_at": one.expires_at.isoformat(timespec="seconds"),
-        "expired": one.expires_at <= now,
-        "last_used_at": one.last_used_at.isoformat(timespec="minutes") if one.last_used_at else None,
-        "revoked_at": one.revoked_at.isoformat(timespec="seconds") if one.revoked_at else None,
+        "id": show(TOKEN, token.id),
+        "name": token.name,
+        "scopes": token.scopes,
+        "team": token.team,
+        "created_at": token.created_at.isoformat(timespec="seconds"),
+        "expires_at": token.expires_at.isoformat(timespec="seconds"),
+        "expired": token.expires_at <= now,
+        "last_used_at": token.last_used_at.isoformat(timespec="minutes") if token.last_used_at else None,
+        "revoked_at": token.revoked_at.isoformat(timespec="seconds") if token.revoked_at else None,
     }

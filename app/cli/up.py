@@ -44,8 +44,8 @@ def up(*, no_scenario: bool) -> None:
     settings, defined = load_all()
     configure_logs(style=settings.log_format, level=settings.log_level)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for one in exposed(settings.data_dir, sqlite_file(settings.database)):
-        log.warning("open_to_others", path=str(one.path), problem=one.what)
+    for file in exposed(settings.data_dir, sqlite_file(settings.database)):
+        log.warning("open_to_others", path=str(file.path), problem=file.what)
     with take_lock(settings.data_dir):
         require_free(settings.host, settings.port)
         with closing(connect(settings.database)) as database:
@@ -83,7 +83,7 @@ def _children(settings: Settings) -> list[Child]:
         ("io", ("workers", "io")),
         ("beat", ("workers", "beat")),
     ):
-        # Their output comes through us: whether a person reads it is ours to tell.
+        # Their output goes through this process, so it decides about colours.
         children.append(Child(name, [sys.executable, "-m", *arguments], env={"WAYLINK_LOG_FORMAT": style}))
     return children
 
@@ -94,7 +94,7 @@ def _sandbox(settings: Settings) -> Child:
     return Child(
         "sandbox",
         [sys.executable, "-m", "app.cli", "sandbox"],
-        # Keys go by environment: a command line is everybody's to read.
+        # Keys go by environment variables: every user of the machine can read a command line.
         env={
             "WAYLINK_SANDBOX_PORT": base_url.rpartition(":")[2],
             "WAYLINK_SANDBOX_API_KEY": known["api_key"],
@@ -108,7 +108,7 @@ def _sandbox(settings: Settings) -> Child:
 
 
 def _prepare_sandbox(settings: Settings) -> None:
-    """Make up the sandbox's keys once, and find it a free port."""
+    """Create the sandbox's keys once, and find a free port for it."""
     file = settings.data_dir / SANDBOX_FILE
     known = _read(file)
     port = settings.sandbox_port
@@ -135,9 +135,11 @@ def _require_sandbox_data(database: Database, settings: Settings) -> None:
     It would begin in their place where the keys' variables, or waylink.toml with its environments, are missing. Raises
     ConfigurationError.
     """
-    sandbox = {key_name(key) for one in settings.environments.values() for key in one.signing_keys.live()}
+    sandbox = {
+        key_name(key) for environment in settings.environments.values() for key in environment.signing_keys.live()
+    }
     with database.read() as session:
-        newest = max(key_uses.all_uses(session), key=lambda one: one.live_at, default=None)
+        newest = max(key_uses.all_uses(session), key=lambda use: use.live_at, default=None)
     if newest is not None and newest.key not in sandbox:
         what = (
             f"not set, and the database last served a Nango that is not the sandbox (environment {newest.environment}):"
@@ -155,7 +157,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _started(settings: Settings, *, scenario: bool) -> None:
-    """Say where everything is as soon as it answers, then play the scenario."""
+    """Print the addresses as soon as web answers, then play the scenario."""
     threading.Thread(target=_announce, args=(settings, scenario), daemon=True).start()
 
 

@@ -32,7 +32,7 @@ def web(*, processes: int | None, listener: int | None) -> None:
         missing = "no Nango environment is configured, so every webhook would be refused; `waylink up` brings a sandbox"
         raise ConfigurationError([Problem("WAYLINK_NANGO_SIGNING_KEYS", missing, "new-key,old-key")])
     with closing(connect(settings.database)) as database:
-        schema.require_current_unless_away(database)  # told of when serving starts
+        schema.require_current_unless_away(database)  # logged when serving starts
     host, port = settings.host, settings.port
     if listener is not None:
         serve(create_app(settings), host=host, port=port, listener=socket.socket(fileno=listener))
@@ -46,7 +46,7 @@ def web(*, processes: int | None, listener: int | None) -> None:
 
 
 def _serve_together(host: str, port: int, count: int) -> int:
-    """Several web processes on one socket, bound here: what waits to be accepted survives a process that dies."""
+    """Run several web processes on one socket, bound here: connections that wait in it survive a process's end."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=BACKLOG) as listener:
         argv = [sys.executable, "-m", "app.cli", "web", "--listener", str(listener.fileno())]

@@ -1,4 +1,7 @@
-"""API tokens: created, checked and revoked. The secret is shown once and not stored."""
+"""API tokens: created, checked and revoked. The secret is shown once and not stored.
+
+Each function opens its own short transaction.
+"""
 
 import hashlib
 import hmac

@@ -1,4 +1,7 @@
-"""Deletion of old events and jobs, in small steps so that other work is not delayed."""
+"""Deletion of old events and jobs, in small steps so that other work is not delayed.
+
+Each step is a transaction.
+"""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Periodic upkeep: hints for due work, and deletion of old rows."""
+"""Periodic upkeep: hints for due work, and deletion of old rows.
+
+Each step is a short transaction.
+"""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -1,4 +1,7 @@
-"""Erasure of a user from everything that is stored: a preview, the erasure, and a report of the rest."""
+"""Erasure of a user from everything that is stored: a preview, the erasure, and a report of the rest.
+
+Works in short transactions.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping

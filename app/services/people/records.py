@@ -1,4 +1,7 @@
-"""Users and organizations: add, change and remove. Connections that wait for a new one are linked."""
+"""Users and organizations: add, change and remove. Connections that wait for a new one are linked.
+
+Each function opens its own short transactions.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
