@@ -1,6 +1,6 @@
 """API tokens: created, checked and revoked. The secret is shown once and not stored.
 
-Each function opens its own short transaction.
+`authenticate` opens its own short transactions; the others take a session.
 """
 
 import hashlib
