@@ -30,7 +30,7 @@ from app.db.types import UNKNOWN, Readable, StoredInteger, StoredJson, UtcDateTi
 
 BigInt = StoredInteger()
 UNFINISHED: Final = "state IN ('available', 'running', 'retryable')"  # of jobs
-_LINE: Final = ("team", "destination", "next_at")  # in which a destination's jobs wait
+_QUEUE: Final = ("team", "destination", "next_at")  # the order of a destination's queue
 
 
 class Base(DeclarativeBase):
@@ -266,7 +266,7 @@ class Destination(Base):
     timeout_seconds: Mapped[float | None]  # HTTP; None: the default
     rate_per_second: Mapped[float | None]  # jobs at most; None: no limit
     source: Mapped[str]
-    version: Mapped[int] = mapped_column(server_default=text("1"))  # of the definition: two who edit it see each other
+    version: Mapped[int] = mapped_column(server_default=text("1"))  # of the definition, against concurrent edits
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime | None]
     disabled_at: Mapped[datetime | None]  # its jobs are parked
@@ -292,27 +292,27 @@ class DestinationSecret(Base):
 
 
 class DestinationHealth(Base):
-    """How a destination does: the circuit breaker's state, apart from the definition, which hardly changes."""
+    """The state of a destination's circuit breaker, apart from its definition, which hardly changes."""
 
     __tablename__ = "destination_health"
     __table_args__ = (ForeignKeyConstraint(["team", "destination"], ["destinations.team", "destinations.name"]),)
 
     team: Mapped[str] = mapped_column(primary_key=True)
     destination: Mapped[str] = mapped_column(primary_key=True)
-    window_at: Mapped[datetime]  # since when the two are counted
+    window_at: Mapped[datetime]  # the beginning of the window of `succeeded` and `failed`
     succeeded: Mapped[int]
     failed: Mapped[int]
-    failing_since: Mapped[datetime | None]  # the breaker is open
-    probe_at: Mapped[datetime | None]  # when one job tries again
-    probes: Mapped[int]  # those that failed in a row
+    failing_since: Mapped[datetime | None]  # set while the breaker is open
+    probe_at: Mapped[datetime | None]  # the next probe
+    probes: Mapped[int]  # probes that failed in a row
     last_succeeded_at: Mapped[datetime | None]
     last_failed_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
-    paced_to: Mapped[datetime | None]  # with a rate limit: the moment up to which jobs were let through
+    paced_to: Mapped[datetime | None]  # of the rate limit, see `app.domain.pacing`
 
 
 class Discards(Base):
-    """Dead letters of a destination that the teams were not told of yet, and when they may be told again."""
+    """Dead letters of a destination that wait to be announced, together at `next_at`."""
 
     __tablename__ = "discards"
 
@@ -320,13 +320,13 @@ class Discards(Base):
     destination: Mapped[str] = mapped_column(primary_key=True)
     environment: Mapped[str] = mapped_column(primary_key=True)
     next_at: Mapped[datetime]
-    since: Mapped[datetime | None]  # when the first of them was discarded; None while there are none
+    since: Mapped[datetime | None]  # when the first was discarded; None while `count` is 0
     count: Mapped[int]
-    facts: Mapped[dict[str, Any]]  # what is told of them
+    facts: Mapped[dict[str, Any]]  # the rest of the announcement
 
 
 class RouteSetVersion(Base):
-    """One row, one number: it grows with every change of any route, so workers see a change by one cheap read."""
+    """One row with one number, which grows with every change of a route: workers see changes by one cheap read."""
 
     __tablename__ = "route_set"
     __table_args__ = (CheckConstraint("id = 1", name="single"),)
@@ -336,9 +336,9 @@ class RouteSetVersion(Base):
 
 
 class RouteVersion(Base):
-    """A route of a team as it stood from route set `since_set` up to, not including, `until_set`.
+    """A version of a route, in force from route set `since_set` up to, not including, `until_set`.
 
-    The routes of any past set are the rows whose span holds it, so every old decision can be given again.
+    The routes of a past set are the rows whose span contains it, so every old decision can be repeated.
     """
 
     __tablename__ = "routes"
@@ -361,7 +361,7 @@ class RouteVersion(Base):
 
 
 class Decision(Base):
-    """Why a route matched an event."""
+    """A route that matched an event, with the conditions."""
 
     __tablename__ = "decisions"
     __table_args__ = (ForeignKeyConstraint(["event_id"], ["events.id"], ondelete="CASCADE"),)
@@ -382,11 +382,11 @@ class Job(Base):
         CheckConstraint(
             "state IN ('available', 'running', 'retryable', 'completed', 'discarded', 'cancelled')", name="state"
         ),
-        # A claim reads the jobs of one destination, so that no backlog stands before another's. `held` are those that
-        # run, and those whose worker was killed; parked jobs are in neither.
-        _partial("ix_jobs_ready", *_LINE, where=f"{UNFINISHED} AND blocked_by IS NULL AND crashes = 0"),
-        _partial("ix_jobs_held", *_LINE, where=f"{UNFINISHED} AND blocked_by IS NULL AND crashes > 0"),
-        _partial("ix_jobs_parked", *_LINE, where=f"{UNFINISHED} AND blocked_by IS NOT NULL"),
+        # A claim reads the jobs of one destination, so that no backlog delays another. `held`: jobs that run or whose
+        # worker was killed; parked jobs are in neither.
+        _partial("ix_jobs_ready", *_QUEUE, where=f"{UNFINISHED} AND blocked_by IS NULL AND crashes = 0"),
+        _partial("ix_jobs_held", *_QUEUE, where=f"{UNFINISHED} AND blocked_by IS NULL AND crashes > 0"),
+        _partial("ix_jobs_parked", *_QUEUE, where=f"{UNFINISHED} AND blocked_by IS NOT NULL"),
         _partial("ix_jobs_discarded", "id", where="state = 'discarded'"),
         _partial("ix_jobs_cancelled", "id", where="state = 'cancelled'"),
         # For finding jobs that a team's broker lost, by the time of their delivery.
@@ -404,11 +404,11 @@ class Job(Base):
     attempts: Mapped[int]  # attempts begun, shown to the team
     crashes: Mapped[int]  # claims in a row without a result
     next_at: Mapped[datetime]
-    blocked_by: Mapped[str | None]  # why it is parked
+    blocked_by: Mapped[str | None]  # the reason why it is parked
     problem: Mapped[str | None]
-    fault: Mapped[str | None]  # of a discarded one: whose, `team` or `ours`
-    backfill: Mapped[bool] = mapped_column(server_default=false())  # made from history, for a newer route
-    schedule_from: Mapped[int] = mapped_column(server_default=text("0"))  # attempts before somebody had it tried again
+    fault: Mapped[str | None]  # of a discarded job: `team` or `ours`
+    backfill: Mapped[bool] = mapped_column(server_default=false())  # made by a backfill
+    schedule_from: Mapped[int] = mapped_column(server_default=text("0"))  # attempts before the schedule was restarted
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
 
