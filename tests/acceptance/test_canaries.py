@@ -370,7 +370,7 @@ pattern = '{{"type": ["connection.created"]}}'
 
 
 @pytest.mark.timeout(300)
-def test_no_signing_secret_and_no_brokers_password_of_a_team_rests_or_is_told() -> None:
+def test_no_signing_secret_and_no_brokers_password_of_a_team_rests_or_is_shown() -> None:
     canary = Canary()
     secret = write_secret(canary.marker.encode().ljust(32, b"x"))
     own = f"redis://crm:{canary.plant('password')}@127.0.0.1:{free_port()}/0"

@@ -24,7 +24,7 @@ def waylink(request: pytest.FixtureRequest) -> Iterator[Waylink]:
         yield waylink
 
 
-def test_a_refresh_is_carried_out_and_leaves_no_credential_behind(waylink: Waylink) -> None:
+def test_a_refresh_runs_and_leaves_no_credential_behind(waylink: Waylink) -> None:
     sandbox = waylink.sandbox()
     body = creation(1)
     sandbox.register(body)

@@ -87,7 +87,7 @@ def test_up_waits_for_database_and_broker(waylink: Waylink, postgres: PostgresSe
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_who_waits_can_be_told_to_stop(number: signal.Signals) -> None:
+def test_a_waiting_process_can_be_stopped(number: signal.Signals) -> None:
     url = f"postgresql://waylink:hunter2@127.0.0.1:{free_port()}/waylink"
     with installation(WAYLINK_NANGO_SIGNING_KEYS=KEY, WAYLINK_DATABASE_URL=url) as waylink:
         processes = [waylink.spawn(*command.split()) for command in ("worker events", "beat", "up")]

@@ -47,7 +47,7 @@ def test_an_unmigrated_database_is_refused_by_name_of_the_command(waylink: Wayli
 
 
 @pytest.mark.parametrize("command", ["migrate", "events"])
-def test_a_database_that_is_away_is_told_in_one_line(waylink: Waylink, command: str) -> None:
+def test_a_database_that_is_away_is_reported_in_one_line(waylink: Waylink, command: str) -> None:
     url = f"postgresql://waylink:{SECRETS[0]}@127.0.0.1:{free_port()}/waylink"
     done = waylink.run(*command.split(), WAYLINK_DATABASE_URL=url)
     assert done.returncode == 1
@@ -91,7 +91,7 @@ def test_check_says_that_the_database_is_not_migrated(waylink: Waylink) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "worker events", "web"])
-def test_all_wrong_settings_are_told_at_once(waylink: Waylink, command: str) -> None:
+def test_all_wrong_settings_are_reported_at_once(waylink: Waylink, command: str) -> None:
     wrong = {
         "WAYLINK_PORT": "eighty",
         "WAYLINK_BODY_LIMIT_BYTES": "1",
@@ -104,7 +104,7 @@ def test_all_wrong_settings_are_told_at_once(waylink: Waylink, command: str) -> 
     assert sorted(re.match(r"error: (WAYLINK_\w+): .+ \(for example .+\)$", line)[1] for line in lines) == sorted(wrong)
 
 
-def test_urls_and_keys_that_do_not_fit_together_are_told_at_once(waylink: Waylink) -> None:
+def test_urls_and_keys_that_do_not_fit_together_are_reported_at_once(waylink: Waylink) -> None:
     wrong = {
         "WAYLINK_BROKER_URL": "mysql://waylink:hunter2@broker.example/0",
         "WAYLINK_NANGO_API_KEY": SECRETS[2],

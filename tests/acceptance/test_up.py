@@ -135,7 +135,7 @@ def _sent(waylink: Waylink) -> str:
     return done.stdout if done.returncode == 0 and "note:" not in done.stderr else ""
 
 
-def test_whatever_ends_it_nobody_is_left_behind_and_the_next_start_goes_on() -> None:
+def test_whatever_ends_it_no_process_is_left_behind_and_the_next_start_goes_on() -> None:
     with installation() as waylink:
         first = waylink.up("--no-scenario")
         assert len(first.descendants()) >= 6

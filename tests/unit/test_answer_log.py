@@ -10,7 +10,7 @@ from app.web import answer_log
 from app.web.answer_log import AnswerLog, Sending
 
 
-def test_whole_answers_are_settled_without_being_listed() -> None:
+def test_whole_answers_are_reported_without_being_listed() -> None:
     log, delivery = AnswerLog(), new_id()
     log.answered()
     report = log.report([])
@@ -20,7 +20,7 @@ def test_whole_answers_are_settled_without_being_listed() -> None:
     assert log.report([]) is None, "nothing is new"
 
 
-def test_nothing_is_settled_from_the_first_open_one_on() -> None:
+def test_nothing_is_reported_from_the_first_open_one_on() -> None:
     log = AnswerLog()
     first, second, third = (new_id() for _ in range(3))
     log.answered()

@@ -352,7 +352,7 @@ LIKELY = st.fixed_dictionaries(
 
 
 @given(LIKELY)
-def test_what_a_glance_lets_pass_a_longer_look_does_not_change(members: dict[str, Any]):
+def test_what_a_quick_scan_lets_pass_a_full_scan_does_not_change(members: dict[str, Any]):
     for body in (written(members), json.dumps(members).encode()):
         if rests_as_it_came(body):
             assert at_rest_module._parsed_and_scrubbed(body)[0] == body

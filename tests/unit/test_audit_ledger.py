@@ -72,7 +72,7 @@ def test_a_second_event_for_the_same_bytes_is_doubled() -> None:
     assert ("doubled", "second event for the same bytes", "evt_again") in found(replace(rows, events=twice))
 
 
-def test_an_event_that_nobody_sent_is_doubled() -> None:
+def test_an_event_that_was_not_sent_is_doubled() -> None:
     rows = books()[1]
     more = [*rows.events, EventRow("evt_x", "processed", None, None, "digest-x")]
     assert found(replace(rows, events=more)) == [("doubled", "event that nobody sent", "evt_x")]
@@ -86,7 +86,7 @@ def test_a_missing_link_and_a_second_one_are_found() -> None:
     ]
 
 
-def test_a_connection_told_of_twice_is_doubled() -> None:
+def test_a_connection_announced_twice_is_doubled() -> None:
     rows = books()[1]
     twice = [*rows.events, replace(rows.events[1], id="evt_again")]
     assert ("doubled", "2 times: connection.linked of the connection", "a") in found(replace(rows, events=twice))

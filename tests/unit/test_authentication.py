@@ -118,7 +118,7 @@ def test_an_ipv6_site_counts_as_one_address(known, address, other, same):
     assert run(story) is same
 
 
-def test_many_calls_with_one_new_token_share_a_look_up(known):
+def test_many_calls_with_one_new_token_share_a_lookup(known):
     async def story(authenticator):
         return await asyncio.gather(*(outcome(authenticator, call(REAL)) for _ in range(50)))
 
@@ -126,7 +126,7 @@ def test_many_calls_with_one_new_token_share_a_look_up(known):
     assert known.looked_up == [REAL]
 
 
-def test_a_caller_that_leaves_does_not_end_the_look_up_for_others(known):
+def test_a_caller_that_leaves_does_not_end_the_lookup_for_others(known):
     async def story(authenticator):
         leaving = asyncio.create_task(outcome(authenticator, call(made_up(1))))
         staying = asyncio.create_task(outcome(authenticator, call(made_up(1))))

@@ -33,7 +33,7 @@ def test_a_goal_is_met_from_its_side_only():
     assert figure(123_456.7, "requests/s") == {"value": 123_457, "unit": "requests/s", "goal": None, "met": None}
 
 
-def test_a_figure_is_judged_before_it_is_rounded():
+def test_a_figure_is_compared_with_its_goal_before_it_is_rounded():
     assert figure(0.549_999, "ratio", at_least=0.55) == {"value": 0.55, "unit": "ratio", "goal": 0.55, "met": False}
 
 

@@ -61,11 +61,11 @@ def test_what_the_application_spends_holds_back_the_least_urgent_first():
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
 @pytest.mark.parametrize("priority", Priority)
-def test_however_small_the_limit_nobody_starves(priority: Priority, limit: int):
+def test_however_small_the_limit_no_kind_of_call_starves(priority: Priority, limit: int):
     assert 1 <= admitted(priority, limit=limit) <= limit
 
 
-def test_whoever_is_held_back_comes_back_when_the_window_has_ended():
+def test_a_call_that_is_held_back_passes_when_the_window_has_ended():
     full = Bucket(limit=10, used=11, ends_at=NOW + 42)
     assert wait(full, Priority.PEOPLE, now=NOW) == 42
     anew = count(full, 1, background=False, now=NOW + 42)
@@ -73,7 +73,7 @@ def test_whoever_is_held_back_comes_back_when_the_window_has_ended():
     assert (anew.used, anew.ends_at) == (1, NOW + 42 + 60)
 
 
-def test_a_429_holds_back_everybody_until_its_time_has_passed():
+def test_a_429_holds_back_every_call_until_its_time_has_passed():
     held = learn(Bucket(limit=10), ReportedLimit(retry_after=17), now=NOW)
     assert [wait(held, priority, now=NOW) for priority in Priority] == [17] * len(Priority)
     assert wait(held, Priority.PEOPLE, now=NOW + 17) is None
@@ -84,7 +84,7 @@ def test_a_retry_after_of_0_is_floored_and_waits_a_second():
     assert wait(learn(Bucket(limit=10), ReportedLimit(retry_after=0), now=NOW), Priority.PEOPLE, now=NOW) == 1
 
 
-def test_an_answer_tells_the_plans_size_and_what_others_spent():
+def test_an_answer_gives_the_plans_size_and_what_others_spent():
     bucket = count(Bucket(limit=200), 3, background=False, now=NOW)
     told = learn(bucket, ReportedLimit(limit=1000, used=400, ends_at=NOW + 20), now=NOW)
     assert (told.limit, told.used, told.ends_at) == (1000, 400, NOW + 21)

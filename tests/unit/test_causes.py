@@ -62,7 +62,7 @@ def wrapped(inner: BaseException, *outer: type[Exception]) -> BaseException:
         (RuntimeError(URL), "RuntimeError"),
     ],
 )  # fmt: skip
-def test_what_kept_a_connection_from_being_used_is_told_in_words(failed: BaseException, words: str) -> None:
+def test_what_kept_a_connection_from_being_used_is_reported_in_words(failed: BaseException, words: str) -> None:
     assert of_connection(failed) == words
 
 
@@ -86,7 +86,7 @@ def test_the_setting_for_a_broker_of_an_unknown_authority_is_named(name: str, se
     assert setting not in of_broker(name, untrusted(62)), "a certificate of another name"
 
 
-def test_of_a_database_the_first_line_of_its_driver_is_told() -> None:
+def test_of_a_database_the_first_line_of_its_driver_is_reported() -> None:
     said = psycopg.OperationalError('FATAL:  password authentication failed for user "waylink"\nDETAIL: of 7 rows')
     failed = OperationalError("SELECT secret", {"value": PASSWORD}, said)
     assert of_database(failed) == of_database(said) == 'FATAL:  password authentication failed for user "waylink"'

@@ -43,7 +43,7 @@ def _loaded(arguments: str) -> set[str]:
     return set(ran.stderr.split())
 
 
-def test_help_tells_of_a_command_what_it_tells_of_itself():
+def test_help_describes_a_command_as_it_describes_itself():
     groups = dict(_groups(waylink, "waylink"))
     assert {"waylink", "waylink events", "waylink routes"} < groups.keys()
     for path, group in groups.items():

@@ -72,7 +72,7 @@ def test_what_could_not_be_asked_waits_without_counting_however_often(kind, retr
 
 @pytest.mark.parametrize("kind", sorted(LINKING_TYPES))
 @pytest.mark.parametrize("tags", [TAGS, None])
-def test_tags_that_agree_or_are_not_told_are_accepted_with_the_apis_view(kind, tags):
+def test_tags_that_agree_or_are_missing_are_accepted_as_the_api_shows_them(kind, tags):
     assert decide(notice(kind, tags), snapshot()) == Accept(confirmed=True, snapshot=snapshot())
 
 
@@ -94,7 +94,7 @@ def edited(ago, *, tags=None, nango_id=7):
 
 @pytest.mark.parametrize("kind", sorted(LINKING_TYPES))
 @pytest.mark.parametrize("ago", [timedelta(0), EDIT_LAG - SECOND])
-def test_what_a_list_shows_just_after_an_edit_of_other_tags_is_looked_at_again_on_the_schedule(kind, ago):
+def test_what_a_list_shows_just_after_an_edit_of_other_tags_is_looked_up_again_on_the_schedule(kind, ago):
     verdicts = [decide(notice(kind), snapshot(), lookups=lookups, known=edited(ago)) for lookups in range(5)]
     assert [(verdict.seconds, verdict.counts) for verdict in verdicts[:4]] == [
         (seconds, True) for seconds in (2, 5, 15, 60)
@@ -111,11 +111,11 @@ def test_what_a_list_shows_just_after_an_edit_of_other_tags_is_looked_at_again_o
         pytest.param(edited(SECOND, nango_id=6), id="of an older generation"),
     ],
 )
-def test_no_other_edit_makes_a_list_be_looked_at_again(known):
+def test_no_other_edit_makes_a_list_be_read_again(known):
     assert decide(notice(), snapshot(), known=known) == Accept(confirmed=True, snapshot=snapshot())
 
 
-def test_changed_tags_that_were_found_disagree_with_no_later_look():
+def test_changed_tags_that_were_found_disagree_with_no_later_lookup():
     found = notice(EventType.CONNECTION_TAGS_CHANGED, tags={"end_user_id": "u-2"})
     assert decide(found, snapshot(), lookups=1) == Accept(confirmed=True, snapshot=snapshot())
 
@@ -195,7 +195,7 @@ def test_a_deletion_of_an_unknown_connection_has_nothing_to_undo():
     assert decide(DELETED, ABSENT, known=None) == Accept(confirmed=False)
 
 
-def test_a_deletion_of_what_only_a_webhook_told_of_is_asked_about_too():
+def test_a_deletion_of_what_only_a_webhook_announced_is_looked_up_too():
     assert isinstance(decide(DELETED, snapshot(), known=TOLD_OF), LookUpAgain)
     assert isinstance(decide(DELETED, ABSENT, known=TOLD_OF), LookUpAgain)
 
@@ -223,7 +223,7 @@ UNTOLD = replace(KNOWN, nango_id=None, observed_at=None)
 
 @ABOUT
 @pytest.mark.parametrize("result", [NotAsked(), ABSENT, Unavailable("down"), snapshot(), snapshot(nango_id=6)])
-def test_what_goes_with_a_connection_that_we_know_needs_no_look(kind, result):
+def test_what_goes_with_a_known_connection_needs_no_lookup(kind, result):
     assert decide(notice(kind), result) == Accept(confirmed=False)
 
 
@@ -245,7 +245,7 @@ def test_what_goes_with_an_unknown_connection_waits_on_the_schedule_then_goes_wi
 
 @ABOUT
 @pytest.mark.parametrize("known", [None, GONE])
-def test_where_nobody_can_be_asked_it_waits_twice(kind, known):
+def test_without_a_possible_lookup_it_waits_twice(kind, known):
     verdicts = [decide(notice(kind), NotAsked(), lookups=lookups, known=known) for lookups in range(3)]
     assert [verdict.seconds for verdict in verdicts[:UNASKED_LOOKUPS]] == [2, 5]
     assert isinstance(verdicts[UNASKED_LOOKUPS], Accept)
@@ -253,7 +253,7 @@ def test_where_nobody_can_be_asked_it_waits_twice(kind, known):
 
 @ABOUT
 @pytest.mark.parametrize(("known", "nango_id"), [(None, 7), (UNTOLD, 7), (GONE, 8), (KNOWN, 8)])
-def test_a_connection_that_no_webhook_told_of_is_found_and_waited_for(kind, known, nango_id):
+def test_a_connection_that_no_webhook_announced_is_found_and_waited_for(kind, known, nango_id):
     verdict = decide(notice(kind), snapshot(nango_id=nango_id), lookups=1, known=known)
     assert (verdict.seconds, verdict.found) == (5, snapshot(nango_id=nango_id))
     assert isinstance(decide(notice(kind), snapshot(nango_id=nango_id), lookups=4, known=known), Accept)

@@ -24,7 +24,7 @@ from app.db.errors import gave_way, has_answered, is_away
         (TypeError("ours"), False),
     ],
 )
-def test_what_passes_is_told_from_what_a_row_causes(failed: Exception, away: bool) -> None:
+def test_what_passes_is_distinguished_from_what_a_row_causes(failed: Exception, away: bool) -> None:
     assert is_away(failed) is away
 
 
@@ -39,7 +39,9 @@ def test_what_passes_is_told_from_what_a_row_causes(failed: Exception, away: boo
         (sqlite3.OperationalError("database is locked"), False),
     ],
 )
-def test_a_server_that_goes_on_serving_is_told_from_one_that_does_not(failed: Exception, answered: bool) -> None:
+def test_a_server_that_goes_on_serving_is_distinguished_from_one_that_does_not(
+    failed: Exception, answered: bool
+) -> None:
     assert has_answered(failed) is answered
 
 
@@ -52,7 +54,7 @@ def test_a_server_that_goes_on_serving_is_told_from_one_that_does_not(failed: Ex
         (sqlite3.OperationalError("database is locked"), False),
     ],
 )
-def test_a_transaction_that_was_ended_for_another_is_told_also_in_sqlalchemys_error(
+def test_a_transaction_that_was_ended_for_another_is_recognized_also_in_sqlalchemys_error(
     failed: Exception, again: bool
 ) -> None:
     assert gave_way(OperationalError("UPDATE", {}, failed)) is again

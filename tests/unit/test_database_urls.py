@@ -20,7 +20,7 @@ HOST = "postgresql+psycopg://w:p@db.example/w"
         ("sqlite:///w.db", False),
     ],
 )
-def test_a_server_elsewhere_that_is_not_verified_is_told(url, told):
+def test_a_server_elsewhere_that_is_not_verified_is_reported(url, told):
     assert (unverified(url) is not None) is told
 
 

@@ -252,7 +252,7 @@ def test_every_operation_and_error_of_the_client_is_documented():
                 assert f"`{field}`" in page, field
 
 
-def test_every_rule_for_tags_is_named_by_the_client_page_in_the_order_in_which_it_is_looked_at():
+def test_every_rule_for_tags_is_named_by_the_client_page_in_the_order_in_which_it_is_checked():
     [named] = re.findall(r"^Rules for tags,.*?\n\n", WRITTEN[DOCS / "client.md"], re.MULTILINE | re.DOTALL)
     rules = re.findall(r'TagFault\("(\w+)"', (ROOT / "app" / "domain" / "tags.py").read_text())
     assert re.findall(r"`(\w+)`", named) == rules
@@ -320,7 +320,7 @@ def test_every_command_that_a_sentence_names_is_taken_with_these_options(path, m
                     raise
 
 
-def test_a_command_line_that_is_wrong_is_told(monkeypatch):
+def test_a_command_line_that_is_wrong_is_reported(monkeypatch):
     monkeypatch.setattr(click.Command, "invoke", lambda *_: None)
     for wrong in (
         "waylink nonsense",
@@ -364,7 +364,7 @@ def test_code_that_pages_show_of_a_file_stands_in_it():
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_page_names_somebodys_machine_or_a_package_registry(path):
+def test_no_page_names_a_developers_machine_or_a_package_registry(path):
     for private in (*PRIVATE, *REGISTRIES):
         assert private not in WRITTEN[path], private
 
@@ -405,7 +405,7 @@ def test_every_file_and_folder_that_is_named_exists(path):
         assert _exists(named), named
 
 
-def test_a_file_or_folder_that_is_not_there_is_told():
+def test_a_file_or_folder_that_is_not_there_is_reported():
     told = "`app/nothing.py` `app/nothing/` `services/events/` `x.py` `docs/nothing.md` `app/web/x` `tests/unit/x.py`"
     assert [named for named in _paths(told) if not _exists(named)] == re.findall(r"`([^`]+)`", told)
     fine = "`app/main.py` `app/web/` `unit/test_docs.py` `crm/hook` `/readyz` `.waylink/` `waylink.toml` `make docs`"
@@ -507,7 +507,7 @@ def test_every_variable_that_is_named_is_one():
             assert name in known or f"{name}_*" in text, f"{path.name}: {name}"
 
 
-def test_the_picture_has_words_for_those_who_cannot_see_it():
+def test_the_picture_has_a_text_alternative():
     picture = (DOCS / "flow.svg").read_text()
     assert "<title" in picture
     assert "<desc" in picture

@@ -32,7 +32,7 @@ def test_keys_are_separated_by_commas_or_white_space_and_keep_their_order(text: 
     assert split_keys(text) == keys
 
 
-def test_a_changed_key_file_counts_from_the_next_look(file: Path) -> None:
+def test_a_changed_key_file_counts_from_the_next_check(file: Path) -> None:
     file.write_text("one")
     keys = SigningKeys(file=file)
     assert keys.live() == ("one",)
@@ -65,7 +65,7 @@ def test_an_unreadable_file_leaves_the_last_keys_in_force(file: Path, content: b
     assert keys.live() == ("two",)
 
 
-def test_a_file_that_cannot_be_used_any_more_is_told_of_once(file: Path) -> None:
+def test_a_file_that_cannot_be_used_any_more_is_reported_once(file: Path) -> None:
     file.write_text("one")
     keys = SigningKeys(file=file)
     keys.live()
@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_used_any_more_is_told_of_once(file: Path) -> None
     ]
 
 
-def test_the_file_is_not_looked_at_for_every_request(tmp_path: Path) -> None:
+def test_the_file_is_not_checked_for_every_request(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("one")
     keys = SigningKeys(file=file)

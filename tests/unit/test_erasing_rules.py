@@ -19,7 +19,7 @@ SHORT = Identity("usr_" + "b" * 32, "42", None)
         {"dana-1042": 1},
     ],
 )
-def test_whoever_is_the_text_or_a_whole_word_of_it_is_named(value):
+def test_a_person_that_is_the_text_or_a_whole_word_of_it_is_named(value):
     assert DANA.is_named_in(value)
 
 
@@ -30,7 +30,7 @@ def test_others_are_not(value):
     assert not DANA.is_named_in(value)
 
 
-def test_a_short_id_names_somebody_only_where_it_is_all_there_is():
+def test_a_short_id_names_a_person_only_where_it_is_all_there_is():
     assert SHORT.is_named_in({"end_user_id": "42"})
     assert not SHORT.is_named_in("42 events")
 
@@ -41,7 +41,7 @@ def test_a_body_is_read_whatever_it_is():
     assert not DANA.is_named_in_body(b"\xff\x00")
 
 
-def test_their_own_document_keeps_what_happened_and_loses_whom_it_is_about():
+def test_their_own_document_keeps_what_happened_and_loses_the_person_it_is_about():
     document = {
         "id": "evt_1",
         "type": "connection.created",
@@ -64,7 +64,7 @@ def test_their_own_document_keeps_what_happened_and_loses_whom_it_is_about():
     }
 
 
-def test_somebody_elses_document_loses_only_the_person():
+def test_another_persons_document_loses_only_the_person():
     document = {
         "tags": {"end_user_id": "omar"},
         "user": {"id": "usr_1", "external_id": "omar"},

@@ -38,7 +38,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
     )
 
 
-def test_all_problems_of_a_configuration_are_told_a_line_each(capsys) -> None:
+def test_all_problems_of_a_configuration_are_reported_a_line_each(capsys) -> None:
     error = ConfigurationError([Problem("A", "is wrong", "1"), Problem("B", "is missing")])
     assert refuse(error) == 2
     assert capsys.readouterr().err == "error: A: is wrong (for example 1)\nerror: B: is missing\n"

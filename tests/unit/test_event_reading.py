@@ -165,7 +165,7 @@ def test_tags_that_are_absent_are_not_tags_that_are_empty():
 
 
 @pytest.mark.parametrize("end_user", [None, {}, [], "u", {"endUserId": None}, {"endUserId": 7, "tags": {}}])
-def test_an_end_user_that_names_nobody_is_none(end_user):
+def test_an_end_user_without_an_id_is_none(end_user):
     assert read(auth(endUser=end_user)).end_user is None
 
 

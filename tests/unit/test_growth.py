@@ -424,7 +424,7 @@ VALUES: dict[str, Callable[[int], Any]] = {
 
 
 @pytest.mark.parametrize("kind", VALUES)
-def test_a_long_value_is_shown_shortened_and_no_more_of_it_is_looked_at(kind: str):
+def test_a_long_value_is_shown_shortened_and_no_more_of_it_is_read(kind: str):
     value = VALUES[kind](100_000)
     shown = shortened(value)
     assert len(json.dumps(shown)) < 2_500
@@ -503,7 +503,7 @@ def test_checking_what_the_api_is_given_grows_with_it(kind: str):
     assert_linear(VALIDATED[kind])
 
 
-def test_the_faults_of_a_large_body_are_told_up_to_a_bound():
+def test_the_faults_of_a_large_body_are_reported_up_to_a_bound():
     assert len(tags.check(numbered(5_000, [1]))) == tags.MAX_FAULTS
     assert len(tags.check({"a": "x", **numbered(5_000, "x")})) == 1
     assert len(people.check(people.Kind.USER, numbered(5_000, "x"))) == people.MAX_FAULTS

@@ -50,7 +50,7 @@ def test_a_refusal_cannot_steer_the_terminal() -> None:
     assert str(refused.value).isprintable()
 
 
-def test_prefixes_are_told_apart() -> None:
+def test_prefixes_are_distinguished() -> None:
     prefixes = [value for name, value in vars(ids).items() if name.isupper() and isinstance(value, str)]
     assert len(prefixes) == len(set(prefixes)) >= 10
     assert all(show(prefix, UUID(int=0)).partition("_")[0] == prefix for prefix in prefixes)

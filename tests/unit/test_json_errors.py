@@ -25,7 +25,7 @@ from app.domain.json_errors import why_not_json
         ("\ufeff{}", "a byte order mark", "line 1, column 1"),
     ],
 )
-def test_each_fault_is_told_with_its_place_in_our_words(text, says, place):
+def test_each_fault_is_reported_with_its_place_in_our_words(text, says, place):
     with pytest.raises(json.JSONDecodeError) as broken:
         json.loads(text)
     told = why_not_json(broken.value)
@@ -39,7 +39,7 @@ def test_a_message_that_no_rule_knows_is_not_passed_on():
 
 
 @pytest.mark.parametrize("text", ["[1,]", '{"a": 1,}'])
-def test_a_comma_before_the_end_is_told_whatever_the_reader_calls_it(text):
+def test_a_comma_before_the_end_is_reported_whatever_the_reader_calls_it(text):
     """Readers differ in it by their release."""
     with pytest.raises(json.JSONDecodeError) as broken:
         json.loads(text)

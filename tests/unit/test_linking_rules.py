@@ -56,7 +56,7 @@ def test_tags_win_over_the_end_user_for_user_and_organization_each(
 
 
 @pytest.mark.parametrize("tags", [{}, {"plan": "pro"}, {"end_user_display_name": "Ana"}, {"end_user_id": ""}])
-def test_nothing_is_claimed_where_nobody_is_named(tags):
+def test_nothing_is_claimed_where_no_owner_is_named(tags):
     assert claim(tags) is None
     assert claim(tags, EndUser()) is None
 
@@ -122,7 +122,7 @@ REASSIGN, HOLD = OwnerChangePolicy
         (HALF, Owner(None, X), False, HOLD, Keep(Drift.OWNER_CHANGE_HELD)),
     ],
 )
-def test_what_becomes_of_a_link(current, new, empty, policy, outcome):
+def test_the_change_of_a_link(current, new, empty, policy, outcome):
     assert decide(current=current, found=new, tags_empty=empty, policy=policy) == outcome
 
 

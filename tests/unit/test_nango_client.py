@@ -369,7 +369,7 @@ def test_an_answer_about_another_connection_is_not_believed():
         answering(200, body).get_connection("other", body["connection_id"])
 
 
-def test_a_listed_connection_tells_what_the_list_knows():
+def test_a_listed_connection_has_what_the_list_knows():
     first, second = ask_as_recorded(SAMPLES["list_connections_page0"]).connections
     assert (first.id, first.integration, first.auth_errors) == (90412, "google-mail", False)
     assert first.tags["workspace_id"] == "ws-3"
@@ -420,7 +420,7 @@ def test_a_moment_that_cannot_be_read_counts_as_none_wherever_it_stands(sent: ob
 
 
 @pytest.mark.parametrize("mode", ["OAUTH1", "API_KEY", "BASIC", "TBA", "CUSTOM", "NONE", "", "SOMETHING_NEW"])
-def test_any_type_of_credentials_may_carry_an_expiry(mode: str):
+def test_any_type_of_credentials_may_have_an_expiry(mode: str):
     needed = dict.fromkeys(("oauth_token", "oauth_token_secret", "apiKey", "token_id", "token_secret"), "s3cret")
     sent = {"type": mode, "expires_at": "2026-11-22T13:00:00Z", **needed}
     assert parse_credentials(sent).expires_at == NOW + timedelta(hours=1)
@@ -578,7 +578,7 @@ def test_the_api_key_is_sent_and_shown_nowhere(caplog: pytest.LogCaptureFixture)
         (httpx.RemoteProtocolError, "the connection was closed"),
     ],
 )
-def test_no_answer_is_unavailable_and_carries_no_request(failure: type[httpx.TransportError], words: str):
+def test_no_answer_is_unavailable_and_holds_no_request(failure: type[httpx.TransportError], words: str):
     def handler(request: httpx.Request) -> httpx.Response:
         raise failure("s3cret", request=request)
 

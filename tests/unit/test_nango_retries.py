@@ -49,7 +49,7 @@ def test_a_read_is_sent_again_after_growing_waits():
     assert slept == [0.5, 1.0]
 
 
-def test_the_last_failure_is_told_when_all_tries_failed():
+def test_the_last_failure_is_reported_when_all_tries_failed():
     with pytest.raises(errors.NangoUnavailable, match="503"):
         trying([httpx.ReadTimeout("no"), DOWN, DOWN], []).list_connections()
 

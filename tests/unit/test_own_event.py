@@ -29,7 +29,7 @@ def test_what_was_written_is_read(event):
     assert read_own(write_own(event)) == event
 
 
-def test_it_tells_operation_and_success_as_the_webhook_would_have():
+def test_it_has_operation_and_success_as_the_webhook_would_have():
     told = {kind: OwnEvent(type=kind, lookup=VIEW, **KEY).notice for kind in EventType}
     assert (told["connection.created"].operation, told["connection.created"].success) == ("creation", True)
     assert (told["connection.refresh_failed"].operation, told["connection.refresh_failed"].success) == (

@@ -53,7 +53,7 @@ def test_a_quiet_list_costs_hardly_more_calls_than_without_overlap() -> None:
 
 
 @pytest.mark.parametrize("deleted", [1, OVERLAP - 1, OVERLAP, OVERLAP + 1, 500, 3000])
-def test_a_deletion_between_two_pages_hides_nobody(deleted: int) -> None:
+def test_a_deletion_between_two_pages_hides_no_row(deleted: int) -> None:
     pages = []
 
     def delete(table: Table) -> None:
@@ -80,7 +80,7 @@ def test_a_burst_of_new_rows_is_no_list_without_an_end() -> None:
 
 
 @seeds(*range(30))
-def test_whoever_stays_comes_exactly_once_however_the_list_changes(seed: int) -> None:
+def test_a_row_that_stays_comes_exactly_once_however_the_list_changes(seed: int) -> None:
     chance = random.Random(seed)
 
     def change(table: Table) -> None:

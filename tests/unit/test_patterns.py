@@ -389,7 +389,7 @@ def test_the_canonical_source_does_not_depend_on_the_writing():
     assert "c" in compiled.source["a"]
 
 
-def test_each_condition_tells_expected_and_actual():
+def test_each_condition_shows_expected_and_actual():
     pattern = compile_pattern({"type": ["created"], "tags": {"plan": ["pro", {"prefix": "ent"}], "a.b": ["x"]}})
     assert pattern.explain({"type": "created", "tags": {"plan": "free"}}) == (
         Condition("type", ["created"], "created", present=True, matched=True),
@@ -398,7 +398,7 @@ def test_each_condition_tells_expected_and_actual():
     )
 
 
-def test_a_null_and_a_missing_field_are_told_apart():
+def test_a_null_and_a_missing_field_are_distinguished():
     null, missing = (compile_pattern({"a": ["x"]}).explain(document)[0] for document in ({"a": None}, {}))
     assert (null.actual, null.present) == (None, True)
     assert (missing.actual, missing.present) == (None, False)

@@ -43,7 +43,7 @@ def test_a_file_of_any_editor_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"), [(b"ab\xff", "byte 3 is not UTF-8"), (codecs.BOM_UTF16_LE + b"a", "is not UTF-16")]
 )
-def test_what_is_no_text_is_told_by_place(content, says):
+def test_what_is_no_text_is_reported_by_place(content, says):
     with pytest.raises(ValueError, match=says):
         decoded(content)
 
@@ -73,7 +73,7 @@ def test_what_stands_within_stays(text):
         ("a\x00", "character 2"),
     ],
 )
-def test_what_no_key_has_is_told_by_place_and_name(text, says):
+def test_what_no_key_has_is_reported_by_place_and_name(text, says):
     assert says in misfit(text)
 
 

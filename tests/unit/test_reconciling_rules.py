@@ -62,7 +62,7 @@ def known(*, nango_id=7, status=ConnectionStatus.ACTIVE, tags=TAGS, error=None, 
         (snapshot(tags={}, failing=True), known(), (TAGS_CHANGED, FAILED)),
     ],
 )
-def test_what_differs_is_told_as_the_event_that_was_missed(shown, ours, events):
+def test_a_difference_becomes_the_event_that_was_missed(shown, ours, events):
     assert compare(shown, ours, created_at=OLD, now=NOW) == events
 
 
@@ -86,7 +86,7 @@ def test_the_replica_may_show_for_a_while_what_we_saw_deleted():
     assert compare(snapshot(), earlier, created_at=OLD, now=NOW) == (CREATED,)
 
 
-def test_who_is_absent_may_be_deleted_unless_we_know_better():
+def test_an_absent_connection_may_be_deleted_unless_we_know_better():
     assert is_missing(known(), observed_at=NOW, now=NOW)
     assert is_missing(known(seen=None), observed_at=NOW, now=NOW)
     assert not is_missing(known(status=ConnectionStatus.DELETED), observed_at=NOW, now=NOW)

@@ -43,7 +43,7 @@ def test_a_renewal_falls_inside_nangos_margin_and_ten_minutes_before_the_expiry(
         assert not plan.forced
 
 
-def test_no_minute_carries_a_herd():
+def test_refreshes_are_spread_over_the_minutes():
     due = [plan_after(RefreshOutcome.RENEWED, expires_at=NOW + HOUR, identity=identity).due_at for identity in HERD]
     minutes = [each.replace(second=0, microsecond=0) for each in due]
     assert max(minutes.count(minute) for minute in minutes) < len(HERD) * 0.4
@@ -77,7 +77,7 @@ def test_a_token_renewed_into_the_past_is_left_alone_for_hours():
 
 @pytest.mark.parametrize("identity", HERD[:20])
 @pytest.mark.parametrize("seen", [RefreshOutcome.FIRST_SEEN, RefreshOutcome.UNCHANGED])
-def test_a_token_that_is_not_renewed_gets_a_few_looks_a_forced_one_and_then_one_a_day(identity: str, seen):
+def test_a_token_that_is_not_renewed_gets_a_few_checks_a_forced_one_and_then_one_a_day(identity: str, seen):
     expires_at, now, looks, outcome, lapsed = NOW + 14 * MINUTE, NOW, [], seen, False
     while now < NOW + 4 * DAY:
         forced = bool(looks) and looks[-1].forced
@@ -97,7 +97,7 @@ def test_a_token_that_is_not_renewed_gets_a_few_looks_a_forced_one_and_then_one_
     assert all(0.9 * DAY <= later - earlier <= DAY for earlier, later in pairwise(times))
 
 
-def test_an_expired_token_seen_for_the_first_time_gets_one_more_plain_look():
+def test_an_expired_token_seen_for_the_first_time_gets_one_more_plain_check():
     expired = NOW - HOUR
     first = plan_after(RefreshOutcome.FIRST_SEEN, expires_at=expired)
     second = plan_after(RefreshOutcome.UNCHANGED, expires_at=expired, previous_expires_at=expired)
@@ -126,7 +126,7 @@ def test_only_a_forced_get_that_renewed_nothing_shows_that_a_token_is_over(chang
 
 
 @pytest.mark.parametrize("auth_mode", sorted(MODES_WITHOUT_REFRESH))
-def test_an_expiry_that_nothing_renews_gets_one_look_after_it(auth_mode: str):
+def test_an_expiry_that_nothing_renews_gets_one_check_after_it(auth_mode: str):
     facts = {"expires_at": NOW + HOUR, "auth_mode": auth_mode, "policy": FORCING}
     plan = plan_after(RefreshOutcome.FIRST_SEEN, **facts)
     assert timedelta(0) < plan.due_at - (NOW + HOUR) <= MINUTE
@@ -223,7 +223,7 @@ def test_auth_modes_without_a_refresh_are_never_planned(auth_mode: str):
 
 
 @pytest.mark.parametrize("auth_mode", ["OAUTH2", "OAUTH2_CC", "APP", "JWT", "AWS_SIGV4", "MCP_OAUTH2", "", "FUTURE"])
-def test_every_other_auth_mode_gets_a_first_look_soon(auth_mode: str):
+def test_every_other_auth_mode_gets_a_first_check_soon(auth_mode: str):
     plans = [first_plan(now=NOW, auth_mode=auth_mode, identity=identity, policy=POLICY) for identity in HERD]
     due = [plan.due_at - NOW for plan in plans]
     assert min(due) >= POLICY.first_look
@@ -232,7 +232,7 @@ def test_every_other_auth_mode_gets_a_first_look_soon(auth_mode: str):
     assert not any(plan.forced for plan in plans)
 
 
-def test_what_an_import_brought_is_looked_at_over_an_hour():
+def test_what_an_import_brought_is_checked_over_an_hour():
     plans = [first_plan(now=NOW, auth_mode="", identity=identity, policy=POLICY, found=True) for identity in HERD]
     due = [plan.due_at - NOW for plan in plans]
     assert min(due) >= POLICY.first_look

@@ -40,7 +40,7 @@ def decided(*ends: Answer, same: bool = False, age: timedelta = timedelta(0)) ->
         ([WHOLE, LOST, LOST, WHOLE, LOST], [101, 101, 101, 104, 104]),
     ],
 )
-def test_each_repeat_is_judged_by_the_delivery_before_it(ends: list[Answer], belong_to: list[int]) -> None:
+def test_each_repeat_is_compared_with_the_delivery_before_it(ends: list[Answer], belong_to: list[int]) -> None:
     found = decided(*ends)
     assert [event_id.int for event_id in found.belongs_to.values()] == belong_to
     assert not found.waits
@@ -107,7 +107,7 @@ BARE = json.dumps({"action": "opened"}).encode()
         (b'{"type":"auth"}', False),
     ],
 )
-def test_which_bodies_may_tell_of_two_occurrences(body: bytes, apart: bool) -> None:
+def test_which_bodies_may_be_two_occurrences(body: bytes, apart: bool) -> None:
     notice = read(body)
     assert is_told_apart(notice) is apart
     if apart and body in {BARE, b"[1, 2]", b"\xff"}:

@@ -87,7 +87,7 @@ def test_every_status_is_classified_and_only_2xx_is_no_problem(status):
     assert (classify(answer) is AnswerClass.ACCEPTED) == (problem_of(answer) is None) == (200 <= status < 300)
 
 
-def test_whose_fault_it_is():
+def test_each_answer_is_our_fault_or_the_teams():
     assert fault_of(DeliveryAnswer(error="the address is not allowed", ours=True)) is Fault.OURS
     assert fault_of(DeliveryAnswer(error="no connection")) is Fault.TEAM
     assert fault_of(DeliveryAnswer(status=500)) is Fault.TEAM

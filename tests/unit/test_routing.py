@@ -60,7 +60,7 @@ def test_explaining_covers_routes_that_do_not_match():
     assert (condition.path, condition.expected, condition.actual) == ("type", ["other"], "connection.created")
 
 
-def test_a_match_carries_its_conditions():
+def test_a_match_has_its_conditions():
     (decision,) = RouteSet(1, [route("a", {"type": ["connection.created"]})]).match(CREATED).decisions
     assert decision.conditions == decision.route.pattern.explain(CREATED)
     assert decision.conditions[0].matched
@@ -194,7 +194,7 @@ ANY_ALERT = {"type": [{"prefix": "waylink."}]}
 
 
 @pytest.mark.parametrize(("team", "destination", "taken"), [("crm", "jobs", 0), ("crm", "mail", 1), ("ops", "jobs", 1)])
-def test_no_route_takes_an_alert_to_the_destination_that_it_tells_of(team, destination, taken):
+def test_no_route_takes_an_alert_to_the_destination_that_it_is_about(team, destination, taken):
     routes = RouteSet(1, [replace(route("alerts", ANY_ALERT), team=team, destination=destination)])
     assert len(names(routes.match(ALERT))) == taken
     [decision] = routes.explain(ALERT)

@@ -197,7 +197,7 @@ def test_sentences_about_credentials_that_quote_none_stay(text):
         ("パスワードはZx9Cv8Bb3です", "Zx9Cv8Bb3"),
     ],
 )
-def test_a_credential_that_is_told_of_in_plain_words_is_hidden(text, secret):
+def test_a_credential_in_plain_words_is_hidden(text, secret):
     clean = scrub(text)
     assert secret not in clean
     assert clean.count(HIDDEN) == 1

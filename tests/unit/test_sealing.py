@@ -41,7 +41,7 @@ def test_nonsense_does_not_open(sealed):
         sealer_with(OLD).open(sealed, purpose=PURPOSE)
 
 
-def test_the_wrong_key_is_told_with_what_it_was_for_and_without_the_value():
+def test_the_wrong_key_is_reported_with_what_it_was_for_and_without_the_value():
     sealed = sealer_with(OLD).seal("hunter2", purpose=PURPOSE)
     with pytest.raises(Sealed) as refused:
         sealer_with(NEW).open(sealed, purpose=PURPOSE)
@@ -107,7 +107,7 @@ def test_a_key_file_may_change_without_a_restart(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"hunter2", b"\xff\xfe"])
-def test_an_unusable_key_file_is_told_with_its_name(tmp_path, content):
+def test_an_unusable_key_file_is_reported_with_its_name(tmp_path, content):
     file = tmp_path / "keys"
     if content is not None:
         file.write_bytes(content)
@@ -129,7 +129,7 @@ def test_the_embedded_default_makes_its_own_key_once_for_its_user_alone(tmp_path
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_database_of_ones_own_without_a_key_is_told_when_one_is_needed():
+def test_a_database_of_ones_own_without_a_key_is_reported_when_one_is_needed():
     with pytest.raises(ConfigurationError, match="WAYLINK_SECRET_KEY"):
         sealer_without_key().seal("x", purpose=PURPOSE)
 

@@ -63,7 +63,7 @@ def test_the_sixth_failure_is_an_error_that_says_what_to_do(watched: Watched) ->
     assert "reconcile" in said["then"]
 
 
-def test_a_burst_between_two_looks_counts_even_at_the_start(watched: Watched) -> None:
+def test_a_burst_between_two_checks_counts_even_at_the_start(watched: Watched) -> None:
     assert watched.at(1000, BAD, BAD, BAD)
 
 

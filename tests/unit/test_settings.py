@@ -379,7 +379,7 @@ def test_the_policy_sql_has_its_database_from_a_variable_or_a_file(given, tmp_pa
     assert directory_of(settings).queries.keys() == {Kind.USER}
 
 
-def test_the_table_alone_asks_nobody(given) -> None:
+def test_the_table_alone_asks_no_server(given) -> None:
     settings = given(toml=SQL)
     assert (settings.directory_url, directory_of(settings)) == (None, None)
 
@@ -443,7 +443,7 @@ def test_a_secret_key_comes_from_a_variable_or_a_file_and_not_from_both(given, t
         ({"WAYLINK_DESTINATION_CA_FILE": "waylink.toml"}, "WAYLINK_DESTINATION_CA_FILE", "no certificates"),
     ],
 )
-def test_what_destinations_need_is_looked_at_at_the_start(given, variables, where, problem) -> None:
+def test_what_destinations_need_is_checked_at_the_start(given, variables, where, problem) -> None:
     Path("waylink.toml").write_text("")
     assert problem in problems(given, **variables)[where]
 
@@ -473,7 +473,7 @@ def test_the_file_names_secrets_of_destinations_and_their_values_show_nowhere(gi
         ({"HOOK_SECRET": ""}, "hook.secret_env", "HOOK_SECRET is not set"),
     ],
 )
-def test_a_secret_of_a_destination_that_cannot_be_used_is_told_without_it(given, variables, where, problem) -> None:
+def test_a_secret_of_a_destination_that_cannot_be_used_is_reported_without_it(given, variables, where, problem) -> None:
     Path("waylink.toml").write_text(BROKER + HOOK)
     good = {"CRM_BROKER": "redis://redis.example/1", "HOOK_SECRET": SIGNING}
     ours = {"WAYLINK_BROKER_URL": "redis://10.1.2.3/0", "WAYLINK_ALLOWED_DESTINATION_RANGES": "10.0.0.0/8"}

@@ -122,7 +122,7 @@ BAD_SHAPES = [
 
 
 @pytest.mark.parametrize(("body", "field", "detail"), BAD_SHAPES)
-def test_each_kind_of_fault_is_told_with_its_place_in_our_words(body, field, detail):
+def test_each_kind_of_fault_is_reported_with_its_place_in_our_words(body, field, detail):
     refusal = refused(body)
     [fault] = refusal.errors
     assert (fault["field"], fault["detail"]) == (field, detail)
@@ -130,7 +130,7 @@ def test_each_kind_of_fault_is_told_with_its_place_in_our_words(body, field, det
     assert SECRET not in json.dumps([refusal.detail, refusal.errors])
 
 
-def test_an_unknown_field_of_the_whole_is_told_with_those_there_are():
+def test_an_unknown_field_of_the_whole_is_reported_with_those_there_are():
     [fault] = refused({"nope": SECRET}).errors
     assert (fault["field"], fault["rule"]) == ("nope", "unknown")
     assert "there are `anything`, `at`, `colour`, `count`, " in fault["detail"]
@@ -152,7 +152,7 @@ def test_an_unknown_field_of_the_whole_is_told_with_those_there_are():
         (b'{"anything": ' + b'{"a":' * 50_000, "The body is nested deeper than 100 levels"),
     ],
 )
-def test_what_is_no_json_is_told_with_its_place_in_our_words(body, says):
+def test_what_is_no_json_is_reported_with_its_place_in_our_words(body, says):
     assert refused(body).detail == says
 
 
@@ -195,7 +195,7 @@ def test_no_query_of_the_api_is_refused_in_the_words_of_msgspec(endpoint):
     assert any(found)
 
 
-def test_a_parameter_is_told_without_what_every_parameter_is():
+def test_a_parameter_is_reported_without_what_every_parameter_is():
     class Query(Struct, forbid_unknown_fields=True):
         limit: int | None = None
         colour: Colour | None = None

@@ -127,7 +127,7 @@ def test_of_what_is_no_text_no_name_and_no_address_is_made():
     assert named(None, [row], None).claim == Claim("u", linked_by="sql")
 
 
-def test_who_waits_is_asked_about_when_they_have_waited_as_long_again_with_an_end():
+def test_waiting_owners_are_asked_for_when_they_have_waited_as_long_again_with_an_end():
     def wait(**passed):
         return next_owner_query(now=NOW, since=NOW - timedelta(**passed)) - NOW
 

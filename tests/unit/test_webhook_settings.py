@@ -78,7 +78,7 @@ def test_both_urls_here_are_all_well_where_the_setting_says_so():
 
 @BOTH_URLS
 @pytest.mark.parametrize("urls", [(HERE, None), (None, HERE), (HERE, "https://other.example/hook")])
-def test_a_setting_that_says_both_where_one_url_leads_here_is_told(urls, environment, named):
+def test_a_setting_that_says_both_where_one_url_leads_here_is_reported(urls, environment, named):
     [(bad, detail)] = said(*urls, environment=environment, both_urls=True)
     assert (bad, detail.startswith("one webhook URL leads here"), named in detail) == (False, True, True)
 
@@ -86,7 +86,7 @@ def test_a_setting_that_says_both_where_one_url_leads_here_is_told(urls, environ
 @pytest.mark.parametrize(
     ("switch", "bad"), [("on_auth_creation", True), ("on_auth_refresh_error", True), ("on_connection_deletion", False)]
 )
-def test_a_switch_that_is_off_is_told_by_name(switch, bad):
+def test_a_switch_that_is_off_is_reported_by_name(switch, bad):
     [(found, detail)] = said(**{switch: False})
     assert (found, detail.startswith(f"{switch} is off")) == (bad, True)
 

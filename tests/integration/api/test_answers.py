@@ -189,7 +189,7 @@ def test_a_fault_while_it_is_answered_is_no_answer(web, monkeypatch) -> None:
             assert lost(web, delivery_of(web, body))
 
 
-def test_what_is_not_answered_yet_is_not_settled(web, paused) -> None:
+def test_what_is_not_answered_yet_is_not_reported(web, paused) -> None:
     with web.connect() as raw:
         raw.sendall(request_of(fresh()))
         until("it is being committed", lambda: any(lane.taken for lane in web.store._lanes))

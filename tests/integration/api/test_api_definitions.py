@@ -404,7 +404,7 @@ def test_a_key_that_stands_twice_is_refused_in_every_body_by_its_place(api, meth
     assert (api.json("/routes"), api.json("/teams")) == before
 
 
-def test_an_event_that_was_not_judged_cannot_be_explained(api):
+def test_an_event_that_was_not_routed_cannot_be_explained(api):
     [event] = judged(api, DOCUMENT)
     with api.database.write() as session:
         session.execute(update(Event).values(document=None, route_set=None, state="received"))
@@ -412,7 +412,7 @@ def test_an_event_that_was_not_judged_cannot_be_explained(api):
     problem_of(api("POST", "/routes/test", json={"pattern": CREATED, "event": event}), 409, "conflict")
 
 
-def test_a_reader_who_tries_patterns_takes_no_thread_of_others(api, monkeypatch):
+def test_a_caller_that_tries_patterns_takes_no_thread_of_others(api, monkeypatch):
     """Two calls of a team's wait; another team's pattern is tried, and rows are read, meanwhile."""
     go, begun = threading.Event(), []
 
@@ -451,7 +451,7 @@ def test_an_explanation_that_takes_long_goes_on_with_another_call(api, monkeypat
     assert names == ["r0", "r1", "r2"]
 
 
-def test_what_a_pattern_costs_too_much_of_is_refused_and_told(api, monkeypatch):
+def test_what_a_pattern_costs_too_much_of_is_refused_with_the_reason(api, monkeypatch):
     monkeypatch.setattr("app.domain.patterns.pattern.Effort", lambda: Effort(1_000))
     monkeypatch.setattr("app.domain.routing.MAX_STEPS", 1_000)
     costly = {"items": [{"prefix": f"p{number}"} for number in range(100)]}
@@ -469,7 +469,7 @@ def test_what_a_pattern_costs_too_much_of_is_refused_and_told(api, monkeypatch):
     assert "more steps than are allowed" in explained[0]["conditions"][0]["actual"]
 
 
-def test_what_a_pattern_may_ask_for_is_bounded_and_the_place_is_told(api):
+def test_what_a_pattern_may_ask_for_is_bounded_and_the_place_is_reported(api):
     beyond = {"tags": {"plan": ["x" * 5_000]}}
     for path, body in (
         ("/routes", {**ROUTE, "pattern": beyond}),

@@ -94,7 +94,7 @@ def _sufficient(wanted):
     return {Scope.VIEWER: set(Scope)}.get(wanted, {wanted})
 
 
-def test_every_problem_is_told_with_its_status(served):
+def test_every_problem_is_reported_with_its_status(served):
     for endpoint in ENDPOINTS:
         responses = served["paths"][endpoint.template][endpoint.method.lower()]["responses"]
         for status, kinds in problems_of(endpoint).items():

@@ -38,7 +38,7 @@ def note(api, number, *, action="test.done"):
         audit.record(session, actor="cli:test", action=action, subject=f"s-{number}", now=datetime.now(UTC))
 
 
-def test_without_a_token_nothing_is_told_and_how_to_get_one_is(api):
+def test_without_a_token_nothing_is_shown_but_how_to_get_one(api):
     for headers in ({}, {"authorization": "Basic d2w6"}, {"authorization": "Bearer"}):
         answer = api.get("/audit", who=None, headers=headers)
         assert "waylink token create" in problem_of(answer, 401, "unauthenticated")["detail"]
@@ -47,7 +47,7 @@ def test_without_a_token_nothing_is_told_and_how_to_get_one_is(api):
 
 
 @pytest.mark.parametrize("secret", ["wl_" + "A" * 43, "wl_short", "wl_" + "é" * 43, "x" * 5000])
-def test_a_token_nobody_made_is_refused(api, secret):
+def test_an_unknown_token_is_refused(api, secret):
     answer = api.get("/audit", who=None, headers={"authorization": f"Bearer {secret}".encode("latin-1")})
     problem_of(answer, 401, "unauthenticated")
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
@@ -218,7 +218,7 @@ def test_without_its_database_it_says_so_and_to_come_back(broker_url, postgres, 
         assert api.get("/audit").status_code == 200
 
 
-def test_a_fault_of_ours_is_answered_and_tells_nothing_of_its_inside(api, monkeypatch):
+def test_a_fault_of_ours_is_answered_and_shows_nothing_of_its_inside(api, monkeypatch):
     def break_down(*_arguments, **_options):
         raise ValueError("secret inside")
 
@@ -228,7 +228,7 @@ def test_a_fault_of_ours_is_answered_and_tells_nothing_of_its_inside(api, monkey
     assert "secret inside" not in answer.text
 
 
-def test_more_calls_than_can_wait_are_told_to_come_back_and_webhooks_are_taken_meanwhile(api, monkeypatch):
+def test_more_calls_than_can_wait_get_a_retry_after_and_webhooks_are_taken_meanwhile(api, monkeypatch):
     monkeypatch.setattr(pool_module, "MAX_WAITING", 2)
     came, access = [], Authenticator.access
     monkeypatch.setattr(Authenticator, "access", lambda door, request: came.append(request) or access(door, request))

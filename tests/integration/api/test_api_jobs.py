@@ -41,7 +41,7 @@ def state(api, job_id):
         return session.get(Job, parse(JOB, job_id)).state
 
 
-def test_a_filter_is_counted_first_and_then_carried_out(api, broker_url):
+def test_a_filter_is_counted_first_and_then_applied(api, broker_url):
     ids = make(api, "discarded", "discarded", "completed")
     body = {"filter": {"team": "crm", "fault": "team"}, "dry_run": True}
     shown = api("POST", "/jobs/retry", json=body).json()

@@ -74,7 +74,7 @@ def test_wrong_fields_are_named_and_nothing_is_written(api):
     assert api.json("/users")["data"] == []
 
 
-def test_who_waits_is_linked_by_the_call_and_a_removal_needs_force(api, world):
+def test_waiting_connections_are_linked_by_the_call_and_a_removal_needs_force(api, world):
     world.settle(auth(tags={"end_user_id": "u1"}))
     user = add(api, external_id="u1")
     assert user["linked"] == 1

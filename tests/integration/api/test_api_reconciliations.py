@@ -54,7 +54,7 @@ def test_an_environment_that_is_not_configured_is_refused(api, environment):
     assert "environment" in body["detail"]
 
 
-def test_what_is_not_there_or_no_id_is_told(api):
+def test_what_is_not_there_or_no_id_is_reported(api):
     problem_of(api.get(f"/reconciliations/{show(RECONCILIATION, new_id())}"), 404, "not_found")
     problem_of(api.get("/reconciliations/nonsense"), 422, "invalid_input")
     problem_of(api.get("/reconciliations?cursor=nonsense"), 400, "invalid_request")

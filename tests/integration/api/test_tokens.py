@@ -106,7 +106,7 @@ def test_a_team_that_is_gone_gets_no_token(world):
         issue(world, "t", team="crm")
 
 
-def test_two_who_make_the_same_token_make_one(world):
+def test_two_calls_that_make_the_same_token_make_one(world):
     made = []
 
     def make():

@@ -67,7 +67,7 @@ def test_settings_that_fit_are_ok(waylink):
         ({"on_connection_deletion": False}, ("note", "on_connection_deletion is off", 0)),
     ],
 )
-def test_settings_that_lose_something_are_told(waylink, nango, webhooks, expected):
+def test_settings_that_lose_something_are_reported(waylink, nango, webhooks, expected):
     result, says, code = expected
     change(nango, **webhooks)
     rows, details, exit_code = found(waylink)

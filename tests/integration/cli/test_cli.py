@@ -355,7 +355,7 @@ def test_send_is_1_when_the_answer_is_not_202_and_shows_it_harmless(waylink: Com
     assert done.stdout == "401 no \\x1b[2J\n"
 
 
-def test_send_is_1_when_nobody_answers(waylink: Command) -> None:
+def test_send_is_1_without_an_answer(waylink: Command) -> None:
     port = free_port()
     assert "does not answer" in one_line_error(waylink("send", "unhandled", WAYLINK_PORT=str(port)), 1)
 

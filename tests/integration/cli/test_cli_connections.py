@@ -102,7 +102,7 @@ def test_an_operation_on_a_connection_that_only_nango_has_brings_it_in(command, 
     assert (act["action"], act["outcome"]) == ("connection.found", "done")
 
 
-def test_a_command_tells_the_workers_of_the_event_that_it_stored(command, known, broker_url):
+def test_a_command_announces_the_event_that_it_stored_to_the_workers(command, known, broker_url):
     with closing(Broker.at("internal", broker_url)) as broker:
         command.inside("connections", "metadata", "get", known)
         assert broker.queue_length(EVENTS_QUEUE) == 0
@@ -155,7 +155,7 @@ def test_where_nango_cannot_be_asked_a_command_does_not_say_that_there_is_no_suc
 
 
 @pytest.mark.parametrize("noun", ["connections", "events", "jobs", "users", "orgs", "teams", "destinations", "routes"])
-def test_whoever_says_list_means_the_noun_alone(command, known, noun):
+def test_list_is_the_same_as_the_noun_alone(command, known, noun):
     assert command.json(noun, "list") == command.json(noun)
     if noun in {"connections", "events"}:
         assert command.json(noun, "list", "--connection-id", known) != command.json(

@@ -67,7 +67,7 @@ def test_states_are_written_as_the_runbook_does(migrated, state):
 
 class TestTheRightDatabase:
     @pytest.mark.parametrize("arguments", [("events",), ("status",), ("check",), ("users",), ("audit",), ("routes",)])
-    def test_a_wrong_folder_is_told_by_its_path_and_nothing_is_made_in_it(self, waylink, tmp_path, arguments):
+    def test_a_wrong_folder_is_reported_by_its_path_and_nothing_is_made_in_it(self, waylink, tmp_path, arguments):
         done = waylink.inside(*arguments)
         assert done.returncode in {1, 2}
         assert f"{tmp_path}/.waylink/waylink.db" in done.stdout + done.stderr
@@ -109,7 +109,7 @@ class TestWords:
             ("WAYLINK_NANGO_BASE_URL", "ftp://x", "does not have the form"),
         ],
     )
-    def test_a_wrong_variable_is_told_in_our_words(self, waylink, variable, value, says):
+    def test_a_wrong_variable_is_reported_in_our_words(self, waylink, variable, value, says):
         waylink.variables[variable] = value
         said = waylink.inside("check").stdout
         assert variable in said
@@ -127,7 +127,7 @@ class TestWords:
             ("[duplicates]\nslack = 1", "duplicates.slack", "is none of"),
         ],
     )
-    def test_a_wrong_key_is_told_in_our_words(self, waylink, toml, where, says):
+    def test_a_wrong_key_is_reported_in_our_words(self, waylink, toml, where, says):
         (waylink.folder / "waylink.toml").write_text(toml)
         said = waylink.inside("routes", "plan").stderr
         assert f"waylink.toml: {where}" in said
@@ -140,13 +140,13 @@ class TestWords:
         done = waylink.inside("check")
         assert not LIBRARY_WORDS.search(done.stderr)
 
-    def test_a_wrong_address_is_told_as_the_host(self, waylink):
+    def test_a_wrong_address_is_reported_as_the_host(self, waylink):
         for host in ("203.0.113.1", "no.such.host.invalid", "x" * 300):
             waylink.variables["WAYLINK_HOST"] = host
             waylink.inside("migrate")
             assert "WAYLINK_HOST" in one_line_error(waylink.inside("web"), 2)
 
-    def test_an_unknown_variable_is_told_with_the_nearest_setting(self, waylink):
+    def test_an_unknown_variable_is_reported_with_the_nearest_setting(self, waylink):
         assert waylink.inside("migrate").returncode == 0
         waylink.variables["WAYLINK_DATABSE_URL"] = "postgresql://secret@h/w"
         for arguments in (("events",), ("users",)):
@@ -179,7 +179,7 @@ class TestTheSecretKey:
         assert done.returncode == 0, done.stderr
         return waylink.folder / ".waylink/secret.key"
 
-    def test_none_is_needed_yet_and_none_is_made_by_looking(self, waylink):
+    def test_none_is_needed_yet_and_none_is_made_by_reading(self, waylink):
         assert waylink.inside("migrate").returncode == 0
         assert self.finding(waylink)[0] == "ok"
         assert not (waylink.folder / ".waylink/secret.key").exists()

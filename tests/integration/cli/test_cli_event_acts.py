@@ -77,7 +77,7 @@ def test_a_processed_event_is_not_retried_and_that_is_a_no(waylink, events):
     assert waylink.inside("events", "retry").returncode == 2
 
 
-def test_a_replay_shows_each_route_that_matches_and_what_became_of_its_job(waylink, events):
+def test_a_replay_shows_each_route_that_matches_and_the_result_of_its_job(waylink, events):
     [event] = events()
     [step] = waylink.json("events", "replay", event, "--dry-run")["steps"]
     assert (step["route"], step["outcome"], step["job_id"]) == ("contacts", "new", None)

@@ -88,7 +88,7 @@ def test_all_that_are_meant_are_retried_and_nothing_else(waylink, jobs):
     assert waylink.json("jobs", "retry", "--name", "crm.x", "--yes")["retried"] == 0
 
 
-def test_jobs_are_named_by_their_ids_and_each_says_what_became_of_it(waylink, jobs):
+def test_jobs_are_named_by_their_ids_and_each_with_its_result(waylink, jobs):
     ids = jobs("discarded", "available", "running")
     rows = waylink.json("jobs", "retry", *ids)
     assert [(row["id"], row["result"]) for row in rows] == [
@@ -120,14 +120,14 @@ def test_a_name_that_was_never_defined_is_bad_input_and_not_0_jobs(waylink, jobs
     assert said in one_line_error(done, 2)
 
 
-def test_a_job_that_does_not_exist_stops_the_act_before_it_begins(waylink, jobs):
+def test_a_job_that_does_not_exist_stops_the_action_before_it_begins(waylink, jobs):
     [there] = jobs("discarded")
     missing = show(JOB, new_id())
     assert missing in one_line_error(waylink.inside("jobs", "retry", there, missing), 1)
     assert states(waylink, [there]) == ["discarded"]
 
 
-def test_what_a_broker_lost_is_handed_over_again_with_the_same_ids(waylink, jobs):
+def test_what_a_broker_lost_is_delivered_again_with_the_same_ids(waylink, jobs):
     ids = jobs("completed", "completed", "discarded")
     done = waylink.inside("jobs", "redeliver", "--destination", "crm/jobs", "--since", "2h", "--yes", "--json")
     assert json.loads(done.stdout)["redelivered"] == 2
@@ -149,7 +149,7 @@ def test_what_a_broker_lost_is_handed_over_again_with_the_same_ids(waylink, jobs
         ("redeliver", "--since", "2h"),
     ],
 )
-def test_wrong_use_is_told_and_exits_with_2(waylink, arguments):
+def test_wrong_use_is_reported_and_exits_with_2(waylink, arguments):
     done = waylink.inside("jobs", *arguments)
     assert done.returncode == 2
     assert "rror: " in done.stderr

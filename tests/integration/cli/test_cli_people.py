@@ -52,7 +52,7 @@ def test_a_user_is_added_shown_changed_listed_and_removed(waylink):
     assert waylink.json("users", "list") == []
 
 
-def test_an_add_links_who_waits(waylink, world):
+def test_an_add_links_waiting_connections(waylink, world):
     world.settle(auth(tags={"end_user_id": "u1"}))
     assert world.owner("c-1") is None
     assert waylink.json("users", "add", "u1")["linked"] == 1
@@ -75,7 +75,7 @@ def test_what_cannot_be_done_is_one_line(waylink, arguments, code, says):
     assert says in refusal(waylink.inside(*arguments), code)
 
 
-def test_a_duplicate_names_who_is_there(waylink):
+def test_a_duplicate_names_the_existing_person(waylink):
     first = waylink.json("users", "add", "u1")
     assert first["id"] in refusal(waylink.inside("users", "add", "u1"), 1)
 
@@ -87,7 +87,7 @@ def test_a_change_of_nothing_or_of_both_is_wrong_use(waylink, arguments):
     assert waylink.inside(*arguments).returncode == 2
 
 
-def test_an_import_says_what_came_of_it_and_names_refused_lines(waylink):
+def test_an_import_shows_its_result_and_names_refused_lines(waylink):
     (waylink.folder / "people.csv").write_text("external_id,email\nu1,u1@acme.example\nu2,\x1b[2Jnobody\n")
     done = waylink.inside("users", "import", "people.csv", "--json")
     assert done.returncode == 1

@@ -163,7 +163,7 @@ def test_what_the_file_no_longer_has_can_be_kept_and_is_then_managed_by_commands
     assert waylink.json("routes", "plan") == []
 
 
-def test_a_plan_that_changed_before_it_was_agreed_to_is_not_carried_out(waylink: Command) -> None:
+def test_a_plan_that_changed_before_it_was_agreed_to_is_not_applied(waylink: Command) -> None:
     (waylink.folder / "waylink.toml").write_text(TEAM)
 
     def meanwhile(*_: object, **__: object) -> bool:
@@ -313,7 +313,7 @@ def test_an_empty_argument_is_refused_where_it_would_mean_everything(waylink: Co
     assert "is empty" in one_line_error(waylink.inside(*arguments), 2)
 
 
-def test_an_import_of_nothing_removes_and_changes_nobody(waylink: Command) -> None:
+def test_an_empty_import_removes_and_changes_none(waylink: Command) -> None:
     waylink.json("users", "add", "u1", "--email", "u1@acme.example", "--name", "One")
     before = waylink.json("users")
     for name, content in (

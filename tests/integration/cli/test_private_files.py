@@ -46,7 +46,7 @@ def test_a_database_in_a_folder_that_is_open_is_private_itself(waylink, tmp_path
     assert modes(tmp_path / "shared")["own.db"] == 0o600
 
 
-def test_check_tells_of_what_is_open_and_how_to_close_it(waylink, tmp_path):
+def test_check_reports_what_is_open_and_how_to_close_it(waylink, tmp_path):
     migrate(waylink, tmp_path)
     assert not [row for row in waylink_rows(waylink) if row["what"] == "files"]
     (tmp_path / ".waylink").chmod(0o755)
@@ -75,12 +75,12 @@ class TestWhatIsOpen:
         assert [*exposed(folder, folder / "w.db")] == []
 
     @pytest.mark.parametrize("mode", [0o755, 0o701, 0o770, 0o707])
-    def test_each_right_of_others_is_told(self, folder, mode):
+    def test_each_right_of_others_is_reported(self, folder, mode):
         folder.chmod(mode)
         [found] = exposed(folder, None)
         assert (found.path, "chmod 700" in str(found)) == (folder, True)
 
-    def test_files_of_a_database_elsewhere_are_looked_at(self, folder, monkeypatch):
+    def test_files_of_a_database_elsewhere_are_checked(self, folder, monkeypatch):
         outside = folder.parent / "w.db"
         for suffix in ("", "-wal"):
             (folder.parent / f"w.db{suffix}").write_text("")
@@ -89,7 +89,7 @@ class TestWhatIsOpen:
         monkeypatch.setattr("app.runtime.private_files._is_private", lambda _folder: False)
         assert [file.path.name for file in exposed(folder, outside)] == ["w.db", "w.db-wal"]
 
-    def test_another_users_is_told(self, folder, monkeypatch):
+    def test_another_users_is_reported(self, folder, monkeypatch):
         monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
         [found] = exposed(folder, None)
         assert "another user" in found.what

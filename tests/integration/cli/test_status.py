@@ -80,7 +80,7 @@ def job_figures(database, now):
         return figures.jobs(session, now=now, since=now - DAY)
 
 
-def test_an_empty_database_has_nothing_to_tell(database, clock):
+def test_an_empty_database_has_nothing_to_report(database, clock):
     assert event_figures(database, clock.now) == figures.EventFigures(0, None, False, 0)
     assert job_figures(database, clock.now) == figures.JobFigures({}, {}, None, 0)
 
@@ -131,7 +131,7 @@ def begun(database, now):
         return figures.actions_begun(session, since=now - DAY, before=now - EDIT_LEASE)
 
 
-def test_acts_are_counted_that_began_a_while_ago_and_have_no_end(database, clock):
+def test_actions_that_began_a_while_ago_and_have_no_end_are_counted(database, clock):
     now, minutes = clock.now, timedelta(minutes=1)
     old = [an_act(now - age) for age in (2 * minutes, HOUR, DAY + HOUR)]
     ended = [an_act(now - 2 * minutes, outcome=outcome) for outcome in ("done", "failed")]
@@ -254,7 +254,7 @@ def test_a_fresh_backlog_is_no_alarm_and_an_old_one_without_a_worker_is(waylink:
         assert (found["events waiting"]["ok"], found["events worker"]["ok"]) == (False, True)
 
 
-def test_jobs_that_nobody_hands_over_are_an_alarm(waylink: Command) -> None:
+def test_jobs_that_no_worker_delivers_are_an_alarm(waylink: Command) -> None:
     with opened(waylink) as database:
         source = an_event(utc_now(), state="processed")
         add(database, source, a_job(utc_now(), source.id, next_at=utc_now() - timedelta(seconds=90)))
@@ -262,7 +262,7 @@ def test_jobs_that_nobody_hands_over_are_an_alarm(waylink: Command) -> None:
     assert (found["jobs available"]["ok"], found["jobs available"]["value"]) == (False, 1)
 
 
-def test_acts_that_were_broken_off_are_shown_and_where_to_look(waylink: Command) -> None:
+def test_interrupted_actions_are_shown_with_where_to_check(waylink: Command) -> None:
     assert status(waylink, 0)["acts without an end"]["value"] == 0
     with opened(waylink) as database:
         add(database, an_act(utc_now() - HOUR), an_act(utc_now() - HOUR, outcome="done"))
@@ -390,7 +390,7 @@ def with_password(url: str, password: str) -> str:
     return make_url(url).set(password=password).render_as_string(hide_password=False)
 
 
-def test_status_and_check_tell_why_database_and_brokers_do_not_answer(
+def test_status_and_check_say_why_database_and_brokers_do_not_answer(
     tmp_path, broker_url: str, postgres_url: str
 ) -> None:
     command = Command(tmp_path, {"WAYLINK_NANGO_SIGNING_KEYS": "key"})
@@ -414,7 +414,7 @@ def test_status_and_check_tell_why_database_and_brokers_do_not_answer(
         assert SECRET not in json.dumps([found, checked]) + done.stderr
 
 
-def test_a_database_of_a_later_release_is_told_as_newer(waylink: Command) -> None:
+def test_a_database_of_a_later_release_is_reported_as_newer(waylink: Command) -> None:
     with closing(connect(waylink.database_url)) as database, database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     found = status(waylink, 1)["database"]

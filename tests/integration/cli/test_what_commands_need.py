@@ -335,7 +335,7 @@ def test_every_environment_is_needed_to_ask_nango_for_a_connection_that_is_not_k
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_variable_that_nothing_reads_is_told_once(waylink: Command, name: str) -> None:
+def test_a_variable_that_nothing_reads_is_reported_once(waylink: Command, name: str) -> None:
     arguments, needs = COMMANDS[name]
     command = Command(waylink.folder, waylink.variables | {"WAYLINK_DATABSE_URL": "x"})
     told = command.inside(*name.split(), *arguments).stderr.count('"unknown_variable"')
@@ -355,7 +355,7 @@ def test_a_process_is_stopped_by_what_it_needs(waylink: Command, name: str) -> N
 
 @pytest.mark.parametrize("name", DIAGNOSING)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_status_and_check_tell_of_what_is_wrong_among_all_else(waylink: Command, name: str, fault: str) -> None:
+def test_status_and_check_report_what_is_wrong_among_all_else(waylink: Command, name: str, fault: str) -> None:
     with with_faults(waylink, fault) as command:
         done = command.inside(name, "--json")
     assert done.returncode == 1

@@ -170,7 +170,7 @@ def test_a_new_window_is_open_to_all_again(open_budget, seconds):
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_clock_of_nangos_that_is_ahead_holds_nobody_for_longer_than_a_window(open_budget, seconds, shared):
+def test_a_clock_of_nangos_that_is_ahead_holds_no_call_for_longer_than_a_window(open_budget, seconds, shared):
     budget = (
         open_budget(clock=seconds) if shared else open_budget(url=f"redis://127.0.0.1:{free_port()}/0", clock=seconds)
     )
@@ -234,7 +234,7 @@ def test_the_environments_of_one_account_share_its_bucket(nango, open_budget, cl
         second.of("default", Priority.PEOPLE).list_connections(limit=1)
 
 
-def test_without_redis_each_process_takes_its_share_and_nobody_waits_long(valkey, open_budget):
+def test_without_redis_each_process_takes_its_share_and_no_call_waits_long(valkey, open_budget):
     valkey.start()
     url = valkey.url(0)
     budgets = [open_budget(url=url, limit=40) for _ in range(PROCESSES)]
@@ -323,7 +323,7 @@ def test_a_refresh_that_the_budget_holds_back_keeps_its_plan(open_world, open_bu
     assert world.connection(connection_id).last_error_type is None
 
 
-def test_a_call_costs_one_round_trip_where_nobody_else_spends(nango, open_budget, clients_of):
+def test_a_call_costs_one_round_trip_where_no_other_process_spends(nango, open_budget, clients_of):
     budget = open_budget()
     clients = clients_of(nango, budget)
     client = clients.of("default", Priority.PEOPLE)

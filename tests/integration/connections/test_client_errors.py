@@ -95,7 +95,7 @@ def test_every_operation_of_the_sandbox_is_one_of_the_clients():
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_key_without_the_scope_is_told_which_one_it_lacks(open_client, operation):
+def test_a_key_without_the_scope_gets_an_error_that_names_it(open_client, operation):
     with pytest.raises(errors.NangoForbidden) as refused:
         OPERATIONS[operation](open_client(*(KNOWN - closure(NEEDED[operation]))))
     assert refused.value.status == 403
@@ -232,7 +232,7 @@ def test_a_failed_refresh_of_an_odd_status_is_one_all_the_same(sandbox, nango, s
         nango.get_connection("oauth2", "known", force_refresh=True)
 
 
-def test_what_the_provider_said_is_told_without_its_tokens(sandbox, nango):
+def test_what_the_provider_said_is_reported_without_its_tokens(sandbox, nango):
     said = 'Bearer canary0123456789abcdef {"refresh_token": "canary0123456789abcdef"}'
     fail(sandbox, "refresh", times=1, message=f"The provider said: {said}")
     with pytest.raises(errors.NangoRefreshFailed, match="The provider said") as raised:

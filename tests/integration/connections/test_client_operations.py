@@ -116,7 +116,7 @@ def test_a_patch_changes_what_it_names_and_nothing_else(nango, made):
 
 
 @pytest.mark.parametrize("operation", ["set_tags", "patch_connection"])
-def test_changing_what_nango_does_not_know_tells_which_part_is_unknown(nango, made, operation):
+def test_changing_what_nango_does_not_know_reports_which_part_is_unknown(nango, made, operation):
     arguments = {"tags": {"a": "b"}}
     with pytest.raises(errors.NangoConnectionNotFound):
         getattr(nango, operation)("apikey", "nobody", **arguments)
@@ -145,7 +145,7 @@ def test_metadata_of_many_is_written_for_all_or_for_none(nango, made):
 
 
 @pytest.mark.parametrize("ids", [[], "", ["ok", ""], ["a\0"], "x" * 256])
-def test_metadata_for_nobody_is_not_sent(nango, calls, ids):
+def test_metadata_for_no_connection_is_not_sent(nango, calls, ids):
     with pytest.raises(errors.InvalidInput):
         nango.set_metadata("apikey", ids, {})
     assert calls() == 0
@@ -255,7 +255,7 @@ def test_a_token_is_what_signs_calls_and_the_raw_answer_is_the_providers(nango, 
     assert isinstance(signing, OAuth1Credentials)
 
 
-def test_credentials_that_were_not_asked_for_are_not_handed_out(nango, made):
+def test_credentials_that_were_not_asked_for_are_not_given_out(nango, made):
     connection_id = made("oauth2")
     assert nango.get_connection("oauth2", connection_id, credentials=False).credentials == NoCredentials(type="")
     assert nango.get_connection("oauth2", connection_id).credentials.refresh_token is None

@@ -116,7 +116,7 @@ def test_metadata_that_was_written_is_written_over(scene):
     assert scene.at_nango().json()["metadata"] == {"b": 2}
 
 
-def test_a_forced_refresh_is_not_repeated_within_the_lease_of_who_died(scene):
+def test_a_forced_refresh_is_not_repeated_within_the_lease_of_a_killed_one(scene):
     control(scene.nango, scene.connection_id, "oauth2", expires_in=1800)
     before = scene.at_nango().json()["credentials"]["expires_at"]
     renewed = scene.die("refresh").json()["credentials"]["expires_at"]

@@ -121,7 +121,7 @@ def test_our_own_edits_at_the_same_moment_lose_nothing(world, at, nango, known, 
     assert world.connection(connection_id).tags == wanted
 
 
-def test_who_waits_too_long_for_another_edit_is_told_and_a_dead_ones_lease_ends(world, at, known, clock, monkeypatch):
+def test_an_edit_that_waits_too_long_for_another_fails_and_a_dead_ones_lease_ends(world, at, known, clock, monkeypatch):
     monkeypatch.setattr(operations, "WAIT_SECONDS", 0.2)
     name = f"edit:{show(CONNECTION, known)}"
     with world.database.write() as session:
@@ -133,7 +133,7 @@ def test_who_waits_too_long_for_another_edit_is_told_and_a_dead_ones_lease_ends(
     assert tags.add_tags(at, known, {"plan": "pro"}, actor=WHO).changed
 
 
-def test_somebody_elses_edit_after_ours_is_a_conflict_with_what_is_there(world, at, nango, known, connection_id):
+def test_a_foreign_edit_after_ours_is_a_conflict_with_what_is_there(world, at, nango, known, connection_id):
     write = NangoClient.set_tags
 
     def overtaken(client, *arguments, **options):
@@ -152,7 +152,7 @@ def test_somebody_elses_edit_after_ours_is_a_conflict_with_what_is_there(world, 
     assert [act.outcome for act in audited(world)] == ["failed"]
 
 
-def test_an_edit_made_elsewhere_before_ours_is_kept_and_told(world, at, nango, known, connection_id):
+def test_an_edit_made_elsewhere_before_ours_is_kept_and_announced(world, at, nango, known, connection_id):
     patch(nango, connection_id, tags={**DANA, "theirs": "1"})
     done = tags.add_tags(at, known, {"ours": "1"}, actor=WHO)
     assert (done.tags, done.elsewhere) == ({**DANA, "theirs": "1", "ours": "1"}, True)
@@ -205,7 +205,7 @@ def test_a_list_that_lags_behind_an_edit_does_not_undo_it(world, at, nango, know
     assert world.connection(connection_id).tags == edited
 
 
-def test_what_a_run_found_on_a_list_that_lags_behind_an_edit_is_looked_at_again(world, at, nango, known, connection_id):
+def test_what_a_run_found_on_a_list_that_lags_behind_an_edit_is_checked_again(world, at, nango, known, connection_id):
     nango_id = world.connection(connection_id).nango_id
     edited = tags.add_tags(at, known, {"plan": "pro"}, actor=WHO).tags
     world.process()
@@ -225,14 +225,14 @@ def test_what_a_run_found_on_a_list_that_lags_behind_an_edit_is_looked_at_again(
     assert (world.connection(connection_id).tags, world.connection(connection_id).tags_disagree) == (edited, False)
 
 
-def test_what_somebody_else_changed_just_after_an_edit_is_followed(world, at, nango, known, connection_id):
+def test_a_foreign_change_just_after_an_edit_is_followed(world, at, nango, known, connection_id):
     tags.add_tags(at, known, {"plan": "pro"}, actor=WHO)
     patch(nango, connection_id, tags=OMAR)
     world.wait_out(auth("override", connection_id=connection_id, tags=OMAR))
     assert (world.connection(connection_id).tags, world.owner(connection_id)) == (OMAR, ("usr_2001", "org_88"))
 
 
-def test_what_somebody_else_changed_a_while_ago_is_kept_where_only_the_list_can_be_read(
+def test_a_foreign_change_of_a_while_ago_is_kept_where_only_the_list_can_be_read(
     world, at, nango, known, connection_id
 ):
     control(nango, connection_id, "oauth2", exhausted=True)
@@ -285,7 +285,7 @@ def test_metadata_is_replaced_and_merged_at_nango_and_kept_nowhere_here(world, a
         metadata.set_metadata(at, known, {"a": "\0"}, actor=WHO)
 
 
-def test_credentials_come_live_and_rest_nowhere_and_who_asked_is_kept(world, at, nango, known, caplog):
+def test_credentials_come_live_and_rest_nowhere_and_the_actor_is_kept(world, at, nango, known, caplog):
     caplog.set_level(logging.DEBUG)
     plain = credentials.get_credentials(at, known, actor=WHO).credentials
     whole = credentials.get_credentials(at, known, actor=WHO, refresh_token=True).credentials
@@ -298,7 +298,7 @@ def test_credentials_come_live_and_rest_nowhere_and_who_asked_is_kept(world, at,
     assert (first.detail, second.detail["refresh_token"]) == ({"force_refresh": False, "refresh_token": False}, True)
 
 
-def test_a_forced_refresh_renews_and_what_it_tells_is_kept(world, at, nango, known, connection_id):
+def test_a_forced_refresh_renews_and_its_result_is_kept(world, at, nango, known, connection_id):
     control(nango, connection_id, "oauth2", expires_in=600)
     credentials.get_credentials(at, known, actor=WHO)
     before = world.connection(connection_id).expires_at
@@ -318,7 +318,7 @@ def test_a_forced_refresh_renews_and_what_it_tells_is_kept(world, at, nango, kno
     assert [act.outcome for act in audited(world)] == ["done", "done", "failed", "done"]
 
 
-def test_a_forced_refresh_waits_for_the_planned_one_that_is_under_way(world, at, known, connection_id, clock):
+def test_a_forced_refresh_waits_for_the_planned_one_that_is_running(world, at, known, connection_id, clock):
     clock.now = world.open_plan(connection_id).next_at
     with world.database.write() as session:
         plan = session.merge(world.open_plan(connection_id))
@@ -327,7 +327,7 @@ def test_a_forced_refresh_waits_for_the_planned_one_that_is_under_way(world, at,
         credentials.refresh(at, known, actor=WHO)
 
 
-def test_exhausted_credentials_are_told_as_such(at, nango, known, connection_id):
+def test_exhausted_credentials_are_reported_as_such(at, nango, known, connection_id):
     control(nango, connection_id, "oauth2", exhausted=True)
     with pytest.raises(NangoRefreshExhausted):
         credentials.get_credentials(at, known, actor=WHO)
@@ -363,7 +363,7 @@ def test_a_connection_made_anew_under_the_same_ids_is_not_touched(world, at, nan
     assert at_nango(nango, connection_id) == OMAR
 
 
-def test_a_session_links_whoever_connects_with_it_to_the_owner_it_names(world, at, nango):
+def test_a_session_links_each_connection_made_with_it_to_the_owner_it_names(world, at, nango):
     owner = SessionOwner(user_id="usr_1042", organization_id="org_77")
     made = sessions.connect(
         at,
@@ -506,7 +506,7 @@ def test_a_connection_without_credentials_is_not_taken_for_a_key_without_a_scope
         assert credentials.refresh(at, con, actor=WHO).outcome == RefreshOutcome.NO_EXPIRY
 
 
-def test_an_act_whose_process_died_stays_begun(world, at, known):
+def test_an_action_whose_process_died_stays_begun(world, at, known):
     def die(*_arguments, **_options):
         raise KilledError
 

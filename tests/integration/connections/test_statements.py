@@ -127,14 +127,14 @@ def test_the_row_is_read_once_and_once_more_where_nango_was_asked_meanwhile(worl
     assert found == {"connection reads": reads, "all": statements}
 
 
-def test_credentials_that_are_unchanged_cost_one_look_for_a_plan(world, call, con):
+def test_credentials_that_are_unchanged_cost_one_query_for_a_plan(world, call, con):
     credentials(call, con)
     with counted(world.database) as found:
         credentials(call, con)
     assert found == {"connection reads": 2, "all": 6}
 
 
-def test_an_edit_where_only_the_list_can_be_read_looks_for_earlier_ones_once(world, call, con, nango, connection_id):
+def test_an_edit_where_only_the_list_can_be_read_searches_earlier_ones_once(world, call, con, nango, connection_id):
     control(nango, connection_id, "oauth2", exhausted=True)
     with counted(world.database) as found:
         set_tags(call, con, a="b")

@@ -196,7 +196,7 @@ def add_dana(world):
     world.add(User(id=new_id(), external_id="usr_1042", organization_id=organization.id, created_at=now))
 
 
-def test_alerts_of_dead_letters_are_told_of_every_destination(world, clock, moment):
+def test_alerts_of_dead_letters_are_announced_for_every_destination(world, clock, moment):
     for team in ("crm", "sales"):
         world.add(
             Discards(

@@ -159,7 +159,7 @@ def test_dates_from_outside_that_are_none_are_forgotten_and_the_others_stay(data
     ],
     ids=str,
 )
-def test_a_connection_that_expired_unseen_is_looked_at_after_the_upgrade(database, changes, planned):
+def test_a_connection_that_expired_unseen_is_checked_after_the_upgrade(database, changes, planned):
     """An earlier release planned no more for it, and it stayed `active`."""
     upgrade_to(database, "0008")
     fill(database, tables_of(database))

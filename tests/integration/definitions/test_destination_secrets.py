@@ -258,7 +258,7 @@ def test_a_broker_of_a_teams_own_is_checked_when_it_is_used(sealer, valkey):
             OwnBrokers(sealer).open(sealed, key=("crm", "jobs"))
 
 
-def test_the_internal_brokers_database_is_nobodys_own_in_any_spelling(sealer):
+def test_the_internal_brokers_database_is_no_teams_own_in_any_spelling(sealer):
     for url in ("redis://127.0.0.1:6379/0", "redis://localhost", "redis://:pass@localhost:6379/00"):
         with pytest.raises(InvalidInput, match="internal broker's database"):
             opened(sealer, url, internal="redis://localhost:6379/0")

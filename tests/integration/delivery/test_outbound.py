@@ -327,7 +327,7 @@ def test_a_literal_address_is_refused_without_connecting():
     run(scenario)
 
 
-def test_a_name_that_changes_between_judging_and_connecting_changes_nothing(monkeypatch):
+def test_a_name_that_changes_between_check_and_connection_changes_nothing(monkeypatch):
     """DNS rebinding: the first lookup gives a good address, a second would give loopback. There is no second lookup."""
     opened = []
 

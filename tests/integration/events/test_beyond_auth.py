@@ -74,7 +74,7 @@ def test_what_comes_in_one_batch_with_its_connections_creation_finds_it(world, o
     assert len(world.jobs("enterprise")) == 1
 
 
-def test_what_nobody_can_be_asked_about_goes_without_tags_after_two_waits(world, clock):
+def test_what_cannot_be_looked_up_goes_without_tags_after_two_waits(world, clock):
     world.route(all={"type": ["nango.sync"], "tags": {"plan": [{"exists": False}]}})
     event_id = world.settle(webhook("sync"))
     for seconds in (2, 5):

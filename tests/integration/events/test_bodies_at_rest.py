@@ -100,7 +100,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, 
 
 
 @pytest.mark.parametrize("size", ["for a thread", "large"])
-def test_others_do_not_wait_while_a_body_is_looked_into(web: WebServer, monkeypatch, size: str) -> None:
+def test_others_do_not_wait_while_a_body_is_searched(web: WebServer, monkeypatch, size: str) -> None:
     body = failure(200 + list(SIZES).index(size), "no " * (1 + SIZES[size] // 3))
     with ThreadPoolExecutor(1) as sender:
         with held_up(monkeypatch) as (looking, names):
@@ -117,7 +117,7 @@ def test_others_do_not_wait_while_a_body_is_looked_into(web: WebServer, monkeypa
     assert names[0].startswith("bodies")
 
 
-def test_bodies_that_wait_to_be_looked_into_count_as_memory(web: WebServer, monkeypatch) -> None:
+def test_bodies_that_wait_to_be_searched_count_as_memory(web: WebServer, monkeypatch) -> None:
     body = failure(400, "no " * LARGE)
     monkeypatch.setattr(bodies, "MAX_UNVERIFIED_BYTES", 2 * len(body) - 1)
     with ThreadPoolExecutor(1) as sender, held_up(monkeypatch) as (looking, _):
@@ -129,7 +129,7 @@ def test_bodies_that_wait_to_be_looked_into_count_as_memory(web: WebServer, monk
     assert web.post(failure(401, "no " * LARGE)).status_code == 202
 
 
-def test_a_large_body_is_verified_before_it_is_looked_into(web: WebServer, monkeypatch) -> None:
+def test_a_large_body_is_verified_before_it_is_searched(web: WebServer, monkeypatch) -> None:
     body = failure(500, "no " * LARGE)
     with held_up(monkeypatch) as (_, names):
         assert web.post(body, key="wrong").status_code == 401

@@ -251,7 +251,7 @@ def test_a_recovery_is_believed_when_the_api_shows_no_error(world, nango, connec
 
 
 @pytest.mark.parametrize("operation", ["creation", "override"])
-def test_an_error_that_no_webhook_told_of_is_told_when_a_flows_webhook_still_meets_it(
+def test_an_error_without_a_webhook_is_announced_when_a_flows_webhook_still_meets_it(
     world, nango, connection_id, operation
 ):
     register(nango, connection_id, "oauth2", tags=DANA)
@@ -338,7 +338,7 @@ def test_a_deletion_of_what_we_learnt_without_the_api_is_confirmed_too(open_worl
     assert world.owner(connection_id) == ("usr_1042", "org_77")
 
 
-def test_a_deletion_of_a_connection_nobody_knows_is_kept_and_changes_nothing(world, connection_id):
+def test_a_deletion_of_an_unknown_connection_is_kept_and_changes_nothing(world, connection_id):
     event = world.event(world.settle(auth("deletion", connection_id=connection_id, tags=DANA)))
     assert (event.state, event.confirmed) == (EventState.PROCESSED, False)
     assert world.connection(connection_id) is None

@@ -75,7 +75,7 @@ def test_changed_tags_are_routed_with_the_tags_and_the_owner_that_hold_now(world
     assert world.open_plan(linked).id == plan.id  # its credentials are the same
 
 
-def test_tags_that_are_as_they_were_known_are_not_told(world, linked):
+def test_tags_that_are_as_they_were_known_are_not_announced(world, linked):
     event = retag(world, linked, DANA)
     assert (event.state, event.confirmed, event.problem) == (EventState.PROCESSED, True, KNOWN_BEFORE)
     assert told(world, "connection.tags_changed") == []
@@ -100,7 +100,7 @@ def test_changed_tags_do_not_hide_that_a_connection_is_broken(world, linked):
     assert told(world, "connection.linked")[-1]["confirmed"] is True
 
 
-def test_an_older_view_of_the_tags_changes_and_tells_nothing(world, linked):
+def test_an_older_snapshot_of_the_tags_changes_and_announces_nothing(world, linked):
     old = replace(
         snapshot(world, linked, tags=OMAR), observed_at=world.connection(linked).observed_at.replace(year=2020)
     )
@@ -118,7 +118,7 @@ def test_changed_tags_of_a_newer_generation_begin_a_new_connection(world, linked
 
 
 @pytest.mark.parametrize("operation", ["creation", "override"])
-def test_a_creation_or_a_reauthorization_tells_of_its_tags_itself(world, nango, linked, operation):
+def test_a_creation_or_a_reauthorization_announces_its_tags_itself(world, nango, linked, operation):
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
     register(nango, linked, "oauth2", tags=OMAR)
     world.settle(auth(operation, connection_id=linked, tags=OMAR))
@@ -126,7 +126,7 @@ def test_a_creation_or_a_reauthorization_tells_of_its_tags_itself(world, nango, 
     assert world.events("connection.tags_changed") == []
 
 
-def test_a_second_look_that_finds_other_tags_tells_of_them_and_not_of_the_creation_again(world, nango, linked):
+def test_a_second_lookup_that_finds_other_tags_announces_them_and_not_the_creation_again(world, nango, linked):
     register(nango, linked, "oauth2", tags=OMAR)  # no webhook tells of it
     body = auth(connection_id=linked, tags=DANA)
     assert world.receive(body)[0].duplicate
@@ -139,7 +139,7 @@ def test_a_second_look_that_finds_other_tags_tells_of_them_and_not_of_the_creati
     assert (document["tags"], document["origin"], document["confirmed"]) == (OMAR, "system", True)
 
 
-def test_a_second_look_leaves_the_creation_of_the_next_generation_to_its_own_webhook(world, nango, linked):
+def test_a_second_lookup_leaves_the_creation_of_the_next_generation_to_its_own_webhook(world, nango, linked):
     world.receive(auth(connection_id=linked, tags=DANA))
     world.process()
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
@@ -152,7 +152,7 @@ def test_a_second_look_leaves_the_creation_of_the_next_generation_to_its_own_web
     assert len(told(world, "connection.created")) == before + 1
 
 
-def test_a_b_a_within_the_window_ends_as_a_and_tells_of_both_changes(world, nango, linked):
+def test_a_b_a_within_the_window_ends_as_a_and_announces_both_changes(world, nango, linked):
     first, second = auth("override", connection_id=linked, tags=DANA), auth("override", connection_id=linked, tags=OMAR)
     for body, tags in ((first, DANA), (second, OMAR), (first, DANA)):
         world.clock.move(1)
@@ -164,7 +164,7 @@ def test_a_b_a_within_the_window_ends_as_a_and_tells_of_both_changes(world, nang
     assert [link.close_reason for link in world.links(linked)] == ["reassigned", "reassigned", None]
 
 
-def test_a_late_creation_that_is_not_told_tells_of_the_tags_that_it_found(world, nango, clock, linked):
+def test_a_suppressed_late_creation_announces_the_tags_that_it_found(world, nango, clock, linked):
     register(nango, linked, "oauth2", tags=OMAR)
     clock.move(WINDOW.total_seconds())
     event = world.event(world.settle(auth(connection_id=linked, tags=OMAR)))
@@ -173,7 +173,7 @@ def test_a_late_creation_that_is_not_told_tells_of_the_tags_that_it_found(world,
     assert [document["tags"] for document in told(world, "connection.tags_changed")] == [OMAR]
 
 
-def test_a_second_look_at_what_is_gone_leaves_the_event_as_it_was_and_its_jobs(world, nango, linked):
+def test_a_second_lookup_of_what_is_gone_leaves_the_event_as_it_was_and_its_jobs(world, nango, linked):
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
     event_id = world.settle(auth(connection_id=linked, tags=DANA))
     for seconds in (2, 5, 15, 60):
@@ -186,7 +186,7 @@ def test_a_second_look_at_what_is_gone_leaves_the_event_as_it_was_and_its_jobs(w
     assert world.owner(linked) == DANA_OWNS  # one event's looks are no deletion
 
 
-def test_a_second_look_does_not_hide_that_the_connection_broke_since(world, nango, linked):
+def test_a_second_lookup_does_not_hide_that_the_connection_broke_since(world, nango, linked):
     control(nango, linked, "oauth2", exhausted=True)
     world.settle(failure("refresh", connection_id=linked, tags=DANA))
     with world.database.write() as session:
@@ -228,7 +228,7 @@ def test_a_spoofed_reauthorization_does_not_make_a_broken_connection_whole(world
     assert world.open_plan(linked).id == plan.id
 
 
-def test_a_deletion_that_was_found_is_told_once_whoever_else_tells_of_it(world, nango, linked):
+def test_a_deletion_that_was_found_is_announced_once_whatever_else_reports_it(world, nango, linked):
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
     gone = Absent(snapshot(world, linked).observed_at, again=True)
     event = find(world, linked, EventType.CONNECTION_DELETED, gone)
@@ -255,7 +255,7 @@ def test_a_deletion_that_was_found_before_the_connection_was_made_again_is_not_b
     assert told(world, "connection.deleted") == []
 
 
-def test_an_error_and_its_end_are_told_when_they_were_not_known(world, linked):
+def test_an_error_and_its_end_are_announced_when_they_were_not_known(world, linked):
     error = EventError("auth", "Nango shows an auth error")
     for _ in range(2):
         lookup = snapshot(world, linked, failing=True)
@@ -270,7 +270,7 @@ def test_an_error_and_its_end_are_told_when_they_were_not_known(world, linked):
 
 
 @pytest.mark.parametrize("webhook_first", [True, False])
-def test_a_recovery_that_nango_tells_of_and_waylink_finds_is_told_once(world, nango, linked, webhook_first):
+def test_a_recovery_that_nango_sends_and_waylink_finds_is_announced_once(world, nango, linked, webhook_first):
     def webhook():
         return world.settle(auth("refresh", connection_id=linked, tags=DANA))
 
@@ -289,7 +289,7 @@ def test_a_recovery_that_nango_tells_of_and_waylink_finds_is_told_once(world, na
     assert len(told(world, "connection.recovered")) == 2, "it broke and recovered again"
 
 
-def test_a_recovery_of_what_was_not_broken_changes_nothing_and_is_not_told(world, linked):
+def test_a_recovery_of_what_was_not_broken_changes_nothing_and_is_suppressed(world, linked):
     plan, before = world.open_plan(linked), world.connection(linked)
     world.settle(auth("refresh", connection_id=linked, tags=DANA))
     connection = world.connection(linked)

@@ -81,7 +81,7 @@ def test_what_is_matched_before_its_transaction_is_decided_as_within_it(world, m
     assert routes[0] == [decision.route.name for decision in decisions if decision.matched]
 
 
-def test_an_owner_who_is_new_is_the_same_in_each_try(world):
+def test_a_new_owner_is_the_same_in_each_try(world):
     world.route(mine={"user": {"external_id": ["usr_new"]}, "payload": {"items": [5]}}, **PATTERNS)
     bodies = [auth(connection_id="c-2", tags={"end_user_id": "usr_new"})]
     bodies.append(sync("c-2", type="forward", **{"from": "hubspot"}, payload={"items": [*range(3000)]}))
@@ -214,7 +214,7 @@ def test_a_batch_of_large_bodies_is_several_transactions(world, monkeypatch):
     assert sizes == [2, 1, 1, 2]
 
 
-def test_an_event_whose_document_cannot_be_read_stops_no_look_at_history(world):
+def test_an_event_whose_document_cannot_be_read_stops_no_reading_of_history(world):
     good, bad = (world.settle(forward({"items": [{"id": -1, "name": "x"}]}, model=str(number))) for number in (1, 2))
     broken = "'[1]'" if not world.database.is_sqlite else "'{'"
     with world.database.engine.begin() as connection:

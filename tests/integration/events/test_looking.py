@@ -159,7 +159,7 @@ def test_those_that_wait_are_due_with_the_next_page_and_not_later(world, clock, 
 
 
 @pytest.mark.usefixtures("one_long_burst")
-def test_nobody_waits_twice_for_more_to_come(world, gate, clock, seen):
+def test_no_event_waits_twice_for_more_to_come(world, gate, clock, seen):
     [receipt] = receive(world, f"{seen}-forged")
     world.process()
     assert gate.requests == []
@@ -250,7 +250,7 @@ def test_a_provider_that_breaks_many_connections_of_any_age_costs_a_few_pages(wo
     }
 
 
-def test_who_waits_for_a_page_and_goes_to_another_worker_is_forgotten(world, gate, clock, seen, monkeypatch):
+def test_an_event_that_waits_for_a_page_and_goes_to_another_worker_is_forgotten(world, gate, clock, seen, monkeypatch):
     """Else a worker would remember every creation that it made wait and another one confirmed."""
     other = names(f"{seen}-forged", 3)
     receive(world, *other)
@@ -264,7 +264,7 @@ def test_who_waits_for_a_page_and_goes_to_another_worker_is_forgotten(world, gat
     assert newest.waited == {}
 
 
-def test_a_question_that_nango_refuses_keeps_nobody_else_waiting(open_world, nango, base_url, clock, connection_id):
+def test_a_lookup_that_nango_refuses_keeps_no_other_event_waiting(open_world, nango, base_url, clock, connection_id):
     first, second, third = names(connection_id, 3)
     for id_ in (first, second, third):
         register(nango, id_, "oauth2", tags=DANA)
@@ -292,7 +292,7 @@ def test_a_question_that_nango_refuses_keeps_nobody_else_waiting(open_world, nan
     assert event.next_at - clock.now == timedelta(minutes=1)
 
 
-def test_while_nango_stands_still_what_needs_no_look_is_not_kept_waiting(
+def test_while_nango_stands_still_what_needs_no_lookup_is_not_kept_waiting(
     *, world, nango, gate, clock, connection_id, monkeypatch
 ):
     """A call that hangs holds up its batch. The batches after it do not ask, for some times as long."""

@@ -32,7 +32,7 @@ def world(open_world, gate):
     return open_world(base_url=gate.url)
 
 
-def test_what_it_was_found_by_is_its_look_up(world, gate, connection_id):
+def test_the_snapshot_it_was_found_by_is_its_lookup(world, gate, connection_id):
     world.route(new={"type": ["connection.created"], "operation": ["creation"], "origin": ["reconcile"]})
     [event_id] = store(world, own(connection_id, lookup=snapshot(world)))
     assert world.process().finished == 1
@@ -45,7 +45,7 @@ def test_what_it_was_found_by_is_its_look_up(world, gate, connection_id):
     assert gate.requests == []
 
 
-def test_without_a_look_nango_is_asked_as_for_a_webhook(world, gate, nango, connection_id):
+def test_without_a_lookup_nango_is_asked_as_for_a_webhook(world, gate, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     [event_id] = store(world, own(connection_id), origin=Origin.OPERATOR)
     world.process()
@@ -53,7 +53,7 @@ def test_without_a_look_nango_is_asked_as_for_a_webhook(world, gate, nango, conn
     assert world.owner(connection_id) == ("usr_1042", "org_77")
 
 
-def test_a_look_that_settles_nothing_is_followed_by_a_fresh_one(world, gate, nango, clock, connection_id):
+def test_a_lookup_that_confirms_nothing_is_followed_by_a_fresh_one(world, gate, nango, clock, connection_id):
     nango_id = register(nango, connection_id, "oauth2", tags=DANA)["id"]
     world.settle(auth(connection_id=connection_id, tags=DANA))
     gate.requests.clear()
@@ -65,7 +65,7 @@ def test_a_look_that_settles_nothing_is_followed_by_a_fresh_one(world, gate, nan
     assert (world.event(event_id).state, len(gate.requests)) == (EventState.PROCESSED, 1)
 
 
-def test_a_creation_is_routed_once_whoever_told_of_it(world, nango, connection_id):
+def test_a_creation_is_routed_once_whatever_announced_it(world, nango, connection_id):
     world.route(new={"type": ["connection.created"]})
     nango_id = register(nango, connection_id, "oauth2", tags=DANA)["id"]
     store(world, own(connection_id, lookup=snapshot(world, nango_id=nango_id)))
@@ -77,7 +77,7 @@ def test_a_creation_is_routed_once_whoever_told_of_it(world, nango, connection_i
     assert len(world.links(connection_id)) == 1
 
 
-def test_two_absences_told_by_the_finder_are_a_deletion(world, gate, connection_id):
+def test_two_absences_reported_by_the_finder_are_a_deletion(world, gate, connection_id):
     store(world, own(connection_id, lookup=snapshot(world)))
     world.process()
     world.clock.move(1)
@@ -109,7 +109,7 @@ def test_errors_seen_and_gone_again(world, connection_id):
     assert world.connection(connection_id).last_error_type is None
 
 
-def test_an_older_look_never_overwrites_a_newer_one(world, connection_id):
+def test_an_older_lookup_never_overwrites_a_newer_one(world, connection_id):
     old = snapshot(world, tags=DANA)
     world.clock.move(1)
     store(world, own(connection_id, lookup=snapshot(world, tags=OMAR)))
@@ -127,7 +127,7 @@ def test_a_webhook_in_our_own_form_is_not_believed(world, gate, connection_id):
     assert gate.requests == []
 
 
-def test_nobody_stores_one_as_a_webhook(world, connection_id):
+def test_no_webhook_is_stored_as_one(world, connection_id):
     with pytest.raises(ValueError, match="origin"):
         store(world, own(connection_id), origin=Origin.WEBHOOK)
 

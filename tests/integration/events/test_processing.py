@@ -119,7 +119,7 @@ def test_the_document_has_every_member_of_the_contract_whatever_the_event(world)
         b'{"type":"forward","from":"x","providerConfigKey":"p","payload":' + b"[" * 300 + b"]" * 300 + b"}",
     ],
 )
-def test_what_nobody_understands_is_kept_as_unhandled_and_can_be_routed(world, body):
+def test_what_is_not_understood_is_kept_as_unhandled_and_can_be_routed(world, body):
     world.route(all={"type": ["nango.unhandled"]})
     event = world.event(world.settle(body))
     assert (event.type, event.state, event.body) == ("nango.unhandled", EventState.PROCESSED, body)
@@ -190,7 +190,7 @@ def test_a_database_that_goes_away_is_no_fault_of_the_event(world, clock):
         assert world.owner(name) == ("usr_1042", "org_77")
 
 
-def test_a_lost_connection_is_told_once_and_not_for_each_event(world):
+def test_a_lost_connection_is_logged_once_and_not_for_each_event(world):
     receipts = world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(20)])
     lost = OperationalError("INSERT", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
     failing = mock.patch.object(processor.Batch, "apply", side_effect=lost)
@@ -200,7 +200,7 @@ def test_a_lost_connection_is_told_once_and_not_for_each_event(world):
     assert {world.event(receipt.event_id).state for receipt in receipts} == {EventState.RECEIVED}
 
 
-def test_a_batch_is_several_transactions_where_everybody_else_waits_for_each(world, monkeypatch):
+def test_a_batch_is_several_transactions_where_all_other_writers_wait_for_each(world, monkeypatch):
     monkeypatch.setattr(processor, "SQLITE_BATCH", 2)
     sizes = []
     apply = Processor._apply

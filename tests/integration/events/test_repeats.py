@@ -193,7 +193,7 @@ def test_where_both_urls_lead_here_identical_bytes_are_one_event(database, clock
 
 
 @pytest.mark.parametrize("body", [auth("override", tags=DANA), failure("refresh"), failure()])
-def test_auth_events_stay_one_whatever_became_of_the_answer(routed, web, clock, body):
+def test_auth_events_stay_one_whether_or_not_the_answer_arrived(routed, web, clock, body):
     [first] = web.take(body)
     routed.process()
     web.report()
@@ -383,7 +383,7 @@ def test_the_last_decided_repeat_stays_while_the_one_after_it_is_undecided(route
     assert second != third
 
 
-def test_a_repeat_that_a_worker_of_the_release_before_did_not_see_is_looked_at_later(routed, web, clock):
+def test_a_repeat_that_a_worker_of_the_release_before_did_not_see_is_processed_later(routed, web, clock):
     [first] = web.take(SYNC)
     web.report()
     [second] = web.take(SYNC)

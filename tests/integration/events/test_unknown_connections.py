@@ -178,7 +178,7 @@ def test_a_connection_that_nango_shows_is_made_and_linked_first(asking, nango, c
 
 
 @ALL
-def test_its_creation_is_told_once_whatever_else_tells_of_it_later(asking, nango, clock, connection_id, case):
+def test_its_creation_is_announced_once_whatever_else_reports_it_later(asking, nango, clock, connection_id, case):
     register(nango, connection_id, "oauth2", tags=DANA)
     if case.failing:
         control(nango, connection_id, "oauth2", exhausted=True)
@@ -235,9 +235,7 @@ def test_in_one_batch_with_its_creation_nothing_is_found_and_nothing_waits(askin
 
 
 @pytest.mark.parametrize("name", ["creation failure", "override failure", "refresh failure", "recovery"])
-def test_a_newer_generation_is_made_first_and_the_older_ones_owner_is_not_told_of_it(
-    asking, nango, connection_id, name
-):
+def test_a_newer_generation_is_made_first_and_not_announced_to_the_older_ones_owner(asking, nango, connection_id, name):
     """The same id again, for another customer, and no webhook told of it."""
     register(nango, connection_id, "oauth2", tags=OMAR)
     settle(asking, tell(asking, Case(lambda c: auth(connection_id=c, tags=OMAR)), connection_id))
@@ -251,7 +249,7 @@ def test_a_newer_generation_is_made_first_and_the_older_ones_owner_is_not_told_o
     assert asking.owner(connection_id) == OWNER
 
 
-def test_a_refresh_failure_keeps_its_own_error_and_is_told_once(asking, nango, connection_id):
+def test_a_refresh_failure_keeps_its_own_error_and_is_announced_once(asking, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     control(nango, connection_id, "oauth2", exhausted=True)
     body = failure("refresh", connection_id=connection_id, kind="refresh_token_external_error")

@@ -54,7 +54,7 @@ def test_a_link_says_which_tag_proved_it_and_which_event(world, linked):
     assert (connection.drift, connection.unlinked_reason) == (None, None)
 
 
-def test_a_first_link_is_told_with_its_owner_and_no_previous_one(world, linked):
+def test_a_first_link_is_announced_with_its_owner_and_no_previous_one(world, linked):
     [told] = world.events("connection.linked")
     assert told.document["user"]["external_id"] == "usr_1042"
     assert told.document["organization"]["external_id"] == "org_77"
@@ -83,7 +83,7 @@ def test_tags_that_no_longer_name_the_owner_keep_the_link_and_are_shown_as_drift
     assert world.connection(linked).drift is None
 
 
-def test_a_confirmed_different_owner_closes_the_link_opens_another_and_is_told(world, nango, linked):
+def test_a_confirmed_different_owner_closes_the_link_opens_another_and_is_announced(world, nango, linked):
     world.route(linked={"type": ["connection.linked"], "previous_owner": {"user": {"external_id": ["usr_1042"]}}})
     reauthorize(world, nango, linked, OMAR)
     old, new = world.links(linked)
@@ -106,7 +106,7 @@ def test_with_the_policy_hold_a_different_owner_waits_for_an_operator(open_world
     assert len(world.events("connection.linked")) == 1
 
 
-def test_with_the_policy_hold_an_owner_who_becomes_more_precise_is_no_change(
+def test_with_the_policy_hold_an_owner_that_becomes_more_precise_is_no_change(
     open_world, nango, base_url, connection_id
 ):
     holding = open_world(base_url=base_url, owner_change=OwnerChangePolicy.HOLD)
@@ -125,7 +125,7 @@ def test_with_the_policy_hold_an_owner_who_becomes_more_precise_is_no_change(
         ([], {}, "no_owner_tags"),
     ],
 )
-def test_with_the_policy_require_nobody_is_made_and_the_reason_is_kept(
+def test_with_the_policy_require_no_user_is_made_and_the_reason_is_kept(
     *, open_world, nango, base_url, connection_id, known, tags, reason
 ):
     world = open_world(base_url=base_url, directory=DirectoryPolicy.REQUIRE)
@@ -228,7 +228,7 @@ def test_a_failed_override_keeps_the_link(world, linked):
     assert world.connection(linked).tags == DANA
 
 
-def test_a_failed_creation_of_a_connection_nobody_knows_is_called_so(world, connection_id):
+def test_a_failed_creation_of_an_unknown_connection_is_called_so(world, connection_id):
     assert world.event(world.settle(failure(connection_id=connection_id))).type == "connection.creation_failed"
 
 
@@ -305,7 +305,7 @@ def test_a_real_flow_through_the_sandbox_is_linked_by_its_sessions_tags(world, n
         assert session.scalar(select(func.count()).where(Event.state == EventState.PROCESSED)) == 2
 
 
-def test_drift_keeps_the_last_tags_that_carried_the_link_until_tags_carry_it_again(world, nango, linked):
+def test_drift_keeps_the_last_tags_that_named_the_owner_until_tags_name_it_again(world, nango, linked):
     reauthorize(world, nango, linked, DANA | {"plan": "pro"})
     assert world.connection(linked).known_tags is None
     for tags in ({}, {"plan": "free"}, {}):
@@ -324,7 +324,7 @@ def test_a_held_change_keeps_the_tags_of_the_link_that_stands(open_world, base_u
     assert (world.connection(linked).drift, world.connection(linked).known_tags) == ("owner_change_held", DANA)
 
 
-def test_a_link_that_no_tag_carried_leaves_no_tags_to_write_back(world, nango, connection_id):
+def test_a_link_that_no_tag_named_leaves_no_tags_to_write_back(world, nango, connection_id):
     end_user = {"endUserId": "usr_2001", "organizationId": "org_88", "tags": {}}
     register(nango, connection_id, "oauth2", endUser=end_user)
     world.settle(auth(connection_id=connection_id, end_user=end_user))

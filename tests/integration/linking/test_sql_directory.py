@@ -102,7 +102,7 @@ def asked(monkeypatch):
     return calls
 
 
-def test_the_owner_is_whom_the_database_names_in_its_own_ids(world):
+def test_the_owner_is_the_one_that_the_database_names_in_its_own_ids(world):
     world.settle(auth(tags=DANA))
     assert world.owner("c-1") == ("usr_1042", "co-org_77")
     [user], [organization] = world.all(User), world.all(Organization)
@@ -118,14 +118,14 @@ def test_what_the_tags_say_of_a_person_is_not_believed(world):
     assert [user.email for user in world.all(User)] == ["dana@acme.example"]
 
 
-def test_whom_it_does_not_name_waits_and_nobody_is_made(world):
+def test_an_owner_that_it_does_not_name_is_waited_for_and_no_user_is_made(world):
     world.settle(auth(tags={"end_user_id": "usr_404"}))
     connection = world.connection("c-1")
     assert (connection.unlinked_reason, world.all(User)) == ("unknown_user", [])
     assert connection.owner_look_at > world.clock.now
 
 
-def test_several_rows_are_ambiguous_and_link_to_nobody(world, application):
+def test_several_rows_are_ambiguous_and_link_to_no_owner(world, application):
     application.execute("INSERT INTO people VALUES ('usr_1042', 'other@acme.example', 'Other', 9)")
     world.settle(auth(tags=DANA))
     assert (world.owner("c-1"), world.connection("c-1").unlinked_reason) == (None, "ambiguous_user")
@@ -153,7 +153,7 @@ def test_a_colon_in_a_literal_is_no_parameter(world, application):
     assert world.owner("c-1") == ("usr_1042:v2", None)
 
 
-def test_a_value_that_it_cannot_compare_names_nobody_and_stops_nobody(world, application):
+def test_a_value_that_it_cannot_compare_names_no_owner_and_stops_no_other(world, application):
     query = "SELECT id AS external_id FROM people WHERE number = :end_user_id"
     use(world, application.open(), query, None)
     bodies = [auth(connection_id=name, tags={"end_user_id": value}) for name, value in (("a", "x' OR 1=1"), ("b", "7"))]
@@ -231,7 +231,7 @@ def test_after_a_failure_it_is_left_alone_for_longer_each_time(world, applicatio
     assert waits == [5, 10, 20, 40, 60, 60]
 
 
-def test_a_query_that_takes_too_long_is_ended_and_told(world, application):
+def test_a_query_that_takes_too_long_is_ended_and_logged(world, application):
     if world.database.is_sqlite:
         endless = (
             "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
@@ -294,7 +294,9 @@ def test_a_function_cannot_write_either(application):
     opened.close()
 
 
-def test_who_waits_is_linked_once_the_database_names_them_and_asked_less_and_less(world, application, asked):
+def test_a_waiting_connection_is_linked_once_the_database_names_its_owner_and_asked_less_and_less(
+    world, application, asked
+):
     world.route(linked={"type": ["connection.linked"]})
     world.settle(auth(tags={"end_user_id": "usr_9"}))
     assert again(world) == 0
@@ -329,7 +331,7 @@ def test_many_that_wait_are_asked_about_in_batches_each_once(world, application,
     assert {world.owner(f"c-{number}") for number in range(7)} == {("usr_9", None)}
 
 
-def test_who_waits_while_it_fails_is_due_again_after_the_lease(world, application, monkeypatch):
+def test_a_connection_that_waits_while_it_fails_is_due_again_after_the_lease(world, application, monkeypatch):
     world.settle(auth(tags={"end_user_id": "usr_9"}))
     application.execute("ALTER TABLE people RENAME TO elsewhere")
     world.clock.move(61)

@@ -148,7 +148,7 @@ def test_its_token_is_kept_fresh_all_the_same(world, three):
     assert world.open_plan(three[0]) is not None
 
 
-def test_the_teams_are_told_of_the_link_that_stands(world, three):
+def test_the_link_that_stands_is_announced_to_the_teams(world, three):
     for id_ in three[:2]:
         world.settle(auth(connection_id=id_, tags=DANA))
     told = [world.event(job.event_id).document for job in world.jobs("linked")]
@@ -209,7 +209,7 @@ def test_a_new_generation_takes_over_from_all(world, nango, three):
     assert owners(world, three) == [DANA_OWNS, None, None]
 
 
-def test_without_an_api_key_nobody_knows_which_is_newer(open_world, three):
+def test_without_an_api_key_it_is_unknown_which_is_newer(open_world, three):
     world = open_world(duplicates=SUPERSEDE)
     for id_ in three:
         assert world.event(world.settle(auth(connection_id=id_, tags=DANA))).state == EventState.PROCESSED

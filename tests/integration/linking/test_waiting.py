@@ -45,7 +45,7 @@ def test_a_connection_is_linked_once_its_user_and_organization_appear(world):
     assert [job.event_id for job in world.jobs("linked")] == [told.id]
 
 
-def test_who_is_linked_is_not_looked_at_again(world):
+def test_a_linked_connection_is_not_checked_again(world):
     world.settle(auth(tags={"end_user_id": "usr_1042"}))
     add_user(world, "usr_1042")
     assert requery(world) == 1
@@ -61,7 +61,7 @@ def test_a_late_user_is_found_by_an_email_in_any_case(world):
     assert world.owner("c-1") == ("usr_1042", None)
 
 
-def test_an_email_that_several_late_users_have_links_to_none_and_is_not_looked_at_for_ever(world):
+def test_an_email_that_several_late_users_have_links_to_none_and_is_not_checked_for_ever(world):
     world.settle(auth(tags={"end_user_email": "shared@acme.example"}))
     for external_id in ("usr_1", "usr_2"):
         add_user(world, external_id, email="shared@acme.example")

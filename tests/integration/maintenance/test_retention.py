@@ -98,7 +98,7 @@ def test_a_job_that_was_tried_again_stays_as_long_as_others_after_its_end(world,
     assert forget(world).events == 0  # they went together
 
 
-def test_what_could_not_go_is_looked_at_again_and_the_rest_is_not(world, old, clock):
+def test_what_could_not_go_is_checked_again_and_the_rest_is_not(world, old, clock):
     old(50 * DAY, "available")
     keeper = Retention(world.database, KEEP, clock)
     keeper.run()
@@ -126,7 +126,7 @@ def test_a_run_ends_in_time_and_the_next_goes_on(world, old):
     assert keeper.run().events == 3
 
 
-def test_an_event_that_somebody_makes_a_job_of_meanwhile_is_left(world, old, clock):
+def test_an_event_that_gets_a_job_meanwhile_is_left(world, old, clock):
     kept = old(31 * DAY, "completed")
     with world.database.write() as session:
         session.execute(delete(Job))

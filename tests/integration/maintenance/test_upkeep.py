@@ -30,7 +30,7 @@ def test_nothing_due_is_nothing_to_send(world):
     assert backlog(world) == 0
 
 
-def test_what_nobody_announced_is_found_and_what_was_done_is_not(world):
+def test_what_was_not_announced_is_found_and_what_was_done_is_not(world):
     world.receive(auth(tags=DANA), b"A")
     assert backlog(world) == 1
     world.process()

@@ -84,7 +84,7 @@ def test_a_person_is_nowhere_afterwards_and_the_report_says_where_they_were(plan
     assert {what for what, count in report.stays.items() if count} == {LIVING}
 
 
-def test_everybody_else_is_as_before_but_for_the_person_in_it(planted):
+def test_all_other_persons_data_is_as_before_but_for_the_person_in_it(planted):
     omar = user_id(planted, "usr_2001")
     links = [(link.connection_ref, link.user_id, link.opened_at) for link in planted.links("moved")]
     erase(planted, user_id(planted))
@@ -102,7 +102,7 @@ def test_everybody_else_is_as_before_but_for_the_person_in_it(planted):
     assert next(user for user in planted.all(User) if user.id == omar).external_id == "usr_2001"
 
 
-def test_history_keeps_what_happened_without_whom(planted):
+def test_history_keeps_what_happened_without_the_person(planted):
     id_ = user_id(planted)
     events, jobs = len(planted.all(Event)), len(planted.all(Job))
     erase(planted, id_)
@@ -141,7 +141,7 @@ def test_every_free_text_of_every_table_is_searched(world):
     assert_nowhere(world)
 
 
-def test_who_has_living_connections_is_not_erased_unless_forced(world):
+def test_a_person_with_living_connections_is_not_erased_unless_forced(world):
     world.settle(auth(tags=TAGS))
     with pytest.raises(StillOwns):
         erase(world, user_id(world), force=False)
@@ -164,7 +164,7 @@ def test_an_erasure_that_was_broken_off_is_run_again(world, monkeypatch):
     assert erase(world, id_).named.total() == 1  # its own row, once more
 
 
-def test_who_never_had_a_link_leaves_no_row(world):
+def test_a_person_that_never_had_a_link_leaves_no_row(world):
     with world.database.write() as session:
         fields = {"external_id": EXTERNAL, "email": EMAIL}
         id_ = records.add(session, Kind.USER, fields, actor="cli:a", now=world.clock()).outcomes[0].id
@@ -175,7 +175,7 @@ def test_who_never_had_a_link_leaves_no_row(world):
         erase(world, id_)
 
 
-def test_an_event_that_is_not_processed_yet_is_left_and_told(world):
+def test_an_event_that_is_not_processed_yet_is_left_and_reported(world):
     world.settle(auth(tags=TAGS))
     [receipt] = world.receive(auth("override", tags=TAGS))
     report = erase(world, user_id(world))
@@ -222,7 +222,7 @@ def test_a_connection_that_waits_for_the_person_waits_no_more(open_world):
     assert_nowhere(world)
 
 
-def test_what_is_held_for_somebody_else_stays_theirs(open_world):
+def test_what_is_held_for_another_person_stays_theirs(open_world):
     world = open_world(owner_change=OwnerChangePolicy.HOLD)
     world.settle(auth(tags=TAGS))
     world.settle(auth("override", tags=OMAR))
@@ -243,7 +243,7 @@ def test_many_rows_are_walked_in_steps(world, monkeypatch):
     assert len([connection for connection in world.all(Connection) if connection.tags == OMAR]) == 20
 
 
-def test_a_key_that_names_them_stays_and_is_told(world):
+def test_a_key_that_names_them_stays_and_is_reported(world):
     world.settle(auth(connection_id=f"import:{EXTERNAL}", tags={"end_user_id": EXTERNAL}))
     report = erase(world, user_id(world))
     assert report.stays[f"{service.KEYS}: connections"] == 1
@@ -252,7 +252,7 @@ def test_a_key_that_names_them_stays_and_is_told(world):
     assert found == [f"import:{EXTERNAL}"]
 
 
-def test_what_a_row_says_is_looked_through_before_the_write_lock(world):
+def test_what_a_row_says_is_searched_before_the_write_lock(world):
     """A body may have megabytes, and all writers wait for the lock."""
     spent = []
     for number, items in enumerate((1, 1, 5_000)):
@@ -266,7 +266,7 @@ def test_what_a_row_says_is_looked_through_before_the_write_lock(world):
 
 
 @pytest.mark.parametrize("often", [1, 100])
-def test_a_row_that_changes_while_it_is_looked_through_is_looked_at_once_more(planted, monkeypatch, often):
+def test_a_row_that_changes_while_it_is_searched_is_searched_once_more(planted, monkeypatch, often):
     some_of, times = erasure.read_some, []
 
     def meanwhile(session, table, keys):

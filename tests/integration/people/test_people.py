@@ -61,7 +61,7 @@ def listed(world, kind=USER, /, **filters):
         return [row["external_id"] for row in rows.listing(session, kind, PeopleFilters(**filters))]
 
 
-def test_who_was_added_is_shown_with_every_field(world):
+def test_an_added_person_is_shown_with_every_field(world):
     organization, _ = add(world, ORGANIZATION, external_id="org_77", name="Acme")
     user, _ = add(world, external_id="usr_1042", email="Dana@acme.example", display_name="Dana", organization="org_77")
     person = shown(world, user)
@@ -81,7 +81,7 @@ def test_a_second_one_of_an_external_id_is_refused_and_names_the_first(world):
     assert shown(world, user)["display_name"] == "Dana"
 
 
-def test_of_two_that_are_added_at_once_one_wins_and_the_other_is_told(world):
+def test_of_two_that_are_added_at_once_one_wins_and_the_other_gets_an_error(world):
     def attempt(name):
         def run():
             try:
@@ -98,7 +98,7 @@ def test_of_two_that_are_added_at_once_one_wins_and_the_other_is_told(world):
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite lets one write after the other
-def test_who_finds_an_unfinished_insert_of_the_same_id_waits_and_yields(world):
+def test_a_write_that_finds_an_unfinished_insert_of_the_same_id_waits_and_yields(world):
     ready = threading.Event()
 
     def first():
@@ -170,7 +170,7 @@ def test_what_a_person_says_while_a_batch_is_at_it_is_not_overwritten_by_a_tag(o
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_who_is_removed_while_a_batch_completes_them_stays_removed_and_blank(open_world, monkeypatch):
+def test_a_user_removed_while_a_batch_completes_them_stays_removed_and_blank(open_world, monkeypatch):
     world = open_world()
     id_, _ = add(world, external_id="usr_1042")
     world.settle(auth(connection_id="old", tags={"end_user_id": "usr_1042"}))
@@ -189,7 +189,7 @@ def test_who_is_removed_while_a_batch_completes_them_stays_removed_and_blank(ope
     assert world.owner("new") == ("usr_1042", "org_77")
 
 
-def test_an_external_id_of_somebody_else_cannot_be_taken(world):
+def test_an_external_id_of_another_person_cannot_be_taken(world):
     first, _ = add(world, external_id="usr_1")
     second, _ = add(world, external_id="usr_2")
     with pytest.raises(AlreadyExists) as refused:
@@ -211,7 +211,7 @@ def test_connections_that_wait_are_linked_by_the_add_itself(world):
     assert len(world.jobs("linked")) == 1
 
 
-def test_a_change_of_external_id_or_email_links_who_waits_for_the_new_one(world):
+def test_a_change_of_external_id_or_email_links_connections_that_wait_for_the_new_one(world):
     world.settle(auth(tags={"end_user_id": "usr_9"}))
     world.settle(auth(connection_id="c-2", tags={"end_user_email": "Eve@acme.example"}))
     user, _ = add(world, external_id="usr_1")
@@ -251,7 +251,7 @@ def test_those_that_stay_ambiguous_do_not_keep_the_others_from_their_turn(world,
     assert world.owner("b-1") == ("usr_3", None)
 
 
-def test_who_is_added_while_a_batch_makes_a_connection_wait_is_found_by_beat(world, monkeypatch):
+def test_a_user_added_while_a_batch_makes_a_connection_wait_is_found_by_beat(world, monkeypatch):
     """The add searches before the batch has committed, and finds none; on SQLite one of the two comes first."""
     people_added = None
     if world.database.is_sqlite:
@@ -273,7 +273,7 @@ def test_who_is_added_while_a_batch_makes_a_connection_wait_is_found_by_beat(wor
     assert len(world.links("c-1")) == 1
 
 
-def test_nobody_with_connections_is_removed_unless_forced_and_then_their_links_are_history(world):
+def test_a_user_with_connections_is_not_removed_unless_forced_and_then_their_links_are_history(world):
     user, _ = add(world, external_id="usr_1", email="a@b.example")
     world.settle(auth(tags={"end_user_id": "usr_1"}))
     with pytest.raises(StillOwns) as refused:
@@ -312,7 +312,7 @@ def test_a_removed_user_is_found_neither_by_id_nor_by_email(world):
     assert (world.owner("c-1"), world.owner("c-2")) == (None, None)
 
 
-def test_who_never_had_a_connection_is_removed_without_a_trace(world):
+def test_a_user_that_never_had_a_connection_is_removed_without_a_trace(world):
     user, _ = add(world, external_id="usr_1")
     assert remove(world, user).kept is False
     assert world.all(User) == []
@@ -330,7 +330,7 @@ def test_an_organization_is_removed_with_its_links_and_lets_its_users_go(world):
     assert world.links("c-1")[0].close_reason == "organization_removed"
 
 
-def test_users_who_were_removed_keep_no_organization(world, monkeypatch):
+def test_removed_users_keep_no_organization(world, monkeypatch):
     """Its list says that it has none: the rows are history, and cannot be seen where it is refused."""
     monkeypatch.setattr(records, "CHUNK", 2)
     organization, _ = add(world, ORGANIZATION, external_id="org_77")
@@ -370,7 +370,7 @@ def test_many_links_are_closed_a_chunk_at_a_time(world, monkeypatch):
 
 @pytest.mark.parametrize("history", [False, True], ids=["the row goes", "the row stays for its history"])
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite lets one write after the other
-def test_who_is_removed_while_a_batch_links_to_them_owns_nothing_afterwards(world, monkeypatch, history):
+def test_a_user_removed_while_a_batch_links_to_them_owns_nothing_afterwards(world, monkeypatch, history):
     user, _ = add(world, external_id="usr_1")
     if history:
         world.settle(auth(connection_id="old", tags={"end_user_id": "usr_1"}))
@@ -423,7 +423,7 @@ def test_a_listing_goes_on_after_a_row_and_filters(world):
     assert listed(world, external_id="usr_0") == ["usr_0"]
 
 
-def test_the_audit_names_who_did_it_and_the_fields_but_no_value(world):
+def test_the_audit_names_the_actor_and_the_fields_but_no_value(world):
     user, _ = add(world, external_id="usr_1", email="canary@acme.example")
     change(world, user, display_name="Canary")
     change(world, user, display_name="Canary")

@@ -118,7 +118,7 @@ def test_an_id_that_comes_twice_is_one_user_with_what_the_later_line_says(world,
     assert users(world)["v1"] == ("v1@acme.example", "One", None)
 
 
-def test_who_waits_is_linked_by_the_import(world):
+def test_waiting_connections_are_linked_by_the_import(world):
     bodies = [auth(connection_id=f"c-{number}", tags={"end_user_id": f"u{number}"}) for number in range(3)]
     world.process(*world.receive(*bodies))
     assert bring(world, "external_id\nu0\nu1\nu7\n").linked == 2
@@ -184,7 +184,7 @@ def test_two_that_wait_for_each_other_are_no_end_of_an_import(world, postgres):
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_whoever_brings_in_organizations_does_not_wait_for_whoever_brings_in_their_users(world, organizations):
+def test_an_import_of_organizations_does_not_wait_for_an_import_of_their_users(world, organizations):
     """Rows that refer to an organization do not change it."""
     with world.database.write() as session:
         records.merge(session, Kind.USER, [{"external_id": "u1", "organization": "org_1"}], now=world.clock())

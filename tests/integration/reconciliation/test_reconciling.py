@@ -184,7 +184,7 @@ def test_a_broken_connection_and_its_recovery_are_found(world, nango, reconciler
     assert world.connection("breaks").last_error_type is None
 
 
-def test_a_connection_that_is_found_when_it_is_broken_already_is_told_so_at_once(world, nango, reconciler):
+def test_a_connection_that_is_found_when_it_is_broken_already_is_announced_so_at_once(world, nango, reconciler):
     """An import brings in thousands of connections, and the broken ones must not show only after an hour."""
     register(nango, "broken", "oauth2", tags=DANA)
     register(nango, "whole", "oauth2", tags=DANA)
@@ -247,7 +247,7 @@ def test_another_generation_under_the_same_key_is_a_new_connection(world, nango,
     assert "new_generation" in {link.close_reason for link in world.links("again")}
 
 
-def test_who_came_back_after_a_deletion_that_we_believed_is_linked_again(world, nango, reconciler):
+def test_a_connection_that_returns_after_a_deletion_that_we_believed_is_linked_again(world, nango, reconciler):
     known(world, nango, "back")
     delete(nango, "back")
     reconcile(world, reconciler)
@@ -260,7 +260,7 @@ def test_who_came_back_after_a_deletion_that_we_believed_is_linked_again(world, 
 # When a difference counts
 
 
-def test_a_difference_counts_at_the_second_look_a_minute_later(world, nango, reconciler):
+def test_a_difference_counts_at_the_second_reading_a_minute_later(world, nango, reconciler):
     register(nango, "lost", "oauth2", tags=DANA)
     age(world)
     run = first_look(world, reconciler)
@@ -351,7 +351,7 @@ def test_a_late_webhook_does_not_route_the_creation_again(world, nango, reconcil
     assert len(world.links("lost")) == 1
 
 
-def test_a_connection_that_only_a_webhook_told_of_is_confirmed_and_not_announced_again(
+def test_a_connection_known_by_a_webhook_alone_is_confirmed_and_not_announced_again(
     open_world, world, nango, reconciler
 ):
     world.route(new={"type": ["connection.created"]})
@@ -365,7 +365,9 @@ def test_a_connection_that_only_a_webhook_told_of_is_confirmed_and_not_announced
     assert len(world.jobs("new")) == 1
 
 
-def test_a_connection_that_is_known_by_its_reauthorization_alone_has_its_creation_told_once(world, nango, reconciler):
+def test_a_connection_that_is_known_by_its_reauthorization_alone_has_its_creation_announced_once(
+    world, nango, reconciler
+):
     world.route(new={"type": ["connection.created"]})
     register(nango, "known", "oauth2", tags=DANA)
     world.settle(auth("override", connection_id="known", tags=DANA))  # the webhook of its creation was lost
@@ -376,7 +378,7 @@ def test_a_connection_that_is_known_by_its_reauthorization_alone_has_its_creatio
     assert (reconcile(world, reconciler).found, len(world.links("known"))) == ({}, 1)
 
 
-def test_a_reauthorization_confirms_what_a_webhook_alone_told_of(open_world, world, nango, reconciler):
+def test_a_reauthorization_confirms_what_a_webhook_alone_announced(open_world, world, nango, reconciler):
     world.route(new={"type": ["connection.created"]})
     register(nango, "told", "oauth2", tags=DANA)
     open_world().settle(auth(connection_id="told", tags=DANA))  # before the environment had an API key
@@ -385,9 +387,7 @@ def test_a_reauthorization_confirms_what_a_webhook_alone_told_of(open_world, wor
     assert (reconcile(world, reconciler).found, len(world.jobs("new"))) == ({}, 1)
 
 
-def test_a_connection_that_only_a_webhook_told_of_and_nango_never_shows_is_deleted(
-    open_world, world, nango, reconciler
-):
+def test_a_connection_known_by_a_webhook_alone_that_nango_never_shows_is_deleted(open_world, world, nango, reconciler):
     open_world().settle(auth(connection_id="forged", tags=DANA))
     known(world, nango, "stays")
     assert reconcile(world, reconciler).counted == {"connection.deleted": 1}
@@ -415,7 +415,7 @@ def test_rows_that_move_while_the_list_is_read_are_not_taken_for_deleted(world, 
 
 
 @pytest.mark.parametrize("gone", [1, 4, 9])
-def test_rows_that_move_while_the_list_is_read_hide_nobody(world, nango, gate, reconciler, gone):
+def test_rows_that_move_while_the_list_is_read_hide_no_connection(world, nango, gate, reconciler, gone):
     """Pages overlap; where more is deleted than that, an earlier page is read again."""
     reconcile(world, reconciler)
     for name in names(14, "lost"):
@@ -611,7 +611,7 @@ def test_a_rate_limit_in_the_middle_is_waited_out(world, nango, clock, reconcile
     assert (finish(world, reconciler, run).outcome, report(world, run).seen) == (RunOutcome.COMPLETED, 12)
 
 
-def test_a_rate_limit_between_two_pages_of_the_second_look_loses_no_count(world, nango, gate, reconciler):
+def test_a_rate_limit_between_two_pages_of_the_second_reading_loses_no_count(world, nango, gate, reconciler):
     for name in names(12):
         register(nango, name, "oauth2", tags=DANA)
     age(world)
@@ -681,7 +681,7 @@ def test_what_was_looked_up_before_a_fault_is_kept(world, nango, gate, reconcile
 
 
 @pytest.mark.parametrize("statement", ["INSERT INTO differences", "UPDATE reconciliations", "INSERT INTO events"])
-def test_whoever_is_killed_is_followed_where_he_was(world, nango, clock, statement):
+def test_a_killed_process_is_followed_where_it_was(world, nango, clock, statement):
     """Killed at every statement that writes, first look and second."""
     for name in names(12):
         register(nango, name, "oauth2", tags=DANA)
@@ -720,7 +720,7 @@ def test_a_run_that_never_brings_a_result_is_given_up(world, nango, clock, recon
     assert (run.outcome, "without a result" in run.problem) == (RunOutcome.FAILED, True)
 
 
-def test_who_lost_the_lease_writes_nothing(world, nango, gate, clock, reconciler):
+def test_a_process_that_lost_the_lease_writes_nothing(world, nango, gate, clock, reconciler):
     register(nango, "lost", "oauth2", tags=DANA)
     age(world)
     run = request(reconciler)

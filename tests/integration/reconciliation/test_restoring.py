@@ -83,7 +83,7 @@ def test_without_a_drift_there_is_nothing_to_put_back(world, nango, connection_i
         tags.restore_tags(operations_of(world), world.connection(connection_id).id, actor=WHO)
 
 
-def test_a_reconnect_session_of_a_drifting_connection_carries_the_tags_of_its_link(world, drift, connection_id):
+def test_a_reconnect_session_of_a_drifting_connection_has_the_tags_of_its_link(world, drift, connection_id):
     ref = drift({"plan": "free"})
     opened = sessions.reconnect(operations_of(world), ref, tags=None, options=ConnectOptions(), actor=WHO)
     assert opened.tags == DANA | {"plan": "free"}

@@ -89,7 +89,7 @@ def lapse(world, connection_id):
     return looks
 
 
-def test_a_token_that_expired_for_good_needs_a_reconnect_and_the_teams_are_told_once(world, unrenewable):
+def test_a_token_that_expired_for_good_needs_a_reconnect_which_is_announced_once(world, unrenewable):
     with capture_logs() as logs:
         looks = lapse(world, unrenewable)
     connection = world.connection(unrenewable)
@@ -229,7 +229,7 @@ def test_a_failing_refresh_follows_nangos_exhaustion_though_the_token_has_expire
     assert len(world.jobs("broken")) == 1
 
 
-def test_a_failure_that_was_told_before_ends_with_the_token_not_as_a_recovery(world, nango, clock, unrenewable):
+def test_a_failure_that_was_announced_before_ends_with_the_token_not_as_a_recovery(world, nango, clock, unrenewable):
     control(nango, unrenewable, "oauth2", exhausted=True)
     world.wait_out(failure("refresh", connection_id=unrenewable, tags=DANA))
     control(nango, unrenewable, "oauth2", exhausted=False)
@@ -240,7 +240,7 @@ def test_a_failure_that_was_told_before_ends_with_the_token_not_as_a_recovery(wo
     assert world.jobs("recovered") == []
 
 
-def test_an_expiry_of_a_kind_that_nothing_renews_is_looked_at_once_it_is_known(world, at, nango, clock, connection_id):
+def test_an_expiry_of_a_kind_that_nothing_renews_is_checked_once_it_is_known(world, at, nango, clock, connection_id):
     """Such a connection gets no look of its own. A person's read may show an expiry, and from then on it counts."""
     register(nango, connection_id, "oauth2", tags=DANA)
     control(nango, connection_id, "oauth2", expires_in=1800)
@@ -264,7 +264,7 @@ def counted(outcome):
     return REGISTRY.get_sample_value("waylink_refreshes_total", {"outcome": outcome}) or 0
 
 
-def test_a_refresh_by_hand_is_in_the_history_with_who_and_what(world, at, nango, clock, connection_id):
+def test_a_refresh_by_hand_is_in_the_history_with_actor_and_result(world, at, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
     ref, planned = world.connection(connection_id).id, world.open_plan(connection_id)
@@ -375,7 +375,7 @@ def test_what_a_refresh_by_hand_finds_given_up_is_concluded_by_a_planned_one_at_
     assert world.open_plan(connection_id) is None
 
 
-def test_a_forced_refresh_by_hand_of_an_expired_token_is_looked_at_once_more(world, at, clock, unrenewable):
+def test_a_forced_refresh_by_hand_of_an_expired_token_is_checked_once_more(world, at, clock, unrenewable):
     refresh_next(world, unrenewable)
     clock.move(2 * 3600)
     done = credentials.refresh(at, world.connection(unrenewable).id, actor=WHO)

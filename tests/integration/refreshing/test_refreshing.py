@@ -73,7 +73,7 @@ def test_a_get_within_the_margin_renews_and_only_the_expiry_is_kept(world, nango
     assert opened.next_at == opened.refresh_at
 
 
-def test_a_renewal_is_told_from_a_look_by_the_expiry_that_moved(world, nango, clock, planned):
+def test_a_renewal_is_distinguished_from_a_check_by_the_expiry_that_moved(world, nango, clock, planned):
     refresh(world)
     assert world.plans(planned)[0].outcome == RefreshOutcome.FIRST_SEEN
     control(nango, planned, "oauth2", expires_in=600)
@@ -83,7 +83,7 @@ def test_a_renewal_is_told_from_a_look_by_the_expiry_that_moved(world, nango, cl
     assert world.open_plan(planned) is not None
 
 
-def test_a_look_before_the_margin_renews_nothing(world, nango, clock, connection_id):
+def test_a_check_before_the_margin_renews_nothing(world, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
     before = expiry(nango, connection_id)
@@ -132,7 +132,7 @@ def test_a_webhook_of_a_failed_refresh_never_leads_to_a_call(world, nango, gate,
     assert all(path.startswith("/connections?") for path in gate.requests)
 
 
-def test_an_exhausted_connection_needs_a_reconnect_and_the_teams_are_told_once(world, nango, clock, planned):
+def test_an_exhausted_connection_needs_a_reconnect_which_is_announced_once(world, nango, clock, planned):
     world.route(broken={"type": ["connection.needs_reconnect"], "user": {"external_id": ["usr_1042"]}})
     control(nango, planned, "oauth2", exhausted=True)
     refresh(world)
@@ -223,7 +223,7 @@ def test_other_tags_that_a_refresh_sees_move_the_link_and_not_the_plan(world, na
     assert world.open_plan(planned).id == plan.id
 
 
-def test_an_error_that_is_gone_is_told_once(world, nango, clock, planned, routed):
+def test_the_end_of_an_error_is_announced_once(world, nango, clock, planned, routed):
     nango.post("/sandbox/faults", json={"operation": "refresh", "connection_id": planned}).raise_for_status()
     refresh(world)
     nango.delete("/sandbox/faults").raise_for_status()
@@ -237,7 +237,7 @@ def test_an_error_that_is_gone_is_told_once(world, nango, clock, planned, routed
     assert len(world.jobs()) == 1
 
 
-def test_a_generation_nobody_told_of_is_found_by_its_refresh(world, nango, planned, routed):
+def test_a_generation_without_a_webhook_is_found_by_its_refresh(world, nango, planned, routed):
     delete(nango, planned)
     made = register(nango, planned, "oauth2", tags=OMAR)["id"]
     refresh(world)
@@ -308,7 +308,7 @@ def test_a_policy_may_force_where_nothing_else_renews(forced, gate, nango):
     assert world.connection(connection_id).expires_at == expiry(nango, connection_id)
 
 
-def test_a_forced_call_is_never_repeated_after_a_crash_a_plain_one_tells_what_became_of_it(forced, gate, nango, clock):
+def test_a_forced_call_is_never_repeated_after_a_crash_a_plain_one_shows_its_result(forced, gate, nango, clock):
     world, connection_id = forced
     with dying_at(world.database, "UPDATE refreshes SET finished_at"), pytest.raises(KilledError):
         refresh(world)
@@ -349,7 +349,7 @@ def test_a_plan_claimed_five_times_without_a_result_counts_as_a_failure(world, g
     assert world.open_plan(planned).failures == 1
 
 
-def test_crashes_do_not_hide_nangos_error_whose_end_is_told(world, nango, clock, planned, routed):
+def test_crashes_do_not_hide_nangos_error_whose_end_is_announced(world, nango, clock, planned, routed):
     nango.post("/sandbox/faults", json={"operation": "refresh", "connection_id": planned}).raise_for_status()
     refresh(world)
     nango.delete("/sandbox/faults").raise_for_status()
@@ -418,7 +418,7 @@ def test_a_claim_by_another_makes_the_earlier_one_worthless(world, gate, clock, 
     assert world.connection(planned).expires_at is None
 
 
-def test_several_due_plans_are_carried_out_up_to_the_limit_the_oldest_first(world, nango, clock, connection_id):
+def test_several_due_plans_run_up_to_the_limit_the_oldest_first(world, nango, clock, connection_id):
     names = [f"{connection_id}-{number}" for number in range(3)]
     for name in names:
         register(nango, name, "oauth2", tags=DANA)

@@ -46,7 +46,7 @@ def broker(data_dir: Path) -> Iterator[Broker]:
     broker.stop()
 
 
-def test_it_listens_on_a_private_socket_only_and_keeps_what_it_is_told(broker: Broker) -> None:
+def test_it_listens_on_a_private_socket_only_and_keeps_what_is_written(broker: Broker) -> None:
     path = embedded_broker.socket_path(broker.data_dir)
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700

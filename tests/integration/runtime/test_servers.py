@@ -68,7 +68,7 @@ def test_the_broker_asks_for_a_password(valkey: ValkeyServer) -> None:
         client.ping()
 
 
-def test_a_port_stays_free_for_whoever_it_was_found_for() -> None:
+def test_a_port_stays_free_for_the_test_it_was_found_for() -> None:
     port = free_port()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))

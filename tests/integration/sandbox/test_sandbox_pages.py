@@ -83,7 +83,7 @@ def test_allowing_at_the_provider_connects_and_reconnecting_keeps_the_connection
         assert browser.get(allow).status_code == 400  # an answer counts once
 
 
-def test_denying_at_the_provider_tells_of_a_failed_creation(sandbox, browser, receiver):
+def test_denying_at_the_provider_sends_a_failed_creation(sandbox, browser, receiver):
     page = browser.get(session(sandbox, tags={}, allowed_integrations=["oauth2"])["connect_link"])
     denied = browser.get(links(browser.get(f"/{links(page)[0]}"))[1])
     assert denied.status_code == 400
@@ -108,7 +108,7 @@ def test_an_unknown_link_says_so_in_words(browser, path):
     assert "<b>" not in page.text
 
 
-def test_the_provider_sends_nobody_elsewhere(browser):
+def test_the_provider_redirects_no_browser_elsewhere(browser):
     query = {"redirect_uri": "https://evil.example/", "state": "s", "client_id": "c"}
     page = browser.get("/sandbox/provider", params=query)
     assert (page.status_code, "evil" in page.text) == (400, False)

@@ -150,7 +150,7 @@ def test_a_failed_refresh_is_the_recorded_event_and_each_forced_one_sends_anothe
         assert ours == theirs
 
 
-def test_recovery_is_told_once_and_routine_refreshes_are_not(sandbox, receiver):
+def test_recovery_is_sent_once_and_routine_refreshes_are_not(sandbox, receiver):
     register(sandbox, "flaky", "oauth2-cc", tags={"a": "b"})
     sandbox.post("/sandbox/faults", json={"operation": "refresh", "connection_id": "flaky", "times": 1})
     assert fetch(sandbox, "flaky", "oauth2-cc", force_refresh=True).status_code == 400
@@ -163,7 +163,7 @@ def test_recovery_is_told_once_and_routine_refreshes_are_not(sandbox, receiver):
     assert (recovery["operation"], recovery["success"], recovery["tags"]) == ("refresh", True, {"a": "b"})
 
 
-def test_only_deletion_is_told_not_patches_metadata_or_registration(sandbox, receiver):
+def test_only_deletion_is_sent_not_patches_metadata_or_registration(sandbox, receiver):
     register(sandbox, "quiet", "apikey", tags={"a": "b"})
     query = {"provider_config_key": "apikey"}
     sandbox.patch("/connections/quiet", params=query, json={"tags": {"c": "d"}}).raise_for_status()
@@ -174,7 +174,7 @@ def test_only_deletion_is_told_not_patches_metadata_or_registration(sandbox, rec
     assert (deletion["operation"], deletion["success"], deletion["tags"]) == ("deletion", True, {"c": "d"})
 
 
-def test_an_older_nango_tells_neither_recovery_nor_deletion(sandbox, receiver):
+def test_an_older_nango_sends_neither_recovery_nor_deletion(sandbox, receiver):
     settings = {"recovery_events": False, "deletion_events": False}
     sandbox.patch("/sandbox/settings", json=settings).raise_for_status()
     try:
@@ -260,7 +260,7 @@ def test_the_receivers_answer_decides_about_retries_as_recorded(deliveries, row)
     assert record["state"] == states[len(posts)]
 
 
-def test_retries_carry_the_same_bytes_and_signature_after_the_published_waits(deliveries):
+def test_retries_have_the_same_bytes_and_signature_after_the_published_waits(deliveries):
     received, _ = deliveries
     attempts = received["503"]
     assert len({webhook.content for webhook in attempts}) == len({webhook.header(HEADER) for webhook in attempts}) == 1

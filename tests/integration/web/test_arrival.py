@@ -122,9 +122,7 @@ def test_a_new_generation_ends_at_its_own_owner_whatever_of_the_old_one_still_ar
 
 
 @pytest.mark.parametrize("shown", range(4))
-def test_what_is_gone_belongs_to_nobody_and_was_never_taken_from_the_living(
-    *, world, nango, clock, shown, connection_id
-):
+def test_what_is_gone_has_no_owner_and_was_never_taken_from_the_living(*, world, nango, clock, shown, connection_id):
     cases = live_through(world=world, nango=nango, clock=clock, story=DELETED, shown=shown, prefix=connection_id)
     for name, order in cases.items():
         connection = world.connection(name)

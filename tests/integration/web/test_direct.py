@@ -173,7 +173,7 @@ def test_what_follows_on_a_connection_is_answered_in_order(web, paused, heard) -
     assert {first, second} <= web.events().keys()
 
 
-def test_who_closes_its_half_while_the_commit_runs_gets_its_answer_and_is_closed(web, paused, heard) -> None:
+def test_a_client_that_closes_its_half_while_the_commit_runs_gets_its_answer_and_is_closed(web, paused, heard) -> None:
     body = fresh()
     with web.connect() as raw:
         raw.sendall(signed(body))
@@ -184,7 +184,9 @@ def test_who_closes_its_half_while_the_commit_runs_gets_its_answer_and_is_closed
         assert raw.recv(1) == b""
 
 
-def test_who_hangs_up_while_the_commit_runs_has_its_webhook_stored_and_hurts_nobody(web, paused, heard) -> None:
+def test_a_client_that_hangs_up_while_the_commit_runs_has_its_webhook_stored_and_hurts_no_other(
+    web, paused, heard
+) -> None:
     gone, stays = fresh(), fresh()
     with web.connect() as raw:
         raw.sendall(signed(gone))

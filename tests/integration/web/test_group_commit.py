@@ -121,7 +121,7 @@ def run(database: Database, broker, scenario, *, wrapped=None):
     return asyncio.run(whole())
 
 
-def test_who_is_answered_is_committed_before_it_is_announced(database: Database, broker: Announcements) -> None:
+def test_an_answered_webhook_is_committed_before_it_is_announced(database: Database, broker: Announcements) -> None:
     bodies = [b"body %d" % number for number in range(BATCH + 50)]
 
     async def scenario(commit: GroupCommit):
@@ -250,7 +250,7 @@ def test_waiting_requests_are_bounded_in_bytes(database: Database, broker: Annou
     run(database, broker, scenario, wrapped=stuck)
 
 
-def test_nobody_waits_longer_than_the_hold_for_a_stuck_commit(
+def test_no_webhook_waits_longer_than_the_hold_for_a_stuck_commit(
     database: Database, broker: Announcements, monkeypatch
 ) -> None:
     monkeypatch.setattr(group_commit_module, "OVERDUE_SECONDS", 0.02)
@@ -370,7 +370,7 @@ class _Lane:
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_second_commit_begins_when_as_many_wait_as_are_under_way(postgres_url: str, stopped: bool) -> None:
+def test_a_second_commit_begins_when_as_many_wait_as_are_being_committed(postgres_url: str, stopped: bool) -> None:
     async def whole(database: Database, broker: Announcements):
         lanes = _Lanes(database)
         commit = GroupCommit(lanes.writers, Announcer(Hints(broker)), hold_seconds=PATIENCE)
@@ -568,7 +568,7 @@ def test_while_the_database_is_away_no_row_is_tried_alone(
 
 
 @pytest.mark.parametrize("answered", [True, False])
-def test_nobody_is_held_longer_than_the_hold_however_many_wait(
+def test_no_webhook_is_held_longer_than_the_hold_however_many_wait(
     database: Database, broker: Announcements, monkeypatch, answered: bool
 ) -> None:
     monkeypatch.setattr(group_commit_module, "RETRY_SECONDS", 0.01)

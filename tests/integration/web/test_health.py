@@ -65,7 +65,7 @@ def test_a_schema_of_a_later_release_is_served_on(web: WebServer) -> None:
     assert (answer.status_code, answer.json()["database"]) == (200, "newer")
 
 
-def test_who_asks_while_a_look_is_under_way_shares_it(web: WebServer, monkeypatch) -> None:
+def test_a_request_during_a_running_check_shares_it(web: WebServer, monkeypatch) -> None:
     asked, looks, go, checked = [], [], threading.Event(), health.HealthEndpoints._checked
 
     def count(self, what, check):
@@ -82,7 +82,7 @@ def test_who_asks_while_a_look_is_under_way_shares_it(web: WebServer, monkeypatc
     assert len(looks) == 1
 
 
-def test_a_look_that_does_not_end_is_not_waited_for(web: WebServer, monkeypatch) -> None:
+def test_a_check_that_does_not_end_is_not_waited_for(web: WebServer, monkeypatch) -> None:
     go = threading.Event()
     monkeypatch.setattr(health, "CHECK_SECONDS", 0.2)
     monkeypatch.setattr(Broker, "ping", lambda _self: go.wait(2 * PATIENCE))

@@ -167,7 +167,7 @@ NOT_AS_IT_CAME = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_signed_body_of_any_kind_is_stored_and_settled_with_all_its_neighbours(
+def test_a_signed_body_of_any_kind_is_stored_and_processed_with_all_its_neighbours(
     web: WebServer, world: World, name: str
 ) -> None:
     body, kind = BODIES[name]
@@ -275,7 +275,7 @@ def test_a_strange_request_that_is_whole_and_signed_is_stored(web: WebServer, wo
     settle(world)
 
 
-def test_whoever_asks_first_is_told_to_go_on(web: WebServer) -> None:
+def test_a_client_that_expects_100_continue_gets_it(web: WebServer) -> None:
     body = fresh()
     with web.connect() as raw:
         raw.sendall(signed(body, "expect: 100-continue")[: -len(body)])
@@ -333,7 +333,7 @@ def test_a_client_that_stays_after_its_answer_is_hung_up_on(
     assert hung_up_on(web, signed(fresh()), drip=rest)
 
 
-def test_a_body_that_nobody_reads_does_not_keep_its_connection(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_is_not_read_does_not_keep_its_connection(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 0.2)
     assert hung_up_on(web, raw_request(b"", "content-length: 100000", path="/healthz"), drip=b"x")
 

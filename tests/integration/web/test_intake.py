@@ -80,7 +80,7 @@ def test_a_stored_event_keeps_its_bytes_and_its_times(world, clock):
     assert (event.received_at, event.last_seen_at) == (received_at, received_at + timedelta(seconds=10))
 
 
-def test_a_duplicate_of_a_processed_event_is_looked_at_again_and_makes_no_second_job(world, clock):
+def test_a_duplicate_of_a_processed_event_is_processed_again_and_makes_no_second_job(world, clock):
     world.route(created={"type": ["connection.created"]}, linked={"type": ["connection.linked"]})
     event_id = world.settle(auth(tags=DANA))
     document = world.event(event_id).document
@@ -131,7 +131,7 @@ def test_a_duplicate_does_not_shorten_the_wait_of_an_event_that_is_worked_on(wor
     assert world.process().finished == 0
 
 
-def test_a_duplicate_while_the_event_is_processed_leads_to_one_more_look(open_world, gate, nango, connection_id):
+def test_a_duplicate_while_the_event_is_processed_leads_to_one_more_pass(open_world, gate, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     world = open_world(base_url=gate.url)
     world.route(created={"type": ["connection.created"]})

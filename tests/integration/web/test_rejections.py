@@ -103,7 +103,7 @@ def test_nothing_new_writes_nothing(record, database, clock):
         record.write()
 
 
-def test_whoever_invents_environments_gets_one_row_and_one_line(record, database):
+def test_a_sender_that_invents_environments_gets_one_row_and_one_line(record, database):
     for number in range(1000):
         refuse(record, "unknown_environment", environment=f"nowhere-{number}", status=404)
     assert len(report(record)) == 1
@@ -254,7 +254,7 @@ def test_the_metric_counts_by_name_and_only_what_is_new(record):
         assert (counted(NEW) - before[0], counted(OLD) - before[1]) == (1, 2)
 
 
-def test_a_keys_name_is_steady_and_tells_keys_apart_but_not_what_they_are():
+def test_a_keys_name_is_steady_and_distinguishes_keys_without_showing_them():
     assert key_name(NEW) == key_name(NEW) != key_name(OLD)
     assert len(key_name("")) == 8
     assert key_name(NEW) not in NEW

@@ -148,7 +148,7 @@ async def answer_of(connection: LoopConnection, sql: str) -> list[list[bytes]]:
 
 
 @pytest.mark.parametrize("name", ["restart", "kill -9", "terminated sessions", "reset", "refused"])
-def test_a_statement_under_way_ends_with_its_connection(run: Run, place: Place, database: Database, name: str) -> None:
+def test_a_running_statement_ends_with_its_connection(run: Run, place: Place, database: Database, name: str) -> None:
     [fault] = [fault for fault in FAULTS if fault.name == name]
 
     async def scenario() -> None:
@@ -167,7 +167,7 @@ def test_a_statement_under_way_ends_with_its_connection(run: Run, place: Place, 
         fault.end(place)
 
 
-def test_a_statement_sent_before_the_loop_has_heard_of_the_end_is_told_of_it(
+def test_a_statement_sent_before_the_loop_knows_of_the_end_fails_with_it(
     run: Run, place: Place, database: Database
 ) -> None:
     """The server's last message and the reset that the statement provokes come as one event, once on uvloop."""
@@ -197,7 +197,7 @@ class Deaf:
         return getattr(self._loop, name)
 
 
-def test_an_answer_whose_event_is_lost_is_found_by_looking(
+def test_an_answer_whose_event_is_lost_is_found_by_polling(
     run: Run, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(async_statements, "POLL_SECONDS", 0.02)

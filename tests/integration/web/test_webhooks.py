@@ -563,7 +563,9 @@ def test_with_the_database_away_a_webhook_is_held_then_503_then_taken_again(own_
     assert web.store._bytes == 0
 
 
-def test_a_database_that_neither_answers_nor_hangs_up_holds_nobody_longer(own_web, postgres: PostgresServer) -> None:
+def test_a_database_that_neither_answers_nor_hangs_up_holds_no_webhook_longer(
+    own_web, postgres: PostgresServer
+) -> None:
     web = own_web("postgresql")
     assert web.post(body_of(1)).status_code == 202
     web.store.hold_seconds = 1.0
@@ -624,7 +626,7 @@ def test_a_shutdown_answers_the_requests_that_wait(own_web, kind: str, monkeypat
     assert web.events() == {body_of(number): 0 for number in range(20)}
 
 
-def test_the_announcement_carries_ids_and_nothing_of_the_body(own_web, valkey: ValkeyServer) -> None:
+def test_the_announcement_has_ids_and_nothing_of_the_body(own_web, valkey: ValkeyServer) -> None:
     web = own_web("sqlite")
     valkey.flush()
     # An id that the random ones in a message cannot contain by chance.

@@ -88,7 +88,7 @@ def test_a_batch_with_new_and_known_deliveries_answers_each_in_order(database: D
     }
 
 
-def test_a_duplicate_of_a_settled_event_makes_it_due_and_of_a_waiting_one_does_not(database: Database) -> None:
+def test_a_duplicate_of_a_processed_event_makes_it_due_and_of_a_waiting_one_does_not(database: Database) -> None:
     settled, waiting = delivery(b"settled"), delivery(b"waiting")
     later = NOW + timedelta(hours=1)
 
@@ -177,7 +177,7 @@ def test_a_connection_that_lost_what_it_had_prepared_is_replaced(postgres_url: s
         assert not run(database, scenario)[0].duplicate
 
 
-def test_a_row_that_somebody_keeps_locked_is_not_waited_for(postgres_url: str) -> None:
+def test_a_row_that_another_transaction_keeps_locked_is_not_waited_for(postgres_url: str) -> None:
     with closing(connect(postgres_url)) as database:
         upgrade(database)
         first = delivery(b"first")
