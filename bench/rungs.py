@@ -19,7 +19,7 @@ from app.domain.event import read
 from app.domain.signature import HEADER, matching_key
 from app.main import create_app
 from app.services.events.intake import Receipt
-from app.web.group_commit import GroupCommit, Tell
+from app.web.group_commit import GroupCommit, OnCommit
 from app.web.server import serve
 from bench import tutorial
 from bench.load import KEY, PATH
@@ -48,7 +48,7 @@ async def verify(request: Request) -> Response:
 def endpoint() -> ASGIApp:
     """Waylink's own web process with a store that answers at once."""
 
-    def take(_self: GroupCommit, delivery: NewDelivery, tell: Tell, **_options: object) -> None:
+    def take(_self: GroupCommit, delivery: NewDelivery, tell: OnCommit, **_options: object) -> None:
         tell(Receipt(delivery.event_id, duplicate=False))
 
     GroupCommit.take = take  # type: ignore[method-assign, assignment]

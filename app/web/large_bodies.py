@@ -1,8 +1,7 @@
-"""Large bodies, made small before they are looked into.
+"""Large bodies, reduced before they are scrubbed.
 
-Python's JSON reader was measured to take a third of a second for a hostile megabyte, and keeps the interpreter to
-itself meanwhile: a thread would not spare the event loop. msgspec's takes 6 ms, as it makes nothing of what is not
-asked for.
+Python's JSON reader was measured to take a third of a second for a hostile megabyte, and holds the interpreter's lock
+meanwhile: a thread would not spare the event loop. msgspec's takes 6 ms, as it skips members that are not needed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,7 @@ _REDACTED: Final = f'"{REDACTED}"'.encode()
 
 
 class _Skimmer:
-    """Reads the members of an object that have these names, each as the bytes that it has in the object."""
+    """Reads only the members with these names, each as its raw bytes."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._fields = {f"member_{number}": name for number, name in enumerate(sorted(names))}
@@ -27,7 +26,7 @@ class _Skimmer:
         self._decoder = msgspec.json.Decoder(msgspec.defstruct("Members", fields, rename=self._fields))
 
     def read(self, body: bytes) -> dict[str, bytes]:
-        """Raises MsgspecError where it is no object, or no JSON."""
+        """The members found. Raises MsgspecError for bytes that are no JSON object."""
         found = self._decoder.decode(body)
         raw = {name: bytes(getattr(found, field)) for field, name in self._fields.items()}
         return {name: value for name, value in raw.items() if value}
@@ -38,10 +37,10 @@ _ERROR: Final = _Skimmer({"type", "description", "message"})
 
 
 def stored_large(body: bytes, policy: PayloadPolicy) -> bytes:
-    """What is stored of a large body: as of any other (`at_rest.stored`), but that nothing large is looked into.
+    """The stored form of a large body: as `at_rest.stored`, without scrubbing anything large.
 
-    Of Nango's own, the known members are kept, unless all of it is plain. With the policy `redacted`, a large payload
-    is `"[redacted]"`, not its shape.
+    Of Nango's own bodies the known members are kept, unless all of it is plain. With the policy `redacted`, a large
+    payload is `"[redacted]"` instead of its shape.
     """
     if policy is PayloadPolicy.FULL and rests_as_it_came(body):
         return body

@@ -1,8 +1,8 @@
 """`POST /webhooks/nango[/{environment}]`: size, signature, fingerprint, store, 202 (promise 2).
 
-A raw ASGI endpoint: Starlette's Request was measured to cost a third of the throughput. Whatever is signed is stored,
-and judged by a worker. What may hold a credential is scrubbed before (promise 7): most bodies show at a glance that
-there is nothing to scrub. What takes longer than a glance is done in a thread, for one body at a time.
+A raw ASGI endpoint: Starlette's Request was measured to cost a third of the throughput. Every signed body is stored,
+and processed by a worker. Possible credentials are scrubbed before (promise 7): a regular expression shows of most
+bodies that there are none. Scrubbing that takes longer is done in a thread, for one body at a time.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ from app.services.events.intake import Receipt
 from app.telemetry import WEBHOOKS, get_logger
 from app.web.answer_log import Sending
 from app.web.bodies import BodyReader, ClientGone, Refusal, Refused
-from app.web.group_commit import GroupCommit, StoreUnavailable, Tell
+from app.web.group_commit import GroupCommit, OnCommit, StoreUnavailable
 from app.web.large_bodies import LARGE, stored_large
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
 from app.web.record import IngestRecord
 
 PATH: Final = "/webhooks/nango"
-GIVEN_UP: Final = "waylink.given_up"  # in a scope: it could not be stored, and waited since then on the loop's clock
-CONNECTION: Final = "waylink.connection"  # in a scope: a weak reference to the connection that it came by
+GIVEN_UP: Final = "waylink.given_up"  # in a scope: it could not be stored; arrival time on the loop's clock
+CONNECTION: Final = "waylink.connection"  # in a scope: a weak reference to the client's connection
 SLOW_REFUSAL_SECONDS: Final = 6.0  # six failures in 10 s open Nango's breaker (Nango contract: Circuit breaker)
 _SIGNATURE: Final = HEADER.encode()
 _TARGET: Final = PATH.encode()
@@ -59,7 +59,7 @@ _STARTS: Final[list[Message]] = [
 
 
 class Answers:
-    """A 202 as it goes over the wire. Its head is made once a second, when the server's `date` changes."""
+    """A 202 in wire format. Its head is made once a second, when the server's `date` changes."""
 
     __slots__ = ("_defaults", "_heads")
 
@@ -68,7 +68,7 @@ class Answers:
         self._heads: list[bytes] = []
 
     def of(self, receipt: Receipt, defaults: Headers, *, keep_alive: bool) -> bytes:
-        """`defaults`: the server's own headers."""
+        """The answer's bytes. defaults: the server's own headers."""
         if defaults is not self._defaults:
             self._defaults = defaults
             start = b"".join([b"HTTP/1.1 202 Accepted\r\n", *(b"%b: %b\r\n" % header for header in defaults)])
@@ -116,7 +116,7 @@ class WebhookEndpoint:
             self.record.refused(name, "client_gone", status=0, peer=_peer(scope))
             return
         except Exception:
-            # A fault of ours must not cost the webhook: Nango sends again what is answered so.
+            # An internal error must not lose the webhook: Nango retries after a 503.
             log.exception("webhook_fault", environment=name[:100])
             refusal = Refusal(503, "fault", "A fault of ours", "It is logged. Send the webhook again.")
         else:
@@ -126,17 +126,17 @@ class WebhookEndpoint:
             await send({"type": "http.response.body", "body": body})
             sending.sent()
             return
-        # Out of the `except`: its traceback would keep the body in memory for as long as the refusal waits.
+        # Outside of the `except`: its traceback would keep the body in memory while the refusal waits.
         if refusal.status == 503:
             await _let_pass(receive, until=arrived + self.slow_refusal_seconds)
-        # Whom a proxy names as its client is looked up here and not for every request.
+        # The client's address behind a proxy is determined here, not for every request.
         await behind_proxies(partial(self._refuse, name, refusal))(scope, receive, send)
 
-    def take(self, target: bytes, headers: Headers, body: bytes, tell: Tell, *, now: float) -> UUID | None:
-        """Take a POST that is here as a whole, if it will be stored; `tell` is called when it was. The delivery's id.
+    def take(self, target: bytes, headers: Headers, body: bytes, on_commit: OnCommit, *, now: float) -> UUID | None:
+        """Take a complete POST if it will be stored; `on_commit` is called when it was. Returns the delivery's id.
 
-        None: nothing was done, and it has to come as a request: to be refused, read in its unusual form, or looked
-        into for longer than others should wait.
+        None: nothing was done, and it has to be served as a request: to be refused, read in its unusual form, or
+        scrubbed for longer than the event loop may be held up.
         """
         name = _plain_name(target)
         environment = self.environments.get(name)
@@ -144,12 +144,12 @@ class WebhookEndpoint:
             return None
         try:
             keys = environment.signing_keys.live()
-            matched = _matched(body, _told(headers)[1], keys)
+            matched = _matched(body, _used(headers)[1], keys)
             kept = None if matched is None else stored_at_once(body, environment.payloads)
             if matched is None or kept is None:
                 return None
             delivery = self._delivery(environment, fingerprint(name, body), kept)
-            self.store.take(delivery, tell, now=now, arrived=now)
+            self.store.take(delivery, on_commit, now=now, arrived=now)
         except StoreUnavailable:
             return None
         except Exception:
@@ -166,7 +166,7 @@ class WebhookEndpoint:
         if environment is None:
             detail = "No Nango environment of this name is configured here. Check the webhook URL in Nango's settings."
             raise Refused(404, "unknown_environment", "Unknown environment", detail)
-        declared, signatures = _told(scope["headers"])
+        declared, signatures = _used(scope["headers"])
         body = await self.bodies.read(receive, declared=declared)
         delivery = await self._verified(environment, signatures, body)
         try:
@@ -175,7 +175,7 @@ class WebhookEndpoint:
             raise _not_stored(storing=self.store.storing) from None
 
     async def _verified(self, environment: Environment, signatures: Sequence[bytes], body: bytes) -> NewDelivery:
-        """What to store of a signed body. Raises Refused."""
+        """The delivery of a signed body. Raises Refused."""
         keys = environment.signing_keys.live()
         at_once = len(body) <= LARGE
         if at_once:
@@ -186,7 +186,7 @@ class WebhookEndpoint:
         with self.bodies.held(len(body)):
             if not at_once:
                 self._signed_by(environment, signatures, keys, await self._in_thread(_matched, body, signatures, keys))
-            return self._delivery(environment, *await self._in_thread(_looked_into, environment, body))
+            return self._delivery(environment, *await self._in_thread(_scrubbed, environment, body))
 
     async def _in_thread(self, work: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
@@ -209,10 +209,10 @@ class WebhookEndpoint:
         self.record.signed_with(environment.name, keys[matched])
 
     async def _refuse(self, name: str, refused: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-        # An unknown name is the sender's choice: as a label it would let anybody fill the metrics.
+        # Clients choose unknown names: as labels these would let them fill the metrics.
         WEBHOOKS.labels(name if name in self.environments else "", refused.cause).inc()
         self.record.refused(
-            name, refused.cause, status=refused.status, peer=_peer(scope), detail=_asked(refused, scope)
+            name, refused.cause, status=refused.status, peer=_peer(scope), detail=_detail(refused, scope)
         )
         headers = {"allow": "POST"} if refused.status == 405 else {}
         if refused.status == 413:
@@ -221,42 +221,42 @@ class WebhookEndpoint:
 
 
 def _not_stored(*, storing: bool) -> Refused:
-    """Storing works: too many waited, or this one was refused. It does not: the database is away or slow."""
+    """The refusal: too many requests wait or the row was refused, or else the database is away or slow."""
     if storing:
         return Refused(503, "overload", "Not stored", "The webhook could not be stored. Send it again.")
     return Refused(503, "database_away", "Not stored", "The database does not store webhooks now. Send it again.")
 
 
 def _plain_name(target: bytes) -> str:
-    """The environment in a request's target as it stands there; of none where that has to be made out first."""
+    """The environment in an ordinary request target; an empty text for a target that has to be parsed first."""
     if target == _TARGET:
         return _DEFAULT
     return target[len(_TARGET) + 1 :].decode("latin-1") if target.startswith(_TARGET + b"/") else ""
 
 
 def _matched(body: bytes, signatures: Sequence[bytes], keys: Sequence[str]) -> int | None:
-    """The key that signed. With several signatures, of which Nango sends one, whoever stands in front of us may have
-    verified another.
+    """Index of the key that signed. Nango sends one signature; of several, a proxy in front may have verified
+    another.
     """
     return matching_key(body, signatures[0].decode("latin-1"), keys) if len(signatures) == 1 else None
 
 
-def _looked_into(environment: Environment, body: bytes) -> tuple[bytes, bytes]:
-    """The fingerprint of a body, and what is stored of it."""
+def _scrubbed(environment: Environment, body: bytes) -> tuple[bytes, bytes]:
+    """The fingerprint of a body, and its stored form."""
     kept = stored_large(body, environment.payloads) if len(body) > LARGE else stored(body, environment.payloads)
     return fingerprint(environment.name, body), kept
 
 
 async def _let_pass(receive: Receive, *, until: float) -> None:
-    """Wait, or for the client to leave; what still arrives is thrown away, so that nobody keeps it in memory."""
+    """Wait until the time or the client's end, discarding received data so that it takes no memory."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(until):
             while (await receive())["type"] != "http.disconnect":
                 pass
 
 
-def _told(headers: Headers) -> tuple[bytes, list[bytes]]:
-    """The headers we go by: the declared length, and every signature."""
+def _used(headers: Headers) -> tuple[bytes, list[bytes]]:
+    """The headers in use: the declared length, and every signature."""
     declared, signatures = b"", []
     for name, value in headers:
         if name == _SIGNATURE:
@@ -271,11 +271,11 @@ def _peer(scope: Scope) -> str:
     return str(host)
 
 
-def _asked(refused: Refusal, scope: Scope) -> str:
-    """What the request asked for that it was refused, where the cause alone does not tell."""
+def _detail(refused: Refusal, scope: Scope) -> str:
+    """Details of the request, where the cause alone does not explain the refusal."""
     if refused.cause == "method":
         return str(scope["method"])
     if refused.status == 413:
-        declared, _ = _told(scope["headers"])
+        declared, _ = _used(scope["headers"])
         return f"{declared.decode('latin-1') or '?'} bytes declared"
     return ""

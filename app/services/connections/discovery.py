@@ -35,7 +35,7 @@ def import_missing(
         except NangoError as failed:
             not_asked = failed
             continue
-        found = [one for one in shown if integration in {None, one.integration}]
+        found = [listed for listed in shown if integration in {None, listed.integration}]
         if found:
             _store(operations, connection_id, found, environment=name, actor=actor)
         brought += len(found)
@@ -61,8 +61,13 @@ def _store(
     """Store the listed connections as events, which the workers process."""
     kind = EventType.CONNECTION_CREATED
     events = [
-        OwnEvent(type=kind, integration=one.integration, connection_id=one.connection_id, lookup=snapshot_of(one))
-        for one in found
+        OwnEvent(
+            type=kind,
+            integration=listed.integration,
+            connection_id=listed.connection_id,
+            lookup=snapshot_of(listed),
+        )
+        for listed in found
     ]
     with (
         operations.audited(

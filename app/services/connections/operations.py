@@ -96,21 +96,21 @@ class Operations:
     def find(self, connection_ref: UUID) -> StoredConnection:
         """The stored connection. Raises NotFound."""
         with self.database.read() as session:
-            one = connections.get(session, connection_ref)
-        if one is None:
+            row = connections.get(session, connection_ref)
+        if row is None:
             raise NotFound("connection", show(CONNECTION, connection_ref))
         return StoredConnection(
-            one.id,
-            one.environment,
-            one.integration,
-            one.connection_id,
-            one.nango_id,
-            one.status,
-            one.auth_mode,
-            one.tags,
-            one.known_tags,
-            one.expires_at,
-            one.observed_at,
+            row.id,
+            row.environment,
+            row.integration,
+            row.connection_id,
+            row.nango_id,
+            row.status,
+            row.auth_mode,
+            row.tags,
+            row.known_tags,
+            row.expires_at,
+            row.observed_at,
         )
 
     def store(

@@ -38,7 +38,7 @@ def known_tags(operations: Operations, connection: StoredConnection) -> KnownTag
             session, connection.ref, origin=Origin.OPERATOR, since=operations.clock() - PENDING_EDITS
         )
     record = operations.find(connection.ref)
-    for lookup in (one.lookup for one in readable(bodies)):
+    for lookup in (event.lookup for event in readable(bodies)):
         if isinstance(lookup, Snapshot) and (record.observed_at is None or record.observed_at <= lookup.observed_at):
             return KnownTags(lookup.tags, lookup.observed_at)
     return KnownTags(record.tags, record.observed_at)

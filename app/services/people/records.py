@@ -164,7 +164,7 @@ def remove(
             stored = rows.lock_by_id(session, kind, id_)
             owned, users = rows.open_links(session, kind, id_), rows.count_users(session, kind, id_)
             free = not owned and not users
-            if free and rows.count_users(session, kind, id_, removed=True):  # rows of the history are in nobody's way
+            if free and rows.count_users(session, kind, id_, removed=True):  # removed rows are no obstacle
                 rows.release_users(session, kind, id_, limit=CHUNK, removed=True)
                 continue
             if free:

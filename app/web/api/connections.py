@@ -27,7 +27,7 @@ class ConnectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_field
     organization: Annotated[str | None, Meta(description="Of the organization with this id of the application's.")] = (
         None
     )
-    unlinked: Annotated[bool, Meta(description="Only those that belong to nobody.")] = False
+    unlinked: Annotated[bool, Meta(description="Only those without an owner.")] = False
     needs_reconnect: Annotated[bool, Meta(description="Only those whose end user has to reconnect.")] = False
     drift: Annotated[bool, Meta(description="Only those whose tags no longer carry their link.")] = False
     duplicates: Annotated[

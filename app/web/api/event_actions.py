@@ -76,7 +76,7 @@ class EventRetried(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ReplayWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    routes: Annotated[Routes, Meta(description="Those in force `now`, or those it was judged by `then`.")] = Routes.NOW
+    routes: Annotated[Routes, Meta(description="Those in force `now`, or those of its time (`then`).")] = Routes.NOW
     again: Annotated[bool, Meta(description="Jobs that are there already go out again, too.")] = False
     route: Annotated[Text, Meta(description="This route alone, `TEAM/NAME`.")] | None = None
     dry_run: Annotated[bool, Meta(description="Say what would be done, and change nothing.")] = False

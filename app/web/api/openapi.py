@@ -96,11 +96,13 @@ def document(endpoints: Sequence[Endpoint], *, prefix: str) -> dict[str, Any]:
     shapes = _shapes(endpoints)
     _, schemas = msgspec.json.schema_components(shapes, ref_template=_REF)
     # Queries are Structs like bodies, but the document lists them as single parameters.
-    queries = {query: schemas.pop(query.__name__) for query in {one.query for one in endpoints} if query is not None}
+    queries = {
+        query: schemas.pop(query.__name__) for query in {endpoint.query for endpoint in endpoints} if query is not None
+    }
     paths: dict[str, dict[str, Any]] = {}
-    for one in endpoints:
-        query = queries[one.query] if one.query else None
-        paths.setdefault(one.template, {})[one.method.lower()] = _operation(one, query)
+    for endpoint in endpoints:
+        query = queries[endpoint.query] if endpoint.query else None
+        paths.setdefault(endpoint.template, {})[endpoint.method.lower()] = _operation(endpoint, query)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -124,16 +126,16 @@ def document(endpoints: Sequence[Endpoint], *, prefix: str) -> dict[str, Any]:
     }
 
 
-def problems_of(one: Endpoint) -> dict[int, list[ProblemKind]]:
+def problems_of(endpoint: Endpoint) -> dict[int, list[ProblemKind]]:
     """Every problem an endpoint can answer with, by status."""
-    kinds = [*_ALWAYS, *one.problems]
-    if one.parameters or one.teams:
+    kinds = [*_ALWAYS, *endpoint.problems]
+    if endpoint.parameters or endpoint.teams:
         kinds.append(NOT_FOUND)
-    if one.body is not None or one.lines:
+    if endpoint.body is not None or endpoint.lines:
         kinds += _WITH_BODY
-    if one.asks_nango:
+    if endpoint.asks_nango:
         kinds += _OF_NANGO
-    if one.matches_patterns:
+    if endpoint.matches_patterns:
         kinds.append(TOO_MANY_CALLS)
     found: dict[int, list[ProblemKind]] = {}
     for kind in sorted(dict.fromkeys(kinds), key=lambda kind: kind.status):
@@ -142,29 +144,31 @@ def problems_of(one: Endpoint) -> dict[int, list[ProblemKind]]:
 
 
 def _shapes(endpoints: Sequence[Endpoint]) -> list[Any]:
-    found = [shape for one in endpoints for shape in (one.query, one.body, one.answer)]
+    found = [shape for endpoint in endpoints for shape in (endpoint.query, endpoint.body, endpoint.answer)]
     return [shape for shape in dict.fromkeys(found) if shape is not None and shape is not type(None)]
 
 
-def _operation(one: Endpoint, query: Mapping[str, Any] | None) -> dict[str, Any]:
-    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in one.parameters]
+def _operation(endpoint: Endpoint, query: Mapping[str, Any] | None) -> dict[str, Any]:
+    path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in endpoint.parameters
+    ]
     operation: dict[str, Any] = {
-        "operationId": one.name,
-        "summary": one.summary,
-        "description": "\n\n".join(part for part in (one.description, _needs(one)) if part),
+        "operationId": endpoint.name,
+        "summary": endpoint.summary,
+        "description": "\n\n".join(part for part in (endpoint.description, _needs(endpoint)) if part),
         "parameters": [*path, *_parameters(query or {})],
-        "responses": {str(one.status): _success(one), **_refusals(one)},
+        "responses": {str(endpoint.status): _success(endpoint), **_refusals(endpoint)},
     }
-    if one.body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _schema(one.body)}}}
-    if one.lines:
+    if endpoint.body is not None:
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _schema(endpoint.body)}}}
+    if endpoint.lines:
         operation["requestBody"] = {"required": True, "content": {JSON_LINES: {"schema": {"type": "string"}}}}
     return operation
 
 
-def _needs(one: Endpoint) -> str:
-    team = ", which may be a team's and then minds its own rows only" if one.teams else ""
-    return f"Needs a token of the scope `{one.scope}`{team}."
+def _needs(endpoint: Endpoint) -> str:
+    team = ", which may be a team's and then minds its own rows only" if endpoint.teams else ""
+    return f"Needs a token of the scope `{endpoint.scope}`{team}."
 
 
 def _parameters(query: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -183,25 +187,25 @@ def _parameters(query: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _without_null(shape: Mapping[str, Any]) -> dict[str, Any]:
     """The schema without null, which a query string does not have: the parameter is left out instead."""
-    kinds = [one for one in shape.get("anyOf", ()) if one != {"type": "null"}]
+    kinds = [option for option in shape.get("anyOf", ()) if option != {"type": "null"}]
     rest = {key: value for key, value in shape.items() if key != "anyOf"}
     return {**rest, **kinds[0]} if len(kinds) == 1 else dict(shape)
 
 
-def _success(one: Endpoint) -> dict[str, Any]:
-    if one.status == 204:
+def _success(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.status == 204:
         return {"description": "Done."}
-    return {"description": "Done.", "content": {"application/json": {"schema": _schema(one.answer)}}}
+    return {"description": "Done.", "content": {"application/json": {"schema": _schema(endpoint.answer)}}}
 
 
-def _refusals(one: Endpoint) -> dict[str, Any]:
+def _refusals(endpoint: Endpoint) -> dict[str, Any]:
     schema = {"$ref": _REF.format(name="Problem")}
     return {
         str(status): {
             "description": " ".join(f"`{kind.type}`: {kind.title}." for kind in kinds),
             "content": {"application/problem+json": {"schema": schema}},
         }
-        for status, kinds in problems_of(one).items()
+        for status, kinds in problems_of(endpoint).items()
     }
 
 

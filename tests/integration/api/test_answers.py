@@ -106,7 +106,7 @@ def test_an_answer_to_a_client_that_left_before_it_is_lost(web, paused, options,
     body = fresh()
     with web.connect() as raw:
         raw.sendall(request_of(body, **options))
-        until("it is being committed", lambda: any(lane.taken for lane in web.store._lanes))
+        until("it is being committed", lambda: any(lane.taken for lane in web.store._committers))
         if how == "closes its half":
             raw.shutdown(socket.SHUT_WR)
         else:
@@ -137,7 +137,7 @@ def test_an_answer_on_a_connection_that_web_has_closed_before_is_lost(web, pause
     body = fresh()
     with web.connect() as raw:
         raw.sendall(request_of(body, path="/webhooks/nango?"))
-        until("it is being committed", lambda: any(lane.taken for lane in web.store._lanes))
+        until("it is being committed", lambda: any(lane.taken for lane in web.store._committers))
         [connection] = [connection for connection in web.server.server_state.connections if connection.is_open]
         connection.loop.call_soon_threadsafe(connection.transport.close)
         until("it is closed", lambda: not connection.is_open)
@@ -192,10 +192,10 @@ def test_a_fault_while_it_is_answered_is_no_answer(web, monkeypatch) -> None:
 def test_what_is_not_answered_yet_is_not_reported(web, paused) -> None:
     with web.connect() as raw:
         raw.sendall(request_of(fresh()))
-        until("it is being committed", lambda: any(lane.taken for lane in web.store._lanes))
-        [waiting] = [held.delivery.event_id for lane in web.store._lanes for held in lane.taken]
+        until("it is being committed", lambda: any(lane.taken for lane in web.store._committers))
+        [waiting] = [held.delivery.event_id for lane in web.store._committers for held in lane.taken]
         web.store.answers.answered()
-        report = web.store.answers.report(held.delivery.event_id for lane in web.store._lanes for held in lane.taken)
+        report = web.store.answers.report(held.delivery.event_id for lane in web.store._committers for held in lane.taken)
         assert report.settled_before == waiting
         assert web.store.answer_report() is None
         web.store.answers.answered()
@@ -209,7 +209,7 @@ def test_a_process_that_is_idle_writes_nothing(web) -> None:
     web.exchange(request_of(fresh()))
     until(
         "it is recorded",
-        lambda: not web.store.answers._has_news and web.webhooks.record._answer_report is web.webhooks.record._recorded,
+        lambda: not web.store.answers._has_changes and web.webhooks.record._answer_report is web.webhooks.record._recorded,
     )
     before = web.webhooks.record._recorded
     web.webhooks.record.report()

@@ -84,7 +84,7 @@ def test_of_a_forwarded_body_the_shape_is_stored_whatever_the_size(web: WebServe
 @contextmanager
 def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, list[str]]]:
     """Looking into a body stops until it is let go; with the names of the threads that do it."""
-    looking, go_on, names, lookup = threading.Event(), threading.Event(), [], webhooks_module._looked_into
+    looking, go_on, names, lookup = threading.Event(), threading.Event(), [], webhooks_module._scrubbed
 
     def slow(*given: object) -> object:
         names.append(threading.current_thread().name)
@@ -92,7 +92,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, 
         assert go_on.wait(60)
         return lookup(*given)
 
-    monkeypatch.setattr(webhooks_module, "_looked_into", slow)
+    monkeypatch.setattr(webhooks_module, "_scrubbed", slow)
     try:
         yield looking, names
     finally:

@@ -76,7 +76,7 @@ def test_web_parses_a_body_once_or_not_at_all(monkeypatch, name, policy):
     with counted(monkeypatch) as texts:
         if stored_at_once(body, policy) is None:
             environment = Environment("default", "http://127.0.0.1:1", "acme", SigningKeys(()), payloads=policy)
-            webhooks._looked_into(environment, body)
+            webhooks._scrubbed(environment, body)
     full = policy is PayloadPolicy.FULL
     assert len(texts) == len(set(texts)) == (0 if full and rests_as_it_came(body) else 1 + (full and name in AS_TEXT))
 
@@ -87,5 +87,5 @@ def test_of_a_large_body_what_is_kept_is_parsed_once(monkeypatch):
     with counted(monkeypatch) as texts:
         assert stored_at_once(body, PayloadPolicy.FULL) is None
         environment = Environment("default", "http://127.0.0.1:1", "acme", SigningKeys(()))
-        webhooks._looked_into(environment, body)
+        webhooks._scrubbed(environment, body)
     assert len(texts) == 1
