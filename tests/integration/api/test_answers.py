@@ -195,7 +195,9 @@ def test_what_is_not_answered_yet_is_not_reported(web, paused) -> None:
         until("it is being committed", lambda: any(lane.taken for lane in web.store._committers))
         [waiting] = [held.delivery.event_id for lane in web.store._committers for held in lane.taken]
         web.store.answers.answered()
-        report = web.store.answers.report(held.delivery.event_id for lane in web.store._committers for held in lane.taken)
+        report = web.store.answers.report(
+            held.delivery.event_id for lane in web.store._committers for held in lane.taken
+        )
         assert report.settled_before == waiting
         assert web.store.answer_report() is None
         web.store.answers.answered()
@@ -209,7 +211,9 @@ def test_a_process_that_is_idle_writes_nothing(web) -> None:
     web.exchange(request_of(fresh()))
     until(
         "it is recorded",
-        lambda: not web.store.answers._has_changes and web.webhooks.record._answer_report is web.webhooks.record._recorded,
+        lambda: (
+            not web.store.answers._has_changes and web.webhooks.record._answer_report is web.webhooks.record._recorded
+        ),
     )
     before = web.webhooks.record._recorded
     web.webhooks.record.report()
