@@ -24,7 +24,7 @@ from app.errors import ConfigurationError, Conflict, NotFound, Problem
 from app.ids import RECONCILIATION, parse, show
 from app.runtime.wiring import open_clients, reconciler_of
 from app.services.reconciliation.reconciler import Reconciler
-from app.services.reconciliation.run_requests import ask_for_run
+from app.services.reconciliation.run_requests import request_run
 from app.telemetry import configure_logs
 
 LOOK_EVERY: Final = 0.5  # seconds between two reads of a run that is waited for
@@ -127,7 +127,7 @@ def _ask(
     """Open a run, or find the same one in progress."""
     try:
         with database.write() as session:
-            return ask_for_run(
+            return request_run(
                 session,
                 settings.environments,
                 environment,
@@ -138,7 +138,7 @@ def _ask(
             )
     except Conflict as conflict:
         with database.read() as session:
-            found = rows.under_way(session, environment)
+            found = rows.running(session, environment)
         if found is None or (found.dry_run, found.accept_deletions) != (dry_run, accept_deletions):
             raise
         click.echo(f"{conflict}: following that one", err=True)

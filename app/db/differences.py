@@ -1,4 +1,4 @@
-"""Statements on what a reconciliation found, and on our side of the comparison."""
+"""Statements on differences of reconciliations, and on the stored connections that they compare."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,31 +13,31 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.models import Connection, Difference, Event
 from app.domain.event import EventType
-from app.domain.reconciling import Known
+from app.domain.reconciling import RecordedConnection
 from app.domain.states import ConnectionStatus, EventState
 from app.ids import new_id
 
-ConnectionKey = tuple[str, str]  # integration, connection id; the environment is the run's
+ConnectionName = tuple[str, str]  # integration, connection id, within an environment
 
 _connections: Final = bulk.table(Connection)
 _differences: Final = bulk.table(Difference)
 _events: Final = bulk.table(Event)
 _key: Final = (_differences.c.environment, _differences.c.integration, _differences.c.connection_id)
-_open: Final = text("differences.event_id IS NULL")  # spelled out, so that the partial indexes are seen to hold these
+_open: Final = text("differences.event_id IS NULL")  # a literal, so that the planner uses the partial indexes
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A first sight of a difference."""
+    """A difference to store at its first check. since: Nango's `created`, of unknown connections."""
 
-    key: ConnectionKey
+    key: ConnectionName
     type: EventType
     since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenDifference:
-    """One that has not become an event yet."""
+    """A difference without an event."""
 
     id: UUID
     integration: str
@@ -45,13 +45,13 @@ class OpenDifference:
     type: str
 
     @property
-    def key(self) -> ConnectionKey:
+    def key(self) -> ConnectionName:
         return self.integration, self.connection_id
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """One whose event has come to an end, or is gone."""
+class FinishedDifference:
+    """A difference whose event is processed, failed, or was pruned (`state` None)."""
 
     id: UUID
     type: str
@@ -60,82 +60,94 @@ class Settled:
     processed_at: datetime | None
 
 
-# Our connections
+# Stored connections
 
 
-def span(session: Session, environment: str, *, least: int | None, below: int | None, limit: int) -> list[Known]:
-    """Our living connections whose Nango id is in [least, below), highest first."""
-    statement = _known(environment).where(_connections.c.nango_id.is_not(None), _living())
+def span(
+    session: Session, environment: str, *, least: int | None, below: int | None, limit: int
+) -> list[RecordedConnection]:
+    """Connections that are not deleted, with a Nango id in [least, below), highest first."""
+    statement = _recorded(environment).where(_connections.c.nango_id.is_not(None), _living())
     if least is not None:
         statement = statement.where(_connections.c.nango_id >= least)
     if below is not None:
         statement = statement.where(_connections.c.nango_id < below)
-    return [Known(*row) for row in session.execute(statement.order_by(_connections.c.nango_id.desc()).limit(limit))]
+    return [
+        RecordedConnection(*row)
+        for row in session.execute(statement.order_by(_connections.c.nango_id.desc()).limit(limit))
+    ]
 
 
-def known(session: Session, environment: str, keys: Collection[ConnectionKey]) -> dict[ConnectionKey, Known]:
-    """Ours of these, deleted ones too."""
+def recorded(
+    session: Session, environment: str, keys: Collection[ConnectionName]
+) -> dict[ConnectionName, RecordedConnection]:
+    """The stored ones of these connections, deleted ones included, by name."""
     if not keys:
         return {}
     columns = (_connections.c.environment, _connections.c.integration, _connections.c.connection_id)
-    chosen = _known(environment).where(bulk.among(bulk.dialect(session), *columns))
-    found = [Known(*row) for row in session.execute(chosen, bulk.keys((environment, *key) for key in keys))]
-    return {one.key: one for one in found}
+    chosen = _recorded(environment).where(bulk.among(bulk.dialect(session), *columns))
+    found = [
+        RecordedConnection(*row) for row in session.execute(chosen, bulk.keys((environment, *key) for key in keys))
+    ]
+    return {connection.key: connection for connection in found}
 
 
 def without_generation(
     session: Session, environment: str, *, after: UUID | None, limit: int
-) -> list[tuple[UUID, Known]]:
-    """Our living connections that only a webhook told of, and no difference names; in the order of their ids."""
+) -> list[tuple[UUID, RecordedConnection]]:
+    """Connections without a Nango id that are not deleted and have no difference, with their own id, ordered by it."""
     named = exists().where(
         _differences.c.environment == _connections.c.environment,
         _differences.c.integration == _connections.c.integration,
         _differences.c.connection_id == _connections.c.connection_id,
     )
-    statement = select(_connections.c.id, *bulk.columns(Connection, Known)).where(
+    statement = select(_connections.c.id, *bulk.columns(Connection, RecordedConnection)).where(
         _connections.c.environment == environment, _connections.c.nango_id.is_(None), _living(), ~named
     )
     if after is not None:
         statement = statement.where(_connections.c.id > after)
     rows = session.execute(statement.order_by(_connections.c.id).limit(limit))
-    return [(row[0], Known(*row[1:])) for row in rows]
+    return [(row[0], RecordedConnection(*row[1:])) for row in rows]
 
 
-# What was found
+# Differences
 
 
 def add(session: Session, environment: str, seen: Iterable[Sighting], *, now: datetime) -> int:
-    """Note first sights; those that are noted already stay as they are. Returns how many were new."""
+    """Add differences; stored ones stay unchanged. Returns the count of new rows."""
     rows = [
         {
             "id": new_id(),
             "environment": environment,
-            "integration": one.key[0],
-            "connection_id": one.key[1],
-            "type": str(one.type),
+            "integration": sighting.key[0],
+            "connection_id": sighting.key[1],
+            "type": str(sighting.type),
             "first_seen_at": now,
-            "since": one.since,
+            "since": sighting.since,
         }
-        for one in seen
+        for sighting in seen
     ]
     return bulk.insert(session, Difference, rows, skip_existing=True)
 
 
-def among(session: Session, environment: str, keys: Collection[ConnectionKey]) -> list[OpenDifference]:
-    """What is open of these connections."""
+def among(session: Session, environment: str, keys: Collection[ConnectionName]) -> list[OpenDifference]:
+    """The open differences of these connections."""
     if not keys:
         return []
-    chosen = _open_ones().where(bulk.among(bulk.dialect(session), *_key))
+    chosen = _open_differences().where(bulk.among(bulk.dialect(session), *_key))
     return [OpenDifference(*row) for row in session.execute(chosen, bulk.keys((environment, *key) for key in keys))]
 
 
 def oldest(session: Session, environment: str, *, limit: int) -> list[OpenDifference]:
-    chosen = _open_ones().where(_differences.c.environment == environment).order_by(_differences.c.id).limit(limit)
+    """Up to `limit` open differences, oldest first."""
+    chosen = (
+        _open_differences().where(_differences.c.environment == environment).order_by(_differences.c.id).limit(limit)
+    )
     return [OpenDifference(*row) for row in session.execute(chosen)]
 
 
 def count_open(session: Session, environment: str) -> Counter[str]:
-    """How many are open, by type."""
+    """Counts of open differences by type."""
     counting = (
         select(_differences.c.type, func.count())
         .where(_differences.c.environment == environment, _open)
@@ -145,19 +157,21 @@ def count_open(session: Session, environment: str) -> Counter[str]:
 
 
 def become_events(session: Session, events: Mapping[UUID, UUID]) -> None:
-    """Each of these differences is told by that event from now on."""
-    bulk.update(session, Difference, [{"id": one, "event_id": event_id} for one, event_id in events.items()])
+    """Record the event of each difference: event ids by difference id."""
+    rows = [{"id": difference_id, "event_id": event_id} for difference_id, event_id in events.items()]
+    bulk.update(session, Difference, rows)
 
 
 def drop(session: Session, ids: Collection[UUID]) -> None:
+    """Delete differences by id."""
     if ids:
         session.execute(
             delete(_differences).where(bulk.among(bulk.dialect(session), _differences.c.id)), bulk.keys(ids)
         )
 
 
-def drop_absences(session: Session, environment: str, shown: Collection[ConnectionKey]) -> None:
-    """These are in Nango's list after all."""
+def drop_absences(session: Session, environment: str, shown: Collection[ConnectionName]) -> None:
+    """Delete the open absences of connections that Nango's list shows."""
     statement = delete(_differences).where(
         bulk.among(bulk.dialect(session), *_key), _differences.c.type == EventType.CONNECTION_DELETED, _open
     )
@@ -165,7 +179,7 @@ def drop_absences(session: Session, environment: str, shown: Collection[Connecti
 
 
 def drop_open(session: Session, environment: str, *, absences: bool, others: bool, limit: int) -> int:
-    """Forget open ones, at most `limit`; how many there were."""
+    """Delete up to `limit` open differences: absences, others, or both. Returns their count."""
     is_absence = _differences.c.type == EventType.CONNECTION_DELETED
     chosen = select(_differences.c.id).where(_differences.c.environment == environment, _open)
     if not (absences and others):
@@ -175,8 +189,8 @@ def drop_open(session: Session, environment: str, *, absences: bool, others: boo
     return len(ids)
 
 
-def settled(session: Session, environment: str, *, limit: int) -> list[Settled]:
-    """Those whose event is not waiting any more, or was pruned."""
+def finished(session: Session, environment: str, *, limit: int) -> list[FinishedDifference]:
+    """Differences whose event is processed, failed or pruned, up to `limit`."""
     statement = (
         select(_differences.c.id, _differences.c.type, _differences.c.since, _events.c.state, _events.c.processed_at)
         .outerjoin(_events, _events.c.id == _differences.c.event_id)
@@ -184,25 +198,25 @@ def settled(session: Session, environment: str, *, limit: int) -> list[Settled]:
         .where(func.coalesce(_events.c.state, "") != EventState.RECEIVED)
         .limit(limit)
     )
-    return [Settled(*row) for row in session.execute(statement)]
+    return [FinishedDifference(*row) for row in session.execute(statement)]
 
 
 def count_waiting(session: Session, environment: str) -> int:
-    """How many have an event that is not accounted for yet."""
-    told = select(func.count()).where(
+    """The count of differences with an event that is not counted in the report yet."""
+    with_event = select(func.count()).where(
         _differences.c.environment == environment, text("differences.event_id IS NOT NULL")
     )
-    return session.scalar(told.select_from(_differences)) or 0
+    return session.scalar(with_event.select_from(_differences)) or 0
 
 
-def _known(environment: str) -> Select[Any]:
-    return select(*bulk.columns(Connection, Known)).where(_connections.c.environment == environment)
+def _recorded(environment: str) -> Select[Any]:
+    return select(*bulk.columns(Connection, RecordedConnection)).where(_connections.c.environment == environment)
 
 
 def _living() -> Any:
     return text(f"connections.status <> '{ConnectionStatus.DELETED}'")
 
 
-def _open_ones() -> Select[Any]:
+def _open_differences() -> Select[Any]:
     columns: Sequence[Any] = bulk.columns(Difference, OpenDifference)
     return select(*columns).where(_open)

@@ -1,4 +1,4 @@
-"""Statements on reconciliation runs: who works on one, and how far it is."""
+"""Statements on reconciliation runs: leases, progress and reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -19,7 +19,7 @@ _runs: Final = bulk.table(Reconciliation)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run as its worker sees it; a change makes another. Columns: models.Reconciliation."""
+    """An immutable run. Columns: models.Reconciliation."""
 
     id: UUID
     environment: str
@@ -67,7 +67,7 @@ def request(
     accept_deletions: bool = False,
     now: datetime,
 ) -> UUID | None:
-    """Open a run that is due at once. None where one is under way: the schema allows one per environment."""
+    """Open a run that is due at once. Returns None while one is running: the schema allows one per environment."""
     run = Run(
         id=new_id(),
         environment=environment,
@@ -80,12 +80,12 @@ def request(
         next_at=now,
     )
     added = bulk.insert_for(session, Reconciliation).values(asdict(run)).on_conflict_do_nothing().returning(_runs.c.id)
-    found: UUID | None = session.scalar(added)
-    return found
+    run_id: UUID | None = session.scalar(added)
+    return run_id
 
 
 def claim(session: Session, *, now: datetime, lease: timedelta, run_id: UUID | None = None) -> Run | None:
-    """Take the run that is due longest, or that one if it is due; it is counted and leased."""
+    """Claim the run that is due longest, or `run_id` if due: a lease, and one attempt more."""
     due = select(_runs.c.id).where(_runs.c.finished_at.is_(None), _runs.c.next_at <= now)
     if run_id is not None:
         due = due.where(_runs.c.id == run_id)
@@ -105,13 +105,13 @@ def claim(session: Session, *, now: datetime, lease: timedelta, run_id: UUID | N
 
 
 def holds(session: Session, run: Run) -> bool:
-    """Whether whoever claimed the run still has it; the row is locked."""
+    """Whether the run's lease is still held by its holder. Locks the row."""
     statement = select(_runs.c.id).where(_runs.c.id == run.id, _runs.c.holder == run.holder).with_for_update()
     return session.scalar(statement) is not None
 
 
 def save(session: Session, run: Run) -> None:
-    """Write a held run back."""
+    """Write back a run whose lease is held."""
     values = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in _FIXED}
     session.execute(update(_runs).where(_runs.c.id == run.id).values(values))
 
@@ -121,7 +121,8 @@ def get(session: Session, run_id: UUID) -> Run | None:
     return _run(row) if row else None
 
 
-def under_way(session: Session, environment: str) -> Run | None:
+def running(session: Session, environment: str) -> Run | None:
+    """The environment's unfinished run, or None."""
     row = session.execute(
         select(*_columns).where(_runs.c.environment == environment, _runs.c.finished_at.is_(None))
     ).first()
@@ -131,7 +132,7 @@ def under_way(session: Session, environment: str) -> Run | None:
 def newest(
     session: Session, *, environment: str | None = None, before: UUID | None = None, limit: int = 50
 ) -> list[Run]:
-    """Runs, newest first. `before`: those older than this one."""
+    """Runs, newest first. before: only runs older than this one."""
     statement = select(*_columns).order_by(_runs.c.id.desc()).limit(limit)
     if environment is not None:
         statement = statement.where(_runs.c.environment == environment)
@@ -141,7 +142,7 @@ def newest(
 
 
 def last(session: Session, environment: str, *, completed: bool = False) -> Run | None:
-    """The newest run that was no dry one, or that also completed."""
+    """The newest run that is not dry; with `completed`, the newest completed one of these."""
     statement = select(*_columns).where(_runs.c.environment == environment, _runs.c.dry_run.is_(False))
     if completed:
         statement = statement.where(_runs.c.outcome == RunOutcome.COMPLETED)
@@ -150,12 +151,13 @@ def last(session: Session, environment: str, *, completed: bool = False) -> Run 
 
 
 def anything_due(session: Session, *, now: datetime) -> bool:
+    """Whether a run is due."""
     due = select(_runs.c.id).where(_runs.c.finished_at.is_(None), _runs.c.next_at <= now)
     return session.scalar(due.limit(1)) is not None
 
 
 def prune(session: Session, *, before: datetime, limit: int) -> int:
-    """Forget runs that finished before, but for each environment's newest that completed: it was imported once."""
+    """Delete up to `limit` runs that finished before, except each environment's newest completed one (the import)."""
     newer = _runs.alias()
     superseded = exists().where(
         newer.c.environment == _runs.c.environment,
@@ -171,7 +173,7 @@ def prune(session: Session, *, before: datetime, limit: int) -> int:
 
 
 def shown(run: Run) -> dict[str, Any]:
-    """A run as its report: JSON-able, in the words of docs/reconcile.md."""
+    """A run's report as a JSON object, described in docs/reconcile.md."""
     times = ("created_at", "started_at", "finished_at")
     plain = ("environment", "trigger", "dry_run", "accept_deletions", "stage", "outcome", "problem")
     counts = ("pages", "calls", "seen", "found", "counted", "missed_by_webhook", "healed", "unhealed")

@@ -4,7 +4,7 @@ import pytest
 
 from app.domain.confirming import Snapshot
 from app.domain.event import EventType
-from app.domain.reconciling import FEW_ABSENCES, YOUNG, Known, compare, describe, is_missing, too_many
+from app.domain.reconciling import FEW_ABSENCES, YOUNG, RecordedConnection, compare, describe, is_missing, too_many
 from app.domain.states import ConnectionStatus
 
 NOW = datetime(2026, 8, 21, 9, 0, tzinfo=UTC)
@@ -27,7 +27,7 @@ def snapshot(*, nango_id=7, tags=TAGS, failing=False, observed_at=NOW):
 
 def known(*, nango_id=7, status=ConnectionStatus.ACTIVE, tags=TAGS, error=None, seen=OLD, errors_seen=OLD, **facts):
     announced, created = facts.get("announced", nango_id), facts.get("created", OLD)
-    return Known("i", "c", nango_id, announced, status, tags, error, seen, errors_seen, created)
+    return RecordedConnection("i", "c", nango_id, announced, status, tags, error, seen, errors_seen, created)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,6 @@ def test_reasons_name_keys_and_never_values_of_tags():
     )
     assert describe(TAGS_CHANGED, theirs, ours) == "tags that differ: plan, z"
     assert describe(CREATED, snapshot(nango_id=8), ours) == "Nango's id is 8, ours 7"
-    told = {describe(kind, theirs, ours) for kind in (CREATED, TAGS_CHANGED, FAILED, RECOVERED, DELETED)}
-    assert len(told) == 5
-    assert "secret" not in "".join(told)
+    texts = {describe(kind, theirs, ours) for kind in (CREATED, TAGS_CHANGED, FAILED, RECOVERED, DELETED)}
+    assert len(texts) == 5
+    assert "secret" not in "".join(texts)

@@ -1,1 +1,1 @@
-"""Nango's list compared with the connections stored here."""
+"""Reconciliation of stored connections with Nango's list."""

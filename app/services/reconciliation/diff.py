@@ -1,6 +1,6 @@
-"""A page of Nango's list beside our records: what differs at the first look, and what still does at the second.
+"""Differences between a page of Nango's list and the stored connections: first check, and second check.
 
-Opens short transactions that only read.
+Opens short, read-only transactions.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -9,37 +9,38 @@ from datetime import datetime
 from typing import Final
 
 from app.db import differences as rows
-from app.db.differences import ConnectionKey, OpenDifference
+from app.db.differences import ConnectionName, OpenDifference
 from app.db.engine import Database
 from app.domain.confirming import Absent
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
-from app.domain.reconciling import DIFFERENCES, Known, compare, describe, is_missing
+from app.domain.reconciling import DIFFERENCES, RecordedConnection, compare, describe, is_missing
 from app.nango.types import ConnectionPage, ListedConnection
 from app.services.events.lookups import snapshot_of
 from app.telemetry import get_logger
 
-CHUNK: Final = 2000  # of our connections read at once: a page that shows few may stand beside many of ours
+CHUNK: Final = 2000  # stored connections per read: a short page may stand for a span that holds many of them
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A difference, at the first look. `since`: Nango's `created`, for connections we did not know."""
+class NewDifference:
+    """A difference at the first check. why: a text for reports. since: Nango's `created`, of unknown connections."""
 
-    key: ConnectionKey
+    key: ConnectionName
     type: EventType
     why: str
     since: datetime | None = None
 
 
-def shown_by(page: ConnectionPage) -> dict[ConnectionKey, ListedConnection]:
-    return {(one.integration, one.connection_id): one for one in page.connections}
+def shown_by(page: ConnectionPage) -> dict[ConnectionName, ListedConnection]:
+    """The page's connections by name."""
+    return {(listed.integration, listed.connection_id): listed for listed in page.connections}
 
 
-def name_unreadable(environment: str, page: ConnectionPage) -> str | None:
-    """Name the rows of a page that cannot be read, in the log; what a run's report says of them, None of none."""
+def report_unreadable(environment: str, page: ConnectionPage) -> str | None:
+    """Log a page's unreadable rows. Returns the problem for the run's report, or None."""
     for row in page.unreadable:
         log.warning(
             "nango_row_unreadable",
@@ -55,105 +56,111 @@ def name_unreadable(environment: str, page: ConnectionPage) -> str | None:
     return f"Nango's list has rows that cannot be read, such as {name}: {first.problem}"
 
 
-def first_look(
+def first_check(
     database: Database, environment: str, page: ConnectionPage, *, least: int | None, below: int | None, now: datetime
-) -> Iterator[list[Found]]:
-    """What differs in a page, in lists of a bounded length. No transaction stays open between them.
+) -> Iterator[list[NewDifference]]:
+    """Compare a page with the stored connections; yields lists of bounded length, with no transaction open in between.
 
-    [least, below) are the Nango ids that the page stands for: ours within it that the page does not show are missing.
-    The list goes by `created` (Nango contract: List connections), which is the order of the ids but for moments;
-    whoever is taken for missing because of that is shown by another page, and found again at the second look at the
-    latest.
+    [least, below): the Nango ids that the page stands for; stored connections of this span that it lacks are missing.
+    The list is ordered by `created` (Nango contract: List connections), which may differ from the order of ids for
+    connections of the same moment; one that is wrongly counted as missing is found by the second check.
     """
     shown, first = shown_by(page), below
-    ours: dict[ConnectionKey, Known] = {}
+    ours: dict[ConnectionName, RecordedConnection] = {}
     while True:
         with database.read() as session:
             chunk = rows.span(session, environment, least=least, below=below, limit=CHUNK)
-        ours |= {known.key: known for known in chunk if known.key in shown}
-        unseen = [known for known in chunk if known.key not in shown and page.may_hide(*known.key) is None]
+        ours |= {recorded.key: recorded for recorded in chunk if recorded.key in shown}
+        unseen = [recorded for recorded in chunk if recorded.key not in shown and page.may_hide(*recorded.key) is None]
         if missing := _missing(unseen, page.observed_at, now):
             yield missing
         if len(chunk) < CHUNK:
             break
         below = chunk[-1].nango_id
     with database.read() as session:
-        ours |= rows.known(session, environment, shown.keys() - ours.keys())
-    found: list[Found] = []
-    for key, one in shown.items():
-        if first is not None and one.id >= first:
+        ours |= rows.recorded(session, environment, shown.keys() - ours.keys())
+    differences: list[NewDifference] = []
+    for key, listed in shown.items():
+        if first is not None and listed.id >= first:
             continue  # of an earlier page, which this one overlaps, or newer than the run
-        snapshot, known = snapshot_of(one), ours.get(key)
-        for kind in compare(snapshot, known, created_at=one.created_at, now=now):
-            since = one.created_at if kind is EventType.CONNECTION_CREATED else None
-            found.append(Found(key, kind, describe(kind, snapshot, known), since))
-    yield found
+        snapshot, recorded = snapshot_of(listed), ours.get(key)
+        for kind in compare(snapshot, recorded, created_at=listed.created_at, now=now):
+            since = listed.created_at if kind is EventType.CONNECTION_CREATED else None
+            differences.append(NewDifference(key, kind, describe(kind, snapshot, recorded), since))
+    yield differences
 
 
-def never_shown(database: Database, environment: str, *, observed_at: datetime, now: datetime) -> Iterator[list[Found]]:
-    """After the last page: ours that only a webhook told of, and the list did not show."""
+def never_listed(
+    database: Database, environment: str, *, observed_at: datetime, now: datetime
+) -> Iterator[list[NewDifference]]:
+    """Missing connections without a Nango id, known from webhooks only; call after the last page."""
     after = None
     while True:
         with database.read() as session:
             chunk = rows.without_generation(session, environment, after=after, limit=CHUNK)
-        yield _missing([known for _, known in chunk], observed_at, now)
+        yield _missing([recorded for _, recorded in chunk], observed_at, now)
         if len(chunk) < CHUNK:
             return
         after = chunk[-1][0]
 
 
-def second_look(
+def second_check(
     opened: Collection[OpenDifference],
-    shown: Mapping[ConnectionKey, ListedConnection],
-    ours: Mapping[ConnectionKey, Known],
+    shown: Mapping[ConnectionName, ListedConnection],
+    ours: Mapping[ConnectionName, RecordedConnection],
     *,
-    observed_at: Mapping[ConnectionKey, datetime],
-    hidden: Collection[ConnectionKey] = (),
+    observed_at: Mapping[ConnectionName, datetime],
+    hidden: Collection[ConnectionName] = (),
     now: datetime,
 ) -> dict[OpenDifference, OwnEvent | None]:
-    """The event of each difference that is still there, None for those that are gone.
+    """Compare again. Returns the event of each difference that persists, None for the others.
 
-    shown: those of Nango's that were found; who is not among them was asked for and is absent. observed_at: when each
-    was asked for. hidden: those whose rows are there and cannot be read, of which nothing is known.
+    shown: Nango's connections that the calls returned; others were requested and are absent. observed_at: time of the
+    call for each. hidden: connections whose rows cannot be read, so that their differences are dropped.
     """
-    readable = [one for one in opened if one.key not in hidden]
-    told = {one: _still(one, shown.get(one.key), ours.get(one.key), observed_at[one.key], now) for one in readable}
-    return dict.fromkeys(opened) | told
+    readable = [difference for difference in opened if difference.key not in hidden]
+    persisting = {
+        difference: _event(
+            difference, shown.get(difference.key), ours.get(difference.key), observed_at[difference.key], now
+        )
+        for difference in readable
+    }
+    return dict.fromkeys(opened) | persisting
 
 
-def _still(
+def _event(
     difference: OpenDifference,
     listed: ListedConnection | None,
-    known: Known | None,
+    recorded: RecordedConnection | None,
     observed_at: datetime,
     now: datetime,
 ) -> OwnEvent | None:
     if difference.type not in DIFFERENCES:
-        return None  # another release noted it
+        return None  # recorded by another release
     kind, (integration, connection_id) = EventType(difference.type), difference.key
     if listed is None:
-        if kind is not EventType.CONNECTION_DELETED or known is None:
+        if kind is not EventType.CONNECTION_DELETED or recorded is None:
             return None
-        if not is_missing(known, observed_at=observed_at, now=now):
+        if not is_missing(recorded, observed_at=observed_at, now=now):
             return None
         gone = Absent(observed_at, again=True)
         return OwnEvent(type=kind, integration=integration, connection_id=connection_id, lookup=gone)
     snapshot = snapshot_of(listed)
-    if kind not in compare(snapshot, known, created_at=listed.created_at, now=now):
+    if kind not in compare(snapshot, recorded, created_at=listed.created_at, now=now):
         return None
     error = None
     if kind is EventType.CONNECTION_REFRESH_FAILED:
-        logs = ", ".join(each.log_id for each in listed.errors if each.type == "auth" and each.log_id)
+        logs = ", ".join(error.log_id for error in listed.errors if error.type == "auth" and error.log_id)
         error = EventError(
-            "auth", f"Nango shows an auth error; its log: {logs}" if logs else describe(kind, snapshot, known)
+            "auth", f"Nango shows an auth error; its log: {logs}" if logs else describe(kind, snapshot, recorded)
         )
     return OwnEvent(type=kind, integration=integration, connection_id=connection_id, error=error, lookup=snapshot)
 
 
-def _missing(ours: Collection[Known], observed_at: datetime, now: datetime) -> list[Found]:
+def _missing(ours: Collection[RecordedConnection], observed_at: datetime, now: datetime) -> list[NewDifference]:
     gone = EventType.CONNECTION_DELETED
     return [
-        Found(known.key, gone, describe(gone, None, known))
-        for known in ours
-        if is_missing(known, observed_at=observed_at, now=now)
+        NewDifference(recorded.key, gone, describe(gone, None, recorded))
+        for recorded in ours
+        if is_missing(recorded, observed_at=observed_at, now=now)
     ]

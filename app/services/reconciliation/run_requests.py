@@ -1,4 +1,4 @@
-"""Open a reconciliation run: because its time has come, or because somebody asks for one."""
+"""Requests of reconciliation runs, on schedule or on demand, within the caller's transaction."""
 
 from datetime import datetime
 
@@ -22,7 +22,7 @@ def open_run(
     accept_deletions: bool = False,
     now: datetime,
 ) -> Run | None:
-    """A run that is due at once; None where one is under way. The environment's first is its import."""
+    """Open a run that is due at once. Returns None while another one runs. An environment's first is its import."""
     if not dry_run and rows.last(session, environment, completed=True) is None:
         trigger = Trigger.IMPORT
     run_id = rows.request(
@@ -31,7 +31,7 @@ def open_run(
     return rows.get(session, run_id) if run_id else None
 
 
-def ask_for_run(
+def request_run(
     session: Session,
     environments: Environments,
     environment: str,
@@ -41,7 +41,7 @@ def ask_for_run(
     actor: str,
     now: datetime,
 ) -> Run:
-    """The same for a person or a program, with the audit. Raises InvalidInput, and Conflict where one is under way."""
+    """Open a run on demand, with an audit row. Raises InvalidInput, and Conflict while another one is running."""
     known = environments.get(environment)
     if known is None:
         there = ", ".join(environments) or "none"
@@ -51,7 +51,7 @@ def ask_for_run(
     trigger = Trigger.DEMAND
     run = open_run(session, environment, trigger=trigger, dry_run=dry_run, accept_deletions=accept_deletions, now=now)
     if run is None:
-        found = rows.under_way(session, environment)
+        found = rows.running(session, environment)
         name = show(RECONCILIATION, found.id) if found else None
         raise Conflict(f"{name or 'a run'} of environment {environment!r} is under way", found={"id": name})
     detail = {"environment": environment, "dry_run": dry_run, "accept_deletions": accept_deletions}

@@ -10,7 +10,7 @@ from app.db.reconciliations import shown
 from app.domain.access import Scope
 from app.errors import NotFound
 from app.ids import RECONCILIATION, parse
-from app.services.reconciliation.run_requests import ask_for_run
+from app.services.reconciliation.run_requests import request_run
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page
 from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import after
@@ -92,7 +92,7 @@ def create_reconciliation(call: Call, body: NewRun) -> Reconciliation:
     A worker begins it within seconds. One runs at a time in an environment: a conflict names the running one.
     """
     with call.context.database.write() as session:
-        run = ask_for_run(
+        run = request_run(
             session,
             call.context.policy.environments,
             body.environment,

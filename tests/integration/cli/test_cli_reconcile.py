@@ -10,7 +10,7 @@ import pytest
 from app.cli import reconcile
 from app.db import reconciliations as rows
 from app.db.engine import connect
-from app.domain.reconciling import APART, RunOutcome, Stage, Trigger
+from app.domain.reconciling import RECHECK_AFTER, RunOutcome, Stage, Trigger
 from app.ids import RECONCILIATION, new_id, show
 from app.sandbox import statefile
 from app.sandbox.values import SandboxConnection, SandboxIntegration, SavedState
@@ -65,8 +65,8 @@ def impatient(monkeypatch):
     """Remove the minute between two readings and the wait for a worker."""
     monkeypatch.setattr(reconcile, "UNCLAIMED", timedelta(0))
     monkeypatch.setattr(reconcile, "LOOK_EVERY", 0.01)
-    monkeypatch.setattr(reconciler, "APART", timedelta(0))
-    monkeypatch.setattr(reconciler, "SETTLE_WITHIN", timedelta(0))
+    monkeypatch.setattr(reconciler, "RECHECK_AFTER", timedelta(0))
+    monkeypatch.setattr(reconciler, "PROCESS_WITHIN", timedelta(0))
 
 
 def test_a_dry_run_says_what_differs_without_any_worker(waylink, impatient):
@@ -158,7 +158,7 @@ def test_status_needs_a_person_when_none_completed_for_three_periods(waylink):
         assert (check()["ok"], check()["value"]) == (True, "completed")
         waylink.variables["WAYLINK_RECONCILE_EVERY"] = "30m"
         assert check()["ok"] is False
-        add(now, next_at=now + APART)  # under way does not mean done
+        add(now, next_at=now + RECHECK_AFTER)  # under way does not mean done
         assert (check()["ok"], check()["value"]) == (False, "listing")
     waylink.variables["WAYLINK_RECONCILE_EVERY"] = "0"
     assert check() is None

@@ -13,17 +13,17 @@ from structlog.testing import capture_logs
 from app.db import reconciliations
 from app.db.models import Connection, Difference, Event, Reconciliation
 from app.deadlines import MAX_CLAIMS
-from app.domain.reconciling import APART, YOUNG, RunOutcome, Stage, Trigger
+from app.domain.reconciling import RECHECK_AFTER, YOUNG, RunOutcome, Stage, Trigger
 from app.domain.states import ConnectionStatus, EventState
 from app.services.nango_clients import NangoClients
-from app.services.reconciliation.reconciler import RECONCILE_LEASE, SETTLE_WITHIN, Reconciler
+from app.services.reconciliation.reconciler import PROCESS_WITHIN, RECONCILE_LEASE, Reconciler
 from app.services.reconciliation.run_requests import open_run
 from tests.drawing import seeds
 from tests.integration import world as worlds
 from tests.integration.sandbox.sandbox_server import control, register, serve
 from tests.integration.world import DANA, OMAR, KilledError, auth, dying_at, in_threads
 
-MINUTE = APART.total_seconds()
+MINUTE = RECHECK_AFTER.total_seconds()
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def open_one(reconciler, environment="default", *, trigger=Trigger.DEMAND, **opt
         return open_run(session, environment, trigger=trigger, now=reconciler.clock(), **options)
 
 
-def first_look(world, reconciler, **options):
+def first_check(world, reconciler, **options):
     """Run up to the minute's pause."""
     run = request(reconciler, **options)
     reconciler.work()
@@ -263,9 +263,9 @@ def test_a_connection_that_returns_after_a_deletion_that_we_believed_is_linked_a
 def test_a_difference_counts_at_the_second_reading_a_minute_later(world, nango, reconciler):
     register(nango, "lost", "oauth2", tags=DANA)
     age(world)
-    run = first_look(world, reconciler)
+    run = first_check(world, reconciler)
     assert (run.stage, run.found, run.counted) == (Stage.CHECKING, {"connection.created": 1}, {})
-    assert run.next_at - world.clock.now == APART
+    assert run.next_at - world.clock.now == RECHECK_AFTER
     world.clock.move(MINUTE - 1)
     assert reconciler.work() == []
     world.clock.move(1)
@@ -279,7 +279,7 @@ def test_what_healed_meanwhile_does_not_count(world, nango, reconciler):
     register(nango, "moved", "oauth2", tags=OMAR)
     delete(nango, "late")
     age(world)
-    run = first_look(world, reconciler)
+    run = first_check(world, reconciler)
     assert sum(run.found.values()) == 3
     world.settle(auth(connection_id="late-2", tags=DANA))  # the webhook came after all
     register(nango, "moved", "oauth2", tags=DANA)  # they are registered again
@@ -323,15 +323,15 @@ def test_a_lagging_replica_changes_nothing(world, nango, clock, reconciler):
 def test_two_runs_make_one_event_while_the_first_is_unprocessed(world, nango, clock, monkeypatch, reconciler):
     register(nango, "lost", "oauth2", tags=DANA)
     age(world)
-    run = first_look(world, reconciler)
+    run = first_check(world, reconciler)
     clock.move(MINUTE)
     assert len(reconciler.work()) == 1
-    clock.move(SETTLE_WITHIN.total_seconds())
+    clock.move(PROCESS_WITHIN.total_seconds())
     reconciler.work()
     run = report(world, run)
     assert (run.outcome, run.healed) == (RunOutcome.COMPLETED, 0)
     assert "1 events still wait" in run.problem
-    again = first_look(world, reconciler)
+    again = first_check(world, reconciler)
     clock.move(MINUTE)
     assert reconciler.work() == []
     assert (again.found, count(world, Event)) == ({"connection.created": 1}, 1)
@@ -405,7 +405,7 @@ def test_rows_that_move_while_the_list_is_read_are_not_taken_for_deleted(world, 
     known(world, nango, *names(14))
     reconciler = reconciler_of(world, page_size=2)  # so small that pages do not overlap
     gate.after = lambda: delete(nango, "c-13")  # of the first page: the others move up, and one is on no page
-    run = first_look(world, reconciler)
+    run = first_check(world, reconciler)
     assert run.found == {"connection.deleted": 1}  # the one that hid
     run = finish(world, reconciler, run)
     assert run.counted == {}
@@ -422,7 +422,7 @@ def test_rows_that_move_while_the_list_is_read_hide_no_connection(world, nango, 
         register(nango, name, "oauth2", tags=DANA)
     known(world, nango, *names(10))
     gate.after = lambda: [delete(nango, name) for name in names(10)[-gone:]]  # the newest, which the first page showed
-    run = first_look(world, reconciler)
+    run = first_check(world, reconciler)
     assert (run.found["connection.created"], run.found.get("connection.deleted", 0)) == (14, max(gone - 5, 0))
     run = finish(world, reconciler, run)
     assert run.counted["connection.created"] == 14
@@ -439,7 +439,7 @@ def test_rows_that_come_while_the_list_is_read_are_neither_lost_nor_counted_twic
             register(nango, name, "oauth2", tags=DANA)
 
     gate.after = three_more
-    run = first_look(world, reconciler)
+    run = first_check(world, reconciler)
     assert (run.found, run.seen) == ({"connection.created": 1}, 13)
     world.clock.now -= YOUNG  # the new ones are young still
     run = finish(world, reconciler, replace(run))
@@ -615,7 +615,7 @@ def test_a_rate_limit_between_two_pages_of_the_second_reading_loses_no_count(wor
     for name in names(12):
         register(nango, name, "oauth2", tags=DANA)
     age(world)
-    run = first_look(world, reconciler)
+    run = first_check(world, reconciler)
     world.clock.move(MINUTE)
 
     def limit():
@@ -668,7 +668,7 @@ def test_what_was_looked_up_before_a_fault_is_kept(world, nango, gate, reconcile
     known(world, nango, *names(12))
     for name in names(3):
         delete(nango, name)
-    run = first_look(world, reconciler)
+    run = first_check(world, reconciler)
     world.clock.move(MINUTE)
 
     def fail():
@@ -682,7 +682,7 @@ def test_what_was_looked_up_before_a_fault_is_kept(world, nango, gate, reconcile
 
 @pytest.mark.parametrize("statement", ["INSERT INTO differences", "UPDATE reconciliations", "INSERT INTO events"])
 def test_a_killed_process_is_followed_where_it_was(world, nango, clock, statement):
-    """Killed at every statement that writes, first look and second."""
+    """Killed at every statement that writes, in both checks."""
     for name in names(12):
         register(nango, name, "oauth2", tags=DANA)
     age(world)
@@ -773,7 +773,7 @@ def what_we_have(world):
 
 
 def conclude_all(world):
-    """Process the webhooks that wait for another look: what they come to is part of what a run compares."""
+    """Process the webhooks that wait for another lookup, so that a run compares their results."""
     for _ in range(10):
         if not any(event.state == EventState.RECEIVED for event in world.all(Event)):
             return
@@ -782,7 +782,7 @@ def conclude_all(world):
 
 
 @seeds(*range(4), 571957581, 888965511, 121034808, 129076853)
-def test_whatever_happens_and_whatever_webhook_is_lost_one_period_later_all_is_as_nango_has_it(world, nango, seed):
+def test_one_period_after_any_changes_and_lost_webhooks_all_is_as_nango_has_it(world, nango, seed):
     """Connections are made, re-tagged, broken, repaired, deleted and made again; most webhooks never come."""
     random = Random(seed)
     reconciler = reconciler_of(world)

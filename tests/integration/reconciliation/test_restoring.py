@@ -108,7 +108,9 @@ def test_several_connections_of_one_owner_are_listed_and_name_each_other(*, open
     assert listed == set(names)
     for name in names:
         siblings = shown[name]["siblings"]
-        assert [sibling["connection_id"] for sibling in siblings] == [each for each in reversed(names) if each != name]
+        assert [sibling["connection_id"] for sibling in siblings] == [
+            other for other in reversed(names) if other != name
+        ]
         assert [sibling["linked"] for sibling in siblings] == [
             not duplicates or each == names[2] for each in reversed(names) if each != name
         ]
