@@ -1,6 +1,6 @@
 """Connections to checked addresses: a name's addresses are checked, and exactly these are connected to.
 
-The name is resolved once per connection, so an owner who changes it a moment later (DNS rebinding) gains nothing. TLS
+The name is resolved once per connection, so an owner that changes it a moment later (DNS rebinding) gains nothing. TLS
 verifies the name.
 """
 
