@@ -9,7 +9,7 @@ from app.domain.tags import is_storable, utf16_length
 from app.errors import InvalidInput, InvalidTags, TagFault
 from app.nango.answers import NangoAnswer
 from app.nango.transport import Gate, NangoCall, Transport
-from app.nango.types import EndUser, EndUserOrganization
+from app.nango.types import EndUserOrganization, NangoEndUser
 
 MAX_ID: Final = 255  # (Nango contract: Connection identity)
 
@@ -63,7 +63,7 @@ def texts(values: Sequence[str], name: str) -> list[str]:
 
 
 def session_tags(
-    tags: Mapping[str, str], end_user: EndUser | None, organization: EndUserOrganization | None = None
+    tags: Mapping[str, str], end_user: NangoEndUser | None, organization: EndUserOrganization | None = None
 ) -> dict[str, str]:
     """Tags in lower case. Raises InvalidTags, also where they are too many once Nango has merged those of `end_user`
     into them, which it answers with a 500 (Nango contract: Tag errors).
@@ -77,14 +77,14 @@ def session_tags(
     return own
 
 
-def end_user_body(end_user: EndUser) -> dict[str, object]:
+def end_user_body(end_user: NangoEndUser) -> dict[str, object]:
     """The deprecated `end_user` in Nango's form; its organization is a separate member."""
     facts = {"email": end_user.email, "display_name": end_user.display_name, "tags": dict(end_user.tags) or None}
     named: dict[str, object] = {"id": text(end_user.id, "end_user.id")}
     return named | {name: value for name, value in facts.items() if value is not None}
 
 
-def owner_body(end_user: EndUser | None, organization: EndUserOrganization | None) -> dict[str, object]:
+def owner_body(end_user: NangoEndUser | None, organization: EndUserOrganization | None) -> dict[str, object]:
     """The deprecated members of a session."""
     body: dict[str, object] = {}
     if end_user is not None:

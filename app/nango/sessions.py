@@ -8,7 +8,7 @@ from app.errors import NangoConnectionNotFound, NangoError, NangoUnknownIntegrat
 from app.nango import wire
 from app.nango.operations import NangoOperations, owner_body, session_tags, text, texts
 from app.nango.transport import NangoCall
-from app.nango.types import ConnectSession, EndUser, EndUserOrganization
+from app.nango.types import ConnectSession, EndUserOrganization, NangoEndUser
 
 # Both are 400 invalid_body and differ only in the message (Nango contract: Connect sessions).
 _UNKNOWN_INTEGRATION: Final[Mapping[str, type[NangoError]]] = {"integration does not exist": NangoUnknownIntegration}
@@ -26,7 +26,7 @@ class Sessions(NangoOperations):
         integrations_config_defaults: JsonObject | None = None,
         overrides: JsonObject | None = None,
         webhook_url_override: str | None = None,
-        end_user: EndUser | None = None,
+        end_user: NangoEndUser | None = None,
         organization: EndUserOrganization | None = None,
         timeout: float | None = None,
     ) -> ConnectSession:
@@ -53,7 +53,7 @@ class Sessions(NangoOperations):
         integrations_config_defaults: JsonObject | None = None,
         overrides: JsonObject | None = None,
         webhook_url_override: str | None = None,
-        end_user: EndUser | None = None,
+        end_user: NangoEndUser | None = None,
         organization: EndUserOrganization | None = None,
         timeout: float | None = None,
     ) -> ConnectSession:

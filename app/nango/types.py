@@ -33,7 +33,7 @@ class EndUserOrganization:
 
 
 @dataclass(frozen=True, slots=True)
-class EndUser:
+class NangoEndUser:
     """The deprecated end user; `tags` keep their keys' case, unlike a connection's (Nango contract: Auth webhook)."""
 
     id: str
@@ -55,7 +55,7 @@ class ListedConnection:
     connection_id: str
     provider: str
     errors: tuple[LoggedError, ...]
-    end_user: EndUser | None
+    end_user: NangoEndUser | None
     tags: Mapping[str, str]
     metadata: Mapping[str, object] | None = field(repr=False)
     created_at: datetime | None
@@ -108,7 +108,7 @@ class ConnectionDetail:
     connection_id: str
     provider: str
     errors: tuple[LoggedError, ...]
-    end_user: EndUser | None
+    end_user: NangoEndUser | None
     tags: Mapping[str, str]
     metadata: Mapping[str, object] | None = field(repr=False)
     connection_config: Mapping[str, object] = field(repr=False)

@@ -15,11 +15,11 @@ from app.nango.credentials import NoCredentials
 from app.nango.types import (
     ConnectionDetail,
     ConnectSession,
-    EndUser,
     EndUserOrganization,
     Integration,
     ListedConnection,
     LoggedError,
+    NangoEndUser,
     UnreadableRow,
 )
 from app.nango.wire_credentials import parse_credentials
@@ -258,9 +258,9 @@ def _errors(row: WireRow) -> tuple[LoggedError, ...]:
     return tuple(LoggedError(error.type, error.log_id) for error in row.errors)
 
 
-def _end_user(user: WireEndUser | None) -> EndUser | None:
+def _end_user(user: WireEndUser | None) -> NangoEndUser | None:
     if user is None:
         return None
     group = user.organization
     organization = EndUserOrganization(group.id, group.display_name) if group else None
-    return EndUser(user.id, user.display_name, user.email, user.tags or {}, organization)
+    return NangoEndUser(user.id, user.display_name, user.email, user.tags or {}, organization)

@@ -22,7 +22,7 @@ from app.nango.operations import (
     texts,
 )
 from app.nango.transport import NangoCall
-from app.nango.types import ConnectionDetail, EndUser
+from app.nango.types import ConnectionDetail, NangoEndUser
 
 
 class Writing(NangoOperations):
@@ -51,7 +51,7 @@ class Writing(NangoOperations):
         connection_id: str,
         *,
         tags: Mapping[str, str] | None = None,
-        end_user: EndUser | None = None,
+        end_user: NangoEndUser | None = None,
         webhook_url_override: str | None = None,
         timeout: float | None = None,
     ) -> None:
@@ -119,7 +119,7 @@ class Writing(NangoOperations):
         connection_id: str | None = None,
         connection_config: JsonObject | None = None,
         webhook_url_override: str | None = None,
-        end_user: EndUser | None = None,
+        end_user: NangoEndUser | None = None,
         timeout: float | None = None,
     ) -> ConnectionDetail:
         """Make a connection from existing credentials, or replace one. Scope environment:connections:create.
@@ -168,7 +168,7 @@ class Writing(NangoOperations):
         self._call(call, timeout=timeout)
 
 
-def _without_organization(end_user: EndUser) -> dict[str, object]:
+def _without_organization(end_user: NangoEndUser) -> dict[str, object]:
     if end_user.organization is not None:
         raise InvalidInput("end_user.organization is taken by connect sessions only")
     return end_user_body(end_user)

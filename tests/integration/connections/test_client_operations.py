@@ -9,7 +9,7 @@ import pytest
 from app import errors
 from app.nango import NangoClient
 from app.nango.credentials import ApiKeyCredentials, NoCredentials, OAuth1Credentials
-from app.nango.types import EndUser, EndUserOrganization
+from app.nango.types import EndUserOrganization, NangoEndUser
 from tests.integration.sandbox.sandbox_server import API_KEY, control, register, run_flow, serve
 
 
@@ -106,7 +106,7 @@ def test_a_patch_changes_what_it_names_and_nothing_else(nango, made):
     nango.patch_connection("apikey", connection_id, webhook_url_override="", tags={"a": "b"})
     found = nango.get_connection("apikey", connection_id)
     assert (found.webhook_url_override, found.tags) == (None, {"a": "b"})
-    nango.patch_connection("apikey", connection_id, end_user=EndUser("u1", email="u@example.com"))
+    nango.patch_connection("apikey", connection_id, end_user=NangoEndUser("u1", email="u@example.com"))
     assert nango.get_connection("apikey", connection_id).tags == {
         "end_user_id": "u1",
         "end_user_email": "u@example.com",
@@ -177,7 +177,7 @@ def test_a_session_takes_everything_nango_takes(nango, sandbox):
         integrations_config_defaults={"unauth": {"connection_config": {"region": "eu"}}},
         overrides={"unauth": {"docs_connect": "https://docs.example"}},
         webhook_url_override="https://hooks.example/x",
-        end_user=EndUser("u1", display_name="Una", email="u@example.com", tags={"Lvl": "1"}),
+        end_user=NangoEndUser("u1", display_name="Una", email="u@example.com", tags={"Lvl": "1"}),
         organization=EndUserOrganization("o1", "Org"),
     )
     answer = run_flow(sandbox, "/auth/unauthenticated/unauth", session.token).raise_for_status()
@@ -215,9 +215,9 @@ def test_a_session_for_what_nango_does_not_know_says_what(nango, made):
 def test_too_many_tags_with_those_of_the_end_user_are_refused_before_nangos_500(nango, calls):
     tags = {f"k{number}": "v" for number in range(10)}
     with pytest.raises(errors.InvalidTags, match="11 tags with those of end_user"):
-        nango.create_connect_session(tags=tags, end_user=EndUser("u1"))
+        nango.create_connect_session(tags=tags, end_user=NangoEndUser("u1"))
     with pytest.raises(errors.InvalidTags, match="11 tags with those of end_user"):
-        nango.patch_connection("apikey", "any", tags=tags, end_user=EndUser("u1"))
+        nango.patch_connection("apikey", "any", tags=tags, end_user=NangoEndUser("u1"))
     assert calls() == 0
 
 
