@@ -56,7 +56,7 @@ def test_a_retry_after_makes_a_wait_longer_and_never_shorter():
 
 
 @pytest.mark.parametrize(
-    ("answer", "verdict", "problem"),
+    ("answer", "answer_class", "problem"),
     [
         (DeliveryAnswer(), AnswerClass.ACCEPTED, None),
         (DeliveryAnswer(status=200), AnswerClass.ACCEPTED, None),
@@ -76,8 +76,8 @@ def test_a_retry_after_makes_a_wait_longer_and_never_shorter():
         (DeliveryAnswer(error="no answer within 15 s"), AnswerClass.FAILED, "no answer within 15 s"),
     ],
 )
-def test_what_an_answer_says(answer, verdict, problem):
-    assert classify(answer) is verdict
+def test_what_an_answer_says(answer, answer_class, problem):
+    assert classify(answer) is answer_class
     assert problem_of(answer) == problem
 
 

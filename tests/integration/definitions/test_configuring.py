@@ -234,11 +234,11 @@ def test_a_file_that_is_refused_halfway_changes_nothing(world):
 def test_the_decisions_of_any_old_set_can_be_repeated(world):
     """Non-matches are not kept: the event's document and its route set give them back."""
     patterns = [{"a": CREATED, "b": LINKED}, {"a": LINKED}, {"a": LINKED, "b": CREATED, "c": CREATED}, {}]
-    judged = []
+    routed = []
     for number, routes in enumerate(patterns):
         world.route(**routes)
-        judged.append(world.settle(auth(connection_id=f"c-{number}", tags=DANA)))
-    for event_id, routes in zip(judged, patterns, strict=True):
+        routed.append(world.settle(auth(connection_id=f"c-{number}", tags=DANA)))
+    for event_id, routes in zip(routed, patterns, strict=True):
         event = world.event(event_id)
         again = {
             decision.route.name: decision.matched
