@@ -142,7 +142,7 @@ class WebhookConnection(ClientConnection):
         ClientConnection.on_headers_complete(self)
 
     def answered(self, cycle: WebhookCycle) -> None:
-        """What uvicorn does after an answer, without its timer: the sweep closes idle connections."""
+        """uvicorn's steps after an answer, without its timer: the sweep closes idle connections."""
         if not cycle.keep_alive:
             self.transport.close()
         if self.pipeline:

@@ -106,8 +106,8 @@ class Replayed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BackfillWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which events, and how many jobs. It is tried with `dry_run` first; the call that follows repeats its count in
-    `expected`.
+    """The events to route, and a limit of jobs. It is tried with `dry_run` first; the call that follows repeats its
+    count in `expected`.
     """
 
     since: When
