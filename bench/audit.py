@@ -40,7 +40,7 @@ ROUTES: Final = {
     "welcome": ["connection.linked"],
     "everything": ["connection.created", "connection.reauthorized", "connection.linked"],
 }
-SETTLE_WITHIN: Final = 150.0  # seconds; a lease is 30, and the worker that takes over may be slow on a busy machine
+FINISH_WITHIN: Final = 150.0  # seconds; a lease is 30, and the worker that takes over may be slow on a busy machine
 SHOWN: Final = 20  # findings
 
 
@@ -95,7 +95,7 @@ class Outcome:
 
 
 def audit(course: Course, *, keep: Path | None = None, **variables: str) -> Outcome:
-    """Run it once. `keep`: a folder for the ledger and the processes' logs. `variables` are given to the product."""
+    """Run it once. `keep`: a folder for the ledger and the processes' logs. `variables`: the product's environment."""
     planned = webhooks(seed=course.seed, seconds=course.seconds, rate=course.rate)
     blows = plan(seed=course.seed, seconds=course.seconds, database=not course.sqlite)
     names = (*(["sandbox"] if course.confirm else []), *VICTIMS)
@@ -115,7 +115,7 @@ def audit(course: Course, *, keep: Path | None = None, **variables: str) -> Outc
         ledger = Ledger()
         with closing(connect(running.database_url)) as database, running.kept_up():
             traffic = _load(running, database, planned, blows, ledger)
-            settled_in = settle(database, hurry=course.hurry)
+            settled_in = wait_until_finished(database, hurry=course.hurry)
             findings = stuck(running, database, ledger)
             rows = read_rows(database, running.teams, QUEUE)
         if keep is not None:
@@ -162,12 +162,12 @@ def _load(
     return traffic
 
 
-def settle(database: Database, *, hurry: bool) -> float:
+def wait_until_finished(database: Database, *, hurry: bool) -> float:
     """Wait until nothing is left to do, or for as long as it may take; the seconds it took."""
     started = time.monotonic()
     if hurry:
         expire_leases(database)
-    while unsettled(database) and time.monotonic() - started < SETTLE_WITHIN:
+    while unsettled(database) and time.monotonic() - started < FINISH_WITHIN:
         time.sleep(0.5)
     return time.monotonic() - started
 

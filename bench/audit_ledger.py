@@ -73,7 +73,7 @@ def verdict(ledger: Ledger, rows: Rows, routes: Mapping[str, Sequence[str]]) -> 
         _events(ledger, rows),
         _links(ledger, rows),
         _jobs(rows, routes),
-        _handed_over(rows),
+        _delivered(rows),
     )
     return [finding for findings in judged for finding in findings]
 
@@ -101,7 +101,7 @@ def _events(ledger: Ledger, rows: Rows) -> Iterator[Finding]:
             continue
         sent = ledger.sent.get(event.digest)
         if sent is None:
-            yield Finding("doubled", "event that nobody sent", event.id)
+            yield Finding("doubled", "event that was not sent", event.id)
         elif event.state == "processed" and (event.type, event.connection_id) != (sent.type, sent.connection_id):
             yield Finding("lost", f"event was taken for {event.type}", event.id)
         if event.digest in seen:
@@ -130,7 +130,7 @@ def _jobs(rows: Rows, routes: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
             yield Finding("lost", f"job is {job.state}", job.id)
 
 
-def _handed_over(rows: Rows) -> Iterator[Finding]:
+def _delivered(rows: Rows) -> Iterator[Finding]:
     completed = {job.id for job in rows.jobs if job.state == "completed"}
     for job_id in sorted(completed - rows.queue.keys()):
         yield Finding("lost", "completed job that the team never got", job_id)

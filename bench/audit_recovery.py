@@ -50,7 +50,7 @@ def _soon(holds: Callable[[], bool], within: float) -> bool:
 
 
 def _send_one(product: Product, port: int, ledger: Ledger) -> Traffic:
-    """A new connection, which a sandbox is told of, where there is one."""
+    """A new connection, registered at the sandbox where there is one."""
     probe = webhook(0.0, str(uuid.uuid4()), 0, "creation")
     if "sandbox" in product.processes:
         product.sandbox.register(probe.body)

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from bench.ladder import Bench, bench, pid_of
 from bench.latency import percentile
-from bench.processes import Failed, cpu_seconds, python, run, running, settled_cpu_seconds
+from bench.processes import Failed, cpu_seconds, python, run, running, steady_cpu_seconds
 from bench.report import Figure, Report, figure, progress, ratio
 from bench.stand import DONE_WITHIN, Delivering, Jobs, delivering, endpoints, prepare
 from tests.ports import free_port
@@ -109,12 +109,12 @@ def _backlog(on: Bench, jobs: Jobs) -> Run:
     """Every job to one endpoint that is well: from the first hint until the last result is recorded."""
     with delivering(on, jobs) as now:
         ids, pids = now.job_ids(), [now.worker.pid, pid_of(on.postgres), pid_of(on.valkey)]
-        before, worker_before = settled_cpu_seconds(pids), cpu_seconds([now.worker.pid])
+        before, worker_before = steady_cpu_seconds(pids), cpu_seconds([now.worker.pid])
         began = time.time()
         now.announce(ids)
         now.endpoints.wait_for(jobs.count, now.worker)
         ended = _recorded(now, jobs.count)
-        cpu, worker_cpu = settled_cpu_seconds(pids) - before, cpu_seconds([now.worker.pid]) - worker_before
+        cpu, worker_cpu = steady_cpu_seconds(pids) - before, cpu_seconds([now.worker.pid]) - worker_before
     return Run(jobs.count / (ended - began), cpu / jobs.count * 1e6, worker_cpu / jobs.count * 1e6)
 
 
@@ -143,7 +143,7 @@ def _nine(on: Bench, backlog: Jobs, paced: Jobs, rate: int, *, hanging: bool) ->
         due = _spread(now, rate)
         _feed(now, due)
         now.endpoints.wait_for(_of_nine(paced), now.worker)
-        arrivals = [pair for arrived in now.endpoints.came("/arrivals").values() for pair in arrived.items()]
+        arrivals = [pair for arrived in now.endpoints.arrivals("/arrivals").values() for pair in arrived.items()]
     return Run(per_second, delay_p99=percentile([at - due[job] for job, at in arrivals], 0.99))
 
 
@@ -179,11 +179,11 @@ def _tutorial(on: Bench, count: int) -> Run:
     port, variables = free_port(), {"TUTORIAL_BROKER_URL": on.valkey.url(3)}
     run(python("bench.tutorial_post", "enqueue", f"http://127.0.0.1:{port}/waylink", count), variables)
     with (
-        endpoints(on, [port]) as told,
+        endpoints(on, [port]) as serving,
         running(python("bench.tutorial_post", "worker", *POOL), variables, on.folder / "tutorial.log") as worker,
     ):
-        last = told.wait_for(count, worker, counted="requests")
-        first = told.came()[str(port)]["first_at"]
+        last = serving.wait_for(count, worker, counted="requests")
+        first = serving.arrivals()[str(port)]["first_at"]
     return Run((count - 1) / (last - first))
 
 

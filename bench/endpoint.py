@@ -1,8 +1,8 @@
 """Teams' HTTP endpoints, cheaper than what is measured: `python -m bench.endpoint PORT --well PORT … --hanging PORT …`.
 
 Those that are well answer every POST with 204 at once; those that hang take connections and never answer. On the first
-port it says what came, as JSON: `GET /` gives `{"<port>": {"requests", "jobs", "first_at", "last_at"}}`, and
-`GET /arrivals` when each job (`webhook-id`) came first; times are unix seconds.
+port it reports arrivals, as JSON: `GET /` gives `{"<port>": {"requests", "jobs", "first_at", "last_at"}}`, and
+`GET /arrivals` gives the first arrival of each job (`webhook-id`); times are unix seconds.
 """
 
 import argparse
@@ -20,7 +20,7 @@ ANSWER: Final = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 @dataclass(slots=True)
-class Came:
+class Arrivals:
     """Requests that arrived at one port. Times are in unix seconds."""
 
     requests: int = 0
@@ -34,15 +34,15 @@ class Came:
         self.last_at = now
         self.jobs.setdefault(job, now)
 
-    def told(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, Any]:
         return {"requests": self.requests, "jobs": len(self.jobs), "first_at": self.first_at, "last_at": self.last_at}
 
 
 class Answering(asyncio.Protocol):
     """One connection: whatever is whole is counted and answered; requests come one after the other."""
 
-    def __init__(self, came: Came) -> None:
-        self._came, self._received = came, bytearray()
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals, self._received = arrivals, bytearray()
 
     def connection_made(self, transport: asyncio.WriteTransport) -> None:  # type: ignore[override]
         self._transport = transport
@@ -56,23 +56,23 @@ class Answering(asyncio.Protocol):
         if len(self._received) < end + 4 + int(_value(head, b"content-length") or 0):
             return
         self._received.clear()
-        self._came.note(_value(head, b"webhook-id").decode("latin-1"), time.time())
+        self._arrivals.note(_value(head, b"webhook-id").decode("latin-1"), time.time())
         self._transport.write(ANSWER)
 
 
-class Telling(asyncio.Protocol):
-    """The port that is asked what came."""
+class Reporting(asyncio.Protocol):
+    """The port that reports the arrivals."""
 
-    def __init__(self, came: dict[int, Came]) -> None:
-        self._came = came
+    def __init__(self, arrivals: dict[int, Arrivals]) -> None:
+        self._arrivals = arrivals
 
     def connection_made(self, transport: asyncio.WriteTransport) -> None:  # type: ignore[override]
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         ask = "jobs" if data.startswith(b"GET /arrivals ") else None
-        told = {port: came.jobs if ask else came.told() for port, came in self._came.items()}
-        body = json.dumps(told).encode()
+        counts = {port: arrivals.jobs if ask else arrivals.counts() for port, arrivals in self._arrivals.items()}
+        body = json.dumps(counts).encode()
         self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
         self._transport.close()
 
@@ -85,11 +85,11 @@ def _value(head: bytes, name: bytes) -> bytes:
 
 async def serve(port: int, well: Sequence[int], hanging: Sequence[int]) -> None:
     loop = asyncio.get_running_loop()
-    came = {port: Came() for port in well}
-    servers = [await loop.create_server(lambda: Telling(came), "127.0.0.1", port)]
+    arrivals = {port: Arrivals() for port in well}
+    servers = [await loop.create_server(lambda: Reporting(arrivals), "127.0.0.1", port)]
     for team_port in well:
         servers.append(
-            await loop.create_server(partial(Answering, came[team_port]), "127.0.0.1", team_port, backlog=1024)
+            await loop.create_server(partial(Answering, arrivals[team_port]), "127.0.0.1", team_port, backlog=1024)
         )
     for team_port in hanging:
         servers.append(await loop.create_server(asyncio.Protocol, "127.0.0.1", team_port, backlog=1024))

@@ -22,7 +22,7 @@ from bench.processes import (
     run,
     run_json,
     serving,
-    settled_cpu_seconds,
+    steady_cpu_seconds,
 )
 from bench.report import Figure, Report, figure, progress, ratio
 from tests.ports import free_port
@@ -107,9 +107,9 @@ class Bench:
         with serving(rung.argv(port), rung.variables, port, self.folder) as server:
             pids = [server.pid, *(pid_of(server) for server in (self.postgres, self.valkey))]
             self._load(port, size.requests // 10, size.seconds / 4)
-            before, server_before = settled_cpu_seconds(pids), cpu_seconds([server.pid])
+            before, server_before = steady_cpu_seconds(pids), cpu_seconds([server.pid])
             answer = self._load(port, size.requests, size.seconds)
-            cpu, server_cpu = settled_cpu_seconds(pids) - before, cpu_seconds([server.pid]) - server_before
+            cpu, server_cpu = steady_cpu_seconds(pids) - before, cpu_seconds([server.pid]) - server_before
         answered = answer["answered"]
         return Run(
             per_second=answered / answer["seconds"],

@@ -104,7 +104,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def arrivals(url: str, expected: int, until: float) -> dict[str, float]:
-    """Read the team's queue until this many jobs came, or the time is over: when each connection's job was there."""
+    """Read the team's queue until this many jobs arrived, or the time is over; the arrival of each connection's job."""
     taken: list[tuple[float, bytes]] = []
     with closing(redis.Redis.from_url(url)) as client:
         while len(taken) < expected and time.monotonic() < until:
@@ -151,7 +151,7 @@ async def _send(port: int, requests: Sequence[bytes], sending: Sending) -> None:
 
 
 def measured(rate: int, sending: Sending, jobs: dict[str, float], *, skip: int) -> Measured:
-    """Compare what was due with what came; the first `skip` webhooks were the warm-up."""
+    """Compare due times with arrivals; the first `skip` webhooks were the warm-up."""
     measured = Measured(rate, answers=sending.answers)
     for number in range(skip, len(sending.due)):
         due = sending.due[number]

@@ -56,7 +56,7 @@ class Pipeline:
     deliverer: Deliverer | None
 
     def work_off(self) -> int:
-        """Process all that is due and hand the jobs over; how many there were."""
+        """Process all due events and deliver their jobs; the number of events."""
         jobs = 0
         while (done := self.processor.process(())).finished:
             if self.deliverer is None:
@@ -100,7 +100,7 @@ def receive(database: Database, bodies: Sequence[bytes]) -> float:
 
 
 def announce(database: Database, broker: Broker) -> None:
-    """Tell workers of all that is stored, as the web process does."""
+    """Announce all stored events to the workers, as the web process does."""
     with database.read() as session:
         ids = [show(EVENT, id_) for id_ in session.scalars(select(Event.id).order_by(Event.id))]
     starts = range(0, len(ids), BATCH)
@@ -123,7 +123,7 @@ def _delivery(content: bytes) -> NewDelivery:
 
 
 def register(sandbox: str, bodies: Sequence[bytes]) -> None:
-    """Let the sandbox know the connections that the webhooks tell of."""
+    """Register the webhooks' connections at the sandbox."""
     headers = {"authorization": f"Bearer {API_KEY}", "content-type": "application/json"}
     with httpx.Client(base_url=sandbox, headers=headers, timeout=10, trust_env=False) as client:
         for body in bodies:

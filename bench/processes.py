@@ -36,7 +36,7 @@ class Failed(Exception):
 
 @contextmanager
 def running(argv: Sequence[str], variables: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that is told to stop at the end; its folder is the log's."""
+    """A process that is stopped with SIGTERM at the end; its folder is the log's."""
     with log.open("wb") as output:
         process = subprocess.Popen(argv, cwd=log.parent, env=environment(variables), stdout=output, stderr=output)
     try:
@@ -96,7 +96,7 @@ def run_json(argv: Sequence[str], variables: Mapping[str, str] | None = None) ->
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """This process's variables without the developer's own Waylink, and those given."""
+    """This process's environment variables without the developer's own WAYLINK_*, and with `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WAYLINK_", "NANGO_"))}
     return {**kept, "PYTHONPATH": str(ROOT), **variables}
 
@@ -107,7 +107,7 @@ def cpu_seconds(pids: Collection[int]) -> float:
     return sum(sum(int(value) for value in fields[11:15]) for pid, fields in _stats() if pid in below) * _TICK
 
 
-def settled_cpu_seconds(pids: Collection[int]) -> float:
+def steady_cpu_seconds(pids: Collection[int]) -> float:
     """The same once it has stopped growing: what is done after the answers belongs to the requests, too."""
     before = cpu_seconds(pids)
     give_up = time.monotonic() + 3

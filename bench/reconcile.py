@@ -2,7 +2,7 @@
 
 `python -m bench.reconcile [--quick]` runs it alone. The first run of an account is its import: every connection is
 found, becomes an event and is linked. The next one finds nothing. Each is a process of its own, and takes the minute
-between its two readings as passed. The pipeline works in the same process, so the bound on waiting events holds, and
+between its two checks as passed. The pipeline works in the same process, so the bound on waiting events holds, and
 its processor time is counted separately.
 """
 

@@ -17,7 +17,7 @@ Figure = dict[str, Any]  # value, unit, goal (None without one), met (None witho
 
 
 def figure(value: float, unit: str, *, at_least: float | None = None, at_most: float | None = None) -> Figure:
-    """One figure, judged before it is rounded to four digits. NaN meets no goal and is written as null."""
+    """One figure, compared with its goal before rounding to four digits. NaN meets no goal and is written as null."""
     goal = at_least if at_least is not None else at_most
     met = None if goal is None else (value >= goal if at_least is not None else value <= goal)
     return {"value": rounded(value), "unit": unit, "goal": goal, "met": met}

@@ -26,18 +26,18 @@ from bench.report import Report, figure, progress
 PROCESSES: Final = {"web": "web", "events-1": "events worker", "io-1": "io worker", "beat": "beat"}
 RATE: Final = 500  # events per second
 FULL_SECONDS, QUICK_SECONDS = 600.0, 10.0
-LOOK_EVERY: Final = 10.0  # seconds
+SAMPLE_EVERY: Final = 10.0  # seconds
 FILLED: Final = 0.2  # of the time
 CATCH_UP: Final = 60.0  # seconds for the workers, after the last event
 GOAL: Final = 1.1
 
-Sizes = dict[str, list[int]]  # bytes by process, from first look to last
+Sizes = dict[str, list[int]]  # bytes by process, from the first sample to the last
 
 
 def measure(report: Report, *, seconds: float, rate: int = RATE) -> None:
     with product(list(PROCESSES), {"created": ["connection.created"]}) as running:
         sizes: Sizes = {name: [] for name in PROCESSES}
-        with _looking(running, sizes, every=min(LOOK_EVERY, seconds / 15)):
+        with _sampling(running, sizes, every=min(SAMPLE_EVERY, seconds / 15)):
             answers = asyncio.run(_send(running.waylink.port, rate, seconds))
         left = _left(running)
     progress(f"soak: {dict(answers)}, {left} events left; {sizes}")
@@ -76,18 +76,18 @@ async def _send(port: int, rate: int, seconds: float) -> Counter[int]:
 
 
 @contextmanager
-def _looking(running: Product, sizes: Sizes, *, every: float) -> Iterator[None]:
+def _sampling(running: Product, sizes: Sizes, *, every: float) -> Iterator[None]:
     """Write down how large the processes are, and empty the team's queue, until the block ends."""
     done = threading.Event()
     teams = redis.Redis.from_url(running.teams.url(1))
 
-    def look() -> None:
+    def sample() -> None:
         while not done.wait(every):
             teams.delete(QUEUE)
             for name, process in running.processes.items():
                 sizes[name].append(resident_bytes(process.pid))
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=sample)
     thread.start()
     try:
         yield

@@ -47,23 +47,23 @@ class Jobs:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Teams' endpoints, in one process; `port` tells what came to them."""
+    """Teams' endpoints, in one process; `port` reports their arrivals."""
 
     port: int
 
-    def came(self, path: str = "/") -> dict[str, dict[str, Any]]:
+    def arrivals(self, path: str = "/") -> dict[str, dict[str, Any]]:
         """By port; `/arrivals` gives the time of each job instead."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
-            told: dict[str, dict[str, Any]] = json.load(answer)
-        return told
+            counts_by_port: dict[str, dict[str, Any]] = json.load(answer)
+        return counts_by_port
 
     def wait_for(self, count: int, worker: Worker, *, counted: str = "jobs") -> float:
         """The time at which the last of `count` arrived, in unix seconds. Raises Failed."""
         give_up = time.monotonic() + DONE_WITHIN
         while True:
-            told = self.came().values()
-            if (number := sum(counts[counted] for counts in told)) >= count:
-                return float(max(counts["last_at"] for counts in told))
+            counts_by_port = self.arrivals().values()
+            if (number := sum(counts[counted] for counts in counts_by_port)) >= count:
+                return float(max(counts["last_at"] for counts in counts_by_port))
             if time.monotonic() > give_up or worker.poll() is not None:
                 raise Failed(f"{number} of {count} jobs came")
             time.sleep(0.1)
@@ -71,7 +71,7 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True)
 class Delivering:
-    """A worker that takes work, on a database of jobs that it was not told of yet."""
+    """A worker that takes work, on a database of jobs that no hint has announced yet."""
 
     database: Database
     broker: Broker
@@ -83,7 +83,7 @@ class Delivering:
             return [show(JOB, id_) for id_ in session.scalars(text("SELECT id FROM jobs ORDER BY id"))]
 
     def announce(self, ids: Sequence[str]) -> None:
-        """Tell the worker, as is done after the commit that makes jobs."""
+        """Send the worker a hint, as is done after the commit that makes jobs."""
         starts = range(0, len(ids), BATCH)
         self.broker.send([hint(DELIVER_JOBS, new_id().hex, ids[start : start + BATCH]) for start in starts])
 
@@ -129,7 +129,7 @@ def delivering(on: Bench, jobs: Jobs, *, hanging: bool = False) -> Iterator[Deli
     with (
         closing(connect(url)) as database,
         closing(broker),
-        endpoints(on, first) as told,
+        endpoints(on, first) as serving,
         endpoints(on, () if hanging else last, last if hanging else ()),
         running(python("workers", "io"), _variables(on, url), log := jobs.folder / "io.log") as worker,
     ):
@@ -138,7 +138,7 @@ def delivering(on: Bench, jobs: Jobs, *, hanging: bool = False) -> Iterator[Deli
             if time.monotonic() > give_up or worker.poll() is not None:
                 raise Failed(f"the worker did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.02)
-        yield Delivering(database, broker, worker, told)
+        yield Delivering(database, broker, worker, serving)
         worker.kill()  # an orderly end would wait for answers that do not come
 
 

@@ -1,6 +1,6 @@
 """A TCP proxy that stands before a server of the tests and fails as networks and middleboxes do.
 
-It never closes a connection but where it is told to: a peer that waits behind a silent proxy is not told of anything,
+It closes a connection only when a test asks for it: a peer that waits behind a silent proxy learns of nothing,
 and its kernel has everything acknowledged.
 """
 
@@ -134,7 +134,7 @@ class Proxy:
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event
     ) -> None:
-        """Until one side ends; then the other side is told."""
+        """Copy until one side ends, then end the other side."""
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
                 await passing.wait()

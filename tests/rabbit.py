@@ -42,7 +42,7 @@ class RabbitServer(Server):
     def ready(self) -> bool:
         """That it serves, not only listens: a connection is greeted."""
         try:
-            # kombu waits two seconds after a refused connection, hence the look before.
+            # kombu waits two seconds after a refused connection, hence the check before.
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             with Connection(self.url(), connect_timeout=1) as connection:
                 connection.connect()

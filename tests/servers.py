@@ -334,7 +334,7 @@ def _copied_programs(folder: Path) -> Path:
         source, target = wheel / part, copy / part
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
-    libraries = wheel.parent.with_suffix(".libs")  # the programs look for it beside the package's folder
+    libraries = wheel.parent.with_suffix(".libs")  # the programs expect it beside the package's folder
     shutil.copytree(libraries, folder / "programs" / libraries.name)
     for path in (folder / "programs", *(folder / "programs").rglob("*")):
         path.chmod(0o755)

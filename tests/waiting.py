@@ -9,7 +9,7 @@ PATIENCE = 120.0  # seconds
 
 
 def until(what: str, look: Callable[[], Any], *, seconds: float = PATIENCE, every: float = 0.01) -> Any:
-    """Look again and again until there is a true answer; that answer."""
+    """Poll until there is a true answer; that answer."""
     give_up = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < give_up, f"not within {seconds:.0f} s: {what}"

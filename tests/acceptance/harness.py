@@ -52,11 +52,11 @@ class Process:
         return self._process.poll() is None
 
     def says(self, words: str, *, seconds: float = PATIENCE) -> None:
-        def look() -> bool:
+        def said() -> bool:
             assert words in self.output or self.running(), f"it ended before it said {words!r}:\n{self.output}"
             return words in self.output
 
-        until(f"{words!r} in {self.log.name}", look, seconds=seconds)
+        until(f"{words!r} in {self.log.name}", said, seconds=seconds)
 
     def child(self, ending: str) -> int | None:
         """The process below this one whose command line ends so, or whose program is called so."""
@@ -230,7 +230,7 @@ class Sandbox:
 
 
 def creation(number: int, *, group: str = "batch", integration: str = "oauth2") -> bytes:
-    """A new connection of its own user, as Nango tells of it."""
+    """A new connection of its own user, as Nango announces it."""
     return json.dumps(
         {
             "authMode": "OAUTH2",

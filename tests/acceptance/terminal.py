@@ -61,12 +61,12 @@ class Terminal:
         return begin
 
     def says(self, words: str, *, since: int = 0) -> None:
-        def look() -> bool:
+        def said() -> bool:
             ended = _DONE.search(self.output, since)
             assert words in self.output[since:] or not ended, f"it ended before it said {words!r}:\n{self.output}"
             return words in self.output[since:]
 
-        until(f"{words!r}", look)
+        until(f"{words!r}", said)
 
     def below(self) -> dict[int, str]:
         """The command line of each process that was started here and runs."""

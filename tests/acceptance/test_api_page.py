@@ -22,7 +22,7 @@ FILES = {
     "organizations.jsonl": '{"external_id": "org_88", "name": "Globex"}\n',
     "people.jsonl": '{"external_id": "usr_2001", "email": "omar@globex.example", "organization": "org_88"}\n',
 }
-# What Waylink does by itself would take turns with what the page asks for: refreshes, and comparisons with Nango.
+# Waylink's own refreshes and comparisons with Nango would mix with the calls of the page.
 CONFIG = '[refresh."*"]\nenabled = false\n'
 # A variable of the page is the id that this answer has.
 ANSWERS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -85,11 +85,11 @@ class Reader:
     def job(self) -> dict[str, Any]:
         """The newest job of the page's route, once it is delivered or parked."""
 
-        def settled() -> list[dict[str, Any]]:
+        def delivered_or_parked() -> list[dict[str, Any]]:
             newest = self.json("/jobs?route=crm/import-contacts&limit=1")["data"]
             return [job for job in newest if job["state"] == "completed" or job["blocked_by"]]
 
-        [job] = until("a job that is delivered or parked", settled, every=0.1)
+        [job] = until("a job that is delivered or parked", delivered_or_parked, every=0.1)
         return job
 
     def new_job(self) -> dict[str, Any]:
@@ -151,14 +151,14 @@ def _a_job_that_waits(reader: Reader) -> None:
     [reader.variables["JOB"]] = until("a job that is parked", parked)
 
 
-def _a_job_that_was_handed_over(reader: Reader) -> None:
+def _a_job_that_was_delivered(reader: Reader) -> None:
     reader.follow(_line("/destinations/crm/jobs/enable"))
     job = until("its delivery", lambda: [row for row in [reader.job()] if row["state"] == "completed"], every=0.1)
     assert job[0]["id"] == reader.variables["JOB"]
 
 
 def _an_event_that_failed(reader: Reader) -> None:
-    """Of a connection that Nango does not have; its looks are brought forward, which would take 82 seconds."""
+    """Make an event fail: its connection is not at Nango. Its lookups, which take 82 seconds, are brought forward."""
     body = creation(1, group="unknown")
     sent = reader.waylink.post(body, reader.sandbox.signing_key)
     assert sent.status_code == 202
@@ -187,7 +187,7 @@ STATES: dict[str, Callable[[Reader], None]] = {
     "POST $API/connections/$CON/restore-tags": _a_drift,
     "GET $API/events": _a_job_that_is_completed,
     "POST $API/jobs/$JOB/cancel": _a_job_that_waits,
-    "POST $API/jobs/$JOB/redeliver": _a_job_that_was_handed_over,
+    "POST $API/jobs/$JOB/redeliver": _a_job_that_was_delivered,
     "POST $API/events/$EVENT/retry": _an_event_that_failed,
     "POST $API/events/$EVENT/replay": _an_event_that_was_processed,
 }
@@ -261,7 +261,7 @@ def test_status_has_the_rows_and_columns_that_the_page_names(followed: Reader) -
 
 
 def test_a_tag_that_is_wrong_is_one_fault_by_client_api_and_command(followed: Reader) -> None:
-    """The first rule that it breaks, since Nango does not look at the value of a key that is wrong."""
+    """The first rule that it breaks, since Nango does not check the value of a key that is wrong."""
     wrong = {"a b": "", "plan": "", "region": "x" * 256}
     rules = [("a b", "invalid_key"), ("plan", "value_empty"), ("region", "value_too_long")]
     with NangoClient(base_url=followed.sandbox.base_url, api_key=followed.sandbox.api_key) as nango:

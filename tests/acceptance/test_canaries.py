@@ -1,6 +1,6 @@
 """Promise 7: secrets are planted in Nango, everything happens to them that can, and then all that rests is searched.
 
-Every planted value holds one marker, made anew for each run. It is looked for as it is and in the forms in which it
+Every planted value holds one marker, made anew for each run. It is searched for as it is and in the forms in which it
 would hide: base64, as in Celery's messages, hex, and percent-encoded.
 """
 
@@ -102,13 +102,13 @@ def test_no_credential_rests_anywhere_whatever_was_done_with_it(waylink: Waylink
     until("all are linked", lambda: len(linked(waylink)) == len(planted) + 1, every=0.5)
 
     told = read_as_an_application_does(sandbox, connections, canary)
-    assert canary.found_in(read_through_waylink(waylink)), "whoever may read them does"
+    assert canary.found_in(read_through_waylink(waylink)), "callers with the right read them"
     refuse_an_authorization(waylink, sandbox, canary)
     quote_in_webhooks(waylink, sandbox, connections["OAUTH2"], canary)
     renew(waylink, EXPIRING)
     fail_to_renew(waylink, sandbox, canary)
     replace_credentials(sandbox, by_hand, canary)
-    until("all events are settled", lambda: settled(waylink), every=0.5)
+    until("all events are settled", lambda: all_processed(waylink), every=0.5)
 
     assert canary.found_in((waylink.data / "sandbox-state.json").read_bytes()), "nothing was planted"
     assert not [words for words in told if canary.found_in(words)]
@@ -235,7 +235,7 @@ def linked(waylink: Waylink) -> list[dict[str, Any]]:
     return [connection for connection in waylink.listing("connections", "--limit", "100") if connection["user"]]
 
 
-def settled(waylink: Waylink) -> bool:
+def all_processed(waylink: Waylink) -> bool:
     return waylink.sql("SELECT count(*) FROM events WHERE state = 'received'")[0][0] == 0
 
 

@@ -145,7 +145,7 @@ def _completed(waylink: Waylink, team: str, before: Collection[str]) -> list[dic
 
 
 class Team:
-    """The Celery team's worker, and what it was handed."""
+    """The Celery team's worker, and the jobs it was sent."""
 
     def __init__(self, waylink: Waylink) -> None:
         self._seen = waylink.folder / "seen.jsonl"

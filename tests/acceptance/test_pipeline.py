@@ -120,7 +120,7 @@ class Stack:
         unfinished = "jobs WHERE state <> 'completed'"
         return not self.count(unsettled) and not self.count(unfinished) and len(self.accepted) <= self.count("links")
 
-    def settle(self) -> None:
+    def wait_until_finished(self) -> None:
         until("everything is processed and delivered", self.finished, every=0.2)
 
     def forget_leases(self) -> None:
@@ -131,7 +131,7 @@ class Stack:
 
     def audit(self) -> None:
         """Every acknowledged event processed; one open link per connection; one job per event and route, delivered."""
-        self.settle()
+        self.wait_until_finished()
         waylink = self.waylink
         processed = {row[0] for row in waylink.sql("SELECT id FROM events WHERE state = 'processed'")}
         assert {id_.removeprefix("evt_") for id_ in self.accepted} <= {_hex(id_) for id_ in processed}
@@ -147,10 +147,10 @@ class Stack:
         pairs = Counter((route, connection_id) for _, route, connection_id in jobs)
         expected = {(route, body["connectionId"]) for route in ("import", "welcome") for body in wanted}
         assert pairs == Counter(expected)
-        handed_over = self.handed_over()
-        assert handed_over.keys() == {f"job_{_hex(job_id)}" for job_id, _, _ in jobs}
+        delivered = self.delivered()
+        assert delivered.keys() == {f"job_{_hex(job_id)}" for job_id, _, _ in jobs}
 
-    def handed_over(self) -> Counter[str]:
+    def delivered(self) -> Counter[str]:
         """The task ids in the team's queue, with how often each is there."""
         with redis.Redis.from_url(self.teams.url(1)) as client:
             messages = [json.loads(raw) for raw in client.lrange(QUEUE, 0, -1)]

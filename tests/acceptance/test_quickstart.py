@@ -38,7 +38,7 @@ class Reader:
         self.folder = folder
         self.ports = {"8080": free_port(), "9001": free_port()}  # of the page, and ours
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WAYLINK_", "NANGO_"))}
-        # A page's reader whose ports are taken is told to set the first; the sandbox takes another by itself.
+        # The page has a reader whose ports are taken set the first; the sandbox takes another by itself.
         self.env = inherited | {"WAYLINK_PORT": str(self.ports["8080"]), "WAYLINK_SANDBOX_PORT": str(free_port())}
         self.shells: list[Terminal] = []
         self._next = iter(SHOWN)
@@ -159,7 +159,7 @@ def test_the_quickstart_does_what_it_says(reader: Reader) -> None:
     shown = second.run(f"waylink events show {event}")
     assert all(word in shown for word in ('"plan": "pro"', "import-contacts", "crm.import_contacts")), shown
     _be_the_team_over_http(reader, first, second)
-    _see_the_first_look(reader, second)
+    _see_the_first_refresh(reader, second)
     _act(reader, second)
     first.interrupt()
     _use_another_nango(reader, first, second)
@@ -186,7 +186,7 @@ def _be_the_team_over_http(reader: Reader, first: Terminal, second: Terminal) ->
     says(third, reader.block("Over HTTP", "text"), since=begun)
 
 
-def _see_the_first_look(reader: Reader, shell: Terminal) -> None:
+def _see_the_first_refresh(reader: Reader, shell: Terminal) -> None:
     (connection,) = json.loads(shell.run("waylink connections --user ada --json"))
     planned = datetime.fromisoformat(connection["refresh_at"])
     assert planned <= datetime.now(UTC) + timedelta(minutes=5)
@@ -195,11 +195,11 @@ def _see_the_first_look(reader: Reader, shell: Terminal) -> None:
     with closing(connect(url)) as database, database.write() as session:  # not to wait for it
         session.execute(text("UPDATE refreshes SET next_at = :now WHERE finished_at IS NULL"), {"now": now})
 
-    looks = r"(?s)\bexpires at +\d{4}-.*\brefresh at +\d{4}-"
+    refreshed = r"(?s)\bexpires at +\d{4}-.*\brefresh at +\d{4}-"
 
     until(
         "it",
-        lambda: re.search(looks, shape(shell.run(f"waylink connections show {connection['id']}"))),
+        lambda: re.search(refreshed, shape(shell.run(f"waylink connections show {connection['id']}"))),
         every=1.0,
         seconds=30,
     )

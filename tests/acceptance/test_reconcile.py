@@ -18,7 +18,7 @@ COUNT = 16_000  # eight pages: long enough to be killed in the middle of
 
 @pytest.fixture
 def waylink() -> Iterator[Waylink]:
-    """A Nango account that is a month old, of which no webhook ever told us."""
+    """A Nango account that is a month old, from which no webhook ever came."""
     config = """
         [teams.crm.destinations.jobs]
         kind = "celery"
@@ -47,7 +47,7 @@ def slow_down(sandbox: Sandbox, slow: bool) -> None:
 
 @pytest.mark.timeout(400)
 def test_an_account_is_imported_although_its_worker_is_killed_in_the_middle(waylink: Waylink) -> None:
-    """The first run begins by itself. Killed at both looks, another process goes on where it was."""
+    """The first run begins by itself. Killed at both checks, it is continued by another process where it was."""
     up = waylink.processes[0]
     run = until("the first run is under way", lambda: _run(waylink, pages=3), every=0.02)
     _kill(up.child("io"))
@@ -72,7 +72,7 @@ def test_an_account_is_imported_although_its_worker_is_killed_in_the_middle(wayl
     assert waylink.sql("SELECT count(*) FROM differences")[0][0] == 0
     assert len(waylink.listing("reconcile", "list")) == 1
 
-    # Nothing differs any more, as a person is told.
+    # Nothing differs any more, as the command reports.
     dry = waylink.run("reconcile", "--dry-run", "--json")
     assert (dry.returncode, dry.stderr.count("Traceback")) == (0, 0)
     assert '"found": {}' in dry.stdout
@@ -86,7 +86,7 @@ def _run(waylink: Waylink, *, pages: int = 0, stage: str = "") -> dict[str, Any]
 
 
 def _pass_time(waylink: Waylink) -> None:
-    """End the minute between two readings, or the lease of a killed worker, by moving its time."""
+    """End the minute between two checks, or the lease of a killed worker, by moving its time."""
     past = (datetime.now(UTC) - timedelta(seconds=1)).replace(tzinfo=None).isoformat(" ")
     waylink.sql("UPDATE reconciliations SET next_at = :past WHERE finished_at IS NULL", past=past)
 

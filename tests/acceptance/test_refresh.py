@@ -32,7 +32,7 @@ def test_a_refresh_runs_and_leaves_no_credential_behind(waylink: Waylink) -> Non
     connection = until("linked, a first look planned", lambda: _planned(waylink), every=0.3)
     tokens = [_token(sandbox, connection)]
 
-    looked = _look_now(waylink, connection, after=0)
+    looked = _refresh_now(waylink, connection, after=0)
     assert looked["refreshes"][1]["outcome"] == "first_seen"
     assert _seconds_left(looked) == pytest.approx(3600, abs=300)
 
@@ -40,7 +40,7 @@ def test_a_refresh_runs_and_leaves_no_credential_behind(waylink: Waylink) -> Non
     # (Nango contract: When a token is refreshed).
     path = f"/sandbox/connections/{connection['connection_id']}?provider_config_key=oauth2"
     sandbox.call("PATCH", path, json={"expires_in": 300})
-    renewed = _look_now(waylink, connection, after=1)
+    renewed = _refresh_now(waylink, connection, after=1)
     assert renewed["refreshes"][1]["outcome"] == "renewed"
     assert renewed["refreshes"][1]["error"] is None
     assert _seconds_left(renewed) == pytest.approx(3600, abs=300)
@@ -52,7 +52,7 @@ def test_a_refresh_runs_and_leaves_no_credential_behind(waylink: Waylink) -> Non
     # A provider that refuses: recorded, scrubbed, planned again.
     sandbox.call("PATCH", path, json={"expires_in": 300})
     sandbox.call("POST", "/sandbox/faults", json={"operation": "refresh"})
-    failed = _look_now(waylink, connection, after=2)
+    failed = _refresh_now(waylink, connection, after=2)
     assert failed["refreshes"][1]["outcome"] == "failed"
     assert failed["refreshes"][1]["error"]
     assert (failed["status"], bool(failed["refresh_at"])) == ("active", True)
@@ -63,10 +63,10 @@ def _planned(waylink: Waylink) -> dict[str, Any] | None:
     return next((connection for connection in waylink.listing("connections") if connection["refresh_at"]), None)
 
 
-def _look_now(waylink: Waylink, connection: dict[str, Any], *, after: int) -> dict[str, Any]:
-    """The plan falls due at once; the connection as shown when it is carried out and the next one stands.
+def _refresh_now(waylink: Waylink, connection: dict[str, Any], *, after: int) -> dict[str, Any]:
+    """Make the plan due at once; the connection as shown when it has run and the next one stands.
 
-    By hand, because the first look comes half a minute or more after linking and the next an hour later: only the
+    By hand, because the first refresh comes half a minute or more after linking and the next an hour later: only the
     time is moved, Beat and the io worker do the rest.
     """
     ref = connection["id"].removeprefix("con_")
@@ -78,12 +78,12 @@ def _look_now(waylink: Waylink, connection: dict[str, Any], *, after: int) -> di
     )
     assert len(moved) == 1
 
-    def carried_out() -> dict[str, Any] | None:
+    def refreshed() -> dict[str, Any] | None:
         shown = waylink.show("connections", connection["id"])
         finished = [refresh for refresh in shown["refreshes"] if refresh["finished_at"]]
         return shown if len(finished) > after else None
 
-    shown = until("carried out", carried_out, every=0.3)
+    shown = until("carried out", refreshed, every=0.3)
     assert shown["refreshes"][0]["finished_at"] is None
     assert shown["refresh_at"] == shown["refreshes"][0]["refresh_at"]
     assert datetime.fromisoformat(shown["refresh_at"]) > now

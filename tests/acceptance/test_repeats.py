@@ -76,7 +76,7 @@ class Site:
         )
         return [count for _, count in rows]
 
-    def settles(self, body: bytes, jobs: list[int]) -> None:
+    def finished_jobs(self, body: bytes, jobs: list[int]) -> None:
         """Wait until nothing of these bytes is left to be decided or processed; the jobs then."""
         ours = "(SELECT id FROM events WHERE body = :body)"
         left = (
@@ -123,14 +123,14 @@ def test_two_occurrences_are_two_jobs_whichever_process_takes_them(site: Site) -
     site.post(body, to=0)
     site.post(body, to=1)
     site.post(body, to=0)
-    site.settles(body, [1, 1, 1])
+    site.finished_jobs(body, [1, 1, 1])
 
 
 def test_a_megabyte_that_comes_twice_is_two_jobs(site: Site) -> None:
     body = forward(payload={"n": uuid.uuid4().hex, "text": "x" * 1024 * 1024})
     site.post(body)
     site.post(body)
-    site.settles(body, [1, 1])
+    site.finished_jobs(body, [1, 1])
 
 
 def test_twins_in_one_commit_are_two_jobs(site: Site) -> None:
@@ -142,7 +142,7 @@ def test_twins_in_one_commit_are_two_jobs(site: Site) -> None:
     for raw in (*others, *twins):
         with raw:
             assert raw.recv(12).endswith(b"202")
-    site.settles(body, [1, 1])
+    site.finished_jobs(body, [1, 1])
 
 
 def test_a_client_that_leaves_before_its_answer_and_sends_again_is_one_job(site: Site) -> None:
@@ -153,9 +153,9 @@ def test_a_client_that_leaves_before_its_answer_and_sends_again_is_one_job(site:
         raw.close()
     until("it is stored", lambda: site.jobs(body))
     site.post(body, to=1)
-    site.settles(body, [1])
+    site.finished_jobs(body, [1])
     site.post(body, to=0)
-    site.settles(body, [1, 1])
+    site.finished_jobs(body, [1, 1])
 
 
 def test_a_process_that_is_killed_between_commit_and_answer_and_a_retry_is_one_job(site: Site) -> None:
@@ -165,7 +165,7 @@ def test_a_process_that_is_killed_between_commit_and_answer_and_a_retry_is_one_j
     site.webs[0] = site.start(0)
     # As if a minute had passed: the killed process counts as dead then.
     site.waylink.sql("UPDATE repeats SET received_at = received_at - interval '60 seconds' WHERE belongs_to IS NULL")
-    site.settles(body, [1])
+    site.finished_jobs(body, [1])
 
 
 def stored_by_a_process_that_stands_still(site: Site) -> bytes:
@@ -187,20 +187,20 @@ def test_where_both_urls_lead_here_it_is_one_job(site: Site) -> None:
     body = forward()
     site.post(body, environment=BOTH)
     site.post(body, to=1, environment=BOTH)
-    site.settles(body, [1])
+    site.finished_jobs(body, [1])
 
 
 def test_auth_webhooks_are_one_event(site: Site) -> None:
     body = creation(1)
     site.post(body)
     site.post(body, to=1)
-    site.settles(body, [1])
+    site.finished_jobs(body, [1])
 
 
 def test_a_worker_that_is_killed_while_it_makes_the_further_event_makes_it_once(site: Site) -> None:
     body = forward()
     site.post(body)
-    site.settles(body, [1])
+    site.finished_jobs(body, [1])
     site.worker.send(signal.SIGSTOP)
     site.post(body)
     with closing(connect(site.waylink.env["WAYLINK_DATABASE_URL"])) as database, database.write() as session:
@@ -210,4 +210,4 @@ def test_a_worker_that_is_killed_while_it_makes_the_further_event_makes_it_once(
         site.worker.kill()
     site.waylink.sql("UPDATE events SET next_at = now() WHERE state = 'received'")  # instead of waiting for the lease
     site.worker = site.waylink.spawn("worker", "events")
-    site.settles(body, [1, 1])
+    site.finished_jobs(body, [1, 1])

@@ -43,11 +43,11 @@ def test_recorded_webhooks_are_stored_and_linked_as_their_tags_say(running: tupl
         events[answer["event_id"]] = webhook
     assert len(events) == len(WEBHOOKS) == 21
 
-    def settled() -> dict[str, dict[str, Any]] | None:
+    def all_processed() -> dict[str, dict[str, Any]] | None:
         rows = {row["id"]: row for row in waylink.listing("events", "--origin", "webhook", "--limit", "1000")}
         return rows if all(rows[event]["state"] != "received" for event in events) else None
 
-    rows = until("all are processed", settled, every=0.3)
+    rows = until("all are processed", all_processed, every=0.3)
     for event_id, webhook in events.items():
         row, body = rows[event_id], _body(webhook)
         assert row["state"] == "processed", row
@@ -181,11 +181,11 @@ def test_what_is_signed_but_not_understood_is_kept(running: tuple[Waylink, Proce
     assert [answer.status_code for answer in answers] == [202] * len(bodies)
     kept = {answer.json()["event_id"] for answer in answers}
 
-    def settled() -> bool:
+    def all_processed() -> bool:
         rows = waylink.listing("events", "--type", "nango.unhandled", "--state", "processed")
         return kept <= {row["id"] for row in rows}
 
-    until("processed", settled, every=0.3)
+    until("processed", all_processed, every=0.3)
 
 
 def _fresh() -> bytes:

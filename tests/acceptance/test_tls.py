@@ -113,7 +113,7 @@ class Application:
             len(jobs[route]) == self.sent and set(jobs[route]) == self.taken[route] for route in QUEUES
         )
 
-    def settles(self) -> None:
+    def finishes(self) -> None:
         with closing(connect(self.running.database_url)) as database:
             expire_leases(database)  # of claims whose session was ended
         until("every link and job is there", self.everything_came, seconds=100, every=0.5)
@@ -148,7 +148,7 @@ def application(tls: Tls) -> Iterator[Application]:
 
 def test_webhooks_to_two_processes_link_and_reach_teams_on_redis_and_rabbitmq(application: Application) -> None:
     assert application.post(application.bodies(40)) == [202] * 40
-    application.settles()
+    application.finishes()
 
 
 def test_a_restart_of_postgresql_costs_no_webhook_and_no_job(application: Application) -> None:
@@ -163,7 +163,7 @@ def test_a_restart_of_postgresql_costs_no_webhook_and_no_job(application: Applic
         postgres.start()
         assert [future.result() for future in posted] == [[202]] * 10
     assert application.post(after) == [202] * 10
-    application.settles()
+    application.finishes()
 
 
 def test_sessions_that_postgresql_ends_cost_no_webhook_and_no_job(application: Application) -> None:
@@ -172,7 +172,7 @@ def test_sessions_that_postgresql_ends_cost_no_webhook_and_no_job(application: A
     for _ in range(3):
         postgres.administer("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'waylink'")
         assert application.post(application.bodies(6)) == [202] * 6
-    application.settles()
+    application.finishes()
 
 
 def test_servers_of_another_authority_are_not_believed(application: Application, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_in_an_empty_folder_a_newcomer_sees_events_flow(newcomer: Waylink) -> No
     process.says("ada of acme reconnected")
     for line in ("Webhook URL", f"{waylink.origin}/webhooks/nango", f"{waylink.origin}/", "waylink send auth_"):
         assert line in process.output
-    until("the scenario is over", lambda: _is_settled(waylink))
+    until("the scenario is over", lambda: _all_finished(waylink))
 
     jobs = waylink.listing("jobs", "--state", "completed")
     assert sorted(job["name"] for job in jobs) == ["crm.import_contacts"] * 3 + ["support.connection_trouble"]
@@ -60,7 +60,7 @@ def test_in_an_empty_folder_a_newcomer_sees_events_flow(newcomer: Waylink) -> No
     assert planned == {"ada", "linus"}  # an API key does not expire
 
 
-def _is_settled(waylink: Waylink) -> bool:
+def _all_finished(waylink: Waylink) -> bool:
     """Four jobs completed and five webhooks processed, asked of the database: a command takes a second itself."""
     (jobs,) = waylink.sql("SELECT count(*) FROM jobs WHERE state = 'completed'")[0]
     (events,) = waylink.sql("SELECT count(*) FROM events WHERE state = 'processed' AND origin = 'webhook'")[0]

@@ -40,7 +40,7 @@ class Answer:
 
 
 class Load(threading.Thread):
-    """Posts unique webhooks at a steady rate, whatever becomes of the earlier ones, each on its own connection."""
+    """Posts unique webhooks at a steady rate, without waiting for earlier ones, each on its own connection."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
@@ -69,7 +69,7 @@ class Load(threading.Thread):
                 writer.close()
         self.answers.append(Answer(body, status, time.monotonic() - started))
 
-    def settle(self) -> list[Answer]:
+    def wait_for_answers(self) -> list[Answer]:
         """Send no more, wait for all answers."""
         self._enough.set()
         self.join(PATIENCE)
@@ -93,7 +93,7 @@ def load(port: int) -> Iterator[Load]:
         enough = len(running.answers) + RATE // 2
         until("answers come in again", lambda: len(running.answers) > enough)
     finally:
-        running.settle()
+        running.wait_for_answers()
 
 
 @contextmanager
@@ -133,15 +133,15 @@ def another(waylink: Waylink, *options: str) -> tuple[Process, int]:
 def frozen(postgres: PostgresServer) -> Iterator[None]:
     """Every process of the server stands still, and keeps its connections."""
     pid = postgres._process.pid
-    everyone = {pid, *descendants(pid)}
-    for loaded in everyone:
-        os.kill(loaded, signal.SIGSTOP)
+    members = {pid, *descendants(pid)}
+    for member in members:
+        os.kill(member, signal.SIGSTOP)
     try:
         yield
     finally:
-        for loaded in everyone:
+        for member in members:
             with suppress(ProcessLookupError):
-                os.kill(loaded, signal.SIGCONT)
+                os.kill(member, signal.SIGCONT)
 
 
 def stored(waylink: Waylink) -> list[bytes]:
@@ -238,7 +238,7 @@ def test_processes_that_are_killed_are_replaced_and_lose_nothing(on_postgresql: 
         until("it is replaced", lambda gone=victim: len(serving(parent) - {gone}) == 2)
     parent.send(signal.SIGTERM)
     assert parent.ends() == 0
-    answers = sent.settle()
+    answers = sent.wait_for_answers()
     assert parent.orphans() == {}
     assert {answer.status for answer in answers} <= {0, 202, 503}
     bodies = stored(waylink)
@@ -252,7 +252,7 @@ def test_a_killed_parent_takes_its_processes_with_it(on_sqlite: tuple[Waylink, P
     parent, port = another(waylink, "--processes", "2")
     until("two serve", lambda: len(serving(parent)) == 2)
     parent.kill()
-    until("nobody is left", lambda: not parent.orphans())
+    until("no process is left", lambda: not parent.orphans())
     assert status(port) == 0
 
 
@@ -284,7 +284,7 @@ def test_an_end_in_the_middle_of_a_standstill_is_bounded_and_acknowledges_nothin
         until("many are held", lambda: sent.begun - len(sent.answers) > RATE)
         process.send(signal.SIGTERM)
         process.ends()
-        answers = sent.settle()
+        answers = sent.wait_for_answers()
     assert {answer.status for answer in answers} <= {0, 202, 503}
     assert {answer.body for answer in answers if answer.status == 202} <= set(stored(waylink))
 

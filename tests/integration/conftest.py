@@ -126,7 +126,7 @@ def base_url(nango):
 
 @pytest.fixture
 def gate(base_url):
-    """A door in front of the sandbox, to count calls and to act while one is under way."""
+    """A proxy in front of the sandbox, to count calls and to act while one is in flight."""
     with worlds.gate(base_url) as door:
         yield door
 

@@ -110,7 +110,7 @@ class World:
         return event_id
 
     def wait_for(self, event_id):
-        """Process until that event is settled, with the clock moved for as long as it waits."""
+        """Process until that event is finished, with the clock moved for as long as it waits."""
         while (event := self.event(event_id)).state == EventState.RECEIVED:
             self.clock.now = max(self.clock.now, event.next_at)
             self.process()
@@ -193,9 +193,9 @@ def sync(connection_id="c-1", **members):
 
 
 class Gate:
-    """A door in front of the sandbox: what came through, and what a test does while a call is under way.
+    """A proxy in front of the sandbox: the requests, and what a test does while a call is in flight.
 
-    `before` runs when a request came, `after` when the sandbox has answered and we have not; each once.
+    `before` runs when a request arrives, `after` when the sandbox has answered and we have not; each once.
     """
 
     def __init__(self, upstream):
@@ -203,7 +203,7 @@ class Gate:
         self.requests = []
         self.before = self.after = None
         self.status = None  # answer this instead of asking the sandbox
-        self.edit = None  # what becomes of an answer's parsed body, in every answer from then on
+        self.edit = None  # edits an answer's parsed body, in every answer from then on
         self.problem = None
         self.url = ""
 
@@ -337,7 +337,7 @@ def wait_for_a_lock(world):
         with world.database.read() as session:
             return session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
-    until("somebody waits", waits)
+    until("a session waits for a lock", waits)
 
 
 def dump(database):

@@ -227,7 +227,7 @@ class Matcher:
         if kind is _constants.AT:
             return self.match(rest, at, then) if self._at(value, at) else None
         if kind in {_constants.ASSERT, _constants.ASSERT_NOT}:
-            found = self._looks(value, at)
+            found = self._lookaround(value, at)
             return self.match(rest, at, then) if found is (kind is _constants.ASSERT) else None
         if kind is _constants.ATOMIC_GROUP:
             end = self.match(list(value), at, lambda end: end)
@@ -259,7 +259,7 @@ class Matcher:
         first, second = (more, lambda: then(at)) if kind is _constants.MAX_REPEAT else (lambda: then(at), more)
         return end if (end := first()) is not None else second()
 
-    def _looks(self, value: Any, at: int) -> bool:
+    def _lookaround(self, value: Any, at: int) -> bool:
         ahead, inside = value
         starts = [at] if ahead == 1 else range(max(0, at - inside.getwidth()[1]), at - inside.getwidth()[0] + 1)
         return any(

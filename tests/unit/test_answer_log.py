@@ -1,4 +1,4 @@
-"""A web process's reports on its answers: nothing is settled that is open, and every lost one is named."""
+"""A web process's reports on its answers: none that is open is reported, and every lost one is named."""
 
 from contextlib import suppress
 from uuid import UUID

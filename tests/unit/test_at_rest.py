@@ -29,9 +29,9 @@ OWN.pop("forward_attributed")
 OWN.pop("unknown_future_type")  # it has no `from`, and its type is not known: it counts as forwarded
 OWN["unknown_type_of_nangos"] = {"from": "nango", "type": "integration", "integrationId": "google-mail"}
 
-SHORT = "hunter2-x"  # a password: only its name tells
+SHORT = "hunter2-x"  # a password: only its name shows it
 UUID = "7d0b6f0e-2f0c-4a62-9f1b-1b8a5e0c9d77"
-LONG = "kq83Xz0pVt5mWc9aRb21"  # a token: its looks tell
+LONG = "kq83Xz0pVt5mWc9aRb21"  # a token: its form shows it
 
 
 def written(body: Any) -> bytes:

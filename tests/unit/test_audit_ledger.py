@@ -75,7 +75,7 @@ def test_a_second_event_for_the_same_bytes_is_doubled() -> None:
 def test_an_event_that_was_not_sent_is_doubled() -> None:
     rows = books()[1]
     more = [*rows.events, EventRow("evt_x", "processed", None, None, "digest-x")]
-    assert found(replace(rows, events=more)) == [("doubled", "event that nobody sent", "evt_x")]
+    assert found(replace(rows, events=more)) == [("doubled", "event that was not sent", "evt_x")]
 
 
 def test_a_missing_link_and_a_second_one_are_found() -> None:

@@ -1,4 +1,4 @@
-"""Tokens that were never seen take no place from those that are known, and few of one address are looked up at once."""
+"""Tokens that were never seen take no place from those that are known, and few lookups of one address run at once."""
 
 import asyncio
 import threading
@@ -29,7 +29,7 @@ def call(secret: str, address: str = "203.0.113.7") -> Request:
 
 @dataclass
 class Tokens:
-    """Look-ups of unknown tokens end when they are let go."""
+    """Lookups of unknown tokens, which end when `go` is set."""
 
     go: threading.Event = field(default_factory=threading.Event)
     live: set[str] = field(default_factory=lambda: {REAL})

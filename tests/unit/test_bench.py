@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench import delivery
-from bench.endpoint import ANSWER, Answering, Came
+from bench.endpoint import ANSWER, Answering, Arrivals
 from bench.fastify import FOLDER
 from bench.ladder import DELAY, ENDPOINT, INSERT, NOTHING, POSTGRES, Run, figures, table
 from bench.load import percentiles
@@ -144,7 +144,7 @@ def test_one_size_alone_is_not_flat():
 
 def endpoint_hears(*pieces):
     """The endpoint's counts and answers after these bytes."""
-    came, answers = Came(), []
+    came, answers = Arrivals(), []
     connection = Answering(came)
     connection.connection_made(SimpleNamespace(write=answers.append))
     for piece in pieces:
@@ -159,7 +159,7 @@ def test_the_endpoint_counts_whole_requests_and_each_job_once():
     )
     assert (came.requests, sorted(came.jobs)) == (3, ["job_1", "job_2"])
     assert answers == [ANSWER] * 3
-    assert came.told() == {"requests": 3, "jobs": 2, "first_at": came.jobs["job_1"], "last_at": came.jobs["job_2"]}
+    assert came.counts() == {"requests": 3, "jobs": 2, "first_at": came.jobs["job_1"], "last_at": came.jobs["job_2"]}
 
 
 @pytest.mark.parametrize(

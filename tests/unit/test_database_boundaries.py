@@ -1,6 +1,6 @@
 """Rules for access to the database, held on the source.
 
-SQL stands under app/db; outside of it a session is only handed on. What works in a transaction neither ends it nor does
+SQL stands under app/db; outside of it a session is only passed on. What works in a transaction neither ends it nor does
 anything that does not belong to it. Services that open transactions say so.
 """
 

@@ -1,4 +1,4 @@
-"""Database errors that pass are told from those that a row causes, by the drivers' codes."""
+"""Database errors that pass are distinguished from those that a row causes, by the drivers' codes."""
 
 import sqlite3
 

@@ -45,7 +45,7 @@ INTERNALS, DECISIONS = DOCS / "internals", DOCS / "decisions"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), *ROOT.glob("examples/*/*.md"), *ROOT.glob("tests/**/*.md")])
 WRITTEN = {path: path.read_text() for path in PAGES}
 GENERATED = ("settings.md", "cli.md")
-# The pages that tell of the code, and so name files of it.
+# The pages about the code, which name files of it.
 OF_THE_CODE = [
     path
     for path in PAGES
@@ -289,7 +289,7 @@ def test_commands_that_are_quoted_exist(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_line_that_a_page_shows_is_taken_as_it_stands(path, monkeypatch, tmp_path):
-    """Options, their values and the number of arguments; nothing is carried out. Files that it names are there."""
+    """Options, their values and the number of arguments; nothing runs. Files that it names are there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(click.Command, "invoke", lambda *_: None)
     if path.name in GENERATED:

@@ -198,7 +198,7 @@ def test_an_error_is_scrubbed_bounded_and_only_there_on_failure():
     assert read(auth(success=False, error={"message": "gone"})).error.description == "gone"
     told = read(
         auth(success=False, error=f"the refresh failed: {secret}")
-    ).error  # as earlier releases of Nango tell it
+    ).error  # as earlier releases of Nango send it
     assert (told.type, told.description) == ("unknown", "the refresh failed: bearer [hidden]")
     assert [read(auth(success=False, error=error)).error for error in ("", 7, ["text"], None)] == [None] * 4
 

@@ -37,7 +37,7 @@ def known(*, nango_id=7, status=ConnectionStatus.ACTIVE, tags=TAGS, error=None, 
         (snapshot(), known(), ()),
         (snapshot(nango_id=8), known(), (CREATED,)),
         (snapshot(nango_id=8, tags={}, failing=True), known(), (CREATED,)),  # one event brings all of it
-        (snapshot(), known(announced=None), (CREATED,)),  # only a re-authorization was told
+        (snapshot(), known(announced=None), (CREATED,)),  # only a re-authorization was announced
         (snapshot(), known(announced=6), (CREATED,)),
         (snapshot(nango_id=6), known(seen=JUST), ()),  # the list lags: an older generation
         (snapshot(nango_id=6), known(), (CREATED,)),  # no list lags so long: Nango began anew

@@ -51,7 +51,7 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
 
 @cache
 def searched_names() -> frozenset[str]:
-    """Names of patterns that are looked for anywhere in a text, or handed on, so that their use is not seen."""
+    """Names of patterns that are searched for anywhere in a text, or passed on, so that their use is not seen."""
     found = set()
     for _, tree in trees():
         parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}

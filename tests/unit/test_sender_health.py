@@ -1,4 +1,4 @@
-"""An operator is warned before Nango's breaker opens, and told when it probably has."""
+"""Warnings before Nango's breaker opens, and a notice when it probably has."""
 
 from collections import Counter
 

@@ -164,7 +164,7 @@ def fields(shape):
     return [field.encode_name for field in inspect.type_info(shape).fields]
 
 
-def told(call, *arguments):
+def refusal_text(call, *arguments):
     """The text of a refusal; empty where the arguments are accepted."""
     try:
         call(*arguments)
@@ -179,7 +179,7 @@ def told(call, *arguments):
 def test_no_body_of_the_api_is_refused_in_the_words_of_msgspec(endpoint):
     required = {field.encode_name: "x" for field in inspect.type_info(endpoint.body).fields if field.required}
     bodies = [{**required, name: value} for name in [*fields(endpoint.body), "nope"] for value in WRONG]
-    found = [told(read_body, json.dumps(body).encode(), endpoint.body) for body in [*WRONG, *bodies]]
+    found = [refusal_text(read_body, json.dumps(body).encode(), endpoint.body) for body in [*WRONG, *bodies]]
     assert [text for text in found if WORDS_OF_MSGSPEC.search(text) or "does not have the form" in text] == []
     assert sum(map(bool, found)) > len(WRONG)
 
@@ -190,7 +190,7 @@ def test_no_body_of_the_api_is_refused_in_the_words_of_msgspec(endpoint):
 def test_no_query_of_the_api_is_refused_in_the_words_of_msgspec(endpoint):
     ends = ["=", "=-1", "=99999999999999999999", f"={'x' * 5000}", "[a]=1"]
     queries = [f"{name}{end}" for name in [*fields(endpoint.query), "nope"] for end in ends]
-    found = [told(read_query, query.encode(), endpoint.query) for query in queries]
+    found = [refusal_text(read_query, query.encode(), endpoint.query) for query in queries]
     assert [text for text in found if WORDS_OF_MSGSPEC.search(text) or "does not have the form" in text] == []
     assert any(found)
 

@@ -223,7 +223,7 @@ def test_restarts_leak_no_descriptor_and_no_zombie(start: Callable[[str], Run]) 
     facts = Path(f"/proc/{run.process.pid}")
 
     def restarts(count: int) -> tuple[int, int]:
-        """Descriptors and children, at the fewest: at the other moments a restart is under way."""
+        """Descriptors and children, at the fewest: at the other moments a restart is running."""
         found = []
         for _ in range(count):
             run.until("LOG process restarted")

@@ -1,4 +1,4 @@
-"""Calls of one caller that take long are carried out one by one, and take no turn of others."""
+"""Long calls of one caller run one by one, and take no turn of other callers."""
 
 import asyncio
 
@@ -55,7 +55,7 @@ def test_more_of_a_callers_calls_than_may_wait_are_refused_and_later_ones_are_no
 
     refused, later, turns = asyncio.run(play())
     assert (refused, later) == (["too_many_calls", None], None)
-    assert (turns._locks, turns._calls) == ({}, {}), "nobody is remembered"
+    assert (turns._locks, turns._calls) == ({}, {}), "no caller is remembered"
 
 
 @pytest.mark.parametrize("ends_by", ["waiting too long", "leaving"])

@@ -66,11 +66,11 @@ def lost(web: WebServer, delivery: UUID) -> bool:
     """Wait for the web process's report of this delivery; whether its answer was lost."""
     process = _as(web, web.store.answers.process)
 
-    def settled() -> bool:
+    def reported() -> bool:
         found = _row(web, "SELECT settled_before FROM web_processes WHERE id = :id", id=process)
         return found is not None and UUID(str(found[0])) > delivery
 
-    until("it is reported", settled)
+    until("it is reported", reported)
     return _row(web, "SELECT id FROM lost_answers WHERE id = :id", id=_as(web, delivery)) is not None
 
 

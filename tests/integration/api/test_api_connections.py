@@ -39,7 +39,7 @@ pattern = '{"type": ["connection.created"], "tags": {"plan": ["pro"]}}'
 
 
 class Waylink:
-    """The API, and a worker that works when told to."""
+    """The API, and a worker that works when a test calls it."""
 
     def __init__(self, api, nango):
         self.api, self.nango = api, nango
@@ -51,7 +51,7 @@ class Waylink:
         self.processor = Processor(api.database, policy_of(settings), self.clients, utc_now)
 
     def connect(self, connection_id, integration="oauth2", **tags):
-        """A connection that was made at Nango and told of by its webhook; our id of it."""
+        """A connection that was made at Nango and announced by its webhook; our id of it."""
         register(self.nango, connection_id, integration, tags=tags)
         body = auth(connection_id=connection_id, integration=integration, tags=tags)
         assert self.api.web.post(body, key=SIGNING_KEY).status_code == 202

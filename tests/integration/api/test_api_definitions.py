@@ -40,7 +40,7 @@ def made(api, path, body, **options):
     return answer.json()
 
 
-def judged(api, *documents, before=timedelta(minutes=1), team=None, route_set=None):
+def stored_events(api, *documents, before=timedelta(minutes=1), team=None, route_set=None):
     """Stored events with these documents, a second apart, the newest last; with `team`, each became a job of its."""
     ids = []
     with api.database.write() as session:
@@ -75,8 +75,15 @@ def test_a_route_is_made_changed_paused_and_ended_and_its_versions_stay(api):
     assert api.json("/routes/crm/contacts")["until_set"] is not None
     assert [version["version"] for version in api.json("/routes/crm/contacts/versions")["data"]] == [4, 3, 2, 1]
     assert made(api, "/routes", ROUTE)["version"] == 5
-    acts = [entry["action"] for entry in api.json("/audit?subject=crm/contacts")["data"]]
-    assert acts == ["route.added", "route.removed", "route.enabled", "route.disabled", "route.changed", "route.added"]
+    actions = [entry["action"] for entry in api.json("/audit?subject=crm/contacts")["data"]]
+    assert actions == [
+        "route.added",
+        "route.removed",
+        "route.enabled",
+        "route.disabled",
+        "route.changed",
+        "route.added",
+    ]
     assert {entry["actor"] for entry in api.json("/audit?subject=crm/contacts")["data"]} == {"token:operator"}
 
 
@@ -211,7 +218,7 @@ def test_another_teams_route_is_as_absent_as_one_that_is_nowhere_and_its_name_ca
     """A request cannot find out another team's names, nor reserve them."""
     theirs = made(api, "/routes", ROUTE | {"name": "secret", "team": "erp", "job": "erp.do"})
     api("PATCH", "/routes/erp/secret", json={"job": "erp.more"})
-    [event] = judged(api, DOCUMENT, team="crm")
+    [event] = stored_events(api, DOCUMENT, team="crm")
     asked = [
         ("GET", "/routes/erp/{}", None),
         ("GET", "/routes/erp/{}/versions", None),
@@ -244,7 +251,7 @@ def test_another_teams_route_is_as_absent_as_one_that_is_nowhere_and_its_name_ca
 def test_decisions_of_an_event_are_those_of_the_team_that_asks(api):
     for team in ("crm", "erp"):
         made(api, "/routes", ROUTE | {"team": team, "name": "same", "job": f"{team}.do"})
-    [event] = judged(api, DOCUMENT, team="crm")
+    [event] = stored_events(api, DOCUMENT, team="crm")
     api("POST", f"/events/{event}/replay", json={})
     whole = api.json(f"/events/{event}")
     assert [(decision["team"], decision["route"]) for decision in whole["decisions"]] == [
@@ -269,7 +276,7 @@ def test_an_event_is_explained_route_by_route_and_page_by_page(api):
             api, "/routes", ROUTE | {"name": f"r{number}", "pattern": {"tags": {"plan": ["pro", "free"][number % 2 :]}}}
         )
     api("POST", "/routes/crm/r1/disable")
-    [event] = judged(api, DOCUMENT)
+    [event] = stored_events(api, DOCUMENT)
     first = api.json(f"/events/{event}/explain?limit=2")
     assert [(route["route"], route["matched"], route["enabled"]) for route in first["routes"]] == [
         ("r0", True, True),
@@ -293,7 +300,7 @@ def test_an_event_is_explained_route_by_route_and_page_by_page(api):
 def test_an_or_is_explained_with_its_options(api):
     options = [{"tags": {"plan": ["pro"]}}, {"integration": ["github"]}]
     made(api, "/routes", ROUTE | {"pattern": {"$or": options}})
-    [event] = judged(api, DOCUMENT)
+    [event] = stored_events(api, DOCUMENT)
     [route] = api.json(f"/events/{event}/explain")["routes"]
     [condition] = route["conditions"]
     assert (condition["actual"], condition["matched"]) == ([1], True)
@@ -303,8 +310,8 @@ def test_an_or_is_explained_with_its_options(api):
 def test_a_team_is_explained_its_own_routes_for_its_own_events(api):
     made(api, "/routes", ROUTE)
     made(api, "/routes", ROUTE | {"name": "theirs", "team": "erp"})
-    [mine] = judged(api, DOCUMENT, team="crm")
-    [theirs] = judged(api, DOCUMENT, before=timedelta(minutes=5))
+    [mine] = stored_events(api, DOCUMENT, team="crm")
+    [theirs] = stored_events(api, DOCUMENT, before=timedelta(minutes=5))
     for who in ("team", "team-viewer"):
         assert [route["route"] for route in api.json(f"/events/{mine}/explain?team=erp", who=who)["routes"]] == [
             "contacts"
@@ -316,7 +323,7 @@ def test_a_team_is_explained_its_own_routes_for_its_own_events(api):
 
 
 def test_a_pattern_is_tried_on_a_document_and_on_a_stored_event(api):
-    [event] = judged(api, DOCUMENT)
+    [event] = stored_events(api, DOCUMENT)
     for plan, matched in (("free", True), ("pro", False)):
         pattern = {"tags": {"plan": [plan]}}
         for given in ({"document": DOCUMENT}, {"event": event}):
@@ -334,7 +341,7 @@ def test_the_case_of_a_tags_name_counts_neither_in_the_pattern_nor_in_the_docume
 def test_a_pattern_is_tried_on_history_page_by_page_and_against_a_route(api, monkeypatch):
     made(api, "/routes", ROUTE | {"pattern": {"tags": {"plan": ["pro", "free"]}}})
     plans = ["pro", "free", "ent", "ent", "pro"]
-    ids = judged(api, *({**DOCUMENT, "tags": {"plan": plan}} for plan in plans))
+    ids = stored_events(api, *({**DOCUMENT, "tags": {"plan": plan}} for plan in plans))
     tried = {"pattern": {"tags": {"plan": ["ent", "pro"]}}, "since": "1h", "against": "crm/contacts"}
     whole = api("POST", "/routes/test", json=tried, who="viewer").json()["history"]
     counts = ("looked_at", "matched", "gained", "lost", "unchanged")
@@ -405,7 +412,7 @@ def test_a_key_that_stands_twice_is_refused_in_every_body_by_its_place(api, meth
 
 
 def test_an_event_that_was_not_routed_cannot_be_explained(api):
-    [event] = judged(api, DOCUMENT)
+    [event] = stored_events(api, DOCUMENT)
     with api.database.write() as session:
         session.execute(update(Event).values(document=None, route_set=None, state="received"))
     problem_of(api.get(f"/events/{event}/explain"), 409, "conflict")
@@ -441,7 +448,7 @@ def test_a_caller_that_tries_patterns_takes_no_thread_of_others(api, monkeypatch
 def test_an_explanation_that_takes_long_goes_on_with_another_call(api, monkeypatch):
     for number in range(3):
         made(api, "/routes", {**ROUTE, "name": f"r{number}"})
-    [event] = judged(api, DOCUMENT)
+    [event] = stored_events(api, DOCUMENT)
     monkeypatch.setattr(trying, "SECONDS", -1.0)
     names, cursor = [], ""
     while cursor is not None:
@@ -461,7 +468,7 @@ def test_what_a_pattern_costs_too_much_of_is_refused_with_the_reason(api, monkey
     assert "more steps than are allowed" in answer.json()["detail"]
     made(api, "/routes", {**ROUTE, "pattern": costly})
     made(api, "/routes", {**ROUTE, "name": "plain"})
-    [event] = judged(api, document)
+    [event] = stored_events(api, document)
     tried = api("POST", "/routes/test", json={"pattern": costly, "since": "1d"}).json()
     assert (tried["history"]["looked_at"], tried["history"]["undecided"]) == (1, 1)
     explained = api.json(f"/events/{event}/explain")["routes"]
@@ -482,7 +489,7 @@ def test_what_a_pattern_may_ask_for_is_bounded_and_the_place_is_reported(api):
 
 
 def test_half_a_megabyte_that_is_asked_is_not_answered_many_times(api):
-    """Each condition told the whole value: 200 MB of an answer."""
+    """Each condition once showed the whole value: 200 MB of an answer."""
     text = "word " * 100_000
     pattern = {"$or": [{"text": [{"prefix": str(number)}]} for number in range(400)]}
     answer = api("POST", "/routes/test", json={"pattern": pattern, "document": {"text": text}})

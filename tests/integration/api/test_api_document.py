@@ -1,4 +1,4 @@
-"""The OpenAPI document tells what the API does: every route answers as it says, whatever it is asked."""
+"""The OpenAPI document describes what the API does: every route answers as it says, whatever it is asked."""
 
 import hypothesis
 import jsonschema_rs
@@ -13,7 +13,7 @@ from tests.integration.api.api_client import PREFIX, open_api
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 EXAMPLES = 12
-# Our own test below looks at tokens; and not every text is a cursor or an id, which no schema says.
+# Our own test below checks tokens; and not every text is a cursor or an id, which no schema says.
 ELSEWHERE = [schemathesis.checks.ignored_auth, schemathesis.checks.positive_data_acceptance]
 
 

@@ -52,7 +52,7 @@ def test_failed_events_are_retried_as_many_as_were_seen(api, broker_url):
     assert api("POST", f"/events/{ids[0]}/retry").json() == {"id": ids[0], "changed": False}
     broker = Broker.at("internal", broker_url)
     try:
-        assert broker.queue_length(EVENTS_QUEUE) == 1  # the workers were told
+        assert broker.queue_length(EVENTS_QUEUE) == 1  # a hint was sent to the workers
     finally:
         broker.close()
 

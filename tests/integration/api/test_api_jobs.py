@@ -56,7 +56,7 @@ def test_a_filter_is_counted_first_and_then_applied(api, broker_url):
     assert [state(api, id_) for id_ in ids] == ["available", "available", "completed"]
     broker = Broker.at("internal", broker_url)
     try:
-        assert broker.queue_length(IO_QUEUE) == 1  # the workers were told
+        assert broker.queue_length(IO_QUEUE) == 1  # a hint was sent to the workers
     finally:
         broker.close()
     [row] = api.json("/audit?action=job.retried")["data"]

@@ -287,7 +287,7 @@ def test_check_is_0_when_all_is_well_and_notes_what_to_know(migrated: Command, b
 
 
 class Endpoint:
-    """Takes one webhook after the other and answers as told."""
+    """Takes one webhook after the other and gives the configured answers."""
 
     def __init__(self) -> None:
         self.status, self.answer, self.bodies, self.headers = 202, b"{}", [], []

@@ -62,7 +62,7 @@ def waylink(tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Remove the minute between two readings and the wait for a worker."""
+    """Remove the minute between two checks and the wait for a worker."""
     monkeypatch.setattr(reconcile, "UNCLAIMED", timedelta(0))
     monkeypatch.setattr(reconcile, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(reconciler, "RECHECK_AFTER", timedelta(0))
@@ -158,7 +158,7 @@ def test_status_needs_a_person_when_none_completed_for_three_periods(waylink):
         assert (check()["ok"], check()["value"]) == (True, "completed")
         waylink.variables["WAYLINK_RECONCILE_EVERY"] = "30m"
         assert check()["ok"] is False
-        add(now, next_at=now + RECHECK_AFTER)  # under way does not mean done
+        add(now, next_at=now + RECHECK_AFTER)  # a running one is not a finished one
         assert (check()["ok"], check()["value"]) == (False, "listing")
     waylink.variables["WAYLINK_RECONCILE_EVERY"] = "0"
     assert check() is None

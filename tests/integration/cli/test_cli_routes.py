@@ -37,7 +37,7 @@ def waylink(tmp_path) -> Command:
 
 @pytest.fixture
 def event(waylink: Command) -> str:
-    """A judged event, stored a minute ago."""
+    """A routed event, stored a minute ago."""
     at = datetime.now(UTC) - timedelta(minutes=1)
     with closing(connect(waylink.database_url)) as database, database.write() as session:
         event = Event(

@@ -42,7 +42,7 @@ def a_job(now, event_id, **changes):
     return Job(**(facts | changes))
 
 
-def an_act(at, *, outcome="begun"):
+def an_action(at, *, outcome="begun"):
     made_then = UUID(int=first_id(at).int | new_id().int & (1 << 62) - 1)
     facts = {"actor": "token:deploy", "action": "tags.added", "subject": "con_1", "detail": {}}
     return Audit(id=made_then, at=at, outcome=outcome, **facts)
@@ -91,7 +91,7 @@ def test_events_are_counted_by_what_they_wait_for(database, clock):
         database,
         an_event(now, next_at=now - timedelta(minutes=5)),
         an_event(now, next_at=now - timedelta(minutes=9)),
-        an_event(now, next_at=now + timedelta(seconds=15), looks=1),  # a second look at Nango
+        an_event(now, next_at=now + timedelta(seconds=15), looks=1),  # a second lookup at Nango
         an_event(now, state="processed", next_at=now - HOUR),
         an_event(now, state="failed", next_at=now - HOUR),
         an_event(now, state="failed", id=old_id(DAY + HOUR)),
@@ -133,9 +133,9 @@ def begun(database, now):
 
 def test_actions_that_began_a_while_ago_and_have_no_end_are_counted(database, clock):
     now, minutes = clock.now, timedelta(minutes=1)
-    old = [an_act(now - age) for age in (2 * minutes, HOUR, DAY + HOUR)]
-    ended = [an_act(now - 2 * minutes, outcome=outcome) for outcome in ("done", "failed")]
-    add(database, *old, *ended, an_act(now - EDIT_LEASE / 2))
+    old = [an_action(now - age) for age in (2 * minutes, HOUR, DAY + HOUR)]
+    ended = [an_action(now - 2 * minutes, outcome=outcome) for outcome in ("done", "failed")]
+    add(database, *old, *ended, an_action(now - EDIT_LEASE / 2))
     assert begun(database, now) == 2
 
 
@@ -170,7 +170,7 @@ def test_counting_ends_at_a_bound(database, clock, monkeypatch):
 
 
 def test_every_figure_is_read_from_a_small_index(database, clock):
-    """A table of ten million settled rows must not be read for them."""
+    """A table of ten million finished rows must not be read for them."""
     statements = []
 
     def note(_connection, _cursor, sql, parameters, _context, _many):
@@ -265,7 +265,7 @@ def test_jobs_that_no_worker_delivers_are_an_alarm(waylink: Command) -> None:
 def test_interrupted_actions_are_shown_with_where_to_check(waylink: Command) -> None:
     assert status(waylink, 0)["acts without an end"]["value"] == 0
     with opened(waylink) as database:
-        add(database, an_act(utc_now() - HOUR), an_act(utc_now() - HOUR, outcome="done"))
+        add(database, an_action(utc_now() - HOUR), an_action(utc_now() - HOUR, outcome="done"))
     shown = status(waylink, 0)["acts without an end"]
     assert (shown["value"], "waylink audit --outcome begun" in shown["detail"]) == (1, True)
     [act] = waylink.json("audit", "--outcome", "begun")

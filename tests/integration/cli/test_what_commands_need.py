@@ -197,7 +197,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "users show": (("absent",), LISTING),
     "migrate": ((), DEFINING),
 }
-# These run until they are told to stop, so only what stops them can be tried.
+# These run until a signal stops them, so only faults that stop them can be tried.
 SERVERS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "beat": ((), TELLING),
     "up": ((), SERVING | DESTINATION),
@@ -299,7 +299,7 @@ def as_process(command: Command, kind: str) -> subprocess.CompletedProcess[str]:
 
 def said(command: Command, name: str, arguments: tuple[str, ...]) -> tuple[int, str, list[str]]:
     done = command.inside(*name.split(), *arguments)
-    by_chance = name in {"secrets new-key", "audit"}  # a new key is another one each time; acts add to the audit
+    by_chance = name in {"secrets new-key", "audit"}  # a new key is another one each time; actions add to the audit
     lines = [line for line in done.stderr.splitlines() if "file_not_read" not in line]
     # A listing marks what came from a file that is not read; its columns are as wide as what stands in them.
     shown = re.sub(r" {2,}", "  ", done.stdout.replace("file, not read here", "file"))

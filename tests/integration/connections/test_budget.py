@@ -198,7 +198,7 @@ def test_what_the_application_spends_is_seen_in_the_headers(nango, open_budget, 
 def test_nango_never_has_to_refuse_us(nango, open_budget, clients_of):
     nango.patch("/sandbox/settings", json={"rate_limit_per_minute": 50}).raise_for_status()
     clients = [clients_of(nango, open_budget()) for _ in range(3)]
-    clients[0].of("default", Priority.PEOPLE).list_connections(limit=1)  # tells the plan's size
+    clients[0].of("default", Priority.PEOPLE).list_connections(limit=1)  # gives the plan's size
 
     def call(number):
         try:
@@ -327,7 +327,7 @@ def test_a_call_costs_one_round_trip_where_no_other_process_spends(nango, open_b
     budget = open_budget()
     clients = clients_of(nango, budget)
     client = clients.of("default", Priority.PEOPLE)
-    client.list_connections(limit=1)  # the first tells the plan's size and the window
+    client.list_connections(limit=1)  # the first gives the plan's size and the window
     before = budget._client.info("commandstats")["cmdstat_evalsha"]["calls"]
     for _ in range(20):
         client.list_connections(limit=1)

@@ -62,7 +62,7 @@ class Scene:
     def wait_for_the_lease(self):
         self.world.clock.now = utc_now() + EDIT_LEASE  # the killed process had a clock of its own
 
-    def acts(self):
+    def audited(self):
         with self.world.database.read() as session:
             return [
                 (entry.actor, entry.action, entry.outcome)
@@ -83,7 +83,7 @@ def scene(open_world, base_url, nango, connection_id, monkeypatch):
 def test_a_deletion_that_only_nango_knows_of_is_finished_by_doing_it_again(scene):
     assert scene.die("delete").status_code == 404
     assert scene.record().status == ConnectionStatus.ACTIVE
-    assert scene.acts() == [(WHO, "connection.deleted", "begun")]
+    assert scene.audited() == [(WHO, "connection.deleted", "begun")]
     with pytest.raises(Conflict, match="try again") as early:
         deletion.delete(scene.operations, scene.con, actor=AGAIN)
     assert early.value.retry_after
@@ -93,13 +93,13 @@ def test_a_deletion_that_only_nango_knows_of_is_finished_by_doing_it_again(scene
     assert scene.record().status == ConnectionStatus.DELETED
     assert scene.world.owner(scene.connection_id) is None
     assert len(scene.world.events("connection.deleted")) == 1
-    assert scene.acts() == [(WHO, "connection.deleted", "begun"), (AGAIN, "connection.deleted", "done")]
+    assert scene.audited() == [(WHO, "connection.deleted", "begun"), (AGAIN, "connection.deleted", "done")]
 
 
 def test_a_tag_that_only_nango_has_is_taken_over_by_adding_it_again(scene):
     wanted = {**DANA, "plan": "pro"}
     assert scene.die("tag").json()["tags"] == wanted
-    assert (scene.record().tags, scene.acts()) == (DANA, [(WHO, "tags.added", "begun")])
+    assert (scene.record().tags, scene.audited()) == (DANA, [(WHO, "tags.added", "begun")])
     scene.wait_for_the_lease()
     done = tags.add_tags(scene.operations, scene.con, {"plan": "pro"}, actor=AGAIN)
     assert (done.tags, done.changed, done.elsewhere) == (wanted, False, True)
@@ -110,7 +110,7 @@ def test_a_tag_that_only_nango_has_is_taken_over_by_adding_it_again(scene):
 
 def test_metadata_that_was_written_is_written_over(scene):
     assert scene.die("metadata").json()["metadata"] == {"a": 1}
-    assert scene.acts() == [(WHO, "metadata.set", "begun")]
+    assert scene.audited() == [(WHO, "metadata.set", "begun")]
     scene.wait_for_the_lease()
     metadata.set_metadata(scene.operations, scene.con, {"b": 2}, actor=AGAIN)
     assert scene.at_nango().json()["metadata"] == {"b": 2}
@@ -121,11 +121,11 @@ def test_a_forced_refresh_is_not_repeated_within_the_lease_of_a_killed_one(scene
     before = scene.at_nango().json()["credentials"]["expires_at"]
     renewed = scene.die("refresh").json()["credentials"]["expires_at"]
     assert (renewed > before, scene.record().expires_at) == (True, None)
-    assert scene.acts() == [(WHO, "connection.refreshed", "begun")]
+    assert scene.audited() == [(WHO, "connection.refreshed", "begun")]
     with pytest.raises(Conflict, match="try again"):
         credentials.refresh(scene.operations, scene.con, actor=AGAIN)
     assert scene.at_nango().json()["credentials"]["expires_at"] == renewed
     scene.wait_for_the_lease()
     assert credentials.refresh(scene.operations, scene.con, actor=AGAIN).outcome == RefreshOutcome.FIRST_SEEN
     assert scene.record().expires_at is not None, "an expiry seen for the first time"
-    assert [outcome for _, _, outcome in scene.acts()] == ["begun", "failed", "done"]
+    assert [outcome for _, _, outcome in scene.audited()] == ["begun", "failed", "done"]

@@ -94,7 +94,7 @@ def credentials(call, con, **query):
 
 
 def hinted(broker):
-    """Ids of the events that the workers were told of."""
+    """Ids of the events that were announced to the workers."""
     assert all(message.task == PROCESS_EVENTS for message in broker.messages)
     return [event_id for message in broker.messages for event_id in message.kwargs["ids"]]
 

@@ -31,7 +31,7 @@ def empty(request, tmp_path):
 
 def test_models_and_migrations_agree(database):
     with database.engine.connect() as connection, warnings.catch_warnings():
-        # SQLite's expression index cannot be compared; the next test looks for it by name.
+        # SQLite's expression index cannot be compared; the next test finds it by name.
         warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based index", SAWarning)
         warnings.filterwarnings("ignore", "autogenerate skipping metadata-specified expression-based index")
         options = {"compare_type": True, "compare_server_default": True}

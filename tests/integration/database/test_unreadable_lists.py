@@ -43,7 +43,7 @@ INTEGERS = ["text", "1e30", "0.5", "", "9223372036854775808", "-", "x'00'", "NaN
 
 
 def a_row(table, known: dict[str, Any], part: str) -> dict[str, Any]:
-    """A row with a value in every column, references included; `part` tells two of a table apart."""
+    """A row with a value in every column, references included; `part` distinguishes two of a table."""
     row = {}
     for column in table.columns:
         name = f"{table.name}.{column.name}"

@@ -1,4 +1,4 @@
-"""A row that cannot be read, which another release or a hand wrote, stops no wave, no batch and no run."""
+"""A row that cannot be read, written by another release or by hand, stops no wave, no batch and no run."""
 
 import json
 from datetime import timedelta

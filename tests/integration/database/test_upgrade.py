@@ -22,7 +22,7 @@ NOW = datetime(2026, 8, 21, 12, 0, 1, 234567, tzinfo=UTC)
 VALUES: dict[str, Any] = {
     "events.state": "failed",
     "events.origin": "webhook",
-    "connections.status": "needs_reconnect",  # for one that is active and has expired, a look would be added
+    "connections.status": "needs_reconnect",  # for one that is active and has expired, a plan would be added
     "destinations.kind": "celery",
     "jobs.state": "discarded",
     "audit.outcome": "done",
@@ -68,7 +68,7 @@ def row_of(table: Table, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def value_of(column) -> Any:
-    # SQLite tells a UUID as CHAR(32); anything else by its name.
+    # SQLite reports a UUID as CHAR(32), other types by their names.
     kind = type(column.type).__name__
     if kind in {"UUID", "Uuid"}:
         return uuid.uuid5(uuid.NAMESPACE_OID, str(column))
@@ -154,7 +154,7 @@ def test_dates_from_outside_that_are_none_are_forgotten_and_the_others_stay(data
         ({"status": "needs_reconnect"}, False),
         ({"expires_at": "2999-01-01 00:00:00"}, False),
         ({"expires_at": None}, False),
-        ({"auth_mode": "API_KEY"}, True),  # its expiry was learnt by a read, and nothing looked at it again
+        ({"auth_mode": "API_KEY"}, True),  # its expiry was learnt by a read, and nothing checked it again
         ({"auth_mode": None}, True),
     ],
     ids=str,
@@ -251,7 +251,7 @@ def before(database):
     return database
 
 
-def told(database):
+def routed(database):
     with database.read() as session:
         return [
             (decision.team, decision.route, decision.route_version) for decision in decisions.of_event(session, EVENT)
@@ -264,11 +264,11 @@ def count(database, model):
 
 
 def test_decisions_of_before_are_still_of_their_teams(before):
-    assert told(before) == [("crm", "import", 1), ("crm", "mail", 1)]
+    assert routed(before) == [("crm", "import", 1), ("crm", "mail", 1)]
     assert [count(before, model) for model in (Decision, Job, Attempt, RouteVersion)] == [2, 2, 2, 3]
     # Other teams take the names and count from one: what was noted before is theirs no more for it.
     write(before, RouteVersion, route_row("import", 1, "erp", since=9, until=10), route_row("mail", 1, "erp", since=9))
-    assert told(before) == [("crm", "import", 1), ("crm", "mail", 1)]
+    assert routed(before) == [("crm", "import", 1), ("crm", "mail", 1)]
     with before.read() as session:
         [own] = decisions.of_event(session, EVENT, team="erp") or [None]
         assert own is None
@@ -284,7 +284,7 @@ def test_a_replay_adds_nothing_to_what_stands_from_before(before):
     with before.write() as session:
         made = event_actions.add_jobs(session, again, [job_row("mail", "crm"), job_row("mail", "erp")])
     assert len(made) == 1
-    assert told(before) == [("crm", "import", 1), ("crm", "mail", 1), ("erp", "mail", 1)]
+    assert routed(before) == [("crm", "import", 1), ("crm", "mail", 1), ("erp", "mail", 1)]
     assert [count(before, model) for model in (Decision, Job)] == [3, 3]
 
 
@@ -293,7 +293,7 @@ def test_the_release_before_goes_on_writing_and_a_job_of_both_is_one(before):
     write(before, RouteVersion, route_row("late", 1, "crm", since=3))
     write(before, Decision, decision_row("late", 1))
     write(before, Job, job_row("late", "crm"))
-    assert told(before)[1] == ("crm", "late", 1)
+    assert routed(before)[1] == ("crm", "late", 1)
     for team, refused in (("crm", True), ("erp", False)):
         with pytest.raises(IntegrityError) if refused else nullcontext():
             write(before, Job, job_row("late", team))

@@ -97,7 +97,7 @@ def budgeted(url):
 
 
 @pytest.mark.parametrize("use", [ask, budgeted])
-class TestWhoGetsThePassword:
+class TestServersThatGetThePassword:
     def test_not_a_server_of_an_unknown_authority(self, authority, use):
         with listening(authority.issue_cert("localhost")) as server:
             use(server.url())

@@ -283,7 +283,7 @@ def test_without_a_secret_that_opens_nothing_leaves_unsigned(world, server, work
     assert {job.problem for job in jobs(world, "crm")} == {
         "it has no signing secret that can be read, and nothing leaves unsigned"
     }
-    assert health(world, "crm").failing_since is not None, "its jobs are parked until somebody gives it one"
+    assert health(world, "crm").failing_since is not None, "its jobs are parked until it gets one"
 
 
 def test_a_restarted_schedule_is_counted_from_there(world, server, worker, clock):

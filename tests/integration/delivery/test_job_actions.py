@@ -49,13 +49,13 @@ def job(world, job_id):
     return found
 
 
-def chosen(world, act, *, limit=1000, **filters):
-    wanted = job_actions.completed_filters(act, JobFilters(**{"states": [], **filters}), now=world.clock())
+def chosen(world, action, *, limit=1000, **filters):
+    wanted = job_actions.completed_filters(action, JobFilters(**{"states": [], **filters}), now=world.clock())
     with world.database.read() as session:
         return job_actions.preview(session, wanted, limit=limit)
 
 
-def act(world, what, ids, *, actor="cli:test"):
+def run_action(world, what, ids, *, actor="cli:test"):
     """The ids that were touched."""
     with world.database.read() as session:
         found = rows.get_many(session, ids)
@@ -76,7 +76,7 @@ def discarded(world, number=1, **changes):
 def test_a_retried_job_keeps_its_id_and_its_attempts_and_begins_its_schedule_anew(world, clock):
     [job_id] = discarded(world)
     clock.move(60)
-    assert act(world, JobAction.RETRY, [job_id]) == [job_id]
+    assert run_action(world, JobAction.RETRY, [job_id]) == [job_id]
     found = job(world, job_id)
     assert (found.state, found.attempts, found.schedule_from, found.crashes) == (JobState.AVAILABLE, 9, 9, 0)
     assert (found.fault, found.problem, found.finished_at, found.next_at) == (None, None, None, clock.now)
@@ -86,7 +86,7 @@ def test_a_retried_job_keeps_its_id_and_its_attempts_and_begins_its_schedule_ane
 @pytest.mark.parametrize("what", JobAction)
 def test_an_action_takes_the_states_it_says_and_leaves_the_others_as_they_are(world, what, state):
     [job_id] = make(world, 1, state=state, attempts=3, problem="before")
-    taken = act(world, what, [job_id])
+    taken = run_action(world, what, [job_id])
     assert taken == ([job_id] if state in TAKES[what] else [])
     if not taken:
         assert (job(world, job_id).state, job(world, job_id).problem) == (state, "before")
@@ -96,10 +96,10 @@ def test_an_action_takes_the_states_it_says_and_leaves_the_others_as_they_are(wo
 @pytest.mark.parametrize("what", JobAction)
 def test_twice_is_once(world, clock, what):
     [job_id] = make(world, 1, state=TAKES[what][0], attempts=3)
-    assert act(world, what, [job_id]) == [job_id]
+    assert run_action(world, what, [job_id]) == [job_id]
     first = job(world, job_id)
     clock.move(5)
-    assert act(world, what, [job_id]) == []
+    assert run_action(world, what, [job_id]) == []
     again = job(world, job_id)
     assert (again.state, again.next_at, again.finished_at) == (first.state, first.next_at, first.finished_at)
     assert is_as_wanted(what, JobState(again.state))
@@ -107,23 +107,23 @@ def test_twice_is_once(world, clock, what):
 
 def test_a_cancelled_job_ends_there_and_can_be_tried_again(world, clock):
     [job_id] = make(world, 1, state="retryable", problem="HTTP 500", blocked_by="paused")
-    act(world, JobAction.CANCEL, [job_id])
+    run_action(world, JobAction.CANCEL, [job_id])
     found = job(world, job_id)
     assert (found.state, found.finished_at, found.problem) == (JobState.CANCELLED, clock.now, "HTTP 500")
-    act(world, JobAction.RETRY, [job_id])
+    run_action(world, JobAction.RETRY, [job_id])
     assert job(world, job_id).state == JobState.AVAILABLE
 
 
 def test_a_parked_job_that_is_tried_again_stays_parked(world):
     [job_id] = make(world, 1, state="retryable", blocked_by="paused")
-    act(world, JobAction.RETRY, [job_id])
+    run_action(world, JobAction.RETRY, [job_id])
     assert (job(world, job_id).state, job(world, job_id).blocked_by) == (JobState.AVAILABLE, "paused")
 
 
 def test_the_log_of_attempts_stays(world, clock):
     [job_id] = discarded(world)
     world.add(Attempt(job_id=job_id, number=9, started_at=clock.now, latency_ms=1.0, outcome="discarded"))
-    act(world, JobAction.RETRY, [job_id])
+    run_action(world, JobAction.RETRY, [job_id])
     with world.database.read() as session:
         assert session.get(Attempt, (job_id, 9)) is not None
 
@@ -187,7 +187,7 @@ def test_a_preview_is_bounded_says_what_is_left_and_changes_nothing(world):
 def test_more_than_was_shown_is_refused_and_fewer_is_not(world):
     ids = discarded(world, 3)
     job_actions.require_expected(chosen(world, JobAction.RETRY), 3)
-    act(world, JobAction.RETRY, ids[:1])
+    run_action(world, JobAction.RETRY, ids[:1])
     job_actions.require_expected(chosen(world, JobAction.RETRY), 3)
     with pytest.raises(Conflict) as refused:
         job_actions.require_expected(chosen(world, JobAction.RETRY), 1)
@@ -214,7 +214,7 @@ def test_what_is_redelivered_is_bounded_so_that_going_on_sends_nothing_a_third_t
     since, until = clock.now - 2 * HOUR, clock.now
     place = {"team": "crm", "destination": "jobs", "ended_since": since}
     assert [job.id for job in chosen(world, JobAction.REDELIVER, **place).jobs] == ids
-    assert act(world, JobAction.REDELIVER, ids[:2]) == ids[:2]
+    assert run_action(world, JobAction.REDELIVER, ids[:2]) == ids[:2]
     clock.move(60)
     change(world, ids[:2], state="completed", finished_at=clock.now)
     assert [job.id for job in chosen(world, JobAction.REDELIVER, **place, ended_until=until).jobs] == ids[2:]
@@ -246,14 +246,14 @@ def test_an_interrupted_action_is_reported_and_completed_by_repeating_it(world, 
     steps.close()
     [row] = audits(world)
     assert (row.outcome, row.detail) == (AuditOutcome.FAILED, {"count": 2})
-    assert len(act(world, JobAction.RETRY, ids)) == 3
+    assert len(run_action(world, JobAction.RETRY, ids)) == 3
 
 
 def test_killed_between_two_chunks_the_audit_knows_how_many_it_were(world, monkeypatch):
     monkeypatch.setattr(bulk_actions, "CHUNK", 2)
     ids = discarded(world, 4)
     with pytest.raises(KilledError), dying_at(world.database, "UPDATE audit"):
-        act(world, JobAction.RETRY, ids)
+        run_action(world, JobAction.RETRY, ids)
     [row] = audits(world)
     assert (row.outcome, row.detail["count"]) == (AuditOutcome.BEGUN, 2)
     assert sum(job.state == JobState.AVAILABLE for job in world.jobs()) == 2
@@ -261,7 +261,7 @@ def test_killed_between_two_chunks_the_audit_knows_how_many_it_were(world, monke
 
 def test_an_action_on_one_job_is_audited_by_its_id(world):
     [job_id] = make(world, 1)
-    act(world, JobAction.CANCEL, [job_id])
+    run_action(world, JobAction.CANCEL, [job_id])
     [row] = audits(world)
     assert (row.action, row.subject, row.outcome) == ("job.cancelled", show(JOB, job_id), "done")
 

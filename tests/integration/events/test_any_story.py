@@ -1,4 +1,4 @@
-"""Whatever happens, in whatever order it is told, forged, doubled or lost: in the end all is as Nango has it.
+"""Stories of webhooks in any order, forged, doubled or lost: in the end all is as Nango has it.
 
 Stories are made at random, with a list that lags, two workers, and workers that die at any statement.
 """
@@ -47,14 +47,14 @@ class Story:
     def register(self):
         name, tags, there = self.random.choice(NAMES), self.random.choice(TAGS), self.there()
         self.generations.setdefault(name, set()).add(register(self.nango, name, "oauth2", tags=tags)["id"])
-        self._tell(auth, name, operation="override" if name in there else "creation", tags=tags)
+        self._send(auth, name, operation="override" if name in there else "creation", tags=tags)
 
     def delete(self):
         if there := self.there():
             name = self.random.choice(sorted(there))
             query = {"provider_config_key": "oauth2"}
             self.nango.delete(f"/connections/{name}", params=query).raise_for_status()
-            self._tell(auth, name, operation="deletion", tags=there[name][1])
+            self._send(auth, name, operation="deletion", tags=there[name][1])
 
     def fail(self):
         """Or recover."""
@@ -62,15 +62,15 @@ class Story:
             name, broken = self.random.choice(sorted(there)), self.random.random() < 0.6
             control(self.nango, name, "oauth2", exhausted=broken)
             facts = {"kind": "refresh_token_external_error"} if broken else {"tags": there[name][1]}
-            self._tell(failure if broken else auth, name, operation="refresh", **facts)
+            self._send(failure if broken else auth, name, operation="refresh", **facts)
 
     def forge(self):
         name = self.random.choice([*NAMES, "nobody"])
         operation = self.random.choice(("creation", "override", "refresh", "deletion"))
         if operation == "refresh" and self.random.random() < 0.5:
-            self._tell(failure, name, operation=operation)
+            self._send(failure, name, operation=operation)
         else:
-            self._tell(auth, name, operation=operation, tags=self.random.choice((EVIL, DANA, OMAR, {})))
+            self._send(auth, name, operation=operation, tags=self.random.choice((EVIL, DANA, OMAR, {})))
 
     def arrive(self):
         """In any order; some twice, some never."""
@@ -109,7 +109,7 @@ class Story:
     def _set_lag(self, seconds):
         self.nango.patch("/sandbox/settings", json={"replica_lag": seconds}).raise_for_status()
 
-    def _tell(self, make, name, **facts):
+    def _send(self, make, name, **facts):
         """No two webhooks are the same bytes, but for those that come twice."""
         self.sent += 1
         self.on_their_way.append(make(connection_id=name, provider=f"google-{self.sent}", **facts))
@@ -163,7 +163,7 @@ def check(world, story):
     assert {name: (world.owner(name) or [None])[0] for name in named} == named
     assert world.owner("nobody") is None
     users = {user.external_id for user in world.all(User)}
-    assert users <= {"usr_1042", "usr_2001"}, "nobody was made of a forged body"
+    assert users <= {"usr_1042", "usr_2001"}, "no user was made of a forged body"
     for connection in world.all(Connection):
         links = world.all(Link, Link.connection_ref == connection.id)
         assert sum(link.closed_at is None for link in links) <= (connection.status != ConnectionStatus.DELETED)

@@ -107,7 +107,7 @@ def test_a_creation_that_was_missed_is_found_by_what_goes_with_the_connection(as
     assert asking.event(event_id).document["tags"] == ENTERPRISE
     assert len(asking.jobs("enterprise")) == 1
     asking.settle(auth(connection_id=connection_id, tags=ENTERPRISE))
-    assert len([event for event in asking.events("connection.created") if event.problem is None]) == 1  # told once
+    assert len([event for event in asking.events("connection.created") if event.problem is None]) == 1  # announced once
 
 
 def test_many_of_one_unknown_connection_find_it_once(asking, nango, clock, connection_id):

@@ -83,7 +83,7 @@ def test_of_a_forwarded_body_the_shape_is_stored_whatever_the_size(web: WebServe
 
 @contextmanager
 def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, list[str]]]:
-    """Looking into a body stops until it is let go; with the names of the threads that do it."""
+    """Searches of bodies stop until the event is set; with the names of the threads that do it."""
     looking, go_on, names, lookup = threading.Event(), threading.Event(), [], webhooks_module._scrubbed
 
     def slow(*given: object) -> object:

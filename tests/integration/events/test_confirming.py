@@ -21,8 +21,8 @@ def world(open_world, base_url):
 
 
 @pytest.fixture
-def settle_slowly(open_world, gate):
-    """Another worker, and what happens between Nango's answer to it and its recording of that."""
+def confirm_slowly(open_world, gate):
+    """A second worker; `meanwhile` runs between Nango's answer to it and its recording of that."""
 
     def settle(body, *, meanwhile):
         gate.after = meanwhile
@@ -31,8 +31,8 @@ def settle_slowly(open_world, gate):
     return settle
 
 
-def look_again(world, event_id, seconds):
-    """The event waits just so long; then it is looked at again."""
+def check_again(world, event_id, seconds):
+    """Assert that the event waits just so long, and process it again then."""
     event = world.event(event_id)
     assert event.state == EventState.RECEIVED
     assert event.next_at == world.clock.now + timedelta(seconds=seconds)
@@ -68,7 +68,7 @@ def test_tags_that_disagree_change_nothing_until_the_schedule_ends_then_the_api_
     for seconds in SCHEDULE:
         assert world.connection(connection_id) is None
         assert "different tags" in world.event(event_id).problem
-        look_again(world, event_id, seconds)
+        check_again(world, event_id, seconds)
     event, connection = world.event(event_id), world.connection(connection_id)
     assert (event.state, event.confirmed) == (EventState.PROCESSED, True)
     assert (connection.tags_disagree, connection.tags) == (True, OMAR)
@@ -81,7 +81,7 @@ def test_tags_that_agree_again_are_no_longer_marked(world, nango, clock, connect
     register(nango, connection_id, "oauth2", tags=OMAR)
     event_id = world.settle(auth(connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
-        look_again(world, event_id, seconds)
+        check_again(world, event_id, seconds)
     world.settle(auth("override", connection_id=connection_id, tags=OMAR))
     assert world.connection(connection_id).tags_disagree is False
 
@@ -98,7 +98,7 @@ def test_a_connection_that_nango_never_shows_is_not_confirmed_and_leaves_nothing
     event_id = world.settle(auth(connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
         assert "does not show" in world.event(event_id).problem
-        look_again(world, event_id, seconds)
+        check_again(world, event_id, seconds)
     event = world.event(event_id)
     assert (event.state, event.failure, event.confirmed) == (EventState.FAILED, "not_confirmed", False)
     assert (world.all(Connection), world.all(User), world.jobs()) == ([], [], [])
@@ -119,7 +119,7 @@ def test_a_spoofed_override_cannot_take_a_connection_over(world, nango, connecti
     world.settle(auth(connection_id=connection_id, tags=DANA))
     event_id = world.settle(auth("override", connection_id=connection_id, tags=OMAR))
     for seconds in SCHEDULE:
-        look_again(world, event_id, seconds)
+        check_again(world, event_id, seconds)
     assert world.owner(connection_id) == ("usr_1042", "org_77")
     assert len(world.links(connection_id)) == 1
 
@@ -128,7 +128,7 @@ def test_nango_being_down_counts_for_nothing(open_world, world, nango, clock, co
     register(nango, connection_id, "oauth2", tags=DANA)
     down = open_world(base_url=f"http://127.0.0.1:{free_port()}")
     event_id = down.settle(auth(connection_id=connection_id, tags=DANA))
-    for _ in range(8):  # more often than the schedule has looks, or an event has claims
+    for _ in range(8):  # more often than the schedule has lookups, or an event has claims
         event = down.event(event_id)
         assert (event.state, event.looks, event.attempts) == (EventState.RECEIVED, 0, 0)
         clock.move((event.next_at - clock.now).total_seconds())
@@ -170,10 +170,10 @@ def test_a_lagging_replica_only_delays_the_link(world, nango, connection_id):
     nango.patch("/sandbox/settings", json={"replica_lag": 3600}).raise_for_status()
     register(nango, connection_id, "oauth2", tags=DANA)
     event_id = world.settle(auth(connection_id=connection_id, tags=DANA))
-    look_again(world, event_id, 2)
+    check_again(world, event_id, 2)
     assert world.owner(connection_id) is None
     nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
-    look_again(world, event_id, 5)
+    check_again(world, event_id, 5)
     assert world.owner(connection_id) == ("usr_1042", "org_77")
 
 
@@ -185,7 +185,7 @@ def test_old_tags_of_a_lagging_replica_do_not_undo_a_reauthorization(world, nang
     event_id = world.settle(auth("override", connection_id=connection_id, tags=OMAR))
     assert world.owner(connection_id) == ("usr_1042", "org_77")
     nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
-    look_again(world, event_id, 2)
+    check_again(world, event_id, 2)
     assert world.owner(connection_id) == ("usr_2001", "org_88")
     assert world.connection(connection_id).tags_disagree is False
 
@@ -220,7 +220,7 @@ def test_a_refresh_failure_is_believed_when_the_api_shows_an_error(world, nango,
     event_id = world.settle(failure("refresh", connection_id=connection_id, tags=DANA, kind="refresh_failed"))
     assert world.connection(connection_id).last_error_type is None
     control(nango, connection_id, "oauth2", exhausted=True)
-    look_again(world, event_id, 2)
+    check_again(world, event_id, 2)
     event, connection = world.event(event_id), world.connection(connection_id)
     assert (event.type, event.state, event.confirmed) == ("connection.refresh_failed", EventState.PROCESSED, True)
     assert (connection.last_error_type, connection.status) == ("refresh_failed", ConnectionStatus.ACTIVE)
@@ -232,7 +232,7 @@ def test_a_refresh_failure_that_the_api_never_shows_is_not_confirmed(world, nang
     world.settle(auth(connection_id=connection_id, tags=DANA))
     event_id = world.settle(failure("refresh", connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
-        look_again(world, event_id, seconds)
+        check_again(world, event_id, seconds)
     assert world.event(event_id).failure == "not_confirmed"
     assert world.connection(connection_id).last_error_type is None
 
@@ -245,7 +245,7 @@ def test_a_recovery_is_believed_when_the_api_shows_no_error(world, nango, connec
     event_id = world.settle(auth("refresh", connection_id=connection_id, tags=DANA))
     assert world.connection(connection_id).last_error_type == "unknown"
     control(nango, connection_id, "oauth2", exhausted=False)
-    look_again(world, event_id, 2)
+    check_again(world, event_id, 2)
     assert world.event(event_id).type == "connection.recovered"
     assert world.connection(connection_id).last_error_type is None
 
@@ -260,7 +260,7 @@ def test_an_error_without_a_webhook_is_announced_when_a_flows_webhook_still_meet
     event_id = world.settle(auth(operation, connection_id=connection_id, tags=DANA) + b" ")
     for seconds in SCHEDULE:
         assert world.connection(connection_id).last_error_type is None
-        look_again(world, event_id, seconds)
+        check_again(world, event_id, seconds)
     assert world.event(event_id).state == EventState.PROCESSED
     assert world.connection(connection_id).last_error_type == "auth"
     [told] = world.events("connection.refresh_failed")
@@ -269,7 +269,7 @@ def test_an_error_without_a_webhook_is_announced_when_a_flows_webhook_still_meet
 
 
 @pytest.mark.parametrize("ended_by", ["override", "refresh"])
-def test_an_older_failure_does_not_hide_what_ended_it(world, nango, settle_slowly, connection_id, ended_by):
+def test_an_older_failure_does_not_hide_what_ended_it(world, nango, confirm_slowly, connection_id, ended_by):
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", exhausted=True)
@@ -278,7 +278,7 @@ def test_an_older_failure_does_not_hide_what_ended_it(world, nango, settle_slowl
         control(nango, connection_id, "oauth2", exhausted=False)
         world.settle(auth(ended_by, connection_id=connection_id, tags=DANA))
 
-    event_id = settle_slowly(failure("refresh", connection_id=connection_id, tags=DANA), meanwhile=meanwhile)
+    event_id = confirm_slowly(failure("refresh", connection_id=connection_id, tags=DANA), meanwhile=meanwhile)
     assert world.event(event_id).state == EventState.PROCESSED
     assert world.connection(connection_id).last_error_type is None
 
@@ -291,7 +291,7 @@ def test_a_deletion_is_believed_after_two_absences(world, nango, clock, connecti
     event_id = world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
     assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
     assert world.owner(connection_id) == ("usr_1042", "org_77")
-    look_again(world, event_id, 2)
+    check_again(world, event_id, 2)
     assert world.connection(connection_id).status == ConnectionStatus.DELETED
     assert world.owner(connection_id) is None
     assert [link.close_reason for link in world.links(connection_id)] == ["deleted"]
@@ -306,7 +306,7 @@ def test_a_deletion_of_a_connection_that_the_api_still_shows_is_not_confirmed(wo
     world.settle(auth(connection_id=connection_id, tags=DANA))
     event_id = world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
-        look_again(world, event_id, seconds)
+        check_again(world, event_id, seconds)
     assert world.event(event_id).failure == "not_confirmed"
     assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
     assert world.owner(connection_id) == ("usr_1042", "org_77")
@@ -318,12 +318,12 @@ def test_one_absence_between_two_sightings_proves_nothing(world, nango, connecti
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
     event_id = world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
     register(nango, connection_id, "oauth2", tags=DANA)
-    look_again(world, event_id, 2)
+    check_again(world, event_id, 2)
     assert world.connection(connection_id).absences == 0
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
-    look_again(world, event_id, 5)
+    check_again(world, event_id, 5)
     assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
-    look_again(world, event_id, 2)
+    check_again(world, event_id, 2)
     assert world.connection(connection_id).status == ConnectionStatus.DELETED
 
 
@@ -333,7 +333,7 @@ def test_a_deletion_of_what_we_learnt_without_the_api_is_confirmed_too(open_worl
     open_world().settle(auth(connection_id=connection_id, tags=DANA))
     event_id = world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
-        look_again(world, event_id, seconds)
+        check_again(world, event_id, seconds)
     assert world.event(event_id).failure == "not_confirmed"
     assert world.owner(connection_id) == ("usr_1042", "org_77")
 
@@ -344,7 +344,7 @@ def test_a_deletion_of_an_unknown_connection_is_kept_and_changes_nothing(world, 
     assert world.connection(connection_id) is None
 
 
-def test_an_older_view_does_not_revive_what_was_deleted(world, nango, settle_slowly, clock, connection_id):
+def test_an_older_view_does_not_revive_what_was_deleted(world, nango, confirm_slowly, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
 
@@ -356,7 +356,7 @@ def test_an_older_view_does_not_revive_what_was_deleted(world, nango, settle_slo
         world.process()
         assert world.event(event_id).state == EventState.PROCESSED
 
-    settle_slowly(auth("override", connection_id=connection_id, tags=DANA), meanwhile=meanwhile)
+    confirm_slowly(auth("override", connection_id=connection_id, tags=DANA), meanwhile=meanwhile)
     assert world.connection(connection_id).status == ConnectionStatus.DELETED
     assert world.owner(connection_id) is None
 

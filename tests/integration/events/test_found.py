@@ -51,7 +51,7 @@ def find(world, connection_id, kind, lookup, *, origin=Origin.RECONCILE, error=N
     return world.event(event_id)
 
 
-def told(world, kind):
+def routed_as(world, kind):
     """The documents that were routed as this type."""
     documents = [world.event(job.event_id).document for job in world.jobs()]
     return [document for document in documents if document["type"] == kind]
@@ -67,25 +67,25 @@ def test_changed_tags_are_routed_with_the_tags_and_the_owner_that_hold_now(world
     plan = world.open_plan(linked)
     event = retag(world, linked, OMAR | {"plan": "pro"}, origin=origin)
     assert (event.state, event.confirmed, event.origin, event.problem) == (EventState.PROCESSED, True, origin, None)
-    [document] = told(world, "connection.tags_changed")
+    [document] = routed_as(world, "connection.tags_changed")
     assert (document["tags"], document["origin"]) == (OMAR | {"plan": "pro"}, origin)
     assert (document["user"]["external_id"], document["previous_owner"]) == ("usr_2001", None)
     assert world.owner(linked) == OMAR_OWNS
-    assert told(world, "connection.linked")[-1]["previous_owner"]["user"]["external_id"] == "usr_1042"
+    assert routed_as(world, "connection.linked")[-1]["previous_owner"]["user"]["external_id"] == "usr_1042"
     assert world.open_plan(linked).id == plan.id  # its credentials are the same
 
 
 def test_tags_that_are_as_they_were_known_are_not_announced(world, linked):
     event = retag(world, linked, DANA)
     assert (event.state, event.confirmed, event.problem) == (EventState.PROCESSED, True, KNOWN_BEFORE)
-    assert told(world, "connection.tags_changed") == []
+    assert routed_as(world, "connection.tags_changed") == []
 
 
 def test_wiped_tags_that_were_found_keep_the_link(world, linked):
     retag(world, linked, {})
     assert world.owner(linked) == DANA_OWNS
     assert world.connection(linked).drift == "tags_wiped"
-    [document] = told(world, "connection.tags_changed")
+    [document] = routed_as(world, "connection.tags_changed")
     assert (document["tags"], document["user"]["external_id"]) == ({}, "usr_1042")
 
 
@@ -97,7 +97,7 @@ def test_changed_tags_do_not_hide_that_a_connection_is_broken(world, linked):
     connection = world.connection(linked)
     assert (connection.status, connection.last_error_type) == (ConnectionStatus.NEEDS_RECONNECT, "exhausted")
     assert world.owner(linked) == OMAR_OWNS
-    assert told(world, "connection.linked")[-1]["confirmed"] is True
+    assert routed_as(world, "connection.linked")[-1]["confirmed"] is True
 
 
 def test_an_older_snapshot_of_the_tags_changes_and_announces_nothing(world, linked):
@@ -107,7 +107,7 @@ def test_an_older_snapshot_of_the_tags_changes_and_announces_nothing(world, link
     event = find(world, linked, EventType.CONNECTION_TAGS_CHANGED, old)
     assert (event.state, event.problem) == (EventState.PROCESSED, KNOWN_BEFORE)
     assert world.owner(linked) == DANA_OWNS
-    assert told(world, "connection.tags_changed") == []
+    assert routed_as(world, "connection.tags_changed") == []
 
 
 def test_changed_tags_of_a_newer_generation_begin_a_new_connection(world, linked):
@@ -127,15 +127,15 @@ def test_a_creation_or_a_reauthorization_announces_its_tags_itself(world, nango,
 
 
 def test_a_second_lookup_that_finds_other_tags_announces_them_and_not_the_creation_again(world, nango, linked):
-    register(nango, linked, "oauth2", tags=OMAR)  # no webhook tells of it
+    register(nango, linked, "oauth2", tags=OMAR)  # no webhook announces it
     body = auth(connection_id=linked, tags=DANA)
     assert world.receive(body)[0].duplicate
     for seconds in (0, 2, 5, 15, 60):
         world.clock.move(seconds)
         world.process()
     assert world.owner(linked) == OMAR_OWNS
-    assert len(told(world, "connection.created")) == 1
-    [document] = told(world, "connection.tags_changed")
+    assert len(routed_as(world, "connection.created")) == 1
+    [document] = routed_as(world, "connection.tags_changed")
     assert (document["tags"], document["origin"], document["confirmed"]) == (OMAR, "system", True)
 
 
@@ -144,12 +144,12 @@ def test_a_second_lookup_leaves_the_creation_of_the_next_generation_to_its_own_w
     world.process()
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
     newer = register(nango, linked, "oauth2", tags=DANA)["id"]
-    before = len(told(world, "connection.created"))
+    before = len(routed_as(world, "connection.created"))
     world.receive(auth(connection_id=linked, tags=DANA))  # the old delivery, once more
     world.process()
-    assert (world.connection(linked).nango_id, len(told(world, "connection.created"))) == (newer, before)
+    assert (world.connection(linked).nango_id, len(routed_as(world, "connection.created"))) == (newer, before)
     world.settle(auth(connection_id=linked, tags=DANA, provider="made-again"))
-    assert len(told(world, "connection.created")) == before + 1
+    assert len(routed_as(world, "connection.created")) == before + 1
 
 
 def test_a_b_a_within_the_window_ends_as_a_and_announces_both_changes(world, nango, linked):
@@ -159,8 +159,8 @@ def test_a_b_a_within_the_window_ends_as_a_and_announces_both_changes(world, nan
         register(nango, linked, "oauth2", tags=tags)
         world.settle(body)
     assert world.owner(linked) == DANA_OWNS
-    assert [document["tags"] for document in told(world, "connection.reauthorized")] == [DANA, OMAR]
-    assert [document["tags"] for document in told(world, "connection.tags_changed")] == [DANA]
+    assert [document["tags"] for document in routed_as(world, "connection.reauthorized")] == [DANA, OMAR]
+    assert [document["tags"] for document in routed_as(world, "connection.tags_changed")] == [DANA]
     assert [link.close_reason for link in world.links(linked)] == ["reassigned", "reassigned", None]
 
 
@@ -169,8 +169,8 @@ def test_a_suppressed_late_creation_announces_the_tags_that_it_found(world, nang
     clock.move(WINDOW.total_seconds())
     event = world.event(world.settle(auth(connection_id=linked, tags=OMAR)))
     assert event.problem is not None
-    assert len(told(world, "connection.created")) == 1
-    assert [document["tags"] for document in told(world, "connection.tags_changed")] == [OMAR]
+    assert len(routed_as(world, "connection.created")) == 1
+    assert [document["tags"] for document in routed_as(world, "connection.tags_changed")] == [OMAR]
 
 
 def test_a_second_lookup_of_what_is_gone_leaves_the_event_as_it_was_and_its_jobs(world, nango, linked):
@@ -182,8 +182,8 @@ def test_a_second_lookup_of_what_is_gone_leaves_the_event_as_it_was_and_its_jobs
     event = world.event(event_id)
     assert (event.state, event.confirmed, event.failure) == (EventState.PROCESSED, True, None)
     assert "does not show" in event.problem
-    assert len(told(world, "connection.created")) == 1
-    assert world.owner(linked) == DANA_OWNS  # one event's looks are no deletion
+    assert len(routed_as(world, "connection.created")) == 1
+    assert world.owner(linked) == DANA_OWNS  # one event's lookups are no deletion
 
 
 def test_a_second_lookup_does_not_hide_that_the_connection_broke_since(world, nango, linked):
@@ -236,7 +236,7 @@ def test_a_deletion_that_was_found_is_announced_once_whatever_else_reports_it(wo
     assert world.connection(linked).status == ConnectionStatus.DELETED
     late = world.settle(auth("deletion", connection_id=linked, tags=DANA))
     assert (world.event(late).state, world.event(late).problem) == (EventState.PROCESSED, KNOWN_BEFORE)
-    assert len(told(world, "connection.deleted")) == 1
+    assert len(routed_as(world, "connection.deleted")) == 1
 
 
 def test_a_deletion_that_was_found_before_the_connection_was_made_again_is_not_believed(world, nango, linked):
@@ -252,7 +252,7 @@ def test_a_deletion_that_was_found_before_the_connection_was_made_again_is_not_b
         world.process()
     assert world.event(event.id).failure == "not_confirmed"
     assert world.connection(linked).status == ConnectionStatus.ACTIVE
-    assert told(world, "connection.deleted") == []
+    assert routed_as(world, "connection.deleted") == []
 
 
 def test_an_error_and_its_end_are_announced_when_they_were_not_known(world, linked):
@@ -260,11 +260,11 @@ def test_an_error_and_its_end_are_announced_when_they_were_not_known(world, link
     for _ in range(2):
         lookup = snapshot(world, linked, failing=True)
         find(world, linked, EventType.CONNECTION_REFRESH_FAILED, lookup, error=error)
-    assert [document["error"]["type"] for document in told(world, "connection.refresh_failed")] == ["auth"]
+    assert [document["error"]["type"] for document in routed_as(world, "connection.refresh_failed")] == ["auth"]
     plan = world.open_plan(linked)
     for _ in range(2):
         find(world, linked, EventType.CONNECTION_RECOVERED, snapshot(world, linked))
-    assert len(told(world, "connection.recovered")) == 1
+    assert len(routed_as(world, "connection.recovered")) == 1
     assert world.connection(linked).last_error_type is None
     assert world.open_plan(linked).id != plan.id  # a plan that failures had put off
 
@@ -281,12 +281,12 @@ def test_a_recovery_that_nango_sends_and_waylink_finds_is_announced_once(world, 
     world.settle(failure("refresh", connection_id=linked, tags=DANA))
     control(nango, linked, "oauth2", exhausted=False)
     first, later = [tell() for tell in ((webhook, finding) if webhook_first else (finding, webhook))]
-    assert len(told(world, "connection.recovered")) == 1
+    assert len(routed_as(world, "connection.recovered")) == 1
     assert (world.event(first).untold, world.event(later).untold) == (None, KNOWN_BEFORE)
     assert world.event(later).state == EventState.PROCESSED
     find(world, linked, EventType.CONNECTION_REFRESH_FAILED, snapshot(world, linked, failing=True))
     find(world, linked, EventType.CONNECTION_RECOVERED, snapshot(world, linked))
-    assert len(told(world, "connection.recovered")) == 2, "it broke and recovered again"
+    assert len(routed_as(world, "connection.recovered")) == 2, "it broke and recovered again"
 
 
 def test_a_recovery_of_what_was_not_broken_changes_nothing_and_is_suppressed(world, linked):
@@ -295,4 +295,4 @@ def test_a_recovery_of_what_was_not_broken_changes_nothing_and_is_suppressed(wor
     connection = world.connection(linked)
     assert (connection.status, connection.updated_at) == (before.status, before.updated_at)
     assert world.open_plan(linked).id == plan.id
-    assert told(world, "connection.recovered") == []
+    assert routed_as(world, "connection.recovered") == []

@@ -1,4 +1,4 @@
-"""Events that are made to be costly are stored, judged and told of, and hold no write lock while they are judged."""
+"""Events that are made to be costly are stored, routed and reported, and hold no write lock while they are routed."""
 
 import json
 from datetime import timedelta

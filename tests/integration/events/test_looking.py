@@ -1,4 +1,4 @@
-"""A burst is confirmed in few calls, and not one connection by another's look."""
+"""A burst is confirmed in few calls, and no connection by another's lookup."""
 
 import time
 from datetime import timedelta
@@ -36,7 +36,7 @@ def receive(world, *connection_ids, tags=DANA):
     return world.receive(*[auth(connection_id=connection_id, tags=tags) for connection_id in connection_ids])
 
 
-def settle_all(world):
+def process_all(world):
     """Process in the worker's batches until nothing is due."""
     settled = 0
     while (applied := world.process()).finished + applied.waiting:
@@ -58,7 +58,7 @@ def test_a_burst_of_a_thousand_creations_costs_at_most_a_call_for_a_hundred(worl
     for id_ in ours:
         register(nango, id_, "oauth2", tags=DANA)
     receive(world, *ours)
-    assert settle_all(world) == 1000
+    assert process_all(world) == 1000
     assert len(gate.requests) <= 10
     assert {event.confirmed for event in world.all(Event) if event.type == "connection.created"} == {True}
     assert owners(world, ours[::100]) == {DANA_OWNS}
@@ -77,7 +77,7 @@ def test_so_does_one_that_trickles_in(world, nango, gate, clock, connection_id):
             assert {(event.attempts, event.looks) for event in waiting} == {(0, 0)}
             assert all("asked for together" in event.problem for event in waiting)
             clock.move(3600)  # they are due
-            settle_all(world)
+            process_all(world)
     assert {event.state for event in world.all(Event)} == {EventState.PROCESSED}
     assert len(gate.requests) <= 1 + 500 / 100
 
@@ -122,7 +122,7 @@ def test_an_earlier_page_does_not_confirm_other_tags(world, nango, gate, clock, 
 
 
 def test_an_earlier_page_does_not_confirm_a_delivery_that_came_twice(world, nango, gate, seen):
-    """It may tell of what came after the page: A, B, A."""
+    """Its second webhook may be about a change after the page: A, B, A."""
     register(nango, seen, "oauth2", tags=OMAR)
     receive(world, seen)
     receive(world, seen)
@@ -144,7 +144,7 @@ def test_an_earlier_page_does_not_confirm_the_next_generation(world, nango, gate
     assert world.connection(ours[0]).nango_id < newer
     clock.move(3600)
     receive(world, *names(f"{connection_id}-more", 100))
-    settle_all(world)
+    process_all(world)
     assert world.connection(ours[0]).nango_id == newer
     assert len(world.jobs("created")) == 7
 
@@ -176,7 +176,7 @@ def test_a_backlog_is_found_below_the_newest(world, nango, gate, connection_id):
     for name in names(f"{connection_id}-newer", 200):
         register(nango, name, "oauth2", tags=OMAR)
     receive(world, *ours)
-    assert settle_all(world) == 10
+    assert process_all(world) == 10
     assert owners(world, ours) == {DANA_OWNS}
     assert len(gate.requests) == 2
     assert len(small(gate.requests)) == 1
@@ -192,14 +192,14 @@ def test_a_lagging_replica_costs_a_burst_a_page_each_time(world, nango, gate, cl
     for id_ in ours:
         register(nango, id_, "oauth2", tags=DANA)
     receive(world, *ours)
-    assert settle_all(world) == 0
+    assert process_all(world) == 0
     assert len(gate.requests) <= 2
     assert {event.looks for event in world.all(Event)} == {1}
     nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
     gate.requests.clear()
     clock.move(2)
     while any(event.state == EventState.RECEIVED for event in world.all(Event)):
-        settle_all(world)
+        process_all(world)
         clock.move(1)
     assert owners(world, ours) == {DANA_OWNS}
     assert len(gate.requests) <= 2
@@ -208,7 +208,7 @@ def test_a_lagging_replica_costs_a_burst_a_page_each_time(world, nango, gate, cl
 def test_what_no_page_shows_is_asked_for_by_its_id_before_it_is_given_up(
     *, world, nango, gate, clock, connection_id, monkeypatch
 ):
-    """An old connection whose creation is told late is not among the newest."""
+    """An old connection whose creation is announced late is not among the newest."""
     register(nango, connection_id, "oauth2", tags=DANA)
     for name in names(f"{connection_id}-newer", 120):
         register(nango, name, "oauth2", tags=OMAR)
@@ -231,7 +231,7 @@ def test_a_provider_that_breaks_many_connections_of_any_age_costs_a_few_pages(wo
     for id_ in ours:
         register(nango, id_, "oauth2", tags=DANA)
     receive(world, *ours)
-    settle_all(world)
+    process_all(world)
     for id_ in ours:
         control(nango, id_, "oauth2", exhausted=True)
     for name in names(f"{connection_id}-newer", 200):
@@ -243,7 +243,7 @@ def test_a_provider_that_breaks_many_connections_of_any_age_costs_a_few_pages(wo
             for connection_id in ours
         ]
     )
-    assert settle_all(world) == 60
+    assert process_all(world) == 60
     assert len(gate.requests) <= 1 + lookups.MAX_PAGES
     assert {world.connection(connection_id).last_error_type for connection_id in ours} == {
         "refresh_token_external_error"
@@ -311,8 +311,8 @@ def test_while_nango_stands_still_what_needs_no_lookup_is_not_kept_waiting(
     receipt, *_ = (*receive(world, second), *world.receive(sync(known)))
     world.process()
     assert len(gate.requests) == asked
-    [told] = world.events("nango.sync")
-    assert told.state == EventState.PROCESSED
+    [synced] = world.events("nango.sync")
+    assert synced.state == EventState.PROCESSED
     waiting = world.event(receipt.event_id)
     assert (waiting.state, waiting.looks, waiting.attempts) == (EventState.RECEIVED, 0, 0)
     assert "left alone" in waiting.problem
@@ -345,9 +345,9 @@ def test_a_row_that_cannot_be_read_keeps_no_other_connection_waiting(
     gate.edit = spoiled(bad, **wrong)
     with capture_logs() as logs:
         receipt, *_ = receive(world, bad, *others)
-        settle_all(world)
+        process_all(world)
         clock.move(10)
-        settle_all(world)
+        process_all(world)
     assert owners(world, others) == {DANA_OWNS}
     event = world.event(receipt.event_id)
     assert (event.state, event.looks, event.attempts) == (EventState.RECEIVED, 0, 0)
@@ -367,5 +367,5 @@ def test_a_connection_whose_creation_has_no_readable_time_is_linked_like_any_oth
         register(nango, id_, "oauth2", tags=DANA)
     gate.edit = lambda body: {"connections": [row | {"created": created} for row in body["connections"]]}
     receive(world, *ours)
-    settle_all(world)
+    process_all(world)
     assert owners(world, ours) == {DANA_OWNS}

@@ -45,7 +45,7 @@ AS_TEXT = {"cut off, with a secret", "nested deep, with a secret"}
 
 @contextmanager
 def counted(monkeypatch):
-    """The texts with the mark that a reader of JSON was given."""
+    """The texts with the mark that were passed to a JSON reader."""
     texts, decode = [], json.JSONDecoder.decode
 
     def count(decoder, text, *arguments):

@@ -340,7 +340,7 @@ def test_decisions_say_route_version_and_each_condition(world):
     assert (decision.event_id, decision.route, decision.route_version) == (event_id, "pro", 1)
     conditions = {condition["path"]: condition for condition in decision.conditions}
     assert conditions["tags.plan"]["actual"] == "enterprise"
-    assert {event.route_set for event in world.all(Event)} == {1}  # non-matches can be given again too
+    assert {event.route_set for event in world.all(Event)} == {1}  # non-matches can be explained again too
 
 
 def test_routes_that_change_are_used_from_the_next_batch_on(world):

@@ -62,14 +62,14 @@ def web(routed):
     return Web(routed)
 
 
-def told(world):
+def jobs_of_events(world):
     """The events that webhooks other than the creation made, each with its jobs, oldest first."""
     jobs = world.jobs("all")
     events = world.all(Event, Event.origin == Origin.WEBHOOK, Event.body != b"the creation")
     return [(event.id, sum(job.event_id == event.id for job in jobs)) for event in events]
 
 
-def settled(world):
+def all_processed(world):
     return {event.state for event in world.all(Event)} == {EventState.PROCESSED}
 
 
@@ -82,7 +82,7 @@ def test_a_second_one_after_a_whole_answer_is_an_event_with_a_job_of_its_own(rou
     [second] = web.take(KINDS[kind])
     routed.process()
     routed.process()
-    assert told(routed) == [(first, 1), (second, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (second, 1)]
     before, after = routed.event(first), routed.event(second)
     assert (before.body, before.type, before.duplicates) == (after.body, after.type, after.duplicates)
     assert (after.received_at, after.origin, after.duplicates) == (clock.now, Origin.WEBHOOK, 0)
@@ -91,7 +91,7 @@ def test_a_second_one_after_a_whole_answer_is_an_event_with_a_job_of_its_own(rou
         "id": after.document["id"],
         "occurred_at": after.document["occurred_at"],
     }
-    assert settled(routed)
+    assert all_processed(routed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,22 +103,22 @@ def test_a_retry_of_what_was_not_answered_whole_is_a_duplicate(routed, web, cloc
     web.take(KINDS[kind])
     routed.process()
     routed.process()
-    assert told(routed) == [(first, 1)]
+    assert jobs_of_events(routed) == [(first, 1)]
     assert routed.event(first).duplicates == 1
-    assert settled(routed)
+    assert all_processed(routed)
 
 
 def test_twins_in_one_commit_are_two_events_once_both_were_answered(routed, web, clock):
     first, second = web.take(SYNC, SYNC)
     routed.process()
-    assert told(routed) == [(first, 1)], "the first is not kept waiting"
+    assert jobs_of_events(routed) == [(first, 1)], "the first is not kept waiting"
     assert routed.event(first).next_at - clock.now == DECIDE_AGAIN_AFTER
     web.report()
     clock.now += DECIDE_AGAIN_AFTER
     routed.process()
     routed.process()
-    assert told(routed) == [(first, 1), (second, 1)]
-    assert settled(routed)
+    assert jobs_of_events(routed) == [(first, 1), (second, 1)]
+    assert all_processed(routed)
 
 
 def test_the_answers_of_a_process_that_reports_no_more_count_as_lost(routed, web, clock):
@@ -136,9 +136,9 @@ def test_the_answers_of_a_process_that_reports_no_more_count_as_lost(routed, web
         clock.now = routed.event(first).next_at
     clock.now += DECIDE_AGAIN_AFTER
     routed.process()
-    assert told(routed) == [(first, 1)]
+    assert jobs_of_events(routed) == [(first, 1)]
     assert routed.event(first).duplicates == 1
-    assert settled(routed)
+    assert all_processed(routed)
 
 
 def test_a_chain_of_occurrences_and_retries_across_processes_is_one_job_for_each_occurrence(routed, clock):
@@ -155,9 +155,9 @@ def test_a_chain_of_occurrences_and_retries_across_processes_is_one_job_for_each
     routed.process()
     routed.process()
     a, b, c, _, _, f = ids
-    assert told(routed) == [(a, 1), (b, 1), (c, 1), (f, 1)]
+    assert jobs_of_events(routed) == [(a, 1), (b, 1), (c, 1), (f, 1)]
     assert routed.event(a).duplicates == 2
-    assert settled(routed)
+    assert all_processed(routed)
 
 
 def test_the_order_of_commits_counts_and_not_the_clocks_of_the_hosts(routed, web, clock):
@@ -171,7 +171,7 @@ def test_the_order_of_commits_counts_and_not_the_clocks_of_the_hosts(routed, web
     routed.deliver(early)
     routed.process()
     routed.process()
-    assert told(routed) == [(first, 1), (second, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (second, 1)]
 
 
 def test_where_both_urls_lead_here_identical_bytes_are_one_event(database, clock, open_world):
@@ -187,9 +187,9 @@ def test_where_both_urls_lead_here_identical_bytes_are_one_event(database, clock
     web.take(KINDS["bare"])
     for _ in range(2):
         world.process()
-    assert told(world) == [(first, 1)]
+    assert jobs_of_events(world) == [(first, 1)]
     assert world.event(first).duplicates == 2
-    assert settled(world)
+    assert all_processed(world)
 
 
 @pytest.mark.parametrize("body", [auth("override", tags=DANA), failure("refresh"), failure()])
@@ -202,10 +202,10 @@ def test_auth_events_stay_one_whether_or_not_the_answer_arrived(routed, web, clo
     assert routed.event(first).state == EventState.RECEIVED, "its connection is looked at again"
     routed.process()
     routed.process()
-    assert told(routed) == [(first, 1)]
+    assert jobs_of_events(routed) == [(first, 1)]
     assert routed.event(first).duplicates == 2
     assert routed.all(Repeat) == []
-    assert settled(routed)
+    assert all_processed(routed)
 
 
 def test_a_worker_that_is_killed_while_it_makes_the_further_event_makes_it_once(routed, web, clock):
@@ -216,13 +216,13 @@ def test_a_worker_that_is_killed_while_it_makes_the_further_event_makes_it_once(
     for statement in ("INSERT INTO events", "UPDATE repeats"):
         with dying_at(routed.database, statement), pytest.raises(KilledError):
             routed.process()
-        assert told(routed) == [(first, 0)]
+        assert jobs_of_events(routed) == [(first, 0)]
         clock.now = routed.event(first).next_at
     routed.process()
     routed.process()
-    assert told(routed) == [(first, 1), (second, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (second, 1)]
     routed.process()
-    assert told(routed) == [(first, 1), (second, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (second, 1)]
 
 
 def test_two_workers_at_once_make_each_further_event_once(open_world, routed, web):
@@ -233,18 +233,18 @@ def test_two_workers_at_once_make_each_further_event_once(open_world, routed, we
     for _ in range(3):
         in_threads(routed.process, other.process)
     routed.process()
-    assert told(routed) == [(id_, 1) for id_ in ids]
+    assert jobs_of_events(routed) == [(id_, 1) for id_ in ids]
 
 
 def test_many_repeats_are_decided_a_few_at_a_time_and_none_is_left(routed, web):
     ids = web.take(*[SYNC] * (2 * repeat_rows.PER_LOOK + 5))
     web.report()
     routed.process()
-    assert len(told(routed)) == repeat_rows.PER_LOOK + 1
+    assert len(jobs_of_events(routed)) == repeat_rows.PER_LOOK + 1
     for _ in range(4):
         routed.process()
-    assert told(routed) == [(id_, 1) for id_ in ids]
-    assert settled(routed)
+    assert jobs_of_events(routed) == [(id_, 1) for id_ in ids]
+    assert all_processed(routed)
 
 
 def test_what_waits_for_its_connection_keeps_its_schedule_while_it_is_repeated(world, clock):
@@ -279,7 +279,7 @@ def test_a_retry_of_a_further_one_that_failed_revives_it(routed, web, clock):
     routed.process()
     assert routed.event(second).state == EventState.RECEIVED
     routed.process()
-    assert told(routed) == [(first, 1), (second, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (second, 1)]
 
 
 def test_a_repeat_of_a_delivery_that_an_earlier_release_took_is_a_duplicate_at_once(routed, web):
@@ -289,8 +289,8 @@ def test_a_repeat_of_a_delivery_that_an_earlier_release_took_is_a_duplicate_at_o
     web.take(SYNC)
     web.report()
     routed.process()
-    assert told(routed) == [(first.event_id, 1)]
-    assert settled(routed)
+    assert jobs_of_events(routed) == [(first.event_id, 1)]
+    assert all_processed(routed)
 
 
 def test_a_repeat_whose_first_commit_may_have_succeeded_is_stored_again_without_a_second_event(routed, web):
@@ -302,7 +302,7 @@ def test_a_repeat_whose_first_commit_may_have_succeeded_is_stored_again_without_
     web.report()
     routed.process()
     routed.process()
-    assert told(routed) == [(first, 1), (again.event_id, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (again.event_id, 1)]
 
 
 def test_a_repeat_that_became_a_new_event_after_the_window_is_no_second_one(routed, web, clock):
@@ -317,7 +317,7 @@ def test_a_repeat_that_became_a_new_event_after_the_window_is_no_second_one(rout
     web.report()
     for _ in range(3):
         routed.process()
-    assert told(routed) == [(first, 1), (again.event_id, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (again.event_id, 1)]
 
 
 def test_a_megabyte_that_comes_twice_is_kept_twice(routed, web):
@@ -326,7 +326,7 @@ def test_a_megabyte_that_comes_twice_is_kept_twice(routed, web):
     web.report()
     routed.process()
     routed.process()
-    assert told(routed) == [(first, 1), (second, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (second, 1)]
     assert routed.event(second).body == body
 
 
@@ -379,7 +379,7 @@ def test_the_last_decided_repeat_stays_while_the_one_after_it_is_undecided(route
     upkeep.prune(routed.database, window=WINDOW, clock=lambda: pruned_at)
     for _ in range(2):
         routed.process()
-    assert told(routed) == [(first, 1), (third, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (third, 1)]
     assert second != third
 
 
@@ -394,7 +394,7 @@ def test_a_repeat_that_a_worker_of_the_release_before_did_not_see_is_processed_l
     assert upkeep.recheck_repeats(routed.database, now=clock.now) == 1
     for _ in range(2):
         routed.process()
-    assert told(routed) == [(first, 1), (second, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (second, 1)]
     assert upkeep.recheck_repeats(routed.database, now=clock.now) == 0
 
 
@@ -414,4 +414,4 @@ def test_repeats_of_a_failed_event_become_events_when_it_is_revived(routed, web,
     [second] = web.take(SYNC)
     routed.process()
     routed.process()
-    assert told(routed) == [(first, 1), (second, 1)]
+    assert jobs_of_events(routed) == [(first, 1), (second, 1)]

@@ -34,71 +34,71 @@ def unknown_type(connection_id):
 class Case:
     """One way to name a connection. `body` takes its id; `kind` is of an own event instead.
 
-    failing: Nango shows an auth error. told: what is routed where Nango shows the connection, in order, and where it
-    does not, and where it cannot be asked. made: an event of an environment without an API key makes the connection.
+    failing: Nango shows an auth error. announced: the types routed where Nango shows the connection, in order; absent:
+    where it does not; unasked: where it cannot be asked. made_unasked: without an API key the connection is made too.
     """
 
     body: Any = None
     kind: EventType | None = None
     failing: bool = False
-    told: tuple[str, ...] = ()
-    untold: str | None = None  # why the event itself is not routed where Nango shows the connection
+    announced: tuple[str, ...] = ()
+    suppressed: str | None = None  # why the event itself is not routed where Nango shows the connection
     rejected: bool = False  # where Nango shows the connection
-    told_absent: tuple[str, ...] = ()
-    told_unasked: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    unasked: tuple[str, ...] = ()
     made_unasked: bool = False
 
 
 def named(body, kind, **facts):
     """A case whose webhook is routed by itself, whether or not Nango shows the connection."""
-    return Case(body, told=(CREATED, LINKED, kind), told_absent=(kind,), told_unasked=(kind,), **facts)
+    return Case(body, announced=(CREATED, LINKED, kind), absent=(kind,), unasked=(kind,), **facts)
 
 
 CASES = {
     "creation": Case(
-        lambda c: auth(connection_id=c, tags=DANA), told=(LINKED, CREATED), told_unasked=(LINKED, CREATED),
+        lambda c: auth(connection_id=c, tags=DANA), announced=(LINKED, CREATED), unasked=(LINKED, CREATED),
         made_unasked=True,
     ),
     "override": Case(
-        lambda c: auth("override", connection_id=c, tags=DANA), told=(LINKED, "connection.reauthorized"),
-        told_unasked=(LINKED, "connection.reauthorized"), made_unasked=True,
+        lambda c: auth("override", connection_id=c, tags=DANA), announced=(LINKED, "connection.reauthorized"),
+        unasked=(LINKED, "connection.reauthorized"), made_unasked=True,
     ),
     "creation failure": Case(
-        lambda c: failure(connection_id=c), told=(CREATED, LINKED, "connection.reauthorization_failed"),
-        told_absent=("connection.creation_failed",), told_unasked=("connection.creation_failed",),
+        lambda c: failure(connection_id=c), announced=(CREATED, LINKED, "connection.reauthorization_failed"),
+        absent=("connection.creation_failed",), unasked=("connection.creation_failed",),
     ),
     "override failure": named(
         lambda c: failure("override", connection_id=c), "connection.reauthorization_failed"
     ),
     "refresh failure": Case(
-        lambda c: failure("refresh", connection_id=c), failing=True, told=(CREATED, LINKED, FAILED),
-        told_unasked=(FAILED,),
+        lambda c: failure("refresh", connection_id=c), failing=True, announced=(CREATED, LINKED, FAILED),
+        unasked=(FAILED,),
     ),
     "refresh failure that is over": Case(
-        lambda c: failure("refresh", connection_id=c), told=(CREATED, LINKED), rejected=True, told_unasked=(FAILED,),
+        lambda c: failure("refresh", connection_id=c), announced=(CREATED, LINKED), rejected=True, unasked=(FAILED,),
     ),
     "recovery": Case(
-        lambda c: auth("refresh", connection_id=c), told=(CREATED, LINKED), untold=KNOWN_BEFORE,
-        told_unasked=(RECOVERED,),
+        lambda c: auth("refresh", connection_id=c), announced=(CREATED, LINKED), suppressed=KNOWN_BEFORE,
+        unasked=(RECOVERED,),
     ),
     "recovery that did not last": Case(
-        lambda c: auth("refresh", connection_id=c), failing=True, told=(CREATED, FAILED, LINKED), rejected=True,
-        told_unasked=(RECOVERED,),
+        lambda c: auth("refresh", connection_id=c), failing=True, announced=(CREATED, FAILED, LINKED), rejected=True,
+        unasked=(RECOVERED,),
     ),
     "deletion": Case(
-        lambda c: auth("deletion", connection_id=c), told=(CREATED, LINKED), rejected=True, told_absent=(DELETED,),
-        told_unasked=(DELETED,),
+        lambda c: auth("deletion", connection_id=c), announced=(CREATED, LINKED), rejected=True, absent=(DELETED,),
+        unasked=(DELETED,),
     ),
     "sync": named(sync, "nango.sync"),
     "forward": named(lambda c: sync(c, type="forward", **{"from": "slack"}), "nango.forward"),
     "async action": named(lambda c: sync(c, type="async_action"), "nango.async_action"),
     "unknown operation": named(unknown_operation, "nango.unhandled"),
     "unknown type": named(unknown_type, "nango.unhandled"),
-    "found failure": Case(kind=EventType.CONNECTION_REFRESH_FAILED, failing=True, told=(CREATED, LINKED, FAILED),
-        told_unasked=(FAILED,)),
-    "found tags": Case(kind=EventType.CONNECTION_TAGS_CHANGED, told=(LINKED, "connection.tags_changed"),
-        told_unasked=(LINKED, "connection.tags_changed"), made_unasked=True),
-    "found creation": Case(kind=EventType.CONNECTION_CREATED, told=(LINKED, CREATED), told_unasked=(LINKED, CREATED),
+    "found failure": Case(kind=EventType.CONNECTION_REFRESH_FAILED, failing=True, announced=(CREATED, LINKED, FAILED),
+        unasked=(FAILED,)),
+    "found tags": Case(kind=EventType.CONNECTION_TAGS_CHANGED, announced=(LINKED, "connection.tags_changed"),
+        unasked=(LINKED, "connection.tags_changed"), made_unasked=True),
+    "found creation": Case(kind=EventType.CONNECTION_CREATED, announced=(LINKED, CREATED), unasked=(LINKED, CREATED),
         made_unasked=True),
 }  # fmt: skip
 ALL = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -116,7 +116,7 @@ def test_every_webhook_that_names_a_connection_is_in_the_table():
     )
 
 
-def tell(world, case, connection_id, *, environment="default"):
+def submit(world, case, connection_id, *, environment="default"):
     """Receive the webhook, or store the own event as reconciliation does; the event's id."""
     if case.kind is None:
         [receipt] = world.receive(case.body(connection_id), environment=environment)
@@ -141,7 +141,7 @@ def settle(world, event_id):
     raise AssertionError("something waits for ever")
 
 
-def told(world):
+def announced(world):
     """The types of what was routed, and the owners that they name, in the order of the jobs."""
     documents = [world.event(job.event_id).document for job in world.jobs()]
     return [document["type"] for document in documents], {
@@ -161,14 +161,14 @@ def test_a_connection_that_nango_shows_is_made_and_linked_first(asking, nango, c
     register(nango, connection_id, "oauth2", tags=DANA)
     if case.failing:
         control(nango, connection_id, "oauth2", exhausted=True)
-    event = settle(asking, tell(asking, case, connection_id))
-    kinds, owners = told(asking)
-    assert sorted(kinds) == sorted(case.told)
+    event = settle(asking, submit(asking, case, connection_id))
+    kinds, owners = announced(asking)
+    assert sorted(kinds) == sorted(case.announced)
     assert owners == {"usr_1042"}
     assert asking.owner(connection_id) == OWNER
     assert event.state == (EventState.FAILED if case.rejected else EventState.PROCESSED)
-    assert event.untold == case.untold
-    if case is not CASES["deletion"]:  # what it names was made when it had been given up
+    assert event.untold == case.suppressed
+    if case is not CASES["deletion"]:  # its connection was made after it had been given up
         assert event.connection_ref == asking.connection(connection_id).id
     connection = asking.connection(connection_id)
     assert connection.status == ConnectionStatus.ACTIVE
@@ -182,23 +182,23 @@ def test_its_creation_is_announced_once_whatever_else_reports_it_later(asking, n
     register(nango, connection_id, "oauth2", tags=DANA)
     if case.failing:
         control(nango, connection_id, "oauth2", exhausted=True)
-    settle(asking, tell(asking, case, connection_id))
-    settle(asking, tell(asking, CASES["creation"], connection_id))
+    settle(asking, submit(asking, case, connection_id))
+    settle(asking, submit(asking, CASES["creation"], connection_id))
     clock.move(1)
-    settle(asking, tell(asking, CASES["sync"], connection_id))
-    kinds, _ = told(asking)
+    settle(asking, submit(asking, CASES["sync"], connection_id))
+    kinds, _ = announced(asking)
     assert kinds.count(CREATED) == 1
     assert kinds.count(LINKED) == 1
 
 
 @ALL
 def test_what_nango_does_not_show_makes_nothing(asking, connection_id, case):
-    event = settle(asking, tell(asking, case, connection_id))
-    kinds, owners = told(asking)
-    assert tuple(kinds) == case.told_absent
+    event = settle(asking, submit(asking, case, connection_id))
+    kinds, owners = announced(asking)
+    assert tuple(kinds) == case.absent
     assert owners <= {None}
     assert asking.connection(connection_id) is None
-    assert event.state == (EventState.PROCESSED if case.told_absent else EventState.FAILED)
+    assert event.state == (EventState.PROCESSED if case.absent else EventState.FAILED)
 
 
 @ALL
@@ -206,9 +206,9 @@ def test_without_an_api_key_the_body_is_all_there_is(world, connection_id, case)
     world.route(all={"environment": ["default"]})
     if case.kind is not None:
         return  # what is found is found through the API
-    event = settle(world, tell(world, case, connection_id))
-    kinds, _ = told(world)
-    assert sorted(kinds) == sorted(case.told_unasked)
+    event = settle(world, submit(world, case, connection_id))
+    kinds, _ = announced(world)
+    assert sorted(kinds) == sorted(case.unasked)
     assert event.state == EventState.PROCESSED
     assert (world.connection(connection_id) is not None) is case.made_unasked
 
@@ -225,26 +225,26 @@ def test_in_one_batch_with_its_creation_nothing_is_found_and_nothing_waits(askin
     if case is CASES["creation"]:
         order = [case]
     for place in order:
-        tell(asking, place, connection_id)
+        submit(asking, place, connection_id)
     asking.process()
     events = asking.all(Event)
     assert {event.state for event in events} == {EventState.PROCESSED}
     assert [event for event in events if event.origin == Origin.SYSTEM and event.type == CREATED] == []
-    kinds, _ = told(asking)
+    kinds, _ = announced(asking)
     assert kinds.count(CREATED) == 1
 
 
 @pytest.mark.parametrize("name", ["creation failure", "override failure", "refresh failure", "recovery"])
 def test_a_newer_generation_is_made_first_and_not_announced_to_the_older_ones_owner(asking, nango, connection_id, name):
-    """The same id again, for another customer, and no webhook told of it."""
+    """The same id again, for another customer, and no webhook announced it."""
     register(nango, connection_id, "oauth2", tags=OMAR)
-    settle(asking, tell(asking, Case(lambda c: auth(connection_id=c, tags=OMAR)), connection_id))
+    settle(asking, submit(asking, Case(lambda c: auth(connection_id=c, tags=OMAR)), connection_id))
     query = {"provider_config_key": "oauth2"}
     nango.delete(f"/connections/{connection_id}", params=query).raise_for_status()
     register(nango, connection_id, "oauth2", tags=DANA)
     if CASES[name].failing:
         control(nango, connection_id, "oauth2", exhausted=True)
-    event = settle(asking, tell(asking, CASES[name], connection_id))
+    event = settle(asking, submit(asking, CASES[name], connection_id))
     assert event.document["user"]["external_id"] == "usr_1042"
     assert asking.owner(connection_id) == OWNER
 
@@ -253,27 +253,27 @@ def test_a_refresh_failure_keeps_its_own_error_and_is_announced_once(asking, nan
     register(nango, connection_id, "oauth2", tags=DANA)
     control(nango, connection_id, "oauth2", exhausted=True)
     body = failure("refresh", connection_id=connection_id, kind="refresh_token_external_error")
-    event = settle(asking, tell(asking, Case(lambda _c: body), connection_id))
+    event = settle(asking, submit(asking, Case(lambda _c: body), connection_id))
     assert (event.confirmed, event.document["error"]["type"]) == (True, "refresh_token_external_error")
     assert asking.connection(connection_id).last_error_type == "refresh_token_external_error"
-    assert told(asking)[0].count(FAILED) == 1
+    assert announced(asking)[0].count(FAILED) == 1
 
 
 def test_a_deletion_that_a_lagging_list_does_not_show_yet_makes_nothing(asking, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    event_id = tell(asking, CASES["deletion"], connection_id)
+    event_id = submit(asking, CASES["deletion"], connection_id)
     asking.process()
     query = {"provider_config_key": "oauth2"}
     nango.delete(f"/connections/{connection_id}", params=query).raise_for_status()
     assert settle(asking, event_id).state == EventState.PROCESSED
     assert asking.connection(connection_id) is None
-    assert told(asking)[0] == [DELETED]
+    assert announced(asking)[0] == [DELETED]
 
 
 @pytest.mark.parametrize("name", ["creation failure", "override failure", "unknown type", "unknown operation", "sync"])
 def test_what_names_an_id_that_nango_takes_no_question_about_does_not_wait_for_ever(asking, gate, connection_id, name):
     gate.status = 400
-    event = settle(asking, tell(asking, CASES[name], connection_id))
+    event = settle(asking, submit(asking, CASES[name], connection_id))
     assert event.state == EventState.PROCESSED
     assert asking.connection(connection_id) is None
 
@@ -284,7 +284,7 @@ def test_while_nango_cannot_be_asked_it_waits_and_then_heals(asking, gate, nango
     register(nango, connection_id, "oauth2", tags=DANA)
     if case.failing:
         control(nango, connection_id, "oauth2", exhausted=True)
-    event_id = tell(asking, case, connection_id)
+    event_id = submit(asking, case, connection_id)
     gate.status = status
     for _ in range(6):
         asking.process()
@@ -303,21 +303,21 @@ def test_a_connection_of_another_environment_is_not_made(open_world, gate, nango
     world.policy.environments["other"] = replace(world.policy.environments["default"], name="other", base_url=gate.url)
     gate.edit = lambda _answer: {"connections": []}
     register(nango, connection_id, "oauth2", tags=DANA)
-    settle(world, tell(world, case, connection_id, environment="other"))
-    kinds, owners = told(world)
-    assert tuple(kinds) == case.told_absent
+    settle(world, submit(world, case, connection_id, environment="other"))
+    kinds, owners = announced(world)
+    assert tuple(kinds) == case.absent
     assert owners <= {None}
     assert world.connection(connection_id) is None
 
 
 @ALL
 def test_two_workers_at_once_make_it_once(asking, open_world, gate, nango, *, connection_id, case):
-    """It and a sync, which finds the connection at its second look."""
+    """It and a sync, which finds the connection at its second lookup."""
     register(nango, connection_id, "oauth2", tags=DANA)
     if case.failing:
         control(nango, connection_id, "oauth2", exhausted=True)
     other = open_world(base_url=gate.url)
-    events = [tell(asking, each, connection_id) for each in (case, Case(partial(sync, model="Task")))]
+    events = [submit(asking, each, connection_id) for each in (case, Case(partial(sync, model="Task")))]
     for _ in range(20):
         in_threads(
             *(partial(worker.processor.process, [event], limit=1) for worker in (asking, other) for event in events)
@@ -327,9 +327,9 @@ def test_two_workers_at_once_make_it_once(asking, open_world, gate, nango, *, co
             break
         asking.clock.now = max(asking.clock.now, min(waiting))
     assert not waiting
-    kinds, owners = told(asking)
+    kinds, owners = announced(asking)
     assert (kinds.count(CREATED), kinds.count(LINKED), kinds.count("nango.sync")) == (
-        (CREATED in case.told, 1, 1 + ("nango.sync" in case.told))
+        (CREATED in case.announced, 1, 1 + ("nango.sync" in case.announced))
     )
     assert owners == {"usr_1042"}
     assert asking.owner(connection_id) == OWNER
@@ -338,7 +338,7 @@ def test_two_workers_at_once_make_it_once(asking, open_world, gate, nango, *, co
 def test_while_nango_is_away_a_failed_flow_waits(asking, gate, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     gate.status = 500
-    event_id = tell(asking, CASES["creation failure"], connection_id)
+    event_id = submit(asking, CASES["creation failure"], connection_id)
     for _ in range(6):
         asking.process()
         assert (asking.event(event_id).state, asking.event(event_id).looks) == (EventState.RECEIVED, 0)
@@ -349,9 +349,9 @@ def test_while_nango_is_away_a_failed_flow_waits(asking, gate, nango, clock, con
 
 def test_a_failed_flow_of_a_known_connection_does_not_wait_for_nango(asking, gate, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    settle(asking, tell(asking, CASES["creation"], connection_id))
+    settle(asking, submit(asking, CASES["creation"], connection_id))
     gate.status = 500
-    event_id = tell(asking, CASES["creation failure"], connection_id)
+    event_id = submit(asking, CASES["creation failure"], connection_id)
     asking.process()
     assert asking.event(event_id).state == EventState.PROCESSED
 
@@ -370,7 +370,7 @@ def test_what_a_found_event_was_found_by_is_enough(asking, gate, nango, connecti
         )
     settle(asking, event_id)
     assert asking.owner(connection_id) == OWNER
-    assert sorted(told(asking)[0]) == [CREATED, LINKED, FAILED]
+    assert sorted(announced(asking)[0]) == [CREATED, LINKED, FAILED]
 
 
 def test_a_found_absence_of_what_is_unknown_makes_nothing(asking, connection_id):

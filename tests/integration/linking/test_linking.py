@@ -31,7 +31,7 @@ def linked(world, nango, connection_id):
 
 
 def reauthorize(world, nango, connection_id, tags):
-    """A re-authorization with these tags, as Nango does and tells it."""
+    """A re-authorization with these tags, at Nango and by its webhook."""
     register(nango, connection_id, "oauth2", tags=tags)
     return world.event(world.settle(auth("override", connection_id=connection_id, tags=tags)))
 
@@ -55,11 +55,15 @@ def test_a_link_says_which_tag_proved_it_and_which_event(world, linked):
 
 
 def test_a_first_link_is_announced_with_its_owner_and_no_previous_one(world, linked):
-    [told] = world.events("connection.linked")
-    assert told.document["user"]["external_id"] == "usr_1042"
-    assert told.document["organization"]["external_id"] == "org_77"
-    assert told.document["previous_owner"] is None
-    assert (told.origin, told.state, told.document["confirmed"]) == ("system", EventState.PROCESSED, True)
+    [link_event] = world.events("connection.linked")
+    assert link_event.document["user"]["external_id"] == "usr_1042"
+    assert link_event.document["organization"]["external_id"] == "org_77"
+    assert link_event.document["previous_owner"] is None
+    assert (link_event.origin, link_event.state, link_event.document["confirmed"]) == (
+        "system",
+        EventState.PROCESSED,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,12 +94,12 @@ def test_a_confirmed_different_owner_closes_the_link_opens_another_and_is_announ
     assert (old.closed_at, old.close_reason) == (world.clock.now, "reassigned")
     assert new.closed_at is None
     assert world.owner(linked) == OMAR_OWNS
-    told = world.events("connection.linked")[-1]
-    assert told.document["user"]["external_id"] == "usr_2001"
-    assert told.document["previous_owner"]["user"]["external_id"] == "usr_1042"
-    assert told.document["previous_owner"]["organization"]["external_id"] == "org_77"
+    link_event = world.events("connection.linked")[-1]
+    assert link_event.document["user"]["external_id"] == "usr_2001"
+    assert link_event.document["previous_owner"]["user"]["external_id"] == "usr_1042"
+    assert link_event.document["previous_owner"]["organization"]["external_id"] == "org_77"
     [job] = world.jobs()
-    assert job.event_id == told.id
+    assert job.event_id == link_event.id
 
 
 def test_with_the_policy_hold_a_different_owner_waits_for_an_operator(open_world, world, nango, base_url, linked):

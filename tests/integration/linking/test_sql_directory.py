@@ -108,8 +108,8 @@ def test_the_owner_is_the_one_that_the_database_names_in_its_own_ids(world):
     [user], [organization] = world.all(User), world.all(Organization)
     assert (user.email, user.display_name, user.organization_id) == ("dana@acme.example", "Dana", organization.id)
     assert organization.name == "Acme"
-    [told] = world.events("connection.linked")
-    assert told.document["user"]["email"] == "dana@acme.example"
+    [link_event] = world.events("connection.linked")
+    assert link_event.document["user"]["email"] == "dana@acme.example"
     assert world.links("c-1")[0].linked_by == "end_user_id"
 
 

@@ -40,7 +40,7 @@ def delete(nango, connection_id):
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
 
 
-def settle_deletion(world, nango, connection_id):
+def confirm_deletion(world, nango, connection_id):
     delete(nango, connection_id)
     world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
     world.clock.move(2)
@@ -151,8 +151,8 @@ def test_its_token_is_kept_fresh_all_the_same(world, three):
 def test_the_link_that_stands_is_announced_to_the_teams(world, three):
     for id_ in three[:2]:
         world.settle(auth(connection_id=id_, tags=DANA))
-    told = [world.event(job.event_id).document for job in world.jobs("linked")]
-    assert [document["connection_id"] for document in told] == three[:2]
+    announced = [world.event(job.event_id).document for job in world.jobs("linked")]
+    assert [document["connection_id"] for document in announced] == three[:2]
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
@@ -160,13 +160,13 @@ def test_when_the_newest_is_deleted_the_next_one_has_the_link_again(world, nango
     for place in order:
         world.settle(auth(connection_id=three[place], tags=DANA))
     world.clock.move(1)
-    settle_deletion(world, nango, three[2])
+    confirm_deletion(world, nango, three[2])
     assert owners(world, three) == [None, DANA_OWNS, None]
     connection = world.connection(three[1])
     assert (connection.unlinked_reason, connection.superseded_by) == (None, None)
-    told = world.event(world.jobs("linked")[-1].event_id).document
-    assert (told["connection_id"], told["user"]["external_id"]) == (three[1], "usr_1042")
-    settle_deletion(world, nango, three[1])
+    announced = world.event(world.jobs("linked")[-1].event_id).document
+    assert (announced["connection_id"], announced["user"]["external_id"]) == (three[1], "usr_1042")
+    confirm_deletion(world, nango, three[1])
     assert owners(world, three) == [DANA_OWNS, None, None]
 
 
@@ -185,8 +185,8 @@ def test_when_the_newest_moves_to_another_owner_the_next_one_has_the_link_again(
 def test_a_deleted_one_that_was_superseded_is_out_of_it(world, nango, three):
     for id_ in three:
         world.settle(auth(connection_id=id_, tags=DANA))
-    settle_deletion(world, nango, three[1])
-    settle_deletion(world, nango, three[2])
+    confirm_deletion(world, nango, three[1])
+    confirm_deletion(world, nango, three[2])
     assert owners(world, three) == [DANA_OWNS, None, None]
 
 
@@ -264,11 +264,11 @@ def test_connections_that_waited_for_their_owner_are_no_exception(open_world, na
     looked_at = pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
     assert looked_at == (3 if linked_before is None else 2)
     if linked_before == 2:
-        assert world.events("connection.linked") == [], "whoever gives way was never linked, and nobody is told"
+        assert world.events("connection.linked") == [], "an older connection was never linked, and nothing is announced"
     assert owners(world, three) == [None, None, DANA_OWNS]
     assert [world.connection(id_).unlinked_reason for id_ in three] == ["superseded", "superseded", None]
     assert pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 0
-    settle_deletion(world, nango, three[2])
+    confirm_deletion(world, nango, three[2])
     assert owners(world, three) == [None, DANA_OWNS, None], "the next one has it when the newest is gone"
 
 
@@ -293,17 +293,17 @@ def test_links_that_stood_before_the_policy_are_counted_and_closed_on_demand(
     found = standing.count(world.database, world.policy)
     assert (found.owners, found.links) == (2, {"oauth2": 3})
     assert owners(world, three) == [DANA_OWNS] * 3
-    told = len(world.events("connection.linked"))
+    announced = len(world.events("connection.linked"))
     done = standing.supersede(world.database, world.policy, world.processor.routes, actor="cli:test", clock=world.clock)
     assert (done.owners, done.links) == (2, {"oauth2": 3})
     assert owners(world, three) == [None, None, DANA_OWNS]
     assert owners(world, standing_links) == [None, OMAR_OWNS]
     assert [world.connection(id_).unlinked_reason for id_ in three] == ["superseded", "superseded", None]
-    assert len(world.events("connection.linked")) == told, "whoever keeps the link had it"
+    assert len(world.events("connection.linked")) == announced, "the connection that keeps the link had it"
     assert standing.count(world.database, world.policy) == standing.Standing()
     [act] = world.all(Audit, Audit.action == "links.superseded")
     assert (act.outcome, act.detail) == ("done", {"owners": 2, "links_closed": {"oauth2": 3}})
-    settle_deletion(world, nango, three[2])
+    confirm_deletion(world, nango, three[2])
     assert owners(world, three) == [None, DANA_OWNS, None], "the next one has it when the newest is gone"
 
 

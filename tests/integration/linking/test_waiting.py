@@ -40,9 +40,9 @@ def test_a_connection_is_linked_once_its_user_and_organization_appear(world):
     assert world.connection("c-1").unlinked_reason is None
     [link] = world.links("c-1")
     assert link.linked_by == "end_user_id"
-    [told] = world.events("connection.linked")
-    assert told.document["user"]["external_id"] == "usr_1042"
-    assert [job.event_id for job in world.jobs("linked")] == [told.id]
+    [link_event] = world.events("connection.linked")
+    assert link_event.document["user"]["external_id"] == "usr_1042"
+    assert [job.event_id for job in world.jobs("linked")] == [link_event.id]
 
 
 def test_a_linked_connection_is_not_checked_again(world):

@@ -166,7 +166,7 @@ def test_two_that_wait_for_each_other_are_no_end_of_an_import(world, postgres):
     bring(world, "external_id\nu1\nu2\n")
     holding = threading.Event()
 
-    def somebody():
+    def other_writer():
         with world.database.write() as session:
             session.execute(sql("SET LOCAL deadlock_timeout = '30s'"))  # so that it is the import that is ended
             session.execute(sql("SELECT 1 FROM users WHERE external_id = 'u2' FOR UPDATE"))
@@ -178,7 +178,7 @@ def test_two_that_wait_for_each_other_are_no_end_of_an_import(world, postgres):
         assert holding.wait(PATIENCE)
         return bring(world, "external_id,email\nu1,u1@acme.example\nu2,u2@acme.example\n")
 
-    _, summary = in_threads(somebody, bring_both)
+    _, summary = in_threads(other_writer, bring_both)
     assert counts(summary) == (0, 2, 0, 0)
     assert users(world) == {"u1": ("u1@acme.example", "theirs", None), "u2": ("u2@acme.example", "theirs", None)}
 

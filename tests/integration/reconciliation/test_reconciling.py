@@ -260,7 +260,7 @@ def test_a_connection_that_returns_after_a_deletion_that_we_believed_is_linked_a
 # When a difference counts
 
 
-def test_a_difference_counts_at_the_second_reading_a_minute_later(world, nango, reconciler):
+def test_a_difference_counts_at_the_second_check_a_minute_later(world, nango, reconciler):
     register(nango, "lost", "oauth2", tags=DANA)
     age(world)
     run = first_check(world, reconciler)
@@ -611,7 +611,7 @@ def test_a_rate_limit_in_the_middle_is_waited_out(world, nango, clock, reconcile
     assert (finish(world, reconciler, run).outcome, report(world, run).seen) == (RunOutcome.COMPLETED, 12)
 
 
-def test_a_rate_limit_between_two_pages_of_the_second_reading_loses_no_count(world, nango, gate, reconciler):
+def test_a_rate_limit_between_two_pages_of_the_second_check_loses_no_count(world, nango, gate, reconciler):
     for name in names(12):
         register(nango, name, "oauth2", tags=DANA)
     age(world)
@@ -623,7 +623,7 @@ def test_a_rate_limit_between_two_pages_of_the_second_reading_loses_no_count(wor
 
     gate.after = limit
     assert 0 < len(reconciler.work()) < 12
-    world.process()  # what was told before the limit has come to its end
+    world.process()  # what was announced before the limit is processed
     world.clock.now = report(world, run).next_at
     reconciler.work()
     nango.patch("/sandbox/settings", json={"rate_limit_per_minute": 100_000}).raise_for_status()

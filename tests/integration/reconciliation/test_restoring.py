@@ -1,4 +1,4 @@
-"""A drift ends in one step: the tags that carried the link are written back. Siblings are shown."""
+"""A drift ends in one step: the tags that named the owner are written back. Siblings are shown."""
 
 import pytest
 

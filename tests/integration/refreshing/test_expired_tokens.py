@@ -1,4 +1,4 @@
-"""Promise 13: a token that has expired and cannot be renewed needs a reconnect, which is told once.
+"""Promise 13: a token that has expired and cannot be renewed needs a reconnect, which is announced once.
 
 Promises 5 and 8 hold beside it: a failure, an outage and a rate limit are not the connection's end.
 """
@@ -61,7 +61,7 @@ def unrenewable(world, nango, clock, connection_id):
 
 
 def refresh_next(world, connection_id, *, process=True):
-    """Carry out the next planned refresh; what it was and came to."""
+    """Run the next planned refresh; its row, with the outcome."""
     plan = world.open_plan(connection_id)
     world.clock.now = max(world.clock.now, plan.next_at)
     assert world.refresher.refresh_due() == 1
@@ -71,8 +71,8 @@ def refresh_next(world, connection_id, *, process=True):
     return done
 
 
-def look_until_forced(world, connection_id, *, process=True):
-    """Carry out the plain looks: the next one is by force."""
+def refresh_until_forced(world, connection_id, *, process=True):
+    """Run the plain refreshes, until the next one is forced."""
     for _ in range(10):
         if world.open_plan(connection_id).forced:
             return
@@ -81,31 +81,35 @@ def look_until_forced(world, connection_id, *, process=True):
 
 
 def lapse(world, connection_id):
-    """Look until the connection is given up; the looks there were."""
-    looks = []
+    """Refresh until the connection is given up; the refreshes there were."""
+    refreshes = []
     while world.connection(connection_id).status == ConnectionStatus.ACTIVE:
-        looks.append(refresh_next(world, connection_id))
-        assert len(looks) < 10
-    return looks
+        refreshes.append(refresh_next(world, connection_id))
+        assert len(refreshes) < 10
+    return refreshes
 
 
 def test_a_token_that_expired_for_good_needs_a_reconnect_which_is_announced_once(world, unrenewable):
     with capture_logs() as logs:
-        looks = lapse(world, unrenewable)
+        refreshes = lapse(world, unrenewable)
     connection = world.connection(unrenewable)
     assert (connection.status, connection.last_error_type) == (ConnectionStatus.NEEDS_RECONNECT, "token_expired")
-    assert [done.outcome for done in looks] == ["first_seen", *["unchanged"] * (len(looks) - 1)]
-    assert [done.forced for done in looks] == [False] * (len(looks) - 1) + [True]
-    assert looks[-1].finished_at > connection.expires_at
-    assert [done.error for done in looks[:-1]] == [None] * (len(looks) - 1)
-    assert "its token expired at" in looks[-1].error  # the history says which look showed it
+    assert [done.outcome for done in refreshes] == ["first_seen", *["unchanged"] * (len(refreshes) - 1)]
+    assert [done.forced for done in refreshes] == [False] * (len(refreshes) - 1) + [True]
+    assert refreshes[-1].finished_at > connection.expires_at
+    assert [done.error for done in refreshes[:-1]] == [None] * (len(refreshes) - 1)
+    assert "its token expired at" in refreshes[-1].error  # the history says which refresh showed it
     [line] = [line for line in logs if line["event"] == "token_expired"]
-    assert (line["connection"], line["problem"]) == (show(CONNECTION, connection.id), looks[-1].error)
+    assert (line["connection"], line["problem"]) == (show(CONNECTION, connection.id), refreshes[-1].error)
     assert world.owner(unrenewable) == ("usr_1042", "org_77")
-    [told] = world.events("connection.needs_reconnect")
-    assert (told.origin, told.confirmed, told.document["user"]["external_id"]) == ("refresh", True, "usr_1042")
-    assert told.document["error"]["type"] == "token_expired"
-    assert f"{connection.expires_at:%Y-%m-%dT%H:%M:%SZ}" in told.document["error"]["description"]
+    [announced] = world.events("connection.needs_reconnect")
+    assert (announced.origin, announced.confirmed, announced.document["user"]["external_id"]) == (
+        "refresh",
+        True,
+        "usr_1042",
+    )
+    assert announced.document["error"]["type"] == "token_expired"
+    assert f"{connection.expires_at:%Y-%m-%dT%H:%M:%SZ}" in announced.document["error"]["description"]
     for _ in range(3):
         again = refresh_next(world, unrenewable)
         assert again.error is None
@@ -193,7 +197,7 @@ def test_what_is_renewed_by_force_alone_is_renewed_and_lives(world, nango, clock
     register(nango, connection_id, "oauth2", tags=DANA)
     control(nango, connection_id, "oauth2", expires_in=3600)
     world.settle(auth(connection_id=connection_id, tags=DANA))
-    look_until_forced(world, connection_id)
+    refresh_until_forced(world, connection_id)
     assert refresh_next(world, connection_id).outcome == RefreshOutcome.RENEWED
     assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
     assert world.events("connection.needs_reconnect") == []
@@ -201,8 +205,8 @@ def test_what_is_renewed_by_force_alone_is_renewed_and_lives(world, nango, clock
 
 @pytest.mark.parametrize("status", [429, 500, 503, 401])
 def test_trouble_at_nango_is_not_the_connections_end(world, gate, clock, unrenewable, status):
-    """Also where it comes at the last look, by force: that says nothing of the token."""
-    look_until_forced(world, unrenewable)
+    """Also where it comes at the last refresh, by force: that says nothing of the token."""
+    refresh_until_forced(world, unrenewable)
     gate.status = status
     clock.now = world.open_plan(unrenewable).next_at
     world.refresher.refresh_due()
@@ -211,8 +215,8 @@ def test_trouble_at_nango_is_not_the_connections_end(world, gate, clock, unrenew
     assert connection.last_error_type != "token_expired"
     assert world.owner(unrenewable) == ("usr_1042", "org_77")
     gate.status = None
-    looks = lapse(world, unrenewable)
-    assert looks[-1].forced  # and only then
+    refreshes = lapse(world, unrenewable)
+    assert refreshes[-1].forced  # and only then
     assert len(world.jobs("broken")) == 1
 
 
@@ -233,7 +237,7 @@ def test_a_failure_that_was_announced_before_ends_with_the_token_not_as_a_recove
     control(nango, unrenewable, "oauth2", exhausted=True)
     world.wait_out(failure("refresh", connection_id=unrenewable, tags=DANA))
     control(nango, unrenewable, "oauth2", exhausted=False)
-    look_until_forced(world, unrenewable, process=False)  # that Nango's error is over is not applied yet
+    refresh_until_forced(world, unrenewable, process=False)  # that Nango's error is over is not applied yet
     refresh_next(world, unrenewable)
     assert world.connection(unrenewable).last_error_type == "token_expired"
     assert world.connection(unrenewable).status == ConnectionStatus.NEEDS_RECONNECT
@@ -241,7 +245,7 @@ def test_a_failure_that_was_announced_before_ends_with_the_token_not_as_a_recove
 
 
 def test_an_expiry_of_a_kind_that_nothing_renews_is_checked_once_it_is_known(world, at, nango, clock, connection_id):
-    """Such a connection gets no look of its own. A person's read may show an expiry, and from then on it counts."""
+    """Such a connection gets no refresh of its own. A person's read may show an expiry, and from then on it counts."""
     register(nango, connection_id, "oauth2", tags=DANA)
     control(nango, connection_id, "oauth2", expires_in=1800)
     world.settle(auth(connection_id=connection_id, tags=DANA, mode="CUSTOM"))
@@ -340,7 +344,7 @@ def test_a_read_is_in_the_history_where_nango_tried_and_not_while_it_waits(world
             credentials.get_credentials(at, ref, actor=WHO)
     assert [done.outcome for done in history(world, connection_id)] == ["failed", "exhausted"]
     planned = [plan for plan in world.plans(connection_id) if plan.requested_by is None]
-    assert [plan.outcome for plan in planned] == ["superseded", None]  # one look is due, whatever is read meanwhile
+    assert [plan.outcome for plan in planned] == ["superseded", None]  # one refresh is due, whatever is read meanwhile
 
 
 def test_a_read_that_a_newer_renewal_overtook_takes_nothing_back(world, at, nango, gate, connection_id):
@@ -353,7 +357,7 @@ def test_a_read_that_a_newer_renewal_overtook_takes_nothing_back(world, at, nang
         control(nango, connection_id, "oauth2", expires_in=600)
         assert refresh_next(world, connection_id).outcome == "renewed"
 
-    gate.after = renew  # Nango has answered the read, and the answer is still under way
+    gate.after = renew  # Nango has answered the read, and the answer is still in flight
     credentials.get_credentials(at, world.connection(connection_id).id, actor=WHO)
     assert gate.problem is None
     assert world.connection(connection_id).expires_at not in {None, old}

@@ -32,7 +32,7 @@ def world(open_world, gate):
 
 @pytest.fixture
 def planned(world, nango, gate, clock, connection_id):
-    """A linked connection whose first look is due and whose token expires within Nango's margin."""
+    """A linked connection whose first refresh is due and whose token expires within Nango's margin."""
     register(nango, connection_id, "oauth2", tags=DANA)
     world.settle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", expires_in=600)
@@ -378,7 +378,7 @@ def test_an_answer_for_a_plan_that_was_superseded_meanwhile_is_not_recorded(worl
         control(nango, planned, "oauth2", exhausted=False)
         world.settle(auth("override", connection_id=planned, tags=DANA))
 
-    control(nango, planned, "oauth2", exhausted=True)  # what the overtaken call is told
+    control(nango, planned, "oauth2", exhausted=True)  # the answer to the overtaken call
     gate.after = reauthorize
     refresh(world)
     assert [plan.outcome for plan in world.plans(planned)] == [RefreshOutcome.SUPERSEDED, None]

@@ -38,7 +38,7 @@ def world(world):
     return world
 
 
-def settle(world, number=1, **tags):
+def processed_events(world, number=1, **tags):
     """Ids of `number` processed creations."""
     return [world.settle(auth(connection_id=new_id().hex, tags=DANA | tags)) for _ in range(number)]
 
@@ -113,14 +113,14 @@ def test_a_retried_event_is_due_as_if_just_received_and_routed_once(world, clock
 
 
 def test_what_did_not_fail_is_left_alone(world):
-    [processed] = settle(world)
+    [processed] = processed_events(world)
     [waiting] = world.receive(auth(connection_id="c-2", tags=DANA))
     assert retry(world, [processed, waiting.event_id]) == []
     assert world.event(processed).state == EventState.PROCESSED
 
 
 def test_failed_events_are_chosen_by_what_is_known_of_them(world):
-    made = settle(world, 3)
+    made = processed_events(world, 3)
     fail(world, made[:1], "not_confirmed", connection_id="c-x")
     fail(world, made[1:2], "crashed", type="nango.sync")
 
@@ -140,7 +140,7 @@ def test_failed_events_are_chosen_by_what_is_known_of_them(world):
 
 
 def test_a_route_that_is_new_gets_its_job_and_the_others_keep_theirs(world, clock):
-    [event_id] = settle(world, plan="pro")
+    [event_id] = processed_events(world, plan="pro")
     [before] = world.jobs()
     then = decisions(world, event_id)
     world.route(created=CREATED, pro=PRO)
@@ -169,7 +169,7 @@ def test_a_route_that_is_new_gets_its_job_and_the_others_keep_theirs(world, cloc
     ],
 )
 def test_existing_jobs_are_delivered_again_with_again_only(world, state, outcome):
-    [event_id] = settle(world)
+    [event_id] = processed_events(world)
     [job] = world.jobs()
     change(world, Job, [job.id], state=state, attempts=4)
     assert outcomes(replay(world, event_id)) == {"created": ReplayOutcome.LEFT_ALONE}
@@ -180,7 +180,7 @@ def test_existing_jobs_are_delivered_again_with_again_only(world, state, outcome
 
 
 def test_a_repeated_job_goes_where_the_route_in_force_says(world):
-    [event_id] = settle(world)
+    [event_id] = processed_events(world)
     [job] = world.jobs()
     change(world, Job, [job.id], state="completed")
     then = decisions(world, event_id)
@@ -193,7 +193,7 @@ def test_a_repeated_job_goes_where_the_route_in_force_says(world):
 
 
 def test_a_route_of_another_team_gets_a_job_of_its_own_and_leaves_the_first(world):
-    [event_id] = settle(world)
+    [event_id] = processed_events(world)
     [job] = world.jobs()
     change(world, Job, [job.id], state="completed")
     world.add(Team(name="sales", source="api", created_at=world.clock.now))
@@ -214,7 +214,7 @@ def test_a_route_of_another_team_gets_a_job_of_its_own_and_leaves_the_first(worl
 
 def test_a_replay_by_the_routes_of_then_makes_missing_jobs_and_retries_discarded_ones(world):
     world.route(created=CREATED, pro=PRO)
-    [event_id] = settle(world, plan="pro")
+    [event_id] = processed_events(world, plan="pro")
     created, pro = world.jobs()
     change(world, Job, [created.id], state="discarded")
     with world.database.write() as session:
@@ -230,7 +230,7 @@ def test_a_replay_by_the_routes_of_then_makes_missing_jobs_and_retries_discarded
 
 
 def test_a_replay_can_be_limited_to_one_route_and_a_preview_changes_nothing(world):
-    [event_id] = settle(world, plan="pro")
+    [event_id] = processed_events(world, plan="pro")
     world.route(created=CREATED, pro=PRO, other=CREATED)
     matching = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     with world.database.read() as session:
@@ -252,7 +252,7 @@ def test_an_event_that_was_never_routed_cannot_be_replayed(world):
 
 
 def test_a_replay_is_audited_with_what_it_did(world):
-    [event_id] = settle(world, plan="pro")
+    [event_id] = processed_events(world, plan="pro")
     world.route(created=CREATED, pro=PRO)
     replay(world, event_id)
     [row] = world.all(Audit, Audit.action == "event.replayed")
@@ -266,8 +266,8 @@ def test_a_replay_is_audited_with_what_it_did(world):
 
 
 def test_backfilled_jobs_are_marked_and_spread(world, clock):
-    events = settle(world, 3, plan="pro")
-    settle(world, 2)
+    events = processed_events(world, 3, plan="pro")
+    processed_events(world, 2)
     world.route(created=CREATED, pro=PRO)
     made = backfill(world, "pro", per_second=2)
     jobs = world.jobs("pro")
@@ -281,7 +281,7 @@ def test_backfilled_jobs_are_marked_and_spread(world, clock):
 
 
 def test_only_backfilled_jobs_are_marked_in_their_documents(world, clock):
-    settle(world, plan="pro")
+    processed_events(world, plan="pro")
     world.route(created=CREATED, pro=PRO)
     backfill(world, "pro")
     with world.database.write() as session:
@@ -292,7 +292,7 @@ def test_only_backfilled_jobs_are_marked_in_their_documents(world, clock):
 
 
 def test_a_second_backfill_waits_behind_the_first(world, clock):
-    settle(world, 4, plan="pro")
+    processed_events(world, 4, plan="pro")
     world.route(created=CREATED, pro=PRO)
     backfill(world, "pro", per_second=1, limit=2)
     backfill(world, "pro", per_second=1)
@@ -301,7 +301,7 @@ def test_a_second_backfill_waits_behind_the_first(world, clock):
 
 def test_a_backfill_is_capped_and_goes_on_where_it_ended(world, monkeypatch):
     monkeypatch.setattr(backfills, "CHUNK", 2)
-    events = settle(world, 5, plan="pro")
+    events = processed_events(world, 5, plan="pro")
     world.route(created=CREATED, pro=PRO)
     _, found = scan(world, "pro", limit=2)
     assert (found.event_ids, found.complete) == (events[:2], False)
@@ -315,7 +315,7 @@ def test_a_backfill_is_capped_and_goes_on_where_it_ended(world, monkeypatch):
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_a_scan_can_be_stopped_and_continued(world, monkeypatch, newest_first):
     monkeypatch.setattr(backfills, "CHUNK", 2)
-    events = settle(world, 7, plan="pro")
+    events = processed_events(world, 7, plan="pro")
     world.route(created=CREATED, pro=PRO)
     seen, after = [], None
     for _ in range(5):
@@ -330,7 +330,7 @@ def test_a_scan_can_be_stopped_and_continued(world, monkeypatch, newest_first):
 
 
 def test_only_events_of_the_time_are_taken(world):
-    early, late = settle(world, 2, plan="pro")
+    early, late = processed_events(world, 2, plan="pro")
     old = first_id(world.clock.now - timedelta(hours=2))
     with world.database.write() as session:
         session.execute(update(Job).where(Job.event_id == early).values(event_id=late, route="elsewhere"))
@@ -342,7 +342,7 @@ def test_only_events_of_the_time_are_taken(world):
 
 
 def test_suppressed_events_are_not_backfilled(world):
-    announced, suppressed, of_earlier_release = settle(world, 3, plan="pro")
+    announced, suppressed, of_earlier_release = processed_events(world, 3, plan="pro")
     change(world, Event, [suppressed], untold=ANNOUNCED_BEFORE)
     change(world, Event, [of_earlier_release], problem=ANNOUNCED_BEFORE)
     world.route(pro=PRO)
@@ -352,7 +352,7 @@ def test_suppressed_events_are_not_backfilled(world):
 
 def test_a_change_of_the_route_stops_a_backfill_and_its_committed_jobs_stay(world, monkeypatch):
     monkeypatch.setattr(backfills, "FILLED", 2)
-    settle(world, 4, plan="pro")
+    processed_events(world, 4, plan="pro")
     world.route(pro=PRO)
     route, found = scan(world, "pro")
     steps = backfills.fill(
@@ -373,7 +373,7 @@ def test_a_missing_route_cannot_be_backfilled(world):
 
 
 def test_two_backfills_at_once_make_each_job_once(world, open_world):
-    events = settle(world, 12, plan="pro")
+    events = processed_events(world, 12, plan="pro")
     world.route(pro=PRO)
     made = in_threads(*[lambda: backfill(world, "pro")] * 2)
     assert sorted(made[0] + made[1]) == sorted(job.id for job in world.jobs("pro"))
@@ -386,10 +386,10 @@ def test_two_backfills_at_once_make_each_job_once(world, open_world):
 @seeds(*range(6))
 def test_in_any_order_of_actions_an_event_has_one_job_per_route_and_its_id_stays(world, clock, seed):
     chance = random.Random(seed)
-    events = settle(world, 3, plan="pro")
+    events = processed_events(world, 3, plan="pro")
     ids = {}
 
-    def act_on_jobs(what):
+    def change_jobs(what):
         jobs = chance.sample(world.jobs(), min(2, len(world.jobs())))
         with world.database.read() as session:
             found = job_rows.get_many(session, [job.id for job in jobs])
@@ -400,9 +400,9 @@ def test_in_any_order_of_actions_an_event_has_one_job_per_route_and_its_id_stays
             change(world, Job, [job.id], state=chance.choice(list(JobState)), attempts=job.attempts + 1)
 
     steps = [
-        lambda: act_on_jobs(JobAction.RETRY),
-        lambda: act_on_jobs(JobAction.CANCEL),
-        lambda: act_on_jobs(JobAction.REDELIVER),
+        lambda: change_jobs(JobAction.RETRY),
+        lambda: change_jobs(JobAction.CANCEL),
+        lambda: change_jobs(JobAction.REDELIVER),
         lambda: replay(world, chance.choice(events), again=chance.random() < 0.5),
         lambda: replay(world, chance.choice(events), by=Routes.THEN, again=chance.random() < 0.5),
         lambda: backfill(world, "pro", limit=chance.randint(1, 3)),

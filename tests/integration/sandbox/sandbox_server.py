@@ -38,7 +38,7 @@ def recorded_body(webhook):
 
 @contextmanager
 def serve(*, clock=None, **config) -> Iterator[httpx.Client]:
-    """A running sandbox, as a client that carries its API key. `clock`: what all sandboxes go by meanwhile."""
+    """A running sandbox, as a client that sends its API key. `clock`: the time of all sandboxes meanwhile."""
     with (
         mock.patch.object(guard, "utc_now", clock or guard.utc_now),
         socket.create_server(("127.0.0.1", 0)) as listener,

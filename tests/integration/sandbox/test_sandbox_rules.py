@@ -36,7 +36,7 @@ def listed(client, **query):
     return client.get("/connections", params=query).raise_for_status().json()["connections"]
 
 
-class TestWhoMayCall:
+class TestApiKeysAndScopes:
     @pytest.mark.parametrize(
         ("header", "expected"),
         [

@@ -224,7 +224,7 @@ def deliveries():
             for row in ANSWERS:
                 if (behaviour(row) == "hang") == hang:
                     connect(client, tags={"receiver": behaviour(row)})
-            records |= {each["body"]["tags"]["receiver"]: each for each in settled(client)}
+            records |= {each["body"]["tags"]["receiver"]: each for each in none_pending(client)}
             while not receiver.received.empty():
                 webhook = receiver.take()
                 received.setdefault(webhook.body["tags"]["receiver"], []).append(webhook)
@@ -235,7 +235,7 @@ def delivered(client):
     return client.get("/sandbox/deliveries").raise_for_status().json()["deliveries"]
 
 
-def settled(client):
+def none_pending(client):
     until("none is pending", lambda: all(each["state"] != "pending" for each in delivered(client)))
     return delivered(client)
 
@@ -273,7 +273,7 @@ def test_retries_have_the_same_bytes_and_signature_after_the_published_waits(del
 def test_a_refused_connection_is_tried_again_an_unknown_name_is_not(host, attempts, state):
     with serve(webhook_url=f"http://{host}:{free_port()}/hook", retry_waits=(0.01, 0.01)) as client:
         connect(client)
-        [record] = settled(client)
+        [record] = none_pending(client)
     assert (record["attempts"], record["state"], record["last_status"]) == (attempts, state, None)
 
 

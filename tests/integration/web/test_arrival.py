@@ -1,6 +1,6 @@
 """In whatever order webhooks arrive, and however the list lags behind them, a connection ends where Nango has it.
 
-Every order is tried, with Nango's list standing still after each of the steps that the webhooks tell of.
+Every order is tried, with Nango's list standing still after each of the steps that the webhooks announce.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tests.integration.sandbox.sandbox_server import register
 from tests.integration.world import DANA, OMAR, auth
 
 OWNERS = {"usr_1042": ("usr_1042", "org_77"), "usr_2001": ("usr_2001", "org_88"), None: None}
-LATER = 20  # seconds, between the looks of the schedule
+LATER = 20  # seconds, between the lookups of the schedule
 PRO = DANA | {"plan": "pro"}
 
 
@@ -49,7 +49,7 @@ def lag(nango, seconds):
     nango.patch("/sandbox/settings", json={"replica_lag": seconds}).raise_for_status()
 
 
-def told(world, connection_id):
+def announced(world, connection_id):
     documents = [world.event(job.event_id).document for job in world.jobs()]
     return [document["type"] for document in documents if document["connection_id"] == connection_id]
 
@@ -102,7 +102,7 @@ def test_the_owner_is_the_one_that_nango_has_in_the_end(*, world, nango, clock, 
         connection = world.connection(id_)
         assert (connection.status, connection.tags) == (ConnectionStatus.ACTIVE, final), order
         assert world.owner(id_) == OWNERS[final["end_user_id"]], order
-        assert told(world, id_) == ["connection.created"], order
+        assert announced(world, id_) == ["connection.created"], order
         assert_no_overlap(world, connection)
 
 
@@ -117,7 +117,7 @@ def test_a_new_generation_ends_at_its_own_owner_whatever_of_the_old_one_still_ar
         assert connection.nango_id == connection.announced_nango_id == listed[0]["id"], order
         assert (connection.status, connection.tags) == (ConnectionStatus.ACTIVE, PRO), order
         assert world.owner(name) == OWNERS["usr_1042"], order
-        assert 1 <= told(world, name).count("connection.created") <= 2, order
+        assert 1 <= announced(world, name).count("connection.created") <= 2, order
         assert_no_overlap(world, connection)
 
 
@@ -128,13 +128,13 @@ def test_what_is_gone_has_no_owner_and_was_never_taken_from_the_living(*, world,
         connection = world.connection(name)
         if connection is None:  # it was deleted before any lookup
             continue
-        first_told = order.index(2)
-        seen_after = [place for place in order[first_told + 1 :] if place < 2]
+        first_announced = order.index(2)
+        seen_after = [place for place in order[first_announced + 1 :] if place < 2]
         if connection.status == ConnectionStatus.DELETED:
             assert world.owner(name) is None, order
         else:  # the deletion came before anything that it could undo: reconciling finds it
             assert seen_after, order
-        assert told(world, name).count("connection.created") <= 1, order
+        assert announced(world, name).count("connection.created") <= 1, order
         assert_no_overlap(world, connection)
 
 

@@ -77,7 +77,7 @@ def burst(web: WebServer, hostile: bytes) -> tuple[int, bytes]:
     return answer
 
 
-def settle(world: World) -> Counter[tuple[str, str]]:
+def process_all(world: World) -> Counter[tuple[str, str]]:
     """Process all that was received, as often as one waits for its connection; how many of each state and type."""
     for _ in range(1 + UNASKED_LOOKUPS):
         with world.database.write() as session:
@@ -174,7 +174,7 @@ def test_a_signed_body_of_any_kind_is_stored_and_processed_with_all_its_neighbou
     status, answer = burst(web, signed(body))
     assert status == 202, answer
     assert (body in web.events()) is (name not in NOT_AS_IT_CAME)
-    settled = settle(world)
+    settled = process_all(world)
     assert sum(settled.values()) == GOOD + 1
     assert {state for state, _ in settled} == {"processed"}, settled
     if kind is not None:
@@ -185,7 +185,7 @@ def test_a_signed_body_of_any_kind_is_stored_and_processed_with_all_its_neighbou
 def test_one_byte_more_than_the_limit_is_413_and_its_neighbours_are_stored(web: WebServer, world: World) -> None:
     assert burst(web, signed(sized(LIMIT + 1)))[0] in {413, 0}  # 0: the answer was overtaken by the reset
     assert burst(web, chunked(sized(LIMIT + 1), 64 * 1024))[0] in {413, 0}
-    assert settle(world) == {("processed", CREATED): 2 * GOOD}
+    assert process_all(world) == {("processed", CREATED): 2 * GOOD}
 
 
 BODY = body_of(1, note="hostile")
@@ -246,7 +246,7 @@ def test_a_broken_request_is_refused_and_its_neighbours_are_stored(web: WebServe
     status, _ = burst(web, request)
     assert status == expected or (status == 0 and name in RESET)
     assert BODY not in web.events()
-    assert settle(world) == {("processed", CREATED): GOOD}
+    assert process_all(world) == {("processed", CREATED): GOOD}
     until("nothing is left of it", lambda: not web.webhooks.bodies._unverified)
 
 
@@ -272,7 +272,7 @@ def test_a_strange_request_that_is_whole_and_signed_is_stored(web: WebServer, wo
     assert status == 202
     assert json.loads(answer)["duplicate"] in {True, False}
     assert BODY in web.events()
-    settle(world)
+    process_all(world)
 
 
 def test_a_client_that_expects_100_continue_gets_it(web: WebServer) -> None:

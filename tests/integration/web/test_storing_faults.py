@@ -184,7 +184,7 @@ def test_a_statement_sent_before_the_loop_knows_of_the_end_fails_with_it(
 
 
 class Deaf:
-    """A loop that never tells of the socket: every event is lost."""
+    """A loop that never reports the socket: every event is lost."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -248,7 +248,7 @@ def test_cutting_never_fails_and_ends_the_wait(run: Run, place: Place, database:
             await asyncio.sleep(0)
             others: list[asyncio.StreamWriter] = []
             if state != "waiting":
-                loop.remove_reader(connection._socket)  # no event will tell
+                loop.remove_reader(connection._socket)  # no event will report it
             if state == "closed by libpq":
                 connection.libpq.finish()
             if state == "reset":

@@ -455,13 +455,13 @@ def test_no_one_can_fill_the_memory_with_unsigned_bytes_or_have_others_refused(w
             until("it has arrived", lambda arrived=arrived: web.webhooks.bodies._unverified >= arrived)
         one_more = stack.enter_context(web.connect())
         one_more.sendall(signed(body)[:-1])
-        assert read_answer(stalled[0])[0] == 503, "whoever has stood still for longest makes room"
+        assert read_answer(stalled[0])[0] == 503, "the client that has stood still for longest makes room"
         assert web.webhooks.bodies._unverified <= 3 * LIMIT
         one_more.sendall(signed(body)[-1:])
         assert read_answer(one_more)[0] == 202
         assert web.post(fresh()).status_code == 202, "a whole body takes no part in it"
         stalled[1].sendall(signed(body)[-1:])
-        assert read_answer(stalled[1])[0] == 202, "nobody was ended without need"
+        assert read_answer(stalled[1])[0] == 202, "no client was ended without need"
     until("bytes of those who left are not counted", lambda: not web.webhooks.bodies._unverified)
     assert web.post(sized(LIMIT)).status_code == 202
 
@@ -471,7 +471,7 @@ def test_a_body_is_not_kept_while_its_refusal_waits(web: WebServer, monkeypatch)
     kept = []
     refuse = webhooks_module.WebhookEndpoint._refuse
 
-    async def look(self, *args):
+    async def count_marked(self, *args):
         kept.append(sum(marker in text for text in _bytes_in_frames()))
         await refuse(self, *args)
 
@@ -481,7 +481,7 @@ def test_a_body_is_not_kept_while_its_refusal_waits(web: WebServer, monkeypatch)
         frames = [object_ for object_ in gc.get_objects() if isinstance(object_, types.FrameType)]
         return [value for frame in frames for value in frame.f_locals.values() if type(value) is bytes]
 
-    monkeypatch.setattr(webhooks_module.WebhookEndpoint, "_refuse", look)
+    monkeypatch.setattr(webhooks_module.WebhookEndpoint, "_refuse", count_marked)
     assert web.post(b'{"x":"' + marker + b'"}', key="wrong").status_code == 401
     assert kept == [0]
 
@@ -511,8 +511,8 @@ def test_two_hundred_posts_of_a_hundred_bodies_are_a_hundred_events_with_right_c
 
 
 @pytest.fixture
-def never_told(monkeypatch) -> Iterator[None]:
-    """Telling the broker does not come to an end before the test does."""
+def hanging_broker(monkeypatch) -> Iterator[None]:
+    """A broker whose publishing does not end before the test does."""
     let_go, send = threading.Event(), Hints.of_events
 
     def wait(self, ids):
@@ -526,14 +526,14 @@ def never_told(monkeypatch) -> Iterator[None]:
     let_go.set()
 
 
-def test_with_the_broker_down_webhooks_are_stored_and_answered_at_once(own_web, never_told) -> None:
+def test_with_the_broker_down_webhooks_are_stored_and_answered_at_once(own_web, hanging_broker) -> None:
     port = free_port()
     web = own_web("sqlite", broker_url=f"redis://127.0.0.1:{port}/0")
     assert web.post(body_of(1)).status_code == 202
     assert web.events() == {body_of(1): 0}
 
 
-def test_with_the_broker_frozen_webhooks_are_stored_and_answered_at_once(own_web, never_told) -> None:
+def test_with_the_broker_frozen_webhooks_are_stored_and_answered_at_once(own_web, hanging_broker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never says a word
         web = own_web("sqlite", broker_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         assert web.post(body_of(1)).status_code == 202
