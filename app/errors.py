@@ -46,7 +46,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.causes import of_broker, of_database
+from app.outage_causes import of_broker, of_database
 
 
 class WaylinkError(Exception):

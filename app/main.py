@@ -19,22 +19,22 @@ from app.brokers.hints import Hints
 from app.clock import utc_now
 from app.config.settings import Settings
 from app.db.engine import connect
-from app.db.schema import require_current_unless_away
+from app.db.schema_version import require_current_unless_away
 from app.runtime.wiring import clients_of, means_of, policy_of
 from app.services.events.intake import STATEMENT_SECONDS, writers_for
 from app.telemetry import STORING, get_logger
 from app.web import console
 from app.web.announcing import Announcer
 from app.web.api.endpoint import Context
-from app.web.api.routes import ENDPOINTS
+from app.web.api.registry import ENDPOINTS
 from app.web.api.serving import Api
 from app.web.bodies import BodyReader
 from app.web.group_commit import GroupCommit
 from app.web.health import HealthEndpoints
 from app.web.hosts import allowed_hosts
+from app.web.ingest_counters import IngestRecord
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
-from app.web.record import IngestRecord
 from app.web.webhooks import PATH, WebhookEndpoint
 
 log = get_logger(__name__)

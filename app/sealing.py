@@ -16,9 +16,9 @@ from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from app.config.environment import split_keys
+from app.config.nango_environment import split_keys
 from app.errors import ConfigurationError, Problem, Sealed
-from app.plain_text import read_text
+from app.text_input import read_text
 
 KEY_BYTES: Final = 32
 KEY_FILE: Final = "secret.key"  # in the data folder, for the embedded default

@@ -23,7 +23,7 @@ from sqlalchemy import select
 
 from app.brokers.celery_broker import PROCESS_EVENTS, Broker, hint
 from app.clock import utc_now
-from app.config.environment import Environment, SigningKeys
+from app.config.nango_environment import Environment, SigningKeys
 from app.db.engine import Database, connect
 from app.db.ingest import NewDelivery
 from app.db.migrate import upgrade

@@ -18,12 +18,12 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from app.clock import utc_now
-from app.config.environment import Environment, SigningKeys
+from app.config.nango_environment import Environment, SigningKeys
 from app.db import reconciliations
 from app.db.engine import Database, connect
 from app.domain.reconciling import RunOutcome, Trigger
+from app.sandbox.entities import SandboxConnection, SandboxIntegration, SavedState
 from app.sandbox.statefile import write
-from app.sandbox.values import SandboxConnection, SandboxIntegration, SavedState
 from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy

@@ -19,7 +19,7 @@ from typing import ClassVar, Final
 
 from sqlalchemy import Connection, text
 
-from app.db.driver import unbounded
+from app.db.bounded_connection import unbounded
 from app.db.engine import Database, connect
 from app.db.models import Base
 from app.deadlines import BATCH

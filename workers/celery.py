@@ -10,18 +10,18 @@ from celery import Celery
 from app.brokers.celery_broker import Broker, make_celery
 from app.brokers.hints import Hints
 from app.clock import utc_now
-from app.config.parts import BeatSettings
 from app.config.settings import Settings
+from app.config.settings_groups import BeatSettings
 from app.db.engine import connect
-from app.db.schema import require_current
+from app.db.schema_version import require_current
 from app.deadlines import STATEMENT, assert_nested
-from app.runtime.startup import wait_for_database
+from app.runtime.database_wait import wait_for_database
 from app.runtime.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of
-from app.services.definitions.alerts import Alerts
+from app.services.definitions.destination_alerts import Alerts
 from app.services.delivery.loop import DeliveryLoop
 from app.services.events.processor import Processor
-from app.services.linking.pending import link_waiting
 from app.services.linking.requery import ask_again
+from app.services.linking.waiting import link_waiting
 from app.services.maintenance.retention import Retention
 from app.services.refreshing.refresher import Refresher
 from app.services.routing.cache import RouteCache
@@ -44,8 +44,8 @@ def make_worker(settings: Settings) -> Worker:
     policy, routes, clients = policy_of(settings), RouteCache(), clients_of(settings)
     hints, teams = Hints(Broker.at("internal", settings.broker)), Broker.at("teams", settings.team_broker)
     app = make_celery(settings.broker)
-    app.task_cls = "workers.patience:PatientTask"
-    app.conf.worker_consumer = "workers.consumer:Consumer"
+    app.task_cls = "workers.outage_tolerance:PatientTask"
+    app.conf.worker_consumer = "workers.celery_consumer:Consumer"
     directory = directory_of(settings)
     events.register(app, Processor(database, policy, clients, utc_now, routes, directory), hints)
     deliveries = DeliveryLoop(deliverer_of(settings, database, teams))

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from celery.beat import ScheduleEntry, Scheduler
 
-from app.causes import of_connection
+from app.outage_causes import of_connection
 from app.telemetry import get_logger
 
 RECONNECT_SECONDS: Final = 2  # between two tries; Celery's grow to 30 s, without a setting

@@ -14,8 +14,8 @@ from app.cli.options import AS_JSON
 from app.cli.output import print_rows
 from app.clock import utc_now
 from app.config.loading import Definitions, load_definitions
-from app.config.parts import SealingSettings
 from app.config.secret_sources import NONE_CONFIGURED
+from app.config.settings_groups import SealingSettings
 from app.db import routes as route_rows
 from app.db.routes import FILE, RouteDefinition, asked
 from app.errors import ConfigurationError, Conflict, Problem

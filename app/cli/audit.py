@@ -12,7 +12,7 @@ from app.config.loading import load_database
 from app.db import audit as rows
 from app.db.audit import AuditFilters
 from app.db.engine import connect
-from app.db.schema import require_current
+from app.db.schema_version import require_current
 from app.domain.states import AuditOutcome
 from app.ids import AUDIT, parse
 

@@ -11,22 +11,21 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.brokers.celery_broker import Broker
-from app.causes import of_database
 from app.cli.options import AS_JSON
-from app.cli.orphans import orphans
+from app.cli.orphaned_definitions import orphans
 from app.cli.output import print_rows
-from app.cli.places import host_problem, webhook_path
+from app.cli.web_address import host_problem, webhook_path
 from app.config.checks import unknown_variables
-from app.config.environment import Environment
 from app.config.forward_proxy import shown
 from app.config.loading import Diagnosis, destination_problems, diagnose, usable
-from app.config.parts import BrokerSettings, DatabaseSettings, SealingSettings
+from app.config.nango_environment import Environment
 from app.config.settings import Settings
+from app.config.settings_groups import BrokerSettings, DatabaseSettings, SealingSettings
 from app.db import destinations as destination_rows
 from app.db import routes as route_rows
 from app.db import secrets as secret_rows
 from app.db.engine import connect, sqlite_file, unverified
-from app.db.schema import require_current, takes_writes
+from app.db.schema_version import require_current, takes_writes
 from app.domain.budget import Priority
 from app.domain.owner_queries import COLUMNS
 from app.domain.webhook_settings import remarks
@@ -39,10 +38,11 @@ from app.errors import (
     WaylinkError,
 )
 from app.nango.client import NangoClient
+from app.outage_causes import of_database
 from app.runtime.private_files import exposed
 from app.runtime.wiring import directory_of, open_clients, own_brokers_of, sealer_of, sender_of
 from app.sealing import KEY_FILE
-from app.services.definitions import key_rotation
+from app.services.definitions import resealing
 from app.services.definitions.connectivity import reach
 from app.services.routing.cache import refused_patterns
 
@@ -135,7 +135,7 @@ def _secret_key(settings: SealingSettings, *, database_answers: bool) -> Finding
             with closing(connect(settings.database)) as database:
                 with database.read() as session:
                     used = secret_rows.any_sealed(session)
-                found = key_rotation.count(database, sealer) if used else None
+                found = resealing.count(database, sealer) if used else None
             if found is not None:
                 if found.unreadable:
                     count = len(found.unreadable)

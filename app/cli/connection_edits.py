@@ -14,13 +14,13 @@ from app.cli.output import print_one
 from app.domain.json_errors import why_not_json
 from app.errors import InvalidInput
 from app.ids import CONNECTION, show
-from app.plain_text import decoded
 from app.services.connections import metadata as metadata_operations
 from app.services.connections import sessions
 from app.services.connections import tags as tag_operations
 from app.services.connections.sessions import ConnectOptions, OpenedSession, SessionOwner
 from app.services.connections.tags import TagChange
 from app.telemetry import escape_control
+from app.text_input import decoded
 
 
 @click.group()

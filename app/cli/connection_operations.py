@@ -17,7 +17,7 @@ from app.db.read import connection_listing
 from app.errors import ConfigurationError, NotFound
 from app.ids import CONNECTION, parse
 from app.runtime.wiring import open_clients, policy_of
-from app.services.connections import discovery
+from app.services.connections import connection_import
 from app.services.connections.operations import Operations
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -85,7 +85,7 @@ def operations_on(target: Mapping[str, Any]) -> Iterator[tuple[Operations, UUID,
 def _import_missing(operations: Operations, settings: NangoSettings, meant: Target) -> None:
     """Import the connection from each environment that it may be in."""
     _require_usable(settings, None if meant.environment is None else [meant.environment])
-    discovery.import_missing(
+    connection_import.import_missing(
         operations, meant.connection, integration=meant.integration, environment=meant.environment, actor=cli_actor()
     )
 

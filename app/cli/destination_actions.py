@@ -21,14 +21,14 @@ from app.domain.retrying import AnswerClass, classify
 from app.errors import Conflict, NotFound
 from app.ids import SECRET, show
 from app.outbound.sending import TIMEOUT, HttpTarget
+from app.qualified_names import split_target
 from app.runtime.wiring import means_of, own_brokers_of, sealer_of, sender_of
 from app.services.definitions import destinations as defining
 from app.services.definitions import signing_secrets
-from app.services.definitions.alerts import Alerts
 from app.services.definitions.connectivity import reach, send_test
+from app.services.definitions.destination_alerts import Alerts
 from app.services.definitions.editor import Editor
 from app.services.definitions.signing_secrets import Keyring
-from app.targets import split_target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ import click
 from app.cli.lazy import Listing
 from app.cli.opening import open_current
 from app.cli.options import AS_JSON
-from app.cli.orphans import print_marked
+from app.cli.orphaned_definitions import print_marked
 from app.config.loading import load_database
 from app.db.read import definitions
 from app.db.read.definitions import DefinitionFilters

@@ -19,15 +19,15 @@ from app.db.engine import Database, connect
 from app.db.event_actions import ChosenEvent, EventFilters
 from app.db.read import listing
 from app.db.read.listing import ListFilters
-from app.db.schema import require_current
+from app.db.schema_version import require_current
 from app.domain.event import EventType
 from app.domain.states import EventState, Origin
 from app.errors import NotFound
 from app.ids import EVENT, JOB, parse, show
+from app.qualified_names import split_target
 from app.services.routing import replays
 from app.services.routing.cache import RouteCache
 from app.services.routing.replays import MAX_EVENTS, Replay, Routes, Step
-from app.targets import split_target
 
 
 @click.group(cls=Listing, invoke_without_command=True)

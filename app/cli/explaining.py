@@ -24,7 +24,7 @@ from app.domain.shortening import shortened
 from app.domain.tags import in_lower_case
 from app.errors import InvalidInput, InvalidPattern
 from app.ids import EVENT, parse, show
-from app.plain_text import decoded
+from app.qualified_names import split_target, within
 from app.services.routing.explanations import (
     AGAIN,
     DecisionRenderer,
@@ -38,7 +38,7 @@ from app.services.routing.explanations import (
     shown_sample,
     try_on_history,
 )
-from app.targets import split_target, within
+from app.text_input import decoded
 
 MAX_EVENTS: Final = 10_000_000
 MAX_BYTES: Final = 64 * 1024 * 1024  # of a file: the largest body that can be taken

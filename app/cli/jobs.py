@@ -22,15 +22,15 @@ from app.db.engine import Database, connect
 from app.db.job_actions import ChosenJob, JobFilters
 from app.db.read import listing
 from app.db.read.listing import ListFilters
-from app.db.schema import require_current
+from app.db.schema_version import require_current
 from app.domain.event import EventType
 from app.domain.job_actions import PAST, TAKES, JobAction, is_as_wanted, why_left_alone
 from app.domain.states import Fault, JobState
 from app.errors import NotFound
 from app.ids import EVENT, JOB, parse, show
+from app.qualified_names import within
 from app.services.delivery import job_actions
 from app.services.delivery.job_actions import MAX_JOBS, Preview
-from app.targets import within
 
 ACTS: Final = {
     "summary": (

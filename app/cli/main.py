@@ -7,10 +7,10 @@ from typing import Final
 
 import click
 
-from app.causes import of_database
 from app.cli.lazy import LazyGroup
 from app.domain.tags import is_storable
 from app.errors import BrokerUnavailable, Conflict, InvalidInput, NangoError, NotFound, WaylinkError, refuse
+from app.outage_causes import of_database
 from app.runtime.private_files import create_privately
 
 # Where each command is, and the first sentence of its help. A module is loaded with its command only: all of them

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import click
 
 from app.cli.applying import apply
-from app.cli.orphans import Orphans, orphans
+from app.cli.orphaned_definitions import Orphans, orphans
 from app.config.loading import Definitions, load_definitions
-from app.config.parts import SealingSettings
+from app.config.settings_groups import SealingSettings
 from app.db.engine import Database, connect
 from app.db.migrate import upgrade
 from app.services.definitions.config_plan import Changes

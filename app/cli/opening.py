@@ -7,9 +7,9 @@ from contextlib import closing, contextmanager
 from app.brokers.celery_broker import Broker
 from app.brokers.hints import Hints
 from app.config.loading import load_database
-from app.config.parts import DatabaseSettings, HintSettings
+from app.config.settings_groups import DatabaseSettings, HintSettings
 from app.db.engine import Database, connect
-from app.db.schema import require_current
+from app.db.schema_version import require_current
 
 
 def open_current(settings: DatabaseSettings) -> Database:

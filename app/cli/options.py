@@ -9,7 +9,7 @@ import click
 from app.clock import utc_now
 from app.config.waylink_toml import duration
 from app.errors import InvalidInput
-from app.moments import moment
+from app.timestamp_input import moment
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

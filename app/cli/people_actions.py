@@ -21,7 +21,7 @@ from app.domain.people_files import ENDINGS, Format, lines_in, read
 from app.errors import InvalidInput
 from app.ids import parse
 from app.runtime.wiring import linking_policy_of
-from app.services.linking import pending
+from app.services.linking import waiting
 from app.services.people import erasure, importer, records
 from app.services.people.erasure import ErasureReport
 from app.services.people.importer import REFUSED_SHOWN, ImportSummary
@@ -87,7 +87,7 @@ def change_one(kind: Kind, who: str, given: dict[str, str | None], clear: Sequen
 
 def _finish(database: Database, policy: Policy, kind: Kind, merged: MergeResult, *, as_json: bool) -> None:
     """After the commit, link the waiting connections and print the row."""
-    linked = pending.link_appeared(database, RouteCache(), policy, merged.appeared, clock=utc_now)
+    linked = waiting.link_appeared(database, RouteCache(), policy, merged.appeared, clock=utc_now)
     [outcome] = merged.outcomes
     if outcome.id is None:
         raise InvalidInput("nobody was written")

@@ -11,7 +11,7 @@ from app.clock import utc_now
 from app.config.loading import load_database
 from app.db import rejections as rows
 from app.db.engine import connect
-from app.db.schema import require_current
+from app.db.schema_version import require_current
 
 
 @click.command()

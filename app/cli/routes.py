@@ -13,22 +13,22 @@ from app.cli.explaining import pattern_text
 from app.cli.lazy import Listing
 from app.cli.opening import cli_actor, open_current
 from app.cli.options import AS_JSON, ROUTE, moment_option
-from app.cli.orphans import print_marked
+from app.cli.orphaned_definitions import print_marked
 from app.cli.output import print_one
 from app.clock import utc_now
 from app.config.loading import load_database
 from app.db import routes as route_rows
 from app.db.engine import Database, connect
 from app.db.read.definitions import shown_route
-from app.db.schema import require_current
+from app.db.schema_version import require_current
 from app.domain.routing import Route
 from app.errors import NotFound
 from app.ids import EVENT, show
+from app.qualified_names import split_target
 from app.services.definitions import routes as route_definitions
 from app.services.definitions.editor import Editor
 from app.services.routing import backfills
 from app.services.routing.backfills import MAX_JOBS, PER_SECOND, BackfillScan, Span
-from app.targets import split_target
 
 ACTS: Final = {
     "apply": (

@@ -11,8 +11,8 @@ from app.clock import utc_now
 from app.config.loading import load_sealing
 from app.runtime.wiring import sealer_of
 from app.sealing import new_key
-from app.services.definitions import key_rotation
-from app.services.definitions.key_rotation import SealedValues
+from app.services.definitions import resealing
+from app.services.definitions.resealing import SealedValues
 
 
 @click.group(invoke_without_command=True)
@@ -25,7 +25,7 @@ def secrets(context: click.Context, /, *, as_json: bool) -> None:
     settings = load_sealing()
     sealer = sealer_of(settings)
     with closing(open_current(settings)) as database:
-        found = key_rotation.count(database, sealer)
+        found = resealing.count(database, sealer)
     shown = {"newest_key": found.newest, "older_keys": found.older, "unreadable": found.unreadable}
     print_one(shown, as_json=as_json)
     _end(context, found)
@@ -45,7 +45,7 @@ def reseal_values(context: click.Context, /, *, as_json: bool) -> None:
     settings = load_sealing()
     sealer = sealer_of(settings)
     with closing(open_current(settings)) as database:
-        done = key_rotation.reseal(database, sealer, actor=cli_actor(), now=utc_now())
+        done = resealing.reseal(database, sealer, actor=cli_actor(), now=utc_now())
     print_one({"resealed": done.older, "unchanged": done.newest, "unreadable": done.unreadable}, as_json=as_json)
     _end(context, done)
 

@@ -10,13 +10,13 @@ from typing import Any, Final
 import click
 import httpx
 
-from app.causes import of_connection
-from app.cli.places import webhook_url
-from app.config.environment import Environment
+from app.cli.web_address import webhook_url
 from app.config.loading import diagnose, load_environments, load_web_place
+from app.config.nango_environment import Environment
 from app.domain.json_errors import why_not_json
 from app.domain.signature import HEADER, sign
 from app.errors import ConfigurationError, InvalidInput, Problem
+from app.outage_causes import of_connection
 from app.telemetry import escape_control
 
 _SAMPLES: Final = files("app.cli") / "samples"

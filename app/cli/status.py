@@ -13,26 +13,26 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE, Broker
-from app.causes import of_database
 from app.cli.options import AS_JSON
-from app.cli.orphans import orphans
+from app.cli.orphaned_definitions import orphans
 from app.cli.output import print_rows
 from app.clock import utc_now
-from app.config.environment import Environment, Environments, key_name
 from app.config.loading import Diagnosis, diagnose, usable
-from app.config.parts import BrokerSettings, DatabaseSettings
+from app.config.nango_environment import Environment, Environments, key_name
 from app.config.settings import Settings
+from app.config.settings_groups import BrokerSettings, DatabaseSettings
 from app.db import key_uses, reconciliations, rejections
 from app.db.engine import connect
 from app.db.models import Rejection, SigningKeyUse
 from app.db.read import figures
 from app.db.reconciliations import Run
-from app.db.schema import require_current, takes_writes
+from app.db.schema_version import require_current, takes_writes
 from app.deadlines import EDIT_LEASE, EVENT_LEASE
-from app.domain import breaker
-from app.domain.breaker import Breaker
+from app.domain import nango_breaker
+from app.domain.nango_breaker import Breaker
 from app.domain.reconciling import RunOutcome
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
+from app.outage_causes import of_database
 from app.runtime.wiring import budget_of
 
 OVERDUE: Final = timedelta(seconds=60)  # due work that no worker took for so long
@@ -167,8 +167,8 @@ def _sender_checks(session: Session, environments: Environments, now: datetime) 
     yield Check("storing", not lost, sum(row.count for row in lost), words)
     for name in environments:
         peak = _peak([row for row in hour if row.environment == name and row.last_at >= now - BREAKER_OPEN])
-        state = breaker.breaker_state(peak)
-        words = f"{peak} refusals within ten seconds of the last minute; Nango opens it at {breaker.OPENS_AT}"
+        state = nango_breaker.breaker_state(peak)
+        words = f"{peak} refusals within ten seconds of the last minute; Nango opens it at {nango_breaker.OPENS_AT}"
         yield Check(f"breaker {name}", state is Breaker.CLOSED, state, "" if state is Breaker.CLOSED else words)
     counts: Counter[str] = Counter()
     where: dict[str, Counter[str]] = defaultdict(Counter)
@@ -184,7 +184,7 @@ def _peak(rows: Sequence[Rejection]) -> int:
     """The most refusals within ten seconds that Nango's breaker may have counted: all causes of a minute together."""
     minutes: Counter[datetime] = Counter()
     for row in rows:
-        if breaker.counts(row.environment, row.cause):
+        if nango_breaker.counts(row.environment, row.cause):
             minutes[row.minute] += row.peak
     return max(minutes.values(), default=0)
 

@@ -7,7 +7,7 @@ import click
 from app.cli.lazy import Listing
 from app.cli.opening import cli_actor, open_current
 from app.cli.options import AS_JSON
-from app.cli.orphans import print_marked
+from app.cli.orphaned_definitions import print_marked
 from app.cli.output import print_one
 from app.clock import utc_now
 from app.config.loading import load_database

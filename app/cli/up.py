@@ -16,17 +16,17 @@ import click
 import httpx
 
 from app.cli.migrating import prepare
-from app.cli.places import is_free, require_free, web_origin, webhook_url
-from app.config.environment import Environment, key_name
-from app.config.environment_sources import SANDBOX_FILE
+from app.cli.web_address import is_free, require_free, web_origin, webhook_url
 from app.config.loading import load, load_all
+from app.config.nango_environment import Environment, key_name
+from app.config.nango_environments import SANDBOX_FILE
 from app.config.settings import Settings
 from app.db import key_uses
 from app.db.engine import Database, connect, sqlite_file
 from app.errors import ConfigurationError, Problem
 from app.runtime import embedded_broker
+from app.runtime.database_wait import wait_for_database
 from app.runtime.private_files import exposed
-from app.runtime.startup import wait_for_database
 from app.runtime.supervisor import Child, Supervisor, take_lock
 from app.sandbox.config import DEFAULT_ENVIRONMENT_ID
 from app.sandbox.scenario import play

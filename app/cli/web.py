@@ -6,9 +6,9 @@ from contextlib import closing
 
 import click
 
-from app.cli.places import require_free
+from app.cli.web_address import require_free
 from app.config.loading import load
-from app.db import schema
+from app.db import schema_version
 from app.db.engine import connect
 from app.errors import ConfigurationError, Problem
 from app.main import create_app
@@ -32,7 +32,7 @@ def web(*, processes: int | None, listener: int | None) -> None:
         missing = "no Nango environment is configured, so every webhook would be refused; `waylink up` brings a sandbox"
         raise ConfigurationError([Problem("WAYLINK_NANGO_SIGNING_KEYS", missing, "new-key,old-key")])
     with closing(connect(settings.database)) as database:
-        schema.require_current_unless_away(database)  # logged when serving starts
+        schema_version.require_current_unless_away(database)  # logged when serving starts
     host, port = settings.host, settings.port
     if listener is not None:
         serve(create_app(settings), host=host, port=port, listener=socket.socket(fileno=listener))

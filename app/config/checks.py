@@ -12,9 +12,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.brokers.celery_broker import redis_place
-from app.config.parts import BrokerSettings, DatabaseSettings, SealingSettings, Variables
 from app.config.secret_sources import configured_secret
 from app.config.settings import Settings
+from app.config.settings_groups import BrokerSettings, DatabaseSettings, SealingSettings, Variables
 from app.db import application_database
 from app.domain.linking import DirectoryPolicy
 from app.errors import ConfigurationError, Problem

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from app.config.parts import SealingSettings
 from app.config.secret_sources import ConfiguredSecrets, SecretsByDestination, configured_secret
+from app.config.settings_groups import SealingSettings
 from app.config.waylink_toml import ConfigFile
 from app.domain.broker_urls import check_broker_url
 from app.domain.definitions import wrong_url

@@ -15,10 +15,12 @@ from pydantic import ValidationError
 
 from app.config.checks import problems_of, read_directory_url, unknown_variables
 from app.config.destination_sources import destination_secrets
-from app.config.environment_sources import read_environments
 from app.config.messages import reason
 from app.config.nango import NangoSettings
-from app.config.parts import (
+from app.config.nango_environments import read_environments
+from app.config.secret_sources import SecretsByDestination
+from app.config.settings import Settings
+from app.config.settings_groups import (
     BeatSettings,
     DatabaseSettings,
     FileSettings,
@@ -28,12 +30,10 @@ from app.config.parts import (
     Variables,
     WebSettings,
 )
-from app.config.secret_sources import SecretsByDestination
-from app.config.settings import Settings
 from app.config.waylink_toml import ConfigFile
 from app.errors import ConfigurationError, Problem
-from app.plain_text import read_text
 from app.telemetry import get_logger
+from app.text_input import read_text
 
 log = get_logger(__name__)
 

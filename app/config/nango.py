@@ -6,12 +6,12 @@ from typing import Final
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
-from app.config.environment import Environment
 from app.config.forward_proxy import DIRECT, SCHEMES
-from app.config.parts import HintSettings, PolicySettings, read_duration
+from app.config.nango_environment import Environment
+from app.config.settings_groups import HintSettings, PolicySettings, read_duration
 from app.config.waylink_toml import UUID_PATTERN
 from app.errors import Problem
-from app.plain_text import misfit, misfit_in_url
+from app.text_input import misfit, misfit_in_url
 
 DEFAULT_BASE_URL: Final = "https://api.nango.dev"
 SHORTEST_PERIOD: Final = timedelta(minutes=5)  # between two reconciliations

@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from app.errors import Problem
-from app.plain_text import misfit_in_url, read_text, unwrapped
+from app.text_input import misfit_in_url, read_text, unwrapped
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
 from app.config.nango import NangoSettings
-from app.config.parts import LogSettings, SealingSettings, WebSettings, read_duration
+from app.config.settings_groups import LogSettings, SealingSettings, WebSettings, read_duration
 
 SHORTEST_RETENTION: Final = timedelta(days=1)
 

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from app.domain.definitions import Names, wrong_destination, wrong_job, wrong_name
 from app.domain.linking import DuplicatesPolicy, TagKeys
 from app.domain.patterns import KEPT, compile_pattern
-from app.domain.payloads import PayloadPolicy
-from app.domain.select import check_select, parameters
+from app.domain.payload_policy import PayloadPolicy
+from app.domain.query_validation import check_select, parameters
 from app.errors import InvalidPattern
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError
 from sqlalchemy.pool import QueuePool
 
 from app.db.engine import POSTGRES_ARGUMENTS
-from app.domain.select import bare, parameters
+from app.domain.query_validation import bare, parameters
 
 CONNECT_SECONDS: Final = 2
 BEYOND_SERVER: Final = 1.0  # seconds of waiting beyond PostgreSQL's statement_timeout
@@ -59,7 +59,7 @@ class ApplicationDatabase:
 
 
 def _postgres(url: URL, timeout: float, pool_size: int) -> Engine:
-    from app.db.driver import bound  # noqa: PLC0415 - loads psycopg, which SQLite does not need
+    from app.db.bounded_connection import bound  # noqa: PLC0415 - loads psycopg, which SQLite does not need
 
     milliseconds = round(timeout * 1000)
     options = (

@@ -25,7 +25,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGresult
 
-from app.db.driver import BoundedConnection
+from app.db.bounded_connection import BoundedConnection
 
 POLL_SECONDS: Final = 0.5
 

@@ -14,7 +14,7 @@ from app.db import bulk
 from app.db.jobs import HELD, PARKED, READY, waits
 from app.db.models import Destination, DestinationHealth, Job
 from app.domain.definitions import DestinationKey
-from app.domain.destination_health import HealthState
+from app.domain.destination_breaker import HealthState
 
 COUNTED: Final = 1000  # most waiting jobs that are counted
 

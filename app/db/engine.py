@@ -85,7 +85,7 @@ def connect(url: str, *, pool_size: int = 5, statement_seconds: float = STATEMEN
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return Database(engine)
-    from app.db.driver import bound, ping_first  # noqa: PLC0415 - loads psycopg, which SQLite does not need
+    from app.db.bounded_connection import bound, ping_first  # noqa: PLC0415 - loads psycopg, which SQLite does not need
 
     arguments = _postgres_arguments(parsed, statement_seconds)
     engine = create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, connect_args=arguments, **common)

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from app.db import bounded, bulk
+from app.db import bounded_reads, bulk
 from app.db.models import Attempt, Base, Connection, Decision, Delivery, Event, Job, Link, Repeat, User
 from app.db.types import StoredJson
 from app.domain.erasing import SHORTEST_WORD, Identity
@@ -86,11 +86,11 @@ def candidates(
 def read_some(session: Session, table: Table, keys: Sequence[RowKey]) -> tuple[list[Row], list[RowKey]]:
     """As many rows of these keys as fit into one read, and the remaining keys."""
     body = table.c.get("body")
-    found = bounded.rows(
+    found = bounded_reads.rows(
         session, _chosen(table, keys), size=lambda row: len(row.body or b"") if body is not None else 0
     )
     some: list[Row] = [dict(row._mapping) for row in found]
-    if body is None or sum(len(row["body"] or b"") for row in some) < bounded.BYTES:
+    if body is None or sum(len(row["body"] or b"") for row in some) < bounded_reads.BYTES:
         return some, []
     read = {key_in(table, row) for row in some}
     return some, [key for key in keys if key not in read]

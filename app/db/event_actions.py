@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, Text, bindparam, cast, func, or_, 
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bounded, bulk
+from app.db import bounded_reads, bulk
 from app.db.decisions import name_teams
 from app.db.models import Decision, Event, Job
 from app.domain.states import EventState, JobState
@@ -133,8 +133,8 @@ def history(
         .where(_events.c.id >= since, _events.c.id < until, *_announced(suppressed))
     )
     order = _events.c.id.desc() if newest_first else _events.c.id
-    found = bounded.rows(session, chosen.order_by(order).limit(limit), size=lambda row: len(row[1]))
-    read = bounded.reader(session, _events.c.document)
+    found = bounded_reads.rows(session, chosen.order_by(order).limit(limit), size=lambda row: len(row[1]))
+    read = bounded_reads.reader(session, _events.c.document)
     return [HistoricEvent(event_id, read(text), at, has_job) for event_id, text, at, has_job in found]
 
 
@@ -144,7 +144,8 @@ def documents(session: Session, ids: Collection[UUID], *, newest_first: bool) ->
     chosen = select(_events.c.id, func.coalesce(cast(_events.c.document, Text), "")).where(among)
     ordered = chosen.order_by(_events.c.id.desc() if newest_first else _events.c.id)
     return {
-        row[0]: row[1] for row in bounded.rows(session, ordered.params(**bulk.keys(ids)), size=lambda row: len(row[1]))
+        row[0]: row[1]
+        for row in bounded_reads.rows(session, ordered.params(**bulk.keys(ids)), size=lambda row: len(row[1]))
     }
 
 

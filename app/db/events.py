@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bounded, bulk, claims
+from app.db import bounded_reads, bulk, claims
 from app.db.models import Decision, Delivery, Event, Job
 from app.domain.states import EventState, Origin
 from app.ids import first_id, new_id
@@ -249,8 +249,8 @@ def routed(session: Session, *, since: UUID, before: UUID | None, limit: int) ->
     chosen = select(*columns).where(_events.c.id >= since, _events.c.document.is_not(None))
     if before is not None:
         chosen = chosen.where(_events.c.id < before)
-    found = bounded.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), size=lambda row: len(row[1]))
-    read = bounded.reader(session, _events.c.document)
+    found = bounded_reads.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), size=lambda row: len(row[1]))
+    read = bounded_reads.reader(session, _events.c.document)
     return [RoutedEvent(event_id, read(text), at) for event_id, text, at in found]
 
 

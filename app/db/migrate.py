@@ -6,9 +6,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
-from app.db.driver import unbounded
+from app.db.bounded_connection import unbounded
 from app.db.engine import Database, sqlite_file
-from app.db.schema import MIGRATIONS, head, require_not_newer
+from app.db.schema_version import MIGRATIONS, head, require_not_newer
 
 # An arbitrary constant: two hosts that deploy at once migrate one after the other.
 _ADVISORY_LOCK: Final = 0x5761796C696E6B

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Rejection
-from app.domain.breaker import WINDOW
+from app.domain.nango_breaker import WINDOW
 
 RejectionKey = tuple[datetime, str, str]  # minute, environment, cause
 _row_key: Final = tuple_(Rejection.minute, Rejection.environment, Rejection.cause)

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from app.db import unreadable
-from app.domain.moments import EARLIEST, LATEST, read_moment
+from app.domain.timestamps import EARLIEST, LATEST, read_moment
 
 T = TypeVar("T")
 Read = Callable[[Any], Any]

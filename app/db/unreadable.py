@@ -15,7 +15,6 @@ from sqlalchemy import Column, Dialect, Engine, Table, Text, cast, select, type_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import NullType
 
-from app.causes import of_database
 from app.ids import (
     AUDIT,
     CONNECTION,
@@ -30,6 +29,7 @@ from app.ids import (
     USER,
     show,
 )
+from app.outage_causes import of_database
 from app.telemetry import UNREADABLE_VALUES, get_logger
 
 MOST_VALUES: Final = 1000  # distinct values that a process searches: a search may read a whole table

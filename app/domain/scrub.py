@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from app.domain.named_secrets import HIDDEN, Span, named_secrets, tokens_near_names
 from app.domain.secret_names import is_plain_code, is_secret_name
-from app.domain.token_forms import KNOWN_BEGINNING, LONG, is_mixed, known_tokens, looks_random
+from app.domain.secret_scanner import HIDDEN, Span, named_secrets, tokens_near_names
+from app.domain.token_detection import KNOWN_BEGINNING, LONG, is_mixed, known_tokens, looks_random
 
 MAX_LENGTH: Final = 500
 MAX_DEPTH: Final = 40

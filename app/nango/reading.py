@@ -15,7 +15,7 @@ from app.errors import (
 )
 from app.nango import wire
 from app.nango.credentials import Credentials, OAuth2Credentials
-from app.nango.operations import NangoOperations, connection_path, of_integration, segment, text, texts
+from app.nango.operation_base import NangoOperations, connection_path, of_integration, segment, text, texts
 from app.nango.paging import Window, next_window
 from app.nango.transport import NangoCall
 from app.nango.types import ConnectionDetail, ConnectionPage, Integration, IntegrationList, ListedConnection

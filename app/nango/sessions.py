@@ -6,7 +6,7 @@ from typing import Final
 from app.domain.json_values import JsonObject, json_object
 from app.errors import NangoConnectionNotFound, NangoError, NangoUnknownIntegration
 from app.nango import wire
-from app.nango.operations import NangoOperations, owner_body, session_tags, text, texts
+from app.nango.operation_base import NangoOperations, owner_body, session_tags, text, texts
 from app.nango.transport import NangoCall
 from app.nango.types import ConnectSession, EndUserOrganization, NangoEndUser
 

@@ -10,10 +10,10 @@ from typing import Final
 import httpx
 import msgspec
 
-from app.causes import of_connection
 from app.errors import NangoError, NangoRateLimited, NangoUnavailable, NangoUnexpected
-from app.nango.answers import NangoAnswer, error_for
+from app.nango.response_errors import NangoAnswer, error_for
 from app.nango.types import RateLimit
+from app.outage_causes import of_connection
 
 MAX_BODY: Final = 64 * 1024 * 1024
 KEEP_ALIVE: Final = 4.0  # Node servers close an idle connection after 5 s; a call sent at that moment would be lost

@@ -47,7 +47,7 @@ class NangoEndUser:
 class ListedConnection:
     """One row of the list; `id` is Nango's numeric id, the connection's generation.
 
-    Here and below a time is None where Nango sent none that can be read (`domain/moments.py`).
+    Here and below a time is None where Nango sent none that can be read (`domain/timestamps.py`).
     """
 
     id: int

@@ -7,11 +7,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from app.domain.json_values import read_storable
-from app.domain.moments import read_moment
+from app.domain.timestamps import read_moment
 from app.domain.webhook_settings import WebhookSettings
 from app.errors import NangoUnexpected
-from app.nango.answers import NangoAnswer
 from app.nango.credentials import NoCredentials
+from app.nango.response_errors import NangoAnswer
 from app.nango.types import (
     ConnectionDetail,
     ConnectSession,

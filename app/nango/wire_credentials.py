@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from app.domain.json_values import JsonObject
-from app.domain.moments import read_moment
+from app.domain.timestamps import read_moment
 from app.errors import NangoUnexpected
 from app.nango.credentials import (
     ApiKeyCredentials,

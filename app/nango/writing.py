@@ -11,8 +11,7 @@ from app.errors import (
     NangoUnknownIntegration,
 )
 from app.nango import wire
-from app.nango.answers import NangoAnswer
-from app.nango.operations import (
+from app.nango.operation_base import (
     NangoOperations,
     connection_path,
     end_user_body,
@@ -21,6 +20,7 @@ from app.nango.operations import (
     text,
     texts,
 )
+from app.nango.response_errors import NangoAnswer
 from app.nango.transport import NangoCall
 from app.nango.types import ConnectionDetail, NangoEndUser
 

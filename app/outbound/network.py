@@ -21,7 +21,7 @@ import httpx
 from app.domain.addresses import Address, HttpUrl, Network, check_addresses
 from app.errors import Unreachable
 from app.outbound.failure import Failure
-from app.outbound.http import HttpConnection
+from app.outbound.http_connection import HttpConnection
 
 CONNECT_SECONDS: Final = 5.0  # resolving, TCP and TLS together
 MOST_TRIED: Final = 3  # addresses of one name; more would leave each too little of the time

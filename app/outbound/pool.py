@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.domain.addresses import HttpUrl
-from app.outbound.http import HttpConnection
+from app.outbound.http_connection import HttpConnection
 from app.outbound.network import Connector
 
 IDLE_SECONDS: Final = 15.0  # many servers hang up after 60 s, some after 5; a connection they closed is not taken

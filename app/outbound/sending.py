@@ -17,7 +17,7 @@ from app.domain.delivery_answer import DeliveryAnswer
 from app.domain.standard_webhooks import signed_headers
 from app.errors import InvalidInput, Unreachable
 from app.outbound.failure import Failure
-from app.outbound.http import HungUp, Response
+from app.outbound.http_connection import HungUp, Response
 from app.outbound.network import Connector, Resolve, Resolver, trusting
 from app.outbound.pool import ConnectionPool, PooledConnection
 from app.telemetry import escape_control

@@ -8,8 +8,8 @@ from functools import partial
 from app.brokers.celery_broker import Broker
 from app.clock import utc_now
 from app.config.nango import NangoSettings
-from app.config.parts import PolicySettings, SealingSettings
 from app.config.settings import Settings
+from app.config.settings_groups import PolicySettings, SealingSettings
 from app.config.waylink_toml import ConfigFile, RefreshEntry
 from app.db import secrets as secret_rows
 from app.db.application_database import ApplicationDatabase

@@ -19,9 +19,9 @@ from app.sandbox import (
     environment,
     fault_controls,
     flows,
+    html_templates,
     integrations,
     keys,
-    pages,
     scopes,
     sessions,
     statefile,
@@ -29,12 +29,12 @@ from app.sandbox import (
 from app.sandbox.config import SandboxConfig
 from app.sandbox.context import Handler, Sandbox, utc_now
 from app.sandbox.cors import Cors
+from app.sandbox.entities import SandboxWebhookSettings, SavedState
 from app.sandbox.faults import Faults, Operation
 from app.sandbox.guard import Guard, account_key, api_key, endpoint, public, session_bearer, session_query
 from app.sandbox.limits import SandboxRateLimit
 from app.sandbox.listing import list_connections
 from app.sandbox.state import Store
-from app.sandbox.values import SandboxWebhookSettings, SavedState
 from app.sandbox.webhooks import Courier
 
 __all__ = ["SandboxConfig", "create_sandbox"]
@@ -211,7 +211,9 @@ async def _health(_: Request) -> Response:
 
 async def _no_such_route(request: Request, _error: Exception) -> Response:
     """Express's answer to an unknown route, and to a wrong method."""
-    return Response(pages.not_found(request.method, request.url.path), status_code=404, headers=pages.HTML)
+    return Response(
+        html_templates.not_found(request.method, request.url.path), status_code=404, headers=html_templates.HTML
+    )
 
 
 async def _unhandled(_request: Request, _error: Exception) -> Response:

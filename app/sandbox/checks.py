@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, cast
 
 from app.domain import tags as tag_rules
-from app.sandbox import addresses
+from app.sandbox import override_hosts
 from app.sandbox.wire import MISSING, Issue, RefusedError
 
 CONNECTION_ID: Final = re.compile(r"""[a-zA-Z0-9,.;:=+~[\]|@${}"'\\/_ -]+""")  # quoted in Nango's message
@@ -158,7 +158,7 @@ class Checks:
             return value
         if not value.startswith(("http://", "https://")):
             self._issue("invalid_union", "Invalid input", name)
-        elif not addresses.is_public(value):
+        elif not override_hosts.is_public(value):
             self._issue("custom", "This webhook URL is not allowed.", name)
         return value
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.sandbox import flows, pages
+from app.sandbox import flows, html_templates
 from app.sandbox.context import Handler, Sandbox, SandboxCall, utc_now
 from app.sandbox.guard import session_query
 from app.sandbox.wire import Issue, RefusedError, page, read_query
@@ -29,11 +29,11 @@ def show(sandbox: Sandbox) -> Callable[[Request], Response]:
         session = sandbox.store.session(token, now=utc_now())
         if session is None:
             words = "This connect link is not known or has expired: a session lives for 30 minutes. Ask for a new one."
-            return page(sandbox.courier, pages.failed(words), status=401 if token else 404)
+            return page(sandbox.courier, html_templates.failed(words), status=401 if token else 404)
         allowed = session.allowed_integrations
         known = sandbox.store.integrations
         integrations = [integration for key, integration in known.items() if not allowed or key in allowed]
-        html = pages.connect(integrations, token=token, reconnecting=session.reconnects is not None)
+        html = html_templates.connect(integrations, token=token, reconnecting=session.reconnects is not None)
         return page(sandbox.courier, html)
 
     return serve
@@ -62,10 +62,10 @@ def submit(sandbox: Sandbox) -> Callable[[Request], Awaitable[Response]]:
                 raise RefusedError(400, "invalid_auth_mode")
             made = flow(call)
         except RefusedError as refused:
-            words = pages.failed(_reason(refused))
+            words = html_templates.failed(_reason(refused))
             return page(sandbox.courier, words, status=refused.status, events=refused.events)
         connection_id = json.loads(bytes(made.body))["connectionId"]
-        response = page(sandbox.courier, pages.connected(connection_id, integration.unique_key))
+        response = page(sandbox.courier, html_templates.connected(connection_id, integration.unique_key))
         response.background = made.background
         return response
 
@@ -77,9 +77,9 @@ def provider(call: SandboxCall) -> Response:
     sent = {name: str(call.query.get(name, "")) for name in ("redirect_uri", "state", "client_id")}
     expected = f"{call.sandbox.config.public_url}/oauth/callback"
     if sent["redirect_uri"] != expected:
-        return call.page(pages.failed("The redirect_uri is not this sandbox's callback."), status=400)
+        return call.page(html_templates.failed("The redirect_uri is not this sandbox's callback."), status=400)
     integration = sent["client_id"].removeprefix("sandbox-client-")
-    return call.page(pages.provider(integration=integration, redirect_uri=expected, state=sent["state"]))
+    return call.page(html_templates.provider(integration=integration, redirect_uri=expected, state=sent["state"]))
 
 
 def _reason(refused: RefusedError) -> str:

@@ -14,9 +14,9 @@ from app.sandbox import credentials as credential_rules
 from app.sandbox import refreshing, scopes
 from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
 from app.sandbox.context import SandboxCall
-from app.sandbox.formats import full
+from app.sandbox.entities import SandboxConnection, SandboxIntegration
 from app.sandbox.owners import derived_tags, read_end_user
-from app.sandbox.values import SandboxConnection, SandboxIntegration
+from app.sandbox.serialization import full
 from app.sandbox.wire import RefusedError, refuse_unstorable
 
 IMPORTABLE: Final = frozenset({"OAUTH2", "OAUTH2_CC", "OAUTH1", "API_KEY", "BASIC", "NONE", "TBA", "APP", "CUSTOM"})

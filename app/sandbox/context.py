@@ -12,10 +12,7 @@ from starlette.responses import Response
 
 from app.sandbox.checks import Checks
 from app.sandbox.config import SandboxConfig
-from app.sandbox.faults import Faults
-from app.sandbox.limits import SandboxRateLimit
-from app.sandbox.state import Store
-from app.sandbox.values import (
+from app.sandbox.entities import (
     SandboxConnection,
     SandboxEndUser,
     SandboxIntegration,
@@ -23,6 +20,9 @@ from app.sandbox.values import (
     SandboxWebhookSettings,
     SavedState,
 )
+from app.sandbox.faults import Faults
+from app.sandbox.limits import SandboxRateLimit
+from app.sandbox.state import Store
 from app.sandbox.webhooks import AuthWebhook, Courier, auth_body
 from app.sandbox.wire import RefusedError, answer, page
 

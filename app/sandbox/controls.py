@@ -11,10 +11,10 @@ from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
 from app.sandbox.connections import path_connection_id, query_integration, shown, upsert
 from app.sandbox.context import SandboxCall
 from app.sandbox.credentials import mint, with_expiry
-from app.sandbox.formats import iso_z
+from app.sandbox.entities import SandboxConnection, Trouble
 from app.sandbox.integrations import new
 from app.sandbox.owners import from_webhook
-from app.sandbox.values import SandboxConnection, Trouble
+from app.sandbox.serialization import iso_z
 from app.sandbox.webhooks import WebhookDelivery
 from app.sandbox.wire import RefusedError, refuse_unstorable
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from app.sandbox.formats import iso_z
+from app.sandbox.serialization import iso_z
 
 # By refreshable type, the member with the token that a refresh replaces (Nango contract: Credential types).
 _TOKEN_FIELDS: Final = {

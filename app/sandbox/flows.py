@@ -12,13 +12,13 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from app.sandbox import pages
+from app.sandbox import html_templates
 from app.sandbox.checks import Checks
 from app.sandbox.connections import upsert
 from app.sandbox.context import SandboxCall
 from app.sandbox.credentials import mint
+from app.sandbox.entities import Authorization, SandboxIntegration
 from app.sandbox.faults import Operation, Rule
-from app.sandbox.values import Authorization, SandboxIntegration
 from app.sandbox.webhooks import AuthWebhook, auth_body
 from app.sandbox.wire import MISSING, RefusedError, refuse_unstorable
 
@@ -93,7 +93,7 @@ def oauth_callback(call: SandboxCall) -> Response:
     state = call.query.get("state")
     begun = call.sandbox.store.end_authorization(state) if isinstance(state, str) else None
     if begun is None:
-        return call.page(pages.failed("This authorization is not known, or was finished before."), status=400)
+        return call.page(html_templates.failed("This authorization is not known, or was finished before."), status=400)
     call = replace(call, session=begun.session)
     integration = call.sandbox.integration(begun.integration)
     rule = fault_of(call, integration, begun.connection_id)
@@ -105,9 +105,9 @@ def oauth_callback(call: SandboxCall) -> Response:
             message=rule.message if rule else None,
             refusal=None if rule else str(call.query.get("error", "unknown")),
         )
-        return call.page(pages.failed(str(refused.error["message"])), status=400, events=refused.events)
+        return call.page(html_templates.failed(str(refused.error["message"])), status=400, events=refused.events)
     event = _connected(call, integration, begun.connection_id, {}, lifetime=call.sandbox.token_lifetime)
-    return call.page(pages.connected(begun.connection_id, integration.unique_key), events=(event,))
+    return call.page(html_templates.connected(begun.connection_id, integration.unique_key), events=(event,))
 
 
 def oauth(call: SandboxCall) -> Response:

@@ -17,8 +17,8 @@ from starlette.responses import Response
 
 from app.sandbox import scopes
 from app.sandbox.context import Caller, Endpoint, Handler, Sandbox, SandboxCall, utc_now
+from app.sandbox.entities import SandboxSession
 from app.sandbox.faults import Operation, Rule
-from app.sandbox.values import SandboxSession
 from app.sandbox.wire import RefusedError, answer, read_json, read_query
 
 Guard = Callable[[Sandbox, Request, datetime], Caller]

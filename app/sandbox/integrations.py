@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from app.sandbox import formats, scopes
+from app.sandbox import scopes, serialization
 from app.sandbox.checks import INTEGRATION, Checks
 from app.sandbox.context import SandboxCall
-from app.sandbox.values import SandboxIntegration
+from app.sandbox.entities import SandboxIntegration
 from app.sandbox.wire import RefusedError
 
 
@@ -116,7 +116,7 @@ def get_provider(call: SandboxCall) -> Response:
         "docs_connect": f"{_DOCS}/{name}/connect",
         "credentials": {"apiKey": {"type": "string", "title": "API Key", "description": "Your API Key"}},
         "name": name,
-        "logo_url": formats.logo(name, public_url=call.sandbox.config.public_url),
+        "logo_url": serialization.logo(name, public_url=call.sandbox.config.public_url),
     }
     if provider.auth_mode != "API_KEY":
         del data["proxy"], data["credentials"]
@@ -140,4 +140,4 @@ def _existing(call: SandboxCall) -> SandboxIntegration:
 
 
 def _shown(call: SandboxCall, integration: SandboxIntegration) -> dict[str, Any]:
-    return formats.integration(integration, public_url=call.sandbox.config.public_url)
+    return serialization.integration(integration, public_url=call.sandbox.config.public_url)

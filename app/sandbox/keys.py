@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.sandbox import scopes
 from app.sandbox.checks import Checks
 from app.sandbox.context import SandboxCall
-from app.sandbox.values import ApiKey
+from app.sandbox.entities import ApiKey
 
 
 def list_keys(call: SandboxCall) -> Response:

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from app.sandbox.checks import Checks
 from app.sandbox.context import SandboxCall
-from app.sandbox.formats import listed
-from app.sandbox.values import SandboxConnection
+from app.sandbox.entities import SandboxConnection
+from app.sandbox.serialization import listed
 
 WITHOUT_LIMIT: Final = 10_000
 

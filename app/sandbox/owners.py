@@ -7,7 +7,7 @@ from typing import Any
 
 from app.domain.tags import derive
 from app.sandbox.checks import Checks
-from app.sandbox.values import SandboxEndUser, SandboxOrganization
+from app.sandbox.entities import SandboxEndUser, SandboxOrganization
 
 
 def read_end_user(checks: Checks) -> SandboxEndUser | None:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from app.sandbox import credentials, formats
+from app.sandbox import credentials, serialization
 from app.sandbox.context import Sandbox
+from app.sandbox.entities import SandboxConnection, Trouble
 from app.sandbox.faults import Operation, Rule
-from app.sandbox.values import SandboxConnection, Trouble
 from app.sandbox.webhooks import AuthWebhook
 from app.sandbox.wire import RefusedError
 
@@ -85,5 +85,5 @@ def _worse(trouble: Trouble | None, now: datetime) -> Trouble:
 
 
 def _refused(connection: SandboxConnection, status: int, message: str, *events: AuthWebhook) -> RefusedError:
-    payload = {"connection": formats.full(connection, {})}
+    payload = {"connection": serialization.full(connection, {})}
     return RefusedError(status, "invalid_credentials", message, payload=payload, events=events)

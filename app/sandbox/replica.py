@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from app.sandbox.values import SandboxConnection
+from app.sandbox.entities import SandboxConnection
 
 
 class Replica:

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from app.domain.tags import MAX_TAGS
 from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
 from app.sandbox.context import SandboxCall
-from app.sandbox.formats import iso_z
+from app.sandbox.entities import SESSION_LIFETIME, SandboxEndUser, SandboxSession
 from app.sandbox.owners import derived_tags, read_end_user
-from app.sandbox.values import SESSION_LIFETIME, SandboxEndUser, SandboxSession
+from app.sandbox.serialization import iso_z
 from app.sandbox.wire import RefusedError, refuse_unstorable
 
 _FAILED: Final = "Failed to create connect session"

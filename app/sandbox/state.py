@@ -4,8 +4,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from app.sandbox.entities import (
+    ApiKey,
+    Authorization,
+    SandboxConnection,
+    SandboxIntegration,
+    SandboxSession,
+    SavedState,
+)
 from app.sandbox.replica import Replica
-from app.sandbox.values import ApiKey, Authorization, SandboxConnection, SandboxIntegration, SandboxSession, SavedState
 
 
 class Store:

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 
 from app.errors import ConfigurationError, Problem
+from app.sandbox.entities import SavedState
 from app.sandbox.state import Store
-from app.sandbox.values import SavedState
 
 INTERVAL: Final = 0.25  # seconds between two checks; a burst of changes is one write
 

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import httpx
 
-from app.causes import of_connection
 from app.domain.signature import sign
+from app.outage_causes import of_connection
 
 USER_AGENT: Final = "nango/0.71.4 (linux/waylink-sandbox; node.js/22.22.2)"
 MAX_AT_ONCE: Final = 500

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from app.domain.tags import is_storable
-from app.sandbox.pages import HTML
+from app.sandbox.html_templates import HTML
 from app.sandbox.webhooks import AuthWebhook, Courier
 
 Issue = dict[str, Any]  # zod's {code, message, path}

@@ -17,12 +17,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.brokers.tls import verified
-from app.causes import of_connection
 from app.domain import budget as rules
 from app.domain.budget import Bucket, Priority, ReportedLimit
 from app.errors import NangoBudgetSpent
 from app.nango.transport import Gate, OnAnswer
 from app.nango.types import RateLimit
+from app.outage_causes import of_connection
 from app.telemetry import NANGO_CALLS, get_logger
 
 PROCESSES: Final = 4  # assumed to share an account while Redis is away: web, both workers, and a command

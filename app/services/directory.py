@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import owners as rows
+from app.db import directory as rows
 from app.db.connections import ConnectionRow, LinkRow
-from app.db.owners import DirectoryOrganization, DirectoryUser
+from app.db.directory import DirectoryOrganization, DirectoryUser
 from app.domain.linking import Claim, DirectoryPolicy, Owner, Person, TagKeys, Unlinked, resolve
 from app.ids import ORGANIZATION, USER, new_id, show
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from app.config.environment import Environment
+from app.config.nango_environment import Environment
 from app.deadlines import REFRESH_DEADLINE
 from app.domain.budget import Priority
 from app.nango.client import NangoClient

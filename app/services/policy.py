@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.config.environment import Environment
+from app.config.nango_environment import Environment
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy, OwnerChangePolicy, TagKeys
 from app.domain.refresh import RefreshPolicy
 

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from app.causes import of_database
 from app.db.application_database import CONNECT_SECONDS, ApplicationDatabase
 from app.deadlines import DIRECTORY_DEADLINE
 from app.domain.confirming import Unavailable
 from app.domain.linking import Claim, TagKeys
 from app.domain.owner_queries import Named, named, parameters
 from app.domain.people import Kind
-from app.domain.select import parameters as names_in
+from app.domain.query_validation import parameters as names_in
 from app.errors import InvalidFields
+from app.outage_causes import of_database
 from app.telemetry import DIRECTORY_QUERIES, get_logger
 
 FIRST_WAIT: Final = 5.0  # seconds until the next query after a failure; doubled with each one in a row

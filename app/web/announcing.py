@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.brokers.hints import Hints
 from app.telemetry import HINTS_LOST, get_logger
-from app.web.watching import watched
+from app.web.fatal_tasks import watched
 
 # A message costs as much as a few stored events, here and in the worker. The first is sent at once; under load the ids
 # of the following PAUSE_SECONDS share one.

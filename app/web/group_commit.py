@@ -20,8 +20,8 @@ from app.errors import DatabaseUnavailable
 from app.services.events.intake import Receipt, Writer
 from app.telemetry import STORE_SECONDS, WEBHOOKS, get_logger
 from app.web.announcing import Announcer
-from app.web.answer_log import AnswerLog, AnswerReport, Written
-from app.web.watching import watched
+from app.web.fatal_tasks import watched
+from app.web.written_responses import AnswerLog, AnswerReport, Written
 
 HOLD_SECONDS: Final = 12.0  # Nango waits 20 s for an answer
 MAX_WAITING: Final = 4000  # requests

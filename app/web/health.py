@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from app.brokers.celery_broker import Broker
 from app.db.engine import Database
-from app.db.schema import require_current, takes_writes
+from app.db.schema_version import require_current, takes_writes
 from app.domain.access import Scope
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
 from app.web.api.authentication import Authenticator

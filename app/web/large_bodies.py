@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from app.domain.at_rest import KNOWN, is_own, rests_as_it_came, stored, unreadable_at_rest
-from app.domain.payloads import NOTHING, REDACTED, PayloadPolicy
+from app.domain.payload_policy import NOTHING, REDACTED, PayloadPolicy
+from app.domain.stored_bodies import KNOWN, is_own, rests_as_it_came, stored, unreadable_at_rest
 
 LARGE: Final = 64 * 1024  # bytes; Nango's own bodies have some hundred, and an error's text may make them long
 _REDACTED: Final = f'"{REDACTED}"'.encode()

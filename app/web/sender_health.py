@@ -4,7 +4,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from app.domain.breaker import OPENS_AT, WINDOW, Breaker, breaker_state, counts
+from app.domain.nango_breaker import OPENS_AT, WINDOW, Breaker, breaker_state, counts
 from app.telemetry import SENDER_FAILURES, get_logger
 
 log = get_logger(__name__)

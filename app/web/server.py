@@ -19,8 +19,8 @@ from starlette.types import ASGIApp
 from app.runtime.file_limit import MIN_OPEN_FILES, raise_file_limit
 from app.runtime.interpreter import collect_rarely
 from app.telemetry import get_logger
-from app.web.connection import KEEP_ALIVE_SECONDS, ClientConnection, QueueingState
-from app.web.direct import WebhookConnection
+from app.web.client_connection import KEEP_ALIVE_SECONDS, ClientConnection, QueueingState
+from app.web.fast_path import WebhookConnection
 
 BACKLOG: Final = 2048  # connections the kernel keeps until they are accepted
 GRACE_SECONDS: Final = 17  # for requests in flight at the end: longer than any is held

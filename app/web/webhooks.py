@@ -17,20 +17,20 @@ from uuid import UUID
 
 from starlette.types import Message, Receive, Scope, Send
 
-from app.config.environment import Environment, Environments
+from app.config.nango_environment import Environment, Environments
 from app.db.ingest import NewDelivery
-from app.domain.at_rest import stored, stored_at_once
 from app.domain.signature import HEADER, fingerprint, matching_key
+from app.domain.stored_bodies import stored, stored_at_once
 from app.ids import EVENT, new_id, show
 from app.services.events.intake import Receipt
 from app.telemetry import WEBHOOKS, get_logger
-from app.web.answer_log import Sending
 from app.web.bodies import BodyReader, ClientGone, Refusal, Refused
 from app.web.group_commit import GroupCommit, OnCommit, StoreUnavailable
+from app.web.ingest_counters import IngestRecord
 from app.web.large_bodies import LARGE, stored_large
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
-from app.web.record import IngestRecord
+from app.web.written_responses import Sending
 
 PATH: Final = "/webhooks/nango"
 GIVEN_UP: Final = "waylink.given_up"  # in a scope: it could not be stored; arrival time on the loop's clock

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.sandbox import statefile
-from app.sandbox.values import SandboxConnection, SandboxIntegration, SavedState
+from app.sandbox.entities import SandboxConnection, SandboxIntegration, SavedState
 from tests.acceptance.harness import Sandbox, Waylink, installation, until
 from tests.waiting import PATIENCE
 

@@ -14,7 +14,7 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import inspect, select, text
 
 from app.brokers.celery_broker import Broker
-from app.config.environment import Environment, SigningKeys
+from app.config.nango_environment import Environment, SigningKeys
 from app.db.ingest import NO_PROCESS, NewDelivery
 from app.db.models import Connection, Event, Job, Link, Organization, Refresh, User
 from app.db.routes import RouteDefinition

@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 
 from app.ids import new_id
-from app.web import answer_log
-from app.web.answer_log import AnswerLog, Sending
+from app.web import written_responses
+from app.web.written_responses import AnswerLog, Sending
 
 
 def test_whole_answers_are_reported_without_being_listed() -> None:
@@ -49,7 +49,7 @@ def test_a_client_that_takes_no_answer_does_not_keep_the_others_open_for_ever() 
     log, stuck = AnswerLog(), new_id()
     log.watch(stuck, lambda: None)
     log.answered()
-    report = [log.report([]) for _ in range(answer_log.MAX_REPORTS + 1)]
+    report = [log.report([]) for _ in range(written_responses.MAX_REPORTS + 1)]
     assert report[0] is not None
     assert report[0].settled_before == stuck
     assert report[-1] is not None
@@ -71,7 +71,7 @@ def test_lost_ones_are_reported_until_they_are_recorded() -> None:
 
 
 def test_while_the_database_is_away_the_lost_ones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_log, "MAX_LOST", 3)
+    monkeypatch.setattr(written_responses, "MAX_LOST", 3)
     log, ids = AnswerLog(), [new_id() for _ in range(5)]
     for id_ in ids:
         log.lost(id_)

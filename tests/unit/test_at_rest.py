@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain import at_rest as at_rest_module
-from app.domain.at_rest import AT_ONCE, at_rest, read_at_rest, rests_as_it_came, stored, stored_at_once
+from app.domain import stored_bodies as at_rest_module
 from app.domain.event import EventType, read
-from app.domain.payloads import PayloadPolicy
+from app.domain.payload_policy import PayloadPolicy
 from app.domain.scrub import HIDDEN
+from app.domain.stored_bodies import AT_ONCE, at_rest, read_at_rest, rests_as_it_came, stored, stored_at_once
 from app.web.large_bodies import LARGE, stored_large
 from tests.quoted_secrets import TEXTS, places
 

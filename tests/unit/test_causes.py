@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError as KombuError
 from sqlalchemy.exc import OperationalError
 
 import app.brokers
-from app.causes import of_broker, of_connection, of_database
+from app.outage_causes import of_broker, of_connection, of_database
 
 ROOT = Path(app.brokers.__file__).parents[2]
 PASSWORD = "hunter2"
@@ -23,8 +23,8 @@ URL = f"redis://:{PASSWORD}@redis.example:6379/0"
 TYPES_MEANT = {
     "app/nango/credentials.py", "app/domain/owner_queries.py", "app/domain/json_values.py", "app/domain/event.py",
     "app/domain/own_event.py", "app/services/delivery/http_transport.py", "app/services/delivery/celery_transport.py",
-    "app/services/refreshing/answers.py", "app/services/connections/operations.py", "app/outbound/network.py",
-    "app/web/record.py", "app/causes.py", "app/config/environment.py",
+    "app/services/refreshing/refresh_results.py", "app/services/connections/operations.py", "app/outbound/network.py",
+    "app/web/ingest_counters.py", "app/outage_causes.py", "app/config/nango_environment.py",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.destination_health import JITTER, MIN_FAILURES, PROBE_WAITS, WINDOW, HealthState, Tally, next_health
+from app.domain.destination_breaker import JITTER, MIN_FAILURES, PROBE_WAITS, WINDOW, HealthState, Tally, next_health
 
 NOW = datetime(2026, 8, 21, 9, 0, tzinfo=UTC)
 FRESH = HealthState(window_at=NOW)

@@ -36,7 +36,7 @@ from app.nango.writing import Writing
 from app.sandbox.faults import Operation
 from app.web.api import problems
 from app.web.api.reading import read_query
-from app.web.api.routes import ENDPOINTS
+from app.web.api.registry import ENDPOINTS
 from tests.pages import Block, Curl, blocks, commands, curl, waylink_calls
 
 ROOT = Path(__file__).parents[2]

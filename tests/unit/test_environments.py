@@ -5,13 +5,13 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app.config import environment
-from app.config.environment import Environment, SigningKeys, split_keys
+from app.config import nango_environment
+from app.config.nango_environment import Environment, SigningKeys, split_keys
 
 
 @pytest.fixture
 def file(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(environment, "_REREAD_AFTER", 0.0)
+    monkeypatch.setattr(nango_environment, "_REREAD_AFTER", 0.0)
     return tmp_path / "keys"
 
 
@@ -97,8 +97,8 @@ def test_neither_keys_nor_environment_show_a_secret(file: Path) -> None:
     file.write_text("hunter2")
     for keys in (SigningKeys((SecretStr("hunter2"),)), SigningKeys(file=file)):
         assert keys.live() == ("hunter2",)
-        environment = Environment("default", "http://nango.test", "acme", keys, SecretStr("hunter2"))
-        assert "hunter2" not in repr(keys) + str(keys) + repr(environment) + str(environment)
+        nango_environment = Environment("default", "http://nango.test", "acme", keys, SecretStr("hunter2"))
+        assert "hunter2" not in repr(keys) + str(keys) + repr(nango_environment) + str(nango_environment)
 
 
 def test_only_an_api_key_makes_an_api() -> None:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.errors import InvalidInput
-from app.moments import moment
-from app.targets import split_target, within
+from app.qualified_names import split_target, within
+from app.timestamp_input import moment
 
 NOW = datetime(2026, 11, 26, 2, 0, tzinfo=UTC)
 

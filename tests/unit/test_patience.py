@@ -10,16 +10,16 @@ from celery import Celery
 from kombu import Connection
 from sqlalchemy.exc import DataError, OperationalError
 
-from workers import patience
-from workers.consumer import RECONNECT_SECONDS, Consumer
+from workers import outage_tolerance
+from workers.celery_consumer import RECONNECT_SECONDS, Consumer
 
 
 @pytest.fixture
 def run(monkeypatch):
     pauses = []
-    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(outage_tolerance, "time", SimpleNamespace(sleep=pauses.append))
     app = Celery("test", broker="memory://")
-    app.task_cls = "workers.patience:PatientTask"
+    app.task_cls = "workers.outage_tolerance:PatientTask"
 
     def run(work):
         @app.task(name=f"test.{uuid.uuid4().hex}")
@@ -44,7 +44,7 @@ def test_a_task_that_succeeds_is_left_alone(run):
 
 @pytest.mark.parametrize("cause", [psycopg.OperationalError("gone"), psycopg.errors.AdminShutdown()])
 def test_a_task_whose_database_is_away_ends_quietly_after_a_pause(run, cause):
-    assert run(fails_with(OperationalError("SELECT", {}, cause))) == (None, [patience.PAUSE_SECONDS])
+    assert run(fails_with(OperationalError("SELECT", {}, cause))) == (None, [outage_tolerance.PAUSE_SECONDS])
 
 
 @pytest.mark.parametrize(

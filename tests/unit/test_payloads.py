@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.domain.at_rest import at_rest
-from app.domain.at_rest import stored as kept
 from app.domain.event import EventType, read
-from app.domain.payloads import PayloadPolicy, reduced
+from app.domain.payload_policy import PayloadPolicy, reduced
+from app.domain.stored_bodies import at_rest
+from app.domain.stored_bodies import stored as kept
 
 SAMPLES = sorted((Path(__file__).parent.parent / "data" / "nango" / "samples" / "webhooks").glob("*.json"))
 PAYLOAD = {"email": "dana@acme.example", "amount": 12.5, "paid": True, "note": None, "items": [{"id": 7}, "x"]}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app.config.environment import SigningKeys, split_keys, wrong_keys
 from app.config.loading import load_all
+from app.config.nango_environment import SigningKeys, split_keys, wrong_keys
 from app.errors import ConfigurationError
-from app.plain_text import decoded, misfit, misfit_in_url, read_text, unwrapped
 from app.sealing import new_key, sealer_of_file
+from app.text_input import decoded, misfit, misfit_in_url, read_text, unwrapped
 
 KEY = "4d70f328-6b39-451e-b92f-21969323b448"
 WRAPPINGS = [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.domain.moments import EARLIEST, LATEST, read_moment
+from app.domain.timestamps import EARLIEST, LATEST, read_moment
 
 NOON = datetime(2026, 8, 21, 12, 0, 1, tzinfo=UTC)
 A_THOUSAND_YEARS = timedelta(days=365_000)

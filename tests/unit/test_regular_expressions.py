@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 ONE_PLACE = {"match", "fullmatch"}
 
 # Of the operator's own file: a SELECT, whose dollar quotes can only be found by a reference to a group.
-OWN_TEXT = {"app.domain.select._ASIDE"}
+OWN_TEXT = {"app.domain.query_validation._ASIDE"}
 # Made of words of one person, each escaped: alternatives without repeats.
 MADE_LATER = {"app/domain/erasing.py": 1}
 

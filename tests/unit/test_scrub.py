@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.scrub import HIDDEN, MAX_LENGTH, hide, replace_unstorable, scrub
-from app.domain.token_forms import is_name
+from app.domain.token_detection import is_name
 
 SECRET = "abc123def456ghi789"
 TOKEN = f"sandbox-access-token-{hashlib.sha256(b'token').hexdigest()}"

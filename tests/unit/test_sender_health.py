@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.domain.breaker import Breaker, breaker_state, counts
+from app.domain.nango_breaker import Breaker, breaker_state, counts
 from app.web.sender_health import SenderHealth
 
 BAD = ("default", "bad_signature")

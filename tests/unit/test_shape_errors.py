@@ -12,7 +12,7 @@ from msgspec import Meta, Struct, inspect
 
 from app.web.api.problems import ApiRefusal
 from app.web.api.reading import read_body, read_query
-from app.web.api.routes import ENDPOINTS
+from app.web.api.registry import ENDPOINTS
 
 SECRET = "sk-hunter2"
 

@@ -8,8 +8,8 @@ import pytest
 
 from app.domain.linking import Claim, TagKeys, Unlinked
 from app.domain.owner_queries import RETRIES_END, Named, named, next_owner_query, parameters
-from app.domain.select import bare, check_select
-from app.domain.select import parameters as names_in
+from app.domain.query_validation import bare, check_select
+from app.domain.query_validation import parameters as names_in
 from app.errors import InvalidFields
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from app.brokers.celery_broker import EVENTS_QUEUE, LINK_WAITING, PRUNE, SWEEP
 from app.brokers.hints import Hints
 from app.clock import utc_now
 from app.db.engine import Database
-from app.services.definitions.alerts import Alerts
+from app.services.definitions.destination_alerts import Alerts
 from app.services.maintenance import upkeep
 from app.services.maintenance.retention import Retention
 from app.telemetry import get_logger

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that `app.db.schema` hands over."""
+"""Alembic's entry: runs the migrations on the connection that `app.db.schema_version` hands over."""
 
 from alembic import context
 

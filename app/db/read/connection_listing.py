@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, Refresh, User
-from app.db.read import duplicates
+from app.db.read import sibling_connections
 from app.db.read.listing import ListFilters, equal, page, shown_time
 from app.errors import NotFound
 from app.ids import CONNECTION, show
@@ -31,7 +31,7 @@ def connections(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
     if filters.drift:
         statement = statement.where(Connection.drift.is_not(None))
     if filters.duplicates:
-        statement = statement.where(duplicates.is_one_of_several())
+        statement = statement.where(sibling_connections.is_one_of_several())
     if filters.tags:
         statement = statement.where(*_tagged(bulk.dialect(session), filters.tags))
     return [_connection(*row) for row in session.execute(page(statement, Connection.id, filters))]
@@ -51,7 +51,7 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
         "nango_id": found.nango_id,
         "tags_disagree": found.tags_disagree,
         "known_tags": found.known_tags,
-        "siblings": duplicates.siblings(session, connection_ref),
+        "siblings": sibling_connections.siblings(session, connection_ref),
         "last_error_type": found.last_error_type,
         "last_error_at": shown_time(found.last_error_at),
         "observed_at": shown_time(found.observed_at),

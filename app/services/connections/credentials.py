@@ -25,7 +25,7 @@ from app.services.connections.operations import (
     remaining,
     require_not_deleted,
 )
-from app.services.refreshing.answers import failed, succeeded
+from app.services.refreshing.refresh_results import failed, succeeded
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from app.db.refreshes import ByHand
 from app.domain.refresh import TOKEN_EXPIRED, Plan, has_lapsed, next_plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import NangoRefreshFailed
-from app.services import internal_events
+from app.services import own_events
 from app.services.connections.operations import Operations, StoredConnection
 from app.services.policy import Policy
-from app.services.refreshing.answers import Answer
+from app.services.refreshing.refresh_results import Answer
 from app.telemetry import REFRESHES
 
 _NEEDS_PLANNED_REFRESH: Final = frozenset({RefreshOutcome.EXHAUSTED, RefreshOutcome.GONE})  # which sets the status
@@ -44,7 +44,7 @@ def record_success(session: Session, operations: Operations, manual: ManualRefre
     row = connection_rows.lock_one(session, connection.ref)
     if row is None or answer.snapshot is None or answer.asked_at is None:
         return
-    news = internal_events.news_in(row, answer.snapshot, asked_at=answer.asked_at, token_lives=answer.token_lives(now))
+    news = own_events.news_in(row, answer.snapshot, asked_at=answer.asked_at, token_lives=answer.token_lives(now))
     if row.nango_id == connection.nango_id:
         _note(session, manual, answer, row, began_at=answer.asked_at, now=now)
         # A re-authorization or a planned refresh in between has seen something newer.

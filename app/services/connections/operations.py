@@ -33,7 +33,7 @@ from app.errors import (
 )
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
-from app.services import internal_events
+from app.services import own_events
 from app.services.events.lookups import snapshot_of
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
@@ -118,7 +118,7 @@ class Operations:
     ) -> None:
         """Store events of origin operator. connection_ref: the one connection of all of them, where it is known."""
         self.stored.extend(
-            internal_events.store(
+            own_events.store(
                 session,
                 events,
                 environment=environment,

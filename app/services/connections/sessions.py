@@ -10,6 +10,7 @@ from app.domain.json_values import JsonObject
 from app.domain.linking import TagKeys, put_back
 from app.errors import FieldFault, InvalidFields
 from app.nango.types import ConnectSession
+from app.services.connections.current_tags import known_tags
 from app.services.connections.operations import (
     Operations,
     read_connection,
@@ -17,7 +18,6 @@ from app.services.connections.operations import (
     require_not_deleted,
     require_same,
 )
-from app.services.connections.tag_snapshots import known_tags
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from app.domain.linking import put_back
 from app.domain.own_event import OwnEvent
 from app.errors import Conflict, InvalidTags, TagFault
 from app.nango.client import NangoClient
+from app.services.connections.current_tags import freshest, known_tags
 from app.services.connections.operations import (
     AuditedAction,
     FetchedConnection,
@@ -25,7 +26,6 @@ from app.services.connections.operations import (
     require_not_deleted,
     require_same,
 )
-from app.services.connections.tag_snapshots import freshest, known_tags
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.db import destinations
 from app.domain.states import DestinationTransition
-from app.services.definitions.alerts import Alerts, ChangedDestination
+from app.services.definitions.destination_alerts import Alerts, ChangedDestination
 
 
 def disable(

@@ -26,7 +26,7 @@ from app.errors import (
 )
 from app.sealing import Sealer
 from app.services.definitions import destination_states, signing_secrets
-from app.services.definitions.alerts import Alerts
+from app.services.definitions.destination_alerts import Alerts
 from app.services.definitions.editor import Editor, require_editable, team_in_force
 from app.services.definitions.signing_secrets import IssuedSecret
 from app.services.definitions.team_brokers import refuse_internal, seal_url

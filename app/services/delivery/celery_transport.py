@@ -14,7 +14,7 @@ from app.db.destinations import DeliveryTarget
 from app.domain.delivery_answer import DeliveryAnswer
 from app.errors import BrokerUnavailable, WaylinkError
 from app.ids import JOB, show
-from app.services.delivery.dispatch import AttemptResult, DeliveryAttempt, InFlight
+from app.services.delivery.in_flight import AttemptResult, DeliveryAttempt, InFlight
 from app.services.delivery.slots import SealedUrl
 from app.telemetry import get_logger
 

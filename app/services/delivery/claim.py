@@ -15,7 +15,7 @@ from app.db import jobs as job_rows
 from app.db.jobs import ClaimedJob, QueueHead
 from app.deadlines import HTTP_TIMEOUT, JOB_LEASE
 from app.domain.definitions import DestinationKey
-from app.domain.destination_health import HealthState
+from app.domain.destination_breaker import HealthState
 from app.domain.pacing import advanced, allowed
 from app.domain.states import Block
 from app.services.delivery.slots import DestinationSlots, Slots

@@ -23,18 +23,18 @@ from app.db.errors import has_answered, is_away
 from app.db.jobs import ClaimedJob
 from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
 from app.domain.definitions import DestinationKey
-from app.domain.destination_health import HealthState, Tally
+from app.domain.destination_breaker import HealthState, Tally
 from app.domain.retrying import AnswerClass, classify
 from app.domain.states import JobState
 from app.errors import BrokerUnavailable
 from app.ids import JOB, show
 from app.outbound.sending import HttpSender
-from app.services.definitions.alerts import Alerts
+from app.services.definitions.destination_alerts import Alerts
 from app.services.definitions.signing_secrets import Keyring
 from app.services.delivery.celery_transport import CeleryTransport
 from app.services.delivery.claim import ClaimResult, claim_jobs, keys_to_lock
-from app.services.delivery.dispatch import AttemptResult, DeliveryAttempt, InFlight
 from app.services.delivery.http_transport import HttpTransport
+from app.services.delivery.in_flight import AttemptResult, DeliveryAttempt, InFlight
 from app.services.delivery.results import RecordedResults, give_up, record, update_health
 from app.services.delivery.slots import Slots
 from app.telemetry import ATTEMPT_SECONDS, JOBS, get_logger

@@ -13,7 +13,7 @@ import uvloop
 from app.domain.delivery_answer import DeliveryAnswer
 from app.ids import JOB, show
 from app.outbound.sending import TIMEOUT, HttpSender, HttpTarget
-from app.services.delivery.dispatch import AttemptResult, DeliveryAttempt, InFlight
+from app.services.delivery.in_flight import AttemptResult, DeliveryAttempt, InFlight
 from app.telemetry import get_logger
 
 GATHER_SECONDS: Final = 0.005  # results are completed in groups, as each completion wakes the delivering thread

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
-from app.causes import of_database
 from app.db.errors import is_away
+from app.outage_causes import of_database
 from app.services.delivery.deliverer import POLL_SECONDS, Delivered, Deliverer
 from app.telemetry import get_logger
 

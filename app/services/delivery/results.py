@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 from app.db import jobs as job_rows
 from app.db.jobs import ClaimedJob
 from app.domain.definitions import DestinationKey
-from app.domain.destination_health import HealthState, Tally, next_health
+from app.domain.destination_breaker import HealthState, Tally, next_health
 from app.domain.retrying import AnswerClass, GiveUp, after_failure, classify, fault_of, problem_of, retry_after
 from app.domain.states import Block, DestinationTransition, Fault, JobState
 from app.services.definitions import destination_states
-from app.services.definitions.alerts import Alerts, ChangedDestination, DiscardedJob
-from app.services.delivery.dispatch import AttemptResult
+from app.services.definitions.destination_alerts import Alerts, ChangedDestination, DiscardedJob
+from app.services.delivery.in_flight import AttemptResult
 
 EXCERPT: Final = 1024  # characters of an answer's body that are kept
 GONE: Final = "answered 410: it wants no more jobs"

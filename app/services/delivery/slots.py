@@ -12,7 +12,7 @@ from typing import Final
 from app.db.destinations import DeliveryTarget
 from app.deadlines import BATCH
 from app.domain.definitions import DestinationKey
-from app.domain.destination_health import HealthState
+from app.domain.destination_breaker import HealthState
 from app.domain.states import Block
 
 IN_FLIGHT: Final = 1024  # jobs sent to endpoints and not answered yet, of all destinations together

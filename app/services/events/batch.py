@@ -33,17 +33,17 @@ from app.domain.event import EventType, settle_failure_type
 from app.domain.linking import Claim, DirectoryPolicy, Owner, read_claim
 from app.domain.own_event import OwnEvent
 from app.domain.states import ConnectionStatus, EventState, Origin
-from app.services import internal_events
+from app.services import own_events
 from app.services.directory import Directory
 from app.services.events.confirmations import Confirmations
+from app.services.events.connection_transitions import Transitions
 from app.services.events.duplicates import Duplicates
 from app.services.events.ownership import Ownership
 from app.services.events.pending_event import PendingEvent
-from app.services.events.transitions import Transitions
 from app.services.linking.connection_changes import ConnectionChanges
 from app.services.linking.superseding import Superseding, begin_superseding
 from app.services.policy import Policy
-from app.services.routing.matches import Matches
+from app.services.routing.precomputed_matches import Matches
 from app.services.routing.router import Router
 
 
@@ -287,7 +287,7 @@ class Batch:
         event_rows.replace_bodies(self._session, bodies)
         self._duplicates.write()
         for (environment, *_), event in self._found.items():
-            internal_events.store(self._session, [event], environment=environment, origin=Origin.SYSTEM, now=self._now)
+            own_events.store(self._session, [event], environment=environment, origin=Origin.SYSTEM, now=self._now)
         self._router.write(self._session)
         plans = self._transitions.plans
         refresh_rows.supersede(self._session, plans.keys() & self._changes.stored_ids(), now=self._now)

@@ -9,9 +9,9 @@ from app.db.connections import ConnectionRow
 from app.db.events import LockedEvent
 from app.domain.confirming import ABOUT_TYPES, LINKING_TYPES, Accept, KnownConnection, Snapshot, Verdict, confirm
 from app.domain.states import ConnectionStatus
-from app.services import internal_events
+from app.services import own_events
+from app.services.events.connection_transitions import is_failing
 from app.services.events.pending_event import PendingEvent
-from app.services.events.transitions import is_failing
 from app.services.linking.connection_changes import ConnectionChanges
 
 
@@ -28,7 +28,7 @@ class Confirmations:
         """Read the edits that may be newer than the lookups of these events."""
         lookups = [(changes.get(item.key), item.lookup) for _, item in events if item.notice.type in LINKING_TYPES]
         snapshots = [(row.id, found) for row, found in lookups if row is not None and isinstance(found, Snapshot)]
-        return cls(changes, internal_events.edits_before(session, snapshots))
+        return cls(changes, own_events.edits_before(session, snapshots))
 
     def verdict(self, event: LockedEvent, pending: PendingEvent) -> Verdict:
         """Confirm an event by its connection as it is now, with the changes of the batch's earlier events."""

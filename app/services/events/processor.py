@@ -20,7 +20,6 @@ from app.db.engine import Database
 from app.db.errors import has_answered, is_away
 from app.db.events import ClaimedEvent
 from app.deadlines import BATCH, CONFIRM_DEADLINE, EVENT_LEASE, MAX_CLAIMS
-from app.domain.at_rest import read_at_rest
 from app.domain.budget import Priority
 from app.domain.confirming import LINKING_TYPES, LookupResult, NotAsked, Snapshot, Unavailable
 from app.domain.event import unhandled
@@ -29,6 +28,7 @@ from app.domain.own_event import read_own
 from app.domain.routing import RouteSet
 from app.domain.scrub import scrub
 from app.domain.states import EventState, Origin
+from app.domain.stored_bodies import read_at_rest
 from app.errors import OwnerRemoved
 from app.ids import EVENT, show
 from app.services.events.batch import Applied, Batch
@@ -38,7 +38,7 @@ from app.services.events.possibly_poison import PossiblyPoison
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
-from app.services.routing.matches import Matches, NotMatchedYet
+from app.services.routing.precomputed_matches import Matches, NotMatchedYet
 from app.services.sql_directory import Question, SqlDirectory
 from app.telemetry import EVENTS, get_logger
 

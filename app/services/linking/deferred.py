@@ -17,7 +17,7 @@ from app.services.directory import Directory
 from app.services.linking.connection_changes import ConnectionChanges
 from app.services.linking.superseding import Superseding
 from app.services.policy import Policy
-from app.services.routing.matches import Matches
+from app.services.routing.precomputed_matches import Matches
 from app.services.routing.router import Router
 
 

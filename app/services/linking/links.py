@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import connections as rows
-from app.db import owners
+from app.db import directory
 from app.db.connections import ConnectionRow, LinkRow
 from app.domain.linking import Owner
 from app.errors import OwnerRemoved
@@ -78,5 +78,5 @@ class Links:
         # The foreign keys hold the owners from here on: a transaction that removes one waits, and sees these links.
         users = {link["user_id"] for link in opened if link["user_id"]}
         organizations = {link["organization_id"] for link in opened if link["organization_id"]}
-        if opened and owners.removed_among(self._session, users, organizations):
+        if opened and directory.removed_among(self._session, users, organizations):
             raise OwnerRemoved

@@ -20,8 +20,8 @@ from app.domain.routing import RouteSet
 from app.errors import OwnerRemoved
 from app.services.directory import Directory, claim_of
 from app.services.linking.deferred import DeferredLinks
-from app.services.linking.pending import CHUNK
 from app.services.linking.superseding import begin_superseding
+from app.services.linking.waiting import CHUNK
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 from app.services.sql_directory import Question, SqlDirectory

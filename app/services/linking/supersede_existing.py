@@ -12,8 +12,8 @@ from typing import Final
 from app.db import audit
 from app.db import connections as rows
 from app.db.engine import Database
-from app.db.read import duplicates
-from app.db.read.duplicates import OwnerIntegration
+from app.db.read import sibling_connections
+from app.db.read.sibling_connections import OwnerIntegration
 from app.domain.linking import DirectoryPolicy
 from app.domain.routing import RouteSet
 from app.domain.states import AuditOutcome
@@ -74,7 +74,9 @@ def _found(database: Database, policy: Policy) -> list[tuple[OwnerIntegration, i
     if not policy.supersedes_any:
         raise InvalidInput("no integration has the policy `supersede`: say so in [duplicates] of waylink.toml")
     with database.read() as session:
-        return [place for place in duplicates.shared_places(session) if policy.supersedes(place[0].integration)]
+        return [
+            place for place in sibling_connections.shared_places(session) if policy.supersedes(place[0].integration)
+        ]
 
 
 def _close(

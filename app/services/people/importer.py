@@ -15,7 +15,7 @@ from app.db.errors import gave_way
 from app.domain.people import Fields, Kind
 from app.domain.people_files import FileLine
 from app.domain.states import AuditOutcome
-from app.services.linking import pending
+from app.services.linking import waiting
 from app.services.people import records
 from app.services.people.records import EntryOutcome, EntryResult, MergeResult
 from app.services.policy import Policy
@@ -67,7 +67,7 @@ def run(
         for line, outcome in zip(chunk, merged.outcomes, strict=True):
             summary.count(line, outcome)
         if not dry_run:
-            summary.linked += pending.link_appeared(database, routes, policy, merged.appeared, clock=clock)
+            summary.linked += waiting.link_appeared(database, routes, policy, merged.appeared, clock=clock)
     if begun is not None:
         detail = {"added": summary.added, "changed": summary.changed, "refused": summary.refused}
         with database.write() as session:

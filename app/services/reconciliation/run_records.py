@@ -19,7 +19,7 @@ from app.deadlines import BATCH, RECONCILE_LEASE
 from app.domain.own_event import OwnEvent
 from app.domain.reconciling import DIFFERENCES, SENT_BY_WEBHOOK, Stage, Trigger
 from app.domain.states import EventState, Origin
-from app.services import internal_events
+from app.services import own_events
 from app.services.reconciliation.diff import NewDifference
 from app.telemetry import HEAL_SECONDS, RECONCILED
 
@@ -85,7 +85,7 @@ class RunRecords:
 
     def _make_events(self, session: Session, environment: str, events: Mapping[UUID, OwnEvent]) -> list[UUID]:
         own, now = list(events.values()), self.clock()
-        made = internal_events.store(session, own, environment=environment, origin=Origin.RECONCILE, now=now)
+        made = own_events.store(session, own, environment=environment, origin=Origin.RECONCILE, now=now)
         differences.become_events(session, dict(zip(events, made, strict=True)))
         return made
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from app.config.environment import Environments
+from app.config.nango_environment import Environments
 from app.db import audit
 from app.db import reconciliations as rows
 from app.db.reconciliations import Run

@@ -29,14 +29,14 @@ from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
 from app.errors import InvalidInput, NangoError
 from app.ids import CONNECTION, REFRESH, show
 from app.nango.client import NangoClient
-from app.services import internal_events
+from app.services import own_events
 from app.services.directory import Directory
 from app.services.linking.links import Links
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
-from app.services.refreshing.answers import SUCCESSES, Answer, failed, succeeded
+from app.services.refreshing.refresh_results import SUCCESSES, Answer, failed, succeeded
 from app.services.routing.cache import RouteCache
-from app.services.routing.matches import Matches
+from app.services.routing.precomputed_matches import Matches
 from app.services.routing.router import Router
 from app.telemetry import REFRESHES, get_logger
 
@@ -149,7 +149,7 @@ class Refresher:
         if reason := self._show(connection, answer, now, lapsed=lapsed):
             self._give_up(session, connection, reason, routes, now)
         connection_rows.update(session, [connection])
-        internal_events.store(session, found, environment=connection.environment, origin=Origin.REFRESH, now=now)
+        own_events.store(session, found, environment=connection.environment, origin=Origin.REFRESH, now=now)
         if plan is not None:
             failures = refresh.failures + 1 if answer.outcome is RefreshOutcome.FAILED else 0
             refresh_rows.plan(session, {connection.id: plan}, failures=failures, now=now)
@@ -240,4 +240,4 @@ def _found(connection: ConnectionRow, answer: Answer, now: datetime) -> list[Own
     lookup = Absent(answer.asked_at) if answer.is_gone else answer.snapshot
     if lookup is None:
         return []
-    return internal_events.news_in(connection, lookup, asked_at=answer.asked_at, token_lives=answer.token_lives(now))
+    return own_events.news_in(connection, lookup, asked_at=answer.asked_at, token_lives=answer.token_lives(now))

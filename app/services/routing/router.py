@@ -18,7 +18,7 @@ from app.domain.shortening import shortened
 from app.domain.states import EventState, JobState, Origin
 from app.ids import EVENT, new_id, show
 from app.services.directory import Directory
-from app.services.routing.matches import Matches
+from app.services.routing.precomputed_matches import Matches
 from app.telemetry import ROUTES_UNDECIDED, get_logger
 
 log = get_logger(__name__)

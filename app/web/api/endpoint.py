@@ -15,7 +15,7 @@ from app.brokers.hints import Hints
 from app.db.engine import Database
 from app.domain.access import Access, Scope
 from app.services.connections.operations import Operations
-from app.services.definitions.alerts import Alerts
+from app.services.definitions.destination_alerts import Alerts
 from app.services.definitions.destinations import Means
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy

@@ -15,11 +15,11 @@ from app.domain.routing import Route
 from app.domain.states import EventState, Origin
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
-from app.moments import moment
+from app.qualified_names import split_target
 from app.services.routing import backfills, replays
 from app.services.routing.backfills import PER_SECOND, BackfillScan, Span
 from app.services.routing.replays import Replay, Routes, Step
-from app.targets import split_target
+from app.timestamp_input import moment
 from app.web.api.endpoint import Call, Endpoint, endpoint
 from app.web.api.problems import INVALID_INPUT, NOT_FOUND
 from app.web.api.reading import identity

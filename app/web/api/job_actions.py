@@ -15,9 +15,9 @@ from app.domain.job_actions import TAKES, JobAction, is_as_wanted, why_left_alon
 from app.domain.states import Fault, JobState
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
-from app.moments import moment
+from app.qualified_names import within
 from app.services.delivery import job_actions
-from app.targets import within
+from app.timestamp_input import moment
 from app.web.api.endpoint import Call, Endpoint, endpoint
 from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import identity

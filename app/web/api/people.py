@@ -13,7 +13,7 @@ from app.domain.people import Kind
 from app.domain.people_files import Format, read
 from app.errors import InvalidInput
 from app.ids import ORGANIZATION, USER
-from app.services.linking import pending
+from app.services.linking import waiting
 from app.services.people import importer, records
 from app.services.people.records import MergeResult
 from app.web.api.endpoint import Call, Endpoint, Page, endpoint, page, record
@@ -154,7 +154,7 @@ def _change(call: Call, kind: Kind, shown: str, body: Struct) -> Mapping[str, An
 def _finish(call: Call, kind: Kind, merged: MergeResult) -> Mapping[str, Any]:
     """Link waiting connections after the commit, then return the record."""
     context = call.context
-    linked = pending.link_appeared(
+    linked = waiting.link_appeared(
         context.database, context.routes, context.policy, merged.appeared, clock=context.clock, chunks=LINKED_AT_ONCE
     )
     id_ = merged.outcomes[0].id

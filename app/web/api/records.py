@@ -14,8 +14,8 @@ from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.states import AuditOutcome, EventState, Fault, JobState, Origin
 from app.ids import AUDIT, EVENT, JOB, REFRESH
+from app.qualified_names import within
 from app.services.maintenance.upkeep import RECORD_KEPT
-from app.targets import within
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
 from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import after, identity, not_a_cursor

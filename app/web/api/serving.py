@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from app.causes import of_database
 from app.db.errors import is_away
 from app.domain.access import Access
 from app.errors import WaylinkError
+from app.outage_causes import of_database
 from app.telemetry import API_REQUESTS, get_logger
 from app.web.api import openapi
 from app.web.api.authentication import Authenticator

@@ -13,7 +13,7 @@ from app.db.models import Team
 from app.domain.access import Scope
 from app.services import tokens
 from app.web.api.openapi import document
-from app.web.api.routes import ENDPOINTS
+from app.web.api.registry import ENDPOINTS
 from tests.integration.web.web_server import WebServer, serve
 
 PREFIX = "/api/v1"

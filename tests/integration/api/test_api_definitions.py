@@ -13,7 +13,7 @@ from app.db.models import Event, Job
 from app.domain.patterns import Effort, compile_pattern
 from app.ids import EVENT, first_id, new_id, show
 from app.sealing import new_key
-from app.web.api import trying
+from app.web.api import dry_runs
 from tests.integration.api.api_client import open_api, problem_of
 from tests.waiting import PATIENCE, until
 
@@ -357,7 +357,7 @@ def test_a_pattern_is_tried_on_history_page_by_page_and_against_a_route(api, mon
         if part["complete"]:
             break
     assert sums == {name: whole[name] for name in counts}
-    monkeypatch.setattr(trying, "SECONDS", 0.0)
+    monkeypatch.setattr(dry_runs, "SECONDS", 0.0)
     short = api("POST", "/routes/test", json=tried, who="team").json()["history"]
     assert (short["complete"], short["next_cursor"] is None) == (False, False)
     problem_of(api("POST", "/routes/test", json=tried, who="team-viewer"), 403, "forbidden")
@@ -429,7 +429,9 @@ def test_a_caller_that_tries_patterns_takes_no_thread_of_others(api, monkeypatch
         return compile_pattern(pattern)
 
     monkeypatch.setattr(
-        trying, "compile_pattern", lambda pattern: waiting(pattern) if pattern == CREATED else compile_pattern(pattern)
+        dry_runs,
+        "compile_pattern",
+        lambda pattern: waiting(pattern) if pattern == CREATED else compile_pattern(pattern),
     )
     tried = {"pattern": CREATED, "document": DOCUMENT}
     other = {"pattern": {"type": ["other"]}, "document": DOCUMENT}
@@ -449,7 +451,7 @@ def test_an_explanation_that_takes_long_goes_on_with_another_call(api, monkeypat
     for number in range(3):
         made(api, "/routes", {**ROUTE, "name": f"r{number}"})
     [event] = stored_events(api, DOCUMENT)
-    monkeypatch.setattr(trying, "SECONDS", -1.0)
+    monkeypatch.setattr(dry_runs, "SECONDS", -1.0)
     names, cursor = [], ""
     while cursor is not None:
         found = api.json(f"/events/{event}/explain" + (f"?cursor={cursor}" if cursor else ""))

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given
 
 from app.domain.access import Scope
 from app.web.api.openapi import document, problems_of
-from app.web.api.routes import ENDPOINTS
+from app.web.api.registry import ENDPOINTS
 from tests.integration.api.api_client import PREFIX, open_api
 
 METHODS = {"get", "put", "post", "delete", "patch"}

@@ -140,7 +140,7 @@ def test_every_change_is_in_the_audit_without_values(api):
 
 
 def test_a_call_links_a_chunk_and_leaves_the_rest_to_beat(api, world, monkeypatch):
-    monkeypatch.setattr("app.services.linking.pending.CHUNK", 3)
+    monkeypatch.setattr("app.services.linking.waiting.CHUNK", 3)
     world.process(*world.receive(*(auth(connection_id=f"c-{n}", tags={"end_user_id": "u1"}) for n in range(5))))
     assert add(api, external_id="u1")["linked"] == 3
     assert len(world.all(Link)) == 3

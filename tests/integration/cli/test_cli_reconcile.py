@@ -13,7 +13,7 @@ from app.db.engine import connect
 from app.domain.reconciling import RECHECK_AFTER, RunOutcome, Stage, Trigger
 from app.ids import RECONCILIATION, new_id, show
 from app.sandbox import statefile
-from app.sandbox.values import SandboxConnection, SandboxIntegration, SavedState
+from app.sandbox.entities import SandboxConnection, SandboxIntegration, SavedState
 from app.services.reconciliation import reconciler
 from tests.integration.cli.test_cli import Command, one_line_error
 from tests.integration.sandbox.sandbox_server import API_KEY, SIGNING_KEY, serve

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event, make_url, text
 
 from app.clock import utc_now
-from app.config.environment import key_name
+from app.config.nango_environment import key_name
 from app.db import connections, key_uses, rejections
 from app.db.engine import connect
 from app.db.key_uses import KeyUse

@@ -12,7 +12,7 @@ from unittest import mock
 from pydantic import SecretStr
 
 from app.clock import utc_now
-from app.config.environment import Environment, SigningKeys
+from app.config.nango_environment import Environment, SigningKeys
 from app.db.engine import connect
 from app.ids import CONNECTION, parse
 from app.nango.transport import Transport

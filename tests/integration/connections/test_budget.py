@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from app import errors
-from app.config.environment import Environment, SigningKeys
+from app.config.nango_environment import Environment, SigningKeys
 from app.db.models import Refresh
 from app.domain import budget as rules
 from app.domain.budget import Bucket, Priority, ReportedLimit

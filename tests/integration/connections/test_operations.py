@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
 
-from app.config.environment import Environment, SigningKeys
+from app.config.nango_environment import Environment, SigningKeys
 from app.db import leases
 from app.db.models import Audit, Connection
 from app.deadlines import EDIT_LEASE
@@ -34,11 +34,11 @@ from app.errors import (
 from app.ids import CONNECTION, new_id, show
 from app.nango.client import NangoClient
 from app.nango.credentials import NoCredentials
-from app.services import internal_events
+from app.services import own_events
 from app.services.connections import credentials, deletion, metadata, operations, sessions, tags
 from app.services.connections.operations import Operations
 from app.services.connections.sessions import ConnectOptions, SessionOwner
-from app.services.events.transitions import KNOWN_BEFORE
+from app.services.events.connection_transitions import KNOWN_BEFORE
 from app.services.nango_clients import NangoClients
 from tests.integration.sandbox.sandbox_server import control, fetch, open_session, register, run_flow
 from tests.integration.world import DANA, OMAR, TOKEN, KilledError, auth, dump, in_threads
@@ -214,7 +214,7 @@ def test_what_a_run_found_on_a_list_that_lags_behind_an_edit_is_checked_again(wo
         type=EventType.CONNECTION_TAGS_CHANGED, integration="oauth2", connection_id=connection_id, lookup=lagging
     )
     with world.database.write() as session:
-        [event_id] = internal_events.store(
+        [event_id] = own_events.store(
             session, [found], environment="default", origin=Origin.RECONCILE, now=world.clock()
         )
     world.process()

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from app.db import driver
+from app.db import bounded_connection
 from app.db.application_database import ApplicationDatabase
-from app.db.driver import BEYOND_SERVER, LONGEST_SECONDS, unbounded
+from app.db.bounded_connection import BEYOND_SERVER, LONGEST_SECONDS, unbounded
 from app.db.engine import Database, connect
 from app.db.errors import is_away
 from tests.faults import FAULTS, Fault, Place
@@ -52,7 +52,7 @@ def patience_of(database: Database) -> float:
 def test_the_pool_serves_again_after_each_fault_three_times_in_a_row(
     place: Place, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PING_SECONDS", 0.5)
+    monkeypatch.setattr(bounded_connection, "PING_SECONDS", 0.5)
     with closing(connect(f"{place.url}?connect_timeout=2", statement_seconds=1)) as database:
         for _ in range(3):
             write(database)
@@ -69,7 +69,7 @@ def test_the_pool_serves_again_after_each_fault_three_times_in_a_row(
 def test_a_connection_of_the_pool_that_died_costs_its_next_user_nothing(
     place: Place, database: Database, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "PING_SECONDS", 0.5)
+    monkeypatch.setattr(bounded_connection, "PING_SECONDS", 0.5)
     assert ask(database) == 7
     fault.begin(place)
     assert ask(database) == 7
@@ -80,26 +80,28 @@ def test_a_pooled_connection_has_less_time_to_show_that_it_lives_than_a_statemen
 ) -> None:
     patience, ping = [], database.engine.dialect.do_ping
     monkeypatch.setattr(
-        database.engine.dialect, "do_ping", lambda driver: patience.append(driver.patience) or ping(driver)
+        database.engine.dialect,
+        "do_ping",
+        lambda driver: patience.append(driver.patience) or ping(driver),
     )
     assert (ask(database), patience) == (7, []), "a new one has just shown it"
-    assert (ask(database), patience) == (7, [driver.PING_SECONDS])
-    assert patience_of(database) > driver.PING_SECONDS
+    assert (ask(database), patience) == (7, [bounded_connection.PING_SECONDS])
+    assert patience_of(database) > bounded_connection.PING_SECONDS
 
 
 def test_an_answer_that_never_comes_is_given_up_and_its_connection_with_it(place: Place) -> None:
     with closing(connect(place.url, statement_seconds=1)) as database:
         with database.engine.connect() as connection:
-            driver = connection.connection.dbapi_connection
-            assert driver is not None
-            driver.patience = 0.3  # type: ignore[attr-defined]
+            bounded_connection = connection.connection.dbapi_connection
+            assert bounded_connection is not None
+            bounded_connection.patience = 0.3  # type: ignore[attr-defined]
             place.proxy.stop_passing()
             with pytest.raises(OperationalError) as failed:
                 connection.execute(text("SELECT 1"))
         assert "no answer within 0.3 s" in str(failed.value)
         assert is_away(failed.value)
         assert failed.value.connection_invalidated
-        assert driver.closed  # type: ignore[attr-defined]
+        assert bounded_connection.closed  # type: ignore[attr-defined]
         place.proxy.resume()
         assert ask(database) == 7
 
@@ -129,12 +131,12 @@ def test_what_the_server_gives_up_in_time_is_its_own_error_and_costs_no_connecti
 
 def test_a_migration_takes_as_long_as_it_takes_and_its_connection_is_bounded_afterwards(postgres_url: str) -> None:
     with closing(connect(postgres_url, statement_seconds=0.2)) as database, database.engine.connect() as connection:
-        driver = connection.connection.dbapi_connection
-        assert driver is not None
-        driver.patience = 0.3  # type: ignore[attr-defined]
+        bounded_connection = connection.connection.dbapi_connection
+        assert bounded_connection is not None
+        bounded_connection.patience = 0.3  # type: ignore[attr-defined]
         with connection.begin(), unbounded(connection):
             connection.execute(text("SELECT pg_sleep(1)"))
-        assert driver.patience == 0.3  # type: ignore[attr-defined]
+        assert bounded_connection.patience == 0.3  # type: ignore[attr-defined]
         assert connection.scalar(text("SHOW statement_timeout")) == "200ms"
 
 

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, text
 from sqlalchemy.exc import IntegrityError, SAWarning
 
-from app.db import engine, migrate, schema
+from app.db import engine, migrate, schema_version
 from app.db.models import Base, Connection, Event, Job, Link, Organization, Refresh, RouteVersion, User
 from app.errors import DatabaseNotMigrated
 from app.ids import new_id
@@ -74,14 +74,14 @@ def _index_definitions(connection):
 
 def test_a_database_without_schema_is_refused_with_the_command_to_run(empty):
     with pytest.raises(DatabaseNotMigrated, match="waylink migrate"):
-        schema.require_current(empty)
+        schema_version.require_current(empty)
 
 
 def test_a_database_of_another_release_is_refused_with_both_revisions(database):
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseNotMigrated, match=r"9999.*needs.*later release"):
-        schema.require_current(database)
+        schema_version.require_current(database)
 
 
 def test_each_migration_is_in_a_file_of_its_name_and_the_last_of_them_is_the_head():
@@ -89,13 +89,13 @@ def test_each_migration_is_in_a_file_of_its_name_and_the_last_of_them_is_the_hea
     assert [Path(revision.path).name.partition("_")[0] for revision in scripts.walk_revisions()] == [
         revision.revision for revision in scripts.walk_revisions()
     ]
-    assert schema.head() == scripts.get_current_head()
+    assert schema_version.head() == scripts.get_current_head()
 
 
 def test_migrating_twice_and_by_two_at_once_is_migrating_once(empty):
     in_threads(lambda: migrate.upgrade(empty), lambda: migrate.upgrade(empty))
-    assert migrate.upgrade(empty) == schema.current(empty) == schema.head()
-    schema.require_current(empty)
+    assert migrate.upgrade(empty) == schema_version.current(empty) == schema_version.head()
+    schema_version.require_current(empty)
 
 
 def test_sqlite_is_set_up_to_lose_nothing(tmp_path):
@@ -193,4 +193,4 @@ def test_an_upgrade_waits_for_another_host_however_long_it_takes(postgres_url):
         with pytest.raises(TimeoutError):
             upgrade.result(1)
         connection.rollback()
-        assert upgrade.result(PATIENCE) == schema.head()
+        assert upgrade.result(PATIENCE) == schema_version.head()

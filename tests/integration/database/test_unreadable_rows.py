@@ -12,8 +12,8 @@ from app.db.models import Difference, Discards, Event, Job, Organization, User
 from app.domain.linking import DirectoryPolicy
 from app.domain.states import ConnectionStatus, EventState, JobState, RefreshOutcome
 from app.ids import CONNECTION, REFRESH, new_id, show
-from app.services.definitions.alerts import Alerts
-from app.services.linking import pending
+from app.services.definitions.destination_alerts import Alerts
+from app.services.linking import waiting
 from app.services.maintenance import upkeep
 from app.services.maintenance.retention import Retention
 from tests.integration.reconciliation.test_reconciling import age, finish, reconciler_of, request
@@ -185,7 +185,7 @@ def test_connections_that_wait_for_their_owner_are_linked(open_world, gate, nang
         spoil(world, "connections", column, moment, connection_id=names[0])
     spoil(world, "connections", "tags", "[1]", connection_id=names[1])
     add_dana(world)
-    pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
+    waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
     assert [world.owner(name) for name in (names[0], names[2])] == [("usr_1042", "org_77")] * 2
 
 

@@ -12,7 +12,7 @@ from alembic import command
 from sqlalchemy import MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from app.db import bulk, decisions, engine, event_actions, migrate, schema
+from app.db import bulk, decisions, engine, event_actions, migrate, schema_version
 from app.db.models import Attempt, Connection, Decision, Destination, Event, Job, Refresh, RouteVersion, Team
 from app.db.read import listing
 from app.ids import first_id, new_id
@@ -106,9 +106,9 @@ def test_an_upgrade_keeps_every_row_of_every_table(database, revision):
     before = rows_of(database, tables)
     assert len(before) >= 14
     assert all(len(rows) == 1 for rows in before.values()), before
-    assert migrate.upgrade(database) == schema.head()
+    assert migrate.upgrade(database) == schema_version.head()
     assert rows_of(database, tables) == before
-    schema.require_current(database)
+    schema_version.require_current(database)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # on SQLite no other process can write meanwhile
@@ -118,7 +118,7 @@ def test_an_index_that_was_made_beforehand_by_hand_is_taken_as_it_is(database):
         for table, state in (("events", "failed"), ("jobs", "discarded")):
             statement = f"CREATE INDEX CONCURRENTLY ix_{table}_{state} ON {table} (id) WHERE state = '{state}'"
             connection.exec_driver_sql(statement)
-    assert migrate.upgrade(database) == schema.head()
+    assert migrate.upgrade(database) == schema_version.head()
 
 
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
@@ -312,4 +312,4 @@ def test_keys_of_large_tables_can_be_made_beforehand_by_hand(database):
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
-    assert migrate.upgrade(database) == schema.head()
+    assert migrate.upgrade(database) == schema_version.head()

@@ -13,7 +13,7 @@ from app.errors import Conflict, InvalidFields, NameTaken, NotFound, ReadOnly, S
 from app.sealing import new_key, sealer_with, sealer_without_key
 from app.services import tokens
 from app.services.definitions import destinations, routes, signing_secrets, teams
-from app.services.definitions.alerts import Alerts
+from app.services.definitions.destination_alerts import Alerts
 from app.services.definitions.destinations import Means
 from app.services.definitions.editor import Editor
 from app.services.routing.cache import RouteCache

@@ -17,7 +17,7 @@ from app.domain.standard_webhooks import SHORTEST, read_secret, signed_headers
 from app.errors import ConfigurationError, Conflict, InvalidInput, NotFound, Unreachable
 from app.ids import SECRET, show
 from app.sealing import new_key, sealer_with, sealer_without_key
-from app.services.definitions import config_sync, key_rotation, signing_secrets, team_brokers
+from app.services.definitions import config_sync, resealing, signing_secrets, team_brokers
 from app.services.definitions.config_plan import DestinationDefinition
 from app.services.definitions.signing_secrets import Keyring
 from app.services.definitions.team_brokers import OwnBrokers
@@ -217,15 +217,15 @@ def test_resealing_moves_everything_to_the_newest_key(apply, hook, rotate, world
     newest = new_key()
     both = sealer_with(f"{newest},{KEY}")
     before = keys(world, both)
-    found = key_rotation.count(world.database, both)
+    found = resealing.count(world.database, both)
     assert (found.newest, found.older, found.unreadable) == (0, 3, [])
     assert keys(world, sealer_with(newest)) == ()
-    done = key_rotation.reseal(world.database, both, actor="cli:op", now=clock.now)
+    done = resealing.reseal(world.database, both, actor="cli:op", now=clock.now)
     assert (done.newest, done.older) == (0, 3)
     assert keys(world, sealer_with(newest)) == before
-    assert key_rotation.count(world.database, sealer_with(newest)).newest == 3
+    assert resealing.count(world.database, sealer_with(newest)).newest == 3
     assert audited(world)[-1] == ("secrets.resealed", "secrets")
-    stranger = key_rotation.count(world.database, sealer_with(new_key()))
+    stranger = resealing.count(world.database, sealer_with(new_key()))
     assert sorted(set(stranger.unreadable)) == ["broker URL of crm/jobs", "signing secret of crm/hook"]
 
 

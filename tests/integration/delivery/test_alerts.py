@@ -9,12 +9,12 @@ from sqlalchemy import select
 from app.db.models import Discards, Event, Job
 from app.db.read import listing
 from app.db.routes import RouteDefinition
-from app.domain.destination_health import MIN_FAILURES, PROBE_WAITS
+from app.domain.destination_breaker import MIN_FAILURES, PROBE_WAITS
 from app.domain.states import DestinationTransition, EventState, Fault, JobState, Origin
 from app.ids import EVENT, JOB, show
 from app.services.definitions import config_sync, destination_states
-from app.services.definitions.alerts import DISCARDS_EVERY, Alerts, ChangedDestination, DiscardedJob
 from app.services.definitions.config_plan import DestinationDefinition
+from app.services.definitions.destination_alerts import DISCARDS_EVERY, Alerts, ChangedDestination, DiscardedJob
 from app.services.routing import explanations
 from tests.integration.delivery.destinations import fill
 from tests.integration.world import DANA, auth, in_threads

@@ -11,7 +11,7 @@ import pytest
 from app.db.models import Destination, Job
 from app.db.read import listing
 from app.deadlines import HTTP_TIMEOUT, JOB_LEASE
-from app.domain.destination_health import MIN_FAILURES
+from app.domain.destination_breaker import MIN_FAILURES
 from app.domain.retrying import JITTER, SCHEDULE
 from app.domain.standard_webhooks import read_secret
 from app.domain.states import JobState

@@ -14,12 +14,12 @@ from app.db.jobs import QueueHead
 from app.db.models import Job
 from app.deadlines import BATCH, JOB_LEASE
 from app.domain.addresses import read_networks
-from app.domain.destination_health import MIN_FAILURES, PROBE_WAITS
+from app.domain.destination_breaker import MIN_FAILURES, PROBE_WAITS
 from app.domain.retrying import SCHEDULE
 from app.domain.states import JobState
 from app.sealing import new_key, sealer_with
 from app.services.definitions import destination_states
-from app.services.definitions.alerts import Alerts
+from app.services.definitions.destination_alerts import Alerts
 from app.services.definitions.team_brokers import OwnBrokers, broker_purpose
 from app.services.delivery.deliverer import Deliverer
 from app.services.delivery.loop import DeliveryLoop

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 from app.domain.addresses import read_networks
 from app.domain.standard_webhooks import write_secret
 from app.errors import Unreachable
-from app.outbound import http, network, pool, sending
+from app.outbound import http_connection, network, pool, sending
 from app.outbound.sending import HttpSender, HttpTarget
 from tests.integration.delivery.endpoint import Names, answer, endpoint, serving
 from tests.ports import free_port
@@ -498,7 +498,7 @@ def test_a_place_is_tried_without_a_request():
 
 def test_a_cancelled_send_leaves_no_connection_behind(monkeypatch):
     made = []
-    monkeypatch.setattr(network, "HttpConnection", lambda: made.append(http.HttpConnection()) or made[-1])
+    monkeypatch.setattr(network, "HttpConnection", lambda: made.append(http_connection.HttpConnection()) or made[-1])
 
     async def scenario():
         async with endpoint(say_nothing) as team, Sending() as sending_:

@@ -8,8 +8,8 @@ import trustme
 import uvloop
 
 from app.errors import Unreachable
-from app.outbound import http
-from app.outbound.http import HttpConnection, HungUp
+from app.outbound import http_connection
+from app.outbound.http_connection import HttpConnection, HungUp
 from tests.integration.delivery.endpoint import serving
 from tests.waiting import PATIENCE, soon
 
@@ -111,13 +111,13 @@ def test_a_body_may_end_with_the_connection(head):
 def test_no_more_of_a_body_is_kept_than_an_excerpt():
     body = b"a" * 1000 + b"b" * 1000
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 2000\r\n\r\n"
-    assert exchange(head + body[:900], body[900:]) == [(200, body[: http.EXCERPT], True)]
+    assert exchange(head + body[:900], body[900:]) == [(200, body[: http_connection.EXCERPT], True)]
 
 
 def test_a_body_that_is_longer_than_one_wants_to_read_ends_the_connection():
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n"
     [(status, excerpt, again)] = exchange(head, *[b"z" * 16384] * 5)
-    assert (status, len(excerpt), again) == (200, http.EXCERPT, False)
+    assert (status, len(excerpt), again) == (200, http_connection.EXCERPT, False)
 
 
 @pytest.mark.parametrize("endless", [b"0\r\nx-sum: ", b"1;", b"0\r\n"])

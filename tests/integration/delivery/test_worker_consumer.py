@@ -11,7 +11,7 @@ from kombu.message import Message
 from tests.proxy import Proxy, proxied
 from tests.servers import ValkeyServer
 from tests.waiting import until
-from workers.consumer import Consumer
+from workers.celery_consumer import Consumer
 
 
 @pytest.fixture

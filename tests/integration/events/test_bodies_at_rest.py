@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.domain.at_rest import AT_ONCE
 from app.domain.signature import HEADER, sign
+from app.domain.stored_bodies import AT_ONCE
 from app.web import bodies
 from app.web import webhooks as webhooks_module
 from app.web.large_bodies import LARGE

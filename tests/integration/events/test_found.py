@@ -10,8 +10,8 @@ from app.domain.confirming import Absent, Snapshot
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
 from app.domain.states import ConnectionStatus, EventState, Origin
-from app.services import internal_events
-from app.services.events.transitions import KNOWN_BEFORE
+from app.services import own_events
+from app.services.events.connection_transitions import KNOWN_BEFORE
 from tests.integration.sandbox.sandbox_server import control, register
 from tests.integration.world import DANA, OMAR, WINDOW, auth, failure
 
@@ -46,7 +46,7 @@ def find(world, connection_id, kind, lookup, *, origin=Origin.RECONCILE, error=N
     """Store and process one event of our own; the event."""
     own = OwnEvent(type=kind, integration="oauth2", connection_id=connection_id, lookup=lookup, error=error)
     with world.database.write() as session:
-        [event_id] = internal_events.store(session, [own], environment="default", origin=origin, now=world.clock())
+        [event_id] = own_events.store(session, [own], environment="default", origin=origin, now=world.clock())
     world.process()
     return world.event(event_id)
 

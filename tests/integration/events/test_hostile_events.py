@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from app.db import bounded, events
+from app.db import bounded_reads, events
 from app.db import event_actions as event_rows
 from app.db.models import Event
 from app.domain import routing
@@ -14,7 +14,7 @@ from app.domain.patterns import compile_pattern
 from app.domain.states import EventState
 from app.errors import Conflict
 from app.services.events import processor
-from app.services.routing import backfills, explanations, matches, replays
+from app.services.routing import backfills, explanations, precomputed_matches, replays
 from app.services.routing.backfills import Span
 from app.services.routing.cache import RouteCache
 from app.services.routing.replays import ReplayOutcome, Routes
@@ -47,7 +47,7 @@ def forward(payload, **members):
 
 @pytest.fixture
 def world(world, monkeypatch):
-    monkeypatch.setattr(matches, "ROOM", 500)
+    monkeypatch.setattr(precomputed_matches, "ROOM", 500)
     world.route(**PATTERNS)
     world.settle(auth(tags=DANA))
     return world
@@ -73,7 +73,7 @@ def test_nothing_of_what_a_hostile_payload_costs_is_done_under_the_write_lock(wo
 @pytest.mark.parametrize("payload", [{"id": 7}, *HOSTILE.values()], ids=["plain", *HOSTILE])
 def test_what_is_matched_before_its_transaction_is_decided_as_within_it(world, monkeypatch, payload):
     before = world.settle(forward(payload))
-    monkeypatch.setattr(matches, "ROOM", 10**9)
+    monkeypatch.setattr(precomputed_matches, "ROOM", 10**9)
     within = world.settle(forward(payload, model="other"))
     routes = [sorted(job.route for job in world.jobs() if job.event_id == event_id) for event_id in (before, within)]
     assert routes[0] == routes[1]
@@ -86,9 +86,11 @@ def test_a_new_owner_is_the_same_in_each_try(world):
     bodies = [auth(connection_id="c-2", tags={"end_user_id": "usr_new"})]
     bodies.append(sync("c-2", type="forward", **{"from": "hubspot"}, payload={"items": [*range(3000)]}))
     tries = []
-    begin = matches.Matches.begin
+    begin = precomputed_matches.Matches.begin
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(matches.Matches, "begin", lambda matches_: tries.append(matches_) or begin(matches_))
+        patched.setattr(
+            precomputed_matches.Matches, "begin", lambda matches_: tries.append(matches_) or begin(matches_)
+        )
         world.process(*world.receive(*bodies))
     [job] = world.jobs("mine")
     assert world.event(job.event_id).document["user"]["external_id"] == "usr_new"
@@ -183,7 +185,7 @@ def test_what_changed_after_it_was_matched_gets_no_job_by_what_it_was(world, mon
 
 
 def test_a_history_of_large_events_is_read_in_portions_of_bytes(world, monkeypatch):
-    monkeypatch.setattr(bounded, "BYTES", 30_000)
+    monkeypatch.setattr(bounded_reads, "BYTES", 30_000)
     for number in range(5):
         world.settle(forward({"text": f"{number}" * 20_000}))
     read = []
@@ -195,15 +197,15 @@ def test_a_history_of_large_events_is_read_in_portions_of_bytes(world, monkeypat
     )
     assert [len(chunk) for chunk in read] == [2, 2, 3, 0]
     assert (trial.scanned, trial.matched, trial.complete) == (7, 1, True)
-    monkeypatch.setattr(bounded, "BYTES", 10**9)
+    monkeypatch.setattr(bounded_reads, "BYTES", 10**9)
     _, found = late_route(world)
-    monkeypatch.setattr(bounded, "BYTES", 30_000)
+    monkeypatch.setattr(bounded_reads, "BYTES", 30_000)
     assert late_route(world)[1] == found
 
 
 def test_a_batch_of_large_bodies_is_several_transactions(world, monkeypatch):
     monkeypatch.setattr(processor, "BYTES", 50_000)
-    monkeypatch.setattr(matches, "ROOM", 10**9)
+    monkeypatch.setattr(precomputed_matches, "ROOM", 10**9)
     receipts = world.receive(*[forward({"text": "x" * size}) for size in (20_000, 20_001, 20_002, 60_000, 10, 11)])
     sizes = []
     load = processor.Batch.load

@@ -8,7 +8,7 @@ from app.domain.confirming import Absent, Snapshot
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent, write_own
 from app.domain.states import ConnectionStatus, EventState, Origin
-from app.services import internal_events
+from app.services import own_events
 from tests.integration.sandbox.sandbox_server import register
 from tests.integration.world import DANA, OMAR, auth
 
@@ -23,7 +23,7 @@ def snapshot(world, *, nango_id=7, tags=DANA, failing=False):
 
 def store(world, *events, origin=Origin.RECONCILE):
     with world.database.write() as session:
-        return internal_events.store(session, events, environment="default", origin=origin, now=world.clock())
+        return own_events.store(session, events, environment="default", origin=origin, now=world.clock())
 
 
 @pytest.fixture

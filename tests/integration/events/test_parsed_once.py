@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.config.environment import Environment, SigningKeys
-from app.domain.at_rest import AT_ONCE, at_rest, rests_as_it_came, stored_at_once
-from app.domain.payloads import PayloadPolicy
+from app.config.nango_environment import Environment, SigningKeys
+from app.domain.payload_policy import PayloadPolicy
+from app.domain.stored_bodies import AT_ONCE, at_rest, rests_as_it_came, stored_at_once
 from app.web import webhooks
 from app.web.large_bodies import LARGE
 from tests.integration.world import DANA, auth, failure

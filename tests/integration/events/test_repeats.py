@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select, update
 
-from app.config.environment import Environment, SigningKeys
+from app.config.nango_environment import Environment, SigningKeys
 from app.db import events as event_rows
 from app.db import repeats as repeat_rows
 from app.db.models import Delivery, Event, LostAnswer, Repeat, WebProcess

@@ -12,8 +12,8 @@ from app.domain.confirming import ABOUT_TYPES, CONFIRMABLE_TYPES, NAMING_TYPES, 
 from app.domain.event import OPERATIONS, EventError, EventType, read
 from app.domain.own_event import OwnEvent
 from app.domain.states import ConnectionStatus, EventState, Origin
-from app.services import internal_events
-from app.services.events.transitions import KNOWN_BEFORE
+from app.services import own_events
+from app.services.events.connection_transitions import KNOWN_BEFORE
 from tests.integration.sandbox.sandbox_server import control, register
 from tests.integration.world import DANA, OMAR, auth, failure, in_threads, sync
 
@@ -124,7 +124,7 @@ def submit(world, case, connection_id, *, environment="default"):
     error = EventError("auth", "it broke") if case.failing else None
     own = OwnEvent(type=case.kind, integration="oauth2", connection_id=connection_id, error=error)
     with world.database.write() as session:
-        [event_id] = internal_events.store(
+        [event_id] = own_events.store(
             session, [own], environment=environment, origin=Origin.RECONCILE, now=world.clock()
         )
     return event_id
@@ -365,7 +365,7 @@ def test_what_a_found_event_was_found_by_is_enough(asking, gate, nango, connecti
         type=EventType.CONNECTION_REFRESH_FAILED, integration="oauth2", connection_id=connection_id, lookup=lookup
     )
     with asking.database.write() as session:
-        [event_id] = internal_events.store(
+        [event_id] = own_events.store(
             session, [own], environment="default", origin=Origin.RECONCILE, now=asking.clock()
         )
     settle(asking, event_id)
@@ -377,7 +377,7 @@ def test_a_found_absence_of_what_is_unknown_makes_nothing(asking, connection_id)
     lookup = Absent(asking.clock(), again=True)
     own = OwnEvent(type=EventType.CONNECTION_DELETED, integration="oauth2", connection_id=connection_id, lookup=lookup)
     with asking.database.write() as session:
-        [event_id] = internal_events.store(
+        [event_id] = own_events.store(
             session, [own], environment="default", origin=Origin.RECONCILE, now=asking.clock()
         )
     assert settle(asking, event_id).state == EventState.PROCESSED

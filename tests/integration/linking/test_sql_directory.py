@@ -15,7 +15,7 @@ from app.domain.people import Kind
 from app.domain.states import EventState
 from app.services import sql_directory
 from app.services.events.processor import Processor
-from app.services.linking import pending
+from app.services.linking import waiting
 from app.services.linking.requery import ask_again
 from app.services.people import records
 from app.services.sql_directory import Question, SqlDirectory
@@ -360,7 +360,7 @@ def test_local_users_link_nothing_by_themselves(world):
     with world.database.write() as session:
         merged = records.add(session, Kind.USER, {"external_id": "usr_9"}, actor="cli:test", now=world.clock())
     routes = world.processor.routes
-    assert pending.link_appeared(world.database, routes, world.policy, merged.appeared, clock=world.clock) == 0
+    assert waiting.link_appeared(world.database, routes, world.policy, merged.appeared, clock=world.clock) == 0
     assert world.owner("c-1") is None
 
 

@@ -11,8 +11,8 @@ from app.domain.linking import DirectoryPolicy, DuplicatesPolicy, OwnerChangePol
 from app.domain.states import ConnectionStatus, EventState
 from app.errors import InvalidInput
 from app.ids import new_id
-from app.services.linking import pending
 from app.services.linking import supersede_existing as standing
+from app.services.linking import waiting
 from tests.integration.sandbox.sandbox_server import register
 from tests.integration.world import DANA, OMAR, WINDOW, auth, in_threads
 
@@ -261,13 +261,13 @@ def test_connections_that_waited_for_their_owner_are_no_exception(open_world, na
         with world.database.write() as session:
             settled = update(Connection).where(Connection.connection_id == three[linked_before])
             session.execute(settled.values(unlinked_reason=None))
-    looked_at = pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
+    looked_at = waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
     assert looked_at == (3 if linked_before is None else 2)
     if linked_before == 2:
         assert world.events("connection.linked") == [], "an older connection was never linked, and nothing is announced"
     assert owners(world, three) == [None, None, DANA_OWNS]
     assert [world.connection(id_).unlinked_reason for id_ in three] == ["superseded", "superseded", None]
-    assert pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 0
+    assert waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 0
     confirm_deletion(world, nango, three[2])
     assert owners(world, three) == [None, DANA_OWNS, None], "the next one has it when the newest is gone"
 

@@ -5,7 +5,7 @@ import pytest
 from app.db.models import Organization, User
 from app.domain.linking import DirectoryPolicy
 from app.ids import new_id
-from app.services.linking import pending
+from app.services.linking import waiting
 from tests.integration.world import DANA, auth
 
 
@@ -23,7 +23,7 @@ def add_organization(world, external_id):
 
 
 def requery(world):
-    return pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
+    return waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
 
 
 def test_a_connection_is_linked_once_its_user_and_organization_appear(world):

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select, text, update
 
-from app.db import audit, bounded, erasure
+from app.db import audit, bounded_reads, erasure
 from app.db.models import Attempt, Connection, Decision, Event, Job, User
 from app.db.types import StoredJson
 from app.domain.erasing import ERASED
@@ -285,7 +285,7 @@ def test_a_row_that_changes_while_it_is_searched_is_searched_once_more(planted, 
 
 
 def test_large_rows_are_taken_in_several_transactions(planted, monkeypatch):
-    monkeypatch.setattr(bounded, "BYTES", 300)
+    monkeypatch.setattr(bounded_reads, "BYTES", 300)
     with planted.database.write() as session:
         canary = update(audit.Audit).where(audit.Audit.actor == "cli:canary")
         session.execute(canary.values(detail={"tags": [EMAIL]}))

@@ -14,7 +14,7 @@ from app.domain.people import Kind
 from app.errors import AlreadyExists, InvalidFields, NotFound, StillOwns
 from app.services import directory
 from app.services.events import batch
-from app.services.linking import pending
+from app.services.linking import waiting
 from app.services.people import records
 from app.services.people.records import EntryResult
 from tests.integration.sandbox.sandbox_server import register
@@ -29,7 +29,7 @@ def world(open_world):
     return open_world(directory=DirectoryPolicy.REQUIRE)
 
 
-def add(world, kind=USER, /, chunks=pending.MAX_CHUNKS, **fields):
+def add(world, kind=USER, /, chunks=waiting.MAX_CHUNKS, **fields):
     """Write, then link the waiting connections, as the edges do. The id, and the number of connections linked."""
     with world.database.write() as session:
         merged = records.add(session, kind, fields, actor="cli:test", now=world.clock())
@@ -44,7 +44,7 @@ def change(world, id_, kind=USER, /, **fields):
 
 def link(world, merged, **bounds):
     routes = world.processor.routes
-    return pending.link_appeared(world.database, routes, world.policy, merged.appeared, clock=world.clock, **bounds)
+    return waiting.link_appeared(world.database, routes, world.policy, merged.appeared, clock=world.clock, **bounds)
 
 
 def remove(world, id_, kind=USER, /, *, force=False):
@@ -232,16 +232,16 @@ def test_an_email_that_named_two_links_once_one_of_them_gives_it_up(world):
 
 
 def test_many_that_wait_are_linked_in_bounded_batches_and_the_rest_is_left_to_beat(world, monkeypatch):
-    monkeypatch.setattr(pending, "CHUNK", 3)
+    monkeypatch.setattr(waiting, "CHUNK", 3)
     bodies = [auth(connection_id=f"c-{number}", tags={"end_user_id": "usr_1"}) for number in range(8)]
     world.process(*world.receive(*bodies))
     assert add(world, external_id="usr_1", chunks=2)[1] == 6
-    assert pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 2
+    assert waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock) == 2
     assert len(world.all(Link)) == 8
 
 
 def test_those_that_stay_ambiguous_do_not_keep_the_others_from_their_turn(world, monkeypatch):
-    monkeypatch.setattr(pending, "CHUNK", 2)
+    monkeypatch.setattr(waiting, "CHUNK", 2)
     for external_id in ("usr_1", "usr_2"):
         add(world, external_id=external_id, email="shared@acme.example")
     tags = {"end_user_email": "shared@acme.example"}
@@ -268,7 +268,7 @@ def test_a_user_added_while_a_batch_makes_a_connection_wait_is_found_by_beat(wor
         world.settle(auth(tags={"end_user_id": "usr_1"}))
         assert people_added[1] == 0
         assert world.owner("c-1") is None
-    pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
+    waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
     assert world.owner("c-1") == ("usr_1", None)
     assert len(world.links("c-1")) == 1
 
@@ -308,7 +308,7 @@ def test_a_removed_user_is_found_neither_by_id_nor_by_email(world):
     remove(world, user, force=True)
     world.settle(auth(connection_id="c-2", tags={"end_user_email": "a@b.example"}))
     assert world.connection("c-2").unlinked_reason == "unknown_email"
-    pending.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
+    waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
     assert (world.owner("c-1"), world.owner("c-2")) == (None, None)
 
 

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from app.domain.signature import HEADER, sign
-from app.web.direct import WebhookConnection
+from app.web.fast_path import WebhookConnection
 from app.web.group_commit import GroupCommit
 from app.web.webhooks import WebhookEndpoint
 from tests.integration.web.test_webhooks import database_of, fresh, signed

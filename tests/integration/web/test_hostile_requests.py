@@ -19,7 +19,7 @@ from app.db.models import Event
 from app.domain.confirming import UNASKED_LOOKUPS
 from app.domain.signature import HEADER, sign
 from app.web import bodies, server
-from app.web import connection as server_module
+from app.web import client_connection as server_module
 from tests.integration.web.test_webhooks import chunked, database_of, fresh, signed, sized
 from tests.integration.web.web_server import KEY, WebServer, body_of, raw_request, read_answer, serve
 from tests.integration.world import World

@@ -10,7 +10,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.telemetry import CONNECTIONS_CLOSED
-from app.web import connection as bounds
+from app.web import client_connection as bounds
 from tests.acceptance.harness import until
 from tests.integration.web.test_webhooks import database_of, fresh, signed
 from tests.integration.web.web_server import WebServer, raw_request, read_answer, serve

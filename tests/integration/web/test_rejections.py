@@ -14,12 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from app.config.environment import Environment, SigningKeys, key_name
+from app.config.nango_environment import Environment, SigningKeys, key_name
 from app.db import rejections
 from app.db.models import Rejection, SigningKeyUse
 from app.domain.signature import HEADER
 from app.services.maintenance import upkeep
-from app.web.record import CLIP, LIVE_EVERY, IngestRecord
+from app.web.ingest_counters import CLIP, LIVE_EVERY, IngestRecord
 from tests.integration.web.web_server import KEY, OLD_KEY, WEBHOOK, raw_request, serve
 from tests.integration.world import WINDOW, Clock, dump, in_threads
 
@@ -335,7 +335,7 @@ def test_which_key_signed_is_known_after_a_stop(start_web):
 
 def test_a_stop_does_not_wait_for_a_database_that_hangs(start_web, monkeypatch):
     """The server has to end within its patience, and what could not be written is in the log."""
-    monkeypatch.setattr("app.web.record.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("app.web.ingest_counters.STOP_SECONDS", 0.2)
     release = threading.Event()
     with capture_logs() as said, start_web() as web:
         record = web.app.webhooks.record

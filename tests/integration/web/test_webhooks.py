@@ -162,7 +162,7 @@ def test_a_key_of_one_environment_is_worth_nothing_in_another(web: WebServer) ->
 
 
 def test_a_key_file_is_read_again_without_a_restart(web: WebServer, monkeypatch) -> None:
-    monkeypatch.setattr("app.config.environment._REREAD_AFTER", 0.0)
+    monkeypatch.setattr("app.config.nango_environment._REREAD_AFTER", 0.0)
     file = web.settings.environments["other"].signing_keys.file
     path = f"{WEBHOOK}/other"
     try:

@@ -14,7 +14,7 @@ branch_labels = None
 depends_on = None
 
 FROM_OUTSIDE: Final = (("connections", "expires_at"), ("refreshes", "expires_at"), ("differences", "since"))
-EARLIEST, LATEST = "1971-01-01 00:00:00", "3000-01-01 00:00:00"  # domain/moments.py
+EARLIEST, LATEST = "1971-01-01 00:00:00", "3000-01-01 00:00:00"  # domain/timestamps.py
 SHAPE: Final = "[12][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*"
 
 

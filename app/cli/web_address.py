@@ -2,7 +2,7 @@
 
 import socket
 
-from app.config.parts import WebSettings
+from app.config.settings_groups import WebSettings
 from app.errors import ConfigurationError, Problem
 
 

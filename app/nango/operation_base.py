@@ -7,7 +7,7 @@ from urllib.parse import quote
 from app.domain import tags as tag_rules
 from app.domain.tags import is_storable, utf16_length
 from app.errors import InvalidInput, InvalidTags, TagFault
-from app.nango.answers import NangoAnswer
+from app.nango.response_errors import NangoAnswer
 from app.nango.transport import Gate, NangoCall, Transport
 from app.nango.types import EndUserOrganization, NangoEndUser
 

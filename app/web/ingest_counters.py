@@ -17,17 +17,17 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
-from app.causes import of_database
-from app.config.environment import Environments, key_name
+from app.config.nango_environment import Environments, key_name
 from app.db import key_uses, rejections, repeats
 from app.db.engine import Database
 from app.db.key_uses import KeyUse
 from app.db.rejections import RefusalCount
+from app.outage_causes import of_database
 from app.telemetry import WEBHOOK_KEYS, escape_control, get_logger
-from app.web.answer_log import AnswerReport
+from app.web.fatal_tasks import watched
 from app.web.group_commit import GroupCommit
 from app.web.sender_health import SenderHealth
-from app.web.watching import watched
+from app.web.written_responses import AnswerReport
 
 EVERY_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 3.0  # for the last write

@@ -15,6 +15,7 @@ from app.domain.patterns import KEPT, Pattern, compile_pattern
 from app.domain.tags import in_lower_case
 from app.errors import FieldFault, InvalidFields, InvalidInput
 from app.ids import EVENT, show
+from app.qualified_names import split_target, within
 from app.services.definitions import routes
 from app.services.definitions.editor import Editor
 from app.services.routing.explanations import (
@@ -28,7 +29,6 @@ from app.services.routing.explanations import (
     shown_sample,
     try_on_history,
 )
-from app.targets import split_target, within
 from app.web.api.definition_shapes import Pattern as GivenPattern
 from app.web.api.endpoint import MAX_LIMIT, Call, Endpoint, endpoint, record
 from app.web.api.problems import CONFLICT, FORBIDDEN, INVALID_INPUT, ApiRefusal

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import destinations, discards
+from app.db import destinations, discard_alerts
 from app.db import events as event_rows
 from app.db.engine import Database
 from app.db.models import Discards
@@ -23,7 +23,7 @@ from app.domain.routing import ALERTS
 from app.domain.scrub import scrub
 from app.domain.states import DestinationTransition, Fault, Origin
 from app.ids import JOB, show
-from app.services import internal_events
+from app.services import own_events
 from app.telemetry import DESTINATION_CHANGES, JOBS_DISCARDED, get_logger
 
 NO_ENVIRONMENT: Final = ""  # of events without an environment; not a valid name of one
@@ -85,7 +85,7 @@ class Alerts:
             else:
                 log.warning("destination_changed", change=str(change.change), **facts)
         events = [OwnEvent(type=_TYPES[change.change], payload=_payload(session, change, now)) for change in changes]
-        internal_events.store(session, events, environment=NO_ENVIRONMENT, origin=Origin.SYSTEM, now=now)
+        own_events.store(session, events, environment=NO_ENVIRONMENT, origin=Origin.SYSTEM, now=now)
 
     def jobs_discarded(self, session: Session, jobs: Sequence[DiscardedJob], *, now: datetime) -> None:
         """Announce dead letters, in the transaction that discards them.
@@ -105,12 +105,12 @@ class Alerts:
         if not jobs:
             return
         events = event_rows.typed(session, {job.event_id for job in jobs})
-        found: defaultdict[discards.DiscardKey, list[DiscardedJob]] = defaultdict(list)
+        found: defaultdict[discard_alerts.DiscardKey, list[DiscardedJob]] = defaultdict(list)
         for job in jobs:
             event = events[job.event_id]
             if not (event.type or "").startswith(ALERTS):
                 found[job.team, job.destination, event.environment].append(job)
-        for key, row in discards.lock(session, found, now=now).items():
+        for key, row in discard_alerts.lock(session, found, now=now).items():
             _add(row, found[key], now)
             if row.next_at <= now:
                 self._announce(session, row, now)
@@ -118,11 +118,11 @@ class Alerts:
     def announce_waiting(self, database: Database, *, clock: Callable[[], datetime]) -> int:
         """Announce dead letters whose minute has ended. Returns the number of events."""
         with database.read() as session:  # on SQLite a write transaction would wait for other writers
-            if not discards.any_due(session, now=clock()):
+            if not discard_alerts.any_due(session, now=clock()):
                 return 0
         with database.write() as session:
             now = clock()
-            due = discards.lock_due(session, now=now, limit=CHUNK)
+            due = discard_alerts.lock_due(session, now=now, limit=CHUNK)
             for row in due:
                 self._announce(session, row, now)
         return len(due)
@@ -136,7 +136,7 @@ class Alerts:
             **row.facts,
         }
         event = OwnEvent(type=EventType.JOB_DISCARDED, payload=payload)
-        internal_events.store(session, [event], environment=row.environment, origin=Origin.SYSTEM, now=now)
+        own_events.store(session, [event], environment=row.environment, origin=Origin.SYSTEM, now=now)
         row.count, row.since, row.facts, row.next_at = 0, None, {}, now + self.discards_every
 
 

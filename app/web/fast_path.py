@@ -13,7 +13,7 @@ from uuid import UUID
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.services.events.intake import Receipt
-from app.web.connection import ClientConnection
+from app.web.client_connection import ClientConnection
 from app.web.webhooks import CONNECTION, GIVEN_UP, PATH, WebhookEndpoint
 
 _TARGET: Final = PATH.encode()

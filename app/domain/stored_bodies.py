@@ -13,11 +13,11 @@ from typing import Final
 
 from app.domain.event import MAX_NAME, EventType, Notice, read, read_parsed, unreadable
 from app.domain.json_values import MAX_DEPTH, STRICT, nested_deeper, read_with_repeats
-from app.domain.payloads import NOTHING, PayloadPolicy, reduced
+from app.domain.payload_policy import NOTHING, PayloadPolicy, reduced
 from app.domain.scrub import MAX_LENGTH, hide, replace_unstorable, scrub, scrub_object, scrub_value
 from app.domain.secret_names import WORDS_ABROAD
 from app.domain.tags import utf16_length
-from app.domain.token_forms import KNOWN_BEGINNING, is_name
+from app.domain.token_detection import KNOWN_BEGINNING, is_name
 
 AT_ONCE: Final = 1024  # bytes of a body that may be scrubbed on the event loop
 MAX_UNREADABLE: Final = 2000  # bytes kept of an unreadable body that says it is Nango's own

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.sandbox.values import SandboxConnection, SandboxEndUser, SandboxIntegration
+from app.sandbox.entities import SandboxConnection, SandboxEndUser, SandboxIntegration
 
 
 def iso_z(moment: datetime) -> str:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from app.config.environment import Environment, SigningKeys, split_keys, wrong_keys
 from app.config.forward_proxy import SCHEMES, proxy_for
 from app.config.nango import NangoSettings
+from app.config.nango_environment import Environment, SigningKeys, split_keys, wrong_keys
 from app.config.secret_sources import configured_secret
 from app.config.waylink_toml import ConfigFile, EnvironmentEntry
 from app.errors import Problem

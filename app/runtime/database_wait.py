@@ -10,8 +10,8 @@ from typing import Final, NoReturn, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from app.causes import of_database
 from app.db.errors import is_away
+from app.outage_causes import of_database
 from app.telemetry import get_logger
 
 FIRST_PAUSES: Final = 0.25, 0.5, 1.0, 2.0  # seconds between two tries

@@ -8,9 +8,9 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.causes import of_database
 from app.db.engine import Database, sqlite_file
 from app.errors import DatabaseNotMigrated
+from app.outage_causes import of_database
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 

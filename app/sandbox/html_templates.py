@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from app.sandbox.values import SandboxIntegration
+from app.sandbox.entities import SandboxIntegration
 
 HTML: Final = {
     "content-type": "text/html; charset=utf-8",

@@ -9,9 +9,9 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from app.domain.payloads import PayloadPolicy
-from app.plain_text import misfit, read_text, unwrapped
+from app.domain.payload_policy import PayloadPolicy
 from app.telemetry import get_logger
+from app.text_input import misfit, read_text, unwrapped
 
 _REREAD_AFTER: Final = 1.0  # seconds between two checks of a key file
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from app.domain.event import EventType, name_in
-from app.domain.token_forms import is_name
+from app.domain.token_detection import is_name
 
 REDACTED: Final = "[redacted]"
 NOTHING: Final = b"{}"  # of a body that is not understood; it is read as one of no known type

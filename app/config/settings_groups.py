@@ -14,9 +14,9 @@ from app.brokers.tls import verified
 from app.config.waylink_toml import ConfigFile, duration
 from app.domain.addresses import Network, read_networks
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
-from app.plain_text import misfit_in_url, unwrapped
 from app.runtime.embedded_broker import broker_url as embedded_broker_url
 from app.sealing import read_keys
+from app.text_input import misfit_in_url, unwrapped
 
 
 class Variables(BaseSettings):

@@ -7,13 +7,13 @@ from app.web.api import (
     connections,
     definitions,
     destinations,
+    dry_runs,
     event_actions,
     job_actions,
     people,
     queues,
     reconciliations,
     records,
-    trying,
 )
 from app.web.api.endpoint import Endpoint
 
@@ -28,5 +28,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *people.ENDPOINTS,
     *definitions.ENDPOINTS,
     *destinations.ENDPOINTS,
-    *trying.ENDPOINTS,
+    *dry_runs.ENDPOINTS,
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.domain.secret_names import ABROAD, is_plain_code, is_secret_name
-from app.domain.token_forms import LONG, SHORT, looks_random_beside_a_name
+from app.domain.token_detection import LONG, SHORT, looks_random_beside_a_name
 
 HIDDEN: Final = "[hidden]"
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 from celery import Task
 from sqlalchemy.exc import DBAPIError
 
-from app.causes import of_database
 from app.db.errors import is_away
+from app.outage_causes import of_database
 from app.telemetry import get_logger
 
 PAUSE_SECONDS: Final = 1.0  # without it all waiting messages would fail within moments
