@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from app.db.engine import connect
-from bench.audit import ROUTES, Course, audit, settle
+from bench.audit import ROUTES, Course, audit, wait_until_finished
 from bench.audit_ledger import Ledger, verdict
 from bench.audit_recovery import stuck
 from bench.audit_rows import read_rows
@@ -46,11 +46,11 @@ def test_the_audit_finds_what_a_broken_promise_leaves_behind() -> None:
         closing(connect(running.database_url)) as database,
     ):
         uvloop.run(send(running.web_ports.values(), webhooks(seed=3, seconds=2, rate=40), ledger))
-        settle(database, hurry=False)
+        wait_until_finished(database, hurry=False)
         running.teams.flush()
         with running.processes["io-1"].standing_still():
             findings = stuck(running, database, ledger, within=30)
-        settle(database, hurry=False)
+        wait_until_finished(database, hurry=False)
         rows = read_rows(database, running.teams, QUEUE)
     found = {(finding.kind, finding.what) for finding in [*findings, *verdict(ledger, rows, ROUTES)]}
     assert found == {
