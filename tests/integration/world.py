@@ -97,7 +97,7 @@ class World:
     def process(self, *receipts):
         return self.processor.process([receipt.event_id for receipt in receipts])
 
-    def settle(self, body):
+    def handle(self, body):
         """Receive and process one body; its event id."""
         [receipt] = self.receive(body)
         self.process(receipt)
@@ -105,7 +105,7 @@ class World:
 
     def wait_out(self, body):
         """The same, with the clock moved for as long as the event waits for something."""
-        event_id = self.settle(body)
+        event_id = self.handle(body)
         self.wait_for(event_id)
         return event_id
 

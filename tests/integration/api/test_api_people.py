@@ -75,7 +75,7 @@ def test_wrong_fields_are_named_and_nothing_is_written(api):
 
 
 def test_waiting_connections_are_linked_by_the_call_and_a_removal_needs_force(api, world):
-    world.settle(auth(tags={"end_user_id": "u1"}))
+    world.handle(auth(tags={"end_user_id": "u1"}))
     user = add(api, external_id="u1")
     assert user["linked"] == 1
     assert [(link["connection_id"], link["closed_at"]) for link in user["links"]] == [("c-1", None)]

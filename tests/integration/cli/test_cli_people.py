@@ -53,7 +53,7 @@ def test_a_user_is_added_shown_changed_listed_and_removed(waylink):
 
 
 def test_an_add_links_waiting_connections(waylink, world):
-    world.settle(auth(tags={"end_user_id": "u1"}))
+    world.handle(auth(tags={"end_user_id": "u1"}))
     assert world.owner("c-1") is None
     assert waylink.json("users", "add", "u1")["linked"] == 1
     assert world.owner("c-1") == ("u1", None)
@@ -157,7 +157,7 @@ def test_a_list_comes_by_a_pipe_where_its_form_is_said(waylink):
 
 def test_an_erasure_says_first_what_it_will_do_asks_and_then_says_what_stays(waylink, world):
     waylink.json("users", "add", "canary-1", "--email", "canary@acme.example")
-    world.settle(auth(tags={"end_user_id": "canary-1", "end_user_email": "canary@acme.example"}))
+    world.handle(auth(tags={"end_user_id": "canary-1", "end_user_email": "canary@acme.example"}))
     preview = waylink.json("users", "erase", "canary-1", "--dry-run")
     assert (preview["erased"], preview["rows"]) == (False, {"connections": 1, "events": 2})
     assert "owns 1 connection(s)" in refusal(waylink.inside("users", "erase", "canary-1", "--yes"), 1)

@@ -305,7 +305,7 @@ def test_an_event_that_the_budget_holds_back_waits_without_costing_an_attempt(
     register(nango, connection_id, "oauth2", tags=DANA)
     nango.patch("/sandbox/settings", json={"rate_limit_per_minute": 1}).raise_for_status()
     assert passes(budget, Priority.PEOPLE)
-    event = world.event(world.settle(auth(connection_id=connection_id, tags=DANA)))
+    event = world.event(world.handle(auth(connection_id=connection_id, tags=DANA)))
     assert (event.state, event.looks, event.attempts) == (EventState.RECEIVED, 0, 0)
     assert "budget" in event.problem
     assert (event.next_at - world.clock()).total_seconds() > 30
@@ -314,7 +314,7 @@ def test_an_event_that_the_budget_holds_back_waits_without_costing_an_attempt(
 def test_a_refresh_that_the_budget_holds_back_keeps_its_plan(open_world, open_budget, nango, connection_id, base_url):
     world = open_world(base_url=base_url, budget=(budget := open_budget(limit=1000)))
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     budget._touch("acme", 10**6, ReportedLimit(), background=True)
     world.clock.move(600)
     assert world.refresher.refresh_due() == 0

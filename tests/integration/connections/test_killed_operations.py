@@ -75,7 +75,7 @@ def scene(open_world, base_url, nango, connection_id, monkeypatch):
     monkeypatch.setattr(operations, "WAIT_SECONDS", 0.1)
     world = open_world(base_url=base_url)
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     at = Operations(world.database, world.policy, world.clients, world.clock)
     return Scene(world, nango, connection_id, world.connection(connection_id).id, at)
 

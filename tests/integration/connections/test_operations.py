@@ -61,7 +61,7 @@ def at(world):
 def known(world, nango, connection_id):
     """A linked connection: our id of it."""
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     return world.connection(connection_id).id
 
 
@@ -377,7 +377,7 @@ def test_a_session_links_each_connection_made_with_it_to_the_owner_it_names(worl
     assert made.tags == {**DANA, "plan": "pro"}
     assert made.token not in repr(made)
     connection_id = run_flow(nango, "/sandbox/oauth/oauth2", made.token).raise_for_status().json()["connectionId"]
-    world.settle(auth(connection_id=connection_id, tags=made.tags))
+    world.handle(auth(connection_id=connection_id, tags=made.tags))
     assert world.owner(connection_id) == ("usr_1042", "org_77")
     assert made.token not in dump(world.database)
 
@@ -425,12 +425,12 @@ def test_a_reconnect_keeps_the_tags(at, nango, known, connection_id, broken):
 def test_a_reconnect_brings_back_the_tags_that_an_earlier_one_wiped(world, at, nango, known, connection_id):
     wiping = open_session(nango, connection_id=connection_id, integration_id="oauth2")
     run_flow(nango, "/sandbox/oauth/oauth2", wiping).raise_for_status()
-    world.settle(auth("override", connection_id=connection_id, tags={}))
+    world.handle(auth("override", connection_id=connection_id, tags={}))
     assert (world.connection(connection_id).drift, at_nango(nango, connection_id)) == (Drift.TAGS_WIPED, {})
     made = sessions.reconnect(at, known, tags=None, options=ConnectOptions(), actor=WHO)
     assert made.tags == DANA
     run_flow(nango, "/sandbox/oauth/oauth2", made.token).raise_for_status()
-    world.settle(auth("override", connection_id=connection_id, tags=DANA))
+    world.handle(auth("override", connection_id=connection_id, tags=DANA))
     assert world.connection(connection_id).drift is None
     assert world.owner(connection_id) == ("usr_1042", "org_77")
 
@@ -497,7 +497,7 @@ def test_credentials_that_the_key_may_not_read_are_not_taken_for_none(known, ope
 
 def test_a_connection_without_credentials_is_not_taken_for_a_key_without_a_scope(world, at, nango, connection_id):
     register(nango, connection_id, "unauth", tags=DANA)
-    world.settle(auth(connection_id=connection_id, integration="unauth", tags=DANA, mode="NONE"))
+    world.handle(auth(connection_id=connection_id, integration="unauth", tags=DANA, mode="NONE"))
     con = world.connection(connection_id).id
     for known_mode in ("NONE", None):  # a reconciliation does not learn of it: the list has no auth mode
         with world.database.write() as session:

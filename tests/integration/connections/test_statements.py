@@ -43,7 +43,7 @@ def world(open_world, base_url):
 def con(world, nango, connection_id):
     """A linked connection, as the API names it."""
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     return show(CONNECTION, world.connection(connection_id).id)
 
 
@@ -143,7 +143,7 @@ def test_an_edit_where_only_the_list_can_be_read_searches_earlier_ones_once(worl
 
 def test_drifted_tags_are_put_back_by_the_row_that_was_read(world, call, con, patch, connection_id):
     patch()
-    world.settle(auth("override", connection_id=connection_id, tags={}))
+    world.handle(auth("override", connection_id=connection_id, tags={}))
     with counted(world.database) as found:
         assert connection_edits.restore_tags.run(call, con).changed
     assert found == {"connection reads": 2, "all": 8}

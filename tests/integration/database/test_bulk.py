@@ -102,7 +102,7 @@ def test_rows_too_large_for_one_parameter_go_in_parts(world, monkeypatch):
 
 def test_a_batch_takes_the_same_few_statements_however_many_events_it_has(world):
     world.route(all={"type": ["connection.created", "connection.linked"]})
-    world.settle(auth(tags=DANA))  # loads the routes
+    world.handle(auth(tags=DANA))  # loads the routes
     counts = []
     for size in (2, SQLITE_BATCH - 1):
         receipts = world.receive(

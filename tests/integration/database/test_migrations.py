@@ -108,7 +108,7 @@ def test_sqlite_is_set_up_to_lose_nothing(tmp_path):
 
 
 def test_a_time_without_zone_is_refused_and_others_come_back_as_utc(world, clock):
-    event_id = world.settle(b"A")
+    event_id = world.handle(b"A")
     with world.database.write() as session:
         session.get(Event, event_id).received_at = clock.now.astimezone(tz=None)
     assert world.event(event_id).received_at == clock.now
@@ -121,7 +121,7 @@ def test_a_time_without_zone_is_refused_and_others_come_back_as_utc(world, clock
 def filled(world):
     """One row of everything, made by the services."""
     world.route(created={"type": ["connection.created"]})
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     connection = world.connection("c-1")
     now = world.clock.now
     plan = {"refresh_at": now, "next_at": now, "forced": False, "reason": "", "attempts": 0, "failures": 0}

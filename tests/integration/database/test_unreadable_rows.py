@@ -49,7 +49,7 @@ def spoil(world, table, column, value, **where):
 def connect(world, nango, *names, tags=DANA):
     for name in names:
         register(nango, name, "oauth2", tags=tags)
-        world.settle(auth(connection_id=name, tags=tags))
+        world.handle(auth(connection_id=name, tags=tags))
 
 
 def test_a_refresh_wave_renews_the_connection_and_all_others(world, nango, clock, connection_id, moment):
@@ -214,7 +214,7 @@ def test_a_job_whose_document_cannot_be_read_is_given_up_and_the_others_leave(op
     world = open_world(teams_url=teams.url(1))
     world.route(all={"environment": ["default"]})
     for name in ("bad", "good"):
-        world.settle(auth(connection_id=name, tags=DANA))
+        world.handle(auth(connection_id=name, tags=DANA))
     spoil(world, "events", "document", "[1]", connection_id="bad")
     world.deliverer.deliver()
     states = {job.state for job in world.jobs() if world.event(job.event_id).connection_id == "bad"}

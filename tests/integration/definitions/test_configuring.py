@@ -79,7 +79,7 @@ def test_a_route_of_another_team_is_another_route_whatever_it_is_called(world, c
     routes = [RouteDefinition("a", team, "jobs", f"{team}.a", CREATED) for team in ("crm", "erp")]
     assert apply(world, destinations=destinations, routes=routes[:1]).added == ("crm/a",)
     assert apply(world, destinations=destinations, routes=routes) == Changes(added=("erp/a",))
-    event_id = world.settle(auth(tags=DANA))
+    event_id = world.handle(auth(tags=DANA))
     made = [(job.team, job.route, job.route_version, job.name) for job in world.jobs() if job.event_id == event_id]
     assert sorted(made) == [("crm", "a", 1, "crm.a"), ("erp", "a", 1, "erp.a")]
     with world.database.read() as session:
@@ -88,7 +88,7 @@ def test_a_route_of_another_team_is_another_route_whatever_it_is_called(world, c
             ("erp", "a"),
         ]
     assert apply(world, destinations=destinations, routes=routes[1:]) == Changes(removed=("crm/a",))
-    later = world.settle(auth(connection_id="c-2", tags=DANA))
+    later = world.handle(auth(connection_id="c-2", tags=DANA))
     assert [job.team for job in world.jobs() if job.event_id == later] == ["erp"]
 
 
@@ -161,7 +161,7 @@ def test_recording_a_file_that_has_less_removes_nothing_unless_it_is_asked_to(wo
     assert apply(world, teams=["erp"], orphans=OrphanPolicy.KEEP) == Changes(teams_added=("erp",))
     assert (current(world), versions(world)) == before
     assert (destination(world).retired_at, team(world).retired_at) == (None, None)
-    event_id = world.settle(auth(tags=DANA))
+    event_id = world.handle(auth(tags=DANA))
     assert {job.route for job in world.jobs() if job.event_id == event_id} == {"a", "b"}
     with world.database.read() as session:
         assert dict(route_rows.of_file(session).parts()) == {
@@ -219,7 +219,7 @@ def test_a_disabled_route_of_the_file_is_kept_and_matches_nothing(world):
         world, destinations={("crm", "jobs"): DestinationDefinition("celery", "team.crm.jobs")}, routes=[rows]
     )
     assert changes == Changes(changed=("crm/a",))
-    world.settle(auth(connection_id="c-1", tags=DANA))
+    world.handle(auth(connection_id="c-1", tags=DANA))
     assert world.jobs() == []
 
 
@@ -237,7 +237,7 @@ def test_the_decisions_of_any_old_set_can_be_repeated(world):
     routed = []
     for number, routes in enumerate(patterns):
         world.route(**routes)
-        routed.append(world.settle(auth(connection_id=f"c-{number}", tags=DANA)))
+        routed.append(world.handle(auth(connection_id=f"c-{number}", tags=DANA)))
     for event_id, routes in zip(routed, patterns, strict=True):
         event = world.event(event_id)
         again = {

@@ -64,15 +64,15 @@ def audited(world):
 
 def test_a_route_that_was_added_is_routed_by_from_the_next_batch_on_and_until_it_is_removed(place):
     """Every worker has a cache that was there before, and is asked for nothing."""
-    before = place.settle(auth(connection_id="c-0", tags=DANA))
+    before = place.handle(auth(connection_id="c-0", tags=DANA))
     do(place, routes.add, ROUTE)
-    first = place.settle(auth(connection_id="c-1", tags=DANA))
+    first = place.handle(auth(connection_id="c-1", tags=DANA))
     change(place, {"enabled": False})
-    paused = place.settle(auth(connection_id="c-2", tags=DANA))
+    paused = place.handle(auth(connection_id="c-2", tags=DANA))
     change(place, {"enabled": True})
-    again = place.settle(auth(connection_id="c-3", tags=DANA))
+    again = place.handle(auth(connection_id="c-3", tags=DANA))
     do(place, routes.remove, **A)
-    place.settle(auth(connection_id="c-4", tags=DANA))
+    place.handle(auth(connection_id="c-4", tags=DANA))
     assert [(job.event_id, job.route_version) for job in place.jobs()] == [(first, 1), (again, 3)]
     assert paused != before
     done = ["added", "disabled", "enabled", "removed"]
@@ -83,7 +83,7 @@ def test_a_disabled_route_is_explained_as_such_and_takes_nothing(place):
     do(place, routes.add, ROUTE)
     change(place, {"enabled": False})
     assert RouteCache().current(place.database).routes == ()
-    event_id = place.settle(auth(connection_id="c-1", tags=DANA))
+    event_id = place.handle(auth(connection_id="c-1", tags=DANA))
     for now in (False, True):
         [decision] = explain(place.database, event_id, now=now).decisions
         assert (decision.route.enabled, decision.matched) == (False, False)
@@ -448,7 +448,7 @@ def test_a_pattern_beyond_a_limit_that_came_later_stays_and_no_new_one_comes(pla
     for verb, arguments in ((routes.add, {**ROUTE, "name": "b"}), (routes.change, {})):
         with pytest.raises(InvalidFields, match="a string of 5,000 characters"):
             do(place, verb, {**arguments, "pattern": BEYOND}, **({} if verb is routes.add else A))
-    event_id = place.settle(auth(tags=DANA | {"plan": "x" * 5_000}))
+    event_id = place.handle(auth(tags=DANA | {"plan": "x" * 5_000}))
     assert [decision.matched for decision in explain(place.database, event_id).decisions] == [True]
     assert event_id in {job.event_id for job in place.jobs("a")}
 

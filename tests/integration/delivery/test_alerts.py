@@ -274,7 +274,7 @@ def test_each_destination_has_its_own_minute(world):
         ("one", "crm", {"type": ["connection.created"]}),
         ("two", "sales", {"type": ["connection.created"]}),
     )
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     discard(world, world.jobs())
     assert sorted(event.document["payload"]["team"] for event in alerts(world)) == ["crm", "sales"]
 

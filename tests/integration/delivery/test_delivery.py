@@ -75,7 +75,7 @@ def attempts(world, job):
 
 
 def test_a_job_arrives_as_a_plain_celery_message_of_protocol_2(world, teams_url):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     [job] = world.jobs()
     assert world.deliverer.deliver([job.id]).completed == 1
     [message] = messages(teams_url)
@@ -91,7 +91,7 @@ def test_a_job_arrives_as_a_plain_celery_message_of_protocol_2(world, teams_url)
 
 
 def test_the_job_document_is_that_of_the_contract(world, teams_url):
-    event_id = world.settle(auth(tags=DANA | {"name": "Žofie 😀"}))
+    event_id = world.handle(auth(tags=DANA | {"name": "Žofie 😀"}))
     world.deliverer.deliver(())
     [job] = world.jobs()
     document = body_of(messages(teams_url)[0])[1]["job"]
@@ -109,7 +109,7 @@ def test_the_job_document_is_that_of_the_contract(world, teams_url):
 
 
 def test_nothing_of_the_message_shows_tags_outside_its_body(world, teams_url):
-    world.settle(auth(tags={"end_user_id": "very-private"}))
+    world.handle(auth(tags={"end_user_id": "very-private"}))
     world.deliverer.deliver(())
     [message] = messages(teams_url)
     assert "very-private" in json.dumps(body_of(message))
@@ -117,7 +117,7 @@ def test_nothing_of_the_message_shows_tags_outside_its_body(world, teams_url):
 
 
 def test_a_delivered_job_is_completed_with_its_attempt_and_never_sent_again(world, clock, teams_url):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     world.deliverer.deliver(())
     [job] = world.jobs()
     assert (job.state, job.attempts, job.crashes, job.problem) == (JobState.COMPLETED, 1, 0, None)
@@ -131,7 +131,7 @@ def test_a_delivered_job_is_completed_with_its_attempt_and_never_sent_again(worl
 
 
 def test_a_team_whose_broker_is_down_gets_the_same_job_later(world, clock, valkey, teams_url):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     [before] = world.jobs()
     valkey.stop()
     try:
@@ -153,7 +153,7 @@ def test_a_team_whose_broker_is_down_gets_the_same_job_later(world, clock, valke
 
 
 def test_a_job_that_is_never_accepted_is_discarded_after_the_schedule_with_the_reason(world, down, clock):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     [job] = world.jobs()
     with world.database.write() as session:  # the waits between are the domain's, and tested there
         session.get(Job, job.id).attempts = len(SCHEDULE)
@@ -170,7 +170,7 @@ def test_a_job_that_is_never_accepted_is_discarded_after_the_schedule_with_the_r
 
 
 def test_a_job_claimed_five_times_without_a_result_is_discarded(world, clock, teams_url):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     for number in range(MAX_CLAIMS):
         with world.database.write() as session:
             assert job_rows.claim(session, [head(clock)], now=clock.now, possibly_poison=number > 0)
@@ -183,7 +183,7 @@ def test_a_job_claimed_five_times_without_a_result_is_discarded(world, clock, te
 
 
 def test_a_worker_killed_after_sending_sends_again_with_the_same_id(world, open_world, clock, teams_url):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     with dying_at(world.database, "INSERT INTO attempts"), pytest.raises(KilledError):
         world.deliverer.deliver(())
     assert world.jobs()[0].state == JobState.RUNNING
@@ -196,7 +196,7 @@ def test_a_worker_killed_after_sending_sends_again_with_the_same_id(world, open_
 
 
 def test_a_worker_whose_lease_ran_out_does_not_record(world, clock, teams_url):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     [job] = world.jobs()
     world.deliverer.tick()
     wait_for_results(world.deliverer)
@@ -210,7 +210,7 @@ def test_a_worker_whose_lease_ran_out_does_not_record(world, clock, teams_url):
 
 def test_an_outcome_of_a_job_that_runs_no_more_changes_nothing(world, clock, teams_url):
     """Its lease ran out and it was set aside: it is at the same attempt as ours."""
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     [job] = world.jobs()
     world.deliverer.tick()
     wait_for_results(world.deliverer)
@@ -248,7 +248,7 @@ def results_kept_for_longer_than_a_lease(deliverer, clock):
 
 
 def test_results_kept_over_an_outage_are_recorded_before_their_jobs_can_be_claimed_again(world, clock, teams_url):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     with world.database.write() as session:
         bulk.update(session, Job, [{"id": world.jobs()[0].id, "crashes": MAX_CLAIMS - 1}])
     results_kept_for_longer_than_a_lease(world.deliverer, clock)
@@ -267,7 +267,7 @@ def test_jobs_accepted_before_their_destination_was_disabled_are_completed(world
 
 
 def test_a_process_that_slept_for_longer_than_a_lease_records_first(world, clock, teams_url):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     world.deliverer.tick()
     wait_for_results(world.deliverer)
     clock.move(LEASE)
@@ -353,7 +353,7 @@ def test_parked_and_cancelled_jobs_are_left_alone(world, teams_url):
 
 
 def test_jobs_of_a_route_that_is_gone_are_still_delivered(world, teams_url):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     world.route()
     assert world.deliverer.deliver(()).completed == 1
     assert len(messages(teams_url)) == 1
@@ -374,7 +374,7 @@ def test_internal_messages_hold_nothing_but_ids(broker_url):
 
 
 def test_deliveries_leave_the_events_as_they_were(world):
-    event_id = world.settle(auth(tags=DANA))
+    event_id = world.handle(auth(tags=DANA))
     before = world.event(event_id)
     world.deliverer.deliver(())
     after = world.event(event_id)

@@ -40,10 +40,10 @@ def asking(open_world, gate):
 @KINDS
 def test_a_team_takes_the_webhooks_of_one_plan_only(world, kind):
     routed_by_plan(world)
-    world.settle(auth(connection_id="big", tags=ENTERPRISE))
-    world.settle(auth(connection_id="small", tags=OMAR | {"plan": "free"}))
+    world.handle(auth(connection_id="big", tags=ENTERPRISE))
+    world.handle(auth(connection_id="small", tags=OMAR | {"plan": "free"}))
     for connection_id in ("small", "big"):
-        world.settle(webhook(kind, connection_id))
+        world.handle(webhook(kind, connection_id))
     [job] = world.jobs("enterprise")
     document = world.event(job.event_id).document
     assert (document["type"], document["connection_id"]) == (f"nango.{kind}", "big")
@@ -54,10 +54,10 @@ def test_a_team_takes_the_webhooks_of_one_plan_only(world, kind):
 @KINDS
 def test_what_comes_before_its_connection_waits_and_gets_its_tags_all_the_same(world, clock, kind):
     routed_by_plan(world)
-    event_id = world.settle(webhook(kind))
+    event_id = world.handle(webhook(kind))
     assert due_in(world, event_id) == timedelta(seconds=2)
     assert world.jobs() == []
-    world.settle(auth(tags=ENTERPRISE))
+    world.handle(auth(tags=ENTERPRISE))
     clock.move(2)
     world.process()
     assert world.event(event_id).document["user"]["external_id"] == "usr_1042"
@@ -76,7 +76,7 @@ def test_what_comes_in_one_batch_with_its_connections_creation_finds_it(world, o
 
 def test_what_cannot_be_looked_up_goes_without_tags_after_two_waits(world, clock):
     world.route(all={"type": ["nango.sync"], "tags": {"plan": [{"exists": False}]}})
-    event_id = world.settle(webhook("sync"))
+    event_id = world.handle(webhook("sync"))
     for seconds in (2, 5):
         assert due_in(world, event_id) == timedelta(seconds=seconds)
         clock.move(seconds)
@@ -93,7 +93,7 @@ def test_a_creation_that_was_missed_is_found_by_what_goes_with_the_connection(as
     routed_by_plan(asking)
     clock = asking.clock
     register(nango, connection_id, "oauth2", tags=ENTERPRISE)
-    event_id = asking.settle(webhook(kind, connection_id))
+    event_id = asking.handle(webhook(kind, connection_id))
     assert gate.requests == []  # its creation may be on its way
     clock.move(2)
     asking.process()
@@ -106,7 +106,7 @@ def test_a_creation_that_was_missed_is_found_by_what_goes_with_the_connection(as
     asking.process()
     assert asking.event(event_id).document["tags"] == ENTERPRISE
     assert len(asking.jobs("enterprise")) == 1
-    asking.settle(auth(connection_id=connection_id, tags=ENTERPRISE))
+    asking.handle(auth(connection_id=connection_id, tags=ENTERPRISE))
     assert len([event for event in asking.events("connection.created") if event.problem is None]) == 1  # announced once
 
 
@@ -123,7 +123,7 @@ def test_many_of_one_unknown_connection_find_it_once(asking, nango, clock, conne
 
 
 def test_what_nango_does_not_know_either_waits_on_the_schedule_then_goes_without_tags(asking, clock, connection_id):
-    event_id = asking.settle(webhook("sync", connection_id))
+    event_id = asking.handle(webhook("sync", connection_id))
     for seconds in (2, 5, 15, 60):
         assert due_in(asking, event_id) == timedelta(seconds=seconds)
         clock.move(seconds)
@@ -135,7 +135,7 @@ def test_what_nango_does_not_know_either_waits_on_the_schedule_then_goes_without
 
 def test_while_nango_is_away_it_is_waited_for_without_end(open_world, clock):
     world = open_world(base_url=f"http://127.0.0.1:{free_port()}")
-    event_id = world.settle(webhook("sync"))
+    event_id = world.handle(webhook("sync"))
     for _ in range(8):
         clock.now = world.event(event_id).next_at
         world.process()
@@ -144,11 +144,11 @@ def test_while_nango_is_away_it_is_waited_for_without_end(open_world, clock):
 
 def test_with_a_known_connection_nango_is_never_asked(asking, gate, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=ENTERPRISE)
-    asking.settle(auth(connection_id=connection_id, tags=ENTERPRISE))
+    asking.handle(auth(connection_id=connection_id, tags=ENTERPRISE))
     gate.requests.clear()
     gate.status = 500
     for kind in ("sync", "forward", "async_action"):
-        assert asking.event(asking.settle(webhook(kind, connection_id))).state == EventState.PROCESSED
+        assert asking.event(asking.handle(webhook(kind, connection_id))).state == EventState.PROCESSED
     assert gate.requests == []
 
 
@@ -160,10 +160,10 @@ def deleted(world, connection_id):
 
 def test_the_tags_of_a_deleted_connection_serve_once_nango_shows_no_newer_one(asking, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=ENTERPRISE)
-    asking.settle(auth(connection_id=connection_id, tags=ENTERPRISE))
+    asking.handle(auth(connection_id=connection_id, tags=ENTERPRISE))
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
     deleted(asking, connection_id)
-    event_id = asking.settle(webhook("sync", connection_id))
+    event_id = asking.handle(webhook("sync", connection_id))
     assert due_in(asking, event_id) == timedelta(seconds=2)
     clock.move(2)
     asking.process()
@@ -176,11 +176,11 @@ def test_the_tags_of_an_older_generation_never_route_what_goes_with_a_newer_one(
     """The same id again, for another customer: a team must not get another customer's webhooks."""
     asking.route(old={"type": ["nango.sync"], "tags": {"end_user_id": ["usr_1042"]}})
     register(nango, connection_id, "oauth2", tags=DANA)
-    asking.settle(auth(connection_id=connection_id, tags=DANA))
+    asking.handle(auth(connection_id=connection_id, tags=DANA))
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
     deleted(asking, connection_id)
     register(nango, connection_id, "oauth2", tags=OMAR)
-    event_id = asking.settle(webhook("sync", connection_id))
+    event_id = asking.handle(webhook("sync", connection_id))
     for seconds in (2, 5):
         clock.move(seconds)
         asking.process()
@@ -191,9 +191,9 @@ def test_the_tags_of_an_older_generation_never_route_what_goes_with_a_newer_one(
 
 
 def test_a_forward_shaped_like_auth_is_a_forward_and_changes_nothing(world):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     inner = json.loads(auth(tags=OMAR))
-    event = world.event(world.settle(sync(type="forward", **{"from": "slack"}, payload=inner)))
+    event = world.event(world.handle(sync(type="forward", **{"from": "slack"}, payload=inner)))
     assert (event.type, event.document["payload"]) == ("nango.forward", inner)
     assert (event.document["tags"], world.owner("c-1")) == (DANA, ("usr_1042", "org_77"))
 
@@ -202,7 +202,7 @@ def test_a_forward_that_names_no_connection_is_routed_at_once_by_provider_and_in
     world.route(hubspot={"type": ["nango.forward"], "provider": ["hubspot"], "integration": ["oauth2"]})
     body = json.loads(webhook("forward"))
     del body["connectionId"]
-    event = world.event(world.settle(json.dumps(body).encode()))
+    event = world.event(world.handle(json.dumps(body).encode()))
     assert (event.state, event.document["connection_id"], event.document["tags"]) == (EventState.PROCESSED, None, {})
     assert len(world.jobs("hubspot")) == 1
 

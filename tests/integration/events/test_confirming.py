@@ -24,11 +24,11 @@ def world(open_world, base_url):
 def confirm_slowly(open_world, gate):
     """A second worker; `meanwhile` runs between Nango's answer to it and its recording of that."""
 
-    def settle(body, *, meanwhile):
+    def handle(body, *, meanwhile):
         gate.after = meanwhile
-        return open_world(base_url=gate.url).settle(body)
+        return open_world(base_url=gate.url).handle(body)
 
-    return settle
+    return handle
 
 
 def check_again(world, event_id, seconds):
@@ -44,7 +44,7 @@ def check_again(world, event_id, seconds):
 
 def test_a_success_links_when_the_api_shows_it_with_the_apis_tags(world, nango, connection_id):
     nango_id = register(nango, connection_id, "oauth2", tags=DANA)["id"]
-    event = world.event(world.settle(auth(connection_id=connection_id, tags=DANA)))
+    event = world.event(world.handle(auth(connection_id=connection_id, tags=DANA)))
     assert (event.state, event.confirmed, event.document["confirmed"]) == (EventState.PROCESSED, True, True)
     connection = world.connection(connection_id)
     assert (connection.status, connection.nango_id, connection.tags) == (ConnectionStatus.ACTIVE, nango_id, DANA)
@@ -64,7 +64,7 @@ def test_a_burst_is_found_with_its_integration_not_by_id_alone(world, nango, con
 
 def test_tags_that_disagree_change_nothing_until_the_schedule_ends_then_the_api_holds(world, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=OMAR)
-    event_id = world.settle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth(connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
         assert world.connection(connection_id) is None
         assert "different tags" in world.event(event_id).problem
@@ -79,23 +79,23 @@ def test_tags_that_disagree_change_nothing_until_the_schedule_ends_then_the_api_
 
 def test_tags_that_agree_again_are_no_longer_marked(world, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=OMAR)
-    event_id = world.settle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth(connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
         check_again(world, event_id, seconds)
-    world.settle(auth("override", connection_id=connection_id, tags=OMAR))
+    world.handle(auth("override", connection_id=connection_id, tags=OMAR))
     assert world.connection(connection_id).tags_disagree is False
 
 
 def test_a_body_without_tags_takes_those_of_the_api_at_once(world, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    event = world.event(world.settle(auth(connection_id=connection_id)))
+    event = world.event(world.handle(auth(connection_id=connection_id)))
     assert event.state == EventState.PROCESSED
     assert world.owner(connection_id) == ("usr_1042", "org_77")
 
 
 def test_a_connection_that_nango_never_shows_is_not_confirmed_and_leaves_nothing(world, nango, connection_id):
     world.route(all={"environment": ["default"]})
-    event_id = world.settle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth(connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
         assert "does not show" in world.event(event_id).problem
         check_again(world, event_id, seconds)
@@ -106,7 +106,7 @@ def test_a_connection_that_nango_never_shows_is_not_confirmed_and_leaves_nothing
 
 def test_a_forwarded_body_shaped_like_an_auth_event_never_links(world, clock):
     body = (SAMPLES / "forward_unattributed_raw_shaped_like_auth.json").read_bytes()
-    event_id = world.settle(body)
+    event_id = world.handle(body)
     for _ in range(10):
         clock.move(100)
         world.process()
@@ -116,8 +116,8 @@ def test_a_forwarded_body_shaped_like_an_auth_event_never_links(world, clock):
 
 def test_a_spoofed_override_cannot_take_a_connection_over(world, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
-    event_id = world.settle(auth("override", connection_id=connection_id, tags=OMAR))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth("override", connection_id=connection_id, tags=OMAR))
     for seconds in SCHEDULE:
         check_again(world, event_id, seconds)
     assert world.owner(connection_id) == ("usr_1042", "org_77")
@@ -127,7 +127,7 @@ def test_a_spoofed_override_cannot_take_a_connection_over(world, nango, connecti
 def test_nango_being_down_counts_for_nothing(open_world, world, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     down = open_world(base_url=f"http://127.0.0.1:{free_port()}")
-    event_id = down.settle(auth(connection_id=connection_id, tags=DANA))
+    event_id = down.handle(auth(connection_id=connection_id, tags=DANA))
     for _ in range(8):  # more often than the schedule has lookups, or an event has claims
         event = down.event(event_id)
         assert (event.state, event.looks, event.attempts) == (EventState.RECEIVED, 0, 0)
@@ -145,7 +145,7 @@ def test_an_answer_that_says_nothing_of_the_connection_counts_for_nothing(
     register(nango, connection_id, "oauth2", tags=DANA)
     world = open_world(base_url=gate.url)
     gate.status = status
-    event_id = world.settle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth(connection_id=connection_id, tags=DANA))
     assert (world.event(event_id).state, world.event(event_id).looks) == (EventState.RECEIVED, 0)
     gate.status = None
     clock.move(60)
@@ -156,7 +156,7 @@ def test_an_answer_that_says_nothing_of_the_connection_counts_for_nothing(
 def test_a_rate_limit_is_waited_out_and_counts_for_nothing(world, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
     nango.patch("/sandbox/settings", json={"rate_limit_per_minute": 0}).raise_for_status()
-    event_id = world.settle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth(connection_id=connection_id, tags=DANA))
     event = world.event(event_id)
     assert (event.state, event.looks) == (EventState.RECEIVED, 0)
     assert timedelta(seconds=1) <= event.next_at - clock.now <= timedelta(seconds=60)
@@ -169,7 +169,7 @@ def test_a_rate_limit_is_waited_out_and_counts_for_nothing(world, nango, clock, 
 def test_a_lagging_replica_only_delays_the_link(world, nango, connection_id):
     nango.patch("/sandbox/settings", json={"replica_lag": 3600}).raise_for_status()
     register(nango, connection_id, "oauth2", tags=DANA)
-    event_id = world.settle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth(connection_id=connection_id, tags=DANA))
     check_again(world, event_id, 2)
     assert world.owner(connection_id) is None
     nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
@@ -179,10 +179,10 @@ def test_a_lagging_replica_only_delays_the_link(world, nango, connection_id):
 
 def test_old_tags_of_a_lagging_replica_do_not_undo_a_reauthorization(world, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     nango.patch("/sandbox/settings", json={"replica_lag": 3600}).raise_for_status()
     register(nango, connection_id, "oauth2", tags=OMAR)
-    event_id = world.settle(auth("override", connection_id=connection_id, tags=OMAR))
+    event_id = world.handle(auth("override", connection_id=connection_id, tags=OMAR))
     assert world.owner(connection_id) == ("usr_1042", "org_77")
     nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
     check_again(world, event_id, 2)
@@ -196,10 +196,10 @@ def test_an_older_view_never_overwrites_a_newer_one(open_world, world, nango, ga
 
     def meanwhile():
         register(nango, connection_id, "oauth2", tags=OMAR)
-        world.settle(auth("override", connection_id=connection_id, tags=OMAR))
+        world.handle(auth("override", connection_id=connection_id, tags=OMAR))
 
     gate.after = meanwhile
-    event_id = slow.settle(auth(connection_id=connection_id, tags=DANA))
+    event_id = slow.handle(auth(connection_id=connection_id, tags=DANA))
     assert world.event(event_id).state == EventState.PROCESSED
     assert world.owner(connection_id) == ("usr_2001", "org_88")
     assert world.connection(connection_id).tags == OMAR
@@ -210,14 +210,14 @@ def test_no_transaction_is_open_while_nango_is_asked(open_world, nango, gate, co
     register(nango, connection_id, "oauth2", tags=DANA)
     world = open_world(base_url=gate.url)
     gate.before = lambda: world.receive(b"A")
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     assert len(world.events("nango.unhandled")) + len(world.events(None)) == 1
 
 
 def test_a_refresh_failure_is_believed_when_the_api_shows_an_error(world, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
-    event_id = world.settle(failure("refresh", connection_id=connection_id, tags=DANA, kind="refresh_failed"))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(failure("refresh", connection_id=connection_id, tags=DANA, kind="refresh_failed"))
     assert world.connection(connection_id).last_error_type is None
     control(nango, connection_id, "oauth2", exhausted=True)
     check_again(world, event_id, 2)
@@ -229,8 +229,8 @@ def test_a_refresh_failure_is_believed_when_the_api_shows_an_error(world, nango,
 
 def test_a_refresh_failure_that_the_api_never_shows_is_not_confirmed(world, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
-    event_id = world.settle(failure("refresh", connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(failure("refresh", connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
         check_again(world, event_id, seconds)
     assert world.event(event_id).failure == "not_confirmed"
@@ -239,10 +239,10 @@ def test_a_refresh_failure_that_the_api_never_shows_is_not_confirmed(world, nang
 
 def test_a_recovery_is_believed_when_the_api_shows_no_error(world, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", exhausted=True)
-    world.settle(failure("refresh", connection_id=connection_id, tags=DANA))
-    event_id = world.settle(auth("refresh", connection_id=connection_id, tags=DANA))
+    world.handle(failure("refresh", connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth("refresh", connection_id=connection_id, tags=DANA))
     assert world.connection(connection_id).last_error_type == "unknown"
     control(nango, connection_id, "oauth2", exhausted=False)
     check_again(world, event_id, 2)
@@ -255,9 +255,9 @@ def test_an_error_without_a_webhook_is_announced_when_a_flows_webhook_still_meet
     world, nango, connection_id, operation
 ):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", exhausted=True)
-    event_id = world.settle(auth(operation, connection_id=connection_id, tags=DANA) + b" ")
+    event_id = world.handle(auth(operation, connection_id=connection_id, tags=DANA) + b" ")
     for seconds in SCHEDULE:
         assert world.connection(connection_id).last_error_type is None
         check_again(world, event_id, seconds)
@@ -271,12 +271,12 @@ def test_an_error_without_a_webhook_is_announced_when_a_flows_webhook_still_meet
 @pytest.mark.parametrize("ended_by", ["override", "refresh"])
 def test_an_older_failure_does_not_hide_what_ended_it(world, nango, confirm_slowly, connection_id, ended_by):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", exhausted=True)
 
     def meanwhile():
         control(nango, connection_id, "oauth2", exhausted=False)
-        world.settle(auth(ended_by, connection_id=connection_id, tags=DANA))
+        world.handle(auth(ended_by, connection_id=connection_id, tags=DANA))
 
     event_id = confirm_slowly(failure("refresh", connection_id=connection_id, tags=DANA), meanwhile=meanwhile)
     assert world.event(event_id).state == EventState.PROCESSED
@@ -286,9 +286,9 @@ def test_an_older_failure_does_not_hide_what_ended_it(world, nango, confirm_slow
 def test_a_deletion_is_believed_after_two_absences(world, nango, clock, connection_id):
     world.route(deleted={"type": ["connection.deleted"]})
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
-    event_id = world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth("deletion", connection_id=connection_id, tags=DANA))
     assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
     assert world.owner(connection_id) == ("usr_1042", "org_77")
     check_again(world, event_id, 2)
@@ -303,8 +303,8 @@ def test_a_deletion_is_believed_after_two_absences(world, nango, clock, connecti
 
 def test_a_deletion_of_a_connection_that_the_api_still_shows_is_not_confirmed(world, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
-    event_id = world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth("deletion", connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
         check_again(world, event_id, seconds)
     assert world.event(event_id).failure == "not_confirmed"
@@ -314,9 +314,9 @@ def test_a_deletion_of_a_connection_that_the_api_still_shows_is_not_confirmed(wo
 
 def test_one_absence_between_two_sightings_proves_nothing(world, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
-    event_id = world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth("deletion", connection_id=connection_id, tags=DANA))
     register(nango, connection_id, "oauth2", tags=DANA)
     check_again(world, event_id, 2)
     assert world.connection(connection_id).absences == 0
@@ -330,8 +330,8 @@ def test_one_absence_between_two_sightings_proves_nothing(world, nango, connecti
 def test_a_deletion_of_what_we_learnt_without_the_api_is_confirmed_too(open_world, world, nango, connection_id):
     """An environment that got its API key later."""
     register(nango, connection_id, "oauth2", tags=DANA)
-    open_world().settle(auth(connection_id=connection_id, tags=DANA))
-    event_id = world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
+    open_world().handle(auth(connection_id=connection_id, tags=DANA))
+    event_id = world.handle(auth("deletion", connection_id=connection_id, tags=DANA))
     for seconds in SCHEDULE:
         check_again(world, event_id, seconds)
     assert world.event(event_id).failure == "not_confirmed"
@@ -339,19 +339,19 @@ def test_a_deletion_of_what_we_learnt_without_the_api_is_confirmed_too(open_worl
 
 
 def test_a_deletion_of_an_unknown_connection_is_kept_and_changes_nothing(world, connection_id):
-    event = world.event(world.settle(auth("deletion", connection_id=connection_id, tags=DANA)))
+    event = world.event(world.handle(auth("deletion", connection_id=connection_id, tags=DANA)))
     assert (event.state, event.confirmed) == (EventState.PROCESSED, False)
     assert world.connection(connection_id) is None
 
 
 def test_an_older_view_does_not_revive_what_was_deleted(world, nango, confirm_slowly, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
 
     def meanwhile():
         query = {"provider_config_key": "oauth2"}
         nango.delete(f"/connections/{connection_id}", params=query).raise_for_status()
-        event_id = world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
+        event_id = world.handle(auth("deletion", connection_id=connection_id, tags=DANA))
         clock.move(2)
         world.process()
         assert world.event(event_id).state == EventState.PROCESSED

@@ -28,7 +28,7 @@ def linked(world, nango, clock, connection_id):
     """A confirmed connection of Dana's, a second old; every event is routed."""
     world.route(all={"environment": ["default"]})
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     assert world.owner(connection_id) == DANA_OWNS
     clock.move(1)
     return connection_id
@@ -121,7 +121,7 @@ def test_changed_tags_of_a_newer_generation_begin_a_new_connection(world, linked
 def test_a_creation_or_a_reauthorization_announces_its_tags_itself(world, nango, linked, operation):
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
     register(nango, linked, "oauth2", tags=OMAR)
-    world.settle(auth(operation, connection_id=linked, tags=OMAR))
+    world.handle(auth(operation, connection_id=linked, tags=OMAR))
     assert world.owner(linked) == OMAR_OWNS
     assert world.events("connection.tags_changed") == []
 
@@ -148,7 +148,7 @@ def test_a_second_lookup_leaves_the_creation_of_the_next_generation_to_its_own_w
     world.receive(auth(connection_id=linked, tags=DANA))  # the old delivery, once more
     world.process()
     assert (world.connection(linked).nango_id, len(routed_as(world, "connection.created"))) == (newer, before)
-    world.settle(auth(connection_id=linked, tags=DANA, provider="made-again"))
+    world.handle(auth(connection_id=linked, tags=DANA, provider="made-again"))
     assert len(routed_as(world, "connection.created")) == before + 1
 
 
@@ -157,7 +157,7 @@ def test_a_b_a_within_the_window_ends_as_a_and_announces_both_changes(world, nan
     for body, tags in ((first, DANA), (second, OMAR), (first, DANA)):
         world.clock.move(1)
         register(nango, linked, "oauth2", tags=tags)
-        world.settle(body)
+        world.handle(body)
     assert world.owner(linked) == DANA_OWNS
     assert [document["tags"] for document in routed_as(world, "connection.reauthorized")] == [DANA, OMAR]
     assert [document["tags"] for document in routed_as(world, "connection.tags_changed")] == [DANA]
@@ -167,7 +167,7 @@ def test_a_b_a_within_the_window_ends_as_a_and_announces_both_changes(world, nan
 def test_a_suppressed_late_creation_announces_the_tags_that_it_found(world, nango, clock, linked):
     register(nango, linked, "oauth2", tags=OMAR)
     clock.move(WINDOW.total_seconds())
-    event = world.event(world.settle(auth(connection_id=linked, tags=OMAR)))
+    event = world.event(world.handle(auth(connection_id=linked, tags=OMAR)))
     assert event.problem is not None
     assert len(routed_as(world, "connection.created")) == 1
     assert [document["tags"] for document in routed_as(world, "connection.tags_changed")] == [OMAR]
@@ -175,7 +175,7 @@ def test_a_suppressed_late_creation_announces_the_tags_that_it_found(world, nang
 
 def test_a_second_lookup_of_what_is_gone_leaves_the_event_as_it_was_and_its_jobs(world, nango, linked):
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
-    event_id = world.settle(auth(connection_id=linked, tags=DANA))
+    event_id = world.handle(auth(connection_id=linked, tags=DANA))
     for seconds in (2, 5, 15, 60):
         world.clock.move(seconds)
         world.process()
@@ -188,7 +188,7 @@ def test_a_second_lookup_of_what_is_gone_leaves_the_event_as_it_was_and_its_jobs
 
 def test_a_second_lookup_does_not_hide_that_the_connection_broke_since(world, nango, linked):
     control(nango, linked, "oauth2", exhausted=True)
-    world.settle(failure("refresh", connection_id=linked, tags=DANA))
+    world.handle(failure("refresh", connection_id=linked, tags=DANA))
     with world.database.write() as session:
         session.execute(update(Connection).values(status=ConnectionStatus.NEEDS_RECONNECT))
     plan = world.open_plan(linked)
@@ -201,8 +201,8 @@ def test_a_second_lookup_does_not_hide_that_the_connection_broke_since(world, na
 
 def test_a_reauthorization_ends_what_was_broken_once_the_list_shows_it(world, nango, linked):
     control(nango, linked, "oauth2", exhausted=True)
-    world.settle(failure("refresh", connection_id=linked, tags=DANA))
-    event_id = world.settle(auth("override", connection_id=linked, tags=DANA))
+    world.handle(failure("refresh", connection_id=linked, tags=DANA))
+    event_id = world.handle(auth("override", connection_id=linked, tags=DANA))
     assert "still shows an auth error" in world.event(event_id).problem
     assert world.connection(linked).last_error_type == "unknown"
     control(nango, linked, "oauth2", exhausted=False)
@@ -214,11 +214,11 @@ def test_a_reauthorization_ends_what_was_broken_once_the_list_shows_it(world, na
 
 def test_a_spoofed_reauthorization_does_not_make_a_broken_connection_whole(world, nango, linked):
     control(nango, linked, "oauth2", exhausted=True)
-    world.settle(failure("refresh", connection_id=linked, tags=DANA))
+    world.handle(failure("refresh", connection_id=linked, tags=DANA))
     with world.database.write() as session:
         session.execute(update(Connection).values(status=ConnectionStatus.NEEDS_RECONNECT))
     plan = world.open_plan(linked)
-    event_id = world.settle(auth("override", connection_id=linked, tags=DANA))
+    event_id = world.handle(auth("override", connection_id=linked, tags=DANA))
     for seconds in (2, 5, 15, 60):
         world.clock.move(seconds)
         world.process()
@@ -234,7 +234,7 @@ def test_a_deletion_that_was_found_is_announced_once_whatever_else_reports_it(wo
     event = find(world, linked, EventType.CONNECTION_DELETED, gone)
     assert (event.state, event.confirmed) == (EventState.PROCESSED, True)
     assert world.connection(linked).status == ConnectionStatus.DELETED
-    late = world.settle(auth("deletion", connection_id=linked, tags=DANA))
+    late = world.handle(auth("deletion", connection_id=linked, tags=DANA))
     assert (world.event(late).state, world.event(late).problem) == (EventState.PROCESSED, KNOWN_BEFORE)
     assert len(routed_as(world, "connection.deleted")) == 1
 
@@ -272,13 +272,13 @@ def test_an_error_and_its_end_are_announced_when_they_were_not_known(world, link
 @pytest.mark.parametrize("webhook_first", [True, False])
 def test_a_recovery_that_nango_sends_and_waylink_finds_is_announced_once(world, nango, linked, webhook_first):
     def webhook():
-        return world.settle(auth("refresh", connection_id=linked, tags=DANA))
+        return world.handle(auth("refresh", connection_id=linked, tags=DANA))
 
     def finding():
         return find(world, linked, EventType.CONNECTION_RECOVERED, snapshot(world, linked)).id
 
     control(nango, linked, "oauth2", exhausted=True)
-    world.settle(failure("refresh", connection_id=linked, tags=DANA))
+    world.handle(failure("refresh", connection_id=linked, tags=DANA))
     control(nango, linked, "oauth2", exhausted=False)
     first, later = [tell() for tell in ((webhook, finding) if webhook_first else (finding, webhook))]
     assert len(routed_as(world, "connection.recovered")) == 1
@@ -291,7 +291,7 @@ def test_a_recovery_that_nango_sends_and_waylink_finds_is_announced_once(world, 
 
 def test_a_recovery_of_what_was_not_broken_changes_nothing_and_is_suppressed(world, linked):
     plan, before = world.open_plan(linked), world.connection(linked)
-    world.settle(auth("refresh", connection_id=linked, tags=DANA))
+    world.handle(auth("refresh", connection_id=linked, tags=DANA))
     connection = world.connection(linked)
     assert (connection.status, connection.updated_at) == (before.status, before.updated_at)
     assert world.open_plan(linked).id == plan.id

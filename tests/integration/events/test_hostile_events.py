@@ -49,7 +49,7 @@ def forward(payload, **members):
 def world(world, monkeypatch):
     monkeypatch.setattr(precomputed_matches, "ROOM", 500)
     world.route(**PATTERNS)
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     return world
 
 
@@ -72,9 +72,9 @@ def test_nothing_of_what_a_hostile_payload_costs_is_done_under_the_write_lock(wo
 
 @pytest.mark.parametrize("payload", [{"id": 7}, *HOSTILE.values()], ids=["plain", *HOSTILE])
 def test_what_is_matched_before_its_transaction_is_decided_as_within_it(world, monkeypatch, payload):
-    before = world.settle(forward(payload))
+    before = world.handle(forward(payload))
     monkeypatch.setattr(precomputed_matches, "ROOM", 10**9)
-    within = world.settle(forward(payload, model="other"))
+    within = world.handle(forward(payload, model="other"))
     routes = [sorted(job.route for job in world.jobs() if job.event_id == event_id) for event_id in (before, within)]
     assert routes[0] == routes[1]
     decisions = explanations.explain(world.database, before).decisions
@@ -119,7 +119,7 @@ def test_an_event_that_costs_too_much_is_kept_noted_and_counted_and_the_others_g
 
 def test_replaying_such_an_event_says_so_and_leaves_it_alone(world, monkeypatch):
     monkeypatch.setattr(routing, "MAX_STEPS", 20_000)
-    event_id = world.settle(forward(COSTLY))
+    event_id = world.handle(forward(COSTLY))
     found = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     with world.database.write() as session:
         done = replays.replay(session, found, again=False, actor="cli:test", now=world.clock.now)
@@ -137,7 +137,7 @@ def late_route(world):
 
 
 def test_replaying_matches_before_the_write_lock(world):
-    ids = [world.settle(forward({"items": [{"id": 0}] * size + [{"id": -1, "name": "x"}]})) for size in (1, 1, 1_500)]
+    ids = [world.handle(forward({"items": [{"id": 0}] * size + [{"id": -1, "name": "x"}]})) for size in (1, 1, 1_500)]
     spent = []
     for event_id in ids:
         found = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
@@ -152,7 +152,7 @@ def test_filling_matches_before_the_write_lock(world):
     spent = []
     for size in (1, 2, 1_500):
         world.route(**PATTERNS)
-        world.settle(forward({"items": [{"id": 0}] * size + [{"id": -1, "name": "x"}]}))
+        world.handle(forward({"items": [{"id": 0}] * size + [{"id": -1, "name": "x"}]}))
         route, found = late_route(world)
         with counting_writes() as counted:
             [made] = backfills.fill(
@@ -164,7 +164,7 @@ def test_filling_matches_before_the_write_lock(world):
 
 
 def test_what_changed_after_it_was_matched_gets_no_job_by_what_it_was(world, monkeypatch):
-    event_id = world.settle(forward({"items": [{"id": -1, "name": "Dana"}]}))
+    event_id = world.handle(forward({"items": [{"id": -1, "name": "Dana"}]}))
     route, found = late_route(world)
     matching_now = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     erased = {**world.event(event_id).document, "payload": None}
@@ -187,7 +187,7 @@ def test_what_changed_after_it_was_matched_gets_no_job_by_what_it_was(world, mon
 def test_a_history_of_large_events_is_read_in_portions_of_bytes(world, monkeypatch):
     monkeypatch.setattr(bounded_reads, "BYTES", 30_000)
     for number in range(5):
-        world.settle(forward({"text": f"{number}" * 20_000}))
+        world.handle(forward({"text": f"{number}" * 20_000}))
     read = []
     routed = events.routed
     monkeypatch.setattr(events, "routed", lambda *asked, **options: read.append(routed(*asked, **options)) or read[-1])
@@ -217,7 +217,7 @@ def test_a_batch_of_large_bodies_is_several_transactions(world, monkeypatch):
 
 
 def test_an_event_whose_document_cannot_be_read_stops_no_reading_of_history(world):
-    good, bad = (world.settle(forward({"items": [{"id": -1, "name": "x"}]}, model=str(number))) for number in (1, 2))
+    good, bad = (world.handle(forward({"items": [{"id": -1, "name": "x"}]}, model=str(number))) for number in (1, 2))
     broken = "'[1]'" if not world.database.is_sqlite else "'{'"
     with world.database.engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE events SET document = {broken} WHERE id = '{bad.hex}'")

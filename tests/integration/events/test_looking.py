@@ -108,13 +108,13 @@ def seen(world, nango, gate, connection_id, one_long_burst):
 
 def test_an_earlier_page_does_not_confirm_an_override(world, nango, gate, seen):
     register(nango, seen, "oauth2", tags=OMAR)
-    world.settle(auth("override", connection_id=seen, tags=OMAR))
+    world.handle(auth("override", connection_id=seen, tags=OMAR))
     assert (world.owner(seen), len(gate.requests)) == (OMAR_OWNS, 1)
 
 
 def test_an_earlier_page_does_not_confirm_other_tags(world, nango, gate, clock, seen):
     register(nango, seen, "oauth2", tags=OMAR)
-    event_id = world.settle(auth(connection_id=seen, tags=OMAR))
+    event_id = world.handle(auth(connection_id=seen, tags=OMAR))
     assert (world.event(event_id).state, world.event(event_id).looks) == (EventState.RECEIVED, 0)
     clock.move(3600)
     world.process()
@@ -140,7 +140,7 @@ def test_an_earlier_page_does_not_confirm_the_next_generation(world, nango, gate
     world.process(*receive(world, *ours))
     nango.delete(f"/connections/{ours[0]}", params={"provider_config_key": "oauth2"}).raise_for_status()
     newer = register(nango, ours[0], "oauth2", tags=DANA)["id"]
-    world.settle(auth(connection_id=ours[0], tags=DANA, provider="made-again"))
+    world.handle(auth(connection_id=ours[0], tags=DANA, provider="made-again"))
     assert world.connection(ours[0]).nango_id < newer
     clock.move(3600)
     receive(world, *names(f"{connection_id}-more", 100))
@@ -301,7 +301,7 @@ def test_while_nango_stands_still_what_needs_no_lookup_is_not_kept_waiting(
     first, second, known = names(connection_id, 3)
     for id_ in (first, second, known):
         register(nango, id_, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=known, tags=DANA))
+    world.handle(auth(connection_id=known, tags=DANA))
     monkeypatch.setattr(lookups, "PAGE_EVERY", 0.0)
     gate.before = lambda: time.sleep(0.2)
     gate.status = 503

@@ -55,7 +55,7 @@ def test_without_a_lookup_nango_is_asked_as_for_a_webhook(world, gate, nango, co
 
 def test_a_lookup_that_confirms_nothing_is_followed_by_a_fresh_one(world, gate, nango, clock, connection_id):
     nango_id = register(nango, connection_id, "oauth2", tags=DANA)["id"]
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     gate.requests.clear()
     [event_id] = store(world, own(connection_id, lookup=snapshot(world, nango_id=nango_id - 1)))
     world.process()
@@ -70,7 +70,7 @@ def test_a_creation_is_routed_once_whatever_announced_it(world, nango, connectio
     nango_id = register(nango, connection_id, "oauth2", tags=DANA)["id"]
     store(world, own(connection_id, lookup=snapshot(world, nango_id=nango_id)))
     world.process()
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     store(world, own(connection_id, lookup=snapshot(world, nango_id=nango_id)))
     world.process()
     assert len(world.jobs("new")) == 1
@@ -120,7 +120,7 @@ def test_an_older_lookup_never_overwrites_a_newer_one(world, connection_id):
 
 
 def test_a_webhook_in_our_own_form_is_not_believed(world, gate, connection_id):
-    event_id = world.settle(write_own(own(connection_id, lookup=snapshot(world))))
+    event_id = world.handle(write_own(own(connection_id, lookup=snapshot(world))))
     event = world.event(event_id)
     assert (event.type, event.origin, event.state) == ("nango.unhandled", "webhook", EventState.PROCESSED)
     assert world.connection(connection_id) is None

@@ -75,9 +75,9 @@ def test_failures_and_forwards_alone_make_no_connection(world):
 
 @pytest.mark.parametrize("kind", ["sync", "forward", "async_action"])
 def test_a_body_without_tags_gets_its_connections_tags_and_owner(world, kind):
-    world.settle(auth(tags=DANA | {"plan": "pro"}))
+    world.handle(auth(tags=DANA | {"plan": "pro"}))
     sender = "google-mail" if kind == "forward" else "nango"
-    event = world.event(world.settle(sync(type=kind, **{"from": sender}, payload={"n": 1})))
+    event = world.event(world.handle(sync(type=kind, **{"from": sender}, payload={"n": 1})))
     document = event.document
     assert document["type"] == f"nango.{kind}"
     assert document["tags"] == DANA | {"plan": "pro"}
@@ -88,9 +88,9 @@ def test_a_body_without_tags_gets_its_connections_tags_and_owner(world, kind):
 
 
 def test_the_document_has_every_member_of_the_contract_whatever_the_event(world):
-    world.settle(auth(tags=DANA))
-    world.settle(sync())
-    world.settle(b"[1]")
+    world.handle(auth(tags=DANA))
+    world.handle(sync())
+    world.handle(b"[1]")
     members = (
         "id type origin occurred_at environment integration provider auth_mode operation success confirmed "
         "connection_id tags user organization previous_owner error payload"
@@ -121,7 +121,7 @@ def test_the_document_has_every_member_of_the_contract_whatever_the_event(world)
 )
 def test_what_is_not_understood_is_kept_as_unhandled_and_can_be_routed(world, body):
     world.route(all={"type": ["nango.unhandled"]})
-    event = world.event(world.settle(body))
+    event = world.event(world.handle(body))
     assert (event.type, event.state, event.body) == ("nango.unhandled", EventState.PROCESSED, body)
     assert event.document["payload"] is None
     assert len(world.jobs()) == 1
@@ -143,7 +143,7 @@ def test_what_is_not_understood_is_kept_as_unhandled_and_can_be_routed(world, bo
 def test_a_forward_of_any_json_is_stored_routed_and_read_back(world, payload):
     world.route(all={"type": ["nango.forward"]})
     body = f'{{"from":"x","type":"forward","providerConfigKey":"oauth2","payload":{payload}}}'
-    event = world.event(world.settle(body.encode()))
+    event = world.event(world.handle(body.encode()))
     assert (event.type, event.state) == ("nango.forward", EventState.PROCESSED), event.problem
     expected = json.loads(payload.replace("\\u0000", "\\ufffd").replace("\\ud800", "\\ufffd"), strict=False)
     if isinstance(expected, str):
@@ -334,8 +334,8 @@ def test_two_workers_on_one_backlog_make_one_link_and_one_job_per_event_and_rout
 
 def test_decisions_say_route_version_and_each_condition(world):
     world.route(pro={"type": ["connection.created"], "tags": {"plan": ["pro", {"prefix": "ent"}]}})
-    event_id = world.settle(auth(tags=DANA | {"plan": "enterprise"}))
-    world.settle(auth(connection_id="c-2", tags=DANA | {"plan": "free"}))
+    event_id = world.handle(auth(tags=DANA | {"plan": "enterprise"}))
+    world.handle(auth(connection_id="c-2", tags=DANA | {"plan": "free"}))
     [decision] = _decisions(world)
     assert (decision.event_id, decision.route, decision.route_version) == (event_id, "pro", 1)
     conditions = {condition["path"]: condition for condition in decision.conditions}
@@ -345,14 +345,14 @@ def test_decisions_say_route_version_and_each_condition(world):
 
 def test_routes_that_change_are_used_from_the_next_batch_on(world):
     world.route(one={"type": ["connection.created"]})
-    world.settle(auth(connection_id="c-1", tags=DANA))
+    world.handle(auth(connection_id="c-1", tags=DANA))
     world.route(two={"type": ["connection.created"]})
-    world.settle(auth(connection_id="c-2", tags=DANA))
+    world.handle(auth(connection_id="c-2", tags=DANA))
     assert [job.route for job in world.jobs()] == ["one", "two"]
 
 
 def test_a_body_without_the_api_leaves_the_connection_unconfirmed(world):
-    event = world.event(world.settle(auth(tags=DANA)))
+    event = world.event(world.handle(auth(tags=DANA)))
     assert event.confirmed is False
     assert world.connection("c-1").status == ConnectionStatus.UNCONFIRMED
     assert world.open_plan("c-1") is None
@@ -363,7 +363,7 @@ def test_an_older_body_that_is_processed_late_does_not_overwrite_a_newer_one(wor
     with world.database.write() as session:
         session.get(Event, old.event_id).next_at = clock.now + timedelta(seconds=30)
     clock.move(10)
-    world.settle(auth("override", tags=OMAR))
+    world.handle(auth("override", tags=OMAR))
     clock.move(30)
     assert world.process().finished == 1
     assert world.owner("c-1") == ("usr_2001", "org_88")
@@ -379,7 +379,7 @@ def test_a_token_in_an_error_text_does_not_rest_with_the_body(world):
     """Nango may embed what the provider answered; the fixture greps every table for the token as well."""
     token = f"sandbox-access-token-{'0a' * 32}"
     body = failure("override", description=f'{{"access_token": "{token}"}} was refused')
-    event = world.event(world.settle(body))
+    event = world.event(world.handle(body))
     assert event.state == EventState.PROCESSED
     assert token.encode() not in event.body
     assert b"was refused" in event.body
@@ -392,14 +392,14 @@ def test_a_route_that_no_longer_compiles_does_not_stop_the_others(world):
     world.route(good={"type": ["connection.created"]}, bad={"type": ["x"]})
     with world.database.write() as session:
         session.execute(update(RouteVersion).where(RouteVersion.name == "bad").values(pattern={}))
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     assert [job.route for job in world.jobs()] == ["good"]
 
 
 def test_what_a_provider_calls_an_error_stays_as_it_came(world):
     """Such a body, forwarded raw, is no failure of Nango's, and ours is the only copy."""
     body = b'{"error": {"code": 7, "details": ["a", "b"]}, "id": 1}'
-    event = world.event(world.settle(body))
+    event = world.event(world.handle(body))
     assert (event.type, event.body) == ("nango.unhandled", body)
 
 

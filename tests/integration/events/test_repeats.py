@@ -51,7 +51,7 @@ class Web:
 def routed(world):
     """Every event becomes a job, and what a sync or forward goes with is known."""
     world.route(all={"id": [{"exists": True}]})
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     with world.database.write() as session:
         session.execute(update(Event).values(body=b"the creation"))
     return world

@@ -130,7 +130,7 @@ def submit(world, case, connection_id, *, environment="default"):
     return event_id
 
 
-def settle(world, event_id):
+def process_all(world, event_id):
     """Process until nothing waits, with the clock moved."""
     for _ in range(20):
         world.process()
@@ -161,7 +161,7 @@ def test_a_connection_that_nango_shows_is_made_and_linked_first(asking, nango, c
     register(nango, connection_id, "oauth2", tags=DANA)
     if case.failing:
         control(nango, connection_id, "oauth2", exhausted=True)
-    event = settle(asking, submit(asking, case, connection_id))
+    event = process_all(asking, submit(asking, case, connection_id))
     kinds, owners = announced(asking)
     assert sorted(kinds) == sorted(case.announced)
     assert owners == {"usr_1042"}
@@ -182,10 +182,10 @@ def test_its_creation_is_announced_once_whatever_else_reports_it_later(asking, n
     register(nango, connection_id, "oauth2", tags=DANA)
     if case.failing:
         control(nango, connection_id, "oauth2", exhausted=True)
-    settle(asking, submit(asking, case, connection_id))
-    settle(asking, submit(asking, CASES["creation"], connection_id))
+    process_all(asking, submit(asking, case, connection_id))
+    process_all(asking, submit(asking, CASES["creation"], connection_id))
     clock.move(1)
-    settle(asking, submit(asking, CASES["sync"], connection_id))
+    process_all(asking, submit(asking, CASES["sync"], connection_id))
     kinds, _ = announced(asking)
     assert kinds.count(CREATED) == 1
     assert kinds.count(LINKED) == 1
@@ -193,7 +193,7 @@ def test_its_creation_is_announced_once_whatever_else_reports_it_later(asking, n
 
 @ALL
 def test_what_nango_does_not_show_makes_nothing(asking, connection_id, case):
-    event = settle(asking, submit(asking, case, connection_id))
+    event = process_all(asking, submit(asking, case, connection_id))
     kinds, owners = announced(asking)
     assert tuple(kinds) == case.absent
     assert owners <= {None}
@@ -206,7 +206,7 @@ def test_without_an_api_key_the_body_is_all_there_is(world, connection_id, case)
     world.route(all={"environment": ["default"]})
     if case.kind is not None:
         return  # what is found is found through the API
-    event = settle(world, submit(world, case, connection_id))
+    event = process_all(world, submit(world, case, connection_id))
     kinds, _ = announced(world)
     assert sorted(kinds) == sorted(case.unasked)
     assert event.state == EventState.PROCESSED
@@ -238,13 +238,13 @@ def test_in_one_batch_with_its_creation_nothing_is_found_and_nothing_waits(askin
 def test_a_newer_generation_is_made_first_and_not_announced_to_the_older_ones_owner(asking, nango, connection_id, name):
     """The same id again, for another customer, and no webhook announced it."""
     register(nango, connection_id, "oauth2", tags=OMAR)
-    settle(asking, submit(asking, Case(lambda c: auth(connection_id=c, tags=OMAR)), connection_id))
+    process_all(asking, submit(asking, Case(lambda c: auth(connection_id=c, tags=OMAR)), connection_id))
     query = {"provider_config_key": "oauth2"}
     nango.delete(f"/connections/{connection_id}", params=query).raise_for_status()
     register(nango, connection_id, "oauth2", tags=DANA)
     if CASES[name].failing:
         control(nango, connection_id, "oauth2", exhausted=True)
-    event = settle(asking, submit(asking, CASES[name], connection_id))
+    event = process_all(asking, submit(asking, CASES[name], connection_id))
     assert event.document["user"]["external_id"] == "usr_1042"
     assert asking.owner(connection_id) == OWNER
 
@@ -253,7 +253,7 @@ def test_a_refresh_failure_keeps_its_own_error_and_is_announced_once(asking, nan
     register(nango, connection_id, "oauth2", tags=DANA)
     control(nango, connection_id, "oauth2", exhausted=True)
     body = failure("refresh", connection_id=connection_id, kind="refresh_token_external_error")
-    event = settle(asking, submit(asking, Case(lambda _c: body), connection_id))
+    event = process_all(asking, submit(asking, Case(lambda _c: body), connection_id))
     assert (event.confirmed, event.document["error"]["type"]) == (True, "refresh_token_external_error")
     assert asking.connection(connection_id).last_error_type == "refresh_token_external_error"
     assert announced(asking)[0].count(FAILED) == 1
@@ -265,7 +265,7 @@ def test_a_deletion_that_a_lagging_list_does_not_show_yet_makes_nothing(asking, 
     asking.process()
     query = {"provider_config_key": "oauth2"}
     nango.delete(f"/connections/{connection_id}", params=query).raise_for_status()
-    assert settle(asking, event_id).state == EventState.PROCESSED
+    assert process_all(asking, event_id).state == EventState.PROCESSED
     assert asking.connection(connection_id) is None
     assert announced(asking)[0] == [DELETED]
 
@@ -273,7 +273,7 @@ def test_a_deletion_that_a_lagging_list_does_not_show_yet_makes_nothing(asking, 
 @pytest.mark.parametrize("name", ["creation failure", "override failure", "unknown type", "unknown operation", "sync"])
 def test_what_names_an_id_that_nango_takes_no_question_about_does_not_wait_for_ever(asking, gate, connection_id, name):
     gate.status = 400
-    event = settle(asking, submit(asking, CASES[name], connection_id))
+    event = process_all(asking, submit(asking, CASES[name], connection_id))
     assert event.state == EventState.PROCESSED
     assert asking.connection(connection_id) is None
 
@@ -292,7 +292,7 @@ def test_while_nango_cannot_be_asked_it_waits_and_then_heals(asking, gate, nango
         asking.clock.now = asking.event(event_id).next_at
     assert asking.connection(connection_id) is None
     gate.status = None
-    settle(asking, event_id)
+    process_all(asking, event_id)
     assert asking.owner(connection_id) == OWNER
 
 
@@ -303,7 +303,7 @@ def test_a_connection_of_another_environment_is_not_made(open_world, gate, nango
     world.policy.environments["other"] = replace(world.policy.environments["default"], name="other", base_url=gate.url)
     gate.edit = lambda _answer: {"connections": []}
     register(nango, connection_id, "oauth2", tags=DANA)
-    settle(world, submit(world, case, connection_id, environment="other"))
+    process_all(world, submit(world, case, connection_id, environment="other"))
     kinds, owners = announced(world)
     assert tuple(kinds) == case.absent
     assert owners <= {None}
@@ -344,12 +344,12 @@ def test_while_nango_is_away_a_failed_flow_waits(asking, gate, nango, clock, con
         assert (asking.event(event_id).state, asking.event(event_id).looks) == (EventState.RECEIVED, 0)
         clock.now = asking.event(event_id).next_at
     gate.status = None
-    assert settle(asking, event_id).type == "connection.reauthorization_failed"
+    assert process_all(asking, event_id).type == "connection.reauthorization_failed"
 
 
 def test_a_failed_flow_of_a_known_connection_does_not_wait_for_nango(asking, gate, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    settle(asking, submit(asking, CASES["creation"], connection_id))
+    process_all(asking, submit(asking, CASES["creation"], connection_id))
     gate.status = 500
     event_id = submit(asking, CASES["creation failure"], connection_id)
     asking.process()
@@ -368,7 +368,7 @@ def test_what_a_found_event_was_found_by_is_enough(asking, gate, nango, connecti
         [event_id] = own_events.store(
             session, [own], environment="default", origin=Origin.RECONCILE, now=asking.clock()
         )
-    settle(asking, event_id)
+    process_all(asking, event_id)
     assert asking.owner(connection_id) == OWNER
     assert sorted(announced(asking)[0]) == [CREATED, LINKED, FAILED]
 
@@ -380,5 +380,5 @@ def test_a_found_absence_of_what_is_unknown_makes_nothing(asking, connection_id)
         [event_id] = own_events.store(
             session, [own], environment="default", origin=Origin.RECONCILE, now=asking.clock()
         )
-    assert settle(asking, event_id).state == EventState.PROCESSED
+    assert process_all(asking, event_id).state == EventState.PROCESSED
     assert asking.connection(connection_id) is None

@@ -25,7 +25,7 @@ def world(open_world, base_url):
 def linked(world, nango, connection_id):
     """A confirmed connection of Dana's."""
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     assert world.owner(connection_id) == DANA_OWNS
     return connection_id
 
@@ -33,7 +33,7 @@ def linked(world, nango, connection_id):
 def reauthorize(world, nango, connection_id, tags):
     """A re-authorization with these tags, at Nango and by its webhook."""
     register(nango, connection_id, "oauth2", tags=tags)
-    return world.event(world.settle(auth("override", connection_id=connection_id, tags=tags)))
+    return world.event(world.handle(auth("override", connection_id=connection_id, tags=tags)))
 
 
 def add_user(world, external_id, *, email=None, organization=None):
@@ -115,7 +115,7 @@ def test_with_the_policy_hold_an_owner_that_becomes_more_precise_is_no_change(
 ):
     holding = open_world(base_url=base_url, owner_change=OwnerChangePolicy.HOLD)
     register(nango, connection_id, "oauth2", tags={"organization_id": "org_77"})
-    holding.settle(auth(connection_id=connection_id, tags={"organization_id": "org_77"}))
+    holding.handle(auth(connection_id=connection_id, tags={"organization_id": "org_77"}))
     reauthorize(holding, nango, connection_id, DANA)
     assert holding.owner(connection_id) == DANA_OWNS
 
@@ -136,7 +136,7 @@ def test_with_the_policy_require_no_user_is_made_and_the_reason_is_kept(
     for external_id, email, organization in known:
         add_user(world, external_id, email=email, organization=organization)
     register(nango, connection_id, "oauth2", tags=tags)
-    event = world.event(world.settle(auth(connection_id=connection_id, tags=tags)))
+    event = world.event(world.handle(auth(connection_id=connection_id, tags=tags)))
     connection = world.connection(connection_id)
     assert (event.state, connection.status) == (EventState.PROCESSED, ConnectionStatus.ACTIVE)
     assert connection.unlinked_reason == reason
@@ -151,7 +151,7 @@ def test_with_the_policy_require_known_owners_are_linked(open_world, nango, base
     world = open_world(base_url=base_url, directory=DirectoryPolicy.REQUIRE)
     add_user(world, "usr_1042", organization="org_77")
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     assert world.owner(connection_id) == DANA_OWNS
 
 
@@ -175,7 +175,7 @@ def test_an_email_links_only_where_it_names_one_user_and_never_across_organizati
         add_user(world, external_id, email="Dana.Wu@acme.example", organization=organization)
     tags = {"end_user_email": "dana.wu@ACME.example", **tags}
     register(nango, connection_id, "oauth2", tags=tags)
-    world.settle(auth(connection_id=connection_id, tags=tags))
+    world.handle(auth(connection_id=connection_id, tags=tags))
     assert world.owner(connection_id) == owner
     assert world.connection(connection_id).unlinked_reason == reason
     assert len(world.all(User)) == len(users)  # an e-mail alone makes no user
@@ -184,7 +184,7 @@ def test_an_email_links_only_where_it_names_one_user_and_never_across_organizati
 def test_a_legacy_end_user_links_where_there_are_no_tags(world, nango, connection_id):
     end_user = {"endUserId": "usr_2001", "organizationId": "org_88", "tags": {}}
     register(nango, connection_id, "oauth2", endUser=end_user)
-    world.settle(auth(connection_id=connection_id, end_user=end_user))
+    world.handle(auth(connection_id=connection_id, end_user=end_user))
     assert world.owner(connection_id) == OMAR_OWNS
     assert world.links(connection_id)[0].linked_by == "endUser.endUserId"
 
@@ -192,7 +192,7 @@ def test_a_legacy_end_user_links_where_there_are_no_tags(world, nango, connectio
 def test_tags_win_over_the_legacy_end_user(world, nango, connection_id):
     end_user = {"endUserId": "usr_1042", "organizationId": "org_77", "tags": {}}
     register(nango, connection_id, "oauth2", tags=OMAR, endUser=end_user)
-    world.settle(auth(connection_id=connection_id, tags=OMAR, end_user=end_user))
+    world.handle(auth(connection_id=connection_id, tags=OMAR, end_user=end_user))
     assert world.owner(connection_id) == OMAR_OWNS
 
 
@@ -201,7 +201,7 @@ def test_which_tags_name_the_owner_is_configurable(open_world, nango, base_url, 
     world = open_world(base_url=base_url, tag_keys=keys)
     tags = {"account": "a-1", "tenant": "t-1", "end_user_id": "somebody"}
     register(nango, connection_id, "oauth2", tags=tags)
-    world.settle(auth(connection_id=connection_id, tags=tags))
+    world.handle(auth(connection_id=connection_id, tags=tags))
     assert world.owner(connection_id) == ("a-1", "t-1")
 
 
@@ -210,14 +210,14 @@ def test_what_the_directory_says_is_completed_by_tags_and_not_overwritten(world,
     names = {"end_user_display_name": "Dana Wu", "organization_display_name": "Acme"}
     tags = DANA | {"end_user_email": "other@acme.example"} | names
     register(nango, connection_id, "oauth2", tags=tags)
-    world.settle(auth(connection_id=connection_id, tags=tags))
+    world.handle(auth(connection_id=connection_id, tags=tags))
     [user] = world.all(User)
     assert (user.email, user.display_name) == ("kept@acme.example", "Dana Wu")
     assert [organization.name for organization in world.all(Organization)] == ["Acme"]
 
 
 def test_a_failed_reauthorization_labelled_creation_keeps_the_link_and_is_called_what_it_is(world, clock, linked):
-    event = world.event(world.settle(failure(connection_id=linked, description="token=abc123def456ghi")))
+    event = world.event(world.handle(failure(connection_id=linked, description="token=abc123def456ghi")))
     assert event.type == event.document["type"] == "connection.reauthorization_failed"
     assert event.document["error"] == {"type": "unknown", "description": "token=[hidden]"}
     assert event.document["user"]["external_id"] == "usr_1042"
@@ -226,14 +226,14 @@ def test_a_failed_reauthorization_labelled_creation_keeps_the_link_and_is_called
 
 
 def test_a_failed_override_keeps_the_link(world, linked):
-    event = world.event(world.settle(failure("override", connection_id=linked, tags=OMAR)))
+    event = world.event(world.handle(failure("override", connection_id=linked, tags=OMAR)))
     assert event.type == "connection.reauthorization_failed"
     assert world.owner(linked) == DANA_OWNS
     assert world.connection(linked).tags == DANA
 
 
 def test_a_failed_creation_of_an_unknown_connection_is_called_so(world, connection_id):
-    assert world.event(world.settle(failure(connection_id=connection_id))).type == "connection.creation_failed"
+    assert world.event(world.handle(failure(connection_id=connection_id))).type == "connection.creation_failed"
 
 
 def test_a_new_generation_under_the_same_key_is_a_new_connection(world, nango, clock, linked):
@@ -242,7 +242,7 @@ def test_a_new_generation_under_the_same_key_is_a_new_connection(world, nango, c
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
     second = register(nango, linked, "oauth2", tags=OMAR)["id"]
     clock.move(1)
-    world.settle(auth(connection_id=linked, tags=OMAR))
+    world.handle(auth(connection_id=linked, tags=OMAR))
     old, new = world.links(linked)
     assert (old.nango_id, old.close_reason) == (first, "new_generation")
     assert (new.nango_id, new.closed_at) == (second, None)
@@ -254,14 +254,14 @@ def test_a_new_generation_under_the_same_key_is_a_new_connection(world, nango, c
 def test_a_new_generation_of_the_same_owner_gets_a_link_of_its_own(world, nango, linked):
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
     register(nango, linked, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=linked, tags=DANA, provider="again"))
+    world.handle(auth(connection_id=linked, tags=DANA, provider="again"))
     assert [link.close_reason for link in world.links(linked)] == ["new_generation", None]
 
 
 def test_a_new_generation_without_owner_tags_does_not_inherit_the_link(world, nango, linked):
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
     register(nango, linked, "oauth2")
-    world.settle(auth(connection_id=linked, tags={}))
+    world.handle(auth(connection_id=linked, tags={}))
     assert world.owner(linked) is None
     assert world.connection(linked).unlinked_reason == "no_owner_tags"
 
@@ -270,14 +270,14 @@ def test_connection_created_is_routed_once_per_generation(world, nango, clock, c
     world.route(created={"type": ["connection.created"]})
     register(nango, connection_id, "oauth2", tags=DANA)
     for _ in range(3):
-        last = world.settle(auth(connection_id=connection_id, tags=DANA))
+        last = world.handle(auth(connection_id=connection_id, tags=DANA))
         clock.move(WINDOW.total_seconds() + 1)
     assert len(world.events("connection.created")) == 3
     assert len(world.jobs()) == 1
     assert world.event(last).problem == ANNOUNCED_BEFORE
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     assert len(world.jobs()) == 2
 
 
@@ -285,8 +285,8 @@ def test_the_two_events_of_one_flow_may_come_in_either_order(world, nango, conne
     """A GitHub App sends creation and override, neither waited for (Nango contract: When auth webhooks are sent)."""
     world.route(both={"type": ["connection.created", "connection.reauthorized"]})
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth("override", connection_id=connection_id, tags=DANA))
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth("override", connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     assert len(world.links(connection_id)) == 1
     assert len(world.jobs()) == 2
 
@@ -303,7 +303,7 @@ def test_links_are_never_deleted_and_at_most_one_is_open(world, nango, clock, li
 def test_a_real_flow_through_the_sandbox_is_linked_by_its_sessions_tags(world, nango):
     connection_id = connect(nango, integration="apikey", tags=DANA)
     facts = {"connection_id": connection_id, "integration": "apikey", "mode": "API_KEY", "provider": "private"}
-    world.settle(auth(tags=DANA, **facts))
+    world.handle(auth(tags=DANA, **facts))
     assert world.owner(connection_id) == DANA_OWNS
     with world.database.read() as session:
         assert session.scalar(select(func.count()).where(Event.state == EventState.PROCESSED)) == 2
@@ -331,7 +331,7 @@ def test_a_held_change_keeps_the_tags_of_the_link_that_stands(open_world, base_u
 def test_a_link_that_no_tag_named_leaves_no_tags_to_write_back(world, nango, connection_id):
     end_user = {"endUserId": "usr_2001", "organizationId": "org_88", "tags": {}}
     register(nango, connection_id, "oauth2", endUser=end_user)
-    world.settle(auth(connection_id=connection_id, end_user=end_user))
+    world.handle(auth(connection_id=connection_id, end_user=end_user))
     with world.database.write() as session:
         session.query(Connection).update({"tags": {"plan": "pro"}})
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
@@ -339,7 +339,7 @@ def test_a_link_that_no_tag_named_leaves_no_tags_to_write_back(world, nango, con
     known = world.connection(connection_id)
     with world.database.write() as session:
         session.query(Connection).update({"nango_id": known.nango_id + 1})
-    world.settle(auth("override", connection_id=connection_id, tags={}))
+    world.handle(auth("override", connection_id=connection_id, tags={}))
     assert (world.owner(connection_id), world.connection(connection_id).drift) == (OMAR_OWNS, "tags_wiped")
     assert world.connection(connection_id).known_tags is None
 
@@ -349,5 +349,5 @@ def test_a_deletion_and_a_new_generation_forget_the_tags_that_were_kept(world, n
     nango.delete(f"/connections/{linked}", params={"provider_config_key": "oauth2"}).raise_for_status()
     register(nango, linked, "oauth2")
     clock.move(WINDOW.total_seconds())
-    world.settle(auth(connection_id=linked, tags={}))
+    world.handle(auth(connection_id=linked, tags={}))
     assert world.connection(linked).known_tags is None

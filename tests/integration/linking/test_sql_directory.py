@@ -103,7 +103,7 @@ def asked(monkeypatch):
 
 
 def test_the_owner_is_the_one_that_the_database_names_in_its_own_ids(world):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     assert world.owner("c-1") == ("usr_1042", "co-org_77")
     [user], [organization] = world.all(User), world.all(Organization)
     assert (user.email, user.display_name, user.organization_id) == ("dana@acme.example", "Dana", organization.id)
@@ -114,12 +114,12 @@ def test_the_owner_is_the_one_that_the_database_names_in_its_own_ids(world):
 
 
 def test_what_the_tags_say_of_a_person_is_not_believed(world):
-    world.settle(auth(tags={"end_user_id": "usr_1042", "end_user_email": "forged@evil.example"}))
+    world.handle(auth(tags={"end_user_id": "usr_1042", "end_user_email": "forged@evil.example"}))
     assert [user.email for user in world.all(User)] == ["dana@acme.example"]
 
 
 def test_an_owner_that_it_does_not_name_is_waited_for_and_no_user_is_made(world):
-    world.settle(auth(tags={"end_user_id": "usr_404"}))
+    world.handle(auth(tags={"end_user_id": "usr_404"}))
     connection = world.connection("c-1")
     assert (connection.unlinked_reason, world.all(User)) == ("unknown_user", [])
     assert connection.owner_look_at > world.clock.now
@@ -127,14 +127,14 @@ def test_an_owner_that_it_does_not_name_is_waited_for_and_no_user_is_made(world)
 
 def test_several_rows_are_ambiguous_and_link_to_no_owner(world, application):
     application.execute("INSERT INTO people VALUES ('usr_1042', 'other@acme.example', 'Other', 9)")
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     assert (world.owner("c-1"), world.connection("c-1").unlinked_reason) == (None, "ambiguous_user")
 
 
 def test_any_tag_can_name_the_owner(world, application):
     query = "SELECT id AS external_id FROM people WHERE number = CAST(:account_ref AS integer)"
     use(world, application.open(), query, None)
-    world.settle(auth(tags={"account.ref": "8"}))
+    world.handle(auth(tags={"account.ref": "8"}))
     assert world.owner("c-1") == ("usr_2", None)
     assert world.links("c-1")[0].linked_by == "sql"
 
@@ -142,14 +142,14 @@ def test_any_tag_can_name_the_owner(world, application):
 def test_the_case_of_a_parameter_does_not_count(world, application):
     query = "SELECT id AS external_id FROM people WHERE id = :endUserId AND id <> ':EndUserId'"
     use(world, application.open(), query, None)
-    world.settle(auth(tags={"enduserid": "usr_1042"}))
+    world.handle(auth(tags={"enduserid": "usr_1042"}))
     assert world.owner("c-1") == ("usr_1042", None)
 
 
 def test_a_colon_in_a_literal_is_no_parameter(world, application):
     query = "SELECT id || ':v2' AS external_id FROM people WHERE id = :end_user_id -- not :this"
     use(world, application.open(), query, None)
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     assert world.owner("c-1") == ("usr_1042:v2", None)
 
 
@@ -179,16 +179,16 @@ def test_no_transaction_of_ours_is_open_while_it_is_asked(world, monkeypatch):
         return []
 
     monkeypatch.setattr(ApplicationDatabase, "ask", ask)
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     world.clock.move(61)
     again(world)
     assert seen == [0, 0, 0, 0]
 
 
 def test_what_changed_there_changes_here_with_the_next_event(world, application):
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     application.execute("UPDATE people SET mail = 'new@acme.example', name = NULL WHERE id = 'usr_1042'")
-    world.settle(auth("override", tags=DANA))
+    world.handle(auth("override", tags=DANA))
     [user] = world.all(User)
     assert (user.email, user.display_name) == ("new@acme.example", "Dana")
 
@@ -240,7 +240,7 @@ def test_a_query_that_takes_too_long_is_ended_and_logged(world, application):
     else:
         endless = "SELECT pg_sleep(3600)::text AS external_id FROM people WHERE id = :end_user_id"
     use(world, application.open(timeout=0.3), endless, None)
-    event_id = world.settle(auth(tags=DANA))
+    event_id = world.handle(auth(tags=DANA))
     assert world.event(event_id).state == EventState.RECEIVED
     assert "user_query" in world.event(event_id).problem
 
@@ -249,7 +249,7 @@ def test_a_query_that_takes_too_long_is_ended_and_logged(world, application):
 def test_a_server_that_stands_still_is_cut_off(world, application):
     opened = application.open(pool_size=1)
     use(world, opened, USERS, None)
-    world.settle(auth(tags=DANA))  # connected
+    world.handle(auth(tags=DANA))  # connected
     with application.engine.connect() as connection:
         asking = text(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'waylink' AND datname = current_database()"
@@ -298,7 +298,7 @@ def test_a_waiting_connection_is_linked_once_the_database_names_its_owner_and_as
     world, application, asked
 ):
     world.route(linked={"type": ["connection.linked"]})
-    world.settle(auth(tags={"end_user_id": "usr_9"}))
+    world.handle(auth(tags={"end_user_id": "usr_9"}))
     assert again(world) == 0
     waits = []
     for _ in range(5):
@@ -332,7 +332,7 @@ def test_many_that_wait_are_asked_about_in_batches_each_once(world, application,
 
 
 def test_a_connection_that_waits_while_it_fails_is_due_again_after_the_lease(world, application, monkeypatch):
-    world.settle(auth(tags={"end_user_id": "usr_9"}))
+    world.handle(auth(tags={"end_user_id": "usr_9"}))
     application.execute("ALTER TABLE people RENAME TO elsewhere")
     world.clock.move(61)
     assert again(world) == 0
@@ -340,13 +340,13 @@ def test_a_connection_that_waits_while_it_fails_is_due_again_after_the_lease(wor
 
 
 def test_what_an_event_changed_meanwhile_holds(world, application, monkeypatch):
-    world.settle(auth(tags={"end_user_id": "usr_9"}))
+    world.handle(auth(tags={"end_user_id": "usr_9"}))
     world.clock.move(61)
     ask = ApplicationDatabase.ask
 
     def late(self, query, tags):
         monkeypatch.setattr(ApplicationDatabase, "ask", ask)
-        world.settle(auth("override", tags={"end_user_id": "usr_2"}))
+        world.handle(auth("override", tags={"end_user_id": "usr_2"}))
         return [{"external_id": "usr_9"}]
 
     monkeypatch.setattr(ApplicationDatabase, "ask", late)
@@ -356,7 +356,7 @@ def test_what_an_event_changed_meanwhile_holds(world, application, monkeypatch):
 
 
 def test_local_users_link_nothing_by_themselves(world):
-    world.settle(auth(tags={"end_user_id": "usr_9"}))
+    world.handle(auth(tags={"end_user_id": "usr_9"}))
     with world.database.write() as session:
         merged = records.add(session, Kind.USER, {"external_id": "usr_9"}, actor="cli:test", now=world.clock())
     routes = world.processor.routes

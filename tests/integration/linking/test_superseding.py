@@ -42,7 +42,7 @@ def delete(nango, connection_id):
 
 def confirm_deletion(world, nango, connection_id):
     delete(nango, connection_id)
-    world.settle(auth("deletion", connection_id=connection_id, tags=DANA))
+    world.handle(auth("deletion", connection_id=connection_id, tags=DANA))
     world.clock.move(2)
     world.process()
     assert world.connection(connection_id).status == ConnectionStatus.DELETED
@@ -60,7 +60,7 @@ def test_the_newest_has_the_link_in_any_order_of_arrival(*, world, three, order,
         world.process(*world.receive(*bodies))
     else:
         for body in bodies:
-            world.settle(body)
+            world.handle(body)
     assert owners(world, three) == [None, None, DANA_OWNS]
     for older in three[:2]:
         connection = world.connection(older)
@@ -71,7 +71,7 @@ def test_the_newest_has_the_link_in_any_order_of_arrival(*, world, three, order,
 
 def test_two_workers_that_make_one_each_end_at_the_newest(open_world, base_url, world, three):
     other = open_world(base_url=base_url, duplicates=SUPERSEDE)
-    world.settle(auth(connection_id=three[0], tags=DANA))
+    world.handle(auth(connection_id=three[0], tags=DANA))
     [first], [second] = (world.receive(auth(connection_id=id_, tags=DANA)) for id_ in three[1:])
     in_threads(lambda: world.processor.process([first.event_id], limit=1), lambda: other.process(second))
     while world.process().finished:
@@ -87,7 +87,7 @@ def test_keep_is_the_default_and_asks_the_database_nothing(open_world, base_url,
             seen.append(statement)
 
         sqlalchemy_event.listen(world.database.engine, "before_cursor_execute", note)
-        world.settle(auth(connection_id=three[2], tags=DANA))
+        world.handle(auth(connection_id=three[2], tags=DANA))
         sqlalchemy_event.remove(world.database.engine, "before_cursor_execute", note)
         world.clock.move(WINDOW.total_seconds() + 1)
         return [
@@ -98,7 +98,7 @@ def test_keep_is_the_default_and_asks_the_database_nothing(open_world, base_url,
 
     world = open_world(base_url=base_url)
     for id_ in three:
-        world.settle(auth(connection_id=id_, tags=DANA))
+        world.handle(auth(connection_id=id_, tags=DANA))
     assert owners(world, three) == [DANA_OWNS] * 3
     world.clock.move(WINDOW.total_seconds() + 1)
     assert statements({}) == []
@@ -110,7 +110,7 @@ def test_a_policy_for_all_others_stands_under_the_asterisk(open_world, base_url,
     everywhere = {"*": DuplicatesPolicy.SUPERSEDE, "oauth2": DuplicatesPolicy.KEEP}
     world = open_world(base_url=base_url, duplicates=everywhere)
     for id_ in three:
-        world.settle(auth(connection_id=id_, tags=DANA))
+        world.handle(auth(connection_id=id_, tags=DANA))
     assert owners(world, three) == [DANA_OWNS] * 3
 
 
@@ -121,7 +121,7 @@ def test_only_the_same_owner_at_the_same_integration_is_superseded(world, nango,
     register(nango, other, "oauth2", tags=DANA | {"organization_id": "org_88"})
     for id_, facts in ((connection_id, {}), (elsewhere, {"integration": "oauth2-cc"}), (other, {})):
         tags = DANA | ({"organization_id": "org_88"} if id_ == other else {})
-        world.settle(auth(connection_id=id_, tags=tags, **facts))
+        world.handle(auth(connection_id=id_, tags=tags, **facts))
     assert owners(world, [connection_id, elsewhere, other]) == [DANA_OWNS, DANA_OWNS, ("usr_1042", "org_88")]
 
 
@@ -129,14 +129,14 @@ def test_an_organization_alone_is_an_owner_too(world, nango, connection_id):
     older, newer = f"{connection_id}-1", f"{connection_id}-2"
     for id_ in (older, newer):
         register(nango, id_, "oauth2", tags={"organization_id": "org_77"})
-        world.settle(auth(connection_id=id_, tags={"organization_id": "org_77"}))
+        world.handle(auth(connection_id=id_, tags={"organization_id": "org_77"}))
     assert owners(world, [older, newer]) == [None, (None, "org_77")]
 
 
 def test_what_was_superseded_stays_so_when_it_is_authorized_again(world, three):
     for id_ in three:
-        world.settle(auth(connection_id=id_, tags=DANA))
-    world.settle(auth("override", connection_id=three[0], tags=DANA))
+        world.handle(auth(connection_id=id_, tags=DANA))
+    world.handle(auth("override", connection_id=three[0], tags=DANA))
     assert owners(world, three) == [None, None, DANA_OWNS]
     assert len(world.links(three[2])) == 1
 
@@ -144,13 +144,13 @@ def test_what_was_superseded_stays_so_when_it_is_authorized_again(world, three):
 def test_its_token_is_kept_fresh_all_the_same(world, three):
     """It lives on in Nango, and may have to step in."""
     for id_ in three:
-        world.settle(auth(connection_id=id_, tags=DANA))
+        world.handle(auth(connection_id=id_, tags=DANA))
     assert world.open_plan(three[0]) is not None
 
 
 def test_the_link_that_stands_is_announced_to_the_teams(world, three):
     for id_ in three[:2]:
-        world.settle(auth(connection_id=id_, tags=DANA))
+        world.handle(auth(connection_id=id_, tags=DANA))
     announced = [world.event(job.event_id).document for job in world.jobs("linked")]
     assert [document["connection_id"] for document in announced] == three[:2]
 
@@ -158,7 +158,7 @@ def test_the_link_that_stands_is_announced_to_the_teams(world, three):
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_when_the_newest_is_deleted_the_next_one_has_the_link_again(world, nango, three, order):
     for place in order:
-        world.settle(auth(connection_id=three[place], tags=DANA))
+        world.handle(auth(connection_id=three[place], tags=DANA))
     world.clock.move(1)
     confirm_deletion(world, nango, three[2])
     assert owners(world, three) == [None, DANA_OWNS, None]
@@ -172,19 +172,19 @@ def test_when_the_newest_is_deleted_the_next_one_has_the_link_again(world, nango
 
 def test_when_the_newest_moves_to_another_owner_the_next_one_has_the_link_again(world, nango, three):
     for id_ in three:
-        world.settle(auth(connection_id=id_, tags=DANA))
+        world.handle(auth(connection_id=id_, tags=DANA))
     register(nango, three[2], "oauth2", tags=OMAR)
-    world.settle(auth("override", connection_id=three[2], tags=OMAR))
+    world.handle(auth("override", connection_id=three[2], tags=OMAR))
     assert owners(world, three) == [None, DANA_OWNS, OMAR_OWNS]
     register(nango, three[1], "oauth2", tags=OMAR)
-    world.settle(auth("override", connection_id=three[1], tags=OMAR))
+    world.handle(auth("override", connection_id=three[1], tags=OMAR))
     assert owners(world, three) == [DANA_OWNS, None, OMAR_OWNS]
     assert [link.close_reason for link in world.links(three[1])][-1] == "reassigned"
 
 
 def test_a_deleted_one_that_was_superseded_is_out_of_it(world, nango, three):
     for id_ in three:
-        world.settle(auth(connection_id=id_, tags=DANA))
+        world.handle(auth(connection_id=id_, tags=DANA))
     confirm_deletion(world, nango, three[1])
     confirm_deletion(world, nango, three[2])
     assert owners(world, three) == [DANA_OWNS, None, None]
@@ -192,27 +192,27 @@ def test_a_deleted_one_that_was_superseded_is_out_of_it(world, nango, three):
 
 def test_a_held_change_of_the_owner_is_not_superseded(open_world, base_url, nango, three):
     world = open_world(base_url=base_url, duplicates=SUPERSEDE, owner_change=OwnerChangePolicy.HOLD)
-    world.settle(auth(connection_id=three[0], tags=DANA))
+    world.handle(auth(connection_id=three[0], tags=DANA))
     register(nango, three[1], "oauth2", tags=OMAR)
-    world.settle(auth(connection_id=three[1], tags=OMAR))
+    world.handle(auth(connection_id=three[1], tags=OMAR))
     register(nango, three[1], "oauth2", tags=DANA)
-    world.settle(auth("override", connection_id=three[1], tags=DANA))
+    world.handle(auth("override", connection_id=three[1], tags=DANA))
     assert owners(world, three[:2]) == [DANA_OWNS, OMAR_OWNS]
 
 
 def test_a_new_generation_takes_over_from_all(world, nango, three):
     for id_ in three:
-        world.settle(auth(connection_id=id_, tags=DANA))
+        world.handle(auth(connection_id=id_, tags=DANA))
     delete(nango, three[0])
     register(nango, three[0], "oauth2", tags=DANA)
-    world.settle(auth(connection_id=three[0], tags=DANA, provider="made-again"))
+    world.handle(auth(connection_id=three[0], tags=DANA, provider="made-again"))
     assert owners(world, three) == [DANA_OWNS, None, None]
 
 
 def test_without_an_api_key_it_is_unknown_which_is_newer(open_world, three):
     world = open_world(duplicates=SUPERSEDE)
     for id_ in three:
-        assert world.event(world.settle(auth(connection_id=id_, tags=DANA))).state == EventState.PROCESSED
+        assert world.event(world.handle(auth(connection_id=id_, tags=DANA))).state == EventState.PROCESSED
     assert owners(world, three) == [DANA_OWNS] * 3
 
 
@@ -224,7 +224,7 @@ def test_a_chain_in_batches_of_any_size_hands_back_in_order(world, nango, three,
         world.process(*world.receive(*bodies[start : start + size]))
         start += size
     for body in bodies[start:]:
-        world.settle(body)
+        world.handle(body)
     world.clock.move(1)
     delete(nango, three[2])
     delete(nango, three[1])
@@ -240,7 +240,7 @@ def test_connections_that_waited_for_their_owner_are_no_exception(open_world, na
     world = open_world(base_url=base_url, duplicates=SUPERSEDE, directory=DirectoryPolicy.REQUIRE)
     world.route(linked={"type": ["connection.linked"]})
     for id_ in three:
-        world.settle(auth(connection_id=id_, tags=DANA))
+        world.handle(auth(connection_id=id_, tags=DANA))
     assert owners(world, three) == [None] * 3
     at = world.clock()
     acme = Organization(id=new_id(), external_id=DANA["organization_id"], created_at=at)
@@ -280,7 +280,7 @@ def standing_links(open_world, nango, base_url, three, connection_id):
     for name in omars:
         register(nango, name, "oauth2", tags=OMAR)
     for name, tags in [*((id_, DANA) for id_ in three), *((id_, OMAR) for id_ in omars)]:
-        before.settle(auth(connection_id=name, tags=tags))
+        before.handle(auth(connection_id=name, tags=tags))
     assert owners(before, [*three, *omars]) == [DANA_OWNS] * 3 + [OMAR_OWNS] * 2
     return omars
 

@@ -28,7 +28,7 @@ def requery(world):
 
 def test_a_connection_is_linked_once_its_user_and_organization_appear(world):
     world.route(linked={"type": ["connection.linked"]})
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     assert world.owner("c-1") is None
     assert requery(world) == 0
     add_organization(world, "org_77")
@@ -46,7 +46,7 @@ def test_a_connection_is_linked_once_its_user_and_organization_appear(world):
 
 
 def test_a_linked_connection_is_not_checked_again(world):
-    world.settle(auth(tags={"end_user_id": "usr_1042"}))
+    world.handle(auth(tags={"end_user_id": "usr_1042"}))
     add_user(world, "usr_1042")
     assert requery(world) == 1
     assert requery(world) == 0
@@ -54,7 +54,7 @@ def test_a_linked_connection_is_not_checked_again(world):
 
 
 def test_a_late_user_is_found_by_an_email_in_any_case(world):
-    world.settle(auth(tags={"end_user_email": "Dana.Wu@acme.example"}))
+    world.handle(auth(tags={"end_user_email": "Dana.Wu@acme.example"}))
     assert world.connection("c-1").unlinked_reason == "unknown_email"
     add_user(world, "usr_1042", email="dana.wu@ACME.example")
     requery(world)
@@ -62,7 +62,7 @@ def test_a_late_user_is_found_by_an_email_in_any_case(world):
 
 
 def test_an_email_that_several_late_users_have_links_to_none_and_is_not_checked_for_ever(world):
-    world.settle(auth(tags={"end_user_email": "shared@acme.example"}))
+    world.handle(auth(tags={"end_user_email": "shared@acme.example"}))
     for external_id in ("usr_1", "usr_2"):
         add_user(world, external_id, email="shared@acme.example")
     assert requery(world) == 1

@@ -62,7 +62,7 @@ def test_where_history_is_kept_for_ever_none_of_it_goes(world, old):
 def test_an_event_goes_with_its_decisions_jobs_and_attempts_when_its_time_is_over(world, old, clock):
     old(31 * DAY, "completed", "discarded", "cancelled")
     kept = old(29 * DAY, "completed")
-    recent = world.settle(auth(tags=DANA))
+    recent = world.handle(auth(tags=DANA))
     gone = forget(world)
     assert (gone.events, gone.jobs, gone.discarded) == (1, 3, 1)
     assert {event.id for event in world.all(Event)} >= {kept, recent}

@@ -46,16 +46,16 @@ def planted(world):
         forwarded={"payload": {"who": [{"exists": True}]}},
         linked={"type": ["connection.linked"]},
     )
-    world.settle(auth(tags=TAGS))
-    world.settle(auth(connection_id="moved", tags=TAGS))
-    world.settle(auth("override", connection_id="moved", tags=OMAR))
-    world.settle(auth(connection_id="omars", tags={**OMAR, "note": "not them"}))
+    world.handle(auth(tags=TAGS))
+    world.handle(auth(connection_id="moved", tags=TAGS))
+    world.handle(auth("override", connection_id="moved", tags=OMAR))
+    world.handle(auth(connection_id="omars", tags={**OMAR, "note": "not them"}))
     forward = {"type": "forward", "from": "github"}
-    world.settle(sync(**forward, payload={"who": NAME, "free": "text"}))
-    world.settle(sync("omars", **forward, payload={"who": "Omar", "cc": f"to <{EMAIL.upper()}>"}))
-    world.settle(failure(connection_id="c-1", description=f"{NAME} refused"))
-    world.settle(failure(connection_id="never", description=f"no account of {EMAIL}"))
-    world.settle(auth(connection_id="c-2", tags={"end_user_email": "nobody@acme.example", "cc": EXTERNAL}))
+    world.handle(sync(**forward, payload={"who": NAME, "free": "text"}))
+    world.handle(sync("omars", **forward, payload={"who": "Omar", "cc": f"to <{EMAIL.upper()}>"}))
+    world.handle(failure(connection_id="c-1", description=f"{NAME} refused"))
+    world.handle(failure(connection_id="never", description=f"no account of {EMAIL}"))
+    world.handle(auth(connection_id="c-2", tags={"end_user_email": "nobody@acme.example", "cc": EXTERNAL}))
     now = world.clock()
     jobs = {job.event_id: job for job in world.jobs("named")}
     for job in jobs.values():
@@ -126,7 +126,7 @@ def _canary(column):
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_every_free_text_of_every_table_is_searched(world):
     """New tables and columns are in it by themselves: this fails for one that the walk does not reach."""
-    world.settle(auth(tags=TAGS))
+    world.handle(auth(tags=TAGS))
     id_ = user_id(world)
     with world.database.write() as session:  # it has its one row from the start
         session.execute(text("DELETE FROM route_set"))
@@ -142,7 +142,7 @@ def test_every_free_text_of_every_table_is_searched(world):
 
 
 def test_a_person_with_living_connections_is_not_erased_unless_forced(world):
-    world.settle(auth(tags=TAGS))
+    world.handle(auth(tags=TAGS))
     with pytest.raises(StillOwns):
         erase(world, user_id(world), force=False)
     assert world.owner("c-1") == (EXTERNAL, None)
@@ -152,7 +152,7 @@ def test_a_person_with_living_connections_is_not_erased_unless_forced(world):
 
 
 def test_an_erasure_that_was_broken_off_is_run_again(world, monkeypatch):
-    world.settle(auth(tags=TAGS))
+    world.handle(auth(tags=TAGS))
     id_ = user_id(world)
     with monkeypatch.context() as patch:
         patch.setattr(service, "_erase_results", lambda *_: 1 / 0)
@@ -176,7 +176,7 @@ def test_a_person_that_never_had_a_link_leaves_no_row(world):
 
 
 def test_an_event_that_is_not_processed_yet_is_left_and_reported(world):
-    world.settle(auth(tags=TAGS))
+    world.handle(auth(tags=TAGS))
     [receipt] = world.receive(auth("override", tags=TAGS))
     report = erase(world, user_id(world))
     assert report.stays[WAITING] == 1
@@ -184,18 +184,18 @@ def test_an_event_that_is_not_processed_yet_is_left_and_reported(world):
 
 
 def test_the_same_delivery_again_is_a_new_event_and_leaves_the_erased_one_alone(world):
-    first = world.settle(auth(tags=TAGS))
+    first = world.handle(auth(tags=TAGS))
     erase(world, user_id(world))
     before = world.event(first)
-    again = world.settle(auth(tags=TAGS))
+    again = world.handle(auth(tags=TAGS))
     assert again != first
     assert (world.event(first).state, world.event(first).connection_id) == (before.state, "c-1")
     assert world.owner("c-1") == (EXTERNAL, None)  # Nango still says so: a new user
 
 
 def test_an_address_that_two_have_names_neither(world):
-    world.settle(auth(tags={"end_user_id": "twin-1", "end_user_email": "both@acme.example"}))
-    world.settle(auth(connection_id="c-2", tags={"end_user_id": "twin-2", "end_user_email": "both@acme.example"}))
+    world.handle(auth(tags={"end_user_id": "twin-1", "end_user_email": "both@acme.example"}))
+    world.handle(auth(connection_id="c-2", tags={"end_user_id": "twin-2", "end_user_email": "both@acme.example"}))
     erase(world, user_id(world, "twin-1"))
     assert world.owner("c-2") == ("twin-2", None)
     assert world.connection("c-2").tags["end_user_email"] == "both@acme.example"
@@ -207,7 +207,7 @@ def test_a_connection_that_waits_for_the_person_waits_no_more(open_world):
     with world.database.write() as session:
         fields = {"external_id": EXTERNAL, "email": EMAIL}
         id_ = records.add(session, Kind.USER, fields, actor="cli:a", now=world.clock()).outcomes[0].id
-    world.settle(auth(tags={"end_user_id": EXTERNAL, "organization_id": "org_404"}))
+    world.handle(auth(tags={"end_user_id": EXTERNAL, "organization_id": "org_404"}))
     connection = world.connection("c-1")
     assert (connection.unlinked_reason, connection.wanted_user) == ("unknown_organization", EXTERNAL)
     with world.database.write() as session:
@@ -224,8 +224,8 @@ def test_a_connection_that_waits_for_the_person_waits_no_more(open_world):
 
 def test_what_is_held_for_another_person_stays_theirs(open_world):
     world = open_world(owner_change=OwnerChangePolicy.HOLD)
-    world.settle(auth(tags=TAGS))
-    world.settle(auth("override", tags=OMAR))
+    world.handle(auth(tags=TAGS))
+    world.handle(auth("override", tags=OMAR))
     assert world.owner("c-1") == (EXTERNAL, None)
     erase(world, user_id(world))
     assert world.connection("c-1").tags == OMAR
@@ -244,7 +244,7 @@ def test_many_rows_are_walked_in_steps(world, monkeypatch):
 
 
 def test_a_key_that_names_them_stays_and_is_reported(world):
-    world.settle(auth(connection_id=f"import:{EXTERNAL}", tags={"end_user_id": EXTERNAL}))
+    world.handle(auth(connection_id=f"import:{EXTERNAL}", tags={"end_user_id": EXTERNAL}))
     report = erase(world, user_id(world))
     assert report.stays[f"{service.KEYS}: connections"] == 1
     with world.database.read() as session:
@@ -256,9 +256,9 @@ def test_what_a_row_says_is_searched_before_the_write_lock(world):
     """A body may have megabytes, and all writers wait for the lock."""
     spent = []
     for number, items in enumerate((1, 1, 5_000)):
-        world.settle(auth(connection_id=f"c-{number}", tags={"end_user_id": f"canary-{number}"}))
+        world.handle(auth(connection_id=f"c-{number}", tags={"end_user_id": f"canary-{number}"}))
         payload = {"items": [{"id": 1, "who": "nobody"}] * items}
-        world.settle(sync(f"c-{number}", type="forward", **{"from": "github"}, payload=payload))
+        world.handle(sync(f"c-{number}", type="forward", **{"from": "github"}, payload=payload))
         with counting_writes() as counted:
             erase(world, user_id(world, f"canary-{number}"))
         spent.append(counted.steps)

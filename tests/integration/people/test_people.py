@@ -164,7 +164,7 @@ def test_what_a_person_says_while_a_batch_is_at_it_is_not_overwritten_by_a_tag(o
 
     monkeypatch.setattr(directory.rows, "lock_users", lock_users)
     said = {"end_user_email": "dana@acme.example", "end_user_display_name": "Dana"}
-    world.settle(auth(tags=DANA | said))
+    world.handle(auth(tags=DANA | said))
     [user] = world.all(User)
     assert (user.email, user.display_name) == ("dana@acme.example", "Dana Wu")
 
@@ -173,7 +173,7 @@ def test_what_a_person_says_while_a_batch_is_at_it_is_not_overwritten_by_a_tag(o
 def test_a_user_removed_while_a_batch_completes_them_stays_removed_and_blank(open_world, monkeypatch):
     world = open_world()
     id_, _ = add(world, external_id="usr_1042")
-    world.settle(auth(connection_id="old", tags={"end_user_id": "usr_1042"}))
+    world.handle(auth(connection_id="old", tags={"end_user_id": "usr_1042"}))
     locking = directory.rows.lock_users
 
     def lock_users(session, users):
@@ -182,7 +182,7 @@ def test_a_user_removed_while_a_batch_completes_them_stays_removed_and_blank(ope
         locking(session, users)
 
     monkeypatch.setattr(directory.rows, "lock_users", lock_users)
-    world.settle(auth(connection_id="new", tags=DANA | {"end_user_email": "dana@acme.example"}))
+    world.handle(auth(connection_id="new", tags=DANA | {"end_user_email": "dana@acme.example"}))
     removed, made = world.all(User)
     assert (removed.id, removed.email) == (id_, None)
     assert (made.external_id, made.email) == ("usr_1042", "dana@acme.example")
@@ -203,7 +203,7 @@ def test_an_external_id_of_another_person_cannot_be_taken(world):
 
 def test_connections_that_wait_are_linked_by_the_add_itself(world):
     world.route(linked={"type": ["connection.linked"]})
-    world.settle(auth(tags=DANA))
+    world.handle(auth(tags=DANA))
     assert add(world, ORGANIZATION, external_id="org_77")[1] == 0
     assert world.connection("c-1").unlinked_reason == "unknown_user"
     assert add(world, external_id="usr_1042")[1] == 1
@@ -212,8 +212,8 @@ def test_connections_that_wait_are_linked_by_the_add_itself(world):
 
 
 def test_a_change_of_external_id_or_email_links_connections_that_wait_for_the_new_one(world):
-    world.settle(auth(tags={"end_user_id": "usr_9"}))
-    world.settle(auth(connection_id="c-2", tags={"end_user_email": "Eve@acme.example"}))
+    world.handle(auth(tags={"end_user_id": "usr_9"}))
+    world.handle(auth(connection_id="c-2", tags={"end_user_email": "Eve@acme.example"}))
     user, _ = add(world, external_id="usr_1")
     assert change(world, user, external_id="usr_9")[1] == 1
     assert change(world, user, email="eve@ACME.example")[1] == 1
@@ -221,11 +221,11 @@ def test_a_change_of_external_id_or_email_links_connections_that_wait_for_the_ne
 
 
 def test_an_email_that_named_two_links_once_one_of_them_gives_it_up(world):
-    world.settle(auth(tags={"end_user_email": "shared@acme.example"}))
+    world.handle(auth(tags={"end_user_email": "shared@acme.example"}))
     first, _ = add(world, external_id="usr_1", email="shared@acme.example")
     assert world.owner("c-1") == ("usr_1", None)
     add(world, external_id="usr_2", email="Shared@acme.example")
-    world.settle(auth(connection_id="c-2", tags={"end_user_email": "shared@acme.example"}))
+    world.handle(auth(connection_id="c-2", tags={"end_user_email": "shared@acme.example"}))
     assert world.connection("c-2").unlinked_reason == "ambiguous_email"
     assert change(world, first, email="own@acme.example")[1] == 1
     assert world.owner("c-2") == ("usr_2", None)
@@ -246,7 +246,7 @@ def test_those_that_stay_ambiguous_do_not_keep_the_others_from_their_turn(world,
         add(world, external_id=external_id, email="shared@acme.example")
     tags = {"end_user_email": "shared@acme.example"}
     world.process(*world.receive(*(auth(connection_id=f"a-{number}", tags=tags) for number in range(5))))
-    world.settle(auth(connection_id="b-1", tags={"end_user_id": "usr_3"}))
+    world.handle(auth(connection_id="b-1", tags={"end_user_id": "usr_3"}))
     assert add(world, external_id="usr_3", email="shared@acme.example")[1] == 1
     assert world.owner("b-1") == ("usr_3", None)
 
@@ -255,7 +255,7 @@ def test_a_user_added_while_a_batch_makes_a_connection_wait_is_found_by_beat(wor
     """The add searches before the batch has committed, and finds none; on SQLite one of the two comes first."""
     people_added = None
     if world.database.is_sqlite:
-        in_threads(lambda: world.settle(auth(tags={"end_user_id": "usr_1"})), lambda: add(world, external_id="usr_1"))
+        in_threads(lambda: world.handle(auth(tags={"end_user_id": "usr_1"})), lambda: add(world, external_id="usr_1"))
     else:
         write = batch.Batch._write
 
@@ -265,7 +265,7 @@ def test_a_user_added_while_a_batch_makes_a_connection_wait_is_found_by_beat(wor
             write(batch)
 
         monkeypatch.setattr(batch.Batch, "_write", add_first)
-        world.settle(auth(tags={"end_user_id": "usr_1"}))
+        world.handle(auth(tags={"end_user_id": "usr_1"}))
         assert people_added[1] == 0
         assert world.owner("c-1") is None
     waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
@@ -275,7 +275,7 @@ def test_a_user_added_while_a_batch_makes_a_connection_wait_is_found_by_beat(wor
 
 def test_a_user_with_connections_is_not_removed_unless_forced_and_then_their_links_are_history(world):
     user, _ = add(world, external_id="usr_1", email="a@b.example")
-    world.settle(auth(tags={"end_user_id": "usr_1"}))
+    world.handle(auth(tags={"end_user_id": "usr_1"}))
     with pytest.raises(StillOwns) as refused:
         remove(world, user)
     assert refused.value.found == {"connections": 1, "users": 0}
@@ -295,7 +295,7 @@ def test_a_user_with_connections_is_not_removed_unless_forced_and_then_their_lin
 
 def test_an_external_id_is_free_again_and_its_new_user_gets_what_waits(world):
     user, _ = add(world, external_id="usr_1", email="a@b.example")
-    world.settle(auth(tags={"end_user_id": "usr_1"}))
+    world.handle(auth(tags={"end_user_id": "usr_1"}))
     remove(world, user, force=True)
     again, linked = add(world, external_id="usr_1")
     assert (again != user, linked) == (True, 1)
@@ -304,9 +304,9 @@ def test_an_external_id_is_free_again_and_its_new_user_gets_what_waits(world):
 
 def test_a_removed_user_is_found_neither_by_id_nor_by_email(world):
     user, _ = add(world, external_id="usr_1", email="a@b.example")
-    world.settle(auth(tags={"end_user_id": "usr_1"}))
+    world.handle(auth(tags={"end_user_id": "usr_1"}))
     remove(world, user, force=True)
-    world.settle(auth(connection_id="c-2", tags={"end_user_email": "a@b.example"}))
+    world.handle(auth(connection_id="c-2", tags={"end_user_email": "a@b.example"}))
     assert world.connection("c-2").unlinked_reason == "unknown_email"
     waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
     assert (world.owner("c-1"), world.owner("c-2")) == (None, None)
@@ -321,7 +321,7 @@ def test_a_user_that_never_had_a_connection_is_removed_without_a_trace(world):
 def test_an_organization_is_removed_with_its_links_and_lets_its_users_go(world):
     organization, _ = add(world, ORGANIZATION, external_id="org_77")
     user, _ = add(world, external_id="usr_1", organization="org_77")
-    world.settle(auth(tags={"organization_id": "org_77"}))
+    world.handle(auth(tags={"organization_id": "org_77"}))
     with pytest.raises(StillOwns, match=r"owns 1 connection\(s\) and has 1 user"):
         remove(world, organization, ORGANIZATION)
     done = remove(world, organization, ORGANIZATION, force=True)
@@ -336,7 +336,7 @@ def test_removed_users_keep_no_organization(world, monkeypatch):
     organization, _ = add(world, ORGANIZATION, external_id="org_77")
     for number in range(5):
         user, _ = add(world, external_id=f"usr_{number}", organization="org_77")
-        world.settle(auth(connection_id=f"c-{number}", tags={"end_user_id": f"usr_{number}"}))
+        world.handle(auth(connection_id=f"c-{number}", tags={"end_user_id": f"usr_{number}"}))
         assert remove(world, user, force=True).kept
     there, _ = add(world, external_id="usr_there", organization="org_77")
     with pytest.raises(StillOwns, match=r"has 1 user"):
@@ -353,7 +353,7 @@ def test_connections_that_gave_way_wait_like_those_they_gave_way_to(open_world, 
     user, _ = add(world, external_id="usr_1")
     for name in (connection_id, f"{connection_id}-newer"):
         register(nango, name, "oauth2", tags={"end_user_id": "usr_1"})
-        world.settle(auth(connection_id=name, tags={"end_user_id": "usr_1"}))
+        world.handle(auth(connection_id=name, tags={"end_user_id": "usr_1"}))
     assert world.connection(connection_id).unlinked_reason == "superseded"
     assert remove(world, user, force=True).links_closed == 1
     assert {connection.unlinked_reason for connection in world.all(Connection)} == {"unknown_user"}
@@ -373,7 +373,7 @@ def test_many_links_are_closed_a_chunk_at_a_time(world, monkeypatch):
 def test_a_user_removed_while_a_batch_links_to_them_owns_nothing_afterwards(world, monkeypatch, history):
     user, _ = add(world, external_id="usr_1")
     if history:
-        world.settle(auth(connection_id="old", tags={"end_user_id": "usr_1"}))
+        world.handle(auth(connection_id="old", tags={"end_user_id": "usr_1"}))
     write, removed = batch.Batch._write, []
 
     def remove_first(batch):
@@ -382,7 +382,7 @@ def test_a_user_removed_while_a_batch_links_to_them_owns_nothing_afterwards(worl
         write(batch)
 
     monkeypatch.setattr(batch.Batch, "_write", remove_first)
-    world.settle(auth(tags={"end_user_id": "usr_1"}))
+    world.handle(auth(tags={"end_user_id": "usr_1"}))
     assert removed[0].kept is history
     assert world.owner("c-1") is None
     assert world.connection("c-1").unlinked_reason == "unknown_user"
@@ -406,7 +406,7 @@ def test_a_removal_waits_for_a_batch_that_is_linking_and_sees_its_link(world, mo
         with pytest.raises(StillOwns):
             remove(world, user)
 
-    in_threads(lambda: world.settle(auth(tags={"end_user_id": "usr_1"})), removing)
+    in_threads(lambda: world.handle(auth(tags={"end_user_id": "usr_1"})), removing)
     assert world.owner("c-1") == ("usr_1", None)
 
 
@@ -427,7 +427,7 @@ def test_the_audit_names_the_actor_and_the_fields_but_no_value(world):
     user, _ = add(world, external_id="usr_1", email="canary@acme.example")
     change(world, user, display_name="Canary")
     change(world, user, display_name="Canary")
-    world.settle(auth(tags={"end_user_id": "usr_1"}))
+    world.handle(auth(tags={"end_user_id": "usr_1"}))
     remove(world, user, force=True)
     with world.database.read() as session:
         told = [

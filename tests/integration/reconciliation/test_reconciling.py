@@ -113,7 +113,7 @@ def known(world, nango, *names, tags=DANA):
     """Connections that both sides know."""
     for name in names:
         register(nango, name, "oauth2", tags=tags)
-        world.settle(auth(connection_id=name, tags=tags))
+        world.handle(auth(connection_id=name, tags=tags))
     age(world)
 
 
@@ -220,7 +220,7 @@ def test_nango_that_began_anew_under_the_same_ids_is_caught_up_with(world, nango
         assert {world.owner(name) for name in names(3, "moved")} == {("usr_2001", "org_88")}
         assert reconcile(world, reconciler).found == {}
         register(another, "moved-00", "oauth2", tags=DANA)
-        world.settle(auth("override", connection_id="moved-00", tags=DANA))
+        world.handle(auth("override", connection_id="moved-00", tags=DANA))
         assert world.owner("moved-00") == ("usr_1042", "org_77")
 
 
@@ -281,7 +281,7 @@ def test_what_healed_meanwhile_does_not_count(world, nango, reconciler):
     age(world)
     run = first_check(world, reconciler)
     assert sum(run.found.values()) == 3
-    world.settle(auth(connection_id="late-2", tags=DANA))  # the webhook came after all
+    world.handle(auth(connection_id="late-2", tags=DANA))  # the webhook came after all
     register(nango, "moved", "oauth2", tags=DANA)  # they are registered again
     register(nango, "late", "oauth2", tags=DANA)
     events = count(world, Event)
@@ -303,7 +303,7 @@ def test_a_lagging_replica_changes_nothing(world, nango, clock, reconciler):
     nango.patch("/sandbox/settings", json={"replica_lag": 3600}).raise_for_status()
     register(nango, "owned", "oauth2", tags=OMAR)
     nango.patch("/sandbox/settings", json={"replica_lag": 0}).raise_for_status()
-    world.settle(auth("override", connection_id="owned", tags=OMAR))
+    world.handle(auth("override", connection_id="owned", tags=OMAR))
     nango.patch("/sandbox/settings", json={"replica_lag": 3600}).raise_for_status()
     register(nango, "new", "oauth2", tags=DANA)
     jobs = len(world.jobs())
@@ -345,7 +345,7 @@ def test_a_late_webhook_does_not_route_the_creation_again(world, nango, reconcil
     register(nango, "lost", "oauth2", tags=DANA)
     age(world)
     reconcile(world, reconciler)
-    event_id = world.settle(auth(connection_id="lost", tags=DANA))
+    event_id = world.handle(auth(connection_id="lost", tags=DANA))
     assert world.event(event_id).state == EventState.PROCESSED
     assert len(world.jobs("new")) == 1
     assert len(world.links("lost")) == 1
@@ -356,12 +356,12 @@ def test_a_connection_known_by_a_webhook_alone_is_confirmed_and_not_announced_ag
 ):
     world.route(new={"type": ["connection.created"]})
     register(nango, "told", "oauth2", tags=DANA)
-    open_world().settle(auth(connection_id="told", tags=DANA))  # before the environment had an API key
+    open_world().handle(auth(connection_id="told", tags=DANA))  # before the environment had an API key
     assert (world.connection("told").status, len(world.jobs("new"))) == (ConnectionStatus.UNCONFIRMED, 1)
     age(world)
     assert reconcile(world, reconciler).counted == {"connection.created": 1}
     assert (world.connection("told").status, len(world.jobs("new"))) == (ConnectionStatus.ACTIVE, 1)
-    world.settle(auth(connection_id="told", tags=DANA))
+    world.handle(auth(connection_id="told", tags=DANA))
     assert len(world.jobs("new")) == 1
 
 
@@ -370,7 +370,7 @@ def test_a_connection_that_is_known_by_its_reauthorization_alone_has_its_creatio
 ):
     world.route(new={"type": ["connection.created"]})
     register(nango, "known", "oauth2", tags=DANA)
-    world.settle(auth("override", connection_id="known", tags=DANA))  # the webhook of its creation was lost
+    world.handle(auth("override", connection_id="known", tags=DANA))  # the webhook of its creation was lost
     assert (world.owner("known"), world.jobs("new")) == (("usr_1042", "org_77"), [])
     age(world)
     assert reconcile(world, reconciler).counted == {"connection.created": 1}
@@ -381,14 +381,14 @@ def test_a_connection_that_is_known_by_its_reauthorization_alone_has_its_creatio
 def test_a_reauthorization_confirms_what_a_webhook_alone_announced(open_world, world, nango, reconciler):
     world.route(new={"type": ["connection.created"]})
     register(nango, "told", "oauth2", tags=DANA)
-    open_world().settle(auth(connection_id="told", tags=DANA))  # before the environment had an API key
-    world.settle(auth("override", connection_id="told", tags=DANA))
+    open_world().handle(auth(connection_id="told", tags=DANA))  # before the environment had an API key
+    world.handle(auth("override", connection_id="told", tags=DANA))
     age(world)
     assert (reconcile(world, reconciler).found, len(world.jobs("new"))) == ({}, 1)
 
 
 def test_a_connection_known_by_a_webhook_alone_that_nango_never_shows_is_deleted(open_world, world, nango, reconciler):
-    open_world().settle(auth(connection_id="forged", tags=DANA))
+    open_world().handle(auth(connection_id="forged", tags=DANA))
     known(world, nango, "stays")
     assert reconcile(world, reconciler).counted == {"connection.deleted": 1}
     assert world.connection("forged").status == ConnectionStatus.DELETED
@@ -804,7 +804,7 @@ def test_one_period_after_any_changes_and_lost_webhooks_all_is_as_nango_has_it(w
                 control(nango, name, "oauth2", exhausted=action == "break")
                 told = auth("refresh", connection_id=name) if action == "repair" else None
             if told is not None and random.random() < 0.3:
-                world.settle(told)
+                world.handle(told)
         conclude_all(world)
         age(world)
         run = reconcile(world, reconciler)

@@ -36,10 +36,10 @@ def drift(world, nango, connection_id):
 
     def make(present, *, into=world, before=DANA):
         register(nango, connection_id, "oauth2", tags=before)
-        into.settle(auth(connection_id=connection_id, tags=before))
+        into.handle(auth(connection_id=connection_id, tags=before))
         into.clock.move(1)
         register(nango, connection_id, "oauth2", tags=present)
-        into.settle(auth("override", connection_id=connection_id, tags=present))
+        into.handle(auth("override", connection_id=connection_id, tags=present))
         assert into.connection(connection_id).drift is not None
         return into.connection(connection_id).id
 
@@ -78,7 +78,7 @@ def test_a_held_owner_is_refused_by_putting_the_tags_back(open_world, base_url, 
 
 def test_without_a_drift_there_is_nothing_to_put_back(world, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     with pytest.raises(Conflict, match="no tags to put back"):
         tags.restore_tags(operations_of(world), world.connection(connection_id).id, actor=WHO)
 
@@ -95,12 +95,12 @@ def test_several_connections_of_one_owner_are_listed_and_name_each_other(*, open
     names = [f"several-{len(duplicates)}-{world.clock.now.timestamp()}-{number}" for number in range(3)]
     for name in names:
         register(nango, name, "oauth2", tags=DANA)
-        world.settle(auth(connection_id=name, tags=DANA))
+        world.handle(auth(connection_id=name, tags=DANA))
     other = f"{names[0]}-other"
     register(nango, other, "oauth2-cc", tags=DANA)
-    world.settle(auth(connection_id=other, tags=DANA, integration="oauth2-cc"))
+    world.handle(auth(connection_id=other, tags=DANA, integration="oauth2-cc"))
     register(nango, f"{other}-org", "oauth2", tags={"organization_id": "org_77"})
-    world.settle(auth(connection_id=f"{other}-org", tags={"organization_id": "org_77"}))
+    world.handle(auth(connection_id=f"{other}-org", tags={"organization_id": "org_77"}))
     with world.database.read() as session:
         rows = connection_listing.connections(session, ListFilters(duplicates=True))
         shown = {name: connection_listing.connection(session, world.connection(name).id) for name in [*names, other]}

@@ -56,7 +56,7 @@ def bring(nango, connection_id, *, expires_at, refresh_token=None):
 def unrenewable(world, nango, clock, connection_id):
     """A linked connection whose token expires in an hour, for good."""
     bring(nango, connection_id, expires_at=datetime.now(UTC) + timedelta(hours=1))
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     return connection_id
 
 
@@ -123,7 +123,7 @@ def test_a_token_that_expired_for_good_needs_a_reconnect_which_is_announced_once
 def test_a_reauthorization_ends_it_and_its_expiry_is_first_seen(world, nango, clock, unrenewable):
     lapse(world, unrenewable)
     bring(nango, unrenewable, expires_at=clock.now + timedelta(hours=5))
-    world.settle(auth("override", connection_id=unrenewable, tags=DANA))
+    world.handle(auth("override", connection_id=unrenewable, tags=DANA))
     connection = world.connection(unrenewable)
     assert (connection.status, connection.last_error_type) == (ConnectionStatus.ACTIVE, None)
     assert connection.expires_at is None  # of the new credentials nothing is known yet
@@ -196,7 +196,7 @@ def test_what_is_renewed_by_force_alone_is_renewed_and_lives(world, nango, clock
     """
     register(nango, connection_id, "oauth2", tags=DANA)
     control(nango, connection_id, "oauth2", expires_in=3600)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     refresh_until_forced(world, connection_id)
     assert refresh_next(world, connection_id).outcome == RefreshOutcome.RENEWED
     assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
@@ -223,7 +223,7 @@ def test_trouble_at_nango_is_not_the_connections_end(world, gate, clock, unrenew
 def test_a_failing_refresh_follows_nangos_exhaustion_though_the_token_has_expired(world, nango, clock, connection_id):
     bring(nango, connection_id, expires_at=datetime.now(UTC) - timedelta(minutes=1), refresh_token="a-grant")
     nango.post("/sandbox/faults", json={"operation": "refresh", "connection_id": connection_id}).raise_for_status()
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     for _ in range(3):
         assert refresh_next(world, connection_id).outcome == "failed"
     assert world.connection(connection_id).status == ConnectionStatus.ACTIVE
@@ -248,7 +248,7 @@ def test_an_expiry_of_a_kind_that_nothing_renews_is_checked_once_it_is_known(wor
     """Such a connection gets no refresh of its own. A person's read may show an expiry, and from then on it counts."""
     register(nango, connection_id, "oauth2", tags=DANA)
     control(nango, connection_id, "oauth2", expires_in=1800)
-    world.settle(auth(connection_id=connection_id, tags=DANA, mode="CUSTOM"))
+    world.handle(auth(connection_id=connection_id, tags=DANA, mode="CUSTOM"))
     assert world.open_plan(connection_id) is None
     credentials.get_credentials(at, world.connection(connection_id).id, actor=WHO)
     plan = world.open_plan(connection_id)
@@ -270,7 +270,7 @@ def counted(outcome):
 
 def test_a_refresh_by_hand_is_in_the_history_with_actor_and_result(world, at, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     ref, planned = world.connection(connection_id).id, world.open_plan(connection_id)
     before = counted("first_seen")
     first = credentials.refresh(at, ref, actor=WHO)
@@ -295,7 +295,7 @@ def test_a_refresh_by_hand_is_in_the_history_with_actor_and_result(world, at, na
 
 def test_a_refresh_by_hand_that_fails_is_in_the_history_and_the_plan_stays(world, at, nango, gate, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     ref, planned = world.connection(connection_id).id, world.open_plan(connection_id)
     nango.post("/sandbox/faults", json={"operation": "refresh", "connection_id": connection_id}).raise_for_status()
     with pytest.raises(credentials.NangoError):
@@ -313,7 +313,7 @@ def test_a_refresh_by_hand_that_fails_is_in_the_history_and_the_plan_stays(world
 
 def test_reading_credentials_is_a_refresh_only_where_nango_renewed_them(world, at, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     ref = world.connection(connection_id).id
     credentials.get_credentials(at, ref, actor=WHO)  # an hour before its expiry
     seen = world.open_plan(connection_id)
@@ -330,7 +330,7 @@ def test_reading_credentials_is_a_refresh_only_where_nango_renewed_them(world, a
 def test_a_read_is_in_the_history_where_nango_tried_and_not_while_it_waits(world, at, nango, connection_id):
     """An application reads as often as it likes: its reads do not push the refreshes out of the history."""
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", expires_in=600)
     ref = world.connection(connection_id).id
     nango.post("/sandbox/faults", json={"operation": "refresh", "connection_id": connection_id}).raise_for_status()
@@ -349,7 +349,7 @@ def test_a_read_is_in_the_history_where_nango_tried_and_not_while_it_waits(world
 
 def test_a_read_that_a_newer_renewal_overtook_takes_nothing_back(world, at, nango, gate, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     refresh_next(world, connection_id)
     old = world.connection(connection_id).expires_at
 
@@ -366,7 +366,7 @@ def test_a_read_that_a_newer_renewal_overtook_takes_nothing_back(world, at, nang
 
 def test_what_a_refresh_by_hand_finds_given_up_is_concluded_by_a_planned_one_at_once(world, at, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", exhausted=True)
     with pytest.raises(credentials.NangoError):
         credentials.get_credentials(at, world.connection(connection_id).id, actor=WHO)
@@ -401,7 +401,7 @@ def test_a_refresh_by_hand_that_brings_a_new_token_ends_it(world, at, nango, clo
 
 def test_a_connection_that_is_gone_is_found_by_the_refresh_by_hand(world, at, nango, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     nango.delete(f"/connections/{connection_id}", params={"provider_config_key": "oauth2"}).raise_for_status()
     assert fetch(nango, connection_id, "oauth2").status_code == 404
     with pytest.raises(credentials.NangoError):

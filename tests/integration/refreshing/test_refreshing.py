@@ -34,7 +34,7 @@ def world(open_world, gate):
 def planned(world, nango, gate, clock, connection_id):
     """A linked connection whose first refresh is due and whose token expires within Nango's margin."""
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", expires_in=600)
     clock.now = world.open_plan(connection_id).next_at
     gate.requests.clear()
@@ -53,7 +53,7 @@ def refresh(world):
 
 def test_a_created_connection_gets_a_plan_within_minutes(world, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     plan = world.open_plan(connection_id)
     assert timedelta(seconds=30) <= plan.next_at - clock.now <= timedelta(minutes=5)
     assert (plan.forced, plan.attempts, plan.failures, plan.outcome) == (False, 0, 0, None)
@@ -85,7 +85,7 @@ def test_a_renewal_is_distinguished_from_a_check_by_the_expiry_that_moved(world,
 
 def test_a_check_before_the_margin_renews_nothing(world, nango, clock, connection_id):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     before = expiry(nango, connection_id)
     clock.now = world.open_plan(connection_id).next_at
     refresh(world)
@@ -126,7 +126,7 @@ def test_a_failure_is_tried_again_later_and_is_not_the_end(world, nango, clock, 
 def test_a_webhook_of_a_failed_refresh_never_leads_to_a_call(world, nango, gate, planned):
     before = world.open_plan(planned)
     control(nango, planned, "oauth2", exhausted=True)
-    world.settle(failure("refresh", connection_id=planned, tags=DANA))
+    world.handle(failure("refresh", connection_id=planned, tags=DANA))
     after = world.open_plan(planned)
     assert (after.id, after.next_at) == (before.id, before.next_at)
     assert all(path.startswith("/connections?") for path in gate.requests)
@@ -154,7 +154,7 @@ def test_a_reauthorization_ends_the_need_to_reconnect_and_plans_anew(world, nang
     control(nango, planned, "oauth2", exhausted=True)
     refresh(world)
     control(nango, planned, "oauth2", exhausted=False)
-    world.settle(auth("override", connection_id=planned, tags=DANA))
+    world.handle(auth("override", connection_id=planned, tags=DANA))
     assert world.connection(planned).status == ConnectionStatus.ACTIVE
     assert world.open_plan(planned) is not None
 
@@ -163,7 +163,7 @@ def test_a_recovery_ends_the_need_to_reconnect_and_plans_anew(world, nango, plan
     control(nango, planned, "oauth2", exhausted=True)
     refresh(world)
     control(nango, planned, "oauth2", exhausted=False)
-    world.settle(auth("refresh", connection_id=planned, tags=DANA))
+    world.handle(auth("refresh", connection_id=planned, tags=DANA))
     assert world.connection(planned).status == ConnectionStatus.ACTIVE
     assert world.open_plan(planned) is not None
 
@@ -287,7 +287,7 @@ def forced(open_world, gate, nango, clock, connection_id):
     """A connection whose due plan is a forced one, with its world."""
     world = open_world(base_url=gate.url, refresh={"*": RefreshPolicy(force_every=timedelta(days=1))})
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", expires_in=None)
     clock.now = world.open_plan(connection_id).next_at
     refresh(world)
@@ -367,7 +367,7 @@ def test_crashes_do_not_hide_nangos_error_whose_end_is_announced(world, nango, c
 @pytest.mark.parametrize("operation", ["override", "creation"])
 def test_a_reauthorization_supersedes_the_plan(world, clock, planned, operation):
     clock.move(1)
-    world.settle(auth(operation, connection_id=planned, tags=DANA, provider="new"))
+    world.handle(auth(operation, connection_id=planned, tags=DANA, provider="new"))
     old, new = world.plans(planned)
     assert (old.outcome, old.finished_at) == (RefreshOutcome.SUPERSEDED, clock.now)
     assert new.next_at > clock.now
@@ -376,7 +376,7 @@ def test_a_reauthorization_supersedes_the_plan(world, clock, planned, operation)
 def test_an_answer_for_a_plan_that_was_superseded_meanwhile_is_not_recorded(world, nango, gate, clock, planned):
     def reauthorize():
         control(nango, planned, "oauth2", exhausted=False)
-        world.settle(auth("override", connection_id=planned, tags=DANA))
+        world.handle(auth("override", connection_id=planned, tags=DANA))
 
     control(nango, planned, "oauth2", exhausted=True)  # the answer to the overtaken call
     gate.after = reauthorize
@@ -422,7 +422,7 @@ def test_several_due_plans_run_up_to_the_limit_the_oldest_first(world, nango, cl
     names = [f"{connection_id}-{number}" for number in range(3)]
     for name in names:
         register(nango, name, "oauth2", tags=DANA)
-        world.settle(auth(connection_id=name, tags=DANA))
+        world.handle(auth(connection_id=name, tags=DANA))
     by_due = sorted(names, key=lambda name: world.open_plan(name).next_at)
     clock.move(3600)
     assert world.refresher.refresh_due(limit=2) == 2
@@ -432,21 +432,21 @@ def test_several_due_plans_run_up_to_the_limit_the_oldest_first(world, nango, cl
 
 def test_without_an_api_key_nothing_is_planned(open_world, connection_id):
     world = open_world()
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     assert world.plans(connection_id) == []
 
 
 @pytest.mark.parametrize("mode", ["API_KEY", "BASIC", "NONE"])
 def test_credentials_that_no_get_renews_get_no_plan(world, nango, connection_id, mode):
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA, mode=mode))
+    world.handle(auth(connection_id=connection_id, tags=DANA, mode=mode))
     assert world.plans(connection_id) == []
 
 
 def test_an_integration_whose_refreshing_is_off_gets_no_plan(open_world, base_url, nango, connection_id):
     world = open_world(base_url=base_url, refresh={"oauth2": None})
     register(nango, connection_id, "oauth2", tags=DANA)
-    world.settle(auth(connection_id=connection_id, tags=DANA))
+    world.handle(auth(connection_id=connection_id, tags=DANA))
     assert world.plans(connection_id) == []
 
 
@@ -464,13 +464,13 @@ def test_no_token_of_nango_ever_rests_in_the_database(world, nango, clock, conne
     facts = {"connection_id": connection_id, "integration": integration, "tags": DANA}
     register(nango, connection_id, integration, tags=DANA)
     assert TOKEN.search(fetch(nango, connection_id, integration).text), "the canary is blind"
-    world.settle(auth(**facts))
+    world.handle(auth(**facts))
     nango.post("/sandbox/faults", json={"operation": "refresh", "times": 1}).raise_for_status()
     for change in ({"expires_in": 600}, {"backing_off": False}, {"expires_in": -5}, {"exhausted": True}):
         control(nango, connection_id, integration, **change)
         clock.now = world.open_plan(connection_id).next_at
         refresh(world)
-    world.settle(failure("override", **facts))
+    world.handle(failure("override", **facts))
     outcomes = [plan.outcome for plan in world.plans(connection_id)]
     assert outcomes == ["failed", "first_seen", "renewed", "exhausted"]
     assert TOKEN.findall(dump(world.database)) == []

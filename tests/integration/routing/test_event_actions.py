@@ -40,7 +40,7 @@ def world(world):
 
 def processed_events(world, number=1, **tags):
     """Ids of `number` processed creations."""
-    return [world.settle(auth(connection_id=new_id().hex, tags=DANA | tags)) for _ in range(number)]
+    return [world.handle(auth(connection_id=new_id().hex, tags=DANA | tags)) for _ in range(number)]
 
 
 def change(world, model, ids, **changes):

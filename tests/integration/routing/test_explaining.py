@@ -38,7 +38,7 @@ def tagged(number, plan):
 
 def test_every_route_is_explained_with_each_condition(world):
     world.route(match={**CREATED, **PRO}, other={**CREATED, **FREE})
-    event_id = world.settle(tagged(1, "pro"))
+    event_id = world.handle(tagged(1, "pro"))
     found = explain(world.database, event_id)
     match, other = found.decisions
     assert (match.route.name, match.matched, other.route.name, other.matched) == ("match", True, "other", False)
@@ -49,12 +49,12 @@ def test_every_route_is_explained_with_each_condition(world):
 
 def test_an_event_that_matched_nothing_is_explained_too(world):
     world.route(other=FREE)
-    assert decided(world, world.settle(tagged(1, "pro"))) == {"other": False}
+    assert decided(world, world.handle(tagged(1, "pro"))) == {"other": False}
 
 
 def test_a_decision_is_explained_by_the_routes_of_its_time(world):
     world.route(a=PRO, gone=CREATED)
-    event_id = world.settle(tagged(1, "pro"))
+    event_id = world.handle(tagged(1, "pro"))
     world.route(a=FREE, new=CREATED)
     assert decided(world, event_id) == {"a": True, "gone": True}
     assert decided(world, event_id, now=True) == {"a": False, "new": True}
@@ -63,8 +63,8 @@ def test_a_decision_is_explained_by_the_routes_of_its_time(world):
 
 def test_an_event_keeps_the_document_it_was_routed_by(world):
     world.route(a=PRO)
-    event_id = world.settle(tagged(1, "pro"))
-    world.settle(auth("override", connection_id="c-1", tags={**DANA, "plan": "free"}))
+    event_id = world.handle(tagged(1, "pro"))
+    world.handle(auth("override", connection_id="c-1", tags={**DANA, "plan": "free"}))
     assert decided(world, event_id) == {"a": True}
 
 
@@ -85,8 +85,8 @@ def test_an_event_of_an_announced_generation_is_explained_as_not_routed(open_wor
     world.route(a=CREATED)
     body = auth(connection_id=connection_id, tags=DANA)
     nango.post("/sandbox/connections", json=json.loads(body)).raise_for_status()
-    world.settle(body)
-    again = world.settle(auth(connection_id=connection_id, tags=DANA, provider="other"))
+    world.handle(body)
+    again = world.handle(auth(connection_id=connection_id, tags=DANA, provider="other"))
     found = explain(world.database, again)
     assert [decision.matched for decision in found.decisions] == [True]
     assert found.suppressed == "the creation of this generation was routed before"
@@ -97,7 +97,7 @@ def test_a_pattern_is_tried_on_what_is_stored_newest_first(world, clock):
     world.route(a=CREATED)
     for number, plan in enumerate(["pro", "free", "pro", "ent"]):
         clock.move(60)
-        world.settle(tagged(number, plan))
+        world.handle(tagged(number, plan))
     trial = history(world, clock, {**CREATED, **PRO})
     assert (trial.scanned, trial.matched, trial.complete) == (8, 2, True)  # each was linked, too
     assert [event.document["connection_id"] for event in trial.samples["matched"]] == ["c-2", "c-0"]
@@ -105,7 +105,7 @@ def test_a_pattern_is_tried_on_what_is_stored_newest_first(world, clock):
 
 def test_a_trial_against_a_route_counts_gained_and_lost_matches(world, clock):
     for number, plan in enumerate(["pro", "free", "ent", "ent"]):
-        world.settle(tagged(number, plan))
+        world.handle(tagged(number, plan))
     ent_or_pro = {**CREATED, "tags": {"plan": ["ent", "pro"]}}
     trial = history(world, clock, ent_or_pro, against={**CREATED, "tags": {"plan": ["pro", "free"]}})
     assert (trial.matched, trial.gained, trial.lost, trial.unchanged) == (3, 2, 1, 1)
@@ -137,7 +137,7 @@ def routed_at(at):
 def test_a_trial_can_be_stopped_and_has_its_result_so_far(world, clock, monkeypatch):
     monkeypatch.setattr(explanations, "CHUNK", 2)
     for number in range(4):
-        world.settle(tagged(number, "pro"))
+        world.handle(tagged(number, "pro"))
     steps = try_on_history(world.database, compile_pattern(CREATED), now=clock(), since=timedelta(days=1), at_most=1000)
     trial = next(steps)
     steps.close()
@@ -146,7 +146,7 @@ def test_a_trial_can_be_stopped_and_has_its_result_so_far(world, clock, monkeypa
 
 def test_a_route_that_this_release_cannot_read_does_not_hide_the_others(world):
     world.route(a=CREATED, b=CREATED)
-    event_id = world.settle(tagged(1, "pro"))
+    event_id = world.handle(tagged(1, "pro"))
     with world.database.write() as session:
         session.execute(update(RouteVersion).where(RouteVersion.name == "a").values(pattern={"type": "text"}))
     assert decided(world, event_id) == {"b": True}

@@ -56,9 +56,9 @@ def test_the_window_begins_with_the_first_receipt_and_never_slides(world, clock)
 
 
 def test_later_identical_bytes_are_another_event(world, clock):
-    first = world.settle(auth(tags=DANA))
+    first = world.handle(auth(tags=DANA))
     clock.move(WINDOW.total_seconds())
-    second = world.settle(auth(tags=DANA))
+    second = world.handle(auth(tags=DANA))
     assert first != second
     assert [event.state for event in world.all(Event) if event.body] == [EventState.PROCESSED] * 2
 
@@ -82,7 +82,7 @@ def test_a_stored_event_keeps_its_bytes_and_its_times(world, clock):
 
 def test_a_duplicate_of_a_processed_event_is_processed_again_and_makes_no_second_job(world, clock):
     world.route(created={"type": ["connection.created"]}, linked={"type": ["connection.linked"]})
-    event_id = world.settle(auth(tags=DANA))
+    event_id = world.handle(auth(tags=DANA))
     document = world.event(event_id).document
     clock.move(5)
     [receipt] = world.receive(auth(tags=DANA))
@@ -95,7 +95,7 @@ def test_a_duplicate_of_a_processed_event_is_processed_again_and_makes_no_second
 
 def test_a_then_b_then_a_again_ends_as_a(world, clock):
     for tags in (DANA, OMAR, DANA):
-        world.settle(auth("override", tags=tags))
+        world.handle(auth("override", tags=tags))
         clock.move(1)
     assert world.owner("c-1") == ("usr_1042", "org_77")
     assert len(world.links("c-1")) == 3
@@ -110,7 +110,7 @@ def test_a_then_b_then_a_again_ends_as_a_when_all_wait_for_one_batch(world, cloc
 
 
 def test_a_duplicate_of_a_failed_event_revives_it(world, clock):
-    event_id = world.settle(auth(tags=DANA))
+    event_id = world.handle(auth(tags=DANA))
     with world.database.write() as session:
         event = session.get(Event, event_id)
         event.state, event.failure, event.attempts, event.looks = EventState.FAILED, "crashed", 6, 3
@@ -137,7 +137,7 @@ def test_a_duplicate_while_the_event_is_processed_leads_to_one_more_pass(open_wo
     world.route(created={"type": ["connection.created"]})
     body = auth(connection_id=connection_id, tags=DANA)
     gate.before = lambda: world.receive(body)
-    event_id = world.settle(body)
+    event_id = world.handle(body)
     event = world.event(event_id)
     assert (event.state, event.duplicates) == (EventState.RECEIVED, 1)
     assert world.owner(connection_id) == ("usr_1042", "org_77")
