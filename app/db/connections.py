@@ -122,7 +122,7 @@ def lock(session: Session, keys: Collection[Key]) -> dict[Key, ConnectionRow]:
     return {one.key: one for one in found}
 
 
-def lock_one(session: Session, connection_ref: UUID) -> ConnectionRow | None:
+def lock_by_id(session: Session, connection_ref: UUID) -> ConnectionRow | None:
     found = _found(session, _by_id(connection_ref).with_for_update())
     return found[0] if found else None
 

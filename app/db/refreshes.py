@@ -1,4 +1,4 @@
-"""Statements on planned token refreshes."""
+"""Statements on token refreshes, planned and manual."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ from app.ids import new_id
 
 
 def plan(session: Session, plans: Mapping[UUID, Plan], *, now: datetime, failures: int = 0) -> None:
-    """Open plans, by connection. The caller has closed the ones before: the schema allows one per connection."""
+    """Open plans, by connection; the caller has closed earlier ones: the schema allows one open plan per connection."""
     rows = [
         {
             "id": new_id(),
@@ -37,8 +37,8 @@ def plan(session: Session, plans: Mapping[UUID, Plan], *, now: datetime, failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ByHand:
-    """A refresh by hand, and what it came to."""
+class ManualRefreshRow:
+    """A manual refresh with its result."""
 
     connection_ref: UUID
     requested_by: str
@@ -51,21 +51,21 @@ class ByHand:
     expires_at: datetime | None
 
 
-def add_by_hand(session: Session, done: ByHand, *, now: datetime) -> None:
-    """Note it in the connection's history, beside the planned ones."""
-    row = {field.name: getattr(done, field.name) for field in fields(done) if field.name != "began_at"}
-    began = dict.fromkeys(("refresh_at", "next_at", "created_at"), done.began_at)
+def add_manual(session: Session, refresh: ManualRefreshRow, *, now: datetime) -> None:
+    """Add a manual refresh to the connection's history."""
+    row = {field.name: getattr(refresh, field.name) for field in fields(refresh) if field.name != "began_at"}
+    began = dict.fromkeys(("refresh_at", "next_at", "created_at"), refresh.began_at)
     bulk.insert(session, Refresh, [{"id": new_id(), **row, **began, "attempts": 1, "failures": 0, "finished_at": now}])
 
 
-def open_one(session: Session, connection_ref: UUID, *, lock: bool = False) -> Refresh | None:
-    """The connection's open plan. With `lock`, the connection has to be locked before."""
+def open_plan(session: Session, connection_ref: UUID, *, lock: bool = False) -> Refresh | None:
+    """The connection's open plan, or None. With `lock`, after the caller locked the connection."""
     plan = select(Refresh).where(Refresh.connection_ref == connection_ref, Refresh.finished_at.is_(None))
     return session.scalar(plan.with_for_update() if lock else plan)
 
 
 def supersede(session: Session, connection_refs: Collection[UUID], *, now: datetime) -> None:
-    """Close the open plans of these connections, because something made them pointless."""
+    """Close the open plans of these connections as superseded."""
     if connection_refs:
         refreshes = bulk.table(Refresh)
         session.execute(
@@ -78,13 +78,13 @@ def supersede(session: Session, connection_refs: Collection[UUID], *, now: datet
 
 
 def save(session: Session, refresh: Refresh) -> None:
-    """Write a changed plan now, within the transaction."""
+    """Flush a changed plan."""
     session.add(refresh)
     session.flush()
 
 
 def claim(session: Session, *, limit: int, now: datetime, lease: timedelta) -> list[tuple[Refresh, Connection]]:
-    """Take up to `limit` due plans of living connections."""
+    """Claim up to `limit` due plans of connections that are not deleted: a lease, and one attempt more."""
     statement = (
         select(Refresh, Connection)
         .join(Connection, Connection.id == Refresh.connection_ref)
@@ -109,9 +109,9 @@ def claim(session: Session, *, limit: int, now: datetime, lease: timedelta) -> l
 
 
 def lock(session: Session, refresh_id: UUID) -> tuple[Refresh, ConnectionRow] | None:
-    """An open plan and its connection, locked: the connection first, as everywhere."""
+    """Lock an open plan and its connection, the connection first as everywhere. None where the plan is closed."""
     connection_ref = session.scalar(select(Refresh.connection_ref).where(Refresh.id == refresh_id))
-    connection = connection_rows.lock_one(session, connection_ref) if connection_ref else None
+    connection = connection_rows.lock_by_id(session, connection_ref) if connection_ref else None
     refresh = session.scalar(
         select(Refresh)
         .where(Refresh.id == refresh_id, Refresh.finished_at.is_(None))
@@ -122,6 +122,6 @@ def lock(session: Session, refresh_id: UUID) -> tuple[Refresh, ConnectionRow] | 
 
 
 def count_due(session: Session, *, now: datetime, at_most: int) -> int:
-    """How many plans are due, counted up to a bound."""
+    """The count of due plans, `at_most`."""
     due = select(Refresh.id).where(Refresh.finished_at.is_(None), Refresh.next_at <= now).limit(at_most)
     return session.scalar(select(func.count()).select_from(due.subquery())) or 0

@@ -1,4 +1,4 @@
-"""Statements on repeated deliveries: the reports of web processes on their answers, and what the repeats are."""
+"""Statements on repeated deliveries, and on the web processes' reports of their answers."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.ingest import NO_PROCESS
 from app.db.models import Event, LostAnswer, Repeat, WebProcess
-from app.domain.repeats import Answer
+from app.domain.repeats import AnswerEnd
 from app.domain.states import EventState, Origin
 from app.ids import first_id
 
-PER_LOOK: Final = 20  # repeats of one event that are looked at together: more wait for the next look
+PER_CHECK: Final = 20  # repeats of one event that are decided together; further ones wait for the next check
 
 _events: Final = bulk.table(Event)
 _repeats: Final = bulk.table(Repeat)
@@ -38,42 +38,47 @@ class RepeatRow:
 
 
 def record_answers(session: Session, process: UUID, *, settled_before: UUID, lost: Collection[UUID]) -> None:
-    """Write a web process's report on its answers."""
-    bulk.insert(session, LostAnswer, [{"id": one} for one in sorted(lost)], skip_existing=True)
+    """Write a web process's report: all answers before an id are whole, except the lost ones."""
+    bulk.insert(session, LostAnswer, [{"id": delivery_id} for delivery_id in sorted(lost)], skip_existing=True)
     row = bulk.insert_for(session, WebProcess).values(id=process, settled_before=settled_before)
     session.execute(
         row.on_conflict_do_update(index_elements=["id"], set_={"settled_before": row.excluded.settled_before})
     )
 
 
-def answers(session: Session, deliveries: Mapping[UUID, UUID]) -> dict[UUID, Answer]:
-    """The ends of the answers to these deliveries, each given with the web process that took it.
+def answers(session: Session, deliveries: Mapping[UUID, UUID]) -> dict[UUID, AnswerEnd]:
+    """The ends of the answers to deliveries, given with the web process that received each.
 
-    A process of an earlier release does not report, so its answers count as lost.
+    Answers of processes of an earlier release, which do not report, count as lost.
     """
     if not deliveries:
         return {}
-    # In this order: a lost answer is committed together with the id before which it counts as settled.
+    # In this order: a lost answer is committed together with the id before which it is reported.
     reported = select(_processes.c.id, _processes.c.settled_before).where(_among(session, _processes.c.id))
-    found = session.execute(reported, bulk.keys(set(deliveries.values())))
-    settled = {row.id: row.settled_before for row in found}
+    rows = session.execute(reported, bulk.keys(set(deliveries.values())))
+    reported_before = {row.id: row.settled_before for row in rows}
     lost = set(session.scalars(select(_lost.c.id).where(_among(session, _lost.c.id)), bulk.keys(deliveries)))
     ends = {
-        one: Answer.WHOLE if one < settled.get(by, NO_PROCESS) else Answer.UNKNOWN for one, by in deliveries.items()
+        delivery_id: AnswerEnd.WHOLE if delivery_id < reported_before.get(process, NO_PROCESS) else AnswerEnd.UNKNOWN
+        for delivery_id, process in deliveries.items()
     }
-    return ends | {one: Answer.LOST for one, by in deliveries.items() if by == NO_PROCESS or one in lost}
+    return ends | {
+        delivery_id: AnswerEnd.LOST
+        for delivery_id, process in deliveries.items()
+        if process == NO_PROCESS or delivery_id in lost
+    }
 
 
 def of_events(session: Session, event_ids: Collection[UUID]) -> dict[UUID, list[RepeatRow]]:
-    """The first PER_LOOK repeats of each of these events, in their order: the last decided one, and those after it.
+    """The first PER_CHECK repeats of each event, in order: the last decided one, and those after it.
 
-    Of events that are locked: a repeat comes with a change of its event.
+    The caller has locked the events: a repeat is added with a change of its event.
     """
-    found: dict[UUID, list[RepeatRow]] = {}
+    repeats: dict[UUID, list[RepeatRow]] = {}
     for row in session.execute(_first_of_each(bulk.dialect(session)), bulk.keys(event_ids)):
-        one = RepeatRow(*row)
-        found.setdefault(one.event_id, []).append(one)
-    return found
+        repeat = RepeatRow(*row)
+        repeats.setdefault(repeat.event_id, []).append(repeat)
+    return repeats
 
 
 @cache
@@ -81,11 +86,11 @@ def _first_of_each(dialect: str) -> Select[Any]:
     place = func.row_number().over(partition_by=_repeats.c.event_id, order_by=_repeats.c.number).label("place")
     columns = bulk.columns(Repeat, RepeatRow)
     ours = select(*columns, _repeats.c.number, place).where(bulk.among(dialect, _repeats.c.event_id)).subquery()
-    return select(*(ours.c[one.name] for one in columns)).where(ours.c.place <= PER_LOOK).order_by(ours.c.number)
+    return select(*(ours.c[column.name] for column in columns)).where(ours.c.place <= PER_CHECK).order_by(ours.c.number)
 
 
 def make_events(session: Session, ids: Collection[UUID], *, now: datetime) -> None:
-    """Make events of these repeats, with the bytes of the first: received and due, as if each had come by itself."""
+    """Add events for these repeats, with the body of the first delivery: received, and due."""
     row = {
         "id": _repeats.c.id,
         "environment": _events.c.environment,
@@ -101,30 +106,31 @@ def make_events(session: Session, ids: Collection[UUID], *, now: datetime) -> No
     }
     source = select(*row.values()).join_from(_repeats, _events, _events.c.id == _repeats.c.event_id)
     source = source.where(_among(session, _repeats.c.id)).order_by(_repeats.c.number)
-    # The same delivery may have become an event by a commit that was tried twice.
+    # A commit that was tried twice may have added the event already.
     made = bulk.insert_for(session, Event).from_select(list(row), source).on_conflict_do_nothing()
     session.execute(made, {**bulk.keys(ids), "now": now})
 
 
-def keep_decided(session: Session, belongs_to: Mapping[UUID, UUID]) -> None:
-    """Note what these repeats are."""
-    bulk.update(session, Repeat, [{"id": one, "belongs_to": event_id} for one, event_id in belongs_to.items()])
+def save_decided(session: Session, belongs_to: Mapping[UUID, UUID]) -> None:
+    """Store decisions: event ids by repeat id."""
+    rows = [{"id": repeat_id, "belongs_to": event_id} for repeat_id, event_id in belongs_to.items()]
+    bulk.update(session, Repeat, rows)
 
 
-def forget(session: Session, ids: Collection[UUID]) -> None:
-    """These repeats are needed no more."""
+def delete_many(session: Session, ids: Collection[UUID]) -> None:
+    """Delete repeats by id."""
     if ids:
         session.execute(delete(_repeats).where(_among(session, _repeats.c.id)), bulk.keys(ids))
 
 
-def forget_of(session: Session, event_ids: Collection[UUID]) -> None:
-    """The repeats of these events are needed no more."""
+def delete_of_events(session: Session, event_ids: Collection[UUID]) -> None:
+    """Delete all repeats of these events."""
     if event_ids:
         session.execute(delete(_repeats).where(_among(session, _repeats.c.event_id)), bulk.keys(event_ids))
 
 
 def revive(session: Session, event_ids: Collection[UUID], *, now: datetime) -> None:
-    """A duplicate came of these: those that failed are due again. One that another worker holds is being tried."""
+    """Make the failed ones of these events due again, except those that another worker holds."""
     if not event_ids:
         return
     failed = select(_events.c.id).where(_among(session, _events.c.id), _events.c.state == EventState.FAILED)
@@ -134,20 +140,20 @@ def revive(session: Session, event_ids: Collection[UUID], *, now: datetime) -> N
     )
 
 
-def look_again(session: Session, *, before: datetime, now: datetime) -> int:
-    """Make the settled events due whose repeats came before then and are still undecided; how many there are.
+def recheck(session: Session, *, before: datetime, now: datetime) -> int:
+    """Make processed events due whose repeats from before then are undecided. Returns their count.
 
-    A worker of the release before settles an event and knows of no repeats.
+    A worker of an earlier release processes an event without its repeats.
     """
     undecided = select(_repeats.c.event_id).where(_repeats.c.belongs_to.is_(None), _repeats.c.received_at < before)
-    settled = select(_events.c.id).where(_events.c.id.in_(undecided), _events.c.state == EventState.PROCESSED)
-    again = update(_events).where(_events.c.id.in_(settled.with_for_update(skip_locked=True)))
-    found = session.execute(again.values(state=EventState.RECEIVED, next_at=now).returning(_events.c.id))
-    return len(found.all())
+    processed = select(_events.c.id).where(_events.c.id.in_(undecided), _events.c.state == EventState.PROCESSED)
+    again = update(_events).where(_events.c.id.in_(processed.with_for_update(skip_locked=True)))
+    due = session.execute(again.values(state=EventState.RECEIVED, next_at=now).returning(_events.c.id))
+    return len(due.all())
 
 
 def prune(session: Session, *, before: datetime, limit: int) -> int:
-    """Forget decided repeats of windows that ended, at most `limit` of them. An undecided one is judged by them."""
+    """Delete up to `limit` decided repeats from before then, except of events with undecided repeats."""
     others = _repeats.alias()
     open_ = select(others.c.id).where(others.c.event_id == _repeats.c.event_id, others.c.belongs_to.is_(None)).exists()
     old = _repeats.c.id < first_id(before), _repeats.c.belongs_to.is_not(None), ~open_
@@ -155,7 +161,7 @@ def prune(session: Session, *, before: datetime, limit: int) -> int:
 
 
 def prune_answers(session: Session, *, before: datetime, limit: int) -> int:
-    """Forget reports of before then, at most `limit` rows of each kind."""
+    """Delete reports from before then, up to `limit` rows of each table. Returns the larger count."""
     since = first_id(before)
     processes = _prune(session, _processes.c.id, _processes.c.settled_before < since, limit=limit)
     return max(processes, _prune(session, _lost.c.id, _lost.c.id < since, limit=limit))

@@ -124,7 +124,7 @@ def read_parsed(body: bytes, parsed: object) -> Notice:
     return unhandled("a body of no known type", parsed)
 
 
-def settle_failure_type(notice: Notice, *, known: bool) -> EventType:
+def failure_type(notice: Notice, *, known: bool) -> EventType:
     """A failed re-authorization is always labelled `creation`: what we know tells them apart.
 
     (Nango contract: When auth webhooks are sent)

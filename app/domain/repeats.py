@@ -1,8 +1,7 @@
-"""Whether identical bytes are the same delivery again, or another occurrence (promise 4).
+"""Decisions on repeated deliveries: duplicates, or further events of identical bytes (promise 4).
 
-Nango sends a delivery again while it has no answer, with the same bytes, for about 69 s
-(Nango contract: Delivery and retries). It does not repeat what was answered. So the same bytes after an answer that was
-written whole tell of another occurrence.
+Nango retries a delivery without an answer, with the same bytes, for about 69 s (Nango contract: Delivery and retries).
+It does not retry an answered one. So identical bytes after a completely written answer are another event.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,32 +14,32 @@ from uuid import UUID
 from app.domain.confirming import ABOUT_TYPES
 from app.domain.event import Notice
 
-# A web process reports once a second which answers were whole. It may be late while it cannot reach the database.
+# A web process reports its answers once a second, and later while the database is away.
 LATEST_REPORT: Final = timedelta(seconds=60)
 DECIDE_AGAIN_AFTER: Final = timedelta(seconds=2)
 
 
-class Answer(Enum):
-    """The end of a delivery's answer, as far as the web process that took the delivery has reported it."""
+class AnswerEnd(Enum):
+    """The end of a delivery's answer, as reported by the web process that received the delivery."""
 
     WHOLE = auto()  # written whole to an open connection
-    LOST = auto()  # not, or only in part: the delivery is expected again
-    UNKNOWN = auto()  # not reported yet; after LATEST_REPORT the process counts as dead, and the answer as lost
+    LOST = auto()  # not written, or in part: Nango is expected to retry
+    UNKNOWN = auto()  # not reported yet; after LATEST_REPORT the process counts as dead, and its answer as lost
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
-    """A further delivery of bytes that came before. `id` is its own."""
+class RepeatedDelivery:
+    """A further delivery of identical bytes, with an id of its own."""
 
     id: UUID
     received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """The event that each repeat belongs to, in their order: one of its own, or the one that it is a duplicate of.
+class RepeatDecisions:
+    """Event ids by repeat id, in order: the repeat's own id for a further event, another id for a duplicate.
 
-    waits: there are more, and an answer's end is not known yet.
+    waits: some repeats are undecided until an answer's end is reported.
     """
 
     belongs_to: Mapping[UUID, UUID] = field(default_factory=dict)
@@ -48,39 +47,39 @@ class Decided:
 
     @property
     def further(self) -> list[UUID]:
-        """Those that are events of their own."""
-        return [one for one, event_id in self.belongs_to.items() if one == event_id]
+        """Ids of the repeats that are further events."""
+        return [repeat_id for repeat_id, event_id in self.belongs_to.items() if repeat_id == event_id]
 
 
-def is_told_apart(notice: Notice) -> bool:
-    """Whether identical bytes may tell of two occurrences.
+def may_recur(notice: Notice) -> bool:
+    """Whether identical bytes may be two events.
 
-    What goes with a connection: syncs, async actions and forwards, which may come as the provider's bare body, of no
-    known type (Nango contract: Forwarded webhooks). Auth events tell of a state, which is looked at again.
+    They may for syncs, async actions and forwards; a forward may be the provider's bare body, of no known type
+    (Nango contract: Forwarded webhooks). Auth events report a state, which is only looked up again.
     """
     return notice.type in ABOUT_TYPES and not notice.is_auth
 
 
 def decide(
-    repeats: Sequence[Repeat],
+    repeats: Sequence[RepeatedDelivery],
     *,
     former: UUID,
     event_id: UUID,
-    answers: Mapping[UUID, Answer],
+    answers: Mapping[UUID, AnswerEnd],
     same: bool,
     now: datetime,
-) -> Decided:
-    """What the repeats are, in the order in which they came.
+) -> RepeatDecisions:
+    """Decide repeats in their order of receipt.
 
-    former: the delivery before them, which belongs to `event_id`. answers: of the former and of the repeats.
-    same: both of Nango's URLs lead here, so that whatever is identical is one event.
+    former: the delivery before them, which belongs to `event_id`. answers: by delivery id, of the former and of the
+    repeats. same: both of Nango's URLs lead here, so that identical deliveries are one event.
     """
     belongs_to: dict[UUID, UUID] = {}
-    for one in repeats:
-        answer = Answer.LOST if same else answers.get(former, Answer.UNKNOWN)
-        if answer is Answer.UNKNOWN and now - one.received_at < LATEST_REPORT:
-            return Decided(belongs_to, waits=True)
-        event_id = one.id if answer is Answer.WHOLE else event_id
-        belongs_to[one.id] = event_id
-        former = one.id
-    return Decided(belongs_to)
+    for repeat in repeats:
+        answer = AnswerEnd.LOST if same else answers.get(former, AnswerEnd.UNKNOWN)
+        if answer is AnswerEnd.UNKNOWN and now - repeat.received_at < LATEST_REPORT:
+            return RepeatDecisions(belongs_to, waits=True)
+        event_id = repeat.id if answer is AnswerEnd.WHOLE else event_id
+        belongs_to[repeat.id] = event_id
+        former = repeat.id
+    return RepeatDecisions(belongs_to)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.event import EventType, read, settle_failure_type
+from app.domain.event import EventType, failure_type, read
 
 DATA = Path(__file__).parent.parent / "data" / "nango"
 SAMPLES = {path.stem: path.read_bytes() for path in sorted((DATA / "samples" / "webhooks").glob("*.json"))}
@@ -219,9 +219,9 @@ def test_a_wrapped_forward_may_come_without_a_connection():
 
 def test_only_a_failed_creation_of_a_known_connection_is_a_failed_reauthorization():
     failed, made = read(auth(success=False)), read(auth())
-    assert settle_failure_type(failed, known=True) == EventType.CONNECTION_REAUTHORIZATION_FAILED
-    assert settle_failure_type(failed, known=False) == EventType.CONNECTION_CREATION_FAILED
-    assert settle_failure_type(made, known=True) == EventType.CONNECTION_CREATED
+    assert failure_type(failed, known=True) == EventType.CONNECTION_REAUTHORIZATION_FAILED
+    assert failure_type(failed, known=False) == EventType.CONNECTION_CREATION_FAILED
+    assert failure_type(made, known=True) == EventType.CONNECTION_CREATED
 
 
 @given(st.binary(max_size=200))

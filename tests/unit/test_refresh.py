@@ -226,17 +226,17 @@ def test_auth_modes_without_a_refresh_are_never_planned(auth_mode: str):
 def test_every_other_auth_mode_gets_a_first_check_soon(auth_mode: str):
     plans = [first_plan(now=NOW, auth_mode=auth_mode, identity=identity, policy=POLICY) for identity in HERD]
     due = [plan.due_at - NOW for plan in plans]
-    assert min(due) >= POLICY.first_look
+    assert min(due) >= POLICY.first_delay
     assert max(due) <= 5 * MINUTE
     assert max(due) - min(due) > 3 * MINUTE
     assert not any(plan.forced for plan in plans)
 
 
 def test_what_an_import_brought_is_checked_over_an_hour():
-    plans = [first_plan(now=NOW, auth_mode="", identity=identity, policy=POLICY, found=True) for identity in HERD]
+    plans = [first_plan(now=NOW, auth_mode="", identity=identity, policy=POLICY, reconciled=True) for identity in HERD]
     due = [plan.due_at - NOW for plan in plans]
-    assert min(due) >= POLICY.first_look
-    assert max(due) <= HOUR + POLICY.first_look
+    assert min(due) >= POLICY.first_delay
+    assert max(due) <= HOUR + POLICY.first_delay
     assert max(due) - min(due) > 45 * MINUTE
 
 

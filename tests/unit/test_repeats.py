@@ -7,19 +7,19 @@ from uuid import UUID
 import pytest
 
 from app.domain.event import EventType, read
-from app.domain.repeats import LATEST_REPORT, Answer, Decided, Repeat, decide, is_told_apart
+from app.domain.repeats import LATEST_REPORT, AnswerEnd, RepeatDecisions, RepeatedDelivery, decide, may_recur
 from app.sandbox.webhooks import auth_body, serialize
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
-WHOLE, LOST, UNKNOWN = Answer.WHOLE, Answer.LOST, Answer.UNKNOWN
+WHOLE, LOST, UNKNOWN = AnswerEnd.WHOLE, AnswerEnd.LOST, AnswerEnd.UNKNOWN
 FIRST = UUID(int=100)
 
 
-def repeats(count: int, *, age: timedelta = timedelta(0)) -> list[Repeat]:
-    return [Repeat(UUID(int=101 + number), NOW - age) for number in range(count)]
+def repeats(count: int, *, age: timedelta = timedelta(0)) -> list[RepeatedDelivery]:
+    return [RepeatedDelivery(UUID(int=101 + number), NOW - age) for number in range(count)]
 
 
-def decided(*ends: Answer, same: bool = False, age: timedelta = timedelta(0)) -> Decided:
+def decided(*ends: AnswerEnd, same: bool = False, age: timedelta = timedelta(0)) -> RepeatDecisions:
     """Of as many repeats as `ends`, which are those of the answers before each."""
     given = repeats(len(ends), age=age)
     formers = [FIRST, *(delivery.id for delivery in given)]
@@ -40,7 +40,7 @@ def decided(*ends: Answer, same: bool = False, age: timedelta = timedelta(0)) ->
         ([WHOLE, LOST, LOST, WHOLE, LOST], [101, 101, 101, 104, 104]),
     ],
 )
-def test_each_repeat_is_compared_with_the_delivery_before_it(ends: list[Answer], belong_to: list[int]) -> None:
+def test_each_repeat_is_compared_with_the_delivery_before_it(ends: list[AnswerEnd], belong_to: list[int]) -> None:
     found = decided(*ends)
     assert [event_id.int for event_id in found.belongs_to.values()] == belong_to
     assert not found.waits
@@ -48,7 +48,7 @@ def test_each_repeat_is_compared_with_the_delivery_before_it(ends: list[Answer],
 
 
 @pytest.mark.parametrize("ends", [[WHOLE], [LOST], [UNKNOWN], [WHOLE, UNKNOWN, WHOLE]])
-def test_where_both_urls_lead_here_all_are_duplicates_at_once(ends: list[Answer]) -> None:
+def test_where_both_urls_lead_here_all_are_duplicates_at_once(ends: list[AnswerEnd]) -> None:
     found = decided(*ends, same=True)
     assert set(found.belongs_to.values()) == {FIRST}
     assert (len(found.belongs_to), found.waits, found.further) == (len(ends), False, [])
@@ -109,6 +109,6 @@ BARE = json.dumps({"action": "opened"}).encode()
 )
 def test_which_bodies_may_be_two_occurrences(body: bytes, apart: bool) -> None:
     notice = read(body)
-    assert is_told_apart(notice) is apart
+    assert may_recur(notice) is apart
     if apart and body in {BARE, b"[1, 2]", b"\xff"}:
         assert notice.type is EventType.NANGO_UNHANDLED

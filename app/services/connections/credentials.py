@@ -93,7 +93,7 @@ def _single_flight(operations: Operations, connection: StoredConnection) -> Iter
     """Allow one forced call per connection at a time, planned refreshes included (promise 8)."""
     with operations.exclusively(f"refresh:{connection.shown}") as ends_at:
         with operations.database.read() as session:
-            plan = refresh_rows.open_one(session, connection.ref)
+            plan = refresh_rows.open_plan(session, connection.ref)
         if plan is not None and plan.attempts > 0 and plan.next_at > operations.clock():
             raise Conflict("its planned refresh is under way just now: try again", retry_after=5)
         yield ends_at

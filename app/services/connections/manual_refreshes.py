@@ -14,14 +14,14 @@ from app.db import connections as connection_rows
 from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionRow
 from app.db.models import Refresh
-from app.db.refreshes import ByHand
+from app.db.refreshes import ManualRefreshRow
 from app.domain.refresh import TOKEN_EXPIRED, Plan, has_lapsed, next_plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import NangoRefreshFailed
 from app.services import own_events
 from app.services.connections.operations import Operations, StoredConnection
 from app.services.policy import Policy
-from app.services.refreshing.refresh_results import Answer
+from app.services.refreshing.refresh_results import RefreshAnswer
 from app.telemetry import REFRESHES
 
 _NEEDS_PLANNED_REFRESH: Final = frozenset({RefreshOutcome.EXHAUSTED, RefreshOutcome.GONE})  # which sets the status
@@ -37,11 +37,11 @@ class ManualRefresh:
     reason: str
 
 
-def record_success(session: Session, operations: Operations, manual: ManualRefresh, answer: Answer) -> None:
+def record_success(session: Session, operations: Operations, manual: ManualRefresh, answer: RefreshAnswer) -> None:
     """Record the new expiry; other differences, such as an error that is over, become events for the teams."""
     connection, now = manual.connection, operations.clock()
     # Read again: no transaction was open during the call to Nango, and writes in between are newer.
-    row = connection_rows.lock_one(session, connection.ref)
+    row = connection_rows.lock_by_id(session, connection.ref)
     if row is None or answer.snapshot is None or answer.asked_at is None:
         return
     news = own_events.news_in(row, answer.snapshot, asked_at=answer.asked_at, token_lives=answer.token_lives(now))
@@ -56,11 +56,11 @@ def record_success(session: Session, operations: Operations, manual: ManualRefre
 
 
 def record_failure(
-    session: Session, operations: Operations, manual: ManualRefresh, answer: Answer, *, asked_at: datetime
+    session: Session, operations: Operations, manual: ManualRefresh, answer: RefreshAnswer, *, asked_at: datetime
 ) -> None:
     """Record an error of the connection. An outage or a rate limit goes into the history alone."""
     now = operations.clock()
-    row = connection_rows.lock_one(session, manual.connection.ref)
+    row = connection_rows.lock_by_id(session, manual.connection.ref)
     if row is None or row.nango_id != manual.connection.nango_id:
         return
     _note(session, manual, answer, row, began_at=asked_at, now=now)
@@ -72,19 +72,25 @@ def record_failure(
     given_up = row.status == ConnectionStatus.NEEDS_RECONNECT and answer.outcome is RefreshOutcome.EXHAUSTED
     if answer.outcome not in _NEEDS_PLANNED_REFRESH or given_up:
         return
-    before = refresh_rows.open_one(session, row.id, lock=True)
+    before = refresh_rows.open_plan(session, row.id, lock=True)
     if before is None or before.next_at > now:  # one that is due already need not be replaced
         plan = Plan(now, forced=False, reason=f"a refresh by hand was answered: {answer.outcome}")
         _replace(session, operations.policy, row, before, plan, now=now)
 
 
 def _note(
-    session: Session, manual: ManualRefresh, answer: Answer, row: ConnectionRow, *, began_at: datetime, now: datetime
+    session: Session,
+    manual: ManualRefresh,
+    answer: RefreshAnswer,
+    row: ConnectionRow,
+    *,
+    began_at: datetime,
+    now: datetime,
 ) -> None:
     if not _is_refresh(manual, answer, row):
         return
     REFRESHES.labels(answer.outcome).inc()
-    done = ByHand(
+    done = ManualRefreshRow(
         connection_ref=manual.connection.ref,
         requested_by=manual.actor,
         forced=manual.forced,
@@ -95,10 +101,10 @@ def _note(
         previous_expires_at=manual.connection.expires_at,
         expires_at=answer.expires_at,
     )
-    refresh_rows.add_by_hand(session, done, now=now)
+    refresh_rows.add_manual(session, done, now=now)
 
 
-def _is_refresh(manual: ManualRefresh, answer: Answer, row: ConnectionRow) -> bool:
+def _is_refresh(manual: ManualRefresh, answer: RefreshAnswer, row: ConnectionRow) -> bool:
     """Whether Nango attempted a renewal, as for each forced call and some reads.
 
     Reads of an application are frequent, also while Nango backs off after a failure and after it has given up.
@@ -109,7 +115,7 @@ def _is_refresh(manual: ManualRefresh, answer: Answer, row: ConnectionRow) -> bo
 
 
 def _plan_anew(
-    session: Session, policy: Policy, manual: ManualRefresh, answer: Answer, row: ConnectionRow, *, now: datetime
+    session: Session, policy: Policy, manual: ManualRefresh, answer: RefreshAnswer, row: ConnectionRow, *, now: datetime
 ) -> None:
     """Make the plan that a planned refresh with this answer would have made.
 
@@ -119,7 +125,7 @@ def _plan_anew(
     refresh_policy = policy.refresh_of(row.environment, row.integration)
     if refresh_policy is None:
         return
-    before = refresh_rows.open_one(session, row.id, lock=True)
+    before = refresh_rows.open_plan(session, row.id, lock=True)
     looked = not manual.forced and answer.outcome is RefreshOutcome.UNCHANGED
     if looked and before is not None:
         return

@@ -29,7 +29,7 @@ from app.domain.confirming import (
     Snapshot,
     Verdict,
 )
-from app.domain.event import EventType, settle_failure_type
+from app.domain.event import EventType, failure_type
 from app.domain.linking import Claim, DirectoryPolicy, Owner, read_claim
 from app.domain.own_event import OwnEvent
 from app.domain.states import ConnectionStatus, EventState, Origin
@@ -324,4 +324,4 @@ def _will_link(pending: PendingEvent, verdict: Verdict) -> bool:
 
 def _kind(item: _Item) -> str:
     known = item.connection is not None and item.connection.status != ConnectionStatus.DELETED
-    return str(settle_failure_type(item.pending.notice, known=known))
+    return str(failure_type(item.pending.notice, known=known))

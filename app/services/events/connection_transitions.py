@@ -157,7 +157,7 @@ class Transitions:
         if policy is not None:
             mode = connection.auth_mode or ""
             planned = first_plan(
-                now=self._now, auth_mode=mode, identity=connection.id.hex, policy=policy, found=pending.is_found
+                now=self._now, auth_mode=mode, identity=connection.id.hex, policy=policy, reconciled=pending.is_found
             )
         self.plans[connection.id] = planned
 

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from app.db import repeats as rows
 from app.db.bulk import Row
 from app.db.events import LockedEvent
-from app.db.repeats import PER_LOOK, RepeatRow
+from app.db.repeats import PER_CHECK, RepeatRow
 from app.domain.event import Notice
-from app.domain.repeats import DECIDE_AGAIN_AFTER, Decided, Repeat, decide, is_told_apart
+from app.domain.repeats import DECIDE_AGAIN_AFTER, RepeatDecisions, RepeatedDelivery, decide, may_recur
 from app.domain.states import EventState, Origin
 from app.services.policy import Policy
 
@@ -38,7 +38,7 @@ class _Chain:
     @property
     def goes_on(self) -> bool:
         """There may be more repeats than one read returns."""
-        return len(self.repeats) + (self.last is not None) >= PER_LOOK
+        return len(self.repeats) + (self.last is not None) >= PER_CHECK
 
 
 class Duplicates:
@@ -48,7 +48,7 @@ class Duplicates:
         self._session, self._policy, self._now = session, policy, now
         self._looked_up_again: list[UUID] = []  # every repeat of these is a duplicate, and only asks for another lookup
         self._chains: dict[UUID, _Chain] = {}
-        self._decided: dict[UUID, Decided] = {}
+        self._decided: dict[UUID, RepeatDecisions] = {}
 
     @classmethod
     def load(
@@ -57,8 +57,8 @@ class Duplicates:
         """Read and decide the repeats of these events, which are locked."""
         duplicates = cls(session, policy, now=now)
         repeated = [(event, notice) for event, notice in events if event.duplicates and event.origin == Origin.WEBHOOK]
-        duplicates._looked_up_again = [event.id for event, notice in repeated if not is_told_apart(notice)]
-        duplicates._chains = duplicates._read([event for event, notice in repeated if is_told_apart(notice)])
+        duplicates._looked_up_again = [event.id for event, notice in repeated if not may_recur(notice)]
+        duplicates._chains = duplicates._read([event for event, notice in repeated if may_recur(notice)])
         duplicates._decided = duplicates._decide()
         return duplicates
 
@@ -87,9 +87,9 @@ class Duplicates:
             duplicated |= set(decided.belongs_to.values()) - {event_id}
         if further:
             rows.make_events(self._session, further, now=self._now)
-        rows.keep_decided(self._session, newest)
-        rows.forget(self._session, over)
-        rows.forget_of(self._session, self._looked_up_again)
+        rows.save_decided(self._session, newest)
+        rows.delete_many(self._session, over)
+        rows.delete_of_events(self._session, self._looked_up_again)
         rows.revive(self._session, duplicated, now=self._now)
 
     def _read(self, events: Sequence[LockedEvent]) -> dict[UUID, _Chain]:
@@ -102,7 +102,7 @@ class Duplicates:
                 chains[event.id] = _Chain(event, decided[-1] if decided else None, repeats[len(decided) :])
         return chains
 
-    def _decide(self) -> dict[UUID, Decided]:
+    def _decide(self) -> dict[UUID, RepeatDecisions]:
         asked: dict[UUID, UUID] = {}
         for chain in self._chains.values():
             if not self._is_same(chain.event):
@@ -110,7 +110,7 @@ class Duplicates:
         answers = rows.answers(self._session, asked)
         return {
             event_id: decide(
-                [Repeat(repeat.id, repeat.received_at) for repeat in chain.repeats],
+                [RepeatedDelivery(repeat.id, repeat.received_at) for repeat in chain.repeats],
                 former=chain.former[0],
                 event_id=chain.belongs_to,
                 answers=answers,

@@ -64,14 +64,14 @@ def prune(
 def recheck_repeats(database: Database, *, now: datetime) -> int:
     """Make events due again whose repeated deliveries are undecided for long. Returns their number."""
     with database.write() as session:
-        return repeats.look_again(session, before=now - LATEST_REPORT, now=now)
+        return repeats.recheck(session, before=now - LATEST_REPORT, now=now)
 
 
-def _in_chunks(database: Database, forget: Callable[[Session], int]) -> int:
+def _in_chunks(database: Database, delete: Callable[[Session], int]) -> int:
     total = 0
     while True:
         with database.write() as session:
-            gone = forget(session)
+            gone = delete(session)
         total += gone
         if gone < PRUNE_CHUNK:
             return total

@@ -1,1 +1,1 @@
-"""Proactive token refreshes."""
+"""Planned token refreshes, before expiry."""

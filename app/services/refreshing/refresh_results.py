@@ -1,4 +1,4 @@
-"""What a GET that may renew a token came to: a planned one, or one by hand."""
+"""Results of the GET that may renew a token, of planned and of manual refreshes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +31,11 @@ SUCCESSES: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """All that is kept of a GET."""
+class RefreshAnswer:
+    """The result of a GET, without credentials.
+
+    asked_at: when the GET was sent. retry_after: seconds, of a rate limit. is_gone: Nango has no such connection.
+    """
 
     outcome: RefreshOutcome
     expires_at: datetime | None = None
@@ -45,7 +48,7 @@ class Answer:
     is_gone: bool = False
 
     def token_lives(self, now: datetime) -> bool | None:
-        """Whether the credentials in it have not expired; None where it held none, as for some API keys."""
+        """Whether the returned credentials have not expired; None where there were none, as for some API keys."""
         if not self.has_credentials:
             return None
         return self.expires_at is None or self.expires_at > now
@@ -57,14 +60,14 @@ _OUTCOMES: Final[Sequence[tuple[type[WaylinkError], RefreshOutcome]]] = (
     (NangoRefreshBackingOff, RefreshOutcome.FAILED),
     (NangoConnectionNotFound, RefreshOutcome.GONE),
     (NangoUnknownIntegration, RefreshOutcome.GONE),
-    (InvalidInput, RefreshOutcome.GONE),  # an id that no URL can name, so that no GET is possible
+    (InvalidInput, RefreshOutcome.GONE),  # an id that cannot stand in a URL
 )
 
 
-def succeeded(detail: ConnectionDetail, *, previous_expires_at: datetime | None) -> Answer:
-    """What an answer of 200 says; the credentials in it are forgotten."""
+def succeeded(detail: ConnectionDetail, *, previous_expires_at: datetime | None) -> RefreshAnswer:
+    """The result of an answer with status 200, without its credentials."""
     outcome = classify(previous_expires_at=previous_expires_at, expires_at=detail.expires_at)
-    return Answer(
+    return RefreshAnswer(
         outcome,
         expires_at=detail.expires_at,
         asked_at=detail.observed_at,
@@ -73,11 +76,13 @@ def succeeded(detail: ConnectionDetail, *, previous_expires_at: datetime | None)
     )
 
 
-def failed(error: NangoError | InvalidInput | httpx.HTTPError) -> Answer:
-    """An outage, a rate limit or a wrong API key says nothing of the connection: wait."""
+def failed(error: NangoError | InvalidInput | httpx.HTTPError) -> RefreshAnswer:
+    """The result of an error. Outages, rate limits and a wrong API key are WAITED: no fault of the connection."""
     for kind, outcome in _OUTCOMES:
         if isinstance(error, kind):
             gone = isinstance(error, NangoConnectionNotFound | NangoUnknownIntegration)
-            return Answer(outcome, error=str(error), error_type=kind.__name__, is_gone=gone)
+            return RefreshAnswer(outcome, error=str(error), error_type=kind.__name__, is_gone=gone)
     retry_after = error.retry_after if isinstance(error, NangoRateLimited) else None
-    return Answer(RefreshOutcome.WAITED, error=str(error), error_type=type(error).__name__, retry_after=retry_after)
+    return RefreshAnswer(
+        RefreshOutcome.WAITED, error=str(error), error_type=type(error).__name__, retry_after=retry_after
+    )

@@ -1,6 +1,6 @@
-"""Keep tokens fresh: claim due plans, GET the connection, record what it said of the expiry and forget the rest.
+"""The refresher: claims due plans, GETs each connection, and records the new expiry or the error.
 
-No transaction is open while Nango is asked, and no credential outlives the call (promises 7 and 8).
+No transaction is open during a call to Nango, and no credential is kept after it (promises 7 and 8).
 """
 
 from collections.abc import Callable
@@ -34,30 +34,31 @@ from app.services.directory import Directory
 from app.services.linking.links import Links
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
-from app.services.refreshing.refresh_results import SUCCESSES, Answer, failed, succeeded
+from app.services.refreshing.refresh_results import SUCCESSES, RefreshAnswer, failed, succeeded
 from app.services.routing.cache import RouteCache
 from app.services.routing.precomputed_matches import Matches
 from app.services.routing.router import Router
 from app.telemetry import REFRESHES, get_logger
 
-WAVE: Final = 8  # GETs at the same time in one process
+WAVE: Final = 8  # concurrent GETs of a process
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """A due plan, as it was when taken."""
+class ClaimedRefresh:
+    """A claimed plan and its connection, as read by the claim."""
 
     refresh: Refresh
     connection: Connection
 
     @property
     def forced(self) -> bool:
-        """A forced call is never repeated blindly: after a crash a plain GET tells what became of it (promise 1)."""
+        """Whether to force: on the first claim only. After a crash a plain GET shows the call's result (promise 1)."""
         return self.refresh.forced and self.refresh.attempts == 1
 
     def priority(self, *, now: datetime) -> Priority:
+        """The priority of the call: higher within SOON of the expiry."""
         expires_at, lapsed = self.connection.expires_at, self.connection.last_error_type == TOKEN_EXPIRED
         soon = expires_at is not None and expires_at <= now + timedelta(seconds=SOON) and not lapsed
         return Priority.REFRESH_SOON if soon else Priority.REFRESH
@@ -65,7 +66,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Refresher:
-    """What a worker needs to carry out refreshes; made once per process."""
+    """Carries out planned refreshes; one per process."""
 
     database: Database
     policy: Policy
@@ -74,19 +75,21 @@ class Refresher:
     routes: RouteCache
 
     def refresh_due(self, *, limit: int = WAVE) -> int:
-        """Carry out up to `limit` due plans at the same time. Returns how many were taken, or 0 when Nango could be
-        asked about none of them now: then there is no use in going on with the next ones at once."""
+        """Carry out up to `limit` due plans concurrently.
+
+        Returns their count, or 0 where Nango answered none of them, so that the caller pauses.
+        """
         with self.database.write() as session:
             taken = refresh_rows.claim(session, limit=limit, now=self.clock(), lease=REFRESH_LEASE)
-        claimed = [Claimed(refresh, connection) for refresh, connection in taken]
+        claimed = [ClaimedRefresh(refresh, connection) for refresh, connection in taken]
         if not claimed:
             return 0
         with ThreadPoolExecutor(len(claimed), thread_name_prefix="refresh") as pool:
             outcomes = set(pool.map(self._carry_out_alone, claimed))
         return 0 if outcomes == {RefreshOutcome.WAITED} else len(claimed)
 
-    def _carry_out_alone(self, claimed: Claimed) -> RefreshOutcome | None:
-        """A fault ends with its own plan, which is due again when its lease ends. None for a fault."""
+    def _carry_out_alone(self, claimed: ClaimedRefresh) -> RefreshOutcome | None:
+        """Carry out a plan and log its fault: it is due again when its lease ends. Returns None for a fault."""
         try:
             return self._carry_out(claimed)
         except Exception as fault:
@@ -99,14 +102,14 @@ class Refresher:
             log.exception("refresh_fault", **names)
             return None
 
-    def _carry_out(self, claimed: Claimed) -> RefreshOutcome:
+    def _carry_out(self, claimed: ClaimedRefresh) -> RefreshOutcome:
         client = self.clients.of(claimed.connection.environment, claimed.priority(now=self.clock()))
         if claimed.refresh.attempts > MAX_CLAIMS:
             reason = f"claimed {MAX_CLAIMS} times without a result"
-            answer = Answer(RefreshOutcome.FAILED, error=reason, error_type=CRASHED)
+            answer = RefreshAnswer(RefreshOutcome.FAILED, error=reason, error_type=CRASHED)
         elif client is None or self._policy_of(claimed) is None:
             reason = "its integration is not refreshed any more, or its environment has no API key"
-            answer = Answer(RefreshOutcome.SUPERSEDED, error=reason)
+            answer = RefreshAnswer(RefreshOutcome.SUPERSEDED, error=reason)
         else:
             asked_at = client.now()
             answer = replace(self._ask(client, claimed), asked_at=asked_at)
@@ -116,7 +119,7 @@ class Refresher:
             self._record(session, claimed, answer, routes)
         return answer.outcome
 
-    def _ask(self, client: NangoClient, claimed: Claimed) -> Answer:
+    def _ask(self, client: NangoClient, claimed: ClaimedRefresh) -> RefreshAnswer:
         connection = claimed.connection
         try:
             detail = client.get_connection(
@@ -126,35 +129,35 @@ class Refresher:
             return failed(problem)
         return succeeded(detail, previous_expires_at=connection.expires_at)
 
-    def _record(self, session: Session, claimed: Claimed, answer: Answer, routes: RouteSet) -> None:
+    def _record(self, session: Session, claimed: ClaimedRefresh, answer: RefreshAnswer, routes: RouteSet) -> None:
         now = self.clock()
         locked = refresh_rows.lock(session, claimed.refresh.id)
         if locked is None or locked[0].attempts != claimed.refresh.attempts:
-            return  # superseded, or our lease ran out: what happened since is newer
+            return  # superseded, or the lease ended: another result is newer
         refresh, connection = locked
         plan = self._plan(claimed, answer, now)
         if answer.outcome is RefreshOutcome.WAITED and plan is not None:
-            # Nothing was learnt: the same plan stays open, and waiting is a result.
+            # Without a result of the connection the same plan stays open, with its attempts at zero.
             refresh.next_at, refresh.forced, refresh.attempts = plan.due_at, plan.forced, 0
             refresh.outcome, refresh.error = answer.outcome, answer.error
             return
         refresh.finished_at, refresh.outcome, refresh.error = now, answer.outcome, answer.error
         if answer.outcome is RefreshOutcome.SUPERSEDED:
-            return  # Nango was not asked
+            return  # no call was made
         refresh.expires_at, refresh.previous_expires_at = answer.expires_at, connection.expires_at
         lapsed = _lapsed(claimed, answer, now)
         refresh.error = lapsed.description if lapsed else refresh.error
         refresh_rows.save(session, refresh)
-        found = _found(connection, answer, now)
-        if reason := self._show(connection, answer, now, lapsed=lapsed):
+        events = _events(connection, answer, now)
+        if reason := self._record_on_connection(connection, answer, now, lapsed=lapsed):
             self._give_up(session, connection, reason, routes, now)
         connection_rows.update(session, [connection])
-        own_events.store(session, found, environment=connection.environment, origin=Origin.REFRESH, now=now)
+        own_events.store(session, events, environment=connection.environment, origin=Origin.REFRESH, now=now)
         if plan is not None:
             failures = refresh.failures + 1 if answer.outcome is RefreshOutcome.FAILED else 0
             refresh_rows.plan(session, {connection.id: plan}, failures=failures, now=now)
 
-    def _plan(self, claimed: Claimed, answer: Answer, now: datetime) -> Plan | None:
+    def _plan(self, claimed: ClaimedRefresh, answer: RefreshAnswer, now: datetime) -> Plan | None:
         connection, policy = claimed.connection, self._policy_of(claimed)
         if policy is None:
             return None
@@ -172,18 +175,18 @@ class Refresher:
             lapsed=connection.last_error_type == TOKEN_EXPIRED,
         )
 
-    def _policy_of(self, claimed: Claimed) -> RefreshPolicy | None:
+    def _policy_of(self, claimed: ClaimedRefresh) -> RefreshPolicy | None:
         return self.policy.refresh_of(claimed.connection.environment, claimed.connection.integration)
 
-    def _show(
-        self, connection: ConnectionRow, answer: Answer, now: datetime, *, lapsed: EventError | None
+    def _record_on_connection(
+        self, connection: ConnectionRow, answer: RefreshAnswer, now: datetime, *, lapsed: EventError | None
     ) -> EventError | None:
-        """Note on the connection what the answer means for it. Returns the reason if its user has to connect again."""
+        """Record expiry and error on the connection. Returns the reason if its end user must re-authorize, or None."""
         connection.updated_at = now
         if answer.expires_at is not None or answer.outcome is RefreshOutcome.NO_EXPIRY:
             connection.expires_at = answer.expires_at
         if connection.errors_seen_at and answer.asked_at and answer.asked_at < connection.errors_seen_at:
-            return None  # something newer was seen of its errors while Nango was asked
+            return None  # its errors were seen by another call that was sent later
         connection.errors_seen_at = answer.asked_at or connection.errors_seen_at
         if answer.outcome in SUCCESSES:
             if connection.last_error_type == CRASHED:
@@ -191,8 +194,8 @@ class Refresher:
             if lapsed:
                 connection.last_error_type, connection.last_error_at = lapsed.type, now
                 log.warning("token_expired", connection=show(CONNECTION, connection.id), problem=lapsed.description)
-            return lapsed  # that an error is gone is an event, which clears it
-        # Our crashes do not hide an error of Nango's, whose end is told.
+            return lapsed  # an error that is over is cleared by its event
+        # A crash does not replace an error of Nango's, whose end is announced.
         if answer.error_type != CRASHED or connection.last_error_type is None:
             connection.last_error_type, connection.last_error_at = answer.error_type, now
         log.warning("refresh_failed", connection=show(CONNECTION, connection.id), problem=answer.error)
@@ -203,7 +206,7 @@ class Refresher:
     def _give_up(
         self, session: Session, connection: ConnectionRow, reason: EventError, routes: RouteSet, now: datetime
     ) -> None:
-        """Its end user has to connect again; the teams are told of it once."""
+        """Set the status `needs_reconnect`, and announce it to the teams once."""
         if connection.status == ConnectionStatus.NEEDS_RECONNECT:
             return
         connection.status = ConnectionStatus.NEEDS_RECONNECT
@@ -223,8 +226,8 @@ class Refresher:
         router.write(session)
 
 
-def _lapsed(claimed: Claimed, answer: Answer, now: datetime) -> EventError | None:
-    """What is wrong, where this answer is the first to show that the token has expired for good."""
+def _lapsed(claimed: ClaimedRefresh, answer: RefreshAnswer, now: datetime) -> EventError | None:
+    """The error, where this answer is the first to show that the token has expired for good; else None."""
     mode = claimed.connection.auth_mode or ""
     if claimed.connection.last_error_type == TOKEN_EXPIRED or not has_lapsed(
         now=now, outcome=answer.outcome, expires_at=answer.expires_at, auth_mode=mode, was_forced=claimed.forced
@@ -234,7 +237,8 @@ def _lapsed(claimed: Claimed, answer: Answer, now: datetime) -> EventError | Non
     return EventError(TOKEN_EXPIRED, f"its token expired at {expired}, and asking Nango did not renew it")
 
 
-def _found(connection: ConnectionRow, answer: Answer, now: datetime) -> list[OwnEvent]:
+def _events(connection: ConnectionRow, answer: RefreshAnswer, now: datetime) -> list[OwnEvent]:
+    """Events of further changes that the answer shows: other tags, a new generation, a deletion."""
     if answer.asked_at is None:
         return []
     lookup = Absent(answer.asked_at) if answer.is_gone else answer.snapshot

@@ -237,10 +237,10 @@ def test_two_workers_at_once_make_each_further_event_once(open_world, routed, we
 
 
 def test_many_repeats_are_decided_a_few_at_a_time_and_none_is_left(routed, web):
-    ids = web.take(*[SYNC] * (2 * repeat_rows.PER_LOOK + 5))
+    ids = web.take(*[SYNC] * (2 * repeat_rows.PER_CHECK + 5))
     web.report()
     routed.process()
-    assert len(jobs_of_events(routed)) == repeat_rows.PER_LOOK + 1
+    assert len(jobs_of_events(routed)) == repeat_rows.PER_CHECK + 1
     for _ in range(4):
         routed.process()
     assert jobs_of_events(routed) == [(id_, 1) for id_ in ids]
