@@ -20,7 +20,7 @@ from app.clock import utc_now
 from app.config.settings import Settings
 from app.db.engine import connect
 from app.db.schema_version import require_current_unless_away
-from app.runtime.wiring import clients_of, means_of, policy_of
+from app.runtime.wiring import clients_of, definition_context, policy_of
 from app.services.events.intake import STATEMENT_SECONDS, writers_for
 from app.telemetry import STORING, get_logger
 from app.web import console
@@ -117,7 +117,7 @@ def _api(settings: Settings, hints: Hints) -> Api:
         clients=clients_of(settings),
         clock=utc_now,
         hints=hints,
-        means=means_of(settings),
+        means=definition_context(settings),
     )
     listed = [name for name in settings.allowed_hosts.split(",") if name.strip()]
     return Api(context, ENDPOINTS, allowed_hosts(listed, listening_on=settings.host))

@@ -22,7 +22,7 @@ from app.errors import Conflict, NotFound
 from app.ids import SECRET, show
 from app.outbound.sending import TIMEOUT, HttpTarget
 from app.qualified_names import split_target
-from app.runtime.wiring import means_of, own_brokers_of, sealer_of, sender_of
+from app.runtime.wiring import definition_context, own_brokers_of, sealer_of, sender_of
 from app.services.definitions import destinations as defining
 from app.services.definitions import signing_secrets
 from app.services.definitions.connectivity import reach, send_test
@@ -72,7 +72,13 @@ def add_destination(place: str, *, as_json: bool, **options: Any) -> None:
     settings = load_sealing()
     with closing(open_current(settings)) as database, database.write() as session:
         made = defining.add(
-            session, means_of(settings), fields, team=team, name=name, editor=Editor(cli_actor()), now=utc_now()
+            session,
+            definition_context(settings),
+            fields,
+            team=team,
+            name=name,
+            editor=Editor(cli_actor()),
+            now=utc_now(),
         )
         shown = shown_destination(made.row) | ({"secret": made.secret} if made.secret else {})
     print_one(shown, as_json=as_json)
@@ -104,7 +110,7 @@ def change_destination(
     with closing(open_current(settings)) as database, database.write() as session:
         changed = defining.change(
             session,
-            means_of(settings),
+            definition_context(settings),
             fields,
             team=team,
             name=name,

@@ -12,14 +12,14 @@ from app.config.loading import readable_file
 from app.config.waylink_toml import ConfigFile
 from app.db import routes as route_rows
 from app.db.routes import FILE
-from app.domain.definitions import Names
+from app.domain.definitions import DefinedNames
 
 
 @dataclass(frozen=True, slots=True)
 class Orphans:
     """Teams, destinations and routes in force that came from a waylink.toml which lacks them now, or is not there."""
 
-    names: Names
+    names: DefinedNames
     path: Path | None
 
     def __bool__(self) -> bool:

@@ -8,7 +8,7 @@ import click
 from app.cli import people_actions as acts
 from app.cli.lazy import Listing
 from app.cli.options import AS_JSON, choice
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.domain.people_files import Format
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -64,7 +64,7 @@ def import_options(command: Command) -> Command:
 def users(context: click.Context, /, *, as_json: bool, **filters: Any) -> None:
     """List users, newest first; `waylink users show ID` tells all about one."""
     if context.invoked_subcommand is None:
-        acts.list_them(Kind.USER, as_json=as_json, **filters)
+        acts.list_them(OwnerKind.USER, as_json=as_json, **filters)
 
 
 @users.command("show")
@@ -72,7 +72,7 @@ def users(context: click.Context, /, *, as_json: bool, **filters: Any) -> None:
 @AS_JSON
 def show_user(who: str, *, as_json: bool) -> None:
     """One user with their links, of now and before. ID: usr_… or the external id."""
-    acts.show_one(Kind.USER, who, as_json=as_json)
+    acts.show_one(OwnerKind.USER, who, as_json=as_json)
 
 
 @users.command("add")
@@ -81,7 +81,7 @@ def show_user(who: str, *, as_json: bool) -> None:
 @AS_JSON
 def add_user(*, as_json: bool, **given: str | None) -> None:
     """Add a user. Connections that wait for them are linked at once."""
-    acts.add_one(Kind.USER, given, as_json=as_json)
+    acts.add_one(OwnerKind.USER, given, as_json=as_json)
 
 
 @users.command("change")
@@ -93,7 +93,7 @@ def add_user(*, as_json: bool, **given: str | None) -> None:
 def change_user(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str | None) -> None:
     """Change a user. What is not given stays as it is. ID: usr_… or the external id."""
     cleared = ["display_name" if name == "name" else name for name in clear]
-    acts.change_one(Kind.USER, who, given, cleared, as_json=as_json)
+    acts.change_one(OwnerKind.USER, who, given, cleared, as_json=as_json)
 
 
 @users.command("remove")
@@ -102,7 +102,7 @@ def change_user(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str
 @AS_JSON
 def remove_user(who: str, *, force: bool, as_json: bool) -> None:
     """Remove a user. Past links stay, and nothing is deleted in Nango. ID: usr_… or the external id."""
-    acts.remove_one(Kind.USER, who, force=force, as_json=as_json)
+    acts.remove_one(OwnerKind.USER, who, force=force, as_json=as_json)
 
 
 @users.command("erase")
@@ -129,7 +129,7 @@ def import_users(file: str, **options: Any) -> None:
     has to be there already); or a JSON object with these members per line. An empty cell or an absent member leaves
     the value as it is; \N or null clears it. Exit 1 when lines were refused, 2 when the file cannot be read.
     """
-    acts.import_file(Kind.USER, file, **options)
+    acts.import_file(OwnerKind.USER, file, **options)
 
 
 @click.group(cls=Listing, invoke_without_command=True)
@@ -138,7 +138,7 @@ def import_users(file: str, **options: Any) -> None:
 def orgs(context: click.Context, /, *, as_json: bool, **filters: Any) -> None:
     """List organizations, newest first; `waylink orgs show ID` tells all about one."""
     if context.invoked_subcommand is None:
-        acts.list_them(Kind.ORGANIZATION, as_json=as_json, **filters)
+        acts.list_them(OwnerKind.ORGANIZATION, as_json=as_json, **filters)
 
 
 @orgs.command("show")
@@ -146,7 +146,7 @@ def orgs(context: click.Context, /, *, as_json: bool, **filters: Any) -> None:
 @AS_JSON
 def show_org(who: str, *, as_json: bool) -> None:
     """One organization with its links, of now and before. ID: org_… or the external id."""
-    acts.show_one(Kind.ORGANIZATION, who, as_json=as_json)
+    acts.show_one(OwnerKind.ORGANIZATION, who, as_json=as_json)
 
 
 @orgs.command("add")
@@ -155,7 +155,7 @@ def show_org(who: str, *, as_json: bool) -> None:
 @AS_JSON
 def add_org(*, as_json: bool, **given: str | None) -> None:
     """Add an organization. Connections that wait for it are linked at once."""
-    acts.add_one(Kind.ORGANIZATION, given, as_json=as_json)
+    acts.add_one(OwnerKind.ORGANIZATION, given, as_json=as_json)
 
 
 @orgs.command("change")
@@ -166,7 +166,7 @@ def add_org(*, as_json: bool, **given: str | None) -> None:
 @AS_JSON
 def change_org(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str | None) -> None:
     """Change an organization. What is not given stays as it is. ID: org_… or the external id."""
-    acts.change_one(Kind.ORGANIZATION, who, given, clear, as_json=as_json)
+    acts.change_one(OwnerKind.ORGANIZATION, who, given, clear, as_json=as_json)
 
 
 @orgs.command("remove")
@@ -175,7 +175,7 @@ def change_org(who: str, *, clear: tuple[str, ...], as_json: bool, **given: str 
 @AS_JSON
 def remove_org(who: str, *, force: bool, as_json: bool) -> None:
     """Remove an organization. With --force its users belong to none. ID: org_… or the external id."""
-    acts.remove_one(Kind.ORGANIZATION, who, force=force, as_json=as_json)
+    acts.remove_one(OwnerKind.ORGANIZATION, who, force=force, as_json=as_json)
 
 
 @orgs.command("import")
@@ -187,4 +187,4 @@ def import_orgs(file: str, **options: Any) -> None:
     absent member leaves the value as it is; \N or null clears it. Exit 1 when lines were refused, 2 when the file
     cannot be read.
     """
-    acts.import_file(Kind.ORGANIZATION, file, **options)
+    acts.import_file(OwnerKind.ORGANIZATION, file, **options)

@@ -16,7 +16,7 @@ from app.config.loading import load_database, load_policy
 from app.db import people as rows
 from app.db.engine import Database
 from app.db.people import PeopleFilters
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.domain.people_files import ENDINGS, Format, lines_in, read
 from app.errors import InvalidInput
 from app.ids import parse
@@ -32,8 +32,8 @@ from app.telemetry import escape_control
 
 REFUSED_PRINTED: Final = 50
 COLUMNS: Final = {
-    Kind.USER: ("id", "external_id", "email", "display_name", "organization", "connections"),
-    Kind.ORGANIZATION: ("id", "external_id", "name", "users", "connections"),
+    OwnerKind.USER: ("id", "external_id", "email", "display_name", "organization", "connections"),
+    OwnerKind.ORGANIZATION: ("id", "external_id", "name", "users", "connections"),
 }
 
 
@@ -52,19 +52,19 @@ def opened_alone() -> Iterator[Database]:
         yield database
 
 
-def list_them(kind: Kind, *, as_json: bool, before: str | None, limit: int, **filters: Any) -> None:
+def list_them(kind: OwnerKind, *, as_json: bool, before: str | None, limit: int, **filters: Any) -> None:
     cursor = parse(rows.PREFIX[kind], before) if before else None
     with opened_alone() as database, database.read() as session:
         found = rows.listing(session, kind, PeopleFilters(before=cursor, limit=limit + 1, **filters))
     print_page(found, COLUMNS[kind], limit=limit, as_json=as_json)
 
 
-def show_one(kind: Kind, who: str, *, as_json: bool) -> None:
+def show_one(kind: OwnerKind, who: str, *, as_json: bool) -> None:
     with opened_alone() as database, database.read() as session:
         print_one(rows.get(session, kind, records.find(session, kind, who)), as_json=as_json)
 
 
-def add_one(kind: Kind, given: dict[str, str | None], *, as_json: bool) -> None:
+def add_one(kind: OwnerKind, given: dict[str, str | None], *, as_json: bool) -> None:
     fields = {name: value for name, value in given.items() if value is not None}
     with opened() as (database, policy):
         with database.write() as session:
@@ -72,7 +72,7 @@ def add_one(kind: Kind, given: dict[str, str | None], *, as_json: bool) -> None:
         _finish(database, policy, kind, merged, as_json=as_json)
 
 
-def change_one(kind: Kind, who: str, given: dict[str, str | None], clear: Sequence[str], *, as_json: bool) -> None:
+def change_one(kind: OwnerKind, who: str, given: dict[str, str | None], clear: Sequence[str], *, as_json: bool) -> None:
     fields = {name: value for name, value in given.items() if value is not None}
     if both := fields.keys() & set(clear):
         raise click.UsageError(f"{', '.join(sorted(both))}: either a new value or --clear")
@@ -85,7 +85,7 @@ def change_one(kind: Kind, who: str, given: dict[str, str | None], clear: Sequen
         _finish(database, policy, kind, merged, as_json=as_json)
 
 
-def _finish(database: Database, policy: Policy, kind: Kind, merged: MergeResult, *, as_json: bool) -> None:
+def _finish(database: Database, policy: Policy, kind: OwnerKind, merged: MergeResult, *, as_json: bool) -> None:
     """After the commit, link the waiting connections and print the row."""
     linked = waiting.link_appeared(database, RouteCache(), policy, merged.appeared, clock=utc_now)
     [outcome] = merged.outcomes
@@ -96,7 +96,7 @@ def _finish(database: Database, policy: Policy, kind: Kind, merged: MergeResult,
     print_one({"result": outcome.result, **shown, "linked": linked}, as_json=as_json)
 
 
-def remove_one(kind: Kind, who: str, *, force: bool, as_json: bool) -> None:
+def remove_one(kind: OwnerKind, who: str, *, force: bool, as_json: bool) -> None:
     with opened_alone() as database:
         with database.read() as session:
             id_ = records.find(session, kind, who)
@@ -115,7 +115,7 @@ def remove_one(kind: Kind, who: str, *, force: bool, as_json: bool) -> None:
 def erase_one(who: str, *, dry_run: bool, yes: bool, force: bool, as_json: bool) -> None:
     with opened_alone() as database:
         with database.read() as session:
-            id_ = records.find(session, Kind.USER, who)
+            id_ = records.find(session, OwnerKind.USER, who)
         found = erasure.preview(database, id_)
         if dry_run:
             print_one(shown_report(found, erased=False), as_json=as_json)
@@ -127,7 +127,7 @@ def erase_one(who: str, *, dry_run: bool, yes: bool, force: bool, as_json: bool)
     print_one(shown_report(report, erased=True), as_json=as_json)
 
 
-def import_file(kind: Kind, file: str, *, format_: str | None, dry_run: bool, strict: bool, as_json: bool) -> None:
+def import_file(kind: OwnerKind, file: str, *, format_: str | None, dry_run: bool, strict: bool, as_json: bool) -> None:
     chosen = Format(format_) if format_ else ENDINGS.get(Path(file).suffix.lower())
     if chosen is None:
         raise click.UsageError(f"{file}: say by --format what it is; endings: {', '.join(ENDINGS)}")

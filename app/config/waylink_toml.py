@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from app.domain.definitions import Names, wrong_destination, wrong_job, wrong_name
+from app.domain.definitions import DefinedNames, wrong_destination, wrong_job, wrong_name
 from app.domain.linking import DuplicatesPolicy, TagKeys
 from app.domain.patterns import KEPT, compile_pattern
 from app.domain.payload_policy import PayloadPolicy
@@ -235,10 +235,10 @@ class ConfigFile(_Strict):
     duplicates: dict[str, DuplicatesPolicy] = Field(default_factory=dict)
 
     @property
-    def names(self) -> Names:
+    def names(self) -> DefinedNames:
         """Names of the file's teams, destinations and routes."""
         destinations = ((team, name) for team, owner in self.teams.items() for name in owner.destinations)
-        return Names(
+        return DefinedNames(
             frozenset(self.teams), frozenset(destinations), frozenset((route.team, route.name) for route in self.routes)
         )
 

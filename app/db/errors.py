@@ -39,7 +39,7 @@ def has_answered(failed: Exception) -> bool:
     return sqlstate is not None and sqlstate[:2] not in _POSTGRESQL_NOT_SERVING
 
 
-def gave_way(failed: Exception) -> bool:
+def is_conflict(failed: Exception) -> bool:
     """Whether the database ended this transaction in favour of another: a deadlock or a serialization failure.
 
     Tried again, it goes through.

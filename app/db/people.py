@@ -11,13 +11,16 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, User
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.errors import NotFound
 from app.ids import CONNECTION, ORGANIZATION, USER, new_id, show
 
-PREFIX: Final = {Kind.USER: USER, Kind.ORGANIZATION: ORGANIZATION}
-MODEL: Final[Mapping[Kind, type[User] | type[Organization]]] = {Kind.USER: User, Kind.ORGANIZATION: Organization}
-_OWNER: Final = {Kind.USER: Link.user_id, Kind.ORGANIZATION: Link.organization_id}
+PREFIX: Final = {OwnerKind.USER: USER, OwnerKind.ORGANIZATION: ORGANIZATION}
+MODEL: Final[Mapping[OwnerKind, type[User] | type[Organization]]] = {
+    OwnerKind.USER: User,
+    OwnerKind.ORGANIZATION: Organization,
+}
+_OWNER: Final = {OwnerKind.USER: Link.user_id, OwnerKind.ORGANIZATION: Link.organization_id}
 LINKS_SHOWN: Final = 100
 
 
@@ -41,12 +44,12 @@ class StoredOwner:
     fields: Mapping[str, str | None]
 
 
-def shown_id(kind: Kind, id_: UUID) -> str:
+def shown_id(kind: OwnerKind, id_: UUID) -> str:
     """The public id, `usr_…` or `org_…`."""
     return show(PREFIX[kind], id_)
 
 
-def listing(session: Session, kind: Kind, filters: PeopleFilters) -> list[dict[str, Any]]:
+def listing(session: Session, kind: OwnerKind, filters: PeopleFilters) -> list[dict[str, Any]]:
     """Rows, newest first."""
     model = MODEL[kind]
     removed = model.removed_at.is_not(None) if filters.removed else model.removed_at.is_(None)
@@ -63,7 +66,7 @@ def listing(session: Session, kind: Kind, filters: PeopleFilters) -> list[dict[s
     return [_row(kind, *row) for row in session.execute(statement)]
 
 
-def get(session: Session, kind: Kind, id_: UUID) -> dict[str, Any]:
+def get(session: Session, kind: OwnerKind, id_: UUID) -> dict[str, Any]:
     """A user or organization with its links, open and closed, newest first, LINKS_SHOWN at most. Raises NotFound."""
     found = session.execute(_shown(kind).where(MODEL[kind].id == id_)).first()
     if found is None:
@@ -78,7 +81,7 @@ def get(session: Session, kind: Kind, id_: UUID) -> dict[str, Any]:
     return _row(kind, *found) | {"links": [_link(*row) for row in links]}
 
 
-def find(session: Session, kind: Kind, external_id: str) -> UUID:
+def find(session: Session, kind: OwnerKind, external_id: str) -> UUID:
     """Our id of the one that has this external id now. Raises NotFound."""
     model = MODEL[kind]
     id_: UUID | None = session.scalar(
@@ -89,7 +92,7 @@ def find(session: Session, kind: Kind, external_id: str) -> UUID:
     return id_
 
 
-def lock(session: Session, kind: Kind, external_ids: Collection[str]) -> dict[str, StoredOwner]:
+def lock(session: Session, kind: OwnerKind, external_ids: Collection[str]) -> dict[str, StoredOwner]:
     """Those with these external ids, locked in sorted order, against changes only: rows may come to refer to them.
 
     With a stricter lock, an import of organizations and one of their users could deadlock.
@@ -98,7 +101,7 @@ def lock(session: Session, kind: Kind, external_ids: Collection[str]) -> dict[st
     return _locked(session, kind, column, external_ids, referable=True)
 
 
-def lock_by_id(session: Session, kind: Kind, id_: UUID) -> StoredOwner:
+def lock_by_id(session: Session, kind: OwnerKind, id_: UUID) -> StoredOwner:
     """Lock a user or organization; no row can come to refer to it meanwhile. Raises NotFound, also for a
     removed one.
     """
@@ -119,32 +122,32 @@ def organization_ids(session: Session, external_ids: Collection[str]) -> dict[st
     return {row.external_id: row.id for row in session.execute(wanted, bulk.keys(external_ids))}
 
 
-def add(session: Session, kind: Kind, rows: Collection[bulk.Row]) -> bool:
+def add(session: Session, kind: OwnerKind, rows: Collection[bulk.Row]) -> bool:
     """Insert rows. False when another transaction has added one of them meanwhile, which then stays."""
     ordered = sorted(rows, key=lambda row: str(row["external_id"]))
     return bulk.insert(session, MODEL[kind], ordered, skip_existing=True) == len(rows)
 
 
-def change(session: Session, kind: Kind, rows: Collection[bulk.Row]) -> None:
+def change(session: Session, kind: OwnerKind, rows: Collection[bulk.Row]) -> None:
     """Write these columns of locked rows; each row has its `id`."""
     bulk.update(session, MODEL[kind], list(rows))
 
 
-def new_row(kind: Kind, *, now: datetime) -> dict[str, Any]:
+def new_row(kind: OwnerKind, *, now: datetime) -> dict[str, Any]:
     """A row with empty fields."""
     row: dict[str, Any] = {"id": new_id(), "external_id": "", "created_at": now}
     return row | (
-        {"email": None, "display_name": None, "organization_id": None} if kind is Kind.USER else {"name": None}
+        {"email": None, "display_name": None, "organization_id": None} if kind is OwnerKind.USER else {"name": None}
     )
 
 
-def open_links(session: Session, kind: Kind, id_: UUID) -> int:
+def open_links(session: Session, kind: OwnerKind, id_: UUID) -> int:
     """Number of connections that belong to the user or organization."""
     owned = select(func.count()).select_from(Link).where(_OWNER[kind] == id_, Link.closed_at.is_(None))
     return session.scalar(owned) or 0
 
 
-def owned_connections(session: Session, kind: Kind, id_: UUID, *, limit: int) -> list[tuple[str, str, str]]:
+def owned_connections(session: Session, kind: OwnerKind, id_: UUID, *, limit: int) -> list[tuple[str, str, str]]:
     """Keys of up to `limit` of its connections."""
     owned = (
         select(Connection.environment, Connection.integration, Connection.connection_id)
@@ -155,17 +158,17 @@ def owned_connections(session: Session, kind: Kind, id_: UUID, *, limit: int) ->
     return [(row[0], row[1], row[2]) for row in session.execute(owned)]
 
 
-def count_users(session: Session, kind: Kind, id_: UUID, *, removed: bool = False) -> int:
+def count_users(session: Session, kind: OwnerKind, id_: UUID, *, removed: bool = False) -> int:
     """Number of an organization's users. removed: number of its removed users, whose rows still refer to it."""
-    if kind is Kind.USER:
+    if kind is OwnerKind.USER:
         return 0
     there = User.removed_at.is_not(None) if removed else User.removed_at.is_(None)
     return session.scalar(select(func.count()).select_from(User).where(User.organization_id == id_, there)) or 0
 
 
-def release_users(session: Session, kind: Kind, id_: UUID, *, limit: int, removed: bool = False) -> int:
+def release_users(session: Session, kind: OwnerKind, id_: UUID, *, limit: int, removed: bool = False) -> int:
     """Remove up to `limit` users from an organization. removed: removed users. Returns their number."""
-    if kind is Kind.USER:
+    if kind is OwnerKind.USER:
         return 0
     columns = bulk.table(User).c
     there = columns.removed_at.is_not(None) if removed else columns.removed_at.is_(None)
@@ -175,17 +178,17 @@ def release_users(session: Session, kind: Kind, id_: UUID, *, limit: int, remove
     return len(found)
 
 
-def has_history(session: Session, kind: Kind, id_: UUID) -> bool:
+def has_history(session: Session, kind: OwnerKind, id_: UUID) -> bool:
     """Whether links refer to the row, closed ones included."""
     return session.scalar(select(Link.id).where(_OWNER[kind] == id_).limit(1)) is not None
 
 
-def delete(session: Session, kind: Kind, id_: UUID) -> None:
+def delete(session: Session, kind: OwnerKind, id_: UUID) -> None:
     """Delete a row that no other row refers to."""
     session.execute(bulk.table(MODEL[kind]).delete().where(bulk.table(MODEL[kind]).c.id == id_))
 
 
-def retire(session: Session, kind: Kind, stored: StoredOwner, *, now: datetime) -> None:
+def retire(session: Session, kind: OwnerKind, stored: StoredOwner, *, now: datetime) -> None:
     """Keep the row for the history, under an external id that no tag can have; a new row may take the old one."""
     table = bulk.table(MODEL[kind])
     former = stored.fields["external_id"]
@@ -199,7 +202,7 @@ def tombstone(id_: UUID) -> str:
 
 
 def _locked(
-    session: Session, kind: Kind, column: Any, values: Collection[object], *, referable: bool
+    session: Session, kind: OwnerKind, column: Any, values: Collection[object], *, referable: bool
 ) -> dict[str, StoredOwner]:
     if not values:
         return {}
@@ -212,19 +215,19 @@ def _locked(
     found = {}
     for row in rows:
         fields = dict(zip(("external_id", *_plain(kind)), row[1:], strict=True))
-        if kind is Kind.USER:
+        if kind is OwnerKind.USER:
             fields["organization"] = names.get(fields.pop("organization_id"))
         found[row[1]] = StoredOwner(row[0], fields)
     return found
 
 
-def _plain(kind: Kind) -> tuple[str, ...]:
-    return ("email", "display_name", "organization_id") if kind is Kind.USER else ("name",)
+def _plain(kind: OwnerKind) -> tuple[str, ...]:
+    return ("email", "display_name", "organization_id") if kind is OwnerKind.USER else ("name",)
 
 
-def _organization_names(session: Session, kind: Kind, rows: Collection[Any]) -> dict[UUID, str]:
+def _organization_names(session: Session, kind: OwnerKind, rows: Collection[Any]) -> dict[UUID, str]:
     """External ids of these users' organizations."""
-    ids = {row.organization_id for row in rows if row.organization_id} if kind is Kind.USER else set()
+    ids = {row.organization_id for row in rows if row.organization_id} if kind is OwnerKind.USER else set()
     if not ids:
         return {}
     columns = bulk.table(Organization).c
@@ -232,7 +235,7 @@ def _organization_names(session: Session, kind: Kind, rows: Collection[Any]) -> 
     return {row.id: row.external_id for row in session.execute(wanted, bulk.keys(ids))}
 
 
-def _shown(kind: Kind) -> Select[Any]:
+def _shown(kind: OwnerKind) -> Select[Any]:
     model = MODEL[kind]
     owned = (
         select(func.count())
@@ -241,7 +244,7 @@ def _shown(kind: Kind) -> Select[Any]:
         .correlate(model)
         .scalar_subquery()
     )
-    if kind is Kind.ORGANIZATION:
+    if kind is OwnerKind.ORGANIZATION:
         users = select(func.count()).select_from(User).where(User.organization_id == Organization.id)
         present = users.where(User.removed_at.is_(None)).correlate(Organization).scalar_subquery()
         return select(Organization, owned, present)
@@ -250,11 +253,11 @@ def _shown(kind: Kind) -> Select[Any]:
     )
 
 
-def _row(kind: Kind, row: Any, owned: int, other: Any) -> dict[str, Any]:
+def _row(kind: OwnerKind, row: Any, owned: int, other: Any) -> dict[str, Any]:
     """A row of a list. other: a user's organization by external id; an organization's number of users."""
     own = (
         {"email": row.email, "display_name": row.display_name, "organization": other}
-        if kind is Kind.USER
+        if kind is OwnerKind.USER
         else {"name": row.name, "users": other}
     )
     return {

@@ -9,7 +9,7 @@ from sqlalchemy import exists, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db.models import Destination, RouteSetVersion, RouteVersion, Team
-from app.domain.definitions import Names
+from app.domain.definitions import DefinedNames
 from app.errors import InvalidInput
 
 FILE: Final = "file"  # the source of what waylink.toml defines
@@ -112,7 +112,7 @@ def require_defined(
         raise InvalidInput(f"team {team} has no route {route[:100]!a}, and never had")
 
 
-def of_file(session: Session) -> Names:
+def of_file(session: Session) -> DefinedNames:
     """What is in force and came from waylink.toml."""
     teams = select(Team.name).where(Team.source == FILE, Team.retired_at.is_(None))
     places = select(Destination.team, Destination.name).where(
@@ -121,7 +121,7 @@ def of_file(session: Session) -> Names:
     named = select(RouteVersion.team, RouteVersion.name).where(
         RouteVersion.source == FILE, RouteVersion.until_set.is_(None)
     )
-    return Names(
+    return DefinedNames(
         frozenset(session.scalars(teams)),
         frozenset((team, name) for team, name in session.execute(places)),
         frozenset((team, name) for team, name in session.execute(named)),

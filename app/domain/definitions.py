@@ -25,7 +25,7 @@ _RESERVED_JOBS: Final = ("waylink.", "celery.")
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class DefinedNames:
     """Teams by name; destinations and routes by team and name."""
 
     teams: frozenset[str] = frozenset()
@@ -35,8 +35,10 @@ class Names:
     def __bool__(self) -> bool:
         return bool(self.teams or self.destinations or self.routes)
 
-    def __sub__(self, others: "Names") -> "Names":
-        return Names(self.teams - others.teams, self.destinations - others.destinations, self.routes - others.routes)
+    def __sub__(self, others: "DefinedNames") -> "DefinedNames":
+        return DefinedNames(
+            self.teams - others.teams, self.destinations - others.destinations, self.routes - others.routes
+        )
 
     def parts(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Each kind with any names, and these in order; destinations and routes as `team/name`."""

@@ -9,13 +9,13 @@ from typing import Final
 from uuid import UUID
 
 from app.domain.linking import Claim, TagKeys, Unlinked, UnlinkedReason
-from app.domain.people import Kind, check, required
+from app.domain.people import OwnerKind, check, required
 from app.errors import FieldFault, InvalidFields
 
 BY_QUERY: Final = "sql"  # `linked_by` of a link without an owner's tag
-COLUMNS: Final[Mapping[Kind, Sequence[str]]] = {
-    Kind.USER: ("external_id", "email", "display_name"),
-    Kind.ORGANIZATION: ("external_id", "name"),
+COLUMNS: Final[Mapping[OwnerKind, Sequence[str]]] = {
+    OwnerKind.USER: ("external_id", "email", "display_name"),
+    OwnerKind.ORGANIZATION: ("external_id", "name"),
 }
 _NOT_A_NAME: Final = re.compile(r"\W", re.ASCII)
 
@@ -58,8 +58,8 @@ def named(claim: Claim | None, users: Sequence[Row] | None, organizations: Seque
         return Named(Unlinked(UnlinkedReason.AMBIGUOUS_USER))
     if organizations and len(organizations) > 1:
         return Named(Unlinked(UnlinkedReason.AMBIGUOUS_ORGANIZATION))
-    user = _fields(Kind.USER, users[0]) if users else {}
-    organization = _fields(Kind.ORGANIZATION, organizations[0]) if organizations else {}
+    user = _fields(OwnerKind.USER, users[0]) if users else {}
+    organization = _fields(OwnerKind.ORGANIZATION, organizations[0]) if organizations else {}
     if organizations is not None and not organizations and claim and claim.organization_id:
         return Named(Unlinked(UnlinkedReason.UNKNOWN_ORGANIZATION))
     if users is not None and not users and claim and (claim.user_id or claim.email):
@@ -91,7 +91,7 @@ def _unknown(claim: Claim) -> Unlinked:
     return Unlinked(UnlinkedReason.UNKNOWN_EMAIL if claim.email else UnlinkedReason.UNKNOWN_ORGANIZATION)
 
 
-def _fields(kind: Kind, row: Row) -> dict[str, str]:
+def _fields(kind: OwnerKind, row: Row) -> dict[str, str]:
     """A row's columns as fields. Whole numbers and UUIDs become text ids; an invalid e-mail is left out."""
     columns = {name: _text(value) for name in COLUMNS[kind] if (value := row.get(name)) is not None}
     if faults := _id_faults(kind, columns):
@@ -99,7 +99,7 @@ def _fields(kind: Kind, row: Row) -> dict[str, str]:
     return {name: text for name, text in columns.items() if isinstance(text, str) and not check(kind, {name: text})}
 
 
-def _id_faults(kind: Kind, columns: Mapping[str, object]) -> list[FieldFault]:
+def _id_faults(kind: OwnerKind, columns: Mapping[str, object]) -> list[FieldFault]:
     known = columns.get("external_id")
     if known is not None and not isinstance(known, str):
         what = f"is a {type(known).__name__}: an id is text, a whole number or a UUID"

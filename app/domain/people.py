@@ -19,18 +19,18 @@ MAX_EMAIL: Final = 254  # RFC 5321
 MAX_FAULTS: Final = 20  # reported of one; a line of a file may have thousands of unknown fields
 
 
-class Kind(StrEnum):
+class OwnerKind(StrEnum):
     USER = "user"
     ORGANIZATION = "organization"
 
 
-FIELDS: Final[Mapping[Kind, Sequence[str]]] = {
-    Kind.USER: ("external_id", "email", "display_name", "organization"),
-    Kind.ORGANIZATION: ("external_id", "name"),
+FIELDS: Final[Mapping[OwnerKind, Sequence[str]]] = {
+    OwnerKind.USER: ("external_id", "email", "display_name", "organization"),
+    OwnerKind.ORGANIZATION: ("external_id", "name"),
 }
 
 
-def check(kind: Kind, fields: Mapping[str, object]) -> list[FieldFault]:
+def check(kind: OwnerKind, fields: Mapping[str, object]) -> list[FieldFault]:
     """Every broken rule, in the order of the fields, MAX_FAULTS at most; empty for valid fields.
 
     Rules: `unknown_field`, `type`, `required`, `empty`, `too_long`, `unstorable`, `blanks`, `email`. Messages have the
@@ -52,7 +52,7 @@ def changed(current: Fields, wanted: Fields) -> dict[str, str | None]:
     return {field: value for field, value in wanted.items() if current.get(field) != value}
 
 
-def _fault(kind: Kind, field: str, value: object) -> FieldFault | None:
+def _fault(kind: OwnerKind, field: str, value: object) -> FieldFault | None:
     if field not in FIELDS[kind]:
         return FieldFault(_shown(field), "unknown_field", f"is not a field; fields are {', '.join(FIELDS[kind])}")
     if value is None:

@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 
 from app.domain.json_keys import repeated_key
 from app.domain.json_values import read_with_repeats
-from app.domain.people import FIELDS, Kind
+from app.domain.people import FIELDS, OwnerKind
 from app.errors import FieldFault, InvalidInput
 
 CLEAR: Final = r"\N"  # in a CSV cell: clears the field. An empty cell leaves it as it is
@@ -39,7 +39,7 @@ def lines_in(file: IO[str]) -> Iterator[str]:
     return iter(partial(file.readline, MAX_LINE + 1), "")
 
 
-def read(kind: Kind, format_: Format, lines: Iterable[str]) -> Iterator[FileLine]:
+def read(kind: OwnerKind, format_: Format, lines: Iterable[str]) -> Iterator[FileLine]:
     """The lines of a file, without empty ones.
 
     Raises InvalidInput for a CSV header that cannot be used, or a line of more than MAX_LINE characters.
@@ -48,7 +48,7 @@ def read(kind: Kind, format_: Format, lines: Iterable[str]) -> Iterator[FileLine
     return _read_csv(kind, bounded) if format_ is Format.CSV else _read_json_lines(bounded)
 
 
-def _read_csv(kind: Kind, lines: Iterable[str]) -> Iterator[FileLine]:
+def _read_csv(kind: OwnerKind, lines: Iterable[str]) -> Iterator[FileLine]:
     # Strict: an unclosed quote would otherwise make the rest of the file one cell.
     reader = csv.reader(lines, strict=True)
     header: list[str] | None = None
@@ -77,7 +77,7 @@ def _read_csv(kind: Kind, lines: Iterable[str]) -> Iterator[FileLine]:
             yield FileLine(number, {name: None if cell == CLEAR else cell for name, cell in named if cell})
 
 
-def _header(kind: Kind, cells: Sequence[str], number: int) -> list[str]:
+def _header(kind: OwnerKind, cells: Sequence[str], number: int) -> list[str]:
     header = [cell.strip().lower() for cell in cells]
     for name in header:
         if name not in FIELDS[kind]:
@@ -89,7 +89,7 @@ def _header(kind: Kind, cells: Sequence[str], number: int) -> list[str]:
     return header
 
 
-def _known(kind: Kind) -> str:
+def _known(kind: OwnerKind) -> str:
     return ", ".join(FIELDS[kind])
 
 

@@ -15,14 +15,14 @@ from app.db import secrets as secret_rows
 from app.db.application_database import ApplicationDatabase
 from app.db.engine import Database, connect
 from app.db.routes import RouteDefinition
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.domain.refresh import RefreshPolicy
 from app.outbound.network import trusting
 from app.outbound.sending import HttpSender
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
 from app.services.budget import Budget
 from app.services.definitions.config_plan import DestinationDefinition
-from app.services.definitions.destinations import Means
+from app.services.definitions.destinations import DefinitionContext
 from app.services.definitions.signing_secrets import Keyring
 from app.services.definitions.team_brokers import OwnBrokers
 from app.services.delivery.deliverer import Deliverer, Http
@@ -91,9 +91,9 @@ def _any_sealed(url: str) -> bool:
         return secret_rows.any_sealed(session)
 
 
-def means_of(settings: SealingSettings) -> Means:
+def definition_context(settings: SealingSettings) -> DefinitionContext:
     """Sealer, allowed networks and internal broker, for defining destinations."""
-    return Means(sealer_of(settings), settings.destination_ranges, settings.broker)
+    return DefinitionContext(sealer_of(settings), settings.destination_ranges, settings.broker)
 
 
 def sender_of(settings: SealingSettings) -> HttpSender:
@@ -121,7 +121,7 @@ def directory_of(settings: Settings) -> SqlDirectory | None:
         return None
     timeout = entry.timeout.total_seconds()
     database = ApplicationDatabase(url.get_secret_value(), timeout=timeout, pool_size=entry.pool_size)
-    configured = {Kind.USER: entry.user_query, Kind.ORGANIZATION: entry.organization_query}
+    configured = {OwnerKind.USER: entry.user_query, OwnerKind.ORGANIZATION: entry.organization_query}
     queries = {kind: query for kind, query in configured.items() if query is not None}
     return SqlDirectory(database, queries, settings.file.directory.tag_keys)
 

@@ -35,7 +35,7 @@ from app.sandbox.guard import Guard, account_key, api_key, endpoint, public, ses
 from app.sandbox.limits import SandboxRateLimit
 from app.sandbox.listing import list_connections
 from app.sandbox.state import Store
-from app.sandbox.webhooks import Courier
+from app.sandbox.webhooks import WebhookSender
 
 __all__ = ["SandboxConfig", "create_sandbox"]
 
@@ -49,7 +49,7 @@ def create_sandbox(config: SandboxConfig) -> Starlette:
     sandbox = Sandbox(
         config=config,
         store=store,
-        courier=Courier(
+        courier=WebhookSender(
             signing_key=store.signing_key or config.signing_key,
             retry_waits=config.retry_waits,
             timeout=config.delivery_timeout,

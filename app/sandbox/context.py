@@ -23,7 +23,7 @@ from app.sandbox.entities import (
 from app.sandbox.faults import Faults
 from app.sandbox.limits import SandboxRateLimit
 from app.sandbox.state import Store
-from app.sandbox.webhooks import AuthWebhook, Courier, auth_body
+from app.sandbox.webhooks import AuthWebhook, WebhookSender, auth_body
 from app.sandbox.wire import RefusedError, answer, page
 
 
@@ -33,7 +33,7 @@ class Sandbox:
 
     config: SandboxConfig
     store: Store
-    courier: Courier
+    courier: WebhookSender
     faults: Faults
     limit: SandboxRateLimit
     token_lifetime: float

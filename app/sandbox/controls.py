@@ -11,7 +11,7 @@ from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
 from app.sandbox.connections import path_connection_id, query_integration, shown, upsert
 from app.sandbox.context import SandboxCall
 from app.sandbox.credentials import mint, with_expiry
-from app.sandbox.entities import SandboxConnection, Trouble
+from app.sandbox.entities import AuthFailure, SandboxConnection
 from app.sandbox.integrations import new
 from app.sandbox.owners import from_webhook
 from app.sandbox.serialization import iso_z
@@ -131,7 +131,7 @@ def change_settings(call: SandboxCall) -> Response:
 def _exhausted(call: SandboxCall, connection: SandboxConnection) -> SandboxConnection:
     days = refreshing.FAILING_DAYS
     log_id = refreshing.log_id()
-    return replace(connection, trouble=Trouble(failed_at=call.now, attempts=days, exhausted=True, log_id=log_id))
+    return replace(connection, trouble=AuthFailure(failed_at=call.now, attempts=days, exhausted=True, log_id=log_id))
 
 
 def _delivery(delivery: WebhookDelivery) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class SandboxEndUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class AuthFailure:
     """An active auth error: failing refreshes, or a refused re-authorization."""
 
     failed_at: datetime
@@ -61,7 +61,7 @@ class SandboxConnection:
     connection_config: dict[str, Any]
     webhook_url_override: str | None = None
     credentials: dict[str, Any]
-    trouble: Trouble | None = None
+    trouble: AuthFailure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Final
 
 from app.sandbox import credentials, serialization
 from app.sandbox.context import Sandbox
-from app.sandbox.entities import SandboxConnection, Trouble
+from app.sandbox.entities import AuthFailure, SandboxConnection
 from app.sandbox.faults import Operation, Rule
 from app.sandbox.webhooks import AuthWebhook
 from app.sandbox.wire import RefusedError
@@ -74,12 +74,12 @@ def _failed(sandbox: Sandbox, connection: SandboxConnection, rule: Rule, *, now:
     return _refused(failing, rule.status or 400, message, event)
 
 
-def _worse(trouble: Trouble | None, now: datetime) -> Trouble:
+def _worse(trouble: AuthFailure | None, now: datetime) -> AuthFailure:
     """The error after one more failure. Attempts count calendar days; the fourth is final
     (Nango contract: Failed refreshes).
     """
     if trouble is None:
-        return Trouble(failed_at=now, attempts=1, exhausted=False, log_id=log_id())
+        return AuthFailure(failed_at=now, attempts=1, exhausted=False, log_id=log_id())
     attempts = max(trouble.attempts, 1) + (trouble.failed_at.date() < now.date())
     return replace(trouble, failed_at=now, attempts=attempts, exhausted=trouble.exhausted or attempts >= FAILING_DAYS)
 

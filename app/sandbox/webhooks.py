@@ -48,7 +48,7 @@ class WebhookDelivery:
     attempted_at: list[datetime] = field(default_factory=list)
 
 
-class Courier:
+class WebhookSender:
     """Sends webhooks in the background. Open it before the first `post`."""
 
     def __init__(self, *, signing_key: str, retry_waits: Iterable[float], timeout: float) -> None:
@@ -61,7 +61,7 @@ class Courier:
         self._last_id = 0
         self._client: httpx.AsyncClient | None = None
 
-    async def __aenter__(self) -> "Courier":
+    async def __aenter__(self) -> "WebhookSender":
         # trust_env=False: a proxy of the developer's shell must not come between two local processes.
         limits = httpx.Limits(max_connections=MAX_AT_ONCE, max_keepalive_connections=50, keepalive_expiry=2.0)
         self._client = httpx.AsyncClient(limits=limits, timeout=None, trust_env=False)  # noqa: S113  # see _attempt

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.domain.tags import is_storable
 from app.sandbox.html_templates import HTML
-from app.sandbox.webhooks import AuthWebhook, Courier
+from app.sandbox.webhooks import AuthWebhook, WebhookSender
 
 Issue = dict[str, Any]  # zod's {code, message, path}
 MISSING: Final = object()  # JavaScript's undefined: an absent member, or no body at all
@@ -37,18 +37,20 @@ class RefusedError(Exception):
         members = {"code": code, "message": message, "errors": issues, "payload": payload}
         self.error = {name: value for name, value in members.items() if value is not None}
 
-    def response(self, courier: Courier) -> Response:
+    def response(self, courier: WebhookSender) -> Response:
         return answer(courier, {"error": self.error}, status=self.status, events=self.events)
 
 
-def answer(courier: Courier, content: object, *, status: int = 200, events: Sequence[AuthWebhook] = ()) -> Response:
+def answer(
+    courier: WebhookSender, content: object, *, status: int = 200, events: Sequence[AuthWebhook] = ()
+) -> Response:
     """A JSON response; its webhooks are sent after the last byte, as Nango's arrive after the answer."""
     background = BackgroundTask(courier.post, events) if events else None
     headers = {"content-type": "application/json; charset=utf-8"}
     return JSONResponse(content, status_code=status, headers=headers, background=background)
 
 
-def page(courier: Courier, html: str, *, status: int = 200, events: Sequence[AuthWebhook] = ()) -> Response:
+def page(courier: WebhookSender, html: str, *, status: int = 200, events: Sequence[AuthWebhook] = ()) -> Response:
     """An HTML response; its webhooks are sent after the last byte."""
     background = BackgroundTask(courier.post, events) if events else None
     return Response(html, status_code=status, headers=HTML, background=background)

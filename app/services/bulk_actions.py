@@ -69,14 +69,14 @@ def in_chunks(
             is_over = is_last
             yield taken
             if not is_last:
-                breathe(database, time.monotonic() - began)
+                yield_write_lock(database, time.monotonic() - began)
     finally:
         if row_id is not None and not is_over:
             with database.write() as session:
                 _note(session, row_id, audited, count=count, outcome=AuditOutcome.FAILED, now=clock())
 
 
-def breathe(database: Database, seconds: float) -> None:
+def yield_write_lock(database: Database, seconds: float) -> None:
     """On SQLite, where all writers wait for one lock: sleep as long as the transaction took, at most 0.1 s."""
     if database.is_sqlite:
         time.sleep(min(seconds, 0.1))

@@ -14,7 +14,7 @@ from app.deadlines import DIRECTORY_DEADLINE
 from app.domain.confirming import Unavailable
 from app.domain.linking import Claim, TagKeys
 from app.domain.owner_queries import Named, named, parameters
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.domain.query_validation import parameters as names_in
 from app.errors import InvalidFields
 from app.outage_causes import of_database
@@ -44,14 +44,14 @@ class SqlDirectory:
     """
 
     database: ApplicationDatabase
-    queries: Mapping[Kind, str]
+    queries: Mapping[OwnerKind, str]
     keys: TagKeys
     _failures: int = field(default=0, init=False)
     _closed_until: float = field(default=0.0, init=False)
 
     def ask(self, questions: Iterable[Question]) -> list[Named | Unavailable]:
         """The owners, in order. Never raises: a failed query gives Unavailable."""
-        known: dict[tuple[Kind, tuple[str | None, ...]], Rows] = {}
+        known: dict[tuple[OwnerKind, tuple[str | None, ...]], Rows] = {}
         ends_at = time.monotonic() + DIRECTORY_DEADLINE.total_seconds()
         return [self._answer(question, known, ends_at=ends_at) for question in questions]
 
@@ -60,20 +60,20 @@ class SqlDirectory:
 
     def _answer(self, question: Question, known: dict[Any, Rows], *, ends_at: float) -> Named | Unavailable:
         tags = parameters(question.tags, question.claim, self.keys)
-        found: dict[Kind, Rows | None] = {}
-        for kind in Kind:
+        found: dict[OwnerKind, Rows | None] = {}
+        for kind in OwnerKind:
             rows = self._rows(kind, tags, known, ends_at=ends_at)
             if isinstance(rows, Unavailable):
                 return rows
             found[kind] = rows
         try:
-            return named(question.claim, found[Kind.USER], found[Kind.ORGANIZATION])
+            return named(question.claim, found[OwnerKind.USER], found[OwnerKind.ORGANIZATION])
         except InvalidFields as unusable:
             log.error("directory_row_unusable", problem=str(unusable))
             return Unavailable(f"the application's database answered a row of no use: {unusable}", ROW_WAIT)
 
     def _rows(
-        self, kind: Kind, tags: Mapping[str, str], known: dict[Any, Rows], *, ends_at: float
+        self, kind: OwnerKind, tags: Mapping[str, str], known: dict[Any, Rows], *, ends_at: float
     ) -> Rows | Unavailable | None:
         """The query's rows; None where there is no such query, or none of its tags."""
         query = self.queries.get(kind)
@@ -87,7 +87,7 @@ class SqlDirectory:
             known[kind, values] = rows
         return known[kind, values]
 
-    def _query(self, kind: Kind, query: str, tags: Mapping[str, str], *, ends_at: float) -> Rows | Unavailable:
+    def _query(self, kind: OwnerKind, query: str, tags: Mapping[str, str], *, ends_at: float) -> Rows | Unavailable:
         now = time.monotonic()
         if now < self._closed_until:
             return Unavailable("the application's database failed just now; it is left alone", self._closed_until - now)
@@ -103,7 +103,7 @@ class SqlDirectory:
         DIRECTORY_QUERIES.labels(str(kind), "answered").inc()
         return rows
 
-    def _failed(self, kind: Kind, failed: SQLAlchemyError) -> Unavailable:
+    def _failed(self, kind: OwnerKind, failed: SQLAlchemyError) -> Unavailable:
         wait = min(FIRST_WAIT * 2**self._failures, LONGEST_WAIT)
         self._failures = min(self._failures + 1, 10)
         self._closed_until = time.monotonic() + wait

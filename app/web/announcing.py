@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.brokers.hints import Hints
 from app.telemetry import HINTS_LOST, get_logger
-from app.web.fatal_tasks import watched
+from app.web.fatal_tasks import end_process_on_failure
 
 # A message costs as much as a few stored events, here and in the worker. The first is sent at once; under load the ids
 # of the following PAUSE_SECONDS share one.
@@ -33,7 +33,7 @@ class Announcer:
     )
 
     def start(self) -> None:
-        self._task = watched(asyncio.create_task(self._loop(), name="announce"))
+        self._task = end_process_on_failure(asyncio.create_task(self._loop(), name="announce"))
 
     def announce(self, ids: Iterable[UUID]) -> None:
         self._ids.extend(ids)

@@ -9,7 +9,7 @@ from app.telemetry import get_logger
 log = get_logger(__name__)
 
 
-def watched(task: asyncio.Task[Any]) -> asyncio.Task[Any]:
+def end_process_on_failure(task: asyncio.Task[Any]) -> asyncio.Task[Any]:
     """The task, with a callback that ends this process cleanly when the task fails."""
     task.add_done_callback(_end_on_failure)
     return task

@@ -20,7 +20,7 @@ from app.errors import DatabaseUnavailable
 from app.services.events.intake import Receipt, Writer
 from app.telemetry import STORE_SECONDS, WEBHOOKS, get_logger
 from app.web.announcing import Announcer
-from app.web.fatal_tasks import watched
+from app.web.fatal_tasks import end_process_on_failure
 from app.web.written_responses import AnswerLog, AnswerReport, Written
 
 HOLD_SECONDS: Final = 12.0  # Nango waits 20 s for an answer
@@ -97,7 +97,7 @@ class GroupCommit:
         self.announcer.start()
         for writer in self.writers:
             committer = _Committer(writer)
-            committer.task = watched(asyncio.create_task(self._commit_loop(committer), name="commit"))
+            committer.task = end_process_on_failure(asyncio.create_task(self._commit_loop(committer), name="commit"))
             self._committers.append(committer)
 
     async def stop(self) -> None:

@@ -24,7 +24,7 @@ from app.db.key_uses import KeyUse
 from app.db.rejections import RefusalCount
 from app.outage_causes import of_database
 from app.telemetry import WEBHOOK_KEYS, escape_control, get_logger
-from app.web.fatal_tasks import watched
+from app.web.fatal_tasks import end_process_on_failure
 from app.web.group_commit import GroupCommit
 from app.web.sender_health import SenderHealth
 from app.web.written_responses import AnswerReport
@@ -95,7 +95,7 @@ class IngestRecord:
         self._refused[key] += 1
 
     def start(self) -> None:
-        self._reporter = watched(asyncio.create_task(self._report_loop(), name="report"))
+        self._reporter = end_process_on_failure(asyncio.create_task(self._report_loop(), name="report"))
         self._writer.start()
 
     async def stop(self) -> None:

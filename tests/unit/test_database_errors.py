@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from app.db.errors import gave_way, has_answered, is_away
+from app.db.errors import has_answered, is_away, is_conflict
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_a_server_that_goes_on_serving_is_distinguished_from_one_that_does_not(
 def test_a_transaction_that_was_ended_for_another_is_recognized_also_in_sqlalchemys_error(
     failed: Exception, again: bool
 ) -> None:
-    assert gave_way(OperationalError("UPDATE", {}, failed)) is again
+    assert is_conflict(OperationalError("UPDATE", {}, failed)) is again

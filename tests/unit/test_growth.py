@@ -494,7 +494,7 @@ VALIDATED: dict[str, Callable[[int], Callable[[], object]]] = {
     "tags in each other's place": lambda n: partial(
         tags.check, {f"{'aA'[number % 2]}{number // 2}": "x" for number in range(n)}
     ),
-    "fields that there are not": lambda n: partial(people.check, people.Kind.USER, numbered(n, "x")),
+    "fields that there are not": lambda n: partial(people.check, people.OwnerKind.USER, numbered(n, "x")),
 }
 
 
@@ -506,7 +506,7 @@ def test_checking_what_the_api_is_given_grows_with_it(kind: str):
 def test_the_faults_of_a_large_body_are_reported_up_to_a_bound():
     assert len(tags.check(numbered(5_000, [1]))) == tags.MAX_FAULTS
     assert len(tags.check({"a": "x", **numbered(5_000, "x")})) == 1
-    assert len(people.check(people.Kind.USER, numbered(5_000, "x"))) == people.MAX_FAULTS
+    assert len(people.check(people.OwnerKind.USER, numbered(5_000, "x"))) == people.MAX_FAULTS
 
 
 def test_a_large_body_is_copied_without_a_name_for_each_of_its_values():

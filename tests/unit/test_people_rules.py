@@ -4,11 +4,11 @@ import io
 
 import pytest
 
-from app.domain.people import Kind, changed, check, required
+from app.domain.people import OwnerKind, changed, check, required
 from app.domain.people_files import MAX_LINE, Format, lines_in, read
 from app.errors import InvalidInput
 
-USER, ORGANIZATION = Kind.USER, Kind.ORGANIZATION
+USER, ORGANIZATION = OwnerKind.USER, OwnerKind.ORGANIZATION
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,6 @@ def test_of_a_line_without_an_end_no_more_is_read_than_shows_it():
             return "x" * size
 
     with pytest.raises(InvalidInput, match="line 1 has more than"):
-        list(read(Kind.USER, Format.JSON_LINES, lines_in(Endless())))
+        list(read(OwnerKind.USER, Format.JSON_LINES, lines_in(Endless())))
     assert Endless.read_so_far <= MAX_LINE + 1
     assert list(lines_in(io.StringIO("a\nb"))) == ["a\n", "b"]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from app.config.loading import load_all
 from app.config.settings import Settings
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.errors import ConfigurationError
 from app.runtime.wiring import directory_of, sealer_of
 
@@ -376,7 +376,7 @@ def test_the_policy_sql_has_its_database_from_a_variable_or_a_file(given, tmp_pa
     (tmp_path / "url").write_text(f"{url}\n")
     settings = given(toml=SQL.replace('url_env = "APP_URL"', 'url_file = "url"'))
     assert settings.directory_url.get_secret_value() == url
-    assert directory_of(settings).queries.keys() == {Kind.USER}
+    assert directory_of(settings).queries.keys() == {OwnerKind.USER}
 
 
 def test_the_table_alone_asks_no_server(given) -> None:

@@ -21,8 +21,8 @@ def is_one_of_several() -> ColumnElement[bool]:
     """
     other, link = aliased(Connection), aliased(Link)
     shares = exists().where(*_same_place(other), link.connection_ref == other.id, *_same_owner(link, Link))
-    gave_way = exists().where(other.superseded_by == Link.id, other.status != ConnectionStatus.DELETED)
-    one_of_them = or_(Connection.superseded_by.is_not(None), gave_way, shares)
+    is_conflict = exists().where(other.superseded_by == Link.id, other.status != ConnectionStatus.DELETED)
+    one_of_them = or_(Connection.superseded_by.is_not(None), is_conflict, shares)
     return and_(Connection.status != ConnectionStatus.DELETED, one_of_them)
 
 

@@ -11,7 +11,7 @@ from app.config.secret_sources import NONE_CONFIGURED, SecretsByDestination
 from app.db import routes as route_rows
 from app.db.models import Destination, RouteVersion, Team
 from app.db.routes import FILE, RouteDefinition
-from app.domain.definitions import Names
+from app.domain.definitions import DefinedNames
 from app.services.definitions import config_secrets
 
 
@@ -74,9 +74,9 @@ class FileDefinitions:
     secrets: SecretsByDestination = field(default_factory=dict)
 
     @property
-    def names(self) -> Names:
+    def names(self) -> DefinedNames:
         teams = {*self.teams, *(team for team, _ in self.destinations)}
-        return Names(frozenset(teams), frozenset(self.destinations), frozenset(self.routes))
+        return DefinedNames(frozenset(teams), frozenset(self.destinations), frozenset(self.routes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class CurrentDefinitions:
     teams: Mapping[str, Team]
     destinations: Mapping[tuple[str, str], Destination]
     routes: Mapping[tuple[str, str], RouteVersion]
-    of_file: Names  # those in force that came from the file
+    of_file: DefinedNames  # those in force that came from the file
     secrets: SecretsByDestination = field(default_factory=dict)
 
 
@@ -117,20 +117,22 @@ def plan(before: CurrentDefinitions, wanted: FileDefinitions, *, orphans: Orphan
     )
 
 
-def _ending(before: CurrentDefinitions, wanted: FileDefinitions, orphans: OrphanPolicy) -> tuple[Names, Names]:
+def _ending(
+    before: CurrentDefinitions, wanted: FileDefinitions, orphans: OrphanPolicy
+) -> tuple[DefinedNames, DefinedNames]:
     """The orphans to remove, and those to release."""
     found = before.of_file - wanted.names
     if orphans is OrphanPolicy.KEEP:
-        return Names(), Names()
+        return DefinedNames(), DefinedNames()
     if orphans is OrphanPolicy.RELEASE:
-        return Names(), found
+        return DefinedNames(), found
     others = [route for key, route in before.routes.items() if route.source != FILE and key not in wanted.routes]
     used = {(route.team, route.destination) for route in others}
     in_force = [row for row in before.destinations.values() if row.source != FILE and row.retired_at is None]
     busy = {team for team, _ in used} | {destination.team for destination in in_force}
     return (
-        Names(found.teams - busy, found.destinations - used, found.routes),
-        Names(found.teams & busy, found.destinations & used),
+        DefinedNames(found.teams - busy, found.destinations - used, found.routes),
+        DefinedNames(found.teams & busy, found.destinations & used),
     )
 
 

@@ -21,7 +21,7 @@ TEST: Final = "waylink.test"  # the type of a test's event, and the name of its 
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class DestinationCheck:
     """The result for one destination: `ok`, `note` (works, with a remark) or `bad`."""
 
     team: str
@@ -30,7 +30,9 @@ class Reached:
     detail: str
 
 
-def reach(destinations: Sequence[Destination], own: OwnBrokers, sender: Callable[[], HttpSender]) -> list[Reached]:
+def reach(
+    destinations: Sequence[Destination], own: OwnBrokers, sender: Callable[[], HttpSender]
+) -> list[DestinationCheck]:
     """Connect to all destinations, in parallel: to endpoints up to the end of TLS, and to teams' own brokers."""
     over_http = [destination for destination in destinations if destination.kind == "http"]
     others = [destination for destination in destinations if destination.kind != "http"]
@@ -68,12 +70,14 @@ async def send_test(sender: HttpSender, target: HttpTarget, *, now: datetime) ->
         await sender.aclose()
 
 
-async def _reach_endpoints(destinations: Sequence[Destination], make: Callable[[], HttpSender]) -> list[Reached]:
+async def _reach_endpoints(
+    destinations: Sequence[Destination], make: Callable[[], HttpSender]
+) -> list[DestinationCheck]:
     if not destinations:
         return []
     sender, limit = make(), asyncio.Semaphore(AT_ONCE)
 
-    async def limited(destination: Destination) -> Reached:
+    async def limited(destination: Destination) -> DestinationCheck:
         async with limit:
             return await _reach_endpoint(destination, sender)
 
@@ -83,29 +87,35 @@ async def _reach_endpoints(destinations: Sequence[Destination], make: Callable[[
         await sender.aclose()
 
 
-async def _reach_endpoint(destination: Destination, sender: HttpSender) -> Reached:
+async def _reach_endpoint(destination: Destination, sender: HttpSender) -> DestinationCheck:
     url = destination.url or ""
     try:
         await sender.reach(url)
     except (Unreachable, InvalidInput) as failed:
-        return Reached(destination.team, destination.name, "bad", f"{url}: {failed}")
+        return DestinationCheck(destination.team, destination.name, "bad", f"{url}: {failed}")
     if url.startswith("https:"):
-        return Reached(destination.team, destination.name, "ok", f"{url} takes connections, its certificate is trusted")
-    return Reached(destination.team, destination.name, "note", f"{url} takes connections, which are not encrypted")
+        return DestinationCheck(
+            destination.team, destination.name, "ok", f"{url} takes connections, its certificate is trusted"
+        )
+    return DestinationCheck(
+        destination.team, destination.name, "note", f"{url} takes connections, which are not encrypted"
+    )
 
 
-def _reach_broker(destination: Destination, own: OwnBrokers) -> Reached:
+def _reach_broker(destination: Destination, own: OwnBrokers) -> DestinationCheck:
     if destination.broker_sealed is None:
-        return Reached(destination.team, destination.name, "ok", f"queue {destination.queue} on the team broker")
+        return DestinationCheck(
+            destination.team, destination.name, "ok", f"queue {destination.queue} on the team broker"
+        )
     where = f"queue {destination.queue} on {place_of(own.sealer, destination)}"
     try:
         broker = own.open(destination.broker_sealed, key=(destination.team, destination.name))
     except WaylinkError as refused:
-        return Reached(destination.team, destination.name, "bad", f"{where}: {refused}")
+        return DestinationCheck(destination.team, destination.name, "bad", f"{where}: {refused}")
     try:
         broker.ping()
     except BrokerUnavailable as away:
-        return Reached(destination.team, destination.name, "bad", f"{where}: {away}")
+        return DestinationCheck(destination.team, destination.name, "bad", f"{where}: {away}")
     finally:
         broker.close()
-    return Reached(destination.team, destination.name, "ok", f"{where}, which answers")
+    return DestinationCheck(destination.team, destination.name, "ok", f"{where}, which answers")

@@ -36,7 +36,7 @@ _PLACE: Final = frozenset({"queue", "url", "broker_url"})  # the fields that say
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class DefinitionContext:
     """The key for secrets, and the networks that the operator opened."""
 
     sealer: Sealer
@@ -63,7 +63,7 @@ def get(session: Session, *, team: str, name: str, editor: Editor) -> Destinatio
 
 def add(
     session: Session,
-    means: Means,
+    means: DefinitionContext,
     fields: Mapping[str, Any],
     *,
     team: str,
@@ -101,7 +101,7 @@ def add(
 
 def change(
     session: Session,
-    means: Means,
+    means: DefinitionContext,
     fields: Mapping[str, Any],
     *,
     team: str,
@@ -160,7 +160,14 @@ def disable(
 
 
 def rotate_secret(
-    session: Session, means: Means, *, team: str, name: str, overlap: timedelta, editor: Editor, now: datetime
+    session: Session,
+    means: DefinitionContext,
+    *,
+    team: str,
+    name: str,
+    overlap: timedelta,
+    editor: Editor,
+    now: datetime,
 ) -> IssuedSecret:
     """A new signing secret of an HTTP destination, of the file too.
 
@@ -204,7 +211,9 @@ def _editable(session: Session, *, team: str, name: str, version: int | None, ed
     return destination
 
 
-def _check(session: Session, means: Means, fields: Mapping[str, Any], *, team: str, name: str, editor: Editor) -> None:
+def _check(
+    session: Session, means: DefinitionContext, fields: Mapping[str, Any], *, team: str, name: str, editor: Editor
+) -> None:
     """Raise InvalidFields with every fault."""
     faults = [FieldFault("name", "invalid", wrong)] if (wrong := wrong_name(name)) else []
     if not editor.may_see(team):
@@ -220,7 +229,7 @@ def _check(session: Session, means: Means, fields: Mapping[str, Any], *, team: s
         raise InvalidFields(faults)
 
 
-def _broker_faults(means: Means, fields: Mapping[str, Any], editor: Editor) -> list[FieldFault]:
+def _broker_faults(means: DefinitionContext, fields: Mapping[str, Any], editor: Editor) -> list[FieldFault]:
     url = fields["broker_url"]
     if editor.team is not None:
         return [FieldFault("broker_url", "operators_only", "is set by operators only: a broker can be anywhere")]
@@ -235,14 +244,14 @@ def _broker_faults(means: Means, fields: Mapping[str, Any], editor: Editor) -> l
     return []
 
 
-def _sealed(means: Means, broker_url: str | None, key: tuple[str, str]) -> bytes | None:
+def _sealed(means: DefinitionContext, broker_url: str | None, key: tuple[str, str]) -> bytes | None:
     if broker_url is None:
         return None
     _require_key(means)
     return seal_url(means.sealer, broker_url, key=key, allowed=means.allowed)
 
 
-def _require_key(means: Means) -> None:
+def _require_key(means: DefinitionContext) -> None:
     try:
         means.sealer.check()
     except ConfigurationError as missing:

@@ -28,25 +28,25 @@ CHUNK: Final = 50  # owners of one transaction, with all their connections to an
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DuplicateCounts:
     """owners: those with several linked connections to an integration. links: of the older ones, by integration."""
 
     owners: int = 0
     links: Counter[str] = field(default_factory=Counter)
 
 
-def count(database: Database, policy: Policy) -> Standing:
+def count(database: Database, policy: Policy) -> DuplicateCounts:
     """Count what `supersede` would close. Raises InvalidInput where no integration has the policy."""
     found = _found(database, policy)
     links: Counter[str] = Counter()
     for place, connections in found:
         links[place.integration] += connections - 1
-    return Standing(len(found), links)
+    return DuplicateCounts(len(found), links)
 
 
 def supersede(
     database: Database, policy: Policy, routes: RouteCache, *, actor: str, clock: Callable[[], datetime]
-) -> Standing:
+) -> DuplicateCounts:
     """Close each owner's links but the newest connection's, a chunk per transaction. Nothing is deleted in Nango.
 
     Raises InvalidInput where no integration has the policy.
@@ -67,7 +67,7 @@ def supersede(
     detail = {"owners": len(found), "links_closed": dict(links)}
     with database.write() as session:
         audit.conclude(session, begun, AuditOutcome.DONE, detail)
-    return Standing(len(found), links)
+    return DuplicateCounts(len(found), links)
 
 
 def _found(database: Database, policy: Policy) -> list[tuple[OwnerIntegration, int]]:

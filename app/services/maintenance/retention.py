@@ -13,7 +13,7 @@ from uuid import UUID
 from app.db import retention as rows
 from app.db.engine import Database
 from app.db.retention import Forgotten
-from app.services.bulk_actions import breathe
+from app.services.bulk_actions import yield_write_lock
 
 SECONDS_PER_RUN: Final = 10.0  # the next tick continues
 AIM_SECONDS: Final = 0.03  # of one transaction: on SQLite all writers wait for it
@@ -59,4 +59,4 @@ class Retention:
     def _pace(self, took: float) -> None:
         """Fit the next transaction's size to its time, and leave as much time to other transactions."""
         self._size = min(MOST, max(FEWEST, int(self._size * AIM_SECONDS / max(took, 0.001))))
-        breathe(self.database, took)
+        yield_write_lock(self.database, took)

@@ -18,7 +18,7 @@ from app.db.engine import Database
 from app.db.erasure import PersonalTable, Row, RowKey
 from app.domain.erasing import ERASED, Identity
 from app.domain.linking import UnlinkedReason
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.domain.states import ConnectionStatus, EventState
 from app.errors import StillOwns
 from app.ids import USER, show
@@ -76,13 +76,13 @@ def erase(
     """
     with database.read() as session:
         person, removed = _find(session, user_id)
-        living = rows.open_links(session, Kind.USER, user_id)
+        living = rows.open_links(session, OwnerKind.USER, user_id)
     if living and not force:
-        raise StillOwns(Kind.USER, show(USER, user_id), links=living)
+        raise StillOwns(OwnerKind.USER, show(USER, user_id), links=living)
     closed = 0
     if not removed:
         closed = records.remove(
-            database, Kind.USER, user_id, force=True, keep=True, reason="erased", actor=actor, clock=clock
+            database, OwnerKind.USER, user_id, force=True, keep=True, reason="erased", actor=actor, clock=clock
         ).links_closed
     report = _walk(database, person, apply=True)
     report.links_closed = closed
@@ -94,7 +94,7 @@ def erase(
 
 
 def _find(session: Session, user_id: UUID) -> tuple[_Person, bool]:
-    user = rows.get(session, Kind.USER, user_id)
+    user = rows.get(session, OwnerKind.USER, user_id)
     email = user["email"]
     # A shared address does not identify the person: the other users' data has to stay.
     own = email if email and not erasure.shares_email(session, user_id, email) else None
@@ -103,11 +103,11 @@ def _find(session: Session, user_id: UUID) -> tuple[_Person, bool]:
 
 def _blank(session: Session, person: _Person, report: ErasureReport, *, actor: str, now: datetime) -> None:
     """Delete the row itself, or empty it where links refer to it."""
-    if rows.has_history(session, Kind.USER, person.id):
+    if rows.has_history(session, OwnerKind.USER, person.id):
         nothing = {"email": None, "display_name": None, "former_external_id": None}
-        rows.change(session, Kind.USER, [{"id": person.id, **nothing, "updated_at": now}])
+        rows.change(session, OwnerKind.USER, [{"id": person.id, **nothing, "updated_at": now}])
     else:
-        rows.delete(session, Kind.USER, person.id)
+        rows.delete(session, OwnerKind.USER, person.id)
     report.named["users"] = 1
     audit.record(
         session, actor=actor, action="user.erased", subject=report.user, detail={"rows": dict(report.named)}, now=now

@@ -11,8 +11,8 @@ from sqlalchemy.exc import OperationalError
 
 from app.db import audit
 from app.db.engine import Database
-from app.db.errors import gave_way
-from app.domain.people import Fields, Kind
+from app.db.errors import is_conflict
+from app.domain.people import Fields, OwnerKind
 from app.domain.people_files import FileLine
 from app.domain.states import AuditOutcome
 from app.services.linking import waiting
@@ -48,7 +48,7 @@ def run(
     database: Database,
     policy: Policy,
     routes: RouteCache,
-    kind: Kind,
+    kind: OwnerKind,
     lines: Iterable[FileLine],
     *,
     dry_run: bool = False,
@@ -75,7 +75,7 @@ def run(
     return summary
 
 
-def _begin(database: Database, kind: Kind, *, actor: str, now: datetime) -> UUID:
+def _begin(database: Database, kind: OwnerKind, *, actor: str, now: datetime) -> UUID:
     """Begin the audit's entry. If it stays `begun`, the import was interrupted; the rows written by then stay."""
     with database.write() as session:
         return audit.record(
@@ -84,7 +84,7 @@ def _begin(database: Database, kind: Kind, *, actor: str, now: datetime) -> UUID
 
 
 def _merge(
-    database: Database, kind: Kind, chunk: Sequence[FileLine], *, dry_run: bool, clock: Callable[[], datetime]
+    database: Database, kind: OwnerKind, chunk: Sequence[FileLine], *, dry_run: bool, clock: Callable[[], datetime]
 ) -> MergeResult:
     merged = _merge_readable(
         database, kind, [line.fields for line in chunk if not line.faults], dry_run=dry_run, clock=clock
@@ -98,7 +98,7 @@ def _merge(
 
 def _merge_readable(
     database: Database,
-    kind: Kind,
+    kind: OwnerKind,
     entries: Sequence[Fields],
     *,
     dry_run: bool,
@@ -109,6 +109,6 @@ def _merge_readable(
         with database.read() if dry_run else database.write() as session:
             return records.merge(session, kind, entries, now=clock(), dry_run=dry_run)
     except OperationalError as failed:
-        if tries == 1 or not gave_way(failed):
+        if tries == 1 or not is_conflict(failed):
             raise
     return _merge_readable(database, kind, entries, dry_run=dry_run, clock=clock, tries=tries - 1)

@@ -19,7 +19,7 @@ from app.db import people as rows
 from app.db.connections import Appeared, ConnectionRow
 from app.db.engine import Database
 from app.domain.linking import UnlinkedReason
-from app.domain.people import Fields, Kind, changed, check, required
+from app.domain.people import Fields, OwnerKind, changed, check, required
 from app.errors import AlreadyExists, FieldFault, InvalidFields, StillOwns
 from app.ids import new_id, parse
 from app.services.linking.connection_changes import ConnectionChanges
@@ -71,7 +71,7 @@ class _State:
     outcome: EntryOutcome | None = None  # of a new one: it changes if a concurrent transaction added it first
 
 
-def add(session: Session, kind: Kind, fields: Mapping[str, Any], *, actor: str, now: datetime) -> MergeResult:
+def add(session: Session, kind: OwnerKind, fields: Mapping[str, Any], *, actor: str, now: datetime) -> MergeResult:
     """Add one. Raises InvalidFields, and AlreadyExists with the id of the row that has the external id."""
     merged = merge(session, kind, [fields], now=now, add_only=True)
     [outcome] = merged.outcomes
@@ -85,7 +85,7 @@ def add(session: Session, kind: Kind, fields: Mapping[str, Any], *, actor: str, 
 
 
 def change(
-    session: Session, kind: Kind, id_: UUID, fields: Mapping[str, Any], *, actor: str, now: datetime
+    session: Session, kind: OwnerKind, id_: UUID, fields: Mapping[str, Any], *, actor: str, now: datetime
 ) -> MergeResult:
     """Change the given fields of one; None clears a field. Raises NotFound, InvalidFields, AlreadyExists."""
     faults = check(kind, fields)
@@ -113,7 +113,7 @@ def change(
 
 def merge(
     session: Session,
-    kind: Kind,
+    kind: OwnerKind,
     entries: Sequence[Mapping[str, Any]],
     *,
     now: datetime,
@@ -144,7 +144,7 @@ def merge(
 
 def remove(
     database: Database,
-    kind: Kind,
+    kind: OwnerKind,
     id_: UUID,
     *,
     force: bool,
@@ -186,7 +186,7 @@ def remove(
         closed, released = closed + links, released + gone
 
 
-def find(session: Session, kind: Kind, text: str) -> UUID:
+def find(session: Session, kind: OwnerKind, text: str) -> UUID:
     """Our id by public id or external id. Raises NotFound."""
     prefix = f"{rows.PREFIX[kind]}_"
     if text.startswith(prefix) and len(text) == len(prefix) + 32:
@@ -195,7 +195,7 @@ def find(session: Session, kind: Kind, text: str) -> UUID:
 
 
 def _record(
-    session: Session, kind: Kind, id_: UUID, done: str, detail: Mapping[str, Any], *, actor: str, now: datetime
+    session: Session, kind: OwnerKind, id_: UUID, done: str, detail: Mapping[str, Any], *, actor: str, now: datetime
 ) -> None:
     """Write the audit. It has the names of fields only, since it is kept for longer than the person may be."""
     audit.record(
@@ -203,7 +203,7 @@ def _record(
     )
 
 
-def _close_links(session: Session, kind: Kind, id_: UUID, *, reason: str, now: datetime) -> int:
+def _close_links(session: Session, kind: OwnerKind, id_: UUID, *, reason: str, now: datetime) -> int:
     """Close a chunk of the owner's open links. Connections are locked first, as in all transactions."""
     connection_rows.wait_for_turn(session)
     keys = rows.owned_connections(session, kind, id_, limit=CHUNK)
@@ -251,7 +251,7 @@ def _plan(states: dict[str, _State], entry: Fields, *, add_only: bool) -> EntryO
 
 def _write(
     session: Session,
-    kind: Kind,
+    kind: OwnerKind,
     states: Sequence[_State],
     organizations: Mapping[str, UUID],
     *,
@@ -270,7 +270,7 @@ def _write(
     rows.change(session, kind, updates)
 
 
-def _yield_to_others(session: Session, kind: Kind, new: Sequence[_State], *, add_only: bool) -> None:
+def _yield_to_others(session: Session, kind: OwnerKind, new: Sequence[_State], *, add_only: bool) -> None:
     """Continue with rows that a concurrent transaction added meanwhile: the given fields change them."""
     found = rows.lock(session, kind, [str(state.given["external_id"]) for state in new])
     for state in new:
@@ -286,10 +286,10 @@ def _yield_to_others(session: Session, kind: Kind, new: Sequence[_State], *, add
             state.outcome.result = EntryResult.CHANGED if changes else EntryResult.UNCHANGED
 
 
-def _note(appeared: Appeared, kind: Kind, *, before: Fields, changes: Fields) -> None:
+def _note(appeared: Appeared, kind: OwnerKind, *, before: Fields, changes: Fields) -> None:
     """Record the new names for waiting connections. An e-mail that a user gave up may identify another one again."""
     if external_id := changes.get("external_id"):
-        (appeared.users if kind is Kind.USER else appeared.organizations).add(external_id)
+        (appeared.users if kind is OwnerKind.USER else appeared.organizations).add(external_id)
     if "email" in changes:
         appeared.emails.update(email.lower() for email in (before.get("email"), changes["email"]) if email)
 

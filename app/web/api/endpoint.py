@@ -16,7 +16,7 @@ from app.db.engine import Database
 from app.domain.access import Access, Scope
 from app.services.connections.operations import Operations
 from app.services.definitions.destination_alerts import Alerts
-from app.services.definitions.destinations import Means
+from app.services.definitions.destinations import DefinitionContext
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
@@ -39,7 +39,7 @@ class Context:
     clients: NangoClients
     clock: Callable[[], datetime]
     hints: Hints
-    means: Means  # for secrets and addresses of destinations
+    means: DefinitionContext  # for secrets and addresses of destinations
     routes: RouteCache = field(default_factory=RouteCache)
     alerts: Alerts = field(default_factory=Alerts)  # for manual changes to a destination
 

@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, structs
 from app.db import people as rows
 from app.db.people import PeopleFilters
 from app.domain.access import Scope
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.domain.people_files import Format, read
 from app.errors import InvalidInput
 from app.ids import ORGANIZATION, USER
@@ -50,7 +50,7 @@ def list_users(call: Call, query: UserQuery) -> Page[UserRow]:
         removed=query.removed,
     )
     with call.context.database.read() as session:
-        return page(rows.listing(session, Kind.USER, filters), query.limit, UserRow)
+        return page(rows.listing(session, OwnerKind.USER, filters), query.limit, UserRow)
 
 
 @endpoint("POST /users", scope=Scope.OPERATOR, status=201)
@@ -59,7 +59,7 @@ def add_user(call: Call, body: NewUser) -> UserRecord:
 
     An external id that is in use is a conflict, whose `found.id` is the user that has it.
     """
-    return record(_add(call, Kind.USER, body), UserRecord)
+    return record(_add(call, OwnerKind.USER, body), UserRecord)
 
 
 @endpoint("POST /users/import", scope=Scope.OPERATOR)
@@ -69,25 +69,25 @@ def import_users(call: Call, query: ImportQuery, lines: bytes) -> Imported:
     Fields that a line leaves out stay as they are; null clears. Bad lines are refused with their number, the others
     written.
     """
-    return _import(call, Kind.USER, lines, dry_run=query.dry_run)
+    return _import(call, OwnerKind.USER, lines, dry_run=query.dry_run)
 
 
 @endpoint("GET /users/{user_id}", scope=Scope.VIEWER)
 def get_user(call: Call, user_id: str) -> UserRecord:
     """One user with their links, by `usr_…` id."""
-    return record(_one(call, Kind.USER, user_id), UserRecord)
+    return record(_one(call, OwnerKind.USER, user_id), UserRecord)
 
 
 @endpoint("PATCH /users/{user_id}", scope=Scope.OPERATOR)
 def change_user(call: Call, user_id: str, body: UserChange) -> UserRecord:
     """Change a user. Connections that wait for the new id or address are linked."""
-    return record(_change(call, Kind.USER, user_id, body), UserRecord)
+    return record(_change(call, OwnerKind.USER, user_id, body), UserRecord)
 
 
 @endpoint("DELETE /users/{user_id}", scope=Scope.OPERATOR)
 def remove_user(call: Call, user_id: str, query: RemovalQuery) -> Removal:
     """Remove a user. While connections belong to them, that is a conflict unless forced."""
-    return _remove(call, Kind.USER, user_id, force=query.force)
+    return _remove(call, OwnerKind.USER, user_id, force=query.force)
 
 
 @endpoint("GET /organizations", scope=Scope.VIEWER)
@@ -100,58 +100,58 @@ def list_organizations(call: Call, query: OrganizationQuery) -> Page[Organizatio
         removed=query.removed,
     )
     with call.context.database.read() as session:
-        return page(rows.listing(session, Kind.ORGANIZATION, filters), query.limit, OrganizationRow)
+        return page(rows.listing(session, OwnerKind.ORGANIZATION, filters), query.limit, OrganizationRow)
 
 
 @endpoint("POST /organizations", scope=Scope.OPERATOR, status=201)
 def add_organization(call: Call, body: NewOrganization) -> OrganizationRecord:
     """Add an organization. Connections that wait for it are linked."""
-    return record(_add(call, Kind.ORGANIZATION, body), OrganizationRecord)
+    return record(_add(call, OwnerKind.ORGANIZATION, body), OrganizationRecord)
 
 
 @endpoint("POST /organizations/import", scope=Scope.OPERATOR)
 def import_organizations(call: Call, query: ImportQuery, lines: bytes) -> Imported:
     """Add and change organizations by external id, a JSON object per line."""
-    return _import(call, Kind.ORGANIZATION, lines, dry_run=query.dry_run)
+    return _import(call, OwnerKind.ORGANIZATION, lines, dry_run=query.dry_run)
 
 
 @endpoint("GET /organizations/{organization_id}", scope=Scope.VIEWER)
 def get_organization(call: Call, organization_id: str) -> OrganizationRecord:
     """One organization with its links, by `org_…` id."""
-    return record(_one(call, Kind.ORGANIZATION, organization_id), OrganizationRecord)
+    return record(_one(call, OwnerKind.ORGANIZATION, organization_id), OrganizationRecord)
 
 
 @endpoint("PATCH /organizations/{organization_id}", scope=Scope.OPERATOR)
 def change_organization(call: Call, organization_id: str, body: OrganizationChange) -> OrganizationRecord:
     """Change an organization. Connections that wait for the new id are linked."""
-    return record(_change(call, Kind.ORGANIZATION, organization_id, body), OrganizationRecord)
+    return record(_change(call, OwnerKind.ORGANIZATION, organization_id, body), OrganizationRecord)
 
 
 @endpoint("DELETE /organizations/{organization_id}", scope=Scope.OPERATOR)
 def remove_organization(call: Call, organization_id: str, query: RemovalQuery) -> Removal:
     """Remove an organization. While connections or users belong to it, that is a conflict unless forced."""
-    return _remove(call, Kind.ORGANIZATION, organization_id, force=query.force)
+    return _remove(call, OwnerKind.ORGANIZATION, organization_id, force=query.force)
 
 
-def _one(call: Call, kind: Kind, shown: str) -> Mapping[str, Any]:
+def _one(call: Call, kind: OwnerKind, shown: str) -> Mapping[str, Any]:
     with call.context.database.read() as session:
         return rows.get(session, kind, identity(rows.PREFIX[kind], shown))
 
 
-def _add(call: Call, kind: Kind, body: Struct) -> Mapping[str, Any]:
+def _add(call: Call, kind: OwnerKind, body: Struct) -> Mapping[str, Any]:
     with call.context.database.write() as session:
         merged = records.add(session, kind, _given(body), actor=call.actor, now=call.context.clock())
     return _finish(call, kind, merged)
 
 
-def _change(call: Call, kind: Kind, shown: str, body: Struct) -> Mapping[str, Any]:
+def _change(call: Call, kind: OwnerKind, shown: str, body: Struct) -> Mapping[str, Any]:
     id_ = identity(rows.PREFIX[kind], shown)
     with call.context.database.write() as session:
         merged = records.change(session, kind, id_, _given(body), actor=call.actor, now=call.context.clock())
     return _finish(call, kind, merged)
 
 
-def _finish(call: Call, kind: Kind, merged: MergeResult) -> Mapping[str, Any]:
+def _finish(call: Call, kind: OwnerKind, merged: MergeResult) -> Mapping[str, Any]:
     """Link waiting connections after the commit, then return the record."""
     context = call.context
     linked = waiting.link_appeared(
@@ -163,7 +163,7 @@ def _finish(call: Call, kind: Kind, merged: MergeResult) -> Mapping[str, Any]:
         return {**rows.get(session, kind, id_), "linked": linked}
 
 
-def _remove(call: Call, kind: Kind, shown: str, *, force: bool) -> Removal:
+def _remove(call: Call, kind: OwnerKind, shown: str, *, force: bool) -> Removal:
     id_ = identity(rows.PREFIX[kind], shown)
     context = call.context
     removed = records.remove(context.database, kind, id_, force=force, actor=call.actor, clock=context.clock)
@@ -175,7 +175,7 @@ def _remove(call: Call, kind: Kind, shown: str, *, force: bool) -> Removal:
     )
 
 
-def _import(call: Call, kind: Kind, lines: bytes, *, dry_run: bool) -> Imported:
+def _import(call: Call, kind: OwnerKind, lines: bytes, *, dry_run: bool) -> Imported:
     try:
         text = lines.decode()
     except UnicodeDecodeError as broken:

@@ -14,7 +14,7 @@ from app.sealing import new_key, sealer_with, sealer_without_key
 from app.services import tokens
 from app.services.definitions import destinations, routes, signing_secrets, teams
 from app.services.definitions.destination_alerts import Alerts
-from app.services.definitions.destinations import Means
+from app.services.definitions.destinations import DefinitionContext
 from app.services.definitions.editor import Editor
 from app.services.routing.cache import RouteCache
 from app.services.routing.explanations import explain
@@ -22,7 +22,7 @@ from tests.growth import counting_writes
 from tests.integration.world import DANA, auth, in_threads
 
 CREATED, LINKED = {"type": ["connection.created"]}, {"type": ["connection.linked"]}
-MEANS = Means(sealer_with(new_key()), read_networks("127.0.0.0/8"))
+MEANS = DefinitionContext(sealer_with(new_key()), read_networks("127.0.0.0/8"))
 HOOK = {"kind": "http", "url": "https://hooks.example/crm"}
 OPERATOR, CRM, ERP = Editor("cli:test"), Editor("token:crm", "crm"), Editor("token:erp", "erp")
 A = {"team": "crm", "name": "a"}
@@ -238,7 +238,7 @@ def test_a_destination_that_returns_has_a_new_secret_and_none_of_before(place, c
 
 
 def test_without_a_key_no_secret_is_made_and_nothing_else_either(place):
-    keyless = Means(sealer_without_key())
+    keyless = DefinitionContext(sealer_without_key())
     for fields in (HOOK, {"kind": "celery", "queue": "team.crm.x", "broker_url": "redis://queue.example:6379/3"}):
         with pytest.raises(Conflict, match="WAYLINK_SECRET_KEY"), place.database.write() as session:
             destinations.add(session, keyless, fields, team="crm", name="hook", editor=OPERATOR, now=place.clock())

@@ -90,7 +90,7 @@ async def serving(handle, *, tls=None):
         await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
-class Names:
+class DefinedNames:
     """A resolver: name to the answers of successive questions, the last one again and again."""
 
     def __init__(self, **answers):

@@ -16,7 +16,7 @@ from app.domain.standard_webhooks import write_secret
 from app.errors import Unreachable
 from app.outbound import http_connection, network, pool, sending
 from app.outbound.sending import HttpSender, HttpTarget
-from tests.integration.delivery.endpoint import Names, answer, endpoint, serving
+from tests.integration.delivery.endpoint import DefinedNames, answer, endpoint, serving
 from tests.ports import free_port
 from tests.waiting import PATIENCE, soon
 
@@ -298,7 +298,7 @@ def test_nothing_is_unpacked():
 )
 def test_a_name_that_leads_into_our_network_is_not_connected_to(addresses, error):
     async def scenario():
-        async with endpoint() as team, Sending(allowed=(), resolve=Names(team_example=[addresses])) as sending_:
+        async with endpoint() as team, Sending(allowed=(), resolve=DefinedNames(team_example=[addresses])) as sending_:
             came = await sending_.to(team, host="team.example")
             assert (came.status, came.ours) == (None, True)
             assert error in came.error
@@ -332,7 +332,7 @@ def test_a_name_that_changes_between_check_and_connection_changes_nothing(monkey
     opened = []
 
     async def scenario():
-        names = Names(team_example=[["8.8.8.8"], ["127.0.0.1"]])
+        names = DefinedNames(team_example=[["8.8.8.8"], ["127.0.0.1"]])
         loop = asyncio.get_running_loop()
 
         async def record(factory, host, port, **options):
@@ -351,7 +351,7 @@ def test_a_name_that_changes_between_check_and_connection_changes_nothing(monkey
 
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
     async def scenario():
-        names = Names(team_example=[["127.0.0.9", "127.0.0.1"]])
+        names = DefinedNames(team_example=[["127.0.0.9", "127.0.0.1"]])
         async with endpoint() as team, Sending(resolve=names) as sending_:
             loop = asyncio.get_running_loop()
             connect = loop.create_connection
@@ -369,7 +369,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
 
 def test_a_name_without_address_and_a_name_server_that_hangs_are_distinguished(monkeypatch):
     async def scenario():
-        async with Sending(resolve=Names(empty_example=[[]])) as sending_:
+        async with Sending(resolve=DefinedNames(empty_example=[[]])) as sending_:
             unknown = await sending_.to(443, host="nowhere.example")
             assert unknown.error == "the name does not resolve: Name or service not known"
             assert (await sending_.to(443, host="empty.example")).error == "the name has no address"
@@ -430,7 +430,7 @@ def trusted(authority, tmp_path):
 
 def test_tls_goes_by_the_name_and_an_operators_authority_is_trusted(authority, trusted):
     async def scenario():
-        names = Names(team_example=[["127.0.0.1"]])
+        names = DefinedNames(team_example=[["127.0.0.1"]])
         tls = server_side(authority, "team.example")
         async with endpoint(tls=tls) as team, Sending(tls=trusted, resolve=names) as sending_:
             for _ in range(2):
@@ -443,7 +443,7 @@ def test_tls_goes_by_the_name_and_an_operators_authority_is_trusted(authority, t
 
 def test_a_certificate_of_another_name_or_of_a_stranger_is_not_trusted(authority, trusted):
     async def scenario():
-        names = Names(team_example=[["127.0.0.1"]])
+        names = DefinedNames(team_example=[["127.0.0.1"]])
         async with endpoint(tls=server_side(authority, "other.example")) as team:
             async with Sending(tls=trusted, resolve=names) as sending_:
                 came = await sending_.to(team, scheme="https", host="team.example")

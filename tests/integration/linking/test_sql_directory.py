@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from app.db.application_database import ApplicationDatabase
 from app.db.models import Organization, User
 from app.domain.linking import DirectoryPolicy, TagKeys
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.domain.states import EventState
 from app.services import sql_directory
 from app.services.events.processor import Processor
@@ -78,7 +78,7 @@ def use(world, database, users=USERS, companies=COMPANIES):
     """Ask this database by these queries from now on."""
     if world.processor.directory:
         world.processor.directory.close()
-    given = {Kind.USER: users, Kind.ORGANIZATION: companies}
+    given = {OwnerKind.USER: users, OwnerKind.ORGANIZATION: companies}
     directory = SqlDirectory(database, {kind: query for kind, query in given.items() if query}, TagKeys())
     world.processor = Processor(
         world.database, world.policy, world.clients, world.clock, world.processor.routes, directory
@@ -358,7 +358,7 @@ def test_what_an_event_changed_meanwhile_holds(world, application, monkeypatch):
 def test_local_users_link_nothing_by_themselves(world):
     world.handle(auth(tags={"end_user_id": "usr_9"}))
     with world.database.write() as session:
-        merged = records.add(session, Kind.USER, {"external_id": "usr_9"}, actor="cli:test", now=world.clock())
+        merged = records.add(session, OwnerKind.USER, {"external_id": "usr_9"}, actor="cli:test", now=world.clock())
     routes = world.processor.routes
     assert waiting.link_appeared(world.database, routes, world.policy, merged.appeared, clock=world.clock) == 0
     assert world.owner("c-1") is None

@@ -300,7 +300,7 @@ def test_links_that_stood_before_the_policy_are_counted_and_closed_on_demand(
     assert owners(world, standing_links) == [None, OMAR_OWNS]
     assert [world.connection(id_).unlinked_reason for id_ in three] == ["superseded", "superseded", None]
     assert len(world.events("connection.linked")) == announced, "the connection that keeps the link had it"
-    assert standing.count(world.database, world.policy) == standing.Standing()
+    assert standing.count(world.database, world.policy) == standing.DuplicateCounts()
     [act] = world.all(Audit, Audit.action == "links.superseded")
     assert (act.outcome, act.detail) == ("done", {"owners": 2, "links_closed": {"oauth2": 3}})
     confirm_deletion(world, nango, three[2])
@@ -312,4 +312,4 @@ def test_where_every_policy_is_keep_nothing_can_be_superseded(open_world, base_u
     with pytest.raises(InvalidInput, match="no integration has the policy"):
         standing.supersede(world.database, world.policy, world.processor.routes, actor="cli:test", clock=world.clock)
     other = open_world(base_url=base_url, duplicates={"slack": DuplicatesPolicy.SUPERSEDE})
-    assert standing.count(other.database, other.policy) == standing.Standing()
+    assert standing.count(other.database, other.policy) == standing.DuplicateCounts()

@@ -9,7 +9,7 @@ from app.db.types import StoredJson
 from app.domain.erasing import ERASED
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
 from app.domain.owner_queries import FIRST_WAIT
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.errors import NotFound, StillOwns
 from app.services.people import erasure as service
 from app.services.people import records
@@ -167,7 +167,7 @@ def test_an_erasure_that_was_broken_off_is_run_again(world, monkeypatch):
 def test_a_person_that_never_had_a_link_leaves_no_row(world):
     with world.database.write() as session:
         fields = {"external_id": EXTERNAL, "email": EMAIL}
-        id_ = records.add(session, Kind.USER, fields, actor="cli:a", now=world.clock()).outcomes[0].id
+        id_ = records.add(session, OwnerKind.USER, fields, actor="cli:a", now=world.clock()).outcomes[0].id
     erase(world, id_, force=False)
     assert world.all(User) == []
     assert_nowhere(world)
@@ -206,7 +206,7 @@ def test_a_connection_that_waits_for_the_person_waits_no_more(open_world):
     world = open_world(directory=DirectoryPolicy.REQUIRE)
     with world.database.write() as session:
         fields = {"external_id": EXTERNAL, "email": EMAIL}
-        id_ = records.add(session, Kind.USER, fields, actor="cli:a", now=world.clock()).outcomes[0].id
+        id_ = records.add(session, OwnerKind.USER, fields, actor="cli:a", now=world.clock()).outcomes[0].id
     world.handle(auth(tags={"end_user_id": EXTERNAL, "organization_id": "org_404"}))
     connection = world.connection("c-1")
     assert (connection.unlinked_reason, connection.wanted_user) == ("unknown_organization", EXTERNAL)

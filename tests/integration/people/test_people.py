@@ -10,7 +10,7 @@ from app.db.audit import AuditFilters
 from app.db.models import Connection, Link, Organization, User
 from app.db.people import PeopleFilters
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.errors import AlreadyExists, InvalidFields, NotFound, StillOwns
 from app.services import directory
 from app.services.events import batch
@@ -21,7 +21,7 @@ from tests.integration.sandbox.sandbox_server import register
 from tests.integration.world import DANA, auth, in_threads, wait_for_a_lock
 from tests.waiting import PATIENCE
 
-USER, ORGANIZATION = Kind.USER, Kind.ORGANIZATION
+USER, ORGANIZATION = OwnerKind.USER, OwnerKind.ORGANIZATION
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from app.db import audit
 from app.db import people as rows
 from app.db.models import Organization, User
 from app.domain.linking import DirectoryPolicy
-from app.domain.people import Kind
+from app.domain.people import OwnerKind
 from app.domain.people_files import Format, read
 from app.services.people import importer, records
 from app.services.people.importer import REFUSED_SHOWN
@@ -23,7 +23,7 @@ def world(open_world):
     return open_world(directory=DirectoryPolicy.REQUIRE)
 
 
-def bring(world, text, kind=Kind.USER, format_=Format.CSV, **options):
+def bring(world, text, kind=OwnerKind.USER, format_=Format.CSV, **options):
     lines = read(kind, format_, text.splitlines(keepends=True))
     return importer.run(
         world.database,
@@ -45,7 +45,7 @@ def users(world):
     with world.database.read() as session:
         return {
             row["external_id"]: (row["email"], row["display_name"], row["organization"])
-            for row in rows.listing(session, Kind.USER, rows.PeopleFilters(limit=1000))
+            for row in rows.listing(session, OwnerKind.USER, rows.PeopleFilters(limit=1000))
         }
 
 
@@ -60,7 +60,7 @@ u5,,,org_404
 
 @pytest.fixture
 def organizations(world):
-    assert counts(bring(world, "external_id,name\norg_1,Acme\n", Kind.ORGANIZATION)) == (1, 0, 0, 0)
+    assert counts(bring(world, "external_id,name\norg_1,Acme\n", OwnerKind.ORGANIZATION)) == (1, 0, 0, 0)
 
 
 def test_bad_lines_are_named_with_line_field_and_reason_and_do_not_stop_the_good_ones(world, organizations):
@@ -144,12 +144,18 @@ def test_an_import_is_audited_with_its_counts_and_a_broken_one_stays_begun(world
     bring(world, "external_id\nu1\n")
 
     def broken():
-        yield from read(Kind.USER, Format.CSV, ["external_id\n", "u2\n"])
+        yield from read(OwnerKind.USER, Format.CSV, ["external_id\n", "u2\n"])
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="disk"):
         importer.run(
-            world.database, world.policy, world.processor.routes, Kind.USER, broken(), actor="cli:b", clock=world.clock
+            world.database,
+            world.policy,
+            world.processor.routes,
+            OwnerKind.USER,
+            broken(),
+            actor="cli:b",
+            clock=world.clock,
         )
     with world.database.read() as session:
         told = [(entry.action, entry.outcome, entry.detail) for entry in audit.newest(session, audit.AuditFilters())]
@@ -187,7 +193,7 @@ def test_two_that_wait_for_each_other_are_no_end_of_an_import(world, postgres):
 def test_an_import_of_organizations_does_not_wait_for_an_import_of_their_users(world, organizations):
     """Rows that refer to an organization do not change it."""
     with world.database.write() as session:
-        records.merge(session, Kind.USER, [{"external_id": "u1", "organization": "org_1"}], now=world.clock())
+        records.merge(session, OwnerKind.USER, [{"external_id": "u1", "organization": "org_1"}], now=world.clock())
         with world.database.write() as another:
             another.execute(sql("SET LOCAL lock_timeout = '60s'"))
-            records.merge(another, Kind.ORGANIZATION, [{"external_id": "org_1", "name": "New"}], now=world.clock())
+            records.merge(another, OwnerKind.ORGANIZATION, [{"external_id": "org_1", "name": "New"}], now=world.clock())
