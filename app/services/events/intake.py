@@ -1,7 +1,7 @@
 """Store verified deliveries, each once: a batch in one transaction, from the event loop or, on SQLite, in a thread.
 
-The only asynchronous statements there are. Measured, the threaded way through the session cost four round trips and
-took Python's lock back after each, while the event loop held it: docs/benchmarks.md has the figures.
+The only asynchronous statements of Waylink. A session in a thread cost four round trips, and waited for Python's lock
+after each, while the event loop held it (docs/benchmarks.md has the figures).
 """
 
 import asyncio
@@ -21,38 +21,38 @@ from app.db.errors import has_answered, is_away
 from app.db.ingest import Key, Known, NewDelivery, PostgresStore, Repeated
 from app.errors import DatabaseUnavailable
 
-# Less than a request is held: what waited for a connection that died silently is stored over another one.
+# Less than a request is held, so that what waited on a dead connection is stored over another one.
 STUCK_SECONDS: Final = 8.0
-STATEMENT_SECONDS: Final = STUCK_SECONDS - 1  # in the server: what is given up here does not go on there
-STUCK_FILE_SECONDS: Final = SQLITE_BUSY_SECONDS + 5.0  # SQLite itself gives up earlier, unless the disk stands still
+STATEMENT_SECONDS: Final = STUCK_SECONDS - 1  # in the server, so that a statement given up here does not go on there
+STUCK_FILE_SECONDS: Final = SQLITE_BUSY_SECONDS + 5.0  # SQLite gives up earlier, unless the disk hangs
 
 T = TypeVar("T")
 
 
 class Receipt(NamedTuple):
-    """What a stored delivery is answered with. `duplicate` means that the event was there before."""
+    """The answer to a stored delivery. duplicate: the event was stored before."""
 
     event_id: UUID
     duplicate: bool
 
 
 class Writer(Protocol):
-    """Commits one batch at a time, each within a bound. Raises DatabaseUnavailable when trying again later may help."""
+    """Commits one batch at a time, each within a bound. Raises DatabaseUnavailable where a later try may succeed."""
 
     async def store(self, deliveries: Sequence[NewDelivery]) -> list[Receipt]: ...
 
     async def probe(self) -> None:
-        """Commit a write that changes nothing, the way deliveries are committed. Raises as `store` does."""
+        """Commit a write that changes nothing, as deliveries are committed. Raises as `store` does."""
 
     def cut(self) -> None:
-        """Give up what is under way, if anything is: it ends at once with DatabaseUnavailable. Never fails."""
+        """End a commit in progress at once with DatabaseUnavailable. Never fails."""
 
     async def close(self) -> None:
-        """At once, whatever the state of the database."""
+        """Close at once, in any state of the database."""
 
 
 def writers_for(database: Database, window: timedelta, clock: Callable[[], datetime]) -> list[Writer]:
-    """As many as can commit side by side: SQLite has one write lock, and a third brought nothing on PostgreSQL."""
+    """One writer for SQLite, which has one write lock, and two for PostgreSQL, where a third brought nothing."""
     return [writer_for(database, window, clock) for _ in range(1 if database.is_sqlite else 2)]
 
 
@@ -64,12 +64,12 @@ def writer_for(database: Database, window: timedelta, clock: Callable[[], dateti
 
 @dataclass(slots=True)
 class _Bound:
-    """The bound on what a writer does now. It ends the wait by itself: whatever is waited for need not notice."""
+    """A bound in time on a writer's work. It ends the wait itself, so the work need not notice a dead connection."""
 
     _now: asyncio.Timeout | None = field(default=None, init=False)
 
     async def run(self, work: Awaitable[T], seconds: float) -> T:
-        """Its result. Raises DatabaseUnavailable after that many seconds, or when it is cut."""
+        """Return the work's result. Raises DatabaseUnavailable after so many seconds, or at `cut`."""
         try:
             async with asyncio.timeout(seconds) as self._now:
                 return await work
@@ -80,13 +80,13 @@ class _Bound:
 
     def cut(self) -> None:
         if self._now is not None:
-            with suppress(RuntimeError):  # it is ending already
+            with suppress(RuntimeError):  # it has expired already
                 self._now.reschedule(0)
 
 
 @dataclass(slots=True)
 class ThreadWriter:
-    """One transaction of the synchronous data layer in a thread of its own."""
+    """Commits by a transaction of the synchronous data layer, in a thread of its own."""
 
     database: Database
     window: timedelta
@@ -103,7 +103,7 @@ class ThreadWriter:
         await self._run(self._probe)
 
     def cut(self) -> None:
-        """The thread goes on, and what it commits later is stored all the same."""
+        """End the wait. The thread goes on, and what it commits later is stored as well."""
         self._bound.cut()
 
     async def close(self) -> None:
@@ -129,7 +129,7 @@ class ThreadWriter:
 
 @dataclass(slots=True)
 class LoopWriter:
-    """Statements from the event loop, over a connection of its own, which commits each."""
+    """Commits by single statements from the event loop, over a connection of its own."""
 
     database: Database
     window: timedelta
@@ -155,22 +155,22 @@ class LoopWriter:
         try:
             return await self._bound.run(work, STUCK_SECONDS)
         except Exception as failed:
-            await self.close()  # a new connection knows nothing of what went wrong with this one
+            await self.close()  # the connection may be broken; the next batch opens another
             if not is_away(failed):
                 raise
             raise DatabaseUnavailable(failed, answered=has_answered(failed)) from failed
 
     async def _commit(self, deliveries: Sequence[NewDelivery]) -> list[Receipt]:
-        """Duplicates are counted in a commit of their own.
+        """Store the deliveries, then count duplicates in a commit of their own.
 
-        No delivery is answered before both, so a crash in between makes the sender repeat what was not counted yet.
+        No delivery is answered before both, so after a crash in between the sender repeats what was not counted.
         """
-        database = await self._connected()
+        connection = await self._connected()
         now, first = self.clock(), _first_of_each(deliveries)
-        known = await database.store(list(first.values()), cutoff=now - self.window)
+        known = await connection.store(list(first.values()), cutoff=now - self.window)
         receipts = _receipts(deliveries, first, known)
         if repeated := _repeated(deliveries, receipts, known):
-            await database.repeat(repeated, now=now)
+            await connection.repeat(repeated, now=now)
         return receipts
 
     async def _probe(self) -> None:
@@ -184,7 +184,7 @@ class LoopWriter:
 
 
 def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timedelta, now: datetime) -> list[Receipt]:
-    """Store all in one transaction of SQLite's; answer each, in order (promise 4)."""
+    """Store the deliveries in one transaction, for SQLite. Returns a receipt for each, in order (promise 4)."""
     first = _first_of_each(deliveries)
     known = ingest.store(session, list(first.values()), cutoff=now - window)
     receipts = _receipts(deliveries, first, known)
@@ -194,10 +194,10 @@ def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timede
 
 
 def _first_of_each(deliveries: Sequence[NewDelivery]) -> dict[Key, NewDelivery]:
-    """Equal deliveries are collapsed: one upsert may not touch a row twice."""
+    """The first of equal deliveries: one upsert may not touch a row twice."""
     first: dict[Key, NewDelivery] = {}
-    for one in deliveries:
-        first.setdefault((one.environment, one.fingerprint), one)
+    for delivery in deliveries:
+        first.setdefault((delivery.environment, delivery.fingerprint), delivery)
     return first
 
 
@@ -205,27 +205,29 @@ def _receipts(
     deliveries: Sequence[NewDelivery], first: Mapping[Key, NewDelivery], known: Mapping[Key, Known]
 ) -> list[Receipt]:
     if not known and len(first) == len(deliveries):
-        return [Receipt(one.event_id, False) for one in deliveries]
-    stored = {key: known[key].event_id if key in known else one.event_id for key, one in first.items()}
+        return [Receipt(delivery.event_id, False) for delivery in deliveries]
+    stored = {key: known[key].event_id if key in known else delivery.event_id for key, delivery in first.items()}
     receipts = []
-    for one in deliveries:
-        event_id = stored[one.environment, one.fingerprint]
-        receipts.append(Receipt(event_id, event_id != one.event_id))
+    for delivery in deliveries:
+        event_id = stored[delivery.environment, delivery.fingerprint]
+        receipts.append(Receipt(event_id, event_id != delivery.event_id))
     return receipts
 
 
 def _repeated(
     deliveries: Sequence[NewDelivery], receipts: Sequence[Receipt], known: Mapping[Key, Known]
 ) -> list[Repeated]:
-    """Those that came before, in order. Of each a worker decides whether it is an event of its own."""
+    """The repeats, in order. A worker decides of each whether it is an event of its own."""
     return [
-        Repeated(receipt.event_id, one.event_id, _first_by(one, known), one.taken_by, one.received_at)
-        for one, receipt in zip(deliveries, receipts, strict=True)
+        Repeated(
+            receipt.event_id, delivery.event_id, _first_by(delivery, known), delivery.taken_by, delivery.received_at
+        )
+        for delivery, receipt in zip(deliveries, receipts, strict=True)
         if receipt.duplicate
     ]
 
 
-def _first_by(one: NewDelivery, known: Mapping[Key, Known]) -> UUID:
-    """Who took the first of its bytes. Where that is none that is known, it came in the same batch."""
-    first = known.get((one.environment, one.fingerprint))
-    return first.taken_by if first else one.taken_by
+def _first_by(delivery: NewDelivery, known: Mapping[Key, Known]) -> UUID:
+    """The web process that took the first delivery of these bytes: a stored one, or one of the same batch."""
+    first = known.get((delivery.environment, delivery.fingerprint))
+    return first.taken_by if first else delivery.taken_by
