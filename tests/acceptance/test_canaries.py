@@ -108,7 +108,7 @@ def test_no_credential_rests_anywhere_whatever_was_done_with_it(waylink: Waylink
     renew(waylink, EXPIRING)
     fail_to_renew(waylink, sandbox, canary)
     replace_credentials(sandbox, by_hand, canary)
-    until("all events are settled", lambda: all_processed(waylink), every=0.5)
+    until("all events are processed", lambda: all_processed(waylink), every=0.5)
 
     assert canary.found_in((waylink.data / "sandbox-state.json").read_bytes()), "nothing was planted"
     assert not [words for words in told if canary.found_in(words)]
@@ -179,7 +179,7 @@ def refuse_an_authorization(waylink: Waylink, sandbox: Sandbox, canary: Canary) 
     with pytest.raises(httpx.HTTPStatusError):
         sandbox.call("POST", f"/sandbox/oauth/oauth2?connect_session_token={token}", json={})
     failures = ("--type", "connection.creation_failed")
-    until("the failure was told", lambda: waylink.listing("events", *failures), every=0.3)
+    until("the failure was announced", lambda: waylink.listing("events", *failures), every=0.3)
 
 
 def quote_in_webhooks(waylink: Waylink, sandbox: Sandbox, connection_id: str, canary: Canary) -> None:
@@ -204,7 +204,7 @@ def quote_in_webhooks(waylink: Waylink, sandbox: Sandbox, connection_id: str, ca
 def renew(waylink: Waylink, modes: set[str]) -> None:
     """Let all plans fall due, until each of these types was asked for."""
     due_now(waylink)
-    until("all were looked at", lambda: refreshed(waylink) >= len(modes), every=0.5)
+    until("all were refreshed", lambda: refreshed(waylink) >= len(modes), every=0.5)
 
 
 def fail_to_renew(waylink: Waylink, sandbox: Sandbox, canary: Canary) -> None:

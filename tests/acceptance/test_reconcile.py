@@ -49,15 +49,15 @@ def slow_down(sandbox: Sandbox, slow: bool) -> None:
 def test_an_account_is_imported_although_its_worker_is_killed_in_the_middle(waylink: Waylink) -> None:
     """The first run begins by itself. Killed at both checks, it is continued by another process where it was."""
     up = waylink.processes[0]
-    run = until("the first run is under way", lambda: _run(waylink, pages=3), every=0.02)
+    run = until("the first run is running", lambda: _run(waylink, pages=3), every=0.02)
     _kill(up.child("io"))
     assert 3 <= waylink.sql("SELECT pages FROM reconciliations")[0][0] < COUNT / 2000  # in the middle
     slow_down(waylink.sandbox(), False)
     _pass_time(waylink)
-    until("the first look is over", lambda: _run(waylink, stage="checking"), every=0.1)
+    until("the first check is over", lambda: _run(waylink, stage="checking"), every=0.1)
     assert waylink.sql("SELECT count(*) FROM differences")[0][0] == COUNT
     _pass_time(waylink)
-    until("the second look is under way", lambda: _run(waylink, pages=11), every=0.02)
+    until("the second check is running", lambda: _run(waylink, pages=11), every=0.02)
     _kill(up.child("io"))
     _pass_time(waylink)
     until("the run is over", lambda: _run(waylink, stage="done"), seconds=2 * PATIENCE, every=0.5)

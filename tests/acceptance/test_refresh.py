@@ -29,7 +29,7 @@ def test_a_refresh_runs_and_leaves_no_credential_behind(waylink: Waylink) -> Non
     body = creation(1)
     sandbox.register(body)
     assert waylink.post(body, sandbox.signing_key).status_code == 202
-    connection = until("linked, a first look planned", lambda: _planned(waylink), every=0.3)
+    connection = until("linked, a first refresh planned", lambda: _planned(waylink), every=0.3)
     tokens = [_token(sandbox, connection)]
 
     looked = _refresh_now(waylink, connection, after=0)

@@ -85,7 +85,7 @@ def test_a_url_may_have_letters_of_any_script_and_nothing_invisible():
 
 class TestSettings:
     @pytest.fixture
-    def given(self, monkeypatch, tmp_path):
+    def configured(self, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
 
         def read(**variables):
@@ -95,13 +95,13 @@ class TestSettings:
 
         return read
 
-    def problems(self, given, **variables):
+    def problems(self, configured, **variables):
         with pytest.raises(ConfigurationError) as refused:
-            given(**variables)
+            configured(**variables)
         return {problem.where: str(problem) for problem in refused.value.problems}
 
     @pytest.mark.parametrize("wrapping", WRAPPINGS)
-    def test_every_secret_of_a_variable_is_taken_without_its_wrapping(self, given, wrapping):
+    def test_every_secret_of_a_variable_is_taken_without_its_wrapping(self, configured, wrapping):
         secrets = {
             "WAYLINK_NANGO_API_KEY": KEY,
             "WAYLINK_NANGO_SIGNING_KEYS": "k1,k2",
@@ -115,7 +115,7 @@ class TestSettings:
             "WAYLINK_HOST": "127.0.0.1",
             "WAYLINK_PORT": "8081",
         }
-        settings = given(**{name: wrapping.format(value) for name, value in secrets.items()})
+        settings = configured(**{name: wrapping.format(value) for name, value in secrets.items()})
         environment = settings.environments["default"]
         assert environment.api_key.get_secret_value() == KEY
         assert environment.signing_keys.live() == ("k1", "k2")
@@ -135,17 +135,17 @@ class TestSettings:
             ("WAYLINK_TEAM_BROKER_URL", "redis://:{}@h/1"),
         ],
     )
-    def test_what_cannot_belong_is_refused_by_the_variables_name(self, given, variable, form, inside):
+    def test_what_cannot_belong_is_refused_by_the_variables_name(self, configured, variable, form, inside):
         others = {"WAYLINK_NANGO_API_KEY": KEY, "WAYLINK_NANGO_SIGNING_KEYS": "k"}
-        found = self.problems(given, **(others | {variable: form.format(inside)}))
+        found = self.problems(configured, **(others | {variable: form.format(inside)}))
         assert "does not belong there" in found[variable]
         assert inside not in found[variable]
 
-    def test_a_signing_key_is_refused_by_its_number(self, given):
-        found = self.problems(given, WAYLINK_NANGO_SIGNING_KEYS="k1,k\u201d2")
+    def test_a_signing_key_is_refused_by_its_number(self, configured):
+        found = self.problems(configured, WAYLINK_NANGO_SIGNING_KEYS="k1,k\u201d2")
         assert "of key 2, character 2 is RIGHT DOUBLE QUOTATION MARK" in found["WAYLINK_NANGO_SIGNING_KEYS"]
 
-    def test_the_file_and_all_that_it_names_are_read_as_any_editor_writes_them(self, given, tmp_path):
+    def test_the_file_and_all_that_it_names_are_read_as_any_editor_writes_them(self, configured, tmp_path):
         toml = (
             '[environments.prod]\naccount = "\u00e4"\napi_key_file = "{0}"\nsigning_keys_file = "{0}"\n'
             '[teams.crm.destinations.hook]\nkind = "http"\nurl = "https://hooks.example/w"\nsecret_file = "{1}"\n'
@@ -156,20 +156,20 @@ class TestSettings:
         secrets = files(tmp_path / "secrets", f"\u201c{signing}\u201d\n")
         for key, secret in zip(files(tmp_path / "keys", f'"{KEY}"\n'), secrets, strict=True):
             for file in files(tmp_path, toml.format(key, secret)):
-                settings = given(WAYLINK_CONFIG=str(file))
+                settings = configured(WAYLINK_CONFIG=str(file))
                 environment = settings.environments["prod"]
                 assert (environment.account, environment.api_key.get_secret_value()) == ("\u00e4", KEY)
                 assert environment.signing_keys.live() == (KEY,)
                 assert load_all()[1].secrets["crm", "hook"].signing.get_secret_value() == signing
 
     @pytest.mark.parametrize("name", ["api_key", "signing_keys"])
-    def test_what_cannot_belong_in_a_file_is_refused_by_its_name(self, given, tmp_path, name):
+    def test_what_cannot_belong_in_a_file_is_refused_by_its_name(self, configured, tmp_path, name):
         (tmp_path / "good").write_text("k")
         (tmp_path / "bad").write_text("k\u201d2")
         entries = {"api_key": "good", "signing_keys": "good", name: "bad"}
         lines = [f'{name}_file = "{file}"\n' for name, file in entries.items()]
         (tmp_path / "waylink.toml").write_text("[environments.prod]\n" + "".join(lines))
-        [(where, what)] = self.problems(given).items()
+        [(where, what)] = self.problems(configured).items()
         assert where == f"environments.prod.{name}_file"
         assert "bad" in what
         assert "RIGHT DOUBLE QUOTATION MARK" in what
@@ -178,9 +178,9 @@ class TestSettings:
         for file in files(tmp_path, f"# the newest\n{new_key()}\n"):
             assert sealer_of_file(file).check() == 1
 
-    def test_a_configuration_that_is_no_text_is_refused_by_place(self, given, tmp_path):
+    def test_a_configuration_that_is_no_text_is_refused_by_place(self, configured, tmp_path):
         (tmp_path / "waylink.toml").write_bytes(b"a = 1\n\xff")
-        assert "byte 7 is not UTF-8" in self.problems(given)["waylink.toml"]
+        assert "byte 7 is not UTF-8" in self.problems(configured)["waylink.toml"]
 
 
 def test_keys_lose_their_quotes_one_by_one():

@@ -38,4 +38,4 @@ def test_fresh_work_does_not_wait_for_many_of_them_and_the_next_call_goes_on(mon
     process = PossiblyPoison(Clock())
     first = process.each(lambda: "one")
     assert 0 < len(first) <= possibly_poison.POSSIBLY_POISON_SECONDS
-    assert process.each(lambda: "one"), "there may be more, so it looks at once"
+    assert process.each(lambda: "one"), "there may be more, so it searches at once"

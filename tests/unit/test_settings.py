@@ -23,8 +23,8 @@ PUBLIC = quote(certifi.where(), safe="")
 
 
 @pytest.fixture
-def given(monkeypatch, tmp_path):
-    """`given(WAYLINK_PORT="8081")`: settings from these variables alone, `toml` being waylink.toml."""
+def configured(monkeypatch, tmp_path):
+    """`configured(WAYLINK_PORT="8081")`: settings from these variables alone, `toml` being waylink.toml."""
     for name in [name for name in os.environ if name.startswith("WAYLINK_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -39,17 +39,17 @@ def given(monkeypatch, tmp_path):
     return read
 
 
-def problems(given, **variables: str) -> dict[str, str]:
+def problems(configured, **variables: str) -> dict[str, str]:
     """Refused settings: variable or place to the whole line."""
     with pytest.raises(ConfigurationError) as refused:
-        given(**variables)
+        configured(**variables)
     assert SECRET not in "".join(traceback.format_exception(refused.value))
     assert SECRET not in repr(refused.value.problems)
     return {problem.where: str(problem) for problem in refused.value.problems}
 
 
-def test_nothing_given_is_the_embedded_default(given, tmp_path) -> None:
-    settings = given()
+def test_nothing_given_is_the_embedded_default(configured, tmp_path) -> None:
+    settings = configured()
     assert settings.database == f"sqlite:///{tmp_path}/.waylink/waylink.db"
     assert settings.broker.startswith("redis+socket://")
     assert settings.broker != settings.team_broker
@@ -58,9 +58,9 @@ def test_nothing_given_is_the_embedded_default(given, tmp_path) -> None:
     assert settings.environments == {}
 
 
-def test_every_problem_is_reported_at_once(given) -> None:
+def test_every_problem_is_reported_at_once(configured) -> None:
     found = problems(
-        given,
+        configured,
         WAYLINK_PORT="abc",
         WAYLINK_LOG_FORMAT="xml",
         WAYLINK_BODY_LIMIT_BYTES="1",
@@ -110,12 +110,12 @@ def test_every_variable_has_help_and_an_example(name: str) -> None:
     ],
     ids=str,
 )
-def test_a_refusal_never_shows_a_secret(given, variables: dict[str, str]) -> None:
-    assert problems(given, **variables)
+def test_a_refusal_never_shows_a_secret(configured, variables: dict[str, str]) -> None:
+    assert problems(configured, **variables)
 
 
-def test_settings_never_show_a_secret(given) -> None:
-    settings = given(
+def test_settings_never_show_a_secret(configured) -> None:
+    settings = configured(
         WAYLINK_NANGO_API_KEY=f"api-{SECRET}",
         WAYLINK_NANGO_SIGNING_KEYS=f"one-{SECRET},two-{SECRET}",
         WAYLINK_DATABASE_URL=f"postgresql://u:{SECRET}@h/d",
@@ -137,8 +137,8 @@ def test_settings_never_show_a_secret(given) -> None:
     assert not [line for line in shown if SECRET in line]
 
 
-def test_settings_do_not_change_once_loaded(given) -> None:
-    settings = given()
+def test_settings_do_not_change_once_loaded(configured) -> None:
+    settings = configured()
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1
 
@@ -146,15 +146,15 @@ def test_settings_do_not_change_once_loaded(given) -> None:
 # The three modes
 
 
-def test_signing_keys_alone_confirm_nothing_and_bring_no_sandbox(given) -> None:
-    settings = given(WAYLINK_NANGO_SIGNING_KEYS="new, old,,new")
+def test_signing_keys_alone_confirm_nothing_and_bring_no_sandbox(configured) -> None:
+    settings = configured(WAYLINK_NANGO_SIGNING_KEYS="new, old,,new")
     assert not settings.uses_sandbox
     assert not settings.environments["default"].has_api
     assert settings.environments["default"].signing_keys.live() == ("new", "old")
 
 
-def test_both_turn_everything_on(given) -> None:
-    settings = given(
+def test_both_turn_everything_on(configured) -> None:
+    settings = configured(
         WAYLINK_NANGO_SIGNING_KEYS="key", WAYLINK_NANGO_API_KEY="api", WAYLINK_NANGO_BASE_URL="http://nango.test/"
     )
     environment = settings.environments["default"]
@@ -164,33 +164,33 @@ def test_both_turn_everything_on(given) -> None:
 
 
 @pytest.mark.parametrize("keys", [None, ",", " , "])
-def test_an_api_key_without_signing_keys_is_refused(given, keys: str | None) -> None:
+def test_an_api_key_without_signing_keys_is_refused(configured, keys: str | None) -> None:
     variables = {"WAYLINK_NANGO_API_KEY": "api"} | ({"WAYLINK_NANGO_SIGNING_KEYS": keys} if keys else {})
-    assert "every webhook would be refused" in problems(given, **variables)["WAYLINK_NANGO_SIGNING_KEYS"]
+    assert "every webhook would be refused" in problems(configured, **variables)["WAYLINK_NANGO_SIGNING_KEYS"]
 
 
-def test_empty_variables_count_as_unset(given) -> None:
-    settings = given(**{f"WAYLINK_{name.upper()}": "" for name in Settings.model_fields})
+def test_empty_variables_count_as_unset(configured) -> None:
+    settings = configured(**{f"WAYLINK_{name.upper()}": "" for name in Settings.model_fields})
     assert settings.uses_sandbox
     assert settings.port == 8080
 
 
-def test_the_sandbox_that_up_started_is_found(given) -> None:
+def test_the_sandbox_that_up_started_is_found(configured) -> None:
     Path(".waylink").mkdir()
     Path(".waylink/sandbox.json").write_text(
         '{"base_url": "http://127.0.0.1:3003", "api_key": "a", "signing_key": "k"}'
     )
-    settings = given()
+    settings = configured()
     assert settings.uses_sandbox
     assert settings.environments["default"].sandboxed
     assert settings.environments["default"].signing_keys.live() == ("k",)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", "\x00", '{"base_url": "x"}'])
-def test_a_damaged_sandbox_file_is_as_none(given, text: str) -> None:
+def test_a_damaged_sandbox_file_is_as_none(configured, text: str) -> None:
     Path(".waylink").mkdir()
     Path(".waylink/sandbox.json").write_text(text)
-    assert given().environments == {}
+    assert configured().environments == {}
 
 
 # waylink.toml
@@ -198,21 +198,21 @@ def test_a_damaged_sandbox_file_is_as_none(given, text: str) -> None:
 ENVIRONMENT = '[environments.{name}]\nsigning_keys_env = "KEYS"\n'
 
 
-def test_environments_of_the_file_take_their_secrets_from_variables_and_files(given, tmp_path) -> None:
+def test_environments_of_the_file_take_their_secrets_from_variables_and_files(configured, tmp_path) -> None:
     (tmp_path / "api").write_text("api-key\n")
     toml = (
         '[environments.prod]\nbase_url = "https://nango.test/"\naccount = "acme"\n'
         f'api_key_file = "{tmp_path}/api"\nsigning_keys_env = "KEYS"\n'
     )
-    environment = given(toml=toml, KEYS="one,two").environments["prod"]
+    environment = configured(toml=toml, KEYS="one,two").environments["prod"]
     assert (environment.base_url, environment.account) == ("https://nango.test", "acme")
     assert environment.api_key.get_secret_value() == "api-key"
     assert environment.signing_keys.live() == ("one", "two")
 
 
-def test_both_urls_is_a_setting_of_each_environment(given) -> None:
+def test_both_urls_is_a_setting_of_each_environment(configured) -> None:
     toml = ENVIRONMENT.format(name="once") + ENVIRONMENT.format(name="twice") + "both_urls = true\n"
-    settings = given(toml=toml, KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="d", WAYLINK_NANGO_BOTH_URLS="true")
+    settings = configured(toml=toml, KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="d", WAYLINK_NANGO_BOTH_URLS="true")
     assert {name: environment.both_urls for name, environment in settings.environments.items()} == {
         "once": False,
         "twice": True,
@@ -220,18 +220,18 @@ def test_both_urls_is_a_setting_of_each_environment(given) -> None:
     }
 
 
-def test_both_urls_without_its_environment_is_refused(given) -> None:
-    found = problems(given, toml=ENVIRONMENT.format(name="default"), KEYS="k", WAYLINK_NANGO_BOTH_URLS="true")
+def test_both_urls_without_its_environment_is_refused(configured) -> None:
+    found = problems(configured, toml=ENVIRONMENT.format(name="default"), KEYS="k", WAYLINK_NANGO_BOTH_URLS="true")
     assert "write it into the file" in found["WAYLINK_NANGO_BOTH_URLS"]
 
 
-def test_default_in_the_file_and_in_variables_is_a_conflict(given) -> None:
-    found = problems(given, toml=ENVIRONMENT.format(name="default"), KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="k")
+def test_default_in_the_file_and_in_variables_is_a_conflict(configured) -> None:
+    found = problems(configured, toml=ENVIRONMENT.format(name="default"), KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="k")
     assert "keep one" in found["WAYLINK_NANGO_SIGNING_KEYS"]
 
 
-def test_other_environments_of_the_file_stand_beside_the_variables(given) -> None:
-    settings = given(toml=ENVIRONMENT.format(name="prod"), KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="d")
+def test_other_environments_of_the_file_stand_beside_the_variables(configured) -> None:
+    settings = configured(toml=ENVIRONMENT.format(name="prod"), KEYS="k", WAYLINK_NANGO_SIGNING_KEYS="d")
     assert settings.environments.keys() == {"prod", "default"}
 
 
@@ -255,27 +255,27 @@ def test_other_environments_of_the_file_stand_beside_the_variables(given) -> Non
         ('signing_keys_env = "KEYS"\napi_key_env = "A"\napi_key_file = "empty"', {"KEYS": "k", "A": "a"}, "keep one"),
     ],
 )
-def test_a_secret_that_cannot_be_had_is_refused(given, lines: str, variables, expected: str) -> None:
+def test_a_secret_that_cannot_be_had_is_refused(configured, lines: str, variables, expected: str) -> None:
     Path("empty").write_text("\n")
     Path("binary").write_bytes(b"\xff\x80")
-    found = problems(given, toml=f"[environments.prod]\n{lines}\n", **variables)
+    found = problems(configured, toml=f"[environments.prod]\n{lines}\n", **variables)
     assert any(expected in line and "environments.prod" in line for line in found.values()), found
 
 
-def test_a_secret_written_into_the_file_is_refused_without_being_shown(given) -> None:
+def test_a_secret_written_into_the_file_is_refused_without_being_shown(configured) -> None:
     toml = f'[environments.prod]\nsigning_keys_env = "KEYS"\napi_key = "{SECRET}"\nsigning_keys = ["{SECRET}"]\n'
-    found = problems(given, toml=toml, KEYS="k")
+    found = problems(configured, toml=toml, KEYS="k")
     assert {where.rpartition(".")[2] for where in found} == {"api_key", "signing_keys"}
 
 
-def test_a_file_that_is_not_toml_is_one_problem(given) -> None:
-    found = problems(given, toml="[environments\n")
+def test_a_file_that_is_not_toml_is_one_problem(configured) -> None:
+    found = problems(configured, toml="[environments\n")
     assert "not valid TOML" in found["waylink.toml"]
 
 
-def test_problems_of_file_and_variables_come_together(given, tmp_path) -> None:
+def test_problems_of_file_and_variables_come_together(configured, tmp_path) -> None:
     (tmp_path / "other.toml").write_text("[nonsense]\n")
-    found = problems(given, WAYLINK_PORT="x", WAYLINK_CONFIG=str(tmp_path / "other.toml"))
+    found = problems(configured, WAYLINK_PORT="x", WAYLINK_CONFIG=str(tmp_path / "other.toml"))
     assert found.keys() == {"WAYLINK_PORT", f"{tmp_path}/other.toml: nonsense"}
 
 
@@ -283,16 +283,16 @@ def test_problems_of_file_and_variables_come_together(given, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_every_way_to_write_postgresql_means_our_driver(given, scheme: str) -> None:
-    settings = given(WAYLINK_DATABASE_URL=f"{scheme}://u:p%40x@db.test:5432/waylink?sslmode=require")
+def test_every_way_to_write_postgresql_means_our_driver(configured, scheme: str) -> None:
+    settings = configured(WAYLINK_DATABASE_URL=f"{scheme}://u:p%40x@db.test:5432/waylink?sslmode=require")
     assert settings.database == "postgresql+psycopg://u:p%40x@db.test:5432/waylink?sslmode=require"
 
 
 @pytest.mark.parametrize(
     "url", ["mysql://h/d", "postgresql+asyncpg://h/d", "postgresql+psycopg2://h/d", "waylink.db", "://", "postgresql:"]
 )
-def test_a_database_of_another_kind_is_refused(given, url: str) -> None:
-    assert problems(given, WAYLINK_DATABASE_URL=url).keys() == {"WAYLINK_DATABASE_URL"}
+def test_a_database_of_another_kind_is_refused(configured, url: str) -> None:
+    assert problems(configured, WAYLINK_DATABASE_URL=url).keys() == {"WAYLINK_DATABASE_URL"}
 
 
 @pytest.mark.parametrize(
@@ -308,8 +308,8 @@ def test_a_database_of_another_kind_is_refused(given, url: str) -> None:
         ("redis+socket:///r.sock?virtual_host=0&password=x", "redis+socket:///r.sock?password=x&virtual_host=1"),
     ],
 )
-def test_teams_default_to_database_one_of_the_same_server(given, internal: str, team: str) -> None:
-    assert given(WAYLINK_BROKER_URL=internal).team_broker == team
+def test_teams_default_to_database_one_of_the_same_server(configured, internal: str, team: str) -> None:
+    assert configured(WAYLINK_BROKER_URL=internal).team_broker == team
 
 
 SOCKET = "redis+socket:///run/redis.sock"
@@ -336,9 +336,11 @@ SOCKET = "redis+socket:///run/redis.sock"
         (f"{SOCKET}?virtual_host=1&password=x", f"{SOCKET}?password=y&virtual_host=1"),
     ],
 )
-def test_teams_never_share_the_internal_database_however_it_is_written(given, internal: str, team: str | None) -> None:
+def test_teams_never_share_the_internal_database_however_it_is_written(
+    configured, internal: str, team: str | None
+) -> None:
     variables = {"WAYLINK_BROKER_URL": internal} | ({"WAYLINK_TEAM_BROKER_URL": team} if team else {})
-    found = problems(given, **variables)
+    found = problems(configured, **variables)
     assert "visibility timeout" in found["WAYLINK_TEAM_BROKER_URL"]
 
 
@@ -352,14 +354,14 @@ def test_teams_never_share_the_internal_database_however_it_is_written(given, in
         (SOCKET, "redis://localhost/0"),
     ],
 )
-def test_other_databases_and_servers_are_other_places(given, internal: str, team: str) -> None:
-    assert given(WAYLINK_BROKER_URL=internal, WAYLINK_TEAM_BROKER_URL=team).team_broker == team
+def test_other_databases_and_servers_are_other_places(configured, internal: str, team: str) -> None:
+    assert configured(WAYLINK_BROKER_URL=internal, WAYLINK_TEAM_BROKER_URL=team).team_broker == team
 
 
 @pytest.mark.parametrize("url", ["amqp://h", "redis", "redis://h/abc", "redis://h:port/0", "http://h/0", "memory://"])
 @pytest.mark.parametrize("name", ["WAYLINK_BROKER_URL", "WAYLINK_TEAM_BROKER_URL"])
-def test_what_is_no_redis_database_is_refused(given, name: str, url: str) -> None:
-    assert name in problems(given, **{name: url})
+def test_what_is_no_redis_database_is_refused(configured, name: str, url: str) -> None:
+    assert name in problems(configured, **{name: url})
 
 
 SQL = """[directory.sql]
@@ -368,19 +370,19 @@ user_query = "SELECT id AS external_id FROM people WHERE id = :end_user_id"
 """
 
 
-def test_the_policy_sql_has_its_database_from_a_variable_or_a_file(given, tmp_path) -> None:
+def test_the_policy_sql_has_its_database_from_a_variable_or_a_file(configured, tmp_path) -> None:
     url = f"postgresql://reader:{SECRET}@db.example/app"
-    settings = given(toml=SQL, WAYLINK_DIRECTORY_POLICY="sql", APP_URL=url)
+    settings = configured(toml=SQL, WAYLINK_DIRECTORY_POLICY="sql", APP_URL=url)
     assert settings.directory_url.get_secret_value() == url
     assert SECRET not in repr(settings)
     (tmp_path / "url").write_text(f"{url}\n")
-    settings = given(toml=SQL.replace('url_env = "APP_URL"', 'url_file = "url"'))
+    settings = configured(toml=SQL.replace('url_env = "APP_URL"', 'url_file = "url"'))
     assert settings.directory_url.get_secret_value() == url
     assert directory_of(settings).queries.keys() == {OwnerKind.USER}
 
 
-def test_the_table_alone_asks_no_server(given) -> None:
-    settings = given(toml=SQL)
+def test_the_table_alone_asks_no_server(configured) -> None:
+    settings = configured(toml=SQL)
     assert (settings.directory_url, directory_of(settings)) == (None, None)
 
 
@@ -398,9 +400,9 @@ def test_the_table_alone_asks_no_server(given) -> None:
         (SQL + "pool_size = 50\n", "waylink.toml: directory.sql.pool_size", "is more than 10"),
     ],
 )
-def test_a_directory_that_cannot_be_asked_is_refused(given, toml, where, says) -> None:
+def test_a_directory_that_cannot_be_asked_is_refused(configured, toml, where, says) -> None:
     found = problems(
-        given, toml=toml, WAYLINK_DIRECTORY_POLICY="sql", MYSQL_URL=f"mysql://reader:{SECRET}@db.example/app"
+        configured, toml=toml, WAYLINK_DIRECTORY_POLICY="sql", MYSQL_URL=f"mysql://reader:{SECRET}@db.example/app"
     )
     assert says in found[where]
 
@@ -426,10 +428,10 @@ HOOK = '[teams.crm.destinations.hook]\nkind = "http"\nurl = "https://hooks.examp
 SIGNING = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-def test_a_secret_key_comes_from_a_variable_or_a_file_and_not_from_both(given, tmp_path) -> None:
-    assert sealer_of(given(WAYLINK_SECRET_KEY=KEYS)).check() == 1
+def test_a_secret_key_comes_from_a_variable_or_a_file_and_not_from_both(configured, tmp_path) -> None:
+    assert sealer_of(configured(WAYLINK_SECRET_KEY=KEYS)).check() == 1
     (tmp_path / "key").write_text(f"{KEYS}\n")
-    found = problems(given, WAYLINK_SECRET_KEY_FILE="key")
+    found = problems(configured, WAYLINK_SECRET_KEY_FILE="key")
     assert "beside WAYLINK_SECRET_KEY" in found["WAYLINK_SECRET_KEY_FILE"]
 
 
@@ -443,19 +445,19 @@ def test_a_secret_key_comes_from_a_variable_or_a_file_and_not_from_both(given, t
         ({"WAYLINK_DESTINATION_CA_FILE": "waylink.toml"}, "WAYLINK_DESTINATION_CA_FILE", "no certificates"),
     ],
 )
-def test_what_destinations_need_is_checked_at_the_start(given, variables, where, problem) -> None:
+def test_what_destinations_need_is_checked_at_the_start(configured, variables, where, problem) -> None:
     Path("waylink.toml").write_text("")
-    assert problem in problems(given, **variables)[where]
+    assert problem in problems(configured, **variables)[where]
 
 
-def test_a_database_of_ones_own_needs_a_key_of_ones_own(given) -> None:
-    settings = given(WAYLINK_DATABASE_URL="postgresql://db.example/waylink")
+def test_a_database_of_ones_own_needs_a_key_of_ones_own(configured) -> None:
+    settings = configured(WAYLINK_DATABASE_URL="postgresql://db.example/waylink")
     with pytest.raises(ConfigurationError, match="WAYLINK_SECRET_KEY"):
         sealer_of(settings).check()
 
 
-def test_the_file_names_secrets_of_destinations_and_their_values_show_nowhere(given) -> None:
-    given(toml=BROKER + HOOK, CRM_BROKER="amqps://u:hunter2@mq.example/crm", HOOK_SECRET=SIGNING)
+def test_the_file_names_secrets_of_destinations_and_their_values_show_nowhere(configured) -> None:
+    configured(toml=BROKER + HOOK, CRM_BROKER="amqps://u:hunter2@mq.example/crm", HOOK_SECRET=SIGNING)
     found = load_all()[1].secrets
     assert found["crm", "jobs"].broker_url.get_secret_value() == "amqps://u:hunter2@mq.example/crm"
     assert found["crm", "hook"].signing.get_secret_value() == SIGNING
@@ -473,14 +475,16 @@ def test_the_file_names_secrets_of_destinations_and_their_values_show_nowhere(gi
         ({"HOOK_SECRET": ""}, "hook.secret_env", "HOOK_SECRET is not set"),
     ],
 )
-def test_a_secret_of_a_destination_that_cannot_be_used_is_reported_without_it(given, variables, where, problem) -> None:
+def test_a_secret_of_a_destination_that_cannot_be_used_is_reported_without_it(
+    configured, variables, where, problem
+) -> None:
     Path("waylink.toml").write_text(BROKER + HOOK)
     good = {"CRM_BROKER": "redis://redis.example/1", "HOOK_SECRET": SIGNING}
     ours = {"WAYLINK_BROKER_URL": "redis://10.1.2.3/0", "WAYLINK_ALLOWED_DESTINATION_RANGES": "10.0.0.0/8"}
-    assert problem in problems(given, **good | ours | variables)[f"teams.crm.destinations.{where}"]
+    assert problem in problems(configured, **good | ours | variables)[f"teams.crm.destinations.{where}"]
 
 
-def test_a_url_into_our_own_network_is_refused_until_an_operator_opens_it(given) -> None:
+def test_a_url_into_our_own_network_is_refused_until_an_operator_opens_it(configured) -> None:
     Path("waylink.toml").write_text(HOOK.replace("https://hooks.example/", "http://127.0.0.1:9000/"))
-    assert "refused (loopback)" in problems(given, HOOK_SECRET=SIGNING)["teams.crm.destinations.hook.url"]
-    assert given(WAYLINK_ALLOWED_DESTINATION_RANGES="127.0.0.0/8").destination_ranges
+    assert "refused (loopback)" in problems(configured, HOOK_SECRET=SIGNING)["teams.crm.destinations.hook.url"]
+    assert configured(WAYLINK_ALLOWED_DESTINATION_RANGES="127.0.0.0/8").destination_ranges

@@ -213,7 +213,7 @@ def test_a_child_that_ends_before_it_is_ready_ends_everything_with_1(start: Call
     assert any("before it was ready" in line and "exit code 2" in line for line in run.seen)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_restarts_leak_no_descriptor_and_no_zombie(start: Callable[[str], Run]) -> None:
     run = start(
         "from app.runtime import supervisor; supervisor.FIRST_DELAY = supervisor.LONGEST_DELAY = 0.02\n"

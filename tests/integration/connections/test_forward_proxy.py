@@ -58,7 +58,7 @@ def proxying():
 
 
 @pytest.fixture
-def given(monkeypatch, tmp_path):
+def configured(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def read(*, base_url=NANGO, **variables):
@@ -79,34 +79,34 @@ def ask(settings):
 
 
 @pytest.mark.parametrize("variable", ["WAYLINK_NANGO_PROXY", "HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_calls_go_through_the_proxy_that_is_named(given, proxy, variable):
-    assert ask(given(**{variable: proxy.url})).connections == ()
+def test_calls_go_through_the_proxy_that_is_named(configured, proxy, variable):
+    assert ask(configured(**{variable: proxy.url})).connections == ()
     [(asked, _)] = proxy.asked
     assert asked.startswith(f"{NANGO}/connections")
 
 
-def test_a_user_and_password_of_the_proxy_are_sent_to_it(given, proxy):
-    ask(given(WAYLINK_NANGO_PROXY=proxy.url.replace("://", "://user:pass@")))
+def test_a_user_and_password_of_the_proxy_are_sent_to_it(configured, proxy):
+    ask(configured(WAYLINK_NANGO_PROXY=proxy.url.replace("://", "://user:pass@")))
     assert proxy.asked[0][1] == "Basic dXNlcjpwYXNz"
 
 
-def test_our_own_setting_goes_before_the_environments(given, proxy):
-    ask(given(WAYLINK_NANGO_PROXY=proxy.url, HTTP_PROXY="http://127.0.0.1:1", NO_PROXY="*"))
+def test_our_own_setting_goes_before_the_environments(configured, proxy):
+    ask(configured(WAYLINK_NANGO_PROXY=proxy.url, HTTP_PROXY="http://127.0.0.1:1", NO_PROXY="*"))
     assert len(proxy.asked) == 1
 
 
 @pytest.mark.parametrize(
     "variables", [{"NO_PROXY": "nango.invalid"}, {"NO_PROXY": "*"}, {"WAYLINK_NANGO_PROXY": "none"}]
 )
-def test_calls_go_directly_where_that_is_said(given, proxy, variables):
+def test_calls_go_directly_where_that_is_said(configured, proxy, variables):
     with pytest.raises(NangoUnavailable):
-        ask(given(HTTP_PROXY=proxy.url, **variables))
+        ask(configured(HTTP_PROXY=proxy.url, **variables))
     assert proxy.asked == []
 
 
-def test_a_nango_on_this_machine_is_reached_directly(given, proxy):
+def test_a_nango_on_this_machine_is_reached_directly(configured, proxy):
     with serve() as sandbox:
-        settings = given(
+        settings = configured(
             base_url=str(sandbox.base_url).rstrip("/"), HTTP_PROXY=proxy.url, WAYLINK_NANGO_PROXY=proxy.url
         )
         assert ask(settings).connections == ()
@@ -121,15 +121,15 @@ def test_a_nango_on_this_machine_is_reached_directly(given, proxy):
         ({"ALL_PROXY": "socks5://user:hunter2@h:1"}, "neither http:// nor https://"),
     ],
 )
-def test_a_proxy_that_cannot_be_used_is_refused_by_name(given, variables, says):
+def test_a_proxy_that_cannot_be_used_is_refused_by_name(configured, variables, says):
     with pytest.raises(ConfigurationError) as refused:
-        given(**variables)
+        configured(**variables)
     [problem] = refused.value.problems
     assert (problem.where, says in str(problem)) == ("WAYLINK_NANGO_PROXY", True)
     assert "hunter2" not in str(problem)
 
 
-def test_check_names_the_proxy_without_its_password(given, proxy, tmp_path, broker_url):
+def test_check_names_the_proxy_without_its_password(configured, proxy, tmp_path, broker_url):
     url = proxy.url.replace("://", "://user:hunter2@")
     variables = {"WAYLINK_NANGO_API_KEY": API_KEY, "WAYLINK_NANGO_SIGNING_KEYS": "k", "WAYLINK_BROKER_URL": broker_url}
     command = Command(tmp_path, variables | {"WAYLINK_NANGO_BASE_URL": NANGO, "WAYLINK_NANGO_PROXY": url})

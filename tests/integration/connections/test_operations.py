@@ -313,7 +313,9 @@ def test_a_forced_refresh_renews_and_its_result_is_kept(world, at, nango, known,
     credentials.refresh(at, known, actor=WHO)
     world.process()
     [recovered] = world.events("connection.recovered")
-    assert (recovered.origin, recovered.state) == ("operator", "processed"), "the teams are told as of any recovery"
+    assert (recovered.origin, recovered.state) == ("operator", "processed"), (
+        "it is announced to the teams as any recovery"
+    )
     assert world.connection(connection_id).last_error_type is None
     assert [act.outcome for act in audited(world)] == ["done", "done", "failed", "done"]
 

@@ -381,4 +381,4 @@ def test_a_deletion_in_the_batch_that_makes_the_connection_is_not_believed_eithe
     assert world.owner(connection_id) == ("usr_1042", "org_77")
     assert len(world.jobs()) == 1
     announced = world.connection(connection_id).announced_nango_id
-    assert (announced is not None) == (told == "creation"), "what was not told is left to its webhook, or to a run"
+    assert (announced is not None) == (told == "creation"), "what was not announced is left to its webhook, or to a run"

@@ -199,7 +199,7 @@ def test_auth_events_stay_one_whether_or_not_the_answer_arrived(routed, web, clo
     web.report()
     clock.move(10)
     web.take(body, body)
-    assert routed.event(first).state == EventState.RECEIVED, "its connection is looked at again"
+    assert routed.event(first).state == EventState.RECEIVED, "its connection is looked up again"
     routed.process()
     routed.process()
     assert jobs_of_events(routed) == [(first, 1)]

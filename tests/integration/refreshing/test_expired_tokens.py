@@ -77,7 +77,7 @@ def refresh_until_forced(world, connection_id, *, process=True):
         if world.open_plan(connection_id).forced:
             return
         refresh_next(world, connection_id, process=process)
-    raise AssertionError("no look was forced")
+    raise AssertionError("no refresh was forced")
 
 
 def lapse(world, connection_id):

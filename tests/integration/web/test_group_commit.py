@@ -217,7 +217,7 @@ def test_waiting_requests_are_bounded_in_number(database: Database, broker: Anno
 
     async def scenario(commit: GroupCommit):
         first = asyncio.ensure_future(commit.store(delivery(b"in flight")))
-        await soon("it is under way", lambda: commit._in_flight)
+        await soon("it is being committed", lambda: commit._in_flight)
         waiting = [asyncio.ensure_future(commit.store(delivery(b"%d" % number))) for number in range(10)]
         await asyncio.sleep(0)
         with pytest.raises(StoreUnavailable):
@@ -237,7 +237,7 @@ def test_waiting_requests_are_bounded_in_bytes(database: Database, broker: Annou
 
     async def scenario(commit: GroupCommit):
         first = asyncio.ensure_future(commit.store(delivery(b"x" * 600)))
-        await soon("it is under way, which counts too", lambda: commit._in_flight)
+        await soon("it is being committed, which counts too", lambda: commit._in_flight)
         with pytest.raises(StoreUnavailable):
             await commit.store(delivery(b"y" * 401))
         second = asyncio.ensure_future(commit.store(delivery(b"z" * 400)))
@@ -258,7 +258,7 @@ def test_no_webhook_waits_longer_than_the_hold_for_a_stuck_commit(
 
     async def scenario(commit: GroupCommit):
         first = asyncio.ensure_future(commit.store(delivery(b"in flight")))
-        await soon("it is under way", lambda: commit._in_flight)
+        await soon("it is being committed", lambda: commit._in_flight)
         behind = asyncio.ensure_future(commit.store(delivery(b"behind")))
         await soon("it waits", lambda: commit._waiting)
         end_the_hold(commit)
@@ -384,7 +384,7 @@ def test_a_second_commit_begins_when_as_many_wait_as_are_being_committed(postgre
 
         await arrive(3)
         await arrive(2)
-        assert lanes.sizes == [3], "two wait, three are under way"
+        assert lanes.sizes == [3], "two wait, three are being committed"
         await arrive(1)
         assert lanes.sizes == [3, 3]
         await arrive(50)

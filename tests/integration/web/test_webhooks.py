@@ -462,7 +462,7 @@ def test_no_one_can_fill_the_memory_with_unsigned_bytes_or_have_others_refused(w
         assert web.post(fresh()).status_code == 202, "a whole body takes no part in it"
         stalled[1].sendall(signed(body)[-1:])
         assert read_answer(stalled[1])[0] == 202, "no client was ended without need"
-    until("bytes of those who left are not counted", lambda: not web.webhooks.bodies._unverified)
+    until("bytes of clients that left are not counted", lambda: not web.webhooks.bodies._unverified)
     assert web.post(sized(LIMIT)).status_code == 202
 
 
@@ -550,7 +550,7 @@ def test_with_the_database_away_a_webhook_is_held_then_503_then_taken_again(own_
     waited = time.monotonic() - started
     assert_problem(refused, 503)
     assert waited >= 1.5
-    assert web.webhooks.record._refused == {("default", "database_away"): 1}, "not told as overload"
+    assert web.webhooks.record._refused == {("default", "database_away"): 1}, "not reported as overload"
     web.store.hold_seconds = PATIENCE
     with ThreadPoolExecutor(4) as pool:
         held = [pool.submit(web.post, body_of(number)) for number in (2, 3, 4, 4)]
@@ -575,7 +575,7 @@ def test_a_database_that_neither_answers_nor_hangs_up_holds_no_webhook_longer(
         with ThreadPoolExecutor(3) as pool:
             answers = list(pool.map(web.post, [body_of(number) for number in (2, 3, 4)]))
         assert [answer.status_code for answer in answers] == [503] * 3
-        until("who was answered is not kept", lambda: not web.store._waiting)
+        until("an answered client is not kept", lambda: not web.store._waiting)
     finally:
         blocker.rollback()
         blocker.close()
@@ -634,7 +634,7 @@ def test_the_announcement_has_ids_and_nothing_of_the_body(own_web, valkey: Valke
     event_id = web.post(body).json()["event_id"]
     client = valkey._client()
     try:
-        messages = until("it is told", lambda: client.lrange("waylink.events", 0, -1))
+        messages = until("it is announced", lambda: client.lrange("waylink.events", 0, -1))
     finally:
         client.close()
     assert len(messages) == 1
