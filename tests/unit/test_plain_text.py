@@ -194,7 +194,7 @@ def test_a_key_file_with_a_stray_character_keeps_the_last_known_keys(tmp_path):
     keys = SigningKeys(file=file)
     assert keys.live() == ("k1",)
     file.write_text("k\u200b22")
-    keys._looked_at = float("-inf")
+    keys._checked_at = float("-inf")
     assert keys.live() == ("k1",)
     assert "ZERO WIDTH SPACE" in keys.problem
 
