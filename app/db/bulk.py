@@ -1,8 +1,8 @@
-"""A batch's rows in one statement with one parameter, however many rows there are.
+"""Bulk statements: all rows of a batch as one parameter.
 
-Writing goes straight to the driver on both databases. PostgreSQL takes all rows as one JSON value and gives them their
-types, so that a statement's text never changes and is prepared once. SQLite, which is no round trip away, takes the
-rows one after the other. docs/benchmarks.md has the figures.
+Writes go to the driver directly. PostgreSQL gets all rows as one JSON value and casts it to the columns' types, so that
+a statement's text is constant and prepared once. SQLite, without a round trip, gets the rows one after the other.
+docs/benchmarks.md has the figures.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,15 +17,15 @@ from sqlalchemy import Column, ColumnElement, Dialect, Table, any_, cast, func, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-Row = Mapping[str, Any]  # a value for each column's name
+Row = Mapping[str, Any]  # values by column name
 
-MAX_JSON: Final = 32 * 1024 * 1024  # PostgreSQL's limit for one JSON value is eight times that
+MAX_JSON: Final = 32 * 1024 * 1024  # bytes; an eighth of PostgreSQL's limit for a JSON value
 
 _POSTGRESQL: Final[Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
 _encode: Final = msgspec.json.Encoder(uuid_format="hex").encode
 _AS_SQLITE: Final[Mapping[type, Callable[[Any], object]]] = {
     UUID: lambda value: value.hex,
-    # As SQLAlchemy writes it: text whose order is the order of the moments, with four digits for every year.
+    # As SQLAlchemy writes it: sortable text, with four digits for every year.
     datetime: lambda value: value.astimezone(UTC).isoformat(" ", "microseconds")[:26],
     dict: lambda value: _encode(value).decode(),
     list: lambda value: _encode(value).decode(),
@@ -33,9 +33,9 @@ _AS_SQLITE: Final[Mapping[type, Callable[[Any], object]]] = {
 
 
 def insert(session: Session, model: type[Any], rows: Sequence[Row], *, skip_existing: bool = False) -> int:
-    """Add rows that all have the same columns, in their order; those whose key is taken can be left out.
+    """Add rows with the same columns. skip_existing: leave out rows that violate a unique constraint.
 
-    Returns how many were added.
+    Returns the count of added rows.
     """
     if not rows:
         return 0
@@ -45,7 +45,7 @@ def insert(session: Session, model: type[Any], rows: Sequence[Row], *, skip_exis
 
 
 def update(session: Session, model: type[Any], rows: Sequence[Row]) -> None:
-    """Change the rows of these ids. Each holds its `id`, and the columns to change with their new values."""
+    """Update rows by id. Each row holds its `id` and the columns to change."""
     for columns, alike in _by_columns(rows):
         _run(session, _update(dialect(session), table(model), columns), columns, alike)
 
@@ -53,55 +53,55 @@ def update(session: Session, model: type[Any], rows: Sequence[Row]) -> None:
 def update_where(
     session: Session, model: type[Any], rows: Sequence[Row], *, same: str, also: str
 ) -> set[tuple[UUID, Any]]:
-    """Change only those rows that still hold what `rows` say of the column `same`, and fulfil the condition `also`.
+    """Update only rows with an unchanged column `same`, given in `rows`, and with the SQL condition `also`.
 
-    Returns the ids of those, each with that value. Rows are locked as they are given, one after the other.
+    Returns (id, value of `same`) of the updated rows. Rows are locked in the given order.
     """
     connection, changed = session.connection(), set[tuple[UUID, Any]]()
     for columns, alike in _by_columns(rows):
         statement = f"{_update(dialect(session), table(model), columns, ('id', same))} AND {also}"
         if connection.dialect.name == "postgresql":
             name = table(model).name
-            found = connection.exec_driver_sql(
+            updated = connection.exec_driver_sql(
                 f"{statement} RETURNING {name}.id, {name}.{same}", {"rows": _encode(alike).decode()}
             )
-            changed |= {(row_id, value) for row_id, value in found}
+            changed |= {(row_id, value) for row_id, value in updated}
         else:
-            one_by_one = ((row, connection.exec_driver_sql(statement, _values(columns, row))) for row in alike)
-            changed |= {(row["id"], row[same]) for row, done in one_by_one if done.rowcount}
+            results = ((row, connection.exec_driver_sql(statement, _values(columns, row))) for row in alike)
+            changed |= {(row["id"], row[same]) for row, result in results if result.rowcount}
     return changed
 
 
 def insert_for(session: Session, model: type[Any]) -> Any:
-    """The dialect's INSERT, which knows ON CONFLICT."""
+    """The dialect's INSERT, which supports ON CONFLICT."""
     return (postgresql if dialect(session) == "postgresql" else sqlite).insert(table(model))
 
 
 def table(model: type[Any]) -> Table:
-    """The model's table, for statements that go past the ORM."""
-    found: Table = model.__table__
-    return found
+    """The model's table, for statements without the ORM."""
+    result: Table = model.__table__
+    return result
 
 
 def columns(model: type[Any], record: type[Any]) -> list[Column[Any]]:
-    """The columns that fill a record, a dataclass or named tuple whose fields are named like them, in its order."""
+    """The columns of a record type, a dataclass or named tuple with fields named like them, in its order."""
     names = getattr(record, "_fields", None) or [field.name for field in fields(record)]
     return [table(model).c[name] for name in names]
 
 
 def keys(values: Iterable[object]) -> dict[str, str]:
-    """The parameter of `among`. With several columns, each value is a tuple."""
+    """The parameter of `among`: values of one column, or tuples of several."""
     return {"keys": _encode([value if isinstance(value, tuple) else (value,) for value in values]).decode()}
 
 
 def among(dialect: str, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
-    """The condition that the columns hold one of `keys`: one parameter, so that a statement can be made once."""
+    """The condition that the columns have one of `keys`: one parameter, so that a statement can be cached."""
     if dialect == "postgresql":
         source = text("jsonb_array_elements(CAST(:keys AS jsonb)) AS keys (value)")
         typed = [cast(literal_column(f"value->>{place}"), column.type) for place, column in enumerate(columns)]
         wanted = select(*typed).select_from(source)
         if len(columns) == 1:
-            # An array is one walk along an index, from PostgreSQL 17 on; IN is one for each key, half as long again.
+            # From PostgreSQL 17 on, an array is one index scan; IN is one per key, and takes half as long again.
             return columns[0] == any_(func.array(wanted.scalar_subquery()))
     else:
         places: list[ColumnElement[Any]] = [literal_column(f"value->>{place}") for place in range(len(columns))]
@@ -110,12 +110,12 @@ def among(dialect: str, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
 
 
 def dialect(session: Session) -> str:
-    """`postgresql` or `sqlite`: what a statement that is made once is kept under."""
+    """`postgresql` or `sqlite`, the key of cached statements."""
     return session.get_bind().dialect.name
 
 
 def _by_columns(rows: Iterable[Row]) -> Iterable[tuple[tuple[str, ...], list[Row]]]:
-    """Those that change the same columns together."""
+    """Rows grouped by their columns."""
     shapes: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         shapes.setdefault(tuple(row), []).append(row)
@@ -134,7 +134,7 @@ def _run(session: Session, statement: str, columns: Sequence[str], rows: Sequenc
 
 
 def _values(columns: Sequence[str], row: Row) -> tuple[object, ...]:
-    """As SQLite takes them."""
+    """The row's values in SQLite's types."""
     return tuple(_as_sqlite(row[name]) for name in columns)
 
 
@@ -150,18 +150,18 @@ def _insert(dialect: str, into: Table, columns: tuple[str, ...]) -> str:
 def _update(dialect: str, changed: Table, columns: tuple[str, ...], same: tuple[str, ...] = ("id",)) -> str:
     name = changed.name
     if dialect == "postgresql":
-        given = {column: f"input.{column}" for column in columns}
+        new = {column: f"input.{column}" for column in columns}
         source = f" FROM {_input(changed, columns)}"
     else:
-        given = {column: f"?{place}" for place, column in enumerate(columns, 1)}
+        new = {column: f"?{place}" for place, column in enumerate(columns, 1)}
         source = ""
-    changes = ", ".join(f"{column} = {value}" for column, value in given.items() if column not in same)
-    matches = " AND ".join(f"{name}.{column} = {given[column]}" for column in same)
+    changes = ", ".join(f"{column} = {value}" for column, value in new.items() if column not in same)
+    matches = " AND ".join(f"{name}.{column} = {new[column]}" for column in same)
     return f"UPDATE {name} SET {changes}{source} WHERE {matches}"  # noqa: S608 - ours
 
 
 def _input(into: Table, columns: Sequence[str]) -> str:
-    """The parameter `rows` as a table, typed like the columns."""
+    """The parameter `rows` as a table with the columns' types."""
     typed = ", ".join(f"{name} {into.c[name].type.compile(_POSTGRESQL)}" for name in columns)
     return f"jsonb_to_recordset(%(rows)s::jsonb) AS input ({typed})"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import cache
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select, tuple_
@@ -17,12 +17,18 @@ from app.domain.linking import Owner, UnlinkedReason
 from app.domain.states import ConnectionStatus
 from app.ids import new_id
 
-Key = tuple[str, str, str]  # environment, integration, connection id
+
+class ConnectionKey(NamedTuple):
+    """The key of a connection. Nango's connection ids are unique within an integration of an environment."""
+
+    environment: str
+    integration: str
+    connection_id: str
 
 
 @dataclass(slots=True)
 class ConnectionRow:
-    """A connection while a transaction changes it; `insert` and `update` write it back. Columns: models.Connection."""
+    """A connection, changed in memory and written by `insert` and `update`. Columns: models.Connection."""
 
     id: UUID
     environment: str
@@ -53,8 +59,8 @@ class ConnectionRow:
     updated_at: datetime
 
     @property
-    def key(self) -> Key:
-        return self.environment, self.integration, self.connection_id
+    def key(self) -> ConnectionKey:
+        return ConnectionKey(self.environment, self.integration, self.connection_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +75,32 @@ class LinkRow:
 
 @dataclass(slots=True)
 class Appeared:
-    """By what connections may know users and organizations that were just added or changed: external ids, e-mails."""
+    """External ids and e-mails of users and organizations that were just added or changed."""
 
-    users: set[str] = field(default_factory=set)
+    users: set[str] = field(default_factory=set)  # external ids
     emails: set[str] = field(default_factory=set)  # in lower case
-    organizations: set[str] = field(default_factory=set)
+    organizations: set[str] = field(default_factory=set)  # external ids
 
     def __bool__(self) -> bool:
         return bool(self.users or self.emails or self.organizations)
 
 
-_FIELDS: Final = [one.name for one in fields(ConnectionRow)]
+_FIELDS: Final = [field.name for field in fields(ConnectionRow)]
 _connections: Final = bulk.table(Connection)
 _links: Final = bulk.table(Link)
-_turn: Final = select(func.pg_advisory_xact_lock(literal(0x7761796C696E6B03)))
+_superseding_lock: Final = select(func.pg_advisory_xact_lock(literal(0x7761796C696E6B03)))
 _key: Final = [_connections.c.environment, _connections.c.integration, _connections.c.connection_id]
-values: Final = attrgetter(*_FIELDS)  # of a ConnectionRow, to see later whether it was changed
+values: Final = attrgetter(*_FIELDS)  # of a ConnectionRow, to detect changes
 
 
-def new(key: Key, *, now: datetime) -> ConnectionRow:
-    """A connection that is not in the database yet."""
-    environment, integration, connection_id = key
+def new(key: ConnectionKey, *, now: datetime) -> ConnectionRow:
+    """A new connection, not in the database yet."""
     nothing: Any = dict.fromkeys(_FIELDS)
     return ConnectionRow(
         **nothing
         | {
             "id": new_id(),
-            "environment": environment,
-            "integration": integration,
-            "connection_id": connection_id,
+            **key._asdict(),
             "status": ConnectionStatus.UNCONFIRMED,
             "tags": {},
             "tags_disagree": False,
@@ -109,53 +112,54 @@ def new(key: Key, *, now: datetime) -> ConnectionRow:
 
 
 def get(session: Session, connection_ref: UUID) -> ConnectionRow | None:
-    """The connection of this id, not locked."""
-    found = _found(session, _by_id(connection_ref))
-    return found[0] if found else None
+    """The connection with this id, not locked; None: there is none."""
+    rows = _rows(session, _by_id(connection_ref))
+    return rows[0] if rows else None
 
 
-def lock(session: Session, keys: Collection[Key]) -> dict[Key, ConnectionRow]:
-    """The connections with these keys, locked in sorted order so that two workers cannot deadlock."""
+def lock(session: Session, keys: Collection[ConnectionKey]) -> dict[ConnectionKey, ConnectionRow]:
+    """Lock the connections with these keys, in sorted order against deadlocks. Returns those that exist."""
     if not keys:
         return {}
-    found = _found(session, _locking(bulk.dialect(session)), bulk.keys(keys))
-    return {one.key: one for one in found}
+    rows = _rows(session, _locking(bulk.dialect(session)), bulk.keys(keys))
+    return {connection.key: connection for connection in rows}
 
 
 def lock_by_id(session: Session, connection_ref: UUID) -> ConnectionRow | None:
-    found = _found(session, _by_id(connection_ref).with_for_update())
-    return found[0] if found else None
+    """Lock the connection with this id; None: there is none."""
+    rows = _rows(session, _by_id(connection_ref).with_for_update())
+    return rows[0] if rows else None
 
 
 def lock_waiting(
-    session: Session, *, limit: int, appeared: Appeared | None = None, after: Key | None = None
+    session: Session, *, limit: int, appeared: Appeared | None = None, after: ConnectionKey | None = None
 ) -> list[ConnectionRow]:
-    """Unlinked connections for which whom they miss exists by now, locked in sorted order.
+    """Lock unlinked connections whose user or organization exists by now, in sorted order.
 
-    appeared: only those that miss one of these. after: only those with a greater key.
+    appeared: only connections that wait for one of these; None: for any. after: only keys greater than this.
     """
-    missed_exists = _missed_exists() if appeared is None else _misses(appeared)
+    owner_exists = _owner_exists() if appeared is None else _waits_for(appeared)
     waiting = select(*bulk.columns(Connection, ConnectionRow)).where(
-        _connections.c.status != ConnectionStatus.DELETED, missed_exists
+        _connections.c.status != ConnectionStatus.DELETED, owner_exists
     )
     if after is not None:
         waiting = waiting.where(tuple_(*_key) > tuple_(*(literal(part) for part in after)))
-    return _found(session, waiting.order_by(*_key).limit(limit).with_for_update(skip_locked=True))
+    return _rows(session, waiting.order_by(*_key).limit(limit).with_for_update(skip_locked=True))
 
 
-def claim_owner_looks(session: Session, *, limit: int, now: datetime, lease: timedelta) -> list[ConnectionRow]:
-    """Take up to `limit` unlinked connections about which the application's database is to be asked again."""
+def claim_owner_lookups(session: Session, *, limit: int, now: datetime, lease: timedelta) -> list[ConnectionRow]:
+    """Claim up to `limit` unlinked connections that are due for another owner lookup (directory policy `sql`)."""
     due = select(*bulk.columns(Connection, ConnectionRow)).where(
         _connections.c.owner_look_at <= now, _connections.c.unlinked_reason.is_not(None)
     )
-    taken = _found(session, due.order_by(_connections.c.owner_look_at).limit(limit).with_for_update(skip_locked=True))
-    for one in taken:
-        one.owner_look_at = now + lease
-    bulk.update(session, Connection, [{"id": one.id, "owner_look_at": one.owner_look_at} for one in taken])
+    taken = _rows(session, due.order_by(_connections.c.owner_look_at).limit(limit).with_for_update(skip_locked=True))
+    for row in taken:
+        row.owner_look_at = now + lease
+    bulk.update(session, Connection, [{"id": row.id, "owner_look_at": row.owner_look_at} for row in taken])
     return taken
 
 
-def _missed_exists() -> ColumnElement[bool]:
+def _owner_exists() -> ColumnElement[bool]:
     row = _connections.c
     user = exists().where(User.external_id == row.wanted_user, User.removed_at.is_(None))
     email = exists().where(func.lower(User.email) == row.wanted_email, User.removed_at.is_(None))
@@ -169,12 +173,12 @@ def _missed_exists() -> ColumnElement[bool]:
     )
 
 
-def _misses(appeared: Appeared) -> ColumnElement[bool]:
-    """An e-mail that named several may name one by now, where somebody gave it up."""
+def _waits_for(appeared: Appeared) -> ColumnElement[bool]:
+    """Whether a connection waits for one of these. An ambiguous e-mail may have become unambiguous."""
     row = _connections.c
     by_email = (UnlinkedReason.UNKNOWN_EMAIL, UnlinkedReason.AMBIGUOUS_EMAIL)
     return and_(
-        row.unlinked_reason.is_not(None),  # said once more, so that the partial indexes are seen to hold these rows
+        row.unlinked_reason.is_not(None),  # repeated, so that the planner uses the partial indexes
         or_(
             and_(row.unlinked_reason == UnlinkedReason.UNKNOWN_USER, row.wanted_user.in_(appeared.users)),
             and_(row.unlinked_reason.in_(by_email), row.wanted_email.in_(appeared.emails)),
@@ -186,59 +190,65 @@ def _misses(appeared: Appeared) -> ColumnElement[bool]:
     )
 
 
-def wait_for_turn(session: Session) -> None:
-    """One transaction at a time decides which of an owner's connections keeps its link; ask before any row is locked.
+def lock_superseding(session: Session) -> None:
+    """Lock the choice of an owner's newest connection for this transaction; call before any row is locked.
 
-    Without it, two workers that make one connection each of the same owner would not see each other's.
+    Without it, two transactions that each add a connection of the same owner would not see each other's.
     """
-    if bulk.dialect(session) == "postgresql":  # on SQLite whoever writes is alone anyway
-        session.execute(_turn)
+    if bulk.dialect(session) == "postgresql":  # SQLite has one writer at a time
+        session.execute(_superseding_lock)
 
 
 def lock_linked(session: Session, owners: Collection[tuple[str, str, Owner]]) -> list[ConnectionRow]:
-    """The live connections that are linked to just these owners, by (environment, integration, owner), locked."""
-    found: dict[UUID, ConnectionRow] = {}
-    of_users = {(place[0], place[1], place[2].user_id) for place in owners if place[2].user_id}
-    of_organizations = {(place[0], place[1], place[2].organization_id) for place in owners if not place[2].user_id}
+    """Lock the connections linked to these (environment, integration, owner), except deleted ones."""
+    linked: dict[UUID, ConnectionRow] = {}
+    of_users = {
+        (environment, integration, owner.user_id) for environment, integration, owner in owners if owner.user_id
+    }
+    of_organizations = {
+        (environment, integration, owner.organization_id)
+        for environment, integration, owner in owners
+        if not owner.user_id
+    }
     for column, wanted in ((_links.c.user_id, of_users), (_links.c.organization_id, of_organizations)):
         if wanted:
             statement = _linked(bulk.dialect(session), column)
-            found |= {one.id: one for one in _found(session, statement, bulk.keys(wanted))}
-    return list(found.values())
+            linked |= {row.id: row for row in _rows(session, statement, bulk.keys(wanted))}
+    return list(linked.values())
 
 
 def lock_superseded(session: Session, links: Collection[UUID]) -> list[ConnectionRow]:
-    """The live connections whose place these links took, locked in sorted order."""
+    """Lock the connections that these links superseded, in sorted order, except deleted ones."""
     if not links:
         return []
     statement = select(*bulk.columns(Connection, ConnectionRow)).where(
         bulk.among(bulk.dialect(session), _connections.c.superseded_by),
-        _connections.c.superseded_by.is_not(None),  # said once more, so that the partial index is seen to hold them
+        _connections.c.superseded_by.is_not(None),  # repeated, so that the planner uses the partial index
         _connections.c.status != ConnectionStatus.DELETED,
     )
-    return _found(session, statement.order_by(*_key).with_for_update(), bulk.keys(links))
+    return _rows(session, statement.order_by(*_key).with_for_update(), bulk.keys(links))
 
 
 def insert(session: Session, connections: Iterable[ConnectionRow]) -> None:
-    """Add connections, in sorted order. Raises IntegrityError where another worker made one of them meanwhile."""
-    bulk.insert(session, Connection, [_row(one) for one in sorted(connections, key=lambda one: one.key)])
+    """Add connections, in sorted order. Raises IntegrityError where another transaction has added one of them."""
+    bulk.insert(session, Connection, [_as_row(row) for row in sorted(connections, key=attrgetter("key"))])
 
 
 def update(session: Session, connections: Iterable[ConnectionRow]) -> None:
-    """Write back connections that are locked."""
-    bulk.update(session, Connection, [_row(one) for one in connections])
+    """Write back locked connections."""
+    bulk.update(session, Connection, [_as_row(row) for row in connections])
 
 
 def open_links(session: Session, connection_refs: Collection[UUID]) -> dict[UUID, LinkRow]:
-    """The open link of each connection that has one, by the connection's own id."""
+    """The open links of these connections, by the connection's own id."""
     if not connection_refs:
         return {}
-    found = session.execute(_open_links(bulk.dialect(session)), bulk.keys(connection_refs))
-    return {link.connection_ref: link for link in (LinkRow(*row) for row in found)}
+    rows = session.execute(_open_links(bulk.dialect(session)), bulk.keys(connection_refs))
+    return {link.connection_ref: link for link in (LinkRow(*row) for row in rows)}
 
 
 def write_links(session: Session, *, closed: Sequence[bulk.Row], opened: Sequence[bulk.Row]) -> None:
-    """Closed ones first: the schema allows one open link per connection."""
+    """Write closed links, then opened ones: the schema allows one open link per connection."""
     bulk.update(session, Link, closed)
     bulk.insert(session, Link, opened)
 
@@ -268,9 +278,9 @@ def _open_links(dialect: str) -> Select[Any]:
     return chosen.where(links.closed_at.is_(None))
 
 
-def _found(session: Session, statement: Select[Any], keys: Mapping[str, str] | None = None) -> list[ConnectionRow]:
+def _rows(session: Session, statement: Select[Any], keys: Mapping[str, str] | None = None) -> list[ConnectionRow]:
     return [ConnectionRow(*row) for row in session.execute(statement, keys)]
 
 
-def _row(connection: ConnectionRow) -> bulk.Row:
+def _as_row(connection: ConnectionRow) -> bulk.Row:
     return dict(zip(_FIELDS, values(connection), strict=True))

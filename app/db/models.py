@@ -1,7 +1,7 @@
-"""The tables. What a promise rests on is a constraint here, not a habit of the code.
+"""The tables. Constraints of the schema hold what the promises rest on.
 
-One idea for all due work: `next_at` says when a row may be taken, and taking it pushes `next_at` to the end of the
-lease and counts the attempt. A lease that ran out is a row that is due again.
+All due work has the same form: a row may be claimed from `next_at` on; a claim sets `next_at` to the end of its lease
+and counts an attempt. A row whose lease has ended is due again.
 """
 
 from datetime import datetime
@@ -54,7 +54,7 @@ class Base(DeclarativeBase):
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """An index over the rows that are still of interest, so that it stays small however large the table grows."""
+    """A partial index, which stays small in a large table."""
     return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
 
 
@@ -67,39 +67,39 @@ class Delivery(Base):
     fingerprint: Mapped[bytes] = mapped_column(primary_key=True)
     event_id: Mapped[UUID]
     first_at: Mapped[datetime] = mapped_column(index=True)
-    taken_by: Mapped[UUID | None]  # the web process that took the first delivery; None: one of an earlier release
+    taken_by: Mapped[UUID | None]  # the web process that received the first delivery; None: of an earlier release
 
 
 class Repeat(Base):
-    """A delivery of bytes that came before within their window. A worker decides whether it is a duplicate.
+    """A repeated delivery: identical bytes within their window. A worker decides whether it is a duplicate.
 
-    Those of one event are numbered in the order of their commits. The last decided one is kept, since the next one is
-    judged by the end of its answer.
+    Repeats of one event are numbered in the order of their commits. The last decided one is kept, since the end of its
+    answer decides the next one.
     """
 
     __tablename__ = "repeats"
     __table_args__ = (Index("ix_repeats_event_id", "event_id", "number"),)
 
     number: Mapped[int] = mapped_column(BigInt.with_variant(Integer(), "sqlite"), primary_key=True)
-    id: Mapped[UUID] = mapped_column(unique=True)  # that of the further event, if it is one
-    event_id: Mapped[UUID] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))  # the first of these bytes
-    first_by: Mapped[UUID]  # the web process that took the first of these bytes
-    taken_by: Mapped[UUID]  # the web process that took this one
+    id: Mapped[UUID] = mapped_column(unique=True)  # also the id of the further event, if it is one
+    event_id: Mapped[UUID] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))  # of the first delivery
+    first_by: Mapped[UUID]  # the web process that received the first delivery
+    taken_by: Mapped[UUID]  # the web process that received this delivery
     received_at: Mapped[datetime]
-    belongs_to: Mapped[UUID | None]  # once decided: the event that it makes, or that it is a duplicate of
+    belongs_to: Mapped[UUID | None]  # once decided: its own event, or the event that it is a duplicate of
 
 
 class WebProcess(Base):
-    """How far a web process has reported on its answers: all before an id were whole, except for the lost ones."""
+    """A web process's report: its answers to deliveries before an id are whole, except the lost ones."""
 
     __tablename__ = "web_processes"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    settled_before: Mapped[UUID]  # the end of its answer is known for every delivery that it took before this id
+    settled_before: Mapped[UUID]  # a delivery id: all answers before it are reported
 
 
 class LostAnswer(Base):
-    """A delivery whose answer was not written whole to its connection: Nango is expected to send it again."""
+    """A delivery whose answer was not written completely: Nango is expected to retry it."""
 
     __tablename__ = "lost_answers"
 
@@ -121,13 +121,13 @@ class Event(Base):
     environment: Mapped[str]
     origin: Mapped[str]
     state: Mapped[str]
-    received_at: Mapped[datetime]  # ids are in the same order: whoever looks for a time looks for ids
+    received_at: Mapped[datetime]  # in the order of ids, by which queries filter times
     last_seen_at: Mapped[datetime]
     duplicates: Mapped[int]
-    body: Mapped[bytes | None]  # the webhook as it came; None for events of our own
+    body: Mapped[bytes | None]  # the webhook's, or that of one of Waylink's own events (`app.domain.own_event`)
     next_at: Mapped[datetime]
-    attempts: Mapped[int]  # claims without a result; five of them and the event is given up
-    looks: Mapped[int]  # successful look-ups at Nango that did not settle it yet
+    attempts: Mapped[int]  # claims without a result; after five the event fails
+    looks: Mapped[int]  # successful lookups at Nango that did not confirm it
     # Filled when the event is processed.
     type: Mapped[str | None]
     integration: Mapped[str | None]
@@ -135,16 +135,16 @@ class Event(Base):
     connection_ref: Mapped[UUID | None] = mapped_column(ForeignKey("connections.id", ondelete="SET NULL"))
     confirmed: Mapped[bool | None]
     tags: Mapped[dict[str, Any] | None]
-    document: Mapped[dict[str, Any] | None]  # as judged against the routes of `route_set`
+    document: Mapped[dict[str, Any] | None]  # as matched against the routes of `route_set`
     route_set: Mapped[int | None] = mapped_column(BigInt)
-    failure: Mapped[str | None]  # one word: crashed, error, not_confirmed
-    problem: Mapped[str | None]  # why it waits or failed, with the traceback of a fault of ours
-    untold: Mapped[str | None]  # why it was not routed: the teams had been told before
+    failure: Mapped[str | None]  # crashed, error, not_confirmed
+    problem: Mapped[str | None]  # the reason why it waits or failed, with the traceback of a fault
+    untold: Mapped[str | None]  # the reason why it was suppressed: not routed
     processed_at: Mapped[datetime | None]
 
 
 class Connection(Base):
-    """Our record of Nango's connection; `nango_id` is its generation (Nango contract: Connection identity)."""
+    """The record of a connection of Nango; `nango_id` is its generation (Nango contract: Connection identity)."""
 
     __tablename__ = "connections"
     __table_args__ = (
@@ -157,9 +157,9 @@ class Connection(Base):
         _partial("ix_connections_superseded", "superseded_by", where="superseded_by IS NOT NULL"),
         _partial("ix_connections_owner_look_at", "owner_look_at", where="owner_look_at IS NOT NULL"),
         _partial("ix_connections_needs_reconnect", "id", where="status = 'needs_reconnect'"),
-        # Nango lists its newest first: a page of its list is a span of ours.
+        # For reconciliations: a page of Nango's list, newest first, is a span of ids.
         _partial("ix_connections_generation", "environment", "nango_id", where="status <> 'deleted'"),
-        # Finds those with a tag; SQLite has no such index.
+        # For queries by tag; SQLite has no such index.
         Index("ix_connections_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}).ddl_if(
             dialect="postgresql"
         ),
@@ -177,20 +177,20 @@ class Connection(Base):
     tags: Mapped[dict[str, Any]]
     tags_disagree: Mapped[bool]
     drift: Mapped[str | None]
-    known_tags: Mapped[dict[str, Any] | None]  # the last that carried the link, kept for as long as there is drift
+    known_tags: Mapped[dict[str, Any] | None]  # the last tags that carried the link, while there is drift
     unlinked_reason: Mapped[str | None]
-    superseded_by: Mapped[UUID | None]  # the link of the same owner's newer connection that took the place of its own
-    # The owner the tags name, in the application's own ids, so that late users find their connections.
+    superseded_by: Mapped[UUID | None]  # the link of the same owner's newer connection
+    # The owner that the tags name, by external ids, so that users and organizations added later are linked.
     wanted_user: Mapped[str | None]
     wanted_email: Mapped[str | None]
     wanted_organization: Mapped[str | None]
-    owner_look_at: Mapped[datetime | None]  # when the application's database is asked again (policy `sql`)
-    expires_at: Mapped[datetime | None]  # of the credentials, as last read; the only thing kept of them
+    owner_look_at: Mapped[datetime | None]  # the next owner lookup (directory policy `sql`)
+    expires_at: Mapped[datetime | None]  # of the credentials, as last read; nothing else of them is stored
     last_error_type: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
-    errors_seen_at: Mapped[datetime | None]  # when the newest view that told of errors, or of none, was asked for
-    observed_at: Mapped[datetime | None]  # when the newest view of Nango's that shaped this row was asked for
-    absences: Mapped[int]  # looks for a deletion in a row that did not find it
+    errors_seen_at: Mapped[datetime | None]  # time of the newest call that showed errors, or none
+    observed_at: Mapped[datetime | None]  # time of the newest call or webhook that changed this row
+    absences: Mapped[int]  # lookups in a row that did not find it
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -206,7 +206,7 @@ class User(Base):
     organization_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"), index=True)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime | None]
-    # A removed user whose links are history stays as a row, under an external id that nobody can claim.
+    # A removed user with closed links keeps its row, under an external id that cannot be claimed.
     removed_at: Mapped[datetime | None]
     former_external_id: Mapped[str | None]
 
@@ -224,7 +224,7 @@ class Organization(Base):
 
 
 class Link(Base):
-    """The dated fact that a connection belongs to somebody. Closed, never deleted."""
+    """The ownership of a connection from `opened_at` to `closed_at`. Rows are closed, never deleted."""
 
     __tablename__ = "links"
     __table_args__ = (
@@ -427,7 +427,7 @@ class Attempt(Base):
 
 
 class Refresh(Base):
-    """One renewal, planned or by hand. A plan is open while `finished_at` is null; a connection has at most one."""
+    """One renewal, planned or manual. A plan is open while `finished_at` is null; a connection has one at most."""
 
     __tablename__ = "refreshes"
     __table_args__ = (
@@ -441,7 +441,7 @@ class Refresh(Base):
     next_at: Mapped[datetime]  # due, or the end of the lease
     forced: Mapped[bool]
     reason: Mapped[str]
-    requested_by: Mapped[str | None]  # who asked for it by hand; None for one that was planned
+    requested_by: Mapped[str | None]  # the actor of a manual refresh; None: planned
     attempts: Mapped[int]
     failures: Mapped[int]  # failed plans in a row before this one
     created_at: Mapped[datetime]
@@ -453,9 +453,9 @@ class Refresh(Base):
 
 
 class Rejection(Base):
-    """What web refused, a row per minute, environment and cause: a flood costs a handful of rows, however long.
+    """Rejected deliveries, a row per minute, environment and cause, so that a flood writes few rows.
 
-    `environment` is empty where the one that was asked for is not configured.
+    `environment` is empty where the requested one is not configured.
     """
 
     __tablename__ = "rejections"
@@ -465,7 +465,7 @@ class Rejection(Base):
     cause: Mapped[str] = mapped_column(primary_key=True)
     status: Mapped[int]
     count: Mapped[int] = mapped_column(BigInt)
-    # Nango's breaker counts within ten seconds: the newest ten with their count, and the most that any ten had.
+    # Nango's breaker counts within ten seconds: the newest ten seconds with their count, and the largest count of any.
     peak: Mapped[int] = mapped_column(BigInt)
     window_at: Mapped[datetime]
     window_count: Mapped[int] = mapped_column(BigInt)
@@ -475,37 +475,37 @@ class Rejection(Base):
 
 
 class SigningKeyUse(Base):
-    """How often webhooks were signed with a key. The key itself is not here: `key` is its name (`key_name`)."""
+    """The use of a signing key by webhooks. `key` is its name (`key_name`), not the key."""
 
     __tablename__ = "signing_key_uses"
 
     environment: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     count: Mapped[int] = mapped_column(BigInt)
-    first_at: Mapped[datetime]  # when a web process first knew it as live
-    live_at: Mapped[datetime]  # when one last did; noted once an hour
+    first_at: Mapped[datetime]  # when a web process first had it configured
+    live_at: Mapped[datetime]  # when one last had; written once an hour
     last_at: Mapped[datetime | None]  # when it last signed a webhook
 
 
 class ApiToken(Base):
-    """Who may call the API. Revoked tokens stay, so that the audit's names can be looked up."""
+    """A token of the API. Revoked ones are kept, so that the audit's names can be looked up."""
 
     __tablename__ = "api_tokens"
     __table_args__ = (_partial("uq_api_tokens_live", "name", where="revoked_at IS NULL", unique=True),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str]
-    hash: Mapped[bytes] = mapped_column(unique=True)  # SHA-256; why: docs/decisions, "tokens hashed without salt"
+    hash: Mapped[bytes] = mapped_column(unique=True)  # SHA-256 (docs/decisions, "tokens hashed without salt")
     scopes: Mapped[list[Any]]
     team: Mapped[str | None] = mapped_column(ForeignKey("teams.name"))
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
-    last_used_at: Mapped[datetime | None]  # to some minutes
+    last_used_at: Mapped[datetime | None]  # to within some minutes
     revoked_at: Mapped[datetime | None]
 
 
 class Audit(Base):
-    """What somebody did through Waylink. `detail` never holds a secret."""
+    """An action through Waylink. `detail` never holds a secret."""
 
     __tablename__ = "audit"
     __table_args__ = (
@@ -524,7 +524,7 @@ class Audit(Base):
 
 
 class Lease(Base):
-    """Who works alone on something across calls to others, where no transaction may be open. Ends by itself."""
+    """An exclusive lease across calls to other systems, during which no transaction may be open. Ends by itself."""
 
     __tablename__ = "leases"
 
@@ -534,7 +534,7 @@ class Lease(Base):
 
 
 class Reconciliation(Base):
-    """One comparison of an environment's list at Nango with ours, and its report. One at a time per environment."""
+    """A comparison of an environment's list at Nango with the stored connections, with its report. One at a time."""
 
     __tablename__ = "reconciliations"
     __table_args__ = (
@@ -548,7 +548,7 @@ class Reconciliation(Base):
     environment: Mapped[str]
     trigger: Mapped[str]
     dry_run: Mapped[bool]
-    accept_deletions: Mapped[bool]  # an operator said that absences are to be believed, however many
+    accept_deletions: Mapped[bool]  # an operator accepted any number of absences
     stage: Mapped[str]
     stage_since: Mapped[datetime]
     created_at: Mapped[datetime]
@@ -556,20 +556,20 @@ class Reconciliation(Base):
     finished_at: Mapped[datetime | None]
     next_at: Mapped[datetime]  # due, or the end of the lease
     attempts: Mapped[int]  # claims without a result
-    failures: Mapped[int]  # calls in a row that Nango did not answer
-    holder: Mapped[UUID | None]  # who holds the lease
-    covered: Mapped[int] = mapped_column(BigInt)  # rows of the listing that is under way
-    below: Mapped[int | None] = mapped_column(BigInt)  # the lowest of Nango's ids that it has shown so far
-    relist: Mapped[bool]  # the second look is a listing, being cheaper than looking up each
+    failures: Mapped[int]  # unanswered calls in a row
+    holder: Mapped[UUID | None]  # the lease's holder
+    covered: Mapped[int] = mapped_column(BigInt)  # rows read by the current listing
+    below: Mapped[int | None] = mapped_column(BigInt)  # the lowest Nango id of the current listing so far
+    relist: Mapped[bool]  # the second check is a listing, where that takes fewer calls than lookups
     pages: Mapped[int]
     calls: Mapped[int]
-    seen: Mapped[int] = mapped_column(BigInt)  # connections that Nango's list showed
-    found: Mapped[dict[str, Any]]  # differences at the first look, by type
-    counted: Mapped[dict[str, Any]]  # those still there at the second, each of which became an event
-    samples: Mapped[dict[str, Any]]  # a few of the found, by type
-    missed_by_webhook: Mapped[int]  # of the counted, those that a webhook should have told of
-    healed: Mapped[int]  # their events processed
-    unhealed: Mapped[int]  # their events failed
+    seen: Mapped[int] = mapped_column(BigInt)  # connections in Nango's list
+    found: Mapped[dict[str, Any]]  # differences of the first check, by type
+    counted: Mapped[dict[str, Any]]  # differences of the second check, by type, each with an event
+    samples: Mapped[dict[str, Any]]  # some of the found differences, by type
+    missed_by_webhook: Mapped[int]  # counted differences whose webhook was missed
+    healed: Mapped[int]  # counted differences whose event is processed
+    unhealed: Mapped[int]  # counted differences whose event failed
     heal_seconds_sum: Mapped[float]  # from Nango's `created` to processed, of connections whose webhook was missed
     heal_seconds_max: Mapped[float]
     heal_count: Mapped[int]
@@ -578,7 +578,7 @@ class Reconciliation(Base):
 
 
 class Difference(Base):
-    """Something that Nango's list showed otherwise than we know it, from its first sight until its event is settled."""
+    """A difference between Nango's list and a stored connection, from the first check until its event is finished."""
 
     __tablename__ = "differences"
     __table_args__ = (
@@ -593,11 +593,11 @@ class Difference(Base):
     connection_id: Mapped[str]
     type: Mapped[str]
     first_seen_at: Mapped[datetime]
-    since: Mapped[datetime | None]  # Nango's `created`, for connections we did not know
-    event_id: Mapped[UUID | None]  # once it was seen twice
+    since: Mapped[datetime | None]  # Nango's `created`, of unknown connections
+    event_id: Mapped[UUID | None]  # set by the second check
 
 
-# Where one of these cannot be read, it has happened, at a time that nobody knows: what ended does not begin again.
+# An unreadable value of these columns is read as an unknown time: an ended row stays ended.
 _ENDS: Final = frozenset(
     {
         "closed_at",
@@ -614,7 +614,7 @@ _ENDS: Final = frozenset(
 
 
 def _stand_in(column: Column[Any]) -> Any:
-    """What a value of the column that cannot be read is read as."""
+    """The substitute for an unreadable value of the column."""
     if isinstance(column.type, UtcDateTime):
         ends = not _ENDS.isdisjoint({column.name, str(column)})
         return UNKNOWN if ends or not column.nullable else None

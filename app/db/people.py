@@ -10,6 +10,7 @@ from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
+from app.db.connections import ConnectionKey
 from app.db.models import Connection, Link, Organization, User
 from app.domain.people import OwnerKind
 from app.errors import NotFound
@@ -147,7 +148,7 @@ def open_links(session: Session, kind: OwnerKind, id_: UUID) -> int:
     return session.scalar(owned) or 0
 
 
-def owned_connections(session: Session, kind: OwnerKind, id_: UUID, *, limit: int) -> list[tuple[str, str, str]]:
+def owned_connections(session: Session, kind: OwnerKind, id_: UUID, *, limit: int) -> list[ConnectionKey]:
     """Keys of up to `limit` of its connections."""
     owned = (
         select(Connection.environment, Connection.integration, Connection.connection_id)
@@ -155,7 +156,7 @@ def owned_connections(session: Session, kind: OwnerKind, id_: UUID, *, limit: in
         .where(_OWNER[kind] == id_, Link.closed_at.is_(None))
         .limit(limit)
     )
-    return [(row[0], row[1], row[2]) for row in session.execute(owned)]
+    return [ConnectionKey(*row) for row in session.execute(owned)]
 
 
 def count_users(session: Session, kind: OwnerKind, id_: UUID, *, removed: bool = False) -> int:

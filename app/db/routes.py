@@ -1,4 +1,4 @@
-"""Statements on routes, and on what is defined of teams, destinations and routes together."""
+"""Statements on routes and their versions, and on definitions of teams, destinations and routes together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from app.db.models import Destination, RouteSetVersion, RouteVersion, Team
 from app.domain.definitions import DefinedNames
 from app.errors import InvalidInput
 
-FILE: Final = "file"  # the source of what waylink.toml defines
-API: Final = "api"  # and of what the API and the commands do
+FILE: Final = "file"  # source of definitions in waylink.toml
+API: Final = "api"  # source of definitions by the API or a command
 
 
 @dataclass(frozen=True, slots=True)
 class RouteDefinition:
-    """A route as somebody defines it; versions are counted here."""
+    """A route's definition, without a version number."""
 
     name: str
     team: str
@@ -33,12 +33,12 @@ class RouteDefinition:
 
 
 def lock_definitions(session: Session) -> int:
-    """Wait for whoever changes teams, destinations or routes, so that one is done at a time; the route set's number."""
+    """Lock the definitions of teams, destinations and routes. Returns the route set's number."""
     return session.scalar(select(RouteSetVersion.version).with_for_update()) or 0
 
 
 def current_version(session: Session) -> int:
-    """The route set's number: one cheap read tells whether anything changed."""
+    """The number of the current route set, by a cheap read."""
     return session.scalar(select(RouteSetVersion.version)) or 0
 
 
@@ -57,7 +57,7 @@ def of_set(
     after: tuple[str, str] | None = None,
     limit: int | None = None,
 ) -> list[RouteVersion]:
-    """The routes of a set, past or present, by team and name: all, or those of a team, of a name, behind another."""
+    """The routes of a set, past or present, ordered by team and name. None: no restriction; after: a (team, name)."""
     until = RouteVersion.until_set
     found = select(RouteVersion).where(RouteVersion.since_set <= version, until.is_(None) | (until > version))
     for column, wanted in ((RouteVersion.team, team), (RouteVersion.name, name)):
@@ -69,7 +69,7 @@ def of_set(
 
 
 def changed_since(session: Session, version: int) -> list[RouteVersion]:
-    """What began or ended after a set: the living rows, and those that ended."""
+    """The versions that began or ended after a set."""
     since, until = RouteVersion.since_set, RouteVersion.until_set
     return list(session.scalars(select(RouteVersion).where((since > version) | (until > version))))
 
@@ -81,13 +81,13 @@ def versions(session: Session, *, team: str, name: str) -> list[RouteVersion]:
 
 
 def live_route(session: Session, *, team: str, name: str) -> RouteVersion | None:
-    """The version in force."""
+    """A route's version in force, or None."""
     named = (RouteVersion.team == team, RouteVersion.name == name)
     return session.scalar(select(RouteVersion).where(*named, RouteVersion.until_set.is_(None)))
 
 
 def live_names(session: Session, *, team: str, destination: str | None = None, limit: int = 5) -> list[str]:
-    """Some of the routes in force of a team, or into one of its destinations."""
+    """Names of up to `limit` routes in force of a team, or of one of its destinations."""
     found = select(RouteVersion.name).where(RouteVersion.team == team, RouteVersion.until_set.is_(None))
     if destination is not None:
         found = found.where(RouteVersion.destination == destination)
@@ -97,7 +97,7 @@ def live_names(session: Session, *, team: str, destination: str | None = None, l
 def require_defined(
     session: Session, *, team: str | None = None, destination: str | None = None, route: str | None = None
 ) -> None:
-    """Raises InvalidInput for a team that never was, and for a destination or a route that it never had.
+    """Raise InvalidInput for a team, destination or route that was never defined.
 
     Retired ones have been defined: jobs of theirs may be there.
     """
@@ -113,7 +113,7 @@ def require_defined(
 
 
 def of_file(session: Session) -> DefinedNames:
-    """What is in force and came from waylink.toml."""
+    """Names of the teams, destinations and routes in force that waylink.toml defined."""
     teams = select(Team.name).where(Team.source == FILE, Team.retired_at.is_(None))
     places = select(Destination.team, Destination.name).where(
         Destination.source == FILE, Destination.retired_at.is_(None)
@@ -129,7 +129,7 @@ def of_file(session: Session) -> DefinedNames:
 
 
 def asked(row: RouteVersion) -> RouteDefinition:
-    """A recorded version as somebody defined it."""
+    """The definition of a stored version."""
     return RouteDefinition(
         name=row.name,
         team=row.team,
@@ -141,7 +141,7 @@ def asked(row: RouteVersion) -> RouteDefinition:
 
 
 def version_of(route: RouteDefinition, *, number: int, source: str, since_set: int, now: datetime) -> RouteVersion:
-    """A new version of a route, in force from that set on."""
+    """A new version of a route, in force from set `since_set` on."""
     return RouteVersion(
         name=route.name,
         version=number,
@@ -157,10 +157,7 @@ def version_of(route: RouteDefinition, *, number: int, source: str, since_set: i
 
 
 def save(session: Session, *versions: RouteVersion) -> None:
-    """Write new and changed versions now, within the transaction.
-
-    An ended version is written before the one that follows it: the schema allows one in force.
-    """
+    """Flush new and changed versions, an ended one before its successor: the schema allows one in force."""
     session.add_all(versions)
     session.flush()
 
@@ -172,13 +169,13 @@ def bump(session: Session) -> int:
 
 
 def highest_version(session: Session, *, team: str, name: str) -> int:
-    """The newest version ever given to a team's route of a name; 0 for one that is new."""
+    """The highest version number of a route, past or present; 0 for a new route."""
     named = (RouteVersion.team == team, RouteVersion.name == name)
     return session.scalar(select(func.max(RouteVersion.version)).where(*named)) or 0
 
 
 def highest_versions(session: Session) -> dict[tuple[str, str], int]:
-    """The newest version ever given to each route, by team and name, so that a returning one goes on counting."""
+    """The highest version numbers of all routes, past or present, by (team, name)."""
     newest = select(RouteVersion.team, RouteVersion.name, func.max(RouteVersion.version))
     found = session.execute(newest.group_by(RouteVersion.team, RouteVersion.name))
     return {(team, name): version for team, name, version in found}

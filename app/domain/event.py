@@ -1,12 +1,11 @@
-"""What a webhook body says, and the document that patterns are matched against.
+"""Parsing of webhook bodies, and the document that patterns are matched against.
 
-Bodies are judged leniently: whatever cannot be understood is an `nango.unhandled` event, never an error, because
-Nango does not send a refused webhook again (Nango contract: Delivery and retries) and announces new types without
-notice (Nango contract: Webhook types).
+Parsing is lenient: an unknown body is a `nango.unhandled` event, never an error, because Nango does not retry a refused
+webhook (Nango contract: Delivery and retries) and adds types without notice (Nango contract: Webhook types).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -50,7 +49,7 @@ _AUTH_TYPES: Final = {
     ("refresh", True): EventType.CONNECTION_RECOVERED,
     ("deletion", True): EventType.CONNECTION_DELETED,
 }
-OPERATIONS: Final = {kind: told for told, kind in _AUTH_TYPES.items()}  # how Nango's webhook tells of each type
+OPERATIONS: Final = {kind: members for members, kind in _AUTH_TYPES.items()}  # (operation, success) of Nango's webhook
 _OTHER_TYPES: Final = {
     "sync": EventType.NANGO_SYNC,
     "forward": EventType.NANGO_FORWARD,
@@ -61,7 +60,7 @@ _ENVELOPE: Final = frozenset({"from", "type", "connectionId", "providerConfigKey
 
 @dataclass(frozen=True, slots=True)
 class EventError:
-    """Why something failed at Nango; `description` is scrubbed and still untrusted text."""
+    """An error at Nango. `description` is scrubbed, and still untrusted text."""
 
     type: str
     description: str
@@ -69,7 +68,10 @@ class EventError:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A webhook body as far as it is understood. Members Nango left out are None (Nango contract: Auth webhook)."""
+    """A parsed webhook body. Members that Nango left out are None (Nango contract: Auth webhook).
+
+    problem: why a body is `nango.unhandled`. is_auth: its type is `auth`, whether understood or not.
+    """
 
     type: EventType
     connection_id: str | None = None
@@ -83,19 +85,19 @@ class Notice:
     end_user: EndUser | None = None
     error: EventError | None = None
     payload: object = None
-    problem: str | None = field(default=None)  # why the body was not understood, for nango.unhandled
-    is_auth: bool = False  # its type is `auth`, understood or not
+    problem: str | None = None
+    is_auth: bool = False
 
     @property
     def key(self) -> tuple[str, str] | None:
-        """(integration, connection id), when the body names a connection."""
+        """(integration, connection id), or None where the body names no connection."""
         if self.integration is None or self.connection_id is None:
             return None
         return self.integration, self.connection_id
 
 
 def read(body: bytes) -> Notice:
-    """Judge raw webhook bytes (Nango contract: Webhook types). Never raises."""
+    """Parse raw webhook bytes (Nango contract: Webhook types). Never raises."""
     try:
         parsed = STRICT.decode(body.decode("utf-8"))
     except (ValueError, RecursionError) as problem:
@@ -104,14 +106,16 @@ def read(body: bytes) -> Notice:
 
 
 def unreadable(problem: Exception) -> Notice:
-    """What `read` returns of bytes whose parsing raised this."""
+    """The result of `read` for bytes whose parsing raised this."""
     return unhandled(f"not readable as JSON: {type(problem).__name__}")
 
 
 def read_parsed(body: bytes, parsed: object) -> Notice:
-    """What `read` returns of bytes that were parsed already."""
+    """The result of `read` for bytes that are parsed already."""
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and nested_deeper(parsed, MAX_DEPTH):
-        return unhandled(f"nested deeper than {MAX_DEPTH} levels")  # the reader of a stored one might not get far
+        return unhandled(
+            f"nested deeper than {MAX_DEPTH} levels"
+        )  # a reader of the stored event may have a lower limit
     if b"\\u" in body:
         parsed = storable(parsed)
     if not isinstance(parsed, dict):
@@ -125,9 +129,9 @@ def read_parsed(body: bytes, parsed: object) -> Notice:
 
 
 def failure_type(notice: Notice, *, known: bool) -> EventType:
-    """A failed re-authorization is always labelled `creation`: what we know tells them apart.
+    """The type of a failure. Nango reports a failed re-authorization as a failed `creation` too.
 
-    (Nango contract: When auth webhooks are sent)
+    known: a connection of this key is stored. (Nango contract: When auth webhooks are sent)
     """
     if notice.type is EventType.CONNECTION_CREATION_FAILED and known:
         return EventType.CONNECTION_REAUTHORIZATION_FAILED
@@ -177,7 +181,7 @@ def _read_other(kind: EventType, body: Mapping[str, object]) -> Notice:
 
 
 def unhandled(problem: str, body: Mapping[str, object] | None = None, *, is_auth: bool = False) -> Notice:
-    """A body that is not understood; it is stored and shown all the same. In Nango's envelope it names a connection."""
+    """The notice of an unknown body, which is stored and shown. It names a connection if it is in Nango's envelope."""
     names = body if body is not None and body.get("from") == "nango" else {}
     return Notice(
         type=EventType.NANGO_UNHANDLED,
@@ -189,7 +193,7 @@ def unhandled(problem: str, body: Mapping[str, object] | None = None, *, is_auth
 
 
 def name_in(value: object) -> str | None:
-    """The value of a member where it can be a name, counted as Nango does: any other it cannot have given out."""
+    """The value, where it can be a name of Nango: a text of up to MAX_NAME, counted as Nango does; else None."""
     return value if isinstance(value, str) and value and utf16_length(value) <= MAX_NAME else None
 
 
@@ -199,9 +203,7 @@ def _provider(value: object) -> str | None:
 
 
 def _tags(value: object) -> dict[str, str] | None:
-    """The tags a body carries, under lower-case names; members that are not strings cannot come from Nango and are
-    dropped.
-    """
+    """The body's tags with lower-case names. Values that are no text, which Nango never sends, are left out."""
     if not isinstance(value, dict):
         return None
     return {key.lower(): text for key, text in value.items() if isinstance(text, str)}
@@ -210,17 +212,17 @@ def _tags(value: object) -> dict[str, str] | None:
 def _end_user(value: object) -> EndUser | None:
     if not isinstance(value, dict):
         return None
-    found = EndUser(
+    end_user = EndUser(
         id=name_in(value.get("endUserId")),
         email=name_in(value.get("endUserEmail")),
         organization_id=name_in(value.get("organizationId")),
     )
-    return found if found.id or found.email or found.organization_id else None
+    return end_user if end_user.id or end_user.email or end_user.organization_id else None
 
 
 def _error(value: object) -> EventError | None:
     if isinstance(value, str) and value:
-        return EventError("unknown", scrub(value))  # as earlier releases of Nango tell it
+        return EventError("unknown", scrub(value))  # the form of earlier releases of Nango
     if not isinstance(value, dict):
         return None
     texts = [text for text in (value.get("description"), value.get("message")) if isinstance(text, str)]
@@ -250,7 +252,7 @@ def document(
     previous_owner: Mapping[str, object] | None = None,
     error: EventError | None = None,
 ) -> dict[str, object]:
-    """The event document: what routes are matched against and what teams receive. JSON-able."""
+    """The event's document as a JSON object: routes are matched against it, and teams receive it."""
     problem = error or (notice.error if notice else None)
     return {
         "id": event_id,

@@ -1,4 +1,4 @@
-"""Who a connection belongs to: from tags to a claim, from a claim to an owner, from an owner to a change of the link.
+"""Linking rules: from tags to a claim, from a claim to an owner, from an owner to a change of the link. No I/O.
 
 Promise 5: a failure, a wiped override or a missing tag never unlinks; a confirmed different owner does.
 """
@@ -12,49 +12,55 @@ from app.domain.tags import MAX_VALUE
 
 
 class DirectoryPolicy(StrEnum):
-    CREATE = "create"  # users and organizations named by tags are made when they are new
-    REQUIRE = "require"  # they have to exist; until then the connection waits unlinked
-    SQL = "sql"  # the application's own database says who they are; whom it names is made
+    """The source of users and organizations."""
+
+    CREATE = "create"  # new users and organizations that tags name are created
+    REQUIRE = "require"  # they must exist; until then the connection waits unlinked
+    SQL = "sql"  # the application's database resolves tags to them; new ones are created
 
 
 class OwnerChangePolicy(StrEnum):
+    """The effect of tags that name another owner."""
+
     REASSIGN = "reassign"  # a confirmed different owner gets the connection
     HOLD = "hold"  # an operator decides; the link stays
 
 
 class DuplicatesPolicy(StrEnum):
-    """For several live connections of one owner to one integration: a session token serves twice.
+    """The links of several connections of one owner to one integration: a session token can be used twice.
 
     (Nango contract: Connect sessions)
     """
 
-    KEEP = "keep"  # each has its link
-    SUPERSEDE = "supersede"  # the newest has it, the others lose theirs; nothing is deleted in Nango
+    KEEP = "keep"  # each keeps its link
+    SUPERSEDE = "supersede"  # only the newest is linked; nothing is deleted in Nango
 
 
 class UnlinkedReason(StrEnum):
+    """The reason why a connection has no link."""
+
     NO_OWNER_TAGS = "no_owner_tags"  # neither tags nor end user name an owner
-    UNKNOWN_USER = "unknown_user"  # the user id names nobody (policy require)
-    UNKNOWN_ORGANIZATION = "unknown_organization"  # the organization id names none (policy require)
+    UNKNOWN_USER = "unknown_user"  # no user with that id (policy require)
+    UNKNOWN_ORGANIZATION = "unknown_organization"  # no organization with that id (policy require)
     UNKNOWN_EMAIL = "unknown_email"  # no user with that e-mail
     AMBIGUOUS_EMAIL = "ambiguous_email"  # several users with that e-mail
-    AMBIGUOUS_USER = "ambiguous_user"  # the application's database answered several users (policy sql)
-    AMBIGUOUS_ORGANIZATION = "ambiguous_organization"  # the same of organizations
+    AMBIGUOUS_USER = "ambiguous_user"  # several users in the application's database (policy sql)
+    AMBIGUOUS_ORGANIZATION = "ambiguous_organization"  # several organizations there (policy sql)
     SUPERSEDED = "superseded"  # its owner has a newer connection to the integration (duplicates policy supersede)
 
 
 class Drift(StrEnum):
-    """The link stays although the latest tags do not carry it."""
+    """The reason why a link stays although the latest tags do not name its owner."""
 
     TAGS_WIPED = "tags_wiped"  # an override left no tags at all (Nango contract: Tag replacement)
     OWNER_TAG_MISSING = "owner_tag_missing"  # tags are there, the owner's are not
-    OWNER_UNRESOLVED = "owner_unresolved"  # the owner's tags name nobody we know
+    OWNER_UNRESOLVED = "owner_unresolved"  # the owner's tags name an unknown user or organization
     OWNER_CHANGE_HELD = "owner_change_held"  # a different owner, held for an operator
 
 
 @dataclass(frozen=True, slots=True)
 class TagKeys:
-    """Which tags name the owner; by default those derived from `end_user` (Nango contract: Tags from end users)."""
+    """Keys of the owner's tags, by default those derived from `end_user` (Nango contract: Tags from end users)."""
 
     user_id: str = "end_user_id"
     user_email: str = "end_user_email"
@@ -88,7 +94,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A local user as far as linking needs to know."""
+    """A stored user, with the facts that linking needs."""
 
     id: UUID
     external_id: str
@@ -105,12 +111,14 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Unlinked:
+    """A claim without an owner."""
+
     reason: UnlinkedReason
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The link (or its absence) stays. `drift` says what the tags no longer carry."""
+    """Leave the link, or its absence. drift: why the tags no longer carry it, or None."""
 
     drift: Drift | None = None
 
@@ -123,7 +131,7 @@ class Open:
 
 
 def read_claim(tags: Mapping[str, str], end_user: EndUser | None, keys: TagKeys) -> Claim | None:
-    """The owner that is named; tags win over the legacy end user, for user and organization each on its own."""
+    """The claim of tags and the legacy end user, or None. Tags have precedence, for user and organization each."""
     legacy = end_user or EndUser()
     user_id, email = _named(tags.get(keys.user_id)), _named(tags.get(keys.user_email))
     from_tags = user_id is not None or email is not None
@@ -149,7 +157,7 @@ def read_claim(tags: Mapping[str, str], end_user: EndUser | None, keys: TagKeys)
 
 
 def _named(value: str | None) -> str | None:
-    """An id as somebody may have one. Nango takes none that is longer, and no index of ours would."""
+    """The value, unless it is longer than MAX_VALUE, which Nango does not accept and no index could hold."""
     return value if value is not None and len(value) <= MAX_VALUE else None
 
 
@@ -160,10 +168,10 @@ def resolve(
     with_email: Sequence[Person],
     organization_id: UUID | None,
 ) -> Owner | Unlinked:
-    """Turn a claim into an owner, from what the directory knows.
+    """Resolve a claim to an owner.
 
-    `user` is the one with the claimed external id, `with_email` all with the claimed e-mail, `organization_id` the
-    claimed organization's own id. With the policy `create`, the claimed ones were made before and are passed here.
+    user: the user with the claimed external id. with_email: all users with the claimed e-mail. organization_id: our id
+    of the claimed organization. With the policy `create`, the caller has created them.
     """
     if claim.organization_id and organization_id is None:
         return Unlinked(UnlinkedReason.UNKNOWN_ORGANIZATION)
@@ -171,7 +179,7 @@ def resolve(
         return Owner(user.id, organization_id) if user else Unlinked(UnlinkedReason.UNKNOWN_USER)
     if claim.email is None:
         return Owner(None, organization_id)
-    # An e-mail names a person only where nobody else has it, and never reaches into another organization.
+    # An e-mail must be unambiguous, and never names a user of another organization.
     reachable = [
         person for person in with_email if organization_id is None or person.organization_id in {None, organization_id}
     ]
@@ -187,44 +195,44 @@ def resolve(
 def decide(
     *,
     current: Owner | None,
-    found: Owner | Unlinked | None,
+    named: Owner | Unlinked | None,
     tags_empty: bool,
     policy: OwnerChangePolicy,
 ) -> Keep | Open | Unlinked:
-    """What becomes of the link. `found` is None when nothing names an owner."""
+    """Decide the change of a link. named: the owner that the tags name; None where they name none."""
     if current is None:
-        if found is None:
+        if named is None:
             return Unlinked(UnlinkedReason.NO_OWNER_TAGS)
-        return found if isinstance(found, Unlinked) else Open(found)
-    if found is None:
+        return named if isinstance(named, Unlinked) else Open(named)
+    if named is None:
         return Keep(Drift.TAGS_WIPED if tags_empty else Drift.OWNER_TAG_MISSING)
-    if isinstance(found, Unlinked):
+    if isinstance(named, Unlinked):
         return Keep(Drift.OWNER_UNRESOLVED)
-    if found == current:
+    if named == current:
         return Keep()
-    if _is_less_of(current, found):
+    if _is_part_of(current, named):
         return Keep(Drift.OWNER_TAG_MISSING)
-    if policy is OwnerChangePolicy.HOLD and not _is_less_of(found, current):
+    if policy is OwnerChangePolicy.HOLD and not _is_part_of(named, current):
         return Keep(Drift.OWNER_CHANGE_HELD)
-    return Open(found)
+    return Open(named)
 
 
-def put_back(known: Mapping[str, str], present: Mapping[str, str], keys: TagKeys) -> dict[str, str]:
-    """The tags that end a drift: `known` carried the link, and of the present ones those that name no owner stay."""
+def restored_tags(known: Mapping[str, str], present: Mapping[str, str], keys: TagKeys) -> dict[str, str]:
+    """The tags that end a drift: `known`, which carried the link, and present tags that name no owner."""
     naming = set(astuple(keys))
     return {**known, **{key: value for key, value in present.items() if key not in naming}}
 
 
 def newest(generations: Mapping[UUID, int]) -> UUID | None:
-    """Which of an owner's live connections to an integration keeps its link with the policy `supersede`.
+    """The connection that keeps its link with the policy `supersede`; None of none. generations: Nango ids by our ids.
 
-    By Nango's ids, which only grow: so the order in which webhooks come does not matter. None of none.
+    Nango's ids only grow, so that the order of webhooks does not matter.
     """
-    return max(generations, key=lambda one: (generations[one], one), default=None)
+    return max(generations, key=lambda connection_id: (generations[connection_id], connection_id), default=None)
 
 
-def _is_less_of(whole: Owner, part: Owner) -> bool:
-    """`part` names the same owner as `whole` with one of the two left out."""
+def _is_part_of(whole: Owner, part: Owner) -> bool:
+    """Whether `part` is `whole` with the user or the organization left out, or the same."""
     same_user = part.user_id in {None, whole.user_id}
     same_organization = part.organization_id in {None, whole.organization_id}
     return same_user and same_organization

@@ -1,8 +1,8 @@
-"""The stored form of an event that Waylink itself found, or that an operator caused: who stores it, and who reads it.
+"""The stored form of Waylink's own events, which it found itself or an operator caused.
 
-A webhook's body is never read in this form, whatever it looks like: it would be believed, and anybody can have a body
-signed by Nango (Nango contract: Forwarded webhooks). What tells them apart is the event's origin, a column that only we
-write.
+A webhook's body is never read in this form, whatever it looks like: Nango signs any body that it forwards
+(Nango contract: Forwarded webhooks), and an own event is trusted. The event's origin, a column that only Waylink
+writes, decides the form.
 """
 
 import json
@@ -19,10 +19,10 @@ from app.domain.linking import EndUser
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnEvent:
-    """What is known of an event of our own; one that is about no connection has a payload instead.
+    """One of Waylink's own events: about a connection, or with a payload.
 
-    look: what Nango's API showed when it was found; it stands for the event's first look-up. None: Nango is asked, as
-    for a webhook. error: for failures; of Nango's log, never of a provider's answer.
+    lookup: the API's result when the event was found, used as its first lookup. None: a lookup is made, as for a
+    webhook. error: of failures; from Nango's log, never from a provider's answer.
     """
 
     type: EventType
@@ -34,7 +34,7 @@ class OwnEvent:
 
     @property
     def notice(self) -> Notice:
-        """Operation and success are those of the webhook that would have told of it, so that routes match alike."""
+        """The event as a notice, with the operation and success of the corresponding webhook, so that routes match."""
         operation, success = OPERATIONS.get(self.type, (None, None))
         snapshot = self.lookup if isinstance(self.lookup, Snapshot) else None
         return Notice(
@@ -52,7 +52,7 @@ class OwnEvent:
 
 
 def write_own(event: OwnEvent) -> bytes:
-    """The body to store: JSON, UTF-8."""
+    """The body to store: JSON in UTF-8."""
     body: dict[str, Any] = {
         "type": str(event.type),
         "integration": event.integration,
@@ -70,7 +70,7 @@ def write_own(event: OwnEvent) -> bytes:
 
 
 def read_own(body: bytes) -> OwnEvent:
-    """What `write_own` wrote. Raises ValueError for anything else: a fault of ours."""
+    """Read a body written by `write_own`. Raises ValueError for another one, which is a fault of Waylink."""
     try:
         read: dict[str, Any] = json.loads(body)
         error, snapshot, absent = read.get("error"), read.get("view"), read.get("absent")
@@ -90,12 +90,12 @@ def read_own(body: bytes) -> OwnEvent:
 
 
 def readable(bodies: Iterable[bytes]) -> list[OwnEvent]:
-    """Those of the bodies that are in our own form; the pipeline says of each other one that it is not."""
-    found = []
+    """The events of the bodies, without unreadable ones, which processing reports."""
+    events = []
     for body in bodies:
         with suppress(ValueError):
-            found.append(read_own(body))
-    return found
+            events.append(read_own(body))
+    return events
 
 
 _END_USER: Final = ("id", "email", "display_name", "organization_id", "organization_name")

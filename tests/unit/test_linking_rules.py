@@ -123,12 +123,12 @@ REASSIGN, HOLD = OwnerChangePolicy
     ],
 )
 def test_the_change_of_a_link(current, new, empty, policy, outcome):
-    assert decide(current=current, found=new, tags_empty=empty, policy=policy) == outcome
+    assert decide(current=current, named=new, tags_empty=empty, policy=policy) == outcome
 
 
 def test_no_lack_of_an_owner_ever_unlinks():
     lacking = [None, *map(Unlinked, UnlinkedReason)]
     for new, empty, policy in product(lacking, (True, False), OwnerChangePolicy):
-        outcome = decide(current=WHOLE, found=new, tags_empty=empty, policy=policy)
+        outcome = decide(current=WHOLE, named=new, tags_empty=empty, policy=policy)
         assert isinstance(outcome, Keep)
         assert outcome.drift is not None

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from app.domain import tags as tag_rules
 from app.domain.json_values import JsonObject
-from app.domain.linking import TagKeys, put_back
+from app.domain.linking import TagKeys, restored_tags
 from app.errors import FieldFault, InvalidFields
 from app.nango.types import ConnectSession
 from app.services.connections.current_tags import known_tags
@@ -101,7 +101,7 @@ def reconnect(
             read = fetched.snapshot.tags
             wanted = dict(read if fetched.exact else known_tags(operations, connection).tags or read)
             if connection.known_tags is not None:
-                wanted = put_back(connection.known_tags, wanted, operations.policy.tag_keys)
+                wanted = restored_tags(connection.known_tags, wanted, operations.policy.tag_keys)
         audited.detail["keys"] = sorted(wanted)
         made = client.create_reconnect_session(
             connection.integration,

@@ -11,7 +11,7 @@ from uuid import UUID
 from app.domain import tags as tag_rules
 from app.domain.confirming import Snapshot
 from app.domain.event import EventType
-from app.domain.linking import put_back
+from app.domain.linking import restored_tags
 from app.domain.own_event import OwnEvent
 from app.errors import Conflict, InvalidTags, TagFault
 from app.nango.client import NangoClient
@@ -90,7 +90,7 @@ def restore_tags(operations: Operations, connection_ref: UUID, *, actor: str) ->
         raise Conflict(f"{connection.shown} has no tags to put back: they carry its link, or no tags ever did")
 
     def restored(found: Mapping[str, str]) -> dict[str, str]:
-        return put_back(lost, found, operations.policy.tag_keys)
+        return restored_tags(lost, found, operations.policy.tag_keys)
 
     return _edit(operations, connection, restored, actor=actor, action="tags.restored")
 

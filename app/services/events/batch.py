@@ -17,7 +17,7 @@ from app.db import connections as connection_rows
 from app.db import events as event_rows
 from app.db import refreshes as refresh_rows
 from app.db.bulk import Row
-from app.db.connections import ConnectionRow, Key
+from app.db.connections import ConnectionKey, ConnectionRow
 from app.db.events import LockedEvent
 from app.domain.confirming import (
     ABOUT_TYPES,
@@ -88,7 +88,7 @@ class Batch:
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._waiting = 0
         self._event_changes: list[Row] = []
-        self._found: dict[Key, OwnEvent] = {}
+        self._found: dict[ConnectionKey, OwnEvent] = {}
         verdicts = [confirmations.verdict(event, pending) for event, pending in events]
         for (_, pending), verdict in zip(events, verdicts, strict=True):
             if pending.key and _will_link(pending, verdict):
@@ -104,7 +104,7 @@ class Batch:
     ) -> "Batch":
         """Lock events and connections, and read what deciding about them takes. Raises OwnerRemoved."""
         matches.begin()
-        supersedes = any(event.key and policy.supersedes(event.key[1]) for event in pending)
+        supersedes = any(event.key and policy.supersedes(event.key.integration) for event in pending)
         if supersedes:
             begin_superseding(session, policy)
         events = _still_claimed(session, pending)

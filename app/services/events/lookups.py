@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx
 
-from app.db.connections import Key
+from app.db.connections import ConnectionKey
 from app.domain.budget import FLOORED
 from app.domain.confirming import Absent, LookupResult, Snapshot, Unavailable
 from app.domain.linking import EndUser
@@ -58,15 +58,15 @@ class Wanted:
 class _Newest:
     """Rows of an environment's newest pages of the last PAGE_SERVES seconds; times are of the monotonic clock."""
 
-    rows: dict[Key, tuple[float, ListedConnection]] = field(default_factory=dict)
+    rows: dict[ConnectionKey, tuple[float, ListedConnection]] = field(default_factory=dict)
     asked_at: float = float("-inf")
-    waited: dict[Key, float] = field(default_factory=dict)
+    waited: dict[ConnectionKey, float] = field(default_factory=dict)
 
     @property
     def age(self) -> float:
         return time.monotonic() - self.asked_at
 
-    def has_to_wait(self, created: Sequence[Key]) -> bool:
+    def has_to_wait(self, created: Sequence[ConnectionKey]) -> bool:
         """True where these few creations wait, once, for the next page, which will show them with later ones."""
         if self.age >= PAGE_EVERY or len(created) >= WORTH_A_PAGE or not self.waited.keys().isdisjoint(created):
             self._forget_waiting(created)
@@ -79,9 +79,11 @@ class _Newest:
         self.rows = {key: kept for key, kept in self.rows.items() if now - kept[0] < PAGE_SERVES}
         # Another worker may have claimed them next, so that they do not come back to this one.
         self.waited = {key: since for key, since in self.waited.items() if now - since < PAGE_SERVES}
-        self.rows |= {(environment, row.integration, row.connection_id): (now, row) for row in page.connections}
+        self.rows |= {
+            ConnectionKey(environment, row.integration, row.connection_id): (now, row) for row in page.connections
+        }
 
-    def take(self, wanted: Mapping[Key, Wanted]) -> dict[Key, LookupResult]:
+    def take(self, wanted: Mapping[ConnectionKey, Wanted]) -> dict[ConnectionKey, LookupResult]:
         """Take out the rows that confirm these. A row confirms once: the next lookup may be for a new generation."""
         now = time.monotonic()
         taken = {key: self.rows.pop(key) for key in wanted if key in self.rows}
@@ -92,7 +94,7 @@ class _Newest:
             if now - asked_at < PAGE_SERVES and row.tags == wanted[key].created_tags
         }
 
-    def _forget_waiting(self, keys: Iterable[Key]) -> None:
+    def _forget_waiting(self, keys: Iterable[ConnectionKey]) -> None:
         for key in keys:
             self.waited.pop(key, None)
 
@@ -145,8 +147,8 @@ class Lookups:
         self._rests: dict[str, tuple[float, str]] = {}
 
     def look_up(
-        self, client: NangoClient, environment: str, wanted: Mapping[Key, Wanted], *, ends_at: float
-    ) -> dict[Key, LookupResult]:
+        self, client: NangoClient, environment: str, wanted: Mapping[ConnectionKey, Wanted], *, ends_at: float
+    ) -> dict[ConnectionKey, LookupResult]:
         """Look up each connection in Nango's list. Never raises: a failed lookup is Unavailable.
 
         ends_at: of the monotonic clock; the environments of one batch share one deadline.
@@ -171,9 +173,11 @@ class Lookups:
         return results | _by_id(caller, list(missing))
 
 
-def _on_pages(caller: _Caller, wanted: Mapping[Key, Wanted], newest: _Newest) -> dict[Key, LookupResult]:
+def _on_pages(
+    caller: _Caller, wanted: Mapping[ConnectionKey, Wanted], newest: _Newest
+) -> dict[ConnectionKey, LookupResult]:
     """Look up on the newest pages, the first one small. Leaves out the connections to look up by id."""
-    results: dict[Key, LookupResult] = {}
+    results: dict[ConnectionKey, LookupResult] = {}
     asked: list[ConnectionPage] = []
     size = min(MAX_LIMIT, 50 + 2 * len(wanted))
     environment = caller.environment
@@ -205,7 +209,7 @@ def _on_pages(caller: _Caller, wanted: Mapping[Key, Wanted], newest: _Newest) ->
     return results | {key: Absent(asked[-1].observed_at) for key, want in created.items() if want.patient}
 
 
-def _may_follow(created: Mapping[Key, Wanted], page: ConnectionPage) -> bool:
+def _may_follow(created: Mapping[ConnectionKey, Wanted], page: ConnectionPage) -> bool:
     """Whether further pages may show some of them: the last page is not older than all of them."""
     if len(created) <= ONE_BY_ONE:
         return False
@@ -213,11 +217,11 @@ def _may_follow(created: Mapping[Key, Wanted], page: ConnectionPage) -> bool:
     return oldest is None or oldest >= min(want.received_at for want in created.values()) - SLACK
 
 
-def _by_id(caller: _Caller, keys: Sequence[Key]) -> dict[Key, LookupResult]:
-    results: dict[Key, LookupResult] = {}
+def _by_id(caller: _Caller, keys: Sequence[ConnectionKey]) -> dict[ConnectionKey, LookupResult]:
+    results: dict[ConnectionKey, LookupResult] = {}
     for position, key in enumerate(keys):
         try:
-            page = caller.ask(partial(caller.client.list_connections, connection_id=key[2]))
+            page = caller.ask(partial(caller.client.list_connections, connection_id=key.connection_id))
         except (InvalidInput, NangoInvalidRequest) as refused:
             # A forwarded body (Nango contract: Forwarded webhooks) can name an id that Nango refuses. It must not keep
             # the others from being looked up.
@@ -225,16 +229,16 @@ def _by_id(caller: _Caller, keys: Sequence[Key]) -> dict[Key, LookupResult]:
             continue
         if isinstance(page, Unavailable):
             return results | dict.fromkeys(keys[position:], page)
-        found = [row for row in page.connections if row.integration == key[1]]
+        found = [row for row in page.connections if row.integration == key.integration]
         if found:
             results[key] = snapshot_of(found[0])
         else:
-            problem = page.may_hide(key[1], key[2])
+            problem = page.may_hide(key.integration, key.connection_id)
             results[key] = Absent(page.observed_at) if problem is None else _not_read(key, problem)
     return results
 
 
-def _not_read(key: Key, problem: str) -> Unavailable:
+def _not_read(key: ConnectionKey, problem: str) -> Unavailable:
     """Unavailable, for a listed connection whose row cannot be read: it is not absent."""
     environment, integration, connection_id = key
     names = {"environment": environment, "integration": integration, "connection_id": connection_id}

@@ -49,7 +49,7 @@ class Ownership:
         answer = pending.owner_answer.claim if pending.owner_answer else claim
         decision = decide(
             current=self._links.owner_of(connection),
-            found=self._directory.resolve(answer) if isinstance(answer, Claim) else answer,
+            named=self._directory.resolve(answer) if isinstance(answer, Claim) else answer,
             tags_empty=not connection.tags,
             policy=self._policy.owner_change,
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from app.db.connections import Key
+from app.db.connections import ConnectionKey
 from app.db.events import ClaimedEvent
 from app.domain.confirming import (
     ABOUT_TYPES,
@@ -43,8 +43,8 @@ class PendingEvent:
     scrubbed_body: bytes | None = None
 
     @property
-    def key(self) -> Key | None:
-        return (self.event.environment, *self.notice.key) if self.notice.key else None
+    def key(self) -> ConnectionKey | None:
+        return ConnectionKey(self.event.environment, *self.notice.key) if self.notice.key else None
 
     @property
     def size(self) -> int:

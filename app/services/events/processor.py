@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.db import events as event_rows
-from app.db.connections import Key
+from app.db.connections import ConnectionKey
 from app.db.engine import Database
 from app.db.errors import has_answered, is_away
 from app.db.events import ClaimedEvent
@@ -119,13 +119,13 @@ class Processor:
 
     def _look_up(self, pending: Sequence[PendingEvent]) -> Sequence[PendingEvent]:
         """Ask each environment's Nango once for all connections of the batch that have something to confirm."""
-        wanted: dict[str, dict[Key, Wanted]] = {}
+        wanted: dict[str, dict[ConnectionKey, Wanted]] = {}
         for item in pending:
             if item.needs_lookup and item.key:
                 connections = wanted.setdefault(item.event.environment, {})
                 # Two events of one connection in a batch: only a fresh answer serves both.
                 connections[item.key] = Wanted(item.event.last_seen_at) if item.key in connections else item.wanted
-        results: dict[Key, LookupResult] = {}
+        results: dict[ConnectionKey, LookupResult] = {}
         ends_at = time.monotonic() + CONFIRM_DEADLINE.total_seconds()
         for environment, connections in sorted(wanted.items()):
             client = self.clients.of(environment, Priority.CONFIRM)

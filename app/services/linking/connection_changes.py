@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import connections as rows
-from app.db.connections import ConnectionRow, Key
+from app.db.connections import ConnectionKey, ConnectionRow
 from app.services.linking.links import Links
 
 
@@ -21,7 +21,7 @@ class ConnectionChanges:
     def __init__(self, session: Session, links: Links, *, now: datetime) -> None:
         self._session, self._now = session, now
         self.links = links
-        self._rows: dict[Key, ConnectionRow] = {}
+        self._rows: dict[ConnectionKey, ConnectionRow] = {}
         self._before: dict[UUID, tuple[Any, ...]] = {}  # of the stored ones
 
     @classmethod
@@ -34,10 +34,10 @@ class ConnectionChanges:
     def all(self) -> list[ConnectionRow]:
         return list(self._rows.values())
 
-    def get(self, key: Key | None) -> ConnectionRow | None:
+    def get(self, key: ConnectionKey | None) -> ConnectionRow | None:
         return self._rows.get(key) if key else None
 
-    def get_or_create(self, key: Key) -> ConnectionRow:
+    def get_or_create(self, key: ConnectionKey) -> ConnectionRow:
         """The connection of that key, unconfirmed where it is new."""
         if key not in self._rows:
             self._rows[key] = rows.new(key, now=self._now)

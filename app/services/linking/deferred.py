@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from app.db.connections import ConnectionRow, Key
+from app.db.connections import ConnectionKey, ConnectionRow
 from app.domain.event import EventType
 from app.domain.linking import Owner
 from app.domain.routing import RouteSet
@@ -49,7 +49,7 @@ class DeferredLinks:
         superseding = Superseding(session, policy, changes, now=now) if supersedes else None
         return cls(changes, superseding, Router(Matches(routes), directory, now=now), now=now)
 
-    def load_others(self, owners: Iterable[tuple[Key, Owner]]) -> None:
+    def load_others(self, owners: Iterable[tuple[ConnectionKey, Owner]]) -> None:
         """Lock the other connections of the owners to be, before any link is opened."""
         if self._superseding:
             self._superseding.load(owners)

@@ -38,7 +38,7 @@ def ask_again(
     while True:
         with database.write() as session:
             now = clock()
-            due = connection_rows.claim_owner_looks(session, limit=CHUNK, now=now, lease=OWNER_LOOKUP_LEASE)
+            due = connection_rows.claim_owner_lookups(session, limit=CHUNK, now=now, lease=OWNER_LOOKUP_LEASE)
         answers = directory.ask(_question(connection, policy.tag_keys) for connection in due)
         named = {
             connection.id: answer for connection, answer in zip(due, answers, strict=True) if isinstance(answer, Named)

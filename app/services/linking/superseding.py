@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.db import connections as rows
-from app.db.connections import ConnectionRow, Key
+from app.db.connections import ConnectionKey, ConnectionRow
 from app.domain.event import EventType
 from app.domain.linking import Owner, UnlinkedReason, newest
 from app.domain.states import ConnectionStatus
@@ -27,9 +27,13 @@ class Superseding:
         self._session, self._policy, self._now = session, policy, now
         self._changes, self._links = changes, changes.links
 
-    def load(self, owners: Iterable[tuple[Key, Owner]]) -> None:
+    def load(self, owners: Iterable[tuple[ConnectionKey, Owner]]) -> None:
         """Lock the other connections of these owners to the same integrations, before any link is decided."""
-        wanted = {(key[0], key[1], owner) for key, owner in owners if self._policy.supersedes(key[1])}
+        wanted = {
+            (key.environment, key.integration, owner)
+            for key, owner in owners
+            if self._policy.supersedes(key.integration)
+        }
         self._changes.add(rows.lock_linked(self._session, wanted) if wanted else ())
 
     def yield_to_newer(self, connection: ConnectionRow, owner: Owner) -> bool:
@@ -110,4 +114,4 @@ class Superseding:
 def begin_superseding(session: Session, policy: Policy) -> None:
     """Take the lock under which links supersede each other, before any row is locked; nothing where none do."""
     if policy.supersedes_any:
-        rows.wait_for_turn(session)
+        rows.lock_superseding(session)

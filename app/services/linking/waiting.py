@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
-from app.db.connections import Appeared, ConnectionRow, Key
+from app.db.connections import Appeared, ConnectionKey, ConnectionRow
 from app.db.engine import Database
 from app.domain.linking import DirectoryPolicy, Owner, Unlinked
 from app.domain.routing import RouteSet
@@ -72,8 +72,8 @@ def _in_one_transaction(
     *,
     clock: Callable[[], datetime],
     appeared: Appeared | None = None,
-    after: Key | None = None,
-) -> tuple[list[Key], int]:
+    after: ConnectionKey | None = None,
+) -> tuple[list[ConnectionKey], int]:
     """The keys of the connections that were examined, and how many of them are linked now."""
     current = routes.current(database)
     try:

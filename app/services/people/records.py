@@ -205,7 +205,7 @@ def _record(
 
 def _close_links(session: Session, kind: OwnerKind, id_: UUID, *, reason: str, now: datetime) -> int:
     """Close a chunk of the owner's open links. Connections are locked first, as in all transactions."""
-    connection_rows.wait_for_turn(session)
+    connection_rows.lock_superseding(session)
     keys = rows.owned_connections(session, kind, id_, limit=CHUNK)
     changes = ConnectionChanges.load(session, connection_rows.lock(session, keys).values(), now=now)
     connections, links = {connection.id: connection for connection in changes.all()}, changes.links

@@ -145,7 +145,7 @@ def reconnecting(database):
 
 
 def a_connection(now, name, status):
-    row = connections.new(("default", "oauth2", name), now=now)
+    row = connections.new(connections.ConnectionKey("default", "oauth2", name), now=now)
     row.status = status
     return row
 

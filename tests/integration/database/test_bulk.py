@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.db import bulk
 from app.db import connections as connection_rows
+from app.db.connections import ConnectionKey
 from app.db.models import Connection, Event, User
 from app.domain.states import EventState
 from app.ids import new_id
@@ -40,7 +41,7 @@ def statements(database):
 
 
 def test_every_kind_of_value_comes_back_through_the_models_as_it_was(world):
-    connection = connection_rows.new(("default", "oauth2", "c-1"), now=NOW)
+    connection = connection_rows.new(ConnectionKey("default", "oauth2", "c-1"), now=NOW)
     connection.tags = {"naïve": "O'Brien", "quote": '"\\', "snow": "\u2603", "percent": "100 %s"}
     connection.nango_id, connection.tags_disagree = 2**62, True
     connection.observed_at = NOW.astimezone(timezone(timedelta(hours=2)))
