@@ -66,7 +66,7 @@ class Product:
             self._back_at[name] = time.monotonic() + away
             process = self.processes[name]
             if process.running():
-                process.send(signal.SIGKILL)  # at once: looking for its children first would let it end its work
+                process.send(signal.SIGKILL)  # at once: a search for its children first would let it end its work
             process.kill()
 
     @contextmanager

@@ -5,7 +5,7 @@ import sys
 
 
 def free_port() -> int:
-    """A port that nothing listens on and that no other process is handed until this one ends.
+    """A port that nothing listens on and that no other process gets until this one ends.
 
     A server may listen on it, stop, and listen again: on Linux a bound socket that does not listen keeps the kernel
     from giving the port away, to listeners and to outgoing connections alike, and refuses no process that binds it by

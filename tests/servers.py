@@ -160,7 +160,7 @@ class PostgresServer(Server):
             "port": str(self.port),
             "unix_socket_directories": "",
             "synchronous_commit": "on",
-            "fsync": "off",  # only the loss of the whole machine would tell the difference
+            "fsync": "off",  # only the loss of the whole machine would show the difference
             "max_connections": "200",
             "timezone": "UTC",
             **({"ssl": "on", "ssl_cert_file": "certificate.pem", "ssl_key_file": "key.pem"} if self._tls else {}),

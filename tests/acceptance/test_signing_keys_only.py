@@ -91,7 +91,7 @@ def _type(webhook: dict[str, Any]) -> str:
         case "refresh", False:
             return "connection.refresh_failed"
     # Nango labels a failed re-authorization `creation` too (Nango contract: When auth webhooks are sent): only what
-    # came before tells them apart.
+    # came before distinguishes them.
     known = {
         _body(earlier)["connectionId"]
         for earlier in WEBHOOKS

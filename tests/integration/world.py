@@ -128,7 +128,7 @@ class World:
         with self.database.write() as session:
             session.add_all(rows)
 
-    # Looking
+    # Reading
 
     def all(self, model, *conditions):
         with self.database.read() as session:
