@@ -1,12 +1,11 @@
-"""The one hot write: a batch of deliveries, stored in one statement (on SQLite three) whatever its size.
+"""Statements of ingest: a batch of deliveries in one statement (on SQLite three), whatever its size.
 
-Straight to the driver on both databases. Through SQLAlchemy a multi-row VALUES is compiled anew for every batch size;
-on PostgreSQL the arrays go in binary, which cost a third of the CPU of their text form: docs/benchmarks.md has figures.
+They go to the driver directly. SQLAlchemy would compile a multi-row VALUES again for every batch size; on PostgreSQL
+the arrays are binary, which costs a third of the CPU of their text form. docs/benchmarks.md has the figures.
 
-Deliveries are stored once each. The same key must not occur twice in a batch: PostgreSQL refuses that in one upsert
-(21000). They are taken in sorted order, or two processes could deadlock. The database decides about duplicates, by the
-first receipt; storing the same deliveries again, because nobody knows whether the first commit succeeded, changes
-nothing.
+A key must not occur twice in a batch: PostgreSQL refuses that in an upsert (21000). Rows are sorted by key against
+deadlocks between processes. The database decides on duplicates, by the first receipt; storing the same deliveries
+again, after a commit with an unknown result, changes nothing.
 """
 
 from collections import Counter
@@ -34,16 +33,15 @@ from app.db.async_statements import (
 from app.db.engine import Database
 from app.domain.states import EventState, Origin
 
-Key = tuple[str, bytes]  # environment, fingerprint
+DeliveryKey = tuple[str, bytes]  # environment, fingerprint
 
-
-NO_PROCESS: Final = UUID(int=0)  # instead of a web process that nothing is known of
+NO_PROCESS: Final = UUID(int=0)  # in place of an unknown web process
 
 
 class NewDelivery(NamedTuple):
-    """A verified request, ready to be stored. `event_id` is its own, and the event's if it turns out to be a new one.
+    """A verified delivery to store. event_id: its own id, which becomes the event's if it is new.
 
-    taken_by: the web process.
+    taken_by: the web process that received it.
     """
 
     event_id: UUID
@@ -54,15 +52,15 @@ class NewDelivery(NamedTuple):
     taken_by: UUID = NO_PROCESS
 
 
-class Known(NamedTuple):
-    """The event of a key whose window is open, and the web process that took its first delivery."""
+class KnownEvent(NamedTuple):
+    """The event of a key with an open window, and the web process that received its first delivery."""
 
     event_id: UUID
     taken_by: UUID
 
 
-class Repeated(NamedTuple):
-    """A delivery of bytes that came before: its own id, that of the event, and the web processes that took the two."""
+class NewRepeat(NamedTuple):
+    """A repeated delivery, with its event and the web processes that received the first delivery and this one."""
 
     event_id: UUID
     id: UUID
@@ -73,12 +71,12 @@ class Repeated(NamedTuple):
 
 _sorted_key = attrgetter("environment", "fingerprint")
 _NEW_EVENT: Final = f"'{Origin.WEBHOOK}', '{EventState.RECEIVED}', 0, 0, 0"
-_SETTLED: Final = f"state <> '{EventState.RECEIVED}'"
-# A settled event becomes due again, so that its connection is looked at once more.
+_FINISHED: Final = f"state <> '{EventState.RECEIVED}'"
+# A finished event becomes due again, so that its connection is looked up once more.
 _SEEN_AGAIN: Final = f"""
   state = '{EventState.RECEIVED}', failure = NULL,
-  attempts = CASE WHEN {_SETTLED} THEN 0 ELSE attempts END,
-  looks = CASE WHEN {_SETTLED} THEN 0 ELSE looks END
+  attempts = CASE WHEN {_FINISHED} THEN 0 ELSE attempts END,
+  looks = CASE WHEN {_FINISHED} THEN 0 ELSE looks END
 """
 
 _POSTGRESQL_STORE: Final = f"""
@@ -102,7 +100,7 @@ WITH input AS (
 )
 SELECT seen.environment, seen.fingerprint, event_id, coalesce(taken_by, '{NO_PROCESS}')
 FROM seen LEFT JOIN input ON input.id = event_id WHERE input.id IS NULL
-"""  # noqa: S608 - nothing but constants of ours is put in
+"""  # noqa: S608 - only constants of this module
 _POSTGRESQL_REPEAT: Final = f"""
 WITH input AS (
   SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[]) WITH ORDINALITY
@@ -113,13 +111,13 @@ WITH input AS (
   SELECT events.id, times FROM events JOIN counted ON events.id = event_id ORDER BY events.id FOR UPDATE OF events
 ), again AS (
   UPDATE events SET duplicates = duplicates + times, last_seen_at = $6::timestamptz,
-    next_at = CASE WHEN {_SETTLED} THEN $6::timestamptz ELSE next_at END, {_SEEN_AGAIN}
+    next_at = CASE WHEN {_FINISHED} THEN $6::timestamptz ELSE next_at END, {_SEEN_AGAIN}
   FROM locked WHERE events.id = locked.id RETURNING events.id
 )
 INSERT INTO repeats (event_id, id, first_by, taken_by, received_at)
 SELECT event_id, input.id, first_by, taken_by, received_at FROM input JOIN again ON again.id = event_id ORDER BY place
 ON CONFLICT (id) DO NOTHING
-"""  # noqa: S608 - nothing but constants of ours is put in
+"""  # noqa: S608 - only constants of this module
 
 _SQLITE_KNOWN: Final = """
 WITH input (environment, fingerprint) AS (VALUES {rows})
@@ -138,20 +136,20 @@ ON CONFLICT (id) DO NOTHING
 """
 _SQLITE_REPEAT: Final = f"""
 UPDATE events SET duplicates = duplicates + ?1, last_seen_at = ?2,
-  next_at = CASE WHEN {_SETTLED} THEN ?2 ELSE next_at END, {_SEEN_AGAIN}
+  next_at = CASE WHEN {_FINISHED} THEN ?2 ELSE next_at END, {_SEEN_AGAIN}
 WHERE id = ?3
-"""  # noqa: S608 - nothing but constants of ours is put in
-_SQLITE_REPEATED: Final = """
+"""  # noqa: S608 - only constants of this module
+_SQLITE_NEW_REPEAT: Final = """
 INSERT INTO repeats (event_id, id, first_by, taken_by, received_at) VALUES (?,?,?,?,?) ON CONFLICT (id) DO NOTHING
 """
 
 
-# A real write and commit that changes nothing: a server that is read-only, a full disk or a lock refuses it.
+# A write that changes nothing: a read-only server, a full disk or a lock refuses it.
 _PROBE: Final = "UPDATE alembic_version SET version_num = version_num"
 
 
 class PostgresStore:
-    """The statements on one connection, for the event loop: one round trip each, no thread, committed at once."""
+    """The statements on a connection of the event loop: one round trip each, without threads, in autocommit."""
 
     def __init__(self, connection: LoopConnection) -> None:
         self.connection = connection
@@ -161,107 +159,107 @@ class PostgresStore:
 
     @classmethod
     async def connect(cls, database: Database) -> "PostgresStore":
-        """On a connection of its own. Raises psycopg.Error."""
-        # A worker that stands still may hold a duplicate's row; the others of a commit do not wait for it.
+        """Open a connection. Raises psycopg.Error."""
+        # A stopped worker may hold a duplicate's row, for which the commit's other deliveries must not wait.
         options = f"{database.driver_arguments['options']} -c lock_timeout=1s"
         return cls(await open_connection({**database.driver_arguments, "options": options}))
 
     @property
     def is_lost(self) -> bool:
-        """Whether the connection has ended, so that another one is needed."""
+        """Whether the connection has ended."""
         return self.connection.lost is not None
 
     def close(self) -> None:
-        """At once, whatever the state of the connection."""
+        """Close the connection at once, in any state."""
         self.connection.close()
 
-    async def store(self, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, Known]:
-        """Answers the events that were there before, for those whose window is still open. Raises psycopg.Error.
+    async def store(self, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[DeliveryKey, KnownEvent]:
+        """Store deliveries of one web process. Returns the known events of keys with an open window.
 
-        All deliveries were taken by one process.
+        cutoff: a window is open if its first delivery is newer. Raises psycopg.Error.
         """
         ids, environments, fingerprints, bodies, times, takers = zip(*sorted(deliveries, key=_sorted_key), strict=True)
         answer = await self._store.run(
-            array(UUIDS, [one.bytes for one in ids]),
-            array(TEXTS, [one.encode() for one in environments]),
+            array(UUIDS, [event_id.bytes for event_id in ids]),
+            array(TEXTS, [environment.encode() for environment in environments]),
             array(BYTES, fingerprints),
-            array(TIMES, [moment(one) for one in times]),
+            array(TIMES, [moment(received_at) for received_at in times]),
             array(BYTES, bodies),
             moment(cutoff),
             takers[0].bytes,
         )
         return {
-            (environment.decode(), fingerprint): Known(UUID(bytes=found), UUID(bytes=taken_by))
-            for environment, fingerprint, found, taken_by in answer
+            (environment.decode(), fingerprint): KnownEvent(UUID(bytes=event_id), UUID(bytes=taken_by))
+            for environment, fingerprint, event_id, taken_by in answer
         }
 
-    async def repeat(self, repeated: Sequence[Repeated], *, now: datetime) -> None:
-        """Note repeated deliveries, in their order."""
+    async def repeat(self, repeated: Sequence[NewRepeat], *, now: datetime) -> None:
+        """Add repeats in their order, and make their events due. Raises psycopg.Error."""
         event_ids, ids, firsts, takers, times = zip(*repeated, strict=True)
-        ours = [array(UUIDS, [one.bytes for one in column]) for column in (event_ids, ids, firsts, takers)]
-        await self._repeat.run(*ours, array(TIMES, [moment(one) for one in times]), moment(now))
+        columns = [array(UUIDS, [value.bytes for value in column]) for column in (event_ids, ids, firsts, takers)]
+        await self._repeat.run(*columns, array(TIMES, [moment(received_at) for received_at in times]), moment(now))
 
     async def probe(self) -> None:
         """Commit a write that changes nothing. Raises psycopg.Error."""
         await self._probe.run()
 
 
-def store(session: Session, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[Key, Known]:
-    """The same on SQLite, in the session's transaction."""
+def store(session: Session, deliveries: Sequence[NewDelivery], *, cutoff: datetime) -> dict[DeliveryKey, KnownEvent]:
+    """The same as PostgresStore.store on SQLite, in the session's transaction."""
     return _store_sqlite(_cursor(session.connection()), sorted(deliveries, key=_sorted_key), cutoff)
 
 
 def probe(session: Session) -> None:
-    """Write what changes nothing, on SQLite."""
+    """Execute a write that changes nothing, on SQLite."""
     session.execute(text(_PROBE))
 
 
-def repeat(session: Session, repeated: Sequence[Repeated], *, now: datetime) -> None:
-    """Note repeated deliveries, in their order, on SQLite."""
-    cursor, times = _cursor(session.connection()), Counter(one.event_id for one in repeated)
+def repeat(session: Session, repeated: Sequence[NewRepeat], *, now: datetime) -> None:
+    """Add repeats in their order, and make their events due, on SQLite."""
+    cursor, times = _cursor(session.connection()), Counter(new.event_id for new in repeated)
     cursor.executemany(_SQLITE_REPEAT, [(count, _text(now), event_id.hex) for event_id, count in times.items()])
-    rows = [(*(column.hex for column in one[:4]), _text(one.received_at)) for one in repeated]
-    cursor.executemany(_SQLITE_REPEATED, rows)
+    rows = [(*(column.hex for column in new[:4]), _text(new.received_at)) for new in repeated]
+    cursor.executemany(_SQLITE_NEW_REPEAT, rows)
 
 
 def _cursor(connection: Connection) -> Any:
     return connection.connection.cursor()
 
 
-def _store_sqlite(cursor: Any, rows: Sequence[NewDelivery], cutoff: datetime) -> dict[Key, Known]:
-    """Three statements under the write lock, however many rows: what is known, the windows, the events.
+def _store_sqlite(cursor: Any, rows: Sequence[NewDelivery], cutoff: datetime) -> dict[DeliveryKey, KnownEvent]:
+    """Three statements under the write lock: known events, windows, new events.
 
-    Python's lock is handed over and taken back at every step of the driver, and the event loop wants it too.
+    Few statements, because the driver releases Python's lock at each one, and the event loop competes for it.
     """
     rows = _filled_up(rows)
-    pairs = chain.from_iterable((one.environment, one.fingerprint) for one in rows)
+    pairs = chain.from_iterable((row.environment, row.fingerprint) for row in rows)
     cursor.execute(_statement(_SQLITE_KNOWN, "(?,?)", len(rows)), [*pairs, _text(cutoff)])
     known = {
-        (environment, fingerprint): Known(UUID(found), UUID(taken_by) if taken_by else NO_PROCESS)
-        for environment, fingerprint, found, taken_by in cursor
+        (environment, fingerprint): KnownEvent(UUID(event_id), UUID(taken_by) if taken_by else NO_PROCESS)
+        for environment, fingerprint, event_id, taken_by in cursor
     }
-    fresh = _filled_up([one for one in rows if (one.environment, one.fingerprint) not in known])
+    fresh = _filled_up([row for row in rows if (row.environment, row.fingerprint) not in known])
     if fresh:
         taken_by = fresh[0].taken_by.hex
         windows = chain.from_iterable(
-            (one.environment, one.fingerprint, one.event_id.hex, _text(one.received_at), taken_by) for one in fresh
+            (row.environment, row.fingerprint, row.event_id.hex, _text(row.received_at), taken_by) for row in fresh
         )
         cursor.execute(_statement(_SQLITE_SEEN, "(?,?,?,?,?)", len(fresh)), list(windows))
         events = chain.from_iterable(
-            (one.event_id.hex, one.environment, at := _text(one.received_at), at, at, one.body) for one in fresh
+            (row.event_id.hex, row.environment, at := _text(row.received_at), at, at, row.body) for row in fresh
         )
         cursor.execute(_statement(_SQLITE_STORED, f"(?,?,?,?,?,?,{_NEW_EVENT})", len(fresh)), list(events))
     return {
-        (one.environment, one.fingerprint): found
-        for one in rows
-        if (found := known.get((one.environment, one.fingerprint))) and found.event_id != one.event_id
+        (row.environment, row.fingerprint): event
+        for row in rows
+        if (event := known.get((row.environment, row.fingerprint))) and event.event_id != row.event_id
     }
 
 
 def _filled_up(rows: Sequence[NewDelivery]) -> Sequence[NewDelivery]:
-    """Up to a multiple of eight, by storing the last one again, which changes nothing.
+    """The rows, filled up to a multiple of eight with the last one, which changes nothing.
 
-    So there are few different statements, and the driver's cache holds them all.
+    This bounds the number of different statements, so that the driver's cache holds them all.
     """
     return [*rows, *[rows[-1]] * (-len(rows) % 8)] if rows else rows
 

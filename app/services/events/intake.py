@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.db import ingest
 from app.db.engine import SQLITE_BUSY_SECONDS, Database
 from app.db.errors import has_answered, is_away
-from app.db.ingest import Key, Known, NewDelivery, PostgresStore, Repeated
+from app.db.ingest import DeliveryKey, KnownEvent, NewDelivery, NewRepeat, PostgresStore
 from app.errors import DatabaseUnavailable
 
 # Less than a request is held, so that what waited on a dead connection is stored over another one.
@@ -193,16 +193,16 @@ def store(session: Session, deliveries: Sequence[NewDelivery], *, window: timede
     return receipts
 
 
-def _first_of_each(deliveries: Sequence[NewDelivery]) -> dict[Key, NewDelivery]:
+def _first_of_each(deliveries: Sequence[NewDelivery]) -> dict[DeliveryKey, NewDelivery]:
     """The first of equal deliveries: one upsert may not touch a row twice."""
-    first: dict[Key, NewDelivery] = {}
+    first: dict[DeliveryKey, NewDelivery] = {}
     for delivery in deliveries:
         first.setdefault((delivery.environment, delivery.fingerprint), delivery)
     return first
 
 
 def _receipts(
-    deliveries: Sequence[NewDelivery], first: Mapping[Key, NewDelivery], known: Mapping[Key, Known]
+    deliveries: Sequence[NewDelivery], first: Mapping[DeliveryKey, NewDelivery], known: Mapping[DeliveryKey, KnownEvent]
 ) -> list[Receipt]:
     if not known and len(first) == len(deliveries):
         return [Receipt(delivery.event_id, False) for delivery in deliveries]
@@ -215,11 +215,11 @@ def _receipts(
 
 
 def _repeated(
-    deliveries: Sequence[NewDelivery], receipts: Sequence[Receipt], known: Mapping[Key, Known]
-) -> list[Repeated]:
+    deliveries: Sequence[NewDelivery], receipts: Sequence[Receipt], known: Mapping[DeliveryKey, KnownEvent]
+) -> list[NewRepeat]:
     """The repeats, in order. A worker decides of each whether it is an event of its own."""
     return [
-        Repeated(
+        NewRepeat(
             receipt.event_id, delivery.event_id, _first_by(delivery, known), delivery.taken_by, delivery.received_at
         )
         for delivery, receipt in zip(deliveries, receipts, strict=True)
@@ -227,7 +227,7 @@ def _repeated(
     ]
 
 
-def _first_by(delivery: NewDelivery, known: Mapping[Key, Known]) -> UUID:
+def _first_by(delivery: NewDelivery, known: Mapping[DeliveryKey, KnownEvent]) -> UUID:
     """The web process that took the first delivery of these bytes: a stored one, or one of the same batch."""
     first = known.get((delivery.environment, delivery.fingerprint))
     return first.taken_by if first else delivery.taken_by
