@@ -27,8 +27,8 @@ class ConnectionKey(NamedTuple):
 
 
 @dataclass(slots=True)
-class ConnectionRow:
-    """A connection, changed in memory and written by `insert` and `update`. Columns: models.Connection."""
+class ConnectionState:
+    """A connection's columns, changed in memory and written by `insert` and `update`. Columns: models.Connection."""
 
     id: UUID
     environment: str
@@ -64,7 +64,7 @@ class ConnectionRow:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkRow:
+class OpenLink:
     """An open link."""
 
     id: UUID
@@ -85,18 +85,18 @@ class Appeared:
         return bool(self.users or self.emails or self.organizations)
 
 
-_FIELDS: Final = [field.name for field in fields(ConnectionRow)]
+_FIELDS: Final = [field.name for field in fields(ConnectionState)]
 _connections: Final = bulk.table(Connection)
 _links: Final = bulk.table(Link)
 _superseding_lock: Final = select(func.pg_advisory_xact_lock(literal(0x7761796C696E6B03)))
 _key: Final = [_connections.c.environment, _connections.c.integration, _connections.c.connection_id]
-values: Final = attrgetter(*_FIELDS)  # of a ConnectionRow, to detect changes
+values: Final = attrgetter(*_FIELDS)  # of a ConnectionState, to detect changes
 
 
-def new(key: ConnectionKey, *, now: datetime) -> ConnectionRow:
+def new(key: ConnectionKey, *, now: datetime) -> ConnectionState:
     """A new connection, not in the database yet."""
     nothing: Any = dict.fromkeys(_FIELDS)
-    return ConnectionRow(
+    return ConnectionState(
         **nothing
         | {
             "id": new_id(),
@@ -111,13 +111,13 @@ def new(key: ConnectionKey, *, now: datetime) -> ConnectionRow:
     )
 
 
-def get(session: Session, connection_ref: UUID) -> ConnectionRow | None:
+def get(session: Session, connection_ref: UUID) -> ConnectionState | None:
     """The connection with this id, not locked; None: there is none."""
     rows = _rows(session, _by_id(connection_ref))
     return rows[0] if rows else None
 
 
-def lock(session: Session, keys: Collection[ConnectionKey]) -> dict[ConnectionKey, ConnectionRow]:
+def lock(session: Session, keys: Collection[ConnectionKey]) -> dict[ConnectionKey, ConnectionState]:
     """Lock the connections with these keys, in sorted order against deadlocks. Returns those that exist."""
     if not keys:
         return {}
@@ -125,7 +125,7 @@ def lock(session: Session, keys: Collection[ConnectionKey]) -> dict[ConnectionKe
     return {connection.key: connection for connection in rows}
 
 
-def lock_by_id(session: Session, connection_ref: UUID) -> ConnectionRow | None:
+def lock_by_id(session: Session, connection_ref: UUID) -> ConnectionState | None:
     """Lock the connection with this id; None: there is none."""
     rows = _rows(session, _by_id(connection_ref).with_for_update())
     return rows[0] if rows else None
@@ -133,13 +133,13 @@ def lock_by_id(session: Session, connection_ref: UUID) -> ConnectionRow | None:
 
 def lock_waiting(
     session: Session, *, limit: int, appeared: Appeared | None = None, after: ConnectionKey | None = None
-) -> list[ConnectionRow]:
+) -> list[ConnectionState]:
     """Lock unlinked connections whose user or organization exists by now, in sorted order.
 
     appeared: only connections that wait for one of these; None: for any. after: only keys greater than this.
     """
     owner_exists = _owner_exists() if appeared is None else _waits_for(appeared)
-    waiting = select(*bulk.columns(Connection, ConnectionRow)).where(
+    waiting = select(*bulk.columns(Connection, ConnectionState)).where(
         _connections.c.status != ConnectionStatus.DELETED, owner_exists
     )
     if after is not None:
@@ -147,9 +147,9 @@ def lock_waiting(
     return _rows(session, waiting.order_by(*_key).limit(limit).with_for_update(skip_locked=True))
 
 
-def claim_owner_lookups(session: Session, *, limit: int, now: datetime, lease: timedelta) -> list[ConnectionRow]:
+def claim_owner_lookups(session: Session, *, limit: int, now: datetime, lease: timedelta) -> list[ConnectionState]:
     """Claim up to `limit` unlinked connections that are due for another owner lookup (directory policy `sql`)."""
-    due = select(*bulk.columns(Connection, ConnectionRow)).where(
+    due = select(*bulk.columns(Connection, ConnectionState)).where(
         _connections.c.owner_look_at <= now, _connections.c.unlinked_reason.is_not(None)
     )
     taken = _rows(session, due.order_by(_connections.c.owner_look_at).limit(limit).with_for_update(skip_locked=True))
@@ -199,9 +199,9 @@ def lock_superseding(session: Session) -> None:
         session.execute(_superseding_lock)
 
 
-def lock_linked(session: Session, owners: Collection[tuple[str, str, Owner]]) -> list[ConnectionRow]:
+def lock_linked(session: Session, owners: Collection[tuple[str, str, Owner]]) -> list[ConnectionState]:
     """Lock the connections linked to these (environment, integration, owner), except deleted ones."""
-    linked: dict[UUID, ConnectionRow] = {}
+    linked: dict[UUID, ConnectionState] = {}
     of_users = {
         (environment, integration, owner.user_id) for environment, integration, owner in owners if owner.user_id
     }
@@ -217,11 +217,11 @@ def lock_linked(session: Session, owners: Collection[tuple[str, str, Owner]]) ->
     return list(linked.values())
 
 
-def lock_superseded(session: Session, links: Collection[UUID]) -> list[ConnectionRow]:
+def lock_superseded(session: Session, links: Collection[UUID]) -> list[ConnectionState]:
     """Lock the connections that these links superseded, in sorted order, except deleted ones."""
     if not links:
         return []
-    statement = select(*bulk.columns(Connection, ConnectionRow)).where(
+    statement = select(*bulk.columns(Connection, ConnectionState)).where(
         bulk.among(bulk.dialect(session), _connections.c.superseded_by),
         _connections.c.superseded_by.is_not(None),  # repeated, so that the planner uses the partial index
         _connections.c.status != ConnectionStatus.DELETED,
@@ -229,22 +229,22 @@ def lock_superseded(session: Session, links: Collection[UUID]) -> list[Connectio
     return _rows(session, statement.order_by(*_key).with_for_update(), bulk.keys(links))
 
 
-def insert(session: Session, connections: Iterable[ConnectionRow]) -> None:
+def insert(session: Session, connections: Iterable[ConnectionState]) -> None:
     """Add connections, in sorted order. Raises IntegrityError where another transaction has added one of them."""
     bulk.insert(session, Connection, [_as_row(row) for row in sorted(connections, key=attrgetter("key"))])
 
 
-def update(session: Session, connections: Iterable[ConnectionRow]) -> None:
+def update(session: Session, connections: Iterable[ConnectionState]) -> None:
     """Write back locked connections."""
     bulk.update(session, Connection, [_as_row(row) for row in connections])
 
 
-def open_links(session: Session, connection_refs: Collection[UUID]) -> dict[UUID, LinkRow]:
+def open_links(session: Session, connection_refs: Collection[UUID]) -> dict[UUID, OpenLink]:
     """The open links of these connections, by the connection's own id."""
     if not connection_refs:
         return {}
     rows = session.execute(_open_links(bulk.dialect(session)), bulk.keys(connection_refs))
-    return {link.connection_ref: link for link in (LinkRow(*row) for row in rows)}
+    return {link.connection_ref: link for link in (OpenLink(*row) for row in rows)}
 
 
 def write_links(session: Session, *, closed: Sequence[bulk.Row], opened: Sequence[bulk.Row]) -> None:
@@ -254,18 +254,20 @@ def write_links(session: Session, *, closed: Sequence[bulk.Row], opened: Sequenc
 
 
 def _by_id(connection_ref: UUID) -> Select[Any]:
-    return select(*bulk.columns(Connection, ConnectionRow)).where(_connections.c.id == connection_ref)
+    return select(*bulk.columns(Connection, ConnectionState)).where(_connections.c.id == connection_ref)
 
 
 @cache
 def _locking(dialect: str) -> Select[Any]:
-    chosen = select(*bulk.columns(Connection, ConnectionRow)).where(bulk.among(dialect, *_key))
+    chosen = select(*bulk.columns(Connection, ConnectionState)).where(bulk.among(dialect, *_key))
     return chosen.order_by(*_key).with_for_update()
 
 
 @cache
 def _linked(dialect: str, column: ColumnElement[Any]) -> Select[Any]:
-    chosen = select(*bulk.columns(Connection, ConnectionRow)).join(_links, _links.c.connection_ref == _connections.c.id)
+    chosen = select(*bulk.columns(Connection, ConnectionState)).join(
+        _links, _links.c.connection_ref == _connections.c.id
+    )
     wanted = bulk.among(dialect, _connections.c.environment, _connections.c.integration, column)
     living = chosen.where(wanted, _links.c.closed_at.is_(None), _connections.c.status != ConnectionStatus.DELETED)
     return living.order_by(*_key).with_for_update(of=_connections)
@@ -274,13 +276,13 @@ def _linked(dialect: str, column: ColumnElement[Any]) -> Select[Any]:
 @cache
 def _open_links(dialect: str) -> Select[Any]:
     links = bulk.table(Link).c
-    chosen = select(*bulk.columns(Link, LinkRow)).where(bulk.among(dialect, links.connection_ref))
+    chosen = select(*bulk.columns(Link, OpenLink)).where(bulk.among(dialect, links.connection_ref))
     return chosen.where(links.closed_at.is_(None))
 
 
-def _rows(session: Session, statement: Select[Any], keys: Mapping[str, str] | None = None) -> list[ConnectionRow]:
-    return [ConnectionRow(*row) for row in session.execute(statement, keys)]
+def _rows(session: Session, statement: Select[Any], keys: Mapping[str, str] | None = None) -> list[ConnectionState]:
+    return [ConnectionState(*row) for row in session.execute(statement, keys)]
 
 
-def _as_row(connection: ConnectionRow) -> bulk.Row:
+def _as_row(connection: ConnectionState) -> bulk.Row:
     return dict(zip(_FIELDS, values(connection), strict=True))

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db import connections as connection_rows
-from app.db.connections import ConnectionRow
+from app.db.connections import ConnectionState
 from app.db.models import Connection, Refresh
 from app.domain.refresh import Plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
@@ -108,7 +108,7 @@ def claim(session: Session, *, limit: int, now: datetime, lease: timedelta) -> l
     return taken
 
 
-def lock(session: Session, refresh_id: UUID) -> tuple[Refresh, ConnectionRow] | None:
+def lock(session: Session, refresh_id: UUID) -> tuple[Refresh, ConnectionState] | None:
     """Lock an open plan and its connection, the connection first as everywhere. None where the plan is closed."""
     connection_ref = session.scalar(select(Refresh.connection_ref).where(Refresh.id == refresh_id))
     connection = connection_rows.lock_by_id(session, connection_ref) if connection_ref else None

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import directory as rows
-from app.db.connections import ConnectionRow, LinkRow
+from app.db.connections import ConnectionState, OpenLink
 from app.db.directory import DirectoryOrganization, DirectoryUser
 from app.domain.linking import Claim, DirectoryPolicy, Owner, Person, TagKeys, Unlinked, resolve
 from app.ids import ORGANIZATION, USER, new_id, show
@@ -79,7 +79,7 @@ class Directory:
             organization_id=organization.id if organization else None,
         )
 
-    def load_owners(self, links: Sequence[LinkRow]) -> None:
+    def load_owners(self, links: Sequence[OpenLink]) -> None:
         """Read the owners of these links, so that `user` and `organization` can show them."""
         users = {link.user_id for link in links if link.user_id} - self._users_by_id.keys()
         organizations = {link.organization_id for link in links if link.organization_id}
@@ -194,7 +194,7 @@ def _person(user: DirectoryUser) -> Person:
     return Person(id=user.id, external_id=user.external_id, organization_id=user.organization_id)
 
 
-def claim_of(connection: ConnectionRow, keys: TagKeys) -> Claim:
+def claim_of(connection: ConnectionState, keys: TagKeys) -> Claim:
     """The owner that the connection's last event claimed, as it is stored with the connection."""
     user, email, organization = connection.wanted_user, connection.wanted_email, connection.wanted_organization
     tag, legacy = (

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import events as event_rows
-from app.db.connections import ConnectionRow
+from app.db.connections import ConnectionState
 from app.domain.confirming import EDIT_LAG, Absent, Snapshot
 from app.domain.event import EventType
 from app.domain.own_event import OwnEvent, readable, write_own
@@ -58,7 +58,7 @@ def edits_before(session: Session, snapshots: Collection[tuple[UUID, Snapshot]])
 
 
 def news_in(
-    connection: ConnectionRow, lookup: Snapshot | Absent, *, asked_at: datetime, token_lives: bool | None
+    connection: ConnectionState, lookup: Snapshot | Absent, *, asked_at: datetime, token_lives: bool | None
 ) -> list[OwnEvent]:
     """The events that a GET's answer calls for, by comparison with the stored connection.
 

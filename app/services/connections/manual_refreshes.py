@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
 from app.db import refreshes as refresh_rows
-from app.db.connections import ConnectionRow
+from app.db.connections import ConnectionState
 from app.db.models import Refresh
 from app.db.refreshes import ManualRefreshRow
 from app.domain.refresh import TOKEN_EXPIRED, Plan, has_lapsed, next_plan
@@ -21,7 +21,7 @@ from app.errors import NangoRefreshFailed
 from app.services import own_events
 from app.services.connections.operations import Operations, StoredConnection
 from app.services.policy import Policy
-from app.services.refreshing.refresh_results import RefreshAnswer
+from app.services.refreshing.refresh_results import GetResult
 from app.telemetry import REFRESHES
 
 _NEEDS_PLANNED_REFRESH: Final = frozenset({RefreshOutcome.EXHAUSTED, RefreshOutcome.GONE})  # which sets the status
@@ -37,7 +37,7 @@ class ManualRefresh:
     reason: str
 
 
-def record_success(session: Session, operations: Operations, manual: ManualRefresh, answer: RefreshAnswer) -> None:
+def record_success(session: Session, operations: Operations, manual: ManualRefresh, answer: GetResult) -> None:
     """Record the new expiry; other differences, such as an error that is over, become events for the teams."""
     connection, now = manual.connection, operations.clock()
     # Read again: no transaction was open during the call to Nango, and writes in between are newer.
@@ -56,7 +56,7 @@ def record_success(session: Session, operations: Operations, manual: ManualRefre
 
 
 def record_failure(
-    session: Session, operations: Operations, manual: ManualRefresh, answer: RefreshAnswer, *, asked_at: datetime
+    session: Session, operations: Operations, manual: ManualRefresh, answer: GetResult, *, asked_at: datetime
 ) -> None:
     """Record an error of the connection. An outage or a rate limit goes into the history alone."""
     now = operations.clock()
@@ -81,8 +81,8 @@ def record_failure(
 def _note(
     session: Session,
     manual: ManualRefresh,
-    answer: RefreshAnswer,
-    row: ConnectionRow,
+    answer: GetResult,
+    row: ConnectionState,
     *,
     began_at: datetime,
     now: datetime,
@@ -104,7 +104,7 @@ def _note(
     refresh_rows.add_manual(session, done, now=now)
 
 
-def _is_refresh(manual: ManualRefresh, answer: RefreshAnswer, row: ConnectionRow) -> bool:
+def _is_refresh(manual: ManualRefresh, answer: GetResult, row: ConnectionState) -> bool:
     """Whether Nango attempted a renewal, as for each forced call and some reads.
 
     Reads of an application are frequent, also while Nango backs off after a failure and after it has given up.
@@ -115,7 +115,7 @@ def _is_refresh(manual: ManualRefresh, answer: RefreshAnswer, row: ConnectionRow
 
 
 def _plan_anew(
-    session: Session, policy: Policy, manual: ManualRefresh, answer: RefreshAnswer, row: ConnectionRow, *, now: datetime
+    session: Session, policy: Policy, manual: ManualRefresh, answer: GetResult, row: ConnectionState, *, now: datetime
 ) -> None:
     """Make the plan that a planned refresh with this answer would have made.
 
@@ -152,7 +152,7 @@ def _plan_anew(
 
 
 def _replace(
-    session: Session, policy: Policy, row: ConnectionRow, before: Refresh | None, plan: Plan | None, *, now: datetime
+    session: Session, policy: Policy, row: ConnectionState, before: Refresh | None, plan: Plan | None, *, now: datetime
 ) -> None:
     """Replace the open plan, unless it is running: its result is newer. before: the open plan, locked."""
     if before is not None and before.attempts > 0 and before.next_at > now:

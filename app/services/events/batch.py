@@ -17,7 +17,7 @@ from app.db import connections as connection_rows
 from app.db import events as event_rows
 from app.db import refreshes as refresh_rows
 from app.db.bulk import Row
-from app.db.connections import ConnectionKey, ConnectionRow
+from app.db.connections import ConnectionKey, ConnectionState
 from app.db.events import LockedEvent
 from app.domain.confirming import (
     ABOUT_TYPES,
@@ -65,7 +65,7 @@ class _Item:
     event: LockedEvent
     pending: PendingEvent
     verdict: Verdict
-    connection: ConnectionRow | None
+    connection: ConnectionState | None
 
 
 class Batch:
@@ -306,7 +306,7 @@ def _still_claimed(session: Session, pending: Sequence[PendingEvent]) -> list[tu
     ]
 
 
-def _is_newest(connection: ConnectionRow, pending: PendingEvent) -> bool:
+def _is_newest(connection: ConnectionState, pending: PendingEvent) -> bool:
     """The connection was not observed later than this lookup."""
     return connection.observed_at is None or pending.observed_at >= connection.observed_at
 

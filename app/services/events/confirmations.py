@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db.connections import ConnectionRow
+from app.db.connections import ConnectionState
 from app.db.events import LockedEvent
 from app.domain.confirming import ABOUT_TYPES, LINKING_TYPES, Accept, KnownConnection, Snapshot, Verdict, confirm
 from app.domain.states import ConnectionStatus
@@ -38,7 +38,7 @@ class Confirmations:
         known = self._known(connection) if connection else None
         return confirm(pending.notice, pending.lookup, lookups=event.looks, known=known)
 
-    def _known(self, connection: ConnectionRow) -> KnownConnection:
+    def _known(self, connection: ConnectionState) -> KnownConnection:
         return KnownConnection(
             nango_id=connection.nango_id,
             observed_at=connection.observed_at,

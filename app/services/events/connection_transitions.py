@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from app.db.connections import ConnectionRow
+from app.db.connections import ConnectionState
 from app.db.events import LockedEvent
 from app.domain.confirming import FLOW_TYPES, LINKING_TYPES, Accept, Snapshot
 from app.domain.event import EventError, EventType
@@ -44,7 +44,7 @@ class Transitions:
         self.plans: dict[UUID, Plan | None] = {}
 
     def apply(
-        self, connection: ConnectionRow, event: LockedEvent, pending: PendingEvent, verdict: Accept
+        self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent, verdict: Accept
     ) -> str | None:
         """Change the connection as the event says. Returns None to announce the event, or why it is suppressed."""
         before = _Before(
@@ -69,12 +69,12 @@ class Transitions:
             self._router.emit(EventType.CONNECTION_TAGS_CHANGED, connection, owner=owner, confirmed=True)
         return suppressed
 
-    def reject(self, connection: ConnectionRow, event: LockedEvent, pending: PendingEvent) -> None:
+    def reject(self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent) -> None:
         """Plan the next refresh of a connection that a refresh had not found and that Nango still shows."""
         if event.origin == Origin.REFRESH and pending.notice.type is EventType.CONNECTION_DELETED:
             self._replan(connection, pending)
 
-    def _change(self, connection: ConnectionRow, event: LockedEvent, pending: PendingEvent, verdict: Accept) -> None:
+    def _change(self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent, verdict: Accept) -> None:
         kind, observed_at = pending.notice.type, pending.observed_at
         if connection.observed_at is not None and observed_at < connection.observed_at:
             pass  # an older snapshot never overwrites a newer one
@@ -94,7 +94,7 @@ class Transitions:
             self._recover(connection, event, pending)
             connection.errors_seen_at = observed_at
 
-    def _absorb(self, connection: ConnectionRow, event: LockedEvent, pending: PendingEvent, verdict: Accept) -> None:
+    def _absorb(self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent, verdict: Accept) -> None:
         """Take over a created or re-authorized connection as Nango showed it."""
         snapshot, notice = verdict.snapshot, pending.notice
         if snapshot and connection.nango_id is not None and connection.nango_id != snapshot.nango_id:
@@ -108,7 +108,7 @@ class Transitions:
             self._revive(connection, pending, snapshot)
         self._retag(connection, pending, verdict)
 
-    def _revive(self, connection: ConnectionRow, pending: PendingEvent, snapshot: Snapshot | None) -> None:
+    def _revive(self, connection: ConnectionState, pending: PendingEvent, snapshot: Snapshot | None) -> None:
         """Clear earlier errors: the credentials are new."""
         connection.errors_seen_at = pending.observed_at
         connection.last_error_type = connection.last_error_at = connection.expires_at = None
@@ -118,7 +118,7 @@ class Transitions:
             connection.status = ConnectionStatus.UNCONFIRMED
         self._replan(connection, pending)
 
-    def _retag(self, connection: ConnectionRow, pending: PendingEvent, verdict: Accept) -> None:
+    def _retag(self, connection: ConnectionState, pending: PendingEvent, verdict: Accept) -> None:
         """Take over the tags and the owner that they name."""
         tags, end_user = pending.evidence
         before, connection.tags = connection.tags, dict(tags) if tags is not None else connection.tags
@@ -126,14 +126,14 @@ class Transitions:
         connection.observed_at, connection.updated_at = pending.observed_at, self._now
         self._ownership.update(connection, pending, end_user, tags_before=before)
 
-    def _break(self, connection: ConnectionRow, pending: PendingEvent) -> None:
+    def _break(self, connection: ConnectionState, pending: PendingEvent) -> None:
         """Record and route an auth error whose own webhook came before the connection was known, or never."""
         connection.last_error_type, connection.last_error_at = SHOWN_ERROR.type, self._now
         connection.errors_seen_at = pending.observed_at
         kind, owner = EventType.CONNECTION_REFRESH_FAILED, self._links.owner_of(connection)
         self._router.emit(kind, connection, owner=owner, confirmed=True, error=SHOWN_ERROR)
 
-    def _recover(self, connection: ConnectionRow, event: LockedEvent, pending: PendingEvent) -> None:
+    def _recover(self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent) -> None:
         if not is_failing(connection):
             return
         connection.last_error_type = connection.last_error_at = None
@@ -143,7 +143,7 @@ class Transitions:
         if event.origin != Origin.REFRESH:  # a refresh that found it has planned the next one
             self._replan(connection, pending)
 
-    def _delete(self, connection: ConnectionRow, observed_at: datetime) -> None:
+    def _delete(self, connection: ConnectionState, observed_at: datetime) -> None:
         connection.status, connection.updated_at = ConnectionStatus.DELETED, self._now
         connection.observed_at = observed_at  # an older snapshot must not revive it
         connection.expires_at = connection.drift = connection.unlinked_reason = connection.owner_look_at = None
@@ -151,7 +151,7 @@ class Transitions:
         self._links.close(connection, "deleted")
         self.plans[connection.id] = None
 
-    def _replan(self, connection: ConnectionRow, pending: PendingEvent) -> None:
+    def _replan(self, connection: ConnectionState, pending: PendingEvent) -> None:
         policy = self._policy.refresh_of(connection.environment, connection.integration)
         planned = None
         if policy is not None:
@@ -162,12 +162,12 @@ class Transitions:
         self.plans[connection.id] = planned
 
 
-def is_failing(connection: ConnectionRow) -> bool:
+def is_failing(connection: ConnectionState) -> bool:
     """Its token could not be renewed, as far as is stored."""
     return connection.last_error_type is not None or connection.status == ConnectionStatus.NEEDS_RECONNECT
 
 
-def _shows_unknown_error(pending: PendingEvent, connection: ConnectionRow) -> bool:
+def _shows_unknown_error(pending: PendingEvent, connection: ConnectionState) -> bool:
     """Nango shows an auth error that is not recorded. It is not a lagging list's: `settle` has waited for that."""
     snapshot = pending.lookup
     if pending.notice.type not in FLOW_TYPES or not isinstance(snapshot, Snapshot) or not snapshot.auth_failing:
@@ -176,14 +176,14 @@ def _shows_unknown_error(pending: PendingEvent, connection: ConnectionRow) -> bo
     return absorbed and not is_failing(connection)
 
 
-def _is_alive(connection: ConnectionRow, snapshot: Snapshot | None) -> bool:
+def _is_alive(connection: ConnectionState, snapshot: Snapshot | None) -> bool:
     """It is stored as living, in the generation that Nango showed: only its tags can be new."""
     dead = connection.status in {ConnectionStatus.DELETED, ConnectionStatus.UNCONFIRMED}
     return not dead and snapshot is not None and connection.nango_id == snapshot.nango_id
 
 
 def _why_suppressed(
-    kind: EventType, origin: str, snapshot: Snapshot | None, connection: ConnectionRow, before: _Before
+    kind: EventType, origin: str, snapshot: Snapshot | None, connection: ConnectionState, before: _Before
 ) -> str | None:
     """The reason to suppress an event, or None to announce it: its news may be stored by the time it is applied."""
     if kind is EventType.CONNECTION_CREATED and snapshot is not None:

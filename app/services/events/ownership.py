@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.db.connections import ConnectionRow
+from app.db.connections import ConnectionState
 from app.domain.event import EventType
 from app.domain.linking import Claim, EndUser, Keep, Open, Unlinked, decide, read_claim
 from app.domain.owner_queries import next_owner_query
@@ -35,7 +35,7 @@ class Ownership:
 
     def update(
         self,
-        connection: ConnectionRow,
+        connection: ConnectionState,
         pending: PendingEvent,
         end_user: EndUser | None,
         *,
@@ -62,7 +62,7 @@ class Ownership:
         if isinstance(decision, Open):
             self._open(connection, pending, decision, linked_by=answer.linked_by if isinstance(answer, Claim) else "")
 
-    def _open(self, connection: ConnectionRow, pending: PendingEvent, decision: Open, *, linked_by: str) -> None:
+    def _open(self, connection: ConnectionState, pending: PendingEvent, decision: Open, *, linked_by: str) -> None:
         current, owner = self._links.owner_of(connection), decision.owner
         self._links.close(connection, "reassigned")
         if self._superseding and self._superseding.yield_to_newer(connection, owner):
@@ -79,7 +79,7 @@ class Ownership:
         )
 
     def _known_tags(
-        self, connection: ConnectionRow, decision: Keep | Open | Unlinked, before: Mapping[str, Any]
+        self, connection: ConnectionState, decision: Keep | Open | Unlinked, before: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """The last tags that carried the link, for as long as the present ones do not."""
         if not isinstance(decision, Keep) or decision.drift is None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import connections as rows
-from app.db.connections import ConnectionKey, ConnectionRow
+from app.db.connections import ConnectionKey, ConnectionState
 from app.services.linking.links import Links
 
 
@@ -21,29 +21,29 @@ class ConnectionChanges:
     def __init__(self, session: Session, links: Links, *, now: datetime) -> None:
         self._session, self._now = session, now
         self.links = links
-        self._rows: dict[ConnectionKey, ConnectionRow] = {}
+        self._rows: dict[ConnectionKey, ConnectionState] = {}
         self._before: dict[UUID, tuple[Any, ...]] = {}  # of the stored ones
 
     @classmethod
-    def load(cls, session: Session, connections: Iterable[ConnectionRow], *, now: datetime) -> "ConnectionChanges":
+    def load(cls, session: Session, connections: Iterable[ConnectionState], *, now: datetime) -> "ConnectionChanges":
         """These connections, whose rows are locked."""
         changes = cls(session, Links(session, now=now), now=now)
         changes.add(list(connections))
         return changes
 
-    def all(self) -> list[ConnectionRow]:
+    def all(self) -> list[ConnectionState]:
         return list(self._rows.values())
 
-    def get(self, key: ConnectionKey | None) -> ConnectionRow | None:
+    def get(self, key: ConnectionKey | None) -> ConnectionState | None:
         return self._rows.get(key) if key else None
 
-    def get_or_create(self, key: ConnectionKey) -> ConnectionRow:
+    def get_or_create(self, key: ConnectionKey) -> ConnectionState:
         """The connection of that key, unconfirmed where it is new."""
         if key not in self._rows:
             self._rows[key] = rows.new(key, now=self._now)
         return self._rows[key]
 
-    def add(self, found: Collection[ConnectionRow]) -> list[ConnectionRow]:
+    def add(self, found: Collection[ConnectionState]) -> list[ConnectionState]:
         """Take in further locked rows. Returns them as they are here: changed already, where they were known."""
         further = [connection for connection in found if connection.key not in self._rows]
         self._rows |= {connection.key: connection for connection in further}

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from app.db.connections import ConnectionKey, ConnectionRow
+from app.db.connections import ConnectionKey, ConnectionState
 from app.domain.event import EventType
 from app.domain.linking import Owner
 from app.domain.routing import RouteSet
@@ -39,7 +39,7 @@ class DeferredLinks:
         policy: Policy,
         routes: RouteSet,
         directory: Directory,
-        waiting: Iterable[ConnectionRow],
+        waiting: Iterable[ConnectionState],
         *,
         now: datetime,
     ) -> "DeferredLinks":
@@ -54,7 +54,7 @@ class DeferredLinks:
         if self._superseding:
             self._superseding.load(owners)
 
-    def open(self, connection: ConnectionRow, owner: Owner, *, linked_by: str) -> bool:
+    def open(self, connection: ConnectionState, owner: Owner, *, linked_by: str) -> bool:
         """Link the connection and announce it; False where a newer connection of the owner's has the link."""
         connection.unlinked_reason, connection.updated_at = None, self._now
         if self._superseding and self._superseding.yield_to_newer(connection, owner):

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.db import connections as rows
 from app.db import directory
-from app.db.connections import ConnectionRow, LinkRow
+from app.db.connections import ConnectionState, OpenLink
 from app.domain.linking import Owner
 from app.errors import OwnerRemoved
 from app.ids import new_id
@@ -20,29 +20,29 @@ class Links:
 
     def __init__(self, session: Session, *, now: datetime) -> None:
         self._session, self._now = session, now
-        self._open: dict[UUID, LinkRow] = {}
+        self._open: dict[UUID, OpenLink] = {}
         self._closed: list[dict[str, Any]] = []
-        self.ended: list[LinkRow] = []
+        self.ended: list[OpenLink] = []
         self._new: dict[UUID, dict[str, Any]] = {}
 
     def load(self, connection_refs: Collection[UUID]) -> None:
         """Read the open links of these connections, by their row ids."""
         self._open |= rows.open_links(self._session, connection_refs)
 
-    def id_of(self, connection: ConnectionRow) -> UUID | None:
+    def id_of(self, connection: ConnectionState) -> UUID | None:
         """The id of the connection's open link."""
         link = self._open.get(connection.id)
         return link.id if link else None
 
-    def all(self) -> list[LinkRow]:
+    def all(self) -> list[OpenLink]:
         return list(self._open.values())
 
-    def owner_of(self, connection: ConnectionRow | None) -> Owner | None:
+    def owner_of(self, connection: ConnectionState | None) -> Owner | None:
         """The connection's current owner; None without a link, and for None."""
         link = self._open.get(connection.id) if connection else None
         return Owner(link.user_id, link.organization_id) if link else None
 
-    def close(self, connection: ConnectionRow, reason: str) -> None:
+    def close(self, connection: ConnectionState, reason: str) -> None:
         """Close the open link, if there is one. Links are never deleted."""
         link = self._open.pop(connection.id, None)
         if link is None:
@@ -54,9 +54,9 @@ class Links:
         else:
             self._closed.append({"id": link.id, **end})
 
-    def open(self, connection: ConnectionRow, owner: Owner, *, linked_by: str, event_id: UUID | None) -> None:
+    def open(self, connection: ConnectionState, owner: Owner, *, linked_by: str, event_id: UUID | None) -> None:
         """Open a link; the caller has closed the one before. event_id: of the event that told of the owner."""
-        link = LinkRow(new_id(), connection.id, owner.user_id, owner.organization_id)
+        link = OpenLink(new_id(), connection.id, owner.user_id, owner.organization_id)
         self._open[connection.id] = link
         self._new[link.id] = {
             "id": link.id,

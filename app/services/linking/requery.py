@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
-from app.db.connections import ConnectionRow
+from app.db.connections import ConnectionState
 from app.db.engine import Database
 from app.deadlines import OWNER_LOOKUP_LEASE
 from app.domain.linking import Claim, DirectoryPolicy, Owner, TagKeys, Unlinked, UnlinkedReason
@@ -50,7 +50,7 @@ def ask_again(
             return total
 
 
-def _question(connection: ConnectionRow, keys: TagKeys) -> Question:
+def _question(connection: ConnectionState, keys: TagKeys) -> Question:
     claim = claim_of(connection, keys)
     return Question(connection.tags, claim if claim.user_id or claim.email or claim.organization_id else None)
 
@@ -58,7 +58,7 @@ def _question(connection: ConnectionRow, keys: TagKeys) -> Question:
 def _record(
     database: Database,
     policy: Policy,
-    asked: Sequence[ConnectionRow],
+    asked: Sequence[ConnectionState],
     named: Mapping[UUID, Named],
     routes: RouteSet,
     *,
@@ -74,7 +74,7 @@ def _record(
 def _link(
     session: Session,
     policy: Policy,
-    asked: Sequence[ConnectionRow],
+    asked: Sequence[ConnectionState],
     named: Mapping[UUID, Named],
     routes: RouteSet,
     *,
@@ -101,5 +101,5 @@ def _link(
     deferred.write(session)
 
 
-def _is_as_asked(now: ConnectionRow, then: ConnectionRow) -> bool:
+def _is_as_asked(now: ConnectionState, then: ConnectionState) -> bool:
     return now.unlinked_reason is not None and (now.owner_look_at, now.tags) == (then.owner_look_at, then.tags)

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.db import connections as rows
-from app.db.connections import ConnectionKey, ConnectionRow
+from app.db.connections import ConnectionKey, ConnectionState
 from app.domain.event import EventType
 from app.domain.linking import Owner, UnlinkedReason, newest
 from app.domain.states import ConnectionStatus
@@ -36,7 +36,7 @@ class Superseding:
         }
         self._changes.add(rows.lock_linked(self._session, wanted) if wanted else ())
 
-    def yield_to_newer(self, connection: ConnectionRow, owner: Owner) -> bool:
+    def yield_to_newer(self, connection: ConnectionState, owner: Owner) -> bool:
         """True where the owner has a newer connection: this one gets no link, and has the reason noted."""
         if not self._is_ranked(connection):
             return False
@@ -47,7 +47,7 @@ class Superseding:
         self._mark_superseded(connection, winner)
         return True
 
-    def take_over(self, connection: ConnectionRow, owner: Owner) -> None:
+    def take_over(self, connection: ConnectionState, owner: Owner) -> None:
         """Close the links of the owner's older connections; the given one's is open."""
         if self._is_ranked(connection):
             for other in self._others(connection, owner):
@@ -84,11 +84,11 @@ class Superseding:
             self.take_over(connection, owner)
             router.emit(EventType.CONNECTION_LINKED, connection, owner=owner, confirmed=True)
 
-    def _is_ranked(self, connection: ConnectionRow) -> bool:
+    def _is_ranked(self, connection: ConnectionState) -> bool:
         """Only Nango's id says which connection is newer."""
         return self._policy.supersedes(connection.integration) and connection.nango_id is not None
 
-    def _others(self, connection: ConnectionRow, owner: Owner) -> list[ConnectionRow]:
+    def _others(self, connection: ConnectionState, owner: Owner) -> list[ConnectionState]:
         """The owner's other live connections to the same integration."""
         return [
             other
@@ -100,12 +100,12 @@ class Superseding:
             and self._links.owner_of(other) == owner
         ]
 
-    def _newest(self, connections: Collection[ConnectionRow]) -> ConnectionRow:
+    def _newest(self, connections: Collection[ConnectionState]) -> ConnectionState:
         by_id = {connection.id: connection for connection in connections}
         chosen = newest({row.id: row.nango_id for row in connections if row.nango_id is not None})
         return by_id[chosen] if chosen else next(iter(connections))
 
-    def _mark_superseded(self, connection: ConnectionRow, winner: ConnectionRow) -> None:
+    def _mark_superseded(self, connection: ConnectionState, winner: ConnectionState) -> None:
         connection.unlinked_reason, connection.superseded_by = UnlinkedReason.SUPERSEDED, self._links.id_of(winner)
         connection.drift = connection.known_tags = None
         connection.updated_at = self._now

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
-from app.db.connections import Appeared, ConnectionKey, ConnectionRow
+from app.db.connections import Appeared, ConnectionKey, ConnectionState
 from app.db.engine import Database
 from app.domain.linking import DirectoryPolicy, Owner, Unlinked
 from app.domain.routing import RouteSet
@@ -88,7 +88,7 @@ def _in_one_transaction(
 
 
 def _link(
-    session: Session, waiting: Sequence[ConnectionRow], routes: RouteSet, policy: Policy, *, now: datetime
+    session: Session, waiting: Sequence[ConnectionState], routes: RouteSet, policy: Policy, *, now: datetime
 ) -> int:
     """Link what can be linked, and note of each other connection the reason that holds now, so that it is not
     examined over and over. Returns how many were linked.

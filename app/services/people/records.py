@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.db import audit
 from app.db import connections as connection_rows
 from app.db import people as rows
-from app.db.connections import Appeared, ConnectionRow
+from app.db.connections import Appeared, ConnectionState
 from app.db.engine import Database
 from app.domain.linking import UnlinkedReason
 from app.domain.people import Fields, OwnerKind, changed, check, required
@@ -226,7 +226,7 @@ def _close_links(session: Session, kind: OwnerKind, id_: UUID, *, reason: str, n
     return closed
 
 
-def _missing(connection: ConnectionRow) -> UnlinkedReason:
+def _missing(connection: ConnectionState) -> UnlinkedReason:
     """The reason why the connection is unlinked from now on."""
     if connection.wanted_user:
         return UnlinkedReason.UNKNOWN_USER

@@ -31,7 +31,7 @@ SUCCESSES: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class RefreshAnswer:
+class GetResult:
     """The result of a GET, without credentials.
 
     asked_at: when the GET was sent. retry_after: seconds, of a rate limit. is_gone: Nango has no such connection.
@@ -64,10 +64,10 @@ _OUTCOMES: Final[Sequence[tuple[type[WaylinkError], RefreshOutcome]]] = (
 )
 
 
-def succeeded(detail: ConnectionDetail, *, previous_expires_at: datetime | None) -> RefreshAnswer:
+def succeeded(detail: ConnectionDetail, *, previous_expires_at: datetime | None) -> GetResult:
     """The result of an answer with status 200, without its credentials."""
     outcome = classify(previous_expires_at=previous_expires_at, expires_at=detail.expires_at)
-    return RefreshAnswer(
+    return GetResult(
         outcome,
         expires_at=detail.expires_at,
         asked_at=detail.observed_at,
@@ -76,13 +76,11 @@ def succeeded(detail: ConnectionDetail, *, previous_expires_at: datetime | None)
     )
 
 
-def failed(error: NangoError | InvalidInput | httpx.HTTPError) -> RefreshAnswer:
+def failed(error: NangoError | InvalidInput | httpx.HTTPError) -> GetResult:
     """The result of an error. Outages, rate limits and a wrong API key are WAITED: no fault of the connection."""
     for kind, outcome in _OUTCOMES:
         if isinstance(error, kind):
             gone = isinstance(error, NangoConnectionNotFound | NangoUnknownIntegration)
-            return RefreshAnswer(outcome, error=str(error), error_type=kind.__name__, is_gone=gone)
+            return GetResult(outcome, error=str(error), error_type=kind.__name__, is_gone=gone)
     retry_after = error.retry_after if isinstance(error, NangoRateLimited) else None
-    return RefreshAnswer(
-        RefreshOutcome.WAITED, error=str(error), error_type=type(error).__name__, retry_after=retry_after
-    )
+    return GetResult(RefreshOutcome.WAITED, error=str(error), error_type=type(error).__name__, retry_after=retry_after)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
 from app.db import refreshes as refresh_rows
-from app.db.connections import ConnectionRow
+from app.db.connections import ConnectionState
 from app.db.engine import Database
 from app.db.errors import is_away
 from app.db.models import Connection, Refresh
@@ -34,7 +34,7 @@ from app.services.directory import Directory
 from app.services.linking.links import Links
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
-from app.services.refreshing.refresh_results import SUCCESSES, RefreshAnswer, failed, succeeded
+from app.services.refreshing.refresh_results import SUCCESSES, GetResult, failed, succeeded
 from app.services.routing.cache import RouteCache
 from app.services.routing.precomputed_matches import Matches
 from app.services.routing.router import Router
@@ -106,10 +106,10 @@ class Refresher:
         client = self.clients.of(claimed.connection.environment, claimed.priority(now=self.clock()))
         if claimed.refresh.attempts > MAX_CLAIMS:
             reason = f"claimed {MAX_CLAIMS} times without a result"
-            answer = RefreshAnswer(RefreshOutcome.FAILED, error=reason, error_type=CRASHED)
+            answer = GetResult(RefreshOutcome.FAILED, error=reason, error_type=CRASHED)
         elif client is None or self._policy_of(claimed) is None:
             reason = "its integration is not refreshed any more, or its environment has no API key"
-            answer = RefreshAnswer(RefreshOutcome.SUPERSEDED, error=reason)
+            answer = GetResult(RefreshOutcome.SUPERSEDED, error=reason)
         else:
             asked_at = client.now()
             answer = replace(self._ask(client, claimed), asked_at=asked_at)
@@ -119,7 +119,7 @@ class Refresher:
             self._record(session, claimed, answer, routes)
         return answer.outcome
 
-    def _ask(self, client: NangoClient, claimed: ClaimedRefresh) -> RefreshAnswer:
+    def _ask(self, client: NangoClient, claimed: ClaimedRefresh) -> GetResult:
         connection = claimed.connection
         try:
             detail = client.get_connection(
@@ -129,7 +129,7 @@ class Refresher:
             return failed(problem)
         return succeeded(detail, previous_expires_at=connection.expires_at)
 
-    def _record(self, session: Session, claimed: ClaimedRefresh, answer: RefreshAnswer, routes: RouteSet) -> None:
+    def _record(self, session: Session, claimed: ClaimedRefresh, answer: GetResult, routes: RouteSet) -> None:
         now = self.clock()
         locked = refresh_rows.lock(session, claimed.refresh.id)
         if locked is None or locked[0].attempts != claimed.refresh.attempts:
@@ -157,7 +157,7 @@ class Refresher:
             failures = refresh.failures + 1 if answer.outcome is RefreshOutcome.FAILED else 0
             refresh_rows.plan(session, {connection.id: plan}, failures=failures, now=now)
 
-    def _plan(self, claimed: ClaimedRefresh, answer: RefreshAnswer, now: datetime) -> Plan | None:
+    def _plan(self, claimed: ClaimedRefresh, answer: GetResult, now: datetime) -> Plan | None:
         connection, policy = claimed.connection, self._policy_of(claimed)
         if policy is None:
             return None
@@ -179,7 +179,7 @@ class Refresher:
         return self.policy.refresh_of(claimed.connection.environment, claimed.connection.integration)
 
     def _record_on_connection(
-        self, connection: ConnectionRow, answer: RefreshAnswer, now: datetime, *, lapsed: EventError | None
+        self, connection: ConnectionState, answer: GetResult, now: datetime, *, lapsed: EventError | None
     ) -> EventError | None:
         """Record expiry and error on the connection. Returns the reason if its end user must re-authorize, or None."""
         connection.updated_at = now
@@ -204,7 +204,7 @@ class Refresher:
         return EventError(answer.error_type, answer.error or "")
 
     def _give_up(
-        self, session: Session, connection: ConnectionRow, reason: EventError, routes: RouteSet, now: datetime
+        self, session: Session, connection: ConnectionState, reason: EventError, routes: RouteSet, now: datetime
     ) -> None:
         """Set the status `needs_reconnect`, and announce it to the teams once."""
         if connection.status == ConnectionStatus.NEEDS_RECONNECT:
@@ -226,7 +226,7 @@ class Refresher:
         router.write(session)
 
 
-def _lapsed(claimed: ClaimedRefresh, answer: RefreshAnswer, now: datetime) -> EventError | None:
+def _lapsed(claimed: ClaimedRefresh, answer: GetResult, now: datetime) -> EventError | None:
     """The error, where this answer is the first to show that the token has expired for good; else None."""
     mode = claimed.connection.auth_mode or ""
     if claimed.connection.last_error_type == TOKEN_EXPIRED or not has_lapsed(
@@ -237,7 +237,7 @@ def _lapsed(claimed: ClaimedRefresh, answer: RefreshAnswer, now: datetime) -> Ev
     return EventError(TOKEN_EXPIRED, f"its token expired at {expired}, and asking Nango did not renew it")
 
 
-def _events(connection: ConnectionRow, answer: RefreshAnswer, now: datetime) -> list[OwnEvent]:
+def _events(connection: ConnectionState, answer: GetResult, now: datetime) -> list[OwnEvent]:
     """Events of further changes that the answer shows: other tags, a new generation, a deletion."""
     if answer.asked_at is None:
         return []

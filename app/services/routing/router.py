@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import events as event_rows
-from app.db.connections import ConnectionRow
+from app.db.connections import ConnectionState
 from app.db.events import LockedEvent
 from app.domain.event import EventError, EventType, Notice, document
 from app.domain.linking import Owner
@@ -48,7 +48,7 @@ class Router:
         kind: str,
         *,
         notice: Notice,
-        connection: ConnectionRow | None,
+        connection: ConnectionState | None,
         owner: Owner | None,
         confirmed: bool,
         announce: bool,
@@ -75,7 +75,7 @@ class Router:
     def emit(
         self,
         kind: EventType,
-        connection: ConnectionRow,
+        connection: ConnectionState,
         *,
         owner: Owner | None,
         confirmed: bool,
@@ -114,7 +114,7 @@ class Router:
         kind: str,
         *,
         environment: str,
-        connection: ConnectionRow | None,
+        connection: ConnectionState | None,
         owner: Owner | None,
         confirmed: bool,
         origin: str,
@@ -124,7 +124,7 @@ class Router:
         error: EventError | None = None,
     ) -> dict[str, Any]:
         # The stored connection is more complete than the body; a body may name no connection.
-        best: ConnectionRow | Notice | None = connection or notice
+        best: ConnectionState | Notice | None = connection or notice
         return document(
             event_id=event_id,
             type=kind,
@@ -162,7 +162,7 @@ class Router:
         self,
         event_id: UUID,
         kind: EventType,
-        connection: ConnectionRow,
+        connection: ConnectionState,
         body: dict[str, Any],
         *,
         origin: Origin,
