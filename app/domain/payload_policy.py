@@ -1,7 +1,7 @@
-"""What is kept of a provider's webhook that Nango forwards: all of it, its shape, or nothing (promise 7).
+"""The stored part of a provider's webhook that Nango forwards: all of it, its shape, or nothing (promise 7).
 
 Decided before a body is stored: a database keeps what was once written in its log and in dead rows. Sync and async
-action bodies are Nango's own and hold names, counts and times; they are kept, scrubbed (`at_rest`).
+action bodies are Nango's own and hold names, counts and times; they are kept, scrubbed (`stored_bodies`).
 """
 
 import json
@@ -44,7 +44,7 @@ def reduced(came: object, kind: EventType, policy: PayloadPolicy) -> bytes | Non
 
 
 def _own_envelope(came: object) -> dict[str, object]:
-    """What Nango itself says of a webhook of no known type: that it is auth, and which connection it is about."""
+    """Nango's own members of a webhook of unknown type: that it is of type auth, and the connection's ids."""
     if not isinstance(came, dict):
         return {}
     named = {name: came[name] for name in ("providerConfigKey", "connectionId") if name_in(came.get(name))}
