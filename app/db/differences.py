@@ -86,10 +86,10 @@ def recorded(
         return {}
     columns = (_connections.c.environment, _connections.c.integration, _connections.c.connection_id)
     chosen = _recorded(environment).where(bulk.among(bulk.dialect(session), *columns))
-    found = [
+    connections = [
         RecordedConnection(*row) for row in session.execute(chosen, bulk.keys((environment, *key) for key in keys))
     ]
-    return {connection.key: connection for connection in found}
+    return {connection.key: connection for connection in connections}
 
 
 def without_generation(
@@ -113,7 +113,7 @@ def without_generation(
 # Differences
 
 
-def add(session: Session, environment: str, seen: Iterable[Sighting], *, now: datetime) -> int:
+def add(session: Session, environment: str, sightings: Iterable[Sighting], *, now: datetime) -> int:
     """Add differences; stored ones stay unchanged. Returns the count of new rows."""
     rows = [
         {
@@ -125,7 +125,7 @@ def add(session: Session, environment: str, seen: Iterable[Sighting], *, now: da
             "first_seen_at": now,
             "since": sighting.since,
         }
-        for sighting in seen
+        for sighting in sightings
     ]
     return bulk.insert(session, Difference, rows, skip_existing=True)
 

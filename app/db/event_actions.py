@@ -92,8 +92,8 @@ def choose_failed(session: Session, filters: EventFilters, *, limit: int) -> lis
 def get_many(session: Session, ids: Collection[UUID]) -> list[ChosenEvent]:
     """The events with these ids, in their order, without those that do not exist."""
     chosen = select(*bulk.columns(Event, ChosenEvent)).where(bulk.among(bulk.dialect(session), _events.c.id))
-    found = {row.id: ChosenEvent(*row) for row in session.execute(chosen, bulk.keys(ids))}
-    return [found[event_id] for event_id in ids if event_id in found]
+    events = {row.id: ChosenEvent(*row) for row in session.execute(chosen, bulk.keys(ids))}
+    return [events[event_id] for event_id in ids if event_id in events]
 
 
 def revive(session: Session, ids: Collection[UUID], *, now: datetime) -> list[UUID]:
@@ -133,9 +133,9 @@ def history(
         .where(_events.c.id >= since, _events.c.id < until, *_announced(suppressed))
     )
     order = _events.c.id.desc() if newest_first else _events.c.id
-    found = bounded_reads.rows(session, chosen.order_by(order).limit(limit), size=lambda row: len(row[1]))
+    rows = bounded_reads.rows(session, chosen.order_by(order).limit(limit), size=lambda row: len(row[1]))
     read = bounded_reads.reader(session, _events.c.document)
-    return [HistoricEvent(event_id, read(text), at, has_job) for event_id, text, at, has_job in found]
+    return [HistoricEvent(event_id, read(text), at, has_job) for event_id, text, at, has_job in rows]
 
 
 def documents(session: Session, ids: Collection[UUID], *, newest_first: bool) -> dict[UUID, str]:
@@ -177,8 +177,8 @@ def hold(session: Session, event_id: UUID) -> Event | None:
 
 def jobs_of(session: Session, event_id: UUID) -> dict[tuple[str, str], ExistingJob]:
     """An event's jobs by (team, route)."""
-    found = select(*bulk.columns(Job, ExistingJob)).where(_jobs.c.event_id == event_id)
-    return {(row.team, row.route): ExistingJob(*row) for row in session.execute(found)}
+    jobs = select(*bulk.columns(Job, ExistingJob)).where(_jobs.c.event_id == event_id)
+    return {(row.team, row.route): ExistingJob(*row) for row in session.execute(jobs)}
 
 
 def add_jobs(session: Session, decisions: Sequence[bulk.Row], jobs: Sequence[bulk.Row]) -> list[UUID]:
@@ -202,5 +202,5 @@ def last_backfill_due(session: Session, team: str, destination: str) -> datetime
         .order_by(_jobs.c.next_at.desc())
         .limit(1)
     )
-    found: datetime | None = session.scalar(due)
-    return found
+    latest: datetime | None = session.scalar(due)
+    return latest

@@ -249,9 +249,9 @@ def routed(session: Session, *, since: UUID, before: UUID | None, limit: int) ->
     chosen = select(*columns).where(_events.c.id >= since, _events.c.document.is_not(None))
     if before is not None:
         chosen = chosen.where(_events.c.id < before)
-    found = bounded_reads.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), size=lambda row: len(row[1]))
+    rows = bounded_reads.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), size=lambda row: len(row[1]))
     read = bounded_reads.reader(session, _events.c.document)
-    return [RoutedEvent(event_id, read(text), at) for event_id, text, at in found]
+    return [RoutedEvent(event_id, read(text), at) for event_id, text, at in rows]
 
 
 def replace_bodies(session: Session, bodies: Mapping[UUID, bytes]) -> None:

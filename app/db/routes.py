@@ -44,8 +44,8 @@ def current_version(session: Session) -> int:
 
 def live(session: Session) -> list[RouteVersion]:
     """The routes of the current set, by team and name."""
-    found = select(RouteVersion).where(RouteVersion.until_set.is_(None))
-    return list(session.scalars(found.order_by(RouteVersion.team, RouteVersion.name)))
+    statement = select(RouteVersion).where(RouteVersion.until_set.is_(None))
+    return list(session.scalars(statement.order_by(RouteVersion.team, RouteVersion.name)))
 
 
 def of_set(
@@ -59,13 +59,13 @@ def of_set(
 ) -> list[RouteVersion]:
     """The routes of a set, past or present, ordered by team and name. None: no restriction; after: a (team, name)."""
     until = RouteVersion.until_set
-    found = select(RouteVersion).where(RouteVersion.since_set <= version, until.is_(None) | (until > version))
+    statement = select(RouteVersion).where(RouteVersion.since_set <= version, until.is_(None) | (until > version))
     for column, wanted in ((RouteVersion.team, team), (RouteVersion.name, name)):
         if wanted is not None:
-            found = found.where(column == wanted)
+            statement = statement.where(column == wanted)
     if after is not None:
-        found = found.where(tuple_(RouteVersion.team, RouteVersion.name) > tuple_(*after))
-    return list(session.scalars(found.order_by(RouteVersion.team, RouteVersion.name).limit(limit)))
+        statement = statement.where(tuple_(RouteVersion.team, RouteVersion.name) > tuple_(*after))
+    return list(session.scalars(statement.order_by(RouteVersion.team, RouteVersion.name).limit(limit)))
 
 
 def changed_since(session: Session, version: int) -> list[RouteVersion]:
@@ -76,8 +76,8 @@ def changed_since(session: Session, version: int) -> list[RouteVersion]:
 
 def versions(session: Session, *, team: str, name: str) -> list[RouteVersion]:
     """All versions of a route, newest first."""
-    found = select(RouteVersion).where(RouteVersion.team == team, RouteVersion.name == name)
-    return list(session.scalars(found.order_by(RouteVersion.version.desc())))
+    statement = select(RouteVersion).where(RouteVersion.team == team, RouteVersion.name == name)
+    return list(session.scalars(statement.order_by(RouteVersion.version.desc())))
 
 
 def live_route(session: Session, *, team: str, name: str) -> RouteVersion | None:
@@ -88,10 +88,10 @@ def live_route(session: Session, *, team: str, name: str) -> RouteVersion | None
 
 def live_names(session: Session, *, team: str, destination: str | None = None, limit: int = 5) -> list[str]:
     """Names of up to `limit` routes in force of a team, or of one of its destinations."""
-    found = select(RouteVersion.name).where(RouteVersion.team == team, RouteVersion.until_set.is_(None))
+    statement = select(RouteVersion.name).where(RouteVersion.team == team, RouteVersion.until_set.is_(None))
     if destination is not None:
-        found = found.where(RouteVersion.destination == destination)
-    return list(session.scalars(found.order_by(RouteVersion.name).limit(limit)))
+        statement = statement.where(RouteVersion.destination == destination)
+    return list(session.scalars(statement.order_by(RouteVersion.name).limit(limit)))
 
 
 def require_defined(
@@ -177,5 +177,5 @@ def highest_version(session: Session, *, team: str, name: str) -> int:
 def highest_versions(session: Session) -> dict[tuple[str, str], int]:
     """The highest version numbers of all routes, past or present, by (team, name)."""
     newest = select(RouteVersion.team, RouteVersion.name, func.max(RouteVersion.version))
-    found = session.execute(newest.group_by(RouteVersion.team, RouteVersion.name))
-    return {(team, name): version for team, name, version in found}
+    rows = session.execute(newest.group_by(RouteVersion.team, RouteVersion.name))
+    return {(team, name): version for team, name, version in rows}

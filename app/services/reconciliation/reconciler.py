@@ -134,10 +134,10 @@ class Reconciler:
         if _has_slipped(run, window, page):
             return self._step_back(run, window)
         is_last = page.size < window.limit
-        found, samples = self._compare(run, page, is_last=is_last)
+        counts, samples = self._compare(run, page, is_last=is_last)
         listed = self._covered(run, window, page, seen=run.seen + len(_unread(run, page)))
         problem = listed.problem or report_unreadable(run.environment, page)
-        listed = replace(listed, found=added_counts(run.found, found), samples=samples, problem=problem)
+        listed = replace(listed, found=added_counts(run.found, counts), samples=samples, problem=problem)
         return self._listed(run, listed) if is_last else self._records.record(run, listed)
 
     def _page(self, run: Run, client: NangoClient) -> tuple[Window, ConnectionPage]:
@@ -170,10 +170,10 @@ class Reconciler:
             checks = chain(checks, rest)
         counts: Counter[str] = Counter()
         samples = sampled(run.samples, ())
-        for found in checks:
-            self._records.record_new(run, found)
-            counts.update(str(difference.type) for difference in found)
-            samples = sampled(samples, found)
+        for new in checks:
+            self._records.record_new(run, new)
+            counts.update(str(difference.type) for difference in new)
+            samples = sampled(samples, new)
         return counts, samples
 
     def _listed(self, before: Run, run: Run) -> Run:
@@ -223,13 +223,13 @@ class Reconciler:
         self, run: Run, client: NangoClient, opened: Sequence[OpenDifference], events: list[UUID]
     ) -> Run:
         shown: dict[ConnectionName, ListedConnection] = {}
-        asked: dict[str, datetime] = {}
+        answered_at: dict[str, datetime] = {}
         hidden: set[ConnectionName] = set()
         problem: NangoError | InvalidInput | None = None
         ends_at = time.monotonic() + RECONCILE_DEADLINE.total_seconds()
         for connection_id in dict.fromkeys(difference.connection_id for difference in opened):
             remaining = ends_at - time.monotonic()
-            if asked and remaining < SHORTEST_CALL:
+            if answered_at and remaining < SHORTEST_CALL:
                 break
             try:
                 page = client.list_connections(connection_id=connection_id, timeout=remaining)
@@ -243,12 +243,12 @@ class Reconciler:
                 if difference.connection_id == connection_id and difference.key not in shown
             ]
             hidden |= {key for key in absent if page.may_hide(*key) is not None}
-            asked[connection_id] = page.observed_at
-        answered = [difference for difference in opened if difference.connection_id in asked]
-        observed_at = {difference.key: asked[difference.connection_id] for difference in answered}
+            answered_at[connection_id] = page.observed_at
+        answered = [difference for difference in opened if difference.connection_id in answered_at]
+        observed_at = {difference.key: answered_at[difference.connection_id] for difference in answered}
         run = self._recheck(run, answered, shown, observed_at, events, hidden=hidden)
-        run = self._records.record(run, self._records.progressed(run, calls=run.calls + len(asked)))
-        if problem is not None and not asked:
+        run = self._records.record(run, self._records.progressed(run, calls=run.calls + len(answered_at)))
+        if problem is not None and not answered_at:
             raise problem  # after an answer, its results are kept, and the next unit meets the problem
         return run
 

@@ -53,11 +53,11 @@ class RunRecords:
             reconciliations.save(session, after)
         return after
 
-    def record_new(self, run: Run, found: Sequence[NewDifference]) -> None:
+    def record_new(self, run: Run, new: Sequence[NewDifference]) -> None:
         """Store new differences for the second check; a dry run stores nothing."""
         if run.dry_run:
             return
-        for chunk in _chunks(found):
+        for chunk in _chunks(new):
             sightings = [Sighting(difference.key, difference.type, difference.since) for difference in chunk]
             with self.holding(run) as session:
                 differences.add(session, run.environment, sightings, now=self.clock())
@@ -147,10 +147,10 @@ def added_counts(before: Mapping[str, int], more: Mapping[str, int]) -> dict[str
     return {str(kind): count for kind in DIFFERENCES if (count := before.get(kind, 0) + more.get(kind, 0))}
 
 
-def sampled(samples: Mapping[str, Sequence[Any]], found: Iterable[NewDifference]) -> dict[str, list[Any]]:
+def sampled(samples: Mapping[str, Sequence[Any]], new: Iterable[NewDifference]) -> dict[str, list[Any]]:
     """A report's samples with further ones, SAMPLES of each type at most."""
     result = {kind: list(entries) for kind, entries in samples.items()}
-    for difference in found:
+    for difference in new:
         entries = result.setdefault(str(difference.type), [])
         if len(entries) < SAMPLES:
             integration, connection_id = difference.key

@@ -51,8 +51,8 @@ def request_run(
     trigger = Trigger.DEMAND
     run = open_run(session, environment, trigger=trigger, dry_run=dry_run, accept_deletions=accept_deletions, now=now)
     if run is None:
-        found = rows.running(session, environment)
-        name = show(RECONCILIATION, found.id) if found else None
+        running = rows.running(session, environment)
+        name = show(RECONCILIATION, running.id) if running else None
         raise Conflict(f"{name or 'a run'} of environment {environment!r} is under way", found={"id": name})
     detail = {"environment": environment, "dry_run": dry_run, "accept_deletions": accept_deletions}
     subject = show(RECONCILIATION, run.id)
