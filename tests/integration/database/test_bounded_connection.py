@@ -92,16 +92,16 @@ def test_a_pooled_connection_has_less_time_to_show_that_it_lives_than_a_statemen
 def test_an_answer_that_never_comes_is_given_up_and_its_connection_with_it(place: Place) -> None:
     with closing(connect(place.url, statement_seconds=1)) as database:
         with database.engine.connect() as connection:
-            bounded_connection = connection.connection.dbapi_connection
-            assert bounded_connection is not None
-            bounded_connection.patience = 0.3  # type: ignore[attr-defined]
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            raw.patience = 0.3  # type: ignore[attr-defined]
             place.proxy.stop_passing()
             with pytest.raises(OperationalError) as failed:
                 connection.execute(text("SELECT 1"))
         assert "no answer within 0.3 s" in str(failed.value)
         assert is_away(failed.value)
         assert failed.value.connection_invalidated
-        assert bounded_connection.closed  # type: ignore[attr-defined]
+        assert raw.closed  # type: ignore[attr-defined]
         place.proxy.resume()
         assert ask(database) == 7
 
@@ -131,12 +131,12 @@ def test_what_the_server_gives_up_in_time_is_its_own_error_and_costs_no_connecti
 
 def test_a_migration_takes_as_long_as_it_takes_and_its_connection_is_bounded_afterwards(postgres_url: str) -> None:
     with closing(connect(postgres_url, statement_seconds=0.2)) as database, database.engine.connect() as connection:
-        bounded_connection = connection.connection.dbapi_connection
-        assert bounded_connection is not None
-        bounded_connection.patience = 0.3  # type: ignore[attr-defined]
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        raw.patience = 0.3  # type: ignore[attr-defined]
         with connection.begin(), unbounded(connection):
             connection.execute(text("SELECT pg_sleep(1)"))
-        assert bounded_connection.patience == 0.3  # type: ignore[attr-defined]
+        assert raw.patience == 0.3  # type: ignore[attr-defined]
         assert connection.scalar(text("SHOW statement_timeout")) == "200ms"
 
 
