@@ -20,6 +20,7 @@ from app.runtime.private_files import create_privately
 from app.services.delivery.loop import DeliveryLoop
 from app.telemetry import configure_logs
 from workers.celery import make_beat, make_worker
+from workers.scheduler import StoppableBeat
 
 # Measured: one process with one thread beats any pool for database work; more processes scale it.
 # The io kind mostly waits for other systems, so it has threads.
@@ -37,7 +38,7 @@ def run(kind: str) -> None:
     # Celery warns of root because of pickle; these workers take JSON only.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     if not isinstance(settings, Settings):
-        make_beat(settings).Beat(quiet=True, loglevel=settings.log_level.upper()).run()
+        StoppableBeat(app=make_beat(settings), quiet=True, loglevel=settings.log_level.upper()).run()
         return
     worker = make_worker(settings)
     collect_rarely()

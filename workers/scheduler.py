@@ -1,8 +1,10 @@
 """Celery's Beat, which reconnects within seconds and logs one line for a tick that could not be sent."""
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from celery.beat import ScheduleEntry, Scheduler
+from celery import platforms
+from celery.apps.beat import Beat
+from celery.beat import ScheduleEntry, Scheduler, Service
 
 from app.outage_causes import of_connection
 from app.telemetry import get_logger
@@ -13,10 +15,25 @@ log = get_logger(__name__)
 
 
 class PatientScheduler(Scheduler):
-    """The `beat_scheduler` of the app. Keeps no state file: every entry is idempotent and frequent."""
+    """The `beat_scheduler` of the app. Keeps no state file: every entry is idempotent and frequent.
+
+    stopping: set by a signal, and obeyed before the next tick or try to connect, by SystemExit.
+    """
+
+    stopping = False
+
+    def tick(self, *args: Any, **options: Any) -> float:
+        self._end_if_stopping()
+        seconds: float = super().tick(*args, **options)
+        return seconds
+
+    def _end_if_stopping(self) -> None:
+        if self.stopping:
+            raise SystemExit
 
     def _ensure_connected(self) -> Any:
         def away(failed: BaseException, seconds: float) -> None:
+            self._end_if_stopping()
             log.warning("broker_away", problem=of_connection(failed), then="ticks wait for it", seconds=seconds)
 
         return self.connection.ensure_connection(
@@ -31,3 +48,17 @@ class PatientScheduler(Scheduler):
             log.warning(
                 "tick_not_sent", tick=entry.name, problem=of_connection(failed), then="the next one is due soon"
             )
+
+
+class StoppableBeat(Beat):
+    """Ends between two ticks. Celery's own handler raises SystemExit wherever the signal arrives, and an exception in
+    a finalizer is printed and lost: Beat went on.
+    """
+
+    def install_sync_handler(self, service: Service) -> None:
+        scheduler = cast("PatientScheduler", service.scheduler)
+
+        def stop(*_: object) -> None:
+            scheduler.stopping = True
+
+        platforms.signals.update(SIGTERM=stop, SIGINT=stop)
