@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import uvloop
@@ -25,7 +26,7 @@ def stuck(product: Product, database: Database, ledger: Ledger, *, within: float
 def _webs(product: Product, ledger: Ledger, within: float) -> Iterator[Finding]:
     """A single webhook is the hardest: under load, the next one may wake what the last one left asleep."""
     for name, port in product.web_ports.items():
-        _soon(lambda port=port: status(port) == 200, within)
+        _soon(partial(_answers, port), within)
         answers = _send_one(product, port, ledger).answers
         if answers != {"202": 1}:
             yield Finding("stuck", f"{name} does not take a webhook: {dict(answers)}", name)
@@ -38,8 +39,16 @@ def _workers(product: Product, database: Database, ledger: Ledger, within: float
         for name in names:
             with product.without(set(names) - {name}):
                 _send_one(product, port, ledger)
-                if not _soon(lambda left=left: not left(database), within):
+                if not _soon(partial(_nothing, left, database), within):
                     yield Finding("stuck", f"{name} does no work", name)
+
+
+def _answers(port: int) -> bool:
+    return status(port) == 200
+
+
+def _nothing(left: Callable[[Database], int], database: Database) -> bool:
+    return not left(database)
 
 
 def _soon(holds: Callable[[], bool], within: float) -> bool:

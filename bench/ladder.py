@@ -179,13 +179,17 @@ def _web(*options: str) -> Callable[[int], Sequence[str]]:
 
 
 def _waylink(on: Bench, name: str, database: str, argv: Callable[[int], Sequence[str]]) -> Rung:
-    variables = {
+    return Rung(name, argv, web_variables(on, database), python("app.cli", "migrate"))
+
+
+def web_variables(on: Bench, database: str) -> dict[str, str]:
+    """The settings of a web process."""
+    return {
         "WAYLINK_DATABASE_URL": database,
         "WAYLINK_BROKER_URL": on.valkey.url(0),
         "WAYLINK_NANGO_SIGNING_KEYS": KEY,
         "WAYLINK_LOG_LEVEL": "error",
     }
-    return Rung(name, argv, variables, python("app.cli", "migrate"))
 
 
 def _tutorial(on: Bench, name: str, kind: str) -> Rung:

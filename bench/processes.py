@@ -103,8 +103,12 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 def cpu_seconds(pids: Collection[int]) -> float:
     """Processor time of these processes and everything below them, children that have ended included."""
-    below = _below(pids)
-    return sum(sum(int(value) for value in fields[11:15]) for pid, fields in _stats() if pid in below) * _TICK
+    return sum(ticks_in(stat) for stat in _stats(pids)) * _TICK
+
+
+def ticks_in(stat: str) -> int:
+    """`utime`, `stime`, `cutime` and `cstime` of a process's `stat`."""
+    return sum(map(int, _fields(stat)[11:15]))
 
 
 def steady_cpu_seconds(pids: Collection[int]) -> float:
@@ -122,32 +126,29 @@ def steady_cpu_seconds(pids: Collection[int]) -> float:
 
 def resident_bytes(pid: int) -> int:
     """Memory of this process and everything below it; shared pages count in each."""
-    below = _below([pid])
-    return sum(int(fields[21]) for pid, fields in _stats() if pid in below) * _PAGE
+    return sum(int(_fields(stat)[21]) for stat in _stats([pid])) * _PAGE
 
 
-def _below(pids: Collection[int]) -> set[int]:
-    children: dict[int, list[int]] = {}
-    for pid, fields in _stats():
-        children.setdefault(int(fields[1]), []).append(pid)
-    found, todo = set(), list(pids)
+def _fields(stat: str) -> list[str]:
+    """From the third on; the second, the process's name, may hold blanks."""
+    return stat.rpartition(")")[2].split()
+
+
+def _stats(pids: Collection[int]) -> Iterator[str]:
+    """The `stat` of each of these processes and of everything below them."""
+    todo, seen = list(pids), set()
     while todo:
-        pid = todo.pop()
-        if pid not in found:
-            found.add(pid)
-            todo += children.get(pid, ())
-    return found
-
-
-def _stats() -> Iterator[tuple[int, list[str]]]:
-    """Every process with the fields of its `stat` from the third on; the second, its name, may hold blanks."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                text = (folder / "stat").read_text()
-            except OSError:  # it has ended meanwhile
-                continue
-            yield int(folder.name), text.rpartition(")")[2].split()
+        if (pid := todo.pop()) in seen:
+            continue
+        seen.add(pid)
+        folder = Path(f"/proc/{pid}")
+        try:
+            stat = (folder / "stat").read_text()
+            for thread in (folder / "task").iterdir():
+                todo += map(int, (thread / "children").read_text().split())
+        except OSError:  # it has ended meanwhile
+            continue
+        yield stat
 
 
 def _last_words(output: str) -> str:

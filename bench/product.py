@@ -8,17 +8,19 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from bench.load import KEY
 from bench.processes import DurablePostgres
-from tests.acceptance.harness import Process, Sandbox, Waylink, installation, status, until
+from tests.acceptance.harness import Process, Sandbox, Waylink, installation, status
 from tests.certificates import Tls
 from tests.faults import Place
 from tests.ports import free_port
 from tests.proxy import proxied as proxy_before
 from tests.servers import PostgresServer, ValkeyServer
+from tests.waiting import until
 
 API_KEY: Final = "4d70f328-6b39-451e-b92f-21969323b448"  # of the sandbox: Nango's are UUIDs
 TEAM: Final = "bench"
@@ -83,7 +85,7 @@ class Product:
     def ready(self) -> None:
         """Returns once webhooks are taken and every worker takes work."""
         for name, port in self.web_ports.items():
-            until(f"{name} is ready", lambda port=port: status(port, "/readyz") == 200)
+            until(f"{name} is ready", partial(_answers_well, port))
         for name, process in self.processes.items():
             kind = name.partition("-")[0]
             if kind in {"events", "io"}:
@@ -193,6 +195,10 @@ def product(
             running.start(name)
         running.ready()
         yield running
+
+
+def _answers_well(port: int) -> bool:
+    return status(port, "/readyz") == 200
 
 
 def _confirming(waylink: Waylink) -> dict[str, str]:

@@ -10,11 +10,13 @@ from types import SimpleNamespace
 import pytest
 
 from bench import delivery
+from bench.compare import table as compared
 from bench.endpoint import ANSWER, Answering, Arrivals
 from bench.fastify import FOLDER
 from bench.ladder import DELAY, ENDPOINT, INSERT, NOTHING, POSTGRES, Run, figures, table
 from bench.load import percentiles
-from bench.processes import ROOT, cpu_seconds
+from bench.processes import ROOT, Failed, cpu_seconds, ticks_in
+from bench.processor_time import Samples, sampled
 from bench.report import Report, figure, ratio
 from bench.scale import Tables, _connection_id, _webhooks
 from bench.scale import figures as scale_figures
@@ -107,6 +109,38 @@ def test_processor_time_counts_children_that_have_ended():
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
     assert cpu_seconds([os.getpid()]) - before >= 0.25
+
+
+def test_processor_time_of_a_process_is_read_past_blanks_in_its_name():
+    assert ticks_in("42 (a (strange) name) S 1 42 42 0 -1 4194560 9 8 7 6 100 20 3000 400 20 0 1 0 5 6 7") == 3520
+
+
+def test_processor_time_of_a_span_is_interpolated_between_samples():
+    samples = Samples()
+    for moment, seconds in ((100.0, 1.0), (101.0, 1.0), (102.0, 3.0), (103.0, 2.5), (104.0, 4.0)):
+        samples.add(moment, {"server": seconds})
+    assert samples.between(101.0, 102.0) == {"server": 2.0}
+    assert samples.between(101.5, 103.5) == {"server": 1.5}  # what was missing at 103 had been counted before
+    assert samples.between(100.0, 104.0) == {"server": 3.0}
+    with pytest.raises(Failed):
+        samples.between(99.9, 101.0)
+    with pytest.raises(Failed):
+        samples.between(101.0, 104.1)
+
+
+def test_processor_time_is_sampled_of_a_process_with_what_it_started():
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    with sampled(own=os.getpid()) as samples:
+        subprocess.run([sys.executable, "-c", burn], check=True)
+    assert samples.between(samples.moments[0], samples.moments[-1])["own"] >= 0.25
+
+
+def test_states_of_the_code_are_compared_by_their_least_and_by_ratios_within_rounds():
+    # The second round was slow for both.
+    measured = {"v1": [{"wall, µs": 100.0}, {"wall, µs": 400.0}], "here": [{"wall, µs": 50.0}, {"wall, µs": 200.0}]}
+    head, line = compared("postgresql", measured).splitlines()
+    assert head.split() == ["postgresql", "v1", "median", "here", "median", "ratio"]
+    assert line.split() == ["wall,", "µs", "100.0", "250.0", "50.0", "125.0", "0.500"]
 
 
 @pytest.mark.parametrize("connections", [1000, 100_000])
