@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Final
 
-from bench import delivery, ladder, scale, soak, webhook_to_job
+from bench import delivery, ladder, scale, snapshot, soak, webhook_to_job, writes
 from bench.report import Figure, Report, progress
 
 
@@ -21,6 +21,10 @@ def _ladder(report: Report, quick: bool) -> None:
 
 def _pipeline(report: Report, quick: bool) -> None:
     webhook_to_job.measure(report, webhook_to_job.QUICK if quick else webhook_to_job.FULL)
+
+
+def _writes(report: Report, quick: bool) -> None:
+    writes.measure(report, quick=quick)
 
 
 def _delivery(report: Report, quick: bool) -> None:
@@ -35,6 +39,10 @@ def _soak(report: Report, quick: bool) -> None:
     soak.measure(report, seconds=soak.QUICK_SECONDS if quick else soak.FULL_SECONDS)
 
 
+def _snapshot(report: Report, quick: bool) -> None:
+    snapshot.measure(report, snapshot.QUICK if quick else snapshot.FULL)
+
+
 def _figures(module: str, report: Report, quick: bool) -> None:
     figures: Callable[[bool], Mapping[str, Figure]] = import_module(module).figures
     report.figures |= figures(quick)
@@ -44,13 +52,16 @@ PARTS: Final[dict[str, Callable[[Report, bool], None]]] = {
     "ladder": _ladder,
     "latency": partial(_figures, "bench.latency"),
     "pipeline": _pipeline,
+    "writes": _writes,
     "delivery": _delivery,
     "routing": partial(_figures, "bench.routing"),
     "scale": _scale,
     "reconcile": partial(_figures, "bench.reconcile"),
     "audit": partial(_figures, "bench.audit"),
     "soak": _soak,
+    "snapshot": _snapshot,
 }
+NOT_QUICK: Final = {"snapshot"}  # left out of the quick form, unless it is named
 
 
 def main() -> None:
@@ -61,7 +72,7 @@ def main() -> None:
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     report = Report()
-    for name in options.parts or PARTS:
+    for name in options.parts or (part for part in PARTS if not (options.quick and part in NOT_QUICK)):
         began = time.monotonic()
         with report.part(name):
             PARTS[name](report, options.quick)

@@ -18,6 +18,7 @@ from bench.processes import (
     DurablePostgres,
     Failed,
     cpu_seconds,
+    pid_of,
     python,
     run,
     run_json,
@@ -136,11 +137,6 @@ def bench() -> Iterator[Bench]:
             stack.callback(server.close)
             server.start()
         yield Bench(folder, postgres, valkey)
-
-
-def pid_of(server: DurablePostgres | ValkeyServer) -> int:
-    assert server._process is not None  # it was started by `bench`
-    return server._process.pid
 
 
 def rungs(on: Bench, notes: list[str]) -> list[Rung]:

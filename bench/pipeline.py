@@ -32,6 +32,7 @@ from app.db.routes import RouteDefinition
 from app.deadlines import BATCH
 from app.domain.signature import fingerprint
 from app.ids import EVENT, new_id, show
+from app.runtime.interpreter import collect_rarely
 from app.services.definitions.config_plan import DestinationDefinition
 from app.services.definitions.config_sync import apply_file
 from app.services.delivery.deliverer import Deliverer
@@ -145,6 +146,7 @@ def main() -> None:
         announce(database, Broker.at("internal", options.announce))
         return
     work = pipeline(database, teams=options.teams, sandbox=options.sandbox)
+    collect_rarely()  # as workers do
     # Confirmed events come as they happen; otherwise it is one backlog.
     at_once = BATCH if options.sandbox else options.count
     jobs, seconds, cpu = 0, 0.0, 0.0

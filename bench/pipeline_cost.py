@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.ladder import Bench, pid_of
-from bench.processes import ROOT, Failed, run
+from bench.ladder import Bench
+from bench.processes import ROOT, Failed, pid_of, run
 from bench.processor_time import sampled
 
 # With the garbage collection settings that workers have, and with the moment at which it has ended.
@@ -42,7 +42,15 @@ class Cost:
 
     wall: float
     python: float
-    postgresql: float  # the whole server
+    postgresql: float  # the whole server; 0 where there is none, or it was not looked at
+
+    @property
+    def per_second(self) -> float:
+        return 1e6 / self.wall
+
+    @property
+    def processor(self) -> float:
+        return self.python + self.postgresql
 
 
 def cost(on: Bench, checkout: Checkout, url: str, count: int) -> Cost:

@@ -4,15 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, Server
 
 ROOT: Final = Path(__file__).parent.parent
 START_WITHIN, STOP_WITHIN, RUN_WITHIN = 120.0, 30.0, 600.0  # seconds
@@ -99,6 +100,30 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """This process's environment variables without the developer's own WAYLINK_*, and with `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WAYLINK_", "NANGO_"))}
     return {**kept, "PYTHONPATH": str(ROOT), **variables}
+
+
+@contextmanager
+def repeating(act: Callable[[], object], *, every: float) -> Iterator[None]:
+    """Call `act` from a thread every so many seconds, until the block ends."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.wait(every):
+            act()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def pid_of(server: Server) -> int:
+    """The pid of a server that runs."""
+    assert server._process is not None
+    return server._process.pid
 
 
 def cpu_seconds(pids: Collection[int]) -> float:

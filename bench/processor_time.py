@@ -4,7 +4,6 @@ Where the work began and ended is often known only when it is over, by what it w
 between two of them is interpolated.
 """
 
-import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.processes import Failed, cpu_seconds
+from bench.processes import Failed, cpu_seconds, repeating
 
 EVERY: Final = 0.05  # seconds
 
@@ -50,23 +49,14 @@ class Samples:
 
 
 @contextmanager
-def sampled(**pids: int) -> Iterator[Samples]:
+def sampled(*, every: float = EVERY, **pids: int) -> Iterator[Samples]:
     """Processor time of each of these processes and everything below it, until the block ends."""
-    samples, done = Samples(), threading.Event()
+    samples = Samples()
 
     def sample() -> None:
         samples.add(time.time(), {name: cpu_seconds([pid]) for name, pid in pids.items()})
 
-    def until_done() -> None:
-        while not done.wait(EVERY):
-            sample()
-
     sample()
-    thread = threading.Thread(target=until_done)
-    thread.start()
-    try:
+    with repeating(sample, every=every):
         yield samples
-    finally:
-        done.set()
-        thread.join()
-        sample()
+    sample()

@@ -22,6 +22,7 @@ from app.config.nango_environment import Environment, SigningKeys
 from app.db import reconciliations
 from app.db.engine import Database, connect
 from app.domain.reconciling import RunOutcome, Trigger
+from app.runtime.interpreter import collect_rarely
 from app.sandbox.entities import SandboxConnection, SandboxIntegration, SavedState
 from app.sandbox.statefile import write
 from app.services.events.processor import Processor
@@ -181,6 +182,7 @@ def main() -> None:
     if options.database:
         database = connect(options.database)
         prepare(database)
+        collect_rarely()  # as workers do
         print(json.dumps(compare(database, options.sandbox)))
         database.close()
         return

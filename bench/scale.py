@@ -23,6 +23,7 @@ from app.db.bounded_connection import unbounded
 from app.db.engine import Database, connect
 from app.db.models import Base
 from app.deadlines import BATCH
+from app.runtime.interpreter import collect_rarely
 from bench.load import body
 from bench.pipeline import Pipeline, pipeline, prepare, receive
 from bench.processes import DurablePostgres
@@ -95,6 +96,7 @@ def measure(report: Report, *, quick: bool) -> None:
                 database = stack.enter_context(closing(connect(postgres.create_database())))
                 filled[size] = _filled(database, valkey.url(1), size)
                 progress(f"{name} events filled in {filled[size].fill_seconds:.0f} s")
+        collect_rarely()  # as workers do
         for number in range(QUICK_BATCHES if quick else BATCHES):
             for tables in filled.values():
                 tables.batch(number)

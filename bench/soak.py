@@ -6,12 +6,11 @@ pools and caches are filled, and the end. No worker of a team takes the jobs, so
 
 import argparse
 import asyncio
-import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Final
 
 import redis
@@ -19,7 +18,7 @@ from sqlalchemy import create_engine, text
 
 from bench.load import request
 from bench.openloop import Sender, on_schedule
-from bench.processes import Failed, resident_bytes
+from bench.processes import Failed, repeating, resident_bytes
 from bench.product import QUEUE, Product, product
 from bench.report import Report, figure, progress
 
@@ -38,8 +37,8 @@ def measure(report: Report, *, seconds: float, rate: int = RATE) -> None:
     with product(list(PROCESSES), {"created": ["connection.created"]}) as running:
         sizes: Sizes = {name: [] for name in PROCESSES}
         with _sampling(running, sizes, every=min(SAMPLE_EVERY, seconds / 15)):
-            answers = asyncio.run(_send(running.waylink.port, rate, seconds))
-        left = _left(running)
+            answers = asyncio.run(send_steadily(running.waylink.port, rate, seconds))
+        left = left_over(running)
     progress(f"soak: {dict(answers)}, {left} events left; {sizes}")
     stored = answers[202]
     report.figures["soak, events stored"] = figure(stored, "events")
@@ -56,7 +55,7 @@ def growth(sizes: list[int]) -> float:
     return sizes[-1] / sizes[int(len(sizes) * FILLED)]
 
 
-async def _send(port: int, rate: int, seconds: float) -> Counter[int]:
+async def send_steadily(port: int, rate: int, seconds: float) -> Counter[int]:
     """Answers by status; 0 is no answer."""
     sender, answers = Sender(port), Counter[int]()
 
@@ -78,26 +77,17 @@ async def _send(port: int, rate: int, seconds: float) -> Counter[int]:
 @contextmanager
 def _sampling(running: Product, sizes: Sizes, *, every: float) -> Iterator[None]:
     """Write down how large the processes are, and empty the team's queue, until the block ends."""
-    done = threading.Event()
-    teams = redis.Redis.from_url(running.teams.url(1))
 
     def sample() -> None:
-        while not done.wait(every):
-            teams.delete(QUEUE)
-            for name, process in running.processes.items():
-                sizes[name].append(resident_bytes(process.pid))
+        teams.delete(QUEUE)
+        for name, process in running.processes.items():
+            sizes[name].append(resident_bytes(process.pid))
 
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
+    with closing(redis.Redis.from_url(running.teams.url(1))) as teams, repeating(sample, every=every):
         yield
-    finally:
-        done.set()
-        thread.join()
-        teams.close()
 
 
-def _left(running: Product) -> int:
+def left_over(running: Product) -> int:
     """The number of events that stay unprocessed, once it no longer falls."""
     engine = create_engine(running.database_url)
     give_up = time.monotonic() + CATCH_UP

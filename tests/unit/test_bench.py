@@ -9,12 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench import delivery
+from bench import delivery, snapshot, webhook_to_job, writes
 from bench.compare import table as compared
 from bench.endpoint import ANSWER, Answering, Arrivals
 from bench.fastify import FOLDER
 from bench.ladder import DELAY, ENDPOINT, INSERT, NOTHING, POSTGRES, Run, figures, table
 from bench.load import percentiles
+from bench.pipeline_cost import Cost
 from bench.processes import ROOT, Failed, cpu_seconds, ticks_in
 from bench.processor_time import Samples, sampled
 from bench.report import Report, figure, ratio
@@ -141,6 +142,64 @@ def test_states_of_the_code_are_compared_by_their_least_and_by_ratios_within_rou
     head, line = compared("postgresql", measured).splitlines()
     assert head.split() == ["postgresql", "v1", "median", "here", "median", "ratio"]
     assert line.split() == ["wall,", "µs", "100.0", "250.0", "50.0", "125.0", "0.500"]
+
+
+def test_the_pipeline_is_compared_with_the_tutorial_by_the_clock_and_by_processor_time():
+    measured = {
+        webhook_to_job.TUTORIAL: [Cost(10_000.0, 7000.0, 1000.0), Cost(40_000.0, 7000.0, 1000.0)],
+        webhook_to_job.POSTGRES: [Cost(200.0, 200.0, 100.0), Cost(1000.0, 300.0, 100.0)],
+        webhook_to_job.SQLITE: [Cost(500.0, 400.0, 0.0)] * 2,
+    }
+    found = webhook_to_job.figures(measured)
+    assert found["pipeline, postgresql / tutorial"] == {"value": 45.0, "unit": "ratio", "goal": 40, "met": True}
+    used = found["processor time per event, tutorial / pipeline, postgresql"]
+    assert used == {"value": 23.33, "unit": "ratio", "goal": 25, "met": False}
+    assert found["pipeline, postgresql: processor time of PostgreSQL"]["value"] == 100
+    assert "pipeline, sqlite: processor time of PostgreSQL" not in found
+    del measured[webhook_to_job.TUTORIAL]
+    assert not [name for name in webhook_to_job.figures(measured) if "tutorial" in name]
+
+
+WAL_STATISTICS = """\
+WAL statistics between 0/21D5908 and 0/3285898:
+Type                                           N      (%)          Record size      (%)
+----                                           -      ---          -----------      ---
+Heap2/PRUNE_ON_ACCESS                        673 (  0.61)                52074 (  0.30)
+Heap/INSERT+INIT                             613 (  0.55)               490425 (  2.83)
+Heap/LOCK                                    300 (  0.30)                 1000 (  1.00)
+Btree/INSERT_LEAF                           1400 ( 55.40)              4812664 ( 27.79)
+Btree/INSERT_UPPER                            95 (  0.21)                20744 (  0.12)
+Btree/INSERT_POST                             50 (  0.44)                38638 (  0.22)
+Btree/SPLIT_L                                 30 (  0.06)               190184 (  1.10)
+Btree/SPLIT_R                                 70 (  0.16)               371688 (  2.15)
+                                        --------                      --------
+Total                                     110781                      17317989 [100.00%]
+"""
+
+
+def test_writes_are_counted_per_event():
+    records = writes.records_in(WAL_STATISTICS)
+    assert (len(records), records["Heap/INSERT+INIT"], records["Heap2/PRUNE_ON_ACCESS"]) == (8, 613, 673)
+    rows = {"events": (100, 200, 50, 0), "leases": (10, 0, 0, 10), "teams": (0, 0, 0, 0)}
+    done = writes.Writes(100, rows, records, wal_bytes=480_000)
+    found = {name.rpartition(": ")[2]: figure["value"] for name, figure in writes.figures(done).items()}
+    assert found == {
+        "row writes": 3.2,
+        "heap-only updates of them": 0.5,
+        "row locks": 3,
+        "index entries": 15.5,
+        "WAL": 4.8,
+    }
+    assert [line.split()[0] for line in writes.table(done).splitlines()] == ["rows", "events", "leases"]
+
+
+def test_the_cost_beside_an_open_snapshot_is_of_what_was_finished():
+    first, last = snapshot.Span(10.0, 5000, 2.0), snapshot.Span(10.0, 4000, 2.0)
+    found = snapshot.figures(first, last, 500)
+    assert found["an open snapshot at 500/s: processor time, last / first"]["value"] == 1.25
+    assert found["an open snapshot at 500/s: finished of sent, last 10 s"]["value"] == 0.8
+    with pytest.raises(Failed):
+        snapshot.figures(first, snapshot.Span(10.0, 0, 2.0), 500)
 
 
 @pytest.mark.parametrize("connections", [1000, 100_000])
