@@ -14,9 +14,9 @@ from typing import Final
 
 from sqlalchemy import text
 
-from bench.ladder import Bench, bench, pid_of
+from bench.ladder import Bench, bench
 from bench.latency import percentile
-from bench.processes import Failed, cpu_seconds, python, run, running, steady_cpu_seconds
+from bench.processes import Failed, cpu_seconds, pid_of, python, run, running, steady_cpu_seconds
 from bench.report import Figure, Report, figure, progress, ratio
 from bench.stand import DONE_WITHIN, Delivering, Jobs, delivering, endpoints, prepare
 from tests.ports import free_port

@@ -45,7 +45,7 @@ FULL, QUICK = Size(30.0, 600.0, 60.0), Size(10.0, 60.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What was done within some seconds, and the processor time that it took."""
+    """A span of the load: the events that were finished in it, and the processor time that they took."""
 
     seconds: float
     events: int
