@@ -220,7 +220,8 @@ def _copies(events: int) -> Sequence[Copies]:
     )
     wanted = {"wanted_user": "'u' || n", "wanted_email": "NULL", "wanted_organization": "NULL"}
     job = {"id": identity("2 * n"), "event_id": identity("2 * n"), "created_at": moment("2 * n")}
-    finished = {"state": "'completed'", "attempts": "1", "crashes": "0", "finished_at": moment("2 * n")}
+    finished = {"state": "'completed'", "attempts": "1", "crashes": "0"}
+    finished |= {"started_at": moment("2 * n"), "finished_at": moment("2 * n")}
     return (
         Copies("organizations", organizations, {"id": owner, "external_id": "'o' || n"}),
         Copies(
@@ -257,9 +258,7 @@ def _copies(events: int) -> Sequence[Copies]:
                 "event_id": identity(f"n * {EVENTS_PER_CONNECTION}"),
             },
         ),
-        Copies("decisions", events // 2, {"event_id": identity("2 * n"), "created_at": moment("2 * n")}),
         Copies("jobs", events // 2, {**job, **finished}),
-        Copies("attempts", events // 2, {"job_id": identity("2 * n"), "started_at": moment("2 * n")}),
         Copies(
             "deliveries",
             min(events, WINDOW_ROWS),

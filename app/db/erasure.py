@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.db import bounded_reads, bulk
-from app.db.models import Attempt, Base, Connection, Decision, Delivery, Event, Job, Link, Repeat, User
+from app.db.models import Attempt, Base, Connection, Delivery, Event, Job, Link, Repeat, User
 from app.db.types import StoredJson
 from app.domain.erasing import SHORTEST_WORD, Identity
 
@@ -48,7 +48,6 @@ Row = Mapping[str, Any]
 
 CONNECTIONS: Final = bulk.table(Connection)
 EVENTS: Final = bulk.table(Event)
-DECISIONS: Final = bulk.table(Decision)
 TABLES: Final[Sequence[Table]] = [table for table in Base.metadata.sorted_tables if table.name not in ELSEWHERE]
 
 
@@ -141,12 +140,6 @@ def owned_by_others(session: Session, user_id: UUID, connections: Collection[UUI
         links.user_id != user_id,
     )
     return set(session.scalars(theirs, bulk.keys(connections)))
-
-
-def decisions_of(session: Session, events: Collection[UUID]) -> list[Row]:
-    table = bulk.table(Decision)
-    found = select(table).where(bulk.among(bulk.dialect(session), table.c.event_id))
-    return [dict(row) for row in session.execute(found, bulk.keys(events)).mappings()] if events else []
 
 
 def forget_answers(session: Session, events: Collection[UUID]) -> None:

@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bounded_reads, bulk
-from app.db.decisions import name_teams
-from app.db.models import Decision, Event, Job
+from app.db.models import Event, Job
 from app.domain.states import EventState, JobState
 from app.ids import first_id
 
@@ -181,10 +180,8 @@ def jobs_of(session: Session, event_id: UUID) -> dict[tuple[str, str], ExistingJ
     return {(row.team, row.route): ExistingJob(*row) for row in session.execute(jobs)}
 
 
-def add_jobs(session: Session, decisions: Sequence[bulk.Row], jobs: Sequence[bulk.Row]) -> list[UUID]:
-    """Add decisions and jobs; existing ones of the same event and route stay unchanged. Returns ids of the new jobs."""
-    name_teams(session, [row["event_id"] for row in decisions])
-    bulk.insert(session, Decision, decisions, skip_existing=True)
+def add_jobs(session: Session, jobs: Sequence[bulk.Row]) -> list[UUID]:
+    """Add jobs; existing ones of the same event and route stay unchanged. Returns ids of the new jobs."""
     bulk.insert(session, Job, jobs, skip_existing=True)
     if not jobs:
         return []

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bounded_reads, bulk, claims
-from app.db.models import Decision, Delivery, Event, Job
+from app.db.models import Delivery, Event, Job
 from app.domain.states import EventState, Origin
 from app.ids import first_id, new_id
 
@@ -73,12 +73,9 @@ def get(session: Session, event_id: UUID) -> Event | None:
     return session.get(Event, event_id)
 
 
-def insert_routed(
-    session: Session, events: Sequence[bulk.Row], decisions: Sequence[bulk.Row], jobs: Sequence[bulk.Row]
-) -> None:
-    """Add processed events, then decisions and jobs, which refer to events."""
+def insert_routed(session: Session, events: Sequence[bulk.Row], jobs: Sequence[bulk.Row]) -> None:
+    """Add processed events, then jobs, which refer to events."""
     bulk.insert(session, Event, events)
-    bulk.insert(session, Decision, decisions)
     bulk.insert(session, Job, jobs)
 
 

@@ -1,4 +1,4 @@
-"""Statements on jobs and their attempts.
+"""Statements on jobs.
 
 Each destination has a queue: its jobs in the order of `next_at`. A claim takes the heads of several queues in one
 statement, whose cost depends neither on their lengths nor on the number of other queues.
@@ -37,7 +37,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bulk
-from app.db.models import Attempt, Event, Job
+from app.db.models import Event, Job
 from app.db.types import UtcDateTime
 from app.domain.definitions import DestinationKey
 from app.domain.states import UNFINISHED_JOBS, Block, JobState
@@ -201,11 +201,6 @@ def _destinations_of(dialect: str) -> Select[Any]:
 def change(session: Session, changes: Sequence[bulk.Row]) -> None:
     """Change jobs, each by its `id`."""
     bulk.update(session, Job, changes)
-
-
-def insert_attempts(session: Session, attempts: Sequence[bulk.Row]) -> None:
-    """Add what deliveries came to."""
-    bulk.insert(session, Attempt, attempts)
 
 
 def record_results(session: Session, changes: Sequence[bulk.Row]) -> set[tuple[UUID, int]]:

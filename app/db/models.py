@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.db.types import UNKNOWN, Readable, StoredInteger, StoredJson, UtcDateTime
+from app.db.types import UNKNOWN, JsonText, Readable, StoredInteger, StoredJson, UtcDateTime
 
 BigInt = StoredInteger()
 UNFINISHED: Final = "state IN ('available', 'running', 'retryable')"  # of jobs
@@ -361,7 +361,7 @@ class RouteVersion(Base):
 
 
 class Decision(Base):
-    """A route that matched an event, with the conditions."""
+    """A route that matched an event, with the conditions, of an earlier release: jobs have them now (`decisions`)."""
 
     __tablename__ = "decisions"
     __table_args__ = (ForeignKeyConstraint(["event_id"], ["events.id"], ondelete="CASCADE"),)
@@ -411,9 +411,17 @@ class Job(Base):
     schedule_from: Mapped[int] = mapped_column(server_default=text("0"))  # attempts before the schedule was restarted
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    # The decision that made it, see `decisions`; `route_version` may be a later one.
+    matched_version: Mapped[int | None]
+    conditions: Mapped[list[Any] | None] = mapped_column(JsonText(list))
+    # The first attempt, if a broker accepted it, see `attempts`.
+    started_at: Mapped[datetime | None]
+    latency_ms: Mapped[float | None]
 
 
 class Attempt(Base):
+    """An attempt to deliver a job. A first one that a broker accepted is in the job's row instead (`attempts`)."""
+
     __tablename__ = "attempts"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

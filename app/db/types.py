@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -22,6 +22,7 @@ Read = Callable[[Any], Any]
 UNKNOWN: Final = datetime(1970, 1, 1, tzinfo=UTC)  # replaces an unreadable time in a column that cannot be null
 
 _decode: Final = msgspec.json.Decoder().decode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Readable(TypeDecorator[T]):
@@ -83,7 +84,7 @@ class UtcDateTime(Readable[datetime]):
 class StoredJson(Readable[Any]):
     """A JSON object or array, by `kind`; null is SQL's. Both databases return it as text."""
 
-    impl = JSON
+    impl: Any = JSON
     cache_ok = True
 
     def __init__(self, kind: type[Any] = dict) -> None:
@@ -107,6 +108,23 @@ class StoredJson(Readable[Any]):
             return found if type(found) is kind else self.cannot_read(dialect, value)
 
         return read
+
+
+class JsonText(StoredJson):
+    """The same in a text column, for values that no statement looks into."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: type[Any] = dict) -> None:
+        TypeDecorator.__init__(self)
+        self.kind = kind
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return Text()
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else _encode(value).decode()
 
 
 class StoredInteger(Readable[int]):

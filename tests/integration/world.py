@@ -278,12 +278,12 @@ def dying_at(database, statement, containing=""):
 
 
 @contextmanager
-def refusing(database, table, column, value, *, away=False):
-    """The database itself refuses rows with that value: as wrong, or as if it were going away."""
+def refusing(database, table, column, value, *, writing="INSERT", away=False):
+    """The database itself refuses to write that value: as wrong, or as if it were going away."""
     if database.is_sqlite:
         action = "SELECT json('{')" if away else "SELECT RAISE(ABORT, 'refused on purpose')"
         made = [
-            f"CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN NEW.{column} = '{value}' BEGIN {action}; END",
+            f"CREATE TRIGGER refuse BEFORE {writing} ON {table} WHEN NEW.{column} = '{value}' BEGIN {action}; END",
         ]
         ended = ["DROP TRIGGER refuse"]
     else:
@@ -291,7 +291,7 @@ def refusing(database, table, column, value, *, away=False):
         made = [
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
             f"RAISE EXCEPTION 'refused on purpose' USING ERRCODE = '{code}'; END $$",
-            f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN (NEW.{column} = '{value}') "
+            f"CREATE TRIGGER refuse BEFORE {writing} ON {table} FOR EACH ROW WHEN (NEW.{column} = '{value}') "
             "EXECUTE FUNCTION refuse()",
         ]
         ended = [f"DROP TRIGGER refuse ON {table}", "DROP FUNCTION refuse()"]
@@ -306,6 +306,22 @@ def _execute(database, statements):
     with database.engine.begin() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
+
+
+def rewrite_as_before(database):
+    """Give each job a row of `decisions`, and its first attempt a row of `attempts`, as the release before does."""
+    _execute(
+        database,
+        [
+            "INSERT INTO decisions (event_id, team, route, route_version, conditions, created_at) "
+            "SELECT event_id, team, route, matched_version, "
+            f"{'conditions' if database.is_sqlite else 'CAST(conditions AS jsonb)'}, created_at "
+            "FROM jobs WHERE matched_version IS NOT NULL",
+            "INSERT INTO attempts (job_id, number, started_at, latency_ms, outcome) "
+            "SELECT id, 1, started_at, latency_ms, 'completed' FROM jobs WHERE started_at IS NOT NULL",
+            "UPDATE jobs SET matched_version = NULL, conditions = NULL, started_at = NULL, latency_ms = NULL",
+        ],
+    )
 
 
 def in_threads(*calls):

@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 
-from app.db import decisions
-from app.db.models import Attempt, Connection, Event, Job, Refresh
+from app.db import attempts, decisions
+from app.db.models import Connection, Event, Job, Refresh
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import NotFound
 from app.ids import CONNECTION, EVENT, JOB, REFRESH, show
@@ -116,7 +116,6 @@ def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str,
     found = session.get(Job, job_id)
     if found is None or team not in {None, found.team}:
         raise NotFound("job", show(JOB, job_id))
-    attempts = session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number))
     return _job(found) | {
         "attempt_log": [
             {
@@ -128,7 +127,7 @@ def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str,
                 "error": attempt.error,
                 "response_excerpt": attempt.response_excerpt,
             }
-            for attempt in attempts
+            for attempt in attempts.of_job(session, found)
         ]
     }
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
+from app.db import attempts as attempt_rows
 from app.db import jobs as job_rows
 from app.db.jobs import ClaimedJob
 from app.domain.definitions import DestinationKey
@@ -45,7 +46,8 @@ def record(session: Session, alerts: Alerts, results: Sequence[AttemptResult], *
     changed = [(result, _columns(result, now)) for result in results]
     ours = job_rows.record_results(session, [columns for _, columns in changed])
     kept = [(result, columns) for result, columns in changed if (columns["id"], columns["attempts"]) in ours]
-    job_rows.insert_attempts(session, [_attempt(result, columns) for result, columns in kept])
+    apart = [_attempt(result, columns) for result, columns in kept if "started_at" not in columns]
+    attempt_rows.insert(session, apart)
     by_destination: dict[DestinationKey, list[AttemptResult]] = {}
     for result, columns in kept:
         recorded.states[*result.attempt.job.key, columns["state"]] += 1
@@ -100,14 +102,16 @@ def _change(key: DestinationKey, before: HealthState, after: HealthState) -> Cha
 
 
 def _columns(result: AttemptResult, now: datetime) -> dict[str, Any]:
-    """The job's new columns."""
+    """The job's new columns; `started_at` and `latency_ms` where they hold the attempt, which gets no row then."""
     job, answer_class = result.attempt.job, classify(result.answer)
     problem = INTERRUPTED if result.interrupted else problem_of(result.answer)
     columns = {"id": job.id, "attempts": job.attempts, "crashes": 0, "problem": problem}
     if result.interrupted:
         return columns | _waiting(job, now, block=None)
     if answer_class is AnswerClass.ACCEPTED:
-        return columns | {"state": JobState.COMPLETED, "finished_at": now}
+        ended = {"state": JobState.COMPLETED, "finished_at": now}
+        first = job.attempts == 1 and result.answer.status is None  # a broker accepted it
+        return columns | ended | (attempt_rows.first(result.started_at, result.answer.latency_ms) if first else {})
     if answer_class is AnswerClass.GONE:
         return columns | _waiting(job, now, block=Block.DISABLED)
     if result.attempt.probe and answer_class is AnswerClass.FAILED:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import audit, erasure
+from app.db import audit, decisions, erasure
 from app.db import people as rows
 from app.db.engine import Database
 from app.db.erasure import PersonalTable, Row, RowKey
@@ -242,8 +242,6 @@ def _connection(who: Identity, row: Row, report: ErasureReport, *, belongs_to_an
 def _erase_results(session: Session, who: Identity, changes: list[_Change]) -> None:
     """Erase values in decisions, and the teams' answers, which may repeat the content of their jobs."""
     own = {change.row["id"]: change.own for change in changes}
-    for decision in erasure.decisions_of(session, own):
-        conditions = who.erased_conditions(decision["conditions"], own=own[decision["event_id"]])
-        erasure.change(session, erasure.DECISIONS, decision, {"conditions": conditions})
+    decisions.rewrite(session, own, lambda event_id, conditions: who.erased_conditions(conditions, own=own[event_id]))
     erasure.end_windows(session, own)
     erasure.forget_answers(session, [event_id for event_id, theirs in own.items() if theirs])

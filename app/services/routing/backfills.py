@@ -27,7 +27,7 @@ from app.errors import Conflict, NotFound, TooMuchWork
 from app.ids import first_id
 from app.services.bulk_actions import Audited, in_chunks
 from app.services.routing.cache import compiled
-from app.services.routing.router import decision_row, job_row
+from app.services.routing.router import job_row
 
 CHUNK: Final = 500  # events per read
 SHOW_EVERY: Final = 0.1  # seconds
@@ -196,15 +196,13 @@ class _Filler:
         matched = self._matched
         # A document that changed since it was matched, as by an erasure, is left for the next backfill.
         wanted = [event_id for event_id in ids if event_id in matched and matched[event_id][0] == texts.get(event_id)]
-        decisions = [
-            decision_row(event_id, RoutingDecision(route, True, matched[event_id][1]), now=now) for event_id in wanted
-        ]
         due = self._spread(session, len(wanted), now)
         jobs = [
-            job_row(event_id, route, now=now) | {"next_at": due_at, "backfill": True}
+            job_row(event_id, RoutingDecision(route, True, matched[event_id][1]), now=now)
+            | {"next_at": due_at, "backfill": True}
             for event_id, due_at in zip(wanted, due, strict=True)
         ]
-        return rows.add_jobs(session, decisions, jobs)
+        return rows.add_jobs(session, jobs)
 
     def _spread(self, session: Session, count: int, now: datetime) -> list[datetime]:
         """Due times of `count` jobs, after those of an earlier backfill to the same destination."""

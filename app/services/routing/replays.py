@@ -28,7 +28,7 @@ from app.errors import Conflict, NotFound
 from app.ids import EVENT, show
 from app.services.bulk_actions import Audited, in_chunks
 from app.services.routing.cache import compiled
-from app.services.routing.router import decision_row, job_row
+from app.services.routing.router import job_row
 
 MAX_EVENTS: Final = 100_000  # per action; their ids are held in memory
 UNDECIDED: Final = "it would take too much work to decide"
@@ -149,15 +149,15 @@ def replay(
     """Replay an event: each matching route has one job of it afterwards.
 
     An existing job keeps its id; it is delivered again with `again`, or where it was discarded and the routes are those
-    of the event's route set. Earlier decisions are kept, and new ones are added beside them. Raises NotFound, and
+    of the event's route set. Its decision stays the one that made it. Raises NotFound, and
     Conflict for an event that was never routed, or that changed since it was matched.
     """
     event_id, by = matching.event_id, matching.by
     event = _require_routed(rows.hold(session, event_id), event_id)
     plan = _plan(session, event, matching, again=again, route=route)
     new = [step for step in plan.steps if step.outcome is ReplayOutcome.NEW]
-    jobs = [job_row(event_id, step.decision.route, now=now) for step in new]
-    made = set(rows.add_jobs(session, [decision_row(event_id, step.decision, now=now) for step in new], jobs))
+    jobs = [job_row(event_id, step.decision, now=now) for step in new]
+    made = set(rows.add_jobs(session, jobs))
     ids = {(row["team"], row["route"]): row["id"] for row in jobs if row["id"] in made}
     for action, outcome in _OUTCOMES.items():
         job_actions.take(

@@ -1,4 +1,4 @@
-"""The router: makes events' documents, matches them, and writes decisions and jobs in bulk."""
+"""The router: makes events' documents, matches them, and writes events and jobs in bulk."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,12 +25,11 @@ log = get_logger(__name__)
 
 
 class Router:
-    """Matches event documents against one route set, and collects decisions and jobs until `write`."""
+    """Matches event documents against one route set, and collects events and jobs until `write`."""
 
     def __init__(self, matches: Matches, directory: Directory, *, now: datetime) -> None:
         self._matches, self._directory, self._now = matches, directory, now
         self._events: list[dict[str, Any]] = []
-        self._decisions: list[dict[str, Any]] = []
         self._jobs: list[dict[str, Any]] = []
         self._undecided: list[tuple[UUID, Route]] = []
 
@@ -102,8 +101,8 @@ class Router:
         self._events.append(row | {"problem": self._collect(event_id, matched)})
 
     def write(self, session: Session) -> None:
-        """Write events, then decisions and jobs, which refer to them."""
-        event_rows.insert_routed(session, self._events, self._decisions, self._jobs)
+        """Write events, then jobs, which refer to them."""
+        event_rows.insert_routed(session, self._events, self._jobs)
         for event_id, route in self._undecided:
             ROUTES_UNDECIDED.labels(route.team).inc()
             log.warning("route_undecided", route=route.name, team=route.team, event_id=show(EVENT, event_id))
@@ -151,10 +150,8 @@ class Router:
         }
 
     def _collect(self, event_id: UUID, matched: Matched) -> str | None:
-        """Collect an event's decisions and jobs. Returns a note on undecided routes, or None."""
-        for decision in matched.decisions:
-            self._decisions.append(decision_row(event_id, decision, now=self._now))
-            self._jobs.append(job_row(event_id, decision.route, now=self._now))
+        """Collect an event's jobs. Returns a note on undecided routes, or None."""
+        self._jobs += [job_row(event_id, decision, now=self._now) for decision in matched.decisions]
         self._undecided += [(event_id, route) for route in matched.undecided]
         return undecided_note(matched.undecided)
 
@@ -191,20 +188,9 @@ class Router:
         }
 
 
-def decision_row(event_id: UUID, decision: RoutingDecision, *, now: datetime) -> dict[str, Any]:
-    """The `decisions` row of a matching route."""
-    return {
-        "event_id": event_id,
-        "team": decision.route.team,
-        "route": decision.route.name,
-        "route_version": decision.route.version,
-        "conditions": [_condition_row(condition) for condition in decision.conditions],
-        "created_at": now,
-    }
-
-
-def job_row(event_id: UUID, route: Route, *, now: datetime) -> dict[str, Any]:
-    """The `jobs` row of a new job, due at once."""
+def job_row(event_id: UUID, decision: RoutingDecision, *, now: datetime) -> dict[str, Any]:
+    """The `jobs` row of a matching route's new job, due at once."""
+    route = decision.route
     return {
         "id": new_id(),
         "event_id": event_id,
@@ -218,6 +204,8 @@ def job_row(event_id: UUID, route: Route, *, now: datetime) -> dict[str, Any]:
         "crashes": 0,
         "next_at": now,
         "created_at": now,
+        "matched_version": route.version,
+        "conditions": [_condition_row(condition) for condition in decision.conditions],
     }
 
 

@@ -106,7 +106,7 @@ def spoil(database, table, known, choice: int) -> None:
     key = {column.name: known[f"{table.name}.{column.name}"] for column in table.primary_key.columns}
     if not given:
         return
-    kinds = {"DateTime": "timestamptz", "JSON": "jsonb"}
+    kinds = {"DateTime": "timestamptz", "JSON": "jsonb", "Text": "text"}
     names = {
         column.name: kinds.get(type(getattr(column.type, "impl", column.type)).__name__) for column in table.columns
     }

@@ -97,7 +97,7 @@ def fill(database, tables):
             connection.execute(insert(table).values(row))
 
 
-@pytest.mark.parametrize("revision", ["0001", "0009"])
+@pytest.mark.parametrize("revision", ["0001", "0009", "0012"])
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_an_upgrade_keeps_every_row_of_every_table(database, revision):
     upgrade_to(database, revision)
@@ -280,12 +280,12 @@ def test_decisions_of_before_are_still_of_their_teams(before):
 
 
 def test_a_replay_adds_nothing_to_what_stands_from_before(before):
-    again = [{**decision_row("mail", 1), "team": "crm"}, {**decision_row("mail", 1), "team": "erp"}]
+    decided = {"matched_version": 1, "conditions": []}
     with before.write() as session:
-        made = event_actions.add_jobs(session, again, [job_row("mail", "crm"), job_row("mail", "erp")])
+        made = event_actions.add_jobs(session, [job_row("mail", team) | decided for team in ("crm", "erp")])
     assert len(made) == 1
     assert routed(before) == [("crm", "import", 1), ("crm", "mail", 1), ("erp", "mail", 1)]
-    assert [count(before, model) for model in (Decision, Job)] == [3, 3]
+    assert [count(before, model) for model in (Decision, Job)] == [2, 3]
 
 
 def test_the_release_before_goes_on_writing_and_a_job_of_both_is_one(before):
@@ -313,3 +313,83 @@ def test_keys_of_large_tables_can_be_made_beforehand_by_hand(database):
         for statement in statements:
             connection.exec_driver_sql(statement)
     assert migrate.upgrade(database) == schema_version.head()
+
+
+# 0013: jobs hold the decision that made them, and the first attempt where a broker accepted it
+
+CONDITIONS = [{"path": "tags.plan", "expected": ["pro", {"prefix": "ent"}], "actual": "pro \N{SNOWMAN}"}]
+FIRST = {"number": 1, "started_at": NOW, "latency_ms": 12.5, "outcome": "completed"}
+FAILED = {"outcome": "retryable", "error": "answered 500", "status": 500, "response_excerpt": "no"}
+
+
+def shown_attempts(*attempts):
+    missing = dict.fromkeys(("status", "error", "response_excerpt"))
+    return [{**missing, **attempt, "started_at": attempt["started_at"].isoformat()} for attempt in attempts]
+
+
+@pytest.fixture
+def of_0012(database):
+    """The release before: two jobs of an event, one of them moved to a later version of its route, and a failed one."""
+    upgrade_to(database, "0012")
+    write(database, Team, {"name": "crm", "source": "file", "created_at": NOW})
+    place = {"name": "jobs", "team": "crm", "kind": "celery", "queue": "team.crm.jobs"}
+    write(database, Destination, {**place, "source": "file", "created_at": NOW})
+    facts = {"environment": "default", "origin": "webhook", "state": "processed", "duplicates": 0, "looks": 0}
+    times = {"received_at": NOW, "last_seen_at": NOW, "next_at": NOW, "attempts": 1}
+    write(database, Event, {"id": EVENT, "document": {"type": "x"}, "route_set": 1, **facts, **times})
+    write(database, Decision, *(decided(route) for route in ("import", "mail", "moved")))
+    jobs = [job_row(route, "crm", version) for route, version in (("import", 1), ("mail", 1), ("moved", 3))]
+    write(database, Job, *jobs)
+    tried = [
+        {"job_id": jobs[0]["id"], **FIRST},
+        {"job_id": jobs[1]["id"], **FIRST, **FAILED},
+        {"job_id": jobs[1]["id"], **FIRST, "number": 2},
+    ]
+    write(database, Attempt, *tried)
+    migrate.upgrade(database)
+    return database
+
+
+def decided(route, **changes):
+    return decision_row(route, 1, team="crm") | {"conditions": CONDITIONS} | changes
+
+
+def explained(database, event_id=EVENT):
+    with database.read() as session:
+        return listing.event(session, event_id)["decisions"]
+
+
+def attempt_logs(database):
+    with database.read() as session:
+        jobs = session.scalars(select(Job).order_by(Job.route))
+        return {job.route: listing.job(session, job.id)["attempt_log"] for job in jobs}
+
+
+def as_shown(*routes):
+    return [{"team": "crm", "route": route, "route_version": 1, "conditions": CONDITIONS} for route in routes]
+
+
+def test_decisions_and_attempts_of_before_are_shown_as_they_were(of_0012):
+    assert explained(of_0012) == as_shown("import", "mail", "moved")
+    assert attempt_logs(of_0012) == {
+        "import": shown_attempts(FIRST),
+        "mail": shown_attempts(FIRST | FAILED, {**FIRST, "number": 2}),
+        "moved": [],
+    }
+
+
+def test_what_both_releases_write_beside_each_other_is_shown_alike(of_0012):
+    """While processes are replaced one after the other."""
+    new = {"matched_version": 1, "conditions": CONDITIONS, "started_at": NOW, "latency_ms": 12.5}
+    job = job_row("new", "crm") | new
+    write(of_0012, Job, job)
+    write(of_0012, Decision, decided("old"))
+    write(of_0012, Job, job_row("old", "crm"))
+    assert explained(of_0012) == as_shown("import", "mail", "moved", "new", "old")
+    assert attempt_logs(of_0012)["new"] == attempt_logs(of_0012)["import"]
+    # The release before takes the new one's job: it is moved to another version, and delivered again.
+    with of_0012.write() as session:
+        bulk.update(session, Job, [{"id": job["id"], "route_version": 2, "attempts": 2}])
+        bulk.insert(session, Attempt, [{"job_id": job["id"], **FIRST, **FAILED, "number": 2}])
+    assert explained(of_0012) == as_shown("import", "mail", "moved", "new", "old")
+    assert attempt_logs(of_0012)["new"] == shown_attempts(FIRST, {**FIRST, **FAILED, "number": 2})

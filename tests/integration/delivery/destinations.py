@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
+from app.db import attempts as attempt_rows
 from app.db import bulk
-from app.db.models import Attempt, Destination, DestinationHealth, Event, Job, Team
+from app.db.models import Destination, DestinationHealth, Event, Job, Team
 from app.domain.states import EventState, JobState, Origin
 from app.ids import EVENT, new_id, show
 
@@ -74,6 +75,9 @@ def health(world, team, name="jobs"):
 
 
 def attempts(world, team):
+    return [attempt for job in jobs(world, team) for attempt in attempts_of(world, job)]
+
+
+def attempts_of(world, job):
     with world.database.read() as session:
-        found = session.query(Attempt).join(Job, Job.id == Attempt.job_id).where(Job.team == team)
-        return found.order_by(Attempt.job_id, Attempt.number).all()
+        return attempt_rows.of_job(session, session.get(Job, job.id))

@@ -8,20 +8,22 @@ from datetime import timedelta
 import psycopg
 import pytest
 import redis
-from sqlalchemy import event
+from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
 
 from app.brokers.celery_broker import DELIVER_JOBS, IO_QUEUE, PROCESS_EVENTS, Broker, hint
-from app.db import bulk, destinations
+from app.db import bulk, destinations, job_actions
 from app.db import jobs as job_rows
 from app.db.jobs import QueueHead
 from app.db.models import Attempt, Event, Job
 from app.deadlines import JOB_LEASE, MAX_CLAIMS
+from app.domain.job_actions import JobAction
 from app.domain.retrying import JITTER, SCHEDULE
 from app.domain.states import Block, JobState
 from app.ids import EVENT, JOB, new_id, show
 from app.services.delivery.deliverer import Delivered
 from app.services.delivery.results import record
+from tests.integration.delivery.destinations import attempts_of
 from tests.integration.world import DANA, KilledError, auth, dying_at, in_threads, refusing
 from tests.ports import free_port
 
@@ -64,14 +66,14 @@ def head(clock):
     return QueueHead("crm", "jobs", 9, clock.now + JOB_LEASE)
 
 
+def count(world, model):
+    with world.database.read() as session:
+        return session.scalar(select(func.count()).select_from(model))
+
+
 def wait_for_results(deliverer):
     with deliverer.in_flight.changed:
         assert deliverer.in_flight.changed.wait_for(lambda: not deliverer.in_flight.count, 20)
-
-
-def attempts(world, job):
-    with world.database.read() as session:
-        return session.query(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number).all()
 
 
 def test_a_job_arrives_as_a_plain_celery_message_of_protocol_2(world, teams_url):
@@ -122,12 +124,51 @@ def test_a_delivered_job_is_completed_with_its_attempt_and_never_sent_again(worl
     [job] = world.jobs()
     assert (job.state, job.attempts, job.crashes, job.problem) == (JobState.COMPLETED, 1, 0, None)
     assert job.finished_at == clock.now
-    [attempt] = attempts(world, job)
+    [attempt] = attempts_of(world, job)
     assert (attempt.number, attempt.outcome, attempt.error, attempt.started_at) == (1, "completed", None, clock.now)
     assert attempt.latency_ms > 0
     clock.move(LEASE)
     world.deliverer.deliver([job.id])
     assert len(messages(teams_url)) == 1
+
+
+def test_a_job_that_a_broker_takes_at_once_is_one_row_which_later_attempts_leave_alone(world, clock, teams_url):
+    world.handle(auth(tags=DANA))
+    world.deliverer.deliver(())
+    [job] = world.jobs()
+    [first] = attempts_of(world, job)
+    assert count(world, Attempt) == 0
+    for number in (2, 3):
+        clock.move(60)
+        with world.database.write() as session:
+            job_actions.take(session, JobAction.REDELIVER, [job.id], now=clock.now)
+        world.deliverer.deliver(())
+        [before, *_, last] = attempts_of(world, job)
+        assert (before, last.number, last.started_at) == (first, number, clock.now)
+    assert [attempt.number for attempt in attempts_of(world, job)] == [1, 2, 3]
+
+
+def test_a_redelivery_that_fails_leaves_the_first_attempt_as_it_was(world, down, clock, teams_url):
+    world.handle(auth(tags=DANA))
+    world.deliverer.deliver(())
+    [job] = world.jobs()
+    with world.database.write() as session:
+        job_actions.take(session, JobAction.REDELIVER, [job.id], now=clock.now)
+    assert down.deliverer.deliver(()).failed == 1
+    assert [(tried.number, tried.outcome, bool(tried.error)) for tried in attempts_of(world, job)] == [
+        (1, "completed", False),
+        (2, "retryable", True),
+    ]
+
+
+def test_an_attempt_after_a_crash_is_shown_under_its_number(world, clock, teams_url):
+    world.handle(auth(tags=DANA))
+    with world.database.write() as session:
+        assert job_rows.claim(session, [head(clock)], now=clock.now)
+    clock.move(LEASE)
+    assert world.deliverer.deliver(()).completed == 1
+    [job] = world.jobs()
+    assert [(tried.number, tried.outcome) for tried in attempts_of(world, job)] == [(2, "completed")]
 
 
 def test_a_team_whose_broker_is_down_gets_the_same_job_later(world, clock, valkey, teams_url):
@@ -149,7 +190,7 @@ def test_a_team_whose_broker_is_down_gets_the_same_job_later(world, clock, valke
     [message] = messages(teams_url)
     assert message["headers"]["id"] == show(JOB, before.id)
     assert body_of(message)[1]["job"]["attempt"] == 2
-    assert [attempt.outcome for attempt in attempts(world, job)] == ["retryable", "completed"]
+    assert [attempt.outcome for attempt in attempts_of(world, job)] == ["retryable", "completed"]
 
 
 def test_a_job_that_is_never_accepted_is_discarded_after_the_schedule_with_the_reason(world, down, clock):
@@ -162,7 +203,7 @@ def test_a_job_that_is_never_accepted_is_discarded_after_the_schedule_with_the_r
     assert (job.state, job.attempts, job.finished_at) == (JobState.DISCARDED, len(SCHEDULE) + 1, clock.now)
     assert f"{len(SCHEDULE) + 1} attempts failed" in job.problem
     assert "teams broker" in job.problem
-    [attempt] = attempts(world, job)
+    [attempt] = attempts_of(world, job)
     assert (attempt.number, attempt.outcome) == (len(SCHEDULE) + 1, "discarded")
     assert attempt.error
     clock.move(timedelta(days=2).total_seconds())
@@ -184,7 +225,7 @@ def test_a_job_claimed_five_times_without_a_result_is_discarded(world, clock, te
 
 def test_a_worker_killed_after_sending_sends_again_with_the_same_id(world, open_world, clock, teams_url):
     world.handle(auth(tags=DANA))
-    with dying_at(world.database, "INSERT INTO attempts"), pytest.raises(KilledError):
+    with dying_at(world.database, "UPDATE jobs", "completed"), pytest.raises(KilledError):
         world.deliverer.deliver(())
     assert world.jobs()[0].state == JobState.RUNNING
     other = open_world(teams_url=teams_url)
@@ -205,7 +246,7 @@ def test_a_worker_whose_lease_ran_out_does_not_record(world, clock, teams_url):
         assert job_rows.claim(session, [head(clock)], now=clock.now, possibly_poison=True)
     assert world.deliverer.tick() == Delivered()
     assert world.all(Job)[0].state == JobState.RUNNING
-    assert attempts(world, job) == []
+    assert attempts_of(world, job) == []
 
 
 def test_an_outcome_of_a_job_that_runs_no_more_changes_nothing(world, clock, teams_url):
@@ -218,7 +259,7 @@ def test_an_outcome_of_a_job_that_runs_no_more_changes_nothing(world, clock, tea
         bulk.update(session, Job, [{"id": job.id, "state": JobState.RETRYABLE, "blocked_by": Block.BREAKER}])
     assert world.deliverer.tick() == Delivered()
     assert world.all(Job)[0].state == JobState.RETRYABLE
-    assert attempts(world, job) == []
+    assert attempts_of(world, job) == []
 
 
 class Away:
@@ -279,7 +320,7 @@ def test_a_process_that_slept_for_longer_than_a_lease_records_first(world, clock
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # only a server can be away for one statement
 def test_nothing_more_is_sent_while_results_cannot_be_recorded(world, teams_url):
     world.process(*world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(40)]))
-    with refusing(world.database, "attempts", "outcome", "completed", away=True):
+    with refusing(world.database, "jobs", "state", "completed", writing="UPDATE", away=True):
         for _ in range(4):
             with suppress(OperationalError):
                 world.deliverer.tick(limit=10)
@@ -306,7 +347,7 @@ def test_results_are_recorded_after_the_next_jobs_are_sent_only_where_all_went_w
     wait_for_results(deliverer)
     assert seen == ([(0, 0), (0, 0), (1, 1)] if accepted else [(0, 0), (1, 0)])
     deliverer.tick(claims=False)
-    assert sum(len(attempts(world, job)) for job in world.jobs()) == 2
+    assert sum(len(attempts_of(world, job)) for job in world.jobs()) == 2
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time

@@ -142,7 +142,7 @@ def test_an_answer_that_accepts_nothing_is_tried_again_with_the_same_id(world, s
     [attempt] = attempts(world, "crm")
     assert (attempt.status, attempt.response_excerpt) == (status, f"this is {status}")
     with world.database.read() as session:
-        (shown,) = listing.job(session, attempt.job_id)["attempt_log"]
+        (shown,) = listing.job(session, job.id)["attempt_log"]
     assert (shown["status"], shown["response_excerpt"]) == (status, f"this is {status}")
     clock.move(6.1)
     worker.deliver()

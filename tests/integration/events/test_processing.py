@@ -13,8 +13,9 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
+from app.db import decisions
 from app.db import events as event_rows
-from app.db.models import Connection, Decision, Event, Job, Link, RouteVersion, User
+from app.db.models import Connection, Event, Job, Link, RouteVersion, User
 from app.deadlines import EVENT_LEASE, MAX_CLAIMS
 from app.domain.states import ConnectionStatus, EventState
 from app.ids import EVENT, show
@@ -336,8 +337,8 @@ def test_decisions_say_route_version_and_each_condition(world):
     world.route(pro={"type": ["connection.created"], "tags": {"plan": ["pro", {"prefix": "ent"}]}})
     event_id = world.handle(auth(tags=DANA | {"plan": "enterprise"}))
     world.handle(auth(connection_id="c-2", tags=DANA | {"plan": "free"}))
-    [decision] = _decisions(world)
-    assert (decision.event_id, decision.route, decision.route_version) == (event_id, "pro", 1)
+    [(decided, decision)] = _decisions(world)
+    assert (decided, decision.team, decision.route, decision.route_version) == (event_id, "crm", "pro", 1)
     conditions = {condition["path"]: condition for condition in decision.conditions}
     assert conditions["tags.plan"]["actual"] == "enterprise"
     assert {event.route_set for event in world.all(Event)} == {1}  # non-matches can be explained again too
@@ -372,7 +373,7 @@ def test_an_older_body_that_is_processed_late_does_not_overwrite_a_newer_one(wor
 
 def _decisions(world):
     with world.database.read() as session:
-        return list(session.query(Decision))
+        return [(row.id, found) for row in session.query(Event) for found in decisions.of_event(session, row.id)]
 
 
 def test_a_token_in_an_error_text_does_not_rest_with_the_body(world):

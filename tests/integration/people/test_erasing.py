@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import select, text, update
 
-from app.db import audit, bounded_reads, erasure
-from app.db.models import Attempt, Connection, Decision, Event, Job, User
+from app.db import audit, bounded_reads, decisions, erasure
+from app.db.models import Attempt, Connection, Event, Job, User
 from app.db.types import StoredJson
 from app.domain.erasing import ERASED
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
@@ -16,7 +16,7 @@ from app.services.people import records
 from app.services.people.erasure import LIVING, WAITING
 from tests.growth import counting_writes
 from tests.integration.database.test_upgrade import fill, tables_of
-from tests.integration.world import OMAR, auth, dump, failure, sync
+from tests.integration.world import OMAR, auth, dump, failure, rewrite_as_before, sync
 
 EXTERNAL, EMAIL, NAME = "canary-ext-1042", "Canary.Bird@acme.example", "Canary Bird Näme"
 TAGS = {"end_user_id": EXTERNAL, "end_user_email": EMAIL, "end_user_display_name": NAME, "plan": "pro"}
@@ -70,7 +70,10 @@ def planted(world):
     return world
 
 
-def test_a_person_is_nowhere_afterwards_and_the_report_says_where_they_were(planted):
+@pytest.mark.parametrize("by_the_release_before", [False, True])
+def test_a_person_is_nowhere_afterwards_and_the_report_says_where_they_were(planted, by_the_release_before):
+    if by_the_release_before:
+        rewrite_as_before(planted.database)
     id_ = user_id(planted)
     before = service.preview(planted.database, id_)
     assert before.named["events"] >= 6
@@ -110,7 +113,8 @@ def test_history_keeps_what_happened_without_the_person(planted):
     [link] = planted.links("c-1")
     assert (link.user_id, link.close_reason) == (id_, "erased")
     with planted.database.read() as session:
-        conditions = [condition for row in session.scalars(select(Decision.conditions)) for condition in row]
+        decided = [found for event in planted.all(Event) for found in decisions.of_event(session, event.id)]
+        conditions = [condition for decision in decided for condition in decision.conditions]
         told = session.scalars(select(audit.Audit).where(audit.Audit.action == "user.erased")).one()
     assert {"connection.created"} < {condition["actual"] for condition in conditions}
     assert (told.actor, told.subject, told.detail["rows"]["users"]) == ("cli:test", f"usr_{id_.hex}", 1)
