@@ -129,10 +129,12 @@ def test_processor_time_of_a_span_is_interpolated_between_samples():
         samples.between(101.0, 104.1)
 
 
-def test_processor_time_is_sampled_of_a_process_with_what_it_started():
-    burn = "import time\nwhile time.process_time() < 0.3: pass"
-    with sampled(own=os.getpid()) as samples:
-        subprocess.run([sys.executable, "-c", burn], check=True)
+def test_processor_time_is_sampled_of_a_process_with_children_that_still_run():
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        with sampled(own=os.getpid()) as samples:
+            child.stdout.readline()
+        child.communicate(b"\n")
     assert samples.between(samples.moments[0], samples.moments[-1])["own"] >= 0.25
 
 
