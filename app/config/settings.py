@@ -55,8 +55,8 @@ class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
     )
     keep_events: timedelta = Field(
         timedelta(days=30),
-        description="How long events are kept, with their decisions and jobs, and jobs after their end, such as `90d`; "
-        "`0` keeps them for ever. Unfinished jobs never go.",
+        description="How long an event and its jobs are kept, from its receipt and from the end of the last of them, "
+        "such as `90d`; `0` keeps them for ever. An event with an unfinished job never goes.",
         examples=["90d"],
     )
     keep_audit: timedelta = Field(

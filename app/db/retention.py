@@ -1,4 +1,4 @@
-"""Statements that delete history: finished events with their decisions, jobs and attempts."""
+"""Statements that delete history: finished events with their jobs, decisions and attempts."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, delete, select
+from sqlalchemy import Delete, Select, delete, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningDelete
 
@@ -41,16 +41,23 @@ def page(session: Session, *, after: UUID | None, before: datetime, limit: int) 
 
 
 def forget(session: Session, ids: Collection[UUID], *, before: datetime) -> Forgotten:
-    """Delete those of these events that are finished, with all jobs ended before `before`.
+    """Delete those of these events that are finished and whose jobs all ended before `before`, with their jobs.
 
-    A job is deleted once it ended before then; an unfinished job stays, and its event with it.
+    A job never goes without its event: it has the decision that explains the event, too.
     """
     dialect = bulk.dialect(session)
     # A transaction that makes a job of an event locks it: such an event is skipped this time.
     held = list(session.scalars(_holding(dialect), bulk.keys(ids)))
-    states = list(session.scalars(_forgetting_jobs(dialect), {**bulk.keys(held), "before": before}))
-    events = list(session.scalars(_forgetting_events(dialect), bulk.keys(held)))
-    return Forgotten(len(events), len(states), sum(state == JobState.DISCARDED for state in states))
+    jobs = session.execute(_holding_jobs(dialect), bulk.keys(held)).all()
+    staying = {job.event_id for job in jobs if not _ended(job.state, job.finished_at, before)}
+    gone = [job for job in jobs if job.event_id not in staying]
+    session.execute(_forgetting_jobs(dialect), bulk.keys(job.id for job in gone))
+    events = list(session.scalars(_forgetting_events(dialect), bulk.keys(set(held) - staying)))
+    return Forgotten(len(events), len(gone), sum(job.state == JobState.DISCARDED for job in gone))
+
+
+def _ended(state: str, finished_at: datetime | None, before: datetime) -> bool:
+    return state not in UNFINISHED_JOBS and finished_at is not None and finished_at < before
 
 
 @cache
@@ -60,10 +67,15 @@ def _holding(dialect: str) -> Select[Any]:
 
 
 @cache
-def _forgetting_jobs(dialect: str) -> ReturningDelete[Any]:
-    ended = _jobs.c.state.not_in(UNFINISHED_JOBS)
-    old = _jobs.c.finished_at < bindparam("before", type_=_jobs.c.finished_at.type)
-    return delete(_jobs).where(bulk.among(dialect, _jobs.c.event_id), ended, old).returning(_jobs.c.state)
+def _holding_jobs(dialect: str) -> Select[Any]:
+    """The jobs of events. Locked, so that none is redelivered meanwhile."""
+    columns = _jobs.c.id, _jobs.c.event_id, _jobs.c.state, _jobs.c.finished_at
+    return select(*columns).where(bulk.among(dialect, _jobs.c.event_id)).order_by(_jobs.c.id).with_for_update()
+
+
+@cache
+def _forgetting_jobs(dialect: str) -> Delete:
+    return delete(_jobs).where(bulk.among(dialect, _jobs.c.id))
 
 
 @cache

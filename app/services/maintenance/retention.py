@@ -1,4 +1,4 @@
-"""Deletion of old events and jobs, in small steps so that other work is not delayed.
+"""Deletion of old events with their jobs, in small steps so that other work is not delayed.
 
 Each step is a transaction.
 """
@@ -25,8 +25,8 @@ RESTART_AFTER: Final = timedelta(hours=1)  # from the oldest event on: rows that
 class Retention:
     """Made once per process: it remembers its position. keep: None keeps everything.
 
-    An event is deleted that long after its receipt, a job that long after its end; an event with a job, and an
-    unfinished job, never.
+    An event and its jobs are deleted together, that long after its receipt and after the end of the last of its jobs.
+    An event that waits to be processed, or that has an unfinished job, is never deleted.
     """
 
     database: Database

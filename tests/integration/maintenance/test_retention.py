@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, event, func, insert, select
 
+from app.db import bulk, decisions
 from app.db.models import Attempt, Decision, Event, Job
 from app.ids import first_id
 from app.services.maintenance import retention
@@ -74,9 +75,9 @@ def test_an_event_goes_with_its_decisions_jobs_and_attempts_when_its_time_is_ove
 def test_an_unfinished_job_never_goes_nor_does_its_event(world, old, state):
     kept = old(400 * DAY, "completed", state)
     gone = forget(world)
-    assert (gone.events, gone.jobs) == (0, 1)
+    assert (gone.events, gone.jobs) == (0, 0)
     assert world.event(kept).state == "processed"
-    assert [job.state for job in world.jobs()] == [state]
+    assert [job.state for job in world.jobs()] == ["completed", state]
 
 
 def test_an_event_that_waits_to_be_processed_never_goes(world, old):
@@ -94,8 +95,31 @@ def test_a_job_that_was_tried_again_stays_as_long_as_others_after_its_end(world,
     assert forget(world).jobs == 0
     assert world.event(kept)
     clock.move((29 * DAY).total_seconds())
-    assert forget(world).jobs == 1
-    assert forget(world).events == 0  # they went together
+    gone = forget(world)
+    assert (gone.events, gone.jobs) == (1, 1)
+
+
+def test_an_event_stays_explained_until_the_last_of_its_jobs_goes_and_all_go_together(world, clock):
+    world.route(one={"type": ["connection.created"]}, two={"type": ["connection.created"]})
+    event_id = world.handle(auth(tags=DANA))
+    first, second = world.jobs()
+
+    def end(job):
+        with world.database.write() as session:
+            bulk.update(session, Job, [{"id": job.id, "state": "completed", "finished_at": clock.now}])
+
+    end(first)
+    clock.move((20 * DAY).total_seconds())
+    end(second)
+    clock.move((20 * DAY).total_seconds())
+    assert forget(world).jobs == 0
+    assert [job.id for job in world.jobs()] == [first.id, second.id]
+    with world.database.read() as session:
+        assert [decision.route for decision in decisions.of_event(session, event_id)] == ["one", "two"]
+    clock.move((11 * DAY).total_seconds())
+    gone = forget(world)
+    assert gone.jobs == 2
+    assert world.all(Event, Event.id == event_id) == world.jobs() == []
 
 
 def test_what_could_not_go_is_checked_again_and_the_rest_is_not(world, old, clock):
