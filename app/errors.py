@@ -16,7 +16,6 @@
     │   ├── ReadOnly              waylink.toml defines it
     │   ├── Stale                 it was changed after the caller had read it
     │   └── StillUsed             a definition in force depends on the one to be removed
-    ├── OwnerRemoved              an owner was removed while a connection was being linked to it; retry
     ├── BrokerUnavailable         the internal or a team's broker does not answer
     ├── DatabaseUnavailable       the database does not take a commit now; it may later
     ├── Unreachable               a team's endpoint or broker accepts no connection; `failure` is its kind
@@ -212,11 +211,6 @@ class StillUsed(Conflict):
         names = "; ".join(f"{what} {', '.join(found)}" for what, found in by.items() if found)
         found = {what: list(names) for what, names in by.items() if names}
         super().__init__(f"the {kind} {name!r} is in use: remove or change first {names}", found=found)
-
-
-class OwnerRemoved(WaylinkError):
-    def __init__(self) -> None:
-        super().__init__("an owner was removed while a connection was being linked to it")
 
 
 class BrokerUnavailable(WaylinkError):

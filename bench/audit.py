@@ -3,7 +3,7 @@
 Webhooks come on a schedule while web, workers and Beat are each killed with -9 and stopped for a while, the internal
 broker is flushed and restarted empty, and PostgreSQL is restarted, killed, cut off and made read-only. When all has
 settled, each process has to work by itself, and the database and the team's queue are counted against the sender's
-ledger. Prints one JSON object; exits 1 when anything is lost, doubled or stuck.
+ledger. Prints one JSON object; exits 1 when anything is lost, doubled or stuck, or names a row that is not there.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from app.db.engine import Database, connect
 from bench.audit_chaos import VICTIMS, Blow, plan, wreak
 from bench.audit_ledger import Finding, Ledger, Rows, redeliveries, verdict
 from bench.audit_recovery import stuck
-from bench.audit_rows import expire_leases, read_rows, unsettled
+from bench.audit_rows import broken_references, expire_leases, read_rows, unsettled
 from bench.audit_sender import Traffic, Webhook, send, webhooks
 from bench.product import QUEUE, Product, product
 from bench.report import Figure, figure, progress
@@ -80,6 +80,7 @@ class Outcome:
             "lost": self.count("lost"),
             "doubled": self.count("doubled"),
             "stuck": self.count("stuck"),
+            "broken": self.count("broken"),
             "findings": [asdict(finding) for finding in self.findings[:SHOWN]],
             "chaos": dict(Counter(f"{blow.target}: {blow.kind}" for blow in self.blows)),
             "ended_by_themselves": self.deaths,
@@ -118,6 +119,7 @@ def audit(course: Course, *, keep: Path | None = None, **variables: str) -> Outc
             settled_in = wait_until_finished(database, hurry=course.hurry)
             findings = stuck(running, database, ledger)
             rows = read_rows(database, running.teams, QUEUE)
+            findings += broken_references(database)
         if keep is not None:
             running.keep_logs(keep)
             _keep_ledger(ledger, keep / "ledger.jsonl")
@@ -130,7 +132,7 @@ def run(course: Course) -> Outcome:
     keep = Path(tempfile.mkdtemp(prefix="waylink-audit-"))
     outcome = audit(course, keep=keep)
     words = f"{len(outcome.ledger.acknowledged)} acknowledged, {outcome.count('lost')} lost"
-    words += f", {outcome.count('doubled')} doubled, {outcome.count('stuck')} stuck"
+    words += f", {outcome.count('doubled')} doubled, {outcome.count('stuck')} stuck, {outcome.count('broken')} broken"
     progress(f"loss audit: {words}, seed {course.seed}")
     for finding in outcome.findings[:SHOWN]:
         progress(f"{finding.kind}: {finding.what} {finding.id}")
@@ -148,6 +150,7 @@ def figures(quick: bool) -> dict[str, Figure]:
         "loss audit: lost": figure(outcome.count("lost"), "events", at_most=0),
         "loss audit: doubled": figure(outcome.count("doubled"), "events", at_most=0),
         "loss audit: stuck": figure(outcome.count("stuck"), "processes", at_most=0),
+        "loss audit: broken": figure(outcome.count("broken"), "references", at_most=0),
         "loss audit: acknowledged": figure(len(outcome.ledger.acknowledged), "events"),
     }
 

@@ -54,9 +54,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A missing row (`lost`), one row too many (`doubled`), or a process that no longer works (`stuck`)."""
+    """A missing row (`lost`), one row too many (`doubled`), a process that no longer works (`stuck`), or a row that
+    names one that is not there (`broken`).
+    """
 
-    kind: Literal["lost", "doubled", "stuck"]
+    kind: Literal["lost", "doubled", "stuck", "broken"]
     what: str
     id: str
 

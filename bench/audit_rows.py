@@ -15,7 +15,8 @@ from app.db.models import Connection, Event, Job, Link
 from app.deadlines import EVENT_LEASE, JOB_LEASE
 from app.domain.states import UNFINISHED_JOBS, EventState, JobState
 from app.ids import EVENT, JOB, show
-from bench.audit_ledger import EventRow, JobRow, Rows
+from app.services.maintenance import integrity
+from bench.audit_ledger import EventRow, Finding, JobRow, Rows
 from bench.audit_sender import digest
 from tests.servers import ValkeyServer
 
@@ -78,6 +79,11 @@ def read_rows(database: Database, teams: ValkeyServer, queue: str) -> Rows:
         jobs=[JobRow(show(JOB, job.id), show(EVENT, job.event_id), job.route, job.state, job.attempts) for job in jobs],
         queue=_taken(teams, queue),
     )
+
+
+def broken_references(database: Database) -> list[Finding]:
+    """The rows that name one that is not there, a few of each reference."""
+    return [Finding("broken", found.reference, id_) for found in integrity.broken(database) for id_ in found.ids]
 
 
 def _taken(teams: ValkeyServer, queue: str) -> Counter[str]:

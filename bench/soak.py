@@ -16,6 +16,8 @@ from typing import Final
 import redis
 from sqlalchemy import create_engine, text
 
+from app.db.engine import connect
+from app.services.maintenance import integrity
 from bench.load import request
 from bench.openloop import Sender, on_schedule
 from bench.processes import Failed, repeating, resident_bytes
@@ -39,6 +41,8 @@ def measure(report: Report, *, seconds: float, rate: int = RATE) -> None:
         with _sampling(running, sizes, every=min(SAMPLE_EVERY, seconds / 15)):
             answers = asyncio.run(send_steadily(running.waylink.port, rate, seconds))
         left = left_over(running)
+        with closing(connect(running.database_url)) as database:
+            broken = integrity.broken(database)
     progress(f"soak: {dict(answers)}, {left} events left; {sizes}")
     stored = answers[202]
     report.figures["soak, events stored"] = figure(stored, "events")
@@ -46,6 +50,8 @@ def measure(report: Report, *, seconds: float, rate: int = RATE) -> None:
     for name, shown in PROCESSES.items():
         grown = growth(sizes[name])
         report.figures[f"soak, memory of {shown}: last / after a fifth"] = figure(grown, "ratio", at_most=GOAL)
+    if broken:
+        raise Failed(f"references that name no row: {broken}")
     if left:
         raise Failed(f"{left} events were not processed {CATCH_UP:.0f} s after the last one")
 

@@ -11,6 +11,7 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.brokers.celery_broker import Broker
+from app.cli.integrity import check_references
 from app.cli.options import AS_JSON
 from app.cli.orphaned_definitions import orphans
 from app.cli.output import print_rows
@@ -59,9 +60,15 @@ class Finding:
 
 
 @click.command()
+@click.option("--integrity", is_flag=True, help="Search the database for broken references instead; takes minutes.")
 @AS_JSON
-def check(*, as_json: bool) -> None:
-    """Check configuration, database, brokers and each Nango environment. Exit 1 if anything is bad."""
+def check(*, integrity: bool, as_json: bool) -> None:
+    """Check configuration, database, brokers and each Nango environment. Exit 1 if anything is bad.
+
+    With --integrity: whether all rows exist that others name. That can be run at any time.
+    """
+    if integrity:
+        sys.exit(0 if check_references(as_json=as_json) else 1)
     findings = [*_findings(diagnose())]
     rows = [{"what": one.what, "result": one.result, "detail": one.detail} for one in findings]
     print_rows(rows, ("what", "result", "detail"), as_json=as_json)

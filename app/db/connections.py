@@ -88,7 +88,6 @@ class Appeared:
 _FIELDS: Final = [field.name for field in fields(ConnectionState)]
 _connections: Final = bulk.table(Connection)
 _links: Final = bulk.table(Link)
-_superseding_lock: Final = select(func.pg_advisory_xact_lock(literal(0x7761796C696E6B03)))
 _key: Final = [_connections.c.environment, _connections.c.integration, _connections.c.connection_id]
 values: Final = attrgetter(*_FIELDS)  # of a ConnectionState, to detect changes
 
@@ -188,15 +187,6 @@ def _waits_for(appeared: Appeared) -> ColumnElement[bool]:
             ),
         ),
     )
-
-
-def lock_superseding(session: Session) -> None:
-    """Lock the choice of an owner's newest connection for this transaction; call before any row is locked.
-
-    Without it, two transactions that each add a connection of the same owner would not see each other's.
-    """
-    if bulk.dialect(session) == "postgresql":  # SQLite has one writer at a time
-        session.execute(_superseding_lock)
 
 
 def lock_linked(session: Session, owners: Collection[tuple[str, str, Owner]]) -> list[ConnectionState]:

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Organization, User
-from app.errors import OwnerRemoved
 
 _users: Final = bulk.table(User)
 _lower_email: Final = func.lower(_users.c.email, type_=Text())
@@ -81,14 +80,14 @@ def add_organizations(session: Session, rows: Sequence[bulk.Row]) -> bool:
 
 
 def lock_users(session: Session, users: Collection[DirectoryUser]) -> None:
-    """Lock users in sorted order, and read their present fields. Raises OwnerRemoved."""
+    """Lock users in sorted order, and read their present fields."""
     known = {user.id: user for user in users}
     for id_, email, display_name in _lock(session, User, known, "email", "display_name"):
         known[id_].email, known[id_].display_name = email, display_name
 
 
 def lock_organizations(session: Session, organizations: Collection[DirectoryOrganization]) -> None:
-    """Lock organizations in sorted order, and read their present names. Raises OwnerRemoved."""
+    """Lock organizations in sorted order, and read their present names."""
     known = {organization.id: organization for organization in organizations}
     for id_, name in _lock(session, Organization, known, "name"):
         known[id_].name = name
@@ -106,21 +105,6 @@ def complete_organizations(session: Session, organizations: Collection[Directory
     if organizations:
         rows = [{"id": organization.id, "name": organization.name} for organization in organizations]
         bulk.update(session, Organization, rows)
-
-
-def removed_among(session: Session, users: Collection[UUID], organizations: Collection[UUID]) -> bool:
-    """Whether one of them was removed by now.
-
-    On SQLite a transaction that writes is the only one, so that what it read before still holds.
-    """
-    if bulk.dialect(session) == "sqlite":
-        return False
-    for model, ids in ((User, users), (Organization, organizations)):
-        table = bulk.table(model)
-        gone = select(table.c.id).where(bulk.among("postgresql", table.c.id), table.c.removed_at.is_not(None))
-        if ids and session.execute(gone.limit(1), bulk.keys(ids)).first() is not None:
-            return True
-    return False
 
 
 def _find_users(session: Session, column: ColumnElement[Any], values: Collection[object]) -> list[DirectoryUser]:
@@ -155,10 +139,7 @@ def _lock(
     if not ids:
         return []
     columns = bulk.table(model).c
-    wanted = bulk.among(bulk.dialect(session), columns.id), columns.removed_at.is_(None)
-    locking = select(columns.id, *(columns[name] for name in names)).where(*wanted)
-    ordered = locking.order_by(columns.external_id).with_for_update(key_share=True)
-    found = session.execute(ordered, bulk.keys(ids)).all()
-    if len(found) < len(ids):
-        raise OwnerRemoved
-    return found
+    locking = select(columns.id, *(columns[name] for name in names)).where(
+        bulk.among(bulk.dialect(session), columns.id)
+    )
+    return session.execute(locking.order_by(columns.external_id).with_for_update(), bulk.keys(ids)).all()

@@ -4,6 +4,7 @@ All due work has the same form: a row may be claimed from `next_at` on; a claim 
 and counts an attempt. A row whose lease has ended is due again.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 from uuid import UUID
@@ -31,6 +32,7 @@ from app.db.types import UNKNOWN, JsonText, Readable, StoredInteger, StoredJson,
 BigInt = StoredInteger()
 UNFINISHED: Final = "state IN ('available', 'running', 'retryable')"  # of jobs
 _QUEUE: Final = ("team", "destination", "next_at")  # the order of a destination's queue
+_SQLITE_ONLY: Final = {"dialect": "sqlite"}
 
 
 class Base(DeclarativeBase):
@@ -56,6 +58,18 @@ class Base(DeclarativeBase):
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
     """A partial index, which stays small in a large table."""
     return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
+
+
+def _sqlite_foreign_key(
+    columns: Sequence[str], target: Sequence[str], *, ondelete: str | None = None
+) -> ForeignKeyConstraint:
+    """A foreign key of a table that is written per event: on SQLite only.
+
+    PostgreSQL would look up and lock the row that each new row names, eight times per event. There, the order of writes
+    and the locks of `app.db.owner_locks` keep the references whole; the tests on SQLite prove the order, and
+    `waylink check --integrity` finds what is broken. Other tables have their foreign keys on both.
+    """
+    return ForeignKeyConstraint(columns, target, ondelete=ondelete, info=_SQLITE_ONLY).ddl_if(dialect="sqlite")
 
 
 class Delivery(Base):
@@ -109,6 +123,7 @@ class LostAnswer(Base):
 class Event(Base):
     __tablename__ = "events"
     __table_args__ = (
+        _sqlite_foreign_key(["connection_ref"], ["connections.id"], ondelete="SET NULL"),
         CheckConstraint("state IN ('received', 'processed', 'failed')", name="state"),
         CheckConstraint("origin IN ('webhook', 'reconcile', 'refresh', 'operator', 'system')", name="origin"),
         _partial("ix_events_due", "next_at", where="state = 'received'"),
@@ -132,7 +147,7 @@ class Event(Base):
     type: Mapped[str | None]
     integration: Mapped[str | None]
     connection_id: Mapped[str | None]
-    connection_ref: Mapped[UUID | None] = mapped_column(ForeignKey("connections.id", ondelete="SET NULL"))
+    connection_ref: Mapped[UUID | None]
     confirmed: Mapped[bool | None]
     tags: Mapped[dict[str, Any] | None]
     document: Mapped[dict[str, Any] | None]  # as matched against the routes of `route_set`
@@ -197,13 +212,16 @@ class Connection(Base):
 
 class User(Base):
     __tablename__ = "users"
-    __table_args__ = (Index("ix_users_email", text("lower(email)")),)
+    __table_args__ = (
+        _sqlite_foreign_key(["organization_id"], ["organizations.id"]),
+        Index("ix_users_email", text("lower(email)")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     external_id: Mapped[str] = mapped_column(unique=True)
     email: Mapped[str | None]
     display_name: Mapped[str | None]
-    organization_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"), index=True)
+    organization_id: Mapped[UUID | None] = mapped_column(index=True)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime | None]
     # A removed user with closed links keeps its row, under an external id that cannot be claimed.
@@ -228,15 +246,18 @@ class Link(Base):
 
     __tablename__ = "links"
     __table_args__ = (
+        _sqlite_foreign_key(["connection_ref"], ["connections.id"]),
+        _sqlite_foreign_key(["user_id"], ["users.id"]),
+        _sqlite_foreign_key(["organization_id"], ["organizations.id"]),
         CheckConstraint("user_id IS NOT NULL OR organization_id IS NOT NULL", name="owner"),
         _partial("uq_links_open", "connection_ref", where="closed_at IS NULL", unique=True),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    connection_ref: Mapped[UUID] = mapped_column(ForeignKey("connections.id"), index=True)
+    connection_ref: Mapped[UUID] = mapped_column(index=True)
     nango_id: Mapped[int | None] = mapped_column(BigInt)
-    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"), index=True)
-    organization_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"), index=True)
+    user_id: Mapped[UUID | None] = mapped_column(index=True)
+    organization_id: Mapped[UUID | None] = mapped_column(index=True)
     linked_by: Mapped[str]
     event_id: Mapped[UUID | None]
     opened_at: Mapped[datetime]
@@ -378,7 +399,8 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         UniqueConstraint("event_id", "team", "route"),
-        ForeignKeyConstraint(["team", "destination"], ["destinations.team", "destinations.name"]),
+        _sqlite_foreign_key(["event_id"], ["events.id"]),
+        _sqlite_foreign_key(["team", "destination"], ["destinations.team", "destinations.name"]),
         CheckConstraint(
             "state IN ('available', 'running', 'retryable', 'completed', 'discarded', 'cancelled')", name="state"
         ),
@@ -394,7 +416,7 @@ class Job(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    event_id: Mapped[UUID] = mapped_column(ForeignKey("events.id"))
+    event_id: Mapped[UUID]
     route: Mapped[str]
     route_version: Mapped[int]
     team: Mapped[str]
@@ -604,6 +626,13 @@ class Difference(Base):
     since: Mapped[datetime | None]  # Nango's `created`, of unknown connections
     event_id: Mapped[UUID | None]  # set by the second check
 
+
+SQLITE_FOREIGN_KEYS: Final[Sequence[ForeignKeyConstraint]] = [
+    constraint
+    for table in Base.metadata.sorted_tables
+    for constraint in sorted(table.foreign_key_constraints, key=lambda one: tuple(one.column_keys))
+    if constraint.info == _SQLITE_ONLY
+]
 
 # An unreadable value of these columns is read as an unknown time: an ended row stays ended.
 _ENDS: Final = frozenset(

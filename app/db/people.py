@@ -94,19 +94,13 @@ def find(session: Session, kind: OwnerKind, external_id: str) -> UUID:
 
 
 def lock(session: Session, kind: OwnerKind, external_ids: Collection[str]) -> dict[str, StoredOwner]:
-    """Those with these external ids, locked in sorted order, against changes only: rows may come to refer to them.
-
-    With a stricter lock, an import of organizations and one of their users could deadlock.
-    """
-    column = bulk.table(MODEL[kind]).c.external_id
-    return _locked(session, kind, column, external_ids, referable=True)
+    """Those with these external ids, locked in sorted order."""
+    return _locked(session, kind, bulk.table(MODEL[kind]).c.external_id, external_ids)
 
 
 def lock_by_id(session: Session, kind: OwnerKind, id_: UUID) -> StoredOwner:
-    """Lock a user or organization; no row can come to refer to it meanwhile. Raises NotFound, also for a
-    removed one.
-    """
-    found = _locked(session, kind, bulk.table(MODEL[kind]).c.id, [id_], referable=False)
+    """Lock a user or organization. Raises NotFound, also for a removed one."""
+    found = _locked(session, kind, bulk.table(MODEL[kind]).c.id, [id_])
     if not found:
         raise NotFound(kind, shown_id(kind, id_))
     return next(iter(found.values()))
@@ -179,6 +173,14 @@ def release_users(session: Session, kind: OwnerKind, id_: UUID, *, limit: int, r
     return len(found)
 
 
+def is_in_use(session: Session, kind: OwnerKind, id_: UUID) -> bool:
+    """Whether open links refer to it, or users, removed ones included."""
+    uses = [select(Link.id).where(_OWNER[kind] == id_, Link.closed_at.is_(None))]
+    if kind is OwnerKind.ORGANIZATION:
+        uses.append(select(User.id).where(User.organization_id == id_))
+    return any(session.scalar(use.limit(1)) is not None for use in uses)
+
+
 def has_history(session: Session, kind: OwnerKind, id_: UUID) -> bool:
     """Whether links refer to the row, closed ones included."""
     return session.scalar(select(Link.id).where(_OWNER[kind] == id_).limit(1)) is not None
@@ -202,15 +204,13 @@ def tombstone(id_: UUID) -> str:
     return f" removed {id_.hex} "
 
 
-def _locked(
-    session: Session, kind: OwnerKind, column: Any, values: Collection[object], *, referable: bool
-) -> dict[str, StoredOwner]:
+def _locked(session: Session, kind: OwnerKind, column: Any, values: Collection[object]) -> dict[str, StoredOwner]:
     if not values:
         return {}
     table = bulk.table(MODEL[kind])
     shown = [table.c[name] for name in ("id", "external_id", *_plain(kind))]
     locking = select(*shown).where(bulk.among(bulk.dialect(session), column), table.c.removed_at.is_(None))
-    ordered = locking.order_by(table.c.external_id).with_for_update(key_share=referable)
+    ordered = locking.order_by(table.c.external_id).with_for_update()
     rows = session.execute(ordered, bulk.keys(values)).all()
     names = _organization_names(session, kind, rows)
     found = {}

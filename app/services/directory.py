@@ -49,7 +49,9 @@ class Directory:
         now: datetime,
         ids: dict[tuple[str, str], UUID] | None = None,
     ) -> "Directory":
-        """Read, and by policy create, the owners that these claims name. Raises OwnerRemoved."""
+        """Read, and by policy create, the owners that these claims name. Where links follow, the transaction keeps
+        owners (`app.db.owner_locks`).
+        """
         directory = cls(session, policy=policy, now=now, ids=ids)
         directory._load(claims, creates=policy is not DirectoryPolicy.REQUIRE)
         return directory
@@ -155,10 +157,7 @@ class Directory:
         )
 
     def _complete(self, claims: Collection[Claim]) -> None:
-        """Fill in missing names and emails. Only the application's database overwrites what is there; a tag does not.
-
-        Raises OwnerRemoved.
-        """
+        """Fill in missing names and emails. Only the application's database overwrites what there is; no tag does."""
         users, organizations = self._improve(claims)
         if users or organizations:
             # They may have been changed since they were read: what is read under the lock holds.

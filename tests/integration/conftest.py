@@ -8,7 +8,9 @@ import pytest
 import structlog
 
 from app.db import engine, migrate
+from app.services.maintenance import integrity
 from tests.integration import world as worlds
+from tests.integration.lock_order import watched
 from tests.integration.sandbox.sandbox_server import serve
 from tests.waiting import PATIENCE
 
@@ -55,7 +57,11 @@ def _postgres_template(postgres):
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request, tmp_path):
-    """Migrated and empty. Whatever a test did, no token of the sandbox may rest in it afterwards (promise 7)."""
+    """Migrated and empty.
+
+    Whatever a test did, no token of the sandbox may rest in it afterwards (promise 7), no reference may be broken, and
+    on PostgreSQL each transaction that linked took the owners' lock first.
+    """
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("_sqlite_template"), tmp_path / "waylink.db")
         opened = engine.connect(f"sqlite:///{tmp_path / 'waylink.db'}", pool_size=10)
@@ -67,7 +73,8 @@ def database(request, tmp_path):
     postgres.start()
     url = postgres.create_database(template)
     opened = engine.connect(url, pool_size=10)
-    yield opened
+    with watched(opened.engine):
+        yield opened
     _finish(opened)
     postgres.drop_database(url)
 
@@ -138,6 +145,7 @@ def _migrate(url):
 
 
 def _finish(database):
-    held = worlds.TOKEN.findall(worlds.dump(database))
+    held, broken = worlds.TOKEN.findall(worlds.dump(database)), integrity.broken(database)
     database.close()
+    assert not broken
     assert not held, "credentials of the sandbox rest in the database"

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
 from app.db import events as event_rows
+from app.db import owner_locks
 from app.db import refreshes as refresh_rows
 from app.db.bulk import Row
 from app.db.connections import ConnectionKey, ConnectionState
@@ -41,7 +42,7 @@ from app.services.events.duplicates import Duplicates
 from app.services.events.ownership import Ownership
 from app.services.events.pending_event import PendingEvent
 from app.services.linking.connection_changes import ConnectionChanges
-from app.services.linking.superseding import Superseding, begin_superseding
+from app.services.linking.superseding import Superseding
 from app.services.policy import Policy
 from app.services.routing.precomputed_matches import Matches
 from app.services.routing.router import Router
@@ -102,11 +103,10 @@ class Batch:
     def load(
         cls, session: Session, policy: Policy, matches: Matches, pending: Sequence[PendingEvent], *, now: datetime
     ) -> "Batch":
-        """Lock events and connections, and read what deciding about them takes. Raises OwnerRemoved."""
+        """Lock events and connections, and read what deciding about them takes."""
         matches.begin()
         supersedes = any(event.key and policy.supersedes(event.key.integration) for event in pending)
-        if supersedes:
-            begin_superseding(session, policy)
+        owner_locks.begin_linking(session, supersedes=supersedes)
         events = _still_claimed(session, pending)
         changes = ConnectionChanges.load(
             session, connection_rows.lock(session, {event.key for event in pending if event.key}).values(), now=now
@@ -148,7 +148,7 @@ class Batch:
         self._transitions = Transitions(self._policy, links, ownership, self._router, now=self._now)
 
     def apply(self) -> Applied:
-        """Raises NotMatchedYet, before anything is written, and OwnerRemoved."""
+        """Raises NotMatchedYet, before anything is written."""
         waiting = []
         for item in self._items:
             if _waits_for_connection(item) and isinstance(self._verdict(item), LookUpAgain):

@@ -29,7 +29,6 @@ from app.domain.routing import RouteSet
 from app.domain.scrub import scrub
 from app.domain.states import EventState, Origin
 from app.domain.stored_bodies import read_at_rest
-from app.errors import OwnerRemoved
 from app.ids import EVENT, show
 from app.services.events.batch import Applied, Batch
 from app.services.events.lookups import Lookups, Wanted
@@ -174,9 +173,8 @@ class Processor:
                 break
             except NotMatchedYet:
                 matches.prepare()
-            except (IntegrityError, OwnerRemoved):
-                # Another worker created one of the batch's new connections, which can be locked now, or an operator
-                # removed an owner, which is not found any more.
+            except IntegrityError:
+                # Another worker created one of the batch's new connections, which can be locked now.
                 if raced:
                     raise
                 raced = True

@@ -57,7 +57,7 @@ class ConnectionChanges:
         return self._before.keys()
 
     def write(self) -> None:
-        """Write new and changed connections, then the links that refer to them. Raises OwnerRemoved."""
+        """Write new and changed connections, then the links that refer to them."""
         new = [connection for connection in self._rows.values() if connection.id not in self._before]
         stored = [connection for connection in self._rows.values() if connection.id in self._before]
         rows.insert(self._session, new)

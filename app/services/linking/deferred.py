@@ -71,7 +71,6 @@ class DeferredLinks:
         return self._superseding.keep_newest(environment, integration, owner) if self._superseding else 0
 
     def write(self, session: Session) -> None:
-        """Raises OwnerRemoved."""
         if self._superseding:
             self._superseding.restore(self._router)
         self._changes.write()

@@ -7,20 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
+from app.db import owner_locks
 from app.db.connections import ConnectionState
 from app.db.engine import Database
 from app.deadlines import OWNER_LOOKUP_LEASE
 from app.domain.linking import Claim, DirectoryPolicy, Owner, TagKeys, Unlinked, UnlinkedReason
 from app.domain.owner_queries import Named, next_owner_query
 from app.domain.routing import RouteSet
-from app.errors import OwnerRemoved
 from app.services.directory import Directory, claim_of
 from app.services.linking.deferred import DeferredLinks
-from app.services.linking.superseding import begin_superseding
 from app.services.linking.waiting import CHUNK
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
@@ -44,7 +42,9 @@ def ask_again(
             connection.id: answer for connection, answer in zip(due, answers, strict=True) if isinstance(answer, Named)
         }
         if named:
-            _record(database, policy, due, named, routes.current(database), clock=clock)
+            current = routes.current(database)
+            with database.write() as session:
+                _link(session, policy, due, named, current, now=clock())
         total += len(named)
         if len(due) < CHUNK or not named:
             return total
@@ -53,22 +53,6 @@ def ask_again(
 def _question(connection: ConnectionState, keys: TagKeys) -> Question:
     claim = claim_of(connection, keys)
     return Question(connection.tags, claim if claim.user_id or claim.email or claim.organization_id else None)
-
-
-def _record(
-    database: Database,
-    policy: Policy,
-    asked: Sequence[ConnectionState],
-    named: Mapping[UUID, Named],
-    routes: RouteSet,
-    *,
-    clock: Callable[[], datetime],
-) -> None:
-    try:
-        with database.write() as session:
-            _link(session, policy, asked, named, routes, now=clock())
-    except (OwnerRemoved, IntegrityError):
-        return  # an owner was removed, or created by another transaction, at this moment: asked again after the lease
 
 
 def _link(
@@ -80,7 +64,7 @@ def _link(
     *,
     now: datetime,
 ) -> None:
-    begin_superseding(session, policy)
+    owner_locks.begin_linking(session, supersedes=policy.supersedes_any)
     known = {connection.id: connection for connection in asked}
     locked = connection_rows.lock(session, [row.key for row in asked if row.id in named]).values()
     # What an event has changed meanwhile was asked about anew by that event.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from app.db import audit
+from app.db import audit, owner_locks
 from app.db import connections as rows
 from app.db.engine import Database
 from app.db.read import sibling_connections
@@ -20,7 +20,6 @@ from app.domain.states import AuditOutcome
 from app.errors import InvalidInput
 from app.services.directory import Directory
 from app.services.linking.deferred import DeferredLinks
-from app.services.linking.superseding import begin_superseding
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 
@@ -89,7 +88,7 @@ def _close(
 ) -> Counter[str]:
     with database.write() as session:
         now = clock()
-        begin_superseding(session, policy)
+        owner_locks.begin_linking(session, supersedes=policy.supersedes_any)
         wanted = {(place.environment, place.integration, place.owner) for place in places}
         connections = rows.lock_linked(session, wanted)
         directory = Directory.load(session, (), policy=DirectoryPolicy.REQUIRE, now=now)

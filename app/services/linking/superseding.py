@@ -1,6 +1,6 @@
 """The duplicates policy `supersede`: of an owner's live connections to one integration, the newest alone has the link.
 
-A transaction that may change which one that is takes `begin_superseding`'s lock first. Integrations whose policy is
+A transaction that may change which one that is takes `lock_superseding` first. Integrations whose policy is
 `keep` cost nothing: none of this is called for them.
 """
 
@@ -109,9 +109,3 @@ class Superseding:
         connection.unlinked_reason, connection.superseded_by = UnlinkedReason.SUPERSEDED, self._links.id_of(winner)
         connection.drift = connection.known_tags = None
         connection.updated_at = self._now
-
-
-def begin_superseding(session: Session, policy: Policy) -> None:
-    """Take the lock under which links supersede each other, before any row is locked; nothing where none do."""
-    if policy.supersedes_any:
-        rows.lock_superseding(session)

@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
+from app.db import owner_locks
 from app.db.connections import Appeared, ConnectionKey, ConnectionState
 from app.db.engine import Database
 from app.domain.linking import DirectoryPolicy, Owner, Unlinked
 from app.domain.routing import RouteSet
-from app.errors import OwnerRemoved
 from app.services.directory import Directory, claim_of
 from app.services.linking.deferred import DeferredLinks
-from app.services.linking.superseding import begin_superseding
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 
@@ -76,14 +74,10 @@ def _in_one_transaction(
 ) -> tuple[list[ConnectionKey], int]:
     """The keys of the connections that were examined, and how many of them are linked now."""
     current = routes.current(database)
-    try:
-        with database.write() as session:
-            begin_superseding(session, policy)
-            waiting = connection_rows.lock_waiting(session, limit=CHUNK, appeared=appeared, after=after)
-            linked = _link(session, waiting, current, policy, now=clock())
-    except (OwnerRemoved, IntegrityError):
-        # The owner was removed between the read and the commit.
-        return [], 0
+    with database.write() as session:
+        owner_locks.begin_linking(session, supersedes=policy.supersedes_any)
+        waiting = connection_rows.lock_waiting(session, limit=CHUNK, appeared=appeared, after=after)
+        linked = _link(session, waiting, current, policy, now=clock())
     return [connection.key for connection in waiting], linked
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.db import audit
+from app.db import audit, owner_locks
 from app.db import connections as connection_rows
 from app.db import people as rows
 from app.db.connections import Appeared, ConnectionState
@@ -88,6 +88,7 @@ def change(
     session: Session, kind: OwnerKind, id_: UUID, fields: Mapping[str, Any], *, actor: str, now: datetime
 ) -> MergeResult:
     """Change the given fields of one; None clears a field. Raises NotFound, InvalidFields, AlreadyExists."""
+    owner_locks.keep_owners(session)
     faults = check(kind, fields)
     organizations = _organizations(session, [fields])
     faults += _unknown_organization(fields, organizations)
@@ -125,6 +126,7 @@ def merge(
 
     add_only: an existing one is refused, with its id. dry_run: write nothing, and return what would happen.
     """
+    owner_locks.keep_owners(session)
     merged = MergeResult()
     faults = [[*required(entry), *check(kind, entry)] for entry in entries]
     good = [entry for entry, wrong in zip(entries, faults, strict=True) if not wrong]
@@ -160,30 +162,45 @@ def remove(
     """
     closed = released = 0
     while True:
-        with database.write() as session:
-            stored = rows.lock_by_id(session, kind, id_)
+        with database.read() as session:
             owned, users = rows.open_links(session, kind, id_), rows.count_users(session, kind, id_)
-            free = not owned and not users
-            if free and rows.count_users(session, kind, id_, removed=True):  # removed rows are no obstacle
-                rows.release_users(session, kind, id_, limit=CHUNK, removed=True)
-                continue
-            if free:
-                kept = keep or rows.has_history(session, kind, id_)
-                if kept:
-                    rows.retire(session, kind, stored, now=clock())
-                else:
-                    rows.delete(session, kind, id_)
-                _record(session, kind, id_, "removed", {"history_kept": kept}, actor=actor, now=clock())
+            former = rows.count_users(session, kind, id_, removed=True)  # removed users are no obstacle
+        if not owned and not users and not former:
+            with database.write() as session:
+                kept = _remove_unused(session, kind, id_, keep=keep, actor=actor, now=clock())
+            if kept is not None:
                 return RemovalResult(id_, closed, released, kept)
-        if not force:
+            continue
+        if (owned or users) and not force:
             raise StillOwns(kind, rows.shown_id(kind, id_), links=owned, users=users)
         with database.write() as session:
             now = clock()
+            rows.release_users(session, kind, id_, limit=CHUNK, removed=True)
             links = _close_links(session, kind, id_, reason=reason or f"{kind}_removed", now=now)
             gone = rows.release_users(session, kind, id_, limit=CHUNK)
-            detail = {"links_closed": links, "users_released": gone}
-            _record(session, kind, id_, "released", detail, actor=actor, now=now)
+            if links or gone:
+                detail = {"links_closed": links, "users_released": gone}
+                _record(session, kind, id_, "released", detail, actor=actor, now=now)
         closed, released = closed + links, released + gone
+
+
+def _remove_unused(
+    session: Session, kind: OwnerKind, id_: UUID, *, keep: bool, actor: str, now: datetime
+) -> bool | None:
+    """Remove one that owns nothing and has no users, and return whether its row stays; None where it got some
+    meanwhile. Raises NotFound.
+    """
+    owner_locks.lock_owners(session)
+    stored = rows.lock_by_id(session, kind, id_)
+    if rows.is_in_use(session, kind, id_):
+        return None
+    kept = keep or rows.has_history(session, kind, id_)
+    if kept:
+        rows.retire(session, kind, stored, now=now)
+    else:
+        rows.delete(session, kind, id_)
+    _record(session, kind, id_, "removed", {"history_kept": kept}, actor=actor, now=now)
+    return kept
 
 
 def find(session: Session, kind: OwnerKind, text: str) -> UUID:
@@ -205,7 +222,7 @@ def _record(
 
 def _close_links(session: Session, kind: OwnerKind, id_: UUID, *, reason: str, now: datetime) -> int:
     """Close a chunk of the owner's open links. Connections are locked first, as in all transactions."""
-    connection_rows.lock_superseding(session)
+    owner_locks.lock_superseding(session)
     keys = rows.owned_connections(session, kind, id_, limit=CHUNK)
     changes = ConnectionChanges.load(session, connection_rows.lock(session, keys).values(), now=now)
     connections, links = {connection.id: connection for connection in changes.all()}, changes.links

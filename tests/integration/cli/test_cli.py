@@ -283,6 +283,29 @@ def test_check_is_0_when_all_is_well_and_notes_what_to_know(migrated: Command, b
     assert SECRET not in done.stdout
 
 
+def test_check_integrity_is_1_when_a_row_names_one_that_is_not_there(waylink: Command) -> None:
+    one_line_error(waylink("check", "--integrity"), 2)
+    assert waylink.inside("migrate").returncode == 0
+    whole = waylink.json("check", "--integrity")
+    assert {"reference": "links.user_id", "target": "users", "rows": 0, "broken": 0, "ids": []} in whole
+    with closing(sqlite3.connect(waylink.folder / ".waylink/waylink.db")) as database, database:
+        row = ("0" * 31 + "1", "1" * 32, "x", "y", NOW.isoformat(" "))
+        columns = "id, organization_id, external_id, display_name, created_at"
+        database.execute(f"INSERT INTO users ({columns}) VALUES (?, ?, ?, ?, ?)", row)
+    done = waylink.inside("check", "--integrity", "--json")
+    assert (done.returncode, "docs/operations.md" in done.stderr) == (1, True)
+    [broken] = [row for row in json.loads(done.stdout) if row["broken"]]
+    ids = [f"usr_{row[0]}"]
+    assert broken == {
+        "reference": "users.organization_id",
+        "target": "organizations",
+        "rows": 1,
+        "broken": 1,
+        "ids": ids,
+    }
+    assert waylink.inside("check", "--integrity").returncode == 1
+
+
 # send
 
 

@@ -10,11 +10,22 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import insert, inspect, text
+from sqlalchemy import Index, insert, inspect, text
 from sqlalchemy.exc import IntegrityError, SAWarning
 
 from app.db import engine, migrate, schema_version
-from app.db.models import Base, Connection, Event, Job, Link, Organization, Refresh, RouteVersion, User
+from app.db.models import (
+    SQLITE_FOREIGN_KEYS,
+    Base,
+    Connection,
+    Event,
+    Job,
+    Link,
+    Organization,
+    Refresh,
+    RouteVersion,
+    User,
+)
 from app.errors import DatabaseNotMigrated
 from app.ids import new_id
 from tests.integration.world import DANA, auth, in_threads
@@ -35,8 +46,8 @@ def test_models_and_migrations_agree(database):
         warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based index", SAWarning)
         warnings.filterwarnings("ignore", "autogenerate skipping metadata-specified expression-based index")
         options = {"compare_type": True, "compare_server_default": True}
-        if database.is_sqlite:
-            options["include_object"] = lambda item, _name, kind, *_: kind != "index" or not _only_postgresql_has(item)
+        others = _only_postgresql_has if database.is_sqlite else _only_sqlite_has
+        options["include_object"] = lambda item, *_: not others(item)
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
 
@@ -60,8 +71,27 @@ def test_every_partial_index_and_check_of_the_models_is_in_the_database(database
             assert (" WHERE " in definition) is (where is not None)
 
 
-def _only_postgresql_has(index):
-    return bool(index.dialect_options["postgresql"]["using"])
+def test_tables_that_are_written_per_event_have_foreign_keys_on_sqlite_only(database):
+    with database.engine.connect() as connection:
+        inspector = inspect(connection)
+        found = {
+            f"{table.name}.{'+'.join(key['constrained_columns'])}"
+            for table in Base.metadata.sorted_tables
+            for key in inspector.get_foreign_keys(table.name)
+        }
+    ours = {"events.connection_ref", "jobs.event_id", "jobs.team+destination", "users.organization_id"} | {
+        f"links.{column}" for column in ("connection_ref", "user_id", "organization_id")
+    }
+    assert found & ours == (ours if database.is_sqlite else set())
+    assert found >= {"decisions.event_id", "attempts.job_id", "repeats.event_id", "refreshes.connection_ref"}
+
+
+def _only_postgresql_has(item):
+    return isinstance(item, Index) and bool(item.dialect_options["postgresql"]["using"])
+
+
+def _only_sqlite_has(item):
+    return any(item is key for key in SQLITE_FOREIGN_KEYS)
 
 
 def _index_definitions(connection):

@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,13 +10,32 @@ from typing import Any
 
 import pytest
 from alembic import command
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from app.db import bulk, decisions, engine, event_actions, migrate, schema_version
-from app.db.models import Attempt, Connection, Decision, Destination, Event, Job, Refresh, RouteVersion, Team
+from app.db.models import (
+    SQLITE_FOREIGN_KEYS,
+    Attempt,
+    Base,
+    Connection,
+    Decision,
+    Destination,
+    Event,
+    Job,
+    Refresh,
+    Repeat,
+    RouteVersion,
+    Team,
+)
 from app.db.read import listing
+from app.errors import Conflict
 from app.ids import first_id, new_id
+from app.services.maintenance import integrity
+from tests.waiting import PATIENCE, until
 
 NOW = datetime(2026, 8, 21, 12, 0, 1, 234567, tzinfo=UTC)
 # What a column needs that a value of its type alone would not meet: checks, keys and references.
@@ -29,6 +49,9 @@ VALUES: dict[str, Any] = {
     "reconciliations.trigger": "demand",
     "reconciliations.stage": "done",
 }
+
+# References that the models have and PostgreSQL does not hold.
+REFERENCES = {str(part.parent): str(part.column) for key in SQLITE_FOREIGN_KEYS for part in key.elements}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -47,21 +70,21 @@ def upgrade_to(database, revision):
 
 
 def tables_of(database):
-    """The tables as they are in the database, referenced ones first."""
+    """The tables as they are in the database, in the models' order: referenced ones first."""
     found = MetaData()
     with database.engine.connect() as connection:
         found.reflect(
             connection, only=[table for table in inspect(connection).get_table_names() if table[:8] != "alembic_"]
         )
-    return found.sorted_tables
+    return [found.tables[table.name] for table in Base.metadata.sorted_tables if table.name in found.tables]
 
 
 def row_of(table: Table, known: dict[str, Any]) -> dict[str, Any]:
     """A row with a value in every column, references included."""
     row = {}
     for column in table.columns:
-        target = next((f"{key.column.table.name}.{key.column.name}" for key in column.foreign_keys), None)
         name = f"{table.name}.{column.name}"
+        target = next((str(key.column) for key in column.foreign_keys), REFERENCES.get(name))
         row[column.name] = known[target] if target else VALUES.get(name, value_of(column))
         known[name] = row[column.name]
     return row
@@ -97,7 +120,7 @@ def fill(database, tables):
             connection.execute(insert(table).values(row))
 
 
-@pytest.mark.parametrize("revision", ["0001", "0009", "0012"])
+@pytest.mark.parametrize("revision", ["0001", "0009", "0012", "0013"])
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_an_upgrade_keeps_every_row_of_every_table(database, revision):
     upgrade_to(database, revision)
@@ -108,6 +131,7 @@ def test_an_upgrade_keeps_every_row_of_every_table(database, revision):
     assert all(len(rows) == 1 for rows in before.values()), before
     assert migrate.upgrade(database) == schema_version.head()
     assert rows_of(database, tables) == before
+    assert integrity.broken(database) == []
     schema_version.require_current(database)
 
 
@@ -393,3 +417,83 @@ def test_what_both_releases_write_beside_each_other_is_shown_alike(of_0012):
         bulk.insert(session, Attempt, [{"job_id": job["id"], **FIRST, **FAILED, "number": 2}])
     assert explained(of_0012) == as_shown("import", "mail", "moved", "new", "old")
     assert attempt_logs(of_0012)["new"] == shown_attempts(FIRST, {**FIRST, **FAILED, "number": 2})
+
+
+# 0014: no foreign keys on tables that are written per event
+
+
+@pytest.fixture
+def without_keys(database):
+    """A full database of the release before, brought up to date."""
+    upgrade_to(database, "0013")
+    fill(database, tables_of(database))
+    migrate.upgrade(database)
+    return database
+
+
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+def test_the_release_before_goes_on_writing_all_of_an_event(without_keys):
+    """While processes are replaced one after the other: new rows of all tables, and their deletion by its pruning."""
+    tables = {table.name: table for table in tables_of(without_keys)}
+    written = ["organizations", "users", "connections", "events", "links", "decisions", "jobs", "attempts", "repeats"]
+    with without_keys.engine.begin() as connection:
+        rows = {name: dict(connection.execute(select(tables[name])).mappings().one()) for name in written}
+        # Each id once more under another one, wherever it stands.
+        ids = {row["id"]: value_like(row["id"], number) for number, row in enumerate(rows.values()) if "id" in row}
+        for name in written:
+            row = {column: ids.get(value, value) if _is_id(value) else value for column, value in rows[name].items()}
+            row |= {column: f"{row[column]} 2" for column in ("external_id", "connection_id") if column in row}
+            row |= {"number": 2} if name == "repeats" else {}
+            connection.execute(insert(tables[name]).values(row))
+    assert [count(without_keys, model) for model in (Event, Decision, Job, Attempt)] == [2, 2, 2, 2]
+    assert integrity.broken(without_keys) == []
+    with without_keys.engine.begin() as connection:
+        connection.execute(text("DELETE FROM jobs"))
+        connection.execute(text("DELETE FROM events"))
+    assert [count(without_keys, model) for model in (Event, Decision, Job, Attempt, Repeat)] == [0, 0, 0, 0, 0]
+
+
+def _is_id(value):
+    return isinstance(value, uuid.UUID) or (isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value))
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("table", ["events", "connections", "jobs"])
+def test_while_a_table_is_in_use_the_upgrade_waits_and_nothing_waits_for_it(database, table):
+    """Such as by a backup: a lock that waits would let all work wait behind it."""
+    upgrade_to(database, "0013")
+
+    def keys():
+        with database.engine.connect() as connection:
+            return connection.scalar(text("SELECT count(*) FROM pg_constraint WHERE conname = 'fk_jobs_event_id'"))
+
+    def tried():
+        with database.engine.connect() as connection:
+            asked = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'")
+            return connection.scalar(asked)
+
+    with database.engine.connect() as using, ThreadPoolExecutor(1) as pool:
+        using.execute(text(f"SELECT count(*) FROM {table}"))
+        upgrade = pool.submit(migrate.upgrade, database)
+        until("the upgrade asks for the locks", tried)
+        with database.engine.begin() as other:
+            other.execute(text("SET LOCAL lock_timeout = '60s'"))
+            for name in ("events", "connections", "organizations", "users", "links", "destinations", "jobs"):
+                other.execute(text(f"DELETE FROM {name}"))
+        assert not upgrade.done()
+        assert keys() == 1
+        using.rollback()
+        assert upgrade.result(PATIENCE) == schema_version.head()
+    assert keys() == 0
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_an_upgrade_that_never_gets_its_locks_says_what_to_do(database, monkeypatch):
+    upgrade_to(database, "0013")
+    migration = ScriptDirectory.from_config(migrate._config()).get_revision("0014").module
+    monkeypatch.setattr(migration, "TRIES", 2)
+    monkeypatch.setattr(migration, "PAUSE", 0)
+    with database.engine.connect() as using, database.engine.connect() as connection:
+        using.execute(text("SELECT count(*) FROM links"))
+        with Operations.context(MigrationContext.configure(connection)), pytest.raises(Conflict, match="pg_stat_acti"):
+            migration.upgrade()

@@ -93,7 +93,7 @@ def test_keep_is_the_default_and_asks_the_database_nothing(open_world, base_url,
         return [
             statement
             for statement in seen
-            if "advisory" in statement or "superseded_by IN" in statement or "JOIN links" in statement
+            if "pg_advisory_xact_lock(" in statement or "superseded_by IN" in statement or "JOIN links" in statement
         ]
 
     world = open_world(base_url=base_url)

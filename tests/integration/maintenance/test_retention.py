@@ -5,12 +5,18 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, event, func, insert, select
 
-from app.db import bulk, decisions
+from app.db import bulk, decisions, event_actions
 from app.db.models import Attempt, Decision, Event, Job
+from app.errors import NotFound
 from app.ids import first_id
 from app.services.maintenance import retention
 from app.services.maintenance.retention import Retention
+from app.services.routing import backfills, replays
+from app.services.routing.backfills import Span
+from app.services.routing.cache import RouteCache
+from app.services.routing.replays import Routes
 from tests.integration.cli.test_status import a_job, an_event
+from tests.integration.meeting import at_once, hold
 from tests.integration.world import DANA, auth
 
 KEEP = timedelta(days=30)
@@ -170,6 +176,73 @@ def test_an_event_that_gets_a_job_meanwhile_is_left(world, old, clock):
     finally:
         event.remove(world.database.engine, "before_cursor_execute", meanwhile)
     assert [job.event_id for job in world.jobs()] == [kept]
+
+
+# PostgreSQL has no foreign key from jobs to events: who makes a job locks its event. SQLite has one writer at a time.
+
+
+def job_maker(world, maker, event_id):
+    """A call that makes the event's missing job, and returns how many were made."""
+    routes = RouteCache().current(world.database)
+    if maker == "replay":
+        matching = replays.match(world.database, event_id, Routes.NOW, routes)
+
+        def make():
+            with world.database.write() as session:
+                done = replays.replay(session, matching, again=False, actor="cli:test", now=world.clock.now)
+            return len(done.due)
+
+        return make
+    with world.database.read() as session:
+        route = backfills.live_route(session, team="crm", name="late")
+    span = Span(world.clock.now - 40 * DAY, world.clock.now, newest_first=False)
+    *_, scanned = backfills.scan(world.database, route, span, limit=10)
+    assert scanned.event_ids == [event_id]
+    filling = {"per_second": 1.0, "asked": {}, "actor": "cli:test", "clock": world.clock}
+    return lambda: sum(len(made) for made in backfills.fill(world.database, route, scanned, **filling))
+
+
+@pytest.fixture
+def missing(world, old):
+    """An old event without a job, which the route `late` takes."""
+    world.route(late={"type": ["x"]})
+    event_id = old(31 * DAY, type="x", document={"type": "x"}, route_set=1)
+    with world.database.write() as session:
+        session.execute(delete(Decision))
+    return event_id
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("maker", ["replay", "backfill"])
+def test_an_event_is_left_while_a_job_of_it_is_being_made(world, missing, monkeypatch, maker):
+    make, real = job_maker(world, maker, missing), event_actions.add_jobs
+
+    def add_jobs(*arguments):
+        monkeypatch.undo()
+        assert forget(world).events == 0
+        return real(*arguments)
+
+    monkeypatch.setattr(event_actions, "add_jobs", add_jobs)
+    assert make() == 1
+    assert [job.event_id for job in world.jobs()] == [missing]
+    assert forget(world).events == 0
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("maker", ["replay", "backfill"])
+def test_no_job_is_made_of_an_event_that_is_being_deleted(world, missing, monkeypatch, maker):
+    make = job_maker(world, maker, missing)
+    there = hold(monkeypatch, world, retention.rows, "forget")
+
+    def refused():
+        try:
+            return make()
+        except NotFound:
+            return 0
+
+    gone, made = at_once(lambda: forget(world), there, refused)
+    assert (gone.events, made) == (1, 0)
+    assert world.jobs() == []
 
 
 def test_it_goes_in_transactions_as_large_as_fit_their_time(world, clock, monkeypatch):

@@ -169,26 +169,6 @@ def test_what_a_person_says_while_a_batch_is_at_it_is_not_overwritten_by_a_tag(o
     assert (user.email, user.display_name) == ("dana@acme.example", "Dana Wu")
 
 
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_a_user_removed_while_a_batch_completes_them_stays_removed_and_blank(open_world, monkeypatch):
-    world = open_world()
-    id_, _ = add(world, external_id="usr_1042")
-    world.handle(auth(connection_id="old", tags={"end_user_id": "usr_1042"}))
-    locking = directory.rows.lock_users
-
-    def lock_users(session, users):
-        monkeypatch.undo()
-        remove(world, id_, force=True)
-        locking(session, users)
-
-    monkeypatch.setattr(directory.rows, "lock_users", lock_users)
-    world.handle(auth(connection_id="new", tags=DANA | {"end_user_email": "dana@acme.example"}))
-    removed, made = world.all(User)
-    assert (removed.id, removed.email) == (id_, None)
-    assert (made.external_id, made.email) == ("usr_1042", "dana@acme.example")
-    assert world.owner("new") == ("usr_1042", "org_77")
-
-
 def test_an_external_id_of_another_person_cannot_be_taken(world):
     first, _ = add(world, external_id="usr_1")
     second, _ = add(world, external_id="usr_2")
@@ -366,48 +346,6 @@ def test_many_links_are_closed_a_chunk_at_a_time(world, monkeypatch):
     world.process(*world.receive(*bodies))
     assert remove(world, user, force=True).links_closed == 5
     assert all(connection.unlinked_reason == "unknown_user" for connection in world.all(Connection))
-
-
-@pytest.mark.parametrize("history", [False, True], ids=["the row goes", "the row stays for its history"])
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite lets one write after the other
-def test_a_user_removed_while_a_batch_links_to_them_owns_nothing_afterwards(world, monkeypatch, history):
-    user, _ = add(world, external_id="usr_1")
-    if history:
-        world.handle(auth(connection_id="old", tags={"end_user_id": "usr_1"}))
-    write, removed = batch.Batch._write, []
-
-    def remove_first(batch):
-        if not removed:
-            removed.extend(in_threads(lambda: remove(world, user, force=True)))
-        write(batch)
-
-    monkeypatch.setattr(batch.Batch, "_write", remove_first)
-    world.handle(auth(tags={"end_user_id": "usr_1"}))
-    assert removed[0].kept is history
-    assert world.owner("c-1") is None
-    assert world.connection("c-1").unlinked_reason == "unknown_user"
-    assert world.links("c-1") == []
-
-
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_a_removal_waits_for_a_batch_that_is_linking_and_sees_its_link(world, monkeypatch):
-    user, _ = add(world, external_id="usr_1")
-    linking, write = threading.Event(), batch.Batch._write
-
-    def slowly(batch):
-        write(batch)
-        linking.set()
-        threading.Event().wait(0.5)
-
-    monkeypatch.setattr(batch.Batch, "_write", slowly)
-
-    def removing():
-        assert linking.wait(PATIENCE)
-        with pytest.raises(StillOwns):
-            remove(world, user)
-
-    in_threads(lambda: world.handle(auth(tags={"end_user_id": "usr_1"})), removing)
-    assert world.owner("c-1") == ("usr_1", None)
 
 
 def test_a_listing_goes_on_after_a_row_and_filters(world):
