@@ -1,9 +1,10 @@
 """An event between its claim and its result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from app.db.connections import ConnectionKey
 from app.db.events import ClaimedEvent
@@ -27,13 +28,13 @@ NOT_ASKED: Final = NotAsked()
 PATIENT_LOOKUPS: Final = 2  # after so many that the newest pages did not answer, a connection is looked up by its id
 
 
-@dataclass(frozen=True, slots=True)
-class PendingEvent:
-    """A claimed event with what its body says and what Nango and the application's database answered.
+class PendingEvent(Struct):
+    """A claimed event with what its body says, and what Nango and the application's database answer as they are asked.
 
     lookup: NotAsked until Nango has answered; an event of Waylink's own may bring the lookup that found it.
     owner_answer: of the application's database; None where it is not asked (every directory policy but `sql`).
     scrubbed_body: stored instead of a body that an earlier release left with secrets.
+    key: of the connection that the body names; None where it names none.
     """
 
     event: ClaimedEvent
@@ -41,10 +42,11 @@ class PendingEvent:
     lookup: LookupResult = NOT_ASKED
     owner_answer: Named | None = None
     scrubbed_body: bytes | None = None
+    key: ConnectionKey | None = None
 
-    @property
-    def key(self) -> ConnectionKey | None:
-        return ConnectionKey(self.event.environment, *self.notice.key) if self.notice.key else None
+    def __post_init__(self) -> None:
+        if (named := self.notice.key) is not None:
+            self.key = ConnectionKey(self.event.environment, *named)
 
     @property
     def size(self) -> int:
@@ -87,8 +89,9 @@ class PendingEvent:
             return self.lookup.tags, self.lookup.end_user
         return self.notice.tags, self.notice.end_user
 
-    def with_owner_answer(self, answer: Named | Unavailable) -> "PendingEvent":
+    def take_owner_answer(self, answer: Named | Unavailable) -> None:
         """Add the application database's answer. Without one, the whole event is looked up again later."""
         if isinstance(answer, Unavailable):
-            return replace(self, lookup=answer)
-        return replace(self, owner_answer=answer)
+            self.lookup = answer
+        else:
+            self.owner_answer = answer

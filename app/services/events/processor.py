@@ -6,12 +6,13 @@ Transactions are short, and none is open while Nango or the application's databa
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
+from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.db import events as event_rows
@@ -90,7 +91,9 @@ class Processor:
     def _process(self, claimed: Sequence[ClaimedEvent]) -> Applied:
         if not claimed:
             return Applied()
-        pending = self._ask_directory(self._look_up([_read(event) for event in claimed]))
+        pending = [_read(event) for event in claimed]
+        self._look_up(pending)
+        self._ask_directory(pending)
         routes, most = self.routes.current(self.database), SQLITE_BATCH if self.database.is_sqlite else BATCH
         return _sum([self._apply_or_split(part, routes) for part in _parts(pending, most, BYTES)])
 
@@ -116,40 +119,37 @@ class Processor:
             alive = [replace(event, body=bodies.get(event.id, event.body)) for event in alive]
         return alive, len(claimed) < len(found)
 
-    def _look_up(self, pending: Sequence[PendingEvent]) -> Sequence[PendingEvent]:
+    def _look_up(self, pending: Sequence[PendingEvent]) -> None:
         """Ask each environment's Nango once for all connections of the batch that have something to confirm."""
-        wanted: dict[str, dict[ConnectionKey, Wanted]] = {}
-        for item in pending:
-            if item.needs_lookup and item.key:
-                connections = wanted.setdefault(item.event.environment, {})
-                # Two events of one connection in a batch: only a fresh answer serves both.
-                connections[item.key] = Wanted(item.event.last_seen_at) if item.key in connections else item.wanted
-        results: dict[ConnectionKey, LookupResult] = {}
         ends_at = time.monotonic() + CONFIRM_DEADLINE.total_seconds()
-        for environment, connections in sorted(wanted.items()):
+        for environment in sorted({item.event.environment for item in pending}):
             client = self.clients.of(environment, Priority.CONFIRM)
-            if client is not None:
-                results.update(self._lookups.look_up(client, environment, connections, ends_at=ends_at))
-            elif not self.clients.knows(environment):
+            if client is None and self.clients.knows(environment):
+                continue  # without an API key, all of its events are judged by what Nango posted
+            mine = [item for item in pending if item.event.environment == environment and item.needs_lookup]
+            asking = [(item, item.key) for item in mine if item.key]
+            if not asking:
+                continue
+            if client is None:
                 gone = Unavailable("its environment is not configured any more", retry_after=NOT_CONFIGURED_WAIT)
-                results.update(dict.fromkeys(connections, gone))
-        return [
-            replace(item, lookup=results.get(item.key, NOT_ASKED)) if item.needs_lookup and item.key else item
-            for item in pending
-        ]
+                results: Mapping[ConnectionKey, LookupResult] = {key: gone for _, key in asking}
+            else:
+                results = self._lookups.look_up(client, environment, _wanted(asking), ends_at=ends_at)
+            for item, key in asking:
+                item.lookup = results.get(key, NOT_ASKED)
 
-    def _ask_directory(self, pending: Sequence[PendingEvent]) -> Sequence[PendingEvent]:
+    def _ask_directory(self, pending: Sequence[PendingEvent]) -> None:
         """With the directory policy `sql`: ask the application's database for the owners that the tags name."""
         if self.directory is None:
-            return pending
+            return
         asking = [
             item
             for item in pending
             if item.notice.type in LINKING_TYPES and isinstance(item.lookup, Snapshot | NotAsked)
         ]
         answers = self.directory.ask(_question(item, self.policy.tag_keys) for item in asking)
-        changed = {item.event.id: item.with_owner_answer(answer) for item, answer in zip(asking, answers, strict=True)}
-        return [changed.get(item.event.id, item) for item in pending]
+        for item, answer in zip(asking, answers, strict=True):
+            item.take_owner_answer(answer)
 
     def _apply_or_split(self, pending: Sequence[PendingEvent], routes: RouteSet) -> Applied:
         """Apply the events; where that fails, each half in its own transaction, so that poison fails alone."""
@@ -225,6 +225,14 @@ def _read(event: ClaimedEvent) -> PendingEvent:
     # The lookup that found it is its first. If that did not confirm it, Nango is asked anew.
     first = own.lookup if own.lookup is not None and not event.looks else NOT_ASKED
     return PendingEvent(event, own.notice, lookup=first)
+
+
+def _wanted(asking: Sequence[tuple[PendingEvent, ConnectionKey]]) -> dict[ConnectionKey, Wanted]:
+    """The lookup of each connection. Where two events of the batch name it, only a fresh answer serves both."""
+    wanted: dict[ConnectionKey, Wanted] = {}
+    for item, key in asking:
+        wanted[key] = Wanted(item.event.last_seen_at) if key in wanted else item.wanted
+    return wanted
 
 
 def _parts(events: Sequence[Sized], most: int, most_bytes: int) -> Iterator[list[Sized]]:

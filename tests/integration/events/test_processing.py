@@ -20,6 +20,7 @@ from app.deadlines import EVENT_LEASE, MAX_CLAIMS
 from app.domain.states import ConnectionStatus, EventState
 from app.ids import EVENT, show
 from app.services.events import processor
+from app.services.events.pending_event import PendingEvent
 from app.services.events.processor import Processor
 from tests.integration.sandbox.sandbox_server import register
 from tests.integration.world import DANA, OMAR, KilledError, auth, dying_at, failure, in_threads, refusing, sync
@@ -199,6 +200,14 @@ def test_a_lost_connection_is_logged_once_and_not_for_each_event(world):
         world.process(*receipts)
     assert lines == []
     assert {world.event(receipt.event_id).state for receipt in receipts} == {EventState.RECEIVED}
+
+
+def test_without_an_api_key_no_event_prepares_a_lookup(world, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(PendingEvent, "wanted", property(prepared.append))
+    receipts = world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(3)])
+    assert world.process(*receipts).finished == 3
+    assert not prepared
 
 
 def test_a_batch_is_several_transactions_where_all_other_writers_wait_for_each(world, monkeypatch):
