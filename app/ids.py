@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
+from msgspec import convert
+from uuid_utils import uuid7
 
 from app.errors import InvalidInput
 
@@ -26,8 +27,8 @@ RECONCILIATION: Final = "rec"
 
 
 def new_id() -> UUID:
-    """A fresh UUIDv7."""
-    return uuid7()
+    """A fresh UUIDv7. Converted by msgspec: `uuid_utils.compat` takes twice as long."""
+    return convert(uuid7().bytes, UUID)
 
 
 def first_id(since: datetime) -> UUID:

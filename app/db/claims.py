@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bulk
-
-Record = TypeVar("Record")
+from app.db.bulk import Record
 
 
 def take(
@@ -31,9 +30,9 @@ def take(
     times = {"now": now, "until": now + lease}
     taken: list[Record] = []
     if ids:
-        found = session.execute(claiming(kind, hinted=True), {**times, **bulk.keys(ids), "most": limit})
-        taken += [record(*row) for row in found]
+        hinted = {**times, **bulk.keys(ids), "most": limit}
+        taken += bulk.records(session, record, claiming(kind, hinted=True), hinted)
     if len(taken) < limit:  # rows just claimed are no longer due
-        found = session.execute(claiming(kind, hinted=False), {**times, "most": limit - len(taken)})
-        taken += [record(*row) for row in found]
+        others = {**times, "most": limit - len(taken)}
+        taken += bulk.records(session, record, claiming(kind, hinted=False), others)
     return taken

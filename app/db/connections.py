@@ -1,13 +1,14 @@
 """Statements on connections and their links."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
@@ -26,8 +27,7 @@ class ConnectionKey(NamedTuple):
     connection_id: str
 
 
-@dataclass(slots=True)
-class ConnectionState:
+class ConnectionState(Struct):
     """A connection's columns, changed in memory and written by `insert` and `update`. Columns: models.Connection."""
 
     id: UUID
@@ -63,8 +63,7 @@ class ConnectionState:
         return ConnectionKey(self.environment, self.integration, self.connection_id)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenLink:
+class OpenLink(Struct, frozen=True):
     """An open link."""
 
     id: UUID
@@ -85,7 +84,7 @@ class Appeared:
         return bool(self.users or self.emails or self.organizations)
 
 
-_FIELDS: Final = [field.name for field in fields(ConnectionState)]
+_FIELDS: Final = ConnectionState.__struct_fields__
 _connections: Final = bulk.table(Connection)
 _links: Final = bulk.table(Link)
 _key: Final = [_connections.c.environment, _connections.c.integration, _connections.c.connection_id]
@@ -233,8 +232,8 @@ def open_links(session: Session, connection_refs: Collection[UUID]) -> dict[UUID
     """The open links of these connections, by the connection's own id."""
     if not connection_refs:
         return {}
-    rows = session.execute(_open_links(bulk.dialect(session)), bulk.keys(connection_refs))
-    return {link.connection_ref: link for link in (OpenLink(*row) for row in rows)}
+    links = bulk.records(session, OpenLink, _open_links(bulk.dialect(session)), bulk.keys(connection_refs))
+    return {link.connection_ref: link for link in links}
 
 
 def write_links(session: Session, *, closed: Sequence[bulk.Row], opened: Sequence[bulk.Row]) -> None:
@@ -271,7 +270,7 @@ def _open_links(dialect: str) -> Select[Any]:
 
 
 def _rows(session: Session, statement: Select[Any], keys: Mapping[str, str] | None = None) -> list[ConnectionState]:
-    return [ConnectionState(*row) for row in session.execute(statement, keys)]
+    return bulk.records(session, ConnectionState, statement, keys)
 
 
 def _as_row(connection: ConnectionState) -> bulk.Row:

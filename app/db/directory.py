@@ -1,11 +1,11 @@
 """Statements on the local users and organizations, for linking."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
+from msgspec import Struct
 from sqlalchemy import ColumnElement, Select, Text, func, select
 from sqlalchemy.orm import Session
 
@@ -17,8 +17,7 @@ _lower_email: Final = func.lower(_users.c.email, type_=Text())
 _organizations: Final = bulk.table(Organization)
 
 
-@dataclass(slots=True)
-class DirectoryUser:
+class DirectoryUser(Struct):
     """A stored user. Changes in memory are written by `complete_users`."""
 
     id: UUID
@@ -28,8 +27,7 @@ class DirectoryUser:
     organization_id: UUID | None
 
 
-@dataclass(slots=True)
-class DirectoryOrganization:
+class DirectoryOrganization(Struct):
     """A stored organization. Changes in memory are written by `complete_organizations`."""
 
     id: UUID
@@ -110,8 +108,8 @@ def complete_organizations(session: Session, organizations: Collection[Directory
 def _find_users(session: Session, column: ColumnElement[Any], values: Collection[object]) -> list[DirectoryUser]:
     if not values:
         return []
-    found = session.execute(_finding(bulk.dialect(session), column, *_user), bulk.keys(values))
-    return [DirectoryUser(*row) for row in found]
+    finding = _finding(bulk.dialect(session), column, *_user)
+    return bulk.records(session, DirectoryUser, finding, bulk.keys(values))
 
 
 def _find_organizations(
@@ -119,8 +117,8 @@ def _find_organizations(
 ) -> list[DirectoryOrganization]:
     if not values:
         return []
-    found = session.execute(_finding(bulk.dialect(session), column, *_organization), bulk.keys(values))
-    return [DirectoryOrganization(*row) for row in found]
+    finding = _finding(bulk.dialect(session), column, *_organization)
+    return bulk.records(session, DirectoryOrganization, finding, bulk.keys(values))
 
 
 @cache

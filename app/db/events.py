@@ -1,12 +1,13 @@
 """Statements on events and on the duplicate window of deliveries."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any, Final
 from uuid import UUID
 
+from msgspec import Struct
 from sqlalchemy import (
     ColumnElement,
     Select,
@@ -34,8 +35,7 @@ INLINE: Final = 64 * 1024  # bytes: larger bodies are not part of a claim
 _events: Final = bulk.table(Event)
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedEvent:
+class ClaimedEvent(Struct, frozen=True):
     """A claimed event. attempts: number of this claim.
 
     size: of the body, in bytes; a body of more than INLINE is None here, and read by `bodies`.
@@ -52,8 +52,7 @@ class ClaimedEvent:
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class LockedEvent:
+class LockedEvent(Struct, frozen=True):
     """An event's row, locked to apply the event."""
 
     id: UUID
@@ -160,7 +159,7 @@ def claim(
     """
     statement = partial(_claiming, possibly_poison=possibly_poison)
     taken = claims.take(session, statement, ClaimedEvent, ids, limit=limit, now=now, lease=lease)
-    return sorted(taken, key=lambda event: event.id)
+    return sorted(taken, key=lambda event: event.id.int)  # UUIDs compare in Python
 
 
 @cache
@@ -188,7 +187,7 @@ def _claiming(dialect: str, *, possibly_poison: bool, hinted: bool = False) -> R
 def _claimed_columns() -> list[ColumnElement[Any]]:
     size = func.coalesce(func.length(_events.c.body), 0)
     made: dict[str, ColumnElement[Any]] = {"size": size, "body": case((size <= INLINE, _events.c.body))}
-    return [made[field.name] if field.name in made else _events.c[field.name] for field in fields(ClaimedEvent)]
+    return [made[name] if name in made else _events.c[name] for name in ClaimedEvent.__struct_fields__]
 
 
 def bodies(session: Session, ids: Collection[UUID]) -> dict[UUID, bytes]:
@@ -207,7 +206,7 @@ def release(session: Session, ids: Collection[UUID], *, now: datetime) -> None:
 
 def lock(session: Session, ids: Collection[UUID]) -> list[LockedEvent]:
     """Lock events by id, oldest first. Returns those that exist."""
-    return [LockedEvent(*row) for row in session.execute(_locking(bulk.dialect(session)), bulk.keys(ids))]
+    return bulk.records(session, LockedEvent, _locking(bulk.dialect(session)), bulk.keys(ids))
 
 
 @cache

@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 from sqlalchemy import (
     CTE,
     ColumnElement,
@@ -53,7 +53,7 @@ HELD: Final = (
 PARKED: Final = UNFINISHED & _jobs.c.blocked_by.is_not(None) & _jobs.c.blocked_by.in_(list(Block))
 
 
-class ClaimedJob(NamedTuple):
+class ClaimedJob(Struct, frozen=True):
     """A job as the deliverer needs it. `attempts` and `crashes` include this claim."""
 
     id: UUID
@@ -102,7 +102,7 @@ def claim(
     """
     claiming = _claiming(bulk.dialect(session), possibly_poison=possibly_poison)
     parameters = _parameters(session, heads, now)
-    taken = [ClaimedJob(*row) for values in parameters for row in session.execute(claiming, values)]
+    taken = [job for values in parameters for job in bulk.records(session, ClaimedJob, claiming, values)]
     return sorted(taken, key=lambda job: job.id.int)  # UUIDs compare in Python
 
 
@@ -218,7 +218,7 @@ def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, Raw]:
 
     Documents that are no JSON object are left out.
     """
-    found = session.execute(_documents(bulk.dialect(session)), bulk.keys(event_ids))
+    found = session.execute(_documents(bulk.dialect(session)), bulk.keys(event_ids)).all()
     return {event_id: Raw((document or "{}").encode()) for event_id, document in found}
 
 
