@@ -46,4 +46,4 @@ def of_job(session: Session, job: Job) -> list[StoredAttempt]:
     apart = [StoredAttempt(*row) for row in session.execute(rows)]
     if job.started_at is None:
         return apart
-    return [StoredAttempt(1, job.started_at, job.latency_ms or 0.0, JobState.COMPLETED), *apart]
+    return [StoredAttempt(1, job.started_at, job.latency_ms or 0.0, JobState.COMPLETED.value), *apart]

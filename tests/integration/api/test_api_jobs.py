@@ -6,7 +6,8 @@ import pytest
 
 from app.brokers.celery_broker import IO_QUEUE, Broker
 from app.clock import utc_now
-from app.db.models import Audit, Destination, Job, Team
+from app.db import bulk
+from app.db.models import Attempt, Audit, Destination, Job, Team
 from app.ids import JOB, new_id, parse, show
 from tests.integration.api.api_client import open_api, problem_of
 from tests.integration.cli.test_status import a_job, add, an_event
@@ -209,3 +210,16 @@ def test_jobs_are_summed_up_by_destination_state_and_fault(api):
         ("sales", "retryable", "disabled", None): 1,
     }
     assert {row["team"] for row in api.json("/jobs/summary", who="team")["data"]} == {"crm"}
+
+
+def test_a_first_attempt_that_is_in_its_jobs_row_is_shown_like_one_with_a_row(api):
+    at = utc_now()
+    tried = {"started_at": at, "latency_ms": 12.5}
+    in_job, apart = make(api, "completed", "completed")
+    with api.database.write() as session:
+        bulk.update(session, Job, [{"id": parse(JOB, in_job), **tried}])
+        bulk.insert(session, Attempt, [{"job_id": parse(JOB, apart), "number": 1, "outcome": "completed", **tried}])
+    first, second = (api.json(f"/jobs/{job_id}")["attempt_log"] for job_id in (in_job, apart))
+    none = {"status": None, "error": None, "response_excerpt": None}
+    shown = {"number": 1, "started_at": at.isoformat(), "latency_ms": 12.5, "outcome": "completed"}
+    assert first == second == [shown | none]
