@@ -4,6 +4,7 @@ A server that stands still, and a middlebox that forgot a connection, close noth
 so neither keep-alives nor `tcp_user_timeout` detect them, and the server's own time-outs do not run.
 """
 
+import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import InvalidatePoolError
 
 PING_SECONDS: Final = 5.0  # for the ping of a pooled connection
+IDLE_SECONDS: Final = 1.0  # after which a pooled connection is pinged before its next use
 BEYOND_SERVER: Final = 5.0  # beyond the server's limit of a statement
 LONGEST_SECONDS: Final = 3600.0  # for a server without a limit
 _SIGNAL_SECONDS: Final = 0.1  # psycopg's own interval of checking for signals
@@ -27,7 +29,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     """Raises OperationalError when an answer takes longer than `patience` seconds. None: without a bound."""
 
     patience: float | None = PING_SECONDS
-    fresh = True  # without a statement so far
+    last_used_at: float | None = None  # monotonic; None: without a statement so far
 
     def wait(self, gen: PQGen[RV], interval: float = _SIGNAL_SECONDS, timeout: float | None = None) -> RV:
         """Wait for an answer; psycopg calls it for every statement, commit and rollback."""
@@ -71,12 +73,16 @@ def unbounded(connection: Connection) -> Iterator[None]:
         driver.patience = patience
 
 
-def ping_first(engine: Engine) -> None:
-    """SQLAlchemy's `pool_pre_ping`, with a shorter wait than for other statements."""
+def ping_idle(engine: Engine) -> None:
+    """Ping a pooled connection that was idle for IDLE_SECONDS, or that its server has closed, before it is used.
+
+    Unlike SQLAlchemy's `pool_pre_ping`, which costs each transaction a round trip, and with a shorter wait than for
+    other statements.
+    """
 
     def ping(driver: Any, _record: object, _proxy: object) -> None:
-        if driver.fresh:
-            driver.fresh = False
+        last_used_at = driver.last_used_at
+        if last_used_at is None or (time.monotonic() - last_used_at < IDLE_SECONDS and not _has_input(driver)):
             return
         patience, driver.patience = driver.patience, PING_SECONDS
         try:
@@ -86,7 +92,19 @@ def ping_first(engine: Engine) -> None:
         finally:
             driver.patience = patience
 
+    def used(driver: Any, _record: object) -> None:
+        if driver is not None:  # None: it was found dead
+            driver.last_used_at = time.monotonic()
+
     event.listen(engine, "checkout", ping)
+    event.listen(engine, "checkin", used)
+
+
+def _has_input(driver: BoundedConnection) -> bool:
+    """Whether the server has sent something unasked: the end of the connection, or its reason. No round trip."""
+    waiting = select.poll()
+    waiting.register(driver.pgconn.socket, select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def _beyond_server(driver: BoundedConnection) -> float:

@@ -29,6 +29,7 @@ POSTGRES_ARGUMENTS: Final = {
 }
 
 
+_READ_ONLY: Final = {"waylink_read_only": True, "postgresql_readonly": True}
 _HERE: Final = {"", "localhost", "127.0.0.1", "::1"}
 
 
@@ -56,12 +57,13 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent view; changes are not kept."""
+        """A consistent view. PostgreSQL refuses changes, SQLite does not keep them."""
         try:
             with self._sessions() as session:
-                if self.is_sqlite:
-                    session.connection(execution_options={"waylink_read_only": True})
+                session.connection(execution_options=_READ_ONLY)
                 yield session
+                if not self.is_sqlite:
+                    session.commit()  # psycopg drops all prepared statements of a connection at a rollback
         finally:
             self._unreadable.name(self.engine)
 
@@ -85,13 +87,13 @@ def connect(url: str, *, pool_size: int = 5, statement_seconds: float = STATEMEN
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return Database(engine)
-    from app.db.bounded_connection import bound, ping_first  # noqa: PLC0415 - loads psycopg, which SQLite does not need
+    from app.db.bounded_connection import bound, ping_idle  # noqa: PLC0415 - loads psycopg, which SQLite does not need
 
     arguments = _postgres_arguments(parsed, statement_seconds)
     engine = create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, connect_args=arguments, **common)
     event.listen(engine, "connect", _prepare_postgres)
     bound(engine)
-    ping_first(engine)
+    ping_idle(engine)
     return Database(engine, {**engine.dialect.create_connect_args(parsed)[1], **arguments})
 
 

@@ -48,11 +48,17 @@ def patience_of(database: Database) -> float:
         return connection.connection.dbapi_connection.patience  # type: ignore[union-attr]
 
 
+def ping_soon(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    monkeypatch.setattr(bounded_connection, "PING_SECONDS", 0.5)
+    if fault.name == "forgotten connections":  # only a ping shows it, and that comes after idling
+        monkeypatch.setattr(bounded_connection, "IDLE_SECONDS", 0.0)
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_the_pool_serves_again_after_each_fault_three_times_in_a_row(
     place: Place, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded_connection, "PING_SECONDS", 0.5)
+    ping_soon(monkeypatch, fault)
     with closing(connect(f"{place.url}?connect_timeout=2", statement_seconds=1)) as database:
         for _ in range(3):
             write(database)
@@ -69,16 +75,46 @@ def test_the_pool_serves_again_after_each_fault_three_times_in_a_row(
 def test_a_connection_of_the_pool_that_died_costs_its_next_user_nothing(
     place: Place, database: Database, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded_connection, "PING_SECONDS", 0.5)
+    ping_soon(monkeypatch, fault)
     assert ask(database) == 7
     fault.begin(place)
     assert ask(database) == 7
+
+
+def test_a_connection_is_pinged_only_after_it_was_idle(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    pings, ping = [], database.engine.dialect.do_ping
+    monkeypatch.setattr(database.engine.dialect, "do_ping", lambda driver: pings.append(1) or ping(driver))
+    monkeypatch.setattr(bounded_connection, "IDLE_SECONDS", 3600.0)
+    for _ in range(3):
+        assert ask(database) == 7
+    assert pings == []
+    monkeypatch.setattr(bounded_connection, "IDLE_SECONDS", 0.0)
+    assert ask(database) == 7
+    assert pings == [1]
+
+
+def test_reads_and_writes_in_turn_keep_their_prepared_statements(database: Database) -> None:
+    write(database)
+    for _ in range(8):  # psycopg prepares a statement when it comes for the sixth time
+        assert ask(database) == 7
+        write(database)
+    prepared = text("SELECT count(*) FROM pg_prepared_statements WHERE statement IN ('SELECT 7', :insert)")
+    with database.read() as session:
+        assert session.scalar(prepared, {"insert": "INSERT INTO things VALUES (1)"}) == 2
+
+
+def test_a_read_can_change_nothing_and_the_next_write_can(database: Database) -> None:
+    write(database)
+    with pytest.raises(DBAPIError, match="read-only transaction"), database.read() as session:
+        session.execute(text("INSERT INTO things VALUES (2)"))
+    write(database)
 
 
 def test_a_pooled_connection_has_less_time_to_show_that_it_lives_than_a_statement_has(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patience, ping = [], database.engine.dialect.do_ping
+    monkeypatch.setattr(bounded_connection, "IDLE_SECONDS", 0.0)
     monkeypatch.setattr(
         database.engine.dialect,
         "do_ping",
