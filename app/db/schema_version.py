@@ -68,7 +68,9 @@ def takes_writes(session: Session) -> bool:
     connection = session.connection()
     if connection.dialect.name == "sqlite":
         return True
-    return bool(connection.scalar(text("SHOW transaction_read_only")) == "off")
+    # Not `transaction_read_only`, which holds for each transaction that only reads.
+    setting = "NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off'"
+    return bool(connection.scalar(text(f"SELECT {setting}")))
 
 
 def require_current_unless_away(database: Database) -> str | None:
