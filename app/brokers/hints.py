@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from app.brokers.celery_broker import DELIVER_JOBS, PROCESS_EVENTS, RECONCILE, Broker, Message, hint
+from app.brokers.celery_broker import DELIVER_JOBS, PROCESS_EVENTS, RECONCILE, Broker, hint
+from app.brokers.messages import Message
 from app.deadlines import BATCH
 from app.errors import BrokerUnavailable
 from app.ids import EVENT, JOB, new_id, show

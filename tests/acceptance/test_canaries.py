@@ -19,7 +19,8 @@ import pytest
 import redis
 
 from app import errors
-from app.brokers.celery_broker import Broker, Message
+from app.brokers.celery_broker import Broker
+from app.brokers.messages import Message
 from app.domain.standard_webhooks import read_secret, write_secret
 from app.nango import NangoClient
 from tests.acceptance.harness import Sandbox, Waylink, creation, installation, until

@@ -6,8 +6,9 @@ from typing import cast
 import pytest
 
 from app.brokers import hints as module
-from app.brokers.celery_broker import Broker, Message
+from app.brokers.celery_broker import Broker
 from app.brokers.hints import BATCH, Hints
+from app.brokers.messages import Message
 from app.errors import BrokerUnavailable
 from app.ids import new_id
 

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from app.brokers.celery_broker import Broker, Message
+from app.brokers.celery_broker import Broker
+from app.brokers.messages import Message
 from app.errors import BrokerUnavailable
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from app.brokers import redis_messages
 from app.brokers.celery_broker import (
     EVENTS_QUEUE,
     IO_QUEUE,
@@ -16,15 +17,17 @@ from app.brokers.celery_broker import (
     QUEUE_OF,
     SWEEP,
     Broker,
-    Message,
     hint,
     make_celery,
 )
+from app.brokers.messages import Message
 from app.deadlines import VISIBILITY_TIMEOUT
 from app.errors import BrokerUnavailable
 from tests.ports import free_port
 from tests.proxy import proxied
 from tests.servers import ValkeyServer
+
+JOB = {"job": {"id": "job_1", "event": {"tags": {"é": '\u2028 "waylink-template"', "n": 1e300}}}}
 
 
 @pytest.fixture
@@ -157,3 +160,67 @@ def test_a_broker_that_takes_connections_and_says_nothing_is_away(scheme: str) -
                 with pytest.raises(BrokerUnavailable):
                     act()
         assert silent.connections()
+
+
+def test_a_message_from_a_template_is_kombus_own_but_for_its_delivery_tag(
+    broker: Broker, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with broker.app.producer_pool.acquire(block=True) as producer:
+        broker._publish(producer, Message("team.a.jobs", "a.b", "job_1", JOB))
+    [theirs] = waiting(valkey, "team.a.jobs")
+    monkeypatch.setattr(Broker, "_publish", lambda *_: pytest.fail("kombu wrote it"))
+    for number in range(3):  # the first makes the template
+        broker.send([Message("team.a.jobs", "a.b", "job_1", JOB)])
+        ours, *_ = waiting(valkey, "team.a.jobs")
+        assert ours["properties"].pop("delivery_tag") not in {"", theirs["properties"]["delivery_tag"]}
+        assert {**ours, "properties": {**ours["properties"], "delivery_tag": None}} == {
+            **theirs,
+            "properties": {**theirs["properties"], "delivery_tag": None},
+        }, number
+        assert json.loads(base64.b64decode(ours["body"])) == [
+            [],
+            JOB,
+            dict.fromkeys(("callbacks", "errbacks", "chain", "chord")),
+        ]
+
+
+def test_messages_of_one_batch_keep_their_order_and_each_its_own_id_and_tag(
+    broker: Broker, valkey: ValkeyServer
+) -> None:
+    broker.send([Message(f"team.{number % 2}.jobs", "a.b", f"job_{number}", {"job": number}) for number in range(6)])
+    for parity in (0, 1):
+        found = waiting(valkey, f"team.{parity}.jobs")[::-1]  # workers take from the list's end
+        assert [message["headers"]["id"] for message in found] == [f"job_{parity + 2 * place}" for place in range(3)]
+        assert len({message["properties"]["delivery_tag"] for message in found}) == 3
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message("q", "t", "i", {}, expires=5.0),  # the moment is in the headers
+        Message("q", "t", 'an "id" that JSON escapes', {}),
+    ],
+    ids=["expires", "id"],
+)
+def test_a_message_that_a_template_cannot_hold_is_written_by_kombu(
+    broker: Broker, valkey: ValkeyServer, message: Message
+) -> None:
+    broker.send([Message("q", "t", "first", {}), message])
+    assert [found["headers"]["id"] for found in waiting(valkey, "q")] == [message.task_id, "first"]
+
+
+def test_kombu_writes_the_messages_that_the_template_would_write_otherwise(
+    broker: Broker, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_messages, "body_of", lambda _kwargs: b"[]")  # as if Celery's body had changed
+    for number in range(2):
+        broker.send([Message("q", "t", f"i{number}", {"job": number})])
+    bodies = [json.loads(base64.b64decode(found["body"]))[1] for found in waiting(valkey, "q")]
+    assert bodies == [{"job": 1}, {"job": 0}]
+
+
+def test_templates_are_kept_within_bounds(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_messages, "MOST_TEMPLATES", 3)
+    for number in range(10):
+        broker.send([Message("q", f"task-{number}", "i", {})])
+        assert len(broker._templates._templates) <= 3

@@ -9,8 +9,9 @@ from itertools import chain
 import pytest
 from sqlalchemy import select, text
 
-from app.brokers.celery_broker import PROCESS_EVENTS, Message
+from app.brokers.celery_broker import PROCESS_EVENTS
 from app.brokers.hints import Hints
+from app.brokers.messages import Message
 from app.db.engine import Database, connect
 from app.db.ingest import NewDelivery
 from app.db.migrate import upgrade
