@@ -9,6 +9,7 @@ stored and announced there, and left to workers.
 
 import argparse
 import json
+import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import Final
 import httpx
 import uvloop
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.brokers.celery_broker import PROCESS_EVENTS, Broker, hint
 from app.clock import utc_now
@@ -27,15 +28,17 @@ from app.config.nango_environment import Environment, SigningKeys
 from app.db.engine import Database, connect
 from app.db.ingest import NewDelivery
 from app.db.migrate import upgrade
-from app.db.models import Event
+from app.db.models import Event, Job
 from app.db.routes import RouteDefinition
 from app.deadlines import BATCH
 from app.domain.signature import fingerprint
+from app.domain.states import JobState
 from app.ids import EVENT, new_id, show
 from app.runtime.interpreter import collect_rarely
 from app.services.definitions.config_plan import DestinationDefinition
 from app.services.definitions.config_sync import apply_file
 from app.services.delivery.deliverer import Deliverer
+from app.services.delivery.loop import DeliveryLoop
 from app.services.events.intake import writer_for
 from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
@@ -51,21 +54,28 @@ WINDOW: Final = timedelta(seconds=150)
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Both halves of the work. Without a deliverer the jobs stay where they are."""
+    """Both halves of the work. Without a deliverer the jobs stay where they are.
+
+    The processor's own loop sends the jobs that leave at once, the deliverer all others.
+    """
 
     processor: Processor
     deliverer: Deliverer | None
 
     def work_off(self) -> int:
-        """Process all due events and deliver their jobs; the number of events."""
+        """Process all due events and deliver their jobs; the number of jobs."""
         jobs = 0
         while (done := self.processor.process(())).finished:
-            if self.deliverer is None:
-                jobs += len(done.job_ids)
-                continue
-            for start in range(0, len(done.job_ids), BATCH):
-                jobs += self.deliverer.deliver(done.job_ids[start : start + BATCH]).completed
+            jobs += len(done.job_ids) + len(done.claimed)
+            if self.deliverer is not None:
+                for start in range(0, len(done.job_ids), BATCH):
+                    self.deliverer.deliver(done.job_ids[start : start + BATCH])
         return jobs
+
+    def finish(self) -> None:
+        """Wait for the jobs that left at once."""
+        if self.processor.deliveries is not None:
+            self.processor.deliveries.stop()
 
 
 def prepare(database: Database) -> None:
@@ -91,8 +101,14 @@ def pipeline(database: Database, *, teams: str | None = None, sandbox: str | Non
     default = Environment("default", sandbox or "", "bench", SigningKeys((SecretStr(KEY),)), api_key)
     environments = {"default": default}
     processor = Processor(database, Policy(environments), NangoClients(environments), utc_now)
-    deliverer = Deliverer(database, Broker.at("teams", teams), utc_now) if teams else None
-    return Pipeline(processor, deliverer)
+    if not teams:
+        return Pipeline(processor, None)
+    loop = DeliveryLoop(Deliverer(database, Broker.at("teams", teams), utc_now), claims=False)
+    loop.start()
+    while not loop.direct:  # it reads the destinations first
+        time.sleep(0.01)
+    processor.deliveries = loop
+    return Pipeline(processor, Deliverer(database, Broker.at("teams", teams), utc_now))
 
 
 def receive(database: Database, bodies: Sequence[bytes]) -> float:
@@ -121,6 +137,11 @@ async def _receive(database: Database, bodies: Sequence[bytes]) -> float:
 
 def _delivery(content: bytes) -> NewDelivery:
     return NewDelivery(new_id(), "default", fingerprint("default", content), content, utc_now())
+
+
+def _completed(database: Database) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.count()).where(Job.state == JobState.COMPLETED)) or 0
 
 
 def register(sandbox: str, bodies: Sequence[bytes]) -> None:
@@ -158,6 +179,11 @@ def main() -> None:
         began, began_cpu = time.perf_counter(), time.process_time()
         jobs += work.work_off()
         seconds, cpu = seconds + time.perf_counter() - began, cpu + time.process_time() - began_cpu
+    began, began_cpu = time.perf_counter(), time.process_time()
+    work.finish()
+    seconds, cpu = seconds + time.perf_counter() - began, cpu + time.process_time() - began_cpu
+    if options.teams and (completed := _completed(database)) < jobs:
+        sys.exit(f"{completed} of {jobs} jobs were delivered")
     answer = {"per_second": options.count / seconds, "jobs": jobs, "cpu_us": cpu / options.count * 1e6}
     print(json.dumps(answer))
     database.close()

@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Final
 
 from celery.signals import worker_shutting_down
@@ -40,9 +40,9 @@ def run(kind: str) -> None:
     if not isinstance(settings, Settings):
         StoppableBeat(app=make_beat(settings), quiet=True, loglevel=settings.log_level.upper()).run()
         return
-    worker = make_worker(settings)
+    worker = make_worker(settings, kind=kind)
     collect_rarely()
-    with delivering(worker.deliveries) if kind == "io" else nullcontext():
+    with delivering(worker.deliveries):
         worker.app.worker_main(
             [
                 "--quiet",
@@ -61,14 +61,16 @@ def run(kind: str) -> None:
 def delivering(deliveries: DeliveryLoop) -> Iterator[None]:
     """Run the delivery loop, also while the internal broker is away.
 
-    The signal that ends the process ends claiming; jobs in flight are waited for beside Celery's tasks.
+    The signal that ends the process ends claiming; jobs in flight are waited for beside Celery's tasks. A loop that
+    claims nothing is needed until the last task has handed it its jobs.
     """
 
     def stop_claiming(**_: object) -> None:
         deliveries.ask_to_stop()
 
-    worker_shutting_down.connect(stop_claiming)
-    raise_file_limit()  # each job in flight to an endpoint holds a connection
+    if deliveries.claims:
+        worker_shutting_down.connect(stop_claiming)
+        raise_file_limit()  # each job in flight to an endpoint holds a connection
     deliveries.start()
     try:
         yield

@@ -30,14 +30,18 @@ from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
 
 
 class Worker(NamedTuple):
-    """A worker process: its Celery app, and the delivery loop, which runs in the kind `io` only."""
+    """A worker process: its Celery app, and the delivery loop.
+
+    In the kind `events` it sends the jobs that are made there for brokers that take them at once. In the kind `io` it
+    delivers all others.
+    """
 
     app: Celery
     deliveries: DeliveryLoop
 
 
-def make_worker(settings: Settings) -> Worker:
-    """A worker process with its services, once the database answers. Raises DatabaseNotMigrated."""
+def make_worker(settings: Settings, *, kind: str) -> Worker:
+    """A worker process of the kind `events` or `io`, once the database answers. Raises DatabaseNotMigrated."""
     assert_nested()
     database = connect(settings.database, statement_seconds=STATEMENT.total_seconds())
     wait_for_database(lambda: require_current(database))
@@ -47,8 +51,10 @@ def make_worker(settings: Settings) -> Worker:
     app.task_cls = "workers.outage_tolerance:PatientTask"
     app.conf.worker_consumer = "workers.celery_consumer:Consumer"
     directory = directory_of(settings)
-    events.register(app, Processor(database, policy, clients, utc_now, routes, directory), hints)
-    deliveries = DeliveryLoop(deliverer_of(settings, database, teams))
+    is_io = kind == "io"
+    deliveries = DeliveryLoop(deliverer_of(settings, database, teams, over_http=is_io), claims=is_io)
+    processor = Processor(database, policy, clients, utc_now, routes, directory, deliveries)
+    events.register(app, processor, hints)
     jobs.register(app, deliveries)
     refreshes.register(app, Refresher(database, policy, clients, utc_now, routes))
     reconciliations.register(app, reconciler_of(settings, database, clients), hints)

@@ -7,7 +7,6 @@ job's own row (`started_at`, `latency_ms`), as most jobs never have another. Lat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -33,11 +32,6 @@ class StoredAttempt:
 def insert(session: Session, attempts: Sequence[bulk.Row]) -> None:
     """Add attempts as rows."""
     bulk.insert(session, Attempt, attempts)
-
-
-def first(started_at: datetime, latency_ms: float) -> dict[str, Any]:
-    """The columns of a job that a broker accepted at the first attempt."""
-    return {"started_at": started_at, "latency_ms": latency_ms}
 
 
 def of_job(session: Session, job: Job) -> list[StoredAttempt]:

@@ -59,11 +59,10 @@ class Database:
     def read(self) -> Iterator[Session]:
         """A consistent view. PostgreSQL refuses changes, SQLite does not keep them."""
         try:
-            with self._sessions() as session:
+            # It ends with a commit on PostgreSQL: psycopg drops a connection's prepared statements at a rollback.
+            with self._sessions() if self.is_sqlite else self._sessions.begin() as session:
                 session.connection(execution_options=_READ_ONLY)
                 yield session
-                if not self.is_sqlite:
-                    session.commit()  # psycopg drops all prepared statements of a connection at a rollback
         finally:
             self._unreadable.name(self.engine)
 

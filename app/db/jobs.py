@@ -74,6 +74,36 @@ class ClaimedJob(Struct, frozen=True):
         return self.team, self.destination
 
 
+class JobToSend(Struct, frozen=True):
+    """A claimed job, and its event's document."""
+
+    job: ClaimedJob
+    document: Raw
+
+
+def claimed_until(until: datetime) -> dict[str, Any]:
+    """Columns of a job that is inserted as claimed: its first attempt has begun."""
+    return {"state": JobState.RUNNING, "attempts": 1, "crashes": 1, "next_at": until}
+
+
+def claimed_job(row: bulk.Row) -> ClaimedJob:
+    """The job of a row to insert with the columns of `claimed_until`."""
+    return ClaimedJob(
+        id=row["id"],
+        event_id=row["event_id"],
+        route=row["route"],
+        route_version=row["route_version"],
+        team=row["team"],
+        destination=row["destination"],
+        name=row["name"],
+        attempts=row["attempts"],
+        crashes=row["crashes"],
+        schedule_from=0,
+        backfill=False,
+        created_at=row["created_at"],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class QueueHead:
     """The first `most` jobs of a destination's queue. `until`: the end of their lease, if they are claimed."""
@@ -211,6 +241,26 @@ def record_results(session: Session, changes: Sequence[bulk.Row]) -> set[tuple[U
     """
     in_order = sorted(changes, key=lambda row: row["id"].int)
     return bulk.update_where(session, Job, in_order, same="attempts", also="jobs.state = 'running'")
+
+
+def complete_first_attempts(
+    session: Session, ids: Collection[UUID], *, started_at: datetime, latency_ms: float, now: datetime
+) -> set[UUID]:
+    """Complete running jobs of one batch that a broker accepted at their first attempt. Returns those updated."""
+    values = {"started_at": started_at, "latency_ms": latency_ms, "now": now}
+    return set(session.scalars(_completing(bulk.dialect(session)), {**values, **bulk.keys(ids)}))
+
+
+@cache
+def _completing(dialect: str) -> ReturningUpdate[Any]:
+    mine = bulk.among(dialect, _jobs.c.id), _jobs.c.state == JobState.RUNNING, _jobs.c.attempts == 1
+    ended = {"state": JobState.COMPLETED, "crashes": 0, "problem": None}
+    measured: dict[str, Any] = {
+        "finished_at": bindparam("now"),
+        "started_at": bindparam("started_at"),
+        "latency_ms": bindparam("latency_ms"),
+    }
+    return update(_jobs).where(*mine).values(**ended, **measured).returning(_jobs.c.id)
 
 
 def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, Raw]:

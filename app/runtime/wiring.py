@@ -101,9 +101,9 @@ def sender_of(settings: SealingSettings) -> HttpSender:
     return HttpSender(allowed=settings.destination_ranges, tls=trusting(settings.destination_ca_file))
 
 
-def deliverer_of(settings: SealingSettings, database: Database, teams: Broker) -> Deliverer:
-    """The deliverer for the teams' default broker, teams' own brokers, and endpoints."""
-    http = Http(partial(sender_of, settings), Keyring(sealer_of(settings)))
+def deliverer_of(settings: SealingSettings, database: Database, teams: Broker, *, over_http: bool) -> Deliverer:
+    """The deliverer for the teams' default broker, teams' own brokers and, with `over_http`, endpoints."""
+    http = Http(partial(sender_of, settings), Keyring(sealer_of(settings))) if over_http else None
     return Deliverer(database, teams, utc_now, own_broker=own_brokers_of(settings).of, http=http)
 
 

@@ -18,6 +18,11 @@ def register(app: Celery, processor: Processor, hints: Hints) -> None:
     def process_events(ids: Sequence[str] = ()) -> None:
         applied = processor.process([parse(EVENT, event_id) for event_id in ids])
         if applied.finished or applied.waiting:
-            log.info("events_processed", settled=applied.finished, waiting=applied.waiting, jobs=len(applied.job_ids))
+            log.info(
+                "events_processed",
+                settled=applied.finished,
+                waiting=applied.waiting,
+                jobs=len(applied.job_ids) + len(applied.claimed),
+            )
         # After the commit, as a hint must not name a job that was rolled back.
         hints.of_jobs(applied.job_ids)

@@ -20,7 +20,7 @@ from app.db import jobs as job_rows
 from app.db.destinations import DeliveryTarget
 from app.db.engine import Database
 from app.db.errors import has_answered, is_away
-from app.db.jobs import ClaimedJob
+from app.db.jobs import ClaimedJob, JobToSend
 from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
 from app.domain.definitions import DestinationKey
 from app.domain.destination_breaker import HealthState, Tally
@@ -146,6 +146,15 @@ class Deliverer:
         """True if a tick may find jobs to claim or to park; results are not considered."""
         return self.slots.has_work
 
+    def send(self, claimed: Sequence[JobToSend]) -> None:
+        """Send jobs that were inserted as claimed."""
+        documents = {to_send.job.event_id: to_send.document for to_send in claimed}
+        self._send(_Tick(RecordedResults(), ClaimResult([to_send.job for to_send in claimed]), documents))
+
+    def direct_destinations(self) -> frozenset[DestinationKey]:
+        """Destinations whose new jobs may be inserted as claimed, and sent: see `Slots.direct`."""
+        return self.slots.direct()
+
     def close(self) -> None:
         """Close the transports: batches in flight to brokers are waited for, requests to endpoints are interrupted."""
         if self._endpoints is not None:
@@ -181,6 +190,8 @@ class Deliverer:
     def _transact(self, ids: Collection[UUID], limit: int, *, claims: bool, results: Sequence[AttemptResult]) -> _Tick:
         """Record results and claim jobs, in one transaction."""
         polls = time.monotonic() - self._polled_at >= POLL_SECONDS
+        if not (polls or claims or results):
+            return _Tick(RecordedResults(), ClaimResult(), {})
         with self.database.write() as session:
             now = self.clock()
             hinted = job_rows.destinations_of(session, ids) if ids else set()

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -10,6 +10,8 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from app.db.errors import is_away
+from app.db.jobs import JobToSend
+from app.domain.definitions import DestinationKey
 from app.outage_causes import of_database
 from app.services.delivery.deliverer import POLL_SECONDS, Delivered, Deliverer
 from app.telemetry import get_logger
@@ -24,13 +26,16 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class DeliveryLoop:
-    """Runs `Deliverer.tick` when there is something to claim or to record.
+    """Runs `Deliverer.tick` when there is something to send, to claim or to record.
 
-    `hint` may be called from any thread. Hints and the internal broker only make it faster: all destinations are
-    polled every POLL_SECONDS.
+    `hint` and `send` may be called from any thread. Hints and the internal broker only make it faster: all destinations
+    are polled every POLL_SECONDS. Without `claims` it delivers only what `send` hands to it.
     """
 
     deliverer: Deliverer
+    claims: bool = True
+    direct: frozenset[DestinationKey] = field(default=frozenset(), init=False)  # see `Slots.direct`
+    _claimed: list[JobToSend] = field(default_factory=list, init=False)
     _hints: set[UUID] = field(default_factory=set, init=False)
     _stopping: bool = field(default=False, init=False)
     _thread: threading.Thread = field(init=False)
@@ -51,6 +56,12 @@ class DeliveryLoop:
                 self._hints.update(ids)
             self.deliverer.in_flight.changed.notify_all()
 
+    def send(self, jobs: Sequence[JobToSend]) -> None:
+        """Send jobs that were inserted as claimed, once that is committed."""
+        with self.deliverer.in_flight.changed:
+            self._claimed += jobs
+            self.deliverer.in_flight.changed.notify_all()
+
     def ask_to_stop(self) -> None:
         """Claim nothing more. Takes no lock, as signal handlers call it."""
         self._stopping = True
@@ -66,31 +77,43 @@ class DeliveryLoop:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._tick(self._wait())
+            self._tick(self._wait(), claims=self.claims)
         self._drain()
 
     def _wait(self) -> Collection[UUID]:
         """Wait for work, results or hints, at most POLL_SECONDS, and return the hinted jobs."""
         in_flight = self.deliverer.in_flight
         with in_flight.changed:
-            if not self.deliverer.has_work:
-                in_flight.changed.wait_for(lambda: self._stopping or self._hints or in_flight.completed, POLL_SECONDS)
+            if not (self.claims and self.deliverer.has_work):
+                in_flight.changed.wait_for(
+                    lambda: self._stopping or self._hints or self._claimed or in_flight.completed, POLL_SECONDS
+                )
             hints, self._hints = self._hints, set()
         return hints
 
-    def _tick(self, ids: Collection[UUID], *, claims: bool = True) -> None:
+    def _tick(self, ids: Collection[UUID], *, claims: bool) -> None:
         try:
+            self._send_claimed()
             self._log(self.deliverer.tick(ids, claims=claims))
+            self.direct = self.deliverer.direct_destinations()
         except Exception as problem:
+            self.direct = frozenset()
             if isinstance(problem, DBAPIError) and is_away(problem):
                 log.warning("database_away", task="deliveries", problem=of_database(problem))
             else:
                 log.exception("delivery_fault")
             time.sleep(PAUSE_SECONDS)
 
+    def _send_claimed(self) -> None:
+        with self.deliverer.in_flight.changed:
+            claimed, self._claimed = self._claimed, []
+        if claimed:
+            self.deliverer.send(claimed)
+
     def _drain(self) -> None:
         ends_at = time.monotonic() + GRACE_SECONDS
         in_flight = self.deliverer.in_flight
+        self._send_claimed()
         while in_flight.count and time.monotonic() < ends_at:
             with in_flight.changed:
                 in_flight.changed.wait_for(lambda: in_flight.completed, ends_at - time.monotonic())

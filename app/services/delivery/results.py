@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -41,22 +43,48 @@ class RecordedResults:
 def record(session: Session, alerts: Alerts, results: Sequence[AttemptResult], *, now: datetime) -> RecordedResults:
     """Record results. Those of jobs whose lease ended and that were claimed again are left out."""
     recorded = RecordedResults()
-    if not results:
+    first = [result for result in results if _is_first_accepted(result)]
+    _record_first(session, recorded, first, now)
+    others = [result for result in results if not _is_first_accepted(result)] if len(first) < len(results) else []
+    if not others:
         return recorded
-    changed = [(result, _columns(result, now)) for result in results]
+    changed = [(result, _columns(result, now)) for result in others]
     ours = job_rows.record_results(session, [columns for _, columns in changed])
     kept = [(result, columns) for result, columns in changed if (columns["id"], columns["attempts"]) in ours]
-    apart = [_attempt(result, columns) for result, columns in kept if "started_at" not in columns]
-    attempt_rows.insert(session, apart)
+    attempt_rows.insert(session, [_attempt(result, columns) for result, columns in kept])
     by_destination: dict[DestinationKey, list[AttemptResult]] = {}
     for result, columns in kept:
         recorded.states[*result.attempt.job.key, columns["state"]] += 1
         by_destination.setdefault(result.attempt.job.key, []).append(result)
-    recorded.tallies |= {key: _tally(of_it, now) for key, of_it in by_destination.items()}
+    for key, of_it in by_destination.items():
+        recorded.tallies[key] = recorded.tallies.get(key, Tally()) + _tally(of_it, now)
     recorded.gone += _disable(session, alerts, [result for result, _ in kept], now)
     discarded = [(result, columns) for result, columns in kept if columns["state"] == JobState.DISCARDED]
     alerts.jobs_discarded(session, [_discarded(result.attempt.job, columns) for result, columns in discarded], now=now)
     return recorded
+
+
+def _is_first_accepted(result: AttemptResult) -> bool:
+    """Whether a broker accepted the job at its first attempt, which then is kept in the job's row."""
+    answer, attempt = result.answer, result.attempt
+    is_plain = answer.error is None and answer.status is None and not (result.interrupted or attempt.probe)
+    return is_plain and attempt.job.attempts == 1
+
+
+def _record_first(session: Session, recorded: RecordedResults, results: Sequence[AttemptResult], now: datetime) -> None:
+    """Complete jobs that were accepted at their first attempt: one statement for all that were published together."""
+    together: dict[tuple[datetime, float], dict[UUID, DestinationKey]] = {}
+    for result in results:
+        job = result.attempt.job
+        together.setdefault((result.started_at, result.answer.latency_ms), {})[job.id] = job.key
+    for (started_at, latency_ms), keys in together.items():
+        ids = sorted(keys, key=attrgetter("int"))
+        completed = job_rows.complete_first_attempts(
+            session, ids, started_at=started_at, latency_ms=latency_ms, now=now
+        )
+        for key, count in Counter(keys[job_id] for job_id in completed).items():
+            recorded.states[*key, JobState.COMPLETED] += count
+            recorded.tallies[key] = recorded.tallies.get(key, Tally()) + Tally(succeeded=count)
 
 
 def give_up(session: Session, alerts: Alerts, jobs: Sequence[ClaimedJob], problem: str, *, now: datetime) -> None:
@@ -102,16 +130,14 @@ def _change(key: DestinationKey, before: HealthState, after: HealthState) -> Cha
 
 
 def _columns(result: AttemptResult, now: datetime) -> dict[str, Any]:
-    """The job's new columns; `started_at` and `latency_ms` where they hold the attempt, which gets no row then."""
+    """The job's new columns."""
     job, answer_class = result.attempt.job, classify(result.answer)
     problem = INTERRUPTED if result.interrupted else problem_of(result.answer)
     columns = {"id": job.id, "attempts": job.attempts, "crashes": 0, "problem": problem}
     if result.interrupted:
         return columns | _waiting(job, now, block=None)
     if answer_class is AnswerClass.ACCEPTED:
-        ended = {"state": JobState.COMPLETED, "finished_at": now}
-        first = job.attempts == 1 and result.answer.status is None  # a broker accepted it
-        return columns | ended | (attempt_rows.first(result.started_at, result.answer.latency_ms) if first else {})
+        return columns | {"state": JobState.COMPLETED, "finished_at": now}
     if answer_class is AnswerClass.GONE:
         return columns | _waiting(job, now, block=Block.DISABLED)
     if result.attempt.probe and answer_class is AnswerClass.FAILED:

@@ -21,6 +21,7 @@ PER_DESTINATION: Final = 128
 # slots deliver twice as many jobs in the same time.
 PER_FAST_DESTINATION: Final = 256
 FAST_MS: Final = 50.0
+MOST_DIRECT: Final = 8 * BATCH  # in flight to a destination, of jobs sent without having waited in its queue
 # A destination gets at most a quarter of the free slots, so the next one finds some however many hang: the share falls
 # with what they hold, and rises when they answer.
 SHARE_OF_FREE: Final = 4
@@ -70,9 +71,11 @@ class Slots:
     def refresh(self, targets: Iterable[DeliveryTarget]) -> None:
         """Take over the current rows of destinations."""
         for target in targets:
-            if target.kind == "http" and not self.takes_http:
-                continue
             destination = self._destinations.get(target.key)
+            if target.kind == "http" and not self.takes_http:
+                if destination is not None:  # it was at a broker before
+                    destination.target, destination.ready, destination.held = target, False, False
+                continue
             if destination is None:
                 destination = self._destinations[target.key] = DestinationSlots(target)
             if destination.target.failing_since is not None:
@@ -130,6 +133,21 @@ class Slots:
             destination.window += 1
         elif not fast and destination.window > destination.widest:
             destination.window -= 1
+
+    def direct(self) -> frozenset[DestinationKey]:
+        """Destinations for which a new job would be the next, and which can be expected to take it at once.
+
+        They are at brokers, not blocked, without rate limit and backlog, and fewer than MOST_DIRECT jobs are in flight.
+        """
+        return frozenset(
+            key
+            for key, slots in self._destinations.items()
+            if not slots.is_http
+            and slots.blocked is None
+            and not slots.target.rate_per_second
+            and not (slots.ready or slots.held or slots.parked)
+            and slots.in_flight < MOST_DIRECT
+        )
 
     @property
     def has_work(self) -> bool:

@@ -5,7 +5,7 @@ a few statements for any number of events.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from app.db import refreshes as refresh_rows
 from app.db.bulk import Row
 from app.db.connections import ConnectionKey, ConnectionState
 from app.db.events import LockedEvent
+from app.db.jobs import JobToSend
 from app.domain.confirming import (
     ABOUT_TYPES,
     LINKING_TYPES,
@@ -30,6 +31,7 @@ from app.domain.confirming import (
     Snapshot,
     Verdict,
 )
+from app.domain.definitions import DestinationKey
 from app.domain.event import EventType, failure_type
 from app.domain.linking import Claim, DirectoryPolicy, Owner, read_claim
 from app.domain.own_event import OwnEvent
@@ -50,9 +52,13 @@ from app.services.routing.router import Router
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A batch's result: jobs to hint after the commit, finished events by type and state, and how many wait."""
+    """A batch's result: jobs to hint or to send after the commit, finished events by type and state, and how many wait.
+
+    claimed: jobs inserted as claimed.
+    """
 
     job_ids: Sequence[UUID] = ()
+    claimed: Sequence[JobToSend] = ()
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     waiting: int = 0
 
@@ -83,8 +89,10 @@ class Batch:
         duplicates: Duplicates,
         events: Sequence[tuple[LockedEvent, PendingEvent]],
         now: datetime,
+        direct: Collection[DestinationKey] = (),
     ) -> None:
         self._session, self._policy, self._matches, self._now = session, policy, matches, now
+        self._direct = direct
         self._changes, self._confirmations, self._duplicates = changes, confirmations, duplicates
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._waiting = 0
@@ -101,9 +109,16 @@ class Batch:
 
     @classmethod
     def load(
-        cls, session: Session, policy: Policy, matches: Matches, pending: Sequence[PendingEvent], *, now: datetime
+        cls,
+        session: Session,
+        policy: Policy,
+        matches: Matches,
+        pending: Sequence[PendingEvent],
+        *,
+        now: datetime,
+        direct: Collection[DestinationKey] = (),
     ) -> "Batch":
-        """Lock events and connections, and read what deciding about them takes."""
+        """Lock events and connections, and read what deciding about them takes. direct: see `Router`."""
         matches.begin()
         supersedes = any(event.key and policy.supersedes(event.key.integration) for event in pending)
         owner_locks.begin_linking(session, supersedes=supersedes)
@@ -121,6 +136,7 @@ class Batch:
             duplicates=duplicates,
             events=events,
             now=now,
+            direct=direct,
         )
         batch._load_owners(supersedes=supersedes)
         return batch
@@ -143,7 +159,7 @@ class Batch:
             self._superseding.load([(key, owner) for key, owner in owners if key and isinstance(owner, Owner)])
         links = self._changes.links
         directory.load_owners(links.all())
-        self._router = Router(self._matches, directory, now=self._now)
+        self._router = Router(self._matches, directory, now=self._now, direct=self._direct)
         ownership = Ownership(self._policy, links, directory, self._router, self._superseding, now=self._now)
         self._transitions = Transitions(self._policy, links, ownership, self._router, now=self._now)
 
@@ -161,7 +177,7 @@ class Batch:
             self._superseding.restore(self._router)
         self._matches.require_all()
         self._write()
-        return Applied(self._router.job_ids, self._outcomes, self._waiting)
+        return Applied(self._router.job_ids, self._router.claimed, self._outcomes, self._waiting)
 
     def _apply(self, item: _Item) -> None:
         described = self._describe(item)

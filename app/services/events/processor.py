@@ -31,6 +31,7 @@ from app.domain.scrub import scrub
 from app.domain.states import EventState, Origin
 from app.domain.stored_bodies import read_at_rest
 from app.ids import EVENT, show
+from app.services.delivery.loop import DeliveryLoop
 from app.services.events.batch import Applied, Batch
 from app.services.events.lookups import Lookups, Wanted
 from app.services.events.pending_event import NOT_ASKED, PendingEvent
@@ -64,6 +65,7 @@ class Processor:
     clock: Callable[[], datetime]
     routes: RouteCache = field(default_factory=RouteCache)
     directory: SqlDirectory | None = None  # with the directory policy `sql`
+    deliveries: DeliveryLoop | None = None  # sends jobs of direct destinations; None: all jobs wait to be claimed
     _lookups: Lookups = field(default_factory=Lookups, init=False)
     _possibly_poison: PossiblyPoison = field(init=False)
 
@@ -178,13 +180,16 @@ class Processor:
                 if raced:
                     raise
                 raced = True
+        if self.deliveries is not None and applied.claimed:
+            self.deliveries.send(applied.claimed)
         for (kind, state), count in applied.outcomes.items():
             EVENTS.labels(kind, state).inc(count)
         return applied
 
     def _apply_once(self, pending: Sequence[PendingEvent], matches: Matches) -> Applied:
+        direct = self.deliveries.direct if self.deliveries is not None else frozenset()
         with self.database.write() as session:
-            return Batch.load(session, self.policy, matches, pending, now=self.clock()).apply()
+            return Batch.load(session, self.policy, matches, pending, now=self.clock(), direct=direct).apply()
 
     def _fail(self, pending: PendingEvent, problem: Exception) -> Applied:
         """Mark an event that could not be applied as failed, unless the database is the reason."""
@@ -257,6 +262,7 @@ def _question(pending: PendingEvent, keys: TagKeys) -> Question:
 def _sum(parts: Sequence[Applied]) -> Applied:
     return Applied(
         [job_id for part in parts for job_id in part.job_ids],
+        [job for part in parts for job in part.claimed],
         sum((part.outcomes for part in parts), Counter()),
         sum(part.waiting for part in parts),
     )

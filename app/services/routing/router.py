@@ -1,15 +1,20 @@
 """The router: makes events' documents, matches them, and writes events and jobs in bulk."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
+from msgspec import Raw
 from sqlalchemy.orm import Session
 
 from app.db import events as event_rows
 from app.db.connections import ConnectionState
 from app.db.events import LockedEvent
+from app.db.jobs import JobToSend, claimed_job, claimed_until
+from app.deadlines import JOB_LEASE
+from app.domain.definitions import DestinationKey
 from app.domain.event import EventError, EventType, Notice, document
 from app.domain.linking import Owner
 from app.domain.patterns import Condition
@@ -25,17 +30,24 @@ log = get_logger(__name__)
 
 
 class Router:
-    """Matches event documents against one route set, and collects events and jobs until `write`."""
+    """Matches event documents against one route set, and collects events and jobs until `write`.
 
-    def __init__(self, matches: Matches, directory: Directory, *, now: datetime) -> None:
-        self._matches, self._directory, self._now = matches, directory, now
+    direct: destinations whose jobs are inserted as claimed, to be sent after the commit by this process.
+    """
+
+    def __init__(
+        self, matches: Matches, directory: Directory, *, now: datetime, direct: Collection[DestinationKey] = ()
+    ) -> None:
+        self._matches, self._directory, self._now, self._direct = matches, directory, now, direct
         self._events: list[dict[str, Any]] = []
         self._jobs: list[dict[str, Any]] = []
+        self.claimed: list[JobToSend] = []
         self._undecided: list[tuple[UUID, Route]] = []
 
     @property
     def job_ids(self) -> list[UUID]:
-        return [row["id"] for row in self._jobs]
+        """The jobs that wait to be claimed."""
+        return [row["id"] for row in self._jobs if row["state"] is JobState.AVAILABLE]
 
     @property
     def route_set(self) -> int:
@@ -69,7 +81,7 @@ class Router:
             notice=notice,
         )
         matched = self._matches.of(event.id, routed, size=size) if announce else None
-        return routed, self._collect(event.id, matched) if matched is not None else None
+        return routed, self._collect(event.id, matched, routed) if matched is not None else None
 
     def emit(
         self,
@@ -98,7 +110,7 @@ class Router:
         )
         row = self._event_row(event_id, kind, connection, emitted, origin=origin, confirmed=confirmed)
         matched = self._matches.routes.match(emitted)  # small: it holds a connection and its owner only
-        self._events.append(row | {"problem": self._collect(event_id, matched)})
+        self._events.append(row | {"problem": self._collect(event_id, matched, emitted)})
 
     def write(self, session: Session) -> None:
         """Write events, then jobs, which refer to them."""
@@ -149,9 +161,16 @@ class Router:
             "organization": self._directory.organization(owner.organization_id),
         }
 
-    def _collect(self, event_id: UUID, matched: Matched) -> str | None:
+    def _collect(self, event_id: UUID, matched: Matched, document: dict[str, Any]) -> str | None:
         """Collect an event's jobs. Returns a note on undecided routes, or None."""
-        self._jobs += [job_row(event_id, decision, now=self._now) for decision in matched.decisions]
+        encoded: Raw | None = None
+        for decision in matched.decisions:
+            row = job_row(event_id, decision, now=self._now)
+            if (row["team"], row["destination"]) in self._direct:
+                row |= claimed_until(self._now + JOB_LEASE)
+                encoded = encoded or Raw(msgspec.json.encode(document))
+                self.claimed.append(JobToSend(claimed_job(row), encoded))
+            self._jobs.append(row)
         self._undecided += [(event_id, route) for route in matched.undecided]
         return undecided_note(matched.undecided)
 
