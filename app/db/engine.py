@@ -66,6 +66,17 @@ class Database:
         finally:
             self._unreadable.name(self.engine)
 
+    @contextmanager
+    def dry_run(self) -> Iterator[Session]:
+        """A transaction that is rolled back, to find out what changes would come to."""
+        try:
+            with self._sessions() as session:
+                if self.is_sqlite:
+                    session.connection(execution_options=_READ_ONLY)  # without the write lock
+                yield session
+        finally:
+            self._unreadable.name(self.engine)
+
     def close(self) -> None:
         self.engine.dispose()
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 TYPES = {"sqlalchemy.orm": {"Session"}, "sqlalchemy.engine": {"make_url"}}  # the second reads a URL
 ERRORS = "sqlalchemy.exc"
 LIBRARIES = {"sqlalchemy", "sqlite3", "alembic"}
-BLOCKS = {"write", "read"}
+BLOCKS = {"write", "read", "dry_run"}
 ENDS = {"commit", "rollback", "begin", "close"}
 ELSEWHERE = {"database", "hints", "broker", "client", "clients"}  # names by which modules have them
 

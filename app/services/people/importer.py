@@ -106,7 +106,7 @@ def _merge_readable(
     tries: int = TRIES,
 ) -> MergeResult:
     try:
-        with database.read() if dry_run else database.write() as session:
+        with database.dry_run() if dry_run else database.write() as session:
             return records.merge(session, kind, entries, now=clock(), dry_run=dry_run)
     except OperationalError as failed:
         if tries == 1 or not is_conflict(failed):

@@ -52,7 +52,7 @@ def test_every_kind_of_value_comes_back_through_the_models_as_it_was(world):
         name: getattr(connection, name) for name in ("id", "tags", "nango_id", "tags_disagree", "observed_at")
     }
     assert read.drift is None
-    with world.database.read() as session:
+    with world.database.write() as session:
         assert connection_rows.lock(session, [connection.key]) == {connection.key: connection}
 
 
