@@ -4,6 +4,7 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from app.db.bounded_connection import unbounded
@@ -26,19 +27,34 @@ def upgrade(database: Database) -> str:
         if database.is_sqlite:
             # SQLite's own write lock serializes: the whole upgrade is one BEGIN IMMEDIATE.
             with connection.begin():
-                return _upgrade(connection)
-        # An index on a large table takes long, and so does another host's upgrade.
-        with connection.begin(), unbounded(connection):
-            connection.execute(text("SET LOCAL lock_timeout = 0"))
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-            return _upgrade(connection)
+                _upgrade(connection, "head")
+        else:
+            while _one_on_postgresql(connection):
+                pass
+    return head()
 
 
-def _upgrade(connection: Connection) -> str:
+def _one_on_postgresql(connection: Connection) -> bool:
+    """Run the next missing migration, as a transaction: the next one may have to wait for a lock, and holds none then.
+
+    Returns False where none is missing.
+    """
+    # An index on a large table takes long, and so does another host's upgrade.
+    with connection.begin(), unbounded(connection):
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found == head():
+            return False
+        # No other process uses a database that is empty.
+        _upgrade(connection, "+1" if found else "head")
+        return True
+
+
+def _upgrade(connection: Connection, to: str) -> None:
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    return head()
+    command.upgrade(config, to)
 
 
 def _config() -> Config:

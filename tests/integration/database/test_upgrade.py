@@ -17,6 +17,7 @@ from sqlalchemy import MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from app.db import bulk, decisions, engine, event_actions, migrate, schema_version
+from app.db.migrations import locks
 from app.db.models import (
     SQLITE_FOREIGN_KEYS,
     Attempt,
@@ -459,9 +460,10 @@ def _is_id(value):
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("table", ["events", "connections", "jobs"])
-def test_while_a_table_is_in_use_the_upgrade_waits_and_nothing_waits_for_it(database, table):
+@pytest.mark.parametrize("revision", ["0012", "0013"])
+def test_while_a_table_is_in_use_the_upgrade_waits_and_nothing_waits_for_it(database, table, revision):
     """Such as by a backup: a lock that waits would let all work wait behind it."""
-    upgrade_to(database, "0013")
+    upgrade_to(database, revision)
 
     def keys():
         with database.engine.connect() as connection:
@@ -491,8 +493,8 @@ def test_while_a_table_is_in_use_the_upgrade_waits_and_nothing_waits_for_it(data
 def test_an_upgrade_that_never_gets_its_locks_says_what_to_do(database, monkeypatch):
     upgrade_to(database, "0013")
     migration = ScriptDirectory.from_config(migrate._config()).get_revision("0014").module
-    monkeypatch.setattr(migration, "TRIES", 2)
-    monkeypatch.setattr(migration, "PAUSE", 0)
+    monkeypatch.setattr(locks, "TRIES", 2)
+    monkeypatch.setattr(locks, "PAUSE", 0)
     with database.engine.connect() as using, database.engine.connect() as connection:
         using.execute(text("SELECT count(*) FROM links"))
         with Operations.context(MigrationContext.configure(connection)), pytest.raises(Conflict, match="pg_stat_acti"):

@@ -6,6 +6,8 @@ The release before goes on writing rows of `decisions` and `attempts`, and leave
 import sqlalchemy as sa
 from alembic import op
 
+from app.db.migrations import locks
+
 revision = "0013"
 down_revision = "0012"
 branch_labels = None
@@ -13,6 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    locks.take("jobs")
     op.add_column("jobs", sa.Column("matched_version", sa.Integer(), nullable=True))
     op.add_column("jobs", sa.Column("conditions", sa.Text(), nullable=True))
     op.add_column("jobs", sa.Column("started_at", sa.DateTime(timezone=True), nullable=True))
