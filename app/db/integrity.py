@@ -63,11 +63,11 @@ def _searching(reference: Reference) -> Select[Any]:
     removable = "removed_at" in target.c and "closed_at" in table.c
     columns = [table.c.id, *reference.key.columns, *([table.c.closed_at] if removable else [])]
     after = bindparam("after", type_=table.c.id.type)
-    # The step's size is a literal: by it the planner looks each row up, and does not read the whole target.
-    step = select(*columns).where(table.c.id > after).order_by(table.c.id).limit(literal_column(str(STEP))).subquery()
+    step = select(*columns).where(table.c.id > after).order_by(table.c.id).limit(STEP).subquery()
     pairs = [(step.c[part.parent.name], target.c[part.column.name]) for part in reference.key.elements]
     named: Select[Any] = select(literal_column("1")).where(*(own == theirs for own, theirs in pairs))
     if removable:
         named = named.where(target.c.removed_at.is_(None) | step.c.closed_at.is_not(None))
-    is_broken = and_(*(own.is_not(None) for own, _ in pairs), ~named.exists())
+    # A subquery for a value is an index lookup per row. For EXISTS, PostgreSQL may read the whole target in each step.
+    is_broken = and_(*(own.is_not(None) for own, _ in pairs), named.scalar_subquery().is_(None))
     return select(step.c.id, is_broken).order_by(step.c.id)

@@ -73,10 +73,11 @@ def database(request, tmp_path):
     postgres.start()
     url = postgres.create_database(template)
     opened = engine.connect(url, pool_size=10)
-    with watched(opened.engine):
+    with watched(opened.engine) as wrong:
         yield opened
     _finish(opened)
     postgres.drop_database(url)
+    assert not wrong
 
 
 @pytest.fixture
