@@ -1,5 +1,6 @@
 """References that PostgreSQL does not hold by foreign keys: the check finds each broken one, on both databases."""
 
+import re
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from sqlalchemy import text
 from app.db import integrity as rows
 from app.db.integrity import REFERENCES
 from app.db.models import Link, User
+from app.services.linking import waiting
 from app.services.maintenance import integrity
 from tests.integration.world import DANA, OMAR, auth
 
@@ -111,6 +113,30 @@ def test_a_reference_to_nothing_is_whole(world):
     assert integrity.broken(world.database) == []
 
 
-def test_the_documentation_says_for_each_reference_what_to_do():
+def remedies():
+    """By reference, what the documentation says to do: its statements of SQL, or none where it names a command."""
     page = (Path(__file__).parents[3] / "docs/operations.md").read_text()
-    assert {name for name in NAMES if f"| `{name}` |" not in page} == set()
+    section = page[page.index("## Broken references") : page.index("## Upgrade")]
+    [block] = re.findall(r"```sql\n(.*?)```", section, re.S)
+    below = [statement.strip() for statement in block.split(";") if statement.strip()]
+    rows = re.findall(r"^\| `([a-z_.+]+)` \| .* \| (.*) \|$", section, re.M)
+    return {name: below if "below" in todo else re.findall("`((?:UPDATE|DELETE) [^`]+)`", todo) for name, todo in rows}
+
+
+def test_the_documentation_says_for_each_reference_what_to_do():
+    assert remedies().keys() == NAMES
+    assert [name for name, statements in remedies().items() if not statements] == ["jobs.team+destination"]
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"jobs.team+destination"}))
+def test_what_the_documentation_says_mends_it(world, name):
+    reference = one(name)
+    with broken(world, reference, where=f"id = (SELECT id FROM {reference.table} ORDER BY id LIMIT 1)"):
+        [report] = integrity.broken(world.database)
+        for statement in remedies()[name]:
+            ids = ", ".join(f"'{id_.partition('_')[2]}'" for id_ in report.ids)
+            write(world, statement.replace("…", ids))
+        assert integrity.broken(world.database) == []
+    if name in {"links.user_id", "links.organization_id"}:
+        waiting.link_waiting(world.database, world.processor.routes, world.policy, clock=world.clock)
+        assert {world.owner("c-1"), world.owner("c-2")} == {("usr_1042", "org_77"), ("usr_2001", "org_88")}
