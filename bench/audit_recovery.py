@@ -10,7 +10,7 @@ import uvloop
 
 from app.db.engine import Database
 from bench.audit_ledger import Finding, Ledger
-from bench.audit_rows import unprocessed, unsettled
+from bench.audit_rows import redeliver_one, unprocessed, unsettled
 from bench.audit_sender import Traffic, send, webhook
 from bench.product import Product
 from tests.acceptance.harness import status
@@ -34,11 +34,15 @@ def _webs(product: Product, ledger: Ledger, within: float) -> Iterator[Finding]:
 
 def _workers(product: Product, database: Database, ledger: Ledger, within: float) -> Iterator[Finding]:
     port = next(iter(product.web_ports.values()))
-    for kind, left in (("events", unprocessed), ("io", unsettled)):
+    # A new job leaves with its event, from the events worker; one that is redelivered waits for an io worker.
+    for kind, left, begin in (
+        ("events", unprocessed, lambda: _send_one(product, port, ledger)),
+        ("io", unsettled, lambda: redeliver_one(database)),
+    ):
         names = [name for name in product.processes if name.startswith(kind)]
         for name in names:
             with product.without(set(names) - {name}):
-                _send_one(product, port, ledger)
+                begin()
                 if not _soon(partial(_nothing, left, database), within):
                     yield Finding("stuck", f"{name} does no work", name)
 

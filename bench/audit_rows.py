@@ -10,9 +10,11 @@ import redis
 from sqlalchemy import func, select, update
 
 from app.clock import utc_now
+from app.db import job_actions
 from app.db.engine import Database
 from app.db.models import Connection, Event, Job, Link
 from app.deadlines import EVENT_LEASE, JOB_LEASE
+from app.domain.job_actions import JobAction
 from app.domain.states import UNFINISHED_JOBS, EventState, JobState
 from app.ids import EVENT, JOB, show
 from app.services.maintenance import integrity
@@ -79,6 +81,13 @@ def read_rows(database: Database, teams: ValkeyServer, queue: str) -> Rows:
         jobs=[JobRow(show(JOB, job.id), show(EVENT, job.event_id), job.route, job.state, job.attempts) for job in jobs],
         queue=_taken(teams, queue),
     )
+
+
+def redeliver_one(database: Database) -> None:
+    """Let the newest completed job be delivered again."""
+    newest = select(Job.id).where(Job.state == JobState.COMPLETED).order_by(Job.id.desc()).limit(1)
+    with database.write() as session:
+        job_actions.take(session, JobAction.REDELIVER, session.scalars(newest).all(), now=utc_now())
 
 
 def broken_references(database: Database) -> list[Finding]:
