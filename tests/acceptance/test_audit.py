@@ -3,17 +3,18 @@
 And the audit can fail: where a promise is broken, it says so.
 """
 
+import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
 import uvloop
 
-from app.db.engine import connect
+from app.db.engine import Database, connect, sqlite_file
 from bench.audit import ROUTES, Course, audit, wait_until_finished
 from bench.audit_ledger import Ledger, verdict
 from bench.audit_recovery import stuck
-from bench.audit_rows import read_rows
+from bench.audit_rows import broken_references, read_rows
 from bench.audit_sender import send, webhooks
 from bench.product import QUEUE, product
 from tests.servers import know_tls
@@ -52,9 +53,20 @@ def test_the_audit_finds_what_a_broken_promise_leaves_behind() -> None:
             findings = stuck(running, database, ledger, within=30)
         wait_until_finished(database, hurry=False)
         rows = read_rows(database, running.teams, QUEUE)
+        _unlink_an_event(database)
+        findings += broken_references(database)
     found = {(finding.kind, finding.what) for finding in [*findings, *verdict(ledger, rows, ROUTES)]}
     assert found == {
         ("doubled", "second event for the same bytes"),
         ("lost", "completed job that the team never got"),
         ("stuck", "io-1 does no work"),
+        ("broken", "events.connection_ref"),
     }
+
+
+def _unlink_an_event(database: Database) -> None:
+    """An event names a connection that is not there, past SQLite's foreign keys."""
+    file = sqlite_file(database.engine.url.render_as_string(hide_password=False))
+    assert file is not None
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE events SET connection_ref = ? WHERE id = (SELECT max(id) FROM events)", ("0" * 32,))
