@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
@@ -34,29 +34,29 @@ class ConnectionState(Struct):
     environment: str
     integration: str
     connection_id: str
-    nango_id: int | None
-    announced_nango_id: int | None
-    provider: str | None
-    auth_mode: str | None
     status: str
     tags: dict[str, Any]
     tags_disagree: bool
-    drift: str | None
-    known_tags: dict[str, Any] | None
-    unlinked_reason: str | None
-    superseded_by: UUID | None
-    wanted_user: str | None
-    wanted_email: str | None
-    wanted_organization: str | None
-    owner_look_at: datetime | None
-    expires_at: datetime | None
-    last_error_type: str | None
-    last_error_at: datetime | None
-    errors_seen_at: datetime | None
-    observed_at: datetime | None
     absences: int
     created_at: datetime
     updated_at: datetime
+    nango_id: int | None = None
+    announced_nango_id: int | None = None
+    provider: str | None = None
+    auth_mode: str | None = None
+    drift: str | None = None
+    known_tags: dict[str, Any] | None = None
+    unlinked_reason: str | None = None
+    superseded_by: UUID | None = None
+    wanted_user: str | None = None
+    wanted_email: str | None = None
+    wanted_organization: str | None = None
+    owner_look_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_error_type: str | None = None
+    last_error_at: datetime | None = None
+    errors_seen_at: datetime | None = None
+    observed_at: datetime | None = None
 
     @property
     def key(self) -> ConnectionKey:
@@ -84,28 +84,23 @@ class Appeared:
         return bool(self.users or self.emails or self.organizations)
 
 
-_FIELDS: Final = ConnectionState.__struct_fields__
 _connections: Final = bulk.table(Connection)
 _links: Final = bulk.table(Link)
 _key: Final = [_connections.c.environment, _connections.c.integration, _connections.c.connection_id]
-values: Final = attrgetter(*_FIELDS)  # of a ConnectionState, to detect changes
+values: Final = structs.astuple  # of a ConnectionState, to detect changes
 
 
 def new(key: ConnectionKey, *, now: datetime) -> ConnectionState:
     """A new connection, not in the database yet."""
-    nothing: Any = dict.fromkeys(_FIELDS)
     return ConnectionState(
-        **nothing
-        | {
-            "id": new_id(),
-            **key._asdict(),
-            "status": ConnectionStatus.UNCONFIRMED,
-            "tags": {},
-            "tags_disagree": False,
-            "absences": 0,
-            "created_at": now,
-            "updated_at": now,
-        }
+        new_id(),
+        *key,
+        status=ConnectionStatus.UNCONFIRMED,
+        tags={},
+        tags_disagree=False,
+        absences=0,
+        created_at=now,
+        updated_at=now,
     )
 
 
@@ -220,12 +215,12 @@ def lock_superseded(session: Session, links: Collection[UUID]) -> list[Connectio
 
 def insert(session: Session, connections: Iterable[ConnectionState]) -> None:
     """Add connections, in sorted order. Raises IntegrityError where another transaction has added one of them."""
-    bulk.insert(session, Connection, [_as_row(row) for row in sorted(connections, key=attrgetter("key"))])
+    bulk.insert(session, Connection, [structs.asdict(row) for row in sorted(connections, key=attrgetter("key"))])
 
 
 def update(session: Session, connections: Iterable[ConnectionState]) -> None:
     """Write back locked connections."""
-    bulk.update(session, Connection, [_as_row(row) for row in connections])
+    bulk.update(session, Connection, [structs.asdict(row) for row in connections])
 
 
 def open_links(session: Session, connection_refs: Collection[UUID]) -> dict[UUID, OpenLink]:
@@ -271,7 +266,3 @@ def _open_links(dialect: str) -> Select[Any]:
 
 def _rows(session: Session, statement: Select[Any], keys: Mapping[str, str] | None = None) -> list[ConnectionState]:
     return bulk.records(session, ConnectionState, statement, keys)
-
-
-def _as_row(connection: ConnectionState) -> bulk.Row:
-    return dict(zip(_FIELDS, values(connection), strict=True))

@@ -6,12 +6,13 @@ repeated on a schedule, and what the API shows at its end holds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from app.domain.event import EventType, Notice
 from app.domain.linking import EndUser
+from app.domain.values import value
 
 LOOKUP_SCHEDULE: Final = (2.0, 5.0, 15.0, 60.0)  # seconds; only lookups that were answered are counted
 NANGO_DOWN_WAIT: Final = 5.0  # seconds until the next try when Nango could not be asked
@@ -39,7 +40,7 @@ ABOUT_TYPES: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snapshot:
     """A connection as Nango's list showed it. observed_at: when the request was sent."""
 
@@ -51,7 +52,7 @@ class Snapshot:
     observed_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Absent:
     """Nango answered and did not show the connection. again: nor did an answer a minute earlier."""
 
@@ -59,7 +60,7 @@ class Absent:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unavailable:
     """Nango could not be asked. retry_after: in seconds, where Nango said so. refused: it never takes this request."""
 
@@ -68,7 +69,7 @@ class Unavailable:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NotAsked:
     """The environment has no API key, or the event is of a type that needs no lookup."""
 
@@ -76,7 +77,7 @@ class NotAsked:
 LookupResult = Snapshot | Absent | Unavailable | NotAsked
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Accept:
     """Apply the event. snapshot: what the API showed; None where there is only the body.
 
@@ -89,7 +90,7 @@ class Accept:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LookUpAgain:
     """Change nothing yet; repeat the lookup in `seconds`. counts: False where Nango did not answer.
 
@@ -102,7 +103,7 @@ class LookUpAgain:
     found: Snapshot | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reject:
     """Nango did not show it to the schedule's end: `failed`, with `not_confirmed`. found: as of LookUpAgain."""
 
@@ -113,7 +114,7 @@ class Reject:
 Verdict = Accept | LookUpAgain | Reject
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KnownConnection:
     """A connection as it is stored.
 

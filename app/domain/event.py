@@ -5,7 +5,6 @@ webhook (Nango contract: Delivery and retries) and adds types without notice (Na
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -14,6 +13,7 @@ from app.domain.json_values import MAX_DEPTH, STRICT, nested_deeper, storable
 from app.domain.linking import EndUser
 from app.domain.scrub import scrub
 from app.domain.tags import utf16_length
+from app.domain.values import value
 
 MAX_NAME: Final = 255  # UTF-16 code units, of both ids (Nango contract: Connection identity)
 
@@ -58,7 +58,7 @@ _OTHER_TYPES: Final = {
 _ENVELOPE: Final = frozenset({"from", "type", "connectionId", "providerConfigKey", "success", "error"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EventError:
     """An error at Nango. `description` is scrubbed, and still untrusted text."""
 
@@ -66,7 +66,7 @@ class EventError:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Notice:
     """A parsed webhook body. Members that Nango left out are None (Nango contract: Auth webhook).
 

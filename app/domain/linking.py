@@ -6,9 +6,11 @@ Promise 5: a failure, a wiped override or a missing tag never unlinks; a confirm
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from app.domain.tags import MAX_VALUE
+from app.domain.values import value
 
 
 class DirectoryPolicy(StrEnum):
@@ -69,7 +71,7 @@ class TagKeys:
     organization_name: str = "organization_display_name"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EndUser:
     """Nango's legacy end user, from a webhook (Nango contract: Auth webhook) or from the API."""
 
@@ -80,7 +82,10 @@ class EndUser:
     organization_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+_NO_END_USER: Final = EndUser()
+
+
+@value
 class Claim:
     """The owner that tags (or the legacy end user) name. `linked_by` is the tag key or `endUser.…` that proves it."""
 
@@ -92,7 +97,7 @@ class Claim:
     linked_by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Person:
     """A stored user, with the facts that linking needs."""
 
@@ -101,7 +106,7 @@ class Person:
     organization_id: UUID | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Owner:
     """A resolved owner: at least one of the two is set."""
 
@@ -109,21 +114,21 @@ class Owner:
     organization_id: UUID | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unlinked:
     """A claim without an owner."""
 
     reason: UnlinkedReason
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Keep:
     """Leave the link, or its absence. drift: why the tags no longer carry it, or None."""
 
     drift: Drift | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Open:
     """Close the current link, if any, and open one to `owner`."""
 
@@ -132,7 +137,7 @@ class Open:
 
 def read_claim(tags: Mapping[str, str], end_user: EndUser | None, keys: TagKeys) -> Claim | None:
     """The claim of tags and the legacy end user, or None. Tags have precedence, for user and organization each."""
-    legacy = end_user or EndUser()
+    legacy = end_user or _NO_END_USER
     user_id, email = _named(tags.get(keys.user_id)), _named(tags.get(keys.user_email))
     from_tags = user_id is not None or email is not None
     if not from_tags:

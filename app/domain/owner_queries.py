@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -10,6 +10,7 @@ from uuid import UUID
 
 from app.domain.linking import Claim, TagKeys, Unlinked, UnlinkedReason
 from app.domain.people import OwnerKind, check, required
+from app.domain.values import value
 from app.errors import FieldFault, InvalidFields
 
 BY_QUERY: Final = "sql"  # `linked_by` of a link without an owner's tag
@@ -26,7 +27,7 @@ RETRIES_END: Final = timedelta(days=30)  # after that only another event queries
 Row = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Named:
     """The owner that the database names: a claim in the application's ids, the reason why there is none, or None."""
 

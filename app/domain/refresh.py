@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from app.domain.states import RefreshOutcome
+from app.domain.values import value
 
 # A GET renews nothing for these (Nango contract: When a token is refreshed). The set of modes is open: an unknown
 # mode is treated as renewable.
@@ -54,7 +55,7 @@ class RefreshPolicy:
     longest_wait: timedelta = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """A planned GET. forced: with force_refresh=true. reason: a text for reports."""
 

@@ -9,6 +9,7 @@ from app.domain.patterns import Condition, Effort, Pattern
 from app.domain.patterns.effort import MAX_STEPS
 from app.domain.patterns.fields import unfolded
 from app.domain.route_index import RouteIndex, RouteKey
+from app.domain.values import value
 from app.errors import TooMuchWork
 
 TEAM_STEPS: Final = 3 * MAX_STEPS  # of all routes of a team per event: one team's patterns must not delay the others
@@ -51,7 +52,7 @@ class Route:
         return self.pattern.met(fields, effort)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RoutingDecision:
     """A route's decision on an event. A disabled route takes none, whatever its conditions say."""
 
@@ -60,7 +61,7 @@ class RoutingDecision:
     conditions: tuple[Condition, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Matched:
     """Decisions of the matching routes, ordered by team and name; undecided: routes whose steps exceed their limit."""
 

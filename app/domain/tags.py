@@ -76,7 +76,7 @@ def derive(end_user: Mapping[str, object], organization: Mapping[str, object] | 
 
 def utf16_length(text: str) -> int:
     """Length as JavaScript counts it; a lone surrogate counts one."""
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def is_email(text: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 from app.domain.patterns.limits import MAX_DEPTH
 
 _DEEP: Final = (dict, list, tuple)
+_DEEP_TYPES: Final = frozenset(_DEEP)
 
 Member = tuple[str, object]
 
@@ -27,8 +28,8 @@ def _has_dots(value: object, depth: int) -> bool:
         value = value.values()
     elif not isinstance(value, _DEEP):
         return False
-    for inner in value:  # noqa: SIM110 - called for every event: `any` takes twice as long
-        if isinstance(inner, _DEEP) and depth > 0 and _has_dots(inner, depth - 1):
+    for inner in value:  # noqa: SIM110 - called for every event: `any` and `isinstance` take twice as long
+        if type(inner) in _DEEP_TYPES and depth > 0 and _has_dots(inner, depth - 1):
             return True
     return False
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
+
 from app.db.destinations import DeliveryTarget
 from app.db.jobs import ClaimedJob
 from app.domain.delivery_answer import DeliveryAnswer
@@ -30,8 +32,7 @@ class DeliveryAttempt:
         return self.job.crashes > 1
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+class AttemptResult(Struct, frozen=True):
     """The answer to an attempt. `interrupted`: the process stopped before there was one."""
 
     attempt: DeliveryAttempt

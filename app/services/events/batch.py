@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from msgspec import Struct
 from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
@@ -67,8 +68,7 @@ class Applied:
         return self.outcomes.total()
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(Struct, frozen=True):
     event: LockedEvent
     pending: PendingEvent
     verdict: Verdict

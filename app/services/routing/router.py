@@ -64,8 +64,8 @@ class Router:
         confirmed: bool,
         announce: bool,
         size: int,
-    ) -> tuple[dict[str, Any], str | None]:
-        """Make the event's document and route it. Returns the document, which is never changed, and a note or None.
+    ) -> tuple[Raw, str | None]:
+        """Make the event's document and route it. Returns the document as JSON, and a note or None.
 
         announce: False for a suppressed event, which is not routed. size: of the event's body, in bytes.
         """
@@ -81,7 +81,8 @@ class Router:
             notice=notice,
         )
         matched = self._matches.of(event.id, routed, size=size) if announce else None
-        return routed, self._collect(event.id, matched, routed) if matched is not None else None
+        encoded = _encoded(routed)
+        return encoded, self._collect(event.id, matched, encoded) if matched is not None else None
 
     def emit(
         self,
@@ -108,9 +109,11 @@ class Router:
             previous=previous,
             error=error,
         )
-        row = self._event_row(event_id, kind, connection, emitted, origin=origin, confirmed=confirmed)
         matched = self._matches.routes.match(emitted)  # small: it holds a connection and its owner only
-        self._events.append(row | {"problem": self._collect(event_id, matched, emitted)})
+        encoded = _encoded(emitted)
+        row = self._event_row(event_id, kind, connection, encoded, origin=origin, confirmed=confirmed)
+        row["problem"] = self._collect(event_id, matched, encoded)
+        self._events.append(row)
 
     def write(self, session: Session) -> None:
         """Write events, then jobs, which refer to them."""
@@ -161,15 +164,13 @@ class Router:
             "organization": self._directory.organization(owner.organization_id),
         }
 
-    def _collect(self, event_id: UUID, matched: Matched, document: dict[str, Any]) -> str | None:
+    def _collect(self, event_id: UUID, matched: Matched, document: Raw) -> str | None:
         """Collect an event's jobs. Returns a note on undecided routes, or None."""
-        encoded: Raw | None = None
         for decision in matched.decisions:
             row = job_row(event_id, decision, now=self._now)
             if (row["team"], row["destination"]) in self._direct:
                 row |= claimed_until(self._now + JOB_LEASE)
-                encoded = encoded or Raw(msgspec.json.encode(document))
-                self.claimed.append(JobToSend(claimed_job(row), encoded))
+                self.claimed.append(JobToSend(claimed_job(row), document))
             self._jobs.append(row)
         self._undecided += [(event_id, route) for route in matched.undecided]
         return undecided_note(matched.undecided)
@@ -179,7 +180,7 @@ class Router:
         event_id: UUID,
         kind: EventType,
         connection: ConnectionState,
-        body: dict[str, Any],
+        document: Raw,
         *,
         origin: Origin,
         confirmed: bool,
@@ -201,7 +202,7 @@ class Router:
             "connection_ref": connection.id,
             "confirmed": confirmed,
             "tags": dict(connection.tags),
-            "document": body,
+            "document": document,
             "route_set": self.route_set,
             "processed_at": self._now,
         }
@@ -226,6 +227,11 @@ def job_row(event_id: UUID, decision: RoutingDecision, *, now: datetime) -> dict
         "matched_version": route.version,
         "conditions": [_condition_row(condition) for condition in decision.conditions],
     }
+
+
+def _encoded(document: dict[str, Any]) -> Raw:
+    """A document as JSON, made once for the event's row and for all messages that carry it."""
+    return Raw(msgspec.json.encode(document))
 
 
 def undecided_note(routes: Sequence[Route]) -> str | None:
