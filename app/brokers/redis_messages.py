@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_TEMPLATES: Final = 1000
 _MARK: Final = "waylink-template"
-_SAFE_ID: Final = re.compile(r"[0-9a-z_-]+", re.ASCII).fullmatch  # the same in JSON
+_SAFE_ID: Final = re.compile(r"[0-9a-z_-]+", re.ASCII)  # the same in JSON
 
 log = get_logger(__name__)
 
@@ -69,7 +69,7 @@ class RedisMessages:
         return others
 
     def _template(self, channel: Any, message: Message) -> Template | None:
-        if message.expires is not None or not _SAFE_ID(message.task_id):
+        if message.expires is not None or not _SAFE_ID.fullmatch(message.task_id):
             return None
         named = message.queue, message.task
         if named not in self._templates:
@@ -83,8 +83,10 @@ class RedisMessages:
         marked = Message(message.queue, message.task, _MARK, {_MARK: _MARK})
         key, text = self._as_kombu_writes(channel, marked)
         marks = _MARK, b2a_base64(body_of(marked.kwargs), newline=False).decode(), _tag_in(text)
-        found = re.split("(" + "|".join(map(re.escape, marks)) + ")", text)
-        template = Template(key, found[::2], [marks.index(mark) for mark in found[1::2]])
+        for place, mark in enumerate(marks):
+            text = text.replace(mark, f"\0{place}\0")  # JSON text holds no NUL
+        found = text.split("\0")
+        template = Template(key, found[::2], [int(place) for place in found[1::2]])
         key, text = self._as_kombu_writes(channel, message)
         if template.key == key and template.text(message.task_id, body_of(message.kwargs), _tag_in(text)) == text:
             return template
