@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -29,8 +29,6 @@ POSTGRES_ARGUMENTS: Final = {
 }
 
 
-_NOT_DURABLE: Final = {"waylink_durable": False}
-_ASYNCHRONOUS: Final = text("SET LOCAL synchronous_commit = off")
 _READ_ONLY: Final = {"waylink_read_only": True, "postgresql_readonly": True}
 _HERE: Final = {"", "localhost", "127.0.0.1", "::1"}
 
@@ -49,18 +47,10 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[Session]:
-        """One transaction. On SQLite it takes the write lock at once: reading first and writing later fails.
-
-        Not durable: the commit does not wait for the disk. A crash of the database's machine may undo it, whole, and
-        never one that was committed before it: for claims and for results that would only be obtained once more.
-        """
+    def write(self) -> Iterator[Session]:
+        """One transaction. On SQLite it takes the write lock at once: reading first and writing later fails."""
         try:
             with self._sessions.begin() as session:
-                if not durable:
-                    session.connection(execution_options=_NOT_DURABLE)
-                    if not self.is_sqlite:
-                        session.execute(_ASYNCHRONOUS)
                 yield session
         finally:
             self._unreadable.name(self.engine)
@@ -163,13 +153,5 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if options.get("waylink_read_only", False):
-        connection.exec_driver_sql("BEGIN")
-        return
-    durable = options.get("waylink_durable", True)
-    if connection.info.get("durable", True) is not durable:
-        # In WAL mode NORMAL leaves out the wait at each commit, and keeps their order. It can be set between two only.
-        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        connection.info["durable"] = durable
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    read_only = connection.get_execution_options().get("waylink_read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
