@@ -45,7 +45,7 @@ class Template:
 
 @dataclass(slots=True)
 class RedisMessages:
-    """Sends messages to one Redis broker. Used with the producer's lock held, by one thread at a time."""
+    """Sends messages to one Redis broker. Threads share its templates; two may make the same one."""
 
     app: "celery.Celery"
     _templates: dict[tuple[str, str], Template | None] = field(default_factory=dict, init=False)
@@ -72,11 +72,13 @@ class RedisMessages:
         if message.expires is not None or not _SAFE_ID.fullmatch(message.task_id):
             return None
         named = message.queue, message.task
-        if named not in self._templates:
+        try:
+            return self._templates[named]
+        except KeyError:  # not asked for with `in`, since another thread may clear them in between
             if len(self._templates) >= MOST_TEMPLATES:
                 self._templates.clear()
-            self._templates[named] = self._checked(channel, message)
-        return self._templates[named]
+            template = self._templates[named] = self._checked(channel, message)
+            return template
 
     def _checked(self, channel: Any, message: Message) -> Template | None:
         """The template, if it writes this message as kombu does."""
