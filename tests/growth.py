@@ -73,8 +73,8 @@ def counting_writes() -> Iterator[Counted]:
     counted, write = Counted(), Database.write
 
     @contextmanager
-    def counting_write(database: Database) -> Iterator[Session]:
-        with write(database) as session, counting(counted):
+    def counting_write(database: Database, **options: Any) -> Iterator[Session]:
+        with write(database, **options) as session, counting(counted):
             yield session
 
     with pytest.MonkeyPatch.context() as patched:

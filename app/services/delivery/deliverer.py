@@ -192,7 +192,9 @@ class Deliverer:
         polls = time.monotonic() - self._polled_at >= POLL_SECONDS
         if not (polls or claims or results):
             return _Tick(RecordedResults(), ClaimResult(), {})
-        with self.database.write() as session:
+        # What is accepted would be sent again, under the same ids; a failure is told of, and must not be forgotten.
+        durable = any(classify(result.answer) is not AnswerClass.ACCEPTED for result in results)
+        with self.database.write(durable=durable) as session:
             now = self.clock()
             hinted = job_rows.destinations_of(session, ids) if ids else set()
             if polls or not self.slots.has_all(hinted):

@@ -103,7 +103,7 @@ class Processor:
         self, ids: Collection[UUID], limit: int, *, possibly_poison: bool = False
     ) -> tuple[list[ClaimedEvent], bool]:
         """Up to `limit` events with CLAIMED_BYTES of bodies together, and whether that bound left others unclaimed."""
-        with self.database.write() as session:
+        with self.database.write(durable=False) as session:
             now = self.clock()
             found = event_rows.claim(
                 session, ids, limit=limit, now=now, lease=EVENT_LEASE, possibly_poison=possibly_poison

@@ -271,9 +271,9 @@ class Away:
     def __getattr__(self, name):
         return getattr(self.database, name)
 
-    def write(self):
+    def write(self, **options):
         if self.answers:
-            return self.database.write()
+            return self.database.write(**options)
         self.answers = True
         raise OperationalError("", {}, psycopg.OperationalError("server closed the connection"))
 

@@ -339,7 +339,7 @@ def test_a_stop_does_not_wait_for_a_database_that_hangs(start_web, monkeypatch):
     release = threading.Event()
     with capture_logs() as said, start_web() as web:
         record = web.app.webhooks.record
-        with mock.patch.object(record.database, "write", side_effect=lambda: release.wait(60)):
+        with mock.patch.object(record.database, "write", side_effect=lambda **_: release.wait(60)):
             assert web.client.get(WEBHOOK).status_code == 405
             try:
                 web.stop()
