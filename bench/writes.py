@@ -116,11 +116,13 @@ def _servers() -> Iterator[tuple[QuietPostgres, ValkeyServer]]:
 
 def _measured(database: Database, postgres: QuietPostgres, teams: str, count: int) -> Writes:
     prepare(database)
-    work = pipeline(database, teams=teams)
     for number in (WARM_UP, count):
         receive(database, [body(str(uuid.uuid4())) for _ in range(number)])
         before = _position(database)
-        if (jobs := work.work_off()) != number:
+        work = pipeline(database, teams=teams)
+        jobs = work.work_off()
+        work.finish()  # its loop holds a session for as long as it runs
+        if jobs != number:
             raise Failed(f"{jobs} jobs were delivered for {number} events")
     after = _position(database)
     if before.checkpoint != after.checkpoint:
