@@ -21,6 +21,7 @@ from sqlalchemy import (
     Executable,
     Table,
     Uuid,
+    and_,
     any_,
     cast,
     func,
@@ -113,18 +114,26 @@ def keys(values: Iterable[object]) -> dict[str, str]:
     return {"keys": _encode([value if isinstance(value, tuple) else (value,) for value in values]).decode()}
 
 
-def among(dialect: str, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
-    """The condition that the columns have one of `keys`: one parameter, so that a statement can be cached."""
+def among(dialect: str, *columns: ColumnElement[Any], search_by: int | None = None) -> ColumnElement[bool]:
+    """The condition that the columns have one of `keys`: one parameter, so that a statement can be cached.
+
+    search_by: of several columns, the place of one with an index whose values are in few rows. PostgreSQL looks it up
+    first; a table of some thousand rows would be read as a whole.
+    """
     if dialect == "postgresql":
         source = text("jsonb_array_elements(CAST(:keys AS jsonb)) AS keys (value)")
         typed = [cast(literal_column(f"value->>{place}"), column.type) for place, column in enumerate(columns)]
-        wanted = select(*typed).select_from(source)
-        if len(columns) == 1:
+        searched = 0 if len(columns) == 1 else search_by
+        conditions = []
+        if searched is not None:
             # From PostgreSQL 17 on, an array is one index scan; IN is one per key, and takes half as long again.
-            return columns[0] == any_(func.array(wanted.scalar_subquery()))
-    else:
-        places: list[ColumnElement[Any]] = [literal_column(f"value->>{place}") for place in range(len(columns))]
-        wanted = select(*places).select_from(text("json_each(:keys) AS keys"))
+            values = select(typed[searched]).select_from(source).scalar_subquery()
+            conditions.append(columns[searched] == any_(func.array(values)))
+        if len(columns) > 1:
+            conditions.append(tuple_(*columns).in_(select(*typed).select_from(source)))
+        return and_(*conditions)
+    places: list[ColumnElement[Any]] = [literal_column(f"value->>{place}") for place in range(len(columns))]
+    wanted = select(*places).select_from(text("json_each(:keys) AS keys"))
     return columns[0].in_(wanted) if len(columns) == 1 else tuple_(*columns).in_(wanted)
 
 

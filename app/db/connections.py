@@ -243,7 +243,7 @@ def _by_id(connection_ref: UUID) -> Select[Any]:
 
 @cache
 def _locking(dialect: str) -> Select[Any]:
-    chosen = select(*bulk.columns(Connection, ConnectionState)).where(bulk.among(dialect, *_key))
+    chosen = select(*bulk.columns(Connection, ConnectionState)).where(bulk.among(dialect, *_key, search_by=2))
     return chosen.order_by(*_key).with_for_update()
 
 
