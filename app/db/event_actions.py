@@ -7,11 +7,11 @@ from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Text, bindparam, cast, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, bindparam, or_, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bounded_reads, bulk
+from app.db import bounded_reads, bulk, documents
 from app.db.models import Event, Job
 from app.domain.states import EventState, JobState
 from app.ids import first_id
@@ -127,25 +127,24 @@ def history(
     has_job = _jobs.c.id.is_not(None)
     mine = (_jobs.c.event_id == _events.c.id) & (_jobs.c.team == team) & (_jobs.c.route == route)
     chosen = (
-        select(_events.c.id, cast(_events.c.document, Text), _events.c.received_at, has_job)
-        .select_from(_events.outerjoin(_jobs, mine))
+        select(*documents.COLUMNS, has_job)
+        .select_from(documents.SOURCE.outerjoin(_jobs, mine))
         .where(_events.c.id >= since, _events.c.id < until, *_announced(suppressed))
     )
     order = _events.c.id.desc() if newest_first else _events.c.id
     rows = bounded_reads.rows(session, chosen.order_by(order).limit(limit), size=lambda row: len(row[1]))
     read = bounded_reads.reader(session, _events.c.document)
-    return [HistoricEvent(event_id, read(text), at, has_job) for event_id, text, at, has_job in rows]
+    found = ((documents.FoundDocument(*row[:-1]), row[-1]) for row in rows)
+    return [HistoricEvent(row.id, read(row.text), row.received_at, had) for row, had in found]
 
 
-def documents(session: Session, ids: Collection[UUID], *, newest_first: bool) -> dict[UUID, str]:
+def texts(session: Session, ids: Collection[UUID], *, newest_first: bool) -> dict[UUID, str]:
     """Documents of events as JSON text, ordered by id: as many as fit into one read."""
     among = bulk.among(bulk.dialect(session), _events.c.id)
-    chosen = select(_events.c.id, func.coalesce(cast(_events.c.document, Text), "")).where(among)
+    chosen = select(*documents.COLUMNS).select_from(documents.SOURCE).where(among)
     ordered = chosen.order_by(_events.c.id.desc() if newest_first else _events.c.id)
-    return {
-        row[0]: row[1]
-        for row in bounded_reads.rows(session, ordered.params(**bulk.keys(ids)), size=lambda row: len(row[1]))
-    }
+    rows = bounded_reads.rows(session, ordered.params(**bulk.keys(ids)), size=lambda row: len(row[1]))
+    return {row[0]: documents.FoundDocument(*row).text for row in rows}
 
 
 def documents_to_fill(
@@ -155,17 +154,16 @@ def documents_to_fill(
     named = (_jobs.c.team == team, _jobs.c.route == route)
     mine = select(_jobs.c.id).where(_jobs.c.event_id == _events.c.id, *named).exists()
     among = bulk.among(bulk.dialect(session), _events.c.id)
-    columns = _events.c.id, cast(_events.c.document, Text).label("document")
-    chosen = select(*columns).where(among, ~mine, *_announced(suppressed)).order_by(_events.c.id)
-    held = chosen.with_for_update(
-        read=True, key_share=True
-    )  # a job refers to its event, which must not be deleted meanwhile
-    return {row.id: row.document for row in session.execute(held, bulk.keys(ids))}
+    wanted = select(*documents.COLUMNS).select_from(documents.SOURCE).where(among, ~mine, *_announced(suppressed))
+    # A job refers to its event, which must not be deleted meanwhile.
+    held = wanted.order_by(_events.c.id).with_for_update(read=True, key_share=True, of=_events)
+    rows = session.execute(held, bulk.keys(ids)).all()
+    return {row.id: documents.FoundDocument(*row).text for row in rows}
 
 
 def _announced(suppressed: Collection[str]) -> tuple[ColumnElement[bool], ...]:
     was_announced = or_(_events.c.problem.is_(None), _events.c.problem.not_in(suppressed))
-    return _events.c.document.is_not(None), _events.c.untold.is_(None), was_announced
+    return documents.EXISTS, _events.c.untold.is_(None), was_announced
 
 
 def hold(session: Session, event_id: UUID) -> Event | None:
@@ -182,9 +180,10 @@ def jobs_of(session: Session, event_id: UUID) -> dict[tuple[str, str], ExistingJ
 
 def add_jobs(session: Session, jobs: Sequence[bulk.Row]) -> list[UUID]:
     """Add jobs; existing ones of the same event and route stay unchanged. Returns ids of the new jobs."""
-    bulk.insert(session, Job, jobs, skip_existing=True)
     if not jobs:
         return []
+    documents.keep(session, {row["event_id"] for row in jobs})
+    bulk.insert(session, Job, jobs, skip_existing=True)
     made: Select[Any] = select(_jobs.c.id).where(bulk.among(bulk.dialect(session), _jobs.c.id)).order_by(_jobs.c.id)
     return list(session.scalars(made, bulk.keys(row["id"] for row in jobs)))
 

@@ -11,10 +11,8 @@ from msgspec import Struct
 from sqlalchemy import (
     ColumnElement,
     Select,
-    Text,
     bindparam,
     case,
-    cast,
     delete,
     func,
     select,
@@ -25,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bounded_reads, bulk, claims
+from app.db import bounded_reads, bulk, claims, documents
 from app.db.models import Delivery, Event, Job
 from app.domain.states import EventState, Origin
 from app.ids import first_id, new_id
@@ -241,13 +239,13 @@ class RoutedEvent:
 
 def routed(session: Session, *, since: UUID, before: UUID | None, limit: int) -> list[RoutedEvent]:
     """Routed events with ids in [since, before), newest first: `limit` at most, and as many as fit into one read."""
-    columns = _events.c.id, cast(_events.c.document, Text), _events.c.received_at
-    chosen = select(*columns).where(_events.c.id >= since, _events.c.document.is_not(None))
+    chosen = select(*documents.COLUMNS).select_from(documents.SOURCE).where(_events.c.id >= since, documents.EXISTS)
     if before is not None:
         chosen = chosen.where(_events.c.id < before)
     rows = bounded_reads.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), size=lambda row: len(row[1]))
     read = bounded_reads.reader(session, _events.c.document)
-    return [RoutedEvent(event_id, read(text), at) for event_id, text, at in rows]
+    found = (documents.FoundDocument(*row) for row in rows)
+    return [RoutedEvent(row.id, read(row.text), row.received_at) for row in found]
 
 
 def replace_bodies(session: Session, bodies: Mapping[UUID, bytes]) -> None:

@@ -151,6 +151,7 @@ class Event(Base):
     confirmed: Mapped[bool | None]
     tags: Mapped[dict[str, Any] | None]
     document: Mapped[dict[str, Any] | None]  # as matched against the routes of `route_set`
+    cause_id: Mapped[UUID | None]  # the event whose document this one's is made from, see `documents`
     route_set: Mapped[int | None] = mapped_column(BigInt)
     failure: Mapped[str | None]  # crashed, error, not_confirmed
     problem: Mapped[str | None]  # the reason why it waits or failed, with the traceback of a fault

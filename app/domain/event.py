@@ -233,6 +233,19 @@ def _error(value: object) -> EventError | None:
     )
 
 
+def linked_document(
+    cause: Mapping[str, object], *, event_id: str, origin: str, occurred_at: datetime, confirmed: bool
+) -> dict[str, object]:
+    """The document of the `connection.linked` that followed from an event with document `cause`.
+
+    It shows the same connection and owner; there was none before.
+    """
+    own = {"id": event_id, "type": str(EventType.CONNECTION_LINKED), "origin": str(origin)}
+    own |= {"occurred_at": occurred_at.isoformat()}
+    empty = dict.fromkeys(("operation", "success", "previous_owner", "error", "payload"))
+    return {**cause, **own, **empty, "confirmed": confirmed}
+
+
 def document(
     *,
     event_id: str,

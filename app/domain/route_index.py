@@ -8,7 +8,7 @@ condition are candidates for every document.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 from app.domain.patterns.operators import exact_key
 from app.domain.patterns.pattern import Pattern
@@ -16,6 +16,8 @@ from app.domain.patterns.tree import Path, flat
 
 Anchor = tuple[Path, frozenset[object]]
 RouteKey = tuple[str, str]  # team, name
+
+_TYPE: Final = ("type",)
 
 
 class Filed(Protocol):
@@ -52,17 +54,22 @@ class RouteIndex(Generic[R]):
         self._everywhere: dict[RouteKey, R] = {}
         self._anchors: dict[RouteKey, Anchor] = {}  # the condition that a route is filed under
         self._crowd: Counter[tuple[Path, object]] = Counter()  # routes per path and value
+        self._of_any_type = 0  # routes that require no exact `type`
         self._file(routes)
 
     def changed(self, *, removed: Iterable[RouteKey] = (), added: Iterable[R] = ()) -> Self:
         """An index without the removed routes, and with the added ones, which replace routes of the same key."""
         new = type(self)()
         new.routes, new._root, new._everywhere = dict(self.routes), self._root.copy(), dict(self._everywhere)
-        new._anchors, new._crowd = dict(self._anchors), self._crowd.copy()
+        new._anchors, new._crowd, new._of_any_type = dict(self._anchors), self._crowd.copy(), self._of_any_type
         by_key = {route.key: route for route in added}
         new._remove({*removed, *by_key})
         new._file(by_key.values())
         return new
+
+    def asks_for(self, event_type: str) -> bool:
+        """Whether some route could match a document of this type."""
+        return self._of_any_type > 0 or (_TYPE, event_type) in self._crowd
 
     def candidates(self, fields: object) -> Iterable[R]:
         """Every route that could match an `unfolded` document, and few others; each once."""
@@ -76,6 +83,7 @@ class RouteIndex(Generic[R]):
         self.routes |= added
         for route in added.values():
             self._crowd.update(_values(route))
+            self._of_any_type += _is_of_any_type(route)
         copied = set[int]()  # identities of this index's own lists: others are shared with the index before
         for route in added.values():
             anchors = route.pattern.anchors
@@ -98,6 +106,7 @@ class RouteIndex(Generic[R]):
             route = self.routes.pop(route_key, None)
             if route is None:
                 continue
+            self._of_any_type -= _is_of_any_type(route)
             for value in _values(route):
                 self._crowd[value] -= 1
                 if not self._crowd[value]:
@@ -127,6 +136,10 @@ class RouteIndex(Generic[R]):
 
 def _values(route: Filed) -> Iterator[tuple[Path, object]]:
     return ((path, key) for path, keys in route.pattern.anchors for key in keys)
+
+
+def _is_of_any_type(route: Filed) -> bool:
+    return all(path != _TYPE for path, _ in route.pattern.anchors)
 
 
 def _collect(place: _Place[R], value: object, candidates: dict[RouteKey, R]) -> None:

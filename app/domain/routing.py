@@ -85,11 +85,17 @@ class RouteSet:
         """The routes, ordered by team and name."""
         return tuple(sorted(self._index.routes.values(), key=attrgetter("key")))
 
+    def asks_for(self, event_type: str) -> bool:
+        """Whether some route could match an event of this type."""
+        return self._index.asks_for(event_type)
+
     def match(self, document: object, room: Effort | None = None) -> Matched:
         """Match a document, with limits on the steps of a route and of a team's routes together.
 
         room: one limit for all routes instead. Raises TooMuchWork where it is exceeded.
         """
+        if isinstance(document, dict) and type(kind := document.get("type")) is str and not self.asks_for(kind):
+            return Matched([], [])
         fields = unfolded(document)
         alert = alert_destination(fields)
         candidates = self._index.candidates(fields)

@@ -12,9 +12,11 @@ import httpx
 from pydantic import SecretStr
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import inspect, select, text
+from sqlalchemy.orm.attributes import set_committed_value
 
 from app.brokers.celery_broker import Broker
 from app.config.nango_environment import Environment, SigningKeys
+from app.db import documents
 from app.db.ingest import NO_PROCESS, NewDelivery
 from app.db.models import Connection, Event, Job, Link, Organization, Refresh, User
 from app.db.routes import RouteDefinition
@@ -131,8 +133,12 @@ class World:
     # Reading
 
     def all(self, model, *conditions):
+        """The rows of these conditions, events with their documents, wherever those are stored."""
         with self.database.read() as session:
-            return list(session.scalars(select(model).where(*conditions).order_by(model.id)))
+            found = list(session.scalars(select(model).where(*conditions).order_by(model.id)))
+            for event in found if model is Event else ():
+                set_committed_value(event, "document", documents.of(session, event))
+            return found
 
     def event(self, event_id):
         [found] = self.all(Event, Event.id == event_id)

@@ -209,3 +209,26 @@ def test_only_events_of_waylinks_own_are_alerts():
     routes = RouteSet(1, [route("all", {"type": [{"exists": True}]})])
     for document in ({**ALERT, "type": "nango.forward"}, {"type": "connection.created", "payload": None}):
         assert len(names(routes.match(document))) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "asked"),
+    [
+        ({"type": ["connection.created"]}, False),
+        ({"type": ["connection.created", "connection.linked"]}, True),
+        ({"type": [{"prefix": "nango."}]}, True),  # not looked into
+        ({"type": [{"anything-but": "connection.created"}]}, True),
+        ({"tags": {"plan": ["pro"]}}, True),
+        ({"type": ["connection.created"], "tags": {"plan": ["pro"]}}, False),
+        ({"$or": [{"type": ["connection.created"]}, {"tags": {"plan": ["pro"]}}]}, True),
+        ({"type": ["connection.created"], "$or": [{"integration": ["a"]}, {"integration": ["b"]}]}, False),
+    ],
+)
+def test_a_set_asks_for_the_types_that_its_routes_could_match(pattern: dict, asked: bool):
+    routes = RouteSet(1, [route("of-created", {"type": ["connection.created"]}), route("other", pattern)])
+    assert routes.asks_for("connection.linked") is asked
+    assert routes.asks_for("connection.created")
+    without = routes.changed(2, removed=[("crm", "other")])
+    assert not without.asks_for("connection.linked")
+    assert without.changed(3, added=[route("other", pattern)]).asks_for("connection.linked") is asked
+    assert not RouteSet(4).asks_for("connection.linked")

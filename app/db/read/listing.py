@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 
-from app.db import attempts, decisions
+from app.db import attempts, decisions, documents
 from app.db.models import Connection, Event, Job, Refresh
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import NotFound
@@ -75,7 +75,7 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
         "attempts": found.attempts,
         "looks": found.looks,
         "body": found.body.decode("utf-8", "replace") if found.body is not None and team is None else None,
-        "document": found.document,
+        "document": documents.of(session, found),
         "route_set": found.route_set,
         "decisions": [asdict(decision) for decision in decisions.of_event(session, event_id, team=team)],
         "jobs": found_jobs,

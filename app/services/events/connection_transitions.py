@@ -79,7 +79,7 @@ class Transitions:
         if connection.observed_at is not None and observed_at < connection.observed_at:
             pass  # an older snapshot never overwrites a newer one
         elif kind is EventType.CONNECTION_TAGS_CHANGED and _is_alive(connection, verdict.snapshot):
-            self._retag(connection, pending, verdict)
+            self._retag(connection, event, pending, verdict)
         elif kind in LINKING_TYPES:
             self._absorb(connection, event, pending, verdict)
         elif kind is EventType.CONNECTION_DELETED:
@@ -106,7 +106,7 @@ class Transitions:
         broken = snapshot is not None and snapshot.auth_failing and is_failing(connection)
         if not broken or connection.status == ConnectionStatus.DELETED:
             self._revive(connection, pending, snapshot)
-        self._retag(connection, pending, verdict)
+        self._retag(connection, event, pending, verdict)
 
     def _revive(self, connection: ConnectionState, pending: PendingEvent, snapshot: Snapshot | None) -> None:
         """Clear earlier errors: the credentials are new."""
@@ -118,13 +118,14 @@ class Transitions:
             connection.status = ConnectionStatus.UNCONFIRMED
         self._replan(connection, pending)
 
-    def _retag(self, connection: ConnectionState, pending: PendingEvent, verdict: Accept) -> None:
+    def _retag(self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent, verdict: Accept) -> None:
         """Take over the tags and the owner that they name."""
         tags, end_user = pending.evidence
         before, connection.tags = connection.tags, dict(tags) if tags is not None else connection.tags
         connection.tags_disagree = verdict.tags_disagree
         connection.observed_at, connection.updated_at = pending.observed_at, self._now
-        self._ownership.update(connection, pending, end_user, tags_before=before)
+        is_routed = event.route_set is None
+        self._ownership.update(connection, pending, end_user, tags_before=before, is_routed=is_routed)
 
     def _break(self, connection: ConnectionState, pending: PendingEvent) -> None:
         """Record and route an auth error whose own webhook came before the connection was known, or never."""

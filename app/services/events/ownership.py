@@ -40,8 +40,12 @@ class Ownership:
         end_user: EndUser | None,
         *,
         tags_before: Mapping[str, Any],
+        is_routed: bool,
     ) -> None:
-        """Decide the owner by the connection's new tags; `tags_before` are those that they replaced."""
+        """Decide the owner by the connection's new tags; `tags_before` are those that they replaced.
+
+        is_routed: the event gets its document in this batch.
+        """
         claim = read_claim(connection.tags, end_user, self._policy.tag_keys)
         connection.wanted_user = claim.user_id if claim else None
         connection.wanted_email = claim.email.lower() if claim and claim.email else None
@@ -60,9 +64,12 @@ class Ownership:
         asks_again = pending.owner_answer is not None and isinstance(decision, Unlinked)
         connection.owner_look_at = next_owner_query(now=self._now, since=self._now) if asks_again else None
         if isinstance(decision, Open):
-            self._open(connection, pending, decision, linked_by=answer.linked_by if isinstance(answer, Claim) else "")
+            linked_by = answer.linked_by if isinstance(answer, Claim) else ""
+            self._open(connection, pending, decision, linked_by=linked_by, is_routed=is_routed)
 
-    def _open(self, connection: ConnectionState, pending: PendingEvent, decision: Open, *, linked_by: str) -> None:
+    def _open(
+        self, connection: ConnectionState, pending: PendingEvent, decision: Open, *, linked_by: str, is_routed: bool
+    ) -> None:
         current, owner = self._links.owner_of(connection), decision.owner
         self._links.close(connection, "reassigned")
         if self._superseding and self._superseding.yield_to_newer(connection, owner):
@@ -76,6 +83,7 @@ class Ownership:
             owner=owner,
             previous=current,
             confirmed=connection.status != ConnectionStatus.UNCONFIRMED,
+            cause=pending.event.id if is_routed else None,
         )
 
     def _known_tags(

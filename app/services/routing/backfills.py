@@ -177,7 +177,7 @@ class _Filler:
     def match(self, database: Database, ids: Sequence[UUID]) -> int:
         """Match as many of these events as fit into one read, with no transaction open. Returns their count."""
         with database.read() as session:
-            texts = rows.documents(session, ids, newest_first=ids[0] > ids[-1])
+            texts = rows.texts(session, ids, newest_first=ids[0] > ids[-1])
         self._matched = {}
         for event_id, text in texts.items():
             conditions = _conditions(self.route, text)

@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy.orm import Session
 
+from app.db import documents
 from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db import routes as route_rows
@@ -255,10 +256,11 @@ def _routed_event(session: Session, event_id: UUID) -> tuple[Event, dict[str, An
     event = event_rows.get(session, event_id)
     if event is None:
         raise NotFound("event", show(EVENT, event_id))
-    if event.document is None or event.route_set is None:
-        why = "it waits to be processed" if event.state == EventState.RECEIVED else f"it failed: {event.failure}"
+    document = documents.of(session, event)
+    if document is None or event.route_set is None:
+        why = f"it failed: {event.failure}" if event.state == EventState.FAILED else documents.why_none(event)
         raise Conflict(f"{show(EVENT, event_id)} was never judged by routes: {why}")
-    return event, event.document, event.route_set
+    return event, document, event.route_set
 
 
 def pattern_of(session: Session, *, team: str, name: str) -> Pattern:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import audit, job_actions
+from app.db import audit, documents, job_actions
 from app.db import event_actions as rows
 from app.db import events as event_rows
 from app.db import jobs as job_rows
@@ -121,11 +121,11 @@ def match(database: Database, event_id: UUID, by: Routes, current: RouteSet) -> 
     Raises NotFound, and Conflict for an event that was never routed.
     """
     with database.read() as session:
-        event = _require_routed(event_rows.get(session, event_id), event_id)
+        event, document = _routed(session, event_rows.get(session, event_id), event_id)
         version = event.route_set or 0
         rows_then = route_rows.of_set(session, version) if by is Routes.THEN else []
     routes = current if by is Routes.NOW else compiled(version, rows_then)
-    return Matching(event_id, by, routes.version, event.document, routes.match(event.document))
+    return Matching(event_id, by, routes.version, document, routes.match(document))
 
 
 def preview(session: Session, matching: Matching, *, again: bool, route: RouteKey | None = None) -> Replay:
@@ -133,8 +133,8 @@ def preview(session: Session, matching: Matching, *, again: bool, route: RouteKe
 
     Raises NotFound, and Conflict for an event that was never routed.
     """
-    event = _require_routed(event_rows.get(session, matching.event_id), matching.event_id)
-    return _plan(session, event, matching, again=again, route=route)
+    event, document = _routed(session, event_rows.get(session, matching.event_id), matching.event_id)
+    return _plan(session, event, document, matching, again=again, route=route)
 
 
 def replay(
@@ -153,8 +153,8 @@ def replay(
     Conflict for an event that was never routed, or that changed since it was matched.
     """
     event_id, by = matching.event_id, matching.by
-    event = _require_routed(rows.hold(session, event_id), event_id)
-    plan = _plan(session, event, matching, again=again, route=route)
+    event, document = _routed(session, rows.hold(session, event_id), event_id)
+    plan = _plan(session, event, document, matching, again=again, route=route)
     new = [step for step in plan.steps if step.outcome is ReplayOutcome.NEW]
     jobs = [job_row(event_id, step.decision, now=now) for step in new]
     made = set(rows.add_jobs(session, jobs))
@@ -171,8 +171,16 @@ def replay(
     return done
 
 
-def _plan(session: Session, event: Event, matching: Matching, *, again: bool, route: RouteKey | None) -> Replay:
-    if event.document != matching.document:  # such as by an erasure
+def _plan(
+    session: Session,
+    event: Event,
+    document: Mapping[str, Any],
+    matching: Matching,
+    *,
+    again: bool,
+    route: RouteKey | None,
+) -> Replay:
+    if document != matching.document:  # such as by an erasure
         raise Conflict(f"{show(EVENT, event.id)} changed meanwhile: try again")
     existing = rows.jobs_of(session, event.id)
     decisions = [decision for decision in matching.matched.decisions if route in {None, decision.route.key}]
@@ -205,14 +213,15 @@ def _current_route(step: Step) -> dict[str, Any]:
     return {"id": step.job_id, "route_version": route.version, "destination": route.destination, "name": route.job}
 
 
-def _require_routed(event: Event | None, event_id: UUID) -> Event:
+def _routed(session: Session, event: Event | None, event_id: UUID) -> tuple[Event, dict[str, Any]]:
     if event is None:
         raise NotFound("event", show(EVENT, event_id))
-    if event.document is None or event.route_set is None:
+    document = documents.of(session, event)
+    if document is None or event.route_set is None:
         failed = event.state == EventState.FAILED
-        why = f"it failed ({event.failure}): retry it" if failed else "it waits to be processed"
+        why = f"it failed ({event.failure}): retry it" if failed else documents.why_none(event)
         raise Conflict(f"{show(EVENT, event_id)} was never judged by routes: {why}", found={"state": event.state})
-    return event
+    return event, document
 
 
 def _revive(session: Session, ids: Sequence[UUID], now: datetime) -> list[UUID]:

@@ -94,9 +94,17 @@ class Router:
         origin: Origin = Origin.SYSTEM,
         previous: Owner | None = None,
         error: EventError | None = None,
+        cause: UUID | None = None,
     ) -> None:
-        """Store an event of Waylink's own that follows from another, as processed, and route it."""
+        """Store an event of Waylink's own that follows from another, as processed, and route it.
+
+        cause: of a `connection.linked`, the event that it follows from, if `route` makes that one's document as well.
+        """
         event_id = new_id()
+        if cause is not None and previous is None and not self._matches.routes.asks_for(kind):
+            row = self._event_row(event_id, kind, connection, None, origin=origin, confirmed=confirmed)
+            self._events.append(row | {"cause_id": cause, "problem": None})
+            return
         emitted = self._document(
             show(EVENT, event_id),
             kind,
@@ -112,8 +120,7 @@ class Router:
         matched = self._matches.routes.match(emitted)  # small: it holds a connection and its owner only
         encoded = _encoded(emitted)
         row = self._event_row(event_id, kind, connection, encoded, origin=origin, confirmed=confirmed)
-        row["problem"] = self._collect(event_id, matched, encoded)
-        self._events.append(row)
+        self._events.append(row | {"cause_id": None, "problem": self._collect(event_id, matched, encoded)})
 
     def write(self, session: Session) -> None:
         """Write events, then jobs, which refer to them."""
@@ -180,7 +187,7 @@ class Router:
         event_id: UUID,
         kind: EventType,
         connection: ConnectionState,
-        document: Raw,
+        document: Raw | None,
         *,
         origin: Origin,
         confirmed: bool,
