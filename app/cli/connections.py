@@ -49,6 +49,19 @@ ACTS: Final = {
     "tags": ("app.cli.connection_edits:tags", "Set, add and remove tags of a connection, at Nango and then here."),
 }
 
+COLUMNS: Final = (
+    "integration",
+    "connection_id",
+    "status",
+    "user",
+    "organization",
+    "linked_by",
+    "tags",
+    "expires_at",
+    "grant_expires_at",
+    "refresh_at",
+)
+
 
 @click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
 @click.option("--status", type=choice(ConnectionStatus), help="In this status.")
@@ -92,5 +105,4 @@ def connections(
     )
     with closing(open_database()) as database, database.read() as session:
         rows = connection_listing.connections(session, wanted)
-    columns = ("integration", "connection_id", "status", "user", "organization", "linked_by", "tags", "refresh_at")
-    print_page(rows, columns, limit=limit, as_json=as_json)
+    print_page(rows, COLUMNS, limit=limit, as_json=as_json)

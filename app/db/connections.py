@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, User
 from app.domain.linking import Owner, UnlinkedReason
+from app.domain.refreshing.clocks import Clocks
 from app.domain.states import ConnectionStatus
 from app.ids import new_id
 
@@ -53,6 +54,11 @@ class ConnectionState(Struct):
     wanted_organization: str | None = None
     owner_look_at: datetime | None = None
     expires_at: datetime | None = None
+    expires_source: str | None = None
+    grant_expires_at: datetime | None = None
+    grant_source: str | None = None
+    grant_reason: str | None = None
+    renewed_at: datetime | None = None
     last_error_type: str | None = None
     last_error_at: datetime | None = None
     errors_seen_at: datetime | None = None
@@ -61,6 +67,18 @@ class ConnectionState(Struct):
     @property
     def key(self) -> ConnectionKey:
         return ConnectionKey(self.environment, self.integration, self.connection_id)
+
+    def set_clocks(self, clocks: Clocks) -> None:
+        """Take over when token and grant lapse."""
+        self.expires_at, self.expires_source = clocks.access.at, clocks.access.source
+        self.grant_expires_at, self.grant_source = clocks.grant.at, clocks.grant.source
+        self.grant_reason, self.renewed_at = clocks.grant.reason, clocks.renewed_at
+
+    def forget_token(self, *, issued_at: datetime | None = None) -> None:
+        """Forget the times of the token that another one replaces. issued_at: of the new one, where it was seen."""
+        self.expires_at = self.expires_source = None
+        self.grant_expires_at = self.grant_source = self.grant_reason = None
+        self.renewed_at = issued_at
 
 
 class OpenLink(Struct, frozen=True):

@@ -201,7 +201,12 @@ class Connection(Base):
     wanted_email: Mapped[str | None]
     wanted_organization: Mapped[str | None]
     owner_look_at: Mapped[datetime | None]  # the next owner lookup (directory policy `sql`)
-    expires_at: Mapped[datetime | None]  # of the credentials, as last read; nothing else of them is stored
+    expires_at: Mapped[datetime | None]  # of the credentials, as last read; only times of them are stored
+    expires_source: Mapped[str | None]  # `app.domain.refreshing.clocks`, as for the grant; None: not read yet
+    grant_expires_at: Mapped[datetime | None]  # when only the end user can renew the credentials
+    grant_source: Mapped[str | None]
+    grant_reason: Mapped[str | None]  # what the deadline counts from, or why there is none
+    renewed_at: Mapped[datetime | None]  # the latest moment by which the token was surely issued
     last_error_type: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
     errors_seen_at: Mapped[datetime | None]  # time of the newest call that showed errors, or none

@@ -12,7 +12,7 @@ from app.db import bulk
 from app.db import connections as connection_rows
 from app.db.connections import ConnectionState
 from app.db.models import Connection, Refresh
-from app.domain.refresh import Plan
+from app.domain.refreshing.planning import Plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.ids import new_id
 

@@ -137,11 +137,31 @@ class Reading(NangoOperations):
         wanted = [name for name, asked in flags.items() if asked]
         if wanted and not credentials:
             raise InvalidInput(f"{' and '.join(wanted)} ask for credentials: they need credentials=True")
-        query = of_integration(integration) | dict.fromkeys(wanted, "true")
+        return self._read(integration, connection_id, wanted, credentials=credentials, timeout=timeout)
+
+    def renew_token(
+        self, integration: str, connection_id: str, *, force_refresh: bool = False, timeout: float | None = None
+    ) -> ConnectionDetail:
+        """Have Nango renew the token where it is due, or in any case; of the answer only the token's times are kept.
+
+        The credentials are dropped before they are read. Raises what `get_connection` raises.
+        """
+        wanted = ["force_refresh"] if force_refresh else []
+        return self._read(integration, connection_id, wanted, credentials=False, timeout=timeout)
+
+    def _read(
+        self,
+        integration: str,
+        connection_id: str,
+        flags: Sequence[str],
+        *,
+        credentials: bool,
+        timeout: float | None,
+    ) -> ConnectionDetail:
         call = NangoCall(
             path=connection_path(connection_id),
-            query=query,
-            repeatable=not force_refresh,
+            query=of_integration(integration) | dict.fromkeys(flags, "true"),
+            repeatable="force_refresh" not in flags,
             not_found=NangoConnectionNotFound,
         )
         answer = self._call(call, timeout=timeout)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from app.domain.refreshing.token_times import TokenTimes
+
 if TYPE_CHECKING:
     from app.nango.credentials import Credentials
 
@@ -103,6 +105,8 @@ class ConnectionPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionDetail:
+    """One connection. `times` are those of its token, also where the credentials themselves were dropped."""
+
     id: int
     integration: str
     connection_id: str
@@ -117,6 +121,8 @@ class ConnectionDetail:
     updated_at: datetime | None
     last_fetched_at: datetime | None
     credentials: "Credentials"
+    has_credentials: bool
+    times: TokenTimes
     observed_at: datetime
     rate_limit: RateLimit | None
 
@@ -127,7 +133,7 @@ class ConnectionDetail:
     @property
     def expires_at(self) -> datetime | None:
         """The only expiry Nango exposes."""
-        return self.credentials.expires_at
+        return self.times.expires_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from app.domain.json_values import read_storable
+from app.domain.refreshing.token_times import read_token_times
 from app.domain.timestamps import read_moment
 from app.domain.webhook_settings import WebhookSettings
 from app.errors import NangoUnexpected
@@ -221,6 +222,8 @@ def detail(row: WireDetail, answer: NangoAnswer, *, credentials: bool = True) ->
         updated_at=read_moment(row.updated_at),
         last_fetched_at=read_moment(row.last_fetched_at),
         credentials=parse_credentials(row.credentials) if credentials else NoCredentials(type=""),
+        has_credentials=row.credentials.get("type", "") not in ("", "NONE"),
+        times=read_token_times(row.credentials),
         observed_at=answer.observed_at,
         rate_limit=answer.rate_limit,
     )

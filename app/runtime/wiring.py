@@ -16,7 +16,7 @@ from app.db.application_database import ApplicationDatabase
 from app.db.engine import Database, connect
 from app.db.routes import RouteDefinition
 from app.domain.people import OwnerKind
-from app.domain.refresh import RefreshPolicy
+from app.domain.refreshing.planning import RefreshPolicy
 from app.outbound.network import trusting
 from app.outbound.sending import HttpSender
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key

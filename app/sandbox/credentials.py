@@ -98,10 +98,17 @@ def can_refresh(credentials: Mapping[str, Any]) -> bool:
 
 
 def without_refresh_tokens(value: Any) -> Any:
-    """The value without members named like a refresh token, at every depth.
+    """The value without members named `refresh_token`, `refreshToken` and the like, at every depth.
 
-    (Nango contract: Credential types)
+    When a refresh token expires is no such member (Nango contract: Credential types).
     """
     if isinstance(value, Mapping):
-        return {name: without_refresh_tokens(inner) for name, inner in value.items() if "refresh_token" not in name}
+        return {name: without_refresh_tokens(inner) for name, inner in value.items() if not _names_refresh_token(name)}
+    if isinstance(value, list):
+        return [without_refresh_tokens(inner) for inner in value]
     return value
+
+
+def _names_refresh_token(name: str) -> bool:
+    letters = (letter for letter in name.lower() if "a" <= letter <= "z")
+    return "".join(letters) == "refreshtoken"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from app.config.nango_environment import Environment
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy, OwnerChangePolicy, TagKeys
-from app.domain.refresh import RefreshPolicy
+from app.domain.refreshing.planning import RefreshPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.refresh import MODES_WITHOUT_REFRESH, Plan, RefreshPolicy, classify, first_plan, has_lapsed, next_plan
+from app.domain.refreshing.planning import (
+    MODES_WITHOUT_REFRESH,
+    Plan,
+    RefreshPolicy,
+    classify,
+    first_plan,
+    has_lapsed,
+    next_plan,
+)
 from app.domain.states import RefreshOutcome
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -12,6 +12,8 @@ from app.db import bulk
 from app.db.models import Connection, Link, Organization, Refresh, User
 from app.db.read import sibling_connections
 from app.db.read.listing import ListFilters, equal, page, shown_time
+from app.domain.refreshing.clocks import ClockSource, unread, without_expiry
+from app.domain.states import ConnectionStatus
 from app.errors import NotFound
 from app.ids import CONNECTION, show
 
@@ -55,6 +57,7 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
         "last_error_type": found.last_error_type,
         "last_error_at": shown_time(found.last_error_at),
         "observed_at": shown_time(found.observed_at),
+        "renewed_at": shown_time(found.renewed_at),
         "links": [
             {
                 "linked_by": link.linked_by,
@@ -136,6 +139,23 @@ def _connection(
         "linked_by": link.linked_by if link else None,
         "unlinked_reason": connection.unlinked_reason,
         "drift": connection.drift,
-        "expires_at": shown_time(connection.expires_at),
+        **_clocks(connection),
         "refresh_at": shown_time(refresh.refresh_at) if refresh else None,
+    }
+
+
+def _clocks(connection: Connection) -> dict[str, Any]:
+    """The deadlines of token and grant, each with its source, or the reason why it is not known."""
+    mode, read = connection.auth_mode or "", connection.expires_source is not None
+    nothing = unread(mode)
+    gone = "the connection is deleted" if connection.status == ConnectionStatus.DELETED else None
+    reason = gone or (without_expiry(mode) if read else nothing.access.reason)
+    source = connection.expires_source or (ClockSource.PROVIDER if connection.expires_at else ClockSource.UNKNOWN)
+    return {
+        "expires_at": shown_time(connection.expires_at),
+        "expires_source": source,
+        "expires_reason": None if connection.expires_at else reason,
+        "grant_expires_at": shown_time(connection.grant_expires_at),
+        "grant_source": connection.grant_source or ClockSource.UNKNOWN,
+        "grant_reason": connection.grant_reason if connection.grant_source else gone or nothing.grant.reason,
     }

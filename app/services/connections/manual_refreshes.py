@@ -15,13 +15,13 @@ from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionState
 from app.db.models import Refresh
 from app.db.refreshes import ManualRefreshRow
-from app.domain.refresh import TOKEN_EXPIRED, Plan, has_lapsed, next_plan
+from app.domain.refreshing.planning import TOKEN_EXPIRED, Plan, has_lapsed, next_plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import NangoRefreshFailed
 from app.services import own_events
 from app.services.connections.operations import Operations, StoredConnection
 from app.services.policy import Policy
-from app.services.refreshing.refresh_results import GetResult
+from app.services.refreshing.refresh_results import GetResult, note_times
 from app.telemetry import REFRESHES
 
 _NEEDS_PLANNED_REFRESH: Final = frozenset({RefreshOutcome.EXHAUSTED, RefreshOutcome.GONE})  # which sets the status
@@ -49,7 +49,8 @@ def record_success(session: Session, operations: Operations, manual: ManualRefre
         _note(session, manual, answer, row, began_at=answer.asked_at, now=now)
         # A re-authorization or a planned refresh in between has seen something newer.
         if row.errors_seen_at is None or row.errors_seen_at <= answer.asked_at:
-            row.expires_at, row.updated_at = answer.expires_at, now
+            note_times(row, answer, was_forced=manual.forced)
+            row.updated_at = now
             connection_rows.update(session, [row])
             _plan_anew(session, operations.policy, manual, answer, row, now=now)
     operations.store(session, news, environment=row.environment, connection_ref=connection.ref)

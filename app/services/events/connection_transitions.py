@@ -9,7 +9,7 @@ from app.db.connections import ConnectionState
 from app.db.events import LockedEvent
 from app.domain.confirming import FLOW_TYPES, LINKING_TYPES, Accept, Snapshot
 from app.domain.event import EventError, EventType
-from app.domain.refresh import Plan, first_plan
+from app.domain.refreshing.planning import Plan, first_plan
 from app.domain.routing import ANNOUNCED_BEFORE, KNOWN_BEFORE
 from app.domain.states import ConnectionStatus, Origin
 from app.services.events.ownership import Ownership
@@ -111,7 +111,10 @@ class Transitions:
     def _revive(self, connection: ConnectionState, pending: PendingEvent, snapshot: Snapshot | None) -> None:
         """Clear earlier errors: the credentials are new."""
         connection.errors_seen_at = pending.observed_at
-        connection.last_error_type = connection.last_error_at = connection.expires_at = None
+        connection.last_error_type = connection.last_error_at = None
+        # Nango's webhook comes within seconds of the issue; what Waylink found by itself may be of any age.
+        told = pending.event.origin == Origin.WEBHOOK
+        connection.forget_token(issued_at=pending.event.last_seen_at if told else None)
         if snapshot is not None:
             connection.status = ConnectionStatus.ACTIVE
         elif connection.status != ConnectionStatus.ACTIVE:
@@ -147,7 +150,8 @@ class Transitions:
     def _delete(self, connection: ConnectionState, observed_at: datetime) -> None:
         connection.status, connection.updated_at = ConnectionStatus.DELETED, self._now
         connection.observed_at = observed_at  # an older snapshot must not revive it
-        connection.expires_at = connection.drift = connection.unlinked_reason = connection.owner_look_at = None
+        connection.forget_token()
+        connection.drift = connection.unlinked_reason = connection.owner_look_at = None
         connection.known_tags = connection.superseded_by = None
         self._links.close(connection, "deleted")
         self.plans[connection.id] = None

@@ -7,8 +7,11 @@ from typing import Final
 
 import httpx
 
+from app.db.connections import ConnectionState
 from app.domain.confirming import Snapshot
-from app.domain.refresh import classify
+from app.domain.refreshing.clocks import read_clocks
+from app.domain.refreshing.planning import classify
+from app.domain.refreshing.token_times import NO_TIMES, TokenTimes
 from app.domain.states import RefreshOutcome
 from app.errors import (
     InvalidInput,
@@ -21,7 +24,6 @@ from app.errors import (
     NangoUnknownIntegration,
     WaylinkError,
 )
-from app.nango.credentials import NoCredentials
 from app.nango.types import ConnectionDetail
 from app.services.events.lookups import snapshot_of
 
@@ -38,7 +40,7 @@ class GetResult:
     """
 
     outcome: RefreshOutcome
-    expires_at: datetime | None = None
+    times: TokenTimes = NO_TIMES
     error: str | None = None
     error_type: str = ""
     asked_at: datetime | None = None
@@ -46,6 +48,10 @@ class GetResult:
     snapshot: Snapshot | None = None
     has_credentials: bool = False
     is_gone: bool = False
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return self.times.expires_at
 
     def token_lives(self, now: datetime) -> bool | None:
         """Whether the returned credentials have not expired; None where there were none, as for some API keys."""
@@ -69,10 +75,10 @@ def succeeded(detail: ConnectionDetail, *, previous_expires_at: datetime | None)
     outcome = classify(previous_expires_at=previous_expires_at, expires_at=detail.expires_at)
     return GetResult(
         outcome,
-        expires_at=detail.expires_at,
+        times=detail.times,
         asked_at=detail.observed_at,
         snapshot=snapshot_of(detail),
-        has_credentials=not isinstance(detail.credentials, NoCredentials),
+        has_credentials=detail.has_credentials,
     )
 
 
@@ -84,3 +90,25 @@ def failed(error: NangoError | InvalidInput | httpx.HTTPError) -> GetResult:
             return GetResult(outcome, error=str(error), error_type=kind.__name__, is_gone=gone)
     retry_after = error.retry_after if isinstance(error, NangoRateLimited) else None
     return GetResult(RefreshOutcome.WAITED, error=str(error), error_type=type(error).__name__, retry_after=retry_after)
+
+
+def note_times(connection: ConnectionState, answer: GetResult, *, was_forced: bool) -> None:
+    """Take over the times of the token that a successful answer showed.
+
+    An answer without credentials, as an API key without their scope gets, says nothing of them but that.
+    """
+    if answer.outcome not in SUCCESSES or answer.asked_at is None:
+        return
+    if not answer.has_credentials:
+        connection.expires_at = answer.expires_at
+        return
+    clocks = read_clocks(
+        answer.times,
+        outcome=answer.outcome,
+        was_forced=was_forced,
+        asked_at=answer.asked_at,
+        auth_mode=connection.auth_mode or "",
+        previous_expires_at=connection.expires_at,
+        renewed_at=connection.renewed_at,
+    )
+    connection.set_clocks(clocks)

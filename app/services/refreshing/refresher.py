@@ -23,7 +23,7 @@ from app.domain.budget import SOON, Priority
 from app.domain.confirming import Absent
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
-from app.domain.refresh import CRASHED, TOKEN_EXPIRED, Plan, RefreshPolicy, has_lapsed, next_plan
+from app.domain.refreshing.planning import CRASHED, TOKEN_EXPIRED, Plan, RefreshPolicy, has_lapsed, next_plan
 from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
 from app.errors import InvalidInput, NangoError
@@ -34,7 +34,7 @@ from app.services.directory import Directory
 from app.services.linking.links import Links
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
-from app.services.refreshing.refresh_results import SUCCESSES, GetResult, failed, succeeded
+from app.services.refreshing.refresh_results import SUCCESSES, GetResult, failed, note_times, succeeded
 from app.services.routing.cache import RouteCache
 from app.services.routing.precomputed_matches import Matches
 from app.services.routing.router import Router
@@ -122,9 +122,7 @@ class Refresher:
     def _ask(self, client: NangoClient, claimed: ClaimedRefresh) -> GetResult:
         connection = claimed.connection
         try:
-            detail = client.get_connection(
-                connection.integration, connection.connection_id, force_refresh=claimed.forced
-            )
+            detail = client.renew_token(connection.integration, connection.connection_id, force_refresh=claimed.forced)
         except (NangoError, InvalidInput, httpx.HTTPError) as problem:
             return failed(problem)
         return succeeded(detail, previous_expires_at=connection.expires_at)
@@ -149,6 +147,7 @@ class Refresher:
         refresh.error = lapsed.description if lapsed else refresh.error
         refresh_rows.save(session, refresh)
         events = _events(connection, answer, now)
+        note_times(connection, answer, was_forced=claimed.forced)
         if reason := self._record_on_connection(connection, answer, now, lapsed=lapsed):
             self._give_up(session, connection, reason, routes, now)
         connection_rows.update(session, [connection])
@@ -181,10 +180,8 @@ class Refresher:
     def _record_on_connection(
         self, connection: ConnectionState, answer: GetResult, now: datetime, *, lapsed: EventError | None
     ) -> EventError | None:
-        """Record expiry and error on the connection. Returns the reason if its end user must re-authorize, or None."""
+        """Record the error on the connection. Returns the reason if its end user must re-authorize, or None."""
         connection.updated_at = now
-        if answer.expires_at is not None or answer.outcome is RefreshOutcome.NO_EXPIRY:
-            connection.expires_at = answer.expires_at
         if connection.errors_seen_at and answer.asked_at and answer.asked_at < connection.errors_seen_at:
             return None  # its errors were seen by another call that was sent later
         connection.errors_seen_at = answer.asked_at or connection.errors_seen_at

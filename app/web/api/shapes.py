@@ -18,7 +18,12 @@ class AuditEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ConnectionRow(Struct, frozen=True, kw_only=True):
-    """A connection as Waylink knows it. `user` and `organization` are the owner's external ids."""
+    """A connection as Waylink knows it. `user` and `organization` are the owner's external ids.
+
+    `expires_at`: when the token lapses. `grant_expires_at`: when the grant lapses, after which the end user has to
+    reconnect. Each has its source: `provider`, `catalogue`, `learnt`, `policy` or `unknown`. `expires_reason`: why no
+    expiry is known. `grant_reason`: what the deadline counts from, or why none is known.
+    """
 
     id: str
     environment: str
@@ -34,6 +39,11 @@ class ConnectionRow(Struct, frozen=True, kw_only=True):
     unlinked_reason: str | None
     drift: str | None
     expires_at: str | None
+    expires_source: str
+    expires_reason: str | None
+    grant_expires_at: str | None
+    grant_source: str
+    grant_reason: str | None
     refresh_at: str | None
 
 
@@ -70,7 +80,9 @@ class Sibling(Struct, frozen=True, kw_only=True):
 
 
 class ConnectionRecord(ConnectionRow, frozen=True, kw_only=True):
-    """All that Waylink knows of a connection. `known_tags`: in a drift, the last tags that carried its link."""
+    """All that Waylink knows of a connection. `known_tags`: in a drift, the last tags that carried its link.
+    `renewed_at`: the latest moment by which its token was surely issued.
+    """
 
     nango_id: int | None
     tags_disagree: bool
@@ -79,6 +91,7 @@ class ConnectionRecord(ConnectionRow, frozen=True, kw_only=True):
     last_error_type: str | None
     last_error_at: str | None
     observed_at: str | None
+    renewed_at: str | None
     links: list[LinkRow]
     refreshes: list[RefreshOfConnection]
 

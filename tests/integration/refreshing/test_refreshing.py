@@ -6,7 +6,7 @@ import pytest
 
 from app.db import refreshes as refresh_rows
 from app.deadlines import MAX_CLAIMS, REFRESH_LEASE
-from app.domain.refresh import Plan, RefreshPolicy
+from app.domain.refreshing.planning import Plan, RefreshPolicy
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from tests.integration.sandbox.sandbox_server import control, fetch, register
 from tests.integration.world import (
