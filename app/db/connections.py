@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, User
 from app.domain.linking import Owner, UnlinkedReason
-from app.domain.refreshing.clocks import Clocks
+from app.domain.refreshing.clocks import Clocks, told_expiry
 from app.domain.states import ConnectionStatus
 from app.ids import new_id
 
@@ -59,6 +59,7 @@ class ConnectionState(Struct):
     grant_source: str | None = None
     grant_reason: str | None = None
     renewed_at: datetime | None = None
+    authorized_at: datetime | None = None
     last_error_type: str | None = None
     last_error_at: datetime | None = None
     errors_seen_at: datetime | None = None
@@ -74,11 +75,16 @@ class ConnectionState(Struct):
         self.grant_expires_at, self.grant_source = clocks.grant.at, clocks.grant.source
         self.grant_reason, self.renewed_at = clocks.grant.reason, clocks.renewed_at
 
-    def forget_token(self, *, issued_at: datetime | None = None) -> None:
-        """Forget the times of the token that another one replaces. issued_at: of the new one, where it was seen."""
+    @property
+    def told_expiry(self) -> datetime | None:
+        """The expiry as Nango knows it; None where it is estimated."""
+        return told_expiry(self.expires_at, self.expires_source)
+
+    def forget_token(self, *, authorized_at: datetime | None = None) -> None:
+        """Forget the times of a token that another one replaces. authorized_at: when that was, where it was seen."""
         self.expires_at = self.expires_source = None
         self.grant_expires_at = self.grant_source = self.grant_reason = None
-        self.renewed_at = issued_at
+        self.renewed_at = self.authorized_at = authorized_at
 
 
 class OpenLink(Struct, frozen=True):

@@ -207,6 +207,7 @@ class Connection(Base):
     grant_source: Mapped[str | None]
     grant_reason: Mapped[str | None]  # what the deadline counts from, or why there is none
     renewed_at: Mapped[datetime | None]  # the latest moment by which the token was surely issued
+    authorized_at: Mapped[datetime | None]  # when the end user authorized it; None: not seen
     last_error_type: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
     errors_seen_at: Mapped[datetime | None]  # time of the newest call that showed errors, or none

@@ -8,6 +8,7 @@ from functools import partial
 from app.brokers.celery_broker import Broker
 from app.clock import utc_now
 from app.config.nango import NangoSettings
+from app.config.provider_catalogue import shipped_catalogue
 from app.config.settings import Settings
 from app.config.settings_groups import PolicySettings, SealingSettings
 from app.config.waylink_toml import ConfigFile, RefreshEntry
@@ -46,6 +47,7 @@ def linking_policy_of(settings: PolicySettings) -> Policy:
         tag_keys=settings.file.directory.tag_keys,
         refresh={name: _refresh_policy(entry) for name, entry in settings.file.refresh.items()},
         duplicates=settings.file.duplicates,
+        catalogue=shipped_catalogue(),
     )
 
 

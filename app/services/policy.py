@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from app.config.nango_environment import Environment
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy, OwnerChangePolicy, TagKeys
+from app.domain.refreshing.catalogue import Catalogue
 from app.domain.refreshing.planning import RefreshPolicy
 
 
@@ -18,6 +19,7 @@ class Policy:
     tag_keys: TagKeys = field(default_factory=TagKeys)
     refresh: Mapping[str, RefreshPolicy | None] = field(default_factory=dict)
     duplicates: Mapping[str, DuplicatesPolicy] = field(default_factory=dict)  # by integration; `*` is all others
+    catalogue: Catalogue = field(default_factory=Catalogue)
 
     def refresh_of(self, environment: str, integration: str) -> RefreshPolicy | None:
         """The integration's refresh policy; None where its tokens are not refreshed."""

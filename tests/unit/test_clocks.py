@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain.refreshing.clocks import NANGO_MARGIN, NOT_READ, Clocks, ClockSource, read_clocks, unread
+from app.domain.refreshing.clocks import NANGO_MARGIN, NOT_READ, Clock, Clocks, read_clocks, told_expiry, unread
+from app.domain.refreshing.lives import ClockSource, KnownLives, Life, shown_span
 from app.domain.refreshing.token_times import NO_TIMES, TokenTimes
 from app.domain.states import RefreshOutcome
 
@@ -118,3 +119,83 @@ def test_a_connection_whose_token_was_not_read_says_so_or_why_it_never_will_be(a
     assert found.access.reason
     assert found.grant.reason
     assert (unread("OAUTH2").access.reason, unread("OAUTH2").grant.reason) == (NOT_READ, NOT_READ)
+
+
+def life(days: int, source: ClockSource = ClockSource.CATALOGUE) -> Life:
+    return Life(timedelta(days=days), source)
+
+
+def test_an_idle_limit_that_is_documented_counts_from_the_last_renewal():
+    lives = KnownLives(idle=life(30))
+    found = clocks(TokenTimes(NOW + HOUR, issued_at=NOW - DAY), lives=lives)
+    assert (found.grant.at, found.grant.source) == (NOW + 29 * DAY, ClockSource.CATALOGUE)
+    assert found.grant.reason == "30 days from 2026-11-29T12:00:00Z on"
+    unseen = clocks(TokenTimes(NOW + HOUR), FIRST_SEEN, lives=lives)
+    assert (unseen.grant.at, unseen.grant.source) == (None, UNKNOWN)
+    assert unseen.grant.reason == "it lapses after 30 days (catalogue), and since when that counts was not seen"
+
+
+def test_a_life_that_no_renewal_begins_anew_counts_from_the_authorization():
+    lives = KnownLives(refresh=life(7), rotates=False)
+    seen = {"lives": lives, "renewed_at": NOW - HOUR}
+    assert clocks(NO_TIMES, authorized_at=NOW - 5 * DAY, **seen).grant.at == NOW + 2 * DAY
+    assert clocks(NO_TIMES, **seen).grant.at is None
+    rotating = seen | {"lives": KnownLives(refresh=life(7))}
+    assert clocks(NO_TIMES, authorized_at=NOW - 5 * DAY, **rotating).grant.at == NOW - HOUR + 7 * DAY
+
+
+def test_of_a_life_and_an_idle_limit_the_earlier_deadline_holds():
+    lives = KnownLives(refresh=life(365), idle=life(30), rotates=False)
+    early = {"lives": lives, "renewed_at": NOW, "authorized_at": NOW - 360 * DAY}
+    assert clocks(NO_TIMES, **early).grant.at == NOW + 5 * DAY
+    assert clocks(NO_TIMES, **(early | {"authorized_at": NOW})).grant.at == NOW + 30 * DAY
+
+
+@pytest.mark.parametrize(
+    ("known", "source", "at"),
+    [
+        (life(10), PROVIDER, NOW + 30 * DAY),  # what the provider tells goes before what it documents
+        (life(10, ClockSource.POLICY), ClockSource.POLICY, NOW + 10 * DAY),
+        (life(60, ClockSource.POLICY), PROVIDER, NOW + 30 * DAY),
+    ],
+)
+def test_the_providers_answer_goes_before_the_catalogue_and_an_earlier_policy_before_both(known, source, at):
+    found = clocks(LIFE, renewed_at=NOW, lives=KnownLives(idle=known))
+    assert (found.grant.at, found.grant.source) == (at, source)
+
+
+def test_where_an_answer_tells_a_life_without_its_beginning_a_policy_has_none_either():
+    found = clocks(LIFE, NO_EXPIRY, lives=KnownLives(idle=life(10)))
+    assert (found.grant.at, found.grant.source) == (None, UNKNOWN)
+
+
+def test_an_expiry_that_nango_does_not_know_is_estimated_from_the_life_that_is_documented():
+    lives = KnownLives(access=Life(HOUR, ClockSource.CATALOGUE))
+    found = clocks(NO_TIMES, NO_EXPIRY, renewed_at=NOW - HOUR / 2, lives=lives)
+    assert (found.access.at, found.access.source) == (NOW + HOUR / 2, ClockSource.CATALOGUE)
+    assert told_expiry(found.access.at, found.access.source) is None
+    assert told_expiry(NOW, PROVIDER) == told_expiry(NOW, None) == NOW
+    assert clocks(NO_TIMES, NO_EXPIRY, lives=lives).access.at is None
+    assert clocks(TokenTimes(NOW + DAY), lives=lives, renewed_at=NOW).access == Clock(NOW + DAY, PROVIDER)
+
+
+@pytest.mark.parametrize("auth_mode", ["API_KEY", "OAUTH2_CC", "APP"])
+def test_what_has_no_refresh_token_has_no_deadline_by_the_catalogue(auth_mode: str):
+    found = clocks(NO_TIMES, NO_EXPIRY, auth_mode=auth_mode, renewed_at=NOW, lives=KnownLives(idle=life(30)))
+    assert (found.grant.at, found.grant.source) == (None, UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("span", "shown"),
+    [
+        (DAY, "1 day"),
+        (30 * DAY, "30 days"),
+        (timedelta(hours=36), "1.5 days"),
+        (HOUR, "1 hour"),
+        (timedelta(minutes=90), "1.5 hours"),
+        (timedelta(minutes=30), "30 minutes"),
+        (timedelta(seconds=20), "20 seconds"),
+    ],
+)
+def test_spans_are_shown_in_the_largest_unit_that_they_have(span: timedelta, shown: str):
+    assert shown_span(span) == shown

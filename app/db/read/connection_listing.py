@@ -12,7 +12,8 @@ from app.db import bulk
 from app.db.models import Connection, Link, Organization, Refresh, User
 from app.db.read import sibling_connections
 from app.db.read.listing import ListFilters, equal, page, shown_time
-from app.domain.refreshing.clocks import ClockSource, unread, without_expiry
+from app.domain.refreshing.clocks import unread, without_expiry
+from app.domain.refreshing.lives import ClockSource
 from app.domain.states import ConnectionStatus
 from app.errors import NotFound
 from app.ids import CONNECTION, show

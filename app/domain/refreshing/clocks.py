@@ -6,9 +6,18 @@ has its source, or the reason why nothing is known.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
+from app.domain.refreshing.lives import (
+    NO_LIVES,
+    ClockSource,
+    KnownLives,
+    Life,
+    earliest,
+    latest,
+    shown_moment,
+    shown_span,
+)
 from app.domain.refreshing.token_times import TokenTimes
 from app.domain.states import RefreshOutcome
 
@@ -20,14 +29,6 @@ _FIXED_MODES: Final = frozenset({"API_KEY", "BASIC", "TBA", "OAUTH1", "NONE", "I
 _MINTING_MODES: Final = frozenset({"OAUTH2_CC", "APP", "JWT", "BILL", "SIGNATURE", "AWS_SIGV4"})
 
 NOT_READ: Final = "its token has not been read yet"
-
-
-class ClockSource(StrEnum):
-    PROVIDER = "provider"  # the provider's token response
-    CATALOGUE = "catalogue"  # what the provider documents, in the catalogue that Waylink ships
-    LEARNT = "learnt"  # ages at which grants of the integration lapsed
-    POLICY = "policy"  # the refresh policy in waylink.toml
-    UNKNOWN = "unknown"  # nothing is known; the reason says why
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ def without_expiry(auth_mode: str) -> str:
     return _fixed(auth_mode) or "Nango knows no expiry of its token"
 
 
+def told_expiry(expires_at: datetime | None, source: str | None) -> datetime | None:
+    """The stored expiry, where Nango knows it; None where Waylink has estimated it. source: None before it was kept."""
+    return expires_at if source in {None, ClockSource.PROVIDER} else None
+
+
 def read_clocks(
     times: TokenTimes,
     *,
@@ -71,8 +77,11 @@ def read_clocks(
     auth_mode: str,
     previous_expires_at: datetime | None,
     renewed_at: datetime | None,
+    authorized_at: datetime | None = None,
+    lives: KnownLives = NO_LIVES,
 ) -> Clocks:
-    """The clocks after an answer of Nango. previous_expires_at, renewed_at: as stored before it.
+    """The clocks after an answer of Nango. previous_expires_at, renewed_at: as stored before it, the former as Nango
+    knew it. authorized_at: when the end user authorized it; None: not seen.
 
     A life without a beginning counts from the token's issue. Where that is not known there is no deadline: counted from
     each look at the same token, it would always lie ahead.
@@ -82,29 +91,73 @@ def read_clocks(
         issued_at = None  # its life is not in seconds: a token is not older than a renewal that was seen
     if was_forced or issued_at is None:
         seen = _renewed_by(outcome, times, was_forced=was_forced, asked_at=asked_at, expired_at=previous_expires_at)
-        issued_at = _latest(issued_at, seen)
-    issued_at = _latest(renewed_at, issued_at)
-    return Clocks(_access(times, auth_mode), _grant(times, auth_mode, issued_at), issued_at)
+        issued_at = latest((issued_at, seen))
+    issued_at = latest((renewed_at, issued_at))
+    grant = _grant(times, auth_mode, lives, issued_at=issued_at, authorized_at=authorized_at)
+    return Clocks(_access(times, auth_mode, lives, issued_at), grant, issued_at)
 
 
-def _access(times: TokenTimes, auth_mode: str) -> Clock:
+def _access(times: TokenTimes, auth_mode: str, lives: KnownLives, issued_at: datetime | None) -> Clock:
     if times.expires_at is not None:
         return Clock(times.expires_at, ClockSource.PROVIDER)
+    if lives.access is not None and issued_at is not None and auth_mode not in _FIXED_MODES:
+        return _counted(lives.access, issued_at)
     return Clock(None, ClockSource.UNKNOWN, without_expiry(auth_mode))
 
 
-def _grant(times: TokenTimes, auth_mode: str, issued_at: datetime | None) -> Clock:
+def _grant(
+    times: TokenTimes,
+    auth_mode: str,
+    lives: KnownLives,
+    *,
+    issued_at: datetime | None,
+    authorized_at: datetime | None,
+) -> Clock:
+    """The grant's deadline: the provider's own, unless a policy says an earlier one; else what is known of its kind."""
+    told = _told_grant(times, issued_at)
+    if times.grant_at is None and times.grant_life is None and (reason := _without_grant(auth_mode)):
+        return told if told.at is not None else Clock(None, ClockSource.UNKNOWN, reason)
+    known = _known_grant(lives, issued_at=issued_at, authorized_at=authorized_at)
+    if told.at is None:
+        return known or told
+    if known is not None and known.source == ClockSource.POLICY and known.at is not None and known.at < told.at:
+        return known
+    return told
+
+
+def _told_grant(times: TokenTimes, issued_at: datetime | None) -> Clock:
     if times.grant_life is not None and issued_at is not None:
         told = issued_at + times.grant_life
-        at = min(told, times.grant_at) if times.grant_at is not None else told
-        return Clock(at, ClockSource.PROVIDER, f"{_span(times.grant_life)} from {_shown(issued_at)} on")
+        if times.grant_at is None or told <= times.grant_at:
+            return _counted(Life(times.grant_life, ClockSource.PROVIDER), issued_at)
     if times.grant_at is not None:
         return Clock(times.grant_at, ClockSource.PROVIDER)
     if times.grant_life is not None:
-        reason = f"its refresh token lives for {_span(times.grant_life)}, and its issue was not seen"
+        reason = f"its refresh token lives for {shown_span(times.grant_life)}, and its issue was not seen"
         return Clock(None, ClockSource.UNKNOWN, reason)
-    reason = _without_grant(auth_mode) or "the provider's token response names no deadline"
+    return Clock(None, ClockSource.UNKNOWN, "the provider's token response names no deadline")
+
+
+def _known_grant(lives: KnownLives, *, issued_at: datetime | None, authorized_at: datetime | None) -> Clock | None:
+    """The earlier of the two deadlines; None where neither is known of the integration."""
+    begins = issued_at if lives.rotates else authorized_at
+    counted = [
+        _counted(life, since)
+        for life, since in ((lives.refresh, begins), (lives.idle, issued_at))
+        if life is not None and since is not None
+    ]
+    at = earliest(clock.at for clock in counted)
+    if at is not None:
+        return next(clock for clock in counted if clock.at == at)
+    life = lives.refresh or lives.idle
+    if life is None:
+        return None
+    reason = f"it lapses after {shown_span(life.span)} ({life.source}), and since when that counts was not seen"
     return Clock(None, ClockSource.UNKNOWN, reason)
+
+
+def _counted(life: Life, since: datetime) -> Clock:
+    return Clock(since + life.span, life.source, f"{shown_span(life.span)} from {shown_moment(since)} on")
 
 
 def _issued_at(times: TokenTimes, asked_at: datetime) -> datetime | None:
@@ -148,17 +201,3 @@ def _without_grant(auth_mode: str) -> str | None:
     if auth_mode in _MINTING_MODES:
         return f"tokens of the type {auth_mode} are made from credentials that Nango keeps, without a refresh token"
     return None
-
-
-def _latest(*moments: datetime | None) -> datetime | None:
-    return max((moment for moment in moments if moment is not None), default=None)
-
-
-def _span(life: timedelta) -> str:
-    if life >= timedelta(days=2):
-        return f"{life.total_seconds() / 86_400:g} days" if not life % timedelta(days=1) else f"{life.days} days"
-    return f"{life.total_seconds() / 3600:.1f} hours"
-
-
-def _shown(at: datetime) -> str:
-    return f"{at:%Y-%m-%dT%H:%M:%SZ}"

@@ -49,7 +49,7 @@ def record_success(session: Session, operations: Operations, manual: ManualRefre
         _note(session, manual, answer, row, began_at=answer.asked_at, now=now)
         # A re-authorization or a planned refresh in between has seen something newer.
         if row.errors_seen_at is None or row.errors_seen_at <= answer.asked_at:
-            note_times(row, answer, was_forced=manual.forced)
+            note_times(row, answer, operations.policy, was_forced=manual.forced)
             row.updated_at = now
             connection_rows.update(session, [row])
             _plan_anew(session, operations.policy, manual, answer, row, now=now)

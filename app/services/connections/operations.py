@@ -109,7 +109,7 @@ class Operations:
             row.auth_mode,
             row.tags,
             row.known_tags,
-            row.expires_at,
+            row.told_expiry,
             row.observed_at,
         )
 

@@ -114,7 +114,7 @@ class Transitions:
         connection.last_error_type = connection.last_error_at = None
         # Nango's webhook comes within seconds of the issue; what Waylink found by itself may be of any age.
         told = pending.event.origin == Origin.WEBHOOK
-        connection.forget_token(issued_at=pending.event.last_seen_at if told else None)
+        connection.forget_token(authorized_at=pending.event.last_seen_at if told else None)
         if snapshot is not None:
             connection.status = ConnectionStatus.ACTIVE
         elif connection.status != ConnectionStatus.ACTIVE:

@@ -26,6 +26,7 @@ from app.errors import (
 )
 from app.nango.types import ConnectionDetail
 from app.services.events.lookups import snapshot_of
+from app.services.policy import Policy
 
 SUCCESSES: Final = frozenset(
     {RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY}
@@ -92,7 +93,7 @@ def failed(error: NangoError | InvalidInput | httpx.HTTPError) -> GetResult:
     return GetResult(RefreshOutcome.WAITED, error=str(error), error_type=type(error).__name__, retry_after=retry_after)
 
 
-def note_times(connection: ConnectionState, answer: GetResult, *, was_forced: bool) -> None:
+def note_times(connection: ConnectionState, answer: GetResult, policy: Policy, *, was_forced: bool) -> None:
     """Take over the times of the token that a successful answer showed.
 
     An answer without credentials, as an API key without their scope gets, says nothing of them but that.
@@ -100,7 +101,7 @@ def note_times(connection: ConnectionState, answer: GetResult, *, was_forced: bo
     if answer.outcome not in SUCCESSES or answer.asked_at is None:
         return
     if not answer.has_credentials:
-        connection.expires_at = answer.expires_at
+        connection.expires_at, connection.expires_source = answer.expires_at, None
         return
     clocks = read_clocks(
         answer.times,
@@ -108,7 +109,9 @@ def note_times(connection: ConnectionState, answer: GetResult, *, was_forced: bo
         was_forced=was_forced,
         asked_at=answer.asked_at,
         auth_mode=connection.auth_mode or "",
-        previous_expires_at=connection.expires_at,
+        previous_expires_at=connection.told_expiry,
         renewed_at=connection.renewed_at,
+        authorized_at=connection.authorized_at,
+        lives=policy.catalogue.lives_of(connection.provider),
     )
     connection.set_clocks(clocks)

@@ -23,6 +23,7 @@ from app.domain.budget import SOON, Priority
 from app.domain.confirming import Absent
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
+from app.domain.refreshing.clocks import told_expiry
 from app.domain.refreshing.planning import CRASHED, TOKEN_EXPIRED, Plan, RefreshPolicy, has_lapsed, next_plan
 from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
@@ -57,9 +58,14 @@ class ClaimedRefresh:
         """Whether to force: on the first claim only. After a crash a plain GET shows the call's result (promise 1)."""
         return self.refresh.forced and self.refresh.attempts == 1
 
+    @property
+    def told_expiry(self) -> datetime | None:
+        """The expiry as Nango knew it before; None where it was estimated."""
+        return told_expiry(self.connection.expires_at, self.connection.expires_source)
+
     def priority(self, *, now: datetime) -> Priority:
         """The priority of the call: higher within SOON of the expiry."""
-        expires_at, lapsed = self.connection.expires_at, self.connection.last_error_type == TOKEN_EXPIRED
+        expires_at, lapsed = self.told_expiry, self.connection.last_error_type == TOKEN_EXPIRED
         soon = expires_at is not None and expires_at <= now + timedelta(seconds=SOON) and not lapsed
         return Priority.REFRESH_SOON if soon else Priority.REFRESH
 
@@ -125,7 +131,7 @@ class Refresher:
             detail = client.renew_token(connection.integration, connection.connection_id, force_refresh=claimed.forced)
         except (NangoError, InvalidInput, httpx.HTTPError) as problem:
             return failed(problem)
-        return succeeded(detail, previous_expires_at=connection.expires_at)
+        return succeeded(detail, previous_expires_at=claimed.told_expiry)
 
     def _record(self, session: Session, claimed: ClaimedRefresh, answer: GetResult, routes: RouteSet) -> None:
         now = self.clock()
@@ -142,12 +148,12 @@ class Refresher:
         refresh.finished_at, refresh.outcome, refresh.error = now, answer.outcome, answer.error
         if answer.outcome is RefreshOutcome.SUPERSEDED:
             return  # no call was made
-        refresh.expires_at, refresh.previous_expires_at = answer.expires_at, connection.expires_at
+        refresh.expires_at, refresh.previous_expires_at = answer.expires_at, connection.told_expiry
         lapsed = _lapsed(claimed, answer, now)
         refresh.error = lapsed.description if lapsed else refresh.error
         refresh_rows.save(session, refresh)
         events = _events(connection, answer, now)
-        note_times(connection, answer, was_forced=claimed.forced)
+        note_times(connection, answer, self.policy, was_forced=claimed.forced)
         if reason := self._record_on_connection(connection, answer, now, lapsed=lapsed):
             self._give_up(session, connection, reason, routes, now)
         connection_rows.update(session, [connection])
@@ -164,7 +170,7 @@ class Refresher:
             now=now,
             outcome=answer.outcome,
             expires_at=answer.expires_at,
-            previous_expires_at=connection.expires_at,
+            previous_expires_at=claimed.told_expiry,
             consecutive_failures=claimed.refresh.failures + 1,
             retry_after=answer.retry_after,
             auth_mode=connection.auth_mode or "",

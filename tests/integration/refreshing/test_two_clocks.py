@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from app.config.provider_catalogue import shipped_catalogue
 from app.db.read import connection_listing
 from app.db.read.listing import ListFilters
 from app.domain.access import Access, Scope
@@ -129,6 +130,24 @@ def test_a_reauthorization_forgets_both_clocks_and_a_deletion_too(world, nango, 
     nango.delete(f"/connections/{connected}", params={"provider_config_key": "oauth2"}).raise_for_status()
     world.wait_out(auth("deletion", connection_id=connected, tags=DANA))
     assert shown(world, connected)["grant_reason"] == "the connection is deleted"
+
+
+def test_what_the_provider_documents_is_used_where_its_answer_tells_nothing(open_world, nango, gate, connection_id):
+    world = open_world(base_url=gate.url, catalogue=shipped_catalogue())
+    register(nango, connection_id, "oauth2", tags=DANA)
+    world.handle(auth(connection_id=connection_id, tags=DANA, provider="zendesk"))
+    authorized = world.clock.now
+    control(nango, connection_id, "oauth2", expires_in=None)
+    refresh(world, connection_id)
+    found = shown(world, connection_id)
+    assert (found["expires_source"], found["grant_source"]) == ("catalogue", "catalogue")
+    assert found["expires_at"] == (authorized + timedelta(minutes=30)).isoformat()
+    assert found["grant_expires_at"] == (authorized + 30 * DAY).isoformat()
+    assert found["refreshes"][0]["expires_at"] is None  # an estimate is no expiry that was read
+    control(nango, connection_id, "oauth2", expires_in=3600)
+    operations = Operations(world.database, world.policy, world.clients, world.clock)
+    credentials.get_credentials(operations, world.connection(connection_id).id, actor="token:tester")
+    assert shown(world, connection_id)["expires_source"] == "provider"
 
 
 @pytest.mark.parametrize(
