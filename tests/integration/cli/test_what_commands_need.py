@@ -165,6 +165,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "reconcile": (("--environment", "prod"), ASKING),
     "reconcile list": ((), LISTING),
     "reconcile show": ((REC,), LISTING),
+    "refreshes": ((), LISTING),
+    "refreshes catalogue": ((), NOTHING),
     "rejections": ((), LISTING),
     "routes": (("--team", "absent"), LISTING),
     "routes add": (("crm/No", *FACTS), LISTING),
