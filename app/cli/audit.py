@@ -1,11 +1,15 @@
 """`waylink audit`: what people and programs did through Waylink."""
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import click
 
-from app.cli.options import AS_JSON, choice, read_duration
+from app.cli import following
+from app.cli.following import FOLLOW
+from app.cli.options import as_table, choice, read_duration
 from app.cli.output import print_page
 from app.clock import utc_now
 from app.config.loading import load_database
@@ -23,9 +27,10 @@ from app.ids import AUDIT, parse
 @click.option("--subject", help="On what has this id.")
 @click.option("--outcome", type=choice(AuditOutcome), help="With this outcome.")
 @click.option("--since", callback=read_duration, default="365d", show_default=True, help="Not longer ago.")
+@FOLLOW
 @click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
-@AS_JSON
+@as_table
 def audit(
     *,
     actor: str | None,
@@ -35,11 +40,11 @@ def audit(
     since: timedelta,
     before: str | None,
     limit: int,
+    follow: bool,
     as_json: bool,
 ) -> None:
     """List who did what, newest first. It is kept for a year."""
     filters = AuditFilters(
-        limit=limit + 1,
         before=parse(AUDIT, before) if before else None,
         actor=actor,
         action=action,
@@ -49,6 +54,13 @@ def audit(
     )
     with closing(connect(load_database().database)) as database:
         require_current(database)
-        with database.read() as session:
-            found = [rows.shown(entry) for entry in rows.newest(session, filters)]
-    print_page(found, ("at", "actor", "action", "subject", "outcome", "detail"), limit=limit, as_json=as_json)
+
+        def look(count: int) -> list[dict[str, Any]]:
+            with database.read() as session:
+                return [rows.shown(entry) for entry in rows.newest(session, replace(filters, limit=count))]
+
+        columns = ("at", "action", "outcome", "actor", "subject", "detail", "id")
+        if follow:
+            following.follow(look, columns, state=("id", "outcome"), limit=limit, as_json=as_json, before=before)
+        else:
+            print_page(look(limit + 1), columns, limit=limit, as_json=as_json)

@@ -7,7 +7,7 @@ import click
 
 from app.cli.lazy import Listing
 from app.cli.opening import open_database
-from app.cli.options import AS_JSON, BEFORE, LIMIT, choice, connection_filters, read_pairs
+from app.cli.options import BEFORE, LIMIT, as_table, choice, connection_filters, read_pairs
 from app.cli.output import print_page
 from app.db.read import connection_listing
 from app.db.read.listing import ListFilters
@@ -50,16 +50,8 @@ ACTS: Final = {
 }
 
 COLUMNS: Final = (
-    "integration",
-    "connection_id",
-    "status",
-    "user",
-    "organization",
-    "linked_by",
-    "tags",
-    "expires_at",
-    "grant_expires_at",
-    "refresh_at",
+    *("connection_id", "status", "user", "integration", "organization"),
+    *("expires_at", "grant_expires_at", "tags", "refresh_at", "linked_by"),
 )
 
 
@@ -77,7 +69,7 @@ COLUMNS: Final = (
 @connection_filters
 @BEFORE
 @LIMIT
-@AS_JSON
+@as_table
 @click.pass_context
 def connections(
     context: click.Context,

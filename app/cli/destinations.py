@@ -7,7 +7,7 @@ import click
 
 from app.cli.lazy import Listing
 from app.cli.opening import open_current
-from app.cli.options import AS_JSON
+from app.cli.options import as_table
 from app.cli.orphaned_definitions import print_marked
 from app.config.loading import load_database
 from app.db.read import definitions
@@ -47,7 +47,7 @@ ACTS: Final = {
 
 @click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
 @click.option("--team", help="Of this team.")
-@AS_JSON
+@as_table
 @click.pass_context
 def destinations(context: click.Context, /, *, team: str | None, as_json: bool) -> None:
     """List where teams take their jobs; add, change and remove those that waylink.toml does not define.

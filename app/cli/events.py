@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
-from app.cli.bulk_actions import follow, require_consent
+from app.cli import bulk_actions, following
+from app.cli.bulk_actions import require_consent
+from app.cli.following import FOLLOW
 from app.cli.lazy import Listing
 from app.cli.opening import cli_actor, open_database, open_hints
-from app.cli.options import AS_JSON, BEFORE, LIMIT, choice, connection_filters, moment_option
+from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, choice, connection_filters, moment_option
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now
 from app.config.loading import load_brokers
@@ -35,21 +37,38 @@ from app.services.routing.replays import MAX_EVENTS, Replay, Routes, Step
 @click.option("--type", "type_", type=choice(EventType), help="Of this type.")
 @click.option("--origin", type=choice(Origin), help="From here.")
 @connection_filters
+@moment_option("--since", "Received since then: 7d ago, or a time with its zone.")
 @BEFORE
 @LIMIT
-@AS_JSON
+@FOLLOW
+@as_table
 @click.pass_context
 def events(
-    context: click.Context, /, *, as_json: bool, limit: int, before: str | None, type_: str | None, **filters: Any
+    context: click.Context,
+    /,
+    *,
+    as_json: bool,
+    limit: int,
+    follow: bool,
+    before: str | None,
+    type_: str | None,
+    **filters: Any,
 ) -> None:
     """List events, newest first; `waylink events show ID` tells all about one."""
     if context.invoked_subcommand:
         return
     cursor = parse(EVENT, before) if before else None
-    with closing(open_database()) as database, database.read() as session:
-        found = listing.events(session, ListFilters(limit=limit + 1, before=cursor, type=type_, **filters))
-    columns = ("id", "type", "state", "integration", "connection_id", "duplicates", "tags", "received_at")
-    print_page(found, columns, limit=limit, as_json=as_json)
+    columns = ("id", "age:received_at", "state", "type", "integration", "connection_id", "tags", "duplicates")
+    with closing(open_database()) as database:
+
+        def look(rows: int) -> list[dict[str, Any]]:
+            with database.read() as session:
+                return listing.events(session, ListFilters(limit=rows, before=cursor, type=type_, **filters))
+
+        if follow:
+            following.follow(look, columns, state=("id", "state"), limit=limit, as_json=as_json, before=before)
+        else:
+            print_page(look(limit + 1), columns, limit=limit, as_json=as_json)
 
 
 @events.command("show")
@@ -96,7 +115,7 @@ def retry(
             require_consent(f"Retry {len(failed)} events?", yes=yes)
         asked = {"ids": list(ids[:100])} if ids else replays.described(wanted)
         steps = replays.retry(database, failed, asked=asked, actor=cli_actor(), clock=utc_now)
-        done, stopped = follow(steps, len(failed), hints.of_events)
+        done, stopped = bulk_actions.follow(steps, len(failed), hints.of_events)
     answer = {"retried": done, "left_alone": len(found) - done, "more": more, "stopped": stopped}
     print_one(answer, as_json=as_json)
     sys.exit(1 if stopped or any(event.state == EventState.PROCESSED for event in found) else 0)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -10,10 +11,12 @@ from uuid import UUID
 import click
 
 from app.brokers.hints import Hints
-from app.cli.bulk_actions import follow, require_consent
+from app.cli import bulk_actions, following
+from app.cli.bulk_actions import require_consent
+from app.cli.following import FOLLOW
 from app.cli.lazy import Listing
 from app.cli.opening import cli_actor, open_database, open_hints
-from app.cli.options import AS_JSON, BEFORE, LIMIT, choice, moment_option
+from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, choice, moment_option
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now
 from app.config.loading import load_brokers
@@ -48,9 +51,11 @@ ACTS: Final = {
 @click.option("--name", help="Of this name, such as crm.import_contacts.")
 @click.option("--fault", type=choice(Fault), help="Discarded, and whose fault it is.")
 @click.option("--event", "event_id", metavar="ID", help="Of this event.")
+@moment_option("--since", "Made since then: 7d ago, or a time with its zone.")
 @BEFORE
 @LIMIT
-@AS_JSON
+@FOLLOW
+@as_table
 @click.pass_context
 def jobs(
     context: click.Context,
@@ -58,6 +63,7 @@ def jobs(
     *,
     as_json: bool,
     limit: int,
+    follow: bool,
     before: str | None,
     event_id: str | None,
     team: str | None,
@@ -72,13 +78,21 @@ def jobs(
     owner, named = within(owner, "route", route)
     cursor = parse(JOB, before) if before else None
     event = parse(EVENT, event_id) if event_id else None
-    wanted = ListFilters(
-        limit=limit + 1, before=cursor, event_id=event, team=owner, destination=target, route=named, **filters
+    wanted = ListFilters(before=cursor, event_id=event, team=owner, destination=target, route=named, **filters)
+    columns = (
+        *("id", "age:created_at", "state", "team", "destination", "name"),
+        *("problem", "attempts", "fault", "route", "event_id"),
     )
-    with closing(open_database()) as database, database.read() as session:
-        found = listing.jobs(session, wanted)
-    columns = ("id", "name", "team", "destination", "state", "fault", "attempts", "route", "event_id", "problem")
-    print_page(found, columns, limit=limit, as_json=as_json)
+    with closing(open_database()) as database:
+
+        def look(rows: int) -> list[dict[str, Any]]:
+            with database.read() as session:
+                return listing.jobs(session, replace(wanted, limit=rows))
+
+        if follow:
+            following.follow(look, columns, state=("id", "state"), limit=limit, as_json=as_json, before=before)
+        else:
+            print_page(look(limit + 1), columns, limit=limit, as_json=as_json)
 
 
 @jobs.command("show")
@@ -209,7 +223,9 @@ def _act(
         if found.jobs:
             require_consent(f"{str(action).capitalize()} {len(found.jobs)} jobs?", yes=yes)
         steps = job_actions.carry_out(database, action, found.jobs, asked=asked, actor=cli_actor(), clock=utc_now)
-        done, stopped = follow(steps, len(found.jobs), None if action is JobAction.CANCEL else hints.of_jobs)
+        done, stopped = bulk_actions.follow(
+            steps, len(found.jobs), None if action is JobAction.CANCEL else hints.of_jobs
+        )
     left = len(found.jobs) - done
     print_one({PAST[action]: done, "left_alone": left, "more": found.more, "stopped": stopped}, as_json=as_json)
     sys.exit(1 if stopped else 0)

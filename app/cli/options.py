@@ -14,6 +14,7 @@ from app.timestamp_input import moment
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 LONGEST_DURATION: Final = timedelta(days=3650)
+WIDE, COLUMNS = "wide_table", "table_columns"  # of the context, set by `as_table`
 TIME: Final = "TIME"  # such as `7d`, or `2026-11-25T22:00:00Z`
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -26,6 +27,21 @@ ROUTE = click.argument("route", metavar="TEAM/NAME")
 def choice(values: Iterable[Any]) -> click.Choice[str]:
     """One of these words, in any case. Click would take an enumeration's members by their Python names."""
     return click.Choice([str(value) for value in values], case_sensitive=False)
+
+
+def as_table(command: Command) -> Command:
+    """`--json`, and `--wide` and `--columns`, which `output.print_list` finds in the context."""
+    for option in (
+        AS_JSON,
+        click.option("--wide", WIDE, is_flag=True, expose_value=False, callback=_noted, help="All columns, uncut."),
+        click.option("--columns", COLUMNS, metavar="A,B", expose_value=False, callback=_noted, help="These columns."),
+    ):
+        command = option(command)
+    return command
+
+
+def _noted(context: click.Context, option: click.Parameter, value: Any) -> None:
+    context.meta[option.name or ""] = value
 
 
 def connection_filters(command: Command) -> Command:

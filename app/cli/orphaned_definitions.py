@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.cli.output import print_rows
+from app.cli.output import print_list
 from app.config.loading import readable_file
 from app.config.waylink_toml import ConfigFile
 from app.db import routes as route_rows
@@ -55,7 +55,7 @@ def print_marked(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, k
     found = [{**row, "in_file": in_file(row)} for row in rows]
     if not as_json:
         found = [{**row, "source": _source(row, is_read=file is not None)} for row in found]
-    print_rows(found, columns, as_json=as_json)
+    print_list(found, columns, as_json=as_json)
 
 
 def _source(row: Mapping[str, Any], *, is_read: bool) -> str:

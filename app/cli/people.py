@@ -7,7 +7,7 @@ import click
 
 from app.cli import people_actions as acts
 from app.cli.lazy import Listing
-from app.cli.options import AS_JSON, choice
+from app.cli.options import AS_JSON, as_table, choice
 from app.domain.people import OwnerKind
 from app.domain.people_files import Format
 
@@ -19,7 +19,7 @@ _FORCE: Final = click.option("--force", is_flag=True, help="Close the links of t
 
 def listing_options(command: Command) -> Command:
     for option in (
-        AS_JSON,
+        as_table,
         click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most."),
         click.option("--before", metavar="ID", help="Go on after this row: older ones only."),
         click.option("--removed", is_flag=True, help="Those who were removed and have a history."),

@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 
 from app.cli.opening import cli_actor, open_current, open_hints
-from app.cli.options import AS_JSON
+from app.cli.options import AS_JSON, as_table
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now
 from app.config.loading import load_database, load_environments
@@ -82,7 +82,7 @@ def reconcile(
 @click.option("--environment", help="Of this environment.")
 @click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most.")
-@AS_JSON
+@as_table
 def list_runs(*, environment: str | None, before: str | None, limit: int, as_json: bool) -> None:
     """List runs, newest first."""
     cursor = parse(RECONCILIATION, before) if before else None

@@ -8,7 +8,7 @@ import click
 
 from app.cli.lazy import Listing
 from app.cli.opening import open_database
-from app.cli.options import AS_JSON, BEFORE, LIMIT, connection_filters
+from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, connection_filters
 from app.cli.output import print_one, print_page, print_rows
 from app.config.provider_catalogue import shipped_catalogue
 from app.db.read import listing
@@ -17,7 +17,7 @@ from app.domain.refreshing.catalogue import ProviderLine
 from app.errors import NotFound
 from app.ids import REFRESH, parse
 
-COLUMNS: Final = ("integration", "connection_id", "refresh_at", "forced", "outcome", "reason")
+COLUMNS: Final = ("connection_id", "refresh_at", "outcome", "integration", "reason", "forced")
 CATALOGUE_COLUMNS: Final = ("provider", "access_life", "refresh_life", "idle_limit", "rotates", "renews")
 
 
@@ -26,7 +26,7 @@ CATALOGUE_COLUMNS: Final = ("provider", "access_life", "refresh_life", "idle_lim
 @connection_filters
 @BEFORE
 @LIMIT
-@AS_JSON
+@as_table
 @click.pass_context
 def refreshes(
     context: click.Context,

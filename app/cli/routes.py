@@ -12,7 +12,7 @@ from app.cli.bulk_actions import follow, require_consent
 from app.cli.explaining import pattern_text
 from app.cli.lazy import Listing
 from app.cli.opening import cli_actor, open_current
-from app.cli.options import AS_JSON, ROUTE, moment_option
+from app.cli.options import AS_JSON, ROUTE, as_table, moment_option
 from app.cli.orphaned_definitions import print_marked
 from app.cli.output import print_one
 from app.clock import utc_now
@@ -49,7 +49,7 @@ ACTS: Final = {
 
 @click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
 @click.option("--team", help="Of this team.")
-@AS_JSON
+@as_table
 @click.pass_context
 def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> None:
     """List the routes in force; see what the file changes, why an event matched, what a pattern would match."""
@@ -57,7 +57,7 @@ def routes(context: click.Context, /, *, team: str | None, as_json: bool) -> Non
         return
     with closing(open_current(load_database())) as database, database.read() as session:
         rows = [shown_route(route) for route in route_rows.live(session) if team in {None, route.team}]
-    columns = ("team", "name", "version", "destination", "job", "pattern", "enabled", "source")
+    columns = ("team", "name", "version", "enabled", "destination", "job", "pattern", "source")
     print_marked(rows, columns, kind="routes", as_json=as_json)
 
 

@@ -6,7 +6,7 @@ import click
 
 from app.cli.lazy import Listing
 from app.cli.opening import cli_actor, open_current
-from app.cli.options import AS_JSON
+from app.cli.options import AS_JSON, as_table
 from app.cli.orphaned_definitions import print_marked
 from app.cli.output import print_one
 from app.clock import utc_now
@@ -19,7 +19,7 @@ from app.services.definitions.editor import Editor
 
 @click.group(cls=Listing, invoke_without_command=True)
 @click.option("--removed", is_flag=True, help="Those that were removed, instead of those that are there.")
-@AS_JSON
+@as_table
 @click.pass_context
 def teams(context: click.Context, /, *, removed: bool, as_json: bool) -> None:
     """List teams; add and remove those that waylink.toml does not define."""

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from app.cli.opening import cli_actor, open_current
-from app.cli.options import AS_JSON, choice, read_duration
-from app.cli.output import print_one, print_rows
+from app.cli.options import AS_JSON, as_table, choice, read_duration
+from app.cli.output import print_list, print_one
 from app.clock import utc_now
 from app.config.loading import load_database
 from app.db import tokens as rows
@@ -60,13 +60,13 @@ def create_token(name: str, *, scopes: tuple[str, ...], team: str | None, expire
 
 @token.command("list")
 @click.option("--revoked", is_flag=True, help="Those that were revoked, too.")
-@AS_JSON
+@as_table
 def list_tokens(*, revoked: bool, as_json: bool) -> None:
     """List tokens, newest first. When one was last used is known to ten minutes."""
     with closing(_open()) as database, database.read() as session:
         found = [_shown(token) for token in rows.all_tokens(session, revoked=revoked)]
-    columns = ("id", "name", "scopes", "team", "expires_at", "last_used_at", *(("revoked_at",) if revoked else ()))
-    print_rows(found, columns, as_json=as_json)
+    columns = ("name", "team", "scopes", "expires_at", "last_used_at", "id", *(("revoked_at",) if revoked else ()))
+    print_list(found, columns, as_json=as_json)
 
 
 @token.command("revoke")

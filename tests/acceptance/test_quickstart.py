@@ -92,12 +92,13 @@ def reader() -> Iterator[Reader]:
 
 
 def shape(text: str) -> str:
-    """A text without what differs from run to run: ids, tokens, ports and the width of columns."""
+    """A text without what differs from run to run: ids, ports, ages and the width of columns."""
     for pattern, word in (
         (r"\x1b\[\d*m", ""),
         (r"\b(evt|job|con)_[0-9a-f]{32}\b", r"\1_…"),
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "…"),
         (r"127\.0\.0\.1:\d+", "127.0.0.1:…"),
+        (r"(?<= )\d+[smhd](?= )", "…"),
         (r" {2,}", "  "),
         (r" +$", ""),
     ):

@@ -13,7 +13,7 @@ from app.db import attempts, decisions, documents
 from app.db.models import Connection, Event, Job, Refresh
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import NotFound
-from app.ids import CONNECTION, EVENT, JOB, REFRESH, show
+from app.ids import CONNECTION, EVENT, JOB, REFRESH, first_id, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class ListFilters:
 
     limit: int = 50
     before: UUID | None = None
+    since: datetime | None = None  # of rows made then or later
     state: str | None = None
     type: str | None = None
     origin: str | None = None
@@ -147,6 +148,8 @@ def _concerns(team: str) -> ColumnElement[bool]:
 def page(statement: Select[Any], key: Any, filters: ListFilters) -> Select[Any]:
     if filters.before is not None:
         statement = statement.where(key < filters.before)
+    if filters.since is not None:
+        statement = statement.where(key >= first_id(filters.since))
     return statement.order_by(key.desc()).limit(filters.limit)
 
 
