@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.config.waylink_toml import duration
+from app.config.durations import duration
 from app.errors import InvalidInput
 
 LONGEST = timedelta(days=3650)

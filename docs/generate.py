@@ -41,6 +41,8 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "([what that means](webhooks.md#what-is-kept-of-forwarded-webhooks)).",
             "both_urls": "`true`: both webhook URLs of Nango's environment settings lead to this environment "
             "([what that means](webhooks.md#duplicates)).",
+            "refresh": "Refresh policies of this environment alone: `[environments.<name>.refresh.<integration>]`.",
+            "refresh_providers": "The same by provider: `[environments.<name>.refresh_providers.<provider>]`.",
         },
     ),
     (
@@ -104,9 +106,27 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
         "[refresh.<integration>]",
         waylink_toml.RefreshEntry,
         {
-            "enabled": "`false`: connections of this integration are never refreshed.",
+            "enabled": "`false`: connections of this integration are never refreshed. Unset: `true`.",
+            "margin": "The longest time before an expiry at which a token is renewed, less than `15m`. Unset: `14m`.",
+            "margin_floor": "The shortest one. Unset: `14m`.",
+            "margin_share": "Between the two, this share of the token's life. Unset: 0.25.",
             "force_every": "Force a renewal at least this often: a number and `s`, `m`, `h` or `d`, "
             "such as `12h`. At least `15m`.",
+            "keep_alive_share": "A grant that renewals keep alive is renewed by force this share of its life before "
+            "its deadline. Unset: a third.",
+            "keep_alive_cap": "And no earlier than this. Unset: `7d`.",
+            "warn_before": "How long before a deadline that nothing moves a look is made, to announce it. Unset: `7d`.",
+            "windows": "The only hours in which tokens are renewed, such as "
+            '`["22:00-06:00", "sat 00:00-24:00", "mon-fri 12:00-13:00"]`.',
+            "blackouts": "Hours in which none is, in the same form; they go before `windows`.",
+            "time_zone": "The zone of both, such as `Europe/Berlin`. Unset: UTC.",
+            "priority": "Of its calls within the [request budget](operations.md#the-request-budget): `high` ones are "
+            "urgent however much time is left, `normal` ones shortly before an expiry, `low` ones never. Unset: "
+            "`normal`.",
+            "access_life": "The life of an access token, where Nango knows no expiry.",
+            "refresh_life": "The life of a refresh token from its issue on. Goes before the "
+            "[catalogue](refresh.md#the-catalogue), as the next one does.",
+            "idle_limit": "How long a refresh token lives that is not used.",
         },
     ),
 )
@@ -145,7 +165,11 @@ def settings_page() -> str:
         keys = [(f"`{name}`", meaning, _default(model.model_fields[name])) for name, meaning in meanings.items()]
         lines += ["", f"### `{heading}`", "", *_table(("key", "meaning", "default"), keys)]
         if heading.startswith("[refresh"):
-            lines += ["", '`[refresh."*"]` stands for all integrations that have no table of their own.']
+            lines += [
+                "",
+                '`[refresh."*"]` stands for all integrations that have no table of their own. Of several tables',
+            ]
+            lines += ["the most specific one that sets a key wins ([policies](refresh.md#policies))."]
     lines += [
         "",
         "### `[duplicates]`",

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from app.clock import utc_now
-from app.config.waylink_toml import duration
+from app.config.durations import duration
 from app.errors import InvalidInput
 from app.timestamp_input import moment
 

@@ -11,7 +11,8 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.brokers.tls import verified
-from app.config.waylink_toml import ConfigFile, duration
+from app.config.durations import duration
+from app.config.waylink_toml import ConfigFile
 from app.domain.addresses import Network, read_networks
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
 from app.runtime.embedded_broker import broker_url as embedded_broker_url

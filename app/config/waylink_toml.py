@@ -1,6 +1,5 @@
 """Shape of `waylink.toml`: environments, teams, destinations, routes and policies."""
 
-import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from app.config.durations import duration
+from app.config.refresh_entries import RefreshEntry
 from app.domain.definitions import DefinedNames, wrong_destination, wrong_job, wrong_name
 from app.domain.linking import DuplicatesPolicy, TagKeys
 from app.domain.patterns import KEPT, compile_pattern
@@ -29,23 +30,6 @@ Name = Annotated[str, AfterValidator(_refusing(wrong_name))]
 JobName = Annotated[str, AfterValidator(_refusing(wrong_job))]
 MAX_QUERY_TIME: Final = timedelta(seconds=3)
 UUID_PATTERN: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
-LONGEST_DURATION: Final = timedelta(days=365_000)  # Python can represent today plus or minus this
-_DURATION: Final = re.compile(r"(\d+)\s*([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def duration(text: str) -> timedelta:
-    """A number and its unit, such as `12h`. Raises ValueError."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("expected a duration such as 12h or 7d")
-    try:
-        span = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    except (OverflowError, ValueError):  # more digits than Python converts to a number
-        raise ValueError("too long") from None
-    if span > LONGEST_DURATION:
-        raise ValueError(f"too long: at most {LONGEST_DURATION.days}d")
-    return span
 
 
 class _Strict(BaseModel):
@@ -66,6 +50,8 @@ class EnvironmentEntry(_Strict):
     account_key_file: Path | None = None
     nango_id: Annotated[str, StringConstraints(pattern=UUID_PATTERN)] | None = None
     both_urls: bool = False
+    refresh: dict[str, RefreshEntry] = Field(default_factory=dict)
+    refresh_providers: dict[str, RefreshEntry] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source_each(self) -> "EnvironmentEntry":
@@ -203,27 +189,6 @@ class DirectoryEntry(_Strict):
         )
 
 
-class RefreshEntry(_Strict):
-    """`[refresh.<integration>]`: the integration's refresh policy; `[refresh."*"]` is for all others."""
-
-    enabled: bool = True
-    force_every: timedelta | None = None
-
-    @field_validator("force_every", mode="before")
-    @classmethod
-    def _duration(cls, value: object) -> object:
-        return duration(value) if isinstance(value, str) else value
-
-    @field_validator("force_every")
-    @classmethod
-    def _not_too_often(cls, value: timedelta | None) -> timedelta | None:
-        if value is not None and value < timedelta(minutes=15):
-            raise ValueError("at least 15m: every forced call reaches the provider")
-        if value is not None and value > LONGEST_DURATION:
-            raise ValueError(f"too long: at most {LONGEST_DURATION.days}d")
-        return value
-
-
 class ConfigFile(_Strict):
     """The whole of `waylink.toml`."""
 
@@ -232,6 +197,7 @@ class ConfigFile(_Strict):
     routes: tuple[RouteEntry, ...] = ()
     directory: DirectoryEntry = Field(default_factory=DirectoryEntry)
     refresh: dict[str, RefreshEntry] = Field(default_factory=dict)
+    refresh_providers: dict[str, RefreshEntry] = Field(default_factory=dict)
     duplicates: dict[str, DuplicatesPolicy] = Field(default_factory=dict)
 
     @property

@@ -60,6 +60,8 @@ class ConnectionState(Struct):
     grant_reason: str | None = None
     renewed_at: datetime | None = None
     authorized_at: datetime | None = None
+    not_refreshable: str | None = None
+    slot: int | None = None
     last_error_type: str | None = None
     last_error_at: datetime | None = None
     errors_seen_at: datetime | None = None
@@ -85,6 +87,7 @@ class ConnectionState(Struct):
         self.expires_at = self.expires_source = None
         self.grant_expires_at = self.grant_source = self.grant_reason = None
         self.renewed_at = self.authorized_at = authorized_at
+        self.not_refreshable = None
 
 
 class OpenLink(Struct, frozen=True):

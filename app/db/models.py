@@ -173,6 +173,8 @@ class Connection(Base):
         _partial("ix_connections_superseded", "superseded_by", where="superseded_by IS NOT NULL"),
         _partial("ix_connections_owner_look_at", "owner_look_at", where="owner_look_at IS NOT NULL"),
         _partial("ix_connections_needs_reconnect", "id", where="status = 'needs_reconnect'"),
+        # For the next number on SQLite; PostgreSQL has a sequence, `connection_slots`.
+        _partial("ix_connections_slot", "slot", where="slot IS NOT NULL"),
         # For reconciliations: a page of Nango's list, newest first, is a span of ids.
         _partial("ix_connections_generation", "environment", "nango_id", where="status <> 'deleted'"),
         # For queries by tag; SQLite has no such index.
@@ -208,6 +210,8 @@ class Connection(Base):
     grant_reason: Mapped[str | None]  # what the deadline counts from, or why there is none
     renewed_at: Mapped[datetime | None]  # the latest moment by which the token was surely issued
     authorized_at: Mapped[datetime | None]  # when the end user authorized it; None: not seen
+    not_refreshable: Mapped[str | None]  # why nothing renews the credentials, where a renewal has shown it
+    slot: Mapped[int | None] = mapped_column(BigInt)  # its number, by which its turn in a window follows
     last_error_type: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
     errors_seen_at: Mapped[datetime | None]  # time of the newest call that showed errors, or none

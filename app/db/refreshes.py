@@ -5,14 +5,14 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db import connections as connection_rows
 from app.db.connections import ConnectionState
 from app.db.models import Connection, Refresh
-from app.domain.refreshing.planning import Plan
+from app.domain.refreshing.plan import Plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.ids import new_id
 
@@ -119,6 +119,14 @@ def lock(session: Session, refresh_id: UUID) -> tuple[Refresh, ConnectionState] 
         .execution_options(populate_existing=True)
     )
     return (refresh, connection) if refresh and connection else None
+
+
+def next_slot(session: Session) -> int:
+    """The next number of a connection. Numbers of transactions that were rolled back are left out."""
+    if bulk.dialect(session) == "postgresql":
+        return session.scalar(text("SELECT nextval('connection_slots')")) or 0
+    # SQLite has one writing transaction at a time.
+    return (session.scalar(select(func.max(Connection.slot)).where(Connection.slot.is_not(None))) or 0) + 1
 
 
 def count_due(session: Session, *, now: datetime, at_most: int) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 
 from app.domain.confirming import Snapshot, is_previous
 from app.domain.event import EventType
-from app.domain.refreshing.planning import OWN_ERRORS, TOKEN_EXPIRED
+from app.domain.refreshing.outcomes import OWN_ERRORS, TOKEN_EXPIRED
 from app.domain.states import ConnectionStatus
 
 YOUNG: Final = timedelta(minutes=5)  # younger connections are left to their webhook

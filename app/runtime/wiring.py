@@ -11,13 +11,13 @@ from app.config.nango import NangoSettings
 from app.config.provider_catalogue import shipped_catalogue
 from app.config.settings import Settings
 from app.config.settings_groups import PolicySettings, SealingSettings
-from app.config.waylink_toml import ConfigFile, RefreshEntry
+from app.config.waylink_toml import ConfigFile
 from app.db import secrets as secret_rows
 from app.db.application_database import ApplicationDatabase
 from app.db.engine import Database, connect
 from app.db.routes import RouteDefinition
 from app.domain.people import OwnerKind
-from app.domain.refreshing.planning import RefreshPolicy
+from app.domain.refreshing.policy import RefreshPolicies, Scope
 from app.outbound.network import trusting
 from app.outbound.sending import HttpSender
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
@@ -45,9 +45,8 @@ def linking_policy_of(settings: PolicySettings) -> Policy:
         directory=settings.directory_policy,
         owner_change=settings.owner_change_policy,
         tag_keys=settings.file.directory.tag_keys,
-        refresh={name: _refresh_policy(entry) for name, entry in settings.file.refresh.items()},
+        refresh=refresh_policies_of(settings.file),
         duplicates=settings.file.duplicates,
-        catalogue=shipped_catalogue(),
     )
 
 
@@ -152,5 +151,14 @@ def routes_of(file: ConfigFile) -> list[RouteDefinition]:
     ]
 
 
-def _refresh_policy(entry: RefreshEntry) -> RefreshPolicy | None:
-    return RefreshPolicy(force_every=entry.force_every) if entry.enabled else None
+def refresh_policies_of(file: ConfigFile) -> RefreshPolicies:
+    """The refresh policies of waylink.toml, with the catalogue."""
+    tables = {"": (file.refresh, file.refresh_providers)}
+    tables |= {name: (entry.refresh, entry.refresh_providers) for name, entry in file.environments.items()}
+    parts = {
+        (environment, scope, name): entry.part
+        for environment, entries in tables.items()
+        for scope, named in zip((Scope.INTEGRATION, Scope.PROVIDER), entries, strict=True)
+        for name, entry in named.items()
+    }
+    return RefreshPolicies(parts, shipped_catalogue())

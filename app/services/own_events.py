@@ -12,7 +12,7 @@ from app.db.connections import ConnectionState
 from app.domain.confirming import EDIT_LAG, Absent, Snapshot
 from app.domain.event import EventType
 from app.domain.own_event import OwnEvent, readable, write_own
-from app.domain.refreshing.planning import CRASHED, TOKEN_EXPIRED
+from app.domain.refreshing.outcomes import CRASHED, TOKEN_EXPIRED
 from app.domain.states import Origin
 
 

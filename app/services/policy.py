@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from app.config.nango_environment import Environment
 from app.domain.linking import DirectoryPolicy, DuplicatesPolicy, OwnerChangePolicy, TagKeys
-from app.domain.refreshing.catalogue import Catalogue
-from app.domain.refreshing.planning import RefreshPolicy
+from app.domain.refreshing.policy import RefreshPolicies, RefreshPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +16,15 @@ class Policy:
     directory: DirectoryPolicy = DirectoryPolicy.CREATE
     owner_change: OwnerChangePolicy = OwnerChangePolicy.REASSIGN
     tag_keys: TagKeys = field(default_factory=TagKeys)
-    refresh: Mapping[str, RefreshPolicy | None] = field(default_factory=dict)
+    refresh: RefreshPolicies = field(default_factory=RefreshPolicies)
     duplicates: Mapping[str, DuplicatesPolicy] = field(default_factory=dict)  # by integration; `*` is all others
-    catalogue: Catalogue = field(default_factory=Catalogue)
 
-    def refresh_of(self, environment: str, integration: str) -> RefreshPolicy | None:
-        """The integration's refresh policy; None where its tokens are not refreshed."""
+    def refresh_of(self, environment: str, integration: str, provider: str | None) -> RefreshPolicy | None:
+        """The refresh policy of an integration's connections; None where their tokens are not refreshed."""
         known = self.environments.get(environment)
         if known is None or not known.has_api:
             return None
-        return self.refresh.get(integration, self.refresh.get("*", RefreshPolicy()))
+        return self.refresh.of(environment, integration, provider)
 
     def supersedes(self, integration: str) -> bool:
         """Whether an owner's newest connection to this integration supersedes the older ones."""

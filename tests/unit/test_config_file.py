@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from app.config.waylink_toml import ConfigFile
 from app.domain.linking import TagKeys
+from app.runtime.wiring import refresh_policies_of
 
 TEAM = '[teams.crm.destinations.jobs]\nkind = "celery"\nqueue = "team.crm.jobs"\n'
 ROUTE = """
@@ -177,3 +178,72 @@ def test_tag_names_are_compared_as_nango_keeps_them() -> None:
 def test_what_is_misspelt_is_refused_everywhere() -> None:
     for text in ("[enviroments.prod]\n", "[directory]\nuser_tag = 'x'\n", "[refresh.a]\nforced = true\n"):
         assert "Extra inputs are not permitted" in refusals(text)
+
+
+REFRESH = """
+[refresh."*"]
+warn_before = "10d"
+margin = "10m"
+margin_floor = "2m"
+margin_share = 0.2
+[refresh.crm]
+enabled = false
+windows = ["22:00-06:00"]
+blackouts = ["sun 00:00-24:00"]
+time_zone = "Europe/Berlin"
+priority = "high"
+keep_alive_share = 0.5
+keep_alive_cap = "3d"
+[refresh_providers.salesforce]
+idle_limit = "14d"
+refresh_life = "90d"
+access_life = "2h"
+[environments.prod.refresh.crm]
+enabled = true
+[environments.prod.refresh_providers.salesforce]
+idle_limit = "7d"
+"""
+
+
+def test_refresh_policies_are_read_by_environment_provider_and_integration() -> None:
+    policies = refresh_policies_of(read(REFRESH))
+    assert policies.of("dev", "crm", None) is None
+    crm, other = policies.of("prod", "crm", "salesforce"), policies.of("dev", "mail", "salesforce")
+    assert crm is not None
+    assert other is not None
+    assert (crm.warn_before, crm.margin, crm.margin_floor, crm.margin_share) == (
+        timedelta(days=10),
+        timedelta(minutes=10),
+        timedelta(minutes=2),
+        0.2,
+    )
+    assert (crm.priority, crm.keep_alive_share, crm.keep_alive_cap) == ("high", 0.5, timedelta(days=3))
+    assert crm.hours is not None
+    assert (str(crm.hours.zone), len(crm.hours.windows), len(crm.hours.blackouts)) == ("Europe/Berlin", 1, 1)
+    spans = [life.span if life else None for life in (crm.lives.access, crm.lives.refresh, crm.lives.idle)]
+    assert spans == [timedelta(hours=2), timedelta(days=90), timedelta(days=7)]
+    assert other.lives.idle is not None
+    assert (other.lives.idle.span, other.hours) == (timedelta(days=14), None)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('margin = "15m"', "less than 15m"),
+        ('margin_floor = "14m"\nmargin = "10m"', "margin_floor is longer than margin"),
+        ("margin_share = 0", "greater than 0"),
+        ("margin_share = nan", "finite"),
+        ('warn_before = "0s"', "longer than 0s"),
+        ('idle_limit = "-1d"', "a duration such as"),
+        ('force_every = "5m"', "at least 15m"),
+        ('windows = ["8-9"]', "expected hours such as"),
+        ('windows = ["08:00-09:00"]\nblackouts = ["00:00-24:00"]', "leave no hour of the week"),
+        ('windows = ["08:00-09:00"]\ntime_zone = "Mars/Olympus"', "no time zone of this name"),
+        ('windows = ["08:00-09:00"]\ntime_zone = "../../etc/passwd"', "no time zone of this name"),
+        ('time_zone = "UTC"', "goes with windows or blackouts"),
+        ('priority = "urgent"', "refresh.crm.priority"),
+        ('blackout = ["08:00-09:00"]', "refresh.crm.blackout"),
+    ],
+)
+def test_a_wrong_refresh_policy_is_refused_where_it_is_wrong(line: str, fault: str) -> None:
+    assert fault in refusals(f"[refresh.crm]\n{line}\n")

@@ -7,15 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.refreshing.planning import (
-    MODES_WITHOUT_REFRESH,
-    Plan,
-    RefreshPolicy,
-    classify,
-    first_plan,
-    has_lapsed,
-    next_plan,
-)
+from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, classify, has_lapsed
+from app.domain.refreshing.plan import Plan
+from app.domain.refreshing.planning import first_plan, next_plan
+from app.domain.refreshing.policy import RefreshPolicy
 from app.domain.states import RefreshOutcome
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -14,6 +14,7 @@ from app.db.read import sibling_connections
 from app.db.read.listing import ListFilters, equal, page, shown_time
 from app.domain.refreshing.clocks import unread, without_expiry
 from app.domain.refreshing.lives import ClockSource
+from app.domain.refreshing.outcomes import why_not_refreshable
 from app.domain.states import ConnectionStatus
 from app.errors import NotFound
 from app.ids import CONNECTION, show
@@ -159,4 +160,5 @@ def _clocks(connection: Connection) -> dict[str, Any]:
         "grant_expires_at": shown_time(connection.grant_expires_at),
         "grant_source": connection.grant_source or ClockSource.UNKNOWN,
         "grant_reason": connection.grant_reason if connection.grant_source else gone or nothing.grant.reason,
+        "not_refreshable": connection.not_refreshable or why_not_refreshable(mode),
     }

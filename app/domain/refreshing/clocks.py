@@ -90,7 +90,7 @@ def read_clocks(
     if issued_at is not None and renewed_at is not None and issued_at < renewed_at:
         issued_at = None  # its life is not in seconds: a token is not older than a renewal that was seen
     if was_forced or issued_at is None:
-        seen = _renewed_by(outcome, times, was_forced=was_forced, asked_at=asked_at, expired_at=previous_expires_at)
+        seen = _renewed_by(outcome, was_forced=was_forced, asked_at=asked_at, expired_at=previous_expires_at)
         issued_at = latest((issued_at, seen))
     issued_at = latest((renewed_at, issued_at))
     grant = _grant(times, auth_mode, lives, issued_at=issued_at, authorized_at=authorized_at)
@@ -170,7 +170,6 @@ def _issued_at(times: TokenTimes, asked_at: datetime) -> datetime | None:
 
 def _renewed_by(
     outcome: RefreshOutcome,
-    times: TokenTimes,
     *,
     was_forced: bool,
     asked_at: datetime,
@@ -178,14 +177,12 @@ def _renewed_by(
 ) -> datetime | None:
     """The moment before which the token was not renewed, where this answer shows a renewal; else None.
 
-    A forced call renews whatever has a refresh token (Nango contract: Forced refreshes), which shows in a moved expiry
-    or in the life of the refresh token. Others renew a token from Nango's margin before its expiry on. expired_at: the
-    expiry before.
+    A forced call that was answered has renewed whatever has a refresh token (Nango contract: Forced refreshes), and
+    what has none has no grant that could lapse. Only an expiry that stayed shows that it renewed nothing. Other calls
+    renew a token from Nango's margin before its expiry on. expired_at: the expiry before.
     """
     if was_forced:
-        has_refresh_token = times.grant_life is not None or times.grant_at is not None
-        renewed = outcome is RefreshOutcome.RENEWED or (outcome is RefreshOutcome.NO_EXPIRY and has_refresh_token)
-        return asked_at if renewed else None
+        return None if outcome is RefreshOutcome.UNCHANGED else asked_at
     if outcome is RefreshOutcome.RENEWED and expired_at is not None:
         return min(asked_at, expired_at - NANGO_MARGIN)
     return None

@@ -15,12 +15,14 @@ from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionState
 from app.db.models import Refresh
 from app.db.refreshes import ManualRefreshRow
-from app.domain.refreshing.planning import TOKEN_EXPIRED, Plan, has_lapsed, next_plan
+from app.domain.refreshing.outcomes import TOKEN_EXPIRED, has_lapsed
+from app.domain.refreshing.plan import Plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import NangoRefreshFailed
 from app.services import own_events
 from app.services.connections.operations import Operations, StoredConnection
 from app.services.policy import Policy
+from app.services.refreshing.planning import plan_after
 from app.services.refreshing.refresh_results import GetResult, note_times
 from app.telemetry import REFRESHES
 
@@ -123,7 +125,7 @@ def _plan_anew(
     A read that changed nothing moves no plan: reads may be more frequent than the plan's interval.
     """
     mode, lapsed = row.auth_mode or "", row.last_error_type == TOKEN_EXPIRED
-    refresh_policy = policy.refresh_of(row.environment, row.integration)
+    refresh_policy = policy.refresh_of(row.environment, row.integration, row.provider)
     if refresh_policy is None:
         return
     before = refresh_rows.open_plan(session, row.id, lock=True)
@@ -136,16 +138,13 @@ def _plan_anew(
     if over and not lapsed:
         plan: Plan | None = Plan(now, forced=True, reason="a refresh by hand renewed nothing; once more, to be sure")
     else:
-        plan = next_plan(
+        plan = plan_after(
+            row,
+            answer,
+            refresh_policy,
             now=now,
-            outcome=answer.outcome,
-            expires_at=answer.expires_at,
             previous_expires_at=manual.connection.expires_at,
-            consecutive_failures=0,
-            retry_after=None,
-            auth_mode=mode,
-            identity=row.id.hex,
-            policy=refresh_policy,
+            failures=0,
             was_forced=manual.forced,
             lapsed=lapsed,
         )
@@ -158,7 +157,7 @@ def _replace(
     """Replace the open plan, unless it is running: its result is newer. before: the open plan, locked."""
     if before is not None and before.attempts > 0 and before.next_at > now:
         return
-    if policy.refresh_of(row.environment, row.integration) is None:
+    if policy.refresh_of(row.environment, row.integration, row.provider) is None:
         return
     refresh_rows.supersede(session, [row.id], now=now)
     if plan is not None:

@@ -9,7 +9,8 @@ from app.db.connections import ConnectionState
 from app.db.events import LockedEvent
 from app.domain.confirming import FLOW_TYPES, LINKING_TYPES, Accept, Snapshot
 from app.domain.event import EventError, EventType
-from app.domain.refreshing.planning import Plan, first_plan
+from app.domain.refreshing.plan import Plan
+from app.domain.refreshing.planning import first_plan
 from app.domain.routing import ANNOUNCED_BEFORE, KNOWN_BEFORE
 from app.domain.states import ConnectionStatus, Origin
 from app.services.events.ownership import Ownership
@@ -157,7 +158,7 @@ class Transitions:
         self.plans[connection.id] = None
 
     def _replan(self, connection: ConnectionState, pending: PendingEvent) -> None:
-        policy = self._policy.refresh_of(connection.environment, connection.integration)
+        policy = self._policy.refresh_of(connection.environment, connection.integration, connection.provider)
         planned = None
         if policy is not None:
             mode = connection.auth_mode or ""

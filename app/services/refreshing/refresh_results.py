@@ -10,7 +10,7 @@ import httpx
 from app.db.connections import ConnectionState
 from app.domain.confirming import Snapshot
 from app.domain.refreshing.clocks import read_clocks
-from app.domain.refreshing.planning import classify
+from app.domain.refreshing.outcomes import FORCED_IN_VAIN, classify
 from app.domain.refreshing.token_times import NO_TIMES, TokenTimes
 from app.domain.states import RefreshOutcome
 from app.errors import (
@@ -112,6 +112,10 @@ def note_times(connection: ConnectionState, answer: GetResult, policy: Policy, *
         previous_expires_at=connection.told_expiry,
         renewed_at=connection.renewed_at,
         authorized_at=connection.authorized_at,
-        lives=policy.catalogue.lives_of(connection.provider),
+        lives=policy.refresh.lives_of(connection.environment, connection.integration, connection.provider),
     )
     connection.set_clocks(clocks)
+    if was_forced and answer.outcome is RefreshOutcome.UNCHANGED:
+        connection.not_refreshable = FORCED_IN_VAIN
+    elif answer.outcome in {RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN}:
+        connection.not_refreshable = None

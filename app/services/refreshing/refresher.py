@@ -24,7 +24,9 @@ from app.domain.confirming import Absent
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
 from app.domain.refreshing.clocks import told_expiry
-from app.domain.refreshing.planning import CRASHED, TOKEN_EXPIRED, Plan, RefreshPolicy, has_lapsed, next_plan
+from app.domain.refreshing.outcomes import CRASHED, TOKEN_EXPIRED, has_lapsed
+from app.domain.refreshing.plan import Plan
+from app.domain.refreshing.policy import RefreshPolicy, RefreshPriority
 from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus, Origin, RefreshOutcome
 from app.errors import InvalidInput, NangoError
@@ -35,6 +37,7 @@ from app.services.directory import Directory
 from app.services.linking.links import Links
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
+from app.services.refreshing.planning import plan_after
 from app.services.refreshing.refresh_results import SUCCESSES, GetResult, failed, note_times, succeeded
 from app.services.routing.cache import RouteCache
 from app.services.routing.precomputed_matches import Matches
@@ -63,11 +66,12 @@ class ClaimedRefresh:
         """The expiry as Nango knew it before; None where it was estimated."""
         return told_expiry(self.connection.expires_at, self.connection.expires_source)
 
-    def priority(self, *, now: datetime) -> Priority:
-        """The priority of the call: higher within SOON of the expiry."""
+    def priority(self, wanted: RefreshPriority, *, now: datetime) -> Priority:
+        """The priority of the call: higher within SOON of the expiry, unless the policy wants another."""
         expires_at, lapsed = self.told_expiry, self.connection.last_error_type == TOKEN_EXPIRED
         soon = expires_at is not None and expires_at <= now + timedelta(seconds=SOON) and not lapsed
-        return Priority.REFRESH_SOON if soon else Priority.REFRESH
+        urgent = {RefreshPriority.HIGH: True, RefreshPriority.NORMAL: soon, RefreshPriority.LOW: False}[wanted]
+        return Priority.REFRESH_SOON if urgent else Priority.REFRESH
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +113,13 @@ class Refresher:
             return None
 
     def _carry_out(self, claimed: ClaimedRefresh) -> RefreshOutcome:
-        client = self.clients.of(claimed.connection.environment, claimed.priority(now=self.clock()))
+        policy = self._policy_of(claimed)
+        wanted = policy.priority if policy else RefreshPriority.NORMAL
+        client = self.clients.of(claimed.connection.environment, claimed.priority(wanted, now=self.clock()))
         if claimed.refresh.attempts > MAX_CLAIMS:
             reason = f"claimed {MAX_CLAIMS} times without a result"
             answer = GetResult(RefreshOutcome.FAILED, error=reason, error_type=CRASHED)
-        elif client is None or self._policy_of(claimed) is None:
+        elif client is None or policy is None:
             reason = "its integration is not refreshed any more, or its environment has no API key"
             answer = GetResult(RefreshOutcome.SUPERSEDED, error=reason)
         else:
@@ -139,7 +145,11 @@ class Refresher:
         if locked is None or locked[0].attempts != claimed.refresh.attempts:
             return  # superseded, or the lease ended: another result is newer
         refresh, connection = locked
-        plan = self._plan(claimed, answer, now)
+        previous_expires_at = connection.told_expiry
+        note_times(connection, answer, self.policy, was_forced=claimed.forced)
+        if connection.slot is None and answer.outcome in SUCCESSES:
+            connection.slot = refresh_rows.next_slot(session)
+        plan = self._plan(claimed, connection, answer, now)
         if answer.outcome is RefreshOutcome.WAITED and plan is not None:
             # Without a result of the connection the same plan stays open, with its attempts at zero.
             refresh.next_at, refresh.forced, refresh.attempts = plan.due_at, plan.forced, 0
@@ -148,12 +158,11 @@ class Refresher:
         refresh.finished_at, refresh.outcome, refresh.error = now, answer.outcome, answer.error
         if answer.outcome is RefreshOutcome.SUPERSEDED:
             return  # no call was made
-        refresh.expires_at, refresh.previous_expires_at = answer.expires_at, connection.told_expiry
+        refresh.expires_at, refresh.previous_expires_at = answer.expires_at, previous_expires_at
         lapsed = _lapsed(claimed, answer, now)
         refresh.error = lapsed.description if lapsed else refresh.error
         refresh_rows.save(session, refresh)
         events = _events(connection, answer, now)
-        note_times(connection, answer, self.policy, was_forced=claimed.forced)
         if reason := self._record_on_connection(connection, answer, now, lapsed=lapsed):
             self._give_up(session, connection, reason, routes, now)
         connection_rows.update(session, [connection])
@@ -162,26 +171,27 @@ class Refresher:
             failures = refresh.failures + 1 if answer.outcome is RefreshOutcome.FAILED else 0
             refresh_rows.plan(session, {connection.id: plan}, failures=failures, now=now)
 
-    def _plan(self, claimed: ClaimedRefresh, answer: GetResult, now: datetime) -> Plan | None:
-        connection, policy = claimed.connection, self._policy_of(claimed)
+    def _plan(
+        self, claimed: ClaimedRefresh, connection: ConnectionState, answer: GetResult, now: datetime
+    ) -> Plan | None:
+        """The next plan. connection: with what the answer showed."""
+        policy = self._policy_of(claimed)
         if policy is None:
             return None
-        return next_plan(
+        return plan_after(
+            connection,
+            answer,
+            policy,
             now=now,
-            outcome=answer.outcome,
-            expires_at=answer.expires_at,
             previous_expires_at=claimed.told_expiry,
-            consecutive_failures=claimed.refresh.failures + 1,
-            retry_after=answer.retry_after,
-            auth_mode=connection.auth_mode or "",
-            identity=connection.id.hex,
-            policy=policy,
+            failures=claimed.refresh.failures + 1,
             was_forced=claimed.forced,
-            lapsed=connection.last_error_type == TOKEN_EXPIRED,
+            lapsed=claimed.connection.last_error_type == TOKEN_EXPIRED,
         )
 
     def _policy_of(self, claimed: ClaimedRefresh) -> RefreshPolicy | None:
-        return self.policy.refresh_of(claimed.connection.environment, claimed.connection.integration)
+        connection = claimed.connection
+        return self.policy.refresh_of(connection.environment, connection.integration, connection.provider)
 
     def _record_on_connection(
         self, connection: ConnectionState, answer: GetResult, now: datetime, *, lapsed: EventError | None

@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import UNSET
 from sqlalchemy.orm import Session
 
-from app.config.waylink_toml import duration
+from app.config.durations import duration
 from app.db.models import Destination
 from app.db.read import definitions as listing
 from app.db.read.definitions import DefinitionFilters, shown_destination

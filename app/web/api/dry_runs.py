@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct, field
 
-from app.config.waylink_toml import duration
+from app.config.durations import duration
 from app.db.read import listing
 from app.domain.access import Scope
 from app.domain.patterns import KEPT, Pattern, compile_pattern

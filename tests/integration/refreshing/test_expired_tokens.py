@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from app.db.models import Refresh
+from app.domain.refreshing.policy import PolicyPart, for_integrations
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import NangoRefreshBackingOff, NangoRefreshExhausted, NangoRefreshFailed
 from app.ids import CONNECTION, show
@@ -177,7 +178,7 @@ def test_nangos_error_that_is_gone_is_no_recovery_where_the_token_has_expired(wo
 
 def test_a_plan_of_an_integration_that_is_refreshed_no_more_ends_without_a_get(world, gate, unrenewable):
     before, plan = world.connection(unrenewable), world.open_plan(unrenewable)
-    policy = replace(world.policy, refresh={"*": None})
+    policy = replace(world.policy, refresh=for_integrations({"*": PolicyPart(enabled=False)}))
     refresher = replace(world.refresher, policy=policy)
     world.clock.now, gate.status = plan.next_at, 503
     gate.requests.clear()

@@ -6,7 +6,8 @@ import pytest
 
 from app.db import refreshes as refresh_rows
 from app.deadlines import MAX_CLAIMS, REFRESH_LEASE
-from app.domain.refreshing.planning import Plan, RefreshPolicy
+from app.domain.refreshing.plan import Plan
+from app.domain.refreshing.policy import PolicyPart, for_integrations
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from tests.integration.sandbox.sandbox_server import control, fetch, register
 from tests.integration.world import (
@@ -285,7 +286,7 @@ def test_nango_being_down_keeps_the_plan_open(world, open_world, clock, planned)
 @pytest.fixture
 def forced(open_world, gate, nango, clock, connection_id):
     """A connection whose due plan is a forced one, with its world."""
-    world = open_world(base_url=gate.url, refresh={"*": RefreshPolicy(force_every=timedelta(days=1))})
+    world = open_world(base_url=gate.url, refresh=for_integrations({"*": PolicyPart(force_every=timedelta(days=1))}))
     register(nango, connection_id, "oauth2", tags=DANA)
     world.handle(auth(connection_id=connection_id, tags=DANA))
     control(nango, connection_id, "oauth2", expires_in=None)
@@ -444,7 +445,7 @@ def test_credentials_that_no_get_renews_get_no_plan(world, nango, connection_id,
 
 
 def test_an_integration_whose_refreshing_is_off_gets_no_plan(open_world, base_url, nango, connection_id):
-    world = open_world(base_url=base_url, refresh={"oauth2": None})
+    world = open_world(base_url=base_url, refresh=for_integrations({"oauth2": PolicyPart(enabled=False)}))
     register(nango, connection_id, "oauth2", tags=DANA)
     world.handle(auth(connection_id=connection_id, tags=DANA))
     assert world.plans(connection_id) == []

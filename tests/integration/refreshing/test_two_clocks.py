@@ -9,6 +9,7 @@ from app.config.provider_catalogue import shipped_catalogue
 from app.db.read import connection_listing
 from app.db.read.listing import ListFilters
 from app.domain.access import Access, Scope
+from app.domain.refreshing.policy import RefreshPolicies
 from app.services.connections import credentials
 from app.services.connections.operations import Operations
 from app.web.api import connections
@@ -133,7 +134,7 @@ def test_a_reauthorization_forgets_both_clocks_and_a_deletion_too(world, nango, 
 
 
 def test_what_the_provider_documents_is_used_where_its_answer_tells_nothing(open_world, nango, gate, connection_id):
-    world = open_world(base_url=gate.url, catalogue=shipped_catalogue())
+    world = open_world(base_url=gate.url, refresh=RefreshPolicies(catalogue=shipped_catalogue()))
     register(nango, connection_id, "oauth2", tags=DANA)
     world.handle(auth(connection_id=connection_id, tags=DANA, provider="zendesk"))
     authorized = world.clock.now
