@@ -62,6 +62,8 @@ class ConnectionState(Struct):
     authorized_at: datetime | None = None
     not_refreshable: str | None = None
     slot: int | None = None
+    announced_expiry: datetime | None = None
+    announced_grant: datetime | None = None
     last_error_type: str | None = None
     last_error_at: datetime | None = None
     errors_seen_at: datetime | None = None
@@ -87,7 +89,7 @@ class ConnectionState(Struct):
         self.expires_at = self.expires_source = None
         self.grant_expires_at = self.grant_source = self.grant_reason = None
         self.renewed_at = self.authorized_at = authorized_at
-        self.not_refreshable = None
+        self.not_refreshable = self.announced_expiry = self.announced_grant = None
 
 
 class OpenLink(Struct, frozen=True):

@@ -211,6 +211,8 @@ class Connection(Base):
     renewed_at: Mapped[datetime | None]  # the latest moment by which the token was surely issued
     authorized_at: Mapped[datetime | None]  # when the end user authorized it; None: not seen
     not_refreshable: Mapped[str | None]  # why nothing renews the credentials, where a renewal has shown it
+    announced_expiry: Mapped[datetime | None]  # the deadlines that `token.expiring` told of last
+    announced_grant: Mapped[datetime | None]
     slot: Mapped[int | None] = mapped_column(BigInt)  # its number, by which its turn in a window follows
     last_error_type: Mapped[str | None]
     last_error_at: Mapped[datetime | None]

@@ -3,9 +3,11 @@
 from datetime import datetime
 
 from app.db.connections import ConnectionState
+from app.domain.refreshing.expiring import next_announcement
 from app.domain.refreshing.plan import Plan
 from app.domain.refreshing.planning import Deadlines, next_plan
 from app.domain.refreshing.policy import RefreshPolicy
+from app.services.refreshing.announcing import clock_state
 from app.services.refreshing.refresh_results import GetResult
 
 
@@ -25,6 +27,7 @@ def plan_after(
         grant_at=connection.grant_expires_at,
         renewed_at=connection.renewed_at,
         refreshable=connection.not_refreshable is None,
+        warn_at=next_announcement(clock_state(connection), policy, now=now),
     )
     return next_plan(
         now=now,

@@ -33,15 +33,12 @@ from app.errors import InvalidInput, NangoError
 from app.ids import CONNECTION, REFRESH, show
 from app.nango.client import NangoClient
 from app.services import own_events
-from app.services.directory import Directory
-from app.services.linking.links import Links
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
+from app.services.refreshing.announcing import clock_state, due_announcements, emit
 from app.services.refreshing.planning import plan_after
 from app.services.refreshing.refresh_results import SUCCESSES, GetResult, failed, note_times, succeeded
 from app.services.routing.cache import RouteCache
-from app.services.routing.precomputed_matches import Matches
-from app.services.routing.router import Router
 from app.telemetry import REFRESHES, get_logger
 
 WAVE: Final = 8  # concurrent GETs of a process
@@ -145,10 +142,11 @@ class Refresher:
         if locked is None or locked[0].attempts != claimed.refresh.attempts:
             return  # superseded, or the lease ended: another result is newer
         refresh, connection = locked
-        previous_expires_at = connection.told_expiry
+        previous_expires_at, previous_grant_at = connection.told_expiry, connection.grant_expires_at
         note_times(connection, answer, self.policy, was_forced=claimed.forced)
         if connection.slot is None and answer.outcome in SUCCESSES:
             connection.slot = refresh_rows.next_slot(session)
+        expiring = self._expiring(claimed, connection, answer, previous_grant_at, now)
         plan = self._plan(claimed, connection, answer, now)
         if answer.outcome is RefreshOutcome.WAITED and plan is not None:
             # Without a result of the connection the same plan stays open, with its attempts at zero.
@@ -163,8 +161,12 @@ class Refresher:
         refresh.error = lapsed.description if lapsed else refresh.error
         refresh_rows.save(session, refresh)
         events = _events(connection, answer, now)
-        if reason := self._record_on_connection(connection, answer, now, lapsed=lapsed):
-            self._give_up(session, connection, reason, routes, now)
+        reason = self._record_on_connection(connection, answer, now, lapsed=lapsed)
+        told = [(EventType.TOKEN_EXPIRING, error) for error in expiring]
+        if reason and connection.status != ConnectionStatus.NEEDS_RECONNECT:
+            connection.status = ConnectionStatus.NEEDS_RECONNECT
+            told.append((EventType.CONNECTION_NEEDS_RECONNECT, reason))
+        emit(session, connection, told, self.policy, routes, now=now)
         connection_rows.update(session, [connection])
         own_events.store(session, events, environment=connection.environment, origin=Origin.REFRESH, now=now)
         if plan is not None:
@@ -188,6 +190,22 @@ class Refresher:
             was_forced=claimed.forced,
             lapsed=claimed.connection.last_error_type == TOKEN_EXPIRED,
         )
+
+    def _expiring(
+        self,
+        claimed: ClaimedRefresh,
+        connection: ConnectionState,
+        answer: GetResult,
+        previous_grant_at: datetime | None,
+        now: datetime,
+    ) -> list[EventError]:
+        """The deadlines of the connection to announce, after an answer that showed its token."""
+        policy = self._policy_of(claimed)
+        if policy is None or answer.outcome not in SUCCESSES or connection.status != ConnectionStatus.ACTIVE:
+            return []
+        renewed = answer.outcome is RefreshOutcome.RENEWED
+        state = clock_state(connection, previous_grant_at=previous_grant_at, has_renewed=renewed)
+        return due_announcements(connection, policy, state, now=now)
 
     def _policy_of(self, claimed: ClaimedRefresh) -> RefreshPolicy | None:
         connection = claimed.connection
@@ -215,28 +233,6 @@ class Refresher:
         if answer.outcome is not RefreshOutcome.EXHAUSTED:
             return None
         return EventError(answer.error_type, answer.error or "")
-
-    def _give_up(
-        self, session: Session, connection: ConnectionState, reason: EventError, routes: RouteSet, now: datetime
-    ) -> None:
-        """Set the status `needs_reconnect`, and announce it to the teams once."""
-        if connection.status == ConnectionStatus.NEEDS_RECONNECT:
-            return
-        connection.status = ConnectionStatus.NEEDS_RECONNECT
-        links = Links(session, now=now)
-        links.load([connection.id])
-        directory = Directory(session, policy=self.policy.directory, now=now)
-        directory.load_owners(links.all())
-        router = Router(Matches(routes), directory, now=now)
-        router.emit(
-            EventType.CONNECTION_NEEDS_RECONNECT,
-            connection,
-            owner=links.owner_of(connection),
-            confirmed=True,
-            origin=Origin.REFRESH,
-            error=reason,
-        )
-        router.write(session)
 
 
 def _lapsed(claimed: ClaimedRefresh, answer: GetResult, now: datetime) -> EventError | None:

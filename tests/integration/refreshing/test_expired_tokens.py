@@ -252,8 +252,11 @@ def test_an_expiry_of_a_kind_that_nothing_renews_is_checked_once_it_is_known(wor
     world.handle(auth(connection_id=connection_id, tags=DANA, mode="CUSTOM"))
     assert world.open_plan(connection_id) is None
     credentials.get_credentials(at, world.connection(connection_id).id, actor=WHO)
-    plan = world.open_plan(connection_id)
-    assert timedelta(0) < plan.next_at - world.connection(connection_id).expires_at <= timedelta(minutes=1)
+    expires_at = world.connection(connection_id).expires_at
+    assert timedelta(0) < expires_at - world.open_plan(connection_id).next_at <= timedelta(minutes=7.5)
+    refresh_next(world, connection_id)  # in the last quarter of its life, so that it is announced
+    assert len(world.events("token.expiring")) == 1
+    assert timedelta(0) < world.open_plan(connection_id).next_at - expires_at <= timedelta(minutes=1)
     assert len(lapse(world, connection_id)) == 1
     assert world.connection(connection_id).last_error_type == "token_expired"
 
