@@ -63,10 +63,13 @@ class RefreshOutcome(StrEnum):
     FIRST_SEEN = "first_seen"  # the expiry is known for the first time, or of new credentials
     UNCHANGED = "unchanged"  # Nango answered, the expiry is where it was (not due yet, or cannot be renewed)
     NO_EXPIRY = "no_expiry"  # the credentials carry no expiry: nothing to plan
-    FAILED = "failed"  # the provider refused, or Nango backs off
+    FAILED = "failed"  # the provider refused: tried again in minutes, then hours
+    BACKING_OFF = "backing_off"  # Nango still waits after a refusal of seconds ago: tried again as after one
     EXHAUSTED = "exhausted"  # Nango gave it up: the connection needs a reconnect
     GONE = "gone"  # the connection does not exist in Nango
-    WAITED = "waited"  # rate limit or Nango down: no result, tried again later
+    RATE_LIMITED = "rate_limited"  # Nango's limit or our budget is spent: no result, the same plan after the wait
+    NANGO_DOWN = "nango_down"  # Nango does not answer: no result, the same plan in a minute
+    WAITED = "waited"  # Nango does not accept the API key: no result, the same plan in a minute
     SUPERSEDED = "superseded"  # a re-authorization, refresh by hand, deletion or policy made it pointless
 
 

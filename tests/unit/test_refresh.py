@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, classify, has_lapsed
+from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, REFUSALS, WAITS, classify, has_lapsed
 from app.domain.refreshing.plan import Plan
 from app.domain.refreshing.planning import first_plan, next_plan
 from app.domain.refreshing.policy import RefreshPolicy
@@ -139,7 +139,7 @@ def test_an_expiry_that_nothing_renews_gets_one_check_after_it(auth_mode: str):
     daily = plan_after(RefreshOutcome.UNCHANGED, **facts)
     assert 0.9 * DAY <= daily.due_at - plan.due_at <= DAY
     assert not daily.forced
-    assert plan_after(RefreshOutcome.WAITED, **facts).due_at > plan.due_at
+    assert plan_after(RefreshOutcome.RATE_LIMITED, **facts).due_at > plan.due_at
 
 
 def test_a_reauthorized_token_is_planned_like_any_other():
@@ -203,20 +203,22 @@ def test_force_is_used_only_where_the_ordinary_renewal_comes_later():
 
 @pytest.mark.parametrize(("retry_after", "at_least"), [(0.0, SECOND), (17.0, 18 * SECOND), (None, MINUTE)])
 def test_after_a_wait_we_come_back_soon_but_not_before_we_may(retry_after: float | None, at_least: timedelta):
-    delays = [plan_after(RefreshOutcome.WAITED, retry_after=retry_after, identity=each).due_at - NOW for each in HERD]
+    delays = [
+        plan_after(RefreshOutcome.RATE_LIMITED, retry_after=retry_after, identity=each).due_at - NOW for each in HERD
+    ]
     assert min(delays) >= at_least
     assert max(delays) <= at_least + MINUTE
     assert max(delays) - min(delays) > 20 * SECOND
 
 
 def test_an_absurd_retry_after_is_bounded():
-    assert plan_after(RefreshOutcome.WAITED, retry_after=1e12).due_at < NOW + 2 * HOUR
+    assert plan_after(RefreshOutcome.RATE_LIMITED, retry_after=1e12).due_at < NOW + 2 * HOUR
 
 
 def test_a_forced_call_repeats_only_where_nango_surely_refused_it():
-    assert plan_after(RefreshOutcome.WAITED, retry_after=5.0, was_forced=True).forced
-    assert not plan_after(RefreshOutcome.WAITED, retry_after=None, was_forced=True).forced
-    assert not plan_after(RefreshOutcome.WAITED, retry_after=5.0).forced
+    assert plan_after(RefreshOutcome.RATE_LIMITED, retry_after=5.0, was_forced=True).forced
+    assert not plan_after(RefreshOutcome.RATE_LIMITED, retry_after=None, was_forced=True).forced
+    assert not plan_after(RefreshOutcome.RATE_LIMITED, retry_after=5.0).forced
 
 
 @pytest.mark.parametrize("auth_mode", ["API_KEY", "BASIC", "TBA", "OAUTH1", "CUSTOM", "NONE", "INSTALL_PLUGIN"])
@@ -251,6 +253,20 @@ def test_only_a_moved_expiry_counts_as_renewed():
     assert classify(previous_expires_at=NOW, expires_at=None) is RefreshOutcome.NO_EXPIRY
 
 
+@pytest.mark.parametrize("outcome", sorted(WAITS | REFUSALS))
+def test_what_says_nothing_of_the_token_is_asked_again_and_what_refuses_it_later(outcome: RefreshOutcome):
+    plan = plan_after(outcome, consecutive_failures=1, expires_at=None, previous_expires_at=NOW + HOUR)
+    assert not plan.forced
+    assert plan.due_at - NOW >= (MINUTE if outcome in WAITS else 90 * SECOND)
+
+
+def test_each_outcome_has_a_next_step():
+    ends = {RefreshOutcome.EXHAUSTED, RefreshOutcome.GONE, RefreshOutcome.SUPERSEDED, RefreshOutcome.NO_EXPIRY}
+    for outcome in RefreshOutcome:
+        plan = plan_after(outcome, expires_at=NOW + HOUR, consecutive_failures=1)
+        assert (plan is None) == (outcome in ends), outcome
+
+
 moments = st.none() | st.timedeltas(min_value=-DAY, max_value=90 * DAY).map(lambda delta: NOW + delta)
 
 
@@ -268,4 +284,4 @@ moments = st.none() | st.timedeltas(min_value=-DAY, max_value=90 * DAY).map(lamb
 )
 def test_no_plan_is_ever_due_at_once(**facts: object):
     plan = plan_after(**facts)
-    assert plan is None or plan.due_at >= NOW + (SECOND if facts["outcome"] is RefreshOutcome.WAITED else 30 * SECOND)
+    assert plan is None or plan.due_at >= NOW + (SECOND if facts["outcome"] in WAITS else 30 * SECOND)

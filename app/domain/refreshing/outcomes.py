@@ -14,6 +14,10 @@ CRASHED: Final = "crashed"  # a refresh without a result, by a fault of Waylink
 TOKEN_EXPIRED: Final = "token_expired"  # noqa: S105 - an error type: the token expired, and nothing can renew it
 OWN_ERRORS: Final = frozenset({CRASHED, TOKEN_EXPIRED})
 
+# Without a result: they say nothing of the connection, and the same plan stays open.
+WAITS: Final = frozenset({RefreshOutcome.RATE_LIMITED, RefreshOutcome.NANGO_DOWN, RefreshOutcome.WAITED})
+REFUSALS: Final = frozenset({RefreshOutcome.FAILED, RefreshOutcome.BACKING_OFF})
+
 FORCED_IN_VAIN: Final = "a forced renewal changed nothing: there is no refresh token"
 
 

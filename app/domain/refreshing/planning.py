@@ -84,9 +84,9 @@ def next_plan(
             # Exhausted is final until a re-authorization, and force does not help (Nango contract: Failed refreshes).
             # A re-authorization makes a new plan.
             return None
-        case RefreshOutcome.FAILED:
+        case RefreshOutcome.FAILED | RefreshOutcome.BACKING_OFF:
             return _in_hours(_after_failure(turn, consecutive_failures, retry_after), turn)
-        case RefreshOutcome.WAITED:
+        case RefreshOutcome.RATE_LIMITED | RefreshOutcome.NANGO_DOWN | RefreshOutcome.WAITED:
             return _in_hours(_after_wait(turn, retry_after, was_forced=was_forced), turn)
         case RefreshOutcome.NO_EXPIRY:
             # Without an expiry nothing is refreshed unless forced (Nango contract: When a token is refreshed).

@@ -15,7 +15,7 @@ from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionState
 from app.db.models import Refresh
 from app.db.refreshes import ManualRefreshRow
-from app.domain.refreshing.outcomes import TOKEN_EXPIRED, has_lapsed
+from app.domain.refreshing.outcomes import REFUSALS, TOKEN_EXPIRED, has_lapsed
 from app.domain.refreshing.plan import Plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.errors import NangoRefreshFailed
@@ -67,7 +67,7 @@ def record_failure(
     if row is None or row.nango_id != manual.connection.nango_id:
         return
     _note(session, manual, answer, row, began_at=asked_at, now=now)
-    refused = answer.outcome in {RefreshOutcome.FAILED, RefreshOutcome.EXHAUSTED}
+    refused = answer.outcome in {*REFUSALS, RefreshOutcome.EXHAUSTED}
     if refused and (row.errors_seen_at is None or row.errors_seen_at <= asked_at):
         row.errors_seen_at, row.last_error_type = asked_at, answer.error_type
         row.last_error_at = row.updated_at = now

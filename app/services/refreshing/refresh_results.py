@@ -17,10 +17,12 @@ from app.errors import (
     InvalidInput,
     NangoConnectionNotFound,
     NangoError,
+    NangoForbidden,
     NangoRateLimited,
     NangoRefreshBackingOff,
     NangoRefreshExhausted,
     NangoRefreshFailed,
+    NangoUnauthorized,
     NangoUnknownIntegration,
     WaylinkError,
 )
@@ -64,7 +66,7 @@ class GetResult:
 _OUTCOMES: Final[Sequence[tuple[type[WaylinkError], RefreshOutcome]]] = (
     (NangoRefreshExhausted, RefreshOutcome.EXHAUSTED),
     (NangoRefreshFailed, RefreshOutcome.FAILED),
-    (NangoRefreshBackingOff, RefreshOutcome.FAILED),
+    (NangoRefreshBackingOff, RefreshOutcome.BACKING_OFF),
     (NangoConnectionNotFound, RefreshOutcome.GONE),
     (NangoUnknownIntegration, RefreshOutcome.GONE),
     (InvalidInput, RefreshOutcome.GONE),  # an id that cannot stand in a URL
@@ -84,13 +86,17 @@ def succeeded(detail: ConnectionDetail, *, previous_expires_at: datetime | None)
 
 
 def failed(error: NangoError | InvalidInput | httpx.HTTPError) -> GetResult:
-    """The result of an error. Outages, rate limits and a wrong API key are WAITED: no fault of the connection."""
+    """The result of an error. Outages, rate limits and a wrong API key are no fault of the connection."""
     for kind, outcome in _OUTCOMES:
         if isinstance(error, kind):
             gone = isinstance(error, NangoConnectionNotFound | NangoUnknownIntegration)
             return GetResult(outcome, error=str(error), error_type=kind.__name__, is_gone=gone)
-    retry_after = error.retry_after if isinstance(error, NangoRateLimited) else None
-    return GetResult(RefreshOutcome.WAITED, error=str(error), error_type=type(error).__name__, retry_after=retry_after)
+    retry_after, outcome = None, RefreshOutcome.NANGO_DOWN
+    if isinstance(error, NangoRateLimited):
+        retry_after, outcome = error.retry_after, RefreshOutcome.RATE_LIMITED
+    elif isinstance(error, NangoUnauthorized | NangoForbidden):
+        outcome = RefreshOutcome.WAITED
+    return GetResult(outcome, error=str(error), error_type=type(error).__name__, retry_after=retry_after)
 
 
 def note_times(connection: ConnectionState, answer: GetResult, policy: Policy, *, was_forced: bool) -> None:

@@ -24,7 +24,7 @@ from app.domain.confirming import Absent
 from app.domain.event import EventError, EventType
 from app.domain.own_event import OwnEvent
 from app.domain.refreshing.clocks import told_expiry
-from app.domain.refreshing.outcomes import CRASHED, TOKEN_EXPIRED, has_lapsed
+from app.domain.refreshing.outcomes import CRASHED, REFUSALS, TOKEN_EXPIRED, WAITS, has_lapsed
 from app.domain.refreshing.plan import Plan
 from app.domain.refreshing.policy import RefreshPolicy, RefreshPriority
 from app.domain.routing import RouteSet
@@ -93,7 +93,7 @@ class Refresher:
             return 0
         with ThreadPoolExecutor(len(claimed), thread_name_prefix="refresh") as pool:
             outcomes = set(pool.map(self._carry_out_alone, claimed))
-        return 0 if outcomes == {RefreshOutcome.WAITED} else len(claimed)
+        return 0 if outcomes <= WAITS else len(claimed)
 
     def _carry_out_alone(self, claimed: ClaimedRefresh) -> RefreshOutcome | None:
         """Carry out a plan and log its fault: it is due again when its lease ends. Returns None for a fault."""
@@ -148,7 +148,7 @@ class Refresher:
             connection.slot = refresh_rows.next_slot(session)
         expiring = self._expiring(claimed, connection, answer, previous_grant_at, now)
         plan = self._plan(claimed, connection, answer, now)
-        if answer.outcome is RefreshOutcome.WAITED and plan is not None:
+        if answer.outcome in WAITS and plan is not None:
             # Without a result of the connection the same plan stays open, with its attempts at zero.
             refresh.next_at, refresh.forced, refresh.attempts = plan.due_at, plan.forced, 0
             refresh.outcome, refresh.error = answer.outcome, answer.error
@@ -170,7 +170,7 @@ class Refresher:
         connection_rows.update(session, [connection])
         own_events.store(session, events, environment=connection.environment, origin=Origin.REFRESH, now=now)
         if plan is not None:
-            failures = refresh.failures + 1 if answer.outcome is RefreshOutcome.FAILED else 0
+            failures = refresh.failures + 1 if answer.outcome in REFUSALS else 0
             refresh_rows.plan(session, {connection.id: plan}, failures=failures, now=now)
 
     def _plan(

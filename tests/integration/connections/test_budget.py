@@ -319,7 +319,7 @@ def test_a_refresh_that_the_budget_holds_back_keeps_its_plan(open_world, open_bu
     world.clock.move(600)
     assert world.refresher.refresh_due() == 0
     [plan] = world.all(Refresh, Refresh.finished_at.is_(None))
-    assert (plan.outcome, plan.attempts) == (RefreshOutcome.WAITED, 0)
+    assert (plan.outcome, plan.attempts) == (RefreshOutcome.RATE_LIMITED, 0)
     assert world.connection(connection_id).last_error_type is None
 
 

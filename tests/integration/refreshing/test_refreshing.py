@@ -261,7 +261,7 @@ def test_a_rate_limit_keeps_the_plan_open_and_says_nothing_of_the_connection(wor
         assert refresh(world) == 0  # the wave learnt nothing, so the tick ends
         plan = world.open_plan(planned)
         assert (plan.id, plan.refresh_at, plan.attempts) == (before.id, before.refresh_at, 0)
-        assert plan.outcome == RefreshOutcome.WAITED
+        assert plan.outcome == RefreshOutcome.RATE_LIMITED
         assert timedelta(seconds=1) <= plan.next_at - clock.now <= timedelta(seconds=100)
         clock.now = plan.next_at
     assert world.connection(planned).last_error_type is None
@@ -276,7 +276,7 @@ def test_nango_being_down_keeps_the_plan_open(world, open_world, clock, planned)
     for _ in range(MAX_CLAIMS + 1):
         assert refresh(down) == 0
         plan = world.open_plan(planned)
-        assert (plan.id, plan.attempts, plan.outcome) == (before.id, 0, RefreshOutcome.WAITED)
+        assert (plan.id, plan.attempts, plan.outcome) == (before.id, 0, RefreshOutcome.NANGO_DOWN)
         clock.now = plan.next_at
     assert (world.connection(planned).status, world.connection(planned).last_error_type) == ("active", None)
     refresh(world)
