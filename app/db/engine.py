@@ -112,6 +112,7 @@ def connect(url: str, *, pool_size: int = 5, statement_seconds: float = STATEMEN
     arguments = _postgres_arguments(parsed, statement_seconds)
     engine = create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, connect_args=arguments, **common)
     event.listen(engine, "connect", _prepare_postgres)
+    event.listen(engine, "checkin", _leave_writing_to_the_server)
     bound(engine)
     ping_idle(engine)
     return Database(engine, {**engine.dialect.create_connect_args(parsed)[1], **arguments})
@@ -149,6 +150,12 @@ def _prepare_postgres(connection: Any, _record: object) -> None:
     # As text, which `types` reads: the driver's own loaders refuse a whole row for one unreadable value.
     for kind in ("timestamptz", "jsonb"):
         connection.adapters.register_loader(kind, TextLoader)
+
+
+def _leave_writing_to_the_server(connection: Any, _record: object) -> None:
+    # After a read, SQLAlchemy has the next transaction say READ WRITE, whether or not the server is set to read-only.
+    if connection is not None and connection.read_only is not None:
+        connection.read_only = None
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -110,6 +110,16 @@ def test_a_read_can_change_nothing_and_the_next_write_can(database: Database) ->
     write(database)
 
 
+def test_a_connection_that_has_read_writes_nothing_where_its_server_is_set_to_read_only(
+    database: Database, place: Place
+) -> None:
+    place.server.administer(f"ALTER DATABASE {place.name} SET default_transaction_read_only = on")
+    assert ask(database) == 7
+    with pytest.raises(DBAPIError, match="read-only transaction") as refused:
+        write(database)
+    assert is_away(refused.value)
+
+
 def test_a_pooled_connection_has_less_time_to_show_that_it_lives_than_a_statement_has(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
