@@ -6,11 +6,8 @@ cost, so that a ratio below 1 is better than COMMIT.
 """
 
 import argparse
-import io
 import statistics
-import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from bench.checkout import unpack
 from bench.ladder import Bench, Rung, Size, bench, web_variables
 from bench.pipeline_cost import Checkout, cost
 from bench.processes import ROOT, Failed, run
@@ -103,13 +101,9 @@ def _microseconds(costs: Mapping[str, float]) -> Costs:
 @contextmanager
 def checked_out(commit: str) -> Iterator[Checkout]:
     """The commit's files in a folder that is taken away at the end. Raises Failed."""
-    packed = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
-    if packed.returncode:
-        raise Failed(packed.stderr.decode().strip().partition("\n")[0])
     with TemporaryDirectory(prefix="waylink-compare-") as name:
         folder = Path(name)
-        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-            archive.extractall(folder, filter="data")
+        unpack(commit, folder)
         if (folder / LOCK).read_bytes() == (ROOT / LOCK).read_bytes():
             yield Checkout(commit, folder)
             return

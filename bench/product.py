@@ -56,11 +56,12 @@ class Product:
         """Past the proxy."""
         return self.place.direct_url if self.place else self.waylink.env["WAYLINK_DATABASE_URL"]
 
-    def start(self, name: str) -> None:
-        """`beat`, `sandbox`, or a kind with a number, as in `web-1` and `events-2`."""
+    def start(self, name: str, **variables: str) -> None:
+        """`beat`, `sandbox`, or a kind with a number, as in `web-1` and `events-2`. `variables`: of this process."""
         kind = name.partition("-")[0]
         port = {"WAYLINK_PORT": str(self.web_ports[name])} if kind == "web" else {}
-        self.processes[name] = self.waylink.spawn(*(("worker", kind) if kind in {"events", "io"} else (kind,)), **port)
+        command = ("worker", kind) if kind in {"events", "io"} else (kind,)
+        self.processes[name] = self.waylink.spawn(*command, **port, **variables)
 
     def kill(self, name: str, *, away: float) -> None:
         """`kill -9`; it is started again `away` seconds later."""
@@ -181,11 +182,11 @@ def product(
             "WAYLINK_BROKER_URL": broker.url(0),
             "WAYLINK_TEAM_BROKER_URL": teams.url(1),
             "WAYLINK_NANGO_SIGNING_KEYS": KEY,
-            **(_confirming(waylink) if "sandbox" in names else {}),
+            **(confirming(waylink) if "sandbox" in names else {}),
             **variables,
         }
         webs = [name for name in names if name.partition("-")[0] == "web"]
-        ports = dict(zip(webs, [waylink.port, *(free_port() for _ in webs[1:])], strict=True))
+        ports = {name: free_port() if number else waylink.port for number, name in enumerate(webs)}
         running = Product(waylink, broker, teams, postgres, place, ports)
         stack.callback(running.stop)
         migrated = waylink.run("migrate")
@@ -201,7 +202,8 @@ def _answers_well(port: int) -> bool:
     return status(port, "/readyz") == 200
 
 
-def _confirming(waylink: Waylink) -> dict[str, str]:
+def confirming(waylink: Waylink) -> dict[str, str]:
+    """Variables by which each event is confirmed at the sandbox."""
     return {
         "WAYLINK_NANGO_BASE_URL": f"http://127.0.0.1:{waylink.sandbox_port}",
         "WAYLINK_NANGO_API_KEY": API_KEY,

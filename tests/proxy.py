@@ -31,6 +31,7 @@ class Proxy:
         self._passing = asyncio.Event()
         self._passing.set()
         self._passes_ends = True
+        self._kept_back = 0  # connections and pieces of data
         self._listener: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self._call(self._listen)
@@ -60,6 +61,10 @@ class Proxy:
     def refuse(self) -> None:
         """Take no connection any more; those of now stay. `resume` listens again, at the same port."""
         self._call(self._refuse)
+
+    def keeps_back(self) -> bool:
+        """Whether a new connection or data has come that may not pass."""
+        return self._kept_back > 0
 
     def connections(self) -> int:
         """The number of open connections, the abandoned ones among them."""
@@ -118,7 +123,7 @@ class Proxy:
         assert task is not None
         ends = self._connections[task] = [writer]
         try:
-            await passing.wait()
+            await self._may_pass(passing)
             there, back = await asyncio.open_connection(*self.target)
             ends.append(back)
             async with asyncio.TaskGroup() as ways:
@@ -131,13 +136,20 @@ class Proxy:
                 end.close()
             del self._connections[task]
 
+    async def _may_pass(self, passing: asyncio.Event) -> None:
+        self._kept_back += 1
+        try:
+            await passing.wait()
+        finally:
+            self._kept_back -= 1
+
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event
     ) -> None:
         """Copy until one side ends, then end the other side."""
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
-                await passing.wait()
+                await self._may_pass(passing)
                 writer.write(data)
                 await writer.drain()
         await passing.wait()
