@@ -24,7 +24,8 @@ STATEMENT: Final = timedelta(seconds=20)  # one statement of a worker's in Postg
 DATABASE_SHARE: Final = timedelta(seconds=10)  # locks and commits around the call
 
 MAX_CLAIMS: Final = 5  # claims without a result after which a row is given up, so that poison does not loop
-BATCH: Final = 200  # events or jobs in one claim; 1,000 was measured no better
+BATCH: Final = 200  # jobs in one claim, or rows of one transaction; 1,000 was measured no better
+EVENT_BATCH: Final = 500  # events in one claim, and on PostgreSQL in one transaction
 POSSIBLY_POISON_SECONDS: Final = 2.0  # per call, for rows whose last claim brought no result; new work waits meanwhile
 
 

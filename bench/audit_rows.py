@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from app.clock import utc_now
 from app.db import job_actions
 from app.db.engine import Database
-from app.db.models import Connection, Event, Job, Link
+from app.db.models import Connection, Event, EventLease, Job, Link
 from app.deadlines import EVENT_LEASE, JOB_LEASE
 from app.domain.job_actions import JobAction
 from app.domain.states import UNFINISHED_JOBS, EventState, JobState
@@ -42,9 +42,7 @@ def at_work(database: Database, kind: str) -> bool:
     """A worker of this kind, `events` or `io`, has claimed something a moment ago and is not through with it."""
     now = utc_now()
     if kind == "events":
-        claimed = select(Event.id).where(
-            Event.state == EventState.RECEIVED, Event.attempts > 0, Event.next_at > now + EVENT_LEASE - MOMENT
-        )
+        claimed = select(EventLease.id).where(EventLease.until_at > now + EVENT_LEASE - MOMENT)
     else:
         claimed = select(Job.id).where(Job.state == JobState.RUNNING, Job.next_at > now + JOB_LEASE - MOMENT)
     with database.read() as session:
@@ -57,11 +55,11 @@ def expire_leases(database: Database) -> None:
     Rows that are locked are left: a connection that the network has forgotten keeps its locks for a minute.
     """
     with database.write() as session:
-        events = select(Event.id).where(Event.state == EventState.RECEIVED, Event.attempts > 0)
+        batches = session.scalars(select(EventLease.id).with_for_update(skip_locked=True)).all()
+        session.execute(update(EventLease).where(EventLease.id.in_(batches)).values(until_at=utc_now()))
         jobs = select(Job.id).where(Job.state == JobState.RUNNING)
-        for table, claimed, due in ((Event, events, Event.received_at), (Job, jobs, Job.created_at)):
-            free = session.scalars(claimed.with_for_update(skip_locked=True)).all()
-            session.execute(update(table).where(table.id.in_(free)).values(next_at=due))
+        free = session.scalars(jobs.with_for_update(skip_locked=True)).all()
+        session.execute(update(Job).where(Job.id.in_(free)).values(next_at=Job.created_at))
 
 
 def read_rows(database: Database, teams: ValkeyServer, queue: str) -> Rows:

@@ -65,7 +65,7 @@ class Pipeline:
     def work_off(self) -> int:
         """Process all due events and deliver their jobs; the number of jobs."""
         jobs = 0
-        while (done := self.processor.process(())).finished:
+        while (done := self.processor.process()).finished:
             jobs += len(done.job_ids) + len(done.claimed)
             if self.deliverer is not None:
                 for start in range(0, len(done.job_ids), BATCH):

@@ -147,7 +147,7 @@ def compare(database: Database, sandbox: str) -> dict[str, Any]:
         before = time.process_time()
         reconciler.work(seconds=SECONDS)
         between = time.process_time()
-        while processor.process(()).finished:
+        while processor.process().finished:
             pass
         cpu, pipeline_cpu = cpu + between - before, pipeline_cpu + time.process_time() - between
         with database.read() as session:

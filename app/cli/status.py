@@ -130,7 +130,7 @@ def _budget_checks(settings: Settings) -> Iterator[Check]:
 
 
 def _event_checks(session: Session, now: datetime) -> Iterator[Check]:
-    found = figures.events(session, now=now, lease=EVENT_LEASE, since=now - RECENT)
+    found = figures.events(session, now=now, since=now - RECENT)
     late = now - found.oldest_due if found.oldest_due else timedelta(0)
     yield Check("events waiting", late <= OVERDUE, _bounded(found.waiting), _due(found.oldest_due, now))
     # Running workers hold leases. A killed worker's leases last until they end.

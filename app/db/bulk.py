@@ -57,10 +57,16 @@ def insert(session: Session, model: type[Any], rows: Sequence[Row], *, skip_exis
     return _run(session, table(model), statement, columns, rows)
 
 
-def update(session: Session, model: type[Any], rows: Sequence[Row]) -> None:
-    """Update rows by id. Each row holds its `id` and the columns to change."""
+def update(session: Session, model: type[Any], rows: Sequence[Row], *, only: str = "true") -> int:
+    """Update rows by id. Each row holds its `id` and the columns to change. only: an SQL condition on the stored rows.
+
+    Returns the count of updated rows.
+    """
+    updated = 0
     for columns, alike in _by_columns(rows):
-        _run(session, table(model), _update(dialect(session), table(model), columns), columns, alike)
+        statement = f"{_update(dialect(session), table(model), columns)} AND {only}"
+        updated += _run(session, table(model), statement, columns, alike)
+    return updated
 
 
 def update_where(

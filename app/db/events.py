@@ -2,67 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import cache, partial
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from msgspec import Struct
-from sqlalchemy import (
-    ColumnElement,
-    Select,
-    bindparam,
-    case,
-    delete,
-    func,
-    select,
-    text,
-    tuple_,
-    update,
-)
+from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import bounded_reads, bulk, claims, documents
+from app.db import bounded_reads, bulk, documents
 from app.db.models import Delivery, Event, Job
 from app.domain.states import EventState, Origin
 from app.ids import first_id, new_id
 
-INLINE: Final = 64 * 1024  # bytes: larger bodies are not part of a claim
-
 _events: Final = bulk.table(Event)
-
-
-class ClaimedEvent(Struct, frozen=True):
-    """A claimed event. attempts: number of this claim.
-
-    size: of the body, in bytes; a body of more than INLINE is None here, and read by `bodies`.
-    """
-
-    id: UUID
-    environment: str
-    origin: str
-    attempts: int
-    looks: int
-    duplicates: int
-    last_seen_at: datetime
-    size: int
-    body: bytes | None
-
-
-class LockedEvent(Struct, frozen=True):
-    """An event's row, locked to apply the event."""
-
-    id: UUID
-    environment: str
-    origin: str
-    state: str
-    received_at: datetime
-    attempts: int
-    duplicates: int
-    looks: int
-    type: str | None
-    route_set: int | None
 
 
 def get(session: Session, event_id: UUID) -> Event | None:
@@ -142,77 +94,6 @@ def own_since(
     return [(connection_ref, body) for connection_ref, body in rows]
 
 
-def claim(
-    session: Session,
-    ids: Collection[UUID],
-    *,
-    limit: int,
-    now: datetime,
-    lease: timedelta,
-    possibly_poison: bool = False,
-) -> list[ClaimedEvent]:
-    """Claim up to `limit` due events, hinted ids first. Each gets a lease and counts an attempt.
-
-    possibly_poison: only events whose last claim had no result, or only the others.
-    """
-    statement = partial(_claiming, possibly_poison=possibly_poison)
-    taken = claims.take(session, statement, ClaimedEvent, ids, limit=limit, now=now, lease=lease)
-    return sorted(taken, key=lambda event: event.id.int)  # UUIDs compare in Python
-
-
-@cache
-def _claiming(dialect: str, *, possibly_poison: bool, hinted: bool = False) -> ReturningUpdate[Any]:
-    due = (
-        select(_events.c.id)
-        # Literals, not parameters: else the planner cannot use the partial indexes.
-        .where(text("state = 'received'"), text("attempts > 0" if possibly_poison else "attempts = 0"))
-        .where(_events.c.next_at <= bindparam("now"))
-        .limit(bindparam("most"))
-        .with_for_update(skip_locked=True)
-    )
-    if hinted:
-        chosen = due.where(bulk.among(dialect, _events.c.id)).order_by(_events.c.id).cte("chosen")
-    else:
-        chosen = due.order_by(_events.c.next_at).cte("chosen")
-    return (
-        update(_events)
-        .where(_events.c.id == chosen.c.id)
-        .values(attempts=_events.c.attempts + 1, next_at=bindparam("until"))
-        .returning(*_claimed_columns())
-    )
-
-
-def _claimed_columns() -> list[ColumnElement[Any]]:
-    size = func.coalesce(func.length(_events.c.body), 0)
-    made: dict[str, ColumnElement[Any]] = {"size": size, "body": case((size <= INLINE, _events.c.body))}
-    return [made[name] if name in made else _events.c[name] for name in ClaimedEvent.__struct_fields__]
-
-
-def bodies(session: Session, ids: Collection[UUID]) -> dict[UUID, bytes]:
-    """Bodies by event id, without events that have none."""
-    chosen = select(_events.c.id, _events.c.body).where(bulk.among(bulk.dialect(session), _events.c.id))
-    return {event_id: body for event_id, body in session.execute(chosen, bulk.keys(ids)) if body is not None}
-
-
-def release(session: Session, ids: Collection[UUID], *, now: datetime) -> None:
-    """Return events that this transaction claimed, as if they had not been claimed."""
-    if ids:
-        mine = bulk.among(bulk.dialect(session), _events.c.id)
-        given_back = update(_events).where(mine).values(attempts=_events.c.attempts - 1, next_at=bindparam("now"))
-        session.execute(given_back, {**bulk.keys(ids), "now": now})
-
-
-def lock(session: Session, ids: Collection[UUID]) -> list[LockedEvent]:
-    """Lock events by id, oldest first. Returns those that exist."""
-    return bulk.records(session, LockedEvent, _locking(bulk.dialect(session)), bulk.keys(ids))
-
-
-@cache
-def _locking(dialect: str) -> Select[Any]:
-    chosen = select(*bulk.columns(Event, LockedEvent)).where(bulk.among(dialect, _events.c.id))
-    return chosen.order_by(_events.c.id).with_for_update()
-
-
 @dataclass(frozen=True, slots=True)
 class TypedEvent:
     """A processed event's type and environment; an empty environment stands for none."""
@@ -254,14 +135,8 @@ def replace_bodies(session: Session, bodies: Mapping[UUID, bytes]) -> None:
         session.execute(update(_events).where(_events.c.id == event_id).values(body=body))
 
 
-def give_up(session: Session, ids: Collection[UUID], *, problem: str, now: datetime) -> None:
-    """Mark events as failed that were claimed too often without a result."""
-    failed = {"state": EventState.FAILED, "failure": "crashed", "problem": problem, "processed_at": now}
-    bulk.update(session, Event, [{"id": event_id, **failed} for event_id in ids])
-
-
 def fail(session: Session, event_id: UUID, *, attempts: int, kind: str, problem: str, now: datetime) -> str | None:
-    """Mark an event as failed, if this claim (`attempts`) still holds it. Returns its type, or None if not."""
+    """Mark a received event as failed, if it is as it was claimed. Returns its type, or None if not."""
     stored_kind: str | None = session.scalar(
         update(_events)
         .where(_events.c.id == event_id, _events.c.state == EventState.RECEIVED, _events.c.attempts == attempts)
@@ -275,12 +150,6 @@ def fail(session: Session, event_id: UUID, *, attempts: int, kind: str, problem:
         .returning(_events.c.type)
     )
     return stored_kind
-
-
-def count_due(session: Session, *, now: datetime, at_most: int) -> int:
-    """The count of due events, `at_most` so that a backlog costs no full scan."""
-    due = select(Event.id).where(Event.state == EventState.RECEIVED, Event.next_at <= now).limit(at_most)
-    return session.scalar(select(func.count()).select_from(due.subquery())) or 0
 
 
 def prune_deliveries(session: Session, *, before: datetime, limit: int) -> int:

@@ -1,7 +1,8 @@
 """The tables. Constraints of the schema hold what the promises rest on.
 
 All due work has the same form: a row may be claimed from `next_at` on; a claim sets `next_at` to the end of its lease
-and counts an attempt. A row whose lease has ended is due again.
+and counts an attempt. A row whose lease has ended is due again. A claim of events does not change their rows: one row
+of `event_leases` holds the batch.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -141,7 +143,7 @@ class Event(Base):
     duplicates: Mapped[int]
     body: Mapped[bytes | None]  # the webhook's, or that of one of Waylink's own events (`app.domain.own_event`)
     next_at: Mapped[datetime]
-    attempts: Mapped[int]  # claims without a result; after five the event fails
+    attempts: Mapped[int]  # claims whose lease ended without a result; after five the event fails
     looks: Mapped[int]  # successful lookups at Nango that did not confirm it
     # Filled when the event is processed.
     type: Mapped[str | None]
@@ -157,6 +159,19 @@ class Event(Base):
     problem: Mapped[str | None]  # the reason why it waits or failed, with the traceback of a fault
     untold: Mapped[str | None]  # the reason why it was suppressed: not routed
     processed_at: Mapped[datetime | None]
+
+
+class EventLease(Base):
+    """A batch of events that a worker has claimed. The transaction with the result deletes the row.
+
+    A release that knows no leases may claim such events as well: `events.state` and `attempts` say whose result counts.
+    """
+
+    __tablename__ = "event_leases"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    event_ids: Mapped[list[Any]] = mapped_column(ARRAY(Uuid()).with_variant(JsonText(list), "sqlite"))
+    until_at: Mapped[datetime]  # from then on the events count an attempt, and are due again
 
 
 class Connection(Base):

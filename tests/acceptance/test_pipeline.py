@@ -125,9 +125,9 @@ class Stack:
 
     def forget_leases(self) -> None:
         """As if the minute had passed after which a dead worker's claims are taken over (app/deadlines.py)."""
-        long_ago = "next_at = '2026-01-01 00:00:00.000000'"  # text on SQLite, in the session's UTC on PostgreSQL
-        self.waylink.sql(f"UPDATE events SET {long_ago} WHERE state = 'received' AND attempts > 0")
-        self.waylink.sql(f"UPDATE jobs SET {long_ago} WHERE state = 'running'")
+        long_ago = "'2026-01-01 00:00:00.000000'"  # text on SQLite, in the session's UTC on PostgreSQL
+        self.waylink.sql(f"UPDATE event_leases SET until_at = {long_ago}")
+        self.waylink.sql(f"UPDATE jobs SET next_at = {long_ago} WHERE state = 'running'")
 
     def audit(self) -> None:
         """Every acknowledged event processed; one open link per connection; one job per event and route, delivered."""
@@ -295,7 +295,7 @@ def test_workers_killed_in_the_middle_of_their_batches_lose_and_double_nothing(s
     # Nango does not answer: a batch is claimed and cannot be applied. So the kill comes in the middle.
     with frozen(until("sandbox", lambda: stack.pid("sandbox"))):
         stack.insist(bodies[100:200])
-        claimed = "events WHERE state = 'received' AND attempts > 0"
+        claimed = "event_leases"
 
         def caught() -> int:
             """A worker that has found Nango standing still gives batches back at once; its successor has not, yet."""

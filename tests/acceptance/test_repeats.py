@@ -208,6 +208,6 @@ def test_a_worker_that_is_killed_while_it_makes_the_further_event_makes_it_once(
         site.worker.send(signal.SIGCONT)
         until("the event is made, and its repeat waits to be noted as decided", site.locks)
         site.worker.kill()
-    site.waylink.sql("UPDATE events SET next_at = now() WHERE state = 'received'")  # instead of waiting for the lease
+    site.waylink.sql("UPDATE event_leases SET until_at = now()")  # instead of waiting for its end
     site.worker = site.waylink.spawn("worker", "events")
     site.finished_jobs(body, [1, 1])

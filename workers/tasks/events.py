@@ -1,4 +1,7 @@
-"""`waylink.process_events`: process the hinted events, then hint their new jobs."""
+"""`waylink.process_events`: process due events, then hint their new jobs.
+
+A message is a wake-up: its ids are not used, since events are claimed in the order in which they are due.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +9,6 @@ from celery import Celery
 
 from app.brokers.celery_broker import PROCESS_EVENTS
 from app.brokers.hints import Hints
-from app.ids import EVENT, parse
 from app.services.events.processor import Processor
 from app.telemetry import get_logger
 
@@ -15,8 +17,8 @@ log = get_logger(__name__)
 
 def register(app: Celery, processor: Processor, hints: Hints) -> None:
     @app.task(name=PROCESS_EVENTS)
-    def process_events(ids: Sequence[str] = ()) -> None:
-        applied = processor.process([parse(EVENT, event_id) for event_id in ids])
+    def process_events(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - sent to earlier releases as well
+        applied = processor.process()
         if applied.finished or applied.waiting:
             log.info(
                 "events_processed",

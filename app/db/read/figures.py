@@ -2,12 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, func, select, text
 from sqlalchemy.orm import Session
 
+from app.db import event_claims
 from app.db.jobs import HELD, READY, UNFINISHED
 from app.db.models import Audit, Connection, Destination, Event, Job
 from app.domain.states import AuditOutcome, EventState, JobState
@@ -22,7 +23,7 @@ class EventFigures:
 
     waiting: int  # received and not processed
     oldest_due: datetime | None  # since when the earliest one is due
-    leased: bool  # whether a worker holds one
+    leased: bool  # whether a worker holds some
     failed: int
 
 
@@ -36,19 +37,15 @@ class JobFigures:
     discarded: int
 
 
-def events(session: Session, *, now: datetime, lease: timedelta, since: datetime) -> EventFigures:
+def events(session: Session, *, now: datetime, since: datetime) -> EventFigures:
     """Figures of events. since: failed events that were received from then on are counted."""
     # In the order of the index over received events, or PostgreSQL might read the table because of its statistics.
     waiting = select(Event.id).where(Event.state == EventState.RECEIVED).order_by(Event.next_at)
-    held = select(Event.attempts).where(
-        Event.state == EventState.RECEIVED, Event.next_at > now, Event.next_at <= now + lease
-    )
-    # Events that wait for a second lookup are due in the future too, but have no attempt meanwhile.
-    soonest = held.order_by(Event.next_at).limit(AT_MOST).subquery()
+    due = select(Event.next_at).where(Event.state == EventState.RECEIVED, event_claims.free(session, now=now))
     return EventFigures(
         waiting=_count(session, waiting),
-        oldest_due=_oldest_due(session, select(Event.next_at).where(Event.state == EventState.RECEIVED), now),
-        leased=session.scalar(select(soonest.c.attempts).where(soonest.c.attempts > 0).limit(1)) is not None,
+        oldest_due=_oldest_due(session, due, now),
+        leased=event_claims.is_at_work(session, now=now),
         failed=_count(session, select(Event.id).where(Event.state == EventState.FAILED, Event.id >= first_id(since))),
     )
 

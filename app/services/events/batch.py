@@ -1,7 +1,7 @@
 """Apply a batch of pending events in one transaction: connections, links, routes, decisions, jobs, refresh plans.
 
-Everything is loaded in bulk with rows locked in sorted order, decided in memory by the domain, and written in bulk:
-a few statements for any number of events.
+Everything is loaded in bulk with connections locked in sorted order, decided in memory by the domain, and written in
+bulk: a few statements for any number of events.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from app.db import owner_locks
 from app.db import refreshes as refresh_rows
 from app.db.bulk import Row
 from app.db.connections import ConnectionKey, ConnectionState
-from app.db.events import LockedEvent
+from app.db.event_claims import ClaimedEvent
 from app.db.jobs import JobToSend
 from app.domain.confirming import (
     ABOUT_TYPES,
@@ -39,8 +39,10 @@ from app.domain.own_event import OwnEvent
 from app.domain.states import ConnectionStatus, EventState, Origin
 from app.services import own_events
 from app.services.directory import Directory
+from app.services.events.claiming import ClaimedBatch
 from app.services.events.confirmations import Confirmations
 from app.services.events.connection_transitions import Transitions
+from app.services.events.current_events import CurrentEvents
 from app.services.events.duplicates import Duplicates
 from app.services.events.ownership import Ownership
 from app.services.events.pending_event import PendingEvent
@@ -69,7 +71,7 @@ class Applied:
 
 
 class _Item(Struct, frozen=True):
-    event: LockedEvent
+    event: ClaimedEvent
     pending: PendingEvent
     verdict: Verdict
     connection: ConnectionState | None
@@ -87,7 +89,7 @@ class Batch:
         *,
         confirmations: Confirmations,
         duplicates: Duplicates,
-        events: Sequence[tuple[LockedEvent, PendingEvent]],
+        current: CurrentEvents,
         now: datetime,
         direct: Collection[DestinationKey] = (),
     ) -> None:
@@ -98,13 +100,14 @@ class Batch:
         self._waiting = 0
         self._event_changes: list[Row] = []
         self._found: dict[ConnectionKey, OwnEvent] = {}
-        verdicts = [confirmations.verdict(event, pending) for event, pending in events]
-        for (_, pending), verdict in zip(events, verdicts, strict=True):
+        self._current = current
+        verdicts = [confirmations.verdict(event, pending) for event, pending in current.events]
+        for (_, pending), verdict in zip(current.events, verdicts, strict=True):
             if pending.key and _will_link(pending, verdict):
                 changes.get_or_create(pending.key)
         self._items = [
             _Item(event, pending, verdict, changes.get(pending.key))
-            for (event, pending), verdict in zip(events, verdicts, strict=True)
+            for (event, pending), verdict in zip(current.events, verdicts, strict=True)
         ]
 
     @classmethod
@@ -115,26 +118,33 @@ class Batch:
         matches: Matches,
         pending: Sequence[PendingEvent],
         *,
+        claimed: ClaimedBatch,
+        lock: bool,
         now: datetime,
         direct: Collection[DestinationKey] = (),
     ) -> "Batch":
-        """Lock events and connections, and read what deciding about them takes. direct: see `Router`."""
+        """Lock connections, and read what deciding about the events takes. direct: see `Router`.
+
+        claimed: the batch that `pending` is, or is a part of. lock: lock all events, which changed when they were not.
+        Raises LeaseLost.
+        """
         matches.begin()
         supersedes = any(event.key and policy.supersedes(event.key.integration) for event in pending)
         owner_locks.begin_linking(session, supersedes=supersedes)
-        events = _still_claimed(session, pending)
+        claimed.hold(session, len(pending))
+        current = CurrentEvents.load(session, pending, lock=lock)
         changes = ConnectionChanges.load(
             session, connection_rows.lock(session, {event.key for event in pending if event.key}).values(), now=now
         )
-        duplicates = Duplicates.load(session, policy, [(event, item.notice) for event, item in events], now=now)
+        duplicates = Duplicates.load(session, policy, [(event, item.notice) for event, item in current.events], now=now)
         batch = cls(
             session,
             policy,
             matches,
             changes,
-            confirmations=Confirmations.load(session, changes, events),
+            confirmations=Confirmations.load(session, changes, current.events),
             duplicates=duplicates,
-            events=events,
+            current=current,
             now=now,
             direct=direct,
         )
@@ -164,7 +174,7 @@ class Batch:
         self._transitions = Transitions(self._policy, links, ownership, self._router, now=self._now)
 
     def apply(self) -> Applied:
-        """Raises NotMatchedYet, before anything is written."""
+        """Raises NotMatchedYet, before anything is written, and EventsChanged."""
         waiting = []
         for item in self._items:
             if _waits_for_connection(item) and isinstance(self._verdict(item), LookUpAgain):
@@ -298,7 +308,7 @@ class Batch:
 
     def _write(self) -> None:
         self._changes.write()
-        event_rows.change(self._session, self._event_changes)
+        self._current.write(self._event_changes)
         bodies = {item.event.id: item.pending.scrubbed_body for item in self._items if item.pending.scrubbed_body}
         event_rows.replace_bodies(self._session, bodies)
         self._duplicates.write()
@@ -309,17 +319,6 @@ class Batch:
         refresh_rows.supersede(self._session, plans.keys() & self._changes.stored_ids(), now=self._now)
         opened = {connection_ref: plan for connection_ref, plan in plans.items() if plan is not None}
         refresh_rows.plan(self._session, opened, now=self._now)
-
-
-def _still_claimed(session: Session, pending: Sequence[PendingEvent]) -> list[tuple[LockedEvent, PendingEvent]]:
-    """The locked events, without those that another worker has claimed since: its result counts."""
-    claimed = {item.event.id: item for item in pending}
-    locked = [(event, claimed[event.id]) for event in event_rows.lock(session, claimed)]
-    return [
-        (event, item)
-        for event, item in locked
-        if event.state == EventState.RECEIVED and event.attempts == item.event.attempts
-    ]
 
 
 def _is_newest(connection: ConnectionState, pending: PendingEvent) -> bool:

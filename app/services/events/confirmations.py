@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db.connections import ConnectionState
-from app.db.events import LockedEvent
+from app.db.event_claims import ClaimedEvent
 from app.domain.confirming import ABOUT_TYPES, LINKING_TYPES, Accept, KnownConnection, Snapshot, Verdict, confirm
 from app.domain.states import ConnectionStatus
 from app.services import own_events
@@ -23,14 +23,14 @@ class Confirmations:
 
     @classmethod
     def load(
-        cls, session: Session, changes: ConnectionChanges, events: Sequence[tuple[LockedEvent, PendingEvent]]
+        cls, session: Session, changes: ConnectionChanges, events: Sequence[tuple[ClaimedEvent, PendingEvent]]
     ) -> "Confirmations":
         """Read the edits that may be newer than the lookups of these events."""
         lookups = [(changes.get(item.key), item.lookup) for _, item in events if item.notice.type in LINKING_TYPES]
         snapshots = [(row.id, found) for row, found in lookups if row is not None and isinstance(found, Snapshot)]
         return cls(changes, own_events.edits_before(session, snapshots))
 
-    def verdict(self, event: LockedEvent, pending: PendingEvent) -> Verdict:
+    def verdict(self, event: ClaimedEvent, pending: PendingEvent) -> Verdict:
         """Confirm an event by its connection as it is now, with the changes of the batch's earlier events."""
         if pending.notice.type in ABOUT_TYPES and event.route_set is not None:
             return Accept(confirmed=False)  # repeated: it was routed, and says nothing of its connection

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from app.db.connections import ConnectionState
-from app.db.events import LockedEvent
+from app.db.event_claims import ClaimedEvent
 from app.domain.confirming import FLOW_TYPES, LINKING_TYPES, Accept, Snapshot
 from app.domain.event import EventError, EventType
 from app.domain.refreshing.plan import Plan
@@ -45,7 +45,7 @@ class Transitions:
         self.plans: dict[UUID, Plan | None] = {}
 
     def apply(
-        self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent, verdict: Accept
+        self, connection: ConnectionState, event: ClaimedEvent, pending: PendingEvent, verdict: Accept
     ) -> str | None:
         """Change the connection as the event says. Returns None to announce the event, or why it is suppressed."""
         before = _Before(
@@ -70,12 +70,12 @@ class Transitions:
             self._router.emit(EventType.CONNECTION_TAGS_CHANGED, connection, owner=owner, confirmed=True)
         return suppressed
 
-    def reject(self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent) -> None:
+    def reject(self, connection: ConnectionState, event: ClaimedEvent, pending: PendingEvent) -> None:
         """Plan the next refresh of a connection that a refresh had not found and that Nango still shows."""
         if event.origin == Origin.REFRESH and pending.notice.type is EventType.CONNECTION_DELETED:
             self._replan(connection, pending)
 
-    def _change(self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent, verdict: Accept) -> None:
+    def _change(self, connection: ConnectionState, event: ClaimedEvent, pending: PendingEvent, verdict: Accept) -> None:
         kind, observed_at = pending.notice.type, pending.observed_at
         if connection.observed_at is not None and observed_at < connection.observed_at:
             pass  # an older snapshot never overwrites a newer one
@@ -95,7 +95,7 @@ class Transitions:
             self._recover(connection, event, pending)
             connection.errors_seen_at = observed_at
 
-    def _absorb(self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent, verdict: Accept) -> None:
+    def _absorb(self, connection: ConnectionState, event: ClaimedEvent, pending: PendingEvent, verdict: Accept) -> None:
         """Take over a created or re-authorized connection as Nango showed it."""
         snapshot, notice = verdict.snapshot, pending.notice
         if snapshot and connection.nango_id is not None and connection.nango_id != snapshot.nango_id:
@@ -122,7 +122,7 @@ class Transitions:
             connection.status = ConnectionStatus.UNCONFIRMED
         self._replan(connection, pending)
 
-    def _retag(self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent, verdict: Accept) -> None:
+    def _retag(self, connection: ConnectionState, event: ClaimedEvent, pending: PendingEvent, verdict: Accept) -> None:
         """Take over the tags and the owner that they name."""
         tags, end_user = pending.evidence
         before, connection.tags = connection.tags, dict(tags) if tags is not None else connection.tags
@@ -138,7 +138,7 @@ class Transitions:
         kind, owner = EventType.CONNECTION_REFRESH_FAILED, self._links.owner_of(connection)
         self._router.emit(kind, connection, owner=owner, confirmed=True, error=SHOWN_ERROR)
 
-    def _recover(self, connection: ConnectionState, event: LockedEvent, pending: PendingEvent) -> None:
+    def _recover(self, connection: ConnectionState, event: ClaimedEvent, pending: PendingEvent) -> None:
         if not is_failing(connection):
             return
         connection.last_error_type = connection.last_error_at = None

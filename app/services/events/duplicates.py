@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.db import repeats as rows
 from app.db.bulk import Row
-from app.db.events import LockedEvent
+from app.db.event_claims import ClaimedEvent
 from app.db.repeats import PER_CHECK, RepeatRow
 from app.domain.event import Notice
 from app.domain.repeats import DECIDE_AGAIN_AFTER, RepeatDecisions, RepeatedDelivery, decide, may_recur
@@ -21,7 +21,7 @@ from app.services.policy import Policy
 class _Chain:
     """An event and its repeats, in order. last: the last one that was decided before, or None."""
 
-    event: LockedEvent
+    event: ClaimedEvent
     last: RepeatRow | None
     repeats: Sequence[RepeatRow]
 
@@ -52,7 +52,7 @@ class Duplicates:
 
     @classmethod
     def load(
-        cls, session: Session, policy: Policy, events: Sequence[tuple[LockedEvent, Notice]], *, now: datetime
+        cls, session: Session, policy: Policy, events: Sequence[tuple[ClaimedEvent, Notice]], *, now: datetime
     ) -> "Duplicates":
         """Read and decide the repeats of these events, which are locked."""
         duplicates = cls(session, policy, now=now)
@@ -62,7 +62,7 @@ class Duplicates:
         duplicates._decided = duplicates._decide()
         return duplicates
 
-    def changes(self, event: LockedEvent, *, finished: bool) -> Row:
+    def changes(self, event: ClaimedEvent, *, finished: bool) -> Row:
         """Changes of the event's row. A finished event is looked up again while repeats are undecided."""
         decided = self._decided.get(event.id)
         if decided is None:
@@ -92,7 +92,7 @@ class Duplicates:
         rows.delete_of_events(self._session, self._looked_up_again)
         rows.revive(self._session, duplicated, now=self._now)
 
-    def _read(self, events: Sequence[LockedEvent]) -> dict[UUID, _Chain]:
+    def _read(self, events: Sequence[ClaimedEvent]) -> dict[UUID, _Chain]:
         found = rows.of_events(self._session, [event.id for event in events]) if events else {}
         chains = {}
         for event in events:
@@ -120,7 +120,7 @@ class Duplicates:
             for event_id, chain in self._chains.items()
         }
 
-    def _is_same(self, event: LockedEvent) -> bool:
+    def _is_same(self, event: ClaimedEvent) -> bool:
         """Both of the environment's webhook URLs lead here, so that identical deliveries are one event."""
         environment = self._policy.environments.get(event.environment)
         return environment is not None and environment.both_urls

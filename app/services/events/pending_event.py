@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from app.db.connections import ConnectionKey
-from app.db.events import ClaimedEvent
+from app.db.event_claims import ClaimedEvent
 from app.domain.confirming import (
     ABOUT_TYPES,
     ASKED_TYPES,

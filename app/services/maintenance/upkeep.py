@@ -10,10 +10,10 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from app.db import audit, key_uses, leases, reconciliations, rejections, repeats
+from app.db import audit, event_claims, key_uses, leases, reconciliations, rejections, repeats
 from app.db import events as event_rows
 from app.db.engine import Database
-from app.deadlines import BATCH, EDIT_LEASE
+from app.deadlines import EDIT_LEASE, EVENT_BATCH
 from app.domain.repeats import LATEST_REPORT
 
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
@@ -29,8 +29,8 @@ def due_batches(database: Database, *, now: datetime) -> int:
     Jobs need no hints: the delivery loop polls for due ones every second.
     """
     with database.read() as session:
-        events = event_rows.count_due(session, now=now, at_most=BATCH * MAX_HINTS)
-    return -(-events // BATCH)
+        events = event_claims.count_due(session, now=now, at_most=EVENT_BATCH * MAX_HINTS)
+    return -(-events // EVENT_BATCH)
 
 
 def prune(

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db import events as event_rows
 from app.db.connections import ConnectionState
-from app.db.events import LockedEvent
+from app.db.event_claims import ClaimedEvent
 from app.db.jobs import JobToSend, claimed_job, claimed_until
 from app.deadlines import JOB_LEASE
 from app.domain.definitions import DestinationKey
@@ -55,7 +55,7 @@ class Router:
 
     def route(
         self,
-        event: LockedEvent,
+        event: ClaimedEvent,
         kind: str,
         *,
         notice: Notice,

@@ -60,7 +60,7 @@ class Waylink:
         return row["id"]
 
     def work(self):
-        self.processor.process(())
+        self.processor.process()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

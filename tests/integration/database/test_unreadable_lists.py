@@ -67,6 +67,7 @@ def a_value(name: str, column, part: str) -> Any:
         bool: False,
         float: 1.5,
         datetime: NOW,
+        list: [],
     }[kind]
 
 

@@ -101,7 +101,7 @@ def value_of(column) -> Any:
     plain = {
         "TEXT": "text \N{SNOWMAN}", "BYTEA": b"\x00\xff", "BLOB": b"\x00\xff", "INTEGER": 1, "BIGINT": 1 << 40,
         "BOOLEAN": True, "JSON": {"a": [1, None]}, "JSONB": {"a": [1, None]}, "FLOAT": 1.5, "DOUBLE": 1.5,
-        "DOUBLE_PRECISION": 1.5, "TIMESTAMP": NOW, "DATETIME": NOW.replace(tzinfo=None),
+        "DOUBLE_PRECISION": 1.5, "ARRAY": [], "TIMESTAMP": NOW, "DATETIME": NOW.replace(tzinfo=None),
     }  # fmt: skip
     return plain[kind]
 

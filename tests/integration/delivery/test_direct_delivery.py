@@ -108,7 +108,7 @@ def test_a_job_leaves_with_the_commit_that_made_it_and_no_claim(world, loop, val
 
 def test_the_document_that_leaves_is_the_stored_one(world, loop):
     world.receive(auth(tags={"end_user_id": "u", "é": '"\u2028', "plan": "pro"}))
-    applied = world.processor.process(())
+    applied = world.processor.process()
     [claimed] = applied.claimed
     with world.database.read() as session:
         stored = job_rows.documents(session, [claimed.job.event_id])

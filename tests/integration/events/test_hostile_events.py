@@ -6,14 +6,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from app.db import bounded_reads, events
+from app.db import bounded_reads, event_claims, events
 from app.db import event_actions as event_rows
 from app.db.models import Event
 from app.domain import routing
 from app.domain.patterns import compile_pattern
 from app.domain.states import EventState
 from app.errors import Conflict
-from app.services.events import processor
+from app.services.events import claiming, processor
 from app.services.routing import backfills, explanations, precomputed_matches, replays
 from app.services.routing.backfills import Span
 from app.services.routing.cache import RouteCache
@@ -168,15 +168,15 @@ def test_what_changed_after_it_was_matched_gets_no_job_by_what_it_was(world, mon
     route, found = late_route(world)
     matching_now = replays.match(world.database, event_id, Routes.NOW, RouteCache().current(world.database))
     erased = {**world.event(event_id).document, "payload": None}
-    documents = event_rows.documents
+    read = event_rows.texts
 
     def erase_meanwhile(session, ids, **options):
-        texts = documents(session, ids, **options)
+        texts = read(session, ids, **options)
         with world.database.write() as other:
             other.execute(update(Event).where(Event.id == event_id).values(document=erased))
         return texts
 
-    monkeypatch.setattr(event_rows, "documents", erase_meanwhile)
+    monkeypatch.setattr(event_rows, "texts", erase_meanwhile)
     steps = backfills.fill(world.database, route, found, per_second=20, asked={}, actor="cli:test", clock=world.clock)
     assert list(steps) == [[]]
     assert world.jobs("late") == []
@@ -231,20 +231,23 @@ def test_an_event_whose_document_cannot_be_read_stops_no_reading_of_history(worl
 
 
 def test_no_more_is_claimed_than_can_be_read_at_once_and_the_rest_is_not_leased(world, monkeypatch):
-    monkeypatch.setattr(processor, "CLAIMED_BYTES", 50_000)
-    monkeypatch.setattr(events, "INLINE", 10_000)
-    monkeypatch.setattr(events, "_claiming", events._claiming.__wrapped__)
-    receipts = world.receive(*[forward({"text": f"{size}" * size}) for size in (9_000, 1_000, 12_000, 11_000, 4, 5)])
-    ids = [receipt.event_id for receipt in receipts]
+    monkeypatch.setattr(claiming, "CLAIMED_BYTES", 50_000)
+    monkeypatch.setattr(event_claims, "INLINE", 10_000)
+    monkeypatch.setattr(event_claims, "_due", event_claims._due.__wrapped__)
+    ids = []
+    for size in (9_000, 1_000, 12_000, 11_000, 4, 5):
+        ids += [receipt.event_id for receipt in world.receive(forward({"text": f"{size}" * size}))]
+        world.clock.move(1)
     claims, process = [], processor.Processor._process
 
-    def note(processor, claimed):
-        free = [event.id for event in world.all(Event) if event.state == EventState.RECEIVED and event.attempts == 0]
-        claims.append(([ids.index(event.id) for event in claimed], [ids.index(event) for event in free]))
-        assert all(len(event.body) == event.size for event in claimed)
-        return process(processor, claimed)
+    def note(processor, batch):
+        with world.database.read() as session:
+            free = event_claims.due(session, limit=10, now=world.clock.now)
+        claims.append([sorted(ids.index(event.id) for event in some) for some in (batch.events, free)])
+        assert all(len(event.body) == event.size for event in batch.events)
+        return process(processor, batch)
 
     monkeypatch.setattr(processor.Processor, "_process", note)
-    world.process(*receipts)
-    assert claims == [([0, 1], [2, 3, 4, 5]), ([2], [3, 4, 5]), ([3], [4, 5]), ([4, 5], [])]
+    world.process()
+    assert claims == [[[0, 1], [2, 3, 4, 5]], [[2], [3, 4, 5]], [[3], [4, 5]], [[4, 5], []]]
     assert {event.state for event in world.all(Event)} == {EventState.PROCESSED}

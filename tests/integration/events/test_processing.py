@@ -14,12 +14,12 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from app.db import decisions
-from app.db import events as event_rows
 from app.db.models import Connection, Event, Job, Link, RouteVersion, User
 from app.deadlines import EVENT_LEASE, MAX_CLAIMS
 from app.domain.states import ConnectionStatus, EventState
 from app.ids import EVENT, show
 from app.services.events import processor
+from app.services.events.claiming import Claims
 from app.services.events.pending_event import PendingEvent
 from app.services.events.processor import Processor
 from tests.integration.sandbox.sandbox_server import register
@@ -184,7 +184,7 @@ def test_a_database_that_goes_away_is_no_fault_of_the_event(world, clock):
     with refusing(world.database, "connections", "connection_id", "two", away=True), suppress(OperationalError):
         world.process(*receipts)
     left = world.event(receipts[1].event_id)
-    assert (left.state, left.failure, left.attempts) == (EventState.RECEIVED, None, 1)
+    assert (left.state, left.failure, left.attempts) == (EventState.RECEIVED, None, 0)
     assert world.process().finished == 0  # its lease runs still
     clock.move(LEASE)
     world.process()
@@ -215,9 +215,9 @@ def test_a_batch_is_several_transactions_where_all_other_writers_wait_for_each(w
     sizes = []
     apply = Processor._apply
 
-    def counted(processor, judged, routes):
+    def counted(processor, batch, judged, routes):
         sizes.append(len(judged))
-        return apply(processor, judged, routes)
+        return apply(processor, batch, judged, routes)
 
     monkeypatch.setattr(Processor, "_apply", counted)
     receipts = world.receive(*[auth(connection_id=f"c-{number}", tags=DANA) for number in range(5)])
@@ -250,7 +250,7 @@ def test_a_killed_worker_leaves_nothing_half_done_and_the_next_does_everything_o
     with dying_at(world.database, "INSERT INTO jobs"), pytest.raises(KilledError):
         world.process(*receipts)
     assert (world.all(Connection), world.all(Link), world.all(User), world.jobs()) == ([], [], [], [])
-    assert {event.attempts for event in world.all(Event)} == {1}
+    assert {event.attempts for event in world.all(Event)} == {0}
     assert world.process(*receipts).finished == 0
     clock.move(LEASE)
     assert world.process().finished == 5
@@ -279,26 +279,14 @@ def test_a_claim_by_another_makes_the_earlier_one_worthless(open_world, nango, g
 
     def claim_by_another():
         clock.move(LEASE)
-        with world.database.write() as session:
-            assert event_rows.claim(session, (), limit=1, now=clock.now, lease=EVENT_LEASE, possibly_poison=True)
+        assert Claims(world.database, clock).take_possibly_poison().events
 
     gate.before = claim_by_another
     [receipt] = world.receive(auth(connection_id=connection_id, tags=DANA))
     assert world.process(receipt).finished == 0
     event = world.event(receipt.event_id)
-    assert (event.state, event.attempts) == (EventState.RECEIVED, 2)
+    assert (event.state, event.attempts) == (EventState.RECEIVED, 1)
     assert world.connection(connection_id) is None
-
-
-def test_a_claim_takes_hinted_events_first_and_other_due_ones_with_them(world, clock):
-    old = []
-    for number in range(3):
-        old += world.receive(b"%d" % number)
-        clock.move(1)
-    [hinted] = world.receive(b"hinted")
-    world.processor.process([hinted.event_id], limit=2)
-    states = [world.event(receipt.event_id).state for receipt in (*old, hinted)]
-    assert states == ["processed", "received", "received", "processed"]
 
 
 def test_ids_that_name_nothing_are_only_hints(world):
@@ -324,7 +312,7 @@ def test_two_workers_on_one_backlog_make_one_link_and_one_job_per_event_and_rout
     other = open_world()
 
     def drain(worker):
-        while worker.processor.process((), limit=7).finished:
+        while worker.processor.process(limit=7).finished:
             pass
 
     in_threads(lambda: drain(world), lambda: drain(other))

@@ -10,7 +10,7 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select, update
 
 from app.config.nango_environment import Environment, SigningKeys
-from app.db import events as event_rows
+from app.db import event_claims
 from app.db import repeats as repeat_rows
 from app.db.models import Delivery, Event, LostAnswer, Repeat, WebProcess
 from app.domain.repeats import DECIDE_AGAIN_AFTER, LATEST_REPORT
@@ -217,7 +217,7 @@ def test_a_worker_that_is_killed_while_it_makes_the_further_event_makes_it_once(
         with dying_at(routed.database, statement), pytest.raises(KilledError):
             routed.process()
         assert jobs_of_events(routed) == [(first, 0)]
-        clock.now = routed.event(first).next_at
+        routed.outlive_lease()
     routed.process()
     routed.process()
     assert jobs_of_events(routed) == [(first, 1), (second, 1)]
@@ -409,7 +409,7 @@ def test_an_event_that_goes_takes_its_repeats_with_it(routed, web):
 def test_repeats_of_a_failed_event_become_events_when_it_is_revived(routed, web, clock):
     [first] = web.take(SYNC)
     with routed.database.write() as session:
-        event_rows.give_up(session, [first], problem="crashed", now=clock.now)
+        event_claims.give_up(session, [first], problem="crashed", now=clock.now)
     web.report()
     [second] = web.take(SYNC)
     routed.process()

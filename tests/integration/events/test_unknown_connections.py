@@ -319,9 +319,7 @@ def test_two_workers_at_once_make_it_once(asking, open_world, gate, nango, *, co
     other = open_world(base_url=gate.url)
     events = [submit(asking, each, connection_id) for each in (case, Case(partial(sync, model="Task")))]
     for _ in range(20):
-        in_threads(
-            *(partial(worker.processor.process, [event], limit=1) for worker in (asking, other) for event in events)
-        )
+        in_threads(*(partial(worker.processor.process, limit=1) for worker in (asking, other) for _ in events))
         waiting = [event.next_at for event in asking.all(Event) if event.state == EventState.RECEIVED]
         if not waiting:
             break

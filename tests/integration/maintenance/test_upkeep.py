@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import event, func, select
 
 from app.db.models import Delivery
-from app.deadlines import BATCH, EVENT_LEASE
+from app.deadlines import EVENT_LEASE
+from app.services.events.claiming import Claims
 from app.services.maintenance import upkeep
 from app.services.maintenance.upkeep import MAX_HINTS
 from tests.integration.world import DANA, WINDOW, KilledError, auth, dying_at
@@ -47,12 +48,21 @@ def test_a_dead_workers_events_are_found_when_their_leases_end(world, clock):
     assert backlog(world) == 1
 
 
-def test_hints_are_counted_in_batches_and_bounded(world):
-    world.receive(*[b"%d" % number for number in range(BATCH + 1)])
+def test_hints_are_counted_in_batches_and_bounded(world, monkeypatch):
+    monkeypatch.setattr(upkeep, "EVENT_BATCH", 20)
+    world.receive(*[b"%d" % number for number in range(21)])
     assert backlog(world) == 2
     for start in range(1, MAX_HINTS + 1):
-        world.receive(*[b"%d-%d" % (start, number) for number in range(BATCH)])
+        world.receive(*[b"%d-%d" % (start, number) for number in range(20)])
     assert backlog(world) == MAX_HINTS
+
+
+def test_what_a_worker_holds_needs_no_hint(world):
+    world.receive(b"A", b"B", b"C")
+    assert Claims(world.database, world.clock).take(2).events
+    assert backlog(world) == 1
+    assert Claims(world.database, world.clock).take(2).events
+    assert backlog(world) == 0
 
 
 def test_only_windows_that_ended_long_ago_are_forgotten_and_no_event(world, clock):

@@ -81,9 +81,8 @@ def process_all(world: World) -> Counter[tuple[str, str]]:
     """Process all that was received, as often as one waits for its connection; how many of each state and type."""
     for _ in range(1 + UNASKED_LOOKUPS):
         with world.database.write() as session:
-            due = update(Event).where(Event.state == "received").values(next_at=Event.received_at)
-            ids = [*session.scalars(due.returning(Event.id))]
-        world.processor.process(ids)
+            session.execute(update(Event).where(Event.state == "received").values(next_at=Event.received_at))
+        world.processor.process()
     with world.database.read() as session:
         return Counter(
             (event.state, event.type) for event in session.scalars(select(Event).where(Event.origin == "webhook"))
