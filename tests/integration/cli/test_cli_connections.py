@@ -50,7 +50,7 @@ def work(command: Command, *bodies: bytes) -> None:
             with database.write() as session:
                 intake.store(session, new, window=WINDOW, now=now)
         clients = NangoClients(settings.environments)
-        Processor(database, policy_of(settings), clients, utc_now).process(())
+        Processor(database, policy_of(settings), clients, utc_now).process()
         clients.close()
 
 
