@@ -28,9 +28,10 @@ def wait_for_database(look: Callable[[], T]) -> T:
     For a process's main thread: SIGTERM and SIGINT end the process cleanly meanwhile.
     """
     began, away = time.monotonic(), False
-    with _signals_end_the_process():
+    with _signals_end_the_process() as ends_now:
         for pause in chain(FIRST_PAUSES, repeat(LONGEST_PAUSE)):
             try:
+                ends_now()
                 found = look()
             except DBAPIError as failed:
                 if not is_away(failed):
@@ -40,6 +41,7 @@ def wait_for_database(look: Callable[[], T]) -> T:
                 away = True
                 time.sleep(pause)
             else:
+                ends_now()
                 break
     if away:
         log.warning("database_back", seconds=round(time.monotonic() - began, 1))
@@ -47,15 +49,26 @@ def wait_for_database(look: Callable[[], T]) -> T:
 
 
 @contextmanager
-def _signals_end_the_process() -> Iterator[None]:
-    """Exit with 0 on SIGTERM and SIGINT. As a container's first process it has no default handlers for them."""
+def _signals_end_the_process() -> Iterator[Callable[[], None]]:
+    """Exit with 0 on SIGTERM and SIGINT. As a container's first process it has no default handlers for them.
+
+    An exception is lost where a signal comes while an object is finalized: the function that is returned raises it once
+    more.
+    """
+    came = False
 
     def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal came
+        came = True
         raise SystemExit(0)
+
+    def ends_now() -> None:
+        if came:
+            raise SystemExit(0)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield ends_now
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
