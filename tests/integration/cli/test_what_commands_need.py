@@ -54,7 +54,7 @@ GOOD = {
     "WAYLINK_SECRET_KEY_FILE": "secret-key",
     "WAYLINK_BROKER_URL": "redis://127.0.0.1:1/0",
     "WAYLINK_ALLOWED_DESTINATION_RANGES": "127.0.0.0/8",
-    "WAYLINK_PORT": "1",  # where nobody listens: `send` must not reach a Waylink that runs on this machine
+    "WAYLINK_PORT": "1",  # a closed port: `send` must not reach a Waylink that runs on this machine
 }
 
 
