@@ -66,7 +66,12 @@ class Followed:
         # A shell's background job, as the tests may be, hands on that it ignores Ctrl-C.
         heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         self.process = subprocess.Popen(
-            argv, cwd=folder, env=environ(url), stdout=subprocess.PIPE, text=True, preexec_fn=heeding  # noqa: PLW1509
+            argv,
+            cwd=folder,
+            env=environ(url),
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=heeding,  # noqa: PLW1509
         )
         self._lines = SimpleQueue()
         self._reader = Thread(target=self._read, daemon=True)
