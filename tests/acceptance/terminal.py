@@ -30,7 +30,8 @@ class Terminal:
         self._process = subprocess.Popen(
             ["sh", "-c", 'exec sh <"$0" >"$0" 2>&1', terminal],
             cwd=folder,
-            env={**env, "COLUMNS": str(COLUMNS), "ENV": ""},
+            # A virtual environment that is activated would put its name in front of what the next command says.
+            env={**env, "COLUMNS": str(COLUMNS), "ENV": "", "VIRTUAL_ENV_DISABLE_PROMPT": "1"},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
