@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 Places = Mapping[str, tuple[str, str]]  # by name: `module:command`, and the first sentence of its help
 
@@ -25,6 +26,15 @@ class LazyGroup(click.Group):
         module, _, name = self.lazy[cmd_name][0].partition(":")
         found: click.Command = getattr(import_module(module), name)
         return found
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The completions that click has for a group, without loading the commands."""
+        loaded = {name: command.get_short_help_str() for name, command in self.commands.items()}
+        told = {name: sentence for name, (_, sentence) in self.lazy.items()}
+        named = [CompletionItem(name, help=(loaded | told)[name]) for name in self.list_commands(ctx)]
+        # Those of a group would load each command for the sentence beside it.
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(item for item in named if item.value.startswith(incomplete)), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands as click writes it."""

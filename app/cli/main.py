@@ -19,6 +19,10 @@ COMMANDS: Final = {
     "audit": ("app.cli.audit:audit", "List who did what, newest first."),
     "beat": ("app.cli.background:beat", "Send the ticks for sweep, refreshes and pruning."),
     "check": ("app.cli.check:check", "Check configuration, database, brokers and each Nango environment."),
+    "completion": (
+        "app.cli.completing:completion",
+        "Print the script by which a shell completes waylink's commands, options and values.",
+    ),
     "connections": (
         "app.cli.connections:connections",
         "List connections, newest first; `waylink connections show ID` tells all about one.",
