@@ -5,12 +5,14 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
+from app.cli.options import choice
+
 PROGRAM: Final = "waylink"
 VARIABLE: Final = "_WAYLINK_COMPLETE"  # by which click's scripts ask; click derives it from the program's name
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=choice(["bash", "zsh", "fish"]))
 def completion(*, shell: str) -> None:
     """Print the script by which a shell completes waylink's commands, options and values.
 

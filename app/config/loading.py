@@ -6,7 +6,7 @@ Each function reads only what its callers need, so that faults elsewhere do not 
 
 import os
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -30,6 +30,7 @@ from app.config.settings_groups import (
     Variables,
     WebSettings,
 )
+from app.config.toml_lines import line_of
 from app.config.waylink_toml import ConfigFile
 from app.errors import ConfigurationError, Problem
 from app.telemetry import get_logger
@@ -239,19 +240,25 @@ def _file_of(config: Path | None, problems: list[Problem]) -> tuple[ConfigFile, 
 
 
 def _read_file(path: Path, problems: list[Problem]) -> ConfigFile:
+    text = ""
     try:
-        return ConfigFile.model_validate(tomllib.loads(read_text(path)))
+        text = read_text(path)
+        return ConfigFile.model_validate(tomllib.loads(text))
     except OSError as unreadable:
         what = f"{path} cannot be read: {unreadable.strerror}"
         problems.append(Problem("WAYLINK_CONFIG", what, "/etc/waylink/waylink.toml"))
     except ValidationError as invalid:
         problems.extend(
-            Problem(
-                ": ".join([str(path), *([".".join(map(str, error["loc"]))] if error["loc"] else [])]),
-                reason(error),
-            )
+            Problem(_place(path, text, error["loc"]), reason(error))
             for error in invalid.errors(include_url=False, include_input=False)
         )
     except ValueError as broken:  # of tomllib or decoding; pydantic's error above is a ValueError, too
         problems.append(Problem(str(path), f"not valid TOML: {broken}"))
     return ConfigFile()
+
+
+def _place(path: Path, text: str, keys: Sequence[str | int]) -> str:
+    """The file with the line, in the form that editors open, and the key."""
+    line = line_of(text, keys)
+    place = str(path) if line is None else f"{path}:{line}"
+    return f"{place}: {'.'.join(map(str, keys))}" if keys else place

@@ -276,7 +276,7 @@ def test_a_file_that_is_not_toml_is_one_problem(configured) -> None:
 def test_problems_of_file_and_variables_come_together(configured, tmp_path) -> None:
     (tmp_path / "other.toml").write_text("[nonsense]\n")
     found = problems(configured, WAYLINK_PORT="x", WAYLINK_CONFIG=str(tmp_path / "other.toml"))
-    assert found.keys() == {"WAYLINK_PORT", f"{tmp_path}/other.toml: nonsense"}
+    assert found.keys() == {"WAYLINK_PORT", f"{tmp_path}/other.toml:1: nonsense"}
 
 
 # Database and brokers
@@ -392,12 +392,12 @@ def test_the_table_alone_asks_no_server(configured) -> None:
         ("", "WAYLINK_DIRECTORY_POLICY", "needs [directory.sql]"),
         (SQL, "directory.sql.url_env", "APP_URL is not set"),
         (SQL.replace("APP_URL", "MYSQL_URL"), "directory.sql.url", "postgresql, postgres, sqlite"),
-        (SQL.replace('url_env = "APP_URL"', ""), "waylink.toml: directory.sql", "needs url_env or url_file"),
-        (SQL.replace("user_query", "# "), "waylink.toml: directory.sql", "needs user_query, organization_query"),
-        (SQL.replace("SELECT id", "DELETE"), "waylink.toml: directory.sql.user_query", "is not a SELECT"),
-        (SQL.replace(":end_user_id", "1"), "waylink.toml: directory.sql.user_query", "takes no tag"),
-        (SQL + 'timeout = "10s"\n', "waylink.toml: directory.sql.timeout", "from 1s to 3s"),
-        (SQL + "pool_size = 50\n", "waylink.toml: directory.sql.pool_size", "is more than 10"),
+        (SQL.replace('url_env = "APP_URL"', ""), "waylink.toml:1: directory.sql", "needs url_env or url_file"),
+        (SQL.replace("user_query", "# "), "waylink.toml:1: directory.sql", "needs user_query, organization_query"),
+        (SQL.replace("SELECT id", "DELETE"), "waylink.toml:3: directory.sql.user_query", "is not a SELECT"),
+        (SQL.replace(":end_user_id", "1"), "waylink.toml:3: directory.sql.user_query", "takes no tag"),
+        (SQL + 'timeout = "10s"\n', "waylink.toml:4: directory.sql.timeout", "from 1s to 3s"),
+        (SQL + "pool_size = 50\n", "waylink.toml:4: directory.sql.pool_size", "is more than 10"),
     ],
 )
 def test_a_directory_that_cannot_be_asked_is_refused(configured, toml, where, says) -> None:

@@ -119,18 +119,18 @@ class TestWords:
     @pytest.mark.parametrize(
         ("toml", "where", "says"),
         [
-            ("[environments.prod]\nnope = 1", "environments.prod.nope", "is no key"),
-            ("routes = 3", "routes", "is not a list"),
-            ('[[routes]]\nname = "a"', "routes.0.team", "is missing"),
-            ('[teams.crm.destinations.a]\nkind = "smoke"', "teams.crm.destinations.a.kind", "is none of `celery`"),
-            ("teams = 1", "teams", "is not a table"),
-            ("[duplicates]\nslack = 1", "duplicates.slack", "is none of"),
+            ("[environments.prod]\nnope = 1", "2: environments.prod.nope", "is no key"),
+            ("routes = 3", "1: routes", "is not a list"),
+            ('[[routes]]\nname = "a"', "1: routes.0.team", "is missing"),
+            ('[teams.crm.destinations.a]\nkind = "smoke"', "2: teams.crm.destinations.a.kind", "is none of `celery`"),
+            ("teams = 1", "1: teams", "is not a table"),
+            ("[duplicates]\nslack = 1", "2: duplicates.slack", "is none of"),
         ],
     )
     def test_a_wrong_key_is_reported_in_our_words(self, waylink, toml, where, says):
         (waylink.folder / "waylink.toml").write_text(toml)
         said = waylink.inside("routes", "plan").stderr
-        assert f"waylink.toml: {where}" in said
+        assert f"waylink.toml:{where}: " in said
         assert says in said
         assert not LIBRARY_WORDS.search(said)
 

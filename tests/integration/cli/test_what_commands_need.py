@@ -120,6 +120,7 @@ FACTS = ("--destination", "hook", "--job", "crm.do", "--pattern", PATTERN)
 # Every command, with arguments that leave everything as it is, and the faults that stop it.
 COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "audit": ((), LISTING),
+    "completion": (("bash",), NOTHING),
     "connections": ((), LISTING),
     "connections connect": (("--environment", "prod", "--tag", "1bad=x"), ASKING),
     "connections delete": (("known", "--yes"), ASKING),

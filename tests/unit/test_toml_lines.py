@@ -1,0 +1,81 @@
+"""Lines of keys in waylink.toml, for messages."""
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.config.toml_lines import LONGEST, line_of
+
+TEXT = """\
+# teams
+[teams.crm.destinations.jobs]
+kind = "celery"
+queue = "team.crm.jobs"
+
+[[routes]]
+name = "first"
+pattern = '''
+{
+  "type": ["a = 1"]
+}
+'''
+
+[[routes]]
+name = "second"
+pattern = {"type" = ["[x]"]}
+list = [
+  1,  # one
+  2,
+]
+
+[routes.more]
+deep.er = 1
+
+[refresh."*"]
+"keep = alive" = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("teams",), 2),
+        (("teams", "crm", "destinations", "jobs"), 2),
+        (("teams", "crm", "destinations", "jobs", "queue"), 4),
+        (("teams", "crm", "destinations", "jobs", "missing"), 2),
+        (("routes", 0), 6),
+        (("routes", 0, "name"), 7),
+        (("routes", 0, "pattern"), 8),
+        (("routes", 1), 14),
+        (("routes", 1, "pattern"), 16),
+        (("routes", 1, "pattern", "type", 0), 16),
+        (("routes", 1, "list", 1), 17),
+        (("routes", 1, "more"), 22),
+        (("routes", 1, "more", "deep", "er"), 23),
+        (("refresh", "*"), 25),
+        (("refresh", "*", "keep = alive"), 26),
+        (("unknown",), None),
+        ((), None),
+    ],
+)
+def test_a_key_has_the_line_on_which_it_begins(path: tuple[str | int, ...], line: int | None) -> None:
+    assert line_of(TEXT, path) == line
+
+
+def test_a_value_longer_than_is_read_hides_no_line_of_other_tables() -> None:
+    value = "\n".join(["x = [", *["  1,"] * LONGEST, "]"])
+    assert line_of(f"{value}\n[refresh.hub]\nmargin = '1m'\n", ("refresh", "hub", "margin")) == LONGEST + 4
+
+
+@given(st.text(alphabet="ab.=[]{}\"'\n# ,1", max_size=60))
+def test_any_valid_text_has_lines(text: str) -> None:
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return
+    for key in found:
+        line = line_of(text, (key,))
+        assert line is not None
+        assert 1 <= line <= text.count("\n") + 1
