@@ -19,6 +19,7 @@ from app.sandbox import (
     environment,
     fault_controls,
     flows,
+    grant_controls,
     html_templates,
     integrations,
     keys,
@@ -160,7 +161,11 @@ def _control_routes(sandbox: Sandbox) -> list[Route]:
 
     return [
         route("POST", "/sandbox/connections", controls.register_connection),
+        route("GET", "/sandbox/connections/{connection_id:path}", grant_controls.get_grant),
         route("PATCH", "/sandbox/connections/{connection_id:path}", controls.change_connection),
+        route("GET", "/sandbox/integrations/{integration}", grant_controls.get_rules),
+        route("PUT", "/sandbox/integrations/{integration}", grant_controls.put_rules),
+        route("POST", "/sandbox/provider/token", grant_controls.take_token),
         route("GET", "/sandbox/deliveries", controls.list_deliveries),
         route("GET", "/sandbox/faults", fault_controls.list_faults),
         route("POST", "/sandbox/faults", fault_controls.add_fault),

@@ -15,6 +15,7 @@ from app.sandbox import refreshing, scopes
 from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
 from app.sandbox.context import SandboxCall
 from app.sandbox.entities import SandboxConnection, SandboxIntegration
+from app.sandbox.grants import begun
 from app.sandbox.owners import derived_tags, read_end_user
 from app.sandbox.serialization import full
 from app.sandbox.wire import RefusedError, refuse_unstorable
@@ -115,6 +116,9 @@ def import_connection(call: SandboxCall) -> Response:
         connection_config=config or {},
         webhook_url_override=override or None,
         credentials=credentials if integration.auth_mode != "NONE" else {},
+        grant=begun(
+            call.now, token=credentials.get("refresh_token"), expires_at=credential_rules.expires_at(credentials)
+        ),
         updated_at=call.now,
         trouble=None,
     )

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from app.sandbox import refreshing
+from app.sandbox import grant_controls, grants, refreshing
 from app.sandbox.checks import CONNECTION_ID, INTEGRATION, Checks
 from app.sandbox.connections import path_connection_id, query_integration, shown, upsert
 from app.sandbox.context import SandboxCall
-from app.sandbox.credentials import mint, with_expiry
+from app.sandbox.credentials import expires_at, with_expiry
 from app.sandbox.entities import AuthFailure, SandboxConnection
 from app.sandbox.integrations import new
+from app.sandbox.issuing import grant_of, issue, lifetime_of
 from app.sandbox.owners import from_webhook
 from app.sandbox.serialization import iso_z
 from app.sandbox.webhooks import WebhookDelivery
@@ -49,10 +50,11 @@ def register_connection(call: SandboxCall) -> Response:
         changes["end_user"] = end_user
     if given is not None:
         changes["credentials"] = given
+        changes["grant"] = grants.begun(call.now, token=given.get("refresh_token"), expires_at=expires_at(given))
     if store.find(key, connection_id) is None:
-        credentials = mint(integration.auth_mode, now=call.now, lifetime=call.sandbox.token_lifetime)
+        credentials, grant = issue(integration, now=call.now, lifetime=lifetime_of(call.sandbox, integration))
         metadata: dict[str, Any] | None = None if integration.auth_mode == "OAUTH2" else {}
-        changes = {"tags": {}, "credentials": credentials, "metadata": metadata} | changes
+        changes = {"tags": {}, "credentials": credentials, "grant": grant, "metadata": metadata} | changes
     connection, _ = upsert(call, integration, connection_id, **changes)
     return call.answer(shown(connection), status=201)
 
@@ -61,7 +63,8 @@ def change_connection(call: SandboxCall) -> Response:
     """PATCH /sandbox/connections/{id}?provider_config_key=: set the state of its token; all members are optional.
 
     `expires_in`: seconds from now, 0 expires it, null removes the expiry. `exhausted`: true makes Nango give it up,
-    false clears the error. `backing_off`: false ends the 30 s after a failure at once.
+    false clears the error. `backing_off`: false ends the 30 s after a failure at once. `renewed_ago`: seconds since the
+    last renewal. `revoked`: the end user took the grant back.
     """
     connection_id, key = path_connection_id(call), query_integration(call)
     checks = Checks(call.body, code="invalid_body")
@@ -69,13 +72,16 @@ def change_connection(call: SandboxCall) -> Response:
     lifetime = checks.number("expires_in", minimum=-(10**9), maximum=10**9)
     exhausted = checks.flag("exhausted") if checks.has("exhausted") else None
     cools = checks.has("backing_off") and not checks.flag("backing_off")
-    checks.done()
     connection = call.sandbox.store.find(key, connection_id)
     if connection is None:
+        checks.done(tolerated=("renewed_ago", "revoked"))
         raise RefusedError(404, "not_found", "Failed to find connection")
+    connection = grant_controls.moved(connection, checks, call)
+    checks.done()
     if moves:
         expiry = None if lifetime is None else call.now + timedelta(seconds=lifetime)
-        connection = replace(connection, credentials=with_expiry(connection.credentials, expiry))
+        changed = with_expiry(connection.credentials, expiry)
+        connection = replace(connection, credentials=changed, grant=replace(grant_of(connection), expires_at=expiry))
     if exhausted is not None:
         connection = _exhausted(call, connection) if exhausted else replace(connection, trouble=None)
     if cools and connection.trouble:

@@ -46,8 +46,12 @@ def mint(
     lifetime: float | None,
     given: Mapping[str, Any] | None = None,
     refreshable: bool = True,
+    kept_refresh_token: str | None = None,
 ) -> dict[str, Any]:
-    """New credentials of one type. Members of `given` are kept; a lifetime of None makes a token without expiry."""
+    """New credentials of one type. Members of `given` are kept; a lifetime of None makes a token without expiry.
+
+    kept_refresh_token: one that a renewal does not replace.
+    """
     if auth_mode == "NONE":
         return {}
     given = given or {}
@@ -60,7 +64,7 @@ def mint(
         credentials[_TOKEN_FIELDS[auth_mode]] = renewed
         raw.update(access_token=renewed, token_type="bearer")  # noqa: S106  # a kind of token, not one
         if refreshable and auth_mode == "OAUTH2":
-            credentials["refresh_token"] = raw["refresh_token"] = token("refresh-token")
+            credentials["refresh_token"] = raw["refresh_token"] = kept_refresh_token or token("refresh-token")
         if lifetime is not None:
             raw["expires_in"] = int(lifetime)
             credentials["expires_at"] = raw["expires_at"] = iso_z(now + timedelta(seconds=lifetime))

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from app.sandbox.grants import DEFAULT_RULES, Grant, TokenRules
+
 SESSION_LIFETIME: Final = timedelta(minutes=30)  # (Nango contract: Connect sessions)
 
 
@@ -16,6 +18,7 @@ class SandboxIntegration:
     forward_webhooks: bool
     created_at: datetime
     updated_at: datetime
+    tokens: TokenRules = DEFAULT_RULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,7 @@ class SandboxConnection:
     webhook_url_override: str | None = None
     credentials: dict[str, Any]
     trouble: AuthFailure | None = None
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

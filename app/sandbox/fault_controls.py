@@ -1,5 +1,6 @@
 """Controls of faults: /sandbox/faults."""
 
+from datetime import timedelta
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -7,18 +8,20 @@ from starlette.responses import Response
 from app.sandbox.checks import Checks
 from app.sandbox.context import SandboxCall
 from app.sandbox.faults import OF_PROVIDERS, Operation, Rule
+from app.sandbox.serialization import iso_z
 
 LONGEST_DELAY: Final = 300.0  # seconds
+LONGEST_FAULT: Final = 366 * 86_400.0  # seconds
 OF_CALLS: Final = ("code", "retry_after", "delay")
 
 
 def list_faults(call: SandboxCall) -> Response:
-    return call.answer({"faults": [_shown(rule) for rule in call.sandbox.faults.rules]})
+    return call.answer({"faults": [_shown(rule) for rule in call.sandbox.faults.live(call.now)]})
 
 
 def add_fault(call: SandboxCall) -> Response:
-    """POST /sandbox/faults: `operation`; limited by `provider_config_key`, `connection_id`, `times` and `rate` (0 to
-    1); with the result `status`, `code`, `message`, `retry_after` and `delay` (seconds).
+    """POST /sandbox/faults: `operation`; limited by `provider_config_key`, `connection_id`, `times`, `rate` (0 to 1)
+    and `lasts` (seconds); with the result `status`, `code`, `message`, `retry_after` and `delay` (seconds).
     """
     checks = Checks(call.body, code="invalid_body")
     operation = _operation(checks, checks.text("operation"))
@@ -28,6 +31,7 @@ def add_fault(call: SandboxCall) -> Response:
     status = checks.number("status", minimum=400, maximum=599)
     retry_after = checks.number("retry_after", minimum=0, maximum=3600)
     delay = checks.number("delay", default=0.0, minimum=0, maximum=LONGEST_DELAY)
+    lasts = checks.number("lasts", minimum=0, maximum=LONGEST_FAULT)
     code, message = checks.optional_text("code"), checks.optional_text("message", maximum=10_000)
     for name in OF_CALLS if operation in OF_PROVIDERS else ():
         if checks.has(name):
@@ -44,6 +48,7 @@ def add_fault(call: SandboxCall) -> Response:
         message=message,
         retry_after=_whole(retry_after),
         delay=delay or 0.0,
+        ends_at=None if lasts is None else call.now + timedelta(seconds=lasts),
     )
     call.sandbox.faults.add(rule)
     return call.answer({"fault": _shown(rule)}, status=201)
@@ -85,6 +90,7 @@ def _shown(rule: Rule) -> dict[str, Any]:
         "message": rule.message,
         "retry_after": rule.retry_after,
         "delay": rule.delay or None,
+        "ends_at": rule.ends_at and iso_z(rule.ends_at),
     }
     return {
         "operation": rule.operation,

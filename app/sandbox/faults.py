@@ -8,6 +8,7 @@ once a call has passed the checks of key, rate limit and scope.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -37,7 +38,7 @@ class Rule:
     """`rate`: the share of matching calls that it applies to. `delay`: seconds before the answer.
 
     status, code, message: the answer to a matched call; with a delay and no status the call is only slowed down.
-    retry_after: seconds, for 429. For providers, `message` is the provider's.
+    retry_after: seconds, for 429. For providers, `message` is the provider's. ends_at: when the rule is over.
     """
 
     operation: Operation
@@ -50,6 +51,7 @@ class Rule:
     message: str | None = None
     retry_after: int | None = None
     delay: float = 0.0
+    ends_at: datetime | None = None
 
     def covers(self, operation: Operation, *, integration: str | None, connection_id: str | None) -> bool:
         any_call = self.operation is Operation.ANY_CALL and operation not in OF_PROVIDERS
@@ -61,7 +63,7 @@ class Rule:
 
 
 class Faults:
-    """The live rules, oldest first; the first that matches a call applies. `chance` returns numbers in [0, 1)."""
+    """The rules, oldest first; the first that matches a call applies. `chance` returns numbers in [0, 1)."""
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self.rules: tuple[Rule, ...] = ()
@@ -84,9 +86,16 @@ class Faults:
         self.rules = tuple(rule for rule in self.rules if not meant(rule))
         return before - len(self.rules)
 
-    def match(self, operation: Operation, *, integration: str | None, connection_id: str | None) -> Rule | None:
+    def live(self, now: datetime) -> tuple[Rule, ...]:
+        """The rules that are not over."""
+        self.rules = tuple(rule for rule in self.rules if rule.ends_at is None or now < rule.ends_at)
+        return self.rules
+
+    def match(
+        self, operation: Operation, *, integration: str | None, connection_id: str | None, now: datetime
+    ) -> Rule | None:
         """The rule that applies to this call, None without one; it counts as used."""
-        for index, rule in enumerate(self.rules):
+        for index, rule in enumerate(self.live(now)):
             covered = rule.covers(operation, integration=integration, connection_id=connection_id)
             if covered and (rule.rate >= 1 or self._chance() < rule.rate):
                 self._use(index)

@@ -16,9 +16,9 @@ from app.sandbox import html_templates
 from app.sandbox.checks import Checks
 from app.sandbox.connections import upsert
 from app.sandbox.context import SandboxCall
-from app.sandbox.credentials import mint
 from app.sandbox.entities import Authorization, SandboxIntegration
 from app.sandbox.faults import Operation, Rule
+from app.sandbox.issuing import issue, lifetime_of
 from app.sandbox.webhooks import AuthWebhook, auth_body
 from app.sandbox.wire import MISSING, RefusedError, refuse_unstorable
 
@@ -106,7 +106,7 @@ def oauth_callback(call: SandboxCall) -> Response:
             refusal=None if rule else str(call.query.get("error", "unknown")),
         )
         return call.page(html_templates.failed(str(refused.error["message"])), status=400, events=refused.events)
-    event = _connected(call, integration, begun.connection_id, {}, lifetime=call.sandbox.token_lifetime)
+    event = _connected(call, integration, begun.connection_id, {}, lifetime=lifetime_of(call.sandbox, integration))
     return call.page(html_templates.connected(begun.connection_id, integration.unique_key), events=(event,))
 
 
@@ -119,7 +119,7 @@ def oauth(call: SandboxCall) -> Response:
     integration, connection_id = start(call, "OAUTH2")
     checks = Checks({} if call.body is MISSING else call.body, code="invalid_body")
     fails, refreshable = checks.flag("fail"), checks.flag("refresh_token", default=True)
-    lifetime = checks.number("expires_in", default=call.sandbox.token_lifetime, minimum=0, maximum=10**9)
+    lifetime = checks.number("expires_in", default=lifetime_of(call.sandbox, integration), minimum=0, maximum=10**9)
     checks.done()
     rule = fault_of(call, integration, connection_id)
     if fails or rule:
@@ -147,7 +147,7 @@ def start(call: SandboxCall, auth_mode: str) -> tuple[SandboxIntegration, str]:
 
 def fault_of(call: SandboxCall, integration: SandboxIntegration, connection_id: str) -> Rule | None:
     return call.sandbox.faults.match(
-        Operation.AUTHORIZE, integration=integration.unique_key, connection_id=connection_id
+        Operation.AUTHORIZE, integration=integration.unique_key, connection_id=connection_id, now=call.now
     )
 
 
@@ -177,14 +177,14 @@ def _connected(
     refuse_unstorable(call.body, "Failed to create connection")
     session, mode = call.live_session(), integration.auth_mode
     is_oauth = mode == "OAUTH2"
-    credentials = mint(
-        mode,
+    credentials, grant = issue(
+        integration,
         now=call.now,
-        lifetime=lifetime if is_oauth else call.sandbox.token_lifetime,
+        lifetime=lifetime if is_oauth else lifetime_of(call.sandbox, integration),
         given=given,
         refreshable=refreshable,
     )
-    changes: dict[str, Any] = {"tags": session.tags, "credentials": credentials, "trouble": None}
+    changes: dict[str, Any] = {"tags": session.tags, "credentials": credentials, "grant": grant, "trouble": None}
     if not is_oauth:
         # Re-authorization resets metadata, except through OAuth, which does not even change updated_at
         # (Nango contract: Tag replacement).

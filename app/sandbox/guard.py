@@ -136,7 +136,7 @@ def _fault(call: SandboxCall, operation: Operation) -> Rule | None:
     found = named.get("connection_id") or named.get("connectionId")
     ids: list[Any] = found if isinstance(found, list) and found else [found]
     for connection_id in ids:
-        rule = call.sandbox.faults.match(operation, integration=integration, connection_id=connection_id)
+        rule = call.sandbox.faults.match(operation, integration=integration, connection_id=connection_id, now=call.now)
         if rule is not None:
             return rule
     return None

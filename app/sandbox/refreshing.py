@@ -5,14 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from app.sandbox import credentials, serialization
+from app.sandbox import credentials, grants, issuing, serialization
 from app.sandbox.context import Sandbox
-from app.sandbox.entities import AuthFailure, SandboxConnection
-from app.sandbox.faults import Operation, Rule
+from app.sandbox.entities import AuthFailure, SandboxConnection, SandboxIntegration
+from app.sandbox.faults import Operation
+from app.sandbox.grants import Renewing
 from app.sandbox.webhooks import AuthWebhook
 from app.sandbox.wire import RefusedError
 
-MARGIN: Final = timedelta(minutes=15)
 COOL_DOWN: Final = timedelta(seconds=30)
 FAILING_DAYS: Final = 4
 
@@ -35,43 +35,65 @@ def read(
             raise _refused(connection, 424, "The refresh limit has been reached for this connection.")
         if now - trouble.failed_at < COOL_DOWN:
             raise _refused(connection, 424, "A recent refresh attempt failed. Backing off before retrying.")
-    if not credentials.can_refresh(connection.credentials) or not (force or _is_due(connection, now)):
+    integration = sandbox.integration(connection.integration)
+    is_due = force or _is_due(connection, integration, now)
+    if not credentials.can_refresh(connection.credentials) or not is_due:
         return connection, ()
-    integration, connection_id = connection.integration, connection.connection_id
-    if rule := sandbox.faults.match(Operation.REFRESH, integration=integration, connection_id=connection_id):
-        raise _failed(sandbox, connection, rule, now=now)
-    return _renewed(sandbox, connection, now=now)
+    key, connection_id = connection.integration, connection.connection_id
+    if rule := sandbox.faults.match(Operation.REFRESH, integration=key, connection_id=connection_id, now=now):
+        raise _failed(sandbox, connection, status=rule.status, message=rule.message, now=now)
+    grant, refused = issuing.grant_of(connection), None
+    if token := connection.credentials.get("refresh_token"):
+        grant, refused = grants.present(integration.tokens, grant, token=token, now=now)
+    connection = replace(connection, grant=grant)
+    if refused:
+        raise _failed(sandbox, connection, now=now)
+    return _renewed(sandbox, connection, integration, now=now)
 
 
 def log_id() -> str:
     return secrets.token_hex(10)
 
 
-def _is_due(connection: SandboxConnection, now: datetime) -> bool:
-    """Whether a refresh is due: never without an expiry, always for a token that lives under 15 minutes."""
-    expiry = credentials.expires_at(connection.credentials)
-    return expiry is not None and expiry - now < MARGIN
+def _is_due(connection: SandboxConnection, integration: SandboxIntegration, now: datetime) -> bool:
+    rules, expires_at = integration.tokens, credentials.expires_at(connection.credentials)
+    if rules.renews is Renewing.INTROSPECTED:
+        expires_at = issuing.grant_of(connection).expires_at
+    return grants.is_due(rules, expires_at, now=now)
 
 
 def _renewed(
-    sandbox: Sandbox, connection: SandboxConnection, *, now: datetime
+    sandbox: Sandbox, connection: SandboxConnection, integration: SandboxIntegration, *, now: datetime
 ) -> tuple[SandboxConnection, tuple[AuthWebhook, ...]]:
-    fresh = credentials.mint(
-        connection.auth_mode, now=now, lifetime=sandbox.token_lifetime, given=connection.credentials
+    fresh, grant = issuing.issue(
+        integration,
+        now=now,
+        lifetime=issuing.lifetime_of(sandbox, integration),
+        given=connection.credentials,
+        grant=issuing.grant_of(connection),
     )
-    renewed = sandbox.store.put(replace(connection, credentials=fresh, trouble=None, updated_at=now), now=now)
+    changed = replace(connection, credentials=fresh, grant=grant, trouble=None, updated_at=now)
+    renewed = sandbox.store.put(changed, now=now)
     # Newer Nango sends one webhook when an active auth error is over, and none for routine refreshes
     # (Nango contract: When auth webhooks are sent).
     recovered = connection.trouble is not None and sandbox.recovery_events
     return renewed, (sandbox.event(renewed, "refresh"),) if recovered else ()
 
 
-def _failed(sandbox: Sandbox, connection: SandboxConnection, rule: Rule, *, now: datetime) -> RefusedError:
-    kind, message = _FAILURES.get(connection.auth_mode, _FAILURE)
-    message = rule.message or message
+def _failed(
+    sandbox: Sandbox,
+    connection: SandboxConnection,
+    *,
+    status: int | None = None,
+    message: str | None = None,
+    now: datetime,
+) -> RefusedError:
+    """The answer after a refusal of the provider: the same one for each reason (Nango contract: Failed refreshes)."""
+    kind, usual = _FAILURES.get(connection.auth_mode, _FAILURE)
+    message = message or usual
     failing = sandbox.store.put(replace(connection, trouble=_worse(connection.trouble, now)), now=now)
     event = sandbox.event(failing, "refresh", error={"type": kind, "description": message})
-    return _refused(failing, rule.status or 400, message, event)
+    return _refused(failing, status or 400, message, event)
 
 
 def _worse(trouble: AuthFailure | None, now: datetime) -> AuthFailure:

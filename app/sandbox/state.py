@@ -50,6 +50,9 @@ class Store:
     def find(self, integration: str, connection_id: str) -> SandboxConnection | None:
         return self._connections.get((integration, connection_id))
 
+    def connections(self) -> list[SandboxConnection]:
+        return list(self._connections.values())
+
     def connections_of(self, integration: str) -> list[SandboxConnection]:
         return [connection for connection in self._connections.values() if connection.integration == integration]
 

@@ -62,6 +62,8 @@ def credentials_of_every_type(canary: Canary) -> dict[str, dict[str, Any]]:
         return {name: plant(name) for name in names}
 
     raw = {"access_token": plant("raw"), "refresh_token": plant("raw-refresh"), "deep": [{"id_token": plant("deep")}]}
+    # Members that Waylink reads the grant's deadline from.
+    raw |= fields("refresh_token_expires_at", "x_refresh_token_expires_in") | {"refresh_token_expires_in": 30 * 86_400}
     oauth2 = {"type": "OAUTH2", **fields("access_token", "refresh_token"), "raw": raw, "config_override": fields("id")}
     app = {"type": "APP", **fields("access_token", "jwtToken"), "raw": raw}
     found: dict[str, dict[str, Any]] = {
