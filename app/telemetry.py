@@ -55,6 +55,11 @@ DIRECTORY_QUERIES = Counter(
     "waylink_directory_queries_total", "Questions to the application's database, by outcome.", ["query", "outcome"]
 )
 REFRESHES = Counter("waylink_refreshes_total", "Token refreshes by outcome.", ["outcome"])
+REFRESH_PAUSES = Counter(
+    "waylink_refresh_pauses_total",
+    "Pauses of integrations' refreshes that began or ended, by cause.",
+    ["cause", "change"],
+)
 API_REQUESTS = Counter("waylink_api_requests_total", "Calls of the REST API.", ["method", "path", "status"])
 RECONCILIATIONS = Counter(
     "waylink_reconciliations_total",

@@ -510,6 +510,38 @@ class Refresh(Base):
     expires_at: Mapped[datetime | None]  # as read by this refresh
 
 
+class RefreshWindow(Base):
+    """Recent results of an integration's refreshes, by which an outage is seen (`app.domain.refreshing.outages`)."""
+
+    __tablename__ = "refresh_windows"
+
+    environment: Mapped[str] = mapped_column(primary_key=True)
+    integration: Mapped[str] = mapped_column(primary_key=True)
+    began_at: Mapped[datetime]
+    renewed: Mapped[int]
+    failed: Mapped[int]
+    renewed_before: Mapped[int]  # in the window before
+    failed_before: Mapped[int]
+
+
+class RefreshPause(Base):
+    """An integration whose refreshes are paused. A plan that is due meanwhile stays open, with the outcome `paused`."""
+
+    __tablename__ = "refresh_pauses"
+    __table_args__ = (CheckConstraint("cause IN ('outage', 'operator')", name="cause"),)
+
+    environment: Mapped[str] = mapped_column(primary_key=True)
+    integration: Mapped[str] = mapped_column(primary_key=True)
+    cause: Mapped[str]
+    paused_at: Mapped[datetime]
+    actor: Mapped[str | None]  # of an operator's pause, as its reason
+    reason: Mapped[str | None]
+    failed: Mapped[int | None]  # connections that began to fail, as the outage was seen
+    renewed_or_failed: Mapped[int | None]
+    probes: Mapped[int]  # rounds of them that began
+    probe_at: Mapped[datetime | None]  # the next round; None: it lasts until it is resumed
+
+
 class Rejection(Base):
     """Rejected deliveries, a row per minute, environment and cause, so that a flood writes few rows.
 

@@ -62,12 +62,15 @@ class RefreshOutcome(StrEnum):
     RENEWED = "renewed"  # the token's expiry moved
     FIRST_SEEN = "first_seen"  # the expiry is known for the first time, or of new credentials
     UNCHANGED = "unchanged"  # Nango answered, the expiry is where it was (not due yet, or cannot be renewed)
+    NOT_REFRESHABLE = "not_refreshable"  # a forced call changed nothing: there is no refresh token
     NO_EXPIRY = "no_expiry"  # the credentials carry no expiry: nothing to plan
     FAILED = "failed"  # the provider refused: tried again in minutes, then hours
     BACKING_OFF = "backing_off"  # Nango still waits after a refusal of seconds ago: tried again as after one
     EXHAUSTED = "exhausted"  # Nango gave it up: the connection needs a reconnect
     GONE = "gone"  # the connection does not exist in Nango
     RATE_LIMITED = "rate_limited"  # Nango's limit or our budget is spent: no result, the same plan after the wait
+    PROVIDER_DOWN = "provider_down"  # the provider, not the connection: the same plan in minutes
+    PAUSED = "paused"  # its integration is paused, nothing was asked: the same plan later
     NANGO_DOWN = "nango_down"  # Nango does not answer: no result, the same plan in a minute
     WAITED = "waited"  # Nango does not accept the API key: no result, the same plan in a minute
     SUPERSEDED = "superseded"  # a re-authorization, refresh by hand, deletion or policy made it pointless

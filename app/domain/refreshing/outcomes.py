@@ -16,6 +16,7 @@ OWN_ERRORS: Final = frozenset({CRASHED, TOKEN_EXPIRED})
 
 # Without a result: they say nothing of the connection, and the same plan stays open.
 WAITS: Final = frozenset({RefreshOutcome.RATE_LIMITED, RefreshOutcome.NANGO_DOWN, RefreshOutcome.WAITED})
+KEPT_OPEN: Final = WAITS | {RefreshOutcome.PROVIDER_DOWN}
 REFUSALS: Final = frozenset({RefreshOutcome.FAILED, RefreshOutcome.BACKING_OFF})
 
 FORCED_IN_VAIN: Final = "a forced renewal changed nothing: there is no refresh token"
