@@ -32,6 +32,7 @@
         ├── NangoRateLimited      429; `retry_after` seconds
         │   └── NangoBudgetSpent  the call was not sent, in favour of more urgent ones
         ├── NangoRefreshFailed    the provider refused a refresh now (400 invalid_credentials)
+        │   └── NangoProviderDown  the provider did not answer, or failed itself
         ├── NangoRefreshBackingOff  within 30 s of a failure (424)
         ├── NangoRefreshExhausted   final until re-auth or a forced success (424)
         ├── NangoUnavailable      5xx, time-out, no connection
@@ -311,6 +312,10 @@ class NangoBudgetSpent(NangoRateLimited):
 
 class NangoRefreshFailed(NangoError):
     what = "the provider refused the refresh"
+
+
+class NangoProviderDown(NangoRefreshFailed):
+    what = "the provider did not answer the refresh, or failed itself"
 
 
 class NangoRefreshBackingOff(NangoError):

@@ -4,6 +4,7 @@
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from app.errors import (
     NangoForbidden,
     NangoInvalidRequest,
     NangoPlanLimit,
+    NangoProviderDown,
     NangoRateLimited,
     NangoRefreshBackingOff,
     NangoRefreshExhausted,
@@ -33,6 +35,13 @@ from app.nango.types import RateLimit
 
 DETAIL_LENGTH: Final = 200
 PLACE_LENGTH: Final = 80
+SAID_LENGTH: Final = 2000  # of a message that is searched for its cause
+# A server error, or no answer, of the provider, in the words of HTTP clients that Nango passes on.
+_PROVIDER_DOWN: Final = re.compile(
+    r"status(?: code)?:? 5\d\d|\b50[234]\b|bad gateway|service unavailable|gateway time-?out|timed out|timeout"
+    r"|socket hang up|econn(?:refused|reset|aborted)|etimedout|enotfound|ehostunreach|eai_again",
+    re.I,
+)
 DEFAULT_RETRY_AFTER: Final = 60.0  # the window (Nango contract: Rate limit)
 LONGEST_RETRY_AFTER: Final = 3600.0
 
@@ -144,7 +153,10 @@ def _refresh_kind(status: int, message: str) -> type[NangoError]:
         return NangoRefreshExhausted
     if status == 424 and "backing off" in message.lower():
         return NangoRefreshBackingOff
-    return NangoRefreshFailed
+    # Most types of credentials get one sentence for every cause, of which nothing can be told. A 500 is Nango's status
+    # for errors that it has none for (Nango contract: Failed refreshes).
+    told = status in {502, 503, 504} or _PROVIDER_DOWN.search(message[:SAID_LENGTH])
+    return NangoProviderDown if told and "lock" not in message[:SAID_LENGTH].lower() else NangoRefreshFailed
 
 
 def _fault(body: bytes) -> _Fault:

@@ -1,5 +1,6 @@
 """Refresh plans: renewals fall where Nango renews, and nothing is ever hammered."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -7,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, REFUSALS, WAITS, classify, has_lapsed
+from app.domain.refreshing.catalogue import Renewal
+from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, REFUSALS, UNMOVED, WAITS, classify, has_lapsed
 from app.domain.refreshing.plan import Plan
-from app.domain.refreshing.planning import first_plan, next_plan
+from app.domain.refreshing.planning import Deadlines, first_plan, next_plan
 from app.domain.refreshing.policy import RefreshPolicy
+from app.domain.refreshing.token_times import TokenTimes
 from app.domain.states import RefreshOutcome
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -90,7 +93,7 @@ def test_a_token_that_is_not_renewed_gets_a_few_checks_a_forced_one_and_then_one
         assert plan.due_at - now >= POLICY.min_interval
         assert lapsed == (now > expires_at and any(look.forced for look in looks))
         looks.append(plan)
-        now, outcome = plan.due_at, RefreshOutcome.UNCHANGED
+        now, outcome = plan.due_at, RefreshOutcome.NOT_REFRESHABLE if plan.forced else RefreshOutcome.UNCHANGED
     [last] = [position for position, look in enumerate(looks) if look.forced]
     assert 2 <= last <= 5
     plain, by_force, *daily = looks[last - 1 :]
@@ -108,17 +111,17 @@ def test_an_expired_token_seen_for_the_first_time_gets_one_more_plain_check():
     assert second.due_at > NOW
 
 
-LAPSED = {"now": NOW, "outcome": RefreshOutcome.UNCHANGED, "expires_at": NOW - SECOND, "auth_mode": "OAUTH2"}
+LAPSED = {"now": NOW, "outcome": RefreshOutcome.NOT_REFRESHABLE, "expires_at": NOW - SECOND, "auth_mode": "OAUTH2"}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"was_forced": False},
+        {"outcome": RefreshOutcome.UNCHANGED, "was_forced": False},
         {"expires_at": NOW + SECOND},
         {"expires_at": None},
-        *({"outcome": outcome} for outcome in RefreshOutcome if outcome is not RefreshOutcome.UNCHANGED),
-        {"auth_mode": "FUTURE", "was_forced": False},
+        *({"outcome": outcome} for outcome in RefreshOutcome if outcome not in UNMOVED),
+        {"outcome": RefreshOutcome.UNCHANGED, "auth_mode": "FUTURE", "was_forced": False},
     ],
     ids=str,
 )
@@ -245,12 +248,81 @@ def test_what_an_import_brought_is_checked_over_an_hour():
     assert max(due) - min(due) > 45 * MINUTE
 
 
-def test_only_a_moved_expiry_counts_as_renewed():
+@pytest.mark.parametrize("forced", [False, True])
+def test_only_a_moved_expiry_counts_as_renewed(forced):
+    def outcome(before, after):
+        return classify(previous_expires_at=before, times=TokenTimes(after), was_forced=forced, asked_at=NOW)
+
     later = NOW + HOUR
-    assert classify(previous_expires_at=NOW, expires_at=later) is RefreshOutcome.RENEWED
-    assert classify(previous_expires_at=NOW, expires_at=NOW) is RefreshOutcome.UNCHANGED
-    assert classify(previous_expires_at=None, expires_at=later) is RefreshOutcome.FIRST_SEEN
-    assert classify(previous_expires_at=NOW, expires_at=None) is RefreshOutcome.NO_EXPIRY
+    assert outcome(NOW, later) is RefreshOutcome.RENEWED
+    assert outcome(NOW, NOW) is (RefreshOutcome.NOT_REFRESHABLE if forced else RefreshOutcome.UNCHANGED)
+    assert outcome(None, later) is RefreshOutcome.FIRST_SEEN
+    assert outcome(NOW, None) is RefreshOutcome.NO_EXPIRY
+
+
+@pytest.mark.parametrize(
+    ("issued", "renewed", "access_life", "forced", "expected"),
+    [
+        # A token that was issued after the authorization has been renewed, by this call or another.
+        (timedelta(0), -3 * HOUR, None, False, RefreshOutcome.RENEWED),
+        (-HOUR, -3 * HOUR, None, False, RefreshOutcome.RENEWED),
+        (-3 * HOUR, -3 * HOUR, None, False, RefreshOutcome.FIRST_SEEN),
+        (-3 * MINUTE, -5 * MINUTE, None, False, RefreshOutcome.FIRST_SEEN),  # clocks may differ by so much
+        # By the catalogue's life, only where all of it is left.
+        (None, -3 * HOUR, HOUR, False, RefreshOutcome.RENEWED),
+        (None, -3 * HOUR, 2 * HOUR, False, RefreshOutcome.FIRST_SEEN),
+        (None, None, HOUR, False, RefreshOutcome.FIRST_SEEN),
+        (None, -3 * HOUR, None, False, RefreshOutcome.FIRST_SEEN),
+        # A forced call that shows an older token has renewed nothing.
+        (-HOUR, -HOUR, None, True, RefreshOutcome.NOT_REFRESHABLE),
+        (-HOUR, None, None, True, RefreshOutcome.NOT_REFRESHABLE),
+        (timedelta(0), -3 * HOUR, None, True, RefreshOutcome.RENEWED),
+        (timedelta(0), None, None, True, RefreshOutcome.FIRST_SEEN),
+        (None, -3 * HOUR, None, True, RefreshOutcome.FIRST_SEEN),
+    ],
+)
+def test_an_expiry_that_is_seen_first_tells_of_a_renewal_where_the_issue_is_known(
+    issued, renewed, access_life, forced, expected
+):
+    found = classify(
+        previous_expires_at=None,
+        times=TokenTimes(NOW + HOUR, issued_at=None if issued is None else NOW + issued),
+        was_forced=forced,
+        asked_at=NOW,
+        renewed_at=None if renewed is None else NOW + renewed,
+        access_life=access_life,
+    )
+    assert found is expected
+
+
+def test_a_provider_that_is_down_is_asked_again_after_half_the_time_that_it_has_taken():
+    spans = (timedelta(0), 10 * MINUTE, HOUR, DAY)
+    plans = [plan_after(RefreshOutcome.PROVIDER_DOWN, due_since=NOW - span, was_forced=True) for span in spans]
+    waits = [plan.due_at - NOW for plan in plans]
+    for wait, least in zip(waits, (2 * MINUTE, 5 * MINUTE, 30 * MINUTE, HOUR), strict=True):
+        assert least <= wait <= least * 1.25
+    assert not any(plan.forced for plan in plans)
+
+
+@pytest.mark.parametrize("renews", [Renewal.DUE, Renewal.FORCED, Renewal.NEVER])
+def test_a_token_that_cannot_be_renewed_is_looked_at_after_its_expiry_and_then_once_by_force(renews):
+    def after(outcome, expires_at, *, forced=False):
+        policy = replace(POLICY, renews=renews)
+        return plan_after(
+            outcome,
+            expires_at=expires_at,
+            previous_expires_at=expires_at,
+            was_forced=forced,
+            policy=policy,
+            deadlines=Deadlines(refreshable=False),
+        )
+
+    look = after(RefreshOutcome.NOT_REFRESHABLE, NOW + 30 * DAY, forced=True)
+    assert not look.forced
+    assert timedelta(0) < look.due_at - (NOW + 30 * DAY) < 2 * MINUTE
+    assert after(RefreshOutcome.UNCHANGED, NOW - MINUTE).forced
+    lapsed = after(RefreshOutcome.NOT_REFRESHABLE, NOW - MINUTE, forced=True)
+    assert lapsed.due_at - NOW > 12 * HOUR
 
 
 @pytest.mark.parametrize("outcome", sorted(WAITS | REFUSALS))

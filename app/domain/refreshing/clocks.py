@@ -18,6 +18,7 @@ from app.domain.refreshing.lives import (
     shown_moment,
     shown_span,
 )
+from app.domain.refreshing.outcomes import UNMOVED
 from app.domain.refreshing.token_times import TokenTimes
 from app.domain.states import RefreshOutcome
 
@@ -182,7 +183,7 @@ def _renewed_by(
     renew a token from Nango's margin before its expiry on. expired_at: the expiry before.
     """
     if was_forced:
-        return None if outcome is RefreshOutcome.UNCHANGED else asked_at
+        return None if outcome in UNMOVED else asked_at
     if outcome is RefreshOutcome.RENEWED and expired_at is not None:
         return min(asked_at, expired_at - NANGO_MARGIN)
     return None

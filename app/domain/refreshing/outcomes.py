@@ -1,8 +1,9 @@
 """Outcomes of a look at a token: what happened, and whether the token is dead."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
+from app.domain.refreshing.token_times import TokenTimes
 from app.domain.states import RefreshOutcome
 
 # A GET renews nothing for these (Nango contract: When a token is refreshed). The set of modes is open: an unknown
@@ -17,21 +18,51 @@ OWN_ERRORS: Final = frozenset({CRASHED, TOKEN_EXPIRED})
 # Without a result: they say nothing of the connection, and the same plan stays open.
 WAITS: Final = frozenset({RefreshOutcome.RATE_LIMITED, RefreshOutcome.NANGO_DOWN, RefreshOutcome.WAITED})
 KEPT_OPEN: Final = WAITS | {RefreshOutcome.PROVIDER_DOWN}
+UNMOVED: Final = frozenset({RefreshOutcome.UNCHANGED, RefreshOutcome.NOT_REFRESHABLE})  # the expiry stayed
 REFUSALS: Final = frozenset({RefreshOutcome.FAILED, RefreshOutcome.BACKING_OFF})
+
+SKEW: Final = timedelta(minutes=5)  # clocks of Nango and of Waylink may differ by so much
 
 FORCED_IN_VAIN: Final = "a forced renewal changed nothing: there is no refresh token"
 
 
-def classify(*, previous_expires_at: datetime | None, expires_at: datetime | None) -> RefreshOutcome:
-    """The outcome of a successful GET, by its expiry: Nango's answer has no flag for a renewal.
+def classify(
+    *,
+    previous_expires_at: datetime | None,
+    times: TokenTimes,
+    was_forced: bool,
+    asked_at: datetime,
+    renewed_at: datetime | None = None,
+    access_life: timedelta | None = None,
+) -> RefreshOutcome:
+    """The outcome of a successful GET, by its times: Nango's answer has no flag for a renewal.
 
     (Nango contract: When a token is refreshed)
+
+    previous_expires_at: as Nango knew it before. renewed_at: the latest moment by which a token was surely issued.
+    access_life: how long a new token lives, where that is known.
     """
-    if expires_at is None:
+    if times.expires_at is None:
         return RefreshOutcome.NO_EXPIRY
     if previous_expires_at is None:
-        return RefreshOutcome.FIRST_SEEN  # unknown whether this GET changed it
-    return RefreshOutcome.UNCHANGED if previous_expires_at == expires_at else RefreshOutcome.RENEWED
+        left = times.expires_at - asked_at
+        is_whole = access_life is not None and abs(left - access_life) <= SKEW
+        issued_at = times.issued_at or (times.expires_at - access_life if access_life and is_whole else None)
+        return _first_sight(issued_at, renewed_at, asked_at=asked_at, was_forced=was_forced)
+    if previous_expires_at != times.expires_at:
+        return RefreshOutcome.RENEWED
+    return RefreshOutcome.NOT_REFRESHABLE if was_forced else RefreshOutcome.UNCHANGED
+
+
+def _first_sight(
+    issued_at: datetime | None, renewed_at: datetime | None, *, asked_at: datetime, was_forced: bool
+) -> RefreshOutcome:
+    """The outcome where no expiry was known before, by the token's issue, as far as clocks agree."""
+    if issued_at is not None and was_forced and issued_at < asked_at - SKEW:
+        return RefreshOutcome.NOT_REFRESHABLE  # older than this call, which would have brought another one
+    if issued_at is not None and renewed_at is not None and issued_at > renewed_at + SKEW:
+        return RefreshOutcome.RENEWED  # another one than was authorized or renewed then
+    return RefreshOutcome.FIRST_SEEN
 
 
 def has_lapsed(
@@ -44,7 +75,7 @@ def has_lapsed(
     not prove it, since some providers are renewed by force only. Failed renewals and outages are no 200, and have their
     own outcomes.
     """
-    if outcome is not RefreshOutcome.UNCHANGED or expires_at is None or expires_at > now:
+    if outcome not in UNMOVED or expires_at is None or expires_at > now:
         return False
     return was_forced or auth_mode in MODES_WITHOUT_REFRESH
 

@@ -12,12 +12,13 @@ from typing import Final
 from app.domain.refreshing.catalogue import Renewal
 from app.domain.refreshing.expiry_plans import after_lapse, at_expiry, by_force_before, towards_expiry
 from app.domain.refreshing.held_plans import within_hours
-from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, has_lapsed
+from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, UNMOVED, has_lapsed
 from app.domain.refreshing.plan import Plan, Turn
 from app.domain.refreshing.policy import RefreshPolicy
 from app.domain.states import RefreshOutcome
 
 RECONCILED_SPREAD: Final = timedelta(hours=1)  # of the first GETs of connections that a reconciliation found
+_SHORTEST_OUTAGE: Final = timedelta(minutes=2)
 SHORTEST_KEPT: Final = timedelta(hours=6)  # between a renewal and a deadline for which another one is forced
 
 
@@ -68,12 +69,13 @@ def next_plan(
     lapsed: bool = False,
     slot: int | None = None,
     deadlines: Deadlines = NO_DEADLINES,
+    due_since: datetime | None = None,
 ) -> Plan | None:
     """The plan after an attempt, or None: nothing to plan until another event makes a plan.
 
     retry_after: seconds of Nango's rate limit, None without one. was_forced: the attempt had force_refresh=true.
     lapsed: the token was known to have expired for good before the attempt. slot: the connection's number, None before
-    it has one.
+    it has one. due_since: when the attempted plan became due.
     """
     renews = auth_mode not in MODES_WITHOUT_REFRESH and policy.renews is not Renewal.NEVER
     if auth_mode in MODES_WITHOUT_REFRESH and expires_at is None and previous_expires_at is None:
@@ -86,22 +88,24 @@ def next_plan(
             return None
         case RefreshOutcome.FAILED | RefreshOutcome.BACKING_OFF:
             return _in_hours(_after_failure(turn, consecutive_failures, retry_after), turn)
-        case RefreshOutcome.RATE_LIMITED | RefreshOutcome.NANGO_DOWN | RefreshOutcome.WAITED:
+        case RefreshOutcome.PROVIDER_DOWN:
+            return _in_hours(_after_outage(turn, due_since or now), turn)
+        case RefreshOutcome.RATE_LIMITED | RefreshOutcome.NANGO_DOWN | RefreshOutcome.WAITED | RefreshOutcome.PAUSED:
             return _in_hours(_after_wait(turn, retry_after, was_forced=was_forced), turn)
         case RefreshOutcome.NO_EXPIRY:
             # Without an expiry nothing is refreshed unless forced (Nango contract: When a token is refreshed).
             plan = None
-        case RefreshOutcome.RENEWED | RefreshOutcome.FIRST_SEEN | RefreshOutcome.UNCHANGED if expires_at is not None:
-            over = lapsed and outcome is RefreshOutcome.UNCHANGED and expires_at <= now
+        case _ if expires_at is not None:
+            over = lapsed and outcome in UNMOVED and expires_at <= now
             if over or has_lapsed(
                 now=now, outcome=outcome, expires_at=expires_at, auth_mode=auth_mode, was_forced=was_forced
             ):
                 plan = after_lapse(turn)
-            elif renews:
+            elif expires_at > now and not (renews and deadlines.refreshable):
+                plan = at_expiry(turn, expires_at)
+            else:
                 forcible = policy.renews is Renewal.FORCED and deadlines.refreshable
                 plan = towards_expiry(turn, outcome, expires_at, deadlines.renewed_at, forcible=forcible)
-            else:
-                plan = at_expiry(turn, expires_at)
         case _:
             plan = None
     if renews and deadlines.refreshable:
@@ -130,6 +134,13 @@ def _after_wait(turn: Turn, retry_after: float | None, *, was_forced: bool) -> P
     # A rate-limited call had no effect and may be forced again; after a time-out the outcome is unknown (promise 1).
     forced = was_forced and retry_after is not None
     return Plan(due_at, forced=forced, reason="Nango was busy or away")
+
+
+def _after_outage(turn: Turn, due_since: datetime) -> Plan:
+    """A plain GET after half the time that the provider has kept the plan waiting, which began at `due_since`."""
+    waited = min(max((turn.now - due_since) / 2, _SHORTEST_OUTAGE), turn.policy.longest_wait)
+    delay = max(waited, turn.policy.min_interval) * (1 + turn.hashed("outage") / 4)
+    return Plan(turn.now + delay, forced=False, reason="its provider was down")
 
 
 def _or_forced(plan: Plan | None, turn: Turn) -> Plan | None:

@@ -38,7 +38,7 @@ class FetchedCredentials:
 
 @dataclass(frozen=True, slots=True)
 class RefreshResult:
-    """Result of a forced refresh: `renewed`, `first_seen`, `unchanged` or `no_expiry`."""
+    """Result of a forced refresh: `renewed`, `first_seen`, `not_refreshable` or `no_expiry`."""
 
     outcome: RefreshOutcome
     expires_at: datetime | None
@@ -127,7 +127,12 @@ def _ask(
         with operations.database.write() as session:
             record_failure(session, operations, manual, failed(problem), asked_at=asked_at)
         raise
-    answer = succeeded(found, previous_expires_at=connection.expires_at)
+    answer = succeeded(
+        found,
+        previous_expires_at=connection.expires_at,
+        was_forced=manual.forced,
+        renewed_at=connection.renewed_at,
+    )
     with operations.database.write() as session:
         record_success(session, operations, manual, answer)
         audited.conclude(session)

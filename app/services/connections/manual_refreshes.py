@@ -18,7 +18,7 @@ from app.db.refreshes import ManualRefreshRow
 from app.domain.refreshing.outcomes import REFUSALS, TOKEN_EXPIRED, has_lapsed
 from app.domain.refreshing.plan import Plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
-from app.errors import NangoRefreshFailed
+from app.errors import NangoProviderDown, NangoRefreshFailed
 from app.services import own_events
 from app.services.connections.operations import Operations, StoredConnection
 from app.services.policy import Policy
@@ -27,6 +27,8 @@ from app.services.refreshing.refresh_results import GetResult, note_times
 from app.telemetry import REFRESHES
 
 _NEEDS_PLANNED_REFRESH: Final = frozenset({RefreshOutcome.EXHAUSTED, RefreshOutcome.GONE})  # which sets the status
+
+_ATTEMPTED: Final = frozenset({NangoRefreshFailed.__name__, NangoProviderDown.__name__})  # Nango asked the provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def _is_refresh(manual: ManualRefresh, answer: GetResult, row: ConnectionState) 
     """
     if answer.outcome is RefreshOutcome.EXHAUSTED and not manual.forced:
         return row.last_error_type != answer.error_type  # the first read that got this error
-    return manual.forced or answer.outcome is RefreshOutcome.RENEWED or answer.error_type == NangoRefreshFailed.__name__
+    return manual.forced or answer.outcome is RefreshOutcome.RENEWED or answer.error_type in _ATTEMPTED
 
 
 def _plan_anew(

@@ -60,6 +60,7 @@ class StoredConnection:
     known_tags: Mapping[str, str] | None
     expires_at: datetime | None
     observed_at: datetime | None
+    renewed_at: datetime | None = None
 
     @property
     def shown(self) -> str:
@@ -111,6 +112,7 @@ class Operations:
             row.known_tags,
             row.told_expiry,
             row.observed_at,
+            row.renewed_at,
         )
 
     def store(

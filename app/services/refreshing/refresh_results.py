@@ -10,6 +10,7 @@ import httpx
 from app.db.connections import ConnectionState
 from app.domain.confirming import Snapshot
 from app.domain.refreshing.clocks import read_clocks
+from app.domain.refreshing.lives import NO_LIVES, KnownLives
 from app.domain.refreshing.outcomes import FORCED_IN_VAIN, classify
 from app.domain.refreshing.token_times import NO_TIMES, TokenTimes
 from app.domain.states import RefreshOutcome
@@ -18,6 +19,7 @@ from app.errors import (
     NangoConnectionNotFound,
     NangoError,
     NangoForbidden,
+    NangoProviderDown,
     NangoRateLimited,
     NangoRefreshBackingOff,
     NangoRefreshExhausted,
@@ -31,7 +33,13 @@ from app.services.events.lookups import snapshot_of
 from app.services.policy import Policy
 
 SUCCESSES: Final = frozenset(
-    {RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY}
+    {
+        RefreshOutcome.RENEWED,
+        RefreshOutcome.FIRST_SEEN,
+        RefreshOutcome.UNCHANGED,
+        RefreshOutcome.NOT_REFRESHABLE,
+        RefreshOutcome.NO_EXPIRY,
+    }
 )
 
 
@@ -65,6 +73,7 @@ class GetResult:
 
 _OUTCOMES: Final[Sequence[tuple[type[WaylinkError], RefreshOutcome]]] = (
     (NangoRefreshExhausted, RefreshOutcome.EXHAUSTED),
+    (NangoProviderDown, RefreshOutcome.PROVIDER_DOWN),
     (NangoRefreshFailed, RefreshOutcome.FAILED),
     (NangoRefreshBackingOff, RefreshOutcome.BACKING_OFF),
     (NangoConnectionNotFound, RefreshOutcome.GONE),
@@ -73,9 +82,23 @@ _OUTCOMES: Final[Sequence[tuple[type[WaylinkError], RefreshOutcome]]] = (
 )
 
 
-def succeeded(detail: ConnectionDetail, *, previous_expires_at: datetime | None) -> GetResult:
-    """The result of an answer with status 200, without its credentials."""
-    outcome = classify(previous_expires_at=previous_expires_at, expires_at=detail.expires_at)
+def succeeded(
+    detail: ConnectionDetail,
+    *,
+    previous_expires_at: datetime | None,
+    was_forced: bool = False,
+    renewed_at: datetime | None = None,
+    lives: KnownLives = NO_LIVES,
+) -> GetResult:
+    """The result of an answer with status 200, without its credentials. The others: as known before the call."""
+    outcome = classify(
+        previous_expires_at=previous_expires_at,
+        times=detail.times,
+        was_forced=was_forced,
+        asked_at=detail.observed_at,
+        renewed_at=renewed_at,
+        access_life=lives.access.span if lives.access else None,
+    )
     return GetResult(
         outcome,
         times=detail.times,
@@ -121,7 +144,7 @@ def note_times(connection: ConnectionState, answer: GetResult, policy: Policy, *
         lives=policy.refresh.lives_of(connection.environment, connection.integration, connection.provider),
     )
     connection.set_clocks(clocks)
-    if was_forced and answer.outcome is RefreshOutcome.UNCHANGED:
+    if answer.outcome is RefreshOutcome.NOT_REFRESHABLE:
         connection.not_refreshable = FORCED_IN_VAIN
     elif answer.outcome in {RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN}:
         connection.not_refreshable = None

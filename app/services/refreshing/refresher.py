@@ -134,7 +134,13 @@ class Refresher:
             detail = client.renew_token(connection.integration, connection.connection_id, force_refresh=claimed.forced)
         except (NangoError, InvalidInput, httpx.HTTPError) as problem:
             return failed(problem)
-        return succeeded(detail, previous_expires_at=claimed.told_expiry)
+        return succeeded(
+            detail,
+            previous_expires_at=claimed.told_expiry,
+            was_forced=claimed.forced,
+            renewed_at=connection.renewed_at,
+            lives=self.policy.refresh.lives_of(connection.environment, connection.integration, connection.provider),
+        )
 
     def _record(self, session: Session, claimed: ClaimedRefresh, answer: GetResult, routes: RouteSet) -> None:
         now = self.clock()

@@ -58,7 +58,7 @@ class LiveCredentials(Struct, frozen=True, kw_only=True):
 
 
 class RefreshAnswer(Struct, frozen=True, kw_only=True):
-    """`outcome`: `renewed`; `first_seen`, where no expiry was known; `unchanged`, as where nothing can be renewed;
+    """`outcome`: `renewed`; `first_seen`, where no expiry was known; `not_refreshable`, where nothing can be renewed;
     `no_expiry`.
     """
 

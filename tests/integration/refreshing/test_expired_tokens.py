@@ -95,7 +95,11 @@ def test_a_token_that_expired_for_good_needs_a_reconnect_which_is_announced_once
         refreshes = lapse(world, unrenewable)
     connection = world.connection(unrenewable)
     assert (connection.status, connection.last_error_type) == (ConnectionStatus.NEEDS_RECONNECT, "token_expired")
-    assert [done.outcome for done in refreshes] == ["first_seen", *["unchanged"] * (len(refreshes) - 1)]
+    assert [done.outcome for done in refreshes] == [
+        "first_seen",
+        *["unchanged"] * (len(refreshes) - 2),
+        "not_refreshable",
+    ]
     assert [done.forced for done in refreshes] == [False] * (len(refreshes) - 1) + [True]
     assert refreshes[-1].finished_at > connection.expires_at
     assert [done.error for done in refreshes[:-1]] == [None] * (len(refreshes) - 1)
@@ -387,7 +391,7 @@ def test_a_forced_refresh_by_hand_of_an_expired_token_is_checked_once_more(world
     refresh_next(world, unrenewable)
     clock.move(2 * 3600)
     done = credentials.refresh(at, world.connection(unrenewable).id, actor=WHO)
-    assert done.outcome == RefreshOutcome.UNCHANGED
+    assert done.outcome == RefreshOutcome.NOT_REFRESHABLE
     assert world.connection(unrenewable).status == ConnectionStatus.ACTIVE
     [last] = lapse(world, unrenewable)
     assert (last.forced, last.finished_at) == (True, clock.now)
