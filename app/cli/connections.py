@@ -7,7 +7,7 @@ import click
 
 from app.cli.lazy import Listing
 from app.cli.opening import open_database
-from app.cli.options import BEFORE, LIMIT, as_table, choice, connection_filters, read_pairs
+from app.cli.options import BEFORE, LIMIT, as_table, choice, connection_filters, moment_option, read_pairs
 from app.cli.output import print_page
 from app.db.read import connection_listing
 from app.db.read.listing import ListFilters
@@ -53,6 +53,7 @@ COLUMNS: Final = (
     *("connection_id", "status", "user", "integration", "organization"),
     *("expires_at", "grant_expires_at", "tags", "refresh_at", "linked_by"),
 )
+CLOCKS: Final = ("expires_at", "grant_expires_at")  # shown before the others where they are asked for
 
 
 @click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
@@ -65,6 +66,10 @@ COLUMNS: Final = (
 )
 @click.option("--user", help="Of the user with this id of the application's.")
 @click.option("--organization", help="Of the organization with this id of the application's.")
+@moment_option("--expires-before", "Whose token lapses before then: in 7d, or a time with its zone.", ahead=True)
+@moment_option("--expires-after", "Whose token lapses then or later.", ahead=True)
+@moment_option("--grant-before", "Whose grant lapses before then: the end user has to reconnect by then.", ahead=True)
+@moment_option("--grant-after", "Whose grant lapses then or later.", ahead=True)
 @click.option("--tag", "tagged", multiple=True, metavar="K=V", help="With this tag; may be repeated, all must match.")
 @connection_filters
 @BEFORE
@@ -97,4 +102,14 @@ def connections(
     )
     with closing(open_database()) as database, database.read() as session:
         rows = connection_listing.connections(session, wanted)
-    print_page(rows, COLUMNS, limit=limit, as_json=as_json)
+    print_page(rows, _columns(wanted), limit=limit, as_json=as_json)
+
+
+def _columns(filters: ListFilters) -> list[str]:
+    """The columns, with the clocks that were asked for behind the connection."""
+    asked = (
+        (filters.expires_before, filters.expires_after),
+        (filters.grant_before, filters.grant_after),
+    )
+    clocks = [name for name, bounds in zip(CLOCKS, asked, strict=True) if any(bounds)]
+    return [COLUMNS[0], *clocks, *(name for name in COLUMNS[1:] if name not in clocks)]

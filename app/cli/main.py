@@ -40,7 +40,7 @@ COMMANDS: Final = {
     "orgs": ("app.cli.people:orgs", "List organizations, newest first; `waylink orgs show ID` tells all about one."),
     "queues": ("app.cli.queues:queues", "Show the jobs that wait for each destination, and the internal queues."),
     "reconcile": ("app.cli.reconcile:reconcile", "Compare Nango's list of connections with ours now."),
-    "refreshes": ("app.cli.refreshes:refreshes", "List planned and past renewals of tokens, newest first."),
+    "refreshes": ("app.cli.refreshes:refreshes", "List planned and past renewals of tokens."),
     "rejections": (
         "app.cli.rejections:rejections",
         "List refused webhooks, newest first: a row per minute, environment and cause.",

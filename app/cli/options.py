@@ -9,7 +9,7 @@ import click
 from app.clock import utc_now
 from app.config.durations import duration
 from app.errors import InvalidInput
-from app.timestamp_input import moment
+from app.timestamp_input import moment, moment_ahead
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -73,9 +73,20 @@ def read_moment(_context: click.Context, _option: click.Parameter, value: str | 
         raise click.BadParameter(str(wrong)) from None
 
 
-def moment_option(name: str, help_: str, *, required: bool = False) -> Callable[[Any], Any]:
-    """An option that says since or until when."""
-    return click.option(name, metavar=TIME, callback=read_moment, required=required, help=help_)
+def read_moment_ahead(_context: click.Context, _option: click.Parameter, value: str | None) -> datetime | None:
+    """A callback for click: `7d` from now on, or a time with its zone, becomes a datetime."""
+    if value is None:
+        return None
+    try:
+        return moment_ahead(value, now=utc_now())
+    except InvalidInput as wrong:
+        raise click.BadParameter(str(wrong)) from None
+
+
+def moment_option(name: str, help_: str, *, required: bool = False, ahead: bool = False) -> Callable[[Any], Any]:
+    """An option that says since or until when. ahead: a span counts from now on."""
+    callback = read_moment_ahead if ahead else read_moment
+    return click.option(name, metavar=TIME, callback=callback, required=required, help=help_)
 
 
 def read_pairs(arguments: tuple[str, ...]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`waylink refreshes`: list renewals of tokens, and what is known of providers' tokens."""
+"""`waylink refreshes`: list and show renewals of tokens, and what is known of providers' tokens."""
 
 from contextlib import closing
 from datetime import timedelta
@@ -6,25 +6,46 @@ from typing import Any, Final
 
 import click
 
+from app.cli.connection_operations import Target
 from app.cli.lazy import Listing
 from app.cli.opening import open_database
-from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, connection_filters
+from app.cli.options import AS_JSON, LIMIT, as_table, choice, connection_filters, moment_option
 from app.cli.output import print_one, print_page, print_rows
+from app.clock import utc_now
 from app.config.provider_catalogue import shipped_catalogue
-from app.db.read import listing
-from app.db.read.listing import ListFilters
+from app.db.read import refresh_listing
+from app.db.read.refresh_listing import RefreshFilters
 from app.domain.refreshing.catalogue import ProviderLine
+from app.domain.states import RefreshOutcome, RefreshState
 from app.errors import NotFound
 from app.ids import REFRESH, parse
 
-COLUMNS: Final = ("connection_id", "refresh_at", "outcome", "integration", "reason", "forced")
+PLANNED: Final = (
+    *("connection_id", "next_at", "state", "integration", "outcome"),
+    *("reason", "deadline_at", "forced", "user", "organization", "id"),
+)
+PAST: Final = (
+    *("connection_id", "finished_at", "outcome", "integration", "error"),
+    *("requested_by", "expires_at", "forced", "user", "organization", "id"),
+)
+ALL: Final = (
+    *("connection_id", "refresh_at", "state", "outcome", "integration"),
+    *("reason", "forced", "user", "organization", "id"),
+)
 CATALOGUE_COLUMNS: Final = ("provider", "access_life", "refresh_life", "idle_limit", "rotates", "renews")
 
 
 @click.group(cls=Listing, invoke_without_command=True)
-@click.option("--open/--finished", "is_open", default=None, help="Only planned ones, or only past ones.")
+@click.option("--state", type=choice(RefreshState), help="In this state; `open` has all that are planned.")
+@click.option("--outcome", type=choice(RefreshOutcome), help="With this outcome, or held back by it.")
+@moment_option("--due-before", "Planned, and due before then: in 2h, or a time with its zone.", ahead=True)
+@moment_option("--due-after", "Planned, and due then or later.", ahead=True)
+@moment_option("--deadline-before", "Planned, and the token or the grant lapses before then.", ahead=True)
+@click.option("--provider", help="Of this provider, by its name at Nango.")
+@click.option("--user", help="Of the user with this id of the application's.")
+@click.option("--organization", help="Of the organization with this id of the application's.")
 @connection_filters
-@BEFORE
+@click.option("--before", "after", metavar="ID", help="Go on after this row.")
 @LIMIT
 @as_table
 @click.pass_context
@@ -34,18 +55,45 @@ def refreshes(
     *,
     as_json: bool,
     limit: int,
-    before: str | None,
-    is_open: bool | None,
+    after: str | None,
+    state: str | None,
     **filters: Any,
 ) -> None:
-    """List planned and past renewals of tokens, newest first."""
+    """List planned and past renewals of tokens. Of a state of plans the first due comes first, else the newest."""
     if context.invoked_subcommand:
         return
-    state = {None: None, True: "open", False: "finished"}[is_open]
-    wanted = ListFilters(limit=limit + 1, before=parse(REFRESH, before) if before else None, state=state, **filters)
+    wanted = RefreshFilters(
+        now=utc_now(),
+        limit=limit + 1,
+        after=parse(REFRESH, after) if after else None,
+        state=RefreshState(state) if state else None,
+        **filters,
+    )
+    if wanted.is_contradictory:
+        raise click.UsageError("--state finished leaves nothing with options about plans: give one of them")
     with closing(open_database()) as database, database.read() as session:
-        rows = listing.refreshes(session, wanted)
-    print_page(rows, COLUMNS, limit=limit, as_json=as_json)
+        rows = refresh_listing.refreshes(session, wanted)
+    columns = PLANNED if wanted.is_open else PAST if state == RefreshState.FINISHED else ALL
+    print_page(rows, columns, limit=limit, as_json=as_json)
+
+
+@refreshes.command("show")
+@click.argument("shown", metavar="ID")
+@click.option("--integration", help="Of this integration, where a connection's id of Nango is given.")
+@click.option("--environment", help="Of this environment, where a connection's id of Nango is given.")
+@AS_JSON
+def show_refresh(*, shown: str, integration: str | None, environment: str | None, as_json: bool) -> None:
+    """All about one renewal, by its `ref_…` id, and what comes next; of a connection, the planned or last one."""
+    with closing(open_database()) as database:
+        if shown.startswith(f"{REFRESH}_"):
+            with database.read() as session:
+                print_one(refresh_listing.refresh(session, parse(REFRESH, shown), now=utc_now()), as_json=as_json)
+            return
+        ref = Target(shown, integration, environment).known(database)
+        if ref is None:
+            raise NotFound("connection", shown)
+        with database.read() as session:
+            print_one(refresh_listing.latest_of(session, ref, now=utc_now()), as_json=as_json)
 
 
 @refreshes.command()

@@ -188,6 +188,9 @@ class Connection(Base):
         _partial("ix_connections_superseded", "superseded_by", where="superseded_by IS NOT NULL"),
         _partial("ix_connections_owner_look_at", "owner_look_at", where="owner_look_at IS NOT NULL"),
         _partial("ix_connections_needs_reconnect", "id", where="status = 'needs_reconnect'"),
+        # For lists by a clock, and for tokens that lapsed: of one status, the earliest first.
+        _partial("ix_connections_expires_at", "status", "expires_at", where="expires_at IS NOT NULL"),
+        _partial("ix_connections_grant_expires_at", "status", "grant_expires_at", where="grant_expires_at IS NOT NULL"),
         # For the next number on SQLite; PostgreSQL has a sequence, `connection_slots`.
         _partial("ix_connections_slot", "slot", where="slot IS NOT NULL"),
         # For reconciliations: a page of Nango's list, newest first, is a span of ids.

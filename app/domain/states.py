@@ -76,6 +76,14 @@ class RefreshOutcome(StrEnum):
     SUPERSEDED = "superseded"  # a re-authorization, refresh by hand, deletion or policy made it pointless
 
 
+class RefreshState(StrEnum):
+    OPEN = "open"  # planned; in lists, due and paused ones, too
+    DUE = "due"  # its moment has passed, and no worker has taken it yet
+    OVERDUE = "overdue"  # due for longer than a sound scheduler lets it wait
+    PAUSED = "paused"  # held by the pause of its integration
+    FINISHED = "finished"  # over, with an outcome
+
+
 class AuditOutcome(StrEnum):
     BEGUN = "begun"  # before the call to Nango; final if the process died, with an unknown result
     DONE = "done"  # it was done

@@ -29,6 +29,7 @@ ANSWERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "ORGANIZATION_ID": ("POST $API/organizations", lambda answer: answer["id"]),
     "USER_ID": ("POST $API/users", lambda answer: answer["id"]),
     "CON": ("GET $API/connections", lambda answer: answer["data"][0]["id"]),
+    "REFRESH": ("GET $API/refreshes", lambda answer: answer["data"][0]["id"]),
     "SECRET_ID": (
         "GET $API/destinations/crm/hook/secrets",
         lambda answer: min(secret["id"] for secret in answer["data"]),
@@ -225,7 +226,7 @@ def test_every_line_of_the_page_works_where_it_stands(followed: Reader) -> None:
 
 
 def test_answers_have_the_form_that_the_page_shows(followed: Reader) -> None:
-    problem, audit = (json.loads(block.content) for block in SHOWN if block.language == "json")
+    problem, renewal, audit = (json.loads(block.content) for block in SHOWN if block.language == "json")
     refused = followed.waylink.http.get(
         "/api/v1/connections?limit=501", headers={"authorization": f"Bearer {followed.variables['TOKEN']}"}
     )
@@ -234,6 +235,8 @@ def test_answers_have_the_form_that_the_page_shows(followed: Reader) -> None:
     answer = followed.answers["GET $API/audit"]
     answer["data"] = [action for action in answer["data"] if action["detail"]["name"] == "deploy"]
     assert _form(answer) == _form(audit)
+    told = followed.answers["GET $API/connections/$CON/renewal"]
+    assert [told.keys(), told["next_look"].keys()] == [renewal.keys(), renewal["next_look"].keys()]
 
 
 def _form(answer: Any) -> Any:

@@ -9,8 +9,8 @@ from msgspec.structs import fields
 from app import errors
 from app.db import audit, rejections
 from app.db.models import Audit, Connection, Event, Job, Refresh, Rejection
-from app.db.read import connection_listing, listing
-from app.web.api import problems, shapes
+from app.db.read import connection_listing, listing, refresh_listing
+from app.web.api import problems, refreshes, shapes
 from app.web.api.problems import ProblemKind, refusal_for
 
 NOW = datetime(2026, 8, 21, 12, 0, tzinfo=UTC)
@@ -27,7 +27,10 @@ CONNECTION = Connection(id=ID)
         (connection_listing._connection(CONNECTION, None, None, None, None), shapes.ConnectionRow),
         (listing._job(Job(id=ID, event_id=ID, created_at=NOW)), shapes.JobRow),
         (rejections.shown(Rejection(minute=NOW, last_at=NOW)), shapes.RejectionRow),
-        (listing._refresh(Refresh(id=ID, refresh_at=NOW), CONNECTION), shapes.RefreshRow),
+        (
+            refresh_listing._shown((Refresh(id=ID, refresh_at=NOW, next_at=NOW), CONNECTION, None, None), NOW),
+            refreshes.RefreshRow,
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

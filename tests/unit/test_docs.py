@@ -28,7 +28,16 @@ from app.domain.event import EventType
 from app.domain.job_actions import JobAction
 from app.domain.linking import Drift, UnlinkedReason
 from app.domain.reconciling import RunOutcome, Stage, Trigger
-from app.domain.states import AuditOutcome, ConnectionStatus, EventState, Fault, JobState, Origin, RefreshOutcome
+from app.domain.states import (
+    AuditOutcome,
+    ConnectionStatus,
+    EventState,
+    Fault,
+    JobState,
+    Origin,
+    RefreshOutcome,
+    RefreshState,
+)
 from app.nango import credentials
 from app.nango.reading import Reading
 from app.nango.sessions import Sessions
@@ -62,6 +71,7 @@ WORDS: tuple[type[StrEnum], ...] = (
     JobAction,
     Fault,
     RefreshOutcome,
+    RefreshState,
     AuditOutcome,
     Scope,
     UnlinkedReason,

@@ -1,4 +1,4 @@
-"""Lists of events, jobs and refreshes as plain objects, newest first, filtered and bounded."""
+"""Lists of events and jobs as plain objects, newest first, filtered and bounded."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 
 from app.db import attempts, decisions, documents
-from app.db.models import Connection, Event, Job, Refresh
+from app.db.models import Event, Job
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import NotFound
-from app.ids import CONNECTION, EVENT, JOB, REFRESH, first_id, show
+from app.ids import EVENT, JOB, first_id, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,10 @@ class ListFilters:
     tags: Mapping[str, str] = field(default_factory=dict)  # each with exactly this value
     user: str | None = None  # the owner's external id
     organization: str | None = None
+    expires_after: datetime | None = None  # of connections that are not deleted: when the token lapses
+    expires_before: datetime | None = None
+    grant_after: datetime | None = None  # when the grant lapses
+    grant_before: datetime | None = None
 
 
 def events(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
@@ -95,21 +99,6 @@ def jobs(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
         (Job.event_id, filters.event_id),
     )
     return [_job(row) for row in session.scalars(page(statement, Job.id, filters))]
-
-
-def refreshes(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
-    """Planned and past refreshes, the last made first. `state`: `open` or `finished`."""
-    statement: Any = select(Refresh, Connection).join(Connection, Connection.id == Refresh.connection_ref)
-    statement = equal(
-        statement,
-        (Connection.environment, filters.environment),
-        (Connection.integration, filters.integration),
-        (Connection.connection_id, filters.connection_id),
-    )
-    if filters.state is not None:
-        over = Refresh.finished_at.is_not(None)
-        statement = statement.where(over if filters.state == "finished" else ~over)
-    return [_refresh(*row) for row in session.execute(page(statement, Refresh.id, filters))]
 
 
 def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str, Any]:
@@ -189,26 +178,6 @@ def _job(job: Job) -> dict[str, Any]:
         "next_at": shown_time(job.next_at) if job.state in UNFINISHED_JOBS else None,
         "created_at": shown_time(job.created_at),
         "finished_at": shown_time(job.finished_at),
-    }
-
-
-def _refresh(refresh: Refresh, connection: Connection) -> dict[str, Any]:
-    return {
-        "id": show(REFRESH, refresh.id),
-        "connection": show(CONNECTION, connection.id),
-        "environment": connection.environment,
-        "integration": connection.integration,
-        "connection_id": connection.connection_id,
-        "refresh_at": shown_time(refresh.refresh_at),
-        "forced": refresh.forced,
-        "reason": refresh.reason,
-        "requested_by": refresh.requested_by,
-        "attempts": refresh.attempts,
-        "finished_at": shown_time(refresh.finished_at),
-        "outcome": refresh.outcome,
-        "error": refresh.error,
-        "previous_expires_at": shown_time(refresh.previous_expires_at),
-        "expires_at": shown_time(refresh.expires_at),
     }
 
 

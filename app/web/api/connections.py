@@ -12,10 +12,14 @@ from app.domain.access import Scope
 from app.domain.states import ConnectionStatus
 from app.ids import CONNECTION, show
 from app.services.connections import credentials, deletion
+from app.timestamp_input import moment_ahead
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
-from app.web.api.problems import INVALID_TAGS
+from app.web.api.problems import INVALID_INPUT, INVALID_TAGS
 from app.web.api.reading import after, identity
 from app.web.api.shapes import ConnectionRecord, ConnectionRow
+
+Ahead = Annotated[str, Meta(max_length=64)]  # a time with its zone, or in how long
+BOUNDS: Final = ("expires_before", "expires_after", "grant_before", "grant_after")
 
 
 class ConnectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,6 +37,10 @@ class ConnectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_field
     duplicates: Annotated[
         bool, Meta(description="Only those whose owner has several live connections to the integration.")
     ] = False
+    expires_before: Annotated[Ahead, Meta(description="Whose token lapses before then.")] | None = None
+    expires_after: Annotated[Ahead, Meta(description="Whose token lapses then or later.")] | None = None
+    grant_before: Annotated[Ahead, Meta(description="Whose grant lapses before then.")] | None = None
+    grant_after: Annotated[Ahead, Meta(description="Whose grant lapses then or later.")] | None = None
     tags: Annotated[dict[str, str], Meta(description="With each of these tags, `tags[plan]=pro`.")] = field(
         default_factory=dict
     )
@@ -74,12 +82,17 @@ class Deletion(Struct, frozen=True, kw_only=True):
     was_gone: bool
 
 
-@endpoint("GET /connections", scope=Scope.VIEWER, problems=(INVALID_TAGS,))
+@endpoint("GET /connections", scope=Scope.VIEWER, problems=(INVALID_TAGS, INVALID_INPUT))
 def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
     """List connections as Waylink knows them, newest first.
 
-    `integration` and `connection_id` together name one: Nango's ids are unique within an integration only.
+    `integration` and `connection_id` together name one: Nango's ids are unique within an integration only. When a token
+    or a grant lapses is asked for by a time with its zone, or in how long, such as `7d`.
     """
+    now = call.context.clock()
+    bounds: dict[str, Any] = {
+        name: moment_ahead(text, now=now) for name in BOUNDS if (text := getattr(query, name)) is not None
+    }
     status = ConnectionStatus.NEEDS_RECONNECT if query.needs_reconnect else query.status
     if query.needs_reconnect and query.status not in {None, ConnectionStatus.NEEDS_RECONNECT}:
         return page([], query.limit, ConnectionRow)
@@ -96,6 +109,7 @@ def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
         drift=query.drift,
         duplicates=query.duplicates,
         tags=tag_rules.normalize(query.tags),
+        **bounds,
     )
     with call.context.database.read() as session:
         return page(connection_listing.connections(session, filters), query.limit, ConnectionRow)

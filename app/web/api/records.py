@@ -1,4 +1,4 @@
-"""Endpoints for read-only lists: audit, events, jobs, rejections and refreshes."""
+"""Endpoints for read-only lists: audit, events, jobs and rejections."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -13,13 +13,13 @@ from app.db.rejections import RejectionKey
 from app.domain.access import Scope
 from app.domain.event import EventType
 from app.domain.states import AuditOutcome, EventState, Fault, JobState, Origin
-from app.ids import AUDIT, EVENT, JOB, REFRESH
+from app.ids import AUDIT, EVENT, JOB
 from app.qualified_names import within
 from app.services.maintenance.upkeep import RECORD_KEPT
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
 from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import after, identity, not_a_cursor
-from app.web.api.shapes import AuditEntry, EventRecord, EventRow, JobRecord, JobRow, RefreshRow, RejectionRow
+from app.web.api.shapes import AuditEntry, EventRecord, EventRow, JobRecord, JobRow, RejectionRow
 
 Environment = Annotated[str | None, Meta(description="Of this environment.")]
 Integration = Annotated[str | None, Meta(description="Of this integration.")]
@@ -55,13 +55,6 @@ class JobQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class RejectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     environment: Annotated[str | None, Meta(description="Of this environment; empty for unknown ones.")] = None
     cause: Annotated[str | None, Meta(description="For this cause, such as `bad_signature`.")] = None
-
-
-class RefreshQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    open: Annotated[bool | None, Meta(description="Planned ones (true) or past ones (false).")] = None
-    environment: Environment = None
-    integration: Integration = None
-    connection_id: ConnectionId = None
 
 
 @endpoint("GET /audit", scope=Scope.OPERATOR)
@@ -167,22 +160,6 @@ def _after_minute(cursor: str | None) -> RejectionKey | None:
         raise not_a_cursor() from None
 
 
-@endpoint("GET /refreshes", scope=Scope.VIEWER)
-def list_refreshes(call: Call, query: RefreshQuery) -> Page[RefreshRow]:
-    """List planned and past renewals of credentials, newest first."""
-    states = {None: None, True: "open", False: "finished"}
-    filters = ListFilters(
-        limit=query.limit + 1,
-        before=after(REFRESH, query.cursor),
-        state=states[query.open],
-        environment=query.environment,
-        integration=query.integration,
-        connection_id=query.connection_id,
-    )
-    with call.context.database.read() as session:
-        return page(listing.refreshes(session, filters), query.limit, RefreshRow)
-
-
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     list_audit,
     list_events,
@@ -190,5 +167,4 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     list_jobs,
     get_job,
     list_rejections,
-    list_refreshes,
 )

@@ -14,6 +14,7 @@ from app.web.api import (
     queues,
     reconciliations,
     records,
+    refreshes,
 )
 from app.web.api.endpoint import Endpoint
 
@@ -21,6 +22,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *connections.ENDPOINTS,
     *connection_edits.ENDPOINTS,
     *records.ENDPOINTS,
+    *refreshes.ENDPOINTS,
     *job_actions.ENDPOINTS,
     *event_actions.ENDPOINTS,
     *queues.ENDPOINTS,

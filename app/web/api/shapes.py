@@ -193,25 +193,3 @@ class RejectionRow(Struct, frozen=True, kw_only=True):
     last_at: str
     last_peer: str
     last_detail: str
-
-
-class RefreshRow(Struct, frozen=True, kw_only=True):
-    """A planned renewal, open while `finished_at` is null, or a manual one with `requested_by`. `connection` is our
-    `con_…` id. The expiry is as it was known before and after.
-    """
-
-    id: str
-    connection: str
-    environment: str
-    integration: str
-    connection_id: str
-    refresh_at: str
-    forced: bool
-    reason: str
-    requested_by: str | None
-    attempts: int
-    finished_at: str | None
-    outcome: str | None
-    error: str | None
-    previous_expires_at: str | None
-    expires_at: str | None

@@ -339,9 +339,9 @@ def test_a_team_sees_its_own_events_and_jobs_and_nothing_else(waylink, connectio
 
 
 def test_planned_refreshes_are_listed(waylink, con):
-    [row] = waylink.api.json("/refreshes?open=true")["data"]
+    [row] = waylink.api.json("/refreshes?state=open")["data"]
     assert (row["connection"], row["finished_at"]) == (con, None)
-    assert waylink.api.json("/refreshes?open=false")["data"] == []
+    assert waylink.api.json("/refreshes?state=finished")["data"] == []
 
 
 def test_an_environment_without_an_api_key_says_so(broker_url, tmp_path):

@@ -1,0 +1,209 @@
+"""Lists of planned and past refreshes, and one of them with what comes next."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy.orm import Session
+
+from app.db.models import Connection, Link, Organization, Refresh, User
+from app.db.read.listing import equal, shown_time
+from app.domain.refreshing.lives import earliest
+from app.domain.refreshing.renewal import OVERDUE, plan_state, why_no_plan
+from app.domain.states import ConnectionStatus, RefreshOutcome, RefreshState
+from app.errors import NotFound
+from app.ids import CONNECTION, REFRESH, show
+
+Row = tuple[Refresh, Connection, User | None, Organization | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshFilters:
+    """All that is given has to hold; None is any.
+
+    after: continues a list behind the row with this id. due: bounds of when a plan is due. deadline_before: one of the
+    connection's clocks runs out before then. These two mean open plans.
+    """
+
+    now: datetime
+    limit: int = 50
+    after: UUID | None = None
+    state: RefreshState | None = None
+    outcome: str | None = None
+    due_after: datetime | None = None
+    due_before: datetime | None = None
+    deadline_before: datetime | None = None
+    environment: str | None = None
+    integration: str | None = None
+    connection_id: str | None = None
+    provider: str | None = None
+    user: str | None = None  # the owner's external id
+    organization: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether only open plans are meant."""
+        return (self.state is not None and self.state is not RefreshState.FINISHED) or self._bounds_plans
+
+    @property
+    def is_contradictory(self) -> bool:
+        """Whether no row can be meant: past refreshes with properties of plans."""
+        return self.state is RefreshState.FINISHED and self._bounds_plans
+
+    @property
+    def _bounds_plans(self) -> bool:
+        return any((self.due_after, self.due_before, self.deadline_before))
+
+
+def refreshes(session: Session, filters: RefreshFilters) -> list[dict[str, Any]]:
+    """Open plans, the first due first; past refreshes, or all, the last made first. Raises NotFound."""
+    statement = equal(
+        _rows(),
+        (Refresh.outcome, filters.outcome),
+        (Connection.environment, filters.environment),
+        (Connection.integration, filters.integration),
+        (Connection.connection_id, filters.connection_id),
+        (Connection.provider, filters.provider),
+        (User.external_id, filters.user),
+        (Organization.external_id, filters.organization),
+    )
+    if filters.state is RefreshState.FINISHED:
+        statement = statement.where(Refresh.finished_at.is_not(None))
+    if filters.is_open:
+        statement = statement.where(*_open(filters)).order_by(Refresh.next_at, Refresh.id)
+    else:
+        statement = statement.order_by(Refresh.id.desc())
+    if filters.after is not None:
+        statement = statement.where(*_behind(session, filters.after, is_open=filters.is_open))
+    rows = session.execute(statement.limit(filters.limit))
+    return [_shown(cast("Row", tuple(row)), filters.now) for row in rows]
+
+
+def refresh(session: Session, refresh_id: UUID, *, now: datetime) -> dict[str, Any]:
+    """One refresh, and what comes next for its connection. Raises NotFound."""
+    row = session.execute(_rows().where(Refresh.id == refresh_id)).first()
+    if row is None:
+        raise NotFound("refresh", show(REFRESH, refresh_id))
+    return _with_next(session, cast("Row", tuple(row)), now)
+
+
+def latest_of(session: Session, connection_ref: UUID, *, now: datetime) -> dict[str, Any]:
+    """The open plan of a connection, or else its last refresh. Raises NotFound."""
+    mine = _rows().where(Refresh.connection_ref == connection_ref)
+    row = session.execute(mine.order_by(Refresh.finished_at.is_(None).desc(), Refresh.id.desc()).limit(1)).first()
+    if row is None:
+        raise NotFound("refresh of the connection", show(CONNECTION, connection_ref))
+    return _with_next(session, cast("Row", tuple(row)), now)
+
+
+def _rows() -> Select[Any]:
+    statement: Any = (
+        select(Refresh, Connection, User, Organization)
+        .join(Connection, Connection.id == Refresh.connection_ref)
+        .outerjoin(Link, (Link.connection_ref == Connection.id) & Link.closed_at.is_(None))
+        .outerjoin(User, User.id == Link.user_id)
+        .outerjoin(Organization, Organization.id == Link.organization_id)
+    )
+    return cast("Select[Any]", statement)
+
+
+def _open(filters: RefreshFilters) -> list[ColumnElement[bool]]:
+    """Open plans, which are claimed unless their connection is deleted."""
+    found: list[ColumnElement[bool]] = [Refresh.finished_at.is_(None), Connection.status != ConnectionStatus.DELETED]
+    if filters.state is RefreshState.PAUSED:
+        found.append(Refresh.outcome == RefreshOutcome.PAUSED)
+    elif filters.state in {RefreshState.DUE, RefreshState.OVERDUE}:
+        found.append(or_(Refresh.outcome.is_(None), Refresh.outcome != RefreshOutcome.PAUSED))
+    if filters.state is RefreshState.DUE:
+        found.append(Refresh.next_at <= filters.now)
+    if filters.state is RefreshState.OVERDUE:
+        found.append(Refresh.next_at < filters.now - OVERDUE)
+    if filters.due_after is not None:
+        found.append(Refresh.next_at >= filters.due_after)
+    if filters.due_before is not None:
+        found.append(Refresh.next_at < filters.due_before)
+    if (until := filters.deadline_before) is not None:
+        found.append(or_(Connection.expires_at < until, Connection.grant_expires_at < until))
+    return found
+
+
+def _behind(session: Session, refresh_id: UUID, *, is_open: bool) -> list[ColumnElement[bool]]:
+    if not is_open:
+        return [Refresh.id < refresh_id]
+    next_at = session.scalar(select(Refresh.next_at).where(Refresh.id == refresh_id))
+    if next_at is None:
+        raise NotFound("refresh", show(REFRESH, refresh_id))
+    # The first condition is for the index, which has no ids.
+    return [Refresh.next_at >= next_at, or_(Refresh.next_at > next_at, Refresh.id > refresh_id)]
+
+
+def _with_next(session: Session, row: Row, now: datetime) -> dict[str, Any]:
+    found, connection = row[0], row[1]
+    plan: Refresh | None = found
+    if found.finished_at is not None:
+        mine = Refresh.connection_ref == connection.id, Refresh.finished_at.is_(None)
+        plan = session.scalar(select(Refresh).where(*mine))
+    return _shown(row, now) | {"failures": found.failures, "next": next_look(connection, plan, now=now)}
+
+
+def connection_and_plan(session: Session, connection_ref: UUID) -> tuple[Connection, Refresh | None]:
+    """The connection with its open plan. Raises NotFound."""
+    with_plan = select(Connection, Refresh).outerjoin(
+        Refresh, (Refresh.connection_ref == Connection.id) & Refresh.finished_at.is_(None)
+    )
+    row = session.execute(with_plan.where(Connection.id == connection_ref)).first()
+    if row is None:
+        raise NotFound("connection", show(CONNECTION, connection_ref))
+    return row[0], row[1]
+
+
+def next_look(connection: Connection, plan: Refresh | None, *, now: datetime) -> dict[str, Any]:
+    """The next request for the connection and its reason, or the reason why there is none. plan: its open one."""
+    if plan is None or connection.status == ConnectionStatus.DELETED:
+        why = why_no_plan(connection.status, connection.auth_mode or "", connection.not_refreshable)
+        return {"id": None, "at": None, "state": None, "forced": None, "why": why}
+    state = _state(plan, now)
+    is_taken = state is RefreshState.OPEN and plan.attempts > 0
+    held = f"; held back: {plan.error}" if plan.outcome and plan.error else ""
+    why = "a worker asks for it now, or did when it was killed" if is_taken else f"{plan.reason}{held}"
+    return {
+        "id": show(REFRESH, plan.id),
+        "at": shown_time(plan.next_at),
+        "state": state,
+        "forced": plan.forced,
+        "why": why,
+    }
+
+
+def _state(refresh: Refresh, now: datetime) -> RefreshState:
+    return plan_state(next_at=refresh.next_at, finished_at=refresh.finished_at, outcome=refresh.outcome, now=now)
+
+
+def _shown(row: Row, now: datetime) -> dict[str, Any]:
+    refresh, connection, user, organization = row
+    deadline = earliest((connection.expires_at, connection.grant_expires_at))
+    return {
+        "id": show(REFRESH, refresh.id),
+        "connection": show(CONNECTION, connection.id),
+        "environment": connection.environment,
+        "integration": connection.integration,
+        "connection_id": connection.connection_id,
+        "provider": connection.provider,
+        "user": user.external_id if user else None,
+        "organization": organization.external_id if organization else None,
+        "state": _state(refresh, now),
+        "refresh_at": shown_time(refresh.refresh_at),
+        "next_at": shown_time(refresh.next_at) if refresh.finished_at is None else None,
+        "deadline_at": shown_time(deadline) if refresh.finished_at is None else None,
+        "forced": refresh.forced,
+        "reason": refresh.reason,
+        "requested_by": refresh.requested_by,
+        "attempts": refresh.attempts,
+        "finished_at": shown_time(refresh.finished_at),
+        "outcome": refresh.outcome,
+        "error": refresh.error,
+        "previous_expires_at": shown_time(refresh.previous_expires_at),
+        "expires_at": shown_time(refresh.expires_at),
+    }
