@@ -10,6 +10,7 @@ from celery import Celery
 from app.brokers.celery_broker import Broker, make_celery
 from app.brokers.hints import Hints
 from app.clock import utc_now
+from app.config.refresh_tables import tables_of, written
 from app.config.settings import Settings
 from app.config.settings_groups import BeatSettings
 from app.db.engine import connect
@@ -23,6 +24,7 @@ from app.services.events.processor import Processor
 from app.services.linking.requery import ask_again
 from app.services.linking.waiting import link_waiting
 from app.services.maintenance.retention import Retention
+from app.services.refreshing.forecasts import store as store_forecasts
 from app.services.refreshing.refresher import Refresher
 from app.services.routing.cache import RouteCache
 from workers.schedule import beat_schedule
@@ -66,7 +68,18 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     )
     history = Retention(database, settings.keep_events or None, utc_now)
     kept = settings.keep_audit or None
-    upkeep.register(app, database, hints, history, link=link, window=window, audit_kept=kept, alerts=Alerts())
+    foresee = partial(store_forecasts, database, policy, written(tables_of(settings.file)), clock=utc_now)
+    upkeep.register(
+        app,
+        database,
+        hints,
+        history,
+        link=link,
+        foresee=foresee,
+        window=window,
+        audit_kept=kept,
+        alerts=Alerts(),
+    )
     return Worker(app, deliveries)
 
 

@@ -93,6 +93,11 @@ def print_json_line(row: Mapping[str, Any]) -> None:
     click.echo(_escaped(json.dumps(row, ensure_ascii=False)))
 
 
+def print_json(value: Any) -> None:
+    """A report as one JSON value."""
+    click.echo(_json(value))
+
+
 def print_one(row: Mapping[str, Any], *, as_json: bool) -> None:
     """One object: as JSON, or a line per member."""
     if as_json:

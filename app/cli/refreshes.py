@@ -32,10 +32,16 @@ ALL: Final = (
     *("connection_id", "refresh_at", "state", "outcome", "integration"),
     *("reason", "forced", "user", "organization", "id"),
 )
+FORECASTS: Final = {
+    "forecast": (
+        "app.cli.refresh_forecasts:forecast_command",
+        "Refreshes by hour and day against the budget, what lapses before its turn, and how the last forecast did.",
+    ),
+}
 CATALOGUE_COLUMNS: Final = ("provider", "access_life", "refresh_life", "idle_limit", "rotates", "renews")
 
 
-@click.group(cls=Listing, invoke_without_command=True)
+@click.group(cls=Listing, lazy=FORECASTS, invoke_without_command=True)
 @click.option("--state", type=choice(RefreshState), help="In this state; `open` has all that are planned.")
 @click.option("--outcome", type=choice(RefreshOutcome), help="With this outcome, or held back by it.")
 @moment_option("--due-before", "Planned, and due before then: in 2h, or a time with its zone.", ahead=True)

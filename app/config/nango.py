@@ -10,6 +10,7 @@ from app.config.forward_proxy import DIRECT, SCHEMES
 from app.config.nango_environment import Environment
 from app.config.settings_groups import HintSettings, PolicySettings, read_duration
 from app.config.waylink_toml import UUID_PATTERN
+from app.domain.budget import DEFAULT_LIMIT
 from app.errors import Problem
 from app.text_input import misfit, misfit_in_url
 
@@ -62,7 +63,7 @@ class NangoSettings(HintSettings, PolicySettings):
         examples=["true"],
     )
     nango_requests_per_minute: int = Field(
-        200,
+        DEFAULT_LIMIT,
         ge=1,
         le=10_000_000,
         description="The rate limit of a Nango account, until one of Nango's answers has told it.",

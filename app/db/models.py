@@ -494,6 +494,8 @@ class Refresh(Base):
     __table_args__ = (
         _partial("uq_refreshes_open", "connection_ref", where="finished_at IS NULL", unique=True),
         _partial("ix_refreshes_due", "next_at", where="finished_at IS NULL"),
+        # For what happened in an hour, to compare it with a forecast.
+        _partial("ix_refreshes_finished", "finished_at", where="finished_at IS NOT NULL"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -543,6 +545,19 @@ class RefreshPause(Base):
     renewed_or_failed: Mapped[int | None]
     probes: Mapped[int]  # rounds of them that began
     probe_at: Mapped[datetime | None]  # the next round; None: it lasts until it is resumed
+
+
+class RefreshForecast(Base):
+    """The forecast of a day's refreshes, one for each environment and day (UTC), to compare with what happened."""
+
+    __tablename__ = "refresh_forecasts"
+
+    environment: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True)
+    made_at: Mapped[datetime]
+    starts_at: Mapped[datetime]  # of the first hour
+    hours: Mapped[list[Any]] = mapped_column(JsonText(list))  # calls of each hour
+    tables: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))  # the refresh policies in force
 
 
 class Rejection(Base):

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 WINDOW: Final = 60.0  # seconds
+DEFAULT_LIMIT: Final = 200  # requests per minute of an account, until Nango has told its limit
 FLOORED: Final = 1.0  # seconds; X-RateLimit-Reset and Retry-After are rounded down
 
 

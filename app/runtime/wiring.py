@@ -8,7 +8,7 @@ from functools import partial
 from app.brokers.celery_broker import Broker
 from app.clock import utc_now
 from app.config.nango import NangoSettings
-from app.config.provider_catalogue import shipped_catalogue
+from app.config.refresh_tables import policies_of, tables_of
 from app.config.settings import Settings
 from app.config.settings_groups import PolicySettings, SealingSettings
 from app.config.waylink_toml import ConfigFile
@@ -17,7 +17,7 @@ from app.db.application_database import ApplicationDatabase
 from app.db.engine import Database, connect
 from app.db.routes import RouteDefinition
 from app.domain.people import OwnerKind
-from app.domain.refreshing.policy import RefreshPolicies, Scope
+from app.domain.refreshing.policy import RefreshPolicies
 from app.outbound.network import trusting
 from app.outbound.sending import HttpSender
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
@@ -153,12 +153,4 @@ def routes_of(file: ConfigFile) -> list[RouteDefinition]:
 
 def refresh_policies_of(file: ConfigFile) -> RefreshPolicies:
     """The refresh policies of waylink.toml, with the catalogue."""
-    tables = {"": (file.refresh, file.refresh_providers)}
-    tables |= {name: (entry.refresh, entry.refresh_providers) for name, entry in file.environments.items()}
-    parts = {
-        (environment, scope, name): entry.part
-        for environment, entries in tables.items()
-        for scope, named in zip((Scope.INTEGRATION, Scope.PROVIDER), entries, strict=True)
-        for name, entry in named.items()
-    }
-    return RefreshPolicies(parts, shipped_catalogue())
+    return policies_of(tables_of(file))

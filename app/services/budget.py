@@ -91,6 +91,11 @@ class Budget:
         )
         return rules.count(bucket, 0, background=False, now=self._clock())
 
+    def limit_of(self, account: str) -> int:
+        """The account's requests per minute, as far as they are known."""
+        bucket = self.bucket(account)
+        return self._default_limit if bucket is None else bucket.limit
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from app.config.nango_environment import Environment
 from app.deadlines import REFRESH_DEADLINE
-from app.domain.budget import Priority
+from app.domain.budget import DEFAULT_LIMIT, Priority
 from app.nango.client import NangoClient
 from app.services.budget import Budget
 
@@ -45,6 +45,10 @@ class NangoClients:
                     proxy=environment.proxy.get_secret_value() if environment.proxy else None,
                 )
             return self._clients[name]
+
+    def limit_of(self, account: str) -> int:
+        """The account's requests per minute, as far as they are known."""
+        return DEFAULT_LIMIT if self._budget is None else self._budget.limit_of(account)
 
     def knows(self, name: str) -> bool:
         return name in self._environments

@@ -24,11 +24,14 @@ def register(
     retention: Retention,
     *,
     link: Callable[[], int],
+    foresee: Callable[[], int],
     window: timedelta,
     audit_kept: timedelta | None,
     alerts: Alerts,
 ) -> None:
-    """`link`: links waiting connections by the directory policy, and returns the number of connections checked."""
+    """`link`: links waiting connections by the directory policy, and returns the number of connections checked.
+    `foresee`: stores the day's forecasts of refreshes.
+    """
 
     @app.task(name=SWEEP)
     def sweep(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
@@ -50,6 +53,7 @@ def register(
         gone = upkeep.prune(database, window=window, audit_kept=audit_kept, clock=utc_now)
         if gone:
             log.info("rows_pruned", rows=gone)
+        foresee()
         history = retention.run()
         if history.events or history.jobs:
             log.info("history_pruned", events=history.events, jobs=history.jobs, never_delivered=history.discarded)

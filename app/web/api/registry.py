@@ -14,6 +14,7 @@ from app.web.api import (
     queues,
     reconciliations,
     records,
+    refresh_forecasts,
     refreshes,
 )
 from app.web.api.endpoint import Endpoint
@@ -21,6 +22,7 @@ from app.web.api.endpoint import Endpoint
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *connections.ENDPOINTS,
     *connection_edits.ENDPOINTS,
+    *refresh_forecasts.ENDPOINTS,
     *records.ENDPOINTS,
     *refreshes.ENDPOINTS,
     *job_actions.ENDPOINTS,

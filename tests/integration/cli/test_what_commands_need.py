@@ -169,6 +169,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "reconcile show": ((REC,), LISTING),
     "refreshes": ((), LISTING),
     "refreshes catalogue": ((), NOTHING),
+    "refreshes forecast": (("--environment", "prod"), ASKING),
     "refreshes show": (("known",), LISTING),
     "rejections": ((), LISTING),
     "routes": (("--team", "absent"), LISTING),

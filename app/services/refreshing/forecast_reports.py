@@ -1,0 +1,85 @@
+"""Forecasts in the form in which commands and the API show them. Counts are rounded."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from app.domain.refreshing.forecasting import DAYS, HOURS, hour_of
+from app.services.refreshing.forecasts import Comparison, EnvironmentForecast
+
+_HOUR: Final = timedelta(hours=1)
+
+
+def shown(one: EnvironmentForecast) -> dict[str, Any]:
+    """The forecast of one environment, with the last one and what happened."""
+    found, budget = one.found, one.budget
+    begins = hour_of(found.now)
+    hours = found.hours
+    minutes = found.minutes[found.now.minute :]
+    busiest = max(range(len(minutes)), key=minutes.__getitem__)
+    return {
+        "environment": one.environment,
+        "made_at": found.now.isoformat(),
+        "connections": found.connections,
+        "carried": found.carried,
+        "overdue": round(found.overdue),
+        "rest_of_hour": round(hours[0]),
+        "hours": [
+            {
+                "at": (begins + number * _HOUR).isoformat(),
+                "refreshes": round(hours[number]),
+                "budget": round(budget.per_minute * 60),
+            }
+            for number in range(1, HOURS + 1)
+        ],
+        "days": [
+            {
+                "at": (found.now + timedelta(days=day)).isoformat(),
+                "refreshes": round(calls),
+                "budget": round(budget.per_minute * 1440),
+            }
+            for day, calls in zip(range(DAYS), found.days, strict=True)
+        ],
+        "busiest_minute": {
+            "at": (found.now.replace(second=0, microsecond=0) + timedelta(minutes=busiest)).isoformat(),
+            "refreshes": round(minutes[busiest]),
+            "mean": round(sum(minutes) / len(minutes), 2),
+        },
+        "budget": {
+            "account": one.account,
+            "environments": list(one.environments),
+            "limit": one.limit,
+            "per_minute": round(budget.per_minute, 1),
+            "busiest_minute": round(budget.busiest),
+            "minutes_over": budget.minutes_over,
+            "too_late": round(budget.too_late),
+        },
+        "lapses": [
+            {
+                "integration": lapse.integration,
+                "clock": lapse.clock,
+                "why": lapse.why,
+                "connections": max(1, round(lapse.count)),
+                "first_at": lapse.first_at.isoformat(),
+            }
+            for lapse in found.lapses
+        ],
+        "past": None if one.past is None else _past(one.past),
+    }
+
+
+def _past(past: Comparison) -> dict[str, Any]:
+    return {
+        "made_at": past.made_at.isoformat(),
+        "hours": [
+            {"at": at.isoformat(), "forecast": expected, "happened": happened, "difference": _share(expected, happened)}
+            for at, expected, happened in past.hours
+        ],
+        "forecast": past.expected,
+        "happened": past.happened,
+        "difference": _share(past.expected, past.happened),
+    }
+
+
+def _share(expected: int, happened: int) -> float | None:
+    """By how much of what happened the forecast was too high, or below zero too low; None where nothing happened."""
+    return round((expected - happened) / happened, 4) if happened else None

@@ -1,0 +1,126 @@
+"""`waylink refreshes forecast`, and the same over REST."""
+
+import io
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from app.cli import output
+from app.db import refresh_forecasts as rows
+from app.db.engine import connect
+from app.db.models import Connection, Refresh
+from app.domain.refreshing.forecasting import DAYS, HOURS, hour_of
+from app.ids import new_id
+from tests.integration.api.api_client import open_api, problem_of
+from tests.integration.cli.test_cli import Command, one_line_error
+from tests.ports import free_port
+
+HOUR = timedelta(hours=1)
+KEYS = {"WAYLINK_NANGO_API_KEY": "4d70f328-6b39-451e-b92f-21969323b448", "WAYLINK_NANGO_BASE_URL": "http://127.0.0.1:9"}
+SIGNING = {"WAYLINK_NANGO_SIGNING_KEYS": "a-signing-key-of-the-tests"}
+
+
+def fill(database, count=48):
+    """Tokens of an hour, renewed one after the other; one that nothing renews; and yesterday's forecast."""
+    now = datetime.now(UTC)
+    shared = {"tags": {}, "tags_disagree": False, "absences": 0, "created_at": now, "updated_at": now}
+    kind = {"environment": "default", "status": "active", "provider": "other", "auth_mode": "OAUTH2"}
+    with database.write() as session:
+        for number in range(count + 1):
+            due_at = now + timedelta(minutes=48 * number / count)
+            lasting = "nothing renews it" if number == count else None
+            connection = Connection(
+                **{
+                    "id": new_id(),
+                    "integration": "crm",
+                    "connection_id": f"c-{number}",
+                    "slot": number,
+                    **shared,
+                    **kind,
+                },
+                expires_at=due_at + HOUR / 5,
+                expires_source="provider",
+                renewed_at=due_at - HOUR * 4 / 5,
+                not_refreshable=lasting,
+            )
+            session.add(connection)
+            session.flush()
+            facts = {"reason": "a test's", "attempts": 0, "failures": 0, "created_at": due_at - HOUR * 4 / 5}
+            moments = dict.fromkeys(("refresh_at", "next_at"), due_at)
+            session.add(Refresh(id=new_id(), connection_ref=connection.id, forced=False, **facts, **moments))
+        starts_at = hour_of(now) - 30 * HOUR
+        rows.add(
+            session,
+            "default",
+            starts_at.date().isoformat(),
+            made_at=starts_at,
+            starts_at=starts_at,
+            hours=[60] * HOURS,
+            tables={},
+        )
+
+
+@pytest.fixture
+def waylink(tmp_path):
+    command = Command(tmp_path, {**KEYS, **SIGNING, "WAYLINK_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0"})
+    assert command.inside("migrate").returncode == 0
+    return command
+
+
+def opened(command):
+    return closing(connect(command.database_url))
+
+
+def test_the_forecast_tells_of_hours_days_the_budget_and_what_lapses(waylink):
+    with opened(waylink) as database:
+        fill(database)
+    [found] = waylink.json("refreshes", "forecast")
+    assert (found["environment"], found["connections"], found["carried"]) == ("default", 49, 49)
+    assert (len(found["hours"]), len(found["days"])) == (HOURS, DAYS)
+    assert all(50 < hour["refreshes"] < 70 for hour in found["hours"])
+    assert (found["budget"]["limit"], found["budget"]["per_minute"], found["budget"]["minutes_over"]) == (200, 80, 0)
+    assert found["hours"][0]["budget"] == 80 * 60
+    [lapse] = found["lapses"]
+    assert (lapse["integration"], lapse["clock"], lapse["why"]) == ("crm", "token", "not_refreshable")
+    assert found["past"]["forecast"] == 60 * HOURS
+    assert found["past"]["happened"] == 0
+    assert found["past"]["difference"] is None
+
+
+def test_the_forecast_fits_a_terminal_of_80_columns(waylink, monkeypatch):
+    with opened(waylink) as database:
+        fill(database)
+    written = io.StringIO()
+    monkeypatch.setattr(output, "_console", lambda: Console(width=80, file=written, highlight=False))
+    told = waylink.inside("refreshes", "forecast").stdout
+    lines = [*told.splitlines(), *written.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert any("budget: 80 a minute of the account's 200" in line for line in lines)
+    assert sum("Z  " in line for line in lines) >= HOURS + DAYS
+
+
+def test_without_connections_and_without_an_earlier_forecast_it_says_so(waylink):
+    told = waylink.inside("refreshes", "forecast").stdout
+    assert told.startswith("default: 0 connections\n")
+    assert "no earlier forecast to compare" in told
+    refused = waylink.inside("refreshes", "forecast", "--environment", "elsewhere")
+    assert "elsewhere" in one_line_error(refused, 1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def api(request, valkey, tmp_path):
+    url = f"sqlite:///{tmp_path}/w.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    valkey.start()
+    with open_api(database_url=url, broker_url=valkey.url(0), folder=tmp_path, **KEYS) as client:
+        yield client
+
+
+def test_the_forecast_over_rest_is_the_same(api):
+    fill(api.database)
+    [found] = api.json("/refreshes/forecast?environment=default", who="viewer")["data"]
+    assert (found["connections"], len(found["hours"]), len(found["days"])) == (49, HOURS, DAYS)
+    assert found["lapses"][0]["why"] == "not_refreshable"
+    problem_of(api.get("/refreshes/forecast?environment=elsewhere"), 404, "not_found")
+    problem_of(api.get("/refreshes/forecast", who="team"), 403, "forbidden")
