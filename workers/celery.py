@@ -25,7 +25,7 @@ from app.services.linking.requery import ask_again
 from app.services.linking.waiting import link_waiting
 from app.services.maintenance.retention import Retention
 from app.services.refreshing.forecasts import store as store_forecasts
-from app.services.refreshing.refresher import Refresher
+from app.services.refreshing.planned import refresher_of
 from app.services.routing.cache import RouteCache
 from workers.schedule import beat_schedule
 from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
@@ -58,7 +58,7 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     processor = Processor(database, policy, clients, utc_now, routes, directory, deliveries)
     events.register(app, processor, hints)
     jobs.register(app, deliveries)
-    refreshes.register(app, Refresher(database, policy, clients, utc_now, routes))
+    refreshes.register(app, refresher_of(database, policy, clients, utc_now, routes))
     reconciliations.register(app, reconciler_of(settings, database, clients), hints)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     link = (

@@ -1,7 +1,7 @@
 """Statements on connections and their links."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import cache
 from operator import attrgetter
@@ -15,9 +15,12 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, User
 from app.domain.linking import Owner, UnlinkedReason
-from app.domain.refreshing.clocks import Clocks, told_expiry
+from app.domain.refreshing.clocks import told_expiry
+from app.domain.refreshing.facts import RefreshFacts
 from app.domain.states import ConnectionStatus
 from app.ids import new_id
+
+_FACTS: Final = tuple(field.name for field in fields(RefreshFacts))
 
 
 class ConnectionKey(NamedTuple):
@@ -73,11 +76,15 @@ class ConnectionState(Struct):
     def key(self) -> ConnectionKey:
         return ConnectionKey(self.environment, self.integration, self.connection_id)
 
-    def set_clocks(self, clocks: Clocks) -> None:
-        """Take over when token and grant lapse."""
-        self.expires_at, self.expires_source = clocks.access.at, clocks.access.source
-        self.grant_expires_at, self.grant_source = clocks.grant.at, clocks.grant.source
-        self.grant_reason, self.renewed_at = clocks.grant.reason, clocks.renewed_at
+    @property
+    def refresh_facts(self) -> RefreshFacts:
+        """The facts that its refreshes need and change."""
+        return RefreshFacts(**{name: getattr(self, name) for name in _FACTS})
+
+    def take_over(self, facts: RefreshFacts) -> None:
+        """Take over what a refresh has concluded."""
+        for name in _FACTS:
+            setattr(self, name, getattr(facts, name))
 
     @property
     def told_expiry(self) -> datetime | None:
@@ -151,6 +158,13 @@ def lock_by_id(session: Session, connection_ref: UUID) -> ConnectionState | None
     """Lock the connection with this id; None: there is none."""
     rows = _rows(session, _by_id(connection_ref).with_for_update())
     return rows[0] if rows else None
+
+
+def lock_by_ids(session: Session, connection_refs: Collection[UUID]) -> dict[UUID, ConnectionState]:
+    """Lock the connections with these ids, in sorted order against deadlocks. Returns those that exist."""
+    if not connection_refs:
+        return {}
+    return {row.id: row for row in _rows(session, _locking_ids(bulk.dialect(session)), bulk.keys(connection_refs))}
 
 
 def lock_waiting(
@@ -273,6 +287,12 @@ def _by_id(connection_ref: UUID) -> Select[Any]:
 @cache
 def _locking(dialect: str) -> Select[Any]:
     chosen = select(*bulk.columns(Connection, ConnectionState)).where(bulk.among(dialect, *_key, search_by=2))
+    return chosen.order_by(*_key).with_for_update()
+
+
+@cache
+def _locking_ids(dialect: str) -> Select[Any]:
+    chosen = select(*bulk.columns(Connection, ConnectionState)).where(bulk.among(dialect, _connections.c.id))
     return chosen.order_by(*_key).with_for_update()
 
 

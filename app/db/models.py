@@ -496,23 +496,31 @@ class Refresh(Base):
         _partial("ix_refreshes_due", "next_at", where="finished_at IS NULL"),
         # For what happened in an hour, to compare it with a forecast.
         _partial("ix_refreshes_finished", "finished_at", where="finished_at IS NOT NULL"),
+        _partial("ix_refreshes_urgent", "urgent_at", where="finished_at IS NULL AND urgent_at IS NOT NULL"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     connection_ref: Mapped[UUID] = mapped_column(ForeignKey("connections.id"), index=True)
     refresh_at: Mapped[datetime]  # as planned
     next_at: Mapped[datetime]  # due, or the end of the lease
+    deadline_at: Mapped[datetime | None]  # what `keeps` names lapses then, where no refresh comes before
+    keeps: Mapped[str | None]  # `token` or `grant`
+    urgent_at: Mapped[datetime | None]  # `app.domain.refreshing.plan`: the order of claims
     forced: Mapped[bool]
     reason: Mapped[str]
     requested_by: Mapped[str | None]  # the actor of a manual refresh; None: planned
     attempts: Mapped[int]
     failures: Mapped[int]  # failed plans in a row before this one
     created_at: Mapped[datetime]
+    asked_at: Mapped[datetime | None]  # when the GET was sent; None: none was
+    answered_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     error: Mapped[str | None]
     previous_expires_at: Mapped[datetime | None]  # as known before this refresh
     expires_at: Mapped[datetime | None]  # as read by this refresh
+    previous_grant_expires_at: Mapped[datetime | None]
+    grant_expires_at: Mapped[datetime | None]
 
 
 class RefreshWindow(Base):

@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Refresh, RefreshPause, RefreshWindow
+from app.domain.refreshing.facts import ClaimedRefresh
 from app.domain.refreshing.outages import Pause, PauseCause, Share, Tally, Window
+from app.domain.refreshing.plan import urgent_at
 from app.domain.states import RefreshOutcome
 
 CHUNK: Final = 500  # plans of one transaction
@@ -31,6 +33,8 @@ class HeldPlan(NamedTuple):
     connection_ref: UUID
     slot: int | None
     connection_id: str
+    deadline_at: datetime | None
+    keeps: str | None
 
 
 def current(session: Session) -> dict[IntegrationKey, Pause]:
@@ -117,12 +121,13 @@ def save_window(session: Session, key: IntegrationKey, window: Window) -> None:
     )
 
 
-def hold(session: Session, held: Sequence[tuple[Refresh, datetime]], *, error: str) -> None:
+def hold(session: Session, held: Sequence[tuple[ClaimedRefresh, datetime]], *, error: str) -> None:
     """Let these plans, which a claim of this transaction has taken, wait until then. The claim does not count."""
     rows = [
         {
             "id": plan.id,
             "next_at": until,
+            "urgent_at": urgent_at(until, plan.deadline_at, plan.keeps),
             "attempts": plan.attempts - 1,
             "outcome": RefreshOutcome.PAUSED,
             "error": error,
@@ -132,7 +137,7 @@ def hold(session: Session, held: Sequence[tuple[Refresh, datetime]], *, error: s
     bulk.update(session, Refresh, rows, only="finished_at IS NULL")
 
 
-def begin_held(session: Session, plans: Sequence[Refresh]) -> None:
+def begin_held(session: Session, plans: Sequence[ClaimedRefresh]) -> None:
     """Note that these plans, which a claim of this transaction has taken, are held no more: a release leaves them."""
     bulk.update(session, Refresh, [{"id": plan.id, "outcome": None, "error": None} for plan in plans])
 
@@ -140,7 +145,14 @@ def begin_held(session: Session, plans: Sequence[Refresh]) -> None:
 def held(session: Session, key: IntegrationKey, *, after: str | None = None, limit: int = CHUNK) -> list[HeldPlan]:
     """Plans that a pause holds, by connection id, from that one on."""
     statement = (
-        select(Refresh.id, Connection.id, Connection.slot, Connection.connection_id)
+        select(
+            Refresh.id,
+            Connection.id,
+            Connection.slot,
+            Connection.connection_id,
+            Refresh.deadline_at,
+            Refresh.keeps,
+        )
         .join(Refresh, Refresh.connection_ref == Connection.id)
         .where(*_is(Connection, key), *_HELD)
         .order_by(Connection.connection_id)
@@ -164,12 +176,18 @@ def count_held(session: Session, key: IntegrationKey, *, at_most: int) -> int:
 
 def release(session: Session, due: Sequence[tuple[HeldPlan, datetime]]) -> None:
     """Let held plans be due then; their failures during the outage do not count. Plans that ended stay."""
-    bulk.update(
-        session,
-        Refresh,
-        [{"id": plan.refresh_id, "next_at": at, "outcome": None, "error": None, "failures": 0} for plan, at in due],
-        only=f"finished_at IS NULL AND refreshes.outcome = '{RefreshOutcome.PAUSED}'",
-    )
+    rows = [
+        {
+            "id": plan.refresh_id,
+            "next_at": at,
+            "urgent_at": urgent_at(at, plan.deadline_at, plan.keeps),
+            "outcome": None,
+            "error": None,
+            "failures": 0,
+        }
+        for plan, at in due
+    ]
+    bulk.update(session, Refresh, rows, only=f"finished_at IS NULL AND refreshes.outcome = '{RefreshOutcome.PAUSED}'")
 
 
 def has_connections(session: Session, key: IntegrationKey) -> bool:

@@ -1,34 +1,51 @@
 """Statements on token refreshes, planned and manual."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from msgspec import Struct
+from sqlalchemy import Select, bindparam, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db import connections as connection_rows
 from app.db.connections import ConnectionState
 from app.db.models import Connection, Refresh
-from app.domain.refreshing.plan import Plan
+from app.domain.refreshing.facts import ClaimedRefresh, RefreshFacts
+from app.domain.refreshing.plan import Keeps, Plan, urgent_at
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.ids import new_id
 
+_refreshes: Final = bulk.table(Refresh)
+_connections: Final = bulk.table(Connection)
+_FACTS: Final = tuple(field.name for field in fields(RefreshFacts))
 
-def plan(session: Session, plans: Mapping[UUID, Plan], *, now: datetime, failures: int = 0) -> None:
-    """Open plans, by connection; the caller has closed earlier ones: the schema allows one open plan per connection."""
+
+def plan(
+    session: Session, plans: Mapping[UUID, Plan], *, now: datetime, failures: Mapping[UUID, int] | None = None
+) -> None:
+    """Open plans, by connection; the caller has closed earlier ones: the schema allows one open plan per connection.
+
+    failures: in a row before the plan, by connection; none where it is left out.
+    """
+    counted = failures or {}
     rows = [
         {
             "id": new_id(),
             "connection_ref": connection_ref,
             "refresh_at": plan.due_at,
             "next_at": plan.due_at,
+            "deadline_at": plan.deadline_at,
+            "keeps": plan.keeps,
+            "urgent_at": urgent_at(plan.due_at, plan.deadline_at, plan.keeps),
             "forced": plan.forced,
             "reason": plan.reason,
             "attempts": 0,
-            "failures": failures,
+            "failures": counted.get(connection_ref, 0),
             "created_at": now,
         }
         for connection_ref, plan in plans.items()
@@ -44,17 +61,20 @@ class ManualRefreshRow:
     requested_by: str
     forced: bool
     reason: str
-    began_at: datetime
+    asked_at: datetime
+    answered_at: datetime | None
     outcome: RefreshOutcome
     error: str | None
     previous_expires_at: datetime | None
     expires_at: datetime | None
+    previous_grant_expires_at: datetime | None
+    grant_expires_at: datetime | None
 
 
 def add_manual(session: Session, refresh: ManualRefreshRow, *, now: datetime) -> None:
     """Add a manual refresh to the connection's history."""
-    row = {field.name: getattr(refresh, field.name) for field in fields(refresh) if field.name != "began_at"}
-    began = dict.fromkeys(("refresh_at", "next_at", "created_at"), refresh.began_at)
+    row = {field.name: getattr(refresh, field.name) for field in fields(refresh)}
+    began = dict.fromkeys(("refresh_at", "next_at", "created_at"), refresh.asked_at)
     bulk.insert(session, Refresh, [{"id": new_id(), **row, **began, "attempts": 1, "failures": 0, "finished_at": now}])
 
 
@@ -67,69 +87,145 @@ def open_plan(session: Session, connection_ref: UUID, *, lock: bool = False) -> 
 def supersede(session: Session, connection_refs: Collection[UUID], *, now: datetime) -> None:
     """Close the open plans of these connections as superseded."""
     if connection_refs:
-        refreshes = bulk.table(Refresh)
         session.execute(
-            update(refreshes)
-            .where(bulk.among(bulk.dialect(session), refreshes.c.connection_ref))
-            .where(refreshes.c.finished_at.is_(None))
+            update(_refreshes)
+            .where(bulk.among(bulk.dialect(session), _refreshes.c.connection_ref))
+            .where(_refreshes.c.finished_at.is_(None))
             .values(finished_at=now, outcome=RefreshOutcome.SUPERSEDED),
             bulk.keys(connection_refs),
         )
 
 
-def save(session: Session, refresh: Refresh) -> None:
-    """Flush a changed plan."""
-    session.add(refresh)
-    session.flush()
+def claim(session: Session, *, limit: int, now: datetime, lease: timedelta) -> list[ClaimedRefresh]:
+    """Claim up to `limit` due plans of connections that are not deleted: a lease, and one attempt more.
 
-
-def claim(session: Session, *, limit: int, now: datetime, lease: timedelta) -> list[tuple[Refresh, Connection]]:
-    """Claim up to `limit` due plans of connections that are not deleted: a lease, and one attempt more."""
-    statement = (
-        select(Refresh, Connection)
-        .join(Connection, Connection.id == Refresh.connection_ref)
-        .where(
-            Refresh.finished_at.is_(None),
-            Refresh.next_at <= now,
-            Connection.status != ConnectionStatus.DELETED,
-        )
-        .order_by(Refresh.next_at)
-        .limit(limit)
-        .with_for_update(of=Refresh, skip_locked=True)
-    )
-    taken = [(refresh, connection) for refresh, connection in session.execute(statement)]
-    if taken:
-        session.execute(
-            update(Refresh)
-            .where(Refresh.id.in_([refresh.id for refresh, _ in taken]))
-            .values(attempts=Refresh.attempts + 1, next_at=now + lease)
-            .execution_options(synchronize_session="evaluate")
-        )
+    First come those that are urgent, in the order of `urgent_at`, then others in the order of `next_at`. Each is a span
+    of an index from its beginning: however many rows are due, no more are read than are claimed.
+    """
+    given = {"now": now}
+    rows = list(session.execute(_urgent(), given | {"most": limit}))
+    if len(rows) < limit:
+        rows += session.execute(_others(), given | {"most": limit - len(rows)})
+    taken = [_claimed(row) for row in rows]
+    leased = now + lease
+    changes = [
+        {
+            "id": claimed.id,
+            "attempts": claimed.attempts,
+            "next_at": leased,
+            "urgent_at": urgent_at(leased, claimed.deadline_at, claimed.keeps),
+        }
+        for claimed in taken
+    ]
+    bulk.update(session, Refresh, changes)
     return taken
 
 
-def lock(session: Session, refresh_id: UUID) -> tuple[Refresh, ConnectionState] | None:
-    """Lock an open plan and its connection, the connection first as everywhere. None where the plan is closed."""
-    connection_ref = session.scalar(select(Refresh.connection_ref).where(Refresh.id == refresh_id))
-    connection = connection_rows.lock_by_id(session, connection_ref) if connection_ref else None
-    refresh = session.scalar(
-        select(Refresh)
-        .where(Refresh.id == refresh_id, Refresh.finished_at.is_(None))
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    return (refresh, connection) if refresh and connection else None
+class LockedPlan(Struct, frozen=True):
+    """An open plan."""
+
+    id: UUID
+    connection_ref: UUID
+    attempts: int
+    deadline_at: datetime | None
+    keeps: str | None
 
 
-def next_slot(session: Session) -> int:
-    """The next number of a connection. Numbers of transactions that were rolled back are left out."""
+def lock(session: Session, claimed: Sequence[ClaimedRefresh]) -> list[tuple[ClaimedRefresh, ConnectionState]]:
+    """Lock the claimed plans and their connections, the connections first as everywhere.
+
+    Those that were superseded are left out, and those that were claimed anew, since their lease had ended.
+    """
+    connections = connection_rows.lock_by_ids(session, [one.connection_ref for one in claimed])
+    chosen = select(*bulk.columns(Refresh, LockedPlan)).where(bulk.among(bulk.dialect(session), _refreshes.c.id))
+    statement = chosen.where(_refreshes.c.finished_at.is_(None)).order_by(_refreshes.c.id).with_for_update()
+    found = bulk.records(session, LockedPlan, statement, bulk.keys([one.id for one in claimed]))
+    attempts = {row.id: row.attempts for row in found}
+    return [
+        (one, connections[one.connection_ref])
+        for one in claimed
+        if attempts.get(one.id) == one.attempts and one.connection_ref in connections
+    ]
+
+
+def write(session: Session, changes: Sequence[bulk.Row]) -> None:
+    """Write the changed columns of locked plans."""
+    bulk.update(session, Refresh, changes)
+
+
+def next_slots(session: Session, count: int) -> list[int]:
+    """The next numbers of connections. Numbers of transactions that were rolled back are left out."""
     if bulk.dialect(session) == "postgresql":
-        return session.scalar(text("SELECT nextval('connection_slots')")) or 0
+        drawn = text("SELECT nextval('connection_slots') FROM generate_series(1, :count)")
+        return list(session.scalars(drawn, {"count": count}))
     # SQLite has one writing transaction at a time.
-    return (session.scalar(select(func.max(Connection.slot)).where(Connection.slot.is_not(None))) or 0) + 1
+    last = session.scalar(select(func.max(Connection.slot)).where(Connection.slot.is_not(None))) or 0
+    return list(range(last + 1, last + 1 + count))
 
 
 def count_due(session: Session, *, now: datetime, at_most: int) -> int:
     """The count of due plans, `at_most`."""
     due = select(Refresh.id).where(Refresh.finished_at.is_(None), Refresh.next_at <= now).limit(at_most)
     return session.scalar(select(func.count()).select_from(due.subquery())) or 0
+
+
+@cache
+def _due() -> Select[Any]:
+    facts = [_connections.c[name] for name in _FACTS]
+    columns = (*(_refreshes.c[name] for name in _PLANNED), *(_connections.c[name] for name in _NAMES), *facts)
+    joined = select(*columns).join(_connections, _connections.c.id == _refreshes.c.connection_ref)
+    return joined.where(
+        _refreshes.c.finished_at.is_(None),
+        _refreshes.c.next_at <= bindparam("now"),
+        _connections.c.status != ConnectionStatus.DELETED,
+    ).with_for_update(of=_refreshes, skip_locked=True)
+
+
+@cache
+def _urgent() -> Select[Any]:
+    at = _refreshes.c.urgent_at
+    return _due().where(at.is_not(None), at <= bindparam("now")).order_by(at).limit(bindparam("most"))
+
+
+@cache
+def _others() -> Select[Any]:
+    at = _refreshes.c.urgent_at
+    waiting = _due().where(or_(at.is_(None), at > bindparam("now")))
+    return waiting.order_by(_refreshes.c.next_at).limit(bindparam("most"))
+
+
+_PLANNED: Final = (
+    "id",
+    "connection_ref",
+    "refresh_at",
+    "forced",
+    "attempts",
+    "failures",
+    "deadline_at",
+    "keeps",
+    "outcome",
+)
+_NAMES: Final = ("environment", "integration", "connection_id", "provider")
+
+
+def _claimed(row: Any) -> ClaimedRefresh:
+    found = row._mapping
+    return ClaimedRefresh(
+        id=row.id,
+        connection_ref=row.connection_ref,
+        environment=row.environment,
+        integration=row.integration,
+        connection_id=row.connection_id,
+        provider=row.provider,
+        refresh_at=row.refresh_at,
+        is_forced=row.forced,
+        attempts=row.attempts + 1,
+        failures=row.failures,
+        deadline_at=row.deadline_at,
+        keeps=Keeps(row.keeps) if row.keeps in _KEEPS else None,
+        outcome=row.outcome,
+        facts=RefreshFacts(**{name: found[name] for name in _FACTS}),
+    )
+
+
+_KEEPS: Final = frozenset(Keeps)

@@ -32,7 +32,7 @@ from app.services.events.intake import writer_for
 from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
-from app.services.refreshing.refresher import Refresher
+from app.services.refreshing.planned import refresher_of
 from tests.integration.sandbox.sandbox_server import API_KEY, SIGNING_KEY
 from tests.waiting import PATIENCE, until
 
@@ -68,7 +68,7 @@ class World:
         self.policy = Policy({"default": environment}, **policy)
         self.clients = NangoClients(self.policy.environments, budget)
         self.processor = Processor(database, self.policy, self.clients, clock)
-        self.refresher = Refresher(database, self.policy, self.clients, clock, self.processor.routes)
+        self.refresher = refresher_of(database, self.policy, self.clients, clock, self.processor.routes)
         self.broker = Broker.at("teams", teams_url) if teams_url else None
         self.deliverer = Deliverer(database, self.broker, clock) if self.broker else None
 

@@ -20,6 +20,15 @@ WAITS: Final = frozenset({RefreshOutcome.RATE_LIMITED, RefreshOutcome.NANGO_DOWN
 KEPT_OPEN: Final = WAITS | {RefreshOutcome.PROVIDER_DOWN}
 UNMOVED: Final = frozenset({RefreshOutcome.UNCHANGED, RefreshOutcome.NOT_REFRESHABLE})  # the expiry stayed
 REFUSALS: Final = frozenset({RefreshOutcome.FAILED, RefreshOutcome.BACKING_OFF})
+SUCCESSES: Final = frozenset(
+    {
+        RefreshOutcome.RENEWED,
+        RefreshOutcome.FIRST_SEEN,
+        RefreshOutcome.UNCHANGED,
+        RefreshOutcome.NOT_REFRESHABLE,
+        RefreshOutcome.NO_EXPIRY,
+    }
+)
 
 SKEW: Final = timedelta(minutes=5)  # clocks of Nango and of Waylink may differ by so much
 

@@ -13,7 +13,7 @@ from app.domain.refreshing.catalogue import Renewal
 from app.domain.refreshing.expiry_plans import after_lapse, at_expiry, by_force_before, towards_expiry
 from app.domain.refreshing.held_plans import within_hours
 from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, UNMOVED, has_lapsed
-from app.domain.refreshing.plan import Plan, Turn
+from app.domain.refreshing.plan import Keeps, Plan, Turn
 from app.domain.refreshing.policy import RefreshPolicy
 from app.domain.states import RefreshOutcome
 
@@ -81,20 +81,21 @@ def next_plan(
     if auth_mode in MODES_WITHOUT_REFRESH and expires_at is None and previous_expires_at is None:
         return None
     turn = Turn(now, identity, slot, policy)
+    plan: Plan | None = None
     match outcome:
         case RefreshOutcome.EXHAUSTED | RefreshOutcome.GONE | RefreshOutcome.SUPERSEDED:
             # Exhausted is final until a re-authorization, and force does not help (Nango contract: Failed refreshes).
             # A re-authorization makes a new plan.
             return None
         case RefreshOutcome.FAILED | RefreshOutcome.BACKING_OFF:
-            return _in_hours(_after_failure(turn, consecutive_failures, retry_after), turn)
+            plan = _after_failure(turn, consecutive_failures, retry_after)
+            return _with_deadline(_in_hours(plan, turn), previous_expires_at if renews else None, deadlines, policy)
         case RefreshOutcome.PROVIDER_DOWN:
             return _in_hours(_after_outage(turn, due_since or now), turn)
         case RefreshOutcome.RATE_LIMITED | RefreshOutcome.NANGO_DOWN | RefreshOutcome.WAITED | RefreshOutcome.PAUSED:
             return _in_hours(_after_wait(turn, retry_after, was_forced=was_forced), turn)
         case RefreshOutcome.NO_EXPIRY:
-            # Without an expiry nothing is refreshed unless forced (Nango contract: When a token is refreshed).
-            plan = None
+            pass  # nothing is refreshed unless forced (Nango contract: When a token is refreshed)
         case _ if expires_at is not None:
             over = lapsed and outcome in UNMOVED and expires_at <= now
             if over or has_lapsed(
@@ -106,12 +107,11 @@ def next_plan(
             else:
                 forcible = policy.renews is Renewal.FORCED and deadlines.refreshable
                 plan = towards_expiry(turn, outcome, expires_at, deadlines.renewed_at, forcible=forcible)
-        case _:
-            plan = None
     if renews and deadlines.refreshable:
         plan = _or_forced(plan, turn)
         plan = _or_kept_alive(plan, turn, deadlines)
-    return _in_hours(_or_warning(plan, turn, deadlines.warn_at), turn)
+    plan = _in_hours(_or_warning(plan, turn, deadlines.warn_at), turn)
+    return _with_deadline(plan, expires_at if renews else None, deadlines, policy)
 
 
 def _after_failure(turn: Turn, failures: int, retry_after: float | None) -> Plan:
@@ -181,6 +181,21 @@ def _or_warning(plan: Plan | None, turn: Turn, warn_at: datetime | None) -> Plan
     if plan is not None and plan.due_at <= due_at:
         return plan
     return Plan(due_at, forced=False, reason="a look before a deadline is announced")
+
+
+def _with_deadline(
+    plan: Plan | None, expires_at: datetime | None, deadlines: Deadlines, policy: RefreshPolicy
+) -> Plan | None:
+    """The plan with what lapses first if it does not come. expires_at: None where nothing renews the token."""
+    if plan is None or not deadlines.refreshable:
+        return plan
+    grant_at = deadlines.grant_at if policy.lives.rotates else None
+    moments = ((expires_at, Keeps.TOKEN), (grant_at, Keeps.GRANT))
+    ahead = [(at, keeps) for at, keeps in moments if at is not None and at > plan.due_at]
+    if not ahead:
+        return plan
+    at, keeps = min(ahead)
+    return Plan(plan.due_at, plan.forced, plan.reason, at, keeps)
 
 
 def _in_hours(plan: Plan | None, turn: Turn) -> Plan | None:

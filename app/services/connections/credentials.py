@@ -124,11 +124,14 @@ def _ask(
             # look as if the connection had no credentials. A request with a flag is refused, naming the missing scope.
             found = client.get_connection(*pair, refresh_token=True, timeout=remaining(ends_at))
     except (NangoError, InvalidInput, httpx.HTTPError) as problem:
+        answer = failed(problem, asked_at=asked_at, answered_at=client.now())
         with operations.database.write() as session:
-            record_failure(session, operations, manual, failed(problem), asked_at=asked_at)
+            record_failure(session, operations, manual, answer)
         raise
     answer = succeeded(
         found,
+        asked_at=found.observed_at,
+        answered_at=client.now(),
         previous_expires_at=connection.expires_at,
         was_forced=manual.forced,
         renewed_at=connection.renewed_at,

@@ -15,6 +15,8 @@ from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionState
 from app.db.models import Refresh
 from app.db.refreshes import ManualRefreshRow
+from app.domain.refreshing.answer import Answer
+from app.domain.refreshing.conclusion import plan_after, with_times
 from app.domain.refreshing.outcomes import REFUSALS, TOKEN_EXPIRED, has_lapsed
 from app.domain.refreshing.plan import Plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
@@ -22,8 +24,6 @@ from app.errors import NangoProviderDown, NangoRefreshFailed
 from app.services import own_events
 from app.services.connections.operations import Operations, StoredConnection
 from app.services.policy import Policy
-from app.services.refreshing.planning import plan_after
-from app.services.refreshing.refresh_results import GetResult, note_times
 from app.telemetry import REFRESHES
 
 _NEEDS_PLANNED_REFRESH: Final = frozenset({RefreshOutcome.EXHAUSTED, RefreshOutcome.GONE})  # which sets the status
@@ -41,7 +41,7 @@ class ManualRefresh:
     reason: str
 
 
-def record_success(session: Session, operations: Operations, manual: ManualRefresh, answer: GetResult) -> None:
+def record_success(session: Session, operations: Operations, manual: ManualRefresh, answer: Answer) -> None:
     """Record the new expiry; other differences, such as an error that is over, become events for the teams."""
     connection, now = manual.connection, operations.clock()
     # Read again: no transaction was open during the call to Nango, and writes in between are newer.
@@ -50,25 +50,26 @@ def record_success(session: Session, operations: Operations, manual: ManualRefre
         return
     news = own_events.news_in(row, answer.snapshot, asked_at=answer.asked_at, token_lives=answer.token_lives(now))
     if row.nango_id == connection.nango_id:
-        _note(session, manual, answer, row, began_at=answer.asked_at, now=now)
+        lives = operations.policy.refresh.lives_of(row.environment, row.integration, row.provider)
+        after = with_times(row.refresh_facts, answer, lives, was_forced=manual.forced)
+        _note(session, manual, answer, row, grant_expires_at=after.grant_expires_at, now=now)
         # A re-authorization or a planned refresh in between has seen something newer.
         if row.errors_seen_at is None or row.errors_seen_at <= answer.asked_at:
-            note_times(row, answer, operations.policy, was_forced=manual.forced)
+            row.take_over(after)
             row.updated_at = now
             connection_rows.update(session, [row])
             _plan_anew(session, operations.policy, manual, answer, row, now=now)
     operations.store(session, news, environment=row.environment, connection_ref=connection.ref)
 
 
-def record_failure(
-    session: Session, operations: Operations, manual: ManualRefresh, answer: GetResult, *, asked_at: datetime
-) -> None:
+def record_failure(session: Session, operations: Operations, manual: ManualRefresh, answer: Answer) -> None:
     """Record an error of the connection. An outage or a rate limit goes into the history alone."""
     now = operations.clock()
+    asked_at = answer.asked_at or now
     row = connection_rows.lock_by_id(session, manual.connection.ref)
     if row is None or row.nango_id != manual.connection.nango_id:
         return
-    _note(session, manual, answer, row, began_at=asked_at, now=now)
+    _note(session, manual, answer, row, grant_expires_at=None, now=now)
     refused = answer.outcome in {*REFUSALS, RefreshOutcome.EXHAUSTED}
     if refused and (row.errors_seen_at is None or row.errors_seen_at <= asked_at):
         row.errors_seen_at, row.last_error_type = asked_at, answer.error_type
@@ -86,12 +87,13 @@ def record_failure(
 def _note(
     session: Session,
     manual: ManualRefresh,
-    answer: GetResult,
+    answer: Answer,
     row: ConnectionState,
     *,
-    began_at: datetime,
+    grant_expires_at: datetime | None,
     now: datetime,
 ) -> None:
+    """Add it to the history. row: as it was before. grant_expires_at: as an answer showed it."""
     if not _is_refresh(manual, answer, row):
         return
     REFRESHES.labels(answer.outcome).inc()
@@ -100,16 +102,19 @@ def _note(
         requested_by=manual.actor,
         forced=manual.forced,
         reason=manual.reason,
-        began_at=began_at,
+        asked_at=answer.asked_at or now,
+        answered_at=answer.answered_at,
         outcome=answer.outcome,
         error=answer.error,
         previous_expires_at=manual.connection.expires_at,
         expires_at=answer.expires_at,
+        previous_grant_expires_at=row.grant_expires_at,
+        grant_expires_at=grant_expires_at,
     )
     refresh_rows.add_manual(session, done, now=now)
 
 
-def _is_refresh(manual: ManualRefresh, answer: GetResult, row: ConnectionState) -> bool:
+def _is_refresh(manual: ManualRefresh, answer: Answer, row: ConnectionState) -> bool:
     """Whether Nango attempted a renewal, as for each forced call and some reads.
 
     Reads of an application are frequent, also while Nango backs off after a failure and after it has given up.
@@ -120,7 +125,7 @@ def _is_refresh(manual: ManualRefresh, answer: GetResult, row: ConnectionState) 
 
 
 def _plan_anew(
-    session: Session, policy: Policy, manual: ManualRefresh, answer: GetResult, row: ConnectionState, *, now: datetime
+    session: Session, policy: Policy, manual: ManualRefresh, answer: Answer, row: ConnectionState, *, now: datetime
 ) -> None:
     """Make the plan that a planned refresh with this answer would have made.
 
@@ -141,10 +146,11 @@ def _plan_anew(
         plan: Plan | None = Plan(now, forced=True, reason="a refresh by hand renewed nothing; once more, to be sure")
     else:
         plan = plan_after(
-            row,
+            row.refresh_facts,
             answer,
             refresh_policy,
             now=now,
+            identity=row.id.hex,
             previous_expires_at=manual.connection.expires_at,
             failures=0,
             was_forced=manual.forced,

@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 from app.db import audit
 from app.db import refresh_pauses as rows
 from app.db.engine import Database
-from app.db.models import Connection, Refresh
+from app.db.models import Connection
 from app.db.refresh_pauses import IntegrationKey
 from app.domain.refreshing import outages, slots
+from app.domain.refreshing.facts import ClaimedRefresh
 from app.domain.refreshing.outages import Pause, PauseCause, Share, Tally
 from app.domain.states import RefreshOutcome
 from app.errors import Conflict, InvalidInput, NotFound
@@ -84,21 +85,19 @@ def resume(database: Database, environment: str, integration: str, *, actor: str
     return Resumed(cause, released, over)
 
 
-def keep(
-    session: Session, taken: Sequence[tuple[Refresh, Connection]], *, now: datetime
-) -> list[tuple[Refresh, Connection]]:
+def keep(session: Session, taken: Sequence[ClaimedRefresh], *, now: datetime) -> list[ClaimedRefresh]:
     """Of the plans that a claim has taken in this transaction, those to be carried out now.
 
     Those of paused integrations are held, but for a few where a round of probes is due.
     """
     pauses = rows.current(session) if taken else {}
-    kept = [plan for plan in taken if _key(plan[1]) not in pauses]
+    kept = [plan for plan in taken if _key(plan) not in pauses]
     for key, pause in pauses.items():
-        mine = [plan for plan in taken if _key(plan[1]) == key]
+        mine = [plan for plan in taken if _key(plan) == key]
         probes = outages.PROBES if mine and _begins_probes(session, key, pause, now=now) else 0
         kept += mine[:probes]
         rows.hold(session, _held(mine[probes:], pause, now=now), error=_why_held(key, pause))
-    rows.begin_held(session, [plan for plan, _ in kept if plan.outcome == RefreshOutcome.PAUSED])
+    rows.begin_held(session, [plan for plan in kept if plan.outcome == RefreshOutcome.PAUSED])
     return kept
 
 
@@ -157,12 +156,10 @@ def _begins_probes(session: Session, key: IntegrationKey, pause: Pause, *, now: 
     return due and rows.begin_probes(session, key, outages.probing(pause, now=now), now=now)
 
 
-def _held(
-    plans: Sequence[tuple[Refresh, Connection]], pause: Pause, *, now: datetime
-) -> list[tuple[Refresh, datetime]]:
+def _held(plans: Sequence[ClaimedRefresh], pause: Pause, *, now: datetime) -> list[tuple[ClaimedRefresh, datetime]]:
     return [
-        (refresh, outages.held_until(pause, now=now, turn=_turn(connection.slot, connection.id.hex)))
-        for refresh, connection in plans
+        (plan, outages.held_until(pause, now=now, turn=_turn(plan.facts.slot, plan.connection_ref.hex)))
+        for plan in plans
     ]
 
 
@@ -203,7 +200,7 @@ def _why_held(key: IntegrationKey, pause: Pause) -> str:
     return f"refreshes of {_shown(key)} are paused: its provider seems to be down"
 
 
-def _key(connection: Connection) -> IntegrationKey:
+def _key(connection: Connection | ClaimedRefresh) -> IntegrationKey:
     return IntegrationKey(connection.environment, connection.integration)
 
 

@@ -121,7 +121,7 @@ def fill(database, tables):
             connection.execute(insert(table).values(row))
 
 
-@pytest.mark.parametrize("revision", ["0001", "0009", "0012", "0013", "0014", "0015"])
+@pytest.mark.parametrize("revision", ["0001", "0009", "0012", "0013", "0014", "0015", "0020"])
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_an_upgrade_keeps_every_row_of_every_table(database, revision):
     upgrade_to(database, revision)

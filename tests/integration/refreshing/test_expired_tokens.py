@@ -17,6 +17,7 @@ from app.errors import NangoRefreshBackingOff, NangoRefreshExhausted, NangoRefre
 from app.ids import CONNECTION, show
 from app.services.connections import credentials
 from app.services.connections.operations import Operations
+from app.services.refreshing.planned import refresher_of
 from tests.integration.reconciliation.test_reconciling import age, finish, reconciler_of, request
 from tests.integration.sandbox.sandbox_server import control, fetch, register
 from tests.integration.world import DANA, auth, failure
@@ -183,7 +184,7 @@ def test_nangos_error_that_is_gone_is_no_recovery_where_the_token_has_expired(wo
 def test_a_plan_of_an_integration_that_is_refreshed_no_more_ends_without_a_get(world, gate, unrenewable):
     before, plan = world.connection(unrenewable), world.open_plan(unrenewable)
     policy = replace(world.policy, refresh=for_integrations({"*": PolicyPart(enabled=False)}))
-    refresher = replace(world.refresher, policy=policy)
+    refresher = refresher_of(world.database, policy, world.clients, world.clock, world.processor.routes)
     world.clock.now, gate.status = plan.next_at, 503
     gate.requests.clear()
     refresher.refresh_due()

@@ -19,6 +19,7 @@ from app.ids import new_id
 from app.nango.types import ConnectionDetail
 from app.services.maintenance import upkeep
 from app.services.refreshing import forecasts
+from app.services.refreshing.planned import NangoAsk
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -113,7 +114,7 @@ def plan_of(world, of, due_at, *, forced=False, created_at=None):
 
 def live_through(world, nango, span):
     """Let the time pass, in which a worker carries out what is due."""
-    refresher = replace(world.refresher, clients=nango)
+    refresher = replace(world.refresher, ask=NangoAsk(nango, world.policy))
     ends_at = world.clock() + span
     while world.clock() < ends_at:
         world.clock.move(30)

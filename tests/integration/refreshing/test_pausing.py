@@ -126,7 +126,7 @@ def test_claimed_plans_of_a_paused_integration_are_held_and_released_without_a_h
     connect(world, *names)
     with world.database.write() as session:  # an environment without an API key plans nothing
         plans = {world.connection(name).id: Plan(world.clock(), forced=True, reason="a test") for name in names}
-        refresh_rows.plan(session, plans, now=world.clock(), failures=2)
+        refresh_rows.plan(session, plans, now=world.clock(), failures=dict.fromkeys(plans, 2))
     observe(world, "c-0", failed=8)
 
     def claim():
@@ -144,7 +144,7 @@ def test_claimed_plans_of_a_paused_integration_are_held_and_released_without_a_h
     world.clock.now = pause.probe_at + timedelta(minutes=1)
     kept, taken = claim()
     assert (len(kept), taken) == (outages.PROBES, 40)
-    assert {plan.attempts for plan, _ in kept} == {1}
+    assert {plan.attempts for plan in kept} == {1}
     [pause] = pauses(world)
     assert (pause.probes, pause.probe_at) == (1, world.clock() + timedelta(minutes=2))
     released = pausing.resume(world.database, "default", "oauth2", actor=WHO, now=world.clock())

@@ -1,0 +1,91 @@
+"""The facts of a connection that its refreshes need and change, and a refresh that was claimed, as values."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from app.domain.budget import SOON, Priority
+from app.domain.refreshing.clocks import Clocks, told_expiry
+from app.domain.refreshing.outcomes import TOKEN_EXPIRED
+from app.domain.refreshing.plan import Keeps
+from app.domain.refreshing.policy import RefreshPriority
+from app.domain.values import value
+
+
+@value
+class RefreshFacts:
+    """Columns of a connection by their names, which `app.db.models.Connection` explains."""
+
+    status: str
+    auth_mode: str | None = None
+    slot: int | None = None
+    expires_at: datetime | None = None
+    expires_source: str | None = None
+    grant_expires_at: datetime | None = None
+    grant_source: str | None = None
+    grant_reason: str | None = None
+    renewed_at: datetime | None = None
+    authorized_at: datetime | None = None
+    not_refreshable: str | None = None
+    announced_expiry: datetime | None = None
+    announced_grant: datetime | None = None
+    last_error_type: str | None = None
+    last_error_at: datetime | None = None
+    errors_seen_at: datetime | None = None
+
+    @property
+    def told_expiry(self) -> datetime | None:
+        """The expiry as Nango knows it; None where it is estimated."""
+        return told_expiry(self.expires_at, self.expires_source)
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether its token is known to have expired for good."""
+        return self.last_error_type == TOKEN_EXPIRED
+
+
+def members_of(clocks: Clocks) -> dict[str, Any]:
+    """Both clocks as members of the facts."""
+    return {
+        "expires_at": clocks.access.at,
+        "expires_source": clocks.access.source,
+        "grant_expires_at": clocks.grant.at,
+        "grant_source": clocks.grant.source,
+        "grant_reason": clocks.grant.reason,
+        "renewed_at": clocks.renewed_at,
+    }
+
+
+@value
+class ClaimedRefresh:
+    """A claimed plan and its connection, as they were read by the claim, which `attempts` counts.
+
+    outcome: of an earlier call or of a pause, after which the plan stayed open.
+    """
+
+    id: UUID
+    connection_ref: UUID
+    environment: str
+    integration: str
+    connection_id: str
+    provider: str | None
+    refresh_at: datetime
+    is_forced: bool
+    attempts: int
+    failures: int
+    deadline_at: datetime | None
+    keeps: Keeps | None
+    outcome: str | None
+    facts: RefreshFacts
+
+    @property
+    def forces(self) -> bool:
+        """Whether to force: on the first claim only. After a crash a plain GET shows the call's result (promise 1)."""
+        return self.is_forced and self.attempts == 1
+
+    def priority(self, wanted: RefreshPriority, *, now: datetime) -> Priority:
+        """The priority of the call: higher within SOON of the expiry, unless the policy wants another."""
+        expires_at = self.facts.told_expiry
+        soon = expires_at is not None and expires_at <= now + timedelta(seconds=SOON) and not self.facts.has_lapsed
+        urgent = {RefreshPriority.HIGH: True, RefreshPriority.NORMAL: soon, RefreshPriority.LOW: False}[wanted]
+        return Priority.REFRESH_SOON if urgent else Priority.REFRESH
