@@ -37,6 +37,10 @@ FORECASTS: Final = {
         "app.cli.refresh_forecasts:forecast_command",
         "Refreshes by hour and day against the budget, what lapses before its turn, and how the last forecast did.",
     ),
+    "simulate": (
+        "app.cli.refresh_simulation:simulate_command",
+        "Compare a waylink.toml's refresh policies with those in force, for the present connections; change nothing.",
+    ),
 }
 CATALOGUE_COLUMNS: Final = ("provider", "access_life", "refresh_life", "idle_limit", "rotates", "renews")
 

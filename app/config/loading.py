@@ -93,6 +93,15 @@ def load_policy() -> PolicySettings:
     return settings
 
 
+def load_file(path: Path) -> ConfigFile:
+    """A waylink.toml that is not the configured one. Raises ConfigurationError with every problem."""
+    problems: list[Problem] = []
+    file = _read_file(path, problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return file
+
+
 def load_environments(names: Collection[str] | None = None) -> NangoSettings:
     """Settings for calls to Nango. names: environments that must be usable (None: all); others may be missing.
 

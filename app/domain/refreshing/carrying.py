@@ -15,7 +15,7 @@ from app.domain.refreshing.clocks import NANGO_MARGIN, read_clocks
 from app.domain.refreshing.lives import ClockSource
 from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, has_lapsed
 from app.domain.refreshing.plan import Plan
-from app.domain.refreshing.planning import Deadlines, first_plan, next_plan
+from app.domain.refreshing.planning import Deadlines, next_plan
 from app.domain.refreshing.policy import RefreshPolicy
 from app.domain.refreshing.token_times import TokenTimes
 from app.domain.states import RefreshOutcome
@@ -129,11 +129,6 @@ def looks(
             yield Looks(plan.due_at, every, min(until, fixed or until), plan.forced)
             return
         state, at, forced = step.after, plan.due_at, plan.forced
-
-
-def fresh_plan(standing: Standing, policy: RefreshPolicy, *, now: datetime) -> Plan | None:
-    """The plan that a connection gets that had none, for one whose integration is enabled again."""
-    return first_plan(now=now, auth_mode=standing.auth_mode, identity=standing.identity, policy=policy, reconciled=True)
 
 
 def _lapse(standing: Standing, policy: RefreshPolicy, now: datetime, *, due_at: datetime | None) -> Lapse | None:

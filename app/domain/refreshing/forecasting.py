@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Final
 
-from app.domain.refreshing.carrying import DeadClock, Lapse, Looks, Standing, WhyLapsing, fresh_plan, looks
+from app.domain.refreshing.carrying import DeadClock, Lapse, Looks, Standing, WhyLapsing, looks
 from app.domain.refreshing.clocks import NANGO_MARGIN
 from app.domain.refreshing.policy import RefreshPolicy
 
@@ -135,12 +135,11 @@ def forecast(
     now: datetime,
     budget: float | None,
     paused: Iterable[str] = (),
-    plans_anew: bool = False,
 ) -> Forecast:
     """Carry these connections forward, each for `weight` of all `connections`.
 
     policies: by integration and provider. budget: calls per minute with which what is overdue is made up for. paused:
-    integrations. plans_anew: connections without a plan get one, as where their integration is enabled again.
+    integrations.
     """
     lives, thinned = usual_lives(standings), _thinned(standings, policies)
     tallies: dict[str, Tally] = {}
@@ -157,9 +156,7 @@ def forecast(
         one_in = thinned.get(standing.integration, 1)
         if round(tally.connections / weight) % one_in:
             continue
-        if plans_anew and standing.due_at is None and (plan := fresh_plan(standing, policy, now=now)):
-            standing = replace(standing, due_at=plan.due_at, forced=plan.forced)  # noqa: PLW2901
-        elif standing.due_at is not None and standing.due_at <= now:
+        if standing.due_at is not None and standing.due_at <= now:
             overdue += weight * one_in
             standing = replace(standing, due_at=now + _made_up(overdue, budget))  # noqa: PLW2901
         life = _life(standing, lives.get(standing.integration), policy)

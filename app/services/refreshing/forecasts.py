@@ -79,7 +79,7 @@ def forecasts(
     for name in sorted(needed):
         with database.read() as session:
             people = refresh_figures.population(session, name, most=most)
-            held = _paused(session, name)
+            held = paused_by_hand(session, name)
         budget = budget_per_minute(limit_of(accounts[name]))
         found[name] = forecast_of(people, policy.refresh, name, now=now, budget=budget, paused=held)
     result = []
@@ -110,7 +110,6 @@ def forecast_of(
     now: datetime,
     budget: float | None = None,
     paused: Iterable[str] = (),
-    plans_anew: bool = False,
 ) -> Forecast:
     """The forecast for these connections under these policies."""
     kinds = {(standing.integration, standing.provider) for standing in people.standings}
@@ -122,7 +121,6 @@ def forecast_of(
         now=now,
         budget=budget,
         paused=paused,
-        plans_anew=plans_anew,
     )
 
 
@@ -158,7 +156,7 @@ def store(database: Database, policy: Policy, tables: dict[str, Any], *, clock: 
             continue
         with database.read() as session:
             people = refresh_figures.population(session, name, most=CARRIED_BESIDE)
-            held = _paused(session, name)
+            held = paused_by_hand(session, name)
         found = forecast_of(people, policy.refresh, name, now=now, paused=held)
         hours = [round(calls) for calls in found.hours[1:]]
         with database.write() as session:
@@ -175,7 +173,7 @@ def store(database: Database, policy: Policy, tables: dict[str, Any], *, clock: 
     return stored
 
 
-def _paused(session: Session, environment: str) -> list[str]:
+def paused_by_hand(session: Session, environment: str) -> list[str]:
     """Integrations that an operator has paused. A pause for an outage ends by itself, and is not foreseen to last."""
     return [
         key.integration

@@ -1,16 +1,22 @@
 """Endpoints for refreshes to come."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field, to_builtins
+from pydantic import ValidationError
 
+from app.config.messages import reason
+from app.config.refresh_tables import RefreshTables, policies_of
 from app.domain.access import Scope
 from app.domain.refreshing.carrying import DeadClock, WhyLapsing
-from app.errors import NotFound
+from app.errors import FieldFault, InvalidFields, NotFound
 from app.services.refreshing import forecast_reports
 from app.services.refreshing.forecasts import CARRIED_BESIDE, forecasts
+from app.services.refreshing.simulations import shown, simulate
 from app.web.api.endpoint import Call, Endpoint, endpoint, record
 from app.web.api.problems import NOT_FOUND
+
+MOST_FAULTS: Final = 20  # of one answer
 
 
 class ForecastQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,4 +127,100 @@ def forecast_refreshes(call: Call, query: ForecastQuery) -> Forecasts:
     return Forecasts(data=[record(forecast_reports.shown(one), EnvironmentForecast) for one in found])
 
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (forecast_refreshes,)
+Tables = dict[str, dict[str, Any]]
+
+
+class EnvironmentTables(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Refresh tables of one environment, by integration and by provider, with the keys of waylink.toml."""
+
+    refresh: Tables = field(default_factory=dict)
+    refresh_providers: Tables = field(default_factory=dict)
+
+
+class PolicyTrial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All refresh tables as they would stand in waylink.toml, in the place of those in force. `environment`: simulate
+    this one alone.
+    """
+
+    refresh: Tables = field(default_factory=dict)
+    refresh_providers: Tables = field(default_factory=dict)
+    environments: dict[str, EnvironmentTables] = field(default_factory=dict)
+    environment: str | None = None
+
+
+class PolicyFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`calls_per_day` and `forced_per_day`: the mean of 30 days. `busiest_minute`: of the next day. `lapses`: the
+    connections whose token or grant lapses before their turn.
+    """
+
+    calls_per_day: float
+    forced_per_day: float
+    busiest_minute: int
+    lapses: int
+
+
+class BothPolicies(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The figures under the policies in force, and under the others."""
+
+    before: PolicyFigures
+    after: PolicyFigures
+
+
+class SimulatedIntegration(BothPolicies, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An integration's connections under both policies."""
+
+    integration: str
+    connections: int
+
+
+class Simulation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The present connections of an environment under both policies. `carried`: the connections that stand for all."""
+
+    environment: str
+    connections: int
+    carried: int
+    integrations: list[SimulatedIntegration]
+    total: BothPolicies
+
+
+class Simulations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    data: list[Simulation]
+
+
+@endpoint(
+    "POST /refreshes/simulate",
+    scope=Scope.OPERATOR,
+    matches_patterns=True,
+    body_limit=64 * 1024,
+    problems=(NOT_FOUND,),
+)
+def simulate_refreshes(call: Call, body: PolicyTrial) -> Simulations:
+    """Compare other refresh policies with those in force, for the present connections.
+
+    Nothing is changed. In an environment of more than 20,000 connections some of them stand for all.
+    """
+    context = call.context
+    if body.environment is not None and body.environment not in context.policy.environments:
+        raise NotFound("environment", body.environment)
+    given = to_builtins(body)
+    given.pop("environment")
+    try:
+        tables = RefreshTables.model_validate(given)
+    except ValidationError as invalid:
+        errors = invalid.errors(include_url=False, include_input=False)
+        raise InvalidFields(
+            [FieldFault(".".join(map(str, error["loc"])), "policy", reason(error)) for error in errors[:MOST_FAULTS]]
+        ) from None
+    found = simulate(
+        context.database,
+        context.policy,
+        context.policy.refresh,
+        policies_of(tables),
+        now=context.clock(),
+        environment=body.environment,
+        most=CARRIED_BESIDE,
+    )
+    return Simulations(data=[record(shown(one), Simulation) for one in found])
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (forecast_refreshes, simulate_refreshes)

@@ -15,6 +15,7 @@ from app.domain.refreshing.forecasting import DAYS, HOURS, hour_of
 from app.ids import new_id
 from tests.integration.api.api_client import open_api, problem_of
 from tests.integration.cli.test_cli import Command, one_line_error
+from tests.integration.world import dump
 from tests.ports import free_port
 
 HOUR = timedelta(hours=1)
@@ -109,6 +110,60 @@ def test_without_connections_and_without_an_earlier_forecast_it_says_so(waylink)
     assert "elsewhere" in one_line_error(refused, 1)
 
 
+DISABLED = """
+[refresh.crm]
+enabled = false
+"""
+
+
+def test_a_changed_file_is_simulated_against_the_policies_that_a_worker_noted(waylink):
+    told = waylink.inside("refreshes", "simulate").stderr
+    assert told == "no worker has noted its policies yet: compared with the defaults\n"
+    with opened(waylink) as database:
+        fill(database)
+    with opened(waylink) as database, database.write() as session:
+        noted = {"refresh": {"crm": {"force_every": "20m"}}, "refresh_providers": {}, "environments": {}}
+        day = {"made_at": datetime.now(UTC), "starts_at": datetime.now(UTC), "hours": [], "tables": noted}
+        rows.add(session, "default", "2999-01-01", **day)
+    (waylink.folder / "waylink.toml").write_text(DISABLED)
+    found = waylink.json("refreshes", "simulate")
+    assert found["in_force_known"]
+    [crm] = found["environments"][0]["integrations"]
+    assert (crm["integration"], crm["connections"]) == ("crm", 49)
+    assert crm["before"]["forced_per_day"] > 3000
+    assert crm["after"] == {"calls_per_day": 0.0, "forced_per_day": 0.0, "busiest_minute": 0, "lapses": 49}
+    assert found["environments"][0]["total"]["after"] == crm["after"]
+    other = waylink.folder / "other.toml"
+    other.write_text("")
+    [crm] = waylink.json("refreshes", "simulate", "--file", str(other))["environments"][0]["integrations"]
+    assert 1300 < crm["after"]["calls_per_day"] < 1600
+    assert (crm["after"]["forced_per_day"], crm["after"]["lapses"]) == (0, 1)
+
+
+def test_a_simulation_changes_nothing_and_fits_a_terminal(waylink, monkeypatch):
+    with opened(waylink) as database:
+        fill(database)
+        before = dump(database)
+    (waylink.folder / "waylink.toml").write_text(DISABLED)
+    written = io.StringIO()
+    monkeypatch.setattr(output, "_console", lambda: Console(width=80, file=written, highlight=False))
+    told = waylink.inside("refreshes", "simulate").stdout.splitlines()
+    lines = written.getvalue().splitlines()
+    assert max(map(len, [*told, *lines])) <= 80
+    assert len(lines) == 3  # a heading, the integration and all
+    assert " → 0 " in lines[1]
+    with opened(waylink) as database:
+        assert dump(database) == before
+
+
+def test_a_file_that_is_wrong_is_refused_with_its_fault(waylink):
+    wrong = waylink.folder / "wrong.toml"
+    wrong.write_text('[refresh.crm]\nmargin = "20m"\n')
+    told = one_line_error(waylink.inside("refreshes", "simulate", "--file", str(wrong)), 2)
+    assert "refresh.crm.margin" in told
+    assert "earlier, Nango renews nothing" in told
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def api(request, valkey, tmp_path):
     url = f"sqlite:///{tmp_path}/w.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
@@ -124,3 +179,31 @@ def test_the_forecast_over_rest_is_the_same(api):
     assert found["lapses"][0]["why"] == "not_refreshable"
     problem_of(api.get("/refreshes/forecast?environment=elsewhere"), 404, "not_found")
     problem_of(api.get("/refreshes/forecast", who="team"), 403, "forbidden")
+
+
+def test_policies_are_simulated_over_rest_against_those_in_force(api):
+    fill(api.database)
+    [found] = api("POST", "/refreshes/simulate", json={"refresh": {"crm": {"enabled": False}}}).json()["data"]
+    [crm] = found["integrations"]
+    assert (crm["before"]["lapses"], crm["after"]["lapses"], crm["after"]["calls_per_day"]) == (1, 49, 0)
+    own = {"environments": {"other": {"refresh": {"crm": {"enabled": False}}}}, "environment": "default"}
+    [found] = api("POST", "/refreshes/simulate", json=own).json()["data"]
+    assert found["total"]["before"] == found["total"]["after"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word", "names"),
+    [
+        ({"refresh": {"crm": {"margin": "20m"}}}, 422, "invalid_input", "refresh.crm.margin"),
+        ({"refresh": {"crm": {"color": "red"}}}, 422, "invalid_input", "refresh.crm.color"),
+        ({"refresh": {"crm": 1}}, 400, "invalid_request", "refresh"),
+        ({"refresh": {str(number): {} for number in range(1001)}}, 422, "invalid_input", "refresh"),
+        ({"environment": "elsewhere"}, 404, "not_found", "elsewhere"),
+    ],
+)
+def test_wrong_policies_are_refused_with_their_place(api, body, status, word, names):
+    assert names in problem_of(api("POST", "/refreshes/simulate", json=body), status, word)["detail"]
+
+
+def test_a_simulation_needs_an_operator(api):
+    problem_of(api("POST", "/refreshes/simulate", who="viewer", json={}), 403, "forbidden")

@@ -1,0 +1,85 @@
+"""Simulations of refresh policies before they are applied. Nothing is changed.
+
+Reads in a short transaction of its own for each environment.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.db.engine import Database
+from app.db.read import refresh_figures
+from app.domain.refreshing.policy import RefreshPolicies
+from app.domain.refreshing.simulating import PolicyFigures, SimulatedIntegration, side_by_side
+from app.services.policy import Policy
+from app.services.refreshing.forecasts import CARRIED, forecast_of, paused_by_hand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """The present connections of an environment under both policies: by integration, and at the end all."""
+
+    environment: str
+    connections: int
+    carried: int
+    found: list[SimulatedIntegration]
+
+
+def simulate(
+    database: Database,
+    policy: Policy,
+    before: RefreshPolicies,
+    after: RefreshPolicies,
+    *,
+    now: datetime,
+    environment: str | None = None,
+    most: int = CARRIED,
+) -> list[Simulation]:
+    """Carry the connections of the environment, or of all with an API key, forward under both policies.
+
+    most: connections of one environment that are carried forward.
+    """
+    wanted = [name for name, known in sorted(policy.environments.items()) if known.has_api]
+    result = []
+    for name in (name for name in wanted if environment in {None, name}):
+        with database.read() as session:
+            people = refresh_figures.population(session, name, most=most)
+            held = paused_by_hand(session, name)
+        both = [forecast_of(people, policies, name, now=now, paused=held) for policies in (before, after)]
+        result.append(
+            Simulation(
+                environment=name,
+                connections=people.connections,
+                carried=len(people.standings),
+                found=side_by_side(*both),
+            )
+        )
+    return result
+
+
+def shown(simulation: Simulation) -> dict[str, Any]:
+    """A simulation as commands and the API show it. Counts are rounded."""
+    *integrations, whole = simulation.found
+    return {
+        "environment": simulation.environment,
+        "connections": simulation.connections,
+        "carried": simulation.carried,
+        "integrations": [
+            {"integration": one.integration, "connections": round(one.connections), **_both(one)}
+            for one in integrations
+        ],
+        "total": _both(whole),
+    }
+
+
+def _both(one: SimulatedIntegration) -> dict[str, Any]:
+    return {"before": _figures(one.before), "after": _figures(one.after)}
+
+
+def _figures(figures: PolicyFigures) -> dict[str, Any]:
+    return {
+        "calls_per_day": round(figures.calls, 1),
+        "forced_per_day": round(figures.forced, 1),
+        "busiest_minute": round(figures.busiest),
+        "lapses": round(figures.lapses),
+    }
