@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.domain.refreshing.clocks import NANGO_MARGIN, NOT_READ, Clock, Clocks, read_clocks, told_expiry, unread
-from app.domain.refreshing.lives import ClockSource, KnownLives, Life, shown_span
+from app.domain.refreshing.lives import ClockSource, KnownLives, Life, is_moved_by_renewal, shown_span
 from app.domain.refreshing.token_times import NO_TIMES, TokenTimes
 from app.domain.states import RefreshOutcome
 
@@ -198,3 +198,17 @@ def test_what_has_no_refresh_token_has_no_deadline_by_the_catalogue(auth_mode: s
 )
 def test_spans_are_shown_in_the_largest_unit_that_they_have(span: timedelta, shown: str):
     assert shown_span(span) == shown
+
+
+@pytest.mark.parametrize(
+    ("lives", "deadline", "moved"),
+    [
+        (KnownLives(refresh=life(30)), 30, True),
+        (KnownLives(refresh=life(30), rotates=False), 30, False),
+        (KnownLives(idle=life(30), rotates=False), 30, True),
+        (KnownLives(refresh=life(365), idle=life(30), rotates=False), 30, True),
+        (KnownLives(refresh=life(20), idle=life(30), rotates=False), 20, False),
+    ],
+)
+def test_a_refresh_token_that_stays_keeps_its_end_but_its_idle_limit_begins_anew(lives, deadline, moved):
+    assert is_moved_by_renewal(lives, NOW + deadline * DAY, NOW) is moved

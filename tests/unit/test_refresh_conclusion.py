@@ -8,6 +8,7 @@ import pytest
 
 from app.domain.event import EventType
 from app.domain.refreshing.answer import Answer
+from app.domain.refreshing.catalogue import Renewal
 from app.domain.refreshing.conclusion import conclude
 from app.domain.refreshing.facts import ClaimedRefresh, RefreshFacts
 from app.domain.refreshing.lives import ClockSource, KnownLives, Life
@@ -137,3 +138,43 @@ def test_plans_are_urgent_in_the_order_of_their_deadlines_and_grants_long_before
 def test_a_plan_that_waits_is_not_urgent_before_it_is_due_again():
     for keeps in Keeps:
         assert urgent_at(NOW + HOUR, NOW - DAY, keeps) == NOW + HOUR
+
+
+FORCED_ONLY = RefreshPolicy(renews=Renewal.FORCED)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expires_at", "outcome"),
+    [
+        (GRANT, None, RefreshOutcome.NO_EXPIRY),
+        (FORCED_ONLY, NOW + 3 * DAY, RefreshOutcome.UNCHANGED),
+    ],
+)
+def test_refused_forced_renewals_come_ever_more_seldom_although_looks_between_them_are_answered(
+    policy, expires_at, outcome
+):
+    facts = RefreshFacts(
+        "active",
+        "OAUTH2",
+        expires_at=expires_at,
+        expires_source=ClockSource.PROVIDER if expires_at else ClockSource.UNKNOWN,
+        grant_expires_at=None if expires_at else NOW + 6 * DAY,
+        renewed_at=NOW - 24 * DAY,
+    )
+    now, plan = NOW, claimed(is_forced=True, facts=facts)
+    forced = 0
+    while now < NOW + 2 * DAY:
+        said = RefreshOutcome.FAILED if plan.is_forced else outcome
+        found = conclude(plan, facts, answer(said, expires_at, asked_at=now), policy, now=now)
+        assert found.plan is not None
+        forced += plan.is_forced
+        plan = claimed(is_forced=found.plan.forced, facts=facts, failures=found.failures)
+        now = found.plan.due_at
+    assert 5 <= forced <= 10
+
+
+def test_a_failing_renewal_is_tried_more_often_than_every_eight_hours_where_the_grant_lapses_soon():
+    facts = RefreshFacts("active", "OAUTH2", grant_expires_at=NOW + 4 * HOUR, renewed_at=NOW - DAY)
+    tried = conclude(claimed(failures=6, facts=facts), facts, answer(RefreshOutcome.FAILED), GRANT, now=NOW).plan
+    assert tried is not None
+    assert tried.due_at == NOW + HOUR

@@ -85,10 +85,18 @@ def conclude(
     return Conclusion(
         facts,
         plan,
-        failures=failures if answer.outcome in REFUSALS else 0,
+        failures=_failures_after(claimed, answer, plan),
         error=lapsed.description if lapsed else answer.error,
         told=tuple(told),
     )
+
+
+def _failures_after(claimed: ClaimedRefresh, answer: Answer, plan: Plan | None) -> int:
+    """The failures in a row. A look that renewed nothing ends none where only a forced renewal would have."""
+    if answer.outcome in REFUSALS:
+        return claimed.failures + 1
+    is_look = answer.outcome in {RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY} and not claimed.forces
+    return claimed.failures if is_look and plan is not None and plan.forced else 0
 
 
 def with_times(facts: RefreshFacts, answer: Answer, lives: KnownLives, *, was_forced: bool) -> RefreshFacts:

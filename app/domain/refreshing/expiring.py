@@ -6,7 +6,7 @@ from typing import Final
 
 from app.domain.event import EventError
 from app.domain.refreshing.catalogue import Renewal
-from app.domain.refreshing.lives import earliest, shown_moment
+from app.domain.refreshing.lives import earliest, is_moved_by_renewal, shown_moment
 from app.domain.refreshing.outcomes import why_not_refreshable
 from app.domain.refreshing.policy import RefreshPolicy
 
@@ -82,7 +82,8 @@ def _can_renew(state: ClockState, policy: RefreshPolicy) -> bool:
 
 def _is_movable(state: ClockState, policy: RefreshPolicy) -> bool:
     """Whether a renewal moves the grant's deadline, as far as is known."""
-    return _can_renew(state, policy) and policy.lives.rotates
+    at = state.grant_at
+    return _can_renew(state, policy) and at is not None and is_moved_by_renewal(policy.lives, at, state.renewed_at)
 
 
 def _token_lead(state: ClockState, at: datetime, policy: RefreshPolicy) -> timedelta:

@@ -37,6 +37,17 @@ class KnownLives:
 
 
 NO_LIVES: Final = KnownLives()
+_ALIKE: Final = timedelta(minutes=1)
+
+
+def is_moved_by_renewal(lives: KnownLives, grant_at: datetime, renewed_at: datetime | None) -> bool:
+    """Whether a renewal moves this deadline of a grant, as far as is known.
+
+    A refresh token that renewals do not replace keeps its end; but its idle limit begins anew.
+    """
+    if lives.rotates:
+        return True
+    return lives.idle is not None and renewed_at is not None and abs(grant_at - renewed_at - lives.idle.span) < _ALIKE
 
 
 def earliest(moments: Iterable[datetime | None]) -> datetime | None:

@@ -12,6 +12,7 @@ from typing import Final
 from app.domain.refreshing.catalogue import Renewal
 from app.domain.refreshing.expiry_plans import after_lapse, at_expiry, by_force_before, towards_expiry
 from app.domain.refreshing.held_plans import within_hours
+from app.domain.refreshing.lives import is_moved_by_renewal
 from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, UNMOVED, has_lapsed
 from app.domain.refreshing.plan import Keeps, Plan, Turn
 from app.domain.refreshing.policy import RefreshPolicy
@@ -88,7 +89,7 @@ def next_plan(
             # A re-authorization makes a new plan.
             return None
         case RefreshOutcome.FAILED | RefreshOutcome.BACKING_OFF:
-            plan = _after_failure(turn, consecutive_failures, retry_after)
+            plan = _after_failure(turn, consecutive_failures, retry_after, deadlines.grant_at)
             return _with_deadline(_in_hours(plan, turn), previous_expires_at if renews else None, deadlines, policy)
         case RefreshOutcome.PROVIDER_DOWN:
             return _in_hours(_after_outage(turn, due_since or now), turn)
@@ -114,12 +115,15 @@ def next_plan(
     return _with_deadline(plan, expires_at if renews else None, deadlines, policy)
 
 
-def _after_failure(turn: Turn, failures: int, retry_after: float | None) -> Plan:
+def _after_failure(turn: Turn, failures: int, retry_after: float | None, grant_at: datetime | None) -> Plan:
     # Few tries: for 30 s after a failure calls fail at once, and exhaustion follows on the fourth failing day
     # (Nango contract: Failed refreshes).
     policy = turn.policy
     position = min(max(failures, 1), len(policy.failure_delays)) - 1
     delay = policy.failure_delays[position] * (1 + turn.hashed(f"failure {failures}") / 4)
+    if grant_at is not None and grant_at > turn.now:
+        # An outage that ends shortly before the grant's deadline is not to be waited out beyond it.
+        delay = max(min(delay, (grant_at - turn.now) / 4), policy.failure_delays[0])
     delay = max(delay, _wait(retry_after, policy), policy.min_interval)
     # Never forced: force does not help after a failure, and calls the provider each time
     # (Nango contract: Forced refreshes).
@@ -162,7 +166,7 @@ def _or_kept_alive(plan: Plan | None, turn: Turn, deadlines: Deadlines) -> Plan 
     Each forced call brings another refresh token at the provider: there is one before each deadline, and no more.
     """
     policy, at = turn.policy, deadlines.grant_at
-    if at is None or at <= turn.now or not policy.lives.rotates:
+    if at is None or at <= turn.now or not is_moved_by_renewal(policy.lives, at, deadlines.renewed_at):
         return plan
     life = at - (deadlines.renewed_at or turn.now)
     if life < SHORTEST_KEPT:
@@ -189,7 +193,9 @@ def _with_deadline(
     """The plan with what lapses first if it does not come. expires_at: None where nothing renews the token."""
     if plan is None or not deadlines.refreshable:
         return plan
-    grant_at = deadlines.grant_at if policy.lives.rotates else None
+    grant_at = deadlines.grant_at
+    if grant_at is not None and not is_moved_by_renewal(policy.lives, grant_at, deadlines.renewed_at):
+        grant_at = None
     moments = ((expires_at, Keeps.TOKEN), (grant_at, Keeps.GRANT))
     ahead = [(at, keeps) for at, keeps in moments if at is not None and at > plan.due_at]
     if not ahead:
