@@ -127,6 +127,10 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "refresh_life": "The life of a refresh token from its issue on. Goes before the "
             "[catalogue](refresh.md#the-catalogue), as the next one does.",
             "idle_limit": "How long a refresh token lives that is not used.",
+            "rotates": "`false`: a renewal does not begin the life of the refresh token anew, which counts from the "
+            "authorization. Goes before the catalogue. Unset: `true`.",
+            "learnt": "`true`: the lives of this table are [learnt](refresh.md#learnt-lives). Their source is shown as "
+            "`learnt`, and what a provider's answer tells goes before them.",
         },
     ),
 )

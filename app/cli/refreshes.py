@@ -37,6 +37,10 @@ FORECASTS: Final = {
         "app.cli.refresh_forecasts:forecast_command",
         "Refreshes by hour and day against the budget, what lapses before its turn, and how the last forecast did.",
     ),
+    "learnt": (
+        "app.cli.refresh_learnt:learnt_command",
+        "Ages at which grants of an integration died, as tables for waylink.toml, which nothing applies by itself.",
+    ),
     "simulate": (
         "app.cli.refresh_simulation:simulate_command",
         "Compare a waylink.toml's refresh policies with those in force, for the present connections; change nothing.",

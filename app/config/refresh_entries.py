@@ -44,6 +44,8 @@ class RefreshEntry(BaseModel):
     access_life: timedelta | None = None
     refresh_life: timedelta | None = None
     idle_limit: timedelta | None = None
+    rotates: bool | None = None
+    learnt: bool | None = None
 
     @field_validator(*_SPANS, mode="before")
     @classmethod
@@ -109,7 +111,7 @@ class RefreshEntry(BaseModel):
     @property
     def part(self) -> PolicyPart:
         """The entry as a part of the policies."""
-        same = ("enabled", "margin_share", "priority", *_SPANS)
+        same = ("enabled", "margin_share", "priority", "rotates", "learnt", *_SPANS)
         values: dict[str, Any] = {name: getattr(self, name) for name in same}
         return PolicyPart(**values, keep_alive_share=self.keep_alive_share, hours=self.hours)
 

@@ -494,6 +494,7 @@ class Refresh(Base):
     __table_args__ = (
         _partial("uq_refreshes_open", "connection_ref", where="finished_at IS NULL", unique=True),
         _partial("ix_refreshes_due", "next_at", where="finished_at IS NULL"),
+        _partial("ix_refreshes_exhausted", "id", where="outcome = 'exhausted'"),  # for ages at which grants died
         # For what happened in an hour, to compare it with a forecast.
         _partial("ix_refreshes_finished", "finished_at", where="finished_at IS NOT NULL"),
         _partial("ix_refreshes_urgent", "urgent_at", where="finished_at IS NULL AND urgent_at IS NOT NULL"),

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select, type_coerce
+from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select, type_coerce
 from sqlalchemy.orm import Session
 
 from app.db import bulk
@@ -32,13 +32,29 @@ class Population:
     standings: list[Standing]
 
 
-def population(session: Session, environment: str, *, most: int) -> Population:
-    """The connections with their open plans: all of them, or of more than `most` an even part, by their ids."""
-    mine = (Connection.environment == environment, Connection.status != ConnectionStatus.DELETED)
-    connections = session.scalar(select(func.count()).select_from(Connection).where(*mine)) or 0
+class Part(NamedTuple):
+    """The statement over an even part of `connections`, each of which stands for `weight` of them."""
+
+    connections: int
+    weight: float
+    statement: Select[Any]
+
+
+def even_part(session: Session, statement: Select[Any], which: Sequence[ColumnElement[bool]], *, most: int) -> Part:
+    """The statement for these connections: all of them, or of more than `most` a part, by the last digits of ids."""
+    connections = session.scalar(select(func.count()).select_from(Connection).where(*which)) or 0
     parts = _PARTS if connections <= most else max(1, _PARTS * most // connections)
+    statement = statement.where(*which)
+    if parts < _PARTS:
+        statement = statement.where(_last_digits(session) < f"{parts:03x}")
+    return Part(connections, _PARTS / parts, statement)
+
+
+def population(session: Session, environment: str, *, most: int) -> Population:
+    """The connections with their open plans: all of them, or of more than `most` an even part."""
+    mine = (Connection.environment == environment, Connection.status != ConnectionStatus.DELETED)
     open_plan = and_(Refresh.connection_ref == Connection.id, Refresh.finished_at.is_(None))
-    statement = (
+    statement: Any = (
         select(
             Connection.integration,
             Connection.provider,
@@ -59,12 +75,10 @@ def population(session: Session, environment: str, *, most: int) -> Population:
             Refresh.created_at,
         )
         .outerjoin(Refresh, open_plan)
-        .where(*mine, or_(Connection.status != ConnectionStatus.NEEDS_RECONNECT, Refresh.id.is_not(None)))
+        .where(or_(Connection.status != ConnectionStatus.NEEDS_RECONNECT, Refresh.id.is_not(None)))
     )
-    if parts < _PARTS:
-        statement = statement.where(_last_digits(session) < f"{parts:03x}")
-    standings = [_standing(row) for row in session.execute(statement)]
-    return Population(connections, _PARTS / parts, standings)
+    part = even_part(session, statement, mine, most=most)
+    return Population(part.connections, part.weight, [_standing(row) for row in session.execute(part.statement)])
 
 
 def finished(session: Session, environment: str, hours: Sequence[datetime]) -> list[int]:

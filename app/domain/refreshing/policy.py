@@ -100,10 +100,14 @@ class PolicyPart:
     access_life: timedelta | None = None
     refresh_life: timedelta | None = None
     idle_limit: timedelta | None = None
+    rotates: bool | None = None
+    learnt: bool | None = None  # its lives are learnt, and do not go before what a provider's answer tells
 
 
 _LIVES: Final = ("access_life", "refresh_life", "idle_limit")
-_SETTINGS: Final = tuple(name for name in PolicyPart.__dataclass_fields__ if name not in {"enabled", *_LIVES})
+_SETTINGS: Final = tuple(
+    name for name in PolicyPart.__dataclass_fields__ if name not in {"enabled", "rotates", "learnt", *_LIVES}
+)
 
 
 class Scope(StrEnum):
@@ -134,12 +138,13 @@ class RefreshPolicies:
         """The lives of an integration's tokens: a policy's go before those of the catalogue."""
         parts = list(self._parts_of(environment, integration, provider))
         known = self.catalogue.lives_of(provider)
-        access, refresh, idle = (_life(_last(parts, name)) for name in _LIVES)
+        access, refresh, idle = (_life(parts, name) for name in _LIVES)
+        rotates = _last(parts, "rotates")
         return KnownLives(
             access=access or known.access,
             refresh=refresh or known.refresh,
             idle=idle or known.idle,
-            rotates=known.rotates,
+            rotates=known.rotates if rotates is None else rotates,
         )
 
     def _parts_of(self, environment: str, integration: str, provider: str | None) -> Iterator[PolicyPart]:
@@ -163,5 +168,9 @@ def _last(parts: list[PolicyPart], name: str) -> Any:
     return next((value for part in reversed(parts) if (value := getattr(part, name)) is not None), None)
 
 
-def _life(span: timedelta | None) -> Life | None:
-    return None if span is None else Life(span, ClockSource.POLICY)
+def _life(parts: list[PolicyPart], name: str) -> Life | None:
+    """The life of this name from the most specific part that sets it."""
+    part = next((part for part in reversed(parts) if getattr(part, name) is not None), None)
+    if part is None:
+        return None
+    return Life(getattr(part, name), ClockSource.LEARNT if part.learnt else ClockSource.POLICY)

@@ -9,9 +9,12 @@ from app.config.messages import reason
 from app.config.refresh_tables import RefreshTables, policies_of
 from app.domain.access import Scope
 from app.domain.refreshing.carrying import DeadClock, WhyLapsing
+from app.domain.refreshing.learning import AgeSince
 from app.errors import FieldFault, InvalidFields, NotFound
 from app.services.refreshing import forecast_reports
 from app.services.refreshing.forecasts import CARRIED_BESIDE, forecasts
+from app.services.refreshing.learnt_lives import learnt_lives, proposal
+from app.services.refreshing.learnt_lives import shown as learnt_row
 from app.services.refreshing.simulations import shown, simulate
 from app.web.api.endpoint import Call, Endpoint, endpoint, record
 from app.web.api.problems import NOT_FOUND
@@ -223,4 +226,37 @@ def simulate_refreshes(call: Call, body: PolicyTrial) -> Simulations:
     return Simulations(data=[record(shown(one), Simulation) for one in found])
 
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (forecast_refreshes, simulate_refreshes)
+class LearntLife(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Deaths of an integration's grants, and of these the ones at a common age, from `youngest` to `oldest`, counted
+    `since` the authorization or the last renewal. `outlived`: living grants that are older. `proposal`: the key of a
+    policy, or null, and `why_not` says why.
+    """
+
+    environment: str
+    integration: str
+    deaths: int
+    at_common_age: int | None
+    since: AgeSince | None
+    youngest: str | None
+    oldest: str | None
+    outlived: int | None
+    proposal: str | None
+    why_not: str | None
+
+
+class LearntLives(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`policy`: tables for waylink.toml, which nothing applies by itself; empty where nothing is proposed."""
+
+    data: list[LearntLife]
+    policy: str
+
+
+@endpoint("GET /refreshes/learnt", scope=Scope.VIEWER, matches_patterns=True)
+def learn_lives(call: Call, query: ForecastQuery) -> LearntLives:
+    """Show the ages at which grants of each integration died, and the policy that they propose."""
+    database = call.context.database
+    found = learnt_lives(database, environment=query.environment)
+    return LearntLives(data=[record(learnt_row(one), LearntLife) for one in found], policy=proposal(database, found))
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (forecast_refreshes, simulate_refreshes, learn_lives)

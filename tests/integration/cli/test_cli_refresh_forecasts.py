@@ -164,6 +164,41 @@ def test_a_file_that_is_wrong_is_refused_with_its_fault(waylink):
     assert "earlier, Nango renews nothing" in told
 
 
+def bury(database, count=6):
+    """Grants that died seven days after their authorization, an hour after their last renewal."""
+    now, shared = datetime.now(UTC), {"tags": {}, "tags_disagree": False, "absences": 0}
+    kind = {"environment": "default", "status": "needs_reconnect", "provider": "other", "auth_mode": "OAUTH2"}
+    with database.write() as session:
+        for number in range(count):
+            moments = dict.fromkeys(("created_at", "updated_at"), now)
+            authorized_at = now - 7 * 24 * HOUR
+            of = Connection(
+                **{"id": new_id(), "integration": "mail", "connection_id": f"m-{number}", **shared, **kind, **moments},
+                authorized_at=authorized_at,
+            )
+            session.add(of)
+            session.flush()
+            for outcome, at in (("renewed", now - HOUR), ("exhausted", now)):
+                facts = {"forced": False, "reason": "a test's", "attempts": 1, "failures": 0, "outcome": outcome}
+                times = dict.fromkeys(("refresh_at", "next_at", "created_at", "finished_at"), at)
+                session.add(Refresh(id=new_id(), connection_ref=of.id, **facts, **times))
+
+
+def test_what_is_learnt_is_shown_with_a_table_to_paste(waylink, monkeypatch):
+    assert waylink.inside("refreshes", "learnt").stdout == "no grant has died, as far as refreshes have found\n"
+    with opened(waylink) as database:
+        bury(database)
+    found = waylink.json("refreshes", "learnt")
+    [mail] = found["integrations"]
+    assert (mail["deaths"], mail["at_common_age"], mail["proposal"]) == (6, 6, 'idle_limit = "60m"')
+    written = io.StringIO()
+    monkeypatch.setattr(output, "_console", lambda: Console(width=80, file=written, highlight=False))
+    told = waylink.inside("refreshes", "learnt").stdout
+    assert max(map(len, [*told.splitlines(), *written.getvalue().splitlines()])) <= 80
+    assert told.endswith(f"{found['policy']}\n")
+    assert "[refresh.mail]" in told
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def api(request, valkey, tmp_path):
     url = f"sqlite:///{tmp_path}/w.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
@@ -207,3 +242,11 @@ def test_wrong_policies_are_refused_with_their_place(api, body, status, word, na
 
 def test_a_simulation_needs_an_operator(api):
     problem_of(api("POST", "/refreshes/simulate", who="viewer", json={}), 403, "forbidden")
+
+
+def test_what_is_learnt_is_shown_over_rest(api):
+    assert api.json("/refreshes/learnt", who="viewer") == {"data": [], "policy": ""}
+    bury(api.database, 4)
+    found = api.json("/refreshes/learnt?environment=default", who="viewer")
+    assert found["policy"] == ""
+    assert found["data"][0]["why_not"].startswith("4 died; at least 5 are needed")

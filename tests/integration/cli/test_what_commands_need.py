@@ -170,6 +170,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "refreshes": ((), LISTING),
     "refreshes catalogue": ((), NOTHING),
     "refreshes forecast": (("--environment", "prod"), ASKING),
+    "refreshes learnt": ((), LISTING),
     "refreshes simulate": (("--environment", "prod"), ASKING),
     "refreshes show": (("known",), LISTING),
     "rejections": ((), LISTING),
