@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Final
 
-from bench import delivery, ladder, scale, snapshot, soak, webhook_to_job, writes
+from bench import delivery, ladder, refresh, scale, snapshot, soak, webhook_to_job, writes
 from bench.report import Figure, Report, progress
 
 
@@ -33,6 +33,10 @@ def _delivery(report: Report, quick: bool) -> None:
 
 def _scale(report: Report, quick: bool) -> None:
     scale.measure(report, quick=quick)
+
+
+def _refresh(report: Report, quick: bool) -> None:
+    refresh.measure(report, quick=quick)
 
 
 def _soak(report: Report, quick: bool) -> None:
@@ -57,6 +61,7 @@ PARTS: Final[dict[str, Callable[[Report, bool], None]]] = {
     "routing": partial(_figures, "bench.routing"),
     "scale": _scale,
     "reconcile": partial(_figures, "bench.reconcile"),
+    "refresh": _refresh,
     "audit": partial(_figures, "bench.audit"),
     "soak": _soak,
     "snapshot": _snapshot,

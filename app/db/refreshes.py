@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import Select, bindparam, func, or_, select, text, update
+from sqlalchemy import Select, Update, bindparam, case, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
@@ -106,19 +106,9 @@ def claim(session: Session, *, limit: int, now: datetime, lease: timedelta) -> l
     rows = list(session.execute(_urgent(), given | {"most": limit}))
     if len(rows) < limit:
         rows += session.execute(_others(), given | {"most": limit - len(rows)})
-    taken = [_claimed(row) for row in rows]
-    leased = now + lease
-    changes = [
-        {
-            "id": claimed.id,
-            "attempts": claimed.attempts,
-            "next_at": leased,
-            "urgent_at": urgent_at(leased, claimed.deadline_at, claimed.keeps),
-        }
-        for claimed in taken
-    ]
-    bulk.update(session, Refresh, changes)
-    return taken
+    if rows:
+        session.execute(_lease(bulk.dialect(session)), {"leased": now + lease} | bulk.keys([row[0] for row in rows]))
+    return [_claimed(row) for row in rows]
 
 
 class LockedPlan(Struct, frozen=True):
@@ -194,38 +184,41 @@ def _others() -> Select[Any]:
     return waiting.order_by(_refreshes.c.next_at).limit(bindparam("most"))
 
 
-_PLANNED: Final = (
-    "id",
-    "connection_ref",
-    "refresh_at",
-    "forced",
-    "attempts",
-    "failures",
-    "deadline_at",
-    "keeps",
-    "outcome",
-)
-_NAMES: Final = ("environment", "integration", "connection_id", "provider")
-
-
-def _claimed(row: Any) -> ClaimedRefresh:
-    found = row._mapping
-    return ClaimedRefresh(
-        id=row.id,
-        connection_ref=row.connection_ref,
-        environment=row.environment,
-        integration=row.integration,
-        connection_id=row.connection_id,
-        provider=row.provider,
-        refresh_at=row.refresh_at,
-        is_forced=row.forced,
-        attempts=row.attempts + 1,
-        failures=row.failures,
-        deadline_at=row.deadline_at,
-        keeps=Keeps(row.keeps) if row.keeps in _KEEPS else None,
-        outcome=row.outcome,
-        facts=RefreshFacts(**{name: found[name] for name in _FACTS}),
+@cache
+def _lease(dialect: str) -> Update:
+    """A lease, after which the row is urgent no earlier than it is due (`app.domain.refreshing.plan.urgent_at`)."""
+    urgent, leased = _refreshes.c.urgent_at, bindparam("leased", type_=_refreshes.c.next_at.type)
+    later = func.greatest(urgent, leased) if dialect == "postgresql" else func.max(urgent, leased)
+    changed = update(_refreshes).where(bulk.among(dialect, _refreshes.c.id))
+    return changed.values(
+        attempts=_refreshes.c.attempts + 1, next_at=leased, urgent_at=case((urgent.is_not(None), later))
     )
 
 
-_KEEPS: Final = frozenset(Keeps)
+_PLANNED: Final = (
+    "id", "connection_ref", "refresh_at", "forced", "attempts", "failures", "deadline_at", "keeps", "outcome"
+)  # fmt: skip
+_NAMES: Final = ("environment", "integration", "connection_id", "provider")
+_KEEPS: Final = {str(keeps): keeps for keeps in Keeps}
+
+
+def _claimed(row: Any) -> ClaimedRefresh:
+    """A row of `_due`: the columns of _PLANNED, _NAMES and RefreshFacts, one after the other."""
+    refresh_id, connection_ref, refresh_at, forced, attempts, failures, deadline_at, keeps, outcome = row[:9]
+    environment, integration, connection_id, provider = row[9:13]
+    return ClaimedRefresh(
+        id=refresh_id,
+        connection_ref=connection_ref,
+        environment=environment,
+        integration=integration,
+        connection_id=connection_id,
+        provider=provider,
+        refresh_at=refresh_at,
+        is_forced=forced,
+        attempts=attempts + 1,
+        failures=failures,
+        deadline_at=deadline_at,
+        keeps=_KEEPS.get(keeps),
+        outcome=outcome,
+        facts=RefreshFacts(*row[13:]),
+    )

@@ -1,29 +1,42 @@
-"""`waylink.refresh_due`: due token refreshes, in waves."""
+"""`waylink.refresh_due`: due token refreshes."""
 
+import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from celery import Celery
+from celery.signals import worker_shutting_down
 
 from app.brokers.celery_broker import REFRESH_DUE
-from app.services.refreshing.refresher import WAVE, Refresher
+from app.services.refreshing.refresher import Refresher
 from app.telemetry import get_logger
 
-SECONDS_PER_CALL: Final = 30.0  # then the next tick continues, so that a shutdown is not delayed
+SECONDS_PER_CALL: Final = 60.0  # of claims; the last of them may take a lease longer, and the next tick continues
 
 log = get_logger(__name__)
 
 
 def register(app: Celery, refresher: Refresher) -> None:
+    """Register the task. Of several ticks that a process takes at once, one works: it has all places."""
+    running, stopping = threading.Lock(), threading.Event()
+
+    def stop_claiming(**_: object) -> None:
+        stopping.set()
+
+    worker_shutting_down.connect(stop_claiming, weak=False)
+
     @app.task(name=REFRESH_DUE)
     def refresh_due(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
-        ends_at = time.monotonic() + SECONDS_PER_CALL
-        total = 0
-        while True:
-            taken = refresher.refresh_due()
-            total += taken
-            if taken < WAVE or time.monotonic() > ends_at:
-                break
+        if not running.acquire(blocking=False):
+            return
+        try:
+            ends_at = time.monotonic() + SECONDS_PER_CALL
+            total = refresher.refresh_due(
+                limit=sys.maxsize, is_over=lambda: stopping.is_set() or time.monotonic() > ends_at
+            )
+        finally:
+            running.release()
         if total:
             log.info("tokens_refreshed", plans=total)
