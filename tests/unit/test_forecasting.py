@@ -1,6 +1,7 @@
 """Connections are carried forward by the rules that plan them, and what lapses before its turn is named."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
@@ -8,9 +9,11 @@ from app.config.provider_catalogue import shipped_catalogue
 from app.domain.refreshing import carrying
 from app.domain.refreshing.budget_outlook import outlook
 from app.domain.refreshing.carrying import DeadClock, Lapse, Looks, Standing, WhyLapsing, looks
+from app.domain.refreshing.facts import RefreshFacts
 from app.domain.refreshing.forecasting import DAYS, HORIZON, HOURS, forecast
 from app.domain.refreshing.hours import Hours, read_span
 from app.domain.refreshing.lives import ClockSource
+from app.domain.refreshing.outcomes import FORCED_IN_VAIN, TOKEN_EXPIRED
 from app.domain.refreshing.policy import PolicyPart, RefreshPolicies, for_integrations
 
 NOW = datetime(2026, 11, 30, 10, 20, tzinfo=UTC)
@@ -20,28 +23,29 @@ CATALOGUE = shipped_catalogue()
 PLAIN = RefreshPolicies({}, CATALOGUE)
 
 
-def standing(**members):
-    """A token of an hour that was just issued, and whose plan is open."""
+def standing(
+    *, number=1, provider="other", integration="crm", due_at=NOW + 48 * MINUTE, forced=False, failures=0, **members
+):
+    """A token of an hour that was just issued, and whose plan is open. members: facts, and `issued_at`."""
+    issued_at = members.pop("issued_at", NOW)
     usual = {
-        "integration": "crm",
-        "provider": "other",
+        "status": "active",
         "auth_mode": "OAUTH2",
-        "identity": "0" * 32,
-        "slot": 1,
+        "slot": number,
         "expires_at": NOW + HOUR,
-        "was_read": True,
-        "issued_at": NOW,
+        "expires_source": "provider",
         "renewed_at": NOW,
-        "authorized_at": None,
-        "grant_at": None,
-        "grant_source": None,
-        "refreshable": True,
-        "lapsed": False,
-        "failures": 0,
-        "due_at": NOW + 48 * MINUTE,
-        "forced": False,
     }
-    return Standing(**{**usual, **members})
+    return Standing(
+        ref=UUID(int=number),
+        integration=integration,
+        provider=provider,
+        facts=RefreshFacts(**{**usual, **members}),
+        issued_at=issued_at,
+        failures=failures,
+        due_at=due_at,
+        forced=forced,
+    )
 
 
 def policy(provider="other", **part):
@@ -65,7 +69,7 @@ def carried(one, policy, *, until=NOW + HORIZON, life=None):
     return moments(found, until), [lapse for lapse in found if isinstance(lapse, Lapse)]
 
 
-IDLE = {"grant_at": NOW + 30 * DAY, "grant_source": ClockSource.CATALOGUE}
+IDLE = {"grant_expires_at": NOW + 30 * DAY, "grant_source": ClockSource.CATALOGUE}
 WITHOUT_EXPIRY = {"expires_at": None, "due_at": NOW + 21 * DAY, "forced": True}
 
 
@@ -77,10 +81,23 @@ WITHOUT_EXPIRY = {"expires_at": None, "due_at": NOW + 21 * DAY, "forced": True}
         ({"expires_at": NOW + 10 * MINUTE, "due_at": NOW + 6 * MINUTE}, {}, 30 * 1440 / 6),
         ({"expires_at": NOW + 60 * DAY, "due_at": NOW + 5 * DAY, "provider": "facebook"}, {"provider": "facebook"}, 1),
         ({**WITHOUT_EXPIRY, **IDLE}, {"idle_limit": 30 * DAY}, 1),
-        ({"lapsed": True, "expires_at": NOW - DAY, "due_at": NOW + HOUR}, {}, 31),
+        (
+            {
+                "last_error_type": TOKEN_EXPIRED,
+                "status": "needs_reconnect",
+                "expires_at": NOW - DAY,
+                "due_at": NOW + HOUR,
+            },
+            {},
+            31,
+        ),
         ({"due_at": None}, {}, 0),
         ({"auth_mode": "API_KEY", "expires_at": None, "due_at": None}, {}, 0),
-        ({"expires_at": None, "was_read": False, "issued_at": None, "renewed_at": None, "due_at": NOW + MINUTE}, {}, 1),
+        (
+            {"expires_at": None, "expires_source": None, "issued_at": None, "renewed_at": None, "due_at": NOW + MINUTE},
+            {},
+            1,
+        ),
     ],
     ids=["hour", "two hours", "ten minutes", "by force", "kept alive", "lapsed", "no plan", "fixed", "unknown"],
 )
@@ -90,7 +107,7 @@ def test_a_connection_is_asked_for_as_often_as_its_policy_plans_it(of, rules, ex
 
 
 def test_a_token_that_was_never_read_is_taken_to_live_as_long_as_others_of_its_integration():
-    one = standing(expires_at=None, was_read=False, issued_at=None, renewed_at=None, due_at=NOW + MINUTE)
+    one = standing(expires_at=None, expires_source=None, issued_at=None, renewed_at=None, due_at=NOW + MINUTE)
     calls, _ = carried(one, policy(), life=2 * HOUR, until=NOW + DAY)
     assert 13 <= len(calls) <= 15
 
@@ -99,13 +116,21 @@ def test_a_token_that_was_never_read_is_taken_to_live_as_long_as_others_of_its_i
     ("of", "rules"),
     [
         ({}, {}),
-        ({"slot": 77, "identity": "7" * 32}, {"margin": 5 * MINUTE, "margin_floor": MINUTE}),
+        ({"number": 77}, {"margin": 5 * MINUTE, "margin_floor": MINUTE}),
         ({"expires_at": NOW + 10 * MINUTE, "due_at": NOW + 6 * MINUTE}, {}),
         ({**WITHOUT_EXPIRY, "due_at": NOW + HOUR, **IDLE}, {"idle_limit": 5 * DAY}),
-        ({"lapsed": True, "expires_at": NOW - DAY, "due_at": NOW + HOUR}, {}),
+        (
+            {
+                "last_error_type": TOKEN_EXPIRED,
+                "status": "needs_reconnect",
+                "expires_at": NOW - DAY,
+                "due_at": NOW + HOUR,
+            },
+            {},
+        ),
         ({"expires_at": NOW + 60 * DAY, "due_at": NOW + DAY}, {"provider": "facebook"}),
         ({}, {"force_every": 30 * MINUTE}),
-        ({"grant_at": NOW + 10 * DAY, "grant_source": ClockSource.PROVIDER, "renewed_at": NOW}, {}),
+        ({"grant_expires_at": NOW + 10 * DAY, "grant_source": ClockSource.PROVIDER, "renewed_at": NOW}, {}),
     ],
 )
 def test_calls_that_are_counted_at_once_are_those_that_are_planned_one_by_one(monkeypatch, of, rules):
@@ -122,13 +147,13 @@ def test_calls_that_are_counted_at_once_are_those_that_are_planned_one_by_one(mo
 @pytest.mark.parametrize(
     ("of", "rules", "clock", "why"),
     [
-        ({"refreshable": False}, {}, DeadClock.TOKEN, WhyLapsing.NOT_REFRESHABLE),
+        ({"not_refreshable": FORCED_IN_VAIN}, {}, DeadClock.TOKEN, WhyLapsing.NOT_REFRESHABLE),
         ({"due_at": None}, {}, DeadClock.TOKEN, WhyLapsing.NO_PLAN),
         ({"due_at": NOW + 2 * HOUR}, {}, DeadClock.TOKEN, WhyLapsing.LATE),
         ({"due_at": NOW + 2 * HOUR, "failures": 3}, {}, DeadClock.TOKEN, WhyLapsing.FAILING),
         ({"due_at": NOW + 12 * HOUR}, {"hours": NIGHTS}, DeadClock.TOKEN, WhyLapsing.HOURS),
         (
-            {"grant_at": NOW + DAY, "due_at": NOW + 2 * DAY, "expires_at": None},
+            {"grant_expires_at": NOW + DAY, "due_at": NOW + 2 * DAY, "expires_at": None},
             {},
             DeadClock.GRANT,
             WhyLapsing.LATE,
@@ -158,7 +183,7 @@ def test_a_grant_that_no_renewal_moves_lapses_and_ends_its_calls():
     name, life = line.names[0], line.refresh_life
     authorized = NOW + 3 * DAY - life
     one = standing(
-        provider=name, authorized_at=authorized, grant_at=authorized + life, grant_source=ClockSource.CATALOGUE
+        provider=name, authorized_at=authorized, grant_expires_at=authorized + life, grant_source=ClockSource.CATALOGUE
     )
     calls, [lapse] = carried(one, policy(name))
     assert (lapse.clock, lapse.why, lapse.at) == (DeadClock.GRANT, WhyLapsing.UNMOVED, NOW + 3 * DAY)
@@ -172,7 +197,7 @@ def many(count):
         due_at = NOW + 48 * MINUTE * number / count
         times = {"due_at": due_at, "expires_at": due_at + 12 * MINUTE}
         issued = dict.fromkeys(("issued_at", "renewed_at"), due_at - 48 * MINUTE)
-        found.append(standing(slot=number, identity=f"{number:032x}", **times, **issued))
+        found.append(standing(number=number, **times, **issued))
     return found
 
 
@@ -215,7 +240,7 @@ def test_of_a_disabled_and_of_a_paused_integration_the_deadlines_lapse():
 
 
 def test_what_is_overdue_is_made_up_for_as_the_budget_allows():
-    late = [standing(slot=number, due_at=NOW - HOUR, expires_at=NOW + HOUR) for number in range(120)]
+    late = [standing(number=number, due_at=NOW - HOUR, expires_at=NOW + HOUR) for number in range(120)]
     found = foreseen(late, budget=4.0)
     assert found.overdue == 120
     assert max(found.minutes[20:50]) <= 5
@@ -242,8 +267,8 @@ def test_beyond_the_budget_for_long_a_part_comes_too_late():
 
 
 def test_a_life_that_is_known_to_some_minutes_only_is_taken_to_be_the_usual_one():
-    late = [standing(slot=number, issued_at=NOW + 10 * MINUTE) for number in range(3)]
-    other = [standing(slot=number, expires_at=NOW + 5 * HOUR, integration="crm") for number in range(3)]
+    late = [standing(number=number, issued_at=NOW + 10 * MINUTE) for number in range(3)]
+    other = [standing(number=number, expires_at=NOW + 5 * HOUR, integration="crm") for number in range(3)]
     usual = many(100)
     calls = foreseen([*usual, *late, *other]).days[5]
     assert abs(calls - (103 * 30 + 3 * 1440 / 288)) < 60

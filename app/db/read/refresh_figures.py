@@ -1,7 +1,7 @@
 """Connections as forecasts of their refreshes read them, and the refreshes of past hours."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.models import Connection, Refresh
 from app.domain.refreshing.carrying import Standing
-from app.domain.refreshing.clocks import NANGO_MARGIN, told_expiry
-from app.domain.refreshing.lives import ClockSource, latest
-from app.domain.refreshing.outcomes import TOKEN_EXPIRED
+from app.domain.refreshing.clocks import NANGO_MARGIN
+from app.domain.refreshing.facts import RefreshFacts
+from app.domain.refreshing.lives import latest
 from app.domain.states import ConnectionStatus, RefreshOutcome
 
+_FACTS: Final = tuple(field.name for field in fields(RefreshFacts))
 _PARTS: Final = 16**3  # into which the last digits of their ids divide connections evenly
 
 
@@ -54,25 +55,17 @@ def population(session: Session, environment: str, *, most: int) -> Population:
     """The connections with their open plans: all of them, or of more than `most` an even part."""
     mine = (Connection.environment == environment, Connection.status != ConnectionStatus.DELETED)
     open_plan = and_(Refresh.connection_ref == Connection.id, Refresh.finished_at.is_(None))
+    facts = [getattr(Connection, name) for name in _FACTS]
     statement: Any = (
         select(
+            Connection.id,
             Connection.integration,
             Connection.provider,
-            Connection.auth_mode,
-            Connection.id,
-            Connection.slot,
-            Connection.expires_at,
-            Connection.expires_source,
-            Connection.renewed_at,
-            Connection.authorized_at,
-            Connection.grant_expires_at,
-            Connection.grant_source,
-            Connection.not_refreshable,
-            Connection.last_error_type,
             Refresh.next_at,
             Refresh.forced,
             Refresh.failures,
             Refresh.created_at,
+            *facts,
         )
         .outerjoin(Refresh, open_plan)
         .where(or_(Connection.status != ConnectionStatus.NEEDS_RECONNECT, Refresh.id.is_not(None)))
@@ -110,28 +103,21 @@ def _last_digits(session: Session) -> ColumnElement[str]:
 
 
 def _standing(row: Any) -> Standing:
+    ref, integration, provider, due_at, forced, failures, planned_at, *values = row
+    facts = RefreshFacts(**dict(zip(_FACTS, values, strict=True)))
     return Standing(
-        integration=row.integration,
-        provider=row.provider,
-        auth_mode=row.auth_mode or "",
-        identity=row.id.hex,
-        slot=row.slot,
-        expires_at=told_expiry(row.expires_at, row.expires_source),
-        was_read=row.expires_source is not None or row.expires_at is not None,
-        issued_at=_issued_at(row.created_at, row.renewed_at or row.authorized_at),
-        renewed_at=row.renewed_at,
-        authorized_at=row.authorized_at,
-        grant_at=row.grant_expires_at,
-        grant_source=ClockSource(row.grant_source) if row.grant_source else None,
-        refreshable=row.not_refreshable is None,
-        lapsed=row.last_error_type == TOKEN_EXPIRED,
-        failures=row.failures or 0,
-        due_at=row.next_at,
-        forced=bool(row.forced),
+        ref=ref,
+        integration=integration,
+        provider=provider,
+        facts=facts,
+        issued_at=issued_at(planned_at, facts.renewed_at or facts.authorized_at),
+        failures=failures or 0,
+        due_at=due_at,
+        forced=bool(forced),
     )
 
 
-def _issued_at(planned_at: datetime | None, renewed_at: datetime | None) -> datetime | None:
+def issued_at(planned_at: datetime | None, renewed_at: datetime | None) -> datetime | None:
     """The moment of the token's issue. renewed_at: the latest one by which it was surely issued.
 
     A plan is made when a look is answered: one made soon after that moment followed the look that renewed the token.

@@ -8,46 +8,46 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from uuid import UUID
 
+from app.domain.refreshing.answer import Answer
 from app.domain.refreshing.catalogue import Renewal
-from app.domain.refreshing.clocks import NANGO_MARGIN, read_clocks
-from app.domain.refreshing.lives import ClockSource
-from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, has_lapsed
+from app.domain.refreshing.clocks import NANGO_MARGIN
+from app.domain.refreshing.conclusion import conclude
+from app.domain.refreshing.facts import ClaimedRefresh, RefreshFacts
+from app.domain.refreshing.lives import ClockSource, is_moved_by_renewal
+from app.domain.refreshing.outcomes import why_not_refreshable
 from app.domain.refreshing.plan import Plan
-from app.domain.refreshing.planning import Deadlines, next_plan
 from app.domain.refreshing.policy import RefreshPolicy
 from app.domain.refreshing.token_times import TokenTimes
 from app.domain.states import RefreshOutcome
 
-_DAY: Final = timedelta(days=1)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A connection with its clocks and its open plan, as they are stored.
+    """A connection with its open plan, as they are stored.
 
-    expires_at: None also where it was estimated. was_read: its token was read before. issued_at: of the token; None:
-    not known. due_at: of the open plan; None: it has none. lapsed: its token has expired for good.
+    issued_at: of its token; None: not known. due_at: of the plan; None: it has none. failures: in a row before it.
     """
 
+    ref: UUID
     integration: str
     provider: str | None
-    auth_mode: str
-    identity: str
-    slot: int | None
-    expires_at: datetime | None
-    was_read: bool
+    facts: RefreshFacts
     issued_at: datetime | None
-    renewed_at: datetime | None
-    authorized_at: datetime | None
-    grant_at: datetime | None
-    grant_source: ClockSource | None
-    refreshable: bool
-    lapsed: bool
     failures: int
     due_at: datetime | None
     forced: bool
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The token's expiry; None also where it is estimated."""
+        return self.facts.told_expiry
+
+    @property
+    def was_read(self) -> bool:
+        """Whether its token was read before."""
+        return self.facts.expires_source is not None or self.facts.expires_at is not None
 
     @property
     def life(self) -> timedelta | None:
@@ -58,7 +58,13 @@ class Standing:
 
     def can_renew(self, policy: RefreshPolicy) -> bool:
         """Whether a call to Nango can renew its token, as far as is known."""
-        return self.refreshable and self.auth_mode not in MODES_WITHOUT_REFRESH and policy.renews is not Renewal.NEVER
+        fixed = self.facts.not_refreshable or why_not_refreshable(self.facts.auth_mode or "")
+        return fixed is None and policy.renews is not Renewal.NEVER
+
+    def has_fixed_grant(self, policy: RefreshPolicy) -> bool:
+        """Whether its grant has a deadline that no renewal moves."""
+        at = self.facts.grant_expires_at
+        return at is not None and not is_moved_by_renewal(policy.lives, at, self.facts.renewed_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class Lapse:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A call, and what is known and planned after it."""
+    """A call, and what is known and planned after it. renewed: it renewed the token."""
 
     after: Standing
     plan: Plan | None
@@ -125,7 +131,7 @@ def looks(
         if lapse is None and (lapse := _lapse(step.after, policy, at, due_at=plan.due_at)) is not None:
             yield lapse
         if (every := _interval(step, policy, at)) is not None:
-            fixed = step.after.grant_at if _is_fixed(step.after, policy) else None
+            fixed = step.after.facts.grant_expires_at if step.after.has_fixed_grant(policy) else None
             yield Looks(plan.due_at, every, min(until, fixed or until), plan.forced)
             return
         state, at, forced = step.after, plan.due_at, plan.forced
@@ -138,20 +144,12 @@ def _lapse(standing: Standing, policy: RefreshPolicy, now: datetime, *, due_at: 
     if (at := standing.expires_at) is not None and at > now and (not can_renew or due_at is None or due_at > at):
         why = WhyLapsing.NOT_REFRESHABLE if not can_renew else _why_late(standing, policy, due_at)
         found.append(Lapse(at, DeadClock.TOKEN, why))
-    if (at := standing.grant_at) is not None and at > now and can_renew:
-        if _is_fixed(standing, policy):
+    if (at := standing.facts.grant_expires_at) is not None and at > now and can_renew:
+        if standing.has_fixed_grant(policy):
             found.append(Lapse(at, DeadClock.GRANT, WhyLapsing.UNMOVED))
         elif due_at is None or due_at > at:
             found.append(Lapse(at, DeadClock.GRANT, _why_late(standing, policy, due_at)))
     return min(found, key=lambda lapse: lapse.at, default=None)
-
-
-def _is_fixed(standing: Standing, policy: RefreshPolicy) -> bool:
-    """Whether the deadline counts from the authorization, so that no renewal moves it."""
-    life, since = policy.lives.refresh, standing.authorized_at
-    if policy.lives.rotates or life is None or since is None:
-        return False
-    return standing.grant_at == since + life.span
 
 
 def _why_late(standing: Standing, policy: RefreshPolicy, due_at: datetime | None) -> WhyLapsing:
@@ -163,37 +161,42 @@ def _why_late(standing: Standing, policy: RefreshPolicy, due_at: datetime | None
 
 
 def _step(standing: Standing, policy: RefreshPolicy, *, at: datetime, forced: bool, life: timedelta | None) -> _Step:
-    """The call at this moment, as it would be answered."""
+    """The call at this moment, with what is concluded of its answer."""
     outcome, expires_at = _answer(standing, policy, at=at, forced=forced, life=life)
     renewed = outcome in {RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN} or (
         outcome is RefreshOutcome.NO_EXPIRY and forced and standing.can_renew(policy)
     )
-    dead = has_lapsed(now=at, outcome=outcome, expires_at=expires_at, auth_mode=standing.auth_mode, was_forced=forced)
+    answer = Answer(
+        outcome=outcome,
+        times=_times(standing, policy, expires_at, issued_at=at if renewed else None),
+        asked_at=at,
+        answered_at=at,
+        has_credentials=True,
+    )
+    claimed = ClaimedRefresh(
+        id=standing.ref,
+        connection_ref=standing.ref,
+        environment="",
+        integration=standing.integration,
+        connection_id="",
+        provider=standing.provider,
+        refresh_at=at,
+        is_forced=forced,
+        attempts=1,
+        failures=standing.failures,
+        deadline_at=None,
+        keeps=None,
+        outcome=None,
+        facts=standing.facts,
+    )
+    found = conclude(claimed, standing.facts, answer, policy, now=at)
     after = replace(
         standing,
-        expires_at=expires_at,
-        was_read=True,
-        failures=0,
-        refreshable=renewed or (standing.refreshable and outcome is not RefreshOutcome.NOT_REFRESHABLE),
-        lapsed=not renewed and (dead or standing.lapsed),
-        **(_renewed_clocks(standing, policy, expires_at, at=at, outcome=outcome, forced=forced) if renewed else {}),
+        facts=found.facts,
+        issued_at=at if renewed else standing.issued_at,
+        failures=found.failures,
     )
-    plan = next_plan(
-        now=at,
-        outcome=outcome,
-        expires_at=expires_at,
-        previous_expires_at=standing.expires_at,
-        consecutive_failures=0,
-        retry_after=None,
-        auth_mode=standing.auth_mode,
-        identity=standing.identity,
-        policy=policy,
-        was_forced=forced,
-        lapsed=standing.lapsed,
-        slot=standing.slot,
-        deadlines=Deadlines(grant_at=after.grant_at, renewed_at=after.renewed_at, refreshable=after.refreshable),
-    )
-    return _Step(after, plan, renewed)
+    return _Step(after, found.plan, renewed)
 
 
 def _answer(
@@ -207,39 +210,25 @@ def _answer(
         return RefreshOutcome.FIRST_SEEN, at + life
     # By force whatever has a refresh token is renewed, else what Nango's margin has begun of.
     by_itself = policy.renews is not Renewal.FORCED and expires_at - at <= policy.nango_margin
-    if standing.can_renew(policy) and not standing.lapsed and (forced or by_itself):
+    if standing.can_renew(policy) and not standing.facts.has_lapsed and (forced or by_itself):
         return RefreshOutcome.RENEWED, at + (life or max(expires_at - at, NANGO_MARGIN))
     return (RefreshOutcome.NOT_REFRESHABLE if forced else RefreshOutcome.UNCHANGED), expires_at
 
 
-def _renewed_clocks(
-    standing: Standing,
-    policy: RefreshPolicy,
-    expires_at: datetime | None,
-    *,
-    at: datetime,
-    outcome: RefreshOutcome,
-    forced: bool,
-) -> dict[str, Any]:
-    """The members that a renewal changes, its grant's deadline counted anew."""
-    told = standing.grant_source == ClockSource.PROVIDER and policy.lives.rotates
-    begun = standing.renewed_at if told else None
-    grant_life = standing.grant_at - begun if standing.grant_at and begun and standing.grant_at > begun else None
-    clocks = read_clocks(
-        TokenTimes(expires_at, issued_at=at, grant_life=grant_life),
-        outcome=outcome,
-        was_forced=forced,
-        asked_at=at,
-        auth_mode=standing.auth_mode,
-        previous_expires_at=standing.expires_at,
-        renewed_at=standing.renewed_at,
-        authorized_at=standing.authorized_at,
-        lives=policy.lives,
-    )
-    members: dict[str, Any] = {"issued_at": at, "renewed_at": at}
-    if clocks.grant.at is not None or standing.grant_source != ClockSource.PROVIDER:
-        members |= {"grant_at": clocks.grant.at, "grant_source": clocks.grant.source}
-    return members
+def _times(
+    standing: Standing, policy: RefreshPolicy, expires_at: datetime | None, *, issued_at: datetime | None
+) -> TokenTimes:
+    """The times in the answer. issued_at: of a token that the call has renewed, else None.
+
+    A deadline that the provider tells is told again, counted anew where renewals move it.
+    """
+    facts = standing.facts
+    grant_at, renewed_at = facts.grant_expires_at, facts.renewed_at
+    if facts.grant_source != ClockSource.PROVIDER or grant_at is None:
+        return TokenTimes(expires_at, issued_at=issued_at)
+    if issued_at is not None and renewed_at is not None and policy.lives.rotates and grant_at > renewed_at:
+        return TokenTimes(expires_at, issued_at=issued_at, grant_life=grant_at - renewed_at)
+    return TokenTimes(expires_at, issued_at=issued_at, grant_at=grant_at)
 
 
 def _interval(step: _Step, policy: RefreshPolicy, at: datetime) -> timedelta | None:
@@ -247,7 +236,7 @@ def _interval(step: _Step, policy: RefreshPolicy, at: datetime) -> timedelta | N
     plan, after = step.plan, step.after
     if plan is None or policy.hours is not None:
         return None
-    if after.lapsed:
+    if after.facts.has_lapsed:
         return plan.due_at - at
     if not step.renewed or after.expires_at is None:
         return None

@@ -197,7 +197,7 @@ def hours_in(minutes: Sequence[float]) -> list[float]:
 
 def _note_unserved(tally: Tally, standing: Standing, why: WhyLapsing, weight: float, now: datetime) -> None:
     """Note the next deadline of a connection that has no turn."""
-    for clock, at in ((DeadClock.TOKEN, standing.expires_at), (DeadClock.GRANT, standing.grant_at)):
+    for clock, at in ((DeadClock.TOKEN, standing.expires_at), (DeadClock.GRANT, standing.facts.grant_expires_at)):
         if at is not None and now < at < now + HORIZON:
             tally.note(Lapse(at, clock, why), weight)
             return

@@ -55,7 +55,7 @@ class CommonAge:
 
 @dataclass(frozen=True, slots=True)
 class LearntLife:
-    """The life that the deaths of an integration's grants show. why_not: the reason why nothing is proposed, else None."""
+    """The life that the deaths of an integration's grants show. why_not: why nothing is proposed, else None."""
 
     environment: str
     integration: str
