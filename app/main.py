@@ -35,6 +35,7 @@ from app.web.hosts import allowed_hosts
 from app.web.ingest_counters import IngestRecord
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
+from app.web.refresh_gauges import RefreshGauges
 from app.web.webhooks import PATH, WebhookEndpoint
 
 log = get_logger(__name__)
@@ -67,8 +68,9 @@ def create_app(settings: Settings) -> Waylink:
     record = IngestRecord(database, settings.environments, utc_now, store)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, hints)
+    gauges = RefreshGauges(database, policy_of(settings), utc_now)
     health = HealthEndpoints(
-        database, broker, api.authenticator, lambda: store.storing, open_metrics=settings.open_metrics
+        database, broker, api.authenticator, lambda: store.storing, gauges, open_metrics=settings.open_metrics
     )
 
     @asynccontextmanager

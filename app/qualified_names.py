@@ -1,4 +1,4 @@
-"""Names of destinations and routes in commands and API calls: `TEAM/NAME`."""
+"""Names in commands and API calls: `TEAM/NAME` of destinations and routes, `ENVIRONMENT/NAME` of integrations."""
 
 from typing import Literal
 
@@ -14,6 +14,14 @@ def split_target(noun: Noun, text: str) -> tuple[str, str]:
         example = "crm/jobs" if noun == "destination" else "crm/import-contacts"
         raise InvalidInput(f"{text[:100]!a} names no {noun}: expected TEAM/NAME, such as {example}")
     return team, name
+
+
+def split_integration(text: str) -> tuple[str, str]:
+    """Environment and integration; only the latter may hold a slash. Raises InvalidInput."""
+    environment, slash, integration = text.partition("/")
+    if not (environment and slash and integration):
+        raise InvalidInput(f"{text[:100]!a} names no integration: expected ENVIRONMENT/NAME, such as default/hubspot")
+    return environment, integration
 
 
 def within(team: str | None, noun: Noun, text: str | None) -> tuple[str | None, str | None]:

@@ -58,6 +58,28 @@ REFRESHES = Counter("waylink_refreshes_total", "Token refreshes by outcome.", ["
 REFRESHES_MISSED = Counter(
     "waylink_refreshes_missed_total", "Planned refreshes for which Nango was asked after their deadline.", ["keeps"]
 )
+REFRESH_PLANNED = Gauge(
+    "waylink_refresh_planned_timestamp_seconds",
+    "Planned moment of the most overdue refresh, unix seconds, by integration; none where nothing is overdue.",
+    ["environment", "integration"],
+)
+REFRESHES_OVERDUE = Gauge("waylink_refreshes_overdue", "Overdue refreshes.", ["environment", "integration"])
+TOKENS_LAPSED = Gauge(
+    "waylink_tokens_lapsed",
+    "Active connections whose token has expired and is not being renewed.",
+    ["environment", "integration"],
+)
+REFRESH_RESULTS = Gauge(
+    "waylink_refresh_results",
+    "Connections that were renewed or began to fail within the last ten to twenty minutes, by integration.",
+    ["environment", "integration", "result"],
+)
+REFRESHES_PAUSED = Gauge(
+    "waylink_refreshes_paused", "1 for each integration whose refreshes are paused.", ["environment", "integration"]
+)
+REFRESH_TICK = Gauge(
+    "waylink_refresh_tick_timestamp_seconds", "When an io worker last looked for due refreshes, unix seconds."
+)
 REFRESH_PAUSES = Counter(
     "waylink_refresh_pauses_total",
     "Pauses of integrations' refreshes that began or ended, by cause.",

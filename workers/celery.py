@@ -26,6 +26,7 @@ from app.services.linking.waiting import link_waiting
 from app.services.maintenance.retention import Retention
 from app.services.refreshing.forecasts import store as store_forecasts
 from app.services.refreshing.planned import refresher_of
+from app.services.refreshing.ticking import Ticker
 from app.services.routing.cache import RouteCache
 from workers.schedule import beat_schedule
 from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
@@ -58,7 +59,8 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     processor = Processor(database, policy, clients, utc_now, routes, directory, deliveries)
     events.register(app, processor, hints)
     jobs.register(app, deliveries)
-    refreshes.register(app, refresher_of(database, policy, clients, utc_now, routes))
+    refresher = refresher_of(database, policy, clients, utc_now, routes)
+    refreshes.register(app, refresher, tick=Ticker(database, utc_now))
     reconciliations.register(app, reconciler_of(settings, database, clients), hints)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     link = (

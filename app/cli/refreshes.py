@@ -32,7 +32,7 @@ ALL: Final = (
     *("connection_id", "refresh_at", "state", "outcome", "integration"),
     *("reason", "forced", "user", "organization", "id"),
 )
-FORECASTS: Final = {
+ACTS: Final = {
     "forecast": (
         "app.cli.refresh_forecasts:forecast_command",
         "Refreshes by hour and day against the budget, what lapses before its turn, and how the last forecast did.",
@@ -45,11 +45,16 @@ FORECASTS: Final = {
         "app.cli.refresh_simulation:simulate_command",
         "Compare a waylink.toml's refresh policies with those in force, for the present connections; change nothing.",
     ),
+    "pause": ("app.cli.refresh_actions:pause_refreshes", "Pause the planned renewals of integrations."),
+    "paused": ("app.cli.refresh_actions:list_paused", "List the integrations whose renewals are paused."),
+    "resume": ("app.cli.refresh_actions:resume_refreshes", "Resume the renewals of paused integrations."),
+    "run": ("app.cli.refresh_actions:run_refresh", "Carry out the renewal of a connection now."),
+    "sweep": ("app.cli.refresh_actions:sweep_integration", "Renew all connections of an integration within a span."),
 }
 CATALOGUE_COLUMNS: Final = ("provider", "access_life", "refresh_life", "idle_limit", "rotates", "renews")
 
 
-@click.group(cls=Listing, lazy=FORECASTS, invoke_without_command=True)
+@click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
 @click.option("--state", type=choice(RefreshState), help="In this state; `open` has all that are planned.")
 @click.option("--outcome", type=choice(RefreshOutcome), help="With this outcome, or held back by it.")
 @moment_option("--due-before", "Planned, and due before then: in 2h, or a time with its zone.", ahead=True)

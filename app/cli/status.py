@@ -4,7 +4,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,6 +15,8 @@ from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE, Broker
 from app.cli.options import AS_JSON
 from app.cli.orphaned_definitions import orphans
 from app.cli.output import print_rows
+from app.cli.status_checks import Check, bounded, due, shown_time
+from app.cli.status_refreshes import refresh_checks
 from app.clock import utc_now
 from app.config.loading import Diagnosis, diagnose, usable
 from app.config.nango_environment import Environment, Environments, key_name
@@ -46,16 +47,6 @@ NOT_STORED: Final = {
 }  # causes of rejections of valid webhooks, which are not in the database
 NEWS: Final = timedelta(minutes=2)  # of webhooks that could not be stored
 BREAKER_OPEN: Final = timedelta(seconds=60)  # how long Nango's breaker stays open (Nango contract: Circuit breaker)
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The result of one check. ok: False where an operator is needed."""
-
-    check: str
-    ok: bool
-    value: str | int
-    detail: str = ""
 
 
 @click.command()
@@ -102,6 +93,7 @@ def _database_checks(found: Diagnosis, now: datetime) -> list[Check]:
                     *_event_checks(session, now),
                     *_job_checks(session, now),
                     _reconnect_check(session),
+                    *refresh_checks(session, settings, now),
                     *_sender_checks(session, settings.environments, now),
                     *_environment_checks(session, settings.environments, complete=not found.problems),
                     *_reconcile_checks(session, settings, now),
@@ -132,13 +124,13 @@ def _budget_checks(settings: Settings) -> Iterator[Check]:
 def _event_checks(session: Session, now: datetime) -> Iterator[Check]:
     found = figures.events(session, now=now, since=now - RECENT)
     late = now - found.oldest_due if found.oldest_due else timedelta(0)
-    yield Check("events waiting", late <= OVERDUE, _bounded(found.waiting), _due(found.oldest_due, now))
+    yield Check("events waiting", late <= OVERDUE, bounded(found.waiting), due(found.oldest_due, now))
     # Running workers hold leases. A killed worker's leases last until they end.
     stands_still = late > EVENT_LEASE and not found.leased
     hint = "due events lie still: does `waylink worker events` run, and does Beat?" if stands_still else ""
     working = "stands still" if stands_still else "working" if found.leased else "nothing to do"
     yield Check("events worker", not stands_still, working, hint)
-    yield Check("events failed", True, _bounded(found.failed), "of those received in the last 24 h")
+    yield Check("events failed", True, bounded(found.failed), "of those received in the last 24 h")
 
 
 def _job_checks(session: Session, now: datetime) -> Iterator[Check]:
@@ -147,17 +139,17 @@ def _job_checks(session: Session, now: datetime) -> Iterator[Check]:
     capped = sum(found.unfinished.values()) > figures.AT_MOST
     for state in ("available", "running", "retryable"):
         count = found.unfinished.get(state, 0)
-        detail = _due(found.oldest_due, now) if state == "available" else ""
+        detail = due(found.oldest_due, now) if state == "available" else ""
         yield Check(f"jobs {state}", state != "available" or late <= OVERDUE, f"{count}+" if capped else count, detail)
     for reason, count in sorted(found.parked.items()):
-        yield Check(f"jobs parked: {reason}", True, _bounded(count), "they wait, and no attempt is counted")
-    yield Check("jobs discarded", True, _bounded(found.discarded), "of those made in the last 24 h")
+        yield Check(f"jobs parked: {reason}", True, bounded(count), "they wait, and no attempt is counted")
+    yield Check("jobs discarded", True, bounded(found.discarded), "of those made in the last 24 h")
 
 
 def _reconnect_check(session: Session) -> Check:
     found = figures.needing_reconnect(session)
     hint = "their end users have to connect again: see `waylink connections --needs-reconnect`" if found else ""
-    return Check("connections needing reconnect", True, _bounded(found), hint)
+    return Check("connections needing reconnect", True, bounded(found), hint)
 
 
 def _sender_checks(session: Session, environments: Environments, now: datetime) -> Iterator[Check]:
@@ -216,14 +208,14 @@ def _reconcile_check(name: str, last: Run | None, done: Run | None, *, late: dat
     if last.outcome == RunOutcome.FAILED:
         return Check(what, False, "failed", problem)
     since = done.created_at if done else last.created_at
-    words = f"last completed run began {_time(since)}" if done else f"the first run began {_time(since)}"
+    words = f"last completed run began {shown_time(since)}" if done else f"the first run began {shown_time(since)}"
     return Check(what, since >= late, last.outcome or last.stage, f"{words}; {problem}" if problem else words)
 
 
 def _audit_check(session: Session, now: datetime) -> Check:
     found = figures.actions_begun(session, since=now - RECENT, before=now - EDIT_LEASE)
     hint = "of the last 24 h: see `waylink audit --outcome begun`, and repeat what is missing" if found else ""
-    return Check("acts without an end", True, _bounded(found), hint)
+    return Check("acts without an end", True, bounded(found), hint)
 
 
 def _file_checks(session: Session, settings: Settings) -> Iterator[Check]:
@@ -242,17 +234,5 @@ def _usage(use: SigningKeyUse | None) -> str:
     if use is None:
         return "no web process has run with it yet"
     if use.last_at is None:
-        return f"never used since {_time(use.first_at)}"
-    return f"last used {_time(use.last_at)}, {use.count} webhooks since {_time(use.first_at)}"
-
-
-def _due(oldest: datetime | None, now: datetime) -> str:
-    return f"the oldest is due since {_time(oldest)}, {(now - oldest).total_seconds():.0f} s" if oldest else ""
-
-
-def _bounded(count: int) -> str | int:
-    return count if count <= figures.AT_MOST else f"{figures.AT_MOST}+"
-
-
-def _time(at: datetime) -> str:
-    return at.isoformat(timespec="seconds")
+        return f"never used since {shown_time(use.first_at)}"
+    return f"last used {shown_time(use.last_at)}, {use.count} webhooks since {shown_time(use.first_at)}"

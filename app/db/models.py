@@ -569,6 +569,15 @@ class RefreshForecast(Base):
     tables: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))  # the refresh policies in force
 
 
+class Tick(Base):
+    """The last time that a task of Beat's ran, written at most every few seconds."""
+
+    __tablename__ = "ticks"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
 class Rejection(Base):
     """Rejected deliveries, a row per minute, environment and cause, so that a flood writes few rows.
 

@@ -18,6 +18,7 @@ from app.domain.access import Scope
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
 from app.web.api.authentication import Authenticator
 from app.web.api.problems import FORBIDDEN, ApiRefusal
+from app.web.refresh_gauges import RefreshGauges
 
 CHECK_SECONDS: Final = 3.0
 _READY: Final = {"ok", "newer"}
@@ -32,6 +33,7 @@ class HealthEndpoints:
     broker: Broker
     authenticator: Authenticator
     storing: Callable[[], bool]  # whether this process is storing webhooks
+    gauges: RefreshGauges
     open_metrics: bool = False
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="health"))
     _checks: dict[str, asyncio.Future[str]] = field(default_factory=dict)
@@ -61,6 +63,8 @@ class HealthEndpoints:
                 return refused.response()
             if not access.allows(Scope.VIEWER):
                 return ApiRefusal(FORBIDDEN, "This needs a token of the scope `viewer`, and not of a team.").response()
+        if await self._checked("gauges", self.gauges.update) == "unreachable":
+            self.gauges.forget()
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     async def _checked(self, what: str, check: Callable[[], str]) -> str:

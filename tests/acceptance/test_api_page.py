@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,8 +23,16 @@ FILES = {
     "organizations.jsonl": '{"external_id": "org_88", "name": "Globex"}\n',
     "people.jsonl": '{"external_id": "usr_2001", "email": "omar@globex.example", "organization": "org_88"}\n',
 }
-# Waylink's own refreshes and comparisons with Nango would mix with the calls of the page.
-CONFIG = '[refresh."*"]\nenabled = false\n'
+# Waylink's own refreshes and comparisons with Nango would mix with the calls of the page: those of the integration that
+# it is about are planned for half a day later.
+LATER = datetime.now(UTC) + timedelta(hours=12)
+CONFIG = f"""
+[refresh."*"]
+enabled = false
+[refresh.oauth2]
+enabled = true
+windows = ["{LATER:%H}:00-{LATER:%H}:59"]
+"""
 # A variable of the page is the id that this answer has.
 ANSWERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "ORGANIZATION_ID": ("POST $API/organizations", lambda answer: answer["id"]),
@@ -131,6 +140,11 @@ def _a_connection(reader: Reader) -> None:
         reader.connect()
 
 
+def _a_plan(reader: Reader) -> None:
+    [plan] = reader.json("/refreshes?state=open&integration=oauth2&limit=1")["data"]
+    reader.variables["PLAN"] = plan["id"]
+
+
 def _a_drift(reader: Reader) -> None:
     until("the drift", lambda: reader.json(f"/connections/{reader.variables['CON']}")["drift"], every=0.1)
 
@@ -186,6 +200,7 @@ def _an_event_that_was_processed(reader: Reader) -> None:
 STATES: dict[str, Callable[[Reader], None]] = {
     "GET $API/connections": _a_connection,
     "POST $API/connections/$CON/restore-tags": _a_drift,
+    "POST $API/refreshes/$PLAN/run": _a_plan,
     "GET $API/events": _a_job_that_is_completed,
     "POST $API/jobs/$JOB/cancel": _a_job_that_waits,
     "POST $API/jobs/$JOB/redeliver": _a_job_that_was_delivered,

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from celery import Celery
@@ -18,8 +18,11 @@ SECONDS_PER_CALL: Final = 60.0  # of claims; the last of them may take a lease l
 log = get_logger(__name__)
 
 
-def register(app: Celery, refresher: Refresher) -> None:
-    """Register the task. Of several ticks that a process takes at once, one works: it has all places."""
+def register(app: Celery, refresher: Refresher, *, tick: Callable[[], None]) -> None:
+    """Register the task. Of several ticks that a process takes at once, one works: it has all places.
+
+    tick: records that the task runs.
+    """
     running, stopping = threading.Lock(), threading.Event()
 
     def stop_claiming(**_: object) -> None:
@@ -31,11 +34,15 @@ def register(app: Celery, refresher: Refresher) -> None:
     def refresh_due(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
         if not running.acquire(blocking=False):
             return
+
+        def is_over() -> bool:
+            tick()
+            return stopping.is_set() or time.monotonic() > ends_at
+
         try:
+            tick()
             ends_at = time.monotonic() + SECONDS_PER_CALL
-            total = refresher.refresh_due(
-                limit=sys.maxsize, is_over=lambda: stopping.is_set() or time.monotonic() > ends_at
-            )
+            total = refresher.refresh_due(limit=sys.maxsize, is_over=is_over)
         finally:
             running.release()
         if total:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.db import refresh_pauses
 from app.db.models import RefreshPause
 from app.db.read.figures import AT_MOST
+from app.db.refresh_pauses import IntegrationKey
 from app.domain.refreshing.outages import PauseCause
 
 
@@ -64,24 +65,34 @@ class PausedIntegration:
         }
 
 
+def why_paused(session: Session, environment: str, integration: str) -> str | None:
+    """The reason why an integration is paused; None: it is not."""
+    row = refresh_pauses.find(session, IntegrationKey(environment, integration))
+    return None if row is None else _paused(row, waiting=0).problem
+
+
 def listed(session: Session, *, environment: str | None = None) -> list[PausedIntegration]:
     """The paused integrations, by environment and name."""
     wanted = select(RefreshPause).order_by(RefreshPause.environment, RefreshPause.integration)
     if environment is not None:
         wanted = wanted.where(RefreshPause.environment == environment)
     return [
-        PausedIntegration(
-            row.environment,
-            row.integration,
-            PauseCause(row.cause),
-            row.paused_at,
-            row.actor,
-            row.reason,
-            row.failed,
-            row.renewed_or_failed,
-            row.probes,
-            row.probe_at,
-            refresh_pauses.count_held(session, refresh_pauses.key_of(row), at_most=AT_MOST + 1),
-        )
+        _paused(row, waiting=refresh_pauses.count_held(session, refresh_pauses.key_of(row), at_most=AT_MOST + 1))
         for row in session.scalars(wanted)
     ]
+
+
+def _paused(row: RefreshPause, *, waiting: int) -> PausedIntegration:
+    return PausedIntegration(
+        row.environment,
+        row.integration,
+        PauseCause(row.cause),
+        row.paused_at,
+        row.actor,
+        row.reason,
+        row.failed,
+        row.renewed_or_failed,
+        row.probes,
+        row.probe_at,
+        waiting,
+    )

@@ -145,7 +145,8 @@ def _with_next(session: Session, row: Row, now: datetime) -> dict[str, Any]:
     if found.finished_at is not None:
         mine = Refresh.connection_ref == connection.id, Refresh.finished_at.is_(None)
         plan = session.scalar(select(Refresh).where(*mine))
-    return _shown(row, now) | {"failures": found.failures, "next": next_look(connection, plan, now=now)}
+    more = {"failures": found.failures, "keeps": found.keeps, "keeps_until": shown_time(found.deadline_at)}
+    return _shown(row, now) | more | {"next": next_look(connection, plan, now=now)}
 
 
 def connection_and_plan(session: Session, connection_ref: UUID) -> tuple[Connection, Refresh | None]:
@@ -201,9 +202,13 @@ def _shown(row: Row, now: datetime) -> dict[str, Any]:
         "reason": refresh.reason,
         "requested_by": refresh.requested_by,
         "attempts": refresh.attempts,
+        "asked_at": shown_time(refresh.asked_at),
+        "answered_at": shown_time(refresh.answered_at),
         "finished_at": shown_time(refresh.finished_at),
         "outcome": refresh.outcome,
         "error": refresh.error,
         "previous_expires_at": shown_time(refresh.previous_expires_at),
         "expires_at": shown_time(refresh.expires_at),
+        "previous_grant_expires_at": shown_time(refresh.previous_grant_expires_at),
+        "grant_expires_at": shown_time(refresh.grant_expires_at),
     }

@@ -74,16 +74,23 @@ def get_credentials(
             return FetchedCredentials(connection, found.credentials)
 
 
-def refresh(operations: Operations, connection_ref: UUID, *, actor: str) -> RefreshResult:
-    """Have Nango renew the credentials now, whatever their expiry. Raises what `get_credentials` raises."""
+def refresh(operations: Operations, connection_ref: UUID, *, actor: str, forced: bool = True) -> RefreshResult:
+    """Have Nango renew the credentials now: whatever their expiry, or, unless forced, where they are due.
+
+    Raises what `get_credentials` raises.
+    """
     connection = operations.find(connection_ref)
     require_not_deleted(connection)
     client = operations.client(connection.environment)
     with (
-        operations.audited(actor=actor, action="connection.refreshed", subject=connection.shown) as audited,
+        operations.audited(
+            actor=actor, action="connection.refreshed", subject=connection.shown, forced=forced
+        ) as audited,
         _single_flight(operations, connection) as ends_at,
     ):
-        manual = ManualRefresh(connection, actor=actor, forced=True, reason="a refresh was asked for")
+        manual = ManualRefresh(
+            connection, actor=actor, forced=forced, reason="a refresh was asked for", is_renewal=True
+        )
         found, outcome = _ask(operations, client, manual, audited, ends_at=ends_at)
     return RefreshResult(outcome, found.expires_at)
 

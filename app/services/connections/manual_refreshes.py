@@ -33,12 +33,16 @@ _ATTEMPTED: Final = frozenset({NangoRefreshFailed.__name__, NangoProviderDown.__
 
 @dataclass(frozen=True, slots=True)
 class ManualRefresh:
-    """A GET by an operator or application: the connection, the actor, whether it forces a refresh, the reason."""
+    """A GET by an operator or application: the connection, the actor, whether it forces a refresh, the reason.
+
+    is_renewal: it was made to renew the token, and is in the history whatever came of it.
+    """
 
     connection: StoredConnection
     actor: str
     forced: bool
     reason: str
+    is_renewal: bool = False
 
 
 def record_success(session: Session, operations: Operations, manual: ManualRefresh, answer: Answer) -> None:
@@ -119,9 +123,11 @@ def _is_refresh(manual: ManualRefresh, answer: Answer, row: ConnectionState) -> 
 
     Reads of an application are frequent, also while Nango backs off after a failure and after it has given up.
     """
-    if answer.outcome is RefreshOutcome.EXHAUSTED and not manual.forced:
+    if manual.forced or manual.is_renewal:
+        return True
+    if answer.outcome is RefreshOutcome.EXHAUSTED:
         return row.last_error_type != answer.error_type  # the first read that got this error
-    return manual.forced or answer.outcome is RefreshOutcome.RENEWED or answer.error_type in _ATTEMPTED
+    return answer.outcome is RefreshOutcome.RENEWED or answer.error_type in _ATTEMPTED
 
 
 def _plan_anew(

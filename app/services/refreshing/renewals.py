@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.db.models import Connection, Refresh
 from app.db.read.connection_listing import shown_clocks
 from app.db.read.listing import shown_time
+from app.db.read.paused_integrations import why_paused
 from app.db.read.refresh_listing import connection_and_plan, next_look
 from app.domain.refreshing.plan import Plan
 from app.domain.refreshing.renewal import Window, ask_again_in, renewal_window
@@ -33,6 +34,7 @@ def renewal(session: Session, connection_ref: UUID, policy: Policy, *, now: date
         "reason": plan.reason if plan else look["why"],
         **shown_clocks(connection),
         "renewed_at": shown_time(connection.renewed_at),
+        "paused": why_paused(session, connection.environment, connection.integration),
         "retry_after": round(ask_again_in(plan.next_at if plan else None, now=now).total_seconds()),
     }
 

@@ -65,6 +65,10 @@ class LiveCredentials(Struct, frozen=True, kw_only=True):
         return f"LiveCredentials({self.id!r}, secrets hidden)"
 
 
+class RefreshNow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    force: Annotated[bool, Meta(description="Renew them whatever their expiry.")] = True
+
+
 class RefreshAnswer(Struct, frozen=True, kw_only=True):
     """`outcome`: `renewed`; `first_seen`, where no expiry was known; `not_refreshable`, where nothing can be renewed;
     `no_expiry`.
@@ -144,13 +148,14 @@ def get_credentials(call: Call, con_id: str, query: CredentialsQuery) -> LiveCre
 
 
 @endpoint("POST /connections/{con_id}/refresh", scope=Scope.OPERATOR, asks_nango=True)
-def refresh_connection(call: Call, con_id: str) -> RefreshAnswer:
+def refresh_connection(call: Call, con_id: str, query: RefreshNow) -> RefreshAnswer:
     """Have Nango renew the credentials now, whatever their expiry.
 
-    One call at a time for a connection. The credentials themselves are not in the answer.
+    With `force=false` they are renewed where they are due only. One call at a time for a connection. The credentials
+    themselves are not in the answer.
     """
     with call.operations() as operations:
-        done = credentials.refresh(operations, identity(CONNECTION, con_id), actor=call.actor)
+        done = credentials.refresh(operations, identity(CONNECTION, con_id), actor=call.actor, forced=query.force)
     return RefreshAnswer(outcome=done.outcome, expires_at=done.expires_at.isoformat() if done.expires_at else None)
 
 

@@ -40,7 +40,8 @@ class RefreshQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=T
 class RefreshRow(Struct, frozen=True, kw_only=True):
     """A planned renewal, open while `finished_at` is null, or a manual one with `requested_by`. `connection` is our
     `con_…` id. `next_at`: when it is due, or when its worker's lease ends. `deadline_at`: when the token or the grant
-    lapses. The expiry is as it was known before and after.
+    lapses. Both are as they were known before and after, the expiry and the grant's deadline. `asked_at` and
+    `answered_at`: of the call to Nango.
     """
 
     id: str
@@ -59,11 +60,15 @@ class RefreshRow(Struct, frozen=True, kw_only=True):
     reason: str
     requested_by: str | None
     attempts: int
+    asked_at: str | None
+    answered_at: str | None
     finished_at: str | None
     outcome: str | None
     error: str | None
     previous_expires_at: str | None
     expires_at: str | None
+    previous_grant_expires_at: str | None
+    grant_expires_at: str | None
 
 
 class NextLook(Struct, frozen=True, kw_only=True):
@@ -77,9 +82,13 @@ class NextLook(Struct, frozen=True, kw_only=True):
 
 
 class RefreshRecord(RefreshRow, frozen=True, kw_only=True):
-    """A refresh, and what comes next for its connection. `failures`: those in a row before it."""
+    """A refresh, and what comes next for its connection. `failures`: those in a row before it. `keeps`: `token` or
+    `grant`, which lapses at `keeps_until` where no refresh comes before.
+    """
 
     failures: int
+    keeps: str | None
+    keeps_until: str | None
     next: NextLook
 
 
@@ -92,7 +101,8 @@ class RenewalWindow(Struct, frozen=True, kw_only=True):
 
 class Renewal(Struct, frozen=True, kw_only=True):
     """The renewal of a connection: `window` is null where none is planned, and `reason` says why it comes, or why not.
-    `retry_after`: seconds until the answer may be another one.
+    `paused`: why its integration is paused; null where it is not. `retry_after`: seconds until the answer may be
+    another one.
     """
 
     connection: str
@@ -110,6 +120,7 @@ class Renewal(Struct, frozen=True, kw_only=True):
     grant_reason: str | None
     renewed_at: str | None
     not_refreshable: str | None
+    paused: str | None
     retry_after: int
 
 

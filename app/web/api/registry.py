@@ -14,6 +14,7 @@ from app.web.api import (
     queues,
     reconciliations,
     records,
+    refresh_actions,
     refresh_forecasts,
     refreshes,
 )
@@ -25,6 +26,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *refresh_forecasts.ENDPOINTS,
     *records.ENDPOINTS,
     *refreshes.ENDPOINTS,
+    *refresh_actions.ENDPOINTS,
     *job_actions.ENDPOINTS,
     *event_actions.ENDPOINTS,
     *queues.ENDPOINTS,

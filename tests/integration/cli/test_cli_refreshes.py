@@ -80,9 +80,19 @@ def planned(request, command: Command) -> dict[str, UUID]:
         plans = {row.id: Plan(row.expires_at - 14 * MINUTE, forced=False, reason="in time") for row in rows}
         refreshes.plan(session, plans, now=now)
         done = ManualRefreshRow(
-            connection_ref=rows[3].id, requested_by="cli:root", forced=True, reason="asked for", began_at=now,
-            outcome=RefreshOutcome.FAILED, error="the provider refused it", previous_expires_at=None, expires_at=None,
-        )  # fmt: skip
+            connection_ref=rows[3].id,
+            requested_by="cli:root",
+            forced=True,
+            reason="asked for",
+            asked_at=now,
+            answered_at=now,
+            outcome=RefreshOutcome.FAILED,
+            error="the provider refused it",
+            previous_expires_at=None,
+            expires_at=None,
+            previous_grant_expires_at=None,
+            grant_expires_at=now + DAY,
+        )
         refreshes.add_manual(session, done, now=now)
     return {row.connection_id: row.id for row in rows}
 
@@ -141,6 +151,8 @@ def test_a_renewal_is_shown_by_its_id_and_by_its_connection_with_what_comes_next
     [past] = command.json("refreshes", "--state", "finished")
     shown = command.json("refreshes", "show", past["id"])
     assert (shown["outcome"], shown["requested_by"], shown["next"]) == ("failed", "cli:root", plan["next"])
+    assert shown["asked_at"] == shown["answered_at"] == shown["finished_at"]
+    assert (shown["previous_grant_expires_at"], shown["grant_expires_at"] is None) == (None, False)
     assert "in time" in command.inside("refreshes", "show", name).stdout
     for unknown in (f"ref_{'0' * 32}", f"con_{'0' * 32}", "unknown"):
         assert command.inside("refreshes", "show", unknown).returncode == 1

@@ -10,14 +10,16 @@ from sqlalchemy import event, make_url, text
 
 from app.clock import utc_now
 from app.config.nango_environment import key_name
-from app.db import connections, event_claims, key_uses, rejections
+from app.db import connections, event_claims, key_uses, refreshes, rejections
 from app.db.engine import connect
 from app.db.key_uses import KeyUse
 from app.db.models import Audit, Destination, Event, Job, Team
 from app.db.read import figures
 from app.db.rejections import RefusalCount
 from app.deadlines import EDIT_LEASE
+from app.domain.refreshing.plan import Plan
 from app.ids import first_id, new_id
+from app.services.refreshing.ticking import note_tick
 from tests.integration.cli.test_cli import Command
 from tests.servers import PostgresServer, ValkeyServer
 
@@ -285,6 +287,67 @@ def test_connections_that_need_a_reconnect_are_shown_and_where_they_are_listed(w
     shown = status(waylink, 0)["connections needing reconnect"]  # for their end users, not for an operator
     assert (shown["value"], "waylink connections --needs-reconnect" in shown["detail"]) == (1, True)
     assert [connection["connection_id"] for connection in waylink.json("connections", "--needs-reconnect")] == ["c-1"]
+
+
+def late_connection(now, name, *, expires, due):
+    row = a_connection(now, name, "active")
+    row.expires_at = now + expires
+    return row, Plan(now + due, forced=False, reason="x")
+
+
+def insert_late(waylink: Command, *late) -> None:
+    with opened(waylink) as database, database.write() as session:
+        connections.insert(session, [row for row, _ in late])
+        refreshes.plan(session, {row.id: plan for row, plan in late}, now=utc_now())
+
+
+@pytest.fixture
+def asking(waylink: Command) -> Command:
+    """With an API key, so that tokens are renewed."""
+    waylink.variables |= {"WAYLINK_NANGO_API_KEY": "k", "WAYLINK_RECONCILE_EVERY": "0"}
+    return waylink
+
+
+def test_overdue_refreshes_and_lapsed_tokens_are_an_alarm_that_says_where_to_look(asking: Command) -> None:
+    found = status(asking, 0)
+    for check in ("refreshes overdue", "tokens lapsed", "integrations paused"):
+        assert (found[check]["ok"], found[check]["value"], found[check]["detail"]) == (True, 0, "")
+    insert_late(asking, late_connection(utc_now(), "c-1", expires=HOUR, due=timedelta(minutes=-6)))
+    found = status(asking, 1)
+    assert (found["refreshes overdue"]["ok"], found["refreshes overdue"]["value"]) == (False, 1)
+    assert "default/oauth2 1, since " in found["refreshes overdue"]["detail"]
+    assert found["tokens lapsed"]["ok"]
+    insert_late(asking, late_connection(utc_now(), "c-2", expires=timedelta(minutes=-6), due=timedelta(minutes=-20)))
+    found = status(asking, 1)
+    assert (found["tokens lapsed"]["ok"], found["tokens lapsed"]["value"]) == (False, 1)
+    assert len(asking.json("refreshes", "--state", "overdue")) == found["refreshes overdue"]["value"] == 2
+    assert len(asking.json("connections", "--status", "active", "--expires-before", "0s")) == 1
+
+
+def test_paused_integrations_are_an_alarm_that_names_them(asking: Command) -> None:
+    insert_late(asking, late_connection(utc_now(), "c-1", expires=HOUR, due=HOUR))
+    assert asking.inside("refreshes", "pause", "default/oauth2").returncode == 0
+    found = status(asking, 1)["integrations paused"]
+    assert (found["ok"], found["value"]) == (False, 1)
+    assert found["detail"].startswith("default/oauth2; see ")
+    assert asking.inside("refreshes", "resume", "default/oauth2").returncode == 0
+    status(asking, 0)
+
+
+def test_a_refresh_task_that_has_stopped_is_an_alarm_and_one_that_never_ran_is_not(asking: Command) -> None:
+    assert status(asking, 0)["refresh scheduler"]["value"] == "never"
+    with opened(asking) as database:
+        note_tick(database, now=utc_now() - timedelta(minutes=4))
+        found = status(asking, 1)["refresh scheduler"]
+        assert (found["ok"], found["value"], "waylink worker io" in found["detail"]) == (False, "stands still", True)
+        note_tick(database, now=utc_now())
+    assert status(asking, 0)["refresh scheduler"]["value"] == "ticks"
+
+
+def test_without_an_api_key_nothing_is_refreshed_and_no_tick_is_missed(waylink: Command) -> None:
+    with opened(waylink) as database:
+        note_tick(database, now=utc_now() - HOUR)
+    assert "refresh scheduler" not in status(waylink, 0)
 
 
 def test_failed_events_and_discarded_jobs_are_shown(waylink: Command) -> None:

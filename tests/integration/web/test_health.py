@@ -11,9 +11,14 @@ from sqlalchemy import make_url, text
 
 from app.brokers.celery_broker import Broker
 from app.clock import utc_now
-from app.db.models import Team
+from app.db import connections, refreshes, ticks
+from app.db.connections import ConnectionKey
+from app.db.models import Connection, Team
 from app.domain.access import Scope
+from app.domain.refreshing.outages import Tally
+from app.domain.refreshing.plan import Plan
 from app.services import tokens
+from app.services.refreshing import pausing
 from app.web import health
 from tests.integration.web.web_server import KEY, WEBHOOK, WebServer, body_of, serve
 from tests.servers import PostgresServer, ValkeyServer
@@ -175,6 +180,42 @@ def test_metrics_count_each_answer(web: WebServer) -> None:
         assert f'waylink_webhooks_total{{answer="{answer}",environment="{environment}"}}' in shown
     assert "stranger" not in shown, "a sender's words are no labels"
     assert KEY not in shown
+
+
+def test_metrics_have_what_is_late_by_integration_as_the_database_has_it(web: WebServer) -> None:
+    now, headers = utc_now(), viewer(web)
+    rows = [connections.new(ConnectionKey("default", name, "c"), now=now) for name in ("late", "later", "in-time")]
+    late = {row.id: now - timedelta(minutes=minutes) for row, minutes in zip(rows, (6, 60, 0), strict=True)}
+    with web.database.write() as session:
+        connections.insert(session, rows)
+        plans = {ref: Plan(at, forced=False, reason="x") for ref, at in late.items()}
+        refreshes.plan(session, plans, now=now)
+        ticks.note(session, ticks.REFRESH_DUE, now=now)
+    pausing.pause(web.database, "default", "late", actor="cli:root", now=now)
+    seen = [(Connection(environment="default", integration="late"), Tally(renewed=2, failed=1))]
+    pausing.observe(web.database, seen, began_at=now, now=now)
+    shown = values_of(web.client.get("/metrics", headers=headers).text)
+    for row in rows[:2]:
+        labels = f'{{environment="default",integration="{row.integration}"}}'
+        assert shown[f"waylink_refresh_planned_timestamp_seconds{labels}"] == late[row.id].timestamp()
+        assert shown[f"waylink_refreshes_overdue{labels}"] == 1
+    assert 'waylink_refreshes_overdue{environment="default",integration="in-time"}' not in shown
+    assert shown['waylink_refreshes_paused{environment="default",integration="late"}'] == 1
+    labels = 'environment="default",integration="late"'
+    assert shown[f'waylink_refresh_results{{{labels},result="renewed"}}'] == 2
+    assert shown[f'waylink_refresh_results{{{labels},result="failed"}}'] == 1
+    assert shown["waylink_refresh_tick_timestamp_seconds"] == now.timestamp()
+    with web.database.write() as session:
+        refreshes.supersede(session, list(late), now=now)
+    pausing.resume(web.database, "default", "late", actor="cli:root", now=now)
+    gone = values_of(web.client.get("/metrics", headers=headers).text)
+    assert not [name for name in gone if name.startswith(("waylink_refresh_planned", "waylink_refreshes_overdue"))]
+    assert not [name for name in gone if name.startswith("waylink_refreshes_paused")]
+
+
+def values_of(shown: str) -> dict[str, float]:
+    lines = (line.rpartition(" ") for line in shown.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
 
 
 def viewer(web: WebServer, *, team: str | None = None) -> dict[str, str]:

@@ -1,0 +1,25 @@
+"""Statements on ticks: when a task of Beat's ran last."""
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db import bulk
+from app.db.models import Tick
+
+REFRESH_DUE: Final = "refresh_due"
+
+
+def note(session: Session, name: str, *, now: datetime) -> None:
+    """Record that the task runs now."""
+    statement = bulk.insert_for(session, Tick).values(name=name, at=now)
+    at = statement.excluded.at
+    session.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"at": at}, where=Tick.at < at))
+
+
+def last(session: Session, name: str) -> datetime | None:
+    """The time of the last run; None: none is known."""
+    found: datetime | None = session.scalar(select(Tick.at).where(Tick.name == name))
+    return found
