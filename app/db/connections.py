@@ -69,6 +69,10 @@ class ConnectionState(Struct):
     announced_grant: datetime | None = None
     last_error_type: str | None = None
     last_error_at: datetime | None = None
+    failing_since: datetime | None = None
+    failure_shape: str | None = None
+    failure_event_id: UUID | None = None
+    failure_at: datetime | None = None
     errors_seen_at: datetime | None = None
     observed_at: datetime | None = None
 
@@ -85,6 +89,17 @@ class ConnectionState(Struct):
         """Take over what a refresh has concluded."""
         for name in _FACTS:
             setattr(self, name, getattr(facts, name))
+
+    def note_error(self, kind: str, at: datetime) -> None:
+        """Record an error of its renewal; it is failing since the first one that nothing has ended."""
+        since = self.failing_since or self.last_error_at if self.last_error_type else None
+        self.failing_since = since or at
+        self.last_error_type, self.last_error_at = kind, at
+
+    def clear_error(self) -> None:
+        """Forget its errors, which are over."""
+        self.last_error_type = self.last_error_at = self.failing_since = None
+        self.failure_shape = self.failure_event_id = self.failure_at = None
 
     @property
     def told_expiry(self) -> datetime | None:

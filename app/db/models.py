@@ -159,6 +159,9 @@ class Event(Base):
     problem: Mapped[str | None]  # the reason why it waits or failed, with the traceback of a fault
     untold: Mapped[str | None]  # the reason why it was suppressed: not routed
     processed_at: Mapped[datetime | None]
+    recurrence_of: Mapped[
+        UUID | None
+    ]  # the event of the same failure that was routed; no foreign key: it may be deleted
 
 
 class EventLease(Base):
@@ -234,6 +237,11 @@ class Connection(Base):
     slot: Mapped[int | None] = mapped_column(BigInt)  # its number, by which its turn in a window follows
     last_error_type: Mapped[str | None]
     last_error_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]  # the first error that nothing has ended
+    # The failure that teams were told of last, so that the same one is told once (`app.domain.recurring_failures`).
+    failure_shape: Mapped[str | None]
+    failure_event_id: Mapped[UUID | None]
+    failure_at: Mapped[datetime | None]  # when the same failure was posted last
     errors_seen_at: Mapped[datetime | None]  # time of the newest call that showed errors, or none
     observed_at: Mapped[datetime | None]  # time of the newest call or webhook that changed this row
     absences: Mapped[int]  # lookups in a row that did not find it
@@ -576,6 +584,23 @@ class Tick(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     at: Mapped[datetime]
+
+
+class Repair(Base):
+    """The case of a connection that needs its end user: from the failure to the repair."""
+
+    __tablename__ = "repairs"
+    __table_args__ = (_partial("uq_repairs_open", "connection_ref", where="closed_at IS NULL", unique=True),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)  # in the order of `opened_at`
+    connection_ref: Mapped[UUID] = mapped_column(ForeignKey("connections.id"), index=True)
+    environment: Mapped[str]
+    integration: Mapped[str]
+    cause: Mapped[str]  # the error's type
+    failing_since: Mapped[datetime]
+    opened_at: Mapped[datetime]  # when `connection.needs_reconnect` told of it
+    closed_at: Mapped[datetime | None]
+    closed_by: Mapped[str | None]  # `app.domain.repairs`
 
 
 class Rejection(Base):

@@ -17,6 +17,7 @@ LIGHT: Final = 1_000  # steps of a route that do not count for its team: nearly 
 ALERTS: Final = "waylink."  # prefix of the types of Waylink's alerts
 # Reasons for suppressing an event: its routes have its content from an earlier event.
 ANNOUNCED_BEFORE: Final = "the creation of this generation was routed before"
+RECURRING_FAILURE: Final = "the same failure was routed before, and its connection has not recovered since"
 KNOWN_BEFORE: Final = "nothing was new in it: this was known before"
 
 

@@ -3,17 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.db import attempts, decisions, documents
 from app.db.models import Event, Job
+from app.domain.event import EventType
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import NotFound
 from app.ids import EVENT, JOB, first_id, show
+
+MOST_RECURRENCES: Final = 10_000  # counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
         "next_look_at": shown_time(found.next_at) if found.state == "received" else None,
         "attempts": found.attempts,
         "looks": found.looks,
+        "recurrences": _recurrences(session, found),
         "body": found.body.decode("utf-8", "replace") if found.body is not None and team is None else None,
         "document": documents.of(session, found),
         "route_set": found.route_set,
@@ -142,6 +146,15 @@ def page(statement: Select[Any], key: Any, filters: ListFilters) -> Select[Any]:
     return statement.order_by(key.desc()).limit(filters.limit)
 
 
+def _recurrences(session: Session, event: Event) -> int:
+    """The count of events that tell the same failure again, up to MOST_RECURRENCES."""
+    if event.type != EventType.CONNECTION_REFRESH_FAILED or event.connection_ref is None:
+        return 0
+    later = (Event.connection_ref == event.connection_ref, Event.id > event.id, Event.recurrence_of == event.id)
+    found = select(Event.id).where(*later).limit(MOST_RECURRENCES)
+    return session.scalar(select(func.count()).select_from(found.subquery())) or 0
+
+
 def _event(event: Event) -> dict[str, Any]:
     return {
         "id": show(EVENT, event.id),
@@ -153,6 +166,7 @@ def _event(event: Event) -> dict[str, Any]:
         "state": event.state,
         "confirmed": event.confirmed,
         "duplicates": event.duplicates,
+        "recurrence_of": show(EVENT, event.recurrence_of) if event.recurrence_of else None,
         "tags": event.tags,
         "failure": event.failure,
         "problem": event.problem,

@@ -18,6 +18,7 @@ from app.db import connections as connection_rows
 from app.db import events as event_rows
 from app.db import owner_locks
 from app.db import refreshes as refresh_rows
+from app.db import repairs as repair_rows
 from app.db.bulk import Row
 from app.db.connections import ConnectionKey, ConnectionState
 from app.db.event_claims import ClaimedEvent
@@ -299,6 +300,8 @@ class Batch:
                 size=item.pending.size,
             )
             changes |= {"type": kind, "document": document, "route_set": self._router.route_set, "untold": suppressed}
+            if (former := self._transitions.recurrences.get(event.id)) is not None:
+                changes["recurrence_of"] = former
             changes["problem"] = "; ".join(filter(None, (changes["problem"], note))) or None
         if event.duplicates != item.pending.event.duplicates:
             # The same delivery came while this one was processed: look up once more.
@@ -315,6 +318,7 @@ class Batch:
         for (environment, *_), event in self._found.items():
             own_events.store(self._session, [event], environment=environment, origin=Origin.SYSTEM, now=self._now)
         self._router.write(self._session)
+        repair_rows.close(self._session, self._transitions.repaired, now=self._now)
         plans = self._transitions.plans
         refresh_rows.supersede(self._session, plans.keys() & self._changes.stored_ids(), now=self._now)
         opened = {connection_ref: plan for connection_ref, plan in plans.items() if plan is not None}

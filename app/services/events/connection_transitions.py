@@ -7,12 +7,15 @@ from uuid import UUID
 
 from app.db.connections import ConnectionState
 from app.db.event_claims import ClaimedEvent
+from app.domain import recurring_failures
 from app.domain.confirming import FLOW_TYPES, LINKING_TYPES, Accept, Snapshot
 from app.domain.event import EventError, EventType
 from app.domain.refreshing.plan import Plan
 from app.domain.refreshing.planning import first_plan
-from app.domain.routing import ANNOUNCED_BEFORE, KNOWN_BEFORE
+from app.domain.repairs import RepairEnd
+from app.domain.routing import ANNOUNCED_BEFORE, KNOWN_BEFORE, RECURRING_FAILURE
 from app.domain.states import ConnectionStatus, Origin
+from app.ids import EVENT, show
 from app.services.events.ownership import Ownership
 from app.services.events.pending_event import PendingEvent
 from app.services.linking.links import Links
@@ -38,11 +41,17 @@ class _Before(NamedTuple):
 
 
 class Transitions:
-    """Changes a batch's connections in memory. `plans` has each changed connection's next refresh plan, or None."""
+    """Changes a batch's connections in memory.
+
+    plans: each changed connection's next refresh plan, or None. repaired: how connections that needed their end user
+    ceased to. recurrences: of events that repeat a failure, the one that was routed.
+    """
 
     def __init__(self, policy: Policy, links: Links, ownership: Ownership, router: Router, *, now: datetime) -> None:
         self._policy, self._links, self._ownership, self._router, self._now = policy, links, ownership, router, now
         self.plans: dict[UUID, Plan | None] = {}
+        self.repaired: dict[UUID, RepairEnd] = {}
+        self.recurrences: dict[UUID, UUID] = {}
 
     def apply(
         self, connection: ConnectionState, event: ClaimedEvent, pending: PendingEvent, verdict: Accept
@@ -62,6 +71,8 @@ class Transitions:
             suppressed = None  # a generation that a repeated lookup finds is announced by its own event, or a run's
         else:
             suppressed = _why_suppressed(pending.notice.type, event.origin, verdict.snapshot, connection, before)
+            if pending.notice.type is EventType.CONNECTION_REFRESH_FAILED and event.origin == Origin.WEBHOOK:
+                suppressed = self._why_recurring(connection, event, pending, before)
         same = connection.nango_id is not None and connection.nango_id == before.nango_id
         announced = event.route_set is None and suppressed is None and pending.notice.type in LINKING_TYPES
         if same and connection.tags != before.tags and not announced:
@@ -69,6 +80,23 @@ class Transitions:
             owner = self._links.owner_of(connection)
             self._router.emit(EventType.CONNECTION_TAGS_CHANGED, connection, owner=owner, confirmed=True)
         return suppressed
+
+    def _why_recurring(
+        self, connection: ConnectionState, event: ClaimedEvent, pending: PendingEvent, before: _Before
+    ) -> str | None:
+        """The reason to suppress a failure that Nango posts again, or None: teams are told of it."""
+        if event.route_set is not None:
+            return None  # a repeated lookup for one that was routed
+        failure, former = recurring_failures.shape(pending.notice.error), connection.failure_event_id
+        recurs = recurring_failures.recurs(
+            failure, former=connection.failure_shape, former_at=connection.failure_at, now=event.received_at
+        )
+        connection.failure_at = max(event.received_at, connection.failure_at or event.received_at)
+        if former is not None and recurs and before.failing:
+            self.recurrences[event.id] = former
+            return f"{RECURRING_FAILURE}: {show(EVENT, former)}"
+        connection.failure_shape, connection.failure_event_id = failure, event.id
+        return None
 
     def reject(self, connection: ConnectionState, event: ClaimedEvent, pending: PendingEvent) -> None:
         """Plan the next refresh of a connection that a refresh had not found and that Nango still shows."""
@@ -89,7 +117,7 @@ class Transitions:
             pass  # nor does an older failure hide a newer recovery
         elif kind is EventType.CONNECTION_REFRESH_FAILED:
             error = pending.notice.error
-            connection.last_error_type, connection.last_error_at = error.type if error else "unknown", self._now
+            connection.note_error(error.type if error else "unknown", self._now)
             connection.errors_seen_at = observed_at
         elif kind is EventType.CONNECTION_RECOVERED:
             self._recover(connection, event, pending)
@@ -112,7 +140,8 @@ class Transitions:
     def _revive(self, connection: ConnectionState, pending: PendingEvent, snapshot: Snapshot | None) -> None:
         """Clear earlier errors: the credentials are new."""
         connection.errors_seen_at = pending.observed_at
-        connection.last_error_type = connection.last_error_at = None
+        connection.clear_error()
+        self._repair(connection, RepairEnd.REAUTHORIZED)
         # Nango's webhook comes within seconds of the issue; what Waylink found by itself may be of any age.
         told = pending.event.origin == Origin.WEBHOOK
         connection.forget_token(authorized_at=pending.event.last_seen_at if told else None)
@@ -133,7 +162,7 @@ class Transitions:
 
     def _break(self, connection: ConnectionState, pending: PendingEvent) -> None:
         """Record and route an auth error whose own webhook came before the connection was known, or never."""
-        connection.last_error_type, connection.last_error_at = SHOWN_ERROR.type, self._now
+        connection.note_error(SHOWN_ERROR.type, self._now)
         connection.errors_seen_at = pending.observed_at
         kind, owner = EventType.CONNECTION_REFRESH_FAILED, self._links.owner_of(connection)
         self._router.emit(kind, connection, owner=owner, confirmed=True, error=SHOWN_ERROR)
@@ -141,14 +170,20 @@ class Transitions:
     def _recover(self, connection: ConnectionState, event: ClaimedEvent, pending: PendingEvent) -> None:
         if not is_failing(connection):
             return
-        connection.last_error_type = connection.last_error_at = None
+        connection.clear_error()
         connection.updated_at = self._now
         if connection.status == ConnectionStatus.NEEDS_RECONNECT:
+            self._repair(connection, RepairEnd.RECOVERED)
             connection.status = ConnectionStatus.ACTIVE
         if event.origin != Origin.REFRESH:  # a refresh that found it has planned the next one
             self._replan(connection, pending)
 
+    def _repair(self, connection: ConnectionState, end: RepairEnd) -> None:
+        if connection.status == ConnectionStatus.NEEDS_RECONNECT:
+            self.repaired[connection.id] = end
+
     def _delete(self, connection: ConnectionState, observed_at: datetime) -> None:
+        self._repair(connection, RepairEnd.DELETED)
         connection.status, connection.updated_at = ConnectionStatus.DELETED, self._now
         connection.observed_at = observed_at  # an older snapshot must not revive it
         connection.forget_token()
@@ -205,7 +240,7 @@ def _why_suppressed(
     if kind is EventType.CONNECTION_TAGS_CHANGED:
         return KNOWN_BEFORE if connection.tags == before.tags else None
     is_found_failing = kind is EventType.CONNECTION_REFRESH_FAILED and origin != Origin.WEBHOOK
-    # Each failed try that Nango posts is announced; a recovery, which may be found before its webhook comes, once.
+    # Of failures that Nango posts, `_why_recurring` decides. A recovery may be found before its webhook comes.
     if kind is EventType.CONNECTION_RECOVERED or is_found_failing:
         return KNOWN_BEFORE if is_failing(connection) == before.failing else None
     return None

@@ -99,7 +99,9 @@ class ConnectionRecord(ConnectionRow, frozen=True, kw_only=True):
 
 
 class EventRow(Struct, frozen=True, kw_only=True):
-    """An event. Events about a destination have no environment; events about no connection name none."""
+    """An event. Events about a destination have no environment; events about no connection name none.
+    `recurrence_of`: the event of the same failure that was routed; this one was not.
+    """
 
     id: str
     type: str | None
@@ -110,6 +112,7 @@ class EventRow(Struct, frozen=True, kw_only=True):
     state: str
     confirmed: bool | None
     duplicates: int
+    recurrence_of: str | None
     tags: dict[str, str] | None
     failure: str | None
     problem: str | None
@@ -150,7 +153,7 @@ class DecisionRow(Struct, frozen=True, kw_only=True):
 
 class EventRecord(EventRow, frozen=True, kw_only=True):
     """An event with its document, the routes that matched, and its jobs. A team's token sees its own of these, and no
-    `body`.
+    `body`. `recurrences`: how many later events tell the same failure.
     """
 
     last_seen_at: str
@@ -158,6 +161,7 @@ class EventRecord(EventRow, frozen=True, kw_only=True):
     next_look_at: str | None
     attempts: int
     looks: int
+    recurrences: int
     body: str | None
     document: dict[str, Any] | None
     route_set: int | None

@@ -1,0 +1,23 @@
+"""Cases of connections that need their end user, from the failure to the repair."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from enum import StrEnum
+
+
+class RepairEnd(StrEnum):
+    REAUTHORIZED = "reauthorized"  # the end user connected again
+    RECOVERED = "recovered"  # a refresh succeeded again, or found a token that lives
+    DELETED = "deleted"  # the connection was deleted
+    UNSEEN = "unseen"  # a release that keeps no cases closed it; known as the next case was opened
+
+
+REPAIRED = (RepairEnd.REAUTHORIZED, RepairEnd.RECOVERED)
+
+
+def percentile(spans: Sequence[timedelta], share: float) -> timedelta | None:
+    """The shortest span that at least this share of the spans does not exceed; None for none. spans: sorted."""
+    if not spans:
+        return None
+    place = -(-len(spans) * share // 1)
+    return spans[max(int(place), 1) - 1]
