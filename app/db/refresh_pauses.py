@@ -134,12 +134,7 @@ def hold(session: Session, held: Sequence[tuple[ClaimedRefresh, datetime]], *, e
         }
         for plan, until in held
     ]
-    bulk.update(session, Refresh, rows, only="finished_at IS NULL")
-
-
-def begin_held(session: Session, plans: Sequence[ClaimedRefresh]) -> None:
-    """Note that these plans, which a claim of this transaction has taken, are held no more: a release leaves them."""
-    bulk.update(session, Refresh, [{"id": plan.id, "outcome": None, "error": None} for plan in plans])
+    bulk.update(session, Refresh, rows)
 
 
 def held(session: Session, key: IntegrationKey, *, after: str | None = None, limit: int = CHUNK) -> list[HeldPlan]:
@@ -187,7 +182,7 @@ def release(session: Session, due: Sequence[tuple[HeldPlan, datetime]]) -> None:
         }
         for plan, at in due
     ]
-    bulk.update(session, Refresh, rows, only=f"finished_at IS NULL AND refreshes.outcome = '{RefreshOutcome.PAUSED}'")
+    bulk.update(session, Refresh, rows, only=f"finished_at IS NULL AND refreshes.outcome IN {_OUTCOMES}")
 
 
 def has_connections(session: Session, key: IntegrationKey) -> bool:
@@ -199,7 +194,9 @@ def key_of(row: RefreshPause) -> IntegrationKey:
     return IntegrationKey(row.environment, row.integration)
 
 
-_HELD: Final = (Refresh.finished_at.is_(None), Refresh.outcome == RefreshOutcome.PAUSED)
+# A plan whose probe failed waits for the same end. The next claim of a plan clears these.
+_OUTCOMES: Final = (RefreshOutcome.PAUSED.value, RefreshOutcome.PROVIDER_DOWN.value)
+_HELD: Final = (Refresh.finished_at.is_(None), Refresh.outcome.in_(_OUTCOMES))
 
 
 def _pause(row: RefreshPause) -> Pause:

@@ -191,7 +191,11 @@ def _lease(dialect: str) -> Update:
     later = func.greatest(urgent, leased) if dialect == "postgresql" else func.max(urgent, leased)
     changed = update(_refreshes).where(bulk.among(dialect, _refreshes.c.id))
     return changed.values(
-        attempts=_refreshes.c.attempts + 1, next_at=leased, urgent_at=case((urgent.is_not(None), later))
+        attempts=_refreshes.c.attempts + 1,
+        next_at=leased,
+        urgent_at=case((urgent.is_not(None), later)),
+        outcome=None,  # of an earlier try, as its error
+        error=None,
     )
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx
 
 from app.db import refreshes as refresh_rows
+from app.domain.refreshing import outages
 from app.domain.states import RefreshOutcome
 from app.errors import Conflict, InvalidInput, NangoError
 from app.nango.client import NangoClient
@@ -25,6 +26,7 @@ from app.services.connections.operations import (
     remaining,
     require_not_deleted,
 )
+from app.services.refreshing.outage_watch import answered
 from app.services.refreshing.refresh_results import failed, succeeded
 
 
@@ -146,4 +148,7 @@ def _ask(
     with operations.database.write() as session:
         record_success(session, operations, manual, answer)
         audited.conclude(session)
+    if outages.tally(answer.outcome, was_forced=manual.forced, failing_before=False).renewed:
+        named = connection.environment, connection.integration
+        answered(operations.database, *named, asked_at=asked_at, now=operations.clock())
     return found, answer.outcome

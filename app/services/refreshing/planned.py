@@ -15,6 +15,7 @@ from app.domain.refreshing.policy import RefreshPolicy
 from app.errors import InvalidInput, NangoError
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
+from app.services.refreshing.outage_watch import OutageWatch
 from app.services.refreshing.refresh_results import failed, succeeded
 from app.services.refreshing.refresh_store import DatabaseStore
 from app.services.refreshing.refresher import WAVE, Refresher
@@ -30,7 +31,13 @@ def refresher_of(
         return policy.refresh_of(claimed.environment, claimed.integration, claimed.provider)
 
     pool = ThreadPoolExecutor(WAVE, thread_name_prefix="refresh")
-    return Refresher(DatabaseStore(database, policy, routes), NangoAsk(clients, policy), policy_of, clock, pool)
+    return Refresher(
+        DatabaseStore(database, policy, routes, OutageWatch(database)),
+        NangoAsk(clients, policy),
+        policy_of,
+        clock,
+        pool,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Opens short transactions, none of them while Nango is asked.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -30,9 +30,12 @@ from app.ids import CONNECTION, show
 from app.services import own_events
 from app.services.policy import Policy
 from app.services.refreshing.announcing import emit
+from app.services.refreshing.outage_watch import OutageWatch, excused
 from app.services.refreshing.refresher import AnsweredRefresh, Conclude
 from app.services.routing.cache import RouteCache
 from app.telemetry import get_logger
+
+MOST_HELD: Final = 50  # claims in a row of which a pause holds all
 
 log = get_logger(__name__)
 
@@ -44,15 +47,23 @@ class DatabaseStore:
     database: Database
     policy: Policy
     routes: RouteCache
+    watch: OutageWatch
 
     def claim(self, *, limit: int, now: datetime) -> Sequence[ClaimedRefresh]:
-        with self.database.write() as session:
-            return refresh_rows.claim(session, limit=limit, now=now, lease=REFRESH_LEASE)
+        for _ in range(MOST_HELD):
+            with self.database.write() as session:
+                taken = refresh_rows.claim(session, limit=limit, now=now, lease=REFRESH_LEASE)
+                kept = self.watch.keep(session, taken, now=now)
+            if kept or not taken:
+                return kept
+        return []
 
     def record(self, answered: Sequence[AnsweredRefresh], conclude: Conclude, *, now: datetime) -> None:
         routes = self.routes.current(self.database)
         answers = {one.claimed.id: one.answer for one in answered}
         with self.database.write() as session:
+            for one in answered:
+                answers[one.claimed.id] = excused(session, one.claimed, one.answer)
             record = _Record(session, self.policy, routes, now)
             locked = refresh_rows.lock(session, [one.claimed for one in answered])
             record.number([connection for one, connection in locked if answers[one.id].outcome in SUCCESSES])
@@ -60,6 +71,8 @@ class DatabaseStore:
                 answer = answers[claimed.id]
                 record.add(claimed, connection, answer, conclude(claimed, connection.refresh_facts, answer))
             record.write()
+        for one in answered:
+            self.watch.observe(one.claimed, one.answer, now=now)
 
 
 @dataclass(slots=True)
