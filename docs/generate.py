@@ -123,6 +123,8 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "priority": "Of its calls within the [request budget](operations.md#the-request-budget): `high` ones are "
             "urgent however much time is left, `normal` ones shortly before an expiry, `low` ones never. Unset: "
             "`normal`.",
+            "daily_calls": "How many calls a day (UTC) Waylink makes by itself for one connection's token, at most; "
+            "further ones are put off to the next day. Unset: 1000.",
             "access_life": "The life of an access token, where Nango knows no expiry.",
             "refresh_life": "The life of a refresh token from its issue on. Goes before the "
             "[catalogue](refresh.md#the-catalogue), as the next one does.",

@@ -41,6 +41,7 @@ class RefreshEntry(BaseModel):
     blackouts: tuple[str, ...] | None = None
     time_zone: str | None = None
     priority: RefreshPriority | None = None
+    daily_calls: int | None = Field(None, ge=1, le=10_000)
     access_life: timedelta | None = None
     refresh_life: timedelta | None = None
     idle_limit: timedelta | None = None
@@ -111,7 +112,7 @@ class RefreshEntry(BaseModel):
     @property
     def part(self) -> PolicyPart:
         """The entry as a part of the policies."""
-        same = ("enabled", "margin_share", "priority", "rotates", "learnt", *_SPANS)
+        same = ("enabled", "margin_share", "priority", "daily_calls", "rotates", "learnt", *_SPANS)
         values: dict[str, Any] = {name: getattr(self, name) for name in same}
         return PolicyPart(**values, keep_alive_share=self.keep_alive_share, hours=self.hours)
 

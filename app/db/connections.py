@@ -17,6 +17,7 @@ from app.db.models import Connection, Link, Organization, User
 from app.domain.linking import Owner, UnlinkedReason
 from app.domain.refreshing.clocks import told_expiry
 from app.domain.refreshing.facts import RefreshFacts
+from app.domain.repairs import failing_since
 from app.domain.states import ConnectionStatus
 from app.ids import new_id
 
@@ -73,6 +74,8 @@ class ConnectionState(Struct):
     failure_shape: str | None = None
     failure_event_id: UUID | None = None
     failure_at: datetime | None = None
+    calls_since: datetime | None = None
+    calls: int | None = None
     errors_seen_at: datetime | None = None
     observed_at: datetime | None = None
 
@@ -92,8 +95,7 @@ class ConnectionState(Struct):
 
     def note_error(self, kind: str, at: datetime) -> None:
         """Record an error of its renewal; it is failing since the first one that nothing has ended."""
-        since = self.failing_since or self.last_error_at if self.last_error_type else None
-        self.failing_since = since or at
+        self.failing_since = failing_since(self.last_error_type, self.last_error_at, self.failing_since, now=at)
         self.last_error_type, self.last_error_at = kind, at
 
     def clear_error(self) -> None:

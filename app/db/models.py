@@ -242,6 +242,8 @@ class Connection(Base):
     failure_shape: Mapped[str | None]
     failure_event_id: Mapped[UUID | None]
     failure_at: Mapped[datetime | None]  # when the same failure was posted last
+    calls_since: Mapped[datetime | None]  # the day of `calls`
+    calls: Mapped[int | None]  # of Waylink's own for this connection's token (`app.domain.refreshing.daily_calls`)
     errors_seen_at: Mapped[datetime | None]  # time of the newest call that showed errors, or none
     observed_at: Mapped[datetime | None]  # time of the newest call or webhook that changed this row
     absences: Mapped[int]  # lookups in a row that did not find it

@@ -264,6 +264,7 @@ def document(
     organization: Mapping[str, object] | None = None,
     previous_owner: Mapping[str, object] | None = None,
     error: EventError | None = None,
+    payload: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """The event's document as a JSON object: routes are matched against it, and teams receive it."""
     problem = error or (notice.error if notice else None)
@@ -285,5 +286,5 @@ def document(
         "organization": dict(organization) if organization else None,
         "previous_owner": dict(previous_owner) if previous_owner else None,
         "error": {"type": problem.type, "description": problem.description} if problem else None,
-        "payload": notice.payload if notice else None,
+        "payload": payload or (notice.payload if notice else None),
     }

@@ -1,7 +1,7 @@
 """Cases of connections that need their end user, from the failure to the repair."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -21,3 +21,11 @@ def percentile(spans: Sequence[timedelta], share: float) -> timedelta | None:
         return None
     place = -(-len(spans) * share // 1)
     return spans[max(int(place), 1) - 1]
+
+
+def failing_since(
+    last_error_type: str | None, last_error_at: datetime | None, since: datetime | None, *, now: datetime
+) -> datetime:
+    """The time of the first error that nothing has ended, as another one comes now. The others: as stored before it."""
+    known = since or last_error_at if last_error_type is not None else None
+    return known or now

@@ -1,5 +1,6 @@
 """Conclusions from an answer need no clock and no database, and plans know what lapses without them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from app.domain.event import EventType
 from app.domain.refreshing.answer import Answer
 from app.domain.refreshing.catalogue import Renewal
 from app.domain.refreshing.conclusion import conclude
+from app.domain.refreshing.daily_calls import put_off_until
 from app.domain.refreshing.facts import ClaimedRefresh, RefreshFacts
 from app.domain.refreshing.lives import ClockSource, KnownLives, Life
 from app.domain.refreshing.outcomes import CRASHED, TOKEN_EXPIRED, WAITS
@@ -102,7 +104,7 @@ def test_a_forced_call_after_the_expiry_that_renewed_nothing_is_the_end():
 def test_an_older_answer_does_not_replace_a_newer_error():
     seen = RefreshFacts("active", "OAUTH2", last_error_type="NangoRefreshFailed", errors_seen_at=NOW + SECOND)
     found = conclude(claimed(facts=seen), seen, answer(RefreshOutcome.EXHAUSTED), RefreshPolicy(), now=NOW + MINUTE)
-    assert (found.facts, found.told) == (seen, ())
+    assert (replace(found.facts, calls=None, calls_since=None), found.told) == (seen, ())
 
 
 def test_a_crash_does_not_hide_an_error_of_nango_and_a_success_ends_a_crash():
@@ -178,3 +180,64 @@ def test_a_failing_renewal_is_tried_more_often_than_every_eight_hours_where_the_
     tried = conclude(claimed(failures=6, facts=facts), facts, answer(RefreshOutcome.FAILED), GRANT, now=NOW).plan
     assert tried is not None
     assert tried.due_at == NOW + HOUR
+
+
+def test_calls_are_counted_by_the_day_and_put_off_beyond_the_ceiling():
+    policy, facts = RefreshPolicy(daily_calls=3), FACTS
+    for number in range(3):
+        assert put_off_until(claimed(facts=facts), policy, now=NOW) is None
+        facts = conclude(
+            claimed(facts=facts), facts, answer(RefreshOutcome.UNCHANGED, NOW + HOUR), policy, now=NOW
+        ).facts
+        assert facts.calls == number + 1
+    later = put_off_until(claimed(facts=facts), policy, now=NOW)
+    assert later is not None
+    assert timedelta(0) <= later - NOW.replace(hour=0) - DAY < HOUR
+    put_off = Answer(RefreshOutcome.RATE_LIMITED, error="used up", put_off_until=later)
+    found = conclude(claimed(facts=facts, is_forced=True), facts, put_off, policy, now=NOW)
+    assert (found.stays_open, found.facts, found.error) == (True, facts, "used up")
+    assert found.plan is not None
+    assert (found.plan.due_at, found.plan.forced) == (later, True)
+    assert put_off_until(claimed(facts=facts), policy, now=later) is None
+    next_day = conclude(claimed(facts=facts), facts, answer(RefreshOutcome.UNCHANGED, NOW), policy, now=later).facts
+    assert next_day.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("attempts", "is_forced", "expires_at", "expected"),
+    [
+        (1, True, NOW + HOUR, True),
+        (1, True, NOW - SECOND, False),  # a plain GET has come after the expiry
+        (1, True, None, False),  # nothing would show a renewal
+        (1, False, NOW + HOUR, False),
+        (2, True, NOW + HOUR, False),  # of the first call nothing is known, so that none is forced
+    ],
+)
+def test_a_plain_get_comes_before_a_forced_one_where_it_can_show_a_renewal(attempts, is_forced, expires_at, expected):
+    facts = replace(FACTS, expires_at=expires_at)
+    assert claimed(attempts=attempts, is_forced=is_forced, facts=facts).looks_first(now=NOW) is expected
+
+
+def test_what_only_looked_was_not_forced():
+    facts, forcing = FACTS, claimed(is_forced=True)
+    looked = answer(RefreshOutcome.RENEWED, NOW + 2 * DAY, only_looked=True)
+    found = conclude(forcing, facts, looked, GRANT, now=NOW)
+    assert found.facts.renewed_at == NOW - 5 * MINUTE  # by a plain GET within Nango's margin, at the earliest
+    assert found.facts.calls == 1
+    assert conclude(forcing, facts, replace(looked, only_looked=False), GRANT, now=NOW).facts.calls == 2
+    busy = answer(RefreshOutcome.NANGO_DOWN, only_looked=True, error="away")
+    waiting = conclude(forcing, facts, busy, GRANT, now=NOW)
+    assert waiting.plan is not None
+    assert (waiting.stays_open, waiting.plan.forced) == (True, True)  # it may be forced: nothing was sent that forces
+    assert not conclude(forcing, facts, replace(busy, only_looked=False), GRANT, now=NOW).plan.forced  # type: ignore[union-attr]
+
+
+def test_it_is_failing_since_the_first_error_that_nothing_has_ended():
+    facts = FACTS
+    for minutes in (0, 10, 20):
+        now = NOW + minutes * MINUTE
+        facts = conclude(claimed(facts=facts), facts, answer(RefreshOutcome.FAILED, asked_at=now), GRANT, now=now).facts
+        assert (facts.failing_since, facts.last_error_at) == (NOW, now)
+    over = replace(facts, last_error_type=None, last_error_at=None)  # as an earlier release clears it
+    again = conclude(claimed(facts=over), over, answer(RefreshOutcome.FAILED, asked_at=now), GRANT, now=NOW + DAY)
+    assert again.facts.failing_since == NOW + DAY

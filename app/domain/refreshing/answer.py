@@ -13,7 +13,8 @@ class Answer:
     """An answer of Nango, or the reason why there is none.
 
     asked_at, answered_at: when the GET was sent and answered; None where none was. retry_after: seconds, of a rate
-    limit. snapshot: the connection as the answer showed it. is_gone: Nango has no such connection.
+    limit. snapshot: the connection as the answer showed it. is_gone: Nango has no such connection. only_looked: of the
+    plain GET before a forced one, which was not sent. put_off_until: no GET was sent, and none is to be before.
     """
 
     outcome: RefreshOutcome
@@ -26,6 +27,8 @@ class Answer:
     snapshot: Snapshot | None = None
     has_credentials: bool = False
     is_gone: bool = False
+    only_looked: bool = False
+    put_off_until: datetime | None = None
 
     @property
     def expires_at(self) -> datetime | None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from app.domain.event import EventError, EventType
 from app.domain.refreshing.answer import Answer
 from app.domain.refreshing.clocks import read_clocks
+from app.domain.refreshing.daily_calls import counted
 from app.domain.refreshing.expiring import GRANT_EXPIRING, ClockState, announcements, next_announcement
 from app.domain.refreshing.facts import ClaimedRefresh, RefreshFacts, members_of
 from app.domain.refreshing.lives import KnownLives, shown_moment
@@ -54,9 +55,15 @@ def conclude(
     """
     if answer.outcome is RefreshOutcome.SUPERSEDED:
         return Conclusion(facts, error=answer.error)  # no call was made
+    if answer.put_off_until is not None:
+        later = Plan(answer.put_off_until, forced=claimed.forces, reason="its daily calls are used up")
+        return Conclusion(facts, later, stays_open=True, failures=claimed.failures, error=answer.error)
     before, previous_grant_at = facts, facts.grant_expires_at
+    was_forced = claimed.was_forced(answer)
+    if answer.asked_at is not None:
+        facts = counted(facts, 2 if was_forced and claimed.looks_first(now=now) else 1, now=now)
     if policy is not None:
-        facts = with_times(facts, answer, policy.lives, was_forced=claimed.forces)
+        facts = with_times(facts, answer, policy.lives, was_forced=was_forced)
     facts, expiring = _with_announcements(facts, answer, policy, previous_grant_at=previous_grant_at, now=now)
     failures = claimed.failures + 1
     plan = None
@@ -69,12 +76,14 @@ def conclude(
             identity=claimed.connection_ref.hex,
             previous_expires_at=claimed.facts.told_expiry,
             failures=failures,
-            was_forced=claimed.forces,
+            was_forced=was_forced,
             lapsed=claimed.facts.has_lapsed,
             due_since=claimed.refresh_at,
         )
     if answer.outcome in KEPT_OPEN:
-        # Without a result of the connection the same plan stays open.
+        # Without a result of the connection the same plan stays open. What only looked was not forced yet.
+        if plan is not None and answer.only_looked:
+            plan = replace(plan, forced=True)
         return Conclusion(before, plan, stays_open=plan is not None, failures=claimed.failures, error=answer.error)
     lapsed = _lapsed(claimed, answer, now)
     facts, reason = _with_error(facts, answer, lapsed, now=now)
@@ -95,7 +104,7 @@ def _failures_after(claimed: ClaimedRefresh, answer: Answer, plan: Plan | None) 
     """The failures in a row. A look that renewed nothing ends none where only a forced renewal would have."""
     if answer.outcome in REFUSALS:
         return claimed.failures + 1
-    is_look = answer.outcome in {RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY} and not claimed.forces
+    is_look = answer.outcome in {RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY} and not claimed.was_forced(answer)
     return claimed.failures if is_look and plan is not None and plan.forced else 0
 
 
@@ -216,7 +225,11 @@ def _lapsed(claimed: ClaimedRefresh, answer: Answer, now: datetime) -> EventErro
         claimed.facts.has_lapsed
         or answer.expires_at is None
         or not has_lapsed(
-            now=now, outcome=answer.outcome, expires_at=answer.expires_at, auth_mode=mode, was_forced=claimed.forces
+            now=now,
+            outcome=answer.outcome,
+            expires_at=answer.expires_at,
+            auth_mode=mode,
+            was_forced=claimed.was_forced(answer),
         )
     ):
         return None
@@ -235,14 +248,14 @@ def _with_error(
         return facts, None  # its errors were seen by another call that was sent later
     facts = replace(facts, errors_seen_at=answer.asked_at or facts.errors_seen_at)
     if lapsed is not None:
-        return replace(facts, last_error_type=lapsed.type, last_error_at=now), lapsed
+        return facts.with_error(lapsed.type, now), lapsed
     if answer.outcome in SUCCESSES:
         if facts.last_error_type == CRASHED:
-            facts = replace(facts, last_error_type=None, last_error_at=None)
+            facts = replace(facts, last_error_type=None, last_error_at=None, failing_since=None)
         return facts, None
     # A crash does not replace an error of Nango's, whose end is announced.
     if answer.error_type != CRASHED or facts.last_error_type is None:
-        facts = replace(facts, last_error_type=answer.error_type, last_error_at=now)
+        facts = facts.with_error(answer.error_type, now)
     if answer.outcome is not RefreshOutcome.EXHAUSTED:
         return facts, None
     return facts, EventError(answer.error_type, answer.error or "")

@@ -1,14 +1,17 @@
 """The facts of a connection that its refreshes need and change, and a refresh that was claimed, as values."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from app.domain.budget import SOON, Priority
+from app.domain.refreshing.answer import Answer
 from app.domain.refreshing.clocks import Clocks, told_expiry
 from app.domain.refreshing.outcomes import TOKEN_EXPIRED
 from app.domain.refreshing.plan import Keeps
 from app.domain.refreshing.policy import RefreshPriority
+from app.domain.repairs import failing_since
 from app.domain.values import value
 
 
@@ -31,7 +34,10 @@ class RefreshFacts:
     announced_grant: datetime | None = None
     last_error_type: str | None = None
     last_error_at: datetime | None = None
+    failing_since: datetime | None = None
     errors_seen_at: datetime | None = None
+    calls_since: datetime | None = None
+    calls: int | None = None
 
     @property
     def told_expiry(self) -> datetime | None:
@@ -42,6 +48,11 @@ class RefreshFacts:
     def has_lapsed(self) -> bool:
         """Whether its token is known to have expired for good."""
         return self.last_error_type == TOKEN_EXPIRED
+
+    def with_error(self, kind: str, at: datetime) -> "RefreshFacts":
+        """The facts with an error of its renewal; it is failing since the first one that nothing has ended."""
+        since = failing_since(self.last_error_type, self.last_error_at, self.failing_since, now=at)
+        return replace(self, last_error_type=kind, last_error_at=at, failing_since=since)
 
 
 def members_of(clocks: Clocks) -> dict[str, Any]:
@@ -82,6 +93,19 @@ class ClaimedRefresh:
     def forces(self) -> bool:
         """Whether to force: on the first claim only. After a crash a plain GET shows the call's result (promise 1)."""
         return self.is_forced and self.attempts == 1
+
+    def looks_first(self, *, now: datetime) -> bool:
+        """Whether a plain GET comes before the forced one, which the provider answers with another refresh token.
+
+        It shows whether the token was renewed meanwhile, as by an application's read, where an expiry was known that
+        has not passed: after it, a plain GET has come before.
+        """
+        expires_at = self.facts.told_expiry
+        return self.forces and expires_at is not None and expires_at > now
+
+    def was_forced(self, answer: Answer) -> bool:
+        """Whether this is the answer to a forced GET."""
+        return self.forces and not answer.only_looked
 
     def priority(self, wanted: RefreshPriority, *, now: datetime) -> Priority:
         """The priority of the call: higher within SOON of the expiry, unless the policy wants another."""

@@ -40,6 +40,7 @@ class RefreshPolicy:
     lapsed_every: between two GETs of a connection whose token expired for good, to find a missed re-authorization.
     failure_delays: waits after the 1st, 2nd … failure in a row, the last one for all further ones; each is
         lengthened by up to a quarter. All exceed Nango's cooldown of 30 s, and a day holds only a few.
+    daily_calls: for one connection, of Waylink's own; further ones are put off to the next day.
     renews, nango_margin, lives: of the provider.
     """
 
@@ -60,6 +61,7 @@ class RefreshPolicy:
         timedelta(hours=2),
         timedelta(hours=8),
     )
+    daily_calls: int = 1000
     default_wait: timedelta = timedelta(minutes=1)  # Nango counts in windows of 60 s (Nango contract: Rate limit)
     longest_wait: timedelta = timedelta(hours=1)
     hours: Hours | None = None
@@ -97,6 +99,7 @@ class PolicyPart:
     warn_before: timedelta | None = None
     hours: Hours | None = None
     priority: RefreshPriority | None = None
+    daily_calls: int | None = None
     access_life: timedelta | None = None
     refresh_life: timedelta | None = None
     idle_limit: timedelta | None = None

@@ -76,8 +76,8 @@ def record_failure(session: Session, operations: Operations, manual: ManualRefre
     _note(session, manual, answer, row, grant_expires_at=None, now=now)
     refused = answer.outcome in {*REFUSALS, RefreshOutcome.EXHAUSTED}
     if refused and (row.errors_seen_at is None or row.errors_seen_at <= asked_at):
-        row.errors_seen_at, row.last_error_type = asked_at, answer.error_type
-        row.last_error_at = row.updated_at = now
+        row.note_error(answer.error_type, now)
+        row.errors_seen_at, row.updated_at = asked_at, now
         connection_rows.update(session, [row])
     given_up = row.status == ConnectionStatus.NEEDS_RECONNECT and answer.outcome is RefreshOutcome.EXHAUSTED
     if answer.outcome not in _NEEDS_PLANNED_REFRESH or given_up:

@@ -65,21 +65,26 @@ class OutageWatch:
             held |= {plan.id for plan in mine[probes:]}
         return [plan for plan in taken if plan.id not in held]
 
-    def observe(self, claimed: ClaimedRefresh, answer: Answer, *, now: datetime) -> None:
-        """Count a result, as it was before `excused`."""
-        key, failing_before = _key(claimed), claimed.facts.last_error_type is not None
-        seen = outages.tally(answer.outcome, was_forced=claimed.forces, failing_before=failing_before)
-        if not seen or answer.error_type == CRASHED or answer.asked_at is None:
-            return
+    def observe(self, results: Sequence[tuple[ClaimedRefresh, Answer]], *, now: datetime) -> None:
+        """Count results, as they were before `excused`."""
         with self._lock:
-            self._pending[key] = self._pending.get(key, Tally()) + seen
-            self._asked_at = min(answer.asked_at, self._asked_at or answer.asked_at)
-            waits = not seen.failed and key not in self._paused
-            if waits and self._counted_at is not None and now - self._counted_at < COUNTED_EVERY:
+            urgent = [self._add(claimed, answer) for claimed, answer in results]
+            waits = self._counted_at is not None and now - self._counted_at < COUNTED_EVERY
+            if not self._pending or (waits and not any(urgent)):
                 return
             pending, asked_at = self._pending, self._asked_at
             self._pending, self._asked_at, self._counted_at = {}, None, now
-        count(self.database, pending, asked_at=asked_at, now=now)
+        count(self.database, pending, asked_at=asked_at or now, now=now)
+
+    def _add(self, claimed: ClaimedRefresh, answer: Answer) -> bool:
+        """Add a result to what is pending. Returns whether it may begin or end a pause."""
+        key, failing_before = _key(claimed), claimed.facts.last_error_type is not None
+        seen = outages.tally(answer.outcome, was_forced=claimed.was_forced(answer), failing_before=failing_before)
+        if not seen or answer.error_type == CRASHED or answer.asked_at is None:
+            return False
+        self._pending[key] = self._pending.get(key, Tally()) + seen
+        self._asked_at = min(answer.asked_at, self._asked_at or answer.asked_at)
+        return seen.failed > 0 or key in self._paused
 
 
 def answered(database: Database, environment: str, integration: str, *, asked_at: datetime, now: datetime) -> None:

@@ -1,18 +1,23 @@
 """The refresher of a process: its store is the database, and it asks Nango."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 import httpx
 
 from app.db.engine import Database
+from app.deadlines import REFRESH_DEADLINE
 from app.domain.budget import Priority
 from app.domain.refreshing.answer import Answer
 from app.domain.refreshing.facts import ClaimedRefresh
 from app.domain.refreshing.policy import RefreshPolicy
+from app.domain.states import RefreshOutcome
 from app.errors import InvalidInput, NangoError
+from app.nango.client import NangoClient
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.refreshing.outage_watch import OutageWatch
@@ -20,6 +25,8 @@ from app.services.refreshing.refresh_results import failed, succeeded
 from app.services.refreshing.refresh_store import DatabaseStore
 from app.services.refreshing.refresher import WAVE, Refresher
 from app.services.routing.cache import RouteCache
+
+SHORTEST_FORCED: Final = 15.0  # seconds for a forced call: the provider may take most of them
 
 
 def refresher_of(
@@ -42,7 +49,7 @@ def refresher_of(
 
 @dataclass(frozen=True, slots=True)
 class NangoAsk:
-    """One GET for a claimed refresh."""
+    """One GET for a claimed refresh, or a plain one and then a forced one, within REFRESH_DEADLINE."""
 
     clients: NangoClients
     policy: Policy
@@ -51,9 +58,19 @@ class NangoAsk:
         client = self.clients.of(claimed.environment, priority)
         if client is None:
             return None
-        asked_at = client.now()
+        ends_at = time.monotonic() + REFRESH_DEADLINE.total_seconds()
+        if claimed.looks_first(now=client.now()):
+            looked = replace(self._get(client, claimed, forced=False), only_looked=True)
+            if looked.outcome is not RefreshOutcome.UNCHANGED or ends_at - time.monotonic() < SHORTEST_FORCED:
+                return looked
+        return self._get(client, claimed, forced=claimed.forces, timeout=ends_at - time.monotonic())
+
+    def _get(
+        self, client: NangoClient, claimed: ClaimedRefresh, *, forced: bool, timeout: float | None = None
+    ) -> Answer:
+        asked_at, named = client.now(), (claimed.integration, claimed.connection_id)
         try:
-            detail = client.renew_token(claimed.integration, claimed.connection_id, force_refresh=claimed.forces)
+            detail = client.renew_token(*named, force_refresh=forced, timeout=timeout)
         except (NangoError, InvalidInput, httpx.HTTPError) as problem:
             return failed(problem, asked_at=asked_at, answered_at=client.now())
         return succeeded(
@@ -61,7 +78,7 @@ class NangoAsk:
             asked_at=asked_at,
             answered_at=client.now(),
             previous_expires_at=claimed.facts.told_expiry,
-            was_forced=claimed.forces,
+            was_forced=forced,
             renewed_at=claimed.facts.renewed_at,
             lives=self.policy.refresh.lives_of(claimed.environment, claimed.integration, claimed.provider),
         )

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
 from app.db import refreshes as refresh_rows
+from app.db import repairs as repair_rows
 from app.db.connections import ConnectionState
 from app.db.engine import Database
 from app.deadlines import REFRESH_LEASE
@@ -71,8 +72,7 @@ class DatabaseStore:
                 answer = answers[claimed.id]
                 record.add(claimed, connection, answer, conclude(claimed, connection.refresh_facts, answer))
             record.write()
-        for one in answered:
-            self.watch.observe(one.claimed, one.answer, now=now)
+        self.watch.observe(answered, now=now)
 
 
 @dataclass(slots=True)
@@ -107,6 +107,9 @@ class _Record:
         connection.take_over(conclusion.facts)
         connection.updated_at = self.now
         _log(connection, answer, conclusion, self.now)
+        for kind, error in conclusion.told:
+            if kind is EventType.CONNECTION_NEEDS_RECONNECT:
+                repair_rows.open_case(self.session, connection, cause=error.type, now=self.now)
         emit(self.session, connection, conclusion.told, self.policy, self.routes, now=self.now)
         own_events.store(self.session, news, environment=connection.environment, origin=Origin.REFRESH, now=self.now)
         self.connections.append(connection)

@@ -16,6 +16,7 @@ from app.deadlines import MAX_CLAIMS
 from app.domain.budget import Priority
 from app.domain.refreshing.answer import Answer
 from app.domain.refreshing.conclusion import Conclusion, conclude
+from app.domain.refreshing.daily_calls import put_off_until
 from app.domain.refreshing.facts import ClaimedRefresh, RefreshFacts
 from app.domain.refreshing.outcomes import CRASHED, WAITS
 from app.domain.refreshing.policy import RefreshPolicy
@@ -91,6 +92,9 @@ class Refresher:
             reason = f"claimed {MAX_CLAIMS} times without a result"
             return Answer(RefreshOutcome.FAILED, error=reason, error_type=CRASHED)
         policy = self.policy_of(claimed)
+        if policy is not None and (later := put_off_until(claimed, policy, now=self.clock())) is not None:
+            reason = f"the {policy.daily_calls} calls of this day are used up (daily_calls): put off to the next one"
+            return Answer(RefreshOutcome.RATE_LIMITED, error=reason, put_off_until=later)
         if policy is not None:
             answer = self.ask(claimed, claimed.priority(policy.priority, now=self.clock()))
             if answer is not None:

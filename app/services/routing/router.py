@@ -1,6 +1,6 @@
 """The router: makes events' documents, matches them, and writes events and jobs in bulk."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -94,6 +94,7 @@ class Router:
         origin: Origin = Origin.SYSTEM,
         previous: Owner | None = None,
         error: EventError | None = None,
+        payload: Mapping[str, object] | None = None,
         cause: UUID | None = None,
     ) -> None:
         """Store an event of Waylink's own that follows from another, as processed, and route it.
@@ -116,6 +117,7 @@ class Router:
             occurred_at=self._now,
             previous=previous,
             error=error,
+            payload=payload,
         )
         matched = self._matches.routes.match(emitted)  # small: it holds a connection and its owner only
         encoded = _encoded(emitted)
@@ -143,6 +145,7 @@ class Router:
         notice: Notice | None = None,
         previous: Owner | None = None,
         error: EventError | None = None,
+        payload: Mapping[str, object] | None = None,
     ) -> dict[str, Any]:
         # The stored connection is more complete than the body; a body may name no connection.
         best: ConnectionState | Notice | None = connection or notice
@@ -163,6 +166,7 @@ class Router:
             organization=self._directory.organization(owner.organization_id) if owner else None,
             previous_owner=self._owner(previous) if previous else None,
             error=error,
+            payload=payload,
         )
 
     def _owner(self, owner: Owner) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Nango:
     def now(self):
         return self.clock()
 
-    def renew_token(self, integration, connection_id, *, force_refresh):
+    def renew_token(self, integration, connection_id, *, force_refresh, timeout=None):
         now, life = self.clock(), self.lives[integration]
         expires_at = self.expires_at.get(connection_id)
         if expires_at is None or force_refresh or expires_at - now <= 15 * MINUTE:

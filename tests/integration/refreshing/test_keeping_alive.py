@@ -131,3 +131,56 @@ def test_the_policys_priority_decides_which_calls_wait(
         patched.setattr(type(world.clients), "of", noted)
         world.refresher.refresh_due()
     assert [str(each) for each in wanted] == [asked]
+
+
+def test_a_forced_renewal_is_left_out_where_a_plain_look_shows_that_the_token_was_renewed(
+    world, nango, gate, connected
+):
+    """Each forced call brings another refresh token at the provider."""
+    control(nango, connected, "oauth2", expires_in=60 * 86_400)
+    refresh(world, connected)
+    assert world.open_plan(connected).forced
+    before = world.connection(connected)
+    control(nango, connected, "oauth2", expires_in=90 * 86_400)  # an application's call has renewed it
+    gate.requests.clear()
+    refresh(world, connected)
+    assert forced(gate) == [False]
+    [*_, done] = [plan for plan in world.plans(connected) if plan.finished_at]
+    assert (done.outcome, world.connection(connected).expires_at > before.expires_at) == ("renewed", True)
+
+
+def test_a_forced_renewal_follows_a_plain_look_that_shows_nothing_new(world, nango, gate, connected):
+    control(nango, connected, "oauth2", expires_in=60 * 86_400)
+    refresh(world, connected)
+    gate.requests.clear()
+    refresh(world, connected)
+    assert forced(gate) == [False, True]
+    assert world.connection(connected).calls == 2  # of that day
+
+
+def test_calls_beyond_the_daily_ceiling_wait_for_the_next_day_and_people_s_do_not(
+    open_world, nango, gate, connection_id
+):
+    world = open_world(base_url=gate.url, refresh=for_integrations({"oauth2": PolicyPart(daily_calls=2)}))
+    world.clock.now = world.clock.now.replace(hour=1)
+    register(nango, connection_id, "oauth2", tags=DANA)
+    world.handle(auth(connection_id=connection_id, tags=DANA))
+    for _ in range(2):
+        control(nango, connection_id, "oauth2", expires_in=60)
+        refresh(world, connection_id)
+    gate.requests.clear()
+    plan = world.open_plan(connection_id)
+    world.clock.now = plan.next_at
+    world.refresher.refresh_due()
+    assert gate.requests == []
+    waiting = world.open_plan(connection_id)
+    assert (waiting.id, waiting.outcome) == (plan.id, "rate_limited")
+    assert "daily_calls" in waiting.error
+    assert waiting.next_at.date() == (world.clock.now + DAY).date()
+    at = Operations(world.database, world.policy, world.clients, world.clock)
+    credentials.refresh(at, world.connection(connection_id).id, actor="token:tester")
+    assert forced(gate) == [True]
+    world.clock.now = world.open_plan(connection_id).next_at.replace(hour=12) + DAY
+    gate.requests.clear()
+    refresh(world, connection_id)
+    assert len(gate.requests) == 1

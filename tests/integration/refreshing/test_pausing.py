@@ -216,10 +216,11 @@ def test_a_provider_s_outage_pauses_its_integration_and_blames_no_connection(nan
     names = bring(world, nango, connection_id, 20)
     outage(nango, names)
     world.clock.move(15 * 60)  # all of them are due
+    world.refresher.refresh_due(limit=8)
     work(world)
     [paused] = listed(world)
     assert (paused.cause, paused.failed == paused.renewed_or_failed >= 5) == ("outage", True)
-    assert 12 <= paused.waiting <= 15  # all but those of the wave that showed it
+    assert 12 <= paused.waiting <= 15  # all but those that showed it
     gate.requests.clear()
     for _ in range(40):  # ten hours
         world.clock.move(15 * 60)
@@ -279,7 +280,7 @@ def test_a_renewal_by_hand_goes_through_and_its_answer_ends_a_pause_for_an_outag
 
 
 def test_a_worker_that_dies_as_a_pause_begins_or_holds_plans_loses_none(nango_world, nango, connection_id, monkeypatch):
-    """What a pause holds is due again within the hour, whatever became of the release."""
+    """Plans that a pause holds are due again within the hour, whatever became of the release."""
     world = nango_world
     names = bring(world, nango, connection_id, 8)
     pausing.pause(world.database, "default", "oauth2", actor=WHO, now=world.clock())

@@ -8,8 +8,8 @@ from uuid_utils.compat import uuid7
 
 from app.db.migrations import locks
 
-revision = "0025"
-down_revision = "0024"
+revision = "0027"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 
@@ -43,6 +43,8 @@ def upgrade() -> None:
     op.add_column("connections", sa.Column("failure_shape", sa.Text(), nullable=True))
     op.add_column("connections", sa.Column("failure_event_id", sa.Uuid(), nullable=True))
     op.add_column("connections", sa.Column("failure_at", TIME, nullable=True))
+    op.add_column("connections", sa.Column("calls_since", TIME, nullable=True))
+    op.add_column("connections", sa.Column("calls", sa.Integer(), nullable=True))
     op.add_column("events", sa.Column("recurrence_of", sa.Uuid(), nullable=True))
     op.create_table(
         "repairs",
