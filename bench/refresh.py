@@ -1,8 +1,9 @@
-"""Refreshes: claims of due plans, and the rate of one process."""
+"""Refreshes: claims of due plans, the rate of one process, and 90 days under a controlled clock."""
 
-from bench import refresh_claims
+from bench import refresh_claims, refresh_ninety_days
 from bench.report import Report
 
 
 def measure(report: Report, *, quick: bool) -> None:
     refresh_claims.measure(report, quick=quick)
+    refresh_ninety_days.measure(report, quick=quick)

@@ -1,0 +1,45 @@
+"""100,000 tokens of one burst under a request budget that cannot keep all of them fresh."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.domain.refreshing.policy import PolicyPart, RefreshPriority
+from app.sandbox.grants import TokenRules
+from bench.refresh_lives import DAY, HOUR, Cohort
+from bench.refresh_simulation import in_memory
+from bench.refresh_summary import OURS_TO_LOSE, count, fates
+from bench.refresh_world import SimulatedWorld
+
+DAYS = 2.5
+EACH_FOR = 20  # connections that each one carried out stands for: few beside what a minute allows
+RULES = TokenRules(access_life=HOUR, idle_limit=DAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Scarcity:
+    """lost: grants. fresh: the share of time without an expired token, by priority."""
+
+    lost: float
+    fresh: Mapping[RefreshPriority, float]
+
+
+def scarcity(number: int, *, per_minute: int, days: float = DAYS) -> Scarcity:
+    """So many connections, a third of each priority, whose hourly tokens were issued at once."""
+    each = number // len(RefreshPriority)
+    cohorts = [
+        Cohort(
+            name=priority,
+            provider="a-provider",
+            count=each,
+            sampled=each // EACH_FOR,
+            rules=RULES,
+            policy=PolicyPart(priority=priority, idle_limit=timedelta(seconds=DAY)),
+        )
+        for priority in RefreshPriority
+    ]
+    world = SimulatedWorld(1, cohorts, (), 0.0, days, created_within=timedelta(0))
+    in_memory(world, per_minute=per_minute)[0].run(world.ends_at)
+    found = fates(world)
+    fresh = {priority: 1 - (found[priority].expired or 0.0) for priority in RefreshPriority}
+    return Scarcity(count(found, OURS_TO_LOSE), fresh)
