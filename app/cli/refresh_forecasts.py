@@ -68,8 +68,7 @@ def _print(report: Mapping[str, Any]) -> None:
 
 
 def _headline(report: Mapping[str, Any]) -> str:
-    scaled = report["carried"] < report["connections"]
-    part = f", scaled up from {report['carried']:,} of them" if scaled else ""
+    part = f", scaled up from {report['carried']:,} of them" if report["weight"] > 1 else ""
     return f"{report['environment']}: {report['connections']:,} connections{part}"
 
 

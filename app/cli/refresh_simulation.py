@@ -68,8 +68,7 @@ def tables_in_force(database: Database) -> RefreshTables | None:
 
 
 def _print(report: Mapping[str, Any]) -> None:
-    scaled = report["carried"] < report["connections"]
-    part = f", scaled up from {report['carried']:,} of them" if scaled else ""
+    part = f", scaled up from {report['carried']:,} of them" if report["weight"] > 1 else ""
     click.echo(f"{report['environment']}: {report['connections']:,} connections{part}")
     whole = {"integration": "in all", "connections": report["connections"], **report["total"]}
     print_rows([_row(row) for row in [*report["integrations"], whole]], COLUMNS, as_json=False)

@@ -267,8 +267,20 @@ def test_beyond_the_budget_for_long_a_part_comes_too_late():
 
 
 def test_a_life_that_is_known_to_some_minutes_only_is_taken_to_be_the_usual_one():
-    late = [standing(number=number, issued_at=NOW + 10 * MINUTE) for number in range(3)]
-    other = [standing(number=number, expires_at=NOW + 5 * HOUR, integration="crm") for number in range(3)]
+    late = [standing(number=number, issued_at=NOW + 10 * MINUTE) for number in range(90)]
     usual = many(100)
-    calls = foreseen([*usual, *late, *other]).days[5]
-    assert abs(calls - (103 * 30 + 3 * 1440 / 288)) < 60
+    calls = foreseen([*usual, *late]).days[5]
+    assert abs(calls - 190 * 30) < 0.03 * 190 * 30
+
+
+def test_a_life_of_its_own_stays():
+    other = [standing(number=number, expires_at=NOW + 5 * HOUR, due_at=NOW + 288 * MINUTE) for number in range(90)]
+    calls = foreseen([*many(100), *other]).days[5]
+    assert abs(calls - (100 * 30 + 90 * 1440 / 288)) < 120
+
+
+def test_no_call_comes_in_hours_that_are_closed():
+    hours = Hours(blackouts=(read_span("00:00-03:00"),))
+    calls, _ = carried(standing(), policy(hours=hours), until=NOW + 5 * DAY)
+    assert len(calls) > 100
+    assert all(at.hour >= 3 for at, _ in calls)

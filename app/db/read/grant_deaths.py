@@ -1,6 +1,6 @@
 """Grants that died, with their ages, and the ages that living grants have outlived."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -17,6 +17,7 @@ NEWEST: Final = 2_000  # deaths that are looked at
 LIVING: Final = 20_000  # connections whose ages are looked at
 _FAILING: Final = (RefreshOutcome.FAILED, RefreshOutcome.BACKING_OFF, RefreshOutcome.EXHAUSTED)
 _RENEWING: Final = (RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN)
+_AS_LONG: Final = 0.9
 _ATTEMPTS: Final = 50  # of one connection, from its death back to the last success
 
 Place = tuple[str, str]  # environment and integration
@@ -28,6 +29,22 @@ class _Death(NamedTuple):
     integration: str
     authorized_at: datetime | None
     finished_at: datetime
+
+
+class _End(NamedTuple):
+    """The moment of a death, and the last renewals before it."""
+
+    died_at: datetime
+    renewed_at: datetime | None = None
+    before: datetime | None = None
+
+    def unused(self, authorized_at: datetime | None) -> timedelta | None:
+        """The age since the last renewal, or the authorization; None where the grant outlived as long a time before."""
+        last = self.renewed_at or authorized_at
+        if last is None:
+            return None
+        age = self.died_at - last
+        return None if self.before is not None and last - self.before >= _AS_LONG * age else age
 
 
 def deaths(session: Session) -> dict[Place, list[GrantAges]]:
@@ -52,13 +69,12 @@ def deaths(session: Session) -> dict[Place, list[GrantAges]]:
     seen: set[tuple[UUID, datetime]] = set()
     for row in session.execute(given_up).all():
         death = _Death(*row)
-        died_at, renewed_at = _end(session, death)
-        if (death.connection_ref, died_at) in seen:
+        end = _end(session, death)
+        if (death.connection_ref, end.died_at) in seen:
             continue  # found once more
-        seen.add((death.connection_ref, died_at))
-        authorized_at = _authorized_at(session, death, died_at)
-        last = renewed_at or authorized_at
-        ages = GrantAges(died_at - authorized_at if authorized_at else None, died_at - last if last else None)
+        seen.add((death.connection_ref, end.died_at))
+        authorized_at = _authorized_at(session, death, end.died_at)
+        ages = GrantAges(end.died_at - authorized_at if authorized_at else None, end.unused(authorized_at))
         found.setdefault((death.environment, death.integration), []).append(ages)
     return found
 
@@ -104,21 +120,23 @@ def has_other(session: Session, environment: str) -> bool:
     return any(session.scalar(one) is not None for one in found)
 
 
-def _end(session: Session, death: _Death) -> tuple[datetime, datetime | None]:
-    """The first refusal since the last success, and that success, where it was seen."""
+def _end(session: Session, death: _Death) -> "_End":
+    """The first refusal since the last renewal, with the two renewals before it, as far as they were seen."""
     attempts: Any = (
         select(Refresh.outcome, Refresh.forced, Refresh.finished_at)
         .where(Refresh.connection_ref == death.connection_ref, Refresh.finished_at <= death.finished_at)
         .order_by(Refresh.finished_at.desc())
         .limit(_ATTEMPTS)
     )
-    died_at = death.finished_at
+    died_at, renewals = death.finished_at, list[datetime]()
     for outcome, forced, finished_at in session.execute(attempts).all():
-        if outcome in _FAILING:
+        if outcome in _RENEWING or (outcome == RefreshOutcome.NO_EXPIRY and forced):
+            renewals.append(finished_at)
+        elif outcome in _FAILING and not renewals:
             died_at = finished_at
-        elif outcome in _RENEWING or (outcome == RefreshOutcome.NO_EXPIRY and forced):
-            return died_at, finished_at
-    return died_at, None
+        if len(renewals) == 2:
+            break
+    return _End(died_at, *renewals)
 
 
 def _authorized_at(session: Session, death: _Death, died_at: datetime) -> datetime | None:

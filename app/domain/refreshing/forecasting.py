@@ -90,13 +90,14 @@ class Tally:
 class Forecast:
     """The calls of an environment's connections, as far as they can be foreseen.
 
-    carried: how many of the connections were carried forward; each stands for others where these are fewer. hours: the
+    carried: how many of the connections were carried forward, each for `weight` of them. hours: the
     rest of this hour, then whole ones. days: each of 24 hours, from `now` on. overdue: plans that are due already.
     """
 
     now: datetime
     connections: int
     carried: int
+    weight: float
     overdue: float
     tallies: tuple[Tally, ...]
 
@@ -166,7 +167,14 @@ def forecast(
             elif found.at < now + HORIZON:
                 tally.note(found, weight * one_in)
     ordered = tuple(tallies[name] for name in sorted(tallies))
-    return Forecast(now=now, connections=connections, carried=len(standings), overdue=overdue, tallies=ordered)
+    return Forecast(
+        now=now,
+        connections=connections,
+        carried=len(standings),
+        weight=weight,
+        overdue=overdue,
+        tallies=ordered,
+    )
 
 
 def usual_lives(standings: Iterable[Standing]) -> dict[str, timedelta]:

@@ -21,6 +21,7 @@ def shown(one: EnvironmentForecast) -> dict[str, Any]:
         "made_at": found.now.isoformat(),
         "connections": found.connections,
         "carried": found.carried,
+        "weight": round(found.weight, 2),
         "overdue": round(found.overdue),
         "rest_of_hour": round(hours[0]),
         "hours": [

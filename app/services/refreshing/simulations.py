@@ -17,11 +17,15 @@ from app.services.refreshing.forecasts import CARRIED, forecast_of, paused_by_ha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """The present connections of an environment under both policies: by integration, and at the end all."""
+    """The present connections of an environment under both policies: by integration, and at the end all.
+
+    carried: those that were carried forward, each for `weight` of them.
+    """
 
     environment: str
     connections: int
     carried: int
+    weight: float
     found: list[SimulatedIntegration]
 
 
@@ -51,6 +55,7 @@ def simulate(
                 environment=name,
                 connections=people.connections,
                 carried=len(people.standings),
+                weight=people.weight,
                 found=side_by_side(*both),
             )
         )
@@ -64,6 +69,7 @@ def shown(simulation: Simulation) -> dict[str, Any]:
         "environment": simulation.environment,
         "connections": simulation.connections,
         "carried": simulation.carried,
+        "weight": round(simulation.weight, 2),
         "integrations": [
             {"integration": one.integration, "connections": round(one.connections), **_both(one)}
             for one in integrations

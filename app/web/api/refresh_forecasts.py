@@ -86,15 +86,16 @@ class PastForecast(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class EnvironmentForecast(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Refreshes to come: of the rest of this hour, 24 hours and 30 days. `carried`: the connections that stand for all;
-    fewer than `connections` in a large environment. `overdue`: plans that are due already. `past`: the last forecast
-    whose day has ended, or one of which an hour has.
+    """Refreshes to come: of the rest of this hour, 24 hours and 30 days. `carried`: the connections that were carried
+    forward, each for `weight` of them. `overdue`: plans that are due already. `past`: the last forecast whose day has
+    ended, or one of which an hour has.
     """
 
     environment: str
     made_at: str
     connections: int
     carried: int
+    weight: float
     overdue: int
     rest_of_hour: int
     hours: list[ForecastSpan]
@@ -177,11 +178,14 @@ class SimulatedIntegration(BothPolicies, frozen=True, kw_only=True, forbid_unkno
 
 
 class Simulation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The present connections of an environment under both policies. `carried`: the connections that stand for all."""
+    """The present connections of an environment under both policies. `carried`: those that were carried
+    forward, each for `weight` of them.
+    """
 
     environment: str
     connections: int
     carried: int
+    weight: float
     integrations: list[SimulatedIntegration]
     total: BothPolicies
 

@@ -178,7 +178,7 @@ def bury(database, count=6):
             )
             session.add(of)
             session.flush()
-            for outcome, at in (("renewed", now - HOUR), ("exhausted", now)):
+            for outcome, at in (("renewed", now - 2 * HOUR), ("renewed", now - HOUR), ("exhausted", now)):
                 facts = {"forced": False, "reason": "a test's", "attempts": 1, "failures": 0, "outcome": outcome}
                 times = dict.fromkeys(("refresh_at", "next_at", "created_at", "finished_at"), at)
                 session.add(Refresh(id=new_id(), connection_ref=of.id, **facts, **times))
@@ -190,7 +190,7 @@ def test_what_is_learnt_is_shown_with_a_table_to_paste(waylink, monkeypatch):
         bury(database)
     found = waylink.json("refreshes", "learnt")
     [mail] = found["integrations"]
-    assert (mail["deaths"], mail["at_common_age"], mail["proposal"]) == (6, 6, 'idle_limit = "60m"')
+    assert (mail["deaths"], mail["at_common_age"], mail["proposal"]) == (6, 6, 'refresh_life = "7d"')
     written = io.StringIO()
     monkeypatch.setattr(output, "_console", lambda: Console(width=80, file=written, highlight=False))
     told = waylink.inside("refreshes", "learnt").stdout

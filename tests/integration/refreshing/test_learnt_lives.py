@@ -59,7 +59,7 @@ def test_a_grant_died_at_its_first_refusal_after_the_last_renewal(world):
 def test_after_another_authorization_the_first_look_tells_when_the_dead_grant_was_authorized(world):
     of = died(world, "repaired", authorized=None, last=HOUR, authorized_at=world.clock() + HOUR, status="active")
     past(world, of, "first_seen", 14 * DAY)
-    assert deaths(world) == {("default", "crm"): [GrantAges(10 * DAY, HOUR)]}
+    assert deaths(world) == {("default", "crm"): [GrantAges(10 * DAY, None)]}
 
 
 def test_a_grant_that_was_not_renewed_counts_from_its_authorization(world):
@@ -68,6 +68,15 @@ def test_a_grant_that_was_not_renewed_counts_from_its_authorization(world):
     past(world, of, "failed", 2 * DAY)
     past(world, of, "exhausted", timedelta(0))
     assert deaths(world) == {("default", "crm"): [GrantAges(28 * DAY, 28 * DAY)]}
+
+
+def test_what_a_grant_outlived_before_is_not_the_age_at_which_it_died(world):
+    of = died(world, "hourly", authorized=7 * DAY, last=48 * MINUTE)
+    past(world, of, "renewed", 4 * DAY + 2 * 48 * MINUTE)
+    unused = died(world, "unused", authorized=60 * DAY, last=30 * DAY)
+    past(world, unused, "renewed", 4 * DAY + 31 * DAY)
+    ages = deaths(world)["default", "crm"]
+    assert set(ages) == {GrantAges(7 * DAY, None), GrantAges(60 * DAY, 30 * DAY)}
 
 
 def test_a_death_counts_once_and_one_that_a_person_found_not_at_all(world):
