@@ -58,7 +58,7 @@ class Size:
     burst: int
 
 
-FULL: Final = Size(carried_out=None, days=DAYS, in_database=1000, database_days=DAYS, burst=WHOLE)
+FULL: Final = Size(carried_out=None, days=DAYS, in_database=1000, database_days=30, burst=WHOLE)
 QUICK: Final = Size(carried_out=1500, days=65, in_database=40, database_days=4, burst=10_000)
 
 
