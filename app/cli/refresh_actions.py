@@ -26,6 +26,7 @@ from app.runtime.wiring import open_clients, policy_of
 from app.services.connections import credentials
 from app.services.refreshing import pausing, sweeps
 from app.services.refreshing.sweeps import SweepPreview
+from app.telemetry import configure_logs
 
 PAUSED: Final = (
     *("environment", "integration", "cause", "age:paused_at", "waiting", "next_probe_at"),
@@ -113,6 +114,7 @@ def resume_refreshes(*, names: Sequence[str], as_json: bool) -> None:
 def _each(names: Sequence[str], act: Callable[[Database, str, str], dict[str, Any]], *, as_json: bool) -> None:
     """Act on each integration, and exit with 1 if one was refused."""
     wanted = [split_integration(name) for name in dict.fromkeys(names)]
+    configure_logs(style="auto", level="error")  # the answer says it
     rows, refused = [], False
     with closing(open_database()) as database:
         for environment, integration in wanted:
@@ -175,6 +177,8 @@ def _tell(found: SweepPreview) -> None:
     more = " (and more: sweep again)" if found.more else ""
     click.echo(f"{len(found.ids)} connections{more} within {shown_span(load.within)}", err=True)
     click.echo(f"  {load.calls_per_minute:.1f} calls a minute; refreshes may make {load.budget_per_minute}", err=True)
+    if load.is_uneven:
+        click.echo(f"  up to {load.busiest} in a minute: what was planned for sooner comes sooner", err=True)
     if not load.fits:
         click.echo(f"  the budget does not allow that: it takes {shown_span(load.takes)}", err=True)
     for count, why in (

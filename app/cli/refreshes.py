@@ -106,13 +106,22 @@ def show_refresh(*, shown: str, integration: str | None, environment: str | None
     with closing(open_database()) as database:
         if shown.startswith(f"{REFRESH}_"):
             with database.read() as session:
-                print_one(refresh_listing.refresh(session, parse(REFRESH, shown), now=utc_now()), as_json=as_json)
+                _print(refresh_listing.refresh(session, parse(REFRESH, shown), now=utc_now()), as_json=as_json)
             return
         ref = Target(shown, integration, environment).known(database)
         if ref is None:
             raise NotFound("connection", shown)
         with database.read() as session:
-            print_one(refresh_listing.latest_of(session, ref, now=utc_now()), as_json=as_json)
+            _print(refresh_listing.latest_of(session, ref, now=utc_now()), as_json=as_json)
+
+
+def _print(row: dict[str, Any], *, as_json: bool) -> None:
+    """Print a refresh; in the table, what comes next is a line."""
+    if not as_json:
+        following = row["next"]
+        when = f"{following['at']}, {following['state']}: " if following["at"] else "none: "
+        row = {**row, "next": f"{when}{following['why']}"}
+    print_one(row, as_json=as_json)
 
 
 @refreshes.command()

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.db import bulk, refreshes
 from app.db.models import Connection, Refresh
@@ -37,10 +37,23 @@ class LeftAlone:
     needs_reconnect: int
 
 
-def choose(session: Session, which: SweptIntegration, *, limit: int) -> list[UUID]:
-    """The connections to renew, by id."""
-    ids = select(Connection.id).where(*_of(which), _ACTIVE, _RENEWABLE, ~_swept(which))
-    return list(session.scalars(ids.order_by(Connection.id).limit(limit)))
+class ToSweep(NamedTuple):
+    """A connection to renew. planned_at: when its present plan is due; None: it has none."""
+
+    connection_ref: UUID
+    planned_at: datetime | None
+
+
+def choose(session: Session, which: SweptIntegration, *, limit: int) -> list[ToSweep]:
+    """The connections to renew, in the order of their present plans, which a sweep does not move backwards."""
+    statement = (
+        select(Connection.id, Refresh.next_at)
+        .outerjoin(Refresh, (Refresh.connection_ref == Connection.id) & Refresh.finished_at.is_(None))
+        .where(*_of(which), _ACTIVE, _RENEWABLE, ~_swept(which))
+        .order_by(Refresh.next_at.nulls_last(), Connection.id)
+        .limit(limit)
+    )
+    return [ToSweep(*row) for row in session.execute(statement)]
 
 
 def left_alone(session: Session, which: SweptIntegration, *, at_most: int) -> LeftAlone:
@@ -117,5 +130,6 @@ def _of(which: SweptIntegration) -> tuple[ColumnElement[bool], ...]:
 
 def _swept(which: SweptIntegration) -> ColumnElement[bool]:
     """Whether a plan of the same sweep is open, or came to an end."""
-    is_same = or_(Refresh.finished_at.is_(None), Refresh.created_at >= which.since)
-    return exists().where(Refresh.connection_ref == Connection.id, Refresh.reason == REASON, is_same)
+    of_sweep = aliased(Refresh)
+    is_same = or_(of_sweep.finished_at.is_(None), of_sweep.created_at >= which.since)
+    return exists().where(of_sweep.connection_ref == Connection.id, of_sweep.reason == REASON, is_same)

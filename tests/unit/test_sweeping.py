@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain.refreshing.sweeping import LONGEST, SHORTEST, SweepLoad, require_span, swept_at, turn
+from app.domain.refreshing.sweeping import LONGEST, SHORTEST, SweepLoad, busiest_minute, require_span, swept_at, turn
 from app.errors import InvalidInput
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -36,11 +36,22 @@ def test_a_sweep_comes_no_later_than_what_was_planned_and_not_within_a_lease(pla
 
 
 def test_the_load_stands_against_what_refreshes_may_spend():
-    fitting, heavy = (SweepLoad(count, 2 * HOUR, limit=200) for count in (9600, 12_000))
+    fitting, heavy = (SweepLoad(count, 2 * HOUR, limit=200, busiest=100) for count in (9600, 12_000))
     assert (fitting.calls_per_minute, fitting.budget_per_minute, fitting.takes) == (80, 80, 2 * HOUR)
     assert (heavy.calls_per_minute, heavy.takes) == (100, 150 * MINUTE)
     assert (fitting.fits, heavy.fits) == (True, False)
-    assert SweepLoad(0, HOUR, limit=1).budget_per_minute == 1
+    assert (fitting.is_uneven, heavy.is_uneven) == (True, False)
+    assert SweepLoad(0, HOUR, limit=1, busiest=0).budget_per_minute == 1
+
+
+def test_the_busiest_minute_counts_what_was_planned_for_sooner():
+    def busiest(*planned):
+        return busiest_minute(planned, within=2 * HOUR, now=NOW)
+
+    assert busiest() == 0
+    assert busiest(*[None] * 240) == 2
+    assert busiest(*[NOW + DAY] * 240) == 2
+    assert busiest(*[NOW + timedelta(seconds=1)] * 100, *[NOW + DAY] * 140) == 100
 
 
 @pytest.mark.parametrize("span", [timedelta(0), SHORTEST - timedelta(seconds=1), LONGEST + DAY])

@@ -1,5 +1,7 @@
 """Sweeps: all grants of an integration renewed by force within a span, spread evenly over it."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,11 +16,15 @@ _MINUTE: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class SweepLoad:
-    """Calls of a sweep against the account's request budget. limit: requests per minute of the account."""
+    """Calls of a sweep against the account's request budget.
+
+    limit: requests per minute of the account. busiest: calls of the busiest minute.
+    """
 
     count: int
     within: timedelta
     limit: int
+    busiest: int
 
     @property
     def calls_per_minute(self) -> float:
@@ -37,6 +43,21 @@ class SweepLoad:
     @property
     def fits(self) -> bool:
         return self.calls_per_minute <= self.budget_per_minute
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether tokens that expire sooner make a minute busier than an even spread would."""
+        return self.busiest > 1.1 * self.calls_per_minute + 1
+
+
+def busiest_minute(planned: Sequence[datetime | None], *, within: timedelta, now: datetime) -> int:
+    """The calls of the busiest minute of a sweep that begins now. planned: when each connection's plan is due."""
+    slots = (turn(place, len(planned), begins=now, within=within) for place in range(len(planned)))
+    moments = (
+        slot if at is None else swept_at(slot, planned_at=at, is_running=False, now=now)
+        for slot, at in zip(slots, planned, strict=True)
+    )
+    return max(Counter((moment - now) // _MINUTE for moment in moments).values(), default=0)
 
 
 def require_span(within: timedelta) -> None:

@@ -18,7 +18,7 @@ from app.db.engine import Database
 from app.db.refresh_pauses import IntegrationKey
 from app.db.refresh_sweeps import LeftAlone, SweptIntegration
 from app.domain.refreshing.catalogue import Renewal
-from app.domain.refreshing.sweeping import SweepLoad, require_span, turn
+from app.domain.refreshing.sweeping import SweepLoad, busiest_minute, require_span, turn
 from app.errors import Conflict, NotFound
 from app.services.bulk_actions import Audited, in_chunks
 from app.services.policy import Policy
@@ -47,6 +47,7 @@ class SweepPreview:
             "swept_before": self.left_alone.swept,
             "not_refreshable": self.left_alone.not_refreshable,
             "needs_reconnect": self.left_alone.needs_reconnect,
+            "busiest_minute": self.load.busiest,
             "calls_per_minute": round(self.load.calls_per_minute, 1),
             "budget_per_minute": self.load.budget_per_minute,
             "takes_seconds": round(self.load.takes.total_seconds()),
@@ -72,9 +73,12 @@ def preview(
     require_span(within)
     which = SweptIntegration(environment, integration, now - within)
     _require_renewable(session, policy, which)
-    ids = rows.choose(session, which, limit=limit + 1)
-    load = SweepLoad(min(len(ids), limit), within, limit_per_minute)
-    return SweepPreview(which, ids[:limit], len(ids) > limit, rows.left_alone(session, which, at_most=MOST), load)
+    found = rows.choose(session, which, limit=limit + 1)
+    chosen = found[:limit]
+    busiest = busiest_minute([one.planned_at for one in chosen], within=within, now=now)
+    load = SweepLoad(len(chosen), within, limit_per_minute, busiest)
+    ids = [one.connection_ref for one in chosen]
+    return SweepPreview(which, ids, len(found) > limit, rows.left_alone(session, which, at_most=MOST), load)
 
 
 def sweep(

@@ -86,7 +86,8 @@ class SweepWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class Sweep(Struct, frozen=True, kw_only=True):
     """`count` connections are to be renewed, of which `planned` are; `more`: there are others, for a further call.
     `swept_before`, `not_refreshable` and `needs_reconnect` are left alone. `calls_per_minute` of the sweep stand
-    against `budget_per_minute` of all refreshes together, and it `takes_seconds` at least.
+    against `budget_per_minute` of all refreshes together, and it `takes_seconds` at least. `busiest_minute`: its calls
+    of one minute; more where connections were planned for sooner.
     """
 
     environment: str
@@ -100,6 +101,7 @@ class Sweep(Struct, frozen=True, kw_only=True):
     not_refreshable: int
     needs_reconnect: int
     calls_per_minute: float
+    busiest_minute: int
     budget_per_minute: int
     takes_seconds: int
 

@@ -54,6 +54,11 @@ def test_integrations_are_paused_listed_and_resumed(command, known):
     assert command.json("refreshes", "paused") == []
     done = command.json("refreshes", "pause", "default/oauth2", "--reason", "the provider asked for it")
     assert done == [{"environment": "default", "integration": "oauth2", "result": "paused", "why": None}]
+    done = command.inside("refreshes", "resume", "default/oauth2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        command.inside("refreshes", "pause", "default/oauth2", "--reason", "the provider asked for it").returncode == 0
+    )
     [row] = command.json("refreshes", "paused", "--environment", "default")
     assert (row["integration"], row["cause"], row["reason"]) == ("oauth2", "operator", "the provider asked for it")
     assert "oauth2" in command.inside("refreshes", "paused").stdout

@@ -153,7 +153,10 @@ def test_a_renewal_is_shown_by_its_id_and_by_its_connection_with_what_comes_next
     assert (shown["outcome"], shown["requested_by"], shown["next"]) == ("failed", "cli:root", plan["next"])
     assert shown["asked_at"] == shown["answered_at"] == shown["finished_at"]
     assert (shown["previous_grant_expires_at"], shown["grant_expires_at"] is None) == (None, False)
-    assert "in time" in command.inside("refreshes", "show", name).stdout
+    [line] = [
+        line for line in command.inside("refreshes", "show", name).stdout.splitlines() if line.startswith("next  ")
+    ]
+    assert line.endswith(f"{plan['next']['at']}, open: in time")
     for unknown in (f"ref_{'0' * 32}", f"con_{'0' * 32}", "unknown"):
         assert command.inside("refreshes", "show", unknown).returncode == 1
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from app.db import engine
 from app.db.models import Base
 from app.db.types import Readable, StoredInteger, StoredJson, UtcDateTime
-from app.ids import CONNECTION, EVENT, JOB, ORGANIZATION, RECONCILIATION, USER, show
+from app.ids import CONNECTION, EVENT, JOB, ORGANIZATION, RECONCILIATION, REFRESH, USER, show
 from tests.integration.api.api_client import open_api
 from tests.integration.cli.test_cli import Command
 
@@ -22,6 +22,7 @@ TEXTS = {
     "connections.status": "active", "destinations.kind": "celery", "jobs.state": "discarded", "jobs.fault": "team",
     "jobs.blocked_by": None, "audit.outcome": "done", "reconciliations.trigger": "demand",
     "reconciliations.stage": "done", "reconciliations.outcome": "completed", "refreshes.outcome": "renewed",
+    "refreshes.keeps": "token", "refresh_pauses.cause": "operator",
     "differences.type": "connection.created", "routes.until_set": None, "routes.source": "api",
     "destinations.source": "api", "teams.source": "api", "teams.retired_at": None, "destinations.retired_at": None,
     "users.removed_at": None, "organizations.removed_at": None, "api_tokens.revoked_at": None,
@@ -151,11 +152,11 @@ def waylink(database, tmp_path):
 
 LISTS = [
     "audit", "connections", "destinations", "events", "jobs", "orgs", "rejections", "routes", "teams",
-    "users", "reconcile list", "token list",
+    "users", "reconcile list", "token list", "refreshes", "refreshes paused",
 ]  # fmt: skip
 PATHS = [
     "audit", "connections", "destinations", "events", "jobs", "organizations", "rejections", "routes",
-    "refreshes", "users", "reconciliations",
+    "refreshes", "refreshes/pauses", "users", "reconciliations",
 ]  # fmt: skip
 
 
@@ -172,7 +173,7 @@ def test_every_listing_of_the_cli_has_all_rows(waylink, rows):
         for noun, prefix, key in (
             ("connections", CONNECTION, "connections.id"), ("events", EVENT, "events.id"), ("jobs", JOB, "jobs.id"),
             ("orgs", ORGANIZATION, "organizations.id"), ("users", USER, "users.id"),
-            ("reconcile", RECONCILIATION, "reconciliations.id"),
+            ("reconcile", RECONCILIATION, "reconciliations.id"), ("refreshes", REFRESH, "refreshes.id"),
         ):  # fmt: skip
             assert waylink.json(noun, "show", show(prefix, part[key]))["id"] == show(prefix, part[key])
     done = waylink.inside("status", "--json")
@@ -192,7 +193,7 @@ def test_every_listing_of_the_api_has_all_rows(database, broker_url, rows, tmp_p
         for part in rows:
             for path, prefix, key in (
                 ("connections", CONNECTION, "connections.id"), ("events", EVENT, "events.id"), ("jobs", JOB, "jobs.id"),
-                ("reconciliations", RECONCILIATION, "reconciliations.id"),
+                ("reconciliations", RECONCILIATION, "reconciliations.id"), ("refreshes", REFRESH, "refreshes.id"),
             ):  # fmt: skip
                 assert api.json(f"/{path}/{show(prefix, part[key])}")["id"] == show(prefix, part[key])
         assert api.json("/queues")
