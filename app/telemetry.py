@@ -55,6 +55,9 @@ DIRECTORY_QUERIES = Counter(
     "waylink_directory_queries_total", "Questions to the application's database, by outcome.", ["query", "outcome"]
 )
 REFRESHES = Counter("waylink_refreshes_total", "Token refreshes by outcome.", ["outcome"])
+REFRESHES_KEPT = Counter(
+    "waylink_refreshes_kept_total", "Connections that fell back from fresh to alive, or returned.", ["change"]
+)
 REFRESHES_MISSED = Counter(
     "waylink_refreshes_missed_total", "Planned refreshes for which Nango was asked after their deadline.", ["keeps"]
 )

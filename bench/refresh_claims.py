@@ -153,22 +153,23 @@ def _indexes(table: str) -> list[Any]:
 _CONNECTIONS: Final = """
 INSERT INTO connections (id, environment, integration, connection_id, nango_id, provider, auth_mode, status, tags,
     tags_disagree, absences, created_at, updated_at, expires_at, expires_source, slot)
-SELECT md5('c' || n)::uuid, 'default', 'oauth2', 'c-' || n, n, 'oauth2', 'OAUTH2', 'active',
+SELECT lpad(to_hex(n), 32, '0')::uuid, 'default', 'oauth2', 'c-' || n, n, 'oauth2', 'OAUTH2', 'active',
     '{"end_user_id": "u"}', false, 0, now(), now(), now(), 'provider', n
 FROM generate_series(1, :count) AS n
 """
-# Of ten plans five are due, one of these with haste, one waits though its token has expired, and four are not due.
+# Ids are in the order of time, as Waylink's are, and plans in the order in which they become due, as they are made when
+# the ones before them were carried out. Their connections are anywhere. Of ten plans five are due, one of these with
+# haste; one waits though its token has expired, and four are not due.
 _PLANS: Final = """
 INSERT INTO refreshes (id, connection_ref, refresh_at, next_at, deadline_at, keeps, urgent_at, forced, reason, attempts,
     failures, created_at)
-SELECT md5('r' || n)::uuid, md5('c' || n)::uuid, due, due, deadline,
+SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(1 + n::bigint * 7919 % :count), 32, '0')::uuid, due, due, deadline,
     CASE WHEN deadline IS NULL THEN NULL ELSE 'token' END, greatest(due, deadline - interval '300 s'),
     false, 'before the token expires', 0, 0, now()
-FROM (SELECT n,
-    CASE WHEN n % 10 < 5 THEN now() - random() * interval '12 h' ELSE now() + random() * interval '12 h' END AS due,
-    CASE WHEN n % 10 IN (0, 5) THEN now() - random() * interval '11 h'
-         WHEN n % 10 > 5 THEN now() + interval '13 h' END AS deadline
-    FROM generate_series(1, :count) AS n) AS planned
+FROM (SELECT n, due, CASE WHEN n % 5 = 0 AND due <= now() THEN due + interval '10 min'
+        WHEN n % 5 = 0 THEN now() - interval '1 h' WHEN due > now() THEN due + interval '10 min' END AS deadline
+    FROM (SELECT n, now() + interval '24 h' * (n::float / :count - 0.5) AS due
+        FROM generate_series(1, :count) AS n) AS times) AS planned
 """
 
 

@@ -125,6 +125,8 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "`normal`.",
             "daily_calls": "How many calls a day (UTC) Waylink makes by itself for one connection's token, at most; "
             "further ones are put off to the next day. Unset: 1000.",
+            "keep": "`fresh`: tokens are renewed before they expire. `alive`: grants are [kept from "
+            "lapsing](refresh.md#fresh-or-alive), and tokens are renewed about once a day. Unset: `fresh`.",
             "access_life": "The life of an access token, where Nango knows no expiry.",
             "refresh_life": "The life of a refresh token from its issue on. Goes before the "
             "[catalogue](refresh.md#the-catalogue), as the next one does.",

@@ -25,6 +25,7 @@ from app.services.linking.requery import ask_again
 from app.services.linking.waiting import link_waiting
 from app.services.maintenance.retention import Retention
 from app.services.refreshing.forecasts import store as store_forecasts
+from app.services.refreshing.keeping import Keeper
 from app.services.refreshing.planned import refresher_of
 from app.services.refreshing.ticking import Ticker
 from app.services.routing.cache import RouteCache
@@ -60,7 +61,8 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     events.register(app, processor, hints)
     jobs.register(app, deliveries)
     refresher = refresher_of(database, policy, clients, utc_now, routes)
-    refreshes.register(app, refresher, tick=Ticker(database, utc_now))
+    keeper = Keeper(database, policy, clients.limit_of, utc_now)
+    refreshes.register(app, refresher, tick=Ticker(database, utc_now), keep=keeper.keep)
     reconciliations.register(app, reconciler_of(settings, database, clients), hints)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     link = (

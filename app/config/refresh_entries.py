@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from app.config.durations import LONGEST_DURATION, duration
 from app.domain.refreshing.clocks import NANGO_MARGIN
 from app.domain.refreshing.hours import Hours, read_span
-from app.domain.refreshing.policy import PolicyPart, RefreshPolicy, RefreshPriority
+from app.domain.refreshing.policy import Keep, PolicyPart, RefreshPolicy, RefreshPriority
 
 _SHORTEST_FORCE: Final = timedelta(minutes=15)
 _SPANS: Final = (
@@ -42,6 +42,7 @@ class RefreshEntry(BaseModel):
     time_zone: str | None = None
     priority: RefreshPriority | None = None
     daily_calls: int | None = Field(None, ge=1, le=10_000)
+    keep: Keep | None = None
     access_life: timedelta | None = None
     refresh_life: timedelta | None = None
     idle_limit: timedelta | None = None
@@ -112,7 +113,7 @@ class RefreshEntry(BaseModel):
     @property
     def part(self) -> PolicyPart:
         """The entry as a part of the policies."""
-        same = ("enabled", "margin_share", "priority", "daily_calls", "rotates", "learnt", *_SPANS)
+        same = ("enabled", "margin_share", "priority", "daily_calls", "keep", "rotates", "learnt", *_SPANS)
         values: dict[str, Any] = {name: getattr(self, name) for name in same}
         return PolicyPart(**values, keep_alive_share=self.keep_alive_share, hours=self.hours)
 

@@ -68,6 +68,7 @@ class ConnectionState(Struct):
     slot: int | None = None
     announced_expiry: datetime | None = None
     announced_grant: datetime | None = None
+    alive_by: str | None = None
     last_error_type: str | None = None
     last_error_at: datetime | None = None
     failing_since: datetime | None = None
@@ -113,7 +114,7 @@ class ConnectionState(Struct):
         self.expires_at = self.expires_source = None
         self.grant_expires_at = self.grant_source = self.grant_reason = None
         self.renewed_at = self.authorized_at = authorized_at
-        self.not_refreshable = self.announced_expiry = self.announced_grant = None
+        self.not_refreshable = self.announced_expiry = self.announced_grant = self.alive_by = None
 
 
 class OpenLink(Struct, frozen=True):

@@ -194,6 +194,7 @@ class Connection(Base):
         # For lists by a clock, and for tokens that lapsed: of one status, the earliest first.
         _partial("ix_connections_expires_at", "status", "expires_at", where="expires_at IS NOT NULL"),
         _partial("ix_connections_grant_expires_at", "status", "grant_expires_at", where="grant_expires_at IS NOT NULL"),
+        _partial("ix_connections_alive", "environment", "integration", "slot", where="alive_by IS NOT NULL"),
         # For the next number on SQLite; PostgreSQL has a sequence, `connection_slots`.
         _partial("ix_connections_slot", "slot", where="slot IS NOT NULL"),
         # For reconciliations: a page of Nango's list, newest first, is a span of ids.
@@ -234,6 +235,7 @@ class Connection(Base):
     not_refreshable: Mapped[str | None]  # why nothing renews the credentials, where a renewal has shown it
     announced_expiry: Mapped[datetime | None]  # the deadlines that `token.expiring` told of last
     announced_grant: Mapped[datetime | None]
+    alive_by: Mapped[str | None]  # `policy` or `budget`, where its grant is kept alive and its token is not kept fresh
     slot: Mapped[int | None] = mapped_column(BigInt)  # its number, by which its turn in a window follows
     last_error_type: Mapped[str | None]
     last_error_at: Mapped[datetime | None]

@@ -201,7 +201,7 @@ def test_of_ticks_at_once_in_one_process_one_works(make):
         return renewed(claimed, priority)
 
     store, app = Memory([due(1)]), Celery("test", broker="memory://")
-    refreshes.register(app, make(store, ask))
+    refreshes.register(app, make(store, ask), tick=lambda: None)
     tick: Callable[[], None] = app.tasks[REFRESH_DUE]
     first = threading.Thread(target=tick)
     first.start()

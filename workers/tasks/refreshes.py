@@ -18,10 +18,12 @@ SECONDS_PER_CALL: Final = 60.0  # of claims; the last of them may take a lease l
 log = get_logger(__name__)
 
 
-def register(app: Celery, refresher: Refresher, *, tick: Callable[[], None]) -> None:
+def register(
+    app: Celery, refresher: Refresher, *, tick: Callable[[], None], keep: Callable[[], None] = lambda: None
+) -> None:
     """Register the task. Of several ticks that a process takes at once, one works: it has all places.
 
-    tick: records that the task runs.
+    tick: records that the task runs. keep: balances what is due against the request budget.
     """
     running, stopping = threading.Lock(), threading.Event()
 
@@ -41,6 +43,7 @@ def register(app: Celery, refresher: Refresher, *, tick: Callable[[], None]) -> 
 
         try:
             tick()
+            keep()
             ends_at = time.monotonic() + SECONDS_PER_CALL
             total = refresher.refresh_due(limit=sys.maxsize, is_over=is_over)
         finally:

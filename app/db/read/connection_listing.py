@@ -181,4 +181,5 @@ def shown_clocks(connection: Connection) -> dict[str, Any]:
         "grant_source": connection.grant_source or ClockSource.UNKNOWN,
         "grant_reason": connection.grant_reason if connection.grant_source else gone or nothing.grant.reason,
         "not_refreshable": connection.not_refreshable or why_not_refreshable(mode),
+        "alive_by": connection.alive_by,
     }

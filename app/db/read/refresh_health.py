@@ -55,12 +55,16 @@ def lapsed(session: Session, *, now: datetime) -> list[LateGroup]:
     """Active connections whose token has expired, as Nango knows it, and which nothing renews, or too late.
 
     Left out are those that the provider refuses, which are tried again, and those whose plan is to come, as the hours
-    of a policy have it. Of expired tokens the AT_MOST + 1 that expired first are looked at.
+    of a policy have it, or that are kept alive only. Of expired tokens the AT_MOST + 1 that expired first are read.
     """
     found = (Connection.expires_source, Connection.last_error_type, Connection.expires_at.label("since"))
     expired = (
         select(Connection.id, *_NAMES, *found)
-        .where(Connection.status == ConnectionStatus.ACTIVE, Connection.expires_at < now - OVERDUE)
+        .where(
+            Connection.status == ConnectionStatus.ACTIVE,
+            Connection.expires_at < now - OVERDUE,
+            Connection.alive_by.is_(None),
+        )
         .order_by(Connection.expires_at)
         .limit(AT_MOST + 1)
         .subquery()

@@ -12,6 +12,7 @@ from app.domain.refreshing.clocks import read_clocks
 from app.domain.refreshing.daily_calls import counted
 from app.domain.refreshing.expiring import GRANT_EXPIRING, ClockState, announcements, next_announcement
 from app.domain.refreshing.facts import ClaimedRefresh, RefreshFacts, members_of
+from app.domain.refreshing.keeping import AliveBy
 from app.domain.refreshing.lives import KnownLives, shown_moment
 from app.domain.refreshing.outcomes import (
     CRASHED,
@@ -24,7 +25,7 @@ from app.domain.refreshing.outcomes import (
 )
 from app.domain.refreshing.plan import Plan
 from app.domain.refreshing.planning import Deadlines, next_plan
-from app.domain.refreshing.policy import RefreshPolicy
+from app.domain.refreshing.policy import Keep, RefreshPolicy
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.domain.values import value
 
@@ -64,6 +65,7 @@ def conclude(
         facts = counted(facts, 2 if was_forced and claimed.looks_first(now=now) else 1, now=now)
     if policy is not None:
         facts = with_times(facts, answer, policy.lives, was_forced=was_forced)
+        facts = with_keeping(facts, answer, policy)
     facts, expiring = _with_announcements(facts, answer, policy, previous_grant_at=previous_grant_at, now=now)
     failures = claimed.failures + 1
     plan = None
@@ -134,6 +136,13 @@ def with_times(facts: RefreshFacts, answer: Answer, lives: KnownLives, *, was_fo
     elif answer.outcome in {RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN}:
         changed["not_refreshable"] = None
     return replace(facts, **changed)
+
+
+def with_keeping(facts: RefreshFacts, answer: Answer, policy: RefreshPolicy) -> RefreshFacts:
+    """The facts with what the policy keeps, after an answer by which a plan is made anew."""
+    if answer.outcome not in SUCCESSES:
+        return facts
+    return replace(facts, alive_by=AliveBy.POLICY if policy.keep is Keep.ALIVE and answer.expires_at else None)
 
 
 def plan_after(

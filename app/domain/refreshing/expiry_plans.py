@@ -47,6 +47,13 @@ def at_expiry(turn: Turn, expires_at: datetime) -> Plan:
     return Plan(due_at, forced=False, reason="nothing renews it; a look after the expiry")
 
 
+def only_alive(turn: Turn, expires_at: datetime) -> Plan:
+    """A rare GET after the expiry, which renews the token: so its grant is used, and no idle limit is reached."""
+    policy = turn.policy
+    due_at = turn.now + policy.alive_every * (1 - 0.1 * turn.share("alive"))
+    return Plan(max(due_at, expires_at + policy.min_interval), forced=False, reason="kept alive, not fresh")
+
+
 def after_lapse(turn: Turn) -> Plan:
     """A rare GET: a missed re-authorization shows only by a new expiry, in no list."""
     due_at = turn.now + turn.policy.lapsed_every * (1 - 0.1 * turn.hashed("lapsed"))

@@ -38,6 +38,7 @@ class RefreshFacts:
     errors_seen_at: datetime | None = None
     calls_since: datetime | None = None
     calls: int | None = None
+    alive_by: str | None = None
 
     @property
     def told_expiry(self) -> datetime | None:

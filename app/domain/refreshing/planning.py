@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from app.domain.refreshing.catalogue import Renewal
-from app.domain.refreshing.expiry_plans import after_lapse, at_expiry, by_force_before, towards_expiry
+from app.domain.refreshing.expiry_plans import after_lapse, at_expiry, by_force_before, only_alive, towards_expiry
 from app.domain.refreshing.held_plans import within_hours
 from app.domain.refreshing.lives import is_moved_by_renewal
 from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, UNMOVED, has_lapsed
 from app.domain.refreshing.plan import Keeps, Plan, Turn
-from app.domain.refreshing.policy import RefreshPolicy
+from app.domain.refreshing.policy import Keep, RefreshPolicy
 from app.domain.states import RefreshOutcome
 
 RECONCILED_SPREAD: Final = timedelta(hours=1)  # of the first GETs of connections that a reconciliation found
@@ -105,6 +105,8 @@ def next_plan(
                 plan = after_lapse(turn)
             elif expires_at > now and not (renews and deadlines.refreshable):
                 plan = at_expiry(turn, expires_at)
+            elif expires_at > now and policy.keep is Keep.ALIVE:
+                plan = only_alive(turn, expires_at)
             else:
                 forcible = policy.renews is Renewal.FORCED and deadlines.refreshable
                 plan = towards_expiry(turn, outcome, expires_at, deadlines.renewed_at, forcible=forcible)
@@ -113,6 +115,23 @@ def next_plan(
         plan = _or_kept_alive(plan, turn, deadlines)
     plan = _in_hours(_or_warning(plan, turn, deadlines.warn_at), turn)
     return _with_deadline(plan, expires_at if renews else None, deadlines, policy)
+
+
+def alive_plan(
+    *,
+    now: datetime,
+    expires_at: datetime | None,
+    identity: str,
+    policy: RefreshPolicy,
+    slot: int | None,
+    deadlines: Deadlines,
+) -> Plan:
+    """The plan of a connection that falls back from fresh to alive, without an answer. Its grant's deadline is kept."""
+    turn = Turn(now, identity, slot, policy)
+    plan = only_alive(turn, max(expires_at or now, now))
+    kept = _or_kept_alive(plan, turn, deadlines) or plan
+    held = _in_hours(kept, turn) or kept
+    return _with_deadline(held, None, deadlines, policy) or held
 
 
 def _after_failure(turn: Turn, failures: int, retry_after: float | None, grant_at: datetime | None) -> Plan:

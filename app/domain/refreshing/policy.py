@@ -24,6 +24,11 @@ class RefreshPriority(StrEnum):
     LOW = "low"  # its calls are never urgent
 
 
+class Keep(StrEnum):
+    FRESH = "fresh"  # the token is renewed before it expires
+    ALIVE = "alive"  # the grant is kept from lapsing; the token is renewed rarely, after its expiry
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshPolicy:
     """Durations of the plans. A plain GET is due `lead` minus a share of `spread` before the expiry.
@@ -37,6 +42,7 @@ class RefreshPolicy:
         its deadline, and no earlier than the cap.
     warn_before: a deadline that nothing moves is announced so long before, and no earlier than a quarter of its life.
     min_interval: between two GETs of one connection.
+    keep, alive_every: what is kept; where only the grant is, its token is renewed once in that time.
     lapsed_every: between two GETs of a connection whose token expired for good, to find a missed re-authorization.
     failure_delays: waits after the 1st, 2nd … failure in a row, the last one for all further ones; each is
         lengthened by up to a quarter. All exceed Nango's cooldown of 30 s, and a day holds only a few.
@@ -66,6 +72,8 @@ class RefreshPolicy:
     longest_wait: timedelta = timedelta(hours=1)
     hours: Hours | None = None
     priority: RefreshPriority = RefreshPriority.NORMAL
+    keep: Keep = Keep.FRESH
+    alive_every: timedelta = timedelta(days=1)
     renews: Renewal = Renewal.DUE
     nango_margin: timedelta = NANGO_MARGIN
     lives: KnownLives = NO_LIVES
@@ -100,6 +108,7 @@ class PolicyPart:
     hours: Hours | None = None
     priority: RefreshPriority | None = None
     daily_calls: int | None = None
+    keep: Keep | None = None
     access_life: timedelta | None = None
     refresh_life: timedelta | None = None
     idle_limit: timedelta | None = None

@@ -16,7 +16,7 @@ from app.db.connections import ConnectionState
 from app.db.models import Refresh
 from app.db.refreshes import ManualRefreshRow
 from app.domain.refreshing.answer import Answer
-from app.domain.refreshing.conclusion import plan_after, with_times
+from app.domain.refreshing.conclusion import plan_after, with_keeping, with_times
 from app.domain.refreshing.outcomes import REFUSALS, TOKEN_EXPIRED, has_lapsed
 from app.domain.refreshing.plan import Plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
@@ -56,6 +56,8 @@ def record_success(session: Session, operations: Operations, manual: ManualRefre
     if row.nango_id == connection.nango_id:
         lives = operations.policy.refresh.lives_of(row.environment, row.integration, row.provider)
         after = with_times(row.refresh_facts, answer, lives, was_forced=manual.forced)
+        if policy := operations.policy.refresh_of(row.environment, row.integration, row.provider):
+            after = with_keeping(after, answer, policy)
         _note(session, manual, answer, row, grant_expires_at=after.grant_expires_at, now=now)
         # A re-authorization or a planned refresh in between has seen something newer.
         if row.errors_seen_at is None or row.errors_seen_at <= answer.asked_at:

@@ -120,6 +120,7 @@ class Renewal(Struct, frozen=True, kw_only=True):
     grant_reason: str | None
     renewed_at: str | None
     not_refreshable: str | None
+    alive_by: str | None
     paused: str | None
     retry_after: int
 

@@ -23,7 +23,8 @@ class ConnectionRow(Struct, frozen=True, kw_only=True):
     `expires_at`: when the token lapses. `grant_expires_at`: when the grant lapses, after which the end user has to
     reconnect. Each has its source: `provider`, `catalogue`, `learnt`, `policy` or `unknown`. `expires_reason`: why no
     expiry is known. `grant_reason`: what the deadline counts from, or why none is known. `not_refreshable`: why nothing
-    renews the credentials; null where a renewal may.
+    renews the credentials; null where a renewal may. `alive_by`: `policy` or `budget`, where the grant is kept alive
+    and the token is not kept fresh.
     """
 
     id: str
@@ -46,6 +47,7 @@ class ConnectionRow(Struct, frozen=True, kw_only=True):
     grant_source: str
     grant_reason: str | None
     not_refreshable: str | None
+    alive_by: str | None
     refresh_at: str | None
 
 

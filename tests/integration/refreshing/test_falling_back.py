@@ -1,0 +1,136 @@
+"""Connections fall back from fresh to alive where the request budget cannot keep all fresh, visibly, and return."""
+
+from datetime import timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from app.db import kept_alive
+from app.db import refreshes as refresh_rows
+from app.domain.refreshing.plan import Keeps, Plan
+from app.domain.refreshing.policy import Keep, PolicyPart, RefreshPriority, for_integrations
+from app.services.refreshing.keeping import Keeper
+from tests.integration.sandbox.sandbox_server import control, register
+from tests.integration.world import DANA, auth
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+POLICIES = for_integrations({"oauth2-cc": PolicyPart(priority=RefreshPriority.HIGH)})
+
+
+@pytest.fixture
+def world(open_world, base_url):
+    return open_world(base_url=base_url, refresh=POLICIES)
+
+
+@pytest.fixture
+def connect(world, nango, clock):
+    """Makes connections whose tokens expire soon, numbered as they are made, and whose renewal is due now."""
+
+    def make(count, integration="oauth2"):
+        names = [f"{integration}-{number}" for number in range(count)]
+        for name in names:
+            register(nango, name, integration, tags=DANA)
+            world.handle(auth(connection_id=name, integration=integration, tags=DANA))
+        with world.database.write() as session:
+            for name in names:
+                row = world.connection(name)
+                slot = refresh_rows.next_slots(session, 1)[0]
+                session.merge(row).slot = slot
+                session.flush()
+                refresh_rows.supersede(session, [row.id], now=clock.now)
+                due = Plan(clock.now, False, "before the token expires", clock.now + 14 * MINUTE, Keeps.TOKEN)
+                refresh_rows.plan(session, {row.id: due}, now=clock.now)
+        return names
+
+    return make
+
+
+def keeper(world, limit):
+    """With this limit of the account, of which planned refreshes have two fifths."""
+    return Keeper(world.database, world.policy, lambda _account: limit, world.clock)
+
+
+def alive(world, names):
+    return [name for name in names if world.connection(name).alive_by == "budget"]
+
+
+def test_low_priorities_and_high_numbers_fall_back_and_the_others_stay_as_they_are(world, connect, clock):
+    high, normal = connect(4, "oauth2-cc"), connect(24)
+    with capture_logs() as logs:
+        keeper(world, 5).keep()
+    assert alive(world, high) == []
+    assert alive(world, normal) == normal[15:]  # 28 are due and 20 carried, and one more falls back
+    plan = world.open_plan(normal[-1])
+    assert 0.9 * DAY < plan.next_at - clock.now <= DAY
+    assert (plan.keeps, plan.reason) == (None, "kept alive, not fresh: the request budget does not keep all fresh")
+    assert world.open_plan(normal[0]).next_at == clock.now
+    [line] = [line for line in logs if line["event"] == "refreshes_kept"]
+    assert (line["change"], line["connections"], line["due"], line["carried"]) == ("fell_back", 9, 28, 20)
+
+
+def test_what_is_carried_falls_not_back_and_a_second_look_changes_nothing(world, connect, clock):
+    names = connect(18)
+    keeper(world, 5).keep()
+    assert alive(world, names) == []
+    more = connect(4, "oauth2-cc")
+    clock.move(60)
+    keeper(world, 5).keep()
+    fallen = alive(world, names + more)
+    assert fallen == names[15:]
+    clock.move(60)
+    keeper(world, 5).keep()
+    assert alive(world, names + more) == fallen
+
+
+def test_one_process_of_all_balances_an_account_once_a_minute(world, connect, clock):
+    names = connect(12)
+    keeper(world, 200).keep()
+    keeper(world, 1).keep()  # another process, within the minute
+    assert alive(world, names) == []
+
+
+def test_they_return_the_lowest_numbers_first_a_few_a_minute_and_are_renewed(world, nango, connect, clock):
+    names = connect(24)
+    keeper(world, 5).keep()
+    fallen = alive(world, names)
+    assert fallen == names[19:]
+    world.refresher.refresh_due()
+    clock.move(61)
+    keeper(world, 7).keep()  # nothing is due, and four fifths of 2.8 calls a minute are two
+    assert alive(world, names) == fallen[2:]
+    plans = [world.open_plan(name) for name in fallen[:2]]
+    assert [plan.reason for plan in plans] == ["fresh again: the request budget allows it"] * 2
+    assert plans[0].next_at < plans[1].next_at < clock.now + MINUTE
+    clock.move(60)
+    world.refresher.refresh_due()
+    again = world.connection(fallen[0])
+    assert (again.alive_by, world.open_plan(fallen[0]).keeps) == (None, "token")
+
+
+def test_a_claimed_plan_does_not_fall_back(world, connect, clock):
+    names = connect(12)
+    with world.database.write() as session:
+        claimed = refresh_rows.claim(session, limit=12, now=clock.now, lease=MINUTE)
+    assert len(claimed) == 12
+    keeper(world, 0).keep()
+    assert alive(world, names) == []
+
+
+def test_a_policy_keeps_alive_and_says_so_and_its_connections_neither_fall_nor_return(
+    open_world, base_url, nango, clock, connection_id
+):
+    world = open_world(base_url=base_url, refresh=for_integrations({"*": PolicyPart(keep=Keep.ALIVE)}))
+    register(nango, connection_id, "oauth2", tags=DANA)
+    world.handle(auth(connection_id=connection_id, tags=DANA))
+    control(nango, connection_id, "oauth2", expires_in=600)
+    clock.now = world.open_plan(connection_id).next_at
+    world.refresher.refresh_due()
+    assert world.connection(connection_id).alive_by == "policy"
+    assert world.open_plan(connection_id).next_at > clock.now + 20 * HOUR
+    before = world.open_plan(connection_id)
+    keeper(world, 200).keep()
+    assert world.open_plan(connection_id).next_at == before.next_at
+    with world.database.read() as session:
+        assert kept_alive.alive(session, ["default"]) == {}
+    world.handle(auth("override", connection_id=connection_id, tags=DANA))
+    assert world.connection(connection_id).alive_by is None  # until its token is read
