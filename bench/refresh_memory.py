@@ -84,6 +84,12 @@ class MemoryStore:
         _drop_old(self._due)
         return self._due[0][0] if self._due else None
 
+    def move(self, plan: OpenPlan, other: Plan) -> None:
+        """Let an open plan that is not running become this one."""
+        plan.due_at = plan.next_at = other.due_at
+        plan.forced, plan.deadline_at, plan.keeps, plan.outcome = other.forced, other.deadline_at, other.keeps, None
+        self._place(plan)
+
     def open_plans(self) -> list[OpenPlan]:
         return list(self._plans.values())
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from app.domain.refreshing.policy import PolicyPart, RefreshPriority
 from app.sandbox.grants import TokenRules
+from bench.refresh_keeping import MemoryKeeper
 from bench.refresh_lives import DAY, HOUR, Cohort
 from bench.refresh_simulation import in_memory
 from bench.refresh_summary import OURS_TO_LOSE, count, fates
@@ -24,7 +25,7 @@ class Scarcity:
     fresh: Mapping[RefreshPriority, float]
 
 
-def scarcity(number: int, *, per_minute: int, days: float = DAYS) -> Scarcity:
+def scarcity(number: int, *, per_minute: int, days: float = DAYS, each_for: int = EACH_FOR) -> Scarcity:
     """So many connections, a third of each priority, whose hourly tokens were issued at once."""
     each = number // len(RefreshPriority)
     cohorts = [
@@ -32,14 +33,18 @@ def scarcity(number: int, *, per_minute: int, days: float = DAYS) -> Scarcity:
             name=priority,
             provider="a-provider",
             count=each,
-            sampled=each // EACH_FOR,
+            sampled=each // each_for,
             rules=RULES,
             policy=PolicyPart(priority=priority, idle_limit=timedelta(seconds=DAY)),
         )
         for priority in RefreshPriority
     ]
     world = SimulatedWorld(1, cohorts, (), 0.0, days, created_within=timedelta(0))
-    in_memory(world, per_minute=per_minute)[0].run(world.ends_at)
+    simulation, store = in_memory(world, per_minute=per_minute)
+    weights = {cohort.name: cohort.weight for cohort in cohorts}
+    keeper = MemoryKeeper(store, simulation.known_policy, weights, per_minute)
+    simulation.keep = keeper.keep
+    simulation.run(world.ends_at)
     found = fates(world)
     fresh = {priority: 1 - (found[priority].expired or 0.0) for priority in RefreshPriority}
     return Scarcity(count(found, OURS_TO_LOSE), fresh)

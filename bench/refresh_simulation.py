@@ -57,7 +57,10 @@ class Inline(Executor):
 
 @dataclass(slots=True)
 class Simulation:
-    """A run of Waylink in a world. decisions: of the calls, where wanted. per_second: what all workers carry out."""
+    """A run of Waylink in a world. decisions: of the calls, where wanted. per_second: what all workers carry out.
+
+    keep: balances what is due against the request budget, where that may not suffice.
+    """
 
     world: SimulatedWorld
     clock: Clock
@@ -67,12 +70,13 @@ class Simulation:
     refresher: Refresher = field(init=False)
     decisions: list[Decision] | None = None
     per_second: float = PER_SECOND
+    keep: Callable[[datetime], None] | None = None
     _policies: RefreshPolicies = field(init=False)
-    _policy_of: Callable[[str, str], RefreshPolicy | None] = field(init=False)
+    known_policy: Callable[[str, str], RefreshPolicy | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._policies = policies(self.world.cohorts)
-        self._policy_of = cache(lambda integration, provider: self._policies.of("default", integration, provider))
+        self.known_policy = cache(lambda integration, provider: self._policies.of("default", integration, provider))
         self.start()
 
     def start(self) -> None:
@@ -86,7 +90,7 @@ class Simulation:
         self.refresher = Refresher(self.store, ask, self.policy_of, self.clock, Inline())
 
     def policy_of(self, claimed: ClaimedRefresh) -> RefreshPolicy | None:
-        return self._policy_of(claimed.integration, claimed.provider or "")
+        return self.known_policy(claimed.integration, claimed.provider or "")
 
     def run(self, until: datetime) -> None:
         """Tick until then."""
@@ -97,6 +101,8 @@ class Simulation:
             if now >= until:
                 break
             self.clock.now = now
+            if self.keep is not None:
+                self.keep(now)
             self._tick()
         self.clock.now = until
 

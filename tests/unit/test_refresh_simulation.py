@@ -7,12 +7,14 @@ import pytest
 
 from app.domain.event import EventType
 from app.domain.refreshing.plan import Keeps, Plan
+from app.domain.refreshing.policy import RefreshPriority
 from app.sandbox.grants import Renewing, TokenRules
 from bench import refresh_cron
 from bench.refresh_burst import burst
 from bench.refresh_lives import COHORTS, DAY, HOUR, NANGO, WAYLINK, WHOLE, Cohort, Outage, population
 from bench.refresh_memory import MemoryStore
 from bench.refresh_ninety_days import FEWEST, differing
+from bench.refresh_scarcity import scarcity
 from bench.refresh_simulation import in_memory, stored
 from bench.refresh_summary import OURS_TO_LOSE, Fate, count, fates, rates, told
 from bench.refresh_world import BEGINS, Got, SimulatedWorld
@@ -168,3 +170,11 @@ def test_rates_leave_out_what_nothing_renews():
     made = SimulatedWorld(1, (cohort(TokenRules(renews=Renewing.NEVER)),), (), 0.0, 3.0)
     ran(made)
     assert rates(made) == {}
+
+
+def test_under_a_budget_too_small_no_grant_is_lost_and_higher_priorities_stay_fresher():
+    found = scarcity(300, per_minute=10, each_for=1)
+    assert found.lost == 0
+    fresh = [found.fresh[priority] for priority in (RefreshPriority.HIGH, RefreshPriority.NORMAL, RefreshPriority.LOW)]
+    assert fresh == sorted(fresh, reverse=True)
+    assert fresh[0] > 2 * fresh[-1]
