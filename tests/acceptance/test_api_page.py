@@ -278,6 +278,14 @@ def test_status_has_the_rows_and_columns_that_the_page_names(followed: Reader) -
         assert any(re.fullmatch(form, row["check"]) for form in forms), row
 
 
+def test_the_refresh_task_of_a_running_worker_ticks(followed: Reader) -> None:
+    def scheduler() -> str:
+        [row] = [row for row in followed.waylink.listing("status") if row["check"] == "refresh scheduler"]
+        return row["value"]
+
+    until("a tick of the refresh task", lambda: scheduler() == "ticks")
+
+
 def test_a_tag_that_is_wrong_is_one_fault_by_client_api_and_command(followed: Reader) -> None:
     """The first rule that it breaks, since Nango does not check the value of a key that is wrong."""
     wrong = {"a b": "", "plan": "", "region": "x" * 256}

@@ -13,7 +13,7 @@ from app.domain.refreshing.policy import PolicyPart, for_integrations
 from app.domain.states import ConnectionStatus, RefreshOutcome
 from app.services.refreshing import pausing
 from app.services.refreshing.lateness import TICK_LATE, lateness
-from app.services.refreshing.ticking import EVERY, note_tick
+from app.services.refreshing.ticking import EVERY, Ticker, note_tick
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -123,6 +123,15 @@ def test_a_tick_is_stored_at_most_once_in_ten_seconds_and_is_late_after_three_mi
     assert last.tick == clock.now + EVERY
     assert last.ticks(now=last.tick + TICK_LATE)
     assert not last.ticks(now=last.tick + TICK_LATE + SECOND)
+
+
+def test_a_process_that_ticks_again_at_once_asks_the_database_no_more(world, clock):
+    tick, asked = Ticker(world.database, clock), []
+    tick()
+    event.listen(world.database.engine, "before_cursor_execute", lambda *_: asked.append(1))
+    tick()
+    assert asked == []
+    assert late(world).tick == clock.now
 
 
 def test_counting_ends_at_a_bound(world, add, monkeypatch):
