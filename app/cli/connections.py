@@ -34,6 +34,10 @@ ACTS: Final = {
         "app.cli.connection_actions:refresh_connection",
         "Let Nango renew the credentials now, whenever they expire.",
     ),
+    "repairs": (
+        "app.cli.repair_times:list_repairs",
+        "Show how long end users take to reconnect, by integration.",
+    ),
     "restore-tags": (
         "app.cli.connection_edits:restore_tags",
         "Put the tags back that carried the link of a connection in drift.",

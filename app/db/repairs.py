@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.connections import ConnectionState
 from app.db.models import Repair
 from app.domain.repairs import RepairEnd
-from app.ids import new_id
+from app.ids import first_id, new_id
 
 
 def open_case(session: Session, connection: ConnectionState, *, cause: str, now: datetime) -> None:
@@ -40,3 +40,11 @@ def close(session: Session, ends: Mapping[UUID, RepairEnd], *, now: datetime) ->
             .values(closed_at=now, closed_by=end),
             bulk.keys(mine),
         )
+
+
+def prune(session: Session, *, before: datetime, limit: int) -> int:
+    """Delete up to `limit` cases that were opened and closed before. Returns their number."""
+    old = select(Repair.id).where(Repair.id < first_id(before), Repair.closed_at < before).order_by(Repair.id)
+    gone = session.scalars(old.limit(limit)).all()
+    session.execute(delete(Repair).where(Repair.id.in_(gone)).execution_options(synchronize_session=False))
+    return len(gone)

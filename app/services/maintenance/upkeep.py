@@ -10,7 +10,17 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from app.db import audit, event_claims, key_uses, leases, reconciliations, refresh_forecasts, rejections, repeats
+from app.db import (
+    audit,
+    event_claims,
+    key_uses,
+    leases,
+    reconciliations,
+    refresh_forecasts,
+    rejections,
+    repairs,
+    repeats,
+)
 from app.db import events as event_rows
 from app.db.engine import Database
 from app.deadlines import EDIT_LEASE, EVENT_BATCH
@@ -19,6 +29,7 @@ from app.domain.repeats import LATEST_REPORT
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
 PRUNE_CHUNK: Final = 1000
 AUDIT_KEPT: Final = timedelta(days=365)
+REPAIRS_KEPT: Final = timedelta(days=365)  # cases of connections that needed their end user, once closed
 REPORTS_KEPT: Final = timedelta(days=30)  # reconciliations
 FORECASTS_KEPT: Final = timedelta(days=35)  # of refreshes
 RECORD_KEPT: Final = timedelta(days=7)  # rejections, and uses of keys that are no longer live
@@ -60,8 +71,9 @@ def prune(
     reports = _in_chunks(database, partial(reconciliations.prune, before=now - REPORTS_KEPT, limit=PRUNE_CHUNK))
     past = (now - FORECASTS_KEPT).date().isoformat()
     forecasts = _in_chunks(database, partial(refresh_forecasts.prune, before=past, limit=PRUNE_CHUNK))
+    cases = _in_chunks(database, partial(repairs.prune, before=now - REPAIRS_KEPT, limit=PRUNE_CHUNK))
     held = _in_chunks(database, partial(leases.prune, before=now - EDIT_LEASE, limit=PRUNE_CHUNK))
-    return windows + repeated + reported + refused + keys + actions + reports + forecasts + held
+    return windows + repeated + reported + refused + keys + actions + reports + forecasts + cases + held
 
 
 def recheck_repeats(database: Database, *, now: datetime) -> int:

@@ -36,7 +36,7 @@ from app.services.refreshing.refresher import AnsweredRefresh, Conclude
 from app.services.routing.cache import RouteCache
 from app.telemetry import get_logger
 
-MOST_HELD: Final = 50  # claims in a row of which a pause holds all
+MOST_HELD: Final = 500  # claims in a row of which a pause holds all
 
 log = get_logger(__name__)
 

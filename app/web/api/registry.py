@@ -17,6 +17,7 @@ from app.web.api import (
     refresh_actions,
     refresh_forecasts,
     refreshes,
+    repairs,
 )
 from app.web.api.endpoint import Endpoint
 
@@ -27,6 +28,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *records.ENDPOINTS,
     *refreshes.ENDPOINTS,
     *refresh_actions.ENDPOINTS,
+    *repairs.ENDPOINTS,
     *job_actions.ENDPOINTS,
     *event_actions.ENDPOINTS,
     *queues.ENDPOINTS,

@@ -130,6 +130,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "connections metadata update": (("known", '{"a": 1}'), ASKING),
     "connections reconnect": (("known", "--tag", "1bad=x"), ASKING),
     "connections refresh": (("known",), ASKING),
+    "connections repairs": ((), LISTING),
     "connections restore-tags": (("known",), ASKING),
     "connections show": (("known",), LISTING),
     "connections supersede": (("--yes",), LINKING),

@@ -7,6 +7,7 @@ import pytest
 from app.db.models import Repair
 from app.db.read import repair_times
 from app.ids import CONNECTION, show
+from app.services.maintenance import upkeep
 from tests.integration.refreshing.test_expired_tokens import bring, lapse, refresh_next
 from tests.integration.world import DANA, auth
 
@@ -97,3 +98,15 @@ def test_a_case_that_an_earlier_release_closed_does_not_hide_the_next_one(world,
     lapse(world, unrenewable)
     assert [case.closed_by for case in world.all(Repair)] == ["unseen", None]
     assert [(one.open, one.repaired) for one in times(world)] == [(1, 0)]
+
+
+def test_closed_cases_are_kept_for_a_year(world, nango, clock, unrenewable):
+    lapse(world, unrenewable)
+    bring(nango, unrenewable, expires_at=clock.now + 3 * HOUR)
+    world.handle(auth("override", connection_id=unrenewable, tags=DANA))
+    lapse(world, unrenewable)
+    assert len(world.all(Repair)) == 2
+    for days, left in ((0, 2), (364, 2), (2, 1), (365, 1)):  # the second is open
+        clock.move(days * 86_400)
+        upkeep.prune(world.database, window=HOUR, clock=clock)
+        assert len(world.all(Repair)) == left
