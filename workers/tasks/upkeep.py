@@ -53,7 +53,7 @@ def register(
         gone = upkeep.prune(database, window=window, audit_kept=audit_kept, clock=utc_now)
         if gone:
             log.info("rows_pruned", rows=gone)
-        foresee()
         history = retention.run()
         if history.events or history.jobs:
             log.info("history_pruned", events=history.events, jobs=history.jobs, never_delivered=history.discarded)
+        foresee()  # last: at the size of a large database it is what might take too long
