@@ -12,9 +12,10 @@ from app.domain.refreshing.carrying import DeadClock, Lapse, Looks, Standing, Wh
 from app.domain.refreshing.facts import RefreshFacts
 from app.domain.refreshing.forecasting import DAYS, HORIZON, HOURS, forecast
 from app.domain.refreshing.hours import Hours, read_span
+from app.domain.refreshing.keeping import AliveBy
 from app.domain.refreshing.lives import ClockSource
 from app.domain.refreshing.outcomes import FORCED_IN_VAIN, TOKEN_EXPIRED
-from app.domain.refreshing.policy import PolicyPart, RefreshPolicies, for_integrations
+from app.domain.refreshing.policy import Keep, PolicyPart, RefreshPolicies, for_integrations
 
 NOW = datetime(2026, 11, 30, 10, 20, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -284,3 +285,13 @@ def test_no_call_comes_in_hours_that_are_closed():
     calls, _ = carried(standing(), policy(hours=hours), until=NOW + 5 * DAY)
     assert len(calls) > 100
     assert all(at.hour >= 3 for at, _ in calls)
+
+
+def test_a_connection_that_is_only_kept_alive_has_about_a_call_a_day_and_its_token_lapses():
+    calls, [lapse] = carried(standing(), policy(keep=Keep.ALIVE))
+    assert 29 <= len(calls) <= 34
+    assert (lapse.clock, lapse.why) == (DeadClock.TOKEN, WhyLapsing.ALIVE)
+    fallen = standing(alive_by=AliveBy.BUDGET, due_at=NOW + DAY)
+    calls, [lapse] = carried(fallen, policy())
+    assert lapse.why is WhyLapsing.ALIVE
+    assert len(calls) > 800  # once the budget suffices, which is foreseen from its next turn on

@@ -88,6 +88,7 @@ class WhyLapsing(StrEnum):
     NO_PLAN = "no_plan"  # it has no open plan
     PAUSED = "paused"  # its integration is paused
     HOURS = "hours"  # its turn is held back by windows or blackouts
+    ALIVE = "alive"  # only its grant is kept, by its policy or for want of budget
     FAILING = "failing"  # refused, and tried again only later
     LATE = "late"  # its turn comes later, for another reason
     UNMOVED = "unmoved"  # no renewal moves the grant's deadline
@@ -157,6 +158,8 @@ def _why_late(standing: Standing, policy: RefreshPolicy, due_at: datetime | None
         return WhyLapsing.NO_PLAN
     if standing.failures:
         return WhyLapsing.FAILING
+    if standing.facts.alive_by is not None:
+        return WhyLapsing.ALIVE
     return WhyLapsing.HOURS if policy.hours is not None else WhyLapsing.LATE
 
 

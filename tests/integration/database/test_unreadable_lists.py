@@ -23,7 +23,7 @@ TEXTS = {
     "refresh_pauses.cause": "operator",
     "jobs.blocked_by": None, "audit.outcome": "done", "reconciliations.trigger": "demand",
     "reconciliations.stage": "done", "reconciliations.outcome": "completed", "refreshes.outcome": "renewed",
-    "refreshes.keeps": "token", "refresh_pauses.cause": "operator",
+    "refreshes.keeps": "token",
     "differences.type": "connection.created", "routes.until_set": None, "routes.source": "api",
     "destinations.source": "api", "teams.source": "api", "teams.retired_at": None, "destinations.retired_at": None,
     "users.removed_at": None, "organizations.removed_at": None, "api_tokens.revoked_at": None,
