@@ -20,7 +20,6 @@ NOW = datetime.now(UTC).replace(microsecond=234567)
 TEXTS = {
     "events.state": "failed", "events.origin": "webhook", "events.type": "connection.created",
     "connections.status": "active", "destinations.kind": "celery", "jobs.state": "discarded", "jobs.fault": "team",
-    "refresh_pauses.cause": "operator",
     "jobs.blocked_by": None, "audit.outcome": "done", "reconciliations.trigger": "demand",
     "reconciliations.stage": "done", "reconciliations.outcome": "completed", "refreshes.outcome": "renewed",
     "refreshes.keeps": "token",
