@@ -28,6 +28,7 @@ from app.db.models import (
     Event,
     Job,
     Refresh,
+    Repair,
     Repeat,
     RouteVersion,
     Team,
@@ -201,6 +202,26 @@ def test_a_connection_that_expired_unseen_is_checked_after_the_upgrade(database,
             (connection.id, False, 0)
         ] * planned
         assert all(plan.refresh_at == plan.next_at >= plan.created_at for plan in found)
+
+
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+@pytest.mark.parametrize(("status", "cases"), [("needs_reconnect", 1), ("active", 0), ("deleted", 0)])
+def test_a_connection_that_needs_its_end_user_has_a_case_after_the_upgrade(database, status, cases):
+    upgrade_to(database, "0020")
+    fill(database, tables_of(database))
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE connections SET status = :status"), {"status": status})
+    migrate.upgrade(database)
+    with database.read() as session:
+        [connection] = session.scalars(select(Connection))
+        found = [
+            (case.connection_ref, case.integration, case.cause, case.failing_since, case.opened_at, case.closed_at)
+            for case in session.scalars(select(Repair))
+        ]
+        at = connection.last_error_at
+        assert at is not None
+        named = connection.id, connection.integration, connection.last_error_type
+        assert found == [(*named, at, at, None)] * cases
 
 
 def add_copies(database, table, column, values):
