@@ -70,6 +70,7 @@ CLOCKS: Final = ("expires_at", "grant_expires_at")  # shown before the others wh
 )
 @click.option("--user", help="Of the user with this id of the application's.")
 @click.option("--organization", help="Of the organization with this id of the application's.")
+@click.option("--kept-alive", is_flag=True, help="Only those whose grant is kept alive and whose token is not fresh.")
 @moment_option("--expires-before", "Whose token lapses before then: in 7d, or a time with its zone.", ahead=True)
 @moment_option("--expires-after", "Whose token lapses then or later.", ahead=True)
 @moment_option("--grant-before", "Whose grant lapses before then: the end user has to reconnect by then.", ahead=True)

@@ -29,7 +29,8 @@ def refresh_checks(session: Session, settings: Settings, now: datetime) -> Itera
     yield Check("integrations paused", not names, len(names), held)
     fallen = kept_alive.alive(session)
     groups = [f"{key.environment}/{key.integration} {count}" for key, count in sorted(fallen.items(), key=str)]
-    short = f"{_some(groups)}: the request budget does not keep all tokens fresh" if fallen else ""
+    where = "see `waylink connections --kept-alive`"
+    short = f"{_some(groups)}: the request budget does not keep all tokens fresh; {where}" if fallen else ""
     yield Check("connections kept alive only", not fallen, sum(fallen.values()), short)
     if any(environment.has_api for environment in settings.environments.values()):
         yield _scheduler_check(found, now)

@@ -40,6 +40,8 @@ def connections(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
         statement = statement.where(Connection.unlinked_reason.is_not(None))
     if filters.drift:
         statement = statement.where(Connection.drift.is_not(None))
+    if filters.kept_alive:
+        statement = statement.where(Connection.alive_by.is_not(None))
     if filters.duplicates:
         statement = statement.where(sibling_connections.is_one_of_several())
     if filters.tags:

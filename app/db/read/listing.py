@@ -42,6 +42,7 @@ class ListFilters:
     unlinked: bool = False
     drift: bool = False
     duplicates: bool = False  # connections whose owner has several
+    kept_alive: bool = False  # connections whose token is not kept fresh
     tags: Mapping[str, str] = field(default_factory=dict)  # each with exactly this value
     user: str | None = None  # the owner's external id
     organization: str | None = None

@@ -37,6 +37,9 @@ class ConnectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_field
     duplicates: Annotated[
         bool, Meta(description="Only those whose owner has several live connections to the integration.")
     ] = False
+    kept_alive: Annotated[
+        bool, Meta(description="Only those whose grant is kept alive and whose token is not fresh.")
+    ] = False
     expires_before: Annotated[Ahead, Meta(description="Whose token lapses before then.")] | None = None
     expires_after: Annotated[Ahead, Meta(description="Whose token lapses then or later.")] | None = None
     grant_before: Annotated[Ahead, Meta(description="Whose grant lapses before then.")] | None = None
@@ -112,6 +115,7 @@ def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
         unlinked=query.unlinked,
         drift=query.drift,
         duplicates=query.duplicates,
+        kept_alive=query.kept_alive,
         tags=tag_rules.normalize(query.tags),
         **bounds,
     )

@@ -7,8 +7,9 @@ import pytest
 from app.clock import utc_now
 from app.db import connections, refreshes
 from app.db.connections import ConnectionKey
+from app.db.models import Connection
 from app.domain.refreshing.plan import Plan
-from app.ids import CONNECTION, show
+from app.ids import CONNECTION, parse, show
 from tests.integration.api.api_client import open_api, problem_of
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -108,6 +109,14 @@ def test_connections_are_listed_by_when_token_and_grant_lapse(api, planned):
     assert names(api.json("/connections?expires_after=30m&expires_before=2h")) == ["soon"]
     assert names(api.json("/connections?grant_before=30d")) == ["forced"]
     assert names(api.json("/connections?grant_after=30d")) == []
+
+
+def test_connections_that_are_kept_alive_only_are_listed(api, planned):
+    assert names(api.json("/connections?kept_alive=true")) == []
+    with api.database.write() as session:
+        session.get_one(Connection, parse(CONNECTION, planned["soon"])).alive_by = "budget"
+    assert names(api.json("/connections?kept_alive=true")) == ["soon"]
+    assert api.json(f"/connections/{planned['soon']}/renewal")["alive_by"] == "budget"
 
 
 def renewal(api, con):

@@ -165,6 +165,7 @@ def test_connections_are_listed_by_when_token_and_grant_lapse(command, planned):
     assert [row["connection_id"] for row in command.json("connections", "--expires-before", "1h")] == UUIDS[2::-1]
     assert [row["connection_id"] for row in command.json("connections", "--grant-before", "2d")] == UUIDS[:1]
     assert command.json("connections", "--grant-after", "2d", "--expires-after", "0s") == []
+    assert command.json("connections", "--kept-alive") == []
 
 
 @pytest.mark.parametrize(

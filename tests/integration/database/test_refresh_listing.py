@@ -7,7 +7,7 @@ from sqlalchemy import event, text
 
 from app.db import connections, refreshes
 from app.db.connections import ConnectionKey
-from app.db.models import Link, Organization, Refresh, User
+from app.db.models import Connection, Link, Organization, Refresh, User
 from app.db.read import connection_listing, refresh_listing
 from app.db.read.listing import ListFilters
 from app.db.read.refresh_listing import RefreshFilters
@@ -178,6 +178,16 @@ def test_connections_are_found_by_when_token_and_grant_lapse(database, clock, pl
     filters = ListFilters(**{name: clock.now + span for name, span in bounds.items()})
     with database.read() as session:
         assert names(connection_listing.connections(session, filters)) == wanted
+
+
+def test_connections_that_are_kept_alive_only_are_found(database, clock, planned):
+    with database.read() as session:
+        assert connection_listing.connections(session, ListFilters(kept_alive=True)) == []
+    with database.write() as session:
+        session.get_one(Connection, planned["far"]).alive_by = "budget"
+    with database.read() as session:
+        [row] = connection_listing.connections(session, ListFilters(kept_alive=True))
+    assert (row["connection_id"], row["alive_by"]) == ("far", "budget")
 
 
 def test_a_deleted_connection_is_found_by_its_clocks_only_where_it_is_asked_for(database, clock, planned):
