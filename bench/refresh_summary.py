@@ -1,7 +1,7 @@
 """Fates of the connections of a simulated world, by cohort."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,7 +12,7 @@ from app.domain.event import EventType
 from app.domain.refreshing.policy import RefreshPolicy
 from app.sandbox import grants
 from app.sandbox.grants import Lapse, Renewing
-from bench.refresh_lives import DAY, Cohort, policies
+from bench.refresh_lives import DAY, NANGO, WAYLINK, Cohort, policies
 from bench.refresh_memory import StoredConnection
 from bench.refresh_world import SimulatedConnection, SimulatedWorld
 
@@ -104,8 +104,12 @@ def rates(world: SimulatedWorld) -> dict[str, Rate]:
     for cohort in world.cohorts:
         policy = known.of("default", cohort.name, cohort.provider)
         expected = None if policy is None else _expected(cohort, policy)
-        measured = _measured([each for each in _of(world, cohort) if fate(each, world.ends_at) is Fate.ALIVE])
-        if expected is not None and measured is not None:
+        if expected is None:
+            continue
+        alive = [each for each in _of(world, cohort) if fate(each, world.ends_at) is Fate.ALIVE]
+        outages = [span for name in (cohort.name, NANGO, WAYLINK) for span in world.away(name)]
+        measured = _measured(alive, outages, every=DAY / expected)
+        if measured is not None:
             found[cohort.name] = Rate(measured, expected)
     return found
 
@@ -133,13 +137,23 @@ def _since_expiry(connection: SimulatedConnection, now: datetime) -> float:
     return max((now - at).total_seconds(), 0.0) if at is not None else 0.0
 
 
-def _measured(connections: list[SimulatedConnection]) -> float | None:
-    """Turns per day, from each connection's first one to its last."""
+def _measured(
+    connections: list[SimulatedConnection], outages: Sequence[tuple[datetime, datetime]], *, every: float
+) -> float | None:
+    """Turns per day, from each connection's first one to its last, without the time for which outages put turns off.
+
+    every: seconds from one turn to the next. An outage puts off those that are due in it to its end: all of them, by
+    its length less half of that time, or where it is shorter, so large a part of them by half of its length.
+    """
     days = turns = 0.0
     for each in connections:
-        if each.first_turn_at is not None and each.last_turn_at is not None:
-            days += (each.last_turn_at - each.first_turn_at).total_seconds() / DAY
-            turns += each.turns - 1
+        first, last = each.first_turn_at, each.last_turn_at
+        if first is None or last is None:
+            continue
+        spans = [(ends - begins).total_seconds() for begins, ends in outages if first <= begins and ends <= last]
+        off = sum(span - every / 2 if span > every else span * span / (2 * every) for span in spans)
+        days += ((last - first).total_seconds() - off) / DAY
+        turns += each.turns - 1
     return turns / days if days else None
 
 

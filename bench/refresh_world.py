@@ -105,6 +105,10 @@ class SimulatedWorld:
         """Whether the provider of this cohort, Nango or Waylink is away."""
         return any(begins <= now < ends for begins, ends in self._away.get(name, ()))
 
+    def away(self, name: str) -> Sequence[tuple[datetime, datetime]]:
+        """The outages of this cohort's provider, of Nango or of Waylink."""
+        return self._away.get(name, ())
+
     def back_at(self, name: str, now: datetime) -> datetime:
         """The end of the outage that goes on."""
         return max(ends for begins, ends in self._away[name] if begins <= now < ends)
