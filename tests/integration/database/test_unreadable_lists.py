@@ -22,7 +22,7 @@ TEXTS = {
     "connections.status": "active", "destinations.kind": "celery", "jobs.state": "discarded", "jobs.fault": "team",
     "jobs.blocked_by": None, "audit.outcome": "done", "reconciliations.trigger": "demand",
     "reconciliations.stage": "done", "reconciliations.outcome": "completed", "refreshes.outcome": "renewed",
-    "refreshes.keeps": "token",
+    "refreshes.keeps": "token", "refresh_pauses.cause": "operator",
     "differences.type": "connection.created", "routes.until_set": None, "routes.source": "api",
     "destinations.source": "api", "teams.source": "api", "teams.retired_at": None, "destinations.retired_at": None,
     "users.removed_at": None, "organizations.removed_at": None, "api_tokens.revoked_at": None,
