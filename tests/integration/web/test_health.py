@@ -11,11 +11,11 @@ from sqlalchemy import make_url, text
 
 from app.brokers.celery_broker import Broker
 from app.clock import utc_now
-from app.db import connections, refreshes, ticks
+from app.db import connections, refresh_pauses, refreshes, ticks
 from app.db.connections import ConnectionKey
-from app.db.models import Connection, Team
+from app.db.models import Team
 from app.domain.access import Scope
-from app.domain.refreshing.outages import Tally
+from app.domain.refreshing.outages import Tally, Window
 from app.domain.refreshing.plan import Plan
 from app.services import tokens
 from app.services.refreshing import pausing
@@ -192,8 +192,10 @@ def test_metrics_have_what_is_late_by_integration_as_the_database_has_it(web: We
         refreshes.plan(session, plans, now=now)
         ticks.note(session, ticks.REFRESH_DUE, now=now)
     pausing.pause(web.database, "default", "late", actor="cli:root", now=now)
-    seen = [(Connection(environment="default", integration="late"), Tally(renewed=2, failed=1))]
-    pausing.observe(web.database, seen, began_at=now, now=now)
+    with web.database.write() as session:
+        key = refresh_pauses.IntegrationKey("default", "late")
+        refresh_pauses.lock_window(session, key, now=now)
+        refresh_pauses.save_window(session, key, Window(now, Tally(renewed=2, failed=1)))
     shown = values_of(web.client.get("/metrics", headers=headers).text)
     for row in rows[:2]:
         labels = f'{{environment="default",integration="{row.integration}"}}'
