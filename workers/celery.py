@@ -23,7 +23,7 @@ from app.services.delivery.loop import DeliveryLoop
 from app.services.events.processor import Processor
 from app.services.linking.requery import ask_again
 from app.services.linking.waiting import link_waiting
-from app.services.maintenance.retention import Retention
+from app.services.maintenance.retention import RefreshRetention, Retention
 from app.services.refreshing.forecasts import store as store_forecasts
 from app.services.refreshing.keeping import Keeper
 from app.services.refreshing.planned import refresher_of
@@ -71,6 +71,7 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
         else partial(link_waiting, database, routes, policy, clock=utc_now)
     )
     history = Retention(database, settings.keep_events or None, utc_now)
+    past_refreshes = RefreshRetention(database, settings.keep_refreshes or None, utc_now)
     kept = settings.keep_audit or None
     foresee = partial(store_forecasts, database, policy, written(tables_of(settings.file)), clock=utc_now)
     upkeep.register(
@@ -78,6 +79,7 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
         database,
         hints,
         history,
+        past_refreshes,
         link=link,
         foresee=foresee,
         window=window,

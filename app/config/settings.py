@@ -59,6 +59,12 @@ class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
         "such as `90d`; `0` keeps them for ever. An event with an unfinished job never goes.",
         examples=["90d"],
     )
+    keep_refreshes: timedelta = Field(
+        timedelta(days=30),
+        description="How long a refresh is kept, from its end; `0` keeps them for ever. One that found a grant to be "
+        "dead stays for a year at least.",
+        examples=["90d"],
+    )
     keep_audit: timedelta = Field(
         timedelta(days=365), description="How long the audit is kept; `0` keeps it for ever.", examples=["730d"]
     )
@@ -69,12 +75,12 @@ class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
     # A private attribute, so that no variable can set it.
     _directory_url: SecretStr | None = PrivateAttr(default=None)
 
-    @field_validator("keep_events", "keep_audit", mode="before")
+    @field_validator("keep_events", "keep_refreshes", "keep_audit", mode="before")
     @classmethod
     def _kept(cls, value: object) -> object:
         return read_duration(value)
 
-    @field_validator("keep_events", "keep_audit")
+    @field_validator("keep_events", "keep_refreshes", "keep_audit")
     @classmethod
     def _not_too_short(cls, value: timedelta) -> timedelta:
         if value and value < SHORTEST_RETENTION:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import Select, Update, bindparam, case, func, or_, select, text, update
+from sqlalchemy import Select, Update, bindparam, case, delete, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
@@ -18,7 +18,7 @@ from app.db.models import Connection, Refresh
 from app.domain.refreshing.facts import ClaimedRefresh, RefreshFacts
 from app.domain.refreshing.plan import Keeps, Plan, urgent_at
 from app.domain.states import ConnectionStatus, RefreshOutcome
-from app.ids import new_id
+from app.ids import first_id, new_id
 
 _refreshes: Final = bulk.table(Refresh)
 _connections: Final = bulk.table(Connection)
@@ -226,3 +226,30 @@ def _claimed(row: Any) -> ClaimedRefresh:
         outcome=outcome,
         facts=RefreshFacts(*row[13:]),
     )
+
+
+def prune(session: Session, *, since: datetime, before: datetime, limit: int) -> int:
+    """Delete up to `limit` refreshes that ended within this time, the oldest first. Returns their number.
+
+    Those that Nango had given up stay (`prune_deaths`).
+    """
+    gone = session.scalars(_old(), {"since": since, "before": before, "most": limit}).all()
+    session.execute(delete(_refreshes).where(bulk.among(bulk.dialect(session), _refreshes.c.id)), bulk.keys(gone))
+    return len(gone)
+
+
+@cache
+def _old() -> Select[Any]:
+    ended = _refreshes.c.finished_at >= bindparam("since"), _refreshes.c.finished_at < bindparam("before")
+    others = _refreshes.c.outcome != RefreshOutcome.EXHAUSTED
+    chosen = select(_refreshes.c.id).where(*ended, others).order_by(_refreshes.c.finished_at)
+    return chosen.limit(bindparam("most"))
+
+
+def prune_deaths(session: Session, *, before: datetime, limit: int) -> int:
+    """Delete up to `limit` refreshes that Nango had given up, and that were made before. Returns their number."""
+    # A literal, not a parameter: else the planner cannot use the partial index.
+    dead = text("outcome = 'exhausted'"), _refreshes.c.finished_at.is_not(None), _refreshes.c.id < first_id(before)
+    gone = session.scalars(select(_refreshes.c.id).where(*dead).order_by(_refreshes.c.id).limit(limit)).all()
+    session.execute(delete(_refreshes).where(bulk.among(bulk.dialect(session), _refreshes.c.id)), bulk.keys(gone))
+    return len(gone)

@@ -408,7 +408,11 @@ def test_a_directory_that_cannot_be_asked_is_refused(configured, toml, where, sa
 
 
 def test_history_is_kept_for_a_day_at_least_or_for_ever(monkeypatch):
-    for name, value, kept in (("EVENTS", "90d", timedelta(days=90)), ("AUDIT", "0", timedelta(0))):
+    for name, value, kept in (
+        ("EVENTS", "90d", timedelta(days=90)),
+        ("REFRESHES", "7d", timedelta(days=7)),
+        ("AUDIT", "0", timedelta(0)),
+    ):
         monkeypatch.setenv(f"WAYLINK_KEEP_{name}", value)
         assert getattr(Settings(), f"keep_{name.lower()}") == kept
     assert Settings().keep_events == timedelta(days=90)

@@ -11,7 +11,7 @@ from app.clock import utc_now
 from app.db.engine import Database
 from app.services.definitions.destination_alerts import Alerts
 from app.services.maintenance import upkeep
-from app.services.maintenance.retention import Retention
+from app.services.maintenance.retention import RefreshRetention, Retention
 from app.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -22,6 +22,7 @@ def register(
     database: Database,
     hints: Hints,
     retention: Retention,
+    past_refreshes: RefreshRetention,
     *,
     link: Callable[[], int],
     foresee: Callable[[], int],
@@ -56,4 +57,6 @@ def register(
         history = retention.run()
         if history.events or history.jobs:
             log.info("history_pruned", events=history.events, jobs=history.jobs, never_delivered=history.discarded)
+        if refreshes := past_refreshes.run():
+            log.info("refreshes_pruned", rows=refreshes)
         foresee()  # last: at the size of a large database it is what might take too long

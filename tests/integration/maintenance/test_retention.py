@@ -151,7 +151,7 @@ def test_a_run_ends_in_time_and_the_next_goes_on(world, old):
     for day in range(3):
         old((40 + day) * DAY, "completed")
     keeper = Retention(world.database, KEEP, world.clock)
-    keeper._size = 1
+    keeper._pace.size = 1
     assert keeper.run(seconds=0).events == 0
     assert keeper.run().events == 3
 
@@ -248,8 +248,8 @@ def test_no_job_is_made_of_an_event_that_is_being_deleted(world, missing, monkey
 def test_it_goes_in_transactions_as_large_as_fit_their_time(world, clock, monkeypatch):
     monkeypatch.setattr(retention, "FEWEST", 1)
     keeper = Retention(world.database, KEEP, clock)
-    keeper._pace(1.0)
-    assert keeper._size < retention.FIRST
+    keeper._pace.took(1.0)
+    assert keeper._pace.size < retention.FIRST
     for _ in range(20):
-        keeper._pace(0.0001)
-    assert keeper._size == retention.MOST
+        keeper._pace.took(0.0001)
+    assert keeper._pace.size == retention.MOST

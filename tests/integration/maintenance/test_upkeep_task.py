@@ -10,7 +10,7 @@ from app.brokers.celery_broker import PRUNE
 from app.clock import utc_now
 from app.db.models import RefreshForecast
 from app.services.definitions.destination_alerts import Alerts
-from app.services.maintenance.retention import Retention
+from app.services.maintenance.retention import RefreshRetention, Retention
 from app.services.refreshing.forecasts import store
 from tests.integration.world import WINDOW
 from workers.tasks import upkeep
@@ -38,6 +38,7 @@ def task_of(world, foresee):
         world.database,
         None,
         retention,
+        RefreshRetention(world.database, timedelta(days=90), utc_now),
         link=lambda: 0,
         foresee=foresee,
         window=WINDOW,
