@@ -123,6 +123,9 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "priority": "Of its calls within the [request budget](operations.md#the-request-budget): `high` ones are "
             "urgent however much time is left, `normal` ones shortly before an expiry, `low` ones never. Unset: "
             "`normal`.",
+            "concurrency": "How many planned refreshes of the integration run at once in an environment, by all "
+            "workers. Unset: no limit.",
+            "per_minute": "How many of them begin within a minute, spread over it. Unset: no limit.",
             "daily_calls": "How many calls a day (UTC) Waylink makes by itself for one connection's token, at most; "
             "further ones are put off to the next day. Unset: 1000.",
             "keep": "`fresh`: tokens are renewed before they expire. `alive`: grants are [kept from "

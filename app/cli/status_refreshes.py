@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.cli.status_checks import Check, bounded, shown_time
 from app.config.settings import Settings
 from app.db import kept_alive
+from app.db.read.figures import AT_MOST
 from app.db.read.refresh_health import LateGroup
 from app.runtime.wiring import policy_of
 from app.services.refreshing.lateness import Lateness, lateness
@@ -27,11 +28,11 @@ def refresh_checks(session: Session, settings: Settings, now: datetime) -> Itera
     names = [f"{environment}/{integration}" for environment, integration in found.paused]
     held = f"{_some(names)}; see `waylink refreshes paused`" if names else ""
     yield Check("integrations paused", not names, len(names), held)
-    fallen = kept_alive.alive(session)
+    fallen = kept_alive.alive(session, at_most=AT_MOST + 1)
     groups = [f"{key.environment}/{key.integration} {count}" for key, count in sorted(fallen.items(), key=str)]
     where = "see `waylink connections --kept-alive`"
     short = f"{_some(groups)}: the request budget does not keep all tokens fresh; {where}" if fallen else ""
-    yield Check("connections kept alive only", not fallen, sum(fallen.values()), short)
+    yield Check("connections kept alive only", not fallen, bounded(sum(fallen.values())), short)
     if any(environment.has_api for environment in settings.environments.values()):
         yield _scheduler_check(found, now)
 

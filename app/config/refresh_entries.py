@@ -23,6 +23,18 @@ _SPANS: Final = (
     "idle_limit",
 )
 
+_SAME: Final = (
+    "enabled",
+    "margin_share",
+    "priority",
+    "daily_calls",
+    "concurrency",
+    "per_minute",
+    "keep",
+    "rotates",
+    "learnt",
+)
+
 
 class RefreshEntry(BaseModel):
     """`[refresh.<integration>]`: the integration's refresh policy; `[refresh."*"]` is for all others."""
@@ -42,6 +54,8 @@ class RefreshEntry(BaseModel):
     time_zone: str | None = None
     priority: RefreshPriority | None = None
     daily_calls: int | None = Field(None, ge=1, le=10_000)
+    concurrency: int | None = Field(None, ge=1, le=1_000)
+    per_minute: int | None = Field(None, ge=1, le=100_000)
     keep: Keep | None = None
     access_life: timedelta | None = None
     refresh_life: timedelta | None = None
@@ -113,8 +127,7 @@ class RefreshEntry(BaseModel):
     @property
     def part(self) -> PolicyPart:
         """The entry as a part of the policies."""
-        same = ("enabled", "margin_share", "priority", "daily_calls", "keep", "rotates", "learnt", *_SPANS)
-        values: dict[str, Any] = {name: getattr(self, name) for name in same}
+        values: dict[str, Any] = {name: getattr(self, name) for name in (*_SAME, *_SPANS)}
         return PolicyPart(**values, keep_alive_share=self.keep_alive_share, hours=self.hours)
 
 

@@ -34,12 +34,18 @@ def due(session: Session, environments: Collection[str], *, until: datetime) -> 
     return {GroupKey(*row[:3]): (row[3], int(row[4])) for row in rows}
 
 
-def alive(session: Session, environments: Collection[str] | None = None) -> dict[GroupKey, int]:
-    """Connections that have fallen back for want of budget, by group. environments: None is all."""
-    fallen = select(*_GROUP, func.count()).where(Connection.alive_by == AliveBy.BUDGET).group_by(*_GROUP)
+def alive(
+    session: Session, environments: Collection[str] | None = None, *, at_most: int | None = None
+) -> dict[GroupKey, int]:
+    """Connections that have fallen back for want of budget, by group. environments: None is all.
+
+    at_most: of all groups together; None counts them to the end.
+    """
+    fallen = select(*_GROUP).where(Connection.alive_by == AliveBy.BUDGET).limit(at_most)
     if environments is not None:
         fallen = fallen.where(Connection.environment.in_(environments))
-    rows = session.execute(fallen)
+    found = fallen.subquery()
+    rows = session.execute(select(*found.c, func.count()).group_by(*found.c))
     return {GroupKey(*row[:3]): row[3] for row in rows}
 
 

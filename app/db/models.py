@@ -550,6 +550,17 @@ class RefreshWindow(Base):
     failed_before: Mapped[int]
 
 
+class RefreshTurns(Base):
+    """The turns of an integration whose refreshes are limited (`app.domain.refreshing.limits`)."""
+
+    __tablename__ = "refresh_turns"
+
+    environment: Mapped[str] = mapped_column(primary_key=True)
+    integration: Mapped[str] = mapped_column(primary_key=True)
+    next_at: Mapped[datetime]
+    held_until: Mapped[datetime]
+
+
 class RefreshPause(Base):
     """An integration whose refreshes are paused. A plan that is due meanwhile stays open, with the outcome `paused`."""
 

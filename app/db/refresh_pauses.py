@@ -11,19 +11,12 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Refresh, RefreshPause, RefreshWindow
-from app.domain.refreshing.facts import ClaimedRefresh
+from app.domain.refreshing.facts import IntegrationKey
 from app.domain.refreshing.outages import Pause, PauseCause, Share, Tally, Window
 from app.domain.refreshing.plan import urgent_at
 from app.domain.states import RefreshOutcome
 
 CHUNK: Final = 500  # plans of one transaction
-
-
-class IntegrationKey(NamedTuple):
-    """An integration of an environment."""
-
-    environment: str
-    integration: str
 
 
 class HeldPlan(NamedTuple):
@@ -119,22 +112,6 @@ def save_window(session: Session, key: IntegrationKey, window: Window) -> None:
         )
         .execution_options(synchronize_session=False)
     )
-
-
-def hold(session: Session, held: Sequence[tuple[ClaimedRefresh, datetime]], *, error: str) -> None:
-    """Let these plans, which a claim of this transaction has taken, wait until then. The claim does not count."""
-    rows = [
-        {
-            "id": plan.id,
-            "next_at": until,
-            "urgent_at": urgent_at(until, plan.deadline_at, plan.keeps),
-            "attempts": plan.attempts - 1,
-            "outcome": RefreshOutcome.PAUSED,
-            "error": error,
-        }
-        for plan, until in held
-    ]
-    bulk.update(session, Refresh, rows)
 
 
 def held(session: Session, key: IntegrationKey, *, after: str | None = None, limit: int = CHUNK) -> list[HeldPlan]:

@@ -111,6 +111,24 @@ def claim(session: Session, *, limit: int, now: datetime, lease: timedelta) -> l
     return [_claimed(row) for row in rows]
 
 
+def hold(
+    session: Session, held: Sequence[tuple[ClaimedRefresh, datetime]], *, outcome: RefreshOutcome, error: str
+) -> None:
+    """Let these plans, which a claim of this transaction has taken, wait until then. The claim does not count."""
+    changes = [
+        {
+            "id": plan.id,
+            "next_at": until,
+            "urgent_at": urgent_at(until, plan.deadline_at, plan.keeps),
+            "attempts": plan.attempts - 1,
+            "outcome": outcome,
+            "error": error,
+        }
+        for plan, until in held
+    ]
+    bulk.update(session, Refresh, changes)
+
+
 class LockedPlan(Struct, frozen=True):
     """An open plan."""
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.db import refresh_pauses
 from app.db.models import RefreshPause
 from app.db.read.figures import AT_MOST
-from app.db.refresh_pauses import IntegrationKey
+from app.domain.refreshing.facts import IntegrationKey
 from app.domain.refreshing.outages import PauseCause
 
 

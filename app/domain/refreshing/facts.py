@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.domain.budget import SOON, Priority
@@ -68,6 +68,13 @@ def members_of(clocks: Clocks) -> dict[str, Any]:
     }
 
 
+class IntegrationKey(NamedTuple):
+    """An integration of an environment."""
+
+    environment: str
+    integration: str
+
+
 @value
 class ClaimedRefresh:
     """A claimed plan and its connection, as they were read by the claim, which `attempts` counts.
@@ -89,6 +96,10 @@ class ClaimedRefresh:
     keeps: Keeps | None
     outcome: str | None
     facts: RefreshFacts
+
+    @property
+    def key(self) -> IntegrationKey:
+        return IntegrationKey(self.environment, self.integration)
 
     @property
     def forces(self) -> bool:

@@ -47,6 +47,8 @@ class RefreshPolicy:
     failure_delays: waits after the 1st, 2nd … failure in a row, the last one for all further ones; each is
         lengthened by up to a quarter. All exceed Nango's cooldown of 30 s, and a day holds only a few.
     daily_calls: for one connection, of Waylink's own; further ones are put off to the next day.
+    concurrency, per_minute: of an environment's integration, planned refreshes at once, and those that begin within a
+        minute; None: no limit.
     renews, nango_margin, lives: of the provider.
     """
 
@@ -68,6 +70,8 @@ class RefreshPolicy:
         timedelta(hours=8),
     )
     daily_calls: int = 1000
+    concurrency: int | None = None
+    per_minute: int | None = None
     default_wait: timedelta = timedelta(minutes=1)  # Nango counts in windows of 60 s (Nango contract: Rate limit)
     longest_wait: timedelta = timedelta(hours=1)
     hours: Hours | None = None
@@ -108,6 +112,8 @@ class PolicyPart:
     hours: Hours | None = None
     priority: RefreshPriority | None = None
     daily_calls: int | None = None
+    concurrency: int | None = None
+    per_minute: int | None = None
     keep: Keep | None = None
     access_life: timedelta | None = None
     refresh_life: timedelta | None = None

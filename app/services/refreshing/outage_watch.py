@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 
 from app.db import audit
 from app.db import refresh_pauses as rows
+from app.db import refreshes as refresh_rows
 from app.db.engine import Database
-from app.db.refresh_pauses import IntegrationKey
 from app.domain.refreshing import outages
 from app.domain.refreshing.answer import Answer
-from app.domain.refreshing.facts import ClaimedRefresh
+from app.domain.refreshing.facts import ClaimedRefresh, IntegrationKey
 from app.domain.refreshing.outages import Pause, PauseCause, Share, Tally
 from app.domain.refreshing.outcomes import CRASHED, REFUSALS
 from app.domain.states import RefreshOutcome
@@ -32,7 +32,7 @@ def excused(session: Session, claimed: ClaimedRefresh, answer: Answer) -> Answer
     """The answer, as `provider_down` where the provider refused during an outage: that blames no connection."""
     if answer.outcome not in REFUSALS or answer.error_type == CRASHED:
         return answer
-    row = rows.find(session, _key(claimed))
+    row = rows.find(session, claimed.key)
     if row is None or row.cause != PauseCause.OUTAGE:
         return answer
     told = f"{answer.error}; {row.failed} of {row.renewed_or_failed} connections began to fail within ten minutes"
@@ -59,9 +59,10 @@ class OutageWatch:
         self._paused = frozenset(pauses)
         held = set[UUID]()
         for key, pause in pauses.items():
-            mine = [plan for plan in taken if _key(plan) == key]
+            mine = [plan for plan in taken if plan.key == key]
             probes = outages.PROBES if mine and _begins_probes(session, key, pause, now=now) else 0
-            rows.hold(session, _held(mine[probes:], pause, now=now), error=_why_held(key, pause))
+            waiting = _held(mine[probes:], pause, now=now)
+            refresh_rows.hold(session, waiting, outcome=RefreshOutcome.PAUSED, error=_why_held(key, pause))
             held |= {plan.id for plan in mine[probes:]}
         return [plan for plan in taken if plan.id not in held]
 
@@ -78,7 +79,7 @@ class OutageWatch:
 
     def _add(self, claimed: ClaimedRefresh, answer: Answer) -> bool:
         """Add a result to what is pending. Returns whether it may begin or end a pause."""
-        key, failing_before = _key(claimed), claimed.facts.last_error_type is not None
+        key, failing_before = claimed.key, claimed.facts.last_error_type is not None
         seen = outages.tally(answer.outcome, was_forced=claimed.was_forced(answer), failing_before=failing_before)
         if not seen or answer.error_type == CRASHED or answer.asked_at is None:
             return False
@@ -145,7 +146,3 @@ def _why_held(key: IntegrationKey, pause: Pause) -> str:
     if pause.cause is PauseCause.OPERATOR:
         return f"refreshes of {shown(key)} are paused by an operator"
     return f"refreshes of {shown(key)} are paused: its provider seems to be down"
-
-
-def _key(claimed: ClaimedRefresh) -> IntegrationKey:
-    return IntegrationKey(claimed.environment, claimed.integration)

@@ -10,8 +10,8 @@ from typing import Final
 from app.db import audit
 from app.db import refresh_pauses as rows
 from app.db.engine import Database
-from app.db.refresh_pauses import IntegrationKey
 from app.domain.refreshing import outages, slots
+from app.domain.refreshing.facts import IntegrationKey
 from app.domain.refreshing.outages import Pause, PauseCause
 from app.errors import Conflict, InvalidInput, NotFound
 from app.telemetry import REFRESH_PAUSES, get_logger

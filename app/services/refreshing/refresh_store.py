@@ -25,11 +25,13 @@ from app.domain.refreshing.conclusion import Conclusion
 from app.domain.refreshing.facts import ClaimedRefresh
 from app.domain.refreshing.outcomes import SUCCESSES, TOKEN_EXPIRED
 from app.domain.refreshing.plan import Plan, urgent_at
+from app.domain.refreshing.policy import RefreshPolicy
 from app.domain.routing import RouteSet
 from app.domain.states import Origin, RefreshOutcome
 from app.ids import CONNECTION, show
 from app.services import own_events
 from app.services.policy import Policy
+from app.services.refreshing import integration_limits
 from app.services.refreshing.announcing import emit
 from app.services.refreshing.outage_watch import OutageWatch, excused
 from app.services.refreshing.refresher import AnsweredRefresh, Conclude
@@ -55,9 +57,13 @@ class DatabaseStore:
             with self.database.write() as session:
                 taken = refresh_rows.claim(session, limit=limit, now=now, lease=REFRESH_LEASE)
                 kept = self.watch.keep(session, taken, now=now)
+                kept = integration_limits.keep(session, kept, self._policy_of, now=now)
             if kept or not taken:
                 return kept
         return []
+
+    def _policy_of(self, claimed: ClaimedRefresh) -> RefreshPolicy | None:
+        return self.policy.refresh_of(claimed.environment, claimed.integration, claimed.provider)
 
     def record(self, answered: Sequence[AnsweredRefresh], conclude: Conclude, *, now: datetime) -> None:
         routes = self.routes.current(self.database)

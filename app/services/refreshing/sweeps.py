@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from app.db import refresh_pauses
 from app.db import refresh_sweeps as rows
 from app.db.engine import Database
-from app.db.refresh_pauses import IntegrationKey
 from app.db.refresh_sweeps import LeftAlone, SweptIntegration
 from app.domain.refreshing.catalogue import Renewal
+from app.domain.refreshing.facts import IntegrationKey
 from app.domain.refreshing.sweeping import SweepLoad, busiest_minute, require_span, turn
 from app.errors import Conflict, NotFound
 from app.services.bulk_actions import Audited, in_chunks
