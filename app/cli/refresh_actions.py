@@ -114,9 +114,9 @@ def resume_refreshes(*, names: Sequence[str], as_json: bool) -> None:
 def _each(names: Sequence[str], act: Callable[[Database, str, str], dict[str, Any]], *, as_json: bool) -> None:
     """Act on each integration, and exit with 1 if one was refused."""
     wanted = [split_integration(name) for name in dict.fromkeys(names)]
-    configure_logs(style="auto", level="error")  # the answer says it
     rows, refused = [], False
     with closing(open_database()) as database:
+        configure_logs(style="auto", level="error")  # the answer says what was done
         for environment, integration in wanted:
             row: dict[str, Any] = {"environment": environment, "integration": integration}
             try:

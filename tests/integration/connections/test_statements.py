@@ -103,6 +103,10 @@ def stored(world):
     return [show(EVENT, event.id) for event in world.all(Event, Event.origin == Origin.OPERATOR)]
 
 
+def refresh(call, con):
+    return connections.refresh_connection.run(call, con, connections.RefreshNow())
+
+
 def set_tags(call, con, **tags):
     return connection_edits.set_tags.run(call, con, connection_edits.TagsBody(tags=tags))
 
@@ -110,8 +114,8 @@ def set_tags(call, con, **tags):
 # Each with how often it reads the connection's row, and how many statements it has in all.
 CALLS = {
     "get credentials": (credentials, 2, 8),
-    "get credentials, renewed": (partial(credentials, force_refresh=True), 2, 12),
-    "refresh": (connections.refresh_connection.run, 2, 12),
+    "get credentials, renewed": (partial(credentials, force_refresh=True), 2, 13),
+    "refresh": (refresh, 2, 13),
     "delete": (connections.delete_connection.run, 1, 6),
     "set tags": (partial(set_tags, a="b"), 2, 8),
     "get metadata": (connection_edits.get_metadata.run, 1, 1),

@@ -50,6 +50,7 @@ VALUES: dict[str, Any] = {
     "audit.outcome": "done",
     "reconciliations.trigger": "demand",
     "reconciliations.stage": "done",
+    "refresh_pauses.cause": "operator",
 }
 
 # References that the models have and PostgreSQL does not hold.
