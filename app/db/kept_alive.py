@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db import connections as connection_rows
+from app.db import refreshes as refresh_rows
 from app.db.connections import ConnectionState
 from app.db.models import Connection, Refresh
 from app.domain.refreshing.keeping import AliveBy, GroupKey
-from app.domain.refreshing.plan import Keeps, Plan, urgent_at
+from app.domain.refreshing.plan import Keeps, Plan
 from app.domain.states import ConnectionStatus
 
 CHUNK = 500  # plans of one transaction
@@ -76,18 +77,7 @@ def lock_returning(session: Session, key: GroupKey, *, limit: int) -> list[tuple
 def move(session: Session, plans: Mapping[UUID, Plan], connections: Sequence[ConnectionState]) -> None:
     """Move open plans, unless they are running by now, and write what their connections are kept as."""
     rows = [
-        {
-            "id": refresh_id,
-            "refresh_at": plan.due_at,
-            "next_at": plan.due_at,
-            "deadline_at": plan.deadline_at,
-            "keeps": plan.keeps,
-            "urgent_at": urgent_at(plan.due_at, plan.deadline_at, plan.keeps),
-            "forced": plan.forced,
-            "reason": plan.reason,
-            "outcome": None,
-            "error": None,
-        }
+        {"id": refresh_id, **refresh_rows.columns_of(plan), "outcome": None, "error": None}
         for refresh_id, plan in plans.items()
     ]
     bulk.update(session, Refresh, rows, only="finished_at IS NULL AND refreshes.attempts = 0")

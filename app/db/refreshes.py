@@ -25,6 +25,19 @@ _connections: Final = bulk.table(Connection)
 _FACTS: Final = tuple(field.name for field in fields(RefreshFacts))
 
 
+def columns_of(plan: Plan) -> bulk.Row:
+    """The columns of a refresh that hold its plan."""
+    return {
+        "refresh_at": plan.due_at,
+        "next_at": plan.due_at,
+        "deadline_at": plan.deadline_at,
+        "keeps": plan.keeps,
+        "urgent_at": urgent_at(plan.due_at, plan.deadline_at, plan.keeps),
+        "forced": plan.forced,
+        "reason": plan.reason,
+    }
+
+
 def plan(
     session: Session, plans: Mapping[UUID, Plan], *, now: datetime, failures: Mapping[UUID, int] | None = None
 ) -> None:
@@ -37,13 +50,7 @@ def plan(
         {
             "id": new_id(),
             "connection_ref": connection_ref,
-            "refresh_at": plan.due_at,
-            "next_at": plan.due_at,
-            "deadline_at": plan.deadline_at,
-            "keeps": plan.keeps,
-            "urgent_at": urgent_at(plan.due_at, plan.deadline_at, plan.keeps),
-            "forced": plan.forced,
-            "reason": plan.reason,
+            **columns_of(plan),
             "attempts": 0,
             "failures": counted.get(connection_ref, 0),
             "created_at": now,

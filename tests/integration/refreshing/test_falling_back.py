@@ -66,6 +66,9 @@ def test_low_priorities_and_high_numbers_fall_back_and_the_others_stay_as_they_a
     assert world.open_plan(normal[0]).next_at == clock.now
     [line] = [line for line in logs if line["event"] == "refreshes_kept"]
     assert (line["change"], line["connections"], line["due"], line["carried"]) == ("fell_back", 9, 28, 20)
+    with world.database.read() as session:
+        counts = [kept_alive.alive(session, at_most=most) for most in (None, 3)]
+    assert [sum(count.values()) for count in counts] == [9, 3]
 
 
 def test_what_is_carried_falls_not_back_and_a_second_look_changes_nothing(world, connect, clock):
