@@ -7,6 +7,7 @@ from typing import Any, Final
 Path = tuple[str | int, ...]  # keys, and positions in arrays
 
 LONGEST: Final = 500  # lines of one value: a statement is read anew with each line that it goes on
+MOST: Final = 5_000  # readings in all; what comes after has the line of no key
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int | None:
@@ -24,11 +25,14 @@ def _lines(text: str) -> dict[Path, int]:
     lines: dict[Path, int] = {}
     table: Path = ()
     counts: dict[Path, int] = {}  # elements so far, by array of tables
-    rows = text.splitlines()
-    number = 0
-    while number < len(rows):
+    rows = text.replace("\r\n", "\n").split("\n")  # other line separators are characters of a string
+    number = read = 0
+    while number < len(rows) and read < MOST:
         statement = _statement(rows, number)
-        keys = tuple(_keys(_parsed(statement)))
+        length = statement.count("\n") + 1
+        found = _parsed(statement)
+        read += length if found is not None else LONGEST
+        keys = tuple(_keys(found))
         is_table = statement.lstrip().startswith("[")
         path: Path = () if is_table else table
         for at, key in enumerate(keys):
@@ -40,7 +44,7 @@ def _lines(text: str) -> dict[Path, int]:
                 path = (*path, counts[path] - 1)
                 lines.setdefault(path, number + 1)
         table = path if is_table else table
-        number += statement.count("\n") + 1
+        number += length
     return lines
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config.toml_lines import LONGEST, line_of
+from app.config import toml_lines
+from app.config.toml_lines import line_of
 
 TEXT = """\
 # teams
@@ -64,9 +65,20 @@ def test_a_key_has_the_line_on_which_it_begins(path: tuple[str | int, ...], line
     assert line_of(TEXT, path) == line
 
 
-def test_a_value_longer_than_is_read_hides_no_line_of_other_tables() -> None:
-    value = "\n".join(["x = [", *["  1,"] * LONGEST, "]"])
-    assert line_of(f"{value}\n[refresh.hub]\nmargin = '1m'\n", ("refresh", "hub", "margin")) == LONGEST + 4
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\u2029"])
+def test_characters_that_end_a_line_elsewhere_end_none_of_toml(character: str, end: str) -> None:
+    text = end.join([f'a = "x{character}y"', "", "[b]", "c = [", " 1,", "]", "d = 2", ""])
+    tomllib.loads(text)
+    assert [line_of(text, path) for path in (("a",), ("b",), ("b", "c"), ("b", "d"))] == [1, 3, 4, 7]
+
+
+def test_a_value_of_many_lines_is_read_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    monkeypatch.setattr(toml_lines, "_parsed", lambda text, real=toml_lines._parsed: parsed.append(text) or real(text))
+    text = "\n".join(["first = 1", "x = [", *["  1,"] * 20_000, "]", "last = 1"])
+    assert [line_of(text, (name,)) for name in ("first", "last")] == [1, None]
+    assert len(parsed) < 2 * toml_lines.MOST
 
 
 @given(st.text(alphabet="ab.=[]{}\"'\n# ,1", max_size=60))
