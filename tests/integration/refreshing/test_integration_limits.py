@@ -6,6 +6,7 @@ import pytest
 
 from app.db import refresh_turns
 from app.db import refreshes as refresh_rows
+from app.domain.refreshing.facts import IntegrationKey
 from app.domain.refreshing.plan import Keeps, Plan
 from app.domain.refreshing.policy import PolicyPart, for_integrations
 from app.domain.states import RefreshOutcome
@@ -94,9 +95,13 @@ def test_no_more_begin_within_a_minute_and_the_others_are_spread_over_it(world_o
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writing transaction at a time
-def test_processes_that_claim_at_once_keep_the_limit_together(world_of, connect, monkeypatch):
+@pytest.mark.parametrize("is_new", [True, False])
+def test_processes_that_claim_at_once_keep_the_limit_together(world_of, connect, clock, monkeypatch, is_new):
     world = world_of(concurrency=4)
     names = connect(world, 12)
+    if not is_new:
+        with world.database.write() as session:
+            refresh_turns.lock(session, IntegrationKey("default", LIMITED), now=clock.now)
     there = hold(monkeypatch, world, refresh_turns, "lock")
     first, second = at_once(lambda: claimed(world, limit=6), there, lambda: claimed(world, limit=6))
     assert (first, second) == (names[:4], [])
