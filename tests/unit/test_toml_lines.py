@@ -78,7 +78,7 @@ def test_a_value_of_many_lines_is_read_a_bounded_number_of_times(monkeypatch: py
     monkeypatch.setattr(toml_lines, "_parsed", lambda text, real=toml_lines._parsed: parsed.append(text) or real(text))
     text = "\n".join(["first = 1", "x = [", *["  1,"] * 20_000, "]", "last = 1"])
     assert [line_of(text, (name,)) for name in ("first", "last")] == [1, None]
-    assert len(parsed) <= 2 * (toml_lines.MOST + 2 * toml_lines.LONGEST)  # of two texts
+    assert len(parsed) <= 2 * (toml_lines.MOST + 2 * toml_lines.LONGEST)  # in two searches
 
 
 @given(st.text(alphabet="ab.=[]{}\"'\n# ,1", max_size=60))
