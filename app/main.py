@@ -1,5 +1,6 @@
 """The web application: `create_app(settings)` builds it; its lifespan starts and stops its parts."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -20,11 +21,14 @@ from app.clock import utc_now
 from app.config.settings import Settings
 from app.db.engine import connect
 from app.db.schema_version import require_current_unless_away
+from app.runtime.signs_of_life import SignsOfLife
 from app.runtime.wiring import clients_of, definition_context, policy_of
 from app.services.events.intake import STATEMENT_SECONDS, writers_for
+from app.services.liveness.reporter import Reporter
 from app.telemetry import STORING, get_logger
 from app.web import console
 from app.web.announcing import Announcer
+from app.web.answering import Answering, pulse_of
 from app.web.api.endpoint import Context
 from app.web.api.registry import ENDPOINTS
 from app.web.api.serving import Api
@@ -65,6 +69,8 @@ def create_app(settings: Settings) -> Waylink:
     window = timedelta(seconds=settings.dedupe_window_seconds)
     hints = Hints(broker)
     store = GroupCommit(writers_for(database, window, utc_now), Announcer(hints))
+    pulse = pulse_of(store)
+    answering, signs = Answering(pulse, store), SignsOfLife(Reporter(database, pulse), settings.data_dir)
     record = IngestRecord(database, settings.environments, utc_now, store)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, hints)
@@ -79,12 +85,15 @@ def create_app(settings: Settings) -> Waylink:
             log.error("database_away", problem=away, then="webhooks are held as long as may be, until it is back")
         store.start()
         record.start()
+        answering.start()
+        signs.start()
         STORING.set_function(lambda: float(store.storing))
         log.info("web_started", environments=sorted(settings.environments), database=database.engine.dialect.name)
         try:
             yield
         finally:
-            await store.stop()
+            answering.stop()
+            await asyncio.gather(store.stop(), asyncio.to_thread(signs.stop))
             await record.stop()
             webhooks.close()
             api.close()

@@ -17,16 +17,17 @@ from app.errors import WaylinkError, refuse
 from app.runtime.file_limit import raise_file_limit
 from app.runtime.interpreter import collect_rarely
 from app.runtime.private_files import create_privately
+from app.runtime.signs_of_life import reporting
 from app.services.delivery.loop import DeliveryLoop
 from app.telemetry import configure_logs
-from workers.celery import make_beat, make_worker
+from workers.celery import IO_THREADS, make_beat, make_worker
 from workers.scheduler import StoppableBeat
 
 # Measured: one process with one thread beats any pool for database work; more processes scale it.
 # The io kind mostly waits for other systems, so it has threads.
 _WORKERS: Final = {
     "events": [f"--queues={EVENTS_QUEUE}", "--pool=solo"],
-    "io": [f"--queues={IO_QUEUE}", "--pool=threads", "--concurrency=8"],
+    "io": [f"--queues={IO_QUEUE}", "--pool=threads", f"--concurrency={IO_THREADS}"],
 }
 
 
@@ -38,11 +39,13 @@ def run(kind: str) -> None:
     # Celery warns of root because of pickle; these workers take JSON only.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     if not isinstance(settings, Settings):
-        StoppableBeat(app=make_beat(settings), quiet=True, loglevel=settings.log_level.upper()).run()
+        beat = make_beat(settings)
+        with reporting(beat.reporter, settings.data_dir):
+            StoppableBeat(app=beat.app, quiet=True, loglevel=settings.log_level.upper()).run()
         return
     worker = make_worker(settings, kind=kind)
     collect_rarely()
-    with delivering(worker.deliveries):
+    with reporting(worker.reporter, settings.data_dir), delivering(worker.deliveries):
         worker.app.worker_main(
             [
                 "--quiet",

@@ -1,9 +1,8 @@
 """Celery apps of the workers and of Beat, one per process, with tasks that call the services."""
 
-from contextlib import closing
 from datetime import timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from celery import Celery
 
@@ -16,6 +15,7 @@ from app.config.settings_groups import BeatSettings
 from app.db.engine import connect
 from app.db.schema_version import require_current
 from app.deadlines import STATEMENT, assert_nested
+from app.domain.liveness import ProcessKind, Work
 from app.runtime.database_wait import wait_for_database
 from app.runtime.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of
 from app.services.definitions.destination_alerts import Alerts
@@ -23,25 +23,34 @@ from app.services.delivery.loop import DeliveryLoop
 from app.services.events.processor import Processor
 from app.services.linking.requery import ask_again
 from app.services.linking.waiting import link_waiting
+from app.services.liveness.pulse import Pulse
+from app.services.liveness.reporter import Reporter
 from app.services.maintenance.retention import RefreshRetention, Retention
 from app.services.refreshing.forecasts import store as store_forecasts
 from app.services.refreshing.keeping import Keeper
 from app.services.refreshing.planned import refresher_of
 from app.services.refreshing.ticking import Ticker
 from app.services.routing.cache import RouteCache
+from workers.celery_consumer import CONSUMER, Consumer
+from workers.outage_tolerance import PatientTask
 from workers.schedule import beat_schedule
+from workers.scheduler import SCHEDULER, PatientScheduler
 from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
+
+IO_THREADS: Final = 8
+DELIVERIES: Final = "deliveries"  # the part of the process that the pulse knows the delivery loop by
 
 
 class Worker(NamedTuple):
-    """A worker process: its Celery app, and the delivery loop.
+    """A worker process: its Celery app, the delivery loop, and its signs of life.
 
-    In the kind `events` it sends the jobs that are made there for brokers that take them at once. In the kind `io` it
-    delivers all others.
+    In the kind `events` the loop sends the jobs that are made there for brokers that take them at once. In the kind
+    `io` it delivers all others.
     """
 
     app: Celery
     deliveries: DeliveryLoop
+    reporter: Reporter
 
 
 def make_worker(settings: Settings, *, kind: str) -> Worker:
@@ -52,18 +61,31 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     policy, routes, clients = policy_of(settings), RouteCache(), clients_of(settings)
     hints, teams = Hints(Broker.at("internal", settings.broker)), Broker.at("teams", settings.team_broker)
     app = make_celery(settings.broker)
-    app.task_cls = "workers.outage_tolerance:PatientTask"
-    app.conf.worker_consumer = "workers.celery_consumer:Consumer"
-    directory = directory_of(settings)
     is_io = kind == "io"
-    deliveries = DeliveryLoop(deliverer_of(settings, database, teams, over_http=is_io), claims=is_io)
+    pulse = Pulse(ProcessKind(kind), (CONSUMER, DELIVERIES), pool_size=IO_THREADS if is_io else None)
+    app.task_cls = cast("Any", _answering(PatientTask, pulse))
+    app.conf.worker_consumer = _answering(Consumer, pulse)
+    directory = directory_of(settings)
+    deliveries = DeliveryLoop(
+        deliverer_of(settings, database, teams, over_http=is_io),
+        claims=is_io,
+        answered=partial(pulse.answered, DELIVERIES),
+        delivered=partial(pulse.did, Work.DELIVERED),
+    )
     processor = Processor(database, policy, clients, utc_now, routes, directory, deliveries)
-    events.register(app, processor, hints)
+    events.register(app, processor, hints, processed=partial(pulse.did, Work.PROCESSED))
     jobs.register(app, deliveries)
     refresher = refresher_of(database, policy, clients, utc_now, routes)
     keeper = Keeper(database, policy, clients.limit_of, utc_now)
-    refreshes.register(app, refresher, tick=Ticker(database, utc_now), keep=keeper.keep)
-    reconciliations.register(app, reconciler_of(settings, database, clients), hints)
+    refreshes.register(
+        app,
+        refresher,
+        tick=Ticker(database, utc_now),
+        keep=keeper.keep,
+        refreshed=partial(pulse.did, Work.REFRESHED),
+    )
+    reconciler, reconciled = reconciler_of(settings, database, clients), partial(pulse.did, Work.RECONCILED)
+    reconciliations.register(app, reconciler, hints, reconciled=reconciled)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     link = (
         partial(ask_again, database, policy, routes, directory, clock=utc_now)
@@ -85,17 +107,32 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
         window=window,
         audit_kept=kept,
         alerts=Alerts(),
+        swept=partial(pulse.did, Work.SWEPT),
+        pruned=partial(pulse.did, Work.PRUNED),
     )
-    return Worker(app, deliveries)
+    return Worker(app, deliveries, Reporter(database, pulse))
 
 
-def make_beat(settings: BeatSettings) -> Celery:
-    """The Celery app of Beat, which only sends. Raises DatabaseNotMigrated."""
-    with closing(connect(settings.database)) as database:
-        wait_for_database(lambda: require_current(database))
+def _answering(base: type[Any], pulse: Pulse) -> type[Any]:
+    """A class of Celery's whose instances, which Celery makes, give this process's signs of life."""
+    return type(base.__name__, (base,), {"pulse": pulse, "abstract": True})
+
+
+class Beat(NamedTuple):
+    """Beat: its Celery app, which only sends, and its signs of life."""
+
+    app: Celery
+    reporter: Reporter
+
+
+def make_beat(settings: BeatSettings) -> Beat:
+    """Beat, once the database answers. Raises DatabaseNotMigrated."""
+    database = connect(settings.database, pool_size=1, statement_seconds=STATEMENT.total_seconds())
+    wait_for_database(lambda: require_current(database))
+    pulse = Pulse(ProcessKind.BEAT, (SCHEDULER,))
     app = make_celery(settings.broker)
     app.conf.beat_schedule = beat_schedule()
-    app.conf.beat_scheduler = "workers.scheduler:PatientScheduler"
+    app.conf.beat_scheduler = _answering(PatientScheduler, pulse)
     app.conf.task_publish_retry = False
     app.conf.beat_max_loop_interval = 1
-    return app
+    return Beat(app, Reporter(database, pulse))

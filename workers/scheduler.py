@@ -1,14 +1,17 @@
 """Celery's Beat, which reconnects within seconds and logs one line for a tick that could not be sent."""
 
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from celery import platforms
 from celery.apps.beat import Beat
 from celery.beat import ScheduleEntry, Scheduler, Service
 
+from app.domain.liveness import Work
 from app.outage_causes import of_connection
+from app.services.liveness.pulse import Pulse
 from app.telemetry import get_logger
 
+SCHEDULER: Final = "scheduler"  # the part of the process that the pulse knows it by
 RECONNECT_SECONDS: Final = 2  # between two tries; Celery's grow to 30 s, without a setting
 
 log = get_logger(__name__)
@@ -17,10 +20,12 @@ log = get_logger(__name__)
 class PatientScheduler(Scheduler):
     """The `beat_scheduler` of the app. Keeps no state file: every entry is idempotent and frequent.
 
-    stopping: set by a signal, and obeyed before the next tick or try to connect, by SystemExit.
+    stopping: set by a signal, and obeyed before the next tick or try to connect, by SystemExit. pulse: answered at the
+    same places.
     """
 
     stopping = False
+    pulse: ClassVar[Pulse | None] = None
 
     def tick(self, *args: Any, **options: Any) -> float:
         self._end_if_stopping()
@@ -30,6 +35,8 @@ class PatientScheduler(Scheduler):
     def _end_if_stopping(self) -> None:
         if self.stopping:
             raise SystemExit
+        if self.pulse is not None:
+            self.pulse.answered(SCHEDULER)
 
     def _ensure_connected(self) -> Any:
         def away(failed: BaseException, seconds: float) -> None:
@@ -48,6 +55,9 @@ class PatientScheduler(Scheduler):
             log.warning(
                 "tick_not_sent", tick=entry.name, problem=of_connection(failed), then="the next one is due soon"
             )
+        else:
+            if self.pulse is not None:
+                self.pulse.did(Work.TICKED)
 
 
 class StoppableBeat(Beat):

@@ -601,6 +601,34 @@ class Tick(Base):
     at: Mapped[datetime]
 
 
+class Process(Base):
+    """A running process, or one that ended within a day; written by itself every few seconds.
+
+    Times are by its own clock, but for `database_at`.
+    """
+
+    __tablename__ = "processes"
+    __table_args__ = (
+        CheckConstraint("kind IN ('web', 'events', 'io', 'beat')", name="kind"),
+        {"postgresql_with": {"fillfactor": "50"}},  # an update finds room beside the row, and no index changes
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    version: Mapped[str]
+    schema_revision: Mapped[str]  # the one that its release needs
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]  # when its main loop last answered
+    written_at: Mapped[datetime]
+    database_at: Mapped[datetime | None]  # `written_at` by PostgreSQL's clock; None on SQLite, which has no other clock
+    stopped_at: Mapped[datetime | None]  # of a clean stop
+    progress: Mapped[dict[str, Any]]  # by kind of work, when it did some last
+    task: Mapped[str | None]  # of those that it works on, the one that began first
+    task_since: Mapped[datetime | None]
+
+
 class Repair(Base):
     """The case of a connection that needs its end user: from the failure to the repair."""
 

@@ -29,6 +29,7 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 RETRY_SECONDS: Final = 0.25
 MAX_REFUSALS: Final = 4  # of a batch in a row, by a database that answers: one bad row may be the cause
 OVERDUE_SECONDS: Final = 1.0  # between two checks for requests that a stuck commit keeps too long
+STUCK_SECONDS: Final = 30.0  # longer than any bound of a commit
 SLOW_SECONDS: Final = 2.0  # a commit that takes longer counts as not storing
 PROBE_SECONDS: Final = 1.0  # between two probes of a database that was away, while no request waits
 STOP_SECONDS: Final = 3.0  # for commits in flight at the stop of the process
@@ -44,6 +45,9 @@ class StoreUnavailable(Exception):
 
 def _never() -> bool:
     return False
+
+
+def _tell_nobody() -> None: ...
 
 
 OnCommit = Callable[[Receipt | None], None]  # None: it could not be stored within the time it may be held
@@ -69,11 +73,15 @@ class _Committer:
 
 @dataclass(slots=True)
 class GroupCommit:
-    """Takes verified deliveries and answers each once it is committed. Each writer commits one batch at a time."""
+    """Takes verified deliveries and answers each once it is committed. Each writer commits one batch at a time.
+
+    stored: called after each commit.
+    """
 
     writers: Sequence[Writer]
     announcer: Announcer
     hold_seconds: float = HOLD_SECONDS
+    stored: Callable[[], None] = _tell_nobody
     answers: AnswerLog = field(default_factory=AnswerLog)
     _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
     _committers: list[_Committer] = field(default_factory=list, init=False)
@@ -92,6 +100,12 @@ class GroupCommit:
             return False
         slow = time.monotonic() - SLOW_SECONDS
         return all(committer.since is None or committer.since > slow for committer in self._committers)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a writer has not come back for longer than the database may keep it."""
+        since = time.monotonic() - STUCK_SECONDS
+        return any(committer.since is not None and committer.since < since for committer in self._committers)
 
     def start(self) -> None:
         self.announcer.start()
@@ -292,6 +306,7 @@ class GroupCommit:
     def _answer(self, batch: Sequence[_Waiting], receipts: Sequence[Receipt]) -> None:
         now = asyncio.get_running_loop().time()
         self._is_back()
+        self.stored()
         answers: Counter[tuple[str, bool]] = Counter()
         for request, receipt in zip(batch, receipts, strict=True):
             self._complete(request, receipt)

@@ -3,7 +3,7 @@
 A message is a wake-up: its ids are not used, since events are claimed in the order in which they are due.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from celery import Celery
 
@@ -15,11 +15,14 @@ from app.telemetry import get_logger
 log = get_logger(__name__)
 
 
-def register(app: Celery, processor: Processor, hints: Hints) -> None:
+def register(app: Celery, processor: Processor, hints: Hints, *, processed: Callable[[], None]) -> None:
+    """Register the task. processed: called when events were applied, or wait for another lookup."""
+
     @app.task(name=PROCESS_EVENTS)
     def process_events(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - sent to earlier releases as well
         applied = processor.process()
         if applied.finished or applied.waiting:
+            processed()
             log.info(
                 "events_processed",
                 settled=applied.finished,

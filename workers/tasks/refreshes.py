@@ -19,11 +19,17 @@ log = get_logger(__name__)
 
 
 def register(
-    app: Celery, refresher: Refresher, *, tick: Callable[[], None], keep: Callable[[], None] = lambda: None
+    app: Celery,
+    refresher: Refresher,
+    *,
+    tick: Callable[[], None],
+    keep: Callable[[], None] = lambda: None,
+    refreshed: Callable[[], None] = lambda: None,
 ) -> None:
     """Register the task. Of several ticks that a process takes at once, one works: it has all places.
 
-    tick: records that the task runs. keep: balances what is due against the request budget.
+    tick: records that the task runs. keep: balances what is due against the request budget. refreshed: called when
+    refreshes were carried out.
     """
     running, stopping = threading.Lock(), threading.Event()
 
@@ -49,4 +55,5 @@ def register(
         finally:
             running.release()
         if total:
+            refreshed()
             log.info("tokens_refreshed", plans=total)

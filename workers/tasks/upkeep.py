@@ -29,9 +29,11 @@ def register(
     window: timedelta,
     audit_kept: timedelta | None,
     alerts: Alerts,
+    swept: Callable[[], None] = lambda: None,
+    pruned: Callable[[], None] = lambda: None,
 ) -> None:
     """`link`: links waiting connections by the directory policy, and returns the number of connections checked.
-    `foresee`: stores the day's forecasts of refreshes.
+    `foresee`: stores the day's forecasts of refreshes. `swept`, `pruned`: called when that task is done.
     """
 
     @app.task(name=SWEEP)
@@ -41,6 +43,7 @@ def register(
         # Messages that are still in the queue already announce the work.
         if batches and hints.internal.queue_length(EVENTS_QUEUE) == 0:
             hints.of_due_events(batches)
+        swept()
 
     @app.task(name=LINK_WAITING)
     def link_waiting(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - every internal task takes hints
@@ -59,4 +62,5 @@ def register(
             log.info("history_pruned", events=history.events, jobs=history.jobs, never_delivered=history.discarded)
         if refreshes := past_refreshes.run():
             log.info("refreshes_pruned", rows=refreshes)
+        pruned()
         foresee()  # last: at the size of a large database it is what might take too long

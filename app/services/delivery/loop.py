@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -24,16 +24,22 @@ HINTS_KEPT: Final = 10_000  # the poll of all destinations finds the jobs of any
 log = get_logger(__name__)
 
 
+def _tell_nobody() -> None: ...
+
+
 @dataclass(slots=True)
 class DeliveryLoop:
     """Runs `Deliverer.tick` when there is something to send, to claim or to record.
 
     `hint` and `send` may be called from any thread. Hints and the internal broker only make it faster: all destinations
-    are polled every POLL_SECONDS. Without `claims` it delivers only what `send` hands to it.
+    are polled every POLL_SECONDS. Without `claims` it delivers only what `send` hands to it. answered: called in each
+    turn of the loop. delivered: called when attempts were recorded.
     """
 
     deliverer: Deliverer
     claims: bool = True
+    answered: Callable[[], None] = _tell_nobody
+    delivered: Callable[[], None] = _tell_nobody
     direct: frozenset[DestinationKey] = field(default=frozenset(), init=False)  # see `Slots.direct`
     _claimed: list[JobToSend] = field(default_factory=list, init=False)
     _hints: set[UUID] = field(default_factory=set, init=False)
@@ -77,6 +83,7 @@ class DeliveryLoop:
 
     def _run(self) -> None:
         while not self._stopping:
+            self.answered()
             self._tick(self._wait(), claims=self.claims)
         self._drain()
 
@@ -125,6 +132,8 @@ class DeliveryLoop:
 
     def _log(self, done: Delivered) -> None:
         """Log the counts of all ticks since the last line, one line per LOG_SECONDS."""
+        if done != Delivered():
+            self.delivered()
         self._unlogged += done
         now = time.monotonic()
         if self._unlogged != Delivered() and now - self._logged_at >= LOG_SECONDS:

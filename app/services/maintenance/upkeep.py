@@ -15,6 +15,7 @@ from app.db import (
     event_claims,
     key_uses,
     leases,
+    processes,
     reconciliations,
     refresh_forecasts,
     rejections,
@@ -32,6 +33,7 @@ AUDIT_KEPT: Final = timedelta(days=365)
 REPAIRS_KEPT: Final = timedelta(days=365)  # cases of connections that needed their end user, once closed
 REPORTS_KEPT: Final = timedelta(days=30)  # reconciliations
 FORECASTS_KEPT: Final = timedelta(days=35)  # of refreshes
+PROCESSES_KEPT: Final = timedelta(days=1)  # since they reported last
 RECORD_KEPT: Final = timedelta(days=7)  # rejections, and uses of keys that are no longer live
 
 
@@ -58,9 +60,9 @@ def prune(
     """
     now = clock()
     # Twice the window: another host whose clock is a little behind must still find its window.
-    ended = now - 2 * window
-    windows = _in_chunks(database, partial(event_rows.prune_deliveries, before=ended, limit=PRUNE_CHUNK))
-    repeated = _in_chunks(database, partial(repeats.prune, before=ended, limit=PRUNE_CHUNK))
+    closed = now - 2 * window
+    windows = _in_chunks(database, partial(event_rows.prune_deliveries, before=closed, limit=PRUNE_CHUNK))
+    repeated = _in_chunks(database, partial(repeats.prune, before=closed, limit=PRUNE_CHUNK))
     old = now - RECORD_KEPT
     reported = _in_chunks(database, partial(repeats.prune_answers, before=old, limit=PRUNE_CHUNK))
     refused = _in_chunks(database, partial(rejections.prune, before=old, limit=PRUNE_CHUNK))
@@ -73,7 +75,8 @@ def prune(
     forecasts = _in_chunks(database, partial(refresh_forecasts.prune, before=past, limit=PRUNE_CHUNK))
     cases = _in_chunks(database, partial(repairs.prune, before=now - REPAIRS_KEPT, limit=PRUNE_CHUNK))
     held = _in_chunks(database, partial(leases.prune, before=now - EDIT_LEASE, limit=PRUNE_CHUNK))
-    return windows + repeated + reported + refused + keys + actions + reports + forecasts + cases + held
+    ended = _in_chunks(database, partial(processes.prune, before=now - PROCESSES_KEPT, limit=PRUNE_CHUNK))
+    return windows + repeated + reported + refused + keys + actions + reports + forecasts + cases + held + ended
 
 
 def recheck_repeats(database: Database, *, now: datetime) -> int:

@@ -51,6 +51,7 @@ VALUES: dict[str, Any] = {
     "reconciliations.trigger": "demand",
     "reconciliations.stage": "done",
     "refresh_pauses.cause": "operator",
+    "processes.kind": "io",
 }
 
 # References that the models have and PostgreSQL does not hold.

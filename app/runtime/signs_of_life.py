@@ -1,0 +1,43 @@
+"""A process's signs of life, given while it runs: its file on this host, and its row in the database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.runtime.life_files import LifeFile
+from app.services.liveness.reporter import Reporter
+from app.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+class SignsOfLife:
+    """From `start` until `stop`, which is a clean stop of the process and takes a few seconds at most."""
+
+    def __init__(self, reporter: Reporter, data_dir: Path) -> None:
+        self._reporter, self._data_dir = reporter, data_dir
+        self._file: LifeFile | None = None
+
+    def start(self) -> None:
+        pulse = self._reporter.pulse
+        self._file = LifeFile(self._data_dir, pulse.kind, pulse.all_parts)
+        if self._file.problem is not None:
+            log.warning("no_life_file", problem=self._file.problem, then="`waylink healthz` finds no process")
+        pulse.mark = self._file.mark
+        self._reporter.start()
+
+    def stop(self) -> None:
+        self._reporter.stop()
+        if self._file is not None:
+            self._file.remove()
+
+
+@contextmanager
+def reporting(reporter: Reporter, data_dir: Path) -> Iterator[None]:
+    """Give signs of life for as long as the block lasts."""
+    signs = SignsOfLife(reporter, data_dir)
+    signs.start()
+    try:
+        yield
+    finally:
+        signs.stop()
