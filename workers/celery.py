@@ -29,6 +29,7 @@ from app.services.maintenance.retention import RefreshRetention, Retention
 from app.services.refreshing.forecasts import store as store_forecasts
 from app.services.refreshing.keeping import Keeper
 from app.services.refreshing.planned import refresher_of
+from app.services.refreshing.policy_changes import PolicyChanges
 from app.services.refreshing.ticking import Ticker
 from app.services.routing.cache import RouteCache
 from workers.celery_consumer import CONSUMER, Consumer
@@ -76,12 +77,12 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     events.register(app, processor, hints, processed=partial(pulse.did, Work.PROCESSED))
     jobs.register(app, deliveries)
     refresher = refresher_of(database, policy, clients, utc_now, routes)
-    keeper = Keeper(database, policy, clients.limit_of, utc_now)
     refreshes.register(
         app,
         refresher,
         tick=Ticker(database, utc_now),
-        keep=keeper.keep,
+        keep=Keeper(database, policy, clients.limit_of, utc_now).keep,
+        follow=PolicyChanges(database, policy, utc_now).follow,
         refreshed=partial(pulse.did, Work.REFRESHED),
     )
     reconciler, reconciled = reconciler_of(settings, database, clients), partial(pulse.did, Work.RECONCILED)

@@ -579,6 +579,23 @@ class RefreshPause(Base):
     probe_at: Mapped[datetime | None]  # the next round; None: it lasts until it is resumed
 
 
+class RefreshPolicyState(Base):
+    """The refresh policy of an integration that its processes go by, and how far its open plans follow a change."""
+
+    __tablename__ = "refresh_policies"
+
+    environment: Mapped[str] = mapped_column(primary_key=True)
+    integration: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]  # `app.domain.refreshing.replanning`
+    process_started_at: Mapped[datetime]  # of the newest process that goes by it
+    only_missing: Mapped[bool]  # the policy before is not known: only connections without a plan are looked at
+    after: Mapped[str | None]  # the last connection, by Nango's id, that was looked at; None: none was
+    planned: Mapped[int]  # connections that got a plan, so far
+    moved: Mapped[int]  # plans that were moved
+    closed: Mapped[int]  # plans that ended
+    finished_at: Mapped[datetime | None]  # when the last connection had been looked at; None: some have not
+
+
 class RefreshForecast(Base):
     """The forecast of a day's refreshes, one for each environment and day (UTC), to compare with what happened."""
 

@@ -1,7 +1,7 @@
 """Refresh plans: renewals fall where Nango renews, and nothing is ever hammered."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -10,33 +10,17 @@ from hypothesis import strategies as st
 
 from app.domain.refreshing.catalogue import Renewal
 from app.domain.refreshing.outcomes import MODES_WITHOUT_REFRESH, REFUSALS, UNMOVED, WAITS, classify, has_lapsed
-from app.domain.refreshing.plan import Plan
-from app.domain.refreshing.planning import Deadlines, first_plan, next_plan
+from app.domain.refreshing.planning import Deadlines, first_plan
 from app.domain.refreshing.policy import RefreshPolicy
 from app.domain.refreshing.token_times import TokenTimes
 from app.domain.states import RefreshOutcome
+from tests.unit.made_plans import NOW, plan_after
 
-NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 NANGO_MARGIN = timedelta(minutes=15)
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 POLICY = RefreshPolicy()
 FORCING = RefreshPolicy(force_every=7 * DAY)
 HERD = [f"default/google/{number}" for number in range(400)]
-
-
-def plan_after(outcome: RefreshOutcome, **given_facts: object) -> Plan | None:
-    facts: dict = {
-        "now": NOW,
-        "outcome": outcome,
-        "expires_at": None,
-        "previous_expires_at": None,
-        "consecutive_failures": 0,
-        "retry_after": None,
-        "auth_mode": "OAUTH2",
-        "identity": "default/google/1",
-        "policy": POLICY,
-    }
-    return next_plan(**(facts | given_facts))
 
 
 @pytest.mark.parametrize("life", [15 * MINUTE, 20 * MINUTE, HOUR, 8 * HOUR, 60 * DAY])

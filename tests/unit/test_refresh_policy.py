@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,30 +13,14 @@ from app.config.provider_catalogue import shipped_catalogue
 from app.domain.refreshing.catalogue import Renewal
 from app.domain.refreshing.hours import Hours, read_span
 from app.domain.refreshing.lives import ClockSource, KnownLives, Life
-from app.domain.refreshing.plan import Plan
-from app.domain.refreshing.planning import Deadlines, next_plan
+from app.domain.refreshing.planning import Deadlines
 from app.domain.refreshing.policy import PolicyPart, RefreshPolicies, RefreshPolicy, Scope, for_integrations
 from app.domain.states import RefreshOutcome
+from tests.unit.made_plans import NOW, plan_after
 
-NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)  # a Monday
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 RENEWED, UNCHANGED, NO_EXPIRY = RefreshOutcome.RENEWED, RefreshOutcome.UNCHANGED, RefreshOutcome.NO_EXPIRY
 BURST = 100_000
-
-
-def plan_after(outcome: RefreshOutcome = RENEWED, **given_facts: object) -> Plan | None:
-    facts: dict = {
-        "now": NOW,
-        "outcome": outcome,
-        "expires_at": None,
-        "previous_expires_at": None,
-        "consecutive_failures": 0,
-        "retry_after": None,
-        "auth_mode": "OAUTH2",
-        "identity": "1",
-        "policy": RefreshPolicy(),
-    }
-    return next_plan(**(facts | given_facts))
 
 
 # The most specific table wins

@@ -24,12 +24,13 @@ def register(
     *,
     tick: Callable[[], None],
     keep: Callable[[], None] = lambda: None,
+    follow: Callable[[], None] = lambda: None,
     refreshed: Callable[[], None] = lambda: None,
 ) -> None:
     """Register the task. Of several ticks that a process takes at once, one works: it has all places.
 
-    tick: records that the task runs. keep: balances what is due against the request budget. refreshed: called when
-    refreshes were carried out.
+    tick: records that the task runs. keep: balances what is due against the request budget. follow: has plans follow
+    a changed policy. refreshed: called when refreshes were carried out.
     """
     running, stopping = threading.Lock(), threading.Event()
 
@@ -50,6 +51,7 @@ def register(
         try:
             tick()
             keep()
+            follow()
             ends_at = time.monotonic() + SECONDS_PER_CALL
             total = refresher.refresh_due(limit=sys.maxsize, is_over=is_over)
         finally:

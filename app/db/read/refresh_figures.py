@@ -65,6 +65,7 @@ def population(session: Session, environment: str, *, most: int) -> Population:
             Refresh.forced,
             Refresh.failures,
             Refresh.created_at,
+            Refresh.outcome,
             *facts,
         )
         .outerjoin(Refresh, open_plan)
@@ -103,7 +104,7 @@ def _last_digits(session: Session) -> ColumnElement[str]:
 
 
 def _standing(row: Any) -> Standing:
-    ref, integration, provider, due_at, forced, failures, planned_at, *values = row
+    ref, integration, provider, due_at, forced, failures, planned_at, outcome, *values = row
     facts = RefreshFacts(**dict(zip(_FACTS, values, strict=True)))
     return Standing(
         ref=ref,
@@ -114,6 +115,8 @@ def _standing(row: Any) -> Standing:
         failures=failures or 0,
         due_at=due_at,
         forced=bool(forced),
+        planned_at=planned_at,
+        waits=outcome is not None,
     )
 
 

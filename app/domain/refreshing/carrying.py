@@ -27,7 +27,8 @@ from app.domain.states import RefreshOutcome
 class Standing:
     """A connection with its open plan, as they are stored.
 
-    issued_at: of its token; None: not known. due_at: of the plan; None: it has none. failures: in a row before it.
+    issued_at: of its token; None: not known. due_at, planned_at: of the plan, and when it was made; None: it has none.
+    failures: in a row before it. waits: after a call without a result, or in a pause.
     """
 
     ref: UUID
@@ -38,6 +39,8 @@ class Standing:
     failures: int
     due_at: datetime | None
     forced: bool
+    planned_at: datetime | None = None
+    waits: bool = False
 
     @property
     def expires_at(self) -> datetime | None:
@@ -47,7 +50,7 @@ class Standing:
     @property
     def was_read(self) -> bool:
         """Whether its token was read before."""
-        return self.facts.expires_source is not None or self.facts.expires_at is not None
+        return self.facts.was_read
 
     @property
     def life(self) -> timedelta | None:

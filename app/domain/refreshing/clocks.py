@@ -98,6 +98,23 @@ def read_clocks(
     return Clocks(_access(times, auth_mode, lives, issued_at), grant, issued_at)
 
 
+def grant_under(
+    lives: KnownLives, before: Clock, auth_mode: str, *, renewed_at: datetime | None, authorized_at: datetime | None
+) -> Clock:
+    """The grant's deadline under other known lives, before the next look. before: as it is stored.
+
+    What a provider told stays, unless a policy says an earlier one, and so does a deadline that nothing replaces.
+    """
+    if before.source != ClockSource.PROVIDER and _without_grant(auth_mode):
+        return before
+    known = _known_grant(lives, issued_at=renewed_at, authorized_at=authorized_at)
+    if known is None or known.at is None:
+        return before
+    if before.source == ClockSource.PROVIDER and before.at is not None:
+        return known if known.source == ClockSource.POLICY and known.at < before.at else before
+    return known
+
+
 def _access(times: TokenTimes, auth_mode: str, lives: KnownLives, issued_at: datetime | None) -> Clock:
     if times.expires_at is not None:
         return Clock(times.expires_at, ClockSource.PROVIDER)

@@ -12,6 +12,7 @@ from app.domain.refreshing.outcomes import TOKEN_EXPIRED
 from app.domain.refreshing.plan import Keeps
 from app.domain.refreshing.policy import RefreshPriority
 from app.domain.repairs import failing_since
+from app.domain.states import ConnectionStatus
 from app.domain.values import value
 
 
@@ -49,6 +50,15 @@ class RefreshFacts:
     def has_lapsed(self) -> bool:
         """Whether its token is known to have expired for good."""
         return self.last_error_type == TOKEN_EXPIRED
+
+    @property
+    def was_read(self) -> bool:
+        """Whether its token was read before."""
+        return self.expires_source is not None or self.expires_at is not None
+
+    @property
+    def needs_reconnect(self) -> bool:
+        return self.status == ConnectionStatus.NEEDS_RECONNECT
 
     def with_error(self, kind: str, at: datetime) -> "RefreshFacts":
         """The facts with an error of its renewal; it is failing since the first one that nothing has ended."""

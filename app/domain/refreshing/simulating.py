@@ -1,9 +1,16 @@
 """Two forecasts of the same connections, under the policies in force and under others, side by side."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 
+from app.domain.refreshing.carrying import Standing
 from app.domain.refreshing.forecasting import DAYS, Forecast, Tally
+from app.domain.refreshing.plan import Plan
+from app.domain.refreshing.policy import RefreshPolicy
+from app.domain.refreshing.replanning import OpenPlan, facts_under, plan_under
+
+PolicyOf = Callable[[Standing], RefreshPolicy | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,23 @@ class SimulatedIntegration:
     @property
     def differs(self) -> bool:
         return self.before != self.after
+
+
+def followed(standings: Sequence[Standing], before: PolicyOf, after: PolicyOf, *, now: datetime) -> list[Standing]:
+    """The connections as they are once their plans follow the other policies."""
+    return [_followed(one, before(one), after(one), now) for one in standings]
+
+
+def _followed(one: Standing, before: RefreshPolicy | None, after: RefreshPolicy | None, now: datetime) -> Standing:
+    if after is None or after == before:
+        return one
+    facts, opened = facts_under(after, one.facts), None
+    if one.due_at is not None and one.planned_at is not None:
+        plan = Plan(one.due_at, one.forced, reason="")
+        opened = OpenPlan(plan=plan, next_at=one.due_at, made_at=one.planned_at, failures=one.failures, waits=one.waits)
+    found = plan_under(after, facts, opened, identity=one.ref.hex, now=now)
+    due_at, forced = (found.due_at, found.forced) if found else (None, False)
+    return replace(one, facts=facts, due_at=due_at, forced=forced)
 
 
 def side_by_side(before: Forecast, after: Forecast) -> list[SimulatedIntegration]:

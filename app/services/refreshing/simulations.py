@@ -3,14 +3,17 @@
 Reads in a short transaction of its own for each environment.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache, partial
 from typing import Any
 
 from app.db.engine import Database
 from app.db.read import refresh_figures
-from app.domain.refreshing.policy import RefreshPolicies
-from app.domain.refreshing.simulating import PolicyFigures, SimulatedIntegration, side_by_side
+from app.domain.refreshing.carrying import Standing
+from app.domain.refreshing.policy import RefreshPolicies, RefreshPolicy
+from app.domain.refreshing.simulating import PolicyFigures, SimulatedIntegration, followed, side_by_side
 from app.services.policy import Policy
 from app.services.refreshing.forecasts import CARRIED, forecast_of, paused_by_hand
 
@@ -49,7 +52,12 @@ def simulate(
         with database.read() as session:
             people = refresh_figures.population(session, name, most=most)
             held = paused_by_hand(session, name)
-        both = [forecast_of(people, policies, name, now=now, paused=held) for policies in (before, after)]
+        kinds = [cache(partial(policies.of, name)) for policies in (before, after)]
+        changed = followed(people.standings, *(partial(_policy_of, of) for of in kinds), now=now)
+        both = [
+            forecast_of(people, before, name, now=now, paused=held),
+            forecast_of(replace(people, standings=changed), after, name, now=now, paused=held),
+        ]
         result.append(
             Simulation(
                 environment=name,
@@ -60,6 +68,10 @@ def simulate(
             )
         )
     return result
+
+
+def _policy_of(of: Callable[[str, str | None], RefreshPolicy | None], one: Standing) -> RefreshPolicy | None:
+    return of(one.integration, one.provider)
 
 
 def shown(simulation: Simulation) -> dict[str, Any]:
