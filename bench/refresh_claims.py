@@ -164,7 +164,8 @@ _PLANS: Final = """
 INSERT INTO refreshes (id, connection_ref, refresh_at, next_at, deadline_at, keeps, urgent_at, forced, reason, attempts,
     failures, created_at)
 SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(1 + n::bigint * 7919 % :count), 32, '0')::uuid, due, due, deadline,
-    CASE WHEN deadline IS NULL THEN NULL ELSE 'token' END, greatest(due, deadline - interval '300 s'),
+    CASE WHEN deadline IS NOT NULL THEN 'token' END,
+    CASE WHEN deadline IS NOT NULL THEN greatest(due, deadline - interval '300 s') END,
     false, 'before the token expires', 0, 0, now()
 FROM (SELECT n, due, CASE WHEN n % 5 = 0 AND due <= now() THEN due + interval '10 min'
         WHEN n % 5 = 0 THEN now() - interval '1 h' WHEN due > now() THEN due + interval '10 min' END AS deadline

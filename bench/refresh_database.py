@@ -25,13 +25,17 @@ from bench.refresh_memory import without_past_error
 from bench.refresh_nango import Decision, SimulatedNango
 from bench.refresh_simulation import AUTH_MODE, Clock, Simulation, first
 from bench.refresh_world import SimulatedConnection, SimulatedWorld
+from tests.servers import in_memory
 
 
 def decisions(world: SimulatedWorld, *, per_minute: int, url: str | None = None) -> list[Decision]:
-    """The decisions of a run on this database, or on one on SQLite that is removed afterwards."""
+    """The decisions of a run on this database, or on one on SQLite that is removed afterwards.
+
+    SQLite's file is in memory where it can be: no decision depends on a disk, which takes most of the time otherwise.
+    """
     if url is not None:
         return _run(world, connect(url), per_minute)
-    with TemporaryDirectory(prefix="waylink-bench-") as folder:
+    with TemporaryDirectory(prefix="waylink-bench-", dir=in_memory()) as folder:
         return _run(world, connect(f"sqlite:///{Path(folder) / 'refresh.db'}"), per_minute)
 
 
@@ -61,8 +65,11 @@ class _Store(DatabaseStore):
 
     def record(self, answered: Sequence[AnsweredRefresh], conclude: Conclude, *, now: datetime) -> None:
         super().record(answered, conclude, now=now)
+        failing = [one for one in answered if one.claimed.facts.last_error_type is not None]
+        if not failing:
+            return
         with self.database.write() as session:
-            for claimed, answer in answered:
+            for claimed, answer in failing:
                 connection = connection_rows.lock_by_ids(session, [claimed.connection_ref])[claimed.connection_ref]
                 facts = connection.refresh_facts
                 if (cleared := without_past_error(facts, answer, now=now)) != facts:

@@ -5,9 +5,11 @@ The rules are those of `app.domain.refreshing.keeping`; what is done with them i
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
+from uuid import UUID
 
 from app.domain.refreshing.budget_outlook import budget_per_minute
 from app.domain.refreshing.keeping import EVERY, HORIZON, AliveBy, Group, GroupKey, balance
@@ -20,12 +22,16 @@ from bench.refresh_memory import MemoryStore, OpenPlan
 
 @dataclass(slots=True)
 class MemoryKeeper:
-    """Balances once in EVERY. weights: by integration. per_minute: the account's limit."""
+    """Balances once in EVERY. weights: by integration. per_minute: the account's limit.
+
+    falls: how often each connection fell back, by day.
+    """
 
     store: MemoryStore
     policy_of: Callable[[str, str], RefreshPolicy | None]
     weights: Mapping[str, float]
     per_minute: int
+    falls: Counter[tuple[UUID, date]] = field(default_factory=Counter)
     _next: datetime | None = None
     _plans: dict[GroupKey, list[OpenPlan]] = field(default_factory=dict)
 
@@ -39,12 +45,9 @@ class MemoryKeeper:
             self._plans.setdefault(key, []).append(plan)
         found = balance([self._group(key, now) for key in self._plans], per_minute=budget_per_minute(self.per_minute))
         for key, count in found.falling.items():
-            self._fall_back(key, self._carried_out(key, count), now)
+            self._fall_back(key, math.ceil(count / self.weights[key.integration]), now)
         for key, count in found.returning.items():
-            self._return(key, self._carried_out(key, count), now)
-
-    def _carried_out(self, key: GroupKey, count: int) -> int:
-        return math.ceil(count / self.weights[key.integration])
+            self._return(key, int(count / self.weights[key.integration]), now)
 
     def _group(self, key: GroupKey, now: datetime) -> Group:
         weight, policy = self.weights[key.integration], self._policy(key)
@@ -66,6 +69,7 @@ class MemoryKeeper:
             connection = plan.connection
             facts = connection.facts
             connection.facts = replace(facts, alive_by=AliveBy.BUDGET)
+            self.falls[connection.ref, now.date()] += 1
             found = alive_plan(
                 now=now,
                 expires_at=facts.told_expiry,

@@ -19,10 +19,14 @@ RULES = TokenRules(access_life=HOUR, idle_limit=DAY)
 
 @dataclass(frozen=True, slots=True)
 class Scarcity:
-    """lost: grants. fresh: the share of time without an expired token, by priority."""
+    """lost: grants. fresh: the share of time without an expired token, by priority.
+
+    most_falls: how often a single connection fell back within a day, counted from the beginning.
+    """
 
     lost: float
     fresh: Mapping[RefreshPriority, float]
+    most_falls: int
 
 
 def scarcity(number: int, *, per_minute: int, days: float = DAYS, each_for: int = EACH_FOR) -> Scarcity:
@@ -47,4 +51,4 @@ def scarcity(number: int, *, per_minute: int, days: float = DAYS, each_for: int 
     simulation.run(world.ends_at)
     found = fates(world)
     fresh = {priority: 1 - (found[priority].expired or 0.0) for priority in RefreshPriority}
-    return Scarcity(count(found, OURS_TO_LOSE), fresh)
+    return Scarcity(count(found, OURS_TO_LOSE), fresh, max(keeper.falls.values(), default=0))

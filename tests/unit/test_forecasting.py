@@ -294,4 +294,4 @@ def test_a_connection_that_is_only_kept_alive_has_about_a_call_a_day_and_its_tok
     fallen = standing(alive_by=AliveBy.BUDGET, due_at=NOW + DAY)
     calls, [lapse] = carried(fallen, policy())
     assert lapse.why is WhyLapsing.ALIVE
-    assert len(calls) > 800  # once the budget suffices, which is foreseen from its next turn on
+    assert 29 <= len(calls) <= 34  # as long as no balance lets it return

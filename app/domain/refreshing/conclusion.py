@@ -142,7 +142,10 @@ def with_keeping(facts: RefreshFacts, answer: Answer, policy: RefreshPolicy) -> 
     """The facts with what the policy keeps, after an answer by which a plan is made anew."""
     if answer.outcome not in SUCCESSES:
         return facts
-    return replace(facts, alive_by=AliveBy.POLICY if policy.keep is Keep.ALIVE and answer.expires_at else None)
+    kept = AliveBy.POLICY if policy.keep is Keep.ALIVE else facts.alive_by
+    if answer.expires_at is None or (kept == AliveBy.POLICY and policy.keep is Keep.FRESH):
+        kept = None
+    return replace(facts, alive_by=kept)
 
 
 def plan_after(
@@ -160,8 +163,11 @@ def plan_after(
 ) -> Plan | None:
     """The next plan. facts: with what the answer showed. failures: in a row, this one included.
 
-    due_since: when the plan became due that was answered.
+    due_since: when the plan became due that was answered. One that has fallen back stays alive only, until a balance
+    of the budget lets it return (`app.domain.refreshing.keeping`).
     """
+    if facts.alive_by == AliveBy.BUDGET:
+        policy = replace(policy, keep=Keep.ALIVE)
     deadlines = Deadlines(
         grant_at=facts.grant_expires_at,
         renewed_at=facts.renewed_at,

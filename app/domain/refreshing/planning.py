@@ -126,10 +126,18 @@ def alive_plan(
     slot: int | None,
     deadlines: Deadlines,
 ) -> Plan:
-    """The plan of a connection that falls back from fresh to alive, without an answer. Its grant's deadline is kept."""
+    """The plan of a connection that falls back from fresh to alive, without an answer. Its grant's deadline is kept.
+
+    Many fall back at once, and all of them are renewed about as often: so their first turns are spread over the whole
+    time from the expiry on.
+    """
     turn = Turn(now, identity, slot, policy)
-    plan = only_alive(turn, max(expires_at or now, now))
+    lapses_at = max(expires_at or now, now)
+    plan = only_alive(turn, lapses_at)
     kept = _or_kept_alive(plan, turn, deadlines) or plan
+    first = lapses_at + policy.min_interval  # a plain GET renews what has expired
+    if policy.renews is not Renewal.FORCED and kept.due_at > first:
+        kept = Plan(first + (kept.due_at - first) * turn.other_share("alive"), forced=False, reason=plan.reason)
     held = _in_hours(kept, turn) or kept
     return _with_deadline(held, None, deadlines, policy) or held
 
