@@ -46,7 +46,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.outage_causes import of_broker, of_database
+from app.outage_causes import of_broker, of_database, trouble_of_database
 
 
 class WaylinkError(Exception):
@@ -240,11 +240,12 @@ class Sealed(WaylinkError):
 
 
 class DatabaseUnavailable(WaylinkError):
-    """`answered`: the server answered with a refusal, so the statement may be the cause."""
+    """`answered`: the server answered with a refusal, so the statement may be the cause. `trouble`: its name."""
 
     def __init__(self, cause: BaseException, *, answered: bool = False) -> None:
         self.answered = answered
         self.cause = of_database(cause)
+        self.trouble = trouble_of_database(cause)
         super().__init__(f"the database does not take commits: {self.cause}")
 
 

@@ -75,9 +75,7 @@ def create_app(settings: Settings) -> Waylink:
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, hints)
     gauges = RefreshGauges(database, policy_of(settings), utc_now)
-    health = HealthEndpoints(
-        database, broker, api.authenticator, lambda: store.storing, gauges, open_metrics=settings.open_metrics
-    )
+    health = HealthEndpoints(database, broker, api.authenticator, store, gauges, open_metrics=settings.open_metrics)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -12,7 +12,19 @@ import ssl
 from collections.abc import Iterator
 from typing import Final
 
+UNREACHABLE: Final = "unreachable"
+NOT_STORING: Final = "not storing"
+DISK_FULL: Final = "disk full"
+LOCKED: Final = "locked"
+READ_ONLY: Final = "read-only"
+CONNECTION_REFUSED: Final = "connection refused"
+LOGIN_REFUSED: Final = "login refused"
+TOO_MANY_CONNECTIONS: Final = "too many connections"
+NOT_MIGRATED: Final = "not migrated"
+DISK_FAULT: Final = "disk fault"
+
 LONGEST: Final = 300  # characters
+_NOT_SERVING: Final = {"08", "57"}  # classes of SQLSTATE
 _OTHER_NAME: Final = {62, 64}  # OpenSSL's codes for a certificate of another host name or address
 
 # In order of priority, for several errors in one chain
@@ -40,6 +52,32 @@ _BY_CLASS: Final = {
     "ReadError": "the connection was closed",
     "DecodingError": "the answer cannot be decoded",
 }
+# Names of a database's troubles: PostgreSQL's by SQLSTATE, SQLite's by its primary result codes
+_BY_SQLSTATE: Final = {
+    "53100": DISK_FULL,
+    "53300": TOO_MANY_CONNECTIONS,
+    "25006": READ_ONLY,
+    "55P03": LOCKED,
+    "28000": LOGIN_REFUSED,
+    "28P01": LOGIN_REFUSED,
+    "42P01": NOT_MIGRATED,
+    "42703": NOT_MIGRATED,
+    "58030": DISK_FAULT,
+}
+_BY_SQLITE_CODE: Final = {5: LOCKED, 6: LOCKED, 8: READ_ONLY, 10: DISK_FAULT, 11: DISK_FAULT, 13: DISK_FULL}
+# libpq gives no SQLSTATE for a connection that was not made
+_BY_PART: Final = {
+    "password authentication failed": LOGIN_REFUSED,
+    "no pg_hba.conf entry": LOGIN_REFUSED,
+    "role ": LOGIN_REFUSED,
+    "too many clients": TOO_MANY_CONNECTIONS,
+    "too many connections": TOO_MANY_CONNECTIONS,
+    "remaining connection slots": TOO_MANY_CONNECTIONS,
+    "Connection refused": CONNECTION_REFUSED,
+    "No such file or directory": CONNECTION_REFUSED,
+    "no such table": NOT_MIGRATED,
+    "no such column": NOT_MIGRATED,
+}
 _BY_TEXT: Final = {
     "Connection closed by server.": "the connection was closed",
     "DB index is out of range": "it has no database of that number",
@@ -50,6 +88,23 @@ def of_database(failed: BaseException) -> str:
     """The first line of the driver's message, which has no statement and no values."""
     original = getattr(failed, "orig", None) or failed
     return str(original).strip().partition("\n")[0][:LONGEST] or of_connection(original)
+
+
+def trouble_of_database(failed: BaseException) -> str:
+    """The name of what keeps a database from storing; UNREACHABLE or NOT_STORING where it is none of those known."""
+    for error in _chain(failed):
+        original = getattr(error, "orig", None) or error
+        state = getattr(original, "sqlstate", None)
+        if state is not None:
+            return _BY_SQLSTATE.get(state, UNREACHABLE if state[:2] in _NOT_SERVING else NOT_STORING)
+        code = getattr(original, "sqlite_errorcode", None)
+        if code is not None and (name := _BY_SQLITE_CODE.get(code & 0xFF)):
+            return name
+        if type(original).__module__.partition(".")[0] in {"psycopg", "sqlite3"}:
+            text = str(original)
+            default = UNREACHABLE if code is None else NOT_STORING
+            return next((name for part, name in _BY_PART.items() if part in text), default)
+    return UNREACHABLE
 
 
 def of_connection(failed: BaseException) -> str:

@@ -32,6 +32,10 @@ COMMANDS: Final = {
         "List where teams take their jobs; add, change and remove those that waylink.toml does not define.",
     ),
     "events": ("app.cli.events:events", "List events, newest first; `waylink events show ID` tells all about one."),
+    "healthz": (
+        "app.cli.healthz:healthz",
+        "Say whether this host's processes of a kind make progress: exit 0, or 1 with the cause.",
+    ),
     "jobs": ("app.cli.jobs:jobs", "List jobs, newest first; `waylink jobs show ID` tells all about one."),
     "migrate": (
         "app.cli.migrating:migrate",
@@ -78,8 +82,11 @@ COMMANDS: Final = {
     cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.version_option(package_name="waylink")
-def waylink() -> None:
+@click.pass_context
+def waylink(context: click.Context) -> None:
     """Turns Nango's webhooks into linked connections, routed jobs and fresh tokens."""
+    if context.invoked_subcommand == "healthz":
+        return  # it logs nothing, and runs every few seconds
     # Loaded here, since it takes 0.2 s that help does not need.
     from app.telemetry import configure_logs  # noqa: PLC0415
 

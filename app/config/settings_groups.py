@@ -16,6 +16,7 @@ from app.config.waylink_toml import ConfigFile
 from app.domain.addresses import Network, read_networks
 from app.domain.linking import DirectoryPolicy, OwnerChangePolicy
 from app.runtime.embedded_broker import broker_url as embedded_broker_url
+from app.runtime.life_files import DATA_DIR
 from app.sealing import read_keys
 from app.text_input import misfit_in_url, unwrapped
 
@@ -42,7 +43,7 @@ class FolderSettings(Variables):
     """The data folder of the embedded default."""
 
     data_dir: Path = Field(
-        Path(".waylink"),
+        Path(DATA_DIR),
         description="The data folder of the embedded default: SQLite file, Valkey's files, sandbox keys.",
         examples=["/var/lib/waylink"],
     )

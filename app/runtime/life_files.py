@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+DATA_DIR: Final = ".waylink"  # the data folder unless WAYLINK_DATA_DIR names one
 LIFE_SECONDS: Final = 60.0  # without an answer of a loop; longer than any wait for the database or the broker
 _SLOT: Final = 64  # bytes of a line: a part's name and the time of its last answer
 _SUFFIX: Final = ".life"

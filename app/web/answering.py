@@ -10,6 +10,7 @@ from app.services.liveness.pulse import EVERY_SECONDS, Pulse
 from app.web.fatal_tasks import end_process_on_failure
 from app.web.group_commit import GroupCommit
 
+PROVE_SECONDS: Final = 10.0  # without a write, after which one is made that changes nothing
 LOOP: Final = "event loop"
 COMMIT: Final = "commit"
 
@@ -17,13 +18,13 @@ COMMIT: Final = "commit"
 def pulse_of(store: GroupCommit) -> Pulse:
     """The pulse of this process, which is told of each commit."""
     pulse = Pulse(ProcessKind.WEB, (LOOP, COMMIT), id=store.answers.process)
-    store.stored = partial(pulse.did, Work.STORED)
+    store.proof.stored = partial(pulse.did, Work.STORED)
     return pulse
 
 
 @dataclass(slots=True)
 class Answering:
-    """Answers from the event loop, once a second."""
+    """Answers from the event loop, once a second. Has storing proven, where no webhook does it."""
 
     pulse: Pulse
     store: GroupCommit
@@ -41,4 +42,5 @@ class Answering:
             self.pulse.answered(LOOP)
             if not self.store.stuck:
                 self.pulse.answered(COMMIT)
+            await self.store.prove(within=0.0, seconds=PROVE_SECONDS)
             await asyncio.sleep(EVERY_SECONDS)

@@ -17,10 +17,12 @@ from typing import Any, Final, TypeVar
 from app.db.ingest import NewDelivery
 from app.deadlines import BATCH
 from app.errors import DatabaseUnavailable
+from app.outage_causes import trouble_of_database
 from app.services.events.intake import Receipt, Writer
 from app.telemetry import STORE_SECONDS, WEBHOOKS, get_logger
 from app.web.announcing import Announcer
 from app.web.fatal_tasks import end_process_on_failure
+from app.web.storing_proof import PROVEN_SECONDS, StoringProof
 from app.web.written_responses import AnswerLog, AnswerReport, Written
 
 HOLD_SECONDS: Final = 12.0  # Nango waits 20 s for an answer
@@ -47,9 +49,6 @@ def _never() -> bool:
     return False
 
 
-def _tell_nobody() -> None: ...
-
-
 OnCommit = Callable[[Receipt | None], None]  # None: it could not be stored within the time it may be held
 
 
@@ -73,16 +72,13 @@ class _Committer:
 
 @dataclass(slots=True)
 class GroupCommit:
-    """Takes verified deliveries and answers each once it is committed. Each writer commits one batch at a time.
-
-    stored: called after each commit.
-    """
+    """Takes verified deliveries and answers each once it is committed. Each writer commits one batch at a time."""
 
     writers: Sequence[Writer]
     announcer: Announcer
     hold_seconds: float = HOLD_SECONDS
-    stored: Callable[[], None] = _tell_nobody
     answers: AnswerLog = field(default_factory=AnswerLog)
+    proof: StoringProof = field(default_factory=StoringProof)
     _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
     _committers: list[_Committer] = field(default_factory=list, init=False)
     _in_flight: int = field(default=0, init=False)  # requests that are being committed
@@ -92,6 +88,16 @@ class GroupCommit:
     _stopping: bool = field(default=False, init=False)
     _away_since: float | None = field(default=None, init=False)
     _probing: bool = field(default=False, init=False)
+
+    async def prove(self, *, within: float, seconds: float = PROVEN_SECONDS) -> bool:
+        """Whether storing works: a write was committed in the last `seconds`, or one is committed `within` seconds.
+
+        Where no webhook waits, a write that changes nothing is made, one at a time for all who ask. While the database
+        is away, its probes are those that are made anyway. `proof.trouble` is why not; None: no answer came in time.
+        """
+        if not self.proof.holds(seconds) and self._away_since is None:
+            await self.proof.ask(self._work.set, within=within)
+        return self.proof.holds(seconds)
 
     @property
     def storing(self) -> bool:
@@ -192,7 +198,9 @@ class GroupCommit:
             if not self._may_begin():
                 if self._stopping:
                     return  # another writer that is at work takes the rest
-                if self._away_since is None or self._waiting or self._in_flight or self._probing:
+                if self.proof.is_asked_for and not self._in_flight and not self._probing:
+                    await self._probe(committer, after=0.0)
+                elif self._away_since is None or self._waiting or self._in_flight or self._probing:
                     await self._wait_for_work()
                 else:
                     await self._probe(committer)
@@ -228,11 +236,11 @@ class GroupCommit:
         finally:
             self._idle -= 1
 
-    async def _probe(self, committer: _Committer) -> None:
-        """Probe a database that was away, while no request waits whose commit would show that it is back."""
+    async def _probe(self, committer: _Committer, *, after: float = PROBE_SECONDS) -> None:
+        """Probe the database, unless there is work within `after` seconds whose commit shows as much."""
         self._probing = True
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
+            async with asyncio.timeout(after):
                 return await self._wait_for_work()
         except TimeoutError:
             await self._probe_now(committer)
@@ -242,12 +250,14 @@ class GroupCommit:
     async def _probe_now(self, committer: _Committer) -> None:
         try:
             await self._within(committer, committer.writer.probe())
-        except DatabaseUnavailable:
-            return
-        except Exception:  # no error of a driver may end this loop
-            log.exception("probe_failed", then="it is tried again")
-            return
-        self._is_back()
+        except DatabaseUnavailable as away:
+            self._is_away(away, requests=0)
+        except Exception as failed:  # no error of a driver may end this loop
+            if self.proof.trouble is None:
+                log.exception("probe_failed", then="it is tried again")
+            self.proof.learn(trouble_of_database(failed))
+        else:
+            self._is_back()
 
     async def _within(self, committer: _Committer, work: Coroutine[Any, Any, T]) -> T:
         """The writer's result. While a frozen database does not answer, overdue requests are given up."""
@@ -270,9 +280,7 @@ class GroupCommit:
 
     async def _hold(self, batch: Sequence[_Waiting], away: DatabaseUnavailable) -> None:
         """The database is away: return the requests that may wait longer to the head of the queue."""
-        if self._away_since is None:
-            self._away_since = asyncio.get_running_loop().time()
-            log.warning("database_away", requests=len(batch), problem=away.cause, then="they are held")
+        self._is_away(away, requests=len(batch))
         if not self._stopping:
             await asyncio.sleep(RETRY_SECONDS)
         self._give_up_overdue()
@@ -306,7 +314,6 @@ class GroupCommit:
     def _answer(self, batch: Sequence[_Waiting], receipts: Sequence[Receipt]) -> None:
         now = asyncio.get_running_loop().time()
         self._is_back()
-        self.stored()
         answers: Counter[tuple[str, bool]] = Counter()
         for request, receipt in zip(batch, receipts, strict=True):
             self._complete(request, receipt)
@@ -317,7 +324,14 @@ class GroupCommit:
         STORE_SECONDS.observe(now - batch[0].since)
         self.announcer.announce(receipt.event_id for receipt in receipts)
 
+    def _is_away(self, away: DatabaseUnavailable, *, requests: int) -> None:
+        if self._away_since is None:
+            self._away_since = asyncio.get_running_loop().time()
+            log.warning("database_away", requests=requests, problem=away.cause, then="they are held")
+        self.proof.learn(away.trouble)
+
     def _is_back(self) -> None:
+        self.proof.learn(None)
         if self._away_since is not None:
             seconds = asyncio.get_running_loop().time() - self._away_since
             log.warning("database_back", seconds=round(seconds, 1))

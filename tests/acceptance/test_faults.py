@@ -24,7 +24,14 @@ from tests.servers import PostgresServer, ValkeyServer
 KEY = "a-signing-key"
 AT_ONCE = 6  # webhooks, so that each web process has some
 ASYNCIO_ONLY = "from uvicorn import config\nconfig.LOOP_FACTORIES['auto'] = config.LOOP_FACTORIES['asyncio']\n"
-NOT_READY = {"unreachable", "read-only", "not storing"}  # words of the database on /readyz
+NOT_READY = {
+    "unreachable",
+    "read-only",
+    "not storing",
+    "locked",
+    "disk full",
+    "connection refused",
+}  # words of the database on /readyz
 
 
 Webhook = tuple[str, bytes]  # the web that it goes to, and its body

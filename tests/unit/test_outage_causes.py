@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sqlite3
 import ssl
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from kombu.exceptions import OperationalError as KombuError
 from sqlalchemy.exc import OperationalError
 
 import app.brokers
-from app.outage_causes import of_broker, of_connection, of_database
+from app.outage_causes import of_broker, of_connection, of_database, trouble_of_database
 
 ROOT = Path(app.brokers.__file__).parents[2]
 PASSWORD = "hunter2"
@@ -25,6 +26,7 @@ TYPES_MEANT = {
     "app/domain/own_event.py", "app/services/delivery/http_transport.py", "app/services/delivery/celery_transport.py",
     "app/services/refreshing/refresh_results.py", "app/services/connections/operations.py", "app/outbound/network.py",
     "app/web/ingest_counters.py", "app/outage_causes.py", "app/config/nango_environment.py",
+    "app/services/liveness/reporter.py",
 }  # fmt: skip
 
 
@@ -108,3 +110,42 @@ def test_no_message_or_log_line_has_a_class_in_place_of_a_cause() -> None:
         if re.search(r"type\([^()]*(\([^()]*\)[^()]*)*\)\.__name__", module.read_text())
     }
     assert naming <= TYPES_MEANT
+
+
+def sqlite_error(code, text="x"):
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("failed", "name"),
+    [
+        (psycopg.errors.DiskFull(), "disk full"),
+        (psycopg.errors.TooManyConnections(), "too many connections"),
+        (psycopg.errors.ReadOnlySqlTransaction(), "read-only"),
+        (psycopg.errors.LockNotAvailable(), "locked"),
+        (psycopg.errors.InvalidPassword(), "login refused"),
+        (psycopg.errors.UndefinedTable(), "not migrated"),
+        (psycopg.errors.AdminShutdown(), "unreachable"),
+        (psycopg.errors.CheckViolation(), "not storing"),
+        (psycopg.OperationalError('connection failed: FATAL:  password authentication failed for user "x"'),
+         "login refused"),
+        (psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already"),
+         "too many connections"),
+        (psycopg.OperationalError("FATAL:  remaining connection slots are reserved"), "too many connections"),
+        (psycopg.OperationalError('connection to server at "::1", port 1 failed: Connection refused'),
+         "connection refused"),
+        (psycopg.OperationalError("server closed the connection unexpectedly"), "unreachable"),
+        (sqlite_error(sqlite3.SQLITE_FULL), "disk full"),
+        (sqlite_error(sqlite3.SQLITE_BUSY_SNAPSHOT), "locked"),
+        (sqlite_error(sqlite3.SQLITE_READONLY), "read-only"),
+        (sqlite_error(sqlite3.SQLITE_IOERR_WRITE), "disk fault"),
+        (sqlite_error(sqlite3.SQLITE_ERROR, "no such table: events"), "not migrated"),
+        (sqlite_error(sqlite3.SQLITE_ERROR, "near x: syntax error"), "not storing"),
+        (TimeoutError(), "unreachable"),
+    ],
+)  # fmt: skip
+def test_each_trouble_of_a_database_has_its_name(failed, name):
+    assert trouble_of_database(failed) == name
+    assert trouble_of_database(OperationalError("INSERT", {}, failed)) == name

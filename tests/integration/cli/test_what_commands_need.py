@@ -121,6 +121,7 @@ FACTS = ("--destination", "hook", "--job", "crm.do", "--pattern", PATTERN)
 COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "audit": ((), LISTING),
     "completion": (("bash",), NOTHING),
+    "healthz": (("web",), NOTHING),
     "connections": ((), LISTING),
     "connections connect": (("--environment", "prod", "--tag", "1bad=x"), ASKING),
     "connections delete": (("known", "--yes"), ASKING),

@@ -11,7 +11,7 @@ from sqlalchemy import make_url, text
 
 from app.brokers.celery_broker import Broker
 from app.clock import utc_now
-from app.db import connections, refresh_pauses, refreshes, ticks
+from app.db import connections, ingest, refresh_pauses, refreshes, ticks
 from app.db.connections import ConnectionKey
 from app.db.models import Team
 from app.domain.access import Scope
@@ -104,11 +104,11 @@ def test_without_its_database_it_is_not_ready_and_recovers(
         try:
             answer = web.client.get("/readyz")
             assert answer.status_code == 503
-            assert answer.json() == {"ready": False, "database": "unreachable", "broker": "ok"}
+            assert answer.json() == {"ready": False, "database": "connection refused", "broker": "ok"}
             assert web.client.get("/healthz").status_code == 200
         finally:
             postgres.start()
-        assert web.client.get("/readyz").status_code == 200
+        until("it is ready", lambda: web.client.get("/readyz").status_code == 200)
 
 
 def test_while_webhooks_cannot_be_stored_it_is_not_ready_though_the_database_answers(
@@ -124,7 +124,7 @@ def test_while_webhooks_cannot_be_stored_it_is_not_ready_though_the_database_ans
             until("the commit has failed", lambda: not web.store.storing)
             answer = web.client.get("/readyz")
             assert answer.status_code == 503
-            assert answer.json() == {"ready": False, "database": "not storing", "broker": "ok"}
+            assert answer.json() == {"ready": False, "database": "locked", "broker": "ok"}
             assert REGISTRY.get_sample_value("waylink_storing") == 0
             assert not web.store._waiting
         until("it is ready", lambda: web.client.get("/readyz").status_code == 200)
@@ -155,14 +155,59 @@ def test_with_a_read_only_server_it_is_not_ready(
         until("it is ready", lambda: web.client.get("/readyz").status_code == 200)
 
 
-def test_asking_whether_it_is_ready_needs_no_write_lock(web: WebServer) -> None:
+def test_a_write_lock_that_another_holds_is_told(web: WebServer, monkeypatch) -> None:
     other = sqlite3.connect(web.database.engine.url.database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(health, "CHECK_SECONDS", 0.5)
+
+    def told() -> str:
+        answer = web.client.get("/readyz")
+        assert answer.json()["ready"] is (answer.status_code == 200)
+        return answer.json()["database"]
+
     try:
-        assert web.client.get("/readyz").status_code == 200
+        until("the last write is too old to prove anything", lambda: told() != "ok")
+        assert told() == "locked"
+        assert web.client.get("/healthz").status_code == 200
     finally:
         other.execute("ROLLBACK")
         other.close()
+    until("it is ready again", lambda: told() == "ok")
+
+
+def test_a_full_disk_is_told(web: WebServer, monkeypatch) -> None:
+    class Disk:
+        f_bavail, f_frsize = 1, 4096
+
+    monkeypatch.setattr("app.db.storing_troubles.os.statvfs", lambda _path: Disk)
+    answer = web.client.get("/readyz")
+    assert (answer.status_code, answer.json()["database"]) == (503, "disk full")
+
+
+def test_storing_is_proven_by_a_write_of_the_last_seconds_and_by_one_write_for_all_who_ask(
+    web: WebServer, monkeypatch
+) -> None:
+    probes, probe = [], ingest.probe
+    monkeypatch.setattr(ingest, "probe", lambda session: (probes.append(1), probe(session)))
+    monkeypatch.setattr("app.web.answering.PROVE_SECONDS", float("inf"))
+    web.store.proof._at = float("-inf")
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(lambda: web.client.get("/readyz").status_code) for _ in range(8)]
+        assert [answer.result() for answer in answers] == [200] * 8
+    assert len(probes) == 1
+    assert web.post(body_of(1)).status_code == 202
+    assert web.client.get("/readyz").status_code == 200
+    assert len(probes) == 1
+
+
+def test_a_commit_that_never_comes_back_is_no_life(web: WebServer, monkeypatch) -> None:
+    assert web.client.get("/healthz").status_code == 200
+    store = web.store
+    monkeypatch.setattr("app.web.group_commit.STUCK_SECONDS", -1.0)
+    store._committers[0].since = 0.0
+    answer = web.client.get("/healthz")
+    store._committers[0].since = None
+    assert (answer.status_code, answer.text) == (503, "a commit stands still\n")
 
 
 def test_metrics_count_each_answer(web: WebServer) -> None:
