@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -22,6 +23,7 @@ from app.config.settings import Settings
 from app.db.engine import connect
 from app.db.schema_version import require_current_unless_away
 from app.runtime.signs_of_life import SignsOfLife
+from app.runtime.status_of import running
 from app.runtime.wiring import clients_of, definition_context, policy_of
 from app.services.events.intake import STATEMENT_SECONDS, writers_for
 from app.services.liveness.reporter import Reporter
@@ -127,6 +129,7 @@ def _api(settings: Settings, hints: Hints) -> Api:
         clock=utc_now,
         hints=hints,
         means=definition_context(settings),
+        installation=partial(running, settings),
     )
     listed = [name for name in settings.allowed_hosts.split(",") if name.strip()]
     return Api(context, ENDPOINTS, allowed_hosts(listed, listening_on=settings.host))

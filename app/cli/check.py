@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.brokers.celery_broker import Broker
 from app.cli.integrity import check_references
 from app.cli.options import AS_JSON
-from app.cli.orphaned_definitions import orphans
 from app.cli.output import print_rows
 from app.cli.web_address import host_problem, webhook_path
 from app.config.checks import unknown_variables
@@ -45,6 +44,7 @@ from app.runtime.wiring import directory_of, open_clients, own_brokers_of, seale
 from app.sealing import KEY_FILE
 from app.services.definitions import resealing
 from app.services.definitions.connectivity import reach
+from app.services.definitions.orphans import orphans
 from app.services.routing.cache import refused_patterns
 
 NAMED: Final = 10  # routes of one kind
@@ -161,7 +161,7 @@ def _secret_key(settings: SealingSettings, *, database_answers: bool) -> Finding
 def _file(settings: Settings) -> Finding:
     """Note definitions that left waylink.toml: they stay in force until `waylink routes apply` removes them."""
     with closing(connect(settings.database)) as database, database.read() as session:
-        found = orphans(session, settings.file, settings.file_path)
+        found = orphans(session, settings.file.names, settings.file_path)
     if found:
         return Finding("waylink.toml", "note", str(found))
     if settings.file_path is None:

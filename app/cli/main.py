@@ -16,6 +16,10 @@ from app.runtime.private_files import create_privately
 # Where each command is, and the first sentence of its help. A module is loaded with its command only: all of them
 # together take 2.5 s of CPU on a slow machine, click and this module 0.1 s.
 COMMANDS: Final = {
+    "ack": (
+        "app.cli.acknowledging:ack",
+        "Acknowledge dead letters and failed events, so that what `waylink status` shows red is new.",
+    ),
     "audit": ("app.cli.audit:audit", "List who did what, newest first."),
     "beat": ("app.cli.background:beat", "Send the ticks for sweep, refreshes and pruning."),
     "check": ("app.cli.check:check", "Check configuration, database, brokers and each Nango environment."),
@@ -62,7 +66,7 @@ COMMANDS: Final = {
         "app.cli.send:send",
         "Post a signed webhook: a FILE byte for byte, or a SAMPLE with a fresh connection id.",
     ),
-    "status": ("app.cli.status:status", "Show how Waylink is doing."),
+    "status": ("app.cli.status:status", "Show what needs a person, with its cause and the command that repairs it."),
     "teams": ("app.cli.teams:teams", "List teams; add and remove those that waylink.toml does not define."),
     "token": ("app.cli.tokens:token", "Make, list and revoke tokens for the REST API."),
     "up": (

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import click
 
 from app.cli.applying import apply
-from app.cli.orphaned_definitions import Orphans, orphans
 from app.config.loading import Definitions, load_definitions
 from app.config.settings_groups import SealingSettings
 from app.db.engine import Database, connect
 from app.db.migrate import upgrade
 from app.services.definitions.config_plan import Changes
+from app.services.definitions.orphans import Orphans, orphans
 
 
 @click.command()
@@ -41,4 +41,4 @@ def prepare(database: Database, settings: SealingSettings, defined: Definitions)
     revision = upgrade(database)
     with database.write() as session:
         changes = apply(session, settings, defined)
-        return Prepared(revision, changes, orphans(session, defined.file, defined.path))
+        return Prepared(revision, changes, orphans(session, defined.file.names, defined.path))

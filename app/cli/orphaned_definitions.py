@@ -1,41 +1,11 @@
-"""Orphans: definitions in force that came from waylink.toml and are not in it now; found, reported and marked."""
+"""Listings of definitions that mark those that have left waylink.toml."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from sqlalchemy.orm import Session
 
 from app.cli.output import print_list
 from app.config.loading import readable_file
-from app.config.waylink_toml import ConfigFile
-from app.db import routes as route_rows
 from app.db.routes import FILE
-from app.domain.definitions import DefinedNames
-
-
-@dataclass(frozen=True, slots=True)
-class Orphans:
-    """Teams, destinations and routes in force that came from a waylink.toml which lacks them now, or is not there."""
-
-    names: DefinedNames
-    path: Path | None
-
-    def __bool__(self) -> bool:
-        return bool(self.names)
-
-    def __str__(self) -> str:
-        """Their names by kind, and the command that shows them."""
-        named = "; ".join(f"{kind} {', '.join(names)}" for kind, names in self.names.parts())
-        if self.path is None:
-            return f"there is no waylink.toml in {Path.cwd()}; in force from one: {named}"
-        return f"in force, and not in waylink.toml: {named}; see `waylink routes plan`"
-
-
-def orphans(session: Session, file: ConfigFile, path: Path | None) -> Orphans:
-    """Find the orphans; all that came from a file where there is no file now."""
-    return Orphans(route_rows.of_file(session) - file.names if path else route_rows.of_file(session), path)
 
 
 def print_marked(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, kind: str, as_json: bool) -> None:

@@ -88,8 +88,8 @@ class Lines:
             click.echo(f"not shown: {', '.join(self.layout.hidden)}; --wide shows all, --columns some", err=True)
 
 
-def print_json_line(row: Mapping[str, Any]) -> None:
-    """One object as a line of JSON, written at once."""
+def print_json_line(row: Mapping[str, Any] | Sequence[Any]) -> None:
+    """One object, or an array, as a line of JSON, written at once."""
     click.echo(_escaped(json.dumps(row, ensure_ascii=False)))
 
 

@@ -160,8 +160,11 @@ class Diagnosis:
     file_read: bool  # also true where there is no file
 
 
-def diagnose() -> Diagnosis:
-    """All settings with their problems, for commands that report problems instead of failing on them."""
+def diagnose(*, warn: bool = True) -> Diagnosis:
+    """All settings with their problems, for reports that name problems instead of failing on them.
+
+    warn: log unknown variables.
+    """
     problems: list[Problem] = []
     unreadable: list[Problem] = []
     settings = _read(Settings, problems)
@@ -170,7 +173,8 @@ def diagnose() -> Diagnosis:
     problems += [*unreadable, *settings.environment_problems(), *problems_of(settings)]
     if not unreadable:
         settings.complete_with_directory(read_directory_url(settings, problems))
-    _log_unknown_variables(settings.file_path)
+    if warn:
+        _log_unknown_variables(settings.file_path)
     return Diagnosis(settings, list(dict.fromkeys(problems)), not unreadable)
 
 

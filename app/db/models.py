@@ -131,6 +131,7 @@ class Event(Base):
         _partial("ix_events_due", "next_at", where="state = 'received'"),
         _partial("ix_events_suspects", "next_at", where="state = 'received' AND attempts > 0"),
         _partial("ix_events_failed", "id", where="state = 'failed'"),
+        _partial("ix_events_failed_at", "processed_at", where="state = 'failed'"),  # for those that are new
         _partial("ix_events_of_connection", "connection_ref", "id", where="connection_ref IS NOT NULL"),
     )
 
@@ -453,6 +454,8 @@ class Job(Base):
         _partial("ix_jobs_held", *_QUEUE, where=f"{UNFINISHED} AND blocked_by IS NULL AND crashes > 0"),
         _partial("ix_jobs_parked", *_QUEUE, where=f"{UNFINISHED} AND blocked_by IS NOT NULL"),
         _partial("ix_jobs_discarded", "id", where="state = 'discarded'"),
+        # For those of a destination that are new.
+        _partial("ix_jobs_discarded_at", "team", "destination", "finished_at", where="state = 'discarded'"),
         _partial("ix_jobs_cancelled", "id", where="state = 'cancelled'"),
         # For finding jobs that a team's broker lost, by the time of their delivery.
         _partial("ix_jobs_completed", "team", "destination", "finished_at", where="state = 'completed'"),
@@ -509,6 +512,8 @@ class Refresh(Base):
         _partial("ix_refreshes_exhausted", "id", where="outcome = 'exhausted'"),  # for ages at which grants died
         # For what happened in an hour, to compare it with a forecast.
         _partial("ix_refreshes_finished", "finished_at", where="finished_at IS NOT NULL"),
+        # Plans whose turn was put off beyond their deadline.
+        _partial("ix_refreshes_late", "deadline_at", where="finished_at IS NULL AND next_at > deadline_at"),
         _partial("ix_refreshes_urgent", "urgent_at", where="finished_at IS NULL AND urgent_at IS NOT NULL"),
     )
 
@@ -644,6 +649,23 @@ class Process(Base):
     progress: Mapped[dict[str, Any]]  # by kind of work, when it did some last
     task: Mapped[str | None]  # of those that it works on, the one that began first
     task_since: Mapped[datetime | None]
+
+
+class Acknowledgement(Base):
+    """Dead letters (`jobs`) or failed events that an operator has looked at, up to a moment.
+
+    A row per kind and subject; the audit has the earlier ones.
+    """
+
+    __tablename__ = "acknowledgements"
+    __table_args__ = (CheckConstraint("kind IN ('jobs', 'events')", name="kind"),)
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)  # empty: all; a destination, `team/name`; or one's id
+    until_at: Mapped[datetime]  # those that ended until then
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    note: Mapped[str | None]
 
 
 class Repair(Base):

@@ -68,6 +68,20 @@ def all_brokers(session: Session, *, lock: bool) -> list[Destination]:
     return list(session.scalars(ordered.with_for_update() if lock else ordered))
 
 
+def newest_standing(session: Session, *, limit: int) -> list[DestinationSecret]:
+    """The newest secrets without an end, of destinations in force."""
+    mine = (Destination.team == DestinationSecret.team) & (Destination.name == DestinationSecret.destination)
+    found = select(DestinationSecret).join(Destination, mine).where(Destination.retired_at.is_(None))
+    standing = found.where(DestinationSecret.expires_at.is_(None))
+    return list(session.scalars(standing.order_by(DestinationSecret.id.desc()).limit(limit)))
+
+
+def brokers_in_force(session: Session, *, limit: int) -> list[Destination]:
+    """Destinations in force with a broker of their own, by team and name."""
+    own = select(Destination).where(Destination.broker_sealed.is_not(None), Destination.retired_at.is_(None))
+    return list(session.scalars(own.order_by(Destination.team, Destination.name).limit(limit)))
+
+
 def any_sealed(session: Session) -> bool:
     """True if anything is stored encrypted; False in a database that has no tables for it yet."""
     if not inspect(session.connection()).has_table(DestinationSecret.__tablename__):

@@ -10,6 +10,8 @@ from app.db import bulk
 from app.db.models import Tick
 
 REFRESH_DUE: Final = "refresh_due"
+EVENTS_PRUNED: Final = "events_pruned"  # when nothing more was to be deleted
+REFRESHES_PRUNED: Final = "refreshes_pruned"
 
 
 def note(session: Session, name: str, *, now: datetime) -> None:

@@ -6,7 +6,6 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,10 +19,10 @@ from pydantic import BaseModel
 from app import errors, telemetry
 from app.cli.main import waylink
 from app.cli.send import sample_names
-from app.cli.status import Check
 from app.config import waylink_toml
 from app.config.settings import Settings
 from app.domain.access import Scope
+from app.domain.acknowledging import AckKind
 from app.domain.event import EventType
 from app.domain.job_actions import JobAction
 from app.domain.linking import Drift, UnlinkedReason
@@ -38,11 +37,13 @@ from app.domain.states import (
     RefreshOutcome,
     RefreshState,
 )
+from app.domain.status import Check, CheckKind, Level
 from app.nango import credentials
 from app.nango.reading import Reading
 from app.nango.sessions import Sessions
 from app.nango.writing import Writing
 from app.sandbox.faults import Operation
+from app.services.status.shapes import shown as shown_check
 from app.web.api import problems
 from app.web.api.reading import read_query
 from app.web.api.registry import ENDPOINTS
@@ -73,6 +74,8 @@ WORDS: tuple[type[StrEnum], ...] = (
     RefreshOutcome,
     RefreshState,
     AuditOutcome,
+    Level,
+    AckKind,
     Scope,
     UnlinkedReason,
     Drift,
@@ -212,23 +215,27 @@ def test_every_sample_is_explained():
 
 
 def test_the_table_of_status_names_every_check_and_no_other():
-    """`<name>` on the page is what differs from installation to installation, as `{name}` is in the code."""
-    code = "".join(path.read_text() for path in sorted((ROOT / "app" / "cli").glob("status*.py")))
     page = WRITTEN[DOCS / "operations.md"]
     table = re.search(r"^\| check \|.*?\n\n", page, re.MULTILINE | re.DOTALL)[0]
     rows = [line.split("|")[1] for line in table.splitlines()[2:] if line]
-    shown = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
-    made = set(re.findall(r'Check\(f?"([^"]+)"', code)) | set(re.findall(r'what = f"([^"]+)"', code))
-    assert {"database", "jobs {state}", "reconcile {name}"} <= made
-    unknown = {name for name in shown if not any(re.fullmatch(_any(pattern), name) for pattern in made)}
-    missing = {name for name in made if not any(re.fullmatch(_any(name), shown_name) for shown_name in shown)}
-    assert (unknown, missing) == (set(), set())
-    (members,) = re.findall(r"`{(\"check\"[^}]*)}`", page)
-    assert members.replace('"', "").split(",") == [field.name for field in fields(Check)]
+    shown = [kind.partition(":")[0] for row in rows for kind in re.findall(r"`([^`]+)`", row)]
+    assert set(shown) == set(CheckKind)
+    (members,) = re.findall(r"`{(\"id\"[^}]*)}`", page)
+    assert members.replace('"', "").split(",") == [*shown_check(Check(CheckKind.DATABASE, Level.OK, 0))]
 
 
-def _any(name: str) -> str:
-    return re.sub(r"\\{.*?\\}", ".+", re.escape(name))
+def test_the_runbook_has_a_heading_for_every_check_that_may_be_red_and_for_no_other():
+    page = WRITTEN[DOCS / "operations.md"]
+    table = re.search(r"^\| check \|.*?\n\n", page, re.MULTILINE | re.DOTALL)[0]
+    red = {
+        kind.partition(":")[0]
+        for _, check, _, when, *_ in (line.split("|") for line in table.splitlines()[2:] if line)
+        for kind in re.findall(r"`([^`]+)`", check)
+        if re.search(r"\bred\b", when)
+    }
+    part = page.partition("\n## When a check is red\n")[2].partition("\n## ")[0]
+    headings = "\n".join(re.findall(r"^### (.+)$", part, re.MULTILINE))
+    assert set(re.findall("`([^`]+)`", headings)) == red
 
 
 def test_every_answer_that_is_counted_is_documented():

@@ -11,20 +11,20 @@ from sqlalchemy.orm import Session
 from app.db import event_claims
 from app.db.jobs import HELD, READY, UNFINISHED
 from app.db.models import Audit, Connection, Destination, Event, Job
-from app.domain.states import AuditOutcome, EventState, JobState
+from app.domain.states import AuditOutcome, EventState
 from app.ids import first_id
 
 AT_MOST: Final = 10_000  # rows read for one figure
+SAMPLED: Final = 1_000  # received events whose problems are read
 
 
 @dataclass(frozen=True, slots=True)
 class EventFigures:
-    """`waiting` and `failed` are counted up to AT_MOST + 1."""
+    """`waiting` is counted up to AT_MOST + 1."""
 
     waiting: int  # received and not processed
     oldest_due: datetime | None  # since when the earliest one is due
     leased: bool  # whether a worker holds some
-    failed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,10 @@ class JobFigures:
     unfinished: dict[str, int]
     parked: dict[str, int]  # by the block
     oldest_due: datetime | None
-    discarded: int
 
 
-def events(session: Session, *, now: datetime, since: datetime) -> EventFigures:
-    """Figures of events. since: failed events that were received from then on are counted."""
+def events(session: Session, *, now: datetime) -> EventFigures:
+    """Figures of events."""
     # In the order of the index over received events, or PostgreSQL might read the table because of its statistics.
     waiting = select(Event.id).where(Event.state == EventState.RECEIVED).order_by(Event.next_at)
     due = select(Event.next_at).where(Event.state == EventState.RECEIVED, event_claims.free(session, now=now))
@@ -46,23 +45,46 @@ def events(session: Session, *, now: datetime, since: datetime) -> EventFigures:
         waiting=_count(session, waiting),
         oldest_due=_oldest_due(session, due, now),
         leased=event_claims.is_at_work(session, now=now),
-        failed=_count(session, select(Event.id).where(Event.state == EventState.FAILED, Event.id >= first_id(since))),
     )
 
 
-def jobs(session: Session, *, now: datetime, since: datetime) -> JobFigures:
-    """Figures of jobs. since: discarded jobs that were made from then on are counted."""
+@dataclass(frozen=True, slots=True)
+class HeldEvents:
+    """Received events that wait for another system, which did not answer when it was asked, for the same problem."""
+
+    problem: str
+    count: int
+    since: datetime  # when the first of them was received
+
+
+def held_events(session: Session) -> list[HeldEvents]:
+    """Events that wait for another system, by problem, of the SAMPLED received ones that are due first; the oldest
+    first.
+    """
+    found = select(Event.problem, Event.received_at, Event.looks).where(text("events.state = 'received'"))
+    sample = found.order_by(Event.next_at).limit(SAMPLED).subquery()
+    since = func.min(sample.c.received_at)
+    held = select(sample.c.problem, func.count(), since).where(sample.c.problem.is_not(None), sample.c.looks == 0)
+    return [HeldEvents(*row) for row in session.execute(held.group_by(sample.c.problem).order_by(since))]
+
+
+def jobs(session: Session, *, now: datetime) -> JobFigures:
+    """Figures of jobs."""
     # In the order of the indexes, one for each kind.
     ready, held = (select(Job.state).where(kind).order_by(Job.team, Job.destination) for kind in (READY, HELD))
     parked = select(Job.blocked_by).where(UNFINISHED, Job.blocked_by.is_not(None)).order_by(Job.team, Job.destination)
     states = [state for kind in (ready, held) for state in session.scalars(kind.limit(AT_MOST + 1))]
-    discarded = select(Job.id).where(Job.state == JobState.DISCARDED, Job.id >= first_id(since))
     return JobFigures(
         unfinished=dict(Counter(states[: AT_MOST + 1])),
         parked=dict(Counter(session.scalars(parked.limit(AT_MOST + 1)))),
         oldest_due=min(filter(None, (_longest_due(session, kind, now) for kind in (READY, HELD))), default=None),
-        discarded=_count(session, discarded),
     )
+
+
+def oldest_event(session: Session) -> datetime | None:
+    """The receipt of the oldest event that is kept; None: there is none."""
+    found: datetime | None = session.scalar(select(Event.received_at).order_by(Event.id).limit(1))
+    return found
 
 
 def needing_reconnect(session: Session) -> int:

@@ -20,6 +20,7 @@ from app.services.definitions.signing_secrets import signing_purpose
 from app.services.definitions.team_brokers import broker_purpose
 
 CHUNK: Final = 200  # in one transaction
+AT_MOST: Final = 500  # values that are tried for a report
 
 
 @dataclass(slots=True)
@@ -42,6 +43,28 @@ class SealedValues:
         else:
             self.older += 1
         return again
+
+
+def unreadable(session: Session, sealer: Sealer) -> list[str]:
+    """The purposes of values in force that no present key opens. The newest AT_MOST secrets and brokers are tried.
+
+    Raises ConfigurationError where there are values and no key.
+    """
+    sealed = [
+        (broker_purpose((row.team, row.name)), row.broker_sealed or b"")
+        for row in rows.brokers_in_force(session, limit=AT_MOST)
+    ]
+    sealed += [
+        (signing_purpose((secret.team, secret.destination)), secret.sealed)
+        for secret in rows.newest_standing(session, limit=AT_MOST)
+    ]
+    found = []
+    for purpose, value in sealed:
+        try:
+            sealer.open(value, purpose=purpose)
+        except Sealed:
+            found.append(purpose)
+    return list(dict.fromkeys(found))
 
 
 def count(database: Database, sealer: Sealer) -> SealedValues:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from app.db import refreshes as refresh_rows
 from app.db import retention as rows
+from app.db import ticks
 from app.db.engine import Database
 from app.db.retention import Forgotten
 from app.services.bulk_actions import yield_write_lock
@@ -67,6 +68,8 @@ class Retention:
             with self.database.read() as session:
                 ids = rows.page(session, after=self._after, before=now - self.keep, limit=self._pace.size)
             if not ids:
+                with self.database.write() as session:
+                    ticks.note(session, ticks.EVENTS_PRUNED, now=now)
                 break
             began = time.monotonic()
             with self.database.write() as session:
@@ -107,6 +110,8 @@ class RefreshRetention:
             if gone < size:
                 self._since = old
             if gone < size and deaths < size:
+                with self.database.write() as session:
+                    ticks.note(session, ticks.REFRESHES_PRUNED, now=now)
                 break
             self._pace.took(time.monotonic() - began)
         return total

@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from app.db import (
+    acknowledgements,
     audit,
     event_claims,
     key_uses,
@@ -34,6 +35,7 @@ REPAIRS_KEPT: Final = timedelta(days=365)  # cases of connections that needed th
 REPORTS_KEPT: Final = timedelta(days=30)  # reconciliations
 FORECASTS_KEPT: Final = timedelta(days=35)  # of refreshes
 PROCESSES_KEPT: Final = timedelta(days=1)  # since they reported last
+ACKNOWLEDGED_KEPT: Final = timedelta(days=365)  # of single dead letters and failed events
 RECORD_KEPT: Final = timedelta(days=7)  # rejections, and uses of keys that are no longer live
 
 
@@ -76,7 +78,8 @@ def prune(
     cases = _in_chunks(database, partial(repairs.prune, before=now - REPAIRS_KEPT, limit=PRUNE_CHUNK))
     held = _in_chunks(database, partial(leases.prune, before=now - EDIT_LEASE, limit=PRUNE_CHUNK))
     ended = _in_chunks(database, partial(processes.prune, before=now - PROCESSES_KEPT, limit=PRUNE_CHUNK))
-    return windows + repeated + reported + refused + keys + actions + reports + forecasts + cases + held + ended
+    seen = _in_chunks(database, partial(acknowledgements.prune, before=now - ACKNOWLEDGED_KEPT, limit=PRUNE_CHUNK))
+    return windows + repeated + reported + refused + keys + actions + reports + forecasts + cases + held + ended + seen
 
 
 def recheck_repeats(database: Database, *, now: datetime) -> int:

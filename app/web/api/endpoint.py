@@ -20,6 +20,7 @@ from app.services.definitions.destinations import DefinitionContext
 from app.services.nango_clients import NangoClients
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
+from app.services.status.installation import Installation
 from app.web.api.problems import CONFLICT, ProblemKind
 
 BODY_LIMIT: Final = 1024 * 1024
@@ -42,6 +43,7 @@ class Context:
     means: DefinitionContext  # for secrets and addresses of destinations
     routes: RouteCache = field(default_factory=RouteCache)
     alerts: Alerts = field(default_factory=Alerts)  # for manual changes to a destination
+    installation: Callable[[], Installation] | None = None  # the configuration as it is now, for the status
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from app.web.api import (
     refresh_forecasts,
     refreshes,
     repairs,
+    status,
 )
 from app.web.api.endpoint import Endpoint
 
@@ -29,6 +30,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *refreshes.ENDPOINTS,
     *refresh_actions.ENDPOINTS,
     *repairs.ENDPOINTS,
+    *status.ENDPOINTS,
     *job_actions.ENDPOINTS,
     *event_actions.ENDPOINTS,
     *queues.ENDPOINTS,

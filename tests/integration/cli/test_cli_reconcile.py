@@ -109,9 +109,9 @@ def test_a_run_that_fails_exits_1_with_its_reason(waylink, impatient):
     [report] = json.loads(done.stdout)
     assert (done.returncode, report["outcome"]) == (1, "failed")
     assert "API key" in report["problem"]
-    status = {check["check"]: check for check in json.loads(waylink.inside("status", "--json").stdout)}
-    assert (status["reconcile default"]["ok"], status["reconcile default"]["value"]) == (False, "failed")
-    assert "API key" in status["reconcile default"]["detail"]
+    status = {check["name"]: check for check in json.loads(waylink.inside("status", "--json").stdout)}
+    assert (status["reconcile default"]["level"], status["reconcile default"]["value"]) == ("red", "failed")
+    assert "API key" in status["reconcile default"]["cause"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_bad_input_is_one_line(waylink, arguments, code, words):
 def test_signing_keys_alone_have_no_list_to_compare_with(waylink):
     del waylink.variables["WAYLINK_NANGO_API_KEY"]
     assert "no list to compare with" in one_line_error(waylink.inside("reconcile"), 2)
-    assert "reconcile default" not in waylink.inside("status", "--json").stdout
+    assert "reconcile:default" not in waylink.inside("status", "--json").stdout
 
 
 @pytest.mark.parametrize("every", ["1m", "soon", "-1h"])
@@ -143,9 +143,9 @@ def test_a_period_that_cannot_be_is_refused(waylink, every):
 def test_status_needs_a_person_when_none_completed_for_three_periods(waylink):
     def check():
         found = json.loads(waylink.inside("status", "--json").stdout)
-        return next((check for check in found if check["check"] == "reconcile default"), None)
+        return next((check for check in found if check["id"] == "reconcile:default"), None)
 
-    assert (check()["ok"], check()["value"]) == (True, "never")
+    assert (check()["level"], check()["value"]) == ("ok", "never")
     now = datetime.now(UTC)
     with closing(connect(waylink.database_url)) as database:
 
@@ -155,10 +155,10 @@ def test_status_needs_a_person_when_none_completed_for_three_periods(waylink):
                 rows.save(session, replace(rows.get(session, run_id), **changes))
 
         add(now - timedelta(hours=2), finished_at=now, stage=Stage.DONE, outcome=RunOutcome.COMPLETED)
-        assert (check()["ok"], check()["value"]) == (True, "completed")
+        assert (check()["level"], check()["value"]) == ("ok", "completed")
         waylink.variables["WAYLINK_RECONCILE_EVERY"] = "30m"
-        assert check()["ok"] is False
+        assert check()["level"] == "red"
         add(now, next_at=now + RECHECK_AFTER)  # a running one is not a finished one
-        assert (check()["ok"], check()["value"]) == (False, "listing")
+        assert (check()["level"], check()["value"]) == ("red", "listing")
     waylink.variables["WAYLINK_RECONCILE_EVERY"] = "0"
     assert check() is None

@@ -119,6 +119,10 @@ FACTS = ("--destination", "hook", "--job", "crm.do", "--pattern", PATTERN)
 
 # Every command, with arguments that leave everything as it is, and the faults that stop it.
 COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
+    "ack all": (("--dry-run",), LISTING),
+    "ack events": ((EVT,), LISTING),
+    "ack jobs": ((JOB_ID,), LISTING),
+    "ack list": ((), LISTING),
     "audit": ((), LISTING),
     "completion": (("bash",), NOTHING),
     "healthz": (("web",), NOTHING),
@@ -375,10 +379,10 @@ def test_status_and_check_report_what_is_wrong_among_all_else(waylink: Command, 
         done = command.inside(name, "--json")
     assert done.returncode == 1
     rows = json.loads(done.stdout)
-    bad = [row for row in rows if row.get("ok", row.get("result")) in {False, "bad"}]
+    bad = [row for row in rows if row.get("level", row.get("result")) in {"red", "bad"}]
     told = [row for row in bad if FAULTS[fault].names in " ".join(map(str, row.values()))]
     assert bool(told) is (name == "check" or fault not in DESTINATION), bad
     asked_by = BROKER if name == "check" else DATABASE  # which has the budget of calls, and the uses of keys
     parts = {"database": DATABASE, "internal broker": BROKER, "environment other": FILES | OTHER | asked_by}
-    shown = {row.get("check", row.get("what")) for row in rows}
+    shown = {row.get("name", row.get("what")) for row in rows}
     assert shown & {*parts} == {part for part, needs in parts.items() if fault not in needs}

@@ -52,6 +52,7 @@ VALUES: dict[str, Any] = {
     "reconciliations.stage": "done",
     "refresh_pauses.cause": "operator",
     "processes.kind": "io",
+    "acknowledgements.kind": "jobs",
 }
 
 # References that the models have and PostgreSQL does not hold.

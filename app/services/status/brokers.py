@@ -1,0 +1,43 @@
+"""Checks of the brokers, of the internal queues, and of the request budgets that the internal broker holds."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+
+from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE, Broker
+from app.domain.status import Check, CheckKind, Level
+from app.errors import BrokerUnavailable
+from app.services.budget import Budget
+from app.services.status.installation import Installation
+
+INTERNAL, TEAM = "internal", "team"
+_KINDS: Mapping[str, CheckKind] = {INTERNAL: CheckKind.INTERNAL_BROKER, TEAM: CheckKind.TEAM_BROKER}
+
+
+def checks(installation: Installation) -> Iterator[Check]:
+    """Ask each broker; nothing where their URLs are not usable."""
+    for name, url in installation.brokers.items():
+        yield from _broker_checks(name, url, (EVENTS_QUEUE, IO_QUEUE) if name == INTERNAL else ())
+    if INTERNAL in installation.brokers:
+        yield from _budget_checks(installation.brokers[INTERNAL], installation)
+
+
+def _broker_checks(name: str, url: str, queues: tuple[str, ...]) -> Iterator[Check]:
+    with closing(Broker.at(name, url)) as broker:
+        try:
+            broker.ping()
+            lengths = {queue: broker.queue_length(queue) for queue in queues}
+        except BrokerUnavailable as away:
+            yield Check(_KINDS[name], Level.RED, "away", str(away), "waylink check")
+            return
+    yield Check(_KINDS[name], Level.OK, "answers")
+    for queue, length in lengths.items():
+        yield Check(CheckKind.QUEUE, Level.OK, length, "messages", subject=queue)
+
+
+def _budget_checks(url: str, installation: Installation) -> Iterator[Check]:
+    accounts = {environment.account for environment in installation.environments.values() if environment.has_api}
+    with closing(Budget(url, default_limit=installation.nango_requests_per_minute)) as budget:
+        for account in sorted(accounts):
+            if (bucket := budget.bucket(account)) is not None:
+                words = f"of {bucket.limit} calls to Nango this minute, {bucket.background} by background work"
+                yield Check(CheckKind.BUDGET, Level.OK, bucket.used, words, subject=account)

@@ -1,0 +1,121 @@
+"""The report: all facts read, and all checks made of them.
+
+Opens one short transaction that only reads.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.db.engine import Database
+from app.db.schema_version import require_current, takes_writes
+from app.domain.status import Check, CheckKind, Level
+from app.errors import DatabaseNotMigrated
+from app.outage_causes import of_database
+from app.services.status import (
+    brokers,
+    destinations,
+    environments,
+    reconciling,
+    refreshes,
+    unseen,
+    upkeep,
+    webhooks,
+    work,
+)
+from app.services.status.destinations import Troubles
+from app.services.status.installation import Installation
+from app.services.status.reconciling import Runs
+from app.services.status.refreshes import Refreshes
+from app.services.status.unseen import Unseen
+from app.services.status.upkeep import Upkeep
+from app.services.status.webhooks import Webhooks
+from app.services.status.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All facts of the database at one moment."""
+
+    dialect: str
+    takes_writes: bool
+    work: Work
+    unseen: Unseen
+    destinations: Troubles
+    refreshes: Refreshes
+    webhooks: Webhooks
+    reconciling: dict[str, Runs]
+    upkeep: Upkeep
+
+
+def report(database: Database | None, installation: Installation, *, now: datetime) -> list[Check]:
+    """All checks. database: None where its settings have faults, which are among the installation's problems."""
+    found = [*configuration_checks(installation)]
+    if database is not None:
+        found += database_checks(database, installation, now=now)
+    return [*found, *brokers.checks(installation)]
+
+
+def database_checks(database: Database, installation: Installation, *, now: datetime) -> list[Check]:
+    """Checks of what is in the database; one check where it cannot be read."""
+    dialect = database.engine.dialect.name
+    try:
+        require_current(database)
+        with database.read() as session:
+            facts = read(session, installation, dialect=dialect, now=now)
+    except DatabaseNotMigrated as behind:
+        repair = "waylink check" if behind.newer else "waylink migrate"
+        value = "newer" if behind.newer else "not migrated"
+        return [Check(CheckKind.DATABASE, Level.RED, value, str(behind), repair)]
+    except SQLAlchemyError as away:
+        cause = f"{dialect} does not answer: {of_database(away)}"
+        return [Check(CheckKind.DATABASE, Level.RED, "away", cause, "waylink check")]
+    return list(checks(facts, installation, now=now))
+
+
+def read(session: Session, installation: Installation, *, dialect: str, now: datetime) -> Facts:
+    """Read all facts; each statement is bounded or answered by an index."""
+    return Facts(
+        dialect=dialect,
+        takes_writes=takes_writes(session),
+        work=work.read(session, now=now),
+        unseen=unseen.read(session),
+        destinations=destinations.read(session),
+        refreshes=refreshes.read(session, installation, now=now),
+        webhooks=webhooks.read(session, now=now),
+        reconciling=reconciling.read(session, installation),
+        upkeep=upkeep.read(session, installation, now=now),
+    )
+
+
+def checks(facts: Facts, installation: Installation, *, now: datetime) -> Iterator[Check]:
+    """Judge the facts."""
+    yield _database_check(facts)
+    yield from work.checks(facts.work, now=now)
+    yield from unseen.checks(facts.unseen)
+    yield from destinations.checks(facts.destinations)
+    yield from refreshes.checks(facts.refreshes, now=now)
+    yield from webhooks.checks(facts.webhooks, installation, now=now)
+    yield from environments.checks(installation)
+    yield from reconciling.checks(facts.reconciling, installation, now=now)
+    yield from upkeep.checks(facts.upkeep, now=now)
+
+
+def configuration_checks(installation: Installation) -> Iterator[Check]:
+    places: Counter[str] = Counter()
+    for fault in installation.problems:
+        place = fault.where.replace(" ", "")
+        places[place] += 1
+        subject = place if places[place] == 1 else f"{place}#{places[place]}"
+        yield Check(CheckKind.CONFIGURATION, Level.RED, fault.where, fault.what, "waylink check", subject=subject)
+
+
+def _database_check(facts: Facts) -> Check:
+    if facts.takes_writes:
+        return Check(CheckKind.DATABASE, Level.OK, "answers", facts.dialect)
+    cause = f"{facts.dialect} takes no writes: webhooks are not stored, no work is done"
+    return Check(CheckKind.DATABASE, Level.RED, "read-only", cause, "waylink check")

@@ -1,0 +1,51 @@
+"""Rows for tests of the status."""
+
+from app.clock import utc_now
+from app.db import connections
+from app.db.connections import ConnectionState
+from app.db.models import Destination, Event, Job, Team
+from app.ids import new_id
+
+
+def an_event(now, **changes):
+    facts = {
+        "id": new_id(), "environment": "default", "origin": "webhook", "state": "received", "received_at": now,
+        "last_seen_at": now, "duplicates": 0, "next_at": now, "attempts": 0, "looks": 0,
+    }  # fmt: skip
+    return Event(**(facts | changes))
+
+
+def a_job(now, event_id, **changes):
+    facts = {
+        "id": new_id(), "event_id": event_id, "route": new_id().hex, "route_version": 1, "team": "crm",
+        "destination": "jobs", "name": "crm.x", "state": "available", "attempts": 0, "crashes": 0, "next_at": now,
+        "created_at": now,
+    }  # fmt: skip
+    return Job(**(facts | changes))
+
+
+def destination(team, name, **changes):
+    facts = {"kind": "celery", "queue": f"team.{team}.{name}", "source": "file", "created_at": utc_now()}
+    return Destination(team=team, name=name, **facts | changes)
+
+
+def a_connection(now, name, status="active", **changes):
+    row = connections.new(connections.ConnectionKey("default", "oauth2", name), now=now)
+    row.status = status
+    for column, value in changes.items():
+        setattr(row, column, value)
+    return row
+
+
+def add(database, *rows):
+    """Store rows in this order, with the teams of destinations."""
+    with database.write() as session:
+        for row in rows:
+            if isinstance(row, Destination) and session.get(Team, row.team) is None:
+                session.add(Team(name=row.team, source="file", created_at=utc_now()))
+                session.flush()
+            if isinstance(row, ConnectionState):
+                connections.insert(session, [row])
+                continue
+            session.add(row)
+            session.flush()
