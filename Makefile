@@ -16,9 +16,9 @@ COMPILE := env -u UV_FIND_LINKS -u UV_EXTRA_INDEX_URL -u UV_INDEX $(BIN)/uv pip 
 BUILD_REQUIRES = import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*project["build-system"]["requires"], "editables>=0.5", sep="\n")
 # Files that hold tests which need more than Python and make.
-NEEDS_MORE = browser or node or rabbitmq or tls
+NEEDS_MORE = browser or node or prometheus or rabbitmq or tls
 EXTRA_TESTS = $(wildcard tests/browser/test_*.py) \
-	$(shell grep -rslE --include='test_*.py' 'mark\.(browser|node|rabbitmq|tls)\b' tests | grep -v '^tests/browser/')
+	$(shell grep -rslE --include='test_*.py' 'mark\.(browser|node|prometheus|rabbitmq|tls)\b' tests | grep -v '^tests/browser/')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -52,7 +52,7 @@ test: setup ## unit, integration and acceptance tests: needs Python and make onl
 	$(PYTEST) -m "not ($(NEEDS_MORE))" -n $(TEST_PROCESSES) --dist loadfile tests/unit tests/integration
 	$(PYTEST) -m "not ($(NEEDS_MORE))" -n $(ACCEPTANCE_PROCESSES) --dist loadfile tests/acceptance
 
-test-all: test ## the same, and the tests that need Chromium, Node.js or Debian's servers: RabbitMQ, and TLS
+test-all: test ## the same, and the tests that need Chromium, Node.js, promtool or Debian's servers: RabbitMQ, and TLS
 ifneq ($(strip $(EXTRA_TESTS)),)
 	$(PYTEST) -m "$(NEEDS_MORE)" $(EXTRA_TESTS)
 else

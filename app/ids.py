@@ -36,6 +36,11 @@ def first_id(since: datetime) -> UUID:
     return UUID(int=max(int(since.timestamp() * 1000), 0) << 80)
 
 
+def made_at(value: UUID) -> float:
+    """Time at which an id was made, in unix seconds, to the millisecond."""
+    return (value.int >> 80) / 1000
+
+
 def show(prefix: str, value: UUID) -> str:
     """The public id: `show("job", …)` is `job_` and 32 hex digits."""
     return f"{prefix}_{value.hex}"

@@ -1,6 +1,7 @@
 """The web application: `create_app(settings)` builds it; its lifespan starts and stops its parts."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -24,9 +25,11 @@ from app.db.engine import connect
 from app.db.schema_version import require_current_unless_away
 from app.runtime.signs_of_life import SignsOfLife
 from app.runtime.status_of import running
-from app.runtime.wiring import clients_of, definition_context, policy_of
+from app.runtime.wiring import budget_of, clients_of, definition_context, policy_of
 from app.services.events.intake import STATEMENT_SECONDS, writers_for
 from app.services.liveness.reporter import Reporter
+from app.services.metrics.exposition import Exposition
+from app.services.metrics.reporting import CountsWriter
 from app.telemetry import STORING, get_logger
 from app.web import console
 from app.web.announcing import Announcer
@@ -39,9 +42,10 @@ from app.web.group_commit import GroupCommit
 from app.web.health import HealthEndpoints
 from app.web.hosts import allowed_hosts
 from app.web.ingest_counters import IngestRecord
+from app.web.metrics import MetricsEndpoint
+from app.web.metrics_server import serving_metrics
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
-from app.web.refresh_gauges import RefreshGauges
 from app.web.webhooks import PATH, WebhookEndpoint
 
 log = get_logger(__name__)
@@ -52,9 +56,9 @@ class Waylink(Starlette):
     cost.
     """
 
-    def __init__(self, webhooks: WebhookEndpoint, **arguments: Any) -> None:
+    def __init__(self, webhooks: WebhookEndpoint, counts: CountsWriter, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.webhooks = webhooks
+        self.webhooks, self.counts = webhooks, counts
         self._others = behind_proxies(super().__call__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,20 +68,27 @@ class Waylink(Starlette):
             await self._others(scope, receive, send)
 
 
-def create_app(settings: Settings) -> Waylink:
-    """The web application for these settings. Nothing is connected before the lifespan starts."""
+def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -> Waylink:
+    """The web application for these settings. Nothing is connected before the lifespan starts.
+
+    metrics_on: a bound socket on which `/metrics` is served without a token.
+    """
     database = connect(settings.database, statement_seconds=STATEMENT_SECONDS)
     broker = Broker.at("internal", settings.broker)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     hints = Hints(broker)
     store = GroupCommit(writers_for(database, window, utc_now), Announcer(hints))
     pulse = pulse_of(store)
-    answering, signs = Answering(pulse, store), SignsOfLife(Reporter(database, pulse), settings.data_dir)
+    counts = CountsWriter(database, pulse.kind, utc_now)
+    reporter = Reporter(database, pulse, [counts.write])
+    answering, signs = Answering(pulse, store), SignsOfLife(reporter, settings.data_dir)
     record = IngestRecord(database, settings.environments, utc_now, store)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, hints)
-    gauges = RefreshGauges(database, policy_of(settings), utc_now)
-    health = HealthEndpoints(database, broker, api.authenticator, store, gauges, open_metrics=settings.open_metrics)
+    health = HealthEndpoints(database, broker, store)
+    budget = budget_of(settings)
+    shown = Exposition(database, broker, policy_of(settings), budget.bucket, utc_now, lambda: counts.identity)
+    metrics = MetricsEndpoint(api.authenticator, shown.render, open_metrics=settings.open_metrics)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -90,22 +101,28 @@ def create_app(settings: Settings) -> Waylink:
         STORING.set_function(lambda: float(store.storing))
         log.info("web_started", environments=sorted(settings.environments), database=database.engine.dialect.name)
         try:
-            yield
+            async with serving_metrics(metrics, metrics_on):
+                yield
         finally:
             answering.stop()
+            if store.storing:  # what is stored at the end is in the last counts
+                await store.stop()
             await asyncio.gather(store.stop(), asyncio.to_thread(signs.stop))
             await record.stop()
             webhooks.close()
+            metrics.close()
+            budget.close()
             api.close()
             broker.close()
             database.close()
 
     app = Waylink(
         webhooks,
+        counts,
         routes=[
             Route("/healthz", health.healthz),
             Route("/readyz", health.readyz),
-            Route("/metrics", health.metrics),
+            Route("/metrics", metrics.metrics),
             *api.routes(),
             Route("/", console.page),
             Route("/console", console.page),

@@ -26,6 +26,17 @@ WEBHOOK_KEYS = Counter(
 STORE_SECONDS = Histogram(
     "waylink_store_seconds", "From verified to committed, seconds, of the oldest request of each commit."
 )
+INGEST_SECONDS = Histogram(
+    "waylink_ingest_seconds",
+    "From a webhook's arrival to its answer, seconds, of those that were stored.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+BATCH_SIZES = Histogram(
+    "waylink_batch_size",
+    "Webhooks of a commit (stored), events of a transaction (processed).",
+    ["work"],
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+)
 EVENTS = Counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
 ROUTES_UNDECIDED = Counter(
     "waylink_routes_undecided_total",
@@ -40,6 +51,12 @@ ATTEMPT_SECONDS = Histogram(
     "From the start of an attempt to its answer or failure, by team and destination, seconds.",
     ["team", "destination"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30),
+)
+WEBHOOK_TO_JOB_SECONDS = Histogram(
+    "waylink_webhook_to_job_seconds",
+    "From an event's receipt to the acceptance of its job, by team and destination, seconds; backfills left out.",
+    ["team", "destination"],
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43_200),
 )
 DESTINATION_CHANGES = Counter(
     "waylink_destination_changes_total",
@@ -60,28 +77,6 @@ REFRESHES_KEPT = Counter(
 )
 REFRESHES_MISSED = Counter(
     "waylink_refreshes_missed_total", "Planned refreshes for which Nango was asked after their deadline.", ["keeps"]
-)
-REFRESH_PLANNED = Gauge(
-    "waylink_refresh_planned_timestamp_seconds",
-    "Planned moment of the most overdue refresh, unix seconds, by integration; none where nothing is overdue.",
-    ["environment", "integration"],
-)
-REFRESHES_OVERDUE = Gauge("waylink_refreshes_overdue", "Overdue refreshes.", ["environment", "integration"])
-TOKENS_LAPSED = Gauge(
-    "waylink_tokens_lapsed",
-    "Active connections whose token has expired and is not being renewed.",
-    ["environment", "integration"],
-)
-REFRESH_RESULTS = Gauge(
-    "waylink_refresh_results",
-    "Connections that were renewed or began to fail within the last ten to twenty minutes, by integration.",
-    ["environment", "integration", "result"],
-)
-REFRESHES_PAUSED = Gauge(
-    "waylink_refreshes_paused", "1 for each integration whose refreshes are paused.", ["environment", "integration"]
-)
-REFRESH_TICK = Gauge(
-    "waylink_refresh_tick_timestamp_seconds", "When an io worker last looked for due refreshes, unix seconds."
 )
 REFRESH_PAUSES = Counter(
     "waylink_refresh_pauses_total",

@@ -26,6 +26,7 @@ from app.services.linking.waiting import link_waiting
 from app.services.liveness.pulse import Pulse
 from app.services.liveness.reporter import Reporter
 from app.services.maintenance.retention import RefreshRetention, Retention
+from app.services.metrics.reporting import CountsWriter
 from app.services.refreshing.forecasts import store as store_forecasts
 from app.services.refreshing.keeping import Keeper
 from app.services.refreshing.planned import refresher_of
@@ -111,7 +112,8 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
         swept=partial(pulse.did, Work.SWEPT),
         pruned=partial(pulse.did, Work.PRUNED),
     )
-    return Worker(app, deliveries, Reporter(database, pulse))
+    counts = CountsWriter(database, kind, utc_now)
+    return Worker(app, deliveries, Reporter(database, pulse, [counts.write]))
 
 
 def _answering(base: type[Any], pulse: Pulse) -> type[Any]:
@@ -136,4 +138,5 @@ def make_beat(settings: BeatSettings) -> Beat:
     app.conf.beat_scheduler = _answering(PatientScheduler, pulse)
     app.conf.task_publish_retry = False
     app.conf.beat_max_loop_interval = 1
-    return Beat(app, Reporter(database, pulse))
+    counts = CountsWriter(database, pulse.kind, utc_now)
+    return Beat(app, Reporter(database, pulse, [counts.write]))

@@ -16,7 +16,7 @@ import click
 import httpx
 
 from app.cli.migrating import prepare
-from app.cli.web_address import is_free, require_free, web_origin, webhook_url
+from app.cli.web_address import is_free, require_free, require_metrics_free, web_origin, webhook_url
 from app.config.loading import load, load_all
 from app.config.nango_environment import Environment, key_name
 from app.config.nango_environments import SANDBOX_FILE
@@ -48,6 +48,7 @@ def up(*, no_scenario: bool) -> None:
         log.warning("open_to_others", path=str(file.path), problem=file.what)
     with take_lock(settings.data_dir):
         require_free(settings.host, settings.port)
+        require_metrics_free(settings.metrics_listen)
         with closing(connect(settings.database)) as database:
             prepared = wait_for_database(partial(prepare, database, settings, defined))
             if settings.uses_sandbox:

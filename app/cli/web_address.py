@@ -45,5 +45,15 @@ def require_free(host: str, port: int) -> None:
     if (wrong := host_problem(host)) is not None:
         raise ConfigurationError([wrong])
     if not is_free(host, port):
-        what = f"{host}:{port} is in use by another program, or needs rights that this user does not have"
-        raise ConfigurationError([Problem("WAYLINK_PORT", what, str(port + 1))])
+        raise ConfigurationError([Problem("WAYLINK_PORT", _in_use(host, port), str(port + 1))])
+
+
+def require_metrics_free(address: tuple[str, int] | None) -> None:
+    """Raises ConfigurationError when `/metrics` could not be served on this address of its own."""
+    if address is not None and not is_free(*address):
+        what = f"{_in_use(*address)}, or the host is not an address of this machine"
+        raise ConfigurationError([Problem("WAYLINK_METRICS_ADDRESS", what, "127.0.0.1:9464")])
+
+
+def _in_use(host: str, port: int) -> str:
+    return f"{host}:{port} is in use by another program, or needs rights that this user does not have"

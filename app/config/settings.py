@@ -39,6 +39,12 @@ class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
         "passes strangers' requests on.",
         examples=["true"],
     )
+    metrics_address: str | None = Field(
+        None,
+        description="Host and port on which `/metrics` is served without a token, to everybody who reaches it. A port "
+        "alone is of loopback.",
+        examples=["10.0.0.5:9464"],
+    )
     dedupe_window_seconds: float = Field(
         150.0,
         ge=0,
@@ -75,6 +81,18 @@ class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
     # A private attribute, so that no variable can set it.
     _directory_url: SecretStr | None = PrivateAttr(default=None)
 
+    @field_validator("metrics_address")
+    @classmethod
+    def _metrics_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_address(value)
+        return value
+
+    @property
+    def metrics_listen(self) -> tuple[str, int] | None:
+        """Host and port of the metrics' own address."""
+        return None if self.metrics_address is None else read_address(self.metrics_address)
+
     @field_validator("keep_events", "keep_refreshes", "keep_audit", mode="before")
     @classmethod
     def _kept(cls, value: object) -> object:
@@ -100,3 +118,14 @@ class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
     def complete_with_directory(self, url: SecretStr | None) -> None:
         """Add the directory's URL; called once, by the loader."""
         self._directory_url = url
+
+
+def read_address(value: str) -> tuple[str, int]:
+    """Host and port of `host:port`, `[::1]:port` or a port alone, which is of loopback. Raises ValueError."""
+    host, _, port = value.strip().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise ValueError("a host and a port, such as 127.0.0.1:9464")
+    if ":" in host and not value.strip().startswith("["):
+        raise ValueError("an IPv6 address in brackets, such as [::1]:9464")
+    return host or "127.0.0.1", int(port)

@@ -668,6 +668,19 @@ class Acknowledgement(Base):
     note: Mapped[str | None]
 
 
+class ProcessMetrics(Base):
+    """The counts of one process since its start, written over every few seconds; one row has the ended ones'."""
+
+    __tablename__ = "process_metrics"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]  # of the process; empty: of the ended ones
+    seen_at: Mapped[datetime]  # by the database's clock
+    ended: Mapped[bool] = mapped_column(server_default=false())  # stopped, and to be added to the ended ones
+    counts: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))  # `app.domain.metric_counts`
+    gauges: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))
+
+
 class Repair(Base):
     """The case of a connection that needs its end user: from the failure to the repair."""
 

@@ -19,7 +19,7 @@ from app.deadlines import BATCH
 from app.errors import DatabaseUnavailable
 from app.outage_causes import trouble_of_database
 from app.services.events.intake import Receipt, Writer
-from app.telemetry import STORE_SECONDS, WEBHOOKS, get_logger
+from app.telemetry import BATCH_SIZES, INGEST_SECONDS, STORE_SECONDS, WEBHOOKS, get_logger
 from app.web.announcing import Announcer
 from app.web.fatal_tasks import end_process_on_failure
 from app.web.storing_proof import PROVEN_SECONDS, StoringProof
@@ -57,7 +57,7 @@ class _Waiting:
     delivery: NewDelivery
     on_commit: OnCommit | None  # None once called
     since: float
-    give_up_at: float
+    arrived: float
 
 
 @dataclass(slots=True)
@@ -163,7 +163,7 @@ class GroupCommit:
         if self._stopping or len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             raise StoreUnavailable
         self._bytes += size
-        self._waiting.append(_Waiting(delivery, on_commit, now, arrived + self.hold_seconds))
+        self._waiting.append(_Waiting(delivery, on_commit, now, arrived))
         if self._idle and self._may_begin():
             self._work.set()
 
@@ -271,9 +271,9 @@ class GroupCommit:
             committer.since = None
 
     def _give_up_overdue(self) -> None:
-        now = asyncio.get_running_loop().time()
+        too_old = asyncio.get_running_loop().time() - self.hold_seconds
         for request in (*chain.from_iterable(committer.taken for committer in self._committers), *self._waiting):
-            if now >= request.give_up_at:
+            if request.arrived <= too_old:
                 self._complete(request, None)
         while self._waiting and self._waiting[0].on_commit is None:  # the oldest are first
             self._waiting.popleft()
@@ -315,13 +315,16 @@ class GroupCommit:
         now = asyncio.get_running_loop().time()
         self._is_back()
         answers: Counter[tuple[str, bool]] = Counter()
+        took = INGEST_SECONDS.observe
         for request, receipt in zip(batch, receipts, strict=True):
             self._complete(request, receipt)
+            took(now - request.arrived)
             answers[request.delivery.environment, receipt.duplicate] += 1
         self.answers.answered()
         for (environment, duplicate), count in answers.items():
             WEBHOOKS.labels(environment, "duplicate" if duplicate else "stored").inc(count)
         STORE_SECONDS.observe(now - batch[0].since)
+        BATCH_SIZES.labels("stored").observe(len(batch))
         self.announcer.announce(receipt.event_id for receipt in receipts)
 
     def _is_away(self, away: DatabaseUnavailable, *, requests: int) -> None:

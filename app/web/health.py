@@ -1,4 +1,4 @@
-"""`/healthz`: the process runs. `/readyz`: it stores webhooks. `/metrics`: for Prometheus, with an API token."""
+"""`/healthz`: the process runs. `/readyz`: it stores webhooks."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -15,29 +14,21 @@ from app.brokers.celery_broker import Broker
 from app.db.engine import Database
 from app.db.schema_version import require_current, takes_writes
 from app.db.storing_troubles import lock_trouble, trouble_here
-from app.domain.access import Scope
 from app.errors import BrokerUnavailable, DatabaseNotMigrated
 from app.outage_causes import NOT_STORING, READ_ONLY, UNREACHABLE, trouble_of_database
-from app.web.api.authentication import Authenticator
-from app.web.api.problems import FORBIDDEN, ApiRefusal
 from app.web.group_commit import GroupCommit
-from app.web.refresh_gauges import RefreshGauges
 
 CHECK_SECONDS: Final = 3.0
 _READY: Final = {"ok", "newer"}
-_PROXY_HEADERS: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
 
 @dataclass(frozen=True, slots=True)
 class HealthEndpoints:
-    """The three endpoints. Metrics need a token of the scope viewer, or `open_metrics` and a local request."""
+    """The two endpoints."""
 
     database: Database
     broker: Broker
-    authenticator: Authenticator
     store: GroupCommit
-    gauges: RefreshGauges
-    open_metrics: bool = False
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="health"))
     _checks: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
@@ -63,18 +54,6 @@ class HealthEndpoints:
         ready = database in _READY and broker == "ok"
         return JSONResponse({"ready": ready, "database": database, "broker": broker}, 200 if ready else 503)
 
-    async def metrics(self, request: Request) -> Response:
-        if not (self.open_metrics and _is_local(request)):
-            try:
-                access = await self.authenticator.access(request)
-            except ApiRefusal as refused:
-                return refused.response()
-            if not access.allows(Scope.VIEWER):
-                return ApiRefusal(FORBIDDEN, "This needs a token of the scope `viewer`, and not of a team.").response()
-        if await self._checked("gauges", self.gauges.update) == UNREACHABLE:
-            self.gauges.forget()
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
     async def _checked(self, what: str, check: Callable[[], str]) -> str:
         """One check at a time, shared by concurrent requests, so that a frozen server holds one thread at most."""
         running = self._checks.get(what)
@@ -83,12 +62,6 @@ class HealthEndpoints:
             self._checks[what] = running
         done, _ = await asyncio.wait([running], timeout=CHECK_SECONDS)
         return running.result() if done else UNREACHABLE
-
-
-def _is_local(request: Request) -> bool:
-    """Whether a request comes from this machine, as far as can be told: a local proxy may add no header."""
-    proxied = any(name in request.headers for name in _PROXY_HEADERS)
-    return not proxied and request.client is not None and request.client.host in {"127.0.0.1", "::1"}
 
 
 def _database(database: Database) -> str:

@@ -33,6 +33,7 @@ def _slow_is_not_away(monkeypatch):
         "services.connections.operations.WAIT_SECONDS",
         "web.api.pool.LONGEST_WAIT",
         "web.health.CHECK_SECONDS",
+        "web.metrics.SCRAPE_SECONDS",
     ):
         monkeypatch.setattr(f"app.{place}", PATIENCE)
     monkeypatch.setattr("app.db.application_database.CONNECT_SECONDS", round(PATIENCE))

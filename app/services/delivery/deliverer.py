@@ -27,7 +27,7 @@ from app.domain.destination_breaker import HealthState, Tally
 from app.domain.retrying import AnswerClass, classify
 from app.domain.states import JobState
 from app.errors import BrokerUnavailable
-from app.ids import JOB, show
+from app.ids import JOB, made_at, show
 from app.outbound.sending import HttpSender
 from app.services.definitions.destination_alerts import Alerts
 from app.services.definitions.signing_secrets import Keyring
@@ -37,7 +37,7 @@ from app.services.delivery.http_transport import HttpTransport
 from app.services.delivery.in_flight import AttemptResult, DeliveryAttempt, InFlight
 from app.services.delivery.results import RecordedResults, give_up, record, update_health
 from app.services.delivery.slots import Slots
-from app.telemetry import ATTEMPT_SECONDS, JOBS, get_logger
+from app.telemetry import ATTEMPT_SECONDS, JOBS, WEBHOOK_TO_JOB_SECONDS, get_logger
 
 POLL_SECONDS: Final = 1.0  # between two reads of all destinations, for jobs without a hint and for changes by others
 
@@ -164,13 +164,14 @@ class Deliverer:
     def _take_results(self) -> None:
         for result in self.in_flight.take():
             attempt, latency = result.attempt, result.answer.latency_ms
+            accepted = classify(result.answer) is AnswerClass.ACCEPTED
             self.slots.completed(
-                attempt.job.key,
-                possibly_poison=attempt.possibly_poison,
-                accepted=classify(result.answer) is AnswerClass.ACCEPTED,
-                latency_ms=latency,
+                attempt.job.key, possibly_poison=attempt.possibly_poison, accepted=accepted, latency_ms=latency
             )
             ATTEMPT_SECONDS.labels(*attempt.job.key).observe(latency / 1000)
+            if accepted and not attempt.job.backfill:
+                took = result.started_at.timestamp() + latency / 1000 - made_at(attempt.job.event_id)
+                WEBHOOK_TO_JOB_SECONDS.labels(*attempt.job.key).observe(max(took, 0.0))
             self._unrecorded.append(result)
 
     def _decide(self, results: Iterable[AttemptResult]) -> bool:

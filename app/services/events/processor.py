@@ -41,7 +41,7 @@ from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 from app.services.routing.precomputed_matches import Matches, NotMatchedYet
 from app.services.sql_directory import Question, SqlDirectory
-from app.telemetry import EVENTS, get_logger
+from app.telemetry import BATCH_SIZES, EVENTS, get_logger
 
 NOT_CONFIGURED_WAIT: Final = 60.0  # seconds; it has to be configured first
 # In one transaction on SQLite, which all other writers wait for. Twice as many took a median of 85 ms of CPU, and 200
@@ -164,6 +164,7 @@ class Processor:
         batch.left -= len(pending)
         if self.deliveries is not None and applied.claimed:
             self.deliveries.send(applied.claimed)
+        BATCH_SIZES.labels("processed").observe(len(pending))
         for (kind, state), count in applied.outcomes.items():
             EVENTS.labels(kind, state).inc(count)
         return applied

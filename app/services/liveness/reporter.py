@@ -15,7 +15,6 @@ from importlib import metadata
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from app.db import processes
 from app.db.engine import Database
@@ -45,12 +44,12 @@ def version() -> str:
 class Reporter:
     """Writes the row of this process: one short transaction per EVERY_SECONDS. No fault of it ends the process.
 
-    also: further writes of the same transaction, each given the time by the process's clock.
+    also: further writes, in transactions of their own, each told whether it is the last one.
     """
 
     database: Database
     pulse: Pulse
-    also: Sequence[Callable[[Session, datetime], None]] = ()
+    also: Sequence[Callable[[bool], None]] = ()
     _started_at: datetime = field(init=False)
     _away: bool = field(default=False, init=False)
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
@@ -83,8 +82,8 @@ class Reporter:
             with self.database.write(durable=False) as session:
                 now = self.pulse.clock()
                 processes.write(session, self._row(now, stopped=stopped))
-                for write in self.also:
-                    write(session, now)
+            for write in self.also:
+                write(stopped)
         except Exception as failed:  # noqa: BLE001 - no error of a driver may end this thread
             if not self._away:
                 why = of_database(failed) if isinstance(failed, DBAPIError) else type(failed).__name__

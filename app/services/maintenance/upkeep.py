@@ -16,6 +16,7 @@ from app.db import (
     event_claims,
     key_uses,
     leases,
+    process_metrics,
     processes,
     reconciliations,
     refresh_forecasts,
@@ -76,10 +77,12 @@ def prune(
     past = (now - FORECASTS_KEPT).date().isoformat()
     forecasts = _in_chunks(database, partial(refresh_forecasts.prune, before=past, limit=PRUNE_CHUNK))
     cases = _in_chunks(database, partial(repairs.prune, before=now - REPAIRS_KEPT, limit=PRUNE_CHUNK))
+    counts = _in_chunks(database, partial(process_metrics.retire, now=now, limit=PRUNE_CHUNK))
     held = _in_chunks(database, partial(leases.prune, before=now - EDIT_LEASE, limit=PRUNE_CHUNK))
     ended = _in_chunks(database, partial(processes.prune, before=now - PROCESSES_KEPT, limit=PRUNE_CHUNK))
     seen = _in_chunks(database, partial(acknowledgements.prune, before=now - ACKNOWLEDGED_KEPT, limit=PRUNE_CHUNK))
-    return windows + repeated + reported + refused + keys + actions + reports + forecasts + cases + held + ended + seen
+    recorded = windows + repeated + reported + refused + keys + actions + reports + forecasts
+    return recorded + cases + counts + held + ended + seen
 
 
 def recheck_repeats(database: Database, *, now: datetime) -> int:

@@ -131,13 +131,18 @@ def test_a_process_reports_again_under_its_id(database):
     assert [process.id for process in seen(database)] == [reporter.pulse.id]
 
 
-def test_what_goes_with_the_report_is_written_in_its_transaction(database):
-    def fails(_session, _now):
+def test_a_fault_of_what_else_is_written_leaves_the_report_as_it_is(database):
+    told = []
+
+    def fails(last):
+        told.append(last)
         raise OperationalError("", {}, RuntimeError("no"))
 
-    pulse = Pulse(ProcessKind.IO, ("consumer",))
-    Reporter(database, pulse, also=[fails]).report()
-    assert seen(database) == []
+    reporter = Reporter(database, Pulse(ProcessKind.IO, ("consumer",)), also=[fails])
+    reporter.report()
+    reporter.report(stopped=True)
+    assert [process.id for process in seen(database)] == [reporter.pulse.id]
+    assert told == [False, True]
 
 
 def test_a_fault_of_the_database_is_logged_once_and_ends_nothing(database, caplog, monkeypatch):

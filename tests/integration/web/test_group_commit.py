@@ -99,7 +99,7 @@ def group_commit(database: Database, broker, *, clock=lambda: NOW, wrapped=None)
 def end_the_hold(commit: GroupCommit) -> None:
     """End the time that each waiting webhook may be held."""
     for held in (*chain.from_iterable(lane.taken for lane in commit._committers), *commit._waiting):
-        held.give_up_at = 0.0
+        held.arrived -= 2 * PATIENCE
 
 
 async def some_rounds() -> None:

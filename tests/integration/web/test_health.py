@@ -1,26 +1,17 @@
-"""`/healthz`, `/readyz` and `/metrics`: the process, its work, its numbers."""
+"""`/healthz` and `/readyz`: the process and its work."""
 
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import make_url, text
 
 from app.brokers.celery_broker import Broker
-from app.clock import utc_now
-from app.db import connections, ingest, refresh_pauses, refreshes, ticks
-from app.db.connections import ConnectionKey
-from app.db.models import Team
-from app.domain.access import Scope
-from app.domain.refreshing.outages import Tally, Window
-from app.domain.refreshing.plan import Plan
-from app.services import tokens
-from app.services.refreshing import pausing
+from app.db import ingest
 from app.web import health
-from tests.integration.web.web_server import KEY, WEBHOOK, WebServer, body_of, serve
+from tests.integration.web.web_server import WebServer, body_of, serve
 from tests.servers import PostgresServer, ValkeyServer
 from tests.waiting import PATIENCE, until
 
@@ -208,87 +199,6 @@ def test_a_commit_that_never_comes_back_is_no_life(web: WebServer, monkeypatch) 
     answer = web.client.get("/healthz")
     store._committers[0].since = None
     assert (answer.status_code, answer.text) == (503, "a commit stands still\n")
-
-
-def test_metrics_count_each_answer(web: WebServer) -> None:
-    web.post(body_of(1))
-    web.post(body_of(1))
-    web.post(body_of(1), key="wrong")
-    web.post(body_of(1), path=f"{WEBHOOK}/stranger")
-    shown = web.client.get("/metrics", headers=viewer(web)).text
-    for environment, answer in (
-        ("default", "stored"),
-        ("default", "duplicate"),
-        ("default", "bad_signature"),
-        ("", "unknown_environment"),
-    ):
-        assert f'waylink_webhooks_total{{answer="{answer}",environment="{environment}"}}' in shown
-    assert "stranger" not in shown, "a sender's words are no labels"
-    assert KEY not in shown
-
-
-def test_metrics_have_what_is_late_by_integration_as_the_database_has_it(web: WebServer) -> None:
-    now, headers = utc_now(), viewer(web)
-    rows = [connections.new(ConnectionKey("default", name, "c"), now=now) for name in ("late", "later", "in-time")]
-    late = {row.id: now - timedelta(minutes=minutes) for row, minutes in zip(rows, (6, 60, 0), strict=True)}
-    with web.database.write() as session:
-        connections.insert(session, rows)
-        plans = {ref: Plan(at, forced=False, reason="x") for ref, at in late.items()}
-        refreshes.plan(session, plans, now=now)
-        ticks.note(session, ticks.REFRESH_DUE, now=now)
-    pausing.pause(web.database, "default", "late", actor="cli:root", now=now)
-    with web.database.write() as session:
-        key = refresh_pauses.IntegrationKey("default", "late")
-        refresh_pauses.lock_window(session, key, now=now)
-        refresh_pauses.save_window(session, key, Window(now, Tally(renewed=2, failed=1)))
-    shown = values_of(web.client.get("/metrics", headers=headers).text)
-    for row in rows[:2]:
-        labels = f'{{environment="default",integration="{row.integration}"}}'
-        assert shown[f"waylink_refresh_planned_timestamp_seconds{labels}"] == late[row.id].timestamp()
-        assert shown[f"waylink_refreshes_overdue{labels}"] == 1
-    assert 'waylink_refreshes_overdue{environment="default",integration="in-time"}' not in shown
-    assert shown['waylink_refreshes_paused{environment="default",integration="late"}'] == 1
-    labels = 'environment="default",integration="late"'
-    assert shown[f'waylink_refresh_results{{{labels},result="renewed"}}'] == 2
-    assert shown[f'waylink_refresh_results{{{labels},result="failed"}}'] == 1
-    assert shown["waylink_refresh_tick_timestamp_seconds"] == now.timestamp()
-    with web.database.write() as session:
-        refreshes.supersede(session, list(late), now=now)
-    pausing.resume(web.database, "default", "late", actor="cli:root", now=now)
-    gone = values_of(web.client.get("/metrics", headers=headers).text)
-    assert not [name for name in gone if name.startswith(("waylink_refresh_planned", "waylink_refreshes_overdue"))]
-    assert not [name for name in gone if name.startswith("waylink_refreshes_paused")]
-
-
-def values_of(shown: str) -> dict[str, float]:
-    lines = (line.rpartition(" ") for line in shown.splitlines() if not line.startswith("#"))
-    return {name: float(value) for name, _, value in lines}
-
-
-def viewer(web: WebServer, *, team: str | None = None) -> dict[str, str]:
-    """The headers of a call with a token that reads, of a team if one is named."""
-    scopes, lifetime, now = set() if team else {Scope.VIEWER}, timedelta(days=1), utc_now()
-    with web.database.write() as session:
-        if team:
-            session.add(Team(name=team, source="api", created_at=now))
-            session.flush()
-        made = tokens.issue(session, "scraper", scopes=scopes, team=team, lifetime=lifetime, actor="test", now=now)
-    return {"authorization": f"Bearer {made.secret}"}
-
-
-def test_metrics_need_a_token_from_this_machine_too(web: WebServer) -> None:
-    for headers in ({}, {"authorization": "Bearer wl_" + "x" * 43}, {"authorization": "Basic eDp5"}):
-        answer = web.client.get("/metrics", headers=headers)
-        assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
-    assert web.client.get("/metrics", headers=viewer(web, team="crm")).status_code == 403
-
-
-@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via", "x-real-ip", "x-forwarded-host"])
-def test_open_metrics_are_for_requests_of_this_machine_alone(broker_url, tmp_path, header: str) -> None:
-    url = f"sqlite:///{tmp_path}/waylink.db"
-    with serve(database_url=url, broker_url=broker_url, folder=tmp_path, WAYLINK_OPEN_METRICS="true") as web:
-        assert web.client.get("/metrics").status_code == 200
-        assert web.client.get("/metrics", headers={header: "203.0.113.7"}).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/", "/console"])

@@ -123,7 +123,14 @@ def body_of(number: int, **changes: object) -> bytes:
 
 @contextmanager
 def serve(
-    *, database_url: str, broker_url: str, folder: Path, config: str = "", migrate: bool = True, **variables: str
+    *,
+    database_url: str,
+    broker_url: str,
+    folder: Path,
+    config: str = "",
+    migrate: bool = True,
+    metrics_on: socket.socket | None = None,
+    **variables: str,
 ) -> Iterator[WebServer]:
     """A running web server, migrated first; `variables` are further settings, such as WAYLINK_BODY_LIMIT_BYTES."""
     given = {
@@ -136,7 +143,7 @@ def serve(
     with closing(connect(settings.database)) as database:
         if migrate:
             upgrade(database)
-        app = create_app(settings)
+        app = create_app(settings, metrics_on=metrics_on)
         with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
             port = listener.getsockname()[1]
             server = Server(app)

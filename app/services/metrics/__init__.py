@@ -1,0 +1,1 @@
+"""Metrics: the counts of every process brought together, and figures over time."""
