@@ -7,6 +7,7 @@
     │   ├── InvalidFields         one entry per field and broken rule
     │   ├── InvalidTags           one entry per tag that breaks a rule (Nango contract: Tag rules)
     │   ├── InvalidPattern        position and reason
+    │   ├── KeyReused             an idempotency key was given to another call
     │   └── TooMuchWork           matching a document against a pattern would take more steps than are allowed
     ├── NotFound                  no row has that id
     ├── Conflict                  the present state does not allow it; `found` has the obstacle
@@ -15,6 +16,7 @@
     │   ├── NameTaken             a team, a destination or a route has that name
     │   ├── ReadOnly              waylink.toml defines it
     │   ├── Stale                 it was changed after the caller had read it
+    │   ├── CallRepeated          a call with this idempotency key has begun, and its answer cannot be given again
     │   └── StillUsed             a definition in force depends on the one to be removed
     ├── BrokerUnavailable         the internal or a team's broker does not answer
     ├── DatabaseUnavailable       the database does not take a commit now; it may later
@@ -148,6 +150,11 @@ class TooMuchWork(InvalidInput):
         )
 
 
+class KeyReused(InvalidInput):
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the idempotency key {key!r} was given to another call: make a new one for each")
+
+
 class NotFound(WaylinkError):
     def __init__(self, kind: str, identity: str) -> None:
         self.kind, self.identity = kind, identity
@@ -203,6 +210,13 @@ class Stale(Conflict):
     def __init__(self, kind: str, name: str, *, version: int, expected: int) -> None:
         what = f"the {kind} {name!r} is at version {version}, no longer at {expected}: look at it again"
         super().__init__(what, found={"version": version})
+
+
+class CallRepeated(Conflict):
+    """`status`: the earlier call's; None where it is unknown."""
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, found={"status": status}, retry_after=retry_after)
 
 
 class StillUsed(Conflict):

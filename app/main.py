@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from app.brokers.celery_broker import Broker
 from app.brokers.hints import Hints
 from app.clock import utc_now
+from app.config.effective import effective
 from app.config.settings import Settings
 from app.db.engine import connect
 from app.db.schema_version import require_current_unless_away
@@ -147,6 +148,7 @@ def _api(settings: Settings, hints: Hints) -> Api:
         hints=hints,
         means=definition_context(settings),
         installation=partial(running, settings),
+        settings=effective(settings),
     )
     listed = [name for name in settings.allowed_hosts.split(",") if name.strip()]
     return Api(context, ENDPOINTS, allowed_hosts(listed, listening_on=settings.host))

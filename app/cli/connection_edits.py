@@ -1,18 +1,14 @@
 """`waylink connections tags|metadata|connect|reconnect`."""
 
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from app.cli.bulk_actions import require_consent
 from app.cli.connection_operations import on_connection, operations_in, operations_on
+from app.cli.json_input import json_object_from
 from app.cli.options import AS_JSON, read_pairs
 from app.cli.output import print_one
-from app.domain.json_errors import why_not_json
-from app.errors import InvalidInput
 from app.ids import CONNECTION, show
 from app.services.connections import metadata as metadata_operations
 from app.services.connections import sessions
@@ -20,7 +16,6 @@ from app.services.connections import tags as tag_operations
 from app.services.connections.sessions import ConnectOptions, OpenedSession, SessionOwner
 from app.services.connections.tags import TagChange
 from app.telemetry import escape_control
-from app.text_input import decoded
 
 
 @click.group()
@@ -109,7 +104,7 @@ def set_metadata(*, metadata: str | None, clear: bool, yes: bool, **target: Any)
     """
     if (metadata is None) is not clear:
         raise click.UsageError("give the metadata that it shall have, or --clear to remove all, and not both")
-    wanted = _object(metadata) if metadata is not None else {}
+    wanted = json_object_from(metadata, "metadata") if metadata is not None else {}
     if not wanted and not clear:
         raise click.UsageError("an object without members would remove all metadata: say --clear")
     with operations_on(target) as (operations, ref, actor):
@@ -126,7 +121,7 @@ def set_metadata(*, metadata: str | None, clear: bool, yes: bool, **target: Any)
 @click.argument("metadata", metavar="JSON|FILE|-")
 def update_metadata(*, metadata: str, **target: Any) -> None:
     """Merge this object into the metadata, on its first level."""
-    wanted = _object(metadata)
+    wanted = json_object_from(metadata, "metadata")
     with operations_on(target) as (operations, ref, actor):
         metadata_operations.update_metadata(operations, ref, wanted, actor=actor)
     click.echo("metadata updated")
@@ -191,30 +186,3 @@ def _print_session(made: OpenedSession, *, as_json: bool) -> None:
         "tags": dict(made.tags),
     }
     print_one(shown, as_json=as_json)
-
-
-def _object(given: str) -> dict[str, object]:
-    """A JSON object from the argument, a file or standard input. Raises InvalidInput without its values."""
-    try:
-        found = json.loads(_text(given))
-    except (ValueError, RecursionError) as broken:
-        why = f": {why_not_json(broken)}" if isinstance(broken, json.JSONDecodeError) else ""
-        raise InvalidInput(f"metadata is not JSON{why}") from None
-    if not isinstance(found, dict):
-        raise InvalidInput("metadata is not a JSON object")
-    return found
-
-
-def _text(given: str) -> str:
-    if given.lstrip().startswith("{"):
-        return given
-    try:
-        # Read as bytes: standard input may be set up for another encoding.
-        content = sys.stdin.buffer.read() if given == "-" else Path(given).read_bytes()
-    except (OSError, ValueError):
-        # What was meant for JSON may hold secrets, and the error would name it as a path.
-        raise InvalidInput("metadata is neither a JSON object nor a file that can be read") from None
-    try:
-        return decoded(content)
-    except ValueError as wrong:
-        raise InvalidInput(f"metadata is not JSON: {wrong}") from None

@@ -22,6 +22,10 @@ ACTS: Final = {
         "app.cli.connection_actions:show_connection",
         "All about one connection, by our `con_…` id or by Nango's: links, refreshes, errors.",
     ),
+    "import": (
+        "app.cli.connection_imports:import_connection",
+        "Make a connection at Nango from credentials: a file of JSON, or `-` for standard input.",
+    ),
     "metadata": (
         "app.cli.connection_edits:metadata",
         "Get, set and update a connection's metadata, which is at Nango alone.",

@@ -40,6 +40,7 @@ COMMANDS: Final = {
         "app.cli.healthz:healthz",
         "Say whether this host's processes of a kind make progress: exit 0, or 1 with the cause.",
     ),
+    "integrations": ("app.cli.integrations:integrations", "List the integrations that an environment has at Nango."),
     "jobs": ("app.cli.jobs:jobs", "List jobs, newest first; `waylink jobs show ID` tells all about one."),
     "migrate": (
         "app.cli.migrating:migrate",
@@ -67,6 +68,7 @@ COMMANDS: Final = {
         "Post a signed webhook: a FILE byte for byte, or a SAMPLE with a fresh connection id.",
     ),
     "status": ("app.cli.status:status", "Show what needs a person, with its cause and the command that repairs it."),
+    "settings": ("app.cli.settings:settings", "Show the settings in force, without secrets."),
     "teams": ("app.cli.teams:teams", "List teams; add and remove those that waylink.toml does not define."),
     "token": ("app.cli.tokens:token", "Make, list and revoke tokens for the REST API."),
     "up": (

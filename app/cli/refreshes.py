@@ -1,7 +1,6 @@
 """`waylink refreshes`: list and show renewals of tokens, and what is known of providers' tokens."""
 
 from contextlib import closing
-from datetime import timedelta
 from typing import Any, Final
 
 import click
@@ -12,7 +11,7 @@ from app.cli.opening import open_database
 from app.cli.options import AS_JSON, LIMIT, as_table, choice, connection_filters, moment_option
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now
-from app.config.provider_catalogue import shipped_catalogue
+from app.config.provider_catalogue import shipped_catalogue, shown_line
 from app.db.read import refresh_listing
 from app.db.read.refresh_listing import RefreshFilters
 from app.domain.refreshing.catalogue import ProviderLine
@@ -143,28 +142,4 @@ def catalogue(*, provider: str | None, as_json: bool) -> None:
 
 def _row(line: ProviderLine) -> dict[str, Any]:
     more = f" +{len(line.names) - 1}" if len(line.names) > 1 else ""
-    return {
-        "provider": line.names[0] + more,
-        "names": list(line.names),
-        "access_life": _shown(line.access_life),
-        "refresh_life": _shown(line.refresh_life),
-        "idle_limit": _shown(line.idle_limit),
-        "rotates": line.rotates,
-        "reuse": line.reuse,
-        "renews": line.renews,
-        "nango_margin": _shown(line.nango_margin),
-        "note": line.note,
-        "source": line.source,
-        "read": line.read.isoformat(),
-    }
-
-
-def _shown(span: timedelta | None) -> str | None:
-    """A span as waylink.toml has it, such as `12h`."""
-    if span is None:
-        return None
-    seconds = int(span.total_seconds())
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
+    return {"provider": line.names[0] + more, **shown_line(line)}

@@ -21,3 +21,12 @@ def duration(text: str) -> timedelta:
     if span > LONGEST_DURATION:
         raise ValueError(f"too long: at most {LONGEST_DURATION.days}d")
     return span
+
+
+def shown_duration(span: timedelta) -> str:
+    """A whole number of the largest unit that fits, such as `12h`."""
+    seconds = int(span.total_seconds())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -698,6 +698,20 @@ class Repair(Base):
     closed_by: Mapped[str | None]  # `app.domain.repairs`
 
 
+class IdempotentCall(Base):
+    """A call of the API that was made with an idempotency key, kept for a day."""
+
+    __tablename__ = "idempotent_calls"
+
+    caller: Mapped[str] = mapped_column(primary_key=True)  # the actor's name in the audit
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes]  # of method, path, query and body
+    began_at: Mapped[datetime] = mapped_column(index=True)
+    held_until: Mapped[datetime]  # the call may be under way until then
+    status: Mapped[int | None]  # None: no answer is recorded
+    answer: Mapped[str | None]  # JSON
+
+
 class Rejection(Base):
     """Rejected deliveries, a row per minute, environment and cause, so that a flood writes few rows.
 

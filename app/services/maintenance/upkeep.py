@@ -14,6 +14,7 @@ from app.db import (
     acknowledgements,
     audit,
     event_claims,
+    idempotent_calls,
     key_uses,
     leases,
     process_metrics,
@@ -37,6 +38,7 @@ REPORTS_KEPT: Final = timedelta(days=30)  # reconciliations
 FORECASTS_KEPT: Final = timedelta(days=35)  # of refreshes
 PROCESSES_KEPT: Final = timedelta(days=1)  # since they reported last
 ACKNOWLEDGED_KEPT: Final = timedelta(days=365)  # of single dead letters and failed events
+CALLS_KEPT: Final = timedelta(days=1)  # of the API with idempotency keys
 RECORD_KEPT: Final = timedelta(days=7)  # rejections, and uses of keys that are no longer live
 
 
@@ -63,26 +65,25 @@ def prune(
     """
     now = clock()
     # Twice the window: another host whose clock is a little behind must still find its window.
-    closed = now - 2 * window
-    windows = _in_chunks(database, partial(event_rows.prune_deliveries, before=closed, limit=PRUNE_CHUNK))
-    repeated = _in_chunks(database, partial(repeats.prune, before=closed, limit=PRUNE_CHUNK))
-    old = now - RECORD_KEPT
-    reported = _in_chunks(database, partial(repeats.prune_answers, before=old, limit=PRUNE_CHUNK))
-    refused = _in_chunks(database, partial(rejections.prune, before=old, limit=PRUNE_CHUNK))
-    keys = _in_chunks(database, partial(key_uses.prune, before=old, limit=PRUNE_CHUNK))
-    actions = 0
+    window_ended, old = now - 2 * window, now - RECORD_KEPT
+    steps: list[Callable[..., int]] = [
+        partial(event_rows.prune_deliveries, before=window_ended),
+        partial(repeats.prune, before=window_ended),
+        partial(repeats.prune_answers, before=old),
+        partial(rejections.prune, before=old),
+        partial(key_uses.prune, before=old),
+        partial(reconciliations.prune, before=now - REPORTS_KEPT),
+        partial(refresh_forecasts.prune, before=(now - FORECASTS_KEPT).date().isoformat()),
+        partial(repairs.prune, before=now - REPAIRS_KEPT),
+        partial(leases.prune, before=now - EDIT_LEASE),
+        partial(process_metrics.retire, now=now),  # before its process goes
+        partial(processes.prune, before=now - PROCESSES_KEPT),
+        partial(acknowledgements.prune, before=now - ACKNOWLEDGED_KEPT),
+        partial(idempotent_calls.prune, before=now - CALLS_KEPT),
+    ]
     if audit_kept is not None:
-        actions = _in_chunks(database, partial(audit.prune, before=now - audit_kept, limit=PRUNE_CHUNK))
-    reports = _in_chunks(database, partial(reconciliations.prune, before=now - REPORTS_KEPT, limit=PRUNE_CHUNK))
-    past = (now - FORECASTS_KEPT).date().isoformat()
-    forecasts = _in_chunks(database, partial(refresh_forecasts.prune, before=past, limit=PRUNE_CHUNK))
-    cases = _in_chunks(database, partial(repairs.prune, before=now - REPAIRS_KEPT, limit=PRUNE_CHUNK))
-    counts = _in_chunks(database, partial(process_metrics.retire, now=now, limit=PRUNE_CHUNK))
-    held = _in_chunks(database, partial(leases.prune, before=now - EDIT_LEASE, limit=PRUNE_CHUNK))
-    ended = _in_chunks(database, partial(processes.prune, before=now - PROCESSES_KEPT, limit=PRUNE_CHUNK))
-    seen = _in_chunks(database, partial(acknowledgements.prune, before=now - ACKNOWLEDGED_KEPT, limit=PRUNE_CHUNK))
-    recorded = windows + repeated + reported + refused + keys + actions + reports + forecasts
-    return recorded + cases + counts + held + ended + seen
+        steps.append(partial(audit.prune, before=now - audit_kept))
+    return sum(_in_chunks(database, partial(step, limit=PRUNE_CHUNK)) for step in steps)
 
 
 def recheck_repeats(database: Database, *, now: datetime) -> int:

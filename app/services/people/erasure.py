@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import audit, decisions, erasure
+from app.db import audit, decisions, erasure, idempotent_calls
 from app.db import people as rows
 from app.db.engine import Database
 from app.db.erasure import PersonalTable, Row, RowKey
@@ -102,12 +102,13 @@ def _find(session: Session, user_id: UUID) -> tuple[_Person, bool]:
 
 
 def _blank(session: Session, person: _Person, report: ErasureReport, *, actor: str, now: datetime) -> None:
-    """Delete the row itself, or empty it where links refer to it."""
+    """Delete the row itself, or empty it where links refer to it; and answers of the API kept to be repeated."""
     if rows.has_history(session, OwnerKind.USER, person.id):
         nothing = {"email": None, "display_name": None, "former_external_id": None}
         rows.change(session, OwnerKind.USER, [{"id": person.id, **nothing, "updated_at": now}])
     else:
         rows.delete(session, OwnerKind.USER, person.id)
+    idempotent_calls.forget_answers(session)
     report.named["users"] = 1
     audit.record(
         session, actor=actor, action="user.erased", subject=report.user, detail={"rows": dict(report.named)}, now=now

@@ -73,16 +73,6 @@ class ConnectBody(SessionOptions, frozen=True, kw_only=True, forbid_unknown_fiel
     organization: SessionOrganization | None = None
     allowed_integrations: Annotated[list[str], _INTEGRATIONS] = []
 
-    def owner(self) -> SessionOwner:
-        user, organization = self.user, self.organization
-        return SessionOwner(
-            user_id=user.id if user else None,
-            user_email=user.email if user else None,
-            user_name=user.display_name if user else None,
-            organization_id=organization.id if organization else None,
-            organization_name=organization.display_name if organization else None,
-        )
-
 
 class ReconnectBody(SessionOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`tags`: all that the connection shall have afterwards. Left out, it keeps its own, wiped ones included."""
@@ -159,7 +149,7 @@ def update_metadata(call: Call, con_id: str, body: MetadataBody) -> None:
         metadata.update_metadata(operations, identity(CONNECTION, con_id), body.metadata, actor=call.actor)
 
 
-@endpoint("POST /connect-sessions", scope=Scope.OPERATOR, asks_nango=True, status=201)
+@endpoint("POST /connect-sessions", scope=Scope.OPERATOR, asks_nango=True, holds_secret=True, status=201)
 def create_connect_session(call: Call, body: ConnectBody) -> Session:
     """Open a session with which an end user connects.
 
@@ -170,7 +160,7 @@ def create_connect_session(call: Call, body: ConnectBody) -> Session:
             operations,
             body.environment,
             tags=body.tags,
-            owner=body.owner(),
+            owner=owner_of(body.user, body.organization),
             allowed_integrations=body.allowed_integrations,
             options=body.options(),
             actor=call.actor,
@@ -178,7 +168,13 @@ def create_connect_session(call: Call, body: ConnectBody) -> Session:
     return _session(made)
 
 
-@endpoint("POST /connections/{con_id}/reconnect-sessions", scope=Scope.OPERATOR, asks_nango=True, status=201)
+@endpoint(
+    "POST /connections/{con_id}/reconnect-sessions",
+    scope=Scope.OPERATOR,
+    asks_nango=True,
+    holds_secret=True,
+    status=201,
+)
 def create_reconnect_session(call: Call, con_id: str, body: ReconnectBody) -> Session:
     """Open a session with which an end user authorizes a connection again.
 
@@ -187,6 +183,16 @@ def create_reconnect_session(call: Call, con_id: str, body: ReconnectBody) -> Se
     ref = identity(CONNECTION, con_id)
     with call.operations() as operations:
         return _session(sessions.reconnect(operations, ref, tags=body.tags, options=body.options(), actor=call.actor))
+
+
+def owner_of(user: SessionUser | None, organization: SessionOrganization | None) -> SessionOwner:
+    return SessionOwner(
+        user_id=user.id if user else None,
+        user_email=user.email if user else None,
+        user_name=user.display_name if user else None,
+        organization_id=organization.id if organization else None,
+        organization_name=organization.display_name if organization else None,
+    )
 
 
 def _tags(change: TagChange) -> Tags:

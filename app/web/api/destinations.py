@@ -52,7 +52,7 @@ def list_destinations(call: Call, query: DestinationQuery) -> Page[DestinationRo
         return page_by_name(listing.destinations(session, filters), query.limit, DestinationRow, "team", "name")
 
 
-@endpoint("POST /destinations", scope=Scope.OPERATOR, teams=True, status=201)
+@endpoint("POST /destinations", scope=Scope.OPERATOR, teams=True, holds_secret=True, status=201)
 def add_destination(call: Call, body: NewDestination) -> DestinationMade:
     """Add a destination of a team.
 
@@ -76,7 +76,7 @@ def get_destination(call: Call, team: str, destination: str) -> DestinationRecor
         return _record(session, destinations.get(session, team=team, name=destination, editor=editor_of(call)))
 
 
-@endpoint("PATCH /destinations/{team}/{destination}", scope=Scope.OPERATOR, teams=True)
+@endpoint("PATCH /destinations/{team}/{destination}", scope=Scope.OPERATOR, teams=True, holds_secret=True)
 def change_destination(
     call: Call, team: str, destination: str, query: EditQuery, body: DestinationChange
 ) -> DestinationRecord:
@@ -137,7 +137,11 @@ def remove_destination(call: Call, team: str, destination: str, query: EditQuery
 
 
 @endpoint(
-    "POST /destinations/{team}/{destination}/rotate-secret", scope=Scope.OPERATOR, teams=True, problems=(INVALID_INPUT,)
+    "POST /destinations/{team}/{destination}/rotate-secret",
+    scope=Scope.OPERATOR,
+    teams=True,
+    holds_secret=True,
+    problems=(INVALID_INPUT,),
 )
 def rotate_destination_secret(call: Call, team: str, destination: str, query: RotateQuery) -> SecretMade:
     """Make a new signing secret, shown only in this answer. Earlier ones also sign until the overlap ends."""

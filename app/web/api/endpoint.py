@@ -44,6 +44,7 @@ class Context:
     routes: RouteCache = field(default_factory=RouteCache)
     alerts: Alerts = field(default_factory=Alerts)  # for manual changes to a destination
     installation: Callable[[], Installation] | None = None  # the configuration as it is now, for the status
+    settings: Sequence[Mapping[str, Any]] = ()  # in force, without secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Endpoint:
     teams: bool
     asks_nango: bool
     matches_patterns: bool
+    holds_secret: bool
     status: int
     body_limit: int
     problems: tuple[ProblemKind, ...]
@@ -116,6 +118,10 @@ class Endpoint:
         return _PARAMETER.sub(r"{\1}", self.path)
 
     @property
+    def writes(self) -> bool:
+        return self.method != "GET"
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """The names in the path, in order."""
         return tuple(_PARAMETER.findall(self.path))
@@ -128,6 +134,7 @@ def endpoint(
     teams: bool = False,
     asks_nango: bool = False,
     matches_patterns: bool = False,
+    holds_secret: bool = False,
     status: int | None = None,
     body_limit: int = BODY_LIMIT,
     problems: tuple[ProblemKind, ...] = (),
@@ -139,7 +146,8 @@ def endpoint(
     result is the answer (None: 204). Its docstring's first line is the summary. scope: the scope that a token needs.
     teams: tokens of one team may call, too (to change something with the scope operator), and the function respects
     `call.team`. asks_nango: it waits for Nango, in a pool of its own. matches_patterns: it may compute for seconds, in
-    a pool of its own, one call of a team or token at a time. problems: in addition to those of every such endpoint.
+    a pool of its own, one call of a team or token at a time. holds_secret: its body or its answer does; neither
+    is kept in any form for repetitions with an idempotency key. problems: in addition to those of every such endpoint.
     """
     method, _, path = operation.partition(" ")
 
@@ -159,6 +167,7 @@ def endpoint(
             teams=teams,
             asks_nango=asks_nango,
             matches_patterns=matches_patterns,
+            holds_secret=holds_secret,
             status=status or default,
             body_limit=body_limit,
             problems=(*conflicts, *problems),

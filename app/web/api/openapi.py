@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from app.domain.access import Scope
+from app.services.idempotency import MAX_KEY
 from app.web.api.endpoint import Endpoint
 from app.web.api.problems import (
     BUSY,
@@ -14,6 +15,7 @@ from app.web.api.problems import (
     DATABASE_AWAY,
     FAULT,
     FORBIDDEN,
+    IDEMPOTENCY_KEY_REUSED,
     INVALID_INPUT,
     INVALID_REQUEST,
     INVALID_TAGS,
@@ -67,6 +69,14 @@ _OF_NANGO: Final = (
     NANGO_UNAVAILABLE,
 )
 _REF: Final = "#/components/schemas/{name}"
+
+_IDEMPOTENCY_KEY: Final[Mapping[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "With the same key and call, within a day, the call is carried out once and answered as before.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
+}
 
 _PROBLEM: Final[Mapping[str, Any]] = {
     "title": "Problem",
@@ -133,6 +143,8 @@ def problems_of(endpoint: Endpoint) -> dict[int, list[ProblemKind]]:
         kinds.append(NOT_FOUND)
     if endpoint.body is not None or endpoint.lines:
         kinds += _WITH_BODY
+    if endpoint.writes:
+        kinds.append(IDEMPOTENCY_KEY_REUSED)
     if endpoint.asks_nango:
         kinds += _OF_NANGO
     if endpoint.matches_patterns:
@@ -156,7 +168,7 @@ def _operation(endpoint: Endpoint, query: Mapping[str, Any] | None) -> dict[str,
         "operationId": endpoint.name,
         "summary": endpoint.summary,
         "description": "\n\n".join(part for part in (endpoint.description, _needs(endpoint)) if part),
-        "parameters": [*path, *_parameters(query or {})],
+        "parameters": [*path, *_parameters(query or {}), *([_IDEMPOTENCY_KEY] if endpoint.writes else [])],
         "responses": {str(endpoint.status): _success(endpoint), **_refusals(endpoint)},
     }
     if endpoint.body is not None:

@@ -3,21 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
+from uuid import UUID
 
 from msgspec import UNSET, Struct, structs
+from sqlalchemy.orm import Session
 
 from app.db import people as rows
 from app.db.people import PeopleFilters
 from app.domain.access import Scope
 from app.domain.people import OwnerKind
 from app.domain.people_files import Format, read
-from app.errors import InvalidInput
+from app.errors import Conflict, InvalidInput
 from app.ids import ORGANIZATION, USER
 from app.services.linking import waiting
 from app.services.people import importer, records
 from app.services.people.records import MergeResult
 from app.web.api.endpoint import Call, Endpoint, Page, endpoint, page, record
 from app.web.api.people_shapes import (
+    ChangeQuery,
     Imported,
     ImportQuery,
     NewOrganization,
@@ -79,9 +82,9 @@ def get_user(call: Call, user_id: str) -> UserRecord:
 
 
 @endpoint("PATCH /users/{user_id}", scope=Scope.OPERATOR)
-def change_user(call: Call, user_id: str, body: UserChange) -> UserRecord:
+def change_user(call: Call, user_id: str, query: ChangeQuery, body: UserChange) -> UserRecord:
     """Change a user. Connections that wait for the new id or address are linked."""
-    return record(_change(call, OwnerKind.USER, user_id, body), UserRecord)
+    return record(_change(call, OwnerKind.USER, user_id, query, body), UserRecord)
 
 
 @endpoint("DELETE /users/{user_id}", scope=Scope.OPERATOR)
@@ -122,9 +125,11 @@ def get_organization(call: Call, organization_id: str) -> OrganizationRecord:
 
 
 @endpoint("PATCH /organizations/{organization_id}", scope=Scope.OPERATOR)
-def change_organization(call: Call, organization_id: str, body: OrganizationChange) -> OrganizationRecord:
+def change_organization(
+    call: Call, organization_id: str, query: ChangeQuery, body: OrganizationChange
+) -> OrganizationRecord:
     """Change an organization. Connections that wait for the new id are linked."""
-    return record(_change(call, OwnerKind.ORGANIZATION, organization_id, body), OrganizationRecord)
+    return record(_change(call, OwnerKind.ORGANIZATION, organization_id, query, body), OrganizationRecord)
 
 
 @endpoint("DELETE /organizations/{organization_id}", scope=Scope.OPERATOR)
@@ -144,11 +149,23 @@ def _add(call: Call, kind: OwnerKind, body: Struct) -> Mapping[str, Any]:
     return _finish(call, kind, merged)
 
 
-def _change(call: Call, kind: OwnerKind, shown: str, body: Struct) -> Mapping[str, Any]:
+def _change(call: Call, kind: OwnerKind, shown: str, query: ChangeQuery, body: Struct) -> Mapping[str, Any]:
     id_ = identity(rows.PREFIX[kind], shown)
     with call.context.database.write() as session:
+        if query.updated_at is not None:
+            _require_unchanged(session, kind, id_, query.updated_at)
         merged = records.change(session, kind, id_, _given(body), actor=call.actor, now=call.context.clock())
     return _finish(call, kind, merged)
+
+
+def _require_unchanged(session: Session, kind: OwnerKind, id_: UUID, updated_at: str) -> None:
+    """Lock the row. Raises Conflict where another change was made after `updated_at`."""
+    rows.lock_by_id(session, kind, id_)
+    present = rows.get(session, kind, id_)
+    last = present["updated_at"] or present["created_at"]
+    if last != updated_at:
+        message = f"the {kind} {rows.shown_id(kind, id_)} was changed at {last}: look at it again"
+        raise Conflict(message, found={"updated_at": last})
 
 
 def _finish(call: Call, kind: OwnerKind, merged: MergeResult) -> Mapping[str, Any]:

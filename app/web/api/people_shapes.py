@@ -72,6 +72,19 @@ class UserQuery(OrganizationQuery, frozen=True, kw_only=True, forbid_unknown_fie
     organization: Annotated[str | None, Meta(description="Of the organization with this external id.")] = None
 
 
+class ChangeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    updated_at: (
+        Annotated[
+            str,
+            Meta(
+                description="`updated_at` of the record that the change is made on, or its `created_at` where that is "
+                "null: a conflict where it was changed since."
+            ),
+        ]
+        | None
+    ) = None
+
+
 class UserChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fields that are left out stay as they are; null clears."""
 

@@ -13,6 +13,7 @@ from app.errors import (
     InvalidInput,
     InvalidPattern,
     InvalidTags,
+    KeyReused,
     NangoConnectionNotFound,
     NangoForbidden,
     NangoInvalidRequest,
@@ -57,6 +58,7 @@ TOO_LARGE: Final = ProblemKind(413, "too_large", "The body is too large")
 UNSUPPORTED_MEDIA_TYPE: Final = ProblemKind(415, "unsupported_media_type", "The body is not of a type taken here")
 MISDIRECTED: Final = ProblemKind(421, "misdirected", "Not under this name")
 INVALID_INPUT: Final = ProblemKind(422, "invalid_input", "What was given cannot be used")
+IDEMPOTENCY_KEY_REUSED: Final = ProblemKind(422, "idempotency_key_reused", "The key is another call's")
 INVALID_TAGS: Final = ProblemKind(422, "invalid_tags", "Nango would not take these tags")
 NANGO_INVALID_REQUEST: Final = ProblemKind(422, "nango_invalid_request", "Nango refused what was given")
 REFRESH_FAILED: Final = ProblemKind(424, "refresh_failed", "The provider refused the refresh")
@@ -76,6 +78,7 @@ NANGO_UNAVAILABLE: Final = ProblemKind(503, "nango_unavailable", "Nango could no
 # The first matching class decides.
 _KINDS: Final[Sequence[tuple[type[WaylinkError], ProblemKind]]] = (
     (InvalidTags, INVALID_TAGS),
+    (KeyReused, IDEMPOTENCY_KEY_REUSED),
     (InvalidInput, INVALID_INPUT),
     (NotFound, NOT_FOUND),
     (Conflict, CONFLICT),

@@ -18,6 +18,7 @@ from app.domain.json_values import MAX_DEPTH, json_object, read_with_repeats
 from app.domain.tags import is_storable
 from app.errors import InvalidInput, NotFound
 from app.ids import parse
+from app.services.idempotency import MAX_KEY
 from app.web.api.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, ApiRefusal
 from app.web.api.problems import fault as fault_entry
 from app.web.api.shape_errors import ShapeFault, fault_of, shown
@@ -25,6 +26,8 @@ from app.web.api.shape_errors import ShapeFault, fault_of, shown
 JSON: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
 READ_SECONDS: Final = 12.0  # for a whole body
+IDEMPOTENCY_KEY: Final = "idempotency-key"
+_KEY: Final = re.compile(rf"[!-~]{{1,{MAX_KEY}}}")
 _MEMBER: Final = re.compile(r"(\w+)\[([^\[\]]+)\]")
 
 Read = TypeVar("Read", bound=Struct)
@@ -108,6 +111,20 @@ async def read_content(request: Request, limit: int) -> bytes:
     except (TimeoutError, ClientDisconnect):
         raise ApiRefusal(INVALID_REQUEST, "The body did not arrive in time. Send it again.") from None
     return bytes(content)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The key of the header `Idempotency-Key`, with or without quotes. Raises Refusal."""
+    given = request.headers.getlist(IDEMPOTENCY_KEY)
+    if not given:
+        return None
+    if len(given) > 1:
+        raise _refused(IDEMPOTENCY_KEY, "repeated", "the header is there twice")
+    key = given[0][1:-1] if given[0].startswith('"') and given[0].endswith('"') else given[0]
+    if not _KEY.fullmatch(key):
+        message = f"1 to {MAX_KEY} visible characters of ASCII, such as a random UUID"
+        raise _refused(IDEMPOTENCY_KEY, "invalid", message)
+    return key
 
 
 def after(prefix: str, cursor: str | None) -> UUID | None:

@@ -4,11 +4,13 @@ from typing import Final
 
 from app.web.api import (
     connection_edits,
+    connection_imports,
     connections,
     definitions,
     destinations,
     dry_runs,
     event_actions,
+    integrations,
     job_actions,
     people,
     queues,
@@ -18,6 +20,7 @@ from app.web.api import (
     refresh_forecasts,
     refreshes,
     repairs,
+    settings,
     status,
 )
 from app.web.api.endpoint import Endpoint
@@ -25,6 +28,7 @@ from app.web.api.endpoint import Endpoint
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *connections.ENDPOINTS,
     *connection_edits.ENDPOINTS,
+    *connection_imports.ENDPOINTS,
     *refresh_forecasts.ENDPOINTS,
     *records.ENDPOINTS,
     *refreshes.ENDPOINTS,
@@ -34,9 +38,11 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *job_actions.ENDPOINTS,
     *event_actions.ENDPOINTS,
     *queues.ENDPOINTS,
+    *integrations.ENDPOINTS,
     *reconciliations.ENDPOINTS,
     *people.ENDPOINTS,
     *definitions.ENDPOINTS,
     *destinations.ENDPOINTS,
     *dry_runs.ENDPOINTS,
+    *settings.ENDPOINTS,
 )

@@ -12,16 +12,18 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from app.db.errors import is_away
+from app.db.idempotent_calls import CallKey
 from app.domain.access import Access
 from app.errors import WaylinkError
 from app.outage_causes import of_database
+from app.services.idempotency import Answer, IdempotentCalls, fingerprint_of
 from app.telemetry import API_REQUESTS, get_logger
 from app.web.api import openapi
 from app.web.api.authentication import Authenticator
 from app.web.api.endpoint import Call, Context, Endpoint
 from app.web.api.pool import CallerLocks, CallPool
 from app.web.api.problems import DATABASE_AWAY, FAULT, FORBIDDEN, MISDIRECTED, ApiRefusal, refusal_for
-from app.web.api.reading import JSON_LINES, check_content_type, read_body, read_content, read_query
+from app.web.api.reading import JSON_LINES, check_content_type, idempotency_key, read_body, read_content, read_query
 from app.web.hosts import host_of
 
 PREFIX: Final = "/api/v1"
@@ -45,6 +47,7 @@ class Api:
         self._context, self._endpoints, self._hosts = context, endpoints, frozenset(hosts)
         self._database_pool = CallPool(DATABASE_THREADS, "api")
         self._nango_pool = CallPool(NANGO_THREADS, "api-nango")
+        self._once = IdempotentCalls(context.database, context.clock, (WaylinkError, ApiRefusal))
         self._pattern_pool, self._caller_locks = CallPool(PATTERN_THREADS, "api-patterns"), CallerLocks()
         self.authenticator = Authenticator(context.database, context.clock)
         self._document: bytes | None = None
@@ -104,6 +107,7 @@ class Api:
         arguments: dict[str, Any] = {name: request.path_params[name] for name in wanted.parameters}
         content = b""
         query = read_query(request.scope["query_string"], wanted.query)
+        key = idempotency_key(request) if wanted.writes else None
         if wanted.query is not None:
             arguments["query"] = query
         if wanted.body is not None:
@@ -111,20 +115,30 @@ class Api:
             content = await read_content(request, wanted.body_limit)
         if wanted.lines:
             check_content_type(request.headers.get("content-type", ""), JSON_LINES)
-            arguments["lines"] = await read_content(request, wanted.body_limit)
+            arguments["lines"] = content = await read_content(request, wanted.body_limit)
         call = Call(access, self._context)
 
-        def work() -> bytes:
+        def carry_out() -> Answer:
+            return Answer(wanted.status, _encoded(wanted, wanted.run(call, **arguments)))
+
+        def work() -> Answer:
             if wanted.body is not None:  # in the thread: a large one would hold up the event loop
                 arguments["body"] = read_body(content, wanted.body)
-            return _encoded(wanted, wanted.run(call, **arguments))
+            if key is None:
+                return carry_out()
+            told = b"" if wanted.holds_secret else content
+            path, query_string = request.url.path.encode(), request.scope["query_string"]
+            fingerprint = fingerprint_of(wanted.method.encode(), path, query_string, told)
+            return self._once.once(CallKey(access.actor, key), fingerprint, carry_out, keep=not wanted.holds_secret)
 
         if wanted.matches_patterns:
             async with self._caller_locks.of(f"the team {access.team}" if access.team else access.actor):
                 found = await self._pattern_pool.run(work)
         else:
             found = await (self._nango_pool if wanted.asks_nango else self._database_pool).run(work)
-        return Response(found, wanted.status, media_type=None if wanted.status == 204 else "application/json")
+        headers = {"idempotent-replayed": "true"} if found.repeated else None
+        media_type = None if found.status == 204 else "application/json"
+        return Response(found.body, found.status, headers, media_type)
 
     def _check_host(self, request: Request) -> None:
         host = host_of(request.headers.get("host", ""))

@@ -83,6 +83,9 @@ def con(waylink, connection_id):
     return waylink.connect(connection_id, **DANA)
 
 
+API_SECRET = "canary-of-an-import"
+
+
 def ids(answer):
     return [row["connection_id"] for row in answer["data"]]
 
@@ -385,3 +388,64 @@ def test_a_drift_is_shown_with_its_tags_and_ended_by_one_call(waylink, nango, co
     waylink.work()
     assert api.json(f"/connections/{con_id}")["drift"] is None
     assert api("POST", f"/connections/{con_id}/restore-tags").status_code == 409
+
+
+def test_an_import_makes_links_and_routes_a_connection_once(waylink):
+    waylink.api("POST", "/users", json={"external_id": "usr_1042"})
+    body = {
+        "integration": "apikey",
+        "connection_id": "imported-1",
+        "credentials": {"type": "API_KEY", "apiKey": API_SECRET},
+        "tags": {"plan": "pro"},
+        "user": {"id": "usr_1042"},
+        "metadata": {"region": "eu"},
+    }
+    made = waylink.api("POST", "/connections/import", json=body)
+    assert made.status_code == 201, made.text
+    assert made.json() == {
+        "environment": "default",
+        "integration": "apikey",
+        "connection_id": "imported-1",
+        "provider": made.json()["provider"],
+        "tags": {"plan": "pro", "end_user_id": "usr_1042"},
+    }
+    waylink.work()
+    [row] = waylink.api.json("/connections?connection_id=imported-1")["data"]
+    assert row["user"] == "usr_1042"
+    assert waylink.api.json(f"/connections/{row['id']}/metadata") == {"metadata": {"region": "eu"}}
+    # Nango announces it by a webhook, too, which is about the same generation.
+    assert (
+        waylink.api.web.post(
+            auth(connection_id="imported-1", integration="apikey", tags=made.json()["tags"]), key=SIGNING_KEY
+        ).status_code
+        == 202
+    )
+    waylink.work()
+    jobs = waylink.api.json("/jobs")["data"]
+    types = {event["id"]: event["type"] for event in waylink.api.json("/events")["data"]}
+    routed = sorted(job["route"] for job in jobs if types[job["event_id"]] == "connection.created")
+    assert routed == ["all", "pro"]
+    [entry] = waylink.api.json("/audit?action=connection.imported")["data"]
+    assert (entry["outcome"], entry["detail"]["connection_id"]) == ("done", "imported-1")
+    assert API_SECRET not in dump(waylink.api.database)
+
+
+def test_credentials_that_an_import_cannot_use_are_told_and_kept_nowhere(waylink):
+    wrong = {"integration": "apikey", "credentials": {"type": "OAUTH2", "access_token": API_SECRET}}
+    refused = problem_of(waylink.api("POST", "/connections/import", json=wrong), 422, "nango_invalid_request")
+    assert API_SECRET not in json.dumps(refused)
+    unknown = {"integration": "nothing", "credentials": {"type": "API_KEY", "apiKey": API_SECRET}}
+    problem_of(waylink.api("POST", "/connections/import", json=unknown), 404, "nango_unknown_integration")
+    tags = {"integration": "apikey", "credentials": {"type": "API_KEY", "apiKey": API_SECRET}, "tags": {"1bad": "x"}}
+    problem_of(waylink.api("POST", "/connections/import", json=tags), 422, "invalid_tags")
+    assert waylink.api.json("/connections")["data"] == []
+    assert API_SECRET not in dump(waylink.api.database)
+
+
+def test_integrations_are_nangos_and_providers_those_of_the_catalogue(waylink):
+    found = {row["integration"]: row["provider"] for row in waylink.api.json("/integrations", who="viewer")["data"]}
+    assert {"oauth2", "apikey"} <= found.keys()
+    problem_of(waylink.api.get("/integrations?environment=nowhere"), 404, "not_found")
+    lives = {name: row for row in waylink.api.json("/providers", who="viewer")["data"] for name in row["names"]}
+    assert lives["salesforce"]["idle_limit"] == "30d"
+    assert lives["salesforce"]["source"].startswith("https://")

@@ -275,3 +275,10 @@ def test_every_answer_forbids_keeping_and_guessing(api):
     for answer in (api.get("/audit"), api.get("/audit", who=None), api.get("/openapi.json")):
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_settings_in_force_are_shown_without_secrets(api):
+    rows = {row["variable"]: row for row in api.json("/settings", who="viewer")["data"]}
+    assert rows["WAYLINK_DATABASE_URL"]["set"] is True
+    assert rows["WAYLINK_KEEP_EVENTS"]["value"] == "30d"
+    problem_of(api.get("/settings", who="team"), 403, "forbidden")

@@ -247,6 +247,22 @@ def test_sessions_are_opened_and_a_reconnect_keeps_the_tags(command, known):
     one_line_error(command.inside("connections", "connect", "--integration", "none"), 1)
 
 
+def test_a_connection_is_imported_from_a_file_or_standard_input(command, nango):
+    content = json.dumps({"type": "API_KEY", "apiKey": "canary-of-an-import"})
+    (command.folder / "key.json").write_text(content)
+    asked = ("connections", "import", "apikey")
+    made = command.json(*asked, "key.json", "--connection-id", "imported-1", "--user", "usr_1", "--tag", "plan=pro")
+    assert made["tags"] == {"end_user_id": "usr_1", "plan": "pro"}
+    work(command)
+    assert command.json("connections", "show", "imported-1")["user"] == "usr_1"
+    with mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode()))):
+        assert command.json(*asked, "-")["connection_id"]
+    for given in (content, "absent.json"):
+        error = one_line_error(command.inside(*asked, given), 2)
+        assert "canary" not in error
+    assert "oauth2" in [row["integration"] for row in command.json("integrations")]
+
+
 def test_a_deletion_asks_first_and_a_refusal_deletes_nothing(command, nango, known):
     with mock.patch("sys.stdin", io.StringIO("n\n")):
         refused = command.inside("connections", "delete", known)

@@ -130,6 +130,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "connections connect": (("--environment", "prod", "--tag", "1bad=x"), ASKING),
     "connections delete": (("known", "--yes"), ASKING),
     "connections get": (("known",), LISTING),
+    "connections import": (("apikey", "empty.csv", "--environment", "prod", "--tag", "1bad=x"), ASKING),
     "connections metadata get": (("known",), ASKING),
     "connections metadata set": (("known", '{"a": 1}'), ASKING),
     "connections metadata update": (("known", '{"a": 1}'), ASKING),
@@ -157,6 +158,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "events replay": ((EVT,), TELLING),
     "events retry": ((EVT,), TELLING),
     "events show": ((EVT,), LISTING),
+    "integrations": (("--environment", "prod"), ASKING),
     "jobs": ((), LISTING),
     "jobs cancel": ((JOB_ID,), TELLING),
     "jobs redeliver": ((JOB_ID,), TELLING),
@@ -224,7 +226,7 @@ SERVERS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "worker": (("io",), SERVING),
 }
 DIAGNOSING = ("check", "status")
-APART = {"sandbox"}  # a Nango of its own, which reads none of it
+APART = {"sandbox", "settings"}  # a Nango of its own, which reads none of it; all that can be used, with the faults
 
 
 def leaves(group: click.Group, path: str = "") -> set[str]:
@@ -319,7 +321,8 @@ def as_process(command: Command, kind: str) -> subprocess.CompletedProcess[str]:
 def said(command: Command, name: str, arguments: tuple[str, ...]) -> tuple[int, str, list[str]]:
     done = command.inside(*name.split(), *arguments)
     by_chance = name in {"secrets new-key", "audit"}  # a new key is another one each time; actions add to the audit
-    lines = [line for line in done.stderr.splitlines() if "file_not_read" not in line]
+    told_apart = ("file_not_read", "budget_not_shared")  # of a file that is not read; of a budget, with its time
+    lines = [line for line in done.stderr.splitlines() if not any(event in line for event in told_apart)]
     # A listing marks what came from a file that is not read; its columns are as wide as what stands in them.
     shown = re.sub(r" {2,}", "  ", done.stdout.replace("file, not read here", "file"))
     return done.returncode, "" if by_chance else shown, lines
@@ -386,3 +389,12 @@ def test_status_and_check_report_what_is_wrong_among_all_else(waylink: Command, 
     parts = {"database": DATABASE, "internal broker": BROKER, "environment other": FILES | OTHER | asked_by}
     shown = {row.get("name", row.get("what")) for row in rows}
     assert shown & {*parts} == {part for part, needs in parts.items() if fault not in needs}
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in DESTINATION])
+def test_settings_in_force_are_shown_beside_what_is_wrong(waylink: Command, fault: str) -> None:
+    with with_faults(waylink, fault) as command:
+        done = command.inside("settings", "--json")
+    assert done.returncode == 0
+    assert FAULTS[fault].names in done.stderr
+    assert {row["variable"] for row in json.loads(done.stdout)} >= {"WAYLINK_PORT", "WAYLINK_DATABASE_URL"}
