@@ -27,13 +27,15 @@ def trouble_here(database: Database) -> str | None:
     return DISK_FULL if disk.f_bavail * disk.f_frsize < LEAST_FREE else None
 
 
-def lock_trouble(database: Database) -> str | None:
-    """LOCKED where another connection holds the file's write lock at this moment; None otherwise."""
+def lock_trouble(database: Database, *, seconds: float = 0.0) -> str | None:
+    """LOCKED where other connections hold the file's write lock for so long, or at this moment; None otherwise."""
     file = sqlite_file(database.engine.url.render_as_string(hide_password=False))
     if file is None:
         return None
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=0, isolation_level=None)) as connection:
+        with closing(
+            sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=seconds, isolation_level=None)
+        ) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
     except sqlite3.Error as failed:

@@ -17,12 +17,14 @@ from app.config.nango_environment import Environment, SigningKeys, key_name
 from app.db.models import Rejection, SigningKeyUse
 from app.db.read.destination_troubles import Trouble
 from app.db.read.figures import AT_MOST, EventFigures, HeldEvents, JobFigures
+from app.db.read.processes import SeenProcess
 from app.db.read.refresh_dangers import Danger
 from app.db.read.refresh_health import LateGroup
 from app.db.read.unseen import DeadLetters, FailedEvents
 from app.db.reconciliations import Run
 from app.domain.arrivals import Silence
 from app.domain.definitions import DefinedNames
+from app.domain.liveness import ProcessKind, ProcessState, Work
 from app.domain.refreshing.keeping import GroupKey
 from app.domain.status import Check, CheckKind, Level, headline, in_order
 from app.errors import NangoRateLimited, NangoUnavailable, Problem
@@ -34,13 +36,14 @@ from app.services.refreshing.lateness import Lateness
 from app.services.status import environments, report
 from app.services.status.destinations import Troubles
 from app.services.status.installation import Installation
+from app.services.status.processes import Processes
 from app.services.status.reconciling import Runs
 from app.services.status.refreshes import Refreshes
 from app.services.status.report import Facts
 from app.services.status.unseen import Unseen
 from app.services.status.upkeep import Retained, Upkeep
 from app.services.status.webhooks import Webhooks
-from app.services.status.work import Work
+from app.services.status.work import Work as WorkFigures
 
 NOW = datetime(2026, 11, 30, 14, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -88,14 +91,29 @@ def refused(cause, *, count=1, peak=1):
     return Rejection(**row, window_at=NOW, window_count=count, last_at=NOW, last_peer="192.0.2.7", last_detail="")
 
 
+def process(kind, *, state=ProcessState.RUNNING, **changes):
+    ages = {"started_seconds": 9000.0, "seen_seconds": 1.0, "written_seconds": 1.0, "clock_ahead_seconds": 0.1}
+    work = {str(work): 2.0 for work in Work}
+    named = {"host": "h1", "pid": 7, "version": "0.2.0", "schema_revision": "0032", "stopped_at": None}
+    facts = {"id": new_id(), "kind": kind, "state": state, "replaced": False, "started_at": NOW, "progress": work}
+    return SeenProcess(**facts | named | ages | {"task": None, "task_seconds": None} | changes)
+
+
+def running(*others, without=None):
+    """Facts with a process of each kind, and others; without: of this kind only the others."""
+    seen = [process(kind) for kind in ProcessKind if kind is not without]
+    return changed("processes", seen=[*others, *seen])
+
+
 def late(count=1):
     return [LateGroup("default", "hubspot", "hubspot", count, NOW - HOUR)]
 
 
 WELL = Facts(
     dialect="postgresql",
-    takes_writes=True,
-    work=Work(EventFigures(0, None, leased=False), [], JobFigures({}, {}, None)),
+    trouble="",
+    processes=Processes([process(kind) for kind in ProcessKind], "0032"),
+    work=WorkFigures(EventFigures(0, None, leased=False), [], JobFigures({}, {}, None)),
     unseen=Unseen([], 0, None),
     destinations=Troubles([], 0),
     refreshes=Refreshes(Lateness([], [], [], NOW), [], {}, 0, 0, asks_nango=True),
@@ -141,8 +159,30 @@ class Fault:
     cause: str = ""
 
 
+IO, WEB = ProcessKind.IO, ProcessKind.WEB
+STANDING_STILL, SILENT, STOPPED = ProcessState.STANDING_STILL, ProcessState.SILENT, ProcessState.STOPPED
 RED = [
-    Fault("database", replace(WELL, takes_writes=False), cause="takes no writes"),
+    Fault("processes:io", running(without=IO), cause="none has reported within a day"),
+    Fault("processes:io", running(process(IO, state=SILENT, written_seconds=30.0), without=IO), cause="for 30 s"),
+    Fault("processes:web", running(process(WEB, state=STANDING_STILL, seen_seconds=40.0), without=WEB), cause="40 s"),
+    Fault("processes:io", running(process(IO, state=STOPPED, stopped_at=NOW), without=IO), cause="was stopped"),
+    Fault("process:io@h1/8", running(process(IO, pid=8, state=SILENT, written_seconds=30.0)), cause="process 8 on h1"),
+    Fault(
+        "process:io@h1/8",
+        running(process(IO, pid=8, state=STANDING_STILL, seen_seconds=40.0, task="sweep", task_seconds=40.0)),
+        cause="works on sweep for 40 s",
+    ),
+    Fault(
+        "progress:swept", running(process(IO, progress={"pruned": 2.0, "swept": 61.0}), without=IO), cause="61 s ago"
+    ),
+    Fault(
+        "progress:ticked", running(process(ProcessKind.BEAT, progress={}), without=ProcessKind.BEAT), cause="not done"
+    ),
+    Fault("versions", running(process(IO, pid=8, version="0.1.0")), cause="of 0.1.0 io 8 on h1"),
+    Fault("schema", running(process(IO, pid=8, schema_revision="0031")), cause="io 8 on h1 needs 0031"),
+    Fault("clock:h2", running(process(IO, host="h2", clock_ahead_seconds=-30.0)), cause="30 s behind"),
+    Fault("database", replace(WELL, trouble="locked"), cause="holds the write lock"),
+    Fault("database", replace(WELL, trouble="read-only"), cause="takes no writes"),
     Fault("configuration:WAYLINK_PORT", installation=installed(problems=[Problem("WAYLINK_PORT", "no number")])),
     Fault(
         "environment:default",
@@ -216,6 +256,7 @@ RED = [
     Fault("secrets", changed("upkeep", no_key="WAYLINK_SECRET_KEY: is needed"), cause="is needed"),
 ]
 HINTS = [
+    Fault("process:io@h1/8", running(process(IO, pid=8, state=SILENT, written_seconds=4000.0))),
     Fault("jobs-parked:breaker", changed("work", jobs=JobFigures({}, {"breaker": 4}, None))),
     Fault("destination-disabled:crm/hook", destination(**BY_HAND, parked=0)),
     Fault("connections-needing-reconnect", changed("refreshes", needing_reconnect=3)),
@@ -273,6 +314,11 @@ def test_every_kind_of_check_has_a_fault_that_these_tests_know():
 @pytest.mark.parametrize(
     "well",
     [
+        running(process(IO, pid=8, state=SILENT, written_seconds=30.0, replaced=True)),
+        running(process(IO, pid=8, state=STOPPED, stopped_at=NOW)),
+        running(process(IO, progress={"pruned": 2.0, "swept": 59.0}), without=IO),
+        running(process(IO, started_seconds=9.0, progress={}), without=IO),
+        running(process(IO, pid=8, clock_ahead_seconds=4.0)),
         changed("work", events=EventFigures(3, NOW - MINUTE, leased=True)),
         changed("work", held=[HeldEvents(str(NangoUnavailable(status=500)), 4, NOW - MINUTE / 6)]),
         changed("work", held=[HeldEvents(str(NangoRateLimited(retry_after=3)), 4, NOW - 4 * MINUTE)]),
@@ -394,7 +440,7 @@ def on_screen(*faults, everything=False, height=24):
 
 
 def test_what_needs_a_person_comes_first_with_cause_and_repair():
-    lines = on_screen(*HINTS[:2], *RED[8:10])
+    lines = on_screen(*HINTS[:2], *[fault for fault in RED if fault.id in {"events-failed", "jobs-available"}])
     assert lines[0] == "2 things need a person"
     assert lines[1].startswith("RED  events-failed: 3")
     assert "     -> waylink ack events --all" in lines

@@ -42,6 +42,7 @@ class SeenProcess:
     replaced: bool
     started_at: datetime
     stopped_at: datetime | None
+    started_seconds: float
     seen_seconds: float
     written_seconds: float
     clock_ahead_seconds: float
@@ -125,6 +126,7 @@ def _seen(row: Process, sighting: Sighting, *, replaced: bool) -> SeenProcess:
         replaced=replaced,
         started_at=row.started_at,
         stopped_at=row.stopped_at,
+        started_seconds=sighting.started,
         seen_seconds=sighting.seen,
         written_seconds=sighting.written,
         clock_ahead_seconds=ahead,

@@ -7,19 +7,22 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.db.engine import Database
 from app.db.schema_version import require_current, takes_writes
+from app.db.storing_troubles import lock_trouble, trouble_here
 from app.domain.status import Check, CheckKind, Level
 from app.errors import DatabaseNotMigrated
-from app.outage_causes import of_database
+from app.outage_causes import LOCKED, READ_ONLY, of_database
 from app.services.status import (
     brokers,
     destinations,
     environments,
+    processes,
     reconciling,
     refreshes,
     unseen,
@@ -29,6 +32,7 @@ from app.services.status import (
 )
 from app.services.status.destinations import Troubles
 from app.services.status.installation import Installation
+from app.services.status.processes import Processes
 from app.services.status.reconciling import Runs
 from app.services.status.refreshes import Refreshes
 from app.services.status.unseen import Unseen
@@ -36,13 +40,16 @@ from app.services.status.upkeep import Upkeep
 from app.services.status.webhooks import Webhooks
 from app.services.status.work import Work
 
+LOCK_SECONDS: Final = 2.0  # for the write lock of SQLite, which its writers hold for less than 0.1 s
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All facts of the database at one moment."""
 
     dialect: str
-    takes_writes: bool
+    trouble: str  # that keeps it from storing, such as `read-only` or `disk full`; empty for none
+    processes: Processes
     work: Work
     unseen: Unseen
     destinations: Troubles
@@ -65,8 +72,9 @@ def database_checks(database: Database, installation: Installation, *, now: date
     dialect = database.engine.dialect.name
     try:
         require_current(database)
+        trouble = trouble_here(database) or lock_trouble(database, seconds=LOCK_SECONDS) or ""
         with database.read() as session:
-            facts = read(session, installation, dialect=dialect, now=now)
+            facts = read(session, installation, dialect=dialect, trouble=trouble, now=now)
     except DatabaseNotMigrated as behind:
         repair = "waylink check" if behind.newer else "waylink migrate"
         value = "newer" if behind.newer else "not migrated"
@@ -77,11 +85,12 @@ def database_checks(database: Database, installation: Installation, *, now: date
     return list(checks(facts, installation, now=now))
 
 
-def read(session: Session, installation: Installation, *, dialect: str, now: datetime) -> Facts:
-    """Read all facts; each statement is bounded or answered by an index."""
+def read(session: Session, installation: Installation, *, dialect: str, now: datetime, trouble: str = "") -> Facts:
+    """Read all facts; each statement is bounded or answered by an index. trouble: of SQLite's file, found before."""
     return Facts(
         dialect=dialect,
-        takes_writes=takes_writes(session),
+        trouble=trouble or ("" if takes_writes(session) else READ_ONLY),
+        processes=processes.read(session, now=now),
         work=work.read(session, now=now),
         unseen=unseen.read(session),
         destinations=destinations.read(session),
@@ -95,6 +104,7 @@ def read(session: Session, installation: Installation, *, dialect: str, now: dat
 def checks(facts: Facts, installation: Installation, *, now: datetime) -> Iterator[Check]:
     """Judge the facts."""
     yield _database_check(facts)
+    yield from processes.checks(facts.processes)
     yield from work.checks(facts.work, now=now)
     yield from unseen.checks(facts.unseen)
     yield from destinations.checks(facts.destinations)
@@ -115,7 +125,9 @@ def configuration_checks(installation: Installation) -> Iterator[Check]:
 
 
 def _database_check(facts: Facts) -> Check:
-    if facts.takes_writes:
+    if not facts.trouble:
         return Check(CheckKind.DATABASE, Level.OK, "answers", facts.dialect)
     cause = f"{facts.dialect} takes no writes: webhooks are not stored, no work is done"
-    return Check(CheckKind.DATABASE, Level.RED, "read-only", cause, "waylink check")
+    if facts.trouble == LOCKED:
+        cause = f"another program holds the write lock of {facts.dialect}: webhooks are not stored, no work is done"
+    return Check(CheckKind.DATABASE, Level.RED, facts.trouble, cause, "waylink check")

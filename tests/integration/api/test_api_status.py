@@ -11,7 +11,7 @@ from app.db.audit import AuditFilters
 from app.ids import EVENT, JOB, new_id, show
 from tests.integration.api.api_client import open_api, problem_of
 from tests.integration.cli.test_cli import Command
-from tests.integration.status.rows import a_job, add, an_event, destination
+from tests.integration.status.rows import a_job, add, an_event, destination, report_running
 
 HOUR = timedelta(hours=1)
 ALL = {"kind": "jobs"}
@@ -41,6 +41,7 @@ def dead(api):
 
 
 def red(api):
+    report_running(api.database)
     answer = api.json("/status", who="viewer")
     ids = [check["id"] for check in answer["data"] if check["level"] == "red"]
     assert (answer["red"], answer["needs_a_person"]) == (len(ids), bool(ids))
@@ -53,6 +54,7 @@ def acknowledge(api, body, **options):
 
 
 def test_the_report_is_that_of_the_command(api, url, broker_url, tmp_path, dead):
+    report_running(api.database)
     answer = api.json("/status")
     folder = tmp_path / "command"
     folder.mkdir()

@@ -1,12 +1,16 @@
 """`waylink status` says whether a person is needed, from indexes alone; `waylink rejections` lists what was refused."""
 
 import json
-from contextlib import closing, contextmanager
+import signal
+import subprocess
+import sys
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import utc_now
 from app.config.nango_environment import key_name
@@ -21,7 +25,9 @@ from app.domain.refreshing.plan import Plan
 from app.ids import first_id, new_id
 from app.services.refreshing.ticking import note_tick
 from tests.integration.cli.test_cli import Command
+from tests.integration.status.rows import report_running
 from tests.servers import PostgresServer, ValkeyServer
+from tests.waiting import PATIENCE
 
 SECRET, OLD = "hunter2", "hunter1"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -181,7 +187,14 @@ def opened(waylink: Command):
         yield database
 
 
+def running(waylink: Command) -> None:
+    """Processes of each kind report, where there is a database that takes it."""
+    with suppress(SQLAlchemyError), opened(waylink) as database:
+        report_running(database)
+
+
 def status(waylink: Command, code: int) -> dict[str, dict]:
+    running(waylink)
     done = waylink.inside("status", "--json")
     assert done.returncode == code, done.stdout + done.stderr
     checks = json.loads(done.stdout)
@@ -484,3 +497,44 @@ def test_rejections_are_listed_newest_first_and_filtered(waylink: Command) -> No
     ):
         assert [rejection["cause"] for rejection in waylink.json("rejections", *arguments)] == causes, arguments
     assert "192.0.2.7" in waylink.inside("rejections").stdout
+
+
+def test_a_kind_of_process_that_does_not_run_is_an_alarm_by_name(waylink: Command) -> None:
+    assert status(waylink, 0)["processes io"]["value"] == 1
+    with opened(waylink) as database:
+        ages_ago = utc_now() - HOUR
+        report_running(database, kinds=["io"], written_at=ages_ago, seen_at=ages_ago)
+    done = waylink.inside("status")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "1 thing needs a person"
+    assert "RED  processes:io: 0" in done.stdout
+    assert "-> waylink worker io" in done.stdout
+
+
+def test_before_the_first_start_every_kind_of_process_is_missing(waylink: Command) -> None:
+    rows = json.loads(waylink.inside("status", "--json").stdout)
+    kinds = [f"processes:{kind}" for kind in ("web", "events", "io", "beat")]
+    assert [row["id"] for row in rows if row["level"] == "red"] == kinds
+
+
+def test_a_lock_that_is_held_on_sqlite_is_an_alarm_by_name(waylink: Command) -> None:
+    running(waylink)
+    with opened(waylink) as database, database.write() as session:
+        session.execute(text("UPDATE ticks SET name = name"))
+        done = waylink.inside("status", "--json")
+    [found] = [row for row in json.loads(done.stdout) if row["id"] == "database"]
+    assert (done.returncode, found["level"], found["value"]) == (1, "red", "locked")
+    status(waylink, 0)
+
+
+def test_watching_shows_the_status_again_and_ends_with_ctrl_c(waylink: Command) -> None:
+    running(waylink)
+    argv = [sys.executable, "-m", "app.cli", "status", "--watch", "--every", "1", "--json"]
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(argv, cwd=waylink.folder, env=waylink.environ(), **piped) as watching:
+        first, second = (json.loads(watching.stdout.readline()) for _ in range(2))
+        watching.send_signal(signal.SIGINT)
+        _, told = watching.communicate(timeout=PATIENCE)
+    assert {row["id"] for row in first} == {row["id"] for row in second}
+    assert watching.returncode in {0, 1}
+    assert "Traceback" not in told

@@ -1,10 +1,16 @@
 """Rows for tests of the status."""
 
+from uuid import NAMESPACE_OID, uuid5
+
 from app.clock import utc_now
-from app.db import connections
+from app.db import connections, processes
 from app.db.connections import ConnectionState
 from app.db.models import Destination, Event, Job, Team
+from app.db.processes import ProcessReport
+from app.db.schema_version import head
+from app.domain.liveness import ProcessKind, Work
 from app.ids import new_id
+from app.services.liveness import reporter
 
 
 def an_event(now, **changes):
@@ -49,3 +55,16 @@ def add(database, *rows):
                 continue
             session.add(row)
             session.flush()
+
+
+def report_running(database, *, kinds=tuple(ProcessKind), **changes):
+    """A report of a process of each kind that does its work, as of now."""
+    now = utc_now()
+    for kind in kinds:
+        facts = {
+            "id": uuid5(NAMESPACE_OID, kind), "kind": kind, "host": "h1", "pid": 7, "version": reporter.version(),
+            "schema_revision": head(), "started_at": now, "seen_at": now, "written_at": now, "stopped_at": None,
+            "progress": dict.fromkeys(map(str, Work), now), "task": None, "task_since": None,
+        }  # fmt: skip
+        with database.write() as session:
+            processes.write(session, ProcessReport(**facts | changes))
