@@ -49,6 +49,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.outage_causes import of_broker, of_database, trouble_of_database
+from app.wording import counted
 
 
 class WaylinkError(Exception):
@@ -184,10 +185,10 @@ class StillOwns(Conflict):
     """`links` connections and `users` belong to the one to be removed."""
 
     def __init__(self, kind: str, identity: str, *, links: int, users: int = 0) -> None:
-        members = f" and has {users} user(s)" if users else ""
+        members = f" and has {counted(users, 'user')}" if users else ""
         super().__init__(
-            f"{kind} {identity} owns {links} connection(s){members}: with `force` the links are closed; nothing is"
-            " deleted in Nango",
+            f"{kind} {identity} owns {counted(links, 'connection')}{members}: with `force` the links are closed;"
+            " nothing is deleted in Nango",
             found={"connections": links, "users": users},
         )
 

@@ -71,7 +71,11 @@ JOBS_DISCARDED = Counter(
 DIRECTORY_QUERIES = Counter(
     "waylink_directory_queries_total", "Questions to the application's database, by outcome.", ["query", "outcome"]
 )
-REFRESHES = Counter("waylink_refreshes_total", "Token refreshes by outcome.", ["outcome"])
+REFRESHES = Counter(
+    "waylink_refreshes_total",
+    "Token refreshes by integration and outcome.",
+    ["environment", "integration", "outcome"],
+)
 REFRESHES_KEPT = Counter(
     "waylink_refreshes_kept_total", "Connections that fell back from fresh to alive, or returned.", ["change"]
 )

@@ -46,6 +46,7 @@ from app.services.definitions import resealing
 from app.services.definitions.connectivity import reach
 from app.services.definitions.orphans import orphans
 from app.services.routing.cache import refused_patterns
+from app.wording import counted
 
 NAMED: Final = 10  # routes of one kind
 
@@ -145,15 +146,15 @@ def _secret_key(settings: SealingSettings, *, database_answers: bool) -> Finding
                 found = resealing.count(database, sealer) if used else None
             if found is not None:
                 if found.unreadable:
-                    count = len(found.unreadable)
-                    detail = f"{count} stored secret(s) open with none of the keys: put the old one beside the new"
+                    closed = counted(len(found.unreadable), "stored secret")
+                    detail = f"{closed} cannot be opened by any of the keys: put the old one beside the new"
                     return Finding(what, "bad", detail)
                 return Finding(what, "ok", f"opens all stored secrets, {found.newest + found.older}")
         if own and settings.database_url is not None:
             return Finding(what, "note", "none: needed for HTTP destinations and for teams' own brokers")
         if own and not file.exists():
             return Finding(what, "ok", f"none yet: made in {file} when it is needed first")
-        return Finding(what, "ok", f"{sealer.check()} key(s), the newest seals")
+        return Finding(what, "ok", f"{counted(sealer.check(), 'key')}, the newest seals")
     except ConfigurationError as unusable:
         return Finding(what, "bad", "; ".join(map(str, unusable.problems)))
 
@@ -233,7 +234,7 @@ def _environment(settings: Settings, name: str, environment: Environment) -> Fin
     what = f"environment {name}"
     keys = len(environment.signing_keys.live())
     if not environment.has_api:
-        detail = f"{keys} signing key(s), no API key: nothing is confirmed with Nango, no token is refreshed"
+        detail = f"{counted(keys, 'signing key')}, no API key: nothing is confirmed with Nango, no token is refreshed"
         return Finding(what, "note", detail)
     through = f" through the proxy {shown(environment.proxy.get_secret_value())}" if environment.proxy else ""
     with open_clients(settings) as clients:
@@ -244,7 +245,7 @@ def _environment(settings: Settings, name: str, environment: Environment) -> Fin
         except (WaylinkError, httpx.HTTPError) as refused:
             return Finding(what, "bad", f"{environment.base_url}{through}: {refused}")
     sandbox = " (the sandbox)" if environment.sandboxed else ""
-    return Finding(what, "ok", f"{environment.base_url}{sandbox} answers{through}, {keys} signing key(s)")
+    return Finding(what, "ok", f"{environment.base_url}{sandbox} answers{through}, {counted(keys, 'signing key')}")
 
 
 def _webhook_settings(settings: Settings, environment: Environment) -> Iterator[Finding]:

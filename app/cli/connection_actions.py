@@ -22,6 +22,7 @@ from app.ids import CONNECTION, show
 from app.services.connections import credentials, deletion
 from app.services.linking import supersede_existing as standing
 from app.services.routing.cache import RouteCache
+from app.wording import counted
 
 
 @click.command("show")
@@ -97,7 +98,7 @@ def supersede_connections(*, dry_run: bool, yes: bool, as_json: bool) -> None:
     """
     with opened() as (database, policy):
         found = standing.count(database, policy)
-        what = f"{found.links.total()} links of {found.owners} owners"
+        what = f"{counted(found.links.total(), 'link')} of {counted(found.owners, 'owner')}"
         if dry_run or not found.owners:
             done, closed = found, False
         elif yes or click.confirm(f"Close {what}?", err=True):

@@ -30,6 +30,7 @@ from app.qualified_names import split_target
 from app.services.routing import replays
 from app.services.routing.cache import RouteCache
 from app.services.routing.replays import MAX_EVENTS, Replay, Routes, Step
+from app.wording import counted
 
 
 @click.group(cls=Listing, invoke_without_command=True)
@@ -112,7 +113,7 @@ def retry(
             print_one({"dry_run": True, "count": len(failed), "more": more}, as_json=as_json)
             return
         if failed and not ids:
-            require_consent(f"Retry {len(failed)} events?", yes=yes)
+            require_consent(f"Retry {counted(len(failed), 'event')}?", yes=yes)
         asked = {"ids": list(ids[:100])} if ids else replays.described(wanted)
         steps = replays.retry(database, failed, asked=asked, actor=cli_actor(), clock=utc_now)
         done, stopped = bulk_actions.follow(steps, len(failed), hints.of_events)

@@ -39,6 +39,7 @@ from app.services.routing.explanations import (
     try_on_history,
 )
 from app.text_input import decoded
+from app.wording import counted
 
 MAX_EVENTS: Final = 10_000_000
 MAX_BYTES: Final = 64 * 1024 * 1024  # of a file: the largest body that can be taken
@@ -159,7 +160,7 @@ def _on_history(pattern: Pattern, since: timedelta, against: str | None, limit: 
         try:
             for trial in try_on_history(database, pattern, now=utc_now(), since=since, against=route, at_most=limit):
                 if shows_progress:
-                    click.echo(f"\r{trial.scanned} events, {trial.matched} match", err=True, nl=False)
+                    click.echo(f"\r{counted(trial.scanned, 'event')}, {trial.matched} match", err=True, nl=False)
         except KeyboardInterrupt:
             stopped = True
     if shows_progress:
@@ -181,7 +182,7 @@ def _print_trial(trial: Trial, against: str | None, *, stopped: bool, limit: int
         return
     print_one(counts, as_json=False)
     if not trial.complete:
-        click.echo("stopped by you" if stopped else f"stopped after --limit {limit} events")
+        click.echo("stopped by you" if stopped else f"stopped after --limit: {counted(limit, 'event')}")
     if samples:
         print_rows(samples, ("sample", "id", "type", "integration", "connection_id", "tags"), as_json=False)
 
@@ -189,7 +190,8 @@ def _print_trial(trial: Trial, against: str | None, *, stopped: bool, limit: int
 def _headline(found: Explanation, *, now: bool) -> str:
     matched = sum(decision.matched for decision in found.decisions)
     by = "the routes in force now" if now else "the routes of its time"
-    line = f"{show(EVENT, found.event_id)}  {found.type}  {matched} of {len(found.decisions)} routes match, by {by}"
+    routes = counted(len(found.decisions), "route")
+    line = f"{show(EVENT, found.event_id)}  {found.type}  {matched} of {routes} match, by {by}"
     return f"{line} (set {found.route_set})" + (f"\nnot routed: {found.suppressed}" if found.suppressed else "")
 
 

@@ -34,6 +34,7 @@ from app.ids import EVENT, JOB, parse, show
 from app.qualified_names import within
 from app.services.delivery import job_actions
 from app.services.delivery.job_actions import MAX_JOBS, Preview
+from app.wording import counted
 
 ACTS: Final = {
     "summary": (
@@ -217,11 +218,11 @@ def _act(
         _tell(action, found, wanted)
         asked = job_actions.described(wanted)
         if dry_run:
-            counted = {"dry_run": True, "count": len(found.jobs), "more": found.more}
-            print_one(counted | ({"groups": found.groups()} if as_json else {}), as_json=as_json)
+            facts = {"dry_run": True, "count": len(found.jobs), "more": found.more}
+            print_one(facts | ({"groups": found.groups()} if as_json else {}), as_json=as_json)
             return
         if found.jobs:
-            require_consent(f"{str(action).capitalize()} {len(found.jobs)} jobs?", yes=yes)
+            require_consent(f"{str(action).capitalize()} {counted(len(found.jobs), 'job')}?", yes=yes)
         steps = job_actions.carry_out(database, action, found.jobs, asked=asked, actor=cli_actor(), clock=utc_now)
         done, stopped = bulk_actions.follow(
             steps, len(found.jobs), None if action is JobAction.CANCEL else hints.of_jobs
@@ -264,7 +265,7 @@ def _result(action: JobAction, job: ChosenJob, taken: set[UUID], *, dry_run: boo
 
 def _tell(action: JobAction, found: Preview, filters: JobFilters) -> None:
     """Print on standard error what the action would change."""
-    count = f"{len(found.jobs)} jobs" + (" (and more: --limit)" if found.more else "")
+    count = counted(len(found.jobs), "job") + (" (and more: --limit)" if found.more else "")
     until = (
         f", handed over until {filters.ended_until.isoformat()}"
         if action is JobAction.REDELIVER and filters.ended_until

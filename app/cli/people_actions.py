@@ -29,6 +29,7 @@ from app.services.people.records import MergeResult
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 from app.telemetry import escape_control
+from app.wording import counted
 
 REFUSED_PRINTED: Final = 50
 COLUMNS: Final = {
@@ -120,7 +121,9 @@ def erase_one(who: str, *, dry_run: bool, yes: bool, force: bool, as_json: bool)
         if dry_run:
             print_one(shown_report(found, erased=False), as_json=as_json)
             return
-        rows_named = ", ".join(f"{count} {table}" for table, count in sorted(found.named.items()) if count)
+        rows_named = ", ".join(
+            counted(count, table.removesuffix("s")) for table, count in sorted(found.named.items()) if count
+        )
         if not yes and not click.confirm(f"Erase {found.user} from {rows_named or 'its own row alone'}?", err=True):
             sys.exit(1)
         report = erasure.erase(database, id_, force=force, actor=cli_actor(), clock=utc_now)
@@ -169,6 +172,8 @@ def _print_summary(summary: ImportSummary, *, written: bool, as_json: bool) -> N
         field = f"{refused['field']}: " if refused["field"] else ""
         click.echo(escape_control(f"line {refused['line']}: {field}{refused['reason']}"), err=True)
     if summary.refused > REFUSED_PRINTED:
-        click.echo(f"and more: {summary.refused} lines were refused; --json names {REFUSED_SHOWN} faults", err=True)
+        click.echo(
+            f"and more, of {counted(summary.refused, 'refused line')}; --json names {REFUSED_SHOWN} faults", err=True
+        )
     counts = {"added": summary.added, "changed": summary.changed, "unchanged": summary.unchanged}
     print_one({"written": written, **counts, "refused": summary.refused, "linked": summary.linked}, as_json=False)

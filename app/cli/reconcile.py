@@ -26,6 +26,7 @@ from app.runtime.wiring import open_clients, reconciler_of
 from app.services.reconciliation.reconciler import Reconciler
 from app.services.reconciliation.run_requests import request_run
 from app.telemetry import configure_logs
+from app.wording import counted
 
 LOOK_EVERY: Final = 0.5  # seconds between two reads of a run that is waited for
 UNCLAIMED: Final = timedelta(
@@ -161,11 +162,11 @@ def _follow(reconciler: Reconciler, run: Run) -> Run:
 
 
 def _progress(run: Run) -> str:
-    differ, counted = sum(run.found.values()), sum(run.counted.values())
+    differ, twice = sum(run.found.values()), sum(run.counted.values())
     words = {
-        Stage.LISTING: f"{run.seen} connections seen, {differ} differ",
-        Stage.CHECKING: f"second look at what differs, {counted} of {differ} counted",
-        Stage.SETTLING: f"{run.healed + run.unhealed} of {counted} events processed",
+        Stage.LISTING: f"{counted(run.seen, 'connection')} seen, {differ} differ",
+        Stage.CHECKING: f"second look at what differs, {twice} of {differ} counted",
+        Stage.SETTLING: f"{run.healed + run.unhealed} of {counted(twice, 'event')} processed",
     }
     waits = f"; waits: {run.problem}" if run.failures and run.problem else ""
     return f"{run.environment}: {words.get(Stage(run.stage), 'queued')}{waits}"

@@ -27,6 +27,7 @@ from app.services.connections import credentials
 from app.services.refreshing import pausing, sweeps
 from app.services.refreshing.sweeps import SweepPreview
 from app.telemetry import configure_logs
+from app.wording import counted
 
 PAUSED: Final = (
     *("environment", "integration", "cause", "age:paused_at", "waiting", "next_probe_at"),
@@ -163,7 +164,7 @@ def sweep_integration(
             print_one({"dry_run": True, **found.shown()}, as_json=as_json)
             return
         if found.ids:
-            require_consent(f"Renew these {len(found.ids)} by force?", yes=yes)
+            require_consent(f"Renew {counted(len(found.ids), 'connection')} by force?", yes=yes)
         steps = sweeps.sweep(database, found, actor=cli_actor(), clock=utc_now)
         done, stopped = bulk_actions.follow(steps, len(found.ids), None)
     left = len(found.ids) - done
@@ -175,7 +176,7 @@ def _tell(found: SweepPreview) -> None:
     """Print on standard error what the sweep would do."""
     load, left = found.load, found.left_alone
     more = " (and more: sweep again)" if found.more else ""
-    click.echo(f"{len(found.ids)} connections{more} within {shown_span(load.within)}", err=True)
+    click.echo(f"{counted(len(found.ids), 'connection')}{more} within {shown_span(load.within)}", err=True)
     click.echo(f"  {load.calls_per_minute:.1f} calls a minute; refreshes may make {load.budget_per_minute}", err=True)
     if load.is_uneven:
         click.echo(f"  up to {load.busiest} in a minute: what was planned for sooner comes sooner", err=True)

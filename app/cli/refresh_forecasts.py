@@ -16,6 +16,7 @@ from app.errors import NotFound
 from app.runtime.wiring import budget_of, policy_of
 from app.services.refreshing import forecast_reports
 from app.services.refreshing.forecasts import forecasts
+from app.wording import counted
 
 ENVIRONMENT = click.option("--environment", help="Of this environment.")
 
@@ -53,7 +54,7 @@ def _print(report: Mapping[str, Any]) -> None:
     click.echo(f"budget: {budget['per_minute']:g} a minute of the account's {budget['limit']}{shared}")
     click.echo(f"busiest minute: {busiest['refreshes']} at {_time(busiest['at'])}, the mean is {busiest['mean']}")
     if budget["minutes_over"]:
-        late = f", {budget['too_late']:,} tokens expire before their turn" if budget["too_late"] else ""
+        late = f"; {counted(budget['too_late'], 'token')} not renewed before the expiry" if budget["too_late"] else ""
         click.echo(f"over the budget: {budget['minutes_over']:,} of the next day's minutes{late}")
     if report["overdue"]:
         click.echo(f"overdue: {report['overdue']:,}")
@@ -69,7 +70,7 @@ def _print(report: Mapping[str, Any]) -> None:
 
 def _headline(report: Mapping[str, Any]) -> str:
     part = f", scaled up from {report['carried']:,} of them" if report["weight"] > 1 else ""
-    return f"{report['environment']}: {report['connections']:,} connections{part}"
+    return f"{report['environment']}: {counted(report['connections'], 'connection')}{part}"
 
 
 def _print_past(past: Mapping[str, Any] | None) -> None:

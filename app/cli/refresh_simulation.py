@@ -19,6 +19,7 @@ from app.db import refresh_forecasts
 from app.db.engine import Database
 from app.runtime.wiring import policy_of
 from app.services.refreshing.simulations import shown, simulate
+from app.wording import counted
 
 COLUMNS: Final = ("integration", "connections", "calls a day", "forced", "busiest minute", "lapse")
 
@@ -69,7 +70,7 @@ def tables_in_force(database: Database) -> RefreshTables | None:
 
 def _print(report: Mapping[str, Any]) -> None:
     part = f", scaled up from {report['carried']:,} of them" if report["weight"] > 1 else ""
-    click.echo(f"{report['environment']}: {report['connections']:,} connections{part}")
+    click.echo(f"{report['environment']}: {counted(report['connections'], 'connection')}{part}")
     whole = {"integration": "in all", "connections": report["connections"], **report["total"]}
     print_rows([_row(row) for row in [*report["integrations"], whole]], COLUMNS, as_json=False)
 

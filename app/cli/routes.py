@@ -29,6 +29,7 @@ from app.services.definitions import routes as route_definitions
 from app.services.definitions.editor import Editor
 from app.services.routing import backfills
 from app.services.routing.backfills import MAX_JOBS, PER_SECOND, BackfillScan, Span
+from app.wording import counted
 
 ACTS: Final = {
     "apply": (
@@ -220,11 +221,13 @@ def backfill(
             print_one({"route": route, "dry_run": True, **facts}, as_json=as_json)
             return
         count = len(found.event_ids)
-        click.echo(f"{facts['matched']} of {facts['looked_at']} events match, {count} without a job", err=True)
+        click.echo(
+            f"{facts['matched']} of {counted(facts['looked_at'], 'event')} match, {count} without a job", err=True
+        )
         if found.event_ids:
             minutes = f"{count / per_second / 60:.0f} min" if count / per_second > 90 else f"{count / per_second:.0f} s"
             place = f"{live.team}/{live.destination}"
-            require_consent(f"Make {count} jobs {live.job!a} for {place}, within {minutes}?", yes=yes)
+            require_consent(f"Make {counted(count, 'job')} {live.job!a} for {place}, within {minutes}?", yes=yes)
         asked = {"since": since.isoformat(), "until": (until or utc_now()).isoformat(), "limit": limit}
         steps = backfills.fill(
             database, live, found, per_second=per_second, asked=asked, actor=cli_actor(), clock=utc_now
@@ -239,7 +242,7 @@ def _look(database: Database, route: Route, span: Span, limit: int) -> BackfillS
     shows_progress = sys.stderr.isatty()
     for found in backfills.scan(database, route, span, limit=limit):
         if shows_progress:
-            click.echo(f"\r{found.scanned} events, {len(found.event_ids)} to make", err=True, nl=False)
+            click.echo(f"\r{counted(found.scanned, 'event')}, {len(found.event_ids)} to make", err=True, nl=False)
     if shows_progress:
         click.echo(err=True)
     return found

@@ -110,7 +110,7 @@ def test_check_and_up_say_that_nothing_is_confirmed_or_refreshed(running: tuple[
     for name, keys in (("default", 2), ("prod", 1)):
         finding = findings[f"environment {name}"]
         assert finding["result"] == "note"
-        assert f"{keys} signing key(s), no API key: nothing is confirmed" in finding["detail"]
+        assert f"{keys} signing key{'' if keys == 1 else 's'}, no API key: nothing is confirmed" in finding["detail"]
     assert DEV not in done.stdout + process.output
     assert PROD not in done.stdout + process.output
 

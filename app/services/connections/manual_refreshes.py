@@ -17,6 +17,7 @@ from app.db.models import Refresh
 from app.db.refreshes import ManualRefreshRow
 from app.domain.refreshing.answer import Answer
 from app.domain.refreshing.conclusion import plan_after, with_keeping, with_times
+from app.domain.refreshing.facts import IntegrationKey
 from app.domain.refreshing.outcomes import REFUSALS, TOKEN_EXPIRED, has_lapsed
 from app.domain.refreshing.plan import Plan
 from app.domain.states import ConnectionStatus, RefreshOutcome
@@ -24,7 +25,7 @@ from app.errors import NangoProviderDown, NangoRefreshFailed
 from app.services import own_events
 from app.services.connections.operations import Operations, StoredConnection
 from app.services.policy import Policy
-from app.telemetry import REFRESHES
+from app.services.refreshing.outcome_counter import count_refresh
 
 _NEEDS_PLANNED_REFRESH: Final = frozenset({RefreshOutcome.EXHAUSTED, RefreshOutcome.GONE})  # which sets the status
 
@@ -102,7 +103,7 @@ def _note(
     """Add it to the history. row: as it was before. grant_expires_at: as an answer showed it."""
     if not _is_refresh(manual, answer, row):
         return
-    REFRESHES.labels(answer.outcome).inc()
+    count_refresh(IntegrationKey(row.environment, row.integration), answer.outcome)
     done = ManualRefreshRow(
         connection_ref=manual.connection.ref,
         requested_by=manual.actor,

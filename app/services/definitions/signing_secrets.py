@@ -22,6 +22,7 @@ from app.errors import Conflict, InvalidInput, NotFound, Sealed
 from app.ids import SECRET, new_id, parse, show
 from app.sealing import Sealer
 from app.telemetry import get_logger
+from app.wording import counted
 
 OVERLAP: Final = timedelta(hours=24)
 LONGEST_OVERLAP: Final = timedelta(days=30)
@@ -66,7 +67,8 @@ def rotate(
     ends_at = now + overlap if before else None
     if overlap and len(before) >= MOST_LIVE:
         raise Conflict(
-            f"{team}/{destination} has {len(before)} secrets in force: end one first, or rotate without an overlap",
+            f"{team}/{destination} has {counted(len(before), 'secret')} in force: end one first,"
+            " or rotate without an overlap",
             found={"secrets": [show(SECRET, secret_id) for secret_id in before]},
         )
     rows.end(session, before, at=now + overlap)

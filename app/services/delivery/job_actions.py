@@ -19,6 +19,7 @@ from app.domain.states import UNFINISHED_JOBS
 from app.errors import Conflict, InvalidInput
 from app.ids import EVENT, JOB, show
 from app.services.bulk_actions import Audited, in_chunks
+from app.wording import counted
 
 MAX_JOBS: Final = 100_000  # of one action; their ids are kept in memory
 
@@ -67,7 +68,7 @@ def require_expected(found: Preview, expected: int) -> None:
     """Raise Conflict if more jobs match than `expected`, the number in the preview."""
     if len(found.jobs) > expected:
         count = len(found.jobs)
-        raise Conflict(f"{count} jobs are meant by now, not {expected}: look again", found={"count": count})
+        raise Conflict(f"{counted(count, 'job')} by now, not {expected}: look again", found={"count": count})
 
 
 def carry_out(

@@ -33,6 +33,7 @@ from app.services.reconciliation.diff import first_check, never_listed, report_u
 from app.services.reconciliation.run_records import LeaseLostError, RunRecords, added_counts, sampled
 from app.services.reconciliation.run_requests import open_run
 from app.telemetry import RECONCILIATIONS, get_logger
+from app.wording import counted
 
 WORK_SECONDS: Final = 30.0  # per call of `work`; the next tick continues, so that a shutdown need not wait long
 LOOKUPS_PER_UNIT: Final = 20  # differences per unit of the second check
@@ -278,7 +279,7 @@ class Reconciler:
             return self._finish(run, run, RunOutcome.COMPLETED)
         if self.clock() - run.stage_since < PROCESS_WITHIN:
             return self._records.record(run, self._records.paused(run, 1.0))
-        late = f"{waiting} events still wait to be processed: does `waylink worker events` run?"
+        late = f"{counted(waiting, 'event')} still to be processed: does `waylink worker events` run?"
         return self._finish(run, replace(run, problem=run.problem or late), RunOutcome.COMPLETED)
 
     def _try_later(self, run: Run, problem: str) -> Run:

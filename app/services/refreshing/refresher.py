@@ -22,7 +22,8 @@ from app.domain.refreshing.outcomes import CRASHED, WAITS
 from app.domain.refreshing.policy import RefreshPolicy
 from app.domain.states import RefreshOutcome
 from app.ids import CONNECTION, REFRESH, show
-from app.telemetry import REFRESHES, REFRESHES_MISSED, get_logger
+from app.services.refreshing.outcome_counter import count_refresh
+from app.telemetry import REFRESHES_MISSED, get_logger
 
 WAVE: Final = 32  # concurrent GETs of a process
 TOGETHER: Final = 8  # free places for which one claim is made, where others are taken
@@ -116,7 +117,7 @@ class Refresher:
                 self.record([one])
         else:
             for claimed, answer in answered:
-                REFRESHES.labels(answer.outcome).inc()
+                count_refresh(claimed.key, answer.outcome)
                 if claimed.deadline_at and answer.asked_at and answer.asked_at > claimed.deadline_at:
                     REFRESHES_MISSED.labels(claimed.keeps).inc()
 

@@ -25,6 +25,7 @@ from app.ids import EVENT, new_id, show
 from app.services.directory import Directory
 from app.services.routing.precomputed_matches import Matches
 from app.telemetry import ROUTES_UNDECIDED, get_logger
+from app.wording import counted
 
 log = get_logger(__name__)
 
@@ -252,7 +253,9 @@ def undecided_note(routes: Sequence[Route]) -> str | None:
     """
     if not routes:
         return None
-    return f"{len(routes)} route(s) not decided, for it would take too much work: explain the event to see which"
+    return (
+        f"{counted(len(routes), 'route')} not decided, for it would take too much work: explain the event to see which"
+    )
 
 
 def _condition_row(condition: Condition) -> dict[str, Any]:

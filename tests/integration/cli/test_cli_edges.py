@@ -199,7 +199,7 @@ class TestTheSecretKey:
     def test_another_one_is_bad(self, waylink, used):
         used.write_text(waylink.inside("secrets", "new-key").stdout)
         result, detail = self.finding(waylink)
-        assert (result, "1 stored secret(s) open with none of the keys" in detail) == ("bad", True)
+        assert (result, "1 stored secret cannot be opened by any of the keys" in detail) == ("bad", True)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])

@@ -46,7 +46,7 @@ def test_a_user_is_added_shown_changed_listed_and_removed(waylink):
     assert waylink.json("orgs", "list")[0]["users"] == 1
     assert waylink.json("orgs", "show", "org_1")["name"] == "Acme"
     assert waylink.json("orgs", "change", "org_1", "--name", "Acme Ltd")["name"] == "Acme Ltd"
-    assert "owns 0 connection(s) and has 1 user(s)" in refusal(waylink.inside("orgs", "remove", "org_1"), 1)
+    assert "owns 0 connections and has 1 user:" in refusal(waylink.inside("orgs", "remove", "org_1"), 1)
     assert waylink.json("users", "remove", "u1")["history_kept"] is False
     assert waylink.json("orgs", "remove", "org_1")["links_closed"] == 0
     assert waylink.json("users", "list") == []
@@ -57,7 +57,7 @@ def test_an_add_links_waiting_connections(waylink, world):
     assert world.owner("c-1") is None
     assert waylink.json("users", "add", "u1")["linked"] == 1
     assert world.owner("c-1") == ("u1", None)
-    assert "owns 1 connection(s)" in refusal(waylink.inside("users", "remove", "u1"), 1)
+    assert "owns 1 connection:" in refusal(waylink.inside("users", "remove", "u1"), 1)
     assert waylink.json("users", "remove", "u1", "--force")["links_closed"] == 1
 
 
@@ -160,12 +160,12 @@ def test_an_erasure_says_first_what_it_will_do_asks_and_then_says_what_stays(way
     world.handle(auth(tags={"end_user_id": "canary-1", "end_user_email": "canary@acme.example"}))
     preview = waylink.json("users", "erase", "canary-1", "--dry-run")
     assert (preview["erased"], preview["rows"]) == (False, {"connections": 1, "events": 2})
-    assert "owns 1 connection(s)" in refusal(waylink.inside("users", "erase", "canary-1", "--yes"), 1)
+    assert "owns 1 connection:" in refusal(waylink.inside("users", "erase", "canary-1", "--yes"), 1)
     argv = [sys.executable, "-m", "app.cli", "users", "erase", "canary-1", "--force"]
     asked = subprocess.run(
         argv, cwd=waylink.folder, env=waylink.environ(), input="n\n", capture_output=True, text=True, check=False
     )
-    assert (asked.returncode, "from 1 connections, 2 events?" in asked.stderr) == (1, True), asked.stderr
+    assert (asked.returncode, "from 1 connection, 2 events?" in asked.stderr) == (1, True), asked.stderr
     assert world.owner("c-1") == ("canary-1", None)
     done = waylink.json("users", "erase", "canary-1", "--yes", "--force")
     assert (done["erased"], done["links_closed"], done["rows"]["users"]) == (True, 1, 1)

@@ -86,7 +86,7 @@ def test_wait_does_the_work_where_no_worker_does(waylink, impatient):
     assert done.returncode == 0, done.stderr
     [report] = json.loads(done.stdout)
     assert (report["trigger"], report["counted"]) == ("import", {"connection.created": 3})
-    assert "3 events still wait" in report["problem"]
+    assert "3 events still to be processed" in report["problem"]
     assert [event["origin"] for event in waylink.json("events")] == ["reconcile"] * 3
     assert waylink.json("reconcile", "show", report["id"]) == report
     [entry] = waylink.json("audit", "--action", "reconciliation.requested")

@@ -110,7 +110,7 @@ def test_an_event_that_costs_too_much_is_kept_noted_and_counted_and_the_others_g
     costly, plain = (world.event(receipt.event_id) for receipt in receipts)
     assert (costly.state, costly.problem) == (
         EventState.PROCESSED,
-        "1 route(s) not decided, for it would take too much work: explain the event to see which",
+        "1 route not decided, for it would take too much work: explain the event to see which",
     )
     assert (plain.state, plain.problem) == (EventState.PROCESSED, None)
     assert len(world.jobs("all")) == 2

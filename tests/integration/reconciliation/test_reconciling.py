@@ -330,7 +330,7 @@ def test_two_runs_make_one_event_while_the_first_is_unprocessed(world, nango, cl
     reconciler.work()
     run = report(world, run)
     assert (run.outcome, run.healed) == (RunOutcome.COMPLETED, 0)
-    assert "1 events still wait" in run.problem
+    assert "1 event still to be processed" in run.problem
     again = first_check(world, reconciler)
     clock.move(MINUTE)
     assert reconciler.work() == []

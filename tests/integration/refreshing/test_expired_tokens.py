@@ -274,7 +274,8 @@ def history(world, connection_id):
 
 
 def counted(outcome):
-    return REGISTRY.get_sample_value("waylink_refreshes_total", {"outcome": outcome}) or 0
+    named = {"environment": "default", "integration": "oauth2", "outcome": outcome}
+    return REGISTRY.get_sample_value("waylink_refreshes_total", named) or 0
 
 
 def test_a_refresh_by_hand_is_in_the_history_with_actor_and_result(world, at, nango, clock, connection_id):
