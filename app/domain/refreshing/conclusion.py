@@ -3,6 +3,7 @@
 Planned and manual refreshes share it. Nothing here reads a clock or a database.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -87,6 +88,19 @@ def conclude(
         if plan is not None and answer.only_looked:
             plan = replace(plan, forced=True)
         return Conclusion(before, plan, stays_open=plan is not None, failures=claimed.failures, error=answer.error)
+    return _finished(claimed, facts, answer, plan, expiring, now=now)
+
+
+def _finished(
+    claimed: ClaimedRefresh,
+    facts: RefreshFacts,
+    answer: Answer,
+    plan: Plan | None,
+    expiring: Sequence[EventError],
+    *,
+    now: datetime,
+) -> Conclusion:
+    """The conclusion of an answer with a result. facts: with its times. expiring: deadlines to announce."""
     lapsed = _lapsed(claimed, answer, now)
     facts, reason = _with_error(facts, answer, lapsed, now=now)
     told = [(EventType.TOKEN_EXPIRING, error) for error in expiring]

@@ -99,22 +99,30 @@ def next_plan(
             pass  # nothing is refreshed unless forced (Nango contract: When a token is refreshed)
         case _ if expires_at is not None:
             over = lapsed and outcome in UNMOVED and expires_at <= now
-            if over or has_lapsed(
+            over = over or has_lapsed(
                 now=now, outcome=outcome, expires_at=expires_at, auth_mode=auth_mode, was_forced=was_forced
-            ):
-                plan = after_lapse(turn)
-            elif expires_at > now and not (renews and deadlines.refreshable):
-                plan = at_expiry(turn, expires_at)
-            elif expires_at > now and policy.keep is Keep.ALIVE:
-                plan = only_alive(turn, expires_at)
-            else:
-                forcible = policy.renews is Renewal.FORCED and deadlines.refreshable
-                plan = towards_expiry(turn, outcome, expires_at, deadlines.renewed_at, forcible=forcible)
+            )
+            plan = _by_expiry(turn, outcome, expires_at, deadlines, renews=renews, over=over)
     if renews and deadlines.refreshable:
         plan = _or_forced(plan, turn)
         plan = _or_kept_alive(plan, turn, deadlines)
     plan = _in_hours(_or_warning(plan, turn, deadlines.warn_at), turn)
     return _with_deadline(plan, expires_at if renews else None, deadlines, policy)
+
+
+def _by_expiry(
+    turn: Turn, outcome: RefreshOutcome, expires_at: datetime, deadlines: Deadlines, *, renews: bool, over: bool
+) -> Plan:
+    """The plan that the token's expiry calls for. renews: its kind can be renewed. over: it has expired for good."""
+    policy, lives = turn.policy, expires_at > turn.now
+    if over:
+        return after_lapse(turn)
+    if lives and not (renews and deadlines.refreshable):
+        return at_expiry(turn, expires_at)
+    if lives and policy.keep is Keep.ALIVE:
+        return only_alive(turn, expires_at)
+    forcible = policy.renews is Renewal.FORCED and deadlines.refreshable
+    return towards_expiry(turn, outcome, expires_at, deadlines.renewed_at, forcible=forcible)
 
 
 def alive_plan(

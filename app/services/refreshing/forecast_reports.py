@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any, Final
 
-from app.domain.refreshing.forecasting import DAYS, HOURS, hour_of
+from app.domain.refreshing.forecasting import DAYS, HOURS, Forecast, LapseCount, hour_of
 from app.services.refreshing.forecasts import Comparison, EnvironmentForecast
 
 _HOUR: Final = timedelta(hours=1)
@@ -11,11 +11,7 @@ _HOUR: Final = timedelta(hours=1)
 
 def shown(one: EnvironmentForecast) -> dict[str, Any]:
     """The forecast of one environment, with the last one and what happened."""
-    found, budget = one.found, one.budget
-    begins = hour_of(found.now)
-    hours = found.hours
-    minutes = found.minutes[found.now.minute :]
-    busiest = max(range(len(minutes)), key=minutes.__getitem__)
+    found = one.found
     return {
         "environment": one.environment,
         "made_at": found.now.isoformat(),
@@ -23,48 +19,56 @@ def shown(one: EnvironmentForecast) -> dict[str, Any]:
         "carried": found.carried,
         "weight": round(found.weight, 2),
         "overdue": round(found.overdue),
-        "rest_of_hour": round(hours[0]),
-        "hours": [
-            {
-                "at": (begins + number * _HOUR).isoformat(),
-                "refreshes": round(hours[number]),
-                "budget": round(budget.per_minute * 60),
-            }
-            for number in range(1, HOURS + 1)
-        ],
-        "days": [
-            {
-                "at": (found.now + timedelta(days=day)).isoformat(),
-                "refreshes": round(calls),
-                "budget": round(budget.per_minute * 1440),
-            }
-            for day, calls in zip(range(DAYS), found.days, strict=True)
-        ],
-        "busiest_minute": {
-            "at": (found.now.replace(second=0, microsecond=0) + timedelta(minutes=busiest)).isoformat(),
-            "refreshes": round(minutes[busiest]),
-            "mean": round(sum(minutes) / len(minutes), 2),
-        },
-        "budget": {
-            "account": one.account,
-            "environments": list(one.environments),
-            "limit": one.limit,
-            "per_minute": round(budget.per_minute, 1),
-            "busiest_minute": round(budget.busiest),
-            "minutes_over": budget.minutes_over,
-            "too_late": round(budget.too_late),
-        },
-        "lapses": [
-            {
-                "integration": lapse.integration,
-                "clock": lapse.clock,
-                "why": lapse.why,
-                "connections": max(1, round(lapse.count)),
-                "first_at": lapse.first_at.isoformat(),
-            }
-            for lapse in found.lapses
-        ],
+        "rest_of_hour": round(found.hours[0]),
+        **_against_budget(found, one.budget.per_minute),
+        "busiest_minute": _busiest_minute(found),
+        "budget": _budget(one),
+        "lapses": [_lapse(lapse) for lapse in found.lapses],
         "past": None if one.past is None else _past(one.past),
+    }
+
+
+def _against_budget(found: Forecast, per_minute: float) -> dict[str, Any]:
+    """The refreshes of the hours and days to come, each beside the calls that the budget allows."""
+    begins = hour_of(found.now)
+    hours = [(begins + number * _HOUR, found.hours[number]) for number in range(1, HOURS + 1)]
+    days = [(found.now + timedelta(days=day), calls) for day, calls in zip(range(DAYS), found.days, strict=True)]
+    return {
+        name: [{"at": at.isoformat(), "refreshes": round(calls), "budget": allowed} for at, calls in spans]
+        for name, spans, allowed in (("hours", hours, round(per_minute * 60)), ("days", days, round(per_minute * 1440)))
+    }
+
+
+def _busiest_minute(found: Forecast) -> dict[str, Any]:
+    minutes = found.minutes[found.now.minute :]
+    busiest = max(range(len(minutes)), key=minutes.__getitem__)
+    return {
+        "at": (found.now.replace(second=0, microsecond=0) + timedelta(minutes=busiest)).isoformat(),
+        "refreshes": round(minutes[busiest]),
+        "mean": round(sum(minutes) / len(minutes), 2),
+    }
+
+
+def _budget(one: EnvironmentForecast) -> dict[str, Any]:
+    budget = one.budget
+    return {
+        "account": one.account,
+        "environments": list(one.environments),
+        "limit": one.limit,
+        "per_minute": round(budget.per_minute, 1),
+        "busiest_minute": round(budget.busiest),
+        "minutes_over": budget.minutes_over,
+        "too_late": round(budget.too_late),
+    }
+
+
+def _lapse(lapse: LapseCount) -> dict[str, Any]:
+    return {
+        "integration": lapse.integration,
+        "clock": lapse.clock,
+        "why": lapse.why,
+        "connections": max(1, round(lapse.count)),
+        "first_at": lapse.first_at.isoformat(),
     }
 
 
