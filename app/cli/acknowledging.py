@@ -15,6 +15,7 @@ from app.db.engine import Database
 from app.domain.acknowledging import AckKind, AckScope
 from app.services.status import acknowledging
 from app.services.status.acknowledging import LONGEST_NOTE, Preview
+from app.wording import counted
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -99,7 +100,7 @@ def _acknowledge(scopes: Sequence[AckScope], *, note: str | None, dry_run: bool,
 
 
 def _told(new: Sequence[Preview]) -> list[str]:
-    return [one.described() for one in new] if len(new) <= 2 else [f"{len(new)} rows"]
+    return [one.described() for one in new] if len(new) <= 2 else [counted(len(new), "row")]
 
 
 def _write(database: Database, found: Preview, note: str | None) -> int:
