@@ -11,6 +11,7 @@ from app.domain.refreshing.clocks import NANGO_MARGIN
 from app.domain.refreshing.hours import Hours, read_span
 from app.domain.refreshing.policy import Keep, PolicyPart, RefreshPolicy, RefreshPriority
 
+MOST_TABLES: Final = 20_000  # of one kind, in one place
 _SHORTEST_FORCE: Final = timedelta(minutes=15)
 _SPANS: Final = (
     "margin",

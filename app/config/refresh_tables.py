@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.config.provider_catalogue import shipped_catalogue
-from app.config.refresh_entries import RefreshEntry
+from app.config.refresh_entries import MOST_TABLES, RefreshEntry
 from app.config.waylink_toml import ConfigFile
 from app.domain.refreshing.policy import RefreshPolicies, Scope
-
-MOST_TABLES: Final = 1000  # of one kind
 
 _Entries = dict[str, RefreshEntry]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from app.config.durations import duration
-from app.config.refresh_entries import RefreshEntry
+from app.config.refresh_entries import MOST_TABLES, RefreshEntry
 from app.domain.definitions import DefinedNames, wrong_destination, wrong_job, wrong_name
 from app.domain.linking import DuplicatesPolicy, TagKeys
 from app.domain.patterns import KEPT, compile_pattern
@@ -50,8 +50,8 @@ class EnvironmentEntry(_Strict):
     account_key_file: Path | None = None
     nango_id: Annotated[str, StringConstraints(pattern=UUID_PATTERN)] | None = None
     both_urls: bool = False
-    refresh: dict[str, RefreshEntry] = Field(default_factory=dict)
-    refresh_providers: dict[str, RefreshEntry] = Field(default_factory=dict)
+    refresh: dict[str, RefreshEntry] = Field(default_factory=dict, max_length=MOST_TABLES)
+    refresh_providers: dict[str, RefreshEntry] = Field(default_factory=dict, max_length=MOST_TABLES)
 
     @model_validator(mode="after")
     def _one_source_each(self) -> "EnvironmentEntry":
@@ -196,8 +196,8 @@ class ConfigFile(_Strict):
     teams: dict[Name, TeamEntry] = Field(default_factory=dict)
     routes: tuple[RouteEntry, ...] = ()
     directory: DirectoryEntry = Field(default_factory=DirectoryEntry)
-    refresh: dict[str, RefreshEntry] = Field(default_factory=dict)
-    refresh_providers: dict[str, RefreshEntry] = Field(default_factory=dict)
+    refresh: dict[str, RefreshEntry] = Field(default_factory=dict, max_length=MOST_TABLES)
+    refresh_providers: dict[str, RefreshEntry] = Field(default_factory=dict, max_length=MOST_TABLES)
     duplicates: dict[str, DuplicatesPolicy] = Field(default_factory=dict)
 
     @property
