@@ -1,10 +1,11 @@
 """The same simulation through the real database: its decisions are to be those of the plans in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import func, select
 
@@ -25,21 +26,29 @@ from bench.refresh_memory import without_past_error
 from bench.refresh_nango import Decision, SimulatedNango
 from bench.refresh_simulation import AUTH_MODE, Clock, Simulation, first
 from bench.refresh_world import SimulatedConnection, SimulatedWorld
-from tests.servers import in_memory
+from tests.servers import PostgresServer, in_memory
+
+KINDS: Final = ("SQLite", "PostgreSQL")
 
 
-def decisions(world: SimulatedWorld, *, per_minute: int, url: str | None = None) -> list[Decision]:
-    """The decisions of a run on this database, or on one on SQLite that is removed afterwards.
+@contextmanager
+def opened(kind: str) -> Iterator[str]:
+    """The URL of an empty database of this kind, which is removed afterwards.
 
-    SQLite's file is in memory where it can be: no decision depends on a disk, which takes most of the time otherwise.
+    It is in memory where it can be: no decision depends on a disk, which takes most of the time otherwise.
     """
-    if url is not None:
-        return _run(world, connect(url), per_minute)
-    with TemporaryDirectory(prefix="waylink-bench-", dir=in_memory()) as folder:
-        return _run(world, connect(f"sqlite:///{Path(folder) / 'refresh.db'}"), per_minute)
+    if kind == "SQLite":
+        with TemporaryDirectory(prefix="waylink-bench-", dir=in_memory()) as folder:
+            yield f"sqlite:///{Path(folder) / 'refresh.db'}"
+        return
+    with closing(PostgresServer()) as server:
+        server.start()
+        yield server.create_database()
 
 
-def _run(world: SimulatedWorld, database: Database, per_minute: int) -> list[Decision]:
+def decisions(world: SimulatedWorld, *, per_minute: int, url: str) -> list[Decision]:
+    """The decisions of a run on this database, which is empty."""
+    database = connect(url)
     try:
         upgrade(database)
         _fill(database, world)

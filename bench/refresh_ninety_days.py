@@ -42,6 +42,7 @@ PER_MINUTE: Final = 10_000  # requests of the Nango account
 SCARCE: Final = 1000  # the same, where it cannot keep 100,000 hourly tokens fresh
 FALLS_GOAL: Final = 12  # from fresh to alive; an hourly token is renewed 30 times a day
 SECONDS_GOAL: Final = 1800.0
+DATABASE_SECONDS_GOAL: Final = 480.0  # of each database
 RATE_GOAL, BURST_GOAL = 0.05, 1.05
 FORESEEN_ON: Final = 75  # the day whose calls are forecast by hour
 FORECAST_GOAL: Final = 0.1  # of all that the table carries out: the calls of fewer are too uneven by the hour
@@ -59,7 +60,7 @@ class Size:
     burst: int
 
 
-FULL: Final = Size(carried_out=None, days=DAYS, in_database=1000, database_days=30, burst=WHOLE)
+FULL: Final = Size(carried_out=None, days=DAYS, in_database=1000, database_days=DAYS, burst=WHOLE)
 QUICK: Final = Size(carried_out=1500, days=65, in_database=40, database_days=4, burst=10_000)
 
 
@@ -71,7 +72,9 @@ def measure(report: Report, *, quick: bool) -> None:
     report.figures |= _ninety_days(report, cohorts, size.days)
     report.figures |= _bursts(size.burst)
     report.figures |= _scarce(size.burst)
-    report.figures |= _in_database(size)
+    for kind in refresh_database.KINDS:
+        with report.part(f"refreshes on {kind}"):
+            report.figures |= _in_database(size, kind)
     report.figures["refresh, in all"] = figure(time.monotonic() - began, "s", at_most=SECONDS_GOAL)
 
 
@@ -139,7 +142,7 @@ def _scarce(size: int) -> dict[str, Figure]:
     }
 
 
-def _in_database(size: Size) -> dict[str, Figure]:
+def _in_database(size: Size, kind: str) -> dict[str, Figure]:
     def world() -> SimulatedWorld:
         outages = scaled(OUTAGES, size.database_days)
         return SimulatedWorld(SEED, population(size.in_database), outages, REVOKED, size.database_days)
@@ -147,13 +150,15 @@ def _in_database(size: Size) -> dict[str, Figure]:
     in_memory_too: list[Decision] = []
     simulation, _ = in_memory(world(), per_minute=PER_MINUTE, decisions=in_memory_too)
     simulation.run(simulation.world.ends_at)
-    found = refresh_database.decisions(world(), per_minute=PER_MINUTE)
-    progress(f"refresh: {len(found):,} decisions on the database")
+    began = time.monotonic()
+    with refresh_database.opened(kind) as url:
+        found = refresh_database.decisions(world(), per_minute=PER_MINUTE, url=url)
+    took, what = time.monotonic() - began, f"refresh, {size.in_database:,} connections on {kind}"
+    progress(f"{what}: {len(found):,} decisions in {took:.0f} s")
     return {
-        f"refresh, {size.in_database:,} connections, decisions unlike the database's": figure(
-            differing(in_memory_too, found), "decisions", at_most=0
-        ),
-        f"refresh, {size.in_database:,} connections, decisions on the database": figure(len(found), "decisions"),
+        f"{what}, decisions unlike those in memory": figure(differing(in_memory_too, found), "decisions", at_most=0),
+        f"{what}, decisions": figure(len(found), "decisions"),
+        f"{what}, time for {size.database_days:g} days": figure(took, "s", at_most=DATABASE_SECONDS_GOAL),
     }
 
 

@@ -110,13 +110,10 @@ class Simulation:
         """Carry out what is due, one by one, until the workers have no time left or answers bring no result."""
         most, fruitless = self.per_second * TICK.total_seconds() + self.nango.spent, 0
         while self.nango.spent < most and fruitless < FRUITLESS:
-            if self.refresher.refresh_due(limit=1):
-                fruitless = 0
-                continue
-            fruitless += 1
             at = self.next_at()
             if at is None or at > self.clock.now:
                 return
+            fruitless = 0 if self.refresher.refresh_due(limit=1) else fruitless + 1
 
 
 def in_memory(

@@ -15,8 +15,8 @@ OUTAGES = (Outage("zendesk", 0.4, 0.6), Outage(NANGO, 0.65, 0.67), Outage(WAYLIN
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_decisions_are_the_same(kind, request):
-    url = request.getfixturevalue("postgres_url") if kind == "postgresql" else None
+def test_decisions_are_the_same(kind, request, tmp_path):
+    url = request.getfixturevalue("postgres_url") if kind == "postgresql" else f"sqlite:///{tmp_path / 'refresh.db'}"
     [zendesk] = [replace(each, sampled=8, count=8) for each in COHORTS if each.name == "zendesk"]
     others = population(20, cohorts=[each for each in COHORTS if each.name not in {"zendesk", "hubspot", "xero"}])
 
