@@ -507,7 +507,10 @@ class Refresh(Base):
 
     __tablename__ = "refreshes"
     __table_args__ = (
+        # Two indexes by connection, so that a claim, which rewrites open plans, writes one of them only: its pages are
+        # anywhere.
         _partial("uq_refreshes_open", "connection_ref", where="finished_at IS NULL", unique=True),
+        _partial("ix_refreshes_over", "connection_ref", "id", where="finished_at IS NOT NULL"),
         _partial("ix_refreshes_due", "next_at", where="finished_at IS NULL"),
         _partial("ix_refreshes_exhausted", "id", where="outcome = 'exhausted'"),  # for ages at which grants died
         # For what happened in an hour, to compare it with a forecast.
@@ -518,7 +521,7 @@ class Refresh(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    connection_ref: Mapped[UUID] = mapped_column(ForeignKey("connections.id"), index=True)
+    connection_ref: Mapped[UUID] = mapped_column(ForeignKey("connections.id"))
     refresh_at: Mapped[datetime]  # as planned
     next_at: Mapped[datetime]  # due, or the end of the lease
     deadline_at: Mapped[datetime | None]  # what `keeps` names lapses then, where no refresh comes before

@@ -130,6 +130,10 @@ def _of(which: SweptIntegration) -> tuple[ColumnElement[bool], ...]:
 
 def _swept(which: SweptIntegration) -> ColumnElement[bool]:
     """Whether a plan of the same sweep is open, or came to an end."""
-    of_sweep = aliased(Refresh)
-    is_same = or_(of_sweep.finished_at.is_(None), of_sweep.created_at >= which.since)
-    return exists().where(of_sweep.connection_ref == Connection.id, of_sweep.reason == REASON, is_same)
+    plan, over = aliased(Refresh), aliased(Refresh)  # each kind has an index of its own
+    is_open = plan.finished_at.is_(None)
+    is_over = over.finished_at.is_not(None) & (over.created_at >= which.since)
+    return or_(
+        exists().where(plan.connection_ref == Connection.id, plan.reason == REASON, is_open),
+        exists().where(over.connection_ref == Connection.id, over.reason == REASON, is_over),
+    )

@@ -1,6 +1,7 @@
 """Lists of connections by their properties, and one connection with its history."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -55,9 +56,7 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
     if row is None:
         raise NotFound("connection", show(CONNECTION, connection_ref))
     links = session.scalars(select(Link).where(Link.connection_ref == connection_ref).order_by(Link.id.desc()))
-    refreshes = session.scalars(
-        select(Refresh).where(Refresh.connection_ref == connection_ref).order_by(Refresh.id.desc()).limit(20)
-    )
+    refreshes = _refreshes(session, connection_ref, limit=20)
     found: Connection = row[0]
     return _connection(*row) | {
         "nango_id": found.nango_id,
@@ -92,6 +91,14 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
             for refresh in refreshes
         ],
     }
+
+
+def _refreshes(session: Session, connection_ref: UUID, *, limit: int) -> list[Refresh]:
+    """The newest refreshes of a connection, its open plan among them. Each of both kinds has an index of its own."""
+    mine = select(Refresh).where(Refresh.connection_ref == connection_ref).order_by(Refresh.id.desc()).limit(limit)
+    kinds = Refresh.finished_at.is_(None), Refresh.finished_at.is_not(None)
+    found = [row for kind in kinds for row in session.scalars(mine.where(kind))]
+    return sorted(found, key=attrgetter("id"), reverse=True)[:limit]
 
 
 def find_connection(

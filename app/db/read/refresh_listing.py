@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, or_, select
@@ -69,15 +69,16 @@ def refreshes(session: Session, filters: RefreshFilters) -> list[dict[str, Any]]
         (User.external_id, filters.user),
         (Organization.external_id, filters.organization),
     )
-    if filters.state is RefreshState.FINISHED:
-        statement = statement.where(Refresh.finished_at.is_not(None))
-    if filters.is_open:
-        statement = statement.where(*_open(filters)).order_by(Refresh.next_at, Refresh.id)
-    else:
-        statement = statement.order_by(Refresh.id.desc())
     if filters.after is not None:
         statement = statement.where(*_behind(session, filters.after, is_open=filters.is_open))
-    rows = session.execute(statement.limit(filters.limit))
+    if filters.is_open:
+        statement = statement.where(*_open(filters)).order_by(Refresh.next_at, Refresh.id)
+        rows = list(session.execute(statement.limit(filters.limit)))
+    else:
+        kinds = _KINDS[1:] if filters.state is RefreshState.FINISHED else _KINDS
+        newest = statement.order_by(Refresh.id.desc()).limit(filters.limit)
+        rows = [row for kind in kinds for row in session.execute(newest.where(kind))]
+        rows = sorted(rows, key=lambda row: cast("UUID", row[0].id), reverse=True)[: filters.limit]
     return [_shown(cast("Row", tuple(row)), filters.now) for row in rows]
 
 
@@ -91,11 +92,15 @@ def refresh(session: Session, refresh_id: UUID, *, now: datetime) -> dict[str, A
 
 def latest_of(session: Session, connection_ref: UUID, *, now: datetime) -> dict[str, Any]:
     """The open plan of a connection, or else its last refresh. Raises NotFound."""
-    mine = _rows().where(Refresh.connection_ref == connection_ref)
-    row = session.execute(mine.order_by(Refresh.finished_at.is_(None).desc(), Refresh.id.desc()).limit(1)).first()
-    if row is None:
-        raise NotFound("refresh of the connection", show(CONNECTION, connection_ref))
-    return _with_next(session, cast("Row", tuple(row)), now)
+    mine = _rows().where(Refresh.connection_ref == connection_ref).order_by(Refresh.id.desc()).limit(1)
+    for kind in _KINDS:
+        if (row := session.execute(mine.where(kind)).first()) is not None:
+            return _with_next(session, cast("Row", tuple(row)), now)
+    raise NotFound("refresh of the connection", show(CONNECTION, connection_ref))
+
+
+# Open plans and those that are over are read apart: each kind has an index of its own by connection.
+_KINDS: Final = (Refresh.finished_at.is_(None), Refresh.finished_at.is_not(None))
 
 
 def _rows() -> Select[Any]:

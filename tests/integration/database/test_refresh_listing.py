@@ -196,7 +196,39 @@ def test_a_deleted_connection_is_found_by_its_clocks_only_where_it_is_asked_for(
         assert names(connection_listing.connections(session, filters)) == ["gone"]
 
 
-def test_a_clock_and_a_due_moment_are_found_by_an_index(database, clock):
+def test_all_of_a_connection_are_listed_newest_first_whether_open_or_over(database, clock, planned, listed):
+    with database.write() as session:
+        session.add(
+            Refresh(
+                id=new_id(), connection_ref=planned["far"], refresh_at=clock.now, next_at=clock.now, forced=False,
+                reason="by hand", requested_by="cli", attempts=1, failures=0, created_at=clock.now,
+                finished_at=clock.now, outcome=RefreshOutcome.UNCHANGED,
+            )
+        )  # fmt: skip
+    found = listed(connection_id="far", limit=2)
+    assert [row["outcome"] for row in found] == ["unchanged", "renewed"]
+    [plan] = listed(connection_id="far", after=parse(REFRESH, found[-1]["id"]))
+    assert (plan["state"], plan["outcome"]) == ("open", None)
+    with database.read() as session:
+        shown = connection_listing.connection(session, planned["far"])
+        assert refresh_listing.latest_of(session, planned["far"], now=clock.now)["id"] == plan["id"]
+    assert [row["outcome"] for row in shown["refreshes"]] == ["unchanged", "renewed", None]
+
+
+def test_refreshes_of_a_connection_are_found_by_an_index(database, clock, planned):
+    def read(session):
+        connection_listing.connection(session, planned["far"])
+        refresh_listing.latest_of(session, planned["late"], now=clock.now)
+        refresh_listing.refreshes(session, RefreshFilters(now=clock.now, connection_id="far"))
+
+    plans = [plan for sql, plan in explained(database, read) if " refreshes" in sql]
+    assert len(plans) >= 5
+    for plan in plans:
+        assert any(name in plan for name in ("uq_refreshes_open", "ix_refreshes_over", "pk_refreshes")), plan
+
+
+def explained(database, read):
+    """The queries of `read`, each with its plan."""
     asked = []
 
     def note(_connection, _cursor, sql, parameters, _context, _many):
@@ -204,19 +236,29 @@ def test_a_clock_and_a_due_moment_are_found_by_an_index(database, clock):
 
     event.listen(database.engine, "before_cursor_execute", note)
     with database.read() as session:
-        connection_listing.connections(session, ListFilters(expires_before=clock.now, status="active"))
-        connection_listing.connections(session, ListFilters(grant_before=clock.now, status="active"))
-        refresh_listing.refreshes(session, RefreshFilters(now=clock.now, state=RefreshState.OVERDUE))
+        read(session)
     event.remove(database.engine, "before_cursor_execute", note)
     queries = [query for query in asked if query[0].startswith("SELECT")]
-    indexes = ("ix_connections_expires_at", "ix_connections_grant_expires_at", "ix_refreshes_due")
+    found = []
     with database.engine.connect() as connection:
         if not database.is_sqlite:
             # The tables are empty, and then PostgreSQL reads them as a whole.
             for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
                 connection.execute(text(f"SET {way} = off"))
         explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
-        for (sql, values), index in zip(queries, indexes, strict=True):
-            plan = "\n".join(str(row) for row in connection.exec_driver_sql(explain + sql, values))
-            # SQLite keeps no statistics here, and may take the order of the list instead of the condition.
-            assert index in plan or (database.is_sqlite and "connections" in index), plan
+        for sql, values in queries:
+            rows = connection.exec_driver_sql(explain + sql, values)
+            found.append((sql, "\n".join(str(row) for row in rows)))
+    return found
+
+
+def test_a_clock_and_a_due_moment_are_found_by_an_index(database, clock):
+    def read(session):
+        connection_listing.connections(session, ListFilters(expires_before=clock.now, status="active"))
+        connection_listing.connections(session, ListFilters(grant_before=clock.now, status="active"))
+        refresh_listing.refreshes(session, RefreshFilters(now=clock.now, state=RefreshState.OVERDUE))
+
+    indexes = ("ix_connections_expires_at", "ix_connections_grant_expires_at", "ix_refreshes_due")
+    for (_, plan), index in zip(explained(database, read), indexes, strict=True):
+        # SQLite keeps no statistics here, and may take the order of the list instead of the condition.
+        assert index in plan or (database.is_sqlite and "connections" in index), plan

@@ -88,3 +88,15 @@ def test_workers_at_once_never_claim_one_plan_twice(world, plan):
     found = in_threads(*[lambda: claim(world, 4)] * 4)
     assert sorted(name for part in found for name in part) == sorted(set().union(*found))
     assert sorted([*(name for part in found for name in part), *claim(world, 20)]) == sorted(names)
+
+
+def test_a_claim_writes_one_index_by_connection_only():
+    """Their pages are anywhere in the index, and cost more than all else of a claim."""
+    table = Refresh.__table__
+    by_connection = [index for index in table.indexes if "connection_ref" in index.columns]
+    written = [
+        index.name
+        for index in by_connection
+        if "finished_at IS NOT NULL" not in str(index.dialect_options["postgresql"]["where"])
+    ]
+    assert written == ["uq_refreshes_open"]
