@@ -21,6 +21,10 @@
     ├── BrokerUnavailable         the internal or a team's broker does not answer
     ├── DatabaseUnavailable       the database does not take a commit now; it may later
     ├── Unreachable               a team's endpoint or broker accepts no connection; `failure` is its kind
+    ├── SignInRefused             the identity provider, or a check of its answer, does not allow a sign-in
+    ├── NotAllowed                a person of the identity provider has no access; `groups` are those that were seen
+    ├── TooManyAttempts           attempts to sign in have failed; the next one may be made in `retry_after`
+    ├── ProviderUnavailable       the identity provider does not answer, or not as one does
     ├── Sealed                    a stored value cannot be decrypted with the present keys
     └── NangoError                an error answer of Nango, or none at all
         ├── NangoConnectionNotFound
@@ -47,6 +51,7 @@ holds a credential, a signing key or an API key.
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.outage_causes import of_broker, of_database, trouble_of_database
 from app.wording import counted
@@ -241,6 +246,38 @@ class Unreachable(WaylinkError):
     def __init__(self, failure: str, message: str) -> None:
         self.failure = failure
         super().__init__(message)
+
+
+class SignInRefused(WaylinkError):
+    """`reason` is a clause for the person, and holds no code or token."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the sign-in was refused: {reason}")
+
+
+class NotAllowed(WaylinkError):
+    """`groups`: as the identity provider shows them, the first MAX_GROUPS."""
+
+    MAX_GROUPS = 50
+
+    def __init__(self, reason: str, groups: Sequence[str] | None = None) -> None:
+        self.reason, self.groups = reason, None if groups is None else tuple(groups[: self.MAX_GROUPS])
+        super().__init__(f"no access: {reason}")
+
+
+class TooManyAttempts(WaylinkError):
+    def __init__(self, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
+        super().__init__("attempts to sign in have failed: wait before the next one")
+
+
+class ProviderUnavailable(WaylinkError):
+    """`reason` is for the log, and holds no code, token or secret."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the identity provider cannot be used: {reason}")
 
 
 class Sealed(WaylinkError):

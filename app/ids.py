@@ -23,6 +23,8 @@ REFRESH: Final = "ref"
 TOKEN: Final = "tok"  # noqa: S105 - a prefix
 SECRET: Final = "sec"  # noqa: S105 - a prefix
 AUDIT: Final = "aud"
+OPERATOR: Final = "opr"
+SESSION: Final = "ses"
 RECONCILIATION: Final = "rec"
 
 

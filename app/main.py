@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,19 +27,22 @@ from app.db.engine import connect
 from app.db.schema_version import require_current_unless_away
 from app.runtime.signs_of_life import SignsOfLife
 from app.runtime.status_of import running
-from app.runtime.wiring import budget_of, clients_of, definition_context, policy_of
+from app.runtime.wiring import budget_of, clients_of, definition_context, lives_of, policy_of, provider_of
 from app.services.events.intake import STATEMENT_SECONDS, writers_for
 from app.services.liveness.reporter import Reporter
 from app.services.metrics.exposition import Exposition
 from app.services.metrics.reporting import CountsWriter
 from app.telemetry import STORING, get_logger
-from app.web import console
 from app.web.announcing import Announcer
 from app.web.answering import Answering, pulse_of
+from app.web.api.authentication import Authenticator
 from app.web.api.endpoint import Context
 from app.web.api.registry import ENDPOINTS
 from app.web.api.serving import Api
 from app.web.bodies import BodyReader
+from app.web.browser_sessions import Browsers
+from app.web.console.registry import PAGES
+from app.web.console.serving import Console, ConsoleContext
 from app.web.group_commit import GroupCommit
 from app.web.health import HealthEndpoints
 from app.web.hosts import allowed_hosts
@@ -90,6 +94,7 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
     budget = budget_of(settings)
     shown = Exposition(database, broker, policy_of(settings), budget.bucket, utc_now, lambda: counts.identity)
     metrics = MetricsEndpoint(api.authenticator, shown.render, open_metrics=settings.open_metrics)
+    console = _console(settings, api)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -113,6 +118,7 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
             webhooks.close()
             metrics.close()
             budget.close()
+            console.close()
             api.close()
             broker.close()
             database.close()
@@ -125,13 +131,13 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
             Route("/readyz", health.readyz),
             Route("/metrics", metrics.metrics),
             *api.routes(),
-            Route("/", console.page),
-            Route("/console", console.page),
+            *console.routes(),
             Mount("/static", StaticFiles(directory=str(files("app.web") / "static"))),
         ],
         exception_handlers={HTTPException: _http_problem, Exception: _fault},
         lifespan=lifespan,
     )
+    app.state.console = console
     # Nango follows a redirect with a GET and never retries one (Nango contract: Delivery and retries): a slash too many
     # must not cause it.
     app.router.redirect_slashes = False
@@ -150,8 +156,29 @@ def _api(settings: Settings, hints: Hints) -> Api:
         installation=partial(running, settings),
         settings=effective(settings),
     )
+    browsers = Browsers(settings.console_url)
+    authenticator = Authenticator(context.database, context.clock, browsers, lives_of(settings))
+    return Api(context, ENDPOINTS, _hosts(settings), authenticator)
+
+
+def _console(settings: Settings, api: Api) -> Console:
+    """The console, on the API's database pool and with its authentication."""
+    context = ConsoleContext(
+        database=api.authenticator.database,
+        clock=utc_now,
+        authenticator=api.authenticator,
+        provider=provider_of(settings),
+        groups=[entry.rights_of_group for entry in settings.file.operators.groups],
+    )
+    return Console(context, PAGES, _hosts(settings))
+
+
+def _hosts(settings: Settings) -> frozenset[str]:
+    """The Host names of the API and the console."""
     listed = [name for name in settings.allowed_hosts.split(",") if name.strip()]
-    return Api(context, ENDPOINTS, allowed_hosts(listed, listening_on=settings.host))
+    if settings.console_url is not None:
+        listed.append(urlsplit(settings.console_url).netloc)
+    return allowed_hosts(listed, listening_on=settings.host)
 
 
 async def _http_problem(_request: Request, raised: Exception) -> Response:

@@ -88,6 +88,7 @@ REFRESH_PAUSES = Counter(
     ["cause", "change"],
 )
 API_REQUESTS = Counter("waylink_api_requests_total", "Calls of the REST API.", ["method", "path", "status"])
+SIGN_INS = Counter("waylink_sign_ins_total", "Attempts of operators to sign in.", ["method", "outcome"])
 RECONCILIATIONS = Counter(
     "waylink_reconciliations_total",
     "Comparisons with Nango's list, by environment and outcome.",

@@ -103,6 +103,17 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
         },
     ),
     (
+        "[[operators.groups]]",
+        waylink_toml.GroupEntry,
+        {
+            "group": "Name of a group at the [identity provider](access.md#single-sign-on).",
+            "role": "The role of its members: `viewer`, `operator` or `team`. A person has the rights of the first "
+            "entry whose group they are in.",
+            "team": "The team, for the role `team`.",
+            "credentials": "`true`: they may read live credentials of connections.",
+        },
+    ),
+    (
         "[refresh.<integration>]",
         waylink_toml.RefreshEntry,
         {

@@ -46,6 +46,10 @@ COMMANDS: Final = {
         "app.cli.migrating:migrate",
         "Bring the database up to date, then add and change what waylink.toml defines.",
     ),
+    "operator": (
+        "app.cli.operators:operator",
+        "Add, list and change operators, who sign in at the console.",
+    ),
     "orgs": ("app.cli.people:orgs", "List organizations, newest first; `waylink orgs show ID` tells all about one."),
     "queues": ("app.cli.queues:queues", "Show the jobs that wait for each destination, and the internal queues."),
     "reconcile": ("app.cli.reconcile:reconcile", "Compare Nango's list of connections with ours now."),

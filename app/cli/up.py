@@ -16,7 +16,9 @@ import click
 import httpx
 
 from app.cli.migrating import prepare
-from app.cli.web_address import is_free, require_free, require_metrics_free, web_origin, webhook_url
+from app.cli.opening import cli_actor
+from app.cli.web_address import console_origin, is_free, require_free, require_metrics_free, web_origin, webhook_url
+from app.clock import utc_now
 from app.config.loading import load, load_all
 from app.config.nango_environment import Environment, key_name
 from app.config.nango_environments import SANDBOX_FILE
@@ -30,9 +32,11 @@ from app.runtime.private_files import exposed
 from app.runtime.supervisor import Child, Supervisor, take_lock
 from app.sandbox.config import DEFAULT_ENVIRONMENT_ID
 from app.sandbox.scenario import play
+from app.services.operators import accounts, links
 from app.telemetry import configure_logs, get_logger
 
 READY_SECONDS: Final = 20.0
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 log = get_logger("up")
 
@@ -174,13 +178,30 @@ def _announce(settings: Settings, scenario: bool) -> None:
     for environment in settings.environments.values():
         click.echo(f"  Webhook URL             {webhook_url(settings, environment.name)}")
         click.echo(f"  Nango                   {_mode(environment)}")
-    click.echo(f"  Start page              {origin}/  (the console is not part of this release)")
+    click.echo(f"  Console                 {console_origin(settings)}/console")
+    if (link := _first_link(settings)) is not None:
+        click.echo(f"  Sign in, once           {console_origin(settings)}{link}")
     first = next(iter(settings.environments))
     named = "" if "default" in settings.environments else f" --environment {first}"
     click.echo(f"  Try, in another window  waylink send auth_creation_success_tags{named}")
     click.echo("                          waylink events\n")
     if scenario and settings.uses_sandbox:
         _play(settings.environments["default"])
+
+
+def _first_link(settings: Settings) -> str | None:
+    """The path by which a first operator sets a password; None where one has signed in before, or others reach it.
+
+    Only on the embedded default that listens on loopback: its output is seen by the person who started it.
+    """
+    if settings.database_url is not None or settings.host not in LOOPBACK:
+        return None
+    now = utc_now()
+    with closing(connect(settings.database)) as database, database.write() as session:
+        operator = accounts.first(session, actor=cli_actor(), now=now)
+        if operator is None:
+            return None
+        return f"{links.PATH}/{links.issue(session, operator, actor=cli_actor(), now=now)}"
 
 
 def _mode(environment: Environment) -> str:

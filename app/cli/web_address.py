@@ -2,6 +2,7 @@
 
 import socket
 
+from app.config.operator_settings import ConsoleSettings
 from app.config.settings_groups import WebSettings
 from app.errors import ConfigurationError, Problem
 
@@ -11,6 +12,11 @@ def web_origin(settings: WebSettings) -> str:
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}  # noqa: S104
     host = reached.get(settings.host, settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def console_origin(settings: ConsoleSettings) -> str:
+    """The origin at which operators reach the console."""
+    return (settings.console_url or web_origin(settings)).rstrip("/")
 
 
 def webhook_url(settings: WebSettings, environment: str) -> str:

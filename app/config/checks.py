@@ -12,13 +12,16 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.brokers.celery_broker import redis_place
+from app.config.operator_settings import OperatorSettings
 from app.config.secret_sources import configured_secret
 from app.config.settings import Settings
 from app.config.settings_groups import BrokerSettings, DatabaseSettings, SealingSettings, Variables
 from app.db import application_database
 from app.domain.linking import DirectoryPolicy
 from app.errors import ConfigurationError, Problem
+from app.openid.urls import is_safe
 from app.sealing import sealer_of_file
+from app.text_input import read_text, unwrapped
 
 _NAMED: Final = re.compile(r"WAYLINK_[A-Z0-9_]+")
 # Variables of the sandbox's command, `waylink send`, docker-compose.yml and the tests.
@@ -57,7 +60,38 @@ def problems_of(settings: Variables) -> list[Problem]:
         found += _broker_problems(settings)
     if isinstance(settings, SealingSettings):
         found += _sealing_problems(settings)
+    if isinstance(settings, OperatorSettings):
+        found += _single_sign_on_problems(settings)
     return found
+
+
+def _single_sign_on_problems(settings: OperatorSettings) -> list[Problem]:
+    issuer, example = settings.oidc_issuer, "https://login.example/realms/acme"
+    if issuer is None:
+        return []
+    found = []
+    if not is_safe(issuer):
+        found.append(Problem("WAYLINK_OIDC_ISSUER", "has to be an https:// URL, off loopback", example))
+    if settings.oidc_client_id is None:
+        found.append(Problem("WAYLINK_OIDC_CLIENT_ID", "is not set, beside WAYLINK_OIDC_ISSUER", "waylink"))
+    if settings.oidc_client_secret_file is not None:
+        if settings.oidc_client_secret is not None:
+            found.append(Problem("WAYLINK_OIDC_CLIENT_SECRET_FILE", "is set beside the secret: keep one"))
+        else:
+            found += _unreadable_secret(settings.oidc_client_secret_file)
+    return [*found, *_authority_problems("WAYLINK_OIDC_CA_FILE", settings.oidc_ca_file)]
+
+
+def _unreadable_secret(file: Path) -> list[Problem]:
+    try:
+        if unwrapped(read_text(file)):
+            return []
+        what = f"{file} is empty"
+    except OSError as unreadable:
+        what = f"{file} cannot be read: {unreadable.strerror}"
+    except ValueError as unreadable:
+        what = f"{file} cannot be read: {unreadable}"
+    return [Problem("WAYLINK_OIDC_CLIENT_SECRET_FILE", what, "/run/secrets/waylink_oidc")]
 
 
 def _database_problems(settings: DatabaseSettings) -> list[Problem]:

@@ -18,6 +18,7 @@ from app.config.destination_sources import destination_secrets
 from app.config.messages import reason
 from app.config.nango import NangoSettings
 from app.config.nango_environments import read_environments
+from app.config.operator_settings import ConsoleSettings
 from app.config.secret_sources import SecretsByDestination
 from app.config.settings import Settings
 from app.config.settings_groups import (
@@ -79,6 +80,15 @@ def load_web_place() -> WebSettings:
     """The web process's address, for commands that need no other setting of it. Raises ConfigurationError."""
     problems: list[Problem] = []
     settings = _read(WebSettings, problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def load_console_place() -> ConsoleSettings:
+    """The console's address, for commands that need no other setting of it. Raises ConfigurationError."""
+    problems: list[Problem] = []
+    settings = _read(ConsoleSettings, problems)
     if problems:
         raise ConfigurationError(problems)
     return settings

@@ -9,12 +9,13 @@ from typing import Final
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
 from app.config.nango import NangoSettings
-from app.config.settings_groups import LogSettings, SealingSettings, WebSettings, read_duration
+from app.config.operator_settings import OperatorSettings
+from app.config.settings_groups import LogSettings, SealingSettings, read_duration
 
 SHORTEST_RETENTION: Final = timedelta(days=1)
 
 
-class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
+class Settings(OperatorSettings, LogSettings, SealingSettings, NangoSettings):
     """All variables, completed by waylink.toml and the sandbox."""
 
     web_processes: int = Field(
@@ -29,8 +30,8 @@ class Settings(WebSettings, LogSettings, SealingSettings, NangoSettings):
     )
     allowed_hosts: str = Field(
         "",
-        description="Host names the API is served under, comma separated, beside loopback and WAYLINK_HOST. "
-        "`*` allows any.",
+        description="Host names the API and the console are served under, comma separated, beside loopback, "
+        "WAYLINK_HOST and that of WAYLINK_CONSOLE_URL. `*` allows any.",
         examples=["waylink.example,waylink.internal"],
     )
     open_metrics: bool = Field(

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from app.config.durations import duration
 from app.config.refresh_entries import MOST_TABLES, RefreshEntry
+from app.domain.access import GroupRights, Rights, Role
 from app.domain.definitions import DefinedNames, wrong_destination, wrong_job, wrong_name
 from app.domain.linking import DuplicatesPolicy, TagKeys
 from app.domain.patterns import KEPT, compile_pattern
@@ -189,6 +190,31 @@ class DirectoryEntry(_Strict):
         )
 
 
+class GroupEntry(_Strict):
+    """`[[operators.groups]]`: the rights of a group of the identity provider's."""
+
+    group: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    role: Role
+    team: Name | None = None
+    credentials: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> "GroupEntry":
+        if wrong := self.rights_of_group.rights.fault:
+            raise ValueError(wrong)
+        return self
+
+    @property
+    def rights_of_group(self) -> GroupRights:
+        return GroupRights(self.group, Rights(self.role, self.team, self.credentials))
+
+
+class OperatorsEntry(_Strict):
+    """`[operators]`."""
+
+    groups: tuple[GroupEntry, ...] = ()
+
+
 class ConfigFile(_Strict):
     """The whole of `waylink.toml`."""
 
@@ -199,6 +225,7 @@ class ConfigFile(_Strict):
     refresh: dict[str, RefreshEntry] = Field(default_factory=dict, max_length=MOST_TABLES)
     refresh_providers: dict[str, RefreshEntry] = Field(default_factory=dict, max_length=MOST_TABLES)
     duplicates: dict[str, DuplicatesPolicy] = Field(default_factory=dict)
+    operators: OperatorsEntry = Field(default_factory=OperatorsEntry)
 
     @property
     def names(self) -> DefinedNames:

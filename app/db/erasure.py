@@ -31,11 +31,11 @@ from app.db.types import StoredJson
 from app.domain.erasing import SHORTEST_WORD, Identity
 
 STEP: Final = 1000  # rows that one statement searches
-# Tables that are not searched: configuration, texts of operators, other users, and answers that an erasure deletes.
+# Tables that are not searched: configuration, operators and their texts, other users, and answers, which are deleted.
 ELSEWHERE: Final = frozenset(
     {"users", "organizations", "teams", "destinations", "routes", "route_set", "api_tokens", "leases", "event_leases",
      "deliveries", "repeats", "web_processes", "lost_answers", "signing_key_uses", "idempotent_calls",
-     "alembic_version"}
+     "alembic_version", "operators", "operator_links", "operator_sessions", "sign_in_attempts"}
 )  # fmt: skip
 
 _OWNED: Final = {"connections": "id", "events": "connection_ref"}  # columns with a connection's id

@@ -767,6 +767,73 @@ class ApiToken(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class Operator(Base):
+    """A person who signs in: with a password, or as a subject of the identity provider."""
+
+    __tablename__ = "operators"
+    __table_args__ = (
+        CheckConstraint("role IN ('viewer', 'operator', 'team')", name="role"),
+        CheckConstraint("(role = 'team') = (team IS NOT NULL)", name="team"),
+        CheckConstraint("role <> 'team' OR NOT credentials", name="credentials"),
+        CheckConstraint("(issuer IS NULL) = (subject IS NULL)", name="identity"),
+        CheckConstraint("issuer IS NULL OR password_hash IS NULL", name="password"),
+        UniqueConstraint("issuer", "subject"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str]
+    team: Mapped[str | None] = mapped_column(ForeignKey("teams.name"))
+    credentials: Mapped[bool]  # may read live credentials of connections
+    password_hash: Mapped[str | None]  # argon2id, with its parameters and salt
+    issuer: Mapped[str | None]  # of an account of the identity provider
+    subject: Mapped[str | None]
+    created_at: Mapped[datetime]
+    signed_in_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
+
+
+class OperatorLink(Base):
+    """A link with which an operator sets a password, once. Only the SHA-256 of its secret is stored."""
+
+    __tablename__ = "operator_links"
+
+    hash: Mapped[bytes] = mapped_column(primary_key=True)
+    operator_id: Mapped[UUID] = mapped_column(ForeignKey("operators.id", ondelete="CASCADE"), unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class OperatorSession(Base):
+    """A browser that is signed in. Only the SHA-256 of its secret is stored; a session that ends is deleted."""
+
+    __tablename__ = "operator_sessions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    hash: Mapped[bytes] = mapped_column(unique=True)
+    operator_id: Mapped[UUID] = mapped_column(ForeignKey("operators.id", ondelete="CASCADE"), index=True)
+    method: Mapped[str]  # `password`, `link` or `oidc`
+    address: Mapped[str]
+    browser: Mapped[str]  # its User-Agent
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]  # to within a minute
+    expires_at: Mapped[datetime] = mapped_column(index=True)  # whatever happens
+
+
+class SignInAttempt(Base):
+    """Failed attempts to sign in with one name or from one address, or a success of the two together.
+
+    The key is a hash: what was typed as a name may have been a password.
+    """
+
+    __tablename__ = "sign_in_attempts"
+
+    key: Mapped[bytes] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    last_at: Mapped[datetime] = mapped_column(index=True)
+    next_at: Mapped[datetime]
+
+
 class Audit(Base):
     """An action through Waylink. `detail` never holds a secret."""
 

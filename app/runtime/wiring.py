@@ -7,7 +7,9 @@ from functools import partial
 
 from app.brokers.celery_broker import Broker
 from app.clock import utc_now
+from app.config.forward_proxy import proxy_for
 from app.config.nango import NangoSettings
+from app.config.operator_settings import OperatorSettings
 from app.config.refresh_tables import policies_of, tables_of
 from app.config.settings import Settings
 from app.config.settings_groups import PolicySettings, SealingSettings
@@ -18,6 +20,8 @@ from app.db.engine import Database, connect
 from app.db.routes import RouteDefinition
 from app.domain.people import OwnerKind
 from app.domain.refreshing.policy import RefreshPolicies
+from app.openid.fetching import Fetcher
+from app.openid.provider import Client, Provider
 from app.outbound.network import trusting
 from app.outbound.sending import HttpSender
 from app.sealing import Sealer, sealer_of_file, sealer_of_folder, sealer_with, sealer_without_key
@@ -28,9 +32,11 @@ from app.services.definitions.signing_secrets import Keyring
 from app.services.definitions.team_brokers import OwnBrokers
 from app.services.delivery.deliverer import Deliverer, Http
 from app.services.nango_clients import NangoClients
+from app.services.operators.sessions import Lives
 from app.services.policy import Policy
 from app.services.reconciliation.reconciler import Reconciler
 from app.services.sql_directory import SqlDirectory
+from app.text_input import read_text, unwrapped
 
 
 def policy_of(settings: NangoSettings) -> Policy:
@@ -113,6 +119,27 @@ def own_brokers_of(settings: SealingSettings) -> OwnBrokers:
     return OwnBrokers(
         sealer_of(settings), settings.destination_ranges, settings.destination_ca_file, internal=settings.broker
     )
+
+
+def lives_of(settings: OperatorSettings) -> Lives:
+    """The lives of operators' sessions."""
+    return Lives(settings.session_idle, settings.session_life)
+
+
+def provider_of(settings: OperatorSettings) -> Provider | None:
+    """The identity provider; None without one. The caller closes it."""
+    issuer, file = settings.oidc_issuer, settings.oidc_client_secret_file
+    if issuer is None:
+        return None
+    secret = settings.oidc_client_secret.get_secret_value() if settings.oidc_client_secret else None
+    client = Client(
+        issuer=issuer,
+        client_id=settings.oidc_client_id or "",
+        secret=unwrapped(read_text(file)) if file else secret,
+        scopes=settings.oidc_scopes,
+        groups_claim=settings.oidc_groups_claim,
+    )
+    return Provider(client, Fetcher(proxy=proxy_for(issuer, None), tls=trusting(settings.oidc_ca_file)))
 
 
 def directory_of(settings: Settings) -> SqlDirectory | None:

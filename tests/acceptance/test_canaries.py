@@ -23,6 +23,7 @@ from app.brokers.celery_broker import Broker
 from app.brokers.messages import Message
 from app.domain.standard_webhooks import read_secret, write_secret
 from app.nango import NangoClient
+from tests import openid_provider
 from tests.acceptance.harness import Sandbox, Waylink, creation, installation, until
 from tests.integration.delivery.endpoints import endpoints
 from tests.ports import free_port
@@ -403,6 +404,72 @@ def test_no_signing_secret_and_no_brokers_password_of_a_team_rests_or_is_shown()
         told += [json.dumps(waylink.show("jobs", id_)) for id_ in one_of_each.values()]
         assert not [words for words in told if canary.found_in(words)]
         assert leaks(waylink, canary) == []
+
+
+# Secrets of operators
+
+GROUPS = """
+[[operators.groups]]
+group = "ops"
+role = "operator"
+"""
+OWN = {"sec-fetch-site": "same-origin"}
+
+
+@pytest.mark.timeout(300)
+def test_no_secret_of_an_operator_rests_or_is_shown() -> None:
+    """Passwords, links, sessions, and what the identity provider sends: with each refused once, too."""
+    canary = Canary()
+    with openid_provider.serve() as provider:
+        variables = {
+            "WAYLINK_OIDC_ISSUER": provider.origin,
+            "WAYLINK_OIDC_CLIENT_ID": openid_provider.CLIENT_ID,
+            "WAYLINK_OIDC_CLIENT_SECRET": openid_provider.CLIENT_SECRET,
+        }
+        with installation(config=GROUPS, WAYLINK_LOG_LEVEL="debug", **variables) as waylink:
+            waylink.up("--no-scenario")
+            pages = sign_in_with_a_password(waylink, canary) + sign_in_at_the_provider(waylink, provider, canary)
+            for secret in (*provider.seen, openid_provider.CLIENT_SECRET):
+                canary.know(secret.encode())
+            told = [_output(waylink.run("operator", *command)) for command in (["list"], ["sessions", "ada"])]
+            told += [_output(waylink.run(*command)) for command in (["audit", "--json"], ["status"], ["check"])]
+            assert "operator.signed_in" in "".join(told)
+            assert not [words for words in (*pages, *told) if canary.found_in(words)]
+            assert leaks(waylink, canary) == []
+
+
+def sign_in_with_a_password(waylink: Waylink, canary: Canary) -> list[str]:
+    """Set a password by a link, sign in, and fail to, also with the password typed as the name; the pages seen."""
+    made = json.loads(waylink.run("operator", "add", "ada", "--role", "operator", "--json").stdout)
+    link, password = made["link"].removeprefix(waylink.origin), canary.plant("password")
+    canary.know(link.rpartition("/")[2].encode())
+    with httpx.Client(base_url=waylink.origin, headers=OWN, trust_env=False) as browser:
+        answers = [browser.post(link, data={"password": password, "repeated": password + "x"})]
+        answers.append(browser.post(link, data={"password": password, "repeated": password}))
+        assert answers[-1].status_code == 303
+        answers += [browser.get("/console"), browser.get("/console/account"), browser.get("/api/v1/operators")]
+        canary.know(browser.cookies["waylink-session"].encode())
+        answers.append(browser.post("/console/sign-in", data={"name": "ada", "password": password[:-1]}))
+        assert answers[-1].status_code == 422
+        assert browser.post("/console/sign-in", data={"name": password, "password": ""}).status_code == 422
+        answers.append(browser.post("/console/sign-in", data={"name": "ada", "password": password}))
+        assert answers[-1].status_code == 303
+        canary.know(browser.cookies["waylink-session"].encode())
+    return [answer.text for answer in answers]
+
+
+def sign_in_at_the_provider(waylink: Waylink, provider: openid_provider.Provider, canary: Canary) -> list[str]:
+    """Without a group that has access, with a token that is spoilt, and as an operator; the pages seen."""
+    pages = []
+    spoil = [lambda token: token, lambda token: token[:-8] + "A" * 8, lambda token: token]
+    with httpx.Client(base_url=waylink.origin, headers=OWN, trust_env=False, follow_redirects=True) as browser:
+        for groups, change, status in zip(([], ["ops"], ["ops"]), spoil, (403, 403, 200), strict=True):
+            provider.person["groups"], provider.change_token = groups, change
+            answer = browser.get("/console/sign-in/oidc")
+            assert answer.status_code == status
+            pages.append(answer.text)
+        canary.know(browser.cookies["waylink-session"].encode())
+    return pages
 
 
 # The search itself can fail

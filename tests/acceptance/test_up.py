@@ -73,7 +73,7 @@ def test_check_finds_nothing_bad(running: tuple[Waylink, Process]) -> None:
     assert done.returncode == 0, done.stdout
     for line in ("database", "internal broker", "team broker", "environment default", "destination crm/jobs"):
         assert re.search(rf"^{line} +ok ", done.stdout, re.M), done.stdout
-    assert waylink.status("/healthz") == waylink.status("/readyz") == waylink.status("/console") == 200
+    assert waylink.status("/healthz") == waylink.status("/readyz") == waylink.status("/console/sign-in") == 200
 
 
 def test_a_sample_that_is_sent_is_linked(running: tuple[Waylink, Process]) -> None:

@@ -141,7 +141,7 @@ def test_every_setting_is_documented_with_its_help():
 def test_every_key_of_the_file_is_documented():
     page = WRITTEN[DOCS / "settings.md"]
     assert waylink_toml.RouteEntry in MODELS
-    tables = {"environments", "teams", "destinations", "routes", "directory", "refresh", "duplicates"}
+    tables = {"environments", "teams", "destinations", "routes", "directory", "refresh", "duplicates", "operators"}
     for model in MODELS:
         for name in model.model_fields:
             assert (f"[{name}" in page or f".{name}." in page) if name in tables else f"`{name}`" in page, name

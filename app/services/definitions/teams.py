@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.db import destinations as destination_rows
+from app.db import operators as operator_rows
 from app.db import routes as route_rows
 from app.db import teams as rows
 from app.db import tokens as token_rows
@@ -43,8 +44,8 @@ def add(session: Session, name: str, *, editor: Editor, now: datetime) -> Team:
 def remove(session: Session, name: str, *, editor: Editor, now: datetime) -> Team:
     """Remove a team that owns nothing in force; its jobs and decisions stay.
 
-    Raises NotFound, ReadOnly, and StillUsed while it has routes, destinations or tokens: a later team of that name is
-    another one, for which old tokens must not be valid.
+    Raises NotFound, ReadOnly, and StillUsed while it has routes, destinations, tokens or operators: a later team of
+    that name is another one, for which old tokens must not be valid.
     """
     route_rows.lock_definitions(session)
     team = get(session, name, editor)
@@ -54,6 +55,7 @@ def remove(session: Session, name: str, *, editor: Editor, now: datetime) -> Tea
         "routes": route_rows.live_names(session, team=name),
         "destinations": destination_rows.names_in_force(session, team=name),
         "tokens": token_rows.live_names_of(session, team=name, now=now),
+        "operators": operator_rows.names_of_team(session, team=name),
     }
     if any(used.values()):
         raise StillUsed("team", name, used)

@@ -50,6 +50,7 @@ class ProblemKind:
 INVALID_REQUEST: Final = ProblemKind(400, "invalid_request", "The request cannot be read")
 UNAUTHENTICATED: Final = ProblemKind(401, "unauthenticated", "Who is calling?")
 FORBIDDEN: Final = ProblemKind(403, "forbidden", "The token may not do this")
+CROSS_SITE: Final = ProblemKind(403, "cross_site", "The request came from another site")
 NOT_FOUND: Final = ProblemKind(404, "not_found", "There is no such thing")
 NANGO_CONNECTION_NOT_FOUND: Final = ProblemKind(404, "nango_connection_not_found", "Nango knows no such connection")
 NANGO_UNKNOWN_INTEGRATION: Final = ProblemKind(404, "nango_unknown_integration", "Nango knows no such integration")

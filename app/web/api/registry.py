@@ -12,6 +12,7 @@ from app.web.api import (
     event_actions,
     integrations,
     job_actions,
+    operators,
     people,
     queues,
     reconciliations,
@@ -43,6 +44,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *people.ENDPOINTS,
     *definitions.ENDPOINTS,
     *destinations.ENDPOINTS,
+    *operators.ENDPOINTS,
     *dry_runs.ENDPOINTS,
     *settings.ENDPOINTS,
 )

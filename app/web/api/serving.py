@@ -1,4 +1,4 @@
-"""The API as an ASGI application: checks of host, token, scope and body, then the endpoint in a thread of a
+"""The API as an ASGI application: checks of host, caller, scope and body, then the endpoint in a thread of a
 small pool.
 """
 
@@ -43,13 +43,15 @@ log = get_logger(__name__)
 class Api:
     """Serves endpoints. hosts: the Host names that are accepted."""
 
-    def __init__(self, context: Context, endpoints: Sequence[Endpoint], hosts: Collection[str]) -> None:
+    def __init__(
+        self, context: Context, endpoints: Sequence[Endpoint], hosts: Collection[str], authenticator: Authenticator
+    ) -> None:
         self._context, self._endpoints, self._hosts = context, endpoints, frozenset(hosts)
         self._database_pool = CallPool(DATABASE_THREADS, "api")
         self._nango_pool = CallPool(NANGO_THREADS, "api-nango")
         self._once = IdempotentCalls(context.database, context.clock, (WaylinkError, ApiRefusal))
         self._pattern_pool, self._caller_locks = CallPool(PATTERN_THREADS, "api-patterns"), CallerLocks()
-        self.authenticator = Authenticator(context.database, context.clock)
+        self.authenticator = authenticator
         self._document: bytes | None = None
 
     def routes(self) -> list[BaseRoute]:

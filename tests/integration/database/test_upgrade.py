@@ -53,6 +53,9 @@ VALUES: dict[str, Any] = {
     "refresh_pauses.cause": "operator",
     "processes.kind": "io",
     "acknowledgements.kind": "jobs",
+    "operators.role": "team",
+    "operators.credentials": False,
+    "operators.password_hash": None,
 }
 
 # References that the models have and PostgreSQL does not hold.

@@ -203,7 +203,7 @@ def test_a_commit_that_never_comes_back_is_no_life(web: WebServer, monkeypatch) 
 
 @pytest.mark.parametrize("path", ["/", "/console"])
 def test_the_pages_run_no_script_and_stay_out_of_frames(web: WebServer, path: str) -> None:
-    answer = web.client.get(path)
+    answer = web.client.get(path, follow_redirects=True)
     assert answer.status_code == 200
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy

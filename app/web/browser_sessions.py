@@ -1,0 +1,65 @@
+"""Cookies of operators' sessions, and the check that a request comes from a page of ours.
+
+Over https a cookie's name begins with `__Host-`: browsers take it from this host alone, for all paths, over TLS.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+SESSION: Final = "waylink-session"
+OIDC: Final = "waylink-oidc"  # the seed of a sign-in that is under way at the identity provider
+OIDC_SECONDS: Final = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Browsers:
+    """Cookies and origins of browsers. console_url: the console's origin, where it is configured."""
+
+    console_url: str | None = None
+
+    def origin(self, request: Request) -> str:
+        """The origin that the request was sent to. Its host was checked against the list of those allowed."""
+        host = request.headers.get("host", "").lower()
+        return f"{'https' if self.is_secure(request) else 'http'}://{host}"
+
+    def is_secure(self, request: Request) -> bool:
+        """Whether the browser sent it over TLS: as a trusted proxy says, or as the console's own URL does."""
+        if request.url.scheme == "https":
+            return True
+        configured = urlsplit(self.console_url or "")
+        return configured.scheme == "https" and configured.netloc.lower() == request.headers.get("host", "").lower()
+
+    def is_own(self, request: Request) -> bool:
+        """Whether a page of ours sent the request; a browser says so in headers that no page can set.
+
+        Browsers without TLS off loopback send no `Sec-Fetch-Site`, but `Origin`.
+        """
+        site = request.headers.get("sec-fetch-site")
+        if site is not None:
+            return site == "same-origin"
+        return request.headers.get("origin", "").lower() == self.origin(request)
+
+    def read(self, request: Request, name: str) -> str | None:
+        return request.cookies.get(self._full(request, name))
+
+    def write(self, request: Request, response: Response, name: str, value: str, *, seconds: int) -> None:
+        response.set_cookie(
+            self._full(request, name),
+            value,
+            max_age=seconds,
+            path="/",
+            secure=self.is_secure(request),
+            httponly=True,
+            samesite="lax",
+        )
+
+    def clear(self, request: Request, response: Response, name: str) -> None:
+        self.write(request, response, name, "", seconds=0)
+
+    def _full(self, request: Request, name: str) -> str:
+        return f"__Host-{name}" if self.is_secure(request) else name

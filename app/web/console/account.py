@@ -1,0 +1,103 @@
+"""The start page, and the page of the operator's own account."""
+
+from functools import partial
+
+from starlette.responses import Response
+
+from app.db import operator_sessions
+from app.db import operators as rows
+from app.domain.passwords import wrong_password
+from app.errors import TooManyAttempts
+from app.services.operators import accounts, hashing, links, sessions
+from app.services.operators import sign_in as passwords
+from app.services.operators.sessions import SignedIn
+from app.web.console.browser_names import browser_name
+from app.web.console.rendering import page, see_other
+from app.web.console.serving import ConsoleContext, Visit
+from app.web.console.sign_in import begun
+
+ACCOUNT = "/console/account"
+
+
+async def to_console(_context: ConsoleContext, _visit: Visit) -> Response:
+    return see_other("/console")
+
+
+async def start(_context: ConsoleContext, visit: Visit) -> Response:
+    """The page that an operator sees first."""
+    return page("start.html", visitor=_of(visit).name)
+
+
+async def show_account(context: ConsoleContext, visit: Visit) -> Response:
+    """The operator's rights and sessions, and the form for another password."""
+    return await _account(context, _of(visit))
+
+
+async def change_password(context: ConsoleContext, visit: Visit) -> Response:
+    """Set another password, which ends all sessions, and begin a new one for this browser."""
+    operator, form = _of(visit), await visit.form()
+    password = form.get("password", "")
+    if not operator.local:
+        return await _account(context, operator, problem="You sign in at the identity provider.", status=422)
+    if wrong := wrong_password(password, repeated=form.get("repeated", "")):
+        return await _account(context, operator, problem=wrong, status=422)
+    change = partial(_change, context, visit, operator, form.get("present", ""), password)
+    try:
+        with context.one_of_few(visit.visitor.address):
+            secret: str | None = await context.hashing.run(change)
+    except TooManyAttempts:
+        told = "Too many attempts have failed. Wait a while, and try again."
+        return await _account(context, operator, problem=told, status=429)
+    if secret is None:
+        return await _account(context, operator, problem="The present password is wrong.", status=422)
+    return begun(context, visit, secret, method="password", onward=ACCOUNT)
+
+
+async def end_other_sessions(context: ConsoleContext, visit: Visit) -> Response:
+    """Sign the operator out of all other browsers."""
+    await context.rows.run(partial(_end_others, context, _of(visit)))
+    return see_other(ACCOUNT)
+
+
+async def _account(
+    context: ConsoleContext, operator: SignedIn, *, problem: str | None = None, status: int = 200
+) -> Response:
+    shown = await context.rows.run(partial(_shown, context, operator))
+    return page("account.html", status=status, visitor=operator.name, local=operator.local, problem=problem, **shown)
+
+
+def _shown(context: ConsoleContext, operator: SignedIn) -> dict[str, object]:
+    with context.database.read() as session:
+        row = rows.get(session, operator.operator_id)
+        found = operator_sessions.of_operator(session, operator.operator_id)
+    listed = [
+        operator_sessions.shown(each) | {"here": each.id == operator.session_id, "name": browser_name(each.browser)}
+        for each in found
+    ]
+    return {"account": rows.shown(row) if row else {}, "sessions": listed}
+
+
+def _change(context: ConsoleContext, visit: Visit, operator: SignedIn, present: str, password: str) -> str | None:
+    now, address = context.clock(), visit.visitor.address
+    stored = passwords.verified(context.database, name=operator.name, password=present, address=address, now=now)
+    if stored is None:
+        return None
+    hashed = hashing.hashed(password)
+    with context.database.write() as session:
+        row = rows.get(session, operator.operator_id)
+        if row is None or row.disabled_at is not None or row.password_hash != stored:
+            return None  # changed while it was checked
+        links.set_password(session, row, hashed, now=now)
+        return sessions.begin(
+            session, row, method="password", visitor=visit.visitor, lives=context.lives, now=now, former=None
+        )
+
+
+def _end_others(context: ConsoleContext, operator: SignedIn) -> None:
+    with context.database.write() as session:
+        accounts.end_others(session, operator.operator_id, but=operator.session_id, now=context.clock())
+
+
+def _of(visit: Visit) -> SignedIn:
+    assert visit.signed_in is not None  # noqa: S101 - the access table asks for it
+    return visit.signed_in

@@ -1,0 +1,22 @@
+"""All pages of the console, by method and path."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from app.web.console import account, sign_in, single_sign_on
+from app.web.console.serving import PageFunction
+
+PAGES: Final[Mapping[str, PageFunction]] = {
+    "GET /": account.to_console,
+    "GET /console": account.start,
+    "GET /console/account": account.show_account,
+    "POST /console/account/password": account.change_password,
+    "POST /console/account/sessions": account.end_other_sessions,
+    "GET /console/sign-in": sign_in.show_sign_in,
+    "POST /console/sign-in": sign_in.sign_in,
+    "GET /console/sign-in/oidc": single_sign_on.leave,
+    "GET /console/sign-in/oidc/callback": single_sign_on.come_back,
+    "POST /console/sign-out": sign_in.sign_out,
+    "GET /console/welcome/{secret}": sign_in.show_welcome,
+    "POST /console/welcome/{secret}": sign_in.welcome,
+}

@@ -1,0 +1,162 @@
+"""Serves the pages: checks of host, origin and rights, then the page's function; errors become pages."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Final
+from urllib.parse import parse_qsl, quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from app.db.engine import Database
+from app.db.errors import is_away
+from app.domain.access import GroupRights
+from app.openid.provider import Provider
+from app.outage_causes import of_database
+from app.services.operators.sessions import Lives, SignedIn, Visitor
+from app.telemetry import get_logger
+from app.web.access_table import PAGES, Needs
+from app.web.api.authentication import Authenticator
+from app.web.api.pool import CallPool
+from app.web.api.problems import TOO_MANY_CALLS, ApiRefusal
+from app.web.api.reading import read_content
+from app.web.browser_sessions import SAFE_METHODS, Browsers
+from app.web.client_address import client_address
+from app.web.console.rendering import message, see_other
+from app.web.hosts import host_of
+
+FORM_LIMIT: Final = 8 * 1024  # bytes
+MAX_FIELDS: Final = 20
+FORM: Final = "application/x-www-form-urlencoded"
+MAX_OWN: Final = 4  # sign-ins of one address at the same time
+HASHING_THREADS: Final = 2  # each takes 64 MiB
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class ConsoleContext:
+    """Dependencies of the pages; made once per process. groups: rights by groups of the provider."""
+
+    database: Database
+    clock: Callable[[], datetime]
+    authenticator: Authenticator
+    provider: Provider | None
+    groups: Sequence[GroupRights]
+    rows: CallPool = field(default_factory=lambda: CallPool(2, "console"), init=False)
+    hashing: CallPool = field(default_factory=lambda: CallPool(HASHING_THREADS, "sign-in"), init=False)
+    provider_calls: CallPool = field(default_factory=lambda: CallPool(2, "single-sign-on"), init=False)
+    _own: Counter[str] = field(default_factory=Counter, init=False)
+
+    @property
+    def browsers(self) -> Browsers:
+        return self.authenticator.browsers
+
+    @property
+    def lives(self) -> Lives:
+        return self.authenticator.lives
+
+    @contextmanager
+    def one_of_few(self, address: str) -> Iterator[None]:
+        """Bound the sign-ins of an address at the same time, so that one client does not occupy the threads."""
+        if self._own[address] >= MAX_OWN:
+            raise ApiRefusal(TOO_MANY_CALLS, "Several sign-ins from your address are under way. Try again.")
+        self._own[address] += 1
+        try:
+            yield
+        finally:
+            self._own[address] -= 1
+            if not self._own[address]:
+                del self._own[address]
+
+    def close(self) -> None:
+        for pool in (self.rows, self.hashing, self.provider_calls):
+            pool.close()
+        if self.provider is not None:
+            self.provider.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request for a page. `signed_in` is there on pages that need it, and may be on others."""
+
+    request: Request
+    signed_in: SignedIn | None
+
+    @property
+    def visitor(self) -> Visitor:
+        return Visitor(client_address(self.request), self.request.headers.get("user-agent", ""))
+
+    async def form(self) -> dict[str, str]:
+        """The fields of a form; of repeated ones the first. Raises Refusal, ValueError."""
+        if self.request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+            raise ValueError("no form")
+        content = await read_content(self.request, FORM_LIMIT)
+        pairs = parse_qsl(content.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+        return dict(reversed(pairs))
+
+
+PageFunction = Callable[[ConsoleContext, Visit], Awaitable[Response]]
+
+
+class Console:
+    """Serves pages by `GET /path`, as the access table has them. hosts: the Host names that are accepted."""
+
+    def __init__(self, context: ConsoleContext, pages: Mapping[str, PageFunction], hosts: Collection[str]) -> None:
+        self.context, self._pages, self._hosts = context, pages, frozenset(hosts)
+
+    def routes(self) -> list[BaseRoute]:
+        """Routes for Starlette, one per path. Raises KeyError for a page that the access table does not have."""
+        paths: dict[str, dict[str, tuple[Needs, PageFunction]]] = {}
+        for operation, function in self._pages.items():
+            method, _, path = operation.partition(" ")
+            paths.setdefault(path, {})[method] = (PAGES[operation], function)
+        return [Route(path, partial(self._serve, methods), methods=list(methods)) for path, methods in paths.items()]
+
+    def close(self) -> None:
+        self.context.close()
+
+    async def _serve(self, methods: Mapping[str, tuple[Needs, PageFunction]], request: Request) -> Response:
+        needs, function = methods["GET" if request.method == "HEAD" else request.method]
+        try:
+            return await self._answer(needs, function, request)
+        except ApiRefusal as refused:
+            return message(refused.kind.title, refused.detail, status=refused.kind.status, headers=refused.headers)
+        except ValueError as wrong:
+            log.info("form_not_read", problem=type(wrong).__name__)
+            return message("The form cannot be read", "Go back, and send it again.", status=400)
+        except Exception as failed:
+            if not is_away(failed):
+                raise
+            log.warning("console_database_away", problem=of_database(failed))
+            return message("The database does not answer", "Try again in a moment.", status=503)
+
+    async def _answer(self, needs: Needs, function: PageFunction, request: Request) -> Response:
+        host = host_of(request.headers.get("host", ""))
+        if host not in self._hosts and "*" not in self._hosts:
+            told = "The console is not served under this host name; WAYLINK_ALLOWED_HOSTS lists those it is."
+            return message("Not under this name", told, status=421)
+        if request.method not in SAFE_METHODS and not self.context.browsers.is_own(request):
+            told = "The form was not sent by a page of Waylink's own, so nothing was done. Open the console anew."
+            return message("The request came from another site", told, status=403)
+        signed_in = await self.context.authenticator.signed_in(request)
+        if needs.scope is not None:
+            if signed_in is None:
+                path = request.url.path
+                return see_other(
+                    "/console/sign-in"
+                    + (
+                        f"?next={quote(path, safe='/')}"
+                        if request.method in SAFE_METHODS and path != "/console"
+                        else ""
+                    )
+                )
+            if not signed_in.access.allows(needs.scope, teams=needs.teams):
+                told = f"This page needs the right `{needs.scope}`, which your account does not have."
+                return message("Not allowed", told, status=403, visitor=signed_in.name)
+        return await function(self.context, Visit(request, signed_in))

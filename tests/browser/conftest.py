@@ -1,0 +1,139 @@
+"""A real web process on SQLite, with a provider to sign in at, and a real Chromium on several screens."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import openid_provider
+from tests.openid_provider import CLIENT_ID, CLIENT_SECRET, Provider
+from tests.ports import free_port
+from tests.waiting import PATIENCE, until
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "app.cli"]
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SCREENS = [(width, scheme) for width in (360, 1280) for scheme in ("light", "dark")]
+CONFIG = """
+[[operators.groups]]
+group = "ops"
+role = "operator"
+"""
+
+
+@dataclass
+class Installation:
+    """A running web process. `run` carries out a command in its folder."""
+
+    origin: str
+    run: Callable[..., str]
+    provider: Provider
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A web process of its own, on SQLite in a temporary folder. It needs no broker to serve pages."""
+    folder = tmp_path_factory.mktemp("web")
+    (folder / "waylink.toml").write_text(CONFIG)
+    port = free_port()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WAYLINK_")}
+    with openid_provider.serve() as provider:
+        environment = inherited | {
+            "PYTHONPATH": str(ROOT),
+            "WAYLINK_PORT": str(port),
+            "WAYLINK_NANGO_SIGNING_KEYS": "a-key-for-this-test",
+            "WAYLINK_OIDC_ISSUER": provider.origin,
+            "WAYLINK_OIDC_CLIENT_ID": CLIENT_ID,
+            "WAYLINK_OIDC_CLIENT_SECRET": CLIENT_SECRET,
+        }
+
+        def run(*arguments: str) -> str:
+            command = [*COMMAND, *arguments]
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        run("migrate")
+        with (folder / "web.log").open("wb") as log:
+            web = subprocess.Popen([*COMMAND, "web"], cwd=folder, env=environment, stdout=log, stderr=log)
+            try:
+                _wait_for(f"http://127.0.0.1:{port}/healthz", web, folder / "web.log")
+                yield Installation(f"http://127.0.0.1:{port}", run, provider)
+            finally:
+                web.terminate()
+                web.wait(timeout=PATIENCE)
+
+
+def _wait_for(url: str, web: subprocess.Popen, log: Path) -> None:
+    def answers() -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(url, trust_env=False, timeout=PATIENCE).status_code == 200
+        return False
+
+    until("it answers or has ended", lambda: web.poll() is not None or answers())
+    assert web.poll() is None, log.read_text()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator["playwright.Browser"]:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("needs Chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(chromium, width: int, scheme: str, *, expected: frozenset[int], **options) -> Iterator["playwright.Page"]:
+    """A page on one screen. What the browser complains about fails the test, CSP violations included.
+
+    expected: statuses from 400 on that the test is about.
+    """
+    context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, **options)
+    context.set_default_timeout(PATIENCE * 1000)
+    page = context.new_page()
+    complaints: list[str] = []
+
+    def note(message) -> None:
+        if not any(f"status of {status}" in message.text for status in expected):
+            complaints.append(f"{message.type}: {message.text}")
+
+    page.on("console", note)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda failed: complaints.append(f"failed: {failed.url}"))
+    page.on(
+        "response",
+        lambda answer: (
+            complaints.append(answer.url) if answer.status >= 400 and answer.status not in expected else None
+        ),
+    )
+    yield page
+    context.close()
+    assert complaints == []
+
+
+@pytest.fixture(params=SCREENS, ids=lambda screen: f"{screen[0]}px-{screen[1]}")
+def screen(request: pytest.FixtureRequest) -> tuple[int, str]:
+    return request.param
