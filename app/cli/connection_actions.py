@@ -8,7 +8,8 @@ from uuid import UUID
 import click
 import msgspec
 
-from app.cli.connection_operations import Target, on_connection, operations_on
+from app.cli.connection_operations import on_connection, operations_on
+from app.cli.connection_target import Target
 from app.cli.opening import cli_actor, open_current
 from app.cli.options import AS_JSON
 from app.cli.output import print_one

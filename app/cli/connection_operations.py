@@ -2,48 +2,22 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
 import click
 
+from app.cli.connection_target import Target
 from app.cli.opening import cli_actor, open_current, open_hints
 from app.clock import utc_now
 from app.config.loading import load_environments
 from app.config.nango import NangoSettings
-from app.db.engine import Database
-from app.db.read import connection_listing
 from app.errors import ConfigurationError, NotFound
-from app.ids import CONNECTION, parse
 from app.runtime.wiring import open_clients, policy_of
 from app.services.connections import connection_import
 from app.services.connections.operations import Operations
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The connection that a command names, as `con_…` or by Nango's id."""
-
-    connection: str
-    integration: str | None
-    environment: str | None
-
-    def known(self, database: Database) -> UUID | None:
-        """The connection's row id; None where Nango's id is not stored. Raises NotFound where it is of several."""
-        if self.connection.startswith(f"{CONNECTION}_"):
-            return parse(CONNECTION, self.connection)
-        try:
-            with database.read() as session:
-                return connection_listing.find_connection(
-                    session, self.connection, integration=self.integration, environment=self.environment
-                )
-        except NotFound as unknown:
-            if unknown.kind != "connection":  # there are several
-                raise
-            return None
 
 
 def on_connection(command: Command) -> Command:

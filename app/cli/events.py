@@ -1,39 +1,29 @@
-"""`waylink events`: list and show, retry and replay."""
+"""`waylink events`: list and show."""
 
-import sys
-from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from app.cli import bulk_actions, following
-from app.cli.bulk_actions import require_consent
+from app.cli import following
 from app.cli.following import FOLLOW
 from app.cli.lazy import Listing
-from app.cli.opening import cli_actor, open_database, open_hints
+from app.cli.opening import open_database
 from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, choice, connection_filters, moment_option
-from app.cli.output import print_one, print_page, print_rows
-from app.clock import utc_now
-from app.config.loading import load_brokers
-from app.db import event_actions as rows
-from app.db.engine import Database, connect
-from app.db.event_actions import ChosenEvent, EventFilters
+from app.cli.output import print_one, print_page
 from app.db.read import listing
 from app.db.read.listing import ListFilters
-from app.db.schema_version import require_current
 from app.domain.event import EventType
 from app.domain.states import EventState, Origin
-from app.errors import NotFound
-from app.ids import EVENT, JOB, parse, show
-from app.qualified_names import split_target
-from app.services.routing import replays
-from app.services.routing.cache import RouteCache
-from app.services.routing.replays import MAX_EVENTS, Replay, Routes, Step
-from app.wording import counted
+from app.ids import EVENT, parse
+
+ACTS: Final = {
+    "replay": ("app.cli.event_actions:replay", "Give a stored event to the routes once more."),
+    "retry": ("app.cli.event_actions:retry", "Take failed events up again, as if they had just come."),
+}
 
 
-@click.group(cls=Listing, invoke_without_command=True)
+@click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
 @click.option("--state", type=choice(EventState), help="In this state.")
 @click.option("--type", "type_", type=choice(EventType), help="Of this type.")
 @click.option("--origin", type=choice(Origin), help="From here.")
@@ -79,109 +69,3 @@ def show_event(event_id: str, *, as_json: bool) -> None:
     """All about one event: body, document, decisions, jobs."""
     with closing(open_database()) as database, database.read() as session:
         print_one(listing.event(session, parse(EVENT, event_id)), as_json=as_json)
-
-
-FAILURES = choice(["not_confirmed", "error", "crashed"])
-
-
-@events.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--failure", type=FAILURES, help="Failed for this reason.")
-@click.option("--type", "type", type=choice(EventType), help="Of this type.")
-@click.option("--origin", type=choice(Origin), help="From here.")
-@connection_filters
-@moment_option("--since", "Received since then: 7d ago, or a time with its zone.")
-@moment_option("--until", "Received before then.")
-@click.option("--all", "everything", is_flag=True, help="All that failed.")
-@click.option("--limit", type=click.IntRange(1, MAX_EVENTS), default=10_000, show_default=True, help="Events at most.")
-@click.option("--dry-run", is_flag=True, help="Say how many, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@AS_JSON
-def retry(
-    ids: Sequence[str], *, everything: bool, limit: int, dry_run: bool, yes: bool, as_json: bool, **filters: Any
-) -> None:
-    """Take failed events up again, as if they had just come: by their ids, or all that the options mean."""
-    if bool(ids) + (any(filters.values()) or everything) != 1:
-        raise click.UsageError("retry what? Either ids, or options that say which, or --all")
-    settings = load_brokers()
-    with closing(connect(settings.database)) as database, open_hints(settings) as hints:
-        require_current(database)
-        wanted = EventFilters(**filters)
-        found, more = _named(database, ids) if ids else _meant(database, wanted, limit)
-        failed = [event for event in found if event.state == EventState.FAILED]
-        if dry_run:
-            print_one({"dry_run": True, "count": len(failed), "more": more}, as_json=as_json)
-            return
-        if failed and not ids:
-            require_consent(f"Retry {counted(len(failed), 'event')}?", yes=yes)
-        asked = {"ids": list(ids[:100])} if ids else replays.described(wanted)
-        steps = replays.retry(database, failed, asked=asked, actor=cli_actor(), clock=utc_now)
-        done, stopped = bulk_actions.follow(steps, len(failed), hints.of_events)
-    answer = {"retried": done, "left_alone": len(found) - done, "more": more, "stopped": stopped}
-    print_one(answer, as_json=as_json)
-    sys.exit(1 if stopped or any(event.state == EventState.PROCESSED for event in found) else 0)
-
-
-@events.command()
-@click.argument("event_id", metavar="EVENT")
-@click.option("--as-then", is_flag=True, help="Through the routes of its time, instead of those in force now.")
-@click.option("--again", is_flag=True, help="Jobs that are there already go out again, too.")
-@click.option("--route", metavar="TEAM/NAME", help="This route alone.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
-@AS_JSON
-def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_run: bool, as_json: bool) -> None:
-    """Give a stored event to the routes once more. Routes that match and have no job of it get one.
-
-    A job that is there keeps its id. It goes out again with --again, or with --as-then where it was discarded. What was
-    decided then stays as it was. Exit 1 if no route matches.
-    """
-    event, by = parse(EVENT, event_id), Routes.THEN if as_then else Routes.NOW
-    only = None if route is None else split_target("route", route)
-    settings = load_brokers()
-    with closing(connect(settings.database)) as database, open_hints(settings) as hints:
-        require_current(database)
-        matching = replays.match(database, event, by, RouteCache().current(database))
-        if dry_run:
-            with database.read() as session:
-                found = replays.preview(session, matching, again=again, route=only)
-        else:
-            with database.write() as session:
-                found = replays.replay(session, matching, again=again, route=only, actor=cli_actor(), now=utc_now())
-            hints.of_jobs(found.due)
-    _print(found, by, dry_run=dry_run, as_json=as_json)
-    sys.exit(0 if found.steps else 1)
-
-
-def _named(database: Database, ids: Sequence[str]) -> tuple[list[ChosenEvent], bool]:
-    wanted = list(dict.fromkeys(parse(EVENT, event_id) for event_id in ids))
-    with database.read() as session:
-        found = rows.get_many(session, wanted)
-    known = {event_id.id for event_id in found}
-    for event_id in wanted:
-        if event_id not in known:
-            raise NotFound("event", show(EVENT, event_id))
-    return found, False
-
-
-def _meant(database: Database, wanted: EventFilters, limit: int) -> tuple[list[ChosenEvent], bool]:
-    with database.read() as session:
-        found = rows.choose_failed(session, wanted, limit=limit + 1)
-    return found[:limit], len(found) > limit
-
-
-def _print(found: Replay, by: Routes, *, dry_run: bool, as_json: bool) -> None:
-    steps = [_shown(step) for step in found.steps]
-    if as_json:
-        facts = {"event_id": show(EVENT, found.event_id), "dry_run": dry_run, "routes": str(by)}
-        print_one({**facts, "route_set": found.route_set, "untold": found.suppressed, "steps": steps}, as_json=True)
-        return
-    if found.suppressed:
-        click.echo(f"teams were not told of it when it came: {found.suppressed}", err=True)
-    print_rows(steps, ("team", "route", "version", "destination", "job", "outcome", "job_id", "why"), as_json=False)
-
-
-def _shown(step: Step) -> dict[str, Any]:
-    route = step.decision.route
-    named = {"team": route.team, "route": route.name, "version": route.version, "destination": route.destination}
-    job_id = show(JOB, step.job_id) if step.job_id else None
-    return {**named, "job": route.job, "outcome": str(step.outcome), "job_id": job_id, "why": step.why}

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from app.cli.connection_operations import Target
+from app.cli.connection_target import Target
 from app.cli.lazy import Listing
 from app.cli.opening import open_database
 from app.cli.options import AS_JSON, LIMIT, as_table, choice, connection_filters, moment_option

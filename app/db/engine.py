@@ -88,6 +88,8 @@ class Database:
             self._unreadable.name(self.engine)
 
     def close(self) -> None:
+        """Close all connections; one that a thread still uses is closed when it is given back."""
+        event.listen(self.engine, "checkin", _close_returned)
         self.engine.dispose()
 
 
@@ -150,6 +152,10 @@ def _prepare_postgres(connection: Any, _record: object) -> None:
     # As text, which `types` reads: the driver's own loaders refuse a whole row for one unreadable value.
     for kind in ("timestamptz", "jsonb"):
         connection.adapters.register_loader(kind, TextLoader)
+
+
+def _close_returned(_connection: object, record: Any) -> None:
+    record.invalidate()
 
 
 def _leave_writing_to_the_server(connection: Any, _record: object) -> None:

@@ -117,7 +117,7 @@ def live_through(world, nango, span):
     refresher = replace(world.refresher, ask=NangoAsk(nango, world.policy))
     ends_at = world.clock() + span
     while world.clock() < ends_at:
-        world.clock.move(30)
+        world.clock.move(60)
         while refresher.refresh_due(limit=50):
             pass
 
