@@ -41,6 +41,7 @@ from app.web.api.registry import ENDPOINTS
 from app.web.api.serving import Api
 from app.web.bodies import BodyReader
 from app.web.browser_sessions import Browsers
+from app.web.canaries import Canaries
 from app.web.console.registry import PAGES
 from app.web.console.serving import Console, ConsoleContext
 from app.web.group_commit import GroupCommit
@@ -85,8 +86,8 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
     store = GroupCommit(writers_for(database, window, utc_now), Announcer(hints))
     pulse = pulse_of(store)
     counts = CountsWriter(database, pulse.kind, utc_now)
-    reporter = Reporter(database, pulse, [counts.write])
-    answering, signs = Answering(pulse, store), SignsOfLife(reporter, settings.data_dir)
+    answering, canaries = Answering(pulse, store), Canaries(database, store, settings.canary_every, utc_now)
+    signs = SignsOfLife(Reporter(database, pulse, [counts.write, canaries.begin]), settings.data_dir)
     record = IngestRecord(database, settings.environments, utc_now, store)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, hints)
@@ -103,6 +104,7 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
         store.start()
         record.start()
         answering.start()
+        canaries.start()
         signs.start()
         STORING.set_function(lambda: float(store.storing))
         log.info("web_started", environments=sorted(settings.environments), database=database.engine.dialect.name)
@@ -111,6 +113,7 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
                 yield
         finally:
             answering.stop()
+            canaries.stop()
             if store.storing:  # what is stored at the end is in the last counts
                 await store.stop()
             await asyncio.gather(store.stop(), asyncio.to_thread(signs.stop))

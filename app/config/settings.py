@@ -12,6 +12,7 @@ from app.config.nango import NangoSettings
 from app.config.operator_settings import OperatorSettings
 from app.config.settings_groups import LogSettings, SealingSettings, read_duration
 
+SHORTEST_CANARY: Final = timedelta(seconds=5)
 SHORTEST_RETENTION: Final = timedelta(days=1)
 
 
@@ -75,6 +76,12 @@ class Settings(OperatorSettings, LogSettings, SealingSettings, NangoSettings):
     keep_audit: timedelta = Field(
         timedelta(days=365), description="How long the audit is kept; `0` keeps it for ever.", examples=["730d"]
     )
+    canary_every: timedelta = Field(
+        timedelta(seconds=15),
+        description="How often an event of Waylink's own goes the whole way, to show that webhooks are stored, "
+        "processed and delivered; `0` sends none.",
+        examples=["30s"],
+    )
     sandbox_port: int = Field(
         3003, ge=1, le=65535, description="Port of the sandbox that `waylink up` starts.", examples=["3003"]
     )
@@ -94,7 +101,7 @@ class Settings(OperatorSettings, LogSettings, SealingSettings, NangoSettings):
         """Host and port of the metrics' own address."""
         return None if self.metrics_address is None else read_address(self.metrics_address)
 
-    @field_validator("keep_events", "keep_refreshes", "keep_audit", mode="before")
+    @field_validator("keep_events", "keep_refreshes", "keep_audit", "canary_every", mode="before")
     @classmethod
     def _kept(cls, value: object) -> object:
         return read_duration(value)
@@ -104,6 +111,13 @@ class Settings(OperatorSettings, LogSettings, SealingSettings, NangoSettings):
     def _not_too_short(cls, value: timedelta) -> timedelta:
         if value and value < SHORTEST_RETENTION:
             raise ValueError("at least 1d, or 0 to keep everything")
+        return value
+
+    @field_validator("canary_every")
+    @classmethod
+    def _not_too_often(cls, value: timedelta) -> timedelta:
+        if value and value < SHORTEST_CANARY:
+            raise ValueError("at least 5s, or 0 to send none")
         return value
 
     @property

@@ -1,7 +1,7 @@
 """Statements on destinations: definitions, whether they take jobs, and the health of deliveries."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.jobs import HELD, PARKED, READY, waits
 from app.db.models import Destination, DestinationHealth, Job
+from app.domain import canary
 from app.domain.definitions import DestinationKey
 from app.domain.destination_breaker import HealthState
 
@@ -91,7 +92,13 @@ def reload(session: Session, destination: Destination) -> None:
 
 def targets(session: Session, *, now: datetime) -> list[DeliveryTarget]:
     """Every destination, retired ones too, as old jobs point at them. Three index lookups per destination."""
-    return [DeliveryTarget(*row) for row in session.execute(_targets(), {"now": now})]
+    found = [DeliveryTarget(*row) for row in session.execute(_targets(), {"now": now})]
+    return [_as_canary(target) if target.key == canary.KEY else target for target in found]
+
+
+def _as_canary(target: DeliveryTarget) -> DeliveryTarget:
+    """The canary's destination, whose row is disabled for earlier releases."""
+    return replace(target, kind=canary.KIND, disabled_at=None, failing_since=None, probe_at=None)
 
 
 @cache

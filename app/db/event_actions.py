@@ -13,6 +13,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bounded_reads, bulk, documents
 from app.db.models import Event, Job
+from app.domain import canary
 from app.domain.states import EventState, JobState
 from app.ids import first_id
 
@@ -71,6 +72,7 @@ class ExistingJob:
 def choose_failed(session: Session, filters: EventFilters, *, limit: int) -> list[ChosenEvent]:
     """Up to `limit` failed events by filters, oldest first, not locked."""
     statement = select(*bulk.columns(Event, ChosenEvent)).where(text("events.state = 'failed'"))
+    statement = statement.where(_events.c.environment != canary.ENVIRONMENT)
     for column, value in (
         (_events.c.failure, filters.failure),
         (_events.c.type, filters.type),

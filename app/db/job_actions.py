@@ -14,6 +14,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from app.db import bulk
 from app.db.jobs import HELD, READY, UNFINISHED
 from app.db.models import Event, Job
+from app.domain import canary
 from app.domain.job_actions import TAKES, JobAction
 from app.domain.states import UNFINISHED_JOBS, JobState
 from app.ids import first_id
@@ -130,6 +131,7 @@ def _walks(filters: JobFilters) -> Iterator[Select[Any]]:
 
 
 def _filtered(statement: Select[Any], filters: JobFilters) -> Select[Any]:
+    statement = statement.where(_jobs.c.team != canary.TEAM)
     for column, value in (
         (_jobs.c.team, filters.team),
         (_jobs.c.destination, filters.destination),

@@ -684,6 +684,23 @@ class ProcessMetrics(Base):
     gauges: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))
 
 
+class Canary(Base):
+    """One row: the canary that is on its way or came last, and when one passed each stage before it.
+
+    The moments of the canary itself are those of its event and job.
+    """
+
+    __tablename__ = "canary"
+    __table_args__ = (CheckConstraint("id = 1", name="single"), {"postgresql_with": {"fillfactor": "50"}})
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    event_id: Mapped[UUID | None]  # no foreign key: it is not stored yet, or erased
+    next_at: Mapped[datetime]
+    stored_at: Mapped[datetime | None]
+    processed_at: Mapped[datetime | None]
+    delivered_at: Mapped[datetime | None]
+
+
 class Repair(Base):
     """The case of a connection that needs its end user: from the failure to the repair."""
 

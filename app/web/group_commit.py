@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from app.db.ingest import NewDelivery
 from app.deadlines import BATCH
+from app.domain import canary
 from app.errors import DatabaseUnavailable
 from app.outage_causes import trouble_of_database
 from app.services.events.intake import Receipt, Writer
@@ -318,13 +319,16 @@ class GroupCommit:
         took = INGEST_SECONDS.observe
         for request, receipt in zip(batch, receipts, strict=True):
             self._complete(request, receipt)
-            took(now - request.arrived)
+            if request.delivery.environment != canary.ENVIRONMENT:
+                took(now - request.arrived)
             answers[request.delivery.environment, receipt.duplicate] += 1
-        self.answers.answered()
+        answers.pop((canary.ENVIRONMENT, False), None)
         for (environment, duplicate), count in answers.items():
             WEBHOOKS.labels(environment, "duplicate" if duplicate else "stored").inc(count)
-        STORE_SECONDS.observe(now - batch[0].since)
-        BATCH_SIZES.labels("stored").observe(len(batch))
+        if answers:
+            self.answers.answered()
+            STORE_SECONDS.observe(now - batch[0].since)
+            BATCH_SIZES.labels("stored").observe(len(batch))
         self.announcer.announce(receipt.event_id for receipt in receipts)
 
     def _is_away(self, away: DatabaseUnavailable, *, requests: int) -> None:

@@ -21,8 +21,9 @@ def register(app: Celery, processor: Processor, hints: Hints, *, processed: Call
     @app.task(name=PROCESS_EVENTS)
     def process_events(ids: Sequence[str] = ()) -> None:  # noqa: ARG001 - sent to earlier releases as well
         applied = processor.process()
-        if applied.finished or applied.waiting:
+        if applied.finished or applied.waiting or applied.canaries:
             processed()
+        if applied.finished or applied.waiting:
             log.info(
                 "events_processed",
                 settled=applied.finished,

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Event, SigningKeyUse
+from app.domain import canary
 from app.domain.states import Origin
 from app.ids import first_id
 
@@ -29,5 +30,7 @@ def counts(session: Session, *, since: datetime, until: datetime) -> dict[str, i
         _events.c.id >= first_id(since), _events.c.id < first_id(until)
     )
     first = span.order_by(_events.c.id).limit(READ).subquery()
-    found = select(first.c.environment, func.count()).where(first.c.origin == Origin.WEBHOOK)
+    found = select(first.c.environment, func.count()).where(
+        first.c.origin == Origin.WEBHOOK, first.c.environment != canary.ENVIRONMENT
+    )
     return {row[0]: row[1] for row in session.execute(found.group_by(first.c.environment))}

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.jobs import HELD, READY, UNFINISHED
 from app.db.models import Destination, DestinationHealth, Job
+from app.domain import canary
 
 AT_MOST: Final = 10_000  # rows counted per destination's queue, and discarded jobs counted in all
 
@@ -52,7 +53,7 @@ def destinations(session: Session, *, team: str | None = None) -> list[BacklogDe
     """Every destination, retired ones included, by team and name."""
     health = DestinationHealth
     mine = (health.team == Destination.team) & (health.destination == Destination.name)
-    found = select(Destination, health.failing_since).outerjoin(health, mine)
+    found = select(Destination, health.failing_since).outerjoin(health, mine).where(Destination.team != canary.TEAM)
     if team is not None:
         found = found.where(Destination.team == team)
     return [
@@ -84,7 +85,7 @@ def _waiting(session: Session, destination: BacklogDestination) -> Iterator[Grou
 
 def _discarded(session: Session, team: str | None) -> list[Group]:
     columns: tuple[ColumnElement[Any], ...] = (_jobs.c.team, _jobs.c.destination, _jobs.c.fault, _jobs.c.finished_at)
-    newest = select(*columns).where(text("jobs.state = 'discarded'"))
+    newest = select(*columns).where(text("jobs.state = 'discarded'"), _jobs.c.team != canary.TEAM)
     if team is not None:
         newest = newest.where(_jobs.c.team == team)
     counts: Counter[tuple[str, str, str | None]] = Counter()

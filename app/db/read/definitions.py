@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.db.models import Destination, DestinationHealth, RouteVersion, Team
+from app.domain import canary
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def teams(session: Session, filters: DefinitionFilters) -> list[dict[str, Any]]:
         (Team.name, filters.team),
         (Team.source, filters.source),
         (Team.retired_at.is_(None), filters.in_force),
-    )
+    ).where(Team.name != canary.TEAM)
     if filters.after is not None:
         found = found.where(Team.name > filters.after)
     return [shown_team(team) for team in session.scalars(found.order_by(Team.name).limit(filters.limit))]
@@ -48,7 +49,7 @@ def destinations(session: Session, filters: DefinitionFilters) -> list[dict[str,
         (Destination.kind, filters.kind),
         (Destination.disabled_at.is_(None), filters.enabled),
         (Destination.retired_at.is_(None), filters.in_force),
-    )
+    ).where(Destination.team != canary.TEAM)
     key = tuple_(Destination.team, Destination.name)
     if filters.after is not None:
         team, _, name = filters.after.partition("/")

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.db import event_claims
 from app.db.jobs import HELD, READY, UNFINISHED
 from app.db.models import Audit, Connection, Destination, Event, Job
+from app.domain import canary
 from app.domain.states import AuditOutcome, EventState
 from app.ids import first_id
 
@@ -39,8 +40,9 @@ class JobFigures:
 def events(session: Session, *, now: datetime) -> EventFigures:
     """Figures of events."""
     # In the order of the index over received events, or PostgreSQL might read the table because of its statistics.
-    waiting = select(Event.id).where(Event.state == EventState.RECEIVED).order_by(Event.next_at)
-    due = select(Event.next_at).where(Event.state == EventState.RECEIVED, event_claims.free(session, now=now))
+    ours = Event.environment != canary.ENVIRONMENT
+    waiting = select(Event.id).where(Event.state == EventState.RECEIVED, ours).order_by(Event.next_at)
+    due = select(Event.next_at).where(Event.state == EventState.RECEIVED, ours, event_claims.free(session, now=now))
     return EventFigures(
         waiting=_count(session, waiting),
         oldest_due=_oldest_due(session, due, now),
@@ -62,6 +64,7 @@ def held_events(session: Session) -> list[HeldEvents]:
     first.
     """
     found = select(Event.problem, Event.received_at, Event.looks).where(text("events.state = 'received'"))
+    found = found.where(Event.environment != canary.ENVIRONMENT)
     sample = found.order_by(Event.next_at).limit(SAMPLED).subquery()
     since = func.min(sample.c.received_at)
     held = select(sample.c.problem, func.count(), since).where(sample.c.problem.is_not(None), sample.c.looks == 0)
@@ -71,8 +74,9 @@ def held_events(session: Session) -> list[HeldEvents]:
 def jobs(session: Session, *, now: datetime) -> JobFigures:
     """Figures of jobs."""
     # In the order of the indexes, one for each kind.
-    ready, held = (select(Job.state).where(kind).order_by(Job.team, Job.destination) for kind in (READY, HELD))
-    parked = select(Job.blocked_by).where(UNFINISHED, Job.blocked_by.is_not(None)).order_by(Job.team, Job.destination)
+    ours, queue = Job.team != canary.TEAM, (Job.team, Job.destination)
+    ready, held = (select(Job.state).where(kind, ours).order_by(*queue) for kind in (READY, HELD))
+    parked = select(Job.blocked_by).where(UNFINISHED, ours, Job.blocked_by.is_not(None)).order_by(*queue)
     states = [state for kind in (ready, held) for state in session.scalars(kind.limit(AT_MOST + 1))]
     return JobFigures(
         unfinished=dict(Counter(states[: AT_MOST + 1])),
@@ -108,7 +112,9 @@ def _longest_due(session: Session, which: ColumnElement[bool], now: datetime) ->
     mine = (Job.team == Destination.team, Job.destination == Destination.name)
     first = select(Job.next_at).where(which, *mine, Job.next_at <= now).order_by(Job.next_at).limit(1)
     found: datetime | None = session.scalar(
-        select(func.min(first.correlate(Destination).scalar_subquery())).where(Destination.rate_per_second.is_(None))
+        select(func.min(first.correlate(Destination).scalar_subquery())).where(
+            Destination.rate_per_second.is_(None), Destination.team != canary.TEAM
+        )
     )
     return found
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db import attempts, decisions, documents
 from app.db.models import Event, Job
+from app.domain import canary
 from app.domain.event import EventType
 from app.domain.states import UNFINISHED_JOBS
 from app.errors import NotFound
@@ -62,6 +63,7 @@ def events(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
         (Event.integration, filters.integration),
         (Event.connection_id, filters.connection_id),
     )
+    statement = statement.where(Event.environment != canary.ENVIRONMENT)
     if filters.team is not None:
         statement = statement.where(_concerns(filters.team))
     return [_event(row) for row in session.scalars(page(statement, Event.id, filters))]
@@ -73,7 +75,7 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
     team: only rows that concern this team, and no raw body; an event without a job of this team is not found.
     """
     mine = [_concerns(team)] if team is not None else []
-    found = session.scalar(select(Event).where(Event.id == event_id, *mine))
+    found = session.scalar(select(Event).where(Event.id == event_id, Event.environment != canary.ENVIRONMENT, *mine))
     if found is None:
         raise NotFound("event", show(EVENT, event_id))
     found_jobs = jobs(session, ListFilters(limit=1000, event_id=event_id, team=team))
@@ -102,14 +104,14 @@ def jobs(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
         (Job.name, filters.name),
         (Job.fault, filters.fault),
         (Job.event_id, filters.event_id),
-    )
+    ).where(Job.team != canary.TEAM)
     return [_job(row) for row in session.scalars(page(statement, Job.id, filters))]
 
 
 def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str, Any]:
     """One job with its attempts. Raises NotFound, also for one of another team than `team`."""
     found = session.get(Job, job_id)
-    if found is None or team not in {None, found.team}:
+    if found is None or found.team == canary.TEAM or team not in {None, found.team}:
         raise NotFound("job", show(JOB, job_id))
     return _job(found) | {
         "attempt_log": [

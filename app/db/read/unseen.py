@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.db import acknowledgements, bulk
 from app.db.models import Acknowledgement, Destination, Event, Job
 from app.db.read.figures import AT_MOST
+from app.domain import canary
 from app.domain.acknowledging import AckKind, AckScope
 from app.errors import InvalidInput
 from app.ids import EVENT, JOB, parse
@@ -68,6 +69,7 @@ def dead_letters(
     found = (
         select(Destination.team, Destination.name, Acknowledgement.until_at, since.label("since"))
         .outerjoin(Acknowledgement, mine)
+        .where(Destination.team != canary.TEAM)
         .order_by(Destination.team, Destination.name)
     )
     if team is not None:
@@ -88,7 +90,10 @@ def failed_events(session: Session) -> FailedEvents | None:
     everything = acknowledgements.until(session, AckScope(AckKind.EVENTS)) or EARLIEST
     ids = _acknowledged(session, AckKind.EVENTS)
     newer = select(_events.c.processed_at, _events.c.problem).where(
-        text("events.state = 'failed'"), _events.c.processed_at > everything, _not_in(_events, ids)
+        text("events.state = 'failed'"),
+        _events.c.environment != canary.ENVIRONMENT,
+        _events.c.processed_at > everything,
+        _not_in(_events, ids),
     )
     since = session.scalar(newer.order_by(_events.c.processed_at).limit(1))
     if since is None:

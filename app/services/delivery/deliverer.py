@@ -22,7 +22,9 @@ from app.db.engine import Database
 from app.db.errors import has_answered, is_away
 from app.db.jobs import ClaimedJob, JobToSend
 from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
+from app.domain import canary
 from app.domain.definitions import DestinationKey
+from app.domain.delivery_answer import DeliveryAnswer
 from app.domain.destination_breaker import HealthState, Tally
 from app.domain.retrying import AnswerClass, classify
 from app.domain.states import JobState
@@ -52,9 +54,10 @@ class Delivered:
 
     completed: int = 0
     failed: int = 0
+    canaries: int = 0  # in no other number
 
     def __add__(self, other: "Delivered") -> "Delivered":
-        return Delivered(self.completed + other.completed, self.failed + other.failed)
+        return Delivered(self.completed + other.completed, self.failed + other.failed, self.canaries + other.canaries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +171,8 @@ class Deliverer:
             self.slots.completed(
                 attempt.job.key, possibly_poison=attempt.possibly_poison, accepted=accepted, latency_ms=latency
             )
-            ATTEMPT_SECONDS.labels(*attempt.job.key).observe(latency / 1000)
-            if accepted and not attempt.job.backfill:
-                took = result.started_at.timestamp() + latency / 1000 - made_at(attempt.job.event_id)
-                WEBHOOK_TO_JOB_SECONDS.labels(*attempt.job.key).observe(max(took, 0.0))
+            if attempt.job.key != canary.KEY:
+                _measure(attempt, accepted=accepted, started_at=result.started_at, latency=latency)
             self._unrecorded.append(result)
 
     def _decide(self, results: Iterable[AttemptResult]) -> bool:
@@ -207,6 +208,7 @@ class Deliverer:
             recorded = record(session, self.alerts, results, now=now)
             self.slots.disable(recorded.gone, now=now)
             tallies = _summed(self._tallies, recorded.tallies)
+            tallies.pop(canary.KEY, None)  # it has no breaker
             updates = polls or any(tally.is_urgent for tally in tallies.values())
             to_lock = keys_to_lock(self.slots, now=now) if claims else set()
             before, health = self._update_health(session, tallies if updates else {}, to_lock, now)
@@ -260,7 +262,7 @@ class Deliverer:
 
     def _read_keys(self, session: Session, claimed: ClaimResult, now: datetime) -> None:
         """Read the signing keys of endpoints that are not cached. A changed secret is used from the next poll on."""
-        keys = {job.key for job in claimed.jobs if self.slots.of(job.key).is_http}
+        keys = {job.key for job in claimed.jobs if self.slots.of(job.key).target.kind == "http"}
         if self.http is not None and (unknown := keys - self._keys.keys()):
             self._keys |= self.http.keyring.of(session, unknown, now=now)
 
@@ -274,9 +276,12 @@ class Deliverer:
             attempts.append(attempt)
             self.slots.dispatched(job.key, possibly_poison=attempt.possibly_poison)
         self.in_flight.dispatched(len(attempts))
-        self._brokers.start([attempt for attempt in attempts if attempt.target.kind != "http"])
+        self._brokers.start([attempt for attempt in attempts if attempt.target.kind == "celery"])
         if self._endpoints is not None:
             self._endpoints.start([attempt for attempt in attempts if attempt.target.kind == "http"])
+        canaries = [attempt for attempt in attempts if attempt.target.kind == canary.KIND]
+        if canaries:  # accepted here: their destination is this process
+            self.in_flight.complete([AttemptResult(attempt, self.clock(), DeliveryAnswer()) for attempt in canaries])
 
     def _record_in_halves(self, results: Sequence[AttemptResult]) -> Delivered:
         """Record results that failed together, by halves, so that only the failing ones are lost.
@@ -295,6 +300,15 @@ class Deliverer:
         return self._record_in_halves(results[:half]) + self._record_in_halves(results[half:])
 
 
+def _measure(attempt: DeliveryAttempt, *, accepted: bool, started_at: datetime, latency: float) -> None:
+    """Add an attempt's latency, in milliseconds, to the metrics."""
+    key = attempt.job.key
+    ATTEMPT_SECONDS.labels(*key).observe(latency / 1000)
+    if accepted and not attempt.job.backfill:
+        took = started_at.timestamp() + latency / 1000 - made_at(attempt.job.event_id)
+        WEBHOOK_TO_JOB_SECONDS.labels(*key).observe(max(took, 0.0))
+
+
 def _summed(
     first: Mapping[DestinationKey, Tally], second: Mapping[DestinationKey, Tally]
 ) -> dict[DestinationKey, Tally]:
@@ -303,10 +317,11 @@ def _summed(
 
 def _counted(recorded: RecordedResults) -> Delivered:
     """Add what was recorded to the metrics."""
+    canaries = recorded.states.pop((*canary.KEY, JobState.COMPLETED), 0)
     for (team, destination, state), count in recorded.states.items():
         JOBS.labels(team, destination, state).inc(count)
     completed = recorded.states_in(JobState.COMPLETED)
-    return Delivered(completed, recorded.states.total() - completed)
+    return Delivered(completed, recorded.states.total() - completed, canaries)
 
 
 def _document(job: ClaimedJob, event: Raw) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class DeliveryLoop:
         """Log the counts of all ticks since the last line, one line per LOG_SECONDS."""
         if done != Delivered():
             self.delivered()
-        self._unlogged += done
+        self._unlogged += Delivered(done.completed, done.failed)
         now = time.monotonic()
         if self._unlogged != Delivered() and now - self._logged_at >= LOG_SECONDS:
             log.info("jobs_delivered", completed=self._unlogged.completed, failed=self._unlogged.failed)

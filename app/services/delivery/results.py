@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.db import attempts as attempt_rows
 from app.db import jobs as job_rows
 from app.db.jobs import ClaimedJob
+from app.domain import canary
 from app.domain.definitions import DestinationKey
 from app.domain.destination_breaker import HealthState, Tally, next_health
 from app.domain.retrying import AnswerClass, GiveUp, after_failure, classify, fault_of, problem_of, retry_after
@@ -91,7 +92,8 @@ def give_up(session: Session, alerts: Alerts, jobs: Sequence[ClaimedJob], proble
     """Discard claimed jobs without an attempt, as Waylink's fault."""
     ended = {"state": JobState.DISCARDED, "finished_at": now, "problem": problem, "fault": Fault.OURS}
     job_rows.change(session, [{"id": job.id, **ended} for job in jobs])
-    alerts.jobs_discarded(session, [_discarded(job, ended) for job in jobs], now=now)
+    told = [_discarded(job, ended) for job in jobs if job.key != canary.KEY]
+    alerts.jobs_discarded(session, told, now=now)
 
 
 def update_health(

@@ -57,7 +57,8 @@ class DestinationSlots:
 
     @property
     def is_http(self) -> bool:
-        return self.target.kind == "http"
+        """Whether jobs leave one by one, and not in batches to a broker; also those of the canary."""
+        return self.target.kind != "celery"
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ class Slots:
         """Take over the current rows of destinations."""
         for target in targets:
             destination = self._destinations.get(target.key)
-            if target.kind == "http" and not self.takes_http:
+            if target.kind != "celery" and not self.takes_http:
                 if destination is not None:  # it was at a broker before
                     destination.target, destination.ready, destination.held = target, False, False
                 continue

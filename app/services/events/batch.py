@@ -23,6 +23,7 @@ from app.db.bulk import Row
 from app.db.connections import ConnectionKey, ConnectionState
 from app.db.event_claims import ClaimedEvent
 from app.db.jobs import JobToSend
+from app.domain import canary
 from app.domain.confirming import (
     ABOUT_TYPES,
     LINKING_TYPES,
@@ -58,13 +59,14 @@ from app.services.routing.router import Router
 class Applied:
     """A batch's result: jobs to hint or to send after the commit, finished events by type and state, and how many wait.
 
-    claimed: jobs inserted as claimed.
+    claimed: jobs inserted as claimed. canaries: finished ones, which are in no other number.
     """
 
     job_ids: Sequence[UUID] = ()
     claimed: Sequence[JobToSend] = ()
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     waiting: int = 0
+    canaries: int = 0
 
     @property
     def finished(self) -> int:
@@ -98,7 +100,7 @@ class Batch:
         self._direct = direct
         self._changes, self._confirmations, self._duplicates = changes, confirmations, duplicates
         self._outcomes: Counter[tuple[str, str]] = Counter()
-        self._waiting = 0
+        self._waiting = self._canaries = 0
         self._event_changes: list[Row] = []
         self._found: dict[ConnectionKey, OwnEvent] = {}
         self._current = current
@@ -188,7 +190,7 @@ class Batch:
             self._superseding.restore(self._router)
         self._matches.require_all()
         self._write()
-        return Applied(self._router.job_ids, self._router.claimed, self._outcomes, self._waiting)
+        return Applied(self._router.job_ids, self._router.claimed, self._outcomes, self._waiting, self._canaries)
 
     def _apply(self, item: _Item) -> None:
         described = self._describe(item)
@@ -303,6 +305,9 @@ class Batch:
             if (former := self._transitions.recurrences.get(event.id)) is not None:
                 changes["recurrence_of"] = former
             changes["problem"] = "; ".join(filter(None, (changes["problem"], note))) or None
+        if event.environment == canary.ENVIRONMENT:
+            self._canaries += 1
+            return changes | {"document": None, "untold": canary.UNTOLD, "problem": None}
         if event.duplicates != item.pending.event.duplicates:
             # The same delivery came while this one was processed: look up once more.
             changes |= {"state": EventState.RECEIVED, "next_at": self._now}

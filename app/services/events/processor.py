@@ -19,6 +19,7 @@ from app.db.engine import Database
 from app.db.errors import has_answered, is_away
 from app.db.event_claims import ClaimedEvent
 from app.deadlines import CONFIRM_DEADLINE, EVENT_BATCH
+from app.domain import canary
 from app.domain.budget import Priority
 from app.domain.confirming import LINKING_TYPES, LookupResult, NotAsked, Snapshot, Unavailable
 from app.domain.event import unhandled
@@ -164,7 +165,8 @@ class Processor:
         batch.left -= len(pending)
         if self.deliveries is not None and applied.claimed:
             self.deliveries.send(applied.claimed)
-        BATCH_SIZES.labels("processed").observe(len(pending))
+        if applied.finished or applied.waiting:
+            BATCH_SIZES.labels("processed").observe(len(pending) - applied.canaries)
         for (kind, state), count in applied.outcomes.items():
             EVENTS.labels(kind, state).inc(count)
         return applied
@@ -211,6 +213,8 @@ def _read(event: ClaimedEvent) -> PendingEvent:
     so that a webhook's is never read in the form of Waylink's own events.
     """
     body = event.body or b""
+    if event.environment == canary.ENVIRONMENT:
+        return PendingEvent(event, unhandled("a canary"))
     if event.origin == Origin.WEBHOOK:
         clean, notice = read_at_rest(body)  # an earlier release may have stored it otherwise than it is stored now
         return PendingEvent(event, notice, scrubbed_body=None if clean == body else clean)
@@ -243,4 +247,5 @@ def _sum(parts: Sequence[Applied]) -> Applied:
         [job for part in parts for job in part.claimed],
         sum((part.outcomes for part in parts), Counter()),
         sum(part.waiting for part in parts),
+        sum(part.canaries for part in parts),
     )

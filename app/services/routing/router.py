@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -14,10 +14,11 @@ from app.db.connections import ConnectionState
 from app.db.event_claims import ClaimedEvent
 from app.db.jobs import JobToSend, claimed_job, claimed_until
 from app.deadlines import JOB_LEASE
+from app.domain import canary
 from app.domain.definitions import DestinationKey
 from app.domain.event import EventError, EventType, Notice, document
 from app.domain.linking import Owner
-from app.domain.patterns import Condition
+from app.domain.patterns import Condition, compile_pattern
 from app.domain.routing import Matched, Route, RoutingDecision
 from app.domain.shortening import shortened
 from app.domain.states import EventState, JobState, Origin
@@ -26,6 +27,11 @@ from app.services.directory import Directory
 from app.services.routing.precomputed_matches import Matches
 from app.telemetry import ROUTES_UNDECIDED, get_logger
 from app.wording import counted
+
+# No route is stored: it would be a team's, and shown.
+_EVERY_CANARY: Final = compile_pattern({"environment": [canary.ENVIRONMENT]})
+_ROUTE: Final = Route(canary.ROUTE, 1, canary.TEAM, canary.DESTINATION, canary.JOB, _EVERY_CANARY)
+_CANARY: Final = RoutingDecision(_ROUTE, True, ())
 
 log = get_logger(__name__)
 
@@ -81,8 +87,11 @@ class Router:
             occurred_at=event.received_at,
             notice=notice,
         )
-        matched = self._matches.of(event.id, routed, size=size) if announce else None
         encoded = _encoded(routed)
+        if event.environment == canary.ENVIRONMENT:
+            self._jobs.append(job_row(event.id, _CANARY, now=self._now))
+            return encoded, None
+        matched = self._matches.of(event.id, routed, size=size) if announce else None
         return encoded, self._collect(event.id, matched, encoded) if matched is not None else None
 
     def emit(

@@ -137,6 +137,7 @@ def serve(
         "WAYLINK_DATABASE_URL": database_url,
         "WAYLINK_BROKER_URL": broker_url,
         "WAYLINK_NANGO_SIGNING_KEYS": f"{KEY},{OLD_KEY}",
+        "WAYLINK_CANARY_EVERY": "0",  # tests count all rows
         **variables,
     }
     settings = settings_of(given, config=config, folder=folder)
