@@ -1,5 +1,6 @@
 """Connections fall back from fresh to alive where the request budget cannot keep all fresh, visibly, and return."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -140,6 +141,19 @@ def test_one_of_a_higher_priority_takes_the_place_of_one_of_a_lower(world, conne
     clock.move(60)
     keeper(world, 5).keep()  # which carries 20, and no more
     assert alive(world, [high, *normal]) == [normal[-1]]
+
+
+def test_one_that_its_policy_keeps_alive_by_now_does_not_return(world, connect, clock):
+    [name] = connect(1)
+    keeper(world, 0).keep()
+    clock.move(61)
+    kept = replace(world.policy, refresh=for_integrations({"*": PolicyPart(keep=Keep.ALIVE)}))
+    Keeper(world.database, kept, lambda _account: 200, world.clock).keep()
+    assert alive(world, [name]) == [name]
+    more = connect(1, "oauth2-cc")
+    clock.move(61)
+    Keeper(world.database, kept, lambda _account: 0, world.clock).keep()
+    assert alive(world, more) == []
 
 
 def test_a_claimed_plan_does_not_fall_back(world, connect, clock):

@@ -83,6 +83,19 @@ def test_a_worker_that_died_counts_until_its_lease_ends(world_of, connect, clock
     assert len(claimed(world)) == 1
 
 
+def test_a_lease_that_has_ended_and_a_plan_that_is_due_soon_do_not_run(world_of, connect, clock):
+    world = world_of(concurrency=1)
+    names = connect(world, 3)
+    with world.database.write() as session:
+        ref = world.connection(names[2]).id
+        refresh_rows.supersede(session, [ref], now=clock.now)
+        soon = Plan(clock.now + timedelta(seconds=30), False, "before the token expires")
+        refresh_rows.plan(session, {ref: soon}, now=clock.now)
+    assert claimed(world, limit=1) == names[:1]
+    clock.move(200)
+    assert claimed(world, limit=1) == names[1:2]
+
+
 def test_no_more_begin_within_a_minute_and_the_others_are_spread_over_it(world_of, connect, clock):
     world = world_of(per_minute=12)
     names = connect(world, 6)
