@@ -62,6 +62,7 @@ COLUMNS: Final = (
     *("expires_at", "grant_expires_at", "tags", "refresh_at", "linked_by"),
 )
 CLOCKS: Final = ("expires_at", "grant_expires_at")  # shown before the others where they are asked for
+FAILING: Final = ("age:failing_since", "failures", "last_error_type")  # as these
 
 
 @click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
@@ -75,6 +76,7 @@ CLOCKS: Final = ("expires_at", "grant_expires_at")  # shown before the others wh
 @click.option("--user", help="Of the user with this id of the application's.")
 @click.option("--organization", help="Of the organization with this id of the application's.")
 @click.option("--kept-alive", is_flag=True, help="Only those whose grant is kept alive and whose token is not fresh.")
+@click.option("--failing", is_flag=True, help="Only those with an error of their renewal that nothing has ended.")
 @moment_option("--expires-before", "Whose token lapses before then: in 7d, or a time with its zone.", ahead=True)
 @moment_option("--expires-after", "Whose token lapses then or later.", ahead=True)
 @moment_option("--grant-before", "Whose grant lapses before then: the end user has to reconnect by then.", ahead=True)
@@ -115,10 +117,11 @@ def connections(
 
 
 def _columns(filters: ListFilters) -> list[str]:
-    """The columns, with the clocks that were asked for behind the connection."""
+    """The columns, with those that were asked for behind the connection."""
     asked = (
         (filters.expires_before, filters.expires_after),
         (filters.grant_before, filters.grant_after),
     )
     clocks = [name for name, bounds in zip(CLOCKS, asked, strict=True) if any(bounds)]
+    clocks += FAILING if filters.failing else ()
     return [COLUMNS[0], *clocks, *(name for name in COLUMNS[1:] if name not in clocks)]

@@ -43,6 +43,8 @@ def connections(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
         statement = statement.where(Connection.drift.is_not(None))
     if filters.kept_alive:
         statement = statement.where(Connection.alive_by.is_not(None))
+    if filters.failing:
+        statement = statement.where(Connection.last_error_type.is_not(None), Connection.status.in_(_LIVE))
     if filters.duplicates:
         statement = statement.where(sibling_connections.is_one_of_several())
     if filters.tags:
@@ -63,8 +65,6 @@ def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
         "tags_disagree": found.tags_disagree,
         "known_tags": found.known_tags,
         "siblings": sibling_connections.siblings(session, connection_ref),
-        "last_error_type": found.last_error_type,
-        "last_error_at": shown_time(found.last_error_at),
         "observed_at": shown_time(found.observed_at),
         "renewed_at": shown_time(found.renewed_at),
         "links": [
@@ -172,6 +172,10 @@ def _connection(
         "drift": connection.drift,
         **shown_clocks(connection),
         "refresh_at": shown_time(refresh.refresh_at) if refresh else None,
+        "failing_since": shown_time(connection.failing_since),
+        "failures": refresh.failures if refresh else None,
+        "last_error_type": connection.last_error_type,
+        "last_error_at": shown_time(connection.last_error_at),
     }
 
 

@@ -44,6 +44,7 @@ class ListFilters:
     drift: bool = False
     duplicates: bool = False  # connections whose owner has several
     kept_alive: bool = False  # connections whose token is not kept fresh
+    failing: bool = False  # connections whose last renewal failed, or that need their end user
     tags: Mapping[str, str] = field(default_factory=dict)  # each with exactly this value
     user: str | None = None  # the owner's external id
     organization: str | None = None

@@ -40,6 +40,9 @@ class ConnectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_field
     kept_alive: Annotated[
         bool, Meta(description="Only those whose grant is kept alive and whose token is not fresh.")
     ] = False
+    failing: Annotated[bool, Meta(description="Only those with an error of their renewal that nothing has ended.")] = (
+        False
+    )
     expires_before: Annotated[Ahead, Meta(description="Whose token lapses before then.")] | None = None
     expires_after: Annotated[Ahead, Meta(description="Whose token lapses then or later.")] | None = None
     grant_before: Annotated[Ahead, Meta(description="Whose grant lapses before then.")] | None = None
@@ -116,6 +119,7 @@ def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
         drift=query.drift,
         duplicates=query.duplicates,
         kept_alive=query.kept_alive,
+        failing=query.failing,
         tags=tag_rules.normalize(query.tags),
         **bounds,
     )

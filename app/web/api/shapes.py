@@ -24,7 +24,8 @@ class ConnectionRow(Struct, frozen=True, kw_only=True):
     reconnect. Each has its source: `provider`, `catalogue`, `learnt`, `policy` or `unknown`. `expires_reason`: why no
     expiry is known. `grant_reason`: what the deadline counts from, or why none is known. `not_refreshable`: why nothing
     renews the credentials; null where a renewal may. `alive_by`: `policy` or `budget`, where the grant is kept alive
-    and the token is not kept fresh.
+    and the token is not kept fresh. `failing_since`: the first error that nothing has ended. `failures`: renewals in a
+    row that failed before the planned one; null where none is planned.
     """
 
     id: str
@@ -49,6 +50,10 @@ class ConnectionRow(Struct, frozen=True, kw_only=True):
     not_refreshable: str | None
     alive_by: str | None
     refresh_at: str | None
+    failing_since: str | None
+    failures: int | None
+    last_error_type: str | None
+    last_error_at: str | None
 
 
 class LinkRow(Struct, frozen=True, kw_only=True):
@@ -92,8 +97,6 @@ class ConnectionRecord(ConnectionRow, frozen=True, kw_only=True):
     tags_disagree: bool
     known_tags: dict[str, str] | None
     siblings: list[Sibling]
-    last_error_type: str | None
-    last_error_at: str | None
     observed_at: str | None
     renewed_at: str | None
     links: list[LinkRow]

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 
 from app.db import connections, refreshes
 from app.db.connections import ConnectionKey
@@ -262,3 +262,22 @@ def test_a_clock_and_a_due_moment_are_found_by_an_index(database, clock):
     for (_, plan), index in zip(explained(database, read), indexes, strict=True):
         # SQLite keeps no statistics here, and may take the order of the list instead of the condition.
         assert index in plan or (database.is_sqlite and "connections" in index), plan
+
+
+def test_connections_whose_renewal_fails_are_found_with_since_when_and_how_often(database, clock, planned):
+    with database.read() as session:
+        assert connection_listing.connections(session, ListFilters(failing=True)) == []
+    with database.write() as session:
+        far = session.get_one(Connection, planned["far"])
+        far.last_error_type, far.last_error_at = "NangoRefreshFailed", clock.now
+        far.failing_since = clock.now - timedelta(days=2)
+        plan = session.scalar(select(Refresh).where(Refresh.connection_ref == far.id, Refresh.finished_at.is_(None)))
+        plan.failures = 3
+    with database.read() as session:
+        [row] = connection_listing.connections(session, ListFilters(failing=True))
+    assert (row["connection_id"], row["failures"], row["last_error_type"]) == ("far", 3, "NangoRefreshFailed")
+    assert row["failing_since"] == (clock.now - timedelta(days=2)).isoformat()
+    with database.write() as session:
+        session.get_one(Connection, planned["far"]).status = "deleted"
+    with database.read() as session:
+        assert connection_listing.connections(session, ListFilters(failing=True)) == []
