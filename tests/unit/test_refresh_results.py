@@ -1,4 +1,4 @@
-"""What an error of Nango's says about a refresh."""
+"""The results of errors of Nango."""
 
 from datetime import UTC, datetime
 
