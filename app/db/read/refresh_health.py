@@ -14,6 +14,7 @@ from app.domain.refreshing.outages import WINDOW
 from app.domain.refreshing.renewal import OVERDUE
 from app.domain.states import ConnectionStatus, RefreshOutcome
 
+OVERDUE_AT_MOST: Final = 1_000  # plans that are read, each with its connection, at 20 µs where that table is large
 # Outcomes of plans that were tried and wait: each has a moment of its own to be tried again.
 _HELD: Final = sorted(
     {RefreshOutcome.RATE_LIMITED, RefreshOutcome.PAUSED, RefreshOutcome.NANGO_DOWN, RefreshOutcome.WAITED}
@@ -24,7 +25,8 @@ _HELD: Final = sorted(
 class LateGroup:
     """Connections of one integration and provider that are late.
 
-    since: the planned moment, or the expiry, of the first. count: of all groups together, up to AT_MOST + 1.
+    since: the planned moment, or the expiry, of the first. count: of all groups together, up to the bound and one
+    more.
     """
 
     environment: str
@@ -46,7 +48,7 @@ def overdue(session: Session, *, now: datetime) -> list[LateGroup]:
             Connection.status != ConnectionStatus.DELETED,
         )
         .order_by(Refresh.next_at)
-        .limit(AT_MOST + 1)
+        .limit(OVERDUE_AT_MOST + 1)
     )
     return _grouped(session, late.subquery())
 

@@ -11,7 +11,7 @@ from app.db import kept_alive
 from app.db.read import figures, refresh_dangers
 from app.db.read.figures import AT_MOST
 from app.db.read.refresh_dangers import LATE_AT_MOST, Danger
-from app.db.read.refresh_health import LateGroup
+from app.db.read.refresh_health import OVERDUE_AT_MOST, LateGroup
 from app.domain.refreshing.keeping import GroupKey
 from app.domain.refreshing.renewal import OVERDUE
 from app.domain.status import Check, CheckKind, Level, hint_if, red_if
@@ -50,10 +50,10 @@ def read(session: Session, installation: Installation, *, now: datetime) -> Refr
 
 def checks(found: Refreshes, *, now: datetime) -> Iterator[Check]:
     """Judge them."""
-    yield _late(CheckKind.REFRESHES_OVERDUE, found.late.overdue, "waylink refreshes --state overdue")
+    yield _late(CheckKind.REFRESHES_OVERDUE, found.late.overdue, "waylink refreshes --state overdue", OVERDUE_AT_MOST)
     lapsed = "waylink connections --status active --expires-before 0s"
     renew = "; `waylink refreshes run ID --force` renews one"
-    yield _late(CheckKind.TOKENS_LAPSED, found.late.lapsed, lapsed, more=renew)
+    yield _late(CheckKind.TOKENS_LAPSED, found.late.lapsed, lapsed, AT_MOST, more=renew)
     yield _danger_check(found.dangers)
     names = [f"{environment}/{integration}" for environment, integration in found.late.paused]
     cause = f"no token of {some(names)} is renewed" if names else ""
@@ -65,12 +65,12 @@ def checks(found: Refreshes, *, now: datetime) -> Iterator[Check]:
     yield from _for_end_users(found)
 
 
-def _late(kind: CheckKind, groups: Sequence[LateGroup], repair: str, *, more: str = "") -> Check:
+def _late(kind: CheckKind, groups: Sequence[LateGroup], repair: str, at_most: int, *, more: str = "") -> Check:
     if not groups:
         return Check(kind, Level.OK, 0)
     named = some([f"{group.environment}/{group.integration} {group.count}" for group in groups])
     cause = f"{named}, since {moment(min(group.since for group in groups))}{more}"
-    return Check(kind, Level.RED, bounded(sum(group.count for group in groups)), cause, repair)
+    return Check(kind, Level.RED, bounded(sum(group.count for group in groups), at_most), cause, repair)
 
 
 def _danger_check(dangers: Sequence[Danger]) -> Check:

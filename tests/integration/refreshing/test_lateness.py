@@ -136,6 +136,7 @@ def test_a_process_that_ticks_again_at_once_asks_the_database_no_more(world, clo
 
 def test_counting_ends_at_a_bound(world, add, monkeypatch):
     monkeypatch.setattr(refresh_health, "AT_MOST", 2)
+    monkeypatch.setattr(refresh_health, "OVERDUE_AT_MOST", 2)
     for number in range(5):
         add(f"c-{number}", expires=-HOUR, due=-HOUR)
     found = late(world)
