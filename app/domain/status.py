@@ -23,6 +23,7 @@ class CheckKind(StrEnum):
     PROCESSES = "processes"
     PROCESS = "process"
     PROGRESS = "progress"
+    CANARY = "canary"
     VERSIONS = "versions"
     SCHEMA = "schema"
     CLOCK = "clock"

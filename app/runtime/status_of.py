@@ -30,6 +30,7 @@ def _installation(settings: Settings, found: Diagnosis, *, has_brokers: bool) ->
         sealer=sealer_of(settings),
         file=DefinitionFile(file.file.names, file.file_path) if found.file_read else None,
         public_url=settings.public_url,
+        canary_every=settings.canary_every,
         reconcile_every=settings.reconcile_every or timedelta(0),
         keep_events=settings.keep_events or None,
         keep_refreshes=settings.keep_refreshes or None,

@@ -15,6 +15,7 @@ from app.cli.main import waylink
 from app.cli.status_screen import screen
 from app.config.nango_environment import Environment, SigningKeys, key_name
 from app.db.models import Rejection, SigningKeyUse
+from app.db.read.canary import StageAge
 from app.db.read.destination_troubles import Trouble
 from app.db.read.figures import AT_MOST, EventFigures, HeldEvents, JobFigures
 from app.db.read.processes import SeenProcess
@@ -99,6 +100,11 @@ def process(kind, *, state=ProcessState.RUNNING, **changes):
     return SeenProcess(**facts | named | ages | {"task": None, "task_seconds": None} | changes)
 
 
+def canary(*, stored, processed, delivered, waits=(None, None, None)):
+    passed = zip(("stored", "processed", "delivered"), (stored, processed, delivered), waits, strict=True)
+    return [StageAge(*stage) for stage in passed]
+
+
 def running(*others, without=None):
     """Facts with a process of each kind, and others; without: of this kind only the others."""
     seen = [process(kind) for kind in ProcessKind if kind is not without]
@@ -113,6 +119,7 @@ WELL = Facts(
     dialect="postgresql",
     trouble="",
     processes=Processes([process(kind) for kind in ProcessKind], "0032"),
+    canary=canary(stored=8.0, processed=7.0, delivered=6.0),
     work=WorkFigures(EventFigures(0, None, leased=False), [], JobFigures({}, {}, None)),
     unseen=Unseen([], 0, None),
     destinations=Troubles([], 0),
@@ -140,7 +147,7 @@ def retained(ended_at=None, oldest_at=None):
     return changed("upkeep", retained={"events": Retained(30 * DAY, ended_at, oldest_at)})
 
 
-INSTALLED = installed()
+INSTALLED = installed(canary_every=timedelta(seconds=15))
 PUBLIC = "https://waylink.example.com"
 BY_HAND = {"failing_since": None, "disabled_at": NOW, "disabled_reason": "tidying"}
 UNUSED = {
@@ -181,6 +188,7 @@ RED = [
     Fault("versions", running(process(IO, pid=8, version="0.1.0")), cause="of 0.1.0 io 8 on h1"),
     Fault("schema", running(process(IO, pid=8, schema_revision="0031")), cause="io 8 on h1 needs 0031"),
     Fault("clock:h2", running(process(IO, host="h2", clock_ahead_seconds=-30.0)), cause="30 s behind"),
+    Fault("canary:stored", replace(WELL, canary=canary(stored=28.0, processed=26.0, delivered=26.0)), cause="28 s ago"),
     Fault("database", replace(WELL, trouble="locked"), cause="holds the write lock"),
     Fault("database", replace(WELL, trouble="read-only"), cause="takes no writes"),
     Fault("configuration:WAYLINK_PORT", installation=installed(problems=[Problem("WAYLINK_PORT", "no number")])),
@@ -295,6 +303,25 @@ def test_each_fault_is_red_by_its_name_with_its_cause_and_a_command(fault):
     assert found[fault.id].cause
     assert found[fault.id].repair
     assert headline([*found.values()]) == "1 thing needs a person"
+
+
+@pytest.mark.parametrize(
+    ("stages", "levels"),
+    [
+        (canary(stored=3.0, processed=18.0, delivered=18.0, waits=(None, 3.0, 3.0)), ["ok", "ok", "ok"]),
+        (canary(stored=13.0, processed=26.0, delivered=26.0, waits=(None, 13.0, 13.0)), ["ok", "red", "hint"]),
+        (canary(stored=13.0, processed=12.0, delivered=26.0, waits=(None, None, 13.0)), ["ok", "ok", "red"]),
+        (canary(stored=60.0, processed=60.0, delivered=60.0), ["red", "hint", "hint"]),
+        (canary(stored=60.0, processed=None, delivered=None, waits=(None, 60.0, 60.0)), ["red", "hint", "hint"]),
+        ([], []),
+    ],
+    ids=["on its way", "not processed", "not delivered", "not stored", "never processed", "off"],
+)
+def test_the_first_stage_that_the_canary_does_not_pass_is_red(stages, levels):
+    found = judged(Fault("", replace(WELL, canary=stages)))
+    told = [found[f"canary:{stage.stage}"] for stage in stages]
+    assert [str(check.level) for check in told] == levels
+    assert all(check.cause and check.repair for check in told if check.level is not Level.OK)
 
 
 @pytest.mark.parametrize("fault", HINTS, ids=[fault.id for fault in HINTS])

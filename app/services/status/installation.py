@@ -34,6 +34,7 @@ class Installation:
     sealer: Sealer | None = field(default=None, repr=False)
     file: DefinitionFile | None = None
     public_url: str | None = None
+    canary_every: timedelta = timedelta(0)
     reconcile_every: timedelta = timedelta(0)
     keep_events: timedelta | None = None
     keep_refreshes: timedelta | None = None

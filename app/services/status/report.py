@@ -4,7 +4,7 @@ Opens one short transaction that only reads.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -13,6 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.db.engine import Database
+from app.db.read import canary as canary_rows
+from app.db.read.canary import StageAge
 from app.db.schema_version import require_current, takes_writes
 from app.db.storing_troubles import lock_trouble, trouble_here
 from app.domain.status import Check, CheckKind, Level
@@ -20,6 +22,7 @@ from app.errors import DatabaseNotMigrated
 from app.outage_causes import LOCKED, READ_ONLY, of_database
 from app.services.status import (
     brokers,
+    canary,
     destinations,
     environments,
     processes,
@@ -50,6 +53,7 @@ class Facts:
     dialect: str
     trouble: str  # that keeps it from storing, such as `read-only` or `disk full`; empty for none
     processes: Processes
+    canary: Sequence[StageAge]
     work: Work
     unseen: Unseen
     destinations: Troubles
@@ -91,6 +95,7 @@ def read(session: Session, installation: Installation, *, dialect: str, now: dat
         dialect=dialect,
         trouble=trouble or ("" if takes_writes(session) else READ_ONLY),
         processes=processes.read(session, now=now),
+        canary=canary_rows.stages(session, now=now),
         work=work.read(session, now=now),
         unseen=unseen.read(session),
         destinations=destinations.read(session),
@@ -105,6 +110,7 @@ def checks(facts: Facts, installation: Installation, *, now: datetime) -> Iterat
     """Judge the facts."""
     yield _database_check(facts)
     yield from processes.checks(facts.processes)
+    yield from canary.checks(facts.canary, every=installation.canary_every)
     yield from work.checks(facts.work, now=now)
     yield from unseen.checks(facts.unseen)
     yield from destinations.checks(facts.destinations)
