@@ -31,6 +31,7 @@ from app.runtime.wiring import budget_of, clients_of, definition_context, lives_
 from app.services.events.intake import STATEMENT_SECONDS, writers_for
 from app.services.liveness.reporter import Reporter
 from app.services.metrics.exposition import Exposition
+from app.services.metrics.figures import FigureRecorder
 from app.services.metrics.reporting import CountsWriter
 from app.telemetry import STORING, get_logger
 from app.web.announcing import Announcer
@@ -87,7 +88,8 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
     pulse = pulse_of(store)
     counts = CountsWriter(database, pulse.kind, utc_now)
     answering, canaries = Answering(pulse, store), Canaries(database, store, settings.canary_every, utc_now)
-    signs = SignsOfLife(Reporter(database, pulse, [counts.write, canaries.begin]), settings.data_dir)
+    also = (counts.write, FigureRecorder(database, utc_now).record, canaries.begin)
+    signs = SignsOfLife(Reporter(database, pulse, also), settings.data_dir)
     record = IngestRecord(database, settings.environments, utc_now, store)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, hints)

@@ -26,6 +26,7 @@ from app.services.linking.waiting import link_waiting
 from app.services.liveness.pulse import Pulse
 from app.services.liveness.reporter import Reporter
 from app.services.maintenance.retention import RefreshRetention, Retention
+from app.services.metrics.figures import FigureRecorder
 from app.services.metrics.reporting import CountsWriter
 from app.services.refreshing.forecasts import store as store_forecasts
 from app.services.refreshing.keeping import Keeper
@@ -113,7 +114,8 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
         pruned=partial(pulse.did, Work.PRUNED),
     )
     counts = CountsWriter(database, kind, utc_now)
-    return Worker(app, deliveries, Reporter(database, pulse, [counts.write]))
+    figures = FigureRecorder(database, utc_now)
+    return Worker(app, deliveries, Reporter(database, pulse, [counts.write, figures.record]))
 
 
 def _answering(base: type[Any], pulse: Pulse) -> type[Any]:

@@ -36,6 +36,10 @@ COMMANDS: Final = {
         "List where teams take their jobs; add, change and remove those that waylink.toml does not define.",
     ),
     "events": ("app.cli.events:events", "List events, newest first; `waylink events show ID` tells all about one."),
+    "figures": (
+        "app.cli.figures:figures",
+        "Show what was counted over time, a bar for each span; with `--json` by its labels, too.",
+    ),
     "healthz": (
         "app.cli.healthz:healthz",
         "Say whether this host's processes of a kind make progress: exit 0, or 1 with the cause.",

@@ -701,6 +701,29 @@ class Canary(Base):
     delivered_at: Mapped[datetime | None]
 
 
+class Figure(Base):
+    """A figure of one span of time: what was counted in it, or the highest value that was seen."""
+
+    __tablename__ = "figures"
+
+    step: Mapped[str] = mapped_column(primary_key=True)  # `minute`, `hour` or `day`
+    at: Mapped[datetime] = mapped_column(primary_key=True)  # when the span begins
+    name: Mapped[str] = mapped_column(primary_key=True)
+    labels: Mapped[str] = mapped_column(primary_key=True)  # their values, as a JSON list
+    value: Mapped[list[Any]] = mapped_column(JsonText(list))  # as in `app.domain.metric_counts`
+
+
+class FigureTotals(Base):
+    """The counts of all processes up to which figures are recorded: one row."""
+
+    __tablename__ = "figure_totals"
+    __table_args__ = (CheckConstraint("id = 1", name="single"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]  # the minute in which they were read
+    counts: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))
+
+
 class Repair(Base):
     """The case of a connection that needs its end user: from the failure to the repair."""
 

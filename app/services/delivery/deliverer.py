@@ -5,6 +5,7 @@ the transports. It never waits for a team: attempts complete in the background, 
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,7 +40,7 @@ from app.services.delivery.http_transport import HttpTransport
 from app.services.delivery.in_flight import AttemptResult, DeliveryAttempt, InFlight
 from app.services.delivery.results import RecordedResults, give_up, record, update_health
 from app.services.delivery.slots import Slots
-from app.telemetry import ATTEMPT_SECONDS, JOBS, WEBHOOK_TO_JOB_SECONDS, get_logger
+from app.telemetry import ATTEMPT_SECONDS, JOBS, WEBHOOK_TO_JOB_SECONDS, get_logger, observe_many
 
 POLL_SECONDS: Final = 1.0  # between two reads of all destinations, for jobs without a hint and for changes by others
 
@@ -165,6 +166,8 @@ class Deliverer:
         self._brokers.close()
 
     def _take_results(self) -> None:
+        latencies: dict[DestinationKey, list[float]] = defaultdict(list)
+        since_receipt: dict[DestinationKey, list[float]] = defaultdict(list)
         for result in self.in_flight.take():
             attempt, latency = result.attempt, result.answer.latency_ms
             accepted = classify(result.answer) is AnswerClass.ACCEPTED
@@ -172,8 +175,14 @@ class Deliverer:
                 attempt.job.key, possibly_poison=attempt.possibly_poison, accepted=accepted, latency_ms=latency
             )
             if attempt.job.key != canary.KEY:
-                _measure(attempt, accepted=accepted, started_at=result.started_at, latency=latency)
+                latencies[attempt.job.key].append(latency / 1000)
+                if accepted and not attempt.job.backfill:
+                    took = result.started_at.timestamp() + latency / 1000 - made_at(attempt.job.event_id)
+                    since_receipt[attempt.job.key].append(max(took, 0.0))
             self._unrecorded.append(result)
+        for histogram, values in ((ATTEMPT_SECONDS, latencies), (WEBHOOK_TO_JOB_SECONDS, since_receipt)):
+            for key, seconds in values.items():
+                observe_many(histogram.labels(*key), seconds)
 
     def _decide(self, results: Iterable[AttemptResult]) -> bool:
         """True if the next claim depends on one of these results: a failure, or one whose lease may end soon.
@@ -298,15 +307,6 @@ class Deliverer:
                 return Delivered()
         half = len(results) // 2
         return self._record_in_halves(results[:half]) + self._record_in_halves(results[half:])
-
-
-def _measure(attempt: DeliveryAttempt, *, accepted: bool, started_at: datetime, latency: float) -> None:
-    """Add an attempt's latency, in milliseconds, to the metrics."""
-    key = attempt.job.key
-    ATTEMPT_SECONDS.labels(*key).observe(latency / 1000)
-    if accepted and not attempt.job.backfill:
-        took = started_at.timestamp() + latency / 1000 - made_at(attempt.job.event_id)
-        WEBHOOK_TO_JOB_SECONDS.labels(*key).observe(max(took, 0.0))
 
 
 def _summed(

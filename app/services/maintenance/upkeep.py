@@ -14,6 +14,7 @@ from app.db import (
     acknowledgements,
     audit,
     event_claims,
+    figures,
     idempotent_calls,
     key_uses,
     leases,
@@ -28,6 +29,7 @@ from app.db import (
 from app.db import events as event_rows
 from app.db.engine import Database
 from app.deadlines import EDIT_LEASE, EVENT_BATCH
+from app.domain.figures import Step
 from app.domain.repeats import LATEST_REPORT
 
 MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backlog
@@ -80,6 +82,7 @@ def prune(
         partial(processes.prune, before=now - PROCESSES_KEPT),
         partial(acknowledgements.prune, before=now - ACKNOWLEDGED_KEPT),
         partial(idempotent_calls.prune, before=now - CALLS_KEPT),
+        *(partial(figures.prune, step=step, before=now - step.kept) for step in Step),
     ]
     if audit_kept is not None:
         steps.append(partial(audit.prune, before=now - audit_kept))

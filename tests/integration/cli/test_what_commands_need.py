@@ -186,6 +186,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "refreshes run": (("known",), ASKING),
     "refreshes sweep": (("absent", "--within", "1h", "--environment", "prod"), ASKING),
     "refreshes show": (("known",), LISTING),
+    "figures": (("webhooks",), LISTING),
     "rejections": ((), LISTING),
     "routes": (("--team", "absent"), LISTING),
     "routes add": (("crm/No", *FACTS), LISTING),
