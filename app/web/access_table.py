@@ -30,6 +30,8 @@ PAGES: Final[Mapping[str, Needs]] = {
     "GET /": _OPEN,  # leads to the console
     "GET /console": _READ_OWN,
     "GET /console/account": _READ_OWN,
+    "GET /console/api": _READ_OWN,
+    "GET /console/api/{group}": _READ_OWN,
     "POST /console/account/password": _READ_OWN,
     "POST /console/account/sessions": _READ_OWN,
     "POST /console/sign-out": _OPEN,  # ends the session of the browser, if there is one

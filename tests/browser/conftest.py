@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests import openid_provider
+from tests.browser.visitor import Visitor
 from tests.openid_provider import CLIENT_ID, CLIENT_SECRET, Provider
 from tests.ports import free_port
 from tests.waiting import PATIENCE, until
@@ -32,6 +34,7 @@ QUIET = (
     "--disable-sync",
 )
 SCREENS = [(width, scheme) for width in (360, 1280) for scheme in ("light", "dark")]
+REFUSALS = frozenset({403, 404, 410, 422})  # that the tests are about
 CONFIG = """
 [[operators.groups]]
 group = "ops"
@@ -137,3 +140,18 @@ def opened(chromium, width: int, scheme: str, *, expected: frozenset[int], **opt
 @pytest.fixture(params=SCREENS, ids=lambda screen: f"{screen[0]}px-{screen[1]}")
 def screen(request: pytest.FixtureRequest) -> tuple[int, str]:
     return request.param
+
+
+@pytest.fixture
+def visit(chromium, installed: Installation, screen: tuple[int, str]) -> Iterator[Visitor]:
+    """A visitor on one screen. No page has a script, so that none needs one."""
+    with opened(chromium, *screen, expected=REFUSALS) as page:
+        yield Visitor(page, installed.origin, screen)
+
+
+@pytest.fixture
+def operator(installed: Installation, request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A new operator: the name, and the path of the link."""
+    name = f"ada-{sha256(request.node.name.encode()).hexdigest()[:8]}"
+    said = installed.run("operator", "add", name, "--role", "operator")
+    return name, said.split()[-1].removeprefix(installed.origin)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from app.web.console import account, sign_in, single_sign_on
+from app.web.console import account, reference, sign_in, single_sign_on
 from app.web.console.serving import PageFunction
 
 PAGES: Final[Mapping[str, PageFunction]] = {
@@ -12,6 +12,8 @@ PAGES: Final[Mapping[str, PageFunction]] = {
     "GET /console/account": account.show_account,
     "POST /console/account/password": account.change_password,
     "POST /console/account/sessions": account.end_other_sessions,
+    "GET /console/api": reference.show_calls,
+    "GET /console/api/{group}": reference.show_group,
     "GET /console/sign-in": sign_in.show_sign_in,
     "POST /console/sign-in": sign_in.sign_in,
     "GET /console/sign-in/oidc": single_sign_on.leave,
