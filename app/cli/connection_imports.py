@@ -35,8 +35,9 @@ def import_connection(
     organization: str | None,
     as_json: bool,
 ) -> None:
-    """Make a connection at Nango from credentials: a file of JSON such as {"type": "API_KEY", "apiKey": "…"}, or `-`
-    for standard input. They are not stored here.
+    """Make a connection at Nango from credentials: a file of JSON, or `-` for standard input.
+
+    They have the form of Nango's import, such as {"type": "API_KEY", "apiKey": "…"}, and are not stored here.
     """
     wanted = read_pairs(tagged)
     owner = SessionOwner(user_id=user, user_email=user_email, organization_id=organization)

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 
 from app.errors import ProviderUnavailable
+from app.outage_causes import of_connection
 
 MAX_BYTES: Final = 512 * 1024
 STEP_SECONDS: Final = 5.0  # for a connection, and for each piece of an answer
@@ -62,7 +63,7 @@ class Fetcher:
                         raise ProviderUnavailable(f"{_place(url)} took more than {WHOLE_SECONDS:.0f} s")
                 return answer.status_code, bytes(body)
         except (httpx.HTTPError, httpx.InvalidURL) as failed:
-            raise ProviderUnavailable(f"{_place(url)} does not answer ({type(failed).__name__})") from None
+            raise ProviderUnavailable(f"{_place(url)} does not answer: {of_connection(failed)}") from None
 
 
 def _object(body: bytes, url: str) -> dict[str, Any]:

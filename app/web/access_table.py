@@ -85,6 +85,7 @@ API: Final[Mapping[str, Needs]] = {
     "GET /events/{event_id}/explain": _READ_OWN,
     "POST /events/{event_id}/replay": _CHANGE,
     "POST /events/{event_id}/retry": _CHANGE,
+    "GET /figures": _READ,
     "GET /integrations": _READ,
     "GET /jobs": _READ_OWN,
     "POST /jobs/cancel": _CHANGE_OWN,

@@ -41,6 +41,7 @@ def test_rows_and_shapes_have_the_same_members(row, shape):
 def test_every_error_a_caller_can_cause_has_a_problem():
     ours = (errors.ConfigurationError, errors.BrokerUnavailable, errors.DatabaseUnavailable)
     ours += (errors.Unreachable, errors.Sealed)  # of deliveries: no call makes one, nor opens a secret
+    ours += (errors.SignInRefused, errors.NotAllowed, errors.TooManyAttempts, errors.ProviderUnavailable)  # of pages
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, errors.WaylinkError):
             if issubclass(kind, ours) or kind in {errors.WaylinkError, errors.NangoError}:

@@ -127,8 +127,8 @@ class Console:
             return await self._answer(needs, function, request)
         except ApiRefusal as refused:
             return message(refused.kind.title, refused.detail, status=refused.kind.status, headers=refused.headers)
-        except ValueError as wrong:
-            log.info("form_not_read", problem=type(wrong).__name__)
+        except ValueError:
+            log.info("form_not_read")  # the path of a link is a secret
             return message("The form cannot be read", "Go back, and send it again.", status=400)
         except Exception as failed:
             if not is_away(failed):

@@ -34,11 +34,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_operators"),
         sa.UniqueConstraint("name", name="uq_operators_name"),
         sa.UniqueConstraint("issuer", "subject", name="uq_operators_issuer_subject"),
-        sa.CheckConstraint("role IN ('viewer', 'operator', 'team')", name="ck_operators_role"),
-        sa.CheckConstraint("(role = 'team') = (team IS NOT NULL)", name="ck_operators_team"),
-        sa.CheckConstraint("role <> 'team' OR NOT credentials", name="ck_operators_credentials"),
-        sa.CheckConstraint("(issuer IS NULL) = (subject IS NULL)", name="ck_operators_identity"),
-        sa.CheckConstraint("issuer IS NULL OR password_hash IS NULL", name="ck_operators_password"),
+        sa.CheckConstraint("role IN ('viewer', 'operator', 'team')", name=op.f("ck_operators_role")),
+        sa.CheckConstraint("(role = 'team') = (team IS NOT NULL)", name=op.f("ck_operators_team")),
+        sa.CheckConstraint("role <> 'team' OR NOT credentials", name=op.f("ck_operators_credentials")),
+        sa.CheckConstraint("(issuer IS NULL) = (subject IS NULL)", name=op.f("ck_operators_identity")),
+        sa.CheckConstraint("issuer IS NULL OR password_hash IS NULL", name=op.f("ck_operators_password")),
     )
     op.create_table(
         "operator_links",
