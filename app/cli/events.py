@@ -19,7 +19,10 @@ from app.ids import EVENT, parse
 
 ACTS: Final = {
     "replay": ("app.cli.event_actions:replay", "Give a stored event to the routes once more."),
-    "retry": ("app.cli.event_actions:retry", "Take failed events up again, as if they had just come."),
+    "retry": (
+        "app.cli.event_actions:retry",
+        "Take failed events up again, as if they had just come: by their ids, or all that the options mean.",
+    ),
 }
 
 
