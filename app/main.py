@@ -174,6 +174,7 @@ def _console(settings: Settings, api: Api) -> Console:
         authenticator=api.authenticator,
         provider=provider_of(settings),
         groups=[entry.rights_of_group for entry in settings.file.operators.groups],
+        installation=partial(running, settings),
     )
     return Console(context, PAGES, _hosts(settings))
 

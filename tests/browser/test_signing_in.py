@@ -17,7 +17,7 @@ def test_a_link_sets_a_password_with_which_one_signs_in(visit: Visitor, operator
     assert "at least 12 characters" in visit.page.get_by_role("alert").inner_text()
     visit.fill(password=PASSWORD, repeated=PASSWORD)
     visit.press("Set the password and sign in")
-    visit.sees("Waylink is running", "start")
+    visit.sees_overview("overview")
     visit.page.get_by_role("link", name=name).click()
     visit.sees("Your account", "account")
     visit.press("Sign out")
@@ -50,7 +50,7 @@ def test_one_signs_in_at_the_provider_and_out_of_it(visit: Visitor, installed: I
     visit.page.get_by_role("link", name="Sign in again").click()
     visit.page.get_by_role("link", name="Sign in at").click()
     visit.page.wait_for_url("**/console")
-    visit.sees("Waylink is running")
+    visit.sees_overview()
     visit.page.get_by_role("link", name="ada").click()
     visit.sees("Your account", "account-of-the-provider")
     visit.press("Sign out")
@@ -75,14 +75,14 @@ def test_a_form_of_another_site_is_refused(visit: Visitor, installed: Installati
     visit.go(operator[1])
     visit.fill(password=PASSWORD, repeated=PASSWORD)
     visit.press("Set the password and sign in")
-    visit.sees("Waylink is running")
+    visit.sees_overview()
     elsewhere = f"{installed.provider.origin}/keys"  # another origin of the same site
     visit.page.goto(elsewhere)
     visit.page.evaluate(POSTS, f"{installed.origin}/console/sign-out")
     visit.page.wait_for_url("**/console/sign-out")
     visit.sees("The request came from another site", "another-site")
     visit.go("/console")
-    visit.sees("Waylink is running")
+    visit.sees_overview()
 
 
 FOCUSED = """document.activeElement === document.body ? null

@@ -64,3 +64,9 @@ class Visitor:
         assert all(name.startswith(self.origin) for name in page.evaluate(LOADED))
         if picture and (folder := os.environ.get("SCREENSHOTS")):
             page.screenshot(path=f"{folder}/{picture}-{self._screen}.png", full_page=True)
+
+    def sees_overview(self, picture: str | None = None) -> None:
+        """Hold that this is the first page, whose heading counts what needs a person."""
+        heading = self.page.locator("h1").inner_text()
+        assert heading.removesuffix(" a person").endswith((" need", " needs")), heading
+        self.sees(heading, picture)

@@ -1,4 +1,4 @@
-"""The start page, and the page of the operator's own account."""
+"""The page of the operator's own account."""
 
 from functools import partial
 
@@ -21,11 +21,6 @@ ACCOUNT = "/console/account"
 
 async def to_console(_context: ConsoleContext, _visit: Visit) -> Response:
     return see_other("/console")
-
-
-async def start(_context: ConsoleContext, visit: Visit) -> Response:
-    """The page that an operator sees first."""
-    return page("start.html", visitor=_of(visit).name)
 
 
 async def show_account(context: ConsoleContext, visit: Visit) -> Response:

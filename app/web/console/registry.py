@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
-from app.web.console import account, reference, sign_in, single_sign_on
+from app.web.console import account, overview, reference, sign_in, single_sign_on
 from app.web.console.serving import PageFunction
 
 PAGES: Final[Mapping[str, PageFunction]] = {
     "GET /": account.to_console,
-    "GET /console": account.start,
+    "GET /console": overview.overview,
     "GET /console/account": account.show_account,
     "POST /console/account/password": account.change_password,
     "POST /console/account/sessions": account.end_other_sessions,

@@ -19,6 +19,7 @@ from app.domain.access import GroupRights
 from app.openid.provider import Provider
 from app.outage_causes import of_database
 from app.services.operators.sessions import Lives, SignedIn, Visitor
+from app.services.status.installation import Installation
 from app.telemetry import get_logger
 from app.web.access_table import PAGES, Needs
 from app.web.api.authentication import Authenticator
@@ -41,13 +42,16 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class ConsoleContext:
-    """Dependencies of the pages; made once per process. groups: rights by groups of the provider."""
+    """Dependencies of the pages; made once per process. groups: rights by groups of the provider. installation: the
+    configuration as it is now.
+    """
 
     database: Database
     clock: Callable[[], datetime]
     authenticator: Authenticator
     provider: Provider | None
     groups: Sequence[GroupRights]
+    installation: Callable[[], Installation]
     rows: CallPool = field(default_factory=lambda: CallPool(2, "console"), init=False)
     hashing: CallPool = field(default_factory=lambda: CallPool(HASHING_THREADS, "sign-in"), init=False)
     provider_calls: CallPool = field(default_factory=lambda: CallPool(2, "single-sign-on"), init=False)

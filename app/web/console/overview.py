@@ -1,0 +1,47 @@
+"""The first page: what needs a person, with its cause and the command that repairs it."""
+
+from functools import partial
+from typing import Final
+
+from starlette.responses import Response
+
+from app.domain.status import Check, Level, count, headline, in_order
+from app.services.status.report import report
+from app.web.console.rendering import page
+from app.web.console.serving import ConsoleContext, Visit
+
+EVERY: Final = (10, 60)  # seconds between two looks that a viewer may choose
+
+
+async def overview(context: ConsoleContext, visit: Visit) -> Response:
+    """The checks of the status for those who may see all teams' rows; for others, where to go on.
+
+    `?every=10` has the browser ask again, without a script.
+    """
+    assert visit.signed_in is not None  # noqa: S101 - the access table asks for it
+    visitor = visit.signed_in
+    if visitor.access.team is not None:
+        return page("start.html", visitor=visitor.name, team=visitor.access.team)
+    checks = await context.rows.run(partial(_look, context))
+    chosen = next((every for every in EVERY if visit.request.query_params.get("every") == str(every)), None)
+    return page(
+        "overview.html",
+        headers={"refresh": str(chosen)} if chosen else None,
+        visitor=visitor.name,
+        headline=headline(checks),
+        red=_of(checks, Level.RED),
+        hints=_of(checks, Level.HINT),
+        well=_of(checks, Level.OK),
+        is_well=not count(checks, Level.RED),
+        now=context.clock().isoformat(timespec="seconds"),
+        every=chosen,
+        choices=EVERY,
+    )
+
+
+def _look(context: ConsoleContext) -> list[Check]:
+    return in_order(report(context.database, context.installation(), now=context.clock()))
+
+
+def _of(checks: list[Check], level: Level) -> list[Check]:
+    return [check for check in checks if check.level is level]
