@@ -312,10 +312,19 @@ def test_each_fault_is_red_by_its_name_with_its_cause_and_a_command(fault):
         (canary(stored=13.0, processed=26.0, delivered=26.0, waits=(None, 13.0, 13.0)), ["ok", "red", "hint"]),
         (canary(stored=13.0, processed=12.0, delivered=26.0, waits=(None, None, 13.0)), ["ok", "ok", "red"]),
         (canary(stored=60.0, processed=60.0, delivered=60.0), ["red", "hint", "hint"]),
-        (canary(stored=60.0, processed=None, delivered=None, waits=(None, 60.0, 60.0)), ["red", "hint", "hint"]),
+        (canary(stored=60.0, processed=None, delivered=None, waits=(None, 60.0, 60.0)), ["ok", "red", "hint"]),
+        (canary(stored=60.0, processed=60.0, delivered=75.0, waits=(None, None, 60.0)), ["ok", "ok", "red"]),
         ([], []),
     ],
-    ids=["on its way", "not processed", "not delivered", "not stored", "never processed", "off"],
+    ids=[
+        "on its way",
+        "not processed",
+        "not delivered",
+        "not stored",
+        "never processed",
+        "not delivered for long",
+        "off",
+    ],
 )
 def test_the_first_stage_that_the_canary_does_not_pass_is_red(stages, levels):
     found = judged(Fault("", replace(WELL, canary=stages)))

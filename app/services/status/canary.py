@@ -17,12 +17,15 @@ _STARTS: Final[Mapping[str, str]] = {
 
 
 def checks(stages: Sequence[StageAge], *, every: timedelta) -> Iterator[Check]:
-    """Judge them. every: the time between two canaries. The first stage that is late is red, those behind it hints."""
-    held_by = ""
+    """Judge them. every: the time between two canaries. The first stage that is late is red, those behind it hints.
+
+    While a canary is on its way, no other is stored: the stages that it has passed are well, however long ago that was.
+    """
+    held_by, on_its_way = "", any(stage.waiting is not None for stage in stages)
     for stage in stages:
         age = f"{span(timedelta(seconds=stage.passed))} ago" if stage.passed is not None else "never"
         repair = _STARTS.get(stage.stage, "")
-        if not _is_late(stage, every):
+        if not _is_late(stage, every, on_its_way=on_its_way):
             yield Check(CheckKind.CANARY, Level.OK, age, subject=stage.stage)
         elif held_by:
             cause = f"it waits for the stage before, {held_by}"
@@ -34,7 +37,7 @@ def checks(stages: Sequence[StageAge], *, every: timedelta) -> Iterator[Check]:
             yield Check(CheckKind.CANARY, Level.RED, age, cause, repair, subject=stage.stage)
 
 
-def _is_late(stage: StageAge, every: timedelta) -> bool:
-    if stage.waiting is not None and stage.waiting > LEEWAY.total_seconds():
-        return True
-    return stage.passed is not None and stage.passed > (every + LEEWAY).total_seconds()
+def _is_late(stage: StageAge, every: timedelta, *, on_its_way: bool) -> bool:
+    if stage.waiting is not None:
+        return stage.waiting > LEEWAY.total_seconds()
+    return not on_its_way and stage.passed is not None and stage.passed > (every + LEEWAY).total_seconds()
