@@ -55,6 +55,10 @@ COMMANDS: Final = {
         "Add, list and change operators, who sign in at the console.",
     ),
     "orgs": ("app.cli.people:orgs", "List organizations, newest first; `waylink orgs show ID` tells all about one."),
+    "processes": (
+        "app.cli.processes:processes",
+        "List the processes of the last day, with what they did last and do now.",
+    ),
     "queues": ("app.cli.queues:queues", "Show the jobs that wait for each destination, and the internal queues."),
     "reconcile": ("app.cli.reconcile:reconcile", "Compare Nango's list of connections with ours now."),
     "refreshes": ("app.cli.refreshes:refreshes", "List planned and past renewals of tokens."),

@@ -110,6 +110,7 @@ API: Final[Mapping[str, Needs]] = {
     "DELETE /organizations/{organization_id}": _CHANGE,
     "GET /organizations/{organization_id}": _READ,
     "PATCH /organizations/{organization_id}": _CHANGE,
+    "GET /processes": _READ,
     "GET /providers": _READ,
     "GET /queues": _READ_OWN,
     "GET /reconciliations": _READ,

@@ -7,7 +7,7 @@ its own: there all processes share the host's.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -134,6 +134,26 @@ def _seen(row: Process, sighting: Sighting, *, replaced: bool) -> SeenProcess:
         task=row.task,
         task_seconds=before(row.task_since) if row.task_since is not None else None,
     )
+
+
+def shown(process: SeenProcess) -> dict[str, Any]:
+    """A process as commands and the API show it. Ages in whole seconds; progress by kind of work."""
+    return {
+        "kind": str(process.kind),
+        "host": process.host,
+        "pid": process.pid,
+        "state": str(process.state),
+        "seen": round(process.seen_seconds),
+        "task": process.task,
+        "task_seconds": round(process.task_seconds) if process.task_seconds is not None else None,
+        "progress": {work: round(age) for work, age in sorted(process.progress.items())},
+        "version": process.version,
+        "schema_revision": process.schema_revision,
+        "clock_ahead": round(process.clock_ahead_seconds, 1),
+        "started_at": process.started_at.isoformat(),
+        "stopped_at": process.stopped_at.isoformat() if process.stopped_at else None,
+        "replaced": process.replaced,
+    }
 
 
 def _counted(values: Sequence[str]) -> dict[str, int]:

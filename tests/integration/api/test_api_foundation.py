@@ -282,3 +282,11 @@ def test_the_settings_in_force_are_shown_without_secrets(api):
     assert rows["WAYLINK_DATABASE_URL"]["set"] is True
     assert rows["WAYLINK_KEEP_EVENTS"]["value"] == "30d"
     problem_of(api.get("/settings", who="team"), 403, "forbidden")
+
+
+def test_the_processes_of_the_installation_are_listed_by_kind(api):
+    until("web has reported", lambda: api.json("/processes", who="viewer")["data"])
+    [web] = api.json("/processes?kind=web", who="viewer")["data"]
+    assert (web["kind"], web["state"]) == ("web", "running")
+    assert api.json("/processes?kind=beat")["data"] == []
+    problem_of(api.get("/processes?kind=x"), 400, "invalid_request")

@@ -171,6 +171,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "orgs import": (("empty.csv",), LINKING),
     "orgs remove": (("absent",), LISTING),
     "orgs show": (("absent",), LISTING),
+    "processes": ((), LISTING),
     "queues": (("--json",), LISTING),
     "reconcile": (("--environment", "prod"), ASKING),
     "reconcile list": ((), LISTING),

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
@@ -13,6 +14,7 @@ from app.domain.liveness import STALE_SECONDS, ProcessKind, ProcessState, Work
 from app.services.liveness.pulse import Pulse
 from app.services.liveness.reporter import Reporter, version
 from app.services.maintenance import upkeep
+from app.web.api.processes import ProcessRow
 from tests.waiting import until
 
 
@@ -51,6 +53,14 @@ def test_a_process_reports_what_it_is_and_does(database):
     assert process.task == "waylink.sweep"
     assert process.task_seconds is not None
     assert abs(process.clock_ahead_seconds) < STALE_SECONDS
+
+
+def test_a_process_is_shown_as_the_api_has_it(database):
+    one(database, ProcessKind.IO)
+    [process] = seen(database)
+    row = reads.shown(process)
+    assert msgspec.convert(row, ProcessRow).kind == "io"
+    assert set(row) == set(ProcessRow.__struct_fields__)
 
 
 def test_a_loop_that_does_not_answer_makes_the_row_stale_although_it_is_written(database):
