@@ -78,6 +78,9 @@ PROCESSES: Final = StateGauge(
 HEARTBEAT_AGE: Final = StateGauge(
     "waylink_heartbeat_age_seconds", "Since a main loop of the kind last answered: the one that did so last.", ("kind",)
 )
+CANARY_AGE: Final = StateGauge(
+    "waylink_canary_age_seconds", "Since a canary passed a stage of the way of webhooks and jobs.", ("stage",)
+)
 WORK_AGE: Final = StateGauge("waylink_work_age_seconds", "Since any process last did work of a kind.", ("work",))
 BUDGET_USED: Final = StateGauge(
     "waylink_nango_budget_used", "Calls to Nango in this minute by all callers, as far as known, by account.",

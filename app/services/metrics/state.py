@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.brokers.celery_broker import EVENTS_QUEUE, IO_QUEUE, Broker
 from app.db import key_uses, reconciliations
-from app.db.read import figures, processes, queue_figures, refresh_health
+from app.db.read import canary, figures, processes, queue_figures, refresh_health
 from app.db.read.refresh_health import LateGroup
 from app.domain.budget import Bucket
 from app.domain.liveness import ProcessKind, ProcessState, Work
@@ -49,7 +49,10 @@ def of_database(session: Session, policy: Policy, *, now: datetime) -> Iterator[
 
 
 def of_processes(session: Session, *, now: datetime) -> Iterator[Reading]:
-    """Readings of the processes' reports."""
+    """Readings of the processes' reports, and of the canary."""
+    for stage in canary.stages(session, now=now):
+        if stage.passed is not None:
+            yield gauges.CANARY_AGE, (stage.stage,), stage.passed
     seen = [one for one in processes.all_processes(session, now=now) if not one.replaced]
     for kind in ProcessKind:
         mine = [one for one in seen if one.kind is kind and one.state is not ProcessState.STOPPED]

@@ -32,6 +32,8 @@ from app.services.delivery.deliverer import Delivered, Deliverer, Http
 from app.services.events.intake import writers_for
 from app.services.liveness.pulse import Pulse
 from app.services.liveness.reporter import Reporter
+from app.services.metrics.gauges import CANARY_AGE
+from app.services.metrics.state import of_processes
 from app.web.announcing import Announcer
 from app.web.canaries import Canaries
 from app.web.group_commit import GroupCommit
@@ -119,6 +121,21 @@ def test_a_canary_goes_the_whole_way_by_the_code_of_any_event(world, io):
     assert passage(world).delivered_at is not None
     assert not passage(world).under_way
     assert [job.state for job in world.jobs()] == [JobState.COMPLETED]
+
+
+def test_metrics_have_the_ages_of_the_stages_that_one_has_passed(world, io):
+    def told():
+        with world.database.read() as session:
+            readings = of_processes(session, now=world.clock())
+            return {labels[0]: value for gauge, labels, value in readings if gauge is CANARY_AGE}
+
+    assert told() == {}
+    begin(world)
+    assert told().keys() == {"stored"}
+    world.process()
+    io.deliver()
+    assert told().keys() == {"stored", "processed", "delivered"}
+    assert all(0 <= age < PATIENCE for age in told().values())
 
 
 def test_it_is_one_per_period_and_the_one_before_is_gone(world, io):
