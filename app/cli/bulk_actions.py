@@ -6,6 +6,8 @@ from uuid import UUID
 
 import click
 
+from app.cli.interrupts import interrupts
+
 
 def require_consent(question: str, *, yes: bool) -> None:
     """Ask, and exit with 1 unless the answer is yes; an input that has ended is no."""
@@ -29,12 +31,14 @@ def follow(
     done = 0
     shows_progress = sys.stderr.isatty()
     try:
-        for changed in steps:
-            done += len(changed)
-            if announce is not None:
-                announce(changed)
-            if shows_progress:
-                click.echo(f"\r{done} of {total}", err=True, nl=False)
+        with interrupts() as ctrl_c:
+            for changed in steps:
+                done += len(changed)
+                if announce is not None:
+                    announce(changed)
+                if shows_progress:
+                    click.echo(f"\r{done} of {total}", err=True, nl=False)
+                ctrl_c.check()
     except KeyboardInterrupt:
         return done, True
     finally:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from app.cli.interrupts import interrupts
 from app.cli.opening import open_current
 from app.cli.options import AS_JSON, read_duration
 from app.cli.output import print_one, print_rows
@@ -158,9 +159,13 @@ def _on_history(pattern: Pattern, since: timedelta, against: str | None, limit: 
             with database.read() as session:
                 route = pattern_of(session, team=compared[0], name=compared[1])
         try:
-            for trial in try_on_history(database, pattern, now=utc_now(), since=since, against=route, at_most=limit):
-                if shows_progress:
-                    click.echo(f"\r{counted(trial.scanned, 'event')}, {trial.matched} match", err=True, nl=False)
+            with interrupts() as ctrl_c:
+                for trial in try_on_history(
+                    database, pattern, now=utc_now(), since=since, against=route, at_most=limit
+                ):
+                    if shows_progress:
+                        click.echo(f"\r{counted(trial.scanned, 'event')}, {trial.matched} match", err=True, nl=False)
+                    ctrl_c.check()
         except KeyboardInterrupt:
             stopped = True
     if shows_progress:
@@ -191,7 +196,7 @@ def _headline(found: Explanation, *, now: bool) -> str:
     matched = sum(decision.matched for decision in found.decisions)
     by = "the routes in force now" if now else "the routes of its time"
     routes = counted(len(found.decisions), "route")
-    line = f"{show(EVENT, found.event_id)}  {found.type}  {matched} of {routes} match, by {by}"
+    line = f"{show(EVENT, found.event_id)}  {found.type}  matched by {matched} of {routes}, by {by}"
     return f"{line} (set {found.route_set})" + (f"\nnot routed: {found.suppressed}" if found.suppressed else "")
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from app.cli.options import AS_JSON, read_duration
+from app.cli.options import AS_JSON, choice, read_duration
 from app.cli.output import print_rows
 from app.clock import utc_now
 from app.config.loading import load_database
@@ -21,11 +21,9 @@ WIDTH: Final = 40  # characters of the longest bar
 
 
 @click.command()
-@click.argument("name", type=click.Choice([name.value for name in FigureName]))
+@click.argument("name", type=choice(FigureName))
 @click.option("--since", callback=read_duration, default="24h", show_default=True, help="Not longer ago.")
-@click.option(
-    "--step", type=click.Choice([step.value for step in Step]), default="hour", show_default=True, help="Of one bar."
-)
+@click.option("--step", type=choice(Step), default="hour", show_default=True, help="Of one bar.")
 @AS_JSON
 def figures(*, name: str, since: timedelta, step: str, as_json: bool) -> None:
     """Show what was counted over time, a bar for each span; with `--json` by its labels, too."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 from sqlalchemy.exc import DBAPIError
 
+from app.cli.interrupts import Interrupts, interrupts
 from app.cli.output import Lines, print_json_line
 from app.cli.tables import Layout
 from app.outage_causes import of_database
@@ -37,12 +38,15 @@ def follow(
     if before is not None:
         raise click.UsageError("--follow shows what comes, --before what was: give one of them")
     try:
-        _follow(look, columns, state=state, limit=limit, as_json=as_json)
+        with interrupts() as ctrl_c:
+            _follow(look, columns, ctrl_c, state=state, limit=limit, as_json=as_json)
     except KeyboardInterrupt:
         click.echo(err=True)  # the terminal shows ^C
 
 
-def _follow(look: Look, columns: Sequence[str], *, state: Sequence[str], limit: int, as_json: bool) -> None:
+def _follow(
+    look: Look, columns: Sequence[str], ctrl_c: Interrupts, *, state: Sequence[str], limit: int, as_json: bool
+) -> None:
     seen: dict[tuple[object, ...], None] = {}
     shown: deque[Row] = deque(maxlen=LAID_OUT)
     layout: Layout | None = None
@@ -63,7 +67,7 @@ def _follow(look: Look, columns: Sequence[str], *, state: Sequence[str], limit: 
             lines = Lines.of(shown, columns)
             lines.show(new, with_heading=lines.layout != layout)
             layout = lines.layout
-        time.sleep(LOOK_EVERY)
+        ctrl_c.wait(LOOK_EVERY)
 
 
 def _key(row: Row, state: Sequence[str]) -> tuple[object, ...]:

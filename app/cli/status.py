@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from app.cli.interrupts import interrupts
 from app.cli.output import print_json, print_json_line
 from app.cli.status_screen import screen
 from app.clock import utc_now
@@ -56,17 +57,19 @@ def _watch(
     """Look until Ctrl-C. Returns the checks of the last look."""
     clears, took = sys.stdout.isatty() and not as_json, 0.0
     try:
-        while True:
-            if as_json:
-                print_json_line([shown(check) for check in found])
-            else:
-                click.echo(f"{CLEAR if clears else ''}{utc_now().isoformat(timespec='seconds')}")
-                _show(found, everything=everything, as_json=False)
-            # What answers slowly is not asked all the time.
-            time.sleep(max(every, AT_LEAST * took))
-            began = time.monotonic()
-            found = _look(database, warn=False)
-            took = time.monotonic() - began
+        with interrupts() as ctrl_c:
+            while True:
+                if as_json:
+                    print_json_line([shown(check) for check in found])
+                else:
+                    click.echo(f"{CLEAR if clears else ''}{utc_now().isoformat(timespec='seconds')}")
+                    _show(found, everything=everything, as_json=False)
+                # What answers slowly is not asked all the time.
+                ctrl_c.wait(max(every, AT_LEAST * took))
+                began = time.monotonic()
+                found = _look(database, warn=False)
+                took = time.monotonic() - began
+                ctrl_c.check()
     except KeyboardInterrupt:
         click.echo(err=True)  # the terminal shows ^C
     return found

@@ -100,7 +100,7 @@ def test_an_event_is_explained_route_by_route(waylink: Command, event: str) -> N
         "tags.plan": False,
     }
     text = waylink.inside("routes", "explain", event).stdout
-    assert "0 of 1 routes match" in text
+    assert "matched by 0 of 1 route" in text
     assert 'tags.plan: expected ["pro"], found "free"' in text
     (waylink.folder / "waylink.toml").write_text(FILE.replace('"pro"', '"free"'))
     waylink.inside("routes", "apply")
@@ -141,7 +141,7 @@ def test_a_pattern_is_tried_on_history(waylink: Command, event: str) -> None:
     assert [(sample["sample"], sample["id"]) for sample in answer["samples"]] == [("gained", event)]
     assert "gained" in waylink.inside(*given, "--against", "crm/contacts").stdout
     assert waylink.inside("routes", "test", '{"type": ["x"]}', "--since", "1h").returncode == 1
-    assert "stopped after --limit 1" in waylink.inside(*given, "--limit", "1").stdout
+    assert "stopped after --limit: 1 event" in waylink.inside(*given, "--limit", "1").stdout
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,8 @@ def test_what_the_file_no_longer_has_is_marked_and_told_by_status_and_check(wayl
     found = finding(json.loads(waylink.inside("check", "--json").stdout), "waylink.toml")
     assert (found["result"], told in found["detail"]) == ("note", True)
     shown = json.loads(waylink.inside("status", "--json").stdout)
-    [line] = [check for check in shown if check["check"] == "waylink.toml"]
-    assert (line["ok"], told in line["detail"]) == (True, True)
+    [line] = [check for check in shown if check["id"] == "waylink.toml"]
+    assert (line["level"], told in line["cause"]) == ("hint", True)
     for noun in ("teams", "destinations", "routes"):
         assert [row["in_file"] for row in waylink.json(noun)] == [False]
         assert "file, no longer in it" in waylink.inside(noun).stdout
@@ -117,10 +117,8 @@ def test_what_the_file_no_longer_has_is_marked_and_told_by_status_and_check(wayl
     found = finding(json.loads(waylink.inside("check", "--json").stdout), "waylink.toml")
     absent = f"there is no waylink.toml in {waylink.folder}; in force from one: {told}"
     assert (found["result"], found["detail"]) == ("note", absent)
-    [line] = [
-        check for check in json.loads(waylink.inside("status", "--json").stdout) if check["check"] == "waylink.toml"
-    ]
-    assert line == {"check": "waylink.toml", "ok": True, "value": "is not there", "detail": absent}
+    [line] = [check for check in json.loads(waylink.inside("status", "--json").stdout) if check["id"] == "waylink.toml"]
+    assert (line["level"], line["value"], line["cause"]) == ("hint", "is not there", absent)
     for noun in ("teams", "destinations", "routes"):
         assert "file, not read here" in waylink.inside(noun).stdout
 

@@ -22,12 +22,15 @@ TEXTS = {
     "connections.status": "active", "destinations.kind": "celery", "jobs.state": "discarded", "jobs.fault": "team",
     "jobs.blocked_by": None, "audit.outcome": "done", "reconciliations.trigger": "demand",
     "reconciliations.stage": "done", "reconciliations.outcome": "completed", "refreshes.outcome": "renewed",
-    "refreshes.keeps": "token", "refresh_pauses.cause": "operator",
+    "refreshes.keeps": "token", "refresh_pauses.cause": "operator", "acknowledgements.kind": "jobs",
+    "processes.kind": "web", "operators.role": "team", "operators.issuer": None, "operators.subject": None,
+    "canary.id": 1, "figure_totals.id": 1,
     "differences.type": "connection.created", "routes.until_set": None, "routes.source": "api",
     "destinations.source": "api", "teams.source": "api", "teams.retired_at": None, "destinations.retired_at": None,
     "users.removed_at": None, "organizations.removed_at": None, "api_tokens.revoked_at": None,
 }  # fmt: skip
 
+ONE_ROW = {"route_set", "canary", "figure_totals"}  # the first has it from the start
 MOMENTS = {
     # The first is how a year below 1000 was once written: without its zeros.
     "sqlite": ["1-01-01 00:00:00.000000", "0001-01-01 00:00:00.000000", "9999-12-31 23:59:59.999999",
@@ -78,7 +81,7 @@ def fill(database, part: str) -> dict[str, Any]:
     with database.write() as session:
         for table in Base.metadata.sorted_tables:
             row = a_row(table, known, part)
-            if table.name != "route_set":  # it has its one row from the start
+            if table.name not in ONE_ROW or (table.name != "route_set" and part == "bad"):
                 session.execute(insert(table).values(row))
     return known
 
@@ -206,7 +209,7 @@ def test_the_rows_are_named_by_column_once(database, rows):
             for _ in range(3):
                 with opened.read() as session:
                     for table in Base.metadata.sorted_tables:
-                        assert len(session.execute(select(table)).all()) == (1 if table.name == "route_set" else 2)
+                        assert len(session.execute(select(table)).all()) == (1 if table.name in ONE_ROW else 2)
         named = {line["column"]: line["rows"] for line in logs}
         assert {line["event"] for line in logs} == {"value_unreadable"}
         assert len(named) == len(logs)
