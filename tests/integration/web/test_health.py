@@ -120,7 +120,7 @@ def test_while_webhooks_cannot_be_stored_it_is_not_ready_though_the_database_ans
             assert not web.store._waiting
         until("it is ready", lambda: web.client.get("/readyz").status_code == 200)
         assert REGISTRY.get_sample_value("waylink_storing") == 1
-        assert web.events() == {}
+        assert len(web.events()) <= 1  # the statement may have waited for the lock, after its webhook was refused
 
 
 @pytest.mark.parametrize("told", ["by the server", "by a webhook"])
