@@ -136,9 +136,9 @@ def test_no_count_falls_while_processes_end_and_begin_and_the_sums_are_what_was_
             running.scrape(0)
             running.start(*which)
             running.scrape(1)
-        until("all counts are shown by both", lambda: running.shows_all(0) and running.shows_all(1), every=0.3)
-        # Killed with everything written.
+        # Killed with everything written: what a process counted after its last report goes with it.
         for which in (("web", 0), ("events", 1), ("io", 1)):
+            until("all counts are shown by both", lambda: running.shows_all(0) and running.shows_all(1), every=0.3)
             running.end(*which, signal.SIGKILL)
             for _ in range(12):
                 running.send(next(numbers), 1)
