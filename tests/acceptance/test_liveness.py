@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -162,13 +163,14 @@ def test_a_lock_of_sqlite_is_named(running: Running) -> None:
     until("it is ready again", lambda: database() == "ok", every=0.5)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
 def test_a_full_disk_is_named(valkey: ValkeyServer) -> None:
     valkey.start()
     variables = KEYS | {"WAYLINK_BROKER_URL": valkey.url(0), "WAYLINK_TEAM_BROKER_URL": valkey.url(1)}
     with installation(**variables) as waylink:
         waylink.data.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(waylink.data)], check=True)
+        mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(waylink.data)]
+        if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+            pytest.skip("needs the right to mount a file system, which root of many containers has not")
         try:
             assert waylink.run("migrate").returncode == 0
             web = waylink.spawn("web")
