@@ -1,6 +1,5 @@
 """`--follow`: a listing that goes on with new and changed rows, until Ctrl-C."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
@@ -51,7 +50,7 @@ def _follow(
     shown: deque[Row] = deque(maxlen=LAID_OUT)
     layout: Layout | None = None
     for turn in count():
-        new = [row for row in reversed(_looked(look, AT_ONCE)) if _key(row, state) not in seen]
+        new = [row for row in reversed(_looked(look, AT_ONCE, ctrl_c)) if _key(row, state) not in seen]
         seen |= dict.fromkeys(_key(row, state) for row in new)
         for forgotten in list(seen)[: max(0, len(seen) - REMEMBERED)]:
             del seen[forgotten]
@@ -74,7 +73,7 @@ def _key(row: Row, state: Sequence[str]) -> tuple[object, ...]:
     return tuple(row[member] for member in state)
 
 
-def _looked(look: Look, limit: int) -> Sequence[Row]:
+def _looked(look: Look, limit: int, ctrl_c: Interrupts) -> Sequence[Row]:
     is_told = False
     while True:
         try:
@@ -87,4 +86,4 @@ def _looked(look: Look, limit: int) -> Sequence[Row]:
             if not is_told:
                 click.echo(f"waiting for the database: {of_database(problem)}", err=True)
             is_told = True
-            time.sleep(LOOK_EVERY)
+            ctrl_c.wait(LOOK_EVERY)

@@ -149,7 +149,7 @@ class Looks:
 
     def __init__(self, monkeypatch, *looks):
         self._looks, self.asked = list(looks), []
-        monkeypatch.setattr(following.time, "sleep", self._sleep)
+        monkeypatch.setattr(following.Interrupts, "wait", lambda _ctrl_c, _seconds: self._wait())
 
     def __call__(self, limit):
         self.asked.append(limit)
@@ -158,7 +158,7 @@ class Looks:
             raise found
         return found[:limit]
 
-    def _sleep(self, _seconds):
+    def _wait(self):
         if not self._looks:
             raise KeyboardInterrupt
 

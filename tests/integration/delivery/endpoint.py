@@ -66,18 +66,16 @@ async def endpoint(act=None, *, tls=None):
     made = Endpoint(act)
     async with serving(made._serve, tls=tls) as made.port:
         yield made
-        for task in made.tasks:
-            task.cancel()
-        await asyncio.gather(*made.tasks, return_exceptions=True)
 
 
 @asynccontextmanager
 async def serving(handle, *, tls=None):
     """The port of a server that treats each connection so; when it ends, no connection is left."""
-    writers = []
+    writers, tasks = [], []
 
     async def remember(reader, writer):
         writers.append(writer)
+        tasks.append(asyncio.current_task())
         await handle(reader, writer)
 
     server = await asyncio.start_server(remember, "127.0.0.1", 0, ssl=tls)
@@ -85,9 +83,12 @@ async def serving(handle, *, tls=None):
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await asyncio.sleep(0)  # one that was accepted a moment ago begins
+        for task in tasks:
+            task.cancel()
         for writer in writers:
             writer.transport.abort()
-        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+        await asyncio.gather(*tasks, *(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 class DefinedNames:
