@@ -97,8 +97,9 @@ def _wait_for(url: str, web: subprocess.Popen, log: Path) -> None:
     assert web.poll() is None, log.read_text()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator["playwright.Browser"]:
+    """Debian's browser, ended with the last test of this folder: its driver keeps an event loop running until then."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         pytest.skip("needs Chromium")
