@@ -21,15 +21,15 @@ from app.ids import REFRESH, parse
 
 PLANNED: Final = (
     *("connection_id", "next_at", "state", "integration", "outcome"),
-    *("reason", "deadline_at", "forced", "user", "organization", "id"),
+    *("reason", "deadline_at", "failures", "forced", "user", "organization", "id"),
 )
 PAST: Final = (
     *("connection_id", "finished_at", "outcome", "integration", "error"),
-    *("requested_by", "expires_at", "forced", "user", "organization", "id"),
+    *("failures", "requested_by", "expires_at", "forced", "user", "organization", "id"),
 )
 ALL: Final = (
     *("connection_id", "refresh_at", "state", "outcome", "integration"),
-    *("reason", "forced", "user", "organization", "id"),
+    *("failures", "reason", "forced", "user", "organization", "id"),
 )
 ACTS: Final = {
     "forecast": (

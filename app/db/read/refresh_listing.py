@@ -150,7 +150,7 @@ def _with_next(session: Session, row: Row, now: datetime) -> dict[str, Any]:
     if found.finished_at is not None:
         mine = Refresh.connection_ref == connection.id, Refresh.finished_at.is_(None)
         plan = session.scalar(select(Refresh).where(*mine))
-    more = {"failures": found.failures, "keeps": found.keeps, "keeps_until": shown_time(found.deadline_at)}
+    more = {"keeps": found.keeps, "keeps_until": shown_time(found.deadline_at)}
     return _shown(row, now) | more | {"next": next_look(connection, plan, now=now)}
 
 
@@ -212,6 +212,7 @@ def _shown(row: Row, now: datetime) -> dict[str, Any]:
         "finished_at": shown_time(refresh.finished_at),
         "outcome": refresh.outcome,
         "error": refresh.error,
+        "failures": refresh.failures,
         "previous_expires_at": shown_time(refresh.previous_expires_at),
         "expires_at": shown_time(refresh.expires_at),
         "previous_grant_expires_at": shown_time(refresh.previous_grant_expires_at),

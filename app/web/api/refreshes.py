@@ -41,7 +41,7 @@ class RefreshRow(Struct, frozen=True, kw_only=True):
     """A planned renewal, open while `finished_at` is null, or a manual one with `requested_by`. `connection` is our
     `con_…` id. `next_at`: when it is due, or when its worker's lease ends. `deadline_at`: when the token or the grant
     lapses. Both are as they were known before and after, the expiry and the grant's deadline. `asked_at` and
-    `answered_at`: of the call to Nango.
+    `answered_at`: of the call to Nango. `failures`: those in a row before it.
     """
 
     id: str
@@ -65,6 +65,7 @@ class RefreshRow(Struct, frozen=True, kw_only=True):
     finished_at: str | None
     outcome: str | None
     error: str | None
+    failures: int
     previous_expires_at: str | None
     expires_at: str | None
     previous_grant_expires_at: str | None
@@ -82,11 +83,10 @@ class NextLook(Struct, frozen=True, kw_only=True):
 
 
 class RefreshRecord(RefreshRow, frozen=True, kw_only=True):
-    """A refresh, and what comes next for its connection. `failures`: those in a row before it. `keeps`: `token` or
-    `grant`, which lapses at `keeps_until` where no refresh comes before.
+    """A refresh, and what comes next for its connection. `keeps`: `token` or `grant`, which lapses at `keeps_until`
+    where no refresh comes before.
     """
 
-    failures: int
     keeps: str | None
     keeps_until: str | None
     next: NextLook

@@ -2,16 +2,19 @@
 
 import io
 import json
+import re
 import uuid
 from contextlib import closing
 from unittest import mock
 
 import pytest
+from sqlalchemy import select
 
 from app.brokers.celery_broker import EVENTS_QUEUE, Broker
 from app.clock import utc_now
 from app.db.engine import connect
 from app.db.ingest import NewDelivery
+from app.db.models import Connection
 from app.domain.signature import fingerprint
 from app.ids import new_id
 from app.runtime.wiring import policy_of
@@ -60,6 +63,19 @@ def known(command, nango, connection_id) -> str:
     register(nango, connection_id, "oauth2", tags=DANA)
     work(command, auth(connection_id=connection_id, tags=DANA))
     return connection_id
+
+
+def test_those_whose_renewal_fails_are_listed_with_since_when_and_how_often(command, nango, known):
+    other = f"{known}-other"
+    register(nango, other, "oauth2", tags=DANA)
+    work(command, auth(connection_id=other, tags=DANA))
+    with closing(connect(command.database_url)) as database, database.write() as session:
+        row = session.scalars(select(Connection).where(Connection.connection_id == known)).one()
+        row.last_error_type, row.failing_since = "refresh_token", utc_now()
+    [found] = command.json("connections", "--failing")
+    assert (found["connection_id"], found["last_error_type"]) == (known, "refresh_token")
+    heading = command.inside("connections", "--failing").stdout.splitlines()[0]
+    assert re.split("  +", heading)[:4] == ["connection id", "age", "failures", "last error type"]
 
 
 def test_a_connection_is_found_shown_and_its_credentials_only_on_request(command, known):

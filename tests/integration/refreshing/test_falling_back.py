@@ -4,10 +4,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from app.db import kept_alive
 from app.db import refreshes as refresh_rows
+from app.db.models import Lease
+from app.domain.refreshing.keeping import GroupKey
 from app.domain.refreshing.plan import Keeps, Plan
 from app.domain.refreshing.policy import Keep, PolicyPart, RefreshPriority, for_integrations
 from app.services.refreshing.keeping import Keeper
@@ -163,6 +166,26 @@ def test_a_claimed_plan_does_not_fall_back(world, connect, clock):
     assert len(claimed) == 12
     keeper(world, 0).keep()
     assert alive(world, names) == []
+
+
+def test_a_plan_that_is_claimed_after_it_was_chosen_is_not_moved(world, connect, clock):
+    [name] = connect(1)
+    before = world.open_plan(name)
+    with world.database.write() as session:
+        key = GroupKey("default", "oauth2", world.connection(name).provider)
+        [(ref, connection)] = kept_alive.lock_falling(session, key, until=clock.now + HOUR, limit=5)
+        refresh_rows.claim(session, limit=1, now=clock.now, lease=MINUTE)
+        kept_alive.move(session, {ref: Plan(clock.now + DAY, forced=False, reason="moved")}, [connection])
+    plan = world.open_plan(name)
+    assert (plan.id, plan.reason, plan.next_at) == (before.id, before.reason, clock.now + MINUTE)
+
+
+def test_an_account_without_an_api_key_is_not_balanced(world, open_world, connect):
+    [name] = connect(1)
+    keeper(open_world(base_url=None), 0).keep()
+    assert alive(world, [name]) == []
+    with world.database.read() as session:
+        assert session.scalar(select(Lease)) is None
 
 
 def test_a_policy_keeps_alive_and_says_so_and_its_connections_neither_fall_nor_return(

@@ -3,9 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from app.db import refresh_turns
 from app.db import refreshes as refresh_rows
+from app.db.models import RefreshTurns
 from app.domain.refreshing.facts import IntegrationKey
 from app.domain.refreshing.plan import Keeps, Plan
 from app.domain.refreshing.policy import PolicyPart, for_integrations
@@ -62,6 +64,15 @@ def test_no_more_run_at_once_than_the_limit_and_others_are_not_held_up(world_of,
         assert "concurrency = 3" in plan.error
     clock.move(2)
     assert claimed(world) == []  # those three still run
+
+
+def test_an_integration_without_a_limit_keeps_no_turns(world_of, connect):
+    world = world_of(concurrency=2)
+    connect(world, 1)
+    connect(world, 1, FREE)
+    assert len(claimed(world)) == 2
+    with world.database.read() as session:
+        assert list(session.scalars(select(RefreshTurns.integration))) == [LIMITED]
 
 
 def test_what_was_held_runs_when_others_have_ended(world_of, connect, clock):

@@ -3,11 +3,13 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from app.db import connections, refreshes
 from app.db.connections import ConnectionKey
 from app.db.models import Audit, Connection, Refresh
 from app.deadlines import REFRESH_LEASE
+from app.domain.refreshing.catalogue import read_catalogue
 from app.domain.refreshing.plan import Keeps, Plan
 from app.domain.refreshing.policy import PolicyPart, for_integrations
 from app.domain.refreshing.sweeping import REASON
@@ -17,6 +19,13 @@ from app.services.refreshing import pausing, sweeps
 from tests.integration.sandbox.sandbox_server import control, register
 from tests.integration.world import DANA, auth
 
+NEVER_RENEWED = """
+[[provider]]
+names = ["fixed"]
+renews = "never"
+source = "https://example.com"
+read = 2026-11-01
+"""
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -143,6 +152,10 @@ def test_a_sweep_is_refused_where_nothing_may_be_renewed(world, open_world, gate
     off = open_world(base_url=gate.url, refresh=for_integrations({"oauth2": PolicyPart(enabled=False)}))
     with pytest.raises(Conflict, match="not refreshed"):
         preview(off)
+    with world.database.write() as session:
+        session.execute(update(Connection).values(provider="fixed"))
+    with pytest.raises(Conflict, match="renews no tokens"):
+        preview(open_world(base_url=gate.url, refresh=for_integrations({}, read_catalogue(NEVER_RENEWED))))
     pausing.pause(world.database, "default", "oauth2", actor="cli:root", now=clock.now)
     with pytest.raises(Conflict, match="resume them first"):
         preview(world)
