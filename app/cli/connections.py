@@ -18,6 +18,10 @@ from app.ids import CONNECTION, parse
 ACTS: Final = {
     "connect": ("app.cli.connection_edits:connect", "Open a session with which an end user connects."),
     "delete": ("app.cli.connection_actions:delete_connection", "Delete a connection in Nango and here."),
+    "explain": (
+        "app.cli.connection_links:explain_connection",
+        "Explain why a connection is linked or not, and what repairs it.",
+    ),
     "get": (
         "app.cli.connection_actions:show_connection",
         "All about one connection, by our `con_…` id or by Nango's: links, refreshes, errors.",
@@ -38,6 +42,10 @@ ACTS: Final = {
         "app.cli.connection_actions:refresh_connection",
         "Let Nango renew the credentials now, whenever they expire.",
     ),
+    "relink": (
+        "app.cli.connection_links:relink_connection",
+        "Decide the owner anew by the stored tags, and link it, a held change included.",
+    ),
     "repairs": (
         "app.cli.repair_times:list_repairs",
         "Show how long end users take to reconnect, by integration.",
@@ -55,6 +63,7 @@ ACTS: Final = {
         "Close older links of owners with several connections, where the policy of [duplicates] is `supersede`.",
     ),
     "tags": ("app.cli.connection_edits:tags", "Set, add and remove tags of a connection, at Nango and then here."),
+    "unlink": ("app.cli.connection_links:unlink_connection", "Close a connection's link."),
 }
 
 COLUMNS: Final = (

@@ -49,6 +49,7 @@ class UnlinkedReason(StrEnum):
     AMBIGUOUS_USER = "ambiguous_user"  # several users in the application's database (policy sql)
     AMBIGUOUS_ORGANIZATION = "ambiguous_organization"  # several organizations there (policy sql)
     SUPERSEDED = "superseded"  # its owner has a newer connection to the integration (duplicates policy supersede)
+    BY_OPERATOR = "by_operator"  # an operator closed the link; it stays so while the tags name the same owner
 
 
 class Drift(StrEnum):
@@ -220,6 +221,18 @@ def decide(
     if policy is OwnerChangePolicy.HOLD and not _is_part_of(named, current):
         return Keep(Drift.OWNER_CHANGE_HELD)
     return Open(named)
+
+
+def stays_unlinked(reason: str | None, *, claimed_before: Claim | None, claimed: Claim | None) -> bool:
+    """Whether an operator's word that closed a link still holds: the tags name the same owner as then, or none."""
+    if reason != UnlinkedReason.BY_OPERATOR:
+        return False
+    return claimed is None or (claimed_before is not None and _names(claimed_before) == _names(claimed))
+
+
+def _names(claim: Claim) -> tuple[str | None, ...]:
+    email = None if claim.user_id or claim.email is None else claim.email.lower()
+    return claim.user_id, email, claim.organization_id
 
 
 def restored_tags(known: Mapping[str, str], present: Mapping[str, str], keys: TagKeys) -> dict[str, str]:

@@ -128,6 +128,7 @@ class Transitions:
         snapshot, notice = verdict.snapshot, pending.notice
         if snapshot and connection.nango_id is not None and connection.nango_id != snapshot.nango_id:
             self._links.close(connection, "new_generation")
+            connection.unlinked_reason = None  # an operator's word was about the former one
         connection.nango_id = snapshot.nango_id if snapshot else connection.nango_id
         connection.provider = notice.provider or (snapshot.provider if snapshot else None) or connection.provider
         connection.auth_mode = notice.auth_mode or connection.auth_mode

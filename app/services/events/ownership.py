@@ -6,10 +6,19 @@ from typing import Any
 
 from app.db.connections import ConnectionState
 from app.domain.event import EventType
-from app.domain.linking import Claim, EndUser, Keep, Open, Unlinked, decide, read_claim
+from app.domain.linking import (
+    Claim,
+    EndUser,
+    Keep,
+    Open,
+    Unlinked,
+    decide,
+    read_claim,
+    stays_unlinked,
+)
 from app.domain.owner_queries import next_owner_query
 from app.domain.states import ConnectionStatus
-from app.services.directory import Directory
+from app.services.directory import Directory, claim_of
 from app.services.events.pending_event import PendingEvent
 from app.services.linking.links import Links
 from app.services.linking.superseding import Superseding
@@ -46,7 +55,10 @@ class Ownership:
 
         is_routed: the event gets its document in this batch.
         """
+        claimed_before = claim_of(connection, self._policy.tag_keys)
         claim = read_claim(connection.tags, end_user, self._policy.tag_keys)
+        if stays_unlinked(connection.unlinked_reason, claimed_before=claimed_before, claimed=claim):
+            return
         connection.wanted_user = claim.user_id if claim else None
         connection.wanted_email = claim.email.lower() if claim and claim.email else None
         connection.wanted_organization = claim.organization_id if claim else None

@@ -55,16 +55,25 @@ class DeferredLinks:
             self._superseding.load(owners)
 
     def open(self, connection: ConnectionState, owner: Owner, *, linked_by: str) -> bool:
-        """Link the connection and announce it; False where a newer connection of the owner's has the link."""
+        """Link the connection and announce it; False where a newer connection of the owner's has the link.
+
+        A link to another owner is closed, and announced as the previous one.
+        """
         connection.unlinked_reason, connection.updated_at = None, self._now
+        previous = self.owner_of(connection)
+        self._changes.links.close(connection, "reassigned")
         if self._superseding and self._superseding.yield_to_newer(connection, owner):
             return False
         self._changes.links.open(connection, owner, linked_by=linked_by, event_id=None)
         if self._superseding:
             self._superseding.take_over(connection, owner)
         confirmed = connection.status != ConnectionStatus.UNCONFIRMED
-        self._router.emit(EventType.CONNECTION_LINKED, connection, owner=owner, confirmed=confirmed)
+        self._router.emit(EventType.CONNECTION_LINKED, connection, owner=owner, previous=previous, confirmed=confirmed)
         return True
+
+    def owner_of(self, connection: ConnectionState) -> Owner | None:
+        """The connection's present owner."""
+        return self._changes.links.owner_of(connection)
 
     def keep_newest(self, environment: str, integration: str, owner: Owner) -> int:
         """Close all links of the owner to the integration but the newest connection's. Returns how many."""

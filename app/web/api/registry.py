@@ -5,6 +5,7 @@ from typing import Final
 from app.web.api import (
     connection_edits,
     connection_imports,
+    connection_links,
     connections,
     definitions,
     destinations,
@@ -32,6 +33,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *connections.ENDPOINTS,
     *connection_edits.ENDPOINTS,
     *connection_imports.ENDPOINTS,
+    *connection_links.ENDPOINTS,
     *refresh_forecasts.ENDPOINTS,
     *records.ENDPOINTS,
     *refreshes.ENDPOINTS,

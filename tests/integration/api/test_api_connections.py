@@ -449,3 +449,18 @@ def test_integrations_are_nangos_and_providers_those_of_the_catalogue(waylink):
     lives = {name: row for row in waylink.api.json("/providers", who="viewer")["data"] for name in row["names"]}
     assert lives["salesforce"]["idle_limit"] == "30d"
     assert lives["salesforce"]["source"].startswith("https://")
+
+
+def test_a_link_is_explained_closed_and_decided_anew(waylink, con):
+    api = waylink.api
+    assert api.json(f"/connections/{con}/explain", who="viewer")["cause"] == "linked"
+    problem_of(api("POST", f"/connections/{con}/unlink", json={}, who="viewer"), 403, "forbidden")
+    answer = api("POST", f"/connections/{con}/unlink", json={"reason": "they asked"}).json()
+    assert (answer["linked"], answer["cause"]) == (False, "by_operator")
+    assert answer["repairs"] == [f"Link it to the owner that its tags name: `waylink connections relink {con}`."]
+    problem_of(api("POST", f"/connections/{con}/unlink", json={}), 409, "conflict")
+    assert api.json("/audit?action=connection.unlinked")["data"][0]["detail"] == {"reason": "they asked"}
+    done = api("POST", f"/connections/{con}/relink").json()
+    assert done == {"connection": con, "linked": True, "changed": True, "reason": None, "asked": False}
+    assert api.json(f"/connections/{con}")["user"] == "usr_1042"
+    problem_of(api.get("/connections/nonsense/explain"), 404, "not_found")

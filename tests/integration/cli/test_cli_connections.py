@@ -326,3 +326,18 @@ def test_the_tags_of_a_drifting_connection_are_put_back_by_one_command(command, 
     assert command.json("connections", "--drift") == []
     assert fetch(nango, known, "oauth2").json()["tags"] == DANA
     assert command.json("connections", "--duplicates") == []
+
+
+def test_a_link_is_explained_closed_with_consent_and_decided_anew(command, known):
+    assert command.json("connections", "explain", known)["cause"] == "linked"
+    assert command.inside("connections", "unlink", known).returncode == 1
+    assert command.json("connections", "show", known)["user"] == "usr_1042"
+    assert command.json("connections", "unlink", known, "--yes", "--reason", "they asked")["linked"] is False
+    explained = command.inside("connections", "explain", known, "--json")
+    assert (explained.returncode, json.loads(explained.stdout)["cause"]) == (1, "by_operator")
+    assert command.json("connections", "relink", known)["linked"] is True
+    assert command.json("connections", "show", known)["user"] == "usr_1042"
+    [done, closed] = [row for row in command.json("audit") if row["action"].startswith("connection.")]
+    assert (closed["action"], closed["detail"]) == ("connection.unlinked", {"reason": "they asked"})
+    assert done["action"] == "connection.relinked"
+    assert command.inside("connections", "explain", "nobody").returncode == 1
