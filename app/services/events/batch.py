@@ -6,12 +6,11 @@ bulk: a few statements for any number of events.
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from msgspec import Struct
 from sqlalchemy.orm import Session
 
 from app.db import connections as connection_rows
@@ -20,13 +19,9 @@ from app.db import owner_locks
 from app.db import refreshes as refresh_rows
 from app.db import repairs as repair_rows
 from app.db.bulk import Row
-from app.db.connections import ConnectionKey, ConnectionState
-from app.db.event_claims import ClaimedEvent
 from app.db.jobs import JobToSend
 from app.domain import canary
 from app.domain.confirming import (
-    ABOUT_TYPES,
-    LINKING_TYPES,
     Absent,
     Accept,
     LookUpAgain,
@@ -35,17 +30,17 @@ from app.domain.confirming import (
     Verdict,
 )
 from app.domain.definitions import DestinationKey
-from app.domain.event import EventType, failure_type
+from app.domain.event import EventType
 from app.domain.linking import Claim, DirectoryPolicy, Owner, read_claim
-from app.domain.own_event import OwnEvent
-from app.domain.states import ConnectionStatus, EventState, Origin
-from app.services import own_events
+from app.domain.states import EventState
 from app.services.directory import Directory
+from app.services.events.batch_item import Item, will_link
 from app.services.events.claiming import ClaimedBatch
 from app.services.events.confirmations import Confirmations
 from app.services.events.connection_transitions import Transitions
 from app.services.events.current_events import CurrentEvents
 from app.services.events.duplicates import Duplicates
+from app.services.events.found_creations import FoundCreations
 from app.services.events.ownership import Ownership
 from app.services.events.pending_event import PendingEvent
 from app.services.linking.connection_changes import ConnectionChanges
@@ -73,13 +68,6 @@ class Applied:
         return self.outcomes.total()
 
 
-class _Item(Struct, frozen=True):
-    event: ClaimedEvent
-    pending: PendingEvent
-    verdict: Verdict
-    connection: ConnectionState | None
-
-
 class Batch:
     """The events of one transaction. Use once: `Batch.load(…).apply()`."""
 
@@ -102,14 +90,14 @@ class Batch:
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._waiting = self._canaries = 0
         self._event_changes: list[Row] = []
-        self._found: dict[ConnectionKey, OwnEvent] = {}
+        self._creations = FoundCreations()
         self._current = current
         verdicts = [confirmations.verdict(event, pending) for event, pending in current.events]
         for (_, pending), verdict in zip(current.events, verdicts, strict=True):
-            if pending.key and _will_link(pending, verdict):
+            if pending.key and will_link(pending, verdict):
                 changes.get_or_create(pending.key)
         self._items = [
-            _Item(event, pending, verdict, changes.get(pending.key))
+            Item(event, pending, verdict, changes.get(pending.key))
             for (event, pending), verdict in zip(current.events, verdicts, strict=True)
         ]
 
@@ -155,7 +143,7 @@ class Batch:
         return batch
 
     def _load_owners(self, *, supersedes: bool) -> None:
-        linking = [item.pending for item in self._items if _will_link(item.pending, item.verdict)]
+        linking = [item.pending for item in self._items if will_link(item.pending, item.verdict)]
         claims = [(pending, claim) for pending in linking if (claim := self._claim(pending))]
         directory = Directory.load(
             self._session,
@@ -180,7 +168,7 @@ class Batch:
         """Raises NotMatchedYet, before anything is written, and EventsChanged."""
         waiting = []
         for item in self._items:
-            if _waits_for_connection(item) and isinstance(self._verdict(item), LookUpAgain):
+            if item.waits_for_connection and isinstance(self._verdict(item), LookUpAgain):
                 waiting.append(item)  # a later event of this batch may create its connection
             else:
                 self._apply(item)
@@ -192,10 +180,10 @@ class Batch:
         self._write()
         return Applied(self._router.job_ids, self._router.claimed, self._outcomes, self._waiting, self._canaries)
 
-    def _apply(self, item: _Item) -> None:
+    def _apply(self, item: Item) -> None:
         described = self._describe(item)
         # An earlier event may have created the connection that it waits for.
-        verdict = self._verdict(item) if _waits_for_connection(item) else item.verdict
+        verdict = self._verdict(item) if item.waits_for_connection else item.verdict
         match verdict:
             case LookUpAgain():
                 outcome = self._wait(item, verdict)
@@ -206,7 +194,7 @@ class Batch:
         repeated = self._duplicates.changes(item.event, finished=not isinstance(verdict, LookUpAgain))
         self._event_changes.append({**described, **outcome, **repeated})
 
-    def _verdict(self, item: _Item) -> Verdict:
+    def _verdict(self, item: Item) -> Verdict:
         return self._confirmations.verdict(item.event, item.pending)
 
     def _claim(self, pending: PendingEvent) -> Claim | None:
@@ -216,11 +204,11 @@ class Batch:
         tags, end_user = pending.evidence
         return read_claim(tags or {}, end_user, self._policy.tag_keys)
 
-    def _describe(self, item: _Item) -> Row:
+    def _describe(self, item: Item) -> Row:
         """Columns from the body, for lists and filters while the event waits."""
         notice, connection = item.pending.notice, item.connection
         is_shown = isinstance(item.pending.lookup, Snapshot)
-        if connection is not None and is_shown and _is_newest(connection, item.pending):
+        if connection is not None and is_shown and item.is_newest:
             connection.absences = 0
         return {
             "id": item.event.id,
@@ -233,12 +221,12 @@ class Batch:
 
     # The three results of a lookup, as changes of the event's row
 
-    def _wait(self, item: _Item, verdict: LookUpAgain) -> Row:
+    def _wait(self, item: Item, verdict: LookUpAgain) -> Row:
         connection = item.connection
         deletion = item.pending.notice.type is EventType.CONNECTION_DELETED
         if deletion and connection is not None and isinstance(item.pending.lookup, Absent):
-            connection.absences += _is_newest(connection, item.pending)
-        self._find(item, verdict.found)
+            connection.absences += item.is_newest
+        self._creations.find(item.pending, verdict.found)
         self._waiting += 1
         return {
             "attempts": 0,  # waiting is a result: it does not count as a crash
@@ -247,21 +235,8 @@ class Batch:
             "looks": item.event.looks + verdict.counts,
         }
 
-    def _find(self, item: _Item, found: Snapshot | None) -> None:
-        """Keep an event that creates the connection, which Nango showed and which is not stored."""
-        key = item.pending.key
-        if found is None or key is None:
-            return
-        is_failure = item.pending.notice.type is EventType.CONNECTION_REFRESH_FAILED
-        if is_failure or key not in self._found:
-            # This event announces the error; the creation must not announce it as well.
-            lookup = replace(found, auth_failing=False) if is_failure else found
-            _, integration, connection_id = key
-            kind = EventType.CONNECTION_CREATED
-            self._found[key] = OwnEvent(type=kind, integration=integration, connection_id=connection_id, lookup=lookup)
-
-    def _give_up(self, item: _Item, verdict: Reject) -> Row:
-        self._find(item, verdict.found)
+    def _give_up(self, item: Item, verdict: Reject) -> Row:
+        self._creations.find(item.pending, verdict.found)
         if item.event.route_set is not None:
             # A lookup for a duplicate: what was confirmed before stays confirmed, and its jobs stay.
             self._outcomes[item.event.type or str(item.pending.notice.type), EventState.PROCESSED] += 1
@@ -277,10 +252,10 @@ class Batch:
             "processed_at": self._now,
         }
 
-    def _accept(self, item: _Item, verdict: Accept) -> Row:
+    def _accept(self, item: Item, verdict: Accept) -> Row:
         event, connection = item.event, item.connection
         first_time = event.route_set is None
-        kind = _kind(item) if first_time else event.type or str(item.pending.notice.type)
+        kind = item.kind if first_time else event.type or str(item.pending.notice.type)
         suppressed = self._transitions.apply(connection, event, item.pending, verdict) if connection else None
         changes: dict[str, Any] = {
             "confirmed": verdict.confirmed,
@@ -320,32 +295,10 @@ class Batch:
         bodies = {item.event.id: item.pending.scrubbed_body for item in self._items if item.pending.scrubbed_body}
         event_rows.replace_bodies(self._session, bodies)
         self._duplicates.write()
-        for (environment, *_), event in self._found.items():
-            own_events.store(self._session, [event], environment=environment, origin=Origin.SYSTEM, now=self._now)
+        self._creations.write(self._session, now=self._now)
         self._router.write(self._session)
         repair_rows.close(self._session, self._transitions.repaired, now=self._now)
         plans = self._transitions.plans
         refresh_rows.supersede(self._session, plans.keys() & self._changes.stored_ids(), now=self._now)
         opened = {connection_ref: plan for connection_ref, plan in plans.items() if plan is not None}
         refresh_rows.plan(self._session, opened, now=self._now)
-
-
-def _is_newest(connection: ConnectionState, pending: PendingEvent) -> bool:
-    """The connection was not observed later than this lookup."""
-    return connection.observed_at is None or pending.observed_at >= connection.observed_at
-
-
-def _waits_for_connection(item: _Item) -> bool:
-    """It is not applied before its connection is known, for as long as the creation may come."""
-    found = item.verdict.found if isinstance(item.verdict, LookUpAgain) else None
-    return item.pending.notice.type in ABOUT_TYPES or found is not None
-
-
-def _will_link(pending: PendingEvent, verdict: Verdict) -> bool:
-    """It decides its connection's owner."""
-    return isinstance(verdict, Accept) and pending.notice.type in LINKING_TYPES
-
-
-def _kind(item: _Item) -> str:
-    known = item.connection is not None and item.connection.status != ConnectionStatus.DELETED
-    return str(failure_type(item.pending.notice, known=known))
