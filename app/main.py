@@ -169,6 +169,7 @@ def _api(settings: Settings, hints: Hints) -> Api:
 def _console(settings: Settings, api: Api) -> Console:
     """The console, on the API's database pool and with its authentication."""
     context = ConsoleContext(
+        api=api.context,
         database=api.authenticator.database,
         clock=utc_now,
         authenticator=api.authenticator,

@@ -34,6 +34,7 @@ PAGES: Final[Mapping[str, Needs]] = {
     "GET /console/api/{group}": _READ_OWN,
     "POST /console/account/password": _READ_OWN,
     "POST /console/account/sessions": _READ_OWN,
+    "GET /console/rejections": _READ,
     "POST /console/sign-out": _OPEN,  # ends the session of the browser, if there is one
     "GET /console/sign-in": _OPEN,
     "POST /console/sign-in": _OPEN,

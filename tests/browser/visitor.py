@@ -3,14 +3,19 @@
 import os
 
 LOADED = "performance.getEntriesByType('resource').map(one => one.name)"
+# Elements beyond the right edge, where the page scrolls sideways.
+TOO_WIDE = """document.documentElement.scrollWidth <= document.documentElement.clientWidth ? [] : [
+  ...document.querySelectorAll('body *')
+].filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth).map(one => one.outerHTML)"""
 SMALLEST_TEXT = (
     "Math.min(...[...document.querySelectorAll('main, main *')].map(one => parseFloat(getComputedStyle(one).fontSize)))"
 )
 # Links within a sentence are no targets in this sense.
 SMALLEST_TARGET = """Math.min(...[
-  ...document.querySelectorAll('button, .button, input:not(.off, [type=hidden]), nav a')
-].map(one => Math.min(one.getBoundingClientRect().width, one.getBoundingClientRect().height)))"""
-UNLABELLED = """[...document.querySelectorAll('input:not([type=hidden], .off)')]
+  ...document.querySelectorAll('button, .button, input:not(.off, [type=hidden]), select, summary, nav a')
+].filter(one => one.checkVisibility())
+  .map(one => Math.min(one.getBoundingClientRect().width, one.getBoundingClientRect().height)))"""
+UNLABELLED = """[...document.querySelectorAll('input:not([type=hidden], .off), select, textarea')]
   .filter(one => !one.labels.length).map(one => one.outerHTML)"""
 # The lowest contrast of any text with its nearest opaque background.
 CONTRAST = """() => {
@@ -26,7 +31,8 @@ CONTRAST = """() => {
     return 'rgb(255, 255, 255)';
   };
   const holds = one => [...one.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
-  return Math.min(...[...document.querySelectorAll('body, body *')].filter(holds).map(one => {
+  const seen = one => one.checkVisibility();
+  return Math.min(...[...document.querySelectorAll('body, body *')].filter(holds).filter(seen).map(one => {
     const [low, high] = [light(getComputedStyle(one).color), light(behind(one))].sort((a, b) => a - b);
     return (high + 0.05) / (low + 0.05);
   }));
@@ -54,16 +60,16 @@ class Visitor:
     def sees(self, heading: str, picture: str | None = None) -> None:
         """Hold what every page has to be, and take a picture of it where SCREENSHOTS names a folder."""
         page = self.page
+        if picture and (folder := os.environ.get("SCREENSHOTS")):
+            page.screenshot(path=f"{folder}/{picture}-{self._screen}.png", full_page=True)
         assert page.locator("h1").inner_text() == heading
         assert page.title().endswith("· Waylink")
-        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert page.evaluate(TOO_WIDE) == [], "nothing is wider than the screen"
         assert page.evaluate(CONTRAST) >= 4.5, "WCAG AA, for every piece of text"
         assert page.evaluate(SMALLEST_TEXT) >= 13
         assert page.evaluate(SMALLEST_TARGET) >= 24, "WCAG 2.2 AA"
         assert page.evaluate(UNLABELLED) == []
         assert all(name.startswith(self.origin) for name in page.evaluate(LOADED))
-        if picture and (folder := os.environ.get("SCREENSHOTS")):
-            page.screenshot(path=f"{folder}/{picture}-{self._screen}.png", full_page=True)
 
     def sees_overview(self, picture: str | None = None) -> None:
         """Hold that this is the first page, whose heading counts what needs a person."""

@@ -46,7 +46,7 @@ class Api:
     def __init__(
         self, context: Context, endpoints: Sequence[Endpoint], hosts: Collection[str], authenticator: Authenticator
     ) -> None:
-        self._context, self._endpoints, self._hosts = context, endpoints, frozenset(hosts)
+        self.context, self._endpoints, self._hosts = context, endpoints, frozenset(hosts)
         self._database_pool = CallPool(DATABASE_THREADS, "api")
         self._nango_pool = CallPool(NANGO_THREADS, "api-nango")
         self._once = IdempotentCalls(context.database, context.clock, (WaylinkError, ApiRefusal))
@@ -61,7 +61,7 @@ class Api:
             paths.setdefault(declared.path, {})[declared.method] = declared
         found: list[BaseRoute] = [
             Route(f"{PREFIX}{path}", partial(self._serve, methods), methods=list(methods))
-            for path, methods in sorted(paths.items(), key=_literal_first)
+            for path, methods in sorted(paths.items(), key=literal_first)
         ]
         return [Route(f"{PREFIX}/openapi.json", self._describe, methods=["GET"]), *found]
 
@@ -70,8 +70,8 @@ class Api:
         self._nango_pool.close()
         self._pattern_pool.close()
         self.authenticator.close()
-        self._context.clients.close()
-        self._context.database.close()
+        self.context.clients.close()
+        self.context.database.close()
 
     async def _serve(self, methods: Mapping[str, Endpoint], request: Request) -> Response:
         wanted = methods["GET" if request.method == "HEAD" else request.method]
@@ -118,7 +118,7 @@ class Api:
         if wanted.lines:
             check_content_type(request.headers.get("content-type", ""), JSON_LINES)
             arguments["lines"] = content = await read_content(request, wanted.body_limit)
-        call = Call(access, self._context)
+        call = Call(access, self.context)
 
         def carry_out() -> Answer:
             return Answer(wanted.status, _encoded(wanted, wanted.run(call, **arguments)))
@@ -172,6 +172,6 @@ def _refused(failed: Exception, path: str) -> Response:
     return refusal.response()
 
 
-def _literal_first(item: tuple[str, Any]) -> tuple[str, ...]:
+def literal_first(item: tuple[str, Any]) -> tuple[str, ...]:
     """Sort key that puts `/users/import` before `/users/{user_id}`."""
     return tuple(f"~{part}" if part.startswith("{") else part for part in item[0].split("/"))

@@ -12,7 +12,7 @@ from app.services.operators import accounts, hashing, links, sessions
 from app.services.operators import sign_in as passwords
 from app.services.operators.sessions import SignedIn
 from app.web.console.browser_names import browser_name
-from app.web.console.rendering import page, see_other
+from app.web.console.rendering import see_other
 from app.web.console.serving import ConsoleContext, Visit
 from app.web.console.sign_in import begun
 
@@ -25,7 +25,7 @@ async def to_console(_context: ConsoleContext, _visit: Visit) -> Response:
 
 async def show_account(context: ConsoleContext, visit: Visit) -> Response:
     """The operator's rights and sessions, and the form for another password."""
-    return await _account(context, _of(visit))
+    return await _account(context, visit)
 
 
 async def change_password(context: ConsoleContext, visit: Visit) -> Response:
@@ -33,18 +33,18 @@ async def change_password(context: ConsoleContext, visit: Visit) -> Response:
     operator, form = _of(visit), await visit.form()
     password = form.get("password", "")
     if not operator.local:
-        return await _account(context, operator, problem="You sign in at the identity provider.", status=422)
+        return await _account(context, visit, problem="You sign in at the identity provider.", status=422)
     if wrong := wrong_password(password, repeated=form.get("repeated", "")):
-        return await _account(context, operator, problem=wrong, status=422)
+        return await _account(context, visit, problem=wrong, status=422)
     change = partial(_change, context, visit, operator, form.get("present", ""), password)
     try:
         with context.one_of_few(visit.visitor.address):
             secret: str | None = await context.hashing.run(change)
     except TooManyAttempts:
         told = "Too many attempts have failed. Wait a while, and try again."
-        return await _account(context, operator, problem=told, status=429)
+        return await _account(context, visit, problem=told, status=429)
     if secret is None:
-        return await _account(context, operator, problem="The present password is wrong.", status=422)
+        return await _account(context, visit, problem="The present password is wrong.", status=422)
     return begun(context, visit, secret, method="password", onward=ACCOUNT)
 
 
@@ -54,11 +54,10 @@ async def end_other_sessions(context: ConsoleContext, visit: Visit) -> Response:
     return see_other(ACCOUNT)
 
 
-async def _account(
-    context: ConsoleContext, operator: SignedIn, *, problem: str | None = None, status: int = 200
-) -> Response:
+async def _account(context: ConsoleContext, visit: Visit, *, problem: str | None = None, status: int = 200) -> Response:
+    operator = _of(visit)
     shown = await context.rows.run(partial(_shown, context, operator))
-    return page("account.html", status=status, visitor=operator.name, local=operator.local, problem=problem, **shown)
+    return visit.page("account.html", status=status, local=operator.local, problem=problem, **shown)
 
 
 def _shown(context: ConsoleContext, operator: SignedIn) -> dict[str, object]:

@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from app.domain.status import Check, Level, count, headline, in_order
 from app.services.status.report import report
-from app.web.console.rendering import page
 from app.web.console.serving import ConsoleContext, Visit
 
 EVERY: Final = (10, 60)  # seconds between two looks that a viewer may choose
@@ -18,16 +17,13 @@ async def overview(context: ConsoleContext, visit: Visit) -> Response:
 
     `?every=10` has the browser ask again, without a script.
     """
-    assert visit.signed_in is not None  # noqa: S101 - the access table asks for it
-    visitor = visit.signed_in
-    if visitor.access.team is not None:
-        return page("start.html", visitor=visitor.name, team=visitor.access.team)
+    if visit.access.team is not None:
+        return visit.page("start.html", team=visit.access.team)
     checks = await context.rows.run(partial(_look, context))
     chosen = next((every for every in EVERY if visit.request.query_params.get("every") == str(every)), None)
-    return page(
+    return visit.page(
         "overview.html",
         headers={"refresh": str(chosen)} if chosen else None,
-        visitor=visitor.name,
         headline=headline(checks),
         red=_of(checks, Level.RED),
         hints=_of(checks, Level.HINT),

@@ -13,7 +13,6 @@ from app.web.api.openapi import document, problems_of
 from app.web.api.problems import ProblemKind
 from app.web.api.registry import ENDPOINTS
 from app.web.api.serving import PREFIX
-from app.web.console.rendering import message, page
 from app.web.console.serving import ConsoleContext, Visit
 
 Schema = Mapping[str, Any]
@@ -88,21 +87,17 @@ class Reference:
 
 async def show_calls(_context: ConsoleContext, visit: Visit) -> Response:
     """All calls of the API, by the first word of their path."""
-    return page("api.html", visitor=_visitor(visit), reference=reference(), prefix=PREFIX)
+    return visit.page("api.html", reference=reference(), prefix=PREFIX)
 
 
 async def show_group(_context: ConsoleContext, visit: Visit) -> Response:
     """The calls of one group with their parameters and answers, and the objects that these consist of."""
     name, known = visit.request.path_params["group"], reference()
     if name not in known.groups:
-        return message("No such part", "The API has no calls of that name.", status=404, visitor=_visitor(visit))
+        return visit.message("No such part", "The API has no calls of that name.", status=404)
     operations = known.groups[name]
     shapes = known.shapes_of(operations)
-    return page("api_group.html", visitor=_visitor(visit), name=name, operations=operations, shapes=shapes)
-
-
-def _visitor(visit: Visit) -> str | None:
-    return visit.signed_in.name if visit.signed_in else None
+    return visit.page("api_group.html", name=name, operations=operations, shapes=shapes)
 
 
 @cache

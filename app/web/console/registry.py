@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from app.web.console import account, overview, reference, sign_in, single_sign_on
+from app.web.console import account, overview, reference, rejections, sign_in, single_sign_on
 from app.web.console.serving import PageFunction
 
 PAGES: Final[Mapping[str, PageFunction]] = {
@@ -14,6 +14,7 @@ PAGES: Final[Mapping[str, PageFunction]] = {
     "POST /console/account/sessions": account.end_other_sessions,
     "GET /console/api": reference.show_calls,
     "GET /console/api/{group}": reference.show_group,
+    "GET /console/rejections": rejections.show_rejections,
     "GET /console/sign-in": sign_in.show_sign_in,
     "POST /console/sign-in": sign_in.sign_in,
     "GET /console/sign-in/oidc": single_sign_on.leave,

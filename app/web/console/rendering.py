@@ -1,11 +1,15 @@
 """Pages from templates, with the headers that every page has."""
 
+from datetime import datetime
 from importlib.resources import files
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import Response
+
+from app.wording import counted
 
 HEADERS: Final = {
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
@@ -17,6 +21,7 @@ HEADERS: Final = {
     "x-content-type-options": "nosniff",
 }
 
+_ABSENT: Final = "\u2013"  # an en dash
 _TEMPLATES: Final = Environment(
     loader=FileSystemLoader(str(files("app.web.console") / "templates")),
     autoescape=True,
@@ -34,12 +39,46 @@ def coded(text: str) -> Markup:
     )
 
 
-_TEMPLATES.filters["coded"] = coded
+def moment(at: str | datetime | None) -> Markup:
+    """A time in UTC, to the second; of an absent one a dash. The whole of it is in `datetime`."""
+    if at is None:
+        return escape(_ABSENT)
+    whole = at if isinstance(at, str) else at.isoformat()
+    return Markup('<time datetime="{}">{} UTC</time>').format(whole, whole[:19].replace("T", " "))
+
+
+def span(seconds: float | None) -> str:
+    """A length of time for people, such as `4 ms`, `2.5 s`, `3 min`, `5 h` or `2 d`; of an absent one a dash."""
+    if seconds is None:
+        return _ABSENT
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def plural(noun: str) -> str:
+    """The plural of a noun, as `counted` has it."""
+    return counted(2, noun).removeprefix("2 ")
+
+
+def link(path: str, **query: object) -> str:
+    """A path with a query, without the parameters that are None or empty."""
+    given = [(name, value) for name, value in query.items() if value not in (None, "")]
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+_TEMPLATES.filters.update(coded=coded, moment=moment, span=span)
+_TEMPLATES.globals.update(link=link, counted=counted, plural=plural)
+# The values of the frame where no operator is signed in.
+_NO_FRAME: Final = {"visitor": None, "navigation": (), "notice": None}
 
 
 def page(template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> Response:
-    """A page of this template. `visitor`, the operator's name, is None unless a template gets one."""
-    html = _TEMPLATES.get_template(template).render({"visitor": None, **values})
+    """A page of this template, for pages without a visitor; `Visit.page` makes those with the navigation."""
+    html = _TEMPLATES.get_template(template).render({**_NO_FRAME, **values})
     return Response(html, status, {**HEADERS, **(headers or {})}, media_type="text/html")
 
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Final
-from urllib.parse import parse_qsl, quote
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +15,8 @@ from starlette.routing import BaseRoute, Route
 
 from app.db.engine import Database
 from app.db.errors import is_away
-from app.domain.access import GroupRights
+from app.domain.access import Access, GroupRights
+from app.errors import WaylinkError
 from app.openid.provider import Provider
 from app.outage_causes import of_database
 from app.services.operators.sessions import Lives, SignedIn, Visitor
@@ -23,12 +24,16 @@ from app.services.status.installation import Installation
 from app.telemetry import get_logger
 from app.web.access_table import PAGES, Needs
 from app.web.api.authentication import Authenticator
+from app.web.api.endpoint import Call, Context
 from app.web.api.pool import CallPool
-from app.web.api.problems import TOO_MANY_CALLS, ApiRefusal
+from app.web.api.problems import TOO_MANY_CALLS, ApiRefusal, refusal_for
 from app.web.api.reading import read_content
+from app.web.api.serving import literal_first
 from app.web.browser_sessions import SAFE_METHODS, Browsers
 from app.web.client_address import client_address
-from app.web.console.rendering import message, see_other
+from app.web.console import notices
+from app.web.console.navigation import entries, may
+from app.web.console.rendering import message, page, see_other
 from app.web.hosts import host_of
 
 FORM_LIMIT: Final = 8 * 1024  # bytes
@@ -42,10 +47,11 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class ConsoleContext:
-    """Dependencies of the pages; made once per process. groups: rights by groups of the provider. installation: the
-    configuration as it is now.
+    """Dependencies of the pages; made once per process. api: those of the REST API's functions, which pages call.
+    groups: rights by groups of the provider. installation: the configuration as it is now.
     """
 
+    api: Context
     database: Database
     clock: Callable[[], datetime]
     authenticator: Authenticator
@@ -53,6 +59,7 @@ class ConsoleContext:
     groups: Sequence[GroupRights]
     installation: Callable[[], Installation]
     rows: CallPool = field(default_factory=lambda: CallPool(2, "console"), init=False)
+    patterns: CallPool = field(default_factory=lambda: CallPool(1, "console-patterns"), init=False)
     hashing: CallPool = field(default_factory=lambda: CallPool(HASHING_THREADS, "sign-in"), init=False)
     provider_calls: CallPool = field(default_factory=lambda: CallPool(2, "single-sign-on"), init=False)
     _own: Counter[str] = field(default_factory=Counter, init=False)
@@ -79,7 +86,7 @@ class ConsoleContext:
                 del self._own[address]
 
     def close(self) -> None:
-        for pool in (self.rows, self.hashing, self.provider_calls):
+        for pool in (self.rows, self.patterns, self.hashing, self.provider_calls):
             pool.close()
         if self.provider is not None:
             self.provider.close()
@@ -95,6 +102,42 @@ class Visit:
     @property
     def visitor(self) -> Visitor:
         return Visitor(client_address(self.request), self.request.headers.get("user-agent", ""))
+
+    @property
+    def access(self) -> Access:
+        """The rights of the operator; of pages that need some."""
+        assert self.signed_in is not None  # noqa: S101 - the access table asks for it
+        return self.signed_in.access
+
+    def may(self, operation: str) -> bool:
+        """Whether the operator has the right to an operation of the access table, such as `POST /console/jobs/act`."""
+        return may(self.access, operation)
+
+    def call(self, context: ConsoleContext) -> Call:
+        """A call of the REST API's functions with the operator's rights, who is the actor in the audit."""
+        return Call(self.access, context.api)
+
+    def page(
+        self, template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any
+    ) -> Response:
+        """A page with the navigation, and with the notice of the act that led to it."""
+        return page(template, status=status, headers=headers, **self.frame, **values)
+
+    def message(self, title: str, *paragraphs: str, status: int, **values: Any) -> Response:
+        """A page with the navigation that says one thing."""
+        return message(title, *paragraphs, status=status, **self.frame, **values)
+
+    @property
+    def frame(self) -> dict[str, Any]:
+        """The values of the frame around a page, for the operator; for strangers none."""
+        if self.signed_in is None:
+            return {}
+        return {
+            "visitor": self.signed_in.name,
+            "navigation": entries(self.access, self.request.url.path),
+            "notice": notices.text_of(self.request.query_params.get(notices.PARAMETER)),
+            "may": self.may,
+        }
 
     async def form(self) -> dict[str, str]:
         """The fields of a form; of repeated ones the first. Raises Refusal, ValueError."""
@@ -120,27 +163,41 @@ class Console:
         for operation, function in self._pages.items():
             method, _, path = operation.partition(" ")
             paths.setdefault(path, {})[method] = (PAGES[operation], function)
-        return [Route(path, partial(self._serve, methods), methods=list(methods)) for path, methods in paths.items()]
+        return [
+            Route(path, partial(self._serve, methods), methods=list(methods))
+            for path, methods in sorted(paths.items(), key=literal_first)
+        ]
 
     def close(self) -> None:
         self.context.close()
 
     async def _serve(self, methods: Mapping[str, tuple[Needs, PageFunction]], request: Request) -> Response:
         needs, function = methods["GET" if request.method == "HEAD" else request.method]
+        visit = Visit(request, None)
         try:
-            return await self._answer(needs, function, request)
-        except ApiRefusal as refused:
-            return message(refused.kind.title, refused.detail, status=refused.kind.status, headers=refused.headers)
+            refused = self._unsafe(request)
+            if refused is not None:
+                return refused
+            visit = Visit(request, await self.context.authenticator.signed_in(request))
+            return self._not_allowed(needs, visit) or await function(self.context, visit)
+        except ApiRefusal as refusal:
+            return _refused(visit, refusal)
+        except WaylinkError as failed:
+            known = refusal_for(failed)
+            if known is None:
+                raise
+            return _refused(visit, known)
         except ValueError:
             log.info("form_not_read")  # the path of a link is a secret
-            return message("The form cannot be read", "Go back, and send it again.", status=400)
+            return visit.message("The form cannot be read", "Go back, and send it again.", status=400)
         except Exception as failed:
             if not is_away(failed):
                 raise
             log.warning("console_database_away", problem=of_database(failed))
-            return message("The database does not answer", "Try again in a moment.", status=503)
+            return visit.message("The database does not answer", "Try again in a moment.", status=503)
 
-    async def _answer(self, needs: Needs, function: PageFunction, request: Request) -> Response:
+    def _unsafe(self, request: Request) -> Response | None:
+        """The refusal of a host that is not allowed, or of another site's form; None where there is neither."""
         host = host_of(request.headers.get("host", ""))
         if host not in self._hosts and "*" not in self._hosts:
             told = "The console is not served under this host name; WAYLINK_ALLOWED_HOSTS lists those it is."
@@ -148,19 +205,29 @@ class Console:
         if request.method not in SAFE_METHODS and not self.context.browsers.is_own(request):
             told = "The form was not sent by a page of Waylink's own, so nothing was done. Open the console anew."
             return message("The request came from another site", told, status=403)
-        signed_in = await self.context.authenticator.signed_in(request)
-        if needs.scope is not None:
-            if signed_in is None:
-                path = request.url.path
-                return see_other(
-                    "/console/sign-in"
-                    + (
-                        f"?next={quote(path, safe='/')}"
-                        if request.method in SAFE_METHODS and path != "/console"
-                        else ""
-                    )
-                )
-            if not signed_in.access.allows(needs.scope, teams=needs.teams):
-                told = f"This page needs the right `{needs.scope}`, which your account does not have."
-                return message("Not allowed", told, status=403, visitor=signed_in.name)
-        return await function(self.context, Visit(request, signed_in))
+        return None
+
+    @staticmethod
+    def _not_allowed(needs: Needs, visit: Visit) -> Response | None:
+        """The way to the sign-in, or the refusal of an operator without the right; None where all is well."""
+        if needs.scope is None:
+            return None
+        if visit.signed_in is None:
+            request, path = visit.request, visit.request.url.path
+            returns = request.method in SAFE_METHODS and path != "/console"
+            onward = path + (f"?{request.url.query}" if request.url.query else "")
+            return see_other("/console/sign-in" + (f"?next={quote(onward, safe='/')}" if returns else ""))
+        if not visit.signed_in.access.allows(needs.scope, teams=needs.teams):
+            told = f"This page needs the right `{needs.scope}`, which your account does not have."
+            return visit.message("Not allowed", told, status=403)
+        return None
+
+
+def _refused(visit: Visit, refused: ApiRefusal) -> Response:
+    """The page of a refusal, which leads back to the page with the form."""
+    came_from = urlsplit(visit.request.headers.get("referer", ""))
+    is_console = came_from.path.startswith("/console/") and came_from.netloc == visit.request.headers.get("host")
+    back = f"{came_from.path}?{came_from.query}" if came_from.query else came_from.path
+    values = {"action": ("Back", back)} if is_console and visit.request.method not in SAFE_METHODS else {}
+    kind = refused.kind
+    return visit.message(kind.title, refused.detail, status=kind.status, headers=refused.headers, **values)
