@@ -40,6 +40,7 @@ from app.web.api.problems import (
     ProblemKind,
 )
 from app.web.api.reading import JSON, JSON_LINES
+from app.web.browser_sessions import SESSION
 
 _ALWAYS: Final = (
     INVALID_REQUEST,
@@ -121,7 +122,7 @@ def document(endpoints: Sequence[Endpoint], *, prefix: str) -> dict[str, Any]:
             "summary": "Nango's connections, confirmed, linked and kept fresh.",
         },
         "servers": [{"url": prefix}],
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"session": []}, {"session-over-http": []}],
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": {**schemas, "Problem": _PROBLEM},
@@ -130,7 +131,9 @@ def document(endpoints: Sequence[Endpoint], *, prefix: str) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "An API token, made by `waylink token create`. Scopes: " + ", ".join(Scope) + ".",
-                }
+                },
+                "session": _of_cookie(f"__Host-{SESSION}", "The session of an operator who has signed in."),
+                "session-over-http": _of_cookie(SESSION, "The same where Waylink is reached without TLS."),
             },
         },
     }
@@ -153,6 +156,10 @@ def problems_of(endpoint: Endpoint) -> dict[int, list[ProblemKind]]:
     for kind in sorted(dict.fromkeys(kinds), key=lambda kind: kind.status):
         found.setdefault(kind.status, []).append(kind)
     return found
+
+
+def _of_cookie(name: str, description: str) -> dict[str, str]:
+    return {"type": "apiKey", "in": "cookie", "name": name, "description": description}
 
 
 def _shapes(endpoints: Sequence[Endpoint]) -> list[Any]:

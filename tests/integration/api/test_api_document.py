@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given
 from app.domain.access import Scope
 from app.web.api.openapi import document, problems_of
 from app.web.api.registry import ENDPOINTS
+from app.web.browser_sessions import SESSION
 from tests.integration.api.api_client import PREFIX, open_api
 
 METHODS = {"get", "put", "post", "delete", "patch"}
@@ -42,6 +43,13 @@ def test_it_is_made_from_the_endpoints_and_names_each_once(served):
     ids = [method["operationId"] for methods in served["paths"].values() for method in methods.values()]
     assert len(set(ids)) == len(ids)
     assert served["openapi"] == "3.1.0"
+
+
+def test_it_names_the_token_and_the_cookies_of_sessions(served):
+    schemes = served["components"]["securitySchemes"]
+    assert {name for choice in served["security"] for name in choice} == set(schemes)
+    cookies = {scheme["name"] for scheme in schemes.values() if scheme.get("in") == "cookie"}
+    assert cookies == {f"__Host-{SESSION}", SESSION}
 
 
 def test_everything_in_it_is_explained_and_every_reference_leads_somewhere(served):
