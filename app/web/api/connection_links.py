@@ -13,8 +13,8 @@ from app.web.api.reading import identity
 
 class LinkExplanation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The explanation of a link, or of its absence. `cause`: an unlinked reason, a drift, or `linked`,
-    `linked_to_organization`, `deleted`, `waiting_for_nango`, `refused`, `no_auth_event`, `linked_soon`. `repairs`: what would change it, with
-    commands between backticks.
+    `linked_to_organization`, `deleted`, `waiting_for_nango`, `refused`, `no_auth_event`, `linked_soon`. `repairs`: what
+    would change it, with commands between backticks.
     """
 
     connection: str
