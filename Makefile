@@ -22,7 +22,7 @@ EXTRA_TESTS = $(wildcard tests/browser/test_*.py) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run migrate test test-all test-random check bench bench-quick docs lock clean
+.PHONY: help setup run migrate test test-all test-random check bench bench-quick docs screenshots lock clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -77,6 +77,9 @@ bench-quick: setup ## the benchmarks, reduced, in under five minutes
 
 docs: setup ## write docs/settings.md and docs/cli.md again, from the code
 	$(BIN)/python docs/generate.py
+
+screenshots: setup ## pictures of every page of the console in build/screenshots (needs Chromium)
+	$(BIN)/python docs/screenshots.py build/screenshots
 
 lock: setup ## renew the lock files after a change of pyproject.toml (LOCK_OPTIONS=--upgrade takes newer releases)
 	$(COMPILE) --extra embedded pyproject.toml --output-file requirements.lock

@@ -1,0 +1,149 @@
+"""Pictures of every page of the console, with the data of the sandbox's scenario: `make screenshots`.
+
+It runs `waylink up` in a folder of its own, signs in by the link that this prints, and follows the console's links: one
+page of each kind is pictured, on a narrow and a wide screen, light and dark. FOLDER/console.png is README's picture.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, Literal
+
+import click
+from playwright.sync_api import Page, StorageState, sync_playwright
+
+ROOT: Final = Path(__file__).parents[1]
+WAYLINK: Final = (sys.executable, "-m", "app.cli")
+CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
+SCREENS: Final[list[tuple[int, Literal["light", "dark"]]]] = [
+    (360, "light"),
+    (360, "dark"),
+    (1280, "light"),
+    (1280, "dark"),
+]
+README_SCREEN: Final = (1280, "light")
+PASSWORD: Final = "only for these pictures"  # noqa: S105 - the installation ends with this program
+SENT: Final = ("auth_creation_success_tags", "refresh_failure_auth", "sync_success")
+READY_WITHIN: Final = 120.0  # seconds
+SETTLE: Final = 20.0  # seconds for the scenario and the first figures
+# What differs in the paths of pages of one kind: ids, and the groups of the API.
+DIFFERS: Final = re.compile(r"[a-z]{2,4}_[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=/console/api/).+")
+LINKS: Final = "[...document.querySelectorAll('nav a[href], main a[href]')].map(one => one.getAttribute('href'))"
+
+
+@contextmanager
+def installation(folder: Path) -> Iterator[str]:
+    """`waylink up` with the examples' teams on free ports; yields the link by which the first operator signs in."""
+    shutil.copy(ROOT / "examples" / "waylink.toml", folder / "waylink.toml")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WAYLINK_")}
+    ports = {name: str(_free_port()) for name in ("WAYLINK_PORT", "WAYLINK_SANDBOX_PORT")}
+    environment = {**inherited, **ports, "PYTHONPATH": str(ROOT)}
+    said = folder / "up.log"
+    with said.open("wb") as log:
+        up = subprocess.Popen(  # noqa: S603 - the program is ours
+            [*WAYLINK, "up"], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+        try:
+            link = _link(up, said)
+            for sample in SENT:
+                subprocess.run(  # noqa: S603 - the program is ours
+                    [*WAYLINK, "send", sample], cwd=folder, env=environment, capture_output=True, check=False
+                )
+            time.sleep(SETTLE)
+            yield link
+        finally:
+            up.terminate()
+            up.wait(READY_WITHIN)
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as opened:
+        opened.bind(("127.0.0.1", 0))
+        return int(opened.getsockname()[1])
+
+
+def _link(up: subprocess.Popen[bytes], said: Path) -> str:
+    ends = time.monotonic() + READY_WITHIN
+    while time.monotonic() < ends and up.poll() is None:
+        if found := re.search(r"http://\S+/console/welcome/\S+", said.read_text(errors="replace")):
+            return found[0]
+        time.sleep(0.2)
+    raise click.ClickException(f"`waylink up` printed no link to sign in:\n{said.read_text(errors='replace')[-2000:]}")
+
+
+def kind_of(path: str) -> str:
+    """The page's kind: its path without what differs."""
+    return DIFFERS.sub("one", path.partition("#")[0].partition("?")[0].rstrip("/"))
+
+
+def pages_of(page: Page, origin: str) -> list[str]:
+    """Paths of one page of each kind, as they are found from the first page on."""
+    found, waiting = dict[str, str](), ["/console"]
+    while waiting:
+        path = waiting.pop(0)
+        if kind_of(path) in found or not path.startswith("/console"):
+            continue
+        answer = page.goto(f"{origin}{path}")
+        if answer is None or answer.status != 200:
+            raise click.ClickException(f"{path} answers {answer.status if answer else 'nothing'}")
+        found[kind_of(path)] = path
+        waiting += page.evaluate(LINKS)
+    return list(found.values())
+
+
+def take(folder: Path) -> int:
+    """Picture every page into this folder. Returns how many pictures there are."""
+    browser_path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if browser_path is None:
+        raise click.ClickException("there is no Chromium here: install one (Debian: apt install chromium)")
+    count = 0
+    with (
+        tempfile.TemporaryDirectory(prefix="wl-") as work,
+        installation(Path(work)) as link,
+        sync_playwright() as driver,
+    ):
+        origin = link.partition("/console")[0]
+        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
+        session = _sign_in(browser.new_page(), link)
+        paths = pages_of(browser.new_context(storage_state=session).new_page(), origin)
+        for width, scheme in SCREENS:
+            page = browser.new_context(
+                viewport={"width": width, "height": 800}, color_scheme=scheme, storage_state=session
+            ).new_page()
+            for path in paths:
+                page.goto(f"{origin}{path}", wait_until="networkidle")
+                name = kind_of(path).removeprefix("/console").strip("/").replace("/", "-") or "overview"
+                page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+                count += 1
+                if name == "overview" and (width, scheme) == README_SCREEN:
+                    page.screenshot(path=folder / "console.png")
+        browser.close()
+    return count
+
+
+def _sign_in(page: Page, link: str) -> StorageState:
+    page.goto(link)
+    page.fill("#password", PASSWORD)
+    page.fill("#repeated", PASSWORD)
+    page.get_by_role("button", name="Set the password and sign in").click()
+    page.wait_for_load_state("networkidle")
+    return page.context.storage_state()
+
+
+@click.command(help=__doc__)
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "build" / "screenshots")
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    click.echo(f"{take(folder)} pictures in {folder}")
+
+
+if __name__ == "__main__":
+    main()
