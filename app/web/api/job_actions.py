@@ -60,6 +60,7 @@ class JobsToActOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         ]
         | None
     ) = None
+    reason: Annotated[str, Meta(max_length=500, description="Recorded in the audit.")] | None = None
 
 
 class JobLeftAlone(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -199,7 +200,8 @@ def _acted(
 ) -> JobsActedOn:
     taken = [job for job in jobs if job.state in TAKES[action]]
     left = [job for job in jobs if job.state not in TAKES[action]]
-    changed = [] if body.dry_run else _carry_out(call, action, taken, asked)
+    told = asked if body.reason is None else {**asked, "reason": body.reason}
+    changed = [] if body.dry_run else _carry_out(call, action, taken, told)
     groups = job_actions.Preview(taken, more=more).groups()
     return JobsActedOn(
         act=action,

@@ -16,6 +16,7 @@ from app.domain.states import AuditOutcome, EventState, Fault, JobState, Origin
 from app.ids import AUDIT, EVENT, JOB
 from app.qualified_names import within
 from app.services.maintenance.upkeep import RECORD_KEPT
+from app.timestamp_input import moment
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
 from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import after, identity, not_a_cursor
@@ -23,6 +24,7 @@ from app.web.api.shapes import AuditEntry, EventRecord, EventRow, JobRecord, Job
 
 Environment = Annotated[str | None, Meta(description="Of this environment.")]
 Integration = Annotated[str | None, Meta(description="Of this integration.")]
+Since = Annotated[str | None, Meta(description="Made since then: a time with its zone, or how long ago: `7d`.")]
 ConnectionId = Annotated[str | None, Meta(description="Of the connection with this id of Nango's.")]
 
 
@@ -40,6 +42,7 @@ class EventQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     environment: Environment = None
     integration: Integration = None
     connection_id: ConnectionId = None
+    since: Since = None
 
 
 class JobQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +53,7 @@ class JobQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True)
     name: Annotated[str | None, Meta(description="Of this name, such as `crm.import_contacts`.")] = None
     fault: Annotated[Fault | None, Meta(description="Discarded, and whose fault it is.")] = None
     event: Annotated[str | None, Meta(description="Of the event with this `evt_…` id.")] = None
+    since: Since = None
 
 
 class RejectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +77,7 @@ def list_audit(call: Call, query: AuditQuery) -> Page[AuditEntry]:
     return page(rows, query.limit, AuditEntry)
 
 
-@endpoint("GET /events", scope=Scope.VIEWER, teams=True)
+@endpoint("GET /events", scope=Scope.VIEWER, teams=True, problems=(INVALID_INPUT,))
 def list_events(call: Call, query: EventQuery) -> Page[EventRow]:
     """List events, newest first.
 
@@ -88,6 +92,7 @@ def list_events(call: Call, query: EventQuery) -> Page[EventRow]:
         environment=query.environment,
         integration=query.integration,
         connection_id=query.connection_id,
+        since=_since(call, query.since),
         team=call.team,
     )
     with call.context.database.read() as session:
@@ -118,6 +123,7 @@ def list_jobs(call: Call, query: JobQuery) -> Page[JobRow]:
         name=query.name,
         fault=query.fault,
         event_id=identity(EVENT, query.event) if query.event is not None else None,
+        since=_since(call, query.since),
     )
     with call.context.database.read() as session:
         return page(listing.jobs(session, filters), query.limit, JobRow)
@@ -146,6 +152,10 @@ def list_rejections(call: Call, query: RejectionQuery) -> Page[RejectionRow]:
     last = found[query.limit - 1] if len(found) > query.limit else None
     cursor = f"{last.minute:%Y-%m-%dT%H:%MZ}~{last.environment}~{last.cause}" if last else None
     return Page(data=[record(row, RejectionRow) for row in rows], next_cursor=cursor)
+
+
+def _since(call: Call, given: str | None) -> datetime | None:
+    return moment(given, now=call.context.clock()) if given is not None else None
 
 
 def _after_minute(cursor: str | None) -> RejectionKey | None:

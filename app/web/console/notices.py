@@ -19,7 +19,20 @@ class Notice:
     noun: str | None = None
 
 
-NOTICES: Final[Mapping[str, Notice]] = {}
+NOTICES: Final[Mapping[str, Notice]] = {
+    "event_acknowledged": Notice("The failed event is acknowledged, and no longer red in the status."),
+    "event_replayed": Notice("{} due.", "job"),
+    "event_retried": Notice("The event is processed again, as if it had just arrived."),
+    "job_acknowledged": Notice("The dead letter is acknowledged, and no longer red in the status."),
+    "job_cancelled": Notice("The job is cancelled."),
+    "job_redelivered": Notice("The job is delivered again, with the same id."),
+    "job_retried": Notice("The job is delivered again, and its schedule begins anew."),
+    "job_unchanged": Notice("There was nothing to do: the job is as it was wanted."),
+    "jobs_acknowledged": Notice("{} acknowledged.", "dead letter"),
+    "jobs_cancelled": Notice("{} cancelled.", "job"),
+    "jobs_redelivered": Notice("{} redelivered.", "job"),
+    "jobs_retried": Notice("{} retried.", "job"),
+}
 
 
 def code(name: str, count: int | None = None) -> str:

@@ -1,9 +1,11 @@
 """All pages of the console, by method and path."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
-from app.web.console import account, overview, reference, rejections, sign_in, single_sign_on
+from app.domain.job_actions import JobAction
+from app.web.console import account, job_actions, jobs, overview, reference, rejections, sign_in, single_sign_on
 from app.web.console.serving import PageFunction
 
 PAGES: Final[Mapping[str, PageFunction]] = {
@@ -14,6 +16,16 @@ PAGES: Final[Mapping[str, PageFunction]] = {
     "POST /console/account/sessions": account.end_other_sessions,
     "GET /console/api": reference.show_calls,
     "GET /console/api/{group}": reference.show_group,
+    "GET /console/jobs": jobs.show_jobs,
+    "GET /console/jobs/acknowledge": job_actions.preview_acknowledgement,
+    "POST /console/jobs/acknowledge": job_actions.acknowledge_jobs,
+    "GET /console/jobs/act": job_actions.preview_jobs,
+    "POST /console/jobs/act": job_actions.act_on_jobs,
+    "GET /console/jobs/{job_id}": jobs.show_job,
+    "POST /console/jobs/{job_id}/acknowledge": jobs.acknowledge_job,
+    "POST /console/jobs/{job_id}/cancel": partial(jobs.act_on_job, action=JobAction.CANCEL),
+    "POST /console/jobs/{job_id}/redeliver": partial(jobs.act_on_job, action=JobAction.REDELIVER),
+    "POST /console/jobs/{job_id}/retry": partial(jobs.act_on_job, action=JobAction.RETRY),
     "GET /console/rejections": rejections.show_rejections,
     "GET /console/sign-in": sign_in.show_sign_in,
     "POST /console/sign-in": sign_in.sign_in,
