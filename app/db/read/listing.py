@@ -87,6 +87,7 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
         "attempts": found.attempts,
         "looks": found.looks,
         "recurrences": _recurrences(session, found),
+        "previous_id": _previous(session, found, team),
         "body": found.body.decode("utf-8", "replace") if found.body is not None and team is None else None,
         "document": documents.of(session, found),
         "route_set": found.route_set,
@@ -157,6 +158,16 @@ def _recurrences(session: Session, event: Event) -> int:
     later = (Event.connection_ref == event.connection_ref, Event.id > event.id, Event.recurrence_of == event.id)
     found = select(Event.id).where(*later).limit(MOST_RECURRENCES)
     return session.scalar(select(func.count()).select_from(found.subquery())) or 0
+
+
+def _previous(session: Session, event: Event, team: str | None) -> str | None:
+    """The id of the event before it about the same connection; None without one. team: as of `event`."""
+    if event.connection_ref is None:
+        return None
+    mine = [_concerns(team)] if team is not None else []
+    earlier = select(Event.id).where(Event.connection_ref == event.connection_ref, Event.id < event.id, *mine)
+    found = session.scalar(earlier.order_by(Event.id.desc()).limit(1))
+    return show(EVENT, found) if found else None
 
 
 def _event(event: Event) -> dict[str, Any]:

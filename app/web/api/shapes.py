@@ -158,7 +158,8 @@ class DecisionRow(Struct, frozen=True, kw_only=True):
 
 class EventRecord(EventRow, frozen=True, kw_only=True):
     """An event with its document, the routes that matched, and its jobs. A team's token sees its own of these, and no
-    `body`. `recurrences`: how many later events tell the same failure.
+    `body`. `recurrences`: how many later events tell the same failure. `previous_id`: the event before it about the
+    same connection.
     """
 
     last_seen_at: str
@@ -167,6 +168,7 @@ class EventRecord(EventRow, frozen=True, kw_only=True):
     attempts: int
     looks: int
     recurrences: int
+    previous_id: str | None
     body: str | None
     document: dict[str, Any] | None
     route_set: int | None

@@ -5,7 +5,18 @@ from functools import partial
 from typing import Final
 
 from app.domain.job_actions import JobAction
-from app.web.console import account, job_actions, jobs, overview, reference, rejections, sign_in, single_sign_on
+from app.web.console import (
+    account,
+    event_actions,
+    events,
+    job_actions,
+    jobs,
+    overview,
+    reference,
+    rejections,
+    sign_in,
+    single_sign_on,
+)
 from app.web.console.serving import PageFunction
 
 PAGES: Final[Mapping[str, PageFunction]] = {
@@ -16,6 +27,12 @@ PAGES: Final[Mapping[str, PageFunction]] = {
     "POST /console/account/sessions": account.end_other_sessions,
     "GET /console/api": reference.show_calls,
     "GET /console/api/{group}": reference.show_group,
+    "GET /console/events": events.show_events,
+    "GET /console/events/{event_id}": events.show_event,
+    "POST /console/events/{event_id}/acknowledge": events.acknowledge_event,
+    "GET /console/events/{event_id}/replay": event_actions.preview_replay,
+    "POST /console/events/{event_id}/replay": event_actions.replay_event,
+    "POST /console/events/{event_id}/retry": event_actions.retry_event,
     "GET /console/jobs": jobs.show_jobs,
     "GET /console/jobs/acknowledge": job_actions.preview_acknowledgement,
     "POST /console/jobs/acknowledge": job_actions.acknowledge_jobs,

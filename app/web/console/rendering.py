@@ -1,5 +1,6 @@
 """Pages from templates, with the headers that every page has."""
 
+import json
 from datetime import datetime
 from importlib.resources import files
 from typing import Any, Final
@@ -47,6 +48,11 @@ def moment(at: str | datetime | None) -> Markup:
     return Markup('<time datetime="{}">{} UTC</time>').format(whole, whole[:19].replace("T", " "))
 
 
+def plain_json(value: Any, indent: int | None = None) -> str:
+    """JSON for people, which the template escapes like any text."""
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+
+
 def span(seconds: float | None) -> str:
     """A length of time for people, such as `4 ms`, `2.5 s`, `3 min`, `5 h` or `2 d`; of an absent one a dash."""
     if seconds is None:
@@ -70,7 +76,7 @@ def link(path: str, **query: object) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
-_TEMPLATES.filters.update(coded=coded, moment=moment, span=span)
+_TEMPLATES.filters.update(coded=coded, moment=moment, span=span, tojson_plain=plain_json)
 _TEMPLATES.globals.update(link=link, counted=counted, plural=plural)
 # The values of the frame where no operator is signed in.
 _NO_FRAME: Final = {"visitor": None, "navigation": (), "notice": None}
