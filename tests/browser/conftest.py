@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.db.engine import Database, connect
 from tests import openid_provider
 from tests.browser.visitor import Visitor
 from tests.openid_provider import CLIENT_ID, CLIENT_SECRET, Provider
@@ -49,6 +50,7 @@ class Installation:
     origin: str
     run: Callable[..., str]
     provider: Provider
+    database: Database
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +83,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
             web = subprocess.Popen([*COMMAND, "web"], cwd=folder, env=environment, stdout=log, stderr=log)
             try:
                 _wait_for(f"http://127.0.0.1:{port}/healthz", web, folder / "web.log")
-                yield Installation(f"http://127.0.0.1:{port}", run, provider)
+                with closing(connect(f"sqlite:///{next(folder.rglob('*.db'))}")) as database:
+                    yield Installation(f"http://127.0.0.1:{port}", run, provider, database)
             finally:
                 web.terminate()
                 web.wait(timeout=PATIENCE)

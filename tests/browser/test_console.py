@@ -1,13 +1,63 @@
 """The console's pages in a real Chromium, used without JavaScript on each screen."""
 
+import json
 import re
+from datetime import timedelta
 
 import httpx
+import pytest
 
+from app.clock import utc_now
+from app.db.models import Attempt, Destination, Event, Job
+from app.db.routes import RouteDefinition
+from app.ids import EVENT, JOB, new_id, parse, show
+from app.services.definitions import config_sync
+from app.services.definitions.config_plan import DestinationDefinition
 from tests.browser.conftest import Installation
 from tests.browser.visitor import Visitor
+from tests.integration.status.rows import a_connection, a_job, add, an_event
 
 PASSWORD = "correct horse battery staple"
+PATTERN = {"type": ["connection.created"], "tags": {"plan": ["pro", {"prefix": "ent"}]}}
+
+
+@pytest.fixture
+def rows(installed: Installation, request) -> dict[str, str]:
+    """A connection's two events, a discarded job of each with an attempt, and a failed event; their ids."""
+    database, now, name = installed.database, utc_now(), f"crm.job_{new_id().hex[-8:]}"
+    with database.read() as session:
+        known = session.get(Destination, ("crm", "jobs")) is not None
+    if not known:
+        routes = [
+            RouteDefinition("contacts", "crm", "jobs", "crm.import_contacts", {"type": ["connection.created"]}),
+            RouteDefinition("paid-plans", "crm", "jobs", "crm.paid", PATTERN),
+        ]
+        places = {("crm", "jobs"): DestinationDefinition("celery", "team.crm.jobs")}
+        with database.write() as session:
+            config_sync.apply_file(session, destinations=places, routes=routes, now=now)
+    connection = a_connection(now, f"7d3c-{new_id().hex[-8:]}")
+    facts = {"state": "processed", "type": "connection.created", "route_set": 1, "integration": "hubspot"}
+    facts |= {"connection_id": connection.connection_id, "connection_ref": connection.id, "confirmed": True}
+    events = []
+    for minutes, plan in ((30, "free"), (2, "pro")):
+        at, tags = now - timedelta(minutes=minutes), {"end_user_id": "usr_1042", "plan": plan, "region": "eu"}
+        document = {"type": "connection.created", "tags": tags, "user": {"external_id": "usr_1042"}}
+        body = json.dumps({"from": "nango", "type": "auth", "operation": "creation", "tags": tags}).encode()
+        at_end = at + timedelta(seconds=1)
+        events.append(an_event(at, document=document, body=body, tags=tags, processed_at=at_end, **facts))
+    gone = {"state": "discarded", "finished_at": now, "fault": "team", "attempts": 1, "name": name}
+    gone |= {"problem": "the endpoint answered 500"}
+    made = [a_job(event.received_at + timedelta(seconds=1), event.id, **gone) for event in events]
+    answered = {"status": 500, "error": None, "response_excerpt": "Internal Server Error: no such contact list"}
+    tries = [
+        Attempt(job_id=job.id, number=1, started_at=job.created_at, latency_ms=840.0, outcome="discarded", **answered)
+        for job in made
+    ]
+    broken = an_event(now, state="failed", failure="error", problem="it broke", processed_at=now)
+    add(database, connection, *events, *made, *tries, broken)
+    names = {"older": events[0], "event": events[1], "failed": broken}
+    ids = {noun: show(EVENT, event.id) for noun, event in names.items()}
+    return ids | {"job": show(JOB, made[0].id), "other_job": show(JOB, made[1].id), "name": name}
 
 
 def sign_in(visit: Visitor, operator) -> None:
@@ -25,6 +75,22 @@ def open_page(visit: Visitor, label: str) -> None:
     visit.page.wait_for_load_state("networkidle")
 
 
+def follow(visit: Visitor, label: str) -> None:
+    visit.page.locator("main").get_by_role("link", name=label, exact=True).first.click()
+    visit.page.wait_for_load_state("networkidle")
+
+
+def said(visit: Visitor) -> str:
+    return visit.page.get_by_role("status").inner_text()
+
+
+def state_of(installed: Installation, kind: type, prefix: str, shown: str) -> str:
+    with installed.database.read() as session:
+        row = session.get(kind, parse(prefix, shown))
+        assert row is not None
+        return str(row.state)
+
+
 def test_rejections_are_found_and_filtered(visit: Visitor, installed: Installation, operator):
     for _ in range(3):
         answer = httpx.post(f"{installed.origin}/webhooks/nango", content=b"{}", trust_env=False)
@@ -38,3 +104,77 @@ def test_rejections_are_found_and_filtered(visit: Visitor, installed: Installati
     visit.sees("Rejections", "rejections-none")
     assert re.search(r"cause=too_large", visit.page.url)
     assert "No rejection matches these filters." in visit.page.locator("main").inner_text()
+
+
+def test_an_event_is_found_understood_and_replayed(visit: Visitor, installed: Installation, operator, rows):
+    sign_in(visit, operator)
+    open_page(visit, "Events")
+    visit.sees("Events", "events")
+    visit.page.locator(f"a[href='/console/events/{rows['event']}']").click()
+    visit.sees("connection.created", "event")
+    text = visit.page.locator("main").inner_text()
+    assert "matches" in text
+    assert "tags.plan" in text
+    follow(visit, "Replay…")
+    visit.sees("Replay an event", "event-replay")
+    visit.press("Replay")
+    visit.sees("connection.created", "event-replayed")
+    assert "jobs due." in said(visit)
+    with installed.database.read() as session:
+        made = [job for job in session.query(Job) if show(EVENT, job.event_id) == rows["event"]]
+    assert {"contacts", "paid-plans"} <= {job.route for job in made}
+
+
+def test_a_failed_event_is_acknowledged_and_retried(visit: Visitor, installed: Installation, operator, rows):
+    sign_in(visit, operator)
+    visit.go(f"/console/events/{rows['failed']}")
+    visit.sees("Not read yet", "event-failed")
+    visit.press("Acknowledge")
+    assert "acknowledged" in said(visit)
+    visit.press("Retry")
+    assert "processed again" in said(visit)
+    assert state_of(installed, Event, EVENT, rows["failed"]) == "received"
+
+
+def test_a_dead_letter_is_looked_at_and_retried(visit: Visitor, installed: Installation, operator, rows):
+    sign_in(visit, operator)
+    open_page(visit, "Jobs")
+    visit.sees("Jobs", "jobs")
+    follow(visit, "dead letters")
+    visit.page.locator(f"a[href='/console/jobs/{rows['job']}']").click()
+    visit.sees(rows["name"], "job")
+    assert "no such contact list" in visit.page.locator("main").inner_text()
+    visit.press("Acknowledge")
+    assert "acknowledged" in said(visit)
+    visit.press("Retry")
+    assert "delivered again" in said(visit)
+    assert state_of(installed, Job, JOB, rows["job"]) == "available"
+    visit.press("Cancel")
+    assert state_of(installed, Job, JOB, rows["job"]) == "cancelled"
+    visit.go("/console/jobs?destination=crm&state=discarded")
+    visit.sees("Jobs", "jobs-refused")
+    assert "expected TEAM/NAME" in visit.page.locator("#destination-problem").inner_text()
+
+
+def test_all_jobs_that_match_are_counted_and_retried(visit: Visitor, installed: Installation, operator, rows):
+    sign_in(visit, operator)
+    visit.go(f"/console/jobs?state=discarded&name={rows['name']}")
+    follow(visit, "Retry all that match…")
+    visit.sees("Retry jobs", "jobs-preview")
+    assert "2 jobs will be delivered again" in visit.page.locator("main").inner_text()
+    visit.fill(reason="the endpoint is back")
+    visit.press("Retry 2 jobs")
+    visit.sees("Jobs", "jobs-retried")
+    assert "2 jobs retried." in said(visit)
+    assert {state_of(installed, Job, JOB, rows[each]) for each in ("job", "other_job")} == {"available"}
+
+
+def test_dead_letters_are_acknowledged(visit: Visitor, operator, rows):
+    sign_in(visit, operator)
+    visit.go("/console/jobs?state=discarded&destination=crm/jobs")
+    follow(visit, "Acknowledge dead letters…")
+    visit.sees("Acknowledge dead letters", "jobs-acknowledge")
+    visit.fill(reason="their release of Monday")
+    visit.page.locator("main").get_by_role("button").click()
+    visit.page.wait_for_load_state("networkidle")
+    assert "acknowledged." in said(visit)

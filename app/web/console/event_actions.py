@@ -17,7 +17,7 @@ _AGAIN: Final = "yes"
 
 
 async def preview_replay(context: ConsoleContext, visit: Visit) -> Response:
-    """What a replay would do for each route that matches."""
+    """The effect of a replay for each route that matches."""
     query = visit.request.query_params
     return await _preview(context, visit, _wanted(query.get("routes"), query.get("again"), dry_run=True))
 
