@@ -35,7 +35,7 @@ QUIET = (
     "--disable-sync",
 )
 SCREENS = [(width, scheme) for width in (360, 1280) for scheme in ("light", "dark")]
-REFUSALS = frozenset({403, 404, 410, 422})  # that the tests are about
+REFUSALS = frozenset({403, 404, 409, 410, 422})  # that the tests are about
 CONFIG = """
 [[operators.groups]]
 group = "ops"

@@ -20,18 +20,19 @@ class DeletionResult:
     was_gone: bool
 
 
-def delete(operations: Operations, connection_ref: UUID, *, actor: str) -> DeletionResult:
+def delete(operations: Operations, connection_ref: UUID, *, actor: str, reason: str | None = None) -> DeletionResult:
     """Delete the connection at Nango, close its link and route `connection.deleted`. Nothing is revoked at the
-    provider.
+    provider. reason: the operator's own, for the audit.
 
     Raises NotFound, Conflict where it is already deleted or was recreated meanwhile, and NangoError.
     """
     connection = operations.find(connection_ref)
     require_not_deleted(connection)
     client = operations.client(connection.environment)
+    told = {"reason": reason} if reason is not None else {}
     with (
         operations.exclusively(f"edit:{connection.shown}") as ends_at,
-        operations.audited(actor=actor, action="connection.deleted", subject=connection.shown) as audited,
+        operations.audited(actor=actor, action="connection.deleted", subject=connection.shown, **told) as audited,
     ):
         was_gone = False
         try:

@@ -84,6 +84,10 @@ class RefreshAnswer(Struct, frozen=True, kw_only=True):
     expires_at: str | None
 
 
+class DeletionQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    reason: Annotated[str, Meta(min_length=1, max_length=500, description="Why, for the audit.")] | None = None
+
+
 class Deletion(Struct, frozen=True, kw_only=True):
     """`was_gone`: Nango no longer had the connection."""
 
@@ -168,7 +172,7 @@ def refresh_connection(call: Call, con_id: str, query: RefreshNow) -> RefreshAns
 
 
 @endpoint("DELETE /connections/{con_id}", scope=Scope.OPERATOR, asks_nango=True)
-def delete_connection(call: Call, con_id: str) -> Deletion:
+def delete_connection(call: Call, con_id: str, query: DeletionQuery) -> Deletion:
     """Delete a connection in Nango and here.
 
     Nothing is revoked at the provider. The connection's link is closed and `connection.deleted` routed within about a
@@ -176,7 +180,7 @@ def delete_connection(call: Call, con_id: str) -> Deletion:
     """
     ref = identity(CONNECTION, con_id)
     with call.operations() as operations:
-        done = deletion.delete(operations, ref, actor=call.actor)
+        done = deletion.delete(operations, ref, actor=call.actor, reason=query.reason)
     return Deletion(id=show(CONNECTION, ref), deleted=True, was_gone=done.was_gone)
 
 

@@ -22,13 +22,15 @@ class Filter:
     """A field of the form: a parameter of the API's Struct, whose choices and description it has.
 
     label: of the field; without one, the name in words. hint: in place of the API's description. check: raises
-    InvalidInput for a text that cannot be used.
+    InvalidInput for a text that cannot be used. query: the parameters for the text of a field that is no parameter
+    itself; raises the same.
     """
 
     name: str
     label: str = ""
     hint: str = ""
     check: Callable[[str], object] | None = None
+    query: Callable[[str], Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +51,27 @@ class Fields:
     def __init__(self, shape: type[Struct], filters: Sequence[Filter]) -> None:
         members = {each.name: each.type for each in inspect.type_info(shape).fields}  # type: ignore[attr-defined]
         self._shape, self._filters = shape, filters
-        self._known = {each.name: (_description(members[each.name]), _choices(members[each.name])) for each in filters}
+        self._known = {
+            each.name: ("", ())
+            if each.query is not None
+            else (_description(members[each.name]), _choices(members[each.name]))
+            for each in filters
+        }
 
     def read(self, given: Mapping[str, str]) -> Any:
         """The Struct of these texts. Raises WrongFilter and ApiRefusal."""
+        found = dict(given)
         for each in self._filters:
-            if each.check is not None and each.name in given:
-                try:
+            if each.name not in given:
+                continue
+            try:
+                if each.check is not None:
                     each.check(given[each.name])
-                except InvalidInput as wrong:
-                    raise WrongFilter(each.name, str(wrong)) from None
-        return read_query(urlencode(given).encode(), self._shape)
+                if each.query is not None:
+                    found |= each.query(found.pop(each.name))
+            except InvalidInput as wrong:
+                raise WrongFilter(each.name, str(wrong)) from None
+        return read_query(urlencode(found).encode(), self._shape)
 
     def problems(self, refused: Exception) -> Problems:
         """The faults by their field's name. Raises the error again where it is a fault of Waylink."""

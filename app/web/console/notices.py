@@ -32,6 +32,12 @@ NOTICES: Final[Mapping[str, Notice]] = {
     "jobs_cancelled": Notice("{} cancelled.", "job"),
     "jobs_redelivered": Notice("{} redelivered.", "job"),
     "jobs_retried": Notice("{} retried.", "job"),
+    "connection_deleted": Notice("The connection is deleted at Nango; its record follows within seconds."),
+    "connection_refreshed": Notice("Nango has renewed the credentials, where they can be."),
+    "connection_relinked": Notice("The owner was decided anew; the explanation below says what holds."),
+    "connection_unlinked": Notice("The link is closed."),
+    "metadata_set": Notice("The metadata is replaced at Nango."),
+    "tags_set": Notice("The tags are set at Nango; record and link follow within seconds."),
 }
 
 

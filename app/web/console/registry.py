@@ -7,6 +7,8 @@ from typing import Final
 from app.domain.job_actions import JobAction
 from app.web.console import (
     account,
+    connection_acts,
+    connections,
     event_actions,
     events,
     job_actions,
@@ -17,6 +19,7 @@ from app.web.console import (
     sign_in,
     single_sign_on,
 )
+from app.web.console.act_pages import pages_of
 from app.web.console.serving import PageFunction
 
 PAGES: Final[Mapping[str, PageFunction]] = {
@@ -43,6 +46,9 @@ PAGES: Final[Mapping[str, PageFunction]] = {
     "POST /console/jobs/{job_id}/cancel": partial(jobs.act_on_job, action=JobAction.CANCEL),
     "POST /console/jobs/{job_id}/redeliver": partial(jobs.act_on_job, action=JobAction.REDELIVER),
     "POST /console/jobs/{job_id}/retry": partial(jobs.act_on_job, action=JobAction.RETRY),
+    "GET /console/connections": connections.show_connections,
+    "GET /console/connections/{con_id}": connections.show_connection,
+    **pages_of(connection_acts.ACTS),
     "GET /console/rejections": rejections.show_rejections,
     "GET /console/sign-in": sign_in.show_sign_in,
     "POST /console/sign-in": sign_in.sign_in,

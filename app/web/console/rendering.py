@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import Response
 
+from app.web.console.marks import mark_of
 from app.wording import counted
 
 HEADERS: Final = {
@@ -53,6 +54,21 @@ def plain_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
 
 
+def words(text: str) -> str:
+    """A word of the API as people read it: `needs_reconnect` is `needs reconnect`."""
+    return text.replace("_", " ")
+
+
+def is_moment(text: str) -> bool:
+    """Whether a text is a whole time of ISO 8601 with its zone, as the API writes them."""
+    if len(text) < len("2026-01-01T00:00:00Z") or text[10:11] != "T":
+        return False
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
 def span(seconds: float | None) -> str:
     """A length of time for people, such as `4 ms`, `2.5 s`, `3 min`, `5 h` or `2 d`; of an absent one a dash."""
     if seconds is None:
@@ -77,6 +93,7 @@ def link(path: str, **query: object) -> str:
 
 
 _TEMPLATES.filters.update(coded=coded, moment=moment, span=span, tojson_plain=plain_json)
+_TEMPLATES.filters.update(is_moment=is_moment, mark_of=mark_of, words=words)
 _TEMPLATES.globals.update(link=link, counted=counted, plural=plural)
 # The values of the frame where no operator is signed in.
 _NO_FRAME: Final = {"visitor": None, "navigation": (), "notice": None}

@@ -60,6 +60,7 @@ class ConsoleContext:
     installation: Callable[[], Installation]
     rows: CallPool = field(default_factory=lambda: CallPool(2, "console"), init=False)
     patterns: CallPool = field(default_factory=lambda: CallPool(1, "console-patterns"), init=False)
+    nango_calls: CallPool = field(default_factory=lambda: CallPool(4, "console-nango"), init=False)
     hashing: CallPool = field(default_factory=lambda: CallPool(HASHING_THREADS, "sign-in"), init=False)
     provider_calls: CallPool = field(default_factory=lambda: CallPool(2, "single-sign-on"), init=False)
     _own: Counter[str] = field(default_factory=Counter, init=False)
@@ -86,7 +87,7 @@ class ConsoleContext:
                 del self._own[address]
 
     def close(self) -> None:
-        for pool in (self.rows, self.patterns, self.hashing, self.provider_calls):
+        for pool in (self.rows, self.patterns, self.nango_calls, self.hashing, self.provider_calls):
             pool.close()
         if self.provider is not None:
             self.provider.close()
@@ -139,11 +140,11 @@ class Visit:
             "may": self.may,
         }
 
-    async def form(self) -> dict[str, str]:
-        """The fields of a form; of repeated ones the first. Raises Refusal, ValueError."""
+    async def form(self, limit: int = FORM_LIMIT) -> dict[str, str]:
+        """The fields of a form of `limit` bytes at most; of repeated ones the first. Raises Refusal, ValueError."""
         if self.request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
             raise ValueError("no form")
-        content = await read_content(self.request, FORM_LIMIT)
+        content = await read_content(self.request, limit)
         pairs = parse_qsl(content.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
         return dict(reversed(pairs))
 

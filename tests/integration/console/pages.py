@@ -13,6 +13,7 @@ from app.domain.access import Role
 from tests.integration.api.api_client import ApiClient, open_api
 from tests.integration.operators import visitors
 
+FORM = {"content-type": "application/x-www-form-urlencoded"}  # as browsers send it, also where no field is filled in
 ROLES = {"viewer": (Role.VIEWER, None), "operator": (Role.OPERATOR, None), "team": (Role.TEAM, "crm")}
 
 
@@ -33,7 +34,7 @@ class Console:
         return Page(answer)
 
     def post(self, path: str, *, who: str = "operator", status: int = 303, **fields: str) -> "Page":
-        answer = self.browsers[who].post(path, data=fields)
+        answer = self.browsers[who].post(path, data=fields, headers=FORM)
         assert answer.status_code == status, answer.text
         return Page(answer)
 
@@ -42,8 +43,11 @@ class Console:
 
 
 @contextmanager
-def open_console(*, database_url: str, broker_url: str, folder) -> Iterator[Console]:
-    with open_api(database_url=database_url, broker_url=broker_url, folder=folder) as api, ExitStack() as stack:
+def open_console(*, database_url: str, broker_url: str, folder, **variables: str) -> Iterator[Console]:
+    with (
+        open_api(database_url=database_url, broker_url=broker_url, folder=folder, **variables) as api,
+        ExitStack() as stack,
+    ):
         console = Console(api)
         for name, (role, team) in ROLES.items():
             browser = stack.enter_context(visitors.browser(api.web))
