@@ -72,6 +72,7 @@ PAGES: Final[Mapping[str, Needs]] = {
     "POST /console/connections/{con_id}/tags/restore": _CHANGE,
     "GET /console/connections/{con_id}/unlink": _CHANGE,
     "POST /console/connections/{con_id}/unlink": _CHANGE,
+    "GET /console/queues": _READ_OWN,
     "GET /console/rejections": _READ,
     "POST /console/sign-out": _OPEN,  # ends the session of the browser, if there is one
     "GET /console/sign-in": _OPEN,

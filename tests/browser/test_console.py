@@ -1,6 +1,7 @@
 """The console's pages in a real Chromium, used without JavaScript on each screen."""
 
 import json
+import math
 import re
 from datetime import timedelta
 
@@ -8,16 +9,20 @@ import httpx
 import pytest
 
 from app.clock import utc_now
+from app.db import figures as figure_rows
 from app.db.models import Attempt, Destination, Event, Job
 from app.db.routes import RouteDefinition
+from app.domain.figures import FigureName, Step
 from app.ids import EVENT, JOB, new_id, parse, show
 from app.services.definitions import config_sync
 from app.services.definitions.config_plan import DestinationDefinition
+from app.services.metrics.own_counts import METRICS
 from tests.browser.conftest import Installation
 from tests.browser.visitor import Visitor
-from tests.integration.status.rows import a_connection, a_job, add, an_event
+from tests.integration.status.rows import a_connection, a_job, add, an_event, report_running
 
 PASSWORD = "correct horse battery staple"
+TO_JOB = next(shape for shape in METRICS if shape.name == "waylink_webhook_to_job_seconds")
 PATTERN = {"type": ["connection.created"], "tags": {"plan": ["pro", {"prefix": "ent"}]}}
 
 
@@ -47,7 +52,10 @@ def rows(installed: Installation, request) -> dict[str, str]:
         events.append(an_event(at, document=document, body=body, tags=tags, processed_at=at_end, **facts))
     gone = {"state": "discarded", "finished_at": now, "fault": "team", "attempts": 1, "name": name}
     gone |= {"problem": "the endpoint answered 500"}
-    made = [a_job(event.received_at + timedelta(seconds=1), event.id, **gone) for event in events]
+    made = [
+        a_job(event.received_at + timedelta(seconds=1), event.id, route=f"import-{number}", **gone)
+        for number, event in enumerate(events)
+    ]
     answered = {"status": 500, "error": None, "response_excerpt": "Internal Server Error: no such contact list"}
     tries = [
         Attempt(job_id=job.id, number=1, started_at=job.created_at, latency_ms=840.0, outcome="discarded", **answered)
@@ -58,6 +66,34 @@ def rows(installed: Installation, request) -> dict[str, str]:
     names = {"older": events[0], "event": events[1], "failed": broken}
     ids = {noun: show(EVENT, event.id) for noun, event in names.items()}
     return ids | {"job": show(JOB, made[0].id), "other_job": show(JOB, made[1].id), "name": name}
+
+
+@pytest.fixture(scope="module")
+def figures(installed: Installation) -> None:
+    """Two days of webhooks, backlog, jobs and refreshes, minute by minute in the last hour; and processes."""
+    now = utc_now()
+    minutes = [Step.MINUTE.start(now - timedelta(minutes=number)) for number in (*range(1, 55), *range(60, 2000, 20))]
+    zeros = [0] * (len(TO_JOB.buckets) + 2)
+    with installed.database.write() as session:
+        for number, at in enumerate(minutes):
+            wave = 10 + round(8 * math.sin(number / 6))
+            times = list(zeros)
+            times[3 + number % 4] = wave
+            counted = {
+                (FigureName.WEBHOOKS, ("default", "stored")): (wave,),
+                (FigureName.WEBHOOKS, ("default", "bad_signature")): (number % 5,),
+                (FigureName.EVENTS, ("connection.created", "processed")): (wave,),
+                (FigureName.JOBS, ("crm", "jobs", "completed")): (wave,),
+                (FigureName.JOBS_DISCARDED, ("crm", "jobs", "team")): (number % 3,),
+                (FigureName.REFRESHES, ("default", "hubspot", "renewed")): (wave * 2,),
+                (FigureName.REFRESHES, ("default", "hubspot", "failed")): (number % 4,),
+                (FigureName.BACKLOG, ("events",)): (wave * 1_000_000,),
+                (FigureName.BACKLOG, ("jobs",)): (number % 7 * 1_000_000,),
+                (FigureName.OLDEST_DUE_SECONDS, ("events",)): (wave * 300_000,),
+                (FigureName.WEBHOOK_TO_JOB_SECONDS, ("crm", "jobs")): tuple(times),
+            }
+            figure_rows.put(session, counted, at=at)
+    report_running(installed.database, task="process_events", task_since=now)
 
 
 def sign_in(visit: Visitor, operator) -> None:
@@ -178,3 +214,24 @@ def test_dead_letters_are_acknowledged(visit: Visitor, operator, rows):
     visit.page.locator("main").get_by_role("button").click()
     visit.page.wait_for_load_state("networkidle")
     assert "acknowledged." in said(visit)
+
+
+def test_the_overview_draws_figures_for_a_chosen_time(visit: Visitor, figures, operator):
+    sign_in(visit, operator)
+    visit.sees_overview("overview-figures")
+    webhooks = visit.page.locator("figure#webhooks")
+    assert webhooks.get_by_role("img").bounding_box()["height"] > 100
+    webhooks.get_by_text("As a table").click()
+    assert webhooks.get_by_role("table").is_visible()
+    visit.page.locator("main").get_by_role("link", name="1h", exact=True).click()
+    visit.sees_overview("overview-1h")
+    assert "webhooks per minute" in visit.page.locator("figure#webhooks").inner_text()
+
+
+def test_queues_and_processes_lead_to_the_jobs_that_wait(visit: Visitor, figures, operator, rows):
+    sign_in(visit, operator)
+    open_page(visit, "Queues and processes")
+    visit.sees("Queues and processes", "queues")
+    visit.page.locator("main a[href*='state=discarded']").first.click()
+    visit.sees("Jobs", "queues-jobs")
+    assert visit.page.locator("#state").input_value() == "discarded"

@@ -7,19 +7,24 @@ from starlette.responses import Response
 
 from app.domain.status import Check, Level, count, headline, in_order
 from app.services.status.report import report
+from app.web.access_table import PAGES
+from app.web.console import figure_charts
+from app.web.console.figure_charts import FigureChart
 from app.web.console.serving import ConsoleContext, Visit
 
+_PATHS: Final = frozenset(operation.removeprefix("GET ") for operation in PAGES if operation.startswith("GET "))
 EVERY: Final = (10, 60)  # seconds between two looks that a viewer may choose
 
 
 async def overview(context: ConsoleContext, visit: Visit) -> Response:
     """The checks of the status for those who may see all teams' rows; for others, where to go on.
 
-    `?every=10` has the browser ask again, without a script.
+    `?every=10` has the browser ask again, without a script; `?span=7d` is the time of the charts.
     """
     if visit.access.team is not None:
         return visit.page("start.html", team=visit.access.team)
-    checks = await context.rows.run(partial(_look, context))
+    shown = figure_charts.chosen_span(visit.request.query_params.get("span"))
+    checks, charts = await context.rows.run(partial(_look, context, shown))
     chosen = next((every for every in EVERY if visit.request.query_params.get("every") == str(every)), None)
     return visit.page(
         "overview.html",
@@ -32,11 +37,17 @@ async def overview(context: ConsoleContext, visit: Visit) -> Response:
         now=context.clock().isoformat(timespec="seconds"),
         every=chosen,
         choices=EVERY,
+        charts=charts,
+        span=shown,
+        spans=figure_charts.links_of(chosen, shown),
     )
 
 
-def _look(context: ConsoleContext) -> list[Check]:
-    return in_order(report(context.database, context.installation(), now=context.clock()))
+def _look(context: ConsoleContext, chosen: str) -> tuple[list[Check], list[FigureChart]]:
+    now = context.clock()
+    checks = in_order(report(context.database, context.installation(), now=now))
+    with context.database.read() as session:
+        return checks, figure_charts.read(session, chosen, now=now, pages=_PATHS)
 
 
 def _of(checks: list[Check], level: Level) -> list[Check]:
