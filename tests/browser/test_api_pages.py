@@ -10,7 +10,7 @@ def test_an_operator_finds_a_call_and_what_it_answers(visit: Visitor, operator):
     visit.go(operator[1])
     visit.fill(password=PASSWORD, repeated=PASSWORD)
     visit.press("Set the password and sign in")
-    visit.page.get_by_role("link", name="REST API").click()
+    visit.opens("REST API")
     visit.sees("REST API", "api")
     visit.page.get_by_role("link", name="POST /connections/{con_id}/refresh").click()
     visit.sees("REST API: connections", "api-connections")

@@ -102,15 +102,6 @@ def sign_in(visit: Visitor, operator) -> None:
     visit.press("Set the password and sign in")
 
 
-def open_page(visit: Visitor, label: str) -> None:
-    """Go to a page by the navigation, which a narrow screen opens by a link."""
-    menu = visit.page.get_by_role("link", name="Menu", exact=True)
-    if menu.is_visible():
-        menu.click()
-    visit.page.get_by_role("navigation", name="Pages").get_by_role("link", name=label, exact=True).click()
-    visit.page.wait_for_load_state("networkidle")
-
-
 def follow(visit: Visitor, label: str) -> None:
     visit.page.locator("main").get_by_role("link", name=label, exact=True).first.click()
     visit.page.wait_for_load_state("networkidle")
@@ -132,7 +123,7 @@ def test_rejections_are_found_and_filtered(visit: Visitor, installed: Installati
         answer = httpx.post(f"{installed.origin}/webhooks/nango", content=b"{}", trust_env=False)
         assert answer.status_code == 401
     sign_in(visit, operator)
-    open_page(visit, "Rejections")
+    visit.opens("Rejections")
     visit.sees("Rejections", "rejections")
     visit.page.get_by_text("Filter", exact=True).click()
     visit.page.locator("#cause").fill("too_large")
@@ -144,7 +135,7 @@ def test_rejections_are_found_and_filtered(visit: Visitor, installed: Installati
 
 def test_an_event_is_found_understood_and_replayed(visit: Visitor, installed: Installation, operator, rows):
     sign_in(visit, operator)
-    open_page(visit, "Events")
+    visit.opens("Events")
     visit.sees("Events", "events")
     visit.page.locator(f"a[href='/console/events/{rows['event']}']").click()
     visit.sees("connection.created", "event")
@@ -174,7 +165,7 @@ def test_a_failed_event_is_acknowledged_and_retried(visit: Visitor, installed: I
 
 def test_a_dead_letter_is_looked_at_and_retried(visit: Visitor, installed: Installation, operator, rows):
     sign_in(visit, operator)
-    open_page(visit, "Jobs")
+    visit.opens("Jobs")
     visit.sees("Jobs", "jobs")
     follow(visit, "dead letters")
     visit.page.locator(f"a[href='/console/jobs/{rows['job']}']").click()
@@ -225,12 +216,12 @@ def test_the_overview_draws_figures_for_a_chosen_time(visit: Visitor, figures, o
     assert webhooks.get_by_role("table").is_visible()
     visit.page.locator("main").get_by_role("link", name="1h", exact=True).click()
     visit.sees_overview("overview-1h")
-    assert "webhooks per minute" in visit.page.locator("figure#webhooks").inner_text()
+    assert "per minute" in visit.page.locator("figure#webhooks").inner_text()
 
 
 def test_queues_and_processes_lead_to_the_jobs_that_wait(visit: Visitor, figures, operator, rows):
     sign_in(visit, operator)
-    open_page(visit, "Queues and processes")
+    visit.opens("Queues and processes")
     visit.sees("Queues and processes", "queues")
     visit.page.locator("main a[href*='state=discarded']").first.click()
     visit.sees("Jobs", "queues-jobs")

@@ -57,6 +57,14 @@ class Visitor:
         for name, value in fields.items():
             self.page.locator(f"#{name}").fill(value)
 
+    def opens(self, label: str) -> None:
+        """Go to a page by the navigation, which a narrow screen opens by a link."""
+        menu = self.page.get_by_role("link", name="Menu", exact=True)
+        if menu.is_visible():
+            menu.click()
+        self.page.get_by_role("navigation", name="Pages").get_by_role("link", name=label, exact=True).click()
+        self.page.wait_for_load_state("networkidle")
+
     def sees(self, heading: str, picture: str | None = None) -> None:
         """Hold what every page has to be, and take a picture of it where SCREENSHOTS names a folder."""
         page = self.page

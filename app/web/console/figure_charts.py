@@ -30,9 +30,8 @@ Merged = Mapping[datetime, Mapping[str, Summary]]
 
 @dataclass(frozen=True, slots=True)
 class FigureChart:
-    """A chart with what stands beside it. now: the latest value, or the sum. rows: the values of spans that have some.
-
-    links: to the rows that are counted. problem: why there is no chart.
+    """A chart with what stands beside it. now: the latest value, or the sum. scale: the upper end. rows: the values of
+    spans that have some. links: to the rows that are counted. problem: why there is no chart.
     """
 
     id: str
@@ -69,34 +68,34 @@ _ANSWERS: Final = _Kind(
     "webhooks", "Webhooks", "webhooks", FigureName.WEBHOOKS, "answer",
     {"well": ("stored", Look.WELL), "ill": ("not stored", Look.ILL)},
     lambda answer: "well" if answer in _STORED else "ill",
-    (("Events", "/console/events"), ("Rejections", "/console/rejections")), stacked=True,
+    (("Events", "/console/events?origin=webhook&since={}"), ("Rejections", "/console/rejections")), stacked=True,
 )  # fmt: skip
 _BACKLOG: Final = _Kind(
-    "backlog", "Backlog", "rows that wait, at most", FigureName.BACKLOG, "queue",
+    "backlog", "Backlog", "rows that wait, the latest", FigureName.BACKLOG, "queue",
     {"events": ("events", Look.WELL), "jobs": ("jobs", Look.OTHER)}, lambda queue: queue,
     (("Waiting events", "/console/events?state=received"), ("Available jobs", "/console/jobs?state=available")),
 )  # fmt: skip
 _OLDEST: Final = _Kind(
-    "oldest", "Age of the oldest that is due", "at most", FigureName.OLDEST_DUE_SECONDS, "queue",
+    "oldest", "Age of the oldest that is due", "the latest", FigureName.OLDEST_DUE_SECONDS, "queue",
     {"events": ("events", Look.WELL), "jobs": ("jobs", Look.OTHER)}, lambda queue: queue,
     (("Queues and processes", "/console/queues"),), in_seconds=True,
 )  # fmt: skip
 _TO_JOB: Final = _Kind(
-    "to-job", "From webhook to job", "p50 and p99", FigureName.WEBHOOK_TO_JOB_SECONDS, None,
+    "to-job", "From webhook to job", "for 99 %, the latest", FigureName.WEBHOOK_TO_JOB_SECONDS, None,
     {"p50": ("half of them within", Look.WELL), "p99": ("99 % within", Look.OTHER)}, lambda key: key,
-    (("Completed jobs", "/console/jobs?state=completed"),), in_seconds=True,
+    (("Completed jobs", "/console/jobs?state=completed&since={}"),), in_seconds=True,
 )  # fmt: skip
 _DISCARDED: Final = _Kind(
     "discarded", "Dead letters", "jobs given up", FigureName.JOBS_DISCARDED, "fault",
     {"team": ("the team's fault", Look.ILL), "ours": ("Waylink's fault", Look.OTHER)},
     lambda fault: "ours" if fault == "ours" else "team",
-    (("Dead letters", "/console/jobs?state=discarded"),), stacked=True,
+    (("Dead letters", "/console/jobs?state=discarded&since={}"),), stacked=True,
 )  # fmt: skip
 _FAILED: Final = _Kind(
     "events", "Events", "events", FigureName.EVENTS, "state",
     {"well": ("processed", Look.WELL), "ill": ("failed", Look.ILL)},
     lambda state: "ill" if state == "failed" else "well",
-    (("Failed events", "/console/events?state=failed"),), stacked=True,
+    (("Failed events", "/console/events?state=failed&since={}"),), stacked=True,
 )  # fmt: skip
 _REFRESHES: Final = _Kind(
     "refreshes", "Refreshes", "renewals", FigureName.REFRESHES, "outcome",
@@ -113,12 +112,12 @@ def read(session: Session, chosen: str, *, now: datetime, pages: Collection[str]
     spans = [step.start(now - length)]
     while spans[-1] + _STEPS[step] <= now:
         spans.append(spans[-1] + _STEPS[step])
-    return [_read(session, kind, step, spans, pages) for kind in KINDS]
+    return [_read(session, kind, chosen, spans, pages) for kind in KINDS]
 
 
-def _read(session: Session, kind: _Kind, step: Step, spans: Sequence[datetime], pages: Collection[str]) -> FigureChart:
+def _read(session: Session, kind: _Kind, chosen: str, spans: Sequence[datetime], pages: Collection[str]) -> FigureChart:
     found: Merged = {}
-    problem = None
+    problem, step = None, SPANS[chosen][1]
     try:
         found = figure_points.merged(
             session, kind.name, step, since=spans[0], until=spans[-1] + _STEPS[step], by=kind.label
@@ -126,16 +125,17 @@ def _read(session: Session, kind: _Kind, step: Step, spans: Sequence[datetime], 
     except InvalidInput as too_many:
         problem = str(too_many)
     series = [Series(name, look, _values(kind, key, found, spans)) for key, (name, look) in kind.names.items()]
-    unit = kind.noun if not kind.stacked else f"{kind.noun} per {step}"
-    links = [(label, path) for label, path in kind.links if path.partition("?")[0] in pages]
-    chart = _drawn(kind, unit, series) if found else None
+    unit = f"{kind.noun} in {chosen}" if kind.stacked else kind.noun
+    links = [(label, path.format(chosen)) for label, path in kind.links if path.partition("?")[0] in pages]
+    chart = _drawn(kind, f"{kind.noun} per {step}" if kind.stacked else unit, series) if found else None
+    scale = _text(kind, chart.highest if chart else None) + (f" per {step}" if kind.stacked else "")
     rows = [
         (_moment(at), [_text(kind, each.values[number]) for each in series])
         for number, at in enumerate(spans)
         if any(each.values[number] for each in series)
     ]
     return FigureChart(
-        kind.id, kind.title, unit, chart, series, _now(kind, series), _text(kind, chart.highest if chart else None),
+        kind.id, kind.title, unit, chart, series, _now(kind, series), scale,
         _moment(spans[0]), _moment(spans[-1]), rows, links, problem,
     )  # fmt: skip
 

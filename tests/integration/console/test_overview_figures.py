@@ -38,7 +38,7 @@ def test_figures_are_drawn_with_their_unit_a_table_and_links_to_the_rows(console
         put(console, at, webhook_to_job_seconds=(("crm", name), histogram(bound, 50)))
     page = console.get("/console", who="viewer")
     webhooks = chart(page, "webhooks")
-    assert '<strong class="figure">40</strong> webhooks per hour' in webhooks
+    assert '<strong class="figure">40</strong> webhooks in 24h' in webhooks
     assert 'role="img"' in webhooks
     assert re.search(r'<td class="number">30</td><td class="number">10</td>', webhooks)
     assert "/console/rejections" in webhooks
@@ -46,7 +46,7 @@ def test_figures_are_drawn_with_their_unit_a_table_and_links_to_the_rows(console
     assert "4" in re.findall(r'<td class="number">(.*?)</td>', chart(page, "backlog"))
     both = re.findall(r'<td class="number">(.*?)</td>', chart(page, "to-job"))
     assert both == ["500 ms", "9.9 s"], "of both destinations together"
-    assert "/console/jobs?state=discarded" in chart(page, "discarded")
+    assert "/console/jobs?state=discarded&amp;since=24h" in chart(page, "discarded")
     assert "Nothing was counted in this time." in chart(page, "refreshes")
     assert len(page.html) < 100_000
 
@@ -56,14 +56,14 @@ def test_the_time_of_the_charts_is_chosen_by_the_url(console, chosen, unit):
     at = Step.MINUTE.start(utc_now() - timedelta(minutes=5))
     put(console, at, webhooks=(("default", "stored"), (7,)))
     page = console.get("/console", span=chosen)
-    assert f"webhooks per {unit}" in chart(page, "webhooks")
+    assert f"per {unit}</p>" in chart(page, "webhooks")
     assert re.search(rf'aria-current="true">{chosen}<', page.html)
     assert chosen in figure_charts.SPANS
     assert len(page.html) < 100_000
 
 
 def test_an_unknown_span_is_the_default(console):
-    assert "webhooks per hour" in chart(console.get("/console", span="century"), "webhooks")
+    assert "webhooks in 24h" in chart(console.get("/console", span="century"), "webhooks")
 
 
 def test_what_waits_for_each_destination_and_who_works_on_what(console):
