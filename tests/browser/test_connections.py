@@ -7,7 +7,7 @@ from app.db.models import Connection, Link, Organization, User
 from app.domain.states import ConnectionStatus
 from app.ids import CONNECTION, new_id, show
 from tests.browser.conftest import Installation
-from tests.browser.test_console import open_page, sign_in
+from tests.browser.test_console import sign_in
 from tests.browser.visitor import Visitor
 
 
@@ -77,7 +77,7 @@ def con(installed: Installation, operator) -> str:
 
 def test_a_connection_is_found_explained_unlinked_and_linked_again(visit: Visitor, installed, operator, con):
     sign_in(visit, operator)
-    open_page(visit, "Connections")
+    visit.opens("Connections")
     visit.sees("Connections", "connections")
     visit.page.get_by_text("Filter", exact=True).click()
     visit.page.locator("#tag").fill(f"end_user_id=usr-{operator[0]}")
