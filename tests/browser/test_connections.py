@@ -7,7 +7,7 @@ from app.db.models import Connection, Link, Organization, User
 from app.domain.states import ConnectionStatus
 from app.ids import CONNECTION, new_id, show
 from tests.browser.conftest import Installation
-from tests.browser.test_console import sign_in
+from tests.browser.test_console import follow, sign_in
 from tests.browser.visitor import Visitor
 
 
@@ -83,11 +83,11 @@ def test_a_connection_is_found_explained_unlinked_and_linked_again(visit: Visito
     visit.page.locator("#tag").fill(f"end_user_id=usr-{operator[0]}")
     visit.press("Show")
     visit.sees("Connections", "connections-found")
-    visit.page.get_by_role("link", name="Dana Diaz").click()
+    follow(visit, "Dana Diaz")
     visit.sees("Dana Diaz", "connection")
     assert "It is linked to the user" in visit.page.locator("main").inner_text()
 
-    visit.page.get_by_role("link", name="Unlink", exact=True).click()
+    follow(visit, "Unlink")
     visit.sees("Unlink the connection", "connection-unlink")
     visit.fill(reason="the customer asked for it")
     visit.press("Close the link")
@@ -97,7 +97,7 @@ def test_a_connection_is_found_explained_unlinked_and_linked_again(visit: Visito
     explained = installed.run("connections", "show", con, "--json")
     assert '"unlinked_reason": "by_operator"' in explained
 
-    visit.page.get_by_role("link", name="Link it again").click()
+    follow(visit, "Link it again")
     visit.sees("Link it again", "connection-relink")
     visit.press("Decide the owner anew")
     visit.sees("Dana Diaz")

@@ -61,7 +61,7 @@ class Act:
     """An act on a row. tell: what the page says, with the row read for it. back: the path that it leads back to.
 
     query, body, parts: from the fields of the form, as the endpoint takes them; parts are of its path. notice: its
-    code. once: the template of an answer that holds a secret, which is shown in place of leading back. count: the
+    code. once: names and values of an answer with a secret, which is shown in place of leading back. count: the
     member of the answer that the notice counts.
     """
 
@@ -74,7 +74,7 @@ class Act:
     query: Callable[[Form], dict[str, Any]] = _nothing
     body: Callable[[Form], dict[str, Any]] = _nothing
     parts: Callable[[Form], dict[str, str]] = _nothing
-    once: str | None = None
+    once: Callable[[Any], Sequence[tuple[str, str]]] | None = None
     is_danger: bool = False
     count: str | None = None
 
@@ -98,7 +98,7 @@ class Act:
             status = refused.kind.status if isinstance(failed, NangoError) or refused.kind.status >= 403 else _BROKEN
             return self._page(visit, told, form, _problems(refused, told), status=status)
         if self.once is not None:
-            return visit.page(self.once, answer=answer, title=self.title, back=self.back(parts))
+            return visit.page("once.html", values=self.once(answer), title=self.title, back=self.back(parts))
         return see_other(self._onward(answer, parts))
 
     def _onward(self, answer: Any, parts: Parts) -> str:

@@ -163,7 +163,11 @@ ACTS: Final[Mapping[str, Act]] = {
         "Make the link",
         _telling("With the link the end user authorizes the connection again. It is shown once, and kept nowhere."),
         _back,
-        once="reconnect_link.html",
+        once=lambda answer: (
+            ("Link for the end user", answer.connect_link),
+            ("Works until", answer.expires_at or "Nango did not say"),
+            ("Tags that it sets", ", ".join(sorted(answer.tags)) or "none"),
+        ),
     ),
     f"{PATH}/{{con_id}}/relink": Act(
         connection_links.relink_connection,

@@ -23,6 +23,7 @@ HEADERS: Final = {
     "x-content-type-options": "nosniff",
 }
 
+ID_LENGTH: Final = 36  # of a public id
 _ABSENT: Final = "\u2013"  # an en dash
 _TEMPLATES: Final = Environment(
     loader=FileSystemLoader(str(files("app.web.console") / "templates")),
@@ -59,6 +60,12 @@ def words(text: str) -> str:
     return text.replace("_", " ")
 
 
+def short(of: Any) -> Any:
+    """One of Waylink's ids, such as `con_01a2…c0ffee`; any other value as it is."""
+    is_id = isinstance(of, str) and len(of) == ID_LENGTH and of[3:4] == "_" and of[:3].isalpha()
+    return f"{of[:8]}\u2026{of[-6:]}" if is_id else of
+
+
 def is_moment(text: str) -> bool:
     """Whether a text is a whole time of ISO 8601 with its zone, as the API writes them."""
     if len(text) < len("2026-01-01T00:00:00Z") or text[10:11] != "T":
@@ -93,7 +100,7 @@ def link(path: str, **query: object) -> str:
 
 
 _TEMPLATES.filters.update(coded=coded, moment=moment, span=span, tojson_plain=plain_json)
-_TEMPLATES.filters.update(is_moment=is_moment, mark_of=mark_of, words=words)
+_TEMPLATES.filters.update(is_moment=is_moment, mark_of=mark_of, short=short, words=words)
 _TEMPLATES.globals.update(link=link, counted=counted, plural=plural)
 # The values of the frame where no operator is signed in.
 _NO_FRAME: Final = {"visitor": None, "navigation": (), "notice": None}

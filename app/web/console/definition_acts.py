@@ -1,0 +1,260 @@
+"""Acts on routes, destinations and teams, and the trial of a pattern."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from app.errors import FieldFault, InvalidFields, WaylinkError
+from app.web.api import definitions, destinations, dry_runs
+from app.web.api.problems import ApiRefusal, refusal_for
+from app.web.console.act_pages import FORM_LIMIT, REASON, Act, Field, Form, Parts, Told, telling
+from app.web.console.calling import ask
+from app.web.console.definition_pages import DESTINATIONS, ROUTES, TEAMS, pretty
+from app.web.console.serving import ConsoleContext, Visit
+
+_ROUTE, _DESTINATION = f"{ROUTES}/{{team}}/{{route}}", f"{DESTINATIONS}/{{team}}/{{destination}}"
+
+
+def _route(parts: Parts) -> str:
+    return f"{ROUTES}/{parts['team']}/{parts['route']}"
+
+
+def _destination(parts: Parts) -> str:
+    return f"{DESTINATIONS}/{parts['team']}/{parts['destination']}"
+
+
+def json_of(form: Form, name: str) -> Any:
+    """The JSON of a field. Raises InvalidFields, with line and column."""
+    try:
+        return json.loads(form.get(name, ""))
+    except json.JSONDecodeError as wrong:
+        told = f"is not JSON: {wrong.msg} at line {wrong.lineno}, column {wrong.colno}"
+        raise InvalidFields([FieldFault(name, "json", told)]) from None
+    except (ValueError, RecursionError):
+        raise InvalidFields([FieldFault(name, "json", "is not JSON that can be read")]) from None
+
+
+def _optional(form: Form, *names: str) -> dict[str, Any]:
+    return {name: form[name].strip() for name in names if form.get(name, "").strip()}
+
+
+async def _tell_route(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
+    found = await ask(context, visit, definitions.get_route, **parts)
+    about = {"Route": f"{found.team}/{found.name}", "Job": found.job, "Destination": found.destination}
+    return Told((), about)
+
+
+async def _tell_change(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
+    found = await ask(context, visit, definitions.get_route, **parts)
+    fields = (
+        Field("job", "Job", "The team's Celery task, or the name that its endpoint gets.", value=found.job),
+        Field("destination", "Destination", "Of the same team.", value=found.destination),
+        Field("pattern", "Pattern", "An event pattern, as JSON.", "long", pretty(found.pattern)),
+        Field("version", "On version", "Refused where another one is in force by then.", value=str(found.version)),
+    )
+    return Told(("The change is a new version; workers route by it from their next batch on.",), {}, fields)
+
+
+async def _tell_destination(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
+    found = await ask(context, visit, destinations.get_destination, **parts)
+    where = found.url or found.queue
+    return Told((), {"Destination": f"{found.team}/{found.name}", "Kind": found.kind, "Queue or URL": where})
+
+
+async def _tell_rate(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
+    found = await ask(context, visit, destinations.get_destination, **parts)
+    value = "" if found.rate_per_second is None else f"{found.rate_per_second:g}"
+    hint = "Such as `5` or `0.5`; empty for no limit. Waiting jobs follow it."
+    return Told((), {}, (Field("rate", "Jobs a second", hint, value=value, required=False),))
+
+
+def _with(tell: Any, *sentences: str, fields: tuple[Field, ...] = ()) -> Any:
+    """The same facts, with sentences and fields."""
+
+    async def told(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
+        found = await tell(context, visit, parts)
+        return Told((*sentences, *found.sentences), found.facts, (*found.fields, *fields))
+
+    return told
+
+
+def _rate(form: Form) -> dict[str, Any]:
+    """Raises InvalidFields for a text that is no number."""
+    text = form.get("rate", "").strip()
+    try:
+        return {"rate_per_second": float(text) if text else None}
+    except ValueError:
+        raise InvalidFields([FieldFault("rate", "number", "is not a number")]) from None
+
+
+_PATTERN: Final = Field("pattern", "Pattern", "An event pattern, as JSON.", "long", '{"type": ["connection.created"]}')
+_OVERLAP: Final = Field(
+    "overlap", "Overlap", "How long earlier secrets still sign, such as `24h` or `0s`.", value="24h"
+)
+
+ACTS: Final[Mapping[str, Act]] = {
+    f"{ROUTES}/add": Act(
+        definitions.add_route,
+        "Add a route",
+        "Put it in force",
+        telling(
+            "Workers route by it from their next batch on.",
+            fields=(
+                Field("team", "Team"),
+                Field("name", "Name"),
+                Field("job", "Job", "The team's Celery task, or the name that its endpoint gets."),
+                Field("destination", "Destination", "Of the same team."),
+                _PATTERN,
+            ),
+        ),
+        lambda _: ROUTES,
+        "route_added",
+        body=lambda form: {**_optional(form, "team", "name", "job", "destination"), "pattern": form.get("pattern", "")},
+    ),
+    f"{_ROUTE}/change": Act(
+        definitions.change_route,
+        "Change the route",
+        "Make a new version",
+        _tell_change,
+        _route,
+        "route_changed",
+        query=lambda form: _optional(form, "version"),
+        body=lambda form: {**_optional(form, "job", "destination"), "pattern": form.get("pattern", "")},
+    ),
+    f"{_ROUTE}/enable": Act(
+        definitions.enable_route,
+        "Enable the route",
+        "Enable",
+        _with(_tell_route, "It makes jobs again, of events from now on."),
+        _route,
+        "route_changed",
+    ),
+    f"{_ROUTE}/disable": Act(
+        definitions.disable_route,
+        "Disable the route",
+        "Disable",
+        _with(_tell_route, "It makes no more jobs. Jobs that there are already are still delivered."),
+        _route,
+        "route_changed",
+        is_danger=True,
+    ),
+    f"{_ROUTE}/remove": Act(
+        definitions.remove_route,
+        "Remove the route",
+        "Remove 1 route",
+        _with(_tell_route, "It ends. Its versions stay, and jobs that there are already are still delivered."),
+        lambda _: ROUTES,
+        "route_removed",
+        is_danger=True,
+    ),
+    f"{_DESTINATION}/enable": Act(
+        destinations.enable_destination,
+        "Enable the destination",
+        "Enable",
+        _with(_tell_destination, "Its jobs go out again, parked ones too."),
+        _destination,
+        "destination_changed",
+    ),
+    f"{_DESTINATION}/disable": Act(
+        destinations.disable_destination,
+        "Disable the destination",
+        "Park its jobs",
+        _with(
+            _tell_destination,
+            "Its jobs are parked until it is enabled: none is lost, and no attempt is used up.",
+            fields=(REASON,),
+        ),
+        _destination,
+        "destination_changed",
+        query=lambda form: _optional(form, "reason"),
+        is_danger=True,
+    ),
+    f"{_DESTINATION}/rate": Act(
+        destinations.change_destination,
+        "Change the rate",
+        "Set the rate",
+        _tell_rate,
+        _destination,
+        "destination_changed",
+        body=_rate,
+    ),
+    f"{_DESTINATION}/rotate": Act(
+        destinations.rotate_destination_secret,
+        "Rotate the signing secret",
+        "Make a new secret",
+        _with(_tell_destination, "The new secret is shown once. Earlier ones sign too until then.", fields=(_OVERLAP,)),
+        _destination,
+        query=lambda form: _optional(form, "overlap"),
+        once=lambda answer: (
+            ("Signing secret", answer.secret),
+            ("Id", answer.id),
+            ("Earlier ones sign until", answer.overlap_ends_at or "now: they have ended"),
+        ),
+    ),
+    f"{_DESTINATION}/remove": Act(
+        destinations.remove_destination,
+        "Remove the destination",
+        "Remove 1 destination",
+        _with(_tell_destination, "No route may feed it. Jobs that there are already are still delivered."),
+        lambda _: DESTINATIONS,
+        "destination_removed",
+        is_danger=True,
+    ),
+    f"{TEAMS}/add": Act(
+        definitions.add_team,
+        "Add a team",
+        "Add the team",
+        telling(fields=(Field("name", "Name", "Lower-case letters, digits, `_` and `-`."),)),
+        lambda _: TEAMS,
+        "team_added",
+        body=lambda form: {"name": form.get("name", "").strip()},
+    ),
+    f"{TEAMS}/{{team}}/remove": Act(
+        definitions.remove_team,
+        "Remove the team",
+        "Remove 1 team",
+        telling("It may have no routes, destinations or tokens any more."),
+        lambda _: TEAMS,
+        "team_removed",
+        is_danger=True,
+    ),
+}
+
+SAMPLE: Final = """{
+  "type": "connection.created",
+  "integration": "google-mail",
+  "tags": {"plan": "pro"}
+}"""
+
+
+async def show_trial(_context: ConsoleContext, visit: Visit) -> Response:
+    """The form to try a pattern on a pasted sample, or on a stored event."""
+    return _trial(visit, dict(visit.request.query_params), None, {})
+
+
+async def try_pattern(context: ConsoleContext, visit: Visit) -> Response:
+    """Try a pattern: each condition with its expected and its actual value. Nothing is changed."""
+    form = await visit.form(FORM_LIMIT)
+    try:
+        event = form.get("event", "").strip()
+        source = {"event": event} if event else {"document": json_of(form, "document")}
+        body = {"pattern": form.get("pattern", ""), **source}
+        answer = await ask(context, visit, dry_runs.try_pattern, body=body)
+    except (ApiRefusal, WaylinkError) as failed:
+        refused = failed if isinstance(failed, ApiRefusal) else refusal_for(failed)
+        if refused is None:
+            raise
+        names = ("pattern", "document", "event")
+        problems = {
+            next((name for name in names if str(error["field"]).startswith(name)), "pattern"): str(error["detail"])
+            for error in refused.errors
+        }
+        return _trial(visit, form, None, problems or {"": refused.detail}, status=max(refused.kind.status, 422))
+    return _trial(visit, form, answer, {})
+
+
+def _trial(visit: Visit, form: Form, answer: Any, problems: Mapping[str, str], *, status: int = 200) -> Response:
+    values = {"pattern": _PATTERN.value, "document": SAMPLE, "event": "", **form}
+    return visit.page("trial.html", status=status, values=values, answer=answer, problems=problems)

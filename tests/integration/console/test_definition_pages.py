@@ -1,0 +1,140 @@
+"""The pages of routes, destinations and teams, and each act on them, without a script."""
+
+import pytest
+
+from app.sealing import new_key
+from tests.integration.console.pages import open_console
+
+PATTERN = '{"type": ["connection.created"], "tags": {"plan": ["pro"]}}'
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def console(request, broker_url, tmp_path):
+    sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/waylink.db" if sqlite else request.getfixturevalue("postgres_url")
+    variables = {"WAYLINK_SECRET_KEY": new_key(), "WAYLINK_ALLOWED_DESTINATION_RANGES": "127.0.0.0/8"}
+    with open_console(database_url=url, broker_url=broker_url, folder=tmp_path, **variables) as opened:
+        api = opened.api
+        for name, body in (
+            ("jobs", {"kind": "celery", "queue": "team.crm.jobs"}),
+            ("hook", {"kind": "http", "url": "http://127.0.0.1:1025/hook"}),
+        ):
+            assert api("POST", "/destinations", json={"team": "crm", "name": name, **body}).status_code == 201
+        yield opened
+
+
+def route(console, name="pro"):
+    return console.api.json(f"/routes/crm/{name}")
+
+
+def add_route(console, **changes):
+    fields = {"team": "crm", "name": "pro", "job": "crm.pro", "destination": "jobs", "pattern": PATTERN}
+    return fields | changes
+
+
+def test_a_route_is_added_changed_disabled_enabled_and_removed(console):
+    assert "No route is in force." in console.get("/console/routes").text
+    page = console.post("/console/routes/add", status=422, **add_route(console, pattern='{"type": [}'))
+    assert "line 1" in page.text
+    assert page.fields["name"] == "pro"
+    assert "{&#34;type&#34;: [}" in page.html, "what was typed stays"
+    page = console.follow(console.post("/console/routes/add", **add_route(console)))
+    assert "The route is in force." in page.text
+    page = console.get(page.links["pro"])
+    assert '"plan"' in page.html.replace("&#34;", '"')
+    changed = add_route(console, pattern='{"type": ["connection.deleted"]}', version="1")
+    page = console.follow(console.post("/console/routes/crm/pro/change", **changed))
+    assert "- &#34;connection.created&#34;" in " ".join(page.html.split())
+    assert "+ &#34;connection.deleted&#34;" in " ".join(page.html.split())
+    assert (route(console)["version"], route(console)["pattern"]) == (2, {"type": ["connection.deleted"]})
+    stale = console.post("/console/routes/crm/pro/change", status=409, **changed)
+    assert "version" in stale.text
+    for name, enabled in (("disable", False), ("enable", True)):
+        assert console.get(f"/console/routes/crm/pro/{name}").buttons
+        console.post(f"/console/routes/crm/pro/{name}")
+        assert route(console)["enabled"] is enabled
+    console.post("/console/routes/crm/pro/remove")
+    assert route(console)["until_set"] is not None
+    actions = [row["action"] for row in console.api.json("/audit?subject=crm/pro")["data"]]
+    assert len(actions) == 5
+    assert {row["actor"] for row in console.api.json("/audit?subject=crm/pro")["data"]} == {"operator:operator"}
+    page = console.get("/console/routes/crm/pro")
+    assert "Enable" not in page.links
+
+
+def test_a_pattern_is_tried_on_a_pasted_sample(console):
+    document = '{"type": "connection.created", "tags": {"plan": "free"}}'
+    page = console.post("/console/routes/test", status=200, who="viewer", pattern=PATTERN, document=document)
+    assert "It does not match." in page.text
+    assert "does not hold tags.plan" in page.text
+    page = console.post("/console/routes/test", status=200, pattern=PATTERN, document=document.replace("free", "pro"))
+    assert "It matches. 2 conditions" in page.text
+    for fields, told in (
+        ({"pattern": "{", "document": document}, "line 1"),
+        ({"pattern": '{"x": [{"odd": 1}]}', "document": document}, "odd"),
+        ({"pattern": PATTERN, "document": "{"}, "line 1"),
+        ({"pattern": PATTERN, "document": "[1]"}, ""),
+        ({"pattern": PATTERN, "event": "nonsense"}, "nonsense"),
+    ):
+        page = console.browsers["operator"].post("/console/routes/test", data=fields)
+        assert 400 <= page.status_code < 500, fields
+        assert told in page.text
+
+
+def test_a_destination_is_disabled_with_a_reason_enabled_slowed_and_its_secret_rotated(console):
+    page = console.get("/console/destinations", who="viewer")
+    page = console.get(page.links["hook"], who="viewer")
+    assert not {"Disable", "Rotate the secret", "Change the rate"} & page.links.keys()
+    path = "/console/destinations/crm/hook"
+
+    def stored():
+        return console.api.json("/destinations/crm/hook")
+
+    console.post(f"{path}/disable", reason="they moved")
+    assert stored()["disabled_reason"] == "they moved"
+    page = console.get(path)
+    assert "disabled" in page.text
+    assert "they moved" in page.text
+    console.post(f"{path}/enable")
+    assert stored()["disabled_at"] is None
+    page = console.post(f"{path}/rate", status=422, rate="fast")
+    assert "is not a number" in page.text
+    for text, rate in (("0.5", 0.5), ("", None)):
+        console.post(f"{path}/rate", rate=text)
+        assert stored()["rate_per_second"] == rate
+    page = console.post(f"{path}/rotate", status=200, overlap="1h")
+    [secret] = [value for value in page.html.split('"') if value.startswith("whsec_")]
+    assert secret not in console.get(path).html
+    assert len(console.api.json("/destinations/crm/hook/secrets")["data"]) == 2
+    page = console.post(f"{path}/rotate", status=422, overlap="soon")
+    assert page.fields["overlap"] == "soon"
+    console.post("/console/destinations/crm/jobs/remove")
+    assert console.api.json("/destinations/crm/jobs")["retired_at"]
+    assert "jobs" not in console.get("/console/destinations").links
+
+
+def test_teams_are_added_and_removed(console):
+    console.post("/console/teams/add", status=422, name="Not A Name")
+    page = console.follow(console.post("/console/teams/add", name="erp"))
+    page = console.get(page.links["erp"])
+    console.post("/console/teams/erp/remove")
+    assert "erp" not in console.get("/console/teams").links
+    console.post("/console/teams/crm/remove", status=409)
+
+
+def test_a_team_sees_and_changes_its_own_alone(console):
+    for body in ({"name": "erp"},):
+        assert console.api("POST", "/teams", json=body).status_code == 201
+    erp = {"team": "erp", "name": "jobs", "kind": "celery", "queue": "team.erp.jobs"}
+    assert console.api("POST", "/destinations", json=erp).status_code == 201
+    page = console.get("/console/destinations", who="team")
+    assert "hook" in page.links
+    assert "erp" not in page.text
+    console.get("/console/destinations/erp/jobs", who="team", status=404)
+    console.post("/console/destinations/erp/jobs/disable", who="team", status=404, reason="x")
+    console.post("/console/destinations/crm/jobs/disable", who="team", reason="ours")
+    assert console.api.json("/destinations/crm/jobs")["disabled_at"]
+    console.post("/console/routes/add", who="team", **add_route(console))
+    assert route(console)["job"] == "crm.pro"
+    console.post("/console/routes/add", who="viewer", status=403, **add_route(console))
+    console.get("/console/teams/add", who="team", status=403)
