@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.domain.scrub import MAX_DEPTH, hide, scrub_value
+from app.domain.scrub import MAX_DEPTH, hide, scrub_object, scrub_value
 from app.domain.secret_scanner import HIDDEN
 from app.domain.stored_bodies import KNOWN, is_own
 
+_OF_OTHERS: Final = frozenset({"payload", "error"})  # members of a document that others wrote
 MAX_SHOWN: Final = 200_000  # characters of a body
 
 
@@ -39,9 +40,15 @@ def masked_body(body: str) -> MaskedText:
         return MaskedText(f"It is nested deeper than {MAX_DEPTH} levels.", 0)
 
 
+def masked_at(path: str, value: object) -> object:
+    """A value of an event's document by its path, such as `payload.token`."""
+    top, name = path.partition(".")[0].partition("[")[0], path.rpartition(".")[2].partition("[")[0]
+    return scrub_object({name: value})[name] if top in _OF_OTHERS else value
+
+
 def masked_document(document: Mapping[str, Any]) -> dict[str, Any]:
     """An event's document, with what a provider or Nango wrote of it masked."""
-    return {name: scrub_value(value) if name in {"payload", "error"} else value for name, value in document.items()}
+    return {name: scrub_value(value) if name in _OF_OTHERS else value for name, value in document.items()}
 
 
 def _bounded(text: str, *, cut: bool) -> MaskedText:

@@ -25,6 +25,7 @@ from app.domain.standard_webhooks import read_secret, write_secret
 from app.nango import NangoClient
 from tests import openid_provider
 from tests.acceptance.harness import Sandbox, Waylink, creation, installation, until
+from tests.console_walk import kind_of, walked
 from tests.integration.delivery.endpoints import endpoints
 from tests.ports import free_port
 from tests.quoted_secrets import TEXTS, places
@@ -118,6 +119,7 @@ def test_no_credential_rests_anywhere_whatever_was_done_with_it(waylink: Waylink
     assert not [words for words in told if canary.found_in(words)]
     assert leaks(waylink, canary) == []
     assert not [name for name, output in said(waylink).items() if canary.found_in(output)]
+    assert not [path for path, text in shown(waylink).items() if canary.found_in(text)]
 
 
 def connect(waylink: Waylink, sandbox: Sandbox, mode: str, values: dict[str, Any]) -> str:
@@ -233,6 +235,17 @@ def replace_credentials(sandbox: Sandbox, connection_id: str, canary: Canary) ->
         key = {"type": "API_KEY", "apiKey": canary.plant("imported")}
         tags = {"end_user_id": "typist", "organization_id": "acme"}
         nango.import_connection("apikey", key, tags=tags, metadata={}, connection_id=connection_id)
+
+
+def shown(waylink: Waylink) -> dict[str, str]:
+    """The pages of the console that links lead an operator to."""
+    made = json.loads(waylink.run("operator", "add", "reader", "--role", "operator", "--json").stdout)
+    link, password = made["link"].removeprefix(waylink.origin), "correct horse battery staple"
+    with httpx.Client(base_url=waylink.origin, headers=OWN, trust_env=False, timeout=30) as browser:
+        assert browser.post(link, data={"password": password, "repeated": password}).status_code == 303
+        pages = {path: answer.text for path, answer in walked(browser).items()}
+    assert {"/console/events/{event_id}", "/console/jobs"} <= {kind_of(path) for path in pages}
+    return pages
 
 
 def linked(waylink: Waylink) -> list[dict[str, Any]]:
@@ -403,6 +416,7 @@ def test_no_signing_secret_and_no_brokers_password_of_a_team_rests_or_is_shown()
         one_of_each = {job["destination"]: job["id"] for job in waylink.listing("jobs")}
         told += [json.dumps(waylink.show("jobs", id_)) for id_ in one_of_each.values()]
         assert not [words for words in told if canary.found_in(words)]
+        assert not [path for path, text in shown(waylink).items() if canary.found_in(text)]
         assert leaks(waylink, canary) == []
 
 

@@ -3,7 +3,7 @@
 import json
 
 from app.domain.difference import Change, ChangeKind, difference
-from app.domain.masking import MAX_SHOWN, masked_body, masked_document
+from app.domain.masking import MAX_SHOWN, masked_at, masked_body, masked_document
 
 TOKEN = "ghp_" + "aB3dE5gH7jK9mN1pQ3rS5tU7vW9xY1zA2bC4"
 
@@ -71,3 +71,10 @@ def test_a_document_is_masked_where_a_provider_wrote_it():
     shown = masked_document(document)
     assert shown["tags"] == document["tags"]
     assert "hunter2" not in str(shown)
+
+
+def test_a_value_of_a_document_is_masked_by_its_path():
+    assert masked_at("payload.user.password", "hunter2") == "[hidden]"
+    assert masked_at("payload.items[0]", f"use {TOKEN}") != f"use {TOKEN}"
+    assert masked_at("payload.user.name", "Dana") == "Dana"
+    assert masked_at("tags.end_user_id", TOKEN) == TOKEN

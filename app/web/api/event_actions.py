@@ -56,6 +56,7 @@ class EventsToRetry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     limit: Annotated[int, Meta(ge=1, le=MOST, description="Events at most.")] = 1000
     dry_run: Annotated[bool, Meta(description="Count, show samples, and change nothing.")] = False
     expected: Count | None = None
+    reason: Annotated[str, Meta(max_length=500, description="Recorded in the audit.")] | None = None
 
 
 class EventsRetried(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,7 +156,8 @@ def retry_events(call: Call, body: EventsToRetry) -> EventsRetried:
         found, more, asked = chosen[: body.limit], len(chosen) > body.limit, replays.described(filters)
         if not body.dry_run:
             _require_expected(len(found), body.expected)
-    changed = [] if body.dry_run else _retry(call, found, asked)
+    told = asked if body.reason is None else {**asked, "reason": body.reason}
+    changed = [] if body.dry_run else _retry(call, found, told)
     samples = [show(EVENT, event.id) for event in found[:SAMPLES]]
     return EventsRetried(dry_run=body.dry_run, count=len(found), more=more, changed=len(changed), samples=samples)
 

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
 from starlette.responses import Response
 
 from app.domain.acknowledging import AckKind
 from app.domain.difference import Difference, difference
-from app.domain.masking import masked_body, masked_document
+from app.domain.masking import masked_at, masked_body, masked_document
 from app.errors import Conflict, NotFound
 from app.web.api import dry_runs, records
-from app.web.api.dry_runs import EventExplanation, ExplainQuery
+from app.web.api.dry_runs import ConditionRow, EventExplanation, ExplainQuery
 from app.web.api.endpoint import Call
 from app.web.api.shapes import EventRecord, JobRecord
 from app.web.api.status import AcknowledgementWanted, acknowledge
@@ -114,4 +115,15 @@ def _explained(call: Call, event_id: str) -> EventExplanation | None:
         )
     except Conflict:
         return None
-    return found
+    routes = [replace(route, conditions=_masked(route.conditions)) for route in found.routes]
+    return replace(found, routes=routes)
+
+
+def _masked(conditions: list[ConditionRow]) -> list[ConditionRow]:
+    """The conditions with actual values that show no credential of a forwarded webhook."""
+    return [
+        replace(
+            each, actual=masked_at(each.path, each.actual), alternatives=[_masked(one) for one in each.alternatives]
+        )
+        for each in conditions
+    ]

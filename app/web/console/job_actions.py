@@ -38,6 +38,7 @@ _ACTS: Final = {
     JobAction.CANCEL: job_actions.cancel_jobs,
     JobAction.REDELIVER: job_actions.redeliver_jobs,
 }
+_OF_LOST: Final = frozenset({"destination", "ended_since"})  # without which jobs are not delivered twice
 _RENAMED: Final = {"since": "created_since"}  # a filter of the list, and its name in acts
 
 
@@ -102,17 +103,19 @@ async def _preview(
 ) -> Response:
     found = None
     problems: Problems = {}
+    asks = action is JobAction.REDELIVER and not given.keys() >= _OF_LOST
     try:
         body = JobsToActOn(filter=FIELDS.read(given), limit=MOST, dry_run=True)
         found = await context.rows.run(partial(_ACTS[action].run, visit.call(context), body=body))
     except REFUSALS as refused:
-        problems, status = FIELDS.problems(refused), 422
+        problems, status = ({}, 200) if asks else (FIELDS.problems(refused), 422)
     return visit.page(
         "jobs_preview.html",
         status=status,
         action=action,
         filters=FIELDS.shown(given, problems),
         wrong=problems.get(""),
+        asks=asks,
         found=found,
         given=given,
         problem=problem,

@@ -23,6 +23,8 @@ NOTICES: Final[Mapping[str, Notice]] = {
     "event_acknowledged": Notice("The failed event is acknowledged, and no longer red in the status."),
     "event_replayed": Notice("{} due.", "job"),
     "event_retried": Notice("The event is processed again, as if it had just arrived."),
+    "events_acknowledged": Notice("{} acknowledged.", "failed event"),
+    "events_retried": Notice("{} retried.", "event"),
     "job_acknowledged": Notice("The dead letter is acknowledged, and no longer red in the status."),
     "job_cancelled": Notice("The job is cancelled."),
     "job_redelivered": Notice("The job is delivered again, with the same id."),

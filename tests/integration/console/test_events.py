@@ -138,3 +138,32 @@ def test_a_team_sees_the_events_of_its_jobs_without_bodies(console, events):
     assert "Body" not in page.text
     assert "Replay…" not in page.links
     console.post(f"/console/events/{events[1]}/replay", who="team", status=403)
+
+
+def test_failed_events_are_retried_all_that_match_after_a_count(console):
+    ids = [failed_event(console) for _ in range(2)]
+    listed = console.get("/console/events", state="failed", environment="default")
+    preview = console.get(listed.links["Retry all that match…"])
+    count = int(preview.fields["expected"])
+    assert count >= 2
+    assert f"{count} failed events will be processed again" in preview.text
+    page = console.post("/console/events/retry", status=409, environment="default", expected="1", reason="mended")
+    assert page.fields["reason"] == "mended"
+    assert console.post("/console/events/retry", status=422, expected=str(count)).text.count("Give a reason") == 1
+    fields = {"environment": "default", "expected": str(count), "reason": "mended"}
+    assert f"{count} events retried." in console.follow(console.post("/console/events/retry", **fields)).text
+    assert {console.api.json(f"/events/{each}")["state"] for each in ids} == {"received"}
+    with console.database.read() as session:
+        last = session.scalars(select(Audit).where(Audit.action == "event.retried").order_by(Audit.id.desc())).first()
+        assert last.detail["reason"] == "mended"
+    assert "aria-invalid" in console.get("/console/events/retry", status=422, since="then").attributes["since"]
+    console.post("/console/events/retry", who="viewer", status=403)
+
+
+def test_failed_events_are_acknowledged_once_they_are_counted(console):
+    failed_event(console)
+    expected = console.get("/console/events/acknowledge").fields["expected"]
+    console.post("/console/events/acknowledge", status=409, expected="0", reason="seen")
+    done = console.post("/console/events/acknowledge", expected=expected, reason="seen")
+    assert "acknowledged." in console.follow(done).text
+    assert "No failed event is new" in console.get("/console/events/acknowledge").text

@@ -130,8 +130,10 @@ def test_an_act_on_more_jobs_than_were_counted_is_asked_anew(console, jobs):
 def test_a_preview_names_what_is_wrong_with_its_filters(console):
     page = console.get("/console/jobs/act", status=422, act="retry", destination="jobs")
     assert page.attributes["destination"]["aria-invalid"] == "true"
-    page = console.get("/console/jobs/act", status=422, act="redeliver")
-    assert "a redelivery needs `destination` and `ended_since`" in page.text
+    page = console.get("/console/jobs/act", act="redeliver", state="completed")
+    assert "Name the destination that lost them" in page.text
+    page = console.get("/console/jobs/act", status=422, act="redeliver", destination="crm/jobs", ended_since="then")
+    assert page.attributes["ended_since"]["aria-invalid"] == "true"
     assert "cannot be read" in console.get("/console/jobs/act", status=400, act="delete").text
 
 

@@ -1,0 +1,92 @@
+"""Every page that a link of the console leads to: it is there, small, and shows no secret."""
+
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+
+import pytest
+
+from app.clock import utc_now
+from app.db.models import Attempt, Destination
+from app.db.routes import RouteDefinition
+from app.ids import new_id
+from app.services.definitions import config_sync
+from app.services.definitions.config_plan import DestinationDefinition
+from app.web.access_table import PAGES
+from tests.console_walk import kind_of, walked
+from tests.integration.status.rows import a_connection, a_job, add, an_event, report_running
+
+SECRET = "ghp_" + new_id().hex + "aB3d"
+# Pages that no link of a page leads to: of sign-in, and those that need a page of the API's group.
+APART = {"/console/sign-in", "/console/sign-in/oidc", "/console/sign-in/oidc/callback", "/console/welcome/{secret}"}
+
+ASKING_NANGO = {"/console/connections/{con_id}/metadata"}  # which this installation has no API key for
+
+
+class Ids(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, _tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.ids += [value or "" for name, value in attributes if name == "id"]
+
+
+@pytest.fixture(scope="module")
+def rows(console) -> None:
+    """A forwarded webhook that holds a secret, in full, two events of a connection, a discarded job, a failed event."""
+    with console.database.read() as session:
+        assert session.get(Destination, ("crm", "jobs")) is None
+    route = RouteDefinition("contacts", "crm", "jobs", "crm.import", {"payload": {"token": [{"exists": True}]}})
+    places = {("crm", "jobs"): DestinationDefinition("celery", "team.crm.jobs")}
+    with console.database.write() as session:
+        config_sync.apply_file(session, destinations=places, routes=[route], now=utc_now())
+    now, connection = utc_now(), a_connection(utc_now(), new_id().hex)
+    payload = {"token": SECRET, "note": f"Authorization: Bearer {SECRET}", "deep": [{"api_key": SECRET}]}
+    body = json.dumps({"from": "github", "type": "forward", "payload": payload}).encode()
+    facts = {"state": "processed", "type": "nango.forward", "route_set": 1, "integration": "github", "body": body}
+    facts |= {"connection_id": connection.connection_id, "connection_ref": connection.id, "processed_at": now}
+    events = [an_event(now, document={"type": "nango.forward", "payload": payload | {"n": n}}, **facts) for n in (1, 2)]
+    gone = {"state": "discarded", "finished_at": now, "fault": "team", "problem": "answered 500", "attempts": 1}
+    job = a_job(now, events[1].id, route="contacts", **gone)
+    attempt = Attempt(job_id=job.id, number=1, started_at=now, latency_ms=9.0, outcome="discarded", status=500)
+    failed = an_event(now, state="failed", failure="error", problem="it broke", processed_at=now)
+    add(console.database, connection, *events, job, attempt, failed)
+    report_running(console.database)
+
+
+@pytest.fixture(scope="module", params=["operator", "viewer", "team"])
+def pages(request, console, rows):
+    return request.param, walked(console.browsers[request.param])
+
+
+def test_every_link_leads_to_a_page(pages):
+    who, answers = pages
+    wrong = {path: answer.status_code for path, answer in answers.items() if answer.status_code != 200}
+    assert not [path for path in wrong if kind_of(path) not in ASKING_NANGO], wrong
+    reached = {kind_of(path) for path in answers}
+    if who == "operator":
+        listed = {"/console/events/{event_id}", "/console/events/{event_id}/replay", "/console/jobs/{job_id}"}
+        without = {path for operation in PAGES if (path := operation.removeprefix("GET ")) == operation[4:] != "/"}
+        assert listed | {path for path in without if "{" not in path} - APART <= reached | {"/console/sign-out"}
+
+
+def test_no_page_shows_what_may_be_a_credential(pages):
+    who, answers = pages
+    assert [path for path, answer in answers.items() if SECRET in answer.text] == []
+    if who == "operator":
+        assert any("[hidden]" in answer.text for answer in answers.values()), "there was one to hide"
+
+
+def test_every_page_is_small_whole_and_under_the_policy(pages):
+    for path, answer in pages[1].items():
+        assert len(answer.content) < 150_000, path
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'"), path
+        assert "unsafe" not in policy, path
+        assert not re.search(r"<script|<style|\sstyle=|\son\w+=", answer.text), path
+        ids = Counter(Ids(answer.text).ids)
+        assert [name for name, count in ids.items() if count > 1] == [], path
+        assert answer.text.count("<h1") == 1, path
