@@ -18,9 +18,10 @@ _KINDS = {
 
 
 def kind_of(path: str) -> str:
-    """The page's path in the access table; the most literal one that fits. Raises ValueError for none."""
-    fitting = [kind for kind, pattern in _KINDS.items() if pattern.fullmatch(path.partition("?")[0])]
-    return min(fitting, key=lambda kind: kind.count("{"))
+    """The page's path in the access table, the most literal one that fits; without any, the path itself."""
+    plain = path.partition("?")[0]
+    fitting = [kind for kind, pattern in _KINDS.items() if pattern.fullmatch(plain)]
+    return min(fitting, key=lambda kind: kind.count("{"), default=plain)
 
 
 def walked(browser: httpx.Client, start: str = "/console") -> dict[str, httpx.Response]:
