@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -27,7 +27,7 @@ from app.db.engine import connect
 from app.db.schema_version import require_current_unless_away
 from app.runtime.signs_of_life import SignsOfLife
 from app.runtime.status_of import running
-from app.runtime.wiring import budget_of, clients_of, definition_context, lives_of, policy_of, provider_of
+from app.runtime.wiring import budget_of, clients_of, definition_context, lives_of, policy_of, provider_of, traces_of
 from app.services.events.intake import STATEMENT_SECONDS, writers_for
 from app.services.liveness.reporter import Reporter
 from app.services.metrics.exposition import Exposition
@@ -84,7 +84,9 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
     broker = Broker.at("internal", settings.broker)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     hints = Hints(broker)
-    store = GroupCommit(writers_for(database, window, utc_now), Announcer(hints))
+    traces = traces_of(settings, "web")
+    spans = traces.webhooks if traces is not None else None
+    store = GroupCommit(writers_for(database, window, utc_now), Announcer(hints), spans=spans)
     pulse = pulse_of(store)
     counts = CountsWriter(database, pulse.kind, utc_now)
     answering, canaries = Answering(pulse, store), Canaries(database, store, settings.canary_every, utc_now)
@@ -120,13 +122,9 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
                 await store.stop()
             await asyncio.gather(store.stop(), asyncio.to_thread(signs.stop))
             await record.stop()
-            webhooks.close()
-            metrics.close()
-            budget.close()
-            console.close()
-            api.close()
-            broker.close()
-            database.close()
+            _close(webhooks, metrics, budget, console, api, broker, database)
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
 
     app = Waylink(
         webhooks,
@@ -147,6 +145,15 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
     # must not cause it.
     app.router.redirect_slashes = False
     return app
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+def _close(*parts: _Closes) -> None:
+    for part in parts:
+        part.close()
 
 
 def _api(settings: Settings, hints: Hints) -> Api:

@@ -11,9 +11,14 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app.domain.traceparent import trace_id
+
 _SECRET_NAMES: Final = re.compile(
     r"token|secret|passw|passphrase|authorization|cookie|credential|(api|signing|private)[_-]?key", re.I
 )
+_CHATTY: Final = (
+    "httpx", "httpcore", "alembic", "celery.beat", "celery.worker", "celery.app.trace", "urllib3", "uvicorn.error"
+)  # fmt: skip
 _URL: Final = re.compile(r"://([^\s/]++)")
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -114,6 +119,7 @@ UNREADABLE_VALUES = Counter(
 ANSWERS_LOST = Counter(
     "waylink_answers_lost_total", "Webhooks whose answer was not written whole, or not 202: Nango sends them again."
 )
+SPANS = Counter("waylink_spans_total", "Spans of traces that were sent to the collector, or lost.", ["outcome"])
 HINTS_LOST = Counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
 
 
@@ -133,6 +139,16 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger that takes an event name and facts: `log.info("event_stored", event="evt_…")`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
+
+
+def is_debugging() -> bool:
+    """Whether lines about single events and jobs are logged: to make and drop them would cost more than the rest."""
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
+def trace_of(traceparent: str | None) -> dict[str, str]:
+    """The fact `trace_id` of a log line; none without a trace."""
+    return {} if traceparent is None else {"trace_id": trace_id(traceparent)}
 
 
 def configure_logs(*, style: str, level: str) -> None:
@@ -168,7 +184,7 @@ def configure_logs(*, style: str, level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # A line per request to Nango, per task or per tick would bury the rest, and httpx's contain tag filters.
-    for chatty in ("httpx", "httpcore", "alembic", "celery.beat", "celery.worker", "celery.app.trace", "uvicorn.error"):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

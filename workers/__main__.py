@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Final
 
 from celery.signals import worker_shutting_down
@@ -45,7 +45,8 @@ def run(kind: str) -> None:
         return
     worker = make_worker(settings, kind=kind)
     collect_rarely()
-    with reporting(worker.reporter, settings.data_dir), delivering(worker.deliveries):
+    traces = closing(worker.traces) if worker.traces is not None else nullcontext()
+    with traces, reporting(worker.reporter, settings.data_dir), delivering(worker.deliveries):
         worker.app.worker_main(
             [
                 "--quiet",

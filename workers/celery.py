@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from celery import Celery
 
@@ -17,7 +17,7 @@ from app.db.schema_version import require_current
 from app.deadlines import STATEMENT, assert_nested
 from app.domain.liveness import ProcessKind, Work
 from app.runtime.database_wait import wait_for_database
-from app.runtime.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of
+from app.runtime.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of, traces_of
 from app.services.definitions.destination_alerts import Alerts
 from app.services.delivery.loop import DeliveryLoop
 from app.services.events.processor import Processor
@@ -40,6 +40,9 @@ from workers.schedule import beat_schedule
 from workers.scheduler import SCHEDULER, PatientScheduler
 from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
 
+if TYPE_CHECKING:
+    from app.traces.process import ProcessTraces
+
 IO_THREADS: Final = 8
 DELIVERIES: Final = "deliveries"  # the part of the process that the pulse knows the delivery loop by
 
@@ -54,6 +57,7 @@ class Worker(NamedTuple):
     app: Celery
     deliveries: DeliveryLoop
     reporter: Reporter
+    traces: "ProcessTraces | None" = None  # to be closed when its work has ended
 
 
 def make_worker(settings: Settings, *, kind: str) -> Worker:
@@ -68,14 +72,15 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     pulse = Pulse(ProcessKind(kind), (CONSUMER, DELIVERIES), pool_size=IO_THREADS if is_io else None)
     app.task_cls = cast("Any", _answering(PatientTask, pulse))
     app.conf.worker_consumer = _answering(Consumer, pulse)
-    directory = directory_of(settings)
+    directory, traces = directory_of(settings), traces_of(settings, kind)
     deliveries = DeliveryLoop(
-        deliverer_of(settings, database, teams, over_http=is_io),
+        deliverer_of(settings, database, teams, over_http=is_io, traces=traces),
         claims=is_io,
         answered=partial(pulse.answered, DELIVERIES),
         delivered=partial(pulse.did, Work.DELIVERED),
     )
-    processor = Processor(database, policy, clients, utc_now, routes, directory, deliveries)
+    spans = traces.events if traces is not None else None
+    processor = Processor(database, policy, clients, utc_now, routes, directory, deliveries, spans)
     events.register(app, processor, hints, processed=partial(pulse.did, Work.PROCESSED))
     jobs.register(app, deliveries)
     refresher = refresher_of(database, policy, clients, utc_now, routes)
@@ -115,7 +120,7 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     )
     counts = CountsWriter(database, kind, utc_now)
     figures = FigureRecorder(database, utc_now)
-    return Worker(app, deliveries, Reporter(database, pulse, [counts.write, figures.record]))
+    return Worker(app, deliveries, Reporter(database, pulse, [counts.write, figures.record]), traces)
 
 
 def _answering(base: type[Any], pulse: Pulse) -> type[Any]:

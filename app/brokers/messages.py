@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
+from app.domain.traceparent import HEADER
+
 if TYPE_CHECKING:
     import celery
 
@@ -25,11 +27,12 @@ class Message(Struct, frozen=True):
     task_id: str
     kwargs: Mapping[str, Any]
     expires: float | None = None  # seconds
+    traceparent: str | None = None  # a header of the message, which Celery shows as `self.request.traceparent`
 
 
 def task_message(app: "celery.Celery", message: Message) -> Any:
     """Celery's own message: headers, properties and the values of the body."""
-    return app.amqp.create_task_message(
+    built = app.amqp.create_task_message(
         message.task_id,
         message.task,
         kwargs=message.kwargs,
@@ -38,6 +41,9 @@ def task_message(app: "celery.Celery", message: Message) -> Any:
         argsrepr=_REPR,
         kwargsrepr=_REPR,
     )
+    if message.traceparent is not None:
+        built.headers[HEADER] = message.traceparent
+    return built
 
 
 def body_of(kwargs: Mapping[str, Any]) -> bytes:

@@ -1,6 +1,7 @@
 """Celery messages for Redis, written from a template instead of by kombu, which takes most of a delivery's time.
 
-A template is kombu's own message of the same queue and task, cut at the task's id, its arguments and the delivery tag.
+A template is kombu's own message of the same queue and task, cut at the task's id, its arguments, the delivery tag and
+the trace, where there is one.
 It is used once it has written another message exactly as kombu does; otherwise kombu writes all messages.
 """
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_TEMPLATES: Final = 1000
 _MARK: Final = "waylink-template"
+_TRACE_MARK: Final = "waylink-trace-of-template"
 _SAFE_ID: Final = re.compile(r"[0-9a-z_-]+", re.ASCII)  # the same in JSON
 
 log = get_logger(__name__)
@@ -28,15 +30,16 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The parts of a message's text, between the values of `fields`: indexes into (task id, body, delivery tag)."""
+    """The parts of a message's text, between the values of `fields`: indexes into (task id, body, tag, trace)."""
 
     key: str  # of the Redis list
     parts: Sequence[str]
     fields: Sequence[int]
 
-    def text(self, task_id: str, body: bytes, tag: str) -> str:
-        """The message with this body, the JSON text of the task's arguments."""
-        values = task_id, b2a_base64(body, newline=False).decode(), tag
+    def text(self, message: Message, tag: str) -> str:
+        """The text of a message, with this delivery tag."""
+        body = b2a_base64(body_of(message.kwargs), newline=False).decode()
+        values = message.task_id, body, tag, message.traceparent or ""
         text = [self.parts[0]]
         for place, part in zip(self.fields, self.parts[1:], strict=True):
             text += values[place], part
@@ -48,7 +51,7 @@ class RedisMessages:
     """Sends messages to one Redis broker. Threads share its templates; two may make the same one."""
 
     app: "celery.Celery"
-    _templates: dict[tuple[str, str], Template | None] = field(default_factory=dict, init=False)
+    _templates: dict[tuple[str, str, bool], Template | None] = field(default_factory=dict, init=False)
 
     def send(self, channel: Any, messages: Sequence[Message]) -> list[Message]:
         """Send those with a template, with one command for each queue. Returns the others, for kombu to send."""
@@ -59,8 +62,7 @@ class RedisMessages:
             if template is None:
                 others.append(message)
             else:
-                text = template.text(message.task_id, body_of(message.kwargs), str(uuid.uuid4()))
-                lists.setdefault(template.key, []).append(text)
+                lists.setdefault(template.key, []).append(template.text(message, str(uuid.uuid4())))
         if lists:
             with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
                 for key, texts in lists.items():
@@ -69,9 +71,12 @@ class RedisMessages:
         return others
 
     def _template(self, channel: Any, message: Message) -> Template | None:
+        traced = message.traceparent is not None
         if message.expires is not None or not _SAFE_ID.fullmatch(message.task_id):
             return None
-        named = message.queue, message.task
+        if traced and not _SAFE_ID.fullmatch(message.traceparent or ""):
+            return None
+        named = message.queue, message.task, traced
         try:
             return self._templates[named]
         except KeyError:  # not asked for with `in`, since another thread may clear them in between
@@ -82,15 +87,16 @@ class RedisMessages:
 
     def _checked(self, channel: Any, message: Message) -> Template | None:
         """The template, if it writes this message as kombu does."""
-        marked = Message(message.queue, message.task, _MARK, {_MARK: _MARK})
+        trace = None if message.traceparent is None else _TRACE_MARK
+        marked = Message(message.queue, message.task, _MARK, {_MARK: _MARK}, traceparent=trace)
         key, text = self._as_kombu_writes(channel, marked)
-        marks = _MARK, b2a_base64(body_of(marked.kwargs), newline=False).decode(), _tag_in(text)
+        marks = _MARK, b2a_base64(body_of(marked.kwargs), newline=False).decode(), _tag_in(text), _TRACE_MARK
         for place, mark in enumerate(marks):
             text = text.replace(mark, f"\0{place}\0")  # JSON text holds no NUL
         found = text.split("\0")
         template = Template(key, found[::2], [int(place) for place in found[1::2]])
         key, text = self._as_kombu_writes(channel, message)
-        if template.key == key and template.text(message.task_id, body_of(message.kwargs), _tag_in(text)) == text:
+        if template.key == key and template.text(message, _tag_in(text)) == text:
             return template
         log.warning("message_template_differs", queue=message.queue, task=message.task, then="kombu writes messages")
         return None

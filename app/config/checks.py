@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import ssl
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,8 @@ from app.text_input import read_text, unwrapped
 _NAMED: Final = re.compile(r"WAYLINK_[A-Z0-9_]+")
 # Variables of the sandbox's command, `waylink send`, docker-compose.yml and the tests.
 _NOT_SETTINGS: Final = ("WAYLINK_SANDBOX_", "WAYLINK_SEND_KEY", "WAYLINK_PUBLISH", "WAYLINK_NO_SKIPS")
+
+_OF_TRACES: Final = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 
 
 def unknown_variables(file: Path | None) -> list[tuple[str, str | None]]:
@@ -62,7 +65,20 @@ def problems_of(settings: Variables) -> list[Problem]:
         found += _sealing_problems(settings)
     if isinstance(settings, OperatorSettings):
         found += _single_sign_on_problems(settings)
+    if isinstance(settings, Settings) and settings.traces:
+        found += _traces_problems()
     return found
+
+
+def _traces_problems() -> list[Problem]:
+    """Looked up and not imported: most commands make no spans."""
+    try:
+        for distribution in _OF_TRACES:
+            metadata.version(distribution)
+    except metadata.PackageNotFoundError as missing:
+        what = f"needs {missing.name}, which is not installed: run `pip install 'waylink[traces]'`, or leave it unset"
+        return [Problem("WAYLINK_TRACES", what, "false")]
+    return []
 
 
 def _single_sign_on_problems(settings: OperatorSettings) -> list[Problem]:

@@ -82,6 +82,12 @@ class Settings(OperatorSettings, LogSettings, SealingSettings, NangoSettings):
         "processed and delivered; `0` sends none.",
         examples=["30s"],
     )
+    traces: bool = Field(
+        False,
+        description="Send [traces](traces.md) to an OpenTelemetry collector, which the standard variables "
+        "`OTEL_EXPORTER_OTLP_…` name. Needs the extra `traces`.",
+        examples=["true"],
+    )
     sandbox_port: int = Field(
         3003, ge=1, le=65535, description="Port of the sandbox that `waylink up` starts.", examples=["3003"]
     )

@@ -32,6 +32,7 @@ POLL_SECONDS: Final = 0.5
 UUIDS, TEXTS, BYTES, TIMES = 2950, 25, 17, 1184  # PostgreSQL's type numbers, for arrays
 _BINARY: Final = 1
 _HEAD: Final = struct.Struct("!iiIii")  # dimensions, whether there are nulls, type, length, first index
+_EMPTY: Final = struct.Struct("!iiI")  # without a dimension, there is no length
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _DONE: Final = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
@@ -184,7 +185,9 @@ class Statement:
 
 def array(kind: int, items: Sequence[bytes]) -> bytes:
     """An array parameter of items in binary form."""
-    parts = [_HEAD.pack(1 if items else 0, 0, kind, len(items), 1)]
+    if not items:
+        return _EMPTY.pack(0, 0, kind)
+    parts = [_HEAD.pack(1, 0, kind, len(items), 1)]
     for item in items:
         parts += (len(item).to_bytes(4), item)
     return b"".join(parts)

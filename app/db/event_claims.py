@@ -69,6 +69,7 @@ class ClaimedEvent(Struct, frozen=True):
     route_set: int | None
     size: int
     body: bytes | None
+    traceparent: str | None = None
 
     @property
     def is_plain(self) -> bool:

@@ -41,7 +41,7 @@ NO_PROCESS: Final = UUID(int=0)  # in place of an unknown web process
 class NewDelivery(NamedTuple):
     """A verified delivery to store. event_id: its own id, which becomes the event's if it is new.
 
-    taken_by: the web process that received it.
+    taken_by: the web process that received it. traceparent: the trace that it belongs to.
     """
 
     event_id: UUID
@@ -50,6 +50,7 @@ class NewDelivery(NamedTuple):
     body: bytes
     received_at: datetime
     taken_by: UUID = NO_PROCESS
+    traceparent: str | None = None
 
 
 class KnownEvent(NamedTuple):
@@ -67,6 +68,7 @@ class NewRepeat(NamedTuple):
     first_by: UUID
     taken_by: UUID
     received_at: datetime
+    traceparent: str | None = None
 
 
 _sorted_key = attrgetter("environment", "fingerprint")
@@ -81,8 +83,8 @@ _SEEN_AGAIN: Final = f"""
 
 _POSTGRESQL_STORE: Final = f"""
 WITH input AS (
-  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[], $5::bytea[])
-  AS input (id, environment, fingerprint, received_at, body)
+  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[], $5::bytea[], $8::text[])
+  AS input (id, environment, fingerprint, received_at, body, traceparent)
 ), seen AS (
   INSERT INTO deliveries (environment, fingerprint, event_id, first_at, taken_by)
   SELECT environment, fingerprint, id, received_at, $7::uuid FROM input
@@ -92,9 +94,9 @@ WITH input AS (
     taken_by = CASE WHEN deliveries.first_at > $6::timestamptz THEN deliveries.taken_by ELSE excluded.taken_by END
   RETURNING environment, fingerprint, event_id, taken_by
 ), stored AS (
-  INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body,
+  INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body, traceparent,
                       origin, state, duplicates, attempts, looks)
-  SELECT input.id, input.environment, received_at, received_at, received_at, body, {_NEW_EVENT}
+  SELECT input.id, input.environment, received_at, received_at, received_at, body, nullif(traceparent, ''), {_NEW_EVENT}
   FROM input JOIN seen ON seen.event_id = input.id
   ON CONFLICT (id) DO NOTHING
 )
@@ -103,8 +105,8 @@ FROM seen LEFT JOIN input ON input.id = event_id WHERE input.id IS NULL
 """  # noqa: S608 - only constants of this module
 _POSTGRESQL_REPEAT: Final = f"""
 WITH input AS (
-  SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[]) WITH ORDINALITY
-  AS input (event_id, id, first_by, taken_by, received_at, place)
+  SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[], $7::text[]) WITH ORDINALITY
+  AS input (event_id, id, first_by, taken_by, received_at, traceparent, place)
 ), counted AS (
   SELECT event_id, count(*) AS times FROM input GROUP BY event_id
 ), locked AS (
@@ -114,8 +116,9 @@ WITH input AS (
     next_at = CASE WHEN {_FINISHED} THEN $6::timestamptz ELSE next_at END, {_SEEN_AGAIN}
   FROM locked WHERE events.id = locked.id RETURNING events.id
 )
-INSERT INTO repeats (event_id, id, first_by, taken_by, received_at)
-SELECT event_id, input.id, first_by, taken_by, received_at FROM input JOIN again ON again.id = event_id ORDER BY place
+INSERT INTO repeats (event_id, id, first_by, taken_by, received_at, traceparent)
+SELECT event_id, input.id, first_by, taken_by, received_at, nullif(traceparent, '')
+FROM input JOIN again ON again.id = event_id ORDER BY place
 ON CONFLICT (id) DO NOTHING
 """  # noqa: S608 - only constants of this module
 
@@ -130,7 +133,7 @@ ON CONFLICT (environment, fingerprint)
 DO UPDATE SET event_id = excluded.event_id, first_at = excluded.first_at, taken_by = excluded.taken_by
 """
 _SQLITE_STORED: Final = """
-INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body,
+INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body, traceparent,
                     origin, state, duplicates, attempts, looks) VALUES {rows}
 ON CONFLICT (id) DO NOTHING
 """
@@ -140,7 +143,8 @@ UPDATE events SET duplicates = duplicates + ?1, last_seen_at = ?2,
 WHERE id = ?3
 """  # noqa: S608 - only constants of this module
 _SQLITE_NEW_REPEAT: Final = """
-INSERT INTO repeats (event_id, id, first_by, taken_by, received_at) VALUES (?,?,?,?,?) ON CONFLICT (id) DO NOTHING
+INSERT INTO repeats (event_id, id, first_by, taken_by, received_at, traceparent) VALUES (?,?,?,?,?,?)
+ON CONFLICT (id) DO NOTHING
 """
 
 
@@ -178,7 +182,9 @@ class PostgresStore:
 
         cutoff: a window is open if its first delivery is newer. Raises psycopg.Error.
         """
-        ids, environments, fingerprints, bodies, times, takers = zip(*sorted(deliveries, key=_sorted_key), strict=True)
+        ids, environments, fingerprints, bodies, times, takers, traces = zip(
+            *sorted(deliveries, key=_sorted_key), strict=True
+        )
         answer = await self._store.run(
             array(UUIDS, [event_id.bytes for event_id in ids]),
             array(TEXTS, [environment.encode() for environment in environments]),
@@ -187,6 +193,7 @@ class PostgresStore:
             array(BYTES, bodies),
             moment(cutoff),
             takers[0].bytes,
+            _texts(traces),
         )
         return {
             (environment.decode(), fingerprint): KnownEvent(UUID(bytes=event_id), UUID(bytes=taken_by))
@@ -195,9 +202,10 @@ class PostgresStore:
 
     async def repeat(self, repeated: Sequence[NewRepeat], *, now: datetime) -> None:
         """Add repeats in their order, and make their events due. Raises psycopg.Error."""
-        event_ids, ids, firsts, takers, times = zip(*repeated, strict=True)
+        event_ids, ids, firsts, takers, times, traces = zip(*repeated, strict=True)
         columns = [array(UUIDS, [value.bytes for value in column]) for column in (event_ids, ids, firsts, takers)]
-        await self._repeat.run(*columns, array(TIMES, [moment(received_at) for received_at in times]), moment(now))
+        received = array(TIMES, [moment(received_at) for received_at in times])
+        await self._repeat.run(*columns, received, moment(now), _texts(traces))
 
     async def probe(self) -> None:
         """Commit a write that changes nothing. Raises psycopg.Error."""
@@ -218,8 +226,13 @@ def repeat(session: Session, repeated: Sequence[NewRepeat], *, now: datetime) ->
     """Add repeats in their order, and make their events due, on SQLite."""
     cursor, times = _cursor(session.connection()), Counter(new.event_id for new in repeated)
     cursor.executemany(_SQLITE_REPEAT, [(count, _text(now), event_id.hex) for event_id, count in times.items()])
-    rows = [(*(column.hex for column in new[:4]), _text(new.received_at)) for new in repeated]
+    rows = [(*(column.hex for column in new[:4]), _text(new.received_at), new.traceparent) for new in repeated]
     cursor.executemany(_SQLITE_NEW_REPEAT, rows)
+
+
+def _texts(values: Sequence[str | None]) -> bytes:
+    """An array with empty texts in place of None. An array of None alone is empty: `unnest` fills it up with nulls."""
+    return array(TEXTS, [(value or "").encode() for value in values] if any(values) else [])
 
 
 def _cursor(connection: Connection) -> Any:
@@ -246,9 +259,10 @@ def _store_sqlite(cursor: Any, rows: Sequence[NewDelivery], cutoff: datetime) ->
         )
         cursor.execute(_statement(_SQLITE_SEEN, "(?,?,?,?,?)", len(fresh)), list(windows))
         events = chain.from_iterable(
-            (row.event_id.hex, row.environment, at := _text(row.received_at), at, at, row.body) for row in fresh
+            (row.event_id.hex, row.environment, at := _text(row.received_at), at, at, row.body, row.traceparent)
+            for row in fresh
         )
-        cursor.execute(_statement(_SQLITE_STORED, f"(?,?,?,?,?,?,{_NEW_EVENT})", len(fresh)), list(events))
+        cursor.execute(_statement(_SQLITE_STORED, f"(?,?,?,?,?,?,?,{_NEW_EVENT})", len(fresh)), list(events))
     return {
         (row.environment, row.fingerprint): event
         for row in rows

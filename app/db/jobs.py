@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -74,11 +74,18 @@ class ClaimedJob(Struct, frozen=True):
         return self.team, self.destination
 
 
+class EventDocument(NamedTuple):
+    """A routed event's document, as raw JSON text that is passed on without parsing, and the event's trace."""
+
+    document: Raw
+    traceparent: str | None = None
+
+
 class JobToSend(Struct, frozen=True):
     """A claimed job, and its event's document."""
 
     job: ClaimedJob
-    document: Raw
+    event: EventDocument
 
 
 def claimed_until(until: datetime) -> dict[str, Any]:
@@ -263,13 +270,13 @@ def _completing(dialect: str) -> ReturningUpdate[Any]:
     return update(_jobs).where(*mine).values(**ended, **measured).returning(_jobs.c.id)
 
 
-def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, Raw]:
-    """Each event's routed document, by event id, as raw JSON text: it is passed on without parsing.
-
-    Documents that are no JSON object are left out.
-    """
+def documents(session: Session, event_ids: Collection[UUID]) -> dict[UUID, EventDocument]:
+    """Each event's routed document, by event id. Documents that are no JSON object are left out."""
     found = session.execute(_documents(bulk.dialect(session)), bulk.keys(event_ids)).all()
-    return {event_id: Raw((document or "{}").encode()) for event_id, document in found}
+    return {
+        event_id: EventDocument(Raw((document or "{}").encode()), traceparent)
+        for event_id, document, traceparent in found
+    }
 
 
 @cache
@@ -280,7 +287,8 @@ def _documents(dialect: str) -> Select[Any]:
     else:  # in this order, as `json_type` fails for what is no JSON
         is_object = case((func.json_valid(events.c.document), func.json_type(events.c.document) == "object"))
     usable = events.c.document.is_(None) | is_object
-    return select(events.c.id, cast(events.c.document, Text)).where(bulk.among(dialect, events.c.id), usable)
+    columns = events.c.id, cast(events.c.document, Text), events.c.traceparent
+    return select(*columns).where(bulk.among(dialect, events.c.id), usable)
 
 
 def any_of(session: Session, event_id: UUID) -> bool:

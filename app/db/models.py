@@ -103,6 +103,7 @@ class Repeat(Base):
     taken_by: Mapped[UUID]  # the web process that received this delivery
     received_at: Mapped[datetime]
     belongs_to: Mapped[UUID | None]  # once decided: its own event, or the event that it is a duplicate of
+    traceparent: Mapped[str | None]  # as an event's
 
 
 class WebProcess(Base):
@@ -163,6 +164,7 @@ class Event(Base):
     recurrence_of: Mapped[
         UUID | None
     ]  # the event of the same failure that was routed; no foreign key: it may be deleted
+    traceparent: Mapped[str | None]  # the trace that it belongs to, with its jobs (`app.domain.traceparent`)
 
 
 class EventLease(Base):

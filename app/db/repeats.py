@@ -103,6 +103,7 @@ def make_events(session: Session, ids: Collection[UUID], *, now: datetime) -> No
         "next_at": bindparam("now", type_=_events.c.next_at.type),
         "attempts": literal(0),
         "looks": literal(0),
+        "traceparent": _repeats.c.traceparent,
     }
     source = select(*row.values()).join_from(_repeats, _events, _events.c.id == _repeats.c.event_id)
     source = source.where(_among(session, _repeats.c.id)).order_by(_repeats.c.number)

@@ -15,6 +15,7 @@ from typing import Final
 from app.domain.addresses import HttpUrl, Network, read_url
 from app.domain.delivery_answer import DeliveryAnswer
 from app.domain.standard_webhooks import signed_headers
+from app.domain.traceparent import HEADER
 from app.errors import InvalidInput, Unreachable
 from app.outbound.failure import Failure
 from app.outbound.http_connection import HungUp, Response
@@ -57,8 +58,12 @@ class HttpSender:
         self._pool = ConnectionPool(self._connector)
         self._clock = clock
 
-    async def send(self, target: HttpTarget, *, message_id: str, body: bytes) -> DeliveryAnswer:
+    async def send(
+        self, target: HttpTarget, *, message_id: str, body: bytes, traceparent: str | None = None
+    ) -> DeliveryAnswer:
         """POST a body, signed with the current time. Failures are answers too; only cancelling raises.
+
+        traceparent: well formed, as the value of a header.
 
         Takes at most the target's timeout, connecting included, and BODY_SECONDS.
         """
@@ -71,7 +76,7 @@ class HttpSender:
             url, opening = _opening(target.url)
         except InvalidInput as refused:
             return _failed(Failure.REFUSED, str(refused), started)
-        request = self._request(opening, target, message_id, body)
+        request = self._request(opening, target, message_id, body, traceparent)
         loop = asyncio.get_running_loop()
         try:
             kept, response = await self._exchange(url, request, until=loop.time() + target.timeout)
@@ -94,8 +99,12 @@ class HttpSender:
         self._pool.close()
         self._resolver.close()
 
-    def _request(self, opening: str, target: HttpTarget, message_id: str, body: bytes) -> bytes:
+    def _request(
+        self, opening: str, target: HttpTarget, message_id: str, body: bytes, traceparent: str | None
+    ) -> bytes:
         signed = signed_headers(body, message_id=message_id, timestamp=int(self._clock()), keys=target.keys)
+        if traceparent is not None:
+            signed = {**signed, HEADER: traceparent}
         rest = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
         return f"{opening}content-length: {len(body)}\r\n{rest}\r\n".encode("ascii") + body
 

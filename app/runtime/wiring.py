@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from app.brokers.celery_broker import Broker
 from app.clock import utc_now
@@ -31,12 +33,16 @@ from app.services.definitions.destinations import DefinitionContext
 from app.services.definitions.signing_secrets import Keyring
 from app.services.definitions.team_brokers import OwnBrokers
 from app.services.delivery.deliverer import Deliverer, Http
+from app.services.liveness.reporter import version
 from app.services.nango_clients import NangoClients
 from app.services.operators.sessions import Lives
 from app.services.policy import Policy
 from app.services.reconciliation.reconciler import Reconciler
 from app.services.sql_directory import SqlDirectory
 from app.text_input import read_text, unwrapped
+
+if TYPE_CHECKING:
+    from app.traces.process import ProcessTraces
 
 
 def policy_of(settings: NangoSettings) -> Policy:
@@ -108,10 +114,29 @@ def sender_of(settings: SealingSettings) -> HttpSender:
     return HttpSender(allowed=settings.destination_ranges, tls=trusting(settings.destination_ca_file))
 
 
-def deliverer_of(settings: SealingSettings, database: Database, teams: Broker, *, over_http: bool) -> Deliverer:
+def deliverer_of(
+    settings: SealingSettings,
+    database: Database,
+    teams: Broker,
+    *,
+    over_http: bool,
+    traces: "ProcessTraces | None" = None,
+) -> Deliverer:
     """The deliverer for the teams' default broker, teams' own brokers and, with `over_http`, endpoints."""
     http = Http(partial(sender_of, settings), Keyring(sealer_of(settings))) if over_http else None
-    return Deliverer(database, teams, utc_now, own_broker=own_brokers_of(settings).of, http=http)
+    spans, own_broker = traces.attempts if traces is not None else None, own_brokers_of(settings).of
+    return Deliverer(database, teams, utc_now, own_broker=own_broker, http=http, spans=spans)
+
+
+def traces_of(settings: Settings, kind: str) -> "ProcessTraces | None":
+    """The traces of a process of this kind; None while they are off. The caller closes them.
+
+    Only then is OpenTelemetry imported: it is an extra, and takes a tenth of a second.
+    """
+    if not settings.traces:
+        return None
+    made: ProcessTraces = import_module("app.traces.process").ProcessTraces(kind, version())
+    return made
 
 
 def own_brokers_of(settings: SealingSettings) -> OwnBrokers:

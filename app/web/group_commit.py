@@ -12,19 +12,32 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from app.db.ingest import NewDelivery
 from app.deadlines import BATCH
 from app.domain import canary
 from app.errors import DatabaseUnavailable
+from app.ids import EVENT, show
 from app.outage_causes import trouble_of_database
 from app.services.events.intake import Receipt, Writer
-from app.telemetry import BATCH_SIZES, INGEST_SECONDS, STORE_SECONDS, WEBHOOKS, get_logger, observe_many
+from app.telemetry import (
+    BATCH_SIZES,
+    INGEST_SECONDS,
+    STORE_SECONDS,
+    WEBHOOKS,
+    get_logger,
+    is_debugging,
+    observe_many,
+    trace_of,
+)
 from app.web.announcing import Announcer
 from app.web.fatal_tasks import end_process_on_failure
 from app.web.storing_proof import PROVEN_SECONDS, StoringProof
 from app.web.written_responses import AnswerLog, AnswerReport, Written
+
+if TYPE_CHECKING:
+    from app.traces.webhooks import WebhookSpans
 
 HOLD_SECONDS: Final = 12.0  # Nango waits 20 s for an answer
 MAX_WAITING: Final = 4000  # requests
@@ -80,6 +93,7 @@ class GroupCommit:
     hold_seconds: float = HOLD_SECONDS
     answers: AnswerLog = field(default_factory=AnswerLog)
     proof: StoringProof = field(default_factory=StoringProof)
+    spans: "WebhookSpans | None" = None  # None: traces are off
     _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
     _committers: list[_Committer] = field(default_factory=list, init=False)
     _in_flight: int = field(default=0, init=False)  # requests that are being committed
@@ -163,6 +177,8 @@ class GroupCommit:
         size = len(delivery.body)
         if self._stopping or len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             raise StoreUnavailable
+        if self.spans is not None and delivery.environment != canary.ENVIRONMENT:
+            delivery = self.spans.begin(delivery, seconds=now - arrived)
         self._bytes += size
         self._waiting.append(_Waiting(delivery, on_commit, now, arrived))
         if self._idle and self._may_begin():
@@ -184,14 +200,15 @@ class GroupCommit:
             on_commit, request.on_commit = request.on_commit, None
             self._bytes -= len(request.delivery.body)
             if receipt is None:
-                self.answers.lost(
-                    request.delivery.event_id
-                )  # a commit with an unknown result may store it all the same
+                # A commit with an unknown result may store it all the same.
+                self.answers.lost(request.delivery.event_id)
+                if self.spans is not None:
+                    self.spans.lost(request.delivery.event_id)
             try:
                 on_commit(receipt)
             except Exception:  # one connection's error must not end the loop that answers all others
                 self.answers.lost(request.delivery.event_id)
-                log.exception("webhook_fault", then="it is stored, and its sender not told")
+                log.exception("webhook_fault", then="it is stored, and its sender not told", **_ids(request.delivery))
 
     async def _commit_loop(self, committer: _Committer) -> None:
         refusals = 0  # in a row, by a database that answers
@@ -305,7 +322,7 @@ class GroupCommit:
                     await self._hold([*held, *batch[place + 1 :]], away)
                     return
             except Exception:
-                log.exception("delivery_not_stored")
+                log.exception("delivery_not_stored", **_ids(request.delivery))
                 self._complete(request, None)
             else:
                 self._answer([request], receipts)
@@ -319,6 +336,12 @@ class GroupCommit:
         for request, receipt in zip(batch, receipts, strict=True):
             self._complete(request, receipt)
             answers[request.delivery.environment, receipt.duplicate] += 1
+        if self.spans is not None:
+            self.spans.stored([request.delivery for request in batch], receipts)
+        if is_debugging():
+            for request, receipt in zip(batch, receipts, strict=True):
+                facts = {**_ids(request.delivery), "event_id": show(EVENT, receipt.event_id)}
+                log.debug("event_stored", duplicate=receipt.duplicate, **facts)
         answers.pop((canary.ENVIRONMENT, False), None)
         for (environment, duplicate), count in answers.items():
             WEBHOOKS.labels(environment, "duplicate" if duplicate else "stored").inc(count)
@@ -342,3 +365,8 @@ class GroupCommit:
             seconds = asyncio.get_running_loop().time() - self._away_since
             log.warning("database_back", seconds=round(seconds, 1))
             self._away_since = None
+
+
+def _ids(delivery: NewDelivery) -> dict[str, str]:
+    """The ids of a delivery, for a log line."""
+    return {"event_id": show(EVENT, delivery.event_id), **trace_of(delivery.traceparent)}

@@ -21,6 +21,8 @@ from app.config.nango_environment import Environment, Environments
 from app.db.ingest import NewDelivery
 from app.domain.signature import HEADER, fingerprint, matching_key
 from app.domain.stored_bodies import stored, stored_at_once
+from app.domain.traceparent import HEADER as TRACEPARENT
+from app.domain.traceparent import read as read_traceparent
 from app.ids import EVENT, new_id, show
 from app.services.events.intake import Receipt
 from app.telemetry import WEBHOOKS, get_logger
@@ -37,6 +39,7 @@ GIVEN_UP: Final = "waylink.given_up"  # in a scope: it could not be stored; arri
 CONNECTION: Final = "waylink.connection"  # in a scope: a weak reference to the client's connection
 SLOW_REFUSAL_SECONDS: Final = 6.0  # six failures in 10 s open Nango's breaker (Nango contract: Circuit breaker)
 _SIGNATURE: Final = HEADER.encode()
+_TRACEPARENT: Final = TRACEPARENT.encode()
 _TARGET: Final = PATH.encode()
 _DEFAULT: Final = "default"
 
@@ -144,11 +147,12 @@ class WebhookEndpoint:
             return None
         try:
             keys = environment.signing_keys.live()
-            matched = _matched(body, _used(headers)[1], keys)
+            _, signatures, trace = _used(headers)
+            matched = _matched(body, signatures, keys)
             kept = None if matched is None else stored_at_once(body, environment.payloads)
             if matched is None or kept is None:
                 return None
-            delivery = self._delivery(environment, fingerprint(name, body), kept)
+            delivery = self._delivery(environment, fingerprint(name, body), kept, trace)
             self.store.take(delivery, on_commit, now=now, arrived=now)
         except StoreUnavailable:
             return None
@@ -166,15 +170,17 @@ class WebhookEndpoint:
         if environment is None:
             detail = "No Nango environment of this name is configured here. Check the webhook URL in Nango's settings."
             raise Refused(404, "unknown_environment", "Unknown environment", detail)
-        declared, signatures = _used(scope["headers"])
+        declared, signatures, trace = _used(scope["headers"])
         body = await self.bodies.read(receive, declared=declared)
-        delivery = await self._verified(environment, signatures, body)
+        delivery = await self._verified(environment, signatures, body, trace)
         try:
             return await self.store.store(delivery, arrived=arrived, written=sending.written)
         except StoreUnavailable:
             raise _not_stored(storing=self.store.storing) from None
 
-    async def _verified(self, environment: Environment, signatures: Sequence[bytes], body: bytes) -> NewDelivery:
+    async def _verified(
+        self, environment: Environment, signatures: Sequence[bytes], body: bytes, trace: bytes | None
+    ) -> NewDelivery:
         """The delivery of a signed body. Raises Refused."""
         keys = environment.signing_keys.live()
         at_once = len(body) <= LARGE
@@ -182,17 +188,18 @@ class WebhookEndpoint:
             self._signed_by(environment, signatures, keys, _matched(body, signatures, keys))
             kept = stored_at_once(body, environment.payloads)
             if kept is not None:
-                return self._delivery(environment, fingerprint(environment.name, body), kept)
+                return self._delivery(environment, fingerprint(environment.name, body), kept, trace)
         with self.bodies.held(len(body)):
             if not at_once:
                 self._signed_by(environment, signatures, keys, await self._in_thread(_matched, body, signatures, keys))
-            return self._delivery(environment, *await self._in_thread(_scrubbed, environment, body))
+            return self._delivery(environment, *await self._in_thread(_scrubbed, environment, body), trace)
 
     async def _in_thread(self, work: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
 
-    def _delivery(self, environment: Environment, identity: bytes, kept: bytes) -> NewDelivery:
-        return NewDelivery(new_id(), environment.name, identity, kept, self.clock(), self.store.answers.process)
+    def _delivery(self, environment: Environment, identity: bytes, kept: bytes, trace: bytes | None) -> NewDelivery:
+        taken_by, traceparent = self.store.answers.process, read_traceparent(trace) if trace else None
+        return NewDelivery(new_id(), environment.name, identity, kept, self.clock(), taken_by, traceparent)
 
     def _signed_by(
         self, environment: Environment, signatures: Sequence[bytes], keys: Sequence[str], matched: int | None
@@ -255,15 +262,17 @@ async def _let_pass(receive: Receive, *, until: float) -> None:
                 pass
 
 
-def _used(headers: Headers) -> tuple[bytes, list[bytes]]:
-    """The headers in use: the declared length, and every signature."""
-    declared, signatures = b"", []
+def _used(headers: Headers) -> tuple[bytes, list[bytes], bytes | None]:
+    """The headers in use: the declared length, every signature, and the trace. Of several traces none is known."""
+    declared, signatures, trace = b"", [], None
     for name, value in headers:
         if name == _SIGNATURE:
             signatures.append(value)
         elif name == b"content-length":
             declared = value
-    return declared, signatures
+        elif name == _TRACEPARENT:
+            trace = value if trace is None else b""
+    return declared, signatures, trace
 
 
 def _peer(scope: Scope) -> str:
@@ -276,6 +285,6 @@ def _detail(refused: Refusal, scope: Scope) -> str:
     if refused.cause == "method":
         return str(scope["method"])
     if refused.status == 413:
-        declared, _ = _used(scope["headers"])
+        declared = _used(scope["headers"])[0]
         return f"{declared.decode('latin-1') or '?'} bytes declared"
     return ""

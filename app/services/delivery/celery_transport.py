@@ -23,6 +23,7 @@ from app.services.delivery.slots import SealedUrl
 from app.telemetry import get_logger
 
 AT_ONCE: Final = 32  # brokers published to in parallel; a publish takes some seconds at most
+SHOWN: Final = 10  # jobs of a batch that a log line names
 UNUSED_SECONDS: Final = 60.0  # a team's own broker is closed after that long without a publish
 # After waiting longer, a batch could be published beyond the lease of its jobs.
 LONGEST_WAIT: Final = (JOB_LEASE - PUBLISH_DEADLINE - DATABASE_SHARE).total_seconds()
@@ -110,7 +111,8 @@ class CeleryTransport:
             error, ours = str(wrong), True
         except Exception as fault:
             # An exception that ended the thread would leave its jobs in flight for ever.
-            log.exception("handover_fault", jobs=len(attempts))
+            ids = [show(JOB, attempt.job.id) for attempt in attempts[:SHOWN]]
+            log.exception("handover_fault", jobs=ids, count=len(attempts))
             error, ours = f"a fault of Waylink's: {type(fault).__name__}", True
         answer = DeliveryAnswer(error=error, ours=ours, latency_ms=(time.monotonic() - started) * 1000)
         return [AttemptResult(attempt, started_at, answer) for attempt in attempts]
@@ -148,5 +150,9 @@ def _joined(batches: Sequence[_Batch]) -> tuple[_Batch | None, list[_Batch]]:
 def _message(attempt: DeliveryAttempt) -> Message:
     job_id = show(JOB, attempt.job.id)
     return Message(
-        queue=attempt.target.queue or "", task=attempt.job.name, task_id=job_id, kwargs={"job": attempt.document}
+        queue=attempt.target.queue or "",
+        task=attempt.job.name,
+        task_id=job_id,
+        kwargs={"job": attempt.document},
+        traceparent=attempt.traceparent,
     )

@@ -9,10 +9,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from msgspec import Raw
 from sqlalchemy.orm import Session
 
 from app.brokers.celery_broker import Broker
@@ -21,7 +20,7 @@ from app.db import jobs as job_rows
 from app.db.destinations import DeliveryTarget
 from app.db.engine import Database
 from app.db.errors import has_answered, is_away
-from app.db.jobs import ClaimedJob, JobToSend
+from app.db.jobs import ClaimedJob, EventDocument, JobToSend
 from app.deadlines import BATCH, JOB_LEASE, MAX_CLAIMS
 from app.domain import canary
 from app.domain.definitions import DestinationKey
@@ -29,6 +28,7 @@ from app.domain.delivery_answer import DeliveryAnswer
 from app.domain.destination_breaker import HealthState, Tally
 from app.domain.retrying import AnswerClass, classify
 from app.domain.states import JobState
+from app.domain.traceparent import in_form
 from app.errors import BrokerUnavailable
 from app.ids import JOB, made_at, show
 from app.outbound.sending import HttpSender
@@ -40,7 +40,10 @@ from app.services.delivery.http_transport import HttpTransport
 from app.services.delivery.in_flight import AttemptResult, DeliveryAttempt, InFlight
 from app.services.delivery.results import RecordedResults, give_up, record, update_health
 from app.services.delivery.slots import Slots
-from app.telemetry import ATTEMPT_SECONDS, JOBS, WEBHOOK_TO_JOB_SECONDS, get_logger, observe_many
+from app.telemetry import ATTEMPT_SECONDS, JOBS, WEBHOOK_TO_JOB_SECONDS, get_logger, is_debugging, observe_many
+
+if TYPE_CHECKING:
+    from app.traces.attempts import AttemptSpans
 
 POLL_SECONDS: Final = 1.0  # between two reads of all destinations, for jobs without a hint and for changes by others
 
@@ -67,7 +70,7 @@ class _Tick:
 
     recorded: RecordedResults
     claimed: ClaimResult
-    documents: Mapping[UUID, Raw]
+    documents: Mapping[UUID, EventDocument]
 
 
 def no_broker(target: DeliveryTarget) -> Broker:
@@ -93,6 +96,7 @@ class Deliverer:
     alerts: Alerts = field(default_factory=Alerts)
     own_broker: Callable[[DeliveryTarget], Broker] = no_broker
     http: Http | None = None  # None: destinations of kind `http` are left to other processes
+    spans: "AttemptSpans | None" = None  # None: traces are off
     in_flight: InFlight = field(default_factory=InFlight, init=False)
     slots: Slots = field(init=False)
     _brokers: CeleryTransport = field(init=False)
@@ -152,7 +156,7 @@ class Deliverer:
 
     def send(self, claimed: Sequence[JobToSend]) -> None:
         """Send jobs that were inserted as claimed."""
-        documents = {to_send.job.event_id: to_send.document for to_send in claimed}
+        documents = {to_send.job.event_id: to_send.event for to_send in claimed}
         self._send(_Tick(RecordedResults(), ClaimResult([to_send.job for to_send in claimed]), documents))
 
     def direct_destinations(self) -> frozenset[DestinationKey]:
@@ -168,7 +172,8 @@ class Deliverer:
     def _take_results(self) -> None:
         latencies: dict[DestinationKey, list[float]] = defaultdict(list)
         since_receipt: dict[DestinationKey, list[float]] = defaultdict(list)
-        for result in self.in_flight.take():
+        results = self.in_flight.take()
+        for result in results:
             attempt, latency = result.attempt, result.answer.latency_ms
             accepted = classify(result.answer) is AnswerClass.ACCEPTED
             self.slots.completed(
@@ -183,6 +188,11 @@ class Deliverer:
         for histogram, values in ((ATTEMPT_SECONDS, latencies), (WEBHOOK_TO_JOB_SECONDS, since_receipt)):
             for key, seconds in values.items():
                 observe_many(histogram.labels(*key), seconds)
+        if self.spans is not None:
+            self.spans.ended(results)
+        if is_debugging():
+            for result in results:
+                log.debug("job_answered", **result.attempt.ids, **_shown(result))
 
     def _decide(self, results: Iterable[AttemptResult]) -> bool:
         """True if the next claim depends on one of these results: a failure, or one whose lease may end soon.
@@ -258,7 +268,7 @@ class Deliverer:
             claimed.jobs = [job for job in claimed.jobs if job.crashes <= MAX_CLAIMS]
         return claimed
 
-    def _read_documents(self, session: Session, claimed: ClaimResult, now: datetime) -> Mapping[UUID, Raw]:
+    def _read_documents(self, session: Session, claimed: ClaimResult, now: datetime) -> Mapping[UUID, EventDocument]:
         """The events' documents, by event id. Jobs whose document cannot be read are given up."""
         if not claimed.jobs:
             return {}
@@ -279,12 +289,19 @@ class Deliverer:
         """Hand the claimed jobs to the transports."""
         attempts = []
         for job in tick.claimed.jobs:
-            document, target = _document(job, tick.documents[job.event_id]), self.slots.of(job.key).target
+            event, target = tick.documents[job.event_id], self.slots.of(job.key).target
             keys, probe = self._keys.get(job.key, ()), job.id in tick.claimed.probes
-            attempt = DeliveryAttempt(job, target, document, keys, probe)
+            # Read again, as it becomes a header: the column may have been written by other means.
+            traceparent = in_form(event.traceparent) if event.traceparent else None
+            if self.spans is not None:
+                traceparent = self.spans.begin(job, target, traceparent)
+            attempt = DeliveryAttempt(job, target, _document(job, event), keys, probe, traceparent)
             attempts.append(attempt)
             self.slots.dispatched(job.key, possibly_poison=attempt.possibly_poison)
         self.in_flight.dispatched(len(attempts))
+        if is_debugging():
+            for attempt in attempts:
+                log.debug("job_sent", **attempt.ids, attempt=attempt.job.attempts)
         self._brokers.start([attempt for attempt in attempts if attempt.target.kind == "celery"])
         if self._endpoints is not None:
             self._endpoints.start([attempt for attempt in attempts if attempt.target.kind == "http"])
@@ -309,6 +326,12 @@ class Deliverer:
         return self._record_in_halves(results[:half]) + self._record_in_halves(results[half:])
 
 
+def _shown(result: AttemptResult) -> dict[str, Any]:
+    """The answer of an attempt, for a log line."""
+    outcome = "interrupted" if result.interrupted else str(classify(result.answer))
+    return {"attempt": result.attempt.job.attempts, "outcome": outcome, "status": result.answer.status}
+
+
 def _summed(
     first: Mapping[DestinationKey, Tally], second: Mapping[DestinationKey, Tally]
 ) -> dict[DestinationKey, Tally]:
@@ -324,7 +347,7 @@ def _counted(recorded: RecordedResults) -> Delivered:
     return Delivered(completed, recorded.states.total() - completed, canaries)
 
 
-def _document(job: ClaimedJob, event: Raw) -> dict[str, Any]:
+def _document(job: ClaimedJob, event: EventDocument) -> dict[str, Any]:
     """A job's body, as teams receive it. `backfill` is present only if true."""
     history = {"backfill": True} if job.backfill else {}
     return history | {
@@ -333,5 +356,5 @@ def _document(job: ClaimedJob, event: Raw) -> dict[str, Any]:
         "attempt": job.attempts,
         "created_at": job.created_at.isoformat(),
         "route": {"name": job.route, "version": job.route_version},
-        "event": event,
+        "event": event.document,
     }

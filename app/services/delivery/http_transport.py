@@ -11,7 +11,6 @@ import msgspec
 import uvloop
 
 from app.domain.delivery_answer import DeliveryAnswer
-from app.ids import JOB, show
 from app.outbound.sending import TIMEOUT, HttpSender, HttpTarget
 from app.services.delivery.in_flight import AttemptResult, DeliveryAttempt, InFlight
 from app.telemetry import get_logger
@@ -81,10 +80,12 @@ class HttpTransport:
                 self._sender = self.open_sender()
             target = HttpTarget(attempt.target.url or "", attempt.keys, attempt.target.timeout_seconds or TIMEOUT)
             body = msgspec.json.encode(attempt.document)
-            return await self._sender.send(target, message_id=attempt.document["id"], body=body)
+            return await self._sender.send(
+                target, message_id=attempt.document["id"], body=body, traceparent=attempt.traceparent
+            )
         except Exception as fault:
             # An exception that ended the task would leave its job in flight for ever.
-            log.exception("handover_fault", job_id=show(JOB, attempt.job.id))
+            log.exception("handover_fault", **attempt.ids)
             return DeliveryAnswer(error=f"a fault of Waylink's: {type(fault).__name__}", ours=True)
 
     def _gather(self, task: asyncio.Task[DeliveryAnswer]) -> None:

@@ -11,6 +11,8 @@ from msgspec import Struct
 from app.db.destinations import DeliveryTarget
 from app.db.jobs import ClaimedJob
 from app.domain.delivery_answer import DeliveryAnswer
+from app.ids import EVENT, JOB, show
+from app.telemetry import trace_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class DeliveryAttempt:
     """One attempt to deliver a job.
 
     `document` is the job's body, signed with `keys` over HTTP. A `probe` tests a failing destination.
+    `traceparent` goes to the team as a header.
     """
 
     job: ClaimedJob
@@ -25,11 +28,21 @@ class DeliveryAttempt:
     document: dict[str, Any] = field(repr=False)
     keys: Sequence[bytes] = field(default=(), repr=False)
     probe: bool = False
+    traceparent: str | None = None
 
     @property
     def possibly_poison(self) -> bool:
         """True if the job's previous claim brought no result."""
         return self.job.crashes > 1
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """Its ids, for a log line."""
+        return {
+            "job_id": show(JOB, self.job.id),
+            "event_id": show(EVENT, self.job.event_id),
+            **trace_of(self.traceparent),
+        }
 
 
 class AttemptResult(Struct, frozen=True):

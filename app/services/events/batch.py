@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -43,18 +43,23 @@ from app.services.events.duplicates import Duplicates
 from app.services.events.found_creations import FoundCreations
 from app.services.events.ownership import Ownership
 from app.services.events.pending_event import PendingEvent
+from app.services.events.stage_lines import NOTHING, WrittenRows
 from app.services.linking.connection_changes import ConnectionChanges
 from app.services.linking.superseding import Superseding
 from app.services.policy import Policy
 from app.services.routing.precomputed_matches import Matches
 from app.services.routing.router import Router
 
+if TYPE_CHECKING:
+    from app.traces.events import Applying
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
     """A batch's result: jobs to hint or to send after the commit, finished events by type and state, and how many wait.
 
-    claimed: jobs inserted as claimed. canaries: finished ones, which are in no other number.
+    claimed: jobs inserted as claimed. canaries: finished ones, which are in no other number. written: of one
+    transaction, for what is told of single events.
     """
 
     job_ids: Sequence[UUID] = ()
@@ -62,6 +67,7 @@ class Applied:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     waiting: int = 0
     canaries: int = 0
+    written: WrittenRows = NOTHING
 
     @property
     def finished(self) -> int:
@@ -83,9 +89,10 @@ class Batch:
         current: CurrentEvents,
         now: datetime,
         direct: Collection[DestinationKey] = (),
+        spans: "Applying | None" = None,
     ) -> None:
         self._session, self._policy, self._matches, self._now = session, policy, matches, now
-        self._direct = direct
+        self._direct, self._spans = direct, spans
         self._changes, self._confirmations, self._duplicates = changes, confirmations, duplicates
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._waiting = self._canaries = 0
@@ -113,6 +120,7 @@ class Batch:
         lock: bool,
         now: datetime,
         direct: Collection[DestinationKey] = (),
+        spans: "Applying | None" = None,
     ) -> "Batch":
         """Lock connections, and read what deciding about the events takes. direct: see `Router`.
 
@@ -138,6 +146,7 @@ class Batch:
             current=current,
             now=now,
             direct=direct,
+            spans=spans,
         )
         batch._load_owners(supersedes=supersedes)
         return batch
@@ -174,13 +183,18 @@ class Batch:
                 self._apply(item)
         for item in waiting:
             self._apply(item)
+        self._router.traceparent = None
         if self._superseding:
             self._superseding.restore(self._router)
         self._matches.require_all()
         self._write()
-        return Applied(self._router.job_ids, self._router.claimed, self._outcomes, self._waiting, self._canaries)
+        written = WrittenRows(self._event_changes, self._router.events, self._router.jobs)
+        return Applied(
+            self._router.job_ids, self._router.claimed, self._outcomes, self._waiting, self._canaries, written
+        )
 
     def _apply(self, item: Item) -> None:
+        self._router.traceparent = item.pending.traceparent
         described = self._describe(item)
         # An earlier event may have created the connection that it waits for.
         verdict = self._verdict(item) if item.waits_for_connection else item.verdict
@@ -192,7 +206,9 @@ class Batch:
             case Accept():
                 outcome = self._accept(item, verdict)
         repeated = self._duplicates.changes(item.event, finished=not isinstance(verdict, LookUpAgain))
-        self._event_changes.append({**described, **outcome, **repeated})
+        begun = item.pending.traceparent if item.event.traceparent is None else None
+        traced = {"traceparent": begun} if begun is not None else {}
+        self._event_changes.append({**described, **outcome, **repeated, **traced})
 
     def _verdict(self, item: Item) -> Verdict:
         return self._confirmations.verdict(item.event, item.pending)
@@ -266,7 +282,8 @@ class Batch:
             "state": EventState.PROCESSED,
         }
         if first_time:
-            document, note = self._router.route(
+            route = self._router.route if self._spans is None else self._spans.timed(event.id, self._router.route)
+            document, note = route(
                 event,
                 kind,
                 notice=item.pending.notice,

@@ -18,7 +18,7 @@ from app.db.event_claims import ClaimedEvent
 from app.deadlines import EVENT_LEASE, MAX_CLAIMS
 from app.ids import EVENT, show
 from app.services.events.pending_event import PendingEvent
-from app.telemetry import get_logger
+from app.telemetry import get_logger, trace_of
 
 CLAIMED_BYTES: Final = 8 * 1024 * 1024  # of the bodies that are read at once; what they say takes many times that
 # Possibly poison events of one claim, by their attempts; from the third on, each is claimed alone. A worker that dies
@@ -79,15 +79,17 @@ class Claims:
             now = self.clock()
             rows.begin(session, now=now)
             found = rows.due(session, limit=max(TOGETHER.values()), now=now, possibly_poison=True)
-            crashed = [event.id for event in found if event.attempts >= MAX_CLAIMS]
+            crashed = [event for event in found if event.attempts >= MAX_CLAIMS]
             if crashed:
-                rows.give_up(session, crashed, problem=f"claimed {MAX_CLAIMS} times without a result", now=now)
+                problem = f"claimed {MAX_CLAIMS} times without a result"
+                rows.give_up(session, [event.id for event in crashed], problem=problem, now=now)
             alive = [event for event in found if event.attempts < MAX_CLAIMS]
             alike = [event for event in alive if event.attempts == alive[0].attempts]
             batch = _lease(session, alike[: TOGETHER.get(alike[0].attempts, 1)] if alike else [], now=now)
             batch.more = bool(found)
-        for event_id in crashed:
-            log.error("event_given_up", event_id=show(EVENT, event_id), failure="crashed")
+        for event in crashed:
+            trace = trace_of(event.traceparent)
+            log.error("event_given_up", event_id=show(EVENT, event.id), failure="crashed", **trace)
         return self._with_bodies(batch)
 
     def _with_bodies(self, batch: ClaimedBatch) -> ClaimedBatch:

@@ -220,7 +220,12 @@ def _repeated(
     """The repeats, in order. A worker decides of each whether it is an event of its own."""
     return [
         NewRepeat(
-            receipt.event_id, delivery.event_id, _first_by(delivery, known), delivery.taken_by, delivery.received_at
+            receipt.event_id,
+            delivery.event_id,
+            _first_by(delivery, known),
+            delivery.taken_by,
+            delivery.received_at,
+            delivery.traceparent,
         )
         for delivery, receipt in zip(deliveries, receipts, strict=True)
         if receipt.duplicate

@@ -35,6 +35,7 @@ class PendingEvent(Struct):
     owner_answer: of the application's database; None where it is not asked (every directory policy but `sql`).
     scrubbed_body: stored instead of a body that an earlier release left with secrets.
     key: of the connection that the body names; None where it names none.
+    traceparent: of the event; where traces are on, also for one that was stored without.
     """
 
     event: ClaimedEvent
@@ -43,8 +44,10 @@ class PendingEvent(Struct):
     owner_answer: Named | None = None
     scrubbed_body: bytes | None = None
     key: ConnectionKey | None = None
+    traceparent: str | None = None
 
     def __post_init__(self) -> None:
+        self.traceparent = self.event.traceparent
         if (named := self.notice.key) is not None:
             self.key = ConnectionKey(self.event.environment, *named)
 
@@ -74,6 +77,15 @@ class PendingEvent(Struct):
             patient=self.event.looks < PATIENT_LOOKUPS,
             confirms=self.notice.type not in NAMING_TYPES,
         )
+
+    @property
+    def answer(self) -> str:
+        """Nango's answer in a word, for log lines and spans."""
+        if isinstance(self.lookup, Snapshot):
+            return "snapshot"
+        if isinstance(self.lookup, Absent):
+            return "absent"
+        return "not_asked" if isinstance(self.lookup, NotAsked) else "unavailable"
 
     @property
     def observed_at(self) -> datetime:

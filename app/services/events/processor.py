@@ -7,9 +7,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import IntegrityError, OperationalError
 
@@ -31,6 +32,7 @@ from app.domain.states import EventState, Origin
 from app.domain.stored_bodies import read_at_rest
 from app.ids import EVENT, show
 from app.services.delivery.loop import DeliveryLoop
+from app.services.events import stage_lines
 from app.services.events.batch import Applied, Batch
 from app.services.events.claiming import ClaimedBatch, Claims, LeaseLost, parts
 from app.services.events.current_events import EventsChanged
@@ -42,13 +44,17 @@ from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 from app.services.routing.precomputed_matches import Matches, NotMatchedYet
 from app.services.sql_directory import Question, SqlDirectory
-from app.telemetry import BATCH_SIZES, EVENTS, get_logger
+from app.telemetry import BATCH_SIZES, EVENTS, get_logger, trace_of
+
+if TYPE_CHECKING:
+    from app.traces.events import Applying, EventSpans
 
 NOT_CONFIGURED_WAIT: Final = 60.0  # seconds; it has to be configured first
 # In one transaction on SQLite, which all other writers wait for. Twice as many took a median of 85 ms of CPU, and 200
 # where each event brings a new owner; this number takes half of that, at the same cost per event.
 SQLITE_BATCH: Final = 100
 BYTES: Final = 1024 * 1024  # of the bodies of one transaction, which writes them and what they say
+_NO_SPANS: Final = nullcontext()
 
 log = get_logger(__name__)
 
@@ -64,6 +70,7 @@ class Processor:
     routes: RouteCache = field(default_factory=RouteCache)
     directory: SqlDirectory | None = None  # with the directory policy `sql`
     deliveries: DeliveryLoop | None = None  # sends jobs of direct destinations; None: all jobs wait to be claimed
+    spans: "EventSpans | None" = None  # None: traces are off
     _lookups: Lookups = field(default_factory=Lookups, init=False)
     _claims: Claims = field(init=False)
     _possibly_poison: PossiblyPoison = field(init=False)
@@ -94,6 +101,8 @@ class Processor:
         if not batch.events:
             return Applied()
         pending = [_read(event) for event in batch.events]
+        if self.spans is not None:
+            self.spans.claimed(pending)
         self._look_up(pending)
         self._ask_directory(pending)
         routes, most = self.routes.current(self.database), SQLITE_BATCH if self.database.is_sqlite else EVENT_BATCH
@@ -110,6 +119,7 @@ class Processor:
             asking = [(item, item.key) for item in mine if item.key]
             if not asking:
                 continue
+            since = time.time_ns()
             if client is None:
                 gone = Unavailable("its environment is not configured any more", retry_after=NOT_CONFIGURED_WAIT)
                 results: Mapping[ConnectionKey, LookupResult] = {key: gone for _, key in asking}
@@ -117,6 +127,10 @@ class Processor:
                 results = self._lookups.look_up(client, environment, _wanted(asking), ends_at=ends_at)
             for item, key in asking:
                 item.lookup = results.get(key, NOT_ASKED)
+            asked = [item for item, _ in asking]
+            stage_lines.asked(asked)
+            if self.spans is not None:
+                self.spans.asked(asked, since=since)
 
     def _ask_directory(self, pending: Sequence[PendingEvent]) -> None:
         """With the directory policy `sql`: ask the application's database for the owners that the tags name."""
@@ -145,23 +159,15 @@ class Processor:
         return _sum([self._apply_or_split(batch, part, routes) for part in (pending[:half], pending[half:])])
 
     def _apply(self, batch: ClaimedBatch, pending: Sequence[PendingEvent], routes: RouteSet) -> Applied:
-        matches = Matches(routes)
-        raced = lock = False
-        while True:
+        with self.spans.applying(pending) if self.spans is not None else _NO_SPANS as spans:
             try:
-                applied = self._apply_once(batch, pending, matches, lock=lock)
-                break
+                applied = self._applied(batch, pending, Matches(routes), spans)
             except LeaseLost:
                 return Applied()
-            except NotMatchedYet:
-                matches.prepare()
-            except EventsChanged:
-                lock = True
-            except IntegrityError:
-                # Another worker created one of the batch's new connections, which can be locked now.
-                if raced:
-                    raise
-                raced = True
+            written = applied.written
+            if spans is not None:
+                spans.committed(written.changes, written.jobs)
+        stage_lines.applied(pending, written)
         batch.left -= len(pending)
         if self.deliveries is not None and applied.claimed:
             self.deliveries.send(applied.claimed)
@@ -171,24 +177,56 @@ class Processor:
             EVENTS.labels(kind, state).inc(count)
         return applied
 
+    def _applied(
+        self, batch: ClaimedBatch, pending: Sequence[PendingEvent], matches: Matches, spans: "Applying | None"
+    ) -> Applied:
+        """The result of the transaction, which is tried until nothing has changed meanwhile. Raises LeaseLost."""
+        raced = lock = False
+        while True:
+            try:
+                return self._apply_once(batch, pending, matches, lock=lock, spans=spans)
+            except NotMatchedYet:
+                matches.prepare()
+            except EventsChanged:
+                lock = True
+            except IntegrityError:
+                # Another worker created one of the batch's new connections, which can be locked now.
+                if raced:
+                    raise
+                raced = True
+
     def _apply_once(
-        self, batch: ClaimedBatch, pending: Sequence[PendingEvent], matches: Matches, *, lock: bool
+        self,
+        batch: ClaimedBatch,
+        pending: Sequence[PendingEvent],
+        matches: Matches,
+        *,
+        lock: bool,
+        spans: "Applying | None",
     ) -> Applied:
         direct = self.deliveries.direct if self.deliveries is not None else frozenset()
         with self.database.write() as session:
             return Batch.load(
-                session, self.policy, matches, pending, claimed=batch, lock=lock, now=self.clock(), direct=direct
+                session,
+                self.policy,
+                matches,
+                pending,
+                claimed=batch,
+                lock=lock,
+                now=self.clock(),
+                direct=direct,
+                spans=spans,
             ).apply()
 
     def _fail(self, batch: ClaimedBatch, pending: PendingEvent, problem: Exception) -> Applied:
         """Mark an event that could not be applied as failed, unless the database is the reason."""
-        event_id = show(EVENT, pending.event.id)
+        ids = {"event_id": show(EVENT, pending.event.id), **trace_of(pending.traceparent)}
         if isinstance(problem, OperationalError):
             # The database, not the event: it stays claimed and is due again when its lease ends.
-            log.error("event_left", event_id=event_id, exc_info=problem)
+            log.error("event_left", exc_info=problem, **ids)
             return Applied()
         trace = scrub("".join(traceback.format_exception(problem)), limit=8000)
-        log.error("event_failed", event_id=event_id, problem=trace)
+        log.error("event_failed", problem=trace, **ids)
         try:
             with self.database.write() as session:
                 batch.hold(session, 1)
@@ -221,7 +259,8 @@ def _read(event: ClaimedEvent) -> PendingEvent:
     try:
         own = read_own(body)
     except ValueError as problem:
-        log.error("own_event_unreadable", event_id=show(EVENT, event.id), problem=str(problem))
+        ids = {"event_id": show(EVENT, event.id), **trace_of(event.traceparent)}
+        log.error("own_event_unreadable", problem=str(problem), **ids)
         return PendingEvent(event, unhandled(str(problem)))
     # The lookup that found it is its first. If that did not confirm it, Nango is asked anew.
     first = own.lookup if own.lookup is not None and not event.looks else NOT_ASKED

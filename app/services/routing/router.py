@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.db import events as event_rows
 from app.db.connections import ConnectionState
 from app.db.event_claims import ClaimedEvent
-from app.db.jobs import JobToSend, claimed_job, claimed_until
+from app.db.jobs import EventDocument, JobToSend, claimed_job, claimed_until
 from app.deadlines import JOB_LEASE
 from app.domain import canary
 from app.domain.definitions import DestinationKey
@@ -25,7 +25,7 @@ from app.domain.states import EventState, JobState, Origin
 from app.ids import EVENT, new_id, show
 from app.services.directory import Directory
 from app.services.routing.precomputed_matches import Matches
-from app.telemetry import ROUTES_UNDECIDED, get_logger
+from app.telemetry import ROUTES_UNDECIDED, get_logger, trace_of
 from app.wording import counted
 
 # No route is stored: it would be a team's, and shown.
@@ -46,15 +46,16 @@ class Router:
         self, matches: Matches, directory: Directory, *, now: datetime, direct: Collection[DestinationKey] = ()
     ) -> None:
         self._matches, self._directory, self._now, self._direct = matches, directory, now, direct
-        self._events: list[dict[str, Any]] = []
-        self._jobs: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []  # rows of further events and of jobs
+        self.jobs: list[dict[str, Any]] = []
         self.claimed: list[JobToSend] = []
-        self._undecided: list[tuple[UUID, Route]] = []
+        self.traceparent: str | None = None  # of the event that is being applied: what follows from it has the same
+        self._undecided: list[tuple[UUID, Route, str | None]] = []
 
     @property
     def job_ids(self) -> list[UUID]:
         """The jobs that wait to be claimed."""
-        return [row["id"] for row in self._jobs if row["state"] is JobState.AVAILABLE]
+        return [row["id"] for row in self.jobs if row["state"] is JobState.AVAILABLE]
 
     @property
     def route_set(self) -> int:
@@ -89,7 +90,7 @@ class Router:
         )
         encoded = _encoded(routed)
         if event.environment == canary.ENVIRONMENT:
-            self._jobs.append(job_row(event.id, _CANARY, now=self._now))
+            self.jobs.append(job_row(event.id, _CANARY, now=self._now))
             return encoded, None
         matched = self._matches.of(event.id, routed, size=size) if announce else None
         return encoded, self._collect(event.id, matched, encoded) if matched is not None else None
@@ -114,7 +115,7 @@ class Router:
         event_id = new_id()
         if cause is not None and previous is None and not self._matches.routes.asks_for(kind):
             row = self._event_row(event_id, kind, connection, None, origin=origin, confirmed=confirmed)
-            self._events.append(row | {"cause_id": cause, "problem": None})
+            self.events.append(row | {"cause_id": cause, "problem": None})
             return
         emitted = self._document(
             show(EVENT, event_id),
@@ -132,14 +133,15 @@ class Router:
         matched = self._matches.routes.match(emitted)  # small: it holds a connection and its owner only
         encoded = _encoded(emitted)
         row = self._event_row(event_id, kind, connection, encoded, origin=origin, confirmed=confirmed)
-        self._events.append(row | {"cause_id": None, "problem": self._collect(event_id, matched, encoded)})
+        self.events.append(row | {"cause_id": None, "problem": self._collect(event_id, matched, encoded)})
 
     def write(self, session: Session) -> None:
         """Write events, then jobs, which refer to them."""
-        event_rows.insert_routed(session, self._events, self._jobs)
-        for event_id, route in self._undecided:
+        event_rows.insert_routed(session, self.events, self.jobs)
+        for event_id, route, trace in self._undecided:
             ROUTES_UNDECIDED.labels(route.team).inc()
-            log.warning("route_undecided", route=route.name, team=route.team, event_id=show(EVENT, event_id))
+            ids = {"event_id": show(EVENT, event_id), **trace_of(trace)}
+            log.warning("route_undecided", route=route.name, team=route.team, **ids)
 
     def _document(
         self,
@@ -191,9 +193,9 @@ class Router:
             row = job_row(event_id, decision, now=self._now)
             if (row["team"], row["destination"]) in self._direct:
                 row |= claimed_until(self._now + JOB_LEASE)
-                self.claimed.append(JobToSend(claimed_job(row), document))
-            self._jobs.append(row)
-        self._undecided += [(event_id, route) for route in matched.undecided]
+                self.claimed.append(JobToSend(claimed_job(row), EventDocument(document, self.traceparent)))
+            self.jobs.append(row)
+        self._undecided += [(event_id, route, self.traceparent) for route in matched.undecided]
         return undecided_note(matched.undecided)
 
     def _event_row(
@@ -226,6 +228,7 @@ class Router:
             "document": document,
             "route_set": self.route_set,
             "processed_at": self._now,
+            "traceparent": self.traceparent,
         }
 
 

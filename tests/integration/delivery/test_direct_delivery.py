@@ -112,8 +112,8 @@ def test_the_document_that_leaves_is_the_stored_one(world, loop):
     [claimed] = applied.claimed
     with world.database.read() as session:
         stored = job_rows.documents(session, [claimed.job.event_id])
-    assert json.loads(bytes(claimed.document)) == json.loads(bytes(stored[claimed.job.event_id]))
-    assert json.loads(bytes(claimed.document))["id"] == show(EVENT, claimed.job.event_id)
+    assert json.loads(bytes(claimed.event.document)) == json.loads(bytes(stored[claimed.job.event_id].document))
+    assert json.loads(bytes(claimed.event.document))["id"] == show(EVENT, claimed.job.event_id)
 
 
 def set_destination(world, **columns):
@@ -245,7 +245,7 @@ def test_a_dead_broker_does_not_hold_up_another(world, away, valkey):
         session.execute(update(Job).where(Job.id == ids[0]).values(**job_rows.claimed_until(world.clock() + JOB_LEASE)))
     [job] = jobs(world, "ops")
     values = {name: getattr(job, name) for name in job_rows.ClaimedJob.__struct_fields__}
-    away.send([job_rows.JobToSend(job_rows.ClaimedJob(**values), job_rows.Raw(b"{}"))])
+    away.send([job_rows.JobToSend(job_rows.ClaimedJob(**values), job_rows.EventDocument(job_rows.Raw(b"{}")))])
     away.turn()
     assert {job.team: job.state for job in world.jobs()} == {"crm": JobState.RETRYABLE, "ops": JobState.COMPLETED}
     own.close()

@@ -107,7 +107,7 @@ def test_a_replay_delivers_it_and_stores_the_document_with_its_job(world):
     [job] = world.jobs("linked")
     assert (job.event_id, job.state) == (event.id, JobState.AVAILABLE)
     with world.database.read() as session:
-        assert json.loads(bytes(jobs.documents(session, [event.id])[event.id])) == before
+        assert json.loads(bytes(jobs.documents(session, [event.id])[event.id].document)) == before
     assert stored(world, event.id) == (before, None)
     assert shown(world, event.id) == before
 

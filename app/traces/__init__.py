@@ -1,0 +1,1 @@
+"""Traces by OpenTelemetry, an extra: nothing imports this package but the wiring, and only where traces are on."""
